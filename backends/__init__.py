@@ -1,0 +1,1 @@
+"""What a chip is: its facts and how to drive it."""

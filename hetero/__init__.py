@@ -1,0 +1,1 @@
+"""Hetero: one training run over chips of different vendors."""

@@ -1,0 +1,1 @@
+"""Ray, the controller and the agents: who runs where."""

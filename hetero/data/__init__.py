@@ -1,0 +1,1 @@
+"""Text in, samples out: the same on every host."""

@@ -1,0 +1,1 @@
+"""The job file: every owner's options, composed and checked."""

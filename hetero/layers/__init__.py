@@ -1,0 +1,1 @@
+"""The tensor-parallel modules that models are made of."""
