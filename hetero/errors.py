@@ -1,0 +1,68 @@
+"""One screen for any error that explains itself.
+
+Every package raises its own exceptions. An exception *explains itself* when it carries `key`, `value`, `rule` and
+`remedy`; `file` and `line` are optional. It is the user's mistake unless its class sets `failure = True`, which says
+that the run failed although the user asked for something sensible (a dead rank, a lost peer).
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from typing import Any
+
+PARTS = ("key", "value", "rule", "remedy")
+
+
+class ExplainedError(Exception):
+    """Base for the errors of the `hetero` package: what was wrong, with which value, by which rule, and what to do."""
+
+    failure = False
+
+    def __init__(
+        self, key: str, value: Any, rule: str, remedy: str, *, file: str | None = None, line: int | None = None
+    ) -> None:
+        super().__init__(f"{key}: {value!r}: {rule}; {remedy}")
+        self.key, self.value, self.rule, self.remedy = key, value, rule, remedy
+        self.file, self.line = file, line
+
+
+def explains_itself(error: BaseException) -> bool:
+    return all(hasattr(error, part) for part in PARTS)
+
+
+def is_user_mistake(error: BaseException) -> bool:
+    return explains_itself(error) and not getattr(error, "failure", False)
+
+
+def exit_code(error: BaseException) -> int:
+    """2 for the user's mistake, 1 for a failure."""
+    return 2 if is_user_mistake(error) else 1
+
+
+def render(error: BaseException) -> str:
+    """The error as the few lines that a person reads; an error that does not explain itself gives its type and text."""
+    if not explains_itself(error):
+        return f"{type(error).__name__}: {error}"
+    heading = ": ".join(part for part in (_place(error), str(error.key)) if part)  # type: ignore[attr-defined]
+    rows = [(name, getattr(error, name)) for name in PARTS[1:]]
+    return "\n".join([heading, *(f"  {name:<7} {_shown(value)}" for name, value in rows if value not in (None, ""))])
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """A remedy for an unknown name: the nearest known one if there is any, and all of them."""
+    names = sorted(known)
+    near = difflib.get_close_matches(word.lower(), [name.lower() for name in names], n=1, cutoff=0.5)
+    guess = next((name for name in names if near and name.lower() == near[0]), None)
+    listed = f"known: {', '.join(names) or 'none'}"
+    return f"did you mean {guess!r}? ({listed})" if guess else listed
+
+
+def _place(error: BaseException) -> str:
+    file, line = getattr(error, "file", None), getattr(error, "line", None)
+    return f"{file}:{line}" if file and line else str(file or "")
+
+
+def _shown(value: Any) -> str:
+    text = str(value)
+    return "\n          ".join(text.splitlines()) if "\n" in text else text

@@ -1,0 +1,87 @@
+"""The append-only files of a run: `metrics.jsonl` and `events.jsonl`.
+
+A line is written whole and handed to the system at once, so whoever follows the file sees it. A line cut short by a
+crash is closed when the file is opened again, and `read` passes over it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+METRICS = "metrics.jsonl"
+EVENTS = "events.jsonl"
+
+Record = dict[str, Any]
+
+
+class Journal:
+    """Appends JSON objects to one file, one a line. Owns the file until `close`."""
+
+    def __init__(self, path: Path) -> None:
+        torn = path.exists() and path.stat().st_size > 0 and not path.read_bytes().endswith(b"\n")
+        self._file = path.open("a", encoding="utf-8")
+        if torn:
+            self._file.write("\n")
+
+    def append(self, record: Record) -> None:
+        """Write one record; numbers that JSON does not have (NaN, infinities) become null."""
+        self._file.write(json.dumps(_finite(record), allow_nan=False) + "\n")
+        self._file.flush()
+
+    def close(self) -> None:
+        self._file.close()
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class EventJournal(Journal):
+    """`events.jsonl`: what happened beside the steps, numbered from 0 over all starts of the run."""
+
+    def __init__(self, path: Path) -> None:
+        self._seq = max((event["seq"] for event in read(path)), default=-1) + 1
+        super().__init__(path)
+
+    def write(
+        self, kind: str, *, step: int | None = None, epoch: int | None = None, pool: str | None = None,
+        rank: str | None = None, **data: Any,
+    ) -> Record:  # fmt: skip
+        """Append one event and return it. `data` is plain JSON data."""
+        event = {"seq": self._seq, "time": time.time(), "step": step, "epoch": epoch, "kind": kind}
+        event |= {"pool": pool, "rank": rank, "data": data}
+        self.append(event)
+        self._seq += 1
+        return event
+
+
+def read(path: Path) -> Iterator[Record]:
+    """The whole records of a journal, oldest first; none if there is no file."""
+    if not path.exists():
+        return
+    with path.open(encoding="utf-8") as lines:
+        for line in lines:
+            try:
+                yield json.loads(line)
+            except ValueError:
+                continue
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    return value

@@ -1,0 +1,178 @@
+"""From the reports of ranks to one line of `metrics.jsonl`.
+
+Ranks report to their host, hosts to the driver: `merge_ranks` runs on the host, `merge_hosts` on the driver, so the
+driver's work grows with hosts, never with ranks. All times are seconds, all sizes bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+Report = dict[str, Any]
+
+BUSY = ("forward_s", "backward_s", "weight_s", "optimizer_s")
+SUMMED = (*BUSY, "sync_s", "bridge_wait_s", "bubble_s", "bytes_sent", "bytes_received")
+TOTALS = ("loss", "grad_norm", "lr", "loss_scale", "skipped", "tokens", "consumed_tokens")
+
+
+@dataclass(frozen=True)
+class PoolFacts:
+    """What the record needs to know of a pool. `flops_share` is its part of the model FLOPs of a step (pools sum to 1),
+    `chips` how many of its chips the plan uses, `peak_flops` one chip's datasheet FLOP/s at the run's precision."""
+
+    family: str
+    chip: str
+    chips: int
+    flops_share: float
+    peak_flops: float
+    emulated: bool
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """What turns seconds into rates. `ranks` reports make a step; `flops_per_token` counts forward and backward without
+    recompute; emulated chips run `time_scale` times slower than their datasheet; `started` is unix time."""
+
+    pools: Mapping[str, PoolFacts]
+    ranks: int
+    flops_per_token: float
+    started: float
+    time_scale: float = 1.0
+    link_ratio: float | None = None
+
+    @property
+    def emulated(self) -> bool:
+        return any(pool.emulated for pool in self.pools.values())
+
+
+def merge_ranks(reports: Sequence[Report]) -> Report:
+    """One host's report of one step, from the step reports of all its ranks (same step, epoch, pool and host)."""
+    first = reports[0]
+    return {
+        "step": first["step"],
+        "epoch": first["epoch"],
+        "pool": first["rank"][0],
+        "host": first["host"],
+        "ranks": len(reports),
+        "start": min(report["start"] for report in reports),
+        "end": max(report["end"] for report in reports),
+        "overrun": any(report["overrun"] for report in reports),
+        "totals": _totals(reports),
+        **{key: sum(report[key] for report in reports) for key in SUMMED},
+        "peak_memory_bytes": max(report["peak_memory_bytes"] for report in reports),
+        "stages": _slowest_of_each_stage(_stage(report) for report in reports),
+        "spans": {_rank_name(report): report["spans"] for report in reports if report.get("spans")} or None,
+    }
+
+
+def merge_hosts(hosts: Sequence[Report], facts: RunFacts, useful_s: float = 0.0) -> Report:
+    """The `metrics.jsonl` line of one step, from the reports of all hosts. `useful_s` is what the steps before it took.
+
+    A step takes as long as its slowest host says: times of two hosts' clocks are never subtracted.
+    """
+    step_s = max(host["end"] - host["start"] for host in hosts)
+    totals = _totals(hosts) or {}
+    tokens_per_s = totals.get("tokens", 0) / step_s if step_s > 0 else 0.0
+    now = max(host["end"] for host in hosts)
+    useful_s += 0.0 if totals.get("skipped") else step_s
+    return {
+        "step": hosts[0]["step"],
+        "time": now,
+        "epoch": hosts[0]["epoch"],
+        **{key: totals.get(key) for key in TOTALS},
+        "step_s": step_s,
+        "tokens_per_s": tokens_per_s,
+        "goodput": min(1.0, useful_s / max(now - facts.started, step_s, 1e-9)),
+        "emulated": facts.emulated,
+        "overrun": any(host["overrun"] for host in hosts),
+        "link_ratio": facts.link_ratio,
+        "pools": {
+            name: _pool([host for host in hosts if host["pool"] == name], pool, facts, tokens_per_s, step_s)
+            for name, pool in facts.pools.items()
+        },
+        "stages": _slowest_of_each_stage(
+            {**stage, "pool": host["pool"]} for host in hosts for stage in host["stages"]
+        ),
+    }
+
+
+class Recorder:
+    """Collects host reports until a step is whole. One recorder serves one epoch; `useful_s` carries goodput on."""
+
+    def __init__(self, facts: RunFacts, useful_s: float = 0.0) -> None:
+        self.facts = facts
+        self.useful_s = useful_s
+        self._waiting: dict[int, list[Report]] = {}
+
+    def add(self, host: Report) -> Report | None:
+        """The finished line of the report's step, or None while other hosts are missing."""
+        hosts = self._waiting.setdefault(host["step"], [])
+        hosts.append(host)
+        if sum(one["ranks"] for one in hosts) < self.facts.ranks:
+            return None
+        line = merge_hosts(self._waiting.pop(host["step"]), self.facts, self.useful_s)
+        self.useful_s += 0.0 if line["skipped"] else line["step_s"]
+        return line
+
+
+def _totals(reports: Iterable[Report]) -> Report | None:
+    return next((report["totals"] for report in reports if report.get("totals")), None)
+
+
+def _rank_name(report: Report) -> str:
+    pool, index = report["rank"]
+    return f"{pool}:{index}"
+
+
+def _stage(report: Report) -> Report:
+    return {
+        "pipeline": report["pipeline"],
+        "stage": report["stage"],
+        "forward_s": report["forward_s"],
+        "backward_s": report["backward_s"],
+        "weight_s": report["weight_s"],
+        "wait_s": report["bridge_wait_s"] + report["bubble_s"],
+        "slowest_rank": report["rank"][1],
+        "host": report["host"],
+    }
+
+
+def _slowest_of_each_stage(stages: Iterable[Report]) -> list[Report]:
+    """A stage is as slow as its slowest rank, whose own figures stand for it."""
+    slowest: dict[tuple[int, int], Report] = {}
+    for stage in stages:
+        place = (stage["pipeline"], stage["stage"])
+        if place not in slowest or _compute_s(stage) > _compute_s(slowest[place]):
+            slowest[place] = stage
+    return [slowest[place] for place in sorted(slowest)]
+
+
+def _compute_s(stage: Report) -> float:
+    return float(stage["forward_s"] + stage["backward_s"] + stage["weight_s"])
+
+
+def _pool(hosts: list[Report], pool: PoolFacts, facts: RunFacts, job_tokens_per_s: float, step_s: float) -> Report:
+    spent = {key: sum(host[key] for host in hosts) for key in SUMMED}
+    busy_s = sum(spent[key] for key in BUSY)
+    accounted_s = busy_s + spent["bubble_s"] + spent["bridge_wait_s"]
+    # Clocks are read at slightly different moments; the parts must sum to 1 all the same.
+    whole_s = max(step_s * sum(host["ranks"] for host in hosts), accounted_s, 1e-9)
+    busy = busy_s / whole_s
+    tokens_per_s = job_tokens_per_s * pool.flops_share
+    flops_per_chip = facts.flops_per_token * tokens_per_s / max(pool.chips, 1)
+    peak_flops = pool.peak_flops / (facts.time_scale if pool.emulated else 1.0)
+    return {
+        "capacity_tokens_per_s": tokens_per_s / busy if busy > 0 else 0.0,
+        "tokens_per_s": tokens_per_s,
+        "tflops_per_chip": flops_per_chip / 1e12,
+        "mfu": flops_per_chip / peak_flops if peak_flops > 0 else 0.0,
+        "busy": busy,
+        "bubble": spent["bubble_s"] / whole_s,
+        "bridge_wait": spent["bridge_wait_s"] / whole_s,
+        "other": (whole_s - accounted_s) / whole_s,
+        "bytes_sent": spent["bytes_sent"],
+        "bytes_received": spent["bytes_received"],
+        "peak_memory_bytes": max((host["peak_memory_bytes"] for host in hosts), default=0),
+    }
