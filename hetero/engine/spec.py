@@ -1,0 +1,87 @@
+"""What a rank is told: one small spec, the same for all ranks of an epoch. Torch-free plain data."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict
+
+from backends.emulation import EmulateOptions
+from balancer.plan import Plan
+from hetero.engine.options import TrainOptions
+from hetero.models.dimensions import Dimensions
+
+
+class PoolRun(BaseModel):
+    """A pool as its own ranks must know it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    family: str
+    chip: str
+    count: int
+    emulate: EmulateOptions | None = None
+
+
+class TextRun(BaseModel):
+    """Where the token stream lies on this host, and what it must be."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    path: str
+    fingerprint: str
+    seq_len: int
+
+
+class Capture(BaseModel):
+    """Write the owners' gradients of some steps, after sync and before clipping, into `folder`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    folder: str
+    steps: tuple[int, ...]
+
+
+class RunSpec(BaseModel):
+    """One epoch of a run: steps [start, steps) under one plan."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    epoch: int
+    dimensions: Dimensions
+    train: TrainOptions
+    text: TextRun
+    plan: Plan
+    pools: dict[str, PoolRun]
+    start: int = 0
+    steps: int
+    time_scale: float = 1.0
+    checkpoint_folder: str | None = None
+    checkpoint_every: int = 0
+    resume_step: int | None = None
+    trace_every: int = 0
+    capture: Capture | None = None
+
+    def saves_at(self, done: int) -> bool:
+        """Whether a checkpoint is written once `done` steps are complete."""
+        if self.checkpoint_folder is None or self.checkpoint_every == 0:
+            return False
+        return done % self.checkpoint_every == 0 or done == self.steps
+
+    def traces(self, step: int) -> bool:
+        """Whether the actions of a step are recorded one by one."""
+        return self.trace_every > 0 and (step % self.trace_every == 0 or step == self.steps - 1)
+
+
+class CalibrationSpec(BaseModel):
+    """What to time: each kind of unit, at each tensor-parallel size a pool may use."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    dimensions: Dimensions
+    pools: dict[str, PoolRun]
+    tensor_parallel: dict[str, tuple[int, ...]]
+    seq_len: int
+    micro_batch: int
+    precision: str
+    repeats: int = 3
+    time_scale: float | None = None
+    """Pace emulated chips by this; None times the bare arithmetic, from which a safe scale is chosen."""
