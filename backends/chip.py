@@ -1,0 +1,162 @@
+"""`ChipSpec`: what is known of one kind of chip, read from the catalogue in `configs/chips/`. Torch-free.
+
+The catalogue holds priors. A planner measures the chips it has and believes the measurement.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from backends.errors import ChipError, did_you_mean
+
+GIB = 2**30
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where a figure comes from and how far to trust it.
+
+    Tier A: the vendor's figure, repeated alike by several projects. B: one or two independent sources.
+    C: conflicting, unofficial or guessed; such a figure is `estimated`.
+    """
+
+    tier: str
+    source: str
+    estimated: bool
+
+
+@dataclass(frozen=True)
+class ChipSpec:
+    """One kind of chip: what one device, as torch counts devices, can do at best.
+
+    `peak_flops` is dense FLOP/s by precision (a missing precision is one the chip lacks), `memory_bytes` the memory
+    as built (the driver keeps a few percent), `interconnect_bytes_per_s` the links to the other chips of its host in
+    one direction, `efficiency` the fraction of the peak that training usually reaches. `provenance` is keyed by
+    figure ("memory_bytes", "peak_flops.bfloat16").
+    """
+
+    name: str
+    family: str
+    peak_flops: Mapping[str, float] = field(hash=False)
+    memory_bytes: int
+    memory_bytes_per_s: float
+    interconnect_bytes_per_s: float
+    efficiency: float
+    provenance: Mapping[str, Provenance] = field(hash=False)
+    note: str = ""
+
+    def flops_per_s(self, precision: str) -> float:
+        """FLOP/s that training is expected to reach; `ChipError` if the chip lacks the precision."""
+        if precision not in self.peak_flops:
+            raise ChipError(
+                "precision", precision, f"{self.name} has only {', '.join(self.peak_flops)}", "Choose one of these."
+            )
+        return self.peak_flops[precision] * self.efficiency
+
+    @property
+    def estimated(self) -> tuple[str, ...]:
+        """The figures that nobody official vouches for."""
+        return tuple(name for name, provenance in self.provenance.items() if provenance.estimated)
+
+
+def load_chip(name: str) -> ChipSpec:
+    """The chip of the catalogue called `name`; `ChipError` if there is none or its sheet is wrong."""
+    if name not in _sheets():
+        raise ChipError("chip", name, "there is no such chip in the catalogue", did_you_mean(name, _sheets()))
+    return _read(name)
+
+
+def chip_names() -> tuple[str, ...]:
+    return tuple(_sheets())
+
+
+def parse_chip(text: str, name: str) -> ChipSpec:
+    """The chip that the YAML `text` describes, which must bear `name`; `ChipError` where it breaks the format."""
+    try:
+        sheet = _Sheet.model_validate(yaml.safe_load(text))
+    except (ValidationError, yaml.YAMLError) as error:
+        raise ChipError("chip", name, f"its data sheet is malformed: {error}", "Correct the file.") from error
+    if sheet.name != name:
+        raise ChipError("name", sheet.name, f"the data sheet lies in {name}.yaml", f"Write `name: {name}`.")
+    return sheet.spec()
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class _Figure(_Strict):
+    value: float = Field(gt=0)
+    tier: Literal["A", "B", "C"]
+    source: str = Field(min_length=1)
+    estimated: bool = False
+
+    @model_validator(mode="after")
+    def _unofficial_is_estimated(self) -> _Figure:
+        if self.tier == "C" and not self.estimated:
+            raise ValueError("a figure of tier C must say `estimated: true`")
+        return self
+
+    def provenance(self) -> Provenance:
+        return Provenance(self.tier, self.source, self.estimated)
+
+
+class _Sheet(_Strict):
+    """One file of the catalogue, in the units that data sheets use; the interconnect counts both directions."""
+
+    name: str
+    family: str
+    note: str = ""
+    peak_tflops: dict[Literal["float32", "bfloat16", "float16"], _Figure]
+    memory_gib: _Figure
+    memory_gb_per_s: _Figure
+    interconnect_gb_per_s: _Figure
+    efficiency: _Figure
+
+    @model_validator(mode="after")
+    def _plausible(self) -> _Sheet:
+        if "float32" not in self.peak_tflops:
+            raise ValueError("peak_tflops lacks float32, which every chip has")
+        if self.efficiency.value > 1:
+            raise ValueError("efficiency is a fraction of the peak, so at most 1")
+        return self
+
+    def spec(self) -> ChipSpec:
+        figures: dict[str, _Figure] = {f"peak_flops.{key}": figure for key, figure in self.peak_tflops.items()}
+        figures |= {
+            "memory_bytes": self.memory_gib,
+            "memory_bytes_per_s": self.memory_gb_per_s,
+            "interconnect_bytes_per_s": self.interconnect_gb_per_s,
+            "efficiency": self.efficiency,
+        }
+        return ChipSpec(
+            name=self.name,
+            family=self.family,
+            peak_flops={key: figure.value * 1e12 for key, figure in self.peak_tflops.items()},
+            memory_bytes=round(self.memory_gib.value * GIB),
+            memory_bytes_per_s=self.memory_gb_per_s.value * 1e9,
+            interconnect_bytes_per_s=self.interconnect_gb_per_s.value * 1e9 / 2,
+            efficiency=self.efficiency.value,
+            provenance={name: figure.provenance() for name, figure in figures.items()},
+            note=self.note,
+        )
+
+
+@cache
+def _sheets() -> Mapping[str, Any]:
+    """Every data sheet by chip name, also those that other distributions add to `configs/chips/`."""
+    entries: list[Traversable] = sorted(files("configs").joinpath("chips").iterdir(), key=lambda entry: entry.name)
+    return {entry.name.removesuffix(".yaml"): entry for entry in entries if entry.name.endswith(".yaml")}
+
+
+@cache
+def _read(name: str) -> ChipSpec:
+    return parse_chip(_sheets()[name].read_text(encoding="utf-8"), name)

@@ -1,0 +1,47 @@
+"""The operators that a chip family may replace by its own, and their plain torch form.
+
+Shapes: B batch, T time, H query heads, G key and value heads, K head dimension, D model dimension, F feed-forward.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+
+def rms_norm(x_BTD: Tensor, weight_D: Tensor, eps: float) -> Tensor:
+    """Root-mean-square normalisation, computed in float32, in the type of its input."""
+    wide_BTD = x_BTD.float()
+    scale_BT1 = torch.rsqrt(wide_BTD.pow(2).mean(-1, keepdim=True) + eps)
+    return weight_D * (wide_BTD * scale_BT1).to(x_BTD.dtype)
+
+
+def rotary(x_BHTK: Tensor, cos_TK: Tensor, sin_TK: Tensor) -> Tensor:
+    """Rotary position embedding, pairing element i with i + K/2 (Llama's order)."""
+    first, second = x_BHTK.chunk(2, dim=-1)
+    return x_BHTK * cos_TK + torch.cat((-second, first), dim=-1) * sin_TK
+
+
+def attention(q_BHTK: Tensor, k_BGTK: Tensor, v_BGTK: Tensor) -> Tensor:
+    """Causal attention; consecutive groups of H/G query heads share one key and value head. Returns BHTK."""
+    shared = q_BHTK.size(1) != k_BGTK.size(1)
+    return functional.scaled_dot_product_attention(q_BHTK, k_BGTK, v_BGTK, is_causal=True, enable_gqa=shared)
+
+
+def swiglu(gate_BTF: Tensor, up_BTF: Tensor) -> Tensor:
+    """SiLU of the gate, times `up`."""
+    return functional.silu(gate_BTF) * up_BTF
+
+
+@dataclass(frozen=True)
+class Operators:
+    """One implementation of each operator, with the signatures of the functions above."""
+
+    rms_norm: Callable[[Tensor, Tensor, float], Tensor] = rms_norm
+    rotary: Callable[[Tensor, Tensor, Tensor], Tensor] = rotary
+    attention: Callable[[Tensor, Tensor, Tensor], Tensor] = attention
+    swiglu: Callable[[Tensor, Tensor], Tensor] = swiglu

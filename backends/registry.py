@@ -1,0 +1,101 @@
+"""Which chip families there are and where their backends live. Torch-free: a backend is imported when it is used.
+
+A family from outside is an entry point of the group `hetero.backends`, named as the family and pointing to a
+`Family` in a module that does not import torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+from typing import TYPE_CHECKING, Any
+
+from backends.errors import FamilyError, did_you_mean
+
+if TYPE_CHECKING:
+    from backends.backend import Backend
+
+ENTRY_POINT_GROUP = "hetero.backends"
+
+# A vendor's plug-in for torch that is installed but broken must not stop `import torch`; backends import theirs.
+_NO_AUTOLOAD = {"TORCH_DEVICE_BACKEND_AUTOLOAD": "0"}
+
+
+@dataclass(frozen=True)
+class Family:
+    """One chip family, without its code: `backend` is "module:Class".
+
+    `visible_devices` names the variables that limit which chips a process sees, `environment` what a process of this
+    family needs set before it imports torch.
+    """
+
+    name: str
+    backend: str
+    visible_devices: tuple[str, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict, hash=False)
+
+
+FAMILIES: dict[str, Family] = {
+    family.name: family
+    for family in (
+        Family("cpu", "backends.cpu:CpuBackend", (), _NO_AUTOLOAD),
+        Family("cuda", "backends.cuda:CudaBackend", ("CUDA_VISIBLE_DEVICES",), _NO_AUTOLOAD),
+        Family("ascend", "backends.ascend:AscendBackend", ("ASCEND_RT_VISIBLE_DEVICES",), _NO_AUTOLOAD),
+        # Its plug-in hooks into torch at interpreter start, not by autoloading; its parts read one variable or the other.
+        Family("kunlun", "backends.kunlun:KunlunBackend", ("XPU_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES")),
+    )
+}
+
+
+def family_names() -> tuple[str, ...]:
+    return tuple(sorted({*FAMILIES, *(entry.name for entry in entry_points(group=ENTRY_POINT_GROUP))}))
+
+
+def find_family(name: str) -> Family:
+    """The family called `name`, built in or from an entry point; `FamilyError` if there is none."""
+    if name in FAMILIES:
+        return FAMILIES[name]
+    for entry in entry_points(group=ENTRY_POINT_GROUP):
+        if entry.name == name:
+            return _load_entry(entry)
+    raise FamilyError("family", name, "there is no such chip family", did_you_mean(name, family_names()))
+
+
+def load_backend(family: str) -> type[Backend]:
+    """Import the family's module, and with it torch, and return its backend class. Touches no device."""
+    module, _, name = find_family(family).backend.partition(":")
+    backend: type[Backend] = getattr(import_module(module), name)
+    return backend
+
+
+def visible_device_variables(family: str) -> tuple[str, ...]:
+    """The environment variables that limit which chips a process sees; all are set alike."""
+    return find_family(family).visible_devices
+
+
+def process_environment(family: str, devices: Sequence[int] | None = None) -> dict[str, str]:
+    """What a process of this family needs in its environment before it imports torch.
+
+    With `devices` it sees only these chips, renumbered from 0. An emulated pool's processes use family "cpu".
+    """
+    found = find_family(family)
+    environment = dict(found.environment)
+    if devices is not None:
+        environment |= dict.fromkeys(found.visible_devices, ",".join(map(str, devices)))
+    return environment
+
+
+def _load_entry(entry: EntryPoint) -> Family:
+    try:
+        family: Any = entry.load()
+    except Exception as error:
+        raise FamilyError(
+            "family", entry.name, f"its entry point {entry.value} fails: {error}", "Repair or remove that package."
+        ) from error
+    if not isinstance(family, Family):
+        raise FamilyError(
+            "family", entry.name, f"its entry point {entry.value} is no Family", "Point it to a backends.registry.Family."
+        )
+    return family
