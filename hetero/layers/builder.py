@@ -1,0 +1,90 @@
+"""How modules get their parameters, and which logical tensors these are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import torch
+from torch import nn
+
+from backends.operators import Operators
+from bridge.layout import TensorLayout
+from hetero.layers.group import TensorGroup
+from hetero.layers.initial import normal_slice
+from hetero.layers.spec import Constant, TensorSpec
+
+
+@dataclass(frozen=True)
+class LogicalTensor:
+    """This rank's part of a logical tensor: `parameter` has the shape `layout.local_shape(rank in the group)`."""
+
+    name: str
+    layout: TensorLayout
+    parameter: nn.Parameter
+
+
+@dataclass(frozen=True)
+class Builder:
+    """Makes this rank's parameters, for modules that run `operators` and talk over `group`.
+
+    `seed` None leaves memory as it comes, for values that are loaded next. `shared` holds the tied parameters by name:
+    the units of one rank that are built with the same dictionary use one parameter.
+    """
+
+    group: TensorGroup
+    operators: Operators
+    dtype: torch.dtype = torch.float32
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    seed: int | None = 0
+    shared: dict[str, nn.Parameter] = field(default_factory=dict)
+
+    def parameter(self, spec: TensorSpec) -> nn.Parameter:
+        """This rank's slice of the tensor, with its first values."""
+        shape = spec.layout.local_shape(self.group.rank)
+        parameter = nn.Parameter(torch.empty(shape, dtype=self.dtype, device=self.device))
+        if self.seed is not None:
+            fill(parameter, spec, self.group.rank, self.seed)
+        return parameter
+
+    def shared_parameter(self, spec: TensorSpec) -> nn.Parameter:
+        """The same, but made once for all units of this rank that use the tensor."""
+        if spec.name not in self.shared:
+            self.shared[spec.name] = self.parameter(spec)
+        return self.shared[spec.name]
+
+
+class ShardedModule(nn.Module):
+    """A module whose own parameters are slices of logical tensors."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._specs: dict[str, TensorSpec] = {}
+
+    def hold(self, attribute: str, spec: TensorSpec, parameter: nn.Parameter) -> None:
+        """Register this rank's part of a logical tensor under an attribute's name."""
+        self.register_parameter(attribute, parameter)
+        self._specs[attribute] = spec
+
+    def own_tensors(self) -> Iterator[LogicalTensor]:
+        """The logical tensors of this module, without those of its submodules."""
+        for attribute, spec in self._specs.items():
+            yield LogicalTensor(spec.name, spec.layout, getattr(self, attribute))
+
+
+def tensors(module: nn.Module) -> Iterator[LogicalTensor]:
+    """The logical tensors that a module and its submodules use, in the order of construction."""
+    for part in module.modules():
+        if isinstance(part, ShardedModule):
+            yield from part.own_tensors()
+
+
+@torch.no_grad()
+def fill(parameter: torch.Tensor, spec: TensorSpec, position: int, seed: int) -> None:
+    """Write the first values of the slice at `position` of the group: a function of seed and name alone."""
+    if isinstance(spec.initial, Constant):
+        parameter.fill_(spec.initial.value)
+        return
+    region = spec.layout.region(position)
+    values = normal_slice(spec.name, seed, spec.layout.shape, region, spec.initial.std)
+    parameter.copy_(torch.from_numpy(values))

@@ -1,0 +1,30 @@
+"""What a logical tensor is, without torch: its name, how a group's ranks hold it, and its first values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bridge.layout import TensorLayout
+
+
+@dataclass(frozen=True)
+class Normal:
+    """Normally distributed first values around zero."""
+
+    std: float
+
+
+@dataclass(frozen=True)
+class Constant:
+    """One first value for all elements."""
+
+    value: float
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """One logical tensor of the model; `name` is the same under every plan."""
+
+    name: str
+    layout: TensorLayout
+    initial: Normal | Constant
