@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from math import prod
 
 from bridge.layout import Bounds, LayoutError, Region, Shape, TensorLayout, even_bounds
@@ -74,6 +75,7 @@ class _Demand:
     origin: Shape
 
 
+@lru_cache(maxsize=4096)  # the tensors of a model repeat a few placements layer after layer
 def reshard(source: Placement, target: Placement) -> Reshard:
     """Plan the move of a tensor so that each byte crosses once per distinct target shard.
 
@@ -98,6 +100,7 @@ def reshard(source: Placement, target: Placement) -> Reshard:
     return Reshard(tuple(_pieces(source, demands)), tuple(gathers))
 
 
+@lru_cache(maxsize=4096)
 def copies(source: Placement, target: Placement) -> tuple[Piece, ...]:
     """Plan the same move without gathers: every target rank receives the whole of its shard.
 
