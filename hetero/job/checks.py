@@ -1,0 +1,114 @@
+"""What only several sections of a job together can break. Each check raises one JobError."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from backends.chip import ChipSpec, load_chip
+from backends.registry import family_names
+from hetero.errors import did_you_mean, explains_itself
+from hetero.job.errors import JobError
+
+if TYPE_CHECKING:
+    from hetero.cluster.options import PoolOptions
+    from hetero.job.job import Job
+
+
+def check(job: Job) -> None:
+    """Raises JobError for the first part of the job that does not fit another."""
+    for name in job.pools:
+        _check_pool(job, name)
+    _check_links(job)
+    _check_time_scale(job)
+    _check_model(job)
+    _check_stages(job)
+
+
+def _check_pool(job: Job, name: str) -> None:
+    pool, key = job.pools[name], f"pools.{name}"
+    if pool.family not in family_names():
+        remedy = did_you_mean(pool.family, family_names())
+        raise JobError(f"{key}.family", pool.family, "must be a known chip family", remedy)
+    chip = _chip(pool, key)
+    if chip.family != pool.family:
+        rule = f"is a chip of family {chip.family!r}, but the pool's family is {pool.family!r}"
+        raise JobError(f"{key}.chip", pool.chip, rule, f"set {key}.family to {chip.family}, or name another chip")
+    _check_tp(pool, key)
+    try:
+        chip.flops_per_s(job.precision(name))
+    except Exception as error:
+        if not explains_itself(error):
+            raise
+        raise JobError.at(f"{key}.precision" if pool.precision else "train.precision", error) from None
+
+
+def _chip(pool: PoolOptions, key: str) -> ChipSpec:
+    try:
+        return load_chip(pool.chip)
+    except Exception as error:
+        if not explains_itself(error):
+            raise
+        raise JobError.at(f"{key}.chip", error) from None
+
+
+def _check_tp(pool: PoolOptions, key: str) -> None:
+    if pool.tp == "auto":
+        return
+    per_host = min(pool.count, pool.chips_per_host or pool.count)
+    if pool.tp > per_host:
+        rule = f"a tensor-parallel group must fit into one host, and the pool has {per_host} chips on a host"
+        raise JobError(f"{key}.tp", pool.tp, rule, f"set {key}.tp to at most {per_host}")
+
+
+def _check_links(job: Job) -> None:
+    seen: set[frozenset[str]] = set()
+    for index, link in enumerate(job.bridge.links):
+        key = f"bridge.links[{index}].between"
+        for end in link.between:
+            if end not in job.pools:
+                raise JobError(key, end, "must name pools of this job", did_you_mean(end, job.pools))
+        ends = frozenset(link.between)
+        if len(ends) != 2:
+            raise JobError(key, list(link.between), "must name two different pools", "a pool needs no link to itself")
+        if ends in seen:
+            raise JobError(key, list(link.between), "must be the only link between these pools", "merge the two links")
+        seen.add(ends)
+
+
+def _check_time_scale(job: Job) -> None:
+    if job.time_scale == "auto":
+        return
+    if job.time_scale <= 0:
+        raise JobError("time_scale", job.time_scale, "must be greater than 0", "set it to auto")
+    if not job.emulated:
+        raise JobError("time_scale", job.time_scale, "slows emulated pools only, and none is", "remove it")
+
+
+def _check_model(job: Job) -> None:
+    try:
+        dimensions = job.model.resolve()
+    except Exception as error:
+        if not explains_itself(error):
+            raise
+        key = str(error.key)  # type: ignore[attr-defined]
+        raise JobError.at(key if key.startswith("model") else f"model.{key}", error) from None
+    vocab = job.data.vocab
+    if dimensions.vocab < vocab:
+        rule = f"must have room for the {vocab} symbols of the {job.data.tokenizer!r} tokenizer"
+        raise JobError("model", f"vocab {dimensions.vocab}", rule, f"choose a vocab of at least {vocab}")
+
+
+def _check_stages(job: Job) -> None:
+    """The part of a plan by hand that needs no model; `balancer.plan.complete` judges the rest."""
+    for p, pipeline in enumerate(job.balance.pipelines or ()):
+        for s, stage in enumerate(pipeline.stages):
+            key = f"balance.pipelines[{p}].stages[{s}]"
+            pool = job.pools.get(stage.pool)
+            if pool is None:
+                raise JobError(f"{key}.pool", stage.pool, "must name a pool", did_you_mean(stage.pool, job.pools))
+            if pool.tp not in ("auto", stage.tp):
+                rule = f"pools.{stage.pool}.tp says {pool.tp}"
+                raise JobError(f"{key}.tp", stage.tp, rule, f"set it to {pool.tp}, or the pool's tp to auto")
+            if stage.tp > pool.count:
+                rule = f"pool {stage.pool!r} has {pool.count} chips"
+                raise JobError(f"{key}.tp", stage.tp, rule, f"set it to at most {pool.count}")

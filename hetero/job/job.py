@@ -1,0 +1,74 @@
+"""The whole job: every owner's options, composed. Torch-free."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from balancer.options import BalanceOptions
+from bridge.options import BridgeOptions
+from hetero.checkpoint.options import CheckpointOptions
+from hetero.cluster.options import PoolOptions
+from hetero.data.options import DataOptions
+from hetero.engine.options import TrainOptions
+from hetero.job.checks import check
+from hetero.models.options import ModelOptions
+from hetero.monitoring.options import MonitorOptions
+
+
+class Job(BaseModel):
+    """A job file. What needs more than one section to judge is checked here; each section checks itself.
+
+    Raises pydantic's ValidationError for a malformed section and JobError for sections that do not fit together;
+    `load_job` turns both into one JobError with file and line.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field("job", min_length=1, description="Names the run directory; the file's own name by default.")
+    model: ModelOptions
+    data: DataOptions
+    train: TrainOptions
+    pools: dict[str, PoolOptions] = Field(..., min_length=1)
+    bridge: BridgeOptions = BridgeOptions()
+    balance: BalanceOptions = BalanceOptions()
+    checkpoint: CheckpointOptions = CheckpointOptions()
+    monitor: MonitorOptions = MonitorOptions()
+    time_scale: Literal["auto"] | float = Field(
+        "auto", description="How much slower than their datasheet emulated chips and links run."
+    )
+
+    @model_validator(mode="after")
+    def _sections_fit(self) -> Job:
+        check(self)
+        return self
+
+    @property
+    def emulated(self) -> bool:
+        return any(pool.emulate is not None for pool in self.pools.values())
+
+    def precision(self, pool: str) -> str:
+        """What a pool computes in: its own choice, else the run's."""
+        return self.pools[pool].precision or self.train.precision
+
+    def resolved(self) -> dict[str, Any]:
+        """Plain data with every default filled in; loading it gives an equal job."""
+        return self.model_dump(mode="json", by_alias=True)
+
+    def fingerprint(self) -> str:
+        """Names what decides the numbers of the run: model, data and training, but neither pools, links nor plan.
+
+        The length of the run counts only where the learning rate depends on it, so a finished run can be continued.
+        """
+        invariant = {"micro_batch", "replica_check_every"}
+        if self.train.optimizer.schedule == "constant":
+            invariant.add("steps")
+        deciding = {
+            "model": self.model.resolve().model_dump(mode="json"),
+            "data": self.data.model_dump(mode="json"),
+            "train": self.train.model_dump(mode="json", exclude=invariant),
+        }
+        return hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()[:16]

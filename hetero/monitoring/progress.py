@@ -1,0 +1,153 @@
+"""What `hetero train` shows while it trains: a live view in a terminal, a line now and then elsewhere."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from hetero.monitoring.table import PoolLabel, Record, overruns, pool_tables
+
+RECENT_STEPS = 10
+SECONDS_BETWEEN_LINES = 5.0
+
+
+class Progress:
+    """A context manager that is fed records and events as they come, and prints the per-pool table at its end."""
+
+    def __init__(
+        self,
+        steps: int,
+        labels: Sequence[PoolLabel],
+        console: Console | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._steps = steps
+        self._labels = list(labels)
+        self._console = console or Console()
+        self._clock = clock
+        self._records: list[Record] = []
+        self._recent: deque[float] = deque(maxlen=RECENT_STEPS)
+        self._printed_at = float("-inf")
+        self._phase = "starting"
+        self._live = Live(console=self._console, refresh_per_second=4, transient=True) if self._is_terminal else None
+
+    @property
+    def _is_terminal(self) -> bool:
+        return self._console.is_terminal and not self._console.is_dumb_terminal
+
+    def __enter__(self) -> Progress:
+        if self._live:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live:
+            self._live.stop()
+        self.print_summary()
+
+    def event(self, event: dict[str, Any]) -> None:
+        """Show what the run is doing besides its steps."""
+        self._phase = _event_text(event)
+        if self._live:
+            self._live.update(self._view())
+        else:
+            self._console.print(self._phase, highlight=False, markup=False)
+
+    def record(self, record: Record) -> None:
+        """Show one finished step."""
+        self._records.append(record)
+        self._recent.append(record["step_s"])
+        if self._live:
+            self._live.update(self._view())
+            return
+        now = self._clock()
+        is_last = record["step"] + 1 >= self._steps
+        if is_last or now - self._printed_at >= SECONDS_BETWEEN_LINES:
+            self._printed_at = now
+            self._console.print(self._line(), highlight=False, markup=False, soft_wrap=True)
+
+    def print_summary(self) -> None:
+        """The final table: medians over the steps, without the first, which also warms up."""
+        for table in pool_tables(self._records[1:] or self._records, self._labels):
+            self._console.print(table if self._is_terminal else _without_width_limit(table))
+
+    def _view(self) -> RenderableType:
+        if not self._records:
+            return Text(self._phase)
+        record = self._records[-1]
+        bar = ProgressBar(total=self._steps, completed=record["step"] + 1, width=60)
+        return Group(Text(self._line()), bar, _pool_rows(record, self._labels), Text(self._phase, style="dim"))
+
+    def _line(self) -> str:
+        record = self._records[-1]
+        parts = [
+            f"step {record['step'] + 1}/{self._steps}",
+            f"loss {_number(record['loss'], '.4f')}",
+            f"{record['tokens_per_s']:,.0f} tok/s",
+            f"{_duration(self._seconds_left(record))} left",
+        ]
+        if record["emulated"]:
+            parts.append("emulated")
+        if overruns(self._records):
+            parts.append(f"{overruns(self._records)} overruns")
+        return "  ".join(parts)
+
+    def _seconds_left(self, record: Record) -> float:
+        return (self._steps - record["step"] - 1) * statistics.median(self._recent)
+
+
+def _pool_rows(record: Record, labels: Sequence[PoolLabel]) -> Table:
+    table = Table.grid(padding=(0, 2))
+    for label in labels:
+        pool = record["pools"].get(label.name)
+        if pool:
+            table.add_row(str(label), *_pool_cells(pool))
+    return table
+
+
+def _pool_cells(pool: Record) -> list[str]:
+    return [
+        f"can {pool['capacity_tokens_per_s']:,.0f} tok/s",
+        f"does {pool['tokens_per_s']:,.0f} tok/s",
+        f"MFU {pool['mfu']:.1%}",
+        f"busy {pool['busy']:.1%}",
+        f"bubble {pool['bubble']:.1%}",
+        f"bridge wait {pool['bridge_wait']:.1%}",
+    ]
+
+
+def _event_text(event: dict[str, Any]) -> str:
+    where = event.get("rank") or event.get("pool")
+    data = event.get("data") or {}
+    details = ", ".join(f"{key} {value}" for key, value in data.items() if isinstance(value, (str, int, float)))
+    return " ".join(part for part in (event["kind"].replace("_", " "), where and f"({where})", details) if part)
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def _number(value: float | None, form: str) -> str:
+    return "not finite" if value is None else format(value, form)
+
+
+def _without_width_limit(table: Table) -> Table:
+    """In a file or pipe nothing wraps."""
+    for column in table.columns:
+        column.no_wrap = True
+    table.min_width = None
+    return table

@@ -1,0 +1,74 @@
+"""The per-pool table: emulated and real pools never share one."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rich.table import Table
+
+Record = dict[str, Any]
+
+COLUMNS = ("capacity tok/s", "tok/s", "TFLOP/s chip", "MFU", "busy", "bubble", "bridge wait", "other", "peak memory")
+SHARES = ("mfu", "busy", "bubble", "bridge_wait", "other")
+
+
+@dataclass(frozen=True)
+class PoolLabel:
+    """How a pool is called on the screen."""
+
+    name: str
+    chip: str
+    chips: int
+    emulated: bool
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.chips} x {self.chip}{', emulated' if self.emulated else ''})"
+
+
+def pool_tables(records: Sequence[Record], labels: Iterable[PoolLabel]) -> list[Table]:
+    """One table of the real and one of the emulated pools, each figure the median over the given steps."""
+    if not records:
+        return []
+    labels = list(labels)
+    kinds = [(emulated, [label for label in labels if label.emulated is emulated]) for emulated in (False, True)]
+    return [_table(records, members, emulated) for emulated, members in kinds if members]
+
+
+def overruns(records: Sequence[Record]) -> int:
+    return sum(bool(record["overrun"]) for record in records)
+
+
+def _table(records: Sequence[Record], labels: list[PoolLabel], emulated: bool) -> Table:
+    title = "emulated chips: modelled figures, not measurements of hardware" if emulated else "per pool"
+    table = Table(title=title, title_justify="left")
+    table.add_column("pool", no_wrap=True)
+    for column in COLUMNS:
+        table.add_column(column, justify="right")
+    for label in labels:
+        table.add_row(f"{label.name}: {label.chips} x {label.chip}", *_cells(records, label.name))
+    if emulated:
+        table.caption = _caption(records)
+        table.caption_justify = "left"
+    return table
+
+
+def _cells(records: Sequence[Record], pool: str) -> list[str]:
+    def median(key: str) -> float:
+        return statistics.median(record["pools"][pool][key] for record in records)
+
+    return [
+        f"{median('capacity_tokens_per_s'):,.0f}",
+        f"{median('tokens_per_s'):,.0f}",
+        f"{median('tflops_per_chip'):.3g}",
+        *(f"{100 * median(key):.1f}%" for key in SHARES),
+        f"{max(record['pools'][pool]['peak_memory_bytes'] for record in records) / 2**20:,.0f} MiB",
+    ]
+
+
+def _caption(records: Sequence[Record]) -> str:
+    ratio = records[-1]["link_ratio"]
+    linked = f"link_ratio {ratio:.3g}; " if ratio is not None else ""
+    return f"{linked}overruns in {overruns(records)} of {len(records)} steps"
