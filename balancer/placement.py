@@ -1,0 +1,104 @@
+"""What a plan leaves open and how it is filled: which chips, how deep a warm-up, who owns which unit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
+
+from balancer.errors import PlanError
+
+if TYPE_CHECKING:
+    from balancer.plan import PipelinePlan, Plan, Range, StagePlan
+    from balancer.topology import PoolSpec, Topology
+    from balancer.workload import Workload
+
+_Place = tuple[int, int]
+_Changes = dict[_Place, dict[str, object]]
+
+
+def place_chips(plan: Plan, topology: Topology) -> Plan:
+    """Give every stage without chips the first free ones of its pool, larger tp groups first, each inside one host.
+    A group larger than a host takes whole hosts."""
+    chips: dict[_Place, tuple[int, ...]] = {}
+    for pool in topology.pools:
+        stages = [(place, stage) for place, stage in _stages(plan) if stage.pool == pool.name]
+        free = [c for c in range(pool.count) if not any(c in (stage.chips or ()) for _, stage in stages)]
+        for place, stage in sorted(stages, key=lambda found: -found[1].tp):
+            chips[place] = stage.chips or _take(free, stage.tp, pool, place)
+            free = [c for c in free if c not in chips[place]]
+    return _update(plan, {place: {"chips": taken} for place, taken in chips.items()})
+
+
+def _take(free: list[int], tp: int, pool: PoolSpec, place: _Place) -> tuple[int, ...]:
+    size = pool.chips_per_host
+    if tp > size:
+        whole = [h for h in range(pool.count // size) if all(c in free for c in range(h * size, (h + 1) * size))]
+        found = [c for h in whole for c in range(h * size, (h + 1) * size)]
+        found += [c for c in free if c not in found]
+        if len(found) >= tp:
+            return tuple(found[:tp])
+    for host in range(-(-pool.count // size)):
+        on_host = [c for c in free if pool.host_of(c) == host]
+        if len(on_host) >= tp:
+            return tuple(on_host[:tp])
+    rule = f"pool {pool.name} has {pool.count} chips, {size} to a host, of which {len(free)} are free for this stage"
+    remedy = "use fewer stages or a smaller tp there, or a larger pool"
+    raise PlanError(f"pipelines[{place[0]}].stages[{place[1]}].tp", tp, rule, remedy)
+
+
+def fill_warmups(plan: Plan) -> Plan:
+    """1F1B's depth: as many micro-batches as fit into the way from a stage's first chunk to the end."""
+    changes: _Changes = {}
+    for p, pipeline in enumerate(plan.pipelines):
+        depths = default_warmups(pipeline)
+        for s, stage in enumerate(pipeline.stages):
+            if stage.warmup is None:
+                changes[p, s] = {"warmup": depths[s]}
+    return _update(plan, changes)
+
+
+def default_warmups(pipeline: PipelinePlan) -> tuple[int, ...]:
+    placed = pipeline.stage_of_chunk()
+    ahead = [len(placed) - placed.index(s) for s in range(len(pipeline.stages))]
+    depths = [-(-ahead[s] // len(stage.units)) for s, stage in enumerate(pipeline.stages)]
+    return tuple(max(1, min(depth, pipeline.micro_batches)) for depth in depths)
+
+
+def assign_owners(plan: Plan, workload: Workload) -> Plan:
+    """Unit u belongs to pipeline u mod P; a unit that uses an earlier unit's weight follows it. Owners in the plan
+    are kept as they are."""
+    if any(stage.owns is not None for _, stage in _stages(plan)):
+        return _update(plan, {place: {"owns": stage.owns or ()} for place, stage in _stages(plan)})
+    owner = [u % len(plan.pipelines) for u in range(len(workload.units))]
+    for first, later in workload.tied:
+        owner[later] = owner[first]
+    changes: _Changes = {}
+    for place, stage in _stages(plan):
+        changes[place] = {"owns": _ranges(u for u in stage.unit_indices() if owner[u] == place[0])}
+    return _update(plan, changes)
+
+
+def _ranges(units: Iterable[int]) -> tuple[Range, ...]:
+    """Ascending units as maximal half-open ranges."""
+    ranges: list[tuple[int, int]] = []
+    for u in units:
+        if ranges and ranges[-1][1] == u:
+            ranges[-1] = (ranges[-1][0], u + 1)
+        else:
+            ranges.append((u, u + 1))
+    return tuple(ranges)
+
+
+def _stages(plan: Plan) -> Iterator[tuple[_Place, StagePlan]]:
+    for p, pipeline in enumerate(plan.pipelines):
+        for s, stage in enumerate(pipeline.stages):
+            yield (p, s), stage
+
+
+def _update(plan: Plan, changes: _Changes) -> Plan:
+    """The plan with fields of some stages replaced; the values are already in their validated form."""
+    pipelines = []
+    for p, pipeline in enumerate(plan.pipelines):
+        stages = tuple(s.model_copy(update=changes.get((p, i), {})) for i, s in enumerate(pipeline.stages))
+        pipelines.append(pipeline.model_copy(update={"stages": stages}))
+    return plan.model_copy(update={"pipelines": tuple(pipelines)})

@@ -1,0 +1,154 @@
+"""Schedules as data: what each stage does, in order. Two interpreters read the lowered lists: the simulator (time) and
+the pipeline executor (tensors).
+
+A schedule is a function (stage of each chunk, micro-batches, warm-up of each stage) -> one action list per stage. It
+decides computation alone; `lower` adds SEND and RECV. How the interpreters must read a lowered list:
+a stage executes it in order; SEND is asynchronous; RECV waits for the arrival; SYNC(chunk) hands over the gradients of
+the chunk's units that others own and is asynchronous too, since pipelines with other cuts reach it in another order;
+STEP waits for every gradient owned here, updates, and sends parameters back.
+An action's chunk is always one of its own stage: SEND activation of chunk c goes to chunk c + 1, RECV activation of c
+comes from c - 1, SEND gradient of c goes to c - 1, RECV gradient of c comes from c + 1. A message's identity is
+(boundary, purpose, micro-batch), where boundary b lies between chunks b and b + 1; each boundary and purpose is first
+in, first out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from enum import Enum
+from functools import lru_cache
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from balancer.errors import ScheduleError, did_you_mean
+
+if TYPE_CHECKING:
+    from balancer.plan import PipelinePlan
+
+Purpose = Literal["activation", "gradient"]
+
+
+class Kind(str, Enum):
+    """F forward, B whole backward, I input gradient, W weight gradient (B = I + W), SYNC gradients of a chunk."""
+
+    F = "F"
+    B = "B"
+    I = "I"  # noqa: E741  # the name that the zero-bubble literature uses
+    W = "W"
+    SYNC = "SYNC"
+    STEP = "STEP"
+    SEND = "SEND"
+    RECV = "RECV"
+
+
+class Action(NamedTuple):
+    """`micro_batch` is -1 for SYNC and STEP, `chunk` is -1 for STEP, `purpose` is None except for SEND and RECV."""
+
+    kind: Kind
+    chunk: int
+    micro_batch: int
+    purpose: Purpose | None = None
+
+    @property
+    def boundary(self) -> int:
+        """Of SEND and RECV: the chunk before the boundary that is crossed."""
+        outward = (self.kind is Kind.SEND) == (self.purpose == "activation")
+        return self.chunk if outward else self.chunk - 1
+
+    def __str__(self) -> str:
+        return f"{self.kind.value}{self.micro_batch}"
+
+
+Actions = tuple[Action, ...]
+Schedule = Callable[[Sequence[int], int, Sequence[int]], tuple[Actions, ...]]
+STEP = Action(Kind.STEP, -1, -1)
+
+
+def gpipe(stage_of_chunk: Sequence[int], micro_batches: int, warmup: Sequence[int]) -> tuple[Actions, ...]:
+    """All forwards, then all backwards. Every micro-batch is in flight; `warmup` is not read."""
+    last = len(stage_of_chunk) - 1
+    lists: list[list[Action]] = [[] for _ in range(max(stage_of_chunk) + 1)]
+    for chunk in range(last + 1):
+        lists[stage_of_chunk[chunk]] += [Action(Kind.F, chunk, m) for m in range(micro_batches)]
+    for chunk in range(last, -1, -1):
+        lists[stage_of_chunk[chunk]] += [Action(Kind.B, chunk, m) for m in range(micro_batches)]
+    return _with_sync_and_step(lists)
+
+
+def one_f_one_b(stage_of_chunk: Sequence[int], micro_batches: int, warmup: Sequence[int]) -> tuple[Actions, ...]:
+    """One forward, one backward, after a warm-up of each stage's own depth.
+
+    With one chunk per stage, stage s runs exactly warmup[s] forwards (or all) before its first backward; the depth must
+    not grow along the pipeline, or a stage would wait for forwards that the one before holds back. With several chunks
+    on a stage it is a bound on the micro-batches between the stage's first forward and its last backward.
+    """
+    if len(set(stage_of_chunk)) < len(stage_of_chunk):  # some stage has several chunks
+        from balancer.list_schedule import list_schedule
+
+        return _with_sync_and_step(list_schedule(stage_of_chunk, micro_batches, warmup))
+    lists: list[list[Action]] = [[] for _ in stage_of_chunk]
+    previous = micro_batches
+    for chunk, stage in enumerate(stage_of_chunk):
+        depth = min(warmup[stage], micro_batches)
+        if depth > previous or depth < 1:
+            rule = f"a warm-up is at least 1 and at most that of the stage before ({previous})"
+            raise ScheduleError(f"stages[{stage}].warmup", warmup[stage], rule, f"use {min(previous, max(depth, 1))}")
+        previous = depth
+        lists[stage] = [Action(Kind.F, chunk, m) for m in range(depth)]
+        for m in range(micro_batches):
+            lists[stage].append(Action(Kind.B, chunk, m))
+            if m + depth < micro_batches:
+                lists[stage].append(Action(Kind.F, chunk, m + depth))
+    return _with_sync_and_step(lists)
+
+
+SCHEDULES: dict[str, Schedule] = {"1f1b": one_f_one_b, "gpipe": gpipe}
+
+
+def schedules(name: str) -> Schedule:
+    """The schedule of that name. Raises ScheduleError for an unknown one."""
+    if name not in SCHEDULES:
+        raise ScheduleError("schedule", name, "no such schedule", did_you_mean(name, SCHEDULES))
+    return SCHEDULES[name]
+
+
+def actions_of(pipeline: PipelinePlan, schedule: str) -> tuple[Actions, ...]:
+    """The lowered lists, one per stage, of a completed pipeline plan. The executor and the simulator both call this."""
+    return _lowered(schedule, pipeline.stage_of_chunk(), pipeline.micro_batches, pipeline.warmups())
+
+
+@lru_cache(maxsize=256)
+def _lowered(name: str, placed: tuple[int, ...], micro_batches: int, warmups: tuple[int, ...]) -> tuple[Actions, ...]:
+    return lower(schedules(name)(placed, micro_batches, warmups), placed)
+
+
+def lower(compute: Sequence[Sequence[Action]], stage_of_chunk: Sequence[int]) -> tuple[Actions, ...]:
+    """Add RECV right before a first use and SEND right after production, where neighbours are on different stages."""
+    return tuple(tuple(a for action in actions for a in _with_messages(action, stage_of_chunk)) for actions in compute)
+
+
+def _with_messages(action: Action, stage_of_chunk: Sequence[int]) -> list[Action]:
+    kind, chunk, m, _ = action
+    stages = [None, *stage_of_chunk, None]
+    before, here, after = stages[chunk : chunk + 3] if chunk >= 0 else (None, None, None)
+    before_differs, after_differs = before not in (None, here), after not in (None, here)
+    if kind is Kind.F:
+        first = [Action(Kind.RECV, chunk, m, "activation")] if before_differs else []
+        return [*first, action, *([Action(Kind.SEND, chunk, m, "activation")] if after_differs else [])]
+    if kind in (Kind.B, Kind.I):
+        first = [Action(Kind.RECV, chunk, m, "gradient")] if after_differs else []
+        return [*first, action, *([Action(Kind.SEND, chunk, m, "gradient")] if before_differs else [])]
+    return [action]
+
+
+def _with_sync_and_step(lists: list[list[Action]]) -> tuple[Actions, ...]:
+    """SYNC of each chunk follows its last backward; STEP ends the list."""
+    done = []
+    for actions in lists:
+        last = {action.chunk: i for i, action in enumerate(actions) if action.kind in (Kind.B, Kind.W)}
+        with_sync: list[Action] = []
+        for i, action in enumerate(actions):
+            with_sync.append(action)
+            if last.get(action.chunk) == i:
+                with_sync.append(Action(Kind.SYNC, action.chunk, -1))
+        done.append((*with_sync, STEP))
+    return tuple(done)

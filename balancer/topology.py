@@ -1,0 +1,71 @@
+"""Which chips there are and how fast bytes move between them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from balancer.errors import PlanError, did_you_mean
+
+if TYPE_CHECKING:
+    from backends.chip import ChipSpec
+
+
+@dataclass(frozen=True)
+class PoolSpec:
+    """Equal chips of one family on fast links. `tp` is a constraint (None: the balancer chooses);
+    `memory_bytes` is what one chip may use; chips 0..count-1 lie `chips_per_host` to a host, in order."""
+
+    name: str
+    family: str
+    chip: ChipSpec
+    count: int
+    chips_per_host: int
+    memory_bytes: int
+    tp: int | None = None
+    precision: str = "float32"
+    emulated: bool = False
+    world: str | None = None
+
+    def host_of(self, chip: int) -> int:
+        return chip // self.chips_per_host
+
+    @property
+    def flops_per_s(self) -> float:
+        """One chip's attainable rate in the pool's precision."""
+        return self.chip.flops_per_s(self.precision)
+
+
+@dataclass(frozen=True)
+class LinkSpec:
+    """What lies between two pools: rate per direction and host pair, and one-way latency."""
+
+    between: tuple[str, str]
+    bytes_per_s: float
+    latency_s: float
+
+
+@dataclass(frozen=True)
+class Topology:
+    pools: tuple[PoolSpec, ...]
+    links: tuple[LinkSpec, ...] = ()
+
+    def pool(self, name: str) -> PoolSpec:
+        """Raises PlanError for a pool that the job doesn't have."""
+        for pool in self.pools:
+            if pool.name == name:
+                return pool
+        raise PlanError("pool", name, "no such pool in the job", did_you_mean(name, (p.name for p in self.pools)))
+
+    def link(self, a: str, b: str) -> LinkSpec:
+        """The link between two pools, or inside one (then the chips' own interconnect, without latency)."""
+        if a == b:
+            return LinkSpec((a, b), self.pool(a).chip.interconnect_bytes_per_s, 0.0)
+        for link in self.links:
+            if set(link.between) == {a, b}:
+                return link
+        raise PlanError("links", [a, b], "no link joins these pools", f"declare a link between {a} and {b}")
+
+    def only(self, names: frozenset[str]) -> Topology:
+        """The same without the other pools; order is kept."""
+        return Topology(tuple(p for p in self.pools if p.name in names), self.links)

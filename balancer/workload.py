@@ -1,0 +1,38 @@
+"""What there is to compute, unit by unit, as numbers. Models write it, the balancer reads it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class UnitWork:
+    """One unit. Per sequence: `forward_flops`, `activation_bytes` (kept for backward at tp 1) and `boundary_bytes`
+    (leaving it towards the next unit; also the size of each of its `tp_collectives` forward all-reduces)."""
+
+    kind: str
+    forward_flops: float
+    parameters: int
+    activation_bytes: int
+    boundary_bytes: int
+    tp_collectives: int = 0
+
+
+@dataclass(frozen=True)
+class Workload:
+    """A model at one sequence length and global batch (in sequences).
+
+    `legal_cuts` are the unit indices where a chunk may begin (0 is always one). `tied` pairs (first, later) units
+    that use one weight: the first unit's parameters count it, the later's don't.
+    """
+
+    units: tuple[UnitWork, ...]
+    seq_len: int
+    global_batch: int
+    legal_cuts: frozenset[int]
+    tied: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def cuts(self) -> tuple[int, ...]:
+        """Every place where a chunk may begin or end, ascending, 0 and n included."""
+        return tuple(sorted({0, len(self.units)} | {c for c in self.legal_cuts if c < len(self.units)}))
