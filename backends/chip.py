@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
-from importlib.resources.abc import Traversable
 from typing import Any, Literal
 
 import yaml
@@ -153,7 +152,7 @@ class _Sheet(_Strict):
 @cache
 def _sheets() -> Mapping[str, Any]:
     """Every data sheet by chip name, also those that other distributions add to `configs/chips/`."""
-    entries: list[Traversable] = sorted(files("configs").joinpath("chips").iterdir(), key=lambda entry: entry.name)
+    entries = sorted(files("configs").joinpath("chips").iterdir(), key=lambda entry: entry.name)
     return {entry.name.removesuffix(".yaml"): entry for entry in entries if entry.name.endswith(".yaml")}
 
 

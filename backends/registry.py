@@ -43,7 +43,7 @@ FAMILIES: dict[str, Family] = {
         Family("cpu", "backends.cpu:CpuBackend", (), _NO_AUTOLOAD),
         Family("cuda", "backends.cuda:CudaBackend", ("CUDA_VISIBLE_DEVICES",), _NO_AUTOLOAD),
         Family("ascend", "backends.ascend:AscendBackend", ("ASCEND_RT_VISIBLE_DEVICES",), _NO_AUTOLOAD),
-        # Its plug-in hooks into torch at interpreter start, not by autoloading; its parts read one variable or the other.
+        # Its plug-in hooks into torch at interpreter start, not by autoloading, and reads one variable or the other.
         Family("kunlun", "backends.kunlun:KunlunBackend", ("XPU_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES")),
     )
 }
@@ -96,6 +96,9 @@ def _load_entry(entry: EntryPoint) -> Family:
         ) from error
     if not isinstance(family, Family):
         raise FamilyError(
-            "family", entry.name, f"its entry point {entry.value} is no Family", "Point it to a backends.registry.Family."
+            "family",
+            entry.name,
+            f"its entry point {entry.value} is no Family",
+            "Point it to a backends.registry.Family.",
         )
     return family

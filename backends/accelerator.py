@@ -1,0 +1,146 @@
+"""What chips with a CUDA-like device module of torch (`torch.cuda`, `torch.npu`) share: streams, events, memory."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from backends.backend import Backend, Copy, MemoryUse, Stopwatch, check_alike
+from backends.errors import DeviceError
+
+
+class AcceleratorBackend(Backend):
+    """A chip behind a device module of torch; a family says which module, and what its chips can do.
+
+    Copies run on streams of their own, one for each direction, through pinned memory: the slot itself where it is
+    pinned, else a staging buffer from torch's caching host allocator. A family without `pinned_async` copies plainly.
+    """
+
+    _family_of_process: ClassVar[str | None] = None
+
+    def __init__(self) -> None:
+        self._index = -1
+        self._module: Any = None
+        self._outward: Any = None
+        self._inward: Any = None
+
+    @classmethod
+    @abstractmethod
+    def load_module(cls) -> Any:
+        """Import the family's device module; `DeviceError` says why it cannot be used."""
+
+    @classmethod
+    def count(cls) -> int:
+        return int(cls.load_module().device_count())
+
+    def open(self, index: int) -> None:
+        self._refuse_second_family()
+        module = self.load_module()
+        AcceleratorBackend._family_of_process = self.family
+        count = module.device_count()
+        if not 0 <= index < count:
+            variables = " and ".join(self.visible_devices)
+            raise DeviceError("index", index, f"this process sees {count} {self.family} chips", f"Check {variables}.")
+        module.set_device(index)
+        self._index, self._module = index, module
+        self._outward, self._inward = module.Stream(), module.Stream()
+
+    @property
+    def device(self) -> torch.device:
+        return torch.device(self.device_type, self._index)
+
+    def synchronize(self) -> None:
+        self._module.synchronize()
+
+    def memory(self) -> MemoryUse:
+        """The most that torch had allocated to tensors, and the chip's memory as its driver counts it."""
+        _, total = self._module.mem_get_info(self._index)
+        return MemoryUse(int(self._module.max_memory_allocated(self._index)), int(total))
+
+    def start(self, expected_s: float | None = None) -> Stopwatch:
+        return EventStopwatch(self._module)
+
+    def copy_out(self, tensor: Tensor, host: Tensor, wait: bool = True) -> Copy:
+        check_alike(tensor, host)
+        tensor = tensor.detach()
+        if not self.capabilities.pinned_async:
+            host.copy_(tensor)
+            return Copy()
+        pinned = host if host.is_pinned() else self._staging(host)
+        self._enqueue(self._outward, tensor, lambda: pinned.copy_(tensor, non_blocking=True))
+        unstage = None if pinned is host else lambda: host.copy_(pinned)
+        return self._under_way(self._outward, unstage, wait)
+
+    def copy_in(self, host: Tensor, tensor: Tensor, wait: bool = True) -> Copy:
+        check_alike(host, tensor)
+        tensor = tensor.detach()
+        if not self.capabilities.pinned_async:
+            tensor.copy_(host)
+            return Copy()
+        pinned = host if host.is_pinned() else self._staging(host).copy_(host)
+        self._enqueue(self._inward, tensor, lambda: tensor.copy_(pinned, non_blocking=True))
+        self._module.current_stream().wait_stream(self._inward)
+        return self._under_way(self._inward, None, wait)
+
+    def _refuse_second_family(self) -> None:
+        taken = AcceleratorBackend._family_of_process
+        if taken not in (None, self.family):
+            raise DeviceError(
+                "family", self.family, f"this process already drives {taken} chips", "Use one process per family."
+            )
+
+    def _staging(self, host: Tensor) -> Tensor:
+        return torch.empty(host.shape, dtype=host.dtype, pin_memory=True)
+
+    def _enqueue(self, stream: Any, tensor: Tensor, copy: Callable[[], Any]) -> None:
+        """Run `copy` on `stream`, after the work given so far, and keep the tensor's memory until it is done."""
+        stream.wait_stream(self._module.current_stream())
+        with self._module.stream(stream):
+            copy()
+        tensor.record_stream(stream)
+
+    def _under_way(self, stream: Any, finish: Callable[[], Any] | None, wait: bool) -> Copy:
+        copy = StreamCopy(stream.record_event(), finish)
+        if wait:
+            copy.wait()
+        return copy
+
+
+class StreamCopy(Copy):
+    """A copy that is over when the stream has passed `event` and `finish` has unloaded the staging buffer."""
+
+    def __init__(self, event: Any, finish: Callable[[], Any] | None) -> None:
+        self._event = event
+        self._finish = finish
+
+    def done(self) -> bool:
+        if not self._event.query():
+            return False
+        self.wait()
+        return True
+
+    def wait(self) -> None:
+        self._event.synchronize()
+        if self._finish is not None:
+            self._finish()
+            self._finish = None
+
+
+class EventStopwatch(Stopwatch):
+    """Times what the chip does between two events on the current stream; the host waits only in `seconds`."""
+
+    def __init__(self, module: Any) -> None:
+        self._first = module.Event(enable_timing=True)
+        self._last = module.Event(enable_timing=True)
+        self._first.record()
+
+    def stop(self) -> None:
+        self._last.record()
+
+    def seconds(self) -> float:
+        self._last.synchronize()
+        return float(self._first.elapsed_time(self._last)) / 1e3

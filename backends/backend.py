@@ -1,0 +1,150 @@
+"""`Backend`: how to drive one kind of chip from the process that serves it. Imports torch only when it must."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from backends.operators import Operators
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """What a family can do beyond what all can.
+
+    `bfloat16`: its chips compute in bfloat16 (single chips may not: `ChipSpec.peak_flops` decides).
+    `float64_reduce`: its collectives reduce float64. `compile`: `torch.compile` has an effect.
+    `pinned_async`: copies from and to pinned host memory may run beside compute.
+    `tagged_p2p`: point-to-point messages of one pair of ranks are told apart by tag.
+    """
+
+    bfloat16: bool
+    float64_reduce: bool
+    compile: bool
+    pinned_async: bool
+    tagged_p2p: bool
+
+
+@dataclass(frozen=True)
+class MemoryUse:
+    """The most memory that this process has used on its chip, and what the chip has."""
+
+    peak_bytes: int
+    limit_bytes: int
+
+
+class Copy:
+    """A copy between a chip and a host slot. This one is over; an asynchronous one overrides both methods."""
+
+    def done(self) -> bool:
+        return True
+
+    def wait(self) -> None:
+        """Return when the bytes have arrived, so that the slot may be sent or filled again."""
+
+
+class Stopwatch(ABC):
+    """Times one action of a stage; runs from its making to `stop()`."""
+
+    overrun: bool = False
+    """Whether the action took longer than the chip that is emulated would have; valid after `stop()`."""
+
+    @abstractmethod
+    def stop(self) -> None: ...
+
+    @abstractmethod
+    def seconds(self) -> float:
+        """The chip's time for the action; valid after `stop()`, may wait for the chip."""
+
+
+class Backend(ABC):
+    """One chip of one family, driven by this process. Nothing touches the chip before `open`.
+
+    `collective` is the name of the process-group backend that the chips of a pool share, `visible_devices` the
+    environment variables that limit which chips a process sees.
+    """
+
+    family: str
+    device_type: str
+    collective: str
+    visible_devices: tuple[str, ...]
+    capabilities: Capabilities
+
+    @classmethod
+    @abstractmethod
+    def count(cls) -> int:
+        """How many chips this process sees; `DeviceError` says why it cannot use the family."""
+
+    @abstractmethod
+    def open(self, index: int) -> None:
+        """Select the chip for this process, by its place among the visible ones; `DeviceError` if it cannot."""
+
+    @property
+    @abstractmethod
+    def device(self) -> torch.device:
+        """Where tensors of this chip live; valid after `open`."""
+
+    @abstractmethod
+    def synchronize(self) -> None:
+        """Wait until the chip has done all that it was given."""
+
+    @abstractmethod
+    def memory(self) -> MemoryUse: ...
+
+    @abstractmethod
+    def start(self, expected_s: float | None = None) -> Stopwatch:
+        """Time an action. An emulated chip paces it to `expected_s`, which real ones ignore; None: do not pace."""
+
+    @abstractmethod
+    def copy_out(self, tensor: Tensor, host: Tensor, wait: bool = True) -> Copy:
+        """Copy the chip's `tensor`, as the work given so far leaves it, to `host` of equal shape and type.
+
+        With `wait` the bytes are there on return; else `Copy.wait` says when, and `host` must not be touched before.
+        """
+
+    @abstractmethod
+    def copy_in(self, host: Tensor, tensor: Tensor, wait: bool = True) -> Copy:
+        """Copy `host` to the chip's `tensor`; work given to the chip from here on sees the new content.
+
+        Without `wait`, `host` must not be changed before `Copy.wait` returns.
+        """
+
+    @property
+    def operators(self) -> Operators:
+        """The family's implementation of the model's operators: plain torch unless it has better."""
+        from backends.operators import Operators
+
+        return Operators()
+
+    def pin(self, buffer: memoryview) -> bool:
+        """Make writable host memory directly readable for the chip; the caller keeps it mapped until `unpin`.
+
+        False where the chip cannot: copies then go through the backend's own staging, nothing else changes.
+        """
+        return False
+
+    def unpin(self, buffer: memoryview) -> None:  # noqa: B027
+        """Undo `pin`, before the memory is unmapped; does nothing if it was not pinned."""
+
+    def claim(self, name: str, bytes_: int) -> None:  # noqa: B027
+        """Account memory that `name` will use on the chip, in place of its earlier claim.
+
+        Real chips keep their own accounts. An emulated one raises `OutOfMemory` when its memory cannot hold it.
+        """
+
+    def release(self, name: str) -> None:  # noqa: B027
+        """Forget the claim of `name`, if there is one."""
+
+
+def check_alike(source: Tensor, target: Tensor) -> None:
+    """A copy never broadcasts or converts: `ValueError` unless both have the same shape and type."""
+    if source.shape != target.shape or source.dtype != target.dtype:
+        raise ValueError(
+            f"cannot copy {tuple(source.shape)} {source.dtype} to {tuple(target.shape)} {target.dtype}: "
+            "shape and type must be equal"
+        )

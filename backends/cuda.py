@@ -1,0 +1,78 @@
+"""NVIDIA GPUs: `torch.cuda` and NCCL."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Any
+
+import torch
+
+from backends.accelerator import AcceleratorBackend
+from backends.backend import Capabilities
+from backends.errors import DeviceError
+from backends.probe import kunlun_hook
+from backends.registry import visible_device_variables
+
+_PORTABLE = 1  # cudaHostRegisterPortable: pinned for every context of the process
+
+
+class CudaBackend(AcceleratorBackend):
+    """One NVIDIA GPU. Shared memory is pinned in place, so slots are copied from and to without staging."""
+
+    family = "cuda"
+    device_type = "cuda"
+    collective = "nccl"
+    visible_devices = visible_device_variables(family)
+    capabilities = Capabilities(bfloat16=True, float64_reduce=True, compile=True, pinned_async=True, tagged_p2p=False)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._pinned: set[int] = set()
+
+    @classmethod
+    def load_module(cls) -> Any:
+        if kunlun_hook():
+            raise DeviceError(
+                "family",
+                cls.family,
+                "torch.cuda here drives Kunlun chips",
+                "Use the family kunlun, or set DISABLE_XPYTORCH=1.",
+            )
+        if torch.version.cuda is None:
+            raise DeviceError(
+                "family", cls.family, f"torch {torch.__version__} lacks CUDA", "Install a CUDA build of torch."
+            )
+        if not torch.cuda.is_available():
+            raise DeviceError(
+                "family", cls.family, "torch sees no CUDA device", "Check nvidia-smi and CUDA_VISIBLE_DEVICES."
+            )
+        return torch.cuda
+
+    def pin(self, buffer: memoryview) -> bool:
+        address, size = _extent(buffer)
+        if int(_runtime().cudaHostRegister(address, size, _PORTABLE)) != 0:
+            self._drop_last_error()
+            return False
+        self._pinned.add(address)
+        return True
+
+    def unpin(self, buffer: memoryview) -> None:
+        address, _ = _extent(buffer)
+        if address in self._pinned:
+            self._pinned.remove(address)
+            _runtime().cudaHostUnregister(address)
+
+    def _drop_last_error(self) -> None:
+        """The runtime keeps a refusal as its last error, and torch would blame it on the next kernel."""
+        with suppress(RuntimeError):
+            torch.zeros(1, device=self.device)
+
+
+def _runtime() -> Any:
+    return torch.cuda.cudart()  # type: ignore[no-untyped-call]
+
+
+def _extent(buffer: memoryview) -> tuple[int, int]:
+    """Address and length in bytes of a buffer."""
+    flat = torch.frombuffer(buffer, dtype=torch.uint8)
+    return flat.data_ptr(), flat.numel()

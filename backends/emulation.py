@@ -1,0 +1,115 @@
+"""A chip that is not here: real arithmetic on the CPU, paced to the time that the chip would take.
+
+Torch-free to import.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import time
+from dataclasses import replace
+from time import perf_counter
+
+from backends.backend import Backend, MemoryUse, Stopwatch
+from backends.chip import GIB, ChipSpec
+from backends.cpu import CpuBackend
+from backends.errors import ChipError, OutOfMemory
+from backends.options import EmulateOptions, SpeedEvent
+
+__all__ = ["EmulateOptions", "Emulated", "PacedStopwatch", "SpeedEvent"]
+
+
+class Emulated(CpuBackend):
+    """A chip of the family `inner`, played by this process.
+
+    It has the family's limits, the CPU's collectives, the memory of `chip` (counted by claims), and the speed that
+    `options` hide: an action told to take `expected_s` takes `expected_s / speed`, give or take the jitter.
+    """
+
+    def __init__(self, inner: type[Backend], chip: ChipSpec, options: EmulateOptions) -> None:
+        if chip.family != inner.family:
+            raise ChipError(
+                "chip",
+                chip.name,
+                f"it is of family {chip.family}, not {inner.family}",
+                "Name a chip of the pool's family.",
+            )
+        self.family = inner.family
+        self.visible_devices = inner.visible_devices
+        self.capabilities = replace(
+            inner.capabilities,
+            bfloat16="bfloat16" in chip.peak_flops,
+            tagged_p2p=CpuBackend.capabilities.tagged_p2p,
+        )
+        self.chip = chip
+        self._options = options
+        self._speed = options.speed_at(0)
+        self._jitter = random.Random(f"{options.seed}/0")
+        self._limit_bytes = chip.memory_bytes if options.memory_gib is None else round(options.memory_gib * GIB)
+        self._claims: dict[str, int] = {}
+        self._peak_bytes = 0
+
+    def open(self, index: int) -> None:
+        """Chips of one pool differ in their jitter: each draws its own from the seed and its index."""
+        self._jitter = random.Random(f"{self._options.seed}/{index}")
+
+    def step(self, number: int) -> None:
+        """Tell the chip which step begins, so that its events happen."""
+        self._speed = self._options.speed_at(number)
+
+    def start(self, expected_s: float | None = None) -> PacedStopwatch:
+        return PacedStopwatch(None if expected_s is None else expected_s * self._slowness())
+
+    def memory(self) -> MemoryUse:
+        """What was claimed at most, and the emulated chip's memory."""
+        return MemoryUse(self._peak_bytes, self._limit_bytes)
+
+    def claim(self, name: str, bytes_: int) -> None:
+        used = sum(self._claims.values()) - self._claims.get(name, 0)
+        if used + bytes_ > self._limit_bytes:
+            raise OutOfMemory("memory", name, self._shortage(used, bytes_), self._way_out(used + bytes_))
+        self._claims[name] = bytes_
+        self._peak_bytes = max(self._peak_bytes, used + bytes_)
+
+    def release(self, name: str) -> None:
+        self._claims.pop(name, None)
+
+    def _slowness(self) -> float:
+        return math.exp(self._options.jitter * self._jitter.gauss(0.0, 1.0)) / self._speed
+
+    def _shortage(self, used: int, bytes_: int) -> str:
+        return (
+            f"it needs {_gib(bytes_)} beside {_gib(used)} in use, but the emulated {self.chip.name} "
+            f"has {_gib(self._limit_bytes)}"
+        )
+
+    def _way_out(self, need: int) -> str:
+        return (
+            f"Save {_gib(need - self._limit_bytes)}: give this stage fewer units, a larger tp or a smaller "
+            "micro-batch, or a chip with more memory."
+        )
+
+
+class PacedStopwatch(Stopwatch):
+    """Lasts until its target: `stop()` sleeps off what real compute left of it, and never shortens anything."""
+
+    def __init__(self, target_s: float | None) -> None:
+        self._target_s = target_s
+        self._seconds = 0.0
+        self._start = perf_counter()
+
+    def stop(self) -> None:
+        elapsed_s = perf_counter() - self._start
+        if self._target_s is not None:
+            self.overrun = elapsed_s > self._target_s
+            time.sleep(max(0.0, self._target_s - elapsed_s))
+        self._seconds = perf_counter() - self._start
+
+    def seconds(self) -> float:
+        """The action's real time, pacing and its overshoot of a tenth of a millisecond included."""
+        return self._seconds
+
+
+def _gib(bytes_: int) -> str:
+    return f"{bytes_ / GIB:.2f} GiB"

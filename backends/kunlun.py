@@ -1,0 +1,44 @@
+"""Kunlunxin XPUs. Their plug-in torch_xmlir takes the place of CUDA in torch, so they are a flavour of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from backends.backend import Capabilities
+from backends.cuda import CudaBackend
+from backends.errors import DeviceError
+from backends.probe import kunlun_hook
+from backends.registry import visible_device_variables
+
+
+class KunlunBackend(CudaBackend):
+    """One XPU behind the names of CUDA: device "cuda", process groups "nccl" (BKCL inside).
+
+    Copies are plain and blocking: an asynchronous one may leave stale cache lines on the chip. `torch.compile` is
+    accepted and ignored by the plug-in.
+    """
+
+    family = "kunlun"
+    visible_devices = visible_device_variables(family)
+    capabilities = Capabilities(
+        bfloat16=True, float64_reduce=False, compile=False, pinned_async=False, tagged_p2p=False
+    )
+
+    @classmethod
+    def load_module(cls) -> Any:
+        if not kunlun_hook():
+            raise DeviceError(
+                "family",
+                cls.family,
+                "the plug-in torch_xmlir is not active in this Python, so torch.cuda is not Kunlun's",
+                "Install the vendor's xpytorch, and unset DISABLE_XPYTORCH.",
+            )
+        if not torch.cuda.is_available():
+            raise DeviceError("family", cls.family, "torch_xmlir sees no XPU", "Check xpu-smi and XPU_VISIBLE_DEVICES.")
+        return torch.cuda
+
+    def pin(self, buffer: memoryview) -> bool:
+        """Blocking copies gain nothing from pinned slots."""
+        return False

@@ -1,0 +1,118 @@
+"""Which chips this host has. Torch-free: torch is tried in a subprocess, since a broken plug-in can fail its import.
+
+Signs on the host (device files, tools, packages) are cheap and say whom to ask; only torch says what can be used.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from glob import glob
+from importlib.util import find_spec
+
+from backends.errors import BackendError
+from backends.registry import find_family, load_backend, process_environment
+
+# Kunlun first: it presents itself as CUDA.
+ORDER = ("kunlun", "ascend", "cuda", "cpu")
+_TIMEOUT_S = 120.0
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One family on this host: `chips` that can be used, the `signs` of it, and the `problem` if none can."""
+
+    family: str
+    chips: int
+    signs: tuple[str, ...]
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class _Signs:
+    modules: tuple[str, ...]
+    paths: tuple[str, ...]
+    tools: tuple[str, ...]
+
+    def seen(self) -> tuple[str, ...]:
+        modules = [f"module {name}" for name in self.modules if _has_module(name)]
+        paths = [path for path in self.paths if glob(path)]
+        tools = [tool for tool in self.tools if shutil.which(tool)]
+        return (*modules, *paths, *tools)
+
+
+_SIGNS = {
+    "kunlun": _Signs(
+        ("torch_xmlir", "xpytorch_import_hook"),
+        ("/dev/xpu[0-9]*", "/dev/xpuctrl", "/usr/local/xpu", "/usr/local/xre"),
+        ("xpu-smi",),
+    ),
+    "ascend": _Signs(("torch_npu",), ("/dev/davinci[0-9]*", "/dev/davinci_manager"), ("npu-smi",)),
+    "cuda": _Signs((), ("/dev/nvidia[0-9]*", "/dev/nvidiactl"), ("nvidia-smi",)),
+}
+
+
+def detect(explicit: str | None = None) -> list[Finding]:
+    """What each family finds here, in the order of choice: the explicit one, Kunlun, Ascend, NVIDIA, CPU.
+
+    Never raises; the first finding with chips is the host's family. A family without a sign is not asked.
+    """
+    order = dict.fromkeys((explicit, *ORDER) if explicit else ORDER)
+    return [_find(family, asked=family == explicit) for family in order]
+
+
+def kunlun_hook() -> bool:
+    """Whether `torch.cuda` of this Python is Kunlun's; its device names do not tell."""
+    return os.environ.get("DISABLE_XPYTORCH") != "1" and any(map(_has_module, _SIGNS["kunlun"].modules))
+
+
+def _find(family: str, asked: bool) -> Finding:
+    if family == "cpu":
+        return Finding("cpu", os.cpu_count() or 1, ())
+    signs = _SIGNS[family].seen() if family in _SIGNS else ()
+    if not signs and not asked:
+        return Finding(family, 0, (), "no sign of it on this host")
+    chips, problem = _ask_torch(family)
+    return Finding(family, chips, signs, problem)
+
+
+def _ask_torch(family: str) -> tuple[int, str]:
+    """How many chips a fresh process of the family sees, and why none."""
+    try:
+        environment = {**os.environ, **process_environment(family)}
+        command = [sys.executable, "-m", "backends.probe", family]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=_TIMEOUT_S)
+        answer = json.loads(done.stdout.splitlines()[-1])
+    except (OSError, subprocess.SubprocessError, BackendError) as error:
+        return 0, str(error)
+    except (IndexError, ValueError):
+        return 0, f"the probe ended with status {done.returncode}: {done.stderr[-500:].strip()}"
+    return int(answer["chips"]), str(answer["problem"])
+
+
+def _answer(family: str) -> dict[str, object]:
+    try:
+        chips = load_backend(find_family(family).name).count()
+    except Exception as error:  # whatever a vendor's plug-in raises is the answer
+        return {"chips": 0, "problem": str(error)}
+    return {"chips": chips, "problem": "" if chips else "torch counts no device"}
+
+
+def _has_module(name: str) -> bool:
+    try:
+        return name in sys.modules or find_spec(name) is not None
+    except (ImportError, ValueError):
+        return False
+
+
+def main(arguments: Sequence[str]) -> None:
+    print(json.dumps(_answer(arguments[0])))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
