@@ -97,7 +97,8 @@ def _compose(file: str, text: str) -> Document:
     finally:
         loader.dispose()
     if not isinstance(data, dict):
-        raise JobError("job", type(data).__name__, "must be a mapping of sections", "see docs/job.md", file=file, line=1)
+        found = type(data).__name__
+        raise JobError("job", found, "must be a mapping of sections", "see docs/job.md", file=file, line=1)
     document.data = data
     return document
 

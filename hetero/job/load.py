@@ -53,7 +53,7 @@ def _from_pydantic(error: ValidationError, data: Any) -> JobError:
     if first["type"] == "missing":
         return JobError(key, None, "is required", f"add `{path[-1]}: ...`{_section(path)}")
     rule = first["msg"].removeprefix("Value error, ").replace("Input should", "should")
-    return JobError(key, first["input"] if key else None, rule, "correct the value; docs/job.md lists what each key takes")
+    return JobError(key, first["input"] if key else None, rule, "correct it; docs/job.md lists what each key takes")
 
 
 def _section(path: KeyPath) -> str:
@@ -64,9 +64,8 @@ def _path_in(data: Any, location: Sequence[str | int]) -> KeyPath:
     """A pydantic location without the names of union branches, which are no keys of the file."""
     path: list[str | int] = []
     for index, part in enumerate(location):
-        if isinstance(data, dict) and part in data:
-            data = data[part]
-        elif isinstance(data, list) and isinstance(part, int) and part < len(data):
+        in_list = isinstance(data, list) and isinstance(part, int) and part < len(data)
+        if in_list or (isinstance(data, dict) and part in data):
             data = data[part]
         elif not (isinstance(data, dict) and index == len(location) - 1):
             continue

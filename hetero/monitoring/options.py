@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class MonitorOptions(BaseModel):
-    """`metrics.jsonl` and `events.jsonl` are always written; the trace costs a little, so it takes a step now and then."""
+    """Metrics and events are always written; the trace costs a little, so it takes a step now and then."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

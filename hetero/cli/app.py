@@ -1,0 +1,46 @@
+"""The `hetero` command. What costs time to import (torch, Ray, the job's own models) is imported by a command when it runs."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import click
+import typer
+
+from hetero.cli.plan import plan
+from hetero.cli.train import train
+from hetero.errors import exit_code, explains_itself, render
+
+FAILED = 1
+app = typer.Typer(
+    name="hetero",
+    help="Train one model over chips of different vendors as if they were one machine.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command()(plan)
+app.command()(train)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point of the console script. Leaves with 0 done, 2 the user's mistake, 1 a failure."""
+    sys.exit(run(arguments))
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Obey the arguments and return the exit code. Only errors that do not explain themselves show a traceback."""
+    try:
+        return int(app(arguments, standalone_mode=False) or 0)
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        print("interrupted", file=sys.stderr)
+        return FAILED
+    except Exception as error:
+        if not explains_itself(error):
+            raise
+        print(render(error), file=sys.stderr)
+        return exit_code(error)

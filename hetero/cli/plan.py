@@ -1,0 +1,27 @@
+"""`hetero plan`: what would be run, how fast it should be, and what was not chosen."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from hetero.cli.arguments import JobFile, Settings
+
+
+def plan(
+    job_file: JobFile,
+    settings: Settings = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")] = False,
+) -> None:
+    """Print the chosen plan, its grid of actions and the predicted step, by the chips' datasheets."""
+    from hetero.cli.planned import as_data, print_planned
+    from hetero.job.load import load_job
+    from hetero.job.planning import plan_job
+
+    job = load_job(job_file, settings or ())
+    planned = plan_job(job)
+    if as_json:
+        typer.echo(as_data(job, planned))
+    else:
+        print_planned(job, planned)

@@ -1,0 +1,82 @@
+"""How a plan and its prediction are shown."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+
+from balancer.plan import PipelinePlan, StagePlan
+from balancer.replay import format_grid
+from balancer.schedule import actions_of
+
+if TYPE_CHECKING:
+    from hetero.job.job import Job
+    from hetero.job.planning import Planned
+
+
+def as_data(job: Job, planned: Planned) -> str:
+    """One JSON object: the plan as `plan.json` has it, the prediction, and what lost."""
+    data = {
+        "job": job.name,
+        "emulated": job.emulated,
+        "plan": json.loads(planned.plan.to_json()),
+        "prediction": _figures(planned.prediction),
+        "runners_up": [
+            {"plan": json.loads(other.to_json()), "prediction": _figures(prediction), "why": why}
+            for other, prediction, why in planned.runners_up
+        ],
+    }
+    return json.dumps(data, indent=2)
+
+
+def print_planned(job: Job, planned: Planned, console: Console | None = None) -> None:
+    console = console or Console()
+    console.print(_stages(planned))
+    for p, pipeline in enumerate(planned.plan.pipelines):
+        console.print(f"\npipeline {p}: {pipeline.micro_batches} micro-batches of {pipeline.micro_batch}")
+        grid = format_grid(actions_of(pipeline, planned.plan.schedule))
+        console.print(grid, soft_wrap=True, markup=False, highlight=False)
+    prediction = planned.prediction
+    labelled = "emulated chips at their datasheet speed" if job.emulated else "by datasheet"
+    console.print(f"\npredicted step {prediction.step_s:.4g} s, {prediction.tokens_per_s:,.0f} tokens/s ({labelled})")
+    for name, value in prediction.efficiency.items():
+        console.print(f"  {name} {value:.3f}")
+    _print_runners_up(planned, console)
+
+
+def _stages(planned: Planned) -> Table:
+    table = Table(title=f"plan, schedule {planned.plan.schedule}", title_justify="left")
+    for column in ("pipeline", "share", "stage", "pool", "tp", "units", "memory/chip"):
+        table.add_column(column, justify="left" if column in ("pool", "units") else "right")
+    for p, pipeline in enumerate(planned.plan.pipelines):
+        for s, stage in enumerate(pipeline.stages):
+            table.add_row(*_row(p, pipeline, s, stage), f"{planned.memory_bytes(p, s) / 2**30:.3g} GiB")
+    return table
+
+
+def _row(p: int, pipeline: PipelinePlan, s: int, stage: StagePlan) -> list[str]:
+    units = ", ".join(f"{start}-{stop - 1}" for start, stop in stage.units)
+    return [str(p), str(pipeline.share), str(s), stage.pool, str(stage.tp), units]
+
+
+def _print_runners_up(planned: Planned, console: Console) -> None:
+    if planned.runners_up:
+        console.print("\nnot chosen:")
+    for plan, prediction, why in planned.runners_up:
+        pipelines = " | ".join(
+            f"{pipeline.share}: " + " > ".join(f"{stage.pool} tp{stage.tp}" for stage in pipeline.stages)
+            for pipeline in plan.pipelines
+        )
+        console.print(f"  {prediction.step_s:.4g} s  {pipelines}  ({why})", markup=False, highlight=False)
+
+
+def _figures(prediction: Any) -> dict[str, Any]:
+    return {
+        "step_s": prediction.step_s,
+        "tokens_per_s": prediction.tokens_per_s,
+        "sync_s": prediction.sync_s,
+        "efficiency": dict(prediction.efficiency),
+    }

@@ -1,0 +1,74 @@
+"""`hetero train`: run a job and show how it goes."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from hetero.cli.arguments import JobFile, Settings
+
+if TYPE_CHECKING:
+    from balancer.plan import Plan
+    from hetero.job.job import Job
+
+
+def train(
+    job_file: JobFile,
+    settings: Settings = None,
+    run_dir: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Where the run is recorded; default runs/NAME-TIME.")
+    ] = None,
+    address: Annotated[
+        str | None, typer.Option(metavar="URL", help="Join this Ray cluster, from one of its hosts.")
+    ] = None,
+    plan: Annotated[Path | None, typer.Option(metavar="PLAN.json", help="Obey this plan.")] = None,
+    resume: Annotated[
+        str | None, typer.Option(metavar="RUN_DIR[@STEP]", help="Continue from a checkpoint of another run.")
+    ] = None,
+) -> None:
+    """Train the job, on this machine unless --address names a cluster."""
+    from hetero.job.load import load_job
+
+    job = load_job(job_file, settings or ())
+    folder = _run_dir(job, run_dir)
+    given = _read_plan(plan) if plan else None
+    _train_and_show(job, folder, address, given, resume)
+    typer.echo(f"recorded in {folder}")
+
+
+def _train_and_show(job: Job, folder: Path, address: str | None, plan: Plan | None, resume: str | None) -> None:
+    from hetero.job.planning import pool_labels
+    from hetero.monitoring.progress import Progress
+    from hetero.train import train as run
+
+    with Progress(job.train.steps, pool_labels(job)) as progress:
+        run(
+            job, folder, address=address, plan=plan, resume=resume,
+            on_record=progress.record, on_event=progress.event,
+        )  # fmt: skip
+
+
+def _run_dir(job: Job, wanted: Path | None) -> Path:
+    """The folder of the run, which holds no other run."""
+    from hetero.job.errors import JobError
+    from hetero.monitoring.journal import EVENTS, METRICS
+
+    folder = wanted or Path("runs") / f"{job.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    if any((folder / name).exists() for name in (METRICS, EVENTS, "job.yaml")):
+        remedy = f"choose another; --resume {folder} continues that run in a new one"
+        raise JobError("--run-dir", str(folder), "holds a run already, and no run overwrites another", remedy)
+    return folder
+
+
+def _read_plan(path: Path) -> Plan:
+    from balancer.plan import Plan
+    from hetero.job.errors import JobError
+
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise JobError("--plan", str(path), f"must be a readable file ({error.strerror})", "check the path") from None
+    return Plan.from_json(text)
