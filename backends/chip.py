@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from importlib.resources import files
-from typing import Any, Literal
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -74,7 +75,7 @@ def load_chip(name: str) -> ChipSpec:
 
 
 def chip_names() -> tuple[str, ...]:
-    return tuple(_sheets())
+    return tuple(sorted(_sheets()))
 
 
 def parse_chip(text: str, name: str) -> ChipSpec:
@@ -150,10 +151,12 @@ class _Sheet(_Strict):
 
 
 @cache
-def _sheets() -> Mapping[str, Any]:
-    """Every data sheet by chip name, also those that other distributions add to `configs/chips/`."""
-    entries = sorted(files("configs").joinpath("chips").iterdir(), key=lambda entry: entry.name)
-    return {entry.name.removesuffix(".yaml"): entry for entry in entries if entry.name.endswith(".yaml")}
+def _sheets() -> Mapping[str, Path]:
+    """Every data sheet by chip name; other distributions may add theirs to `configs/chips/`."""
+    spec = find_spec("configs")
+    elsewhere = (spec.submodule_search_locations if spec else None) or ()
+    roots = [*map(Path, elsewhere), Path(__file__).parents[1] / "configs"]
+    return {path.stem: path for root in roots for path in sorted(root.glob("chips/*.yaml"))}
 
 
 @cache
