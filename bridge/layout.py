@@ -1,9 +1,12 @@
 """How the ranks of one tensor-parallel group hold a logical tensor."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Literal
+
+from bridge.errors import BridgeError
 
 Bounds = tuple[int, int]
 """A half-open range of indices."""
@@ -12,12 +15,8 @@ Region = tuple[Bounds, ...]
 Shape = tuple[int, ...]
 
 
-class LayoutError(Exception):
+class LayoutError(BridgeError):
     """A tensor cannot be laid out as asked."""
-
-    def __init__(self, key: str, value: Any, rule: str, remedy: str) -> None:
-        super().__init__(f"{key} = {value}: {rule}; {remedy}")
-        self.key, self.value, self.rule, self.remedy = key, value, rule, remedy
 
 
 @dataclass(frozen=True)
@@ -73,8 +72,12 @@ class TensorLayout:
             raise LayoutError("heads", heads, rule, "correct heads or head_dim")
         if heads % size and size % heads:
             divisors = [n for n in range(1, heads + 1) if heads % n == 0]
-            raise LayoutError("tp", size, f"tp must divide the {heads} heads, or be a multiple of them",
-                              f"use a tp of {', '.join(map(str, divisors))}, or a multiple of {heads}")
+            raise LayoutError(
+                "tp",
+                size,
+                f"tp must divide the {heads} heads, or be a multiple of them",
+                f"use a tp of {', '.join(map(str, divisors))}, or a multiple of {heads}",
+            )
         if heads >= size:
             return cls.split(shape, dim, size)
         first = [position * heads // size * head_dim for position in range(size)]
