@@ -1,1 +1,1 @@
-"""State on disk, by unit and logical tensor."""
+"""The state of a run on disk: written by its owners under one plan, read under any other."""

@@ -1,0 +1,60 @@
+"""Files that are whole or absent, whatever happens while they are written."""
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import xxhash
+
+CHUNK_BYTES = 1 << 20
+
+
+def write_durably(path: Path, data: bytes) -> None:
+    """Write or replace a file atomically; on return it is on the disk."""
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_bytes(data)
+    publish(temporary, path)
+
+
+def publish(temporary: Path, path: Path) -> None:
+    """Give a finished file its name, its bytes first."""
+    _sync(temporary)
+    os.replace(temporary, path)
+    sync_folder(path.parent)
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and its parents, and see that their names are on the disk."""
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    path.mkdir(parents=True, exist_ok=True)
+    for folder in missing:
+        sync_folder(folder.parent)
+
+
+def remove_tree(path: Path) -> None:
+    """Remove a folder and all in it. One that someone else is removing too is no error."""
+    shutil.rmtree(path, ignore_errors=True)
+    if path.exists():
+        shutil.rmtree(path)
+
+
+def sync_folder(path: Path) -> None:
+    _sync(path, os.O_DIRECTORY)
+
+
+def checksum(path: Path) -> str:
+    """The xxh3-64 of a file, in hexadecimal."""
+    digest = xxhash.xxh3_64()
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _sync(path: Path, flags: int = 0) -> None:
+    handle = os.open(path, os.O_RDONLY | flags)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

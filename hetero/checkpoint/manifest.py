@@ -1,0 +1,118 @@
+"""The table of contents of a checkpoint, which is also the proof that it is whole. Torch-free."""
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from functools import lru_cache
+from itertools import combinations
+from math import prod
+from typing import Any, Literal
+
+import xxhash
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from bridge.layout import Region, Shape
+from bridge.reshard import overlap
+from hetero.checkpoint.errors import DamagedCheckpoint
+
+Scalar = int | float | str | bool | None
+
+
+class StoredTensor(BaseModel):
+    """The box `region` of a logical tensor of `shape`, once for each kind of state ("parameter", "exp_avg", ...)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    shape: Shape
+    region: Region
+    kinds: tuple[str, ...]
+
+
+class StoredPiece(BaseModel):
+    """One file: what one rank owned. `file` is relative to the checkpoint's folder, `checksum` its xxh3-64."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    rank: str
+    file: str
+    size_bytes: int
+    checksum: str
+    tensors: dict[str, StoredTensor]
+
+
+class RunState(BaseModel):
+    """What a run needs beside its tensors in order to go on. `scalars` is the optimizer's own."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    consumed_sequences: int
+    consumed_tokens: int
+    job_fingerprint: str
+    plan: dict[str, Any]
+    scalars: dict[str, Scalar] = Field(default_factory=dict)
+
+
+class Manifest(BaseModel):
+    """A whole checkpoint: `step` updates are done. `sequence` counts the saves of the run, in their order."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    version: Literal[1] = 1
+    step: int
+    sequence: int
+    run: RunState
+    pieces: tuple[StoredPiece, ...]
+
+    def encode(self) -> bytes:
+        """JSON with a checksum of its own."""
+        body = self.model_dump(mode="json")
+        return json.dumps({"checksum": _checksum(body), **body}, indent=1).encode()
+
+    @classmethod
+    def decode(cls, data: bytes, file: str) -> Manifest:
+        """Raises DamagedCheckpoint, naming `file`, for anything but the bytes that `encode` made."""
+        remedy = "resume from another step"
+        try:
+            body = json.loads(data)
+            known = body.pop("checksum")
+            if known != _checksum(body):
+                rule = "the manifest has changed since it was written"
+                raise DamagedCheckpoint("checksum", known, rule, remedy, file=file)
+            return cls.model_validate(body)
+        except ValidationError as error:
+            rule = f"this version of Hetero cannot read the manifest: {error}"
+            raise DamagedCheckpoint("manifest", body.get("version"), rule, remedy, file=file) from error
+        except (ValueError, AttributeError, KeyError, TypeError) as error:
+            raise DamagedCheckpoint("manifest", None, "it is no JSON of a manifest", remedy, file=file) from error
+
+    def boxes(self) -> dict[tuple[str, str], list[tuple[StoredPiece, StoredTensor]]]:
+        """By tensor and kind of state, where its boxes lie."""
+        found: dict[tuple[str, str], list[tuple[StoredPiece, StoredTensor]]] = {}
+        for piece in self.pieces:
+            for name, stored in piece.tensors.items():
+                for kind in stored.kinds:
+                    found.setdefault((name, kind), []).append((piece, stored))
+        return found
+
+    def gaps(self) -> Iterator[str]:
+        """Says of each tensor that its boxes do not hold exactly once what is wrong."""
+        for (name, kind), places in self.boxes().items():
+            problem = _problem(tuple((stored.shape, stored.region) for _, stored in places))
+            if problem:
+                yield f"{name} ({kind}): {problem}"
+
+
+@lru_cache(maxsize=4096)  # the tensors of a model repeat a few layouts layer after layer
+def _problem(boxes: tuple[tuple[Shape, Region], ...]) -> str | None:
+    shapes, regions = {shape for shape, _ in boxes}, [region for _, region in boxes]
+    if len(shapes) > 1:
+        return f"its owners disagree on its shape: {sorted(shapes)}"
+    if any(overlap(one, other) is not None for one, other in combinations(regions, 2)):
+        return "two owners hold the same part of it"
+    held = sum(prod(stop - start for start, stop in region) for region in regions)
+    needed = prod(boxes[0][0])
+    return None if held == needed else f"its owners hold {held} of {needed} elements"
+
+
+def _checksum(body: dict[str, Any]) -> str:
+    return xxhash.xxh3_64(json.dumps(body, sort_keys=True).encode()).hexdigest()

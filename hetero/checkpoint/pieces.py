@@ -1,0 +1,149 @@
+"""The tensors of a checkpoint: each owner writes what it owns, any rank reads the box that it needs."""
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from bridge.layout import Region, Shape, TensorLayout
+from bridge.rank import RankId
+from bridge.reshard import overlap
+from hetero.checkpoint.durable import checksum, make_folder, publish
+from hetero.checkpoint.errors import CheckpointError, DamagedCheckpoint
+from hetero.checkpoint.manifest import StoredPiece, StoredTensor
+from hetero.checkpoint.store import CheckpointStore
+
+
+def write_piece(
+    path: Path,
+    rank: RankId,
+    state: Mapping[str, Mapping[str, torch.Tensor]],
+    places: Mapping[str, tuple[TensorLayout, int]],
+) -> dict[str, Any]:
+    """Write what `rank` owns and return the piece's entry for `CheckpointStore.commit`, plain data.
+
+    `state[name][kind]` is the shard of a logical tensor or of its moments, `places[name]` the layout and position that
+    say which box of the tensor it is. On return the file is whole and on the disk. Raises ValueError when a shard's
+    shape is not that of its box.
+    """
+    tensors = {name: _stored(name, kinds, *places[name]) for name, kinds in state.items()}
+    make_folder(path.parent)
+    temporary = path.with_name(path.name + ".tmp")
+    values = {_key(name, kind): value for name, kinds in state.items() for kind, value in kinds.items()}
+    save_file({key: _own(value) for key, value in values.items()}, temporary)
+    digest, size = checksum(temporary), temporary.stat().st_size
+    publish(temporary, path)
+    piece = StoredPiece(rank=str(rank), file=path.name, size_bytes=size, checksum=digest, tensors=tensors)
+    return piece.model_dump(mode="json")
+
+
+class Reader:
+    """Reads any box of any tensor of a checkpoint, whatever boxes it was written in. A context manager.
+
+    It reads only the bytes that it needs, and trusts them: `CheckpointStore.verify` compares checksums.
+    """
+
+    def __init__(self, store: CheckpointStore, step: int) -> None:
+        self.manifest = store.manifest(step)
+        self._folder = store.folder(step)
+        self._boxes = self.manifest.boxes()
+        self._files: dict[str, Any] = {}
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Reader:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._files.clear()
+        self._stack.close()
+
+    def names(self) -> frozenset[str]:
+        """The logical tensors of the checkpoint."""
+        return frozenset(name for name, _ in self._boxes)
+
+    def kinds(self, name: str) -> frozenset[str]:
+        """The kinds of state that are stored of a tensor."""
+        return frozenset(kind for known, kind in self._boxes if known == name)
+
+    def shape(self, name: str, kind: str = "parameter") -> Shape:
+        """The logical shape of a tensor. Raises CheckpointError if the checkpoint has no such state."""
+        return self._places(name, kind)[0][1].shape
+
+    def read(self, name: str, kind: str, region: Region) -> torch.Tensor:
+        """The box `region` of a logical tensor's state, on the CPU, in the type that it was saved in.
+
+        Raises CheckpointError if the checkpoint has no such state or the tensor no such box, DamagedCheckpoint if part
+        of it is missing.
+        """
+        places = self._places(name, kind)
+        self._check_box(name, region, places[0][1].shape)
+        target: torch.Tensor | None = None
+        filled = 0
+        for piece, stored in places:
+            box = overlap(stored.region, region)
+            if box is None:
+                continue
+            part = self._load(piece, _key(name, kind), _within(box, stored.region))
+            if box == region:
+                return part
+            if target is None:
+                target = torch.empty([stop - start for start, stop in region], dtype=part.dtype)
+            target[_within(box, region)] = part
+            filled += part.numel()
+        if target is None or filled != target.numel():
+            rule = f"{filled} elements of the box {region} of {name} are stored"
+            raise DamagedCheckpoint(name, kind, rule, "resume from another step", file=str(self._folder))
+        return target
+
+    def _places(self, name: str, kind: str) -> list[tuple[StoredPiece, StoredTensor]]:
+        if (name, kind) in self._boxes:
+            return self._boxes[name, kind]
+        kinds = ", ".join(sorted(self.kinds(name))) or "nothing"
+        rule = f"the checkpoint of step {self.manifest.step} holds {kinds} of this tensor"
+        remedy = "resume with the model and the optimizer that it was saved with"
+        raise CheckpointError(name, kind, rule, remedy, file=str(self._folder))
+
+    def _check_box(self, name: str, region: Region, shape: Shape) -> None:
+        whole = tuple((0, extent) for extent in shape)
+        if len(region) != len(shape) or overlap(whole, region) != region:
+            remedy = "resume with the model dimensions it was saved with"
+            rule = f"the stored tensor has the shape {shape}"
+            raise CheckpointError(name, region, rule, remedy, file=str(self._folder))
+
+    def _load(self, piece: StoredPiece, key: str, box: tuple[slice, ...]) -> torch.Tensor:
+        if piece.file not in self._files:
+            self._files[piece.file] = self._stack.enter_context(safe_open(self._folder / piece.file, framework="pt"))
+        file = self._files[piece.file]
+        return file.get_slice(key)[box] if box else file.get_tensor(key)
+
+
+def _stored(name: str, kinds: Mapping[str, torch.Tensor], layout: TensorLayout, position: int) -> StoredTensor:
+    shape = layout.local_shape(position)
+    for kind, value in kinds.items():
+        if tuple(value.shape) != shape:
+            raise ValueError(f"{kind} of {name} has the shape {tuple(value.shape)}, its box has {shape}")
+    return StoredTensor(shape=layout.shape, region=layout.region(position), kinds=tuple(kinds))
+
+
+def _own(value: torch.Tensor) -> torch.Tensor:
+    """On the CPU, contiguous, and alone in its storage, as the file format wants it."""
+    value = value.detach().cpu()
+    alone = value.is_contiguous() and value.untyped_storage().nbytes() == value.numel() * value.element_size()
+    return value if alone else value.clone(memory_format=torch.contiguous_format)
+
+
+def _key(name: str, kind: str) -> str:
+    return f"{name}/{kind}"
+
+
+def _within(box: Region, frame: Region) -> tuple[slice, ...]:
+    """The box as slices, counted from where the frame begins."""
+    return tuple(slice(start - zero, stop - zero) for (start, stop), (zero, _) in zip(box, frame, strict=True))

@@ -1,0 +1,84 @@
+"""Where a run's checkpoints lie, and where a run goes on: `--resume RUN_DIR[@STEP]`. Torch-free."""
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from hetero.checkpoint.durable import make_folder
+from hetero.checkpoint.errors import CheckpointError
+from hetero.checkpoint.store import CheckpointStore
+
+CHECKPOINTS = "checkpoints"
+
+
+def checkpoint_folder(run_dir: Path, storage: str | None) -> Path:
+    """Make the folder that a run saves into, and return its absolute path.
+
+    It is `run_dir/checkpoints`, or, with a `storage` folder, `storage/NAME_OF_RUN_DIR`, to which that then links.
+    Raises CheckpointError when it cannot be made, or holds what another run saved.
+    """
+    place = run_dir / CHECKPOINTS
+    folder = place if storage is None else Path(storage) / run_dir.resolve().name
+    try:
+        if storage is not None and place.resolve() != folder.resolve():
+            make_folder(folder.parent)
+            folder.mkdir()
+            make_folder(run_dir)
+            place.symlink_to(folder.resolve(), target_is_directory=True)
+        make_folder(place.resolve())
+    except FileExistsError as error:
+        rule = f"{error.filename2 or error.filename} exists already, and may hold what another run saved"
+        raise CheckpointError("checkpoint.storage", storage, rule, "use another run directory or storage") from None
+    except OSError as error:
+        rule = f"the folder cannot be made: {error}"
+        raise CheckpointError("checkpoint.storage", storage, rule, "name a folder that you may write to") from error
+    return place.resolve()
+
+
+@dataclass(frozen=True)
+class ResumePoint:
+    """A checkpoint of an earlier run."""
+
+    run_dir: Path
+    step: int
+
+    @classmethod
+    def parse(cls, text: str) -> ResumePoint:
+        """Read `RUN_DIR`, which means the checkpoint saved last, or `RUN_DIR@STEP`.
+
+        Raises CheckpointError, which names the steps that exist, if there is no such checkpoint.
+        """
+        folder, step = _split(text)
+        if not folder.is_dir():
+            raise CheckpointError("--resume", text, f"there is no folder {folder}", "give RUN_DIR or RUN_DIR@STEP")
+        store = CheckpointStore(folder / CHECKPOINTS)
+        steps = store.steps()
+        if not steps:
+            rule = f"there is no whole checkpoint in {store.root}"
+            raise CheckpointError("--resume", text, rule, "give a run whose job set checkpoint.every")
+        if step is not None and step not in steps:
+            rule = f"there is no whole checkpoint of step {step} in {store.root}"
+            raise CheckpointError("--resume", text, rule, f"use one of {_listed(folder, sorted(steps))}")
+        return cls(folder, steps[-1] if step is None else step)
+
+    @property
+    def store(self) -> CheckpointStore:
+        return CheckpointStore(self.run_dir / CHECKPOINTS)
+
+    def __str__(self) -> str:
+        return f"{self.run_dir}@{self.step}"
+
+
+def _split(text: str) -> tuple[Path, int | None]:
+    """A folder whose own name has an @ in it wins over a step."""
+    folder, at, step = text.rpartition("@")
+    if not at or Path(text).is_dir():
+        return Path(text), None
+    if not (step.isascii() and step.isdigit()):
+        raise CheckpointError("--resume", text, f"what follows the @ is a step, a whole number, not {step!r}",
+                              "give RUN_DIR or RUN_DIR@STEP")
+    return Path(folder), int(step)
+
+
+def _listed(folder: Path, steps: list[int]) -> str:
+    return ", ".join(f"{folder}@{step}" for step in steps)

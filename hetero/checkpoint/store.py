@@ -1,0 +1,154 @@
+"""The checkpoints of one run, a folder for each. Torch-free: the driver commits, ranks write pieces.
+
+    step-00000100/
+      nvidia-0-5f3a90c1.safetensors     one file per rank that owns state
+      manifest.json                     written last: a checkpoint exists if and only if its manifest does
+
+A piece never takes the name of another, so that a step can be saved again without harming what it replaces.
+"""
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from bridge.rank import RankId
+from hetero.checkpoint.durable import checksum, make_folder, remove_tree, sync_folder, write_durably
+from hetero.checkpoint.errors import CheckpointError, DamagedCheckpoint
+from hetero.checkpoint.manifest import Manifest, RunState, StoredPiece
+
+MANIFEST = "manifest.json"
+_FOLDER = re.compile(r"step-(\d+)")
+
+
+class CheckpointStore:
+    """The folder `root`, on a file system that all ranks and the driver reach."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = Path(root)
+
+    def folder(self, step: int) -> Path:
+        """Where the checkpoint of a step lies."""
+        return self.root / f"step-{step:08d}"
+
+    def piece_path(self, step: int, rank: RankId) -> Path:
+        """A file name that no piece has had, for what `rank` owns."""
+        return self.folder(step) / f"{rank.pool}-{rank.index}-{secrets.token_hex(4)}.safetensors"
+
+    def begin(self, step: int) -> Path:
+        """Make the folder of a step, and remove what interrupted saves left. No other save may be under way."""
+        self.clean()
+        make_folder(self.folder(step))
+        return self.folder(step)
+
+    def clean(self) -> None:
+        """Remove what interrupted saves and removals left. No save may be under way."""
+        for step, folder in self._folders().items():
+            if not (folder / MANIFEST).exists():
+                remove_tree(folder)
+            else:
+                self._remove_unlisted(step)
+
+    def commit(self, step: int, run: RunState, pieces: Iterable[Mapping[str, Any]]) -> Manifest:
+        """Turn the pieces, as `write_piece` described them, into a checkpoint. Raises DamagedCheckpoint if one is not
+        there or state is missing from them; what was saved of the step before then stays."""
+        stored = tuple(StoredPiece.model_validate(piece) for piece in pieces)
+        sequence = 1 + max((manifest.sequence for manifest in self._saved()), default=0)
+        manifest = Manifest(step=step, sequence=sequence, run=run, pieces=stored)
+        self._refuse(manifest, [*self._misplaced(manifest), *manifest.gaps()])
+        write_durably(self.folder(step) / MANIFEST, manifest.encode())
+        self._remove_unlisted(step)
+        return manifest
+
+    def manifest(self, step: int) -> Manifest:
+        """Raises CheckpointError if there is no such checkpoint, DamagedCheckpoint if its manifest is unreadable."""
+        path = self.folder(step) / MANIFEST
+        try:
+            return Manifest.decode(path.read_bytes(), str(path))
+        except FileNotFoundError:
+            rule = f"there is no checkpoint of this step in {self.root}"
+            raise CheckpointError("step", step, rule, self._choices()) from None
+
+    def steps(self) -> list[int]:
+        """The steps of which a checkpoint exists, the one saved last at the end.
+
+        That is the order of steps, unless the run was once resumed from an older one.
+        """
+        return [manifest.step for manifest in sorted(self._saved(), key=lambda manifest: manifest.sequence)]
+
+    def latest(self) -> int | None:
+        """The step that was saved last, None if there is none."""
+        return next(reversed(self.steps()), None)
+
+    def verify(self, step: int) -> Manifest:
+        """Read every byte of a checkpoint and compare checksums. Raises DamagedCheckpoint naming what is wrong."""
+        manifest = self.manifest(step)
+        faults = [*self._misplaced(manifest), *manifest.gaps()]
+        if not faults:
+            changed = [piece for piece in manifest.pieces if checksum(self._path(step, piece)) != piece.checksum]
+            faults = [f"{piece.file} (of {piece.rank}) has changed since it was written" for piece in changed]
+        self._refuse(manifest, faults)
+        return manifest
+
+    def prune(self, keep: int) -> list[int]:
+        """Remove all but the `keep` checkpoints saved last; returns the steps that went."""
+        old = self.steps()[:-keep]
+        for step in old:
+            (self.folder(step) / MANIFEST).unlink()
+            sync_folder(self.folder(step))
+            remove_tree(self.folder(step))
+        return old
+
+    def _folders(self) -> dict[int, Path]:
+        if not self.root.is_dir():
+            return {}
+        found = ((_FOLDER.fullmatch(path.name), path) for path in self.root.iterdir())
+        return {int(match[1]): path for match, path in found if match}
+
+    def _saved(self) -> Iterator[Manifest]:
+        """The manifests of the checkpoints whose pieces are all there."""
+        for folder in self._folders().values():
+            path = folder / MANIFEST
+            if path.exists():
+                with suppress(DamagedCheckpoint):
+                    manifest = Manifest.decode(path.read_bytes(), str(path))
+                    if not self._misplaced(manifest):
+                        yield manifest
+
+    def _misplaced(self, manifest: Manifest) -> list[str]:
+        """The pieces that are not there at their full size."""
+        faults = []
+        for piece in manifest.pieces:
+            path = self._path(manifest.step, piece)
+            found = path.stat().st_size if path.is_file() else None
+            if found != piece.size_bytes:
+                state = "is missing" if found is None else f"has {found} of {piece.size_bytes} bytes"
+                faults.append(f"{piece.file} (of {piece.rank}) {state}")
+        return faults
+
+    def _refuse(self, manifest: Manifest, faults: list[str]) -> None:
+        if not faults:
+            return
+        more = f", and {len(faults) - 3} more faults" if len(faults) > 3 else ""
+        file = str(self.folder(manifest.step))
+        raise DamagedCheckpoint("step", manifest.step, "; ".join(faults[:3]) + more, self._choices(manifest.step), file=file)
+
+    def _path(self, step: int, piece: StoredPiece) -> Path:
+        return self.folder(step) / piece.file
+
+    def _remove_unlisted(self, step: int) -> None:
+        """Remove what an interrupted or replaced save of this step left; nothing, if its manifest is unreadable."""
+        try:
+            listed = {MANIFEST, *(piece.file for piece in self.manifest(step).pieces)}
+        except CheckpointError:
+            return
+        for path in self.folder(step).iterdir():
+            if path.name not in listed:
+                path.unlink()
+
+    def _choices(self, but: int | None = None) -> str:
+        steps = [str(step) for step in self.steps() if step != but]
+        return f"there are checkpoints of steps {', '.join(steps)}" if steps else "there is no other checkpoint"
