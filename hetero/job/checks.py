@@ -61,18 +61,11 @@ def _check_tp(pool: PoolOptions, key: str) -> None:
 
 
 def _check_links(job: Job) -> None:
-    seen: set[frozenset[str]] = set()
     for index, link in enumerate(job.bridge.links):
         key = f"bridge.links[{index}].between"
         for end in link.between:
             if end not in job.pools:
                 raise JobError(key, end, "must name pools of this job", did_you_mean(end, job.pools))
-        ends = frozenset(link.between)
-        if len(ends) != 2:
-            raise JobError(key, list(link.between), "must name two different pools", "a pool needs no link to itself")
-        if ends in seen:
-            raise JobError(key, list(link.between), "must be the only link between these pools", "merge the two links")
-        seen.add(ends)
 
 
 def _check_time_scale(job: Job) -> None:

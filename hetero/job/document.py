@@ -109,7 +109,7 @@ def _construct(loader: yaml.SafeLoader, node: yaml.Node, path: KeyPath, document
         return _construct_mapping(loader, node, path, document)
     if isinstance(node, yaml.SequenceNode):
         return [_construct(loader, item, (*path, index), document) for index, item in enumerate(node.value)]
-    return loader.construct_object(node)  # type: ignore[no-untyped-call]
+    return loader.construct_object(node)
 
 
 def _construct_mapping(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from math import inf
 
 from backends.chip import load_chip
 from balancer.cost import Times, datasheet_times
@@ -14,10 +15,12 @@ from balancer.search import search
 from balancer.simulate import Prediction, simulate
 from balancer.topology import LinkSpec, PoolSpec, Topology
 from balancer.workload import Workload
-from bridge.options import LinkOptions
 from hetero.job.job import Job
 from hetero.models.registry import architecture
 from hetero.monitoring.table import PoolLabel
+
+ASSUMED_GBIT_PER_S = 10.0
+ASSUMED_RTT_MS = 0.2
 
 
 @dataclass(frozen=True)
@@ -53,11 +56,9 @@ def plan_job(job: Job, times: Times | None = None, given: Plan | None = None) ->
 
 def topology(job: Job) -> Topology:
     """Pools and links of a job, by datasheet and job file; a link that is not described is a plain one."""
-    described = {frozenset(link.between): link for link in job.bridge.links}
-    pairs = list(combinations(job.pools, 2))
     return Topology(
         pools=tuple(_pool(job, name) for name in job.pools),
-        links=tuple(_link(pair, described.get(frozenset(pair)) or LinkOptions(between=pair)) for pair in pairs),
+        links=tuple(_link(job, a, b) for a, b in combinations(job.pools, 2)),
     )
 
 
@@ -106,5 +107,10 @@ def _pool(job: Job, name: str) -> PoolSpec:
     )
 
 
-def _link(between: tuple[str, str], link: LinkOptions) -> LinkSpec:
-    return LinkSpec(between, bytes_per_s=link.gbit_per_s * 1e9 / 8, latency_s=link.rtt_ms / 2e3)
+def _link(job: Job, a: str, b: str) -> LinkSpec:
+    """What the job file says of a link; unsaid, one between emulated pools is unlimited, a real one is assumed."""
+    link, emulated = job.bridge.link(a, b), all(job.pools[end].emulate is not None for end in (a, b))
+    unsaid = (inf, 0.0) if emulated else (ASSUMED_GBIT_PER_S, ASSUMED_RTT_MS)
+    gbit_per_s = unsaid[0] if link.gbit_per_s is None else link.gbit_per_s
+    rtt_ms = unsaid[1] if link.rtt_ms is None else link.rtt_ms
+    return LinkSpec((a, b), bytes_per_s=gbit_per_s * 1e9 / 8, latency_s=rtt_ms / 2e3)

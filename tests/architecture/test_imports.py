@@ -1,0 +1,66 @@
+"""The river: who may import whom, and what an import costs."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.architecture.tree import PACKAGES, ROOT, name_of, parsed, python_files
+
+HEAVY = ("torch", "ray", "zmq", "grpc", "transformers")
+
+
+def test_import_contracts_hold() -> None:
+    command = [str(Path(sys.executable).with_name("lint-imports")), "--no-cache"]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert re.search(r"[1-9]\d* kept, 0 broken", result.stdout), result.stdout
+
+
+def _loaded_by(statement: str) -> set[str]:
+    script = f"import sys; {statement}; print(*{{name.partition('.')[0] for name in sys.modules}})"
+    result = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    return set(result.stdout.splitlines()[-1].split())
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_importing_a_package_loads_nothing_heavy(package: str) -> None:
+    loaded = _loaded_by(f"import {package}")
+    assert package in loaded
+    assert not loaded.intersection(HEAVY)
+
+
+def test_init_files_are_docstrings() -> None:
+    for path in python_files(*PACKAGES):
+        if path.name == "__init__.py":
+            assert len(parsed(path).body) <= 1, f"{name_of(path)} holds more than a docstring"
+
+
+def test_the_driver_side_loads_neither_torch_nor_ray() -> None:
+    assert not _loaded_by("import hetero.job.load, hetero.job.planning").intersection({"torch", "ray"})
+
+
+def test_a_backend_loads_no_other_package() -> None:
+    loaded = _loaded_by("import backends.cuda")
+    assert not loaded.intersection({"ray", "zmq", "grpc", "bridge", "balancer", "hetero"})
+
+
+@pytest.mark.parametrize("command", [[], ["plan"], ["train"]])
+def test_help_is_fast_and_light(command: list[str]) -> None:
+    arguments = [*command, "--help"]
+    script = f"""
+import sys
+from hetero.cli.app import run
+assert run({arguments!r}) == 0
+assert not {{"torch", "ray"}} & set(sys.modules), "help imports what it does not need"
+"""
+    started = time.perf_counter()
+    result = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert "Usage" in result.stdout
+    assert time.perf_counter() - started < 3.0, "importing torch or Ray alone takes this long"

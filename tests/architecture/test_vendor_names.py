@@ -1,0 +1,73 @@
+"""Vendor names live in `backends/` alone: whoever adds a chip edits one file there."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.architecture.tree import name_of, parsed, python_files
+
+VENDOR_WORDS = frozenset(
+    "cuda nccl hccl npu ascend cann kunlun kunlunxin xpu xccl bkcl torch_npu torch_xmlir xmlir rocm".split()
+)
+
+
+def _words(text: str) -> set[str]:
+    pieces = re.findall(r"[A-Za-z_]+", text)
+    return {word.lower() for piece in pieces for word in (piece, *piece.split("_"))}
+
+
+def _vendor_uses(path: Path) -> Iterator[tuple[int, str]]:
+    """Identifiers and string literals that name a vendor; docstrings may, since they are for people."""
+    tree = parsed(path)
+    spoken = {id(doc) for node in ast.walk(tree) if (doc := _docstring(node)) is not None}
+    for node in ast.walk(tree):
+        for text in _texts(node):
+            for word in _words(text) & VENDOR_WORDS:
+                if id(node) not in spoken:
+                    yield getattr(node, "lineno", 0), word
+
+
+def _docstring(node: ast.AST) -> ast.Constant | None:
+    """Any string that stands alone: docstrings of modules, classes, functions and attributes."""
+    if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
+        return node.value
+    return None
+
+
+def _texts(node: ast.AST) -> Iterator[str]:
+    for field in ("id", "attr", "name", "arg", "module"):
+        value = getattr(node, field, None)
+        if isinstance(value, str):
+            yield value
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        yield node.value
+
+
+def test_vendor_names_are_in_backends_alone() -> None:
+    found = [
+        f"{name_of(path)}:{line}: {word}"
+        for path in python_files("balancer", "bridge", "hetero")
+        for line, word in _vendor_uses(path)
+    ]
+    assert not found, "\n".join(found)
+
+
+@pytest.mark.parametrize(
+    ("source", "named"),
+    [
+        ('device = "cuda:0"', {"cuda"}),
+        ("torch.npu.synchronize()", {"npu"}),
+        ("import torch_npu", {"torch_npu", "npu"}),
+        ('"""Speaks of Kunlun."""', set()),
+        ("def f(accumulate): return accumulate", set()),
+    ],
+)
+def test_the_search_sees_what_it_must(tmp_path: Path, source: str, named: set[str]) -> None:
+    path = tmp_path / "sample.py"
+    path.write_text(source)
+    assert {word for _, word in _vendor_uses(path)} == named
