@@ -1,0 +1,37 @@
+"""The `balance:` section of a job."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from balancer.errors import did_you_mean
+from balancer.plan import PipelinePlan
+from balancer.schedule import SCHEDULES
+
+
+class BalanceOptions(BaseModel):
+    """Who makes the plan: the balancer (auto), or the job file (manual, with `pipelines`)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    mode: Literal["auto", "manual"] = Field("auto", description="auto searches for a plan, manual obeys `pipelines`.")
+    pipelines: tuple[PipelinePlan, ...] | None = Field(None, description="The plan by hand, for mode manual.")
+    schedule: str = Field("1f1b", description=f"The order of forwards and backwards: {' or '.join(SCHEDULES)}.")
+
+    @field_validator("schedule")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        if name not in SCHEDULES:
+            raise ValueError(f"no such schedule; {did_you_mean(name, SCHEDULES)}")
+        return name
+
+    @model_validator(mode="before")
+    @classmethod
+    def _pipelines_mean_manual(cls, section: Any) -> Any:
+        if isinstance(section, dict) and section.get("mode") == "auto" and section.get("pipelines"):
+            raise ValueError("mode auto makes its own pipelines; leave them out or set mode to manual")
+        if isinstance(section, dict) and section.get("mode") == "manual" and not section.get("pipelines"):
+            raise ValueError("mode manual obeys `pipelines`; write at least one or set mode to auto")
+        return section
