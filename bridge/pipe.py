@@ -10,7 +10,7 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from bridge.errors import PipeClosed
@@ -34,6 +34,7 @@ class Pipe:
         sock.setblocking(True)
         self._socket = sock
         self._send_lock = threading.Lock()
+        self._backlog = bytearray()
         self._bytes = bytearray()
         self._fds: list[int] = []
         self._eof = False
@@ -61,8 +62,7 @@ class Pipe:
         """Blocks until the kernel has taken the whole message. Raises PipeClosed if nobody reads the other end."""
         if len(fds) > _MAX_FDS:
             raise ValueError(f"{len(fds)} descriptors; a message carries at most {_MAX_FDS}")
-        body = json.dumps(message, separators=(",", ":")).encode()
-        data = memoryview(_PREFIX.pack(len(body), len(fds)) + body)
+        data = memoryview(_encode(message, len(fds)))
         ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
         with self._send_lock:
             try:
@@ -70,6 +70,23 @@ class Pipe:
                 self._socket.sendall(data[sent:], socket.MSG_NOSIGNAL)
             except OSError as error:
                 raise _closed(str(error)) from error
+
+    def offer(self, message: Message) -> None:
+        """Never blocks: what the kernel does not take now waits for `flush`. Not to be mixed with `send` of one end."""
+        self._backlog += _encode(message, 0)
+        self.flush()
+
+    def flush(self) -> bool:
+        """Passes on what `offer` left behind, as far as that does not block; whether all is gone."""
+        while self._backlog:
+            try:
+                sent = self._socket.send(self._backlog, socket.MSG_NOSIGNAL | socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                return False
+            except OSError as error:
+                raise _closed(str(error)) from error
+            del self._backlog[:sent]
+        return True
 
     def recv(self, timeout: float | None = None) -> tuple[Message, list[int]]:
         """The next message and its descriptors. Raises TimeoutError after `timeout` seconds, PipeClosed at the end."""
@@ -81,6 +98,14 @@ class Pipe:
                 raise TimeoutError(f"no message within {timeout} s")
             self._read()
         return parsed
+
+    def drain(self) -> Iterator[tuple[Message, list[int]]]:
+        """All messages that are here, without blocking. Raises PipeClosed at the end of the stream."""
+        while self.pending() or self._readable(0.0):
+            try:
+                yield self.recv(timeout=0.0)
+            except TimeoutError:  # the rest of a long message is still to come
+                return
 
     def pending(self) -> bool:
         """Whether `recv` would return without touching the socket: ask before sleeping in poll."""
@@ -128,6 +153,11 @@ class Pipe:
         del self._bytes[:end]
         fds, self._fds = self._fds[:count], self._fds[count:]
         return message, fds
+
+
+def _encode(message: Message, fds: int) -> bytes:
+    body = json.dumps(message, separators=(",", ":")).encode()
+    return _PREFIX.pack(len(body), fds) + body
 
 
 def _closed(cause: str) -> PipeClosed:

@@ -1,0 +1,45 @@
+"""One end of a channel in the endpoint: what sending and receiving have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from bridge.channel import ChannelSpec
+from bridge.errors import BridgeError, to_dict
+from bridge.link import Link
+from bridge.slots import SlotRing
+from bridge.wire import Header, Kind
+
+
+class End:
+    """Talks to its rank by `report` and to the other end by `link`. Once broken it does neither."""
+
+    def __init__(self, spec: ChannelSpec, ring: SlotRing, link: Link, report: Callable[[dict[str, Any]], None]) -> None:
+        self.spec, self.ring, self.link, self._report = spec, ring, link, report
+        self.broken = False
+
+    def report(self, what: str, **facts: Any) -> None:
+        """Tells the rank something about this channel."""
+        self._report({"report": what, "channel": self.spec.id} | facts)
+
+    def transmit(self, kind: Kind, sequence: int = 0) -> None:
+        """Sends a frame without payload."""
+        self.link.send(Header(kind, self.spec.epoch, self.spec.id, sequence))
+
+    def say(self, kind: Kind, text: str) -> None:
+        """Sends a frame of text: why this channel is over."""
+        payload = text.encode()
+        header = Header(kind, self.spec.epoch, self.spec.id, length=len(payload), total=len(payload))
+        self.link.send(header, memoryview(payload))
+
+    def fail(self, error: BridgeError) -> None:
+        """Breaks this end: every ticket of the rank on this channel raises `error`, and whatever comes is dropped."""
+        if not self.broken:
+            self.broken = True
+            self.report("broken", error=to_dict(error))
+
+    def close(self) -> None:
+        """Forgets the channel without a word."""
+        self.broken = True
+        self.ring.close()

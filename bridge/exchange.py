@@ -1,0 +1,240 @@
+"""Between ranks and links: which frame belongs to which channel of which rank."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from bridge.channel import ChannelSpec
+from bridge.end import End
+from bridge.errors import PeerLost, PipeClosed, WireError
+from bridge.incoming import Incoming
+from bridge.link import Link
+from bridge.loop import Loop
+from bridge.outgoing import Outgoing
+from bridge.pipe import Message, Pipe
+from bridge.rank import RankId
+from bridge.slots import SlotRing
+from bridge.wire import Header, Kind
+
+MOST_TEXT_BYTES = 1 << 16
+_EMPTY = memoryview(bytearray())
+
+
+class _Attached:
+    """A rank of this host behind its port."""
+
+    def __init__(self, rank: RankId, pipe: Pipe, exchange: Exchange, loop: Loop) -> None:
+        self.rank, self.pipe, self._exchange, self._loop = rank, pipe, exchange, loop
+        self._congested = False
+        loop.watch(pipe.fileno(), self._turn)
+
+    def report(self, message: Message) -> None:
+        """Never blocks: a rank reads only while it waits."""
+        try:
+            self.pipe.offer(message)
+            self._watch()
+        except PipeClosed:
+            pass  # reading says so too, and is where it is dealt with
+
+    def detach(self) -> None:
+        self._loop.unwatch(self.pipe.fileno())
+        self.pipe.close()
+
+    def _turn(self) -> None:
+        try:
+            for message, fds in self.pipe.drain():
+                self._exchange.on_message(self, message, fds)
+            self._watch()
+        except PipeClosed:
+            self._exchange.detach(self.rank)
+
+    def _watch(self) -> None:
+        congested = not self.pipe.flush()
+        if congested != self._congested:
+            self._congested = congested
+            self._loop.watch(self.pipe.fileno(), self._turn, writable=congested)
+
+
+@dataclass
+class _Early:
+    """What the other end said before our rank opened the channel."""
+
+    epoch: int
+    credit: int = 0
+    goodbye: list[PeerLost] = field(default_factory=list)
+
+
+class Exchange:
+    """All channels of the ranks of one endpoint. Plan epochs only grow: a closed one never comes back."""
+
+    def __init__(self, loop: Loop, link_to: Callable[[RankId], Link | None]) -> None:
+        self._loop, self._link_to = loop, link_to
+        self._ranks: dict[RankId, _Attached] = {}
+        self._incoming: dict[int, Incoming] = {}
+        self._outgoing: dict[int, Outgoing] = {}
+        self._early: dict[int, _Early] = {}
+        self._closed_epoch = -1
+
+    def __contains__(self, rank: RankId) -> bool:
+        return rank in self._ranks
+
+    def attach(self, rank: RankId, fd: int) -> None:
+        """Serves a rank whose port is at the other end of `fd`. A rank of that name that was here before is gone."""
+        self.detach(rank)
+        self._ranks[rank] = _Attached(rank, Pipe.from_fd(fd), self, self._loop)
+
+    def detach(self, rank: RankId) -> None:
+        """The rank has closed its port or died: tells the other ends of its channels."""
+        for end in self._ends_of(rank):
+            end.say(Kind.BYE, f"rank {rank} has ended")
+            self._forget(end)
+        if attached := self._ranks.pop(rank, None):
+            attached.detach()
+
+    # what ranks say
+
+    def on_message(self, sender: _Attached, message: Message, fds: list[int]) -> None:
+        """Port and exchange are of one release: a message without sense is a fault of ours and ends the endpoint."""
+        match message["do"]:
+            case "post":
+                if incoming := self._incoming.get(message["channel"]):
+                    incoming.post(message["slot"])
+            case "send":
+                if outgoing := self._outgoing.get(message["channel"]):
+                    outgoing.send(message["slot"], message["bytes"])
+            case "open":
+                self._open(sender, ChannelSpec.from_dict(message["spec"]), fds[0])
+            case "close_epoch":
+                self._close_epoch(sender.rank, message["epoch"])
+            case unknown:
+                raise ValueError(f"a rank asks for {unknown!r}")
+
+    def _open(self, owner: _Attached, spec: ChannelSpec, fd: int) -> None:
+        ring = SlotRing.from_fd(fd, spec.slot_bytes, spec.slots)
+        ring.release_fd()
+        sends = spec.source == owner.rank
+        remote = spec.target if sends else spec.source
+        link = self._link_to(remote)
+        facts = spec, ring, link or Link(f"host of {remote}", self._loop), owner.report
+        end: End
+        if sends:
+            end = self._outgoing[spec.id] = Outgoing(*facts)
+        else:
+            end = self._incoming[spec.id] = Incoming(*facts)
+        self._catch_up(end, remote)
+
+    def _catch_up(self, end: End, remote: RankId) -> None:
+        early = self._early.pop(end.spec.id, None)
+        if end.link.connection is None:
+            end.fail(PeerLost("peer", end.link.peer, f"there is no connection to {remote}", "look for its own error"))
+        if early and isinstance(end, Outgoing):
+            end.on_credit(early.credit)
+        for error in early.goodbye if early else ():
+            end.fail(error)
+
+    def _close_epoch(self, rank: RankId, epoch: int) -> None:
+        self._closed_epoch = max(self._closed_epoch, epoch)
+        for end in self._ends_of(rank):
+            if end.spec.epoch == epoch:
+                self._forget(end)
+        self._early = {channel: early for channel, early in self._early.items() if early.epoch > epoch}
+
+    # what links bring
+
+    def buffer_for(self, link: Link, header: Header) -> memoryview | None:
+        """See Sink.buffer_for."""
+        if header.kind is not Kind.DATA:
+            return text_buffer(header)
+        incoming = self._incoming.get(header.channel)
+        if incoming is None or incoming.broken:
+            link.frames_dropped += 1
+            return None
+        try:
+            return incoming.buffer_for(header)
+        except WireError as error:
+            self._break(incoming, error)
+            return None
+
+    def on_frame(self, link: Link, header: Header, payload: memoryview) -> None:
+        """See Sink.on_frame."""
+        end = self._end_for(header)
+        if end is None:
+            self._on_early(link, header, payload)
+        elif not end.broken:
+            try:
+                self._dispatch(end, header, payload)
+            except WireError as error:
+                self._break(end, error)
+
+    def _dispatch(self, end: End, header: Header, payload: memoryview) -> None:
+        match header.kind, end:
+            case Kind.DATA, Incoming():
+                end.on_data(header, payload)
+            case Kind.CREDIT, Outgoing():
+                end.on_credit(header.sequence)
+            case Kind.ACK, Outgoing():
+                end.on_ack(header.sequence)
+            case Kind.BYE, _:
+                end.fail(_goodbye(link=end.link, payload=payload))
+            case Kind.ERROR, _:
+                end.fail(WireError("channel", str(end.spec), bytes(payload).decode(), "see the log of the other host"))
+
+    def _end_for(self, header: Header) -> End | None:
+        if header.kind is Kind.DATA:
+            return self._incoming.get(header.channel)
+        if header.kind in (Kind.CREDIT, Kind.ACK):
+            return self._outgoing.get(header.channel)
+        return self._incoming.get(header.channel) or self._outgoing.get(header.channel)
+
+    def _on_early(self, link: Link, header: Header, payload: memoryview) -> None:
+        if header.epoch <= self._closed_epoch:
+            link.frames_dropped += 1
+            return
+        early = self._early.setdefault(header.channel, _Early(header.epoch))
+        if header.kind is Kind.CREDIT:
+            early.credit = header.sequence
+        elif header.kind in (Kind.BYE, Kind.ERROR):
+            early.goodbye.append(_goodbye(link, payload))
+
+    def link_lost(self, link: Link, error: PeerLost) -> None:
+        """Breaks every channel that went over a link."""
+        for end in self._ends():
+            if end.link is link:
+                end.fail(error)
+
+    def close(self) -> None:
+        """Detaches all ranks without a word to their peers."""
+        for end in self._ends():
+            self._forget(end)
+        for attached in self._ranks.values():
+            attached.detach()
+
+    def _break(self, end: End, error: WireError) -> None:
+        end.say(Kind.ERROR, str(error))
+        end.fail(error)
+
+    def _ends(self) -> tuple[End, ...]:
+        return (*self._incoming.values(), *self._outgoing.values())
+
+    def _ends_of(self, rank: RankId) -> Iterator[End]:
+        yield from [end for end in self._incoming.values() if end.spec.target == rank]
+        yield from [end for end in self._outgoing.values() if end.spec.source == rank]
+
+    def _forget(self, end: End) -> None:
+        table = self._incoming if isinstance(end, Incoming) else self._outgoing
+        table.pop(end.spec.id, None)
+        end.close()
+
+
+def text_buffer(header: Header) -> memoryview:
+    """Room for the payload of a frame that is not data. Raises WireError if it is longer than any text of ours."""
+    if header.length > MOST_TEXT_BYTES:
+        raise WireError(
+            "frame.length", header.length, f"a {header.kind.name} frame has at most {MOST_TEXT_BYTES} bytes"
+        )
+    return memoryview(bytearray(header.length)) if header.length else _EMPTY
+
+
+def _goodbye(link: Link, payload: memoryview) -> PeerLost:
+    return PeerLost("peer", link.peer, bytes(payload).decode(), "look for that rank's own error")

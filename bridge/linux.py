@@ -1,0 +1,55 @@
+"""Two Linux calls that Python 3.10 does not wrap."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import struct
+import time
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_PR_SET_PDEATHSIG = 1
+_TFD_FLAGS = os.O_NONBLOCK | os.O_CLOEXEC
+_TFD_TIMER_ABSTIME = 1
+_ITIMERSPEC = struct.Struct("@4q")
+
+
+class Timer:
+    """A descriptor that becomes readable at a set time of `time.monotonic`; poll itself only counts milliseconds."""
+
+    def __init__(self) -> None:
+        self.fd: int = _libc.timerfd_create(time.CLOCK_MONOTONIC, _TFD_FLAGS)
+        if self.fd < 0:
+            raise OSError(ctypes.get_errno(), "timerfd_create")
+
+    def set(self, when: float) -> None:
+        """Replaces the time set before."""
+        seconds, nanoseconds = divmod(max(1, int(when * 1e9)), 1_000_000_000)
+        spec = _ITIMERSPEC.pack(0, 0, seconds, nanoseconds)
+        if _libc.timerfd_settime(self.fd, _TFD_TIMER_ABSTIME, spec, None) != 0:
+            raise OSError(ctypes.get_errno(), "timerfd_settime")
+
+    def clear(self) -> None:
+        """Takes the expiry note out of the descriptor, if there is one."""
+        with contextlib.suppress(BlockingIOError):
+            os.read(self.fd, 8)
+
+    def close(self) -> None:
+        os.close(self.fd)
+
+
+def die_with_parent() -> None:
+    """Ends this process as soon as its parent process is dead.
+
+    The kernel sends the signal when the parent *thread* ends, which alone means nothing: hence the look at the parent.
+    """
+    parent = os.getppid()
+
+    def check(*_: object) -> None:
+        if os.getppid() != parent:
+            os._exit(1)
+
+    signal.signal(signal.SIGHUP, check)
+    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGHUP, 0, 0, 0)

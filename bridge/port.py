@@ -1,0 +1,212 @@
+"""The rank's side of the bridge: channels, and tickets for what is under way. No torch, no thread."""
+
+from __future__ import annotations
+
+import select
+import socket
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+
+from bridge.channel import ChannelSpec
+from bridge.errors import BridgeError, BridgeTimeout, EpochClosed, PeerLost, PipeClosed, from_dict
+from bridge.pipe import Message, Pipe
+from bridge.rank import RankId
+from bridge.slots import SlotRing
+
+
+class Ticket:
+    """One message under way, in or out. The slot belongs to the bridge until the ticket is done.
+
+    nbytes      length of the message; of a receive, once it is done
+    transfer_s  of a receive: seconds from when the message could leave (handed over, and a slot posted for it) until it
+                was whole in the slot, by the clocks of both hosts; 0.0 of a send
+    """
+
+    def __init__(self, channel: Channel, slot: int, nbytes: int) -> None:
+        self.channel, self.slot, self.nbytes = channel, slot, nbytes
+        self.transfer_s = 0.0
+        self._arrived = False
+
+    def done(self) -> bool:
+        """Whether `wait` would return or raise at once. Looks at what the endpoint has said, without blocking."""
+        if not self._settled():
+            self.channel.port.poll()
+        return self._settled()
+
+    def wait(self, deadline_s: float) -> None:
+        """Returns when the message has arrived whole: in our slot, or in the peer's.
+
+        Raises BridgeTimeout after `deadline_s` seconds (the ticket stays valid), PeerLost if the peer has gone,
+        WireError if a frame was damaged, EpochClosed if the epoch was closed.
+        """
+        if not self.channel.port.wait(self._settled, deadline_s):
+            remedy = "look whether that rank is alive and as far as this one, or allow more time"
+            raise BridgeTimeout("channel", str(self.channel.spec), f"{self._what()} within {deadline_s:g} s", remedy)
+        if not self._arrived:
+            assert self.channel.error is not None
+            raise self.channel.error
+
+    def _settled(self) -> bool:
+        return self._arrived or self.channel.error is not None
+
+    def _what(self) -> str:
+        spec = self.channel.spec
+        if spec.source == self.channel.port.rank:
+            return f"{spec.target} did not take a message of {self.nbytes} bytes"
+        return f"{spec.source} sent no message"
+
+    def _complete(self, nbytes: int, transfer_s: float) -> None:
+        self.nbytes, self.transfer_s = nbytes, transfer_s
+        self._arrived = True
+
+
+class Channel:
+    """One end of a channel at its rank. The slots are shared with the endpoint; reach them through `slots.view`."""
+
+    def __init__(self, port: Port, spec: ChannelSpec, slots: SlotRing) -> None:
+        self.port, self.spec, self.slots = port, spec, slots
+        self.error: BridgeError | None = None
+        self._tickets: deque[Ticket] = deque()
+        self._busy: set[int] = set()
+
+    def post_recv(self, slot: int) -> Ticket:
+        """Expects the next message in `slot`, whose content is the bridge's from now on. Messages arrive in the order
+        of sending, into slots in the order of posting."""
+        return self._hand_over("post", self.spec.target, slot, 0)
+
+    def send(self, slot: int, nbytes: int) -> Ticket:
+        """Sends the first `nbytes` of `slot`, 0 allowed. The slot must stay as it is until the ticket is done, which is
+        when the receiver has the message."""
+        if not 0 <= nbytes <= self.spec.slot_bytes:
+            raise ValueError(f"{nbytes} bytes from a slot of {self.spec.slot_bytes} on {self.spec}")
+        return self._hand_over("send", self.spec.source, slot, nbytes)
+
+    def _hand_over(self, do: str, actor: RankId, slot: int, nbytes: int) -> Ticket:
+        if actor != self.port.rank:
+            raise ValueError(f"{self.port.rank} cannot {do} on {self.spec}")
+        if slot in self._busy or not 0 <= slot < self.spec.slots:
+            raise ValueError(f"slot {slot} of {self.spec.slots} on {self.spec} is busy or does not exist")
+        ticket = Ticket(self, slot, nbytes)
+        if self.error is None:
+            self._busy.add(slot)
+            self._tickets.append(ticket)
+            self.port.tell({"do": do, "channel": self.spec.id, "slot": slot, "bytes": nbytes})
+        return ticket
+
+    def on_report(self, message: Message) -> None:
+        """The endpoint says that the oldest ticket is done, or that the channel is broken."""
+        if message["report"] == "broken":
+            self.fail(from_dict(message["error"]))
+            return
+        ticket = self._tickets.popleft()
+        self._busy.discard(ticket.slot)
+        ticket._complete(message.get("bytes", ticket.nbytes), message.get("transfer_s", 0.0))
+
+    def fail(self, error: BridgeError) -> None:
+        """Every ticket that is not done raises `error`, those to come too."""
+        if self.error is None:
+            remedy = f"{error.remedy} ({self.spec})" if error.remedy else str(self.spec)
+            self.error = type(error)(error.key, error.value, error.rule, remedy)
+
+
+class Port:
+    """A rank's connection to the endpoint of its host. Takes over the socket.
+
+    Whoever waits reads the socket, for all; several threads may wait at the same time.
+    """
+
+    def __init__(self, pipe: Pipe | socket.socket, rank: RankId) -> None:
+        self.rank = rank
+        self._pipe = pipe if isinstance(pipe, Pipe) else Pipe(pipe)
+        self._channels: dict[int, Channel] = {}
+        self._lost: BridgeError | None = None
+        self._turn = threading.Condition()
+        self._reading = False
+        self._poller = select.poll()
+        self._poller.register(self._pipe.fileno(), select.POLLIN)
+
+    def open(self, spec: ChannelSpec) -> Channel:
+        """This rank's end of a channel; the peer opens its own, before or after. One end per spec."""
+        if self.rank not in (spec.source, spec.target) or spec.id in self._channels:
+            raise ValueError(f"{spec} is open already or not a channel of {self.rank}")
+        channel = Channel(self, spec, SlotRing(spec.slot_bytes, spec.slots))
+        self._channels[spec.id] = channel
+        self.tell({"do": "open", "spec": spec.to_dict()}, [channel.slots.fd])
+        channel.slots.release_fd()
+        if self._lost:
+            channel.fail(self._lost)
+        return channel
+
+    def close_epoch(self, epoch: int) -> None:
+        """Closes all channels of a plan epoch; tickets under way raise EpochClosed. Epochs grow, none is used again."""
+        self.tell({"do": "close_epoch", "epoch": epoch})
+        for channel in [channel for channel in self._channels.values() if channel.spec.epoch == epoch]:
+            channel.fail(EpochClosed("epoch", epoch, "this plan epoch is over"))
+            channel.slots.close()
+            del self._channels[channel.spec.id]
+
+    def close(self) -> None:
+        """Peers that still wait for this rank are told."""
+        self._pipe.close()
+        self._lose(EpochClosed("port", str(self.rank), "it is closed"))
+        for channel in self._channels.values():
+            channel.slots.close()
+
+    def tell(self, message: Message, fds: tuple[int, ...] | list[int] = ()) -> None:
+        """Asks something of the endpoint. If that is gone, the channels say so when they are waited for."""
+        try:
+            self._pipe.send(message, fds)
+        except PipeClosed:
+            self._lose(_endpoint_gone())
+
+    def poll(self) -> None:
+        """Takes in what the endpoint has said, without blocking; if another thread is at it, leaves it to that."""
+        self.wait(lambda: True, 0.0, look=True)
+
+    def wait(self, settled: Callable[[], bool], seconds: float, *, look: bool = False) -> bool:
+        """Takes in reports until `settled()` or for `seconds`; the last value of `settled()`."""
+        until = time.monotonic() + seconds
+        with self._turn:
+            while look or not settled():
+                left = until - time.monotonic()
+                if left < 0 and not look:
+                    return False
+                if self._reading:
+                    self._turn.wait(max(0.0, left))
+                else:
+                    self._read(max(0.0, left))
+                if look:
+                    break
+        return settled()
+
+    def _read(self, seconds: float) -> None:
+        self._reading = True
+        self._turn.release()
+        try:
+            self._poller.poll(seconds * 1000)
+        finally:
+            self._turn.acquire()
+            self._reading = False
+            self._turn.notify_all()
+        self._take_in()
+
+    def _take_in(self) -> None:
+        try:
+            for message, _ in self._pipe.drain():
+                if channel := self._channels.get(message["channel"]):  # else of a closed epoch
+                    channel.on_report(message)
+        except PipeClosed:
+            self._lose(_endpoint_gone())
+
+    def _lose(self, error: BridgeError) -> None:
+        self._lost = error
+        for channel in self._channels.values():
+            channel.fail(error)
+
+
+def _endpoint_gone() -> PeerLost:
+    return PeerLost(
+        "endpoint", None, "the bridge endpoint of this host has ended", "look for its error in the agent's log"
+    )

@@ -1,0 +1,119 @@
+"""What a transport is, and which there are: one file, one URI scheme, one line here or one entry point each."""
+
+from __future__ import annotations
+
+import difflib
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import Protocol, cast
+
+from bridge.errors import BridgeError, TransportError
+from bridge.loop import Loop
+from bridge.wire import Header
+
+_BUILT_IN = {
+    "zmq": "bridge.transports.zmq:ZmqTransport",
+    "grpc": "bridge.transports.grpc:GrpcTransport",
+    "inproc": "bridge.transports.inproc:InprocTransport",
+}
+ENTRY_POINT_GROUP = "hetero.transports"
+
+
+class Connection(ABC):
+    """A duplex path to one peer. Frames arrive once, in order, or the connection is lost."""
+
+    peer: str  # an address, for people
+
+    @abstractmethod
+    def send(self, header: Header, payload: memoryview | None = None) -> None:
+        """Queues a frame and returns at once; a connection that is lost swallows it, `on_lost` has told so.
+
+        The payload is read later: it must stay as it is until the receiver acknowledges the message. So the queue holds
+        references, never copies, and credit bounds what is in it.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Drops the connection after what is queued; `on_lost` is not called for it."""
+
+
+class Sink(Protocol):
+    """Who receives. All calls come in the loop's thread."""
+
+    def buffer_for(self, connection: Connection, header: Header) -> memoryview | None:
+        """`header.length` writable bytes for a frame's payload, or None if the frame is to be dropped."""
+
+    def on_frame(self, connection: Connection, header: Header, payload: memoryview) -> None:
+        """The payload is in the buffer that `buffer_for` gave, its checksum not yet looked at."""
+
+    def on_lost(self, connection: Connection, error: BridgeError) -> None:
+        """The peer has gone, or has sent what is no frame. Called at most once, after all frames that did arrive."""
+
+
+class Listener(ABC):
+    uri: str  # what a peer passes to `connect`
+
+    @abstractmethod
+    def close(self) -> None:
+        """Unbinds the address. Connections that were accepted there end with it."""
+
+
+class Transport(ABC):
+    """All connections of one scheme in one endpoint. Every method is called in the loop's thread."""
+
+    scheme: str
+
+    def __init__(self, loop: Loop) -> None:
+        self.loop = loop
+
+    @abstractmethod
+    def listen(self, host: str, sink: Sink) -> Listener:
+        """Binds a free port of `host`. Raises TransportError if it cannot."""
+
+    @abstractmethod
+    def connect(self, uri: str, sink: Sink) -> Connection:
+        """Starts to connect and returns at once; a peer that cannot be reached is an `on_lost`."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Sends what is queued, for at most a second, and frees everything."""
+
+
+def deliver(sink: Sink, connection: Connection, header: Header, payload: memoryview) -> None:
+    """Hands a frame whose payload already lies in memory to the sink, with one copy."""
+    buffer = sink.buffer_for(connection, header)
+    if buffer is not None:
+        buffer[:] = payload
+        sink.on_frame(connection, header, buffer)
+
+
+def scheme_of(uri: str) -> str:
+    """`zmq` of `zmq://127.0.0.1:4711`."""
+    return uri.partition("://")[0]
+
+
+def schemes() -> tuple[str, ...]:
+    """Every scheme that is installed, without importing any."""
+    return tuple(_targets())
+
+
+def load_transport(scheme: str) -> type[Transport]:
+    """Imports the transport of a scheme. Raises TransportError for an unknown one."""
+    targets = _targets()
+    if scheme not in targets:
+        close = difflib.get_close_matches(scheme, targets, 1)
+        remedy = f"did you mean {close[0]}?" if close else f"use one of {', '.join(targets)}"
+        raise TransportError("transport", scheme, "no such transport is installed", remedy)
+    return targets[scheme]()
+
+
+def _targets() -> dict[str, Callable[[], type[Transport]]]:
+    outside = {point.name: point.load for point in entry_points(group=ENTRY_POINT_GROUP)}
+    return {scheme: _importer(target) for scheme, target in _BUILT_IN.items()} | outside
+
+
+def _importer(target: str) -> Callable[[], type[Transport]]:
+    module, _, name = target.partition(":")
+    return lambda: cast("type[Transport]", getattr(import_module(module), name))

@@ -1,0 +1,240 @@
+"""Frames over ZeroMQ: one ROUTER for all that dial us, one DEALER for each peer that we dial.
+
+A frame is two message parts, header and payload, and the payload is received straight into its slot. The sockets live
+in the endpoint's loop through their (edge-triggered) descriptors, so this transport adds no thread to ZeroMQ's own.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import zmq
+from zmq.utils.monitor import recv_monitor_message
+
+from bridge.errors import BridgeError, PeerLost, TransportError, WireError
+from bridge.loop import Loop
+from bridge.transport import Connection, Listener, Sink, Transport
+from bridge.wire import Header
+
+_FRAMES_PER_TURN = 32  # then other descriptors get their turn
+_RECEIVE_QUEUE = 32  # frames that ZeroMQ may hold for us; more wait in the network
+_LINGER_MS = 1000
+_GONE = zmq.EVENT_DISCONNECTED | zmq.EVENT_CLOSED
+
+
+class ZmqConnection(Connection):
+    """A peer behind a DEALER (no `route`) or behind one route of a ROUTER."""
+
+    def __init__(self, wire: _Wire, peer: str, route: bytes | None = None) -> None:
+        self.peer, self.route, self._wire = peer, route, wire
+
+    def send(self, header: Header, payload: memoryview | None = None) -> None:
+        self._wire.send(self, header, payload)
+
+    def close(self) -> None:
+        self._wire.drop(self)
+
+
+class _Wire:
+    """A ZeroMQ socket and its monitor in the loop; what DEALER and ROUTER have in common."""
+
+    def __init__(self, loop: Loop, context: zmq.Context[zmq.Socket[bytes]], kind: int, sink: Sink) -> None:
+        self._loop, self._sink = loop, sink
+        self.socket = context.socket(kind)
+        self.socket.setsockopt(zmq.LINGER, _LINGER_MS)
+        self.socket.setsockopt(zmq.SNDHWM, 0)  # credit bounds it
+        self.socket.setsockopt(zmq.RCVHWM, _RECEIVE_QUEUE)
+        self.socket.setsockopt(zmq.IPV6, 1)
+        self._monitor = self.socket.get_monitor_socket(_GONE)
+        self._closed = False
+        loop.watch(self.socket.fileno(), self._receive)
+        loop.watch(self._monitor.fileno(), self._observe)
+
+    def send(self, connection: ZmqConnection, header: Header, payload: memoryview | None) -> None:
+        if self._closed or not self.knows(connection):
+            return
+        route = () if connection.route is None else (connection.route,)
+        parts = (*route, header.encode()) if payload is None else (*route, header.encode(), payload)
+        try:
+            self.socket.send_multipart(parts, zmq.DONTWAIT, copy=False)
+        except zmq.ZMQError as error:
+            cause = str(error)
+            self._loop.call_soon(lambda: self.lose(connection, PeerLost("peer", connection.peer, cause)))
+        self._loop.call_soon(self._receive)  # sending may swallow the descriptor's edge
+
+    def knows(self, connection: ZmqConnection) -> bool:
+        raise NotImplementedError
+
+    def drop(self, connection: ZmqConnection) -> None:
+        """Forgets a connection."""
+        raise NotImplementedError
+
+    def lose(self, connection: ZmqConnection, error: BridgeError) -> None:
+        """Tells the sink once that a connection is over."""
+        if self.knows(connection):
+            self.drop(connection)
+            self._sink.on_lost(connection, error)
+
+    def close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        self._loop.unwatch(self.socket.fileno())
+        self._loop.unwatch(self._monitor.fileno())
+        self.socket.disable_monitor()
+        self._monitor.close(0)
+        self.socket.close()
+
+    def _receive(self) -> None:
+        for _ in range(_FRAMES_PER_TURN):
+            if self._closed or not _readable(self.socket):
+                return
+            self._receive_frame()
+        self._loop.call_soon(self._receive)
+
+    def _drain(self) -> None:
+        while not self._closed and _readable(self.socket):
+            self._receive_frame()
+
+    def _receive_frame(self) -> None:
+        raise NotImplementedError
+
+    def _take(self, connection: ZmqConnection, head: zmq.Frame) -> None:
+        """Reads the payload of a frame whose header has been read."""
+        try:
+            header = Header.decode(head.buffer)
+            buffer = self._sink.buffer_for(connection, header)
+            if buffer is None:
+                self._skip()
+                return
+            size = self.socket.recv_into(buffer) if head.more else 0
+            if size != header.length or self.socket.getsockopt(zmq.RCVMORE):
+                raise WireError("frame.length", size, f"the header says {header.length} and one payload")
+            self._sink.on_frame(connection, header, buffer)
+        except WireError as error:
+            self._skip()
+            self.lose(connection, error)
+
+    def _skip(self) -> None:
+        while self.socket.getsockopt(zmq.RCVMORE):
+            self.socket.recv(copy=False)
+
+    def _observe(self) -> None:
+        while not self._closed and _readable(self._monitor):
+            event = recv_monitor_message(self._monitor)
+            self._on_gone(event["value"])
+
+    def _on_gone(self, fd: int) -> None:
+        raise NotImplementedError
+
+
+class _Dealer(_Wire):
+    """The one peer that was dialled. It is never dialled again by itself: a lost peer is an error, not a pause."""
+
+    def __init__(self, loop: Loop, context: zmq.Context[zmq.Socket[bytes]], uri: str, sink: Sink) -> None:
+        super().__init__(loop, context, zmq.DEALER, sink)
+        self.connection = ZmqConnection(self, uri)
+        self.socket.setsockopt(zmq.RECONNECT_IVL, -1)
+        try:
+            self.socket.connect(_tcp(uri))
+        except zmq.ZMQError as error:
+            self.close()
+            raise TransportError("uri", uri, str(error), "use the uri that the peer's endpoint reported") from error
+
+    def knows(self, connection: ZmqConnection) -> bool:
+        return not self._closed
+
+    def drop(self, connection: ZmqConnection) -> None:
+        self.close()
+
+    def _receive_frame(self) -> None:
+        self._take(self.connection, self.socket.recv(copy=False))
+
+    def _on_gone(self, fd: int) -> None:
+        self._drain()
+        self.lose(self.connection, PeerLost("peer", self.connection.peer, "it closed the connection or refused it"))
+
+
+class _Router(_Wire, Listener):
+    """All peers that dialled us, by route; the monitor names a socket, so each connection remembers its own."""
+
+    def __init__(self, loop: Loop, context: zmq.Context[zmq.Socket[bytes]], host: str, sink: Sink) -> None:
+        super().__init__(loop, context, zmq.ROUTER, sink)
+        self._by_route: dict[bytes, ZmqConnection] = {}
+        self._by_fd: dict[int, ZmqConnection] = {}
+        self.socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
+        try:
+            port = self.socket.bind_to_random_port(f"tcp://{_bracket(host)}")
+        except (zmq.ZMQError, zmq.ZMQBindError) as error:
+            self.close()
+            rule = f"cannot bind: {error}"
+            raise TransportError("host", host, rule, "give an address of this host, or its interface") from error
+        self.uri = f"zmq://{_bracket(host)}:{port}"
+
+    def knows(self, connection: ZmqConnection) -> bool:
+        return connection.route in self._by_route
+
+    def drop(self, connection: ZmqConnection) -> None:
+        self._by_route.pop(connection.route or b"", None)
+
+    def _receive_frame(self) -> None:
+        route = self.socket.recv()
+        head = self.socket.recv(copy=False)
+        connection = self._by_route.get(route) or self._accept(route, int(head.get(zmq.SRCFD)))
+        self._take(connection, head)
+
+    def _accept(self, route: bytes, fd: int) -> ZmqConnection:
+        self._observe_pending()  # the end of an earlier connection with the same descriptor comes first
+        connection = ZmqConnection(self, f"zmq peer {route.hex()}", route)
+        self._by_route[route] = self._by_fd[fd] = connection
+        return connection
+
+    def _observe_pending(self) -> None:
+        while _readable(self._monitor):
+            fd = recv_monitor_message(self._monitor)["value"]
+            if connection := self._by_fd.pop(fd, None):
+                self._loop.call_soon(functools.partial(self._end, connection))
+
+    def _on_gone(self, fd: int) -> None:
+        if connection := self._by_fd.pop(fd, None):
+            self._end(connection)
+
+    def _end(self, connection: ZmqConnection) -> None:
+        self._drain()
+        self.lose(connection, PeerLost("peer", connection.peer, "it closed the connection"))
+
+
+class ZmqTransport(Transport):
+    scheme = "zmq"
+
+    def __init__(self, loop: Loop) -> None:
+        super().__init__(loop)
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._wires: list[_Wire] = []
+
+    def listen(self, host: str, sink: Sink) -> Listener:
+        router = _Router(self.loop, self._context, host, sink)
+        self._wires.append(router)
+        return router
+
+    def connect(self, uri: str, sink: Sink) -> Connection:
+        dealer = _Dealer(self.loop, self._context, uri, sink)
+        self._wires.append(dealer)
+        return dealer.connection
+
+    def close(self) -> None:
+        for wire in self._wires:
+            wire.close()
+        self._context.term()
+
+
+def _readable(socket: zmq.Socket[bytes]) -> bool:
+    return bool(int(socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN)
+
+
+def _tcp(uri: str) -> str:
+    return "tcp://" + uri.partition("://")[2]
+
+
+def _bracket(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
