@@ -1,0 +1,126 @@
+"""Agents as Ray actors: one for each pool on each host. No torch is imported in them."""
+
+from __future__ import annotations
+
+import queue
+import time
+from dataclasses import dataclass, replace
+from typing import Any
+
+import ray
+from ray.exceptions import RayActorError
+
+from hetero.cluster.agent import POLL_S, Agent
+from hetero.cluster.events import Event, Severity, Trouble
+from hetero.cluster.fleet import HostSpec
+from hetero.cluster.instructions import Order
+
+CPUS = 0.01
+CLOSING_S = 10.0
+
+
+class HostActor:
+    """Runs one Agent. Orders and events have a thread each, so that waiting for events delays no order."""
+
+    def __init__(self, spec: HostSpec) -> None:
+        address = spec.address or ray.util.get_node_ip_address()
+        self._events: queue.SimpleQueue[list[Event]] = queue.SimpleQueue()
+        self._agent = Agent(replace(spec, address=address), self._events.put)
+
+    def order(self, order: Order) -> None:
+        self._agent.send(order)
+
+    @ray.method(concurrency_group="events")
+    def events(self, timeout: float) -> list[Event]:
+        """What has happened since the last call, after at most `timeout` seconds."""
+        try:
+            events = list(self._events.get(timeout=timeout))
+        except queue.Empty:
+            return []
+        while not self._events.empty():
+            events += self._events.get()
+        return events
+
+    def close(self) -> None:
+        self._agent.close()
+
+
+@dataclass
+class _Listening:
+    """The one outstanding call for a host's events."""
+
+    host: str
+    since: float
+
+
+class RayAgents:
+    """Carries orders and events over Ray. Ray must be up; see ray_runtime."""
+
+    def __init__(self) -> None:
+        self._actors: dict[str, Any] = {}
+        self._specs: dict[str, HostSpec] = {}
+        self._calls: dict[Any, _Listening] = {}
+
+    def start(self, hosts: tuple[HostSpec, ...]) -> None:
+        """Asks for all actors at once; what goes wrong is heard from `receive`."""
+        actor = ray.remote(num_cpus=CPUS, max_restarts=0, concurrency_groups={"events": 1})(HostActor)
+        for spec in hosts:
+            self._specs[spec.id] = spec
+            self._actors[spec.id] = actor.remote(spec)
+            self._listen(spec.id)
+
+    def send(self, host: str, order: Order) -> None:
+        self._actors[host].order.remote(order)
+
+    def receive(self, timeout: float) -> list[Event]:
+        calls = list(self._calls)
+        if not calls:
+            time.sleep(timeout)
+            return []
+        ready, _ = ray.wait(calls, num_returns=1, timeout=timeout)
+        if ready:
+            ready, _ = ray.wait(calls, num_returns=len(calls), timeout=0)
+        events = [event for call in ready for event in self._heard(call)]
+        return events + self._unheard()
+
+    def close(self) -> None:
+        """Lets all agents end their processes, then ends the agents."""
+        self._calls.clear()
+        endings = [actor.close.remote() for actor in self._actors.values()]
+        if endings:
+            ray.wait(endings, num_returns=len(endings), timeout=CLOSING_S)
+        for actor in self._actors.values():
+            ray.kill(actor, no_restart=True)
+        self._actors.clear()
+
+    def _listen(self, host: str) -> None:
+        call = self._actors[host].events.remote(POLL_S)
+        self._calls[call] = _Listening(host, time.monotonic())
+
+    def _heard(self, call: Any) -> list[Event]:
+        host = self._calls.pop(call).host
+        try:
+            events: list[Event] = ray.get(call)
+        except RayActorError as error:
+            return [_agent_trouble(host, f"died: {_first_line(error)}")]
+        self._listen(host)
+        return events
+
+    def _unheard(self) -> list[Event]:
+        """Agents that are late by more than their patience; each is told once."""
+        now = time.monotonic()
+        late = [
+            (call, one) for call, one in self._calls.items() if now - one.since > self._specs[one.host].patience.agent_s
+        ]
+        for call, _ in late:
+            del self._calls[call]
+        return [_agent_trouble(one.host, f"has not answered for {now - one.since:.0f} s") for _, one in late]
+
+
+def _agent_trouble(host: str, cause: str) -> Trouble:
+    return Trouble(host, "agent", Severity.DIED, cause)
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__

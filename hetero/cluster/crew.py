@@ -1,0 +1,103 @@
+"""The processes of a host and the pipes to them: endpoint, nursery, and the ranks that the nursery forks."""
+
+from __future__ import annotations
+
+import selectors
+import socket
+from collections.abc import Mapping
+from typing import TypeAlias
+
+from bridge.errors import PipeClosed
+from bridge.pipe import Message, Pipe
+from bridge.rank import RankId
+from hetero.cluster.fleet import HostSpec
+from hetero.cluster.processes import Helper, environment
+from hetero.cluster.roster import Member
+
+Speaker: TypeAlias = Helper | Member
+
+
+class Crew:
+    """Belongs to one thread, which must outlive it: the kernel ends the processes with the thread that started them."""
+
+    def __init__(self, spec: HostSpec) -> None:
+        self.spec = spec
+        self._selector = selectors.DefaultSelector()
+        self._waker, self._wakee = socket.socketpair()
+        self._selector.register(self._wakee, selectors.EVENT_READ)
+        self._helpers: list[Helper] = []
+
+    def start(self) -> None:
+        """Starts endpoint and nursery; raises ClusterError if the pool's interpreter is not there."""
+        programs, variables = self.spec.programs, environment(self.spec.pool, self.spec.address)
+        self.endpoint = self._helper("endpoint", programs.endpoint, [], variables)
+        self.nursery = self._helper("nursery", "hetero.engine.nursery", ["--main", programs.rank], variables)
+
+    def _helper(self, name: str, module: str, arguments: list[str], variables: Mapping[str, str]) -> Helper:
+        helper = Helper(name, module, arguments, self.spec.pool, variables)
+        self._helpers.append(helper)
+        self._selector.register(helper.pipe, selectors.EVENT_READ, helper)
+        return helper
+
+    @property
+    def pids(self) -> dict[str, int]:
+        return {helper.name: helper.pid for helper in self._helpers}
+
+    def fork(self) -> dict[RankId, Member]:
+        """Has the nursery fork all ranks, each with a pipe to us and a port to the endpoint. Does not wait for them."""
+        members: dict[RankId, Member] = {}
+        theirs: list[Pipe] = []
+        for rank in self.spec.ranks:
+            ours, agent = Pipe.pair()
+            endpoint, port = Pipe.pair()
+            theirs += [agent, port]
+            self.endpoint.pipe.send({"do": "attach", "rank": list(rank)}, [endpoint.fileno()])
+            endpoint.close()
+            members[rank] = Member(rank, ours)
+            self._selector.register(ours, selectors.EVENT_READ, members[rank])
+        ranks = [list(rank) for rank in self.spec.ranks]
+        self.nursery.pipe.send({"do": "fork", "ranks": ranks}, [pipe.fileno() for pipe in theirs])
+        for pipe in theirs:
+            pipe.close()
+        return members
+
+    def listen(self, timeout: float) -> list[tuple[Speaker, Message | None]]:
+        """What was said within `timeout` seconds, in order per speaker; None is a speaker's end."""
+        heard: list[tuple[Speaker, Message | None]] = []
+        for key, _ in self._selector.select(timeout):
+            if key.fileobj is self._wakee:
+                self._wakee.recv(4096)
+            else:
+                heard += [(key.data, message) for message in self._read(key.data.pipe)]
+        return heard
+
+    def wake(self) -> None:
+        """Makes a sleeping `listen` return; any thread may call it."""
+        self._waker.send(b"!")
+
+    def end(self) -> None:
+        """Ends all processes; none of them runs when this returns."""
+        for helper in reversed(self._helpers):
+            helper.end()
+        self._helpers.clear()
+
+    def close(self) -> None:
+        self.end()
+        watched = [key.data for key in self._selector.get_map().values() if key.data is not None]
+        self._selector.close()
+        for speaker in watched:
+            speaker.pipe.close()
+        self._waker.close()
+        self._wakee.close()
+
+    def _read(self, pipe: Pipe) -> list[Message | None]:
+        messages: list[Message | None] = []
+        try:
+            while True:
+                messages.append(pipe.recv(0)[0])
+        except TimeoutError:
+            return messages
+        except PipeClosed:
+            self._selector.unregister(pipe)
+            pipe.close()
+            return [*messages, None]

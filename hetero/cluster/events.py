@@ -1,0 +1,166 @@
+"""What the controller hears: from the driver's shell, from hosts, and from the clock. Plain data, one class each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Any, TypeAlias
+
+from bridge.rank import RankId
+
+
+class Severity(IntEnum):
+    """How near to the root of a failure a report is: the lowest one is named, of equals the first heard."""
+
+    DIED = 0
+    """A process ended without a word."""
+    OWN_ERROR = 1
+    """A process described an error of its own."""
+    ABORTED = 2
+    """A process aborted itself, as collective libraries do when a peer is gone."""
+    SILENT = 3
+    """A rank said nothing for too long."""
+    IN_THE_WAKE = 4
+    """A process lost a peer, or waited for one in vain."""
+
+
+# From the driver's shell
+
+
+@dataclass(frozen=True)
+class StartAsked:
+    """Start all hosts."""
+
+
+@dataclass(frozen=True)
+class CalibrateAsked:
+    spec: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class ConfigureAsked:
+    """Begin the plan epoch `spec["epoch"]` at step `spec["start"]`."""
+
+    spec: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class RunAsked:
+    """Run until `until` steps are done."""
+
+    until: int
+
+
+@dataclass(frozen=True)
+class StopAsked:
+    """End all ranks in good order."""
+
+
+@dataclass(frozen=True)
+class Tick:
+    """The clock, in seconds of any monotonic origin."""
+
+    now: float
+
+
+# From hosts
+
+
+@dataclass(frozen=True)
+class HostReady:
+    """Endpoint listens, ranks are up. `uris` by scheme; `node` is the machine's name."""
+
+    host: str
+    node: str
+    address: str
+    uris: Mapping[str, str]
+    pids: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class WorldOpened:
+    host: str
+    address: str
+
+
+@dataclass(frozen=True)
+class WorldJoined:
+    host: str
+
+
+@dataclass(frozen=True)
+class Connected:
+    host: str
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    host: str
+    measurements: Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Configured:
+    """One answer per rank: `rank`, `fingerprint`, and whatever else the rank said."""
+
+    host: str
+    answers: Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class StepReported:
+    """One step of all ranks of a host, merged."""
+
+    host: str
+    epoch: int
+    step: int
+    report: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class PiecesSaved:
+    """All ranks of a host have answered for a checkpoint; `pieces` leaves out those with nothing to save."""
+
+    host: str
+    step: int
+    pieces: Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class HostStopped:
+    host: str
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """A process of a host died, failed or fell silent. `process` is rank, endpoint, nursery or agent."""
+
+    host: str
+    process: str
+    severity: Severity
+    cause: str
+    rank: RankId | None = None
+    error: Mapping[str, Any] | None = None
+    progress: int = 0
+    """Of the silent: the less it has done, the likelier it is what the others wait for."""
+
+
+Event: TypeAlias = (
+    StartAsked
+    | CalibrateAsked
+    | ConfigureAsked
+    | RunAsked
+    | StopAsked
+    | Tick
+    | HostReady
+    | WorldOpened
+    | WorldJoined
+    | Connected
+    | Calibrated
+    | Configured
+    | StepReported
+    | PiecesSaved
+    | HostStopped
+    | Trouble
+)

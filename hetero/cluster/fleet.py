@@ -1,0 +1,129 @@
+"""The machines of a run as the cluster sees them: pools cut into hosts, and the links between pools. Plain data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from bridge.rank import RankId
+
+LOOPBACK = "127.0.0.1"
+
+
+def host_id(pool: str, number: int) -> str:
+    """The name of a host, which is the name of its endpoint too: `nvidia@0`."""
+    return f"{pool}@{number}"
+
+
+@dataclass(frozen=True)
+class FleetPool:
+    """Equal chips of one family. `chips_per_host` 0 puts all of them on one host."""
+
+    name: str
+    family: str
+    chip: str
+    count: int
+    chips_per_host: int = 0
+    emulated: bool = False
+    python: str | None = None
+    variables: Mapping[str, str] = field(default_factory=dict)
+    interface: str | None = None
+
+    def ranks_by_host(self) -> tuple[tuple[RankId, ...], ...]:
+        ranks = [RankId(self.name, index) for index in range(self.count)]
+        width = self.chips_per_host or self.count
+        return tuple(tuple(ranks[start : start + width]) for start in range(0, self.count, width))
+
+
+@dataclass(frozen=True)
+class FleetLink:
+    """How two pools are joined. An emulated link has a rate (bytes/s) and a delay (s), a real one has neither."""
+
+    between: tuple[str, str]
+    scheme: str = "zmq"
+    bytes_per_s: float | None = None
+    delay_s: float = 0.0
+
+    @property
+    def pace(self) -> dict[str, float] | None:
+        """The endpoint's `pace` message."""
+        return None if self.bytes_per_s is None else {"bytes_per_s": self.bytes_per_s, "delay_s": self.delay_s}
+
+
+@dataclass(frozen=True)
+class Programs:
+    """What a host starts: the endpoint's module, and the `module:function` that a forked rank runs."""
+
+    endpoint: str = "bridge.endpoint"
+    rank: str = "hetero.engine.rank:main"
+
+
+@dataclass(frozen=True)
+class Patience:
+    """Seconds after which silence counts as death."""
+
+    rank_s: float = 600.0
+    """A rank that owes an answer or a step says nothing for so long."""
+    stop_s: float = 10.0
+    """Ranks that were asked to stop are killed after so long."""
+    agent_s: float = 60.0
+    """An agent does not answer the driver for so long."""
+
+
+@dataclass(frozen=True)
+class HostSpec:
+    """One pool's part of one host: what its agent needs to know. `address` None: the agent asks its node."""
+
+    pool: FleetPool
+    number: int
+    ranks: tuple[RankId, ...]
+    schemes: tuple[str, ...]
+    address: str | None = LOOPBACK
+    programs: Programs = Programs()
+    patience: Patience = Patience()
+
+    @property
+    def id(self) -> str:
+        return host_id(self.pool.name, self.number)
+
+
+@dataclass(frozen=True)
+class FleetSpec:
+    """All pools and links. `local` keeps everything on this machine's loopback."""
+
+    pools: tuple[FleetPool, ...]
+    links: tuple[FleetLink, ...] = ()
+    local: bool = True
+    programs: Programs = Programs()
+    patience: Patience = Patience()
+
+    @cached_property
+    def hosts(self) -> tuple[HostSpec, ...]:
+        address = LOOPBACK if self.local else None
+        return tuple(
+            HostSpec(pool, number, ranks, self._schemes(pool.name), address, self.programs, self.patience)
+            for pool in self.pools
+            for number, ranks in enumerate(pool.ranks_by_host())
+        )
+
+    def link(self, one: str, other: str) -> FleetLink:
+        """The link of two pools; one that nobody described is a plain one."""
+        return self._links.get(frozenset((one, other))) or FleetLink((one, other))
+
+    def routes(self) -> dict[str, str]:
+        """Which host serves which rank."""
+        return {str(rank): host.id for host in self.hosts for rank in host.ranks}
+
+    @cached_property
+    def _links(self) -> dict[frozenset[str], FleetLink]:
+        return {frozenset(link.between): link for link in self.links}
+
+    def _schemes(self, pool: str) -> tuple[str, ...]:
+        return tuple(sorted({self.link(pool, other.name).scheme for other in self.pools}))
+
+
+def describe(host: HostSpec) -> dict[str, Any]:
+    """A host for the journal."""
+    return {"host": host.id, "family": host.pool.family, "chip": host.pool.chip, "ranks": len(host.ranks)}

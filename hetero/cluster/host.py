@@ -1,0 +1,199 @@
+"""One pool's part of one host: carries out the controller's orders and speaks for all its ranks. No Ray, no torch."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import time
+from collections.abc import Callable
+from typing import Any
+
+from bridge.errors import PipeClosed
+from bridge.pipe import Message
+from bridge.rank import RankId
+from hetero.cluster import events as ev
+from hetero.cluster import instructions as ins
+from hetero.cluster.crew import Crew
+from hetero.cluster.fleet import LOOPBACK, HostSpec
+from hetero.cluster.processes import Helper
+from hetero.cluster.roster import Member, Roster
+from hetero.cluster.vigil import Vigil
+from hetero.monitoring.record import merge_ranks
+
+
+class Host:
+    """Belongs to the thread that made it, which must outlive it. `wake` may be called from any thread."""
+
+    def __init__(self, spec: HostSpec) -> None:
+        self.spec = spec
+        self._address = spec.address or LOOPBACK
+        self._events: list[ev.Event] = []
+        self._crew = Crew(spec)
+        self._roster = Roster()
+        self._vigil = Vigil(spec, self._roster, self._events.append)
+        self._uris: dict[str, str] = {}
+        self._unattached = set(spec.ranks)
+        self._stop_by: float | None = None
+        self._orders: dict[type, Callable[[Any], None]] = {
+            ins.StartHost: self._start,
+            ins.OpenWorld: self._open_world,
+            ins.JoinWorld: self._join_world,
+            ins.Connect: self._connect,
+            ins.CalibrateRanks: self._calibrate,
+            ins.ConfigureRanks: self._configure,
+            ins.Lease: lambda order: self._roster.lease(order.epoch, order.until),
+            ins.StopHost: self._stop,
+        }
+        self._reports: dict[str, Callable[[Member, Message], None]] = {
+            "ready": self._rank_ready,
+            "world": self._world_opened,
+            "joined": self._rank_joined,
+            "calibrated": self._rank_calibrated,
+            "configured": self._rank_configured,
+            "step": self._rank_stepped,
+            "saved": self._rank_saved,
+            "failed": self._vigil.rank_failed,
+        }
+
+    def handle(self, order: ins.Order) -> None:
+        """Carries out an order; what it leads to is heard from `poll`. Raises ClusterError if a start is impossible."""
+        with contextlib.suppress(PipeClosed):  # a process has just died: poll reads its end and tells it
+            self._orders[type(order)](order)
+
+    def poll(self, timeout: float) -> list[ev.Event]:
+        """What has happened, after at most `timeout` seconds."""
+        for speaker, message in self._crew.listen(0.0 if self._events else timeout):
+            self._hear(speaker, message)
+        self._vigil.look()
+        self._maybe_stopped()
+        events = list(self._events)
+        self._events.clear()
+        return events
+
+    def wake(self) -> None:
+        """Makes a sleeping `poll` return."""
+        self._crew.wake()
+
+    def close(self) -> None:
+        """Ends every process at once; none of them runs when this returns."""
+        self._crew.close()
+
+    # Who speaks
+
+    def _hear(self, speaker: Helper | Member, message: Message | None) -> None:
+        if isinstance(speaker, Member):
+            if message is None:
+                self._vigil.rank_closed(speaker)
+            else:
+                speaker.heard = time.monotonic()
+                self._reports[message["report"]](speaker, message)
+        elif message is None:
+            self._vigil.helper_ended(speaker)
+        else:
+            self._helper_said(message)
+
+    def _helper_said(self, message: Message) -> None:
+        match message["report"]:
+            case "listening":
+                self._uris = message["uris"]
+                self._maybe_ready()
+            case "attached":
+                self._unattached.discard(RankId(*message["rank"]))
+                self._maybe_ready()
+            case "connected":
+                self._events.append(ev.Connected(self.spec.id))
+            case "forked":
+                for index, pid in message["pids"].items():
+                    self._roster.members[RankId(self.spec.pool.name, int(index))].pid = pid
+            case "exited":
+                self._vigil.rank_ended(self._roster.members[RankId(*message["rank"])], message["status"])
+            case "peer_lost" | "failed":
+                self._vigil.endpoint_said(message)
+
+    # Start
+
+    def _start(self, _: ins.StartHost) -> None:
+        self._crew.start()
+        listen = {"endpoint": self.spec.id, "host": self._address, "schemes": list(self.spec.schemes)}
+        self._crew.endpoint.pipe.send({"do": "listen", **listen})
+        self._roster.members |= self._crew.fork()
+        self._roster.expect("ready")
+
+    def _rank_ready(self, member: Member, message: Message) -> None:
+        if self._roster.answered(member, message):
+            self._maybe_ready()
+
+    def _maybe_ready(self) -> None:
+        if not self._uris or self._unattached or any(member.owes == "ready" for member in self._roster):
+            return
+        pids = {**self._crew.pids, **{str(member.rank): member.pid for member in self._roster}}
+        self._events.append(ev.HostReady(self.spec.id, socket.gethostname(), self._address, self._uris, pids))
+
+    def _open_world(self, order: ins.OpenWorld) -> None:
+        message = {"do": "open_world", "size": order.size, "host": self._address}
+        self._roster.ask(message, "world", lambda member: member.rank.index == 0)
+
+    def _world_opened(self, member: Member, message: Message) -> None:
+        self._roster.answered(member, message)
+        self._events.append(ev.WorldOpened(self.spec.id, message["address"]))
+
+    def _join_world(self, order: ins.JoinWorld) -> None:
+        message = {"do": "join_world", "size": order.size, "address": order.address}
+        if not self._roster.ask(message, "joined", lambda member: member.rank.index > 0):
+            self._events.append(ev.WorldJoined(self.spec.id))
+
+    def _rank_joined(self, member: Member, message: Message) -> None:
+        if self._roster.answered(member, message):
+            self._events.append(ev.WorldJoined(self.spec.id))
+
+    def _connect(self, order: ins.Connect) -> None:
+        if order.peers:
+            self._crew.endpoint.pipe.send({"do": "connect", "peers": order.peers, "routes": order.routes})
+        else:
+            self._events.append(ev.Connected(self.spec.id))
+
+    # Work
+
+    def _calibrate(self, order: ins.CalibrateRanks) -> None:
+        self._roster.ask({"do": "calibrate", "spec": order.spec}, "calibrated")
+
+    def _rank_calibrated(self, member: Member, message: Message) -> None:
+        if answers := self._roster.answered(member, message):
+            measurements = [one for answer in answers for one in answer["measurements"]]
+            self._events.append(ev.Calibrated(self.spec.id, measurements))
+
+    def _configure(self, order: ins.ConfigureRanks) -> None:
+        self._roster.begin_epoch(order.spec.get("start", 0))
+        self._roster.ask({"do": "configure", "spec": order.spec}, "configured")
+
+    def _rank_configured(self, member: Member, message: Message) -> None:
+        member.active = message.get("active", True)
+        if answers := self._roster.answered(member, {**message, "rank": list(member.rank)}):
+            self._events.append(ev.Configured(self.spec.id, answers))
+
+    def _rank_stepped(self, member: Member, message: Message) -> None:
+        if reports := self._roster.stepped(member, message):
+            report = {**merge_ranks(reports), "host": self.spec.id}
+            self._events.append(ev.StepReported(self.spec.id, message["epoch"], message["step"], report))
+
+    def _rank_saved(self, member: Member, message: Message) -> None:
+        if answers := self._roster.saved(member, message):
+            pieces = [answer["piece"] for answer in answers if answer.get("piece")]
+            self._events.append(ev.PiecesSaved(self.spec.id, message["step"], pieces))
+
+    # End
+
+    def _stop(self, _: ins.StopHost) -> None:
+        self._stop_by = time.monotonic() + self.spec.patience.stop_s
+        self._vigil.stopping = True
+        self._roster.dismiss()
+
+    def _maybe_stopped(self) -> None:
+        """Once all ranks have ended, or their time is up, the rest ends too."""
+        if self._stop_by is None or self._vigil.over:
+            return
+        if time.monotonic() < self._stop_by and any(not member.gone for member in self._roster):
+            return
+        self._vigil.over = True
+        self._crew.end()
+        self._events.append(ev.HostStopped(self.spec.id))

@@ -1,0 +1,55 @@
+"""`pools.X` of the job file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt
+
+from backends.options import EmulateOptions
+from hetero.cluster.fleet import FleetLink, FleetPool, FleetSpec
+
+
+class EnvOptions(BaseModel):
+    """The interpreter and the variables of a pool's own processes."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    python: str | None = Field(None, description="interpreter of the pool's processes; default: the driver's own path")
+    vars: dict[str, str] = Field(default_factory=dict, description="environment variables of the pool's processes")
+
+
+class PoolOptions(BaseModel):
+    """A set of equal chips on fast links, of one family."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    family: str = Field(description="a backend: cpu, cuda, ascend, kunlun, or one that a package brings")
+    chip: str = Field(description="a chip of configs/chips")
+    count: PositiveInt = Field(description="chips in the pool, over all its hosts")
+    tp: Literal["auto"] | PositiveInt = Field("auto", description="tensor-parallel size of every stage of the pool")
+    emulate: EmulateOptions | None = Field(None, description="run on the CPU, paced to the chip's speed")
+    precision: str | None = Field(None, description="default: train.precision")
+    chips_per_host: PositiveInt | None = Field(None, description="default: all on one host")
+    env: EnvOptions = Field(default_factory=EnvOptions)
+    interface: str | None = Field(None, description="network interface of the pool's own collectives")
+
+
+def fleet_of(pools: Mapping[str, PoolOptions], links: Sequence[FleetLink] = (), *, local: bool = True) -> FleetSpec:
+    """The fleet that a job's pools and links describe."""
+    return FleetSpec(tuple(_fleet_pool(name, pool) for name, pool in pools.items()), tuple(links), local)
+
+
+def _fleet_pool(name: str, pool: PoolOptions) -> FleetPool:
+    return FleetPool(
+        name=name,
+        family=pool.family,
+        chip=pool.chip,
+        count=pool.count,
+        chips_per_host=pool.chips_per_host or 0,
+        emulated=pool.emulate is not None,
+        python=pool.env.python,
+        variables=pool.env.vars,
+        interface=pool.interface,
+    )

@@ -1,0 +1,89 @@
+"""Ray for the length of a run: a local one of our own, or a cluster's that we join."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import secrets
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import ray
+
+from hetero.cluster.errors import ClusterError
+from hetero.cluster.reaper import MARK, Reaper, sweep
+
+OBJECT_STORE_BYTES = 80 * 1024**2  # Ray's least; agents exchange small messages only
+_LONGEST_FOLDER = 40  # Ray puts Unix sockets 66 characters below it, and a socket's path has room for 107
+
+
+@contextlib.contextmanager
+def ray_runtime(address: str | None = None) -> Iterator[None]:
+    """Ray is up inside and gone afterwards. A Ray that was up already is used and left as it was."""
+    if ray.is_initialized():
+        yield
+    elif address is None:
+        with _local():
+            yield
+    else:
+        with _joined(address):
+            yield
+
+
+@contextlib.contextmanager
+def _local() -> Iterator[None]:
+    """A Ray of our own, in a folder of our own, watched by the reaper until both are gone."""
+    folder, mark = _folder(), secrets.token_hex(16)
+    reaper = Reaper(mark, folder)
+    try:
+        # The token keeps other users of this machine out, and Ray from writing one into the home folder.
+        with _variables({MARK: mark, "RAY_AUTH_TOKEN": secrets.token_hex(32), "RAY_USAGE_STATS_ENABLED": "0"}):
+            _init(num_cpus=2, include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES, _temp_dir=str(folder))
+            try:
+                yield
+            finally:
+                ray.shutdown()
+    finally:
+        sweep(mark, folder)
+        reaper.dismiss()
+
+
+@contextlib.contextmanager
+def _joined(address: str) -> Iterator[None]:
+    try:
+        _init(address=address)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        rule = f"a Ray cluster answers there: {error}"
+        raise ClusterError("--address", address, rule, "start one (ray start), or leave the option out") from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _init(**arguments: object) -> None:
+    ray.init(log_to_driver=True, logging_level=logging.ERROR, configure_logging=True, **arguments)
+
+
+def _folder() -> Path:
+    """A new folder with a path short enough for Ray's sockets."""
+    parent = tempfile.gettempdir()
+    if len(parent) + len("/hetero-12345678") > _LONGEST_FOLDER:
+        parent = "/tmp"
+    return Path(tempfile.mkdtemp(prefix="hetero-", dir=parent))
+
+
+@contextlib.contextmanager
+def _variables(values: Mapping[str, str]) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value

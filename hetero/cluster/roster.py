@@ -1,0 +1,118 @@
+"""What a host knows of each of its ranks, and what all of them together have answered."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from bridge.errors import PipeClosed
+from bridge.pipe import Message, Pipe
+from bridge.rank import RankId
+from hetero.cluster.gather import Gather
+
+
+@dataclass
+class Member:
+    """One rank. `owes` is the report that it was asked for, if any; `next_step` the step it has yet to report."""
+
+    rank: RankId
+    pipe: Pipe
+    pid: int = 0
+    owes: str | None = "ready"
+    active: bool = True
+    next_step: int = 0
+    leased: int = 0
+    heard: float = field(default_factory=time.monotonic)
+    failed: bool = False
+    gone: bool = False
+    closed_at: float | None = None
+
+    @property
+    def expected(self) -> bool:
+        """Whether something should come from it."""
+        return not self.gone and (self.owes is not None or (self.active and self.next_step < self.leased))
+
+
+class Roster:
+    """The ranks of a host. Each question is gathered until all ranks that were asked have answered."""
+
+    def __init__(self) -> None:
+        self.members: dict[RankId, Member] = {}
+        self._gathers: dict[tuple[str, int], Gather[Message]] = {}
+
+    def __iter__(self) -> Iterator[Member]:
+        return iter(self.members.values())
+
+    @property
+    def active(self) -> list[Member]:
+        """Those that have a place in the plan of this epoch."""
+        return [member for member in self.members.values() if member.active]
+
+    def ask(self, message: Message, answer: str, of: Callable[[Member], bool] = lambda _: True) -> bool:
+        """Sends a question to the ranks that `of` selects. Whether anybody was asked."""
+        asked = [member for member in self.members.values() if of(member) and not member.gone]
+        self._gathers[answer, 0] = Gather(str(member.rank) for member in asked)
+        for member in asked:
+            member.owes, member.heard = answer, time.monotonic()
+            member.pipe.send(message)
+        return bool(asked)
+
+    def expect(self, answer: str) -> None:
+        """Awaits a report of all ranks that nobody has to ask for."""
+        self._gathers[answer, 0] = Gather(str(rank) for rank in self.members)
+
+    def answered(self, member: Member, message: Message) -> list[Message] | None:
+        """All answers, in rank order, once this was the last."""
+        if member.owes == message["report"]:
+            member.owes = None
+        return self._add((message["report"], 0), member, message)
+
+    def stepped(self, member: Member, message: Message) -> list[Message] | None:
+        """The step reports of all active ranks once the last is in."""
+        member.next_step = message["step"] + 1
+        return self._per_step(member, message)
+
+    def saved(self, member: Member, message: Message) -> list[Message] | None:
+        return self._per_step(member, message)
+
+    def lease(self, epoch: int, until: int) -> None:
+        for member in self.active:
+            if not member.expected:
+                member.heard = time.monotonic()
+            member.leased = until
+            member.pipe.send({"do": "lease", "epoch": epoch, "until": until})
+
+    def begin_epoch(self, start: int) -> None:
+        """Forgets half-gathered steps of the old epoch."""
+        self._gathers.clear()
+        for member in self.members.values():
+            member.next_step = member.leased = start
+            member.active = True
+
+    def dismiss(self) -> None:
+        """Asks all ranks to end."""
+        for member in self.members.values():
+            member.owes = None
+            try:
+                member.pipe.send({"do": "stop"})
+            except PipeClosed:
+                continue
+
+    def silent(self, patience_s: float) -> list[Member]:
+        """Ranks that should have said something by now."""
+        due = time.monotonic() - patience_s
+        return [member for member in self.members.values() if member.expected and member.heard < due]
+
+    def _per_step(self, member: Member, message: Message) -> list[Message] | None:
+        key = (message["report"], message["step"])
+        if key not in self._gathers:
+            self._gathers[key] = Gather(str(one.rank) for one in self.active)
+        return self._add(key, member, message)
+
+    def _add(self, key: tuple[str, int], member: Member, message: Message) -> list[Message] | None:
+        gather = self._gathers.get(key)
+        if gather is None or not gather.add(str(member.rank), message):
+            return None
+        del self._gathers[key]
+        return [gather.parts[str(rank)] for rank in self.members if str(rank) in gather.parts]

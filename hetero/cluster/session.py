@@ -1,0 +1,139 @@
+"""The driver's shell around the controller: carries out its instructions, and waits until what was asked is done."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from types import TracebackType
+from typing import Any
+
+from hetero.cluster import events as ev
+from hetero.cluster import instructions as ins
+from hetero.cluster.agent import Carrier
+from hetero.cluster.blame import failure
+from hetero.cluster.controller import Controller, ControlOptions
+from hetero.cluster.fleet import FleetSpec
+
+Report = Mapping[str, Any]
+OnReport = Callable[[int, Sequence[Report]], None]
+OnEvent = Callable[[ins.News], None]
+
+RECEIVE_S = 0.2
+
+
+class Session:
+    """A fleet whose ranks are up and stand ready for one plan after another.
+
+        with Session.start(fleet, LocalAgents()) as session:
+            session.configure(spec)
+            session.run(until=10, on_report=print)
+
+    Any death in the fleet ends the session: the call that is under way, or the next one, raises HostFailure or
+    RankFailure, and every process is gone by then. One thread uses a session.
+    """
+
+    def __init__(self, fleet: FleetSpec, carrier: Carrier, on_event: OnEvent | None, options: ControlOptions | None):
+        self.fleet = fleet
+        self._controller = Controller(fleet, options)
+        self._carrier = carrier
+        self._on_event = on_event or (lambda news: None)
+        self._on_report: OnReport = lambda step, reports: None
+        self._answer: ins.Answer | ins.Refuse | None = None
+        self._failed = False
+
+    @classmethod
+    def start(
+        cls,
+        fleet: FleetSpec,
+        carrier: Carrier,
+        on_event: OnEvent | None = None,
+        options: ControlOptions | None = None,
+    ) -> Session:
+        """Starts all agents and ranks, opens the pools' worlds and joins the endpoints.
+
+        `on_event` hears news for the journal, among it `kind` "saved" with all pieces of a checkpoint in `data`, which
+        wants its manifest.
+        """
+        session = cls(fleet, carrier, on_event, options)
+        try:
+            carrier.start(fleet.hosts)
+            session._ask(ev.StartAsked())
+        except BaseException:
+            carrier.close()
+            raise
+        return session
+
+    def calibrate(self, spec: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """The measurements of all ranks."""
+        return list(self._ask(ev.CalibrateAsked(spec)))
+
+    def configure(self, spec: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Begins the epoch `spec["epoch"]`, which must be greater than the last, on every rank; returns their answers.
+
+        Raises FingerprintMismatch if hosts read different text; the session then goes on."""
+        return list(self._ask(ev.ConfigureAsked(spec)))
+
+    def run(self, until: int, on_report: OnReport | None = None) -> int:
+        """Runs until `until` steps are done in all; returns how many are.
+
+        `on_report` is called with each step and its host reports, in the order of steps, once all hosts have reported.
+        """
+        self._on_report = on_report or (lambda step, reports: None)
+        return int(self._ask(ev.RunAsked(until)))
+
+    def close(self) -> None:
+        """Ends ranks in good order, then whatever is left. A failed session has nothing to end."""
+        if not self._failed:
+            self._failed = True
+            try:
+                self._ask(ev.StopAsked())
+            finally:
+                self._carrier.close()
+
+    def abandon(self) -> None:
+        """Ends everything at once."""
+        self._failed = True
+        self._carrier.close()
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None:
+            self.close()
+        else:
+            self.abandon()
+
+    def _ask(self, event: ev.Event) -> Any:
+        """Puts a question to the controller and serves it until it answers."""
+        self._answer = None
+        self._feed(event)
+        while self._answer is None:
+            for arrived in self._carrier.receive(RECEIVE_S):
+                self._feed(arrived)
+            self._feed(ev.Tick(time.monotonic()))
+        if isinstance(self._answer, ins.Refuse):
+            raise self._answer.error
+        return self._answer.value
+
+    def _feed(self, event: ev.Event) -> None:
+        for instruction in self._controller.handle(event):
+            self._carry_out(instruction)
+
+    def _carry_out(self, instruction: ins.Instruction) -> None:
+        match instruction:
+            case ins.ToHosts(hosts, order):
+                for host in hosts:
+                    self._carrier.send(host, order)
+            case ins.Answer() | ins.Refuse():
+                self._answer = instruction
+            case ins.Deliver(step, reports):
+                self._on_report(step, reports)
+            case ins.News():
+                self._on_event(instruction)
+            case ins.Fail(root, others):
+                self._failed = True
+                self._carrier.close()
+                raise failure(root, tuple(others), self._controller.done, self._controller.node(root.host))

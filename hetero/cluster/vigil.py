@@ -1,0 +1,82 @@
+"""Watching over the processes of a host: who has ended, how, and who has been silent for too long."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from bridge.pipe import Message
+from bridge.rank import RankId
+from hetero.cluster.blame import severity_of
+from hetero.cluster.events import Severity, Trouble
+from hetero.cluster.fleet import HostSpec
+from hetero.cluster.processes import Helper, obituary, process_state
+from hetero.cluster.roster import Member, Roster
+
+EXIT_REPORT_S = 2.0
+
+
+class Vigil:
+    """Tells each trouble once. After a helper's death nothing more is told: it was first, whatever its ranks say. Once
+    `stopping` is set, ends are no trouble."""
+
+    def __init__(self, spec: HostSpec, roster: Roster, tell: Callable[[Trouble], None]) -> None:
+        self._spec, self._roster, self._tell = spec, roster, tell
+        self.over = False
+        self.stopping = False
+
+    def rank_failed(self, member: Member, message: Message) -> None:
+        """A rank has described its own end."""
+        member.failed = True
+        error = message["error"]
+        self._trouble("rank", severity_of(error), f"failed: {_told(error)}", member.rank, error=error)
+
+    def rank_closed(self, member: Member) -> None:
+        """A rank's pipe has ended. Its nursery says how the rank ended, unless the nursery is dead too."""
+        member.closed_at = time.monotonic()
+
+    def rank_ended(self, member: Member, status: int | None) -> None:
+        if not (member.gone or member.failed or self.stopping):
+            self._trouble("rank", *obituary(status), member.rank)
+        member.gone, member.closed_at = True, None
+
+    def helper_ended(self, helper: Helper) -> None:
+        if not self.stopping:
+            self._trouble(helper.name, *obituary(helper.status(wait_s=1.0)))
+            self.over = True
+
+    def endpoint_said(self, message: Message) -> None:
+        """An endpoint has lost a peer, or has failed itself."""
+        if message["report"] == "peer_lost":
+            cause = f"lost its peer {message['peer']}: {message.get('cause')}"
+            self._trouble("endpoint", Severity.IN_THE_WAKE, cause)
+        else:
+            error = message.get("error") or message
+            self._trouble("endpoint", severity_of(error), f"failed: {_told(error)}", error=error)
+
+    def look(self) -> None:
+        """To be called often: what the passing of time alone brings to light."""
+        now = time.monotonic()
+        for member in self._roster:
+            if member.closed_at is not None and now - member.closed_at > EXIT_REPORT_S:
+                self.rank_ended(member, None)
+        for member in () if self.stopping else self._roster.silent(self._spec.patience.rank_s):
+            self._silent(member)
+
+    def _silent(self, member: Member) -> None:
+        member.heard = float("inf")  # told once
+        state = process_state(member.pid)
+        what = f"owes {member.owes!r}" if member.owes else f"has not finished step {member.next_step}"
+        said = f"has been silent for {self._spec.patience.rank_s:g} s: {what}; its process {member.pid} {state}"
+        progress = -1 if state == "is stopped" else member.next_step
+        self._trouble("rank", Severity.SILENT, said.rstrip(), member.rank, progress=progress)
+
+    def _trouble(self, process: str, severity: Severity, cause: str, rank: RankId | None = None, **more: Any) -> None:
+        if not self.over:
+            self._tell(Trouble(self._spec.id, process, severity, cause, rank, **more))
+
+
+def _told(error: Message) -> str:
+    kind, text = error.get("type", ""), error.get("message") or error.get("cause") or ""
+    return f"{kind}: {text}" if kind and text else str(kind or text)

@@ -1,0 +1,168 @@
+"""Where ranks are born: `python -m hetero.engine.nursery --fd N --main module:function`.
+
+Imports the rank's code, and torch with it, once, and forks the ranks before any thread is started or device is touched:
+eight ranks are up in the time of one import and share its memory. Messages on the control pipe N:
+
+    {"do": "fork", "ranks": [[pool, index], ...]} + two descriptors per rank: its pipe to the agent, its port's socket
+    -> {"report": "forked", "pids": {index: pid}}
+    -> {"report": "exited", "rank": [pool, index], "status": n}     n < 0: ended by signal -n
+
+At the end of the control pipe, and at the death of the agent, nursery and ranks end.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import gc
+import importlib
+import os
+import select
+import signal
+import socket
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from bridge.errors import PipeClosed
+from bridge.pipe import Message, Pipe
+from bridge.rank import RankId
+
+if TYPE_CHECKING:
+    from bridge.port import Port
+
+RankMain = Callable[[RankId, Pipe, "Port"], None]
+
+_PR_SET_PDEATHSIG = 1
+
+
+class Nursery:
+    """Forks ranks and waits for their ends. Single-threaded, as fork asks."""
+
+    def __init__(self, control: Pipe, rank_main: RankMain) -> None:
+        self._control, self._main = control, rank_main
+        self._children: dict[int, RankId] = {}
+        self._parent = os.getpid()
+        self._woken, self._waking = socket.socketpair()
+        self._woken.setblocking(False)
+        self._waking.setblocking(False)
+
+    def run(self) -> None:
+        """Until the control pipe ends."""
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.set_wakeup_fd(self._waking.fileno(), warn_on_full_buffer=False)
+        try:
+            while True:
+                if not self._control.pending():
+                    self._sleep()
+                self._bury()
+                self._obey()
+        except PipeClosed:
+            self._end_children()
+
+    def _sleep(self) -> None:
+        ready, _, _ = select.select([self._control, self._woken], [], [])
+        if self._woken in ready:
+            self._woken.recv(4096)
+
+    def _obey(self) -> None:
+        try:
+            message, fds = self._control.recv(0)
+        except TimeoutError:
+            return
+        pairs = zip(message["ranks"], fds[::2], fds[1::2], strict=True)
+        pids = {}
+        for (pool, index), agent_fd, port_fd in pairs:
+            pids[str(index)] = self._fork(RankId(pool, index), agent_fd, port_fd, fds)
+        for fd in fds:
+            os.close(fd)
+        self._control.send({"report": "forked", "pids": pids})
+
+    def _fork(self, rank: RankId, agent_fd: int, port_fd: int, fds: Sequence[int]) -> int:
+        pid = os.fork()
+        if pid == 0:
+            self._become(rank, agent_fd, port_fd, fds)
+        self._children[pid] = rank
+        return pid
+
+    def _become(self, rank: RankId, agent_fd: int, port_fd: int, fds: Sequence[int]) -> NoReturn:
+        """In the child: keep only what is its own, and never return into the nursery's code."""
+        status = 1
+        try:
+            die_with(self._parent)
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            for thing in (self._control, self._woken, self._waking):
+                thing.close()
+            for fd in set(fds) - {agent_fd, port_fd}:
+                os.close(fd)
+            status = live(self._main, rank, Pipe.from_fd(agent_fd), port_fd)
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(status)
+
+    def _bury(self) -> None:
+        while self._children:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+            if pid == 0:
+                return
+            rank = self._children.pop(pid)
+            self._control.send({"report": "exited", "rank": list(rank), "status": os.waitstatus_to_exitcode(status)})
+
+    def _end_children(self) -> None:
+        for pid in self._children:
+            os.kill(pid, signal.SIGKILL)
+        for pid in self._children:
+            os.waitpid(pid, 0)
+
+
+def die_with(parent: int) -> None:
+    """The kernel kills this process when its parent ends, even while it is stuck in a vendor's library."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def live(rank_main: RankMain, rank: RankId, agent: Pipe, port_fd: int) -> int:
+    """One rank's life. An error that its main did not report itself is reported here; returns the exit status."""
+    from bridge.port import Port  # imported already where the rank's main needs it
+
+    try:
+        rank_main(rank, agent, Port(socket.socket(fileno=port_fd), rank))
+    except PipeClosed:
+        return 1  # the agent is gone: nobody is left to tell
+    except SystemExit as end:
+        return int(end.code or 0) if not isinstance(end.code, str) else 1
+    except BaseException as error:
+        traceback.print_exc()
+        agent.send({"report": "failed", "error": described(error)})
+        return 1
+    return 0
+
+
+def described(error: BaseException) -> Message:
+    """An error as plain data; one that explains itself keeps its four parts."""
+    parts: dict[str, Any] = {
+        part: str(getattr(error, part)) for part in ("key", "value", "rule", "remedy") if hasattr(error, part)
+    }
+    text = "".join(traceback.format_exception(error))
+    return {"type": type(error).__name__, "message": str(error), **parts, "traceback": text}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Forks the ranks of one pool on one host.")
+    parser.add_argument("--fd", type=int, required=True, help="the control pipe")
+    parser.add_argument("--main", required=True, help="what a rank runs, as module:function")
+    options = parser.parse_args()
+    die_with(os.getppid())
+    module, _, function = options.main.partition(":")
+    rank_main = getattr(importlib.import_module(module), function)
+    gc.collect()
+    gc.freeze()  # keeps the shared pages of the imports shared
+    Nursery(Pipe.from_fd(options.fd), rank_main).run()
+
+
+if __name__ == "__main__":
+    main()
