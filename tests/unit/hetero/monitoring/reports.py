@@ -1,0 +1,33 @@
+"""Reports of ranks to make records from."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hetero.monitoring.record import PoolFacts, RunFacts
+
+TOTALS = {
+    "loss": 5.0, "tokens": 1000, "grad_norm": 1.2, "lr": 0.001, "loss_scale": 1.0, "skipped": False,
+    "consumed_tokens": 4000,
+}  # fmt: skip
+
+
+def rank_report(pool: str, index: int, **changes: Any) -> dict[str, Any]:
+    """A step of one second: 0.7 s busy, 0.1 s each of bubble, bridge wait and sync."""
+    report = {
+        "report": "step", "step": 3, "epoch": 0, "rank": [pool, index], "pipeline": 0, "stage": 0, "tp_rank": index,
+        "host": f"{pool}@0", "start": 100.0, "end": 101.0, "forward_s": 0.2, "backward_s": 0.4, "weight_s": 0.0,
+        "optimizer_s": 0.1, "sync_s": 0.1, "bridge_wait_s": 0.1, "bubble_s": 0.1, "bytes_sent": 10,
+        "bytes_received": 20, "peak_memory_bytes": 1000, "overrun": False, "totals": None, "spans": None,
+    }  # fmt: skip
+    return report | changes
+
+
+def facts(**changes: Any) -> RunFacts:
+    """Two pools: "a" does 3/4 of the work on two chips, "b" the rest on one."""
+    pools = {
+        "a": PoolFacts("cpu", "A", chips=2, flops_share=0.75, peak_flops=1e9, emulated=True),
+        "b": PoolFacts("cpu", "B", chips=1, flops_share=0.25, peak_flops=1e9, emulated=True),
+    }
+    values: dict[str, Any] = {"pools": pools, "ranks": 3, "flops_per_token": 1e5, "started": 99.0, "time_scale": 10.0}
+    return RunFacts(**values | changes)

@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.console import Console
+
+from hetero.monitoring.progress import Progress
+from hetero.monitoring.record import Report, merge_hosts, merge_ranks
+from hetero.monitoring.table import PoolLabel, pool_tables
+from tests.unit.hetero.monitoring.reports import TOTALS, facts, rank_report
+
+LABELS = [PoolLabel("a", "A", 2, emulated=True), PoolLabel("b", "B", 1, emulated=True)]
+
+
+def _record(step: int, **changes: object) -> Report:
+    a = merge_ranks([rank_report("a", 0, step=step, totals=TOTALS), rank_report("a", 1, step=step)])
+    b = merge_ranks([rank_report("b", 0, step=step)])
+    return merge_hosts([a, b], facts(link_ratio=0.25)) | changes
+
+
+def _shown(terminal: bool, records: list[Report], clock: float = 0.0) -> str:
+    console = Console(file=io.StringIO(), force_terminal=terminal, width=200)
+    with Progress(len(records), LABELS, console, clock=lambda: clock) as progress:
+        progress.event({"kind": "calibrated", "data": {"seconds": 1.5}})
+        for record in records:
+            progress.record(record)
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def test_without_a_terminal_lines_come_now_and_then() -> None:
+    text = _shown(False, [_record(step) for step in range(50)])
+    assert "\x1b" not in text
+    lines = [line for line in text.splitlines() if line.startswith("step ")]
+    assert [line.split()[1] for line in lines] == ["1/50", "50/50"], "time stands still, so only first and last"
+    assert lines[0] == "step 1/50  loss 5.0000  1,000 tok/s  0:49 left  emulated"
+    assert text.startswith("calibrated seconds 1.5")
+
+
+def test_in_a_terminal_each_pool_has_a_line() -> None:
+    text = _shown(True, [_record(step) for step in range(3)])
+    for expected in ("a (2 x A, emulated)", "b (1 x B, emulated)", "bridge wait 10.0%", "bubble 10.0%", "busy 70.0%"):
+        assert expected in text
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_the_end_is_a_table_labelled_emulated(terminal: bool) -> None:
+    text = _shown(terminal, [_record(step, overrun=step == 2) for step in range(4)])
+    assert "emulated chips: modelled figures, not measurements of hardware" in text
+    assert "link_ratio 0.25; overruns in 1 of 3 steps" in text
+    assert "a: 2 x A" in text
+
+
+def test_emulated_and_real_pools_share_no_table() -> None:
+    mixed = [LABELS[0], PoolLabel("b", "B", 1, emulated=False)]
+    tables = pool_tables([_record(0)], mixed)
+    assert [table.row_count for table in tables] == [1, 1]
+    assert [str(table.title).startswith("emulated") for table in tables] == [False, True]
+
+
+def test_a_run_that_made_no_step_shows_no_table() -> None:
+    assert "MFU" not in _shown(False, [])
+
+
+def test_a_loss_that_is_not_finite_is_said_so() -> None:
+    assert "loss not finite" in _shown(False, [_record(0, loss=None)])
