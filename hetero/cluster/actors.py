@@ -15,7 +15,7 @@ from hetero.cluster.events import Event, Severity, Trouble
 from hetero.cluster.fleet import HostSpec
 from hetero.cluster.instructions import Order
 
-CPUS = 0.01
+ACTOR: dict[str, Any] = {"num_cpus": 0.01, "max_restarts": 0, "concurrency_groups": {"events": 1}}
 CLOSING_S = 10.0
 
 
@@ -63,7 +63,7 @@ class RayAgents:
 
     def start(self, hosts: tuple[HostSpec, ...]) -> None:
         """Asks for all actors at once; what goes wrong is heard from `receive`."""
-        actor = ray.remote(num_cpus=CPUS, max_restarts=0, concurrency_groups={"events": 1})(HostActor)
+        actor: Any = ray.remote(**ACTOR)(HostActor)
         for spec in hosts:
             self._specs[spec.id] = spec
             self._actors[spec.id] = actor.remote(spec)

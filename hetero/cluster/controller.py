@@ -144,7 +144,7 @@ class Controller:
             rule = f"a new epoch is greater than the last one, {self._leases.epoch}"
             return [ins.Refuse(ClusterError("plan.epoch", epoch, rule, "count epochs up"))]
         self._enter(Phase.CONFIGURING, Phase.READY)
-        self._answers, self._saves = Gather(self._hosts), {}
+        self._answers = Gather(self._hosts)
         self._leases = LeaseBook(epoch, event.spec.get("start", 0), len(self._hosts), self.options.ahead)
         return [ins.ToHosts(self._hosts, ins.ConfigureRanks(event.spec))]
 

@@ -26,10 +26,20 @@ class FleetPool:
     chip: str
     count: int
     chips_per_host: int = 0
-    emulated: bool = False
+    emulate: Mapping[str, Any] | None = None
     python: str | None = None
     variables: Mapping[str, str] = field(default_factory=dict)
     interface: str | None = None
+
+    @property
+    def emulated(self) -> bool:
+        return self.emulate is not None
+
+    @property
+    def run(self) -> dict[str, Any]:
+        """The pool as its own ranks are told of it: `hetero.engine.spec.PoolRun` as plain data."""
+        emulate = None if self.emulate is None else dict(self.emulate)
+        return {"family": self.family, "chip": self.chip, "count": self.count, "emulate": emulate}
 
     def ranks_by_host(self) -> tuple[tuple[RankId, ...], ...]:
         ranks = [RankId(self.name, index) for index in range(self.count)]

@@ -106,7 +106,7 @@ class Host:
                 for index, pid in message["pids"].items():
                     self._roster.members[RankId(self.spec.pool.name, int(index))].pid = pid
             case "exited":
-                self._vigil.rank_ended(self._roster.members[RankId(*message["rank"])], message["status"])
+                self._vigil.rank_exited(self._roster.members[RankId(*message["rank"])], message["status"])
             case "peer_lost" | "failed":
                 self._vigil.endpoint_said(message)
 
@@ -130,7 +130,8 @@ class Host:
         self._events.append(ev.HostReady(self.spec.id, socket.gethostname(), self._address, self._uris, pids))
 
     def _open_world(self, order: ins.OpenWorld) -> None:
-        message = {"do": "open_world", "size": order.size, "host": self._address}
+        pool = self.spec.pool.run
+        message = {"do": "open_world", "size": order.size, "host": self._address, "pool": pool}
         self._roster.ask(message, "world", lambda member: member.rank.index == 0)
 
     def _world_opened(self, member: Member, message: Message) -> None:
@@ -138,9 +139,8 @@ class Host:
         self._events.append(ev.WorldOpened(self.spec.id, message["address"]))
 
     def _join_world(self, order: ins.JoinWorld) -> None:
-        message = {"do": "join_world", "size": order.size, "address": order.address}
-        if not self._roster.ask(message, "joined", lambda member: member.rank.index > 0):
-            self._events.append(ev.WorldJoined(self.spec.id))
+        pool = self.spec.pool.run
+        self._roster.ask({"do": "join_world", "size": order.size, "address": order.address, "pool": pool}, "joined")
 
     def _rank_joined(self, member: Member, message: Message) -> None:
         if self._roster.answered(member, message):

@@ -33,7 +33,7 @@ class LeaseBook:
         return goal
 
     def report(self, step: int, report: Report) -> Sequence[Report] | None:
-        """All hosts' reports of the step once the last is in. As each host reports in order, steps complete in order."""
+        """All reports of the step once the last host's is in. Hosts report in order, so steps complete in order."""
         reports = self._waiting.setdefault(step, [])
         reports.append(report)
         if len(reports) < self._hosts:

@@ -48,7 +48,7 @@ def _fleet_pool(name: str, pool: PoolOptions) -> FleetPool:
         chip=pool.chip,
         count=pool.count,
         chips_per_host=pool.chips_per_host or 0,
-        emulated=pool.emulate is not None,
+        emulate=None if pool.emulate is None else pool.emulate.model_dump(mode="json"),
         python=pool.env.python,
         variables=pool.env.vars,
         interface=pool.interface,

@@ -9,6 +9,7 @@ import secrets
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import ray
 
@@ -63,7 +64,7 @@ def _joined(address: str) -> Iterator[None]:
         ray.shutdown()
 
 
-def _init(**arguments: object) -> None:
+def _init(**arguments: Any) -> None:
     ray.init(log_to_driver=True, logging_level=logging.ERROR, configure_logging=True, **arguments)
 
 

@@ -25,8 +25,10 @@ class Member:
     leased: int = 0
     heard: float = field(default_factory=time.monotonic)
     failed: bool = False
+    closed: bool = False
+    status: int | None = None
+    ending_since: float | None = None
     gone: bool = False
-    closed_at: float | None = None
 
     @property
     def expected(self) -> bool:
@@ -49,14 +51,13 @@ class Roster:
         """Those that have a place in the plan of this epoch."""
         return [member for member in self.members.values() if member.active]
 
-    def ask(self, message: Message, answer: str, of: Callable[[Member], bool] = lambda _: True) -> bool:
-        """Sends a question to the ranks that `of` selects. Whether anybody was asked."""
+    def ask(self, message: Message, answer: str, of: Callable[[Member], bool] = lambda _: True) -> None:
+        """Sends a question to the ranks that `of` selects."""
         asked = [member for member in self.members.values() if of(member) and not member.gone]
         self._gathers[answer, 0] = Gather(str(member.rank) for member in asked)
         for member in asked:
             member.owes, member.heard = answer, time.monotonic()
             member.pipe.send(message)
-        return bool(asked)
 
     def expect(self, answer: str) -> None:
         """Awaits a report of all ranks that nobody has to ask for."""
@@ -84,8 +85,8 @@ class Roster:
             member.pipe.send({"do": "lease", "epoch": epoch, "until": until})
 
     def begin_epoch(self, start: int) -> None:
-        """Forgets half-gathered steps of the old epoch."""
-        self._gathers.clear()
+        """Forgets half-gathered steps of the old epoch; its last checkpoint may still be on its way."""
+        self._gathers = {key: gather for key, gather in self._gathers.items() if key[0] == "saved"}
         for member in self.members.values():
             member.next_step = member.leased = start
             member.active = True

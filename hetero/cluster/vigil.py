@@ -33,13 +33,14 @@ class Vigil:
         self._trouble("rank", severity_of(error), f"failed: {_told(error)}", member.rank, error=error)
 
     def rank_closed(self, member: Member) -> None:
-        """A rank's pipe has ended. Its nursery says how the rank ended, unless the nursery is dead too."""
-        member.closed_at = time.monotonic()
+        """All that a rank ever said has been read."""
+        member.closed = True
+        self._rank_ending(member)
 
-    def rank_ended(self, member: Member, status: int | None) -> None:
-        if not (member.gone or member.failed or self.stopping):
-            self._trouble("rank", *obituary(status), member.rank)
-        member.gone, member.closed_at = True, None
+    def rank_exited(self, member: Member, status: int) -> None:
+        """Its nursery says how a rank ended; what the rank itself said last may still be unread."""
+        member.status = status
+        self._rank_ending(member)
 
     def helper_ended(self, helper: Helper) -> None:
         if not self.stopping:
@@ -59,10 +60,20 @@ class Vigil:
         """To be called often: what the passing of time alone brings to light."""
         now = time.monotonic()
         for member in self._roster:
-            if member.closed_at is not None and now - member.closed_at > EXIT_REPORT_S:
-                self.rank_ended(member, None)
+            if member.ending_since is not None and now - member.ending_since > EXIT_REPORT_S:
+                self._rank_ended(member)
         for member in () if self.stopping else self._roster.silent(self._spec.patience.rank_s):
             self._silent(member)
+
+    def _rank_ending(self, member: Member) -> None:
+        member.ending_since = member.ending_since or time.monotonic()
+        if member.closed and member.status is not None:
+            self._rank_ended(member)
+
+    def _rank_ended(self, member: Member) -> None:
+        if not (member.gone or member.failed or self.stopping):
+            self._trouble("rank", *obituary(member.status), member.rank)
+        member.gone, member.ending_since = True, None
 
     def _silent(self, member: Member) -> None:
         member.heard = float("inf")  # told once

@@ -13,6 +13,7 @@ At the end of the control pipe, and at the death of the agent, nursery and ranks
 from __future__ import annotations
 
 import argparse
+import contextlib
 import ctypes
 import gc
 import importlib
@@ -62,8 +63,8 @@ class Nursery:
             self._end_children()
 
     def _sleep(self) -> None:
-        ready, _, _ = select.select([self._control, self._woken], [], [])
-        if self._woken in ready:
+        woken = self._woken.fileno()
+        if woken in select.select([self._control.fileno(), woken], [], [])[0]:
             self._woken.recv(4096)
 
     def _obey(self) -> None:
@@ -131,13 +132,11 @@ def live(rank_main: RankMain, rank: RankId, agent: Pipe, port_fd: int) -> int:
 
     try:
         rank_main(rank, agent, Port(socket.socket(fileno=port_fd), rank))
-    except PipeClosed:
-        return 1  # the agent is gone: nobody is left to tell
     except SystemExit as end:
         return int(end.code or 0) if not isinstance(end.code, str) else 1
     except BaseException as error:
-        traceback.print_exc()
-        agent.send({"report": "failed", "error": described(error)})
+        with contextlib.suppress(PipeClosed):  # the agent is gone: nobody is left to tell
+            agent.send({"report": "failed", "error": described(error)})
         return 1
     return 0
 
