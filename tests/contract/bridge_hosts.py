@@ -1,0 +1,109 @@
+"""Hosts for the bridge's tests: an endpoint in a thread or in a process of its own, and ports of its ranks."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from typing import Any
+
+from bridge.channel import ChannelSpec
+from bridge.endpoint import PATIENCE_S, Endpoint
+from bridge.pipe import Message, Pipe
+from bridge.port import Channel, Port
+from bridge.rank import RankId
+
+WAIT_S = 10.0
+
+
+class Host:
+    """One endpoint. With `process` it is one that can be killed."""
+
+    def __init__(self, name: str, schemes: list[str], *, process: bool = False, patience_s: float = PATIENCE_S) -> None:
+        self.name = name
+        self.control, theirs = Pipe.pair()
+        self.process: subprocess.Popen[bytes] | None = None
+        if process:
+            fd = theirs.detach()
+            command = [sys.executable, "-m", "bridge.endpoint", "--fd", str(fd)]
+            self.process = subprocess.Popen(command, pass_fds=[fd])
+            os.close(fd)
+        else:
+            endpoint = Endpoint(theirs, patience_s=patience_s)
+            self.thread = threading.Thread(target=endpoint.run, daemon=True)
+            self.thread.start()
+        self.control.send({"do": "listen", "endpoint": name, "host": "127.0.0.1", "schemes": schemes})
+        self.uris: dict[str, str] = self.expect("listening")["uris"]
+
+    def expect(self, report: str) -> Message:
+        """The next report, which must be of that kind."""
+        message, _ = self.control.recv(WAIT_S)
+        assert message["report"] == report, message
+        return message
+
+    def port(self, index: int = 0) -> Port:
+        """Attaches rank `index` of this host's pool."""
+        rank = RankId(self.name.partition("@")[0], index)
+        ours, theirs = socket.socketpair()
+        self.control.send({"do": "attach", "rank": list(rank)}, [theirs.fileno()])
+        theirs.close()
+        assert self.expect("attached")["rank"] == list(rank)
+        return Port(ours, rank)
+
+    def stats(self, peer: str) -> dict[str, int]:
+        self.control.send({"do": "stats"})
+        stats: dict[str, int] = self.expect("stats")["peers"][peer]
+        return stats
+
+    def kill(self, signal_: int = signal.SIGKILL) -> None:
+        assert self.process
+        self.process.send_signal(signal_)
+
+    def close(self) -> None:
+        self.control.close()
+        if self.process:
+            self.process.send_signal(signal.SIGCONT)
+            self.process.wait(WAIT_S)
+        else:
+            self.thread.join(WAIT_S)
+            assert not self.thread.is_alive()
+
+
+def link(a: Host, b: Host, scheme: str, pace: dict[str, float] | None = None) -> None:
+    """Connects two hosts; ranks 0 to 3 of either are known to the other."""
+    for host, peer in ((a, b), (b, a)):
+        routes = {f"{peer.name.partition('@')[0]}:{index}": peer.name for index in range(4)}
+        peers: dict[str, Any] = {peer.name: {"uri": peer.uris[scheme], "pace": pace}}
+        host.control.send({"do": "connect", "peers": peers, "routes": routes})
+    for host in (a, b):
+        host.expect("connected")
+
+
+def channel(
+    source: Port, target: Port, name: str = "x", *, slot_bytes: int = 1024, slots: int = 2, epoch: int = 0
+) -> tuple[Channel, Channel]:
+    """Both ends of a new channel."""
+    spec = ChannelSpec(epoch, "activation", name, source.rank, target.rank, slot_bytes, slots)
+    return source.open(spec), target.open(spec)
+
+
+def cross(sender: Channel, receiver: Channel, data: bytes, slot: int = 0) -> bytes:
+    """Sends a message and gives what has arrived."""
+    arrival = receiver.post_recv(slot)
+    sender.slots.view(slot)[: len(data)] = data
+    departure = sender.send(slot, len(data))
+    arrival.wait(WAIT_S)
+    departure.wait(WAIT_S)
+    return bytes(receiver.slots.view(slot)[: arrival.nbytes])
+
+
+def until(condition: Any, seconds: float = WAIT_S) -> None:
+    """Waits for something that nobody announces."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not come about"
+        time.sleep(0.01)

@@ -1,0 +1,293 @@
+"""What every transport must do, seen from the ranks at both ends. One suite over the registry."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+from tests.contract.bridge_hosts import Host, channel, cross, link, until
+
+from bridge.errors import BridgeTimeout, EpochClosed, PeerLost, TransportError, WireError
+from bridge.transport import load_transport, schemes
+from bridge.wire import CHUNK_BYTES, Header, Kind
+
+BETWEEN_PROCESSES = [scheme for scheme in schemes() if scheme != "inproc"]
+SIZES = (0, 1, 63, 64, CHUNK_BYTES - 1, CHUNK_BYTES, CHUNK_BYTES + 1, 5 * CHUNK_BYTES + 3)
+Start = Callable[..., Host]
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """Starts hosts, and ends them with the test."""
+    hosts: list[Host] = []
+
+    def begin(*args: object, **options: object) -> Host:
+        hosts.append(Host(*args, **options))  # type: ignore[arg-type]
+        return hosts[-1]
+
+    yield begin
+    for host in hosts:
+        host.close()
+
+
+@pytest.fixture(params=schemes())
+def pair(request: pytest.FixtureRequest, start: Start) -> tuple[Host, Host]:
+    """Two hosts, linked by one of the transports."""
+    a, b = start("a@0", [request.param]), start("b@0", [request.param])
+    link(a, b, request.param)
+    return a, b
+
+
+def test_messages_of_any_size_arrive_as_they_were(pair: tuple[Host, Host]) -> None:
+    a, b = (host.port() for host in pair)
+    for source, target in ((a, b), (b, a)):
+        sender, receiver = channel(source, target, slot_bytes=max(SIZES))
+        for size in SIZES:
+            data = random.Random(size).randbytes(size)
+            assert cross(sender, receiver, data, slot=size % 2) == data
+
+
+def test_many_channels_at_once_keep_their_order_and_lose_or_double_nothing(pair: tuple[Host, Host]) -> None:
+    ports = pair[0].port(), pair[1].port()
+    flows = [channel(*(ports if n % 2 else ports[::-1]), name=str(n), slot_bytes=4096, slots=4) for n in range(8)]
+    posted = [[receiver.post_recv(slot) for slot in range(4)] for _, receiver in flows]
+    under_way = [[None] * 4 for _ in flows]
+    for turn in range(40):
+        slot = turn % 4
+        for n, (sender, receiver) in enumerate(flows):
+            if ticket := under_way[n][slot]:
+                ticket.wait(5)
+                posted[n][slot].wait(5)
+                size = posted[n][slot].nbytes
+                assert bytes(receiver.slots.view(slot)[:size]) == bytes([n, turn - 4]) * ((turn - 4) * n + 1)
+                posted[n][slot] = receiver.post_recv(slot)
+            message = bytes([n, turn]) * (turn * n + 1)
+            sender.slots.view(slot)[: len(message)] = message
+            under_way[n][slot] = sender.send(slot, len(message))
+    for tickets in under_way:
+        for ticket in tickets:
+            ticket.wait(5)
+
+
+def test_ranks_of_one_host_meet_through_their_endpoint(start: Start) -> None:
+    host = start("a@0", [])
+    sender, receiver = channel(host.port(0), host.port(1), slot_bytes=3 * CHUNK_BYTES)
+    data = os.urandom(3 * CHUNK_BYTES - 5)
+    assert cross(sender, receiver, data) == data
+
+
+def test_nothing_leaves_before_a_slot_is_posted_for_it(pair: tuple[Host, Host]) -> None:
+    a, b = (host.port() for host in pair)
+    sender, receiver = channel(a, b, slot_bytes=4 * CHUNK_BYTES, slots=3)
+    tickets = [sender.send(slot, 4 * CHUNK_BYTES) for slot in range(3)]
+    time.sleep(0.2)
+    assert pair[0].stats("b@0")["bytes_sent"] < CHUNK_BYTES
+    receiver.post_recv(0).wait(5)
+    tickets[0].wait(5)
+    assert not tickets[1].done()
+    assert pair[0].stats("b@0")["bytes_sent"] < 5 * CHUNK_BYTES
+    receiver.post_recv(1)
+    receiver.post_recv(2)
+    tickets[2].wait(5)
+    assert tickets[1].done()
+
+
+def test_a_damaged_payload_is_an_error_at_both_ends(pair: tuple[Host, Host], monkeypatch: pytest.MonkeyPatch) -> None:
+    a, b = (host.port() for host in pair)
+    sender, receiver = channel(a, b)
+    other = channel(a, b, "other")
+    assert cross(sender, receiver, b"whole") == b"whole"
+    monkeypatch.setattr("bridge.outgoing.checksum", lambda payload: 1)
+    arrival, departure = receiver.post_recv(0), sender.send(0, 5)
+    with pytest.raises(WireError, match="checksum"):
+        arrival.wait(5)
+    with pytest.raises(WireError, match="checksum"):
+        departure.wait(5)
+    monkeypatch.undo()
+    assert cross(*other, b"still") == b"still"
+
+
+@pytest.mark.parametrize("scheme", BETWEEN_PROCESSES)
+def test_a_damaged_header_ends_the_connection(scheme: str, start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    a, b = start("a@0", [scheme]), start("b@0", [scheme])
+    link(a, b, scheme)
+    sender, receiver = channel(a.port(), b.port())
+    encode = Header.encode
+    damage = {Kind.DATA: 1}
+    monkeypatch.setattr(
+        Header, "encode", lambda self: encode(self)[:-9] + bytes([damage.get(self.kind, 0)]) + encode(self)[-8:]
+    )
+    arrival, departure = receiver.post_recv(0), sender.send(0, 5)
+    with pytest.raises(PeerLost):
+        arrival.wait(5)
+    assert "damaged" in b.expect("peer_lost")["cause"]
+    with pytest.raises(PeerLost):
+        departure.wait(15)
+
+
+def test_frames_of_a_closed_epoch_are_dropped_and_counted_and_the_next_epoch_works(pair: tuple[Host, Host]) -> None:
+    a, b = (host.port() for host in pair)
+    sender, receiver = channel(a, b)
+    arrival = receiver.post_recv(0)
+    later = channel(a, b, epoch=1)
+    assert cross(*later, b"credit has crossed too") == b"credit has crossed too"
+    b.close_epoch(0)
+    with pytest.raises(EpochClosed):
+        arrival.wait(5)
+    departure = sender.send(0, 7)
+    until(lambda: pair[1].stats("a@0")["frames_dropped_epoch"] == 1)
+    a.close_epoch(0)
+    with pytest.raises(EpochClosed):
+        departure.wait(5)
+    assert cross(*later, b"new", slot=1) == b"new"
+
+
+def test_an_end_may_be_opened_long_after_the_other(pair: tuple[Host, Host]) -> None:
+    a, b = (host.port() for host in pair)
+    spec = channel(a, b, "first")[0].spec
+    late = type(spec)(0, "state", "late", a.rank, b.rank, 64, 1)
+    arrival = b.open(late).post_recv(0)
+    time.sleep(0.05)
+    a.open(late).send(0, 3).wait(5)
+    arrival.wait(5)
+    assert arrival.nbytes == 3
+
+
+def test_a_deadline_names_the_channel_and_leaves_the_ticket_valid(pair: tuple[Host, Host]) -> None:
+    a, b = (host.port() for host in pair)
+    sender, receiver = channel(a, b, "layer 3")
+    arrival = receiver.post_recv(0)
+    with pytest.raises(BridgeTimeout, match=r"layer 3 a:0 -> b:0.*a:0 sent no message within 0\.05 s"):
+        arrival.wait(0.05)
+    sender.send(0, 1)
+    arrival.wait(5)
+
+
+def test_a_rank_that_ends_is_lost_to_those_who_wait_for_it(pair: tuple[Host, Host]) -> None:
+    a, b = (host.port() for host in pair)
+    sender, receiver = channel(a, b)
+    arrival = receiver.post_recv(0)
+    unaffected = channel(pair[0].port(1), b, "other rank")
+    a.close()
+    with pytest.raises(PeerLost, match="rank a:0 has ended"):
+        arrival.wait(5)
+    assert cross(*unaffected, b"alive") == b"alive"
+    with pytest.raises(EpochClosed):
+        sender.send(0, 1).wait(1)
+
+
+@pytest.mark.parametrize("scheme", BETWEEN_PROCESSES)
+@pytest.mark.parametrize("dials", [True, False], ids=["dialled", "accepted"])
+def test_a_killed_peer_is_lost_at_once(scheme: str, dials: bool, start: Start) -> None:
+    here, there = ("a@0", "b@0") if dials else ("b@0", "a@0")
+    a, b = start(here, [scheme]), start(there, [scheme], process=True)
+    link(a, b, scheme)
+    ours, theirs = a.port(), b.port()
+    receives = channel(theirs, ours, "in")[1].post_recv(0)
+    sender, _ = channel(ours, theirs, "out")
+    sends = sender.send(0, 1)
+    b.kill()
+    since = time.monotonic()
+    for ticket in (receives, sends):
+        with pytest.raises(PeerLost, match=there):
+            ticket.wait(5)
+    assert a.expect("peer_lost")["peer"] == there
+    assert time.monotonic() - since < 1.0
+    with pytest.raises(PeerLost):
+        sender.send(1, 1).wait(1)
+    with pytest.raises(PeerLost, match="endpoint of this host"):
+        theirs.open(type(sender.spec)(0, "sync", "y", theirs.rank, ours.rank, 1, 1)).send(0, 1).wait(1)
+
+
+@pytest.mark.parametrize("scheme", BETWEEN_PROCESSES)
+def test_a_peer_that_stands_still_is_lost_after_the_patience(scheme: str, start: Start) -> None:
+    a, b = start("a@0", [scheme], patience_s=1.0), start("b@0", [scheme], process=True)
+    link(a, b, scheme)
+    arrival = channel(b.port(), a.port())[1].post_recv(0)
+    b.kill(signal.SIGSTOP)
+    since = time.monotonic()
+    with pytest.raises(PeerLost, match="silent"):
+        arrival.wait(5)
+    assert 0.5 < time.monotonic() - since < 2.5
+
+
+@pytest.mark.parametrize("scheme", BETWEEN_PROCESSES)
+def test_an_idle_link_outlives_the_patience(scheme: str, start: Start) -> None:
+    a, b = start("a@0", [scheme], patience_s=0.3), start("b@0", [scheme], patience_s=0.3)
+    link(a, b, scheme)
+    ends = channel(a.port(), b.port())
+    time.sleep(1.0)
+    assert cross(*ends, b"still here") == b"still here"
+
+
+@pytest.mark.parametrize("scheme", schemes())
+def test_a_peer_that_stops_in_good_order_is_no_loss_to_report(scheme: str, start: Start) -> None:
+    a, b = start("a@0", [scheme]), start("b@0", [scheme])
+    link(a, b, scheme)
+    arrival = channel(b.port(), a.port())[1].post_recv(0)
+    b.control.send({"do": "stop"})
+    with pytest.raises(PeerLost, match="stopped"):
+        arrival.wait(5)
+    assert a.stats("b@0")["frames_dropped_epoch"] == 0  # the next report is this, not peer_lost
+
+
+@pytest.mark.parametrize("scheme", BETWEEN_PROCESSES)
+def test_a_dial_that_nobody_answers_is_reported(scheme: str, start: Start) -> None:
+    a, b = start("a@0", [scheme]), start("b@0", [scheme])
+    uri = b.uris[scheme]
+    b.control.send({"do": "stop"})
+    b.thread.join(5)
+    a.control.send({"do": "connect", "peers": {"b@0": {"uri": uri, "pace": None}}, "routes": {}})
+    error = a.expect("failed")["error"]
+    assert (error["type"], error["value"]) == ("TransportError", "b@0")
+
+
+@pytest.mark.parametrize("scheme", schemes())
+def test_a_paced_link_takes_its_time_one_message_after_the_other(scheme: str, start: Start) -> None:
+    a, b = start("a@0", [scheme]), start("b@0", [scheme])
+    link(a, b, scheme, {"bytes_per_s": 20e6, "delay_s": 0.03})
+    sender, receiver = channel(a.port(), b.port(), slot_bytes=1_000_000)
+    arrivals = [receiver.post_recv(slot) for slot in range(2)]
+    time.sleep(0.1)
+    for slot in range(2):
+        sender.send(slot, 1_000_000)
+    for arrival, expected_s in zip(arrivals, (0.08, 0.13), strict=True):
+        arrival.wait(5)
+        assert expected_s <= arrival.transfer_s < expected_s + 0.02
+
+
+def test_one_endpoint_speaks_several_transports(start: Start) -> None:
+    a, b, c = start("a@0", ["zmq", "grpc"]), start("b@0", ["zmq"]), start("c@0", ["grpc"])
+    link(a, b, "zmq")
+    link(a, c, "grpc")
+    source = a.port()
+    for host in (b, c):
+        assert cross(*channel(source, host.port()), b"hello") == b"hello"
+
+
+def test_an_endpoint_process_is_light_and_ends_with_its_control_pipe(start: Start) -> None:
+    before = set(os.listdir("/dev/shm"))
+    host = start("a@0", ["zmq"], process=True)
+    channel(host.port(0), host.port(1))
+    assert set(os.listdir("/dev/shm")) <= before
+    since = time.monotonic()
+    host.control.close()
+    assert host.process
+    host.process.wait(2)
+    assert time.monotonic() - since < 1.0
+
+
+def test_the_endpoint_imports_neither_torch_nor_ray_and_grpc_only_if_used() -> None:
+    code = "import sys, bridge.endpoint, bridge.port; print({'torch', 'ray', 'grpc', 'zmq'} & set(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "set()"
+
+
+def test_an_unknown_scheme_is_an_error_with_a_hint() -> None:
+    with pytest.raises(TransportError, match="did you mean grpc"):
+        load_transport("gprc")
