@@ -1,0 +1,226 @@
+"""What accelerators share, on a device module that lives on the CPU and writes down what was asked of it.
+
+It shows the order of streams, events and staging; only `tests/device` shows that a chip agrees.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from backends import cuda
+from backends.accelerator import AcceleratorBackend
+from backends.ascend import AscendBackend
+from backends.backend import MemoryUse
+from backends.cuda import CudaBackend
+from backends.errors import DeviceError
+from backends.kunlun import KunlunBackend
+
+
+class FakeModule:
+    """The part of `torch.cuda` that a backend uses. Copies happen at once; `log` says on which stream."""
+
+    def __init__(self) -> None:
+        self.log: list[str] = []
+        self.config = SimpleNamespace(allow_internal_format=True)
+        self.streams: list[FakeStream] = []
+        self.main = FakeStream(self, "main")
+
+    def device_count(self) -> int:
+        return 2
+
+    def set_device(self, index: int) -> None:
+        self.log.append(f"set_device {index}")
+
+    def Stream(self) -> FakeStream:
+        self.streams.append(FakeStream(self, ("out", "in")[len(self.streams) % 2]))
+        return self.streams[-1]
+
+    def Event(self, enable_timing: bool) -> FakeEvent:
+        assert enable_timing
+        return FakeEvent(self, "main")
+
+    def current_stream(self) -> FakeStream:
+        return self.main
+
+    @contextmanager
+    def stream(self, stream: FakeStream) -> Iterator[None]:
+        self.log.append(f"enter {stream.name}")
+        yield
+
+    def synchronize(self) -> None:
+        self.log.append("synchronize device")
+
+    def mem_get_info(self, index: int) -> tuple[int, int]:
+        return 1000, 64_000
+
+    def max_memory_allocated(self, index: int) -> int:
+        return 777
+
+
+class FakeStream:
+    def __init__(self, module: FakeModule, name: str) -> None:
+        self.module, self.name = module, name
+
+    def wait_stream(self, other: FakeStream) -> None:
+        self.module.log.append(f"{self.name} waits for {other.name}")
+
+    def record_event(self) -> FakeEvent:
+        self.module.log.append(f"event on {self.name}")
+        return FakeEvent(self.module, self.name)
+
+
+class FakeEvent:
+    def __init__(self, module: FakeModule, stream: str) -> None:
+        self.module, self.stream = module, stream
+        self.reached = True
+
+    def record(self) -> None:
+        self.module.log.append("record")
+
+    def query(self) -> bool:
+        return self.reached
+
+    def synchronize(self) -> None:
+        self.module.log.append(f"host waits for {self.stream}")
+
+    def elapsed_time(self, later: FakeEvent) -> float:
+        return 12.5  # milliseconds
+
+
+@pytest.fixture
+def module(monkeypatch: pytest.MonkeyPatch) -> FakeModule:
+    fake = FakeModule()
+    for family in (CudaBackend, AscendBackend, KunlunBackend):
+        monkeypatch.setattr(family, "load_module", classmethod(lambda cls: fake))
+    monkeypatch.setattr(AcceleratorBackend, "_family_of_process", None)
+    monkeypatch.setattr(AcceleratorBackend, "_staging", lambda self, host: torch.empty_like(host))
+    monkeypatch.setattr(torch.Tensor, "record_stream", lambda self, stream: fake.log.append(f"kept for {stream.name}"))
+    return fake
+
+
+def opened(backend: AcceleratorBackend, module: FakeModule, index: int = 1) -> AcceleratorBackend:
+    backend.open(index)
+    module.log.clear()
+    return backend
+
+
+def test_open_selects_the_chip(module: FakeModule) -> None:
+    backend = CudaBackend()
+    backend.open(1)
+    assert "set_device 1" in module.log
+    assert str(backend.device) == "cuda:1"
+    assert backend.count() == 2
+    assert backend.memory() == MemoryUse(777, 64_000)
+
+
+def test_open_refuses_a_chip_that_is_not_visible(module: FakeModule) -> None:
+    with pytest.raises(DeviceError, match="CUDA_VISIBLE_DEVICES") as caught:
+        CudaBackend().open(2)
+    assert (caught.value.key, caught.value.value) == ("index", 2)
+
+
+def test_one_process_drives_one_family(module: FakeModule) -> None:
+    CudaBackend().open(0)
+    CudaBackend().open(1)
+    with pytest.raises(DeviceError, match="already drives cuda"):
+        AscendBackend().open(0)
+
+
+def test_copy_out_follows_the_work_given_so_far_and_unloads_its_staging(module: FakeModule) -> None:
+    backend, host = opened(CudaBackend(), module), torch.zeros(3)
+    backend.copy_out(torch.arange(3.0), host)
+    assert module.log == ["out waits for main", "enter out", "kept for out", "event on out", "host waits for out"]
+    assert host.tolist() == [0, 1, 2]
+
+
+def test_copy_out_without_waiting_is_over_when_its_event_is_reached(module: FakeModule) -> None:
+    backend, host = opened(CudaBackend(), module), torch.zeros(3)
+    copy: Any = backend.copy_out(torch.arange(3.0), host, wait=False)
+    copy._event.reached = False
+    assert not copy.done()
+    assert host.tolist() == [0, 0, 0], "nobody unloads the staging buffer before the chip has filled it"
+    copy._event.reached = True
+    assert copy.done()
+    assert host.tolist() == [0, 1, 2]
+
+
+def test_a_pinned_slot_is_copied_to_directly(module: FakeModule, monkeypatch: pytest.MonkeyPatch) -> None:
+    backend, host = opened(CudaBackend(), module), torch.zeros(3)
+    monkeypatch.setattr(torch.Tensor, "is_pinned", lambda self: True)
+    monkeypatch.setattr(AcceleratorBackend, "_staging", lambda self, host: pytest.fail("staged"))
+    backend.copy_out(torch.arange(3.0), host)
+    target = torch.zeros(3)
+    backend.copy_in(host, target)
+    assert target.tolist() == [0, 1, 2]
+
+
+def test_copy_in_makes_later_work_wait_for_it(module: FakeModule) -> None:
+    backend, tensor = opened(AscendBackend(), module), torch.zeros(3)
+    backend.copy_in(torch.arange(3.0), tensor)
+    expected = ["in waits for main", "enter in", "kept for in", "main waits for in", "event on in", "host waits for in"]
+    assert module.log == expected
+    assert tensor.tolist() == [0, 1, 2]
+
+
+def test_kunlun_copies_without_streams(module: FakeModule) -> None:
+    backend, host = opened(KunlunBackend(), module), torch.zeros(3)
+    assert backend.copy_out(torch.arange(3.0), host, wait=False).done()
+    backend.copy_in(host, torch.zeros(3))
+    assert module.log == []
+    assert host.tolist() == [0, 1, 2]
+
+
+def test_time_is_read_from_events_and_only_then_waited_for(module: FakeModule) -> None:
+    stopwatch = opened(CudaBackend(), module).start(expected_s=1000.0)
+    stopwatch.stop()
+    assert module.log == ["record", "record"]
+    assert stopwatch.seconds() == pytest.approx(0.0125)
+    assert not stopwatch.overrun
+
+
+def test_ascend_keeps_tensors_in_plain_formats(module: FakeModule) -> None:
+    AscendBackend().open(0)
+    assert module.config.allow_internal_format is False
+
+
+@pytest.fixture
+def registrations(module: FakeModule, monkeypatch: pytest.MonkeyPatch) -> dict[int, int]:
+    """What `cudaHostRegister` was asked for, by address; it refuses a second time like the real one."""
+    registered: dict[int, int] = {}
+
+    def register(address: int, size: int, flags: int) -> int:
+        if address in registered:
+            return 712  # cudaErrorHostMemoryAlreadyRegistered
+        registered[address] = size
+        return 0
+
+    unregister: Callable[[int], int | None] = registered.pop
+    runtime = SimpleNamespace(cudaHostRegister=register, cudaHostUnregister=unregister)
+    monkeypatch.setattr(cuda, "_runtime", lambda: runtime)
+    monkeypatch.setattr(CudaBackend, "_drop_last_error", lambda self: module.log.append("error dropped"))
+    return registered
+
+
+def test_pin_registers_the_buffer_once_until_unpinned(module: FakeModule, registrations: dict[int, int]) -> None:
+    backend, slot = opened(CudaBackend(), module), memoryview(bytearray(4096))
+    assert backend.pin(slot)
+    assert list(registrations.values()) == [4096]
+    assert not backend.pin(slot)
+    assert module.log == ["error dropped"]
+    backend.unpin(slot)
+    backend.unpin(slot)
+    assert registrations == {}
+
+
+@pytest.mark.parametrize("family", [AscendBackend, KunlunBackend])
+def test_other_families_leave_slots_to_staging(
+    module: FakeModule, registrations: dict[int, int], family: type[AcceleratorBackend]
+) -> None:
+    assert not opened(family(), module).pin(memoryview(bytearray(64)))
+    assert registrations == {}
