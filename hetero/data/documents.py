@@ -1,0 +1,71 @@
+"""The documents of a source: byte strings in a fixed order."""
+
+from __future__ import annotations
+
+import sysconfig
+from collections.abc import Iterator
+from pathlib import Path
+
+from hetero.data.errors import DataError
+from hetero.data.options import BUILT_IN
+
+BUILT_IN_BYTES = 4 << 20
+_CHUNK_BYTES = 1 << 24
+_NOT_BUILT_IN = {"test", "tests", "idle_test", "site-packages", "dist-packages", "__pycache__"}
+
+Documents = Iterator[Iterator[bytes]]
+
+
+def documents(source: str) -> Documents:
+    """Each document of a source as its pieces. Raises DataError if there is none, or one cannot be read."""
+    if source == BUILT_IN:
+        yield from _capped(_standard_library())
+    else:
+        for path in _files(source):
+            yield _pieces(path)
+
+
+def _files(source: str) -> list[Path]:
+    """The file, or all files below the folder but hidden ones, sorted by path."""
+    path = Path(source).expanduser()
+    if path.is_dir():
+        found = [file for file in path.rglob("*") if file.is_file() and not _hidden(file.relative_to(path))]
+        return sorted(found, key=lambda file: file.relative_to(path).as_posix())
+    if not path.exists():
+        remedy = f"check the path (the working directory is {Path.cwd()}), or use {BUILT_IN}"
+        raise DataError("data.source", source, "there is no such file or folder", remedy)
+    return [path]
+
+
+def _hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)
+
+
+def _standard_library() -> list[Path]:
+    """The source files of this Python's standard library: no tests, nothing installed, nothing made at build time."""
+    root = Path(sysconfig.get_path("stdlib"))
+    found = [path.relative_to(root) for path in root.rglob("*.py")]
+    kept = [path for path in found if not _NOT_BUILT_IN & set(path.parts) and "_sysconfigdata" not in path.name]
+    if not kept:
+        raise DataError("data.source", BUILT_IN, f"this Python has no source files in {root}", "name a file or folder")
+    return [root / path for path in sorted(kept, key=Path.as_posix)]
+
+
+def _capped(paths: list[Path]) -> Documents:
+    """Whole files, in order, up to and without the first that would go over the cap."""
+    total = 0
+    for path in paths:
+        total += path.stat().st_size
+        if total > BUILT_IN_BYTES:
+            return
+        yield _pieces(path)
+
+
+def _pieces(path: Path) -> Iterator[bytes]:
+    try:
+        with path.open("rb") as file:
+            while piece := file.read(_CHUNK_BYTES):
+                yield piece
+    except OSError as error:
+        remedy = "make it readable, or name another source"
+        raise DataError("data.source", str(path), f"cannot be read ({error.strerror})", remedy) from None

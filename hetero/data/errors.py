@@ -1,0 +1,13 @@
+"""What can be wrong with data that a user names."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class DataError(Exception):
+    """The data cannot be used as asked."""
+
+    def __init__(self, key: str, value: Any, rule: str, remedy: str) -> None:
+        super().__init__(f"{key} = {value}: {rule}; {remedy}")
+        self.key, self.value, self.rule, self.remedy = key, value, rule, remedy

@@ -1,0 +1,24 @@
+"""`data` of the job file."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+BUILT_IN = "python-stdlib"
+
+
+class DataOptions(BaseModel):
+    """Which text, how it becomes tokens, and how long a sample is."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    source: str = Field(BUILT_IN, min_length=1, description=f"{BUILT_IN}, or a file or folder of text")
+    tokenizer: Literal["bytes"] = Field("bytes", description="a token for each byte, one more ends a document")
+    seq_len: int = Field(gt=0, description="tokens in a sample")
+
+    @property
+    def vocab(self) -> int:
+        """How many symbols the tokenizer has."""
+        return 257

@@ -1,0 +1,81 @@
+"""From a source to one file of tokens, made once and shipped to all hosts. No torch."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from hetero.data.documents import documents
+from hetero.data.errors import DataError
+from hetero.data.options import DataOptions
+from hetero.data.stream import TOKEN_TYPE, TokenStream
+
+END_OF_DOCUMENT = 256
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A file of tokens and what is known of it. `unigram_entropy` is in nats per token."""
+
+    path: Path
+    fingerprint: str
+    vocab: int
+    n_tokens: int
+    unigram_entropy: float
+
+
+def prepare(options: DataOptions, folder: Path) -> Prepared:
+    """Write the source's tokens to `folder`/tokens.bin, whole or not at all.
+
+    Raises DataError if the source is missing, unreadable, empty, or shorter than one sample.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path, unfinished = folder / "tokens.bin", folder / f"tokens.{os.getpid()}.unfinished"
+    try:
+        counts = _write(options, unfinished)
+        _check_length(options, int(counts.sum()))
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+    stream = TokenStream(path, options.seq_len)
+    return Prepared(path, stream.fingerprint(), options.vocab, int(counts.sum()), _entropy(counts))
+
+
+def _write(options: DataOptions, path: Path) -> npt.NDArray[np.int64]:
+    """Write the tokens; returns how often each occurs."""
+    counts = np.zeros(options.vocab, np.int64)
+    with path.open("wb") as file:
+        for tokens in _tokens(options.source):
+            counts += np.bincount(tokens, minlength=options.vocab)
+            file.write(tokens.tobytes())
+    return counts
+
+
+def _tokens(source: str) -> Iterator[npt.NDArray[np.uint16]]:
+    """Each document's bytes and its end; empty documents leave nothing."""
+    for document in documents(source):
+        empty = True
+        for piece in document:
+            empty = False
+            yield np.frombuffer(piece, np.uint8).astype(TOKEN_TYPE)
+        if not empty:
+            yield np.array([END_OF_DOCUMENT], TOKEN_TYPE)
+
+
+def _check_length(options: DataOptions, n_tokens: int) -> None:
+    if n_tokens == 0:
+        raise DataError("data.source", options.source, "has no text", "name a file or folder with text")
+    if n_tokens <= options.seq_len:
+        rule = f"a sample and its last label need {options.seq_len + 1} tokens, the source has {n_tokens}"
+        remedy = f"use seq_len {n_tokens - 1} or less, or more text"
+        raise DataError("data.seq_len", options.seq_len, rule, remedy)
+
+
+def _entropy(counts: npt.NDArray[np.int64]) -> float:
+    share = counts[counts > 0] / counts.sum()
+    return float(-(share * np.log(share)).sum())
