@@ -1,4 +1,4 @@
-# Needs nothing but Python (3.10 or later; Ray's wheels decide the newest). Everything else goes into .venv.
+# Needs nothing but Python 3.11, for which constraints.txt is made. Everything else goes into .venv.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV   := .venv
 BIN    := $(VENV)/bin

@@ -1,4 +1,4 @@
-"""The `hetero` command. What costs time to import (torch, Ray, the job's own models) is imported by a command when it runs."""
+"""The `hetero` command. What is slow to import (torch, Ray, the job's models) is imported when a command runs."""
 
 from __future__ import annotations
 

@@ -14,6 +14,7 @@ from hetero.errors import did_you_mean, explains_itself
 from hetero.job.document import Document, KeyPath, dotted, read_document
 from hetero.job.errors import JobError
 from hetero.job.job import Job
+from hetero.job.planning import check_written_plan
 
 
 def load_job(path: Path | str, settings: Iterable[str] = ()) -> Job:
@@ -27,8 +28,11 @@ def load_job(path: Path | str, settings: Iterable[str] = ()) -> Job:
 
 
 def job_from(document: Document) -> Job:
+    """Validate, down to the plan by hand if there is one. Raises JobError with file and line."""
     try:
-        return Job.model_validate(document.data)
+        job = Job.model_validate(document.data)
+        check_written_plan(job)
+        return job
     except ValidationError as error:
         raise _located(_from_pydantic(error, document.data), document) from None
     except Exception as error:

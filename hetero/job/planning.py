@@ -15,6 +15,8 @@ from balancer.search import search
 from balancer.simulate import Prediction, simulate
 from balancer.topology import LinkSpec, PoolSpec, Topology
 from balancer.workload import Workload
+from hetero.errors import explains_itself
+from hetero.job.errors import JobError
 from hetero.job.job import Job
 from hetero.models.registry import architecture
 from hetero.monitoring.table import PoolLabel
@@ -54,6 +56,19 @@ def plan_job(job: Job, times: Times | None = None, given: Plan | None = None) ->
     return Planned(job, plan, simulate(plan, chips, work, times))
 
 
+def check_written_plan(job: Job) -> None:
+    """Raises JobError where the plan in the job file cannot be obeyed."""
+    plan = _written(job)
+    if plan is None:
+        return
+    try:
+        complete(plan, topology(job), workload(job), legal_tp(job))
+    except Exception as error:
+        if not explains_itself(error):
+            raise
+        raise JobError.at(f"balance.{error.key}", error) from None  # type: ignore[attr-defined]
+
+
 def topology(job: Job) -> Topology:
     """Pools and links of a job, by datasheet and job file; a link that is not described is a plain one."""
     return Topology(
@@ -82,7 +97,7 @@ def pool_labels(job: Job) -> list[PoolLabel]:
 
 
 def _written(job: Job) -> Plan | None:
-    if job.balance.mode == "auto":
+    if job.balance.pipelines is None:
         return None
     return Plan(pipelines=job.balance.pipelines, schedule=job.balance.schedule)
 

@@ -1,0 +1,126 @@
+"""The commands from the outside; what `hetero train` calls is replaced, since training has its own tests."""
+
+from __future__ import annotations
+
+import json
+import sys
+import types
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hetero.cli.app import run
+from hetero.cluster.errors import HostFailure
+from tests.architecture.tree import ROOT
+
+QUICKSTART = str(ROOT / "configs" / "runs" / "quickstart.yaml")
+MANUAL = str(ROOT / "configs" / "runs" / "manual.yaml")
+
+
+class Trainer:
+    """Stands in for `hetero.train`: notes how it was called, then does as told."""
+
+    def __init__(self) -> None:
+        self.called: dict[str, Any] = {}
+        self.error: Exception | None = None
+
+    def __call__(self, job: Any, run_dir: Path, **options: Any) -> None:
+        self.called = {"job": job, "run_dir": run_dir, **options}
+        if self.error:
+            raise self.error
+
+
+@pytest.fixture
+def trainer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Trainer:
+    trainer = Trainer()
+    module = types.ModuleType("hetero.train")
+    module.train = trainer  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "hetero.train", module)
+    monkeypatch.chdir(tmp_path)
+    return trainer
+
+
+def test_train_hands_over_what_was_asked(trainer: Trainer) -> None:
+    assert run(["train", QUICKSTART, "--set", "train.steps=5", "--address", "ray://x", "--resume", "old@3"]) == 0
+    called = trainer.called
+    assert called["job"].train.steps == 5
+    assert (called["address"], called["resume"], called["plan"]) == ("ray://x", "old@3", None)
+    assert called["run_dir"].parent == Path("runs")
+    assert called["run_dir"].name.startswith("quickstart-")
+    assert callable(called["on_record"])
+    assert callable(called["on_event"])
+
+
+@pytest.mark.parametrize("file", ["metrics.jsonl", "events.jsonl", "job.yaml"])
+def test_a_directory_that_holds_a_run_is_not_used_again(
+    trainer: Trainer, tmp_path: Path, capsys: pytest.CaptureFixture[str], file: str
+) -> None:
+    (tmp_path / file).touch()
+    assert run(["train", QUICKSTART, "--run-dir", str(tmp_path)]) == 2
+    assert "holds a run already" in capsys.readouterr().err
+    assert not trainer.called
+
+
+def test_a_directory_without_a_run_is_used(trainer: Trainer, tmp_path: Path) -> None:
+    assert run(["train", QUICKSTART, "--run-dir", str(tmp_path)]) == 0
+    assert trainer.called["run_dir"] == tmp_path
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["train", "none.yaml"],
+        ["train", QUICKSTART, "--set", "train.stpes=1"],
+        ["train", QUICKSTART, "--plan", "none.json"],
+        ["train", QUICKSTART, "--unknown"],
+        ["train"],
+        ["fly"],
+    ],
+)
+def test_a_users_mistake_is_2_without_a_traceback(
+    trainer: Trainer, capsys: pytest.CaptureFixture[str], arguments: list[str]
+) -> None:
+    assert run(arguments) == 2
+    shown = capsys.readouterr().err
+    assert shown
+    assert "Traceback" not in shown
+    assert not trainer.called
+
+
+def test_a_failure_is_1_and_explained(trainer: Trainer, capsys: pytest.CaptureFixture[str]) -> None:
+    trainer.error = HostFailure("endpoint", "a@0", "died by signal 9", "see its log", host="a@0", cause="killed")
+    assert run(["train", QUICKSTART]) == 1
+    assert "died by signal 9" in capsys.readouterr().err
+
+
+def test_interruption_is_1(trainer: Trainer, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sys.modules["hetero.train"], "train", interrupt)
+    assert run(["train", QUICKSTART]) == 1
+
+
+def test_a_given_plan_reaches_the_run(trainer: Trainer, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert run(["plan", MANUAL, "--json"]) == 0
+    path = tmp_path / "plan.json"
+    path.write_text(json.dumps(json.loads(capsys.readouterr().out)["plan"]))
+    assert run(["train", QUICKSTART, "--plan", str(path)]) == 0
+    assert [pipeline.share for pipeline in trainer.called["plan"].pipelines] == [10, 6]
+
+
+def test_plan_prints_stages_grid_and_prediction(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["plan", MANUAL]) == 0
+    text = capsys.readouterr().out
+    for expected in ("kunlun", "0-3", "4-9", "F0", "B0", "predicted step", "emulated", "efficiency_vs_ideal"):
+        assert expected in text
+
+
+def test_plan_as_json_is_one_object(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["plan", QUICKSTART, "--json"]) == 0
+    data = json.loads(capsys.readouterr().out)
+    assert set(data) == {"job", "emulated", "plan", "prediction", "runners_up"}
+    assert data["emulated"] is True
+    assert data["prediction"]["step_s"] > 0
+    assert sum(pipeline["share"] for pipeline in data["plan"]["pipelines"]) == 16
