@@ -18,21 +18,24 @@ def checkpoint_folder(run_dir: Path, storage: str | None) -> Path:
     Raises CheckpointError when it cannot be made, or holds what another run saved.
     """
     place = run_dir / CHECKPOINTS
-    folder = place if storage is None else Path(storage) / run_dir.resolve().name
+    folder = place.resolve() if storage is None else Path(storage).resolve() / run_dir.resolve().name
     try:
-        if storage is not None and place.resolve() != folder.resolve():
-            make_folder(folder.parent)
-            folder.mkdir()
+        make_folder(folder)
+        if place.resolve() != folder:
+            _refuse_used(place, storage)
+            _refuse_used(folder, storage)
             make_folder(run_dir)
-            place.symlink_to(folder.resolve(), target_is_directory=True)
-        make_folder(place.resolve())
-    except FileExistsError as error:
-        rule = f"{error.filename2 or error.filename} exists already, and may hold what another run saved"
-        raise CheckpointError("checkpoint.storage", storage, rule, "use another run directory or storage") from None
+            place.symlink_to(folder, target_is_directory=True)
     except OSError as error:
         rule = f"the folder cannot be made: {error}"
         raise CheckpointError("checkpoint.storage", storage, rule, "name a folder that you may write to") from error
-    return place.resolve()
+    return folder
+
+
+def _refuse_used(folder: Path, storage: str | None) -> None:
+    if folder.is_dir() and any(folder.iterdir()):
+        rule = f"{folder} may hold what another run saved"
+        raise CheckpointError("checkpoint.storage", storage, rule, "use another run directory or storage")
 
 
 @dataclass(frozen=True)

@@ -133,8 +133,8 @@ class CheckpointStore:
         if not faults:
             return
         more = f", and {len(faults) - 3} more faults" if len(faults) > 3 else ""
-        file = str(self.folder(manifest.step))
-        raise DamagedCheckpoint("step", manifest.step, "; ".join(faults[:3]) + more, self._choices(manifest.step), file=file)
+        rule, file = "; ".join(faults[:3]) + more, str(self.folder(manifest.step))
+        raise DamagedCheckpoint("step", manifest.step, rule, self._choices(manifest.step), file=file)
 
     def _path(self, step: int, piece: StoredPiece) -> Path:
         return self.folder(step) / piece.file

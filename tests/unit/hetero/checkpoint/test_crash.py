@@ -1,0 +1,151 @@
+"""Whatever moment a save stops at, a whole checkpoint remains and loads bit-equal."""
+from __future__ import annotations
+
+import multiprocessing
+import os
+import random
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing.connection import Connection
+from pathlib import Path
+from unittest import mock
+
+import pytest
+import torch
+
+from bridge.layout import TensorLayout
+from bridge.rank import RankId
+from hetero.checkpoint.manifest import RunState
+from hetero.checkpoint.pieces import Reader, write_piece
+from hetero.checkpoint.store import CheckpointStore
+
+LAYOUTS = {"units.1.q.weight": TensorLayout.split((7, 5), 0, 2), "units.1.k.weight": TensorLayout.split((3, 8), 1, 2)}
+KINDS = ("parameter", "exp_avg")
+
+
+def value(seed: int, name: str, kind: str) -> torch.Tensor:
+    shape = LAYOUTS[name].shape
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed * 100 + len(name + kind) + ord(name[8])))
+
+
+def save(store: CheckpointStore, step: int, seed: int) -> None:
+    pieces = []
+    for position in range(2):
+        rank = RankId("ascend", position)
+        state = {
+            name: {kind: value(seed, name, kind).split(_sizes(layout), layout.dim)[position] for kind in KINDS}
+            for name, layout in LAYOUTS.items()
+        }
+        places = {name: (layout, position) for name, layout in LAYOUTS.items()}
+        pieces.append(write_piece(store.piece_path(step, rank), rank, state, places))
+    store.commit(step, _run(seed), pieces)
+
+
+def _sizes(layout: TensorLayout) -> list[int]:
+    return [stop - start for start, stop in layout.bounds]
+
+
+def _run(seed: int) -> RunState:
+    return RunState(consumed_sequences=seed, consumed_tokens=seed, job_fingerprint="", plan={})
+
+
+def seed_of_latest(store: CheckpointStore) -> int:
+    """Verifies the checkpoint saved last, compares every tensor in it, and returns the seed it was made from."""
+    step = store.latest()
+    assert step is not None
+    seed = store.verify(step).run.consumed_sequences
+    with Reader(store, step) as reader:
+        for name, layout in LAYOUTS.items():
+            for kind in KINDS:
+                whole = tuple((0, extent) for extent in layout.shape)
+                assert torch.equal(reader.read(name, kind, whole), value(seed, name, kind))
+    return seed
+
+
+class Crash(BaseException):
+    """Stands for the end of the process, which no handler sees."""
+
+
+@contextmanager
+def crash_before(count: int) -> Iterator[list[str]]:
+    """The `count`-th change to the file system, and all after it, do not happen. Yields those that did."""
+    done: list[str] = []
+
+    def guarded(name: str):
+        real = getattr(os, name)
+
+        def change(*args, **kwargs):
+            if len(done) >= count:
+                raise Crash(name)
+            done.append(name)
+            return real(*args, **kwargs)
+
+        return change
+
+    with mock.patch.multiple(os, **{name: guarded(name) for name in ("mkdir", "fsync", "replace", "unlink", "rmdir")}):
+        yield done
+
+
+@pytest.mark.parametrize("step", [1, 2], ids=["the same step", "the next step"])
+def test_a_crash_before_any_change_leaves_the_old_or_the_new_checkpoint(tmp_path: Path, step: int) -> None:
+    ends: list[int] = []
+    for count in range(100):
+        store = CheckpointStore(tmp_path / str(count))
+        save(store, 1, seed=1)
+        try:
+            with crash_before(count) as done:
+                store.begin(step)
+                save(store, step, seed=2)
+                store.prune(1)
+        except Crash:
+            ends.append(seed_of_latest(store))
+            store.begin(3)
+            save(store, 3, seed=3)
+            store.prune(1)
+            assert [path.name for path in store.root.iterdir()] == ["step-00000003"]
+            assert len(list(store.folder(3).iterdir())) == 3
+        else:
+            break
+    assert seed_of_latest(store) == 2
+    assert len(ends) == len(done) > 10
+    assert ends == sorted(ends), "once the new checkpoint exists it stays"
+    assert set(ends) == {1, 2}
+
+
+def save_for_ever(root: Path, seed: int, committed: Connection) -> None:
+    torch.set_num_threads(1)
+    store = CheckpointStore(root)
+    while True:
+        seed += 1
+        store.begin(seed)
+        save(store, seed, seed)
+        committed.send(seed)
+        store.prune(2)
+
+
+def test_twenty_kills_in_the_middle_of_saving_leave_a_whole_checkpoint(tmp_path: Path) -> None:
+    store, moments, seed, in_the_middle = CheckpointStore(tmp_path), random.Random(8), 0, 0
+    fork = multiprocessing.get_context("fork")
+    for _ in range(20):
+        ours, theirs = fork.Pipe(duplex=False)
+        saver = fork.Process(target=save_for_ever, args=(tmp_path, seed, theirs))
+        saver.start()
+        theirs.close()
+        known = ours.recv()
+        time.sleep(moments.uniform(0, 0.03))
+        saver.kill()
+        saver.join()
+        known = max([known, *_received(ours)])
+        seed = seed_of_latest(store)
+        assert known <= seed <= known + 1, "what was reported as saved is there"
+        in_the_middle += any(not (folder / "manifest.json").exists() for folder in tmp_path.iterdir())
+    assert in_the_middle >= 5, "the kills were to hit saves that were under way"
+
+
+def _received(pipe: Connection) -> Iterator[int]:
+    try:
+        while True:
+            yield pipe.recv()
+    except EOFError:
+        return

@@ -1,0 +1,150 @@
+"""What is saved under one layout is read under any other, bit for bit."""
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bridge.layout import Shape, TensorLayout
+from bridge.rank import RankId
+from hetero.checkpoint.errors import CheckpointError, DamagedCheckpoint
+from hetero.checkpoint.manifest import RunState
+from hetero.checkpoint.pieces import Reader, write_piece
+from hetero.checkpoint.store import CheckpointStore
+
+RUN = RunState(consumed_sequences=32, consumed_tokens=8192, job_fingerprint="f", plan={}, scalars={"updates": 4})
+KINDS = {"parameter": torch.float32, "exp_avg": torch.float32, "exp_avg_sq": torch.bfloat16}
+Tensors = dict[str, dict[str, torch.Tensor]]
+Layouts = dict[str, TensorLayout]
+
+
+@st.composite
+def partitions(draw: st.DrawFn, shape: Shape) -> TensorLayout:
+    """Whole, or cut anywhere along any dimension, for one owner per part."""
+    if not shape or draw(st.booleans()):
+        return TensorLayout.replicated(shape, 1)
+    dim = draw(st.integers(0, len(shape) - 1))
+    cuts = draw(st.sets(st.integers(1, shape[dim] - 1), max_size=4)) if shape[dim] > 1 else set()
+    return TensorLayout(shape, dim, tuple(draw(st.permutations(list(pairwise((0, *sorted(cuts), shape[dim])))))))
+
+
+shapes = st.lists(st.integers(1, 9), max_size=3).map(tuple)
+names = st.integers(0, 5).map("units.{}.q.weight".format)
+pairs = shapes.flatmap(lambda shape: st.tuples(partitions(shape), partitions(shape)))
+moves = st.dictionaries(names, pairs, min_size=1)
+
+
+def values(layouts: Layouts, seed: int = 0) -> Tensors:
+    random = torch.Generator().manual_seed(seed)
+    return {
+        name: {kind: torch.randn(layout.shape, generator=random).to(dtype) for kind, dtype in KINDS.items()}
+        for name, layout in layouts.items()
+    }
+
+
+def shard(tensor: torch.Tensor, layout: TensorLayout, position: int) -> torch.Tensor:
+    return tensor[tuple(slice(start, stop) for start, stop in layout.region(position))]
+
+
+def save(store: CheckpointStore, step: int, tensors: Tensors, layouts: Layouts) -> None:
+    """One rank per position; each writes what it owns of all tensors."""
+    pieces = []
+    for position in range(max(layout.size for layout in layouts.values())):
+        rank = RankId("nvidia", position)
+        places = {name: (layout, position) for name, layout in layouts.items() if position < layout.size}
+        state = {
+            name: {kind: shard(value, layout, position) for kind, value in tensors[name].items()}
+            for name, (layout, _) in places.items()
+        }
+        pieces.append(write_piece(store.piece_path(step, rank), rank, state, places))
+    store.commit(step, RUN, pieces)
+
+
+@given(moves, st.integers(0, 99))
+@settings(max_examples=40, deadline=None)
+def test_any_partition_is_read_under_any_other(move: dict[str, tuple[TensorLayout, TensorLayout]], seed: int) -> None:
+    written = {name: source for name, (source, _) in move.items()}
+    tensors = values(written, seed)
+    with TemporaryDirectory() as folder:
+        store = CheckpointStore(Path(folder))
+        save(store, 4, tensors, written)
+        store.verify(4)
+        with Reader(store, 4) as reader:
+            assert reader.names() == set(move)
+            for name, (_, wanted) in move.items():
+                assert (reader.kinds(name), reader.shape(name)) == (set(KINDS), wanted.shape)
+                for kind, dtype in KINDS.items():
+                    for position in range(wanted.size):
+                        found = reader.read(name, kind, wanted.region(position))
+                        assert found.dtype == dtype
+                        assert torch.equal(found, shard(tensors[name][kind], wanted, position))
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> CheckpointStore:
+    store = CheckpointStore(tmp_path)
+    layouts = {"units.1.q.weight": TensorLayout.split((6, 4), 0, 3)}
+    save(store, 4, values(layouts), layouts)
+    return store
+
+
+def test_a_box_across_pieces_is_assembled(store: CheckpointStore) -> None:
+    expected = values({"units.1.q.weight": TensorLayout.replicated((6, 4), 1)})["units.1.q.weight"]["exp_avg"]
+    with Reader(store, 4) as reader:
+        found = reader.read("units.1.q.weight", "exp_avg", ((1, 5), (2, 3)))
+        assert reader.manifest.run == RUN
+    assert torch.equal(found, expected[1:5, 2:3])
+
+
+def test_what_was_read_is_the_reader_s_own(store: CheckpointStore) -> None:
+    with Reader(store, 4) as reader:
+        found = reader.read("units.1.q.weight", "parameter", ((0, 2), (0, 4)))
+    found.zero_()
+    store.verify(4)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "region", "rule"),
+    [
+        ("units.1.k.weight", "parameter", ((0, 6), (0, 4)), "holds nothing of this tensor"),
+        ("units.1.q.weight", "momentum_buffer", ((0, 6), (0, 4)), "holds exp_avg, exp_avg_sq, parameter of"),
+        ("units.1.q.weight", "parameter", ((0, 7), (0, 4)), r"has the shape \(6, 4\)"),
+        ("units.1.q.weight", "parameter", ((0, 6),), r"has the shape \(6, 4\)"),
+    ],
+)
+def test_what_is_not_stored_is_explained(store: CheckpointStore, name: str, kind: str, region, rule: str) -> None:
+    with Reader(store, 4) as reader, pytest.raises(CheckpointError, match=rule):
+        reader.read(name, kind, region)
+
+
+def test_a_missing_part_is_never_made_up(store: CheckpointStore) -> None:
+    with Reader(store, 4) as reader:
+        reader._boxes["units.1.q.weight", "parameter"].pop()
+        with pytest.raises(DamagedCheckpoint, match="16 elements"):
+            reader.read("units.1.q.weight", "parameter", ((0, 6), (0, 4)))
+
+
+def test_views_are_saved_as_what_they_show(tmp_path: Path) -> None:
+    flat = torch.arange(24.0)
+    layout = TensorLayout.replicated((3, 2), 1)
+    state = {"a": {"parameter": flat[2:8].view(3, 2)}, "b": {"parameter": flat[12:18].view(2, 3).T}}
+    store = CheckpointStore(tmp_path)
+    rank = RankId("nvidia", 0)
+    entry = write_piece(store.piece_path(1, rank), rank, state, {"a": (layout, 0), "b": (layout, 0)})
+    store.commit(1, RUN, [entry])
+    assert entry["size_bytes"] < 24 * 4 + 500
+    with Reader(store, 1) as reader:
+        for name in state:
+            assert torch.equal(reader.read(name, "parameter", layout.region(0)), state[name]["parameter"])
+
+
+def test_a_shard_of_another_shape_than_its_box_is_refused(tmp_path: Path) -> None:
+    places = {"a": (TensorLayout.split((5, 2), 0, 2), 1)}
+    with pytest.raises(ValueError, match=r"shape \(3, 2\), its box has \(2, 2\)"):
+        write_piece(tmp_path / "piece", RankId("nvidia", 1), {"a": {"parameter": torch.zeros(3, 2)}}, places)
+    assert list(tmp_path.iterdir()) == []

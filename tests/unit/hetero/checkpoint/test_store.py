@@ -1,0 +1,167 @@
+"""The store alone: pieces are any files, so no torch is needed."""
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bridge.rank import RankId
+from hetero.checkpoint.durable import checksum
+from hetero.checkpoint.errors import CheckpointError, DamagedCheckpoint
+from hetero.checkpoint.manifest import RunState
+from hetero.checkpoint.store import CheckpointStore
+
+RUN = RunState(consumed_sequences=32, consumed_tokens=8192, job_fingerprint="f", plan={"epoch": 0}, scalars={"lr": 0.5})
+WHOLE = {"units.1.q.weight": {"shape": [4, 2], "region": [[0, 4], [0, 2]], "kinds": ["parameter"]}}
+
+
+def piece(store: CheckpointStore, step: int, tensors: dict[str, Any] = WHOLE, index: int = 0) -> dict[str, Any]:
+    rank = RankId("nvidia", index)
+    path = store.piece_path(step, rank)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"the bytes of a piece")
+    size, digest = path.stat().st_size, checksum(path)
+    return {"rank": str(rank), "file": path.name, "size_bytes": size, "checksum": digest, "tensors": tensors}
+
+
+def save(store: CheckpointStore, *steps: int) -> None:
+    for step in steps:
+        store.commit(step, RUN, [piece(store, step)])
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> CheckpointStore:
+    return CheckpointStore(tmp_path / "checkpoints")
+
+
+def test_without_checkpoints_there_is_none(store: CheckpointStore) -> None:
+    assert (store.steps(), store.latest(), store.prune(1)) == ([], None, [])
+    store.clean()
+    with pytest.raises(CheckpointError, match="there is no checkpoint of this step"):
+        store.manifest(3)
+
+
+def test_what_was_committed_is_read_back(store: CheckpointStore) -> None:
+    save(store, 10, 9)
+    save(store, 100)
+    assert (store.steps(), store.latest()) == ([10, 9, 100], 100)
+    assert store.verify(100).run == RUN
+    assert store.manifest(100).pieces[0].tensors["units.1.q.weight"].region == ((0, 4), (0, 2))
+
+
+def test_a_folder_without_manifest_is_no_checkpoint_and_goes_at_the_next_begin(store: CheckpointStore) -> None:
+    save(store, 1)
+    piece(store, 2)
+    assert store.steps() == [1]
+    assert store.begin(3) == store.folder(3)
+    assert sorted(path.name for path in store.root.iterdir()) == ["step-00000001", "step-00000003"]
+
+
+def test_begin_spares_whole_checkpoints_and_what_is_none_of_ours(store: CheckpointStore) -> None:
+    save(store, 1)
+    (store.root / "notes").mkdir()
+    (store.folder(1) / "stray.tmp").write_bytes(b"")
+    store.begin(2)
+    assert store.verify(1).step == 1
+    assert (store.root / "notes").is_dir()
+    assert not (store.folder(1) / "stray.tmp").exists()
+
+
+def test_saving_a_step_again_replaces_it(store: CheckpointStore) -> None:
+    save(store, 1, 2)
+    before = store.manifest(1).pieces[0].file
+    save(store, 1)
+    assert store.manifest(1).pieces[0].file != before
+    assert not (store.folder(1) / before).exists()
+    assert (store.steps(), store.latest()) == ([2, 1], 1)
+
+
+def test_prune_keeps_those_saved_last_even_of_lower_steps(store: CheckpointStore) -> None:
+    save(store, 10, 40, 50, 20)
+    assert store.prune(2) == [10, 40]
+    assert store.steps() == [50, 20]
+    assert sorted(path.name for path in store.root.iterdir()) == ["step-00000020", "step-00000050"]
+
+
+def test_a_piece_that_is_not_there_cannot_be_committed(store: CheckpointStore) -> None:
+    save(store, 1)
+    lost = piece(store, 1)
+    (store.folder(1) / lost["file"]).unlink()
+    with pytest.raises(DamagedCheckpoint, match=r"of nvidia:0\) is missing"):
+        store.commit(1, RUN, [lost])
+    assert store.verify(1).step == 1
+
+
+def box(*region: tuple[int, int], shape: tuple[int, ...] = (4, 2), kind: str = "parameter") -> dict[str, Any]:
+    return {"units.1.q.weight": {"shape": shape, "region": region, "kinds": [kind]}}
+
+
+@pytest.mark.parametrize(
+    ("boxes", "fault"),
+    [
+        ([box((0, 2), (0, 2))], "hold 4 of 8 elements"),
+        ([box((0, 2), (0, 2)), box((0, 2), (0, 2))], "two owners hold the same part"),
+        ([box((0, 4), (0, 1)), box((0, 4), (0, 2))], "two owners hold the same part"),
+        ([box((0, 2), (0, 2)), box((2, 4), (0, 2), shape=(5, 2))], "disagree on its shape"),
+        ([box((0, 4), (0, 2)), box((0, 2), (0, 2), kind="exp_avg")], r"exp_avg\): its owners hold 4 of 8"),
+        ([box(shape=()), box(shape=())], "two owners hold the same part"),
+    ],
+)
+def test_state_that_is_not_held_exactly_once_cannot_be_committed(store: CheckpointStore, boxes, fault: str) -> None:
+    pieces = [piece(store, 1, tensors, index) for index, tensors in enumerate(boxes)]
+    with pytest.raises(DamagedCheckpoint, match=fault):
+        store.commit(1, RUN, pieces)
+    assert store.steps() == []
+
+
+def test_verify_finds_a_changed_byte_and_names_the_piece_and_what_is_left(store: CheckpointStore) -> None:
+    save(store, 1, 2)
+    path = store.folder(2) / store.manifest(2).pieces[0].file
+    path.write_bytes(path.read_bytes().replace(b"bytes", b"bites"))
+    assert store.steps() == [1, 2]
+    with pytest.raises(DamagedCheckpoint, match="has changed") as error:
+        store.verify(2)
+    assert path.name in error.value.rule
+    assert error.value.remedy == "there are checkpoints of steps 1"
+
+
+def test_a_cut_piece_makes_its_checkpoint_no_longer_count(store: CheckpointStore) -> None:
+    save(store, 1, 2)
+    path = store.folder(2) / store.manifest(2).pieces[0].file
+    path.write_bytes(b"the")
+    assert store.steps() == [1]
+    with pytest.raises(DamagedCheckpoint, match="has 3 of 20 bytes"):
+        store.verify(2)
+
+
+@pytest.mark.parametrize("spoil", [
+    lambda data: data[: len(data) // 2],
+    lambda data: data.replace(b"8192", b"8193"),
+    lambda data: b"[]",
+    lambda data: b"{}",
+    lambda data: b"\xff",
+])
+def test_a_changed_manifest_is_noticed(store: CheckpointStore, spoil) -> None:
+    save(store, 1, 2)
+    path = store.folder(2) / "manifest.json"
+    path.write_bytes(spoil(path.read_bytes()))
+    assert store.steps() == [1]
+    with pytest.raises(DamagedCheckpoint):
+        store.verify(2)
+    store.begin(3)
+    assert store.folder(2).exists(), "damage is for a person to look at, not for us to remove"
+
+
+def test_a_manifest_is_plain_json(store: CheckpointStore) -> None:
+    save(store, 7)
+    found = json.loads((store.folder(7) / "manifest.json").read_text())
+    assert (found["version"], found["step"], found["run"]["plan"]) == (1, 7, {"epoch": 0})
+
+
+def test_the_driver_side_imports_no_torch() -> None:
+    code = "import sys, hetero.checkpoint.resume, hetero.checkpoint.options; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
