@@ -22,6 +22,12 @@ ENTRY_POINT_GROUP = "hetero.backends"
 # A vendor's plug-in for torch that is installed but broken must not stop `import torch`; backends import theirs.
 _NO_AUTOLOAD = {"TORCH_DEVICE_BACKEND_AUTOLOAD": "0"}
 
+# A process of the CPU, or of an emulated chip, leaves the chips of its host alone and uses torch as torch made it.
+_NO_CHIPS = {
+    **dict.fromkeys(("CUDA_VISIBLE_DEVICES", "ASCEND_RT_VISIBLE_DEVICES", "XPU_VISIBLE_DEVICES"), ""),
+    "DISABLE_XPYTORCH": "1",
+}
+
 
 @dataclass(frozen=True)
 class Family:
@@ -40,7 +46,7 @@ class Family:
 FAMILIES: dict[str, Family] = {
     family.name: family
     for family in (
-        Family("cpu", "backends.cpu:CpuBackend", (), _NO_AUTOLOAD),
+        Family("cpu", "backends.cpu:CpuBackend", (), _NO_AUTOLOAD | _NO_CHIPS),
         Family("cuda", "backends.cuda:CudaBackend", ("CUDA_VISIBLE_DEVICES",), _NO_AUTOLOAD),
         Family("ascend", "backends.ascend:AscendBackend", ("ASCEND_RT_VISIBLE_DEVICES",), _NO_AUTOLOAD),
         # Its plug-in hooks into torch at interpreter start, not by autoloading, and reads one variable or the other.

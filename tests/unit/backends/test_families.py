@@ -61,5 +61,13 @@ def test_a_process_sees_only_its_chips() -> None:
     assert ascend == {"ASCEND_RT_VISIBLE_DEVICES": "0", "TORCH_DEVICE_BACKEND_AUTOLOAD": "0"}
 
 
+def test_a_process_of_the_cpu_sees_no_chip_of_any_family() -> None:
+    environment = registry.process_environment("cpu", [0, 1])
+    variables = {name for family in registry.FAMILIES.values() for name in family.visible_devices}
+    assert {name: environment[name] for name in variables} == dict.fromkeys(variables, "")
+    assert environment["TORCH_DEVICE_BACKEND_AUTOLOAD"] == "0"
+    assert environment["DISABLE_XPYTORCH"] == "1"
+
+
 def test_without_a_choice_of_chips_visibility_is_left_alone() -> None:
     assert registry.process_environment("cuda") == {"TORCH_DEVICE_BACKEND_AUTOLOAD": "0"}
