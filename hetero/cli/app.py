@@ -5,14 +5,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-import click
 import typer
 
 from hetero.cli.plan import plan
 from hetero.cli.train import train
 from hetero.errors import exit_code, explains_itself, render
 
-FAILED = 1
+DONE, FAILED, MISTAKE = 0, 1, 2
 app = typer.Typer(
     name="hetero",
     help="Train one model over chips of different vendors as if they were one machine.",
@@ -32,15 +31,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def run(arguments: Sequence[str] | None = None) -> int:
     """Obey the arguments and return the exit code. Only errors that do not explain themselves show a traceback."""
     try:
-        return int(app(arguments, standalone_mode=False) or 0)
-    except click.ClickException as error:
-        error.show()
-        return error.exit_code
-    except (click.Abort, KeyboardInterrupt):
-        print("interrupted", file=sys.stderr)
-        return FAILED
+        app(arguments)
+    except SystemExit as end:  # how typer ends: 0, 2 for wrong arguments (which it explains), else interrupted
+        return int(end.code) if end.code in (DONE, MISTAKE) else FAILED
     except Exception as error:
         if not explains_itself(error):
             raise
         print(render(error), file=sys.stderr)
         return exit_code(error)
+    return DONE

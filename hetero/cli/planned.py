@@ -41,7 +41,8 @@ def print_planned(job: Job, planned: Planned, console: Console | None = None) ->
         console.print(grid, soft_wrap=True, markup=False, highlight=False)
     prediction = planned.prediction
     labelled = "emulated chips at their datasheet speed" if job.emulated else "by datasheet"
-    console.print(f"\npredicted step {prediction.step_s:.4g} s, {prediction.tokens_per_s:,.0f} tokens/s ({labelled})")
+    figures = f"{prediction.step_s:.4g} s, {prediction.tokens_per_s:,.0f} tokens/s"
+    console.print(f"\npredicted step {figures} ({labelled})", soft_wrap=True)
     for name, value in prediction.efficiency.items():
         console.print(f"  {name} {value:.3f}")
     _print_runners_up(planned, console)
@@ -53,7 +54,7 @@ def _stages(planned: Planned) -> Table:
         table.add_column(column, justify="left" if column in ("pool", "units") else "right")
     for p, pipeline in enumerate(planned.plan.pipelines):
         for s, stage in enumerate(pipeline.stages):
-            table.add_row(*_row(p, pipeline, s, stage), f"{planned.memory_bytes(p, s) / 2**30:.3g} GiB")
+            table.add_row(*_row(p, pipeline, s, stage), _size(planned.memory_bytes(p, s)))
     return table
 
 
@@ -71,6 +72,10 @@ def _print_runners_up(planned: Planned, console: Console) -> None:
             for pipeline in plan.pipelines
         )
         console.print(f"  {prediction.step_s:.4g} s  {pipelines}  ({why})", markup=False, highlight=False)
+
+
+def _size(bytes_: int) -> str:
+    return f"{bytes_ / 2**30:.2f} GiB" if bytes_ >= 2**30 else f"{bytes_ / 2**20:.1f} MiB"
 
 
 def _figures(prediction: Any) -> dict[str, Any]:
