@@ -47,8 +47,9 @@ class _Wire:
         self.socket.setsockopt(zmq.IPV6, 1)
         self._monitor = self.socket.get_monitor_socket(_GONE)
         self._closed = False
-        loop.watch(self.socket.fileno(), self._receive)
-        loop.watch(self._monitor.fileno(), self._observe)
+        for part, callback in ((self.socket, self._receive), (self._monitor, self._observe)):
+            loop.watch(part.fileno(), callback)
+            loop.call_soon(callback)  # the descriptor tells only what comes after a first look
 
     def send(self, connection: ZmqConnection, header: Header, payload: memoryview | None) -> None:
         if self._closed or not self.knows(connection):

@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from bridge.errors import BridgeError, PeerLost, from_dict, to_dict
+from bridge.options import BridgeOptions
+
+
+def test_a_link_names_its_own_transport_in_either_order() -> None:
+    options = BridgeOptions.model_validate({"links": [{"between": ["a", "b"], "transport": "grpc", "gbit_per_s": 25}]})
+    assert options.transport_between("b", "a") == "grpc"
+    assert options.transport_between("a", "c") == "zmq"
+    assert options.link("b", "a").gbit_per_s == 25
+    assert options.link("a", "c").gbit_per_s is None
+
+
+def test_the_section_decides_for_links_that_name_none() -> None:
+    options = BridgeOptions.model_validate({"transport": "grpc", "links": [{"between": ["a", "b"], "rtt_ms": 0.2}]})
+    assert options.transport_between("a", "b") == "grpc"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"links": [{"between": ["a", "a"]}]},
+        {"links": [{"between": ["a", "b"]}, {"between": ["b", "a"]}]},
+        {"links": [{"between": ["a", "b"], "gbit_per_s": 0}]},
+        {"links": [{"between": ["a", "b"], "codec": "fp8"}]},
+        {"transport": "carrier pigeon"},
+    ],
+)
+def test_what_makes_no_sense_is_refused(data: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        BridgeOptions.model_validate(data)
+
+
+@pytest.mark.parametrize(
+    "error", [BridgeError("k", 1, "r", "m"), PeerLost("peer", "b@0", "gone", ""), PeerLost("peer")]
+)
+def test_an_error_travels_as_plain_data(error: BridgeError) -> None:
+    back = from_dict(to_dict(error))
+    assert type(back) is type(error)
+    assert (back.key, back.value, back.rule, back.remedy) == (error.key, error.value, error.rule, error.remedy)

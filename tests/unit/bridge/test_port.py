@@ -1,0 +1,134 @@
+"""The rank's side against an endpoint that the test plays."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import replace
+
+import pytest
+
+from bridge.channel import ChannelSpec
+from bridge.errors import BridgeTimeout, EpochClosed, PeerLost, WireError, to_dict
+from bridge.pipe import Pipe
+from bridge.port import Port
+from bridge.rank import RankId
+
+A, B = RankId("a", 0), RankId("b", 0)
+SPEC = ChannelSpec(0, "activation", "x", A, B, 16, 2)
+
+
+@pytest.fixture
+def ends() -> tuple[Port, Pipe]:
+    ours, theirs = Pipe.pair()
+    return Port(ours, A), theirs
+
+
+def sent(channel: int) -> dict[str, object]:
+    return {"report": "sent", "channel": channel}
+
+
+def test_opening_hands_the_slots_over_and_sending_names_one(ends: tuple[Port, Pipe]) -> None:
+    port, endpoint = ends
+    channel = port.open(SPEC)
+    channel.send(1, 7)
+    message, fds = endpoint.recv(1)
+    assert (message, len(fds)) == ({"do": "open", "spec": SPEC.to_dict()}, 1)
+    assert endpoint.recv(1)[0] == {"do": "send", "channel": SPEC.id, "slot": 1, "bytes": 7}
+
+
+def test_tickets_complete_in_order_and_free_their_slots(ends: tuple[Port, Pipe]) -> None:
+    port, endpoint = ends
+    channel = port.open(SPEC)
+    first, second = channel.send(0, 1), channel.send(1, 2)
+    with pytest.raises(ValueError, match="busy"):
+        channel.send(0, 1)
+    endpoint.send(sent(SPEC.id))
+    second_done = second.done()
+    assert (first.done(), second_done) == (True, False)
+    channel.send(0, 1)
+    endpoint.send(sent(SPEC.id))
+    second.wait(1)
+
+
+def test_a_receive_tells_its_length_and_time(ends: tuple[Port, Pipe]) -> None:
+    port, endpoint = ends
+    spec = replace(SPEC, source=B, target=A)
+    ticket = port.open(spec).post_recv(0)
+    endpoint.send({"report": "received", "channel": spec.id, "bytes": 5, "transfer_s": 0.25})
+    ticket.wait(1)
+    assert (ticket.nbytes, ticket.transfer_s) == (5, 0.25)
+
+
+def test_each_rank_can_only_do_its_part(ends: tuple[Port, Pipe]) -> None:
+    port, _ = ends
+    channel = port.open(SPEC)
+    with pytest.raises(ValueError, match="cannot post"):
+        channel.post_recv(0)
+    for slot, nbytes in ((2, 1), (0, 17), (0, -1)):
+        with pytest.raises(ValueError, match="slot"):
+            channel.send(slot, nbytes)
+    with pytest.raises(ValueError, match="open already"):
+        port.open(SPEC)
+    with pytest.raises(ValueError, match="not a channel of"):
+        port.open(replace(SPEC, source=RankId("c", 0)))
+
+
+def test_a_broken_channel_raises_now_and_later_but_not_for_what_had_arrived(ends: tuple[Port, Pipe]) -> None:
+    port, endpoint = ends
+    channel = port.open(SPEC)
+    first, second = channel.send(0, 1), channel.send(1, 1)
+    endpoint.send(sent(SPEC.id))
+    endpoint.send({"report": "broken", "channel": SPEC.id, "error": to_dict(WireError("frame", 3, "bad", "mend it"))})
+    with pytest.raises(WireError, match="bad") as caught:
+        second.wait(1)
+    assert (caught.value.key, caught.value.value, caught.value.rule) == ("frame", 3, "bad")
+    first.wait(1)
+    assert channel.send(0, 1).done()
+    with pytest.raises(WireError):
+        channel.send(0, 1).wait(1)
+
+
+def test_the_end_of_the_endpoint_is_an_error_everywhere(ends: tuple[Port, Pipe]) -> None:
+    port, endpoint = ends
+    ticket = port.open(SPEC).send(0, 1)
+    endpoint.close()
+    with pytest.raises(PeerLost, match="endpoint of this host"):
+        ticket.wait(1)
+    with pytest.raises(PeerLost):
+        port.open(replace(SPEC, name="y")).send(0, 1).wait(1)
+
+
+def test_a_closed_epoch_ends_its_tickets_alone_and_late_reports_are_ignored(ends: tuple[Port, Pipe]) -> None:
+    port, endpoint = ends
+    old, new = port.open(SPEC).send(0, 1), port.open(replace(SPEC, epoch=1)).send(0, 1)
+    port.close_epoch(0)
+    endpoint.send(sent(SPEC.id))
+    endpoint.send(sent(new.channel.spec.id))
+    with pytest.raises(EpochClosed):
+        old.wait(1)
+    new.wait(1)
+
+
+def test_waiting_ends_at_the_deadline_and_not_before(ends: tuple[Port, Pipe]) -> None:
+    port, _ = ends
+    ticket = port.open(SPEC).send(0, 1)
+    start = time.monotonic()
+    with pytest.raises(BridgeTimeout, match="did not take a message of 1 bytes"):
+        ticket.wait(0.1)
+    assert 0.1 <= time.monotonic() - start < 0.3
+
+
+def test_several_threads_may_wait(ends: tuple[Port, Pipe]) -> None:
+    port, endpoint = ends
+    tickets = [port.open(replace(SPEC, name=str(n))).send(0, 1) for n in range(4)]
+    threads = [threading.Thread(target=ticket.wait, args=(5,)) for ticket in tickets]
+    for thread in threads:
+        thread.start()
+    for ticket in reversed(tickets):
+        time.sleep(0.01)
+        endpoint.send(sent(ticket.channel.spec.id))
+    for thread in threads:
+        thread.join(2)
+    assert not any(thread.is_alive() for thread in threads)
+    assert all(ticket.done() for ticket in tickets)
