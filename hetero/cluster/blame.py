@@ -10,8 +10,9 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from hetero.cluster.errors import HostFailure, RankFailure
+from hetero.cluster.errors import ClusterError, HostFailure, RankFailure
 from hetero.cluster.events import Severity, Trouble
+from hetero.errors import PARTS, ExplainedError
 
 WAKE_TYPES = frozenset({"PeerLost", "BridgeTimeout", "PipeClosed", "DistBackendError", "DistNetworkError"})
 _WAKE_TEXT = re.compile(
@@ -53,9 +54,12 @@ def severity_of(error: Mapping[str, Any]) -> Severity:
     return Severity.OWN_ERROR
 
 
-def failure(root: Trouble, others: tuple[Trouble, ...], step: int, node: str) -> HostFailure:
-    """The one error that the user sees."""
+def failure(root: Trouble, others: tuple[Trouble, ...], step: int, node: str) -> ExplainedError:
+    """The one error that the user sees: ClusterError where the host could not be started as the job asks, else
+    RankFailure or HostFailure."""
     error = root.error or {}
+    if error.get("type") == ClusterError.__name__:
+        return ClusterError(*(error[part] for part in PARTS))
     pool = root.host.partition("@")[0]
     where = f"host {root.host}" + (f" on {node}" if node else "")
     who = f"rank {root.rank}" if root.rank else root.process
@@ -82,4 +86,6 @@ def _remedy(root: Trouble) -> str:
         return "no process reported an error of its own: look at the network between the hosts, then at the other side"
     if "SIGKILL" in root.cause:
         return "look whether the kernel was out of memory (dmesg), then resume from the last checkpoint"
+    if root.severity is Severity.OWN_ERROR:
+        return "its traceback is in events.jsonl, with the event `failed`"
     return "look at the process's own output above, then resume from the last checkpoint"

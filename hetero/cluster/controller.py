@@ -89,6 +89,10 @@ class Controller:
         ready = self._ready.parts.get(host)
         return ready.node if ready else ""
 
+    def pids(self, host: str) -> Mapping[str, int]:
+        """The processes of a host that is ready."""
+        return self._ready.parts[host].pids
+
     def handle(self, event: ev.Event) -> Instructions:
         """What follows from an event. After the end nothing does."""
         return [] if self.phase is Phase.ENDED else self._handlers[type(event)](event)
@@ -242,7 +246,8 @@ class Controller:
             return []
         root, others = verdict
         self.phase = Phase.ENDED
-        return [self._news("failed", root.host, {"cause": root.cause}, rank=root.rank), ins.Fail(root, others)]
+        data = {"process": root.process, "host": root.host, "cause": root.cause, "error": root.error}
+        return [self._news("failed", root.host, data, rank=root.rank), ins.Fail(root, others)]
 
     # Common steps
 

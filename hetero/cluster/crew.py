@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import selectors
 import socket
 from collections.abc import Mapping
@@ -72,8 +73,9 @@ class Crew:
         return heard
 
     def wake(self) -> None:
-        """Makes a sleeping `listen` return; any thread may call it."""
-        self._waker.send(b"!")
+        """Makes a sleeping `listen` return; any thread may call it, even after the end."""
+        with contextlib.suppress(OSError):
+            self._waker.send(b"!")
 
     def end(self) -> None:
         """Ends all processes; none of them runs when this returns."""

@@ -81,6 +81,10 @@ class Session:
         self._on_report = on_report or (lambda step, reports: None)
         return int(self._ask(ev.RunAsked(until)))
 
+    def pids(self, host: str) -> dict[str, int]:
+        """The processes of a host: its endpoint, its nursery, and its ranks by name."""
+        return dict(self._controller.pids(host))
+
     def close(self) -> None:
         """Ends ranks in good order, then whatever is left. A failed session has nothing to end."""
         if not self._failed:

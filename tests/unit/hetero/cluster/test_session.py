@@ -1,0 +1,201 @@
+"""A session over real processes (fake ranks, fake endpoints): its life, and how each kind of death ends it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from hetero.cluster.agent import LocalAgents
+from hetero.cluster.controller import ControlOptions
+from hetero.cluster.errors import ClusterError, FingerprintMismatch, HostFailure, RankFailure
+from hetero.cluster.fleet import FleetSpec
+from hetero.cluster.instructions import News
+from hetero.cluster.processes import environment
+from hetero.cluster.session import Session
+from hetero.errors import exit_code
+from tests.unit.hetero.cluster.fleets import FAKES, ROOT, pool, three_families
+
+ENDS_WITHIN_S = 5.0
+
+
+def children() -> set[int]:
+    """All living descendants of this process that belong to a session."""
+    listed = subprocess.run(["ps", "-eo", "pid=,args="], capture_output=True, text=True, check=True).stdout
+    fakes = ("hetero.engine.nursery", "fake_endpoint")
+    return {int(line.split()[0]) for line in listed.splitlines() if any(fake in line for fake in fakes)}
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_left() -> Iterator[None]:
+    descriptors, threads, before = set(os.listdir("/proc/self/fd")), threading.active_count(), children()
+    yield
+    assert children() <= before
+    assert threading.active_count() == threads
+    assert len(set(os.listdir("/proc/self/fd")) - descriptors) <= 1  # the listing's own
+
+
+def started(**patience: float) -> Session:
+    return Session.start(three_families(**patience), LocalAgents(), options=ControlOptions(grace_s=0.2))
+
+
+def faulty(rank: str, step: int, fault: str) -> dict:
+    return {"epoch": 0, "step_s": 0.01, "faults": {rank: [step, fault]}}
+
+
+def test_one_epoch_after_another_on_standing_ranks() -> None:
+    news: list[News] = []
+    with Session.start(three_families(), LocalAgents(), on_event=news.append) as session:
+        assert [one["rank"] for one in session.calibrate({"seconds": 1})] == [
+            "nvidia:0", "nvidia:1", "ascend:0", "ascend:1", "ascend:2", "ascend:3", "kunlun:0",
+        ]  # fmt: skip
+        for epoch, (start, until) in enumerate([(0, 40), (40, 50)]):
+            idle = ["kunlun:0"] if epoch else []
+            answers = session.configure({"epoch": epoch, "start": start, "save_every": 20, "idle": idle})
+            assert len(answers) == 7
+            steps: list[tuple[int, int]] = []
+            done = session.run(until, lambda step, reports, steps=steps: steps.append((step, len(reports))))
+            assert done == until
+            assert steps == [(step, 3 if epoch else 4) for step in range(start, until)]
+    assert [(one.step, len(one.data["pieces"])) for one in news if one.kind == "saved"] == [(20, 3), (40, 3)]
+
+
+def test_reports_of_a_host_s_ranks_are_merged() -> None:
+    reports: list = []
+    with started() as session:
+        session.configure({"epoch": 0})
+        session.run(1, lambda step, hosts: reports.extend(hosts))
+    assert {report["host"]: report["ranks"] for report in reports} == {
+        "nvidia@0": 2, "ascend@0": 2, "ascend@1": 2, "kunlun@0": 1,
+    }  # fmt: skip
+
+
+def test_other_text_is_refused_and_the_session_goes_on() -> None:
+    with started() as session:
+        with pytest.raises(FingerprintMismatch, match="ascend@1"):
+            session.configure({"epoch": 0, "fingerprints": {"nvidia:0": "a", "ascend:3": "b"}})
+        session.configure({"epoch": 1})
+        assert session.run(3) == 3
+
+
+@pytest.mark.parametrize(
+    ("fault", "cause"),
+    [
+        ("kill", "was killed by SIGKILL"),
+        ("abort", "was killed by SIGABRT"),
+        ("exit", "ended with exit status 3"),
+        ("fail", "ValueError: a mistake of its own"),
+        ("peer lost", "PeerLost"),
+    ],
+)
+@pytest.mark.parametrize("step", [-1, 3])
+def test_a_rank_s_end_is_named(fault: str, cause: str, step: int) -> None:
+    with pytest.raises(RankFailure) as caught, started() as session:
+        began = time.monotonic()
+        session.configure(faulty("ascend:2", step, fault))
+        session.run(100)
+    assert time.monotonic() - began < ENDS_WITHIN_S
+    assert (caught.value.pool, caught.value.host, str(caught.value.rank)) == ("ascend", "ascend@1", "ascend:2")
+    assert cause in caught.value.cause
+
+
+def test_the_root_cause_wins_over_what_it_leads_to() -> None:
+    faults = {"nvidia:0": [3, "peer lost"], "nvidia:1": [3, "closed by peer"], "kunlun:0": [3, "fail"]}
+    with pytest.raises(RankFailure) as caught, started() as session:
+        session.configure({"epoch": 0, "faults": faults})
+        session.run(10)
+    assert str(caught.value.rank) == "kunlun:0"
+    assert "traceback" in caught.value.error
+    assert {line.split()[1] for line in caught.value.also} == {"nvidia:0", "nvidia:1"}
+
+
+@pytest.mark.parametrize("fault", ["hang", "stop"])
+def test_a_rank_that_hangs_is_noticed(fault: str) -> None:
+    with pytest.raises(RankFailure) as caught, started(rank_s=0.5) as session:
+        session.configure(faulty("ascend:3", 2, fault))
+        session.run(100)
+    assert str(caught.value.rank) == "ascend:3"
+    assert "has not finished step 2" in caught.value.cause
+    assert ("is stopped" in caught.value.cause) == (fault == "stop")
+
+
+@pytest.mark.parametrize("process", ["endpoint", "nursery"])
+def test_a_helper_s_death_is_named(process: str) -> None:
+    pids: dict[str, int] = {}
+    with pytest.raises(HostFailure) as caught, started() as session:
+        session.configure({"epoch": 0, "step_s": 0.01})
+        pids |= session.pids("ascend@1")
+        session.run(1000, lambda step, _: os.kill(pids[process], signal.SIGKILL) if step == 3 else None)
+    assert (caught.value.host, caught.value.rank) == ("ascend@1", None)
+    assert caught.value.cause == "was killed by SIGKILL"
+    assert str(caught.value.value).startswith(process)
+
+
+def test_a_missing_interpreter_is_named() -> None:
+    fleet = FleetSpec((pool("nvidia", "cuda", 1, python="/nowhere/python"),), programs=FAKES)
+    with pytest.raises(ClusterError) as caught:
+        Session.start(fleet, LocalAgents())
+    assert (caught.value.key, caught.value.value) == ("pools.nvidia.env.python", "/nowhere/python")
+    assert exit_code(caught.value) == 2
+
+
+def test_a_pool_s_variables_reach_its_processes() -> None:
+    variables = environment(pool("ascend", "ascend", 1, variables={"OMP_NUM_THREADS": "4"}), "127.0.0.1")
+    assert variables["OMP_NUM_THREADS"] == "4"
+    assert variables["ASCEND_RT_VISIBLE_DEVICES"] == variables["CUDA_VISIBLE_DEVICES"] == ""
+    assert variables["GLOO_SOCKET_IFNAME"] == "lo"
+
+
+DRIVER = """
+from hetero.cluster.agent import LocalAgents
+from hetero.cluster.processes import environment
+from hetero.cluster.session import Session
+from hetero.errors import exit_code
+from tests.unit.hetero.cluster.fleets import three_families
+
+with Session.start(three_families(), LocalAgents()) as session:
+    session.configure({"epoch": 0, "step_s": 0.01, "faults": {"kunlun:0": [2, "hang"]}})
+    print(*[pid for host in session.fleet.hosts for pid in session.pids(host.id).values()], flush=True)
+    session.run(1000)
+"""
+
+
+@pytest.mark.parametrize("ending", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT], ids=lambda ending: ending.name)
+def test_nothing_outlives_the_driver(ending: signal.Signals) -> None:
+    """Signals go to the driver's whole group, as a terminal sends its Ctrl-C."""
+    driver = subprocess.Popen(
+        [sys.executable, "-c", DRIVER],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    assert driver.stdout is not None
+    pids = [int(pid) for pid in driver.stdout.readline().split()]
+    assert len(pids) == 7 + 2 * 4
+    os.killpg(driver.pid, ending)
+    driver.wait(ENDS_WITHIN_S)
+    driver.stdout.close()
+    assert within(ENDS_WITHIN_S, lambda: not any(runs(pid) for pid in pids))
+
+
+def within(seconds: float, holds: Callable[[], bool]) -> bool:
+    until = time.monotonic() + seconds
+    while not (held := holds()) and time.monotonic() < until:
+        time.sleep(0.02)
+    return held
+
+
+def runs(pid: int) -> bool:
+    """Whether a process exists and is more than a zombie that nobody has buried."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
