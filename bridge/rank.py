@@ -1,4 +1,5 @@
 """The name of a rank: which chip of which pool."""
+
 from __future__ import annotations
 
 from typing import NamedTuple

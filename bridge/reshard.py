@@ -3,6 +3,7 @@
 Activations, gradient sync, tied weights, migration and checkpoints are all planned here. Both ends compute the same
 plan from the same two placements, so nothing about it has to be sent.
 """
+
 from __future__ import annotations
 
 from collections.abc import Iterator

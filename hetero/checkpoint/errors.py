@@ -1,4 +1,5 @@
 """What can be wrong with a checkpoint."""
+
 from __future__ import annotations
 
 from hetero.errors import ExplainedError

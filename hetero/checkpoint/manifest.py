@@ -1,4 +1,5 @@
 """The table of contents of a checkpoint, which is also the proof that it is whole. Torch-free."""
+
 from __future__ import annotations
 
 import json

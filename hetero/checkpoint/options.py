@@ -1,4 +1,5 @@
 """How often a run saves its state, and where: the `checkpoint:` section of a job file. Torch-free."""
+
 from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator

@@ -1,4 +1,5 @@
 """The tensors of a checkpoint: each owner writes what it owns, any rank reads the box that it needs."""
+
 from __future__ import annotations
 
 from collections.abc import Mapping

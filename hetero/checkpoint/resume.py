@@ -1,4 +1,5 @@
 """Where a run's checkpoints lie, and where a run goes on: `--resume RUN_DIR[@STEP]`. Torch-free."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -78,8 +79,12 @@ def _split(text: str) -> tuple[Path, int | None]:
     if not at or Path(text).is_dir():
         return Path(text), None
     if not (step.isascii() and step.isdigit()):
-        raise CheckpointError("--resume", text, f"what follows the @ is a step, a whole number, not {step!r}",
-                              "give RUN_DIR or RUN_DIR@STEP")
+        raise CheckpointError(
+            "--resume",
+            text,
+            f"what follows the @ is a step, a whole number, not {step!r}",
+            "give RUN_DIR or RUN_DIR@STEP",
+        )
     return Path(folder), int(step)
 
 

@@ -6,6 +6,7 @@
 
 A piece never takes the name of another, so that a step can be saved again without harming what it replaces.
 """
+
 from __future__ import annotations
 
 import re

@@ -1,4 +1,5 @@
 """Plans are carried out on numpy arrays and judged by what arrives."""
+
 from __future__ import annotations
 
 from itertools import pairwise

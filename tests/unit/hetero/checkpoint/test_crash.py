@@ -1,4 +1,5 @@
 """Whatever moment a save stops at, a whole checkpoint remains and loads bit-equal."""
+
 from __future__ import annotations
 
 import multiprocessing

@@ -1,4 +1,5 @@
 """What is saved under one layout is read under any other, bit for bit."""
+
 from __future__ import annotations
 
 from itertools import pairwise

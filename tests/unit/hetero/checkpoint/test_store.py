@@ -1,4 +1,5 @@
 """The store alone: pieces are any files, so no torch is needed."""
+
 from __future__ import annotations
 
 import json
@@ -6,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 
@@ -87,6 +89,16 @@ def test_prune_keeps_those_saved_last_even_of_lower_steps(store: CheckpointStore
     assert sorted(path.name for path in store.root.iterdir()) == ["step-00000020", "step-00000050"]
 
 
+def test_what_prune_removes_is_no_checkpoint_from_the_first_moment(store: CheckpointStore) -> None:
+    save(store, 1, 2)
+    stop = mock.patch("hetero.checkpoint.store.remove_tree", side_effect=KeyboardInterrupt)
+    with stop, pytest.raises(KeyboardInterrupt):
+        store.prune(1)
+    assert (store.folder(1).exists(), (store.folder(1) / "manifest.json").exists()) == (True, False)
+    store.begin(3)
+    assert not store.folder(1).exists()
+
+
 def test_a_piece_that_is_not_there_cannot_be_committed(store: CheckpointStore) -> None:
     save(store, 1)
     lost = piece(store, 1)
@@ -138,13 +150,16 @@ def test_a_cut_piece_makes_its_checkpoint_no_longer_count(store: CheckpointStore
         store.verify(2)
 
 
-@pytest.mark.parametrize("spoil", [
-    lambda data: data[: len(data) // 2],
-    lambda data: data.replace(b"8192", b"8193"),
-    lambda data: b"[]",
-    lambda data: b"{}",
-    lambda data: b"\xff",
-])
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda data: data[: len(data) // 2],
+        lambda data: data.replace(b"8192", b"8193"),
+        lambda data: b"[]",
+        lambda data: b"{}",
+        lambda data: b"\xff",
+    ],
+)
 def test_a_changed_manifest_is_noticed(store: CheckpointStore, spoil) -> None:
     save(store, 1, 2)
     path = store.folder(2) / "manifest.json"
