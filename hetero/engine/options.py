@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class OptimizerOptions(BaseModel):
-    """The update rule. `lr` is the peak; it warms up linearly, then stays or falls along a half cosine to `lr * min_lr_ratio`."""
+    """The update rule. `lr` is the peak: it warms up linearly, then stays, or falls along a half cosine."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

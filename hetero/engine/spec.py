@@ -19,6 +19,8 @@ class PoolRun(BaseModel):
     chip: str
     count: int
     emulate: EmulateOptions | None = None
+    chips_per_host: int = 0
+    """0: all on one host."""
 
 
 class TextRun(BaseModel):

@@ -1,0 +1,91 @@
+"""A short measurement before the plan: what each kind of unit takes on this pool's chips, all chips at work at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import median
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from backends.backend import Stopwatch
+from backends.emulation import Emulated
+from balancer.cost import datasheet_times
+from hetero.engine.expected import topology_of
+from hetero.engine.spec import CalibrationSpec
+from hetero.engine.stage import DTYPES
+from hetero.engine.world import World
+from hetero.layers.group import TensorGroup
+from hetero.models.batch import Batch
+from hetero.models.registry import architecture, unit_builder
+
+Row = dict[str, Any]
+
+
+def calibrate(spec: CalibrationSpec, world: World) -> list[Row]:
+    """One row per kind of unit and tensor-parallel size: seconds per sequence, median of the repeats.
+
+    With a `time_scale`, seconds are those of the emulated chip; without, real ones. What an emulated chip cannot be
+    paced to, since computing it here takes longer, is left out. Collective within the pool; index 0 speaks for all.
+    """
+    me, rows = world.rank, []
+    for tp in spec.tensor_parallel[me.pool]:
+        group = TensorGroup()
+        for first in range(0, world.size - tp + 1, tp) if tp > 1 else ():
+            made = world.group(range(first, first + tp))
+            group = TensorGroup(tp, me.index - first, made) if made is not None else group
+        dist.barrier()
+        if me.index < world.size // tp * tp:
+            rows += _unit_rows(spec, world, tp, group)
+    world.end_epoch()
+    return rows if me.index == 0 else []
+
+
+def _unit_rows(spec: CalibrationSpec, world: World, tp: int, group: TensorGroup) -> list[Row]:
+    dims = spec.dimensions
+    kinds = {unit.kind: index for index, unit in reversed(list(enumerate(architecture(dims.family).units(dims))))}
+    return [row for kind, index in kinds.items() if (row := _unit_row(spec, world, tp, group, kind, index)) is not None]
+
+
+def _unit_row(spec: CalibrationSpec, world: World, tp: int, group: TensorGroup, kind: str, index: int) -> Row | None:
+    backend, dtype = world.backend, DTYPES[spec.precision]
+    dims, build = spec.dimensions, unit_builder(spec.dimensions.family)
+    unit = build(dims, index, group, backend.operators, dtype, backend.device, 0)
+    expected = _expected(spec, world, tp, kind)
+    passes = [_once(spec, world, unit, dtype, expected) for _ in range(spec.repeats + 1)][1:]
+    if any(watch.overrun for watches in passes for watch in watches):
+        return None
+    scale = spec.micro_batch * (spec.time_scale or 1.0)
+    forward, backward = (median(watches[i].seconds() for watches in passes) / scale for i in (0, 1))
+    return {"pool": world.rank.pool, "tp": tp, "kind": kind, "forward_s": forward, "backward_s": backward}
+
+
+def _once(
+    spec: CalibrationSpec, world: World, unit: torch.nn.Module, dtype: torch.dtype, expected: Sequence[float | None]
+) -> tuple[Stopwatch, Stopwatch]:
+    """The forward and the backward of one micro-batch."""
+    backend, dims = world.backend, spec.dimensions
+    sizes = architecture(dims.family).boundary(dims)
+    tokens = torch.zeros((spec.micro_batch, spec.seq_len), dtype=torch.int64, device=backend.device)
+    inputs = {
+        name: torch.ones((*tokens.shape, size), dtype=dtype, device=backend.device).requires_grad_()
+        for name, size in sizes.items()
+    }
+    forward = backend.start(expected[0])
+    outputs = unit(inputs, Batch(tokens, tokens))
+    forward.stop()
+    backward = backend.start(expected[1])
+    torch.autograd.backward(list(outputs.values()), [torch.ones_like(output) for output in outputs.values()])
+    backward.stop()
+    return forward, backward
+
+
+def _expected(spec: CalibrationSpec, world: World, tp: int, kind: str) -> tuple[float | None, float | None]:
+    if spec.time_scale is None or not isinstance(world.backend, Emulated):
+        return None, None
+    model = architecture(spec.dimensions.family)
+    workload = model.workload(spec.dimensions, spec.seq_len, spec.micro_batch, spec.precision)
+    unit = datasheet_times(topology_of(spec.pools, spec.precision), workload).lookup(world.rank.pool, tp, kind)
+    scale = spec.micro_batch * spec.time_scale
+    return unit.forward_s * scale, unit.backward_s * scale

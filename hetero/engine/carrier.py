@@ -1,0 +1,173 @@
+"""Two ways for a message of known size to get from rank to rank: the pool's own world, or the bridge.
+
+A message is a row of tensor pieces, packed end to end. Senders never block compute while a slot is free; receivers post
+ahead of need and hand out pieces in place.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+import torch.distributed as dist
+
+from backends.backend import Backend
+from bridge.port import Channel, Ticket
+
+WAIT_S = 600.0
+"""A rank that waits longer than this for one message gives up with an error that names the channel."""
+
+
+@dataclass
+class Waits:
+    """Seconds a rank stood still since the last reading: for a link, and for somebody's work. Bytes over the bridge."""
+
+    link_s: float = 0.0
+    work_s: float = 0.0
+    bytes_sent: int = 0
+    bytes_received: int = 0
+
+    def clear(self) -> None:
+        self.link_s = self.work_s = 0.0
+        self.bytes_sent = self.bytes_received = 0
+
+    def took(self, seconds: float, transfer_s: float = 0.0) -> None:
+        """The part of a wait during which the message was on its way is the link's fault, the rest its sender's."""
+        link_s = min(seconds, transfer_s)
+        self.link_s += link_s
+        self.work_s += seconds - link_s
+
+
+class Sender(Protocol):
+    """One end of a one-way row of messages."""
+
+    def send(self, pieces: Sequence[torch.Tensor]) -> None:
+        """Returns once the pieces may not be needed again, or are kept alive here; they must not be written to."""
+
+    def drain(self) -> None:
+        """Waits until everything sent has arrived."""
+
+
+class Receiver(Protocol):
+    """The other end. `wait` gives the oldest posted message: the caller's to keep, unless the receiver lends it."""
+
+    lends: bool
+    """Whether the memory of a message is valid only until `release`."""
+
+    def post(self) -> None: ...
+
+    def wait(self) -> torch.Tensor:
+        """The message as a flat tensor, perhaps in host memory."""
+
+    def release(self) -> None: ...
+
+
+class NativeSender:
+    def __init__(self, group: dist.ProcessGroup, target: int, tag: int) -> None:
+        self._group, self._target, self._tag = group, target, tag
+        self._pending: deque[tuple[Any, torch.Tensor]] = deque()
+
+    def send(self, pieces: Sequence[torch.Tensor]) -> None:
+        while self._pending and self._pending[0][0].is_completed():
+            self._pending.popleft()
+        flat = pieces[0].reshape(-1) if len(pieces) == 1 else torch.cat([piece.reshape(-1) for piece in pieces])
+        self._pending.append((dist.isend(flat, self._target, group=self._group, tag=self._tag), flat))
+
+    def drain(self) -> None:
+        while self._pending:
+            self._pending.popleft()[0].wait()
+
+
+class NativeReceiver:
+    lends = False
+
+    def __init__(
+        self, group: dist.ProcessGroup, source: int, tag: int, empty: Callable[[], torch.Tensor], waits: Waits
+    ) -> None:
+        self._group, self._source, self._tag, self._empty, self._waits = group, source, tag, empty, waits
+        self._posted: deque[tuple[Any, torch.Tensor]] = deque()
+
+    def post(self) -> None:
+        flat = self._empty()
+        self._posted.append((dist.irecv(flat, self._source, group=self._group, tag=self._tag), flat))
+
+    def wait(self) -> torch.Tensor:
+        work, flat = self._posted.popleft()
+        began = time.perf_counter()
+        work.wait()
+        self._waits.took(time.perf_counter() - began)
+        return flat
+
+    def release(self) -> None:
+        """The tensor belongs to whoever waited for it."""
+
+
+class BridgeSender:
+    def __init__(self, channel: Channel, backend: Backend, dtype: torch.dtype, waits: Waits) -> None:
+        self._channel, self._backend, self._waits = channel, backend, waits
+        self._slots = slot_tensors(channel, backend, dtype)
+        self._tickets: list[Ticket | None] = [None] * len(self._slots)
+        self._next = 0
+
+    def send(self, pieces: Sequence[torch.Tensor]) -> None:
+        slot, self._next = self._next, (self._next + 1) % len(self._slots)
+        self._finish(slot)
+        flat, start = self._slots[slot], 0
+        for piece in pieces:
+            self._backend.copy_out(piece, flat[start : start + piece.numel()].view(piece.shape))
+            start += piece.numel()
+        self._backend.synchronize()
+        nbytes = start * flat.element_size()
+        self._tickets[slot] = self._channel.send(slot, nbytes)
+        self._waits.bytes_sent += nbytes
+
+    def drain(self) -> None:
+        for slot in range(len(self._tickets)):
+            self._finish((self._next + slot) % len(self._slots))
+
+    def _finish(self, slot: int) -> None:
+        if (ticket := self._tickets[slot]) is None:
+            return
+        began = time.perf_counter()
+        ticket.wait(WAIT_S)
+        waited = time.perf_counter() - began
+        self._waits.took(waited, waited)
+        self._tickets[slot] = None
+
+
+class BridgeReceiver:
+    lends = True
+
+    def __init__(self, channel: Channel, backend: Backend, dtype: torch.dtype, waits: Waits) -> None:
+        self._channel, self._waits = channel, waits
+        self._slots = slot_tensors(channel, backend, dtype)
+        self._posted: deque[tuple[int, Ticket]] = deque()
+        self._next = 0
+
+    def post(self) -> None:
+        slot, self._next = self._next, (self._next + 1) % len(self._slots)
+        self._posted.append((slot, self._channel.post_recv(slot)))
+
+    def wait(self) -> torch.Tensor:
+        slot, ticket = self._posted.popleft()
+        began = time.perf_counter()
+        ticket.wait(WAIT_S)
+        self._waits.took(time.perf_counter() - began, ticket.transfer_s)
+        self._waits.bytes_received += ticket.nbytes
+        flat = self._slots[slot]
+        return flat[: ticket.nbytes // flat.element_size()]
+
+    def release(self) -> None:
+        """A slot returns to the ring by being posted again, after its bytes have left it."""
+
+
+def slot_tensors(channel: Channel, backend: Backend, dtype: torch.dtype) -> list[torch.Tensor]:
+    """A flat host tensor over each slot of a channel, pinned where the chip can."""
+    views = [channel.slots.view(slot) for slot in range(channel.spec.slots)]
+    for view in views:
+        backend.pin(view)
+    return [torch.frombuffer(view, dtype=dtype) for view in views]

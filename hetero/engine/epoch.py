@@ -1,0 +1,177 @@
+"""One rank under one plan: everything that a plan decides is made here, used for the epoch's steps, and dropped."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from backends.backend import Backend
+from backends.emulation import Emulated
+from balancer.schedule import Kind, actions_of
+from bridge.port import Port
+from bridge.rank import RankId
+from hetero.checkpoint.pieces import write_piece
+from hetero.checkpoint.store import CheckpointStore
+from hetero.engine import state
+from hetero.engine.carrier import Waits
+from hetero.engine.executor import Executor
+from hetero.engine.expected import expected_s, topology_of
+from hetero.engine.flow import Carriers
+from hetero.engine.meter import Meter
+from hetero.engine.optimizer import Optimizer, gradient_scale, learning_rate
+from hetero.engine.ownership import Holding
+from hetero.engine.replicas import ReplicaCheck
+from hetero.engine.spec import RunSpec
+from hetero.engine.stage import Place, Stage
+from hetero.engine.sync import ParameterReturn, routes
+from hetero.engine.text import Text
+from hetero.engine.totals import Totals
+from hetero.engine.wiring import EpochGroups, active_ranks, boundary_flows, tensor_holdings
+from hetero.engine.world import World
+from hetero.layers.group import TensorGroup
+from hetero.models.registry import architecture
+
+
+class Epoch:
+    """An active rank's share of the job from `spec.start` on. Building one is collective within the pool."""
+
+    def __init__(self, spec: RunSpec, place: Place, world: World, groups: EpochGroups, port: Port) -> None:
+        self.spec, self.place, self.next_step = spec, place, spec.start
+        self._backend, self._me = world.backend, world.rank
+        self._waits = Waits()
+        carriers = Carriers(self._me, spec.epoch, world.backend, port, groups.pairwise, self._waits)
+        self.stage = Stage(
+            spec.dimensions, spec.plan, place, groups.tensor, world.backend, spec.train.precision, spec.train.seed
+        )
+        tensors = tensor_holdings(spec)
+        self._text = Text(spec, place, world.backend.device, self.stage.reads_text)
+        self._optimizer = _optimizer(spec, self.stage, tensors, self._me)
+        self._places = {name: (layout, place.position) for name, layout in self.stage.layouts.items()}
+        self._meter = Meter(world.backend, self._waits)
+        self._expected = _expected(spec, place, world.backend)
+        self._executor = self._make_executor(carriers, groups.tensor)
+        self._routes = routes(carriers, tensors)
+        self._return = ParameterReturn(carriers, tensors, dict(self.stage.parameters), self.stage.dtype)
+        self._totals = Totals(carriers, active_ranks(spec.plan), groups.active)
+        self._replicas = ReplicaCheck(tensors, dict(self.stage.parameters), self._me)
+        if spec.resume_step is not None and spec.checkpoint_folder is not None:
+            store = CheckpointStore(Path(spec.checkpoint_folder))
+            state.load(store, spec.resume_step, self.stage.parameters, self._places, self._optimizer)
+
+    def run_step(self) -> dict[str, Any]:
+        """Trains one step and returns its report."""
+        step = self.next_step
+        if isinstance(self._backend, Emulated):
+            self._backend.step(step)
+        self._meter.begin(self.spec.traces(step))
+        for route in self._routes:
+            route.begin()
+        self._return.begin()
+        self._executor.run(self._text.reader(step), self._sync)
+        totals = self._update(step)
+        self._executor.drain()
+        self.stage.clear()
+        self.next_step = step + 1
+        self._compare_replicas()
+        return self._report(step, totals)
+
+    def save(self) -> dict[str, Any] | None:
+        """Writes this rank's piece of a checkpoint of the steps done so far."""
+        assert self.spec.checkpoint_folder is not None
+        store = CheckpointStore(Path(self.spec.checkpoint_folder))
+        return state.save(store, self.next_step, self._me, self._optimizer, self._places)
+
+    @property
+    def fingerprint(self) -> str | None:
+        """Of the text that this rank reads, None if it reads none."""
+        return self._text.fingerprint
+
+    def _sync(self, chunk: int) -> None:
+        gradients = self.stage.gradients()
+        for route in self._routes:
+            route.chunk_done(chunk, gradients)
+
+    def _update(self, step: int) -> dict[str, Any]:
+        sums: dict[str, torch.Tensor] = {}
+        with self._meter.waiting("wait sync"):
+            for route in self._routes:
+                sums |= route.sums()
+        with self._meter.waiting("wait totals"):
+            loss, tokens, square, bad = self._totals.sum(self._numbers(sums)).tolist()
+        norm = math.sqrt(square) / tokens if math.isfinite(square) else square
+        skipped = bad > 0 or not math.isfinite(norm)
+        lr = learning_rate(self.spec.train.optimizer, step, self.spec.train.steps)
+        self._capture(step, sums, tokens)
+        if not skipped:
+            with self._meter.action(Kind.STEP, "STEP", self._expected.get((Kind.STEP, -1))):
+                self._optimizer.step(sums, gradient_scale(norm, tokens, self.spec.train.optimizer.clip), lr)
+        with self._meter.waiting("wait parameters"):
+            self._return.run(self._optimizer.shards(self.stage.dtype))
+        for route in self._routes:
+            route.drain()
+        return {
+            "loss": loss / tokens, "tokens": int(tokens), "grad_norm": norm, "lr": lr, "loss_scale": 1.0,
+            "skipped": skipped, "consumed_tokens": (step + 1) * int(tokens),
+        }  # fmt: skip
+
+    def _numbers(self, sums: dict[str, torch.Tensor]) -> torch.Tensor:
+        """(sum of token losses, tokens, sum of squares of the gradient sums, found-inf) of this rank."""
+        square = 0.0
+        if sums:
+            norms = torch._foreach_norm(list(sums.values()))
+            square = float(torch.stack(norms).cpu().double().square().sum())
+        speaks = self.stage.computes_loss and self.place.position == 0
+        loss = float(self._executor.loss) if speaks and self._executor.loss is not None else 0.0
+        share = self.spec.plan.pipelines[self.place.pipeline].share
+        tokens = share * self.spec.text.seq_len if speaks else 0
+        return torch.tensor([loss, tokens, square, float(not math.isfinite(square))], dtype=torch.float64)
+
+    def _capture(self, step: int, sums: dict[str, torch.Tensor], tokens: float) -> None:
+        capture = self.spec.capture
+        if capture is None or step not in capture.steps or not sums:
+            return
+        path = Path(capture.folder) / f"step-{step:08d}" / f"{self._me.pool}-{self._me.index}.safetensors"
+        mean = {name: {"gradient": gradient / tokens} for name, gradient in sums.items()}
+        piece = write_piece(path, self._me, mean, self._places)
+        path.with_suffix(".json").write_text(json.dumps(piece))
+
+    def _compare_replicas(self) -> None:
+        every = self.spec.train.replica_check_every
+        if every and (self.next_step % every == 0 or self.next_step == self.spec.steps):
+            self._replicas.compare(self.next_step - 1, self._totals)
+
+    def _report(self, step: int, totals: dict[str, Any]) -> dict[str, Any]:
+        return {
+            "report": "step", "step": step, "epoch": self.spec.epoch, "rank": list(self._me),
+            "pipeline": self.place.pipeline, "stage": self.place.stage, "tp_rank": self.place.position, "host": "",
+            **self._meter.report(),
+            "totals": totals if self._totals.is_root else None,
+        }  # fmt: skip
+
+    def _make_executor(self, carriers: Carriers, group: TensorGroup) -> Executor:
+        spec, pipeline = self.spec, self.spec.plan.pipelines[self.place.pipeline]
+        sizes = architecture(spec.dimensions.family).boundary(spec.dimensions)
+        shape = (pipeline.micro_batch, spec.text.seq_len)
+        actions = actions_of(pipeline, spec.plan.schedule)[self.place.stage]
+        flows = boundary_flows(carriers, spec.plan, self.place, sizes, shape, self.stage.dtype, group)
+        return Executor(self.stage.chunks, actions, flows, list(sizes), shape, self._meter, self._expected)
+
+
+def _optimizer(spec: RunSpec, stage: Stage, tensors: Sequence[Holding], me: RankId) -> Optimizer:
+    owned = [holding for holding in tensors if me in holding.owners.ranks]
+    matrices = {holding.name for holding in owned if len(holding.owners.layout.shape) > 1}
+    parameters: dict[str, torch.Tensor] = {holding.name: stage.parameters[holding.name] for holding in owned}
+    return Optimizer(spec.train.optimizer, parameters, matrices)
+
+
+def _expected(spec: RunSpec, place: Place, backend: Backend) -> dict[tuple[Kind, int], float]:
+    if not isinstance(backend, Emulated):
+        return {}
+    train, model = spec.train, architecture(spec.dimensions.family)
+    workload = model.workload(spec.dimensions, spec.text.seq_len, train.global_batch, train.precision)
+    return expected_s(topology_of(spec.pools, train.precision), workload, spec.plan, place, spec.time_scale)

@@ -1,0 +1,140 @@
+"""Interprets a stage's lowered schedule with tensors: the same list that the simulator interprets with times."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from balancer.schedule import Action, Kind, Purpose
+from hetero.engine.flow import Flow
+from hetero.engine.meter import Meter
+from hetero.engine.stage import Boundary, Chunk
+from hetero.models.batch import Batch
+
+FlowKey = tuple[Purpose, int]
+"""Purpose, and the chunk before the boundary."""
+
+
+@dataclass
+class _Live:
+    """One micro-batch inside a chunk, between its forward and its backward."""
+
+    inputs: Boundary
+    outputs: Boundary
+
+
+class Executor:
+    """Runs the F, B, SEND and RECV of one stage, step after step; SYNC and STEP are the caller's.
+
+    `names` are the boundary tensors in order; a flow carries them as (B * T, D). `expected_s` is what emulated chips
+    are told to take.
+    """
+
+    def __init__(
+        self,
+        chunks: Mapping[int, Chunk],
+        actions: Sequence[Action],
+        flows: Mapping[FlowKey, Flow],
+        names: Sequence[str],
+        shape_BT: tuple[int, int],
+        meter: Meter,
+        expected_s: Mapping[tuple[Kind, int], float],
+    ) -> None:
+        self._chunks, self._actions, self._flows, self._names = chunks, actions, flows, tuple(names)
+        self._shape_BT, self._meter, self._expected_s = shape_BT, meter, expected_s
+        self._live: dict[tuple[int, int], _Live] = {}
+        self._arrived: dict[tuple[Purpose, int, int], list[torch.Tensor]] = {}
+        self._turns = {key: self._count(key, Kind.RECV) for key in flows}
+        self.loss: torch.Tensor | None = None
+
+    def run(self, batch_of: Callable[[int], Batch], sync: Callable[[int], None]) -> None:
+        """One step up to STEP. `batch_of(m)` gives a micro-batch, `sync(chunk)` is told of each finished chunk.
+
+        Afterwards `loss` is the sum of token losses of the step, None on a stage without the head.
+        """
+        self.loss = None
+        for key, flow in self._flows.items():
+            flow.begin(self._turns[key])
+        for action in self._actions:
+            kind, chunk, m, purpose = action
+            if kind is Kind.F:
+                self._forward(chunk, m, batch_of(m))
+            elif kind is Kind.B:
+                self._backward(chunk, m)
+            elif kind is Kind.RECV and purpose is not None:
+                with self._meter.waiting(f"wait {purpose} {chunk}.{m}"):
+                    self._arrived[purpose, chunk, m] = self._flows[purpose, action.boundary].wait()
+            elif kind is Kind.SEND and purpose is not None:
+                self._send(action, purpose)
+            elif kind is Kind.SYNC:
+                sync(chunk)
+
+    def drain(self) -> None:
+        """Waits until everything sent has arrived."""
+        for flow in self._flows.values():
+            flow.drain()
+
+    def _forward(self, chunk: int, m: int, batch: Batch) -> None:
+        with self._meter.action(Kind.F, f"F {chunk}.{m}", self._expected_s.get((Kind.F, chunk))):
+            inputs = {name: x.requires_grad_() for name, x in self._inputs(chunk, m).items()}
+            outputs = self._chunks[chunk](inputs, batch)
+        self._live[chunk, m] = _Live(inputs, outputs)
+        if "loss" in outputs:
+            loss = outputs["loss"].detach()
+            self.loss = loss if self.loss is None else self.loss + loss
+
+    def _inputs(self, chunk: int, m: int) -> Boundary:
+        """What the chunk before made of the micro-batch, on another stage or on this one."""
+        if chunk == 0:
+            return {}
+        if (messages := self._arrived.pop(("activation", chunk, m), None)) is not None:
+            return self._unflatten(self._flows["activation", chunk - 1].finish(messages))
+        return {name: x.detach() for name, x in self._live[chunk - 1, m].outputs.items()}
+
+    def _backward(self, chunk: int, m: int) -> None:
+        live = self._live[chunk, m]
+        with self._meter.action(Kind.B, f"B {chunk}.{m}", self._expected_s.get((Kind.B, chunk))):
+            if "loss" in live.outputs:
+                live.outputs["loss"].backward()
+            else:
+                gradients = self._output_gradients(chunk, m)
+                torch.autograd.backward([live.outputs[name] for name in self._names], gradients)
+        live.outputs = {}
+        self._live.pop((chunk + 1, m), None)
+        if chunk == 0:
+            del self._live[chunk, m]
+
+    def _output_gradients(self, chunk: int, m: int) -> list[torch.Tensor]:
+        if (messages := self._arrived.pop(("gradient", chunk, m), None)) is not None:
+            boundary = self._unflatten(self._flows["gradient", chunk].finish(messages))
+            return [boundary[name] for name in self._names]
+        return [_gradient(self._live[chunk + 1, m].inputs[name]) for name in self._names]
+
+    def _send(self, action: Action, purpose: Purpose) -> None:
+        live = self._live[action.chunk, action.micro_batch]
+        if purpose == "activation":
+            tensors = [live.outputs[name].detach() for name in self._names]
+        else:
+            tensors = [_gradient(live.inputs[name]) for name in self._names]
+            del self._live[action.chunk, action.micro_batch]
+        self._flows[purpose, action.boundary].send([x.flatten(0, 1) for x in tensors])
+
+    def _unflatten(self, tensors: Sequence[torch.Tensor | None]) -> Boundary:
+        rows, columns = self._shape_BT
+        return {
+            name: x.view(rows, columns, x.shape[-1])
+            for name, x in zip(self._names, tensors, strict=True)
+            if x is not None
+        }
+
+    def _count(self, key: FlowKey, kind: Kind) -> int:
+        purpose, boundary = key
+        return sum(a.kind is kind and a.purpose == purpose and a.boundary == boundary for a in self._actions)
+
+
+def _gradient(x: torch.Tensor) -> torch.Tensor:
+    if x.grad is None:
+        raise RuntimeError("a boundary tensor has no gradient: its unit does not use it")
+    return x.grad

@@ -1,0 +1,40 @@
+"""How long an emulated chip is told to take for each action: what its data sheet promises, times the job's scale."""
+
+from __future__ import annotations
+
+from backends.chip import load_chip
+from balancer.cost import datasheet_times, update_s
+from balancer.plan import Plan
+from balancer.schedule import Kind
+from balancer.topology import PoolSpec, Topology
+from balancer.workload import Workload
+from hetero.engine.spec import PoolRun
+from hetero.engine.stage import Place
+
+Expected = dict[tuple[Kind, int], float]
+"""Seconds by kind and chunk; STEP has the chunk -1."""
+
+
+def topology_of(pools: dict[str, PoolRun], precision: str) -> Topology:
+    """The pools as the balancer sees them, without links."""
+    specs = []
+    for name, pool in pools.items():
+        chip = load_chip(pool.chip)
+        specs.append(PoolSpec(name, pool.family, chip, pool.count, pool.count, chip.memory_bytes, precision=precision))
+    return Topology(tuple(specs))
+
+
+def expected_s(topology: Topology, workload: Workload, plan: Plan, place: Place, time_scale: float) -> Expected:
+    """For the chunks of one stage. Forward and backward are those of one micro-batch."""
+    pipeline, stage = plan.pipelines[place.pipeline], plan.pipelines[place.pipeline].stages[place.stage]
+    times = datasheet_times(topology, workload)
+    found: Expected = {}
+    for chunk in pipeline.chunks():
+        if chunk.stage != place.stage:
+            continue
+        units = [times.lookup(stage.pool, stage.tp, workload.units[u].kind) for u in range(*chunk.units)]
+        scale = pipeline.micro_batch * time_scale
+        found[Kind.F, chunk.index] = scale * sum(unit.forward_s for unit in units)
+        found[Kind.B, chunk.index] = scale * sum(unit.backward_s for unit in units)
+    found[Kind.STEP, -1] = time_scale * update_s(topology.pool(stage.pool).chip, workload, stage)
+    return found

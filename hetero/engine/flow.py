@@ -1,0 +1,235 @@
+"""Tensors that move along planned pieces, again and again: one packed message per pair of ranks and turn.
+
+Activations, gradients, sync and parameters all travel in flows. The pieces come from the reshard planner; a flow only
+packs, carries and unpacks them.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+import torch
+import torch.distributed as dist
+
+from backends.backend import Backend
+from bridge.channel import ChannelSpec
+from bridge.layout import Region
+from bridge.port import Port
+from bridge.rank import RankId
+from bridge.reshard import Gather, Piece, Reshard
+from hetero.engine.carrier import (
+    BridgeReceiver,
+    BridgeSender,
+    NativeReceiver,
+    NativeSender,
+    Receiver,
+    Sender,
+    Waits,
+)
+
+
+@dataclass(frozen=True)
+class Lane:
+    """What one rank sends to another in one turn: pieces of the flow's tensors, by their number."""
+
+    source: RankId
+    target: RankId
+    pieces: tuple[tuple[int, Piece], ...]
+
+    @property
+    def numel(self) -> int:
+        return sum(piece.numel for _, piece in self.pieces)
+
+
+def lanes(plans: Sequence[Sequence[Piece]]) -> list[Lane]:
+    """Groups the pieces of several tensors by pair of ranks. Both ends derive the same order."""
+    pairs: dict[tuple[RankId, RankId], list[tuple[int, Piece]]] = {}
+    for number, pieces in enumerate(plans):
+        for piece in pieces:
+            pairs.setdefault((piece.source, piece.target), []).append((number, piece))
+    return [Lane(source, target, tuple(rows)) for (source, target), rows in pairs.items()]
+
+
+@dataclass
+class Carriers:
+    """Makes the two ends of lanes for one rank and epoch: native inside the pool, the bridge between pools."""
+
+    me: RankId
+    epoch: int
+    backend: Backend
+    port: Port
+    native: Callable[[str, bool], dist.ProcessGroup]
+    """The pool's group for a purpose and a direction (whether to the higher index)."""
+    waits: Waits
+    _tags: Counter[tuple[RankId, RankId]] = field(default_factory=Counter)
+
+    def sender(self, lane: Lane, purpose: str, name: str, dtype: torch.dtype, window: int) -> Sender:
+        if lane.source.pool == lane.target.pool:
+            return NativeSender(self._group(lane, purpose), lane.target.index, self._tag(lane))
+        channel = self.port.open(self._channel(lane, purpose, name, dtype, window))
+        return BridgeSender(channel, self.backend, dtype, self.waits)
+
+    def receiver(self, lane: Lane, purpose: str, name: str, dtype: torch.dtype, window: int) -> Receiver:
+        if lane.source.pool == lane.target.pool:
+            group, tag = self._group(lane, purpose), self._tag(lane)
+            empty = partial(torch.empty, lane.numel, dtype=dtype, device=self.backend.device)
+            return NativeReceiver(group, lane.source.index, tag, empty, self.waits)
+        channel = self.port.open(self._channel(lane, purpose, name, dtype, window))
+        return BridgeReceiver(channel, self.backend, dtype, self.waits)
+
+    def _group(self, lane: Lane, purpose: str) -> dist.ProcessGroup:
+        return self.native(purpose, lane.source.index < lane.target.index)
+
+    def _tag(self, lane: Lane) -> int:
+        """Flows of a pair of ranks are made in the same order at both ends, and numbered so."""
+        self._tags[lane.source, lane.target] += 1
+        return self._tags[lane.source, lane.target]
+
+    def _channel(self, lane: Lane, purpose: str, name: str, dtype: torch.dtype, window: int) -> ChannelSpec:
+        nbytes = lane.numel * dtype.itemsize
+        return ChannelSpec(self.epoch, purpose, name, lane.source, lane.target, nbytes, window)
+
+
+class Flow:
+    """A row of turns. In each, every source rank calls `send` once and every target rank `receive` once, in order.
+
+    `plans[i]` moves tensor i; `shapes[i]` is the local shape of its target here, None where this rank is no target.
+    `window` turns may be under way before a sender waits for a slot. A turn must be announced by `begin`.
+    """
+
+    def __init__(
+        self,
+        carriers: Carriers,
+        purpose: str,
+        name: str,
+        plans: Sequence[Reshard],
+        shapes: Sequence[tuple[int, ...] | None],
+        dtype: torch.dtype,
+        window: int,
+        gather_group: dist.ProcessGroup | None = None,
+    ) -> None:
+        me = carriers.me
+        self._device, self._dtype, self._shapes, self._window = carriers.backend.device, dtype, shapes, window
+        self._backend, self._gather_group = carriers.backend, gather_group
+        self._gathers = [next((g for g in plan.gathers if me in g.ranks), None) for plan in plans]
+        self._position = [gather.ranks.index(me) if gather else 0 for gather in self._gathers]
+        self._local: list[tuple[int, Piece]] = []
+        self._out: list[tuple[Lane, Sender]] = []
+        self._in: list[tuple[Lane, Receiver]] = []
+        for lane in lanes([plan.pieces for plan in plans]):
+            if lane.source == lane.target == me:
+                self._local = list(lane.pieces)
+            elif lane.source == me:
+                self._out.append((lane, carriers.sender(lane, purpose, name, dtype, window)))
+            elif lane.target == me:
+                self._in.append((lane, carriers.receiver(lane, purpose, name, dtype, window)))
+        self._kept: list[Sequence[torch.Tensor | None]] = []
+        self._to_post = 0
+
+    def begin(self, turns: int) -> None:
+        """Announces `turns` messages and posts receives for as many of them as the window allows."""
+        for _ in range(min(turns, self._window)):
+            self._post()
+        self._to_post = max(0, turns - self._window)
+
+    def send(self, tensors: Sequence[torch.Tensor | None]) -> None:
+        """Hands over this rank's sources (None where it holds none). Does not wait while a slot is free."""
+        for lane, sender in self._out:
+            sender.send([_cut(_source(tensors, number), piece.source_slices) for number, piece in lane.pieces])
+        if self._local:
+            self._kept.append(tensors)
+
+    def wait(self) -> list[torch.Tensor]:
+        """Blocks until the turn's messages are here; time spent is booked as waiting."""
+        return [receiver.wait() for _, receiver in self._in]
+
+    def finish(
+        self, messages: list[torch.Tensor], into: Sequence[torch.Tensor | None] | None = None
+    ) -> list[torch.Tensor | None]:
+        """Unpacks a turn into new tensors or `into`, frees its slots, posts the next one and runs the gathers."""
+        targets: list[torch.Tensor | None] = list(into) if into is not None else [None] * len(self._shapes)
+        for (lane, receiver), flat in zip(self._in, messages, strict=True):
+            self._unpack(lane, flat, targets, keep=into is None and not receiver.lends)
+            receiver.release()
+        self._take_local(targets, fresh=into is None)
+        if self._to_post:
+            self._to_post -= 1
+            self._post()
+        for number, gather in enumerate(self._gathers):
+            if gather is not None:
+                self._exchange(_source(targets, number), gather, self._position[number])
+        return targets
+
+    def receive(self, into: Sequence[torch.Tensor | None] | None = None) -> list[torch.Tensor | None]:
+        """`wait` and `finish` in one."""
+        return self.finish(self.wait(), into)
+
+    def drain(self) -> None:
+        """Waits until all that was sent has arrived."""
+        for _, sender in self._out:
+            sender.drain()
+
+    def _post(self) -> None:
+        for _, receiver in self._in:
+            receiver.post()
+
+    def _unpack(self, lane: Lane, flat: torch.Tensor, targets: list[torch.Tensor | None], keep: bool) -> None:
+        start = 0
+        for number, piece in lane.pieces:
+            part = flat[start : start + piece.numel].view(piece.shape)
+            start += piece.numel
+            if keep and piece.shape == self._shapes[number]:
+                targets[number] = part
+            else:
+                self._backend.copy_in(part, _cut(self._target(targets, number), piece.target_slices))
+        if not keep:
+            self._backend.synchronize()
+
+    def _take_local(self, targets: list[torch.Tensor | None], fresh: bool) -> None:
+        if not self._local:
+            return
+        sources = self._kept.pop(0)
+        for number, piece in self._local:
+            part = _cut(_source(sources, number), piece.source_slices)
+            if fresh and piece.shape == self._shapes[number]:
+                targets[number] = part
+            else:
+                destination = _cut(self._target(targets, number), piece.target_slices)
+                if destination.data_ptr() != part.data_ptr():
+                    destination.copy_(part)
+
+    def _target(self, targets: list[torch.Tensor | None], number: int) -> torch.Tensor:
+        if targets[number] is None:
+            shape = self._shapes[number]
+            if shape is None:
+                raise ValueError(f"tensor {number} of the flow has no target on this rank")
+            targets[number] = torch.empty(shape, dtype=self._dtype, device=self._device)
+        return _source(targets, number)
+
+    def _exchange(self, whole: torch.Tensor, gather: Gather, position: int) -> None:
+        parts = [_cut(whole, region) for region in gather.parts]
+        group = self._gather_group
+        if len({part.shape for part in parts}) == 1 and all(part.is_contiguous() for part in parts):
+            dist.all_gather(parts, parts[position].clone(), group=group)
+            return
+        for part, rank in zip(parts, gather.ranks, strict=True):
+            buffer = part.contiguous()
+            dist.broadcast(buffer, rank.index, group=group)
+            part.copy_(buffer)
+
+
+def _source(tensors: Sequence[torch.Tensor | None], number: int) -> torch.Tensor:
+    tensor = tensors[number]
+    if tensor is None:
+        raise ValueError(f"tensor {number} of the flow is not on this rank")
+    return tensor
+
+
+def _cut(tensor: torch.Tensor, region: Region) -> torch.Tensor:
+    for dim, (start, stop) in enumerate(region):
+        if start or stop != tensor.shape[dim]:
+            tensor = tensor.narrow(dim, start, stop - start)
+    return tensor

@@ -1,0 +1,103 @@
+"""Proof that copies of the parameters are still equal: one hash, the same under any layout (law 9)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import torch
+import xxhash
+
+from bridge.layout import Region
+from bridge.rank import RankId
+from hetero.engine.ownership import Holding
+from hetero.engine.totals import ROOM, Totals
+
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+_MIX = np.uint64(0xBF58476D1CE4E5B9)
+
+
+class ReplicaDrift(Exception):
+    """Copies of a parameter differ, though one owner updated them all."""
+
+    def __init__(self, step: int, names: Sequence[str], places: str) -> None:
+        self.key, self.value = "replicas", ", ".join(names)
+        self.rule = f"after step {step} the copies held by {places} are no longer equal"
+        self.remedy = "a chip or a link has changed bits: resume from a checkpoint, and look at those hosts first"
+        super().__init__(f"{self.key}: {self.value}: {self.rule}; {self.remedy}")
+
+
+class ReplicaCheck:
+    """Compares all copies of all tensors. Every active rank of the job must call `compare` at the same steps.
+
+    A shard's hash is a sum over its elements, so the shards of one cover (a copy, or one of its replicas) add up to the
+    hash of the whole tensor. Covers are summed along lines that each take one cover of every tensor; all lines must be
+    equal.
+    """
+
+    def __init__(self, tensors: Sequence[Holding], parameters: dict[str, torch.Tensor], me: RankId) -> None:
+        self._parameters = parameters
+        self._tensors = list(tensors)
+        self._mine = [(h, _covers_of(h, me), _region(h, me)) for h in tensors]
+        self._lines = max((len(_covers(h)) for h in tensors), default=1)
+
+    def compare(self, step: int, totals: Totals) -> None:
+        """Raises ReplicaDrift, on every rank alike, if any copy differs."""
+        if self._lines == 1 or len(set(self._sums(self._mine, totals))) == 1:
+            return
+        units = sorted({holding.unit for holding in self._tensors})
+        wrong = [unit for unit in units if len(set(self._sums(self._of_unit(unit), totals))) > 1]
+        names = [h.name for h in self._tensors if h.unit in wrong[:1]]
+        copies = {copy.place for h in self._tensors if h.unit in wrong[:1] for copy in h.copies}
+        places = ", ".join(f"pipeline {pipeline} stage {stage}" for pipeline, stage in sorted(copies))
+        raise ReplicaDrift(step, names or ["parameters"], places)
+
+    def _of_unit(self, unit: int) -> list[tuple[Holding, list[int], Region | None]]:
+        return [row for row in self._mine if row[0].unit == unit]
+
+    def _sums(self, rows: Iterable[tuple[Holding, list[int], Region | None]], totals: Totals) -> list[int]:
+        lines = np.zeros(self._lines, dtype=np.uint64)
+        for holding, covers, region in rows:
+            if region is None:
+                continue
+            value = shard_hash(holding.name, self._parameters[holding.name], holding.owners.layout.shape, region)
+            count = len(_covers(holding))
+            for line in range(self._lines):
+                if line % count in covers:
+                    lines[line : line + 1] += value
+        parts = torch.from_numpy(lines.view(np.int64)).split(ROOM)
+        return [number for part in parts for number in totals.sum(part).tolist()]
+
+
+def shard_hash(name: str, shard: torch.Tensor, shape: Sequence[int], region: Region) -> np.uint64:
+    """The sum over a shard's elements of bits times a key made from the element's logical index, mod 2^64."""
+    index: np.ndarray = np.zeros((), dtype=np.uint64)
+    for (start, stop), extent in zip(region, shape, strict=True):
+        index = index[..., None] * np.uint64(extent) + np.arange(start, stop, dtype=np.uint64)
+    key = np.uint64(xxhash.xxh3_64_intdigest(name.encode()))
+    mixed = (index * _GOLDEN) ^ key
+    mixed = (mixed ^ (mixed >> np.uint64(31))) * _MIX | np.uint64(1)
+    integers = shard.detach().cpu().contiguous().view({2: torch.int16, 4: torch.int32}[shard.element_size()])
+    bits = integers.numpy().astype(np.int64).view(np.uint64)
+    return np.uint64((bits * mixed).sum(dtype=np.uint64))
+
+
+def _covers(holding: Holding) -> list[frozenset[RankId]]:
+    """Disjoint sets of ranks that each hold the whole tensor once."""
+    covers = []
+    for copy in holding.copies:
+        groups = copy.placement.layout.replica_groups()
+        for replica in range(min(len(group) for group in groups)):
+            covers.append(frozenset(copy.placement.ranks[group[replica]] for group in groups))  # noqa: PERF401
+    return covers
+
+
+def _covers_of(holding: Holding, me: RankId) -> list[int]:
+    return [number for number, ranks in enumerate(_covers(holding)) if me in ranks]
+
+
+def _region(holding: Holding, me: RankId) -> Region | None:
+    for copy in holding.copies:
+        if me in copy.placement.ranks:
+            return copy.placement.layout.region(copy.placement.ranks.index(me))
+    return None

@@ -1,0 +1,134 @@
+"""The part of the model that one rank holds: its chunks as modules, its parameters by logical name, their gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from backends.backend import Backend
+from balancer.plan import Plan, stage_ranks
+from bridge.layout import TensorLayout
+from bridge.rank import RankId
+from hetero.layers.group import TensorGroup
+from hetero.models.batch import Batch
+from hetero.models.dimensions import Dimensions
+from hetero.models.registry import architecture, unit_builder
+
+Boundary = dict[str, torch.Tensor]
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a rank stands in a plan: its pipeline, its stage and its position in the tensor-parallel group."""
+
+    pipeline: int
+    stage: int
+    position: int
+    ranks: tuple[RankId, ...]
+
+
+def place_of(plan: Plan, rank: RankId) -> Place | None:
+    """The rank's place, None where the plan does not use it."""
+    for place in places(plan):
+        if rank in place.ranks:
+            return Place(place.pipeline, place.stage, place.ranks.index(rank), place.ranks)
+    return None
+
+
+def places(plan: Plan) -> Iterator[Place]:
+    """Every stage of the plan, as its first rank sees it."""
+    for pipeline, parts in enumerate(plan.pipelines):
+        for stage in range(len(parts.stages)):
+            yield Place(pipeline, stage, 0, stage_ranks(plan, pipeline, stage))
+
+
+class Chunk(nn.Module):
+    """Consecutive units run as one piece: boundary tensors in, boundary tensors (or the loss) out."""
+
+    def __init__(self, index: int, units: list[nn.Module]) -> None:
+        super().__init__()
+        self.index = index
+        self.units = nn.ModuleList(units)
+
+    def forward(self, boundary: Boundary, batch: Batch) -> Boundary:
+        for unit in self.units:
+            boundary = unit(boundary, batch)
+        return boundary
+
+
+class Stage:
+    """A rank's chunks and parameters. Gradients are float32 sums of token-loss gradients over the step so far."""
+
+    def __init__(
+        self,
+        dims: Dimensions,
+        plan: Plan,
+        place: Place,
+        group: TensorGroup,
+        backend: Backend,
+        precision: str,
+        seed: int,
+    ) -> None:
+        self.place, self.dtype = place, DTYPES[precision]
+        self.chunks: dict[int, Chunk] = {}
+        self.parameters: dict[str, nn.Parameter] = {}
+        self.layouts: dict[str, TensorLayout] = {}
+        build = unit_builder(dims.family)
+        shared: dict[str, nn.Parameter] = {}
+        for chunk in plan.pipelines[place.pipeline].chunks():
+            if chunk.stage != place.stage:
+                continue
+            units = [
+                build(dims, unit, group, backend.operators, self.dtype, backend.device, seed, shared=shared)
+                for unit in range(*chunk.units)
+            ]
+            self.chunks[chunk.index] = Chunk(chunk.index, units)
+            for unit in units:
+                for tensor in unit.tensors():
+                    self.parameters[tensor.name] = tensor.parameter
+                    self.layouts[tensor.name] = tensor.layout
+        kinds = architecture(dims.family).units(dims)
+        first, last = 0, len(kinds) - 1
+        held = {unit for chunk in plan.pipelines[place.pipeline].stages[place.stage].units for unit in range(*chunk)}
+        self.reads_text = bool(held & {first, last})
+        self.computes_loss = last in held
+        self._wide = self._accumulate_in_float32() if self.dtype != torch.float32 else None
+
+    def gradients(self) -> dict[str, torch.Tensor]:
+        """This rank's float32 sums, by logical name; valid until `clear`."""
+        if self._wide is not None:
+            return self._wide
+        return {name: _gradient(parameter) for name, parameter in self.parameters.items()}
+
+    def clear(self) -> None:
+        """Begins a new step's sums."""
+        if self._wide is not None:
+            torch._foreach_zero_(list(self._wide.values()))
+        for parameter in self.parameters.values():
+            parameter.grad = None
+
+    def _accumulate_in_float32(self) -> dict[str, torch.Tensor]:
+        sums = {name: torch.zeros_like(p, dtype=torch.float32) for name, p in self.parameters.items()}
+        for name, parameter in self.parameters.items():
+            parameter.register_post_accumulate_grad_hook(_Widen(sums[name]))
+        return sums
+
+
+class _Widen:
+    """Adds a narrow gradient to its float32 sum as soon as autograd has made it."""
+
+    def __init__(self, total: torch.Tensor) -> None:
+        self._total = total
+
+    def __call__(self, parameter: torch.Tensor) -> None:
+        assert parameter.grad is not None
+        self._total.add_(parameter.grad)
+        parameter.grad = None
+
+
+def _gradient(parameter: nn.Parameter) -> torch.Tensor:
+    return parameter.grad if parameter.grad is not None else torch.zeros_like(parameter)

@@ -1,0 +1,76 @@
+"""The native world of one pool: its process groups over the vendor's own collectives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+
+import torch.distributed as dist
+
+from backends.backend import Backend
+from bridge.rank import RankId
+
+TIMEOUT = timedelta(minutes=10)
+
+
+class World:
+    """All ranks of one pool, and no rank of another. Rank i of the world is chip i of the pool.
+
+    CPU tensors always go over gloo, so small sums are exact in float64 whatever the chip supports. Groups belong to an
+    epoch; every rank of the pool must ask for the same groups in the same order.
+    """
+
+    def __init__(self, backend: Backend, rank: RankId, size: int) -> None:
+        self.backend, self.rank, self.size = backend, rank, size
+        self._store: dist.TCPStore | None = None
+        self._groups: list[dist.ProcessGroup] = []
+
+    def open(self, host: str) -> str:
+        """Index 0 makes the meeting point and returns its "host:port"."""
+        self._store = dist.TCPStore(host, 0, self.size, is_master=True, wait_for_workers=False, timeout=TIMEOUT)
+        return f"{host}:{self._store.port}"
+
+    def join(self, address: str) -> None:
+        """Blocks until the whole pool has joined."""
+        host, _, port = address.rpartition(":")
+        store = self._store or dist.TCPStore(host, int(port), self.size, is_master=False, timeout=TIMEOUT)
+        device, collective = self.backend.device_type, self.backend.collective
+        names = collective if device == "cpu" else f"cpu:gloo,{device}:{collective}"
+        dist.init_process_group(names, store=store, rank=self.rank.index, world_size=self.size, timeout=TIMEOUT)
+
+    def group(self, indices: Sequence[int]) -> dist.ProcessGroup | None:
+        """A new group of this epoch, or None where this rank is not one of `indices`."""
+        group = dist.new_group(list(indices), timeout=TIMEOUT)
+        if self.rank.index not in indices:
+            return None
+        self._groups.append(group)
+        return group
+
+    def pairwise(self, purposes: Sequence[str]) -> Callable[[str, bool], dist.ProcessGroup]:
+        """Groups of the whole pool for sends from rank to rank, by purpose and direction.
+
+        Where the library matches messages by order alone, each purpose and direction needs a group of its own: a
+        receive posted ahead of need would else hold up a send behind it for ever.
+        """
+        everyone = range(self.size)
+        if self.backend.capabilities.tagged_p2p:
+            shared = self._member(everyone)
+            return lambda purpose, up: shared
+        groups = {(purpose, up): self._member(everyone) for purpose in purposes for up in (True, False)}
+        return lambda purpose, up: groups[purpose, up]
+
+    def _member(self, indices: Sequence[int]) -> dist.ProcessGroup:
+        group = self.group(indices)
+        if group is None:
+            raise ValueError(f"rank {self.rank} is not one of {list(indices)}")
+        return group
+
+    def end_epoch(self) -> None:
+        """Destroys the groups of the epoch; the world itself stays."""
+        for group in self._groups:
+            dist.destroy_process_group(group)
+        self._groups.clear()
+
+    def close(self) -> None:
+        if dist.is_initialized():
+            dist.destroy_process_group()
