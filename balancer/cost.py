@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from balancer.errors import CostError
 
 if TYPE_CHECKING:
+    from backends.chip import ChipSpec
+    from balancer.plan import StagePlan
     from balancer.topology import LinkSpec, PoolSpec, Topology
     from balancer.workload import UnitWork, Workload
 
 _Key = tuple[str, int, str]
+_UPDATE_BYTES = 28  # AdamW in float32: reads gradient, value and two moments, writes the last three
 
 
 class UnitTime(NamedTuple):
@@ -77,8 +80,8 @@ def _scaled(modelled: Times, known: Mapping[_Key, UnitTime]) -> Callable[[str, i
 
 
 def datasheet_times(topology: Topology, workload: Workload) -> Times:
-    """Times by the chips' attainable FLOP/s and interconnect; a backward computes twice what its forward does and has as
-    many collectives. Units of one kind are taken to cost the same."""
+    """Times by the chips' attainable FLOP/s and interconnect; a backward computes twice what its forward does and has
+    as many collectives. Units of one kind are taken to cost the same."""
     units = {unit.kind: unit for unit in reversed(workload.units)}
     return Times({}, lambda pool, tp, kind: _datasheet_time(topology.pool(pool), tp, units[kind]))
 
@@ -104,3 +107,9 @@ def model_time(times: Times, workload: Workload, pool: str, tp: int) -> float:
 def transfer_s(link: LinkSpec, bytes_: float) -> float:
     """One message over an idle link: a hop."""
     return link.latency_s + bytes_ / link.bytes_per_s
+
+
+def update_s(chip: ChipSpec, workload: Workload, stage: StagePlan) -> float:
+    """The optimizer step over what a stage owns, bound by memory."""
+    owned = sum(workload.units[u].parameters for u in stage.owned_units())
+    return owned * _UPDATE_BYTES / (stage.tp * chip.memory_bytes_per_s)

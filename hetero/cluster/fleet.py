@@ -80,6 +80,8 @@ class Programs:
 class Patience:
     """Seconds after which silence counts as death."""
 
+    start_s: float = 300.0
+    """A new rank is not ready after so long."""
     rank_s: float = 600.0
     """A rank that owes an answer or a step says nothing for so long."""
     stop_s: float = 10.0
