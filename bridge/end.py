@@ -9,7 +9,7 @@ from bridge.channel import ChannelSpec
 from bridge.errors import BridgeError, to_dict
 from bridge.link import Link
 from bridge.slots import SlotRing
-from bridge.wire import Header, Kind
+from bridge.wire import Header, Kind, text_frame
 
 
 class End:
@@ -29,9 +29,7 @@ class End:
 
     def say(self, kind: Kind, text: str) -> None:
         """Sends a frame of text: why this channel is over."""
-        payload = text.encode()
-        header = Header(kind, self.spec.epoch, self.spec.id, length=len(payload), total=len(payload))
-        self.link.send(header, memoryview(payload))
+        self.link.send(*text_frame(kind, text, self.spec.epoch, self.spec.id))
 
     def fail(self, error: BridgeError) -> None:
         """Breaks this end: every ticket of the rank on this channel raises `error`, and whatever comes is dropped."""

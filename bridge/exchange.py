@@ -15,7 +15,7 @@ from bridge.outgoing import Outgoing
 from bridge.pipe import Message, Pipe
 from bridge.rank import RankId
 from bridge.slots import SlotRing
-from bridge.wire import Header, Kind
+from bridge.wire import Header, Kind, read_text
 
 MOST_TEXT_BYTES = 1 << 16
 _EMPTY = memoryview(bytearray())
@@ -148,7 +148,7 @@ class Exchange:
             return text_buffer(header)
         incoming = self._incoming.get(header.channel)
         if incoming is None or incoming.broken:
-            link.frames_dropped += 1
+            link.frames_dropped += incoming is None
             return None
         try:
             return incoming.buffer_for(header)
@@ -176,9 +176,11 @@ class Exchange:
             case Kind.ACK, Outgoing():
                 end.on_ack(header.sequence)
             case Kind.BYE, _:
-                end.fail(_goodbye(link=end.link, payload=payload))
+                end.fail(_goodbye(end.link, read_text(header, payload)))
             case Kind.ERROR, _:
-                end.fail(WireError("channel", str(end.spec), bytes(payload).decode(), "see the log of the other host"))
+                end.fail(
+                    WireError("channel", str(end.spec), read_text(header, payload), "see the log of the other host")
+                )
 
     def _end_for(self, header: Header) -> End | None:
         if header.kind is Kind.DATA:
@@ -195,7 +197,7 @@ class Exchange:
         if header.kind is Kind.CREDIT:
             early.credit = header.sequence
         elif header.kind in (Kind.BYE, Kind.ERROR):
-            early.goodbye.append(_goodbye(link, payload))
+            early.goodbye.append(_goodbye(link, read_text(header, payload)))
 
     def link_lost(self, link: Link, error: PeerLost) -> None:
         """Breaks every channel that went over a link."""
@@ -236,5 +238,5 @@ def text_buffer(header: Header) -> memoryview:
     return memoryview(bytearray(header.length)) if header.length else _EMPTY
 
 
-def _goodbye(link: Link, payload: memoryview) -> PeerLost:
-    return PeerLost("peer", link.peer, bytes(payload).decode(), "look for that rank's own error")
+def _goodbye(link: Link, cause: str) -> PeerLost:
+    return PeerLost("peer", link.peer, cause, "look for that rank's own error")

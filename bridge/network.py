@@ -13,7 +13,7 @@ from bridge.loop import Loop
 from bridge.pace import Pace
 from bridge.rank import RankId
 from bridge.transport import Connection, Transport, load_transport, scheme_of
-from bridge.wire import Header, Kind
+from bridge.wire import Header, Kind, read_text, text_frame
 
 BEATS = 5  # pings within the patience
 _LOOPBACK = "inproc"  # to ourselves: two ranks of one host
@@ -101,7 +101,7 @@ class Network:
         link = self._by_connection.get(connection)
         match header.kind:
             case Kind.HELLO:
-                self._on_hello(connection, bytes(payload).decode())
+                self._on_hello(connection, read_text(header, payload))
             case Kind.PING if link:
                 link.on_ping(header)
             case Kind.PONG if link:
@@ -133,8 +133,7 @@ class Network:
         self._greet(connection)
 
     def _greet(self, connection: Connection) -> None:
-        name = self.id.encode()
-        connection.send(Header(Kind.HELLO, length=len(name), total=len(name)), memoryview(name))
+        connection.send(*text_frame(Kind.HELLO, self.id))
 
     def _on_hello(self, connection: Connection, peer: str) -> None:
         link = self._by_connection.setdefault(connection, self._link(peer))
@@ -142,6 +141,8 @@ class Network:
             rule = f"{link.peer} was expected there, {peer} answered"
             self._give_up(connection, rule, tell=True)
             return
+        if link.connection not in (None, connection) and peer != self.id:
+            self._give_up(link.connection, "it has started anew", tell=True)
         if connection not in self._dialled:
             self._greet(connection)
         link.connection = connection
@@ -158,6 +159,7 @@ class Network:
         if link is None:
             return
         if link.connection is not connection:
+            self._abandon(link.peer)
             self._fail(TransportError("peer", link.peer, f"it could not be reached: {cause}", "look for its own error"))
             return
         link.connection = None
@@ -170,6 +172,12 @@ class Network:
         self._requests = [waiting for waiting in self._requests if waiting]
         for _ in done:
             self._report({"report": "connected"})
+
+    def _abandon(self, peer: str) -> None:
+        for waiting in self._requests:
+            if peer in waiting:
+                waiting.clear()
+        self._requests = [waiting for waiting in self._requests if waiting]
 
     def _expire(self, waiting: set[str]) -> None:
         if waiting:

@@ -77,5 +77,20 @@ def checksum(payload: bytes | bytearray | memoryview) -> int:
     return xxhash.xxh3_64_intdigest(payload)
 
 
+def text_frame(kind: Kind, text: str, epoch: int = 0, channel: int = 0) -> tuple[Header, memoryview]:
+    """A frame that is no data but says something."""
+    payload = text.encode()
+    size = len(payload)
+    header = Header(kind, epoch, channel, total=size, checksum=checksum(payload), length=size)
+    return header, memoryview(payload)
+
+
+def read_text(header: Header, payload: memoryview) -> str:
+    """What `text_frame` was given. Raises WireError if it was damaged."""
+    if checksum(payload) != header.checksum:
+        raise _bad("checksum", header.checksum, f"a {header.kind.name} frame was damaged on its way")
+    return bytes(payload).decode(errors="replace")
+
+
 def _bad(key: str, value: object, rule: str) -> WireError:
     return WireError(f"frame.{key}", value, rule, "run the same release of hetero on all hosts, and check the network")

@@ -25,6 +25,7 @@ class Host:
 
     def __init__(self, name: str, schemes: list[str], *, process: bool = False, patience_s: float = PATIENCE_S) -> None:
         self.name = name
+        self.ports: list[Port] = []
         self.control, theirs = Pipe.pair()
         self.process: subprocess.Popen[bytes] | None = None
         if process:
@@ -52,7 +53,8 @@ class Host:
         self.control.send({"do": "attach", "rank": list(rank)}, [theirs.fileno()])
         theirs.close()
         assert self.expect("attached")["rank"] == list(rank)
-        return Port(ours, rank)
+        self.ports.append(Port(ours, rank))
+        return self.ports[-1]
 
     def stats(self, peer: str) -> dict[str, int]:
         self.control.send({"do": "stats"})

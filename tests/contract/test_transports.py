@@ -144,6 +144,7 @@ def test_frames_of_a_closed_epoch_are_dropped_and_counted_and_the_next_epoch_wor
     b.close_epoch(0)
     with pytest.raises(EpochClosed):
         arrival.wait(5)
+    assert cross(*later, b"so b has closed it") == b"so b has closed it"
     departure = sender.send(0, 7)
     until(lambda: pair[1].stats("a@0")["frames_dropped_epoch"] == 1)
     a.close_epoch(0)
@@ -250,6 +251,21 @@ def test_a_dial_that_nobody_answers_is_reported(scheme: str, start: Start) -> No
     a.control.send({"do": "connect", "peers": {"b@0": {"uri": uri, "pace": None}}, "routes": {}})
     error = a.expect("failed")["error"]
     assert (error["type"], error["value"]) == ("TransportError", "b@0")
+
+
+@pytest.mark.parametrize("scheme", schemes())
+def test_a_peer_that_starts_anew_takes_the_place_of_the_old_one(scheme: str, start: Start) -> None:
+    a, b, again = start("a@0", [scheme]), start("b@0", [scheme]), start("a@0", [scheme])
+    link(a, b, scheme)
+    target = b.port()
+    arrival = channel(a.port(), target)[1].post_recv(0)
+    peers = {"b@0": {"uri": b.uris[scheme], "pace": None}}
+    again.control.send({"do": "connect", "peers": peers, "routes": {"b:0": "b@0"}})
+    again.expect("connected")
+    assert b.expect("peer_lost")["cause"] == "it has started anew"
+    with pytest.raises(PeerLost, match="anew"):
+        arrival.wait(5)
+    assert cross(*channel(again.port(), target, epoch=1), b"new") == b"new"
 
 
 @pytest.mark.parametrize("scheme", schemes())
