@@ -31,11 +31,11 @@ class PoolSpec:
         return chip // self.chips_per_host
 
     def tp_sizes(self) -> tuple[int, ...]:
-        """Sizes of tensor-parallel group to choose from: the constraint, or powers of two that divide the pool and a host."""
+        """Tp sizes to choose from: the constraint, or powers of two that divide the pool and fit a host."""
         if self.tp is not None:
             return (self.tp,)
         powers = (1 << n for n in range(self.count.bit_length()))
-        return tuple(p for p in powers if self.count % p == 0 and (p <= self.chips_per_host))
+        return tuple(p for p in powers if self.count % p == 0 and p <= self.chips_per_host)
 
     @property
     def flops_per_s(self) -> float:

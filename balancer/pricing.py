@@ -1,0 +1,179 @@
+"""What a shape costs: cuts, periods and warm-ups of its groups, by formula. Cheap enough to price thousands."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate, product
+from math import ceil
+
+from balancer.cost import Times, transfer_s
+from balancer.cut import Range, StageCost, cut
+from balancer.memory import GRADIENT_BYTES, WEIGHT_BYTES, optimizer_bytes, unit_activation_bytes
+from balancer.shape import Group
+from balancer.topology import Topology
+from balancer.workload import Workload
+
+
+@dataclass(frozen=True)
+class Priced:
+    """A group with its cut. Seconds per micro-batch: `stage_s` of each stage, `hop_s` one way between neighbours, and
+    `wire_s`, for which the busiest wire is taken by one micro-batch of every pipeline; `parameters` by pool."""
+
+    group: Group
+    ranges: tuple[Range, ...]
+    stage_s: tuple[float, ...]
+    hop_s: tuple[float, ...]
+    wire_s: float
+    parameters: Mapping[str, int]
+
+    @cached_property
+    def round_trips_s(self) -> tuple[float, ...]:
+        """From each stage to the end and back, one micro-batch alone."""
+        legs = [stage + 2 * hop for stage, hop in zip(self.stage_s, (*self.hop_s, 0.0), strict=True)]
+        return tuple(accumulate(reversed(legs)))[::-1]
+
+    @cached_property
+    def period_s(self) -> float:
+        """Seconds between micro-batches in the steady state of 1F1B at its usual depth."""
+        depth = len(self.stage_s)
+        waits = (trip / (depth - s) for s, trip in enumerate(self.round_trips_s))
+        return max(max(self.stage_s), self.wire_s, *waits)
+
+    @property
+    def fill_s(self) -> float:
+        """What a step takes beyond a period for each micro-batch."""
+        return self.round_trips_s[0] - self.period_s
+
+    def hiding_warmups(self, micro_batches: int) -> tuple[int, ...] | None:
+        """Depths at which no stage waits for a round trip: RTT / slowest stage, and one more before a slow hop, since F
+        and B alternate. None if the usual depths are no less."""
+        slowest, depth = max(self.stage_s), len(self.stage_s)
+        slow = [hop > 0.02 * slowest for hop in self.hop_s]
+        wanted = [
+            max(depth - s, ceil(trip / slowest) + any(slow[s:])) if any(slow[s:]) else depth - s
+            for s, trip in enumerate(self.round_trips_s)
+        ]
+        warmups = tuple(min(n, micro_batches) for n in wanted)
+        usual = tuple(min(depth - s, micro_batches) for s in range(depth))
+        return warmups if warmups != usual else None
+
+
+class Pricer:
+    """Prices groups for one workload; everything that several groups share is worked out once."""
+
+    def __init__(self, topology: Topology, workload: Workload, times: Times, micro_batch: int, keeps_all: bool) -> None:
+        self.topology, self.workload, self.times = topology, workload, times
+        self.micro_batch = micro_batch
+        self.keeps_all = keeps_all  # GPipe: every micro-batch is in flight
+        self._seconds: dict[tuple[str, int], tuple[float, ...]] = {}
+        self._bytes: dict[tuple[str, int, int, bool, float], tuple[float, ...]] = {}
+        self._rough: dict[Group, Priced | None] = {}
+        self._exact: dict[tuple[Group, int, bool], Priced | None] = {}
+
+    def rough(self, group: Group) -> Priced | None:
+        """The price of a group in whatever order of its pools, memory and hops aside. None if it has too few units."""
+        usual = Group(tuple(sorted(group.segments, key=lambda segment: segment.pool)), group.pipelines)
+        if usual not in self._rough:
+            costs = [StageCost(self.seconds(*stage), self._no_bytes) for stage in usual.stages]
+            self._rough[usual] = self._priced(usual, costs, with_links=False)
+        return self._rough[usual]
+
+    def exact(self, group: Group, pipelines: int, cautious: bool = False) -> Priced | None:
+        """With memory and hops, in a plan of so many pipelines."""
+        key = group, pipelines, cautious
+        if key not in self._exact:
+            costs = self.costs(group, pipelines, cautious)
+            hopeless = min(cost.bytes[-1] for cost in costs) > sum(cost.limit_bytes for cost in costs)
+            self._exact[key] = None if hopeless else self._priced(group, costs, with_links=True)
+        return self._exact[key]
+
+    def sync_s(self, groups: Sequence[Priced]) -> float:
+        """Gradients to their owners and parameters back over the busiest link, where owners are spread evenly over
+        pipelines, and units over a group's pools as its cut says."""
+        pipelines = sum(priced.group.pipelines for priced in groups)
+        crossing: dict[tuple[str, str], float] = defaultdict(float)
+        for giver, taker in product(groups, groups) if pipelines > 1 else ():
+            pairs = giver.group.pipelines * (taker.group.pipelines - (giver is taker)) / pipelines
+            for (a, held), (b, owned) in product(giver.parameters.items(), taker.parameters.items()):
+                if a != b:
+                    crossing[a, b] += pairs * held * owned / max(1, self._parameters)
+        return max((self._crossing_s(a, b, n) for (a, b), n in crossing.items()), default=0.0)
+
+    def _crossing_s(self, a: str, b: str, parameters: float) -> float:
+        if parameters == 0:
+            return 0.0
+        link, back = self.topology.link(a, b), WEIGHT_BYTES[self.topology.pool(a).precision]
+        return 2 * link.latency_s + parameters * (GRADIENT_BYTES + back) / link.bytes_per_s
+
+    def costs(self, group: Group, pipelines: int, cautious: bool = False) -> list[StageCost]:
+        """Pipelines share units to own and micro-batches evenly; to be `cautious`, this group takes all it could."""
+        stages, total = group.stages, self.workload.global_batch // self.micro_batch
+        most = total - pipelines + 1 if cautious else ceil(total / pipelines)
+        owned = 1.0 if cautious else 1 / pipelines
+        costs = []
+        for s, (pool, tp) in enumerate(stages):
+            in_flight = most if self.keeps_all else min(most, len(stages) - s)
+            needed = self.bytes(pool, tp, in_flight, len(stages) > 1, owned)
+            costs.append(StageCost(self.seconds(pool, tp), needed, self.topology.pool(pool).memory_bytes))
+        return costs
+
+    def seconds(self, pool: str, tp: int) -> tuple[float, ...]:
+        """Prefix sums over units, per micro-batch."""
+        if (pool, tp) not in self._seconds:
+            each = [self.times.lookup(pool, tp, unit.kind).total_s * self.micro_batch for unit in self.workload.units]
+            self._seconds[pool, tp] = tuple(accumulate(each, initial=0.0))
+        return self._seconds[pool, tp]
+
+    def bytes(self, pool: str, tp: int, in_flight: int, apart: bool, owned: float) -> tuple[float, ...]:
+        """Prefix sums over units of the bytes on one chip. A tied weight counts twice where its two units may be
+        `apart`. `balancer.memory` has the exact figures of a finished plan."""
+        key = pool, tp, in_flight, apart, owned
+        if key not in self._bytes:
+            precision = self.topology.pool(pool).precision
+            units, again = self.workload.units, {later: first for first, later in self.workload.tied if apart}
+            fixed, owner = WEIGHT_BYTES[precision] + GRADIENT_BYTES, owned * optimizer_bytes(precision)
+            each = []
+            for u, unit in enumerate(units):
+                held = unit.parameters + (units[again[u]].parameters if u in again else 0)
+                kept = in_flight * self.micro_batch * unit_activation_bytes(unit, tp)
+                each.append((held * fixed + unit.parameters * owner) / tp + kept)
+            self._bytes[key] = tuple(accumulate(each, initial=0.0))
+        return self._bytes[key]
+
+    @cached_property
+    def _parameters(self) -> int:
+        return sum(unit.parameters for unit in self.workload.units)
+
+    @cached_property
+    def _no_bytes(self) -> tuple[float, ...]:
+        return (0.0,) * (len(self.workload.units) + 1)
+
+    def _priced(self, group: Group, costs: Sequence[StageCost], with_links: bool) -> Priced | None:
+        ranges = cut(costs, self.workload.cuts)
+        if ranges is None:
+            return None
+        stage_s = tuple(cost.seconds[b] - cost.seconds[a] for cost, (a, b) in zip(costs, ranges, strict=True))
+        hops, wire_s = [], 0.0
+        for (_, end), here, there in zip(ranges, group.stages, group.stages[1:], strict=False):
+            link = self.topology.link(here[0], there[0])
+            size = self.workload.units[end - 1].boundary_bytes * self.micro_batch
+            hops.append(transfer_s(link, size) if with_links else 0.0)
+            if here[0] != there[0]:
+                wire_s = max(wire_s, size / link.bytes_per_s * group.pipelines)
+        parameters: Counter[str] = Counter()
+        for (pool, _), (a, b) in zip(group.stages, ranges, strict=True):
+            parameters[pool] += sum(unit.parameters for unit in self.workload.units[a:b])
+        return Priced(group, ranges, stage_s, tuple(hops), wire_s, parameters)
+
+
+def fill_by_memory(costs: Sequence[StageCost], places: Sequence[int]) -> tuple[int, float] | None:
+    """The fullest stage, and how full (1: at its limit), where memory alone decides the cut; None without a cut."""
+    full = [StageCost(tuple(b / cost.limit_bytes for b in cost.bytes), (0.0,) * len(cost.bytes)) for cost in costs]
+    ranges = cut(full, places)
+    if ranges is None:
+        return None
+    filled = [cost.seconds[b] - cost.seconds[a] for cost, (a, b) in zip(full, ranges, strict=True)]
+    return filled.index(max(filled)), max(filled)

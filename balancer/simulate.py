@@ -1,0 +1,209 @@
+"""A step in simulated time, from the same lowered lists that the executor obeys."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+from balancer.cost import Times, units_time, update_s
+from balancer.exchange import Place, gradient_debts, parameter_returns
+from balancer.ideal import ideal_tokens_per_s
+from balancer.memory import GRADIENT_BYTES, WEIGHT_BYTES
+from balancer.schedule import STEP, Action, Actions, Kind, Purpose, actions_of
+from balancer.wires import Wire, Wires
+
+if TYPE_CHECKING:
+    from balancer.plan import PipelinePlan, Plan, StagePlan
+    from balancer.topology import Topology
+    from balancer.workload import Workload
+
+Span = tuple[Action, float, float]
+_Message = tuple[int, int, Purpose | None, int]
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """What is simulated. `time_scale` slows chips and links alike; `free_links` makes every link infinitely fast."""
+
+    plan: Plan
+    topology: Topology
+    workload: Workload
+    times: Times
+    time_scale: float = 1.0
+    free_links: bool = False
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One step. `spans` and `busy_s` are by (pipeline, stage); a span is (action, start, end) of what takes time.
+    `busy_s` counts forwards and backwards, `compute_s` is when the last one ends, and `sync_s` what gradients, norm,
+    update and parameters add to that."""
+
+    scenario: Scenario
+    step_s: float
+    compute_s: float
+    busy_s: Mapping[Place, float]
+    spans: Mapping[Place, list[Span]]
+
+    @property
+    def sync_s(self) -> float:
+        return self.step_s - self.compute_s
+
+    @property
+    def tokens_per_s(self) -> float:
+        workload = self.scenario.workload
+        return workload.global_batch * workload.seq_len / self.step_s
+
+    @property
+    def bubble(self) -> dict[Place, float]:
+        """The fraction of the step that each stage is not busy."""
+        return {place: 1 - busy / self.step_s for place, busy in self.busy_s.items()}
+
+    @property
+    def efficiency_vs_ideal(self) -> float:
+        """Tokens per second over those of `balancer.ideal`, 1 at best."""
+        s = self.scenario
+        return self.tokens_per_s * s.time_scale / ideal_tokens_per_s(s.topology, s.workload, s.times)
+
+    @cached_property
+    def efficiency(self) -> dict[str, float]:
+        """ "efficiency_vs_ideal" and where the rest went: "ledger_*" terms that sum to 1 minus it."""
+        from balancer.ledger import ledger  # which simulates in turn
+
+        terms = {f"ledger_{term}": value for term, value in ledger(self).items()}
+        return {"efficiency_vs_ideal": self.efficiency_vs_ideal, **terms}
+
+
+def simulate(plan: Plan, topology: Topology, workload: Workload, times: Times, time_scale: float = 1.0) -> Prediction:
+    """Predict a step of a completed plan. `times` are those of `time_scale` 1."""
+    return run(Scenario(plan, topology, workload, times, time_scale))
+
+
+def run(scenario: Scenario) -> Prediction:
+    return _Simulator(scenario).run()
+
+
+class _Stage:
+    """Where one stage stands in its list."""
+
+    def __init__(self, place: Place, plan: StagePlan, actions: Actions) -> None:
+        self.place, self.plan, self.actions = place, plan, actions
+        self.next = 0
+        self.spans: list[Span] = []
+        self.ready_at = 0.0  # when its list is at STEP and every gradient owned here has arrived
+
+
+class _Simulator:
+    """Events in order of time: a heap of (when, which stage goes on). A stage at a RECV whose message is still unsent
+    leaves the heap; the SEND brings it back."""
+
+    def __init__(self, scenario: Scenario) -> None:
+        self.scenario, self.plan, self.workload = scenario, scenario.plan, scenario.workload
+        self.wires = Wires(scenario.topology, scenario.time_scale, scenario.free_links)
+        self.debts = gradient_debts(self.plan, self.workload)
+        self.stages: dict[Place, _Stage] = {}
+        self.seconds: dict[tuple[int, int, Kind], float] = {}
+        self.boundaries: dict[tuple[int, int, Purpose | None], tuple[Wire, float]] = {}
+        for p, pipeline in enumerate(self.plan.pipelines):
+            for s, actions in enumerate(actions_of(pipeline, self.plan.schedule)):
+                self.stages[p, s] = _Stage((p, s), pipeline.stages[s], actions)
+            self._add_chunks(p, pipeline)
+        self.heap = [(0.0, place) for place in self.stages]
+        self.arrivals: dict[_Message, float] = {}
+        self.waiting: dict[_Message, Place] = {}
+
+    def _add_chunks(self, p: int, pipeline: PipelinePlan) -> None:
+        chunks = pipeline.chunks()
+        scale = pipeline.micro_batch * self.scenario.time_scale
+        for chunk in chunks:
+            stage = pipeline.stages[chunk.stage]
+            time = units_time(self.scenario.times, self.workload, stage.pool, stage.tp, range(*chunk.units))
+            self.seconds[p, chunk.index, Kind.F] = time.forward_s * scale
+            self.seconds[p, chunk.index, Kind.B] = time.backward_s * scale
+        for chunk, after in pairwise(chunks):
+            here, there = pipeline.stages[chunk.stage], pipeline.stages[after.stage]
+            size = self.workload.units[chunk.units[1] - 1].boundary_bytes * pipeline.micro_batch
+            self.boundaries[p, chunk.index, "activation"] = self.wires.between(here, there), size
+            self.boundaries[p, chunk.index, "gradient"] = self.wires.between(there, here), size
+
+    def run(self) -> Prediction:
+        while self.heap:
+            now, place = heapq.heappop(self.heap)
+            self._advance(self.stages[place], now)
+        compute_s = max(span[2] for stage in self.stages.values() for span in stage.spans)
+        busy_s = {place: sum(end - start for _, start, end in stage.spans) for place, stage in self.stages.items()}
+        updated = self._update()
+        step_s = self._return_parameters(updated)
+        spans = {place: stage.spans for place, stage in self.stages.items()}
+        return Prediction(self.scenario, step_s, compute_s, busy_s, spans)
+
+    def _advance(self, stage: _Stage, now: float) -> None:
+        """Go on from `now` until something takes time or must be waited for."""
+        p = stage.place[0]
+        while stage.next < len(stage.actions):
+            action = stage.actions[stage.next]
+            kind = action.kind
+            if kind is Kind.RECV:
+                message = (p, action.boundary, action.purpose, action.micro_batch)
+                arrival = self.arrivals.get(message)
+                if arrival is None:
+                    self.waiting[message] = stage.place
+                    return
+                if arrival > now:
+                    heapq.heappush(self.heap, (arrival, stage.place))
+                    return
+            elif kind is Kind.SEND:
+                self._send((p, action.boundary, action.purpose, action.micro_batch), now)
+            elif kind is Kind.SYNC:
+                self._hand_over_gradients(stage, action.chunk, now)
+            elif kind is Kind.STEP:
+                stage.ready_at = max(stage.ready_at, now)
+            else:
+                end = now + self.seconds[p, action.chunk, kind]
+                stage.spans.append((action, now, end))
+                stage.next += 1
+                heapq.heappush(self.heap, (end, stage.place))
+                return
+            stage.next += 1
+
+    def _send(self, message: _Message, now: float) -> None:
+        wire, size = self.boundaries[message[:3]]
+        arrival = self.arrivals[message] = wire.carry(size, now)
+        if message in self.waiting:
+            heapq.heappush(self.heap, (arrival, self.waiting.pop(message)))
+
+    def _hand_over_gradients(self, stage: _Stage, chunk: int, now: float) -> None:
+        for place, parameters in self.debts[stage.place[0], chunk].items():
+            owner = self.stages[place]
+            arrival = self.wires.between(stage.plan, owner.plan).carry(parameters * GRADIENT_BYTES, now)
+            owner.ready_at = max(owner.ready_at, arrival)
+
+    def _update(self) -> dict[Place, float]:
+        """When each stage has updated what it owns. Clipping needs the norm of all gradients, so none starts before the
+        last is complete and the norm has gone up and down."""
+        everyone = max(stage.ready_at for stage in self.stages.values()) + self._norm_s()
+        done = {}
+        for place, stage in self.stages.items():
+            chip = self.scenario.topology.pool(stage.plan.pool).chip
+            done[place] = everyone + update_s(chip, self.workload, stage.plan) * self.scenario.time_scale
+            stage.spans.append((STEP, everyone, done[place]))
+        return done
+
+    def _norm_s(self) -> float:
+        first, *others = (stage.plan for stage in self.stages.values())
+        there = max((self.wires.between(first, other).latency_s for other in others), default=0.0)
+        return 2 * there
+
+    def _return_parameters(self, updated: dict[Place, float]) -> float:
+        """When the last copy has its new parameters."""
+        step_s = max(updated.values())
+        returns = parameter_returns(self.plan, self.debts)
+        for owner, holder in sorted(returns, key=lambda ends: updated[ends[0]]):
+            source, target = self.stages[owner].plan, self.stages[holder].plan
+            size = returns[owner, holder] * WEIGHT_BYTES[self.scenario.topology.pool(target.pool).precision]
+            step_s = max(step_s, self.wires.between(source, target).carry(size, updated[owner]))
+        return step_s
