@@ -258,7 +258,9 @@ def test_a_peer_that_starts_anew_takes_the_place_of_the_old_one(scheme: str, sta
     a, b, again = start("a@0", [scheme]), start("b@0", [scheme]), start("a@0", [scheme])
     link(a, b, scheme)
     target = b.port()
-    arrival = channel(a.port(), target)[1].post_recv(0)
+    sender, receiver = channel(a.port(), target)
+    assert cross(sender, receiver, b"old") == b"old"
+    arrival = receiver.post_recv(0)
     peers = {"b@0": {"uri": b.uris[scheme], "pace": None}}
     again.control.send({"do": "connect", "peers": peers, "routes": {"b:0": "b@0"}})
     again.expect("connected")
