@@ -14,7 +14,7 @@ from backends.emulation import Emulated, EmulateOptions
 from backends.errors import ChipError, OutOfMemory
 from backends.options import SpeedEvent
 
-OVERSHOOT_S = 0.005  # 0.1-0.2 ms alone; other work shares the machine
+OVERSHOOT_S = 0.002  # 0.1-0.2 ms on a quiet machine
 
 
 def emulated(**options: object) -> Emulated:
@@ -30,17 +30,27 @@ def timed(chip: Emulated, expected_s: float | None, work_s: float = 0.0) -> tupl
     return stopwatch.seconds(), time.perf_counter() - began, stopwatch.overrun
 
 
+def undisturbed(chip: Emulated, expected_s: float, work_s: float = 0.0) -> float:
+    """Seconds of the action that other work on the machine delayed least; none may be shorter than modelled."""
+    measured = []
+    for _ in range(20):
+        seconds, real_s, overrun = timed(chip, expected_s, work_s)
+        assert seconds <= real_s
+        assert not overrun
+        measured.append(seconds)
+        if seconds < expected_s + OVERSHOOT_S:
+            break
+    return min(measured)
+
+
 def modelled(chip: Emulated, actions: int) -> list[float]:
     """The targets of the next actions, without waiting for them."""
     return [chip._slowness() for _ in range(actions)]
 
 
 def test_an_action_lasts_as_long_as_modelled_whatever_it_computes() -> None:
-    chip = emulated()
     for work_s in (0.0, 0.01):
-        seconds, real_s, overrun = timed(chip, 0.03, work_s)
-        assert 0.03 <= seconds <= real_s < 0.03 + OVERSHOOT_S
-        assert not overrun
+        assert 0.03 <= undisturbed(emulated(), 0.03, work_s) < 0.03 + OVERSHOOT_S
 
 
 def test_pacing_never_shortens_and_marks_what_took_too_long() -> None:
@@ -50,14 +60,15 @@ def test_pacing_never_shortens_and_marks_what_took_too_long() -> None:
 
 
 def test_without_an_expectation_nothing_is_paced() -> None:
-    seconds, _, overrun = timed(emulated(), None)
-    assert seconds < 0.01
+    seconds, _, overrun = timed(emulated(), None, work_s=0.001)
+    assert 0.001 <= seconds < 1
     assert not overrun
 
 
 def test_the_hidden_speed_stretches_time() -> None:
-    seconds, _, _ = timed(emulated(speed=0.5), 0.01)
-    assert 0.02 <= seconds < 0.02 + OVERSHOOT_S
+    chip = emulated(speed=0.5)
+    measured = [timed(chip, 0.01)[0] for _ in range(10)]
+    assert 0.02 <= min(measured) < 0.02 + OVERSHOOT_S
 
 
 def test_events_change_the_speed_from_their_step_on() -> None:
