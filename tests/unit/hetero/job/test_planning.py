@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+
+from hetero.job.job import Job
+from hetero.job.load import load_job
+from hetero.job.planning import ASSUMED_GBIT_PER_S, plan_job, pool_labels, topology
+from tests.architecture.tree import ROOT
+
+RUNS = ROOT / "configs" / "runs"
+
+
+def _job(name: str, *settings: str) -> Job:
+    return load_job(Path(RUNS / f"{name}.yaml"), settings)
+
+
+def test_a_link_is_as_the_job_file_says_in_either_order() -> None:
+    link = topology(_job("auto")).link("ascend", "nvidia")
+    assert link.bytes_per_s == 50e9
+    assert link.latency_s == pytest.approx(5e-6)
+
+
+def test_an_undescribed_link_is_unlimited_only_between_emulated_pools() -> None:
+    emulated = topology(_job("auto", "bridge={}"))
+    real = topology(_job("auto", "bridge={}", "pools.ascend.emulate=null"))
+    assert emulated.link("nvidia", "ascend").bytes_per_s == math.inf
+    assert real.link("nvidia", "kunlun").bytes_per_s == math.inf
+    assert real.link("nvidia", "ascend").bytes_per_s == ASSUMED_GBIT_PER_S * 1e9 / 8
+
+
+def test_what_an_emulated_chip_hides_does_not_reach_the_planner() -> None:
+    told = _job("auto", "pools.ascend.emulate={speed: 0.5, memory_gib: 1}")
+    assert topology(told) == topology(_job("auto"))
+
+
+def test_the_plan_by_hand_is_kept_completed_and_named() -> None:
+    job = _job("quickstart")
+    planned = plan_job(job)
+    assert [pipeline.share for pipeline in planned.plan.pipelines] == [10, 6]
+    assert planned.plan.job_fingerprint == job.fingerprint()
+    assert all(stage.chips for pipeline in planned.plan.pipelines for stage in pipeline.stages)
+    assert planned.memory_bytes(0, 0) > 0
+    assert not planned.runners_up
+
+
+def test_a_plan_that_is_given_beats_the_search() -> None:
+    given = plan_job(_job("quickstart")).plan
+    assert plan_job(_job("auto"), given=given).plan.pipelines == given.pipelines
+
+
+def test_labels_say_what_is_emulated() -> None:
+    labels = [str(label) for label in pool_labels(_job("auto", "pools.kunlun.emulate=null"))]
+    assert labels[0] == "nvidia (2 x A800-80G, emulated)"
+    assert labels[2] == "kunlun (2 x Kunlun-P800)"
