@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,7 @@ from hetero.data.options import BUILT_IN
 
 BUILT_IN_BYTES = 4 << 20
 _CHUNK_BYTES = 1 << 24
-_NOT_BUILT_IN = {"test", "tests", "idle_test", "site-packages", "dist-packages", "__pycache__"}
+_NOT_BUILT_IN = {"test", "tests", "idle_test", "site-packages", "dist-packages"}
 
 Documents = Iterator[Iterator[bytes]]
 
@@ -44,11 +45,13 @@ def _hidden(path: Path) -> bool:
 def _standard_library() -> list[Path]:
     """The source files of this Python's standard library: no tests, nothing installed, nothing made at build time."""
     root = Path(sysconfig.get_path("stdlib"))
-    found = [path.relative_to(root) for path in root.rglob("*.py")]
-    kept = [path for path in found if not _NOT_BUILT_IN & set(path.parts) and "_sysconfigdata" not in path.name]
-    if not kept:
+    found: list[Path] = []
+    for folder, inside, names in os.walk(root):
+        inside[:] = set(inside) - _NOT_BUILT_IN
+        found += [Path(folder, name) for name in names if name.endswith(".py") and "_sysconfigdata" not in name]
+    if not found:
         raise DataError("data.source", BUILT_IN, f"this Python has no source files in {root}", "name a file or folder")
-    return [root / path for path in sorted(kept, key=Path.as_posix)]
+    return sorted(found, key=Path.as_posix)
 
 
 def _capped(paths: list[Path]) -> Documents:

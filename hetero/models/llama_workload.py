@@ -71,8 +71,8 @@ def _head(dims: Dimensions, seq_len: int, size: int) -> UnitWork:
         kind="head",
         forward_flops=2.0 * seq_len * dims.hidden * dims.vocab,
         parameters=dims.hidden * (1 if dims.tie_embeddings else 1 + dims.vocab),
-        # Input and its norm; logits, and their softmax in float32.
-        activation_bytes=seq_len * (2 * size * dims.hidden + (size + 4) * dims.vocab),
+        # Input and its norm; the logits' softmax in float32.
+        activation_bytes=seq_len * (2 * size * dims.hidden + 4 * dims.vocab),
         boundary_bytes=0,
         tp_collectives=0,
     )

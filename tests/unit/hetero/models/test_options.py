@@ -1,0 +1,68 @@
+"""The job file's `model`: presets, dimensions, and what is wrong with them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from hetero.models.dimensions import Dimensions
+from hetero.models.errors import ModelError
+from hetero.models.options import ModelOptions, load_preset, preset_names
+from hetero.models.registry import architecture
+from tests.unit.hetero.models.whole_model import SMALL, small
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        ("llama-tiny", 0.79e6),
+        ("llama-small", 5.94e6),
+        ("llama-7b", 6.74e9),
+        ("llama-13b", 13.02e9),
+        ("llama-70b", 68.98e9),
+    ],
+)
+def test_presets_have_their_known_size(name: str, parameters: float) -> None:
+    dims = ModelOptions(preset=name).resolve()
+    assert architecture(dims.family).parameter_count(dims) == pytest.approx(parameters, rel=0.01)
+
+
+def test_every_preset_is_of_a_known_family() -> None:
+    assert len(preset_names()) >= 5
+    for name in preset_names():
+        dims = load_preset(name)
+        assert architecture(dims.family).legal_tp(dims, 2) is None
+
+
+def test_unknown_preset_says_what_is_near() -> None:
+    with pytest.raises(ModelError, match="did you mean llama-tiny") as raised:
+        ModelOptions(preset="lama-tiny").resolve()
+    assert (raised.value.key, raised.value.value) == ("model.preset", "lama-tiny")
+
+
+def test_dimensions_in_place_of_a_preset() -> None:
+    assert ModelOptions(dimensions=small()).resolve() == small()
+
+
+@pytest.mark.parametrize("given", [{}, {"preset": "llama-tiny", "dimensions": SMALL}])
+def test_preset_or_dimensions_but_not_both(given: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError, match="either preset or dimensions"):
+        ModelOptions.model_validate(given)
+
+
+@pytest.mark.parametrize(
+    ("changes", "part"),
+    [
+        ({"hidden": 60}, "hidden"),
+        ({"hidden": 8}, "even head size"),
+        ({"kv_heads": 3}, "kv_heads"),
+        ({"layers": 0}, "layers"),
+        ({"vocab": 1}, "vocab"),
+        ({"head": 8}, "head"),
+    ],
+)
+def test_impossible_dimensions(changes: dict[str, int], part: str) -> None:
+    with pytest.raises(ValidationError, match=part):
+        Dimensions.model_validate({**SMALL, **changes})

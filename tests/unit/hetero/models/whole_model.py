@@ -1,0 +1,101 @@
+"""All units of a model in one process, and its gradients by logical name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from backends.operators import Operators
+from hetero.layers.builder import LogicalTensor
+from hetero.layers.group import TensorGroup
+from hetero.models.batch import Batch
+from hetero.models.dimensions import Dimensions
+from hetero.models.llama import Llama
+from hetero.models.llama_units import Unit, build_unit
+
+SMALL = {"layers": 2, "hidden": 64, "heads": 8, "kv_heads": 4, "ffn": 90, "vocab": 257}
+
+
+def small(**changes: Any) -> Dimensions:
+    return Dimensions(**{**SMALL, **changes})
+
+
+def build(dims: Dimensions, group: TensorGroup | None = None, dtype: torch.dtype = torch.float32) -> list[Unit]:
+    """The units on the CPU, tied parameters shared; every value is far from a special one."""
+    shared: dict[str, torch.nn.Parameter] = {}
+    place = (group or TensorGroup(), Operators(), dtype, torch.device("cpu"))
+    units = [build_unit(dims, index, *place, seed=3, shared=shared) for index in range(len(Llama.units(dims)))]
+    for tensor in logical_tensors(units).values():
+        _unsettle(tensor, place[0].rank)
+    return units
+
+
+@torch.no_grad()
+def _unsettle(tensor: LogicalTensor, position: int) -> None:
+    """Move ones and zeros off, by an amount that depends on the logical index alone; make all weights larger."""
+    index = torch.arange(int(np.prod(tensor.layout.shape))).reshape(tensor.layout.shape)
+    part = index[tuple(slice(*bounds) for bounds in tensor.layout.region(position))]
+    tensor.parameter.mul_(2.0).add_(0.1 * torch.sin(part.float()) * (tensor.parameter.dim() == 1))
+
+
+def logical_tensors(units: list[Unit]) -> dict[str, LogicalTensor]:
+    return {tensor.name: tensor for unit in units for tensor in unit.tensors()}
+
+
+def text(dims: Dimensions, sequences: int = 2, length: int = 24) -> Batch:
+    tokens = torch.randint(0, dims.vocab, (sequences, length + 1), generator=torch.Generator().manual_seed(5))
+    tokens[0, :3] = torch.tensor([0, dims.vocab - 1, 1])
+    return Batch(tokens[:, :-1], tokens[:, 1:])
+
+
+def loss_of(units: list[Unit], batch: Batch) -> torch.Tensor:
+    boundary: dict[str, torch.Tensor] = {}
+    for unit in units:
+        boundary = unit(boundary, batch)
+    return boundary["loss"]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A rank's loss, and its part of each gradient, as plain arrays."""
+
+    loss: float
+    gradients: dict[str, np.ndarray]
+
+
+def train_once(group: TensorGroup, dims: Dimensions, dtype: torch.dtype = torch.float32) -> Outcome:
+    units = build(dims, group, dtype)
+    loss = loss_of(units, text(dims))
+    loss.backward()
+    gradients = {name: t.parameter.grad.float().numpy() for name, t in logical_tensors(units).items()}
+    return Outcome(loss.item(), gradients)
+
+
+def assemble(dims: Dimensions, tp: int, outcomes: list[Outcome]) -> dict[str, np.ndarray]:
+    """Whole gradients from the ranks' parts; checks what each layout says of its replicas."""
+    whole: dict[str, np.ndarray] = {}
+    specs = [spec for u in range(len(Llama.units(dims))) for spec in Llama.tensors(dims, u, tp).values()]
+    for spec in specs:
+        layout, gradient = spec.layout, np.zeros(spec.layout.shape, np.float32)
+        for positions in layout.replica_groups():
+            parts = [outcomes[position].gradients[spec.name] for position in positions]
+            if layout.gradients == "equal":
+                for part in parts[1:]:
+                    np.testing.assert_array_equal(part, parts[0], err_msg=spec.name)
+                parts = parts[:1]
+            region = tuple(slice(*bounds) for bounds in layout.region(positions[0]))
+            gradient[region] = np.sum(parts, axis=0)
+        whole[spec.name] = gradient
+    return whole
+
+
+def assert_equal_gradients(found: dict[str, np.ndarray], wanted: dict[str, np.ndarray], tolerance: float) -> None:
+    """By norm, each tensor against the larger of its own gradient and a ten-thousandth of the whole one (law 1)."""
+    assert found.keys() == wanted.keys()
+    total = np.sqrt(sum(np.square(g, dtype=np.float64).sum() for g in wanted.values()))
+    for name, gradient in wanted.items():
+        limit = tolerance * max(float(np.linalg.norm(gradient)), 1e-4 * total)
+        assert np.linalg.norm(found[name] - gradient) <= limit, name
