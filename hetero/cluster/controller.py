@@ -110,16 +110,21 @@ class Controller:
     def _link_hosts(self) -> Instructions:
         worlds = [ins.ToHosts((host_id(pool.name, 0),), ins.OpenWorld(pool.count)) for pool in self.fleet.pools]
         routes = self.fleet.routes()
-        connections = [ins.ToHosts((host,), ins.Connect(self._peers(host), routes)) for host in self._hosts]
+        peers = {pool.name: self._peers(pool.name) for pool in self.fleet.pools}
+        connections: list[ins.Instruction] = []
+        for host, spec in self._specs.items():
+            others = dict(peers[spec.pool.name])
+            del others[host]
+            connections.append(ins.ToHosts((host,), ins.Connect(others, routes)))
         return [*worlds, *connections]
 
-    def _peers(self, host: str) -> dict[str, dict[str, Any]]:
-        pool = self._specs[host].pool.name
+    def _peers(self, pool: str) -> dict[str, dict[str, Any]]:
+        """All endpoints, as the hosts of a pool reach them."""
+        links = {other.name: self.fleet.link(pool, other.name) for other in self.fleet.pools}
         peers = {}
         for other, ready in self._ready.parts.items():
-            if other != host:
-                link = self.fleet.link(pool, self._specs[other].pool.name)
-                peers[other] = {"uri": ready.uris[link.scheme], "pace": link.pace}
+            link = links[self._specs[other].pool.name]
+            peers[other] = {"uri": ready.uris.get(link.scheme), "pace": link.pace}
         return peers
 
     def _world_opened(self, event: ev.WorldOpened) -> Instructions:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from bridge.errors import PipeClosed
 from bridge.pipe import Message, Pipe
 from bridge.rank import RankId
+from hetero.cluster.fleet import Patience
 from hetero.cluster.gather import Gather
 
 
@@ -34,6 +35,10 @@ class Member:
     def expected(self) -> bool:
         """Whether something should come from it."""
         return not self.gone and (self.owes is not None or (self.active and self.next_step < self.leased))
+
+    def patience_s(self, patience: Patience) -> float:
+        """How long it may be silent now."""
+        return patience.start_s if self.owes == "ready" else patience.rank_s
 
 
 class Roster:
@@ -100,10 +105,14 @@ class Roster:
             except PipeClosed:
                 continue
 
-    def silent(self, patience_s: float) -> list[Member]:
+    def silent(self, patience: Patience) -> list[Member]:
         """Ranks that should have said something by now."""
-        due = time.monotonic() - patience_s
-        return [member for member in self.members.values() if member.expected and member.heard < due]
+        now = time.monotonic()
+        return [
+            member
+            for member in self.members.values()
+            if member.expected and now - member.heard > member.patience_s(patience)
+        ]
 
     def _per_step(self, member: Member, message: Message) -> list[Message] | None:
         key = (message["report"], message["step"])

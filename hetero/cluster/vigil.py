@@ -62,7 +62,7 @@ class Vigil:
         for member in self._roster:
             if member.ending_since is not None and now - member.ending_since > EXIT_REPORT_S:
                 self._rank_ended(member)
-        for member in () if self.stopping else self._roster.silent(self._spec.patience.rank_s):
+        for member in () if self.stopping else self._roster.silent(self._spec.patience):
             self._silent(member)
 
     def _rank_ending(self, member: Member) -> None:
@@ -79,7 +79,8 @@ class Vigil:
         member.heard = float("inf")  # told once
         state = process_state(member.pid)
         what = f"owes {member.owes!r}" if member.owes else f"has not finished step {member.next_step}"
-        said = f"has been silent for {self._spec.patience.rank_s:g} s: {what}; its process {member.pid} {state}"
+        patience_s = member.patience_s(self._spec.patience)
+        said = f"has been silent for {patience_s:g} s: {what}; its process {member.pid} {state}"
         progress = -1 if state == "is stopped" else member.next_step
         self._trouble("rank", Severity.SILENT, said.rstrip(), member.rank, progress=progress)
 

@@ -46,6 +46,19 @@ def started(**patience: float) -> Session:
     return Session.start(three_families(**patience), LocalAgents(), options=ControlOptions(grace_s=0.2))
 
 
+def run_to_the_end(spec: dict, kill: tuple[str, str] | None = None, **patience: float) -> None:
+    """A session that a fault of `spec` ends, or the death of the process `kill` (host and name) at step 3."""
+    with started(**patience) as session:
+
+        def on_report(step: int, _: object) -> None:
+            if kill is not None and step == 3:
+                host, process = kill
+                os.kill(session.pids(host)[process], signal.SIGKILL)
+
+        session.configure(spec)
+        session.run(1000, on_report)
+
+
 def faulty(rank: str, step: int, fault: str) -> dict:
     return {"epoch": 0, "step_s": 0.01, "faults": {rank: [step, fault]}}
 
@@ -97,10 +110,9 @@ def test_other_text_is_refused_and_the_session_goes_on() -> None:
 )
 @pytest.mark.parametrize("step", [-1, 3])
 def test_a_rank_s_end_is_named(fault: str, cause: str, step: int) -> None:
-    with pytest.raises(RankFailure) as caught, started() as session:
-        began = time.monotonic()
-        session.configure(faulty("ascend:2", step, fault))
-        session.run(100)
+    began = time.monotonic()
+    with pytest.raises(RankFailure) as caught:
+        run_to_the_end(faulty("ascend:2", step, fault))
     assert time.monotonic() - began < ENDS_WITHIN_S
     assert (caught.value.pool, caught.value.host, str(caught.value.rank)) == ("ascend", "ascend@1", "ascend:2")
     assert cause in caught.value.cause
@@ -108,9 +120,8 @@ def test_a_rank_s_end_is_named(fault: str, cause: str, step: int) -> None:
 
 def test_the_root_cause_wins_over_what_it_leads_to() -> None:
     faults = {"nvidia:0": [3, "peer lost"], "nvidia:1": [3, "closed by peer"], "kunlun:0": [3, "fail"]}
-    with pytest.raises(RankFailure) as caught, started() as session:
-        session.configure({"epoch": 0, "faults": faults})
-        session.run(10)
+    with pytest.raises(RankFailure) as caught:
+        run_to_the_end({"epoch": 0, "faults": faults})
     assert str(caught.value.rank) == "kunlun:0"
     assert "traceback" in caught.value.error
     assert {line.split()[1] for line in caught.value.also} == {"nvidia:0", "nvidia:1"}
@@ -118,9 +129,8 @@ def test_the_root_cause_wins_over_what_it_leads_to() -> None:
 
 @pytest.mark.parametrize("fault", ["hang", "stop"])
 def test_a_rank_that_hangs_is_noticed(fault: str) -> None:
-    with pytest.raises(RankFailure) as caught, started(rank_s=0.5) as session:
-        session.configure(faulty("ascend:3", 2, fault))
-        session.run(100)
+    with pytest.raises(RankFailure) as caught:
+        run_to_the_end(faulty("ascend:3", 2, fault), rank_s=0.8)
     assert str(caught.value.rank) == "ascend:3"
     assert "has not finished step 2" in caught.value.cause
     assert ("is stopped" in caught.value.cause) == (fault == "stop")
@@ -128,11 +138,8 @@ def test_a_rank_that_hangs_is_noticed(fault: str) -> None:
 
 @pytest.mark.parametrize("process", ["endpoint", "nursery"])
 def test_a_helper_s_death_is_named(process: str) -> None:
-    pids: dict[str, int] = {}
-    with pytest.raises(HostFailure) as caught, started() as session:
-        session.configure({"epoch": 0, "step_s": 0.01})
-        pids |= session.pids("ascend@1")
-        session.run(1000, lambda step, _: os.kill(pids[process], signal.SIGKILL) if step == 3 else None)
+    with pytest.raises(HostFailure) as caught:
+        run_to_the_end({"epoch": 0, "step_s": 0.01}, kill=("ascend@1", process))
     assert (caught.value.host, caught.value.rank) == ("ascend@1", None)
     assert caught.value.cause == "was killed by SIGKILL"
     assert str(caught.value.value).startswith(process)
