@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, field
 
 import torch
+from torch.optim.adamw import adamw
+from torch.optim.sgd import sgd
 
 from hetero.engine.options import OptimizerOptions
 
@@ -29,79 +32,92 @@ def gradient_scale(norm: float, tokens: int, clip: float | None) -> float:
 class Optimizer:
     """Float32 masters and moments of the shards that this rank owns; other ranks hold none of them.
 
-    `parameters` are the rank's working shards. In float32 a working shard is its own master.
+    `parameters` are the rank's working shards. In float32 a working shard is its own master. The arithmetic is torch's,
+    by its functional form: torch's optimizer classes load a compiler at first use, seconds in every rank.
     """
 
     def __init__(self, options: OptimizerOptions, parameters: dict[str, torch.Tensor], matrices: set[str]) -> None:
         self._options = options
-        self.working = parameters
-        self.masters = {name: _master(parameter) for name, parameter in parameters.items()}
-        groups = [
-            {"params": [m for n, m in self.masters.items() if n in matrices], "weight_decay": options.weight_decay},
-            {"params": [m for n, m in self.masters.items() if n not in matrices], "weight_decay": 0.0},
+        self.masters = {name: parameter.detach().to(torch.float32) for name, parameter in parameters.items()}
+        self._groups = [
+            _Group([name for name in self.masters if name in matrices], options.weight_decay),
+            _Group([name for name in self.masters if name not in matrices], 0.0),
         ]
-        self._update = _update(options, [group for group in groups if group["params"]])
 
     def step(self, gradients: dict[str, torch.Tensor], scale: float, lr: float) -> None:
-        """Updates the masters and the owner's working shards. `gradients` are sums; they are scaled in place."""
-        if self._update is None:
-            return
-        torch._foreach_mul_([gradients[name] for name in self.masters], scale)
-        for name, master in self.masters.items():
-            master.grad = gradients[name]
-        for group in self._update.param_groups:
-            group["lr"] = lr
-        self._update.step()
-        for master in self.masters.values():
-            master.grad = None
+        """Updates the masters. `gradients` are sums; they are scaled in place."""
+        if self.masters:
+            torch._foreach_mul_([gradients[name] for name in self.masters], scale)
+        for group in self._groups:
+            if group.names:
+                masters = [self.masters[name] for name in group.names]
+                group.update(self._options, masters, [gradients[name] for name in group.names], lr)
 
     def shards(self, dtype: torch.dtype) -> dict[str, torch.Tensor]:
-        """The updated parameters in the working precision, to be sent to the other copies."""
-        return {name: master.detach().to(dtype) for name, master in self.masters.items()}
+        """The masters in the working precision, to be sent to every copy; the masters themselves in float32."""
+        return {name: master.to(dtype) for name, master in self.masters.items()}
 
     def state(self) -> dict[str, dict[str, torch.Tensor]]:
         """Per tensor: its master ("parameter") and its moments, by torch's own names."""
-        moments = self._update.state if self._update is not None else {}
-        return {
-            name: {
-                "parameter": master.detach(),
-                **{kind: value for kind, value in moments.get(master, {}).items() if _is_moment(value)},
-            }
-            for name, master in self.masters.items()
-        }
+        moments = {name: kinds for group in self._groups for name, kinds in group.moments().items()}
+        return {name: {"parameter": master, **moments[name]} for name, master in self.masters.items()}
 
-    def restore(self, name: str, kind: str, value: torch.Tensor, updates: int) -> None:
-        """Puts back a master or a moment that was saved after `updates` updates."""
+    def restore(self, name: str, values: dict[str, torch.Tensor], updates: int) -> None:
+        """Puts back a tensor's `state`, as it was after `updates` updates."""
         master = self.masters[name]
-        if kind == "parameter":
-            master.data.copy_(value)
-            return
-        assert self._update is not None
-        state = self._update.state[master]
-        state[kind] = value.to(master.device, torch.float32)
-        if self._options.name == "adamw":
-            state["step"] = torch.tensor(float(updates))
-
-    def moments(self) -> tuple[str, ...]:
-        """The kinds of state beside the parameter that this rule keeps."""
-        if self._options.name == "adamw":
-            return ("exp_avg", "exp_avg_sq")
-        return ("momentum_buffer",) if self._options.momentum else ()
+        master.copy_(values["parameter"])
+        group = next(group for group in self._groups if name in group.names)
+        group.restore(name, {kind: value.to(master) for kind, value in values.items() if kind != "parameter"}, updates)
 
 
-def _master(parameter: torch.Tensor) -> torch.nn.Parameter:
-    if parameter.dtype == torch.float32:
-        return torch.nn.Parameter(parameter.detach(), requires_grad=False)
-    return torch.nn.Parameter(parameter.detach().to(torch.float32), requires_grad=False)
+@dataclass
+class _Group:
+    """Tensors of one weight decay, with their moments once there are any."""
 
+    names: list[str]
+    weight_decay: float
+    updates: int = 0
+    _moments: dict[str, dict[str, torch.Tensor]] = field(default_factory=dict)
 
-def _update(options: OptimizerOptions, groups: list[dict[str, object]]) -> torch.optim.Optimizer | None:
-    if not groups:
-        return None
-    if options.name == "adamw":
-        return torch.optim.AdamW(groups, lr=options.lr, betas=options.betas, eps=options.eps)
-    return torch.optim.SGD(groups, lr=options.lr, momentum=options.momentum)
+    def update(
+        self, options: OptimizerOptions, masters: list[torch.Tensor], gradients: list[torch.Tensor], lr: float
+    ) -> None:
+        rule = self._adamw if options.name == "adamw" else self._sgd
+        rule(options, masters, gradients, lr)
+        self.updates += 1
 
+    def moments(self) -> dict[str, dict[str, torch.Tensor]]:
+        return {name: self._moments.get(name, {}) for name in self.names}
 
-def _is_moment(value: object) -> bool:
-    return isinstance(value, torch.Tensor) and value.dim() > 0
+    def restore(self, name: str, moments: dict[str, torch.Tensor], updates: int) -> None:
+        self.updates = updates
+        if moments:
+            self._moments[name] = moments
+
+    def _adamw(
+        self, options: OptimizerOptions, masters: list[torch.Tensor], gradients: list[torch.Tensor], lr: float
+    ) -> None:
+        for name, master in zip(self.names, masters, strict=True):
+            if name not in self._moments:
+                self._moments[name] = {kind: torch.zeros_like(master) for kind in ("exp_avg", "exp_avg_sq")}
+        first, second = ([self._moments[name][kind] for name in self.names] for kind in ("exp_avg", "exp_avg_sq"))
+        steps = [torch.tensor(float(self.updates)) for _ in masters]
+        beta1, beta2 = options.betas
+        adamw(
+            masters, gradients, first, second, [], steps,
+            foreach=True, amsgrad=False, beta1=beta1, beta2=beta2, lr=lr, weight_decay=self.weight_decay,
+            eps=options.eps, maximize=False,
+        )  # fmt: skip
+
+    def _sgd(
+        self, options: OptimizerOptions, masters: list[torch.Tensor], gradients: list[torch.Tensor], lr: float
+    ) -> None:
+        buffers = [self._moments.get(name, {}).get("momentum_buffer") for name in self.names]
+        sgd(
+            masters, gradients, buffers,
+            foreach=True, weight_decay=self.weight_decay, momentum=options.momentum, lr=lr, dampening=0.0,
+            nesterov=False, maximize=False,
+        )  # fmt: skip
+        for name, buffer in zip(self.names, buffers, strict=True):
+            if buffer is not None:
+                self._moments[name] = {"momentum_buffer": buffer}

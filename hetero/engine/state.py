@@ -36,11 +36,7 @@ def load(
         for name, parameter in parameters.items():
             layout, position = places[name]
             region = layout.region(position)
-            value = reader.read(name, "parameter", region)
-            parameter.data.copy_(value)
-            if name not in optimizer.masters:
-                continue
-            optimizer.restore(name, "parameter", value, updates)
-            if updates:
-                for kind in optimizer.moments():
-                    optimizer.restore(name, kind, reader.read(name, kind, region), updates)
+            parameter.data.copy_(reader.read(name, "parameter", region))
+            if name in optimizer.masters:
+                values = {kind: reader.read(name, kind, region) for kind in reader.kinds(name)}
+                optimizer.restore(name, values, updates)
