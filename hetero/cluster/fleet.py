@@ -38,14 +38,8 @@ class FleetPool:
     @property
     def run(self) -> dict[str, Any]:
         """The pool as its own ranks are told of it: `hetero.engine.spec.PoolRun` as plain data."""
-        emulate = None if self.emulate is None else dict(self.emulate)
-        return {
-            "family": self.family,
-            "chip": self.chip,
-            "count": self.count,
-            "emulate": emulate,
-            "chips_per_host": self.chips_per_host,
-        }
+        names = ("family", "chip", "count", "emulate", "chips_per_host")
+        return {name: getattr(self, name) for name in names}
 
     def ranks_by_host(self) -> tuple[tuple[RankId, ...], ...]:
         ranks = [RankId(self.name, index) for index in range(self.count)]

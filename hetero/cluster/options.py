@@ -25,7 +25,7 @@ class PoolOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    family: str = Field(description="a backend: cpu, cuda, ascend, kunlun, or one that a package brings")
+    family: str = Field(description="a backend, built in or from an installed package")
     chip: str = Field(description="a chip of configs/chips")
     count: PositiveInt = Field(description="chips in the pool, over all its hosts")
     tp: Literal["auto"] | PositiveInt = Field("auto", description="tensor-parallel size of every stage of the pool")

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from backends.registry import find_family
+from backends.registry import FAMILIES, find_family
 from bridge.pipe import Pipe
 from hetero.cluster.errors import ClusterError
 from hetero.cluster.events import Severity
@@ -29,7 +29,8 @@ def environment(pool: FleetPool, address: str | None) -> dict[str, str]:
     if pool.interface or address == LOOPBACK:
         ours["GLOO_SOCKET_IFNAME"] = pool.interface or "lo"
     if pool.emulated:
-        ours |= dict.fromkeys(("CUDA_VISIBLE_DEVICES", *family.visible_devices), "")
+        every_family = [*FAMILIES.values(), family]
+        ours |= {variable: "" for one in every_family for variable in one.visible_devices}
         ours["TORCH_DEVICE_BACKEND_AUTOLOAD"] = "0"
     return {**os.environ, **family.environment, **ours, **pool.variables}
 

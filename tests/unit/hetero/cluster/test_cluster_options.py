@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
+from backends.options import EmulateOptions
 from bridge.rank import RankId
 from hetero.cluster.fleet import FleetLink
 from hetero.cluster.options import PoolOptions, fleet_of
+from hetero.engine.spec import PoolRun
 
 
 def test_a_pool_s_chips_are_cut_into_hosts() -> None:
@@ -22,7 +24,7 @@ def test_a_pool_s_chips_are_cut_into_hosts() -> None:
     assert fleet.hosts[2].ranks == (RankId("nvidia", 8), RankId("nvidia", 9))
     assert fleet.hosts[0].schemes == ("grpc", "zmq")  # one for the other pool, one among its own hosts
     assert fleet.link("nvidia", "ascend").scheme == "grpc"
-    assert fleet.pools[1].run["emulate"]["speed"] == 0.9
+    assert PoolRun.model_validate(fleet.pools[1].run).emulate == EmulateOptions(speed=0.9)
     assert not fleet.pools[0].emulated
 
 
