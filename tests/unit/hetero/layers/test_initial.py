@@ -76,8 +76,12 @@ def test_moments_and_tails_are_normal() -> None:
 
 def test_neighbours_names_and_seeds_are_independent() -> None:
     x = _whole("a", (1000, 1000)).astype(np.float64)
-    for other in (np.roll(x, 1, 0), *(np.roll(x, shift, 1) for shift in (1, 2, 3, 4)), _whole("b", (1000, 1000)),
-                  _whole("a", (1000, 1000), seed=1)):
+    for other in (
+        np.roll(x, 1, 0),
+        *(np.roll(x, shift, 1) for shift in (1, 2, 3, 4)),
+        _whole("b", (1000, 1000)),
+        _whole("a", (1000, 1000), seed=1),
+    ):
         assert abs((x * other).mean()) < 5e-3
         assert abs((x**2 * other.astype(np.float64) ** 2).mean() - 1) < 1.5e-2
 

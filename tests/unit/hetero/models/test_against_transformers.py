@@ -76,7 +76,5 @@ def test_loss_and_gradients_equal_transformers(kv_heads: int, varied: bool) -> N
     reference.backward()
 
     assert loss.item() == pytest.approx(reference.item(), rel=1e-6)
-    found, wanted = (
-        {name: np.asarray(tensors[name].grad) for name in ours} for tensors in (ours, parameters)
-    )
+    found, wanted = ({name: np.asarray(tensors[name].grad) for name in ours} for tensors in (ours, parameters))
     assert_equal_gradients(found, wanted, 1e-5)
