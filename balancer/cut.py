@@ -24,6 +24,10 @@ class StageCost:
         sums = tuple(accumulate(bytes_, initial=0.0)) if bytes_ else (0.0,) * (len(seconds) + 1)
         return StageCost(tuple(accumulate(seconds, initial=0.0)), sums, limit_bytes)
 
+    def between(self, units: Range) -> float:
+        """Seconds of a range of units."""
+        return self.seconds[units[1]] - self.seconds[units[0]]
+
 
 _Best = tuple[float, float, int]  # slowest stage; sum of squares, to spread what is left evenly; where the stage begins
 _NONE: _Best = (inf, inf, -1)
@@ -76,8 +80,3 @@ def _best_end(
         if own <= best[0] and before[i][0] <= best[0] and needed[places[i]] >= least_begin:
             best = min(best, (max(before[i][0], own), before[i][1] + own * own, i))
     return best
-
-
-def bottleneck(stages: Sequence[StageCost], ranges: Sequence[Range]) -> float:
-    """Seconds per micro-batch of the slowest stage."""
-    return max(stage.seconds[b] - stage.seconds[a] for stage, (a, b) in zip(stages, ranges, strict=True))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from balancer.cost import model_time
-from balancer.cut import StageCost, bottleneck, cut
+from balancer.cut import StageCost, cut
 from balancer.ideal import ideal_tokens_per_s
 from balancer.shares import shares
 from balancer.simulate import Prediction, Scenario, run
@@ -22,22 +23,25 @@ def ledger(prediction: Prediction, measured_step_s: float | None = None) -> dict
     measured one, and what the prediction missed is in `other`.
 
     The step is built up from the ideal one, each stretch with its own name:
-    rounding      whole units and whole micro-batches, the best that these stages could be given
-    imbalance     this plan's busiest stage against that; 0 for a plan made for the very times it is judged by
-    bubble        waiting of the busiest stage for others, all links free
+    rounding      whole units and whole micro-batches: the busiest stage if these stages had the best cuts and shares
+    imbalance     this plan's busiest stage against that of the cuts and shares which suit the times that it is judged
+                  by (shares that reckon with each pipeline's filling); 0 for a plan made for these very times
+    bubble        the rest of the computation, all links free: filling and emptying
     exposed_link  what the links add, gradient sync included
     recompute     forwards done twice (no schedule here does)
     other         chips left idle, a tp that is not the pool's fastest, the optimizer's update, what was not predicted
     """
     s = prediction.scenario
     step_s = measured_step_s or prediction.step_s
-    free = run(replace(s, free_links=True))
-    used_s, best_s, busy_s = _used_step_s(s), _best_step_s(s), max(prediction.busy_s.values())
-    best_s = min(best_s, busy_s)
+    free, used_s = run(replace(s, free_links=True)), _used_step_s(s)
+    best = [_best_cut(s, pipeline) for pipeline in s.plan.pipelines]
+    busy_s = max(prediction.busy_s.values())
+    best_s = min(busy_s, _busiest_s(s, best, [0.0] * len(best)))
+    imbalance_s = max(0.0, busy_s - _busiest_s(s, best, [sum(work) - max(work) for work in best]))
     terms = {
         "rounding": (best_s - used_s) / step_s,
-        "imbalance": (busy_s - best_s) / step_s,
-        "bubble": (free.compute_s - busy_s) / step_s,
+        "imbalance": imbalance_s / step_s,
+        "bubble": (free.compute_s - best_s - imbalance_s) / step_s,
         "exposed_link": (prediction.step_s - free.step_s) / step_s,
         "recompute": 0.0,
     }
@@ -54,25 +58,29 @@ def _used_step_s(s: Scenario) -> float:
     return s.time_scale * s.workload.global_batch / rate
 
 
-def _best_step_s(s: Scenario) -> float:
-    """Work of the busiest stage if the plan's stages, in their order, had the best cuts and shares."""
-    pipelines = s.plan.pipelines
-    slowest = [_best_bottleneck(s, pipeline) * pipeline.micro_batch for pipeline in pipelines]
+def _busiest_s(s: Scenario, best: Sequence[Sequence[float]], fill_s: Sequence[float]) -> float:
+    """Work of the busiest stage if the pipelines had these cuts and shares that reckon with these fills. Pipelines
+    with different micro-batch sizes keep the shares that they have."""
+    pipelines, slowest = s.plan.pipelines, [max(work) for work in best]
     counts: tuple[int, ...] = tuple(pipeline.micro_batches for pipeline in pipelines)
     if len({pipeline.micro_batch for pipeline in pipelines}) == 1:
-        counts = shares([0.0] * len(pipelines), slowest, sum(counts))
-    return s.time_scale * max(n * each for n, each in zip(counts, slowest, strict=True))
+        counts = shares(fill_s, slowest, sum(counts))
+    return max(n * each for n, each in zip(counts, slowest, strict=True))
 
 
-def _best_bottleneck(s: Scenario, pipeline: PipelinePlan) -> float:
-    """Seconds per sequence of the slowest stage, memory aside. Several chunks on a stage may beat every single cut."""
-    units = s.workload.units
+def _best_cut(s: Scenario, pipeline: PipelinePlan) -> list[float]:
+    """Seconds per micro-batch of each stage under the best cut, memory aside; or as they are, since several chunks on a
+    stage may beat every single cut."""
+    scale = s.time_scale * pipeline.micro_batch
     costs = [
-        StageCost.of_units([s.times.lookup(stage.pool, stage.tp, unit.kind).total_s for unit in units])
+        StageCost.of_units(
+            [s.times.lookup(stage.pool, stage.tp, unit.kind).total_s * scale for unit in s.workload.units]
+        )
         for stage in pipeline.stages
     ]
-    work = [0.0] * len(costs)
+    now = [0.0] * len(costs)
     for chunk in pipeline.chunks():
-        work[chunk.stage] += bottleneck([costs[chunk.stage]], [chunk.units])
-    ranges = cut(costs, s.workload.cuts)
-    return min(max(work), bottleneck(costs, ranges)) if ranges else max(work)
+        now[chunk.stage] += costs[chunk.stage].between(chunk.units)
+    ranges = cut(costs, s.workload.cuts) or ()
+    best = [cost.between(units) for cost, units in zip(costs, ranges, strict=False)]
+    return best if best and max(best) < max(now) else now

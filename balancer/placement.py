@@ -18,7 +18,7 @@ _Changes = dict[_Place, dict[str, object]]
 
 def place_chips(plan: Plan, topology: Topology) -> Plan:
     """Give every stage without chips the first free ones of its pool, larger tp groups first, each inside one host.
-    A group larger than a host takes whole hosts."""
+    A group larger than a host takes whole hosts first."""
     chips: dict[_Place, tuple[int, ...]] = {}
     for pool in topology.pools:
         stages = [(place, stage) for place, stage in _stages(plan) if stage.pool == pool.name]

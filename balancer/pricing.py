@@ -155,7 +155,7 @@ class Pricer:
         ranges = cut(costs, self.workload.cuts)
         if ranges is None:
             return None
-        stage_s = tuple(cost.seconds[b] - cost.seconds[a] for cost, (a, b) in zip(costs, ranges, strict=True))
+        stage_s = tuple(cost.between(units) for cost, units in zip(costs, ranges, strict=True))
         hops, wire_s = [], 0.0
         for (_, end), here, there in zip(ranges, group.stages, group.stages[1:], strict=False):
             link = self.topology.link(here[0], there[0])
@@ -175,5 +175,5 @@ def fill_by_memory(costs: Sequence[StageCost], places: Sequence[int]) -> tuple[i
     ranges = cut(full, places)
     if ranges is None:
         return None
-    filled = [cost.seconds[b] - cost.seconds[a] for cost, (a, b) in zip(full, ranges, strict=True)]
+    filled = [cost.between(units) for cost, units in zip(full, ranges, strict=True)]
     return filled.index(max(filled)), max(filled)

@@ -15,22 +15,21 @@ from typing import TYPE_CHECKING
 
 from balancer.cost import Times
 from balancer.errors import PlanError
-from balancer.ledger import TERMS, ledger
 from balancer.options import BalanceOptions
 from balancer.plan import PipelinePlan, Plan, StagePlan, complete
 from balancer.pricing import Priced, Pricer
 from balancer.shape import Shape, shapes
 from balancer.shares import shares
 from balancer.simulate import Prediction, simulate
+from balancer.verdict import Candidate, notes, runners_up
 
 if TYPE_CHECKING:
     from balancer.topology import Topology
     from balancer.workload import Workload
 
 LegalTp = Callable[[int], str | None]
-Candidate = tuple[Plan, Prediction]
 _PricedShape = tuple[float, Shape, list[Priced], tuple[int, ...]]  # step by formula; micro-batches of each pipeline
-_CUT, _SIMULATED, _RUNNERS_UP = 16, 6, 5  # how many of each subset's shapes go on to the next, dearer judge
+_CUT, _SIMULATED = 16, 6  # how many of each subset's shapes go on to the next, dearer judge
 
 
 @dataclass(frozen=True)
@@ -65,8 +64,7 @@ def search(
 
         raise explain(job)
     (plan, prediction), *others = found
-    runners_up = [(other, slower, _why(prediction, slower)) for other, slower in _different(plan, others)]
-    return SearchResult(plan, prediction, tuple(runners_up), _notes(topology, found))
+    return SearchResult(plan, prediction, runners_up((plan, prediction), others), notes(topology, found))
 
 
 def _any_tp(tp: int) -> str | None:
@@ -171,44 +169,3 @@ def _stages(priced: Priced, micro_batches: int, depths: tuple[int, ...] | None) 
         StagePlan(pool=pool, tp=tp, units=(units,), warmup=min(depths[s], micro_batches) if depths else None)
         for s, ((pool, tp), units) in enumerate(zip(priced.group.stages, priced.ranges, strict=True))
     )
-
-
-def _signature(plan: Plan) -> tuple[object, ...]:
-    """What a person would call the plan: its stages, but not how deep their warm-ups are."""
-    return tuple((p.share, tuple((s.pool, s.tp, s.units) for s in p.stages)) for p in plan.pipelines)
-
-
-def _different(chosen: Plan, others: Sequence[Candidate]) -> list[Candidate]:
-    seen = {_signature(chosen)}
-    kept: list[Candidate] = []
-    for plan, prediction in others:
-        if _signature(plan) not in seen and len(kept) < _RUNNERS_UP:
-            seen.add(_signature(plan))
-            kept.append((plan, prediction))
-    return kept
-
-
-def _pools(plan: Plan) -> set[str]:
-    return {stage.pool for pipeline in plan.pipelines for stage in pipeline.stages}
-
-
-def _why(best: Prediction, other: Prediction) -> str:
-    """How much slower, and the ledger term that grew most."""
-    idle = sorted(_pools(best.scenario.plan) - _pools(other.scenario.plan))
-    slower = f"{other.step_s / best.step_s - 1:.1%} slower"
-    if idle:
-        return f"{slower}: leaves {', '.join(idle)} idle"
-    mine, theirs = ledger(best), ledger(other)
-    lost_s = {term: theirs[term] * other.step_s - mine[term] * best.step_s for term in TERMS}
-    most = max(TERMS, key=lambda term: lost_s[term])
-    return f"{slower}: more {most.replace('_', ' ')} (+{lost_s[most] / best.step_s:.1%} of the step)"
-
-
-def _notes(topology: Topology, found: Sequence[Candidate]) -> tuple[str, ...]:
-    (plan, prediction), *_ = found
-    notes = []
-    for name in (pool.name for pool in topology.pools if pool.name not in _pools(plan)):
-        using = next((other.step_s for p, other in found if name in _pools(p)), None)
-        instead = f"the best plan with it takes {using:.4g} s a step" if using else "no plan with it fits"
-        notes.append(f"pool {name} is left idle: {instead}, this one {prediction.step_s:.4g} s")
-    return tuple(notes)

@@ -1,0 +1,173 @@
+"""What completion fills in, and every kind of plan that it refuses."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+
+from balancer.errors import PlanError
+from balancer.plan import PipelinePlan, complete
+from balancer.topology import Topology
+from tests.unit.balancer.cases import pipelines, plan, pool, topology, workload
+
+POOLS = topology(pool("fast", 4), pool("slow", 4, hosts=2))
+WORK = workload(8, batch=16)
+GOOD = [("fast", 2, (0, 4)), ("slow", 2, (4, 8))]
+
+
+def changed(written, stage=None, **fields):
+    """The plan with fields of its first pipeline, or of one of that one's stages, replaced without validation."""
+    first = written.pipelines[0]
+    if stage is not None:
+        stages = [s.model_copy(update=fields) if i == stage else s for i, s in enumerate(first.stages)]
+        fields = {"stages": tuple(stages)}
+    return written.model_copy(update={"pipelines": (first.model_copy(update=fields), *written.pipelines[1:])})
+
+
+def refusal(written, pools=POOLS, work=WORK, **arguments) -> PlanError:
+    with pytest.raises(PlanError) as error:
+        complete(written, pools, work, **arguments)
+    for part in (error.value.key, error.value.rule, error.value.remedy):
+        assert part
+    return error.value
+
+
+@given(case=pipelines())
+@settings(deadline=None)
+def test_completing_again_changes_nothing(case):
+    pools, work, written = case
+    completed = complete(written, pools, work)
+    assert complete(completed, pools, work) == completed
+
+
+def test_replicas_are_written_out_with_their_share_each():
+    written = plan((8, [("fast", 1, (0, 4)), ("slow", 1, (4, 8))]))
+    completed = complete(changed(written, replicas=2), POOLS, WORK)
+    assert [p.share for p in completed.pipelines] == [8, 8]
+    assert [s.chips for p in completed.pipelines for s in p.stages] == [(0,), (0,), (1,), (1,)]
+
+
+def test_warmups_are_those_of_1f1b_and_at_most_the_micro_batches():
+    stages = [("fast", 1, (0, 2)), ("fast", 1, (2, 4)), ("slow", 1, (4, 6)), ("slow", 1, (6, 8))]
+    assert complete(plan((16, stages)), POOLS, WORK).pipelines[0].warmups() == (4, 3, 2, 1)
+    few = complete(plan((2, stages)), POOLS, workload(8, batch=2))
+    assert few.pipelines[0].warmups() == (2, 2, 2, 1)
+
+
+def test_a_tp_group_stays_on_a_host_and_larger_ones_go_first():
+    stages = [("slow", 1, (0, 2)), ("slow", 2, (2, 4)), ("fast", 4, (4, 8))]
+    completed = complete(plan((16, stages)), POOLS, WORK)
+    assert [s.chips for s in completed.pipelines[0].stages] == [(2,), (0, 1), (0, 1, 2, 3)]
+
+
+def test_a_tp_group_larger_than_a_host_takes_whole_hosts():
+    completed = complete(plan((16, [("slow", 4, (0, 8))])), POOLS, WORK)
+    assert completed.pipelines[0].stages[0].chips == (0, 1, 2, 3)
+
+
+def test_chips_by_hand_are_kept_and_the_rest_goes_around_them():
+    written = changed(plan((16, [("slow", 1, (0, 4)), ("slow", 2, (4, 8))])), stage=0, chips=(0,))
+    assert [s.chips for s in complete(written, POOLS, WORK).pipelines[0].stages] == [(0,), (2, 3)]
+
+
+def test_the_good_plan_is_legal():
+    complete(plan((16, GOOD)), POOLS, WORK)
+
+
+@pytest.mark.parametrize(
+    ("stages", "key", "rule", "remedy"),
+    [
+        ([("fsat", 1, (0, 8))], "pipelines[0].stages[0].pool", "no such pool", "'fast'"),
+        ([("fast", 8, (0, 8))], "pipelines[0].stages[0].tp", "has 4 chips", "at most"),
+        ([("fast", 1, (0, 3)), ("slow", 1, (4, 8))], "pipelines[0].stages[1].units", "in no stage", "begin at 3"),
+        ([("fast", 1, (0, 5)), ("slow", 1, (4, 8))], "pipelines[0].stages[1].units", "in two stages", "begin at 5"),
+        ([("fast", 1, (0, 7))], "pipelines[0].stages[0].units", "units 7 to 7", "end at 8"),
+        ([("fast", 1, (0, 9))], "pipelines[0].stages[0].units", "0 <= a < b <= 8", "correct"),
+        ([("fast", 1, (0, 4), (4, 4)), ("slow", 1, (4, 8))], "pipelines[0].stages[0].units", "a < b", "correct"),
+        ([("fast", 1, (0, 8)), ("slow", 1)], "pipelines[0].stages[1].units", "at least one chunk", "leave it out"),
+        ([("fast", 4, (0, 4)), ("fast", 1, (4, 8))], "pools.fast.count", "need 5", "fewer stages"),
+    ],
+)
+def test_illegal_stages(stages, key, rule, remedy):
+    error = refusal(plan((16, stages)))
+    assert error.key == key
+    assert rule in error.rule
+    assert remedy in error.remedy
+
+
+def test_tp_groups_that_no_host_has_room_for():
+    pools = topology(pool("odd", 6, hosts=2))
+    error = refusal(plan((16, [("odd", 2, (0, 2)), ("odd", 2, (2, 4)), ("odd", 2, (4, 8))])), pools)
+    assert (error.key, error.value) == ("pipelines[0].stages[2].tp", 2)
+    assert "3 to a host" in error.rule
+
+
+def test_an_illegal_cut():
+    error = refusal(plan((16, [("fast", 1, (0, 3)), ("slow", 1, (3, 8))])), work=workload(8, cuts=(0, 1, 5)))
+    assert (error.key, error.value) == ("pipelines[0].stages[1].units", [3, 8])
+    assert "before unit 3" in error.rule
+    assert error.remedy in ("cut before 1", "cut before 5")
+
+
+def test_shares_that_miss_the_global_batch():
+    error = refusal(plan((10, GOOD), (5, [("slow", 1, (0, 8))])))
+    assert (error.key, error.value) == ("pipelines.share", [10, 5])
+    assert "16, not 15" in error.rule
+    assert "1 more" in error.remedy
+
+
+def test_a_share_that_is_not_whole_micro_batches():
+    error = refusal(changed(plan((16, GOOD)), micro_batch=3))
+    assert (error.key, error.value) == ("pipelines[0].share", 16)
+
+
+def test_a_tp_that_the_pool_or_the_model_forbids():
+    constrained = Topology((pool("fast", 4, tp=4), POOLS.pools[1]), POOLS.links)
+    error = refusal(plan((16, GOOD)), constrained)
+    assert (error.key, error.value, error.rule) == ("pipelines[0].stages[0].tp", 2, "pools.fast.tp is 4")
+    error = refusal(plan((16, GOOD)), legal_tp=lambda tp: "3 heads cannot be split in 2" if tp == 2 else None)
+    assert "3 heads" in error.rule
+
+
+@pytest.mark.parametrize(
+    ("fields", "rule"),
+    [
+        ({"chips": (0,)}, "2 different chips"),
+        ({"chips": (0, 0)}, "2 different chips"),
+        ({"chips": (3, 4)}, "chips 0 to 3"),
+        ({"warmup": 1}, "at most that of the stage before (1)"),
+        ({"owns": ((0, 3),)}, "has exactly one owner"),
+        ({"owns": ((0, 8),)}, "owns only units that it holds"),
+    ],
+)
+def test_illegal_details(fields, rule):
+    written = changed(plan((16, GOOD)), stage=1, warmup=2)
+    assert rule in refusal(changed(written, stage=0, **fields)).rule
+
+
+def test_chips_used_twice_or_on_two_hosts():
+    twice = changed(plan((16, [("slow", 2, (0, 4)), ("slow", 2, (4, 8))])), stage=0, chips=(0, 1))
+    assert "serves one stage" in refusal(changed(twice, stage=1, chips=(1, 2))).rule
+    assert "stays on one host" in refusal(changed(twice, stage=0, chips=(1, 2))).rule
+
+
+def test_replicas_cannot_share_chips():
+    written = changed(plan((8, [("fast", 2, (0, 8))])), stage=0, chips=(0, 1))
+    assert refusal(changed(written, replicas=2)).key == "replicas"
+
+
+def test_an_unknown_schedule():
+    error = refusal(plan((16, GOOD), schedule="1f1"))
+    assert (error.key, error.value) == ("schedule", "1f1")
+
+
+def test_memory_that_does_not_fit():
+    small = topology(pool("fast", 4, gib=0.02), pool("slow", 4))
+    error = refusal(plan((16, [("fast", 1, (0, 4)), ("slow", 1, (4, 8))])), small)
+    assert error.key == "pipelines[0].stages[0]"
+    assert "a chip of fast has 0.02 GiB" in error.rule
+
+
+def test_a_pipeline_needs_a_stage():
+    with pytest.raises(ValueError, match="at least 1 item"):
+        PipelinePlan(share=1, stages=())
