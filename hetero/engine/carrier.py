@@ -109,7 +109,7 @@ class NativeReceiver:
 class BridgeSender:
     def __init__(self, channel: Channel, backend: Backend, dtype: torch.dtype, waits: Waits) -> None:
         self._channel, self._backend, self._waits = channel, backend, waits
-        self._slots = slot_tensors(channel, backend, dtype)
+        self._slots = slot_tensors(channel, dtype)
         self._tickets: list[Ticket | None] = [None] * len(self._slots)
         self._next = 0
 
@@ -142,9 +142,9 @@ class BridgeSender:
 class BridgeReceiver:
     lends = True
 
-    def __init__(self, channel: Channel, backend: Backend, dtype: torch.dtype, waits: Waits) -> None:
+    def __init__(self, channel: Channel, dtype: torch.dtype, waits: Waits) -> None:
         self._channel, self._waits = channel, waits
-        self._slots = slot_tensors(channel, backend, dtype)
+        self._slots = slot_tensors(channel, dtype)
         self._posted: deque[tuple[int, Ticket]] = deque()
         self._next = 0
 
@@ -165,9 +165,6 @@ class BridgeReceiver:
         """A slot returns to the ring by being posted again, after its bytes have left it."""
 
 
-def slot_tensors(channel: Channel, backend: Backend, dtype: torch.dtype) -> list[torch.Tensor]:
-    """A flat host tensor over each slot of a channel, pinned where the chip can."""
-    views = [channel.slots.view(slot) for slot in range(channel.spec.slots)]
-    for view in views:
-        backend.pin(view)
-    return [torch.frombuffer(view, dtype=dtype) for view in views]
+def slot_tensors(channel: Channel, dtype: torch.dtype) -> list[torch.Tensor]:
+    """A flat host tensor over each slot of a channel."""
+    return [torch.frombuffer(channel.slots.view(slot), dtype=dtype) for slot in range(channel.spec.slots)]

@@ -12,7 +12,9 @@ import torch
 
 from backends.backend import Backend
 from backends.emulation import Emulated
+from balancer.memory import stage_bytes
 from balancer.schedule import Kind, actions_of
+from balancer.workload import Workload
 from bridge.port import Port
 from bridge.rank import RankId
 from hetero.checkpoint.pieces import write_piece
@@ -44,7 +46,9 @@ class Epoch:
         self.spec, self.place, self.next_step = spec, place, spec.start
         self._backend, self._me = world.backend, world.rank
         self._waits = Waits()
+        self._claim_memory()
         carriers = Carriers(self._me, spec.epoch, world.backend, port, groups.pairwise, self._waits)
+        self._carriers = carriers
         self.stage = Stage(
             spec.dimensions, spec.plan, place, groups.tensor, world.backend, spec.train.precision, spec.train.seed
         )
@@ -59,9 +63,9 @@ class Epoch:
         self._return = ParameterReturn(carriers, tensors, dict(self.stage.parameters), self.stage.dtype)
         self._totals = Totals(carriers, active_ranks(spec.plan), groups.active)
         self._replicas = ReplicaCheck(tensors, dict(self.stage.parameters), self._me)
-        if spec.resume_step is not None and spec.checkpoint_folder is not None:
-            store = CheckpointStore(Path(spec.checkpoint_folder))
-            state.load(store, spec.resume_step, self.stage.parameters, self._places, self._optimizer)
+        if spec.resume_folder is not None:
+            store = CheckpointStore(Path(spec.resume_folder))
+            state.load(store, spec.start, self.stage.parameters, self._places, self._optimizer)
 
     def run_step(self) -> dict[str, Any]:
         """Trains one step and returns its report."""
@@ -86,10 +90,21 @@ class Epoch:
         store = CheckpointStore(Path(self.spec.checkpoint_folder))
         return state.save(store, self.next_step, self._me, self._optimizer, self._places)
 
+    def close(self) -> None:
+        """Gives back what the chip holds for the epoch."""
+        self._carriers.close()
+        self._backend.release(str(self.place))
+
     @property
     def fingerprint(self) -> str | None:
         """Of the text that this rank reads, None if it reads none."""
         return self._text.fingerprint
+
+    def _claim_memory(self) -> None:
+        """An emulated chip has only its memory; a real one keeps its own account."""
+        pipeline, stage = self.place.pipeline, self.place.stage
+        need = stage_bytes(workload_of(self.spec), self.spec.plan, pipeline, stage, self.spec.train.precision)
+        self._backend.claim(str(self.place), need.total)
 
     def _sync(self, chunk: int) -> None:
         gradients = self.stage.gradients()
@@ -172,6 +187,11 @@ def _optimizer(spec: RunSpec, stage: Stage, tensors: Sequence[Holding], me: Rank
 def _expected(spec: RunSpec, place: Place, backend: Backend) -> dict[tuple[Kind, int], float]:
     if not isinstance(backend, Emulated):
         return {}
-    train, model = spec.train, architecture(spec.dimensions.family)
-    workload = model.workload(spec.dimensions, spec.text.seq_len, train.global_batch, train.precision)
-    return expected_s(topology_of(spec.pools, train.precision), workload, spec.plan, place, spec.time_scale)
+    topology = topology_of(spec.pools, spec.train.precision)
+    return expected_s(topology, workload_of(spec), spec.plan, place, spec.time_scale)
+
+
+def workload_of(spec: RunSpec) -> Workload:
+    """What the run's model costs, unit by unit."""
+    model = architecture(spec.dimensions.family)
+    return model.workload(spec.dimensions, spec.text.seq_len, spec.train.global_batch, spec.train.precision)

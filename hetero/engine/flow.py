@@ -17,7 +17,7 @@ import torch.distributed as dist
 from backends.backend import Backend
 from bridge.channel import ChannelSpec
 from bridge.layout import Region
-from bridge.port import Port
+from bridge.port import Channel, Port
 from bridge.rank import RankId
 from bridge.reshard import Gather, Piece, Reshard
 from hetero.engine.carrier import (
@@ -65,11 +65,18 @@ class Carriers:
     """The pool's group for a purpose and a direction (whether to the higher index)."""
     waits: Waits
     _tags: Counter[tuple[RankId, RankId]] = field(default_factory=Counter)
+    _pinned: list[memoryview] = field(default_factory=list)
+
+    def close(self) -> None:
+        """Unpins the slots, which their channels are about to unmap."""
+        for view in self._pinned:
+            self.backend.unpin(view)
+        self._pinned.clear()
 
     def sender(self, lane: Lane, purpose: str, name: str, dtype: torch.dtype, window: int) -> Sender:
         if lane.source.pool == lane.target.pool:
             return NativeSender(self._group(lane, purpose), lane.target.index, self._tag(lane))
-        channel = self.port.open(self._channel(lane, purpose, name, dtype, window))
+        channel = self._open(lane, purpose, name, dtype, window)
         return BridgeSender(channel, self.backend, dtype, self.waits)
 
     def receiver(self, lane: Lane, purpose: str, name: str, dtype: torch.dtype, window: int) -> Receiver:
@@ -77,8 +84,8 @@ class Carriers:
             group, tag = self._group(lane, purpose), self._tag(lane)
             empty = partial(torch.empty, lane.numel, dtype=dtype, device=self.backend.device)
             return NativeReceiver(group, lane.source.index, tag, empty, self.waits)
-        channel = self.port.open(self._channel(lane, purpose, name, dtype, window))
-        return BridgeReceiver(channel, self.backend, dtype, self.waits)
+        channel = self._open(lane, purpose, name, dtype, window)
+        return BridgeReceiver(channel, dtype, self.waits)
 
     def _group(self, lane: Lane, purpose: str) -> dist.ProcessGroup:
         return self.native(purpose, lane.source.index < lane.target.index)
@@ -88,9 +95,13 @@ class Carriers:
         self._tags[lane.source, lane.target] += 1
         return self._tags[lane.source, lane.target]
 
-    def _channel(self, lane: Lane, purpose: str, name: str, dtype: torch.dtype, window: int) -> ChannelSpec:
+    def _open(self, lane: Lane, purpose: str, name: str, dtype: torch.dtype, window: int) -> Channel:
+        """A channel of the bridge with its slots pinned, where the chip can."""
         nbytes = lane.numel * dtype.itemsize
-        return ChannelSpec(self.epoch, purpose, name, lane.source, lane.target, nbytes, window)
+        channel = self.port.open(ChannelSpec(self.epoch, purpose, name, lane.source, lane.target, nbytes, window))
+        views = [channel.slots.view(slot) for slot in range(window)]
+        self._pinned += [view for view in views if self.backend.pin(view)]
+        return channel
 
 
 class Flow:

@@ -110,7 +110,9 @@ class Rank:
 
     def _end_epoch(self) -> None:
         assert self._world is not None
-        self._epoch = None
+        if self._epoch is not None:
+            self._epoch.close()
+            self._epoch = None
         if self._number >= 0:
             self._port.close_epoch(self._number)
             self._world.end_epoch()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict
 
-from backends.emulation import EmulateOptions
+from backends.options import EmulateOptions
 from balancer.plan import Plan
 from hetero.engine.options import TrainOptions
 from hetero.models.dimensions import Dimensions
@@ -58,7 +58,8 @@ class RunSpec(BaseModel):
     time_scale: float = 1.0
     checkpoint_folder: str | None = None
     checkpoint_every: int = 0
-    resume_step: int | None = None
+    resume_folder: str | None = None
+    """Where the checkpoint of step `start` lies that the epoch begins from; None starts from initial values."""
     trace_every: int = 0
     capture: Capture | None = None
 

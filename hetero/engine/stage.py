@@ -30,6 +30,9 @@ class Place:
     position: int
     ranks: tuple[RankId, ...]
 
+    def __str__(self) -> str:
+        return f"pipeline {self.pipeline} stage {self.stage}"
+
 
 def place_of(plan: Plan, rank: RankId) -> Place | None:
     """The rank's place, None where the plan does not use it."""
