@@ -8,6 +8,7 @@ from enum import IntEnum
 from typing import Any, TypeAlias
 
 from bridge.rank import RankId
+from hetero.cluster.fleet import FleetLink
 
 
 class Severity(IntEnum):
@@ -31,6 +32,13 @@ class Severity(IntEnum):
 @dataclass(frozen=True)
 class StartAsked:
     """Start all hosts."""
+
+
+@dataclass(frozen=True)
+class PaceAsked:
+    """Links are to keep the pace that `links` say, from now on."""
+
+    links: Sequence[FleetLink]
 
 
 @dataclass(frozen=True)
@@ -148,6 +156,7 @@ class Trouble:
 
 Event: TypeAlias = (
     StartAsked
+    | PaceAsked
     | CalibrateAsked
     | ConfigureAsked
     | RunAsked

@@ -120,6 +120,7 @@ class Host:
         self._roster.expect("ready")
 
     def _rank_ready(self, member: Member, message: Message) -> None:
+        member.pid = message["pid"]
         if self._roster.answered(member, message):
             self._maybe_ready()
 

@@ -80,6 +80,14 @@ def test_one_epoch_after_another_on_standing_ranks() -> None:
     assert [(one.step, len(one.data["pieces"])) for one in news if one.kind == "saved"] == [(20, 3), (40, 3)]
 
 
+def test_every_process_is_known_by_its_pid() -> None:
+    with started() as session:
+        for host in session.fleet.hosts:
+            pids = session.pids(host.id)
+            assert set(pids) == {"endpoint", "nursery", *map(str, host.ranks)}
+            assert all(pid > 1 and runs(pid) for pid in pids.values())
+
+
 def test_reports_of_a_host_s_ranks_are_merged() -> None:
     reports: list = []
     with started() as session:
