@@ -8,7 +8,7 @@ Its work grows with hosts, never with ranks: hosts merge what their ranks say.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any
 
@@ -64,6 +64,7 @@ class Controller:
             ev.StepReported: self._step_reported,
             ev.Tick: self._tick,
             ev.StartAsked: self._start_asked,
+            ev.PaceAsked: self._pace_asked,
             ev.CalibrateAsked: self._calibrate_asked,
             ev.ConfigureAsked: self._configure_asked,
             ev.RunAsked: self._run_asked,
@@ -109,6 +110,9 @@ class Controller:
 
     def _link_hosts(self) -> Instructions:
         worlds = [ins.ToHosts((host_id(pool.name, 0),), ins.OpenWorld(pool.count)) for pool in self.fleet.pools]
+        return [*worlds, *self._connect_hosts()]
+
+    def _connect_hosts(self) -> Instructions:
         routes = self.fleet.routes()
         peers = {pool.name: self._peers(pool.name) for pool in self.fleet.pools}
         connections: list[ins.Instruction] = []
@@ -116,7 +120,7 @@ class Controller:
             others = dict(peers[spec.pool.name])
             del others[host]
             connections.append(ins.ToHosts((host,), ins.Connect(others, routes)))
-        return [*worlds, *connections]
+        return connections
 
     def _peers(self, pool: str) -> dict[str, dict[str, Any]]:
         """All endpoints, as the hosts of a pool reach them."""
@@ -134,6 +138,12 @@ class Controller:
 
     def _host_linked(self, what: str) -> Instructions:
         return self._complete({"hosts": self._ready.parts}) if self._linked.add(what, None) else []
+
+    def _pace_asked(self, event: ev.PaceAsked) -> Instructions:
+        self._enter(Phase.STARTING, Phase.READY)
+        self.fleet = replace(self.fleet, links=tuple(event.links))
+        self._linked = Gather([f"{host} endpoint" for host in self._hosts])
+        return self._connect_hosts()
 
     # Calibrate and configure
 

@@ -12,7 +12,7 @@ from hetero.cluster import instructions as ins
 from hetero.cluster.agent import Carrier
 from hetero.cluster.blame import failure
 from hetero.cluster.controller import Controller, ControlOptions
-from hetero.cluster.fleet import FleetSpec
+from hetero.cluster.fleet import FleetLink, FleetSpec
 
 Report = Mapping[str, Any]
 OnReport = Callable[[int, Sequence[Report]], None]
@@ -62,6 +62,10 @@ class Session:
             carrier.close()
             raise
         return session
+
+    def pace(self, links: Sequence[FleetLink]) -> None:
+        """Makes emulated links keep another pace; between epochs only."""
+        self._ask(ev.PaceAsked(links))
 
     def calibrate(self, spec: Mapping[str, Any]) -> list[dict[str, Any]]:
         """The measurements of all ranks."""

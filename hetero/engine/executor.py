@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
+import torch.fx.experimental.symbolic_shapes  # backward() loads it at first use: better once, before ranks are forked
 
 from balancer.schedule import Action, Kind, Purpose
 from hetero.engine.flow import Flow
