@@ -85,6 +85,10 @@ class Session:
         self._on_report = on_report or (lambda step, reports: None)
         return int(self._ask(ev.RunAsked(until)))
 
+    def node(self, host: str) -> str:
+        """The machine that a host id stands for."""
+        return self._controller.node(host)
+
     def pids(self, host: str) -> dict[str, int]:
         """The processes of a host: its endpoint, its nursery, and its ranks by name."""
         return dict(self._controller.pids(host))

@@ -19,6 +19,7 @@ from hetero.cluster.errors import ClusterError, FingerprintMismatch, HostFailure
 from hetero.cluster.fleet import FleetSpec
 from hetero.cluster.instructions import News
 from hetero.cluster.processes import environment
+from hetero.cluster.reaper import MARK, marked
 from hetero.cluster.session import Session
 from hetero.errors import exit_code
 from tests.unit.hetero.cluster.fleets import FAKES, ROOT, pool, three_families
@@ -26,20 +27,15 @@ from tests.unit.hetero.cluster.fleets import FAKES, ROOT, pool, three_families
 ENDS_WITHIN_S = 5.0
 
 
-def children() -> set[int]:
-    """All living descendants of this process that belong to a session."""
-    listed = subprocess.run(["ps", "-eo", "pid=,args="], capture_output=True, text=True, check=True).stdout
-    fakes = ("hetero.engine.nursery", "fake_endpoint")
-    return {int(line.split()[0]) for line in listed.splitlines() if any(fake in line for fake in fakes)}
-
-
 @pytest.fixture(autouse=True)
-def _nothing_is_left() -> Iterator[None]:
-    descriptors, threads, before = set(os.listdir("/proc/self/fd")), threading.active_count(), children()
+def _nothing_is_left(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    mark = f"session-{os.getpid()}-{time.monotonic_ns()}"
+    monkeypatch.setenv(MARK, mark)
+    descriptors, threads = len(os.listdir("/proc/self/fd")), threading.active_count()
     yield
-    assert children() <= before
+    assert not marked(mark)
     assert threading.active_count() == threads
-    assert len(set(os.listdir("/proc/self/fd")) - descriptors) <= 1  # the listing's own
+    assert len(os.listdir("/proc/self/fd")) == descriptors
 
 
 def started(**patience: float) -> Session:
@@ -171,6 +167,7 @@ def test_a_pool_s_variables_reach_its_processes() -> None:
 DRIVER = """
 from hetero.cluster.agent import LocalAgents
 from hetero.cluster.processes import environment
+from hetero.cluster.reaper import MARK, marked
 from hetero.cluster.session import Session
 from hetero.errors import exit_code
 from tests.unit.hetero.cluster.fleets import three_families
