@@ -51,6 +51,12 @@ def test_cuts_equal_brute_force(case):
         assert cost.bytes[b] - cost.bytes[a] <= cost.limit_bytes
 
 
+def test_a_longer_beginning_may_be_the_faster_one():
+    """Every stage has a unit, so the best of the first i units doesn't only grow with i: here 5, 20 and 1 for 2, 3, 4."""
+    rows = [[0.1] * 5, [1.0, 5.0, 20.0, 1.0, 1.0], [1.0] * 5]
+    assert cut([StageCost.of_units(row) for row in rows], range(6)) == ((0, 3), (3, 4), (4, 5))
+
+
 @given(stages=st.integers(1, 6), each=st.integers(1, 8))
 def test_equal_stages_get_equal_cuts(stages, each):
     costs = [StageCost.of_units([1.0] * (stages * each))] * stages
