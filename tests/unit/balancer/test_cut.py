@@ -52,7 +52,7 @@ def test_cuts_equal_brute_force(case):
 
 
 def test_a_longer_beginning_may_be_the_faster_one():
-    """Every stage has a unit, so the best of the first i units doesn't only grow with i: here 5, 20 and 1 for 2, 3, 4."""
+    """Each stage has a unit, so the best of the first i units may fall as i grows: 5, 20 and 1 for 2, 3, 4."""
     rows = [[0.1] * 5, [1.0, 5.0, 20.0, 1.0, 1.0], [1.0] * 5]
     assert cut([StageCost.of_units(row) for row in rows], range(6)) == ((0, 3), (3, 4), (4, 5))
 
