@@ -38,13 +38,13 @@ def _nothing_is_left(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     assert len(os.listdir("/proc/self/fd")) == descriptors
 
 
-def started(**patience: float) -> Session:
-    return Session.start(three_families(**patience), LocalAgents(), options=ControlOptions(grace_s=0.2))
+def started(grace_s: float = 0.2, **patience: float) -> Session:
+    return Session.start(three_families(**patience), LocalAgents(), options=ControlOptions(grace_s=grace_s))
 
 
-def run_to_the_end(spec: dict, kill: tuple[str, str] | None = None, **patience: float) -> None:
+def run_to_the_end(spec: dict, kill: tuple[str, str] | None = None, **started_with: float) -> None:
     """A session that a fault of `spec` ends, or the death of the process `kill` (host and name) at step 3."""
-    with started(**patience) as session:
+    with started(**started_with) as session:
 
         def on_report(step: int, _: object) -> None:
             if kill is not None and step == 3:
@@ -125,7 +125,7 @@ def test_a_rank_s_end_is_named(fault: str, cause: str, step: int) -> None:
 def test_the_root_cause_wins_over_what_it_leads_to() -> None:
     faults = {"nvidia:0": [3, "peer lost"], "nvidia:1": [3, "closed by peer"], "kunlun:0": [3, "fail"]}
     with pytest.raises(RankFailure) as caught:
-        run_to_the_end({"epoch": 0, "faults": faults})
+        run_to_the_end({"epoch": 0, "faults": faults}, grace_s=2.0)
     assert str(caught.value.rank) == "kunlun:0"
     assert "traceback" in caught.value.error
     assert {line.split()[1] for line in caught.value.also} == {"nvidia:0", "nvidia:1"}
