@@ -48,6 +48,12 @@ class Prediction:
     compute_s: float
     busy_s: Mapping[Place, float]
     spans: Mapping[Place, list[Span]]
+    link_s: float
+
+    @property
+    def link_ratio(self) -> float:
+        """How long the busiest direction between two pools carries bytes, over how long the busiest stage computes."""
+        return self.link_s / max(self.busy_s.values())
 
     @property
     def sync_s(self) -> float:
@@ -139,7 +145,7 @@ class _Simulator:
         updated = self._update()
         step_s = self._return_parameters(updated)
         spans = {place: stage.spans for place, stage in self.stages.items()}
-        return Prediction(self.scenario, step_s, compute_s, busy_s, spans)
+        return Prediction(self.scenario, step_s, compute_s, busy_s, spans, self.wires.busiest_s())
 
     def _advance(self, stage: _Stage, now: float) -> None:
         """Go on from `now` until something takes time or must be waited for."""

@@ -16,10 +16,11 @@ class Wire:
 
     def __init__(self, seconds_per_byte: float, latency_s: float) -> None:
         self.seconds_per_byte, self.latency_s = seconds_per_byte, latency_s
-        self.free_at = 0.0
+        self.free_at = self.busy_s = 0.0
 
     def carry(self, bytes_: float, now: float) -> float:
         """When a message handed over now arrives. Call in order of time."""
+        self.busy_s += bytes_ * self.seconds_per_byte
         self.free_at = max(self.free_at, now) + bytes_ * self.seconds_per_byte
         return self.free_at + self.latency_s
 
@@ -41,6 +42,10 @@ class Wires:
             lanes = min(source.tp, target.tp) if inside else 1
             self._wires[ends] = Wire(self._scale / (link.bytes_per_s * lanes), self._scale * link.latency_s)
         return self._wires[ends]
+
+    def busiest_s(self) -> float:
+        """How long the busiest direction between two pools has carried bytes."""
+        return max((wire.busy_s for (one, other), wire in self._wires.items() if one[0] != other[0]), default=0.0)
 
     def _end(self, stage: StagePlan, inside: bool) -> _End:
         chip = stage.chips[0] if stage.chips else 0

@@ -1,0 +1,215 @@
+"""The one function behind `hetero train`: a job becomes a run, recorded in a folder."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from balancer.plan import Plan
+from hetero.checkpoint.manifest import RunState
+from hetero.checkpoint.resume import ResumePoint, checkpoint_folder
+from hetero.checkpoint.store import CheckpointStore
+from hetero.cluster.actors import RayAgents
+from hetero.cluster.fleet import FleetLink
+from hetero.cluster.instructions import News
+from hetero.cluster.options import fleet_of
+from hetero.cluster.ray_runtime import ray_runtime
+from hetero.cluster.session import Session
+from hetero.data.source import Prepared, prepare
+from hetero.engine.spec import PoolRun, RunSpec, TextRun
+from hetero.job.errors import JobError
+from hetero.job.facts import run_facts
+from hetero.job.job import Job
+from hetero.job.measuring import Measured, measure
+from hetero.job.planning import Planned, plan_job, pool_labels, topology
+from hetero.monitoring.journal import EVENTS, METRICS, EventJournal, Journal
+from hetero.monitoring.record import Recorder
+from hetero.monitoring.trace import Trace
+
+Record = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """What a finished run leaves: `last` is its last line of metrics, None where no step was run."""
+
+    run_dir: Path
+    plan: Plan
+    text: Prepared
+    last: Record | None
+
+
+def train(
+    job: Job,
+    run_dir: Path,
+    *,
+    address: str | None = None,
+    plan: Plan | None = None,
+    resume: str | None = None,
+    on_record: Callable[[Record], None] | None = None,
+    on_event: Callable[[Record], None] | None = None,
+) -> RunSummary:
+    """Runs the job to its last step, on a Ray of its own or on the cluster at `address`.
+
+    Obeys `plan`, or the job's own, or the balancer's. `resume` ("RUN_DIR[@STEP]") goes on from a checkpoint of the same
+    job, under whatever plan. Raises errors that explain themselves; every process has ended when it returns or raises.
+    """
+    point = ResumePoint.parse(resume) if resume else None
+    _check_resume(job, point)
+    plan_job(job, given=plan)  # what cannot be planned by datasheet fails before anything is started
+    run_dir.mkdir(parents=True, exist_ok=True)
+    (run_dir / "job.yaml").write_text(yaml.safe_dump(job.resolved(), sort_keys=False))
+    text = prepare(job.data, run_dir / "data")
+    with ExitStack() as stack:
+        events = EventJournal(run_dir / EVENTS)
+        stack.callback(events.close)
+        run = _Run(job, run_dir, text, point, events, on_record, on_event)
+        stack.enter_context(ray_runtime(address))
+        fleet = fleet_of(job.pools, _links(job), local=address is None)
+        session = stack.enter_context(Session.start(fleet, RayAgents(), run.heard))
+        return run.drive(session, plan)
+
+
+class _Run:
+    """One run on a fleet that stands ready."""
+
+    def __init__(
+        self,
+        job: Job,
+        run_dir: Path,
+        text: Prepared,
+        point: ResumePoint | None,
+        events: EventJournal,
+        on_record: Callable[[Record], None] | None,
+        on_event: Callable[[Record], None] | None,
+    ) -> None:
+        self._job, self._run_dir, self._text, self._point, self._events = job, run_dir, text, point, events
+        self._on_record, self._on_event = on_record or _ignore, on_event or _ignore
+        self._store = _store(job, run_dir)
+        self._updates = _updates(point)
+        self._last: Record | None = None
+
+    def drive(self, session: Session, given: Plan | None) -> RunSummary:
+        """Measures, plans and trains."""
+        self._event("measuring")
+        written = plan_job(self._job, given=given).plan if given or self._job.balance.pipelines else None
+        measured = measure(self._job, session, written)
+        planned = plan_job(self._job, measured.times, written)
+        self._plan = planned.plan
+        (self._run_dir / "plan.json").write_text(planned.plan.to_json())
+        session.pace(_links(self._job, measured.time_scale))
+        self._event("planned", time_scale=measured.time_scale, link_ratio=planned.prediction.link_ratio)
+        session.configure(self._spec(session, planned, measured).model_dump(mode="json"))
+        titles = {label.name: str(label) for label in pool_labels(self._job)}
+        with Journal(self._run_dir / METRICS) as metrics:
+            trace = Trace(self._run_dir / "trace.json", titles)
+            try:
+                recorder = Recorder(run_facts(self._job, planned, measured.time_scale, time.time()))
+                session.run(self._job.train.steps, lambda step, hosts: self._record(recorder, metrics, trace, hosts))
+            finally:
+                trace.close()
+        self._event("finished")
+        return RunSummary(self._run_dir, planned.plan, self._text, self._last)
+
+    def heard(self, news: News) -> None:
+        """News of the fleet, for the journal; a checkpoint whose pieces are all written gets its manifest."""
+        data = dict(news.data)
+        if news.kind == "saved":
+            data = {"pieces": len(news.data["pieces"])}
+            self._commit(news.step, news.data["pieces"])
+        self._event(news.kind, step=news.step, epoch=news.epoch, pool=news.pool, rank=news.rank, **data)
+
+    def _spec(self, session: Session, planned: Planned, measured: Measured) -> RunSpec:
+        job = self._job
+        if self._store is not None:
+            self._store.clean()
+        return RunSpec(
+            epoch=planned.plan.epoch,
+            dimensions=job.model.resolve(),
+            train=job.train,
+            text=TextRun(
+                path=str(self._text.path.resolve()), fingerprint=self._text.fingerprint, seq_len=job.data.seq_len
+            ),
+            plan=planned.plan,
+            pools={pool.name: PoolRun.model_validate(pool.run) for pool in session.fleet.pools},
+            start=self._point.step if self._point else 0,
+            steps=job.train.steps,
+            time_scale=measured.time_scale,
+            checkpoint_folder=str(self._store.root.resolve()) if self._store else None,
+            checkpoint_every=job.checkpoint.every,
+            resume_folder=str(self._point.store.root.resolve()) if self._point else None,
+            trace_every=job.monitor.trace_every,
+        )
+
+    def _record(
+        self, recorder: Recorder, metrics: Journal, trace: Trace, hosts: Sequence[Mapping[str, Any]]
+    ) -> None:
+        for host in hosts:
+            trace.add(dict(host))
+            if (line := recorder.add(dict(host))) is not None:
+                metrics.append(line)
+                self._updates += not line["skipped"]
+                self._last = line
+                self._on_record(line)
+
+    def _commit(self, step: int, pieces: Sequence[Mapping[str, Any]]) -> None:
+        assert self._store is not None
+        sequences = step * self._job.train.global_batch
+        state = RunState(
+            consumed_sequences=sequences,
+            consumed_tokens=sequences * self._job.data.seq_len,
+            job_fingerprint=self._job.fingerprint(),
+            plan=self._plan.model_dump(mode="json"),
+            scalars={"updates": self._updates},
+        )
+        self._store.commit(step, state, pieces)
+        self._store.prune(self._job.checkpoint.keep)
+
+    def _event(self, kind: str, **facts: Any) -> None:
+        self._on_event(self._events.write(kind, **facts))
+
+
+def _links(job: Job, time_scale: float = 1.0) -> list[FleetLink]:
+    """Every link with its transport. One with an emulated end keeps the pace that the job file gives it, scaled."""
+    links = []
+    for link in topology(job).links:
+        a, b = link.between
+        said = job.bridge.link(a, b)
+        emulated = any(job.pools[end].emulate is not None for end in (a, b))
+        paced = emulated and (said.gbit_per_s is not None or said.rtt_ms is not None)
+        rate = link.bytes_per_s / time_scale if paced else None
+        delay_s = link.latency_s * time_scale if paced else 0.0
+        links.append(FleetLink((a, b), job.bridge.transport_between(a, b), rate, delay_s))
+    return links
+
+
+def _store(job: Job, run_dir: Path) -> CheckpointStore | None:
+    if job.checkpoint.every == 0:
+        return None
+    return CheckpointStore(checkpoint_folder(run_dir, job.checkpoint.storage))
+
+
+def _check_resume(job: Job, point: ResumePoint | None) -> None:
+    if point is None:
+        return
+    run = point.store.verify(point.step).run
+    if run.job_fingerprint != job.fingerprint():
+        rule = "the checkpoint was made by a job with another model, data or training"
+        raise JobError("--resume", str(point), rule, "resume with that job; pools, links and plan may change")
+    if point.step >= job.train.steps:
+        rule = f"the checkpoint has {point.step} steps already"
+        raise JobError("train.steps", job.train.steps, rule, f"ask for more than {point.step} steps")
+
+
+def _updates(point: ResumePoint | None) -> int:
+    return int(point.store.manifest(point.step).run.scalars["updates"] or 0) if point else 0
+
+
+def _ignore(_: Record) -> None:
+    pass
