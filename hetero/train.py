@@ -16,18 +16,18 @@ from hetero.checkpoint.manifest import RunState
 from hetero.checkpoint.resume import ResumePoint, checkpoint_folder
 from hetero.checkpoint.store import CheckpointStore
 from hetero.cluster.actors import RayAgents
-from hetero.cluster.fleet import FleetLink
 from hetero.cluster.instructions import News
 from hetero.cluster.options import fleet_of
 from hetero.cluster.ray_runtime import ray_runtime
 from hetero.cluster.session import Session
 from hetero.data.source import Prepared, prepare
-from hetero.engine.spec import PoolRun, RunSpec, TextRun
+from hetero.engine.spec import RunSpec
 from hetero.job.errors import JobError
 from hetero.job.facts import run_facts
 from hetero.job.job import Job
-from hetero.job.measuring import Measured, measure
-from hetero.job.planning import Planned, plan_job, pool_labels, topology
+from hetero.job.measuring import measure
+from hetero.job.planning import Planned, plan_job, pool_labels
+from hetero.job.spec import fleet_links, run_spec
 from hetero.monitoring.journal import EVENTS, METRICS, EventJournal, Journal
 from hetero.monitoring.record import Recorder
 from hetero.monitoring.trace import Trace
@@ -71,7 +71,7 @@ def train(
         stack.callback(events.close)
         run = _Run(job, run_dir, text, point, events, on_record, on_event)
         stack.enter_context(ray_runtime(address))
-        fleet = fleet_of(job.pools, _links(job), local=address is None)
+        fleet = fleet_of(job.pools, fleet_links(job), local=address is None)
         session = stack.enter_context(Session.start(fleet, RayAgents(), run.heard))
         return run.drive(session, plan)
 
@@ -103,9 +103,9 @@ class _Run:
         planned = plan_job(self._job, measured.times, written)
         self._plan = planned.plan
         (self._run_dir / "plan.json").write_text(planned.plan.to_json())
-        session.pace(_links(self._job, measured.time_scale))
+        session.pace(fleet_links(self._job, measured.time_scale))
         self._event("planned", time_scale=measured.time_scale, link_ratio=planned.prediction.link_ratio)
-        session.configure(self._spec(session, planned, measured).model_dump(mode="json"))
+        session.configure(self._spec(session, planned, measured.time_scale).model_dump(mode="json"))
         titles = {label.name: str(label) for label in pool_labels(self._job)}
         with Journal(self._run_dir / METRICS) as metrics:
             trace = Trace(self._run_dir / "trace.json", titles)
@@ -125,26 +125,15 @@ class _Run:
             self._commit(news.step, news.data["pieces"])
         self._event(news.kind, step=news.step, epoch=news.epoch, pool=news.pool, rank=news.rank, **data)
 
-    def _spec(self, session: Session, planned: Planned, measured: Measured) -> RunSpec:
-        job = self._job
+    def _spec(self, session: Session, planned: Planned, time_scale: float) -> RunSpec:
+        checkpoints, resume = None, None
         if self._store is not None:
             self._store.clean()
-        return RunSpec(
-            epoch=planned.plan.epoch,
-            dimensions=job.model.resolve(),
-            train=job.train,
-            text=TextRun(
-                path=str(self._text.path.resolve()), fingerprint=self._text.fingerprint, seq_len=job.data.seq_len
-            ),
-            plan=planned.plan,
-            pools={pool.name: PoolRun.model_validate(pool.run) for pool in session.fleet.pools},
-            start=self._point.step if self._point else 0,
-            steps=job.train.steps,
-            time_scale=measured.time_scale,
-            checkpoint_folder=str(self._store.root.resolve()) if self._store else None,
-            checkpoint_every=job.checkpoint.every,
-            resume_folder=str(self._point.store.root.resolve()) if self._point else None,
-            trace_every=job.monitor.trace_every,
+            checkpoints = self._store.root
+        if self._point is not None:
+            resume = self._point.store.root, self._point.step
+        return run_spec(
+            self._job, session.fleet, planned.plan, self._text, time_scale, checkpoints=checkpoints, resume=resume
         )
 
     def _record(
@@ -173,20 +162,6 @@ class _Run:
 
     def _event(self, kind: str, **facts: Any) -> None:
         self._on_event(self._events.write(kind, **facts))
-
-
-def _links(job: Job, time_scale: float = 1.0) -> list[FleetLink]:
-    """Every link with its transport. One with an emulated end keeps the pace that the job file gives it, scaled."""
-    links = []
-    for link in topology(job).links:
-        a, b = link.between
-        said = job.bridge.link(a, b)
-        emulated = any(job.pools[end].emulate is not None for end in (a, b))
-        paced = emulated and (said.gbit_per_s is not None or said.rtt_ms is not None)
-        rate = link.bytes_per_s / time_scale if paced else None
-        delay_s = link.latency_s * time_scale if paced else 0.0
-        links.append(FleetLink((a, b), job.bridge.transport_between(a, b), rate, delay_s))
-    return links
 
 
 def _store(job: Job, run_dir: Path) -> CheckpointStore | None:

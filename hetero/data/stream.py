@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 import xxhash
 
 from hetero.data.errors import DataError
-from hetero.data.order import SampleOrder
-
-if TYPE_CHECKING:
-    from hetero.models.batch import Batch
 
 TOKEN_TYPE = np.dtype("<u2")
 _HASH_TOKENS = 1 << 22
@@ -48,17 +43,6 @@ class TokenStream:
         for first in range(0, len(self._tokens), _HASH_TOKENS):
             digest.update(self._tokens[first : first + _HASH_TOKENS].data)
         return digest.hexdigest()
-
-
-def micro_batch(stream: TokenStream, order: SampleOrder, first_position: int, count: int) -> Batch:
-    """Samples first_position .. first_position + count - 1 of the run as a batch on the host; imports torch."""
-    import torch
-
-    from hetero.models.batch import Batch
-
-    windows = [stream.sequence(order.index(first_position + i)) for i in range(count)]
-    tokens, labels = (torch.from_numpy(np.stack(part).astype(np.int64)) for part in zip(*windows, strict=True))
-    return Batch(tokens, labels)
 
 
 def _mapped(path: Path) -> npt.NDArray[np.uint16]:

@@ -70,10 +70,11 @@ class Rank:
 
     def _train(self) -> None:
         assert self._epoch is not None
-        self._agent.send(self._epoch.run_step())
+        report = self._epoch.run_step()
         done = self._epoch.next_step
         if self._epoch.spec.saves_at(done):
             self._agent.send({"report": "saved", "step": done, "piece": self._epoch.save()})
+        self._agent.send(report)
 
     def _open_world(self, message: Message) -> None:
         """Index 0 of a pool: says where to meet. It joins like the others, when all are told."""

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import torch
 
+from hetero.data.batches import micro_batch
 from hetero.data.order import SampleOrder
-from hetero.data.stream import TokenStream, micro_batch
+from hetero.data.stream import TokenStream
 from hetero.engine.spec import RunSpec
 from hetero.engine.stage import Place
 from hetero.models.batch import Batch

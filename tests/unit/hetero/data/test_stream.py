@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 import torch
 
+from hetero.data.batches import micro_batch
 from hetero.data.errors import DataError
 from hetero.data.options import DataOptions
 from hetero.data.order import SampleOrder
 from hetero.data.source import prepare
-from hetero.data.stream import TOKEN_TYPE, TokenStream, micro_batch
+from hetero.data.stream import TOKEN_TYPE, TokenStream
 
 
 @pytest.fixture
