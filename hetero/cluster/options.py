@@ -30,7 +30,6 @@ class PoolOptions(BaseModel):
     count: PositiveInt = Field(description="chips in the pool, over all its hosts")
     tp: Literal["auto"] | PositiveInt = Field("auto", description="tensor-parallel size of every stage of the pool")
     emulate: EmulateOptions | None = Field(None, description="run on the CPU, paced to the chip's speed")
-    precision: str | None = Field(None, description="default: train.precision")
     chips_per_host: PositiveInt | None = Field(None, description="default: all on one host")
     env: EnvOptions = Field(default_factory=EnvOptions)
     interface: str | None = Field(None, description="network interface of the pool's own collectives")

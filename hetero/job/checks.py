@@ -35,11 +35,11 @@ def _check_pool(job: Job, name: str) -> None:
         raise JobError(f"{key}.chip", pool.chip, rule, f"set {key}.family to {chip.family}, or name another chip")
     _check_tp(pool, key)
     try:
-        chip.flops_per_s(job.precision(name))
+        chip.flops_per_s(job.train.precision)
     except Exception as error:
         if not explains_itself(error):
             raise
-        raise JobError.at(f"{key}.precision" if pool.precision else "train.precision", error) from None
+        raise JobError.at("train.precision", error) from None
 
 
 def _chip(pool: PoolOptions, key: str) -> ChipSpec:

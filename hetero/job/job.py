@@ -50,10 +50,6 @@ class Job(BaseModel):
     def emulated(self) -> bool:
         return any(pool.emulate is not None for pool in self.pools.values())
 
-    def precision(self, pool: str) -> str:
-        """What a pool computes in: its own choice, else the run's."""
-        return self.pools[pool].precision or self.train.precision
-
     def resolved(self) -> dict[str, Any]:
         """Plain data with every default filled in; loading it gives an equal job."""
         return self.model_dump(mode="json", by_alias=True)

@@ -36,8 +36,7 @@ class Planned:
 
     def memory_bytes(self, pipeline: int, stage: int) -> int:
         """What one chip of a stage needs."""
-        precision = self.job.precision(self.plan.pipelines[pipeline].stages[stage].pool)
-        return stage_bytes(workload(self.job), self.plan, pipeline, stage, precision).total
+        return stage_bytes(workload(self.job), self.plan, pipeline, stage, self.job.train.precision).total
 
 
 def plan_job(job: Job, times: Times | None = None, given: Plan | None = None) -> Planned:
@@ -117,7 +116,7 @@ def _pool(job: Job, name: str) -> PoolSpec:
         chips_per_host=pool.chips_per_host or pool.count,
         tp=None if pool.tp == "auto" else pool.tp,
         memory_bytes=chip.memory_bytes,
-        precision=job.precision(name),
+        precision=job.train.precision,
         emulated=pool.emulate is not None,
     )
 
