@@ -93,7 +93,7 @@ def reshard(source: Placement, target: Placement) -> Reshard:
         shard = target.layout.region(group[0])
         origin = _origin(shard)
         parts = _parts(shard, len(ranks))
-        if parts is None or all(_covers(held.get(rank), shard) for rank in ranks):
+        if len(ranks) == 1 or parts is None or all(_covers(held.get(rank), shard) for rank in ranks):
             demands += [_Demand(rank, shard, origin) for rank in ranks]
         else:
             demands += [_Demand(rank, part, origin) for rank, part in zip(ranks, parts, strict=True)]

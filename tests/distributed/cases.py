@@ -1,0 +1,154 @@
+"""A covering set of models, plans and update rules for the laws of equal training.
+
+Written short: `n2(0, 3)` is a stage of two nvidia chips that holds the units 0 to 2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from balancer.plan import PipelinePlan, Plan, StagePlan
+from hetero.engine.options import OptimizerOptions, TrainOptions
+from hetero.models.dimensions import Dimensions
+from tests.distributed.fleet import Job
+
+SMALL = {"hidden": 32, "heads": 4, "kv_heads": 2, "ffn": 42, "vocab": 257}
+SGD = OptimizerOptions(name="sgd", lr=0.05)
+MOMENTUM = OptimizerOptions(name="sgd", lr=0.05, momentum=0.9, warmup_steps=5)
+ADAMW = OptimizerOptions(lr=1e-3)
+COSINE = OptimizerOptions(lr=1e-3, schedule="cosine", warmup_steps=5, weight_decay=0.1)
+
+
+def _stage(pool: str, tp: int, *bounds: int) -> StagePlan:
+    chunks = tuple(zip(bounds[::2], bounds[1::2], strict=True))
+    return StagePlan(pool=pool, tp=tp, units=chunks)
+
+
+n1, n2, n4 = (partial(_stage, "nvidia", tp) for tp in (1, 2, 4))
+a1, a2, a4 = (partial(_stage, "ascend", tp) for tp in (1, 2, 4))
+k1, k2 = (partial(_stage, "kunlun", tp) for tp in (1, 2))
+
+
+def pipeline(share: int, *stages: StagePlan, micro_batch: int = 1) -> PipelinePlan:
+    return PipelinePlan(share=share, micro_batch=micro_batch, stages=stages)
+
+
+def plan(*pipelines: PipelinePlan, schedule: str = "1f1b") -> Plan:
+    return Plan(schedule=schedule, pipelines=pipelines)
+
+
+@dataclass(frozen=True)
+class Case:
+    name: str
+    plan: Plan
+    job: Job
+
+
+def _case(
+    name: str,
+    *pipelines: PipelinePlan,
+    layers: int = 2,
+    schedule: str = "1f1b",
+    optimizer: OptimizerOptions = SGD,
+    steps: int = 3,
+    precision: Any = "float32",
+    **changes: Any,
+) -> Case:
+    dims = Dimensions(layers=layers, **{**SMALL, **changes})
+    batch = sum(one.share for one in pipelines)
+    train = TrainOptions(
+        steps=steps, global_batch=batch, precision=precision, seed=7, optimizer=optimizer, replica_check_every=1
+    )
+    return Case(name, plan(*pipelines, schedule=schedule), Job(dims, train))
+
+
+CASES = (
+    _case("half a layer apart", pipeline(4, n1(0, 2), a1(2, 6))),
+    _case("tp grows", pipeline(4, k1(0, 2), n2(2, 3), a4(3, 6))),
+    _case("tp shrinks", pipeline(4, a4(0, 1), n2(1, 5), k1(5, 6)), vocab=258),
+    _case("tp 4 next to 4", pipeline(4, n4(0, 3), a4(3, 6), micro_batch=2), vocab=263),
+    _case("five layers uneven", pipeline(6, n4(0, 7), a2(7, 10), k1(10, 12), micro_batch=3), layers=5),
+    _case("seven layers, two stages of a pool", pipeline(6, n2(0, 6), a1(6, 9), n1(9, 11), a2(11, 16)), layers=7),
+    _case("two chunks on each stage", pipeline(6, n2(0, 3, 6, 9), a2(3, 6, 9, 12)), layers=5),
+    _case("chunks and tp mixed", pipeline(6, k1(0, 2, 8, 10), a4(2, 8, 10, 16), micro_batch=2), layers=7),
+    _case("20 and 12", pipeline(20, n2(0, 3), a4(3, 6), micro_batch=4), pipeline(12, k2(0, 6), micro_batch=3)),
+    _case(
+        "20 and 12, five layers",
+        pipeline(20, a4(0, 4), n4(4, 12), micro_batch=5),
+        pipeline(12, k1(0, 7), k1(7, 12), micro_batch=2),
+        layers=5,
+    ),
+    _case("7, 2 and 1", pipeline(7, n4(0, 6)), pipeline(2, a4(0, 6), micro_batch=2), pipeline(1, k1(0, 6))),
+    _case(
+        "7, 2 and 1 in stages",
+        pipeline(7, n2(0, 5), a1(5, 12)),
+        pipeline(2, n2(0, 8), k2(8, 12), micro_batch=2),
+        pipeline(1, a2(0, 12)),
+        layers=5,
+        schedule="gpipe",
+    ),
+    _case("a head for each key", pipeline(4, n4(0, 4), k2(4, 6)), kv_heads=4),
+    _case("one key for all heads", pipeline(4, a4(0, 2), n2(2, 6)), pipeline(2, k1(0, 6)), kv_heads=1),
+    _case("biases", pipeline(4, n4(0, 2), k2(2, 6)), pipeline(2, a2(0, 4), a1(4, 6)), qkv_bias=True),
+    _case("tied over two stages", pipeline(4, n2(0, 2), a4(2, 6)), tie_embeddings=True),
+    _case(
+        "tied, apart and together",
+        pipeline(4, k2(0, 2), a4(2, 6)),
+        pipeline(2, n1(0, 6), micro_batch=2),
+        tie_embeddings=True,
+        optimizer=MOMENTUM,
+    ),
+    _case("tied in two chunks", pipeline(4, a2(0, 3, 9, 12), n2(3, 9)), layers=5, tie_embeddings=True, kv_heads=1),
+    _case(
+        "tied in three pipelines",
+        pipeline(7, n2(0, 4), k2(4, 12)),
+        pipeline(2, a4(0, 12), micro_batch=2),
+        pipeline(1, n1(0, 5), n1(5, 12)),
+        layers=5,
+        tie_embeddings=True,
+        qkv_bias=True,
+        kv_heads=4,
+        schedule="gpipe",
+    ),
+    _case("bfloat16", pipeline(4, n2(0, 3), a4(3, 6)), pipeline(4, k2(0, 6)), precision="bfloat16"),
+    _case(
+        "long: tp 1, 2 and 4",
+        pipeline(8, k1(0, 2), n2(2, 3), a4(3, 6), micro_batch=4),
+        optimizer=COSINE,
+        steps=50,
+    ),
+    _case(
+        "long: 20 and 12",
+        pipeline(20, n2(0, 3), a2(3, 6), micro_batch=10),
+        pipeline(12, k2(0, 6), micro_batch=6),
+        steps=50,
+    ),
+    _case(
+        "long: tied, 7, 2 and 1",
+        pipeline(7, n1(0, 3), k1(3, 6), micro_batch=7),
+        pipeline(2, a2(0, 6), micro_batch=2),
+        pipeline(1, n1(0, 6)),
+        steps=50,
+        tie_embeddings=True,
+        optimizer=ADAMW,
+    ),
+    _case(
+        "long: bfloat16",
+        pipeline(4, n2(0, 3), a1(3, 6), micro_batch=2),
+        pipeline(2, k1(0, 6)),
+        steps=50,
+        precision="bfloat16",
+        optimizer=ADAMW,
+    ),
+)
+
+
+def find(name: str) -> Case:
+    return next(case for case in CASES if case.name == name)
+
+
+def pick(holds: Callable[[Case], bool]) -> list[Case]:
+    return [case for case in CASES if holds(case)]

@@ -1,0 +1,181 @@
+"""Ranks that stand ready: three emulated families on this machine, handed one plan after another."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import load_file
+
+from backends.chip import load_chip
+from backends.options import EmulateOptions
+from balancer.plan import Plan, complete
+from balancer.topology import LinkSpec, PoolSpec, Topology
+from hetero.checkpoint.manifest import RunState
+from hetero.checkpoint.store import CheckpointStore
+from hetero.cluster.agent import Carrier, LocalAgents
+from hetero.cluster.fleet import FleetLink, FleetPool, FleetSpec, Programs
+from hetero.cluster.instructions import News
+from hetero.cluster.session import Session
+from hetero.data.source import Prepared
+from hetero.engine.options import TrainOptions
+from hetero.engine.spec import Capture, PoolRun, RunSpec, TextRun
+from hetero.models.dimensions import Dimensions
+from hetero.models.registry import architecture
+
+ROOT = Path(__file__).parents[2]
+SEQ_LEN = 16
+NO_PACE = 1e-9
+"""A time scale at which an emulated chip never sleeps."""
+
+POOLS = {
+    "nvidia": PoolRun(family="cuda", chip="A800-80G", count=4, emulate=EmulateOptions()),
+    "ascend": PoolRun(family="ascend", chip="Ascend-910B2", count=4, emulate=EmulateOptions()),
+    "kunlun": PoolRun(family="kunlun", chip="Kunlun-P800", count=2, emulate=EmulateOptions()),
+}
+LINKS = (
+    FleetLink(("nvidia", "ascend"), "grpc"),
+    FleetLink(("nvidia", "kunlun"), "zmq"),
+    FleetLink(("ascend", "kunlun"), "zmq"),
+)
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is trained, whatever the plan."""
+
+    dimensions: Dimensions
+    train: TrainOptions
+
+    def complete(self, plan: Plan) -> Plan:
+        model, train = architecture(self.dimensions.family), self.train
+        workload = model.workload(self.dimensions, SEQ_LEN, train.global_batch, train.precision)
+        return complete(plan, _topology(train.precision), workload, lambda tp: model.legal_tp(self.dimensions, tp))
+
+
+@dataclass
+class Run:
+    """What a run said of its steps, and, where it was asked to, its owners' gradients."""
+
+    totals: list[dict[str, Any]] = field(default_factory=list)
+    folder: Path | None = None
+
+    @property
+    def losses(self) -> list[float]:
+        return [step["loss"] for step in self.totals]
+
+    @property
+    def norms(self) -> list[float]:
+        return [step["grad_norm"] for step in self.totals]
+
+    def gradients(self, step: int) -> dict[str, np.ndarray]:
+        """Whole gradients by logical name. Every element must come from exactly one owner."""
+        assert self.folder is not None
+        whole: dict[str, np.ndarray] = {}
+        written: dict[str, np.ndarray] = {}
+        for entry in sorted((self.folder / f"step-{step:08d}").glob("*.json")):
+            values = load_file(entry.with_suffix(".safetensors"))
+            for name, stored in json.loads(entry.read_text())["tensors"].items():
+                box = tuple(slice(*bounds) for bounds in stored["region"])
+                whole.setdefault(name, np.zeros(stored["shape"], np.float32))[box] = values[f"{name}/gradient"]
+                written.setdefault(name, np.zeros(stored["shape"], np.int64))[box] += 1
+        assert not {name for name, count in written.items() if (count != 1).any()}, "elements without one owner"
+        return whole
+
+
+class Standing:
+    """A session that trains job after job; every run is an epoch of its own."""
+
+    def __init__(self, text: Prepared, folder: Path, pools: Mapping[str, PoolRun] = POOLS) -> None:
+        self._text, self._folder, self._pools = text, folder, dict(pools)
+        self._epoch = -1
+        self._store: CheckpointStore | None = None
+        self._save: RunState | None = None
+        self.session: Session
+
+    @contextmanager
+    def up(self, carrier: Carrier | None = None, rank: str = Programs.rank) -> Iterator[Standing]:
+        fleet = fleet_spec(self._pools, rank)
+        with Session.start(fleet, carrier or LocalAgents(), self._hear) as self.session:
+            yield self
+
+    def train(
+        self,
+        job: Job,
+        plan: Plan,
+        *,
+        start: int = 0,
+        until: int | None = None,
+        begin_from: Path | None = None,
+        save_to: Path | None = None,
+        capture: Sequence[int] = (),
+    ) -> Run:
+        """Steps [start, until). `begin_from` holds the checkpoint of step `start`; `save_to` gets that of `until`."""
+        self._epoch += 1
+        until = job.train.steps if until is None else until
+        completed = job.complete(plan).model_copy(update={"epoch": self._epoch})
+        run = Run(folder=self._folder / f"epoch-{self._epoch}")
+        spec = RunSpec(
+            epoch=self._epoch,
+            dimensions=job.dimensions,
+            train=job.train,
+            text=TextRun(path=str(self._text.path), fingerprint=self._text.fingerprint, seq_len=SEQ_LEN),
+            plan=completed,
+            pools=self._pools,
+            start=start,
+            steps=until,
+            time_scale=NO_PACE,
+            resume_folder=None if begin_from is None else str(begin_from),
+            checkpoint_folder=None if save_to is None else str(save_to),
+            checkpoint_every=0 if save_to is None else until,
+            capture=Capture(folder=str(run.folder), steps=tuple(capture)) if capture else None,
+        )
+        self._prepare_save(job, completed, save_to, until)
+        answers = self.session.configure(spec.model_dump(mode="json"))
+        assert {answer["fingerprint"] for answer in answers} - {None} == {self._text.fingerprint}
+        self.session.run(until, lambda step, reports: run.totals.extend(r["totals"] for r in reports if r["totals"]))
+        assert len(run.totals) == until - start, "one rank, and no other, reports a step's totals"
+        return run
+
+    def _prepare_save(self, job: Job, plan: Plan, folder: Path | None, until: int) -> None:
+        if folder is None:
+            return
+        self._store = CheckpointStore(folder)
+        self._store.begin(until)
+        sequences = until * job.train.global_batch
+        self._save = RunState(
+            consumed_sequences=sequences,
+            consumed_tokens=sequences * SEQ_LEN,
+            job_fingerprint="",
+            plan=plan.model_dump(mode="json"),
+            scalars={"updates": until},
+        )
+
+    def _hear(self, news: News) -> None:
+        if news.kind == "saved":
+            assert self._store is not None
+            assert self._save is not None
+            self._store.commit(news.step, self._save, news.data["pieces"])
+
+
+def fleet_spec(pools: Mapping[str, PoolRun], rank: str) -> FleetSpec:
+    variables = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    described = tuple(
+        FleetPool(name, pool.family, pool.chip, pool.count, emulate={}, variables=variables)
+        for name, pool in pools.items()
+    )
+    links = tuple(link for link in LINKS if set(link.between) <= pools.keys())
+    return FleetSpec(described, links, programs=Programs(rank=rank))
+
+
+def _topology(precision: str) -> Topology:
+    pools = []
+    for name, pool in POOLS.items():
+        chip = load_chip(pool.chip)
+        pools.append(PoolSpec(name, pool.family, chip, pool.count, pool.count, chip.memory_bytes, precision=precision))
+    return Topology(tuple(pools), tuple(LinkSpec(link.between, 1e9, 0.0) for link in LINKS))
