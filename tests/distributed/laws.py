@@ -36,8 +36,8 @@ class Worst:
     place: str
 
 
-def gradient_deviation(found: Mapping[str, np.ndarray], wanted: Mapping[str, np.ndarray], floor: float) -> Worst:
-    """Law 1, over all tensors."""
+def tensor_deviation(found: Mapping[str, np.ndarray], wanted: Mapping[str, np.ndarray], floor: float) -> Worst:
+    """Law 1, over all tensors; also for whatever else is kept per tensor."""
     assert found.keys() == wanted.keys()
     total = np.sqrt(sum(np.square(g, dtype=np.float64).sum() for g in wanted.values()))
     worst = Worst(0.0, "")

@@ -91,11 +91,15 @@ class PlainTraining:
     def __init__(self, job: Job, text: Prepared, model: PlainModel) -> None:
         self.job, self.model = job, model
         self._batches = GlobalBatches(text, job)
-        self.optimizer = _optimizer(job.train.optimizer, list(model.parameters.values()))
+        self.forget()
 
-    def steps(self, until: int) -> Iterator[PlainStep]:
+    def forget(self) -> None:
+        """Begins with an optimizer that knows nothing."""
+        self.optimizer = _optimizer(self.job.train.optimizer, list(self.model.parameters.values()))
+
+    def steps(self, until: int, start: int = 0) -> Iterator[PlainStep]:
         options, parameters = self.job.train.optimizer, self.model.parameters
-        for number in range(until):
+        for number in range(start, until):
             batch = self._batches[number]
             loss = self.model.loss_sum(batch) / batch.tokens_BT.numel()
             self.optimizer.zero_grad()

@@ -10,7 +10,7 @@ import torch
 from hetero.data.source import Prepared
 from tests.distributed.cases import CASES, Case
 from tests.distributed.fleet import Run, Standing
-from tests.distributed.laws import TOLERANCES, gradient_deviation, series_deviation
+from tests.distributed.laws import TOLERANCES, tensor_deviation, series_deviation
 from tests.distributed.plain import PlainModel, PlainStep, PlainTraining
 
 SHORT = [case for case in CASES if case.job.train.steps < 50]
@@ -25,7 +25,7 @@ def _one_thread() -> None:
 def _check(case: Case, run: Run, plain: list[PlainStep], captured: list[int], record) -> None:
     limit = TOLERANCES[case.job.train.precision]
     for step in captured:
-        gradients = gradient_deviation(run.gradients(step), plain[step].gradients, limit.floor)
+        gradients = tensor_deviation(run.gradients(step), plain[step].gradients, limit.floor)
         record(f"gradient {step}", gradients.deviation)
         assert gradients.deviation <= limit.gradient, f"step {step}: {gradients}"
     loss = series_deviation(run.losses, [step.loss for step in plain])

@@ -1,0 +1,72 @@
+"""Ranks with a planted fault, to show that the laws see it. A plan's `job_fingerprint` names the fault.
+
+A fault sits in the first rank of the last pipeline alone.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+from unittest.mock import patch
+
+import torch
+
+from bridge.pipe import Pipe
+from bridge.port import Port
+from bridge.rank import RankId
+from hetero.engine import rank as engine_rank
+from hetero.engine.epoch import Epoch
+
+DOUBLED = "units.2.down.weight"
+HALVED = "units.2.norm.weight"
+SKIPPED_STEP = 3
+
+
+class FaultyEpoch(Epoch):
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        fault = FAULTS.get(self.spec.plan.job_fingerprint)
+        pipelines = len(self.spec.plan.pipelines)
+        if fault and (self.place.pipeline, self.place.stage, self.place.position) == (pipelines - 1, 0, 0):
+            fault(self)
+
+
+def _double_a_gradient(epoch: Epoch) -> None:
+    honest = epoch.stage.gradients
+
+    def gradients() -> dict[str, torch.Tensor]:
+        found = honest()
+        return {**found, DOUBLED: 2 * found[DOUBLED]}
+
+    epoch.stage.gradients = gradients  # type: ignore[method-assign]
+
+
+@torch.no_grad()
+def _halve_a_norm(epoch: Epoch) -> None:
+    epoch.stage.parameters[HALVED].mul_(0.5)
+
+
+def _skip_an_update(epoch: Epoch) -> None:
+    honest = epoch._return.run
+    replicas = {name: p.detach() for name, p in epoch.stage.parameters.items() if name not in epoch._optimizer.masters}
+
+    def run(owned: dict[str, torch.Tensor]) -> None:
+        before = {name: value.clone() for name, value in replicas.items()}
+        honest(owned)
+        if epoch.next_step == SKIPPED_STEP:
+            for name, value in before.items():
+                replicas[name].copy_(value)
+
+    epoch._return.run = run  # type: ignore[method-assign]
+
+
+FAULTS = {
+    "a gradient doubled": _double_a_gradient,
+    "a norm halved": _halve_a_norm,
+    "an update skipped": _skip_an_update,
+}
+
+
+def main(rank: RankId, agent: Pipe, port: Port) -> None:
+    """What a forked rank runs in place of the engine's own main."""
+    with patch.object(engine_rank, "Epoch", FaultyEpoch):
+        engine_rank.main(rank, agent, port)

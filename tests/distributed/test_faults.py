@@ -1,0 +1,98 @@
+"""The laws are able to fail: three planted faults, each caught."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from balancer.plan import Plan
+from hetero.cluster.errors import RankFailure
+from hetero.data.source import Prepared
+from hetero.engine.options import TrainOptions
+from hetero.models.dimensions import Dimensions
+from tests.distributed.cases import ADAMW, SMALL, a2, n1, pipeline
+from tests.distributed.faulty import DOUBLED, SKIPPED_STEP
+from tests.distributed.fleet import POOLS, Job, Run, Standing
+from tests.distributed.laws import TOLERANCES, tensor_deviation, series_deviation
+from tests.distributed.plain import PlainModel, PlainStep, PlainTraining
+
+LIMIT = TOLERANCES["float32"]
+STEPS = SKIPPED_STEP + 2
+
+
+def _job(replica_check_every: int = 0) -> Job:
+    train = TrainOptions(steps=STEPS, global_batch=6, optimizer=ADAMW, replica_check_every=replica_check_every)
+    return Job(Dimensions(layers=2, **SMALL), train)
+
+
+def _plan(fault: str) -> Plan:
+    return Plan(
+        job_fingerprint=fault, pipelines=(pipeline(4, n1(0, 3), n1(3, 6), micro_batch=2), pipeline(2, a2(0, 6)))
+    )
+
+
+def _fleet(text: Prepared, folder: Path) -> Standing:
+    return Standing(text, folder, {name: POOLS[name].model_copy(update={"count": 2}) for name in ("nvidia", "ascend")})
+
+
+@pytest.fixture(scope="module")
+def faulty(text: Prepared, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Standing]:
+    with _fleet(text, tmp_path_factory.mktemp("faulty")).up(rank="tests.distributed.faulty:main") as standing:
+        yield standing
+
+
+@pytest.fixture(scope="module")
+def plain(text: Prepared) -> list[PlainStep]:
+    return list(PlainTraining(_job(), text, PlainModel(_job().dimensions, 0)).steps(STEPS))
+
+
+def _losses(run: Run, plain: list[PlainStep]) -> float:
+    return series_deviation(run.losses, [step.loss for step in plain]).deviation
+
+
+def _norms(run: Run, plain: list[PlainStep]) -> float:
+    return series_deviation(run.norms, [step.norm for step in plain]).deviation
+
+
+def test_without_a_fault_the_laws_hold(faulty: Standing, plain: list[PlainStep]) -> None:
+    run = faulty.train(_job(), _plan("none"), capture=[0])
+    assert tensor_deviation(run.gradients(0), plain[0].gradients, LIMIT.floor).deviation <= LIMIT.gradient
+    assert _losses(run, plain) <= LIMIT.loss
+    assert _norms(run, plain) <= LIMIT.norm
+
+
+def test_a_doubled_gradient(faulty: Standing, plain: list[PlainStep]) -> None:
+    """Laws 1 and 2. The first names the tensor."""
+    run = faulty.train(_job(), _plan("a gradient doubled"), capture=[0])
+    worst = tensor_deviation(run.gradients(0), plain[0].gradients, LIMIT.floor)
+    assert worst.deviation > 1000 * LIMIT.gradient
+    assert worst.place == DOUBLED
+    assert _norms(run, plain) > LIMIT.norm
+
+
+def test_a_halved_norm(faulty: Standing, plain: list[PlainStep]) -> None:
+    """Laws 1 and 2, though the owner's next parameters mend the copy before law 9 looks."""
+    run = faulty.train(_job(replica_check_every=1), _plan("a norm halved"), capture=[0])
+    assert tensor_deviation(run.gradients(0), plain[0].gradients, LIMIT.floor).deviation > 100 * LIMIT.gradient
+    assert _losses(run, plain) > LIMIT.loss
+    assert _norms(run, plain) > LIMIT.norm
+
+
+def test_a_skipped_update(faulty: Standing, plain: list[PlainStep]) -> None:
+    """Law 2, from the step after it on."""
+    run = faulty.train(_job(), _plan("an update skipped"))
+    assert _losses(run, plain) > LIMIT.loss
+    sound = SKIPPED_STEP + 1
+    assert series_deviation(run.losses[:sound], [step.loss for step in plain[:sound]]).deviation <= LIMIT.loss
+
+
+def test_drifted_replicas(text: Prepared, tmp_path: Path) -> None:
+    """Law 9 ends the run at the very step, and says where."""
+    drift = rf"ReplicaDrift.* after step {SKIPPED_STEP} the copies held by pipeline 0 stage 0, pipeline 1 stage 0"
+    with (
+        pytest.raises(RankFailure, match=drift),
+        _fleet(text, tmp_path).up(rank="tests.distributed.faulty:main") as standing,
+    ):
+        standing.train(_job(replica_check_every=1), _plan("an update skipped"))
