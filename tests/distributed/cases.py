@@ -72,7 +72,6 @@ CASES = (
     _case("tp 4 next to 4", pipeline(4, n4(0, 3), a4(3, 6), micro_batch=2), vocab=263),
     _case("five layers uneven", pipeline(6, n4(0, 7), a2(7, 10), k1(10, 12), micro_batch=3), layers=5),
     _case("seven layers, two stages of a pool", pipeline(6, n2(0, 6), a1(6, 9), n1(9, 11), a2(11, 16)), layers=7),
-    _case("two chunks on each stage", pipeline(6, n2(0, 3, 6, 9), a2(3, 6, 9, 12)), layers=5),
     _case("chunks and tp mixed", pipeline(6, k1(0, 2, 8, 10), a4(2, 8, 10, 16), micro_batch=2), layers=7),
     _case("20 and 12", pipeline(20, n2(0, 3), a4(3, 6), micro_batch=4), pipeline(12, k2(0, 6), micro_batch=3)),
     _case(
@@ -134,6 +133,13 @@ CASES = (
         steps=50,
         tie_embeddings=True,
         optimizer=ADAMW,
+    ),
+    _case(
+        "long: two chunks on each stage",
+        pipeline(4, n2(0, 3, 6, 9), a2(3, 6, 9, 12), micro_batch=2),
+        steps=50,
+        layers=5,
+        optimizer=MOMENTUM,
     ),
     _case(
         "long: bfloat16",

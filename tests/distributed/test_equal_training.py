@@ -5,21 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import torch
 
 from hetero.data.source import Prepared
 from tests.distributed.cases import CASES, Case
 from tests.distributed.fleet import Run, Standing
-from tests.distributed.laws import TOLERANCES, tensor_deviation, series_deviation
+from tests.distributed.laws import TOLERANCES, series_deviation, tensor_deviation
 from tests.distributed.plain import PlainModel, PlainStep, PlainTraining
 
 SHORT = [case for case in CASES if case.job.train.steps < 50]
 LONG = [case for case in CASES if case.job.train.steps >= 50]
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> None:
-    torch.set_num_threads(1)
 
 
 def _check(case: Case, run: Run, plain: list[PlainStep], captured: list[int], record) -> None:

@@ -15,7 +15,7 @@ from hetero.models.dimensions import Dimensions
 from tests.distributed.cases import ADAMW, SMALL, a2, n1, pipeline
 from tests.distributed.faulty import DOUBLED, SKIPPED_STEP
 from tests.distributed.fleet import POOLS, Job, Run, Standing
-from tests.distributed.laws import TOLERANCES, tensor_deviation, series_deviation
+from tests.distributed.laws import TOLERANCES, series_deviation, tensor_deviation
 from tests.distributed.plain import PlainModel, PlainStep, PlainTraining
 
 LIMIT = TOLERANCES["float32"]

@@ -24,6 +24,9 @@ from tests.distributed.plain import PlainModel, PlainStep, PlainTraining
 
 SAVED, STEPS = 10, 15
 LIMIT = TOLERANCES["float32"]
+STATE_LIMIT = 5e-4
+"""For parameters and moments after the last step, measured as law 1 does. AdamW takes steps of full length along the
+smallest gradients, noise and all: a bias that began at zero deviates by 5e-5. Lost state deviates by far more."""
 
 
 def _job(optimizer: OptimizerOptions, **changes: Any) -> Job:
@@ -91,7 +94,7 @@ def test_goes_on_under_another_plan(
     record_property("state", state.deviation)
     assert losses.deviation <= LIMIT.loss, losses
     assert norms.deviation <= LIMIT.norm, norms
-    assert state.deviation <= LIMIT.gradient, state
+    assert state.deviation <= STATE_LIMIT, state
 
 
 @pytest.mark.parametrize("job", [ADAMW, MOMENTUM, TIED], ids=["adamw", "momentum", "tied"])
