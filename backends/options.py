@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import BaseModel, ConfigDict, Field
 
 
@@ -18,7 +20,8 @@ class EmulateOptions(BaseModel):
     """The hidden side of an emulated chip, which a planner can only measure.
 
     `speed` is relative to what the chip's data sheet promises, `jitter` the relative spread of each action's time
-    (drawn from `seed` and the chip's index), `memory_gib` a cap in place of the data sheet's memory.
+    (drawn from `seed` and the chip's index), `memory_gib` a cap in place of the data sheet's memory. `precision` is
+    what the chip is paced as: float32 arithmetic here may stand for bfloat16 there, which a CPU computes more slowly.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -27,6 +30,7 @@ class EmulateOptions(BaseModel):
     jitter: float = Field(default=0.0, ge=0, lt=1)
     seed: int = 0
     memory_gib: float | None = Field(default=None, gt=0)
+    precision: Literal["float32", "bfloat16", "float16"] | None = None
     events: tuple[SpeedEvent, ...] = ()
 
     def speed_at(self, step: int) -> float:

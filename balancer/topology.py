@@ -24,6 +24,8 @@ class PoolSpec:
     memory_bytes: int
     tp: int | None = None
     precision: str = "float32"
+    paced_as: str | None = None
+    """Of an emulated pool: the precision whose speed it has, where that is not its own."""
     emulated: bool = False
     world: str | None = None
 
@@ -40,7 +42,7 @@ class PoolSpec:
     @property
     def flops_per_s(self) -> float:
         """One chip's attainable rate in the pool's precision."""
-        return self.chip.flops_per_s(self.precision)
+        return self.chip.flops_per_s(self.paced_as or self.precision)
 
 
 @dataclass(frozen=True)

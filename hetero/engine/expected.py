@@ -20,7 +20,10 @@ def topology_of(pools: dict[str, PoolRun], precision: str) -> Topology:
     specs = []
     for name, pool in pools.items():
         chip = load_chip(pool.chip)
-        specs.append(PoolSpec(name, pool.family, chip, pool.count, pool.count, chip.memory_bytes, precision=precision))
+        paced_as = pool.emulate.precision if pool.emulate else None
+        specs.append(
+            PoolSpec(name, pool.family, chip, pool.count, pool.count, chip.memory_bytes, None, precision, paced_as)
+        )
     return Topology(tuple(specs))
 
 

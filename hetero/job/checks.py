@@ -35,11 +35,12 @@ def _check_pool(job: Job, name: str) -> None:
         raise JobError(f"{key}.chip", pool.chip, rule, f"set {key}.family to {chip.family}, or name another chip")
     _check_tp(pool, key)
     try:
-        chip.flops_per_s(job.train.precision)
+        chip.flops_per_s(job.paced_as(name))
     except Exception as error:
         if not explains_itself(error):
             raise
-        raise JobError.at("train.precision", error) from None
+        own = pool.emulate is not None and pool.emulate.precision is not None
+        raise JobError.at(f"{key}.emulate.precision" if own else "train.precision", error) from None
 
 
 def _chip(pool: PoolOptions, key: str) -> ChipSpec:

@@ -23,7 +23,7 @@ def run_facts(job: Job, planned: Planned, time_scale: float, started: float) -> 
             chip=pool.chip,
             chips=chips[name],
             flops_share=done[name] / (total * work.global_batch),
-            peak_flops=load_chip(pool.chip).peak_flops[job.train.precision],
+            peak_flops=load_chip(pool.chip).peak_flops[job.paced_as(name)],
             emulated=pool.emulate is not None,
         )
         for name, pool in job.pools.items()

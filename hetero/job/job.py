@@ -50,6 +50,11 @@ class Job(BaseModel):
     def emulated(self) -> bool:
         return any(pool.emulate is not None for pool in self.pools.values())
 
+    def paced_as(self, pool: str) -> str:
+        """The precision at whose speed a pool computes; that of an emulated one may differ from the arithmetic's."""
+        emulate = self.pools[pool].emulate
+        return (emulate.precision if emulate else None) or self.train.precision
+
     def resolved(self) -> dict[str, Any]:
         """Plain data with every default filled in; loading it gives an equal job."""
         return self.model_dump(mode="json", by_alias=True)

@@ -117,6 +117,7 @@ def _pool(job: Job, name: str) -> PoolSpec:
         tp=None if pool.tp == "auto" else pool.tp,
         memory_bytes=chip.memory_bytes,
         precision=job.train.precision,
+        paced_as=job.paced_as(name),
         emulated=pool.emulate is not None,
     )
 
