@@ -1,0 +1,252 @@
+"""What our engine is measured against: the same units under a plain loop, and under torch.distributed.pipelining.
+
+Both are written as somebody would who knows torch: one thread per process, gradients accumulated over micro-batches, a
+fused AdamW, clipping by torch's own functions. They are told what ranks are told, a `RunSpec`, and read the same text.
+"""
+
+from __future__ import annotations
+
+import multiprocessing as mp
+import time
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.distributed.pipelining import PipelineStage, Schedule1F1B
+
+from backends.backend import Backend
+from backends.emulation import Emulated
+from balancer.schedule import Kind
+from bridge.rank import RankId
+from hetero.data.batches import micro_batch
+from hetero.data.order import SampleOrder
+from hetero.data.stream import TokenStream
+from hetero.engine.epoch import workload_of
+from hetero.engine.expected import Expected, expected_s, topology_of
+from hetero.engine.rank import open_backend
+from hetero.engine.spec import RunSpec
+from hetero.engine.stage import place_of
+from hetero.layers.group import TensorGroup
+from hetero.models.batch import Batch
+from hetero.models.registry import unit_builder
+
+SETTINGS = """\
+Peers: our modules, one thread per process, torch.optim.AdamW(fused=True), clipping at 1.0, gradients set to None.
+  plain: one process, loss.backward() for each micro-batch, clip_grad_norm_
+  pipelining: PipelineStage and Schedule1F1B(scale_grads=False) of torch.distributed.pipelining, return_outputs=False,
+    gloo over the loopback, one process per stage, the loss inside the last stage, one all-reduce for the norm"""
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One step: from the first process that began to the last one that ended."""
+
+    start: float
+    end: float
+    loss: float
+    overrun: bool = False
+
+    @property
+    def seconds(self) -> float:
+        return self.end - self.start
+
+
+class Units(nn.Module):
+    """Consecutive units; the first stage takes tokens, others x_BTD; the last one takes labels and gives the loss."""
+
+    def __init__(self, spec: RunSpec, backend: Backend, units: tuple[int, int]) -> None:
+        super().__init__()
+        build, shared = unit_builder(spec.dimensions.family), dict[str, nn.Parameter]()
+        self.units = nn.ModuleList(
+            build(
+                spec.dimensions, unit, TensorGroup(), backend.operators, torch.float32, backend.device,
+                spec.train.seed, shared=shared,
+            )
+            for unit in range(*units)
+        )  # fmt: skip
+        self.first, self.last = units[0] == 0, units[1] == 2 * spec.dimensions.layers + 2
+
+    def forward(self, x: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:
+        boundary = {} if self.first else {"x_BTD": x}
+        batch = Batch(x, x if labels is None else labels)
+        for unit in self.units:
+            boundary = unit(boundary, batch)
+        return boundary["loss" if self.last else "x_BTD"]
+
+
+class Trainer(ABC):
+    """One process of a peer. `step(n)` trains step n and returns its mean loss, 0 where there is none."""
+
+    def __init__(self, spec: RunSpec, rank: int, units: tuple[int, int], backend: Backend) -> None:
+        self.spec, self.rank, self.backend = spec, rank, backend
+        self.model = Units(spec, backend, units)
+        options = spec.train.optimizer
+        self.optimizer = torch.optim.AdamW(
+            self.model.parameters(), lr=options.lr, betas=options.betas, eps=options.eps, weight_decay=0.0, fused=True
+        )
+        self.stream = TokenStream(Path(spec.text.path), spec.text.seq_len)
+        self.order = SampleOrder(spec.train.seed, len(self.stream))
+        self.tokens = spec.train.global_batch * spec.text.seq_len
+        self.overrun = False
+
+    @abstractmethod
+    def step(self, number: int) -> float: ...
+
+    def read(self, first: int, count: int) -> Batch:
+        return micro_batch(self.stream, self.order, first, count)
+
+
+class PlainLoop(Trainer):
+    """Micro-batches one after another in one process."""
+
+    def step(self, number: int) -> float:
+        total = torch.zeros(())
+        size = self.spec.train.micro_batch
+        first = number * self.spec.train.global_batch
+        for start in range(first, first + self.spec.train.global_batch, size):
+            batch = self.read(start, size)
+            loss = self.model(batch.tokens_BT, batch.labels_BT) / self.tokens
+            loss.backward()
+            total += loss.detach()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.spec.train.optimizer.clip or torch.inf)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        return float(total)
+
+
+class PacedStage(PipelineStage):
+    """On an emulated chip, takes as long for a forward or a backward as our own ranks do, by the same stopwatch."""
+
+    _backend: Backend | None = None
+    overrun = False
+
+    def pace(self, backend: Backend, forward_s: float, backward_s: float) -> None:
+        self._backend, self._forward_s, self._backward_s = backend, forward_s, backward_s
+
+    def forward_one_chunk(self, *args: Any, **kwargs: Any) -> Any:
+        if self._backend is None:
+            return super().forward_one_chunk(*args, **kwargs)
+        watch = self._backend.start(self._forward_s)
+        output = super().forward_one_chunk(*args, **kwargs)
+        watch.stop()
+        self.overrun |= watch.overrun
+        return output
+
+    def backward_one_chunk(self, *args: Any, **kwargs: Any) -> None:
+        if self._backend is None:
+            return super().backward_one_chunk(*args, **kwargs)
+        watch = self._backend.start(self._backward_s)
+        super().backward_one_chunk(*args, **kwargs)
+        watch.stop()
+        self.overrun |= watch.overrun
+
+
+def _expected(spec: RunSpec, stage: int) -> Expected:
+    place = place_of(spec.plan, RankId(spec.plan.pipelines[0].stages[stage].pool, 0))
+    assert place is not None
+    topology = topology_of(spec.pools, spec.train.precision)
+    return expected_s(topology, workload_of(spec), spec.plan, place, spec.time_scale)
+
+
+class Pipelining(Trainer):
+    """Schedule1F1B over gloo, one process per stage; the global gradient norm by one all-reduce."""
+
+    def __init__(self, spec: RunSpec, rank: int, units: tuple[int, int], backend: Backend) -> None:
+        super().__init__(spec, rank, units, backend)
+        self.stage = PacedStage(self.model, rank, len(spec.plan.pipelines[0].stages), backend.device)
+        self.update_s: float | None = None
+        if isinstance(backend, Emulated):
+            expected = _expected(spec, rank)
+            self.update_s = expected[Kind.STEP, -1]
+            self.stage.pace(backend, expected[Kind.F, rank], expected[Kind.B, rank])
+        micro_batches = spec.train.global_batch // spec.train.micro_batch
+        self.schedule = Schedule1F1B(self.stage, micro_batches, lambda loss, _: loss / self.tokens, scale_grads=False)
+
+    def step(self, number: int) -> float:
+        batch = self.read(number * self.spec.train.global_batch, self.spec.train.global_batch)
+        losses: list[torch.Tensor] = []
+        if self.model.first:
+            self.schedule.step(batch.tokens_BT, return_outputs=False)
+        else:
+            self.schedule.step(labels=batch.labels_BT, target=batch.labels_BT, losses=losses, return_outputs=False)
+        parameters = list(self.model.parameters())
+        norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        square = norm.square()
+        dist.all_reduce(square)
+        watch = self.backend.start(self.update_s)
+        torch.nn.utils.clip_grads_with_norm_(parameters, self.spec.train.optimizer.clip or torch.inf, square.sqrt())
+        self.optimizer.step()
+        watch.stop()
+        self.optimizer.zero_grad()
+        self.overrun, self.stage.overrun = self.stage.overrun, False
+        return float(torch.stack(losses).detach().sum()) if losses else 0.0
+
+
+class Peer:
+    """The standing processes of one peer, which take a step when they are told to."""
+
+    def __init__(self, kind: type[Trainer], spec: RunSpec) -> None:
+        context = mp.get_context("spawn")
+        stages = spec.plan.pipelines[0].stages
+        store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+        self._store, self._pipes, self._processes = store, list[Connection](), []
+        for rank in range(len(stages)):
+            here, there = context.Pipe()
+            arguments = (kind, spec.model_dump_json(), rank, store.port, there)
+            process = context.Process(target=_live, args=arguments, daemon=True)
+            process.start()
+            there.close()
+            self._pipes.append(here)
+            self._processes.append(process)
+        for pipe in self._pipes:
+            pipe.recv()
+
+    def step(self, number: int) -> Turn:
+        """All processes get the go one after another, as our ranks get their lease."""
+        for pipe in self._pipes:
+            pipe.send(number)
+        turns: list[Turn] = [pipe.recv() for pipe in self._pipes]
+        return Turn(
+            min(turn.start for turn in turns),
+            max(turn.end for turn in turns),
+            sum(turn.loss for turn in turns),
+            any(turn.overrun for turn in turns),
+        )
+
+    def __enter__(self) -> Peer:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for pipe in self._pipes:
+            pipe.close()
+        for process in self._processes:
+            process.join(10)
+            process.kill()
+
+
+def _live(kind: type[Trainer], spec_json: str, rank: int, port: int, pipe: Connection) -> None:
+    """Until the other end of the pipe is closed."""
+    torch.set_num_threads(1)
+    spec = RunSpec.model_validate_json(spec_json)
+    stages = spec.plan.pipelines[0].stages
+    if len(stages) > 1:
+        store = dist.TCPStore("127.0.0.1", port, is_master=False)
+        dist.init_process_group("gloo", store=store, rank=rank, world_size=len(stages))
+    trainer = kind(spec, rank, stages[rank].units[0], open_backend(spec.pools[stages[rank].pool], 0))
+    pipe.send("ready")
+    try:
+        while True:
+            number = pipe.recv()
+            start = time.time()
+            loss = trainer.step(number)
+            pipe.send(Turn(start, time.time(), loss, trainer.overrun))
+    except EOFError:
+        return
