@@ -125,7 +125,8 @@ class Flow:
         me = carriers.me
         self._device, self._dtype, self._shapes, self._window = carriers.backend.device, dtype, shapes, window
         self._backend, self._gather_group = carriers.backend, gather_group
-        self._gathers = [next((g for g in plan.gathers if me in g.ranks), None) for plan in plans]
+        mine = [next((gather for gather in plan.gathers if me in gather.ranks), None) for plan in plans]
+        self._gathers = [_in_group_order(gather) if gather else None for gather in mine]
         self._position = [gather.ranks.index(me) if gather else 0 for gather in self._gathers]
         self._local: list[tuple[int, Piece]] = []
         self._out: list[tuple[Lane, Sender]] = []
@@ -230,6 +231,12 @@ class Flow:
             buffer = part.contiguous()
             dist.broadcast(buffer, rank.index, group=group)
             part.copy_(buffer)
+
+
+def _in_group_order(gather: Gather) -> Gather:
+    """Torch numbers the ranks of a group by their index, whatever order a plan gives its chips."""
+    pairs = sorted(zip(gather.ranks, gather.parts, strict=True), key=lambda pair: pair[0].index)
+    return Gather(tuple(rank for rank, _ in pairs), tuple(part for _, part in pairs))
 
 
 def _source(tensors: Sequence[torch.Tensor | None], number: int) -> torch.Tensor:

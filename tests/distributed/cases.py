@@ -22,9 +22,9 @@ ADAMW = OptimizerOptions(lr=1e-3)
 COSINE = OptimizerOptions(lr=1e-3, schedule="cosine", warmup_steps=5, weight_decay=0.1)
 
 
-def _stage(pool: str, tp: int, *bounds: int) -> StagePlan:
+def _stage(pool: str, tp: int, *bounds: int, **by_hand: Any) -> StagePlan:
     chunks = tuple(zip(bounds[::2], bounds[1::2], strict=True))
-    return StagePlan(pool=pool, tp=tp, units=chunks)
+    return StagePlan(pool=pool, tp=tp, units=chunks, **by_hand)
 
 
 n1, n2, n4 = (partial(_stage, "nvidia", tp) for tp in (1, 2, 4))
@@ -69,11 +69,19 @@ CASES = (
     _case("half a layer apart", pipeline(4, n1(0, 2), a1(2, 6))),
     _case("tp grows", pipeline(4, k1(0, 2), n2(2, 3), a4(3, 6))),
     _case("tp shrinks", pipeline(4, a4(0, 1), n2(1, 5), k1(5, 6)), vocab=258),
-    _case("tp 4 next to 4", pipeline(4, n4(0, 3), a4(3, 6), micro_batch=2), vocab=263),
+    _case(
+        "tp 4 next to 4, chips in another order",
+        pipeline(4, n4(0, 3, chips=(2, 0, 3, 1)), a4(3, 6, chips=(3, 2, 1, 0)), micro_batch=2),
+        vocab=263,
+    ),
     _case("five layers uneven", pipeline(6, n4(0, 7), a2(7, 10), k1(10, 12), micro_batch=3), layers=5),
     _case("seven layers, two stages of a pool", pipeline(6, n2(0, 6), a1(6, 9), n1(9, 11), a2(11, 16)), layers=7),
     _case("chunks and tp mixed", pipeline(6, k1(0, 2, 8, 10), a4(2, 8, 10, 16), micro_batch=2), layers=7),
-    _case("20 and 12", pipeline(20, n2(0, 3), a4(3, 6), micro_batch=4), pipeline(12, k2(0, 6), micro_batch=3)),
+    _case(
+        "20 and 12, owners and warm-up by hand",
+        pipeline(20, n2(0, 3, warmup=4, owns=[(2, 3)]), a4(3, 6, owns=[(4, 5)]), micro_batch=4),
+        pipeline(12, k2(0, 6, owns=[(0, 2), (3, 4), (5, 6)]), micro_batch=3),
+    ),
     _case(
         "20 and 12, five layers",
         pipeline(20, a4(0, 4), n4(4, 12), micro_batch=5),

@@ -14,7 +14,8 @@ from safetensors.numpy import load_file
 
 from backends.chip import load_chip
 from backends.options import EmulateOptions
-from balancer.plan import Plan, complete
+from balancer.completion import complete
+from balancer.plan import Plan
 from balancer.topology import LinkSpec, PoolSpec, Topology
 from hetero.checkpoint.manifest import RunState
 from hetero.checkpoint.store import CheckpointStore

@@ -29,14 +29,17 @@ STATE_LIMIT = 5e-4
 smallest gradients, noise and all: a bias that began at zero deviates by 5e-5. Lost state deviates by far more."""
 
 
-def _job(optimizer: OptimizerOptions, **changes: Any) -> Job:
-    train = TrainOptions(steps=STEPS, global_batch=8, seed=3, optimizer=optimizer, replica_check_every=5)
+def _job(optimizer: OptimizerOptions, precision: Any = "float32", **changes: Any) -> Job:
+    train = TrainOptions(
+        steps=STEPS, global_batch=8, precision=precision, seed=3, optimizer=optimizer, replica_check_every=5
+    )
     return Job(Dimensions(layers=2, **{**SMALL, **changes}), train)
 
 
 ADAMW = _job(COSINE)
 MOMENTUM = _job(OptimizerOptions(name="sgd", lr=0.05, momentum=0.9, schedule="cosine"))
 TIED = _job(COSINE, tie_embeddings=True, qkv_bias=True, kv_heads=1)
+NARROW = _job(COSINE, precision="bfloat16")
 
 CHIP = plan(pipeline(8, n1(0, 6), micro_batch=4))
 NVIDIA = plan(pipeline(8, n2(0, 3), n2(3, 6), micro_batch=4))
@@ -95,6 +98,15 @@ def test_goes_on_under_another_plan(
     assert losses.deviation <= LIMIT.loss, losses
     assert norms.deviation <= LIMIT.norm, norms
     assert state.deviation <= STATE_LIMIT, state
+
+
+@pytest.mark.parametrize("job", [ADAMW, NARROW], ids=["float32", "bfloat16"])
+def test_goes_on_to_the_bit_under_the_same_plan(job: Job, fleet: Standing, tmp_path: Path) -> None:
+    first = fleet.train(job, SHARED, until=SAVED, save_to=tmp_path)
+    second = fleet.train(job, SHARED, start=SAVED, begin_from=tmp_path)
+    whole = fleet.train(job, SHARED)
+    assert first.losses + second.losses == whole.losses
+    assert first.norms + second.norms == whole.norms
 
 
 @pytest.mark.parametrize("job", [ADAMW, MOMENTUM, TIED], ids=["adamw", "momentum", "tied"])
