@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from statistics import median
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
+from backends.chip import ChipSpec
 from balancer.errors import CostError
-
-if TYPE_CHECKING:
-    from backends.chip import ChipSpec
-    from balancer.plan import StagePlan
-    from balancer.topology import LinkSpec, PoolSpec, Topology
-    from balancer.workload import UnitWork, Workload
+from balancer.plan import StagePlan
+from balancer.topology import LinkSpec, PoolSpec, Topology
+from balancer.workload import UnitWork, Workload
 
 _Key = tuple[str, int, str]
 _UPDATE_BYTES = 28  # AdamW in float32: reads gradient, value and two moments, writes the last three

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from balancer.plan import Plan
-    from balancer.workload import Workload
+from balancer.plan import Place, Plan
+from balancer.workload import Workload
 
-Place = tuple[int, int]  # (pipeline, stage)
 Debts = dict[tuple[int, int], dict[Place, int]]
 
 
@@ -32,13 +29,8 @@ def gradient_debts(plan: Plan, workload: Workload) -> Debts:
 
 
 def owner_places(plan: Plan) -> dict[int, Place]:
-    """The (pipeline, stage) that owns each unit of a completed plan."""
-    return {
-        u: (p, s)
-        for p, pipeline in enumerate(plan.pipelines)
-        for s, stage in enumerate(pipeline.stages)
-        for u in stage.owned_units()
-    }
+    """The stage that owns each unit of a completed plan."""
+    return {u: place for place, stage in plan.stages() for u in stage.owned_units()}
 
 
 def parameter_returns(plan: Plan, debts: Debts) -> Counter[tuple[Place, Place]]:

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from balancer.cost import Times, model_time
 from balancer.errors import CostError
-
-if TYPE_CHECKING:
-    from balancer.topology import PoolSpec, Topology
-    from balancer.workload import Workload
+from balancer.topology import PoolSpec, Topology
+from balancer.workload import Workload
 
 
 def pool_sequences_per_s(pool: PoolSpec, workload: Workload, times: Times) -> float:

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from balancer.cost import model_time
 from balancer.cut import StageCost, cut
 from balancer.ideal import ideal_tokens_per_s
+from balancer.plan import PipelinePlan
 from balancer.shares import shares
 from balancer.simulate import Prediction, Scenario, run
 
-if TYPE_CHECKING:
-    from balancer.plan import PipelinePlan
-
 TERMS = ("rounding", "imbalance", "bubble", "exposed_link", "recompute", "other")
+
+
+def efficiency(prediction: Prediction) -> dict[str, float]:
+    """ "efficiency_vs_ideal" and where the rest went: "ledger_*" terms that sum to 1 minus it."""
+    terms = {f"ledger_{term}": value for term, value in ledger(prediction).items()}
+    return {"efficiency_vs_ideal": prediction.efficiency_vs_ideal, **terms}
 
 
 def ledger(prediction: Prediction, measured_step_s: float | None = None) -> dict[str, float]:
@@ -53,8 +56,7 @@ def ledger(prediction: Prediction, measured_step_s: float | None = None) -> dict
 
 def _used_step_s(s: Scenario) -> float:
     """The step of the plan's own stages if each were busy all the time."""
-    stages = [stage for pipeline in s.plan.pipelines for stage in pipeline.stages]
-    rate = sum(1 / model_time(s.times, s.workload, stage.pool, stage.tp) for stage in stages)
+    rate = sum(1 / model_time(s.times, s.workload, stage.pool, stage.tp) for _, stage in s.plan.stages())
     return s.time_scale * s.workload.global_batch / rate
 
 

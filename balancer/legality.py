@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from balancer.errors import PlanError, ScheduleError
 from balancer.memory import stage_bytes
+from balancer.plan import PipelinePlan, Plan, StagePlan
 from balancer.schedule import actions_of, schedules
-
-if TYPE_CHECKING:
-    from balancer.plan import PipelinePlan, Plan, StagePlan
-    from balancer.topology import Topology
-    from balancer.workload import Workload
-
-LegalTp = Callable[[int], str | None]
+from balancer.topology import Topology
+from balancer.workload import LegalTp, Workload
 
 
 def check(plan: Plan, topology: Topology, workload: Workload, legal_tp: LegalTp | None = None) -> None:
@@ -105,11 +99,10 @@ def _check_chips(plan: Plan, topology: Topology) -> None:
     """Enough chips in every pool; chips written by hand exist, are as many as tp, on one host, and used once."""
     need = Counter[str]()
     used: dict[tuple[str, int], str] = {}
-    for p, pipeline in enumerate(plan.pipelines):
-        for s, stage in enumerate(pipeline.stages):
-            need[stage.pool] += stage.tp
-            if stage.chips is not None:
-                _check_own_chips(f"pipelines[{p}].stages[{s}].chips", stage, topology, used)
+    for (p, s), stage in plan.stages():
+        need[stage.pool] += stage.tp
+        if stage.chips is not None:
+            _check_own_chips(f"pipelines[{p}].stages[{s}].chips", stage, topology, used)
     for name, chips in need.items():
         count = topology.pool(name).count
         if chips > count:
@@ -144,13 +137,12 @@ def _check_warmups(key: str, pipeline: PipelinePlan, schedule: str) -> None:
 
 def _check_owners(plan: Plan, workload: Workload) -> None:
     owners = Counter[int]()
-    for p, pipeline in enumerate(plan.pipelines):
-        for s, stage in enumerate(pipeline.stages):
-            foreign = sorted(set(stage.owned_units()) - set(stage.unit_indices()))
-            if foreign:
-                rule = f"a stage owns only units that it holds, and unit {foreign[0]} is elsewhere"
-                raise PlanError(f"pipelines[{p}].stages[{s}].owns", stage.owns, rule, "leave owns out")
-            owners.update(stage.owned_units())
+    for (p, s), stage in plan.stages():
+        foreign = sorted(set(stage.owned_units()) - set(stage.unit_indices()))
+        if foreign:
+            rule = f"a stage owns only units that it holds, and unit {foreign[0]} is elsewhere"
+            raise PlanError(f"pipelines[{p}].stages[{s}].owns", stage.owns, rule, "leave owns out")
+        owners.update(stage.owned_units())
     for u in range(len(workload.units)):
         if owners[u] != 1:
             rule = f"each unit has exactly one owner, and unit {u} has {owners[u]}"
@@ -158,11 +150,10 @@ def _check_owners(plan: Plan, workload: Workload) -> None:
 
 
 def _check_memory(plan: Plan, topology: Topology, workload: Workload) -> None:
-    for p, pipeline in enumerate(plan.pipelines):
-        for s, stage in enumerate(pipeline.stages):
-            pool = topology.pool(stage.pool)
-            need = stage_bytes(workload, plan, p, s, pool.precision)
-            if need.total > pool.memory_bytes:
-                rule = f"needs {need}, a chip of {pool.name} has {pool.memory_bytes / 2**30:.2f} GiB"
-                remedy = "give the stage fewer units, a larger tp, or the pipeline a smaller micro_batch or warmup"
-                raise PlanError(f"pipelines[{p}].stages[{s}]", list(stage.units), rule, remedy)
+    for (p, s), stage in plan.stages():
+        pool = topology.pool(stage.pool)
+        need = stage_bytes(workload, plan, p, s, pool.precision)
+        if need.total > pool.memory_bytes:
+            rule = f"needs {need}, a chip of {pool.name} has {pool.memory_bytes / 2**30:.2f} GiB"
+            remedy = "give the stage fewer units, a larger tp, or the pipeline a smaller micro_batch or warmup"
+            raise PlanError(f"pipelines[{p}].stages[{s}]", list(stage.units), rule, remedy)

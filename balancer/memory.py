@@ -8,13 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from balancer.schedule import Actions, Kind, actions_of
-
-if TYPE_CHECKING:
-    from balancer.plan import Plan
-    from balancer.workload import UnitWork, Workload
+from balancer.action import Actions, Kind
+from balancer.plan import Plan
+from balancer.schedule import actions_of
+from balancer.workload import UnitWork, Workload
 
 WEIGHT_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 GRADIENT_BYTES = 4  # summed in float32 over micro-batches and pipelines

@@ -5,25 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from math import inf
-from typing import TYPE_CHECKING
 
+from balancer.candidates import Candidates
 from balancer.errors import NoPlanFits
 from balancer.pricing import fill_by_memory
-
-if TYPE_CHECKING:
-    from balancer.search import Search
-    from balancer.topology import PoolSpec
+from balancer.topology import PoolSpec
 
 _GIB = 2**30
 
 
-def explain(search: Search) -> NoPlanFits:
+def explain(candidates: Candidates) -> NoPlanFits:
     """The error for a search without result. A change that it names was tried: with it the search succeeds."""
-    fix = next((text for text, changed in _changes(search) if _fits(changed)), None)
-    pool, factor = _closest(search)
+    fix = next((text for text, changed in _changes(candidates) if _fits(changed)), None)
+    pool, factor = _closest(candidates)
     if pool is None:
         rule = "no division of the pools into stages has a legal tp, enough units and a micro-batch for each pipeline"
-        names = [p.name for p in search.topology.pools]
+        names = [p.name for p in candidates.topology.pools]
         return NoPlanFits("pools", names, rule, fix or "set tp to auto, use more sequences per step, or fewer chips")
     limit = pool.memory_bytes
     need = round(limit * factor)
@@ -32,33 +29,33 @@ def explain(search: Search) -> NoPlanFits:
     return NoPlanFits(f"pools.{pool.name}", pool.count, rule, remedy, need, limit)
 
 
-def _fits(search: Search) -> bool:
-    return _closest(search)[1] <= 1 and bool(search.all_candidates())
+def _fits(candidates: Candidates) -> bool:
+    return _closest(candidates)[1] <= 1 and bool(candidates.all())
 
 
-def _closest(search: Search) -> tuple[PoolSpec | None, float]:
+def _closest(candidates: Candidates) -> tuple[PoolSpec | None, float]:
     """Of single pipelines over all pools, those with most memory first: the fullest stage's pool where that overflows
     least, and how many times over its limit it is."""
-    pricer = search.pricer()
+    pricer = candidates.pricer()
     closest: tuple[PoolSpec | None, float] = (None, inf)
-    for shape in search.shapes(search.topology):
-        group, pools = shape[0], [search.topology.pool(segment.pool) for segment in shape[0].segments]
+    for shape in candidates.shapes(candidates.topology):
+        group, pools = shape[0], [candidates.topology.pool(segment.pool) for segment in shape[0].segments]
         if len(shape) > 1 or pools != sorted(pools, key=lambda pool: -pool.memory_bytes):
             continue
-        fullest = fill_by_memory(pricer.costs(group, group.pipelines), search.workload.cuts)
+        fullest = fill_by_memory(pricer.costs(group, group.pipelines), candidates.workload.cuts)
         if fullest and fullest[1] < closest[1]:
-            closest = search.topology.pool(group.stages[fullest[0]][0]), fullest[1]
+            closest = candidates.topology.pool(group.stages[fullest[0]][0]), fullest[1]
     return closest
 
 
-def _changes(search: Search) -> Iterator[tuple[str, Search]]:
+def _changes(candidates: Candidates) -> Iterator[tuple[str, Candidates]]:
     """Smaller micro-batches, then more chips in one pool, the fewest first."""
-    size = search.micro_batch
-    for smaller in (n for n in range(size - 1, 0, -1) if search.workload.global_batch % n == 0):
-        yield f"set train.micro_batch to {smaller}", replace(search, micro_batch=smaller)
-    pools = search.topology.pools
+    size = candidates.micro_batch
+    for smaller in (n for n in range(size - 1, 0, -1) if candidates.workload.global_batch % n == 0):
+        yield f"set train.micro_batch to {smaller}", replace(candidates, micro_batch=smaller)
+    pools = candidates.topology.pools
     for more in sorted((pool.count * (factor - 1), i, factor) for i, pool in enumerate(pools) for factor in (2, 4, 8)):
         _, i, factor = more
         grown = replace(pools[i], count=pools[i].count * factor)
-        topology = replace(search.topology, pools=(*pools[:i], grown, *pools[i + 1 :]))
-        yield f"raise pools.{grown.name}.count to {grown.count}", replace(search, topology=topology)
+        topology = replace(candidates.topology, pools=(*pools[:i], grown, *pools[i + 1 :]))
+        yield f"raise pools.{grown.name}.count to {grown.count}", replace(candidates, topology=topology)

@@ -1,26 +1,22 @@
 """The plan: who computes which units with which chips, for how many sequences of the global batch.
 
-The balancer writes it, the runtime obeys it, checkpoints record it, a person reads and edits it. `complete` turns
-what a person wrote into what ranks obey: replicas expanded, chips placed, warm-ups and owners filled in, laws checked.
+The balancer writes it, the runtime obeys it, checkpoints record it, a person reads and edits it. What a person wrote
+leaves things open, which `balancer.completion` fills in.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_serializer, field_validator
 
-from balancer import legality, placement
 from balancer.errors import PlanError, did_you_mean
 from bridge.rank import RankId
 
-if TYPE_CHECKING:
-    from balancer.topology import Topology
-    from balancer.workload import Workload
-
 Range = tuple[int, int]
+Place = tuple[int, int]  # (pipeline, stage)
 _NUMBERS = re.compile(r"\[[\d\s,\[\]]+\]")
 
 
@@ -101,6 +97,16 @@ class Plan(_Model):
     schedule: str = "1f1b"
     pipelines: tuple[PipelinePlan, ...] = Field(min_length=1)
 
+    def stages(self) -> Iterator[tuple[Place, StagePlan]]:
+        """All stages with their places."""
+        for p, pipeline in enumerate(self.pipelines):
+            for s, stage in enumerate(pipeline.stages):
+                yield (p, s), stage
+
+    def pools(self) -> set[str]:
+        """Names of the pools that have a stage."""
+        return {stage.pool for _, stage in self.stages()}
+
     def to_json(self) -> str:
         """Indented for people, with each list of numbers on one line. Fields that are still open are left out."""
         text = self.model_dump_json(indent=2, exclude_none=True)
@@ -121,44 +127,17 @@ def stage_ranks(plan: Plan, pipeline: int, stage: int) -> tuple[RankId, ...]:
     return tuple(RankId(placed.pool, chip) for chip in _known(placed.chips, "chips"))
 
 
-def owner_of(plan: Plan, unit: int) -> tuple[int, int]:
-    """(pipeline, stage) that updates a unit's state, in a completed plan."""
-    for p, pipeline in enumerate(plan.pipelines):
-        for s, stage in enumerate(pipeline.stages):
-            if any(a <= unit < b for a, b in stage.owns or ()):
-                return p, s
+def owner_of(plan: Plan, unit: int) -> Place:
+    """The stage that updates a unit's state, in a completed plan."""
+    for place, stage in plan.stages():
+        if any(a <= unit < b for a, b in stage.owns or ()):
+            return place
     raise PlanError("owns", unit, "no stage owns this unit", "complete the plan first")
-
-
-def complete(
-    plan: Plan, topology: Topology, workload: Workload, legal_tp: Callable[[int], str | None] | None = None
-) -> Plan:
-    """The plan that ranks obey. Completing a completed plan changes nothing.
-
-    `legal_tp(tp)` says why a model cannot be cut that way, or None. Raises PlanError for every illegal plan.
-    """
-    plan = _expand_replicas(plan)
-    legality.check(plan, topology, workload, legal_tp)
-    plan = placement.place_chips(plan, topology)
-    plan = placement.fill_warmups(plan)
-    plan = placement.assign_owners(plan, workload)
-    legality.check_completed(plan, topology, workload)
-    return plan
-
-
-def _expand_replicas(plan: Plan) -> Plan:
-    pipelines = [p.model_copy(update={"replicas": 1}) for p in plan.pipelines for _ in range(p.replicas)]
-    for written in plan.pipelines:
-        if written.replicas > 1 and any(stage.chips or stage.owns for stage in written.stages):
-            rule = "replicas of a pipeline cannot share its chips or its owned units"
-            remedy = "leave out chips and owns, or write the pipelines one by one"
-            raise PlanError("replicas", written.replicas, rule, remedy)
-    return plan.model_copy(update={"pipelines": tuple(pipelines)})
 
 
 def _known(value: Any, field: str) -> Any:
     if value is None:
-        raise PlanError(field, None, "the plan is not complete", "call balancer.plan.complete first")
+        raise PlanError(field, None, "the plan is not complete", "call balancer.completion.complete first")
     return value
 
 

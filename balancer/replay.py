@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 
+from balancer.action import Action, Actions, Kind, Purpose
 from balancer.errors import ScheduleError
-from balancer.schedule import Action, Actions, Kind, Purpose
 
 _Message = tuple[int, Purpose | None, int]
 _TICKS = {Kind.F: 1, Kind.B: 2, Kind.I: 1, Kind.W: 1}

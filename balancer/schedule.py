@@ -1,66 +1,20 @@
-"""Schedules as data: what each stage does, in order. Two interpreters read the lowered lists: the simulator (time) and
-the pipeline executor (tensors).
+"""Schedules as data: what each stage does, in order.
 
 A schedule is a function (stage of each chunk, micro-batches, warm-up of each stage) -> one action list per stage. It
-decides computation alone; `lower` adds SEND and RECV. How the interpreters must read a lowered list:
-a stage executes it in order; SEND is asynchronous; RECV waits for the arrival; SYNC(chunk) hands over the gradients of
-the chunk's units that others own and is asynchronous too, since pipelines with other cuts reach it in another order;
-STEP waits for every gradient owned here, updates, and sends parameters back.
-An action's chunk is always one of its own stage: SEND activation of chunk c goes to chunk c + 1, RECV activation of c
-comes from c - 1, SEND gradient of c goes to c - 1, RECV gradient of c comes from c + 1. A message's identity is
-(boundary, purpose, micro-batch), where boundary b lies between chunks b and b + 1; each boundary and purpose is first
-in, first out.
+decides computation alone; `lower` adds SEND and RECV.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from enum import Enum
 from functools import lru_cache
-from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from balancer.action import STEP, Action, Actions, Kind
 from balancer.errors import ScheduleError, did_you_mean
+from balancer.list_schedule import list_schedule
+from balancer.plan import PipelinePlan
 
-if TYPE_CHECKING:
-    from balancer.plan import PipelinePlan
-
-Purpose = Literal["activation", "gradient"]
-
-
-class Kind(str, Enum):
-    """F forward, B whole backward, I input gradient, W weight gradient (B = I + W), SYNC gradients of a chunk."""
-
-    F = "F"
-    B = "B"
-    I = "I"  # noqa: E741  # the name that the zero-bubble literature uses
-    W = "W"
-    SYNC = "SYNC"
-    STEP = "STEP"
-    SEND = "SEND"
-    RECV = "RECV"
-
-
-class Action(NamedTuple):
-    """`micro_batch` is -1 for SYNC and STEP, `chunk` is -1 for STEP, `purpose` is None except for SEND and RECV."""
-
-    kind: Kind
-    chunk: int
-    micro_batch: int
-    purpose: Purpose | None = None
-
-    @property
-    def boundary(self) -> int:
-        """Of SEND and RECV: the chunk before the boundary that is crossed."""
-        outward = (self.kind is Kind.SEND) == (self.purpose == "activation")
-        return self.chunk if outward else self.chunk - 1
-
-    def __str__(self) -> str:
-        return f"{self.kind.value}{self.micro_batch}"
-
-
-Actions = tuple[Action, ...]
 Schedule = Callable[[Sequence[int], int, Sequence[int]], tuple[Actions, ...]]
-STEP = Action(Kind.STEP, -1, -1)
 
 
 def gpipe(stage_of_chunk: Sequence[int], micro_batches: int, warmup: Sequence[int]) -> tuple[Actions, ...]:
@@ -82,8 +36,6 @@ def one_f_one_b(stage_of_chunk: Sequence[int], micro_batches: int, warmup: Seque
     on a stage it is a bound on the micro-batches between the stage's first forward and its last backward.
     """
     if len(set(stage_of_chunk)) < len(stage_of_chunk):  # some stage has several chunks
-        from balancer.list_schedule import list_schedule
-
         return _with_sync_and_step(list_schedule(stage_of_chunk, micro_batches, warmup))
     lists: list[list[Action]] = [[] for _ in stage_of_chunk]
     previous = micro_batches

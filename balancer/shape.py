@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import permutations, product
 from math import gcd
 
 from balancer.topology import PoolSpec
-
-LegalTp = Callable[[int], str | None]
+from balancer.workload import LegalTp
 
 
 @dataclass(frozen=True)

@@ -5,21 +5,18 @@ from __future__ import annotations
 import heapq
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
+from balancer.action import STEP, Action, Actions, Kind, Purpose
 from balancer.cost import Times, units_time, update_s
-from balancer.exchange import Place, gradient_debts, parameter_returns
+from balancer.exchange import gradient_debts, parameter_returns
 from balancer.ideal import ideal_tokens_per_s
 from balancer.memory import GRADIENT_BYTES, WEIGHT_BYTES
-from balancer.schedule import STEP, Action, Actions, Kind, Purpose, actions_of
+from balancer.plan import PipelinePlan, Place, Plan, StagePlan
+from balancer.schedule import actions_of
+from balancer.topology import Topology
 from balancer.wires import Wire, Wires
-
-if TYPE_CHECKING:
-    from balancer.plan import PipelinePlan, Plan, StagePlan
-    from balancer.topology import Topology
-    from balancer.workload import Workload
+from balancer.workload import Workload
 
 Span = tuple[Action, float, float]
 _Message = tuple[int, int, Purpose | None, int]
@@ -74,14 +71,6 @@ class Prediction:
         """Tokens per second over those of `balancer.ideal`, 1 at best."""
         s = self.scenario
         return self.tokens_per_s * s.time_scale / ideal_tokens_per_s(s.topology, s.workload, s.times)
-
-    @cached_property
-    def efficiency(self) -> dict[str, float]:
-        """ "efficiency_vs_ideal" and where the rest went: "ledger_*" terms that sum to 1 minus it."""
-        from balancer.ledger import ledger  # which simulates in turn
-
-        terms = {f"ledger_{term}": value for term, value in ledger(self).items()}
-        return {"efficiency_vs_ideal": self.efficiency_vs_ideal, **terms}
 
 
 def simulate(plan: Plan, topology: Topology, workload: Workload, times: Times, time_scale: float = 1.0) -> Prediction:

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from backends.chip import ChipSpec
 from balancer.errors import PlanError, did_you_mean
-
-if TYPE_CHECKING:
-    from backends.chip import ChipSpec
 
 
 @dataclass(frozen=True)

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
+from balancer.candidates import Candidate
 from balancer.ledger import TERMS, ledger
 from balancer.plan import Plan
 from balancer.simulate import Prediction
+from balancer.topology import Topology
 
-if TYPE_CHECKING:
-    from balancer.topology import Topology
-
-Candidate = tuple[Plan, Prediction]
 _MOST = 5
 
 
@@ -32,13 +29,9 @@ def _signature(plan: Plan) -> tuple[object, ...]:
     return tuple((p.share, tuple((s.pool, s.tp, s.units) for s in p.stages)) for p in plan.pipelines)
 
 
-def _pools(plan: Plan) -> set[str]:
-    return {stage.pool for pipeline in plan.pipelines for stage in pipeline.stages}
-
-
 def why(best: Prediction, other: Prediction) -> str:
     """How much slower, and the ledger term that grew most."""
-    idle = sorted(_pools(best.scenario.plan) - _pools(other.scenario.plan))
+    idle = sorted(best.scenario.plan.pools() - other.scenario.plan.pools())
     slower = f"{other.step_s / best.step_s - 1:.1%} slower"
     if idle:
         return f"{slower}: leaves {', '.join(idle)} idle"
@@ -52,8 +45,8 @@ def notes(topology: Topology, found: Sequence[Candidate]) -> tuple[str, ...]:
     """Of candidates from fast to slow: what the first leaves idle, and what it would take to use that."""
     (plan, prediction), *_ = found
     said = []
-    for name in (pool.name for pool in topology.pools if pool.name not in _pools(plan)):
-        using = next((other.step_s for p, other in found if name in _pools(p)), None)
+    for name in (pool.name for pool in topology.pools if pool.name not in plan.pools()):
+        using = next((other.step_s for p, other in found if name in p.pools()), None)
         instead = f"the best plan with it takes {using:.4g} s a step" if using else "no plan with it fits"
         said.append(f"pool {name} is left idle: {instead}, this one {prediction.step_s:.4g} s")
     return tuple(said)

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from balancer.plan import StagePlan
-    from balancer.topology import Topology
+from balancer.plan import StagePlan
+from balancer.topology import Topology
 
 _End = tuple[str, int]
 

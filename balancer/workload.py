@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+
+LegalTp = Callable[[int], str | None]
+"""Of a model: why it cannot be split over so many chips, or None where it can."""
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from balancer.plan import PipelinePlan, Plan, StagePlan, complete
+from balancer.completion import complete
+from balancer.plan import PipelinePlan, Plan, StagePlan
 from benchmarks.ideal import measured_step_s, modelled_step_s
 from benchmarks.peers import SETTINGS, Peer, Pipelining, PlainLoop, Trainer, Turn
 from benchmarks.report import print_report

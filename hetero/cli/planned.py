@@ -8,17 +8,19 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
+from balancer.ledger import efficiency
 from balancer.plan import PipelinePlan, StagePlan
 from balancer.replay import format_grid
 from balancer.schedule import actions_of
 
 if TYPE_CHECKING:
+    from balancer.simulate import Prediction
     from hetero.job.job import Job
     from hetero.job.planning import Planned
 
 
 def as_data(job: Job, planned: Planned) -> str:
-    """One JSON object: the plan as `plan.json` has it, the prediction, and what lost."""
+    """One JSON object: the plan as `plan.json` has it, the prediction, what lost, and what the choice leaves out."""
     data = {
         "job": job.name,
         "emulated": job.emulated,
@@ -28,6 +30,7 @@ def as_data(job: Job, planned: Planned) -> str:
             {"plan": json.loads(other.to_json()), "prediction": _figures(prediction), "why": why}
             for other, prediction, why in planned.runners_up
         ],
+        "notes": list(planned.notes),
     }
     return json.dumps(data, indent=2)
 
@@ -43,9 +46,11 @@ def print_planned(job: Job, planned: Planned, console: Console | None = None) ->
     labelled = "emulated chips at their datasheet speed" if job.emulated else "by datasheet"
     figures = f"{prediction.step_s:.4g} s, {prediction.tokens_per_s:,.0f} tokens/s"
     console.print(f"\npredicted step {figures} ({labelled})", soft_wrap=True)
-    for name, value in prediction.efficiency.items():
+    for name, value in efficiency(prediction).items():
         console.print(f"  {name} {value:.3f}")
     _print_runners_up(planned, console)
+    for note in planned.notes:
+        console.print(f"\nnote: {note}", soft_wrap=True, markup=False, highlight=False)
 
 
 def _stages(planned: Planned) -> Table:
@@ -78,10 +83,10 @@ def _size(bytes_: int) -> str:
     return f"{bytes_ / 2**30:.2f} GiB" if bytes_ >= 2**30 else f"{bytes_ / 2**20:.1f} MiB"
 
 
-def _figures(prediction: Any) -> dict[str, Any]:
+def _figures(prediction: Prediction) -> dict[str, Any]:
     return {
         "step_s": prediction.step_s,
         "tokens_per_s": prediction.tokens_per_s,
         "sync_s": prediction.sync_s,
-        "efficiency": dict(prediction.efficiency),
+        "efficiency": efficiency(prediction),
     }

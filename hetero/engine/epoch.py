@@ -12,8 +12,9 @@ import torch
 
 from backends.backend import Backend
 from backends.emulation import Emulated
+from balancer.action import Kind
 from balancer.memory import stage_bytes
-from balancer.schedule import Kind, actions_of
+from balancer.schedule import actions_of
 from balancer.workload import Workload
 from bridge.port import Port
 from bridge.rank import RankId

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 import torch.fx.experimental.symbolic_shapes  # backward() loads it at first use: better once, before ranks are forked
 
-from balancer.schedule import Action, Kind, Purpose
+from balancer.action import Action, Kind, Purpose
 from hetero.engine.flow import Flow
 from hetero.engine.meter import Meter
 from hetero.engine.stage import Boundary, Chunk

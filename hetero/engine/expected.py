@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from backends.chip import load_chip
+from balancer.action import Kind
 from balancer.cost import datasheet_times, update_s
 from balancer.plan import Plan
-from balancer.schedule import Kind
 from balancer.topology import PoolSpec, Topology
 from balancer.workload import Workload
 from hetero.engine.spec import PoolRun

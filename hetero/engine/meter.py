@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from backends.backend import Backend, Stopwatch
-from balancer.schedule import Kind
+from balancer.action import Kind
 from hetero.engine.carrier import Waits
 
 FIELDS = {Kind.F: "forward_s", Kind.B: "backward_s", Kind.I: "backward_s", Kind.W: "weight_s", Kind.STEP: "optimizer_s"}

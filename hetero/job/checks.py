@@ -93,7 +93,7 @@ def _check_model(job: Job) -> None:
 
 
 def _check_stages(job: Job) -> None:
-    """The part of a plan by hand that needs no model; `balancer.plan.complete` judges the rest."""
+    """The part of a plan by hand that needs no model; `balancer.completion.complete` judges the rest."""
     for p, pipeline in enumerate(job.balance.pipelines or ()):
         for s, stage in enumerate(pipeline.stages):
             key = f"balance.pipelines[{p}].stages[{s}]"

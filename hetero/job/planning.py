@@ -8,9 +8,10 @@ from itertools import combinations
 from math import inf
 
 from backends.chip import load_chip
+from balancer.completion import complete
 from balancer.cost import Times, datasheet_times
 from balancer.memory import stage_bytes
-from balancer.plan import Plan, complete
+from balancer.plan import Plan
 from balancer.search import search
 from balancer.simulate import Prediction, simulate
 from balancer.topology import LinkSpec, PoolSpec, Topology
@@ -27,12 +28,14 @@ ASSUMED_RTT_MS = 0.2
 
 @dataclass(frozen=True)
 class Planned:
-    """A completed plan, what is expected of it, and the plans that lost, each with the reason."""
+    """A completed plan, what is expected of it, the plans that lost, each with the reason, and what the choice leaves
+    out."""
 
     job: Job
     plan: Plan
     prediction: Prediction
     runners_up: Sequence[tuple[Plan, Prediction, str]] = ()
+    notes: Sequence[str] = ()
 
     def memory_bytes(self, pipeline: int, stage: int) -> int:
         """What one chip of a stage needs."""
@@ -50,7 +53,7 @@ def plan_job(job: Job, times: Times | None = None, given: Plan | None = None) ->
     if wanted is None:
         found = search(chips, work, times, job.balance, micro_batch=job.train.micro_batch, legal_tp=legal_tp(job))
         plan = _named(job, found.plan)
-        return Planned(job, plan, found.prediction, found.runners_up)
+        return Planned(job, plan, found.prediction, found.runners_up, found.notes)
     plan = _named(job, complete(wanted, chips, work, legal_tp(job)))
     return Planned(job, plan, simulate(plan, chips, work, times))
 

@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from balancer.action import STEP, Action, Kind
 from balancer.errors import ScheduleError
 from balancer.replay import check, format_grid
-from balancer.schedule import SCHEDULES, STEP, Action, Kind, lower, schedules
+from balancer.schedule import SCHEDULES, lower, schedules
 
 ALL = pytest.mark.parametrize("name", sorted(SCHEDULES))
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 
+from balancer.completion import complete
 from balancer.errors import PlanError
-from balancer.plan import PipelinePlan, complete
+from balancer.plan import PipelinePlan
 from balancer.topology import Topology
 from tests.unit.balancer.cases import pipelines, plan, pool, topology, workload
 

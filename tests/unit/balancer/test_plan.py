@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from balancer.completion import complete
 from balancer.errors import PlanError
-from balancer.plan import Plan, complete, owner_of, stage_ranks
+from balancer.plan import Plan, owner_of, stage_ranks
 from bridge.rank import RankId
 from tests.unit.balancer.cases import pipelines, plan, pool, topology, workload
 

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from balancer.completion import complete
 from balancer.cost import datasheet_times
 from balancer.errors import NoPlanFits, PlanError
 from balancer.options import BalanceOptions
-from balancer.plan import complete
 from balancer.search import search
 from balancer.simulate import simulate
 from tests.unit.balancer.cases import plan, pool, topology, unit, workload

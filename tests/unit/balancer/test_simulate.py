@@ -10,11 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from balancer.action import Kind
+from balancer.completion import complete
 from balancer.cost import datasheet_times, units_time
-from balancer.ledger import TERMS, ledger
+from balancer.ledger import TERMS, efficiency, ledger
 from balancer.memory import stage_bytes
-from balancer.plan import complete
-from balancer.schedule import SCHEDULES, Kind
+from balancer.schedule import SCHEDULES
 from balancer.simulate import Scenario, run, simulate
 from tests.unit.balancer.cases import pipelines, plan, pool, topology, unit, workload
 
@@ -144,7 +145,7 @@ def test_the_ledger_sums_to_what_was_lost(case, miss):
     assert all(terms[term] >= -1e-9 for term in ("rounding", "imbalance", "bubble", "exposed_link", "recompute"))
     measured = ledger(prediction, measured_step_s=miss * prediction.step_s)
     assert sum(measured.values()) == pytest.approx(1 - prediction.efficiency_vs_ideal / miss, abs=1e-12)
-    assert prediction.efficiency["ledger_bubble"] == terms["bubble"]
+    assert efficiency(prediction)["ledger_bubble"] == terms["bubble"]
 
 
 def test_the_ledger_names_the_cause():

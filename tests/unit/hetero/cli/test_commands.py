@@ -120,7 +120,7 @@ def test_plan_prints_stages_grid_and_prediction(capsys: pytest.CaptureFixture[st
 def test_plan_as_json_is_one_object(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["plan", AUTO, "--json"]) == 0
     data = json.loads(capsys.readouterr().out)
-    assert set(data) == {"job", "emulated", "plan", "prediction", "runners_up"}
+    assert set(data) == {"job", "emulated", "plan", "prediction", "runners_up", "notes"}
     assert data["emulated"] is True
     assert data["prediction"]["step_s"] > 0
     assert sum(pipeline["share"] for pipeline in data["plan"]["pipelines"]) == 16

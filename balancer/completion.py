@@ -2,26 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
 
 from balancer.errors import PlanError
+from balancer.legality import check, check_completed
+from balancer.plan import PipelinePlan, Place, Plan, Range
+from balancer.topology import PoolSpec, Topology
+from balancer.workload import LegalTp, Workload
 
-if TYPE_CHECKING:
-    from balancer.plan import PipelinePlan, Plan, Range, StagePlan
-    from balancer.topology import PoolSpec, Topology
-    from balancer.workload import Workload
+_Changes = dict[Place, dict[str, object]]
 
-_Place = tuple[int, int]
-_Changes = dict[_Place, dict[str, object]]
+
+def complete(plan: Plan, topology: Topology, workload: Workload, legal_tp: LegalTp | None = None) -> Plan:
+    """The plan that ranks obey: replicas expanded, chips placed, warm-ups and owners filled in. Completing a completed
+    plan changes nothing. Raises PlanError for every illegal plan."""
+    plan = expand_replicas(plan)
+    check(plan, topology, workload, legal_tp)
+    plan = assign_owners(fill_warmups(place_chips(plan, topology)), workload)
+    check_completed(plan, topology, workload)
+    return plan
+
+
+def expand_replicas(plan: Plan) -> Plan:
+    """`replicas: n` written out as n pipelines."""
+    for written in plan.pipelines:
+        if written.replicas > 1 and any(stage.chips or stage.owns for stage in written.stages):
+            rule = "replicas of a pipeline cannot share its chips or its owned units"
+            remedy = "leave out chips and owns, or write the pipelines one by one"
+            raise PlanError("replicas", written.replicas, rule, remedy)
+    pipelines = [p.model_copy(update={"replicas": 1}) for p in plan.pipelines for _ in range(p.replicas)]
+    return plan.model_copy(update={"pipelines": tuple(pipelines)})
 
 
 def place_chips(plan: Plan, topology: Topology) -> Plan:
     """Give every stage without chips the first free ones of its pool, larger tp groups first, each inside one host.
     A group larger than a host takes whole hosts first."""
-    chips: dict[_Place, tuple[int, ...]] = {}
+    chips: dict[Place, tuple[int, ...]] = {}
     for pool in topology.pools:
-        stages = [(place, stage) for place, stage in _stages(plan) if stage.pool == pool.name]
+        stages = [(place, stage) for place, stage in plan.stages() if stage.pool == pool.name]
         free = [c for c in range(pool.count) if not any(c in (stage.chips or ()) for _, stage in stages)]
         for place, stage in sorted(stages, key=lambda found: -found[1].tp):
             chips[place] = stage.chips or _take(free, stage.tp, pool, place)
@@ -29,7 +47,7 @@ def place_chips(plan: Plan, topology: Topology) -> Plan:
     return _update(plan, {place: {"chips": taken} for place, taken in chips.items()})
 
 
-def _take(free: list[int], tp: int, pool: PoolSpec, place: _Place) -> tuple[int, ...]:
+def _take(free: list[int], tp: int, pool: PoolSpec, place: Place) -> tuple[int, ...]:
     size = pool.chips_per_host
     if tp > size:
         whole = [h for h in range(pool.count // size) if all(c in free for c in range(h * size, (h + 1) * size))]
@@ -67,13 +85,13 @@ def default_warmups(pipeline: PipelinePlan) -> tuple[int, ...]:
 def assign_owners(plan: Plan, workload: Workload) -> Plan:
     """Unit u belongs to pipeline u mod P; a unit that uses an earlier unit's weight follows it. Owners in the plan
     are kept as they are."""
-    if any(stage.owns is not None for _, stage in _stages(plan)):
-        return _update(plan, {place: {"owns": stage.owns or ()} for place, stage in _stages(plan)})
+    if any(stage.owns is not None for _, stage in plan.stages()):
+        return _update(plan, {place: {"owns": stage.owns or ()} for place, stage in plan.stages()})
     owner = [u % len(plan.pipelines) for u in range(len(workload.units))]
     for first, later in workload.tied:
         owner[later] = owner[first]
     changes: _Changes = {}
-    for place, stage in _stages(plan):
+    for place, stage in plan.stages():
         changes[place] = {"owns": _ranges(u for u in stage.unit_indices() if owner[u] == place[0])}
     return _update(plan, changes)
 
@@ -87,12 +105,6 @@ def _ranges(units: Iterable[int]) -> tuple[Range, ...]:
         else:
             ranges.append((u, u + 1))
     return tuple(ranges)
-
-
-def _stages(plan: Plan) -> Iterator[tuple[_Place, StagePlan]]:
-    for p, pipeline in enumerate(plan.pipelines):
-        for s, stage in enumerate(pipeline.stages):
-            yield (p, s), stage
 
 
 def _update(plan: Plan, changes: _Changes) -> Plan:
