@@ -19,6 +19,7 @@ from hetero.monitoring.table import PoolLabel, Record, overruns, pool_tables
 
 RECENT_STEPS = 10
 SECONDS_BETWEEN_LINES = 5.0
+PLAIN_WIDTH = 110
 
 
 class Progress:
@@ -33,7 +34,7 @@ class Progress:
     ) -> None:
         self._steps = steps
         self._labels = list(labels)
-        self._console = console or Console()
+        self._console = console or _console()
         self._clock = clock
         self._records: list[Record] = []
         self._recent: deque[float] = deque(maxlen=RECENT_STEPS)
@@ -63,7 +64,7 @@ class Progress:
         if self._live:
             self._live.update(self._view())
         else:
-            self._console.print(self._phase, highlight=False, markup=False)
+            self._console.print(self._phase, highlight=False, markup=False, soft_wrap=True)
 
     def record(self, record: Record) -> None:
         """Show one finished step."""
@@ -81,7 +82,7 @@ class Progress:
     def print_summary(self) -> None:
         """The final table: medians over the steps, without the first, which also warms up."""
         for table in pool_tables(self._records[1:] or self._records, self._labels):
-            self._console.print(table if self._is_terminal else _without_width_limit(table))
+            self._console.print(table)
 
     def _view(self) -> RenderableType:
         if not self._records:
@@ -131,7 +132,7 @@ def _pool_cells(pool: Record) -> list[str]:
 def _event_text(event: dict[str, Any]) -> str:
     where = event.get("rank") or event.get("pool")
     data = event.get("data") or {}
-    details = ", ".join(f"{key} {value}" for key, value in data.items() if isinstance(value, (str, int, float)))
+    details = ", ".join(f"{key} {_fact(value)}" for key, value in data.items() if isinstance(value, (str, int, float)))
     return " ".join(part for part in (event["kind"].replace("_", " "), where and f"({where})", details) if part)
 
 
@@ -145,9 +146,13 @@ def _number(value: float | None, form: str) -> str:
     return "not finite" if value is None else format(value, form)
 
 
-def _without_width_limit(table: Table) -> Table:
-    """In a file or pipe nothing wraps."""
-    for column in table.columns:
-        column.no_wrap = True
-    table.min_width = None
-    return table
+def _fact(value: str | int | float) -> str:
+    return format(value, ",.4g") if isinstance(value, float) else str(value)
+
+
+def _console() -> Console:
+    """Of the terminal's width; a file or pipe has none, and gets a fixed one."""
+    console = Console()
+    if not console.is_terminal:
+        console.width = max(console.width, PLAIN_WIDTH)
+    return console

@@ -7,11 +7,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from rich import box
 from rich.table import Table
 
 Record = dict[str, Any]
 
-COLUMNS = ("capacity tok/s", "tok/s", "TFLOP/s chip", "MFU", "busy", "bubble", "bridge wait", "other", "peak memory")
+COLUMNS = (
+    "capacity\ntok/s", "tok/s", "TFLOP/s\nper chip", "MFU", "busy", "bubble", "bridge\nwait", "other", "peak\nMiB",
+)  # fmt: skip
 SHARES = ("mfu", "busy", "bubble", "bridge_wait", "other")
 
 
@@ -43,12 +46,13 @@ def overruns(records: Sequence[Record]) -> int:
 
 def _table(records: Sequence[Record], labels: list[PoolLabel], emulated: bool) -> Table:
     title = "emulated chips: modelled figures, not measurements of hardware" if emulated else "per pool"
-    table = Table(title=title, title_justify="left")
-    table.add_column("pool", no_wrap=True)
+    # Narrow enough for 80 columns; what is too long all the same is folded, never cut off.
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, show_edge=False, padding=0)
+    table.add_column("pool", overflow="fold")
     for column in COLUMNS:
-        table.add_column(column, justify="right")
+        table.add_column(column, justify="right", overflow="fold")
     for label in labels:
-        table.add_row(f"{label.name}: {label.chips} x {label.chip}", *_cells(records, label.name))
+        table.add_row(f"{label.name}\n{label.chips} x {label.chip}", *_cells(records, label.name))
     if emulated:
         table.caption = _caption(records)
         table.caption_justify = "left"
@@ -64,7 +68,7 @@ def _cells(records: Sequence[Record], pool: str) -> list[str]:
         f"{median('tokens_per_s'):,.0f}",
         f"{median('tflops_per_chip'):.3g}",
         *(f"{100 * median(key):.1f}%" for key in SHARES),
-        f"{max(record['pools'][pool]['peak_memory_bytes'] for record in records) / 2**20:,.0f} MiB",
+        f"{max(record['pools'][pool]['peak_memory_bytes'] for record in records) / 2**20:,.0f}",
     ]
 
 

@@ -49,7 +49,26 @@ def test_the_end_is_a_table_labelled_emulated(terminal: bool) -> None:
     text = _shown(terminal, [_record(step, overrun=step == 2) for step in range(4)])
     assert "emulated chips: modelled figures, not measurements of hardware" in text
     assert "link_ratio 0.25; overruns in 1 of 3 steps" in text
-    assert "a: 2 x A" in text
+    assert "2 x A" in text
+
+
+def test_the_table_is_whole_in_80_columns() -> None:
+    console = Console(file=io.StringIO(), width=80)
+    label = PoolLabel("a", "Ascend-910B2", 128, emulated=True)
+    console.print(*pool_tables([_record(0)], [label]))
+    assert isinstance(console.file, io.StringIO)
+    text = console.file.getvalue()
+    assert "…" not in text
+    for word in ("capacity", "TFLOP/s", "bubble", "bridge", "other", "peak", "128 x Ascend-910B2", "70.0%"):
+        assert word in text, word
+
+
+def test_a_file_is_not_as_narrow_as_a_small_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setattr("sys.stdout", out := io.StringIO())
+    with Progress(1, [PoolLabel("a", "Ascend-910B2", 128, emulated=True)]) as progress:
+        progress.record(_record(0))
+    assert "128 x Ascend-910B2" in out.getvalue()
 
 
 def test_emulated_and_real_pools_share_no_table() -> None:
