@@ -12,11 +12,17 @@ from pathlib import Path
 from typing import Any
 
 import ray
+from ray._private import ray_constants
 
 from hetero.cluster.errors import ClusterError
 from hetero.cluster.reaper import MARK, Reaper, sweep
 
 OBJECT_STORE_BYTES = 80 * 1024**2  # Ray's least; agents exchange small messages only
+PRIVATE = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # off is Ray's word for: listen on the loopback alone
+    "SPT_NOENV": "1",  # Ray's processes rename themselves, and would write over the environment that bears the mark
+}
 _LONGEST_FOLDER = 40  # Ray puts Unix sockets 66 characters below it, and a socket's path has room for 107
 
 
@@ -40,7 +46,8 @@ def _local() -> Iterator[None]:
     reaper = Reaper(mark, folder)
     try:
         # The token keeps other users of this machine out, and Ray from writing one into the home folder.
-        with _variables({MARK: mark, "RAY_AUTH_TOKEN": secrets.token_hex(32), "RAY_USAGE_STATS_ENABLED": "0"}):
+        variables = {**PRIVATE, MARK: mark, "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+        with _variables(variables), _on_the_loopback():
             _init(num_cpus=2, include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES, _temp_dir=str(folder))
             try:
                 yield
@@ -62,6 +69,17 @@ def _joined(address: str) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+@contextlib.contextmanager
+def _on_the_loopback() -> Iterator[None]:
+    """The driver's part of RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER, which Ray reads when it is imported."""
+    before = ray_constants.ENABLE_RAY_CLUSTER
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = before
 
 
 def _init(**arguments: Any) -> None:
