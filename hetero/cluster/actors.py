@@ -51,6 +51,7 @@ class _Listening:
 
     host: str
     since: float
+    patience_s: float
 
 
 class RayAgents:
@@ -67,7 +68,7 @@ class RayAgents:
         for spec in hosts:
             self._specs[spec.id] = spec
             self._actors[spec.id] = actor.remote(spec)
-            self._listen(spec.id)
+            self._listen(spec.id, spec.patience.start_s)
 
     def send(self, host: str, order: Order) -> None:
         self._actors[host].order.remote(order)
@@ -93,9 +94,9 @@ class RayAgents:
             ray.kill(actor, no_restart=True)
         self._actors.clear()
 
-    def _listen(self, host: str) -> None:
+    def _listen(self, host: str, patience_s: float) -> None:
         call = self._actors[host].events.remote(POLL_S)
-        self._calls[call] = _Listening(host, time.monotonic())
+        self._calls[call] = _Listening(host, time.monotonic(), patience_s)
 
     def _heard(self, call: Any) -> list[Event]:
         host = self._calls.pop(call).host
@@ -103,15 +104,13 @@ class RayAgents:
             events: list[Event] = ray.get(call)
         except RayActorError as error:
             return [_agent_trouble(host, f"died: {_first_line(error)}")]
-        self._listen(host)
+        self._listen(host, self._specs[host].patience.agent_s)
         return events
 
     def _unheard(self) -> list[Event]:
         """Agents that are late by more than their patience; each is told once."""
         now = time.monotonic()
-        late = [
-            (call, one) for call, one in self._calls.items() if now - one.since > self._specs[one.host].patience.agent_s
-        ]
+        late = [(call, one) for call, one in self._calls.items() if now - one.since > one.patience_s]
         for call, _ in late:
             del self._calls[call]
         return [_agent_trouble(one.host, f"has not answered for {now - one.since:.0f} s") for _, one in late]

@@ -75,13 +75,13 @@ class Patience:
     """Seconds after which silence counts as death."""
 
     start_s: float = 300.0
-    """A new rank is not ready after so long."""
+    """A new rank is not ready, or a new agent does not answer, after so long."""
     rank_s: float = 600.0
     """A rank that owes an answer or a step says nothing for so long."""
     stop_s: float = 10.0
     """Ranks that were asked to stop are killed after so long."""
-    agent_s: float = 60.0
-    """An agent does not answer the driver for so long."""
+    agent_s: float = 25.0
+    """An agent that has answered the driver before does not do so for so long."""
 
 
 @dataclass(frozen=True)

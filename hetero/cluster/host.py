@@ -173,9 +173,8 @@ class Host:
             self._events.append(ev.Configured(self.spec.id, answers))
 
     def _rank_stepped(self, member: Member, message: Message) -> None:
-        if reports := self._roster.stepped(member, message):
-            report = {**merge_ranks(reports), "host": self.spec.id}
-            self._events.append(ev.StepReported(self.spec.id, message["epoch"], message["step"], report))
+        if reports := self._roster.stepped(member, {**message, "host": self.spec.id}):
+            self._events.append(ev.StepReported(self.spec.id, message["epoch"], message["step"], merge_ranks(reports)))
 
     def _rank_saved(self, member: Member, message: Message) -> None:
         if answers := self._roster.saved(member, message):
