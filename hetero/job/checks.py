@@ -2,30 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
 
 from backends.chip import ChipSpec, load_chip
 from backends.registry import family_names
+from balancer.options import BalanceOptions
+from bridge.options import BridgeOptions
+from hetero.cluster.options import PoolOptions
+from hetero.data.options import DataOptions
 from hetero.errors import did_you_mean, explains_itself
 from hetero.job.errors import JobError
+from hetero.models.options import ModelOptions
 
-if TYPE_CHECKING:
-    from hetero.cluster.options import PoolOptions
-    from hetero.job.job import Job
-
-
-def check(job: Job) -> None:
-    """Raises JobError for the first part of the job that does not fit another."""
-    for name in job.pools:
-        _check_pool(job, name)
-    _check_links(job)
-    _check_time_scale(job)
-    _check_model(job)
-    _check_stages(job)
+Pools = Mapping[str, PoolOptions]
 
 
-def _check_pool(job: Job, name: str) -> None:
-    pool, key = job.pools[name], f"pools.{name}"
+def check_pool(name: str, pool: PoolOptions, precision: str) -> None:
+    """A known family, a chip of it, a tp that a host can hold. `precision` is what the pool's speed is asked for in."""
+    key = f"pools.{name}"
     if pool.family not in family_names():
         remedy = did_you_mean(pool.family, family_names())
         raise JobError(f"{key}.family", pool.family, "must be a known chip family", remedy)
@@ -35,7 +29,7 @@ def _check_pool(job: Job, name: str) -> None:
         raise JobError(f"{key}.chip", pool.chip, rule, f"set {key}.family to {chip.family}, or name another chip")
     _check_tp(pool, key)
     try:
-        chip.flops_per_s(job.paced_as(name))
+        chip.flops_per_s(precision)
     except Exception as error:
         if not explains_itself(error):
             raise
@@ -61,45 +55,47 @@ def _check_tp(pool: PoolOptions, key: str) -> None:
         raise JobError(f"{key}.tp", pool.tp, rule, f"set {key}.tp to at most {per_host}")
 
 
-def _check_links(job: Job) -> None:
-    for index, link in enumerate(job.bridge.links):
+def check_links(bridge: BridgeOptions, pools: Pools) -> None:
+    """Links lie between pools that there are."""
+    for index, link in enumerate(bridge.links):
         key = f"bridge.links[{index}].between"
         for end in link.between:
-            if end not in job.pools:
-                raise JobError(key, end, "must name pools of this job", did_you_mean(end, job.pools))
+            if end not in pools:
+                raise JobError(key, end, "must name pools of this job", did_you_mean(end, pools))
 
 
-def _check_time_scale(job: Job) -> None:
-    if job.time_scale == "auto":
+def check_time_scale(time_scale: float | str, emulated: bool) -> None:
+    """Real chips cannot be slowed."""
+    if isinstance(time_scale, str):
         return
-    if job.time_scale <= 0:
-        raise JobError("time_scale", job.time_scale, "must be greater than 0", "set it to auto")
-    if not job.emulated:
-        raise JobError("time_scale", job.time_scale, "slows emulated pools only, and none is", "remove it")
+    if time_scale <= 0:
+        raise JobError("time_scale", time_scale, "must be greater than 0", "set it to auto")
+    if not emulated:
+        raise JobError("time_scale", time_scale, "slows emulated pools only, and none is", "remove it")
 
 
-def _check_model(job: Job) -> None:
+def check_model(model: ModelOptions, data: DataOptions) -> None:
+    """The model is a known one and has room for every symbol of the text."""
     try:
-        dimensions = job.model.resolve()
+        dimensions = model.resolve()
     except Exception as error:
         if not explains_itself(error):
             raise
         key = str(error.key)  # type: ignore[attr-defined]
         raise JobError.at(key if key.startswith("model") else f"model.{key}", error) from None
-    vocab = job.data.vocab
-    if dimensions.vocab < vocab:
-        rule = f"must have room for the {vocab} symbols of the {job.data.tokenizer!r} tokenizer"
-        raise JobError("model", f"vocab {dimensions.vocab}", rule, f"choose a vocab of at least {vocab}")
+    if dimensions.vocab < data.vocab:
+        rule = f"must have room for the {data.vocab} symbols of the {data.tokenizer!r} tokenizer"
+        raise JobError("model", f"vocab {dimensions.vocab}", rule, f"choose a vocab of at least {data.vocab}")
 
 
-def _check_stages(job: Job) -> None:
+def check_stages(balance: BalanceOptions, pools: Pools) -> None:
     """The part of a plan by hand that needs no model; `balancer.completion.complete` judges the rest."""
-    for p, pipeline in enumerate(job.balance.pipelines or ()):
+    for p, pipeline in enumerate(balance.pipelines or ()):
         for s, stage in enumerate(pipeline.stages):
             key = f"balance.pipelines[{p}].stages[{s}]"
-            pool = job.pools.get(stage.pool)
+            pool = pools.get(stage.pool)
             if pool is None:
-                raise JobError(f"{key}.pool", stage.pool, "must name a pool", did_you_mean(stage.pool, job.pools))
+                raise JobError(f"{key}.pool", stage.pool, "must name a pool", did_you_mean(stage.pool, pools))
             if pool.tp not in ("auto", stage.tp):
                 rule = f"pools.{stage.pool}.tp says {pool.tp}"
                 raise JobError(f"{key}.tp", stage.tp, rule, f"set it to {pool.tp}, or the pool's tp to auto")

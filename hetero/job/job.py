@@ -14,7 +14,7 @@ from hetero.checkpoint.options import CheckpointOptions
 from hetero.cluster.options import PoolOptions
 from hetero.data.options import DataOptions
 from hetero.engine.options import TrainOptions
-from hetero.job.checks import check
+from hetero.job.checks import check_links, check_model, check_pool, check_stages, check_time_scale
 from hetero.models.options import ModelOptions
 from hetero.monitoring.options import MonitorOptions
 
@@ -43,7 +43,12 @@ class Job(BaseModel):
 
     @model_validator(mode="after")
     def _sections_fit(self) -> Job:
-        check(self)
+        for name, pool in self.pools.items():
+            check_pool(name, pool, self.paced_as(name))
+        check_links(self.bridge, self.pools)
+        check_time_scale(self.time_scale, self.emulated)
+        check_model(self.model, self.data)
+        check_stages(self.balance, self.pools)
         return self
 
     @property
