@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 
 from balancer.plan import Plan, owner_of, stage_ranks
 from bridge.layout import TensorLayout
@@ -38,7 +39,7 @@ class Holding:
     copies: tuple[Copy, ...]
     owner: int
 
-    @property
+    @cached_property
     def owners(self) -> Placement:
         """The owner copy without its replicas: one rank per distinct part."""
         return first_replicas(self.copies[self.owner].placement, 0)
