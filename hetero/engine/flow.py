@@ -62,7 +62,7 @@ class Carriers:
     backend: Backend
     port: Port
     native: Callable[[str, bool], dist.ProcessGroup]
-    """The pool's group for a purpose and a direction (whether to the higher index)."""
+    """The pool's group for a flow, by name, and a direction (whether to the higher index)."""
     waits: Waits
     _tags: Counter[tuple[RankId, RankId]] = field(default_factory=Counter)
     _pinned: list[memoryview] = field(default_factory=list)
@@ -75,20 +75,20 @@ class Carriers:
 
     def sender(self, lane: Lane, purpose: str, name: str, dtype: torch.dtype, window: int) -> Sender:
         if lane.source.pool == lane.target.pool:
-            return NativeSender(self._group(lane, purpose), lane.target.index, self._tag(lane))
+            return NativeSender(self._group(lane, purpose, name), lane.target.index, self._tag(lane))
         channel = self._open(lane, purpose, name, dtype, window)
         return BridgeSender(channel, self.backend, dtype, self.waits)
 
     def receiver(self, lane: Lane, purpose: str, name: str, dtype: torch.dtype, window: int) -> Receiver:
         if lane.source.pool == lane.target.pool:
-            group, tag = self._group(lane, purpose), self._tag(lane)
+            group, tag = self._group(lane, purpose, name), self._tag(lane)
             empty = partial(torch.empty, lane.numel, dtype=dtype, device=self.backend.device)
             return NativeReceiver(group, lane.source.index, tag, empty, self.waits)
         channel = self._open(lane, purpose, name, dtype, window)
         return BridgeReceiver(channel, dtype, self.waits)
 
-    def _group(self, lane: Lane, purpose: str) -> dist.ProcessGroup:
-        return self.native(purpose, lane.source.index < lane.target.index)
+    def _group(self, lane: Lane, purpose: str, name: str) -> dist.ProcessGroup:
+        return self.native(f"{purpose} {name}", lane.source.index < lane.target.index)
 
     def _tag(self, lane: Lane) -> int:
         """Flows of a pair of ranks are made in the same order at both ends, and numbered so."""

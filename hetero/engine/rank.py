@@ -100,7 +100,7 @@ class Rank:
         assert self._world is not None
         spec = RunSpec.model_validate(message["spec"])
         self._end_epoch()
-        groups = EpochGroups(spec.plan, self._world)
+        groups = EpochGroups(spec, self._world)
         place = place_of(spec.plan, self._me)
         self._epoch = Epoch(spec, place, self._world, groups, self._port) if place is not None else None
         self._number, self._until = spec.epoch, spec.start

@@ -16,6 +16,8 @@ from bridge.reshard import Placement, Reshard, copies
 from hetero.engine.flow import Carriers, Flow
 from hetero.engine.ownership import Holding, position_of
 
+PARAMETERS = "parameters"
+
 
 @dataclass(frozen=True)
 class _Contribution:
@@ -28,7 +30,7 @@ class _Contribution:
 class GradientRoute:
     """The gradients of all tensors that have the same copies and owner: one flow per copy."""
 
-    def __init__(self, carriers: Carriers, name: str, tensors: list[Holding]) -> None:
+    def __init__(self, carriers: Carriers, number: int, tensors: list[Holding]) -> None:
         self.tensors = tensors
         self._me = carriers.me
         self._flows: list[tuple[list[_Contribution], Flow]] = []
@@ -36,7 +38,7 @@ class GradientRoute:
             parts = [_Contribution(h, source) for h in tensors for source in h.contributions(h.copies[index])]
             plans = [Reshard(copies(part.source, part.holding.owners), ()) for part in parts]
             shapes = [_shape(part.holding.owners, self._me) for part in parts]
-            flow = Flow(carriers, "sync", f"{name}.{index}", plans, shapes, torch.float32, window=1)
+            flow = Flow(carriers, "sync", f"route{number}.{index}", plans, shapes, torch.float32, window=1)
             self._flows.append((parts, flow))
         self._pending = self.local_chunks
 
@@ -101,7 +103,7 @@ class ParameterReturn:
             parameters[holding.name].detach() if self._me in placement.ranks else None
             for holding, placement in self._targets
         ]
-        self._flow = Flow(carriers, "sync", "parameters", plans, shapes, dtype, window=1)
+        self._flow = Flow(carriers, "sync", PARAMETERS, plans, shapes, dtype, window=1)
 
     def begin(self) -> None:
         self._flow.begin(1)
@@ -114,14 +116,25 @@ class ParameterReturn:
 
 
 def routes(carriers: Carriers, tensors: Iterable[Holding]) -> list[GradientRoute]:
-    """The model's tensors grouped by route, in model order; every rank makes all of them alike."""
+    """The model's routes, in model order; every rank makes all of them alike."""
+    return [GradientRoute(carriers, number, group) for number, group in enumerate(_by_route(tensors))]
+
+
+def sync_flows(tensors: Iterable[Holding]) -> list[str]:
+    """The names of the flows of gradients and parameters."""
+    numbered = enumerate(_by_route(tensors))
+    return [f"route{number}.{copy}" for number, group in numbered for copy in range(len(group[0].copies))] + [
+        PARAMETERS
+    ]
+
+
+def _by_route(tensors: Iterable[Holding]) -> list[list[Holding]]:
     groups: dict[tuple[tuple[int, int], ...], list[Holding]] = {}
     for holding in tensors:
         groups.setdefault(holding.route, []).append(holding)
-    return [GradientRoute(carriers, f"route{number}", group) for number, group in enumerate(groups.values())]
+    return list(groups.values())
 
 
 def _shape(placement: Placement, rank: RankId) -> tuple[int, ...] | None:
     position = position_of(placement, rank)
     return None if position is None else placement.layout.local_shape(position)
-

@@ -16,6 +16,7 @@ from hetero.engine.flow import Carriers, Flow
 from hetero.engine.ownership import Holding, holdings
 from hetero.engine.spec import RunSpec
 from hetero.engine.stage import Place, places
+from hetero.engine.sync import sync_flows
 from hetero.engine.world import World
 from hetero.layers.group import TensorGroup
 from hetero.models.registry import architecture
@@ -24,8 +25,8 @@ from hetero.models.registry import architecture
 class EpochGroups:
     """The native groups of one epoch, made by every rank of the pool in the plan's order."""
 
-    def __init__(self, plan: Plan, world: World) -> None:
-        me = world.rank
+    def __init__(self, spec: RunSpec, world: World) -> None:
+        plan, me = spec.plan, world.rank
         self.tensor = TensorGroup()
         for place in places(plan):
             if place.ranks[0].pool == me.pool and len(place.ranks) > 1:
@@ -34,7 +35,19 @@ class EpochGroups:
                     self.tensor = TensorGroup(len(place.ranks), place.ranks.index(me), group)
         active = [rank.index for rank in active_ranks(plan).get(me.pool, ())]
         self.active = world.group(active) if active else None
-        self.pairwise = world.pairwise(("activation", "gradient", "sync"))
+        self.pairwise = world.pairwise(lambda: _flows_inside(spec, me.pool))
+
+
+def _flows_inside(spec: RunSpec, pool: str) -> list[str]:
+    """Purpose and name of every flow that may run between two chips of the pool; the same for all of them."""
+    boundaries = [
+        f"{purpose} {_boundary_name(number, before.index)}"
+        for number, pipeline in enumerate(spec.plan.pipelines)
+        for before, after in pairwise(pipeline.chunks())
+        if {pipeline.stages[chunk.stage].pool for chunk in (before, after)} == {pool}
+        for purpose in ("activation", "gradient")
+    ]
+    return boundaries + [f"sync {name}" for name in sync_flows(tensor_holdings(spec))]
 
 
 def active_ranks(plan: Plan) -> dict[str, Sequence[RankId]]:
@@ -83,10 +96,15 @@ def boundary_flows(
             ]
             plans = [reshard(one, other) for one, other in zip(*placements, strict=True)]
             local = [placement.layout.shape if place.stage == target else None for placement in placements[1]]
-            name = f"pipeline{place.pipeline}.boundary{before.index}"
+            name = _boundary_name(place.pipeline, before.index)
             flow = Flow(carriers, purpose, name, plans, local, dtype, window, group.process_group)
             flows[purpose, before.index] = flow  # type: ignore[index]
     return flows
+
+
+def _boundary_name(pipeline: int, chunk: int) -> str:
+    """Of the boundary behind a chunk."""
+    return f"pipeline{pipeline}.boundary{chunk}"
 
 
 def _whole(shape_BT: tuple[int, int], size: int, ranks: Sequence[RankId]) -> Placement:

@@ -46,18 +46,18 @@ class World:
         self._groups.append(group)
         return group
 
-    def pairwise(self, purposes: Sequence[str]) -> Callable[[str, bool], dist.ProcessGroup]:
-        """Groups of the whole pool for sends from rank to rank, by purpose and direction.
+    def pairwise(self, flows: Callable[[], Sequence[str]]) -> Callable[[str, bool], dist.ProcessGroup]:
+        """Groups of the whole pool for sends from rank to rank, by flow and direction.
 
-        Where the library matches messages by order alone, each purpose and direction needs a group of its own: a
-        receive posted ahead of need would else hold up a send behind it for ever.
+        Where the library matches the messages of two ranks by order alone, each flow and direction needs a group of its
+        own: receives are posted ahead of need, and one flow's message would else land in another's.
         """
         everyone = range(self.size)
         if self.backend.capabilities.tagged_p2p:
             shared = self._member(everyone)
-            return lambda purpose, up: shared
-        groups = {(purpose, up): self._member(everyone) for purpose in purposes for up in (True, False)}
-        return lambda purpose, up: groups[purpose, up]
+            return lambda flow, up: shared
+        groups = {(flow, up): self._member(everyone) for flow in flows() for up in (True, False)}
+        return lambda flow, up: groups[flow, up]
 
     def _member(self, indices: Sequence[int]) -> dist.ProcessGroup:
         group = self.group(indices)

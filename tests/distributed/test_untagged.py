@@ -1,0 +1,41 @@
+"""Law 1 inside one pool whose library matches messages by order alone: many flows between the same two chips."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from balancer.plan import Plan
+from hetero.data.source import Prepared
+from hetero.engine.options import TrainOptions
+from hetero.models.dimensions import Dimensions
+from tests.distributed.cases import SGD, SMALL, n1, n2, pipeline, plan
+from tests.distributed.fleet import POOLS, Job, Standing
+from tests.distributed.laws import TOLERANCES, series_deviation, tensor_deviation
+from tests.distributed.plain import PlainModel, PlainTraining
+
+PLANS = {
+    "chunks": plan(pipeline(6, n2(0, 3, 6, 9), n2(3, 6, 9, 12))),
+    "pipelines": plan(pipeline(3, n1(0, 5, 7, 9), n1(5, 7, 9, 12)), pipeline(3, n1(0, 4, 6, 7), n1(4, 6, 7, 12))),
+    "replicas": plan(pipeline(4, n2(0, 12), micro_batch=2), pipeline(2, n1(0, 7), n1(7, 12))),
+}
+
+
+@pytest.fixture(scope="module")
+def untagged(text: Prepared, tmp_path_factory: pytest.TempPathFactory):
+    standing = Standing(text, tmp_path_factory.mktemp("untagged"), {"nvidia": POOLS["nvidia"]})
+    with standing.up(rank="tests.distributed.untagged:main"):
+        yield standing
+
+
+@pytest.mark.parametrize("layout", PLANS.values(), ids=PLANS)
+def test_flows_of_a_pair_do_not_mix(layout: Plan, untagged: Standing, text: Prepared, tmp_path: Path) -> None:
+    train = TrainOptions(steps=3, global_batch=6, optimizer=SGD, replica_check_every=1)
+    job = Job(Dimensions(layers=5, tie_embeddings=True, **{**SMALL, "kv_heads": 1}), train)
+    model, limit = PlainModel(job.dimensions, seed=0).unsettle(), TOLERANCES["float32"]
+    model.save(tmp_path)
+    run = untagged.train(job, layout, begin_from=tmp_path, capture=[2])
+    plain = list(PlainTraining(job, text, model).steps(3))
+    assert series_deviation(run.losses, [step.loss for step in plain]).deviation <= limit.loss
+    assert tensor_deviation(run.gradients(2), plain[2].gradients, limit.floor).deviation <= limit.gradient
