@@ -21,6 +21,7 @@ class Capabilities:
     `float64_reduce`: its collectives reduce float64. `compile`: `torch.compile` has an effect.
     `pinned_async`: copies from and to pinned host memory may run beside compute.
     `tagged_p2p`: point-to-point messages of one pair of ranks are told apart by tag.
+    `fused_adamw`: torch's fused AdamW has a kernel for its device.
     """
 
     bfloat16: bool
@@ -28,6 +29,7 @@ class Capabilities:
     compile: bool
     pinned_async: bool
     tagged_p2p: bool
+    fused_adamw: bool = False
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,9 @@ class CpuBackend(Backend):
     device_type = "cpu"
     collective = "gloo"
     visible_devices = visible_device_variables(family)
-    capabilities = Capabilities(bfloat16=True, float64_reduce=True, compile=True, pinned_async=False, tagged_p2p=True)
+    capabilities = Capabilities(
+        bfloat16=True, float64_reduce=True, compile=True, pinned_async=False, tagged_p2p=True, fused_adamw=True
+    )
 
     @classmethod
     def count(cls) -> int:

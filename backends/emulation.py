@@ -41,6 +41,7 @@ class Emulated(CpuBackend):
             inner.capabilities,
             bfloat16="bfloat16" in chip.peak_flops,
             tagged_p2p=CpuBackend.capabilities.tagged_p2p,
+            fused_adamw=CpuBackend.capabilities.fused_adamw,
         )
         self.chip = chip
         self._options = options

@@ -17,7 +17,6 @@ from balancer.memory import stage_bytes
 from balancer.schedule import actions_of
 from balancer.workload import Workload
 from bridge.port import Port
-from bridge.rank import RankId
 from hetero.checkpoint.pieces import write_piece
 from hetero.checkpoint.store import CheckpointStore
 from hetero.engine import state
@@ -55,7 +54,7 @@ class Epoch:
         )
         tensors = tensor_holdings(spec)
         self._text = Text(spec, place, world.backend.device, self.stage.reads_text)
-        self._optimizer = _optimizer(spec, self.stage, tensors, self._me)
+        self._optimizer = _optimizer(spec, self.stage, tensors, world)
         self._places = {name: (layout, place.position) for name, layout in self.stage.layouts.items()}
         self._meter = Meter(world.backend, self._waits)
         self._expected = _expected(spec, place, world.backend)
@@ -178,11 +177,11 @@ class Epoch:
         return Executor(self.stage.chunks, actions, flows, list(sizes), shape, self._meter, self._expected)
 
 
-def _optimizer(spec: RunSpec, stage: Stage, tensors: Sequence[Holding], me: RankId) -> Optimizer:
-    owned = [holding for holding in tensors if me in holding.owners.ranks]
+def _optimizer(spec: RunSpec, stage: Stage, tensors: Sequence[Holding], world: World) -> Optimizer:
+    owned = [holding for holding in tensors if world.rank in holding.owners.ranks]
     matrices = {holding.name for holding in owned if len(holding.owners.layout.shape) > 1}
     parameters: dict[str, torch.Tensor] = {holding.name: stage.parameters[holding.name] for holding in owned}
-    return Optimizer(spec.train.optimizer, parameters, matrices)
+    return Optimizer(spec.train.optimizer, parameters, matrices, world.backend.capabilities.fused_adamw)
 
 
 def _expected(spec: RunSpec, place: Place, backend: Backend) -> dict[tuple[Kind, int], float]:

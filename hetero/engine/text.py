@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -25,7 +24,7 @@ class Text:
 
     def __init__(self, spec: RunSpec, place: Place, device: torch.device, reads: bool) -> None:
         shares = [pipeline.share for pipeline in spec.plan.pipelines]
-        self._first = sum(shares[: place.pipeline])
+        self._first, self._share = sum(shares[: place.pipeline]), shares[place.pipeline]
         self._global_batch = spec.train.global_batch
         self._micro_batch = spec.plan.pipelines[place.pipeline].micro_batch
         self._device = device
@@ -39,11 +38,10 @@ class Text:
             self.fingerprint = self._stream.fingerprint()
 
     def reader(self, step: int) -> Callable[[int], Batch]:
-        """The step's micro-batches by number."""
-        return partial(self._read, step * self._global_batch + self._first)
-
-    def _read(self, first: int, number: int) -> Batch:
+        """The step's micro-batches by number. The whole share is read at once: no stage waits for text in mid-step."""
         if self._stream is None:
-            return self._blank
-        start = first + number * self._micro_batch
-        return micro_batch(self._stream, self._order, start, self._micro_batch).to(self._device)
+            return lambda number: self._blank
+        first = step * self._global_batch + self._first
+        share = micro_batch(self._stream, self._order, first, self._share).to(self._device)
+        tokens, labels = share.tokens_BT.split(self._micro_batch), share.labels_BT.split(self._micro_batch)
+        return lambda number: Batch(tokens[number], labels[number])
