@@ -105,7 +105,8 @@ class Controller:
         return [ins.ToHosts(self._hosts, ins.StartHost())]
 
     def _host_ready(self, event: ev.HostReady) -> Instructions:
-        news: Instructions = [self._news("host_ready", event.host, describe(self._specs[event.host]), node=event.node)]
+        facts = {**describe(self._specs[event.host]), "node": event.node, "pids": dict(event.pids)}
+        news: Instructions = [self._news("host_ready", event.host, facts)]
         return news + self._link_hosts() if self._ready.add(event.host, event) else news
 
     def _link_hosts(self) -> Instructions:
@@ -278,10 +279,10 @@ class Controller:
     def _in_host_order(self) -> list[Any]:
         return [self._answers.parts[host] for host in self._hosts]
 
-    def _news(self, kind: str, host: str | None, data: Mapping[str, Any], rank: Any = None, **more: Any) -> ins.News:
+    def _news(self, kind: str, host: str | None, data: Mapping[str, Any], rank: Any = None) -> ins.News:
         pool = self._specs[host].pool.name if host else None
         name = str(rank) if rank else None
-        return ins.News(kind, self.done, self._leases.epoch, {**data, **more}, pool, name)
+        return ins.News(kind, self.done, self._leases.epoch, data, pool, name)
 
 
 def _doubled(hosts: tuple[str, ...]) -> list[str]:

@@ -1,0 +1,135 @@
+"""However a run ends, it says why within 30 s, and leaves nothing on the machine."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+import yaml
+
+from hetero.checkpoint.store import CheckpointStore
+from tests.e2e.command import Command, Run, short_folder
+
+STARTING_S = 90.0
+ENDING_S = 30.0
+STEPS_BEFORE_THE_END = 8
+
+JOB = {
+    "model": {"dimensions": {"layers": 1, "hidden": 16, "heads": 2, "kv_heads": 2, "ffn": 32, "vocab": 257}},
+    "train": {"steps": 100_000, "global_batch": 3},
+    "pools": {
+        "nvidia": {"family": "cuda", "chip": "A800-80G", "count": 2, "tp": 2, "emulate": {}},
+        "ascend": {"family": "ascend", "chip": "Ascend-910B2", "count": 1, "tp": 1, "emulate": {}},
+    },
+    "bridge": {"links": [{"between": ["nvidia", "ascend"], "transport": "grpc", "gbit_per_s": 400, "rtt_ms": 0.01}]},
+    "balance": {
+        "mode": "manual",
+        "pipelines": [
+            {
+                "share": 3,
+                "stages": [
+                    {"pool": "nvidia", "tp": 2, "units": [0, 2]},
+                    {"pool": "ascend", "tp": 1, "units": [2, 4]},
+                ],
+            }
+        ],
+    },
+    "checkpoint": {"every": 5},
+    "time_scale": 1.0,
+}
+HOSTS = ("nvidia@0", "ascend@0")
+
+
+class UnderWay:
+    """A run that has trained for some steps, and soon meets its end."""
+
+    def __init__(self, job: Path, run: Run, command: Command) -> None:
+        self.job, self.run, self.command = job, run, command
+        self.run.wait_for_steps(STEPS_BEFORE_THE_END, self.command, STARTING_S)
+        self.command.footprint.look(self.command.process.pid)
+        self.pids = self.run.pids()
+        self.agents = {host: psutil.Process(self.pids[f"{host} endpoint"]).ppid() for host in HOSTS}
+        self._check_footprint()
+
+    def end(self, how: Callable[[], None]) -> str:
+        """Brings the end about, proves that nothing is left 30 s later, and returns what is on the screen."""
+        began = time.monotonic()
+        how()
+        self.command.wait(ENDING_S)
+        assert self.command.footprint.left_after(began + ENDING_S - time.monotonic()) == []
+        return self.command.output
+
+    def _check_footprint(self) -> None:
+        """There is something that could be left behind, and it is seen."""
+        seen = self.command.footprint
+        assert {process.pid for process in seen.processes} >= {*self.pids.values(), *self.agents.values()}
+        assert len(seen.ports) >= len(HOSTS)
+        left = seen.left()
+        for kind in ("process", "port", "file"):
+            assert any(line.startswith(kind) for line in left), left
+
+
+def _job_file(place: Path) -> Path:
+    text, path = place / "text.txt", place / "job.yaml"
+    text.write_bytes(bytes(range(256)) * 40)
+    path.write_text(yaml.safe_dump(JOB | {"data": {"source": str(text), "seq_len": 16}}))
+    return path
+
+
+@pytest.fixture
+def under_way() -> Iterator[UnderWay]:
+    with short_folder() as place:
+        job, run = _job_file(place), Run(place / "run")
+        with Command(place, "train", job, "--run-dir", run.folder) as command:
+            yield UnderWay(job, run, command)
+
+
+@pytest.mark.parametrize(
+    ("who", "said"),
+    [
+        ("ascend:0", "rank ascend:0 was killed by SIGKILL"),
+        ("nvidia@0 endpoint", "endpoint was killed by SIGKILL"),
+        ("ascend@0 agent", "agent died"),
+    ],
+    ids=["rank", "endpoint", "agent"],
+)
+def test_a_death_ends_the_run_and_is_named(who: str, said: str, under_way: UnderWay) -> None:
+    pool = re.split("[@:]", who)[0]
+    pid = under_way.pids.get(who) or under_way.agents[f"{pool}@0"]
+    screen = under_way.end(lambda: os.kill(pid, signal.SIGKILL))
+    assert under_way.command.process.returncode == 1, screen
+    for part in (f"pools.{pool}", f"host {pool}@0 on ", ", step ", said):
+        assert part in screen, screen
+    assert "Traceback" not in screen, screen
+    last = under_way.run.events[-1]
+    assert (last["kind"], last["pool"], last["rank"]) == ("failed", pool, who if ":" in who else None)
+
+
+def test_ctrl_c_ends_the_run(under_way: UnderWay) -> None:
+    screen = under_way.end(lambda: os.killpg(under_way.command.process.pid, signal.SIGINT))
+    assert under_way.command.process.returncode == 1, screen
+    assert "Traceback" not in screen, screen
+
+
+def test_a_run_whose_driver_was_killed_leaves_nothing_and_can_be_resumed(under_way: UnderWay) -> None:
+    under_way.end(under_way.command.process.kill)
+    first = under_way.run
+    saved = CheckpointStore(first.folder / "checkpoints").steps()[0]
+    second = Run(first.folder.with_name("resumed"))
+    more = ("--resume", f"{first.folder}@{saved}", "--set", f"train.steps={saved + 10}")
+    with Command(first.folder.parent, "train", under_way.job, "--run-dir", second.folder, *more) as resumed:
+        assert resumed.wait(STARTING_S) == 0, resumed.output
+        assert resumed.footprint.left() == []
+    steps = {line["step"]: line for line in second.metrics}
+    assert sorted(steps) == list(range(saved, saved + 10))
+    assert steps[saved]["consumed_tokens"] == (saved + 1) * 3 * 16
+    repeated = [line for line in first.metrics if line["step"] in steps]
+    assert repeated
+    for line in repeated:
+        assert steps[line["step"]]["loss"] == pytest.approx(line["loss"], rel=5e-6)
