@@ -70,7 +70,10 @@ class Optimizer:
         master = self.masters[name]
         master.copy_(values["parameter"])
         group = next(group for group in self._groups if name in group.names)
-        group.restore(name, {kind: value.to(master) for kind, value in values.items() if kind != "parameter"}, updates)
+        kinds = values.keys() - {"parameter"}
+        # Fused updates trust moments to lie in memory as their masters do; what a file gives may be a view of more.
+        moments = {kind: torch.empty_like(master).copy_(values[kind]) for kind in sorted(kinds)}
+        group.restore(name, moments, updates)
 
 
 @dataclass

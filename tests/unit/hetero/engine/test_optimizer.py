@@ -13,7 +13,11 @@ from hetero.engine.options import OptimizerOptions
 ADAMW = OptimizerOptions(lr=0.01, weight_decay=0.1, betas=(0.8, 0.95), eps=1e-6)
 SGD = OptimizerOptions(name="sgd", lr=0.05, weight_decay=0.1)
 MOMENTUM = OptimizerOptions(name="sgd", lr=0.05, momentum=0.9)
-RULES = pytest.mark.parametrize("options", [ADAMW, SGD, MOMENTUM], ids=["adamw", "sgd", "momentum"])
+RULES = pytest.mark.parametrize(
+    ("options", "fused"),
+    [(ADAMW, False), (ADAMW, True), (SGD, False), (MOMENTUM, False)],
+    ids=["adamw", "fused adamw", "sgd", "momentum"],
+)
 
 Tensors = dict[str, torch.Tensor]
 
@@ -24,8 +28,8 @@ def _tensors(seed: int) -> Tensors:
     return {name: torch.randn(shape, generator=generator) for name, shape in shapes.items()}
 
 
-def _ours(options: OptimizerOptions, parameters: Tensors) -> Optimizer:
-    return Optimizer(options, parameters, {"matrix"})
+def _ours(options: OptimizerOptions, parameters: Tensors, fused: bool = False) -> Optimizer:
+    return Optimizer(options, parameters, {"matrix"}, fused)
 
 
 def _theirs(options: OptimizerOptions, parameters: Tensors) -> torch.optim.Optimizer:
@@ -42,9 +46,9 @@ def _run(optimizer: Optimizer, steps: range) -> None:
 
 
 @RULES
-def test_steps_are_those_of_torch(options: OptimizerOptions) -> None:
+def test_steps_are_those_of_torch(options: OptimizerOptions, fused: bool) -> None:
     parameters, reference = _tensors(0), _tensors(0)
-    _run(_ours(options, parameters), range(5))
+    _run(_ours(options, parameters, fused), range(5))
     theirs = _theirs(options, reference)
     for step in range(5):
         for name, gradient in _tensors(100 + step).items():
@@ -57,13 +61,13 @@ def test_steps_are_those_of_torch(options: OptimizerOptions) -> None:
 
 
 @RULES
-def test_restored_state_goes_on_to_the_bit(options: OptimizerOptions) -> None:
-    whole = _ours(options, _tensors(0))
+def test_restored_state_goes_on_to_the_bit(options: OptimizerOptions, fused: bool) -> None:
+    whole = _ours(options, _tensors(0), fused)
     _run(whole, range(6))
-    first = _ours(options, _tensors(0))
+    first = _ours(options, _tensors(0), fused)
     _run(first, range(3))
-    saved = {name: {k: v.clone() for k, v in kinds.items()} for name, kinds in first.state().items()}
-    second = _ours(options, _tensors(9))
+    saved = {name: {k: _view_of_more(v) for k, v in kinds.items()} for name, kinds in first.state().items()}
+    second = _ours(options, _tensors(9), fused)
     for name, values in saved.items():
         second.restore(name, values, 3)
     _run(second, range(3, 6))
@@ -72,9 +76,14 @@ def test_restored_state_goes_on_to_the_bit(options: OptimizerOptions) -> None:
         assert all(torch.equal(value, second.state()[name][kind]) for kind, value in kinds.items())
 
 
+def _view_of_more(value: torch.Tensor) -> torch.Tensor:
+    """The same values, far apart in memory."""
+    return torch.stack((value, torch.full_like(value, 7.0)), dim=-1)[..., 0]
+
+
 @RULES
-def test_state_has_the_kinds_that_torch_keeps(options: OptimizerOptions) -> None:
-    optimizer = _ours(options, _tensors(0))
+def test_state_has_the_kinds_that_torch_keeps(options: OptimizerOptions, fused: bool) -> None:
+    optimizer = _ours(options, _tensors(0), fused)
     _run(optimizer, range(1))
     moments = {"adamw": {"exp_avg", "exp_avg_sq"}, "sgd": {"momentum_buffer"} if options.momentum else set()}
     assert all(kinds.keys() == {"parameter"} | moments[options.name] for kinds in optimizer.state().values())
