@@ -16,8 +16,8 @@ _Changes = dict[Place, dict[str, object]]
 def complete(plan: Plan, topology: Topology, workload: Workload, legal_tp: LegalTp | None = None) -> Plan:
     """The plan that ranks obey: replicas expanded, chips placed, warm-ups and owners filled in. Completing a completed
     plan changes nothing. Raises PlanError for every illegal plan."""
-    plan = expand_replicas(plan)
     check(plan, topology, workload, legal_tp)
+    plan = expand_replicas(plan)
     plan = assign_owners(fill_warmups(place_chips(plan, topology)), workload)
     check_completed(plan, topology, workload)
     return plan
@@ -25,11 +25,6 @@ def complete(plan: Plan, topology: Topology, workload: Workload, legal_tp: Legal
 
 def expand_replicas(plan: Plan) -> Plan:
     """`replicas: n` written out as n pipelines."""
-    for written in plan.pipelines:
-        if written.replicas > 1 and any(stage.chips or stage.owns for stage in written.stages):
-            rule = "replicas of a pipeline cannot share its chips or its owned units"
-            remedy = "leave out chips and owns, or write the pipelines one by one"
-            raise PlanError("replicas", written.replicas, rule, remedy)
     pipelines = [p.model_copy(update={"replicas": 1}) for p in plan.pipelines for _ in range(p.replicas)]
     return plan.model_copy(update={"pipelines": tuple(pipelines)})
 

@@ -13,13 +13,14 @@ from balancer.workload import LegalTp, Workload
 
 
 def check(plan: Plan, topology: Topology, workload: Workload, legal_tp: LegalTp | None = None) -> None:
-    """The rules that a plan must obey as it was written, replicas expanded."""
+    """The rules that a plan must obey as it was written, its replicas not yet expanded."""
     try:
         schedules(plan.schedule)
     except ScheduleError as error:
         raise PlanError(error.key, error.value, error.rule, error.remedy) from None
     for p, pipeline in enumerate(plan.pipelines):
         _check_share(f"pipelines[{p}]", pipeline)
+        _check_replicas(f"pipelines[{p}]", pipeline)
         for s, stage in enumerate(pipeline.stages):
             _check_stage(f"pipelines[{p}].stages[{s}]", stage, topology, legal_tp)
         _check_cover(f"pipelines[{p}]", pipeline, workload)
@@ -42,8 +43,15 @@ def _check_share(key: str, pipeline: PipelinePlan) -> None:
         raise PlanError(f"{key}.share", pipeline.share, rule, f"use {near} or another micro_batch")
 
 
+def _check_replicas(key: str, pipeline: PipelinePlan) -> None:
+    if pipeline.replicas > 1 and any(stage.chips or stage.owns for stage in pipeline.stages):
+        rule = "replicas of a pipeline cannot share its chips or its owned units"
+        remedy = "leave out chips and owns, or write the pipelines one by one"
+        raise PlanError(f"{key}.replicas", pipeline.replicas, rule, remedy)
+
+
 def _check_shares(plan: Plan, workload: Workload) -> None:
-    shares = [pipeline.share for pipeline in plan.pipelines]
+    shares = [pipeline.share for pipeline in plan.pipelines for _ in range(pipeline.replicas)]
     missing = workload.global_batch - sum(shares)
     if missing:
         rule = f"the shares of all pipelines sum to the global batch of {workload.global_batch}, not {sum(shares)}"
@@ -65,6 +73,9 @@ def _check_stage(key: str, stage: StagePlan, topology: Topology, legal_tp: Legal
     if stage.tp > pool.count:
         rule = f"pool {pool.name} has {pool.count} chips"
         raise PlanError(f"{key}.tp", stage.tp, rule, f"use at most tp {pool.count}")
+    if stage.tp > pool.chips_per_host and pool.tp is None:
+        rule = f"a tp group stays on one host ({pool.chips_per_host} chips each) unless its pool says so"
+        raise PlanError(f"{key}.tp", stage.tp, rule, f"use at most tp {pool.chips_per_host}")
 
 
 def _check_cover(key: str, pipeline: PipelinePlan, workload: Workload) -> None:
@@ -100,7 +111,7 @@ def _check_chips(plan: Plan, topology: Topology) -> None:
     need = Counter[str]()
     used: dict[tuple[str, int], str] = {}
     for (p, s), stage in plan.stages():
-        need[stage.pool] += stage.tp
+        need[stage.pool] += stage.tp * plan.pipelines[p].replicas
         if stage.chips is not None:
             _check_own_chips(f"pipelines[{p}].stages[{s}].chips", stage, topology, used)
     for name, chips in need.items():

@@ -30,8 +30,12 @@ class BalanceOptions(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _pipelines_mean_manual(cls, section: Any) -> Any:
-        if isinstance(section, dict) and section.get("mode") == "auto" and section.get("pipelines"):
+        if not isinstance(section, dict):
+            return section
+        written = bool(section.get("pipelines"))
+        mode = section.get("mode", "manual" if written else "auto")
+        if mode == "auto" and written:
             raise ValueError("mode auto makes its own pipelines; leave them out or set mode to manual")
-        if isinstance(section, dict) and section.get("mode") == "manual" and not section.get("pipelines"):
+        if mode == "manual" and not written:
             raise ValueError("mode manual obeys `pipelines`; write at least one or set mode to auto")
-        return section
+        return {**section, "mode": mode}

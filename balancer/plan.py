@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_serializer, field_validator
 
@@ -91,7 +91,7 @@ class PipelinePlan(_Model):
 
 
 class Plan(_Model):
-    version: int = 1
+    version: Literal[1] = 1
     epoch: int = Field(default=0, ge=0)
     job_fingerprint: str = ""
     schedule: str = "1f1b"

@@ -86,8 +86,7 @@ class Pricer:
         key = group, pipelines, cautious
         if key not in self._exact:
             costs = self.costs(group, pipelines, cautious)
-            hopeless = min(cost.bytes[-1] for cost in costs) > sum(cost.limit_bytes for cost in costs)
-            self._exact[key] = None if hopeless else self._priced(group, costs, with_links=True)
+            self._exact[key] = self._priced(group, costs, with_links=True)
         return self._exact[key]
 
     def sync_s(self, groups: Sequence[Priced]) -> float:

@@ -40,7 +40,7 @@ def shapes(pools: Sequence[PoolSpec], legal_tp: LegalTp, most_stages: int, most_
     """Every shape that uses all the pools: every tp per pool, every way to group pools, every order in a group, every
     number of equal pipelines that divides the stages of each of a group's pools."""
     for sizes in product(*([tp for tp in pool.tp_sizes() if not legal_tp(tp)] for pool in pools)):
-        stages = {pool.name: pool.count // tp for pool, tp in zip(pools, sizes, strict=True)}
+        stages = {pool.name: pool.tp_groups(tp) for pool, tp in zip(pools, sizes, strict=True)}
         tps = {pool.name: tp for pool, tp in zip(pools, sizes, strict=True)}
         if not all(stages.values()):
             continue

@@ -62,11 +62,6 @@ class Prediction:
         return workload.global_batch * workload.seq_len / self.step_s
 
     @property
-    def bubble(self) -> dict[Place, float]:
-        """The fraction of the step that each stage is not busy."""
-        return {place: 1 - busy / self.step_s for place, busy in self.busy_s.items()}
-
-    @property
     def efficiency_vs_ideal(self) -> float:
         """Tokens per second over those of `balancer.ideal`, 1 at best."""
         s = self.scenario

@@ -23,11 +23,16 @@ class PoolSpec:
     precision: str = "float32"
     paced_as: str | None = None
     """Of an emulated pool: the precision whose speed it has, where that is not its own."""
-    emulated: bool = False
-    world: str | None = None
 
     def host_of(self, chip: int) -> int:
         return chip // self.chips_per_host
+
+    def tp_groups(self, tp: int) -> int:
+        """How many groups of that size the pool has room for, each inside one host unless it is larger than a host."""
+        if tp > self.chips_per_host:
+            return self.count // tp
+        hosts, rest = divmod(self.count, self.chips_per_host)
+        return hosts * (self.chips_per_host // tp) + rest // tp
 
     def tp_sizes(self) -> tuple[int, ...]:
         """Tp sizes to choose from: the constraint, or powers of two that divide the pool and fit a host."""

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 
 from backends.chip import ChipSpec, load_chip
 from backends.registry import family_names
-from balancer.options import BalanceOptions
 from bridge.options import BridgeOptions
 from hetero.cluster.options import PoolOptions
 from hetero.data.options import DataOptions
@@ -86,19 +85,3 @@ def check_model(model: ModelOptions, data: DataOptions) -> None:
     if dimensions.vocab < data.vocab:
         rule = f"must have room for the {data.vocab} symbols of the {data.tokenizer!r} tokenizer"
         raise JobError("model", f"vocab {dimensions.vocab}", rule, f"choose a vocab of at least {data.vocab}")
-
-
-def check_stages(balance: BalanceOptions, pools: Pools) -> None:
-    """The part of a plan by hand that needs no model; `balancer.completion.complete` judges the rest."""
-    for p, pipeline in enumerate(balance.pipelines or ()):
-        for s, stage in enumerate(pipeline.stages):
-            key = f"balance.pipelines[{p}].stages[{s}]"
-            pool = pools.get(stage.pool)
-            if pool is None:
-                raise JobError(f"{key}.pool", stage.pool, "must name a pool", did_you_mean(stage.pool, pools))
-            if pool.tp not in ("auto", stage.tp):
-                rule = f"pools.{stage.pool}.tp says {pool.tp}"
-                raise JobError(f"{key}.tp", stage.tp, rule, f"set it to {pool.tp}, or the pool's tp to auto")
-            if stage.tp > pool.count:
-                rule = f"pool {stage.pool!r} has {pool.count} chips"
-                raise JobError(f"{key}.tp", stage.tp, rule, f"set it to at most {pool.count}")

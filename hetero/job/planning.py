@@ -68,7 +68,8 @@ def check_written_plan(job: Job) -> None:
     except Exception as error:
         if not explains_itself(error):
             raise
-        raise JobError.at(f"balance.{error.key}", error) from None  # type: ignore[attr-defined]
+        key = str(error.key)  # type: ignore[attr-defined]
+        raise JobError.at(key if key.startswith("pools.") else f"balance.{key}", error) from None
 
 
 def topology(job: Job) -> Topology:
@@ -121,7 +122,6 @@ def _pool(job: Job, name: str) -> PoolSpec:
         memory_bytes=chip.memory_bytes,
         precision=job.train.precision,
         paced_as=job.paced_as(name),
-        emulated=pool.emulate is not None,
     )
 
 

@@ -61,9 +61,12 @@ def test_a_tp_group_stays_on_a_host_and_larger_ones_go_first():
     assert [s.chips for s in completed.pipelines[0].stages] == [(2,), (0, 1), (0, 1, 2, 3)]
 
 
-def test_a_tp_group_larger_than_a_host_takes_whole_hosts():
-    completed = complete(plan((16, [("slow", 4, (0, 8))])), POOLS, WORK)
+def test_a_tp_group_larger_than_a_host_takes_whole_hosts_where_its_pool_says_so():
+    written = plan((16, [("slow", 4, (0, 8))]))
+    completed = complete(written, topology(pool("slow", 4, hosts=2, tp=4)), WORK)
     assert completed.pipelines[0].stages[0].chips == (0, 1, 2, 3)
+    error = refusal(written)
+    assert (error.key, error.remedy) == ("pipelines[0].stages[0].tp", "use at most tp 2")
 
 
 def test_chips_by_hand_are_kept_and_the_rest_goes_around_them():
@@ -154,7 +157,14 @@ def test_chips_used_twice_or_on_two_hosts():
 
 def test_replicas_cannot_share_chips():
     written = changed(plan((8, [("fast", 2, (0, 8))])), stage=0, chips=(0, 1))
-    assert refusal(changed(written, replicas=2)).key == "replicas"
+    assert refusal(changed(written, replicas=2)).key == "pipelines[0].replicas"
+
+
+def test_after_replicas_a_pipeline_is_still_named_as_it_was_written():
+    written = plan((4, [("fast", 1, (0, 8))]), (8, [("slwo", 1, (0, 8))]))
+    assert refusal(changed(written, replicas=2)).key == "pipelines[1].stages[0].pool"
+    crowded = changed(plan((4, [("fast", 2, (0, 8))]), (4, [("slow", 1, (0, 8))])), replicas=3)
+    assert refusal(crowded).key == "pools.fast.count"
 
 
 def test_an_unknown_schedule():

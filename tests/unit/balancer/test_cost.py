@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from pydantic import ValidationError
 
@@ -65,6 +67,18 @@ def test_tp_sizes_divide_the_pool_and_fit_a_host():
     assert pool("a", 8, hosts=4).tp_sizes() == (1, 2)
     assert pool("a", 6).tp_sizes() == (1, 2)
     assert pool("a", 8, tp=4).tp_sizes() == (4,)
+
+
+def test_tp_groups_that_hosts_have_room_for():
+    assert [pool("a", 6, hosts=2).tp_groups(tp) for tp in (1, 2, 3, 4, 6)] == [6, 2, 2, 1, 1]
+    assert [replace(pool("a", 8), count=6, chips_per_host=4).tp_groups(tp) for tp in (1, 2, 4)] == [6, 3, 1]
+
+
+def test_pipelines_by_hand_mean_mode_manual():
+    section = {"pipelines": [{"share": 1, "stages": [{"pool": "a", "units": [0, 1]}]}]}
+    options = BalanceOptions.model_validate(section)
+    assert options.mode == "manual"
+    assert BalanceOptions.model_validate(options.model_dump(mode="json")) == options
 
 
 @pytest.mark.parametrize(

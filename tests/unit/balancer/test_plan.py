@@ -60,6 +60,9 @@ def test_a_wrong_value_is_named():
     with pytest.raises(PlanError) as error:
         Plan.from_json('{"pipelines": [{"share": 0, "stages": [{"pool": "a", "units": [0, 8]}]}]}')
     assert (error.value.key, error.value.value) == ("pipelines[0].share", 0)
+    with pytest.raises(PlanError) as error:
+        Plan.from_json('{"version": 2, "pipelines": [{"share": 1, "stages": [{"pool": "a", "units": [0, 8]}]}]}')
+    assert error.value.key == "version"
 
 
 @given(pipelines=st.integers(1, 4), tied=st.booleans())

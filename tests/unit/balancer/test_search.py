@@ -164,6 +164,11 @@ def test_smaller_micro_batches_are_the_smallest_change():
     find(topology(pool("a", 1, gib=12.0)), work, micro_batch=2)
 
 
+def test_chips_that_no_group_can_use_on_their_host_are_left_over():
+    found = find(topology(pool("odd", 6, tp=2, hosts=2)), workload())
+    assert sum(len(p.stages) for p in found.plan.pipelines) == 2
+
+
 def test_no_legal_division_is_an_error_of_its_own():
     error = no_fit(topology(pool("a", 3, tp=3)), workload(), legal_tp=lambda tp: "8 heads" if tp == 3 else None)
     assert error.key == "pools"

@@ -132,6 +132,7 @@ def test_a_plan_by_hand_is_accepted(tmp_path: Path) -> None:
         (("tp: 4", "tp: 8"), "balance.pipelines[0].stages[1].tp"),
         (("share: 16", "share: 14"), "balance.pipelines.share"),
         (("[4, 10]", "[5, 10]"), None),
+        (("tp: 2, units: [0, 4]", "tp: 2, units: [0, 2]}, {pool: one, tp: 2, units: [2, 4]"), "pools.one.count"),
         (("units: [0, 4]", "unit: [0, 4]"), "balance.pipelines[0].stages[0].unit"),
     ],
 )
