@@ -94,6 +94,7 @@ class _Run:
         self._store = _store(job, run_dir)
         self._updates = _updates(point)
         self._last: Record | None = None
+        self._saved: dict[int, News] = {}
 
     def drive(self, session: Session, given: Plan | None) -> RunSummary:
         """Measures, plans and trains."""
@@ -118,12 +119,12 @@ class _Run:
         return RunSummary(self._run_dir, planned.plan, self._text, self._last)
 
     def heard(self, news: News) -> None:
-        """News of the fleet, for the journal; a checkpoint whose pieces are all written gets its manifest."""
-        data = dict(news.data)
+        """News of the fleet, for the journal. That all pieces of a checkpoint are written is heard just before the
+        record of the step that it follows, which says whether that step was an update; then it gets its manifest."""
         if news.kind == "saved":
-            data = {"pieces": len(news.data["pieces"])}
-            self._commit(news.step, news.data["pieces"])
-        self._event(news.kind, step=news.step, epoch=news.epoch, pool=news.pool, rank=news.rank, **data)
+            self._saved[news.step] = news
+        else:
+            self._tell(news, news.data)
 
     def _spec(self, session: Session, planned: Planned, time_scale: float) -> RunSpec:
         checkpoints, resume = None, None
@@ -136,9 +137,7 @@ class _Run:
             self._job, session.fleet, planned.plan, self._text, time_scale, checkpoints=checkpoints, resume=resume
         )
 
-    def _record(
-        self, recorder: Recorder, metrics: Journal, trace: Trace, hosts: Sequence[Mapping[str, Any]]
-    ) -> None:
+    def _record(self, recorder: Recorder, metrics: Journal, trace: Trace, hosts: Sequence[Mapping[str, Any]]) -> None:
         for host in hosts:
             trace.add(dict(host))
             if (line := recorder.add(dict(host))) is not None:
@@ -146,9 +145,12 @@ class _Run:
                 self._updates += not line["skipped"]
                 self._last = line
                 self._on_record(line)
+                if (saved := self._saved.pop(line["step"] + 1, None)) is not None:
+                    self._commit(saved)
 
-    def _commit(self, step: int, pieces: Sequence[Mapping[str, Any]]) -> None:
+    def _commit(self, saved: News) -> None:
         assert self._store is not None
+        step, pieces = saved.step, saved.data["pieces"]
         sequences = step * self._job.train.global_batch
         state = RunState(
             consumed_sequences=sequences,
@@ -159,6 +161,10 @@ class _Run:
         )
         self._store.commit(step, state, pieces)
         self._store.prune(self._job.checkpoint.keep)
+        self._tell(saved, {"pieces": len(pieces)})
+
+    def _tell(self, news: News, data: Mapping[str, Any]) -> None:
+        self._event(news.kind, step=news.step, epoch=news.epoch, pool=news.pool, rank=news.rank, **data)
 
     def _event(self, kind: str, **facts: Any) -> None:
         self._on_event(self._events.write(kind, **facts))
