@@ -76,7 +76,9 @@ def _print_runners_up(planned: Planned, console: Console) -> None:
             f"{pipeline.share}: " + " > ".join(f"{stage.pool} tp{stage.tp}" for stage in pipeline.stages)
             for pipeline in plan.pipelines
         )
-        console.print(f"  {prediction.step_s:.4g} s  {pipelines}  ({why})", markup=False, highlight=False)
+        console.print(
+            f"  {prediction.step_s:.4g} s  {pipelines}  ({why})", soft_wrap=True, markup=False, highlight=False
+        )
 
 
 def _size(bytes_: int) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from math import inf
@@ -15,7 +15,7 @@ from balancer.plan import Plan
 from balancer.search import search
 from balancer.simulate import Prediction, simulate
 from balancer.topology import LinkSpec, PoolSpec, Topology
-from balancer.workload import Workload
+from balancer.workload import LegalTp, Workload
 from hetero.errors import explains_itself
 from hetero.job.errors import JobError
 from hetero.job.job import Job
@@ -87,7 +87,7 @@ def workload(job: Job) -> Workload:
     return model.workload(dimensions, job.data.seq_len, job.train.global_batch, job.train.precision)
 
 
-def legal_tp(job: Job) -> Callable[[int], str | None]:
+def legal_tp(job: Job) -> LegalTp:
     """Why the model cannot be split over a number of chips, or None where it can."""
     dimensions = job.model.resolve()
     model = architecture(dimensions.family)

@@ -117,6 +117,12 @@ def test_plan_prints_stages_grid_and_prediction(capsys: pytest.CaptureFixture[st
         assert expected in text
 
 
+def test_plan_says_which_pool_is_left_idle_and_why(capsys: pytest.CaptureFixture[str]) -> None:
+    slow = [{"between": ["nvidia", other], "gbit_per_s": 1e-6, "rtt_ms": 1e6} for other in ("ascend", "kunlun")]
+    assert run(["plan", AUTO, "--set", f"bridge.links={json.dumps(slow)}"]) == 0
+    assert "note: pool nvidia is left idle: the best plan with it takes" in capsys.readouterr().out
+
+
 def test_plan_as_json_is_one_object(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["plan", AUTO, "--json"]) == 0
     data = json.loads(capsys.readouterr().out)
