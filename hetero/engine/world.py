@@ -23,7 +23,8 @@ class World:
     def __init__(self, backend: Backend, rank: RankId, size: int) -> None:
         self.backend, self.rank, self.size = backend, rank, size
         self._store: dist.TCPStore | None = None
-        self._groups: list[dist.ProcessGroup] = []
+        self._groups: dict[tuple[int, ...], dist.ProcessGroup | None] = {}
+        self._lines: list[dist.ProcessGroup] = []
 
     def open(self, host: str) -> str:
         """Index 0 makes the meeting point and returns its "host:port"."""
@@ -39,12 +40,15 @@ class World:
         dist.init_process_group(names, store=store, rank=self.rank.index, world_size=self.size, timeout=TIMEOUT)
 
     def group(self, indices: Sequence[int]) -> dist.ProcessGroup | None:
-        """A new group of this epoch, or None where this rank is not one of `indices`."""
-        group = dist.new_group(list(indices), timeout=TIMEOUT)
-        if self.rank.index not in indices:
-            return None
-        self._groups.append(group)
-        return group
+        """The epoch's group of these ranks, or None where this rank is not one of them.
+
+        There is one for each set of ranks: with gloo, every group is a thread that wakes a hundred times a second.
+        """
+        members = tuple(sorted(indices))
+        if members not in self._groups:
+            group = dist.new_group(list(members), timeout=TIMEOUT)
+            self._groups[members] = group if self.rank.index in members else None
+        return self._groups[members]
 
     def pairwise(self, flows: Callable[[], Sequence[str]]) -> Callable[[str, bool], dist.ProcessGroup]:
         """Groups of the whole pool for sends from rank to rank, by flow and direction.
@@ -52,24 +56,25 @@ class World:
         Where the library matches the messages of two ranks by order alone, each flow and direction needs a group of its
         own: receives are posted ahead of need, and one flow's message would else land in another's.
         """
-        everyone = range(self.size)
         if self.backend.capabilities.tagged_p2p:
-            shared = self._member(everyone)
+            shared = self.group(range(self.size))
+            assert shared is not None
             return lambda flow, up: shared
-        groups = {(flow, up): self._member(everyone) for flow in flows() for up in (True, False)}
+        groups = {(flow, up): self._line() for flow in flows() for up in (True, False)}
         return lambda flow, up: groups[flow, up]
 
-    def _member(self, indices: Sequence[int]) -> dist.ProcessGroup:
-        group = self.group(indices)
-        if group is None:
-            raise ValueError(f"rank {self.rank} is not one of {list(indices)}")
-        return group
+    def _line(self) -> dist.ProcessGroup:
+        """One more group of the whole pool."""
+        self._lines.append(dist.new_group(list(range(self.size)), timeout=TIMEOUT))
+        return self._lines[-1]
 
     def end_epoch(self) -> None:
         """Destroys the groups of the epoch; the world itself stays."""
-        for group in self._groups:
-            dist.destroy_process_group(group)
+        for group in [*self._groups.values(), *self._lines]:
+            if group is not None:
+                dist.destroy_process_group(group)
         self._groups.clear()
+        self._lines.clear()
 
     def close(self) -> None:
         if dist.is_initialized():
