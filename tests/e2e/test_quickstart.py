@@ -1,0 +1,199 @@
+"""`hetero train configs/runs/quickstart.yaml` as a newcomer runs it: once, and what it shows and leaves is checked."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from balancer.plan import Plan
+from hetero.data.documents import documents
+from hetero.job.job import Job
+from hetero.job.load import load_job
+from tests.e2e.command import ROOT, Command, Run, short_folder
+
+JOB = ROOT / "configs/runs/quickstart.yaml"
+POOLS = ("nvidia", "ascend", "kunlun")
+SECONDS = 280.0
+"""Long enough for a machine that does other work too; the time it takes on a quiet one is the demo's to show."""
+
+LINE = {
+    "step", "time", "epoch", "loss", "grad_norm", "lr", "loss_scale", "skipped", "tokens", "consumed_tokens", "step_s",
+    "tokens_per_s", "goodput", "emulated", "overrun", "link_ratio", "pools", "stages",
+}  # fmt: skip
+POOL = {
+    "capacity_tokens_per_s", "tokens_per_s", "tflops_per_chip", "mfu", "busy", "bubble", "bridge_wait", "other",
+    "bytes_sent", "bytes_received", "peak_memory_bytes",
+}  # fmt: skip
+STAGE = {"pipeline", "stage", "pool", "forward_s", "backward_s", "weight_s", "wait_s", "slowest_rank", "host"}
+
+
+@dataclass(frozen=True)
+class Finished:
+    run: Run
+    job: Job
+    exit_code: int
+    screen: str
+    left: list[str]
+
+    @property
+    def plan(self) -> Plan:
+        return Plan.from_json((self.run.folder / "plan.json").read_text())
+
+    @property
+    def losses(self) -> list[float]:
+        return [line["loss"] for line in self.run.metrics]
+
+
+@pytest.fixture(scope="module")
+def place() -> Iterator[Path]:
+    with short_folder() as folder:
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def finished(place: Path) -> Finished:
+    run = Run(place / "run")
+    with Command(place, "train", JOB, "--run-dir", run.folder) as command:
+        exit_code = command.wait(SECONDS)
+        return Finished(run, load_job(JOB), exit_code, command.output, command.footprint.left())
+
+
+pytestmark = pytest.mark.timeout(SECONDS + 20.0)
+
+
+def test_it_ends_well_and_leaves_nothing(finished: Finished) -> None:
+    assert finished.exit_code == 0, finished.screen
+    assert finished.left == []
+    assert [line["step"] for line in finished.run.metrics] == list(range(finished.job.train.steps))
+    assert finished.job.train.steps >= 35
+
+
+def test_it_learns(finished: Finished) -> None:
+    first, last_five = finished.losses[0], finished.losses[-5:]
+    assert first == pytest.approx(math.log(finished.job.model.resolve().vocab), rel=0.03)
+    assert sum(last_five) / 5 < min(2.85, _unigram_entropy(finished.job.data.source))
+
+
+def _unigram_entropy(source: str) -> float:
+    """Nats per byte of the text: what a model would lose that knows nothing but how often each byte occurs."""
+    counts: Counter[int] = Counter()
+    for piece in chain.from_iterable(documents(source)):
+        counts.update(piece)
+    total = counts.total()
+    return -sum(count / total * math.log(count / total) for count in counts.values())
+
+
+def test_every_line_of_metrics_is_whole(finished: Finished) -> None:
+    batch_tokens = finished.job.train.global_batch * finished.job.data.seq_len
+    for line in finished.run.metrics:
+        assert set(line) == LINE
+        assert set(line["pools"]) == set(POOLS)
+        assert all(set(pool) == POOL for pool in line["pools"].values())
+        assert all(set(stage) == STAGE for stage in line["stages"])
+        assert line["emulated"] is True
+        assert line["link_ratio"] > 0
+        assert line["tokens"] == batch_tokens
+        assert line["consumed_tokens"] == (line["step"] + 1) * batch_tokens
+
+
+def test_the_pools_add_up_to_the_job(finished: Finished) -> None:
+    for line in finished.run.metrics:
+        pools = line["pools"].values()
+        assert sum(pool["tokens_per_s"] for pool in pools) == pytest.approx(line["tokens_per_s"])
+        for pool in pools:
+            assert sum(pool[part] for part in ("busy", "bubble", "bridge_wait", "other")) == pytest.approx(1.0)
+            assert pool["capacity_tokens_per_s"] == pytest.approx(pool["tokens_per_s"] / pool["busy"])
+        assert {(stage["pool"], stage["host"]) for stage in line["stages"]} == {(pool, f"{pool}@0") for pool in POOLS}
+
+
+def test_the_pace_is_kept(finished: Finished) -> None:
+    overruns = [line["step"] for line in finished.run.metrics if line["overrun"]]
+    assert len(overruns) < 0.1 * len(finished.run.metrics), f"steps {overruns}; does this machine do other work?"
+
+
+def test_the_table_at_the_end_is_labelled(finished: Finished) -> None:
+    title, found, table = finished.screen.rpartition("emulated chips: modelled figures, not measurements of hardware")
+    assert found, finished.screen
+    for word in (*POOLS, "2 x A800-80G", "4 x Ascend-910B2", "2 x Kunlun-P800", "MFU", "capacity", "bubble"):
+        assert word in table, table
+    assert "…" not in table
+    assert "loss" in title
+    assert f"recorded in {finished.run.folder}" in table
+
+
+def test_the_plan_is_uneven(finished: Finished) -> None:
+    plan = finished.plan
+    assert len({pipeline.share for pipeline in plan.pipelines}) == len(plan.pipelines) > 1
+    lengths = [
+        [stop - start for stage in pipeline.stages for start, stop in stage.units] for pipeline in plan.pipelines
+    ]
+    assert any(len(set(units)) > 1 for units in lengths)
+    assert {stage.pool: stage.tp for pipeline in plan.pipelines for stage in pipeline.stages} == {
+        "nvidia": 2, "ascend": 4, "kunlun": 2,
+    }  # fmt: skip
+
+
+def test_both_transports_carry(finished: Finished) -> None:
+    assert {link.transport for link in finished.job.bridge.links} == {"zmq", "grpc"}
+    for line in finished.run.metrics:
+        assert all(pool["bytes_sent"] > 0 and pool["bytes_received"] > 0 for pool in line["pools"].values())
+
+
+def test_the_trace_has_a_row_for_every_rank(finished: Finished) -> None:
+    trace: list[dict[str, Any]] = finished.run.json("trace.json")
+    rows = {(event["pid"], event["tid"]): event["args"]["name"] for event in trace if event["name"] == "thread_name"}
+    ranks = [f"{name}:{index}" for name, pool in finished.job.pools.items() for index in range(pool.count)]
+    assert sorted(rows.values()) == sorted(f"{rank} on {rank.partition(':')[0]}@0" for rank in ranks)
+    spans = [event for event in trace if event["ph"] == "X"]
+    assert {(span["pid"], span["tid"]) for span in spans} == set(rows)
+    assert all(span["dur"] >= 0 for span in spans)
+
+
+def test_the_events_are_gapless(finished: Finished) -> None:
+    events = finished.run.events
+    assert [event["seq"] for event in events] == list(range(len(events)))
+    assert all(set(event) == {"seq", "time", "step", "epoch", "kind", "pool", "rank", "data"} for event in events)
+    kinds = [event["kind"] for event in events]
+    assert sorted(kinds[:3]) == ["host_ready"] * 3
+    assert kinds[-1] == "finished"
+
+
+def test_the_recorded_job_is_the_job(finished: Finished) -> None:
+    assert load_job(finished.run.folder / "job.yaml") == finished.job
+
+
+def test_no_run_overwrites_another(finished: Finished, place: Path) -> None:
+    before = (finished.run.folder / "metrics.jsonl").read_bytes()
+    with Command(place, "train", JOB, "--run-dir", finished.run.folder) as command:
+        assert command.wait(60.0) == 2
+    _is_one_screen(command.output)
+    assert "--run-dir" in command.output
+    assert "holds a run already" in command.output
+    assert (finished.run.folder / "metrics.jsonl").read_bytes() == before
+
+
+def test_a_mistake_in_the_job_file_is_explained(place: Path) -> None:
+    lines = JOB.read_text().splitlines()
+    line = next(number for number, text in enumerate(lines) if "Ascend-910B2" in text)
+    lines[line] = lines[line].replace("Ascend-910B2", "Ascend-910B22")
+    (place / "wrong.yaml").write_text("\n".join(lines))
+    with Command(place, "train", place / "wrong.yaml", "--run-dir", place / "never") as command:
+        assert command.wait(60.0) == 2
+    _is_one_screen(command.output)
+    for part in (f"wrong.yaml:{line + 1}", "pools.ascend.chip", "Ascend-910B22", "Did you mean Ascend-910B2?"):
+        assert part in command.output, command.output
+    for part in ("value", "rule", "remedy"):
+        assert f"  {part}" in command.output, command.output
+    assert not (place / "never").exists()
+
+
+def _is_one_screen(text: str) -> None:
+    assert "Traceback" not in text, text
+    assert 0 < len(text.splitlines()) <= 20, text
