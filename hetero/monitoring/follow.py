@@ -1,0 +1,250 @@
+"""Reads a run directory while the run writes it: each poll costs what was added since the last one.
+
+What is held is bounded, however long the run: the `RECENT` newest lines of `metrics.jsonl` whole, and of all older ones
+a thinned history for charts. Thinning takes every n-th step as it is, never a mean (n is a power of two that doubles
+whenever `CHARTED` points are reached), so a chart of 100,000 steps shows true figures, though not each step's. Only
+lines that are kept are parsed; of the others only the step is read.
+
+A torn last line waits for its rest; lines that are not JSON are counted and passed over. A step that comes a second
+time (a resumed run) replaces what was read from that step on. A file that was replaced is read anew.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from hetero.monitoring.journal import EVENTS, METRICS, Record
+
+RECENT = 256
+CHARTED = 2048
+EVENTS_KEPT = 512
+BLOCK_BYTES = 4 << 20
+_STEP = re.compile(rb'\{"step": ?(\d+),')
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One step on a chart. `capacity` and `pool_tokens_per_s` are tokens per second by pool."""
+
+    step: int
+    time: float
+    loss: float | None
+    tokens_per_s: float
+    step_s: float
+    capacity: Mapping[str, float]
+    pool_tokens_per_s: Mapping[str, float]
+
+    @classmethod
+    def of(cls, record: Record) -> Point:
+        pools = record.get("pools") or {}
+        return cls(
+            step=record["step"],
+            time=record.get("time") or 0.0,
+            loss=record.get("loss"),
+            tokens_per_s=record.get("tokens_per_s") or 0.0,
+            step_s=record.get("step_s") or 0.0,
+            capacity={name: pool.get("capacity_tokens_per_s") or 0.0 for name, pool in pools.items()},
+            pool_tokens_per_s={name: pool.get("tokens_per_s") or 0.0 for name, pool in pools.items()},
+        )
+
+
+class Follower:
+    """What a run directory holds so far. The directory and its files may be missing, and come later."""
+
+    def __init__(self, run_dir: Path) -> None:
+        self.run_dir = run_dir
+        self.recent: deque[Record] = deque(maxlen=RECENT)
+        self.events: deque[Record] = deque(maxlen=EVENTS_KEPT)
+        self.last_of_kind: dict[str, Record] = {}
+        self.hosts: dict[str, Record] = {}
+        self.unreadable = 0
+        self.restarts = 0
+        self._history = _Thinned()
+        self._step = -1
+        self._metrics = _Tail(run_dir / METRICS)
+        self._events = _Tail(run_dir / EVENTS)
+        self._job = _Whole(run_dir / "job.yaml", yaml.safe_load)
+        self._plan = _Whole(run_dir / "plan.json", json.loads)
+
+    def poll(self) -> bool:
+        """Read what was added; True where that is anything."""
+        news = [self._read_metrics(), self._read_events(), self._job.read(), self._plan.read()]
+        return any(news)
+
+    @property
+    def last(self) -> Record | None:
+        """The newest line of metrics."""
+        return self.recent[-1] if self.recent else None
+
+    @property
+    def job(self) -> Record:
+        """The run's resolved job file, empty while there is none."""
+        return self._job.content
+
+    @property
+    def plan(self) -> Record:
+        """The run's newest plan, empty while there is none."""
+        return self._plan.content
+
+    def series(self) -> list[Point]:
+        """The run's points for charts, oldest first: the thinned history, then each of the recent steps."""
+        recent = [Point.of(record) for record in self.recent]
+        first = recent[0].step if recent else 0
+        return [point for point in self._history.points() if point.step < first] + recent
+
+    def _read_metrics(self) -> bool:
+        if self._metrics.replaced():
+            self._forget(from_step=0)
+        before = self._step, self.restarts
+        fresh: deque[tuple[int, bytes]] = deque(maxlen=RECENT)
+        for line in self._metrics.lines():
+            if (step := self._step_of(line)) is None:
+                self.unreadable += 1
+                continue
+            if step <= self._step:
+                self.restarts += 1
+                self._forget(from_step=step)
+                fresh = deque((one for one in fresh if one[0] < step), RECENT)
+            self._step = step
+            fresh.append((step, line))
+            self._history.offer(step, line)
+        self._history.settle()
+        self.recent.extend(record for _, line in fresh if (record := _parsed(line)) is not None)
+        return before != (self._step, self.restarts)
+
+    def _step_of(self, line: bytes) -> int | None:
+        """Of a line as the journal writes it, which need not be parsed unless it steps back; None if unreadable."""
+        quick = _STEP.match(line)
+        if quick and line.endswith(b"}") and int(quick[1]) > self._step:
+            return int(quick[1])
+        step = (_parsed(line) or {}).get("step")
+        return step if isinstance(step, int) else None
+
+    def _forget(self, from_step: int) -> None:
+        kept = [record for record in self.recent if record["step"] < from_step]
+        self.recent = deque(kept, RECENT)
+        self._history.cut(from_step)
+        self._step = from_step - 1
+
+    def _read_events(self) -> bool:
+        if self._events.replaced():
+            for kept in (self.events, self.last_of_kind, self.hosts):
+                kept.clear()
+        found = False
+        for line in self._events.lines():
+            event = _parsed(line)
+            if event is None or not isinstance(event.get("kind"), str):
+                self.unreadable += 1
+                continue
+            found = True
+            self.events.append(event)
+            self.last_of_kind[event["kind"]] = event
+            if event["kind"] == "host_ready":
+                self.hosts[str((event.get("data") or {}).get("host"))] = event
+        return found
+
+
+class _Thinned:
+    """Every n-th line of those offered, n doubling when there are too many. Parsed once all of a poll are offered."""
+
+    def __init__(self) -> None:
+        self._kept: list[tuple[int, bytes | Point]] = []
+        self._every = 1
+        self._offered = 0
+
+    def offer(self, step: int, line: bytes) -> None:
+        if self._offered % self._every == 0:
+            if len(self._kept) >= CHARTED:
+                self._kept = self._kept[::2]
+                self._every *= 2
+            self._kept.append((step, line))
+        self._offered += 1
+
+    def settle(self) -> None:
+        """Parse what is kept; what turns out to be unreadable is not."""
+        parsed = ((step, item if isinstance(item, Point) else _point(item)) for step, item in self._kept)
+        self._kept = [(step, point) for step, point in parsed if point is not None]
+
+    def points(self) -> Iterator[Point]:
+        return (point for _, point in self._kept if isinstance(point, Point))
+
+    def cut(self, from_step: int) -> None:
+        self._kept = [one for one in self._kept if one[0] < from_step]
+
+
+class _Tail:
+    """The whole lines that a file gained."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file: tuple[int, int] | None = None
+        self._offset = 0
+        self._rest = b""
+
+    def replaced(self) -> bool:
+        """Whether another file took the place of the one read so far, or it was cut; reading then starts over."""
+        try:
+            found = self._path.stat()
+        except OSError:
+            return False
+        before, self._file = self._file, (found.st_dev, found.st_ino)
+        if before in (None, self._file) and found.st_size >= self._offset:
+            return False
+        self._offset, self._rest = 0, b""
+        return True
+
+    def lines(self) -> Iterator[bytes]:
+        try:
+            file = self._path.open("rb")
+        except OSError:
+            return
+        with file:
+            file.seek(self._offset)
+            while block := file.read(BLOCK_BYTES):
+                self._offset += len(block)
+                *lines, self._rest = (self._rest + block).split(b"\n")
+                yield from filter(None, lines)
+
+
+class _Whole:
+    """A small file that is rewritten as a whole; while it is missing or half-written, what it said before."""
+
+    def __init__(self, path: Path, load: Callable[[str], Any]) -> None:
+        self.content: Record = {}
+        self._path, self._load = path, load
+        self._version: tuple[int, int] | None = None
+
+    def read(self) -> bool:
+        try:
+            found = self._path.stat()
+            version = (found.st_mtime_ns, found.st_size)
+            if version == self._version:
+                return False
+            content = self._load(self._path.read_text(encoding="utf-8"))
+        except (OSError, ValueError, yaml.YAMLError):
+            return False
+        if not isinstance(content, dict):
+            return False
+        self.content, self._version = content, version
+        return True
+
+
+def _point(line: bytes) -> Point | None:
+    record = _parsed(line)
+    return None if record is None else Point.of(record)
+
+
+def _parsed(line: bytes) -> Record | None:
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return None
+    return record if isinstance(record, dict) else None
