@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,11 +13,12 @@ from tests.distributed.fleet import Run, Standing
 from tests.distributed.laws import TOLERANCES, series_deviation, tensor_deviation
 from tests.distributed.plain import PlainModel, PlainStep, PlainTraining
 
+Record = Callable[[str, object], None]
 SHORT = [case for case in CASES if case.job.train.steps < 50]
 LONG = [case for case in CASES if case.job.train.steps >= 50]
 
 
-def _check(case: Case, run: Run, plain: list[PlainStep], captured: list[int], record) -> None:
+def _check(case: Case, run: Run, plain: list[PlainStep], captured: list[int], record: Record) -> None:
     limit = TOLERANCES[case.job.train.precision]
     for step in captured:
         gradients = tensor_deviation(run.gradients(step), plain[step].gradients, limit.floor)
@@ -31,7 +33,9 @@ def _check(case: Case, run: Run, plain: list[PlainStep], captured: list[int], re
 
 
 @pytest.mark.parametrize("case", SHORT, ids=lambda case: case.name)
-def test_gradients_and_steps(case: Case, fleet: Standing, text: Prepared, tmp_path: Path, record_property) -> None:
+def test_gradients_and_steps(
+    case: Case, fleet: Standing, text: Prepared, tmp_path: Path, record_property: Record
+) -> None:
     """From weights without special values; plain SGD, so that gradients of later steps may be compared as well."""
     model = PlainModel(case.job.dimensions, case.job.train.seed).unsettle()
     model.save(tmp_path)
@@ -42,7 +46,7 @@ def test_gradients_and_steps(case: Case, fleet: Standing, text: Prepared, tmp_pa
 
 
 @pytest.mark.parametrize("case", LONG, ids=lambda case: case.name)
-def test_fifty_steps(case: Case, fleet: Standing, text: Prepared, record_property) -> None:
+def test_fifty_steps(case: Case, fleet: Standing, text: Prepared, record_property: Record) -> None:
     """From the job's own initial values."""
     run = fleet.train(case.job, case.plan, capture=[0])
     model = PlainModel(case.job.dimensions, case.job.train.seed)

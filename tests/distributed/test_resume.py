@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from tests.distributed.fleet import Job, Standing
 from tests.distributed.laws import TOLERANCES, Worst, series_deviation, tensor_deviation
 from tests.distributed.plain import PlainModel, PlainStep, PlainTraining
 
+Record = Callable[[str, object], None]
 SAVED, STEPS = 10, 15
 LIMIT = TOLERANCES["float32"]
 STATE_LIMIT = 5e-4
@@ -84,7 +86,7 @@ def uninterrupted(text: Prepared) -> Uninterrupted:
 
 @pytest.mark.parametrize("pair", PAIRS)
 def test_goes_on_under_another_plan(
-    pair: str, fleet: Standing, uninterrupted: Uninterrupted, tmp_path: Path, record_property
+    pair: str, fleet: Standing, uninterrupted: Uninterrupted, tmp_path: Path, record_property: Record
 ) -> None:
     job, before, after = PAIRS[pair]
     first = fleet.train(job, before, until=SAVED, save_to=tmp_path / "first")

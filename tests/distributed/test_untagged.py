@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,7 @@ PLANS = {
 
 
 @pytest.fixture(scope="module")
-def untagged(text: Prepared, tmp_path_factory: pytest.TempPathFactory):
+def untagged(text: Prepared, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Standing]:
     standing = Standing(text, tmp_path_factory.mktemp("untagged"), {"nvidia": POOLS["nvidia"]})
     with standing.up(rank="tests.distributed.untagged:main"):
         yield standing

@@ -26,7 +26,7 @@ def _plan(*pipelines: tuple[StagePlan, ...]) -> Plan:
 
 def _layouts() -> dict[tuple[int, int], dict[str, TensorLayout]]:
     """Three units, of which the last uses the first one's weight; at tp 1 and 2."""
-    found = {}
+    found: dict[tuple[int, int], dict[str, TensorLayout]] = {}
     for tp in (1, 2):
         weight, middle = TensorLayout.split((6, 2), 0, tp), TensorLayout.replicated((2,), tp)
         found |= {(0, tp): {TIED: weight}, (1, tp): {"units.1.norm": middle}, (2, tp): {TIED: weight}}
@@ -56,7 +56,7 @@ def test_a_tied_weight_on_two_stages_has_two_copies_and_one_owner() -> None:
 def test_a_tied_weight_in_two_chunks_of_a_stage_is_one_copy() -> None:
     stages = _stage("a", (0,), ((0, 1), (2, 3)), ((0, 1), (2, 3))), _stage("b", (0,), ((1, 2),), ((1, 2),))
     tied = _holdings(_plan(stages))[TIED]
-    assert [(copy.place, copy.chunks) for copy in tied.copies] == [((0, 0), {0, 2})]
+    assert [(copy.place, copy.chunks) for copy in tied.copies] == [((0, 0), frozenset({0, 2}))]
 
 
 def test_owners_of_a_replicated_tensor_are_one_rank() -> None:

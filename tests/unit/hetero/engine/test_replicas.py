@@ -102,7 +102,8 @@ def _fleet() -> tuple[list[Holding], dict[RankId, dict[str, torch.Tensor]]]:
         Placement(TensorLayout.replicated((8, 2), 1), ranks("c", 1)),
     ]
     norm = [Placement(TensorLayout.replicated((8,), placement.layout.size), placement.ranks) for placement in matrix]
-    tensors, held = [], {rank: {} for placement in matrix for rank in placement.ranks}
+    tensors: list[Holding] = []
+    held: dict[RankId, dict[str, torch.Tensor]] = {rank: {} for placement in matrix for rank in placement.ranks}
     for name, unit, placed in (("w", 3, matrix), ("norm", 5, [norm[0], norm[2]])):
         copies = tuple(Copy(number, 0, frozenset({0}), placement) for number, placement in enumerate(placed))
         tensors.append(Holding(name, unit, copies, 0))
