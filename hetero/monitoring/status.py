@@ -1,0 +1,263 @@
+"""What any view shows of a run: figures of the newest step as `metrics.jsonl` has them, and what became of the run."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from hetero.monitoring.follow import Follower, Point
+from hetero.monitoring.journal import Record
+
+State = Literal["waiting", "starting", "running", "silent", "finished", "failed"]
+ENDS = ("finished", "failed")
+STARTS = ("host_ready", "measuring", "planned", "configured")
+SILENT_AFTER_S = 30.0
+SILENT_AFTER_STEPS = 10
+
+
+@dataclass(frozen=True)
+class PoolStatus:
+    """One pool in the newest step; before the first step its figures are 0. `exposed_s` is what a step's bridge costs:
+    seconds that a rank of the pool waited for it."""
+
+    name: str
+    family: str
+    chip: str
+    chips: int
+    emulated: bool
+    capacity_tokens_per_s: float
+    tokens_per_s: float
+    tflops_per_chip: float
+    mfu: float
+    busy: float
+    bubble: float
+    bridge_wait: float
+    other: float
+    exposed_s: float
+    sent_bytes_per_s: float
+    received_bytes_per_s: float
+    peak_memory_bytes: int
+
+
+@dataclass(frozen=True)
+class StageStatus:
+    """One stage in the newest step, by its slowest rank (such as `nvidia:1`) on its host."""
+
+    pipeline: int
+    stage: int
+    pool: str
+    forward_s: float
+    backward_s: float
+    weight_s: float
+    wait_s: float
+    slowest_rank: str
+    host: str
+
+
+@dataclass(frozen=True)
+class PlannedStage:
+    """Which units (half-open ranges) a stage holds, and where."""
+
+    pool: str
+    tp: int
+    units: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True)
+class PlannedPipeline:
+    """`share` of the global batch's sequences go through `stages`, `micro_batch` at a time."""
+
+    share: int
+    micro_batch: int
+    stages: tuple[PlannedStage, ...]
+
+
+@dataclass(frozen=True)
+class RunStatus:
+    """`step` counts the finished steps of `steps`; `series` is for charts; `events` are the newest, oldest first;
+    `overruns` counts steps among the recent ones; `failure` says why the run ended."""
+
+    name: str
+    state: State
+    emulated: bool
+    link_ratio: float | None
+    epoch: int
+    step: int
+    steps: int | None
+    time: float
+    loss: float | None
+    grad_norm: float | None
+    lr: float | None
+    step_s: float
+    tokens_per_s: float
+    goodput: float | None
+    overruns: int
+    restarts: int
+    unreadable: int
+    failure: str | None
+    schedule: str
+    pools: tuple[PoolStatus, ...]
+    stages: tuple[StageStatus, ...]
+    plan: tuple[PlannedPipeline, ...]
+    series: tuple[Point, ...]
+    events: tuple[Record, ...]
+
+    @property
+    def label(self) -> str | None:
+        """What is to be said wherever a figure of this run is shown; None for real chips."""
+        if not self.emulated:
+            return None
+        ratio = "" if self.link_ratio is None else f" (link_ratio {self.link_ratio:.3g})"
+        return f"emulated chips{ratio}: modelled figures, not measurements of hardware"
+
+    @property
+    def seconds_left(self) -> float | None:
+        if self.steps is None or not self.series or self.state in ENDS:
+            return None
+        return (self.steps - self.step) * statistics.median(point.step_s for point in self.series[-10:])
+
+    def as_data(self) -> dict[str, Any]:
+        """Plain JSON data."""
+        return asdict(self) | {"label": self.label, "seconds_left": self.seconds_left}
+
+
+def status(follower: Follower, now: float | None = None) -> RunStatus:
+    """The run as last polled. `now` (unix time) tells whether it has fallen silent."""
+    job, last = follower.job, follower.last or {}
+    plan = _plan(follower.plan)
+    return RunStatus(
+        name=str(job.get("name") or follower.run_dir.resolve().name),
+        state=_state(follower, time.time() if now is None else now),
+        emulated=bool(last.get("emulated", any(map(_is_emulated, (job.get("pools") or {}).values())))),
+        link_ratio=last.get("link_ratio"),
+        epoch=last.get("epoch", follower.plan.get("epoch", 0)),
+        step=last["step"] + 1 if last else 0,
+        steps=(job.get("train") or {}).get("steps"),
+        time=_heard_at(follower),
+        loss=last.get("loss"),
+        grad_norm=last.get("grad_norm"),
+        lr=last.get("lr"),
+        step_s=last.get("step_s") or 0.0,
+        tokens_per_s=last.get("tokens_per_s") or 0.0,
+        goodput=last.get("goodput"),
+        overruns=sum(bool(record.get("overrun")) for record in follower.recent),
+        restarts=follower.restarts,
+        unreadable=follower.unreadable,
+        failure=_failure(follower),
+        schedule=str(follower.plan.get("schedule", "")),
+        pools=_pools(follower, last),
+        stages=tuple(_stage(stage, job.get("pools") or {}) for stage in last.get("stages") or ()),
+        plan=plan,
+        series=tuple(follower.series()),
+        events=tuple(follower.events),
+    )
+
+
+def _state(follower: Follower, now: float) -> State:
+    end = _newest(follower, ENDS)
+    if end is not None and _seq(end) > _seq(_newest(follower, STARTS)):
+        return "failed" if end["kind"] == "failed" else "finished"
+    if not (follower.recent or follower.events):
+        return "waiting"
+    usual_s = statistics.median([record.get("step_s") or 0.0 for record in follower.recent] or [0.0])
+    if now - _heard_at(follower) > max(SILENT_AFTER_S, SILENT_AFTER_STEPS * usual_s):
+        return "silent"
+    return "running" if follower.recent else "starting"
+
+
+def _newest(follower: Follower, kinds: Sequence[str]) -> Record | None:
+    found = [follower.last_of_kind[kind] for kind in kinds if kind in follower.last_of_kind]
+    return max(found, key=_seq, default=None)
+
+
+def _seq(event: Record | None) -> int:
+    return -1 if event is None else int(event.get("seq", 0))
+
+
+def _heard_at(follower: Follower) -> float:
+    """Unix time of the newest line of either file."""
+    newest = [records[-1].get("time") or 0.0 for records in (follower.recent, follower.events) if records]
+    return max(newest, default=0.0)
+
+
+def _failure(follower: Follower) -> str | None:
+    end = _newest(follower, ENDS)
+    if end is None or end["kind"] != "failed" or _seq(end) < _seq(_newest(follower, STARTS)):
+        return None
+    data = end.get("data") or {}
+    error = data.get("error") or {}
+    return str(error.get("message") or data.get("cause") or "the run failed")
+
+
+def _plan(plan: Mapping[str, Any]) -> tuple[PlannedPipeline, ...]:
+    return tuple(
+        PlannedPipeline(pipeline["share"], pipeline.get("micro_batch", 1), tuple(map(_planned, pipeline["stages"])))
+        for pipeline in plan.get("pipelines") or ()
+    )
+
+
+def _planned(stage: Mapping[str, Any]) -> PlannedStage:
+    units = stage["units"]
+    ranges = units if isinstance(units[0], list) else [units]
+    return PlannedStage(stage["pool"], stage.get("tp", 1), tuple((start, stop) for start, stop in ranges))
+
+
+def _pools(follower: Follower, last: Record) -> tuple[PoolStatus, ...]:
+    """In the order of the job file; pools that a plan leaves out too, with no figures."""
+    declared: Mapping[str, Record] = follower.job.get("pools") or {}
+    measured: Mapping[str, Record] = last.get("pools") or {}
+    names = list(dict.fromkeys([*declared, *measured]))
+    step_s = last.get("step_s") or 0.0
+    return tuple(_pool(name, declared.get(name) or {}, measured.get(name) or {}, step_s) for name in names)
+
+
+def _pool(name: str, declared: Record, measured: Record, step_s: float) -> PoolStatus:
+    def figure(key: str) -> float:
+        return float(measured.get(key) or 0.0)
+
+    return PoolStatus(
+        name=name,
+        family=str(declared.get("family", "")),
+        chip=str(declared.get("chip", "")),
+        chips=int(declared.get("count") or 0),
+        emulated=_is_emulated(declared),
+        capacity_tokens_per_s=figure("capacity_tokens_per_s"),
+        tokens_per_s=figure("tokens_per_s"),
+        tflops_per_chip=figure("tflops_per_chip"),
+        mfu=figure("mfu"),
+        busy=figure("busy"),
+        bubble=figure("bubble"),
+        bridge_wait=figure("bridge_wait"),
+        other=figure("other"),
+        exposed_s=figure("bridge_wait") * step_s,
+        sent_bytes_per_s=figure("bytes_sent") / step_s if step_s else 0.0,
+        received_bytes_per_s=figure("bytes_received") / step_s if step_s else 0.0,
+        peak_memory_bytes=int(figure("peak_memory_bytes")),
+    )
+
+
+def _is_emulated(declared: Mapping[str, Any]) -> bool:
+    return declared.get("emulate") is not None
+
+
+def _stage(stage: Record, declared: Mapping[str, Record]) -> StageStatus:
+    pool, index = str(stage.get("pool", "")), int(stage.get("slowest_rank") or 0)
+    return StageStatus(
+        pipeline=stage["pipeline"],
+        stage=stage["stage"],
+        pool=pool,
+        forward_s=stage.get("forward_s") or 0.0,
+        backward_s=stage.get("backward_s") or 0.0,
+        weight_s=stage.get("weight_s") or 0.0,
+        wait_s=stage.get("wait_s") or 0.0,
+        slowest_rank=f"{pool}:{index}",
+        host=str(stage.get("host") or _host(pool, index, declared.get(pool) or {})),
+    )
+
+
+def _host(pool: str, index: int, declared: Record) -> str:
+    per_host = declared.get("chips_per_host") or declared.get("count") or index + 1
+    return f"{pool}@{index // per_host}"
