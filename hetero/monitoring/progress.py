@@ -60,7 +60,7 @@ class Progress:
 
     def event(self, event: dict[str, Any]) -> None:
         """Show what the run is doing besides its steps."""
-        self._phase = _event_text(event)
+        self._phase = event_text(event)
         if self._live:
             self._live.update(self._view())
         else:
@@ -97,7 +97,7 @@ class Progress:
             f"step {record['step'] + 1}/{self._steps}",
             f"loss {_number(record['loss'], '.4f')}",
             f"{record['tokens_per_s']:,.0f} tok/s",
-            f"{_duration(self._seconds_left(record))} left",
+            f"{duration(self._seconds_left(record))} left",
         ]
         if record["emulated"]:
             parts.append("emulated")
@@ -129,14 +129,17 @@ def _pool_cells(pool: Record) -> list[str]:
     ]
 
 
-def _event_text(event: dict[str, Any]) -> str:
+def event_text(event: dict[str, Any]) -> str:
+    """An event as one line of plain text."""
     where = event.get("rank") or event.get("pool")
     data = event.get("data") or {}
     details = ", ".join(f"{key} {_fact(value)}" for key, value in data.items() if isinstance(value, (str, int, float)))
-    return " ".join(part for part in (event["kind"].replace("_", " "), where and f"({where})", details) if part)
+    when = f"at step {event['step']}" if event.get("step") else ""
+    return " ".join(part for part in (event["kind"].replace("_", " "), where and f"({where})", when, details) if part)
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Such as 3:07, or 2:03:07 from an hour on."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
