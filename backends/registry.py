@@ -34,23 +34,26 @@ class Family:
     """One chip family, without its code: `backend` is "module:Class".
 
     `visible_devices` names the variables that limit which chips a process sees, `environment` what a process of this
-    family needs set before it imports torch.
+    family needs set before it imports torch, `resource` what a cluster's scheduler counts such chips as.
     """
 
     name: str
     backend: str
     visible_devices: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict, hash=False)
+    resource: str = ""
 
 
 FAMILIES: dict[str, Family] = {
     family.name: family
     for family in (
         Family("cpu", "backends.cpu:CpuBackend", (), _NO_AUTOLOAD | _NO_CHIPS),
-        Family("cuda", "backends.cuda:CudaBackend", ("CUDA_VISIBLE_DEVICES",), _NO_AUTOLOAD),
-        Family("ascend", "backends.ascend:AscendBackend", ("ASCEND_RT_VISIBLE_DEVICES",), _NO_AUTOLOAD),
+        Family("cuda", "backends.cuda:CudaBackend", ("CUDA_VISIBLE_DEVICES",), _NO_AUTOLOAD, "GPU"),
+        Family("ascend", "backends.ascend:AscendBackend", ("ASCEND_RT_VISIBLE_DEVICES",), _NO_AUTOLOAD, "NPU"),
         # Its plug-in hooks into torch at interpreter start, not by autoloading, and reads one variable or the other.
-        Family("kunlun", "backends.kunlun:KunlunBackend", ("XPU_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES")),
+        Family(
+            "kunlun", "backends.kunlun:KunlunBackend", ("XPU_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES"), {}, "KUNLUN"
+        ),
     )
 }
 
@@ -81,7 +84,7 @@ def visible_device_variables(family: str) -> tuple[str, ...]:
     return find_family(family).visible_devices
 
 
-def process_environment(family: str, devices: Sequence[int] | None = None) -> dict[str, str]:
+def process_environment(family: str, devices: Sequence[int | str] | None = None) -> dict[str, str]:
     """What a process of this family needs in its environment before it imports torch.
 
     With `devices` it sees only these chips, renumbered from 0. An emulated pool's processes use family "cpu".
