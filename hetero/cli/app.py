@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import typer
 
 from hetero.cli.plan import plan
+from hetero.cli.top import top
 from hetero.cli.train import train
 from hetero.errors import exit_code, explains_itself, render
 
@@ -21,6 +22,7 @@ app = typer.Typer(
 )
 app.command()(plan)
 app.command()(train)
+app.command()(top)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

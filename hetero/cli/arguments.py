@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 JobFile = Annotated[Path, typer.Argument(metavar="JOB.yaml", help="The job file; docs/job.md describes it.")]
+RunDir = Annotated[Path, typer.Argument(metavar="RUN_DIR", help="The folder that a training records itself in.")]
 Settings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="PATH=VALUE", help="Override one key of the job file, such as train.steps=10."),

@@ -1,0 +1,144 @@
+"""What `hetero top` shows of a run: the newest step, pool by pool and stage by stage, and the newest events."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+
+from rich import box
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.padding import Padding
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from hetero.monitoring.follow import Follower
+from hetero.monitoring.progress import duration, event_text
+from hetero.monitoring.status import PoolStatus, RunStatus, StageStatus, status
+
+EVENTS_SHOWN = 6
+CURVE_WIDTH = 60
+BARS = "▁▂▃▄▅▆▇█"
+STATE_STYLES = {"running": "green", "finished": "green", "failed": "bold red", "silent": "bold yellow"}
+POOL_COLUMNS = (
+    "capacity\ntok/s", "tok/s", "TFLOP/s\nper chip", "MFU", "busy", "bubble", "bridge\nwait", "other",
+    "sent\nMB/s", "peak\nMiB",
+)  # fmt: skip
+STAGE_COLUMNS = ("forward s", "backward s", "weight s", "wait s")
+
+
+def watch(follower: Follower, console: Console, every_s: float) -> RunStatus:
+    """Show the run until it has ended; what is shown last stays on the screen."""
+    with Live(console=console, auto_refresh=False, vertical_overflow="crop") as live:
+        while True:
+            follower.poll()
+            now = status(follower)
+            live.update(view(now), refresh=True)
+            if now.state in ("finished", "failed"):
+                return now
+            time.sleep(every_s)
+
+
+def view(run: RunStatus) -> RenderableType:
+    """The run as one screen."""
+    parts: list[RenderableType] = [_heading(run)]
+    if run.step:
+        bar = ProgressBar(total=run.steps or run.step, completed=run.step, width=CURVE_WIDTH)
+        parts += [Padding(bar, 0), _figures(run)]
+        parts += [_curve("loss", [point.loss for point in run.series])]
+        parts += [_curve("tok/s", [point.tokens_per_s for point in run.series]), ""]
+        parts += [_pools(run, members) for members in _kinds(run.pools) if members]
+        parts += ["", _stages(run), ""]
+    parts += [_plain(f"  {event_text(event)}", "dim") for event in run.events[-EVENTS_SHOWN:]]
+    return Group(*parts)
+
+
+def _heading(run: RunStatus) -> Text:
+    heading = Text.assemble(_plain(run.name, "bold"), "  ", _plain(run.state, STATE_STYLES.get(run.state, "dim")))
+    lines = [heading, _plain(run.failure or "", "red"), _plain(run.label or "", "magenta")]
+    return Text("\n").join(line for line in lines if line)
+
+
+def _figures(run: RunStatus) -> Text:
+    left = run.seconds_left
+    facts = [
+        f"step {run.step}/{run.steps or '?'}",
+        "loss not finite" if run.loss is None else f"loss {run.loss:.4f}",
+        f"{run.tokens_per_s:,.0f} tok/s",
+        f"step {run.step_s:.3g} s",
+        f"goodput {run.goodput:.1%}" if run.goodput is not None else "",
+        f"{duration(left)} left" if left is not None else "",
+        f"{run.overruns} overruns" if run.overruns else "",
+    ]
+    return Text("  ".join(fact for fact in facts if fact))
+
+
+def _curve(name: str, values: Sequence[float | None]) -> Text:
+    """The values as a row of bars, each of equally many steps, by the last of them."""
+    known = [value for value in values if value is not None]
+    if len(known) < 2:
+        return Text(f"{name:6}")
+    width = min(CURVE_WIDTH, len(known))
+    shown = [known[(place + 1) * len(known) // width - 1] for place in range(width)]
+    low, high = min(shown), max(shown)
+    bars = "".join(BARS[round((value - low) / ((high - low) or 1) * (len(BARS) - 1))] for value in shown)
+    return Text(f"{name:6}{bars}  {low:,.4g} to {high:,.4g}")
+
+
+def _kinds(pools: Iterable[PoolStatus]) -> list[list[PoolStatus]]:
+    """Real and emulated pools, which never share a column."""
+    pools = list(pools)
+    return [[pool for pool in pools if pool.emulated is emulated] for emulated in (False, True)]
+
+
+def _pools(run: RunStatus, pools: Sequence[PoolStatus]) -> Table:
+    title = "emulated pools (modelled figures)" if pools[0].emulated else "pools"
+    table = _table(f"{title}, step {run.step}", ["pool", *POOL_COLUMNS], ["pool"])
+    for pool in pools:
+        table.add_row(_plain(f"{pool.name}\n{pool.chips} x {pool.chip}"), *_pool_cells(pool))
+    return table
+
+
+def _pool_cells(pool: PoolStatus) -> list[str]:
+    return [
+        f"{pool.capacity_tokens_per_s:,.0f}",
+        f"{pool.tokens_per_s:,.0f}",
+        f"{pool.tflops_per_chip:.3g}",
+        *(f"{share:.1%}" for share in (pool.mfu, pool.busy, pool.bubble, pool.bridge_wait, pool.other)),
+        f"{pool.sent_bytes_per_s / 1e6:,.3g}",
+        f"{pool.peak_memory_bytes / 2**20:,.0f}",
+    ]
+
+
+def _stages(run: RunStatus) -> Table:
+    columns = ["stage", "units", *STAGE_COLUMNS, "slowest", "host"]
+    table = _table("stages, by their slowest rank", columns, ["slowest", "host"])
+    for stage in run.stages:
+        seconds = (stage.forward_s, stage.backward_s, stage.weight_s, stage.wait_s)
+        names = _plain(stage.slowest_rank), _plain(stage.host)
+        table.add_row(f"{stage.pipeline}.{stage.stage}", _units(run, stage), *(f"{s:.3f}" for s in seconds), *names)
+    return table
+
+
+def _units(run: RunStatus, stage: StageStatus) -> str:
+    """Such as 0-2: the first and the last unit of each of the stage's chunks."""
+    try:
+        planned = run.plan[stage.pipeline].stages[stage.stage]
+    except IndexError:  # a plan of another epoch
+        return ""
+    return ", ".join(f"{start}-{stop - 1}" for start, stop in planned.units)
+
+
+def _table(title: str, columns: Sequence[str], left: Sequence[str]) -> Table:
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
+    for column in columns:
+        table.add_column(column, justify="left" if column in left else "right", overflow="fold")
+    return table
+
+
+def _plain(text: str, style: str = "") -> Text:
+    """Text of a run's files: no markup, and nothing that a terminal would obey."""
+    return Text(
+        "".join(char if char.isprintable() or char == "\n" else "\N{REPLACEMENT CHARACTER}" for char in text), style
+    )
