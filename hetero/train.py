@@ -23,14 +23,16 @@ from hetero.cluster.session import Session
 from hetero.data.source import Prepared, prepare
 from hetero.engine.spec import RunSpec
 from hetero.job.errors import JobError
-from hetero.job.facts import run_facts
+from hetero.job.facts import run_facts, tracked_run
 from hetero.job.job import Job
 from hetero.job.measuring import measure
 from hetero.job.planning import Planned, plan_job, pool_labels
 from hetero.job.spec import fleet_links, run_spec
 from hetero.monitoring.journal import EVENTS, METRICS, EventJournal, Journal
+from hetero.monitoring.notice import Notice
 from hetero.monitoring.record import Recorder
 from hetero.monitoring.trace import Trace
+from hetero.monitoring.watch import Watch
 
 Record = dict[str, Any]
 
@@ -63,17 +65,24 @@ def train(
     point = ResumePoint.parse(resume) if resume else None
     _check_resume(job, point)
     plan_job(job, given=plan)  # what cannot be planned by datasheet fails before anything is started
-    run_dir.mkdir(parents=True, exist_ok=True)
-    (run_dir / "job.yaml").write_text(yaml.safe_dump(job.resolved(), sort_keys=False))
-    text = prepare(job.data, run_dir / "data")
     with ExitStack() as stack:
+        watch = Watch(job.monitor, tracked_run(job, run_dir))
+        stack.callback(watch.close)
+        run_dir.mkdir(parents=True, exist_ok=True)
+        (run_dir / "job.yaml").write_text(yaml.safe_dump(job.resolved(), sort_keys=False))
+        text = prepare(job.data, run_dir / "data")
         events = EventJournal(run_dir / EVENTS)
         stack.callback(events.close)
-        run = _Run(job, run_dir, text, point, events, on_record, on_event)
+        run = _Run(job, run_dir, text, point, events, watch, on_record, on_event)
+        stack.enter_context(run)
         stack.enter_context(ray_runtime(address))
         fleet = fleet_of(job.pools, fleet_links(job), local=address is None)
         session = stack.enter_context(Session.start(fleet, RayAgents(), run.heard))
-        return run.drive(session, plan)
+        try:
+            return run.drive(session, plan)
+        except (KeyboardInterrupt, SystemExit):  # Ctrl-C, SIGTERM
+            events.write("interrupted")
+            raise
 
 
 class _Run:
@@ -86,15 +95,24 @@ class _Run:
         text: Prepared,
         point: ResumePoint | None,
         events: EventJournal,
+        watch: Watch,
         on_record: Callable[[Record], None] | None,
         on_event: Callable[[Record], None] | None,
     ) -> None:
         self._job, self._run_dir, self._text, self._point, self._events = job, run_dir, text, point, events
+        self._watch = watch
         self._on_record, self._on_event = on_record or _ignore, on_event or _ignore
         self._store = _store(job, run_dir)
         self._updates = _updates(point)
         self._last: Record | None = None
         self._saved: dict[int, News] = {}
+
+    def __enter__(self) -> _Run:
+        self._note(self._watch.start())
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._note(self._watch.close())
 
     def drive(self, session: Session, given: Plan | None) -> RunSummary:
         """Measures, plans and trains."""
@@ -144,6 +162,7 @@ class _Run:
                 metrics.append(line)
                 self._updates += not line["skipped"]
                 self._last = line
+                self._note(self._watch.record(line))
                 self._on_record(line)
                 if (saved := self._saved.pop(line["step"] + 1, None)) is not None:
                     self._commit(saved)
@@ -166,8 +185,14 @@ class _Run:
     def _tell(self, news: News, data: Mapping[str, Any]) -> None:
         self._event(news.kind, step=news.step, epoch=news.epoch, pool=news.pool, rank=news.rank, **data)
 
+    def _note(self, notices: Sequence[Notice]) -> None:
+        for notice in notices:
+            self._event(notice.kind, **notice.facts)
+
     def _event(self, kind: str, **facts: Any) -> None:
-        self._on_event(self._events.write(kind, **facts))
+        event = self._events.write(kind, **facts)
+        self._watch.event(event)
+        self._on_event(event)
 
 
 def _store(job: Job, run_dir: Path) -> CheckpointStore | None:

@@ -35,7 +35,11 @@ def train(
     job = load_job(job_file, settings or ())
     folder = _run_dir(job, run_dir)
     given = _read_plan(plan) if plan else None
-    _train_and_show(job, folder, address, given, resume)
+    try:
+        _train_and_show(job, folder, address, given, resume)
+    except KeyboardInterrupt:
+        typer.echo(f"interrupted; recorded in {folder}", err=True)
+        raise typer.Exit(1) from None
     typer.echo(f"recorded in {folder}")
 
 

@@ -114,7 +114,9 @@ def test_a_death_ends_the_run_and_is_named(who: str, said: str, under_way: Under
 def test_ctrl_c_ends_the_run(under_way: UnderWay) -> None:
     screen = under_way.end(lambda: os.killpg(under_way.command.process.pid, signal.SIGINT))
     assert under_way.command.process.returncode == 1, screen
+    assert screen.endswith(f"interrupted; recorded in {under_way.run.folder}\n"), screen
     assert "Traceback" not in screen, screen
+    assert under_way.run.events[-1]["kind"] == "interrupted"
 
 
 def test_a_run_whose_driver_was_killed_leaves_nothing_and_can_be_resumed(under_way: UnderWay) -> None:
