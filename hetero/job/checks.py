@@ -12,6 +12,8 @@ from hetero.data.options import DataOptions
 from hetero.errors import did_you_mean, explains_itself
 from hetero.job.errors import JobError
 from hetero.models.options import ModelOptions
+from hetero.monitoring.options import MonitorOptions
+from hetero.monitoring.tracker import tracker_names
 
 Pools = Mapping[str, PoolOptions]
 
@@ -85,3 +87,11 @@ def check_model(model: ModelOptions, data: DataOptions) -> None:
     if dimensions.vocab < data.vocab:
         rule = f"must have room for the {data.vocab} symbols of the {data.tokenizer!r} tokenizer"
         raise JobError("model", f"vocab {dimensions.vocab}", rule, f"choose a vocab of at least {data.vocab}")
+
+
+def check_trackers(monitor: MonitorOptions) -> None:
+    """Known ones; whether their packages are there, and take the options, is seen when they are used."""
+    for index, tracker in enumerate(monitor.trackers):
+        if tracker.name not in tracker_names():
+            remedy = did_you_mean(tracker.name, tracker_names())
+            raise JobError(f"monitor.trackers[{index}]", tracker.name, "must be a known tracker", remedy)

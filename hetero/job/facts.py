@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from backends.chip import load_chip
 from hetero.job.job import Job
 from hetero.job.planning import Planned, workload
 from hetero.monitoring.record import PoolFacts, RunFacts
+from hetero.monitoring.tracked import TrackedPool, TrackedRun
 
 
 def run_facts(job: Job, planned: Planned, time_scale: float, started: float) -> RunFacts:
@@ -36,3 +39,12 @@ def run_facts(job: Job, planned: Planned, time_scale: float, started: float) -> 
         time_scale=time_scale,
         link_ratio=planned.prediction.link_ratio if job.emulated else None,
     )
+
+
+def tracked_run(job: Job, run_dir: Path) -> TrackedRun:
+    """What those who watch the run know of it before it starts."""
+    pools = {
+        name: TrackedPool(pool.family, pool.chip, pool.count, pool.emulate is not None)
+        for name, pool in job.pools.items()
+    }
+    return TrackedRun(job.name, run_dir, pools, job.resolved())

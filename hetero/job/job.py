@@ -14,7 +14,7 @@ from hetero.checkpoint.options import CheckpointOptions
 from hetero.cluster.options import PoolOptions
 from hetero.data.options import DataOptions
 from hetero.engine.options import TrainOptions
-from hetero.job.checks import check_links, check_model, check_pool, check_time_scale
+from hetero.job.checks import check_links, check_model, check_pool, check_time_scale, check_trackers
 from hetero.models.options import ModelOptions
 from hetero.monitoring.options import MonitorOptions
 
@@ -48,6 +48,7 @@ class Job(BaseModel):
         check_links(self.bridge, self.pools)
         check_time_scale(self.time_scale, self.emulated)
         check_model(self.model, self.data)
+        check_trackers(self.monitor)
         return self
 
     @property

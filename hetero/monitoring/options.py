@@ -2,7 +2,23 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class TrackerChoice(BaseModel):
+    """Where curves go besides `metrics.jsonl`. The name alone is enough: `tensorboard`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field(description="`tensorboard`, `wandb`, `mlflow`, or one that a package brings.")
+    options: dict[str, Any] = Field(default_factory=dict, description="What this tracker takes.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_alone(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
 
 
 class MonitorOptions(BaseModel):
@@ -11,3 +27,7 @@ class MonitorOptions(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     trace_every: int = Field(10, ge=0, description="Steps between traced steps in `trace.json`; 0 traces none.")
+    trackers: tuple[TrackerChoice, ...] = Field((), description="Tools that get the curves too.")
+    prometheus_port: Annotated[int, Field(ge=1, le=65535)] | Literal["auto"] | None = Field(
+        None, description="Port of the driver's host, on 127.0.0.1, that serves the metrics; `auto` takes a free one."
+    )

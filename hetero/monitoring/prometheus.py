@@ -1,0 +1,145 @@
+"""The run as Prometheus sees it: metrics in its naming and units, served on this host alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from wsgiref.simple_server import WSGIServer
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, start_http_server
+
+from hetero.monitoring.errors import MonitorError
+from hetero.monitoring.tracked import TrackedRun
+
+HOST = "127.0.0.1"
+KEY = "monitor.prometheus_port"
+STEP_BUCKETS = tuple(0.05 * 2**power for power in range(15))  # 50 ms to 14 minutes
+
+RUN = ("run", "emulated")
+POOL = ("run", "pool", "family", "emulated")
+STAGE = ("run", "pipeline", "stage", "pool", "family", "emulated")
+
+RUN_GAUGES = {
+    "loss": ("hetero_loss", "Training loss of the last step, per token."),
+    "eval_loss": ("hetero_validation_loss", "Validation loss when it was last measured, per token."),
+    "grad_norm": ("hetero_gradient_norm", "Norm of the gradient before clipping."),
+    "lr": ("hetero_learning_rate", "Learning rate of the last step."),
+    "loss_scale": ("hetero_loss_scale", "Scale of the loss for float16 gradients."),
+    "tokens_per_s": ("hetero_tokens_per_second", "Trained tokens per second in the last step."),
+    "goodput": ("hetero_goodput_ratio", "Useful step time over wall time since the start."),
+    "link_ratio": ("hetero_link_ratio", "Modelled transfer time over compute time of emulated links."),
+}
+POOL_GAUGES = {
+    "capacity_tokens_per_s": ("hetero_pool_capacity_tokens_per_second", "What the pool could do if it never waited."),
+    "tokens_per_s": ("hetero_pool_tokens_per_second", "The pool's part of the job's tokens per second."),
+    "mfu": ("hetero_pool_mfu_ratio", "Model FLOPs over the chips' datasheet peak."),
+    "busy": ("hetero_pool_busy_ratio", "Part of the step spent computing."),
+    "bubble": ("hetero_pool_bubble_ratio", "Part of the step without work to do."),
+    "bridge_wait": ("hetero_pool_bridge_wait_ratio", "Part of the step spent waiting for other pools' bytes."),
+    "other": ("hetero_pool_other_ratio", "Part of the step that nothing else accounts for."),
+    "peak_memory_bytes": ("hetero_pool_peak_memory_bytes", "Most memory that one chip of the pool has used."),
+}
+STAGE_GAUGES = {
+    "forward_s": ("hetero_stage_forward_seconds", "Forward time of the stage's slowest rank in the last step."),
+    "backward_s": ("hetero_stage_backward_seconds", "Backward time of the stage's slowest rank in the last step."),
+    "weight_s": ("hetero_stage_weight_seconds", "Weight gradient time of the stage's slowest rank, where apart."),
+    "wait_s": ("hetero_stage_wait_seconds", "Waiting time of the stage's slowest rank in the last step."),
+}
+
+
+@dataclass
+class Metrics:
+    """The metrics of one run, in a registry of their own."""
+
+    run: TrackedRun
+    registry: CollectorRegistry = field(default_factory=CollectorRegistry)
+
+    def __post_init__(self) -> None:
+        def gauges(table: Mapping[str, tuple[str, str]], labels: tuple[str, ...]) -> dict[str, Gauge]:
+            return {key: Gauge(name, text, labels, registry=self.registry) for key, (name, text) in table.items()}
+
+        def counter(name: str, text: str, labels: tuple[str, ...] = RUN) -> Counter:
+            return Counter(name, text, labels, registry=self.registry)
+
+        self._run = gauges(RUN_GAUGES, RUN)
+        self._pool = gauges(POOL_GAUGES, POOL)
+        self._stage = gauges(STAGE_GAUGES, STAGE)
+        self._seconds = Histogram(
+            "hetero_step_seconds", "Duration of steps.", RUN, registry=self.registry, buckets=STEP_BUCKETS
+        )
+        self._tokens = counter("hetero_tokens_total", "Tokens trained since this process started.")
+        self._skipped = counter("hetero_skipped_steps_total", "Steps whose update was skipped.")
+        self._overrun = counter("hetero_overrun_steps_total", "Emulated steps that took longer than modelled.")
+        self._sent = counter("hetero_bridge_sent_bytes_total", "Bytes that the pool sent over the bridge.", POOL)
+        self._received = counter(
+            "hetero_bridge_received_bytes_total", "Bytes that the pool received over the bridge.", POOL
+        )
+        self._events = counter("hetero_events_total", "Events of the run, by kind.", (*RUN, "kind"))
+        self._step = Gauge("hetero_step", "Index of the last finished step.", RUN, registry=self.registry)
+        self._describe()
+
+    def record(self, line: Mapping[str, Any]) -> None:
+        """Takes one line of `metrics.jsonl`; what it lacks keeps its last value."""
+        labels = self._labels()
+        _set(self._run, line, labels)
+        self._step.labels(**labels).set(line["step"])
+        self._seconds.labels(**labels).observe(line["step_s"])
+        self._tokens.labels(**labels).inc(line["tokens"] or 0)
+        self._skipped.labels(**labels).inc(bool(line["skipped"]))
+        self._overrun.labels(**labels).inc(bool(line["overrun"]))
+        for name, pool in line["pools"].items():
+            _set(self._pool, pool, self._labels(name))
+            self._sent.labels(**self._labels(name)).inc(pool["bytes_sent"])
+            self._received.labels(**self._labels(name)).inc(pool["bytes_received"])
+        for stage in line["stages"]:
+            place = {"pipeline": str(stage["pipeline"]), "stage": str(stage["stage"])}
+            _set(self._stage, stage, self._labels(stage["pool"]) | place)
+
+    def event(self, event: Mapping[str, Any]) -> None:
+        self._events.labels(**self._labels(), kind=event["kind"]).inc()
+
+    def _describe(self) -> None:
+        """What does not change: constant facts as labels, by Prometheus's custom of `_info`."""
+        run = Info("hetero_run", "The run.", RUN, registry=self.registry)
+        run.labels(**self._labels()).info({"project": self.run.project, "folder": str(self.run.folder)})
+        pools = Info("hetero_pool", "A pool of the run.", POOL, registry=self.registry)
+        for name, pool in self.run.pools.items():
+            pools.labels(**self._labels(name)).info({"chip": pool.chip, "chips": str(pool.chips)})
+
+    def _labels(self, pool: str | None = None) -> dict[str, str]:
+        if pool is None:
+            return {"run": self.run.name, "emulated": _word(self.run.emulated)}
+        facts = self.run.pools[pool]
+        return {"run": self.run.name, "pool": pool, "family": facts.family, "emulated": _word(facts.emulated)}
+
+
+class Endpoint:
+    """Serves a run's metrics at `url` until it is closed."""
+
+    def __init__(self, run: TrackedRun, port: int | str) -> None:
+        """`port` "auto" takes a free one. MonitorError if the port is taken or not allowed."""
+        self.metrics = Metrics(run)
+        self._server = self._listen(0 if port == "auto" else int(port))
+        self.url = f"http://{HOST}:{self._server.server_port}/metrics"
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+    def _listen(self, port: int) -> WSGIServer:
+        try:
+            return start_http_server(port, HOST, self.metrics.registry)[0]
+        except OSError as error:
+            rule = f"the port cannot be listened on ({error.strerror})"
+            raise MonitorError(KEY, port, rule, "choose another, or `auto` for a free one") from None
+
+
+def _set(gauges: Mapping[str, Gauge], values: Mapping[str, Any], labels: Mapping[str, str]) -> None:
+    for key, gauge in gauges.items():
+        if values.get(key) is not None:
+            gauge.labels(**labels).set(values[key])
+
+
+def _word(flag: bool) -> str:
+    return "true" if flag else "false"
