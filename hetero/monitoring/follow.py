@@ -21,6 +21,7 @@ from typing import Any
 
 import yaml
 
+from hetero.monitoring.errors import MonitorError
 from hetero.monitoring.journal import EVENTS, METRICS, Record
 
 RECENT = 256
@@ -150,6 +151,15 @@ class Follower:
             if event["kind"] == "host_ready":
                 self.hosts[str((event.get("data") or {}).get("host"))] = event
         return found
+
+
+def follow(run_dir: Path) -> Follower:
+    """A follower of a directory that is there, polled once. Raises MonitorError where none is."""
+    if not run_dir.is_dir():
+        raise MonitorError("RUN_DIR", str(run_dir), "must be the folder of a run", "`hetero train` prints its folder")
+    follower = Follower(run_dir)
+    follower.poll()
+    return follower
 
 
 class _Thinned:
