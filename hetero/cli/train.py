@@ -37,7 +37,7 @@ def train(
     given = _read_plan(plan) if plan else None
     try:
         _train_and_show(job, folder, address, given, resume)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit):  # Ctrl-C, SIGTERM
         typer.echo(f"interrupted; recorded in {folder}", err=True)
         raise typer.Exit(1) from None
     typer.echo(f"recorded in {folder}")

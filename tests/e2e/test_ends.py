@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ import yaml
 
 from hetero.checkpoint.store import CheckpointStore
 from tests.e2e.command import Command, Run, short_folder
+from tests.e2e.footprint import SHARED_MEMORY, Footprint
 
 STARTING_S = 90.0
 ENDING_S = 30.0
@@ -90,6 +92,18 @@ def under_way() -> Iterator[UnderWay]:
             yield UnderWay(job, run, command)
 
 
+def test_a_forgotten_segment_would_be_seen(tmp_path: Path) -> None:
+    footprint = Footprint("nobody", [tmp_path])
+    with tempfile.NamedTemporaryFile(dir=SHARED_MEMORY) as held:
+        assert footprint.left() == [], "somebody's, as long as it is open"
+        forgotten = Path(held.name + "-forgotten")
+        forgotten.write_bytes(b"x")
+        try:
+            assert footprint.left() == [f"shared memory {forgotten.name}"]
+        finally:
+            forgotten.unlink()
+
+
 @pytest.mark.parametrize(
     ("who", "said"),
     [
@@ -111,8 +125,13 @@ def test_a_death_ends_the_run_and_is_named(who: str, said: str, under_way: Under
     assert (last["kind"], last["pool"], last["rank"]) == ("failed", pool, who if ":" in who else None)
 
 
-def test_ctrl_c_ends_the_run(under_way: UnderWay) -> None:
-    screen = under_way.end(lambda: os.killpg(under_way.command.process.pid, signal.SIGINT))
+@pytest.mark.parametrize(
+    "how",
+    [lambda driver: os.killpg(driver, signal.SIGINT), lambda driver: os.kill(driver, signal.SIGTERM)],
+    ids=["ctrl-c", "terminated"],
+)
+def test_an_interrupted_run_says_so(how: Callable[[int], None], under_way: UnderWay) -> None:
+    screen = under_way.end(lambda: how(under_way.command.process.pid))
     assert under_way.command.process.returncode == 1, screen
     assert screen.endswith(f"interrupted; recorded in {under_way.run.folder}\n"), screen
     assert "Traceback" not in screen, screen
