@@ -1,0 +1,127 @@
+"""Every tracker holds the same curves as `metrics.jsonl`; read back by the tool's own reader, none needs torch."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from hetero.monitoring.journal import METRICS, Journal, read
+from hetero.monitoring.options import MonitorOptions
+from hetero.monitoring.tracker import BUILT_IN, curves, load_tracker
+from hetero.monitoring.watch import Watch
+from tests.architecture.tree import ROOT
+from tests.unit.hetero.monitoring.runs import line, tracked
+
+Curves = dict[int, dict[str, float]]
+
+STEPS = 5
+
+
+def _read_tensorboard(folder: Path) -> Curves:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(folder / "tensorboard"), size_guidance={"scalars": 0}).Reload()
+    found: Curves = {}
+    for name in events.Tags()["scalars"]:
+        for event in events.Scalars(name):
+            found.setdefault(event.step, {})[name] = event.value
+            assert event.wall_time == line(event.step)["time"]
+    return found
+
+
+def _read_wandb(folder: Path) -> Curves:
+    import json
+
+    from wandb.proto.wandb_internal_pb2 import Record
+    from wandb.sdk.internal.datastore import DataStore
+
+    (path,) = (folder / "wandb").glob("offline-run-*/*.wandb")
+    store = DataStore()
+    store.open_for_scan(str(path))
+    found: Curves = {}
+    while (data := store.scan_data()) is not None:
+        record = Record()
+        record.ParseFromString(data)
+        if record.WhichOneof("record_type") == "history":
+            items = {".".join(item.nested_key) or item.key: json.loads(item.value_json) for item in record.history.item}
+            step = int(items["_step"])
+            assert items["time"] == line(step)["time"]
+            found[step] = {key: value for key, value in items.items() if key[0] != "_" and key != "time"}
+    return found
+
+
+def _read_mlflow(folder: Path) -> Curves:
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient(tracking_uri=(folder / "mlflow").resolve().as_uri())
+    experiment = client.get_experiment_by_name("small")
+    (run,) = client.search_runs([experiment.experiment_id])
+    assert (run.info.run_name, run.info.status, run.data.tags["emulated"]) == (folder.name, "FINISHED", "true")
+    found: Curves = {}
+    for name in run.data.metrics:
+        for metric in client.get_metric_history(run.info.run_id, name):
+            found.setdefault(metric.step, {})[name] = metric.value
+    return found
+
+
+READERS: dict[str, Callable[[Path], Curves]] = {
+    "tensorboard": _read_tensorboard,
+    "wandb": _read_wandb,
+    "mlflow": _read_mlflow,
+}
+
+
+def _needs(tracker: str) -> None:
+    if importlib.util.find_spec(tracker) is None:
+        pytest.skip(f"{tracker} is not installed: pip install 'hetero[{tracker}]'")
+
+
+def test_every_tracker_is_read_back() -> None:
+    assert set(READERS) == set(BUILT_IN)
+
+
+@pytest.mark.parametrize("name", sorted(BUILT_IN))
+def test_curves_equal_those_of_the_journal(name: str, tmp_path: Path) -> None:
+    _needs(name)
+    run = tracked(tmp_path / "small-run")
+    run.folder.mkdir()
+    watch = Watch(MonitorOptions.model_validate({"trackers": [name]}), run)
+    notices = watch.start()
+    with Journal(run.folder / METRICS) as journal:
+        for step in range(STEPS):
+            record = line(step, loss=float("nan") if step == 2 else 5.0 - 0.1 * step)
+            journal.append(record)
+            notices += watch.record(record)
+    notices += watch.close()
+    assert notices == []
+    written = {record["step"]: curves(record, run) for record in read(run.folder / METRICS)}
+    assert "loss" not in written[2]
+    found = READERS[name](run.folder)
+    assert set(found) == set(range(STEPS))
+    for step, values in written.items():
+        assert found[step] == pytest.approx(values, rel=1e-6), "event files hold float32"
+
+
+@pytest.mark.parametrize("name", sorted(BUILT_IN))
+def test_a_tracker_is_torch_free(name: str) -> None:
+    _needs(name)
+    script = f"""
+import sys
+from hetero.monitoring.tracker import load_tracker
+assert not {set(BUILT_IN)!r} & set(sys.modules), "imported before it is used"
+load_tracker({name!r})
+assert {name!r} in sys.modules
+assert not {{"torch", "ray"}} & set(sys.modules)
+"""
+    subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=True)
+
+
+@pytest.mark.parametrize("name", sorted(BUILT_IN))
+def test_every_option_has_a_default(name: str) -> None:
+    _needs(name)
+    assert load_tracker(name).Options() is not None

@@ -1,0 +1,186 @@
+"""What Prometheus scrapes: values of the record, names that its own tools accept, a dashboard that finds them all."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import socket
+import subprocess
+import time
+import urllib.request
+from collections.abc import Iterator
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from hetero.monitoring.errors import MonitorError
+from hetero.monitoring.prometheus import Endpoint
+from tests.unit.hetero.monitoring.runs import line, tracked
+
+STEPS = 4
+RUN = {"run": "small-run", "emulated": "true"}
+POOL_A = {**RUN, "pool": "a", "family": "cpu"}
+POOL_B = {**POOL_A, "pool": "b", "emulated": "false"}
+
+
+@pytest.fixture
+def endpoint() -> Iterator[Endpoint]:
+    """Serves a run of four steps and two events."""
+    endpoint = Endpoint(tracked(), "auto")
+    for step in range(STEPS):
+        endpoint.metrics.record(line(step, eval_loss=4.5, loss_scale=2.0, link_ratio=0.3))
+    endpoint.metrics.event({"kind": "planned"})
+    endpoint.metrics.event({"kind": "planned"})
+    yield endpoint
+    endpoint.close()
+
+
+def _scraped(endpoint: Endpoint) -> str:
+    with urllib.request.urlopen(endpoint.url, timeout=5) as answer:
+        return str(answer.read().decode())
+
+
+def _value(text: str, name: str, **labels: str) -> float:
+    (value,) = (
+        sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+        if sample.name == name and sample.labels == labels
+    )
+    return value
+
+
+def test_gauges_equal_the_last_record(endpoint: Endpoint) -> None:
+    text, last = _scraped(endpoint), line(STEPS - 1)
+    assert _value(text, "hetero_loss", **RUN) == last["loss"]
+    assert _value(text, "hetero_step", **RUN) == STEPS - 1
+    assert _value(text, "hetero_tokens_per_second", **RUN) == last["tokens_per_s"]
+    for labels, pool in ((POOL_A, last["pools"]["a"]), (POOL_B, last["pools"]["b"])):
+        assert _value(text, "hetero_pool_capacity_tokens_per_second", **labels) == pool["capacity_tokens_per_s"]
+        ratios = [_value(text, f"hetero_pool_{part}_ratio", **labels) for part in ("busy", "bubble", "bridge_wait")]
+        assert ratios == [pool["busy"], pool["bubble"], pool["bridge_wait"]]
+    stage = {"pipeline": "0", "stage": "1"} | POOL_B
+    assert _value(text, "hetero_stage_backward_seconds", **stage) == last["stages"][1]["backward_s"]
+
+
+def test_counters_add_up_over_the_steps(endpoint: Endpoint) -> None:
+    text = _scraped(endpoint)
+    records = [line(step) for step in range(STEPS)]
+    sent = sum(record["pools"]["a"]["bytes_sent"] for record in records)
+    assert _value(text, "hetero_bridge_sent_bytes_total", **POOL_A) == sent
+    assert _value(text, "hetero_step_seconds_count", **RUN) == STEPS
+    assert _value(text, "hetero_step_seconds_sum", **RUN) == sum(record["step_s"] for record in records)
+    assert _value(text, "hetero_tokens_total", **RUN) == sum(record["tokens"] for record in records)
+    assert _value(text, "hetero_events_total", **RUN, kind="planned") == 2
+
+
+def test_facts_are_labels_of_info_metrics(endpoint: Endpoint) -> None:
+    text = _scraped(endpoint)
+    assert _value(text, "hetero_pool_info", **POOL_A, chip="A", chips="2") == 1
+    assert _value(text, "hetero_run_info", **RUN, project="small", folder="runs/small-run") == 1
+
+
+def test_a_port_that_is_taken_is_the_users_mistake(endpoint: Endpoint) -> None:
+    port = int(endpoint.url.rsplit(":", 1)[1].split("/")[0])
+    with pytest.raises(MonitorError) as caught:
+        Endpoint(tracked(), port)
+    assert (caught.value.key, caught.value.value) == ("monitor.prometheus_port", port)
+
+
+def test_only_this_host_is_served(endpoint: Endpoint) -> None:
+    assert endpoint.url.startswith("http://127.0.0.1:")
+
+
+def _panels() -> list[dict[str, Any]]:
+    dashboard = json.loads((files("hetero.monitoring") / "grafana.json").read_text())
+    panels: list[dict[str, Any]] = dashboard["panels"]
+    return panels
+
+
+@pytest.mark.parametrize("panel", _panels(), ids=lambda panel: panel["title"])
+def test_every_panel_names_metrics_that_the_run_exports(panel: dict[str, Any], endpoint: Endpoint) -> None:
+    samples = {
+        sample.name for family in text_string_to_metric_families(_scraped(endpoint)) for sample in family.samples
+    }
+    labels = {label for family in text_string_to_metric_families(_scraped(endpoint)) for sample in family.samples
+              for label in sample.labels}  # fmt: skip
+    assert panel["targets"]
+    for target in panel["targets"]:
+        named = re.findall(r"\bhetero_\w+", target["expr"])
+        assert named
+        assert set(named) <= samples
+        assert set(re.findall(r"{{(\w+)}}", target["legendFormat"])) <= labels
+
+
+def test_panels_have_places_of_their_own() -> None:
+    taken: set[tuple[int, int]] = set()
+    for panel in _panels():
+        place = panel["gridPos"]
+        cells = {(x, y) for x in range(place["x"], place["x"] + place["w"]) for y in range(place["y"], place["y"] + 8)}
+        assert place["x"] + place["w"] <= 24
+        assert not cells & taken
+        taken |= cells
+
+
+def _program(name: str) -> str:
+    path = shutil.which(name)
+    if path is None:
+        pytest.skip(f"{name} is missing: apt-get install prometheus")
+    return path
+
+
+def test_promtool_has_nothing_to_say(endpoint: Endpoint) -> None:
+    command = [_program("promtool"), "check", "metrics"]
+    result = subprocess.run(command, input=_scraped(endpoint), capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+
+
+def test_promtool_would_speak_up(endpoint: Endpoint) -> None:
+    command = [_program("promtool"), "check", "metrics"]
+    bad = "# TYPE hetero_sent counter\nhetero_sent 1\n"
+    assert subprocess.run(command, input=bad, capture_output=True, text=True, check=False).returncode != 0
+
+
+def test_a_real_prometheus_scrapes_the_run(endpoint: Endpoint, tmp_path: Path) -> None:
+    program, port = _program("prometheus"), _free_port()
+    target = endpoint.url.removeprefix("http://").removesuffix("/metrics")
+    config = {"scrape_configs": [{"job_name": "hetero", "scrape_interval": "1s",
+                                  "static_configs": [{"targets": [target]}]}]}  # fmt: skip
+    (tmp_path / "prometheus.yml").write_text(json.dumps(config))
+    command = [program, f"--config.file={tmp_path / 'prometheus.yml'}", f"--storage.tsdb.path={tmp_path / 'data'}",
+               f"--web.listen-address=127.0.0.1:{port}"]  # fmt: skip
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
+        try:
+            found = _query(port, "hetero_pool_capacity_tokens_per_second")
+        finally:
+            server.terminate()
+    values = {one["metric"]["pool"]: float(one["value"][1]) for one in found}
+    pools = line(STEPS - 1)["pools"]
+    assert values == pytest.approx({name: pool["capacity_tokens_per_s"] for name, pool in pools.items()})
+    assert {one["metric"]["emulated"] for one in found} == {"true", "false"}
+
+
+def _query(port: int, expression: str) -> list[dict[str, Any]]:
+    """The instant vector, once it is not empty."""
+    url = f"http://127.0.0.1:{port}/api/v1/query?query={expression}"
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        try:
+            with urllib.request.urlopen(url, timeout=2) as answer:
+                result: list[dict[str, Any]] = json.load(answer)["data"]["result"]
+        except OSError:
+            result = []
+        if result:
+            return result
+        time.sleep(0.3)
+    raise AssertionError(f"prometheus never answered {expression}")
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
