@@ -28,16 +28,19 @@ RECENT = 256
 CHARTED = 2048
 EVENTS_KEPT = 512
 BLOCK_BYTES = 4 << 20
+_EVALUATED, _NOT_EVALUATED = b'"eval_loss"', b'"eval_loss": null'
 _STEP = re.compile(rb'\{"step": ?(\d+),')
 
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One step on a chart. `capacity` and `pool_tokens_per_s` are tokens per second by pool."""
+    """One step on a chart; without an evaluation `eval_loss` is None. `capacity` and `pool_tokens_per_s` are tokens per
+    second by pool."""
 
     step: int
     time: float
     loss: float | None
+    eval_loss: float | None
     tokens_per_s: float
     step_s: float
     capacity: Mapping[str, float]
@@ -50,6 +53,7 @@ class Point:
             step=record["step"],
             time=record.get("time") or 0.0,
             loss=record.get("loss"),
+            eval_loss=record.get("eval_loss"),
             tokens_per_s=record.get("tokens_per_s") or 0.0,
             step_s=record.get("step_s") or 0.0,
             capacity={name: pool.get("capacity_tokens_per_s") or 0.0 for name, pool in pools.items()},
@@ -69,6 +73,7 @@ class Follower:
         self.unreadable = 0
         self.restarts = 0
         self._history = _Thinned()
+        self._evaluated = _Thinned()
         self._step = -1
         self._metrics = _Tail(run_dir / METRICS)
         self._events = _Tail(run_dir / EVENTS)
@@ -101,6 +106,10 @@ class Follower:
         first = recent[0].step if recent else 0
         return [point for point in self._history.points() if point.step < first] + recent
 
+    def evaluations(self) -> list[Point]:
+        """The steps that were followed by an evaluation, oldest first; thinned apart from the others."""
+        return [point for point in self._evaluated.points() if point.eval_loss is not None]
+
     def _read_metrics(self) -> bool:
         if self._metrics.replaced():
             self._forget(from_step=0)
@@ -117,14 +126,17 @@ class Follower:
             self._step = step
             fresh.append((step, line))
             self._history.offer(step, line)
+            if _EVALUATED in line and _NOT_EVALUATED not in line:
+                self._evaluated.offer(step, line)
         self._history.settle()
+        self._evaluated.settle()
         self.recent.extend(record for _, line in fresh if (record := _parsed(line)) is not None)
         return before != (self._step, self.restarts)
 
     def _step_of(self, line: bytes) -> int | None:
-        """Of a line as the journal writes it, which need not be parsed unless it steps back; None if unreadable."""
+        """None if the line is unreadable. One that has all its braces need not be parsed, unless it steps back."""
         quick = _STEP.match(line)
-        if quick and line.endswith(b"}") and int(quick[1]) > self._step:
+        if quick and line.count(b"{") == line.count(b"}") and int(quick[1]) > self._step:
             return int(quick[1])
         step = (_parsed(line) or {}).get("step")
         return step if isinstance(step, int) else None
@@ -133,6 +145,7 @@ class Follower:
         kept = [record for record in self.recent if record["step"] < from_step]
         self.recent = deque(kept, RECENT)
         self._history.cut(from_step)
+        self._evaluated.cut(from_step)
         self._step = from_step - 1
 
     def _read_events(self) -> bool:

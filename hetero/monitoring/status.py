@@ -6,13 +6,14 @@ import statistics
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from hetero.monitoring.follow import Follower, Point
 from hetero.monitoring.journal import Record
 
-State = Literal["waiting", "starting", "running", "silent", "finished", "failed"]
-ENDS = ("finished", "failed")
+Ended = Literal["finished", "failed", "interrupted"]
+State = Literal["waiting", "starting", "running", "silent"] | Ended
+ENDS: tuple[Ended, ...] = get_args(Ended)
 STARTS = ("host_ready", "measuring", "planned", "configured")
 SILENT_AFTER_S = 30.0
 SILENT_AFTER_STEPS = 10
@@ -77,8 +78,8 @@ class PlannedPipeline:
 
 @dataclass(frozen=True)
 class RunStatus:
-    """`step` counts the finished steps of `steps`; `series` is for charts; `events` are the newest, oldest first;
-    `overruns` counts steps among the recent ones; `failure` says why the run ended."""
+    """`step` counts the finished steps of `steps`; `series` and `evaluations` are for charts; `events` are the newest,
+    oldest first; `overruns` counts steps among the recent ones; `failure` says why the run ended."""
 
     name: str
     state: State
@@ -103,6 +104,7 @@ class RunStatus:
     stages: tuple[StageStatus, ...]
     plan: tuple[PlannedPipeline, ...]
     series: tuple[Point, ...]
+    evaluations: tuple[Point, ...]
     events: tuple[Record, ...]
 
     @property
@@ -152,6 +154,7 @@ def status(follower: Follower, now: float | None = None) -> RunStatus:
         stages=tuple(_stage(stage, job.get("pools") or {}) for stage in last.get("stages") or ()),
         plan=plan,
         series=tuple(follower.series()),
+        evaluations=tuple(follower.evaluations()),
         events=tuple(follower.events),
     )
 
@@ -159,7 +162,7 @@ def status(follower: Follower, now: float | None = None) -> RunStatus:
 def _state(follower: Follower, now: float) -> State:
     end = _newest(follower, ENDS)
     if end is not None and _seq(end) > _seq(_newest(follower, STARTS)):
-        return "failed" if end["kind"] == "failed" else "finished"
+        return next(kind for kind in ENDS if kind == end["kind"])
     if not (follower.recent or follower.events):
         return "waiting"
     usual_s = statistics.median([record.get("step_s") or 0.0 for record in follower.recent] or [0.0])

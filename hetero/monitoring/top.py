@@ -15,7 +15,7 @@ from rich.text import Text
 
 from hetero.monitoring.follow import Follower
 from hetero.monitoring.progress import duration, event_text
-from hetero.monitoring.status import PoolStatus, RunStatus, StageStatus, status
+from hetero.monitoring.status import ENDS, PoolStatus, RunStatus, StageStatus, status
 
 EVENTS_SHOWN = 6
 CURVE_WIDTH = 60
@@ -35,7 +35,7 @@ def watch(follower: Follower, console: Console, every_s: float) -> RunStatus:
             follower.poll()
             now = status(follower)
             live.update(view(now), refresh=True)
-            if now.state in ("finished", "failed"):
+            if now.state in ENDS:
                 return now
             time.sleep(every_s)
 
@@ -65,6 +65,7 @@ def _figures(run: RunStatus) -> Text:
     facts = [
         f"step {run.step}/{run.steps or '?'}",
         "loss not finite" if run.loss is None else f"loss {run.loss:.4f}",
+        f"validation loss {run.evaluations[-1].eval_loss:.4f}" if run.evaluations else "",
         f"{run.tokens_per_s:,.0f} tok/s",
         f"step {run.step_s:.3g} s",
         f"goodput {run.goodput:.1%}" if run.goodput is not None else "",

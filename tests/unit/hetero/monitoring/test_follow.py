@@ -1,0 +1,140 @@
+"""Following a run's files: what is added, torn, written again, or not there yet."""
+
+from __future__ import annotations
+
+import json
+import time
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from hetero.monitoring.errors import MonitorError
+from hetero.monitoring.follow import CHARTED, RECENT, Follower, follow
+from tests.unit.hetero.monitoring.synthetic import append, events, metrics_line, write_run
+
+
+def test_a_directory_that_comes_later(tmp_path: Path) -> None:
+    follower = Follower(tmp_path / "run")
+    assert not follower.poll()
+    assert follower.last is None
+    write_run(tmp_path / "run", steps=3)
+    assert follower.poll()
+    assert [point.step for point in follower.series()] == [0, 1, 2]
+    assert follower.job["name"] == "quickstart"
+    assert follower.plan["pipelines"]
+    assert not follower.poll()
+
+
+def test_a_missing_directory_is_named(tmp_path: Path) -> None:
+    with pytest.raises(MonitorError, match="nowhere"):
+        follow(tmp_path / "nowhere")
+
+
+def test_lines_come_whole_as_written(tmp_path: Path) -> None:
+    write_run(tmp_path, steps=2)
+    assert follow(tmp_path).last == metrics_line(1)
+
+
+def test_a_torn_last_line_waits_for_its_rest(tmp_path: Path) -> None:
+    follower = follow(write_run(tmp_path, steps=2))
+    line = json.dumps(metrics_line(2)) + "\n"
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write(line[:200])
+        file.flush()
+        assert not follower.poll()
+        file.write(line[200:])
+    assert follower.poll()
+    assert follower.last == metrics_line(2)
+    assert follower.unreadable == 0
+
+
+@pytest.mark.parametrize(
+    "torn", ['{"step": 2, "loss": 3.', '{"step": 2, "pools": {"nvidia": {}', "\x00\x00", "[]", "7"]
+)
+def test_a_line_that_stays_torn_is_counted_and_passed_over(tmp_path: Path, torn: str) -> None:
+    write_run(tmp_path, steps=2)
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write(torn + "\n")
+    append(tmp_path / "metrics.jsonl", metrics_line(2))
+    follower = follow(tmp_path)
+    assert [point.step for point in follower.series()] == [0, 1, 2]
+    assert follower.unreadable == 1
+    assert follower.restarts == 0
+
+
+def test_a_resumed_run_replaces_the_steps_that_it_repeats(tmp_path: Path) -> None:
+    follower = follow(write_run(tmp_path, steps=8))
+    for step in range(5, 7):
+        append(tmp_path / "metrics.jsonl", metrics_line(step) | {"loss": 9.0})
+    follower.poll()
+    assert [point.step for point in follower.series()] == list(range(7))
+    assert [point.loss for point in follower.series()[5:]] == [9.0, 9.0]
+    assert follower.restarts == 1
+
+
+def test_a_resumed_run_read_at_once_is_the_same(tmp_path: Path) -> None:
+    write_run(tmp_path, steps=8)
+    for step in range(5, 7):
+        append(tmp_path / "metrics.jsonl", metrics_line(step) | {"loss": 9.0})
+    follower = follow(tmp_path)
+    assert [(point.step, point.loss == 9.0) for point in follower.series()] == [(s, s >= 5) for s in range(7)]
+
+
+def test_a_replaced_run_is_read_anew(tmp_path: Path) -> None:
+    follower = follow(write_run(tmp_path, steps=20, finished=True))
+    for name in ("metrics.jsonl", "events.jsonl"):
+        (tmp_path / name).unlink()
+    assert not follower.poll()
+    write_run(tmp_path, steps=3, name="second")
+    assert follower.poll()
+    assert [point.step for point in follower.series()] == [0, 1, 2]
+    assert follower.job["name"] == "second"
+    assert "finished" not in follower.last_of_kind
+
+
+def test_a_cut_file_is_read_anew(tmp_path: Path) -> None:
+    follower = follow(write_run(tmp_path, steps=20))
+    (tmp_path / "metrics.jsonl").write_text(json.dumps(metrics_line(0)) + "\n")
+    follower.poll()
+    assert [point.step for point in follower.series()] == [0]
+
+
+def test_evaluations_are_kept_apart(tmp_path: Path) -> None:
+    write_run(tmp_path, steps=0)
+    for step in range(4 * CHARTED):
+        append_to = {"eval_loss": step / 10 if step % 1000 == 999 else None}
+        append(tmp_path / "metrics.jsonl", {"step": step} | append_to)
+    follower = follow(tmp_path)
+    assert [point.step for point in follower.evaluations()] == list(range(999, 4 * CHARTED, 1000))
+
+
+def test_events_and_hosts(tmp_path: Path) -> None:
+    follower = follow(write_run(tmp_path, finished=True))
+    assert list(follower.events) == list(events(finished=True))
+    assert set(follower.hosts) == {"nvidia@0", "ascend@0", "kunlun@0"}
+    assert follower.last_of_kind["finished"]
+
+
+def test_a_half_written_plan_leaves_the_one_before(tmp_path: Path) -> None:
+    follower = follow(write_run(tmp_path))
+    before = follower.plan
+    (tmp_path / "plan.json").write_text('{"version": 1, "pip')
+    assert not follower.poll()
+    assert follower.plan == before
+
+
+def test_a_long_run_opens_at_once_and_in_little_memory(tmp_path: Path) -> None:
+    steps = 100_000
+    with (tmp_path / "metrics.jsonl").open("w") as file:
+        tail = json.dumps(metrics_line(0)).removeprefix('{"step": 0')
+        file.writelines(f'{{"step": {step}{tail}\n' for step in range(steps))
+    started = time.process_time()
+    follower = follow(tmp_path)
+    series = follower.series()
+    assert time.process_time() - started < 2.0
+    assert len(follower.recent) == RECENT
+    assert len(series) <= CHARTED + RECENT
+    assert (series[0].step, series[-1].step) == (0, steps - 1)
+    gaps = [after.step - before.step for before, after in pairwise(series)]
+    assert max(gaps) <= 4 * steps / CHARTED

@@ -1,0 +1,102 @@
+"""What any view shows of a run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from hetero.monitoring.follow import follow
+from hetero.monitoring.status import SILENT_AFTER_S, RunStatus, status
+from tests.unit.hetero.monitoring.synthetic import START, append, events, metrics_line, write_run
+
+SOON = START + 40
+
+
+def _status(run_dir: Path, now: float = SOON) -> RunStatus:
+    return status(follow(run_dir), now)
+
+
+def test_figures_are_those_of_the_newest_line(tmp_path: Path) -> None:
+    run = _status(write_run(tmp_path, steps=40))
+    line = metrics_line(39)
+    assert (run.name, run.state, run.step, run.steps) == ("quickstart", "running", 40, 40)
+    for key in ("loss", "grad_norm", "lr", "step_s", "tokens_per_s", "goodput", "link_ratio", "emulated"):
+        assert getattr(run, key) == line[key]
+    for pool in run.pools:
+        for key, value in line["pools"][pool.name].items():
+            if not key.startswith("bytes"):
+                assert getattr(pool, key) == value
+        assert pool.sent_bytes_per_s == line["pools"][pool.name]["bytes_sent"] / line["step_s"]
+        assert pool.exposed_s == line["pools"][pool.name]["bridge_wait"] * line["step_s"]
+
+
+def test_a_stage_names_its_slowest_rank_and_host(tmp_path: Path) -> None:
+    run = _status(write_run(tmp_path))
+    assert [(stage.slowest_rank, stage.host) for stage in run.stages] == [
+        ("nvidia:1", "nvidia@0"), ("ascend:3", "ascend@0"), ("kunlun:1", "kunlun@0"),
+    ]  # fmt: skip
+
+
+def test_a_slowed_pool_shows_at_once(tmp_path: Path) -> None:
+    before = {pool.name: pool.capacity_tokens_per_s for pool in _status(write_run(tmp_path / "a")).pools}
+    run = _status(write_run(tmp_path / "b", slow_from=(39, {"ascend": 1.5})))
+    after = {pool.name: pool.capacity_tokens_per_s for pool in run.pools}
+    assert after["ascend"] < 0.9 * before["ascend"]
+    assert after["kunlun"] == pytest.approx(before["kunlun"])
+
+
+def test_emulated_is_labelled(tmp_path: Path) -> None:
+    run = _status(write_run(tmp_path))
+    assert "emulated" in (run.label or "")
+    assert "link_ratio 0.31" in (run.label or "")
+    assert all(pool.emulated for pool in run.pools)
+
+
+def test_real_chips_carry_no_label(tmp_path: Path) -> None:
+    write_run(tmp_path, steps=0)
+    append(tmp_path / "metrics.jsonl", metrics_line(0, emulated=False))
+    assert _status(tmp_path).label is None
+
+
+def test_states(tmp_path: Path) -> None:
+    assert _status(tmp_path).state == "waiting"
+    write_run(tmp_path, steps=0)
+    assert _status(tmp_path, START + 1).state == "starting"
+    append(tmp_path / "metrics.jsonl", metrics_line(0))
+    assert _status(tmp_path, START + 2).state == "running"
+    assert _status(tmp_path, START + 2 + SILENT_AFTER_S).state == "silent"
+
+
+@pytest.mark.parametrize("kind", ["finished", "failed", "interrupted"])
+def test_an_end_stays_the_end_until_the_run_starts_anew(tmp_path: Path, kind: str) -> None:
+    write_run(tmp_path)
+    data = {"cause": "killed by signal 9"} if kind == "failed" else {}
+    last = list(events())[-1]
+    append(tmp_path / "events.jsonl", last | {"seq": 6, "kind": kind, "data": data})
+    run = _status(tmp_path, START + 1e6)
+    assert run.state == kind
+    assert run.failure == ("killed by signal 9" if kind == "failed" else None)
+    append(tmp_path / "events.jsonl", last | {"seq": 7, "kind": "measuring"})
+    run = _status(tmp_path)
+    assert run.state == "running"
+    assert run.failure is None
+
+
+def test_the_plan(tmp_path: Path) -> None:
+    run = _status(write_run(tmp_path))
+    assert [(pipeline.share, len(pipeline.stages)) for pipeline in run.plan] == [(20, 2), (12, 1)]
+    assert run.plan[0].stages[1].units == ((3, 10),)
+
+
+def test_as_data_is_json(tmp_path: Path) -> None:
+    data = json.loads(json.dumps(_status(write_run(tmp_path)).as_data()))
+    assert len(data["series"]) == 40
+    assert data["label"]
+
+
+def test_a_loss_that_is_not_finite(tmp_path: Path) -> None:
+    write_run(tmp_path, steps=0)
+    append(tmp_path / "metrics.jsonl", metrics_line(0) | {"loss": None})
+    assert _status(tmp_path).loss is None
