@@ -14,9 +14,10 @@ import yaml
 from balancer.plan import Plan
 from hetero.checkpoint.manifest import RunState
 from hetero.checkpoint.resume import ResumePoint, checkpoint_folder
-from hetero.checkpoint.store import CheckpointStore
-from hetero.cluster.actors import RayAgents
+from hetero.checkpoint.store import MANIFEST, CheckpointStore
+from hetero.cluster.actors import ray_agents
 from hetero.cluster.instructions import News
+from hetero.cluster.needs import Folder, Needs
 from hetero.cluster.options import fleet_of
 from hetero.cluster.ray_runtime import ray_runtime
 from hetero.cluster.session import Session
@@ -77,7 +78,8 @@ def train(
         stack.enter_context(run)
         stack.enter_context(ray_runtime(address))
         fleet = fleet_of(job.pools, fleet_links(job), local=address is None)
-        session = stack.enter_context(Session.start(fleet, RayAgents(), run.heard))
+        carrier = stack.enter_context(ray_agents(fleet, run.needs, run.heard))
+        session = stack.enter_context(Session.start(fleet, carrier, run.heard))
         try:
             return run.drive(session, plan)
         except (KeyboardInterrupt, SystemExit):  # Ctrl-C, SIGTERM
@@ -113,6 +115,18 @@ class _Run:
 
     def __exit__(self, *_: object) -> None:
         self._note(self._watch.close())
+
+    @property
+    def needs(self) -> Needs:
+        """What must be at hand on every host of a cluster."""
+        folders = []
+        if self._store is not None:
+            folders.append(Folder("checkpoint.storage", self._store.root))
+        if self._point is not None:
+            store, step = self._point.store, self._point.step
+            proof = (store.folder(step) / MANIFEST).relative_to(store.root)
+            folders.append(Folder("--resume", store.root, proof=str(proof)))
+        return Needs(files=(self._text.path.resolve(),), folders=tuple(folders))
 
     def drive(self, session: Session, given: Plan | None) -> RunSummary:
         """Measures, plans and trains."""

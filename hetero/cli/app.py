@@ -7,7 +7,10 @@ from collections.abc import Sequence
 
 import typer
 
+from hetero.cli.dashboard import dashboard
+from hetero.cli.jobs import jobs
 from hetero.cli.plan import plan
+from hetero.cli.submit import submit
 from hetero.cli.top import top
 from hetero.cli.train import train
 from hetero.errors import exit_code, explains_itself, render
@@ -22,7 +25,10 @@ app = typer.Typer(
 )
 app.command()(plan)
 app.command()(train)
+app.command()(submit)
+app.add_typer(jobs)
 app.command()(top)
+app.command()(dashboard)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -13,3 +13,12 @@ Settings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="PATH=VALUE", help="Override one key of the job file, such as train.steps=10."),
 ]
+Server = Annotated[
+    str,
+    typer.Option(
+        "--address",
+        metavar="URL",
+        envvar="RAY_API_SERVER_ADDRESS",
+        help="The cluster's job server, as http://HEAD:8265.",
+    ),
+]

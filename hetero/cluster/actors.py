@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
+import socket
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,24 +14,58 @@ import ray
 from ray.exceptions import RayActorError
 
 from hetero.cluster.agent import POLL_S, Agent
+from hetero.cluster.devices import Devices
 from hetero.cluster.events import Event, Severity, Trouble
-from hetero.cluster.fleet import HostSpec
-from hetero.cluster.instructions import Order
+from hetero.cluster.fleet import FleetSpec, HostSpec
+from hetero.cluster.instructions import News, Order
+from hetero.cluster.needs import Needs, prepare
+from hetero.cluster.reservation import Reservation, reserved
+from hetero.cluster.staging import SharedFolder, Staging, reach
 
 ACTOR: dict[str, Any] = {"num_cpus": 0.01, "max_restarts": 0, "concurrency_groups": {"events": 1}}
 CLOSING_S = 10.0
+
+
+@contextlib.contextmanager
+def ray_agents(fleet: FleetSpec, needs: Needs, on_event: Callable[[News], None]) -> Iterator[RayAgents]:
+    """Agents for a fleet: on a cluster in a place that is theirs until the end, else on this machine.
+
+    Raises PlacementError if the cluster has no such place; waits, and tells so, while others use it."""
+    if fleet.local:
+        yield RayAgents()
+        return
+    with reserved(fleet, on_event) as reservation:
+        yield RayAgents(reservation, needs)
 
 
 class HostActor:
     """Runs one Agent. Orders and events have a thread each, so that waiting for events delays no order."""
 
     def __init__(self, spec: HostSpec) -> None:
-        address = spec.address or ray.util.get_node_ip_address()
         self._events: queue.SimpleQueue[list[Event]] = queue.SimpleQueue()
-        self._agent = Agent(replace(spec, address=address), self._events.put)
+        self._staging, self._devices = Staging(), Devices()
+        self._agent = Agent(self._settled(spec), self._events.put)
+
+    def _settled(self, spec: HostSpec) -> HostSpec:
+        """The spec with what only the node knows; on a machine of its own a run has nothing to ask."""
+        if spec.address is not None:
+            return spec
+        assigned = ray.get_runtime_context().get_accelerator_ids()
+        return replace(spec, address=ray.util.get_node_ip_address(), devices=self._devices.of(spec, assigned))
+
+    def node(self) -> str:
+        return str(ray.get_runtime_context().get_node_id())
+
+    def append(self, path: str, chunk: bytes) -> None:
+        """The next piece of a file that this host lacks."""
+        self._staging.append(path, chunk)
+
+    def reach(self, folder: SharedFolder, host: str) -> tuple[str, str | None]:
+        """The machine, and why it cannot use a shared folder."""
+        return socket.gethostname(), reach(folder, host)
 
     def order(self, order: Order) -> None:
-        self._agent.send(order)
+        self._agent.send(self._staging.localized(order))
 
     @ray.method(concurrency_group="events")
     def events(self, timeout: float) -> list[Event]:
@@ -43,6 +80,8 @@ class HostActor:
 
     def close(self) -> None:
         self._agent.close()
+        self._staging.close()
+        self._devices.release()
 
 
 @dataclass
@@ -55,19 +94,30 @@ class _Listening:
 
 
 class RayAgents:
-    """Carries orders and events over Ray. Ray must be up; see ray_runtime."""
+    """Carries orders and events over Ray. Ray must be up; see ray_runtime.
 
-    def __init__(self) -> None:
+    With a reservation the agents take its places on a cluster, and get what `needs` says; without one they run on this
+    machine, where nothing has to be shipped.
+    """
+
+    def __init__(self, reservation: Reservation | None = None, needs: Needs | None = None) -> None:
+        self._reservation, self._needs = reservation, needs or Needs()
         self._actors: dict[str, Any] = {}
         self._specs: dict[str, HostSpec] = {}
         self._calls: dict[Any, _Listening] = {}
 
     def start(self, hosts: tuple[HostSpec, ...]) -> None:
-        """Asks for all actors at once; what goes wrong is heard from `receive`."""
+        """Asks for all actors at once. One that does not start is heard of from `receive`.
+
+        Raises ClusterError if a host does not reach a folder that all share."""
         actor: Any = ray.remote(**ACTOR)(HostActor)
         for spec in hosts:
             self._specs[spec.id] = spec
-            self._actors[spec.id] = actor.remote(spec)
+            place = self._reservation.options(spec.id) if self._reservation else {}
+            self._actors[spec.id] = actor.options(**place).remote(spec)
+        if self._reservation:
+            prepare(self._actors, self._needs, max(spec.patience.start_s for spec in hosts))
+        for spec in hosts:
             self._listen(spec.id, spec.patience.start_s)
 
     def send(self, host: str, order: Order) -> None:

@@ -30,7 +30,8 @@ class Crew:
 
     def start(self) -> None:
         """Starts endpoint and nursery; raises ClusterError if the pool's interpreter is not there."""
-        programs, variables = self.spec.programs, environment(self.spec.pool, self.spec.address)
+        programs = self.spec.programs
+        variables = environment(self.spec.pool, self.spec.address, self.spec.devices)
         self.endpoint = self._helper("endpoint", programs.endpoint, [], variables)
         self.nursery = self._helper("nursery", "hetero.engine.nursery", ["--main", programs.rank], variables)
 

@@ -19,7 +19,10 @@ def host_id(pool: str, number: int) -> str:
 
 @dataclass(frozen=True)
 class FleetPool:
-    """Equal chips of one family. `chips_per_host` 0 puts all of them on one host."""
+    """Equal chips of one family. `chips_per_host` 0 puts all of them on one host.
+
+    On a cluster, `labels` say which nodes may serve the pool, `resources` what one chip takes of a node.
+    """
 
     name: str
     family: str
@@ -30,6 +33,8 @@ class FleetPool:
     python: str | None = None
     variables: Mapping[str, str] = field(default_factory=dict)
     interface: str | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
+    resources: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def emulated(self) -> bool:
@@ -86,7 +91,10 @@ class Patience:
 
 @dataclass(frozen=True)
 class HostSpec:
-    """One pool's part of one host: what its agent needs to know. `address` None: the agent asks its node."""
+    """One pool's part of one host: what its agent needs to know.
+
+    `address` None: the agent asks its node. `devices` None: the processes see all chips of the host.
+    """
 
     pool: FleetPool
     number: int
@@ -95,6 +103,7 @@ class HostSpec:
     address: str | None = LOOPBACK
     programs: Programs = Programs()
     patience: Patience = Patience()
+    devices: tuple[str, ...] | None = None
 
     @property
     def id(self) -> str:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
 
 from backends.options import EmulateOptions
+from backends.registry import find_family
 from hetero.cluster.fleet import FleetLink, FleetPool, FleetSpec
 
 
@@ -18,6 +19,24 @@ class EnvOptions(BaseModel):
 
     python: str | None = Field(None, description="interpreter of the pool's processes; default: the driver's own path")
     vars: dict[str, str] = Field(default_factory=dict, description="environment variables of the pool's processes")
+
+
+_WORD = r"[A-Za-z0-9]?[A-Za-z0-9._-]*"
+LabelRule = Annotated[str, Field(pattern=rf"^!?({_WORD}|in\( *{_WORD}( *, *{_WORD})* *\))$")]
+
+
+class SelectOptions(BaseModel):
+    """Which hosts of a cluster may serve a pool, by the labels and resources that their Ray nodes were started with."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    labels: dict[str, LabelRule] = Field(
+        default_factory=dict, description="what a node's labels must be: a value, in(a, b), or either with ! before it"
+    )
+    resources: dict[str, PositiveFloat] = Field(
+        default_factory=dict,
+        description="what each chip takes of a node; default: one of its family's own, nothing for an emulated chip",
+    )
 
 
 class PoolOptions(BaseModel):
@@ -31,6 +50,7 @@ class PoolOptions(BaseModel):
     tp: Literal["auto"] | PositiveInt = Field("auto", description="tensor-parallel size of every stage of the pool")
     emulate: EmulateOptions | None = Field(None, description="run on the CPU, paced to the chip's speed")
     chips_per_host: PositiveInt | None = Field(None, description="default: all on one host")
+    select: SelectOptions = Field(default_factory=SelectOptions, description="which hosts of a cluster serve the pool")
     env: EnvOptions = Field(default_factory=EnvOptions)
     interface: str | None = Field(None, description="network interface of the pool's own collectives")
 
@@ -51,4 +71,14 @@ def _fleet_pool(name: str, pool: PoolOptions) -> FleetPool:
         python=pool.env.python,
         variables=pool.env.vars,
         interface=pool.interface,
+        labels=pool.select.labels,
+        resources=_chip_resources(pool),
     )
+
+
+def _chip_resources(pool: PoolOptions) -> dict[str, float]:
+    """What one chip takes of a node's resources."""
+    if pool.select.resources or pool.emulate is not None:
+        return dict(pool.select.resources)
+    name = find_family(pool.family).resource
+    return {name: 1.0} if name else {}

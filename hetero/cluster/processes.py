@@ -10,10 +10,10 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from backends.registry import FAMILIES, find_family
+from backends.registry import FAMILIES, find_family, process_environment
 from bridge.pipe import Pipe
 from hetero.cluster.errors import ClusterError
 from hetero.cluster.events import Severity
@@ -22,7 +22,7 @@ from hetero.cluster.fleet import LOOPBACK, FleetPool
 ENDING_S = 3.0
 
 
-def environment(pool: FleetPool, address: str | None) -> dict[str, str]:
+def environment(pool: FleetPool, address: str | None, devices: Sequence[str] | None = None) -> dict[str, str]:
     """The variables of a pool's processes: the agent's own, the family's, ours, and above all the pool's."""
     family = find_family(pool.family)
     ours = {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
@@ -32,7 +32,7 @@ def environment(pool: FleetPool, address: str | None) -> dict[str, str]:
         every_family = [*FAMILIES.values(), family]
         ours |= {variable: "" for one in every_family for variable in one.visible_devices}
         ours["TORCH_DEVICE_BACKEND_AUTOLOAD"] = "0"
-    return {**os.environ, **family.environment, **ours, **pool.variables}
+    return {**os.environ, **process_environment(pool.family, devices), **ours, **pool.variables}
 
 
 class Helper:

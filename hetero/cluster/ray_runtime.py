@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 import secrets
+import socket
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -13,10 +14,13 @@ from typing import Any
 
 import ray
 from ray._private import ray_constants
+from ray._private.services import find_node_ids
+from ray.exceptions import AuthenticationError
 
 from hetero.cluster.errors import ClusterError
 from hetero.cluster.reaper import MARK, Reaper, sweep
 
+ANSWER_S = 5.0
 OBJECT_STORE_BYTES = 80 * 1024**2  # Ray's least; agents exchange small messages only
 PRIVATE = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -60,15 +64,45 @@ def _local() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _joined(address: str) -> Iterator[None]:
+    _check_address(address)
     try:
         _init(address=address)
+    except AuthenticationError as error:
+        rule = "the cluster does not accept this token"
+        raise ClusterError("RAY_AUTH_TOKEN", "hidden", rule, "set RAY_AUTH_MODE=token and the cluster's own") from error
     except (ConnectionError, ValueError, RuntimeError) as error:
+        if "No node info found" in str(error):
+            raise _outside(address) from error
         rule = f"a Ray cluster answers there: {error}"
         raise ClusterError("--address", address, rule, "start one (ray start), or leave the option out") from error
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _check_address(address: str) -> None:
+    """Finds out at once what Ray would try for a minute."""
+    if "://" in address:
+        raise _outside(address)
+    host, colon, port = address.rpartition(":")
+    if not (colon and port.isdigit()):
+        return  # Ray's own words, such as auto
+    try:
+        socket.create_connection((host, int(port)), ANSWER_S).close()
+    except (OSError, OverflowError) as error:
+        rule = f"a Ray cluster must answer there ({error})"
+        remedy = "give HOST:PORT of the cluster's head, as its ray start printed it"
+        raise ClusterError("--address", address, rule, remedy) from error
+    if not find_node_ids():
+        raise _outside(address)
+
+
+def _outside(address: str) -> ClusterError:
+    rule = "a run joins a cluster by HOST:PORT, from one of the cluster's own hosts"
+    return ClusterError(
+        "--address", address, rule, "from elsewhere use: hetero submit JOB.yaml --address http://HEAD:8265"
+    )
 
 
 @contextlib.contextmanager

@@ -1,0 +1,79 @@
+"""`hetero submit`: run a job on a cluster, from any machine that reaches its job server."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import shlex
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from hetero.cli.arguments import JobFile, Server, Settings
+
+if TYPE_CHECKING:
+    from hetero.cluster.jobs import JobServer
+
+PRINTED_S = 10.0
+"""After its last line a job is over within so many seconds."""
+
+
+def submit(
+    job_file: JobFile,
+    address: Server,
+    settings: Settings = None,
+    follow: Annotated[
+        bool, typer.Option("--follow", help="Print what the job prints; leave with its exit code.")
+    ] = False,
+    run_dir: Annotated[
+        str | None,
+        typer.Option(metavar="DIR", help="Where the head records the run; default ~/hetero-runs/JOB."),
+    ] = None,
+    resume: Annotated[
+        str | None,
+        typer.Option(metavar="RUN_DIR[@STEP]", help="Continue from a checkpoint on the cluster."),
+    ] = None,
+    python: Annotated[str, typer.Option(metavar="COMMAND", help="The interpreter on the cluster's head.")] = "python",
+) -> None:
+    """Hand in the job, with its local data and this version of hetero itself."""
+    from hetero.cluster.jobs import JobServer, shell_path
+    from hetero.job.load import load_job
+    from hetero.job.parcel import JOB_FILE, pack
+    from hetero.job.planning import plan_job
+
+    job = load_job(job_file, settings or ())
+    plan_job(job)  # what no cluster could run fails here
+    server = JobServer(address)
+    id_ = _new_id(job.name)
+    recorded = run_dir or f"~/hetero-runs/{id_}"
+    command = f"{python} -m hetero.cli train {JOB_FILE} --address auto --run-dir {shell_path(recorded)}"
+    if resume:
+        command += f" --resume {shlex.quote(resume)}"
+    with tempfile.TemporaryDirectory(prefix="hetero-") as folder:
+        pack(job, Path(folder))
+        server.submit(Path(folder), command, id_=id_, name=job.name, run_dir=recorded)
+    typer.echo(f"submitted {id_}, recorded on the cluster in {recorded}")
+    if follow:
+        raise typer.Exit(print_until_over(server, id_))
+
+
+def print_until_over(server: JobServer, id_: str) -> int:
+    """Prints what the job prints; the job's exit code once it is over. Ctrl-C leaves the job alone."""
+    try:
+        for piece in server.follow(id_):
+            typer.echo(piece, nl=False)
+        job = server.wait(id_, PRINTED_S)
+    except KeyboardInterrupt:
+        print(f"\n{id_} goes on; hetero jobs stop {id_} ends it", file=sys.stderr)
+        raise
+    typer.echo(f"{id_}: {job.status.lower()}")
+    return job.code
+
+
+def _new_id(name: str) -> str:
+    """A name that Ray takes, and a part that makes it the only one."""
+    plain = re.sub(r"[^A-Za-z0-9_.-]+", "-", name).strip("-.") or "job"
+    return f"{plain}-{secrets.token_hex(3)}"

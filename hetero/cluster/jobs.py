@@ -1,0 +1,180 @@
+"""Runs as Ray jobs: handed in, looked after and ended through a cluster's job server, from any machine that reaches it.
+
+A job's working folder has our packages, the job file and its local data in it. Its run directory lies on the cluster.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import shlex
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import ray
+import requests
+from ray.exceptions import AuthenticationError
+from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
+
+from hetero.cluster.errors import ClusterError
+from hetero.errors import did_you_mean
+
+STOP_S = 8
+"""How long a job that is asked to stop may clean up before Ray kills it."""
+KIND = "hetero"
+"""The key of a job's metadata that tells it from others'."""
+
+
+@dataclass(frozen=True)
+class JobView:
+    """What is known of a job. Times are unix seconds; `exit_code` is there once its command has ended."""
+
+    id: str
+    name: str
+    status: str
+    run_dir: str
+    message: str
+    started: float | None
+    ended: float | None
+    exit_code: int | None
+
+    @property
+    def is_over(self) -> bool:
+        return JobStatus(self.status).is_terminal()
+
+    @property
+    def code(self) -> int:
+        """For the shell: the command's own exit code, 1 for a job that ended without one."""
+        return 0 if self.status == JobStatus.SUCCEEDED else self.exit_code or 1
+
+
+class JobServer:
+    """The job server of the cluster at `address` (http://HEAD:8265). Raises ClusterError if it does not let us in."""
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        if "://" not in address:
+            rule = "the job server is reached by http"
+            raise ClusterError("--address", address, rule, f"perhaps http://{address.partition(':')[0]}:8265")
+        with self._explained():
+            self._client = JobSubmissionClient(address)
+
+    def submit(self, folder: Path, command: str, *, id_: str, name: str, run_dir: str) -> None:
+        """Hands in `command`, to be run in a copy of `folder` on the cluster."""
+        environment = {
+            "working_dir": str(folder),
+            "env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_S), "PYTHONUNBUFFERED": "1"},
+        }
+        with self._explained():
+            self._client.submit_job(
+                entrypoint=command,
+                submission_id=id_,
+                runtime_env=environment,
+                metadata={KIND: "run", "name": name, "run_dir": run_dir},
+            )
+
+    def jobs(self) -> list[JobView]:
+        """Our jobs, the newest first."""
+        with self._explained():
+            found = [_view(job) for job in self._client.list_jobs() if (job.metadata or {}).get(KIND) == "run"]
+        return sorted(found, key=lambda job: job.started or 0.0, reverse=True)
+
+    def job(self, id_: str) -> JobView:
+        """Raises ClusterError if there is none of this name."""
+        for job in self.jobs():
+            if job.id == id_:
+                return job
+        known = [job.id for job in self.jobs()]
+        raise ClusterError("JOB", id_, f"there is no such job at {self.address}", did_you_mean(id_, known))
+
+    def logs(self, id_: str) -> str:
+        """All that the job has printed so far."""
+        with self._explained():
+            return self._client.get_job_logs(self.job(id_).id)
+
+    def follow(self, id_: str) -> Iterator[str]:
+        """What the job prints, from its beginning until it ends."""
+        pieces = self._client.tail_job_logs(self.job(id_).id)
+        loop = asyncio.new_event_loop()
+        try:
+            while True:
+                with self._explained():
+                    piece = loop.run_until_complete(anext(pieces, None))
+                if piece is None:
+                    return
+                yield piece
+        finally:
+            loop.run_until_complete(pieces.aclose())  # type: ignore[attr-defined]
+            loop.close()
+
+    def wait(self, id_: str, seconds: float) -> JobView:
+        """The job once it is over, or as it is after so many seconds."""
+        until = time.monotonic() + seconds
+        while not (job := self.job(id_)).is_over and time.monotonic() < until:
+            time.sleep(0.25)
+        return job
+
+    def stop(self, id_: str) -> JobView:
+        """Ends a job, and returns when it is over and has cleaned up; one that is over already stays as it is."""
+        if not self.job(id_).is_over:
+            with self._explained():
+                self._client.stop_job(id_)
+        return self.wait(id_, STOP_S + 2.0)
+
+    def read(self, command: str, seconds: float) -> str:
+        """What a short shell command prints on the cluster's head."""
+        with self._explained():
+            id_ = self._client.submit_job(entrypoint=command, metadata={KIND: "errand"})
+            until = time.monotonic() + seconds
+            while not self._client.get_job_status(id_).is_terminal() and time.monotonic() < until:
+                time.sleep(0.25)
+            printed: str = self._client.get_job_logs(id_)
+            with contextlib.suppress(RuntimeError):
+                self._client.delete_job(id_)
+        return printed
+
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Turns what Ray's client raises into errors for people."""
+        try:
+            yield
+        except AuthenticationError as error:
+            remedy = "set RAY_AUTH_MODE=token, and the cluster's token as RAY_AUTH_TOKEN or in ~/.ray/auth_token"
+            rule = f"the job server at {self.address} does not accept this token, or wants one"
+            raise ClusterError("RAY_AUTH_TOKEN", "(not shown)", rule, remedy) from error
+        except (ConnectionError, requests.RequestException, aiohttp.ClientError) as error:
+            rule = "a Ray job server must answer there"
+            remedy = "give http://HEAD:8265, and start the head with --dashboard-host=0.0.0.0 or tunnel to it"
+            raise ClusterError("--address", self.address, rule, remedy) from error
+        except (RuntimeError, ValueError) as error:
+            rule = f"the job server refused: {_first_line(error)}"
+            remedy = f"compare Ray's versions (here {ray.__version__})"
+            raise ClusterError("--address", self.address, rule, remedy) from error
+
+
+def shell_path(path: str) -> str:
+    """A path as a shell reads it, in which a leading ~ is the home on the cluster."""
+    return f'"$HOME"/{shlex.quote(path[2:])}' if path.startswith("~/") else shlex.quote(path)
+
+
+def _view(job: JobDetails) -> JobView:
+    metadata: dict[str, Any] = job.metadata or {}
+    return JobView(
+        id=job.submission_id,
+        name=metadata.get("name", ""),
+        status=str(JobStatus(job.status).value),
+        run_dir=metadata.get("run_dir", ""),
+        message=job.message or "",
+        started=None if job.start_time is None else job.start_time / 1000,
+        ended=None if job.end_time is None else job.end_time / 1000,
+        exit_code=job.driver_exit_code,
+    )
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__
