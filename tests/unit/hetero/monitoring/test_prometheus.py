@@ -27,7 +27,7 @@ POOL_A = {**RUN, "pool": "a", "family": "cpu"}
 POOL_B = {**POOL_A, "pool": "b", "emulated": "false"}
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def endpoint() -> Iterator[Endpoint]:
     """Serves a run of four steps and two events."""
     endpoint = Endpoint(tracked(), "auto")
@@ -103,16 +103,14 @@ def _panels() -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("panel", _panels(), ids=lambda panel: panel["title"])
 def test_every_panel_names_metrics_that_the_run_exports(panel: dict[str, Any], endpoint: Endpoint) -> None:
-    samples = {
-        sample.name for family in text_string_to_metric_families(_scraped(endpoint)) for sample in family.samples
-    }
-    labels = {label for family in text_string_to_metric_families(_scraped(endpoint)) for sample in family.samples
-              for label in sample.labels}  # fmt: skip
+    samples = [sample for family in text_string_to_metric_families(_scraped(endpoint)) for sample in family.samples]
+    names = {sample.name for sample in samples}
+    labels = {label for sample in samples for label in sample.labels}
     assert panel["targets"]
     for target in panel["targets"]:
         named = re.findall(r"\bhetero_\w+", target["expr"])
         assert named
-        assert set(named) <= samples
+        assert set(named) <= names
         assert set(re.findall(r"{{(\w+)}}", target["legendFormat"])) <= labels
 
 
