@@ -45,10 +45,13 @@ def train(
 
 def _train_and_show(job: Job, folder: Path, address: str | None, plan: Plan | None, resume: str | None) -> None:
     from hetero.job.planning import pool_labels
+    from hetero.monitoring.dashboard.process import dashboard
     from hetero.monitoring.progress import Progress
     from hetero.train import train as run
 
-    with Progress(job.train.steps, pool_labels(job)) as progress:
+    with dashboard(folder, job.monitor.port) as page, Progress(job.train.steps, pool_labels(job)) as progress:
+        if page:
+            typer.echo(f"dashboard on {page}")
         run(
             job, folder, address=address, plan=plan, resume=resume,
             on_record=progress.record, on_event=progress.event,

@@ -6,6 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+Port = Annotated[int, Field(ge=1, le=65535)] | Literal["auto"] | None
+
 
 class TrackerChoice(BaseModel):
     """Where curves go besides `metrics.jsonl`. The name alone is enough: `tensorboard`."""
@@ -28,6 +30,9 @@ class MonitorOptions(BaseModel):
 
     trace_every: int = Field(10, ge=0, description="Steps between traced steps in `trace.json`; 0 traces none.")
     trackers: tuple[TrackerChoice, ...] = Field((), description="Tools that get the curves too.")
-    prometheus_port: Annotated[int, Field(ge=1, le=65535)] | Literal["auto"] | None = Field(
+    port: Port = Field(
+        None, description="Port of the driver's host, on 127.0.0.1, of a live web page; `auto` takes a free one."
+    )
+    prometheus_port: Port = Field(
         None, description="Port of the driver's host, on 127.0.0.1, that serves the metrics; `auto` takes a free one."
     )

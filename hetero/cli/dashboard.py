@@ -1,0 +1,46 @@
+"""`hetero dashboard`: a run as a live web page, while it goes on or afterwards."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from hetero.cli.arguments import RunDir
+
+if TYPE_CHECKING:
+    import socket
+    from pathlib import Path
+
+
+def dashboard(
+    run_dir: RunDir,
+    port: Annotated[
+        int | None, typer.Option(min=1, max=65535, metavar="PORT", help="Listen here; a free one by default.")
+    ] = None,
+    host: Annotated[
+        str, typer.Option(metavar="HOST", help="Listen on this address. Whoever reaches it can see the run.")
+    ] = "127.0.0.1",
+) -> None:
+    """Serve a live web page of a run until Ctrl-C."""
+    import asyncio
+
+    from hetero.monitoring.dashboard.address import listen, url
+    from hetero.monitoring.follow import follow
+
+    follow(run_dir)
+    with listen(host, port or "auto", key="--port") as listener:
+        typer.echo(f"dashboard of {run_dir} on {url(listener)} (Ctrl-C ends it)")
+        asyncio.run(_serve(run_dir, listener))
+
+
+async def _serve(run_dir: Path, listener: socket.socket) -> None:
+    import asyncio
+    import signal
+
+    from hetero.monitoring.dashboard.server import is_loopback, serve
+
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    await serve(run_dir, listener, stop, local_only=is_loopback(listener.getsockname()[0]))

@@ -1,0 +1,52 @@
+// Elements from text, never from markup: whatever a run, pool or host is called stays text.
+
+const SVG = "http://www.w3.org/2000/svg";
+
+/** An HTML element; `attributes` that are null or false are left out, children are nodes, text, null or false. */
+export function html(tag, attributes = {}, ...children) {
+  return filled(document.createElement(tag), attributes, children);
+}
+
+/** The same for SVG. */
+export function svg(tag, attributes = {}, ...children) {
+  return filled(document.createElementNS(SVG, tag), attributes, children);
+}
+
+/** A figure that a person reads as `text` and a program as `value`. */
+export function figure(value, text, name) {
+  return html("data", { value: value ?? "", "data-figure": name }, text);
+}
+
+/** A part of a bar, `share` of its whole (0..1) wide. */
+export function part(kind, share, title) {
+  const element = html("span", { class: `part ${kind}`, title });
+  element.style.flexGrow = String(Math.max(share, 0));
+  return element;
+}
+
+/** What the parts of bars and charts mean; each entry is [class, words]. */
+export function legend(entries) {
+  return html("ul", { class: "legend" }, ...entries.map(([kind, words]) =>
+    html("li", {}, html("span", { class: `swatch ${kind}` }), words)));
+}
+
+/** A card's first line. */
+export function heading(words, ...asides) {
+  return html("div", { class: "heading" }, html("h2", {}, words), ...asides);
+}
+
+export function byId(id) {
+  return document.getElementById(id);
+}
+
+function filled(element, attributes, children) {
+  for (const [name, value] of Object.entries(attributes)) {
+    if (value !== null && value !== undefined && value !== false) element.setAttribute(name, String(value));
+  }
+  element.append(...children.filter((child) => child !== null && child !== undefined && child !== false).map(node));
+  return element;
+}
+
+function node(child) {
+  return child instanceof Node ? child : document.createTextNode(String(child));
+}

@@ -1,0 +1,37 @@
+// What happened beside the steps, newest first.
+
+import { heading, html } from "./dom.js";
+import { clock, plain } from "./format.js";
+
+const BAD = ["failed", "lost", "peer_lost", "rank_lost", "exited"];
+const WARN = ["slow", "overrun", "alert", "stalled"];
+
+export function showEvents(place, { events }) {
+  place.replaceChildren(
+    heading("Events"),
+    events.length
+      ? html("ol", { class: "events" }, ...[...events].reverse().map(row))
+      : html("p", { class: "quiet" }, "none yet"),
+  );
+}
+
+function row(event) {
+  const where = event.rank ?? event.pool;
+  const details = Object.entries(event.data ?? {}).filter(([, value]) => value !== null).map(detail).join(", ");
+  return html("li", { class: tone(event.kind), "data-seq": event.seq },
+    html("time", { datetime: new Date(event.time * 1000).toISOString() }, clock(event.time)),
+    html("strong", {}, event.kind.replaceAll("_", " ")),
+    where ? html("span", { class: "rank" }, where) : null,
+    event.step === null || event.epoch === -1 ? null : html("span", { class: "quiet" }, `step ${event.step}`),
+    html("span", { class: "quiet details" }, details));
+}
+
+function detail([key, value]) {
+  const text = typeof value === "number" ? plain(value) : typeof value === "object" ? JSON.stringify(value) : String(value);
+  return `${key.replaceAll("_", " ")} ${text}`;
+}
+
+function tone(kind) {
+  if (BAD.some((word) => kind.includes(word))) return "bad";
+  return WARN.some((word) => kind.includes(word)) ? "warn" : "";
+}

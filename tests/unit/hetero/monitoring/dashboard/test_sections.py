@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hetero.monitoring.dashboard.sections import Reader, RunView, slow_now
+from hetero.monitoring.follow import CHARTED, RECENT
+from tests.unit.hetero.monitoring.dashboard.runs import PLAN, SyntheticRun
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Iterator[SyntheticRun]:
+    run = SyntheticRun(tmp_path / "run")
+    yield run
+    run.close()
+
+
+def _news(view: RunView, reader: Reader) -> dict[str, Any]:
+    view.refresh()
+    return {name: json.loads(text) for name, text in reader.news()}
+
+
+def test_a_new_page_is_sent_everything_and_then_only_what_changed(run: SyntheticRun) -> None:
+    run.advance(3)
+    view = RunView(run.folder)
+    reader = Reader(view)
+    first = _news(view, reader)
+    assert set(first) == {"run", "record", "plan", "timeline", "events", "points"}
+    assert first["record"] == run.records[-1], "the figures are those of metrics.jsonl, untouched"
+    assert first["plan"] == PLAN
+    assert [point[0] for point in first["points"]["points"]] == [0, 1, 2]
+    assert first["points"]["reset"] is True
+    assert _news(view, reader) == {}
+    run.advance()
+    then = _news(view, reader)
+    assert set(then) == {"run", "record", "points"}
+    assert then["points"] == {"reset": False, "points": [_point(run.records[-1])]}
+
+
+def _point(record: dict[str, Any]) -> list[Any]:
+    pools = record["pools"]
+    rates = [{name: pool[key] for name, pool in pools.items()} for key in ("capacity_tokens_per_s", "tokens_per_s")]
+    return [record["step"], record["loss"], record["tokens_per_s"], *rates]
+
+
+def test_refresh_says_whether_there_is_anything_new(run: SyntheticRun) -> None:
+    view = RunView(run.folder)
+    assert view.refresh()
+    assert not view.refresh()
+    run.advance()
+    assert view.refresh()
+
+
+def test_a_run_that_begins_anew_resets_the_curves(run: SyntheticRun) -> None:
+    run.advance(20)
+    view = RunView(run.folder)
+    reader = Reader(view)
+    _news(view, reader)
+    run.close()
+    run.begin()
+    run.advance(2)
+    points = _news(view, reader)["points"]
+    assert (points["reset"], [point[0] for point in points["points"]]) == (True, [0, 1])
+
+
+def test_a_folder_without_a_run_is_shown_as_such(tmp_path: Path) -> None:
+    view = RunView(tmp_path / "none")
+    news = _news(view, Reader(view))
+    assert news["run"]["state"] == "waiting"
+    assert news["points"] == {"reset": True, "points": []}
+    assert (news["record"], news["plan"], news["timeline"]) == (None, None, None)
+
+
+def test_a_slowed_pool_is_named_with_its_slow_rank_within_three_steps(run: SyntheticRun) -> None:
+    run.advance(12)
+    view = RunView(run.folder)
+    reader = Reader(view)
+    assert all(pool["slow"] is None for pool in _news(view, reader)["run"]["pools"])
+    run.slow = {"ascend"}
+    run.advance(3)
+    shown = _news(view, reader)["run"]
+    slow = {pool["name"]: pool["slow"] for pool in shown["pools"]}
+    assert slow["ascend"]["ratio"] == pytest.approx(0.6, rel=0.05)
+    assert (slow["nvidia"], slow["kunlun"]) == (None, None)
+    assert shown["slow_ranks"] == ["ascend:1"]
+    run.slow = set()
+    run.advance(3)
+    shown = _news(view, reader)["run"]
+    assert all(pool["slow"] is None for pool in shown["pools"])
+    assert shown["slow_ranks"] == []
+
+
+def test_a_new_plan_makes_alerts_void() -> None:
+    slow = {"kind": "pool_slow", "pool": "a", "data": {}}
+    assert slow_now([slow]) == [slow]
+    assert slow_now([slow, {"kind": "configured", "data": {}}]) == []
+
+
+def test_the_timeline_is_that_of_the_last_traced_step(run: SyntheticRun) -> None:
+    run.advance(11)
+    view = RunView(run.folder)
+    timeline = _news(view, Reader(view))["timeline"]
+    assert timeline["step"] == 10
+    assert [rank["rank"] for rank in timeline["ranks"]][:3] == ["nvidia:0", "nvidia:1", "ascend:0"]
+    assert timeline["ranks"][0]["spans"][0] == ["F 0.0", 0.0, 0.045]
+
+
+def test_a_long_run_opens_fast_and_is_sent_thinned(run: SyntheticRun) -> None:
+    line = json.dumps(run.advance())
+    with (run.folder / "metrics.jsonl").open("a") as file:
+        file.writelines(line.replace('"step": 0', f'"step": {step}', 1) + "\n" for step in range(1, 100_000))
+    began = time.perf_counter()
+    view = RunView(run.folder)
+    news = _news(view, Reader(view))
+    assert time.perf_counter() - began < 2.0
+    assert news["record"]["step"] == 99_999
+    assert 1000 < len(news["points"]["points"]) <= CHARTED + RECENT
