@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import yaml
 
 from backends.chip import load_chip
 from hetero.job.load import load_job
@@ -13,6 +14,7 @@ from tests.architecture.tree import ROOT
 
 CONFIGS = ROOT / "configs"
 READERS = {
+    "clusters": lambda path: list(yaml.safe_load_all(path.read_text())),  # tests/unit/hetero/cluster judges them
     "chips": lambda path: load_chip(path.stem),
     "models": lambda path: ModelOptions(preset=path.stem).resolve(),
     "runs": load_job,
