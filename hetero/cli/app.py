@@ -10,6 +10,7 @@ import typer
 from hetero.cli.dashboard import dashboard
 from hetero.cli.jobs import jobs
 from hetero.cli.plan import plan
+from hetero.cli.report import report
 from hetero.cli.submit import submit
 from hetero.cli.top import top
 from hetero.cli.train import train
@@ -29,6 +30,7 @@ app.command()(submit)
 app.add_typer(jobs)
 app.command()(top)
 app.command()(dashboard)
+app.command()(report)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -75,6 +75,11 @@ class PlannedPipeline:
     micro_batch: int
     stages: tuple[PlannedStage, ...]
 
+    def chunks(self) -> list[tuple[int, int, PlannedStage]]:
+        """(first unit, one past the last, the stage that holds them), in model order."""
+        found = [(start, stop, stage) for stage in self.stages for start, stop in stage.units]
+        return sorted(found, key=lambda chunk: chunk[:2])
+
 
 @dataclass(frozen=True)
 class RunStatus:
@@ -157,6 +162,43 @@ def status(follower: Follower, now: float | None = None) -> RunStatus:
         evaluations=tuple(follower.evaluations()),
         events=tuple(follower.events),
     )
+
+
+def typical_pools(follower: Follower) -> tuple[PoolStatus, ...]:
+    """The pools with the medians of the recent steps of this plan epoch, without its first one, which warms up."""
+    return _pools(follower, _median(_settled(follower)))
+
+
+def typical_step_s(follower: Follower) -> float | None:
+    """The median of the same steps' seconds; None before the first step."""
+    return _median(_settled(follower)).get("step_s")
+
+
+def time_scale(follower: Follower) -> float | None:
+    """How much slower emulated chips and links ran than those they stand for; None where nobody said."""
+    planned = follower.last_of_kind.get("planned") or {}
+    return (planned.get("data") or {}).get("time_scale")
+
+
+def _settled(follower: Follower) -> list[Record]:
+    epoch = (follower.last or {}).get("epoch")
+    records = [record for record in follower.recent if record.get("epoch") == epoch]
+    return records[1:] or records
+
+
+def _median(records: Sequence[Record]) -> Record:
+    """The medians of a step's seconds and of all figures of its pools."""
+    if not records:
+        return {}
+    figures: dict[tuple[str, str], list[float]] = {}
+    for record in records:
+        for name, pool in (record.get("pools") or {}).items():
+            for key, value in pool.items():
+                figures.setdefault((name, key), []).append(value or 0.0)
+    pools: dict[str, Record] = {}
+    for (name, key), values in figures.items():
+        pools.setdefault(name, {})[key] = statistics.median(values)
+    return {"step_s": statistics.median(record.get("step_s") or 0.0 for record in records), "pools": pools}
 
 
 def _state(follower: Follower, now: float) -> State:

@@ -1,0 +1,79 @@
+"""`hetero report`: a run as one page that needs nothing else."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from hetero.cli.arguments import RunDir
+
+if TYPE_CHECKING:
+    from hetero.monitoring.follow import Follower
+    from hetero.monitoring.report.page import Ledger
+
+
+def report(
+    run_dir: RunDir,
+    output: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Where the page is written; default RUN_DIR/report.html.")
+    ] = None,
+) -> None:
+    """Write one HTML page: loss, throughput, pools, ledger, plan, timeline and environment of a run."""
+    from hetero.monitoring.errors import MonitorError
+    from hetero.monitoring.follow import follow
+    from hetero.monitoring.report.page import render
+    from hetero.monitoring.timeline import last_timeline
+
+    follower = follow(run_dir)
+    if not (follower.recent or follower.events):
+        raise MonitorError("RUN_DIR", str(run_dir), "must hold a run", "give the folder that `hetero train` printed")
+    page = render(follower, _ledger(follower), last_timeline(run_dir / "trace.json"))
+    path = output or run_dir / "report.html"
+    _write(path, page)
+    typer.echo(f"wrote {path}")
+
+
+def _ledger(follower: Follower) -> Ledger:
+    """By the job file and plan of the run; what those no longer say leaves the page without a ledger, not the user
+    without a page."""
+    from balancer.plan import Plan
+    from hetero.errors import explains_itself, render
+    from hetero.job.judging import judge
+    from hetero.job.load import load_job
+    from hetero.monitoring.report.page import Ledger, LedgerRow
+    from hetero.monitoring.status import time_scale, typical_step_s
+
+    step_s = typical_step_s(follower)
+    if not step_s or not follower.plan:
+        return Ledger(missing="No step of a plan was recorded.")
+    try:
+        plan = Plan.model_validate(follower.plan)
+        judged = judge(load_job(follower.run_dir / "job.yaml"), plan, step_s, time_scale(follower) or 1.0)
+    except Exception as error:
+        if not (explains_itself(error) or isinstance(error, ValueError)):
+            raise
+        return Ledger(missing=f"The run's job file and plan cannot be judged: {render(error)}")
+    rows = [LedgerRow("efficiency against the ideal", judged.predicted_efficiency, judged.measured_efficiency)]
+    rows += [
+        LedgerRow(term.replace("_", " "), value, judged.measured[term]) for term, value in judged.predicted.items()
+    ]
+    return Ledger(rows, judged.predicted_step_s, judged.measured_step_s)
+
+
+def _write(path: Path, page: str) -> None:
+    """Whole or not at all."""
+    from hetero.monitoring.errors import MonitorError
+
+    half = path.with_name(path.name + ".part")
+    try:
+        half.write_text(page, encoding="utf-8")
+        half.replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            half.unlink()
+        raise MonitorError(
+            "--output", str(path), f"must be writable ({error.strerror})", "choose another file"
+        ) from None

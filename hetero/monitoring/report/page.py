@@ -1,0 +1,134 @@
+"""Fills the page. All text of a run is escaped by the template; nothing is loaded from elsewhere."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any
+
+import yaml
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+from plotly.offline import get_plotlyjs  # type: ignore[import-untyped]
+
+from hetero.monitoring.follow import Follower
+from hetero.monitoring.journal import Record
+from hetero.monitoring.progress import event_text
+from hetero.monitoring.report.charts import (
+    COLORS,
+    MOST_ROWS,
+    Chart,
+    loss_chart,
+    pools_chart,
+    spent_chart,
+    throughput_chart,
+    timeline_chart,
+)
+from hetero.monitoring.status import PoolStatus, RunStatus, status, time_scale, typical_pools
+from hetero.monitoring.timeline import Timeline
+
+
+@dataclass(frozen=True)
+class LedgerRow:
+    """A part of the ideal throughput, by the datasheets and as measured."""
+
+    term: str
+    predicted: float
+    measured: float
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """Where the speed went, or in `missing` why that cannot be said."""
+
+    rows: Sequence[LedgerRow] = ()
+    predicted_step_s: float = 0.0
+    measured_step_s: float = 0.0
+    missing: str = ""
+
+
+@dataclass(frozen=True)
+class PoolKind:
+    """The real or the emulated pools, which never share a column or an axis."""
+
+    emulated: bool
+    pools: Sequence[PoolStatus]
+    throughput: Chart
+    spent: Chart
+
+
+def render(follower: Follower, ledger: Ledger, timeline: Timeline | None) -> str:
+    """The whole page."""
+    run = status(follower)
+    page = _environment().get_template("report.html.jinja")
+    return page.render(
+        run=run,
+        kinds=_kinds(run, typical_pools(follower)),
+        loss=loss_chart(run),
+        throughput=throughput_chart(run),
+        ledger=ledger,
+        timeline=timeline,
+        timeline_chart=timeline_chart(timeline) if timeline else None,
+        most_rows=MOST_ROWS,
+        colors=_pool_colors(run),
+        hosts=_hosts(follower),
+        emulation=_emulation(follower, run),
+        time_scale=time_scale(follower),
+        job=yaml.safe_dump(follower.job, sort_keys=False, allow_unicode=True),
+        plotly=Markup(get_plotlyjs()),
+        style=Markup(_own("report.css")),
+        script=Markup(_own("report.js")),
+    )
+
+
+def _environment() -> Environment:
+    loader = PackageLoader("hetero.monitoring", "report")
+    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    environment.filters |= {
+        "percent": lambda value: f"{value:.1%}",
+        "number": lambda value: f"{value:,.4g}" if abs(value) < 1000 else f"{value:,.0f}",
+        "mib": lambda value: f"{value / 2**20:,.0f}",
+        "clock": _clock,
+        "event": event_text,
+        "figure": lambda value: json.dumps(value) if isinstance(value, (dict, list)) else str(value),
+    }
+    return environment
+
+
+def _own(name: str) -> str:
+    return (files("hetero.monitoring") / "report" / name).read_text(encoding="utf-8")
+
+
+def _kinds(run: RunStatus, pools: Sequence[PoolStatus]) -> list[PoolKind]:
+    kinds = [(emulated, [pool for pool in pools if pool.emulated is emulated]) for emulated in (False, True)]
+    return [
+        PoolKind(emulated, members, pools_chart(run, members), spent_chart(members))
+        for emulated, members in kinds
+        if members
+    ]
+
+
+def _pool_colors(run: RunStatus) -> dict[str, str]:
+    """The same as in the charts, where each kind of pools counts for itself."""
+    kinds = [[pool.name for pool in run.pools if pool.emulated is emulated] for emulated in (False, True)]
+    return {name: COLORS[place % len(COLORS)] for names in kinds for place, name in enumerate(names)}
+
+
+def _hosts(follower: Follower) -> tuple[list[str], list[list[Any]]]:
+    """What each host said of itself when it was ready: heading and rows."""
+    told: list[Record] = [event.get("data") or {} for event in follower.hosts.values()]
+    keys = list(dict.fromkeys(key for host in told for key in host))
+    return keys, [[host.get(key, "") for key in keys] for host in told]
+
+
+def _emulation(follower: Follower, run: RunStatus) -> list[tuple[PoolStatus, Any]]:
+    """Each emulated pool, and in what way it was."""
+    declared: Record = follower.job.get("pools") or {}
+    return [(pool, declared[pool.name]["emulate"]) for pool in run.pools if pool.emulated]
+
+
+def _clock(unix_s: float | None) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(unix_s or 0))

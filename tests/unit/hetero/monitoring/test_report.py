@@ -1,0 +1,167 @@
+"""The report: whole, self-contained, and harmless whatever a run's files hold."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from hetero.cli.app import app, run
+from hetero.monitoring.follow import follow
+from hetero.monitoring.report.page import Ledger, render
+from hetero.monitoring.timeline import Timeline, last_timeline
+from hetero.monitoring.trace import Trace
+from tests.unit.hetero.monitoring.synthetic import append, metrics_line, write_run
+
+EVIL = '</script><img src=x onerror="alert(1)"><b>{{ 7 * 7 }}'
+
+
+class _Page(HTMLParser):
+    """Tags with their attributes, the text outside scripts, and the data of the charts."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.words: list[str] = []
+        self.charts: list[dict] = []
+        self._inside = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        self._inside = str(dict(attrs).get("type") or tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        self._inside = ""
+
+    def handle_data(self, data: str) -> None:
+        if self._inside == "application/json":
+            self.charts.append(json.loads(data))
+        elif self._inside not in ("script", "style"):
+            self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).split())
+
+
+def _render(run_dir: Path, ledger: Ledger | None = None, timeline: Timeline | None = None) -> _Page:
+    return _Page(render(follow(run_dir), ledger or Ledger(missing="none"), timeline))
+
+
+def _trace(path: Path, steps: int = 2) -> None:
+    trace = Trace(path)
+    for step in range(steps):
+        spans = {f"nvidia:{index}": [["F 0.0", 10.0 + step, 0.2], ["wait sync", 10.2 + step, 0.1]] for index in (0, 1)}
+        trace.add({"step": step, "host": "nvidia@0", "spans": spans})
+    trace.close()
+
+
+def test_the_command_writes_the_whole_page(tmp_path: Path) -> None:
+    write_run(tmp_path, steps=40, finished=True)
+    _trace(tmp_path / "trace.json")
+    result = CliRunner().invoke(app, ["report", str(tmp_path)], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    page = _Page((tmp_path / "report.html").read_text())
+    for heading in ("Loss", "Throughput", "Emulated pools", "Ledger", "Plan", "Timeline of step 1", "Environment"):
+        assert heading in page.text
+    for term in ("efficiency against the ideal", "rounding", "bubble", "exposed link"):
+        assert term in page.text
+    assert f"{metrics_line(39)['loss']:.4f}" in page.text
+    assert "units 3-9" in page.text
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_charts_hold_the_figures_of_the_metrics(tmp_path: Path) -> None:
+    charts = _render(write_run(tmp_path, steps=40)).charts
+    loss, throughput, pools = (chart["data"] for chart in charts[:3])
+    assert loss[0]["y"] == [metrics_line(step)["loss"] for step in range(40)]
+    assert throughput[0]["y"] == [metrics_line(step)["tokens_per_s"] for step in range(40)]
+    assert [line["name"] for line in pools] == [
+        "nvidia", "nvidia capacity", "ascend", "ascend capacity", "kunlun", "kunlun capacity",
+    ]  # fmt: skip
+    assert pools[1]["y"][0] == metrics_line(0)["pools"]["nvidia"]["capacity_tokens_per_s"]
+
+
+def test_names_stay_text(tmp_path: Path) -> None:
+    write_run(tmp_path, name=EVIL, pool_names={"nvidia": EVIL})
+    _trace(tmp_path / "trace.json")
+    event = {
+        "seq": 9,
+        "time": 1.0,
+        "step": 1,
+        "epoch": 0,
+        "kind": EVIL,
+        "pool": EVIL,
+        "rank": None,
+        "data": {"x": EVIL},
+    }
+    append(tmp_path / "events.jsonl", event)
+    append(tmp_path / "events.jsonl", event | {"kind": "host_ready", "data": {"host": EVIL, EVIL: EVIL}})
+    page = _render(tmp_path, Ledger(missing=EVIL), last_timeline(tmp_path / "trace.json"))
+    assert not [tag for tag, _ in page.tags if tag == "img"]
+    assert not [name for _, attributes in page.tags for name in attributes if name.startswith("on")]
+    assert " ".join(EVIL.split()) in page.text
+    assert len([tag for tag, attributes in page.tags if tag == "script" and "type" not in attributes]) == 2
+    names = [line["name"] for line in page.charts[2]["data"]]
+    assert html.escape(EVIL) in names, "plotly reads HTML in names"
+
+
+def test_nothing_is_loaded_from_elsewhere(tmp_path: Path) -> None:
+    page = _render(write_run(tmp_path))
+    assert not [attributes for _, attributes in page.tags if "src" in attributes or "href" in attributes]
+    policy = next(str(one["content"]) for _, one in page.tags if one.get("http-equiv") == "Content-Security-Policy")
+    assert "default-src 'none'" in policy
+    assert not re.search(r"https?:", policy)
+
+
+def test_real_and_emulated_pools_are_apart(tmp_path: Path) -> None:
+    write_run(tmp_path)
+    job = (tmp_path / "job.yaml").read_text()
+    (tmp_path / "job.yaml").write_text(job.replace("emulate: {}", "emulate: null", 1))
+    page = _render(tmp_path)
+    assert [{line["name"] for line in chart["data"]} for chart in (page.charts[2], page.charts[4])] == [
+        {"nvidia", "nvidia capacity"}, {"ascend", "ascend capacity", "kunlun", "kunlun capacity"},
+    ]  # fmt: skip
+    assert "emulated chips (link_ratio 0.31)" in page.text
+
+
+def test_a_run_that_failed_before_its_first_step(tmp_path: Path) -> None:
+    write_run(tmp_path, steps=0)
+    failed = {"seq": 9, "time": 1.0, "kind": "failed", "pool": "nvidia", "data": {"cause": "killed by signal 9"}}
+    append(tmp_path / "events.jsonl", failed)
+    page = _render(tmp_path)
+    assert "killed by signal 9" in page.text
+    assert "No step was traced." in page.text
+
+
+def test_a_job_file_that_is_no_longer_valid_costs_the_ledger_alone(tmp_path: Path) -> None:
+    write_run(tmp_path)
+    (tmp_path / "job.yaml").write_text((tmp_path / "job.yaml").read_text() + "unheard_of: 1\n")
+    assert run(["report", str(tmp_path)]) == 0
+    text = _Page((tmp_path / "report.html").read_text()).text
+    assert "unheard_of" in text
+    assert "is not a known key" in text
+    assert "bubble" in text
+
+
+@pytest.mark.parametrize("command", ["report", "top"])
+def test_a_folder_that_is_not_there(command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([command, str(tmp_path / "nowhere")]) == 2
+    assert "must be the folder of a run" in capsys.readouterr().err
+
+
+def test_a_folder_that_holds_no_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["report", str(tmp_path)]) == 2
+    assert "must hold a run" in capsys.readouterr().err
+
+
+def test_a_page_that_cannot_be_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_run(tmp_path / "run")
+    assert run(["report", str(tmp_path / "run"), "--output", str(tmp_path / "missing" / "page.html")]) == 2
+    assert "must be writable" in capsys.readouterr().err
