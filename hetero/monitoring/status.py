@@ -17,6 +17,7 @@ ENDS: tuple[Ended, ...] = get_args(Ended)
 STARTS = ("host_ready", "measuring", "planned", "configured")
 SILENT_AFTER_S = 30.0
 SILENT_AFTER_STEPS = 10
+SILENT_AT_START_S = 600.0  # building a large model takes its time
 
 
 @dataclass(frozen=True)
@@ -207,10 +208,11 @@ def _state(follower: Follower, now: float) -> State:
         return next(kind for kind in ENDS if kind == end["kind"])
     if not (follower.recent or follower.events):
         return "waiting"
-    usual_s = statistics.median([record.get("step_s") or 0.0 for record in follower.recent] or [0.0])
-    if now - _heard_at(follower) > max(SILENT_AFTER_S, SILENT_AFTER_STEPS * usual_s):
+    step_s = [record.get("step_s") or 0.0 for record in follower.recent]
+    patience_s = max(SILENT_AFTER_S, SILENT_AFTER_STEPS * statistics.median(step_s)) if step_s else SILENT_AT_START_S
+    if now - _heard_at(follower) > patience_s:
         return "silent"
-    return "running" if follower.recent else "starting"
+    return "running" if step_s else "starting"
 
 
 def _newest(follower: Follower, kinds: Sequence[str]) -> Record | None:

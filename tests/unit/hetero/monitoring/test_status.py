@@ -63,7 +63,8 @@ def test_real_chips_carry_no_label(tmp_path: Path) -> None:
 def test_states(tmp_path: Path) -> None:
     assert _status(tmp_path).state == "waiting"
     write_run(tmp_path, steps=0)
-    assert _status(tmp_path, START + 1).state == "starting"
+    assert _status(tmp_path, START + 60).state == "starting"
+    assert _status(tmp_path, START + 1000).state == "silent"
     append(tmp_path / "metrics.jsonl", metrics_line(0))
     assert _status(tmp_path, START + 2).state == "running"
     assert _status(tmp_path, START + 2 + SILENT_AFTER_S).state == "silent"
