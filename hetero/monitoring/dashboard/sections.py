@@ -39,6 +39,7 @@ class RunView:
         sections = {
             "run": _run(run, self._follower),
             "record": self._follower.last,
+            "evaluations": [[point.step, point.eval_loss] for point in run.evaluations],
             "plan": self._follower.plan or None,
             "timeline": self._timeline,
             "events": run.events[-EVENTS_SHOWN:],

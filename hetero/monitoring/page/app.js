@@ -10,12 +10,12 @@ import { showPools } from "./pools.js";
 import { showStages } from "./stages.js";
 import { showTimeline } from "./timeline.js";
 
-const page = { connected: false, run: null, record: null, plan: null, timeline: null, events: [] };
+const page = { connected: false, run: null, record: null, evaluations: [], plan: null, timeline: null, events: [] };
 const curves = new Curves(byId("loss"), byId("throughput"));
 
 const VIEWS = [
   { id: "header", reads: ["run", "record", "connected"], show: showHeader },
-  { id: "figures", reads: ["run", "record"], show: showFigures },
+  { id: "figures", reads: ["run", "record", "evaluations"], show: showFigures },
   { id: "pools", reads: ["run", "record"], show: showPools },
   { id: "stages", reads: ["run", "record"], show: showStages },
   { id: "plan", reads: ["run", "plan"], show: showPlan },
@@ -30,6 +30,7 @@ function change(name, content) {
   if (name === "points") curves.add(content);
   else page[name] = content;
   if (name === "run") curves.name(content.pools);
+  if (name === "evaluations") curves.evaluations = content;
   if (!changed.size) requestAnimationFrame(draw);
   changed.add(name);
 }
@@ -38,7 +39,7 @@ function draw() {
   for (const view of VIEWS) {
     if (view.reads.some((name) => changed.has(name))) view.show(byId(view.id), page);
   }
-  if (changed.has("points") || changed.has("run")) curves.draw();
+  if (["points", "run", "evaluations"].some((name) => changed.has(name))) curves.draw();
   changed.clear();
 }
 

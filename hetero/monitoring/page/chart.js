@@ -54,12 +54,21 @@ export class LineChart {
   #grid(width) {
     const rows = ticks(this.low, this.high, 4).flatMap((value) => [
       svg("line", { class: "grid", x1: MARGIN.left, x2: width - MARGIN.right, y1: this.y(value), y2: this.y(value) }),
-      svg("text", { class: "tick", x: MARGIN.left - 8, y: this.y(value) + 4, "text-anchor": "end" }, this.format(value)),
+      svg(
+        "text",
+        { class: "tick", x: MARGIN.left - 8, y: this.y(value) + 4, "text-anchor": "end" },
+        this.format(value),
+      ),
     ]);
     const columns = ticks(this.first, this.last, Math.max(2, Math.floor(width / 110)))
       .filter(Number.isInteger)
-      .map((step) => svg("text", { class: "tick", x: this.x(step), y: HEIGHT - 6, "text-anchor": "middle" },
-        step.toLocaleString("en")));
+      .map((step) =>
+        svg(
+          "text",
+          { class: "tick", x: this.x(step), y: HEIGHT - 6, "text-anchor": "middle" },
+          step.toLocaleString("en"),
+        ),
+      );
     return [...rows, ...columns];
   }
 
@@ -91,8 +100,14 @@ export class LineChart {
     this.cross.setAttribute("visibility", "visible");
     this.readout.replaceChildren(
       html("strong", {}, `step ${step.toLocaleString("en")}`),
-      ...near.map(([line, index]) => html("span", {}, html("span", { class: `swatch ${line.kind}` }),
-        `${line.name} ${line.values[index] === null ? "not finite" : this.format(line.values[index])}`)),
+      ...near.map(([line, index]) =>
+        html(
+          "span",
+          {},
+          html("span", { class: `swatch ${line.kind}` }),
+          `${line.name} ${line.values[index] === null ? "not finite" : this.format(line.values[index])}`,
+        ),
+      ),
     );
     this.readout.hidden = false;
     const left = Math.min(Math.max(x - this.readout.offsetWidth / 2, 0), box.width - this.readout.offsetWidth);
@@ -122,7 +137,8 @@ function ticks(low, high, about) {
   const power = 10 ** Math.floor(Math.log10(rough));
   const size = [1, 2, 5, 10].map((factor) => factor * power).find((candidate) => candidate >= rough);
   const found = [];
-  for (let tick = Math.ceil(low / size); tick * size <= high; tick += 1) found.push(Number((tick * size).toPrecision(12)));
+  for (let tick = Math.ceil(low / size); tick * size <= high; tick += 1)
+    found.push(Number((tick * size).toPrecision(12)));
   return found;
 }
 

@@ -9,7 +9,7 @@ const MOST_POINTS = 6000;
 export class Curves {
   constructor(loss, throughput) {
     this.points = [];
-    this.validation = [];
+    this.evaluations = []; // [step, validation loss]
     this.pools = [];
     this.key = html("div", {});
     this.lossKey = html("div", {});
@@ -29,23 +29,36 @@ export class Curves {
 
   name(pools) {
     this.pools = pools;
-    this.key.replaceChildren(legend([["line-job", "job"], ...pools.map((pool) => [`line-pool pool-${pool.color}`, pool.name])]));
+    this.key.replaceChildren(
+      legend([["line-job", "job"], ...pools.map((pool) => [`line-pool pool-${pool.color}`, pool.name])]),
+    );
   }
 
   draw() {
     const steps = this.points.map((point) => point[0]);
     const losses = { name: "loss", kind: "line-loss", steps, values: this.points.map((point) => point[1]) };
     const checked = {
-      name: "validation loss", kind: "line-validation",
-      steps: this.validation.map((point) => point[0]), values: this.validation.map((point) => point[1]),
+      name: "validation loss",
+      kind: "line-validation",
+      steps: this.evaluations.map(([step]) => step),
+      values: this.evaluations.map(([, loss]) => loss),
     };
-    this.lossKey.replaceChildren(checked.steps.length
-      ? legend([["line-loss", "training"], ["line-validation", "validation"]]) : "");
+    this.lossKey.replaceChildren(
+      checked.steps.length
+        ? legend([
+            ["line-loss", "training"],
+            ["line-validation", "validation"],
+          ])
+        : "",
+    );
     this.loss.show([losses, checked]);
     this.rate.show([
       { name: "job", kind: "line-job", steps, values: this.points.map((point) => point[2]) },
       ...this.pools.map(({ name, color }) => ({
-        name, kind: `line-pool pool-${color}`, steps, values: this.points.map((point) => point[4][name] ?? null),
+        name,
+        kind: `line-pool pool-${color}`,
+        steps,
+        values: this.points.map((point) => point[4][name] ?? null),
       })),
     ]);
   }

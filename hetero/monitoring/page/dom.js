@@ -26,8 +26,11 @@ export function part(kind, share, title) {
 
 /** What the parts of bars and charts mean; each entry is [class, words]. */
 export function legend(entries) {
-  return html("ul", { class: "legend" }, ...entries.map(([kind, words]) =>
-    html("li", {}, html("span", { class: `swatch ${kind}` }), words)));
+  return html(
+    "ul",
+    { class: "legend" },
+    ...entries.map(([kind, words]) => html("li", {}, html("span", { class: `swatch ${kind}` }), words)),
+  );
 }
 
 /** A card's first line. */

@@ -17,17 +17,24 @@ export function showEvents(place, { events }) {
 
 function row(event) {
   const where = event.rank ?? event.pool;
-  const details = Object.entries(event.data ?? {}).filter(([, value]) => value !== null).map(detail).join(", ");
-  return html("li", { class: tone(event.kind), "data-seq": event.seq },
+  const details = Object.entries(event.data ?? {})
+    .filter(([, value]) => value !== null)
+    .map(detail)
+    .join(", ");
+  return html(
+    "li",
+    { class: tone(event.kind), "data-seq": event.seq },
     html("time", { datetime: new Date(event.time * 1000).toISOString() }, clock(event.time)),
     html("strong", {}, event.kind.replaceAll("_", " ")),
     where ? html("span", { class: "rank" }, where) : null,
     event.step === null || event.epoch === -1 ? null : html("span", { class: "quiet" }, `step ${event.step}`),
-    html("span", { class: "quiet details" }, details));
+    html("span", { class: "quiet details" }, details),
+  );
 }
 
 function detail([key, value]) {
-  const text = typeof value === "number" ? plain(value) : typeof value === "object" ? JSON.stringify(value) : String(value);
+  const text =
+    typeof value === "number" ? plain(value) : typeof value === "object" ? JSON.stringify(value) : String(value);
   return `${key.replaceAll("_", " ")} ${text}`;
 }
 

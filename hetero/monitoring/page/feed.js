@@ -1,6 +1,6 @@
 // The server's stream of what changed, section by section. It comes back by itself when the server does.
 
-const SECTIONS = ["run", "record", "points", "plan", "timeline", "events"];
+const SECTIONS = ["run", "record", "evaluations", "points", "plan", "timeline", "events"];
 const AGAIN_AFTER_MS = 1000;
 
 /** Calls `onSection(name, content)` for everything that comes, and `onState(connected)` when that changes. */
@@ -9,7 +9,8 @@ export function follow(address, onSection, onState) {
   source.onopen = () => onState(true);
   source.onerror = () => {
     onState(false);
-    if (source.readyState === EventSource.CLOSED) { // refused for good, as by a proxy whose server is down
+    if (source.readyState === EventSource.CLOSED) {
+      // refused for good, as by a proxy whose server is down
       setTimeout(() => follow(address, onSection, onState), AGAIN_AFTER_MS);
     }
   };

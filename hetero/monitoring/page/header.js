@@ -4,7 +4,12 @@ import { figure, html } from "./dom.js";
 import { count, duration, percent, plain, seconds } from "./format.js";
 
 const STATES = {
-  starting: "quiet", measuring: "quiet", running: "good", stalled: "warn", finished: "accent", failed: "bad",
+  waiting: "quiet",
+  starting: "quiet",
+  running: "good",
+  silent: "warn",
+  finished: "accent",
+  failed: "bad",
 };
 
 export function showHeader(place, { run, record, connected }) {
@@ -13,48 +18,85 @@ export function showHeader(place, { run, record, connected }) {
   const done = record ? record.step + 1 : 0;
   const steps = run.steps ?? done;
   place.replaceChildren(
-    html("div", { class: "title" },
+    html(
+      "div",
+      { class: "title" },
       html("span", { class: "brand" }, "Hetero"),
       html("h1", { id: "run-name" }, run.name),
       html("span", { class: `pill ${STATES[run.state] ?? "quiet"}`, id: "state" }, run.state),
-      run.emulated && html("span", { class: "pill warn", id: "emulated", title: "Modelled figures, not measurements of hardware" },
-        "emulated"),
-      html("span", { class: `pill ${connected ? "live" : "warn"}`, id: "connection" }, connected ? "live" : "reconnecting"),
+      run.emulated &&
+        html(
+          "span",
+          { class: "pill warn", id: "emulated", title: "Modelled figures, not measurements of hardware" },
+          "emulated",
+        ),
+      html(
+        "span",
+        { class: `pill ${connected ? "live" : "warn"}`, id: "connection" },
+        connected ? "live" : "reconnecting",
+      ),
     ),
-    html("div", { class: "progress" },
+    run.failure && html("p", { class: "failure", role: "alert" }, run.failure),
+    html(
+      "div",
+      { class: "progress" },
       html("progress", { max: steps || 1, value: done, "aria-label": "steps done" }),
-      html("span", {}, figure(record?.step, done.toLocaleString("en"), "step"), ` of ${steps.toLocaleString("en")} steps`, remaining(run)),
+      html(
+        "span",
+        {},
+        figure(record?.step, done.toLocaleString("en"), "step"),
+        ` of ${steps.toLocaleString("en")} steps`,
+        remaining(run),
+      ),
     ),
   );
 }
 
-export function showFigures(place, { run, record }) {
+export function showFigures(place, { run, record, evaluations }) {
   if (!run) return;
+  const [evaluated, validation] = evaluations.at(-1) ?? [];
   const tiles = [
-    ["loss", "loss", plain, "mean over the step's tokens"],
-    ["val_loss", "validation loss", plain, run.val_loss === null ? "" : `at step ${run.val_step}`],
+    ["loss", "loss", (value) => (value === null ? "not finite" : plain(value)), "mean over the step's tokens"],
+    ["eval_loss", "validation loss", plain, `at step ${evaluated}`],
     ["tokens_per_s", "tokens/s", count, "all pools together"],
-    ["step_s", "step time", seconds, record?.overrun ? "overrun: slower than modelled" : ""],
+    ["step_s", "step time", seconds, record?.overrun ? "overrun: slower than modelled" : overruns(run)],
     ["goodput", "goodput", percent, "useful time since the start"],
     ["grad_norm", "gradient norm", plain, record?.skipped ? "step skipped" : ""],
     ["lr", "learning rate", plain, ""],
   ];
-  const values = { ...record, val_loss: run.val_loss };
-  place.replaceChildren(...tiles
-    .filter(([key]) => key !== "val_loss" || run.val_loss !== null)
-    .map(([key, words, format, aside]) => html("div", { class: "tile" },
-      html("span", { class: "what" }, words),
-      html("span", { class: "value" }, figure(values[key], format(values[key]), key)),
-      html("span", { class: "aside" }, aside))));
+  const values = { ...record, eval_loss: validation };
+  place.replaceChildren(
+    ...tiles
+      .filter(([key]) => key !== "eval_loss" || evaluations.length)
+      .map(([key, words, format, aside]) =>
+        html(
+          "div",
+          { class: "tile" },
+          html("span", { class: "what" }, words),
+          html("span", { class: "value" }, figure(values[key], format(values[key]), key)),
+          html("span", { class: "aside" }, aside),
+        ),
+      ),
+  );
 }
 
 export function showFooter(place, { run, record }) {
   if (!run) return;
   place.replaceChildren(
     html("span", {}, run.folder),
-    run.emulated && html("span", {}, "Emulated chips: figures of speed are modelled by their datasheets, not measured on hardware",
-      record?.link_ratio == null ? "" : `; link ratio ${plain(record.link_ratio, 3)}`, "."),
+    run.emulated &&
+      html(
+        "span",
+        {},
+        "Emulated chips: figures of speed are modelled by their datasheets, not measured on hardware",
+        record?.link_ratio == null ? "" : `; link ratio ${plain(record.link_ratio, 3)}`,
+        ".",
+      ),
   );
+}
+
+function overruns({ overruns: steps }) {
+  return steps ? `${steps} recent overruns` : "";
 }
 
 function remaining(run) {

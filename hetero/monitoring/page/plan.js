@@ -15,8 +15,11 @@ export function showPlan(place, { run, plan }) {
   place.replaceChildren(
     heading("Plan", html("p", { class: "quiet" }, `epoch ${plan.epoch ?? 0} · ${plan.schedule} · ${units} units`)),
     html("div", { class: "plan" }, ...plan.pipelines.map((pipeline, index) => row(pipeline, index, batch, units, run))),
-    html("p", { class: "quiet note" },
-      "Each row is a pipeline, as tall as its share of the batch. E embedding, A attention, M MLP, H norm and head."),
+    html(
+      "p",
+      { class: "quiet note" },
+      "Each row is a pipeline, as tall as its share of the batch. E embedding, A attention, M MLP, H norm and head.",
+    ),
     idle.length ? html("p", { class: "note bad" }, `In no stage: ${idle.join(", ")}`) : null,
   );
 }
@@ -24,19 +27,31 @@ export function showPlan(place, { run, plan }) {
 function row(pipeline, index, batch, units, run) {
   const blocks = html("div", { class: "blocks" }, ...chunks(pipeline).map((chunk) => block(chunk, units, run)));
   blocks.style.height = `${Math.max(64, Math.round((220 * pipeline.share) / batch))}px`;
-  return html("div", { class: "pipeline", "data-pipeline": index },
-    html("div", { class: "share" }, html("strong", {}, `${pipeline.share}`), ` of ${batch}`,
-      html("span", { class: "quiet" }, `sequences, ${pipeline.micro_batch ?? 1} at a time`)),
-    blocks);
+  return html(
+    "div",
+    { class: "pipeline", "data-pipeline": index },
+    html(
+      "div",
+      { class: "share" },
+      html("strong", {}, `${pipeline.share}`),
+      ` of ${batch}`,
+      html("span", { class: "quiet" }, `sequences, ${pipeline.micro_batch ?? 1} at a time`),
+    ),
+    blocks,
+  );
 }
 
 function block(chunk, units, run) {
   const { stage, start, stop } = chunk;
   const color = run.pools.find((pool) => pool.name === stage.pool)?.color ?? 0;
-  const words = `units ${start}–${stop - 1}`;
-  const element = html("div", { class: `block pool-${color}`, title: `${stage.pool}, tp ${stage.tp ?? 1}, ${words}` },
-    html("strong", {}, stage.pool), html("span", {}, `tp ${stage.tp ?? 1} · ${words}`),
-    html("div", { class: "units" }, ...cells(start, stop, units)));
+  const words = `units ${start}-${stop - 1}`;
+  const element = html(
+    "div",
+    { class: `block pool-${color}`, title: `${stage.pool}, tp ${stage.tp ?? 1}, ${words}` },
+    html("strong", {}, stage.pool),
+    html("span", {}, `tp ${stage.tp ?? 1} · ${words}`),
+    html("div", { class: "units" }, ...cells(start, stop, units)),
+  );
   element.style.flexGrow = String(stop - start);
   return element;
 }

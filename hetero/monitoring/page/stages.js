@@ -4,8 +4,10 @@ import { figure, heading, html, legend, part } from "./dom.js";
 import { seconds } from "./format.js";
 
 const PARTS = [
-  ["forward_s", "forward", "forward"], ["backward_s", "backward", "backward"],
-  ["weight_s", "weight", "weight gradient"], ["wait_s", "wait", "wait"],
+  ["forward_s", "forward", "forward"],
+  ["backward_s", "backward", "backward"],
+  ["weight_s", "weight", "weight gradient"],
+  ["wait_s", "wait", "wait"],
 ];
 
 export function showStages(place, { run, record }) {
@@ -25,18 +27,43 @@ function row(stage, parts, longest, run) {
   const color = run.pools.find((pool) => pool.name === stage.pool)?.color ?? 0;
   const rank = `${stage.pool}:${stage.slowest_rank}`;
   const slow = run.slow_ranks.includes(rank);
-  const bar = html("div", { class: "bar" }, ...parts.map(([key, kind, words]) =>
-    part(kind, stage[key], `${words} ${seconds(stage[key])}`)));
+  const bar = html(
+    "div",
+    { class: "bar" },
+    ...parts.map(([key, kind, words]) => part(kind, stage[key], `${words} ${seconds(stage[key])}`)),
+  );
   bar.style.width = `${(100 * total(stage)) / (longest || 1)}%`;
-  return html("div", { class: `stage pool-${color}`, "data-stage": name },
-    html("div", { class: "stage-name" }, html("span", { class: "swatch pool-color" }),
-      html("strong", {}, stage.pool), html("span", { class: "quiet" }, `pipeline ${stage.pipeline}, stage ${stage.stage}`)),
+  return html(
+    "div",
+    { class: `stage pool-${color}`, "data-stage": name },
+    html(
+      "div",
+      { class: "stage-name" },
+      html("span", { class: "swatch pool-color" }),
+      html("strong", {}, stage.pool),
+      html("span", { class: "quiet" }, `pipeline ${stage.pipeline}, stage ${stage.stage}`),
+    ),
     html("div", { class: "stage-bar" }, bar),
-    html("div", { class: "stage-times" }, ...parts.map(([key, kind]) =>
-      html("span", {}, html("span", { class: `swatch ${kind}` }), figure(stage[key], seconds(stage[key]), `stage ${name}.${key}`)))),
-    html("div", { class: `slowest ${slow ? "bad" : ""}` }, slow ? "slow rank " : "slowest rank ",
+    html(
+      "div",
+      { class: "stage-times" },
+      ...parts.map(([key, kind]) =>
+        html(
+          "span",
+          {},
+          html("span", { class: `swatch ${kind}` }),
+          figure(stage[key], seconds(stage[key]), `stage ${name}.${key}`),
+        ),
+      ),
+    ),
+    html(
+      "div",
+      { class: `slowest ${slow ? "bad" : ""}` },
+      slow ? "slow rank " : "slowest rank ",
       html("span", { class: "rank", "data-figure": `stage ${name}.slowest_rank` }, rank),
-      stage.host ? html("span", { class: "quiet" }, ` on ${stage.host}`) : null));
+      stage.host ? html("span", { class: "quiet" }, ` on ${stage.host}`) : null,
+    ),
+  );
 }
 
 function total(stage) {

@@ -4,8 +4,12 @@ import { heading, html, legend, svg } from "./dom.js";
 import { seconds } from "./format.js";
 
 const KINDS = [
-  [/^F\b/, "forward", "forward"], [/^[BI]\b/, "backward", "backward"], [/^W\b/, "weight", "weight gradient"],
-  [/^SYNC\b/, "sync", "sync"], [/^STEP\b/, "step", "step"], [/^wait\b/, "wait", "wait"],
+  [/^F\b/, "forward", "forward"],
+  [/^[BI]\b/, "backward", "backward"],
+  [/^W\b/, "weight", "weight gradient"],
+  [/^SYNC\b/, "sync", "sync"],
+  [/^STEP\b/, "step", "step"],
+  [/^wait\b/, "wait", "wait"],
 ];
 const LANE = 20;
 const GAP = 10;
@@ -16,12 +20,18 @@ const NARROWEST = 560;
 export function showTimeline(place, { run, timeline }) {
   place.hidden = !run || !timeline?.ranks?.length;
   if (place.hidden) return;
-  const kinds = KINDS.filter(([pattern]) => timeline.ranks.some((rank) => rank.spans.some(([name]) => pattern.test(name))));
+  const kinds = KINDS.filter(([pattern]) =>
+    timeline.ranks.some((rank) => rank.spans.some(([name]) => pattern.test(name))),
+  );
   place.replaceChildren(
     heading(`Timeline of step ${timeline.step}`, legend(kinds.map(([, kind, words]) => [kind, words]))),
     html("div", { class: "scroll" }, picture(timeline, run, Math.max(place.clientWidth - 40, NARROWEST))),
-    html("p", { class: "quiet note" }, timeline.hidden ? `${timeline.hidden} more ranks are not shown. ` : "",
-      "Each host by its own clock. trace.json opens in Perfetto for a closer look."),
+    html(
+      "p",
+      { class: "quiet note" },
+      timeline.hidden ? `${timeline.hidden} more ranks are not shown. ` : "",
+      "Each host by its own clock. trace.json opens in Perfetto for a closer look.",
+    ),
   );
 }
 
@@ -33,8 +43,19 @@ function picture({ ranks, seconds: length }, run, width) {
     return lane(rank, top, x, run);
   });
   const height = top + LANE + AXIS;
-  return svg("svg", { class: "timeline", role: "img", width, height, viewBox: `0 0 ${width} ${height}`,
-    "aria-label": `actions of ${ranks.length} ranks over ${seconds(length)}` }, ...lanes, ...axis(length, x, height));
+  return svg(
+    "svg",
+    {
+      class: "timeline",
+      role: "img",
+      width,
+      height,
+      viewBox: `0 0 ${width} ${height}`,
+      "aria-label": `actions of ${ranks.length} ranks over ${seconds(length)}`,
+    },
+    ...lanes,
+    ...axis(length, x, height),
+  );
 }
 
 function lane(rank, top, x, run) {
@@ -43,16 +64,35 @@ function lane(rank, top, x, run) {
     svg("rect", { class: `pool-mark pool-${color}`, x: 0, y: top + 2, width: 3, height: LANE - 4, rx: 1.5 }),
     svg("text", { class: "tick", x: 9, y: top + LANE / 2 + 4 }, rank.rank),
     ...rank.spans.map(([name, start, length]) =>
-      svg("rect", { class: `span ${kindOf(name)}`, x: x(start).toFixed(1), y: top + 2, height: LANE - 4, rx: 1.5,
-        width: Math.max(x(start + length) - x(start) - 0.5, 0.6).toFixed(1) },
-      svg("title", {}, `${rank.rank} ${name}: ${seconds(length)}`))),
+      svg(
+        "rect",
+        {
+          class: `span ${kindOf(name)}`,
+          x: x(start).toFixed(1),
+          y: top + 2,
+          height: LANE - 4,
+          rx: 1.5,
+          width: Math.max(x(start + length) - x(start) - 0.5, 0.6).toFixed(1),
+        },
+        svg("title", {}, `${rank.rank} ${name}: ${seconds(length)}`),
+      ),
+    ),
   ];
 }
 
 function axis(length, x, height) {
   return [0, 0.25, 0.5, 0.75, 1].map((share) =>
-    svg("text", { class: "tick", x: x(share * length), y: height - 5, "text-anchor": share === 0 ? "start" : share === 1 ? "end" : "middle" },
-      seconds(share * length)));
+    svg(
+      "text",
+      {
+        class: "tick",
+        x: x(share * length),
+        y: height - 5,
+        "text-anchor": share === 0 ? "start" : share === 1 ? "end" : "middle",
+      },
+      seconds(share * length),
+    ),
+  );
 }
 
 function poolOf(rank) {

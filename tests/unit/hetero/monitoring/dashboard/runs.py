@@ -100,6 +100,7 @@ class SyntheticRun:
         job_rate = sum(rates.values())
         return {
             "step": step, "time": self._time, "epoch": 0, "loss": _loss(step),
+            "eval_loss": _loss(step) + 0.07 if step % 10 == 9 else None,
             "grad_norm": 0.6 + math.exp(-step / 9), "lr": 0.002, "loss_scale": 1.0, "skipped": False, "tokens": 16384,
             "consumed_tokens": (step + 1) * 16384, "step_s": step_s, "tokens_per_s": job_rate, "goodput": 0.987,
             "emulated": True, "overrun": False, "link_ratio": 0.31,

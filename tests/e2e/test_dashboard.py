@@ -1,0 +1,178 @@
+"""`hetero dashboard` in a real browser, on a run that is written step by step.
+
+With HETERO_SCREENSHOTS=DIR the pictures of the documentation are written there."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e.browser import DESKTOP, PHONE, WAIT_MS, Opened, Server, chromium, figures_of
+from tests.unit.hetero.monitoring.dashboard.runs import SyntheticRun
+
+MARKUP = '<img src="x" onerror="alert(1)">'
+SCRIPT = "</script><script>alert(2)</script>"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with chromium() as browser:
+        yield browser
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Iterator[SyntheticRun]:
+    run = SyntheticRun(tmp_path / "run")
+    run.advance(12)
+    yield run
+    run.close()
+
+
+@pytest.fixture
+def server(run: SyntheticRun) -> Iterator[Server]:
+    server = Server(run.folder)
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def opened(browser: Any, run: SyntheticRun, server: Server) -> Iterator[Opened]:
+    with Opened(browser, server.address) as opened:
+        opened.wait_for_step(11)
+        yield opened
+        assert {url for url in opened.requests if not url.startswith(server.address)} == set(), "left the host"
+        assert opened.dialogs == []
+
+
+def test_the_numbers_are_those_of_the_metrics(opened: Opened, run: SyntheticRun) -> None:
+    shown, recorded = opened.figures(), figures_of(run.records[-1])
+    assert len(recorded) > 45
+    assert {name: float(shown[name]) for name in recorded} == recorded
+    assert float(shown["eval_loss"]) == run.records[9]["eval_loss"]
+    assert [shown[f"stage {place}.slowest_rank"] for place in ("0.0", "0.1", "1.0")] == [
+        "nvidia:1",
+        "ascend:1",
+        "kunlun:1",
+    ]
+    assert opened.complaints == [], "the page obeys its own policy"
+
+
+def test_it_says_what_a_person_wants_to_know(opened: Opened) -> None:
+    text = opened.text("body")
+    for words in ("quickstart", "running", "emulated", "12 of 60 steps", "2 x A800-80G", "tp 4 · units 3-9", "10 of 16",
+                  "Timeline of step 10", "configured", "left"):  # fmt: skip
+        assert words in text, words
+    assert opened.page.locator(".timeline .span").count() > 80
+    assert opened.page.locator("#loss .curve").count() == 2
+    assert opened.page.locator("#throughput .curve").count() == 4
+
+
+def test_the_curves_can_be_read(opened: Opened, run: SyntheticRun) -> None:
+    chart = opened.page.locator("#throughput .chart")
+    box = chart.bounding_box()
+    chart.hover(position={"x": box["width"] - 11, "y": 60})
+    readout = opened.text("#throughput .readout")
+    assert "step 11" in readout
+    assert f"job {run.records[-1]['tokens_per_s'] / 1000:.1f}k" in readout
+
+
+def test_it_follows_the_run(opened: Opened, run: SyntheticRun) -> None:
+    for _ in range(3):
+        run.advance()
+        opened.wait_for_step(run.records[-1]["step"])
+        shown, recorded = opened.figures(), figures_of(run.records[-1])
+        assert {name: float(shown[name]) for name in recorded} == recorded
+    run.finish()
+    opened.page.wait_for_selector("#state:text('finished')")
+    assert opened.requests.count(f"{opened.page.url}stream") == 1, "one connection carries it all"
+
+
+def test_it_survives_a_restart_of_the_run(opened: Opened, run: SyntheticRun) -> None:
+    run.close()
+    run.begin()
+    run.advance(2)
+    opened.wait_for_step(1)
+    assert float(opened.figures()["loss"]) == run.records[1]["loss"]
+    run.advance()
+    opened.wait_for_step(2)
+
+
+def test_it_survives_a_restart_of_the_server(opened: Opened, run: SyntheticRun, server: Server) -> None:
+    server.stop()
+    opened.page.wait_for_selector("#connection:text('reconnecting')")
+    run.advance()
+    server.restart()
+    opened.wait_for_step(12)
+    opened.page.wait_for_selector("#connection:text('live')")
+
+
+def test_a_slowed_pool_is_shown_within_three_steps(opened: Opened, run: SyntheticRun) -> None:
+    assert opened.page.locator(".alert").count() == 0
+    run.slow = {"ascend"}
+    for _ in range(3):
+        run.advance()
+    opened.wait_for_step(14)
+    opened.page.wait_for_selector('[data-pool="ascend"] .alert')
+    assert "slow: 40% below its median" in opened.text('[data-pool="ascend"]')
+    assert opened.page.locator(".alert").count() == 1
+    assert "slow rank ascend:1 on ascend@0" in opened.text('[data-stage="0.1"]')
+    assert "pool slow" in opened.text("#events")
+
+
+def test_markup_in_names_stays_text(browser: Any, tmp_path: Path) -> None:
+    run = SyntheticRun(tmp_path / "run", name=MARKUP, names=(MARKUP, SCRIPT, "kunlun"))
+    run.advance(11)
+    server = Server(run.folder)
+    with Opened(browser, server.address) as opened:
+        opened.wait_for_step(10)
+        assert opened.text("#run-name") == MARKUP
+        assert opened.page.title() == f"{MARKUP} · Hetero"
+        assert SCRIPT in opened.text("#pools")
+        assert opened.page.locator("img").count() == 0
+        assert opened.page.locator("script").count() == 1
+        assert opened.dialogs == []
+        assert opened.complaints == []
+    server.stop()
+    run.close()
+
+
+def test_a_long_run_opens_in_two_seconds(browser: Any, run: SyntheticRun) -> None:
+    line = json.dumps(run.records[0])
+    run.close()
+    with (run.folder / "metrics.jsonl").open("w") as file:
+        file.writelines(line.replace('"step": 0', f'"step": {step}', 1) + "\n" for step in range(100_000))
+    server = Server(run.folder)
+    began = time.perf_counter()
+    with Opened(browser, server.address) as opened:
+        opened.wait_for_step(99_999)
+        opened.page.wait_for_selector("#loss .curve")
+        assert time.perf_counter() - began < 2.0
+    server.stop()
+
+
+@pytest.mark.parametrize(("device", "size"), [("desktop", DESKTOP), ("phone", PHONE)])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_it_is_readable_on_every_screen(
+    browser: Any, run: SyntheticRun, server: Server, tmp_path: Path, device: str, size: tuple[int, int], scheme: str
+) -> None:
+    run.advance(25)
+    run.slow = {"ascend"}
+    run.advance(4)
+    with Opened(browser, server.address, size, scheme) as opened:
+        opened.wait_for_step(40)
+        opened.page.wait_for_selector(".alert", timeout=WAIT_MS)
+        opened.page.wait_for_selector("#loss .curve")
+        assert not opened.is_wider_than_the_screen()
+        ground = opened.page.evaluate("getComputedStyle(document.body).backgroundColor")
+        assert (int(ground.strip("rgb()").split(",")[0]) > 127) is (scheme == "light")
+        folder = Path(os.environ.get("HETERO_SCREENSHOTS", tmp_path))
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / f"dashboard-{device}-{scheme}.png"
+        opened.page.screenshot(path=path, full_page=True, scale="css" if device == "desktop" else "device")
+        assert path.stat().st_size > 20_000
