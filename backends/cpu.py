@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import resource
+from functools import cache
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING
@@ -81,6 +82,7 @@ class HostStopwatch(Stopwatch):
         return self._seconds
 
 
+@cache
 def _host_memory_bytes() -> int:
     physical = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return int(min(physical, *map(_cgroup_limit_bytes, _CGROUP_LIMITS)))
