@@ -112,7 +112,7 @@ def wanted(ask: Ask) -> str:
     hosts = len(ask.pool.ranks_by_host())
     resources = ", ".join(f"{name} {amount:g}" for name, amount in ask.resources.items())
     labels = ", ".join(f"{key} {rule}" for key, rule in ask.labels.items())
-    return f"{hosts} host{'s' * (hosts > 1)} with {resources}{labels and f' each, labelled {labels}'}"
+    return f"{hosts} host{'s' * (hosts > 1)} with {resources}{' each' * (hosts > 1)}{labels and f', labelled {labels}'}"
 
 
 def _lacking(ask: Ask, node: Node, free: Mapping[str, float], taken: Sequence[Ask]) -> str:

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import json
-import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
-import typer
 import yaml
 
 from backends.registry import FAMILIES
-from hetero.cli.app import app
 from hetero.cluster.options import fleet_of
 from hetero.cluster.placement import Node, asks_of, place
 from hetero.job.load import load_job
 from tests.architecture.tree import ROOT
+from tests.unit.hetero.cluster.ray_commands import hetero, ray_start
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:ray")
 CLUSTERS = ROOT / "configs" / "clusters"
@@ -26,16 +24,6 @@ JOB = ROOT / "configs" / "runs" / "cluster.yaml"
 def document(name: str, kind: str | None = None) -> Any:
     documents = yaml.safe_load_all((CLUSTERS / name).read_text())
     return next(one for one in documents if kind is None or one["kind"] == kind)
-
-
-def parsed(command: str) -> dict[str, Any]:
-    """The options of a `ray start` command, as Ray itself reads them."""
-    from ray.scripts.scripts import start
-
-    words = shlex.split(command)
-    begin = words.index("ray")
-    assert words[begin : begin + 2] == ["ray", "start"]
-    return start.make_context("ray start", words[begin + 2 :]).params
 
 
 def node(name: str, labels: Mapping[str, str], resources: Mapping[str, Any]) -> Node:
@@ -48,7 +36,7 @@ def labels_of(text: str) -> dict[str, str]:
 
 def by_hand() -> Iterator[Node]:
     for name, host in document("by-hand.yaml")["hosts"].items():
-        options = parsed(host["start"])
+        options = ray_start(host["start"])
         counted = {"GPU": options["num_gpus"] or 0, **json.loads(options["resources"])}
         yield node(name, labels_of(options["labels"]), counted)
 
@@ -85,7 +73,7 @@ def test_kuberay_s_groups_are_started_with_options_of_ray() -> None:
     spec = document("kuberay.yaml", "RayCluster")["spec"]
     assert spec["authOptions"] == {"mode": "token"}
     for group in (spec["headGroupSpec"], *spec["workerGroupSpecs"]):
-        assert parsed("ray start " + " ".join(f"--{key}={value}" for key, value in group["rayStartParams"].items()))
+        assert ray_start("ray start " + " ".join(f"--{key}={value}" for key, value in group["rayStartParams"].items()))
         for mount in group["template"]["spec"]["containers"][0]["volumeMounts"]:
             assert mount["name"] in {volume["name"] for volume in group["template"]["spec"]["volumes"]}
 
@@ -94,12 +82,9 @@ def test_the_ray_job_runs_a_command_of_ours() -> None:
     job = document("kuberay.yaml", "RayJob")["spec"]
     name = document("kuberay.yaml", "RayCluster")["metadata"]["name"]
     assert job["clusterSelector"] == {"ray.io/cluster": name}
-    program, command, *arguments = shlex.split(job["entrypoint"])
-    group = typer.main.get_command(app)
-    assert program == "hetero"
-    parsed_options = group.commands[command].make_context(command, arguments).params  # type: ignore[attr-defined]
-    assert parsed_options["address"] == "auto"
-    assert parsed_options["job_file"].name == JOB.name
+    options = hetero(job["entrypoint"])
+    assert options["address"] == "auto"
+    assert options["job_file"].name == JOB.name
 
 
 def test_ray_up_is_accepted_by_ray() -> None:
@@ -110,4 +95,4 @@ def test_ray_up_is_accepted_by_ray() -> None:
     for command in (*config["head_start_ray_commands"], *config["worker_start_ray_commands"]):
         if "ray start" in command:
             assert "RAY_AUTH_MODE=token" in command
-            assert parsed(command.replace('"$(cat /etc/hetero/resources.json)"', "'{\"KUNLUN\": 8}'"))
+            assert ray_start(command.replace('"$(cat /etc/hetero/resources.json)"', "'{\"KUNLUN\": 8}'"))

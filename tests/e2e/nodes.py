@@ -1,0 +1,46 @@
+"""A Ray cluster on this machine: `python -m tests.e2e.nodes FOLDER`, until its standard input ends.
+
+Four nodes, each a raylet of its own: a plain head, and one for each chip family, with two chips that are but counted.
+Prints two lines: the address of the job server, and that of the cluster.
+"""
+
+from __future__ import annotations
+
+import socket
+import sys
+from pathlib import Path
+from typing import Any
+
+from ray.cluster_utils import Cluster
+
+OBJECT_STORE_BYTES = 80 * 1024**2
+FAMILIES: dict[str, dict[str, Any]] = {
+    "cuda": {"num_gpus": 2},
+    "ascend": {"resources": {"NPU": 2}},
+    "kunlun": {"resources": {"KUNLUN": 2}},
+}
+
+
+def main(folder: Path) -> None:
+    cluster = Cluster()
+    common: dict[str, Any] = {"temp_dir": str(folder), "object_store_memory": OBJECT_STORE_BYTES}
+    dashboard = {"include_dashboard": True, "dashboard_host": "127.0.0.1", "dashboard_port": _free_port()}
+    try:
+        cluster.add_node(**common, **dashboard, node_name="plain", labels={"family": "none"})
+        for family, chips in FAMILIES.items():
+            cluster.add_node(**common, **chips, node_name=family, labels={"family": family}, wait=False)
+        cluster.wait_for_nodes()
+        print(f"http://{cluster.webui_url}", cluster.address, sep="\n", flush=True)
+        sys.stdin.read()
+    finally:
+        cluster.shutdown()
+
+
+def _free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

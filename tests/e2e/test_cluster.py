@@ -1,0 +1,194 @@
+"""A mixed Ray cluster as it is meant to be used: jobs handed in from outside, looked after, ended and fetched."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import pytest
+import yaml
+
+from tests.e2e.command import ROOT, Command, Run, short_folder
+
+SOON_S = 60.0
+STOPPED_WITHIN_S = 10.0
+POOLS = {"nvidia": ("cuda", "A800-80G", "GPU"), "ascend": ("ascend", "Ascend-910B2", "NPU"),
+         "kunlun": ("kunlun", "Kunlun-P800", "KUNLUN")}  # fmt: skip
+STAGES = (("nvidia", [0, 1]), ("ascend", [1, 2]), ("kunlun", [2, 4]))
+JOB = {
+    "model": {"dimensions": {"layers": 1, "hidden": 16, "heads": 2, "kv_heads": 2, "ffn": 32, "vocab": 257}},
+    "train": {"steps": 100_000, "global_batch": 2},
+    "pools": {
+        name: {
+            "family": family, "chip": chip, "count": 2, "tp": 1, "emulate": {},
+            "select": {"labels": {"family": family}, "resources": {resource: 1}},
+        }
+        for name, (family, chip, resource) in POOLS.items()
+    },
+    "balance": {"mode": "manual", "pipelines": [
+        {"share": 1, "replicas": 2, "stages": [{"pool": pool, "tp": 1, "units": units} for pool, units in STAGES]}
+    ]},
+    "time_scale": 1.0,
+}  # fmt: skip
+
+
+@dataclass
+class RayCluster:
+    """The cluster, and a machine outside it, whose home and data it does not see."""
+
+    jobs: str
+    address: str
+    home: Path
+    outside: Path
+    job: Path
+
+    def hetero(self, *arguments: str | Path) -> Command:
+        return Command(self.outside, *arguments)
+
+    def says(self, *arguments: str, code: int = 0) -> str:
+        with self.hetero(*arguments, "--address", self.jobs) as command:
+            assert command.wait(SOON_S) == code, command.output
+            return command.output
+
+    def run(self, job_id: str) -> Run:
+        return Run(self.home / "hetero-runs" / job_id)
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[RayCluster]:
+    token = secrets.token_hex(16)
+    with short_folder() as place, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_AUTH_MODE", "token")
+        patch.setenv("RAY_AUTH_TOKEN", token)
+        for name in ("home", "outside"):
+            (place / name).mkdir()
+        process = _start(place)
+        try:
+            assert process.stdout is not None
+            jobs, address = (process.stdout.readline().strip() for _ in range(2))
+            assert address, "the cluster did not start"
+            yield RayCluster(jobs, address, place / "home", place / "outside", _job_file(place / "outside"))
+        finally:
+            process.communicate(timeout=SOON_S)
+
+
+def _start(place: Path) -> subprocess.Popen[str]:
+    own = {"HOME": str(place / "home"), "RAY_TMPDIR": str(place), "TMPDIR": str(place), "RAY_USAGE_STATS_ENABLED": "0"}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return subprocess.Popen(
+        [sys.executable, "-m", "tests.e2e.nodes", str(place / "ray")],
+        cwd=ROOT, env={**os.environ, **own, "PATH": path}, text=True, start_new_session=True,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+    )  # fmt: skip
+
+
+def _job_file(folder: Path) -> Path:
+    text, path = folder / "text.txt", folder / "three.yaml"
+    text.write_bytes(bytes(range(256)) * 40)
+    path.write_text(yaml.safe_dump(JOB | {"data": {"source": str(text), "seq_len": 16}}))
+    return path
+
+
+def until(holds: Callable[[], bool], command: Command, what: str) -> None:
+    end = time.monotonic() + SOON_S
+    while not holds():
+        assert time.monotonic() < end, f"not within {SOON_S:g} s: {what}\n{command.output}"
+        time.sleep(0.2)
+
+
+def submitted(command: Command) -> str:
+    """The name of the job, once the cluster has it."""
+    until(lambda: "submitted" in command.output or command.process.poll() is not None, command, "submitted")
+    found = re.search(r"submitted (\S+),", command.output)
+    assert found, command.output
+    return found[1]
+
+
+def test_jobs_from_outside(cluster: RayCluster, tmp_path: Path) -> None:
+    submit = ("submit", str(cluster.job), "--address", cluster.jobs)
+    few = ("--set", "train.steps=4", "--follow")
+    with cluster.hetero(*submit) as first, cluster.hetero("submit", cluster.job) as nowhere:
+        long = submitted(first)
+        assert nowhere.wait(SOON_S) == 2, "an address is asked for"
+        with cluster.hetero("jobs", "logs", "-f", long, "--address", cluster.jobs) as log:
+            until(lambda: len(cluster.run(long).metrics) > 1, log, "the first job trains")
+            processes = _placed(cluster.run(long))
+            with cluster.hetero(*submit, *few) as second:
+                short = submitted(second)
+                until(lambda: "queued" in second.output, second, "the second job waits")
+                listed = cluster.says("jobs", "list")
+                assert all(f"{job} " in listed for job in (long, short)), listed
+                assert "running" in cluster.says("jobs", "status", long)
+                _stop(cluster, long, processes)
+                assert log.wait(SOON_S) == 1, log.output
+                assert second.wait(SOON_S) == 0, second.output
+    assert "stopped" in cluster.says("jobs", "status", long)
+    cluster.says("jobs", "fetch", short, "--to", str(tmp_path / "fetched"))
+    fetched = Run(tmp_path / "fetched")
+    assert [line["step"] for line in fetched.metrics] == [0, 1, 2, 3]
+    assert fetched.metrics == cluster.run(short).metrics
+    assert "queued" in [event["kind"] for event in fetched.events]
+
+
+def _placed(run: Run) -> list[psutil.Process]:
+    """Checks that each pool is on its family's node and runs what was shipped; returns the run's processes."""
+    pids = run.pids()
+    for pool, (family, _, _) in POOLS.items():
+        agent = psutil.Process(pids[f"{pool}@0 endpoint"]).parent()
+        assert agent is not None
+        raylet = agent.parent()
+        assert raylet is not None
+        assert f"--node-name={family}" in " ".join(raylet.cmdline()), raylet.cmdline()
+        assert "working_dir_files" in psutil.Process(pids[f"{pool}:0"]).cwd()
+    return [psutil.Process(pid) for pid in pids.values()]
+
+
+def _stop(cluster: RayCluster, job: str, processes: list[psutil.Process]) -> None:
+    began = time.monotonic()
+    assert "stopped" in cluster.says("jobs", "stop", job)
+    took = time.monotonic() - began
+    assert not [process for process in processes if process.is_running()]
+    assert took < STOPPED_WITHIN_S + 5.0, "with the start of the command"
+    assert cluster.run(job).events[-1]["kind"] == "interrupted"
+
+
+def test_a_pool_that_no_node_can_serve(cluster: RayCluster) -> None:
+    wrong = ("--set", "pools.kunlun.select.labels.family=abacus", "--follow")
+    said = cluster.says("submit", str(cluster.job), *wrong, code=2)
+    for part in ("pools.kunlun.select", "labelled family abacus", "its label family is 'cuda', not abacus", "plain"):
+        assert part in said, said
+    assert "Traceback" not in said
+
+
+def test_wrong_tokens_addresses_and_names(cluster: RayCluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    jobs = ("jobs", "list", "--address")
+    elsewhere = cluster.hetero(*jobs, "http://127.0.0.1:1")
+    no_scheme = cluster.hetero(*jobs, "127.0.0.1:1")
+    unknown = cluster.hetero("jobs", "status", "none", "--address", cluster.jobs)
+    outside = cluster.hetero("train", cluster.job, "--address", cluster.jobs)
+    closed = cluster.hetero("train", cluster.job, "--address", "127.0.0.1:1")
+    monkeypatch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(16))
+    token = cluster.hetero(*jobs, cluster.jobs)
+    joining = cluster.hetero("train", cluster.job, "--address", cluster.address)
+    said = {
+        elsewhere: "a Ray job server must answer there",
+        no_scheme: "http://127.0.0.1:8265",
+        unknown: "there is no such job",
+        outside: "hetero submit JOB.yaml",
+        closed: "a Ray cluster must answer there",
+        token: "does not accept this token",
+        joining: "does not accept this token",
+    }
+    for command, part in said.items():
+        with command:
+            assert command.wait(SOON_S) == 2, command.output
+            assert part in command.output, command.output
+            assert "Traceback" not in command.output

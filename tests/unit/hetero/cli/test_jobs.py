@@ -1,0 +1,140 @@
+"""`hetero submit` and `hetero jobs` before a job server that is not there; a real one has tests/e2e/test_cluster.py."""
+
+from __future__ import annotations
+
+import base64
+import io
+import tarfile
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hetero.cli.app import run
+from hetero.cluster import fetch, jobs
+from hetero.cluster.errors import ClusterError
+from hetero.cluster.jobs import JobView, shell_path
+from tests.architecture.tree import ROOT
+
+AUTO = str(ROOT / "configs" / "runs" / "auto.yaml")
+ADDRESS = ("--address", "http://head:8265")
+JOB = JobView("auto-1", "auto", "SUCCEEDED", "~/hetero-runs/auto-1", "", 1.0, 61.0, 0)
+
+
+class Server:
+    """Notes what is asked of it; all its jobs are JOB."""
+
+    handed_in: dict[str, Any]
+    view = JOB
+    printed = ""
+
+    def __init__(self, address: str) -> None:
+        assert address == ADDRESS[1]
+
+    def submit(self, folder: Path, command: str, **more: str) -> None:
+        Server.handed_in = {"files": sorted(path.name for path in folder.iterdir()), "command": command, **more}
+
+    def follow(self, id_: str) -> Iterator[str]:
+        yield from ("step 1\n", "step 2\n")
+
+    def wait(self, id_: str, seconds: float) -> JobView:
+        return self.view
+
+    def job(self, id_: str) -> JobView:
+        return self.view
+
+    stop = job
+
+    def jobs(self) -> list[JobView]:
+        return [self.view]
+
+    def logs(self, id_: str) -> str:
+        return "step 1\n"
+
+    def read(self, command: str, seconds: float) -> str:
+        return f"Running entrypoint for job x: {command}\n{self.printed}"
+
+
+@pytest.fixture(autouse=True)
+def server(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jobs, "JobServer", Server)
+
+
+def test_submit_hands_in_job_and_packages(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["submit", AUTO, *ADDRESS, "--resume", "/shared/a b@3"]) == 0
+    handed_in = Server.handed_in
+    assert {"job.yaml", "hetero", "bridge", "configs"} <= set(handed_in["files"])
+    id_ = handed_in["id_"]
+    assert handed_in["command"] == (
+        f"python -m hetero.cli train job.yaml --address auto --run-dir \"$HOME\"/hetero-runs/{id_} --resume '/shared/a b@3'"
+    )
+    assert f"submitted {id_}, recorded" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("status", "own", "code"), [("SUCCEEDED", 0, 0), ("FAILED", 2, 2), ("STOPPED", None, 1)])
+def test_following_ends_as_the_job_does(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], status: str, own: int | None, code: int
+) -> None:
+    monkeypatch.setattr(Server, "view", replace(JOB, status=status, exit_code=own))
+    assert run(["submit", AUTO, *ADDRESS, "--follow"]) == code
+    assert "step 1\nstep 2\n" in capsys.readouterr().out
+    assert run(["jobs", "logs", "-f", "auto-1", *ADDRESS]) == code
+
+
+def test_jobs_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["jobs", "list", *ADDRESS]) == 0
+    assert run(["jobs", "status", "auto-1", *ADDRESS]) == 0
+    assert run(["jobs", "logs", "auto-1", *ADDRESS]) == 0
+    assert run(["jobs", "stop", "auto-1", *ADDRESS]) == 0
+    shown = capsys.readouterr().out
+    for part in ("auto-1", "succeeded", "60 s", "~/hetero-runs/auto-1", "exit code     0", "step 1"):
+        assert part in shown, shown
+
+
+def test_a_job_that_does_not_stop_is_a_mistake_that_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Server, "view", replace(JOB, status="RUNNING"))
+    assert run(["jobs", "stop", "auto-1", *ADDRESS]) != 0
+
+
+def archive(**files: str) -> str:
+    """What the cluster prints of a run directory."""
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as tar:
+        for name, text in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(text)
+            tar.addfile(member, io.BytesIO(text.encode()))
+    return base64.encodebytes(packed.getvalue()).decode()
+
+
+def test_a_run_directory_is_fetched(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    printed = f"{fetch.BEGIN}\n{archive(**{'./metrics.jsonl': 'x' * 9000})}{fetch.END}\n"
+    monkeypatch.setattr(Server, "printed", printed)
+    for _ in range(2):
+        assert run(["jobs", "fetch", "auto-1", "--to", str(tmp_path), *ADDRESS]) == 0
+    assert (tmp_path / "metrics.jsonl").read_text() == "x" * 9000
+
+
+@pytest.mark.parametrize(
+    ("printed", "said"),
+    [
+        ("cd: no such directory\n", "is not there"),
+        (f"{fetch.BEGIN}\n{archive(a='b')}", "was not sent to its end"),
+        (f"{fetch.BEGIN}\n{archive(a='b' * 99)[:40]}\n{fetch.END}\n", "damaged"),
+        (f"{fetch.BEGIN}\n{archive(**{'../a': 'b'})}{fetch.END}\n", "damaged"),
+    ],
+)
+def test_what_cannot_be_fetched_is_told(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, printed: str, said: str
+) -> None:
+    monkeypatch.setattr(Server, "printed", printed)
+    with pytest.raises(ClusterError, match=said):
+        fetch.fetch(Server(ADDRESS[1]), "auto-1", tmp_path / "to")  # type: ignore[arg-type]
+    assert not (tmp_path / "a").exists()
+
+
+def test_paths_for_the_shell() -> None:
+    assert shell_path("~/runs/a b") == "\"$HOME\"/'runs/a b'"
+    assert shell_path("/runs/$x") == "'/runs/$x'"

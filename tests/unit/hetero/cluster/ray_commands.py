@@ -1,0 +1,30 @@
+"""Command lines in documents and configs, read by the programs that they are for."""
+
+from __future__ import annotations
+
+import shlex
+from typing import Any
+
+import typer
+
+from hetero.cli.app import app
+
+
+def ray_start(command: str) -> dict[str, Any]:
+    """The options of a `ray start` command, as Ray itself reads them."""
+    from ray.scripts.scripts import start
+
+    words = shlex.split(command)
+    begin = words.index("ray")
+    assert words[begin : begin + 2] == ["ray", "start"]
+    return dict(start.make_context("ray start", words[begin + 2 :]).params)
+
+
+def hetero(command: str) -> dict[str, Any]:
+    """The options of a `hetero` command, as it reads them itself."""
+    program, *words = shlex.split(command)
+    assert program == "hetero"
+    group: Any = typer.main.get_command(app)
+    while hasattr(group, "commands"):
+        group = group.commands[words.pop(0)]
+    return dict(group.make_context("hetero", words).params)
