@@ -136,7 +136,7 @@ def test_the_plan_is_uneven(finished: Finished) -> None:
     ]
     assert any(len(set(units)) > 1 for units in lengths)
     assert {stage.pool: stage.tp for pipeline in plan.pipelines for stage in pipeline.stages} == {
-        "nvidia": 2, "ascend": 4, "kunlun": 2,
+        "nvidia": 2, "ascend": 4, "kunlun": 1,
     }  # fmt: skip
 
 
