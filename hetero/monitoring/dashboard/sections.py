@@ -30,6 +30,7 @@ class RunView:
         self._timeline: dict[str, Any] | None = None
         self.sections: Sections = {}
         self.series: tuple[Point, ...] = ()
+        self.pools: tuple[str, ...] = ()
 
     def refresh(self) -> bool:
         """Read what was added to the run directory; True where the page has something new to show."""
@@ -46,7 +47,7 @@ class RunView:
         }
         before = self.sections, self.series[-1:]
         self.sections = {name: json.dumps(content) for name, content in sections.items()}
-        self.series = run.series
+        self.series, self.pools = run.series, tuple(pool.name for pool in run.pools)
         return (self.sections, self.series[-1:]) != before
 
     def _read_trace(self) -> None:
@@ -83,7 +84,9 @@ class Reader:
         reset = not self._begun or (known == 0 and self._last is not None)
         if known < len(series) or reset:
             self._begun, self._last = True, series[-1] if series else None
-            yield "points", json.dumps({"reset": reset, "points": [_numbers(point) for point in series[known:]]})
+            pools = self._view.pools
+            points = [_numbers(point, pools) for point in series[known:]]
+            yield "points", json.dumps({"reset": reset, "pools": pools, "points": points})
 
 
 def _known(series: Sequence[Point], last: Point | None) -> int:
@@ -94,8 +97,14 @@ def _known(series: Sequence[Point], last: Point | None) -> int:
     return index + 1 if index < len(series) and series[index].time == last.time else 0
 
 
-def _numbers(point: Point) -> list[Any]:
-    return [point.step, point.loss, point.tokens_per_s, point.capacity, point.pool_tokens_per_s]
+def _numbers(point: Point, pools: Iterable[str]) -> list[Any]:
+    """Step, loss, tokens/s, then of each pool its capacity and its tokens/s; to six digits, as fine as a curve shows."""
+    rates = [(point.capacity.get(pool), point.pool_tokens_per_s.get(pool)) for pool in pools]
+    return [point.step, *map(_six_digits, (point.loss, point.tokens_per_s, *(rate for pair in rates for rate in pair)))]
+
+
+def _six_digits(value: float | None) -> float | None:
+    return None if value is None else float(f"{value:.6g}")
 
 
 def _run(run: RunStatus, follower: Follower) -> dict[str, Any]:

@@ -19,7 +19,7 @@ const VIEWS = [
   { id: "pools", reads: ["run", "record"], show: showPools },
   { id: "stages", reads: ["run", "record"], show: showStages },
   { id: "plan", reads: ["run", "plan"], show: showPlan },
-  { id: "timeline", reads: ["run", "timeline"], show: showTimeline },
+  { id: "timeline", reads: ["run", "timeline", "width"], show: showTimeline },
   { id: "events", reads: ["events"], show: showEvents },
   { id: "footer", reads: ["run", "record"], show: showFooter },
 ];
@@ -43,4 +43,5 @@ function draw() {
   changed.clear();
 }
 
+addEventListener("resize", () => change("width", innerWidth));
 follow("events", change, (connected) => change("connected", connected));

@@ -11,6 +11,7 @@ export class Curves {
     this.points = [];
     this.evaluations = []; // [step, validation loss]
     this.pools = [];
+    this.order = []; // the names of the pools as the points have them
     this.key = html("div", {});
     this.lossKey = html("div", {});
     const [lossPlace, ratePlace] = [html("div", {}), html("div", {})];
@@ -20,9 +21,10 @@ export class Curves {
     this.rate = new LineChart(ratePlace, { label: "tokens per second by step", format: count, fromZero: true });
   }
 
-  /** `reset` starts over; `points` are [step, loss, tokens/s, {pool: capacity}, {pool: tokens/s}]. */
-  add({ reset, points }) {
+  /** `reset` starts over; a point is [step, loss, tokens/s, then of each of `pools` its capacity and tokens/s]. */
+  add({ reset, pools, points }) {
     if (reset) this.points = [];
+    this.order = pools;
     this.points.push(...points);
     if (this.points.length > MOST_POINTS) this.points = this.points.filter((_, index) => index % 2 === 0);
   }
@@ -30,7 +32,10 @@ export class Curves {
   name(pools) {
     this.pools = pools;
     this.key.replaceChildren(
-      legend([["line-job", "job"], ...pools.map((pool) => [`line-pool pool-${pool.color}`, pool.name])]),
+      legend([
+        ["line-job", "job"],
+        ...pools.map((pool) => [`line-pool pool-${pool.color}`, pool.emulated ? `${pool.name} (emulated)` : pool.name]),
+      ]),
     );
   }
 
@@ -52,14 +57,21 @@ export class Curves {
         : "",
     );
     this.loss.show([losses, checked]);
+    const line = (name, kind, place) => ({
+      name,
+      kind,
+      steps,
+      values: this.points.map((point) => point[place] ?? null),
+    });
     this.rate.show([
-      { name: "job", kind: "line-job", steps, values: this.points.map((point) => point[2]) },
-      ...this.pools.map(({ name, color }) => ({
-        name,
-        kind: `line-pool pool-${color}`,
-        steps,
-        values: this.points.map((point) => point[4][name] ?? null),
-      })),
+      line("job", "line-job", 2),
+      ...this.pools.flatMap(({ name, color }) => {
+        const place = 3 + 2 * this.order.indexOf(name);
+        return [
+          line(name, `line-pool pool-${color}`, place + 1),
+          line(`${name} capacity`, `line-pool line-capacity pool-${color}`, place),
+        ];
+      }),
     ]);
   }
 }

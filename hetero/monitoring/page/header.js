@@ -12,6 +12,8 @@ const STATES = {
   failed: "bad",
 };
 
+const MODELLED = "Modelled figures, not measurements of hardware";
+
 export function showHeader(place, { run, record, connected }) {
   if (!run) return;
   document.title = `${run.name} · Hetero`;
@@ -23,18 +25,9 @@ export function showHeader(place, { run, record, connected }) {
       { class: "title" },
       html("span", { class: "brand" }, "Hetero"),
       html("h1", { id: "run-name" }, run.name),
-      html("span", { class: `pill ${STATES[run.state] ?? "quiet"}`, id: "state" }, run.state),
-      run.emulated &&
-        html(
-          "span",
-          { class: "pill warn", id: "emulated", title: "Modelled figures, not measurements of hardware" },
-          "emulated",
-        ),
-      html(
-        "span",
-        { class: `pill ${connected ? "live" : "warn"}`, id: "connection" },
-        connected ? "live" : "reconnecting",
-      ),
+      pill("state", STATES[run.state] ?? "quiet", run.state),
+      run.emulated && pill("emulated", "warn", "emulated", MODELLED),
+      pill("connection", connected ? "live" : "warn", connected ? "live" : "reconnecting"),
     ),
     run.failure && html("p", { class: "failure", role: "alert" }, run.failure),
     html(
@@ -58,7 +51,7 @@ export function showFigures(place, { run, record, evaluations }) {
   const tiles = [
     ["loss", "loss", (value) => (value === null ? "not finite" : plain(value)), "mean over the step's tokens"],
     ["eval_loss", "validation loss", plain, `at step ${evaluated}`],
-    ["tokens_per_s", "tokens/s", count, "all pools together"],
+    ["tokens_per_s", "tokens/s", count, run.emulated ? "emulated: modelled" : "all pools together"],
     ["step_s", "step time", seconds, record?.overrun ? "overrun: slower than modelled" : overruns(run)],
     ["goodput", "goodput", percent, "useful time since the start"],
     ["grad_norm", "gradient norm", plain, record?.skipped ? "step skipped" : ""],
@@ -97,6 +90,10 @@ export function showFooter(place, { run, record }) {
 
 function overruns({ overruns: steps }) {
   return steps ? `${steps} recent overruns` : "";
+}
+
+function pill(id, kind, words, title) {
+  return html("span", { id, class: `pill ${kind}`, title }, words);
 }
 
 function remaining(run) {

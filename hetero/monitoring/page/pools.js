@@ -1,7 +1,7 @@
-// One card per pool: what it could do, what it does, and where its time goes.
+// One card per pool: what it could do, what it does, and where its time goes. Real and emulated pools stand apart.
 
 import { figure, html, legend, part } from "./dom.js";
-import { bytes, count, percent, plain } from "./format.js";
+import { bytes, count, percent, plain, seconds } from "./format.js";
 
 const PARTS = [
   ["busy", "busy", "busy"],
@@ -9,94 +9,86 @@ const PARTS = [
   ["bridge_wait", "bridge-wait", "bridge wait"],
   ["other", "other", "other"],
 ];
+const FACTS = [
+  ["MFU", "mfu", percent],
+  ["TFLOP/s per chip", "tflops_per_chip", (value) => plain(value, 3)],
+  ["peak memory of a chip", "peak_memory_bytes", bytes],
+];
 
 export function showPools(place, { run, record }) {
   if (!run) return;
-  const figures = record?.pools ?? {};
-  const most = Math.max(1, ...Object.values(figures).map((pool) => pool.capacity_tokens_per_s));
-  place.replaceChildren(
-    html("div", { class: "heading" }, html("h2", {}, "Pools"), legend(PARTS.map(([, kind, words]) => [kind, words]))),
-    html("div", { class: "pools" }, ...run.pools.map((pool) => card(pool, figures[pool.name], most))),
-  );
+  const kinds = [false, true].map((emulated) => run.pools.filter((pool) => pool.emulated === emulated));
+  place.replaceChildren(...kinds.filter((pools) => pools.length).map((pools) => group(pools, record)));
 }
 
-function card(pool, figures, most) {
+function group(pools, record) {
+  const words = pools[0].emulated ? "Emulated pools" : "Pools";
+  const rates = pools.map((pool) => record?.pools[pool.name]?.capacity_tokens_per_s ?? 0);
+  const cards = pools.map((pool) => card(pool, record?.pools[pool.name], Math.max(1, ...rates), record?.step_s));
+  return html("div", { class: "pool-group" }, heading(words), html("div", { class: "pools" }, ...cards));
+}
+
+function heading(words) {
+  return html("div", { class: "heading" }, html("h2", {}, words), legend(PARTS.map(([, kind, said]) => [kind, said])));
+}
+
+function card(pool, figures, most, step_s) {
+  const attributes = { class: `card pool pool-${pool.color} ${pool.slow ? "slowed" : ""}`, "data-pool": pool.name };
+  const mark = html("span", { class: "swatch pool-color" });
   return html(
     "article",
-    { class: `card pool pool-${pool.color}${pool.slow ? " slowed" : ""}`, "data-pool": pool.name },
-    html(
-      "div",
-      { class: "pool-name" },
-      html("span", { class: "swatch pool-color" }),
-      html("h3", {}, pool.name),
-      alert(pool),
-    ),
-    html("p", { class: "quiet" }, `${pool.count} x ${pool.chip} · ${pool.family}${pool.emulated ? " · emulated" : ""}`),
-    ...(figures ? body(pool.name, figures, most) : [html("p", { class: "quiet" }, "no step yet")]),
+    attributes,
+    html("div", { class: "pool-name" }, mark, html("h3", {}, pool.name), alert(pool)),
+    html("p", { class: "quiet" }, `${pool.count} x ${pool.chip} · ${pool.family}`),
+    ...(figures ? body(pool.name, figures, most, step_s) : [html("p", { class: "quiet" }, "no figures yet")]),
   );
 }
 
 function alert({ slow }) {
-  return (
-    slow &&
-    html(
-      "span",
-      { class: "pill bad alert", title: `its median: ${count(slow.median_tokens_per_s)} tokens/s` },
-      `slow: ${percent(1 - slow.ratio, 0)} below its median`,
-    )
+  if (!slow) return null;
+  const usual = `its median: ${count(slow.median_tokens_per_s)} tokens/s`;
+  return html(
+    "span",
+    { class: "pill bad alert", title: usual },
+    `slow: ${percent(1 - slow.ratio, 0)} below its median`,
   );
 }
 
-function body(name, figures, most) {
+function body(name, figures, most, step_s) {
+  const shown = (key, format) => figure(figures[key], format(figures[key]), `${name}.${key}`);
+  const said = PARTS.map(([key, kind, words]) => [key, kind, `${words} ${percent(figures[key])}`]);
+  const bar = { class: "bar", role: "img", "aria-label": said.map(([, , words]) => words).join(", ") };
   return [
     html(
       "div",
       { class: "rates" },
-      rate(name, "capacity", "capacity_tokens_per_s", figures),
-      rate(name, "actual", "tokens_per_s", figures),
+      rate("capacity", shown("capacity_tokens_per_s", count)),
+      rate("actual", shown("tokens_per_s", count)),
     ),
     gauge(figures, most),
-    html(
-      "div",
-      { class: "bar", role: "img", "aria-label": shares(figures) },
-      ...PARTS.map(([key, kind, words]) => part(kind, figures[key], `${words} ${percent(figures[key])}`)),
-    ),
-    html(
-      "dl",
-      { class: "shares" },
-      ...PARTS.flatMap(([key, , words]) => pair(words, figure(figures[key], percent(figures[key]), `${name}.${key}`))),
-    ),
+    html("div", bar, ...said.map(([key, kind, words]) => part(kind, figures[key], words))),
+    html("dl", { class: "shares" }, ...PARTS.flatMap(([key, , words]) => pair(words, shown(key, percent)))),
     html(
       "dl",
       { class: "facts" },
-      ...pair("MFU", figure(figures.mfu, percent(figures.mfu), `${name}.mfu`)),
-      ...pair(
-        "TFLOP/s per chip",
-        figure(figures.tflops_per_chip, plain(figures.tflops_per_chip, 3), `${name}.tflops_per_chip`),
-      ),
-      ...pair(
-        "peak memory",
-        figure(figures.peak_memory_bytes, bytes(figures.peak_memory_bytes), `${name}.peak_memory_bytes`),
-      ),
-      ...pair("sent per step", figure(figures.bytes_sent, bytes(figures.bytes_sent), `${name}.bytes_sent`)),
-      ...pair(
-        "received per step",
-        figure(figures.bytes_received, bytes(figures.bytes_received), `${name}.bytes_received`),
-      ),
+      ...FACTS.flatMap(([words, key, format]) => pair(words, shown(key, format))),
+      ...pair("sent per step", shown("bytes_sent", bytes), rateOf(figures.bytes_sent, step_s)),
+      ...pair("received per step", shown("bytes_received", bytes), rateOf(figures.bytes_received, step_s)),
+      ...pair("waits for the bridge", seconds(figures.bridge_wait * step_s), " a step"),
     ),
   ];
 }
 
-function rate(pool, words, key, figures) {
+function rate(words, value) {
   return html(
     "div",
     { class: `rate ${words}` },
-    html("span", { class: "value" }, figure(figures[key], count(figures[key]), `${pool}.${key}`)),
+    html("span", { class: "value" }, value),
     html("span", { class: "aside" }, `${words}, tokens/s`),
   );
 }
 
-/** Actual inside capacity, on one scale for all pools. */
+/** Actual inside capacity, on one scale for all pools of a group. */
 function gauge(figures, most) {
   const [outer, inner] = [html("div", { class: "gauge-capacity" }), html("div", { class: "gauge-actual" })];
   outer.style.width = `${(100 * figures.capacity_tokens_per_s) / most}%`;
@@ -104,10 +96,10 @@ function gauge(figures, most) {
   return html("div", { class: "gauge", title: "actual within capacity; one scale for all pools" }, outer, inner);
 }
 
-function pair(words, value) {
-  return [html("dt", {}, words), html("dd", {}, value)];
+function rateOf(size, step_s) {
+  return step_s ? ` · ${bytes(size / step_s)}/s` : null;
 }
 
-function shares(figures) {
-  return PARTS.map(([key, , words]) => `${words} ${percent(figures[key])}`).join(", ");
+function pair(words, value, aside = null) {
+  return [html("dt", {}, words), html("dd", {}, value, aside)];
 }

@@ -10,7 +10,7 @@ import pytest
 
 from hetero.monitoring.dashboard.sections import Reader, RunView, slow_now
 from hetero.monitoring.follow import CHARTED, RECENT
-from tests.unit.hetero.monitoring.dashboard.runs import PLAN, SyntheticRun
+from tests.unit.hetero.monitoring.dashboard.runs import CHIPS, PLAN, SyntheticRun
 
 
 @pytest.fixture
@@ -39,13 +39,13 @@ def test_a_new_page_is_sent_everything_and_then_only_what_changed(run: Synthetic
     run.advance()
     then = _news(view, reader)
     assert set(then) == {"run", "record", "points"}
-    assert then["points"] == {"reset": False, "points": [_point(run.records[-1])]}
+    assert then["points"] == {"reset": False, "pools": list(CHIPS), "points": [_point(run.records[-1])]}
 
 
 def _point(record: dict[str, Any]) -> list[Any]:
-    pools = record["pools"]
-    rates = [{name: pool[key] for name, pool in pools.items()} for key in ("capacity_tokens_per_s", "tokens_per_s")]
-    return [record["step"], record["loss"], record["tokens_per_s"], *rates]
+    keys = "capacity_tokens_per_s", "tokens_per_s"
+    rates = [pool[key] for pool in record["pools"].values() for key in keys]
+    return [record["step"], *(float(f"{value:.6g}") for value in (record["loss"], record["tokens_per_s"], *rates))]
 
 
 def test_refresh_says_whether_there_is_anything_new(run: SyntheticRun) -> None:
@@ -72,7 +72,7 @@ def test_a_folder_without_a_run_is_shown_as_such(tmp_path: Path) -> None:
     view = RunView(tmp_path / "none")
     news = _news(view, Reader(view))
     assert news["run"]["state"] == "waiting"
-    assert news["points"] == {"reset": True, "points": []}
+    assert news["points"] == {"reset": True, "pools": [], "points": []}
     assert (news["record"], news["plan"], news["timeline"]) == (None, None, None)
 
 
