@@ -98,7 +98,7 @@ def _known(series: Sequence[Point], last: Point | None) -> int:
 
 
 def _numbers(point: Point, pools: Iterable[str]) -> list[Any]:
-    """Step, loss, tokens/s, then of each pool its capacity and its tokens/s; to six digits, as fine as a curve shows."""
+    """Step, loss, tokens/s, then of each pool its capacity and tokens/s; to six digits, as fine as a curve shows."""
     rates = [(point.capacity.get(pool), point.pool_tokens_per_s.get(pool)) for pool in pools]
     return [point.step, *map(_six_digits, (point.loss, point.tokens_per_s, *(rate for pair in rates for rate in pair)))]
 

@@ -31,47 +31,39 @@ export class Curves {
 
   name(pools) {
     this.pools = pools;
-    this.key.replaceChildren(
-      legend([
-        ["line-job", "job"],
-        ...pools.map((pool) => [`line-pool pool-${pool.color}`, pool.emulated ? `${pool.name} (emulated)` : pool.name]),
-      ]),
-    );
+    const entries = pools.map(({ name, color, emulated }) => [
+      `line-pool pool-${color}`,
+      emulated ? `${name} (emulated)` : name,
+    ]);
+    this.key.replaceChildren(legend([["line-job", "job"], ...entries, ["line-capacity", "capacity"]]));
   }
 
   draw() {
-    const steps = this.points.map((point) => point[0]);
-    const losses = { name: "loss", kind: "line-loss", steps, values: this.points.map((point) => point[1]) };
-    const checked = {
-      name: "validation loss",
-      kind: "line-validation",
-      steps: this.evaluations.map(([step]) => step),
-      values: this.evaluations.map(([, loss]) => loss),
-    };
-    this.lossKey.replaceChildren(
-      checked.steps.length
-        ? legend([
-            ["line-loss", "training"],
-            ["line-validation", "validation"],
-          ])
-        : "",
-    );
-    this.loss.show([losses, checked]);
-    const line = (name, kind, place) => ({
-      name,
-      kind,
-      steps,
-      values: this.points.map((point) => point[place] ?? null),
-    });
-    this.rate.show([
-      line("job", "line-job", 2),
-      ...this.pools.flatMap(({ name, color }) => {
-        const place = 3 + 2 * this.order.indexOf(name);
-        return [
-          line(name, `line-pool pool-${color}`, place + 1),
-          line(`${name} capacity`, `line-pool line-capacity pool-${color}`, place),
-        ];
-      }),
-    ]);
+    const validation = this.#evaluated();
+    const entries = [
+      ["line-loss", "training"],
+      [validation.kind, "validation"],
+    ];
+    this.lossKey.replaceChildren(validation.steps.length ? legend(entries) : "");
+    this.loss.show([this.#line("loss", "line-loss", 1), validation]);
+    this.rate.show([this.#line("job", "line-job", 2), ...this.pools.flatMap((pool) => this.#pool(pool))]);
+  }
+
+  #pool({ name, color }) {
+    const place = 3 + 2 * this.order.indexOf(name);
+    return [
+      this.#line(name, `line-pool pool-${color}`, place + 1),
+      this.#line(`${name} capacity`, `line-pool line-capacity pool-${color}`, place),
+    ];
+  }
+
+  #line(name, kind, place) {
+    const values = this.points.map((point) => point[place] ?? null);
+    return { name, kind, steps: this.points.map(([step]) => step), values };
+  }
+
+  #evaluated() {
+    const [steps, values] = [0, 1].map((place) => this.evaluations.map((evaluation) => evaluation[place]));
+    return { name: "validation loss", kind: "line-validation", steps, values };
   }
 }

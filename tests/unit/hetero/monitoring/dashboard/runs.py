@@ -56,7 +56,7 @@ class SyntheticRun:
             for pool, (family, chip, count) in CHIPS.items()
         }
         job = {"name": self.name, "train": {"steps": self.steps}, "pools": pools}
-        (self.folder / "job.yaml").write_text(yaml.safe_dump(job))
+        (self.folder / "job.yaml").write_text(yaml.safe_dump(job, sort_keys=False))
         plan = json.dumps(PLAN)
         for pool, called in self.called.items():
             plan = plan.replace(json.dumps(pool), json.dumps(called))
