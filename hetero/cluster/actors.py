@@ -14,7 +14,6 @@ import ray
 from ray.exceptions import RayActorError
 
 from hetero.cluster.agent import POLL_S, Agent
-from hetero.cluster.devices import Devices
 from hetero.cluster.events import Event, Severity, Trouble
 from hetero.cluster.fleet import FleetSpec, HostSpec
 from hetero.cluster.instructions import News, Order
@@ -43,15 +42,8 @@ class HostActor:
 
     def __init__(self, spec: HostSpec) -> None:
         self._events: queue.SimpleQueue[list[Event]] = queue.SimpleQueue()
-        self._staging, self._devices = Staging(), Devices()
-        self._agent = Agent(self._settled(spec), self._events.put)
-
-    def _settled(self, spec: HostSpec) -> HostSpec:
-        """The spec with what only the node knows; on a machine of its own a run has nothing to ask."""
-        if spec.address is not None:
-            return spec
-        assigned = ray.get_runtime_context().get_accelerator_ids()
-        return replace(spec, address=ray.util.get_node_ip_address(), devices=self._devices.of(spec, assigned))
+        self._staging = Staging()
+        self._agent = Agent(_settled(spec), self._events.put)
 
     def node(self) -> str:
         return str(ray.get_runtime_context().get_node_id())
@@ -81,7 +73,14 @@ class HostActor:
     def close(self) -> None:
         self._agent.close()
         self._staging.close()
-        self._devices.release()
+
+
+def _settled(spec: HostSpec) -> HostSpec:
+    """The spec with what only its node knows; on a machine of its own a run has nothing to ask."""
+    if spec.address is not None:
+        return spec
+    assigned = {name: tuple(ids) for name, ids in ray.get_runtime_context().get_accelerator_ids().items()}
+    return replace(spec, address=ray.util.get_node_ip_address(), assigned=assigned)
 
 
 @dataclass

@@ -11,6 +11,7 @@ from typing import TypeAlias
 from bridge.errors import PipeClosed
 from bridge.pipe import Message, Pipe
 from bridge.rank import RankId
+from hetero.cluster.devices import Devices
 from hetero.cluster.fleet import HostSpec
 from hetero.cluster.processes import Helper, environment
 from hetero.cluster.roster import Member
@@ -27,11 +28,12 @@ class Crew:
         self._waker, self._wakee = socket.socketpair()
         self._selector.register(self._wakee, selectors.EVENT_READ)
         self._helpers: list[Helper] = []
+        self._devices = Devices()
 
     def start(self) -> None:
-        """Starts endpoint and nursery; raises ClusterError if the pool's interpreter is not there."""
+        """Starts endpoint and nursery; raises ClusterError if the pool's interpreter or chips are not there."""
         programs = self.spec.programs
-        variables = environment(self.spec.pool, self.spec.address, self.spec.devices)
+        variables = environment(self.spec.pool, self.spec.address, self._devices.of(self.spec))
         self.endpoint = self._helper("endpoint", programs.endpoint, [], variables)
         self.nursery = self._helper("nursery", "hetero.engine.nursery", ["--main", programs.rank], variables)
 
@@ -86,6 +88,7 @@ class Crew:
 
     def close(self) -> None:
         self.end()
+        self._devices.release()
         watched = [key.data for key in self._selector.get_map().values() if key.data is not None]
         self._selector.close()
         for speaker in watched:

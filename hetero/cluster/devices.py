@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 from backends.registry import visible_device_variables
 from hetero.cluster.errors import ClusterError
@@ -23,16 +23,16 @@ class Devices:
     def __init__(self) -> None:
         self._claims: list[socket.socket] = []
 
-    def of(self, spec: HostSpec, assigned: Mapping[str, Sequence[str]]) -> tuple[str, ...] | None:
-        """The host's chips as its family's variables name them, None where there is nothing to choose. `assigned` are
-        those that Ray chose, by resource. Raises ClusterError if others hold too many."""
-        pool = spec.pool
-        variables = visible_device_variables(pool.family)
-        if pool.emulated or not variables:
+    def of(self, spec: HostSpec) -> tuple[str, ...] | None:
+        """The host's chips as its family's variables name them, None where there is nothing to choose.
+
+        Raises ClusterError if others hold too many."""
+        variables = visible_device_variables(spec.pool.family)
+        if spec.assigned is None or spec.pool.emulated or not variables:
             return None
-        for resource in pool.resources:
-            if assigned.get(resource):
-                return tuple(assigned[resource])
+        for resource in spec.pool.resources:
+            if spec.assigned.get(resource):
+                return spec.assigned[resource]
         return self._claimed(spec, _visible(variables))
 
     def _claimed(self, spec: HostSpec, visible: Sequence[str] | None) -> tuple[str, ...]:

@@ -93,7 +93,8 @@ class Patience:
 class HostSpec:
     """One pool's part of one host: what its agent needs to know.
 
-    `address` None: the agent asks its node. `devices` None: the processes see all chips of the host.
+    `address` None: the agent asks its node. `assigned` are the accelerators that a cluster chose for it, by resource;
+    None: the machine is the run's own, whose processes see all chips.
     """
 
     pool: FleetPool
@@ -103,7 +104,7 @@ class HostSpec:
     address: str | None = LOOPBACK
     programs: Programs = Programs()
     patience: Patience = Patience()
-    devices: tuple[str, ...] | None = None
+    assigned: Mapping[str, tuple[str, ...]] | None = None
 
     @property
     def id(self) -> str:

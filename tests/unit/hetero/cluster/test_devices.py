@@ -14,9 +14,9 @@ from hetero.cluster.fleet import FleetPool, FleetSpec, HostSpec
 from hetero.cluster.processes import environment
 
 
-def host(family: str, count: int, resource: str = "", **more: object) -> HostSpec:
+def host(family: str, count: int, resource: str = "", assigned: object = (), **more: object) -> HostSpec:
     pool = FleetPool("pool", family, "any", count, resources={resource: 1.0} if resource else {}, **more)  # type: ignore[arg-type]
-    return FleetSpec((pool,), local=False).hosts[0]
+    return replace(FleetSpec((pool,), local=False).hosts[0], assigned=dict(assigned))  # type: ignore[call-overload]
 
 
 @pytest.fixture
@@ -30,32 +30,32 @@ def agents(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Devices]]:
 
 
 def test_chips_that_ray_hands_out_are_taken_as_they_are() -> None:
-    assigned = {"GPU": ["3", "5"], "NPU": []}
-    assert Devices().of(host("cuda", 2, "GPU"), assigned) == ("3", "5")
-    assert Devices().of(host("kunlun", 2, "GPU"), assigned) == ("3", "5"), "a cluster may count them as GPUs"
+    assigned = {"GPU": ("3", "5"), "NPU": ()}
+    assert Devices().of(host("cuda", 2, "GPU", assigned)) == ("3", "5")
+    assert Devices().of(host("kunlun", 2, "GPU", assigned)) == ("3", "5"), "a cluster may count them as GPUs"
 
 
-def test_emulated_chips_and_cpus_have_none() -> None:
-    assert Devices().of(host("kunlun", 2, emulate={}), {}) is None
-    assert Devices().of(host("cpu", 2), {}) is None
+def test_emulated_chips_cpus_and_machines_of_our_own_have_none() -> None:
+    assert Devices().of(replace(host("cuda", 2, "GPU"), assigned=None)) is None
+    assert Devices().of(host("kunlun", 2, emulate={})) is None
+    assert Devices().of(host("cpu", 2)) is None
 
 
 def test_agents_on_one_node_share_its_chips(agents: list[Devices]) -> None:
     one, other = agents
-    first, second = one.of(host("kunlun", 2, "KUNLUN"), {}), other.of(host("kunlun", 4, "KUNLUN"), {})
+    first, second = one.of(host("kunlun", 2, "KUNLUN")), other.of(host("kunlun", 4, "KUNLUN"))
     assert first
     assert second
     assert [chip[-1] for chip in first] == ["0", "1"]
     assert [chip[-1] for chip in second] == ["2", "3", "4", "5"]
     with pytest.raises(ClusterError, match="needs 1 chips, and 0 of those"):
-        Devices().of(host("kunlun", 1, "KUNLUN"), {})
+        Devices().of(host("kunlun", 1, "KUNLUN"))
     one.release()
-    assert Devices().of(host("kunlun", 1, "KUNLUN"), {}) == first[:1]
+    assert Devices().of(host("kunlun", 1, "KUNLUN")) == first[:1]
 
 
 def test_processes_see_these_chips_alone() -> None:
-    spec = replace(host("kunlun", 2, "KUNLUN"), devices=("4", "5"))
-    variables = environment(spec.pool, "10.0.0.1", spec.devices)
+    variables = environment(host("kunlun", 2).pool, "10.0.0.1", ("4", "5"))
     assert variables["XPU_VISIBLE_DEVICES"] == variables["CUDA_VISIBLE_DEVICES"] == "4,5"
     emulated = environment(host("kunlun", 2, emulate={}).pool, "10.0.0.1")
     assert emulated["XPU_VISIBLE_DEVICES"] == ""
