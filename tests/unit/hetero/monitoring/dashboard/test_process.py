@@ -7,9 +7,10 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.error
+import types
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -84,6 +85,24 @@ def test_a_host_that_is_not_this_one_is_an_error(tmp_path: Path, capsys: pytest.
 def test_a_folder_that_is_not_there_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["dashboard", str(tmp_path / "none")]) == 2
     assert "RUN_DIR" in capsys.readouterr().err
+
+
+def test_train_says_where_its_page_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    served = []
+
+    def train(*_: Any, **__: Any) -> None:
+        address = capsys.readouterr().out.partition("dashboard on ")[2].split()[0]
+        served.append((address, _answers(address)))
+
+    module = types.ModuleType("hetero.train")
+    module.train = train  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "hetero.train", module)
+    assert run(["train", QUICKSTART, "--run-dir", str(tmp_path), "--set", "monitor.port=auto"]) == 0
+    [(address, answered)] = served
+    assert answered
+    assert not _answers(address), "the page ends with the run"
 
 
 def test_a_server_that_dies_is_nothing_to_the_run(tmp_path: Path) -> None:
