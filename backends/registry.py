@@ -34,7 +34,8 @@ class Family:
     """One chip family, without its code: `backend` is "module:Class".
 
     `visible_devices` names the variables that limit which chips a process sees, `environment` what a process of this
-    family needs set before it imports torch, `resource` what a cluster's scheduler counts such chips as.
+    family needs set before it imports torch, `resource` what a cluster's scheduler counts such chips as, `interface`
+    the variable that gives the family's collectives their network interface.
     """
 
     name: str
@@ -42,17 +43,32 @@ class Family:
     visible_devices: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict, hash=False)
     resource: str = ""
+    interface: str = ""
 
 
 FAMILIES: dict[str, Family] = {
     family.name: family
     for family in (
         Family("cpu", "backends.cpu:CpuBackend", (), _NO_AUTOLOAD | _NO_CHIPS),
-        Family("cuda", "backends.cuda:CudaBackend", ("CUDA_VISIBLE_DEVICES",), _NO_AUTOLOAD, "GPU"),
-        Family("ascend", "backends.ascend:AscendBackend", ("ASCEND_RT_VISIBLE_DEVICES",), _NO_AUTOLOAD, "NPU"),
+        Family(
+            "cuda", "backends.cuda:CudaBackend", ("CUDA_VISIBLE_DEVICES",), _NO_AUTOLOAD, "GPU", "NCCL_SOCKET_IFNAME"
+        ),
+        Family(
+            "ascend",
+            "backends.ascend:AscendBackend",
+            ("ASCEND_RT_VISIBLE_DEVICES",),
+            _NO_AUTOLOAD,
+            "NPU",
+            "HCCL_SOCKET_IFNAME",
+        ),
         # Its plug-in hooks into torch at interpreter start, not by autoloading, and reads one variable or the other.
         Family(
-            "kunlun", "backends.kunlun:KunlunBackend", ("XPU_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES"), {}, "KUNLUN"
+            "kunlun",
+            "backends.kunlun:KunlunBackend",
+            ("XPU_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES"),
+            {},
+            "KUNLUN",
+            "BKCL_SOCKET_IFNAME",
         ),
     )
 }

@@ -28,6 +28,8 @@ def environment(pool: FleetPool, address: str | None, devices: Sequence[str] | N
     ours = {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
     if pool.interface or address == LOOPBACK:
         ours["GLOO_SOCKET_IFNAME"] = pool.interface or "lo"
+    if pool.interface and family.interface:
+        ours[family.interface] = pool.interface
     if pool.emulated:
         every_family = [*FAMILIES.values(), family]
         ours |= {variable: "" for one in every_family for variable in one.visible_devices}

@@ -54,8 +54,11 @@ def test_agents_on_one_node_share_its_chips(agents: list[Devices]) -> None:
     assert Devices().of(host("kunlun", 1, "KUNLUN")) == first[:1]
 
 
-def test_processes_see_these_chips_alone() -> None:
+def test_processes_see_these_chips_alone_and_their_interface() -> None:
     variables = environment(host("kunlun", 2).pool, "10.0.0.1", ("4", "5"))
     assert variables["XPU_VISIBLE_DEVICES"] == variables["CUDA_VISIBLE_DEVICES"] == "4,5"
+    assert "BKCL_SOCKET_IFNAME" not in variables
+    with_interface = environment(host("kunlun", 2, interface="eth1").pool, "10.0.0.1")
+    assert with_interface["BKCL_SOCKET_IFNAME"] == with_interface["GLOO_SOCKET_IFNAME"] == "eth1"
     emulated = environment(host("kunlun", 2, emulate={}).pool, "10.0.0.1")
     assert emulated["XPU_VISIBLE_DEVICES"] == ""
