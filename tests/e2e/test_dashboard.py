@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -120,7 +121,7 @@ def test_a_slowed_pool_is_shown_within_three_steps(opened: Opened, run: Syntheti
         run.advance()
     opened.wait_for_step(14)
     opened.page.wait_for_selector('[data-pool="ascend"] .alert')
-    assert "slow: 40% below its median" in opened.text('[data-pool="ascend"]')
+    assert re.search(r"slow: (39|40|41)% below its median", opened.text('[data-pool="ascend"]'))
     assert opened.page.locator(".alert").count() == 1
     assert "slow rank ascend:1 on ascend@0" in opened.text('[data-stage="0.1"]')
     assert "pool slow" in opened.text("#events")

@@ -12,6 +12,12 @@ export function svg(tag, attributes = {}, ...children) {
   return filled(document.createElementNS(SVG, tag), attributes, children);
 }
 
+/** Puts these children in the place of all others. */
+export function fill(element, ...children) {
+  element.replaceChildren(...children.filter(isThere).map((child) => (child instanceof Node ? child : String(child))));
+  return element;
+}
+
 /** A figure that a person reads as `text` and a program as `value`. */
 export function figure(value, text, name) {
   return html("data", { value: value ?? "", "data-figure": name }, text);
@@ -46,10 +52,9 @@ function filled(element, attributes, children) {
   for (const [name, value] of Object.entries(attributes)) {
     if (value !== null && value !== undefined && value !== false) element.setAttribute(name, String(value));
   }
-  element.append(...children.filter((child) => child !== null && child !== undefined && child !== false).map(node));
-  return element;
+  return fill(element, ...children);
 }
 
-function node(child) {
-  return child instanceof Node ? child : document.createTextNode(String(child));
+function isThere(child) {
+  return child !== null && child !== undefined && child !== false;
 }

@@ -1,13 +1,13 @@
 // What happened beside the steps, newest first.
 
-import { heading, html } from "./dom.js";
+import { fill, heading, html } from "./dom.js";
 import { clock, plain } from "./format.js";
 
 const BAD = ["failed", "lost", "peer_lost", "rank_lost", "exited"];
 const WARN = ["slow", "overrun", "alert", "stalled"];
 
 export function showEvents(place, { events }) {
-  place.replaceChildren(
+  fill(place, 
     heading("Events"),
     events.length
       ? html("ol", { class: "events" }, ...[...events].reverse().map(row))

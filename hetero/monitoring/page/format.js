@@ -29,7 +29,8 @@ export function percent(share, digits = 1) {
 export function seconds(value) {
   if (!known(value)) return NONE;
   if (value >= 100) return duration(value);
-  return value >= 1 || value === 0 ? `${value.toPrecision(3)} s` : `${Number((value * 1000).toPrecision(3))} ms`;
+  if (value === 0) return "0 s";
+  return value >= 1 ? `${value.toPrecision(3)} s` : `${Number((value * 1000).toPrecision(3))} ms`;
 }
 
 /** 3725 -> "1 h 2 min". */

@@ -1,6 +1,6 @@
 // Which run this is, how far it is, and the figures of its last step.
 
-import { figure, html } from "./dom.js";
+import { figure, fill, html } from "./dom.js";
 import { count, duration, percent, plain, seconds } from "./format.js";
 
 const STATES = {
@@ -19,7 +19,7 @@ export function showHeader(place, { run, record, connected }) {
   document.title = `${run.name} · Hetero`;
   const done = record ? record.step + 1 : 0;
   const steps = run.steps ?? done;
-  place.replaceChildren(
+  fill(place, 
     html(
       "div",
       { class: "title" },
@@ -58,7 +58,7 @@ export function showFigures(place, { run, record, evaluations }) {
     ["lr", "learning rate", plain, ""],
   ];
   const values = { ...record, eval_loss: validation };
-  place.replaceChildren(
+  fill(place, 
     ...tiles
       .filter(([key]) => key !== "eval_loss" || evaluations.length)
       .map(([key, words, format, aside]) =>
@@ -75,7 +75,7 @@ export function showFigures(place, { run, record, evaluations }) {
 
 export function showFooter(place, { run, record }) {
   if (!run) return;
-  place.replaceChildren(
+  fill(place, 
     html("span", {}, run.folder),
     run.emulated &&
       html(

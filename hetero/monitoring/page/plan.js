@@ -1,7 +1,7 @@
 // The plan as a picture: a row per pipeline, as tall as its share of the batch; in it the units from first to last, in
 // the colours of the pools that hold them.
 
-import { heading, html } from "./dom.js";
+import { fill, heading, html } from "./dom.js";
 
 const MOST_LETTERS = 40;
 
@@ -12,7 +12,7 @@ export function showPlan(place, { run, plan }) {
   const units = Math.max(...plan.pipelines.flatMap((pipeline) => chunks(pipeline).map((chunk) => chunk.stop)));
   const used = new Set(plan.pipelines.flatMap((pipeline) => pipeline.stages.map((stage) => stage.pool)));
   const idle = run.pools.filter((pool) => !used.has(pool.name)).map((pool) => pool.name);
-  place.replaceChildren(
+  fill(place, 
     heading("Plan", html("p", { class: "quiet" }, `epoch ${plan.epoch ?? 0} · ${plan.schedule} · ${units} units`)),
     html("div", { class: "plan" }, ...plan.pipelines.map((pipeline, index) => row(pipeline, index, batch, units, run))),
     html(

@@ -1,6 +1,6 @@
 // One card per pool: what it could do, what it does, and where its time goes. Real and emulated pools stand apart.
 
-import { figure, html, legend, part } from "./dom.js";
+import { figure, fill, html, legend, part } from "./dom.js";
 import { bytes, count, percent, plain, seconds } from "./format.js";
 
 const PARTS = [
@@ -18,7 +18,7 @@ const FACTS = [
 export function showPools(place, { run, record }) {
   if (!run) return;
   const kinds = [false, true].map((emulated) => run.pools.filter((pool) => pool.emulated === emulated));
-  place.replaceChildren(...kinds.filter((pools) => pools.length).map((pools) => group(pools, record)));
+  fill(place, ...kinds.filter((pools) => pools.length).map((pools) => group(pools, record)));
 }
 
 function group(pools, record) {

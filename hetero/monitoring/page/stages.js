@@ -1,6 +1,6 @@
 // The time of each stage in the last step, by its slowest rank.
 
-import { figure, heading, html, legend, part } from "./dom.js";
+import { figure, fill, heading, html, legend, part } from "./dom.js";
 import { seconds } from "./format.js";
 
 const PARTS = [
@@ -16,7 +16,7 @@ export function showStages(place, { run, record }) {
   if (place.hidden) return;
   const parts = PARTS.filter(([key]) => stages.some((stage) => stage[key] > 0));
   const longest = Math.max(...stages.map(total));
-  place.replaceChildren(
+  fill(place, 
     heading("Stages", legend(parts.map(([, kind, words]) => [kind, words]))),
     html("div", { class: "stages" }, ...stages.map((stage) => row(stage, parts, longest, run))),
   );

@@ -1,6 +1,6 @@
 // The last traced step: a row per rank, its actions and waits over time.
 
-import { heading, html, legend, svg } from "./dom.js";
+import { fill, heading, html, legend, svg } from "./dom.js";
 import { seconds } from "./format.js";
 
 const KINDS = [
@@ -23,7 +23,7 @@ export function showTimeline(place, { run, timeline }) {
   const kinds = KINDS.filter(([pattern]) =>
     timeline.ranks.some((rank) => rank.spans.some(([name]) => pattern.test(name))),
   );
-  place.replaceChildren(
+  fill(place, 
     heading(`Timeline of step ${timeline.step}`, legend(kinds.map(([, kind, words]) => [kind, words]))),
     html("div", { class: "scroll" }, picture(timeline, run, Math.max(place.clientWidth - 40, NARROWEST))),
     html(
