@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,11 +16,12 @@ from hetero.monitoring.options import MonitorOptions
 from hetero.monitoring.tracker import BUILT_IN, curves, load_tracker
 from hetero.monitoring.watch import Watch
 from tests.architecture.tree import ROOT
+from tests.contract.wandb_file import records
 from tests.unit.hetero.monitoring.runs import line, tracked
 
 Curves = dict[int, dict[str, float]]
 
-STEPS = 5
+STEPS = 30
 
 
 def _read_tensorboard(folder: Path) -> Curves:
@@ -35,18 +37,12 @@ def _read_tensorboard(folder: Path) -> Curves:
 
 
 def _read_wandb(folder: Path) -> Curves:
-    import json
-
     from wandb.proto.wandb_internal_pb2 import Record
-    from wandb.sdk.internal.datastore import DataStore
 
     (path,) = (folder / "wandb").glob("offline-run-*/*.wandb")
-    store = DataStore()
-    store.open_for_scan(str(path))
     found: Curves = {}
-    while (data := store.scan_data()) is not None:
-        record = Record()
-        record.ParseFromString(data)
+    for data in records(path):
+        record = Record.FromString(data)
         if record.WhichOneof("record_type") == "history":
             items = {".".join(item.nested_key) or item.key: json.loads(item.value_json) for item in record.history.item}
             step = int(items["_step"])
