@@ -111,9 +111,9 @@ class Follower:
         return [point for point in self._evaluated.points() if point.eval_loss is not None]
 
     def _read_metrics(self) -> bool:
-        if self._metrics.replaced():
-            self._forget(from_step=0)
         before = self._step, self.restarts
+        if replaced := self._metrics.replaced():
+            self._forget(from_step=0)
         fresh: deque[tuple[int, bytes]] = deque(maxlen=RECENT)
         for line in self._metrics.lines():
             if (step := self._step_of(line)) is None:
@@ -131,7 +131,7 @@ class Follower:
         self._history.settle()
         self._evaluated.settle()
         self.recent.extend(record for _, line in fresh if (record := _parsed(line)) is not None)
-        return before != (self._step, self.restarts)
+        return replaced or before != (self._step, self.restarts)
 
     def _step_of(self, line: bytes) -> int | None:
         """None if the line is unreadable. One that has all its braces need not be parsed, unless it steps back."""

@@ -35,11 +35,11 @@ def loss_chart(run: RunStatus) -> Chart:
 
 def throughput_chart(run: RunStatus) -> Chart:
     tokens = [point.tokens_per_s for point in run.series]
-    return _chart([_line("job", run.series, tokens, COLORS[0])], "step", "tokens/s")
+    return _from_zero(_chart([_line("job", run.series, tokens, COLORS[0])], "step", "tokens/s"))
 
 
 def pools_chart(run: RunStatus, pools: Sequence[PoolStatus]) -> Chart:
-    """What each pool did, and dashed, what it could do if it never waited."""
+    """What each pool did, and dotted, what it could do if it never waited."""
     lines = []
     for place, pool in enumerate(pools):
         color = COLORS[place % len(COLORS)]
@@ -47,8 +47,8 @@ def pools_chart(run: RunStatus, pools: Sequence[PoolStatus]) -> Chart:
         capacity = [point.capacity.get(pool.name) for point in run.series]
         lines.append(_line(pool.name, run.series, actual, color))
         dashed = _line(f"{pool.name} capacity", run.series, capacity, color)
-        lines.append(dashed | {"line": {"color": color, "width": 1.5, "dash": "dot"}})
-    return _chart(lines, "step", "tokens/s")
+        lines.append(dashed | {"line": {"color": color, "width": 1.5, "dash": "dot"}, "showlegend": False})
+    return _from_zero(_chart(lines, "step", "tokens/s"))
 
 
 def spent_chart(pools: Sequence[PoolStatus]) -> Chart:
@@ -59,7 +59,7 @@ def spent_chart(pools: Sequence[PoolStatus]) -> Chart:
         for key, color in SPENT.items()
     ]
     chart = _chart(bars, "part of the step", None)
-    chart["layout"] |= {"barmode": "stack", "height": 130 + ROW_PX * len(pools) * 2}
+    chart["layout"] |= {"barmode": "stack", "height": 130 + ROW_PX * len(pools) * 2, "hovermode": "y unified"}
     chart["layout"]["xaxis"] |= {"tickformat": ".0%", "range": [0, 1]}
     chart["layout"]["yaxis"] |= {"type": "category", "autorange": "reversed"}
     return chart
@@ -99,10 +99,15 @@ def _bars(name: str, rows: Sequence[str], lengths: Sequence[float], color: str) 
 
 
 def _chart(data: list[Chart], across: str, up: str | None) -> Chart:
-    upward = {"automargin": True} | ({"title": {"text": up}, "rangemode": "tozero"} if up else {})
+    upward = {"automargin": True} | ({"title": {"text": up}} if up else {})
     layout = {"xaxis": {"title": {"text": across}}, "yaxis": upward, "showlegend": len(data) > 1}
     return {"data": data, "layout": layout}
 
 
+def _from_zero(chart: Chart) -> Chart:
+    chart["layout"]["yaxis"]["rangemode"] = "tozero"
+    return chart
+
+
 def _label(text: str) -> str:
-    return html.escape(text)
+    return html.escape(text, quote=False)

@@ -93,6 +93,14 @@ def test_a_replaced_run_is_read_anew(tmp_path: Path) -> None:
     assert "finished" not in follower.last_of_kind
 
 
+def test_a_run_replaced_by_one_of_equal_length_is_news(tmp_path: Path) -> None:
+    follower = follow(write_run(tmp_path, steps=3))
+    (tmp_path / "other.jsonl").write_text("".join(json.dumps(metrics_line(s) | {"loss": 9.0}) + "\n" for s in range(3)))
+    (tmp_path / "other.jsonl").replace(tmp_path / "metrics.jsonl")
+    assert follower.poll()
+    assert [point.loss for point in follower.series()] == [9.0] * 3
+
+
 def test_a_cut_file_is_read_anew(tmp_path: Path) -> None:
     follower = follow(write_run(tmp_path, steps=20))
     (tmp_path / "metrics.jsonl").write_text(json.dumps(metrics_line(0)) + "\n")
