@@ -8,6 +8,9 @@ from typing import Any
 from bridge.rank import RankId
 from hetero.errors import ExplainedError
 
+TOKEN = "set RAY_AUTH_MODE=token, and the cluster's token as RAY_AUTH_TOKEN or in ~/.ray/auth_token"
+"""The remedy for a wrong token."""
+
 
 class ClusterError(ExplainedError):
     """The cluster cannot be had as asked: Ray does not start, an interpreter is missing."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import shlex
 import time
 from collections.abc import Iterator
@@ -20,11 +21,12 @@ import requests
 from ray.exceptions import AuthenticationError
 from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 
-from hetero.cluster.errors import ClusterError
+from hetero.cluster.errors import TOKEN, ClusterError
 from hetero.errors import did_you_mean
 
 STOP_S = 8
 """How long a job that is asked to stop may clean up before Ray kills it."""
+READY_S = 60.0
 KIND = "hetero"
 """The key of a job's metadata that tells it from others'."""
 
@@ -62,6 +64,7 @@ class JobServer:
             raise ClusterError("--address", address, rule, f"perhaps http://{address.partition(':')[0]}:8265")
         with self._explained():
             self._client = JobSubmissionClient(address)
+        logging.getLogger("ray").setLevel(logging.WARNING)  # it tells of every upload
 
     def submit(self, folder: Path, command: str, *, id_: str, name: str, run_dir: str) -> None:
         """Hands in `command`, to be run in a copy of `folder` on the cluster."""
@@ -69,13 +72,20 @@ class JobServer:
             "working_dir": str(folder),
             "env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_S), "PYTHONUNBUFFERED": "1"},
         }
+        metadata = {KIND: "run", "name": name, "run_dir": run_dir}
+        self._hand_in(entrypoint=command, submission_id=id_, runtime_env=environment, metadata=metadata)
+
+    def _hand_in(self, **what: Any) -> str:
+        """Waits for a cluster that has only just been started, and is not ready for jobs."""
+        until = time.monotonic() + READY_S
         with self._explained():
-            self._client.submit_job(
-                entrypoint=command,
-                submission_id=id_,
-                runtime_env=environment,
-                metadata={KIND: "run", "name": name, "run_dir": run_dir},
-            )
+            while True:
+                try:
+                    return str(self._client.submit_job(**what))
+                except RuntimeError as error:
+                    if "No available agent" not in str(error) or time.monotonic() > until:
+                        raise
+                time.sleep(0.5)
 
     def jobs(self) -> list[JobView]:
         """Our jobs, the newest first."""
@@ -128,7 +138,7 @@ class JobServer:
     def read(self, command: str, seconds: float) -> str:
         """What a short shell command prints on the cluster's head."""
         with self._explained():
-            id_ = self._client.submit_job(entrypoint=command, metadata={KIND: "errand"})
+            id_ = self._hand_in(entrypoint=command, metadata={KIND: "errand"})
             until = time.monotonic() + seconds
             while not self._client.get_job_status(id_).is_terminal() and time.monotonic() < until:
                 time.sleep(0.25)
@@ -143,9 +153,8 @@ class JobServer:
         try:
             yield
         except AuthenticationError as error:
-            remedy = "set RAY_AUTH_MODE=token, and the cluster's token as RAY_AUTH_TOKEN or in ~/.ray/auth_token"
             rule = f"the job server at {self.address} does not accept this token, or wants one"
-            raise ClusterError("RAY_AUTH_TOKEN", "(not shown)", rule, remedy) from error
+            raise ClusterError("RAY_AUTH_TOKEN", "(not shown)", rule, TOKEN) from error
         except (ConnectionError, requests.RequestException, aiohttp.ClientError) as error:
             rule = "a Ray job server must answer there"
             remedy = "give http://HEAD:8265, and start the head with --dashboard-host=0.0.0.0 or tunnel to it"

@@ -12,12 +12,14 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import grpc
 import ray
 from ray._private import ray_constants
+from ray._private.authentication.http_token_authentication import get_auth_headers_if_auth_enabled
 from ray._private.services import find_node_ids
 from ray.exceptions import AuthenticationError
 
-from hetero.cluster.errors import ClusterError
+from hetero.cluster.errors import TOKEN, ClusterError
 from hetero.cluster.reaper import MARK, Reaper, sweep
 
 ANSWER_S = 5.0
@@ -68,8 +70,7 @@ def _joined(address: str) -> Iterator[None]:
     try:
         _init(address=address)
     except AuthenticationError as error:
-        rule = "the cluster does not accept this token"
-        raise ClusterError("RAY_AUTH_TOKEN", "hidden", rule, "set RAY_AUTH_MODE=token and the cluster's own") from error
+        raise _wrong_token(address) from error
     except (ConnectionError, ValueError, RuntimeError) as error:
         if "No node info found" in str(error):
             raise _outside(address) from error
@@ -96,6 +97,24 @@ def _check_address(address: str) -> None:
         raise ClusterError("--address", address, rule, remedy) from error
     if not find_node_ids():
         raise _outside(address)
+    _check_token(address)
+
+
+def _check_token(address: str) -> None:
+    """Any question to the cluster's control store will do: a wrong token is told before anything else."""
+    token = [(name.lower(), value) for name, value in get_auth_headers_if_auth_enabled({}).items()]
+    with grpc.insecure_channel(address) as channel:
+        ask = channel.unary_unary("/ray.rpc.NodeInfoGcsService/GetClusterId")
+        try:
+            ask(b"", timeout=ANSWER_S, metadata=token)
+        except grpc.RpcError as error:
+            if error.code() is grpc.StatusCode.UNAUTHENTICATED:
+                raise _wrong_token(address) from error
+
+
+def _wrong_token(address: str) -> ClusterError:
+    rule = f"the cluster at {address} does not accept this token, or wants one"
+    return ClusterError("RAY_AUTH_TOKEN", "(not shown)", rule, TOKEN)
 
 
 def _outside(address: str) -> ClusterError:
