@@ -44,4 +44,4 @@ function draw() {
 }
 
 addEventListener("resize", () => change("width", innerWidth));
-follow("events", change, (connected) => change("connected", connected));
+follow("stream", change, (connected) => change("connected", connected));

@@ -7,7 +7,8 @@ const BAD = ["failed", "lost", "peer_lost", "rank_lost", "exited"];
 const WARN = ["slow", "overrun", "alert", "stalled"];
 
 export function showEvents(place, { events }) {
-  fill(place, 
+  fill(
+    place,
     heading("Events"),
     events.length
       ? html("ol", { class: "events" }, ...[...events].reverse().map(row))

@@ -19,7 +19,8 @@ export function showHeader(place, { run, record, connected }) {
   document.title = `${run.name} · Hetero`;
   const done = record ? record.step + 1 : 0;
   const steps = run.steps ?? done;
-  fill(place, 
+  fill(
+    place,
     html(
       "div",
       { class: "title" },
@@ -58,7 +59,8 @@ export function showFigures(place, { run, record, evaluations }) {
     ["lr", "learning rate", plain, ""],
   ];
   const values = { ...record, eval_loss: validation };
-  fill(place, 
+  fill(
+    place,
     ...tiles
       .filter(([key]) => key !== "eval_loss" || evaluations.length)
       .map(([key, words, format, aside]) =>
@@ -75,7 +77,8 @@ export function showFigures(place, { run, record, evaluations }) {
 
 export function showFooter(place, { run, record }) {
   if (!run) return;
-  fill(place, 
+  fill(
+    place,
     html("span", {}, run.folder),
     run.emulated &&
       html(

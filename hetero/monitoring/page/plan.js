@@ -12,7 +12,8 @@ export function showPlan(place, { run, plan }) {
   const units = Math.max(...plan.pipelines.flatMap((pipeline) => chunks(pipeline).map((chunk) => chunk.stop)));
   const used = new Set(plan.pipelines.flatMap((pipeline) => pipeline.stages.map((stage) => stage.pool)));
   const idle = run.pools.filter((pool) => !used.has(pool.name)).map((pool) => pool.name);
-  fill(place, 
+  fill(
+    place,
     heading("Plan", html("p", { class: "quiet" }, `epoch ${plan.epoch ?? 0} · ${plan.schedule} · ${units} units`)),
     html("div", { class: "plan" }, ...plan.pipelines.map((pipeline, index) => row(pipeline, index, batch, units, run))),
     html(

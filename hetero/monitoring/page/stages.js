@@ -16,7 +16,8 @@ export function showStages(place, { run, record }) {
   if (place.hidden) return;
   const parts = PARTS.filter(([key]) => stages.some((stage) => stage[key] > 0));
   const longest = Math.max(...stages.map(total));
-  fill(place, 
+  fill(
+    place,
     heading("Stages", legend(parts.map(([, kind, words]) => [kind, words]))),
     html("div", { class: "stages" }, ...stages.map((stage) => row(stage, parts, longest, run))),
   );

@@ -23,7 +23,8 @@ export function showTimeline(place, { run, timeline }) {
   const kinds = KINDS.filter(([pattern]) =>
     timeline.ranks.some((rank) => rank.spans.some(([name]) => pattern.test(name))),
   );
-  fill(place, 
+  fill(
+    place,
     heading(`Timeline of step ${timeline.step}`, legend(kinds.map(([, kind, words]) => [kind, words]))),
     html("div", { class: "scroll" }, picture(timeline, run, Math.max(place.clientWidth - 40, NARROWEST))),
     html(
