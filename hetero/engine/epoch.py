@@ -14,13 +14,14 @@ from backends.backend import Backend
 from backends.emulation import Emulated
 from balancer.action import Kind
 from balancer.memory import stage_bytes
-from balancer.schedule import actions_of
+from balancer.schedule import actions_of, forward_actions_of
 from balancer.workload import Workload
 from bridge.port import Port
 from hetero.checkpoint.pieces import write_piece
 from hetero.checkpoint.store import CheckpointStore
 from hetero.engine import state
 from hetero.engine.carrier import Waits
+from hetero.engine.evaluation import Evaluator
 from hetero.engine.executor import Executor
 from hetero.engine.expected import expected_s, topology_of
 from hetero.engine.flow import Carriers
@@ -58,7 +59,7 @@ class Epoch:
         self._places = {name: (layout, place.position) for name, layout in self.stage.layouts.items()}
         self._meter = Meter(world.backend, self._waits)
         self._expected = _expected(spec, place, world.backend)
-        self._executor = self._make_executor(carriers, groups.tensor)
+        self._executor, self._evaluator = self._make_executors(carriers, groups.tensor)
         self._routes = routes(carriers, tensors)
         self._return = ParameterReturn(carriers, tensors, dict(self.stage.parameters), self.stage.dtype)
         self._totals = Totals(carriers, active_ranks(spec.plan), groups.active)
@@ -82,7 +83,12 @@ class Epoch:
         self.stage.clear()
         self.next_step = step + 1
         self._compare_replicas()
-        return self._report(step, totals)
+        report = self._report(step, totals)
+        if self.spec.evaluates_at(self.next_step):
+            loss = self._evaluate()
+            if report["totals"] is not None:
+                report["totals"]["eval_loss"] = loss
+        return report
 
     def save(self) -> dict[str, Any] | None:
         """Writes this rank's piece of a checkpoint of the steps done so far."""
@@ -140,11 +146,34 @@ class Epoch:
         if sums:
             norms = torch._foreach_norm(list(sums.values()))
             square = float(torch.stack(norms).cpu().double().square().sum())
-        speaks = self.stage.computes_loss and self.place.position == 0
-        loss = float(self._executor.loss) if speaks and self._executor.loss is not None else 0.0
+        numbers = [self._loss_of(self._executor), self._tokens, square, float(not math.isfinite(square))]
+        return torch.tensor(numbers, dtype=torch.float64)
+
+    def _evaluate(self) -> float:
+        """The mean token loss over the held-out batches, equal on all ranks. No part of the step's figures."""
+        loss, tokens = 0.0, 0
+        for batch in range(self.spec.evaluation.batches):
+            self._evaluator.run(self._text.held_out_reader(batch))
+            loss += self._loss_of(self._evaluator)
+            tokens += self._tokens
+        self._evaluator.drain()
+        loss, all_tokens = self._totals.sum(torch.tensor([loss, tokens], dtype=torch.float64)).tolist()
+        return loss / all_tokens
+
+    def _loss_of(self, executor: Executor) -> float:
+        """The sum of token losses that this rank speaks for."""
+        return float(executor.loss) if self._speaks and executor.loss is not None else 0.0
+
+    @property
+    def _speaks(self) -> bool:
+        """Of the ranks that know a pipeline's loss, one counts it."""
+        return self.stage.computes_loss and self.place.position == 0
+
+    @property
+    def _tokens(self) -> int:
+        """Of its pipeline's share of a global batch, where this rank speaks for it."""
         share = self.spec.plan.pipelines[self.place.pipeline].share
-        tokens = share * self.spec.text.seq_len if speaks else 0
-        return torch.tensor([loss, tokens, square, float(not math.isfinite(square))], dtype=torch.float64)
+        return share * self.spec.text.seq_len if self._speaks else 0
 
     def _capture(self, step: int, sums: dict[str, torch.Tensor], tokens: float) -> None:
         capture = self.spec.capture
@@ -168,13 +197,16 @@ class Epoch:
             "totals": totals if self._totals.is_root else None,
         }  # fmt: skip
 
-    def _make_executor(self, carriers: Carriers, group: TensorGroup) -> Executor:
+    def _make_executors(self, carriers: Carriers, group: TensorGroup) -> tuple[Executor, Evaluator]:
+        """Both work over the same flows, one after the other."""
         spec, pipeline = self.spec, self.spec.plan.pipelines[self.place.pipeline]
         sizes = architecture(spec.dimensions.family).boundary(spec.dimensions)
         shape = (pipeline.micro_batch, spec.text.seq_len)
         actions = actions_of(pipeline, spec.plan.schedule)[self.place.stage]
+        forwards = forward_actions_of(pipeline)[self.place.stage]
         flows = boundary_flows(carriers, spec.plan, self.place, sizes, shape, self.stage.dtype, group)
-        return Executor(self.stage.chunks, actions, flows, list(sizes), shape, self._meter, self._expected)
+        common = flows, list(sizes), shape, self._meter, self._expected
+        return Executor(self.stage.chunks, actions, *common), Evaluator(self.stage.chunks, forwards, *common)
 
 
 def _optimizer(spec: RunSpec, stage: Stage, tensors: Sequence[Holding], world: World) -> Optimizer:

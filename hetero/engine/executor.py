@@ -46,7 +46,7 @@ class Executor:
         self._chunks, self._actions, self._flows, self._names = chunks, actions, flows, tuple(names)
         self._shape_BT, self._meter, self._expected_s = shape_BT, meter, expected_s
         self._live: dict[tuple[int, int], _Live] = {}
-        self._arrived: dict[tuple[Purpose, int, int], list[torch.Tensor]] = {}
+        self._arrived: dict[tuple[Purpose, int, int], Boundary] = {}
         self._turns = {key: self._count(key, Kind.RECV) for key in flows}
         self.loss: torch.Tensor | None = None
 
@@ -66,7 +66,8 @@ class Executor:
                 self._backward(chunk, m)
             elif kind is Kind.RECV and purpose is not None:
                 with self._meter.waiting(f"wait {purpose} {chunk}.{m}"):
-                    self._arrived[purpose, chunk, m] = self._flows[purpose, action.boundary].wait()
+                    arrived = self._flows[purpose, action.boundary].receive()
+                self._arrived[purpose, chunk, m] = self._unflatten(arrived)
             elif kind is Kind.SEND and purpose is not None:
                 self._send(action, purpose)
             elif kind is Kind.SYNC:
@@ -90,8 +91,8 @@ class Executor:
         """What the chunk before made of the micro-batch, on another stage or on this one."""
         if chunk == 0:
             return {}
-        if (messages := self._arrived.pop(("activation", chunk, m), None)) is not None:
-            return self._unflatten(self._flows["activation", chunk - 1].finish(messages))
+        if (arrived := self._arrived.pop(("activation", chunk, m), None)) is not None:
+            return arrived
         return {name: x.detach() for name, x in self._live[chunk - 1, m].outputs.items()}
 
     def _backward(self, chunk: int, m: int) -> None:
@@ -108,9 +109,8 @@ class Executor:
             del self._live[chunk, m]
 
     def _output_gradients(self, chunk: int, m: int) -> list[torch.Tensor]:
-        if (messages := self._arrived.pop(("gradient", chunk, m), None)) is not None:
-            boundary = self._unflatten(self._flows["gradient", chunk].finish(messages))
-            return [boundary[name] for name in self._names]
+        if (arrived := self._arrived.pop(("gradient", chunk, m), None)) is not None:
+            return [arrived[name] for name in self._names]
         return [_gradient(self._live[chunk + 1, m].inputs[name]) for name in self._names]
 
     def _send(self, action: Action, purpose: Purpose) -> None:

@@ -6,6 +6,7 @@ packs, carries and unpacks them.
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -124,7 +125,7 @@ class Flow:
     ) -> None:
         me = carriers.me
         self._device, self._dtype, self._shapes, self._window = carriers.backend.device, dtype, shapes, window
-        self._backend, self._gather_group = carriers.backend, gather_group
+        self._backend, self._waits, self._gather_group = carriers.backend, carriers.waits, gather_group
         mine = [next((gather for gather in plan.gathers if me in gather.ranks), None) for plan in plans]
         self._gathers = [_in_group_order(gather) if gather else None for gather in mine]
         self._position = [gather.ranks.index(me) if gather else 0 for gather in self._gathers]
@@ -154,30 +155,25 @@ class Flow:
         if self._local:
             self._kept.append(tensors)
 
-    def wait(self) -> list[torch.Tensor]:
-        """Blocks until the turn's messages are here; time spent is booked as waiting."""
-        return [receiver.wait() for _, receiver in self._in]
+    def receive(self, into: Sequence[torch.Tensor | None] | None = None) -> list[torch.Tensor | None]:
+        """Waits for a turn and unpacks it into new tensors or `into`, frees its slots and posts the next one.
 
-    def finish(
-        self, messages: list[torch.Tensor], into: Sequence[torch.Tensor | None] | None = None
-    ) -> list[torch.Tensor | None]:
-        """Unpacks a turn into new tensors or `into`, frees its slots, posts the next one and runs the gathers."""
+        Time spent waiting, for messages or for the group to gather, is booked as such.
+        """
         targets: list[torch.Tensor | None] = list(into) if into is not None else [None] * len(self._shapes)
-        for (lane, receiver), flat in zip(self._in, messages, strict=True):
-            self._unpack(lane, flat, targets, keep=into is None and not receiver.lends)
+        for lane, receiver in self._in:
+            self._unpack(lane, receiver.wait(), targets, keep=into is None and not receiver.lends)
             receiver.release()
         self._take_local(targets, fresh=into is None)
         if self._to_post:
             self._to_post -= 1
             self._post()
+        began = time.perf_counter()
         for number, gather in enumerate(self._gathers):
             if gather is not None:
                 self._exchange(_source(targets, number), gather, self._position[number])
+        self._waits.took(time.perf_counter() - began)
         return targets
-
-    def receive(self, into: Sequence[torch.Tensor | None] | None = None) -> list[torch.Tensor | None]:
-        """`wait` and `finish` in one."""
-        return self.finish(self.wait(), into)
 
     def drain(self) -> None:
         """Waits until all that was sent has arrived."""

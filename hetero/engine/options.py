@@ -24,6 +24,19 @@ class OptimizerOptions(BaseModel):
     clip: float | None = Field(1.0, gt=0, description="Largest gradient norm; null clips nothing.")
 
 
+class EvalOptions(BaseModel):
+    """Validation loss: how often, and over how many global batches of sequences that are never trained on."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    every: int = Field(0, ge=0, description="Steps between validations, and one at the end; 0 holds nothing out.")
+    batches: int = Field(4, gt=0, description="Global batches that are held out.")
+
+    @property
+    def held_out_batches(self) -> int:
+        return self.batches if self.every else 0
+
+
 class TrainOptions(BaseModel):
     """Length, batch, precision and update rule of a run. Sizes are in sequences."""
 

@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict
 
 from backends.options import EmulateOptions
 from balancer.plan import Plan
-from hetero.engine.options import TrainOptions
+from hetero.engine.options import EvalOptions, TrainOptions
 from hetero.models.dimensions import Dimensions
 
 
@@ -61,6 +61,7 @@ class RunSpec(BaseModel):
     resume_folder: str | None = None
     """Where the checkpoint of step `start` lies that the epoch begins from; None starts from initial values."""
     trace_every: int = 0
+    evaluation: EvalOptions = EvalOptions()
     capture: Capture | None = None
 
     def saves_at(self, done: int) -> bool:
@@ -68,6 +69,11 @@ class RunSpec(BaseModel):
         if self.checkpoint_folder is None or self.checkpoint_every == 0:
             return False
         return done % self.checkpoint_every == 0 or done == self.steps
+
+    def evaluates_at(self, done: int) -> bool:
+        """Whether the held-out samples are measured once `done` steps are complete."""
+        every = self.evaluation.every
+        return every > 0 and (done % every == 0 or done == self.steps)
 
     def traces(self, step: int) -> bool:
         """Whether the actions of a step are recorded one by one."""

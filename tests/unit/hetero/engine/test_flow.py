@@ -16,6 +16,7 @@ from backends.cpu import CpuBackend
 from bridge.layout import TensorLayout
 from bridge.rank import RankId
 from bridge.reshard import Placement, Reshard, copies, reshard
+from hetero.engine.carrier import Waits
 from hetero.engine.flow import Flow, Lane, lanes
 from tests.unit.hetero.engine.placements import SHAPES, numbered, placements, ranks, shard
 
@@ -53,7 +54,9 @@ class Wires:
         self.by_pair: dict[tuple[RankId, RankId], Wire] = {}
 
     def seen_by(self, me: RankId) -> Any:
-        return SimpleNamespace(me=me, backend=self.backend, sender=self._end, receiver=self._end)
+        return SimpleNamespace(
+            me=me, backend=self.backend, waits=Waits(), sender=self._end, receiver=self._end
+        )
 
     def _end(self, lane: Lane, *_: Any) -> Wire:
         return self.by_pair.setdefault((lane.source, lane.target), Wire())
