@@ -134,9 +134,9 @@ class Follower:
         return replaced or before != (self._step, self.restarts)
 
     def _step_of(self, line: bytes) -> int | None:
-        """None if the line is unreadable. One that has all its braces need not be parsed, unless it steps back."""
+        """None if the line is unreadable. One that ends with its stages is whole, and parsed only if it steps back."""
         quick = _STEP.match(line)
-        if quick and line.count(b"{") == line.count(b"}") and int(quick[1]) > self._step:
+        if quick and line.endswith(b"]}") and int(quick[1]) > self._step:
             return int(quick[1])
         step = (_parsed(line) or {}).get("step")
         return step if isinstance(step, int) else None
