@@ -51,7 +51,7 @@ def main() -> None:
 
 def compare(job: Job, session: Session, text: Prepared) -> tuple[dict[str, float], str | None]:
     """The figures, and why they are void if they are."""
-    chips, work = topology(job), workload(job)
+    chips = topology(job)
     measured = measure(job, session, None)
     assert measured.times is not None
     session.pace(fleet_links(job, measured.time_scale))
