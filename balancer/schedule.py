@@ -53,6 +53,16 @@ def one_f_one_b(stage_of_chunk: Sequence[int], micro_batches: int, warmup: Seque
     return _with_sync_and_step(lists)
 
 
+def forward_only(stage_of_chunk: Sequence[int], micro_batches: int) -> tuple[Actions, ...]:
+    """Forwards alone, in the order of micro-batches and, for each of them, of chunks. Every action waits only for
+    earlier ones of that order, so the lists run to their end even where a boundary has room for one message."""
+    lists: list[list[Action]] = [[] for _ in range(max(stage_of_chunk) + 1)]
+    for m in range(micro_batches):
+        for chunk, stage in enumerate(stage_of_chunk):
+            lists[stage].append(Action(Kind.F, chunk, m))
+    return tuple(map(tuple, lists))
+
+
 SCHEDULES: dict[str, Schedule] = {"1f1b": one_f_one_b, "gpipe": gpipe}
 
 
@@ -66,6 +76,12 @@ def schedules(name: str) -> Schedule:
 def actions_of(pipeline: PipelinePlan, schedule: str) -> tuple[Actions, ...]:
     """The lowered lists, one per stage, of a completed pipeline plan. The executor and the simulator both call this."""
     return _lowered(schedule, pipeline.stage_of_chunk(), pipeline.micro_batches, pipeline.warmups())
+
+
+def forward_actions_of(pipeline: PipelinePlan) -> tuple[Actions, ...]:
+    """The lowered lists, one per stage, of the forwards of one global batch."""
+    placed = pipeline.stage_of_chunk()
+    return lower(forward_only(placed, pipeline.micro_batches), placed)
 
 
 @lru_cache(maxsize=256)

@@ -22,6 +22,7 @@ from hetero.cluster.options import fleet_of
 from hetero.cluster.ray_runtime import ray_runtime
 from hetero.cluster.session import Session
 from hetero.data.source import Prepared, prepare
+from hetero.data.split import check_split
 from hetero.engine.spec import RunSpec
 from hetero.job.errors import JobError
 from hetero.job.facts import run_facts, tracked_run
@@ -72,6 +73,8 @@ def train(
         run_dir.mkdir(parents=True, exist_ok=True)
         (run_dir / "job.yaml").write_text(yaml.safe_dump(job.resolved(), sort_keys=False))
         text = prepare(job.data, run_dir / "data")
+        sequences = (text.n_tokens - 1) // job.data.seq_len
+        check_split(sequences, job.train.global_batch, job.eval.held_out_batches)
         events = EventJournal(run_dir / EVENTS)
         stack.callback(events.close)
         run = _Run(job, run_dir, text, point, events, watch, on_record, on_event)
@@ -177,6 +180,8 @@ class _Run:
                 self._updates += not line["skipped"]
                 self._last = line
                 self._note(self._watch.record(line))
+                if "eval_loss" in line:
+                    self._event("validated", step=line["step"], epoch=line["epoch"], eval_loss=line["eval_loss"])
                 self._on_record(line)
                 if (saved := self._saved.pop(line["step"] + 1, None)) is not None:
                     self._commit(saved)

@@ -13,7 +13,7 @@ from bridge.options import BridgeOptions
 from hetero.checkpoint.options import CheckpointOptions
 from hetero.cluster.options import PoolOptions
 from hetero.data.options import DataOptions
-from hetero.engine.options import TrainOptions
+from hetero.engine.options import EvalOptions, TrainOptions
 from hetero.job.checks import check_links, check_model, check_pool, check_time_scale, check_trackers
 from hetero.models.options import ModelOptions
 from hetero.monitoring.options import MonitorOptions
@@ -36,6 +36,7 @@ class Job(BaseModel):
     bridge: BridgeOptions = BridgeOptions()
     balance: BalanceOptions = BalanceOptions()
     checkpoint: CheckpointOptions = CheckpointOptions()
+    eval: EvalOptions = EvalOptions()
     monitor: MonitorOptions = MonitorOptions()
     time_scale: Literal["auto"] | float = Field(
         "auto", description="How much slower than their datasheet emulated chips and links run."
@@ -67,14 +68,17 @@ class Job(BaseModel):
     def fingerprint(self) -> str:
         """Names what decides the numbers of the run: model, data and training, but neither pools, links nor plan.
 
-        The length of the run counts only where the learning rate depends on it, so a finished run can be continued.
+        What is held out counts, since nothing is trained on it. The length of the run counts only where the learning
+        rate depends on it, so a finished run can be continued.
         """
         invariant = {"micro_batch", "replica_check_every"}
         if self.train.optimizer.schedule == "constant":
             invariant.add("steps")
-        deciding = {
+        deciding: dict[str, Any] = {
             "model": self.model.resolve().model_dump(mode="json"),
             "data": self.data.model_dump(mode="json"),
             "train": self.train.model_dump(mode="json", exclude=invariant),
         }
+        if self.eval.held_out_batches:
+            deciding["held_out_batches"] = self.eval.held_out_batches
         return hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()[:16]

@@ -38,6 +38,7 @@ def run_spec(
         checkpoint_every=job.checkpoint.every,
         resume_folder=str(folder.resolve()) if folder else None,
         trace_every=job.monitor.trace_every,
+        evaluation=job.eval,
     )
 
 

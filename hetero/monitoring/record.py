@@ -14,6 +14,8 @@ Report = dict[str, Any]
 
 BUSY = ("forward_s", "backward_s", "weight_s", "optimizer_s")
 SUMMED = (*BUSY, "sync_s", "bridge_wait_s", "bubble_s", "bytes_sent", "bytes_received")
+SOMETIMES = ("eval_loss",)
+"""In the lines of those steps alone after which the held-out samples were measured."""
 TOTALS = ("loss", "grad_norm", "lr", "loss_scale", "skipped", "tokens", "consumed_tokens")
 
 
@@ -82,6 +84,7 @@ def merge_hosts(hosts: Sequence[Report], facts: RunFacts, useful_s: float = 0.0)
         "time": now,
         "epoch": hosts[0]["epoch"],
         **{key: totals.get(key) for key in TOTALS},
+        **{key: totals[key] for key in SOMETIMES if key in totals},
         "step_s": step_s,
         "tokens_per_s": tokens_per_s,
         "goodput": min(1.0, useful_s / max(now - facts.started, step_s, 1e-9)),

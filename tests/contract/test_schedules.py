@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from balancer.action import STEP, Action, Kind
 from balancer.errors import ScheduleError
 from balancer.replay import check, format_grid
-from balancer.schedule import SCHEDULES, lower, schedules
+from balancer.schedule import SCHEDULES, forward_only, lower, schedules
 
 ALL = pytest.mark.parametrize("name", sorted(SCHEDULES))
 
@@ -131,6 +132,41 @@ def test_a_warmup_that_grows_along_the_pipeline_is_refused():
         schedules("1f1b")((0, 1), 8, (1, 3))
     assert error.value.key == "stages[1].warmup"
     assert error.value.value == 3
+
+
+@given(case=cases())
+@settings(deadline=None)
+def test_forwards_alone_are_each_forward_once_and_never_deadlock(case):
+    placed, micro_batches, _ = case
+    lowered = lower(forward_only(placed, micro_batches), placed)
+    check(lowered)
+    kinds = Counter(a.kind for actions in lowered for a in actions)
+    crossing = sum(a != b for a, b in pairwise(placed))
+    assert kinds == Counter(
+        {Kind.F: len(placed) * micro_batches, Kind.SEND: crossing * micro_batches, Kind.RECV: crossing * micro_batches}
+    )
+    assert all(a.purpose in (None, "activation") for actions in lowered for a in actions)
+
+
+@given(case=cases(), data=st.data())
+@settings(deadline=None)
+def test_forwards_alone_need_room_for_one_message_at_a_boundary(case, data):
+    """A sender waits while its last message over the boundary has not been received."""
+    placed, micro_batches, _ = case
+    lowered = lower(forward_only(placed, micro_batches), placed)
+    random = data.draw(st.randoms(use_true_random=False))
+    position, under_way = [0] * len(lowered), Counter()
+    while any(position[s] < len(lowered[s]) for s in range(len(lowered))):
+        able = []
+        for s, actions in enumerate(lowered):
+            action = actions[position[s]] if position[s] < len(actions) else None
+            wanted = {Kind.SEND: 0, Kind.RECV: 1}
+            if action and (action.kind not in wanted or under_way[action.boundary] == wanted[action.kind]):
+                able.append((s, action))
+        assert able, "deadlock"
+        s, action = random.choice(able)
+        position[s] += 1
+        under_way[action.boundary] += (action.kind is Kind.SEND) - (action.kind is Kind.RECV)
 
 
 def test_an_unknown_schedule_is_refused_with_a_suggestion():

@@ -24,13 +24,14 @@ from hetero.cluster.fleet import FleetLink, FleetPool, FleetSpec, Programs
 from hetero.cluster.instructions import News
 from hetero.cluster.session import Session
 from hetero.data.source import Prepared
-from hetero.engine.options import TrainOptions
+from hetero.engine.options import EvalOptions, TrainOptions
 from hetero.engine.spec import Capture, PoolRun, RunSpec, TextRun
 from hetero.models.dimensions import Dimensions
 from hetero.models.registry import architecture
 
 ROOT = Path(__file__).parents[2]
 SEQ_LEN = 16
+NO_VALIDATION = EvalOptions()
 NO_PACE = 1e-9
 """A time scale at which an emulated chip never sleeps."""
 
@@ -52,6 +53,7 @@ class Job:
 
     dimensions: Dimensions
     train: TrainOptions
+    evaluation: EvalOptions = NO_VALIDATION
 
     def complete(self, plan: Plan) -> Plan:
         model, train = architecture(self.dimensions.family), self.train
@@ -73,6 +75,12 @@ class Run:
     @property
     def norms(self) -> list[float]:
         return [step["grad_norm"] for step in self.totals]
+
+    @property
+    def eval_losses(self) -> dict[int, float]:
+        """By the number of steps that were done."""
+        done = enumerate(self.totals, 1)
+        return {number: step["eval_loss"] for number, step in done if "eval_loss" in step}
 
     def gradients(self, step: int) -> dict[str, np.ndarray]:
         """Whole gradients by logical name. Every element must come from exactly one owner."""
@@ -131,6 +139,7 @@ class Standing:
             start=start,
             steps=until,
             time_scale=NO_PACE,
+            evaluation=job.evaluation,
             resume_folder=None if begin_from is None else str(begin_from),
             checkpoint_folder=None if save_to is None else str(save_to),
             checkpoint_every=0 if save_to is None else until,

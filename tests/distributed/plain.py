@@ -17,8 +17,8 @@ from hetero.checkpoint.manifest import RunState
 from hetero.checkpoint.pieces import write_piece
 from hetero.checkpoint.store import CheckpointStore
 from hetero.data.batches import micro_batch
-from hetero.data.order import SampleOrder
 from hetero.data.source import Prepared
+from hetero.data.split import HeldOut, Training
 from hetero.data.stream import TokenStream
 from hetero.engine.options import OptimizerOptions
 from hetero.layers.group import TensorGroup
@@ -78,11 +78,16 @@ class GlobalBatches:
 
     def __init__(self, text: Prepared, job: Job) -> None:
         self._stream = TokenStream(text.path, SEQ_LEN)
-        self._order = SampleOrder(job.train.seed, len(self._stream))
         self._size = job.train.global_batch
+        held_out = job.evaluation.held_out_batches * self._size
+        self._training = Training(job.train.seed, len(self._stream), held_out)
+        self._validation = HeldOut(len(self._stream), held_out)
 
     def __getitem__(self, step: int) -> Batch:
-        return micro_batch(self._stream, self._order, step * self._size, self._size)
+        return micro_batch(self._stream, self._training, step * self._size, self._size)
+
+    def held_out(self, number: int) -> Batch:
+        return micro_batch(self._stream, self._validation, number * self._size, self._size)
 
 
 class PlainTraining:
@@ -111,6 +116,13 @@ class PlainTraining:
                 group["lr"] = _rate(options, number, self.job.train.steps)
             self.optimizer.step()
             yield PlainStep(loss.item(), norm.item(), gradients)
+
+    @torch.no_grad()
+    def validation_loss(self) -> float:
+        """The mean loss of the held-out tokens."""
+        batches = [self._batches.held_out(number) for number in range(self.job.evaluation.batches)]
+        tokens = sum(batch.tokens_BT.numel() for batch in batches)
+        return sum(self.model.loss_sum(batch).item() for batch in batches) / tokens
 
     def state(self, name: str) -> dict[str, torch.Tensor]:
         """A tensor and its moments."""

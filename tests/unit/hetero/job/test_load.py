@@ -157,3 +157,12 @@ def test_the_length_counts_where_the_learning_rate_follows_it(tmp_path: Path) ->
 def test_the_error_can_cross_processes(tmp_path: Path) -> None:
     error = _error(tmp_path, "train.steps=0")
     assert vars(pickle.loads(pickle.dumps(error))) == vars(error)
+
+
+def test_what_is_held_out_decides_the_numbers_too(tmp_path: Path) -> None:
+    plain, every_4, every_8, more = (
+        _load(tmp_path, JOB, *settings).fingerprint()
+        for settings in ((), ("eval.every=4",), ("eval.every=8",), ("eval.every=4", "eval.batches=5"))
+    )
+    assert every_4 == every_8
+    assert len({plain, every_4, more}) == 3

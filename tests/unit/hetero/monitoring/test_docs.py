@@ -8,9 +8,9 @@ from importlib.util import find_spec
 import pytest
 import yaml
 
+from hetero.job.job import Job
 from hetero.monitoring.alerts import FEWEST, WINDOW
 from hetero.monitoring.feed import QUEUED_LINES, SECONDS_TO_CLOSE
-from hetero.monitoring.options import MonitorOptions
 from hetero.monitoring.prometheus import Metrics
 from hetero.monitoring.tracker import BUILT_IN, load_tracker
 from tests.architecture.tree import ROOT
@@ -19,9 +19,11 @@ from tests.unit.hetero.monitoring.runs import tracked
 TEXT = (ROOT / "docs" / "monitoring.md").read_text()
 
 
-@pytest.mark.parametrize("block", re.findall(r"```yaml\n(monitor:.*?)```", TEXT, re.DOTALL))
-def test_blocks_are_options(block: str) -> None:
-    assert MonitorOptions.model_validate(yaml.safe_load(block)["monitor"]) != MonitorOptions()
+@pytest.mark.parametrize("block", re.findall(r"```yaml\n(.*?)```", TEXT, re.DOTALL))
+def test_blocks_are_sections_of_a_job(block: str) -> None:
+    plain = (ROOT / "configs" / "runs" / "auto.yaml").read_text()
+    jobs = [Job.model_validate(yaml.safe_load(text)) for text in (plain, f"{plain}\n{block}")]
+    assert jobs[0] != jobs[1]
 
 
 @pytest.mark.parametrize("name", sorted(BUILT_IN))

@@ -106,3 +106,9 @@ def test_a_skipped_step_is_not_useful() -> None:
 def test_spans_are_kept_by_rank() -> None:
     host = merge_ranks([rank_report("a", 0, spans=[["F0", 100.0, 0.1]]), rank_report("a", 1)])
     assert host["spans"] == {"a:0": [["F0", 100.0, 0.1]]}
+
+
+def test_a_validation_loss_is_in_the_lines_of_its_own_steps_alone() -> None:
+    hosts = [merge_ranks([rank_report("a", 0, totals=TOTALS | {"eval_loss": 4.5})]), _hosts()[1]]
+    assert merge_hosts(hosts, facts())["eval_loss"] == 4.5
+    assert "eval_loss" not in merge_hosts(_hosts(), facts())

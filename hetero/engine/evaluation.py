@@ -1,0 +1,34 @@
+"""Validation: held-out batches go forward through the same stages, by the same messages, and leave nothing behind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+
+from balancer.action import Action, Purpose
+from hetero.engine.executor import Executor
+from hetero.models.batch import Batch
+
+
+class Evaluator(Executor):
+    """Interprets a list of forwards. No graph is recorded, and tensors are dropped once they are handed on."""
+
+    def run(self, batch_of: Callable[[int], Batch], sync: Callable[[int], None] | None = None) -> None:
+        with torch.no_grad():
+            super().run(batch_of, sync or _no_gradients)
+        assert not self._live, "an evaluated micro-batch was kept"
+
+    def _forward(self, chunk: int, m: int, batch: Batch) -> None:
+        super()._forward(chunk, m, batch)
+        self._live.pop((chunk - 1, m), None)
+        if "loss" in self._live[chunk, m].outputs:
+            del self._live[chunk, m]
+
+    def _send(self, action: Action, purpose: Purpose) -> None:
+        super()._send(action, purpose)
+        del self._live[action.chunk, action.micro_batch]
+
+
+def _no_gradients(chunk: int) -> None:
+    raise AssertionError(f"chunk {chunk} was evaluated, and has no gradients to sync")
