@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from hetero.monitoring.journal import Record
@@ -82,12 +83,16 @@ class Opened:
 
 
 class Server:
-    """`hetero dashboard` as a user runs it. `restart` serves on the same port again."""
+    """`hetero dashboard` as a user runs it, from the folder that holds `runs/`. `restart` serves on the same port."""
 
     def __init__(self, run_dir: Path) -> None:
         self._run_dir = run_dir
         self._process = self._start()
         self.address = self._said().partition(" on ")[2].partition(" (")[0]
+
+    def processor_s(self) -> float:
+        times = psutil.Process(self._process.pid).cpu_times()
+        return times.user + times.system
 
     def stop(self) -> None:
         self._process.terminate()
@@ -102,7 +107,9 @@ class Server:
 
     def _start(self, *arguments: str) -> subprocess.Popen[str]:
         script = Path(sys.executable).with_name("hetero")
-        return subprocess.Popen([script, "dashboard", self._run_dir, *arguments], stdout=subprocess.PIPE, text=True)
+        base = self._run_dir.parent.parent
+        command = [script, "dashboard", self._run_dir.relative_to(base), *arguments]
+        return subprocess.Popen(command, cwd=base, stdout=subprocess.PIPE, text=True)
 
     def _said(self) -> str:
         assert self._process.stdout is not None

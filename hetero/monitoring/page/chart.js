@@ -132,7 +132,7 @@ function range(values, fromZero) {
 }
 
 /** Round numbers between two others. */
-function ticks(low, high, about) {
+export function ticks(low, high, about) {
   const rough = (high - low) / about || 1;
   const power = 10 ** Math.floor(Math.log10(rough));
   const size = [1, 2, 5, 10].map((factor) => factor * power).find((candidate) => candidate >= rough);

@@ -23,10 +23,10 @@ export function figure(value, text, name) {
   return html("data", { value: value ?? "", "data-figure": name }, text);
 }
 
-/** A part of a bar, `share` of its whole (0..1) wide. */
+/** A part of a bar, as wide as its share among the others. */
 export function part(kind, share, title) {
   const element = html("span", { class: `part ${kind}`, title });
-  element.style.flexGrow = String(Math.max(share, 0));
+  element.style.flexGrow = String(1000 * Math.max(share, 0)); // parts that sum to less than 1 would not fill the bar;
   return element;
 }
 

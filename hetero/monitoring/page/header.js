@@ -50,11 +50,11 @@ export function showFigures(place, { run, record, evaluations }) {
   if (!run) return;
   const [evaluated, validation] = evaluations.at(-1) ?? [];
   const tiles = [
-    ["loss", "loss", (value) => (value === null ? "not finite" : plain(value)), "mean over the step's tokens"],
+    ["loss", "loss", (value) => (value === null ? "not finite" : plain(value)), "per token"],
     ["eval_loss", "validation loss", plain, `at step ${evaluated}`],
     ["tokens_per_s", "tokens/s", count, run.emulated ? "emulated: modelled" : "all pools together"],
     ["step_s", "step time", seconds, record?.overrun ? "overrun: slower than modelled" : overruns(run)],
-    ["goodput", "goodput", percent, "useful time since the start"],
+    ["goodput", "goodput", percent, "since the start"],
     ["grad_norm", "gradient norm", plain, record?.skipped ? "step skipped" : ""],
     ["lr", "learning rate", plain, ""],
   ];

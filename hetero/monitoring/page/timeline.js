@@ -1,5 +1,6 @@
 // The last traced step: a row per rank, its actions and waits over time.
 
+import { ticks } from "./chart.js";
 import { fill, heading, html, legend, svg } from "./dom.js";
 import { seconds } from "./format.js";
 
@@ -82,18 +83,10 @@ function lane(rank, top, x, run) {
 }
 
 function axis(length, x, height) {
-  return [0, 0.25, 0.5, 0.75, 1].map((share) =>
-    svg(
-      "text",
-      {
-        class: "tick",
-        x: x(share * length),
-        y: height - 5,
-        "text-anchor": share === 0 ? "start" : share === 1 ? "end" : "middle",
-      },
-      seconds(share * length),
-    ),
-  );
+  return ticks(0, length, 5).map((time) => {
+    const anchor = time === 0 ? "start" : x(time) > x(length) - 24 ? "end" : "middle";
+    return svg("text", { class: "tick", x: x(time), y: height - 5, "text-anchor": anchor }, seconds(time));
+  });
 }
 
 function poolOf(rank) {

