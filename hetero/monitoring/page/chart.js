@@ -74,15 +74,11 @@ export class LineChart {
 
   #path(line) {
     let [path, pen] = ["", "M"];
-    line.steps.forEach((step, index) => {
+    for (const index of extremes(line.values, this.place.clientWidth)) {
       const value = line.values[index];
-      if (value === null) {
-        pen = "M";
-        return;
-      }
-      path += `${pen}${this.x(step).toFixed(1)} ${this.y(value).toFixed(1)}`;
-      pen = "L";
-    });
+      if (value !== null) path += `${pen}${this.x(line.steps[index]).toFixed(1)} ${this.y(value).toFixed(1)}`;
+      pen = value === null ? "M" : "L";
+    }
     if (line.steps.length === 1 && path) path += "h0.1";
     return svg("path", { class: `curve ${line.kind}`, d: path });
   }
@@ -129,6 +125,20 @@ function range(values, fromZero) {
   const most = middle > 0 ? Math.min(sorted.at(-1), middle * HIGHEST_ZOOM) : sorted.at(-1);
   const air = (most - least || Math.abs(most) || 1) * 0.06;
   return [fromZero ? least : least - air, most + air];
+}
+
+/** The places of at most about `most` values, so chosen that every peak, dip and gap stays. */
+function extremes(values, most) {
+  const size = Math.ceil((2 * values.length) / Math.max(most, 1));
+  if (size <= 2) return values.keys();
+  const kept = [];
+  for (let start = 0; start < values.length; start += size) {
+    const places = Array.from({ length: Math.min(size, values.length - start) }, (_, offset) => start + offset);
+    const gap = places.find((place) => values[place] === null);
+    places.sort((a, b) => values[a] - values[b]);
+    kept.push(...[...new Set([places[0], gap ?? places[0], places.at(-1)])].sort((a, b) => a - b));
+  }
+  return kept;
 }
 
 /** Round numbers between two others. */
