@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import io
+import re
 import tarfile
 import zlib
 from pathlib import Path
@@ -13,6 +14,7 @@ from hetero.cluster.errors import ClusterError
 from hetero.cluster.jobs import JobServer, shell_path
 
 BEGIN, END = "-----BEGIN RUN DIRECTORY-----", "-----END RUN DIRECTORY-----"
+BASE64 = re.compile(r"[A-Za-z0-9+/]+=*")
 LEFT_THERE = ("./checkpoints", "./data")
 """Large, and of use on the cluster only."""
 PATIENCE_S = 120.0
@@ -27,10 +29,11 @@ def fetch(server: JobServer, id_: str, folder: Path) -> list[Path]:
 
 
 def _command(run_dir: str) -> str:
-    """The markers are put together by the shell, so that the command's own text in the log is none."""
+    """Markers are put together by the shell, so that the command's own text in the log is none. The wait lets Ray write
+    that first; it would stand in the middle of ours."""
     excluded = " ".join(f"--exclude={path}" for path in LEFT_THERE)
     begin, end = (f"printf '%s%s\\n' {mark[:5]} '{mark[5:]}'" for mark in (BEGIN, END))
-    return f"cd {shell_path(run_dir)} && {begin} && tar -c -z {excluded} . | base64 && {end}"
+    return f"cd {shell_path(run_dir)} && sleep 1 && {begin} && tar -c -z {excluded} . | base64 && {end}"
 
 
 def _archive(log: str, id_: str, run_dir: str) -> str:
@@ -41,7 +44,7 @@ def _archive(log: str, id_: str, run_dir: str) -> str:
         raise ClusterError("JOB", id_, rule, "look into hetero jobs logs; a job that was refused leaves nothing")
     if END not in lines:
         raise ClusterError("JOB", id_, f"{run_dir} was not sent to its end", "try again")
-    return "".join(lines[lines.index(BEGIN) + 1 : lines.index(END)])
+    return "".join(filter(BASE64.fullmatch, lines[lines.index(BEGIN) + 1 : lines.index(END)]))
 
 
 def _unpack(archive: str, folder: Path) -> list[Path]:

@@ -27,6 +27,7 @@ from hetero.errors import did_you_mean
 STOP_S = 8
 """How long a job that is asked to stop may clean up before Ray kills it."""
 READY_S = 60.0
+CHATTY = ("ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.job.sdk", "ray._private.runtime_env.packaging")
 KIND = "hetero"
 """The key of a job's metadata that tells it from others'."""
 
@@ -64,7 +65,8 @@ class JobServer:
             raise ClusterError("--address", address, rule, f"perhaps http://{address.partition(':')[0]}:8265")
         with self._explained():
             self._client = JobSubmissionClient(address)
-        logging.getLogger("ray").setLevel(logging.WARNING)  # it tells of every upload
+        for logger in CHATTY:
+            logging.getLogger(logger).setLevel(logging.WARNING)
 
     def submit(self, folder: Path, command: str, *, id_: str, name: str, run_dir: str) -> None:
         """Hands in `command`, to be run in a copy of `folder` on the cluster."""

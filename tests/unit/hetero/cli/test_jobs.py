@@ -109,8 +109,8 @@ def archive(**files: str) -> str:
 
 
 def test_a_run_directory_is_fetched(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    printed = f"{fetch.BEGIN}\n{archive(**{'./metrics.jsonl': 'x' * 9000})}{fetch.END}\n"
-    monkeypatch.setattr(Server, "printed", printed)
+    packed = archive(**{"./metrics.jsonl": "x" * 9000})
+    monkeypatch.setattr(Server, "printed", f"{fetch.BEGIN}\nRunning entrypoint for job x: cd\n{packed}{fetch.END}\n")
     for _ in range(2):
         assert run(["jobs", "fetch", "auto-1", "--to", str(tmp_path), *ADDRESS]) == 0
     assert (tmp_path / "metrics.jsonl").read_text() == "x" * 9000
