@@ -175,7 +175,7 @@ def shell_path(path: str) -> str:
 def _view(job: JobDetails) -> JobView:
     metadata: dict[str, Any] = job.metadata or {}
     return JobView(
-        id=job.submission_id,
+        id=job.submission_id or "",
         name=metadata.get("name", ""),
         status=str(JobStatus(job.status).value),
         run_dir=metadata.get("run_dir", ""),
