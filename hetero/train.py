@@ -71,10 +71,10 @@ def train(
         watch = Watch(job.monitor, tracked_run(job, run_dir))
         stack.callback(watch.close)
         run_dir.mkdir(parents=True, exist_ok=True)
-        (run_dir / "job.yaml").write_text(yaml.safe_dump(job.resolved(), sort_keys=False))
         text = prepare(job.data, run_dir / "data")
         sequences = (text.n_tokens - 1) // job.data.seq_len
         check_split(sequences, job.train.global_batch, job.eval.held_out_batches)
+        (run_dir / "job.yaml").write_text(yaml.safe_dump(job.resolved(), sort_keys=False))
         events = EventJournal(run_dir / EVENTS)
         stack.callback(events.close)
         run = _Run(job, run_dir, text, point, events, watch, on_record, on_event)
