@@ -116,7 +116,7 @@ def test_waiting_ends_at_the_deadline_and_not_before(ends: tuple[Port, Pipe]) ->
     start = time.monotonic()
     with pytest.raises(BridgeTimeout, match="did not take a message of 1 bytes"):
         ticket.wait(0.1)
-    assert 0.1 <= time.monotonic() - start < 0.3
+    assert 0.1 <= time.monotonic() - start < 2.0
 
 
 def test_several_threads_may_wait(ends: tuple[Port, Pipe]) -> None:
