@@ -87,7 +87,7 @@ def test_a_tracker_that_hangs_is_left_behind_and_holds_little() -> None:
     started = time.monotonic()
     for line in _lines(10):
         feed.put(line)
-    assert time.monotonic() - started < 0.5, "a full queue does not block"
+    assert time.monotonic() - started < 5.0, "a full queue does not block"
     assert [notice.kind for notice in feed.notices()] == ["tracker_behind"]
     assert [(notice.kind, notice.facts.get("lost_lines")) for notice in feed.close(0.1)] == [
         ("tracker_abandoned", None),
