@@ -1,6 +1,6 @@
 """A Ray cluster on this machine: `python -m tests.e2e.nodes FOLDER`, until its standard input ends.
 
-Four nodes, each a raylet of its own: a plain head, and one for each chip family, with two chips that are but counted.
+Four nodes, each a raylet of its own: a plain head, and one for each chip family, with one chip that is but counted.
 Prints two lines: the address of the job server, and that of the cluster.
 """
 
@@ -15,9 +15,9 @@ from ray.cluster_utils import Cluster
 
 OBJECT_STORE_BYTES = 80 * 1024**2
 FAMILIES: dict[str, dict[str, Any]] = {
-    "cuda": {"num_gpus": 2},
-    "ascend": {"resources": {"NPU": 2}},
-    "kunlun": {"resources": {"KUNLUN": 2}},
+    "cuda": {"num_gpus": 1},
+    "ascend": {"resources": {"NPU": 1}},
+    "kunlun": {"resources": {"KUNLUN": 1}},
 }
 
 

@@ -29,15 +29,15 @@ JOB = {
     "train": {"steps": 100_000, "global_batch": 2},
     "pools": {
         name: {
-            "family": family, "chip": chip, "count": 2, "tp": 1, "emulate": {},
+            "family": family, "chip": chip, "count": 1, "tp": 1, "emulate": {},
             "select": {"labels": {"family": family}, "resources": {resource: 1}},
         }
         for name, (family, chip, resource) in POOLS.items()
     },
     "balance": {"mode": "manual", "pipelines": [
-        {"share": 1, "replicas": 2, "stages": [{"pool": pool, "tp": 1, "units": units} for pool, units in STAGES]}
+        {"share": 2, "stages": [{"pool": pool, "tp": 1, "units": units} for pool, units in STAGES]}
     ]},
-    "time_scale": 1.0,
+    "time_scale": 1.0e7,  # steps of a tenth of a second, most of it sleep
 }  # fmt: skip
 
 
