@@ -127,6 +127,28 @@ def test_a_slowed_pool_is_shown_within_three_steps(opened: Opened, run: Syntheti
     assert "pool slow" in opened.text("#events")
 
 
+def test_a_run_that_failed_says_why(opened: Opened, run: SyntheticRun) -> None:
+    run.fail("nvidia@0 is gone")
+    opened.page.wait_for_selector("#state:text('failed')")
+    assert opened.text(".failure") == "nvidia@0 is gone"
+    assert "nvidia@0 is gone" in opened.text("#events li.bad")
+
+
+def test_a_run_without_a_step_is_shown_as_one(browser: Any, tmp_path: Path) -> None:
+    (tmp_path / "runs" / "new").mkdir(parents=True)
+    server = Server(tmp_path / "runs" / "new")
+    with Opened(browser, server.address) as opened:
+        opened.page.wait_for_selector("#state:text('waiting')")
+        assert "no step yet" in opened.text("#loss")
+        assert "0 steps" in opened.text("#header")
+        assert opened.complaints == []
+        run = SyntheticRun(tmp_path / "runs" / "new")
+        run.advance()
+        opened.wait_for_step(0)
+    server.stop()
+    run.close()
+
+
 def test_markup_in_names_stays_text(browser: Any, tmp_path: Path) -> None:
     run = SyntheticRun(tmp_path / "runs" / "quickstart", name=MARKUP, names=(MARKUP, SCRIPT, "kunlun"))
     run.advance(11)
@@ -144,25 +166,32 @@ def test_markup_in_names_stays_text(browser: Any, tmp_path: Path) -> None:
     run.close()
 
 
-def test_a_long_run_opens_in_two_seconds(browser: Any, run: SyntheticRun) -> None:
-    """The server in processor time, from its start to the page; the page in seconds, the best of three openings, for
-    this machine may do other work too."""
+def test_a_long_run_opens_in_two_seconds(browser: Any, run: SyntheticRun, tmp_path: Path) -> None:
+    """Of the server, from its start, two seconds of processor time. The page, at its best of three openings, takes no
+    two seconds either; on a machine that is so busy that a short run's page takes long, little more than that."""
     line = json.dumps(run.records[0])
-    run.close()
-    with (run.folder / "metrics.jsonl").open("w") as file:
+    long = SyntheticRun(tmp_path / "runs" / "long")
+    long.close()
+    with (long.folder / "metrics.jsonl").open("w") as file:
         file.writelines(line.replace('"step": 0', f'"step": {step}', 1) + "\n" for step in range(100_000))
-    server = Server(run.folder)
-    opening_s = []
-    for _ in range(3):
-        began = time.perf_counter()
-        with Opened(browser, server.address) as opened:
-            opened.wait_for_step(99_999)
-            opened.page.wait_for_selector("#loss .curve", state="attached")
-        opening_s.append(time.perf_counter() - began)
-        if len(opening_s) == 1:
-            assert server.processor_s() < 2.0
-    assert min(opening_s) < 2.0
-    server.stop()
+    short_server, long_server = Server(run.folder), Server(long.folder)
+    _opening_s(browser, long_server, 99_999)
+    assert long_server.processor_s() < 2.0
+    short_s, long_s = zip(
+        *((_opening_s(browser, short_server, 11), _opening_s(browser, long_server, 99_999)) for _ in range(3)),
+        strict=True,
+    )
+    assert min(long_s) < max(2.0, 1.5 * min(short_s))
+    short_server.stop()
+    long_server.stop()
+
+
+def _opening_s(browser: Any, server: Server, last_step: int) -> float:
+    began = time.perf_counter()
+    with Opened(browser, server.address) as opened:
+        opened.wait_for_step(last_step)
+        opened.page.wait_for_selector("#loss .curve", state="attached")
+        return time.perf_counter() - began
 
 
 @pytest.mark.parametrize(("device", "size"), [("desktop", DESKTOP), ("phone", PHONE)])

@@ -33,6 +33,10 @@ export class LineChart {
     if (!width) return;
     this.picture.setAttribute("viewBox", `0 0 ${width} ${HEIGHT}`);
     this.picture.setAttribute("width", String(width));
+    if (!this.lines.length) {
+      this.picture.replaceChildren(svg("text", { class: "tick", x: 0, y: HEIGHT / 2 }, "no step yet"));
+      return;
+    }
     this.#scale(width);
     this.cross = svg("line", { class: "cross", y1: MARGIN.top, y2: HEIGHT - MARGIN.bottom, visibility: "hidden" });
     this.picture.replaceChildren(...this.#grid(width), ...this.lines.map((line) => this.#path(line)), this.cross);
@@ -41,7 +45,7 @@ export class LineChart {
   #scale(width) {
     const steps = this.lines.flatMap((line) => [line.steps[0], line.steps.at(-1)]);
     const values = this.lines.flatMap((line) => line.values).filter((value) => value !== null);
-    [this.first, this.last] = steps.length ? [Math.min(...steps), Math.max(...steps)] : [0, 1];
+    [this.first, this.last] = [Math.min(...steps), Math.max(...steps)];
     [this.low, this.high] = range(values, this.fromZero);
     const inner = width - MARGIN.left - MARGIN.right;
     const span = Math.max(this.last - this.first, 1);

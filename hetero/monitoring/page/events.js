@@ -18,10 +18,6 @@ export function showEvents(place, { events }) {
 
 function row(event) {
   const where = event.rank ?? event.pool;
-  const details = Object.entries(event.data ?? {})
-    .filter(([, value]) => value !== null)
-    .map(detail)
-    .join(", ");
   return html(
     "li",
     { class: tone(event.kind), "data-seq": event.seq },
@@ -29,14 +25,17 @@ function row(event) {
     html("strong", {}, event.kind.replaceAll("_", " ")),
     where ? html("span", { class: "rank" }, where) : null,
     event.step === null || event.epoch === -1 ? null : html("span", { class: "quiet" }, `step ${event.step}`),
-    html("span", { class: "quiet details" }, details),
+    html("span", { class: "quiet details" }, details(event.data)),
   );
 }
 
-function detail([key, value]) {
-  const text =
-    typeof value === "number" ? plain(value) : typeof value === "object" ? JSON.stringify(value) : String(value);
-  return `${key.replaceAll("_", " ")} ${text}`;
+/** What an event says of itself; of nested data only an error's message, for the rest is for programs. */
+function details(data) {
+  return Object.entries(data ?? {})
+    .map(([key, value]) => [key.replaceAll("_", " "), typeof value === "object" ? value?.message : value])
+    .filter(([, value]) => value !== null && value !== undefined)
+    .map(([key, value]) => `${key} ${typeof value === "number" ? plain(value) : value}`)
+    .join(", ");
 }
 
 function tone(kind) {

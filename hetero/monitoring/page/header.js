@@ -39,7 +39,7 @@ export function showHeader(place, { run, record, connected }) {
         "span",
         {},
         figure(record?.step, done.toLocaleString("en"), "step"),
-        ` of ${steps.toLocaleString("en")} steps`,
+        steps ? ` of ${steps.toLocaleString("en")} steps` : " steps",
         remaining(run),
       ),
     ),

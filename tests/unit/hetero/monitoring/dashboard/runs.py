@@ -86,6 +86,11 @@ class SyntheticRun:
         self._events.write("finished")
         self.close()
 
+    def fail(self, message: str) -> None:
+        rank = f"{self.called['ascend']}:2"
+        self._events.write("failed", step=len(self.records), rank=rank, error={"type": "PeerLost", "message": message})
+        self.close()
+
     def close(self) -> None:
         for file in (self._metrics, self._events, self._trace):
             file.close()
