@@ -19,8 +19,8 @@ def _job(name: str, *settings: str) -> Job:
 
 def test_a_link_is_as_the_job_file_says_in_either_order() -> None:
     link = topology(_job("auto")).link("ascend", "nvidia")
-    assert link.bytes_per_s == 50e9
-    assert link.latency_s == pytest.approx(5e-6)
+    assert link.bytes_per_s == 100e9
+    assert link.latency_s == pytest.approx(2.5e-6)
 
 
 def test_an_undescribed_link_is_unlimited_only_between_emulated_pools() -> None:
@@ -39,7 +39,7 @@ def test_what_an_emulated_chip_hides_does_not_reach_the_planner() -> None:
 def test_the_plan_by_hand_is_kept_completed_and_named() -> None:
     job = _job("quickstart")
     planned = plan_job(job)
-    assert [pipeline.share for pipeline in planned.plan.pipelines] == [10, 6]
+    assert [pipeline.share for pipeline in planned.plan.pipelines] == [6, 8]
     assert planned.plan.job_fingerprint == job.fingerprint()
     assert all(stage.chips for pipeline in planned.plan.pipelines for stage in pipeline.stages)
     assert planned.memory_bytes(0, 0) > 0
