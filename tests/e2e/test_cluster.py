@@ -115,7 +115,8 @@ def submitted(command: Command) -> str:
 
 def test_jobs_from_outside(cluster: RayCluster, tmp_path: Path) -> None:
     submit = ("submit", str(cluster.job), "--address", cluster.jobs)
-    few = ("--set", "train.steps=4", "--follow")
+    shared = cluster.home / "shared"
+    few = ("--set", "train.steps=4", "--set", f"checkpoint={{every: 2, storage: {shared}}}", "--follow")
     with cluster.hetero(*submit) as first, cluster.hetero("submit", cluster.job) as nowhere:
         long = submitted(first)
         assert nowhere.wait(SOON_S) == 2, "an address is asked for"
@@ -137,10 +138,11 @@ def test_jobs_from_outside(cluster: RayCluster, tmp_path: Path) -> None:
     assert [line["step"] for line in fetched.metrics] == [0, 1, 2, 3]
     assert fetched.metrics == cluster.run(short).metrics
     assert "queued" in [event["kind"] for event in fetched.events]
+    assert sorted(path.name for path in (shared / short).iterdir()) == ["step-00000002", "step-00000004"]
 
 
 def _placed(run: Run) -> list[psutil.Process]:
-    """Checks that each pool is on its family's node and runs what was shipped; returns the run's processes."""
+    """Checks that each pool is on its family's node, and runs and reads what was shipped; returns the processes."""
     pids = run.pids()
     for pool, (family, _, _) in POOLS.items():
         agent = psutil.Process(pids[f"{pool}@0 endpoint"]).parent()
@@ -149,6 +151,9 @@ def _placed(run: Run) -> list[psutil.Process]:
         assert raylet is not None
         assert f"--node-name={family}" in " ".join(raylet.cmdline()), raylet.cmdline()
         assert "working_dir_files" in psutil.Process(pids[f"{pool}:0"]).cwd()
+    files = Path(f"/proc/{pids['nvidia:0']}/maps").read_text()
+    assert re.search(r"/#\d+ \(deleted\)", files), "the text came without a name"
+    assert "tokens.bin" not in files
     return [psutil.Process(pid) for pid in pids.values()]
 
 
