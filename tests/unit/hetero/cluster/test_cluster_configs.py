@@ -74,6 +74,8 @@ def test_kuberay_s_groups_are_started_with_options_of_ray() -> None:
     assert spec["authOptions"] == {"mode": "token"}
     for group in (spec["headGroupSpec"], *spec["workerGroupSpecs"]):
         assert ray_start("ray start " + " ".join(f"--{key}={value}" for key, value in group["rayStartParams"].items()))
+        elsewhere = {"num-cpus", "num-gpus", "memory", "resources", "labels"}
+        assert not elsewhere & set(group["rayStartParams"]), "KubeRay refuses them beside the group's own fields"
         for mount in group["template"]["spec"]["containers"][0]["volumeMounts"]:
             assert mount["name"] in {volume["name"] for volume in group["template"]["spec"]["volumes"]}
 
