@@ -22,7 +22,7 @@ def train(
         Path | None, typer.Option(metavar="DIR", help="Where the run is recorded; default runs/NAME-TIME.")
     ] = None,
     address: Annotated[
-        str | None, typer.Option(metavar="URL", help="Join this Ray cluster, from one of its hosts.")
+        str | None, typer.Option(metavar="HOST:PORT", help="Join this Ray cluster, from one of its hosts.")
     ] = None,
     plan: Annotated[Path | None, typer.Option(metavar="PLAN.json", help="Obey this plan.")] = None,
     resume: Annotated[
