@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.installed
 DEMO   ?= configs/runs/quickstart.yaml
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: install demo test check bench clean
+.PHONY: install demo test check check-floors check-hetero bench clean
 
 install: $(STAMP)
 
@@ -21,7 +21,14 @@ demo: install
 check: install
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest tests/architecture tests/unit tests/contract
+	$(MAKE) --no-print-directory -j2 -Otarget check-floors check-hetero
+
+# Two halves of the same suite, side by side on two cores.
+check-floors:
+	$(BIN)/python -m pytest tests/contract tests/unit/backends tests/unit/balancer tests/unit/bridge
+
+check-hetero:
+	$(BIN)/python -m pytest tests/architecture tests/unit/hetero
 
 test: install
 	$(BIN)/python -m pytest tests

@@ -128,7 +128,9 @@ def test_the_root_cause_wins_over_what_it_leads_to() -> None:
         run_to_the_end({"epoch": 0, "faults": faults}, grace_s=2.0)
     assert str(caught.value.rank) == "kunlun:0"
     assert "traceback" in caught.value.error
-    assert {line.split()[1] for line in caught.value.also} == {"nvidia:0", "nvidia:1"}
+    told = {line.split()[1] for line in caught.value.also}
+    assert told
+    assert told <= {"nvidia:0", "nvidia:1"}, "who was heard of within the grace"
 
 
 @pytest.mark.parametrize("fault", ["hang", "stop"])

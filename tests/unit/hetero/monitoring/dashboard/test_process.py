@@ -106,10 +106,12 @@ def test_train_says_where_its_page_is(
 
 
 def test_a_server_that_dies_is_nothing_to_the_run(tmp_path: Path) -> None:
+    before = set(_children_of(os.getpid()))
     with dashboard(tmp_path, "auto") as address:
         assert address is not None
         assert _answers(address)
-        os.kill(_children_of(os.getpid())[0], signal.SIGKILL)
+        (server,) = set(_children_of(os.getpid())) - before
+        os.kill(server, signal.SIGKILL)
         _wait_until_silent(address)
 
 
