@@ -13,7 +13,7 @@ from typing import Any
 import ray
 from ray.exceptions import RayActorError
 
-from hetero.cluster.agent import POLL_S, Agent
+from hetero.cluster.agent import POLL_S, Agent, drained
 from hetero.cluster.events import Event, Severity, Trouble
 from hetero.cluster.fleet import FleetSpec, HostSpec
 from hetero.cluster.instructions import News, Order
@@ -62,13 +62,7 @@ class HostActor:
     @ray.method(concurrency_group="events")
     def events(self, timeout: float) -> list[Event]:
         """What has happened since the last call, after at most `timeout` seconds."""
-        try:
-            events = list(self._events.get(timeout=timeout))
-        except queue.Empty:
-            return []
-        while not self._events.empty():
-            events += self._events.get()
-        return events
+        return drained(self._events, timeout)
 
     def close(self) -> None:
         self._agent.close()

@@ -77,6 +77,17 @@ class Agent:
             self._deliver(events)
 
 
+def drained(queued: queue.SimpleQueue[list[Event]], timeout: float) -> list[Event]:
+    """Everything that has been queued, after at most `timeout` seconds of waiting for the first of it."""
+    try:
+        events = list(queued.get(timeout=timeout))
+    except queue.Empty:
+        return []
+    while not queued.empty():
+        events += queued.get()
+    return events
+
+
 class LocalAgents:
     """All agents in this process: for tests, and for ranks that stand ready for one plan after another."""
 
@@ -92,13 +103,7 @@ class LocalAgents:
         self._agents[host].send(order)
 
     def receive(self, timeout: float) -> list[Event]:
-        try:
-            events = list(self._events.get(timeout=timeout))
-        except queue.Empty:
-            return []
-        while not self._events.empty():
-            events += self._events.get()
-        return events
+        return drained(self._events, timeout)
 
     def close(self) -> None:
         for agent in self._agents.values():
