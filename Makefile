@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.installed
 DEMO   ?= configs/runs/quickstart.yaml
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: install demo test check check-floors check-hetero bench clean
+.PHONY: install demo test check check-types check-floors check-hetero bench clean
 
 install: $(STAMP)
 
@@ -18,17 +18,19 @@ $(STAMP): setup.cfg pyproject.toml constraints.txt
 demo: install
 	$(BIN)/hetero train $(DEMO) $(ARGS)
 
+# Three parts of the fast checks, side by side on two cores.
 check: install
+	$(MAKE) --no-print-directory -j2 -Otarget check-floors check-hetero check-types
+
+check-types:
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(MAKE) --no-print-directory -j2 -Otarget check-floors check-hetero
 
-# Two halves of the same suite, side by side on two cores.
 check-floors:
-	$(BIN)/python -m pytest tests/contract tests/unit/backends tests/unit/balancer tests/unit/bridge
+	$(BIN)/python -m pytest -m "not slow" tests/contract tests/unit/backends tests/unit/balancer tests/unit/bridge
 
 check-hetero:
-	$(BIN)/python -m pytest tests/architecture tests/unit/hetero
+	$(BIN)/python -m pytest -m "not slow" tests/architecture tests/unit/hetero
 
 test: install
 	$(BIN)/python -m pytest tests

@@ -67,7 +67,8 @@ class Pipe:
         with self._send_lock:
             try:
                 sent = self._socket.sendmsg([data], ancillary, socket.MSG_NOSIGNAL)
-                self._socket.sendall(data[sent:], socket.MSG_NOSIGNAL)
+                if sent < len(data):
+                    self._socket.sendall(data[sent:], socket.MSG_NOSIGNAL)
             except OSError as error:
                 raise _closed(str(error)) from error
 

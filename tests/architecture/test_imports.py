@@ -55,6 +55,7 @@ def test_the_driver_side_loads_neither_torch_nor_ray() -> None:
     assert not _loaded_by("import hetero.job.load, hetero.job.planning").intersection({"torch", "ray"})
 
 
+@pytest.mark.slow
 def test_a_backend_loads_no_other_package() -> None:
     loaded = _loaded_by("import backends.cuda")
     assert not loaded.intersection({"ray", "zmq", "grpc", "bridge", "balancer", "hetero"})

@@ -82,6 +82,7 @@ def test_every_tracker_is_read_back() -> None:
     assert set(READERS) == set(BUILT_IN)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(BUILT_IN))
 def test_curves_equal_those_of_the_journal(name: str, tmp_path: Path) -> None:
     _needs(name)
@@ -108,6 +109,7 @@ def test_curves_equal_those_of_the_journal(name: str, tmp_path: Path) -> None:
         assert found[step] == pytest.approx(values, rel=1e-6), "event files hold float32"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(BUILT_IN))
 def test_a_tracker_is_torch_free(name: str) -> None:
     _needs(name)

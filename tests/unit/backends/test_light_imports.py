@@ -21,6 +21,7 @@ def test_specs_and_options_are_torch_free() -> None:
     assert loaded_by(*LIGHT) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", ["backends.cuda", "backends.ascend", "backends.kunlun"])
 def test_a_family_loads_torch_and_nothing_of_the_other_packages(module: str) -> None:
     assert loaded_by(module) == ["torch"]

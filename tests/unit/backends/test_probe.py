@@ -82,6 +82,7 @@ def test_a_probe_that_dies_or_hangs_is_a_finding(bare: pytest.MonkeyPatch) -> No
         assert complaint in finding.problem
 
 
+@pytest.mark.slow
 def test_a_broken_plugin_is_told_and_does_not_stop_torch(packages: Path) -> None:
     """torch_npu without CANN: autoloaded, it fails `import torch` itself; the family's environment prevents that."""
     (packages / "torch_npu.py").write_text("raise ImportError('libhccl.so: cannot open shared object file')\n")

@@ -125,6 +125,7 @@ def save_for_ever(root: Path, seed: int, committed: Connection) -> None:
         store.prune(2)
 
 
+@pytest.mark.slow
 def test_twenty_kills_in_the_middle_of_saving_leave_a_whole_checkpoint(tmp_path: Path) -> None:
     store, moments, seed, in_the_middle = CheckpointStore(tmp_path), random.Random(8), 0, 0
     fork = multiprocessing.get_context("fork")

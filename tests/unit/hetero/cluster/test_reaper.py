@@ -35,6 +35,7 @@ def folder(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_after_kill_9_of_the_driver_neither_process_nor_folder_is_left(folder: Path) -> None:
     mark = f"test-{os.getpid()}"
     stranger = subprocess.Popen(["sleep", "100"], env={**os.environ, MARK: mark + "-other"})

@@ -25,6 +25,7 @@ from hetero.errors import exit_code
 from tests.unit.hetero.cluster.fleets import FAKES, ROOT, pool, three_families
 
 ENDS_WITHIN_S = 5.0
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(autouse=True)

@@ -26,6 +26,7 @@ def test_blocks_are_sections_of_a_job(block: str) -> None:
     assert jobs[0] != jobs[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(BUILT_IN))
 def test_every_option_of_a_tracker_is_named_in_its_row(name: str) -> None:
     if find_spec(name) is None:

@@ -143,6 +143,7 @@ def test_promtool_would_speak_up(endpoint: Endpoint) -> None:
     assert subprocess.run(command, input=bad, capture_output=True, text=True, check=False).returncode != 0
 
 
+@pytest.mark.slow
 def test_a_real_prometheus_scrapes_the_run(endpoint: Endpoint, tmp_path: Path) -> None:
     program, port = _program("prometheus"), _free_port()
     target = endpoint.url.removeprefix("http://").removesuffix("/metrics")

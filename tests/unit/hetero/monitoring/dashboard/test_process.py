@@ -20,6 +20,7 @@ from hetero.monitoring.dashboard.process import dashboard
 from hetero.monitoring.errors import MonitorError
 from tests.architecture.tree import ROOT
 
+pytestmark = pytest.mark.slow
 QUICKSTART = str(ROOT / "configs" / "runs" / "quickstart.yaml")
 
 
