@@ -9,7 +9,7 @@ from bridge.channel import ChannelSpec
 from bridge.errors import BridgeError, to_dict
 from bridge.link import Link
 from bridge.slots import SlotRing
-from bridge.wire import Header, Kind, text_frame
+from bridge.wire import Frame, Header, Kind, text_frame
 
 
 class End:
@@ -25,11 +25,11 @@ class End:
 
     def transmit(self, kind: Kind, sequence: int = 0) -> None:
         """Sends a frame without payload."""
-        self.link.send(Header(kind, self.spec.epoch, self.spec.id, sequence))
+        self.link.send(Frame(Header(kind, self.spec.epoch, self.spec.id, sequence)))
 
     def say(self, kind: Kind, text: str) -> None:
         """Sends a frame of text: why this channel is over."""
-        self.link.send(*text_frame(kind, text, self.spec.epoch, self.spec.id))
+        self.link.send(text_frame(kind, text, self.spec.epoch, self.spec.id))
 
     def fail(self, error: BridgeError) -> None:
         """Breaks this end: every ticket of the rank on this channel raises `error`, and whatever comes is dropped."""

@@ -3,16 +3,18 @@
 Its agent drives it through a control pipe at descriptor N, ranks through their ports. It imports neither torch nor Ray
 and ends at once when the control pipe closes. Messages on the control pipe:
 
-    {"do": "listen", "endpoint": "nvidia@0", "host": "10.0.0.1", "schemes": ["zmq", "grpc"]}
+    {"do": "listen", "endpoint": "nvidia@0", "host": "10.0.0.1", "schemes": ["zmq", "grpc"], "key": hex or null}
         -> {"report": "listening", "uris": {"zmq": "zmq://10.0.0.1:4711", ...}}
     {"do": "attach", "rank": ["nvidia", 0]} and the descriptor of the rank's port
         -> {"report": "attached", "rank": ["nvidia", 0]}
-    {"do": "connect", "peers": {"ascend@0": {"uri": ..., "pace": {"bytes_per_s": ..., "delay_s": ...} or null}},
+    {"do": "connect", "peers": {"ascend@0": {"uri": ..., "pace": {"bytes_per_s": ..., "delay_s": ...} or null,
+     "lanes": 1, "sealed": true}},
      "routes": {"ascend:0": "ascend@0"}}
         -> {"report": "connected"}
     {"do": "stats"} -> {"report": "stats", "peers": {"ascend@0": {...}}}
     {"do": "stop"}
-Unasked: {"report": "peer_lost", "peer", "cause"} and {"report": "failed", "error": {...}}.
+Unasked: {"report": "peer_lost", "peer", "cause"}, {"report": "refused", "from", "cause"} of a stranger at the door, and
+{"report": "failed", "error": {...}}.
 """
 
 from __future__ import annotations
@@ -83,7 +85,8 @@ class Endpoint:
     def _obey(self, message: Message, fds: list[int]) -> None:
         match message["do"]:
             case "listen":
-                uris = self._network.listen(message["endpoint"], message["host"], message["schemes"])
+                key = bytes.fromhex(message["key"]) if message.get("key") else None
+                uris = self._network.listen(message["endpoint"], message["host"], message["schemes"], key)
                 self._report({"report": "listening", "uris": uris})
             case "attach":
                 self._exchange.attach(RankId(*message["rank"]), fds[0])

@@ -17,9 +17,6 @@ from bridge.rank import RankId
 from bridge.slots import SlotRing
 from bridge.wire import Header, Kind, read_text
 
-MOST_TEXT_BYTES = 1 << 16
-_EMPTY = memoryview(bytearray())
-
 
 class _Attached:
     """A rank of this host behind its port."""
@@ -126,7 +123,7 @@ class Exchange:
 
     def _catch_up(self, end: End, remote: RankId) -> None:
         early = self._early.pop(end.spec.id, None)
-        if end.link.connection is None:
+        if not end.link.is_open:
             end.fail(PeerLost("peer", end.link.peer, f"there is no connection to {remote}", "look for its own error"))
         if early and isinstance(end, Outgoing):
             end.on_credit(early.credit)
@@ -142,22 +139,16 @@ class Exchange:
 
     # what links bring
 
-    def buffer_for(self, link: Link, header: Header) -> memoryview | None:
-        """See Sink.buffer_for."""
-        if header.kind is not Kind.DATA:
-            return text_buffer(header)
+    def place_for(self, header: Header) -> memoryview | None:
+        """Where the payload of a DATA frame goes; None if it has no place, which `on_frame` deals with."""
         incoming = self._incoming.get(header.channel)
-        if incoming is None or incoming.broken:
-            link.frames_dropped += incoming is None
-            return None
         try:
-            return incoming.buffer_for(header)
-        except WireError as error:
-            self._break(incoming, error)
+            return None if incoming is None or incoming.broken else incoming.place_for(header)
+        except WireError:
             return None
 
     def on_frame(self, link: Link, header: Header, payload: memoryview) -> None:
-        """See Sink.on_frame."""
+        """A frame of a channel has come. The payload of a DATA frame is where `place_for` said."""
         end = self._end_for(header)
         if end is None:
             self._on_early(link, header, payload)
@@ -170,17 +161,16 @@ class Exchange:
     def _dispatch(self, end: End, header: Header, payload: memoryview) -> None:
         match header.kind, end:
             case Kind.DATA, Incoming():
-                end.on_data(header, payload)
+                end.place_for(header)
+                end.on_data(header)
             case Kind.CREDIT, Outgoing():
                 end.on_credit(header.sequence)
             case Kind.ACK, Outgoing():
                 end.on_ack(header.sequence)
             case Kind.BYE, _:
-                end.fail(_goodbye(end.link, read_text(header, payload)))
+                end.fail(_goodbye(end.link, read_text(payload)))
             case Kind.ERROR, _:
-                end.fail(
-                    WireError("channel", str(end.spec), read_text(header, payload), "see the log of the other host")
-                )
+                end.fail(WireError("channel", str(end.spec), read_text(payload), "see the log of the other host"))
 
     def _end_for(self, header: Header) -> End | None:
         if header.kind is Kind.DATA:
@@ -190,14 +180,14 @@ class Exchange:
         return self._incoming.get(header.channel) or self._outgoing.get(header.channel)
 
     def _on_early(self, link: Link, header: Header, payload: memoryview) -> None:
-        if header.epoch <= self._closed_epoch:
+        if header.epoch <= self._closed_epoch or header.kind is Kind.DATA:
             link.frames_dropped += 1
             return
         early = self._early.setdefault(header.channel, _Early(header.epoch))
         if header.kind is Kind.CREDIT:
             early.credit = header.sequence
         elif header.kind in (Kind.BYE, Kind.ERROR):
-            early.goodbye.append(_goodbye(link, read_text(header, payload)))
+            early.goodbye.append(_goodbye(link, read_text(payload)))
 
     def link_lost(self, link: Link, error: PeerLost) -> None:
         """Breaks every channel that went over a link."""
@@ -227,15 +217,6 @@ class Exchange:
         table = self._incoming if isinstance(end, Incoming) else self._outgoing
         table.pop(end.spec.id, None)
         end.close()
-
-
-def text_buffer(header: Header) -> memoryview:
-    """Room for the payload of a frame that is not data. Raises WireError if it is longer than any text of ours."""
-    if header.length > MOST_TEXT_BYTES:
-        raise WireError(
-            "frame.length", header.length, f"a {header.kind.name} frame has at most {MOST_TEXT_BYTES} bytes"
-        )
-    return memoryview(bytearray(header.length)) if header.length else _EMPTY
 
 
 def _goodbye(link: Link, cause: str) -> PeerLost:

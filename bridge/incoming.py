@@ -8,16 +8,19 @@ from typing import Any
 
 from bridge.end import End
 from bridge.errors import WireError
-from bridge.wire import Header, Kind, checksum
+from bridge.wire import Header, Kind
 
 
 class Incoming(End):
-    """Messages go into the posted slots, in the order of posting."""
+    """Messages go into the posted slots, in the order of posting. Over several lanes their frames may come in any
+    order; the rank learns of messages in order all the same."""
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self._posted: deque[int] = deque()
-        self._credit = self._arrived = self._filled = 0
+        self._credit = self._arrived = 0
+        self._filled: dict[int, int] = {}  # bytes in place, of messages that have begun
+        self._whole: dict[int, tuple[int, float]] = {}  # size and time, of messages that wait for an earlier one
 
     def post(self, slot: int) -> None:
         """The rank expects a message in a slot."""
@@ -25,30 +28,33 @@ class Incoming(End):
         self._credit += 1
         self.transmit(Kind.CREDIT, self._credit)
 
-    def buffer_for(self, header: Header) -> memoryview:
-        """Where a frame's payload goes. Raises WireError unless it is the very next frame."""
-        if not self._posted or (header.sequence, header.offset) != (self._arrived, self._filled):
-            raise self._wrong(header, f"message {self._arrived} byte {self._filled} was next")
+    def place_for(self, header: Header) -> memoryview:
+        """Where a frame's payload goes. Raises WireError if no slot waits for it."""
+        if not self._arrived <= header.sequence < self._credit:
+            raise self._wrong(header, f"slots are posted for messages {self._arrived} to {self._credit - 1}")
         end = header.offset + header.length
         if end > header.total or header.total > self.spec.slot_bytes:
             raise self._wrong(header, f"it ends at {end} of {header.total} bytes in a slot of {self.spec.slot_bytes}")
-        return self.ring.view(self._posted[0])[header.offset : end]
+        return self.ring.view(self._posted[header.sequence - self._arrived])[header.offset : end]
 
-    def on_data(self, header: Header, payload: memoryview) -> None:
-        """A frame is in its place. Raises WireError if it was damaged."""
-        if checksum(payload) != header.checksum:
-            raise self._wrong(header, "its checksum does not match")
-        self._filled += header.length
-        if self._filled == header.total:
+    def on_data(self, header: Header) -> None:
+        """A frame is in its place. Raises WireError if its message is longer than it says."""
+        filled = self._filled.get(header.sequence, 0) + header.length
+        if filled > header.total:
+            raise self._wrong(header, f"{filled} bytes have come of {header.total}")
+        self._filled[header.sequence] = filled
+        if filled == header.total:
             self._finish(header)
 
     def _finish(self, header: Header) -> None:
-        self._posted.popleft()
-        self._filled = 0
-        self._arrived += 1
         transfer_s = self.link.clock.elapsed_s(header.sent_ns, time.time_ns())
-        self.report("received", bytes=header.total, transfer_s=transfer_s)
-        self.transmit(Kind.ACK, header.sequence)
+        self._whole[header.sequence] = header.total, transfer_s
+        while (message := self._whole.pop(self._arrived, None)) is not None:
+            self._posted.popleft()
+            del self._filled[self._arrived]
+            self.report("received", bytes=message[0], transfer_s=message[1])
+            self.transmit(Kind.ACK, self._arrived)
+            self._arrived += 1
 
     def _wrong(self, header: Header, rule: str) -> WireError:
         frame = f"message {header.sequence} byte {header.offset} on {self.spec}"

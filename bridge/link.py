@@ -1,64 +1,142 @@
-"""The link from this endpoint to one other: its connection, its pace, its pulse and what has crossed it."""
+"""The link from this endpoint to one other: what waits to cross, in which order it goes, and what has crossed."""
 
 from __future__ import annotations
 
 import time
+from collections import deque
+from collections.abc import Sequence
+from typing import Protocol
 
 from bridge.clock import PeerClock
+from bridge.lane import WINDOW_BYTES, Lane
 from bridge.loop import Loop
 from bridge.pace import Pace
-from bridge.transport import Connection
-from bridge.wire import HEADER_BYTES, Header, Kind
+from bridge.slots import SlotRing
+from bridge.wire import Frame, Header, Kind
+
+_AHEAD_S = 0.002  # so long before an emulated line is free its next frame is chosen
+
+
+class Source(Protocol):
+    """Bulk that waits for its turn."""
+
+    def next_frame(self) -> Frame | None:
+        """The next frame, or None if there is none now: then it is asked again only after another `offer`."""
 
 
 class Link:
-    """Lives as long as the endpoint; the connection comes with the peer's HELLO and goes when the peer does."""
+    """Lives as long as the endpoint. What is urgent goes first; sources of bulk take turns, frame by frame, as far as
+    the lanes' windows allow. So no message waits for more than a window of another channel's.
 
-    def __init__(self, peer: str, loop: Loop) -> None:
+    is_open  all lanes have been connected once, and the peer has not been lost since
+    instance the peer's process, by the name it has given itself
+    """
+
+    def __init__(self, peer: str, loop: Loop, lanes: int = 1) -> None:
         self.peer = peer
+        self.is_open = False
+        self.instance = ""
         self.pace: Pace | None = None
         self.clock = PeerClock()
-        self.connection: Connection | None = None
-        self.heard = 0.0
+        self.lanes: Sequence[Lane] = [Lane(index) for index in range(lanes)]
         self.bytes_sent = self.bytes_received = self.frames_dropped = 0
+        self.rings: list[SlotRing] = []
         self._loop = loop
+        self._urgent: deque[Frame] = deque()
+        self._sources: deque[Source] = deque()
+        self._waking = False
 
-    def send(self, header: Header, payload: memoryview | None = None) -> None:
-        """Queues a frame, after those before it. Nothing happens on a link that is down: its channels are broken."""
-        if (connection := self.connection) is None:
-            return
-        nbytes = HEADER_BYTES + header.length
-        self.bytes_sent += nbytes
-        if self.pace is None:
-            connection.send(header, payload)
-        else:
-            arrival = self.pace.arrival(nbytes, time.monotonic())
-            self._loop.call_at(arrival, lambda: connection.send(header, payload))
+    def send(self, frame: Frame) -> None:
+        """Queues an urgent frame. Nothing happens on a link that is down: its channels are broken."""
+        if self.is_open:
+            self._urgent.append(frame)
+            self.pump()
 
-    def received(self, header: Header) -> None:
-        """Notes a sign of life."""
-        self.heard = time.monotonic()
-        self.bytes_received += HEADER_BYTES + header.length
+    def offer(self, source: Source) -> None:
+        """Has a source asked for its frames, once it is its turn."""
+        if self.is_open and source not in self._sources:
+            self._sources.append(source)
+            self.pump()
 
-    def ping(self) -> None:
-        """Asks for a sign of life, past the pace: this is about the process at the other end, not about the link."""
-        if self.connection:
-            self.connection.send(Header(Kind.PING, sent_ns=time.time_ns()))
+    def withdraw(self, source: Source) -> None:
+        """Asks no more."""
+        if source in self._sources:
+            self._sources.remove(source)
 
-    def on_ping(self, header: Header) -> None:
+    def pump(self) -> None:
+        """Hands lanes what they have room for."""
+        while self._urgent:
+            self._pass_on(self.lanes[0], self._urgent.popleft())
+        while self._sources and self._line_is_free():
+            lane = min(self.lanes, key=_in_flight)
+            if lane.in_flight_bytes >= WINDOW_BYTES:
+                return
+            source = self._sources.popleft()
+            if (frame := source.next_frame()) is not None:
+                self._sources.append(source)
+                self._pass_on(lane, frame)
+
+    def reset(self) -> None:
+        """The peer is lost, and with it all that was under way."""
+        self.is_open = False
+        self._urgent.clear()
+        self._sources.clear()
+        self.lanes = [Lane(lane.index) for lane in self.lanes]
+
+    def on_ping(self, lane: Lane, header: Header) -> None:
         """Answers."""
-        if self.connection:
-            now = time.time_ns()
-            self.connection.send(Header(Kind.PONG, sequence=header.sent_ns, offset=now, sent_ns=now))
+        now = time.time_ns()
+        lane.say(Header(Kind.PONG, sequence=header.sent_ns, offset=now, sent_ns=now))
 
     def on_pong(self, header: Header) -> None:
         """Learns the peer's clock."""
         self.clock.sample(header.sequence, header.offset, header.sent_ns, time.time_ns())
 
+    @property
+    def chunk_bytes(self) -> int:
+        """How long a frame's payload may be, so that it is cheap and holds nobody up."""
+        connection = self.lanes[0].connection
+        return connection.chunk_bytes if connection else 1
+
+    def lend(self, ring: SlotRing) -> None:
+        """Payloads will come from this memory."""
+        self.rings.append(ring)
+        for lane in self.lanes:
+            if lane.connection:
+                lane.connection.lend(ring)
+
     def stats(self) -> dict[str, int]:
-        """Bytes with headers; frames that were dropped because their epoch was closed."""
+        """Bytes with headers, repeated ones not counted again; frames dropped because their epoch was closed, frames
+        sent again or received again, and connections made in place of broken ones."""
         return {
             "bytes_sent": self.bytes_sent,
             "bytes_received": self.bytes_received,
             "frames_dropped_epoch": self.frames_dropped,
+            "frames_repeated": sum(lane.repeated for lane in self.lanes),
+            "frames_duplicate": sum(lane.duplicates for lane in self.lanes),
+            "reconnects": sum(max(0, lane.connections - 1) for lane in self.lanes),
         }
+
+    def _pass_on(self, lane: Lane, frame: Frame) -> None:
+        self.bytes_sent += frame.nbytes
+        lane.put(frame)
+        if self.pace is None:
+            lane.release()
+        else:
+            self._loop.call_at(self.pace.arrival(frame.nbytes, time.monotonic()), lane.release)
+
+    def _line_is_free(self) -> bool:
+        if self.pace is None or self.pace.free_at - time.monotonic() < _AHEAD_S:
+            return True
+        if not self._waking:
+            self._waking = True
+            self._loop.call_at(self.pace.free_at - _AHEAD_S, self._wake)
+        return False
+
+    def _wake(self) -> None:
+        self._waking = False
+        self.pump()
+
+
+def _in_flight(lane: Lane) -> int:
+    return lane.in_flight_bytes

@@ -2,170 +2,300 @@
 
 from __future__ import annotations
 
+import math
+import secrets
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from bridge.errors import BridgeError, PeerLost, TransportError, to_dict
-from bridge.exchange import text_buffer
+from bridge.errors import BridgeError, PeerLost, TransportError, WireError, to_dict
+from bridge.greeting import Door
+from bridge.guard import Guard, Unchecked
+from bridge.handshake import Hello
+from bridge.lane import Lane
 from bridge.link import Link
 from bridge.loop import Loop
+from bridge.loopback import Loopback
 from bridge.pace import Pace
 from bridge.rank import RankId
 from bridge.transport import Connection, Transport, load_transport, scheme_of
-from bridge.wire import Header, Kind, read_text, text_frame
+from bridge.wire import HEADER_BYTES, MOST_TEXT_BYTES, Header, Kind, checksum, read_text, text_frame, wire_error
 
 BEATS = 5  # pings within the patience
-_LOOPBACK = "inproc"  # to ourselves: two ranks of one host
-_OUR_OWN = (Kind.HELLO, Kind.BYE, Kind.PING, Kind.PONG)
+_SILENT_BEATS = 2  # a connection that says nothing for so long is replaced
+_REDIAL_S = (0.05, 1.0)  # pauses between attempts double from the first to the second
 
 
 class Frames(Protocol):
     """Who takes the frames of channels."""
 
-    def buffer_for(self, link: Link, header: Header) -> memoryview | None: ...
+    def place_for(self, header: Header) -> memoryview | None: ...
     def on_frame(self, link: Link, header: Header, payload: memoryview) -> None: ...
     def link_lost(self, link: Link, error: PeerLost) -> None: ...
 
 
+@dataclass
+class _Peer:
+    """What `connect` has said of an endpoint, and how dialling it goes."""
+
+    link: Link
+    uri: str | None
+    sealed: bool
+    dial_until: float = 0.0
+    pause_s: float = _REDIAL_S[0]
+    cause: str = "no word from it"
+    lost: set[str] = field(default_factory=set)  # its instances that are not talked to any more
+
+
 class Network:
-    """The Sink of all connections. `patience_s`: a peer that is silent for so long is lost, and so is one that does not
-    answer a dial. Reports: connected, peer_lost, failed."""
+    """The Sink of all connections. Reports: connected, peer_lost, refused, failed.
+
+    patience_s  a peer that is silent for so long is lost. Until then a connection that breaks is made anew, by the side
+                that dialled it, and nothing is lost or repeated.
+    """
 
     def __init__(self, loop: Loop, frames: Frames, report: Callable[[dict[str, Any]], None], patience_s: float) -> None:
         self.id = ""
+        self.instance = secrets.token_hex(16)
         self._loop, self._frames, self._report, self._patience_s = loop, frames, report, patience_s
         self._transports: dict[str, Transport] = {}
-        self._links: dict[str, Link] = {}
-        self._by_connection: dict[Connection, Link] = {}
-        self._dialled: set[Connection] = set()
+        self._peers: dict[str, _Peer] = {}
+        self._home: Link | None = None
+        self._established: dict[Connection, tuple[Link, Lane]] = {}
+        self._dialled: dict[Connection, tuple[_Peer, int]] = {}
+        self._door = Door(None, self._answer, self._welcome)
         self._routes: dict[RankId, str] = {}
         self._requests: list[set[str]] = []
         self._next_beat = 0.0
 
-    def listen(self, endpoint: str, host: str, schemes: list[str]) -> dict[str, str]:
-        """Takes the name `endpoint`, binds a port for each scheme, and connects to itself. Gives the URIs."""
+    def listen(self, endpoint: str, host: str, schemes: list[str], key: bytes | None = None) -> dict[str, str]:
+        """Takes the name `endpoint`, binds a port for each scheme, and connects to itself. Gives the URIs.
+
+        With a `key`, the job's, nobody is talked to who does not know it.
+        """
         self.id = endpoint
+        self._door = Door(key, self._answer, self._welcome)
         uris = {scheme: self._transport(scheme).listen(host, self).uri for scheme in schemes}
-        self._dial(self._link(endpoint), self._transport(_LOOPBACK).listen(host, self).uri)
+        self._come_home()
         self._beat()
         return uris
 
     def connect(self, peers: Mapping[str, Mapping[str, Any]], routes: Mapping[str, str]) -> None:
-        """Of two endpoints the one with the smaller id dials. Reports `connected` when all `peers` have said HELLO."""
+        """Of two endpoints the one with the smaller id dials. Reports `connected` when all `peers` are."""
         self._routes |= {RankId.parse(rank): endpoint for rank, endpoint in routes.items()}
         waiting = set()
-        for peer, facts in peers.items():
-            link = self._link(peer)
-            link.pace = Pace(**facts["pace"]) if facts.get("pace") else None
-            if link.connection is None:
-                waiting.add(peer)
-                if self.id < peer:
-                    self._dial(link, facts["uri"])
+        for name, facts in peers.items():
+            peer = self._introduce(name, **facts)
+            if not peer.link.is_open:
+                waiting.add(name)
+                peer.dial_until = time.monotonic() + self._patience_s
+                for lane in peer.link.lanes if self.id < name else ():
+                    self._dial(peer, lane.index)
         self._requests.append(waiting)
         self._loop.call_at(time.monotonic() + self._patience_s, lambda: self._expire(waiting))
         self._settle()
 
     def link_to(self, rank: RankId, *, local: bool) -> Link | None:
         """The way to a rank; `local` ranks are behind this very endpoint."""
-        endpoint = self.id if local else self._routes.get(rank)
-        return None if endpoint is None else self._link(endpoint)
+        if local:
+            return self._home
+        peer = self._peers.get(self._routes.get(rank, ""))
+        return peer.link if peer else None
 
     def stats(self) -> dict[str, dict[str, int]]:
         """Of each link, the one to ourselves included."""
-        return {peer: link.stats() for peer, link in self._links.items()}
+        assert self._home
+        links = [self._home, *(peer.link for peer in self._peers.values())]
+        return {link.peer: link.stats() for link in links}
 
     def close(self) -> None:
         """Says goodbye, so that no peer takes us for lost."""
-        for link in self._links.values():
-            if link.connection:
-                link.connection.send(Header(Kind.BYE))
+        for link, lane in self._established.values():
+            if link is not self._home:
+                lane.say(Header(Kind.STOP))
         for transport in self._transports.values():
             transport.close()
 
     # Sink
 
-    def buffer_for(self, connection: Connection, header: Header) -> memoryview | None:
-        link = self._by_connection.get(connection)
-        if link is None and header.kind is not Kind.HELLO:
-            connection.send(Header(Kind.BYE))  # of a connection that has been given up
-            connection.close()
-            return None
-        if link:
-            link.received(header)
-        if header.channel == 0 and header.kind in _OUR_OWN:
-            return text_buffer(header)
-        return self._frames.buffer_for(link, header) if link else None
-
-    def on_frame(self, connection: Connection, header: Header, payload: memoryview) -> None:
-        link = self._by_connection.get(connection)
-        match header.kind:
-            case Kind.HELLO:
-                self._on_hello(connection, read_text(header, payload))
-            case Kind.PING if link:
-                link.on_ping(header)
-            case Kind.PONG if link:
-                link.on_pong(header)
-            case Kind.BYE if link and header.channel == 0:
-                self._give_up(connection, "it has stopped", tell=False)
-            case _ if link:
-                self._frames.on_frame(link, header, payload)
+    def on_frame(self, connection: Connection, head: memoryview, body: memoryview) -> None:
+        """See Sink.on_frame."""
+        try:
+            header = Header.decode(head)
+            if header.kind is not Kind.DATA and header.length > MOST_TEXT_BYTES:
+                raise wire_error("length", header.length, f"only DATA is longer than {MOST_TEXT_BYTES} bytes")
+            if connection in self._established:
+                self._on_known(*self._established[connection], header, head, body)
+            else:
+                self._door.on_frame(connection, header, head, body)
+        except WireError as error:
+            self._cut(connection, error)
 
     def on_lost(self, connection: Connection, error: BridgeError) -> None:
-        self._give_up(connection, str(error.rule or error.value), tell=True)
+        """See Sink.on_lost."""
+        self._drop(connection, str(error.rule or error.value), damaged=isinstance(error, WireError))
+
+    # frames
+
+    def _on_known(self, link: Link, lane: Lane, header: Header, head: memoryview, body: memoryview) -> None:
+        assert lane.guard
+        fresh = lane.is_next(header)
+        if header.kind is Kind.DATA:
+            place = self._frames.place_for(header) if fresh else None
+        else:
+            place = memoryview(bytearray(min(header.length, len(body))))
+        lane.guard.open(header, head, body, place)
+        lane.heard = time.monotonic()
+        lane.on_seen(header.seen)
+        if fresh:
+            lane.took(header)
+            link.bytes_received += HEADER_BYTES + header.length
+            self._dispatch(link, lane, header, body if place is None else place)
+        link.pump()
+
+    def _dispatch(self, link: Link, lane: Lane, header: Header, payload: memoryview) -> None:
+        match header.kind:
+            case Kind.PING:
+                link.on_ping(lane, header)
+            case Kind.PONG:
+                link.on_pong(header)
+            case Kind.SEEN:
+                pass
+            case Kind.STOP:
+                self._lose(link, "it has stopped", tell=False)
+            case Kind.CUT:
+                raise WireError("connection", link.peer, read_text(payload))
+            case kind if kind.numbered:
+                self._frames.on_frame(link, header, payload)
+            case kind:
+                raise wire_error("kind", kind.name, "it has no place after READY")
 
     # connections
+
+    def _answer(self, hello: Hello) -> Hello:
+        """Our HELLO to a peer's. Raises WireError if that is none of ours."""
+        peer = self._peers.get(hello.endpoint)
+        if peer is None:
+            raise wire_error("hello.endpoint", hello.endpoint, "it is no peer of this endpoint, or not yet")
+        if hello.instance in peer.lost:
+            raise wire_error("hello.instance", hello.endpoint, "it was given up before")
+        for key, theirs, ours in (("lanes", hello.lanes, len(peer.link.lanes)), ("sealed", hello.sealed, peer.sealed)):
+            if theirs != ours:
+                raise wire_error(f"hello.{key}", theirs, f"this side was told {ours}")
+        if hello.lane >= hello.lanes:
+            raise wire_error("hello.lane", hello.lane, f"there are {hello.lanes} lanes")
+        return self._hello(peer, hello.lane)
+
+    def _hello(self, peer: _Peer, lane: int) -> Hello:
+        return Hello(
+            endpoint=self.id,
+            instance=self.instance,
+            lane=lane,
+            lanes=len(peer.link.lanes),
+            resumes=peer.link.instance,
+            expects=peer.link.lanes[lane].expected,
+            sealed=peer.sealed,
+        )
+
+    def _welcome(self, connection: Connection, guard: Guard, hello: Hello) -> None:
+        peer = self._peers[hello.endpoint]
+        link = peer.link
+        if link.instance not in ("", hello.instance):
+            self._lose(link, "it has started anew", tell=True)
+        lane = link.lanes[hello.lane]
+        if lane.connection:
+            self._release(lane.connection)
+        link.instance, peer.dial_until, peer.pause_s = hello.instance, math.inf, _REDIAL_S[0]
+        self._established[connection] = link, lane
+        for ring in link.rings:
+            connection.lend(ring)
+        lane.attach(connection, guard, hello.expects if hello.resumes == self.instance else 0)
+        lane.ping()
+        if all(lane.connection for lane in link.lanes):
+            self._opened(link)
+
+    def _opened(self, link: Link) -> None:
+        link.is_open = True
+        for waiting in self._requests:
+            waiting.discard(link.peer)
+        self._settle()
+        link.pump()
+
+    def _dial(self, peer: _Peer, lane: int) -> None:
+        busy = peer.link.lanes[lane].connection or (peer, lane) in self._dialled.values()
+        if busy or peer.uri is None or time.monotonic() > peer.dial_until:
+            return
+        connection = self._transport(scheme_of(peer.uri)).connect(peer.uri, self)
+        self._dialled[connection] = peer, lane
+        self._door.dial(connection, peer.link.peer, self._hello(peer, lane))
+
+    def _cut(self, connection: Connection, error: WireError) -> None:
+        """Ends a connection on which something is wrong; the side that dialled it will try again."""
+        known = self._established.get(connection)
+        frame = text_frame(Kind.CUT, str(error))
+        if known:
+            known[1].say(*frame)
+        else:
+            connection.send(frame.header._replace(checksum=checksum(frame.payload)).encode(), frame.payload)
+            if self._peers and connection not in self._dialled:  # before `connect`, a peer is only early
+                self._report({"report": "refused", "from": connection.peer, "cause": str(error)})
+        connection.close()
+        self._drop(connection, str(error), damaged=True)
+
+    def _drop(self, connection: Connection, cause: str, *, damaged: bool) -> None:
+        """A connection is gone."""
+        self._door.forget(connection)
+        known = self._established.pop(connection, None)
+        dialled = self._dialled.pop(connection, None)
+        if known and known[1].connection is connection and not known[1].detach(cause, damaged=damaged):
+            self._lose(known[0], cause, tell=True)
+        elif dialled:
+            peer, lane = dialled
+            peer.cause = cause
+            self._loop.call_at(time.monotonic() + peer.pause_s, lambda: self._dial(peer, lane))
+            peer.pause_s = min(2 * peer.pause_s, _REDIAL_S[1])
+
+    def _release(self, connection: Connection) -> None:
+        """Closes a connection that is not needed any more."""
+        self._established.pop(connection, None)
+        self._dialled.pop(connection, None)
+        connection.close()
+
+    def _lose(self, link: Link, cause: str, *, tell: bool) -> None:
+        peer = self._peers[link.peer]
+        peer.lost.add(link.instance)
+        peer.dial_until = 0.0
+        for lane in link.lanes:
+            if lane.connection:
+                self._release(lane.connection)
+        link.reset()
+        self._frames.link_lost(link, PeerLost("peer", link.peer, cause, "look for the error of that host"))
+        if tell:
+            self._report({"report": "peer_lost", "peer": link.peer, "cause": cause})
+
+    def _introduce(
+        self, name: str, uri: str | None, pace: Mapping[str, float] | None = None, lanes: int = 1, sealed: bool = False
+    ) -> _Peer:
+        peer = self._peers.get(name) or _Peer(Link(name, self._loop, lanes), uri, sealed)
+        self._peers[name] = peer
+        peer.uri, peer.sealed = uri, sealed
+        peer.link.pace = Pace(**pace) if pace else None
+        return peer
+
+    def _come_home(self) -> None:
+        self._home = home = Link(self.id, self._loop)
+        connection = Loopback(self._loop, self)
+        self._established[connection] = home, home.lanes[0]
+        home.lanes[0].attach(connection, Unchecked(), 0)
+        home.is_open = True
 
     def _transport(self, scheme: str) -> Transport:
         if scheme not in self._transports:
             self._transports[scheme] = load_transport(scheme)(self._loop)
         return self._transports[scheme]
 
-    def _link(self, peer: str) -> Link:
-        if peer not in self._links:
-            self._links[peer] = Link(peer, self._loop)
-        return self._links[peer]
-
-    def _dial(self, link: Link, uri: str) -> None:
-        connection = self._transport(scheme_of(uri)).connect(uri, self)
-        self._by_connection[connection] = link
-        self._dialled.add(connection)
-        self._greet(connection)
-
-    def _greet(self, connection: Connection) -> None:
-        connection.send(*text_frame(Kind.HELLO, self.id))
-
-    def _on_hello(self, connection: Connection, peer: str) -> None:
-        link = self._by_connection.setdefault(connection, self._link(peer))
-        if link.peer != peer:
-            rule = f"{link.peer} was expected there, {peer} answered"
-            self._give_up(connection, rule, tell=True)
-            return
-        if link.connection not in (None, connection) and peer != self.id:
-            self._give_up(link.connection, "it has started anew", tell=True)
-        if connection not in self._dialled:
-            self._greet(connection)
-        link.connection = connection
-        link.heard = time.monotonic()
-        link.ping()
-        for waiting in self._requests:
-            waiting.discard(peer)
-        self._settle()
-
-    def _give_up(self, connection: Connection, cause: str, *, tell: bool) -> None:
-        connection.close()
-        link = self._by_connection.pop(connection, None)
-        self._dialled.discard(connection)
-        if link is None:
-            return
-        if link.connection is not connection:
-            self._abandon(link.peer)
-            self._fail(TransportError("peer", link.peer, f"it could not be reached: {cause}", "look for its own error"))
-            return
-        link.connection = None
-        self._frames.link_lost(link, PeerLost("peer", link.peer, cause, "look for the error of that host"))
-        if tell:
-            self._report({"report": "peer_lost", "peer": link.peer, "cause": cause})
+    # requests
 
     def _settle(self) -> None:
         done = [waiting for waiting in self._requests if not waiting]
@@ -173,32 +303,40 @@ class Network:
         for _ in done:
             self._report({"report": "connected"})
 
-    def _abandon(self, peer: str) -> None:
-        for waiting in self._requests:
-            if peer in waiting:
-                waiting.clear()
-        self._requests = [waiting for waiting in self._requests if waiting]
-
     def _expire(self, waiting: set[str]) -> None:
-        if waiting:
-            rule = f"no word from it within {self._patience_s:g} s"
-            self._fail(
-                TransportError("peers", ", ".join(sorted(waiting)), rule, "check addresses, routes and firewalls")
-            )
-
-    def _fail(self, error: BridgeError) -> None:
+        if not waiting:
+            return
+        names = sorted(waiting)
+        causes = "; ".join(sorted({self._peers[name].cause for name in names}))
+        rule = f"not connected within {self._patience_s:g} s: {causes}"
+        self._requests.remove(waiting)
+        error = TransportError("peers", ", ".join(names), rule, "check addresses, routes and firewalls")
         self._report({"report": "failed", "error": to_dict(error)})
+
+    # heartbeat
 
     def _beat(self) -> None:
         now, period = time.monotonic(), self._patience_s / BEATS
-        stalled = (
-            self._next_beat and now > self._next_beat + period
-        )  # we were stopped, so nobody's silence means a thing
-        for link in self._links.values():
+        stalled = self._next_beat and now > self._next_beat + period  # we stood still: nobody's silence means a thing
+        for connection in self._door.waiting_since(now - _SILENT_BEATS * period):
+            self._cut(connection, wire_error("connection", connection.peer, "no proof of itself in time"))
+        for link, lane in [(peer.link, lane) for peer in self._peers.values() for lane in peer.link.lanes]:
             if stalled:
-                link.heard = now
-            if link.connection and now - link.heard > self._patience_s:
-                self._give_up(link.connection, f"silent for {self._patience_s:g} s", tell=True)
-            link.ping()
+                lane.heard = now
+            if link.is_open:
+                self._look_after(link, lane, now - lane.heard, period)
+        for _, lane in self._established.values():
+            lane.ping()
         self._next_beat = now + period
         self._loop.call_at(self._next_beat, self._beat)
+
+    def _look_after(self, link: Link, lane: Lane, silence_s: float, period: float) -> None:
+        if silence_s > self._patience_s:
+            cause = f"silent for {self._patience_s:g} s" if lane.connection else lane.cause
+            self._lose(link, cause, tell=True)
+        elif lane.connection and silence_s > (_SILENT_BEATS + 0.5) * period:
+            self._drop_silent(lane.connection)
+
+    def _drop_silent(self, connection: Connection) -> None:
+        connection.close()
+        self._drop(connection, "it is silent", damaged=False)

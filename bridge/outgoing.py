@@ -8,7 +8,9 @@ from typing import Any
 
 from bridge.end import End
 from bridge.errors import WireError
-from bridge.wire import CHUNK_BYTES, Header, Kind, checksum
+from bridge.wire import EMPTY, Frame, Header, Kind
+
+_URGENT_BYTES = 1 << 16  # messages that are never longer overtake the bulk of other channels
 
 
 class Outgoing(End):
@@ -18,17 +20,20 @@ class Outgoing(End):
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self._waiting: deque[tuple[int, int]] = deque()
-        self._credit = self._sent = self._arrived = 0
+        self._could_leave_ns: deque[int] = deque()  # of those of them for which there is credit
+        self._credit = self._begun = self._sent = self._arrived = 0
+        self._message, self._offset, self._sent_ns = EMPTY, 0, 0
+        self.link.lend(self.ring)
 
     def send(self, slot: int, nbytes: int) -> None:
         """The rank has filled a slot."""
         self._waiting.append((slot, nbytes))
-        self._pump()
+        self._leave()
 
     def on_credit(self, posted: int) -> None:
         """The receiver has posted so many slots, all told."""
         self._credit = max(self._credit, posted)
-        self._pump()
+        self._leave()
 
     def on_ack(self, sequence: int) -> None:
         """A message has arrived. Raises WireError if it is not the one that must be next."""
@@ -39,15 +44,37 @@ class Outgoing(End):
         self._arrived += 1
         self.report("sent")
 
-    def _pump(self) -> None:
-        while self._waiting and self._sent < self._credit and not self.broken:
-            self._emit(*self._waiting.popleft())
-            self._sent += 1
+    def next_frame(self) -> Frame | None:
+        """See Source."""
+        if self.broken or (self._begun == self._sent and not self._begin()):
+            return None
+        offset, total = self._offset, len(self._message)
+        chunk = self._message[offset : offset + self.link.chunk_bytes]
+        place = (self.spec.epoch, self.spec.id, self._sent, offset, total)
+        self._offset += len(chunk)
+        self._sent += self._offset == total
+        return Frame(Header(Kind.DATA, *place, sent_ns=self._sent_ns, length=len(chunk)), chunk)
 
-    def _emit(self, slot: int, nbytes: int) -> None:
-        message, now = self.ring.view(slot)[:nbytes], time.time_ns()
-        for offset in range(0, max(1, nbytes), CHUNK_BYTES):
-            chunk = message[offset : offset + CHUNK_BYTES]
-            place = (self.spec.epoch, self.spec.id, self._sent, offset, nbytes)
-            header = Header(Kind.DATA, *place, checksum(chunk), now, len(chunk))
-            self.link.send(header, chunk if chunk else None)
+    def close(self) -> None:
+        self.link.withdraw(self)
+        super().close()
+
+    def _leave(self) -> None:
+        could_leave = min(len(self._waiting), self._credit - self._begun)
+        if self.broken or could_leave <= 0:
+            return
+        while len(self._could_leave_ns) < could_leave:
+            self._could_leave_ns.append(time.time_ns())
+        if self.spec.slot_bytes > _URGENT_BYTES:
+            self.link.offer(self)
+        else:
+            while (frame := self.next_frame()) is not None:
+                self.link.send(frame)
+
+    def _begin(self) -> bool:
+        if not self._could_leave_ns:
+            return False
+        slot, nbytes = self._waiting.popleft()
+        self._message, self._offset, self._sent_ns = self.ring.view(slot)[:nbytes], 0, self._could_leave_ns.popleft()
+        self._begun += 1
+        return True

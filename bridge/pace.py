@@ -8,9 +8,9 @@ class Pace:
 
     def __init__(self, bytes_per_s: float, delay_s: float) -> None:
         self.bytes_per_s, self.delay_s = bytes_per_s, delay_s
-        self._free_at = 0.0
+        self.free_at = 0.0
 
     def arrival(self, nbytes: int, now: float) -> float:
         """When a frame of `nbytes` that is handed over `now` arrives; the times never decrease."""
-        self._free_at = max(self._free_at, now) + nbytes / self.bytes_per_s
-        return self._free_at + self.delay_s
+        self.free_at = max(self.free_at, now) + nbytes / self.bytes_per_s
+        return self.free_at + self.delay_s

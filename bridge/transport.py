@@ -11,7 +11,8 @@ from typing import Protocol, cast
 
 from bridge.errors import BridgeError, TransportError
 from bridge.loop import Loop
-from bridge.wire import Header
+from bridge.slots import SlotRing
+from bridge.wire import CHUNK_BYTES
 
 _BUILT_IN = {
     "zmq": "bridge.transports.zmq:ZmqTransport",
@@ -22,31 +23,37 @@ ENTRY_POINT_GROUP = "hetero.transports"
 
 
 class Connection(ABC):
-    """A duplex path to one peer. Frames arrive once, in order, or the connection is lost."""
+    """A duplex path to one peer, for frames of two parts: a head of HEADER_BYTES and a body.
+
+    It carries them in order as long as it lasts. Frames on their way when it breaks may be lost, whatever it said:
+    lanes send them again over the next one.
+    """
 
     peer: str  # an address, for people
+    chunk_bytes = CHUNK_BYTES  # the best size of a body
+    shares_memory = False  # bodies never leave the memory of this host, see `lend`
 
     @abstractmethod
-    def send(self, header: Header, payload: memoryview | None = None) -> None:
+    def send(self, head: bytes, body: memoryview) -> None:
         """Queues a frame and returns at once; a connection that is lost swallows it, `on_lost` has told so.
 
-        The payload is read later: it must stay as it is until the receiver acknowledges the message. So the queue holds
-        references, never copies, and credit bounds what is in it.
+        The body is read later: it must stay as it is until the peer has said that it has seen the frame. So the queue
+        holds references, never copies, and the lane's window bounds what is in it.
         """
 
     @abstractmethod
     def close(self) -> None:
-        """Drops the connection after what is queued; `on_lost` is not called for it."""
+        """Drops the connection; `on_lost` is not called for it here. The peer's end is lost, soon or late."""
+
+    def lend(self, ring: SlotRing) -> None:  # noqa: B027  # most have no use for it
+        """Bodies to come will be views of this ring: a transport may show it to the peer instead of sending."""
 
 
 class Sink(Protocol):
     """Who receives. All calls come in the loop's thread."""
 
-    def buffer_for(self, connection: Connection, header: Header) -> memoryview | None:
-        """`header.length` writable bytes for a frame's payload, or None if the frame is to be dropped."""
-
-    def on_frame(self, connection: Connection, header: Header, payload: memoryview) -> None:
-        """The payload is in the buffer that `buffer_for` gave, its checksum not yet looked at."""
+    def on_frame(self, connection: Connection, head: memoryview, body: memoryview) -> None:
+        """A frame has come. Both parts are the transport's own memory, to be read during the call alone."""
 
     def on_lost(self, connection: Connection, error: BridgeError) -> None:
         """The peer has gone, or has sent what is no frame. Called at most once, after all frames that did arrive."""
@@ -79,14 +86,6 @@ class Transport(ABC):
     @abstractmethod
     def close(self) -> None:
         """Sends what is queued, for at most a second, and frees everything."""
-
-
-def deliver(sink: Sink, connection: Connection, header: Header, payload: memoryview) -> None:
-    """Hands a frame whose payload already lies in memory to the sink, with one copy."""
-    buffer = sink.buffer_for(connection, header)
-    if buffer is not None:
-        buffer[:] = payload
-        sink.on_frame(connection, header, buffer)
 
 
 def scheme_of(uri: str) -> str:

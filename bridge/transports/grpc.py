@@ -16,10 +16,10 @@ from typing import Any
 
 import grpc
 
-from bridge.errors import BridgeError, PeerLost, TransportError, WireError
+from bridge.errors import BridgeError, PeerLost, TransportError
 from bridge.loop import Loop
-from bridge.transport import Connection, Listener, Sink, Transport, deliver
-from bridge.wire import HEADER_BYTES, Header
+from bridge.transport import Connection, Listener, Sink, Transport
+from bridge.wire import HEADER_BYTES
 
 _SERVICE, _METHOD = "hetero.Bridge", "Frames"
 _OPTIONS = [
@@ -34,16 +34,16 @@ _CLOSE_S = 1.0
 
 
 class GrpcConnection(Connection):
-    """Either end of a stream. `outgoing` is what gRPC pulls from, `read` what feeds the loop from its own thread."""
+    """Either end of a stream. gRPC pulls from `outgoing`; `read` feeds the loop from a thread of its own."""
 
     def __init__(self, peer: str, loop: Loop, sink: Sink) -> None:
         self.peer, self._loop, self._sink = peer, loop, sink
-        self._queue: SimpleQueue[tuple[Header, memoryview | None] | None] = SimpleQueue()
+        self._queue: SimpleQueue[tuple[bytes, memoryview] | None] = SimpleQueue()
         self._open = True
 
-    def send(self, header: Header, payload: memoryview | None = None) -> None:
+    def send(self, head: bytes, body: memoryview) -> None:
         if self._open:
-            self._queue.put((header, payload))
+            self._queue.put((head, body))
 
     def close(self) -> None:
         self._open = False
@@ -52,8 +52,7 @@ class GrpcConnection(Connection):
     def outgoing(self) -> Iterator[bytes]:
         """Frames as gRPC wants them; its flow control decides when the next one is made."""
         while frame := self._queue.get():
-            header, payload = frame
-            yield header.encode() if payload is None else b"".join((header.encode(), payload))
+            yield b"".join(frame)
 
     def read(self, messages: Iterator[bytes]) -> None:
         """Moves messages into the loop until the stream ends, then says so."""
@@ -66,16 +65,9 @@ class GrpcConnection(Connection):
         self._loop.call_soon(lambda: self._lose(PeerLost("peer", self.peer, cause)))
 
     def _frame(self, message: bytes) -> None:
-        if not self._open:
-            return
-        try:
+        if self._open:
             view = memoryview(message)
-            header = Header.decode(view[:HEADER_BYTES])
-            if len(message) != HEADER_BYTES + header.length:
-                raise WireError("frame.length", len(message) - HEADER_BYTES, f"the header says {header.length}")
-            deliver(self._sink, self, header, view[HEADER_BYTES:])
-        except WireError as error:
-            self._lose(error)
+            self._sink.on_frame(self, view[:HEADER_BYTES], view[HEADER_BYTES:])
 
     def _lose(self, error: BridgeError) -> None:
         if self._open:

@@ -1,4 +1,4 @@
-"""Frames between endpoints of one process, and from an endpoint to itself: two ranks of one host and pool."""
+"""Frames between endpoints of one process, for tests."""
 
 from __future__ import annotations
 
@@ -7,10 +7,7 @@ import threading
 
 from bridge.errors import PeerLost, TransportError
 from bridge.loop import Loop
-from bridge.transport import Connection, Listener, Sink, Transport, deliver
-from bridge.wire import Header
-
-_EMPTY = memoryview(bytearray())
+from bridge.transport import Connection, Listener, Sink, Transport
 
 
 class InprocConnection(Connection):
@@ -21,19 +18,18 @@ class InprocConnection(Connection):
     def __init__(self, peer: str, loop: Loop, sink: Sink) -> None:
         self.peer, self._loop, self._sink, self._open = peer, loop, sink, True
 
-    def send(self, header: Header, payload: memoryview | None = None) -> None:
+    def send(self, head: bytes, body: memoryview) -> None:
         if self._open:
-            frame = header, _EMPTY if payload is None else payload
-            self.other._loop.call_soon(lambda: self.other._deliver(*frame))
+            self.other._loop.call_soon(lambda: self.other._deliver(head, body))
 
     def close(self) -> None:
         if self._open:
             self._open = False
             self.other._loop.call_soon(self.other._lost)
 
-    def _deliver(self, header: Header, payload: memoryview) -> None:
+    def _deliver(self, head: bytes, body: memoryview) -> None:
         if self._open:
-            deliver(self._sink, self, header, payload)
+            self._sink.on_frame(self, memoryview(head), body)
 
     def _lost(self) -> None:
         if self._open:

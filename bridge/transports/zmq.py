@@ -1,7 +1,7 @@
 """Frames over ZeroMQ: one ROUTER for all that dial us, one DEALER for each peer that we dial.
 
-A frame is two message parts, header and payload, and the payload is received straight into its slot. The sockets live
-in the endpoint's loop through their (edge-triggered) descriptors, so this transport adds no thread to ZeroMQ's own.
+A frame is two message parts, head and body, or the head alone. The sockets live in the endpoint's loop through their
+(edge-triggered) descriptors, so this transport adds no thread to ZeroMQ's own.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ import functools
 import zmq
 from zmq.utils.monitor import recv_monitor_message
 
-from bridge.errors import BridgeError, PeerLost, TransportError, WireError
+from bridge.errors import BridgeError, PeerLost, TransportError
 from bridge.loop import Loop
 from bridge.transport import Connection, Listener, Sink, Transport
-from bridge.wire import Header
+from bridge.wire import EMPTY, wire_error
 
 _FRAMES_PER_TURN = 32  # then other descriptors get their turn
 _RECEIVE_QUEUE = 32  # frames that ZeroMQ may hold for us; more wait in the network
@@ -28,8 +28,8 @@ class ZmqConnection(Connection):
     def __init__(self, wire: _Wire, peer: str, route: bytes | None = None) -> None:
         self.peer, self.route, self._wire = peer, route, wire
 
-    def send(self, header: Header, payload: memoryview | None = None) -> None:
-        self._wire.send(self, header, payload)
+    def send(self, head: bytes, body: memoryview) -> None:
+        self._wire.send(self, head, body)
 
     def close(self) -> None:
         self._wire.drop(self)
@@ -42,20 +42,20 @@ class _Wire:
         self._loop, self._sink = loop, sink
         self.socket = context.socket(kind)
         self.socket.setsockopt(zmq.LINGER, _LINGER_MS)
-        self.socket.setsockopt(zmq.SNDHWM, 0)  # credit bounds it
+        self.socket.setsockopt(zmq.SNDHWM, 0)  # the lane bounds it
         self.socket.setsockopt(zmq.RCVHWM, _RECEIVE_QUEUE)
         self.socket.setsockopt(zmq.IPV6, 1)
         self._monitor = self.socket.get_monitor_socket(_GONE)
-        self._closed = False
+        self.is_closed = False
         for part, callback in ((self.socket, self._receive), (self._monitor, self._observe)):
             loop.watch(part.fileno(), callback)
             loop.call_soon(callback)  # the descriptor tells only what comes after a first look
 
-    def send(self, connection: ZmqConnection, header: Header, payload: memoryview | None) -> None:
-        if self._closed or not self.knows(connection):
+    def send(self, connection: ZmqConnection, head: bytes, body: memoryview) -> None:
+        if self.is_closed or not self.knows(connection):
             return
         route = () if connection.route is None else (connection.route,)
-        parts = (*route, header.encode()) if payload is None else (*route, header.encode(), payload)
+        parts = (*route, head, body) if len(body) else (*route, head)
         try:
             self.socket.send_multipart(parts, zmq.DONTWAIT, copy=False)
         except zmq.ZMQError as error:
@@ -77,9 +77,9 @@ class _Wire:
             self._sink.on_lost(connection, error)
 
     def close(self) -> None:
-        if self._closed:
+        if self.is_closed:
             return
-        self._closed = True
+        self.is_closed = True
         self._loop.unwatch(self.socket.fileno())
         self._loop.unwatch(self._monitor.fileno())
         self.socket.disable_monitor()
@@ -88,40 +88,34 @@ class _Wire:
 
     def _receive(self) -> None:
         for _ in range(_FRAMES_PER_TURN):
-            if self._closed or not _readable(self.socket):
+            if self.is_closed or not _readable(self.socket):
                 return
             self._receive_frame()
         self._loop.call_soon(self._receive)
 
     def _drain(self) -> None:
-        while not self._closed and _readable(self.socket):
+        while not self.is_closed and _readable(self.socket):
             self._receive_frame()
 
     def _receive_frame(self) -> None:
         raise NotImplementedError
 
-    def _take(self, connection: ZmqConnection, head: zmq.Frame) -> None:
-        """Reads the payload of a frame whose header has been read."""
-        try:
-            header = Header.decode(head.buffer)
-            buffer = self._sink.buffer_for(connection, header)
-            if buffer is None:
-                self._skip()
-                return
-            size = self.socket.recv_into(buffer) if head.more else 0
-            if size != header.length or self.socket.getsockopt(zmq.RCVMORE):
-                raise WireError("frame.length", size, f"the header says {header.length} and one payload")
-            self._sink.on_frame(connection, header, buffer)
-        except WireError as error:
+    def _take(self, connection: ZmqConnection | None, head: zmq.Frame) -> None:
+        """Reads the body of a frame whose head has been read; what comes from nobody is dropped."""
+        body = self.socket.recv(copy=False).buffer if head.more else EMPTY
+        if self.socket.getsockopt(zmq.RCVMORE):
             self._skip()
-            self.lose(connection, error)
+            if connection:
+                self.lose(connection, wire_error("parts", "more than two", "a frame is a head and a body"))
+        elif connection:
+            self._sink.on_frame(connection, head.buffer, body)
 
     def _skip(self) -> None:
         while self.socket.getsockopt(zmq.RCVMORE):
             self.socket.recv(copy=False)
 
     def _observe(self) -> None:
-        while not self._closed and _readable(self._monitor):
+        while not self.is_closed and _readable(self._monitor):
             event = recv_monitor_message(self._monitor)
             self._on_gone(event["value"])
 
@@ -130,7 +124,7 @@ class _Wire:
 
 
 class _Dealer(_Wire):
-    """The one peer that was dialled. It is never dialled again by itself: a lost peer is an error, not a pause."""
+    """The one peer that was dialled. ZeroMQ never dials again by itself: what was lost must be known."""
 
     def __init__(self, loop: Loop, context: zmq.Context[zmq.Socket[bytes]], uri: str, sink: Sink) -> None:
         super().__init__(loop, context, zmq.DEALER, sink)
@@ -143,7 +137,7 @@ class _Dealer(_Wire):
             raise TransportError("uri", uri, str(error), "use the uri that the peer's endpoint reported") from error
 
     def knows(self, connection: ZmqConnection) -> bool:
-        return not self._closed
+        return not self.is_closed
 
     def drop(self, connection: ZmqConnection) -> None:
         self.close()
@@ -157,12 +151,15 @@ class _Dealer(_Wire):
 
 
 class _Router(_Wire, Listener):
-    """All peers that dialled us, by route; the monitor names a socket, so each connection remembers its own."""
+    """All peers that dialled us, by route; the monitor names a socket, so each route's is remembered.
+
+    A connection that was closed here lives on in ZeroMQ until the peer ends it: what it still brings is dropped.
+    """
 
     def __init__(self, loop: Loop, context: zmq.Context[zmq.Socket[bytes]], host: str, sink: Sink) -> None:
         super().__init__(loop, context, zmq.ROUTER, sink)
-        self._by_route: dict[bytes, ZmqConnection] = {}
-        self._by_fd: dict[int, ZmqConnection] = {}
+        self._by_route: dict[bytes, ZmqConnection | None] = {}
+        self._route_of: dict[int, bytes] = {}
         self.socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
         try:
             port = self.socket.bind_to_random_port(f"tcp://{_bracket(host)}")
@@ -173,36 +170,38 @@ class _Router(_Wire, Listener):
         self.uri = f"zmq://{_bracket(host)}:{port}"
 
     def knows(self, connection: ZmqConnection) -> bool:
-        return connection.route in self._by_route
+        return self._by_route.get(connection.route or b"") is connection
 
     def drop(self, connection: ZmqConnection) -> None:
-        self._by_route.pop(connection.route or b"", None)
+        if self.knows(connection):
+            self._by_route[connection.route or b""] = None
 
     def _receive_frame(self) -> None:
         route = self.socket.recv()
         head = self.socket.recv(copy=False)
-        connection = self._by_route.get(route) or self._accept(route, int(head.get(zmq.SRCFD)))
-        self._take(connection, head)
+        if route not in self._by_route:
+            self._accept(route, int(head.get(zmq.SRCFD)))
+        self._take(self._by_route[route], head)
 
-    def _accept(self, route: bytes, fd: int) -> ZmqConnection:
+    def _accept(self, route: bytes, fd: int) -> None:
         self._observe_pending()  # the end of an earlier connection with the same descriptor comes first
-        connection = ZmqConnection(self, f"zmq peer {route.hex()}", route)
-        self._by_route[route] = self._by_fd[fd] = connection
-        return connection
+        self._by_route[route] = ZmqConnection(self, f"zmq peer {route.hex()}", route)
+        self._route_of[fd] = route
 
     def _observe_pending(self) -> None:
         while _readable(self._monitor):
-            fd = recv_monitor_message(self._monitor)["value"]
-            if connection := self._by_fd.pop(fd, None):
-                self._loop.call_soon(functools.partial(self._end, connection))
+            if route := self._route_of.pop(recv_monitor_message(self._monitor)["value"], None):
+                self._loop.call_soon(functools.partial(self._end, route))
 
     def _on_gone(self, fd: int) -> None:
-        if connection := self._by_fd.pop(fd, None):
-            self._end(connection)
+        if route := self._route_of.pop(fd, None):
+            self._end(route)
 
-    def _end(self, connection: ZmqConnection) -> None:
+    def _end(self, route: bytes) -> None:
         self._drain()
-        self.lose(connection, PeerLost("peer", connection.peer, "it closed the connection"))
+        if connection := self._by_route.get(route):
+            self.lose(connection, PeerLost("peer", connection.peer, "it closed the connection"))
+        self._by_route.pop(route, None)
 
 
 class ZmqTransport(Transport):
@@ -220,7 +219,7 @@ class ZmqTransport(Transport):
 
     def connect(self, uri: str, sink: Sink) -> Connection:
         dealer = _Dealer(self.loop, self._context, uri, sink)
-        self._wires.append(dealer)
+        self._wires = [wire for wire in self._wires if not wire.is_closed] + [dealer]
         return dealer.connection
 
     def close(self) -> None:

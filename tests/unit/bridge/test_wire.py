@@ -8,7 +8,7 @@ from bridge.errors import WireError
 from bridge.wire import HEADER_BYTES, VERSION, Header, Kind, checksum
 
 U32, U64 = st.integers(0, 2**32 - 1), st.integers(0, 2**64 - 1)
-HEADERS = st.builds(Header, st.sampled_from(Kind), U32, U64, U64, U64, U64, U64, U64, U32)
+HEADERS = st.builds(Header, st.sampled_from(Kind), U32, U64, U64, U64, U64, U64, U64, U64, U64, U32)
 
 
 @given(HEADERS)
@@ -27,9 +27,9 @@ def test_any_flipped_bit_is_caught(header: Header, bit: int) -> None:
 
 
 def test_the_format_is_pinned() -> None:
-    data = Header(Kind.DATA, 1, 2, 3, 4, 5, 6, 7, 8).encode()
-    fields = "00000001" + "".join(f"{n:016x}" for n in range(2, 8)) + "00000008"
-    assert data[:60].hex() == b"HB".hex() + f"{VERSION:02x}01" + fields
+    data = Header(Kind.DATA, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10).encode()
+    fields = "00000001" + "".join(f"{n:016x}" for n in range(2, 10)) + "0000000a"
+    assert data[:76].hex() == b"HB".hex() + f"{VERSION:02x}01" + fields
 
 
 @pytest.mark.parametrize("data", [b"", b"HB", bytes(HEADER_BYTES), b"x" * HEADER_BYTES])
