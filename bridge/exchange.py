@@ -109,7 +109,6 @@ class Exchange:
 
     def _open(self, owner: _Attached, spec: ChannelSpec, fd: int) -> None:
         ring = SlotRing.from_fd(fd, spec.slot_bytes, spec.slots)
-        ring.release_fd()
         sends = spec.source == owner.rank
         remote = spec.target if sends else spec.source
         link = self._link_to(remote)
@@ -119,6 +118,8 @@ class Exchange:
             end = self._outgoing[spec.id] = Outgoing(*facts)
         else:
             end = self._incoming[spec.id] = Incoming(*facts)
+        if ring not in end.link.rings:
+            ring.release_fd()
         self._catch_up(end, remote)
 
     def _catch_up(self, end: End, remote: RankId) -> None:

@@ -7,10 +7,12 @@ from abc import ABC, abstractmethod
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from bridge.wire import Header, checksum, wire_error
+from bridge.copying import copy
+from bridge.wire import CHUNK_BYTES, Header, checksum, wire_error
 
 TAG_BYTES = 16
 _NONCE_BYTES = 12
+_BODY_BYTES = CHUNK_BYTES + TAG_BYTES  # fresh memory would cost as much as encryption, so most is used again
 
 
 class Guard(ABC):
@@ -19,6 +21,9 @@ class Guard(ABC):
     @abstractmethod
     def seal(self, header: Header, payload: memoryview) -> tuple[bytes, memoryview]:
         """Head and body as they travel."""
+
+    def reuse(self, body: memoryview) -> None:  # noqa: B027  # most bodies are payloads themselves
+        """The peer has seen the frame of this body, so that nobody reads the body any more."""
 
     @abstractmethod
     def open(self, header: Header, head: memoryview, body: memoryview, place: memoryview | None) -> None:
@@ -37,7 +42,7 @@ class Unchecked(Guard):
     def open(self, header: Header, head: memoryview, body: memoryview, place: memoryview | None) -> None:
         _expect(body, header.length)
         if place is not None:
-            place[:] = body
+            copy(place, body)
 
 
 class Checked(Guard):
@@ -65,12 +70,22 @@ class Sealed(Guard):
     def __init__(self, send_key: bytes, receive_key: bytes) -> None:
         self._ours, self._theirs = AESGCM(send_key), AESGCM(receive_key)
         self._sealed = self._opened = 0
+        self._free: list[memoryview] = []
 
     def seal(self, header: Header, payload: memoryview) -> tuple[bytes, memoryview]:
-        head, body = header.encode(), bytearray(len(payload) + TAG_BYTES)
+        head, body = header.encode(), self._body(len(payload) + TAG_BYTES)
         self._ours.encrypt_into(_nonce(self._sealed), payload, head, body)
         self._sealed += 1
-        return head, memoryview(body)
+        return head, body
+
+    def reuse(self, body: memoryview) -> None:
+        if len(body) == _BODY_BYTES:
+            self._free.append(body)
+
+    def _body(self, nbytes: int) -> memoryview:
+        if nbytes == _BODY_BYTES and self._free:
+            return self._free.pop()
+        return memoryview(bytearray(nbytes))
 
     def open(self, header: Header, head: memoryview, body: memoryview, place: memoryview | None) -> None:
         _expect(body, header.length + TAG_BYTES)

@@ -31,6 +31,7 @@ class Lane:
         self.in_flight_bytes = self.repeated = self.duplicates = self.connections = 0
         self.cause = "there is no connection"
         self._kept: deque[Frame] = deque()
+        self._bodies: deque[memoryview] = deque()  # of the kept frames that have been sent over this connection
         self._first = self._sent = self._released = 0
         self._unseen_bytes = self._unseen_frames = self._damaged = 0
 
@@ -59,13 +60,15 @@ class Lane:
         while self.connection and self._sent < self._released:
             header, payload = self._kept[self._sent - self._first]
             number, self._sent = self._sent, self._sent + 1
-            self._transmit(header._replace(number=number), payload)
+            self._bodies.append(self._transmit(header._replace(number=number), payload))
 
-    def _transmit(self, header: Header, payload: memoryview) -> None:
+    def _transmit(self, header: Header, payload: memoryview) -> memoryview:
         assert self.connection
         assert self.guard
         self._unseen_bytes = self._unseen_frames = 0
-        self.connection.send(*self.guard.seal(header._replace(seen=self.expected), payload))
+        head, body = self.guard.seal(header._replace(seen=self.expected), payload)
+        self.connection.send(head, body)
+        return body
 
     # in
 
@@ -90,12 +93,13 @@ class Lane:
 
     def on_seen(self, number: int) -> None:
         """The peer has seen all frames before `number`. Raises WireError if so many were never sent."""
-        if number > self._first + len(self._kept):
-            raise wire_error("seen", number, f"{self._first + len(self._kept)} frames were sent")
+        if number > self._sent:
+            raise wire_error("seen", number, f"{self._sent} frames were sent")
         while self._first < number:
             self.in_flight_bytes -= self._kept.popleft().nbytes
             self._first += 1
-        self._sent, self._released = max(self._sent, self._first), max(self._released, self._first)
+            if self._bodies and self.guard:
+                self.guard.reuse(self._bodies.popleft())
 
     # connections
 
@@ -103,6 +107,7 @@ class Lane:
         """Goes on over a new connection, whose peer expects that frame next. Raises WireError if it is gone."""
         if expects < self._first:
             raise wire_error("expects", expects, f"frames before {self._first} were seen and are gone")
+        self._bodies.clear()
         self.on_seen(expects)
         self.connection, self.guard, self.heard = connection, guard, time.monotonic()
         self.connections += 1

@@ -105,6 +105,20 @@ class Link:
             if lane.connection:
                 lane.connection.lend(ring)
 
+    def reclaim(self, ring: SlotRing) -> None:
+        """No payload will come from it any more."""
+        if ring in self.rings:
+            self.rings.remove(ring)
+            for lane in self.lanes:
+                if lane.connection:
+                    lane.connection.reclaim(ring)
+
+    @property
+    def shares_memory(self) -> bool:
+        """Whether rings are shown to the peer, which takes their descriptors."""
+        connection = self.lanes[0].connection
+        return connection is not None and connection.shares_memory
+
     def stats(self) -> dict[str, int]:
         """Bytes with headers, repeated ones not counted again; frames dropped because their epoch was closed, frames
         sent again or received again, and connections made in place of broken ones."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from bridge.loop import Loop
-from bridge.slots import SlotRing
 from bridge.transport import Connection, Sink
 
 
@@ -12,7 +11,6 @@ class Loopback(Connection):
 
     peer = "this endpoint"
     chunk_bytes = 4 << 20
-    shares_memory = True
 
     def __init__(self, loop: Loop, sink: Sink) -> None:
         self._loop, self._sink = loop, sink
@@ -21,7 +19,4 @@ class Loopback(Connection):
         self._loop.call_soon(lambda: self._sink.on_frame(self, memoryview(head), body))
 
     def close(self) -> None:
-        pass
-
-    def lend(self, ring: SlotRing) -> None:
         pass

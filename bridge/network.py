@@ -226,7 +226,11 @@ class Network:
         busy = peer.link.lanes[lane].connection or (peer, lane) in self._dialled.values()
         if busy or peer.uri is None or time.monotonic() > peer.dial_until:
             return
-        connection = self._transport(scheme_of(peer.uri)).connect(peer.uri, self)
+        try:
+            connection = self._transport(scheme_of(peer.uri)).connect(peer.uri, self)
+        except TransportError as error:
+            self._redial(peer, lane, str(error))
+            return
         self._dialled[connection] = peer, lane
         self._door.dial(connection, peer.link.peer, self._hello(peer, lane))
 
@@ -251,10 +255,12 @@ class Network:
         if known and known[1].connection is connection and not known[1].detach(cause, damaged=damaged):
             self._lose(known[0], cause, tell=True)
         elif dialled:
-            peer, lane = dialled
-            peer.cause = cause
-            self._loop.call_at(time.monotonic() + peer.pause_s, lambda: self._dial(peer, lane))
-            peer.pause_s = min(2 * peer.pause_s, _REDIAL_S[1])
+            self._redial(*dialled, cause)
+
+    def _redial(self, peer: _Peer, lane: int, cause: str) -> None:
+        peer.cause = cause
+        self._loop.call_at(time.monotonic() + peer.pause_s, lambda: self._dial(peer, lane))
+        peer.pause_s = min(2 * peer.pause_s, _REDIAL_S[1])
 
     def _release(self, connection: Connection) -> None:
         """Closes a connection that is not needed any more."""

@@ -17,6 +17,7 @@ from bridge.wire import CHUNK_BYTES
 _BUILT_IN = {
     "zmq": "bridge.transports.zmq:ZmqTransport",
     "grpc": "bridge.transports.grpc:GrpcTransport",
+    "shm": "bridge.transports.shm:ShmTransport",
     "inproc": "bridge.transports.inproc:InprocTransport",
 }
 ENTRY_POINT_GROUP = "hetero.transports"
@@ -40,6 +41,9 @@ class Connection(ABC):
         The body is read later: it must stay as it is until the peer has said that it has seen the frame. So the queue
         holds references, never copies, and the lane's window bounds what is in it.
         """
+
+    def reclaim(self, ring: SlotRing) -> None:  # noqa: B027
+        """No more bodies of this ring will come."""
 
     @abstractmethod
     def close(self) -> None:

@@ -1,0 +1,307 @@
+"""Ways to bring a buffer from one process to another, all alike from outside: the bridge's, its ceilings, its peers.
+
+Each has a sending and a receiving process of its own, which have the memory of a message ready before the clock runs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import multiprocessing.connection
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import psutil
+
+from bridge.channel import ChannelSpec
+from bridge.pipe import Pipe
+from bridge.port import Channel, Port
+from bridge.rank import RankId
+
+DEADLINE_S = 120.0
+A, B = RankId("a", 0), RankId("b", 0)
+SLOTS = 2
+_HOST = "127.0.0.1"
+_SPAWN = multiprocessing.get_context("spawn")
+Work = Callable[[int, int], None]
+"""Brings `count` messages of `nbytes` across; the sender's returns when the receiver has them all."""
+
+
+class Carrier:
+    """Two processes, told over pipes what to do. `open_end` runs in each of them and gives its work."""
+
+    name = ""
+    sizes_differ = False  # each size needs ends of its own
+
+    def __init__(self, nbytes: int, link: Any = None) -> None:
+        self._others: list[int] = []
+        self._told, self._processes = [], []
+        parts = self.prepare(nbytes, link)
+        for role, part in zip(("send", "receive"), parts, strict=True):
+            ours, theirs = _SPAWN.Pipe()
+            process = _SPAWN.Process(target=_serve, args=(theirs, self.open_end, role, nbytes, part), daemon=True)
+            process.start()
+            self._told.append(ours)
+            self._processes.append(process)
+        for told in self._told:
+            _answer(told)
+
+    def prepare(self, nbytes: int, link: Any) -> tuple[Any, Any]:
+        """What the two ends need to find each other."""
+        return None, None
+
+    @staticmethod
+    def open_end(role: str, nbytes: int, part: Any) -> Work:
+        """In the end's own process."""
+        raise NotImplementedError
+
+    def cross(self, nbytes: int, count: int, *, busy: bool = False) -> float:
+        """Seconds for `count` messages, one way. `busy`: both processes compute in pure Python meanwhile."""
+        for told in self._told:
+            told.send((nbytes, count, busy))
+        seconds = [_answer(told) for told in self._told]
+        return seconds[0]
+
+    def cpu_s(self) -> float:
+        """Processor time of all processes that take part, so far."""
+        pids = [process.pid for process in self._processes] + self._others
+        times = [psutil.Process(pid).cpu_times() for pid in pids]
+        return sum(t.user + t.system for t in times)
+
+    def close(self) -> None:
+        """Ends the processes."""
+        for told, process in zip(self._told, self._processes, strict=True):
+            told.close()
+            process.join(10)
+            process.kill()
+
+
+def _answer(told: multiprocessing.connection.Connection) -> Any:
+    if not told.poll(DEADLINE_S):
+        raise TimeoutError(f"no answer within {DEADLINE_S:g} s")
+    answer = told.recv()
+    if isinstance(answer, Exception):
+        raise answer
+    return answer
+
+
+def _serve(
+    orders: multiprocessing.connection.Connection, open_end: Callable[..., Work], role: str, nbytes: int, part: Any
+) -> None:
+    with contextlib.suppress(EOFError):
+        try:
+            work = open_end(role, nbytes, part)
+            orders.send(0.0)
+            while True:
+                size, count, busy = orders.recv()
+                with _spinning(busy):
+                    start = time.perf_counter()
+                    work(size, count)
+                    orders.send(time.perf_counter() - start)
+        except EOFError:
+            raise
+        except Exception as error:
+            orders.send(error)
+
+
+@contextlib.contextmanager
+def _spinning(busy: bool) -> Any:
+    """What a training loop in Python does to the other threads of its process."""
+    done = threading.Event()
+
+    def spin() -> None:
+        while not done.is_set():
+            sum(range(100))
+
+    thread = threading.Thread(target=spin)
+    if busy:
+        thread.start()
+    yield
+    done.set()
+    if busy:
+        thread.join()
+
+
+class Memcpy(Carrier):
+    """One copy within one process: what no way across can beat, unless it does not copy."""
+
+    name = "memcpy"
+
+    @staticmethod
+    def open_end(role: str, nbytes: int, part: Any) -> Work:
+        pairs = [(np.ones(nbytes, np.uint8), np.ones(nbytes, np.uint8)) for _ in range(SLOTS)]
+
+        def copy(size: int, count: int) -> None:
+            for n in range(count if role == "send" else 0):
+                source, target = pairs[n % SLOTS]
+                np.copyto(target[:size], source[:size])
+
+        return copy
+
+
+class Tcp(Carrier):
+    """One plain socket over loopback, received in place: the wire's own speed."""
+
+    name = "tcp"
+
+    def prepare(self, nbytes: int, link: Any) -> tuple[Any, Any]:
+        self._listener = socket.create_server((link or _HOST, 0))
+        address = self._listener.getsockname()
+        there = socket.create_connection(address)
+        here, _ = self._listener.accept()
+        for end in (there, here):
+            end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return there, here
+
+    @staticmethod
+    def open_end(role: str, nbytes: int, part: Any) -> Work:
+        end, buffer = part, memoryview(bytearray(nbytes))
+
+        def send(size: int, count: int) -> None:
+            for _ in range(count):
+                end.sendall(buffer[:size])
+            end.recv(1)
+
+        def receive(size: int, count: int) -> None:
+            for _ in range(count):
+                end.recv_into(buffer[:size], size, socket.MSG_WAITALL)
+            end.send(b"!")
+
+        return send if role == "send" else receive
+
+
+class Gloo(Carrier):
+    """torch.distributed's send and recv over its CPU backend."""
+
+    name = "gloo"
+
+    def prepare(self, nbytes: int, link: Any) -> tuple[Any, Any]:
+        with socket.create_server((_HOST, 0)) as free:
+            address = f"tcp://{_HOST}:{free.getsockname()[1]}"
+        return address, address
+
+    @staticmethod
+    def open_end(role: str, nbytes: int, part: Any) -> Work:
+        import torch
+        from torch import distributed
+
+        torch.set_num_threads(1)
+        distributed.init_process_group("gloo", init_method=part, world_size=2, rank=int(role == "receive"))
+        tensor, token = torch.ones(nbytes, dtype=torch.uint8), torch.ones(1)
+
+        def send(size: int, count: int) -> None:
+            for _ in range(count):
+                distributed.send(tensor[:size], 1)
+            distributed.recv(token, 1)
+
+        def receive(size: int, count: int) -> None:
+            for _ in range(count):
+                distributed.recv(tensor[:size], 0)
+            distributed.send(token, 0)
+
+        return send if role == "send" else receive
+
+
+class Bridge(Carrier):
+    """Two endpoints in processes of their own, over one transport; the message lies in slots, as a rank's does."""
+
+    scheme, sealed, lanes = "zmq", False, 1
+
+    def prepare(self, nbytes: int, link: Any) -> tuple[Any, Any]:
+        self._controls = [self._endpoint(name) for name in ("a@0", "b@0")]
+        uris = [
+            self._ask(control, "listen", "listening", endpoint=name, host=_HOST, schemes=[self.scheme], key="ab" * 32)
+            for control, name in zip(self._controls, ("a@0", "b@0"), strict=True)
+        ]
+        ports = [self._attach(control, rank) for control, rank in zip(self._controls, (A, B), strict=True)]
+        facts = [{"uri": uri["uris"][self.scheme], "lanes": self.lanes, "sealed": self.sealed, "pace": link} for uri in uris]
+        self._controls[0].send({"do": "connect", "peers": {"b@0": facts[1]}, "routes": {"b:0": "b@0"}})
+        self._controls[1].send({"do": "connect", "peers": {"a@0": facts[0]}, "routes": {"a:0": "a@0"}})
+        for control in self._controls:
+            assert control.recv(20)[0]["report"] == "connected"
+        return ports[0], ports[1]
+
+    @staticmethod
+    def open_end(role: str, nbytes: int, part: Any) -> Work:
+        port = Port(part, A if role == "send" else B)
+        channel = port.open(ChannelSpec(0, "activation", "benchmark", A, B, nbytes, SLOTS))
+        for slot in range(SLOTS):
+            channel.slots.view(slot)[:] = bytes(nbytes)  # the pages are there, as in a channel that has been used
+        return (lambda size, count: _send(channel, size, count)) if role == "send" else (
+            lambda size, count: _receive(channel, count)
+        )
+
+    def close(self) -> None:
+        super().close()
+        for control in self._controls:
+            control.close()
+        for endpoint in self._endpoints:
+            endpoint.wait(10)
+
+    _endpoints: list[subprocess.Popen[bytes]]
+
+    def _endpoint(self, name: str) -> Pipe:
+        control, theirs = Pipe.pair()
+        fd = theirs.detach()
+        process = subprocess.Popen([sys.executable, "-m", "bridge.endpoint", "--fd", str(fd)], pass_fds=[fd])
+        os.close(fd)
+        self._endpoints = [*getattr(self, "_endpoints", []), process]
+        self._others.append(process.pid)
+        return control
+
+    @staticmethod
+    def _ask(control: Pipe, do: str, report: str, **facts: Any) -> Any:
+        control.send({"do": do, **facts})
+        answer, _ = control.recv(20)
+        assert answer["report"] == report, answer
+        return answer
+
+    @staticmethod
+    def _attach(control: Pipe, rank: RankId) -> socket.socket:
+        ours, theirs = socket.socketpair()
+        control.send({"do": "attach", "rank": list(rank)}, [theirs.fileno()])
+        theirs.close()
+        assert control.recv(20)[0]["report"] == "attached"
+        return ours
+
+
+def _send(channel: Channel, size: int, count: int) -> None:
+    tickets: list[Any] = [None] * SLOTS
+    for n in range(count):
+        if tickets[n % SLOTS]:
+            tickets[n % SLOTS].wait(DEADLINE_S)
+        tickets[n % SLOTS] = channel.send(n % SLOTS, size)
+    for ticket in tickets:
+        if ticket:
+            ticket.wait(DEADLINE_S)
+
+
+def _receive(channel: Channel, count: int) -> None:
+    tickets = [channel.post_recv(slot) for slot in range(min(SLOTS, count))]
+    for n in range(count):
+        tickets[n % SLOTS].wait(DEADLINE_S)
+        if n + SLOTS < count:
+            tickets[n % SLOTS] = channel.post_recv(n % SLOTS)
+
+
+class Zmq(Bridge):
+    name = "zmq"
+
+
+class ZmqEncrypted(Bridge):
+    name, sealed = "zmq_encrypted", True
+
+
+class Grpc(Bridge):
+    name, scheme = "grpc", "grpc"
+
+
+class Shm(Bridge):
+    name, scheme = "shm", "shm"
