@@ -7,9 +7,9 @@ ahead of need and hand out pieces in place.
 from __future__ import annotations
 
 import time
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
@@ -23,23 +23,35 @@ WAIT_S = 600.0
 
 
 @dataclass
+class Crossed:
+    """One direction of a link, as one rank sees it: what crossed it, and how long the rank stood still for that."""
+
+    nbytes: int = 0
+    waited_s: float = 0.0
+
+
+@dataclass
 class Waits:
-    """Seconds a rank stood still since the last reading: for a link, and for somebody's work. Bytes over the bridge."""
+    """Seconds a rank stood still since the last reading: for a link, and for somebody's work. `sent` and `received` say
+    what crossed the bridge, by the pool at the other end."""
 
     link_s: float = 0.0
     work_s: float = 0.0
-    bytes_sent: int = 0
-    bytes_received: int = 0
+    sent: defaultdict[str, Crossed] = field(default_factory=lambda: defaultdict(Crossed))
+    received: defaultdict[str, Crossed] = field(default_factory=lambda: defaultdict(Crossed))
 
     def clear(self) -> None:
         self.link_s = self.work_s = 0.0
-        self.bytes_sent = self.bytes_received = 0
+        self.sent.clear()
+        self.received.clear()
 
-    def took(self, seconds: float, transfer_s: float = 0.0) -> None:
-        """The part of a wait during which the message was on its way is the link's fault, the rest its sender's."""
+    def took(self, seconds: float, transfer_s: float = 0.0) -> float:
+        """The part of a wait during which the message was on its way is the link's fault, and returned; the rest is its
+        sender's."""
         link_s = min(seconds, transfer_s)
         self.link_s += link_s
         self.work_s += seconds - link_s
+        return link_s
 
 
 class Sender(Protocol):
@@ -112,6 +124,7 @@ class BridgeSender:
         self._slots = slot_tensors(channel, dtype)
         self._tickets: list[Ticket | None] = [None] * len(self._slots)
         self._next = 0
+        self._to = channel.spec.target.pool
 
     def send(self, pieces: Sequence[torch.Tensor]) -> None:
         slot, self._next = self._next, (self._next + 1) % len(self._slots)
@@ -123,7 +136,7 @@ class BridgeSender:
         self._backend.synchronize()
         nbytes = start * flat.element_size()
         self._tickets[slot] = self._channel.send(slot, nbytes)
-        self._waits.bytes_sent += nbytes
+        self._waits.sent[self._to].nbytes += nbytes
 
     def drain(self) -> None:
         for slot in range(len(self._tickets)):
@@ -135,7 +148,7 @@ class BridgeSender:
         began = time.perf_counter()
         ticket.wait(WAIT_S)
         waited = time.perf_counter() - began
-        self._waits.took(waited, waited)
+        self._waits.sent[self._to].waited_s += self._waits.took(waited, waited)
         self._tickets[slot] = None
 
 
@@ -147,6 +160,7 @@ class BridgeReceiver:
         self._slots = slot_tensors(channel, dtype)
         self._posted: deque[tuple[int, Ticket]] = deque()
         self._next = 0
+        self._from = channel.spec.source.pool
 
     def post(self) -> None:
         slot, self._next = self._next, (self._next + 1) % len(self._slots)
@@ -156,8 +170,9 @@ class BridgeReceiver:
         slot, ticket = self._posted.popleft()
         began = time.perf_counter()
         ticket.wait(WAIT_S)
-        self._waits.took(time.perf_counter() - began, ticket.transfer_s)
-        self._waits.bytes_received += ticket.nbytes
+        crossed = self._waits.received[self._from]
+        crossed.waited_s += self._waits.took(time.perf_counter() - began, ticket.transfer_s)
+        crossed.nbytes += ticket.nbytes
         flat = self._slots[slot]
         return flat[: ticket.nbytes // flat.element_size()]
 

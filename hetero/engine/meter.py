@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 from backends.backend import Backend, Stopwatch
 from balancer.action import Kind
-from hetero.engine.carrier import Waits
+from hetero.engine.carrier import Crossed, Waits
 
 FIELDS = {Kind.F: "forward_s", Kind.B: "backward_s", Kind.I: "backward_s", Kind.W: "weight_s", Kind.STEP: "optimizer_s"}
 
@@ -60,8 +60,8 @@ class Meter:
             "end": time.time(),
             "bridge_wait_s": self.waits.link_s,
             "bubble_s": self.waits.work_s,
-            "bytes_sent": self.waits.bytes_sent,
-            "bytes_received": self.waits.bytes_received,
+            "sent": _plain(self.waits.sent),
+            "received": _plain(self.waits.received),
             "peak_memory_bytes": self._backend.memory().peak_bytes,
             "overrun": any(watch.overrun for _, watch in self._watches),
             "spans": self._read_spans(),
@@ -73,3 +73,8 @@ class Meter:
         return [
             [label, began, took if isinstance(took, float) else took.seconds()] for label, began, took in self._spans
         ]
+
+
+def _plain(crossed: Mapping[str, Crossed]) -> dict[str, list[float]]:
+    """Bytes and seconds waited, by the pool at the other end of the link."""
+    return {pool: [one.nbytes, one.waited_s] for pool, one in crossed.items()}

@@ -25,12 +25,13 @@ SECONDS = 280.0
 
 LINE = {
     "step", "time", "epoch", "loss", "grad_norm", "lr", "loss_scale", "skipped", "tokens", "consumed_tokens", "step_s",
-    "tokens_per_s", "goodput", "emulated", "overrun", "link_ratio", "pools", "stages",
+    "tokens_per_s", "goodput", "emulated", "overrun", "link_ratio", "pools", "links", "stages",
 }  # fmt: skip
 POOL = {
     "capacity_tokens_per_s", "tokens_per_s", "tflops_per_chip", "mfu", "busy", "bubble", "bridge_wait", "other",
     "bytes_sent", "bytes_received", "peak_memory_bytes",
 }  # fmt: skip
+LINK = {"source", "target", "bytes_sent", "bytes_received", "bytes_per_s", "exposed_s"}
 STAGE = {"pipeline", "stage", "pool", "forward_s", "backward_s", "weight_s", "wait_s", "slowest_rank", "host"}
 
 
@@ -96,6 +97,7 @@ def test_every_line_of_metrics_is_whole(finished: Finished) -> None:
         assert set(line) == LINE
         assert set(line["pools"]) == set(POOLS)
         assert all(set(pool) == POOL for pool in line["pools"].values())
+        assert all(set(link) == LINK for link in line["links"])
         assert all(set(stage) == STAGE for stage in line["stages"])
         assert line["emulated"] is True
         assert line["link_ratio"] > 0
@@ -144,6 +146,7 @@ def test_both_transports_carry(finished: Finished) -> None:
     assert {link.transport for link in finished.job.bridge.links} == {"zmq", "grpc"}
     for line in finished.run.metrics:
         assert all(pool["bytes_sent"] > 0 and pool["bytes_received"] > 0 for pool in line["pools"].values())
+        assert all(link["bytes_sent"] == link["bytes_received"] > 0 for link in line["links"])
 
 
 def test_the_trace_has_a_row_for_every_rank(finished: Finished) -> None:
