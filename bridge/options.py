@@ -2,12 +2,39 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+
+from bridge.codec import CODECS
 
 TransportName = Literal["auto", "zmq", "grpc"]
+CodecName = Literal["none", "bf16", "int8", "fp8"]
 _DEFAULT_TRANSPORT = "zmq"  # two to three times as fast as grpc, at half the processor time
+
+
+class CodecOptions(BaseModel):
+    """How stage boundaries cross a link. One name alone stands for both directions."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    activation: CodecName = "none"
+    gradient: CodecName = "none"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_for_both(cls, value: Any) -> Any:
+        return {"activation": value, "gradient": value} if isinstance(value, str) else value
+
+    @field_validator("gradient")
+    @classmethod
+    def _gradients_are_finer(cls, value: str, info: ValidationInfo) -> str:
+        activation = info.data.get("activation")
+        if activation is not None and CODECS[value].is_coarser(CODECS[activation]):
+            fine = [name for name, codec in CODECS.items() if not codec.is_coarser(CODECS[activation])]
+            rule = f"gradients are never sent more coarsely than activations, and {value} is coarser than {activation}"
+            raise ValueError(f"{rule}: set gradient to {' or '.join(fine)}, or activation to {value}")
+        return value
 
 
 class LinkOptions(BaseModel):
@@ -19,6 +46,7 @@ class LinkOptions(BaseModel):
     transport: TransportName = "auto"
     gbit_per_s: float | None = Field(default=None, gt=0)
     rtt_ms: float | None = Field(default=None, ge=0)
+    codec: CodecOptions | None = None
 
     @field_validator("between")
     @classmethod
@@ -29,11 +57,12 @@ class LinkOptions(BaseModel):
 
 
 class BridgeOptions(BaseModel):
-    """`transport` holds for every link that names none."""
+    """`transport` and `codec` hold for every link that names none."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     transport: TransportName = "auto"
+    codec: CodecOptions = CodecOptions()
     links: tuple[LinkOptions, ...] = ()
 
     @field_validator("links")
@@ -53,3 +82,7 @@ class BridgeOptions(BaseModel):
         """URI scheme of a link: its own, else the section's, else zmq."""
         named = (self.link(a, b).transport, self.transport)
         return next((name for name in named if name != "auto"), _DEFAULT_TRANSPORT)
+
+    def codec_between(self, a: str, b: str) -> CodecOptions:
+        """The codecs of a link: its own, else the section's."""
+        return self.link(a, b).codec or self.codec
