@@ -7,10 +7,26 @@ it stood still for them.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
 from typing import Any
 
 Crossed = Mapping[str, Sequence[float]]
 """(bytes, seconds waited) by the pool at the other end."""
+FIGURES = ("bytes_sent", "bytes_per_s", "exposed_s")
+
+
+@dataclass(frozen=True)
+class LinkStatus:
+    """One direction between two pools in a step; emulated if one of its ends is. `exposed_s` is the longest time that a
+    rank of either end stood still for it."""
+
+    source: str
+    target: str
+    emulated: bool
+    bytes_sent: float
+    bytes_per_s: float
+    exposed_s: float
 
 
 def merge_crossed(members: Iterable[Crossed]) -> dict[str, list[float]]:
@@ -42,6 +58,20 @@ def step_links(hosts: Iterable[Mapping[str, Any]], pools: Iterable[str], step_s:
         link["bytes_per_s"] = link["bytes_sent"] / step_s if step_s > 0 else 0.0
     order = list(pools)
     return [found[source, target] for source in order for target in order if (source, target) in found]
+
+
+def link_statuses(records: Sequence[Mapping[str, Any]], emulated: Iterable[str]) -> tuple[LinkStatus, ...]:
+    """The links of some lines of `metrics.jsonl`, each figure the median over the lines that have the link.
+    `emulated` are the pools that are."""
+    found: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    for record in records:
+        for link in record.get("links") or ():
+            found.setdefault((link["source"], link["target"]), []).append(link)
+    pools = set(emulated)
+    return tuple(
+        LinkStatus(*ends, not pools.isdisjoint(ends), *(median(row[key] for row in rows) for key in FIGURES))
+        for ends, rows in found.items()
+    )
 
 
 def _add(

@@ -99,9 +99,7 @@ def merge_hosts(hosts: Sequence[Report], facts: RunFacts, useful_s: float = 0.0)
             for name, pool in facts.pools.items()
         },
         "links": step_links(hosts, facts.pools, step_s),
-        "stages": _slowest_of_each_stage(
-            {**stage, "pool": host["pool"]} for host in hosts for stage in host["stages"]
-        ),
+        "stages": _slowest_of_each_stage({**stage, "pool": host["pool"]} for host in hosts for stage in host["stages"]),
     }
 
 

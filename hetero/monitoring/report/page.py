@@ -16,6 +16,7 @@ from plotly.offline import get_plotlyjs  # type: ignore[import-untyped]
 
 from hetero.monitoring.follow import Follower
 from hetero.monitoring.journal import Record
+from hetero.monitoring.links import LinkStatus
 from hetero.monitoring.progress import event_text
 from hetero.monitoring.report.charts import (
     COLORS,
@@ -27,7 +28,15 @@ from hetero.monitoring.report.charts import (
     throughput_chart,
     timeline_chart,
 )
-from hetero.monitoring.status import PoolStatus, RunStatus, status, time_scale, typical_pools
+from hetero.monitoring.status import (
+    PoolStatus,
+    RunStatus,
+    status,
+    time_scale,
+    typical_links,
+    typical_pools,
+    typical_step_s,
+)
 from hetero.monitoring.timeline import Timeline
 
 
@@ -56,6 +65,7 @@ class PoolKind:
 
     emulated: bool
     pools: Sequence[PoolStatus]
+    links: Sequence[LinkStatus]
     throughput: Chart
     spent: Chart
 
@@ -66,7 +76,8 @@ def render(follower: Follower, ledger: Ledger, timeline: Timeline | None) -> str
     page = _environment().get_template("report.html.jinja")
     return page.render(
         run=run,
-        kinds=_kinds(run, typical_pools(follower)),
+        kinds=_kinds(run, typical_pools(follower), typical_links(follower)),
+        step_s=typical_step_s(follower),
         loss=loss_chart(run),
         throughput=throughput_chart(run),
         ledger=ledger,
@@ -102,13 +113,14 @@ def _own(name: str) -> str:
     return (files("hetero.monitoring") / "report" / name).read_text(encoding="utf-8")
 
 
-def _kinds(run: RunStatus, pools: Sequence[PoolStatus]) -> list[PoolKind]:
-    kinds = [(emulated, [pool for pool in pools if pool.emulated is emulated]) for emulated in (False, True)]
-    return [
-        PoolKind(emulated, members, pools_chart(run, members), spent_chart(members))
-        for emulated, members in kinds
-        if members
-    ]
+def _kinds(run: RunStatus, pools: Sequence[PoolStatus], links: Sequence[LinkStatus]) -> list[PoolKind]:
+    kinds = []
+    for emulated in (False, True):
+        members = [pool for pool in pools if pool.emulated is emulated]
+        between = [link for link in links if link.emulated is emulated]
+        if members:
+            kinds.append(PoolKind(emulated, members, between, pools_chart(run, members), spent_chart(members)))
+    return kinds
 
 
 def _pool_colors(run: RunStatus) -> dict[str, str]:

@@ -74,6 +74,7 @@ def test_the_command_writes_the_whole_page(tmp_path: Path) -> None:
         assert term in page.text
     assert f"{metrics_line(39)['loss']:.4f}" in page.text
     assert "units 3-9" in page.text
+    assert "nvidia ascend 2 2.5 0.02 2.5%" in page.text
     assert not list(tmp_path.glob("*.part"))
 
 
