@@ -113,9 +113,10 @@ class Epoch:
         self._backend.claim(str(self.place), need.total)
 
     def _sync(self, chunk: int) -> None:
-        gradients = self.stage.gradients()
-        for route in self._routes:
-            route.chunk_done(chunk, gradients)
+        with self._meter.syncing(chunk):
+            gradients = self.stage.gradients()
+            for route in self._routes:
+                route.chunk_done(chunk, gradients)
 
     def _update(self, step: int) -> dict[str, Any]:
         sums: dict[str, torch.Tensor] = {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from backends.backend import Backend, Stopwatch
@@ -47,6 +47,10 @@ class Meter:
         yield
         if self._spans is not None:
             self._spans.append((label, began, time.time() - began))
+
+    def syncing(self, chunk: int) -> AbstractContextManager[None]:
+        """Marks the handing over of a chunk's gradients on traced steps."""
+        return self.waiting(f"SYNC {chunk}")
 
     def report(self) -> dict[str, Any]:
         """The times of the step that began last, as a rank reports them."""
