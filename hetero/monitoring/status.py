@@ -185,8 +185,17 @@ def typical_step_s(follower: Follower) -> float | None:
 
 def time_scale(follower: Follower) -> float | None:
     """How much slower emulated chips and links ran than those they stand for; None where nobody said."""
-    planned = follower.last_of_kind.get("planned") or {}
-    return (planned.get("data") or {}).get("time_scale")
+    return _planned_by(follower).get("time_scale")
+
+
+def calibrated(follower: Follower) -> list[Record]:
+    """What was measured before the plan was made: a row per pool, tp and kind of unit; none where nothing was."""
+    return list(_planned_by(follower).get("calibrated") or ())
+
+
+def _planned_by(follower: Follower) -> Record:
+    """What the newest plan was made with."""
+    return dict((follower.last_of_kind.get("planned") or {}).get("data") or {})
 
 
 def _settled(follower: Follower) -> list[Record]:

@@ -42,7 +42,7 @@ from hetero.monitoring.timeline import Timeline
 
 @dataclass(frozen=True)
 class LedgerRow:
-    """A part of the ideal throughput, by the datasheets and as measured."""
+    """A part of the ideal throughput, as predicted and as measured."""
 
     term: str
     predicted: float
@@ -51,9 +51,11 @@ class LedgerRow:
 
 @dataclass(frozen=True)
 class Ledger:
-    """Where the speed went, or in `missing` why that cannot be said."""
+    """Where the speed went, or in `missing` why that cannot be said. Predicted by times that were `calibrated` before
+    the run, or else by the chips' datasheets."""
 
     rows: Sequence[LedgerRow] = ()
+    calibrated: bool = False
     predicted_step_s: float = 0.0
     measured_step_s: float = 0.0
     missing: str = ""
