@@ -15,7 +15,7 @@ TAG_BYTES = 1
 ITEM_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 UNDERFLOW = 2.0**-100
 """Block codecs take a block whose magnitudes are all below this for zeros."""
-_ROUNDING = 1 + 2**-20  # of the float32 arithmetic with scales
+_ROUNDING = 1 + 2**-13  # room for float32 arithmetic: a step is 1 / 127 of the largest value
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def blocks(count: int) -> int:
     return -(-count // BLOCK)
 
 
-NONE = Codec("none", 0, 0, False, error_bound=0.0, error_limit=0.0, safer="none")
+NONE = Codec("none", 0, 0, False, error_bound=0.0, error_limit=1.0, safer="none")
 
 # What int8 cannot hold, since a block has values too large beside others, fp8 does not hold well either, and bf16 does.
 CODECS = {

@@ -118,29 +118,64 @@ class NativeReceiver:
         """The tensor belongs to whoever waited for it."""
 
 
-class BridgeSender:
-    def __init__(self, channel: Channel, backend: Backend, dtype: torch.dtype, waits: Waits) -> None:
-        self._channel, self._backend, self._waits = channel, backend, waits
-        self._slots = slot_tensors(channel, dtype)
-        self._tickets: list[Ticket | None] = [None] * len(self._slots)
-        self._next = 0
-        self._to = channel.spec.target.pool
+class Writer(Protocol):
+    """How a message gets into a slot."""
 
-    def send(self, pieces: Sequence[torch.Tensor]) -> None:
-        slot, self._next = self._next, (self._next + 1) % len(self._slots)
-        self._finish(slot)
+    def write(self, slot: int, pieces: Sequence[torch.Tensor]) -> int:
+        """Returns the length of the message, which is whole in the slot."""
+
+
+class Reader(Protocol):
+    """How a message gets out of a slot: as a flat tensor, in the slot itself where it `lends`."""
+
+    lends: bool
+
+    def read(self, slot: int, nbytes: int) -> torch.Tensor: ...
+
+
+class PlainWriter:
+    """Bytes as they are."""
+
+    def __init__(self, channel: Channel, backend: Backend, dtype: torch.dtype) -> None:
+        self._slots, self._backend = slot_tensors(channel, dtype), backend
+
+    def write(self, slot: int, pieces: Sequence[torch.Tensor]) -> int:
         flat, start = self._slots[slot], 0
         for piece in pieces:
             self._backend.copy_out(piece, flat[start : start + piece.numel()].view(piece.shape))
             start += piece.numel()
         self._backend.synchronize()
-        nbytes = start * flat.element_size()
+        return start * flat.element_size()
+
+
+class PlainReader:
+    lends = True
+
+    def __init__(self, channel: Channel, dtype: torch.dtype) -> None:
+        self._slots = slot_tensors(channel, dtype)
+
+    def read(self, slot: int, nbytes: int) -> torch.Tensor:
+        flat = self._slots[slot]
+        return flat[: nbytes // flat.element_size()]
+
+
+class BridgeSender:
+    def __init__(self, channel: Channel, writer: Writer, waits: Waits) -> None:
+        self._channel, self._writer, self._waits = channel, writer, waits
+        self._to = channel.spec.target.pool
+        self._tickets: list[Ticket | None] = [None] * channel.spec.slots
+        self._next = 0
+
+    def send(self, pieces: Sequence[torch.Tensor]) -> None:
+        slot, self._next = self._next, (self._next + 1) % len(self._tickets)
+        self._finish(slot)
+        nbytes = self._writer.write(slot, pieces)
         self._tickets[slot] = self._channel.send(slot, nbytes)
         self._waits.sent[self._to].nbytes += nbytes
 
     def drain(self) -> None:
         for slot in range(len(self._tickets)):
-            self._finish((self._next + slot) % len(self._slots))
+            self._finish((self._next + slot) % len(self._tickets))
 
     def _finish(self, slot: int) -> None:
         if (ticket := self._tickets[slot]) is None:
@@ -153,17 +188,15 @@ class BridgeSender:
 
 
 class BridgeReceiver:
-    lends = True
-
-    def __init__(self, channel: Channel, dtype: torch.dtype, waits: Waits) -> None:
-        self._channel, self._waits = channel, waits
-        self._slots = slot_tensors(channel, dtype)
+    def __init__(self, channel: Channel, reader: Reader, waits: Waits) -> None:
+        self._channel, self._reader, self._waits = channel, reader, waits
+        self.lends = reader.lends
+        self._from = channel.spec.source.pool
         self._posted: deque[tuple[int, Ticket]] = deque()
         self._next = 0
-        self._from = channel.spec.source.pool
 
     def post(self) -> None:
-        slot, self._next = self._next, (self._next + 1) % len(self._slots)
+        slot, self._next = self._next, (self._next + 1) % self._channel.spec.slots
         self._posted.append((slot, self._channel.post_recv(slot)))
 
     def wait(self) -> torch.Tensor:
@@ -173,8 +206,7 @@ class BridgeReceiver:
         crossed = self._waits.received[self._from]
         crossed.waited_s += self._waits.took(time.perf_counter() - began, ticket.transfer_s)
         crossed.nbytes += ticket.nbytes
-        flat = self._slots[slot]
-        return flat[: ticket.nbytes // flat.element_size()]
+        return self._reader.read(slot, ticket.nbytes)
 
     def release(self) -> None:
         """A slot returns to the ring by being posted again, after its bytes have left it."""
