@@ -18,8 +18,10 @@ class CodecOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    activation: CodecName = "none"
-    gradient: CodecName = "none"
+    activation: CodecName = Field("none", description="Codec of the forward's tensors; `none` sends them as they are.")
+    gradient: CodecName = Field(
+        "none", description="Codec of the backward's tensors, never coarser than that of the forward's."
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -38,15 +40,25 @@ class CodecOptions(BaseModel):
 
 
 class LinkOptions(BaseModel):
-    """The network between two pools. Rates not given are measured on real chips, unlimited between emulated ones."""
+    """The network between two pools: what a planner reckons with, and emulated pools are held to."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    between: tuple[str, str]
-    transport: TransportName = "auto"
-    gbit_per_s: float | None = Field(default=None, gt=0)
-    rtt_ms: float | None = Field(default=None, ge=0)
-    codec: CodecOptions | None = None
+    between: tuple[str, str] = Field(description="Two pools, in either order.")
+    transport: TransportName = Field(
+        "auto", description="How this link's bytes are carried; `auto` takes the section's."
+    )
+    gbit_per_s: float | None = Field(
+        default=None,
+        gt=0,
+        description="Rate of each direction, in Gbit/s; `null` is unlimited between emulated pools, else assumed.",
+    )
+    rtt_ms: float | None = Field(
+        default=None, ge=0, description="Round trip, in ms; `null` is none between emulated pools, else assumed."
+    )
+    codec: CodecOptions | None = Field(
+        None, description="How boundary tensors are packed on this link; `null` takes the section's."
+    )
 
     @field_validator("between")
     @classmethod
@@ -61,9 +73,11 @@ class BridgeOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    transport: TransportName = "auto"
-    codec: CodecOptions = CodecOptions()
-    links: tuple[LinkOptions, ...] = ()
+    transport: TransportName = Field("auto", description="For links that name none; `auto` takes zmq.")
+    codec: CodecOptions = Field(
+        CodecOptions(), description="For links that name none: one name, or one for each direction."
+    )
+    links: tuple[LinkOptions, ...] = Field((), description="What is known of each link, and how to use it.")
 
     @field_validator("links")
     @classmethod
