@@ -29,8 +29,8 @@ class EmulateOptions(BaseModel):
     )
     precision: Literal["float32", "bfloat16", "float16"] | None = Field(
         None,
-        description="What the chip is paced as; `null` is `train.precision`. Float32 arithmetic on the CPU may stand for "
-        "bfloat16 on the chip, which a CPU computes more slowly.",
+        description="What the chip is paced as; `null` is `train.precision`. A CPU, which is slow at bfloat16, may "
+        "compute in float32 for a chip that would not.",
     )
     events: tuple[SpeedEvent, ...] = Field((), description="Changes of the speed during the run.")
 

@@ -42,7 +42,7 @@ class StagePlan(_Model):
     pool: str = Field(description="Whose chips compute the stage.")
     tp: int = Field(default=1, ge=1, description="How many of them, as one tensor-parallel group.")
     units: tuple[Range, ...] = Field(
-        description="[a, b], or a list of such ranges for several chunks; half-open. A pipeline's stages hold each unit once."
+        description="[a, b], half-open, or a list of such ranges for several chunks. A pipeline holds each unit once."
     )
     chips: tuple[int, ...] | None = Field(None, description="Indices in the pool; `null` places stages in order.")
     warmup: int | None = Field(
