@@ -14,7 +14,7 @@ from hetero.checkpoint.options import CheckpointOptions
 from hetero.cluster.options import PoolOptions
 from hetero.data.options import DataOptions
 from hetero.engine.options import EvalOptions, TrainOptions
-from hetero.job.checks import check_links, check_model, check_pool, check_time_scale, check_trackers
+from hetero.job.checks import check_links, check_model, check_pool, check_sizes, check_time_scale, check_trackers
 from hetero.models.options import ModelOptions
 from hetero.monitoring.options import MonitorOptions
 
@@ -46,7 +46,8 @@ class Job(BaseModel):
     )
     time_scale: Literal["auto"] | float = Field(
         "auto",
-        description="How many times slower than their datasheet emulated chips and links run, all alike. `auto` measures the smallest safe one.",
+        description="How many times slower than their datasheet emulated chips and links run, all alike; `auto` "
+        "measures the smallest safe one.",
     )
 
     @model_validator(mode="after")
@@ -55,7 +56,8 @@ class Job(BaseModel):
             check_pool(name, pool, self.paced_as(name))
         check_links(self.bridge, self.pools)
         check_time_scale(self.time_scale, self.emulated)
-        check_model(self.model, self.data)
+        check_model(self.model, self.data, self.pools)
+        check_sizes(self.pools, self.train)
         check_trackers(self.monitor)
         return self
 
