@@ -38,6 +38,7 @@ test: install
 bench: install
 	$(BIN)/python -m benchmarks.overhead --json
 	$(BIN)/python -m benchmarks.mixed --json
+	$(BIN)/python -m benchmarks.monitoring --json
 
 clean:
 	rm -rf $(VENV) *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -12,26 +12,27 @@ class SpeedEvent(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    at_step: int = Field(ge=0)
-    speed: float = Field(gt=0)
+    at_step: int = Field(ge=0, description="The first step at the new speed.")
+    speed: float = Field(gt=0, description="Relative to the datasheet's chip, as `emulate.speed`.")
 
 
 class EmulateOptions(BaseModel):
-    """The hidden side of an emulated chip, which a planner can only measure.
-
-    `speed` is relative to what the chip's data sheet promises, `jitter` the relative spread of each action's time
-    (drawn from `seed` and the chip's index), `memory_gib` a cap in place of the data sheet's memory. `precision` is
-    what the chip is paced as: float32 arithmetic here may stand for bfloat16 there, which a CPU computes more slowly.
-    """
+    """The hidden side of an emulated chip, which a planner can only measure."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    speed: float = Field(default=1.0, gt=0)
-    jitter: float = Field(default=0.0, ge=0, lt=1)
-    seed: int = 0
-    memory_gib: float | None = Field(default=None, gt=0)
-    precision: Literal["float32", "bfloat16", "float16"] | None = None
-    events: tuple[SpeedEvent, ...] = ()
+    speed: float = Field(default=1.0, gt=0, description="Relative to what the chip's datasheet promises.")
+    jitter: float = Field(default=0.0, ge=0, lt=1, description="Relative spread of each action's time.")
+    seed: int = Field(0, description="What the spread is drawn from, together with the chip's index.")
+    memory_gib: float | None = Field(
+        default=None, gt=0, description="Memory that the chip really has, in GiB; `null` is the datasheet's."
+    )
+    precision: Literal["float32", "bfloat16", "float16"] | None = Field(
+        None,
+        description="What the chip is paced as; `null` is `train.precision`. A CPU, which is slow at bfloat16, may "
+        "compute in float32 for a chip that would not.",
+    )
+    events: tuple[SpeedEvent, ...] = Field((), description="Changes of the speed during the run.")
 
     def speed_at(self, step: int) -> float:
         """The chip's speed in a step: the latest event that has come, else `speed`."""

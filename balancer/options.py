@@ -16,9 +16,13 @@ class BalanceOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    mode: Literal["auto", "manual"] = Field("auto", description="auto searches for a plan, manual obeys `pipelines`.")
-    pipelines: tuple[PipelinePlan, ...] | None = Field(None, description="The plan by hand, for mode manual.")
-    schedule: str = Field("1f1b", description=f"The order of forwards and backwards: {' or '.join(SCHEDULES)}.")
+    mode: Literal["auto", "manual"] = Field(
+        "auto", description="`auto` searches for a plan, `manual` obeys `pipelines`."
+    )
+    pipelines: tuple[PipelinePlan, ...] | None = Field(
+        None, description="The plan by hand; writing it means mode `manual`."
+    )
+    schedule: str = Field("1f1b", description="The order of forwards and backwards on a stage.")
 
     @field_validator("schedule")
     @classmethod

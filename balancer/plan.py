@@ -39,12 +39,18 @@ class StagePlan(_Model):
     in the pool; position i of the tp group is chips[i]), `warmup` (forwards before the first backward, which is the
     bound on micro-batches in flight) and `owns` (ranges of the units whose state this stage updates)."""
 
-    pool: str
-    tp: int = Field(default=1, ge=1)
-    units: tuple[Range, ...]
-    chips: tuple[int, ...] | None = None
-    warmup: int | None = Field(default=None, ge=1)
-    owns: tuple[Range, ...] | None = None
+    pool: str = Field(description="Whose chips compute the stage.")
+    tp: int = Field(default=1, ge=1, description="How many of them, as one tensor-parallel group.")
+    units: tuple[Range, ...] = Field(
+        description="[a, b], half-open, or a list of such ranges for several chunks. A pipeline holds each unit once."
+    )
+    chips: tuple[int, ...] | None = Field(None, description="Indices in the pool; `null` places stages in order.")
+    warmup: int | None = Field(
+        default=None, ge=1, description="Forwards before the first backward; `null` is by the stage's depth."
+    )
+    owns: tuple[Range, ...] | None = Field(
+        None, description="Ranges of the units whose state this stage updates; `null` spreads them evenly."
+    )
 
     @field_validator("units", mode="before")
     @classmethod
@@ -67,10 +73,10 @@ class StagePlan(_Model):
 class PipelinePlan(_Model):
     """Stages that together hold the model. `share` is in sequences per step; `replicas: n` writes n equal pipelines."""
 
-    share: int = Field(ge=1)
-    micro_batch: int = Field(default=1, ge=1)
-    stages: tuple[StagePlan, ...] = Field(min_length=1)
-    replicas: int = Field(default=1, ge=1)
+    share: int = Field(ge=1, description="Sequences of the global batch; the pipelines' shares sum to it.")
+    micro_batch: int = Field(default=1, ge=1, description="Sequences in one action; divides `share`.")
+    stages: tuple[StagePlan, ...] = Field(min_length=1, description="In model order; together they hold the model.")
+    replicas: int = Field(default=1, ge=1, description="Writes this pipeline so many times.")
 
     @property
     def micro_batches(self) -> int:

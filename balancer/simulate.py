@@ -117,8 +117,10 @@ class _Simulator:
         for chunk, after in pairwise(chunks):
             here, there = pipeline.stages[chunk.stage], pipeline.stages[after.stage]
             size = self.workload.units[chunk.units[1] - 1].boundary_bytes * pipeline.micro_batch
-            self.boundaries[p, chunk.index, "activation"] = self.wires.between(here, there), size
-            self.boundaries[p, chunk.index, "gradient"] = self.wires.between(there, here), size
+            link = self.scenario.topology.link(here.pool, there.pool)
+            forwards, backwards = size * link.activation_ratio, size * link.gradient_ratio
+            self.boundaries[p, chunk.index, "activation"] = self.wires.between(here, there), forwards
+            self.boundaries[p, chunk.index, "gradient"] = self.wires.between(there, here), backwards
 
     def run(self) -> Prediction:
         while self.heap:

@@ -49,11 +49,14 @@ class PoolSpec:
 
 @dataclass(frozen=True)
 class LinkSpec:
-    """What lies between two pools: rate per direction and host pair, and one-way latency."""
+    """What lies between two pools: rate per direction and host pair, and one-way latency; and, of what crosses a stage
+    boundary forwards and backwards, the bytes that a codec leaves of it, as a ratio."""
 
     between: tuple[str, str]
     bytes_per_s: float
     latency_s: float
+    activation_ratio: float = 1.0
+    gradient_ratio: float = 1.0
 
 
 @dataclass(frozen=True)

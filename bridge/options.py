@@ -2,23 +2,63 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+
+from bridge.codec import CODECS
 
 TransportName = Literal["auto", "zmq", "grpc"]
+CodecName = Literal["none", "bf16", "int8", "fp8"]
 _DEFAULT_TRANSPORT = "zmq"  # two to three times as fast as grpc, at half the processor time
 
 
-class LinkOptions(BaseModel):
-    """The network between two pools. Rates not given are measured on real chips, unlimited between emulated ones."""
+class CodecOptions(BaseModel):
+    """How stage boundaries cross a link. One name alone stands for both directions."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    between: tuple[str, str]
-    transport: TransportName = "auto"
-    gbit_per_s: float | None = Field(default=None, gt=0)
-    rtt_ms: float | None = Field(default=None, ge=0)
+    activation: CodecName = Field("none", description="Codec of the forward's tensors; `none` sends them as they are.")
+    gradient: CodecName = Field(
+        "none", description="Codec of the backward's tensors, never coarser than that of the forward's."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_for_both(cls, value: Any) -> Any:
+        return {"activation": value, "gradient": value} if isinstance(value, str) else value
+
+    @field_validator("gradient")
+    @classmethod
+    def _gradients_are_finer(cls, value: str, info: ValidationInfo) -> str:
+        activation = info.data.get("activation")
+        if activation is not None and CODECS[value].is_coarser(CODECS[activation]):
+            fine = [name for name, codec in CODECS.items() if not codec.is_coarser(CODECS[activation])]
+            rule = f"gradients are never sent more coarsely than activations, and {value} is coarser than {activation}"
+            raise ValueError(f"{rule}: set gradient to {' or '.join(fine)}, or activation to {value}")
+        return value
+
+
+class LinkOptions(BaseModel):
+    """The network between two pools: what a planner reckons with, and emulated pools are held to."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    between: tuple[str, str] = Field(description="Two pools, in either order.")
+    transport: TransportName = Field(
+        "auto", description="How this link's bytes are carried; `auto` takes the section's."
+    )
+    gbit_per_s: float | None = Field(
+        default=None,
+        gt=0,
+        description="Rate of each direction, in Gbit/s; `null` is unlimited between emulated pools, else assumed.",
+    )
+    rtt_ms: float | None = Field(
+        default=None, ge=0, description="Round trip, in ms; `null` is none between emulated pools, else assumed."
+    )
+    codec: CodecOptions | None = Field(
+        None, description="How boundary tensors are packed on this link; `null` takes the section's."
+    )
 
     @field_validator("between")
     @classmethod
@@ -29,12 +69,15 @@ class LinkOptions(BaseModel):
 
 
 class BridgeOptions(BaseModel):
-    """`transport` holds for every link that names none."""
+    """`transport` and `codec` hold for every link that names none."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    transport: TransportName = "auto"
-    links: tuple[LinkOptions, ...] = ()
+    transport: TransportName = Field("auto", description="For links that name none; `auto` takes zmq.")
+    codec: CodecOptions = Field(
+        CodecOptions(), description="For links that name none: one name, or one for each direction."
+    )
+    links: tuple[LinkOptions, ...] = Field((), description="What is known of each link, and how to use it.")
 
     @field_validator("links")
     @classmethod
@@ -53,3 +96,7 @@ class BridgeOptions(BaseModel):
         """URI scheme of a link: its own, else the section's, else zmq."""
         named = (self.link(a, b).transport, self.transport)
         return next((name for name in named if name != "auto"), _DEFAULT_TRANSPORT)
+
+    def codec_between(self, a: str, b: str) -> CodecOptions:
+        """The codecs of a link: its own, else the section's."""
+        return self.link(a, b).codec or self.codec

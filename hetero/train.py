@@ -140,7 +140,8 @@ class _Run:
         self._plan = planned.plan
         (self._run_dir / "plan.json").write_text(planned.plan.to_json())
         session.pace(fleet_links(self._job, measured.time_scale))
-        self._event("planned", time_scale=measured.time_scale, link_ratio=planned.prediction.link_ratio)
+        facts = {"time_scale": measured.time_scale, "link_ratio": planned.prediction.link_ratio}
+        self._event("planned", **facts, calibrated=list(measured.rows))
         session.configure(self._spec(session, planned, measured.time_scale).model_dump(mode="json"))
         titles = {label.name: str(label) for label in pool_labels(self._job)}
         with Journal(self._run_dir / METRICS) as metrics:

@@ -44,14 +44,15 @@ def _ledger(follower: Follower) -> Ledger:
     from hetero.job.judging import judge
     from hetero.job.load import load_job
     from hetero.monitoring.report.page import Ledger, LedgerRow
-    from hetero.monitoring.status import time_scale, typical_step_s
+    from hetero.monitoring.status import calibrated, time_scale, typical_step_s
 
     step_s = typical_step_s(follower)
     if not step_s or not follower.plan:
         return Ledger(missing="No step of a plan was recorded.")
     try:
         plan = Plan.model_validate(follower.plan)
-        judged = judge(load_job(follower.run_dir / "job.yaml"), plan, step_s, time_scale(follower) or 1.0)
+        job = load_job(follower.run_dir / "job.yaml")
+        judged = judge(job, plan, step_s, time_scale(follower) or 1.0, calibrated(follower))
     except Exception as error:
         if not (explains_itself(error) or isinstance(error, ValueError)):
             raise
@@ -60,7 +61,7 @@ def _ledger(follower: Follower) -> Ledger:
     rows += [
         LedgerRow(term.replace("_", " "), value, judged.measured[term]) for term, value in judged.predicted.items()
     ]
-    return Ledger(rows, judged.predicted_step_s, judged.measured_step_s)
+    return Ledger(rows, judged.calibrated, judged.predicted_step_s, judged.measured_step_s)
 
 
 def _write(path: Path, page: str) -> None:

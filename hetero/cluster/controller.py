@@ -76,6 +76,7 @@ class Controller:
             ev.Calibrated: self._calibrated,
             ev.Configured: self._configured,
             ev.PiecesSaved: self._pieces_saved,
+            ev.RankTold: self._rank_told,
             ev.HostStopped: self._host_stopped,
             ev.Trouble: self._trouble,
         }
@@ -226,6 +227,9 @@ class Controller:
         pieces = [piece for host in self._active for piece in save.parts[host]]
         news = ins.News("saved", event.step, self._leases.epoch, {"pieces": pieces})
         return [news, *self._complete_run()]
+
+    def _rank_told(self, event: ev.RankTold) -> Instructions:
+        return [ins.News(event.kind, event.step, event.epoch, event.data, event.rank.pool, str(event.rank))]
 
     def _complete_run(self) -> Instructions:
         """A run is over when its steps are done and every checkpoint that was begun is whole."""

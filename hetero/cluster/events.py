@@ -136,6 +136,18 @@ class PiecesSaved:
 
 
 @dataclass(frozen=True)
+class RankTold:
+    """Something that a rank wants in the run's journal. Rare: it is not merged with what others say."""
+
+    host: str
+    rank: RankId
+    kind: str
+    step: int
+    epoch: int
+    data: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
 class HostStopped:
     host: str
 
@@ -170,6 +182,7 @@ Event: TypeAlias = (
     | Configured
     | StepReported
     | PiecesSaved
+    | RankTold
     | HostStopped
     | Trouble
 )

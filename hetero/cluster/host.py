@@ -52,6 +52,7 @@ class Host:
             "configured": self._rank_configured,
             "step": self._rank_stepped,
             "saved": self._rank_saved,
+            "event": self._rank_told,
             "failed": self._vigil.rank_failed,
         }
 
@@ -180,6 +181,10 @@ class Host:
         if answers := self._roster.saved(member, message):
             pieces = [answer["piece"] for answer in answers if answer.get("piece")]
             self._events.append(ev.PiecesSaved(self.spec.id, message["step"], pieces))
+
+    def _rank_told(self, member: Member, message: Message) -> None:
+        facts = message["kind"], message["step"], message["epoch"], message["data"]
+        self._events.append(ev.RankTold(self.spec.id, member.rank, *facts))
 
     # End
 

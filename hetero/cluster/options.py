@@ -17,7 +17,7 @@ class EnvOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    python: str | None = Field(None, description="interpreter of the pool's processes; default: the driver's own path")
+    python: str | None = Field(None, description="interpreter of the pool's processes; `null` is the driver's own path")
     vars: dict[str, str] = Field(default_factory=dict, description="environment variables of the pool's processes")
 
 
@@ -31,11 +31,12 @@ class SelectOptions(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     labels: dict[str, LabelRule] = Field(
-        default_factory=dict, description="what a node's labels must be: a value, in(a, b), or either with ! before it"
+        default_factory=dict,
+        description="what a node's labels must be, by name: a value, `in(a, b)`, or either with `!` before it",
     )
     resources: dict[str, PositiveFloat] = Field(
         default_factory=dict,
-        description="what each chip takes of a node; default: one of its family's own, nothing for an emulated chip",
+        description="what each chip takes of a node; `{}` is one of its family's own, and nothing for an emulated chip",
     )
 
 
@@ -44,13 +45,22 @@ class PoolOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    family: str = Field(description="a backend, built in or from an installed package")
-    chip: str = Field(description="a chip of configs/chips")
+    family: str = Field(description="the chips' family, built in or from an installed package")
+    chip: str = Field(description="a datasheet of configs/chips, of that family")
     count: PositiveInt = Field(description="chips in the pool, over all its hosts")
-    tp: Literal["auto"] | PositiveInt = Field("auto", description="tensor-parallel size of every stage of the pool")
-    emulate: EmulateOptions | None = Field(None, description="run on the CPU, paced to the chip's speed")
-    chips_per_host: PositiveInt | None = Field(None, description="default: all on one host")
-    select: SelectOptions = Field(default_factory=SelectOptions, description="which hosts of a cluster serve the pool")
+    tp: Literal["auto"] | PositiveInt = Field(
+        "auto", description="tensor-parallel size of every stage on the pool; binds a plan by hand too"
+    )
+    emulate: EmulateOptions | None = Field(
+        None,
+        description="needs no chip: the pool runs on the CPU, paced to the chip's speed; `{}` is the datasheet's chip",
+    )
+    chips_per_host: PositiveInt | None = Field(
+        None, description="chips on one host, which a tensor-parallel group never leaves; `null` is all of them"
+    )
+    select: SelectOptions = Field(
+        default_factory=SelectOptions, description="which hosts of a cluster may serve the pool"
+    )
     env: EnvOptions = Field(default_factory=EnvOptions)
     interface: str | None = Field(None, description="network interface of the pool's own collectives")
 

@@ -14,9 +14,13 @@ class DataOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    source: str = Field(BUILT_IN, min_length=1, description=f"{BUILT_IN}, or a file or folder of text")
-    tokenizer: Literal["bytes"] = Field("bytes", description="a token for each byte, one more ends a document")
-    seq_len: int = Field(gt=0, description="tokens in a sample")
+    source: str = Field(
+        BUILT_IN,
+        min_length=1,
+        description=f"`{BUILT_IN}`, the source text of Python's standard library, or a file or folder of text",
+    )
+    tokenizer: Literal["bytes"] = Field("bytes", description="`bytes`: a token for each byte, one more ends a document")
+    seq_len: int = Field(gt=0, description="tokens in a sample, which is one sequence")
 
     @property
     def vocab(self) -> int:

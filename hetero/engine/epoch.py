@@ -47,8 +47,11 @@ class Epoch:
         self.spec, self.place, self.next_step = spec, place, spec.start
         self._backend, self._me = world.backend, world.rank
         self._waits = Waits()
+        self._events: list[dict[str, Any]] = []
         self._claim_memory()
-        carriers = Carriers(self._me, spec.epoch, world.backend, port, groups.pairwise, self._waits)
+        carriers = Carriers(
+            self._me, spec.epoch, world.backend, port, groups.pairwise, self._waits, spec.bridge, self._tell
+        )
         self._carriers = carriers
         self.stage = Stage(
             spec.dimensions, spec.plan, place, groups.tensor, world.backend, spec.train.precision, spec.train.seed
@@ -90,6 +93,11 @@ class Epoch:
                 report["totals"]["eval_loss"] = loss
         return report
 
+    def take_events(self) -> list[dict[str, Any]]:
+        """What has happened since the last call that the run's journal should know, as reports."""
+        events, self._events = self._events, []
+        return events
+
     def save(self) -> dict[str, Any] | None:
         """Writes this rank's piece of a checkpoint of the steps done so far."""
         assert self.spec.checkpoint_folder is not None
@@ -106,6 +114,11 @@ class Epoch:
         """Of the text that this rank reads, None if it reads none."""
         return self._text.fingerprint
 
+    def _tell(self, kind: str, data: dict[str, Any]) -> None:
+        self._events.append(
+            {"report": "event", "kind": kind, "step": self.next_step, "epoch": self.spec.epoch, "data": data}
+        )
+
     def _claim_memory(self) -> None:
         """An emulated chip has only its memory; a real one keeps its own account."""
         pipeline, stage = self.place.pipeline, self.place.stage
@@ -113,9 +126,10 @@ class Epoch:
         self._backend.claim(str(self.place), need.total)
 
     def _sync(self, chunk: int) -> None:
-        gradients = self.stage.gradients()
-        for route in self._routes:
-            route.chunk_done(chunk, gradients)
+        with self._meter.syncing(chunk):
+            gradients = self.stage.gradients()
+            for route in self._routes:
+                route.chunk_done(chunk, gradients)
 
     def _update(self, step: int) -> dict[str, Any]:
         sums: dict[str, torch.Tensor] = {}

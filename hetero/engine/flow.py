@@ -11,13 +11,16 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 import torch
 import torch.distributed as dist
 
 from backends.backend import Backend
 from bridge.channel import ChannelSpec
+from bridge.codec import CODECS, NONE, Codec
 from bridge.layout import Region
+from bridge.options import BridgeOptions
 from bridge.port import Channel, Port
 from bridge.rank import RankId
 from bridge.reshard import Gather, Piece, Reshard
@@ -26,10 +29,14 @@ from hetero.engine.carrier import (
     BridgeSender,
     NativeReceiver,
     NativeSender,
+    PlainReader,
+    PlainWriter,
     Receiver,
     Sender,
     Waits,
 )
+from hetero.engine.coded import CodedReader, CodedWriter
+from hetero.engine.gate import Gate
 
 
 @dataclass(frozen=True)
@@ -65,6 +72,9 @@ class Carriers:
     native: Callable[[str, bool], dist.ProcessGroup]
     """The pool's group for a flow, by name, and a direction (whether to the higher index)."""
     waits: Waits
+    options: BridgeOptions
+    tell: Callable[[str, dict[str, Any]], None]
+    """Hears what the run's journal should know, by kind."""
     _tags: Counter[tuple[RankId, RankId]] = field(default_factory=Counter)
     _pinned: list[memoryview] = field(default_factory=list)
 
@@ -77,16 +87,23 @@ class Carriers:
     def sender(self, lane: Lane, purpose: str, name: str, dtype: torch.dtype, window: int) -> Sender:
         if lane.source.pool == lane.target.pool:
             return NativeSender(self._group(lane, purpose, name), lane.target.index, self._tag(lane))
-        channel = self._open(lane, purpose, name, dtype, window)
-        return BridgeSender(channel, self.backend, dtype, self.waits)
+        codec = self._codec(lane, purpose, dtype)
+        channel = self._open(lane, purpose, name, dtype, window, codec)
+        if codec is NONE:
+            return BridgeSender(channel, PlainWriter(channel, self.backend, dtype), self.waits)
+        gate = Gate(codec, partial(self._tell_of_fallback, channel.spec))
+        return BridgeSender(channel, CodedWriter(channel, self.backend, dtype, lane.numel, gate), self.waits)
 
     def receiver(self, lane: Lane, purpose: str, name: str, dtype: torch.dtype, window: int) -> Receiver:
         if lane.source.pool == lane.target.pool:
             group, tag = self._group(lane, purpose, name), self._tag(lane)
             empty = partial(torch.empty, lane.numel, dtype=dtype, device=self.backend.device)
             return NativeReceiver(group, lane.source.index, tag, empty, self.waits)
-        channel = self._open(lane, purpose, name, dtype, window)
-        return BridgeReceiver(channel, dtype, self.waits)
+        codec = self._codec(lane, purpose, dtype)
+        channel = self._open(lane, purpose, name, dtype, window, codec)
+        if codec is NONE:
+            return BridgeReceiver(channel, PlainReader(channel, dtype), self.waits)
+        return BridgeReceiver(channel, CodedReader(channel, self.backend, dtype, lane.numel), self.waits)
 
     def _group(self, lane: Lane, purpose: str, name: str) -> dist.ProcessGroup:
         return self.native(f"{purpose} {name}", lane.source.index < lane.target.index)
@@ -96,9 +113,20 @@ class Carriers:
         self._tags[lane.source, lane.target] += 1
         return self._tags[lane.source, lane.target]
 
-    def _open(self, lane: Lane, purpose: str, name: str, dtype: torch.dtype, window: int) -> Channel:
+    def _codec(self, lane: Lane, purpose: str, dtype: torch.dtype) -> Codec:
+        """What the job file says of the link and direction; none where that saves nothing."""
+        said = self.options.codec_between(lane.source.pool, lane.target.pool)
+        codec = CODECS[{"activation": said.activation, "gradient": said.gradient}.get(purpose, NONE.name)]
+        return NONE if codec is NONE or codec.estimate_ratio(_name(dtype)) == 1 else codec
+
+    def _tell_of_fallback(self, channel: ChannelSpec, data: dict[str, Any]) -> None:
+        where = {"link": [channel.source.pool, channel.target.pool], "target": str(channel.target)}
+        self.tell("codec_fallback", {**where, "purpose": channel.purpose, "flow": channel.name, **data})
+
+    def _open(self, lane: Lane, purpose: str, name: str, dtype: torch.dtype, window: int, codec: Codec) -> Channel:
         """A channel of the bridge with its slots pinned, where the chip can."""
-        nbytes = lane.numel * dtype.itemsize
+        plain = lane.numel * dtype.itemsize
+        nbytes = plain if codec is NONE else codec.slot_bytes(lane.numel, _name(dtype))
         channel = self.port.open(ChannelSpec(self.epoch, purpose, name, lane.source, lane.target, nbytes, window))
         views = [channel.slots.view(slot) for slot in range(window)]
         self._pinned += [view for view in views if self.backend.pin(view)]
@@ -227,6 +255,10 @@ class Flow:
             buffer = part.contiguous()
             dist.broadcast(buffer, rank.index, group=group)
             part.copy_(buffer)
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def _in_group_order(gather: Gather) -> Gather:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from backends.backend import Backend, Stopwatch
 from balancer.action import Kind
-from hetero.engine.carrier import Waits
+from hetero.engine.carrier import Crossed, Waits
 
 FIELDS = {Kind.F: "forward_s", Kind.B: "backward_s", Kind.I: "backward_s", Kind.W: "weight_s", Kind.STEP: "optimizer_s"}
 
@@ -48,6 +48,10 @@ class Meter:
         if self._spans is not None:
             self._spans.append((label, began, time.time() - began))
 
+    def syncing(self, chunk: int) -> AbstractContextManager[None]:
+        """Marks the handing over of a chunk's gradients on traced steps."""
+        return self.waiting(f"SYNC {chunk}")
+
     def report(self) -> dict[str, Any]:
         """The times of the step that began last, as a rank reports them."""
         self._backend.synchronize()
@@ -60,8 +64,8 @@ class Meter:
             "end": time.time(),
             "bridge_wait_s": self.waits.link_s,
             "bubble_s": self.waits.work_s,
-            "bytes_sent": self.waits.bytes_sent,
-            "bytes_received": self.waits.bytes_received,
+            "sent": _plain(self.waits.sent),
+            "received": _plain(self.waits.received),
             "peak_memory_bytes": self._backend.memory().peak_bytes,
             "overrun": any(watch.overrun for _, watch in self._watches),
             "spans": self._read_spans(),
@@ -73,3 +77,8 @@ class Meter:
         return [
             [label, began, took if isinstance(took, float) else took.seconds()] for label, began, took in self._spans
         ]
+
+
+def _plain(crossed: Mapping[str, Crossed]) -> dict[str, list[float]]:
+    """Bytes and seconds waited, by the pool at the other end of the link."""
+    return {pool: [one.nbytes, one.waited_s] for pool, one in crossed.items()}

@@ -12,16 +12,18 @@ class OptimizerOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    name: Literal["adamw", "sgd"] = "adamw"
-    lr: float = Field(1e-3, gt=0)
-    schedule: Literal["constant", "cosine"] = "constant"
-    warmup_steps: int = Field(0, ge=0)
-    min_lr_ratio: float = Field(0.1, ge=0, le=1)
+    name: Literal["adamw", "sgd"] = Field("adamw", description="The update rule.")
+    lr: float = Field(1e-3, gt=0, description="Peak learning rate.")
+    schedule: Literal["constant", "cosine"] = Field(
+        "constant", description="After the warm-up: stay, or fall along a half cosine to `lr * min_lr_ratio`."
+    )
+    warmup_steps: int = Field(0, ge=0, description="Steps of linear warm-up.")
+    min_lr_ratio: float = Field(0.1, ge=0, le=1, description="Where the cosine ends, relative to `lr`.")
     weight_decay: float = Field(0.0, ge=0, description="On matrices only; norms and biases are never decayed.")
-    betas: tuple[float, float] = (0.9, 0.95)
-    eps: float = Field(1e-8, gt=0)
-    momentum: float = Field(0.0, ge=0, lt=1, description="SGD only.")
-    clip: float | None = Field(1.0, gt=0, description="Largest gradient norm; null clips nothing.")
+    betas: tuple[float, float] = Field((0.9, 0.95), description="AdamW: decay of the two moments.")
+    eps: float = Field(1e-8, gt=0, description="AdamW: added to the root of the second moment.")
+    momentum: float = Field(0.0, ge=0, lt=1, description="SGD: how much of the last update stays.")
+    clip: float | None = Field(1.0, gt=0, description="Largest gradient norm; `null` clips nothing.")
 
 
 class EvalOptions(BaseModel):
@@ -42,11 +44,13 @@ class TrainOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    steps: int = Field(..., gt=0)
+    steps: int = Field(..., gt=0, description="Optimizer steps.")
     global_batch: int = Field(..., gt=0, description="Sequences in one optimizer step, over all pipelines.")
     micro_batch: int = Field(1, gt=0, description="Sequences in one action; a plan may set another for a pipeline.")
-    precision: Literal["float32", "bfloat16"] = "float32"
-    seed: int = Field(0, ge=0, lt=2**32)
+    precision: Literal["float32", "bfloat16"] = Field(
+        "float32", description="Of the arithmetic; bfloat16 keeps float32 master values."
+    )
+    seed: int = Field(0, ge=0, lt=2**32, description="Decides initial values and the order of samples, under any plan.")
     optimizer: OptimizerOptions = OptimizerOptions()
     replica_check_every: int = Field(10, ge=0, description="Steps between comparisons of parameter hashes; 0 never.")
 

@@ -71,6 +71,8 @@ class Rank:
     def _train(self) -> None:
         assert self._epoch is not None
         report = self._epoch.run_step()
+        for event in self._epoch.take_events():
+            self._agent.send(event)
         done = self._epoch.next_step
         if self._epoch.spec.saves_at(done):
             self._agent.send({"report": "saved", "step": done, "piece": self._epoch.save()})

@@ -6,6 +6,7 @@ from pydantic import BaseModel, ConfigDict
 
 from backends.options import EmulateOptions
 from balancer.plan import Plan
+from bridge.options import BridgeOptions
 from hetero.engine.options import EvalOptions, TrainOptions
 from hetero.models.dimensions import Dimensions
 
@@ -53,6 +54,7 @@ class RunSpec(BaseModel):
     text: TextRun
     plan: Plan
     pools: dict[str, PoolRun]
+    bridge: BridgeOptions = BridgeOptions()
     start: int = 0
     steps: int
     time_scale: float = 1.0

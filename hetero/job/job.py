@@ -14,7 +14,7 @@ from hetero.checkpoint.options import CheckpointOptions
 from hetero.cluster.options import PoolOptions
 from hetero.data.options import DataOptions
 from hetero.engine.options import EvalOptions, TrainOptions
-from hetero.job.checks import check_links, check_model, check_pool, check_time_scale, check_trackers
+from hetero.job.checks import check_links, check_model, check_pool, check_sizes, check_time_scale, check_trackers
 from hetero.models.options import ModelOptions
 from hetero.monitoring.options import MonitorOptions
 
@@ -29,17 +29,25 @@ class Job(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str = Field("job", min_length=1, description="Names the run directory; the file's own name by default.")
-    model: ModelOptions
+    model: ModelOptions = Field(..., description="What is trained: a preset's name, or dimensions.")
     data: DataOptions
     train: TrainOptions
-    pools: dict[str, PoolOptions] = Field(..., min_length=1)
-    bridge: BridgeOptions = BridgeOptions()
+    pools: dict[str, PoolOptions] = Field(
+        ..., min_length=1, description="The chips, by a name of your choice: each pool is equal chips on fast links."
+    )
+    bridge: BridgeOptions = Field(BridgeOptions(), description="How bytes cross between pools.")
     balance: BalanceOptions = BalanceOptions()
-    checkpoint: CheckpointOptions = CheckpointOptions()
+    checkpoint: CheckpointOptions = Field(
+        CheckpointOptions(), description="How often the state is saved, and where: by default in the run directory."
+    )
     eval: EvalOptions = EvalOptions()
-    monitor: MonitorOptions = MonitorOptions()
+    monitor: MonitorOptions = Field(
+        MonitorOptions(), description="Who watches, besides the files that are always written."
+    )
     time_scale: Literal["auto"] | float = Field(
-        "auto", description="How much slower than their datasheet emulated chips and links run."
+        "auto",
+        description="How many times slower than their datasheet emulated chips and links run, all alike; `auto` "
+        "measures the smallest safe one.",
     )
 
     @model_validator(mode="after")
@@ -48,7 +56,8 @@ class Job(BaseModel):
             check_pool(name, pool, self.paced_as(name))
         check_links(self.bridge, self.pools)
         check_time_scale(self.time_scale, self.emulated)
-        check_model(self.model, self.data)
+        check_model(self.model, self.data, self.pools)
+        check_sizes(self.pools, self.train)
         check_trackers(self.monitor)
         return self
 

@@ -25,10 +25,12 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Measured:
-    """`times` are None where a plan is given, which leaves nothing to choose by them."""
+    """`times` are None where a plan is given, which leaves nothing to choose by them; `rows` are what they are made
+    from."""
 
     time_scale: float
     times: Times | None
+    rows: Sequence[Row] = ()
 
 
 def measure(job: Job, session: Session, given: Plan | None) -> Measured:
@@ -38,7 +40,8 @@ def measure(job: Job, session: Session, given: Plan | None) -> Measured:
     if given is not None:
         return Measured(scale, None)
     rows = _calibrate(job, session, sizes, scale)
-    return Measured(scale, Times.from_measurements(rows, otherwise=datasheet_times(topology(job), workload(job))))
+    times = Times.from_measurements(rows, otherwise=datasheet_times(topology(job), workload(job)))
+    return Measured(scale, times, rows)
 
 
 def _time_scale(job: Job, session: Session, sizes: Mapping[str, Sequence[int]]) -> float:

@@ -31,6 +31,7 @@ def run_spec(
         text=TextRun(path=str(text.path.resolve()), fingerprint=text.fingerprint, seq_len=job.data.seq_len),
         plan=plan,
         pools={pool.name: PoolRun.model_validate(pool.run) for pool in fleet.pools},
+        bridge=job.bridge,
         start=start,
         steps=job.train.steps,
         time_scale=time_scale,

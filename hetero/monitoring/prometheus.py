@@ -18,6 +18,7 @@ STEP_BUCKETS = tuple(0.05 * 2**power for power in range(15))  # 50 ms to 14 minu
 
 RUN = ("run", "emulated")
 POOL = ("run", "pool", "family", "emulated")
+LINK = ("run", "source", "target", "emulated")
 STAGE = ("run", "pipeline", "stage", "pool", "family", "emulated")
 
 RUN_GAUGES = {
@@ -39,6 +40,13 @@ POOL_GAUGES = {
     "bridge_wait": ("hetero_pool_bridge_wait_ratio", "Part of the step spent waiting for other pools' bytes."),
     "other": ("hetero_pool_other_ratio", "Part of the step that nothing else accounts for."),
     "peak_memory_bytes": ("hetero_pool_peak_memory_bytes", "Most memory that one chip of the pool has used."),
+}
+LINK_GAUGES = {
+    "exposed_s": ("hetero_link_exposed_seconds", "Longest time that a rank stood still for the link in the last step."),
+}
+LINK_COUNTERS = {
+    "bytes_sent": ("hetero_link_sent_bytes_total", "Bytes that the source pool sent to the target pool."),
+    "bytes_received": ("hetero_link_received_bytes_total", "Bytes that the target pool received from the source pool."),
 }
 STAGE_GAUGES = {
     "forward_s": ("hetero_stage_forward_seconds", "Forward time of the stage's slowest rank in the last step."),
@@ -64,6 +72,8 @@ class Metrics:
 
         self._run = gauges(RUN_GAUGES, RUN)
         self._pool = gauges(POOL_GAUGES, POOL)
+        self._link = gauges(LINK_GAUGES, LINK)
+        self._crossed = {key: counter(name, text, LINK) for key, (name, text) in LINK_COUNTERS.items()}
         self._stage = gauges(STAGE_GAUGES, STAGE)
         self._seconds = Histogram(
             "hetero_step_seconds", "Duration of steps.", RUN, registry=self.registry, buckets=STEP_BUCKETS
@@ -92,6 +102,11 @@ class Metrics:
             _set(self._pool, pool, self._labels(name))
             self._sent.labels(**self._labels(name)).inc(pool["bytes_sent"])
             self._received.labels(**self._labels(name)).inc(pool["bytes_received"])
+        for link in line["links"]:
+            ends = self._link_labels(link["source"], link["target"])
+            _set(self._link, link, ends)
+            for key, crossed in self._crossed.items():
+                crossed.labels(**ends).inc(link[key])
         for stage in line["stages"]:
             place = {"pipeline": str(stage["pipeline"]), "stage": str(stage["stage"])}
             _set(self._stage, stage, self._labels(stage["pool"]) | place)
@@ -112,6 +127,11 @@ class Metrics:
             return {"run": self.run.name, "emulated": _word(self.run.emulated)}
         facts = self.run.pools[pool]
         return {"run": self.run.name, "pool": pool, "family": facts.family, "emulated": _word(facts.emulated)}
+
+    def _link_labels(self, source: str, target: str) -> dict[str, str]:
+        """A link is as real as both its ends."""
+        emulated = any(self.run.pools[end].emulated for end in (source, target))
+        return {"run": self.run.name, "source": source, "target": target, "emulated": _word(emulated)}
 
 
 class Endpoint:

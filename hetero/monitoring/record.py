@@ -10,10 +10,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from hetero.monitoring.links import merge_crossed, step_links, total_bytes
+
 Report = dict[str, Any]
 
 BUSY = ("forward_s", "backward_s", "weight_s", "optimizer_s")
-SUMMED = (*BUSY, "sync_s", "bridge_wait_s", "bubble_s", "bytes_sent", "bytes_received")
+SUMMED = (*BUSY, "sync_s", "bridge_wait_s", "bubble_s")
 SOMETIMES = ("eval_loss",)
 """In the lines of those steps alone after which the held-out samples were measured."""
 TOTALS = ("loss", "grad_norm", "lr", "loss_scale", "skipped", "tokens", "consumed_tokens")
@@ -63,6 +65,7 @@ def merge_ranks(reports: Sequence[Report]) -> Report:
         "overrun": any(report["overrun"] for report in reports),
         "totals": _totals(reports),
         **{key: sum(report[key] for report in reports) for key in SUMMED},
+        **{way: merge_crossed(report[way] for report in reports) for way in ("sent", "received")},
         "peak_memory_bytes": max(report["peak_memory_bytes"] for report in reports),
         "stages": _slowest_of_each_stage(_stage(report) for report in reports),
         "spans": {_rank_name(report): report["spans"] for report in reports if report.get("spans")} or None,
@@ -95,9 +98,8 @@ def merge_hosts(hosts: Sequence[Report], facts: RunFacts, useful_s: float = 0.0)
             name: _pool([host for host in hosts if host["pool"] == name], pool, facts, tokens_per_s, step_s)
             for name, pool in facts.pools.items()
         },
-        "stages": _slowest_of_each_stage(
-            {**stage, "pool": host["pool"]} for host in hosts for stage in host["stages"]
-        ),
+        "links": step_links(hosts, facts.pools, step_s),
+        "stages": _slowest_of_each_stage({**stage, "pool": host["pool"]} for host in hosts for stage in host["stages"]),
     }
 
 
@@ -175,7 +177,7 @@ def _pool(hosts: list[Report], pool: PoolFacts, facts: RunFacts, job_tokens_per_
         "bubble": spent["bubble_s"] / whole_s,
         "bridge_wait": spent["bridge_wait_s"] / whole_s,
         "other": (whole_s - accounted_s) / whole_s,
-        "bytes_sent": spent["bytes_sent"],
-        "bytes_received": spent["bytes_received"],
+        "bytes_sent": sum(total_bytes(host["sent"]) for host in hosts),
+        "bytes_received": sum(total_bytes(host["received"]) for host in hosts),
         "peak_memory_bytes": max((host["peak_memory_bytes"] for host in hosts), default=0),
     }

@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args
 
 from hetero.monitoring.follow import Follower, Point
 from hetero.monitoring.journal import Record
+from hetero.monitoring.links import LinkStatus, link_statuses
 
 Ended = Literal["finished", "failed", "interrupted"]
 State = Literal["waiting", "starting", "running", "silent"] | Ended
@@ -107,6 +108,7 @@ class RunStatus:
     failure: str | None
     schedule: str
     pools: tuple[PoolStatus, ...]
+    links: tuple[LinkStatus, ...]
     stages: tuple[StageStatus, ...]
     plan: tuple[PlannedPipeline, ...]
     series: tuple[Point, ...]
@@ -157,6 +159,7 @@ def status(follower: Follower, now: float | None = None) -> RunStatus:
         failure=_failure(follower),
         schedule=str(follower.plan.get("schedule", "")),
         pools=_pools(follower, last),
+        links=_links(follower, [last]),
         stages=tuple(_stage(stage, job.get("pools") or {}) for stage in last.get("stages") or ()),
         plan=plan,
         series=tuple(follower.series()),
@@ -170,6 +173,11 @@ def typical_pools(follower: Follower) -> tuple[PoolStatus, ...]:
     return _pools(follower, _median(_settled(follower)))
 
 
+def typical_links(follower: Follower) -> tuple[LinkStatus, ...]:
+    """The links with the medians of the same steps."""
+    return _links(follower, _settled(follower))
+
+
 def typical_step_s(follower: Follower) -> float | None:
     """The median of the same steps' seconds; None before the first step."""
     return _median(_settled(follower)).get("step_s")
@@ -177,8 +185,17 @@ def typical_step_s(follower: Follower) -> float | None:
 
 def time_scale(follower: Follower) -> float | None:
     """How much slower emulated chips and links ran than those they stand for; None where nobody said."""
-    planned = follower.last_of_kind.get("planned") or {}
-    return (planned.get("data") or {}).get("time_scale")
+    return _planned_by(follower).get("time_scale")
+
+
+def calibrated(follower: Follower) -> list[Record]:
+    """What was measured before the plan was made: a row per pool, tp and kind of unit; none where nothing was."""
+    return list(_planned_by(follower).get("calibrated") or ())
+
+
+def _planned_by(follower: Follower) -> Record:
+    """What the newest plan was made with."""
+    return dict((follower.last_of_kind.get("planned") or {}).get("data") or {})
 
 
 def _settled(follower: Follower) -> list[Record]:
@@ -284,6 +301,11 @@ def _pool(name: str, declared: Record, measured: Record, step_s: float) -> PoolS
         received_bytes_per_s=figure("bytes_received") / step_s if step_s else 0.0,
         peak_memory_bytes=int(figure("peak_memory_bytes")),
     )
+
+
+def _links(follower: Follower, records: Sequence[Record]) -> tuple[LinkStatus, ...]:
+    declared: Mapping[str, Record] = follower.job.get("pools") or {}
+    return link_statuses(records, (name for name, pool in declared.items() if _is_emulated(pool)))
 
 
 def _is_emulated(declared: Mapping[str, Any]) -> bool:

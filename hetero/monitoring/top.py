@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from typing import TypeVar
 
 from rich import box
 from rich.console import Console, Group, RenderableType
@@ -14,8 +15,11 @@ from rich.table import Table
 from rich.text import Text
 
 from hetero.monitoring.follow import Follower
+from hetero.monitoring.links import LinkStatus
 from hetero.monitoring.progress import duration, event_text
 from hetero.monitoring.status import ENDS, PoolStatus, RunStatus, StageStatus, status
+
+Kind = TypeVar("Kind", PoolStatus, LinkStatus)
 
 EVENTS_SHOWN = 6
 CURVE_WIDTH = 60
@@ -25,6 +29,7 @@ POOL_COLUMNS = (
     "capacity\ntok/s", "tok/s", "TFLOP/s\nper chip", "MFU", "busy", "bubble", "bridge\nwait", "other",
     "sent\nMB/s", "peak\nMiB",
 )  # fmt: skip
+LINK_COLUMNS = ("MB/step", "MB/s", "exposed s", "of the step")
 STAGE_COLUMNS = ("forward s", "backward s", "weight s", "wait s")
 
 
@@ -49,6 +54,7 @@ def view(run: RunStatus) -> RenderableType:
         parts += [_curve("loss", [point.loss for point in run.series])]
         parts += [_curve("tok/s", [point.tokens_per_s for point in run.series]), ""]
         parts += [_pools(run, members) for members in _kinds(run.pools) if members]
+        parts += [_links(run, members) for members in _kinds(run.links) if members]
         parts += ["", _stages(run), ""]
     parts += [_plain(f"  {event_text(event)}", "dim") for event in run.events[-EVENTS_SHOWN:]]
     return Group(*parts)
@@ -87,10 +93,9 @@ def _curve(name: str, values: Sequence[float | None]) -> Text:
     return Text(f"{name:6}{bars}  {low:,.4g} to {high:,.4g}")
 
 
-def _kinds(pools: Iterable[PoolStatus]) -> list[list[PoolStatus]]:
-    """Real and emulated pools, which never share a column."""
-    pools = list(pools)
-    return [[pool for pool in pools if pool.emulated is emulated] for emulated in (False, True)]
+def _kinds(shown: Sequence[Kind]) -> list[list[Kind]]:
+    """Real and emulated ones, which never share a column."""
+    return [[one for one in shown if one.emulated is emulated] for emulated in (False, True)]
 
 
 def _pools(run: RunStatus, pools: Sequence[PoolStatus]) -> Table:
@@ -110,6 +115,16 @@ def _pool_cells(pool: PoolStatus) -> list[str]:
         f"{pool.sent_bytes_per_s / 1e6:,.3g}",
         f"{pool.peak_memory_bytes / 2**20:,.0f}",
     ]
+
+
+def _links(run: RunStatus, links: Sequence[LinkStatus]) -> Table:
+    title = "emulated links (modelled figures)" if links[0].emulated else "links"
+    table = _table(f"{title}, exposed: a rank stood still for it", ["from", "to", *LINK_COLUMNS], ["from", "to"])
+    for link in links:
+        rates = f"{link.bytes_sent / 1e6:,.3g}", f"{link.bytes_per_s / 1e6:,.3g}"
+        share = link.exposed_s / run.step_s if run.step_s else 0.0
+        table.add_row(_plain(link.source), _plain(link.target), *rates, f"{link.exposed_s:.3f}", f"{share:.1%}")
+    return table
 
 
 def _stages(run: RunStatus) -> Table:

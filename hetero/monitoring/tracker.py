@@ -99,6 +99,12 @@ def _named(record: Mapping[str, Any], run: TrackedRun) -> Iterator[tuple[str, An
     for name, pool in record.get("pools", {}).items():
         for key, value in pool.items():
             yield f"{_prefix(_is_emulated(run, name))}pools/{name}/{key}", value
+    for link in record.get("links", ()):
+        ends = link["source"], link["target"]
+        prefix = _prefix(any(_is_emulated(run, end) for end in ends))
+        for key, value in link.items():
+            if key not in ("source", "target"):
+                yield f"{prefix}links/{'-to-'.join(ends)}/{key}", value
     for stage in record.get("stages", ()):
         group = f"{_prefix(_is_emulated(run, stage['pool']))}stages/{stage['pipeline']}.{stage['stage']}"
         for key, value in stage.items():

@@ -17,6 +17,7 @@ from backends.options import EmulateOptions
 from balancer.completion import complete
 from balancer.plan import Plan
 from balancer.topology import LinkSpec, PoolSpec, Topology
+from bridge.options import BridgeOptions
 from hetero.checkpoint.manifest import RunState
 from hetero.checkpoint.store import CheckpointStore
 from hetero.cluster.agent import Carrier, LocalAgents
@@ -28,10 +29,12 @@ from hetero.engine.options import EvalOptions, TrainOptions
 from hetero.engine.spec import Capture, PoolRun, RunSpec, TextRun
 from hetero.models.dimensions import Dimensions
 from hetero.models.registry import architecture
+from hetero.monitoring.links import total_bytes
 
 ROOT = Path(__file__).parents[2]
 SEQ_LEN = 16
 NO_VALIDATION = EvalOptions()
+PLAIN_LINKS = BridgeOptions()
 NO_PACE = 1e-9
 """A time scale at which an emulated chip never sleeps."""
 
@@ -63,9 +66,11 @@ class Job:
 
 @dataclass
 class Run:
-    """What a run said of its steps, and, where it was asked to, its owners' gradients."""
+    """What a run said of its steps, what its ranks told, and, where it was asked to, its owners' gradients."""
 
     totals: list[dict[str, Any]] = field(default_factory=list)
+    bytes_sent: int = 0
+    told: list[News] = field(default_factory=list)
     folder: Path | None = None
 
     @property
@@ -105,6 +110,7 @@ class Standing:
         self._epoch = -1
         self._store: CheckpointStore | None = None
         self._save: RunState | None = None
+        self._run = Run()
         self.session: Session
 
     @contextmanager
@@ -123,12 +129,13 @@ class Standing:
         begin_from: Path | None = None,
         save_to: Path | None = None,
         capture: Sequence[int] = (),
+        bridge: BridgeOptions = PLAIN_LINKS,
     ) -> Run:
         """Steps [start, until). `begin_from` holds the checkpoint of step `start`; `save_to` gets that of `until`."""
         self._epoch += 1
         until = job.train.steps if until is None else until
         completed = job.complete(plan).model_copy(update={"epoch": self._epoch})
-        run = Run(folder=self._folder / f"epoch-{self._epoch}")
+        run = self._run = Run(folder=self._folder / f"epoch-{self._epoch}")
         spec = RunSpec(
             epoch=self._epoch,
             dimensions=job.dimensions,
@@ -136,6 +143,7 @@ class Standing:
             text=TextRun(path=str(self._text.path), fingerprint=self._text.fingerprint, seq_len=SEQ_LEN),
             plan=completed,
             pools=self._pools,
+            bridge=bridge,
             start=start,
             steps=until,
             time_scale=NO_PACE,
@@ -148,9 +156,13 @@ class Standing:
         self._prepare_save(job, completed, save_to, until)
         answers = self.session.configure(spec.model_dump(mode="json"))
         assert {answer["fingerprint"] for answer in answers} - {None} == {self._text.fingerprint}
-        self.session.run(until, lambda step, reports: run.totals.extend(r["totals"] for r in reports if r["totals"]))
+        self.session.run(until, lambda step, reports: self._record(reports))
         assert len(run.totals) == until - start, "one rank, and no other, reports a step's totals"
         return run
+
+    def _record(self, reports: Sequence[Mapping[str, Any]]) -> None:
+        self._run.totals += [report["totals"] for report in reports if report["totals"]]
+        self._run.bytes_sent += sum(total_bytes(report["sent"]) for report in reports)
 
     def _prepare_save(self, job: Job, plan: Plan, folder: Path | None, until: int) -> None:
         if folder is None:
@@ -171,6 +183,8 @@ class Standing:
             assert self._store is not None
             assert self._save is not None
             self._store.commit(news.step, self._save, news.data["pieces"])
+        elif news.rank is not None:
+            self._run.told.append(news)
 
 
 def fleet_spec(pools: Mapping[str, PoolRun], rank: str) -> FleetSpec:

@@ -122,6 +122,9 @@ def figures_of(record: Record) -> dict[str, float]:
     shown = {key: record[key] for key in alone}
     for name, pool in record["pools"].items():
         shown |= {f"{name}.{key}": value for key, value in pool.items()}
+    for link in record["links"]:
+        name = f"link {link['source']} {link['target']}"
+        shown |= {f"{name}.{key}": link[key] for key in ("bytes_sent", "bytes_per_s", "exposed_s")}
     for stage in record["stages"]:
         place = f"stage {stage['pipeline']}.{stage['stage']}"
         shown |= {f"{place}.{key}": stage[key] for key in ("forward_s", "backward_s", "wait_s")}

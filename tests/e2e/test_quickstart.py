@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -17,6 +16,7 @@ from hetero.data.documents import documents
 from hetero.job.job import Job
 from hetero.job.load import load_job
 from tests.e2e.command import ROOT, Command, Run, short_folder
+from tests.unit.hetero.monitoring.chrome_trace import read_trace
 
 JOB = ROOT / "configs/runs/quickstart.yaml"
 POOLS = ("nvidia", "ascend", "kunlun")
@@ -25,12 +25,13 @@ SECONDS = 280.0
 
 LINE = {
     "step", "time", "epoch", "loss", "grad_norm", "lr", "loss_scale", "skipped", "tokens", "consumed_tokens", "step_s",
-    "tokens_per_s", "goodput", "emulated", "overrun", "link_ratio", "pools", "stages",
+    "tokens_per_s", "goodput", "emulated", "overrun", "link_ratio", "pools", "links", "stages",
 }  # fmt: skip
 POOL = {
     "capacity_tokens_per_s", "tokens_per_s", "tflops_per_chip", "mfu", "busy", "bubble", "bridge_wait", "other",
     "bytes_sent", "bytes_received", "peak_memory_bytes",
 }  # fmt: skip
+LINK = {"source", "target", "bytes_sent", "bytes_received", "bytes_per_s", "exposed_s"}
 STAGE = {"pipeline", "stage", "pool", "forward_s", "backward_s", "weight_s", "wait_s", "slowest_rank", "host"}
 
 
@@ -96,6 +97,7 @@ def test_every_line_of_metrics_is_whole(finished: Finished) -> None:
         assert set(line) == LINE
         assert set(line["pools"]) == set(POOLS)
         assert all(set(pool) == POOL for pool in line["pools"].values())
+        assert all(set(link) == LINK for link in line["links"])
         assert all(set(stage) == STAGE for stage in line["stages"])
         assert line["emulated"] is True
         assert line["link_ratio"] > 0
@@ -144,16 +146,15 @@ def test_both_transports_carry(finished: Finished) -> None:
     assert {link.transport for link in finished.job.bridge.links} == {"zmq", "grpc"}
     for line in finished.run.metrics:
         assert all(pool["bytes_sent"] > 0 and pool["bytes_received"] > 0 for pool in line["pools"].values())
+        assert all(link["bytes_sent"] == link["bytes_received"] > 0 for link in line["links"])
 
 
 def test_the_trace_has_a_row_for_every_rank(finished: Finished) -> None:
-    trace: list[dict[str, Any]] = finished.run.json("trace.json")
-    rows = {(event["pid"], event["tid"]): event["args"]["name"] for event in trace if event["name"] == "thread_name"}
-    ranks = [f"{name}:{index}" for name, pool in finished.job.pools.items() for index in range(pool.count)]
-    assert sorted(rows.values()) == sorted(f"{rank} on {rank.partition(':')[0]}@0" for rank in ranks)
-    spans = [event for event in trace if event["ph"] == "X"]
-    assert {(span["pid"], span["tid"]) for span in spans} == set(rows)
-    assert all(span["dur"] >= 0 for span in spans)
+    rows = read_trace((finished.run.folder / "trace.json").read_text())
+    ranks = [(name, index) for name, pool in finished.job.pools.items() for index in range(pool.count)]
+    assert sorted(row for _, row in rows) == sorted(f"{name}:{index} on {name}@0" for name, index in ranks)
+    for slices in rows.values():
+        assert {one.name.partition(" ")[0] for one in slices} == {"F", "B", "SYNC", "STEP", "wait"}
 
 
 def test_the_events_are_gapless(finished: Finished) -> None:

@@ -5,6 +5,7 @@ import { Curves } from "./curves.js";
 import { showEvents } from "./events.js";
 import { follow } from "./feed.js";
 import { showFigures, showFooter, showHeader } from "./header.js";
+import { showLinks } from "./links.js";
 import { showPlan } from "./plan.js";
 import { showPools } from "./pools.js";
 import { showStages } from "./stages.js";
@@ -18,6 +19,7 @@ const VIEWS = [
   { id: "figures", reads: ["run", "record", "evaluations"], show: showFigures },
   { id: "pools", reads: ["run", "record"], show: showPools },
   { id: "stages", reads: ["run", "record"], show: showStages },
+  { id: "links", reads: ["run", "record"], show: showLinks },
   { id: "plan", reads: ["run", "plan"], show: showPlan },
   { id: "timeline", reads: ["run", "timeline", "width"], show: showTimeline },
   { id: "events", reads: ["events"], show: showEvents },

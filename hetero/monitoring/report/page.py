@@ -16,6 +16,7 @@ from plotly.offline import get_plotlyjs  # type: ignore[import-untyped]
 
 from hetero.monitoring.follow import Follower
 from hetero.monitoring.journal import Record
+from hetero.monitoring.links import LinkStatus
 from hetero.monitoring.progress import event_text
 from hetero.monitoring.report.charts import (
     COLORS,
@@ -27,13 +28,21 @@ from hetero.monitoring.report.charts import (
     throughput_chart,
     timeline_chart,
 )
-from hetero.monitoring.status import PoolStatus, RunStatus, status, time_scale, typical_pools
+from hetero.monitoring.status import (
+    PoolStatus,
+    RunStatus,
+    status,
+    time_scale,
+    typical_links,
+    typical_pools,
+    typical_step_s,
+)
 from hetero.monitoring.timeline import Timeline
 
 
 @dataclass(frozen=True)
 class LedgerRow:
-    """A part of the ideal throughput, by the datasheets and as measured."""
+    """A part of the ideal throughput, as predicted and as measured."""
 
     term: str
     predicted: float
@@ -42,9 +51,11 @@ class LedgerRow:
 
 @dataclass(frozen=True)
 class Ledger:
-    """Where the speed went, or in `missing` why that cannot be said."""
+    """Where the speed went, or in `missing` why that cannot be said. Predicted by times that were `calibrated` before
+    the run, or else by the chips' datasheets."""
 
     rows: Sequence[LedgerRow] = ()
+    calibrated: bool = False
     predicted_step_s: float = 0.0
     measured_step_s: float = 0.0
     missing: str = ""
@@ -56,6 +67,7 @@ class PoolKind:
 
     emulated: bool
     pools: Sequence[PoolStatus]
+    links: Sequence[LinkStatus]
     throughput: Chart
     spent: Chart
 
@@ -66,7 +78,8 @@ def render(follower: Follower, ledger: Ledger, timeline: Timeline | None) -> str
     page = _environment().get_template("report.html.jinja")
     return page.render(
         run=run,
-        kinds=_kinds(run, typical_pools(follower)),
+        kinds=_kinds(run, typical_pools(follower), typical_links(follower)),
+        step_s=typical_step_s(follower),
         loss=loss_chart(run),
         throughput=throughput_chart(run),
         ledger=ledger,
@@ -102,13 +115,14 @@ def _own(name: str) -> str:
     return (files("hetero.monitoring") / "report" / name).read_text(encoding="utf-8")
 
 
-def _kinds(run: RunStatus, pools: Sequence[PoolStatus]) -> list[PoolKind]:
-    kinds = [(emulated, [pool for pool in pools if pool.emulated is emulated]) for emulated in (False, True)]
-    return [
-        PoolKind(emulated, members, pools_chart(run, members), spent_chart(members))
-        for emulated, members in kinds
-        if members
-    ]
+def _kinds(run: RunStatus, pools: Sequence[PoolStatus], links: Sequence[LinkStatus]) -> list[PoolKind]:
+    kinds = []
+    for emulated in (False, True):
+        members = [pool for pool in pools if pool.emulated is emulated]
+        between = [link for link in links if link.emulated is emulated]
+        if members:
+            kinds.append(PoolKind(emulated, members, between, pools_chart(run, members), spent_chart(members)))
+    return kinds
 
 
 def _pool_colors(run: RunStatus) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from itertools import accumulate, pairwise
 from time import process_time
 
@@ -198,3 +199,14 @@ def test_simulate_takes_milliseconds():
         simulate(completed, chips, work, times)
         taken.append(process_time() - began)
     assert min(taken) < 0.02  # usually 0.0015
+
+
+def test_a_codec_shortens_what_a_link_carries_in_its_direction():
+    chips = topology(pool("a", 1), pool("b", 1), bytes_per_s=1e6)
+    (link,) = chips.links
+    work, written = workload(2, 1), plan((1, [("a", 1, (0, 1)), ("b", 1, (1, 2))]))
+    plain = predict(chips, work, written)
+    coded = predict(replace(chips, links=(replace(link, activation_ratio=0.25, gradient_ratio=0.5),)), work, written)
+    message_s = work.units[0].boundary_bytes / 1e6
+    assert plain.compute_s - coded.compute_s == pytest.approx(0.75 * message_s + 0.5 * message_s)
+    assert coded.link_s == pytest.approx(0.5 * message_s)

@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from bridge.errors import BridgeError, PeerLost, from_dict, to_dict
-from bridge.options import BridgeOptions
+from bridge.options import BridgeOptions, CodecOptions
 
 
 def test_a_link_names_its_own_transport_in_either_order() -> None:
@@ -22,13 +22,31 @@ def test_the_section_decides_for_links_that_name_none() -> None:
     assert options.transport_between("a", "b") == "grpc"
 
 
+def test_a_link_names_its_own_codec_in_either_order() -> None:
+    both = {"activation": "int8", "gradient": "bf16"}
+    options = BridgeOptions.model_validate({"codec": "bf16", "links": [{"between": ["a", "b"], "codec": both}]})
+    assert options.codec_between("b", "a").model_dump() == both
+    assert options.codec_between("a", "c").model_dump() == {"activation": "bf16", "gradient": "bf16"}
+    assert BridgeOptions().codec_between("a", "b").model_dump() == {"activation": "none", "gradient": "none"}
+
+
+@pytest.mark.parametrize(
+    ("activation", "gradient"), [("bf16", "int8"), ("int8", "fp8"), ("none", "bf16"), (None, "int8")]
+)
+def test_gradients_are_never_coarser_than_activations(activation: str | None, gradient: str) -> None:
+    data = {"gradient": gradient} | ({"activation": activation} if activation else {})
+    with pytest.raises(ValidationError, match=f"never sent more coarsely than activations, and {gradient}"):
+        CodecOptions.model_validate(data)
+
+
 @pytest.mark.parametrize(
     "data",
     [
         {"links": [{"between": ["a", "a"]}]},
         {"links": [{"between": ["a", "b"]}, {"between": ["b", "a"]}]},
         {"links": [{"between": ["a", "b"], "gbit_per_s": 0}]},
-        {"links": [{"between": ["a", "b"], "codec": "fp8"}]},
+        {"links": [{"between": ["a", "b"], "codec": "zip"}]},
+        {"codec": {"activation": "int8", "gradients": "bf16"}},
         {"transport": "carrier pigeon"},
     ],
 )

@@ -16,7 +16,7 @@ from bridge.pipe import Pipe
 from bridge.rank import RankId
 
 TIMES = ("forward_s", "backward_s", "weight_s", "sync_s", "optimizer_s", "bridge_wait_s", "bubble_s")
-ZEROS = dict.fromkeys((*TIMES, "bytes_sent", "bytes_received", "peak_memory_bytes"), 0)
+NOTHING = dict.fromkeys((*TIMES, "peak_memory_bytes"), 0) | {"sent": {}, "received": {}}
 
 
 class PeerLost(Exception):
@@ -78,7 +78,7 @@ class FakeRank:
             piece = {"name": f"{self.rank}@{done}"} if self.rank.index == 0 else None
             self.tell("saved", step=done, piece=piece)
         place = {"pipeline": 0, "stage": 0, "tp_rank": self.rank.index, "host": "here"}
-        times = {"start": start, "end": time.time(), **ZEROS, "overrun": False, "totals": None, "spans": None}
+        times = {"start": start, "end": time.time(), **NOTHING, "overrun": False, "totals": None, "spans": None}
         self.tell("step", step=self.step, epoch=self.spec["epoch"], rank=list(self.rank), **place, **times)
         self.step = done
 

@@ -13,12 +13,15 @@ TOTALS = {
 
 
 def rank_report(pool: str, index: int, **changes: Any) -> dict[str, Any]:
-    """A step of one second: 0.7 s busy, 0.1 s each of bubble, bridge wait and sync."""
+    """A step of one second: 0.7 s busy, 0.1 s each of bubble, bridge wait and sync. Pools "a" (two ranks) and "b" (one)
+    send each other 10 bytes per rank, for which a rank waits 0.04 s, and 0.06 s for what it receives."""
+    other, received = ("b", 5) if pool == "a" else ("a", 20)
     report = {
         "report": "step", "step": 3, "epoch": 0, "rank": [pool, index], "pipeline": 0, "stage": 0, "tp_rank": index,
         "host": f"{pool}@0", "start": 100.0, "end": 101.0, "forward_s": 0.2, "backward_s": 0.4, "weight_s": 0.0,
-        "optimizer_s": 0.1, "sync_s": 0.1, "bridge_wait_s": 0.1, "bubble_s": 0.1, "bytes_sent": 10,
-        "bytes_received": 20, "peak_memory_bytes": 1000, "overrun": False, "totals": None, "spans": None,
+        "optimizer_s": 0.1, "sync_s": 0.1, "bridge_wait_s": 0.1, "bubble_s": 0.1,
+        "sent": {other: [10, 0.04]}, "received": {other: [received, 0.06]}, "peak_memory_bytes": 1000,
+        "overrun": False, "totals": None, "spans": None,
     }  # fmt: skip
     return report | changes
 

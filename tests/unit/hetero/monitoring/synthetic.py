@@ -32,6 +32,7 @@ def metrics_line(step: int, *, slow: Mapping[str, float] | None = None, emulated
         "consumed_tokens": 8192 * (step + 1), "step_s": step_s, "tokens_per_s": tokens_per_s, "goodput": 0.97,
         "emulated": emulated, "overrun": False, "link_ratio": 0.31,
         "pools": {pool: _pool(tokens_per_s, step_s, slow.get(pool, 1.0)) for pool in CHIPS},
+        "links": [_link("nvidia", "ascend", step_s), _link("ascend", "nvidia", step_s)],
         "stages": [_stage(pool, slow.get(pool, 1.0)) for pool in CHIPS],
     }  # fmt: skip
 
@@ -106,6 +107,13 @@ def _pool(job_tokens_per_s: float, step_s: float, slow: float) -> Record:
         "capacity_tokens_per_s": tokens_per_s / busy, "tokens_per_s": tokens_per_s, "tflops_per_chip": 0.1, "mfu": 0.4,
         "busy": busy, "bubble": waits * 0.5, "bridge_wait": waits * 0.3, "other": waits * 0.2,
         "bytes_sent": 2_000_000, "bytes_received": 3_000_000, "peak_memory_bytes": 7 << 20,
+    }  # fmt: skip
+
+
+def _link(source: str, target: str, step_s: float) -> Record:
+    return {
+        "source": source, "target": target, "bytes_sent": 2_000_000, "bytes_received": 2_000_000,
+        "bytes_per_s": 2_000_000 / step_s, "exposed_s": 0.02,
     }  # fmt: skip
 
 

@@ -72,6 +72,11 @@ def test_counters_add_up_over_the_steps(endpoint: Endpoint) -> None:
     records = [line(step) for step in range(STEPS)]
     sent = sum(record["pools"]["a"]["bytes_sent"] for record in records)
     assert _value(text, "hetero_bridge_sent_bytes_total", **POOL_A) == sent
+    link = {"run": "small-run", "source": "a", "target": "b", "emulated": "true"}
+    for way in ("sent", "received"):
+        crossed = sum(record["links"][0][f"bytes_{way}"] for record in records)
+        assert _value(text, f"hetero_link_{way}_bytes_total", **link) == crossed > 0
+    assert _value(text, "hetero_link_exposed_seconds", **link) == records[-1]["links"][0]["exposed_s"]
     assert _value(text, "hetero_step_seconds_count", **RUN) == STEPS
     assert _value(text, "hetero_step_seconds_sum", **RUN) == sum(record["step_s"] for record in records)
     assert _value(text, "hetero_tokens_total", **RUN) == sum(record["tokens"] for record in records)

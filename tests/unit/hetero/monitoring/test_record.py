@@ -9,7 +9,7 @@ from tests.unit.hetero.monitoring.reports import TOTALS, facts, rank_report
 
 DESIGN_KEYS = [
     "step", "time", "epoch", "loss", "grad_norm", "lr", "loss_scale", "skipped", "tokens", "consumed_tokens",
-    "step_s", "tokens_per_s", "goodput", "emulated", "overrun", "link_ratio", "pools", "stages",
+    "step_s", "tokens_per_s", "goodput", "emulated", "overrun", "link_ratio", "pools", "links", "stages",
 ]  # fmt: skip
 POOL_KEYS = [
     "capacity_tokens_per_s", "tokens_per_s", "tflops_per_chip", "mfu", "busy", "bubble", "bridge_wait", "other",
@@ -27,7 +27,7 @@ def test_a_host_sums_its_ranks_and_keeps_extremes() -> None:
     host = _hosts()[0]
     assert (host["pool"], host["host"], host["ranks"], host["step"]) == ("a", "a@0", 2, 3)
     assert host["forward_s"] == pytest.approx(0.45)
-    assert (host["bytes_sent"], host["bytes_received"], host["peak_memory_bytes"]) == (20, 40, 1000)
+    assert host["peak_memory_bytes"] == 1000
     assert host["totals"] == TOTALS
     assert host["spans"] is None
 
@@ -75,9 +75,7 @@ def test_mfu_is_model_flops_over_the_paced_peak() -> None:
 def test_parts_of_a_pools_time_sum_to_one_whatever_the_clocks_say() -> None:
     draw = random.Random(0)
     for _ in range(100):
-        spent = {
-            key: draw.random() for key in ("forward_s", "backward_s", "optimizer_s", "bubble_s", "bridge_wait_s")
-        }
+        spent = {key: draw.random() for key in ("forward_s", "backward_s", "optimizer_s", "bubble_s", "bridge_wait_s")}
         host = merge_ranks([rank_report("a", 0, end=100.0 + draw.random(), totals=TOTALS, **spent)])
         pool = merge_hosts([host], facts())["pools"]["a"]
         assert sum(pool[key] for key in ("busy", "bubble", "bridge_wait", "other")) == pytest.approx(1.0)

@@ -11,12 +11,15 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from balancer.cost import datasheet_times
 from hetero.cli.app import app, run
+from hetero.job.load import load_job
+from hetero.job.planning import topology, workload
 from hetero.monitoring.follow import follow
 from hetero.monitoring.report.page import Ledger, render
 from hetero.monitoring.timeline import Timeline, last_timeline
 from hetero.monitoring.trace import Trace
-from tests.unit.hetero.monitoring.synthetic import append, metrics_line, write_run
+from tests.unit.hetero.monitoring.synthetic import START, Record, append, metrics_line, write_run
 
 EVIL = '</script><img src=x onerror="alert(1)"><b>{{ 7 * 7 }}'
 
@@ -74,6 +77,7 @@ def test_the_command_writes_the_whole_page(tmp_path: Path) -> None:
         assert term in page.text
     assert f"{metrics_line(39)['loss']:.4f}" in page.text
     assert "units 3-9" in page.text
+    assert "nvidia ascend 2 2.5 0.02 2.5%" in page.text
     assert not list(tmp_path.glob("*.part"))
 
 
@@ -148,6 +152,41 @@ def test_a_job_file_that_is_no_longer_valid_costs_the_ledger_alone(tmp_path: Pat
     assert "unheard_of" in text
     assert "is not a known key" in text
     assert "bubble" in text
+
+
+def test_the_ledger_says_by_which_times(tmp_path: Path) -> None:
+    """Chips that calibrate at half the speed of their datasheets make a step that takes twice as long."""
+    shown = []
+    for factor in (None, 1.0, 2.0):
+        folder = write_run(tmp_path / str(factor))
+        if factor:
+            event = {"seq": 9, "time": START, "kind": "planned", "data": {"time_scale": 900.0}}
+            event["data"] |= {"calibrated": _calibrated(folder, factor)}
+            append(folder / "events.jsonl", event)
+        assert run(["report", str(folder)]) == 0
+        text = _Page((folder / "report.html").read_text()).text
+        assert ("a calibration on these chips" in text) is (factor is not None)
+        assert ("the chips' datasheets" in text) is (factor is None)
+        (predicted,) = re.findall(r"predicted to take ([\d.,]+) s", text)
+        shown.append(float(predicted))
+    assert shown[0] == shown[1]
+    assert shown[2] == pytest.approx(2 * shown[0], rel=0.05)
+
+
+def _calibrated(folder: Path, factor: float) -> list[Record]:
+    """Every kind of unit at every tp, `factor` times as slow as the datasheets say."""
+    job = load_job(folder / "job.yaml")
+    chips, work = topology(job), workload(job)
+    times = datasheet_times(chips, work)
+    found = {
+        (pool.name, tp, unit.kind): times.lookup(pool.name, tp, unit.kind)
+        for pool in chips.pools for tp in pool.tp_sizes() for unit in work.units
+    }  # fmt: skip
+    return [
+        {"pool": pool, "tp": tp, "kind": kind, "forward_s": time.forward_s * factor,
+         "backward_s": time.backward_s * factor}
+        for (pool, tp, kind), time in found.items()
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("command", ["report", "top"])

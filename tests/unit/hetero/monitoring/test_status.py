@@ -32,6 +32,24 @@ def test_figures_are_those_of_the_newest_line(tmp_path: Path) -> None:
         assert pool.exposed_s == line["pools"][pool.name]["bridge_wait"] * line["step_s"]
 
 
+def test_a_link_is_as_real_as_both_its_ends(tmp_path: Path) -> None:
+    write_run(tmp_path)
+    assert [(link.source, link.target, link.emulated) for link in _status(tmp_path).links] == [
+        ("nvidia", "ascend", True), ("ascend", "nvidia", True),
+    ]  # fmt: skip
+    job = (tmp_path / "job.yaml").read_text()
+    (tmp_path / "job.yaml").write_text(job.replace("emulate: {}", "emulate: null", 1))
+    assert all(link.emulated for link in _status(tmp_path).links)
+    (tmp_path / "job.yaml").write_text(job.replace("emulate: {}", "emulate: null"))
+    assert not any(link.emulated for link in _status(tmp_path).links)
+
+
+def test_lines_from_before_links_were_recorded(tmp_path: Path) -> None:
+    write_run(tmp_path, steps=0)
+    append(tmp_path / "metrics.jsonl", {key: value for key, value in metrics_line(0).items() if key != "links"})
+    assert _status(tmp_path).links == ()
+
+
 def test_a_stage_names_its_slowest_rank_and_host(tmp_path: Path) -> None:
     run = _status(write_run(tmp_path))
     assert [(stage.slowest_rank, stage.host) for stage in run.stages] == [

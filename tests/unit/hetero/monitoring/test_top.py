@@ -37,6 +37,13 @@ def test_the_newest_step_pool_by_pool(tmp_path: Path) -> None:
     assert "modelled figures" in text
 
 
+def test_links_name_both_ends_and_what_they_cost(tmp_path: Path) -> None:
+    text = _shown(write_run(tmp_path))
+    assert "emulated links (modelled figures)" in text
+    row = next(row for row in text.splitlines() if row.split()[:2] == ["nvidia", "ascend"])
+    assert row.split()[2:] == ["2", "2.5", "0.020", "2.5%"]
+
+
 def test_stages_name_units_slowest_rank_and_host(tmp_path: Path) -> None:
     row = next(row for row in _shown(write_run(tmp_path)).splitlines() if "ascend:3" in row)
     assert row.split() == ["0.1", "3-9", "0.240", "0.480", "0.000", "0.050", "ascend:3", "ascend@0"]

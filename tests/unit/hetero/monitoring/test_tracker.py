@@ -56,6 +56,7 @@ def test_what_emulated_chips_decide_shares_no_curve_with_real_figures() -> None:
     values = curves(line(0), tracked())
     assert {"loss", "grad_norm", "emulated/tokens_per_s", "emulated/pools/a/mfu", "pools/b/mfu"} <= set(values)
     assert {"emulated/stages/0.0/forward_s", "stages/0.1/forward_s"} <= set(values)
+    assert "emulated/links/b-to-a/exposed_s" in values, "one of its ends is emulated"
     assert not {"tokens_per_s", "pools/a/mfu", "step", "time", "emulated"} & set(values)
 
 

@@ -22,6 +22,12 @@ CHIPS = {
 }
 RATES = {"nvidia": 5400.0, "ascend": 9200.0, "kunlun": 6100.0}
 BUSY = {"nvidia": 0.93, "ascend": 0.9, "kunlun": 0.95}
+LINKS = (
+    ("nvidia", "ascend", 2_097_152, 0.031),
+    ("ascend", "nvidia", 2_097_152, 0.012),
+    ("ascend", "kunlun", 71_744, 0.004),
+    ("kunlun", "ascend", 76_352, 0.0),
+)
 STAGES = ((0, 0, "nvidia"), (0, 1, "ascend"), (1, 0, "kunlun"))
 PLAN = {
     "version": 1, "epoch": 0, "job_fingerprint": "0", "schedule": "1f1b",
@@ -110,6 +116,7 @@ class SyntheticRun:
             "consumed_tokens": (step + 1) * 16384, "step_s": step_s, "tokens_per_s": job_rate, "goodput": 0.987,
             "emulated": True, "overrun": False, "link_ratio": 0.31,
             "pools": {self.called[pool]: _pool(pool, rates[pool], factor[pool] / slowest) for pool in CHIPS},
+            "links": [self._link(*ends, step_s) for ends in LINKS],
             "stages": [self._stage(*place, factor) for place in STAGES],
         }  # fmt: skip
 
@@ -119,6 +126,12 @@ class SyntheticRun:
             "pipeline": pipeline, "stage": stage, "pool": self.called[pool], "forward_s": compute_s,
             "backward_s": 2 * compute_s, "weight_s": 0.0, "wait_s": 0.8 * (1 - BUSY[pool]), "slowest_rank": 1,
             "host": f"{self.called[pool]}@0",
+        }  # fmt: skip
+
+    def _link(self, source: str, target: str, nbytes: int, exposed_s: float, step_s: float) -> Record:
+        return {
+            "source": self.called[source], "target": self.called[target], "bytes_sent": nbytes,
+            "bytes_received": nbytes, "bytes_per_s": nbytes / step_s, "exposed_s": exposed_s,
         }  # fmt: skip
 
     def _trace_step(self, step: int) -> None:

@@ -1,0 +1,115 @@
+"""The kernels of the bridge's codecs: a flat tensor to bytes and back, on the chip or straight in a slot.
+
+Nothing is allocated in proportion to a message. Results do not depend on the device's order of work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cache
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+
+from bridge.codec import BLOCK, SCALE_BYTES, UNDERFLOW, blocks
+
+_TILE = {"cpu": 1 << 10}  # blocks at a time: 1 MiB of float32 stays in the CPU's cache
+_DEVICE_TILE = 1 << 16
+
+
+class Kernel(Protocol):
+    """`data` are bytes of exactly the encoded length, on the device of the flat, contiguous `x`."""
+
+    def encode(self, x: torch.Tensor, data: torch.Tensor) -> bool:
+        """Whether `data` now stands for `x`; False where a value is not finite and the codec cannot say so."""
+
+    def decode(self, data: torch.Tensor, x: torch.Tensor) -> None: ...
+
+
+class Cast:
+    """Every value in another type (None: its own). Not a number and infinities stay what they are."""
+
+    def __init__(self, dtype: torch.dtype | None) -> None:
+        self._dtype = dtype
+
+    def encode(self, x: torch.Tensor, data: torch.Tensor) -> bool:
+        data.view(self._dtype or x.dtype).copy_(x)
+        return True
+
+    def decode(self, data: torch.Tensor, x: torch.Tensor) -> None:
+        x.copy_(data.view(self._dtype or x.dtype))
+
+
+class Blocks:
+    """Every block as small numbers up to `largest`, times a float32 scale."""
+
+    def __init__(self, dtype: torch.dtype, largest: float, device: torch.device) -> None:
+        self._dtype, self._largest = dtype, largest
+        self._tile = _TILE.get(device.type, _DEVICE_TILE)
+        self._work = torch.empty(0, device=device)
+
+    def encode(self, x: torch.Tensor, data: torch.Tensor) -> bool:
+        scales, values = self._parts(data, x.numel())
+        for rows, few, scale in _tiles(x, values, scales, self._tile):
+            low, high = rows.aminmax(dim=1, keepdim=True)
+            scale.copy_(torch.maximum(high, -low)).mul_(1 / self._largest)
+            scale.masked_fill_(scale < UNDERFLOW / self._largest, 0.0)
+            inverse = scale.reciprocal().nan_to_num_(posinf=0.0)
+            scaled = torch.mul(rows, inverse, out=self._room(rows))
+            few.copy_(scaled if self._dtype.is_floating_point else scaled.round_())
+        return bool(scales.isfinite().all())
+
+    def decode(self, data: torch.Tensor, x: torch.Tensor) -> None:
+        scales, values = self._parts(data, x.numel())
+        for rows, few, scale in _tiles(x, values, scales, self._tile):
+            rows.copy_(few).mul_(scale)
+
+    def _parts(self, data: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+        end = SCALE_BYTES * blocks(count)
+        return data[:end].view(torch.float32), data[end:].view(self._dtype)
+
+    def _room(self, rows: torch.Tensor) -> torch.Tensor:
+        if self._work.numel() < rows.numel():
+            self._work = torch.empty(rows.numel(), device=rows.device)
+        return self._work[: rows.numel()].view(rows.shape)
+
+
+def _tiles(
+    x: torch.Tensor, values: torch.Tensor, scales: torch.Tensor, tile: int
+) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+    """Blocks as rows, so many at a time, and the last one by itself if it is shorter. Scales are a column."""
+    whole = x.numel() // BLOCK
+    bounds = [(first, min(first + tile, whole)) for first in range(0, whole, tile)]
+    for first, end in bounds:
+        span = slice(first * BLOCK, end * BLOCK)
+        yield x[span].view(-1, BLOCK), values[span].view(-1, BLOCK), scales[first:end, None]
+    if x.numel() % BLOCK:
+        yield x[None, whole * BLOCK :], values[None, whole * BLOCK :], scales[whole:, None]
+
+
+@cache
+def kernel(name: str, device: torch.device) -> Kernel:
+    """The process's only one of a codec and device; not for several threads."""
+    match name:
+        case "none":
+            return Cast(None)
+        case "bf16":
+            return Cast(torch.bfloat16)
+        case "int8":
+            return Blocks(torch.int8, 127.0, device)
+        case "fp8":
+            return Blocks(torch.float8_e4m3fn, 448.0, device)
+    raise ValueError(f"no kernel for the codec {name}")
+
+
+def worst_error(x: torch.Tensor, decoded: torch.Tensor) -> float:
+    """Of the blocks of a message, the largest mean relative error of the values; each value counts as 1 at most.
+
+    A mean of relative errors is what an outlier cannot hide: beside it the other values of its block vanish, which an
+    error by norm would not show. What is missing in a short block counts as exact.
+    """
+    if x.numel() == 0:
+        return 0.0
+    relative = (decoded - x).abs().div_(x.abs()).nan_to_num_(posinf=1.0).clamp_(max=1.0)
+    return float(F.pad(relative, (0, -x.numel() % BLOCK)).view(-1, BLOCK).mean(dim=1, dtype=torch.float32).max())

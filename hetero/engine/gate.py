@@ -1,0 +1,59 @@
+"""The gate before a codec: measures on the fly what the codec loses, and takes a safer one where that is too much."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import isfinite
+from typing import Any
+
+from bridge.codec import CODECS, Codec
+
+EVERY = 16
+"""One message in so many is measured. One with a value that is not finite always fails, if the codec cannot hold it."""
+HOLD, LONGEST_HOLD = 64, 4096
+"""Messages that a safer codec is kept for: doubled each time the wanted one fails again when it is tried anew."""
+
+
+class Gate:
+    """Of one sender. `codec` is the one to use; `due` says whether its error has to be measured.
+
+    A receiver reads off each message which codec it is in, so nobody has to agree to a fallback.
+    """
+
+    def __init__(self, wanted: Codec, tell: Callable[[dict[str, Any]], None]) -> None:
+        self._wanted, self._tell = wanted, tell
+        self.codec, self.due = wanted, False
+        self._messages = self._until = 0
+        self._hold = HOLD
+
+    def begin(self) -> None:
+        """The next message: measured in its turn, and where the wanted codec is tried again."""
+        returning = self.codec is not self._wanted and self._messages >= self._until
+        if returning:
+            self.codec = self._wanted
+        self.due = returning or self._messages % EVERY == 0
+        self._messages += 1
+
+    def allows(self, error: float) -> bool:
+        """Whether the message may go as it was encoded; else `codec` is the next safer one."""
+        if error > self.codec.error_limit:
+            self._fall_back(error)
+            return False
+        if self.codec is self._wanted:
+            self._hold = HOLD
+        return True
+
+    def _fall_back(self, error: float) -> None:
+        failed, self.codec = self.codec, CODECS[self.codec.safer]
+        self.due = True
+        self._tell(
+            {
+                "codec": failed.name,
+                "fallback": self.codec.name,
+                "error": error if isfinite(error) else None,
+                "limit": failed.error_limit,
+                "messages": self._hold,
+            }
+        )
+        self._until = self._messages + self._hold
+        self._hold = min(2 * self._hold, LONGEST_HOLD)

@@ -1,0 +1,113 @@
+"""Writer and reader of coded messages, over slots in plain memory."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from backends.backend import Copy
+from backends.cpu import CpuBackend
+from bridge.codec import BLOCK, CODECS, Codec
+from bridge.errors import WireError
+from hetero.engine.coded import CodedReader, CodedWriter
+from hetero.engine.gate import Gate
+
+ALL = pytest.mark.parametrize("codec", CODECS.values(), ids=lambda codec: codec.name)
+
+
+class StagingBackend(CpuBackend):
+    """Says that it is no CPU to whoever asks for its device type, so that messages go through staging."""
+
+    def __init__(self) -> None:
+        self.copies = 0
+
+    @property
+    def device(self) -> Any:
+        return "cpu"
+
+    def copy_out(self, tensor: torch.Tensor, host: torch.Tensor, wait: bool = True) -> Copy:
+        self.copies += 1
+        return super().copy_out(tensor, host, wait)
+
+
+class Line:
+    """Both ends of a channel whose slots are the same memory."""
+
+    def __init__(self, codec: Codec, numel: int, dtype: torch.dtype = torch.float32) -> None:
+        size = codec.slot_bytes(numel, str(dtype).removeprefix("torch."))
+        self.memory = [bytearray(size), bytearray(size)]
+        spec = SimpleNamespace(slots=2, slot_bytes=size)
+        channel: Any = SimpleNamespace(spec=spec, slots=SimpleNamespace(view=lambda n: memoryview(self.memory[n])))
+        self.told: list[dict[str, Any]] = []
+        self.writer = CodedWriter(channel, CpuBackend(), dtype, numel, Gate(codec, self.told.append))
+        self.reader = CodedReader(channel, CpuBackend(), dtype, numel)
+
+    def carry(self, *pieces: torch.Tensor, slot: int = 0) -> tuple[torch.Tensor, int]:
+        nbytes = self.writer.write(slot, pieces)
+        return self.reader.read(slot, nbytes), nbytes
+
+
+@ALL
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_pieces_arrive_end_to_end(codec: Codec, dtype: torch.dtype) -> None:
+    whole = torch.randn(12, 100).to(dtype)
+    pieces = [whole[:5], whole[5:, :30], whole[5:, 30:]]
+    line = Line(codec, whole.numel(), dtype)
+    for slot in (0, 1, 0):
+        found, nbytes = line.carry(*pieces, slot=slot)
+        flat = torch.cat([piece.reshape(-1) for piece in pieces])
+        assert nbytes == codec.encoded_bytes(whole.numel(), str(dtype).removeprefix("torch.")) + 1
+        assert torch.allclose(found.float(), flat.float(), atol=2 * codec.error_bound * float(flat.abs().max()))
+        assert codec.name != "none" or torch.equal(found, flat)
+    assert line.told == []
+
+
+@ALL
+def test_a_message_of_nothing(codec: Codec) -> None:
+    found, nbytes = Line(codec, 0).carry(torch.empty(0, 7))
+    assert found.shape == (0,)
+    assert nbytes == 1
+
+
+def test_a_message_lies_in_memory_of_its_own() -> None:
+    line = Line(CODECS["bf16"], 8)
+    first, _ = line.carry(torch.ones(8))
+    line.carry(torch.zeros(8))
+    assert torch.equal(first, torch.ones(8))
+
+
+@pytest.mark.parametrize("name", ["int8", "fp8"])
+def test_an_outlier_makes_the_message_safer_and_is_told(name: str) -> None:
+    x = torch.randn(4 * BLOCK)
+    x[700] = 1e9
+    line = Line(CODECS[name], x.numel())
+    found, nbytes = line.carry(x)
+    assert nbytes == CODECS["bf16"].encoded_bytes(x.numel(), "float32") + 1
+    assert torch.equal(found, x.bfloat16().float())
+    (event,) = line.told
+    assert (event["codec"], event["fallback"]) == (name, "bf16")
+    assert event["error"] > event["limit"] == CODECS[name].error_limit
+
+
+@pytest.mark.parametrize("name", ["int8", "fp8"])
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_what_is_not_finite_arrives_as_it_is(name: str, bad: float) -> None:
+    line = Line(CODECS[name], BLOCK)
+    line.carry(torch.ones(BLOCK))
+    x = torch.ones(BLOCK)
+    x[3] = bad
+    found, _ = line.carry(x)
+    assert torch.equal(found.isnan(), x.isnan())
+    assert torch.equal(found.isinf(), x.isinf())
+    assert line.told[0]["error"] is None
+
+
+@pytest.mark.parametrize("message", [b"", b"\x09", b"\x00" * 7 + b"\x02", b"\x00" * 40 + b"\x01"])
+def test_what_is_no_message_is_refused(message: bytes) -> None:
+    line = Line(CODECS["int8"], 10)
+    line.memory[0][: len(message)] = message
+    with pytest.raises(WireError, match="message"):
+        line.reader.read(0, len(message))
