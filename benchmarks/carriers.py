@@ -221,7 +221,9 @@ class Bridge(Carrier):
             for control, name in zip(self._controls, ("a@0", "b@0"), strict=True)
         ]
         ports = [self._attach(control, rank) for control, rank in zip(self._controls, (A, B), strict=True)]
-        facts = [{"uri": uri["uris"][self.scheme], "lanes": self.lanes, "sealed": self.sealed, "pace": link} for uri in uris]
+        facts = [
+            {"uri": uri["uris"][self.scheme], "lanes": self.lanes, "sealed": self.sealed, "pace": link} for uri in uris
+        ]
         self._controls[0].send({"do": "connect", "peers": {"b@0": facts[1]}, "routes": {"b:0": "b@0"}})
         self._controls[1].send({"do": "connect", "peers": {"a@0": facts[0]}, "routes": {"a:0": "a@0"}})
         for control in self._controls:
@@ -234,8 +236,10 @@ class Bridge(Carrier):
         channel = port.open(ChannelSpec(0, "activation", "benchmark", A, B, nbytes, SLOTS))
         for slot in range(SLOTS):
             channel.slots.view(slot)[:] = bytes(nbytes)  # the pages are there, as in a channel that has been used
-        return (lambda size, count: _send(channel, size, count)) if role == "send" else (
-            lambda size, count: _receive(channel, count)
+        return (
+            (lambda size, count: _send(channel, size, count))
+            if role == "send"
+            else (lambda size, count: _receive(channel, count))
         )
 
     def close(self) -> None:

@@ -116,21 +116,23 @@ class Controller:
 
     def _connect_hosts(self) -> Instructions:
         routes = self.fleet.routes()
-        peers = {pool.name: self._peers(pool.name) for pool in self.fleet.pools}
+        places = {(self._specs[host].pool.name, ready.machine) for host, ready in self._ready.parts.items()}
+        peers = {place: self._peers(*place) for place in places}
         connections: list[ins.Instruction] = []
         for host, spec in self._specs.items():
-            others = dict(peers[spec.pool.name])
+            others = dict(peers[spec.pool.name, self._ready.parts[host].machine])
             del others[host]
             connections.append(ins.ToHosts((host,), ins.Connect(others, routes)))
         return connections
 
-    def _peers(self, pool: str) -> dict[str, dict[str, Any]]:
-        """All endpoints, as the hosts of a pool reach them."""
+    def _peers(self, pool: str, machine: str) -> dict[str, dict[str, Any]]:
+        """All endpoints, as the hosts of a pool on a machine reach them."""
         links = {other.name: self.fleet.link(pool, other.name) for other in self.fleet.pools}
         peers = {}
         for other, ready in self._ready.parts.items():
             link = links[self._specs[other].pool.name]
-            peers[other] = {"uri": ready.uris.get(link.scheme), "pace": link.pace}
+            way = link.way(one_machine=machine != "" and machine == ready.machine)
+            peers[other] = {"uri": ready.uris.get(way.pop("scheme")), "pace": link.pace, **way}
         return peers
 
     def _world_opened(self, event: ev.WorldOpened) -> Instructions:

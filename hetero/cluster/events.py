@@ -77,13 +77,15 @@ class Tick:
 
 @dataclass(frozen=True)
 class HostReady:
-    """Endpoint listens, ranks are up. `uris` by scheme; `node` is the machine's name."""
+    """Endpoint listens, ranks are up. `uris` by scheme; `node` is the machine's name, `machine` what tells whether two
+    hosts are one (hetero/cluster/machine.py)."""
 
     host: str
     node: str
     address: str
     uris: Mapping[str, str]
     pids: Mapping[str, int] = field(default_factory=dict)
+    machine: str = ""
 
 
 @dataclass(frozen=True)

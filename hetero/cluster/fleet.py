@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from bridge.handshake import KEY_BYTES
 from bridge.rank import RankId
 
 LOOPBACK = "127.0.0.1"
@@ -54,17 +56,28 @@ class FleetPool:
 
 @dataclass(frozen=True)
 class FleetLink:
-    """How two pools are joined. An emulated link has a rate (bytes/s) and a delay (s), a real one has neither."""
+    """How two pools are joined. An emulated link has a rate (bytes/s) and a delay (s), a real one has neither.
+
+    What is "auto" depends on whether two hosts are one machine: there they share memory and hide nothing.
+    """
 
     between: tuple[str, str]
-    scheme: str = "zmq"
+    scheme: str = "auto"
     bytes_per_s: float | None = None
     delay_s: float = 0.0
+    encrypt: str = "auto"
+    streams: int = 1
 
     @property
     def pace(self) -> dict[str, float] | None:
         """The endpoint's `pace` message."""
         return None if self.bytes_per_s is None else {"bytes_per_s": self.bytes_per_s, "delay_s": self.delay_s}
+
+    def way(self, *, one_machine: bool) -> dict[str, Any]:
+        """The transport between two hosts, as the endpoint's `connect` wants it; `scheme` is to become the `uri`."""
+        scheme = ("shm" if one_machine else "zmq") if self.scheme == "auto" else self.scheme
+        sealed = not one_machine if self.encrypt == "auto" else self.encrypt == "on"
+        return {"scheme": scheme, "sealed": sealed, "lanes": 1 if scheme == "shm" else self.streams}
 
 
 @dataclass(frozen=True)
@@ -105,6 +118,7 @@ class HostSpec:
     programs: Programs = Programs()
     patience: Patience = Patience()
     assigned: Mapping[str, tuple[str, ...]] | None = None
+    key: str = field(default="", repr=False)
 
     @property
     def id(self) -> str:
@@ -113,19 +127,21 @@ class HostSpec:
 
 @dataclass(frozen=True)
 class FleetSpec:
-    """All pools and links. `local` keeps everything on this machine's loopback."""
+    """All pools and links. `local` keeps everything on this machine's loopback; `key` is what its endpoints know each
+    other by, new for each fleet, and travels in the agents' own calls alone."""
 
     pools: tuple[FleetPool, ...]
     links: tuple[FleetLink, ...] = ()
     local: bool = True
     programs: Programs = Programs()
     patience: Patience = Patience()
+    key: str = field(default_factory=lambda: secrets.token_hex(KEY_BYTES), repr=False)
 
     @cached_property
     def hosts(self) -> tuple[HostSpec, ...]:
         address = LOOPBACK if self.local else None
         return tuple(
-            HostSpec(pool, number, ranks, self._schemes(pool.name), address, self.programs, self.patience)
+            HostSpec(pool, number, ranks, self._schemes(pool.name), address, self.programs, self.patience, key=self.key)
             for pool in self.pools
             for number, ranks in enumerate(pool.ranks_by_host())
         )
@@ -143,7 +159,8 @@ class FleetSpec:
         return {frozenset(link.between): link for link in self.links}
 
     def _schemes(self, pool: str) -> tuple[str, ...]:
-        return tuple(sorted({self.link(pool, other.name).scheme for other in self.pools}))
+        links = [self.link(pool, other.name) for other in self.pools]
+        return tuple(sorted({str(link.way(one_machine=one)["scheme"]) for link in links for one in (True, False)}))
 
 
 def describe(host: HostSpec) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from hetero.cluster import events as ev
 from hetero.cluster import instructions as ins
 from hetero.cluster.crew import Crew
 from hetero.cluster.fleet import LOOPBACK, HostSpec
+from hetero.cluster.machine import machine
 from hetero.cluster.processes import Helper
 from hetero.cluster.roster import Member, Roster
 from hetero.cluster.vigil import Vigil
@@ -116,6 +117,7 @@ class Host:
     def _start(self, _: ins.StartHost) -> None:
         self._crew.start()
         listen = {"endpoint": self.spec.id, "host": self._address, "schemes": list(self.spec.schemes)}
+        listen["key"] = self.spec.key
         self._crew.endpoint.pipe.send({"do": "listen", **listen})
         self._roster.members |= self._crew.fork()
         self._roster.expect("ready")
@@ -129,7 +131,8 @@ class Host:
         if not self._uris or self._unattached or any(member.owes == "ready" for member in self._roster):
             return
         pids = {**self._crew.pids, **{str(member.rank): member.pid for member in self._roster}}
-        self._events.append(ev.HostReady(self.spec.id, socket.gethostname(), self._address, self._uris, pids))
+        ready = ev.HostReady(self.spec.id, socket.gethostname(), self._address, self._uris, pids, machine())
+        self._events.append(ready)
 
     def _open_world(self, order: ins.OpenWorld) -> None:
         pool = self.spec.pool.run

@@ -53,5 +53,6 @@ def fleet_links(job: Job, time_scale: float = 1.0) -> list[FleetLink]:
         paced = emulated and (said.gbit_per_s is not None or said.rtt_ms is not None)
         rate = link.bytes_per_s / time_scale if paced else None
         delay_s = link.latency_s * time_scale if paced else 0.0
-        links.append(FleetLink((a, b), job.bridge.transport_between(a, b), rate, delay_s))
+        how = job.bridge.transport_between(a, b), rate, delay_s, job.bridge.encryption_between(a, b)
+        links.append(FleetLink((a, b), *how, streams=1 if paced else job.bridge.streams_between(a, b)))
     return links

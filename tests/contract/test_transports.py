@@ -133,7 +133,9 @@ def test_damage_without_end_is_an_error_at_both_ends(pair: tuple[Host, Host], mo
 
 
 @pytest.mark.parametrize("scheme", BETWEEN_PROCESSES)
-def test_a_frame_with_a_damaged_header_is_sent_again(scheme: str, start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_frame_with_a_damaged_header_is_sent_again(
+    scheme: str, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
     a, b = start("a@0", [scheme]), start("b@0", [scheme])
     link(a, b, scheme)
     sender, receiver = channel(a.port(), b.port())

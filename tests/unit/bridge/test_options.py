@@ -12,7 +12,7 @@ from bridge.options import BridgeOptions, CodecOptions
 def test_a_link_names_its_own_transport_in_either_order() -> None:
     options = BridgeOptions.model_validate({"links": [{"between": ["a", "b"], "transport": "grpc", "gbit_per_s": 25}]})
     assert options.transport_between("b", "a") == "grpc"
-    assert options.transport_between("a", "c") == "zmq"
+    assert options.transport_between("a", "c") == "auto"
     assert options.link("b", "a").gbit_per_s == 25
     assert options.link("a", "c").gbit_per_s is None
 
@@ -20,6 +20,19 @@ def test_a_link_names_its_own_transport_in_either_order() -> None:
 def test_the_section_decides_for_links_that_name_none() -> None:
     options = BridgeOptions.model_validate({"transport": "grpc", "links": [{"between": ["a", "b"], "rtt_ms": 0.2}]})
     assert options.transport_between("a", "b") == "grpc"
+
+
+def test_streams_fill_what_is_under_way() -> None:
+    link = {"between": ["a", "b"], "gbit_per_s": 10, "rtt_ms": 10}
+    assert BridgeOptions.model_validate({"links": [link]}).streams_between("b", "a") == 6
+    assert BridgeOptions.model_validate({"links": [link | {"streams": 3}]}).streams_between("a", "b") == 3
+    assert BridgeOptions.model_validate({"links": [link | {"rtt_ms": 1000}]}).streams_between("a", "b") == 16
+    assert BridgeOptions().streams_between("a", "b") == 1
+
+
+def test_encryption_is_the_link_s_else_the_section_s() -> None:
+    options = BridgeOptions.model_validate({"encrypt": "on", "links": [{"between": ["a", "b"], "encrypt": "off"}]})
+    assert (options.encryption_between("b", "a"), options.encryption_between("a", "c")) == ("off", "on")
 
 
 def test_a_link_names_its_own_codec_in_either_order() -> None:

@@ -54,9 +54,7 @@ class Wires:
         self.by_pair: dict[tuple[RankId, RankId], Wire] = {}
 
     def seen_by(self, me: RankId) -> Any:
-        return SimpleNamespace(
-            me=me, backend=self.backend, waits=Waits(), sender=self._end, receiver=self._end
-        )
+        return SimpleNamespace(me=me, backend=self.backend, waits=Waits(), sender=self._end, receiver=self._end)
 
     def _end(self, lane: Lane, *_: Any) -> Wire:
         return self.by_pair.setdefault((lane.source, lane.target), Wire())
