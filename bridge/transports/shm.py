@@ -123,6 +123,8 @@ class ShmConnection(Connection):
             self._flush()
         except WireError as error:
             self._lose(error)
+        except ConnectionError:
+            self._lose(PeerLost("peer", self.peer, "it closed the connection"))
         except (OSError, ValueError, KeyError, struct.error) as error:
             self._lose(wire_error("packet", self.peer, str(error)))
 

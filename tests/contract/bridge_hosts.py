@@ -23,7 +23,15 @@ WAIT_S = 10.0
 class Host:
     """One endpoint. With `process` it is one that can be killed."""
 
-    def __init__(self, name: str, schemes: list[str], *, process: bool = False, patience_s: float = PATIENCE_S) -> None:
+    def __init__(
+        self,
+        name: str,
+        schemes: list[str],
+        *,
+        process: bool = False,
+        patience_s: float = PATIENCE_S,
+        key: str | None = None,
+    ) -> None:
         self.name = name
         self.ports: list[Port] = []
         self.control, theirs = Pipe.pair()
@@ -37,7 +45,7 @@ class Host:
             endpoint = Endpoint(theirs, patience_s=patience_s)
             self.thread = threading.Thread(target=endpoint.run, daemon=True)
             self.thread.start()
-        self.control.send({"do": "listen", "endpoint": name, "host": "127.0.0.1", "schemes": schemes})
+        self.control.send({"do": "listen", "endpoint": name, "host": "127.0.0.1", "schemes": schemes, "key": key})
         self.uris: dict[str, str] = self.expect("listening")["uris"]
 
     def expect(self, report: str) -> Message:
@@ -75,12 +83,17 @@ class Host:
             assert not self.thread.is_alive()
 
 
-def link(a: Host, b: Host, scheme: str, pace: dict[str, float] | None = None) -> None:
-    """Connects two hosts; ranks 0 to 3 of either are known to the other."""
+def introduce(host: Host, peer: Host, scheme: str, **facts: Any) -> None:
+    """Tells a host of another, and of its ranks 0 to 3."""
+    routes = {f"{peer.name.partition('@')[0]}:{index}": peer.name for index in range(4)}
+    peers = {peer.name: {"uri": peer.uris[scheme], **facts}}
+    host.control.send({"do": "connect", "peers": peers, "routes": routes})
+
+
+def link(a: Host, b: Host, scheme: str, pace: dict[str, float] | None = None, **facts: Any) -> None:
+    """Connects two hosts."""
     for host, peer in ((a, b), (b, a)):
-        routes = {f"{peer.name.partition('@')[0]}:{index}": peer.name for index in range(4)}
-        peers: dict[str, Any] = {peer.name: {"uri": peer.uris[scheme], "pace": pace}}
-        host.control.send({"do": "connect", "peers": peers, "routes": routes})
+        introduce(host, peer, scheme, pace=pace, **facts)
     for host in (a, b):
         host.expect("connected")
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from bridge.errors import BridgeTimeout, EpochClosed, PeerLost, TransportError
+from bridge.guard import Checked, Guard, Sealed
 from bridge.port import Ticket
 from bridge.transport import load_transport, schemes
 from bridge.wire import CHUNK_BYTES, Header, Kind
@@ -20,6 +21,7 @@ from tests.contract.bridge_hosts import Host, channel, cross, link, until
 
 BETWEEN_PROCESSES = [scheme for scheme in schemes() if scheme != "inproc"]
 SIZES = (0, 1, 63, 64, CHUNK_BYTES - 1, CHUNK_BYTES, CHUNK_BYTES + 1, 5 * CHUNK_BYTES + 3)
+KEY = "5e" * 32
 Start = Callable[..., Host]
 
 
@@ -101,14 +103,15 @@ def test_nothing_leaves_before_a_slot_is_posted_for_it(pair: tuple[Host, Host]) 
 
 
 def damage(monkeypatch: pytest.MonkeyPatch, times: float) -> None:
-    """Spoils the length of so many DATA frames, which every guard finds out."""
+    """Spoils the heads of so many DATA frames."""
     encode, left = Header.encode, [times]
 
     def spoilt(header: Header) -> bytes:
+        data = encode(header)
         if header.kind is Kind.DATA and left[0] > 0:
             left[0] -= 1
-            header = header._replace(length=header.length - 1)
-        return encode(header)
+            return data[:20] + bytes([data[20] ^ 1]) + data[21:]
+        return data
 
     monkeypatch.setattr(Header, "encode", spoilt)
 
@@ -122,34 +125,40 @@ def test_what_was_damaged_on_its_way_is_sent_again(pair: tuple[Host, Host], monk
     assert pair[0].stats("b@0")["reconnects"] == 2
 
 
-def test_damage_without_end_is_an_error_at_both_ends(pair: tuple[Host, Host], monkeypatch: pytest.MonkeyPatch) -> None:
-    a, b = (host.port() for host in pair)
-    sender, receiver = channel(a, b)
-    damage(monkeypatch, float("inf"))
-    arrival, departure = receiver.post_recv(0), sender.send(0, 5)
-    for ticket in (arrival, departure):
-        with pytest.raises(PeerLost, match="the header says"):
-            ticket.wait(20)
-
-
-@pytest.mark.parametrize("scheme", BETWEEN_PROCESSES)
-def test_a_frame_with_a_damaged_header_is_sent_again(
+@pytest.mark.parametrize("scheme", schemes())
+def test_damage_without_end_is_an_error_at_both_ends(
     scheme: str, start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    a, b = start("a@0", [scheme]), start("b@0", [scheme])
+    a, b = (start(name, [scheme], patience_s=1.0) for name in ("a@0", "b@0"))
     link(a, b, scheme)
     sender, receiver = channel(a.port(), b.port())
-    encode, left = Header.encode, [1]
+    damage(monkeypatch, float("inf"))
+    arrival, departure = receiver.post_recv(0), sender.send(0, 5)
+    with pytest.raises(PeerLost, match="damaged"):
+        arrival.wait(20)
+    with pytest.raises(PeerLost):
+        departure.wait(20)
 
-    def damaged(header: Header) -> bytes:
-        data = encode(header)
+
+@pytest.mark.parametrize("scheme", ["zmq", "grpc"])
+@pytest.mark.parametrize("guard", [Checked, Sealed])
+def test_a_damaged_payload_is_sent_again(
+    scheme: str, guard: type[Guard], start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a, b = (start(name, [scheme], key=KEY) for name in ("a@0", "b@0"))
+    link(a, b, scheme, sealed=guard is Sealed)
+    ends = channel(a.port(), b.port())
+    seal, left = guard.seal, [1]
+
+    def spoilt(self: Guard, header: Header, payload: memoryview) -> tuple[bytes, memoryview]:
+        head, body = seal(self, header, payload)
         if header.kind is Kind.DATA and left:
             left.pop()
-            return data[:20] + b"!" + data[21:]
-        return data
+            body = memoryview(bytes([body[0] ^ 1]) + bytes(body[1:]))
+        return head, body
 
-    monkeypatch.setattr(Header, "encode", damaged)
-    assert cross(sender, receiver, b"whole") == b"whole"
+    monkeypatch.setattr(guard, "seal", spoilt)
+    assert cross(*ends, b"whole") == b"whole"
     assert a.stats("b@0")["reconnects"] == 1
 
 

@@ -22,7 +22,7 @@ def test_a_pool_s_chips_are_cut_into_hosts() -> None:
         "nvidia@0": 4, "nvidia@1": 4, "nvidia@2": 2, "ascend@0": 2,
     }  # fmt: skip
     assert fleet.hosts[2].ranks == (RankId("nvidia", 8), RankId("nvidia", 9))
-    assert fleet.hosts[0].schemes == ("grpc", "zmq")  # one for the other pool, one among its own hosts
+    assert fleet.hosts[0].schemes == ("grpc", "shm", "zmq")  # one for the other pool, one among its own hosts
     assert fleet.link("nvidia", "ascend").scheme == "grpc"
     assert PoolRun.model_validate(fleet.pools[1].run).emulate == EmulateOptions(speed=0.9)
     assert not fleet.pools[0].emulated

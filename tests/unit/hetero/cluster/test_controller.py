@@ -38,8 +38,15 @@ def test_start_waits_for_every_host_before_it_links_any(hosts: FakeHosts) -> Non
     assert connects["nvidia@0"].peers["ascend@1"] == {
         "uri": "grpc://ascend@1",
         "pace": {"bytes_per_s": 1e9, "delay_s": 0.001},
+        "lanes": 1,
+        "sealed": True,
     }
-    assert connects["kunlun@0"].peers["ascend@1"] == {"uri": "zmq://ascend@1", "pace": None}
+    assert connects["kunlun@0"].peers["ascend@1"] == {
+        "uri": "zmq://ascend@1",
+        "pace": None,
+        "lanes": 1,
+        "sealed": True,
+    }
     assert connects["kunlun@0"].routes["ascend:3"] == "ascend@1"
 
 
@@ -187,3 +194,21 @@ def test_a_thousand_hosts_cost_less_than_10_ms_a_step(chips_per_host: int) -> No
     assert (time.process_time() - began) / steps < 0.010
     assert hosts.heard[ev.StepReported] == steps * 1000
     assert hosts.orders[ins.Lease] <= 1000 * (1 + steps / 8)  # whatever the number of chips
+
+
+def test_hosts_of_one_machine_share_memory_and_hide_nothing_from_each_other(hosts: FakeHosts) -> None:
+    hosts.feed(ev.StartAsked())
+    orders = []
+    for host in hosts.fleet.hosts:
+        uris = {scheme: f"{scheme}://{host.id}" for scheme in host.schemes}
+        machine = "other" if host.id == "kunlun@0" else "this"
+        orders = of(ins.ToHosts, hosts.feed(ev.HostReady(host.id, "here", "127.0.0.1", uris, machine=machine)))
+    connects = {order.hosts[0]: order.order for order in orders if isinstance(order.order, ins.Connect)}
+    assert connects["ascend@0"].peers["ascend@1"] == {
+        "uri": "shm://ascend@1",
+        "pace": None,
+        "lanes": 1,
+        "sealed": False,
+    }
+    assert connects["ascend@0"].peers["kunlun@0"] == {"uri": "zmq://kunlun@0", "pace": None, "lanes": 1, "sealed": True}
+    assert connects["nvidia@0"].peers["ascend@1"]["uri"] == "grpc://ascend@1"
