@@ -99,31 +99,26 @@ class Candidates:
         return last + pricer.sync_s(groups), counts
 
     def _simulated(self, groups: Sequence[Priced], counts: tuple[int, ...]) -> Iterator[Candidate]:
-        """The plan at the usual depths and, where a link is slow, at those that hide it; if they fit in memory."""
-        hiding = [group.hiding_warmups(max(counts)) for group in groups]
-        usual: list[tuple[int, ...] | None] = [None] * len(groups)
-        for warmups in [usual, hiding] if any(hiding) else [usual]:
-            try:
-                plan = complete(self._plan(groups, counts, warmups), self.topology, self.workload, self.legal_tp)
-            except PlanError:
-                continue
-            yield plan, simulate(plan, self.topology, self.workload, self.times)
+        """The plan, if it fits in memory."""
+        try:
+            plan = complete(self._plan(groups, counts), self.topology, self.workload, self.legal_tp, self.times)
+        except PlanError:
+            return
+        yield plan, simulate(plan, self.topology, self.workload, self.times)
 
-    def _plan(self, groups: Sequence[Priced], counts: Sequence[int], warmups: Sequence[tuple[int, ...] | None]) -> Plan:
-        pipelines = [pair for pair in zip(groups, warmups, strict=True) for _ in range(pair[0].group.pipelines)]
+    def _plan(self, groups: Sequence[Priced], counts: Sequence[int]) -> Plan:
+        pipelines = [priced for priced in groups for _ in range(priced.group.pipelines)]
         return Plan(
             schedule=self.schedule,
             pipelines=tuple(
-                PipelinePlan(
-                    share=n * self.micro_batch, micro_batch=self.micro_batch, stages=_stages(priced, n, depths)
-                )
-                for n, (priced, depths) in zip(counts, pipelines, strict=True)
+                PipelinePlan(share=n * self.micro_batch, micro_batch=self.micro_batch, stages=_stages(priced))
+                for n, priced in zip(counts, pipelines, strict=True)
             ),
         )
 
 
-def _stages(priced: Priced, micro_batches: int, depths: tuple[int, ...] | None) -> tuple[StagePlan, ...]:
+def _stages(priced: Priced) -> tuple[StagePlan, ...]:
     return tuple(
-        StagePlan(pool=pool, tp=tp, units=(units,), warmup=min(depths[s], micro_batches) if depths else None)
-        for s, ((pool, tp), units) in enumerate(zip(priced.group.stages, priced.ranges, strict=True))
+        StagePlan(pool=pool, tp=tp, units=(units,))
+        for (pool, tp), units in zip(priced.group.stages, priced.ranges, strict=True)
     )

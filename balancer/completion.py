@@ -4,21 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from balancer.cost import Times
 from balancer.errors import PlanError
 from balancer.legality import check, check_completed
 from balancer.plan import PipelinePlan, Place, Plan, Range
 from balancer.topology import PoolSpec, Topology
+from balancer.warmup import deepen
 from balancer.workload import LegalTp, Workload
 
 _Changes = dict[Place, dict[str, object]]
 
 
-def complete(plan: Plan, topology: Topology, workload: Workload, legal_tp: LegalTp | None = None) -> Plan:
-    """The plan that ranks obey: replicas expanded, chips placed, warm-ups and owners filled in. Completing a completed
-    plan changes nothing. Raises PlanError for every illegal plan."""
+def complete(
+    plan: Plan,
+    topology: Topology,
+    workload: Workload,
+    legal_tp: LegalTp | None = None,
+    times: Times | None = None,
+) -> Plan:
+    """The plan that ranks obey: replicas expanded, chips placed, warm-ups and owners filled in. With `times`, warm-ups
+    that were left open are as deep as hiding the links takes. Completing a completed plan changes nothing. Raises
+    PlanError for every illegal plan."""
     check(plan, topology, workload, legal_tp)
     plan = expand_replicas(plan)
+    open_ = [place for place, stage in plan.stages() if stage.warmup is None]
     plan = assign_owners(fill_warmups(place_chips(plan, topology)), workload)
+    if times is not None and open_:
+        plan = deepen(plan, open_, topology, workload, times)
     check_completed(plan, topology, workload)
     return plan
 

@@ -79,6 +79,10 @@ def _check_stage(key: str, stage: StagePlan, topology: Topology, legal_tp: Legal
 
 
 def _check_cover(key: str, pipeline: PipelinePlan, workload: Workload) -> None:
+    for s, stage in enumerate(pipeline.stages):
+        if not stage.units:
+            rule = "a stage holds at least one chunk"
+            raise PlanError(f"{key}.stages[{s}].units", [], rule, "give it units or leave it out")
     n = len(workload.units)
     here = 0
     for chunk in pipeline.chunks():
@@ -89,7 +93,7 @@ def _check_cover(key: str, pipeline: PipelinePlan, workload: Workload) -> None:
                 where, [begin, end], f"a chunk is a range [a, b) with 0 <= a < b <= {n}", "correct the range"
             )
         if begin != here:
-            fault = f"units {here} to {begin - 1} are in no stage" if begin > here else f"unit {begin} is in two stages"
+            fault = _in_no_stage(here, begin) if begin > here else f"unit {begin} is in two stages"
             raise PlanError(where, [begin, end], f"a pipeline has each unit once, but {fault}", f"begin at {here}")
         if begin not in workload.cuts:
             legal = min(workload.cuts, key=lambda cut: abs(cut - begin))
@@ -98,12 +102,12 @@ def _check_cover(key: str, pipeline: PipelinePlan, workload: Workload) -> None:
     if here != n:
         last = pipeline.chunks()[-1] if pipeline.chunks() else None
         where = f"{key}.stages[{last.stage}].units" if last else f"{key}.stages"
-        rule = f"a pipeline has each unit once, but units {here} to {n - 1} are in no stage"
-        raise PlanError(where, here, rule, f"end at {n}")
-    for s, stage in enumerate(pipeline.stages):
-        if not stage.units:
-            rule = "a stage holds at least one chunk"
-            raise PlanError(f"{key}.stages[{s}].units", [], rule, "give it units or leave it out")
+        rule = f"a pipeline has each unit once, but {_in_no_stage(here, n)}"
+        raise PlanError(where, list(last.units) if last else [], rule, f"end at {n}")
+
+
+def _in_no_stage(begin: int, end: int) -> str:
+    return f"unit {begin} is in no stage" if end == begin + 1 else f"units {begin} to {end - 1} are in no stage"
 
 
 def _check_chips(plan: Plan, topology: Topology) -> None:

@@ -25,7 +25,7 @@ class Priced:
     group: Group
     ranges: tuple[Range, ...]
     stage_s: tuple[float, ...]
-    hop_s: tuple[float, ...]
+    hop_s: tuple[float, ...]  # the mean of both ways
     wire_s: float
     parameters: Mapping[str, int]
 
@@ -46,19 +46,6 @@ class Priced:
     def fill_s(self) -> float:
         """What a step takes beyond a period for each micro-batch."""
         return self.round_trips_s[0] - self.period_s
-
-    def hiding_warmups(self, micro_batches: int) -> tuple[int, ...] | None:
-        """Depths at which no stage waits for a round trip: RTT / slowest stage, and one more before a slow hop, since F
-        and B alternate. None if the usual depths are no less."""
-        slowest, depth = max(self.stage_s), len(self.stage_s)
-        slow = [hop > 0.02 * slowest for hop in self.hop_s]
-        wanted = [
-            max(depth - s, ceil(trip / slowest) + any(slow[s:])) if any(slow[s:]) else depth - s
-            for s, trip in enumerate(self.round_trips_s)
-        ]
-        warmups = tuple(min(n, micro_batches) for n in wanted)
-        usual = tuple(min(depth - s, micro_batches) for s in range(depth))
-        return warmups if warmups != usual else None
 
 
 class Pricer:
@@ -159,9 +146,10 @@ class Pricer:
         for (_, end), here, there in zip(ranges, group.stages, group.stages[1:], strict=False):
             link = self.topology.link(here[0], there[0])
             size = self.workload.units[end - 1].boundary_bytes * self.micro_batch
-            hops.append(transfer_s(link, size) if with_links else 0.0)
+            sizes = size * link.activation_ratio, size * link.gradient_ratio
+            hops.append(sum(transfer_s(link, one) for one in sizes) / 2 if with_links else 0.0)
             if here[0] != there[0]:
-                wire_s = max(wire_s, size / link.bytes_per_s * group.pipelines)
+                wire_s = max(wire_s, max(sizes) / link.bytes_per_s * group.pipelines)
         parameters: Counter[str] = Counter()
         for (pool, _), (a, b) in zip(group.stages, ranges, strict=True):
             parameters[pool] += sum(unit.parameters for unit in self.workload.units[a:b])

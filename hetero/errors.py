@@ -12,6 +12,9 @@ from collections.abc import Iterable
 from typing import Any
 
 PARTS = ("key", "value", "rule", "remedy")
+LINES = {"value": 4, "rule": 14, "remedy": 5}
+"""What each part may take of the screen, whose lines are WIDTH wide."""
+WIDTH = 88
 
 
 class ExplainedError(Exception):
@@ -44,9 +47,11 @@ def render(error: BaseException) -> str:
     """The error as the few lines that a person reads; an error that does not explain itself gives its type and text."""
     if not explains_itself(error):
         return f"{type(error).__name__}: {error}"
-    heading = ": ".join(part for part in (_place(error), str(error.key)) if part)  # type: ignore[attr-defined]
+    heading = ": ".join(part for part in (_place(error), _cut(str(error.key), 200)) if part)  # type: ignore[attr-defined]
     rows = [(name, getattr(error, name)) for name in PARTS[1:]]
-    return "\n".join([heading, *(f"  {name:<7} {_shown(value)}" for name, value in rows if value not in (None, ""))])
+    return "\n".join(
+        [heading, *(f"  {name:<7} {_shown(value, LINES[name])}" for name, value in rows if value is not None)]
+    )
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
@@ -63,6 +68,15 @@ def _place(error: BaseException) -> str:
     return f"{file}:{line}" if file and line else str(file or "")
 
 
-def _shown(value: Any) -> str:
-    text = str(value)
-    return "\n          ".join(text.splitlines()) if "\n" in text else text
+def _shown(value: Any, most: int) -> str:
+    """What fits `most` lines, and does nothing to the terminal."""
+    lines = str(value).splitlines() or [repr(value)]
+    if len(lines) > most:
+        lines = [*lines[: most - 1], f"and {len(lines) - most + 1} more lines"]
+    return "\n          ".join(_cut(line, most * WIDTH // len(lines)) for line in lines)
+
+
+def _cut(text: str, most: int) -> str:
+    """Its beginning and its end where it is long; what cannot be printed as an escape."""
+    short = text if len(text) <= most else f"{text[: most * 2 // 3]} ... {text[-most // 4 :]}"
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in short)

@@ -136,7 +136,7 @@ class _Run:
         self._event("measuring")
         written = plan_job(self._job, given=given).plan if given or self._job.balance.pipelines else None
         measured = measure(self._job, session, written)
-        planned = plan_job(self._job, measured.times, written)
+        planned = plan_job(self._job, measured.times, given)
         self._plan = planned.plan
         (self._run_dir / "plan.json").write_text(planned.plan.to_json())
         session.pace(fleet_links(self._job, measured.time_scale))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 from backends.chip import ChipSpec, load_chip
@@ -9,18 +10,42 @@ from backends.registry import family_names
 from bridge.options import BridgeOptions
 from hetero.cluster.options import PoolOptions
 from hetero.data.options import DataOptions
+from hetero.engine.options import TrainOptions
 from hetero.errors import did_you_mean, explains_itself
 from hetero.job.errors import JobError
 from hetero.models.options import ModelOptions
+from hetero.models.registry import architecture
 from hetero.monitoring.options import MonitorOptions
 from hetero.monitoring.tracker import tracker_names
 
 Pools = Mapping[str, PoolOptions]
 
+MOST_CHIPS, MOST_LAYERS, MOST_MICRO_BATCHES = 10**6, 1000, 2**14
+"""More would keep the balancer busy for minutes."""
+_NO_NAME = re.compile(r"[^\w-]|^$")
+
+
+def check_name(key: str, name: str) -> None:
+    """Pools give their names to processes, files and keys."""
+    if _NO_NAME.search(name):
+        rule = "a pool's name has letters, digits, _ and - only"
+        raise JobError(key, name, rule, "rename it, such as " + (_NO_NAME.sub("-", name).strip("-") or "a"))
+
+
+def check_sizes(pools: Pools, train: TrainOptions) -> None:
+    """What no search for a plan would survive."""
+    for name, pool in pools.items():
+        if pool.count > MOST_CHIPS:
+            raise JobError(f"pools.{name}.count", pool.count, f"must be at most {MOST_CHIPS}", "use fewer chips")
+    if train.global_batch // train.micro_batch > MOST_MICRO_BATCHES:
+        rule = f"is more than {MOST_MICRO_BATCHES} micro-batches of {train.micro_batch} in a step"
+        raise JobError("train.global_batch", train.global_batch, rule, "lower it, or raise train.micro_batch")
+
 
 def check_pool(name: str, pool: PoolOptions, precision: str) -> None:
     """A known family, a chip of it, a tp that a host can hold. `precision` is what the pool's speed is asked for in."""
     key = f"pools.{name}"
+    check_name(key, name)
     if pool.family not in family_names():
         remedy = did_you_mean(pool.family, family_names())
         raise JobError(f"{key}.family", pool.family, "must be a known chip family", remedy)
@@ -75,10 +100,11 @@ def check_time_scale(time_scale: float | str, emulated: bool) -> None:
         raise JobError("time_scale", time_scale, "slows emulated pools only, and none is", "remove it")
 
 
-def check_model(model: ModelOptions, data: DataOptions) -> None:
-    """The model is a known one and has room for every symbol of the text."""
+def check_model(model: ModelOptions, data: DataOptions, pools: Pools) -> None:
+    """The model is a known one, has room for every symbol of the text, and can be cut as the pools ask."""
     try:
         dimensions = model.resolve()
+        legal_tp = architecture(dimensions.family).legal_tp
     except Exception as error:
         if not explains_itself(error):
             raise
@@ -87,6 +113,12 @@ def check_model(model: ModelOptions, data: DataOptions) -> None:
     if dimensions.vocab < data.vocab:
         rule = f"must have room for the {data.vocab} symbols of the {data.tokenizer!r} tokenizer"
         raise JobError("model", f"vocab {dimensions.vocab}", rule, f"choose a vocab of at least {data.vocab}")
+    if dimensions.layers > MOST_LAYERS:
+        raise JobError("model", f"{dimensions.layers} layers", f"has at most {MOST_LAYERS} layers", "use fewer")
+    for name, pool in pools.items():
+        if pool.tp != "auto" and (reason := legal_tp(dimensions, pool.tp)):
+            legal = [str(tp) for tp in range(1, pool.count + 1) if legal_tp(dimensions, tp) is None]
+            raise JobError(f"pools.{name}.tp", pool.tp, reason, f"set it to {' or '.join(legal)}, or to auto")
 
 
 def check_trackers(monitor: MonitorOptions) -> None:

@@ -2,22 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from hetero.job.errors import JobError
-
-KeyPath = tuple[str | int, ...]
-
-
-def dotted(path: Iterable[str | int]) -> str:
-    """`pools.nvidia.tp`, `bridge.links[0].between`."""
-    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
-    return text.removeprefix(".")
+from hetero.job.reading import Lines, dotted, parse, read_text
 
 
 @dataclass
@@ -26,7 +16,7 @@ class Document:
 
     file: str
     data: dict[str, Any]
-    lines: dict[str, int] = field(default_factory=dict)
+    lines: Lines = field(default_factory=dict)
 
     def place(self, key: str) -> tuple[str, int | None]:
         """File and line of a key, or of the nearest section around it; what `--set` gave stands on no line."""
@@ -40,16 +30,22 @@ class Document:
     def put(self, assignment: str) -> None:
         """Obey one `--set path=value`; the value is YAML."""
         name, equals, text = assignment.partition("=")
-        if not equals or not name.strip():
-            raise JobError("--set", assignment, "reads path=value", "for example --set train.steps=100")
         *parents, last = _parts(name.strip())
+        if not equals or "" in (*parents, last):
+            raise JobError("--set", assignment, "reads path=value", "for example --set train.steps=100")
         place: Any = self.data
         for depth, part in enumerate(parents):
             if isinstance(place, dict) and place.get(str(part)) is None:
                 place[str(part)] = {}
+                self._forget(dotted(parents[: depth + 1]))
             place = self._step(place, part, name, parents[:depth])
-        self._assign(place, last, _value(assignment, text), name, parents)
-        self.lines[dotted([*parents, last])] = 0
+        self._assign(place, last, _value(name, text), name, parents)
+        self._forget(dotted([*parents, last]))
+
+    def _forget(self, key: str) -> None:
+        """The file no longer says what stands at this key and below it."""
+        self.lines = {known: line for known, line in self.lines.items() if not known.startswith((f"{key}.", f"{key}["))}
+        self.lines[key] = 0
 
     def _step(self, place: Any, part: str | int, name: str, around: list[str | int]) -> Any:
         try:
@@ -73,70 +69,24 @@ class Document:
 
 
 def read_document(path: Path) -> Document:
-    """Parse a YAML file. Raises JobError where it cannot be read, is no YAML, or names a key twice."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise JobError("job file", str(path), f"must be a readable file ({error.strerror})", "check the path") from None
-    except UnicodeDecodeError as error:
-        raise JobError("job file", str(path), f"must be UTF-8 text ({error.reason})", "save it as UTF-8") from None
-    try:
-        return _compose(str(path), text)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark
-        line = mark.line + 1 if mark else None
-        raise JobError("YAML", error.problem, "must parse", "mend this line", file=str(path), line=line) from None
-
-
-def _compose(file: str, text: str) -> Document:
-    loader = yaml.SafeLoader(text)
-    try:
-        root = loader.get_single_node()
-        document = Document(file, {})
-        data = {} if root is None else _construct(loader, root, (), document)
-    finally:
-        loader.dispose()
+    """Parse a job file. Raises JobError where it cannot be read, is no YAML, or names a key twice."""
+    file = str(path)
+    data, lines = parse(read_text(path), file)
     if not isinstance(data, dict):
-        found = type(data).__name__
+        found = "nothing" if data is None else f"a {type(data).__name__}"
         raise JobError("job", found, "must be a mapping of sections", "see docs/job.md", file=file, line=1)
-    document.data = data
-    return document
-
-
-def _construct(loader: yaml.SafeLoader, node: yaml.Node, path: KeyPath, document: Document) -> Any:
-    document.lines.setdefault(dotted(path), node.start_mark.line + 1)
-    if isinstance(node, yaml.MappingNode):
-        return _construct_mapping(loader, node, path, document)
-    if isinstance(node, yaml.SequenceNode):
-        return [_construct(loader, item, (*path, index), document) for index, item in enumerate(node.value)]
-    return loader.construct_object(node)
-
-
-def _construct_mapping(
-    loader: yaml.SafeLoader, node: yaml.MappingNode, path: KeyPath, document: Document
-) -> dict[str, Any]:
-    seen: dict[str, int] = {}
-    mapping: dict[str, Any] = {}
-    for key_node, value_node in node.value:
-        key, line = str(key_node.value), key_node.start_mark.line + 1
-        here = (*path, key)
-        if key in seen:
-            rule = f"stands once in its section (first on line {seen[key]})"
-            raise JobError(dotted(here), key, rule, "remove one of the two", file=document.file, line=line)
-        seen[key] = line
-        document.lines[dotted(here)] = line
-        mapping[key] = _construct(loader, value_node, here, document)
-    return mapping
+    return Document(file, data, lines)
 
 
 def _parts(name: str) -> list[str | int]:
     """`bridge.links[0].transport` or `bridge.links.0.transport` as path parts."""
     pieces = name.replace("[", ".").replace("]", "").split(".")
-    return [int(piece) if piece.isdigit() else piece for piece in pieces]
+    return [int(piece) if piece.isdecimal() and len(piece) < 10 else piece for piece in pieces]
 
 
-def _value(assignment: str, text: str) -> Any:
+def _value(name: str, text: str) -> Any:
     try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise JobError(f"--set {assignment}", text, "the value must be YAML", "quote it") from None
+        return parse(text, "--set")[0] if text.strip() else None
+    except JobError as error:
+        rule = f"the value must be YAML: {error.value}: {error.rule}"
+        raise JobError(f"--set {name}", text, rule, error.remedy if error.key != "YAML" else "quote it") from None

@@ -16,6 +16,7 @@ from balancer.search import search
 from balancer.simulate import Prediction, simulate
 from balancer.topology import LinkSpec, PoolSpec, Topology
 from balancer.workload import LegalTp, Workload
+from bridge.codec import CODECS
 from hetero.errors import explains_itself
 from hetero.job.errors import JobError
 from hetero.job.job import Job
@@ -54,8 +55,8 @@ def plan_job(job: Job, times: Times | None = None, given: Plan | None = None) ->
         found = search(chips, work, times, job.balance, micro_batch=job.train.micro_batch, legal_tp=legal_tp(job))
         plan = _named(job, found.plan)
         return Planned(job, plan, found.prediction, found.runners_up, found.notes)
-    plan = _named(job, complete(wanted, chips, work, legal_tp(job)))
-    return Planned(job, plan, simulate(plan, chips, work, times))
+    plan = _named(job, complete(wanted, chips, work, legal_tp(job), times))
+    return Planned(job, plan, simulate(plan, chips, work, times), notes=_idle(job, plan))
 
 
 def check_written_plan(job: Job) -> None:
@@ -105,6 +106,15 @@ def _written(job: Job) -> Plan | None:
     return Plan(pipelines=job.balance.pipelines, schedule=job.balance.schedule)
 
 
+def _idle(job: Job, plan: Plan) -> list[str]:
+    """Of a plan by hand, the pools that it leaves out."""
+    return [
+        f"pool {name} is in no stage of the plan: its {pool.count} chips stay idle"
+        for name, pool in job.pools.items()
+        if name not in plan.pools()
+    ]
+
+
 def _named(job: Job, plan: Plan) -> Plan:
     return plan.model_copy(update={"job_fingerprint": job.fingerprint()})
 
@@ -127,8 +137,15 @@ def _pool(job: Job, name: str) -> PoolSpec:
 
 def _link(job: Job, a: str, b: str) -> LinkSpec:
     """What the job file says of a link; unsaid, one between emulated pools is unlimited, a real one is assumed."""
+    codec, precision = job.bridge.codec_between(a, b), job.train.precision
     link, emulated = job.bridge.link(a, b), all(job.pools[end].emulate is not None for end in (a, b))
     unsaid = (inf, 0.0) if emulated else (ASSUMED_GBIT_PER_S, ASSUMED_RTT_MS)
     gbit_per_s = unsaid[0] if link.gbit_per_s is None else link.gbit_per_s
     rtt_ms = unsaid[1] if link.rtt_ms is None else link.rtt_ms
-    return LinkSpec((a, b), bytes_per_s=gbit_per_s * 1e9 / 8, latency_s=rtt_ms / 2e3)
+    return LinkSpec(
+        (a, b),
+        bytes_per_s=gbit_per_s * 1e9 / 8,
+        latency_s=rtt_ms / 2e3,
+        activation_ratio=CODECS[codec.activation].estimate_ratio(precision),
+        gradient_ratio=CODECS[codec.gradient].estimate_ratio(precision),
+    )

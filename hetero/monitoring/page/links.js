@@ -1,6 +1,6 @@
 // What crosses between pools, each direction for itself: bytes, and how long the step stood still for them.
 
-import { figure, fill, heading, html } from "./dom.js";
+import { figure, fill, heading, html, legend } from "./dom.js";
 import { bytes, percent, seconds } from "./format.js";
 
 export function showLinks(place, { run, record }) {
@@ -13,8 +13,8 @@ export function showLinks(place, { run, record }) {
 
 function group(words, links, run, { step_s }) {
   if (!links.length) return [];
-  const aside = html("span", { class: "quiet" }, "bar: part of the step that a rank stood still for the link");
-  return [heading(words, aside), html("div", { class: "links" }, ...links.map((link) => row(link, run, step_s)))];
+  const key = legend([["bridge-wait", "exposed: part of the step that a rank stood still for it"]]);
+  return [heading(words, key), html("div", { class: "links" }, ...links.map((link) => row(link, run, step_s)))];
 }
 
 function row(link, run, step_s) {

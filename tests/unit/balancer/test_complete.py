@@ -85,7 +85,7 @@ def test_the_good_plan_is_legal():
         ([("fast", 8, (0, 8))], "pipelines[0].stages[0].tp", "has 4 chips", "at most"),
         ([("fast", 1, (0, 3)), ("slow", 1, (4, 8))], "pipelines[0].stages[1].units", "in no stage", "begin at 3"),
         ([("fast", 1, (0, 5)), ("slow", 1, (4, 8))], "pipelines[0].stages[1].units", "in two stages", "begin at 5"),
-        ([("fast", 1, (0, 7))], "pipelines[0].stages[0].units", "units 7 to 7", "end at 8"),
+        ([("fast", 1, (0, 7))], "pipelines[0].stages[0].units", "unit 7 is in", "end at 8"),
         ([("fast", 1, (0, 9))], "pipelines[0].stages[0].units", "0 <= a < b <= 8", "correct"),
         ([("fast", 1, (0, 4), (4, 4)), ("slow", 1, (4, 8))], "pipelines[0].stages[0].units", "a < b", "correct"),
         ([("fast", 1, (0, 8)), ("slow", 1)], "pipelines[0].stages[1].units", "at least one chunk", "leave it out"),

@@ -1,0 +1,135 @@
+"""How deep a warm-up hides the links: by simulation, and no deeper than that takes.
+
+1F1B at its usual depth runs one forward for one backward as soon as it can, so each stage waits for the round trip of
+its oldest micro-batch. More forwards ahead keep it busy meanwhile; each costs the memory of a micro-batch.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from math import ceil
+
+from balancer.cost import Times, units_time
+from balancer.memory import stage_bytes
+from balancer.plan import Chunk, PipelinePlan, Place, Plan
+from balancer.simulate import simulate
+from balancer.topology import Topology
+from balancer.workload import Workload
+
+_Depths = tuple[int, ...]
+_SLOW = 0.02
+"""A hop is worth hiding from this part of the slowest stage on."""
+_AS_GOOD = 1.001
+"""A depth is as good as the best one if its step is no longer than this many times that one's."""
+
+
+def deepen(plan: Plan, places: Collection[Place], topology: Topology, workload: Workload, times: Times) -> Plan:
+    """The completed plan with the smallest warm-ups of the stages at `places` that hide its links as well as any do
+    that fit into memory."""
+    if plan.schedule == "gpipe":
+        return plan  # every micro-batch is in flight anyway
+    ladders = _Ladders(plan, places, topology, workload, times).all()
+    plans = [_at(plan, ladders, rung) for rung in range(max(map(len, ladders)))]
+    if len(plans) == 1:
+        return plan
+    steps_s = [simulate(deeper, topology, workload, times).step_s for deeper in plans]
+    return next(deeper for deeper, step_s in zip(plans, steps_s, strict=True) if step_s <= _AS_GOOD * min(steps_s))
+
+
+def _at(plan: Plan, ladders: list[list[_Depths]], rung: int) -> Plan:
+    pipelines = tuple(
+        _with(pipeline, ladder[min(rung, len(ladder) - 1)])
+        for pipeline, ladder in zip(plan.pipelines, ladders, strict=True)
+    )
+    return plan.model_copy(update={"pipelines": pipelines})
+
+
+def _with(pipeline: PipelinePlan, depths: _Depths) -> PipelinePlan:
+    stages = [stage.model_copy(update={"warmup": n}) for stage, n in zip(pipeline.stages, depths, strict=True)]
+    return pipeline.model_copy(update={"stages": tuple(stages)})
+
+
+@dataclass(frozen=True)
+class _Ladders:
+    """Each pipeline's depths from those that it has to the deepest that fit, rung by rung."""
+
+    plan: Plan
+    places: Collection[Place]
+    topology: Topology
+    workload: Workload
+    times: Times
+
+    def all(self) -> list[list[_Depths]]:
+        return [self._ladder(p, pipeline) for p, pipeline in enumerate(self.plan.pipelines)]
+
+    def _ladder(self, p: int, pipeline: PipelinePlan) -> list[_Depths]:
+        """All stages grow by one micro-batch at a time, the first ones first, until each is deep enough."""
+        usual, deepest = pipeline.warmups(), self._deepest(pipeline)
+        rungs = [usual]
+        for less in range(max(wanted - have for wanted, have in zip(deepest, usual, strict=True)) - 1, -1, -1):
+            depths = tuple(
+                max(have, min(wanted - less, pipeline.micro_batches)) if (p, s) in self.places else have
+                for s, (wanted, have) in enumerate(zip(deepest, usual, strict=True))
+            )
+            if depths == rungs[-1]:
+                continue
+            if not _legal(pipeline, depths) or not self._fits(p, _with(pipeline, depths)):
+                break
+            rungs.append(depths)
+        return rungs
+
+    def _fits(self, p: int, pipeline: PipelinePlan) -> bool:
+        plan = self.plan.model_copy(
+            update={"pipelines": (*self.plan.pipelines[:p], pipeline, *self.plan.pipelines[p + 1 :])}
+        )
+        pools = [self.topology.pool(stage.pool) for stage in pipeline.stages]
+        needs = (stage_bytes(self.workload, plan, p, s, pool.precision).total for s, pool in enumerate(pools))
+        return all(need <= pool.memory_bytes for need, pool in zip(needs, pools, strict=True))
+
+    def _deepest(self, pipeline: PipelinePlan) -> _Depths:
+        """Round trip over slowest stage, and one more before a slow hop, since F and B alternate: enough by formula."""
+        chunks, placed = pipeline.chunks(), pipeline.stage_of_chunk()
+        work_s = [self._work_s(pipeline, chunk) for chunk in chunks]
+        hop_s = [self._hop_s(pipeline, here, there) for here, there in pairwise(chunks)]
+        slowest_s = max(sum(work for work, s in zip(work_s, placed, strict=True) if s == stage) for stage in placed)
+        depths = []
+        for s, usual in enumerate(pipeline.warmups()):
+            first = placed.index(s)
+            trip_s = sum(work_s[first:]) + 2 * sum(hop_s[first:])
+            slow = any(hop > _SLOW * slowest_s for hop in hop_s[first:])
+            depths.append(max(usual, ceil(trip_s / slowest_s) + 1) if slow else usual)
+        return tuple(depths)
+
+    def _work_s(self, pipeline: PipelinePlan, chunk: Chunk) -> float:
+        stage = pipeline.stages[chunk.stage]
+        time = units_time(self.times, self.workload, stage.pool, stage.tp, range(*chunk.units))
+        return time.total_s * pipeline.micro_batch
+
+    def _hop_s(self, pipeline: PipelinePlan, here: Chunk, there: Chunk) -> float:
+        """One way, behind a message of every other pipeline that shares the wire."""
+        ends = pipeline.stages[here.stage].pool, pipeline.stages[there.stage].pool
+        link, size = self.topology.link(*ends), self.workload.units[here.units[1] - 1].boundary_bytes
+        return link.latency_s + self._sharing[frozenset(ends)] * size * pipeline.micro_batch / link.bytes_per_s
+
+    @cached_property
+    def _sharing(self) -> dict[frozenset[str], int]:
+        """How many pipelines cross between two pools, over as many pairs of hosts as the smaller one has hosts."""
+        crossing: Counter[frozenset[str]] = Counter()
+        for pipeline in self.plan.pipelines:
+            pools = [pipeline.stages[chunk.stage].pool for chunk in pipeline.chunks()]
+            crossing.update({frozenset(ends) for ends in pairwise(pools)})
+        hosts = {pool.name: -(-pool.count // pool.chips_per_host) for pool in self.topology.pools}
+        return {
+            ends: -(-n // min(hosts[name] for name in ends)) if len(ends) > 1 else 1 for ends, n in crossing.items()
+        }
+
+
+def _legal(pipeline: PipelinePlan, depths: _Depths) -> bool:
+    """A depth by hand may forbid deeper ones behind it; see `schedule.one_f_one_b`."""
+    several = any(len(stage.units) > 1 for stage in pipeline.stages)
+    order = [depths[s] for s in pipeline.stage_of_chunk()]
+    return several or all(before >= after for before, after in pairwise(order))
