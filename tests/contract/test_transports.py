@@ -262,7 +262,9 @@ def test_an_idle_link_outlives_the_patience(scheme: str, start: Start) -> None:
 def test_a_peer_that_stops_in_good_order_is_no_loss_to_report(scheme: str, start: Start) -> None:
     a, b = start("a@0", [scheme]), start("b@0", [scheme])
     link(a, b, scheme)
-    arrival = channel(b.port(), a.port())[1].post_recv(0)
+    sender, receiver = channel(b.port(), a.port())
+    assert cross(sender, receiver, b"open at both ends") == b"open at both ends"
+    arrival = receiver.post_recv(0)
     b.control.send({"do": "stop"})
     with pytest.raises(PeerLost, match="stopped"):
         arrival.wait(5)
