@@ -12,7 +12,7 @@ from bridge.lane import WINDOW_BYTES, Lane
 from bridge.loop import Loop
 from bridge.pace import Pace
 from bridge.slots import SlotRing
-from bridge.wire import Frame, Header, Kind
+from bridge.wire import CHUNK_BYTES, Frame, Header, Kind
 
 _AHEAD_S = 0.002  # so long before an emulated line is free its next frame is chosen
 
@@ -68,8 +68,8 @@ class Link:
         while self._urgent:
             self._pass_on(self.lanes[0], self._urgent.popleft())
         while self._sources and self._line_is_free():
-            lane = min(self.lanes, key=_in_flight)
-            if lane.in_flight_bytes >= WINDOW_BYTES:
+            lane = min((lane for lane in self.lanes if lane.connection), key=_in_flight, default=None)
+            if lane is None or lane.in_flight_bytes >= WINDOW_BYTES:
                 return
             source = self._sources.popleft()
             if (frame := source.next_frame()) is not None:
@@ -95,8 +95,8 @@ class Link:
     @property
     def chunk_bytes(self) -> int:
         """How long a frame's payload may be, so that it is cheap and holds nobody up."""
-        connection = self.lanes[0].connection
-        return connection.chunk_bytes if connection else 1
+        connections = [lane.connection for lane in self.lanes if lane.connection]
+        return connections[0].chunk_bytes if connections else CHUNK_BYTES
 
     def lend(self, ring: SlotRing) -> None:
         """Payloads will come from this memory."""

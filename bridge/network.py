@@ -24,7 +24,7 @@ from bridge.wire import HEADER_BYTES, MOST_TEXT_BYTES, Header, Kind, checksum, r
 
 BEATS = 5  # pings within the patience
 _SILENT_BEATS = 2  # a connection that says nothing for so long is replaced
-_REDIAL_S = (0.05, 1.0)  # pauses between attempts double from the first to the second
+_REDIAL_S = (0.01, 1.0)  # pauses between attempts double from the first to the second
 
 
 class Frames(Protocol):
@@ -164,8 +164,8 @@ class Network:
                 pass
             case Kind.STOP:
                 self._lose(link, "it has stopped", tell=False)
-            case Kind.CUT:
-                raise WireError("connection", link.peer, read_text(payload))
+            case Kind.CUT if lane.connection:
+                self._hang_up(lane.connection, read_text(payload))
             case kind if kind.numbered:
                 self._frames.on_frame(link, header, payload)
             case kind:
@@ -212,15 +212,15 @@ class Network:
             connection.lend(ring)
         lane.attach(connection, guard, hello.expects if hello.resumes == self.instance else 0)
         lane.ping()
-        if all(lane.connection for lane in link.lanes):
+        if not link.is_open and all(lane.connection for lane in link.lanes):
             self._opened(link)
+        link.pump()
 
     def _opened(self, link: Link) -> None:
         link.is_open = True
         for waiting in self._requests:
             waiting.discard(link.peer)
         self._settle()
-        link.pump()
 
     def _dial(self, peer: _Peer, lane: int) -> None:
         busy = peer.link.lanes[lane].connection or (peer, lane) in self._dialled.values()
@@ -341,8 +341,9 @@ class Network:
             cause = f"silent for {self._patience_s:g} s" if lane.connection else lane.cause
             self._lose(link, cause, tell=True)
         elif lane.connection and silence_s > (_SILENT_BEATS + 0.5) * period:
-            self._drop_silent(lane.connection)
+            self._hang_up(lane.connection, "it is silent")
 
-    def _drop_silent(self, connection: Connection) -> None:
+    def _hang_up(self, connection: Connection, cause: str) -> None:
+        """Ends a connection that is of no use any more, but not for damage that we have seen."""
         connection.close()
-        self._drop(connection, "it is silent", damaged=False)
+        self._drop(connection, cause, damaged=False)

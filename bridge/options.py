@@ -74,6 +74,18 @@ class LinkOptions(BaseModel):
             raise ValueError("a link is between two different pools")
         return value
 
+    @model_validator(mode="after")
+    def _shm_is_not_encrypted(self) -> LinkOptions:
+        _refuse_hidden_memory(self.transport, self.encrypt)
+        return self
+
+
+def _refuse_hidden_memory(transport: str, encrypt: str | None) -> None:
+    if transport == "shm" and encrypt == "on":
+        raise ValueError(
+            "shm leaves bytes where they are, and cannot encrypt them: set transport to zmq or encrypt to off"
+        )
+
 
 class BridgeOptions(BaseModel):
     """`transport` and `codec` hold for every link that names none."""
@@ -98,6 +110,13 @@ class BridgeOptions(BaseModel):
         if twice := next((pair for pair in pairs if pairs.count(pair) > 1), None):
             raise ValueError(f"the link between {' and '.join(sorted(twice))} is given twice")
         return value
+
+    @model_validator(mode="after")
+    def _shm_is_not_encrypted(self) -> BridgeOptions:
+        _refuse_hidden_memory(self.transport, self.encrypt)
+        for a, b in (link.between for link in self.links):
+            _refuse_hidden_memory(self.transport_between(a, b), self.encryption_between(a, b))
+        return self
 
     def link(self, a: str, b: str) -> LinkOptions:
         """What is said about the link between two pools, in either order; defaults if nothing is."""

@@ -75,7 +75,8 @@ class FleetLink:
 
     def way(self, *, one_machine: bool) -> dict[str, Any]:
         """The transport between two hosts, as the endpoint's `connect` wants it; `scheme` is to become the `uri`."""
-        scheme = ("shm" if one_machine else "zmq") if self.scheme == "auto" else self.scheme
+        shared = one_machine and self.encrypt != "on"
+        scheme = ("shm" if shared else "zmq") if self.scheme == "auto" else self.scheme
         sealed = not one_machine if self.encrypt == "auto" else self.encrypt == "on"
         return {"scheme": scheme, "sealed": sealed, "lanes": 1 if scheme == "shm" else self.streams}
 

@@ -1,0 +1,158 @@
+"""Whatever happens between two endpoints, every message arrives once, in order, as it was sent."""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from bridge.port import Channel, Ticket
+from bridge.transport import Connection
+from bridge.transports.grpc import GrpcConnection
+from bridge.transports.shm import ShmConnection
+from bridge.transports.zmq import ZmqConnection
+from tests.contract.bridge_hosts import Host, channel, introduce
+from tests.contract.faults import KINDS, FrameFaults, Relay
+
+CONNECTIONS: dict[str, type[Connection]] = {"zmq": ZmqConnection, "grpc": GrpcConnection, "shm": ShmConnection}
+KEY = "5e" * 32
+SLOT_BYTES, SLOTS = 3_000_000, 3
+FAULTS = int(os.environ.get("HETERO_TEST_FAULTS", "200"))
+Linked = Callable[..., tuple[Host, Host]]
+
+
+@pytest.fixture
+def linked() -> Iterator[Linked]:
+    """Two hosts, linked over a transport; with `relay`, everything between them goes through it."""
+    hosts: list[Host] = []
+
+    def begin(
+        scheme: str, *, sealed: bool = False, lanes: int = 1, relays: list[Relay] | None = None
+    ) -> tuple[Host, Host]:
+        a, b = (Host(name, [scheme], patience_s=3.0, key=KEY) for name in ("a@0", "b@0"))
+        hosts.extend((a, b))
+        if relays is not None:
+            relays.append(Relay(b.uris[scheme]))
+            b.uris[scheme] = relays[0].uri
+        for host, peer in ((a, b), (b, a)):
+            introduce(host, peer, scheme, sealed=sealed, lanes=lanes)
+        for host in (a, b):
+            host.expect("connected")
+        return a, b
+
+    yield begin
+    for host in hosts:
+        host.close()
+
+
+class Flow:
+    """Messages from one end of a channel to the other, numbered, of random sizes and content."""
+
+    def __init__(self, ends: tuple[Channel, Channel], seed: int) -> None:
+        self.sender, self.receiver = ends
+        self._sizes, self._contents = random.Random(seed), {}
+        self._sent: deque[Ticket] = deque()
+        self._posted: deque[Ticket] = deque(self.receiver.post_recv(slot) for slot in range(SLOTS))
+        self.begun = self.arrived = 0
+
+    def turn(self) -> None:
+        """Sends what there is a slot for, and examines what has come."""
+        while self._sent and self._sent[0].done():
+            self._sent.popleft().wait(0)
+        if len(self._sent) < SLOTS:
+            self._send()
+        while self._posted[0].done():
+            self._examine(self._posted.popleft())
+
+    def _send(self) -> None:
+        slot, size = self.begun % SLOTS, self._sizes.choice([0, 1, 100, 70_000, SLOT_BYTES])
+        content = random.Random(self.begun).randbytes(size)
+        self.sender.slots.view(slot)[:size] = content
+        self._contents[self.begun] = content
+        self._sent.append(self.sender.send(slot, size))
+        self.begun += 1
+
+    def _examine(self, ticket: Ticket) -> None:
+        ticket.wait(0)
+        slot = self.arrived % SLOTS
+        assert bytes(self.receiver.slots.view(slot)[: ticket.nbytes]) == self._contents.pop(self.arrived)
+        self.arrived += 1
+        self._posted.append(self.receiver.post_recv(slot))
+
+
+def flows_of(a: Host, b: Host) -> list[Flow]:
+    ports = a.port(), b.port()
+    ends = [
+        channel(*way, name=str(n), slot_bytes=SLOT_BYTES, slots=SLOTS) for n, way in enumerate((ports, ports[::-1]))
+    ]
+    return [Flow(end, seed) for seed, end in enumerate(ends)]
+
+
+def run(flows: list[Flow], until: Callable[[], bool], seconds: float = 100.0) -> None:
+    """Keeps all flows going until `until()`, and then until all that was sent has come."""
+    end = time.monotonic() + seconds
+    while not until():
+        assert time.monotonic() < end, [(flow.begun, flow.arrived) for flow in flows]
+        for flow in flows:
+            flow.turn()
+        time.sleep(0.0005)
+    for flow in flows:
+        while flow.arrived < flow.begun:
+            assert time.monotonic() < end
+            flow._examine(flow._posted.popleft()) if flow._posted[0].done() else time.sleep(0.001)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("scheme", "sealed"), [("zmq", False), ("zmq", True), ("grpc", False), ("grpc", True), ("shm", False)]
+)
+def test_frames_that_suffer(scheme: str, sealed: bool, linked: Linked, monkeypatch: pytest.MonkeyPatch) -> None:
+    kinds = KINDS if scheme != "shm" else [kind for kind in KINDS if kind not in ("truncate", "flip_body")]  # no bodies
+    a, b = linked(scheme, sealed=sealed)
+    flows = flows_of(a, b)
+    faults = FrameFaults(CONNECTIONS[scheme], monkeypatch, seed=7, rate=0.05, most=FAULTS, kinds=kinds)
+    run(flows, lambda: faults.done.total() >= FAULTS)
+    assert set(faults.done) == set(kinds)
+    assert min(flow.arrived for flow in flows) > 20
+    stats = a.stats("b@0")
+    assert stats["reconnects"] > 50
+    assert stats["frames_repeated"] > 50
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scheme", ["zmq", "grpc"])
+@pytest.mark.parametrize("lanes", [1, 3])
+def test_streams_that_are_cut_in_the_middle(scheme: str, lanes: int, linked: Linked) -> None:
+    relays: list[Relay] = []
+    flows = flows_of(*linked(scheme, lanes=lanes, relays=relays))
+    [relay] = relays
+    for cut in range(10):
+        target = relay.bytes_moved + 2_000_000 + 137 * cut
+        run(flows, lambda target=target: relay.bytes_moved > target)
+        relay.cut()
+    before = [flow.arrived for flow in flows]
+    run(flows, lambda: all(flow.arrived > was for flow, was in zip(flows, before, strict=True)))
+    relay.close()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scheme", ["zmq", "grpc"])
+def test_a_stream_that_stands_still_is_replaced(scheme: str, linked: Linked) -> None:
+    relays: list[Relay] = []
+    a, b = linked(scheme, relays=relays)
+    flows = flows_of(a, b)
+    [relay] = relays
+    run(flows, lambda: flows[0].arrived > 3)
+    relay.stopped = True
+    for flow in flows:
+        flow.turn()
+    time.sleep(2.0)
+    relay.stopped = False
+    before = [flow.arrived for flow in flows]
+    run(flows, lambda: all(flow.arrived > was + 2 for flow, was in zip(flows, before, strict=True)))
+    assert a.stats("b@0")["reconnects"] >= 1
+    relay.close()
