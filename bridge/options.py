@@ -78,6 +78,9 @@ class BridgeOptions(BaseModel):
         CodecOptions(), description="For links that name none: one name, or one for each direction."
     )
     links: tuple[LinkOptions, ...] = Field((), description="What is known of each link, and how to use it.")
+    sync_bucket_mib: float = Field(
+        1.0, gt=0, description="Gradients are sent on as soon as so much of them is complete; a unit stays whole."
+    )
 
     @field_validator("links")
     @classmethod
@@ -96,6 +99,10 @@ class BridgeOptions(BaseModel):
         """URI scheme of a link: its own, else the section's, else zmq."""
         named = (self.link(a, b).transport, self.transport)
         return next((name for name in named if name != "auto"), _DEFAULT_TRANSPORT)
+
+    @property
+    def sync_bucket_bytes(self) -> int:
+        return round(self.sync_bucket_mib * 2**20)
 
     def codec_between(self, a: str, b: str) -> CodecOptions:
         """The codecs of a link: its own, else the section's."""
