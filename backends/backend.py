@@ -56,6 +56,9 @@ class Stopwatch(ABC):
     overrun: bool = False
     """Whether the action took longer than the chip that is emulated would have; valid after `stop()`."""
 
+    def lap(self, part: float) -> None:  # noqa: B027  # real chips take their time
+        """So much of the action is done. An emulated chip waits until that part of its time has passed."""
+
     @abstractmethod
     def stop(self) -> None: ...
 

@@ -93,12 +93,16 @@ class Emulated(CpuBackend):
 
 
 class PacedStopwatch(Stopwatch):
-    """Lasts until its target: `stop()` sleeps off what real compute left of it, and never shortens anything."""
+    """Lasts until its target: `lap()` and `stop()` sleep off what real compute left of it, and shorten nothing."""
 
     def __init__(self, target_s: float | None) -> None:
         self._target_s = target_s
         self._seconds = 0.0
         self._start = perf_counter()
+
+    def lap(self, part: float) -> None:
+        if self._target_s is not None:
+            time.sleep(max(0.0, part * self._target_s - (perf_counter() - self._start)))
 
     def stop(self) -> None:
         elapsed_s = perf_counter() - self._start

@@ -66,6 +66,11 @@ def detect(explicit: str | None = None) -> list[Finding]:
     return [_find(family, asked=family == explicit) for family in order]
 
 
+def torch_fault() -> str:
+    """Why torch cannot be used in a fresh process of this Python, whatever the chips; empty if it can."""
+    return _ask_torch("cpu")[1]
+
+
 def kunlun_hook() -> bool:
     """Whether `torch.cuda` of this Python is Kunlun's; its device names do not tell."""
     return os.environ.get("DISABLE_XPYTORCH") != "1" and any(map(_has_module, _SIGNS["kunlun"].modules))

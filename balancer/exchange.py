@@ -1,31 +1,77 @@
-"""What pipelines owe each other in a step: gradients to owners, parameters back to every other copy."""
+"""What pipelines owe each other in a step: gradients to owners, parameters back to every other copy.
+
+Copies of one pool add up their gradients there first, at the pool's hub, and take parameters from it: between pools
+each gradient and each parameter crosses once, however many pipelines there are. The owner is the hub of its own pool,
+the first copy in order of pipelines that of any other.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable, Hashable, Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TypeVar
 
 from balancer.plan import Place, Plan
 from balancer.workload import Workload
 
-Debts = dict[tuple[int, int], dict[Place, int]]
+_T = TypeVar("_T")
+Use = tuple[int, int, int]  # pipeline, chunk, unit
 
 
-def gradient_debts(plan: Plan, workload: Workload) -> Debts:
-    """By (pipeline, chunk): how many parameters' gradients go to which owner once the chunk's backward passes are done.
-    A tied weight that a stage uses twice is one copy there, and is due with its first unit."""
-    owners = owner_places(plan)
-    first_use = {later: first for first, later in workload.tied}
-    debts: Debts = {}
-    for p, pipeline in enumerate(plan.pipelines):
-        for chunk in pipeline.chunks():
-            held = pipeline.stages[chunk.stage].unit_indices()
-            due: Counter[Place] = Counter()
-            for u in range(*chunk.units):
-                due[owners[u]] += workload.units[u].parameters
-                if u in first_use and first_use[u] not in held:
-                    due[owners[first_use[u]]] += workload.units[first_use[u]].parameters
-            debts[p, chunk.index] = {owner: n for owner, n in due.items() if owner != (p, chunk.stage)}
-    return debts
+def buckets(
+    items: Iterable[_T], route: Callable[[_T], Hashable], bytes_: Callable[[_T], int], least_bytes: int
+) -> list[list[_T]]:
+    """Items of equal routes together, in their order, until a bucket has its bytes."""
+    open_: dict[Hashable, list[_T]] = {}
+    closed: list[list[_T]] = []
+    for item in items:
+        bucket = open_.setdefault(route(item), [])
+        bucket.append(item)
+        if sum(map(bytes_, bucket)) >= least_bytes:
+            closed.append(open_.pop(route(item)))
+    return closed + list(open_.values())
+
+
+@dataclass(frozen=True)
+class Copies:
+    """The stages that hold some units: `uses` are where their gradients are made, `hubs` by pool."""
+
+    owner: Place
+    uses: dict[Place, tuple[Use, ...]]
+    hubs: dict[str, Place]
+    parameters: int
+
+    @cached_property
+    def route(self) -> Hashable:
+        """What is alike for units that may travel together."""
+        return self.owner, tuple(self.uses)
+
+
+def shared_state(plan: Plan, workload: Workload) -> list[Copies]:
+    """Each unit's state that has several copies, in the order in which gradients are made: from the last unit on."""
+    owners, later_uses = owner_places(plan), dict(workload.tied)
+    found = []
+    for u in range(len(workload.units) - 1, -1, -1):
+        uses: dict[Place, tuple[Use, ...]] = {}
+        for p, pipeline in enumerate(plan.pipelines):
+            for chunk in pipeline.chunks():
+                here = [v for v in (u, later_uses.get(u)) if v is not None and chunk.units[0] <= v < chunk.units[1]]
+                if here:  # a weight used twice in a chunk is complete with its first use, the last in a backward
+                    uses[p, chunk.stage] = (*uses.get((p, chunk.stage), ()), (p, chunk.index, min(here)))
+        if len(uses) > 1 and workload.units[u].parameters:
+            found.append(Copies(owners[u], uses, _hubs(plan, owners[u], uses), workload.units[u].parameters))
+    return found
+
+
+def _hubs(plan: Plan, owner: Place, places: Iterable[Place]) -> dict[str, Place]:
+    hubs: dict[str, Place] = {}
+    for p, s in places:
+        hubs.setdefault(plan.pipelines[p].stages[s].pool, (p, s))
+    return {
+        pool: owner if pool == plan.pipelines[owner[0]].stages[owner[1]].pool else hub for pool, hub in hubs.items()
+    }
 
 
 def owner_places(plan: Plan) -> dict[int, Place]:
@@ -33,11 +79,23 @@ def owner_places(plan: Plan) -> dict[int, Place]:
     return {u: place for place, stage in plan.stages() for u in stage.owned_units()}
 
 
-def parameter_returns(plan: Plan, debts: Debts) -> Counter[tuple[Place, Place]]:
-    """Parameters that go back after STEP, by (owner, holder)."""
-    returns: Counter[tuple[Place, Place]] = Counter()
-    for p, pipeline in enumerate(plan.pipelines):
-        for chunk in pipeline.chunks():
-            for owner, parameters in debts[p, chunk.index].items():
-                returns[owner, (p, chunk.stage)] += parameters
-    return returns
+@dataclass(frozen=True)
+class Returns:
+    """Parameters that go back after STEP, by (giver, taker): from owners to the hubs of other pools, then inside."""
+
+    between: Counter[tuple[Place, Place]]
+    inside: Counter[tuple[Place, Place]]
+
+
+def parameter_returns(plan: Plan, shared: Iterable[Copies]) -> Returns:
+    between: Counter[tuple[Place, Place]] = Counter()
+    inside: Counter[tuple[Place, Place]] = Counter()
+    for copies in shared:
+        for hub in copies.hubs.values():
+            if hub != copies.owner:
+                between[copies.owner, hub] += copies.parameters
+        for p, s in copies.uses:
+            hub = copies.hubs[plan.pipelines[p].stages[s].pool]
+            if hub != (p, s):
+                inside[hub, (p, s)] += copies.parameters
+    return Returns(between, inside)

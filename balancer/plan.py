@@ -46,7 +46,7 @@ class StagePlan(_Model):
     )
     chips: tuple[int, ...] | None = Field(None, description="Indices in the pool; `null` places stages in order.")
     warmup: int | None = Field(
-        default=None, ge=1, description="Forwards before the first backward; `null` is by the stage's depth."
+        default=None, ge=1, description="Forwards before the first backward; `null` is as deep as hides the links."
     )
     owns: tuple[Range, ...] | None = Field(
         None, description="Ranges of the units whose state this stage updates; `null` spreads them evenly."

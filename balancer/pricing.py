@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import accumulate, product
+from itertools import accumulate, permutations, product
 from math import ceil
 
 from balancer.cost import Times, transfer_s
@@ -78,14 +78,14 @@ class Pricer:
 
     def sync_s(self, groups: Sequence[Priced]) -> float:
         """Gradients to their owners and parameters back over the busiest link, where owners are spread evenly over
-        pipelines, and units over a group's pools as its cut says."""
+        pipelines, and units over a group's pools as its cut says. Each crosses once between two pools; inside a group
+        a unit is in the same pool in all pipelines."""
         pipelines = sum(priced.group.pipelines for priced in groups)
         crossing: dict[tuple[str, str], float] = defaultdict(float)
-        for giver, taker in product(groups, groups) if pipelines > 1 else ():
-            pairs = giver.group.pipelines * (taker.group.pipelines - (giver is taker)) / pipelines
+        for giver, taker in permutations(groups, 2):
+            owned_there = taker.group.pipelines / pipelines / max(1, self._parameters)
             for (a, held), (b, owned) in product(giver.parameters.items(), taker.parameters.items()):
-                if a != b:
-                    crossing[a, b] += pairs * held * owned / max(1, self._parameters)
+                crossing[a, b] += owned_there * held * owned
         return max((self._crossing_s(a, b, n) for (a, b), n in crossing.items()), default=0.0)
 
     def _crossing_s(self, a: str, b: str, parameters: float) -> float:

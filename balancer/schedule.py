@@ -89,6 +89,12 @@ def _lowered(name: str, placed: tuple[int, ...], micro_batches: int, warmups: tu
     return lower(schedules(name)(placed, micro_batches, warmups), placed)
 
 
+def last_backwards(actions: Actions) -> dict[int, Action]:
+    """By chunk: the backward after which its SYNC comes."""
+    last = {action.chunk: action for action in actions if action.kind in (Kind.B, Kind.W)}
+    return {action.chunk: last[action.chunk] for action in actions if action.kind is Kind.SYNC}
+
+
 def lower(compute: Sequence[Sequence[Action]], stage_of_chunk: Sequence[int]) -> tuple[Actions, ...]:
     """Add RECV right before a first use and SEND right after production, where neighbours are on different stages."""
     return tuple(tuple(a for action in actions for a in _with_messages(action, stage_of_chunk)) for actions in compute)

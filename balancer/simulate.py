@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from itertools import pairwise
+from functools import partial
+from itertools import count, pairwise
 
 from balancer.action import STEP, Action, Actions, Kind, Purpose
 from balancer.cost import Times, units_time, update_s
-from balancer.exchange import gradient_debts, parameter_returns
+from balancer.exchange import parameter_returns
 from balancer.ideal import ideal_tokens_per_s
-from balancer.memory import GRADIENT_BYTES, WEIGHT_BYTES
+from balancer.memory import WEIGHT_BYTES
 from balancer.plan import PipelinePlan, Place, Plan, StagePlan
-from balancer.schedule import actions_of
+from balancer.schedule import actions_of, last_backwards
+from balancer.sync import GradientSync
 from balancer.topology import Topology
 from balancer.wires import Wire, Wires
 from balancer.workload import Workload
@@ -82,19 +84,22 @@ class _Stage:
 
     def __init__(self, place: Place, plan: StagePlan, actions: Actions) -> None:
         self.place, self.plan, self.actions = place, plan, actions
+        self.last_backwards = last_backwards(actions)
         self.next = 0
         self.spans: list[Span] = []
-        self.ready_at = 0.0  # when its list is at STEP and every gradient owned here has arrived
+        self.ready_at = 0.0  # when its list is at STEP
 
 
 class _Simulator:
-    """Events in order of time: a heap of (when, which stage goes on). A stage at a RECV whose message is still unsent
-    leaves the heap; the SEND brings it back."""
+    """Events in order of time: a heap of (when, number, what happens then). A stage at a RECV whose message is still
+    unsent has no event; the SEND makes one."""
 
     def __init__(self, scenario: Scenario) -> None:
         self.scenario, self.plan, self.workload = scenario, scenario.plan, scenario.workload
         self.wires = Wires(scenario.topology, scenario.time_scale, scenario.free_links)
-        self.debts = gradient_debts(self.plan, self.workload)
+        self.heap: list[tuple[float, int, Callable[[float], None]]] = []
+        self.numbers = count()
+        self.sync = GradientSync(self.plan, self.workload, self.wires, scenario.topology.bucket_bytes, self._at)
         self.stages: dict[Place, _Stage] = {}
         self.seconds: dict[tuple[int, int, Kind], float] = {}
         self.boundaries: dict[tuple[int, int, Purpose | None], tuple[Wire, float]] = {}
@@ -102,9 +107,13 @@ class _Simulator:
             for s, actions in enumerate(actions_of(pipeline, self.plan.schedule)):
                 self.stages[p, s] = _Stage((p, s), pipeline.stages[s], actions)
             self._add_chunks(p, pipeline)
-        self.heap = [(0.0, place) for place in self.stages]
+        for stage in self.stages.values():
+            self._at(0.0, partial(self._advance, stage))
         self.arrivals: dict[_Message, float] = {}
-        self.waiting: dict[_Message, Place] = {}
+        self.waiting: dict[_Message, _Stage] = {}
+
+    def _at(self, when: float, what: Callable[[float], None]) -> None:
+        heapq.heappush(self.heap, (when, next(self.numbers), what))
 
     def _add_chunks(self, p: int, pipeline: PipelinePlan) -> None:
         chunks = pipeline.chunks()
@@ -124,8 +133,8 @@ class _Simulator:
 
     def run(self) -> Prediction:
         while self.heap:
-            now, place = heapq.heappop(self.heap)
-            self._advance(self.stages[place], now)
+            now, _, what = heapq.heappop(self.heap)
+            what(now)
         compute_s = max(span[2] for stage in self.stages.values() for span in stage.spans)
         busy_s = {place: sum(end - start for _, start, end in stage.spans) for place, stage in self.stages.items()}
         updated = self._update()
@@ -143,22 +152,23 @@ class _Simulator:
                 message = (p, action.boundary, action.purpose, action.micro_batch)
                 arrival = self.arrivals.get(message)
                 if arrival is None:
-                    self.waiting[message] = stage.place
+                    self.waiting[message] = stage
                     return
                 if arrival > now:
-                    heapq.heappush(self.heap, (arrival, stage.place))
+                    self._at(arrival, partial(self._advance, stage))
                     return
             elif kind is Kind.SEND:
                 self._send((p, action.boundary, action.purpose, action.micro_batch), now)
-            elif kind is Kind.SYNC:
-                self._hand_over_gradients(stage, action.chunk, now)
             elif kind is Kind.STEP:
-                stage.ready_at = max(stage.ready_at, now)
-            else:
+                stage.ready_at = now
+                self.sync.at_step(stage.place, now)
+            elif kind is not Kind.SYNC:  # which the chunk's last backward has done by now
                 end = now + self.seconds[p, action.chunk, kind]
                 stage.spans.append((action, now, end))
                 stage.next += 1
-                heapq.heappush(self.heap, (end, stage.place))
+                if self.sync.shared and stage.last_backwards.get(action.chunk) == action:
+                    self._hand_over_gradients(stage, action.chunk, end)
+                self._at(end, partial(self._advance, stage))
                 return
             stage.next += 1
 
@@ -166,18 +176,24 @@ class _Simulator:
         wire, size = self.boundaries[message[:3]]
         arrival = self.arrivals[message] = wire.carry(size, now)
         if message in self.waiting:
-            heapq.heappush(self.heap, (arrival, self.waiting.pop(message)))
+            self._at(arrival, partial(self._advance, self.waiting.pop(message)))
 
-    def _hand_over_gradients(self, stage: _Stage, chunk: int, now: float) -> None:
-        for place, parameters in self.debts[stage.place[0], chunk].items():
-            owner = self.stages[place]
-            arrival = self.wires.between(stage.plan, owner.plan).carry(parameters * GRADIENT_BYTES, now)
-            owner.ready_at = max(owner.ready_at, arrival)
+    def _hand_over_gradients(self, stage: _Stage, chunk: int, end: float) -> None:
+        """Of each unit of a last backward that ends then, once its part of it is done: the last unit's first."""
+        pipeline = self.plan.pipelines[stage.place[0]]
+        scale = pipeline.micro_batch * self.scenario.time_scale
+        for unit in range(*pipeline.chunks()[chunk].units):
+            use = (stage.place[0], chunk, unit)
+            if self.sync.concerns(use):
+                self._at(end, partial(self.sync.made, stage.place, use))
+            kind = self.workload.units[unit].kind
+            end -= self.scenario.times.lookup(stage.plan.pool, stage.plan.tp, kind).backward_s * scale
 
     def _update(self) -> dict[Place, float]:
         """When each stage has updated what it owns. Clipping needs the norm of all gradients, so none starts before the
         last is complete and the norm has gone up and down."""
-        everyone = max(stage.ready_at for stage in self.stages.values()) + self._norm_s()
+        last = max(max(stage.ready_at, self.sync.ready_at[place]) for place, stage in self.stages.items())
+        everyone = last + self._norm_s()
         done = {}
         for place, stage in self.stages.items():
             chip = self.scenario.topology.pool(stage.plan.pool).chip
@@ -191,11 +207,13 @@ class _Simulator:
         return 2 * there
 
     def _return_parameters(self, updated: dict[Place, float]) -> float:
-        """When the last copy has its new parameters."""
-        step_s = max(updated.values())
-        returns = parameter_returns(self.plan, self.debts)
-        for owner, holder in sorted(returns, key=lambda ends: updated[ends[0]]):
-            source, target = self.stages[owner].plan, self.stages[holder].plan
-            size = returns[owner, holder] * WEIGHT_BYTES[self.scenario.topology.pool(target.pool).precision]
-            step_s = max(step_s, self.wires.between(source, target).carry(size, updated[owner]))
-        return step_s
+        """When the last copy has its new parameters: hubs of other pools first, then the copies inside each pool."""
+        returns, has = parameter_returns(self.plan, self.sync.shared), dict(updated)
+        for level in (returns.between, returns.inside):
+            arrived = dict(has)
+            for giver, taker in sorted(level, key=lambda ends: has[ends[0]]):
+                source, target = self.stages[giver].plan, self.stages[taker].plan
+                size = level[giver, taker] * WEIGHT_BYTES[self.scenario.topology.pool(target.pool).precision]
+                arrived[taker] = max(arrived[taker], self.wires.between(source, target).carry(size, has[giver]))
+            has = arrived
+        return max(has.values())

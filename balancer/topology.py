@@ -61,8 +61,11 @@ class LinkSpec:
 
 @dataclass(frozen=True)
 class Topology:
+    """`bucket_bytes` is how much of the gradients travels in one message at least, where there is as much."""
+
     pools: tuple[PoolSpec, ...]
     links: tuple[LinkSpec, ...] = ()
+    bucket_bytes: int = 1 << 20
 
     def pool(self, name: str) -> PoolSpec:
         """Raises PlanError for a pool that the job doesn't have."""
@@ -82,4 +85,4 @@ class Topology:
 
     def only(self, names: frozenset[str]) -> Topology:
         """The same without the other pools; order is kept."""
-        return Topology(tuple(p for p in self.pools if p.name in names), self.links)
+        return Topology(tuple(p for p in self.pools if p.name in names), self.links, self.bucket_bytes)

@@ -110,10 +110,11 @@ class _Ladders:
         return time.total_s * pipeline.micro_batch
 
     def _hop_s(self, pipeline: PipelinePlan, here: Chunk, there: Chunk) -> float:
-        """One way, behind a message of every other pipeline that shares the wire."""
+        """One way on the mean, behind a message of every other pipeline that shares the wire."""
         ends = pipeline.stages[here.stage].pool, pipeline.stages[there.stage].pool
-        link, size = self.topology.link(*ends), self.workload.units[here.units[1] - 1].boundary_bytes
-        return link.latency_s + self._sharing[frozenset(ends)] * size * pipeline.micro_batch / link.bytes_per_s
+        link, size = self.topology.link(*ends), float(self.workload.units[here.units[1] - 1].boundary_bytes)
+        size *= (link.activation_ratio + link.gradient_ratio) / 2 * pipeline.micro_batch
+        return link.latency_s + self._sharing[frozenset(ends)] * size / link.bytes_per_s
 
     @cached_property
     def _sharing(self) -> dict[frozenset[str], int]:

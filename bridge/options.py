@@ -102,6 +102,9 @@ class BridgeOptions(BaseModel):
         CodecOptions(), description="For links that name none: one name, or one for each direction."
     )
     links: tuple[LinkOptions, ...] = Field((), description="What is known of each link, and how to use it.")
+    sync_bucket_mib: float = Field(
+        1.0, gt=0, description="Gradients are sent on as soon as so much of them is complete; a unit stays whole."
+    )
 
     @field_validator("links")
     @classmethod
@@ -139,6 +142,10 @@ class BridgeOptions(BaseModel):
             return link.streams
         bytes_under_way = (link.gbit_per_s or 0.0) * 1e9 / 8 * (link.rtt_ms or 0.0) / 1e3
         return min(_MOST_STREAMS, max(1, ceil(bytes_under_way / _STREAM_BYTES)))
+
+    @property
+    def sync_bucket_bytes(self) -> int:
+        return round(self.sync_bucket_mib * 2**20)
 
     def codec_between(self, a: str, b: str) -> CodecOptions:
         """The codecs of a link: its own, else the section's."""

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import typer
 
 from hetero.cli.dashboard import dashboard
+from hetero.cli.doctor import doctor
 from hetero.cli.jobs import jobs
 from hetero.cli.plan import plan
 from hetero.cli.report import report
@@ -31,6 +32,7 @@ app.add_typer(jobs)
 app.command()(top)
 app.command()(dashboard)
 app.command()(report)
+app.command()(doctor)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

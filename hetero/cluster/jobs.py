@@ -20,13 +20,17 @@ import ray
 import requests
 from ray.exceptions import AuthenticationError
 from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
+from ray.util.state import list_nodes
+from ray.util.state.exception import RayStateApiException
 
 from hetero.cluster.errors import TOKEN, ClusterError
+from hetero.cluster.placement import Node
 from hetero.errors import did_you_mean
 
 STOP_S = 8
 """How long a job that is asked to stop may clean up before Ray kills it."""
 READY_S = 60.0
+MOST_LISTED = 10_000
 CHATTY = ("ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.job.sdk", "ray._private.runtime_env.packaging")
 KIND = "hetero"
 """The key of a job's metadata that tells it from others'."""
@@ -103,6 +107,18 @@ class JobServer:
         known = [job.id for job in self.jobs()]
         raise ClusterError("JOB", id_, f"there is no such job at {self.address}", did_you_mean(id_, known))
 
+    def ray_versions(self) -> tuple[str, str]:
+        """Of the cluster, and of this machine."""
+        with self._explained():
+            answer: dict[str, str] = self._client._do_request("GET", "/api/version").json()
+        return answer["ray_version"], str(ray.__version__)
+
+    def nodes(self) -> list[Node]:
+        """The cluster's living nodes."""
+        with self._explained():
+            alive = list_nodes(self.address, filters=[("state", "=", "ALIVE")], limit=MOST_LISTED)
+        return [Node(one.node_id, f"{one.node_name} ({one.node_ip})", one.labels, one.resources_total) for one in alive]
+
     def logs(self, id_: str) -> str:
         """All that the job has printed so far."""
         with self._explained():
@@ -161,7 +177,7 @@ class JobServer:
             rule = "a Ray job server must answer there"
             remedy = "give http://HEAD:8265, and start the head with --dashboard-host=0.0.0.0 or tunnel to it"
             raise ClusterError("--address", self.address, rule, remedy) from error
-        except (RuntimeError, ValueError) as error:
+        except (RuntimeError, ValueError, RayStateApiException) as error:
             rule = f"the job server refused: {_first_line(error)}"
             remedy = f"compare Ray's versions (here {ray.__version__})"
             raise ClusterError("--address", self.address, rule, remedy) from error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from hetero.engine import state
 from hetero.engine.carrier import Waits
 from hetero.engine.evaluation import Evaluator
 from hetero.engine.executor import Executor
-from hetero.engine.expected import expected_s, topology_of
+from hetero.engine.expected import Laps, expected_s, laps, topology_of
 from hetero.engine.flow import Carriers
 from hetero.engine.meter import Meter
 from hetero.engine.optimizer import Optimizer, gradient_scale, learning_rate
@@ -31,7 +31,7 @@ from hetero.engine.ownership import Holding
 from hetero.engine.replicas import ReplicaCheck
 from hetero.engine.spec import RunSpec
 from hetero.engine.stage import Place, Stage
-from hetero.engine.sync import ParameterReturn, routes
+from hetero.engine.sync import GradientSync, ParameterReturn
 from hetero.engine.text import Text
 from hetero.engine.totals import Totals
 from hetero.engine.wiring import EpochGroups, active_ranks, boundary_flows, tensor_holdings
@@ -63,7 +63,7 @@ class Epoch:
         self._meter = Meter(world.backend, self._waits)
         self._expected = _expected(spec, place, world.backend)
         self._executor, self._evaluator = self._make_executors(carriers, groups.tensor)
-        self._routes = routes(carriers, tensors)
+        self._gradients = GradientSync(carriers, tensors, spec.bridge.sync_bucket_bytes, self.stage.gradients)
         self._return = ParameterReturn(carriers, tensors, dict(self.stage.parameters), self.stage.dtype)
         self._totals = Totals(carriers, active_ranks(spec.plan), groups.active)
         self._replicas = ReplicaCheck(tensors, dict(self.stage.parameters), self._me)
@@ -77,8 +77,7 @@ class Epoch:
         if isinstance(self._backend, Emulated):
             self._backend.step(step)
         self._meter.begin(self.spec.traces(step))
-        for route in self._routes:
-            route.begin()
+        self._gradients.begin()
         self._return.begin()
         self._executor.run(self._text.reader(step), self._sync)
         totals = self._update(step)
@@ -125,17 +124,13 @@ class Epoch:
         need = stage_bytes(workload_of(self.spec), self.spec.plan, pipeline, stage, self.spec.train.precision)
         self._backend.claim(str(self.place), need.total)
 
-    def _sync(self, chunk: int) -> None:
+    def _sync(self, chunk: int, names: Iterable[str]) -> None:
         with self._meter.syncing(chunk):
-            gradients = self.stage.gradients()
-            for route in self._routes:
-                route.chunk_done(chunk, gradients)
+            self._gradients.made(chunk, names)
 
     def _update(self, step: int) -> dict[str, Any]:
-        sums: dict[str, torch.Tensor] = {}
         with self._meter.waiting("wait sync"):
-            for route in self._routes:
-                sums |= route.sums()
+            sums = self._gradients.sums()
         with self._meter.waiting("wait totals"):
             loss, tokens, square, bad = self._totals.sum(self._numbers(sums)).tolist()
         norm = math.sqrt(square) / tokens if math.isfinite(square) else square
@@ -147,8 +142,7 @@ class Epoch:
                 self._optimizer.step(sums, gradient_scale(norm, tokens, self.spec.train.optimizer.clip), lr)
         with self._meter.waiting("wait parameters"):
             self._return.run(self._optimizer.shards(self.stage.dtype))
-        for route in self._routes:
-            route.drain()
+        self._gradients.drain()
         return {
             "loss": loss / tokens, "tokens": int(tokens), "grad_norm": norm, "lr": lr, "loss_scale": 1.0,
             "skipped": skipped, "consumed_tokens": (step + 1) * int(tokens),
@@ -219,7 +213,7 @@ class Epoch:
         actions = actions_of(pipeline, spec.plan.schedule)[self.place.stage]
         forwards = forward_actions_of(pipeline)[self.place.stage]
         flows = boundary_flows(carriers, spec.plan, self.place, sizes, shape, self.stage.dtype, group)
-        common = flows, list(sizes), shape, self._meter, self._expected
+        common = flows, list(sizes), shape, self._meter, self._expected, _laps(spec, self.place, self._backend)
         return Executor(self.stage.chunks, actions, *common), Evaluator(self.stage.chunks, forwards, *common)
 
 
@@ -235,6 +229,12 @@ def _expected(spec: RunSpec, place: Place, backend: Backend) -> dict[tuple[Kind,
         return {}
     topology = topology_of(spec.pools, spec.train.precision)
     return expected_s(topology, workload_of(spec), spec.plan, place, spec.time_scale)
+
+
+def _laps(spec: RunSpec, place: Place, backend: Backend) -> Laps:
+    if not isinstance(backend, Emulated):
+        return {}
+    return laps(topology_of(spec.pools, spec.train.precision), workload_of(spec), spec.plan, place)
 
 
 def workload_of(spec: RunSpec) -> Workload:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import torch
 
 from balancer.action import Action, Purpose
-from hetero.engine.executor import Executor
+from hetero.engine.executor import Executor, Sync
 from hetero.models.batch import Batch
 
 
 class Evaluator(Executor):
     """Interprets a list of forwards. No graph is recorded, and tensors are dropped once they are handed on."""
 
-    def run(self, batch_of: Callable[[int], Batch], sync: Callable[[int], None] | None = None) -> None:
+    def run(self, batch_of: Callable[[int], Batch], sync: Sync | None = None) -> None:
         with torch.no_grad():
             super().run(batch_of, sync or _no_gradients)
         assert not self._live, "an evaluated micro-batch was kept"
@@ -30,5 +30,5 @@ class Evaluator(Executor):
         del self._live[action.chunk, action.micro_batch]
 
 
-def _no_gradients(chunk: int) -> None:
+def _no_gradients(chunk: int, names: Iterable[str]) -> None:
     raise AssertionError(f"chunk {chunk} was evaluated, and has no gradients to sync")

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
 import torch.fx.experimental.symbolic_shapes  # backward() loads it at first use: better once, before ranks are forked
 
-from balancer.action import Action, Kind, Purpose
+from backends.backend import Stopwatch
+from balancer.action import Action, Actions, Kind, Purpose
+from balancer.schedule import last_backwards
 from hetero.engine.flow import Flow
 from hetero.engine.meter import Meter
 from hetero.engine.stage import Boundary, Chunk
@@ -16,6 +19,8 @@ from hetero.models.batch import Batch
 
 FlowKey = tuple[Purpose, int]
 """Purpose, and the chunk before the boundary."""
+Sync = Callable[[int, Iterable[str]], None]
+"""Is told of the tensors of a chunk whose gradients are complete."""
 
 
 @dataclass
@@ -27,35 +32,39 @@ class _Live:
 
 
 class Executor:
-    """Runs the F, B, SEND and RECV of one stage, step after step; SYNC and STEP are the caller's.
+    """Runs the F, B, SEND and RECV of one stage, step after step; what SYNC and STEP do is the caller's.
 
     `names` are the boundary tensors in order; a flow carries them as (B * T, D). `expected_s` is what emulated chips
-    are told to take.
+    are told to take, `laps` when in a chunk's backward they are done with each unit.
     """
 
     def __init__(
         self,
         chunks: Mapping[int, Chunk],
-        actions: Sequence[Action],
+        actions: Actions,
         flows: Mapping[FlowKey, Flow],
         names: Sequence[str],
         shape_BT: tuple[int, int],
         meter: Meter,
         expected_s: Mapping[tuple[Kind, int], float],
+        laps: Mapping[tuple[int, int], float],
     ) -> None:
         self._chunks, self._actions, self._flows, self._names = chunks, actions, flows, tuple(names)
-        self._shape_BT, self._meter, self._expected_s = shape_BT, meter, expected_s
+        self._shape_BT, self._meter, self._expected_s, self._laps = shape_BT, meter, expected_s, laps
+        self._last = last_backwards(actions)
+        self._sync: Sync = _nobody
         self._live: dict[tuple[int, int], _Live] = {}
         self._arrived: dict[tuple[Purpose, int, int], Boundary] = {}
         self._turns = {key: self._count(key, Kind.RECV) for key in flows}
         self.loss: torch.Tensor | None = None
 
-    def run(self, batch_of: Callable[[int], Batch], sync: Callable[[int], None]) -> None:
-        """One step up to STEP. `batch_of(m)` gives a micro-batch, `sync(chunk)` is told of each finished chunk.
+    def run(self, batch_of: Callable[[int], Batch], sync: Sync) -> None:
+        """One step up to STEP. `batch_of(m)` gives a micro-batch. `sync` is told of gradients as soon as they are
+        complete, in the midst of a chunk's last backward, and of all of a chunk's at SYNC.
 
         Afterwards `loss` is the sum of token losses of the step, None on a stage without the head.
         """
-        self.loss = None
+        self.loss, self._sync = None, sync
         for key, flow in self._flows.items():
             flow.begin(self._turns[key])
         for action in self._actions:
@@ -71,7 +80,7 @@ class Executor:
             elif kind is Kind.SEND and purpose is not None:
                 self._send(action, purpose)
             elif kind is Kind.SYNC:
-                sync(chunk)
+                sync(chunk, self._chunks[chunk].names)
 
     def drain(self) -> None:
         """Waits until everything sent has arrived."""
@@ -97,7 +106,10 @@ class Executor:
 
     def _backward(self, chunk: int, m: int) -> None:
         live = self._live[chunk, m]
-        with self._meter.action(Kind.B, f"B {chunk}.{m}", self._expected_s.get((Kind.B, chunk))):
+        with (
+            self._meter.action(Kind.B, f"B {chunk}.{m}", self._expected_s.get((Kind.B, chunk))) as watch,
+            self._handing_over(chunk, m, watch),
+        ):
             if "loss" in live.outputs:
                 live.outputs["loss"].backward()
             else:
@@ -107,6 +119,17 @@ class Executor:
         self._live.pop((chunk + 1, m), None)
         if chunk == 0:
             del self._live[chunk, m]
+
+    def _handing_over(self, chunk: int, m: int, watch: Stopwatch) -> AbstractContextManager[None]:
+        """Inside, a chunk's last backward hands over the gradients of each unit when it has made them."""
+        if (last := self._last.get(chunk)) is None or last.micro_batch != m:
+            return nullcontext()
+
+        def made(unit: int, names: Iterable[str]) -> None:
+            watch.lap(self._laps.get((chunk, unit), 0.0))
+            self._sync(chunk, names)
+
+        return self._chunks[chunk].telling(made)
 
     def _output_gradients(self, chunk: int, m: int) -> list[torch.Tensor]:
         if (arrived := self._arrived.pop(("gradient", chunk, m), None)) is not None:
@@ -133,6 +156,9 @@ class Executor:
     def _count(self, key: FlowKey, kind: Kind) -> int:
         purpose, boundary = key
         return sum(a.kind is kind and a.purpose == purpose and a.boundary == boundary for a in self._actions)
+
+
+def _nobody(chunk: int, names: Iterable[str]) -> None: ...
 
 
 def _gradient(x: torch.Tensor) -> torch.Tensor:

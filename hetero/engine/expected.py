@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import accumulate
+
 from backends.chip import load_chip
 from balancer.action import Kind
 from balancer.cost import datasheet_times, update_s
@@ -13,6 +15,10 @@ from hetero.engine.stage import Place
 
 Expected = dict[tuple[Kind, int], float]
 """Seconds by kind and chunk; STEP has the chunk -1."""
+
+
+Laps = dict[tuple[int, int], float]
+"""By chunk and unit: the part of the chunk's backward after which the unit's own is done."""
 
 
 def topology_of(pools: dict[str, PoolRun], precision: str) -> Topology:
@@ -40,4 +46,19 @@ def expected_s(topology: Topology, workload: Workload, plan: Plan, place: Place,
         found[Kind.F, chunk.index] = scale * sum(unit.forward_s for unit in units)
         found[Kind.B, chunk.index] = scale * sum(unit.backward_s for unit in units)
     found[Kind.STEP, -1] = time_scale * update_s(topology.pool(stage.pool).chip, workload, stage)
+    return found
+
+
+def laps(topology: Topology, workload: Workload, plan: Plan, place: Place) -> Laps:
+    """Of the chunks of one stage; backwards go from the last unit to the first."""
+    pipeline, stage = plan.pipelines[place.pipeline], plan.pipelines[place.pipeline].stages[place.stage]
+    times = datasheet_times(topology, workload)
+    found: Laps = {}
+    for chunk in pipeline.chunks():
+        if chunk.stage == place.stage:
+            units = range(chunk.units[1] - 1, chunk.units[0] - 1, -1)
+            done = list(
+                accumulate(times.lookup(stage.pool, stage.tp, workload.units[u].kind).backward_s for u in units)
+            )
+            found |= {(chunk.index, u): part / (done[-1] or 1.0) for u, part in zip(units, done, strict=True)}
     return found

@@ -30,11 +30,11 @@ class Meter:
         self.waits.clear()
 
     @contextmanager
-    def action(self, kind: Kind, label: str, expected_s: float | None) -> Iterator[None]:
+    def action(self, kind: Kind, label: str, expected_s: float | None) -> Iterator[Stopwatch]:
         """Times what runs inside; an emulated chip takes `expected_s` for it."""
         began = time.time() if self._spans is not None else 0.0
         watch = self._backend.start(expected_s)
-        yield
+        yield watch
         watch.stop()
         self._watches.append((FIELDS[kind], watch))
         if self._spans is not None:

@@ -1,7 +1,8 @@
 """Who holds, and who owns, each logical tensor under a plan.
 
 Copies are the tensor-parallel groups that hold a tensor: one per pipeline, or more where a tied weight is used on two
-stages. One copy is the owner: it sums the gradients of all, updates, and sends the parameters back (law 9).
+stages. One copy is the owner: it sums the gradients of all, updates, and sends the parameters back (law 9). The sum
+goes pool by pool, in pipeline order inside each.
 """
 
 from __future__ import annotations
@@ -29,6 +30,25 @@ class Copy:
     def place(self) -> tuple[int, int]:
         return self.pipeline, self.stage
 
+    @property
+    def pool(self) -> str:
+        return self.placement.ranks[0].pool
+
+
+@dataclass(frozen=True)
+class PoolCopies:
+    """A pool's copies of a tensor in pipeline order. At the `hub`, which has each part once, the pool adds up its
+    gradients, and from there its copies get their parameters: between pools either crosses once."""
+
+    pool: str
+    copies: tuple[Copy, ...]
+    hub: Placement
+
+    @property
+    def contributions(self) -> tuple[Placement, ...]:
+        """What the pool's gradient is the sum of, in this order."""
+        return tuple(part for copy in self.copies for part in contributions(copy))
+
 
 @dataclass(frozen=True)
 class Holding:
@@ -44,18 +64,30 @@ class Holding:
         """The owner copy without its replicas: one rank per distinct part."""
         return first_replicas(self.copies[self.owner].placement, 0)
 
-    def contributions(self, copy: Copy) -> list[Placement]:
-        """What a copy adds to the gradient: itself once, or each of its replicas where their gradients are summed."""
-        if copy.placement.layout.gradients == "equal":
-            return [copy.placement]
-        replicas = len(copy.placement.layout.replica_groups()[0])
-        return [first_replicas(copy.placement, replica) for replica in range(replicas)]
+    @cached_property
+    def pools(self) -> tuple[PoolCopies, ...]:
+        """The copies pool by pool, in the order of their first pipelines; the hub of the owner's pool is the owner."""
+        owner, grouped = self.copies[self.owner].pool, dict[str, list[Copy]]()
+        for copy in self.copies:
+            grouped.setdefault(copy.pool, []).append(copy)
+        return tuple(
+            PoolCopies(pool, tuple(found), self.owners if pool == owner else first_replicas(found[0].placement, 0))
+            for pool, found in grouped.items()
+        )
 
     @property
     def route(self) -> tuple[tuple[int, int], ...]:
         """Tensors of one route travel together: the places of all copies, the owner's first."""
         owner = self.copies[self.owner].place
         return (owner, *(copy.place for copy in self.copies))
+
+
+def contributions(copy: Copy) -> list[Placement]:
+    """What a copy adds to the gradient: itself once, or each of its replicas where their gradients are summed."""
+    if copy.placement.layout.gradients == "equal":
+        return [copy.placement]
+    replicas = len(copy.placement.layout.replica_groups()[0])
+    return [first_replicas(copy.placement, replica) for replica in range(replicas)]
 
 
 def first_replicas(placement: Placement, replica: int) -> Placement:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import torch
 from torch import nn
@@ -49,18 +52,55 @@ def places(plan: Plan) -> Iterator[Place]:
             yield Place(pipeline, stage, 0, stage_ranks(plan, pipeline, stage))
 
 
-class Chunk(nn.Module):
-    """Consecutive units run as one piece: boundary tensors in, boundary tensors (or the loss) out."""
+Made = Callable[[int, Iterable[str]], None]
+"""Is told of a unit's number and the names of its tensors."""
 
-    def __init__(self, index: int, units: list[nn.Module]) -> None:
+
+class Chunk(nn.Module):
+    """Consecutive units, from number `first` on, run as one piece: boundary tensors in, boundary tensors (or the loss)
+    out. A tensor that several of its units use is counted as the first one's, which a backward comes to last."""
+
+    def __init__(self, index: int, first: int, units: list[Any]) -> None:
         super().__init__()
         self.index = index
         self.units = nn.ModuleList(units)
+        self.parameters_of: dict[int, dict[str, nn.Parameter]] = {}
+        seen: set[str] = set()
+        for number, unit in enumerate(units, first):
+            found = {tensor.name: tensor.parameter for tensor in unit.tensors()}
+            self.parameters_of[number] = {name: p for name, p in found.items() if name not in seen}
+            seen |= found.keys()
+
+    @property
+    def names(self) -> list[str]:
+        """Of all its tensors."""
+        return [name for found in self.parameters_of.values() for name in found]
 
     def forward(self, boundary: Boundary, batch: Batch) -> Boundary:
         for unit in self.units:
             boundary = unit(boundary, batch)
         return boundary
+
+    @contextmanager
+    def telling(self, made: Made) -> Iterator[None]:
+        """Inside, a backward tells of each unit when it has made the gradients of all its tensors."""
+        handles = []
+        for unit, found in self.parameters_of.items():
+            left = set(found)
+            for name, parameter in found.items():
+                hook = partial(_tick, left, name, partial(made, unit, list(found)))
+                handles.append(parameter.register_post_accumulate_grad_hook(hook))
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+
+def _tick(left: set[str], name: str, made: Callable[[], None], _: torch.Tensor) -> None:
+    left.discard(name)
+    if not left:
+        made()
 
 
 class Stage:
@@ -89,7 +129,7 @@ class Stage:
                 build(dims, unit, group, backend.operators, self.dtype, backend.device, seed, shared=shared)
                 for unit in range(*chunk.units)
             ]
-            self.chunks[chunk.index] = Chunk(chunk.index, units)
+            self.chunks[chunk.index] = Chunk(chunk.index, chunk.units[0], units)
             for unit in units:
                 for tensor in unit.tensors():
                     self.parameters[tensor.name] = tensor.parameter
@@ -101,11 +141,10 @@ class Stage:
         self.computes_loss = last in held
         self._wide = self._accumulate_in_float32() if self.dtype != torch.float32 else None
 
-    def gradients(self) -> dict[str, torch.Tensor]:
-        """This rank's float32 sums, by logical name; valid until `clear`."""
-        if self._wide is not None:
-            return self._wide
-        return {name: _gradient(parameter) for name, parameter in self.parameters.items()}
+    def gradients(self, names: Iterable[str]) -> dict[str, torch.Tensor]:
+        """This rank's float32 sums of these tensors; valid until `clear`."""
+        wide, parameters = self._wide, self.parameters
+        return {name: _gradient(parameters[name]) if wide is None else wide[name] for name in names}
 
     def clear(self) -> None:
         """Begins a new step's sums."""

@@ -1,138 +1,236 @@
 """Gradients to their owners, parameters back to every copy (law 9).
 
-The owner adds up what each copy contributes, in pipeline order and float32, so the result depends neither on arrival
-nor on who computed it.
+The copies of a pool add up their gradients natively at the pool's hub, which alone sends the sum to the owner; the
+parameters come back by the same way. Sums are made pool by pool, in pipeline order inside each, and in float32, so the
+result depends neither on arrival nor on who computed it.
+
+Gradients travel in buckets, each as soon as a rank's last backwards have made all that it has of them, while earlier
+units still compute. What a pool has summed is passed on when its hub has nothing left to compute.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from math import prod
 
 import torch
 
+from balancer.exchange import buckets
 from bridge.rank import RankId
 from bridge.reshard import Placement, Reshard, copies
 from hetero.engine.flow import Carriers, Flow
-from hetero.engine.ownership import Holding, position_of
+from hetero.engine.ownership import Holding, PoolCopies, position_of
 
-PARAMETERS = "parameters"
-
-
-@dataclass(frozen=True)
-class _Contribution:
-    """One summand of a tensor's gradient."""
-
-    holding: Holding
-    source: Placement
+GRADIENTS, PARAMETERS = "gradients", "parameters"
+LINES = (GRADIENTS, PARAMETERS)
+"""Whose flows a rank sends and receives in one order, that of their making."""
+Gradients = Callable[[Iterable[str]], dict[str, torch.Tensor]]
 
 
-class GradientRoute:
-    """The gradients of all tensors that have the same copies and owner: one flow per copy."""
+class GradientSync:
+    """All gradients of a step. `gradients` gives this rank's float32 sums of the shards that are asked for."""
 
-    def __init__(self, carriers: Carriers, number: int, tensors: list[Holding]) -> None:
-        self.tensors = tensors
-        self._me = carriers.me
-        self._flows: list[tuple[list[_Contribution], Flow]] = []
-        for index in range(len(tensors[0].copies)):
-            parts = [_Contribution(h, source) for h in tensors for source in h.contributions(h.copies[index])]
-            plans = [Reshard(copies(part.source, part.holding.owners), ()) for part in parts]
-            shapes = [_shape(part.holding.owners, self._me) for part in parts]
-            flow = Flow(carriers, "sync", f"route{number}.{index}", plans, shapes, torch.float32, window=1)
-            self._flows.append((parts, flow))
-        self._pending = self.local_chunks
-
-    @property
-    def local_chunks(self) -> set[int]:
-        """The chunks of this rank whose backward passes must end before the route may be sent."""
-        found: set[int] = set()
-        for copy in self.tensors[0].copies:
-            if self._me in copy.placement.ranks:
-                found |= copy.chunks
-        return found
-
-    @property
-    def owned(self) -> bool:
-        return any(self._me in holding.owners.ranks for holding in self.tensors)
+    def __init__(self, carriers: Carriers, tensors: Sequence[Holding], bucket_bytes: int, gradients: Gradients) -> None:
+        self._gradients = gradients
+        self._buckets = [_Bucket(carriers, i, found) for i, found in enumerate(_in_buckets(tensors, bucket_bytes))]
+        self._to_give: list[_Bucket] = []
 
     def begin(self) -> None:
-        self._pending = self.local_chunks
-        for _, flow in self._flows:
-            flow.begin(1)
+        for bucket in self._buckets:
+            bucket.begin()
+        self._to_give = [bucket for bucket in self._buckets if bucket.pending]
 
-    def chunk_done(self, chunk: int, gradients: dict[str, torch.Tensor]) -> None:
-        """Sends the route once the last of its chunks is done. `gradients` are float32 sums of this rank's shards."""
-        if chunk not in self._pending:
-            return
-        self._pending = self._pending - {chunk}
-        if self._pending:
-            return
-        for parts, flow in self._flows:
-            mine = [gradients[p.holding.name] if self._me in p.source.ranks else None for p in parts]
-            if any(gradient is not None for gradient in mine):
-                flow.send(mine)
+    def made(self, chunk: int, names: Iterable[str]) -> None:
+        """The gradients of these tensors that come from a chunk are complete."""
+        uses = {(chunk, name) for name in names}
+        for bucket in self._to_give:
+            bucket.pending -= uses
+        while self._to_give and not self._to_give[0].pending:
+            bucket = self._to_give.pop(0)
+            bucket.give(self._gradients(bucket.names))
 
     def sums(self) -> dict[str, torch.Tensor]:
-        """The gradients of the tensors owned here, summed over copies. Blocks until all are in."""
-        sums: dict[str, torch.Tensor] = {}
-        for parts, flow in self._flows:
-            if not self.owned:
-                continue
-            for part, gradient in zip(parts, flow.receive(), strict=True):
-                if gradient is not None:
-                    name = part.holding.name
-                    sums[name] = gradient if name not in sums else sums[name] + gradient
-        return sums
+        """The gradients of the tensors owned here, summed over all copies. Blocks until all are in."""
+        for bucket in self._buckets:
+            bucket.pass_on()
+        found: dict[str, torch.Tensor] = {}
+        for bucket in self._buckets:
+            found |= bucket.sums()
+        return found
 
     def drain(self) -> None:
-        for _, flow in self._flows:
+        for bucket in self._buckets:
+            bucket.drain()
+
+
+class _Bucket:
+    """Tensors that have the same copies and owner, whose gradients travel together."""
+
+    def __init__(self, carriers: Carriers, number: int, tensors: list[Holding]) -> None:
+        self.names = [holding.name for holding in tensors if _holds(holding, carriers.me)]
+        self._uses = {
+            (chunk, holding.name)
+            for holding in tensors
+            for copy in holding.copies
+            if carriers.me in copy.placement.ranks
+            for chunk in copy.chunks
+        }
+        self.pending: set[tuple[int, str]] = set()
+        self._owned = any(carriers.me in holding.owners.ranks for holding in tensors)
+        self._pools = [
+            _PoolSum(carriers, f"{GRADIENTS}/{number}.{i}", tensors, i) for i in range(len(tensors[0].pools))
+        ]
+
+    def begin(self) -> None:
+        self.pending = set(self._uses)
+        for pool in self._pools:
+            pool.begin()
+
+    def give(self, gradients: dict[str, torch.Tensor]) -> None:
+        for pool in self._pools:
+            pool.give(gradients)
+
+    def pass_on(self) -> None:
+        for pool in self._pools:
+            pool.pass_on()
+
+    def sums(self) -> dict[str, torch.Tensor]:
+        total: dict[str, torch.Tensor] = {}
+        for pool in self._pools if self._owned else ():
+            for name, gradient in pool.take().items():
+                total[name] = total[name] + gradient if name in total else gradient
+        return total
+
+    def drain(self) -> None:
+        for pool in self._pools:
+            pool.drain()
+
+
+class _PoolSum:
+    """What one pool adds to a bucket: inside the pool to its hub, from there to the owner.
+
+    Where no tensor has more than one contribution in the pool, there is nothing to add up: all go to the owner at once.
+    """
+
+    def __init__(self, carriers: Carriers, name: str, tensors: list[Holding], index: int) -> None:
+        self._me, here = carriers.me, [(holding, holding.pools[index]) for holding in tensors]
+        self._parts = [(holding.name, source) for holding, pool in here for source in pool.contributions]
+        self._hubs = [(holding.name, pool.hub) for holding, pool in here]
+        owners = [holding.owners for holding in tensors]
+        self._at_owner = self._hubs[0][1] == owners[0]
+        self._inside: Flow | None = None
+        self._between: Flow | None = None
+        if self._at_owner or len(self._parts) > len(here):
+            hubs = [pool.hub for _, pool in here for _ in pool.contributions]
+            self._inside = _flow(carriers, f"{name}.inside", [source for _, source in self._parts], hubs)
+        if not self._at_owner:
+            sources = [hub for _, hub in self._hubs] if self._inside else [source for _, source in self._parts]
+            self._between = _flow(carriers, f"{name}.between", sources, owners)
+        self._is_hub = any(self._me in hub.ranks for _, hub in self._hubs)
+
+    def begin(self) -> None:
+        for flow in self._flows():
+            flow.begin(1)
+
+    def give(self, gradients: dict[str, torch.Tensor]) -> None:
+        mine = [gradients[name] if self._me in source.ranks else None for name, source in self._parts]
+        if any(gradient is not None for gradient in mine):
+            self._flows()[0].send(mine)
+
+    def pass_on(self) -> None:
+        """Sends what the pool has added up here. Blocks until the last summand is in."""
+        if self._inside and self._between and self._is_hub:
+            subtotal = self._subtotal(self._inside)
+            self._between.send([subtotal.get(name) for name, _ in self._hubs])
+
+    def take(self) -> dict[str, torch.Tensor]:
+        """At an owner: what the pool adds to the tensors owned here. Blocks until it is in."""
+        if self._between is None:
+            assert self._inside is not None
+            return self._subtotal(self._inside)
+        found = zip(self._hubs, self._between.receive(), strict=True)
+        return {name: gradient for (name, _), gradient in found if gradient is not None}
+
+    def drain(self) -> None:
+        for flow in self._flows():
             flow.drain()
+
+    def _flows(self) -> list[Flow]:
+        return [flow for flow in (self._inside, self._between) if flow is not None]
+
+    def _subtotal(self, inside: Flow) -> dict[str, torch.Tensor]:
+        total: dict[str, torch.Tensor] = {}
+        for (name, _), gradient in zip(self._parts, inside.receive(), strict=True):
+            if gradient is not None:
+                total[name] = total[name] + gradient if name in total else gradient
+        return total
 
 
 class ParameterReturn:
-    """The owners' parameters to every other copy, in the precision that the copies compute in."""
+    """The owners' parameters to every other copy, in the precision that the copies compute in: to the hubs of the other
+    pools, then from each hub to the copies of its pool."""
 
     def __init__(
-        self, carriers: Carriers, tensors: list[Holding], parameters: dict[str, torch.Tensor], dtype: torch.dtype
+        self, carriers: Carriers, tensors: Sequence[Holding], parameters: dict[str, torch.Tensor], dtype: torch.dtype
     ) -> None:
-        self._me = carriers.me
-        self._targets = [(holding, copy.placement) for holding in tensors for copy in holding.copies]
-        plans = [Reshard(copies(holding.owners, placement), ()) for holding, placement in self._targets]
-        shapes = [_shape(placement, self._me) for _, placement in self._targets]
-        self._into = [
-            parameters[holding.name].detach() if self._me in placement.ranks else None
-            for holding, placement in self._targets
-        ]
-        self._flow = Flow(carriers, "sync", PARAMETERS, plans, shapes, dtype, window=1)
+        self._me, self._parameters = carriers.me, {name: shard.detach() for name, shard in parameters.items()}
+        self._away = [(h, pool) for h in tensors for pool in h.pools if pool.hub != h.owners]
+        self._inside = [(h, pool, copy.placement) for h in tensors for pool in h.pools for copy in pool.copies]
+        self._to_hubs = _flow(
+            carriers, f"{PARAMETERS}/0", [h.owners for h, _ in self._away], [p.hub for _, p in self._away], dtype
+        )
+        self._to_copies = _flow(
+            carriers, f"{PARAMETERS}/1", [p.hub for _, p, _ in self._inside], [to for *_, to in self._inside], dtype
+        )
 
     def begin(self) -> None:
-        self._flow.begin(1)
+        self._to_hubs.begin(1)
+        self._to_copies.begin(1)
 
     def run(self, owned: dict[str, torch.Tensor]) -> None:
         """`owned` are the updated shards in the working precision. Blocks until this rank's copies are up to date."""
-        self._flow.send([owned.get(h.name) if self._me in h.owners.ranks else None for h, _ in self._targets])
-        self._flow.receive(self._into)
-        self._flow.drain()
+        self._to_hubs.send([owned.get(h.name) if self._me in h.owners.ranks else None for h, _ in self._away])
+        self._to_hubs.receive([self._shard(h, pool.hub) for h, pool in self._away])
+        self._to_copies.send([self._at_hub(h, pool, owned) for h, pool, _ in self._inside])
+        self._to_copies.receive([self._shard(h, placement) for h, _, placement in self._inside])
+        self._to_hubs.drain()
+        self._to_copies.drain()
+
+    def _at_hub(self, holding: Holding, pool: PoolCopies, owned: dict[str, torch.Tensor]) -> torch.Tensor | None:
+        shard = self._shard(holding, pool.hub)
+        return owned[holding.name] if shard is not None and pool.hub == holding.owners else shard
+
+    def _shard(self, holding: Holding, placement: Placement) -> torch.Tensor | None:
+        return self._parameters[holding.name] if self._me in placement.ranks else None
 
 
-def routes(carriers: Carriers, tensors: Iterable[Holding]) -> list[GradientRoute]:
-    """The model's routes, in model order; every rank makes all of them alike."""
-    return [GradientRoute(carriers, number, group) for number, group in enumerate(_by_route(tensors))]
+def _in_buckets(tensors: Iterable[Holding], least_bytes: int) -> list[list[Holding]]:
+    """From the last unit on, as backwards make them. A unit's tensors of one route stay together."""
+    units: dict[tuple[int, object], list[Holding]] = {}
+    for holding in sorted(tensors, key=lambda holding: -holding.unit):
+        units.setdefault((holding.unit, holding.route), []).append(holding)
+    found = buckets(units.values(), lambda unit: unit[0].route, _gradient_bytes, least_bytes)
+    return [[holding for unit in bucket for holding in unit] for bucket in found]
 
 
-def sync_flows(tensors: Iterable[Holding]) -> list[str]:
-    """The names of the flows of gradients and parameters."""
-    numbered = enumerate(_by_route(tensors))
-    return [f"route{number}.{copy}" for number, group in numbered for copy in range(len(group[0].copies))] + [
-        PARAMETERS
-    ]
+def _gradient_bytes(tensors: Iterable[Holding]) -> int:
+    return sum(torch.float32.itemsize * prod(holding.owners.layout.shape) for holding in tensors)
 
 
-def _by_route(tensors: Iterable[Holding]) -> list[list[Holding]]:
-    groups: dict[tuple[tuple[int, int], ...], list[Holding]] = {}
-    for holding in tensors:
-        groups.setdefault(holding.route, []).append(holding)
-    return list(groups.values())
+def _flow(
+    carriers: Carriers,
+    name: str,
+    sources: Sequence[Placement],
+    targets: Sequence[Placement],
+    dtype: torch.dtype = torch.float32,
+) -> Flow:
+    """One turn in each step; every target gets the whole of its shard."""
+    plans = [Reshard(copies(source, target), ()) for source, target in zip(sources, targets, strict=True)]
+    return Flow(carriers, "sync", name, plans, [_shape(target, carriers.me) for target in targets], dtype, window=1)
+
+
+def _holds(holding: Holding, rank: RankId) -> bool:
+    return any(rank in copy.placement.ranks for copy in holding.copies)
 
 
 def _shape(placement: Placement, rank: RankId) -> tuple[int, ...] | None:

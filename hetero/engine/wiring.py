@@ -16,7 +16,7 @@ from hetero.engine.flow import Carriers, Flow
 from hetero.engine.ownership import Holding, holdings
 from hetero.engine.spec import RunSpec
 from hetero.engine.stage import Place, places
-from hetero.engine.sync import sync_flows
+from hetero.engine.sync import LINES
 from hetero.engine.world import World
 from hetero.layers.group import TensorGroup
 from hetero.models.registry import architecture
@@ -39,7 +39,7 @@ class EpochGroups:
 
 
 def _flows_inside(spec: RunSpec, pool: str) -> list[str]:
-    """Purpose and name of every flow that may run between two chips of the pool; the same for all of them."""
+    """Purpose and name of every line of flows that may run between two chips of the pool; the same for all of them."""
     boundaries = [
         f"{purpose} {_boundary_name(number, before.index)}"
         for number, pipeline in enumerate(spec.plan.pipelines)
@@ -47,7 +47,7 @@ def _flows_inside(spec: RunSpec, pool: str) -> list[str]:
         if {pipeline.stages[chunk.stage].pool for chunk in (before, after)} == {pool}
         for purpose in ("activation", "gradient")
     ]
-    return boundaries + [f"sync {name}" for name in sync_flows(tensor_holdings(spec))]
+    return boundaries + [f"sync {name}" for name in LINES]
 
 
 def active_ranks(plan: Plan) -> dict[str, Sequence[RankId]]:

@@ -54,14 +54,15 @@ class World:
         """Groups of the whole pool for sends from rank to rank, by flow and direction.
 
         Where the library matches the messages of two ranks by order alone, each flow and direction needs a group of its
-        own: receives are posted ahead of need, and one flow's message would else land in another's.
+        own: receives are posted ahead of need, and one flow's message would else land in another's. Flows whose names
+        are equal up to a "/" share one: they are sent and received in the same order.
         """
         if self.backend.capabilities.tagged_p2p:
             shared = self.group(range(self.size))
             assert shared is not None
             return lambda flow, up: shared
         groups = {(flow, up): self._line() for flow in flows() for up in (True, False)}
-        return lambda flow, up: groups[flow, up]
+        return lambda flow, up: groups[flow.partition("/")[0], up]
 
     def _line(self) -> dist.ProcessGroup:
         """One more group of the whole pool."""

@@ -78,6 +78,7 @@ def topology(job: Job) -> Topology:
     return Topology(
         pools=tuple(_pool(job, name) for name in job.pools),
         links=tuple(_link(job, a, b) for a, b in combinations(job.pools, 2)),
+        bucket_bytes=job.bridge.sync_bucket_bytes,
     )
 
 

@@ -19,6 +19,7 @@ from hetero.monitoring.table import PoolLabel, Record, overruns, pool_tables
 
 RECENT_STEPS = 10
 SECONDS_BETWEEN_LINES = 5.0
+SECONDS_BETWEEN_VIEWS = 0.25
 PLAIN_WIDTH = 110
 
 
@@ -38,9 +39,9 @@ class Progress:
         self._clock = clock
         self._records: list[Record] = []
         self._recent: deque[float] = deque(maxlen=RECENT_STEPS)
-        self._printed_at = float("-inf")
+        self._printed_at = self._drawn_at = float("-inf")
         self._phase = "starting"
-        self._live = Live(console=self._console, refresh_per_second=4, transient=True) if self._is_terminal else None
+        self._live = Live(console=self._console, auto_refresh=False, transient=True) if self._is_terminal else None
 
     @property
     def _is_terminal(self) -> bool:
@@ -62,7 +63,7 @@ class Progress:
         """Show what the run is doing besides its steps."""
         self._phase = event_text(event)
         if self._live:
-            self._live.update(self._view())
+            self._live.update(self._view(), refresh=True)
         else:
             self._console.print(self._phase, highlight=False, markup=False, soft_wrap=True)
 
@@ -70,10 +71,12 @@ class Progress:
         """Show one finished step."""
         self._records.append(record)
         self._recent.append(record["step_s"])
-        if self._live:
-            self._live.update(self._view())
-            return
         now = self._clock()
+        if self._live:
+            is_due = now - self._drawn_at >= SECONDS_BETWEEN_VIEWS
+            self._drawn_at = now if is_due else self._drawn_at
+            self._live.update(self._view(), refresh=is_due)
+            return
         is_last = record["step"] + 1 >= self._steps
         if is_last or now - self._printed_at >= SECONDS_BETWEEN_LINES:
             self._printed_at = now

@@ -61,7 +61,9 @@ def test_a_backend_loads_no_other_package() -> None:
     assert not loaded.intersection({"ray", "zmq", "grpc", "bridge", "balancer", "hetero"})
 
 
-@pytest.mark.parametrize("command", [[], ["plan"], ["train"], ["dashboard"], ["submit"], ["jobs"], ["jobs", "fetch"]])
+@pytest.mark.parametrize(
+    "command", [[], ["plan"], ["train"], ["dashboard"], ["submit"], ["jobs"], ["jobs", "fetch"], ["doctor"]]
+)
 def test_help_is_fast_and_light(command: list[str]) -> None:
     arguments = [*command, "--help"]
     script = f"""

@@ -10,7 +10,7 @@ from balancer.plan import PipelinePlan, Plan, StagePlan
 from bridge.layout import Region, TensorLayout
 from bridge.rank import RankId
 from bridge.reshard import copies
-from hetero.engine.ownership import Copy, Holding, first_replicas, holdings, position_of
+from hetero.engine.ownership import Copy, Holding, contributions, first_replicas, holdings, position_of
 from tests.unit.hetero.engine.placements import SHAPES, numbered, placements, shard
 
 TIED = "units.0.embedding.weight"
@@ -84,7 +84,7 @@ def test_owners_receive_the_whole_gradient_once(data: st.DataObject) -> None:
     replicas = len(layout.replica_groups()[0]) if layout.gradients == "summed" else 1
     local = {rank: shard(gradient, layout, i) / replicas for i, rank in enumerate(placement.ranks)}
     received = {rank: torch.zeros(owners.layout.local_shape(i)) for i, rank in enumerate(owners.ranks)}
-    for part in holding.contributions(holding.copies[0]):
+    for part in contributions(holding.copies[0]):
         for piece in copies(part, owners):
             received[piece.target][_slices(piece.target_slices)] += local[piece.source][_slices(piece.source_slices)]
     for position, rank in enumerate(owners.ranks):

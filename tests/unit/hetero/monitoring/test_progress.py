@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import io
+import time
 
 import pytest
 from rich.console import Console
 
-from hetero.monitoring.progress import Progress
+from hetero.monitoring.progress import SECONDS_BETWEEN_VIEWS, Progress
 from hetero.monitoring.record import Report, merge_hosts, merge_ranks
 from hetero.monitoring.table import PoolLabel, pool_tables
 from tests.unit.hetero.monitoring.reports import TOTALS, facts, rank_report
@@ -42,6 +43,21 @@ def test_in_a_terminal_each_pool_has_a_line() -> None:
     text = _shown(True, [_record(step) for step in range(3)])
     for expected in ("a (2 x A, emulated)", "b (1 x B, emulated)", "bridge wait 10.0%", "bubble 10.0%", "busy 70.0%"):
         assert expected in text
+
+
+def test_a_terminal_is_drawn_anew_only_for_what_is_new() -> None:
+    """Steps that follow each other faster than an eye does share a view; nothing is drawn without a step."""
+    now = [0.0]
+    console = Console(file=io.StringIO(), force_terminal=True, width=200)
+    assert isinstance(console.file, io.StringIO)
+    with Progress(100, LABELS, console, clock=lambda: now[0]) as progress:
+        for step in range(50):
+            progress.record(_record(step))
+            now[0] += SECONDS_BETWEEN_VIEWS / 10
+        drawn = console.file.getvalue()
+        time.sleep(0.4)
+        assert console.file.getvalue() == drawn
+    assert drawn.count("bridge wait") == 2 * 5, "each view has two pools"
 
 
 @pytest.mark.parametrize("terminal", [True, False])

@@ -1,0 +1,85 @@
+"""`hetero doctor`: what is on this host, what is missing, how to get it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from hetero.cli.arguments import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from hetero.cluster.doctor.finding import Finding
+
+STYLES = {"ok": "green", "warning": "yellow", "error": "bold red"}
+PLAIN_WIDTH = 160
+
+
+def doctor(
+    job_file: Annotated[
+        Path | None, typer.Argument(metavar="[JOB.yaml]", help="Also check what this job needs.")
+    ] = None,
+    settings: Settings = None,
+    address: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS", envvar="RAY_API_SERVER_ADDRESS",
+            help="Also ask this cluster: HOST:PORT from one of its hosts, http://HEAD:8265 from anywhere.",
+        ),
+    ] = None,
+    run_dir: Annotated[Path, typer.Option(metavar="DIR", help="Where runs are to be recorded.")] = Path("runs"),
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")] = False,
+) -> None:  # fmt: skip
+    """Look at chips, versions, limits, disk and network of this host. Leaves with 2 if anything blocks a run."""
+    from hetero.cluster.doctor.finding import blocking
+
+    findings = _findings(job_file, settings or [], address, run_dir)
+    blocks = blocking(findings)
+    if as_json:
+        typer.echo(json.dumps({"findings": [one.as_data() for one in findings], "blocks": blocks}, indent=2))
+    else:
+        _print(findings)
+    if blocks:
+        raise typer.Exit(2)
+
+
+def _findings(job_file: Path | None, settings: Sequence[str], address: str | None, run_dir: Path) -> list[Finding]:
+    from hetero.cluster.doctor.checks import examine
+    from hetero.cluster.doctor.machine import measure
+    from hetero.cluster.doctor.ray_cluster import ask, not_asked
+    from hetero.job.doctor import examine_job
+    from hetero.job.load import load_job
+
+    job = load_job(job_file, settings) if job_file else None
+    machine = measure(run_dir)
+    findings = examine(machine)
+    cluster, nodes = ask(address) if address else ([not_asked()], None)
+    findings += cluster
+    if job is not None and (nodes is not None or address is None):
+        findings += examine_job(job, machine, run_dir, nodes)
+    return findings
+
+
+def _print(findings: Sequence[Finding]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False)
+    for column in ("", "check", "found", "wanted"):
+        table.add_column(column, overflow="fold")
+    for one in findings:
+        table.add_row(Text(one.level, STYLES[one.level]), *map(Text, (one.check, one.value, one.rule)))
+    console = Console()
+    if not console.is_terminal:
+        console.width = PLAIN_WIDTH
+    console.print(table)
+    wrong = [one for one in findings if one.level != "ok"]
+    for one in wrong:
+        console.print(f"\n{one.level}: {one.check}: {one.remedy}", markup=False, highlight=False, soft_wrap=True)
+    if not wrong:
+        console.print("\nnothing stands in the way of a run")

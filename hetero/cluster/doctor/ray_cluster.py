@@ -1,0 +1,66 @@
+"""A Ray cluster as a run would find it: whether it answers, and what its nodes hold."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from hetero.cluster.doctor.finding import Finding, judged
+from hetero.cluster.placement import Node
+
+OWN = "none asked"
+
+
+def ask(address: str) -> tuple[list[Finding], list[Node] | None]:
+    """What there is to say of the cluster at HOST:PORT, or behind the job server at http://HEAD:8265, and its nodes;
+    None if it does not answer. Imports Ray, which takes seconds."""
+    from hetero.cluster.errors import ClusterError
+
+    try:
+        version, found = _by_job_server(address) if "://" in address else _by_joining(address)
+    except ClusterError as error:
+        return [Finding.of(error, "Ray")], None
+    return [answered(address, *version), *nodes(found)], found
+
+
+def not_asked() -> Finding:
+    return Finding("ok", "Ray", OWN, "hetero train starts its own; --address asks a cluster")
+
+
+def answered(address: str, theirs: str, ours: str) -> Finding:
+    remedy = f"pip install 'ray[default]=={theirs}' here, or the version of here there"
+    return judged("Ray", f"{theirs} at {address}", f"the version of this host, {ours}", remedy, warning=theirs != ours)
+
+
+def nodes(found: Sequence[Node]) -> list[Finding]:
+    """One finding per node: what it can give, and how it is labelled."""
+    return [Finding("ok", f"node {node.name}", _held(node)) for node in found]
+
+
+def _held(node: Node) -> str:
+    """Without the names that Ray gives to each node, and its own labels."""
+    held = {"memory": 2.0**30, "object_store_memory": 2.0**30}
+    resources = [
+        f"{name} {amount / held.get(name, 1.0):.4g}{' GiB' * (name in held)}"
+        for name, amount in sorted(node.resources.items())
+        if not name.startswith(("node:", "accelerator_type:"))
+    ]
+    labels = [f"{key}={label}" for key, label in sorted(node.labels.items()) if not key.startswith("ray.io/")]
+    return ", ".join(resources) + (f"; labelled {', '.join(labels)}" if labels else "")
+
+
+def _by_job_server(address: str) -> tuple[tuple[str, str], list[Node]]:
+    from hetero.cluster.jobs import JobServer
+
+    server = JobServer(address)
+    return server.ray_versions(), server.nodes()
+
+
+def _by_joining(address: str) -> tuple[tuple[str, str], list[Node]]:
+    """As a driver does; Ray refuses one of another version by itself."""
+    import ray
+
+    from hetero.cluster.ray_runtime import ray_runtime
+    from hetero.cluster.reservation import nodes as joined_nodes
+
+    with ray_runtime(address):
+        return (ray.__version__, ray.__version__), joined_nodes()

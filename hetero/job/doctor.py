@@ -1,0 +1,126 @@
+"""What one job asks of this host, or of a cluster."""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from hetero.cluster.doctor.finding import Finding, judged
+from hetero.cluster.doctor.machine import Machine, Space, listen_fault, space
+from hetero.cluster.fleet import LOOPBACK
+from hetero.cluster.options import PoolOptions, fleet_of
+from hetero.cluster.placement import Node, PlacementError, asks_of, place
+from hetero.data.documents import documents
+from hetero.errors import explains_itself
+from hetero.job.job import Job
+from hetero.job.planning import plan_job, workload
+from hetero.job.spec import fleet_links
+
+STATE_BYTES = 12
+"""Of a parameter in a checkpoint: itself and the two moments of AdamW, in float32."""
+
+
+def examine_job(job: Job, machine: Machine, run_dir: Path, nodes: Sequence[Node] | None = None) -> list[Finding]:
+    """With the `nodes` of a cluster the pools need a place there, else all of them run on this host."""
+    pools = _pools_here(job, machine) if nodes is None else _pools_there(job, nodes)
+    return [_plan(job), *pools, _data(job, nodes is not None), *_storage(job, run_dir, nodes), *_ports(job)]
+
+
+def _plan(job: Job) -> Finding:
+    try:
+        planned = plan_job(job)
+    except Exception as error:
+        if not explains_itself(error):
+            raise
+        return Finding.of(error, "plan")
+    pools = dict.fromkeys(stage.pool for pipeline in planned.plan.pipelines for stage in pipeline.stages)
+    return Finding("ok", "plan", f"over {', '.join(pools)}", "fits the memory of every chip, by datasheet")
+
+
+def _pools_here(job: Job, machine: Machine) -> Iterator[Finding]:
+    """Pools of one family share this host's chips of it."""
+    there = {found.family: found.chips for found in machine.chips}
+    asked = Counter({pool.family: 0 for pool in job.pools.values()})
+    for name, pool in job.pools.items():
+        if pool.emulate is not None:
+            yield Finding("ok", f"pools.{name}", f"{pool.count} emulated {pool.chip}", "needs no chip")
+        else:
+            asked[pool.family] += pool.count
+            yield _chips_here(name, pool, asked[pool.family], there.get(pool.family, 0))
+        yield from _surroundings(name, pool, machine)
+
+
+def _chips_here(name: str, pool: PoolOptions, asked: int, there: int) -> Finding:
+    value = f"{there} chips of family {pool.family} on this host"
+    rule = f"{asked} are needed by this pool" + (" and those above it" if asked > pool.count else "")
+    remedy = f"lower pools.{name}.count, add `emulate: {{}}`, or give a cluster's --address"
+    return judged(f"pools.{name}", value, rule, remedy, error=there < asked)
+
+
+def _surroundings(name: str, pool: PoolOptions, machine: Machine) -> Iterator[Finding]:
+    if pool.env.python is not None:
+        key, python = f"pools.{name}.env.python", pool.env.python
+        missing = shutil.which(python) is None
+        yield judged(key, python, "a program of this host", "give one that exists here", error=missing)
+    if pool.interface is not None:
+        key, known = f"pools.{name}.interface", ", ".join(machine.interfaces)
+        missing = pool.interface not in machine.interfaces
+        yield judged(key, pool.interface, f"one of {known}", "name one of them", error=missing)
+
+
+def _pools_there(job: Job, nodes: Sequence[Node]) -> Iterator[Finding]:
+    fleet = fleet_of(job.pools, fleet_links(job), local=False)
+    names = {node.id: node.name for node in nodes}
+    try:
+        found = place(asks_of(fleet), nodes)
+    except PlacementError as error:
+        yield Finding.of(error)
+        return
+    for pool in fleet.pools:
+        hosts = [f"{host.id} on {names[found[host.id]]}" for host in fleet.hosts if host.pool is pool]
+        yield Finding("ok", f"pools.{pool.name}", ", ".join(hosts), "has a place, once nobody else uses it")
+
+
+def _data(job: Job, elsewhere: bool) -> Finding:
+    """On a cluster a path that is not here may be there."""
+    try:
+        next(documents(job.data.source), None)
+    except Exception as error:
+        if not explains_itself(error):
+            raise
+        found = Finding.of(error)
+        return Finding("warning" if elsewhere else "error", found.check, found.value, found.rule, found.remedy)
+    return Finding("ok", "data.source", job.data.source, "can be read")
+
+
+def _storage(job: Job, run_dir: Path, nodes: Sequence[Node] | None) -> Iterator[Finding]:
+    if job.checkpoint.every == 0:
+        return
+    n_bytes = STATE_BYTES * sum(unit.parameters for unit in workload(job).units) * (job.checkpoint.keep + 1)
+    if nodes is None or job.checkpoint.storage is not None:
+        yield storage(space(Path(job.checkpoint.storage or run_dir)), n_bytes, elsewhere=nodes is not None)
+    elif len(nodes) > 1:
+        rule = f"hosts of {len(nodes)} nodes write there, so all of them must reach it"
+        yield Finding("warning", "checkpoint.storage", "the run directory", rule, "name a folder that all hosts mount")
+
+
+def storage(there: Space, n_bytes: int, *, elsewhere: bool) -> Finding:
+    """What this host sees of a folder that may be another one on a cluster."""
+    gib = n_bytes / 2**30
+    rule = f"can be written, and about {gib:.3g} GiB of checkpoints fit"
+    short = there.free_bytes < n_bytes
+    value = f"{there.path}: {there.fault or f'{there.free_bytes / 2**30:.1f} GiB free'}"
+    remedy = "name another folder, or lower checkpoint.keep"
+    wrong = bool(there.fault) or short
+    return judged("checkpoint.storage", value, rule, remedy, error=wrong and not elsewhere, warning=wrong)
+
+
+def _ports(job: Job) -> Iterator[Finding]:
+    wanted = {"monitor.port": job.monitor.port, "monitor.prometheus_port": job.monitor.prometheus_port}
+    for key, port in wanted.items():
+        if isinstance(port, int):
+            fault = listen_fault(LOOPBACK, port)
+            remedy = "end what listens there, choose another, or `auto` for a free one"
+            yield judged(key, f"{port}{fault and f': {fault}'}", "is free to listen on", remedy, error=bool(fault))
