@@ -75,7 +75,7 @@ CODECS = {
     for codec in (
         NONE,
         Codec("bf16", 1, 2, False, error_bound=2**-8, error_limit=2**-7, safer="none"),
-        Codec("int8", 2, 1, True, error_bound=0.5 / 127 * _ROUNDING, error_limit=0.1, safer="bf16"),
+        Codec("int8", 2, 1, True, error_bound=0.5 / 127 * _ROUNDING, error_limit=0.5, safer="bf16"),
         Codec("fp8", 3, 1, True, error_bound=16 / 448 * _ROUNDING, error_limit=0.05, safer="bf16"),
     )
 }

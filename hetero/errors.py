@@ -8,6 +8,8 @@ that the run failed although the user asked for something sensible (a dead rank,
 from __future__ import annotations
 
 import difflib
+import errno
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -15,6 +17,8 @@ PARTS = ("key", "value", "rule", "remedy")
 LINES = {"value": 4, "rule": 14, "remedy": 5}
 """What each part may take of the screen, whose lines are WIDTH wide."""
 WIDTH = 88
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 class ExplainedError(Exception):
@@ -52,6 +56,13 @@ def render(error: BaseException) -> str:
     return "\n".join(
         [heading, *(f"  {name:<7} {_shown(value, LINES[name])}" for name, value in rows if value is not None)]
     )
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Of the system's own errors, and of those that libraries make of them: no room, no quota, or a limit on files."""
+    found = re.search(r"\(os error (\d+)\)", str(error))
+    number = error.errno if isinstance(error, OSError) else int(found[1]) if found else None
+    return number in _FULL
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import yaml
 
 from balancer.plan import Plan
 from hetero.checkpoint.manifest import RunState
-from hetero.checkpoint.resume import ResumePoint, checkpoint_folder
+from hetero.checkpoint.resume import ResumePoint, checkpoint_folder, checkpoint_place
 from hetero.checkpoint.store import MANIFEST, CheckpointStore
 from hetero.cluster.actors import ray_agents
 from hetero.cluster.instructions import News
@@ -29,6 +29,7 @@ from hetero.job.facts import run_facts, tracked_run
 from hetero.job.job import Job
 from hetero.job.measuring import measure
 from hetero.job.planning import Planned, plan_job, pool_labels
+from hetero.job.refusal import make_run_dir, refusable
 from hetero.job.spec import fleet_links, run_spec
 from hetero.monitoring.journal import EVENTS, METRICS, EventJournal, Journal
 from hetero.monitoring.notice import Notice
@@ -67,10 +68,10 @@ def train(
     point = ResumePoint.parse(resume) if resume else None
     _check_resume(job, point)
     plan_job(job, given=plan)  # what cannot be planned by datasheet fails before anything is started
-    with ExitStack() as stack:
+    with refusable(run_dir, _storage(job, run_dir)), ExitStack() as stack:
         watch = Watch(job.monitor, tracked_run(job, run_dir))
         stack.callback(watch.close)
-        run_dir.mkdir(parents=True, exist_ok=True)
+        make_run_dir(run_dir)
         text = prepare(job.data, run_dir / "data")
         sequences = (text.n_tokens - 1) // job.data.seq_len
         check_split(sequences, job.train.global_batch, job.eval.held_out_batches)
@@ -117,6 +118,9 @@ class _Run:
         return self
 
     def __exit__(self, *_: object) -> None:
+        if self._store is not None:
+            with suppress(OSError):
+                self._store.clean()  # of what was being saved when the run broke off
         self._note(self._watch.close())
 
     @property
@@ -219,6 +223,12 @@ def _store(job: Job, run_dir: Path) -> CheckpointStore | None:
     if job.checkpoint.every == 0:
         return None
     return CheckpointStore(checkpoint_folder(run_dir, job.checkpoint.storage))
+
+
+def _storage(job: Job, run_dir: Path) -> Path | None:
+    """The folder outside the run's own that its checkpoints go to."""
+    away = job.checkpoint.every and job.checkpoint.storage
+    return checkpoint_place(run_dir, str(away)) if away else None
 
 
 def _check_resume(job: Job, point: ResumePoint | None) -> None:

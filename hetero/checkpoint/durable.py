@@ -2,20 +2,45 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import xxhash
+
+from hetero.checkpoint.errors import StorageFull
+from hetero.errors import is_disk_full
 
 CHUNK_BYTES = 1 << 20
 
 
 def write_durably(path: Path, data: bytes) -> None:
     """Write or replace a file atomically; on return it is on the disk."""
+    with unfinished(path) as temporary:
+        temporary.write_bytes(data)
+        publish(temporary, path)
+
+
+@contextlib.contextmanager
+def unfinished(path: Path) -> Iterator[Path]:
+    """A name to write under before `publish`; nothing is left of it if that fails. Raises StorageFull."""
     temporary = path.with_name(path.name + ".tmp")
-    temporary.write_bytes(data)
-    publish(temporary, path)
+    try:
+        yield temporary
+    except Exception as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        if is_disk_full(error):
+            raise _full(path, error) from error
+        raise
+
+
+def _full(path: Path, error: Exception) -> StorageFull:
+    rule = f"the disk is full, or a limit on file sizes is reached: {path.name} was not written ({error})"
+    remedy = "make room or name another checkpoint.storage, then go on from the last checkpoint with --resume"
+    return StorageFull("checkpoint.storage", str(path.parent), rule, remedy)
 
 
 def publish(temporary: Path, path: Path) -> None:

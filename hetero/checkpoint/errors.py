@@ -13,3 +13,7 @@ class DamagedCheckpoint(CheckpointError):
     """A checkpoint is not what was written: a file is missing or changed, or state is missing from it."""
 
     failure = True
+
+
+class StorageFull(CheckpointError):
+    """The disk has no room for a checkpoint. What was saved before is whole."""

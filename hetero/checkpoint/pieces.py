@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from bridge.layout import Region, Shape, TensorLayout
 from bridge.rank import RankId
 from bridge.reshard import overlap
-from hetero.checkpoint.durable import checksum, make_folder, publish
+from hetero.checkpoint.durable import checksum, make_folder, publish, unfinished
 from hetero.checkpoint.errors import CheckpointError, DamagedCheckpoint
 from hetero.checkpoint.manifest import StoredPiece, StoredTensor
 from hetero.checkpoint.store import CheckpointStore
@@ -30,16 +30,16 @@ def write_piece(
     """Write what `rank` owns and return the piece's entry for `CheckpointStore.commit`, plain data.
 
     `state[name][kind]` is the shard of a logical tensor or of its moments, `places[name]` the layout and position that
-    say which box of the tensor it is. On return the file is whole and on the disk. Raises ValueError when a shard's
-    shape is not that of its box.
+    say which box of the tensor it is. On return the file is whole and on the disk. Raises StorageFull when there
+    is no room for it, ValueError when a shard's shape is not that of its box.
     """
     tensors = {name: _stored(name, kinds, *places[name]) for name, kinds in state.items()}
     make_folder(path.parent)
-    temporary = path.with_name(path.name + ".tmp")
     values = {_key(name, kind): value for name, kinds in state.items() for kind, value in kinds.items()}
-    save_file({key: _own(value) for key, value in values.items()}, temporary)
-    digest, size = checksum(temporary), temporary.stat().st_size
-    publish(temporary, path)
+    with unfinished(path) as temporary:
+        save_file({key: _own(value) for key, value in values.items()}, temporary)
+        digest, size = checksum(temporary), temporary.stat().st_size
+        publish(temporary, path)
     piece = StoredPiece(rank=str(rank), file=path.name, size_bytes=size, checksum=digest, tensors=tensors)
     return piece.model_dump(mode="json")
 

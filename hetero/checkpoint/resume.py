@@ -19,7 +19,7 @@ def checkpoint_folder(run_dir: Path, storage: str | None) -> Path:
     Raises CheckpointError when it cannot be made, or holds what another run saved.
     """
     place = run_dir / CHECKPOINTS
-    folder = place.resolve() if storage is None else Path(storage).resolve() / run_dir.resolve().name
+    folder = place.resolve() if storage is None else checkpoint_place(run_dir, storage)
     try:
         make_folder(folder)
         if place.resolve() != folder:
@@ -31,6 +31,11 @@ def checkpoint_folder(run_dir: Path, storage: str | None) -> Path:
         rule = f"the folder cannot be made: {error}"
         raise CheckpointError("checkpoint.storage", storage, rule, "name a folder that you may write to") from error
     return folder
+
+
+def checkpoint_place(run_dir: Path, storage: str) -> Path:
+    """Where in a `storage` folder a run saves."""
+    return Path(storage).resolve() / run_dir.resolve().name
 
 
 def _refuse_used(folder: Path, storage: str | None) -> None:

@@ -26,6 +26,7 @@ def as_data(job: Job, planned: Planned) -> str:
         "emulated": job.emulated,
         "plan": json.loads(planned.plan.to_json()),
         "prediction": _figures(planned.prediction),
+        "links": _coded_links(job, planned),
         "runners_up": [
             {"plan": json.loads(other.to_json()), "prediction": _figures(prediction), "why": why}
             for other, prediction, why in planned.runners_up
@@ -42,6 +43,7 @@ def print_planned(job: Job, planned: Planned, console: Console | None = None) ->
         console.print(f"\npipeline {p}: {pipeline.micro_batches} micro-batches of {pipeline.micro_batch}")
         grid = format_grid(actions_of(pipeline, planned.plan.schedule))
         console.print(grid, soft_wrap=True, markup=False, highlight=False)
+    _print_coded_links(_coded_links(job, planned), console)
     prediction = planned.prediction
     labelled = "emulated chips at their datasheet speed" if job.emulated else "by datasheet"
     figures = f"{prediction.step_s:.4g} s, {prediction.tokens_per_s:,.0f} tokens/s"
@@ -66,6 +68,29 @@ def _stages(planned: Planned) -> Table:
 def _row(p: int, pipeline: PipelinePlan, s: int, stage: StagePlan) -> list[str]:
     units = ", ".join(f"{start}-{stop - 1}" for start, stop in stage.units)
     return [str(p), str(pipeline.share), str(s), stage.pool, str(stage.tp), units]
+
+
+def _coded_links(job: Job, planned: Planned) -> list[dict[str, Any]]:
+    """Links with a codec: which for each direction, and the bytes that it leaves as a ratio."""
+    links = [(link, job.bridge.codec_between(*link.between)) for link in planned.prediction.scenario.topology.links]
+    return [
+        {
+            "between": list(link.between),
+            **codec.model_dump(),
+            "activation_ratio": link.activation_ratio,
+            "gradient_ratio": link.gradient_ratio,
+        }
+        for link, codec in links
+        if {codec.activation, codec.gradient} != {"none"}
+    ]
+
+
+def _print_coded_links(links: list[dict[str, Any]], console: Console) -> None:
+    if links:
+        console.print("\nlinks with a codec, and the bytes that it leaves:")
+    for link in links:
+        ways = ", ".join(f"{way} {link[way]} ({link[f'{way}_ratio']:.2f})" for way in ("activation", "gradient"))
+        console.print(f"  {' - '.join(link['between'])}: {ways}", soft_wrap=True, markup=False, highlight=False)
 
 
 def _print_runners_up(planned: Planned, console: Console) -> None:

@@ -40,12 +40,13 @@ def submit(
 ) -> None:
     """Hand in the job, with its local data and this version of hetero itself."""
     from hetero.cluster.jobs import JobServer, shell_path
-    from hetero.job.load import load_job
+    from hetero.job.load import load_job, mistakes_located
     from hetero.job.parcel import JOB_FILE, pack
     from hetero.job.planning import plan_job
 
     job = load_job(job_file, settings or ())
-    plan_job(job)  # what no cluster could run fails here
+    with mistakes_located(job_file, settings or ()):
+        plan_job(job)  # what no cluster could run fails here
     server = JobServer(address)
     id_ = _new_id(job.name)
     recorded = run_dir or f"~/hetero-runs/{id_}"
@@ -69,7 +70,7 @@ def print_until_over(server: JobServer, id_: str) -> int:
     except KeyboardInterrupt:
         print(f"\n{id_} goes on; hetero jobs stop {id_} ends it", file=sys.stderr)
         raise
-    typer.echo(f"{id_}: {job.status.lower()}")
+    typer.echo(f"{id_}: {job.state}")
     return job.code
 
 

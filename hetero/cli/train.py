@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -30,13 +32,14 @@ def train(
     ] = None,
 ) -> None:
     """Train the job, on this machine unless --address names a cluster."""
-    from hetero.job.load import load_job
+    from hetero.job.load import load_job, mistakes_located
 
     job = load_job(job_file, settings or ())
     folder = _run_dir(job, run_dir)
-    given = _read_plan(plan) if plan else None
     try:
-        _train_and_show(job, folder, address, given, resume)
+        with mistakes_located(job_file, settings or (), plan):
+            given = _read_plan(plan) if plan else None
+            _train_and_show(job, folder, address, given, resume)
     except (KeyboardInterrupt, SystemExit):  # Ctrl-C, SIGTERM
         typer.echo(f"interrupted; recorded in {folder}", err=True)
         raise typer.Exit(1) from None
@@ -63,19 +66,26 @@ def _run_dir(job: Job, wanted: Path | None) -> Path:
     from hetero.job.errors import JobError
     from hetero.monitoring.journal import EVENTS, METRICS
 
-    folder = wanted or Path("runs") / f"{job.name}-{time.strftime('%Y%m%d-%H%M%S')}"
-    if any((folder / name).exists() for name in (METRICS, EVENTS, "job.yaml")):
+    name = re.sub(r"[/\0]", "-", job.name)[:100]
+    folder = wanted or Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    if any(os.path.lexists(folder / name) for name in (METRICS, EVENTS, "job.yaml")):
         remedy = f"choose another; --resume {folder} continues that run in a new one"
         raise JobError("--run-dir", str(folder), "holds a run already, and no run overwrites another", remedy)
     return folder
 
 
 def _read_plan(path: Path) -> Plan:
+    from balancer.errors import PlanError
     from balancer.plan import Plan
     from hetero.job.errors import JobError
 
     try:
-        text = path.read_text(encoding="utf-8")
+        return Plan.from_json(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise JobError("--plan", str(path), f"must be a readable file ({error.strerror})", "check the path") from None
-    return Plan.from_json(text)
+    except ValueError as error:
+        raise JobError("--plan", str(path), f"must be UTF-8 text ({error})", "give a plan.json") from None
+    except PlanError as error:
+        if error.key != "plan":
+            raise
+        raise JobError("--plan", str(path), error.rule, "give a plan.json") from None

@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from hetero.checkpoint.errors import StorageFull
 from hetero.cluster.errors import ClusterError, HostFailure, RankFailure
 from hetero.cluster.events import Severity, Trouble
 from hetero.errors import PARTS, ExplainedError
@@ -21,6 +22,8 @@ _WAKE_TEXT = re.compile(
     re.IGNORECASE,
 )
 _GENERIC_TYPES = frozenset({"RuntimeError", "ConnectionError", "ConnectionResetError", "BrokenPipeError", "OSError"})
+
+_MISTAKES = {error.__name__: error for error in (ClusterError, StorageFull)}
 
 
 class Blame:
@@ -55,11 +58,11 @@ def severity_of(error: Mapping[str, Any]) -> Severity:
 
 
 def failure(root: Trouble, others: tuple[Trouble, ...], step: int, node: str) -> ExplainedError:
-    """The one error that the user sees: ClusterError where the host could not be started as the job asks, else
-    RankFailure or HostFailure."""
+    """The one error that the user sees: ClusterError where the host could not be started as the job asks, StorageFull
+    where it could not save, else RankFailure or HostFailure."""
     error = root.error or {}
-    if error.get("type") == ClusterError.__name__:
-        return ClusterError(*(error[part] for part in PARTS))
+    if mistake := _MISTAKES.get(str(error.get("type"))):
+        return mistake(*(error[part] for part in PARTS))
     pool = root.host.partition("@")[0]
     where = f"host {root.host}" + (f" on {node}" if node else "")
     who = f"rank {root.rank}" if root.rank else root.process

@@ -28,13 +28,15 @@ def documents(source: str) -> Documents:
 
 def _files(source: str) -> list[Path]:
     """The file, or all files below the folder but hidden ones, sorted by path."""
-    path = Path(source).expanduser()
-    if path.is_dir():
+    path = Path(os.path.expanduser(source))  # leaves unknown users' homes alone
+    if os.path.isdir(path):  # and os.path is content with names that no system takes
         found = [file for file in path.rglob("*") if file.is_file() and not _hidden(file.relative_to(path))]
         return sorted(found, key=lambda file: file.relative_to(path).as_posix())
-    if not path.exists():
+    if not os.path.exists(path):
         remedy = f"check the path (the working directory is {Path.cwd()}), or use {BUILT_IN}"
         raise DataError("data.source", source, "there is no such file or folder", remedy)
+    if not path.is_file():
+        raise DataError("data.source", source, "must be a file or a folder", f"name one, or use {BUILT_IN}")
     return [path]
 
 

@@ -5,6 +5,7 @@ Nothing is allocated in proportion to a message. Results do not depend on the de
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from functools import cache
 from typing import Protocol
@@ -41,38 +42,80 @@ class Cast:
         x.copy_(data.view(self._dtype or x.dtype))
 
 
-class Blocks:
+class Blocks(ABC):
     """Every block as small numbers up to `largest`, times a float32 scale."""
 
     def __init__(self, dtype: torch.dtype, largest: float, device: torch.device) -> None:
         self._dtype, self._largest = dtype, largest
         self._tile = _TILE.get(device.type, _DEVICE_TILE)
-        self._work = torch.empty(0, device=device)
+        self._work = Scratch(torch.float32, device)
+
+    @abstractmethod
+    def narrow(self, rows: torch.Tensor, few: torch.Tensor) -> None:
+        """Rounds `rows`, which may be overwritten, to what `few` can hold."""
+
+    @abstractmethod
+    def widen(self, few: torch.Tensor, rows: torch.Tensor) -> None: ...
 
     def encode(self, x: torch.Tensor, data: torch.Tensor) -> bool:
         scales, values = self._parts(data, x.numel())
         for rows, few, scale in _tiles(x, values, scales, self._tile):
-            low, high = rows.aminmax(dim=1, keepdim=True)
-            scale.copy_(torch.maximum(high, -low)).mul_(1 / self._largest)
+            work = self._work.like(rows)
+            scale.copy_(work.copy_(rows).abs_().amax(dim=1, keepdim=True)).mul_(1 / self._largest)
             scale.masked_fill_(scale < UNDERFLOW / self._largest, 0.0)
             inverse = scale.reciprocal().nan_to_num_(posinf=0.0)
-            scaled = torch.mul(rows, inverse, out=self._room(rows))
-            few.copy_(scaled if self._dtype.is_floating_point else scaled.round_())
+            self.narrow(torch.mul(rows, inverse, out=work), few)
         return bool(scales.isfinite().all())
 
     def decode(self, data: torch.Tensor, x: torch.Tensor) -> None:
         scales, values = self._parts(data, x.numel())
         for rows, few, scale in _tiles(x, values, scales, self._tile):
-            rows.copy_(few).mul_(scale)
+            self.widen(few, rows)
+            rows.mul_(scale)
 
     def _parts(self, data: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
         end = SCALE_BYTES * blocks(count)
         return data[:end].view(torch.float32), data[end:].view(self._dtype)
 
-    def _room(self, rows: torch.Tensor) -> torch.Tensor:
-        if self._work.numel() < rows.numel():
-            self._work = torch.empty(rows.numel(), device=rows.device)
-        return self._work[: rows.numel()].view(rows.shape)
+
+class Int8(Blocks):
+    def __init__(self, device: torch.device) -> None:
+        super().__init__(torch.int8, 127.0, device)
+
+    def narrow(self, rows: torch.Tensor, few: torch.Tensor) -> None:
+        few.copy_(rows.round_())
+
+    def widen(self, few: torch.Tensor, rows: torch.Tensor) -> None:
+        rows.copy_(few)
+
+
+class Float8(Blocks):
+    """e4m3. Torch reads it back slowly, so its bits are moved to where float16 has them."""
+
+    def __init__(self, device: torch.device) -> None:
+        super().__init__(torch.float8_e4m3fn, 448.0, device)
+        self._bits = Scratch(torch.int16, device)
+
+    def narrow(self, rows: torch.Tensor, few: torch.Tensor) -> None:
+        few.copy_(rows)
+
+    def widen(self, few: torch.Tensor, rows: torch.Tensor) -> None:
+        bits = self._bits.like(rows).copy_(few.view(torch.int8))
+        bits.bitwise_left_shift_(7).bitwise_and_(~(1 << 14))  # the sign was extended into both upper bits
+        rows.copy_(bits.view(torch.float16)).mul_(256.0)  # float16's exponent is biased by 8 more
+
+
+class Scratch:
+    """Memory that is made once and used by one tile after another."""
+
+    def __init__(self, dtype: torch.dtype, device: torch.device) -> None:
+        self._memory = torch.empty(0, dtype=dtype, device=device)
+
+    def like(self, rows: torch.Tensor) -> torch.Tensor:
+        """Uninitialised, in the shape of `rows`."""
+        if self._memory.numel() < rows.numel():
+            self._memory = self._memory.new_empty(rows.numel())
+        return self._memory[: rows.numel()].view(rows.shape)
 
 
 def _tiles(
@@ -97,9 +140,9 @@ def kernel(name: str, device: torch.device) -> Kernel:
         case "bf16":
             return Cast(torch.bfloat16)
         case "int8":
-            return Blocks(torch.int8, 127.0, device)
+            return Int8(device)
         case "fp8":
-            return Blocks(torch.float8_e4m3fn, 448.0, device)
+            return Float8(device)
     raise ValueError(f"no kernel for the codec {name}")
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from balancer.plan import Plan
 from hetero.errors import explains_itself, is_user_mistake
 from hetero.job.document import Document, read_document
 from hetero.job.errors import JobError
@@ -38,15 +39,18 @@ def job_from(document: Document) -> Job:
 
 
 @contextlib.contextmanager
-def mistakes_located(path: Path, settings: Sequence[str] = ()) -> Iterator[None]:
-    """A user's mistake that only comes to light inside, and is about a key of this job file, leaves with its place."""
+def mistakes_located(path: Path, settings: Sequence[str] = (), plan: Path | None = None) -> Iterator[None]:
+    """A user's mistake that only comes to light inside, and is about a key of this job or plan, leaves with its
+    place."""
     try:
         yield
     except Exception as error:
-        key = str(getattr(error, "key", ""))
-        about_the_job = key.split(".")[0].split("[")[0] in Job.model_fields
-        if is_user_mistake(error) and about_the_job and not getattr(error, "file", None):
-            _located(error, _document(path, settings))
+        if is_user_mistake(error) and not getattr(error, "file", None):
+            section = str(error.key).split(".")[0].split("[")[0]  # type: ignore[attr-defined]
+            if section in Job.model_fields:
+                _located(error, _document(path, settings))
+            elif plan is not None and section in Plan.model_fields:
+                _located(error, read_document(plan))  # JSON is YAML
         raise
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,14 +26,24 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         torn = path.exists() and path.stat().st_size > 0 and not path.read_bytes().endswith(b"\n")
-        self._file = path.open("a", encoding="utf-8")
+        self._file = path.open("ab", buffering=0)
         if torn:
-            self._file.write("\n")
+            self._write(b"\n")
 
     def append(self, record: Record) -> None:
-        """Write one record; numbers that JSON does not have (NaN, infinities) become null."""
-        self._file.write(json.dumps(_finite(record), allow_nan=False) + "\n")
-        self._file.flush()
+        """Write one record; numbers that JSON does not have (NaN, infinities) become null.
+
+        Raises OSError if the disk is full; the file then ends with the record before."""
+        self._write(json.dumps(_finite(record), allow_nan=False).encode() + b"\n")
+
+    def _write(self, line: bytes) -> None:
+        whole = os.fstat(self._file.fileno()).st_size
+        try:
+            while line:
+                line = line[self._file.write(line) :]
+        except OSError:
+            self._file.truncate(whole)
+            raise
 
     def close(self) -> None:
         self._file.close()

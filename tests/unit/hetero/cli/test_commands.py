@@ -126,7 +126,26 @@ def test_plan_says_which_pool_is_left_idle_and_why(capsys: pytest.CaptureFixture
 def test_plan_as_json_is_one_object(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["plan", AUTO, "--json"]) == 0
     data = json.loads(capsys.readouterr().out)
-    assert set(data) == {"job", "emulated", "plan", "prediction", "runners_up", "notes"}
+    assert set(data) == {"job", "emulated", "plan", "prediction", "links", "runners_up", "notes"}
+    assert data["links"] == []
     assert data["emulated"] is True
     assert data["prediction"]["step_s"] > 0
     assert sum(pipeline["share"] for pipeline in data["plan"]["pipelines"]) == 14
+
+
+def test_plan_shows_the_links_that_have_a_codec_and_what_it_leaves(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["plan", QUICKSTART, "--set", "bridge.links[0].codec={activation: int8, gradient: bf16}"]
+    assert run(arguments) == 0
+    text = capsys.readouterr().out
+    assert "nvidia - ascend: activation int8 (0.25), gradient bf16 (0.50)" in text
+    assert "nvidia - kunlun:" not in text
+    assert run([*arguments, "--json"]) == 0
+    (link,) = json.loads(capsys.readouterr().out)["links"]
+    assert (link["between"], link["activation"], link["gradient_ratio"]) == (["nvidia", "ascend"], "int8", 0.5)
+
+
+def test_gradients_coarser_than_activations_are_refused_with_a_remedy(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["plan", QUICKSTART, "--set", "bridge.codec={activation: bf16, gradient: fp8}"]) == 2
+    text = capsys.readouterr().err
+    assert "bridge.codec.gradient" in text
+    assert "set gradient to none or bf16, or activation to fp8" in text

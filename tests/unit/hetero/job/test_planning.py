@@ -31,6 +31,14 @@ def test_an_undescribed_link_is_unlimited_only_between_emulated_pools() -> None:
     assert real.link("nvidia", "ascend").bytes_per_s == ASSUMED_GBIT_PER_S * 1e9 / 8
 
 
+def test_the_planner_knows_what_a_codec_leaves_of_each_direction() -> None:
+    coded = _job("auto", "bridge.links[0].codec={activation: int8, gradient: bf16}")
+    links = topology(coded).links
+    (link,) = [one for one in links if set(one.between) == set(coded.bridge.links[0].between)]
+    assert (link.activation_ratio, link.gradient_ratio) == (pytest.approx(0.25, abs=0.01), 0.5)
+    assert all((one.activation_ratio, one.gradient_ratio) == (1, 1) for one in links if one is not link)
+
+
 def test_what_an_emulated_chip_hides_does_not_reach_the_planner() -> None:
     told = _job("auto", "pools.ascend.emulate={speed: 0.5, memory_gib: 1}")
     assert topology(told) == topology(_job("auto"))
