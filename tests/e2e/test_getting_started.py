@@ -1,0 +1,130 @@
+"""docs/getting-started.md as it stands: files are written, commands run one after another, screens compared."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import yaml
+
+from hetero.data.documents import documents
+from hetero.monitoring.journal import METRICS, read
+from tests.architecture import markdown
+from tests.architecture.tree import ROOT
+from tests.e2e.command import short_folder
+
+SECONDS = 200.0
+PAGE = markdown.read(ROOT / "docs" / "getting-started.md")
+BEFORE = {"make install", ". .venv/bin/activate", "make demo"}
+"""What .ci/run does; the tests run in what it installs."""
+EXIT_CODE = re.compile(r"# exit code (\d)$")
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3 * SECONDS)]
+
+
+@dataclass(frozen=True)
+class Done:
+    code: int
+    screen: str
+
+
+@pytest.fixture(scope="module")
+def place() -> Iterator[Path]:
+    """A checkout, to those who look no closer."""
+    with short_folder() as folder:
+        for name in ("home", "tmp", "cache"):
+            (folder / name).mkdir()
+        (folder / "configs").symlink_to(ROOT / "configs")
+        for block in PAGE.in_language("yaml"):
+            (folder / block.text.split("\n", 1)[0].removeprefix("# ")).write_text(block.text)
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def done(place: Path) -> dict[str, Done]:
+    """By its line, what came of each command."""
+    return {line: _serve(line, place) if "dashboard" in line else _run(line, place) for line in _lines()}
+
+
+def _lines() -> list[str]:
+    lines = [line for block in PAGE.in_language("bash") for line in block.text.splitlines()]
+    return [line for line in lines if line not in BEFORE]
+
+
+def _started(line: str, place: Path) -> subprocess.Popen[str]:
+    words = shlex.split(line, comments=True)
+    words[0] = str(Path(sys.executable).with_name(words[0]))
+    own = {"HOME": place / "home", "TMPDIR": place / "tmp", "XDG_CACHE_HOME": place / "cache", "COLUMNS": 200}
+    return subprocess.Popen(
+        words, cwd=place, env={**os.environ, **{name: str(value) for name, value in own.items()}}, text=True,
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+
+
+def _run(line: str, place: Path) -> Done:
+    with _started(line, place) as process:
+        try:
+            screen, _ = process.communicate(timeout=SECONDS)
+        finally:
+            process.kill()
+    return Done(process.returncode, screen)
+
+
+def _serve(line: str, place: Path) -> Done:
+    """The page that is served, until Ctrl-C."""
+    with _started(line, place) as process:
+        try:
+            assert process.stdout is not None
+            address = re.search(r"http://\S+", process.stdout.readline())
+            assert address
+            with urllib.request.urlopen(address[0], timeout=20) as answer:
+                page = answer.read().decode()
+            process.send_signal(signal.SIGINT)
+            return Done(process.wait(20), page)
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize("line", _lines())
+def test_a_command_ends_as_the_page_says(done: dict[str, Done], line: str) -> None:
+    expected = EXIT_CODE.search(line)
+    assert done[line].code == (int(expected[1]) if expected else 0), done[line].screen
+
+
+def test_a_screen_is_the_one_that_is_shown(done: dict[str, Done]) -> None:
+    (shown,) = PAGE.in_language("text")
+    (command,) = [line for line in done if EXIT_CODE.search(line)]
+    assert done[command].screen == shown.text
+
+
+def test_what_runs_leave(done: dict[str, Done], place: Path) -> None:
+    steps = {
+        run: [line["step"] for line in read(place / "runs" / run / METRICS)] for run in ("first", "second", "third")
+    }
+    assert steps == {"first": list(range(10)), "second": list(range(10, 14)), "third": [5, 6]}
+    assert "<html" in (place / "runs" / "first" / "report.html").read_text()
+    assert (place / "runs" / "first" / "plan.json").exists()
+    losses = [line["loss"] for line in read(place / "runs" / "first" / METRICS)]
+    assert losses[-1] < losses[0]
+    assert "<html" in done["hetero dashboard runs/first"].screen
+
+
+def test_the_text_of_the_example_is_text(place: Path) -> None:
+    (block,) = PAGE.in_language("yaml")
+    source = yaml.safe_load(block.text)["data"]["source"]
+    for document in documents(str(ROOT / source)):
+        b"".join(document).decode()
+
+
+def test_the_page_has_no_other_blocks() -> None:
+    assert {block.language for block in PAGE.blocks} == {"bash", "yaml", "text"}
+    assert all(block.text.startswith("# ") for block in PAGE.in_language("yaml"))
+    assert len(_lines()) == len(set(_lines()))
