@@ -10,14 +10,21 @@ import typer
 from hetero.cli.app import app
 
 
-def ray_start(command: str) -> dict[str, Any]:
-    """The options of a `ray start` command, as Ray itself reads them."""
-    from ray.scripts.scripts import start
+def ray(command: str) -> dict[str, Any]:
+    """The options of a `ray` command, as Ray itself reads them."""
+    from ray.scripts.scripts import cli
 
+    program, name, *words = shlex.split(command)
+    assert program == "ray"
+    return dict(cli.commands[name].make_context(f"ray {name}", words).params)
+
+
+def ray_start(command: str) -> dict[str, Any]:
+    """The options of the `ray start` in a line of commands."""
     words = shlex.split(command)
     begin = words.index("ray")
     assert words[begin : begin + 2] == ["ray", "start"]
-    return dict(start.make_context("ray start", words[begin + 2 :]).params)
+    return ray(shlex.join(words[begin:]))
 
 
 def hetero(command: str) -> dict[str, Any]:

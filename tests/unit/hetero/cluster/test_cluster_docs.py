@@ -13,7 +13,7 @@ from hetero.cluster.placement import Node, PlacementError, asks_of, place
 from hetero.errors import render
 from hetero.job.load import load_job
 from tests.architecture.tree import ROOT
-from tests.unit.hetero.cluster.ray_commands import hetero, ray_start
+from tests.unit.hetero.cluster.ray_commands import hetero, ray, ray_start
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:ray")
 TEXT = (ROOT / "docs" / "cluster.md").read_text()
@@ -60,12 +60,14 @@ def test_the_refusal_that_is_shown_is_the_real_one(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("line", lines("hetero"))
-def test_commands_are_taken(line: str) -> None:
+def test_commands_are_for_this_cluster(line: str) -> None:
     assert "10.0.0.1" in hetero(line)["address"]
 
 
-def test_every_block_is_of_a_kind_that_is_checked() -> None:
-    assert set(re.findall(r"^```(\w+)", TEXT, re.MULTILINE)) == {"bash", "yaml", "text"}
+@pytest.mark.parametrize("line", lines("ray"))
+def test_ray_takes_the_line(line: str) -> None:
+    ray(line)
+
+
+def test_there_is_one_job_and_one_refusal() -> None:
     assert len(blocks("yaml")) == len(blocks("text")) == 1
-    others = {line.split()[0] for block in blocks("bash") for line in block.splitlines()} - {"hetero"}
-    assert others == {"ray", "scp"}

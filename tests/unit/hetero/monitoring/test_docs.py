@@ -1,4 +1,4 @@
-"""docs/monitoring.md says what is there: its blocks load, its tables are whole."""
+"""docs/monitoring.md says what is there: its tables are whole, its numbers those of the code."""
 
 from __future__ import annotations
 
@@ -6,9 +6,7 @@ import re
 from importlib.util import find_spec
 
 import pytest
-import yaml
 
-from hetero.job.job import Job
 from hetero.monitoring.alerts import FEWEST, WINDOW
 from hetero.monitoring.feed import QUEUED_LINES, SECONDS_TO_CLOSE
 from hetero.monitoring.prometheus import Metrics
@@ -17,13 +15,6 @@ from tests.architecture.tree import ROOT
 from tests.unit.hetero.monitoring.runs import tracked
 
 TEXT = (ROOT / "docs" / "monitoring.md").read_text()
-
-
-@pytest.mark.parametrize("block", re.findall(r"```yaml\n(.*?)```", TEXT, re.DOTALL))
-def test_blocks_are_sections_of_a_job(block: str) -> None:
-    plain = (ROOT / "configs" / "runs" / "auto.yaml").read_text()
-    jobs = [Job.model_validate(yaml.safe_load(text)) for text in (plain, f"{plain}\n{block}")]
-    assert jobs[0] != jobs[1]
 
 
 @pytest.mark.slow
