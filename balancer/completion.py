@@ -90,17 +90,32 @@ def default_warmups(pipeline: PipelinePlan) -> tuple[int, ...]:
 
 
 def assign_owners(plan: Plan, workload: Workload) -> Plan:
-    """Unit u belongs to pipeline u mod P; a unit that uses an earlier unit's weight follows it. Owners in the plan
-    are kept as they are."""
+    """Each unit goes to the copy whose chips own least so far, so that updates, and gradients on their way to owners,
+    are spread evenly; a unit that uses an earlier unit's weight follows it. Owners in the plan are kept as they are."""
     if any(stage.owns is not None for _, stage in plan.stages()):
         return _update(plan, {place: {"owns": stage.owns or ()} for place, stage in plan.stages()})
-    owner = [u % len(plan.pipelines) for u in range(len(workload.units))]
-    for first, later in workload.tied:
-        owner[later] = owner[first]
-    changes: _Changes = {}
+    holders = _holders(plan, len(workload.units))
+    follows = {later: first for first, later in workload.tied}
+    owned = {place: 0.0 for place, _ in plan.stages()}
+    owns: dict[Place, list[int]] = {place: [] for place in owned}
+    pipeline_of: dict[int, int] = {}
+    for u, unit in enumerate(workload.units):
+        leader = pipeline_of.get(follows.get(u, -1))
+        place = min(
+            (place for place in holders[u] if leader in (None, place[0])), key=lambda place: (owned[place], place)
+        )
+        pipeline_of[u] = place[0]
+        owns[place].append(u)
+        owned[place] += unit.parameters / plan.pipelines[place[0]].stages[place[1]].tp
+    return _update(plan, {place: {"owns": _ranges(units)} for place, units in owns.items()})
+
+
+def _holders(plan: Plan, units: int) -> list[list[Place]]:
+    holders: list[list[Place]] = [[] for _ in range(units)]
     for place, stage in plan.stages():
-        changes[place] = {"owns": _ranges(u for u in stage.unit_indices() if owner[u] == place[0])}
-    return _update(plan, changes)
+        for u in stage.unit_indices():
+            holders[u].append(place)
+    return holders
 
 
 def _ranges(units: Iterable[int]) -> tuple[Range, ...]:

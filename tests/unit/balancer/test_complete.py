@@ -9,7 +9,7 @@ from balancer.completion import complete
 from balancer.errors import PlanError
 from balancer.plan import PipelinePlan
 from balancer.topology import Topology
-from tests.unit.balancer.cases import pipelines, plan, pool, topology, workload
+from tests.unit.balancer.cases import pipelines, plan, pool, topology, unit, workload
 
 POOLS = topology(pool("fast", 4), pool("slow", 4, hosts=2))
 WORK = workload(8, batch=16)
@@ -182,3 +182,11 @@ def test_memory_that_does_not_fit():
 def test_a_pipeline_needs_a_stage():
     with pytest.raises(ValueError, match="at least 1 item"):
         PipelinePlan(share=1, stages=())
+
+
+def test_owners_are_spread_by_what_they_own():
+    """Attention and MLP in turn, of which one has thrice the other's parameters: u mod P would give all of it away."""
+    units = [unit("attention", parameters=1_000), unit("mlp", parameters=3_000)] * 4
+    completed = complete(plan(*[(8, [("fast", 1, (0, 8))])] * 2), POOLS, workload(units, batch=16))
+    owned = [sum(units[u].parameters for u in p.stages[0].owned_units()) for p in completed.pipelines]
+    assert owned == [8_000, 8_000]
