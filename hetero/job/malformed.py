@@ -15,7 +15,7 @@ from hetero.job.errors import JobError
 from hetero.job.job import Job
 from hetero.job.reading import KeyPath, dotted
 
-REMEDY = "correct it; docs/job.md lists what each key takes"
+REMEDY = "correct it; docs/job-reference.md lists what each key takes"
 
 
 def malformed(error: ValidationError, data: Any) -> JobError:
