@@ -8,29 +8,23 @@ from typing import Any
 import pytest
 import torch
 
-from backends.backend import Copy
 from backends.cpu import CpuBackend
 from bridge.codec import BLOCK, CODECS, Codec
 from bridge.errors import WireError
+from hetero.engine import coded
 from hetero.engine.coded import CodedReader, CodedWriter
 from hetero.engine.gate import Gate
 
 ALL = pytest.mark.parametrize("codec", CODECS.values(), ids=lambda codec: codec.name)
 
 
-class StagingBackend(CpuBackend):
-    """Says that it is no CPU to whoever asks for its device type, so that messages go through staging."""
-
-    def __init__(self) -> None:
-        self.copies = 0
-
-    @property
-    def device(self) -> Any:
-        return "cpu"
-
-    def copy_out(self, tensor: torch.Tensor, host: torch.Tensor, wait: bool = True) -> Copy:
-        self.copies += 1
-        return super().copy_out(tensor, host, wait)
+@pytest.fixture(params=["in the slot", "on a chip"], autouse=True)
+def _way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both ways of a message: made in the slot, and made elsewhere and copied, as a chip does."""
+    if request.param == "on a chip":
+        monkeypatch.setattr(
+            coded, "_staging", lambda channel, _: torch.empty(channel.spec.slot_bytes, dtype=torch.uint8)
+        )
 
 
 class Line:
