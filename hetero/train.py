@@ -19,6 +19,7 @@ from hetero.cluster.actors import ray_agents
 from hetero.cluster.instructions import News
 from hetero.cluster.needs import Folder, Needs
 from hetero.cluster.options import fleet_of
+from hetero.cluster.ray_metrics import RayMetrics
 from hetero.cluster.ray_runtime import ray_runtime
 from hetero.cluster.session import Session
 from hetero.data.source import Prepared, prepare
@@ -82,6 +83,8 @@ def train(
         run = _Run(job, run_dir, text, point, events, watch, on_record, on_event)
         stack.enter_context(run)
         stack.enter_context(ray_runtime(address))
+        if address is not None:  # a Ray of the run's own has nobody who asks it for metrics
+            run.record_to.append(RayMetrics(tracked_run(job, run_dir)).record)
         fleet = fleet_of(job.pools, fleet_links(job), local=address is None)
         carrier = stack.enter_context(ray_agents(fleet, run.needs, run.heard))
         session = stack.enter_context(Session.start(fleet, carrier, run.heard))
@@ -108,7 +111,8 @@ class _Run:
     ) -> None:
         self._job, self._run_dir, self._text, self._point, self._events = job, run_dir, text, point, events
         self._watch = watch
-        self._on_record, self._on_event = on_record or _ignore, on_event or _ignore
+        self._on_event = on_event or _ignore
+        self.record_to: list[Callable[[Record], None]] = [on_record] if on_record else []
         self._store = _store(job, run_dir)
         self._updates = _updates(point)
         self._last: Record | None = None
@@ -191,7 +195,8 @@ class _Run:
                 self._note(self._watch.record(line))
                 if "eval_loss" in line:
                     self._event("validated", step=line["step"], epoch=line["epoch"], eval_loss=line["eval_loss"])
-                self._on_record(line)
+                for record in self.record_to:
+                    record(line)
                 if (saved := self._saved.pop(line["step"] + 1, None)) is not None:
                     self._commit(saved)
 

@@ -91,7 +91,7 @@ class Metrics:
 
     def record(self, line: Mapping[str, Any]) -> None:
         """Takes one line of `metrics.jsonl`; what it lacks keeps its last value."""
-        labels = self._labels()
+        labels = self.run.labels()
         _set(self._run, line, labels)
         self._step.labels(**labels).set(line["step"])
         self._seconds.labels(**labels).observe(line["step_s"])
@@ -99,39 +99,28 @@ class Metrics:
         self._skipped.labels(**labels).inc(bool(line["skipped"]))
         self._overrun.labels(**labels).inc(bool(line["overrun"]))
         for name, pool in line["pools"].items():
-            _set(self._pool, pool, self._labels(name))
-            self._sent.labels(**self._labels(name)).inc(pool["bytes_sent"])
-            self._received.labels(**self._labels(name)).inc(pool["bytes_received"])
+            _set(self._pool, pool, self.run.labels(name))
+            self._sent.labels(**self.run.labels(name)).inc(pool["bytes_sent"])
+            self._received.labels(**self.run.labels(name)).inc(pool["bytes_received"])
         for link in line["links"]:
-            ends = self._link_labels(link["source"], link["target"])
+            ends = self.run.link_labels(link["source"], link["target"])
             _set(self._link, link, ends)
             for key, crossed in self._crossed.items():
                 crossed.labels(**ends).inc(link[key])
         for stage in line["stages"]:
             place = {"pipeline": str(stage["pipeline"]), "stage": str(stage["stage"])}
-            _set(self._stage, stage, self._labels(stage["pool"]) | place)
+            _set(self._stage, stage, self.run.labels(stage["pool"]) | place)
 
     def event(self, event: Mapping[str, Any]) -> None:
-        self._events.labels(**self._labels(), kind=event["kind"]).inc()
+        self._events.labels(**self.run.labels(), kind=event["kind"]).inc()
 
     def _describe(self) -> None:
         """What does not change: constant facts as labels, by Prometheus's custom of `_info`."""
         run = Info("hetero_run", "The run.", RUN, registry=self.registry)
-        run.labels(**self._labels()).info({"project": self.run.project, "folder": str(self.run.folder)})
+        run.labels(**self.run.labels()).info({"project": self.run.project, "folder": str(self.run.folder)})
         pools = Info("hetero_pool", "A pool of the run.", POOL, registry=self.registry)
         for name, pool in self.run.pools.items():
-            pools.labels(**self._labels(name)).info({"chip": pool.chip, "chips": str(pool.chips)})
-
-    def _labels(self, pool: str | None = None) -> dict[str, str]:
-        if pool is None:
-            return {"run": self.run.name, "emulated": _word(self.run.emulated)}
-        facts = self.run.pools[pool]
-        return {"run": self.run.name, "pool": pool, "family": facts.family, "emulated": _word(facts.emulated)}
-
-    def _link_labels(self, source: str, target: str) -> dict[str, str]:
-        """A link is as real as both its ends."""
-        emulated = any(self.run.pools[end].emulated for end in (source, target))
-        return {"run": self.run.name, "source": source, "target": target, "emulated": _word(emulated)}
+            pools.labels(**self.run.labels(name)).info({"chip": pool.chip, "chips": str(pool.chips)})
 
 
 class Endpoint:
@@ -159,7 +148,3 @@ def _set(gauges: Mapping[str, Gauge], values: Mapping[str, Any], labels: Mapping
     for key, gauge in gauges.items():
         if values.get(key) is not None:
             gauge.labels(**labels).set(values[key])
-
-
-def _word(flag: bool) -> str:
-    return "true" if flag else "false"

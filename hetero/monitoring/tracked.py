@@ -1,4 +1,4 @@
-"""What those who watch a run know of it beforehand."""
+"""What those who watch a run know of it beforehand, and by which labels its figures are told apart."""
 
 from __future__ import annotations
 
@@ -34,3 +34,19 @@ class TrackedRun:
     @property
     def emulated(self) -> bool:
         return any(pool.emulated for pool in self.pools.values())
+
+    def labels(self, pool: str | None = None) -> dict[str, str]:
+        """Of a figure of the run, or of one of its pools."""
+        if pool is None:
+            return {"run": self.name, "emulated": _word(self.emulated)}
+        facts = self.pools[pool]
+        return {"run": self.name, "pool": pool, "family": facts.family, "emulated": _word(facts.emulated)}
+
+    def link_labels(self, source: str, target: str) -> dict[str, str]:
+        """A link is as real as both its ends."""
+        emulated = any(self.pools[end].emulated for end in (source, target))
+        return {"run": self.name, "source": source, "target": target, "emulated": _word(emulated)}
+
+
+def _word(flag: bool) -> str:
+    return "true" if flag else "false"
