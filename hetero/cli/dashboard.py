@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hetero.cli.arguments import RunDir
+from hetero.cli.arguments import MaybeServer, RunOrJob
 
 if TYPE_CHECKING:
     import socket
@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 
 def dashboard(
-    run_dir: RunDir,
+    run: RunOrJob,
+    address: MaybeServer = None,
     port: Annotated[
         int | None, typer.Option(min=1, max=65535, metavar="PORT", help="Listen here; a free one by default.")
     ] = None,
@@ -25,12 +26,11 @@ def dashboard(
     """Serve a live web page of a run until Ctrl-C."""
     import asyncio
 
+    from hetero.cli.watched import watched
     from hetero.monitoring.dashboard.address import listen, url
-    from hetero.monitoring.follow import follow
 
-    follow(run_dir)
-    with listen(host, port or "auto", key="--port") as listener:
-        typer.echo(f"dashboard of {run_dir} on {url(listener)} (Ctrl-C ends it)")
+    with watched(run, address) as run_dir, listen(host, port or "auto", key="--port") as listener:
+        typer.echo(f"dashboard of {run} on {url(listener)} (Ctrl-C ends it)")
         asyncio.run(_serve(run_dir, listener))
 
 

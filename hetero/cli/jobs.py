@@ -31,7 +31,7 @@ def list_(address: Server) -> None:
     for column in ("job", "status", "started", "took", "run directory"):
         table.add_column(column, overflow="fold")
     for job in JobServer(address).jobs():
-        table.add_row(job.id, job.status.lower(), *_times(job), job.run_dir)
+        table.add_row(job.id, job.state, *_times(job), job.run_dir)
     console = Console()
     if not console.is_terminal:
         console.width = PLAIN_WIDTH
@@ -47,7 +47,7 @@ def status(job_id: JobId, address: Server) -> None:
     started, took = _times(job)
     facts = {
         "job": job.id,
-        "status": job.status.lower(),
+        "status": job.state,
         "started": started,
         "took": took,
         "run directory": job.run_dir,
@@ -84,7 +84,7 @@ def stop(job_id: JobId, address: Server) -> None:
     job = JobServer(address).stop(job_id)
     if not job.is_over:
         raise ClusterError("JOB", job_id, "has been asked to stop and still runs", "look at it again in a moment")
-    typer.echo(f"{job_id}: {job.status.lower()}")
+    typer.echo(f"{job_id}: {job.state}")
 
 
 @jobs.command()

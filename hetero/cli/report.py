@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hetero.cli.arguments import RunDir
+from hetero.cli.arguments import MaybeServer, RunOrJob
 
 if TYPE_CHECKING:
     from hetero.monitoring.follow import Follower
@@ -16,17 +16,22 @@ if TYPE_CHECKING:
 
 
 def report(
-    run_dir: RunDir,
+    run: RunOrJob,
+    address: MaybeServer = None,
     output: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Where the page is written; default RUN_DIR/report.html.")
     ] = None,
 ) -> None:
-    """Write one HTML page: loss, throughput, pools, ledger, plan, timeline and environment of a run."""
+    """Write one HTML page: loss, throughput, pools, ledger, plan, timeline and environment of a run.
+
+    A job's run directory is brought to runs/JOB first, as by hetero jobs fetch."""
+    from hetero.cli.watched import fetched
     from hetero.monitoring.errors import MonitorError
     from hetero.monitoring.follow import follow
     from hetero.monitoring.report.page import render
     from hetero.monitoring.timeline import last_timeline
 
+    run_dir = fetched(run, address)
     follower = follow(run_dir)
     if not (follower.recent or follower.events):
         raise MonitorError("RUN_DIR", str(run_dir), "must hold a run", "give the folder that `hetero train` printed")
@@ -41,18 +46,18 @@ def _ledger(follower: Follower) -> Ledger:
     without a page."""
     from balancer.plan import Plan
     from hetero.errors import explains_itself, render
-    from hetero.job.judging import judge
+    from hetero.job.judging import Measured, judge
     from hetero.job.load import load_job
     from hetero.monitoring.report.page import Ledger, LedgerRow
-    from hetero.monitoring.status import calibrated, time_scale, typical_step_s
+    from hetero.monitoring.status import calibrated, time_scale, typical_stages_s, typical_step_s
 
     step_s = typical_step_s(follower)
     if not step_s or not follower.plan:
         return Ledger(missing="No step of a plan was recorded.")
     try:
         plan = Plan.model_validate(follower.plan)
-        job = load_job(follower.run_dir / "job.yaml")
-        judged = judge(job, plan, step_s, time_scale(follower) or 1.0, calibrated(follower))
+        run = Measured(step_s, typical_stages_s(follower), time_scale(follower) or 1.0, calibrated(follower))
+        judged = judge(load_job(follower.run_dir / "job.yaml"), plan, run)
     except Exception as error:
         if not (explains_itself(error) or isinstance(error, ValueError)):
             raise
@@ -61,7 +66,7 @@ def _ledger(follower: Follower) -> Ledger:
     rows += [
         LedgerRow(term.replace("_", " "), value, judged.measured[term]) for term, value in judged.predicted.items()
     ]
-    return Ledger(rows, judged.calibrated, judged.predicted_step_s, judged.measured_step_s)
+    return Ledger(rows, judged.source, judged.predicted_step_s, judged.measured_step_s)
 
 
 def _write(path: Path, page: str) -> None:

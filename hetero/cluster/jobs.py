@@ -10,7 +10,7 @@ import contextlib
 import logging
 import shlex
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ import ray
 import requests
 from ray.exceptions import AuthenticationError
 from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
-from ray.util.state import list_nodes
+from ray.util.state import list_nodes, list_placement_groups
 from ray.util.state.exception import RayStateApiException
 
 from hetero.cluster.errors import TOKEN, ClusterError
@@ -31,6 +31,8 @@ STOP_S = 8
 """How long a job that is asked to stop may clean up before Ray kills it."""
 READY_S = 60.0
 MOST_LISTED = 10_000
+LOOK_S = 0.2
+ERRAND_ENDS_S = 5.0
 CHATTY = ("ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.job.sdk", "ray._private.runtime_env.packaging")
 KIND = "hetero"
 """The key of a job's metadata that tells it from others'."""
@@ -38,7 +40,8 @@ KIND = "hetero"
 
 @dataclass(frozen=True)
 class JobView:
-    """What is known of a job. Times are unix seconds; `exit_code` is there once its command has ended."""
+    """What is known of a job. Times are unix seconds; `exit_code` is there once its command has ended; `queued` says
+    that it waits for the places of its pools."""
 
     id: str
     name: str
@@ -48,6 +51,12 @@ class JobView:
     started: float | None
     ended: float | None
     exit_code: int | None
+    queued: bool = False
+
+    @property
+    def state(self) -> str:
+        """In a word for people; to Ray, a job that waits for its pools runs."""
+        return "queued" if self.queued else self.status.lower()
 
     @property
     def is_over(self) -> bool:
@@ -96,8 +105,15 @@ class JobServer:
     def jobs(self) -> list[JobView]:
         """Our jobs, the newest first."""
         with self._explained():
-            found = [_view(job) for job in self._client.list_jobs() if (job.metadata or {}).get(KIND) == "run"]
+            ours = [job for job in self._client.list_jobs() if (job.metadata or {}).get(KIND) == "run"]
+            waiting = self._waiting() if any(job.status == JobStatus.RUNNING for job in ours) else set()
+        found = [_view(job, waiting) for job in ours]
         return sorted(found, key=lambda job: job.started or 0.0, reverse=True)
+
+    def _waiting(self) -> set[str]:
+        """The drivers, by Ray's own ids, that have asked for places which nobody has yet."""
+        groups = list_placement_groups(self.address, filters=[("state", "=", "PENDING")], limit=MOST_LISTED)
+        return {group.creator_job_id for group in groups}
 
     def job(self, id_: str) -> JobView:
         """Raises ClusterError if there is none of this name."""
@@ -126,7 +142,11 @@ class JobServer:
 
     def follow(self, id_: str) -> Iterator[str]:
         """What the job prints, from its beginning until it ends."""
-        pieces = self._client.tail_job_logs(self.job(id_).id)
+        return self.printed(self.job(id_).id)
+
+    def printed(self, id_: str) -> Iterator[str]:
+        """The same of any job that is known to be there."""
+        pieces = self._client.tail_job_logs(id_)
         loop = asyncio.new_event_loop()
         try:
             while True:
@@ -141,10 +161,8 @@ class JobServer:
 
     def wait(self, id_: str, seconds: float) -> JobView:
         """The job once it is over, or as it is after so many seconds."""
-        until = time.monotonic() + seconds
-        while not (job := self.job(id_)).is_over and time.monotonic() < until:
-            time.sleep(0.25)
-        return job
+        self._over(id_, seconds)
+        return self.job(id_)
 
     def stop(self, id_: str) -> JobView:
         """Ends a job, and returns when it is over and has cleaned up; one that is over already stays as it is."""
@@ -155,15 +173,32 @@ class JobServer:
 
     def read(self, command: str, seconds: float) -> str:
         """What a short shell command prints on the cluster's head."""
+        id_ = self.begin_errand(command)
+        self._over(id_, seconds)
         with self._explained():
-            id_ = self._hand_in(entrypoint=command, metadata={KIND: "errand"})
-            until = time.monotonic() + seconds
-            while not self._client.get_job_status(id_).is_terminal() and time.monotonic() < until:
-                time.sleep(0.25)
             printed: str = self._client.get_job_logs(id_)
-            with contextlib.suppress(RuntimeError):
-                self._client.delete_job(id_)
+        self.end_errand(id_)
         return printed
+
+    def begin_errand(self, command: str) -> str:
+        """Starts a shell command on the cluster's head that is no job of a user's; returns its name."""
+        with self._explained():
+            return self._hand_in(entrypoint=command, metadata={KIND: "errand"})
+
+    def end_errand(self, id_: str) -> None:
+        """Ends a command if it still runs, and has the cluster forget it. Another call does no harm."""
+        with self._explained(), contextlib.suppress(RuntimeError):
+            self._client.stop_job(id_)
+            self._over(id_, ERRAND_ENDS_S)
+            self._client.delete_job(id_)
+
+    def _over(self, id_: str, seconds: float) -> bool:
+        """Whether the job is over within so many seconds."""
+        until = time.monotonic() + seconds
+        with self._explained():
+            while not (over := JobStatus(self._client.get_job_status(id_)).is_terminal()) and time.monotonic() < until:
+                time.sleep(LOOK_S)
+        return over
 
     @contextlib.contextmanager
     def _explained(self) -> Iterator[None]:
@@ -188,7 +223,7 @@ def shell_path(path: str) -> str:
     return f'"$HOME"/{shlex.quote(path[2:])}' if path.startswith("~/") else shlex.quote(path)
 
 
-def _view(job: JobDetails) -> JobView:
+def _view(job: JobDetails, waiting: Set[str]) -> JobView:
     metadata: dict[str, Any] = job.metadata or {}
     return JobView(
         id=job.submission_id or "",
@@ -199,6 +234,7 @@ def _view(job: JobDetails) -> JobView:
         started=None if job.start_time is None else job.start_time / 1000,
         ended=None if job.end_time is None else job.end_time / 1000,
         exit_code=job.driver_exit_code,
+        queued=job.status == JobStatus.RUNNING and job.job_id in waiting,
     )
 
 

@@ -4,23 +4,43 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
-from balancer.cost import Times, datasheet_times
+from balancer.cost import Times, datasheet_times, units_time
 from balancer.ledger import ledger
 from balancer.plan import Plan
 from balancer.simulate import simulate
+from balancer.topology import Topology
+from balancer.workload import Workload
 from hetero.job.job import Job
 from hetero.job.planning import plan_job, topology, workload
+
+Source = Literal["calibration", "run", "datasheet"]
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What is known of a run: the seconds of a step, those that each stage, by (pipeline, stage), computed in it, how
+    much slower emulated chips and links were made, and what was calibrated before the plan was made, a row per pool, tp
+    and kind of unit."""
+
+    step_s: float
+    stages_s: Mapping[tuple[int, int], float]
+    time_scale: float = 1.0
+    calibrated: Sequence[Row] = ()
 
 
 @dataclass(frozen=True)
 class Judged:
     """A step as predicted and as measured. The terms of a ledger are parts of 1 that, with the efficiency against the
-    ideal, sum to 1; of the measured one, `other` holds what the prediction does not foresee. Prediction and ideal are
-    by the units' times as they were `calibrated` before the run, or else by the chips' datasheets."""
+    ideal, sum to 1; of the measured one, `other` holds what the prediction does not foresee.
 
-    calibrated: bool
+    Prediction and ideal are by the chips' speeds, whose `source` is a calibration, else the run itself: how long its
+    stages took. Where the run says nothing of them either, it is the datasheets.
+    """
+
+    source: Source
     predicted_step_s: float
     measured_step_s: float
     predicted: Mapping[str, float]
@@ -35,15 +55,44 @@ class Judged:
         return 1 - sum(self.measured.values())
 
 
-def judge(
-    job: Job, plan: Plan, measured_step_s: float, time_scale: float = 1.0, calibrated: Sequence[Mapping[str, Any]] = ()
-) -> Judged:
-    """`time_scale` is how much slower emulated chips and links were made, `calibrated` what was measured before the
-    run, a row per pool, tp and kind of unit. Raises the balancer's errors."""
+def judge(job: Job, plan: Plan, run: Measured) -> Judged:
+    """Raises the balancer's errors."""
     chips, work = topology(job), workload(job)
-    times = datasheet_times(chips, work)
-    if calibrated:
-        times = Times.from_measurements(calibrated, otherwise=times)
-    prediction = simulate(plan_job(job, given=plan).plan, chips, work, times, time_scale)
-    ledgers = ledger(prediction), ledger(prediction, measured_step_s)
-    return Judged(bool(calibrated), prediction.step_s, measured_step_s, *ledgers)
+    plan = plan_job(job, given=plan).plan
+    source, times = _times(chips, work, plan, run)
+    prediction = simulate(plan, chips, work, times, run.time_scale)
+    return Judged(source, prediction.step_s, run.step_s, ledger(prediction), ledger(prediction, run.step_s))
+
+
+def _times(chips: Topology, work: Workload, plan: Plan, run: Measured) -> tuple[Source, Times]:
+    believed = datasheet_times(chips, work)
+    if run.calibrated:
+        return "calibration", Times.from_measurements(run.calibrated, otherwise=believed)
+    if rows := _stage_rows(work, plan, run, believed):
+        return "run", Times.from_measurements(rows, otherwise=believed)
+    return "datasheet", believed
+
+
+def _stage_rows(work: Workload, plan: Plan, run: Measured, believed: Times) -> list[Row]:
+    """The units of each pool and tp that the plan uses, as much slower than believed as the stages were in all."""
+    spent: dict[tuple[str, int], list[float]] = {}
+    for p, pipeline in enumerate(plan.pipelines):
+        for s, stage in enumerate(pipeline.stages):
+            each = units_time(believed, work, stage.pool, stage.tp, stage.unit_indices())
+            so_far = spent.setdefault((stage.pool, stage.tp), [0.0, 0.0])
+            so_far[0] += run.stages_s.get((p, s), 0.0)
+            so_far[1] += pipeline.share * run.time_scale * each.total_s
+    kinds = {unit.kind for unit in work.units}
+    return [
+        {
+            "pool": pool,
+            "tp": tp,
+            "kind": kind,
+            "forward_s": ratio * time.forward_s,
+            "backward_s": ratio * time.backward_s,
+        }
+        for (pool, tp), (took_s, expected_s) in spent.items()
+        for kind in kinds
+        if took_s > 0 and expected_s > 0
+        for ratio, time in [(took_s / expected_s, believed.lookup(pool, tp, kind))]
+    ]

@@ -178,6 +178,16 @@ def typical_links(follower: Follower) -> tuple[LinkStatus, ...]:
     return _links(follower, _settled(follower))
 
 
+def typical_stages_s(follower: Follower) -> dict[tuple[int, int], float]:
+    """By (pipeline, stage), what its slowest rank computed in a step: the median of the same steps."""
+    found: dict[tuple[int, int], list[float]] = {}
+    for record in _settled(follower):
+        for stage in record.get("stages") or ():
+            seconds = sum(stage.get(key) or 0.0 for key in ("forward_s", "backward_s", "weight_s"))
+            found.setdefault((stage["pipeline"], stage["stage"]), []).append(seconds)
+    return {place: statistics.median(seconds) for place, seconds in found.items()}
+
+
 def typical_step_s(follower: Follower) -> float | None:
     """The median of the same steps' seconds; None before the first step."""
     return _median(_settled(follower)).get("step_s")

@@ -49,13 +49,20 @@ class LedgerRow:
     measured: float
 
 
+SOURCES = {
+    "calibration": "what a calibration of these chips measured before the plan was made",
+    "run": "what the run's own stages took, since nothing was calibrated for a plan by hand",
+    "datasheet": "the chips' datasheets",
+}
+
+
 @dataclass(frozen=True)
 class Ledger:
-    """Where the speed went, or in `missing` why that cannot be said. Predicted by times that were `calibrated` before
-    the run, or else by the chips' datasheets."""
+    """Where the speed went, or in `missing` why that cannot be said. `source` says whence the chips' speeds are that it
+    is predicted by."""
 
     rows: Sequence[LedgerRow] = ()
-    calibrated: bool = False
+    source: str = ""
     predicted_step_s: float = 0.0
     measured_step_s: float = 0.0
     missing: str = ""
@@ -83,6 +90,7 @@ def render(follower: Follower, ledger: Ledger, timeline: Timeline | None) -> str
         loss=loss_chart(run),
         throughput=throughput_chart(run),
         ledger=ledger,
+        speeds=SOURCES.get(ledger.source, ledger.source),
         timeline=timeline,
         timeline_chart=timeline_chart(timeline) if timeline else None,
         most_rows=MOST_ROWS,

@@ -127,6 +127,11 @@ def test_a_checkpoint_is_told_once_it_is_whole_and_the_run_waits_for_it(hosts: F
     assert answer == ins.Answer(1)
 
 
+def test_what_a_rank_tells_becomes_news_under_its_own_name(hosts: FakeHosts) -> None:
+    told = ev.RankTold("ascend@1", RankId("ascend", 3), "codec_fallback", 7, 0, {"codec": "int8"})
+    assert hosts.feed(told) == [ins.News("codec_fallback", 7, 0, {"codec": "int8"}, "ascend", "ascend:3")]
+
+
 def test_leases_are_renewed_ahead_of_need(hosts: FakeHosts) -> None:
     hosts.start()
     hosts.ask(ev.RunAsked(1000))
