@@ -145,6 +145,8 @@ class _Run:
         (self._run_dir / "plan.json").write_text(planned.plan.to_json())
         session.pace(fleet_links(self._job, measured.time_scale))
         facts = {"time_scale": measured.time_scale, "link_ratio": planned.prediction.link_ratio}
+        for note in planned.notes:
+            self._event("warning", note=note)
         self._event("planned", **facts, calibrated=list(measured.rows))
         session.configure(self._spec(session, planned, measured.time_scale).model_dump(mode="json"))
         titles = {label.name: str(label) for label in pool_labels(self._job)}

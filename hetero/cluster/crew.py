@@ -83,6 +83,8 @@ class Crew:
     def end(self) -> None:
         """Ends all processes; none of them runs when this returns."""
         for helper in reversed(self._helpers):
+            helper.ask_to_end()
+        for helper in reversed(self._helpers):
             helper.end()
         self._helpers.clear()
 

@@ -64,9 +64,13 @@ class Helper:
     def pid(self) -> int:
         return self._process.pid
 
+    def ask_to_end(self) -> None:
+        """The first half of `end`, so that several processes can end at the same time."""
+        self.pipe.close()
+
     def end(self) -> None:
         """Lets the process end at the end of its pipe, or kills it. It is gone when this returns."""
-        self.pipe.close()
+        self.ask_to_end()
         if self.status(ENDING_S) is None:
             self._process.kill()
             self._process.wait()

@@ -4,7 +4,7 @@ Imports the rank's code, and torch with it, once, and forks the ranks before any
 eight ranks are up in the time of one import and share its memory. Messages on the control pipe N:
 
     {"do": "fork", "ranks": [[pool, index], ...]} + two descriptors per rank: its pipe to the agent, its port's socket
-    -> {"report": "forked", "pids": {index: pid}}
+    -> {"report": "forked", "pids": {index: pid}, "versions": {package: version}}
     -> {"report": "exited", "rank": [pool, index], "status": n}     n < 0: ended by signal -n
 
 At the end of the control pipe, and at the death of the agent, nursery and ranks end.
@@ -26,6 +26,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from backends.versions import interpreter
 from bridge.errors import PipeClosed
 from bridge.pipe import Message, Pipe
 from bridge.rank import RankId
@@ -78,7 +79,7 @@ class Nursery:
             pids[str(index)] = self._fork(RankId(pool, index), agent_fd, port_fd, fds)
         for fd in fds:
             os.close(fd)
-        self._control.send({"report": "forked", "pids": pids})
+        self._control.send({"report": "forked", "pids": pids, "versions": interpreter()})
 
     def _fork(self, rank: RankId, agent_fd: int, port_fd: int, fds: Sequence[int]) -> int:
         pid = os.fork()
@@ -151,6 +152,7 @@ def described(error: BaseException) -> Message:
 
 
 def main() -> None:
+    """Ends without cleaning up: the kernel takes back what torch holds faster than torch gives it back."""
     parser = argparse.ArgumentParser(description="Forks the ranks of one pool on one host.")
     parser.add_argument("--fd", type=int, required=True, help="the control pipe")
     parser.add_argument("--main", required=True, help="what a rank runs, as module:function")
@@ -160,7 +162,16 @@ def main() -> None:
     rank_main = getattr(importlib.import_module(module), function)
     gc.collect()
     gc.freeze()  # keeps the shared pages of the imports shared
-    Nursery(Pipe.from_fd(options.fd), rank_main).run()
+    status = 1
+    try:
+        Nursery(Pipe.from_fd(options.fd), rank_main).run()
+        status = 0
+    except Exception:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
 
 
 if __name__ == "__main__":

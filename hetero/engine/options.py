@@ -22,7 +22,7 @@ class OptimizerOptions(BaseModel):
     warmup_steps: int = Field(0, ge=0, description="Steps of linear warm-up.")
     min_lr_ratio: float = Field(0.1, ge=0, le=1, description="Where the cosine ends, relative to `lr`.")
     weight_decay: float = Field(0.0, ge=0, description="On matrices only; norms and biases are never decayed.")
-    betas: tuple[float, float] = Field((0.9, 0.95), description="AdamW: decay of the two moments.")
+    betas: tuple[Beta, Beta] = Field((0.9, 0.95), description="AdamW: decay of the two moments.")
     eps: float = Field(1e-8, gt=0, description="AdamW: added to the root of the second moment.")
     momentum: float = Field(0.0, ge=0, lt=1, description="SGD: how much of the last update stays.")
     clip: float | None = Field(1.0, gt=0, description="Largest gradient norm; `null` clips nothing.")

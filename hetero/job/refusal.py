@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,7 +23,7 @@ def refusable(run_dir: Path, storage: Path | None = None) -> Iterator[None]:
         with _system_errors_explained(run_dir):
             yield
     except Exception as error:
-        if is_user_mistake(error) and not (run_dir / METRICS).exists():
+        if is_user_mistake(error) and not os.path.exists(run_dir / METRICS):
             for folder in made:
                 folder.remove()
         raise
@@ -33,8 +34,8 @@ class _Made:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._missing = [path for path in (folder, *folder.absolute().parents) if not path.exists()]
-        self._before = set(folder.iterdir()) if folder.is_dir() else set()
+        self._missing = [path for path in (folder, *folder.absolute().parents) if not os.path.lexists(path)]
+        self._before = set(folder.iterdir()) if os.path.isdir(folder) else set()
 
     def remove(self) -> None:
         """Parents that were made too go only while they hold nothing else."""

@@ -6,6 +6,7 @@ crash is closed when the file is opened again, and `read` passes over it.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -42,7 +43,8 @@ class Journal:
             while line:
                 line = line[self._file.write(line) :]
         except OSError:
-            self._file.truncate(whole)
+            with contextlib.suppress(OSError):
+                self._file.truncate(whole)
             raise
 
     def close(self) -> None:

@@ -26,6 +26,7 @@ RUN_BY = {
     "hetero doctor": "tests/unit/hetero/job/test_doctor.py::test_the_command_says_by_its_exit_code_what_blocks",
     "hetero plan": "tests/unit/hetero/cli/test_commands.py::test_plan_prints_stages_grid_and_prediction",
     "hetero train": "tests/e2e/test_quickstart.py::finished",
+    "hetero train job.yaml --address": "tests/e2e/test_cluster.py::test_jobs_from_outside",  # what a handed-in job runs
     "hetero submit": "tests/e2e/test_cluster.py::test_jobs_from_outside",
     "hetero jobs list": "tests/e2e/test_cluster.py::test_jobs_from_outside",
     "hetero jobs status": "tests/e2e/test_cluster.py::test_jobs_from_outside",

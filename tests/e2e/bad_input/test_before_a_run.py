@@ -1,0 +1,228 @@
+"""Mistakes that `hetero train` finds between reading the job and the first step: refused, and nothing is left."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from hetero.checkpoint.manifest import RunState
+from hetero.checkpoint.resume import CHECKPOINTS
+from hetero.checkpoint.store import CheckpointStore
+from hetero.cli.app import run
+from hetero.job.load import load_job
+from tests.e2e.bad_input.screens import JOB, Refusal, check_screen, refused, spoilt
+from tests.e2e.bad_input.scripted import script
+
+SOURCE = "source: python-stdlib"
+NEVER = ("--address", "127.0.0.1:1")
+"""Nobody listens there: a mistake that is overlooked starts no Ray."""
+
+
+class Place:
+    """A folder with a job, a text, and a run directory that is not there yet."""
+
+    def __init__(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        self.folder, self.run_dir, self._capsys = folder, folder / "run", capsys
+        self.text = folder / "text.txt"
+        self.text.write_text("some text " * 100)
+        self.job = spoilt(folder, SOURCE, f"source: {self.text}")
+
+    def refuses(self, *more: str | Path) -> Refusal:
+        """Of `hetero train`, which must leave all as it was."""
+        before = sorted(self.folder.rglob("*"))
+        refusal = refused(self._capsys, "train", self.job, "--run-dir", self.run_dir, *more)
+        assert sorted(self.folder.rglob("*")) == before
+        return refusal
+
+
+@pytest.fixture
+def place(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Place:
+    monkeypatch.chdir(tmp_path)
+    return Place(tmp_path, capsys)
+
+
+@pytest.fixture
+def taken_port() -> Iterator[int]:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        yield taken.getsockname()[1]
+
+
+# Data
+
+
+@pytest.mark.parametrize(
+    ("source", "rule"),
+    [
+        ("/nowhere/at/all", "there is no such file or folder"),
+        ("~nobody-of-that-name/text", "there is no such file or folder"),
+        ("x" * 5000, "there is no such file or folder"),
+        ("/dev/zero", "must be a file or a folder"),
+        ("/proc/self/mem", "cannot be read"),
+    ],
+    ids=["missing", "home", "long", "device", "unreadable"],
+)
+def test_data_that_is_not_there(source: str, rule: str, place: Place) -> None:
+    place.job = spoilt(place.folder, SOURCE, f"source: {source}")
+    refusal = place.refuses(*NEVER)
+    refusal.is_at(place.job, "source:", "data.source")
+    refusal.says(source[:100], rule)
+
+
+def test_a_text_that_is_empty(place: Place) -> None:
+    place.text.write_text("")
+    refusal = place.refuses(*NEVER)
+    refusal.is_at(place.job, "source:", "data.source")
+    refusal.says(str(place.text), "has no text", "name a file or folder with text")
+
+
+def test_a_folder_without_text(place: Place) -> None:
+    (place.folder / "texts").mkdir()
+    (place.folder / "texts" / ".hidden").write_text("not read")
+    place.refuses("--set", "data.source=texts", *NEVER).says("--set: data.source", "has no text")
+
+
+def test_a_sequence_longer_than_the_data(place: Place) -> None:
+    place.job = spoilt(place.folder, f"{SOURCE}\n  seq_len: 16", f"source: {place.text}\n  seq_len: 2000")
+    refusal = place.refuses(*NEVER)
+    refusal.is_at(place.job, "seq_len", "data.seq_len")
+    refusal.says("2000", "need 2001 tokens, the source has 1001", "use seq_len 1000 or less")
+
+
+def test_data_that_differs_between_hosts(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    script(monkeypatch, fingerprints={"nvidia@0": "aaa", "ascend@0": "bbb"})
+    refusal = place.refuses()
+    refusal.is_at(place.job, "source:", "data.source")
+    refusal.says("aaa on nvidia@0 (node of nvidia@0): text.bin; bbb on ascend@0", "the same text", "on every host")
+
+
+# Where it is recorded
+
+
+@pytest.mark.parametrize("file", ["metrics.jsonl", "events.jsonl", "job.yaml"])
+def test_a_run_directory_that_holds_a_run(file: str, place: Place) -> None:
+    place.run_dir.mkdir()
+    (place.run_dir / file).touch()
+    place.refuses(*NEVER).says("--run-dir", str(place.run_dir), "holds a run already", "choose another")
+
+
+def test_a_run_directory_that_is_a_file(place: Place) -> None:
+    place.run_dir.touch()
+    place.refuses(*NEVER).says("--run-dir", str(place.run_dir), "folder that can be written", "name another")
+    place.run_dir = place.run_dir / "below"
+    place.refuses(*NEVER).says("Not a directory")
+
+
+def test_a_run_directory_that_cannot_be(place: Place) -> None:
+    place.run_dir = place.folder / ("x" * 300)
+    place.refuses(*NEVER).says("--run-dir", "folder that can be written", "name another")
+
+
+def test_a_run_directory_with_something_else_in_it_keeps_it(place: Place) -> None:
+    (place.run_dir / "mine").mkdir(parents=True)
+    (place.run_dir / "mine" / "note.txt").write_text("kept")
+    place.refuses(*NEVER).says("--address")
+
+
+def test_storage_that_one_host_cannot_write(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    script(monkeypatch, reach={"ascend@0": "cannot write there (Read-only file system)"})
+    storage = place.folder / "storage"
+    place.job = spoilt(place.folder, SOURCE, f"source: {place.text}")
+    place.job.write_text(place.job.read_text().replace("{every: 0}", f"{{every: 1, storage: {storage}}}"))
+    refusal = place.refuses()
+    refusal.is_at(place.job, "storage:", "checkpoint.storage")
+    refusal.says(str(storage), "every host must reach it", "host ascend@0 (a machine) cannot write there (Read-only")
+    refusal.says("name a folder on a file system that all hosts mount")
+
+
+def test_storage_that_is_a_file(place: Place) -> None:
+    refusal = place.refuses("--set", f"checkpoint={{every: 1, storage: {place.text}}}", *NEVER)
+    refusal.says("checkpoint.storage", str(place.text), "cannot be made", "that you may write to")
+
+
+def test_storage_that_another_run_used(place: Place) -> None:
+    used = place.folder / "storage" / "run"
+    used.mkdir(parents=True)
+    (used / "step-00000001").touch()
+    refusal = place.refuses("--set", f"checkpoint={{every: 1, storage: {used.parent}}}", *NEVER)
+    refusal.says("checkpoint.storage", "may hold what another run saved")
+
+
+# The network
+
+
+@pytest.mark.parametrize("key", ["port", "prometheus_port"])
+def test_a_port_that_is_taken(key: str, place: Place, taken_port: int) -> None:
+    place.job = spoilt(place.folder, "{port: null}", f"{{{key}: {taken_port}}}")
+    refusal = place.refuses(*NEVER)
+    refusal.is_at(place.job, "monitor:", f"monitor.{key}")
+    refusal.says(str(taken_port), "in use", "auto")
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "no-such-host.invalid:6379", "127.0.0.1:99999", "http://head:8265"])
+def test_a_ray_address_that_does_not_answer(address: str, place: Place) -> None:
+    place.refuses("--address", address).says("--address", address, "Ray cluster" if "//" not in address else "submit")
+
+
+# Plans and checkpoints from elsewhere
+
+
+def test_a_plan_that_breaks_a_rule_is_told_at_its_line(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["plan", str(place.job), "--json"]) == 0
+    plan = json.loads(capsys.readouterr().out)["plan"]
+    plan["pipelines"][0]["stages"][1]["units"] = [3, 6]
+    path = place.folder / "plan.json"
+    path.write_text(json.dumps(plan, indent=1))
+    refusal = place.refuses("--plan", path, *NEVER)
+    refusal.says(f"{path}:", "pipelines[0].stages[1].units", "unit 2 is in no stage")
+    plan["pipelines"][0]["stages"][1]["unit"] = plan["pipelines"][0]["stages"][1].pop("units")
+    path.write_text(json.dumps(plan, indent=1))
+    refusal = place.refuses("--plan", path, *NEVER)
+    refusal.is_at(path, '"unit"', "pipelines[0].stages[1].unit")
+    refusal.says("did you mean")
+
+
+@pytest.mark.parametrize("content", [b"", b"hello", b"[]", b"\xff\xfe", b"{}"])
+def test_a_file_that_is_no_plan(content: bytes, place: Place) -> None:
+    path = place.folder / "plan.json"
+    path.write_bytes(content)
+    place.refuses("--plan", path, *NEVER).says(str(path))
+
+
+@pytest.mark.parametrize(
+    ("resume", "rule"),
+    [("nowhere", "there is no folder"), ("old", "no whole checkpoint"), ("old@one", "a whole number, not 'one'")],
+)
+def test_a_resume_of_what_is_no_run(resume: str, rule: str, place: Place) -> None:
+    (place.folder / "old").mkdir()
+    place.refuses("--resume", resume, *NEVER).says("--resume", resume, rule)
+
+
+def test_a_resume_with_another_model_or_nothing_left_to_do(place: Place) -> None:
+    store = CheckpointStore(place.folder / "old" / CHECKPOINTS)
+    store.begin(3)
+    fingerprint = load_job(place.job).fingerprint()
+    state = RunState(consumed_sequences=0, consumed_tokens=0, job_fingerprint=fingerprint, plan={})
+    store.commit(3, state, [])
+    refusal = place.refuses("--resume", "old", "--set", "model.dimensions.hidden=32", *NEVER)
+    refusal.says("--resume", "old@3", "another model, data or training", "resume with that job")
+    refusal = place.refuses("--resume", "old@3", "--set", "train.steps=3", *NEVER)
+    refusal.says("--set: train.steps", "has 3 steps already", "more than 3")
+    place.refuses("--resume", "old@2", *NEVER).says("no whole checkpoint of step 2", "old@3")
+
+
+def test_a_pool_in_no_stage_is_a_warning(
+    place: Place, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = JOB.replace(SOURCE, f"source: {place.text}").replace("units: [0, 2]", "units: [0, 6]")
+    place.job.write_text(text.replace("        - {pool: ascend, tp: 1, units: [2, 6]}\n", ""))
+    script(monkeypatch, fingerprints={"nvidia@0": "aaa", "ascend@0": "bbb"})  # which ends it
+    code = run(["train", str(place.job), "--run-dir", str(place.run_dir)])
+    screen = capsys.readouterr()
+    check_screen(code, screen.err)
+    assert "warning note pool ascend is in no stage of the plan: its 1 chips stay idle" in screen.out
