@@ -31,6 +31,7 @@ from hetero.job.measuring import measure
 from hetero.job.planning import Planned, plan_job, pool_labels
 from hetero.job.refusal import make_run_dir, refusable
 from hetero.job.spec import fleet_links, run_spec
+from hetero.monitoring.environment import drivers_environment
 from hetero.monitoring.journal import EVENTS, METRICS, EventJournal, Journal
 from hetero.monitoring.notice import Notice
 from hetero.monitoring.record import Recorder
@@ -114,6 +115,7 @@ class _Run:
         self._saved: dict[int, News] = {}
 
     def __enter__(self) -> _Run:
+        self._event("started", **drivers_environment())
         self._note(self._watch.start())
         return self
 

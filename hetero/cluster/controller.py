@@ -108,7 +108,8 @@ class Controller:
         return [ins.ToHosts(self._hosts, ins.StartHost())]
 
     def _host_ready(self, event: ev.HostReady) -> Instructions:
-        facts = {**describe(self._specs[event.host]), "node": event.node, "pids": dict(event.pids)}
+        facts = {**describe(self._specs[event.host]), "node": event.node}
+        facts |= {"software": dict(event.software), "pids": dict(event.pids)}
         news: Instructions = [self._news("host_ready", event.host, facts)]
         return news + self._link_hosts() if self._ready.add(event.host, event) else news
 

@@ -78,7 +78,7 @@ class Tick:
 @dataclass(frozen=True)
 class HostReady:
     """Endpoint listens, ranks are up. `uris` by scheme; `node` is the machine's name, `machine` what tells whether two
-    hosts are one (hetero/cluster/machine.py)."""
+    hosts are one (hetero/cluster/machine.py); `software` are versions: of its system, driver and packages."""
 
     host: str
     node: str
@@ -86,6 +86,7 @@ class HostReady:
     uris: Mapping[str, str]
     pids: Mapping[str, int] = field(default_factory=dict)
     machine: str = ""
+    software: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import platform
 import socket
 import time
 from collections.abc import Callable
 from typing import Any
 
+from backends.versions import driver
 from bridge.errors import PipeClosed
 from bridge.pipe import Message
 from bridge.rank import RankId
@@ -33,6 +35,7 @@ class Host:
         self._roster = Roster()
         self._vigil = Vigil(spec, self._roster, self._events.append)
         self._uris: dict[str, str] = {}
+        self._software: dict[str, str] = {}
         self._unattached = set(spec.ranks)
         self._stop_by: float | None = None
         self._orders: dict[type, Callable[[Any], None]] = {
@@ -107,6 +110,8 @@ class Host:
             case "forked":
                 for index, pid in message["pids"].items():
                     self._roster.members[RankId(self.spec.pool.name, int(index))].pid = pid
+                self._software = _system(self.spec.pool.family) | message["versions"]
+                self._maybe_ready()
             case "exited":
                 self._vigil.rank_exited(self._roster.members[RankId(*message["rank"])], message["status"])
             case "refused":
@@ -131,11 +136,12 @@ class Host:
             self._maybe_ready()
 
     def _maybe_ready(self) -> None:
-        if not self._uris or self._unattached or any(member.owes == "ready" for member in self._roster):
+        told = self._uris and self._software and not self._unattached
+        if not told or any(member.owes == "ready" for member in self._roster):
             return
         pids = {**self._crew.pids, **{str(member.rank): member.pid for member in self._roster}}
-        ready = ev.HostReady(self.spec.id, socket.gethostname(), self._address, self._uris, pids, machine())
-        self._events.append(ready)
+        facts = socket.gethostname(), self._address, self._uris, pids, machine(), self._software
+        self._events.append(ev.HostReady(self.spec.id, *facts))
 
     def _open_world(self, order: ins.OpenWorld) -> None:
         pool = self.spec.pool.run
@@ -208,3 +214,8 @@ class Host:
         self._vigil.over = True
         self._crew.end()
         self._events.append(ev.HostStopped(self.spec.id))
+
+
+def _system(family: str) -> dict[str, str]:
+    told = driver(family)
+    return {"os": platform.platform(), **({"driver": told} if told else {})}

@@ -15,7 +15,7 @@ from hetero.monitoring.links import LinkStatus, link_statuses
 Ended = Literal["finished", "failed", "interrupted"]
 State = Literal["waiting", "starting", "running", "silent"] | Ended
 ENDS: tuple[Ended, ...] = get_args(Ended)
-STARTS = ("host_ready", "measuring", "planned", "configured")
+STARTS = ("started", "host_ready", "measuring", "planned", "configured")
 SILENT_AFTER_S = 30.0
 SILENT_AFTER_STEPS = 10
 SILENT_AT_START_S = 600.0  # building a large model takes its time

@@ -162,7 +162,10 @@ def test_the_events_are_gapless(finished: Finished) -> None:
     assert [event["seq"] for event in events] == list(range(len(events)))
     assert all(set(event) == {"seq", "time", "step", "epoch", "kind", "pool", "rank", "data"} for event in events)
     kinds = [event["kind"] for event in events]
-    assert sorted(kinds[:3]) == ["host_ready"] * 3
+    assert kinds[:4] == ["started"] + ["host_ready"] * 3
+    for event in events[:4]:
+        assert {"os", "python", "torch"} <= set(event["data"]["software"])
+    assert events[0]["data"]["software"]["ray"]
     assert kinds[-1] == "finished"
 
 

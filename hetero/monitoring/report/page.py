@@ -140,10 +140,19 @@ def _pool_colors(run: RunStatus) -> dict[str, str]:
 
 
 def _hosts(follower: Follower) -> tuple[list[str], list[list[Any]]]:
-    """What each host said of itself when it was ready: heading and rows."""
-    told: list[Record] = [event.get("data") or {} for event in follower.hosts.values()]
+    """What the driver and each host said of themselves when they were ready: heading and rows."""
+    started = follower.last_of_kind.get("started")
+    driver: list[Record] = [{"host": "driver", **(started.get("data") or {})}] if started else []
+    told = [_flat(one) for one in [*driver, *(event.get("data") or {} for event in follower.hosts.values())]]
     keys = list(dict.fromkeys(key for host in told for key in host))
     return keys, [[host.get(key, "") for key in keys] for host in told]
+
+
+def _flat(told: Record) -> Record:
+    """With each version in a column of its own."""
+    software = told.get("software")
+    rest = {key: value for key, value in told.items() if key != "software"}
+    return rest | software if isinstance(software, dict) else told
 
 
 def _emulation(follower: Follower, run: RunStatus) -> list[tuple[PoolStatus, Any]]:

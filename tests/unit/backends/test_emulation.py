@@ -54,6 +54,16 @@ def test_an_action_lasts_as_long_as_modelled_whatever_it_computes() -> None:
         assert 0.03 <= undisturbed(emulated(), 0.03, work_s) < 0.03 + OVERSHOOT_S
 
 
+def test_a_lap_ends_when_its_part_of_the_action_would() -> None:
+    began, stopwatch = time.perf_counter(), emulated().start(0.06)
+    stopwatch.lap(0.5)
+    half_s = time.perf_counter() - began
+    stopwatch.lap(0.25)  # past already
+    stopwatch.stop()
+    assert 0.03 <= half_s < stopwatch.seconds()
+    assert stopwatch.seconds() >= 0.06
+
+
 def test_pacing_never_shortens_and_marks_what_took_too_long() -> None:
     seconds, real_s, overrun = timed(emulated(), 0.005, work_s=0.02)
     assert overrun

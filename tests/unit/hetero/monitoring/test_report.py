@@ -116,6 +116,19 @@ def test_names_stay_text(tmp_path: Path) -> None:
     assert html.escape(EVIL, quote=False) in names, "plotly reads HTML in names"
 
 
+def test_versions_of_driver_and_hosts_have_columns(tmp_path: Path) -> None:
+    write_run(tmp_path)
+    event = {"seq": 90, "time": 1.0, "step": None, "epoch": None, "pool": None, "rank": None}
+    started = {"node": "desk", "software": {"os": "Linux-6.1", "python": "3.11.7", "ray": "2.60.0"}}
+    ready = {"host": "ascend@0", "software": {"python": "3.10.4", "torch-npu": "2.5.1", "driver": "24.1.0"}}
+    for kind, data in (("started", started), ("host_ready", ready)):
+        append(tmp_path / "events.jsonl", event | {"kind": kind, "data": data})
+    page = _render(tmp_path)
+    for told in ("driver", "desk", "Linux-6.1", "2.60.0", "torch-npu", "2.5.1", "24.1.0", "3.10.4"):
+        assert told in page.text
+    assert "software" not in page.text
+
+
 def test_nothing_is_loaded_from_elsewhere(tmp_path: Path) -> None:
     page = _render(write_run(tmp_path))
     assert not [attributes for _, attributes in page.tags if "src" in attributes or "href" in attributes]
