@@ -6,6 +6,7 @@ Each has a sending and a receiving process of its own, which have the memory of 
 from __future__ import annotations
 
 import contextlib
+import functools
 import multiprocessing
 import multiprocessing.connection
 import os
@@ -14,6 +15,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -22,7 +24,7 @@ import psutil
 
 from bridge.channel import ChannelSpec
 from bridge.pipe import Pipe
-from bridge.port import Channel, Port
+from bridge.port import Channel, Port, Ticket
 from bridge.rank import RankId
 
 DEADLINE_S = 120.0
@@ -30,20 +32,20 @@ A, B = RankId("a", 0), RankId("b", 0)
 SLOTS = 2
 _HOST = "127.0.0.1"
 _SPAWN = multiprocessing.get_context("spawn")
-Work = Callable[[int, int], None]
-"""Brings `count` messages of `nbytes` across; the sender's returns when the receiver has them all."""
+Work = Callable[[int, int, int], None]
+"""Brings `count` messages of `nbytes` across, `window` at a time; the sender's returns when they are all there."""
 
 
 class Carrier:
     """Two processes, told over pipes what to do. `open_end` runs in each of them and gives its work."""
 
     name = ""
-    sizes_differ = False  # each size needs ends of its own
 
-    def __init__(self, nbytes: int, link: Any = None) -> None:
-        self._others: list[int] = []
-        self._told, self._processes = [], []
-        parts = self.prepare(nbytes, link)
+    def __init__(self, nbytes: int) -> None:
+        self._others: list[int] = []  # processes that carry, beside the two ends
+        self._told: list[multiprocessing.connection.Connection] = []
+        self._processes: list[multiprocessing.context.SpawnProcess] = []
+        parts = self.prepare(nbytes)
         for role, part in zip(("send", "receive"), parts, strict=True):
             ours, theirs = _SPAWN.Pipe()
             process = _SPAWN.Process(target=_serve, args=(theirs, self.open_end, role, nbytes, part), daemon=True)
@@ -53,7 +55,7 @@ class Carrier:
         for told in self._told:
             _answer(told)
 
-    def prepare(self, nbytes: int, link: Any) -> tuple[Any, Any]:
+    def prepare(self, nbytes: int) -> tuple[Any, Any]:
         """What the two ends need to find each other."""
         return None, None
 
@@ -62,10 +64,11 @@ class Carrier:
         """In the end's own process."""
         raise NotImplementedError
 
-    def cross(self, nbytes: int, count: int, *, busy: bool = False) -> float:
-        """Seconds for `count` messages, one way. `busy`: both processes compute in pure Python meanwhile."""
+    def cross(self, nbytes: int, count: int, *, busy: bool = False, window: int = SLOTS) -> float:
+        """Seconds for `count` messages, one way. `busy`: both processes compute in pure Python meanwhile; `window`: how
+        many messages of the bridge are under way at once."""
         for told in self._told:
-            told.send((nbytes, count, busy))
+            told.send((nbytes, count, window, busy))
         seconds = [_answer(told) for told in self._told]
         return seconds[0]
 
@@ -100,10 +103,10 @@ def _serve(
             work = open_end(role, nbytes, part)
             orders.send(0.0)
             while True:
-                size, count, busy = orders.recv()
+                size, count, window, busy = orders.recv()
                 with _spinning(busy):
                     start = time.perf_counter()
-                    work(size, count)
+                    work(size, count, window)
                     orders.send(time.perf_counter() - start)
         except EOFError:
             raise
@@ -138,7 +141,7 @@ class Memcpy(Carrier):
     def open_end(role: str, nbytes: int, part: Any) -> Work:
         pairs = [(np.ones(nbytes, np.uint8), np.ones(nbytes, np.uint8)) for _ in range(SLOTS)]
 
-        def copy(size: int, count: int) -> None:
+        def copy(size: int, count: int, _: int) -> None:
             for n in range(count if role == "send" else 0):
                 source, target = pairs[n % SLOTS]
                 np.copyto(target[:size], source[:size])
@@ -151,11 +154,10 @@ class Tcp(Carrier):
 
     name = "tcp"
 
-    def prepare(self, nbytes: int, link: Any) -> tuple[Any, Any]:
-        self._listener = socket.create_server((link or _HOST, 0))
-        address = self._listener.getsockname()
-        there = socket.create_connection(address)
-        here, _ = self._listener.accept()
+    def prepare(self, nbytes: int) -> tuple[Any, Any]:
+        with socket.create_server((_HOST, 0)) as listener:
+            there = socket.create_connection(listener.getsockname())
+            here, _ = listener.accept()
         for end in (there, here):
             end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return there, here
@@ -164,12 +166,12 @@ class Tcp(Carrier):
     def open_end(role: str, nbytes: int, part: Any) -> Work:
         end, buffer = part, memoryview(bytearray(nbytes))
 
-        def send(size: int, count: int) -> None:
+        def send(size: int, count: int, _: int) -> None:
             for _ in range(count):
                 end.sendall(buffer[:size])
             end.recv(1)
 
-        def receive(size: int, count: int) -> None:
+        def receive(size: int, count: int, _: int) -> None:
             for _ in range(count):
                 end.recv_into(buffer[:size], size, socket.MSG_WAITALL)
             end.send(b"!")
@@ -182,7 +184,7 @@ class Gloo(Carrier):
 
     name = "gloo"
 
-    def prepare(self, nbytes: int, link: Any) -> tuple[Any, Any]:
+    def prepare(self, nbytes: int) -> tuple[Any, Any]:
         with socket.create_server((_HOST, 0)) as free:
             address = f"tcp://{_HOST}:{free.getsockname()[1]}"
         return address, address
@@ -196,12 +198,12 @@ class Gloo(Carrier):
         distributed.init_process_group("gloo", init_method=part, world_size=2, rank=int(role == "receive"))
         tensor, token = torch.ones(nbytes, dtype=torch.uint8), torch.ones(1)
 
-        def send(size: int, count: int) -> None:
+        def send(size: int, count: int, _: int) -> None:
             for _ in range(count):
                 distributed.send(tensor[:size], 1)
             distributed.recv(token, 1)
 
-        def receive(size: int, count: int) -> None:
+        def receive(size: int, count: int, _: int) -> None:
             for _ in range(count):
                 distributed.recv(tensor[:size], 0)
             distributed.send(token, 0)
@@ -214,16 +216,14 @@ class Bridge(Carrier):
 
     scheme, sealed, lanes = "zmq", False, 1
 
-    def prepare(self, nbytes: int, link: Any) -> tuple[Any, Any]:
+    def prepare(self, nbytes: int) -> tuple[Any, Any]:
         self._controls = [self._endpoint(name) for name in ("a@0", "b@0")]
         uris = [
             self._ask(control, "listen", "listening", endpoint=name, host=_HOST, schemes=[self.scheme], key="ab" * 32)
             for control, name in zip(self._controls, ("a@0", "b@0"), strict=True)
         ]
         ports = [self._attach(control, rank) for control, rank in zip(self._controls, (A, B), strict=True)]
-        facts = [
-            {"uri": uri["uris"][self.scheme], "lanes": self.lanes, "sealed": self.sealed, "pace": link} for uri in uris
-        ]
+        facts = [{"uri": uri["uris"][self.scheme], "lanes": self.lanes, "sealed": self.sealed} for uri in uris]
         self._controls[0].send({"do": "connect", "peers": {"b@0": facts[1]}, "routes": {"b:0": "b@0"}})
         self._controls[1].send({"do": "connect", "peers": {"a@0": facts[0]}, "routes": {"a:0": "a@0"}})
         for control in self._controls:
@@ -236,11 +236,7 @@ class Bridge(Carrier):
         channel = port.open(ChannelSpec(0, "activation", "benchmark", A, B, nbytes, SLOTS))
         for slot in range(SLOTS):
             channel.slots.view(slot)[:] = bytes(nbytes)  # the pages are there, as in a channel that has been used
-        return (
-            (lambda size, count: _send(channel, size, count))
-            if role == "send"
-            else (lambda size, count: _receive(channel, count))
-        )
+        return functools.partial(_send if role == "send" else _receive, channel)
 
     def close(self) -> None:
         super().close()
@@ -276,23 +272,22 @@ class Bridge(Carrier):
         return ours
 
 
-def _send(channel: Channel, size: int, count: int) -> None:
-    tickets: list[Any] = [None] * SLOTS
+def _send(channel: Channel, size: int, count: int, window: int) -> None:
+    tickets: deque[Ticket] = deque()
     for n in range(count):
-        if tickets[n % SLOTS]:
-            tickets[n % SLOTS].wait(DEADLINE_S)
-        tickets[n % SLOTS] = channel.send(n % SLOTS, size)
+        if len(tickets) == window:
+            tickets.popleft().wait(DEADLINE_S)
+        tickets.append(channel.send(n % window, size))
     for ticket in tickets:
-        if ticket:
-            ticket.wait(DEADLINE_S)
+        ticket.wait(DEADLINE_S)
 
 
-def _receive(channel: Channel, count: int) -> None:
-    tickets = [channel.post_recv(slot) for slot in range(min(SLOTS, count))]
+def _receive(channel: Channel, size: int, count: int, window: int) -> None:
+    tickets = deque(channel.post_recv(slot) for slot in range(min(window, count)))
     for n in range(count):
-        tickets[n % SLOTS].wait(DEADLINE_S)
-        if n + SLOTS < count:
-            tickets[n % SLOTS] = channel.post_recv(n % SLOTS)
+        tickets.popleft().wait(DEADLINE_S)
+        if n + window < count:
+            tickets.append(channel.post_recv(n % window))
 
 
 class Zmq(Bridge):
@@ -309,3 +304,43 @@ class Grpc(Bridge):
 
 class Shm(Bridge):
     name, scheme = "shm", "shm"
+
+
+class RayStore(Carrier):
+    """Ray's object store: one actor puts, another gets and copies to where it wants it."""
+
+    name = "ray"
+
+    def __init__(self, nbytes: int) -> None:
+        import ray
+
+        ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, configure_logging=False)
+        self._ray = ray
+        self._source, self._target = (ray.remote(_RayEnd).remote(nbytes) for _ in range(2))
+
+    def cross(self, nbytes: int, count: int, *, busy: bool = False, window: int = SLOTS) -> float:
+        start = time.perf_counter()
+        under_way: deque[Any] = deque()
+        for _ in range(count):
+            if len(under_way) == window:
+                self._ray.get(under_way.popleft())
+            under_way.append(self._target.take.remote(self._source.give.remote(nbytes)))
+        self._ray.get(list(under_way))
+        return time.perf_counter() - start
+
+    def cpu_s(self) -> float:
+        return 0.0
+
+    def close(self) -> None:
+        self._ray.shutdown()
+
+
+class _RayEnd:
+    def __init__(self, nbytes: int) -> None:
+        self._data = np.ones(nbytes, np.uint8)
+
+    def give(self, size: int) -> Any:
+        return self._data[:size]
+
+    def take(self, data: Any) -> None:
+        np.copyto(self._data[: len(data)], data)

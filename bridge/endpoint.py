@@ -13,8 +13,8 @@ and ends at once when the control pipe closes. Messages on the control pipe:
         -> {"report": "connected"}
     {"do": "stats"} -> {"report": "stats", "peers": {"ascend@0": {...}}}
     {"do": "stop"}
-Unasked: {"report": "peer_lost", "peer", "cause"}, {"report": "refused", "from", "cause"} of a stranger at the door, and
-{"report": "failed", "error": {...}}.
+Unasked: {"report": "peer_lost", "peer", "cause"}, {"report": "refused", "from", "cause", "count"} of strangers at the
+door, and {"report": "failed", "error": {...}}.
 """
 
 from __future__ import annotations

@@ -24,6 +24,7 @@ from bridge.wire import HEADER_BYTES, MOST_TEXT_BYTES, Header, Kind, checksum, r
 
 BEATS = 5  # pings within the patience
 _SILENT_BEATS = 2  # a connection that says nothing for so long is replaced
+_REFUSAL_S = 1.0  # strangers are told of so often at most, lest they flood the log
 _REDIAL_S = (0.01, 1.0)  # pauses between attempts double from the first to the second
 
 
@@ -67,7 +68,8 @@ class Network:
         self._door = Door(None, self._answer, self._welcome)
         self._routes: dict[RankId, str] = {}
         self._requests: list[set[str]] = []
-        self._next_beat = 0.0
+        self._next_beat = self._next_refusal = 0.0
+        self._refusals = 0
 
     def listen(self, endpoint: str, host: str, schemes: list[str], key: bytes | None = None) -> dict[str, str]:
         """Takes the name `endpoint`, binds a port for each scheme, and connects to itself. Gives the URIs.
@@ -243,9 +245,15 @@ class Network:
         else:
             connection.send(frame.header._replace(checksum=checksum(frame.payload)).encode(), frame.payload)
             if self._peers and connection not in self._dialled:  # before `connect`, a peer is only early
-                self._report({"report": "refused", "from": connection.peer, "cause": str(error)})
+                self._refused(connection.peer, str(error))
         connection.close()
         self._drop(connection, str(error), damaged=True)
+
+    def _refused(self, stranger: str, cause: str) -> None:
+        self._refusals += 1
+        if time.monotonic() >= self._next_refusal:
+            self._next_refusal = time.monotonic() + _REFUSAL_S
+            self._report({"report": "refused", "from": stranger, "cause": cause, "count": self._refusals})
 
     def _drop(self, connection: Connection, cause: str, *, damaged: bool) -> None:
         """A connection is gone."""

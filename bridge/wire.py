@@ -21,6 +21,7 @@ from bridge.errors import WireError
 EMPTY = memoryview(bytearray())
 MOST_TEXT_BYTES = 1 << 16
 CHUNK_BYTES = 1 << 20  # the best size over zmq and grpc alike: smaller costs calls, larger costs page faults
+MOST_BODY_BYTES = CHUNK_BYTES + 16  # over a network: a chunk and its seal
 HEADER_BYTES = 80
 VERSION = 2
 

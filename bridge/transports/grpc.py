@@ -19,12 +19,12 @@ import grpc
 from bridge.errors import BridgeError, PeerLost, TransportError
 from bridge.loop import Loop
 from bridge.transport import Connection, Listener, Sink, Transport
-from bridge.wire import HEADER_BYTES
+from bridge.wire import HEADER_BYTES, MOST_BODY_BYTES
 
 _SERVICE, _METHOD = "hetero.Bridge", "Frames"
 _OPTIONS = [
-    ("grpc.max_send_message_length", -1),
-    ("grpc.max_receive_message_length", -1),
+    ("grpc.max_send_message_length", HEADER_BYTES + MOST_BODY_BYTES),
+    ("grpc.max_receive_message_length", HEADER_BYTES + MOST_BODY_BYTES),
     ("grpc.so_reuseport", 0),  # else a second server may bind the same port
     ("grpc.enable_http_proxy", 0),
     ("grpc.use_local_subchannel_pool", 1),

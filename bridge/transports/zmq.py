@@ -14,7 +14,7 @@ from zmq.utils.monitor import recv_monitor_message
 from bridge.errors import BridgeError, PeerLost, TransportError
 from bridge.loop import Loop
 from bridge.transport import Connection, Listener, Sink, Transport
-from bridge.wire import EMPTY, wire_error
+from bridge.wire import EMPTY, MOST_BODY_BYTES, wire_error
 
 _FRAMES_PER_TURN = 32  # then other descriptors get their turn
 _RECEIVE_QUEUE = 32  # frames that ZeroMQ may hold for us; more wait in the network
@@ -44,6 +44,7 @@ class _Wire:
         self.socket.setsockopt(zmq.LINGER, _LINGER_MS)
         self.socket.setsockopt(zmq.SNDHWM, 0)  # the lane bounds it
         self.socket.setsockopt(zmq.RCVHWM, _RECEIVE_QUEUE)
+        self.socket.setsockopt(zmq.MAXMSGSIZE, MOST_BODY_BYTES)
         self.socket.setsockopt(zmq.IPV6, 1)
         self._monitor = self.socket.get_monitor_socket(_GONE)
         self.is_closed = False
@@ -180,10 +181,14 @@ class _Router(_Wire, Listener):
         route = self.socket.recv()
         head = self.socket.recv(copy=False)
         if route not in self._by_route:
-            self._accept(route, int(head.get(zmq.SRCFD)))
-        self._take(self._by_route[route], head)
+            self._accept(route, head)
+        self._take(self._by_route.get(route), head)
 
-    def _accept(self, route: bytes, fd: int) -> None:
+    def _accept(self, route: bytes, head: zmq.Frame) -> None:
+        try:
+            fd = int(head.get(zmq.SRCFD))
+        except zmq.ZMQError:  # whoever speaks an old protocol has none, and is none of ours
+            return
         self._observe_pending()  # the end of an earlier connection with the same descriptor comes first
         self._by_route[route] = ZmqConnection(self, f"zmq peer {route.hex()}", route)
         self._route_of[fd] = route

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
+from itertools import combinations
 from typing import Any
 
 from hetero.cluster import events as ev
@@ -77,6 +78,7 @@ class Controller:
             ev.Configured: self._configured,
             ev.PiecesSaved: self._pieces_saved,
             ev.RankTold: self._rank_told,
+            ev.StrangerRefused: lambda event: [self._news("stranger_refused", event.host, event.data)],
             ev.HostStopped: self._host_stopped,
             ev.Trouble: self._trouble,
         }
@@ -113,7 +115,17 @@ class Controller:
 
     def _link_hosts(self) -> Instructions:
         worlds = [ins.ToHosts((host_id(pool.name, 0),), ins.OpenWorld(pool.count)) for pool in self.fleet.pools]
-        return [*worlds, *self._connect_hosts()]
+        return [*worlds, *self._connect_hosts(), *self._links_told()]
+
+    def _links_told(self) -> Instructions:
+        """How each two pools are joined, now that `auto` has been decided: as their first hosts are."""
+        machines = {pool.name: self._ready.parts[host_id(pool.name, 0)].machine for pool in self.fleet.pools}
+        news: list[ins.Instruction] = []
+        for one, other in combinations(machines, 2):
+            one_machine = machines[one] != "" and machines[one] == machines[other]
+            way = self.fleet.link(one, other).way(one_machine=one_machine)
+            news.append(self._news("link", None, {"between": [one, other], **way}))
+        return news
 
     def _connect_hosts(self) -> Instructions:
         routes = self.fleet.routes()

@@ -151,6 +151,14 @@ class RankTold:
 
 
 @dataclass(frozen=True)
+class StrangerRefused:
+    """Somebody spoke to a host's endpoint who knows no key or makes no sense. `data`: from, cause, count so far."""
+
+    host: str
+    data: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
 class HostStopped:
     host: str
 
@@ -186,6 +194,7 @@ Event: TypeAlias = (
     | StepReported
     | PiecesSaved
     | RankTold
+    | StrangerRefused
     | HostStopped
     | Trouble
 )

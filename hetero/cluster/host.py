@@ -114,6 +114,9 @@ class Host:
                 self._maybe_ready()
             case "exited":
                 self._vigil.rank_exited(self._roster.members[RankId(*message["rank"])], message["status"])
+            case "refused":
+                facts = {key: message[key] for key in ("from", "cause", "count")}
+                self._events.append(ev.StrangerRefused(self.spec.id, facts))
             case "peer_lost" | "failed":
                 self._vigil.endpoint_said(message)
 

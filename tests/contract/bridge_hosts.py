@@ -83,9 +83,9 @@ class Host:
             assert not self.thread.is_alive()
 
 
-def introduce(host: Host, peer: Host, scheme: str, **facts: Any) -> None:
-    """Tells a host of another, and of its ranks 0 to 3."""
-    routes = {f"{peer.name.partition('@')[0]}:{index}": peer.name for index in range(4)}
+def introduce(host: Host, peer: Host, scheme: str, ranks: int = 4, **facts: Any) -> None:
+    """Tells a host of another, and of its ranks."""
+    routes = {f"{peer.name.partition('@')[0]}:{index}": peer.name for index in range(ranks)}
     peers = {peer.name: {"uri": peer.uris[scheme], **facts}}
     host.control.send({"do": "connect", "peers": peers, "routes": routes})
 

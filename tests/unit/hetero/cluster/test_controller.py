@@ -217,3 +217,12 @@ def test_hosts_of_one_machine_share_memory_and_hide_nothing_from_each_other(host
     }
     assert connects["ascend@0"].peers["kunlun@0"] == {"uri": "zmq://kunlun@0", "pace": None, "lanes": 1, "sealed": True}
     assert connects["nvidia@0"].peers["ascend@1"]["uri"] == "grpc://ascend@1"
+
+
+def test_strangers_and_the_choice_of_links_are_told(hosts: FakeHosts) -> None:
+    hosts.ask(ev.StartAsked())
+    links = [news.data for news in of(ins.News, hosts.told) if news.kind == "link"]
+    assert {"between": ["nvidia", "ascend"], "scheme": "grpc", "sealed": True, "lanes": 1} in links
+    assert len(links) == 3
+    told = of(ins.News, hosts.feed(ev.StrangerRefused("kunlun@0", {"from": "x", "cause": "y", "count": 3})))
+    assert [(news.kind, news.pool, news.data["count"]) for news in told] == [("stranger_refused", "kunlun", 3)]

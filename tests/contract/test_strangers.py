@@ -1,0 +1,225 @@
+"""Whoever knows no key, or says what makes no sense, is refused, told of, and does no harm."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+import zmq
+
+from bridge.guard import Checked, Sealed
+from bridge.handshake import Hello, derive
+from bridge.transports.zmq import ZmqConnection
+from bridge.wire import EMPTY, HEADER_BYTES, Header, Kind, text_frame
+from tests.contract.bridge_hosts import Host, channel, cross, introduce, link
+from tests.contract.faults import Relay
+
+KEY, OTHER_KEY = "5e" * 32, "0f" * 32
+HELLO = Hello(endpoint="a@0", instance="stranger", sealed=True)
+Start = Callable[..., Host]
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    hosts: list[Host] = []
+
+    def begin(name: str, *, key: str | None = KEY, patience_s: float = 1.0) -> Host:
+        hosts.append(Host(name, ["zmq", "grpc"], key=key, patience_s=patience_s))
+        return hosts[-1]
+
+    yield begin
+    for host in hosts:
+        host.close()
+
+
+@pytest.fixture
+def pair(start: Start) -> tuple[Host, Host]:
+    """Two hosts that talk, sealed."""
+    a, b = start("a@0", patience_s=10.0), start("b@0", patience_s=10.0)
+    link(a, b, "zmq", sealed=True)
+    return a, b
+
+
+class Stranger:
+    """Speaks to a listener's ZeroMQ socket."""
+
+    def __init__(self, uri: str) -> None:
+        self.socket = zmq.Context.instance().socket(zmq.DEALER)
+        self.socket.setsockopt(zmq.LINGER, 0)
+        self.socket.connect(uri.replace("zmq://", "tcp://"))
+
+    def say(self, *parts: bytes | memoryview) -> None:
+        self.socket.send_multipart(parts)
+
+    def hears(self, seconds: float = 5.0) -> list[bytes]:
+        assert self.socket.poll(seconds * 1000)
+        return self.socket.recv_multipart()
+
+
+@pytest.fixture
+def stranger(pair: tuple[Host, Host]) -> Iterator[Stranger]:
+    one = Stranger(pair[1].uris["zmq"])
+    yield one
+    one.socket.close()
+
+
+def frame(kind: Kind, text: str = "", **fields: int) -> tuple[bytes, memoryview]:
+    header, payload = text_frame(kind, text)
+    return Checked().seal(header._replace(**fields), payload)
+
+
+@pytest.mark.parametrize("keys", [(KEY, OTHER_KEY), (KEY, None)], ids=["another key", "no key"])
+@pytest.mark.parametrize("scheme", ["zmq", "grpc"])
+@pytest.mark.parametrize("sealed", [True, False])
+def test_without_the_job_s_key_nobody_is_let_in(
+    keys: tuple[str, str | None], scheme: str, sealed: bool, start: Start
+) -> None:
+    a, b = (start(name, key=key) for name, key in zip(("a@0", "b@0"), keys, strict=True))
+    for host, peer in ((a, b), (b, a)):
+        introduce(host, peer, scheme, sealed=sealed)
+    for host in (a, b):
+        while (message := host.control.recv(5)[0])["report"] == "refused":
+            assert "frame." in message["cause"]
+        assert message["report"] == "failed"
+        assert message["error"]["type"] == "TransportError"
+
+
+GARBAGE = {
+    "noise": (os.urandom(200), os.urandom(1000)),
+    "nothing": (b"",),
+    "a short head": (bytes(HEADER_BYTES - 1), b"x"),
+    "data first": frame(Kind.DATA, "x", number=0),
+    "a hello that is none": frame(Kind.HELLO, '{"endpoint": 3}'),
+    "a hello of nobody": frame(Kind.HELLO, Hello(endpoint="z@9", instance="i").model_dump_json()),
+    "a size that lies": (Header(Kind.DATA, total=1 << 63, offset=1 << 62, length=(1 << 32) - 1).encode(), b"x"),
+    "a text that lies": (Header(Kind.HELLO, length=(1 << 32) - 1).encode(), b"x"),
+    "another version": (b"HB\x63" + bytes(HEADER_BYTES - 3), b""),
+    "three parts": (*frame(Kind.HELLO, "x"), b"more"),
+}
+
+
+@pytest.mark.parametrize("parts", GARBAGE.values(), ids=GARBAGE)
+def test_garbage_is_refused_with_a_reason_and_the_peers_go_on(
+    parts: tuple[bytes, ...], pair: tuple[Host, Host], stranger: Stranger
+) -> None:
+    ends = channel(pair[0].port(), pair[1].port())
+    stranger.say(*parts)
+    if len(parts) < 3:  # what ZeroMQ itself can tell is no frame is not even looked at
+        refused = pair[1].expect("refused")
+        assert refused["from"]
+        assert "frame." in refused["cause"]
+    assert cross(*ends, b"undisturbed") == b"undisturbed"
+
+
+def test_a_handshake_that_is_played_again_is_refused(pair: tuple[Host, Host], start: Start) -> None:
+    a, b = start("a@0", patience_s=10.0), start("c@0", patience_s=10.0)
+    said: list[tuple[bytes, bytes]] = []
+    send = ZmqConnection.send
+
+    def overheard(connection: ZmqConnection, head: bytes, body: memoryview) -> None:
+        if connection.route is None:
+            said.append((head, bytes(body)))
+        send(connection, head, body)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ZmqConnection, "send", overheard)
+        link(a, b, "zmq", sealed=True)
+        assert cross(*channel(a.port(), b.port()), b"secret") == b"secret"
+    again = Stranger(b.uris["zmq"])
+    for parts in said:
+        again.say(*parts)
+    assert "seal" in b.expect("refused")["cause"]
+    again.socket.close()
+
+
+def test_a_frame_that_is_played_again_ends_the_connection_alone(
+    pair: tuple[Host, Host], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ends = channel(pair[0].port(), pair[1].port())
+    send, left = ZmqConnection.send, [1]
+
+    def twice(connection: ZmqConnection, head: bytes, body: memoryview) -> None:
+        send(connection, head, body)
+        if head[3] == Kind.DATA and left:
+            left.pop()
+            send(connection, head, body)
+
+    monkeypatch.setattr(ZmqConnection, "send", twice)
+    for word in (b"one", b"two", b"three"):
+        assert cross(*ends, word) == word
+
+
+@pytest.mark.parametrize("scheme", ["zmq", "grpc"])
+def test_the_wire_shows_neither_payload_nor_key(scheme: str, start: Start) -> None:
+    a, b = start("a@0", patience_s=10.0), start("b@0", patience_s=10.0)
+    relay = Relay(b.uris[scheme])
+    b.uris[scheme] = relay.uri
+    link(a, b, scheme, sealed=True)
+    payload = b"a sentence that nobody else may read " * 20
+    assert cross(*channel(a.port(), b.port()), payload) == payload
+    assert b"a@0" in relay.seen  # it did look at the wire
+    assert b"nobody else" not in relay.seen
+    assert bytes.fromhex(KEY) not in relay.seen
+    assert KEY.encode() not in relay.seen
+    relay.close()
+
+
+def test_no_key_and_nonce_occur_twice_over_a_hundred_connections(monkeypatch: pytest.MonkeyPatch) -> None:
+    used: set[tuple[bytes, int]] = set()
+    keys: set[bytes] = set()
+    init = Sealed.__init__
+
+    def noted(self: Sealed, send_key: bytes, receive_key: bytes) -> None:
+        keys.update((send_key, receive_key))
+        init(self, send_key, receive_key)
+
+    monkeypatch.setattr(Sealed, "__init__", noted)
+    seal = Sealed.seal
+
+    def counted(self: Sealed, header: Header, payload: memoryview) -> tuple[bytes, memoryview]:
+        nonce = (id(self._ours), self._sealed)
+        assert nonce not in used
+        used.add(nonce)
+        return seal(self, header, payload)
+
+    monkeypatch.setattr(Sealed, "seal", counted)
+    guards = []
+    for _ in range(100):
+        texts = [Hello(endpoint=name, instance="i").model_dump_json() for name in ("a@0", "b@0")]
+        here, there = (derive(bytes.fromhex(KEY), *texts, we_dialled=dialled) for dialled in (True, False))
+        guards += [here, there]
+        for one, other in ((here, there), (there, here)):
+            header = Header(Kind.READY)
+            head, body = one.seal(header, EMPTY)
+            other.open(header, memoryview(head), body, None)
+    assert len(keys) == 200
+    assert len(used) == 200
+
+
+def test_strangers_that_say_nothing_are_shown_the_door(start: Start) -> None:
+    b = start("b@0", patience_s=1.0)
+    a = start("a@0", patience_s=1.0)
+    link(a, b, "zmq", sealed=True)
+    silent = Stranger(b.uris["zmq"])
+    silent.say(*frame(Kind.HELLO, HELLO.model_dump_json()))
+    assert Header.decode(silent.hears()[0]).kind is Kind.HELLO
+    assert "no proof" in b.expect("refused")["cause"]
+    silent.socket.close()
+
+
+def test_a_flood_of_connections_takes_no_memory_for_long(start: Start) -> None:
+    a, b = start("a@0", patience_s=10.0), start("b@0", patience_s=10.0)
+    link(a, b, "zmq", sealed=True)
+    ends = channel(a.port(), b.port())
+    host, _, port = b.uris["zmq"].partition("://")[2].rpartition(":")
+    with contextlib.ExitStack() as stack:
+        for _ in range(200):
+            raw = stack.enter_context(socket.create_connection((host, int(port))))
+            raw.sendall(os.urandom(100))
+        since = time.monotonic()
+        assert cross(*ends, b"still served") == b"still served"
+        assert time.monotonic() - since < 5
