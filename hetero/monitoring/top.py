@@ -119,7 +119,7 @@ def _pool_cells(pool: PoolStatus) -> list[str]:
 
 def _links(run: RunStatus, links: Sequence[LinkStatus]) -> Table:
     title = "emulated links (modelled figures)" if links[0].emulated else "links"
-    table = _table(f"{title}, exposed: a rank stood still for it", ["from", "to", *LINK_COLUMNS], ["from", "to"])
+    table = _table(title, ["from", "to", *LINK_COLUMNS], ["from", "to"])
     for link in links:
         rates = f"{link.bytes_sent / 1e6:,.3g}", f"{link.bytes_per_s / 1e6:,.3g}"
         share = link.exposed_s / run.step_s if run.step_s else 0.0
