@@ -170,7 +170,7 @@ class Bench:
         self._epoch = -1
         self.overruns: dict[str, int] = {}
 
-    def visit(self, case: Case) -> float:
+    def visit(self, case: Case, count: int = STEPS) -> float:
         """The median step of a few."""
         self._epoch += 1
         session, scale = self._sessions[case.rank], self._setting.time_scale
@@ -183,7 +183,7 @@ class Bench:
             steps.append(max(h["end"] for h in hosts) - min(h["start"] for h in hosts))
             self.overruns[case.name] = self.overruns.get(case.name, 0) + any(h["overrun"] for h in hosts)
 
-        session.run(STEPS, record)
+        session.run(count, record)
         return median(steps)
 
 
@@ -192,8 +192,8 @@ def measure(setting: Setting, rounds: int) -> tuple[dict[str, float], list[str]]
     every = cases(setting)
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         bench = Bench(setting, Path(folder), stack)
-        for rank in {case.rank: case for case in reversed(every)}.values():
-            bench.visit(rank)  # warms up
+        for case in {case.rank: case for case in reversed(every)}.values():
+            bench.visit(case, 1)  # warms its ranks up
         bench.overruns.clear()
         found = [_round(bench, every, number) for number in range(rounds)]
         overruns = bench.overruns
