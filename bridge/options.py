@@ -5,15 +5,22 @@ from __future__ import annotations
 from math import ceil
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from bridge.codec import CODECS
 
 TransportName = Literal["auto", "zmq", "grpc", "shm"]
-Encryption = Literal["auto", "on", "off"]
 CodecName = Literal["none", "bf16", "int8", "fp8"]
 _STREAM_BYTES = 2 << 20  # under way on one stream: half of what Linux lets a sender buffer
 _MOST_STREAMS = 16
+
+
+def _as_written(value: Any) -> Any:
+    """YAML reads on and off as true and false."""
+    return {True: "on", False: "off"}[value] if isinstance(value, bool) else value
+
+
+Encryption = Annotated[Literal["auto", "on", "off"], BeforeValidator(_as_written)]
 
 
 class CodecOptions(BaseModel):

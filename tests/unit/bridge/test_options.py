@@ -52,6 +52,13 @@ def test_gradients_are_never_coarser_than_activations(activation: str | None, gr
         CodecOptions.model_validate(data)
 
 
+@pytest.mark.parametrize(("written", "meant"), [(True, "on"), (False, "off"), ("on", "on"), ("auto", "auto")])
+def test_on_and_off_are_what_yaml_makes_of_them(written: Any, meant: str) -> None:
+    options = BridgeOptions.model_validate({"links": [{"between": ["a", "b"], "encrypt": written}]})
+    assert options.encryption_between("a", "b") == meant
+    assert BridgeOptions.model_validate({"encrypt": written}).encrypt == meant
+
+
 @pytest.mark.parametrize(
     "data",
     [
