@@ -8,20 +8,20 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from hetero.cluster import needs
-from hetero.cluster.events import Event
+from hetero.cluster.events import Event, Trouble
 from hetero.cluster.fleet import FleetSpec, HostSpec
-from hetero.cluster.instructions import News, Order
+from hetero.cluster.instructions import ConfigureRanks, News, Order
 from hetero.cluster.needs import Needs
 from hetero.job.measuring import Measured
 from tests.unit.hetero.cluster.fake_hosts import FakeHosts
 
 
 class ScriptedHosts(FakeHosts):
-    """Carries orders to hosts that are healthy but for `fingerprints`, the text that each of them reads, and `reach`,
-    why each cannot use a folder that all share."""
+    """Carries orders to hosts that are healthy but for `fingerprints`, the text that each of them reads, `reach`, why
+    each cannot use a folder that all share, and `troubles`, what comes of configuring its ranks."""
 
-    def __init__(self, fingerprints: dict[str, str], reach: dict[str, str]) -> None:
-        self._fingerprints, self._reach = fingerprints, reach
+    def __init__(self, fingerprints: dict[str, str], reach: dict[str, str], troubles: dict[str, Trouble]) -> None:
+        self._fingerprints, self._reach, self._troubles = fingerprints, reach, troubles
         self._events: list[Event] = []
 
     @contextlib.contextmanager
@@ -35,7 +35,8 @@ class ScriptedHosts(FakeHosts):
         needs.prepare({host.id: _Actor(self._reach.get(host.id)) for host in hosts}, self._needs, 1.0)
 
     def send(self, host: str, order: Order) -> None:
-        self._events += self._obey(host, order)
+        trouble = self._troubles.get(host) if isinstance(order, ConfigureRanks) else None
+        self._events += [trouble] if trouble else self._obey(host, order)
 
     def receive(self, timeout: float) -> list[Event]:
         events, self._events = self._events, []
@@ -65,9 +66,10 @@ def script(
     *,
     fingerprints: dict[str, str] | None = None,
     reach: dict[str, str] | None = None,
+    troubles: dict[str, Trouble] | None = None,
 ) -> None:
     """Lets `hetero train` of this process find such hosts."""
-    hosts = ScriptedHosts(fingerprints or {}, reach or {})
+    hosts = ScriptedHosts(fingerprints or {}, reach or {}, troubles or {})
     monkeypatch.setattr("hetero.train.ray_runtime", lambda address: contextlib.nullcontext())
     monkeypatch.setattr("hetero.train.ray_agents", hosts.agents)
     monkeypatch.setattr("hetero.train.measure", lambda *_: Measured(1.0, None))

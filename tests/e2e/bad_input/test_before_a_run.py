@@ -9,10 +9,14 @@ from pathlib import Path
 
 import pytest
 
+from backends.errors import OutOfMemory
+from bridge.rank import RankId
 from hetero.checkpoint.manifest import RunState
 from hetero.checkpoint.resume import CHECKPOINTS
 from hetero.checkpoint.store import CheckpointStore
 from hetero.cli.app import run
+from hetero.cluster.events import Severity, Trouble
+from hetero.engine.nursery import described
 from hetero.job.load import load_job
 from tests.e2e.bad_input.screens import JOB, Refusal, check_screen, refused, spoilt
 from tests.e2e.bad_input.scripted import script
@@ -99,6 +103,19 @@ def test_data_that_differs_between_hosts(place: Place, monkeypatch: pytest.Monke
     refusal = place.refuses()
     refusal.is_at(place.job, "source:", "data.source")
     refusal.says("aaa on nvidia@0 (node of nvidia@0): text.bin; bbb on ascend@0", "the same text", "on every host")
+
+
+# Memory
+
+
+def test_a_stage_that_does_not_fit_what_a_chip_really_has(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The planner goes by the datasheet; the chip itself may have less."""
+    error = OutOfMemory("memory", "pipeline 0 stage 1", "it needs 70 GiB, the chip has 60", "use fewer units")
+    trouble = Trouble("ascend@0", "rank", Severity.OWN_ERROR, "failed", RankId("ascend", 0), described(error))
+    script(monkeypatch, troubles={"ascend@0": trouble})
+    refusal = place.refuses()
+    refusal.is_at(place.job, "ascend: {", "pools.ascend")
+    refusal.says("pipeline 0 stage 1 (rank ascend:0, host ascend@0", "it needs 70 GiB", "use fewer units")
 
 
 # Where it is recorded

@@ -7,7 +7,8 @@ What else must be refused is in these places:
       or transport, a stage that does not fit the chip's memory
     missing data path, empty text, a sequence longer than the data, a port        test_before_a_run.py
       taken, a Ray address that does not answer, storage that one host cannot
-      write, data that differs between hosts, a run directory that holds a run
+      write, data that differs between hosts, a run directory that holds a run,
+      a stage that does not fit the memory which its chip really has
     a disk that is full in mid-run                                                 test_full_disk.py
     a misspelt name at every level of the job file                                 tests/unit/hetero/job/test_load.py
     every rule of a plan by hand                                                   tests/unit/balancer/test_complete.py

@@ -47,8 +47,8 @@ def test_a_dead_rank_is_named_with_pool_host_and_cause() -> None:
 
 
 def test_a_rank_s_own_error_keeps_its_key_and_remedy() -> None:
-    told = {"type": "OutOfMemory", "message": "80 GiB", "key": "stage 1", "rule": "fits", "remedy": "use tp 4"}
-    root = Trouble("ascend@0", "rank", Severity.OWN_ERROR, "failed: OutOfMemory: 80 GiB", RankId("ascend", 0), told)
+    told = {"type": "DeviceError", "message": "ECC", "key": "stage 1", "rule": "is sound", "remedy": "use tp 4"}
+    root = Trouble("ascend@0", "rank", Severity.OWN_ERROR, "failed: DeviceError: ECC", RankId("ascend", 0), told)
     error = failure(root, (), 0, "")
     assert isinstance(error, RankFailure)
     assert (error.key, error.remedy, error.error) == ("stage 1", "use tp 4", told)
@@ -58,6 +58,21 @@ def test_what_the_job_file_asks_in_vain_is_the_user_s_mistake() -> None:
     told = {"type": "ClusterError", "key": "pools.x.env.python", "value": "p", "rule": "exists", "remedy": "give one"}
     error = failure(Trouble("x@0", "agent", Severity.DIED, "failed", error=told), (), 0, "")
     assert (type(error), error.key, exit_code(error)) == (ClusterError, "pools.x.env.python", 2)
+
+
+def test_a_stage_that_its_chip_cannot_hold_is_the_user_s_mistake() -> None:
+    told = {"type": "OutOfMemory", "key": "memory", "value": "stage 1", "rule": "needs 80 GiB", "remedy": "use tp 4"}
+    root = Trouble("ascend@0", "rank", Severity.OWN_ERROR, "failed: OutOfMemory", RankId("ascend", 0), told)
+    error = failure(root, (), 0, "box")
+    assert (error.key, error.rule, error.remedy, exit_code(error)) == ("pools.ascend", "needs 80 GiB", "use tp 4", 2)
+    assert error.value == "stage 1 (rank ascend:0, host ascend@0 on box)"
+
+
+def test_a_disk_that_is_full_is_the_user_s_mistake() -> None:
+    told = {"type": "StorageFull", "key": "checkpoint.storage", "value": "/s", "rule": "is full", "remedy": "make room"}
+    root = Trouble("ascend@0", "rank", Severity.OWN_ERROR, "failed: StorageFull", RankId("ascend", 0), told)
+    error = failure(root, (), 7, "")
+    assert (error.key, error.value, error.remedy, exit_code(error)) == ("checkpoint.storage", "/s", "make room", 2)
 
 
 def test_a_dead_endpoint_is_no_rank_s_failure() -> None:
