@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import ray
-from ray.exceptions import RayActorError
+from ray.exceptions import OutOfMemoryError, RayActorError
 
 from hetero.cluster.agent import POLL_S, Agent, drained
 from hetero.cluster.events import Event, Severity, Trouble
@@ -145,7 +145,7 @@ class RayAgents:
         host = self._calls.pop(call).host
         try:
             events: list[Event] = ray.get(call)
-        except RayActorError as error:
+        except (RayActorError, OutOfMemoryError) as error:
             return [_agent_trouble(host, f"died: {_first_line(error)}")]
         self._listen(host, self._specs[host].patience.agent_s)
         return events
