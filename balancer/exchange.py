@@ -1,8 +1,8 @@
 """What pipelines owe each other in a step: gradients to owners, parameters back to every other copy.
 
 Copies of one pool add up their gradients there first, at the pool's hub, and take parameters from it: between pools
-each gradient and each parameter crosses once, however many pipelines there are. The owner is the hub of its own pool,
-the first copy in order of pipelines that of any other.
+each gradient and each parameter crosses once, however many pipelines there are. The owner is the hub of its own pool;
+in any other the copies take turns from unit to unit.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Copies:
     @cached_property
     def route(self) -> Hashable:
         """What is alike for units that may travel together."""
-        return self.owner, tuple(self.uses)
+        return self.owner, tuple(self.uses), tuple(self.hubs.values())
 
 
 def shared_state(plan: Plan, workload: Workload) -> list[Copies]:
@@ -61,17 +61,15 @@ def shared_state(plan: Plan, workload: Workload) -> list[Copies]:
                 if here:  # a weight used twice in a chunk is complete with its first use, the last in a backward
                     uses[p, chunk.stage] = (*uses.get((p, chunk.stage), ()), (p, chunk.index, min(here)))
         if len(uses) > 1 and workload.units[u].parameters:
-            found.append(Copies(owners[u], uses, _hubs(plan, owners[u], uses), workload.units[u].parameters))
+            found.append(Copies(owners[u], uses, _hubs(plan, u, owners[u], uses), workload.units[u].parameters))
     return found
 
 
-def _hubs(plan: Plan, owner: Place, places: Iterable[Place]) -> dict[str, Place]:
-    hubs: dict[str, Place] = {}
+def _hubs(plan: Plan, unit: int, owner: Place, places: Iterable[Place]) -> dict[str, Place]:
+    by_pool: dict[str, list[Place]] = {}
     for p, s in places:
-        hubs.setdefault(plan.pipelines[p].stages[s].pool, (p, s))
-    return {
-        pool: owner if pool == plan.pipelines[owner[0]].stages[owner[1]].pool else hub for pool, hub in hubs.items()
-    }
+        by_pool.setdefault(plan.pipelines[p].stages[s].pool, []).append((p, s))
+    return {pool: owner if owner in found else found[unit % len(found)] for pool, found in by_pool.items()}
 
 
 def owner_places(plan: Plan) -> dict[int, Place]:

@@ -70,9 +70,11 @@ class _Ladders:
         """All stages grow by one micro-batch at a time, the first ones first, until each is deep enough."""
         usual, deepest = pipeline.warmups(), self._deepest(pipeline)
         rungs = [usual]
-        for less in range(max(wanted - have for wanted, have in zip(deepest, usual, strict=True)) - 1, -1, -1):
+        most = pipeline.micro_batches
+        spans = (range(max(0, wanted - most), wanted - have) for wanted, have in zip(deepest, usual, strict=True))
+        for less in sorted({less for span in spans for less in span}, reverse=True):
             depths = tuple(
-                max(have, min(wanted - less, pipeline.micro_batches)) if (p, s) in self.places else have
+                max(have, min(wanted - less, most)) if (p, s) in self.places else have
                 for s, (wanted, have) in enumerate(zip(deepest, usual, strict=True))
             )
             if depths == rungs[-1]:

@@ -253,7 +253,7 @@ def _check_resume(job: Job, point: ResumePoint | None) -> None:
 
 
 def _updates(point: ResumePoint | None) -> int:
-    return int(point.store.manifest(point.step).run.scalars["updates"] or 0) if point else 0
+    return int(point.store.manifest(point.step).run.scalars.get("updates") or 0) if point else 0
 
 
 def _ignore(_: Record) -> None:

@@ -117,10 +117,21 @@ class JobServer:
 
     def job(self, id_: str) -> JobView:
         """Raises ClusterError if there is none of this name."""
-        for job in self.jobs():
-            if job.id == id_:
-                return job
-        known = [job.id for job in self.jobs()]
+        job = self._details(id_)
+        with self._explained():
+            return _view(job, self._waiting() if job.status == JobStatus.RUNNING else set())
+
+    def _details(self, id_: str) -> JobDetails:
+        with self._explained():
+            try:
+                job = self._client.get_job_info(id_)
+            except RuntimeError as error:
+                if "status code 404" not in str(error):
+                    raise
+                job = None
+        if job is not None and (job.metadata or {}).get(KIND) == "run":
+            return job
+        known = [other.id for other in self.jobs()]
         raise ClusterError("JOB", id_, f"there is no such job at {self.address}", did_you_mean(id_, known))
 
     def ray_versions(self) -> tuple[str, str]:
@@ -137,12 +148,14 @@ class JobServer:
 
     def logs(self, id_: str) -> str:
         """All that the job has printed so far."""
+        self._details(id_)
         with self._explained():
-            return self._client.get_job_logs(self.job(id_).id)
+            return self._client.get_job_logs(id_)
 
     def follow(self, id_: str) -> Iterator[str]:
         """What the job prints, from its beginning until it ends."""
-        return self.printed(self.job(id_).id)
+        self._details(id_)
+        return self.printed(id_)
 
     def printed(self, id_: str) -> Iterator[str]:
         """The same of any job that is known to be there."""
@@ -165,11 +178,13 @@ class JobServer:
         return self.job(id_)
 
     def stop(self, id_: str) -> JobView:
-        """Ends a job, and returns when it is over and has cleaned up; one that is over already stays as it is."""
-        if not self.job(id_).is_over:
+        """Ends a job, and returns when it is over and has cleaned up; one that is over already stays as it is. Asks no
+        more than it must: a busy head answers slowly."""
+        if not JobStatus(self._details(id_).status).is_terminal():
             with self._explained():
                 self._client.stop_job(id_)
-        return self.wait(id_, STOP_S + 2.0)
+            self._over(id_, STOP_S + 2.0)
+        return _view(self._details(id_), set())
 
     def read(self, command: str, seconds: float) -> str:
         """What a short shell command prints on the cluster's head."""

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
-
-Beta = Annotated[float, Field(ge=0, lt=1)]
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 
 class OptimizerOptions(BaseModel):
@@ -22,10 +20,17 @@ class OptimizerOptions(BaseModel):
     warmup_steps: int = Field(0, ge=0, description="Steps of linear warm-up.")
     min_lr_ratio: float = Field(0.1, ge=0, le=1, description="Where the cosine ends, relative to `lr`.")
     weight_decay: float = Field(0.0, ge=0, description="On matrices only; norms and biases are never decayed.")
-    betas: tuple[Beta, Beta] = Field((0.9, 0.95), description="AdamW: decay of the two moments.")
+    betas: tuple[float, float] = Field((0.9, 0.95), description="AdamW: decay of the two moments.")
     eps: float = Field(1e-8, gt=0, description="AdamW: added to the root of the second moment.")
     momentum: float = Field(0.0, ge=0, lt=1, description="SGD: how much of the last update stays.")
     clip: float | None = Field(1.0, gt=0, description="Largest gradient norm; `null` clips nothing.")
+
+    @field_validator("betas")
+    @classmethod
+    def _decay(cls, value: tuple[float, float]) -> tuple[float, float]:
+        if not all(0 <= beta < 1 for beta in value):
+            raise ValueError("each should be at least 0 and less than 1")
+        return value
 
 
 class EvalOptions(BaseModel):

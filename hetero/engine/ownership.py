@@ -7,7 +7,7 @@ goes pool by pool, in pipeline order inside each.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -66,20 +66,27 @@ class Holding:
 
     @cached_property
     def pools(self) -> tuple[PoolCopies, ...]:
-        """The copies pool by pool, in the order of their first pipelines; the hub of the owner's pool is the owner."""
+        """The copies pool by pool, in the order of their first pipelines. The hub of the owner's pool is the owner; in
+        any other the copies take turns from unit to unit, so that each has its part of the work."""
         owner, grouped = self.copies[self.owner].pool, dict[str, list[Copy]]()
         for copy in self.copies:
             grouped.setdefault(copy.pool, []).append(copy)
         return tuple(
-            PoolCopies(pool, tuple(found), self.owners if pool == owner else first_replicas(found[0].placement, 0))
+            PoolCopies(
+                pool, tuple(found), self.owners if pool == owner else first_replicas(self._hub(found).placement, 0)
+            )
             for pool, found in grouped.items()
         )
 
+    def _hub(self, found: Sequence[Copy]) -> Copy:
+        return found[self.unit % len(found)]
+
     @property
     def route(self) -> tuple[tuple[int, int], ...]:
-        """Tensors of one route travel together: the places of all copies, the owner's first."""
-        owner = self.copies[self.owner].place
-        return (owner, *(copy.place for copy in self.copies))
+        """Tensors of one route travel together: the places of all copies, the owner's first, and of the pools' hubs."""
+        owner = self.copies[self.owner]
+        hubs = (self._hub(p.copies).place for p in self.pools if p.pool != owner.pool and len(p.copies) > 1)
+        return (owner.place, *(copy.place for copy in self.copies), *hubs)
 
 
 def contributions(copy: Copy) -> list[Placement]:

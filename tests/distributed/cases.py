@@ -120,6 +120,15 @@ CASES = (
         kv_heads=4,
         schedule="gpipe",
     ),
+    _case(
+        "pools that add up their own first",
+        pipeline(3, n1(0, 6)),
+        pipeline(2, a1(0, 2), a1(2, 6)),
+        pipeline(1, n1(0, 6)),
+        pipeline(2, n2(0, 6), micro_batch=2),
+        pipeline(2, a2(0, 6)),
+        kv_heads=1,
+    ),
     _case("bfloat16", pipeline(4, n2(0, 3), a4(3, 6)), pipeline(4, k2(0, 6)), precision="bfloat16"),
     _case(
         "long: tp 1, 2 and 4",

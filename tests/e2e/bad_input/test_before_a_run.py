@@ -123,6 +123,12 @@ def test_a_run_directory_that_cannot_be(place: Place) -> None:
     place.refuses(*NEVER).says("--run-dir", "folder that can be written", "name another")
 
 
+def test_a_run_directory_by_default(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    before = sorted(place.folder.rglob("*"))
+    refused(capsys, "train", place.job, "--set", "name=../a", *NEVER).says("--address")
+    assert sorted(place.folder.rglob("*")) == before
+
+
 def test_a_run_directory_with_something_else_in_it_keeps_it(place: Place) -> None:
     (place.run_dir / "mine").mkdir(parents=True)
     (place.run_dir / "mine" / "note.txt").write_text("kept")

@@ -60,7 +60,7 @@ CASES = {
     "huge-batch": ("global_batch: 4", "global_batch: 100000000", "train.global_batch", "more than 16384 micro-batches"),
     "huge-pool": ("count: 2, tp: 2", "count: 100000000, tp: 2", "pools.nvidia.count", "at most 1000000"),
     "huge-model": ("layers: 2", "layers: 1000000", "model", "at most 1000 layers"),
-    "out-of-range": ("{lr: 1.0e-3}", "{betas: [0.9, 2]}", "train.optimizer.betas[1]", "less than 1"),
+    "out-of-range": ("{lr: 1.0e-3}", "{betas: [0.9, 2]}", "train.optimizer.betas", "less than 1"),
     "pool-name": ("nvidia: {", "'a/b': {", "pools.a/b", "letters, digits", "such as a-b"),
     "twice": ("  global_batch: 4", "  steps: 5", "train.steps", "first on line 6"),
     "no-yaml": ("steps: 4", "steps: [4", "YAML", "must parse"),

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ray.job_submission import JobDetails
 
 from hetero.cli.app import run
 from hetero.cluster import fetch, jobs
@@ -20,6 +21,7 @@ from tests.architecture.tree import ROOT
 
 AUTO = str(ROOT / "configs" / "runs" / "auto.yaml")
 ADDRESS = ("--address", "http://head:8265")
+STARTED = '{"seq": 0, "time": 1.0, "step": null, "epoch": null, "kind": "started", "pool": null, "rank": null}\n'
 JOB = JobView("auto-1", "auto", "SUCCEEDED", "~/hetero-runs/auto-1", "", 1.0, 61.0, 0)
 
 
@@ -92,6 +94,24 @@ def test_jobs_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
         assert part in shown, shown
 
 
+def test_a_job_that_waits_for_its_pools_is_queued(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(Server, "view", replace(JOB, status="RUNNING", queued=True))
+    assert run(["jobs", "list", *ADDRESS]) == 0
+    assert run(["jobs", "status", "auto-1", *ADDRESS]) == 0
+    shown = capsys.readouterr().out
+    assert shown.count("queued") == 2
+    assert "running" not in shown
+
+
+def test_what_ray_knows_of_a_job() -> None:
+    about: dict[str, Any] = {"type": "SUBMISSION", "submission_id": "auto-1", "job_id": "07000000", "entrypoint": "x"}
+    for status, waiting, state in (("RUNNING", {"07000000"}, "queued"), ("RUNNING", {"08000000"}, "running"),
+                                   ("STOPPED", {"07000000"}, "stopped")):  # fmt: skip
+        assert jobs._view(JobDetails(status=status, **about), waiting).state == state
+
+
 def test_a_job_that_does_not_stop_is_a_mistake_that_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Server, "view", replace(JOB, status="RUNNING"))
     assert run(["jobs", "stop", "auto-1", *ADDRESS]) != 0
@@ -114,6 +134,32 @@ def test_a_run_directory_is_fetched(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     for _ in range(2):
         assert run(["jobs", "fetch", "auto-1", "--to", str(tmp_path), *ADDRESS]) == 0
     assert (tmp_path / "metrics.jsonl").read_text() == "x" * 9000
+
+
+def test_a_report_of_a_job_is_of_what_is_fetched(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    packed = archive(**{"./events.jsonl": STARTED, "./job.yaml": "name: far-away\n"})
+    monkeypatch.setattr(Server, "printed", f"{fetch.BEGIN}\n{packed}{fetch.END}\n")
+    assert run(["report", "auto-1", *ADDRESS]) == 0
+    assert "far-away" in (tmp_path / "runs" / "auto-1" / "report.html").read_text()
+
+
+@pytest.mark.parametrize("command", ["top", "dashboard", "report"])
+def test_a_job_needs_an_address(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    monkeypatch.delenv("RAY_API_SERVER_ADDRESS", raising=False)
+    assert run([command, "auto-1"]) == 2
+    assert "a job of a cluster needs --address" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["top", "report"])
+def test_a_folder_is_a_run_whatever_the_environment_says(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, command: str
+) -> None:
+    monkeypatch.setenv("RAY_API_SERVER_ADDRESS", "http://elsewhere:1")
+    (tmp_path / "events.jsonl").write_text(STARTED)
+    assert run([command, str(tmp_path)]) == 0
 
 
 @pytest.mark.parametrize(
