@@ -215,12 +215,14 @@ class Bridge(Carrier):
     """Two endpoints in processes of their own, over one transport; the message lies in slots, as a rank's does."""
 
     scheme, sealed, lanes = "zmq", False, 1
+    places: tuple[tuple[str, str | None], ...] = ((_HOST, None), (_HOST, None))
+    """Of each endpoint: its address, and the network namespace that has it."""
 
     def prepare(self, nbytes: int) -> tuple[Any, Any]:
-        self._controls = [self._endpoint(name) for name in ("a@0", "b@0")]
+        self._controls = [self._endpoint(namespace) for _, namespace in self.places]
         uris = [
-            self._ask(control, "listen", "listening", endpoint=name, host=_HOST, schemes=[self.scheme], key="ab" * 32)
-            for control, name in zip(self._controls, ("a@0", "b@0"), strict=True)
+            self._ask(control, "listen", "listening", endpoint=name, host=host, schemes=[self.scheme], key="ab" * 32)
+            for control, name, (host, _) in zip(self._controls, ("a@0", "b@0"), self.places, strict=True)
         ]
         ports = [self._attach(control, rank) for control, rank in zip(self._controls, (A, B), strict=True)]
         facts = [{"uri": uri["uris"][self.scheme], "lanes": self.lanes, "sealed": self.sealed} for uri in uris]
@@ -247,10 +249,11 @@ class Bridge(Carrier):
 
     _endpoints: list[subprocess.Popen[bytes]]
 
-    def _endpoint(self, name: str) -> Pipe:
+    def _endpoint(self, namespace: str | None) -> Pipe:
         control, theirs = Pipe.pair()
         fd = theirs.detach()
-        process = subprocess.Popen([sys.executable, "-m", "bridge.endpoint", "--fd", str(fd)], pass_fds=[fd])
+        inside = ["ip", "netns", "exec", namespace] if namespace else []
+        process = subprocess.Popen([*inside, sys.executable, "-m", "bridge.endpoint", "--fd", str(fd)], pass_fds=[fd])
         os.close(fd)
         self._endpoints = [*getattr(self, "_endpoints", []), process]
         self._others.append(process.pid)

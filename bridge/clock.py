@@ -10,6 +10,11 @@ class PeerClock:
         self._round_trip_ns: int | None = None
         self.ahead_ns = 0
 
+    @property
+    def round_trip_s(self) -> float | None:
+        """The fastest there was."""
+        return None if self._round_trip_ns is None else self._round_trip_ns / 1e9
+
     def sample(self, asked_ns: int, heard_ns: int, answered_ns: int, back_ns: int) -> None:
         """One exchange: asked and back by our clock, heard and answered by the peer's."""
         round_trip = (back_ns - asked_ns) - (answered_ns - heard_ns)

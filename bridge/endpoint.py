@@ -12,6 +12,8 @@ and ends at once when the control pipe closes. Messages on the control pipe:
      "routes": {"ascend:0": "ascend@0"}}
         -> {"report": "connected"}
     {"do": "stats"} -> {"report": "stats", "peers": {"ascend@0": {...}}}
+    {"do": "probe", "peer": "ascend@0", "bytes": 268435456}
+        -> {"report": "probed", "peer": "ascend@0", "bytes_per_s": ..., "rtt_s": ..., "cpu_s_per_gb": ...}
     {"do": "stop"}
 Unasked: {"report": "peer_lost", "peer", "cause"}, {"report": "refused", "from", "cause", "count"} of strangers at the
 door, and {"report": "failed", "error": {...}}.
@@ -95,6 +97,8 @@ class Endpoint:
                 self._network.connect(message["peers"], message["routes"])
             case "stats":
                 self._report({"report": "stats", "peers": self._network.stats()})
+            case "probe":
+                self._network.probe(message["peer"], message["bytes"])
             case "stop":
                 self._loop.stop()
             case unknown:

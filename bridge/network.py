@@ -18,6 +18,7 @@ from bridge.link import Link
 from bridge.loop import Loop
 from bridge.loopback import Loopback
 from bridge.pace import Pace
+from bridge.probe import Probe
 from bridge.rank import RankId
 from bridge.transport import Connection, Transport, load_transport, scheme_of
 from bridge.wire import HEADER_BYTES, MOST_TEXT_BYTES, Header, Kind, checksum, read_text, text_frame, wire_error
@@ -111,6 +112,11 @@ class Network:
         links = [self._home, *(peer.link for peer in self._peers.values())]
         return {link.peer: link.stats() for link in links}
 
+    def probe(self, name: str, nbytes: int) -> None:
+        """Sends a peer bulk to throw away. Reports `probed`; the link should be idle."""
+        link = self._peers[name].link
+        Probe(link, self._loop, nbytes, lambda found: self._report({"report": "probed", "peer": name, **found}))
+
     def close(self) -> None:
         """Says goodbye, so that no peer takes us for lost."""
         for link, lane in self._established.values():
@@ -125,8 +131,8 @@ class Network:
         """See Sink.on_frame."""
         try:
             header = Header.decode(head)
-            if header.kind is not Kind.DATA and header.length > MOST_TEXT_BYTES:
-                raise wire_error("length", header.length, f"only DATA is longer than {MOST_TEXT_BYTES} bytes")
+            if header.length > MOST_TEXT_BYTES and not header.kind.is_bulk:
+                raise wire_error("length", header.length, f"a text has at most {MOST_TEXT_BYTES} bytes")
             if connection in self._established:
                 self._on_known(*self._established[connection], header, head, body)
             else:
@@ -143,7 +149,7 @@ class Network:
     def _on_known(self, link: Link, lane: Lane, header: Header, head: memoryview, body: memoryview) -> None:
         assert lane.guard
         fresh = lane.is_next(header)
-        if header.kind is Kind.DATA:
+        if header.kind.is_bulk:
             place = self._frames.place_for(header) if fresh else None
         else:
             place = memoryview(bytearray(min(header.length, len(body))))
@@ -162,7 +168,7 @@ class Network:
                 link.on_ping(lane, header)
             case Kind.PONG:
                 link.on_pong(header)
-            case Kind.SEEN:
+            case Kind.SEEN | Kind.PROBE:
                 pass
             case Kind.STOP:
                 self._lose(link, "it has stopped", tell=False)

@@ -39,6 +39,7 @@ class Kind(enum.IntEnum):
     ACK = 3  # number of the message that has arrived whole
     BYE = 4  # that end of the channel is gone. Payload: why
     ERROR = 5  # the channel is broken. Payload: why
+    PROBE = 6  # to be thrown away: a link is being measured
     # of the connection itself
     HELLO = 16  # payload: who speaks (bridge/handshake.py)
     READY = 17  # sealed with the key that both HELLOs give: whoever sends it knows the job's key
@@ -47,6 +48,11 @@ class Kind(enum.IntEnum):
     SEEN = 20  # nothing but `seen`
     CUT = 21  # this connection is over; dial again. Payload: why
     STOP = 22  # the endpoint stops
+
+    @property
+    def is_bulk(self) -> bool:
+        """Whether the payload may be longer than a text."""
+        return self in (Kind.DATA, Kind.PROBE)
 
     @property
     def numbered(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -32,17 +32,25 @@ def doctor(
         ),
     ] = None,
     run_dir: Annotated[Path, typer.Option(metavar="DIR", help="Where runs are to be recorded.")] = Path("runs"),
+    links: Annotated[
+        bool, typer.Option("--links", help="Start the job's hosts and measure the links between its pools.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")] = False,
 ) -> None:  # fmt: skip
     """Look at chips, versions, limits, disk and network of this host. Leaves with 2 if anything blocks a run."""
     from hetero.cluster.doctor.finding import blocking
 
+    if links and job_file is None:
+        raise typer.BadParameter("it measures the links of a job: name its file", param_hint="--links")
     findings = _findings(job_file, settings or [], address, run_dir)
     blocks = blocking(findings)
+    probed = _probe(job_file, settings or [], address) if links and job_file and not blocks else []
     if as_json:
-        typer.echo(json.dumps({"findings": [one.as_data() for one in findings], "blocks": blocks}, indent=2))
+        facts = {"findings": [one.as_data() for one in findings], "blocks": blocks}
+        typer.echo(json.dumps(facts | ({"links": probed} if links else {}), indent=2))
     else:
         _print(findings)
+        _print_links(probed)
     if blocks:
         raise typer.Exit(2)
 
@@ -62,6 +70,34 @@ def _findings(job_file: Path | None, settings: Sequence[str], address: str | Non
     if job is not None and (nodes is not None or address is None):
         findings += examine_job(job, machine, run_dir, nodes)
     return findings
+
+
+def _probe(job_file: Path, settings: Sequence[str], address: str | None) -> list[dict[str, Any]]:
+    from hetero.cluster.doctor.links import probe
+    from hetero.cluster.options import fleet_of
+    from hetero.job.load import load_job
+    from hetero.job.spec import fleet_links
+
+    job = load_job(job_file, settings)
+    return probe(fleet_of(job.pools, fleet_links(job), local=address is None), address)
+
+
+def _print_links(probed: Sequence[dict[str, Any]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    if not probed:
+        return
+    table = Table(box=None, pad_edge=False)
+    for column in ("from", "to", "Gbit/s", "round trip ms", "CPU s/GB"):
+        table.add_column(column, justify="left" if column in ("from", "to") else "right")
+    for one in probed:
+        figures = one["bytes_per_s"] * 8 / 1e9, (one["rtt_s"] or 0.0) * 1e3, one["cpu_s_per_gb"]
+        table.add_row(Text(one["source"]), Text(one["target"]), *(f"{figure:.2f}" for figure in figures))
+    console = Console()
+    console.print("\nlinks, as they are and not as emulation would pace them; CPU of the sending endpoint", soft_wrap=True)
+    console.print(table)
 
 
 def _print(findings: Sequence[Finding]) -> None:

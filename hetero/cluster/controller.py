@@ -1,7 +1,7 @@
 """The life of a run as a pure state machine: an event in, instructions out. No I/O, no clock, no torch, no Ray.
 
 start: hosts ready -> worlds opened -> worlds joined and endpoints connected -> ready
-then, as the driver asks: calibrate; configure an epoch; run steps under leases; the same again; stop.
+then, as the driver asks: probe a link; calibrate; configure an epoch; run steps under leases; the same again; stop.
 Its work grows with hosts, never with ranks: hosts merge what their ranks say.
 """
 
@@ -28,6 +28,7 @@ class Phase(Enum):
     NEW = "new"
     STARTING = "starting"
     READY = "ready"
+    PROBING = "probing"
     CALIBRATING = "calibrating"
     CONFIGURING = "configuring"
     RUNNING = "running"
@@ -66,6 +67,7 @@ class Controller:
             ev.Tick: self._tick,
             ev.StartAsked: self._start_asked,
             ev.PaceAsked: self._pace_asked,
+            ev.ProbeAsked: self._probe_asked,
             ev.CalibrateAsked: self._calibrate_asked,
             ev.ConfigureAsked: self._configure_asked,
             ev.RunAsked: self._run_asked,
@@ -74,6 +76,7 @@ class Controller:
             ev.WorldOpened: self._world_opened,
             ev.WorldJoined: lambda event: self._host_linked(f"{event.host} world"),
             ev.Connected: lambda event: self._host_linked(f"{event.host} endpoint"),
+            ev.LinkProbed: lambda event: self._complete(event.found),
             ev.Calibrated: self._calibrated,
             ev.Configured: self._configured,
             ev.PiecesSaved: self._pieces_saved,
@@ -162,7 +165,11 @@ class Controller:
         self._linked = Gather([f"{host} endpoint" for host in self._hosts])
         return self._connect_hosts()
 
-    # Calibrate and configure
+    # Measure, and configure
+
+    def _probe_asked(self, event: ev.ProbeAsked) -> Instructions:
+        self._enter(Phase.PROBING, Phase.READY)
+        return [ins.ToHosts((event.source,), ins.ProbeLink(event.target, event.nbytes))]
 
     def _calibrate_asked(self, event: ev.CalibrateAsked) -> Instructions:
         self._enter(Phase.CALIBRATING, Phase.READY)

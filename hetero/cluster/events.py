@@ -42,6 +42,15 @@ class PaceAsked:
 
 
 @dataclass(frozen=True)
+class ProbeAsked:
+    """Measure the way from one host to another."""
+
+    source: str
+    target: str
+    nbytes: int
+
+
+@dataclass(frozen=True)
 class CalibrateAsked:
     spec: Mapping[str, Any]
 
@@ -151,6 +160,15 @@ class RankTold:
 
 
 @dataclass(frozen=True)
+class LinkProbed:
+    """`found`: bytes_per_s, rtt_s and cpu_s_per_gb of the sending endpoint."""
+
+    host: str
+    peer: str
+    found: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
 class StrangerRefused:
     """Somebody spoke to a host's endpoint who knows no key or makes no sense. `data`: from, cause, count so far."""
 
@@ -180,6 +198,7 @@ class Trouble:
 Event: TypeAlias = (
     StartAsked
     | PaceAsked
+    | ProbeAsked
     | CalibrateAsked
     | ConfigureAsked
     | RunAsked
@@ -193,6 +212,7 @@ Event: TypeAlias = (
     | Configured
     | StepReported
     | PiecesSaved
+    | LinkProbed
     | RankTold
     | StrangerRefused
     | HostStopped

@@ -43,6 +43,7 @@ class Host:
             ins.OpenWorld: self._open_world,
             ins.JoinWorld: self._join_world,
             ins.Connect: self._connect,
+            ins.ProbeLink: self._probe,
             ins.CalibrateRanks: self._calibrate,
             ins.ConfigureRanks: self._configure,
             ins.Lease: lambda order: self._roster.lease(order.epoch, order.until),
@@ -114,6 +115,9 @@ class Host:
                 self._maybe_ready()
             case "exited":
                 self._vigil.rank_exited(self._roster.members[RankId(*message["rank"])], message["status"])
+            case "probed":
+                found = {key: value for key, value in message.items() if key not in ("report", "peer")}
+                self._events.append(ev.LinkProbed(self.spec.id, message["peer"], found))
             case "refused":
                 facts = {key: message[key] for key in ("from", "cause", "count")}
                 self._events.append(ev.StrangerRefused(self.spec.id, facts))
@@ -165,6 +169,9 @@ class Host:
             self._crew.endpoint.pipe.send({"do": "connect", "peers": order.peers, "routes": order.routes})
         else:
             self._events.append(ev.Connected(self.spec.id))
+
+    def _probe(self, order: ins.ProbeLink) -> None:
+        self._crew.endpoint.pipe.send({"do": "probe", "peer": order.peer, "bytes": order.nbytes})
 
     # Work
 

@@ -38,6 +38,14 @@ class Connect:
 
 
 @dataclass(frozen=True)
+class ProbeLink:
+    """Measure the way from this host to another by so many bytes."""
+
+    peer: str
+    nbytes: int
+
+
+@dataclass(frozen=True)
 class CalibrateRanks:
     spec: Mapping[str, Any]
 
@@ -60,7 +68,9 @@ class StopHost:
     """End ranks, nursery and endpoint in good order."""
 
 
-Order: TypeAlias = StartHost | OpenWorld | JoinWorld | Connect | CalibrateRanks | ConfigureRanks | Lease | StopHost
+Order: TypeAlias = (
+    StartHost | OpenWorld | JoinWorld | Connect | ProbeLink | CalibrateRanks | ConfigureRanks | Lease | StopHost
+)
 
 # For the driver's shell
 

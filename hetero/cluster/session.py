@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from itertools import permutations
 from types import TracebackType
 from typing import Any
 
@@ -12,13 +13,15 @@ from hetero.cluster import instructions as ins
 from hetero.cluster.agent import Carrier
 from hetero.cluster.blame import failure
 from hetero.cluster.controller import Controller, ControlOptions
-from hetero.cluster.fleet import FleetLink, FleetSpec
+from hetero.cluster.fleet import FleetLink, FleetSpec, host_id
 
 Report = Mapping[str, Any]
 OnReport = Callable[[int, Sequence[Report]], None]
 OnEvent = Callable[[ins.News], None]
 
 RECEIVE_S = 0.2
+PROBE_BYTES = 256 << 20
+_WARM_UP_BYTES = 16 << 20  # a connection's first bytes are slow ones
 
 
 class Session:
@@ -66,6 +69,19 @@ class Session:
     def pace(self, links: Sequence[FleetLink]) -> None:
         """Makes emulated links keep another pace; between epochs only."""
         self._ask(ev.PaceAsked(links))
+
+    def probe(self, nbytes: int = PROBE_BYTES) -> list[dict[str, Any]]:
+        """How fast the ways between the pools' first hosts are, one after the other, while nothing else crosses.
+
+        Each has `source` and `target`, bytes_per_s, rtt_s, and cpu_s_per_gb of the sending endpoint.
+        """
+        pools = [pool.name for pool in self.fleet.pools]
+        found = []
+        for source, target in permutations(pools, 2):
+            ends = host_id(source, 0), host_id(target, 0)
+            self._ask(ev.ProbeAsked(*ends, _WARM_UP_BYTES))
+            found.append({"source": source, "target": target, **self._ask(ev.ProbeAsked(*ends, nbytes))})
+        return found
 
     def calibrate(self, spec: Mapping[str, Any]) -> list[dict[str, Any]]:
         """The measurements of all ranks."""

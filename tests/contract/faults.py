@@ -145,7 +145,10 @@ class Relay:
     def _turn(self, way: tuple[socket.socket, socket.socket] | None) -> None:
         if way is None:
             near, _ = self._listener.accept()
-            self.streams.append((near, socket.create_connection(self._target)))
+            try:
+                self.streams.append((near, socket.create_connection(self._target)))
+            except OSError:
+                near.close()
             return
         source, target = way
         data = b""

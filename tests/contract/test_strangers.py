@@ -15,6 +15,7 @@ from bridge.guard import Checked, Sealed
 from bridge.handshake import Hello, derive
 from bridge.transports.zmq import ZmqConnection
 from bridge.wire import EMPTY, HEADER_BYTES, Header, Kind, text_frame
+from tests.contract import fuzz
 from tests.contract.bridge_hosts import Host, channel, cross, introduce, link
 from tests.contract.faults import Relay
 
@@ -223,3 +224,7 @@ def test_a_flood_of_connections_takes_no_memory_for_long(start: Start) -> None:
         since = time.monotonic()
         assert cross(*ends, b"still served") == b"still served"
         assert time.monotonic() - since < 5
+
+
+def test_no_input_breaks_the_network() -> None:
+    fuzz.run(5_000, seed=1)

@@ -342,3 +342,15 @@ def test_the_endpoint_imports_neither_torch_nor_ray_and_grpc_only_if_used() -> N
 def test_an_unknown_scheme_is_an_error_with_a_hint() -> None:
     with pytest.raises(TransportError, match="did you mean grpc"):
         load_transport("gprc")
+
+
+def test_a_link_is_measured_without_a_trace(pair: tuple[Host, Host]) -> None:
+    ends = channel(pair[0].port(), pair[1].port())
+    pair[0].control.send({"do": "probe", "peer": "b@0", "bytes": 20_000_001})
+    found = pair[0].expect("probed")
+    assert found["peer"] == "b@0"
+    assert 1e6 < found["bytes_per_s"] < 1e12
+    assert 0 < found["rtt_s"] < 10
+    assert 0 < found["cpu_s_per_gb"] < 1e3
+    assert pair[0].stats("b@0")["bytes_sent"] > 20_000_001
+    assert cross(*ends, b"as before") == b"as before"

@@ -226,3 +226,13 @@ def test_strangers_and_the_choice_of_links_are_told(hosts: FakeHosts) -> None:
     assert len(links) == 3
     told = of(ins.News, hosts.feed(ev.StrangerRefused("kunlun@0", {"from": "x", "cause": "y", "count": 3})))
     assert [(news.kind, news.pool, news.data["count"]) for news in told] == [("stranger_refused", "kunlun", 3)]
+
+
+def test_a_link_is_measured_by_the_host_at_its_one_end(hosts: FakeHosts) -> None:
+    hosts.ask(ev.StartAsked())
+    [order] = of(ins.ToHosts, hosts.feed(ev.ProbeAsked("nvidia@0", "kunlun@0", 1000)))
+    assert (order.hosts, order.order) == (("nvidia@0",), ins.ProbeLink("kunlun@0", 1000))
+    assert hosts.controller.phase is Phase.PROBING
+    [answer] = of(ins.Answer, hosts.feed(ev.LinkProbed("nvidia@0", "kunlun@0", {"bytes_per_s": 5.0})))
+    assert answer.value == {"bytes_per_s": 5.0}
+    assert hosts.controller.phase is Phase.READY

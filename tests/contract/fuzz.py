@@ -1,0 +1,123 @@
+"""Feeds an endpoint's network with what no endpoint would say, by mutation of what one would.
+
+    python -m tests.contract.fuzz [--inputs 1000000] [--seed 0]
+
+Whatever comes, nothing may be raised, and no more memory taken than the frame itself has. An input that breaks that is
+printed, to be kept in CORPUS for good.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+from collections.abc import Iterator
+from typing import Any
+
+from bridge.exchange import Exchange
+from bridge.guard import Checked
+from bridge.handshake import Hello
+from bridge.loop import Loop
+from bridge.network import Network
+from bridge.transport import Connection
+from bridge.wire import EMPTY, HEADER_BYTES, MOST_TEXT_BYTES, Frame, Header, Kind, text_frame
+
+CORPUS: tuple[tuple[str, str], ...] = (
+    ("", ""),
+    ("48420201" + "00" * 76, ""),
+    ("48420201" + "ff" * 76, "00"),
+    ("48420210" + "ff" * 76, "7b7d"),
+)
+"""Head and body of inputs that once were trouble, or well might be, in hex."""
+
+
+class Wire(Connection):
+    """A connection whose other end listens to nothing."""
+
+    peer = "the fuzzer"
+
+    def send(self, head: bytes, body: memoryview) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+class Victim:
+    """A network with one peer, `a@0`, that has said HELLO and READY over `known`; strangers come over new wires."""
+
+    def __init__(self, *, key: bytes | None = None) -> None:
+        self.loop = Loop()
+        exchange = Exchange(self.loop, lambda rank: None)
+        self.reports: list[dict[str, Any]] = []
+        self.network = Network(self.loop, exchange, self.reports.append, patience_s=1000.0)
+        self.network.listen("b@0", "127.0.0.1", [], key)
+        self.network.connect({"a@0": {"uri": None}}, {"a:0": "a@0"})
+        self.known = self._meet() if key is None else Wire()
+
+    def hear(self, head: bytes, body: bytes, *, stranger: bool) -> None:
+        """One frame. Whoever was cut for the one before comes again."""
+        if not stranger and self.known not in self.network._established:
+            self.known = self._meet()
+        self.network.on_frame(Wire() if stranger else self.known, memoryview(head), memoryview(body))
+        self.reports.clear()
+
+    def close(self) -> None:
+        self.network.close()
+        self.loop.close()
+
+    def _meet(self) -> Wire:
+        wire = Wire()
+        hello = Hello(endpoint="a@0", instance=f"{random.random()}").model_dump_json()
+        for frame in (text_frame(Kind.HELLO, hello), Frame(Header(Kind.READY))):
+            head, body = Checked().seal(frame.header, frame.payload)
+            self.network.on_frame(wire, memoryview(head), body)
+        return wire
+
+
+def inputs(seed: int) -> Iterator[tuple[bytes, bytes, bool]]:
+    """Heads and bodies without end: frames with odd fields, honest checksums or none, and bits turned over."""
+    draw = random.Random(seed)
+    odd = (0, 1, 2, 79, MOST_TEXT_BYTES, MOST_TEXT_BYTES + 1, 1 << 31, (1 << 32) - 1, 1 << 63, (1 << 64) - 1)
+    hello = Hello(endpoint="a@0", instance="i").model_dump_json().encode()
+    while True:
+        body = draw.choice((b"", b"x", b"{}", hello, draw.randbytes(draw.randrange(300))))
+        numbers = [draw.choice(odd) if draw.random() < 0.4 else draw.randrange(4) for _ in range(8)]
+        length = len(body) if draw.random() < 0.8 else draw.choice(odd) & 0xFFFFFFFF
+        header = Header(draw.choice(list(Kind)), draw.choice(odd) & 0xFFFFFFFF, *numbers, length)
+        head, sealed = Checked().seal(header, memoryview(body)) if draw.random() < 0.7 else (header.encode(), EMPTY)
+        head, body = bytearray(head), bytearray(sealed or body)
+        for part in (head, body):
+            if part and draw.random() < 0.2:
+                part[draw.randrange(len(part))] ^= 1 << draw.randrange(8)
+        if draw.random() < 0.02:
+            head = head[: draw.randrange(HEADER_BYTES)]
+        yield bytes(head), bytes(body), draw.random() < 0.5
+
+
+def run(count: int, seed: int) -> None:
+    """Raises what the network raises, with the input that made it."""
+    victims = Victim(), Victim(key=bytes(32))
+    for head, body in CORPUS:
+        for victim in victims:
+            victim.hear(bytes.fromhex(head), bytes.fromhex(body), stranger=True)
+    for number, (head, body, stranger) in zip(range(count), inputs(seed), strict=False):
+        victim = victims[number % 2]
+        try:
+            victim.hear(head, body, stranger=stranger or victim is victims[1])
+        except BaseException as error:
+            raise AssertionError(f"input {number}: {head.hex()} {body.hex()}") from error
+    for victim in victims:
+        victim.close()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--inputs", type=int, default=1_000_000)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    run(options.inputs, options.seed)
+    print(f"{options.inputs} inputs: nothing was raised")
+
+
+if __name__ == "__main__":
+    main()
