@@ -41,14 +41,15 @@ def job_from(document: Document) -> Job:
 @contextlib.contextmanager
 def mistakes_located(path: Path, settings: Sequence[str] = (), plan: Path | None = None) -> Iterator[None]:
     """A user's mistake that only comes to light inside, and is about a key of this job or plan, leaves with its
-    place."""
+    place. The job is read before: a cluster takes its file away while the run ends."""
+    document = _document(path, settings)
     try:
         yield
     except Exception as error:
         if is_user_mistake(error) and not getattr(error, "file", None):
             section = str(error.key).split(".")[0].split("[")[0]  # type: ignore[attr-defined]
             if section in Job.model_fields:
-                _located(error, _document(path, settings))
+                _located(error, document)
             elif plan is not None and section in Plan.model_fields:
                 _located(error, read_document(plan))  # JSON is YAML
         raise
