@@ -11,6 +11,9 @@ from balancer.schedule import actions_of, schedules
 from balancer.topology import Topology
 from balancer.workload import LegalTp, Workload
 
+MOST_MICRO_BATCHES = 2**14
+"""Of one pipeline. Its schedule is a list with two actions for each, which a search for the best plan makes often."""
+
 
 def check(plan: Plan, topology: Topology, workload: Workload, legal_tp: LegalTp | None = None) -> None:
     """The rules that a plan must obey as it was written, its replicas not yet expanded."""
@@ -41,6 +44,9 @@ def _check_share(key: str, pipeline: PipelinePlan) -> None:
         rule = f"a share is whole micro-batches of {pipeline.micro_batch} sequences"
         near = max(1, pipeline.share // pipeline.micro_batch) * pipeline.micro_batch
         raise PlanError(f"{key}.share", pipeline.share, rule, f"use {near} or another micro_batch")
+    if pipeline.micro_batches > MOST_MICRO_BATCHES:
+        rule = f"is more than {MOST_MICRO_BATCHES} micro-batches of {pipeline.micro_batch} in a step"
+        raise PlanError(f"{key}.share", pipeline.share, rule, "lower it, or raise micro_batch")
 
 
 def _check_replicas(key: str, pipeline: PipelinePlan) -> None:
@@ -51,7 +57,7 @@ def _check_replicas(key: str, pipeline: PipelinePlan) -> None:
 
 
 def _check_shares(plan: Plan, workload: Workload) -> None:
-    shares = [pipeline.share for pipeline in plan.pipelines for _ in range(pipeline.replicas)]
+    shares = [pipeline.share * pipeline.replicas for pipeline in plan.pipelines]
     missing = workload.global_batch - sum(shares)
     if missing:
         rule = f"the shares of all pipelines sum to the global batch of {workload.global_batch}, not {sum(shares)}"
@@ -79,11 +85,15 @@ def _check_stage(key: str, stage: StagePlan, topology: Topology, legal_tp: Legal
 
 
 def _check_cover(key: str, pipeline: PipelinePlan, workload: Workload) -> None:
+    n = len(workload.units)
     for s, stage in enumerate(pipeline.stages):
         if not stage.units:
             rule = "a stage holds at least one chunk"
             raise PlanError(f"{key}.stages[{s}].units", [], rule, "give it units or leave it out")
-    n = len(workload.units)
+        for begin, end in stage.owns or ():
+            if not 0 <= begin < end <= n:
+                rule = f"owned units are ranges [a, b) with 0 <= a < b <= {n}"
+                raise PlanError(f"{key}.stages[{s}].owns", [begin, end], rule, "leave owns out")
     here = 0
     for chunk in pipeline.chunks():
         begin, end = chunk.units

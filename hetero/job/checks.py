@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from backends.chip import ChipSpec, load_chip
 from backends.registry import family_names
+from balancer.legality import MOST_MICRO_BATCHES
 from bridge.options import BridgeOptions
 from hetero.cluster.options import PoolOptions
 from hetero.data.options import DataOptions
@@ -20,7 +21,7 @@ from hetero.monitoring.tracker import tracker_names
 
 Pools = Mapping[str, PoolOptions]
 
-MOST_CHIPS, MOST_LAYERS, MOST_MICRO_BATCHES = 10**6, 1000, 2**14
+MOST_CHIPS, MOST_LAYERS = 10**6, 1000
 """More would keep the balancer busy for minutes."""
 _NO_NAME = re.compile(r"[^\w-]|^$")
 
@@ -117,7 +118,9 @@ def check_model(model: ModelOptions, data: DataOptions, pools: Pools) -> None:
         raise JobError("model", f"{dimensions.layers} layers", f"has at most {MOST_LAYERS} layers", "use fewer")
     for name, pool in pools.items():
         if pool.tp != "auto" and (reason := legal_tp(dimensions, pool.tp)):
-            legal = [str(tp) for tp in range(1, pool.count + 1) if legal_tp(dimensions, tp) is None]
+            legal = [
+                str(tp) for tp in range(1, min(pool.count, dimensions.heads) + 1) if legal_tp(dimensions, tp) is None
+            ]
             raise JobError(f"pools.{name}.tp", pool.tp, reason, f"set it to {' or '.join(legal)}, or to auto")
 
 

@@ -52,12 +52,12 @@ class Job(BaseModel):
 
     @model_validator(mode="after")
     def _sections_fit(self) -> Job:
+        check_sizes(self.pools, self.train)
         for name, pool in self.pools.items():
             check_pool(name, pool, self.paced_as(name))
         check_links(self.bridge, self.pools)
         check_time_scale(self.time_scale, self.emulated)
         check_model(self.model, self.data, self.pools)
-        check_sizes(self.pools, self.train)
         check_trackers(self.monitor)
         return self
 

@@ -27,7 +27,8 @@ from hetero.cli.app import run
 from tests.e2e.bad_input.screens import JOB, refused, spoilt
 
 NVIDIA, ASCEND = "{pool: nvidia, tp: 2, units: [0, 2]}", "{pool: ascend, tp: 1, units: [2, 6]}"
-UNITS = "balance.pipelines[0].stages[1].units"
+STAGE = "balance.pipelines[0].stages[1]"
+UNITS = f"{STAGE}.units"
 MODEL = JOB.splitlines()[0]
 
 CASES = {
@@ -60,6 +61,12 @@ CASES = {
     "huge-number": ("steps: 4", f"steps: 1{'0' * 30}", "train.steps", "1e+15"),
     "huge-batch": ("global_batch: 4", "global_batch: 100000000", "train.global_batch", "more than 16384 micro-batches"),
     "huge-pool": ("count: 2, tp: 2", "count: 100000000, tp: 2", "pools.nvidia.count", "at most 1000000"),
+    "huge-pool-and-tp": ("count: 2, tp: 2", "count: 100000000, tp: 3", "pools.nvidia.count", "at most 1000000"),
+    "huge-replicas": ("share: 4", "replicas: 1000000000\n      share: 4", "balance.pipelines.share", "[4000000000]"),
+    "huge-share": ("share: 4", "share: 100000", "balance.pipelines[0].share", "more than 16384 micro-batches"),
+    "huge-range": (ASCEND, ASCEND.replace("6]", f"1{'0' * 12}]"), UNITS, "correct the range"),
+    "huge-warmup": (ASCEND, ASCEND.replace("tp: 1", f"tp: 1, warmup: 1{'0' * 12}"), f"{STAGE}.warmup", "at most"),
+    "huge-owns": (ASCEND, ASCEND.replace("tp: 1", f"tp: 1, owns: [[0, 1{'0' * 12}]]"), f"{STAGE}.owns", "<= 6"),
     "huge-model": ("layers: 2", "layers: 1000000", "model", "at most 1000 layers"),
     "out-of-range": ("{lr: 1.0e-3}", "{betas: [0.9, 2]}", "train.optimizer.betas", "less than 1"),
     "pool-name": ("nvidia: {", "'a/b': {", "pools.a/b", "letters, digits", "such as a-b"),
