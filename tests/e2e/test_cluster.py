@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import re
 import secrets
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -123,12 +126,16 @@ def test_jobs_from_outside(cluster: RayCluster, tmp_path: Path) -> None:
         with cluster.hetero("jobs", "logs", "-f", long, "--address", cluster.jobs) as log:
             until(lambda: len(cluster.run(long).metrics) > 1, log, "the first job trains")
             processes = _placed(cluster.run(long))
-            with cluster.hetero(*submit, *few) as second:
+            seen = cluster.hetero("top", long, "--address", cluster.jobs)
+            with cluster.hetero(*submit, *few) as second, seen:
                 short = submitted(second)
                 until(lambda: "queued" in second.output, second, "the second job waits")
                 listed = cluster.says("jobs", "list")
-                assert all(f"{job} " in listed for job in (long, short)), listed
-                assert "running" in cluster.says("jobs", "status", long)
+                assert re.search(rf"^{long} +running ", listed, re.MULTILINE), listed
+                assert re.search(rf"^{short} +queued ", listed, re.MULTILINE), listed
+                assert seen.wait(SOON_S) == 0, seen.output
+                assert all(part in seen.output for part in ("running", "slowest", *POOLS)), seen.output
+                until(lambda: _in_rays_metrics(cluster, long), second, "Ray has the run's metrics")
                 _stop(cluster, long, processes)
                 assert log.wait(SOON_S) == 1, log.output
                 assert second.wait(SOON_S) == 0, second.output
@@ -139,6 +146,20 @@ def test_jobs_from_outside(cluster: RayCluster, tmp_path: Path) -> None:
     assert fetched.metrics == cluster.run(short).metrics
     assert "queued" in [event["kind"] for event in fetched.events]
     assert sorted(path.name for path in (shared / short).iterdir()) == ["step-00000002", "step-00000004"]
+
+
+def _in_rays_metrics(cluster: RayCluster, job: str) -> bool:
+    """Whether some node's metrics endpoint tells the throughput of each of the job's pools."""
+    listed = cluster.home.parent / "ray" / "prom_metrics_service_discovery.json"
+    targets = json.loads(listed.read_text()) if listed.exists() else []
+    told = ""
+    for address in [address for target in targets for address in target["targets"]]:
+        with contextlib.suppress(OSError), urllib.request.urlopen(f"http://{address}/metrics", timeout=10) as answer:
+            told += answer.read().decode()
+    return all(
+        re.search(rf'^ray_hetero_pool_tokens_per_second{{[^}}]*pool="{pool}"[^}}]*run="{job}"', told, re.MULTILINE)
+        for pool in POOLS
+    )
 
 
 def _placed(run: Run) -> list[psutil.Process]:
@@ -162,7 +183,7 @@ def _stop(cluster: RayCluster, job: str, processes: list[psutil.Process]) -> Non
     assert "stopped" in cluster.says("jobs", "stop", job)
     took = time.monotonic() - began
     assert not [process for process in processes if process.is_running()]
-    assert took < STOPPED_WITHIN_S + 5.0, "with the start of the command"
+    assert took < STOPPED_WITHIN_S, f"{took:.1f} s, with the start of the command"
     assert cluster.run(job).events[-1]["kind"] == "interrupted"
 
 
@@ -172,6 +193,28 @@ def test_a_pool_that_no_node_can_serve(cluster: RayCluster) -> None:
     for part in ("pools.kunlun.select", "labelled family abacus", "its label family is 'cuda', not abacus", "plain"):
         assert part in said, said
     assert "Traceback" not in said
+
+
+def test_the_doctor_asks_a_cluster(cluster: RayCluster) -> None:
+    ask = ("doctor", cluster.job, "--json", "--run-dir", cluster.outside / "runs", "--address")
+    wrong = ("--set", "pools.kunlun.select.labels.family=abacus")
+    asked = {
+        cluster.hetero(*ask, cluster.jobs): 0,
+        cluster.hetero(*ask, cluster.address): 0,
+        cluster.hetero(*ask, cluster.jobs, *wrong): 2,
+    }
+    for command, code in asked.items():
+        with command:
+            assert command.wait(SOON_S) == code, command.output
+            told = json.loads(command.output[command.output.index("{") :])
+        found = {one["check"]: one for one in told["findings"]}
+        assert found["Ray"]["level"] == "ok"
+        (node,) = [one for check, one in found.items() if check.startswith("node ascend ")]
+        assert re.search(r"\bNPU 1\b.*; labelled family=ascend", node["value"]), node
+        if code == 0:
+            assert found["pools.ascend"]["value"].startswith("ascend@0 on ascend ")
+        else:
+            assert "its label family is 'cuda', not abacus" in found["pools.kunlun.select"]["rule"]
 
 
 def test_wrong_tokens_addresses_and_names(cluster: RayCluster, monkeypatch: pytest.MonkeyPatch) -> None:
