@@ -96,7 +96,9 @@ def _print_links(probed: Sequence[dict[str, Any]]) -> None:
         figures = one["bytes_per_s"] * 8 / 1e9, (one["rtt_s"] or 0.0) * 1e3, one["cpu_s_per_gb"]
         table.add_row(Text(one["source"]), Text(one["target"]), *(f"{figure:.2f}" for figure in figures))
     console = Console()
-    console.print("\nlinks, as they are and not as emulation would pace them; CPU of the sending endpoint", soft_wrap=True)
+    console.print(
+        "\nlinks, as they are and not as emulation would pace them; CPU of the sending endpoint", soft_wrap=True
+    )
     console.print(table)
 
 
