@@ -1,6 +1,10 @@
 from __future__ import annotations
 
-from hetero.errors import ExplainedError, did_you_mean, exit_code, render
+import errno
+
+import pytest
+
+from hetero.errors import ExplainedError, did_you_mean, exit_code, is_disk_full, render
 
 
 class Died(ExplainedError):
@@ -37,3 +41,29 @@ def test_did_you_mean_names_the_nearest_and_all() -> None:
     assert did_you_mean("stps", ["steps", "seed"]) == "did you mean 'steps'? (known: seed, steps)"
     assert did_you_mean("zzz", ["steps"]) == "known: steps"
     assert did_you_mean("zzz", []) == "known: none"
+
+
+def test_whatever_the_parts_hold_it_is_one_screen() -> None:
+    screen = render(ExplainedError("k" * 999, "v" * 9999, "\n".join(["rule " * 50] * 99), "", file="f" * 9))
+    assert "k ... k" in screen
+    assert "v ... v" in screen
+    assert "and 86 more lines" in screen
+    assert len(screen.splitlines()) < 20
+    assert len(screen) < 24 * 100
+
+
+def test_nothing_printed_commands_the_terminal() -> None:
+    assert "value   a\\x1b[2Jb" in render(ExplainedError("key", "a\x1b[2Jb", "rule", "remedy"))
+
+
+@pytest.mark.parametrize(
+    ("error", "full"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), True),
+        (OSError(errno.EACCES, "Permission denied"), False),
+        (RuntimeError("I/O error: No space left on device (os error 28)"), True),
+        (RuntimeError("os error"), False),
+    ],
+)
+def test_a_full_disk_is_known_from_other_errors(error: Exception, full: bool) -> None:
+    assert is_disk_full(error) is full
