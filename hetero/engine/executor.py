@@ -126,8 +126,10 @@ class Executor:
             return nullcontext()
 
         def made(unit: int, names: Iterable[str]) -> None:
-            watch.lap(self._laps.get((chunk, unit), 0.0))
-            self._sync(chunk, names)
+            part = self._laps.get((chunk, unit), 0.0)
+            if part < 1.0:  # else it is done with the whole action, after which SYNC comes
+                watch.lap(part)
+                self._sync(chunk, names)
 
         return self._chunks[chunk].telling(made)
 
