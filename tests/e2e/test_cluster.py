@@ -127,7 +127,8 @@ def test_jobs_from_outside(cluster: RayCluster, tmp_path: Path) -> None:
             until(lambda: len(cluster.run(long).metrics) > 1, log, "the first job trains")
             processes = _placed(cluster.run(long))
             seen = cluster.hetero("top", long, "--address", cluster.jobs)
-            with cluster.hetero(*submit, *few) as second, seen:
+            page = cluster.hetero("dashboard", long, "--address", cluster.jobs)
+            with cluster.hetero(*submit, *few) as second, seen, page:
                 short = submitted(second)
                 until(lambda: "queued" in second.output, second, "the second job waits")
                 listed = cluster.says("jobs", "list")
@@ -135,6 +136,7 @@ def test_jobs_from_outside(cluster: RayCluster, tmp_path: Path) -> None:
                 assert re.search(rf"^{short} +queued ", listed, re.MULTILINE), listed
                 assert seen.wait(SOON_S) == 0, seen.output
                 assert all(part in seen.output for part in ("running", "slowest", *POOLS)), seen.output
+                _follows(page, cluster.run(long))
                 until(lambda: _in_rays_metrics(cluster, long), second, "Ray has the run's metrics")
                 _stop(cluster, long, processes)
                 assert log.wait(SOON_S) == 1, log.output
@@ -146,6 +148,19 @@ def test_jobs_from_outside(cluster: RayCluster, tmp_path: Path) -> None:
     assert fetched.metrics == cluster.run(short).metrics
     assert "queued" in [event["kind"] for event in fetched.events]
     assert sorted(path.name for path in (shared / short).iterdir()) == ["step-00000002", "step-00000004"]
+
+
+def _follows(page: Command, run: Run) -> None:
+    """Checks that a page shows a step that came after it was opened, and leaves nothing on this machine."""
+    until(lambda: "dashboard of" in page.output, page, "the page is served")
+    (url,) = re.findall(r"on (http://\S+/)", page.output)
+    later = run.metrics[-1]["step"] + 1
+    with urllib.request.urlopen(f"{url}stream", timeout=SOON_S) as stream:
+        while not any(int(step) >= later for step in re.findall(r'"step": ?(\d+)', stream.readline().decode())):
+            pass
+    page.process.terminate()
+    assert page.wait(SOON_S) == 0, page.output
+    assert page.footprint.left() == []
 
 
 def _in_rays_metrics(cluster: RayCluster, job: str) -> bool:
