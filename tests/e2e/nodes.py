@@ -25,6 +25,7 @@ def main(folder: Path) -> None:
     cluster = Cluster()
     common: dict[str, Any] = {"temp_dir": str(folder), "object_store_memory": OBJECT_STORE_BYTES}
     dashboard = {"include_dashboard": True, "dashboard_host": "127.0.0.1", "dashboard_port": _free_port()}
+    dashboard["dashboard_agent_listen_port"] = _free_port()  # Ray's own choice is one that another Ray here may have
     try:
         cluster.add_node(**common, **dashboard, node_name="plain", labels={"family": "none"})
         for family, chips in FAMILIES.items():
