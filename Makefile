@@ -39,6 +39,8 @@ bench: install
 	$(BIN)/python -m benchmarks.overhead --json
 	$(BIN)/python -m benchmarks.mixed --json
 	$(BIN)/python -m benchmarks.monitoring --json
+	$(BIN)/python -m benchmarks.bridge --json
+	$(BIN)/python -m benchmarks.exposed --json
 
 clean:
 	rm -rf $(VENV) *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

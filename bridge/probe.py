@@ -31,7 +31,8 @@ class Probe:
         """See Source."""
         length = min(self._left, CHUNK_BYTES)
         self._left -= length
-        return Frame(Header(Kind.PROBE, total=self._nbytes, length=length), self._ring.view(0)[:length]) if length else None
+        header = Header(Kind.PROBE, total=self._nbytes, length=length)
+        return Frame(header, self._ring.view(0)[:length]) if length else None
 
     def _look(self) -> None:
         if self._left == 0:
