@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -21,6 +21,9 @@ FlowKey = tuple[Purpose, int]
 """Purpose, and the chunk before the boundary."""
 Sync = Callable[[int, Iterable[str]], None]
 """Is told of the tensors of a chunk whose gradients are complete."""
+
+NEARLY_DONE = 0.95
+"""What an emulated chip has to hand over from this part of its backward on waits for the end, to make it in time."""
 
 
 @dataclass
@@ -120,18 +123,26 @@ class Executor:
         if chunk == 0:
             del self._live[chunk, m]
 
-    def _handing_over(self, chunk: int, m: int, watch: Stopwatch) -> AbstractContextManager[None]:
-        """Inside, a chunk's last backward hands over the gradients of each unit when it has made them."""
+    @contextmanager
+    def _handing_over(self, chunk: int, m: int, watch: Stopwatch) -> Iterator[None]:
+        """Inside, a chunk's last backward hands over the gradients of each unit when it has made them. An emulated chip
+        computes first, and then hands them over at their times, the last ones with SYNC."""
         if (last := self._last.get(chunk)) is None or last.micro_batch != m:
-            return nullcontext()
+            yield
+            return
+        paced: list[tuple[float, Iterable[str]]] = []
 
         def made(unit: int, names: Iterable[str]) -> None:
-            part = self._laps.get((chunk, unit), 0.0)
-            if part < 1.0:  # else it is done with the whole action, after which SYNC comes
-                watch.lap(part)
+            if (part := self._laps.get((chunk, unit))) is None:
                 self._sync(chunk, names)
+            elif part < NEARLY_DONE:
+                paced.append((part, names))
 
-        return self._chunks[chunk].telling(made)
+        with self._chunks[chunk].telling(made):
+            yield
+        for part, names in paced:
+            watch.lap(part)
+            self._sync(chunk, names)
 
     def _output_gradients(self, chunk: int, m: int) -> list[torch.Tensor]:
         if (arrived := self._arrived.pop(("gradient", chunk, m), None)) is not None:
