@@ -6,7 +6,11 @@ STAMP  := $(VENV)/.installed
 DEMO   ?= configs/runs/quickstart.yaml
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: install demo test check check-types check-floors check-hetero bench clean
+# Two parts of the tests that run side by side: what is below `hetero` and its contracts, and `hetero` with the house.
+FLOORS := tests/contract tests/unit/backends tests/unit/balancer tests/unit/bridge
+HETERO := tests/architecture tests/unit/hetero
+
+.PHONY: install demo test test-floors test-hetero check check-types check-floors check-hetero bench clean
 
 install: $(STAMP)
 
@@ -27,13 +31,21 @@ check-types:
 	$(BIN)/mypy
 
 check-floors:
-	$(BIN)/python -m pytest -m "not slow" tests/contract tests/unit/backends tests/unit/balancer tests/unit/bridge
+	$(BIN)/python -m pytest -m "not slow" $(FLOORS)
 
 check-hetero:
-	$(BIN)/python -m pytest -m "not slow" tests/architecture tests/unit/hetero
+	$(BIN)/python -m pytest -m "not slow" $(HETERO)
 
+# What needs both cores for itself comes last.
 test: install
-	$(BIN)/python -m pytest tests
+	$(MAKE) --no-print-directory -j2 -Otarget test-floors test-hetero
+	$(BIN)/python -m pytest tests/distributed tests/e2e
+
+test-floors:
+	$(BIN)/python -m pytest $(FLOORS)
+
+test-hetero:
+	$(BIN)/python -m pytest $(HETERO)
 
 bench: install
 	$(BIN)/python -m benchmarks.overhead --json

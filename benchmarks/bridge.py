@@ -24,13 +24,13 @@ from typing import Any
 
 from benchmarks.carriers import Carrier, Gloo, Grpc, Memcpy, RayStore, Shm, Tcp, Zmq, ZmqEncrypted
 from benchmarks.report import print_report
+from benchmarks.usage import other_work
 
 MIB = 1 << 20
 PER_TURN_BYTES = 512 * MIB
 SMALL_BYTES, SMALL_COUNT = 64 << 10, 200
 CONTENDERS: tuple[type[Carrier], ...] = (Memcpy, Tcp, Zmq, ZmqEncrypted, Grpc, Shm, Gloo, RayStore)
 CEILING = {Shm.name: Memcpy.name}
-QUIET_LOAD = 1.0
 _MATMUL = "import torch; torch.set_num_threads(1); a = torch.rand(512, 512)\nwhile True: a @ a"
 
 
@@ -127,13 +127,12 @@ def main(arguments: Any = None) -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=[16, 64, 256], help="in MiB")
     parser.add_argument("--rounds", type=int, default=7)
     options = parser.parse_args(arguments)
-    load = os.getloadavg()[0]
+    void = other_work()
     figures = {}
     for mib in options.sizes:
         figures |= at_size(mib, options.rounds)
     figures |= under_load(options.rounds)
     figures["zmq_64KiB_latency_us"] = latency_us(options.rounds)
-    void = f"the machine had other work: load {load:.1f}" if load > QUIET_LOAD else None
     print_report("bridge", figures, emulated=False, void=void, quiet=options.json)
 
 

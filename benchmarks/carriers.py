@@ -29,7 +29,7 @@ from bridge.rank import RankId
 
 DEADLINE_S = 120.0
 A, B = RankId("a", 0), RankId("b", 0)
-SLOTS = 2
+SLOTS = 4
 _HOST = "127.0.0.1"
 _SPAWN = multiprocessing.get_context("spawn")
 Work = Callable[[int, int, int], None]

@@ -9,15 +9,14 @@ way; figures are medians over rounds, as a part of the link's rate.
 from __future__ import annotations
 
 import argparse
-import os
 from statistics import median
 from typing import Any
 
 from benchmarks.carriers import Bridge
 from benchmarks.report import print_report
+from benchmarks.usage import other_work
 
 NBYTES, COUNT = 64 << 20, 8
-QUIET_LOAD = 1.0
 
 
 def share(kind: type[Bridge], rate: float, rounds: int) -> float:
@@ -37,7 +36,7 @@ def main(arguments: Any = None) -> None:
     parser.add_argument("--streams", type=int, nargs="+", default=[1, 4, 8, 16])
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args(arguments)
-    load = os.getloadavg()[0]
+    void = other_work()
     ends = [end.partition("=") for end in options.ends]
     places = tuple((address, namespace) for namespace, _, address in ends)
     rate = options.gbit * 1e9 / 8
@@ -48,7 +47,6 @@ def main(arguments: Any = None) -> None:
             kind = type("LongLink", (Bridge,), facts)
             name = f"{scheme}{'_encrypted' if sealed else ''}_{streams}_streams"
             figures[name] = share(kind, rate, options.rounds)
-    void = f"the machine had other work: load {load:.1f}" if load > QUIET_LOAD else None
     print_report("long_link", figures, emulated=False, void=void, quiet=options.json)
 
 

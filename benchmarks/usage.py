@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import psutil
 
+MOST_BUSY_PERCENT = 5.0
+
 
 class Usage:
     """Since it was made: of this process and its children, some of whom are left out of the first figure."""
@@ -27,6 +29,12 @@ class Usage:
         whole = sum(seconds for kind, seconds in system.items() if not kind.startswith("guest"))
         idle = sum(system.get(kind, 0.0) for kind in ("idle", "iowait", "steal"))
         return counted, sum(members.values()), whole - idle, whole
+
+
+def other_work(seconds: float = 2.0) -> str | None:
+    """Why figures would be void, if the processor is busy before anything of ours is."""
+    busy = psutil.cpu_percent(seconds)
+    return f"the machine has other work: {busy:.0f}% of its processor" if busy > MOST_BUSY_PERCENT else None
 
 
 def _seconds(process: psutil.Process) -> float:

@@ -1,4 +1,4 @@
-"""Two Linux calls that Python 3.10 does not wrap."""
+"""Linux calls that Python 3.10 does not wrap."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ _libc = ctypes.CDLL(None, use_errno=True)
 _PR_SET_PDEATHSIG = 1
 _TFD_FLAGS = os.O_NONBLOCK | os.O_CLOEXEC
 _TFD_TIMER_ABSTIME = 1
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
+_KEEP_BYTES = 1 << 28
 _ITIMERSPEC = struct.Struct("@4q")
 
 
@@ -38,6 +40,14 @@ class Timer:
 
     def close(self) -> None:
         os.close(self.fd)
+
+
+def keep_memory() -> None:
+    """Has malloc keep large blocks for the next one, instead of giving them back to the kernel and taking them anew
+    page by page, which costs as much as copying them. To be called before other threads allocate. See mallopt(3)."""
+    for option, value in ((_M_MMAP_THRESHOLD, _KEEP_BYTES), (_M_TRIM_THRESHOLD, _KEEP_BYTES), (_M_ARENA_MAX, 1)):
+        if hasattr(_libc, "mallopt"):  # glibc
+            _libc.mallopt(option, value)
 
 
 def die_with_parent() -> None:

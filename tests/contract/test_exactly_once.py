@@ -21,7 +21,7 @@ from tests.contract.faults import KINDS, FrameFaults, Relay
 CONNECTIONS: dict[str, type[Connection]] = {"zmq": ZmqConnection, "grpc": GrpcConnection, "shm": ShmConnection}
 KEY = "5e" * 32
 SLOT_BYTES, SLOTS = 3_000_000, 3
-FAULTS = int(os.environ.get("HETERO_TEST_FAULTS", "200"))
+FAULTS = int(os.environ.get("HETERO_TEST_FAULTS", "60"))
 Linked = Callable[..., tuple[Host, Host]]
 
 
@@ -117,10 +117,10 @@ def test_frames_that_suffer(scheme: str, sealed: bool, linked: Linked, monkeypat
     faults = FrameFaults(CONNECTIONS[scheme], monkeypatch, seed=7, rate=0.05, most=FAULTS, kinds=kinds)
     run(flows, lambda: faults.done.total() >= FAULTS)
     assert set(faults.done) == set(kinds)
-    assert min(flow.arrived for flow in flows) > 20
+    assert min(flow.arrived for flow in flows) > FAULTS // 10
     stats = a.stats("b@0")
-    assert stats["reconnects"] > 50
-    assert stats["frames_repeated"] > 50
+    assert stats["reconnects"] > FAULTS // 4
+    assert stats["frames_repeated"] > FAULTS // 4
 
 
 @pytest.mark.slow

@@ -19,6 +19,7 @@ from tests.contract import fuzz
 from tests.contract.bridge_hosts import Host, channel, cross, introduce, link
 from tests.contract.faults import Relay
 
+pytestmark = pytest.mark.slow
 KEY, OTHER_KEY = "5e" * 32, "0f" * 32
 HELLO = Hello(endpoint="a@0", instance="stranger", sealed=True)
 Start = Callable[..., Host]
