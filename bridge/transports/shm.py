@@ -101,6 +101,8 @@ class ShmConnection(Connection):
                 self._socket.sendmsg(packet, rights, socket.MSG_NOSIGNAL)
             except BlockingIOError:
                 break
+            except ConnectionError:  # reading finds what the peer said last, and then that it is gone
+                return
             except OSError as error:
                 lost = PeerLost("peer", self.peer, str(error))
                 self._loop.call_soon(functools.partial(self._lose, lost))
@@ -129,8 +131,11 @@ class ShmConnection(Connection):
             self._lose(wire_error("packet", self.peer, str(error)))
 
     def _packet(self) -> tuple[memoryview, list[int]]:
-        room = socket.CMSG_SPACE(array.array("i").itemsize)
-        data, ancillary, _, _ = self._socket.recvmsg(_PACKET_BYTES, room, socket.MSG_CMSG_CLOEXEC)
+        packet = _PACKET_BYTES, socket.CMSG_SPACE(array.array("i").itemsize), socket.MSG_CMSG_CLOEXEC
+        try:
+            data, ancillary, _, _ = self._socket.recvmsg(*packet)
+        except ConnectionResetError:  # told once, before what the peer said last
+            data, ancillary, _, _ = self._socket.recvmsg(*packet)
         fds = [fd for _, _, value in ancillary for fd in memoryview(value[: len(value) // 4 * 4]).cast("i")]
         return memoryview(data), fds
 

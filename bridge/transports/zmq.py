@@ -60,8 +60,7 @@ class _Wire:
         try:
             self.socket.send_multipart(parts, zmq.DONTWAIT, copy=False)
         except zmq.ZMQError as error:
-            cause = str(error)
-            self._loop.call_soon(lambda: self.lose(connection, PeerLost("peer", connection.peer, cause)))
+            self._loop.call_soon(functools.partial(self._give_up, connection, str(error)))
         self._loop.call_soon(self._receive)  # sending may swallow the descriptor's edge
 
     def knows(self, connection: ZmqConnection) -> bool:
@@ -76,6 +75,10 @@ class _Wire:
         if self.knows(connection):
             self.drop(connection)
             self._sink.on_lost(connection, error)
+
+    def _give_up(self, connection: ZmqConnection, cause: str) -> None:
+        self._drain()  # what the peer said last
+        self.lose(connection, PeerLost("peer", connection.peer, cause))
 
     def close(self) -> None:
         if self.is_closed:

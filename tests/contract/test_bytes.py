@@ -93,6 +93,7 @@ def test_messages_take_no_memory(scheme: str, messages: int, start: Start) -> No
     assert psutil.Process().memory_info().rss - rss < 30_000_000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["zmq", "grpc"])
 def test_a_receiver_that_stands_still_bounds_what_its_sender_holds(scheme: str, start: Start) -> None:
     a, b = (start(name, scheme, process=True) for name in ("a@0", "b@0"))

@@ -124,6 +124,7 @@ assert not {{"torch", "ray"}} & set(sys.modules)
     subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(BUILT_IN))
 def test_every_option_has_a_default(name: str) -> None:
     _needs(name)

@@ -125,6 +125,7 @@ def test_what_was_damaged_on_its_way_is_sent_again(pair: tuple[Host, Host], monk
     assert pair[0].stats("b@0")["reconnects"] == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", schemes())
 def test_damage_without_end_is_an_error_at_both_ends(
     scheme: str, start: Start, monkeypatch: pytest.MonkeyPatch
@@ -214,6 +215,7 @@ def test_a_rank_that_ends_is_lost_to_those_who_wait_for_it(pair: tuple[Host, Hos
         sender.send(0, 1).wait(1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", BETWEEN_PROCESSES)
 @pytest.mark.parametrize("dials", [True, False], ids=["dialled", "accepted"])
 def test_a_killed_peer_is_lost_within_the_patience(scheme: str, dials: bool, start: Start) -> None:
@@ -237,6 +239,7 @@ def test_a_killed_peer_is_lost_within_the_patience(scheme: str, dials: bool, sta
         theirs.open(type(sender.spec)(0, "sync", "y", theirs.rank, ours.rank, 1, 1)).send(0, 1).wait(1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", BETWEEN_PROCESSES)
 def test_a_peer_that_stands_still_is_lost_after_the_patience(scheme: str, start: Start) -> None:
     a, b = start("a@0", [scheme], patience_s=1.0), start("b@0", [scheme], process=True)
@@ -249,6 +252,7 @@ def test_a_peer_that_stands_still_is_lost_after_the_patience(scheme: str, start:
     assert 0.5 < time.monotonic() - since < 8.0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", BETWEEN_PROCESSES)
 def test_an_idle_link_outlives_the_patience(scheme: str, start: Start) -> None:
     a, b = start("a@0", [scheme], patience_s=0.3), start("b@0", [scheme], patience_s=0.3)
