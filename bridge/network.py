@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from bridge.errors import BridgeError, PeerLost, TransportError, WireError, to_dict
 from bridge.greeting import Door
-from bridge.guard import Guard, Unchecked
+from bridge.guard import Checked, Guard, Unchecked
 from bridge.handshake import Hello
 from bridge.lane import Lane
 from bridge.link import Link
@@ -21,7 +21,7 @@ from bridge.pace import Pace
 from bridge.probe import Probe
 from bridge.rank import RankId
 from bridge.transport import Connection, Transport, load_transport, scheme_of
-from bridge.wire import HEADER_BYTES, MOST_TEXT_BYTES, Header, Kind, checksum, read_text, text_frame, wire_error
+from bridge.wire import HEADER_BYTES, MOST_TEXT_BYTES, Header, Kind, read_text, text_frame, wire_error
 
 BEATS = 5  # pings within the patience
 _SILENT_BEATS = 2  # a connection that says nothing for so long is replaced
@@ -249,7 +249,7 @@ class Network:
         if known:
             known[1].say(*frame)
         else:
-            connection.send(frame.header._replace(checksum=checksum(frame.payload)).encode(), frame.payload)
+            connection.send(*Checked().seal(*frame))
             if self._peers and connection not in self._dialled:  # before `connect`, a peer is only early
                 self._refused(connection.peer, str(error))
         connection.close()
