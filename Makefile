@@ -36,16 +36,16 @@ check-floors:
 check-hetero:
 	$(BIN)/python -m pytest -m "not slow" $(HETERO)
 
-# What needs both cores for itself comes last.
+# What needs the machine for itself comes last.
 test: install
-	$(MAKE) --no-print-directory -j2 -Otarget test-floors test-hetero
-	$(BIN)/python -m pytest tests/distributed tests/e2e
+	$(MAKE) --no-print-directory -j2 -Oline test-floors test-hetero
+	$(BIN)/python -m pytest -m alone tests/e2e
 
 test-floors:
-	$(BIN)/python -m pytest $(FLOORS)
+	$(BIN)/python -m pytest $(FLOORS) tests/distributed
 
 test-hetero:
-	$(BIN)/python -m pytest $(HETERO)
+	$(BIN)/python -m pytest -m "not alone" $(HETERO) tests/e2e
 
 bench: install
 	$(BIN)/python -m benchmarks.overhead --json

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import secrets
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -66,12 +67,17 @@ def _run_dir(job: Job, wanted: Path | None) -> Path:
     from hetero.job.errors import JobError
     from hetero.monitoring.journal import EVENTS, METRICS
 
-    name = re.sub(r"[/\0]", "-", job.name)[:100]
-    folder = wanted or Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    folder = wanted or _new_run_dir(job.name)
     if any(os.path.lexists(folder / name) for name in (METRICS, EVENTS, "job.yaml")):
         remedy = f"choose another; --resume {folder} continues that run in a new one"
         raise JobError("--run-dir", str(folder), "holds a run already, and no run overwrites another", remedy)
     return folder
+
+
+def _new_run_dir(name: str) -> Path:
+    """Two runs that start within one second have two."""
+    plain = re.sub(r"[/\0]", "-", name)[:100]
+    return Path("runs") / f"{plain}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
 
 
 def _read_plan(path: Path) -> Plan:

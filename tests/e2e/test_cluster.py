@@ -21,7 +21,7 @@ import yaml
 
 from tests.e2e.command import ROOT, Command, Run, short_folder
 
-pytestmark = pytest.mark.timeout(300)  # on two cores that nobody else uses it takes a quarter of that
+pytestmark = [pytest.mark.alone, pytest.mark.timeout(300)]  # on two cores it takes a quarter of that
 SOON_S = 100.0
 STOPPED_WITHIN_S = 10.0
 POOLS = {"nvidia": ("cuda", "A800-80G", "GPU"), "ascend": ("ascend", "Ascend-910B2", "NPU"),

@@ -166,6 +166,7 @@ def test_markup_in_names_stays_text(browser: Any, tmp_path: Path) -> None:
     run.close()
 
 
+@pytest.mark.alone
 def test_a_long_run_opens_in_two_seconds(browser: Any, run: SyntheticRun, tmp_path: Path) -> None:
     """Of the server, from its start, two seconds of processor time. The page, at its best of three openings, takes no
     two seconds either; on a machine that is so busy that a short run's page takes long, little more than that."""

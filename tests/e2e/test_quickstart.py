@@ -66,7 +66,7 @@ def finished(place: Path) -> Finished:
         return Finished(run, load_job(JOB), exit_code, command.output, command.footprint.left())
 
 
-pytestmark = pytest.mark.timeout(SECONDS + 20.0)
+pytestmark = [pytest.mark.alone, pytest.mark.timeout(SECONDS + 20.0)]
 
 
 def test_it_ends_well_and_leaves_nothing(finished: Finished) -> None:
