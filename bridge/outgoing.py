@@ -23,8 +23,7 @@ class Outgoing(End):
         self._could_leave_ns: deque[int] = deque()  # of those of them for which there is credit
         self._credit = self._begun = self._sent = self._arrived = 0
         self._message, self._offset, self._sent_ns = EMPTY, 0, 0
-        if self.link.shares_memory:
-            self.link.lend(self.ring)
+        self.link.lend(self.ring)
 
     def send(self, slot: int, nbytes: int) -> None:
         """The rank has filled a slot."""

@@ -23,8 +23,8 @@ def main() -> None:
             case "attach":
                 ports += fds
                 control.send({"report": "attached", "rank": message["rank"]})
-            case "connect":
-                control.send({"report": "connected"})
+            case "introduce":
+                control.send({"report": "introduced"})
             case "stop":
                 return
 
