@@ -285,7 +285,8 @@ class Network:
             self._redial(*dialled, cause)
 
     def _redial(self, peer: _Peer, lane: int, cause: str) -> None:
-        peer.link.lanes[lane].cause = cause
+        if not peer.link.lanes[lane].connections:
+            peer.link.lanes[lane].cause = cause
         self._loop.call_at(time.monotonic() + peer.pause_s, lambda: self._dial(peer, lane))
         peer.pause_s = min(2 * peer.pause_s, _REDIAL_S[1])
 

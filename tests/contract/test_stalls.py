@@ -162,3 +162,4 @@ def test_an_endpoint_that_stands_still_is_lost_and_costs_its_sender_a_window_at_
     assert a.expect("peer_lost")["peer"] == "b@0"
     assert a.stats("b@0")["bytes_sent"] < WINDOW_BYTES + 2 * CHUNK_BYTES
     assert here.growth < 2 * WINDOW_BYTES
+    b.kill(signal.SIGCONT)

@@ -322,11 +322,13 @@ def test_a_paced_link_takes_its_time_one_message_after_the_other(scheme: str, st
     sender, receiver = channel(a.port(), b.port(), slot_bytes=1_000_000)
     arrivals = [receiver.post_recv(slot) for slot in range(2)]
     time.sleep(0.1)
+    began = time.monotonic()
     for slot in range(2):
         sender.send(slot, 1_000_000)
     for arrival, at_least_s in zip(arrivals, (0.08, 0.13), strict=True):
         arrival.wait(5)
-        assert at_least_s <= arrival.transfer_s < at_least_s + 1
+        assert time.monotonic() - began >= at_least_s
+        assert 0.08 <= arrival.transfer_s < 2
 
 
 def test_one_endpoint_speaks_several_transports(start: Start) -> None:
