@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from queue import SimpleQueue
 from typing import cast
@@ -17,7 +17,6 @@ from typing import cast
 import grpc
 
 from bridge.errors import PeerLost, TransportError
-from bridge.loop import Loop
 from bridge.transport import Connection, Listener, Sink, Transport
 from bridge.wire import HEADER_BYTES, MOST_BODY_BYTES
 
@@ -57,7 +56,7 @@ class GrpcConnection(Connection):
         while frame := self._queue.get():
             yield b"".join(frame)
 
-    def begin(self, messages: Iterator[bytes], cancel: Callable[[], object], ended: Callable[[], object]) -> None:
+    def begin(self, messages: Iterable[bytes], cancel: Callable[[], object], ended: Callable[[], object]) -> None:
         """Reads `messages`. `cancel` ends the stream at once, `ended` is called when it is over."""
         self._cancel = cancel
         name = "bridge-grpc-read"
@@ -69,7 +68,7 @@ class GrpcConnection(Connection):
         self._reader.join(max(0.0, deadline - time.monotonic()))
         self._cancel()
 
-    def _read(self, messages: Iterator[bytes], ended: Callable[[], object]) -> None:
+    def _read(self, messages: Iterable[bytes], ended: Callable[[], object]) -> None:
         cause = "it closed the stream"
         try:
             for message in messages:

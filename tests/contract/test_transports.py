@@ -134,9 +134,7 @@ def held() -> tuple[int, int, int]:
     return connections, threading.active_count(), len(os.listdir("/proc/self/fd"))
 
 
-def test_connections_that_were_replaced_leave_nothing(
-    pair: tuple[Host, Host], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_connections_that_were_replaced_leave_nothing(pair: tuple[Host, Host], monkeypatch: pytest.MonkeyPatch) -> None:
     ends = channel(*(host.port() for host in pair))
     damage(monkeypatch, 1)
     assert cross(*ends, b"what is made once is there") == b"what is made once is there"
