@@ -7,12 +7,12 @@ of the boundary crosses in the codec. Chips are not paced: what counts is the lo
 steps is compared; the learning rate falls to its tenth by then. `_loss` is by how much it is above the one without a
 codec, `_bytes` the bytes that crossed over those of that run, `_fallbacks` how often the gate took a safer codec.
 
-Two runs are no codec at all, and show what chance makes of a difference that means nothing: `rounding` has its sums in
-another order, `perturbed` begins from weights that differ by as much as rounding them to bfloat16 would change them
-(benchmarks/perturbed.py). With several seeds, each decides initial values and samples of one run of every kind, and is
-compared with itself alone: `_loss` is the mean over the seeds, `_loss_error` its standard error, `_loss_spread` the
-standard deviation from seed to seed. A codec costs something where its mean is away from 0 by more than twice the
-error; where its spread is that of `perturbed`, it does what any small change does.
+One run more has no codec, and shows what chance makes of a difference that means nothing: `perturbed` begins from
+weights that differ by as much as rounding them to bfloat16 would change them (benchmarks/perturbed.py). With several
+seeds, each decides initial values and samples of one run of every kind, and is compared with itself alone: `_loss` is
+the mean over the seeds, `_loss_error` its standard error, `_loss_spread` the standard deviation from seed to seed. A
+codec costs something where its mean is above 0 by more than twice the error; where its spread is that of `perturbed`,
+it does what any small change does.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from __future__ import annotations
 import argparse
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from balancer.plan import PipelinePlan, Plan, StagePlan
+from balancer.plan import PipelinePlan, StagePlan
 from benchmarks.report import print_report
 from bridge.codec import CODECS, NONE
 from bridge.options import BridgeOptions
@@ -44,8 +44,7 @@ from hetero.monitoring.links import total_bytes
 
 QUICKSTART = Path(__file__).parents[1] / "configs" / "runs" / "quickstart.yaml"
 STEPS, BATCH, MICRO_BATCH, LAST = 200, 8, 2, 20
-ROUNDING, PERTURBED = "rounding", "perturbed"
-CHANCE = (ROUNDING, PERTURBED)
+PERTURBED = "perturbed"
 OWN = Programs.rank
 RANKS = {PERTURBED: "benchmarks.perturbed:main"}
 """What ranks run, where it is not the engine's own."""
@@ -92,12 +91,6 @@ def quickstart(steps: int, lr: float | None = None) -> Job:
     return Job.model_validate({**job.resolved(), **changes})
 
 
-def otherwise(plan: Plan) -> Plan:
-    """The same plan with twice as many micro-batches."""
-    halved = [pipeline.model_copy(update={"micro_batch": pipeline.micro_batch // 2}) for pipeline in plan.pipelines]
-    return plan.model_copy(update={"pipelines": tuple(halved)})
-
-
 class Bench:
     """Standing ranks of each kind, which train one run after another; every run is an epoch."""
 
@@ -110,11 +103,11 @@ class Bench:
             self._sessions[rank] = stack.enter_context(Session.start(fleet, LocalAgents(), self._hear))
 
     def train(self, kind: str, seed: int) -> Run:
-        """Over a codec, or without one but a little different."""
+        """Over a codec, or without one from other weights."""
         self._epoch += 1
         run = self._run = Run()
         session = self._sessions[RANKS.get(kind, OWN)]
-        plan = (otherwise(self._plan) if kind == ROUNDING else self._plan).model_copy(update={"epoch": self._epoch})
+        plan = self._plan.model_copy(update={"epoch": self._epoch})
         codec = kind if kind in CODECS else NONE.name
         job = self._job.model_copy(update={"train": self._job.train.model_copy(update={"seed": seed})})
         spec = run_spec(job, session.fleet, plan, self._text, NO_PACE)
@@ -130,10 +123,10 @@ class Bench:
 
 
 def measure(job: Job, codecs: Sequence[str], seeds: int, say: Callable[[str], None]) -> list[Runs]:
-    """All runs, seed by seed. `say` hears how far it is."""
+    """All runs, seed by seed; after Ctrl-C those of the seeds that are whole. `say` hears how far it is."""
     found: list[Runs] = []
-    kinds = (NONE.name, *CHANCE, *codecs)
-    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+    kinds = (NONE.name, PERTURBED, *codecs)
+    with suppress(KeyboardInterrupt), tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         bench = Bench(job, prepare(job.data, Path(folder)), kinds, stack)
         for seed in range(seeds):
             runs: dict[str, Run] = {}
@@ -176,6 +169,8 @@ def main() -> None:
     options = parser.parse_args()
     job = quickstart(options.steps, options.lr)
     found = measure(job, options.only, options.seeds, lambda line: None if options.json else print(line, flush=True))
+    if not found:
+        raise SystemExit("no seed is whole")
     told = figures(found) | {"lr": job.train.optimizer.lr}
     print_report("codecs", told, emulated=True, quiet=options.json)
 
