@@ -64,7 +64,7 @@ class AcceleratorBackend(Backend):
     def start(self, expected_s: float | None = None) -> Stopwatch:
         return EventStopwatch(self._module)
 
-    def copy_out(self, tensor: Tensor, host: Tensor, wait: bool = True) -> Copy:
+    def copy_out(self, tensor: Tensor, host: Tensor) -> Copy:
         check_alike(tensor, host)
         tensor = tensor.detach()
         if not self.capabilities.pinned_async:
@@ -72,10 +72,9 @@ class AcceleratorBackend(Backend):
             return Copy()
         pinned = host if host.is_pinned() else self._staging(host)
         self._enqueue(self._outward, tensor, lambda: pinned.copy_(tensor, non_blocking=True))
-        unstage = None if pinned is host else lambda: host.copy_(pinned)
-        return self._under_way(self._outward, unstage, wait)
+        return StreamCopy(self._event(self._outward), None if pinned is host else lambda: host.copy_(pinned))
 
-    def copy_in(self, host: Tensor, tensor: Tensor, wait: bool = True) -> Copy:
+    def copy_in(self, host: Tensor, tensor: Tensor) -> Copy:
         check_alike(host, tensor)
         tensor = tensor.detach()
         if not self.capabilities.pinned_async:
@@ -84,7 +83,10 @@ class AcceleratorBackend(Backend):
         pinned = host if host.is_pinned() else self._staging(host).copy_(host)
         self._enqueue(self._inward, tensor, lambda: tensor.copy_(pinned, non_blocking=True))
         self._module.current_stream().wait_stream(self._inward)
-        return self._under_way(self._inward, None, wait)
+        return StreamCopy(self._event(self._inward)) if pinned is host else Copy()
+
+    def attend(self) -> None:
+        self._module.set_device(self._index)
 
     def _refuse_second_family(self) -> None:
         taken = AcceleratorBackend._family_of_process
@@ -103,17 +105,15 @@ class AcceleratorBackend(Backend):
             copy()
         tensor.record_stream(stream)
 
-    def _under_way(self, stream: Any, finish: Callable[[], Any] | None, wait: bool) -> Copy:
-        copy = StreamCopy(stream.record_event(), finish)
-        if wait:
-            copy.wait()
-        return copy
+    def _event(self, stream: Any) -> Any:
+        """Behind what the stream was given so far; whoever waits for it sleeps, and takes no core from compute."""
+        return stream.record_event(self._module.Event(blocking=True))
 
 
 class StreamCopy(Copy):
     """A copy that is over when the stream has passed `event` and `finish` has unloaded the staging buffer."""
 
-    def __init__(self, event: Any, finish: Callable[[], Any] | None) -> None:
+    def __init__(self, event: Any, finish: Callable[[], Any] | None = None) -> None:
         self._event = event
         self._finish = finish
 

@@ -55,12 +55,12 @@ class CpuBackend(Backend):
     def start(self, expected_s: float | None = None) -> Stopwatch:
         return HostStopwatch()
 
-    def copy_out(self, tensor: Tensor, host: Tensor, wait: bool = True) -> Copy:
+    def copy_out(self, tensor: Tensor, host: Tensor) -> Copy:
         check_alike(tensor, host)
         host.copy_(tensor.detach())
         return Copy()
 
-    def copy_in(self, host: Tensor, tensor: Tensor, wait: bool = True) -> Copy:
+    def copy_in(self, host: Tensor, tensor: Tensor) -> Copy:
         check_alike(host, tensor)
         tensor.detach().copy_(host)
         return Copy()

@@ -20,12 +20,14 @@ class Ticket:
     """One message under way, in or out. The slot belongs to the bridge until the ticket is done.
 
     nbytes      length of the message; of a receive, once it is done
-    transfer_s  of a receive: seconds from when the message could leave (handed over, and a slot posted for it) until it
-                was whole in the slot, by the clocks of both hosts; 0.0 of a send
+    filled      so many bytes of a message that goes out are in its slot
+    transfer_s  of a receive: seconds from when the message could begin to leave (its first bytes in a slot, and a slot
+                posted for them) until it was whole in the slot, by the clocks of both hosts; 0.0 of a send
     """
 
     def __init__(self, channel: Channel, slot: int, nbytes: int) -> None:
         self.channel, self.slot, self.nbytes = channel, slot, nbytes
+        self.filled = 0
         self.transfer_s = 0.0
         self._arrived = False
 
@@ -47,6 +49,12 @@ class Ticket:
         if not self._arrived:
             assert self.channel.error is not None
             raise self.channel.error
+
+    def fill(self, nbytes: int) -> None:
+        """Of a send: the first `nbytes` of the message are in the slot, and may leave. Any thread may say so."""
+        if nbytes > self.filled and not self._settled():
+            self.filled = nbytes
+            self.channel.tell("fill", slot=self.slot, filled=nbytes)
 
     def _settled(self) -> bool:
         return self._arrived or self.channel.error is not None
@@ -74,16 +82,28 @@ class Channel:
     def post_recv(self, slot: int) -> Ticket:
         """Expects the next message in `slot`, whose content is the bridge's from now on. Messages arrive in the order
         of sending, into slots in the order of posting."""
-        return self._hand_over("post", self.spec.target, slot, 0)
+        ticket = self._expect("post", self.spec.target, slot, 0)
+        self.tell("post", slot=slot)
+        return ticket
 
-    def send(self, slot: int, nbytes: int) -> Ticket:
-        """Sends the first `nbytes` of `slot`, 0 allowed. The slot must stay as it is until the ticket is done, which is
-        when the receiver has the message."""
-        if not 0 <= nbytes <= self.spec.slot_bytes:
-            raise ValueError(f"{nbytes} bytes from a slot of {self.spec.slot_bytes} on {self.spec}")
-        return self._hand_over("send", self.spec.source, slot, nbytes)
+    def send(self, slot: int, nbytes: int, filled: int | None = None) -> Ticket:
+        """Sends the first `nbytes` of `slot`, 0 allowed, of which `filled` are there (all, if it does not say): the
+        others leave as `Ticket.fill` tells of them. What is there must stay as it is until the ticket is done, which
+        is when the receiver has the message."""
+        filled = nbytes if filled is None else filled
+        if not 0 <= filled <= nbytes <= self.spec.slot_bytes:
+            raise ValueError(f"{filled} of {nbytes} bytes from a slot of {self.spec.slot_bytes} on {self.spec}")
+        ticket = self._expect("send", self.spec.source, slot, nbytes)
+        ticket.filled = filled
+        self.tell("send", slot=slot, bytes=nbytes, filled=filled)
+        return ticket
 
-    def _hand_over(self, do: str, actor: RankId, slot: int, nbytes: int) -> Ticket:
+    def tell(self, do: str, **facts: int) -> None:
+        """Asks the endpoint to do something with this channel, unless it is broken."""
+        if self.error is None:
+            self.port.tell({"do": do, "channel": self.spec.id} | facts)
+
+    def _expect(self, do: str, actor: RankId, slot: int, nbytes: int) -> Ticket:
         if actor != self.port.rank:
             raise ValueError(f"{self.port.rank} cannot {do} on {self.spec}")
         if slot in self._busy or not 0 <= slot < self.spec.slots:
@@ -92,7 +112,6 @@ class Channel:
         if self.error is None:
             self._busy.add(slot)
             self._tickets.append(ticket)
-            self.port.tell({"do": do, "channel": self.spec.id, "slot": slot, "bytes": nbytes})
         return ticket
 
     def on_report(self, message: Message) -> None:
@@ -154,6 +173,11 @@ class Port:
         for channel in self._channels.values():
             channel.slots.close()
 
+    def fail(self, error: BridgeError) -> None:
+        """This rank cannot go on: whoever waits here gets `error`, and its peers are told. From any thread."""
+        self._lose(error)
+        self._pipe.shut()
+
     def tell(self, message: Message, fds: tuple[int, ...] | list[int] = ()) -> None:
         """Asks something of the endpoint. If that is gone, the channels say so when they are waited for."""
         try:
@@ -202,7 +226,7 @@ class Port:
 
     def _lose(self, error: BridgeError) -> None:
         self._lost = error
-        for channel in self._channels.values():
+        for channel in list(self._channels.values()):
             channel.fail(error)
 
 

@@ -1,4 +1,5 @@
-"""Two ways for a message of known size to get from rank to rank: the pool's own world, or the bridge.
+"""What carries messages of known size from rank to rank, and how the pool's own world does. For the bridge see
+`bridged.py`.
 
 A message is a row of tensor pieces, packed end to end. Senders never block compute while a slot is free; receivers post
 ahead of need and hand out pieces in place.
@@ -14,12 +15,6 @@ from typing import Any, Protocol
 
 import torch
 import torch.distributed as dist
-
-from backends.backend import Backend
-from bridge.port import Channel, Ticket
-
-WAIT_S = 600.0
-"""A rank that waits longer than this for one message gives up with an error that names the channel."""
 
 
 @dataclass
@@ -116,102 +111,3 @@ class NativeReceiver:
 
     def release(self) -> None:
         """The tensor belongs to whoever waited for it."""
-
-
-class Writer(Protocol):
-    """How a message gets into a slot."""
-
-    def write(self, slot: int, pieces: Sequence[torch.Tensor]) -> int:
-        """Returns the length of the message, which is whole in the slot."""
-
-
-class Reader(Protocol):
-    """How a message gets out of a slot: as a flat tensor, in the slot itself where it `lends`."""
-
-    lends: bool
-
-    def read(self, slot: int, nbytes: int) -> torch.Tensor: ...
-
-
-class PlainWriter:
-    """Bytes as they are."""
-
-    def __init__(self, channel: Channel, backend: Backend, dtype: torch.dtype) -> None:
-        self._slots, self._backend = slot_tensors(channel, dtype), backend
-
-    def write(self, slot: int, pieces: Sequence[torch.Tensor]) -> int:
-        flat, start = self._slots[slot], 0
-        for piece in pieces:
-            self._backend.copy_out(piece, flat[start : start + piece.numel()].view(piece.shape))
-            start += piece.numel()
-        self._backend.synchronize()
-        return start * flat.element_size()
-
-
-class PlainReader:
-    lends = True
-
-    def __init__(self, channel: Channel, dtype: torch.dtype) -> None:
-        self._slots = slot_tensors(channel, dtype)
-
-    def read(self, slot: int, nbytes: int) -> torch.Tensor:
-        flat = self._slots[slot]
-        return flat[: nbytes // flat.element_size()]
-
-
-class BridgeSender:
-    def __init__(self, channel: Channel, writer: Writer, waits: Waits) -> None:
-        self._channel, self._writer, self._waits = channel, writer, waits
-        self._to = channel.spec.target.pool
-        self._tickets: list[Ticket | None] = [None] * channel.spec.slots
-        self._next = 0
-
-    def send(self, pieces: Sequence[torch.Tensor]) -> None:
-        slot, self._next = self._next, (self._next + 1) % len(self._tickets)
-        self._finish(slot)
-        nbytes = self._writer.write(slot, pieces)
-        self._tickets[slot] = self._channel.send(slot, nbytes)
-        self._waits.sent[self._to].nbytes += nbytes
-
-    def drain(self) -> None:
-        for slot in range(len(self._tickets)):
-            self._finish((self._next + slot) % len(self._tickets))
-
-    def _finish(self, slot: int) -> None:
-        if (ticket := self._tickets[slot]) is None:
-            return
-        began = time.perf_counter()
-        ticket.wait(WAIT_S)
-        waited = time.perf_counter() - began
-        self._waits.sent[self._to].waited_s += self._waits.took(waited, waited)
-        self._tickets[slot] = None
-
-
-class BridgeReceiver:
-    def __init__(self, channel: Channel, reader: Reader, waits: Waits) -> None:
-        self._channel, self._reader, self._waits = channel, reader, waits
-        self.lends = reader.lends
-        self._from = channel.spec.source.pool
-        self._posted: deque[tuple[int, Ticket]] = deque()
-        self._next = 0
-
-    def post(self) -> None:
-        slot, self._next = self._next, (self._next + 1) % self._channel.spec.slots
-        self._posted.append((slot, self._channel.post_recv(slot)))
-
-    def wait(self) -> torch.Tensor:
-        slot, ticket = self._posted.popleft()
-        began = time.perf_counter()
-        ticket.wait(WAIT_S)
-        crossed = self._waits.received[self._from]
-        crossed.waited_s += self._waits.took(time.perf_counter() - began, ticket.transfer_s)
-        crossed.nbytes += ticket.nbytes
-        return self._reader.read(slot, ticket.nbytes)
-
-    def release(self) -> None:
-        """A slot returns to the ring by being posted again, after its bytes have left it."""
-
-
-def slot_tensors(channel: Channel, dtype: torch.dtype) -> list[torch.Tensor]:
-    """A flat host tensor over each slot of a channel."""
-    return [torch.frombuffer(channel.slots.view(slot), dtype=dtype) for slot in range(channel.spec.slots)]

@@ -19,24 +19,17 @@ import torch.distributed as dist
 from backends.backend import Backend
 from bridge.channel import ChannelSpec
 from bridge.codec import CODECS, NONE, Codec
+from bridge.errors import BridgeError
 from bridge.layout import Region
 from bridge.options import BridgeOptions
 from bridge.port import Channel, Port
 from bridge.rank import RankId
 from bridge.reshard import Gather, Piece, Reshard
-from hetero.engine.carrier import (
-    BridgeReceiver,
-    BridgeSender,
-    NativeReceiver,
-    NativeSender,
-    PlainReader,
-    PlainWriter,
-    Receiver,
-    Sender,
-    Waits,
-)
+from hetero.engine.bridged import BridgeReceiver, BridgeSender, PlainReader, PlainWriter, Writer
+from hetero.engine.carrier import NativeReceiver, NativeSender, Receiver, Sender, Waits
 from hetero.engine.coded import CodedReader, CodedWriter
 from hetero.engine.gate import Gate
+from hetero.engine.mover import Mover
 
 
 @dataclass(frozen=True)
@@ -78,8 +71,12 @@ class Carriers:
     _tags: Counter[tuple[RankId, RankId]] = field(default_factory=Counter)
     _pinned: list[memoryview] = field(default_factory=list)
 
+    def __post_init__(self) -> None:
+        self._outward = Mover(self.backend, "out", self._fail)
+
     def close(self) -> None:
-        """Unpins the slots, which their channels are about to unmap."""
+        """Unpins the slots, which their channels are about to unmap, once no copy needs them."""
+        self._outward.close()
         for view in self._pinned:
             self.backend.unpin(view)
         self._pinned.clear()
@@ -89,10 +86,11 @@ class Carriers:
             return NativeSender(self._group(lane, purpose, name), lane.target.index, self._tag(lane))
         codec = self._codec(lane, purpose, dtype)
         channel = self._open(lane, purpose, name, dtype, window, codec)
-        if codec is NONE:
-            return BridgeSender(channel, PlainWriter(channel, self.backend, dtype), self.waits)
-        gate = Gate(codec, partial(self._tell_of_fallback, channel.spec))
-        return BridgeSender(channel, CodedWriter(channel, self.backend, dtype, lane.numel, gate), self.waits)
+        writer: Writer = PlainWriter(channel, self.backend, dtype)
+        if codec is not NONE:
+            gate = Gate(codec, partial(self._tell_of_fallback, channel.spec))
+            writer = CodedWriter(channel, self.backend, dtype, lane.numel, gate)
+        return BridgeSender(channel, writer, self._outward, self.waits)
 
     def receiver(self, lane: Lane, purpose: str, name: str, dtype: torch.dtype, window: int) -> Receiver:
         if lane.source.pool == lane.target.pool:
@@ -104,6 +102,11 @@ class Carriers:
         if codec is NONE:
             return BridgeReceiver(channel, PlainReader(channel, dtype), self.waits)
         return BridgeReceiver(channel, CodedReader(channel, self.backend, dtype, lane.numel), self.waits)
+
+    def _fail(self, failure: Exception) -> None:
+        """Ends every wait of this rank and tells its peers: its chip has failed in a copy that nobody stands by."""
+        rule = f"its copy between chip and slot failed: {failure}"
+        self.port.fail(BridgeError("chip", str(self.backend.device), rule, "look at the chip and its driver's log"))
 
     def _group(self, lane: Lane, purpose: str, name: str) -> dist.ProcessGroup:
         return self.native(f"{purpose} {name}", lane.source.index < lane.target.index)

@@ -68,7 +68,7 @@ def test_a_shared_slot_is_pinned_where_the_family_says_so(chip: AcceleratorBacke
         host = torch.frombuffer(slot, dtype=torch.float32)
         assert host.is_pinned() == (chip.family == "cuda")
         tensor = torch.randn(host.shape, device=chip.device)
-        chip.copy_out(tensor, host)
+        chip.copy_out(tensor, host).wait()
         assert torch.equal(host, tensor.cpu())
         del host
         chip.unpin(slot)
@@ -91,7 +91,7 @@ def test_copies_out_do_not_hold_up_the_host(chip: AcceleratorBackend) -> None:
     chip.synchronize()
     for _ in range(50):
         a = a @ a / SIZE
-    copy = chip.copy_out(a, host, wait=False)
+    copy = chip.copy_out(a, host)
     assert not copy.done(), "the chip had finished before the host came to ask"
     copy.wait()
     assert torch.equal(host, a.cpu())

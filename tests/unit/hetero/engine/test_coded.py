@@ -40,7 +40,8 @@ class Line:
         self.reader = CodedReader(channel, CpuBackend(), dtype, numel)
 
     def carry(self, *pieces: torch.Tensor, slot: int = 0) -> tuple[torch.Tensor, int]:
-        nbytes = self.writer.write(slot, pieces)
+        nbytes, parts = self.writer.write(slot, pieces)
+        assert [(end, copy.done()) for end, copy in parts] == [(nbytes, True)]
         return self.reader.read(slot, nbytes), nbytes
 
 

@@ -1,0 +1,166 @@
+"""A message leaves and is taken part by part, while its rank goes on: over every transport, with a chip whose copies
+are made when the test says."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from backends.cpu import CpuBackend
+from bridge.channel import PART_BYTES, ChannelSpec
+from bridge.errors import BridgeError, EpochClosed, PeerLost
+from bridge.pipe import Pipe
+from bridge.port import Channel, Port
+from bridge.rank import RankId
+from bridge.transport import schemes
+from hetero.engine.bridged import BridgeSender, PlainWriter, cut
+from hetero.engine.carrier import Waits
+from hetero.engine.mover import Mover
+from tests.contract.bridge_hosts import WAIT_S, Host, channel, cross, link, until
+from tests.contract.later import LaterChip
+
+PARTS = 3
+SLOT_BYTES = PARTS * PART_BYTES
+NUMEL = SLOT_BYTES // 4
+
+
+@pytest.fixture(params=schemes())
+def ports(request: pytest.FixtureRequest) -> Iterator[tuple[Port, Port]]:
+    a, b = Host("a@0", [request.param]), Host("b@0", [request.param])
+    link(a, b, request.param)
+    yield a.port(), b.port()
+    for host in (a, b):
+        host.close()
+
+
+class Out:
+    """The sending end, of a chip that copies later."""
+
+    def __init__(self, ends: tuple[Channel, Channel]) -> None:
+        self.channel, self.peer = ends
+        self.chip = LaterChip()
+        self.mover = Mover(self.chip, "out", self._fail)
+        self.sender = BridgeSender(
+            self.channel, PlainWriter(self.channel, self.chip, torch.float32), self.mover, Waits()
+        )
+
+    def _fail(self, failure: Exception) -> None:
+        self.channel.port.fail(BridgeError("chip", 0, str(failure)))
+
+    def arrived(self, slot: int = 0) -> torch.Tensor:
+        return torch.frombuffer(self.peer.slots.view(slot), dtype=torch.float32)
+
+
+@pytest.fixture
+def out(ports: tuple[Port, Port]) -> Iterator[Out]:
+    one = Out(channel(*ports, slot_bytes=SLOT_BYTES))
+    yield one
+    while one.chip.outward:
+        one.chip.make()
+    one.mover.close()
+
+
+def test_what_is_copied_leaves_and_nothing_else(out: Out) -> None:
+    x = torch.randn(NUMEL)
+    arrival = out.peer.post_recv(0)
+    out.sender.send([x])  # returns, with nothing copied
+    assert len(out.chip.outward) == PARTS
+    found, part = out.arrived(), NUMEL // PARTS
+    for copied in range(1, PARTS):
+        out.chip.make()
+        until(lambda end=copied * part: torch.equal(found[:end], x[:end]))
+        assert not found[copied * part :].any()
+        assert not arrival.done()
+    out.chip.make()
+    arrival.wait(WAIT_S)
+    assert arrival.nbytes == SLOT_BYTES
+    assert torch.equal(found, x)
+    out.sender.drain()
+
+
+def test_messages_that_follow_each_other_are_filled_in_turn(out: Out) -> None:
+    xs = [torch.randn(NUMEL), torch.randn(3)]
+    arrivals = [out.peer.post_recv(slot) for slot in range(2)]
+    for x in xs:
+        out.sender.send(x.split(200_000))
+    out.chip.make(len(out.chip.outward))
+    for slot, (x, arrival) in enumerate(zip(xs, arrivals, strict=True)):
+        arrival.wait(WAIT_S)
+        assert torch.equal(out.arrived(slot)[: len(x)], x)
+    assert out.chip.attended == {"mover-out"}
+
+
+def test_time_on_the_way_begins_with_the_first_bytes_in_the_slot(out: Out) -> None:
+    arrival = out.peer.post_recv(0)
+    announced = time.monotonic()
+    out.sender.send([torch.randn(NUMEL)])
+    time.sleep(0.3)  # the chip still computes what is to be sent
+    out.chip.make(PARTS)
+    arrival.wait(WAIT_S)
+    assert arrival.transfer_s < time.monotonic() - announced - 0.2
+
+
+def test_a_small_message_of_a_chip_that_copies_at_once_is_one_message_to_the_endpoint() -> None:
+    ours, endpoint = Pipe.pair()
+    spec = ChannelSpec(0, "activation", "x", RankId("a", 0), RankId("b", 0), SLOT_BYTES, 2)
+    opened = Port(ours, spec.source).open(spec)
+    chip = CpuBackend()
+    sender = BridgeSender(opened, PlainWriter(opened, chip, torch.float32), Mover(chip, "out", pytest.fail), Waits())
+    sender.send([torch.ones(10), torch.ones(5)])
+    sender.send([torch.ones(NUMEL - 7), torch.ones(7)])
+    said = [message for message, _ in endpoint.drain()]
+    assert [message["do"] for message in said] == ["open", "send", "send", *["fill"] * (PARTS - 1)]
+    assert (said[1]["bytes"], said[1]["filled"]) == (60, 60)
+    assert [message["filled"] for message in said[2:]] == [PART_BYTES * n for n in range(1, PARTS + 1)]
+
+
+def test_a_rank_that_ends_in_the_midst_of_a_message_is_named_to_its_peer(out: Out) -> None:
+    arrival = out.peer.post_recv(0)
+    out.sender.send([torch.randn(NUMEL)])
+    out.chip.make()
+    out.channel.port.close()
+    with pytest.raises(PeerLost, match="rank a:0 has ended"):
+        arrival.wait(WAIT_S)
+    out.chip.make(PARTS - 1)  # nobody minds what is still copied
+
+
+def test_an_epoch_that_ends_in_the_midst_of_a_message_ends_its_tickets(out: Out) -> None:
+    out.peer.post_recv(0)
+    out.sender.send([torch.randn(NUMEL)])
+    out.chip.make()
+    out.channel.port.close_epoch(0)
+    with pytest.raises(EpochClosed):
+        out.sender.drain()
+    out.chip.make(PARTS - 1)
+    out.mover.close()
+    for source, target in ((out.channel.port, out.peer.port), (out.peer.port, out.channel.port)):
+        assert cross(*channel(source, target, epoch=1), b"next epoch") == b"next epoch"
+
+
+def test_a_chip_that_fails_in_a_copy_ends_both_ranks_waits(out: Out) -> None:
+    arrival = out.peer.post_recv(0)
+    out.sender.send([torch.randn(NUMEL)])
+    out.chip.make()
+    out.chip.break_down()
+    with pytest.raises(BridgeError, match="illegal memory access"):
+        out.sender.drain()
+    with pytest.raises(PeerLost):
+        arrival.wait(WAIT_S)
+
+
+SHAPES = st.sampled_from([(7,), (1, 9), (3, 1, 5), (4, 6), (2, 3, 8)])
+
+
+@given(SHAPES, st.integers(8, 400), st.booleans())
+def test_a_cut_tensor_is_whole_in_row_major_order(shape: tuple[int, ...], most_bytes: int, strided: bool) -> None:
+    x = torch.arange(math.prod(shape), dtype=torch.float32).view(shape)
+    x = torch.stack([x, -x], dim=-1)[..., 0] if strided else x
+    parts = list(cut(x, most_bytes))
+    assert torch.equal(torch.cat([part.reshape(-1) for part in parts]), x.reshape(-1))
+    assert all(part.nbytes <= most_bytes for part in parts)
