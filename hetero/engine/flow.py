@@ -86,11 +86,7 @@ class Carriers:
             return NativeSender(self._group(lane, purpose, name), lane.target.index, self._tag(lane))
         codec = self._codec(lane, purpose, dtype)
         channel = self._open(lane, purpose, name, dtype, window, codec)
-        writer: Writer = PlainWriter(channel, self.backend, dtype)
-        if codec is not NONE:
-            gate = Gate(codec, partial(self._tell_of_fallback, channel.spec))
-            writer = CodedWriter(channel, self.backend, dtype, lane.numel, gate)
-        return BridgeSender(channel, writer, self._outward, self.waits)
+        return BridgeSender(channel, self._writer(channel, lane, dtype, codec), self._outward, self.waits)
 
     def receiver(self, lane: Lane, purpose: str, name: str, dtype: torch.dtype, window: int) -> Receiver:
         if lane.source.pool == lane.target.pool:
@@ -102,6 +98,12 @@ class Carriers:
         if codec is NONE:
             return BridgeReceiver(channel, PlainReader(channel, dtype), self.waits)
         return BridgeReceiver(channel, CodedReader(channel, self.backend, dtype, lane.numel), self.waits)
+
+    def _writer(self, channel: Channel, lane: Lane, dtype: torch.dtype, codec: Codec) -> Writer:
+        if codec is NONE:
+            return PlainWriter(channel, self.backend, dtype)
+        gate = Gate(codec, partial(self._tell_of_fallback, channel.spec))
+        return CodedWriter(channel, self.backend, dtype, lane.numel, gate)
 
     def _fail(self, failure: Exception) -> None:
         """Ends every wait of this rank and tells its peers: its chip has failed in a copy that nobody stands by."""
