@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -117,11 +118,20 @@ class Backend(ABC):
         """
 
     @abstractmethod
-    def copy_in(self, host: Tensor, tensor: Tensor) -> Copy:
-        """Copy `host` to the chip's `tensor`; work given to the chip from here on sees the new content.
+    def copy_in(self, host: Tensor, tensor: Tensor, fresh: bool = False) -> Copy:
+        """Copy `host` to the chip's `tensor`, after the work given so far; work from here on sees the new content.
 
-        `host` must not be changed before the copy is over.
+        `fresh` says that `tensor` comes from `landing` and no work knows it yet: then the copy runs beside that given
+        so far. `host` must not be changed before the copy is over.
         """
+
+    @abstractmethod
+    def landing(self, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+        """A new tensor on the chip, of any content, to copy into beside the work given so far."""
+
+    @abstractmethod
+    def mark(self) -> Copy:
+        """Something that is over when the chip has done the work given so far, copies apart."""
 
     def attend(self) -> None:  # noqa: B027  # most need nothing
         """Ready the calling thread to wait for this chip's copies."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import resource
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from time import perf_counter
@@ -60,9 +61,17 @@ class CpuBackend(Backend):
         host.copy_(tensor.detach())
         return Copy()
 
-    def copy_in(self, host: Tensor, tensor: Tensor) -> Copy:
+    def copy_in(self, host: Tensor, tensor: Tensor, fresh: bool = False) -> Copy:
         check_alike(host, tensor)
         tensor.detach().copy_(host)
+        return Copy()
+
+    def landing(self, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+        import torch
+
+        return torch.empty(tuple(shape), dtype=dtype)
+
+    def mark(self) -> Copy:
         return Copy()
 
     def pin(self, buffer: memoryview) -> bool:

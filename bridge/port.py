@@ -20,7 +20,7 @@ class Ticket:
     """One message under way, in or out. The slot belongs to the bridge until the ticket is done.
 
     nbytes      length of the message; of a receive, once it is done
-    filled      so many bytes of a message that goes out are in its slot
+    filled      so many bytes of it are in the slot here, from the first on
     transfer_s  of a receive: seconds from when the message could begin to leave (its first bytes in a slot, and a slot
                 posted for them) until it was whole in the slot, by the clocks of both hosts; 0.0 of a send
     """
@@ -31,24 +31,29 @@ class Ticket:
         self.transfer_s = 0.0
         self._arrived = False
 
-    def done(self) -> bool:
+    def done(self, nbytes: int | None = None) -> bool:
         """Whether `wait` would return or raise at once. Looks at what the endpoint has said, without blocking."""
-        if not self._settled():
+        if not self._settled(nbytes):
             self.channel.port.poll()
-        return self._settled()
+        return self._settled(nbytes)
 
-    def wait(self, deadline_s: float) -> None:
-        """Returns when the message has arrived whole: in our slot, or in the peer's.
+    def wait(self, deadline_s: float, nbytes: int | None = None) -> None:
+        """Returns when the message has arrived whole: in our slot, or in the peer's. Of a receive that may be longer, a
+        wait for its first `nbytes` returns with them.
 
         Raises BridgeTimeout after `deadline_s` seconds (the ticket stays valid), PeerLost if the peer has gone,
         WireError if a frame was damaged, EpochClosed if the epoch was closed.
         """
-        if not self.channel.port.wait(self._settled, deadline_s):
+        if not self.channel.port.wait(lambda: self._settled(nbytes), deadline_s):
             remedy = "look whether that rank is alive and as far as this one, or allow more time"
             raise BridgeTimeout("channel", str(self.channel.spec), f"{self._what()} within {deadline_s:g} s", remedy)
-        if not self._arrived:
+        if not self._here(nbytes):
             assert self.channel.error is not None
             raise self.channel.error
+
+    def free(self) -> None:
+        """Of a receive that was posted ahead of its slot: nobody needs that any more. Any thread may say so."""
+        self.channel.tell("post", slot=self.slot)
 
     def fill(self, nbytes: int) -> None:
         """Of a send: the first `nbytes` of the message are in the slot, and may leave. Any thread may say so."""
@@ -56,8 +61,11 @@ class Ticket:
             self.filled = nbytes
             self.channel.tell("fill", slot=self.slot, filled=nbytes)
 
-    def _settled(self) -> bool:
-        return self._arrived or self.channel.error is not None
+    def _settled(self, nbytes: int | None = None) -> bool:
+        return self._here(nbytes) or self.channel.error is not None
+
+    def _here(self, nbytes: int | None) -> bool:
+        return self._arrived or (nbytes is not None and self.filled >= nbytes)
 
     def _what(self) -> str:
         spec = self.channel.spec
@@ -66,7 +74,7 @@ class Ticket:
         return f"{spec.source} sent no message"
 
     def _complete(self, nbytes: int, transfer_s: float) -> None:
-        self.nbytes, self.transfer_s = nbytes, transfer_s
+        self.nbytes, self.filled, self.transfer_s = nbytes, nbytes, transfer_s
         self._arrived = True
 
 
@@ -79,11 +87,12 @@ class Channel:
         self._tickets: deque[Ticket] = deque()
         self._busy: set[int] = set()
 
-    def post_recv(self, slot: int) -> Ticket:
-        """Expects the next message in `slot`, whose content is the bridge's from now on. Messages arrive in the order
-        of sending, into slots in the order of posting."""
+    def post_recv(self, slot: int, free: bool = True) -> Ticket:
+        """Expects the next message in `slot`, whose content is the bridge's from now on, or, if it is not `free` yet,
+        from `Ticket.free` on. Messages arrive in the order of sending, into slots in the order of posting."""
         ticket = self._expect("post", self.spec.target, slot, 0)
-        self.tell("post", slot=slot)
+        if free:
+            ticket.free()
         return ticket
 
     def send(self, slot: int, nbytes: int, filled: int | None = None) -> Ticket:
@@ -115,9 +124,12 @@ class Channel:
         return ticket
 
     def on_report(self, message: Message) -> None:
-        """The endpoint says that the oldest ticket is done, or that the channel is broken."""
+        """The endpoint says how far the oldest ticket is, or that the channel is broken."""
         if message["report"] == "broken":
             self.fail(from_dict(message["error"]))
+            return
+        if message["report"] == "filled":
+            self._tickets[0].filled = message["bytes"]
             return
         ticket = self._tickets.popleft()
         self._busy.discard(ticket.slot)

@@ -6,19 +6,20 @@ The rank's thread only gives the copies to the chip. A `Mover` waits for them.
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import chain
+from math import inf
 from typing import NamedTuple, Protocol
 
 import torch
 
-from backends.backend import Backend, Copy
+from backends.backend import Backend, Copy, Stopwatch
 from bridge.channel import PART_BYTES
+from bridge.errors import WireError
 from bridge.port import Channel, Ticket
-from hetero.engine.carrier import Waits
+from hetero.engine.carrier import Crossed, Place, Waits
 from hetero.engine.mover import Mover
 
 WAIT_S = 600.0
@@ -56,12 +57,36 @@ class Writer(Protocol):
         """The length of the message, and its parts from first to last; each is begun when it is asked for."""
 
 
+class Arrival:
+    """A message that comes into a slot, and the time that its rank waits for it."""
+
+    def __init__(self, slot: int, ticket: Ticket, waits: Waits) -> None:
+        self.slot = slot
+        self._ticket, self._waits = ticket, waits
+        self._watches: list[Stopwatch] = []
+
+    def wait(self, nbytes: int | None = None) -> int:
+        """Until its first `nbytes` are in the slot, or all of it is; how much that is."""
+        if self._ticket.done(nbytes):
+            self._ticket.wait(0.0, nbytes)
+        else:
+            watch = self._waits.start()
+            self._ticket.wait(WAIT_S, nbytes)
+            watch.stop()
+            self._watches.append(watch)
+        return self._ticket.filled
+
+    def book(self, crossed: Crossed) -> None:
+        """Once it is whole."""
+        crossed.nbytes += self._ticket.nbytes
+        self._waits.book(self._watches, self._ticket.transfer_s, crossed)
+
+
 class Reader(Protocol):
-    """How a message gets out of a slot: as a flat tensor, in the slot itself where it `lends`."""
+    """How a message gets out of a slot."""
 
-    lends: bool
-
-    def read(self, slot: int, nbytes: int) -> torch.Tensor: ...
+    def read(self, message: Arrival, places: Sequence[Place]) -> tuple[list[torch.Tensor], Copy]:
+        """See `Receiver.receive`; and what must be over before the slot is filled again."""
 
 
 class PlainWriter:
@@ -95,14 +120,40 @@ class PlainWriter:
 
 
 class PlainReader:
-    lends = True
+    """Copies what is in the slot to the chip while the rest is still under way."""
 
-    def __init__(self, channel: Channel, dtype: torch.dtype) -> None:
-        self._slots = slot_tensors(channel, dtype)
+    def __init__(self, channel: Channel, backend: Backend, dtype: torch.dtype) -> None:
+        self._spec, self._slots, self._backend, self._dtype = channel.spec, slot_tensors(channel, dtype), backend, dtype
 
-    def read(self, slot: int, nbytes: int) -> torch.Tensor:
-        flat = self._slots[slot]
-        return flat[: nbytes // flat.element_size()]
+    def read(self, message: Arrival, places: Sequence[Place]) -> tuple[list[torch.Tensor], Copy]:
+        flat, begin = self._slots[message.slot], 0
+        found: list[torch.Tensor] = []
+        copies: list[Copy] = []
+        for place in places:
+            tensor = self._backend.landing(place.shape, self._dtype) if place.tensor is None else place.tensor
+            found.append(tensor)
+            for part in cut(tensor):
+                end = begin + part.numel()
+                self._expect(message, end * flat.itemsize)
+                copies.append(self._copy(flat[begin:end].view(part.shape), part, place.fresh or place.tensor is None))
+                begin = end
+        if message.wait() != begin * flat.itemsize:
+            raise self._wrong(message.wait(), begin * flat.itemsize)
+        return found, Copies(copies)
+
+    def _expect(self, message: Arrival, nbytes: int) -> None:
+        if (came := message.wait(nbytes)) < nbytes:
+            raise self._wrong(came, nbytes)
+
+    def _wrong(self, came: int, wanted: int) -> WireError:
+        rule = f"a message on {self._spec} has another length: {wanted} bytes"
+        return WireError("message", f"{came} bytes", rule, "run the same release of hetero on all hosts")
+
+    def _copy(self, host: torch.Tensor, part: torch.Tensor, fresh: bool) -> Copy:
+        if part.device.type == self._backend.device.type:
+            return self._backend.copy_in(host, part, fresh)
+        part.copy_(host)
+        return Copy()
 
 
 class BridgeSender:
@@ -132,36 +183,42 @@ class BridgeSender:
     def _finish(self, slot: int) -> None:
         if (ticket := self._tickets[slot]) is None:
             return
-        began = time.perf_counter()
+        watch = self._waits.start()
         ticket.wait(WAIT_S)
-        waited = time.perf_counter() - began
-        self._waits.sent[self._to].waited_s += self._waits.took(waited, waited)
+        watch.stop()
+        self._waits.book([watch], inf, self._waits.sent[self._to])
         self._tickets[slot] = None
 
 
 class BridgeReceiver:
-    def __init__(self, channel: Channel, reader: Reader, waits: Waits) -> None:
-        self._channel, self._reader, self._waits = channel, reader, waits
-        self.lends = reader.lends
+    """Takes a message to the chip while its rank waits for it, and lets its slot go when the last copy is over.
+
+    The rank is ahead of its chip, so this is beside the work that it gave before. It is so by one message at most,
+    which bounds the memory on the chip.
+    """
+
+    def __init__(self, channel: Channel, reader: Reader, backend: Backend, mover: Mover, waits: Waits) -> None:
+        self._channel, self._reader, self._mover, self._waits = channel, reader, mover, waits
         self._from = channel.spec.source.pool
         self._posted: deque[tuple[int, Ticket]] = deque()
+        self._leaving: list[Copy] = [Copy()] * channel.spec.slots
         self._next = 0
+        self._backend, self._before = backend, Copy()
 
     def post(self) -> None:
         slot, self._next = self._next, (self._next + 1) % self._channel.spec.slots
-        self._posted.append((slot, self._channel.post_recv(slot)))
+        ticket = self._channel.post_recv(slot, free=False)
+        self._mover.follow(self._leaving[slot], ticket.free)
+        self._posted.append((slot, ticket))
 
-    def wait(self) -> torch.Tensor:
+    def receive(self, places: Sequence[Place]) -> list[torch.Tensor]:
+        self._before.wait()
         slot, ticket = self._posted.popleft()
-        began = time.perf_counter()
-        ticket.wait(WAIT_S)
-        crossed = self._waits.received[self._from]
-        crossed.waited_s += self._waits.took(time.perf_counter() - began, ticket.transfer_s)
-        crossed.nbytes += ticket.nbytes
-        return self._reader.read(slot, ticket.nbytes)
-
-    def release(self) -> None:
-        """A slot returns to the ring by being posted again, after its bytes have left it."""
+        message = Arrival(slot, ticket, self._waits)
+        found, self._leaving[slot] = self._reader.read(message, places)
+        message.book(self._waits.received[self._from])
+        self._before = self._backend.mark()
+        return found
 
 
 def slot_tensors(channel: Channel, dtype: torch.dtype) -> list[torch.Tensor]:

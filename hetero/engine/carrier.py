@@ -2,19 +2,21 @@
 `bridged.py`.
 
 A message is a row of tensor pieces, packed end to end. Senders never block compute while a slot is free; receivers post
-ahead of need and hand out pieces in place.
+ahead of need.
 """
 
 from __future__ import annotations
 
-import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from dataclasses import dataclass
+from math import prod
+from typing import Any, NamedTuple, Protocol
 
 import torch
 import torch.distributed as dist
+
+from backends.backend import Backend, Stopwatch
 
 
 @dataclass
@@ -25,28 +27,39 @@ class Crossed:
     waited_s: float = 0.0
 
 
-@dataclass
 class Waits:
-    """Seconds a rank stood still since the last reading: for a link, and for somebody's work. `sent` and `received` say
-    what crossed the bridge, by the pool at the other end."""
+    """Seconds a rank's chip stood still since the last reading: for a link, and for somebody's work. `sent` and
+    `received` say what crossed the bridge, by the pool at the other end.
 
-    link_s: float = 0.0
-    work_s: float = 0.0
-    sent: defaultdict[str, Crossed] = field(default_factory=lambda: defaultdict(Crossed))
-    received: defaultdict[str, Crossed] = field(default_factory=lambda: defaultdict(Crossed))
+    The chip may still compute while its rank waits, so waits are timed by its own stopwatches, which are read at last.
+    """
+
+    def __init__(self, backend: Backend) -> None:
+        self.start = backend.start
+        self._booked: list[tuple[Sequence[Stopwatch], float, Crossed | None]] = []
+        self.clear()
 
     def clear(self) -> None:
         self.link_s = self.work_s = 0.0
-        self.sent.clear()
-        self.received.clear()
+        self.sent: defaultdict[str, Crossed] = defaultdict(Crossed)
+        self.received: defaultdict[str, Crossed] = defaultdict(Crossed)
+        self._booked.clear()
 
-    def took(self, seconds: float, transfer_s: float = 0.0) -> float:
-        """The part of a wait during which the message was on its way is the link's fault, and returned; the rest is its
-        sender's."""
-        link_s = min(seconds, transfer_s)
-        self.link_s += link_s
-        self.work_s += seconds - link_s
-        return link_s
+    def book(self, watches: Sequence[Stopwatch], transfer_s: float = 0.0, crossed: Crossed | None = None) -> None:
+        """Waits for one message, timed and over. The part of them during which it was on its way is the link's fault;
+        the rest is its sender's."""
+        self._booked.append((watches, transfer_s, crossed))
+
+    def settle(self) -> None:
+        """Adds up what was booked."""
+        for watches, transfer_s, crossed in self._booked:
+            seconds = sum(watch.seconds() for watch in watches)
+            link_s = min(seconds, transfer_s)
+            self.link_s += link_s
+            self.work_s += seconds - link_s
+            if crossed is not None:
+                crossed.waited_s += link_s
+        self._booked.clear()
 
 
 class Sender(Protocol):
@@ -59,18 +72,24 @@ class Sender(Protocol):
         """Waits until everything sent has arrived."""
 
 
+class Place(NamedTuple):
+    """Where a piece of a message goes: into `tensor`, or into a new one of that shape. `fresh` tensors are those that a
+    backend has made for landing, and no work knows of yet."""
+
+    shape: tuple[int, ...]
+    tensor: torch.Tensor | None = None
+    fresh: bool = False
+
+
 class Receiver(Protocol):
-    """The other end. `wait` gives the oldest posted message: the caller's to keep, unless the receiver lends it."""
+    """The other end."""
 
-    lends: bool
-    """Whether the memory of a message is valid only until `release`."""
+    def post(self) -> None:
+        """Expects one message more, in memory that is taken again and again."""
 
-    def post(self) -> None: ...
-
-    def wait(self) -> torch.Tensor:
-        """The message as a flat tensor, perhaps in host memory."""
-
-    def release(self) -> None: ...
+    def receive(self, places: Sequence[Place]) -> list[torch.Tensor]:
+        """Waits for the oldest message that was posted for, and puts its pieces in their places, end to end. Work given
+        to the chip from here on sees them."""
 
 
 class NativeSender:
@@ -90,8 +109,6 @@ class NativeSender:
 
 
 class NativeReceiver:
-    lends = False
-
     def __init__(
         self, group: dist.ProcessGroup, source: int, tag: int, empty: Callable[[], torch.Tensor], waits: Waits
     ) -> None:
@@ -102,12 +119,20 @@ class NativeReceiver:
         flat = self._empty()
         self._posted.append((dist.irecv(flat, self._source, group=self._group, tag=self._tag), flat))
 
-    def wait(self) -> torch.Tensor:
+    def receive(self, places: Sequence[Place]) -> list[torch.Tensor]:
         work, flat = self._posted.popleft()
-        began = time.perf_counter()
+        watch = self._waits.start()
         work.wait()
-        self._waits.took(time.perf_counter() - began)
-        return flat
+        watch.stop()
+        self._waits.book([watch])
+        return unpack(flat, places)
 
-    def release(self) -> None:
-        """The tensor belongs to whoever waited for it."""
+
+def unpack(flat: torch.Tensor, places: Sequence[Place]) -> list[torch.Tensor]:
+    """The pieces of a message that has memory of its own on the chip: parts of it, where no tensor is named."""
+    found = []
+    parts = flat.split([prod(place.shape) for place in places])
+    for part, place in zip(parts, places, strict=True):
+        piece = part.view(place.shape)
+        found.append(piece if place.tensor is None else place.tensor.detach().copy_(piece))
+    return found

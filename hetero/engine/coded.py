@@ -11,7 +11,8 @@ from backends.backend import Backend, Copy
 from bridge.codec import BY_TAG, TAG_BYTES, Codec
 from bridge.errors import WireError
 from bridge.port import Channel
-from hetero.engine.bridged import Part, slot_tensors
+from hetero.engine.bridged import Arrival, Part, slot_tensors
+from hetero.engine.carrier import Place, unpack
 from hetero.engine.codecs import kernel, worst_error
 from hetero.engine.gate import Gate
 
@@ -63,25 +64,22 @@ class CodedWriter:
 
 
 class CodedReader:
-    """Decodes messages into tensors of their own on the chip."""
-
-    lends = False
+    """Decodes whole messages on the chip."""
 
     def __init__(self, channel: Channel, backend: Backend, dtype: torch.dtype, numel: int) -> None:
         self._channel, self._backend, self._dtype, self._numel = channel, backend, dtype, numel
         self._slots, self._staging = slot_tensors(channel, torch.uint8), _staging(channel, backend)
 
-    def read(self, slot: int, nbytes: int) -> torch.Tensor:
-        """The message of `nbytes` in a slot, which is free again afterwards."""
-        message = self._slots[slot][:nbytes]
+    def read(self, message: Arrival, places: Sequence[Place]) -> tuple[list[torch.Tensor], Copy]:
+        data = self._slots[message.slot][: message.wait()]
         x = torch.empty(self._numel, dtype=self._dtype, device=self._backend.device)
-        codec = self._codec(message, x)
-        body = message[:-TAG_BYTES]
+        codec = self._codec(data, x)
+        body, copy = data[:-TAG_BYTES], Copy()
         if self._staging is not None:
-            self._backend.copy_in(body, self._staging[: len(body)]).wait()
+            copy = self._backend.copy_in(body, self._staging[: len(body)])
             body = self._staging[: len(body)]
         kernel(codec.name, x.device).decode(body, x)
-        return x
+        return unpack(x, places), copy
 
     def _codec(self, message: torch.Tensor, x: torch.Tensor) -> Codec:
         codec = BY_TAG.get(int(message[-1])) if len(message) else None

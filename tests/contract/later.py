@@ -39,6 +39,9 @@ class LaterChip(CpuBackend):
 
     def __init__(self) -> None:
         self.outward: deque[LaterCopy] = deque()
+        self.inward: deque[LaterCopy] = deque()
+        self.marks: deque[LaterCopy] = deque()
+        self.computes = False
         self.attended: set[str] = set()
 
     def attend(self) -> None:
@@ -49,10 +52,28 @@ class LaterChip(CpuBackend):
         self.outward.append(LaterCopy(partial(host.copy_, tensor.detach())))
         return self.outward[-1]
 
+    def copy_in(self, host: Tensor, tensor: Tensor, fresh: bool = False) -> Copy:
+        check_alike(host, tensor)
+        self.inward.append(LaterCopy(partial(tensor.detach().copy_, host)))
+        return self.inward[-1]
+
+    def mark(self) -> Copy:
+        """Over at once, unless the chip `computes`."""
+        if not self.computes:
+            return Copy()
+        self.marks.append(LaterCopy(lambda: None))
+        return self.marks[-1]
+
     def make(self, count: int = 1) -> None:
         """Makes the oldest copies out."""
         for _ in range(count):
             self.outward.popleft().make()
+
+    def make_all(self) -> None:
+        """Makes whatever is to be made."""
+        for copies in (self.outward, self.inward, self.marks):
+            while copies:
+                copies.popleft().make()
 
     def break_down(self) -> None:
         """All copies that are still to be made fail, as a chip does after a fault."""

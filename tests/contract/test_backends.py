@@ -175,6 +175,32 @@ def test_a_copy_sees_the_work_before_it_and_is_seen_by_the_work_after_it(backend
     copy.wait()
 
 
+def test_a_landing_is_copied_into_and_seen_by_the_work_after_it(backend: Backend, slot: memoryview) -> None:
+    backend.pin(slot)
+    host = torch.frombuffer(slot, dtype=torch.float32).view(128, 128)
+    host.copy_(torch.randn(128, 128))
+    for turn in range(1, 4):
+        landed = backend.landing((128, 128), torch.float32)
+        assert landed.device.type == backend.device_type
+        copies = [backend.copy_in(*part, fresh=True) for part in zip(host.split(40), landed.split(40), strict=True)]
+        assert torch.equal((landed * 2).cpu(), host * 2)
+        for copy in copies:
+            copy.wait()
+        host.mul_(turn)
+        del landed
+    del host
+    backend.unpin(slot)
+
+
+def test_a_mark_is_over_when_the_work_before_it_is(backend: Backend) -> None:
+    work = torch.ones(64, 64, device=backend.device)
+    for _ in range(20):
+        work = work @ work / 64
+    mark = backend.mark()
+    mark.wait()
+    assert mark.done()
+
+
 def test_strided_parts_are_copied(backend: Backend) -> None:
     whole = torch.arange(24.0, device=backend.device).view(4, 6)
     host = torch.zeros(4, 3)

@@ -168,6 +168,23 @@ def test_copy_in_makes_later_work_wait_for_it(module: FakeModule) -> None:
     assert tensor.tolist() == [0, 1, 2]
 
 
+def test_a_landing_is_copied_into_beside_the_work_given_so_far(
+    module: FakeModule, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(AcceleratorBackend, "device", torch.device("cpu"))
+    backend = opened(CudaBackend(), module)
+    tensor = backend.landing((3,), torch.float32)
+    assert module.log == ["enter in", "kept for main"]
+    backend.copy_in(torch.arange(3.0), tensor, fresh=True)
+    assert module.log[2:] == ["enter in", "main waits for in"]
+    assert tensor.tolist() == [0, 1, 2]
+
+
+def test_a_mark_follows_compute(module: FakeModule) -> None:
+    opened(CudaBackend(), module).mark().wait()
+    assert module.log == ["event on main", "host waits for main"]
+
+
 def test_a_slot_that_is_staged_is_free_at_once_and_a_pinned_one_when_the_chip_has_read_it(
     module: FakeModule, monkeypatch: pytest.MonkeyPatch
 ) -> None:
