@@ -1,5 +1,5 @@
-"""A message leaves and is taken part by part, while its rank goes on: over every transport, with a chip whose copies
-are made when the test says."""
+"""A message leaves and is taken part by part, while its rank goes on: over a network and over shared memory, with a chip
+whose copies are made when the test says."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ from bridge.errors import BridgeError, EpochClosed, PeerLost, WireError
 from bridge.pipe import Pipe
 from bridge.port import Channel, Port, Ticket
 from bridge.rank import RankId
-from bridge.transport import schemes
 from hetero.engine.bridged import BridgeReceiver, BridgeSender, PlainReader, PlainWriter, cut
 from hetero.engine.carrier import Place, Waits
 from hetero.engine.mover import Mover
@@ -31,7 +30,7 @@ SLOT_BYTES = PARTS * PART_BYTES
 NUMEL = SLOT_BYTES // 4
 
 
-@pytest.fixture(params=schemes())
+@pytest.fixture(params=["zmq", "shm"])
 def ports(request: pytest.FixtureRequest) -> Iterator[tuple[Port, Port]]:
     a, b = Host("a@0", [request.param]), Host("b@0", [request.param])
     link(a, b, request.param)
