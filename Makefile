@@ -10,7 +10,7 @@ export OMP_NUM_THREADS ?= 1
 FLOORS := tests/contract tests/unit/backends tests/unit/balancer tests/unit/bridge
 HETERO := tests/architecture tests/unit/hetero
 
-.PHONY: install demo test test-floors test-hetero check check-types check-floors check-hetero bench clean
+.PHONY: install demo test test-floors test-hetero test-runs check check-types check-floors check-hetero bench clean
 
 install: $(STAMP)
 
@@ -36,16 +36,19 @@ check-floors:
 check-hetero:
 	$(BIN)/python -m pytest -m "not slow" $(HETERO)
 
-# What needs the machine for itself comes last.
+# Three parts side by side on two cores, for whole runs wait a lot. What needs the machine for itself comes last.
 test: install
-	$(MAKE) --no-print-directory -j2 -Oline test-floors test-hetero
+	$(MAKE) --no-print-directory -j3 -Oline test-floors test-hetero test-runs
 	$(BIN)/python -m pytest -m alone tests/e2e
 
 test-floors:
-	$(BIN)/python -m pytest $(FLOORS) tests/distributed
+	$(BIN)/python -m pytest $(FLOORS)
 
 test-hetero:
-	$(BIN)/python -m pytest -m "not alone" $(HETERO) tests/e2e
+	$(BIN)/python -m pytest $(HETERO) tests/distributed
+
+test-runs:
+	$(BIN)/python -m pytest -m "not alone" tests/e2e
 
 bench: install
 	$(BIN)/python -m benchmarks.overhead --json

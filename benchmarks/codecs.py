@@ -1,13 +1,18 @@
 """What a codec costs the training: the quickstart's model over each, from the same start on the same text.
 
-    python -m benchmarks.codecs [--json] [--steps N] [--only bf16 int8 fp8]
+    python -m benchmarks.codecs [--json] [--steps N] [--lr RATE] [--seeds N] [--only bf16 int8 fp8]
 
 One pipeline of two emulated chips of different families, cut in the middle, so that every activation and every gradient
-of the boundary crosses in the codec. The learning rate is a quarter of the quickstart's and falls: at the full one runs
-part so far that chance outweighs the codec. Chips are not paced: what counts is the loss, of which the mean over the
-last steps is compared. `_loss` is by how much it is above the one without a codec, `_bytes` the bytes that crossed over
-those of that run, `_fallbacks` how often the gate took a safer codec. `rounding_loss` is no codec at all, with the sums
-in another order.
+of the boundary crosses in the codec. Chips are not paced: what counts is the loss, of which the mean over the last
+steps is compared; the learning rate falls to its tenth by then. `_loss` is by how much it is above the one without a
+codec, `_bytes` the bytes that crossed over those of that run, `_fallbacks` how often the gate took a safer codec.
+
+One run more has no codec, and shows what chance makes of a difference that means nothing: `perturbed` begins from
+weights that differ by as much as rounding them to bfloat16 would change them (benchmarks/perturbed.py). With several
+seeds, each decides initial values and samples of one run of every kind, and is compared with itself alone: `_loss` is
+the mean over the seeds, `_loss_error` its standard error, `_loss_spread` the standard deviation from seed to seed. A
+codec costs something where its mean is above 0 by more than twice the error; where its spread is that of `perturbed`,
+it does what any small change does.
 """
 
 from __future__ import annotations
@@ -15,16 +20,18 @@ from __future__ import annotations
 import argparse
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from statistics import mean
+from statistics import mean, stdev
 from typing import Any
 
-from balancer.plan import PipelinePlan, Plan, StagePlan
+from balancer.plan import PipelinePlan, StagePlan
 from benchmarks.report import print_report
 from bridge.codec import CODECS, NONE
 from bridge.options import BridgeOptions
 from hetero.cluster.agent import LocalAgents
+from hetero.cluster.fleet import Programs
 from hetero.cluster.instructions import News
 from hetero.cluster.options import fleet_of
 from hetero.cluster.session import Session
@@ -37,8 +44,10 @@ from hetero.monitoring.links import total_bytes
 
 QUICKSTART = Path(__file__).parents[1] / "configs" / "runs" / "quickstart.yaml"
 STEPS, BATCH, MICRO_BATCH, LAST = 200, 8, 2, 20
-LEARNING_RATE = 5e-4
-ROUNDING = "rounding"
+PERTURBED = "perturbed"
+OWN = Programs.rank
+RANKS = {PERTURBED: "benchmarks.perturbed:main"}
+"""What ranks run, where it is not the engine's own."""
 NO_PACE = 1e-9
 
 
@@ -59,12 +68,16 @@ class Run:
         return mean(self.losses[-LAST:])
 
 
-def quickstart(steps: int) -> Job:
-    """Its model, text and optimizer on one chip each of two families."""
+Runs = Mapping[str, Run]
+"""Of one seed, by kind; the one named `none` is what the others are compared with."""
+
+
+def quickstart(steps: int, lr: float | None = None) -> Job:
+    """Its model, text and optimizer on one chip each of two families; `lr` None is its own."""
     job = load_job(QUICKSTART)
     stages = StagePlan(pool="nvidia", units=((0, 5),)), StagePlan(pool="ascend", units=((5, 10),))
-    schedule = {"lr": LEARNING_RATE, "schedule": "cosine", "warmup_steps": steps // 10}
-    optimizer = {**job.train.optimizer.model_dump(), **schedule}
+    optimizer = {**job.train.optimizer.model_dump(), "schedule": "cosine", "warmup_steps": steps // 10}
+    optimizer["lr"] = lr or optimizer["lr"]
     train = {**job.train.model_dump(), "steps": steps, "global_batch": BATCH, "micro_batch": 1, "optimizer": optimizer}
     changes = {
         "train": train,
@@ -78,60 +91,71 @@ def quickstart(steps: int) -> Job:
     return Job.model_validate({**job.resolved(), **changes})
 
 
-def otherwise(plan: Plan) -> Plan:
-    """The same plan with twice as many micro-batches."""
-    halved = [pipeline.model_copy(update={"micro_batch": pipeline.micro_batch // 2}) for pipeline in plan.pipelines]
-    return plan.model_copy(update={"pipelines": tuple(halved)})
-
-
-@dataclass
 class Bench:
-    """A session that trains one codec after another; every run is an epoch."""
+    """Standing ranks of each kind, which train one run after another; every run is an epoch."""
 
-    job: Job
-    plan: Plan
-    text: Prepared
-    runs: dict[str, Run] = field(default_factory=dict)
+    def __init__(self, job: Job, text: Prepared, kinds: Sequence[str], stack: ExitStack) -> None:
+        self._job, self._plan, self._text = job, plan_job(job).plan, text
+        self._epoch, self._run = 0, Run()
+        self._sessions: dict[str, Session] = {}
+        for rank in {RANKS.get(kind, OWN) for kind in kinds}:
+            fleet = replace(fleet_of(job.pools), programs=Programs(rank=rank))
+            self._sessions[rank] = stack.enter_context(Session.start(fleet, LocalAgents(), self._hear))
 
-    def train(self, session: Session, name: str) -> None:
-        """Over a codec, or without one but in another order of sums."""
-        run = self.runs[name] = Run()
-        plan = otherwise(self.plan) if name == ROUNDING else self.plan
-        options = BridgeOptions() if name == ROUNDING else BridgeOptions.model_validate({"codec": name})
-        spec = run_spec(
-            self.job, session.fleet, plan.model_copy(update={"epoch": len(self.runs)}), self.text, NO_PACE
-        ).model_copy(update={"bridge": options})
+    def train(self, kind: str, seed: int) -> Run:
+        """Over a codec, or without one from other weights."""
+        self._epoch += 1
+        run = self._run = Run()
+        session = self._sessions[RANKS.get(kind, OWN)]
+        plan = self._plan.model_copy(update={"epoch": self._epoch})
+        codec = kind if kind in CODECS else NONE.name
+        job = self._job.model_copy(update={"train": self._job.train.model_copy(update={"seed": seed})})
+        spec = run_spec(job, session.fleet, plan, self._text, NO_PACE)
+        spec = spec.model_copy(update={"bridge": BridgeOptions.model_validate({"codec": codec})})
         session.configure(spec.model_dump(mode="json"))
-        session.run(self.job.train.steps, lambda _, reports: run.record(reports))
+        session.run(job.train.steps, lambda _, reports: run.record(reports))
+        return run
 
-    def hear(self, news: News) -> None:
+    def _hear(self, news: News) -> None:
         """A rank's news is of the run that is under way."""
         if news.kind == "codec_fallback":
-            list(self.runs.values())[-1].fallbacks.append(news)
+            self._run.fallbacks.append(news)
 
 
-def measure(names: Sequence[str], steps: int, say: Callable[[str], None]) -> dict[str, Run]:
-    """The runs by codec, the first without one, the second of the other order of sums. `say` hears how far it is."""
-    job = quickstart(steps)
-    with tempfile.TemporaryDirectory() as folder:
-        bench = Bench(job, plan_job(job).plan, prepare(job.data, Path(folder)))
-        with Session.start(fleet_of(job.pools), LocalAgents(), bench.hear) as session:
-            for name in (NONE.name, ROUNDING, *names):
-                bench.train(session, name)
-                say(f"{name}: loss {bench.runs[name].loss:.4f}")
-    return bench.runs
-
-
-def figures(runs: Mapping[str, Run]) -> dict[str, float]:
-    plain = runs[NONE.name]
-    found = {"first_loss": plain.losses[0], "loss": plain.loss, "steps": float(len(plain.losses))}
-    for name, run in runs.items():
-        if run is not plain:
-            found[f"{name}_loss"] = run.loss / plain.loss - 1
-        if name in CODECS and run is not plain:
-            found[f"{name}_bytes"] = run.bytes_sent / plain.bytes_sent
-            found[f"{name}_fallbacks"] = float(len(run.fallbacks))
+def measure(job: Job, codecs: Sequence[str], seeds: int, say: Callable[[str], None]) -> list[Runs]:
+    """All runs, seed by seed; after Ctrl-C those of the seeds that are whole. `say` hears how far it is."""
+    found: list[Runs] = []
+    kinds = (NONE.name, PERTURBED, *codecs)
+    with suppress(KeyboardInterrupt), tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        bench = Bench(job, prepare(job.data, Path(folder)), kinds, stack)
+        for seed in range(seeds):
+            runs: dict[str, Run] = {}
+            for kind in kinds:
+                runs[kind] = bench.train(kind, seed)
+                say(f"seed {seed}, {kind}: loss {runs[kind].loss:.4f} ({_above(runs, kind):+.3%})")
+            found.append(runs)
     return found
+
+
+def figures(found: Sequence[Runs]) -> dict[str, float]:
+    plain = [runs[NONE.name] for runs in found]
+    told = {"first_loss": mean(run.losses[0] for run in plain), "loss": mean(run.loss for run in plain)}
+    told |= {"steps": float(len(plain[0].losses)), "seeds": float(len(found))}
+    for kind in (kind for kind in found[0] if kind != NONE.name):
+        above = [_above(runs, kind) for runs in found]
+        told[f"{kind}_loss"] = mean(above)
+        if len(above) > 1:
+            told[f"{kind}_loss_spread"] = stdev(above)
+            told[f"{kind}_loss_error"] = stdev(above) / len(above) ** 0.5
+        if kind in CODECS:
+            told[f"{kind}_bytes"] = mean(runs[kind].bytes_sent / runs[NONE.name].bytes_sent for runs in found)
+            told[f"{kind}_fallbacks"] = float(sum(len(runs[kind].fallbacks) for runs in found))
+    return told
+
+
+def _above(runs: Runs, kind: str) -> float:
+    """By how much a run's loss is above the plain one's."""
+    return runs[kind].loss / runs[NONE.name].loss - 1
 
 
 def main() -> None:
@@ -140,11 +164,15 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print the figures alone")
     parser.add_argument("--only", nargs="+", choices=names, default=names, help="leave the others out")
     parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--lr", type=float, help="the learning rate; by default the quickstart's")
+    parser.add_argument("--seeds", type=int, default=1, help="runs of each kind")
     options = parser.parse_args()
-    found = figures(
-        measure(options.only, options.steps, lambda line: None if options.json else print(line, flush=True))
-    )
-    print_report("codecs", found, emulated=True, quiet=options.json)
+    job = quickstart(options.steps, options.lr)
+    found = measure(job, options.only, options.seeds, lambda line: None if options.json else print(line, flush=True))
+    if not found:
+        raise SystemExit("no seed is whole")
+    told = figures(found) | {"lr": job.train.optimizer.lr}
+    print_report("codecs", told, emulated=True, quiet=options.json)
 
 
 if __name__ == "__main__":

@@ -61,10 +61,10 @@ class LinkOptions(BaseModel):
     gbit_per_s: float | None = Field(
         default=None,
         gt=0,
-        description="Rate of each direction, in Gbit/s; `null` is unlimited between emulated pools, else assumed.",
+        description="Rate of each direction, in Gbit/s; `null` is unlimited between emulated pools, else measured.",
     )
     rtt_ms: float | None = Field(
-        default=None, ge=0, description="Round trip, in ms; `null` is none between emulated pools, else assumed."
+        default=None, ge=0, description="Round trip, in ms; `null` is none between emulated pools, else measured."
     )
     encrypt: Encryption | None = Field(None, description="Whether frames are encrypted; `null` takes the section's.")
     streams: Literal["auto"] | Annotated[int, Field(ge=1, le=_MOST_STREAMS)] = Field(

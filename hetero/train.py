@@ -146,14 +146,14 @@ class _Run:
         self._event("measuring")
         written = plan_job(self._job, given=given).plan if given or self._job.balance.pipelines else None
         measured = measure(self._job, session, written)
-        planned = plan_job(self._job, measured.times, given)
+        planned = plan_job(self._job, measured.times, given, measured.probed)
         self._plan = planned.plan
         (self._run_dir / "plan.json").write_text(planned.plan.to_json())
         session.pace(fleet_links(self._job, measured.time_scale))
         facts = {"time_scale": measured.time_scale, "link_ratio": planned.prediction.link_ratio}
         for note in planned.notes:
             self._event("warning", note=note)
-        self._event("planned", **facts, calibrated=list(measured.rows))
+        self._event("planned", **facts, calibrated=list(measured.rows), probed=list(measured.probed.rows))
         session.configure(self._spec(session, planned, measured.time_scale).model_dump(mode="json"))
         titles = {label.name: str(label) for label in pool_labels(self._job)}
         with Journal(self._run_dir / METRICS) as metrics:

@@ -49,14 +49,15 @@ def _ledger(follower: Follower) -> Ledger:
     from hetero.job.judging import Measured, judge
     from hetero.job.load import load_job
     from hetero.monitoring.report.page import Ledger, LedgerRow
-    from hetero.monitoring.status import calibrated, time_scale, typical_stages_s, typical_step_s
+    from hetero.monitoring.status import calibrated, probed, time_scale, typical_stages_s, typical_step_s
 
     step_s = typical_step_s(follower)
     if not step_s or not follower.plan:
         return Ledger(missing="No step of a plan was recorded.")
     try:
         plan = Plan.model_validate(follower.plan)
-        run = Measured(step_s, typical_stages_s(follower), time_scale(follower) or 1.0, calibrated(follower))
+        scale, found = time_scale(follower) or 1.0, (calibrated(follower), probed(follower))
+        run = Measured(step_s, typical_stages_s(follower), scale, *found)
         judged = judge(load_job(follower.run_dir / "job.yaml"), plan, run)
     except Exception as error:
         if not (explains_itself(error) or isinstance(error, ValueError)):

@@ -96,6 +96,11 @@ class Controller:
         ready = self._ready.parts.get(host)
         return ready.node if ready else ""
 
+    def way(self, one: str, other: str) -> dict[str, Any]:
+        """How two pools are joined, once `auto` is decided: as their first hosts are."""
+        here, there = (self._ready.parts[host_id(pool, 0)].machine for pool in (one, other))
+        return self.fleet.link(one, other).way(one_machine=here != "" and here == there)
+
     def pids(self, host: str) -> Mapping[str, int]:
         """The processes of a host that is ready."""
         return self._ready.parts[host].pids
@@ -121,14 +126,8 @@ class Controller:
         return [*worlds, *self._connect_hosts(), *self._links_told()]
 
     def _links_told(self) -> Instructions:
-        """How each two pools are joined, now that `auto` has been decided: as their first hosts are."""
-        machines = {pool.name: self._ready.parts[host_id(pool.name, 0)].machine for pool in self.fleet.pools}
-        news: list[ins.Instruction] = []
-        for one, other in combinations(machines, 2):
-            one_machine = machines[one] != "" and machines[one] == machines[other]
-            way = self.fleet.link(one, other).way(one_machine=one_machine)
-            news.append(self._news("link", None, {"between": [one, other], **way}))
-        return news
+        pairs = combinations([pool.name for pool in self.fleet.pools], 2)
+        return [self._news("link", None, {"between": list(pair), **self.way(*pair)}) for pair in pairs]
 
     def _connect_hosts(self) -> Instructions:
         routes = self.fleet.routes()

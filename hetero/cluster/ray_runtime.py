@@ -6,8 +6,10 @@ import contextlib
 import logging
 import os
 import secrets
+import signal
 import socket
 import tempfile
+import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -137,6 +139,9 @@ def _on_the_loopback() -> Iterator[None]:
 
 def _init(**arguments: Any) -> None:
     ray.init(log_to_driver=True, logging_level=logging.ERROR, configure_logging=True, **arguments)
+    if threading.current_thread() is threading.main_thread():
+        # Over Ray's failure handler, which aborts a process three seconds after SIGTERM, however well it is ending.
+        signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))
 
 
 def _folder() -> Path:

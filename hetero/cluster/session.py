@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from itertools import permutations
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import combinations
 from types import TracebackType
 from typing import Any
 
@@ -20,7 +20,7 @@ OnReport = Callable[[int, Sequence[Report]], None]
 OnEvent = Callable[[ins.News], None]
 
 RECEIVE_S = 0.2
-PROBE_BYTES = 256 << 20
+PROBE_S, PROBE_BYTES = 1.0, 256 << 20
 _WARM_UP_BYTES = 16 << 20  # a connection's first bytes are slow ones
 
 
@@ -70,18 +70,20 @@ class Session:
         """Makes emulated links keep another pace; between epochs only."""
         self._ask(ev.PaceAsked(links))
 
-    def probe(self, nbytes: int = PROBE_BYTES) -> list[dict[str, Any]]:
-        """How fast the ways between the pools' first hosts are, one after the other, while nothing else crosses.
+    def probe(self, links: Iterable[tuple[str, str]] | None = None) -> list[dict[str, Any]]:
+        """How fast the ways between pools' first hosts are, one after the other, while nothing else crosses; all of
+        them unless `links` names some. About a second for each direction.
 
         Each has `source` and `target`, bytes_per_s, rtt_s, and cpu_s_per_gb of the sending endpoint.
         """
-        pools = [pool.name for pool in self.fleet.pools]
-        found = []
-        for source, target in permutations(pools, 2):
-            ends = host_id(source, 0), host_id(target, 0)
-            self._ask(ev.ProbeAsked(*ends, _WARM_UP_BYTES))
-            found.append({"source": source, "target": target, **self._ask(ev.ProbeAsked(*ends, nbytes))})
-        return found
+        pairs = combinations([pool.name for pool in self.fleet.pools], 2) if links is None else links
+        return [self._probe(*way) for one, other in pairs for way in ((one, other), (other, one))]
+
+    def _probe(self, source: str, target: str) -> dict[str, Any]:
+        ends = host_id(source, 0), host_id(target, 0)
+        first = self._ask(ev.ProbeAsked(*ends, _WARM_UP_BYTES))
+        nbytes = min(PROBE_BYTES, max(_WARM_UP_BYTES, round(first["bytes_per_s"] * PROBE_S)))
+        return {"source": source, "target": target, **self._ask(ev.ProbeAsked(*ends, nbytes))}
 
     def calibrate(self, spec: Mapping[str, Any]) -> list[dict[str, Any]]:
         """The measurements of all ranks."""
@@ -104,6 +106,10 @@ class Session:
     def node(self, host: str) -> str:
         """The machine that a host id stands for."""
         return self._controller.node(host)
+
+    def way(self, one: str, other: str) -> dict[str, Any]:
+        """How two pools are joined: scheme, whether it is sealed, and how many lanes it has."""
+        return self._controller.way(one, other)
 
     def pids(self, host: str) -> dict[str, int]:
         """The processes of a host: its endpoint, its nursery, and its ranks by name."""

@@ -13,6 +13,7 @@ from balancer.simulate import simulate
 from balancer.topology import Topology
 from balancer.workload import Workload
 from hetero.job.job import Job
+from hetero.job.links import Probed
 from hetero.job.planning import plan_job, topology, workload
 
 Source = Literal["calibration", "run", "datasheet"]
@@ -22,13 +23,14 @@ Row = Mapping[str, Any]
 @dataclass(frozen=True)
 class Measured:
     """What is known of a run: the seconds of a step, those that each stage, by (pipeline, stage), computed in it, how
-    much slower emulated chips and links were made, and what was calibrated before the plan was made, a row per pool, tp
-    and kind of unit."""
+    much slower emulated chips and links were made, and what was measured before the plan was made: `calibrated` chips,
+    a row per pool, tp and kind of unit, and `probed` links, a row per direction."""
 
     step_s: float
     stages_s: Mapping[tuple[int, int], float]
     time_scale: float = 1.0
     calibrated: Sequence[Row] = ()
+    probed: Sequence[Row] = ()
 
 
 @dataclass(frozen=True)
@@ -57,8 +59,9 @@ class Judged:
 
 def judge(job: Job, plan: Plan, run: Measured) -> Judged:
     """Raises the balancer's errors."""
-    chips, work = topology(job), workload(job)
-    plan = plan_job(job, given=plan).plan
+    probed = Probed(run.probed, run.time_scale)
+    chips, work = topology(job, probed), workload(job)
+    plan = plan_job(job, given=plan, probed=probed).plan
     source, times = _times(chips, work, plan, run)
     prediction = simulate(plan, chips, work, times, run.time_scale)
     return Judged(source, prediction.step_s, run.step_s, ledger(prediction), ledger(prediction, run.step_s))

@@ -1,47 +1,47 @@
-"""Before the plan: how slow emulation must be to be safe, and what the pools' chips really do. Cached between runs."""
+"""Before the plan: how slow emulation must be to be safe, and what chips and links really do. Cached between runs."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from functools import partial
 
 from balancer.cost import Times, datasheet_times
 from balancer.plan import Plan
+from hetero.cluster.fleet import host_id
 from hetero.cluster.session import Session
 from hetero.engine.spec import CalibrationSpec, PoolRun
 from hetero.job.job import Job
+from hetero.job.kept import Row, kept
+from hetero.job.links import NOTHING_PROBED, Probed, unknown_links
 from hetero.job.planning import legal_tp, topology, workload
 
 SAFETY = 2.0
 """Emulated actions are given this many times the bare arithmetic's time, measured with all ranks at work at once."""
 
-Row = dict[str, Any]
-
 
 @dataclass(frozen=True)
 class Measured:
     """`times` are None where a plan is given, which leaves nothing to choose by them; `rows` are what they are made
-    from."""
+    from. `probed` are the links that the job file does not describe."""
 
     time_scale: float
     times: Times | None
     rows: Sequence[Row] = ()
+    probed: Probed = NOTHING_PROBED
 
 
 def measure(job: Job, session: Session, given: Plan | None) -> Measured:
-    """Takes a second or two, and nothing the next time, unless job, pools or hosts have changed."""
+    """Takes a second or two, and as much for each unknown link; nothing the next time, unless job, pools or hosts have
+    changed."""
     sizes = {name: _tp_sizes(job, name, given) for name in job.pools}
     scale = _time_scale(job, session, sizes)
     if given is not None:
         return Measured(scale, None)
     rows = _calibrate(job, session, sizes, scale)
     times = Times.from_measurements(rows, otherwise=datasheet_times(topology(job), workload(job)))
-    return Measured(scale, times, rows)
+    return Measured(scale, times, rows, Probed(_probe(job, session), scale))
 
 
 def _time_scale(job: Job, session: Session, sizes: Mapping[str, Sequence[int]]) -> float:
@@ -86,22 +86,15 @@ def _calibrate(
         precision=job.train.precision,
         time_scale=time_scale,
     ).model_dump(mode="json")
-    path = _cache() / f"{_key(spec, session)}.json"
-    if path.exists():
-        rows: list[Row] = json.loads(path.read_text())
-        return rows
-    rows = session.calibrate(spec)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_suffix(f".{os.getpid()}")
-    unfinished.write_text(json.dumps(rows))
-    unfinished.replace(path)
-    return rows
-
-
-def _cache() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hetero" / "calibration"
-
-
-def _key(spec: Mapping[str, Any], session: Session) -> str:
     nodes = [session.node(host.id) for host in session.fleet.hosts]
-    return hashlib.sha256(json.dumps([spec, nodes, os.cpu_count()], sort_keys=True).encode()).hexdigest()[:32]
+    return kept([spec, nodes, os.cpu_count()], lambda: session.calibrate(spec))
+
+
+def _probe(job: Job, session: Session) -> list[Row]:
+    """Both directions of each unknown link, between the first hosts of its pools."""
+    interfaces = {pool.name: pool.interface for pool in session.fleet.pools}
+    rows = []
+    for link in unknown_links(job):
+        ends = [[pool, session.node(host_id(pool, 0)), interfaces[pool]] for pool in link]
+        rows += kept([ends, session.way(*link)], partial(session.probe, [link]))
+    return rows

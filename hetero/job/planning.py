@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from math import inf
 
 from backends.chip import load_chip
 from balancer.completion import complete
@@ -14,17 +13,14 @@ from balancer.memory import stage_bytes
 from balancer.plan import Plan
 from balancer.search import search
 from balancer.simulate import Prediction, simulate
-from balancer.topology import LinkSpec, PoolSpec, Topology
+from balancer.topology import PoolSpec, Topology
 from balancer.workload import LegalTp, Workload
-from bridge.codec import CODECS
 from hetero.errors import explains_itself
 from hetero.job.errors import JobError
 from hetero.job.job import Job
+from hetero.job.links import NOTHING_PROBED, Probed, link_spec
 from hetero.models.registry import architecture
 from hetero.monitoring.table import PoolLabel
-
-ASSUMED_GBIT_PER_S = 10.0
-ASSUMED_RTT_MS = 0.2
 
 
 @dataclass(frozen=True)
@@ -43,12 +39,15 @@ class Planned:
         return stage_bytes(workload(self.job), self.plan, pipeline, stage, self.job.train.precision).total
 
 
-def plan_job(job: Job, times: Times | None = None, given: Plan | None = None) -> Planned:
+def plan_job(
+    job: Job, times: Times | None = None, given: Plan | None = None, probed: Probed = NOTHING_PROBED
+) -> Planned:
     """The plan of a job: `given`, or the one in the job file, or the best that the balancer finds.
 
-    `times` are measurements; without them the chips' datasheets are believed. Raises the balancer's errors.
+    `times` and `probed` are measurements; without them the chips' datasheets are believed, and links that the job file
+    does not describe are plain ones. Raises the balancer's errors.
     """
-    chips, work = topology(job), workload(job)
+    chips, work = topology(job, probed), workload(job)
     times = times or datasheet_times(chips, work)
     wanted = given or _written(job)
     if wanted is None:
@@ -73,11 +72,12 @@ def check_written_plan(job: Job) -> None:
         raise JobError.at(key if key.startswith("pools.") else f"balance.{key}", error) from None
 
 
-def topology(job: Job) -> Topology:
-    """Pools and links of a job, by datasheet and job file; a link that is not described is a plain one."""
+def topology(job: Job, probed: Probed = NOTHING_PROBED) -> Topology:
+    """Pools and links of a job, by datasheet and job file; a link that is not described there is as it was measured,
+    else a plain one."""
     return Topology(
         pools=tuple(_pool(job, name) for name in job.pools),
-        links=tuple(_link(job, a, b) for a, b in combinations(job.pools, 2)),
+        links=tuple(link_spec(job, a, b, probed) for a, b in combinations(job.pools, 2)),
         bucket_bytes=job.bridge.sync_bucket_bytes,
     )
 
@@ -133,20 +133,4 @@ def _pool(job: Job, name: str) -> PoolSpec:
         memory_bytes=chip.memory_bytes,
         precision=job.train.precision,
         paced_as=job.paced_as(name),
-    )
-
-
-def _link(job: Job, a: str, b: str) -> LinkSpec:
-    """What the job file says of a link; unsaid, one between emulated pools is unlimited, a real one is assumed."""
-    codec, precision = job.bridge.codec_between(a, b), job.train.precision
-    link, emulated = job.bridge.link(a, b), all(job.pools[end].emulate is not None for end in (a, b))
-    unsaid = (inf, 0.0) if emulated else (ASSUMED_GBIT_PER_S, ASSUMED_RTT_MS)
-    gbit_per_s = unsaid[0] if link.gbit_per_s is None else link.gbit_per_s
-    rtt_ms = unsaid[1] if link.rtt_ms is None else link.rtt_ms
-    return LinkSpec(
-        (a, b),
-        bytes_per_s=gbit_per_s * 1e9 / 8,
-        latency_s=rtt_ms / 2e3,
-        activation_ratio=CODECS[codec.activation].estimate_ratio(precision),
-        gradient_ratio=CODECS[codec.gradient].estimate_ratio(precision),
     )

@@ -199,8 +199,13 @@ def time_scale(follower: Follower) -> float | None:
 
 
 def calibrated(follower: Follower) -> list[Record]:
-    """What was measured before the plan was made: a row per pool, tp and kind of unit; none where nothing was."""
+    """What of chips was measured before the plan was made: a row per pool, tp and kind; none where nothing was."""
     return list(_planned_by(follower).get("calibrated") or ())
+
+
+def probed(follower: Follower) -> list[Record]:
+    """The links that were measured before the plan was made: a row per direction; none where nothing was."""
+    return list(_planned_by(follower).get("probed") or ())
 
 
 def _planned_by(follower: Follower) -> Record:

@@ -128,7 +128,7 @@ def test_frames_that_suffer(scheme: str, sealed: bool, linked: Linked, monkeypat
     a, b = linked(scheme, sealed=sealed)
     flows = flows_of(a, b)
     faults = FrameFaults(CONNECTIONS[scheme], monkeypatch, seed=7, rate=0.05, most=FAULTS, kinds=kinds)
-    run(flows, lambda: faults.done.total() >= FAULTS)
+    run(flows, lambda: faults.done.total() >= FAULTS, seconds=100.0 + FAULTS)
     assert set(faults.done) == set(kinds)
     assert min(flow.arrived for flow in flows) > FAULTS // 10
     stats = a.stats("b@0")

@@ -62,7 +62,7 @@ class RelayedAgents(LocalAgents):
 
 def _long(name: str) -> Case:
     case = find(name)
-    return replace(case, job=replace(case.job, train=case.job.train.model_copy(update={"steps": 25})))
+    return replace(case, job=replace(case.job, train=case.job.train.model_copy(update={"steps": 12})))
 
 
 @pytest.mark.parametrize("case", [_long("chunks and tp mixed")], ids=lambda case: case.name)
@@ -72,6 +72,6 @@ def test_a_run_whose_connections_are_cut_has_the_same_bits(case: Case, text: Pre
         whole = fleet.train(case.job, case.plan)
         with agents.cutting() as cuts:
             run = fleet.train(case.job, case.plan)
-    assert sum(cuts) >= len(whole.losses) // 5
+    assert sum(cuts) >= len(whole.losses) // 2
     assert run.losses == whole.losses
     assert run.norms == whole.norms

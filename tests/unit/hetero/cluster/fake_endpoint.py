@@ -7,6 +7,8 @@ import sys
 from bridge.errors import PipeClosed
 from bridge.pipe import Pipe
 
+BYTES_PER_S = 5e7
+
 
 def main() -> None:
     control = Pipe.from_fd(int(sys.argv[sys.argv.index("--fd") + 1]))
@@ -25,6 +27,9 @@ def main() -> None:
                 control.send({"report": "attached", "rank": message["rank"]})
             case "connect":
                 control.send({"report": "connected"})
+            case "probe":
+                found = {"bytes_per_s": BYTES_PER_S, "rtt_s": 0.001, "cpu_s_per_gb": 1.0, "bytes": message["bytes"]}
+                control.send({"report": "probed", "peer": message["peer"], **found})
             case "stop":
                 return
 

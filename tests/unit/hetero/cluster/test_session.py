@@ -20,8 +20,9 @@ from hetero.cluster.fleet import FleetSpec
 from hetero.cluster.instructions import News
 from hetero.cluster.processes import environment
 from hetero.cluster.reaper import MARK, marked
-from hetero.cluster.session import Session
+from hetero.cluster.session import PROBE_S, Session
 from hetero.errors import exit_code
+from tests.unit.hetero.cluster.fake_endpoint import BYTES_PER_S
 from tests.unit.hetero.cluster.fleets import FAKES, ROOT, pool, three_families
 
 ENDS_WITHIN_S = 5.0
@@ -75,6 +76,15 @@ def test_one_epoch_after_another_on_standing_ranks() -> None:
             assert done == until
             assert steps == [(step, 3 if epoch else 4) for step in range(start, until)]
     assert [(one.step, len(one.data["pieces"])) for one in news if one.kind == "saved"] == [(20, 3), (40, 3)]
+
+
+def test_links_are_probed_both_ways_for_a_second_each() -> None:
+    with started() as session:
+        rows = session.probe([("ascend", "nvidia")])
+        assert [(row["source"], row["target"]) for row in rows] == [("ascend", "nvidia"), ("nvidia", "ascend")]
+        assert {row["bytes"] for row in rows} == {BYTES_PER_S * PROBE_S}
+        assert len(session.probe()) == 6
+        assert session.way("ascend", "nvidia") == {"scheme": "grpc", "sealed": False, "lanes": 1}
 
 
 def test_every_process_is_known_by_its_pid() -> None:
@@ -171,8 +181,9 @@ DRIVER = """
 from hetero.cluster.agent import LocalAgents
 from hetero.cluster.processes import environment
 from hetero.cluster.reaper import MARK, marked
-from hetero.cluster.session import Session
+from hetero.cluster.session import PROBE_S, Session
 from hetero.errors import exit_code
+from tests.unit.hetero.cluster.fake_endpoint import BYTES_PER_S
 from tests.unit.hetero.cluster.fleets import three_families
 
 with Session.start(three_families(), LocalAgents()) as session:

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from hetero.job.job import Job
+from hetero.job.links import ASSUMED_GBIT_PER_S
 from hetero.job.load import load_job
-from hetero.job.planning import ASSUMED_GBIT_PER_S, plan_job, pool_labels, topology
+from hetero.job.planning import plan_job, pool_labels, topology
 from tests.architecture.tree import ROOT
 
 RUNS = ROOT / "configs" / "runs"
