@@ -1,5 +1,5 @@
-"""A message leaves and is taken part by part, while its rank goes on: over a network and over shared memory, with a chip
-whose copies are made when the test says."""
+"""A message leaves and is taken part by part, while its rank goes on: over a network and over shared memory, with a
+chip whose copies are made when the test says."""
 
 from __future__ import annotations
 
