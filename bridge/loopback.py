@@ -9,11 +9,10 @@ from bridge.transport import Connection, Sink
 class Loopback(Connection):
     """Gives every frame back to the sink that it came from."""
 
-    peer = "this endpoint"
     chunk_bytes = 4 << 20
 
-    def __init__(self, loop: Loop, sink: Sink) -> None:
-        self._loop, self._sink = loop, sink
+    def __init__(self, loop: Loop, sink: Sink) -> None:  # of no transport
+        self.peer, self._loop, self._sink = "this endpoint", loop, sink
 
     def send(self, head: bytes, body: memoryview) -> None:
         self._loop.call_soon(lambda: self._sink.on_frame(self, memoryview(head), body))

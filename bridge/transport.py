@@ -28,11 +28,17 @@ class Connection(ABC):
 
     It carries them in order as long as it lasts. Frames on their way when it breaks may be lost, whatever it said:
     lanes send them again over the next one.
+
+    peer  an address, for people
     """
 
-    peer: str  # an address, for people
     chunk_bytes = CHUNK_BYTES  # the best size of a body
     shares_memory = False  # bodies never leave the memory of this host, see `lend`
+
+    def __init__(self, transport: Transport, sink: Sink, peer: str) -> None:
+        self.peer, self.is_open = peer, True
+        self._transport, self._loop, self._sink = transport, transport.loop, sink
+        transport.connections.add(self)
 
     @abstractmethod
     def send(self, head: bytes, body: memoryview) -> None:
@@ -45,9 +51,21 @@ class Connection(ABC):
     def reclaim(self, ring: SlotRing) -> None:  # noqa: B027
         """No more bodies of this ring will come."""
 
-    @abstractmethod
     def close(self) -> None:
         """Drops the connection; `on_lost` is not called for it here. The peer's end is lost, soon or late."""
+        if self.is_open:
+            self.is_open = False
+            self._transport.connections.discard(self)
+            self.release()
+
+    def lose(self, error: BridgeError) -> None:
+        """Drops the connection and tells the sink why, unless that is done."""
+        if self.is_open:
+            self.close()
+            self._sink.on_lost(self, error)
+
+    def release(self) -> None:  # noqa: B027
+        """Frees what it holds. For `close` to call."""
 
     def lend(self, ring: SlotRing) -> None:  # noqa: B027  # most have no use for it
         """Bodies to come will be views of this ring: a transport may show it to the peer instead of sending."""
@@ -72,12 +90,17 @@ class Listener(ABC):
 
 
 class Transport(ABC):
-    """All connections of one scheme in one endpoint. Every method is called in the loop's thread."""
+    """All connections of one scheme in one endpoint. Every method is called in the loop's thread.
+
+    connections  those that are open; one that closes is forgotten
+    """
 
     scheme: str
 
     def __init__(self, loop: Loop) -> None:
         self.loop = loop
+        self.listeners: list[Listener] = []
+        self.connections: set[Connection] = set()
 
     @abstractmethod
     def listen(self, host: str, sink: Sink) -> Listener:
@@ -87,9 +110,12 @@ class Transport(ABC):
     def connect(self, uri: str, sink: Sink) -> Connection:
         """Starts to connect and returns at once; a peer that cannot be reached is an `on_lost`."""
 
-    @abstractmethod
     def close(self) -> None:
         """Sends what is queued, for at most a second, and frees everything."""
+        for connection in tuple(self.connections):
+            connection.close()
+        for listener in self.listeners:
+            listener.close()
 
 
 def scheme_of(uri: str) -> str:

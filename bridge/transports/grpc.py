@@ -6,18 +6,17 @@ a copy on either side, but protobuf would cost two more. Streams block, hence a 
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from queue import SimpleQueue
-from typing import Any
+from typing import cast
 
 import grpc
 
-from bridge.errors import BridgeError, PeerLost, TransportError
-from bridge.loop import Loop
+from bridge.errors import PeerLost, TransportError
 from bridge.transport import Connection, Listener, Sink, Transport
 from bridge.wire import HEADER_BYTES, MOST_BODY_BYTES
 
@@ -34,19 +33,22 @@ _CLOSE_S = 1.0
 
 
 class GrpcConnection(Connection):
-    """Either end of a stream. gRPC pulls from `outgoing`; `read` feeds the loop from a thread of its own."""
+    """Either end of a stream. gRPC pulls from `outgoing`; a thread reads."""
 
-    def __init__(self, peer: str, loop: Loop, sink: Sink) -> None:
-        self.peer, self._loop, self._sink = peer, loop, sink
+    def __init__(self, transport: Transport, sink: Sink, peer: str) -> None:
+        super().__init__(transport, sink, peer)
         self._queue: SimpleQueue[tuple[bytes, memoryview] | None] = SimpleQueue()
-        self._open = True
 
     def send(self, head: bytes, body: memoryview) -> None:
-        if self._open:
+        if self.is_open:
             self._queue.put((head, body))
 
-    def close(self) -> None:
-        self._open = False
+    def release(self) -> None:
+        self.end()
+        self._loop.call_at(time.monotonic() + _CLOSE_S, self._cancel)
+
+    def end(self) -> None:
+        """Nothing more will be sent. The stream ends when the peer has said so too."""
         self._queue.put(None)
 
     def outgoing(self) -> Iterator[bytes]:
@@ -54,33 +56,39 @@ class GrpcConnection(Connection):
         while frame := self._queue.get():
             yield b"".join(frame)
 
-    def read(self, messages: Iterator[bytes]) -> None:
-        """Moves messages into the loop until the stream ends, then says so."""
+    def begin(self, messages: Iterable[bytes], cancel: Callable[[], object], ended: Callable[[], object]) -> None:
+        """Reads `messages`. `cancel` ends the stream at once, `ended` is called when it is over."""
+        self._cancel = cancel
+        name = "bridge-grpc-read"
+        self._reader = threading.Thread(target=self._read, args=(messages, ended), name=name, daemon=True)
+        self._reader.start()
+
+    def join(self, deadline: float) -> None:
+        """Waits for the end of the stream; after the deadline it is cancelled."""
+        self._reader.join(max(0.0, deadline - time.monotonic()))
+        self._cancel()
+
+    def _read(self, messages: Iterable[bytes], ended: Callable[[], object]) -> None:
         cause = "it closed the stream"
         try:
             for message in messages:
                 self._loop.call_soon(functools.partial(self._frame, message))
         except Exception as error:  # the server side of gRPC raises bare Exception when the peer is gone
             cause = _detail(error)
-        self._loop.call_soon(lambda: self._lose(PeerLost("peer", self.peer, cause)))
+        self._loop.call_soon(lambda: self.lose(PeerLost("peer", self.peer, cause)))
+        ended()
 
     def _frame(self, message: bytes) -> None:
-        if self._open:
+        if self.is_open:
             view = memoryview(message)
             self._sink.on_frame(self, view[:HEADER_BYTES], view[HEADER_BYTES:])
-
-    def _lose(self, error: BridgeError) -> None:
-        if self._open:
-            self.close()
-            self._sink.on_lost(self, error)
 
 
 class GrpcListener(Listener):
     """A server with one method. Its pool makes a thread for each peer, not more."""
 
-    def __init__(self, host: str, loop: Loop, sink: Sink) -> None:
-        self._loop, self._sink = loop, sink
-        self._connections: list[GrpcConnection] = []
+    def __init__(self, transport: Transport, host: str, sink: Sink) -> None:
+        self._transport, self._sink = transport, sink
         self._server = grpc.server(ThreadPoolExecutor(_MOST_PEERS, "bridge-grpc"), options=_OPTIONS)
         handler = grpc.stream_stream_rpc_method_handler(self._serve)
         self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(_SERVICE, {_METHOD: handler}),))
@@ -94,47 +102,35 @@ class GrpcListener(Listener):
         self.uri = f"grpc://{address}:{port}"
 
     def _serve(self, messages: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
-        connection = GrpcConnection(context.peer(), self._loop, self._sink)
-        self._connections.append(connection)
-        context.add_callback(lambda: connection._queue.put(None))
-        threading.Thread(target=connection.read, args=(messages,), name="bridge-grpc-read", daemon=True).start()
+        connection = GrpcConnection(self._transport, self._sink, context.peer())
+        context.add_callback(connection.end)
+        connection.begin(messages, context.cancel, lambda: None)
         return connection.outgoing()
 
     def close(self) -> None:
-        for connection in self._connections:
-            connection.close()
         self._server.stop(_CLOSE_S).wait()
 
 
 class GrpcTransport(Transport):
     scheme = "grpc"
 
-    def __init__(self, loop: Loop) -> None:
-        super().__init__(loop)
-        self._listeners: list[GrpcListener] = []
-        self._dialled: list[tuple[GrpcConnection, Any, threading.Thread]] = []
-
     def listen(self, host: str, sink: Sink) -> Listener:
-        self._listeners.append(GrpcListener(host, self.loop, sink))
-        return self._listeners[-1]
+        self.listeners.append(GrpcListener(self, host, sink))
+        return self.listeners[-1]
 
     def connect(self, uri: str, sink: Sink) -> Connection:
-        connection = GrpcConnection(uri, self.loop, sink)
+        connection = GrpcConnection(self, sink, uri)
         channel = grpc.insecure_channel(uri.partition("://")[2], _OPTIONS)
         stream = channel.stream_stream(f"/{_SERVICE}/{_METHOD}", None, None)(connection.outgoing())
-        reader = threading.Thread(target=connection.read, args=(stream,), name="bridge-grpc-read", daemon=True)
-        reader.start()
-        self._dialled.append((connection, channel, reader))
+        connection.begin(stream, stream.cancel, channel.close)
         return connection
 
     def close(self) -> None:
-        for connection, channel, reader in self._dialled:
-            connection.close()
-            reader.join(_CLOSE_S)
-            with contextlib.suppress(ValueError):
-                channel.close()
-        for listener in self._listeners:
-            listener.close()
+        deadline = time.monotonic() + _CLOSE_S
+        streams = cast("tuple[GrpcConnection, ...]", tuple(self.connections))
+        super().close()
+        for stream in streams:
+            stream.join(deadline)
 
 
 def _detail(error: Exception) -> str:

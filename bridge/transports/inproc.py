@@ -6,7 +6,6 @@ import itertools
 import threading
 
 from bridge.errors import PeerLost, TransportError
-from bridge.loop import Loop
 from bridge.transport import Connection, Listener, Sink, Transport
 
 
@@ -15,26 +14,17 @@ class InprocConnection(Connection):
 
     other: InprocConnection
 
-    def __init__(self, peer: str, loop: Loop, sink: Sink) -> None:
-        self.peer, self._loop, self._sink, self._open = peer, loop, sink, True
-
     def send(self, head: bytes, body: memoryview) -> None:
-        if self._open:
+        if self.is_open:
             self.other._loop.call_soon(lambda: self.other._deliver(head, body))
 
-    def close(self) -> None:
-        if self._open:
-            self._open = False
-            self.other._loop.call_soon(self.other._lost)
+    def release(self) -> None:
+        lost = PeerLost("peer", self.other.peer, "it closed the connection")
+        self.other._loop.call_soon(lambda: self.other.lose(lost))
 
     def _deliver(self, head: bytes, body: memoryview) -> None:
-        if self._open:
+        if self.is_open:
             self._sink.on_frame(self, memoryview(head), body)
-
-    def _lost(self) -> None:
-        if self._open:
-            self._open = False
-            self._sink.on_lost(self, PeerLost("peer", self.peer, "it closed the connection"))
 
 
 class InprocListener(Listener):
@@ -66,26 +56,13 @@ class InprocListener(Listener):
 class InprocTransport(Transport):
     scheme = "inproc"
 
-    def __init__(self, loop: Loop) -> None:
-        super().__init__(loop)
-        self._listeners: list[InprocListener] = []
-        self._connections: list[InprocConnection] = []
-
     def listen(self, host: str, sink: Sink) -> Listener:
-        self._listeners.append(InprocListener(self, sink))
-        return self._listeners[-1]
+        self.listeners.append(InprocListener(self, sink))
+        return self.listeners[-1]
 
     def connect(self, uri: str, sink: Sink) -> Connection:
         listener = InprocListener.at(uri)
-        near = InprocConnection(uri, self.loop, sink)
-        far = InprocConnection(f"{uri} (dialler)", listener.transport.loop, listener.sink)
+        near = InprocConnection(self, sink, uri)
+        far = InprocConnection(listener.transport, listener.sink, f"{uri} (dialler)")
         near.other, far.other = far, near
-        self._connections.append(near)
-        listener.transport._connections.append(far)
         return near
-
-    def close(self) -> None:
-        for listener in self._listeners:
-            listener.close()
-        for connection in self._connections:
-            connection.close()

@@ -24,8 +24,7 @@ import socket
 import struct
 from collections import deque
 
-from bridge.errors import BridgeError, PeerLost, TransportError, WireError
-from bridge.loop import Loop
+from bridge.errors import PeerLost, TransportError, WireError
 from bridge.slots import SlotRing
 from bridge.transport import Connection, Listener, Sink, Transport
 from bridge.wire import EMPTY, HEADER_BYTES, MOST_TEXT_BYTES, Header, wire_error
@@ -44,20 +43,20 @@ class ShmConnection(Connection):
     chunk_bytes = 16 << 20  # copied past the caches, as smaller ones are not, in about a millisecond
     shares_memory = True
 
-    def __init__(self, end: socket.socket, loop: Loop, sink: Sink, peer: str) -> None:
-        self.peer, self._socket, self._loop, self._sink = peer, end, loop, sink
-        self._open = True
+    def __init__(self, transport: Transport, sink: Sink, peer: str, end: socket.socket) -> None:
+        super().__init__(transport, sink, peer)
+        self._socket = end
         self._queue: deque[tuple[list[bytes | memoryview], int]] = deque()  # packets and descriptors, or -1
         self._ours: dict[int, tuple[int, int]] = {}  # of the memory of each ring lent: number and address
         self._theirs: dict[int, SlotRing] = {}
         self._lent = 0
         end.setblocking(False)
-        loop.watch(end.fileno(), self._turn)
+        self._loop.watch(end.fileno(), self._turn)
 
     # out
 
     def send(self, head: bytes, body: memoryview) -> None:
-        if not self._open:
+        if not self.is_open:
             return
         if (known := self._ours.get(id(body.obj))) is None:
             self._queue.append(([head, bytes([_INLINE]), body], -1))
@@ -68,7 +67,7 @@ class ShmConnection(Connection):
         self._flush()
 
     def lend(self, ring: SlotRing) -> None:
-        if not self._open:
+        if not self.is_open:
             return
         self._lent += 1
         start = ctypes.addressof(ctypes.c_char.from_buffer(ring.buffer))
@@ -77,14 +76,11 @@ class ShmConnection(Connection):
         self._flush()
 
     def reclaim(self, ring: SlotRing) -> None:
-        if self._open and (known := self._ours.pop(id(ring.buffer.obj), None)):
+        if self.is_open and (known := self._ours.pop(id(ring.buffer.obj), None)):
             self._queue.append(([_RECLAIMED.pack(_RECLAIM, known[0])], -1))
             self._flush()
 
-    def close(self) -> None:
-        if not self._open:
-            return
-        self._open = False
+    def release(self) -> None:
         self._loop.unwatch(self._socket.fileno())
         self._socket.close()
         for _, fd in self._queue:
@@ -105,7 +101,7 @@ class ShmConnection(Connection):
                 return
             except OSError as error:
                 lost = PeerLost("peer", self.peer, str(error))
-                self._loop.call_soon(functools.partial(self._lose, lost))
+                self._loop.call_soon(functools.partial(self.lose, lost))
                 return
             self._queue.popleft()
             if fd >= 0:
@@ -119,16 +115,16 @@ class ShmConnection(Connection):
             for _ in range(_PACKETS_PER_TURN):
                 packet, fds = self._packet()
                 self._take(packet, fds)
-                if not self._open:
+                if not self.is_open:
                     return
         except BlockingIOError:
             self._flush()
         except WireError as error:
-            self._lose(error)
+            self.lose(error)
         except ConnectionError:
-            self._lose(PeerLost("peer", self.peer, "it closed the connection"))
+            self.lose(PeerLost("peer", self.peer, "it closed the connection"))
         except (OSError, ValueError, KeyError, struct.error) as error:
-            self._lose(wire_error("packet", self.peer, str(error)))
+            self.lose(wire_error("packet", self.peer, str(error)))
 
     def _packet(self) -> tuple[memoryview, list[int]]:
         packet = _PACKET_BYTES, socket.CMSG_SPACE(array.array("i").itemsize), socket.MSG_CMSG_CLOEXEC
@@ -141,7 +137,7 @@ class ShmConnection(Connection):
 
     def _take(self, packet: memoryview, fds: list[int]) -> None:
         if not packet:
-            self._lose(PeerLost("peer", self.peer, "it closed the connection"))
+            self.lose(PeerLost("peer", self.peer, "it closed the connection"))
         elif packet[0] == _LEND and fds:
             self._map(packet, fds[0])
         elif packet[0] == _RECLAIM:
@@ -169,24 +165,18 @@ class ShmConnection(Connection):
             raise ValueError(f"there is no memory at {offset} of ring {number}")
         self._sink.on_frame(self, packet[:HEADER_BYTES], ring.buffer[offset : offset + nbytes] if nbytes else EMPTY)
 
-    def _lose(self, error: BridgeError) -> None:
-        if self._open:
-            self.close()
-            self._sink.on_lost(self, error)
-
 
 class ShmListener(Listener):
     """Takes peers of the same user."""
 
-    def __init__(self, loop: Loop, sink: Sink) -> None:
-        self._loop, self._sink = loop, sink
-        self.connections: list[ShmConnection] = []
+    def __init__(self, transport: Transport, sink: Sink) -> None:
+        self._transport, self._sink = transport, sink
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.uri = f"shm://hetero-{secrets.token_hex(8)}"
         self._socket.bind(_abstract(self.uri))
         self._socket.listen()
         self._socket.setblocking(False)
-        loop.watch(self._socket.fileno(), self._accept)
+        transport.loop.watch(self._socket.fileno(), self._accept)
 
     def _accept(self) -> None:
         with contextlib.suppress(BlockingIOError):
@@ -195,24 +185,19 @@ class ShmListener(Listener):
             if uid != os.getuid():
                 end.close()
                 return
-            self.connections.append(ShmConnection(end, self._loop, self._sink, f"a process at {self.uri}"))
+            ShmConnection(self._transport, self._sink, f"a process at {self.uri}", end)
 
     def close(self) -> None:
-        self._loop.unwatch(self._socket.fileno())
+        self._transport.loop.unwatch(self._socket.fileno())
         self._socket.close()
 
 
 class ShmTransport(Transport):
     scheme = "shm"
 
-    def __init__(self, loop: Loop) -> None:
-        super().__init__(loop)
-        self._listeners: list[ShmListener] = []
-        self._connections: list[ShmConnection] = []
-
     def listen(self, host: str, sink: Sink) -> Listener:
-        self._listeners.append(ShmListener(self.loop, sink))
-        return self._listeners[-1]
+        self.listeners.append(ShmListener(self, sink))
+        return self.listeners[-1]
 
     def connect(self, uri: str, sink: Sink) -> Connection:
         end = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -221,14 +206,7 @@ class ShmTransport(Transport):
         except OSError as error:
             end.close()
             raise TransportError("uri", uri, str(error), "both endpoints must run on one host") from error
-        self._connections.append(ShmConnection(end, self.loop, sink, uri))
-        return self._connections[-1]
-
-    def close(self) -> None:
-        for listener in self._listeners:
-            listener.close()
-        for connection in (*self._connections, *(one for each in self._listeners for one in each.connections)):
-            connection.close()
+        return ShmConnection(self, sink, uri, end)
 
 
 def _abstract(uri: str) -> str:

@@ -11,7 +11,7 @@ import functools
 import zmq
 from zmq.utils.monitor import recv_monitor_message
 
-from bridge.errors import BridgeError, PeerLost, TransportError
+from bridge.errors import PeerLost, TransportError
 from bridge.loop import Loop
 from bridge.transport import Connection, Listener, Sink, Transport
 from bridge.wire import EMPTY, MOST_BODY_BYTES, wire_error
@@ -26,21 +26,23 @@ class ZmqConnection(Connection):
     """A peer behind a DEALER (no `route`) or behind one route of a ROUTER."""
 
     def __init__(self, wire: _Wire, peer: str, route: bytes | None = None) -> None:
-        self.peer, self.route, self._wire = peer, route, wire
+        super().__init__(wire.transport, wire.sink, peer)
+        self.route, self._wire = route, wire
 
     def send(self, head: bytes, body: memoryview) -> None:
-        self._wire.send(self, head, body)
+        if self.is_open:
+            self._wire.send(self, head, body)
 
-    def close(self) -> None:
+    def release(self) -> None:
         self._wire.drop(self)
 
 
 class _Wire:
     """A ZeroMQ socket and its monitor in the loop; what DEALER and ROUTER have in common."""
 
-    def __init__(self, loop: Loop, context: zmq.Context[zmq.Socket[bytes]], kind: int, sink: Sink) -> None:
-        self._loop, self._sink = loop, sink
-        self.socket = context.socket(kind)
+    def __init__(self, transport: ZmqTransport, kind: int, sink: Sink) -> None:
+        self.transport, self.sink, self._loop = transport, sink, transport.loop
+        self.socket = transport.context.socket(kind)
         self.socket.setsockopt(zmq.LINGER, _LINGER_MS)
         self.socket.setsockopt(zmq.SNDHWM, 0)  # the lane bounds it
         self.socket.setsockopt(zmq.RCVHWM, _RECEIVE_QUEUE)
@@ -49,12 +51,10 @@ class _Wire:
         self._monitor = self.socket.get_monitor_socket(_GONE)
         self.is_closed = False
         for part, callback in ((self.socket, self._receive), (self._monitor, self._observe)):
-            loop.watch(part.fileno(), callback)
-            loop.call_soon(callback)  # the descriptor tells only what comes after a first look
+            self._loop.watch(part.fileno(), callback)
+            self._loop.call_soon(callback)  # the descriptor tells only what comes after a first look
 
     def send(self, connection: ZmqConnection, head: bytes, body: memoryview) -> None:
-        if self.is_closed or not self.knows(connection):
-            return
         route = () if connection.route is None else (connection.route,)
         parts = (*route, head, body) if len(body) else (*route, head)
         try:
@@ -63,22 +63,13 @@ class _Wire:
             self._loop.call_soon(functools.partial(self._give_up, connection, str(error)))
         self._loop.call_soon(self._receive)  # sending may swallow the descriptor's edge
 
-    def knows(self, connection: ZmqConnection) -> bool:
-        raise NotImplementedError
-
     def drop(self, connection: ZmqConnection) -> None:
         """Forgets a connection."""
         raise NotImplementedError
 
-    def lose(self, connection: ZmqConnection, error: BridgeError) -> None:
-        """Tells the sink once that a connection is over."""
-        if self.knows(connection):
-            self.drop(connection)
-            self._sink.on_lost(connection, error)
-
     def _give_up(self, connection: ZmqConnection, cause: str) -> None:
         self._drain()  # what the peer said last
-        self.lose(connection, PeerLost("peer", connection.peer, cause))
+        connection.lose(PeerLost("peer", connection.peer, cause))
 
     def close(self) -> None:
         if self.is_closed:
@@ -110,9 +101,9 @@ class _Wire:
         if self.socket.getsockopt(zmq.RCVMORE):
             self._skip()
             if connection:
-                self.lose(connection, wire_error("parts", "more than two", "a frame is a head and a body"))
+                connection.lose(wire_error("parts", "more than two", "a frame is a head and a body"))
         elif connection:
-            self._sink.on_frame(connection, head.buffer, body)
+            self.sink.on_frame(connection, head.buffer, body)
 
     def _skip(self) -> None:
         while self.socket.getsockopt(zmq.RCVMORE):
@@ -130,18 +121,15 @@ class _Wire:
 class _Dealer(_Wire):
     """The one peer that was dialled. ZeroMQ never dials again by itself: what was lost must be known."""
 
-    def __init__(self, loop: Loop, context: zmq.Context[zmq.Socket[bytes]], uri: str, sink: Sink) -> None:
-        super().__init__(loop, context, zmq.DEALER, sink)
+    def __init__(self, transport: ZmqTransport, uri: str, sink: Sink) -> None:
+        super().__init__(transport, zmq.DEALER, sink)
         self.connection = ZmqConnection(self, uri)
         self.socket.setsockopt(zmq.RECONNECT_IVL, -1)
         try:
             self.socket.connect(_tcp(uri))
         except zmq.ZMQError as error:
-            self.close()
+            self.connection.close()
             raise TransportError("uri", uri, str(error), "use the uri that the peer's endpoint reported") from error
-
-    def knows(self, connection: ZmqConnection) -> bool:
-        return not self.is_closed
 
     def drop(self, connection: ZmqConnection) -> None:
         self.close()
@@ -151,7 +139,7 @@ class _Dealer(_Wire):
 
     def _on_gone(self, fd: int) -> None:
         self._drain()
-        self.lose(self.connection, PeerLost("peer", self.connection.peer, "it closed the connection or refused it"))
+        self.connection.lose(PeerLost("peer", self.connection.peer, "it closed the connection or refused it"))
 
 
 class _Router(_Wire, Listener):
@@ -160,8 +148,8 @@ class _Router(_Wire, Listener):
     A connection that was closed here lives on in ZeroMQ until the peer ends it: what it still brings is dropped.
     """
 
-    def __init__(self, loop: Loop, context: zmq.Context[zmq.Socket[bytes]], host: str, sink: Sink) -> None:
-        super().__init__(loop, context, zmq.ROUTER, sink)
+    def __init__(self, transport: ZmqTransport, host: str, sink: Sink) -> None:
+        super().__init__(transport, zmq.ROUTER, sink)
         self._by_route: dict[bytes, ZmqConnection | None] = {}
         self._route_of: dict[int, bytes] = {}
         self.socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
@@ -173,12 +161,9 @@ class _Router(_Wire, Listener):
             raise TransportError("host", host, rule, "give an address of this host, or its interface") from error
         self.uri = f"zmq://{_bracket(host)}:{port}"
 
-    def knows(self, connection: ZmqConnection) -> bool:
-        return self._by_route.get(connection.route or b"") is connection
-
     def drop(self, connection: ZmqConnection) -> None:
-        if self.knows(connection):
-            self._by_route[connection.route or b""] = None
+        assert connection.route is not None
+        self._by_route[connection.route] = None
 
     def _receive_frame(self) -> None:
         route = self.socket.recv()
@@ -208,7 +193,7 @@ class _Router(_Wire, Listener):
     def _end(self, route: bytes) -> None:
         self._drain()
         if connection := self._by_route.get(route):
-            self.lose(connection, PeerLost("peer", connection.peer, "it closed the connection"))
+            connection.lose(PeerLost("peer", connection.peer, "it closed the connection"))
         self._by_route.pop(route, None)
 
 
@@ -217,23 +202,19 @@ class ZmqTransport(Transport):
 
     def __init__(self, loop: Loop) -> None:
         super().__init__(loop)
-        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self._wires: list[_Wire] = []
+        self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
 
     def listen(self, host: str, sink: Sink) -> Listener:
-        router = _Router(self.loop, self._context, host, sink)
-        self._wires.append(router)
+        router = _Router(self, host, sink)
+        self.listeners.append(router)
         return router
 
     def connect(self, uri: str, sink: Sink) -> Connection:
-        dealer = _Dealer(self.loop, self._context, uri, sink)
-        self._wires = [wire for wire in self._wires if not wire.is_closed] + [dealer]
-        return dealer.connection
+        return _Dealer(self, uri, sink).connection
 
     def close(self) -> None:
-        for wire in self._wires:
-            wire.close()
-        self._context.term()
+        super().close()
+        self.context.term()
 
 
 def _readable(socket: zmq.Socket[bytes]) -> bool:

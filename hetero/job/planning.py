@@ -18,7 +18,7 @@ from balancer.workload import LegalTp, Workload
 from hetero.errors import explains_itself
 from hetero.job.errors import JobError
 from hetero.job.job import Job
-from hetero.job.links import NOTHING_PROBED, Probed, link_spec
+from hetero.job.links import NOTHING_PROBED, Probed, link_spec, unknown_links
 from hetero.models.registry import architecture
 from hetero.monitoring.table import PoolLabel
 
@@ -53,7 +53,8 @@ def plan_job(
     if wanted is None:
         found = search(chips, work, times, job.balance, micro_batch=job.train.micro_batch, legal_tp=legal_tp(job))
         plan = _named(job, found.plan)
-        return Planned(job, plan, found.prediction, found.runners_up, found.notes)
+        notes = [*found.notes, *_assumed_links(job, chips, probed)]
+        return Planned(job, plan, found.prediction, found.runners_up, notes)
     plan = _named(job, complete(wanted, chips, work, legal_tp(job), times))
     return Planned(job, plan, simulate(plan, chips, work, times), notes=_idle(job, plan))
 
@@ -113,6 +114,16 @@ def _idle(job: Job, plan: Plan) -> list[str]:
         f"pool {name} is in no stage of the plan: its {pool.count} chips stay idle"
         for name, pool in job.pools.items()
         if name not in plan.pools()
+    ]
+
+
+def _assumed_links(job: Job, chips: Topology, probed: Probed) -> list[str]:
+    """Those that a run would measure before it plans, and that nobody has measured yet."""
+    assumed = [chips.link(*ends) for ends in unknown_links(job) if probed.figures(*ends) is None]
+    return [
+        f"the link between {' and '.join(link.between)} is taken as {link.bytes_per_s * 8e-9:g} Gbit/s with a round "
+        f"trip of {link.latency_s * 2e3:g} ms: a run measures what bridge.links does not say of it"
+        for link in assumed
     ]
 
 

@@ -83,12 +83,11 @@ class FrameFaults:
     def _flip_body(self, connection: Connection, head: bytes, body: memoryview, bit: int) -> None:
         self._real(connection, head, memoryview(_flipped(body, bit)))
 
-    def _cut(self, connection: Any, head: bytes, body: memoryview, bit: int) -> None:
-        owner = getattr(connection, "_wire", connection)
+    def _cut(self, connection: Connection, head: bytes, body: memoryview, bit: int) -> None:
         lost = PeerLost("peer", connection.peer, "cut by the test")
         self._real(connection, *Checked().seal(*text_frame(Kind.CUT, lost.rule)))
         connection.close()
-        owner._loop.call_soon(functools.partial(owner._sink.on_lost, connection, lost))
+        connection._loop.call_soon(functools.partial(connection._sink.on_lost, connection, lost))
 
 
 def _flipped(data: bytes | memoryview, bit: int) -> bytearray:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 
@@ -15,7 +17,7 @@ import pytest
 from bridge.errors import BridgeTimeout, EpochClosed, PeerLost, TransportError
 from bridge.guard import Checked, Guard, Sealed
 from bridge.port import Ticket
-from bridge.transport import load_transport, schemes
+from bridge.transport import Connection, load_transport, schemes
 from bridge.wire import CHUNK_BYTES, Header, Kind
 from tests.contract.bridge_hosts import Host, channel, cross, link, until
 
@@ -123,6 +125,24 @@ def test_what_was_damaged_on_its_way_is_sent_again(pair: tuple[Host, Host], monk
     assert cross(*ends, b"whole") == b"whole"
     assert pair[0].stats("b@0")["frames_repeated"] >= 2
     assert pair[0].stats("b@0")["reconnects"] == 2
+
+
+def held() -> tuple[int, int, int]:
+    """What this process holds: connections, threads, descriptors."""
+    gc.collect()
+    connections = sum(issubclass(type(one), Connection) for one in gc.get_objects())
+    return connections, threading.active_count(), len(os.listdir("/proc/self/fd"))
+
+
+def test_connections_that_were_replaced_leave_nothing(pair: tuple[Host, Host], monkeypatch: pytest.MonkeyPatch) -> None:
+    ends = channel(*(host.port() for host in pair))
+    damage(monkeypatch, 1)
+    assert cross(*ends, b"what is made once is there") == b"what is made once is there"
+    before = held()
+    damage(monkeypatch, 6)
+    assert cross(*ends, b"whole") == b"whole"
+    assert pair[0].stats("b@0")["reconnects"] == 7
+    until(lambda: all(now <= then for now, then in zip(held(), before, strict=True)))
 
 
 @pytest.mark.slow

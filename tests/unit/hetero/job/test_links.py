@@ -132,6 +132,14 @@ def test_nothing_is_measured_for_a_plan_by_hand_or_a_link_that_is_described(sess
     assert not session.probes
 
 
+def test_a_plan_says_which_links_it_assumes() -> None:
+    (note,) = plan_job(_two("{between: [a, b], rtt_ms: 0.5}")).notes
+    assert "between a and b" in note
+    assert "10 Gbit/s with a round trip of 0.5 ms" in note
+    assert not plan_job(_two(), probed=Probed(ROWS)).notes
+    assert not plan_job(_job("bridge={}")).notes
+
+
 def test_a_slow_link_changes_plan_and_prediction() -> None:
     """Over a link of 1 kB/s no gradient crosses in time: one pool trains alone."""
     slow = Probed([row | {"bytes_per_s": 1e3} for row in ROWS])
