@@ -92,8 +92,8 @@ class Reader(Protocol):
 class PlainWriter:
     """Bytes as they are."""
 
-    def __init__(self, channel: Channel, backend: Backend, dtype: torch.dtype) -> None:
-        self._slots, self._backend = slot_tensors(channel, dtype), backend
+    def __init__(self, channel: Channel, backend: Backend, dtype: torch.dtype, part_bytes: int = PART_BYTES) -> None:
+        self._slots, self._backend, self._part_bytes = slot_tensors(channel, dtype), backend, part_bytes
 
     def write(self, slot: int, pieces: Sequence[torch.Tensor]) -> tuple[int, Iterator[Part]]:
         flat = self._slots[slot]
@@ -102,11 +102,11 @@ class PlainWriter:
     def _parts(self, flat: torch.Tensor, pieces: Sequence[torch.Tensor]) -> Iterator[Part]:
         begun = end = 0
         copies: list[Copy] = []
-        for part in chain.from_iterable(map(cut, pieces)):
+        for part in (part for piece in pieces for part in cut(piece, self._part_bytes)):
             host = flat[end : end + part.numel()].view(part.shape)
             end += part.numel()
             copies.append(self._copy(part, host))
-            if (end - begun) * flat.itemsize >= PART_BYTES:
+            if (end - begun) * flat.itemsize >= self._part_bytes:
                 yield Part(end * flat.itemsize, Copies(copies))
                 begun, copies = end, []
         if copies:
@@ -122,8 +122,9 @@ class PlainWriter:
 class PlainReader:
     """Copies what is in the slot to the chip while the rest is still under way."""
 
-    def __init__(self, channel: Channel, backend: Backend, dtype: torch.dtype) -> None:
+    def __init__(self, channel: Channel, backend: Backend, dtype: torch.dtype, part_bytes: int = PART_BYTES) -> None:
         self._spec, self._slots, self._backend, self._dtype = channel.spec, slot_tensors(channel, dtype), backend, dtype
+        self._part_bytes = part_bytes
 
     def read(self, message: Arrival, places: Sequence[Place]) -> tuple[list[torch.Tensor], Copy]:
         flat, begin = self._slots[message.slot], 0
@@ -132,7 +133,7 @@ class PlainReader:
         for place in places:
             tensor = self._backend.landing(place.shape, self._dtype) if place.tensor is None else place.tensor
             found.append(tensor)
-            for part in cut(tensor):
+            for part in cut(tensor, self._part_bytes):
                 end = begin + part.numel()
                 self._expect(message, end * flat.itemsize)
                 copies.append(self._copy(flat[begin:end].view(part.shape), part, place.fresh or place.tensor is None))
@@ -226,7 +227,7 @@ def slot_tensors(channel: Channel, dtype: torch.dtype) -> list[torch.Tensor]:
     return [torch.frombuffer(channel.slots.view(slot), dtype=dtype) for slot in range(channel.spec.slots)]
 
 
-def cut(tensor: torch.Tensor, most_bytes: int = PART_BYTES) -> Iterator[torch.Tensor]:
+def cut(tensor: torch.Tensor, most_bytes: int) -> Iterator[torch.Tensor]:
     """A tensor in parts that follow each other in row-major order: whole rows, as many as fit into `most_bytes`."""
     if tensor.nbytes <= most_bytes:
         yield tensor
