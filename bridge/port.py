@@ -237,7 +237,7 @@ class Port:
             self._lose(_endpoint_gone())
 
     def _lose(self, error: BridgeError) -> None:
-        self._lost = error
+        self._lost = self._lost or error
         for channel in list(self._channels.values()):
             channel.fail(error)
 

@@ -66,7 +66,7 @@ class Sender(Protocol):
     """One end of a one-way row of messages."""
 
     def send(self, pieces: Sequence[torch.Tensor]) -> None:
-        """Returns once the pieces may not be needed again, or are kept alive here; they must not be written to."""
+        """Does not wait while there is room. The pieces may be let go of; until `drain` they must not be written to."""
 
     def drain(self) -> None:
         """Waits until everything sent has arrived."""

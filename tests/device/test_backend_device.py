@@ -97,6 +97,21 @@ def test_copies_out_do_not_hold_up_the_host(chip: AcceleratorBackend) -> None:
     assert torch.equal(host, a.cpu())
 
 
+def test_copies_into_a_landing_do_not_wait_for_compute(chip: AcceleratorBackend) -> None:
+    if not chip.capabilities.pinned_async:
+        pytest.skip(f"{chip.family} copies are blocking by choice")
+    a = torch.randn(SIZE, SIZE, device=chip.device)
+    host = torch.randn(SIZE, 64).pin_memory()
+    for _ in range(200):
+        a = a @ a / SIZE
+    mark = chip.mark()
+    landed = chip.landing(host.shape, host.dtype)
+    chip.copy_in(host, landed, fresh=True).wait()
+    assert not mark.done(), "the chip had finished its products before the copy was over"
+    assert torch.equal(landed.cpu(), host)
+    assert mark.done(), "work after the copy follows the work before it"
+
+
 def test_memory_counts_what_is_allocated(chip: AcceleratorBackend) -> None:
     before = chip.memory().peak_bytes
     buffer = torch.empty(before + (1 << 26), dtype=torch.uint8, device=chip.device)
