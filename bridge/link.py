@@ -35,7 +35,7 @@ class Link:
 
     is_lost  the peer is gone, or there never was one: nothing is taken
     instance the peer's process, by the name it has given itself
-    rings    what payloads come from, if the peer is to see it: known when there has been a connection
+    rings    memory that payloads come from and the peer is shown, or may be: the first connection decides
     """
 
     def __init__(self, peer: str, loop: Loop, lanes: int = 1, *, is_lost: bool = False) -> None:
@@ -116,12 +116,13 @@ class Link:
         return connections[0].chunk_bytes if connections else CHUNK_BYTES
 
     def lend(self, ring: SlotRing) -> None:
-        """Payloads will come from this memory. Its descriptor is let go of once it is known that the peer, over
-        another machine's network, cannot make use of it."""
-        self.rings.append(ring)
+        """Payloads will come from this memory. Its descriptor is let go of as soon as it is known that the peer is not
+        shown it."""
         if self.is_lost or self._shares_memory is False:
-            self._hide_rings()
-        for lane in self.lanes if self.rings else ():
+            ring.release_fd()
+            return
+        self.rings.append(ring)
+        for lane in self.lanes:
             if lane.connection:
                 lane.connection.lend(ring)
 
