@@ -32,7 +32,7 @@ from typing import Any
 from bridge.errors import BridgeError, PipeClosed, to_dict
 from bridge.exchange import Exchange
 from bridge.link import Link
-from bridge.linux import die_with_parent, keep_memory
+from bridge.linux import die_with_parent, keep_memory, take_precedence
 from bridge.loop import Loop
 from bridge.network import Network
 from bridge.pipe import Message, Pipe
@@ -130,6 +130,7 @@ def main() -> None:
     os.set_inheritable(fd, False)
     die_with_parent()
     keep_memory()
+    take_precedence()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the driver's to handle
     _, most_files = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most_files, most_files))

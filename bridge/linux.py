@@ -1,4 +1,4 @@
-"""Linux calls that Python 3.10 does not wrap."""
+"""Linux calls that Python 3.10 does not wrap, or that a process makes for itself at its start."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ _TFD_FLAGS = os.O_NONBLOCK | os.O_CLOEXEC
 _TFD_TIMER_ABSTIME = 1
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
 _KEEP_BYTES = 1 << 28
+_NICE = -5
 _ITIMERSPEC = struct.Struct("@4q")
 
 
@@ -48,6 +49,13 @@ def keep_memory() -> None:
     for option, value in ((_M_MMAP_THRESHOLD, _KEEP_BYTES), (_M_TRIM_THRESHOLD, _KEEP_BYTES), (_M_ARENA_MAX, 1)):
         if hasattr(_libc, "mallopt"):  # glibc
             _libc.mallopt(option, value)
+
+
+def take_precedence() -> None:
+    """Has this process, which computes little and is waited for, go before those that compute, if it may: that
+    takes CAP_SYS_NICE or `ulimit -e`. To be called before other threads start, which inherit it."""
+    with contextlib.suppress(OSError):
+        os.nice(_NICE)
 
 
 def die_with_parent() -> None:
