@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -64,27 +64,49 @@ class AcceleratorBackend(Backend):
     def start(self, expected_s: float | None = None) -> Stopwatch:
         return EventStopwatch(self._module)
 
-    def copy_out(self, tensor: Tensor, host: Tensor, wait: bool = True) -> Copy:
+    def copy_out(self, tensor: Tensor, host: Tensor) -> Copy:
         check_alike(tensor, host)
         tensor = tensor.detach()
         if not self.capabilities.pinned_async:
             host.copy_(tensor)
             return Copy()
         pinned = host if host.is_pinned() else self._staging(host)
-        self._enqueue(self._outward, tensor, lambda: pinned.copy_(tensor, non_blocking=True))
-        unstage = None if pinned is host else lambda: host.copy_(pinned)
-        return self._under_way(self._outward, unstage, wait)
+        self._outward.wait_stream(self._module.current_stream())
+        with self._module.stream(self._outward):
+            pinned.copy_(tensor, non_blocking=True)
+        tensor.record_stream(self._outward)
+        return StreamCopy(self._event(self._outward), None if pinned is host else lambda: host.copy_(pinned))
 
-    def copy_in(self, host: Tensor, tensor: Tensor, wait: bool = True) -> Copy:
+    def copy_in(self, host: Tensor, tensor: Tensor, fresh: bool = False) -> Copy:
         check_alike(host, tensor)
         tensor = tensor.detach()
         if not self.capabilities.pinned_async:
             tensor.copy_(host)
             return Copy()
         pinned = host if host.is_pinned() else self._staging(host).copy_(host)
-        self._enqueue(self._inward, tensor, lambda: tensor.copy_(pinned, non_blocking=True))
+        if not fresh:
+            self._inward.wait_stream(self._module.current_stream())
+        with self._module.stream(self._inward):
+            tensor.copy_(pinned, non_blocking=True)
+        if not fresh:
+            tensor.record_stream(self._inward)
         self._module.current_stream().wait_stream(self._inward)
-        return self._under_way(self._inward, None, wait)
+        return StreamCopy(self._event(self._inward)) if pinned is host else Copy()
+
+    def landing(self, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+        """Memory of the stream that copies in, so that no kernel of the compute stream is still at work in it."""
+        if not self.capabilities.pinned_async:
+            return torch.empty(tuple(shape), dtype=dtype, device=self.device)
+        with self._module.stream(self._inward):
+            tensor = torch.empty(tuple(shape), dtype=dtype, device=self.device)
+        tensor.record_stream(self._module.current_stream())
+        return tensor
+
+    def mark(self) -> Copy:
+        return StreamCopy(self._event(self._module.current_stream()))
+
+    def attend(self) -> None:
+        self._module.set_device(self._index)
 
     def _refuse_second_family(self) -> None:
         taken = AcceleratorBackend._family_of_process
@@ -96,24 +118,15 @@ class AcceleratorBackend(Backend):
     def _staging(self, host: Tensor) -> Tensor:
         return torch.empty(host.shape, dtype=host.dtype, pin_memory=True)
 
-    def _enqueue(self, stream: Any, tensor: Tensor, copy: Callable[[], Any]) -> None:
-        """Run `copy` on `stream`, after the work given so far, and keep the tensor's memory until it is done."""
-        stream.wait_stream(self._module.current_stream())
-        with self._module.stream(stream):
-            copy()
-        tensor.record_stream(stream)
-
-    def _under_way(self, stream: Any, finish: Callable[[], Any] | None, wait: bool) -> Copy:
-        copy = StreamCopy(stream.record_event(), finish)
-        if wait:
-            copy.wait()
-        return copy
+    def _event(self, stream: Any) -> Any:
+        """Behind what the stream was given so far; whoever waits for it sleeps, and takes no core from compute."""
+        return stream.record_event(self._module.Event(blocking=True))
 
 
 class StreamCopy(Copy):
     """A copy that is over when the stream has passed `event` and `finish` has unloaded the staging buffer."""
 
-    def __init__(self, event: Any, finish: Callable[[], Any] | None) -> None:
+    def __init__(self, event: Any, finish: Callable[[], Any] | None = None) -> None:
         self._event = event
         self._finish = finish
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -41,13 +42,16 @@ class MemoryUse:
 
 
 class Copy:
-    """A copy between a chip and a host slot. This one is over; an asynchronous one overrides both methods."""
+    """A copy between a chip and host memory. This one is over; an asynchronous one overrides both methods.
+
+    Any one thread may ask and wait, also one that `Backend.attend` has readied.
+    """
 
     def done(self) -> bool:
         return True
 
     def wait(self) -> None:
-        """Return when the bytes have arrived, so that the slot may be sent or filled again."""
+        """Return when the bytes have arrived, so that the host memory may be read or filled again."""
 
 
 class Stopwatch(ABC):
@@ -106,18 +110,31 @@ class Backend(ABC):
         """Time an action. An emulated chip paces it to `expected_s`, which real ones ignore; None: do not pace."""
 
     @abstractmethod
-    def copy_out(self, tensor: Tensor, host: Tensor, wait: bool = True) -> Copy:
+    def copy_out(self, tensor: Tensor, host: Tensor) -> Copy:
         """Copy the chip's `tensor`, as the work given so far leaves it, to `host` of equal shape and type.
 
-        With `wait` the bytes are there on return; else `Copy.wait` says when, and `host` must not be touched before.
+        Work given from here on must not change `tensor` before the copy is over, nor may anybody touch `host`; memory
+        that is let go of is kept until then. Copies out are over in the order of these calls.
         """
 
     @abstractmethod
-    def copy_in(self, host: Tensor, tensor: Tensor, wait: bool = True) -> Copy:
-        """Copy `host` to the chip's `tensor`; work given to the chip from here on sees the new content.
+    def copy_in(self, host: Tensor, tensor: Tensor, fresh: bool = False) -> Copy:
+        """Copy `host` to the chip's `tensor`, after the work given so far; work from here on sees the new content.
 
-        Without `wait`, `host` must not be changed before `Copy.wait` returns.
+        `fresh` says that `tensor` comes from `landing` and no work knows it yet: then the copy runs beside that given
+        so far. `host` must not be changed before the copy is over.
         """
+
+    @abstractmethod
+    def landing(self, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+        """A new tensor on the chip, of any content, to copy into beside the work given so far."""
+
+    @abstractmethod
+    def mark(self) -> Copy:
+        """Something that is over when the chip has done the work given so far, copies apart."""
+
+    def attend(self) -> None:  # noqa: B027  # most need nothing
+        """Ready the calling thread to wait for this chip's copies."""
 
     @property
     def operators(self) -> Operators:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import resource
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from time import perf_counter
@@ -55,14 +56,22 @@ class CpuBackend(Backend):
     def start(self, expected_s: float | None = None) -> Stopwatch:
         return HostStopwatch()
 
-    def copy_out(self, tensor: Tensor, host: Tensor, wait: bool = True) -> Copy:
+    def copy_out(self, tensor: Tensor, host: Tensor) -> Copy:
         check_alike(tensor, host)
         host.copy_(tensor.detach())
         return Copy()
 
-    def copy_in(self, host: Tensor, tensor: Tensor, wait: bool = True) -> Copy:
+    def copy_in(self, host: Tensor, tensor: Tensor, fresh: bool = False) -> Copy:
         check_alike(host, tensor)
         tensor.detach().copy_(host)
+        return Copy()
+
+    def landing(self, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+        import torch
+
+        return torch.empty(tuple(shape), dtype=dtype)
+
+    def mark(self) -> Copy:
         return Copy()
 
     def pin(self, buffer: memoryview) -> bool:

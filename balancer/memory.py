@@ -8,14 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import pairwise
 
 from balancer.action import Actions, Kind
-from balancer.plan import Plan
+from balancer.plan import PipelinePlan, Plan
 from balancer.schedule import actions_of
 from balancer.workload import UnitWork, Workload
 
 WEIGHT_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 GRADIENT_BYTES = 4  # summed in float32 over micro-batches and pipelines
+MESSAGES = 2  # kept for each boundary of a stage
 _MOMENT_BYTES = 8  # AdamW's two, in float32
 
 
@@ -27,13 +29,14 @@ class MemoryNeed:
     gradients: int
     optimizer: int
     activations: int
+    messages: int
 
     @property
     def total(self) -> int:
-        return self.weights + self.gradients + self.optimizer + self.activations
+        return self.weights + self.gradients + self.optimizer + self.activations + self.messages
 
     def __str__(self) -> str:
-        parts = ("weights", "gradients", "optimizer", "activations")
+        parts = ("weights", "gradients", "optimizer", "activations", "messages")
         listed = ", ".join(f"{part} {getattr(self, part) / 2**30:.2f}" for part in parts)
         return f"{self.total / 2**30:.2f} GiB ({listed})"
 
@@ -54,7 +57,15 @@ def stage_bytes(workload: Workload, plan: Plan, pipeline: int, stage: int, preci
         gradients=held * GRADIENT_BYTES // placed.tp,
         optimizer=owned * optimizer_bytes(precision) // placed.tp,
         activations=round(peak),
+        messages=_message_bytes(workload, owner, stage),
     )
+
+
+def _message_bytes(workload: Workload, pipeline: PipelinePlan, stage: int) -> int:
+    """What crosses a stage's boundaries beside what is in use: as its rank is a message ahead of its chip, one has
+    come early over each and one has not left yet."""
+    crossed = [(a, b) for a, b in pairwise(pipeline.chunks()) if a.stage != b.stage and stage in (a.stage, b.stage)]
+    return MESSAGES * pipeline.micro_batch * sum(workload.units[a.units[1] - 1].boundary_bytes for a, _ in crossed)
 
 
 def parameters_with_tied(workload: Workload, units: Iterable[int]) -> list[int]:

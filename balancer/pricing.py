@@ -11,7 +11,7 @@ from math import ceil
 
 from balancer.cost import Times, transfer_s
 from balancer.cut import Range, StageCost, cut
-from balancer.memory import GRADIENT_BYTES, WEIGHT_BYTES, optimizer_bytes, unit_activation_bytes
+from balancer.memory import GRADIENT_BYTES, MESSAGES, WEIGHT_BYTES, optimizer_bytes, unit_activation_bytes
 from balancer.shape import Group
 from balancer.topology import Topology
 from balancer.workload import Workload
@@ -103,8 +103,14 @@ class Pricer:
         for s, (pool, tp) in enumerate(stages):
             in_flight = most if self.keeps_all else min(most, len(stages) - s)
             needed = self.bytes(pool, tp, in_flight, len(stages) > 1, owned)
-            costs.append(StageCost(self.seconds(pool, tp), needed, self.topology.pool(pool).memory_bytes))
+            room = self.topology.pool(pool).memory_bytes - self._message_bytes * ((s > 0) + (s < len(stages) - 1))
+            costs.append(StageCost(self.seconds(pool, tp), needed, room))
         return costs
+
+    @cached_property
+    def _message_bytes(self) -> int:
+        """Per boundary of a stage, wherever it may be cut."""
+        return MESSAGES * self.micro_batch * max(unit.boundary_bytes for unit in self.workload.units)
 
     def seconds(self, pool: str, tp: int) -> tuple[float, ...]:
         """Prefix sums over units, per micro-batch."""

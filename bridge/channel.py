@@ -10,6 +10,8 @@ import xxhash
 
 from bridge.rank import RankId
 
+PART_BYTES = 4 << 20
+"""How finely the ends of a channel tell how far a slot is filled: a part's copy takes longer than the telling."""
 PURPOSES = ("activation", "gradient", "sync", "tied", "state", "control")
 
 

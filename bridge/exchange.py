@@ -99,7 +99,10 @@ class Exchange:
                     incoming.post(message["slot"])
             case "send":
                 if outgoing := self._outgoing.get(message["channel"]):
-                    outgoing.send(message["slot"], message["bytes"])
+                    outgoing.send(message["slot"], message["bytes"], message["filled"])
+            case "fill":
+                if outgoing := self._outgoing.get(message["channel"]):
+                    outgoing.fill(message["slot"], message["filled"])
             case "open":
                 self._open(sender, ChannelSpec.from_dict(message["spec"]), fds[0])
             case "close_epoch":

@@ -6,20 +6,35 @@ import time
 from collections import deque
 from typing import Any
 
+from bridge.channel import PART_BYTES
 from bridge.end import End
 from bridge.errors import WireError
 from bridge.wire import Header, Kind
 
 
+class Filling:
+    """How much of a message is in its slot: in all, and without a gap from its first byte on."""
+
+    def __init__(self) -> None:
+        self.nbytes = self.prefix = self.told = 0
+        self._ends: dict[int, int] = {}  # of stretches that begin behind a gap, by where they begin
+
+    def add(self, offset: int, length: int) -> None:
+        self.nbytes += length
+        self._ends[offset] = offset + length
+        while (end := self._ends.pop(self.prefix, None)) is not None:
+            self.prefix = end
+
+
 class Incoming(End):
     """Messages go into the posted slots, in the order of posting. Over several lanes their frames may come in any
-    order; the rank learns of messages in order all the same."""
+    order; the rank learns of messages in order all the same, and of how far the oldest has come."""
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self._posted: deque[int] = deque()
         self._credit = self._arrived = 0
-        self._filled: dict[int, int] = {}  # bytes in place, of messages that have begun
+        self._filling: dict[int, Filling] = {}  # of messages that have begun
         self._whole: dict[int, tuple[int, float]] = {}  # size and time, of messages that wait for an earlier one
 
     def post(self, slot: int) -> None:
@@ -39,19 +54,22 @@ class Incoming(End):
 
     def on_data(self, header: Header) -> None:
         """A frame is in its place. Raises WireError if its message is longer than it says."""
-        filled = self._filled.get(header.sequence, 0) + header.length
-        if filled > header.total:
-            raise self._wrong(header, f"{filled} bytes have come of {header.total}")
-        self._filled[header.sequence] = filled
-        if filled == header.total:
+        filling = self._filling.setdefault(header.sequence, Filling())
+        filling.add(header.offset, header.length)
+        if filling.nbytes > header.total:
+            raise self._wrong(header, f"{filling.nbytes} bytes have come of {header.total}")
+        if filling.nbytes == header.total:
             self._finish(header)
+        elif header.sequence == self._arrived and filling.prefix >= filling.told + PART_BYTES:
+            filling.told = filling.prefix
+            self.report("filled", bytes=filling.prefix)
 
     def _finish(self, header: Header) -> None:
         transfer_s = self.link.clock.elapsed_s(header.sent_ns, time.time_ns())
         self._whole[header.sequence] = header.total, transfer_s
         while (message := self._whole.pop(self._arrived, None)) is not None:
             self._posted.popleft()
-            del self._filled[self._arrived]
+            del self._filling[self._arrived]
             self.report("received", bytes=message[0], transfer_s=message[1])
             self.transmit(Kind.ACK, self._arrived)
             self._arrived += 1

@@ -4,31 +4,62 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from bridge.end import End
 from bridge.errors import WireError
-from bridge.wire import EMPTY, Frame, Header, Kind
+from bridge.wire import Frame, Header, Kind
 
 _URGENT_BYTES = 1 << 16  # messages that are never longer overtake the bulk of other channels
 
 
+@dataclass
+class _Message:
+    """One that has not left whole: how much of it is in its slot, and how much has left.
+
+    `sent_ns` is when its first bytes could leave, 0 before: they were there, and a slot was posted for them.
+    """
+
+    slot: int
+    payload: memoryview
+    filled: int
+    begun: int = 0
+    sent_ns: int = 0
+
+    @property
+    def ready(self) -> bool:
+        """Whether a frame can be cut from it."""
+        return self.filled > self.begun or not self.payload
+
+    def cut(self, most: int) -> memoryview:
+        """The payload of its next frame."""
+        part = self.payload[self.begun : min(self.filled, self.begun + most)]
+        self.begun += len(part)
+        return part
+
+
 class Outgoing(End):
     """Numbers messages from 0. A message leaves when the receiver has posted a slot for it, so that no memory is taken
-    by messages that nobody expects."""
+    by messages that nobody expects, and as far as its rank has filled its own slot."""
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
-        self._waiting: deque[tuple[int, int]] = deque()
-        self._could_leave_ns: deque[int] = deque()  # of those of them for which there is credit
-        self._credit = self._begun = self._sent = self._arrived = 0
-        self._message, self._offset, self._sent_ns = EMPTY, 0, 0
+        self._waiting: deque[_Message] = deque()
+        self._credit = self._sent = self._arrived = 0
         if self.link.shares_memory:
             self.link.lend(self.ring)
 
-    def send(self, slot: int, nbytes: int) -> None:
-        """The rank has filled a slot."""
-        self._waiting.append((slot, nbytes))
+    def send(self, slot: int, nbytes: int, filled: int) -> None:
+        """The rank has announced a message and filled its slot so far."""
+        self._waiting.append(_Message(slot, self.ring.view(slot)[:nbytes], filled))
+        self._leave()
+
+    def fill(self, slot: int, filled: int) -> None:
+        """The rank has filled a slot further."""
+        message = next(message for message in self._waiting if message.slot == slot)
+        message.filled = filled
         self._leave()
 
     def on_credit(self, posted: int) -> None:
@@ -47,36 +78,35 @@ class Outgoing(End):
 
     def next_frame(self) -> Frame | None:
         """See Source."""
-        if self.broken or (self._begun == self._sent and not self._begin()):
+        if self.broken or (message := self._next()) is None:
             return None
-        offset, total = self._offset, len(self._message)
-        chunk = self._message[offset : offset + self.link.chunk_bytes]
-        place = (self.spec.epoch, self.spec.id, self._sent, offset, total)
-        self._offset += len(chunk)
-        self._sent += self._offset == total
-        return Frame(Header(Kind.DATA, *place, sent_ns=self._sent_ns, length=len(chunk)), chunk)
+        place = (self.spec.epoch, self.spec.id, self._sent, message.begun, len(message.payload))
+        part = message.cut(self.link.chunk_bytes)
+        if message.begun == len(message.payload):
+            self._waiting.popleft()
+            self._sent += 1
+        return Frame(Header(Kind.DATA, *place, sent_ns=message.sent_ns, length=len(part)), part)
 
     def close(self) -> None:
         self.link.withdraw(self)
         self.link.reclaim(self.ring)
         super().close()
 
+    def _next(self) -> _Message | None:
+        """The message whose turn it is, if something of it can leave."""
+        if not self._waiting or self._credit <= self._sent or not self._waiting[0].ready:
+            return None
+        return self._waiting[0]
+
     def _leave(self) -> None:
-        could_leave = min(len(self._waiting), self._credit - self._begun)
-        if self.broken or could_leave <= 0:
+        now = time.time_ns()
+        for message in islice(self._waiting, max(0, self._credit - self._sent)):
+            if message.ready and not message.sent_ns:
+                message.sent_ns = now
+        if self.broken or self._next() is None:
             return
-        while len(self._could_leave_ns) < could_leave:
-            self._could_leave_ns.append(time.time_ns())
         if self.spec.slot_bytes > _URGENT_BYTES:
             self.link.offer(self)
         else:
             while (frame := self.next_frame()) is not None:
                 self.link.send(frame)
-
-    def _begin(self) -> bool:
-        if not self._could_leave_ns:
-            return False
-        slot, nbytes = self._waiting.popleft()
-        self._message, self._offset, self._sent_ns = self.ring.view(slot)[:nbytes], 0, self._could_leave_ns.popleft()
-        self._begun += 1
-        return True

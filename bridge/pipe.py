@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import contextlib
 import json
 import os
 import select
@@ -111,6 +112,11 @@ class Pipe:
     def pending(self) -> bool:
         """Whether `recv` would return without touching the socket: ask before sleeping in poll."""
         return self._whole() is not None or self._eof
+
+    def shut(self) -> None:
+        """Ends the traffic in both directions, and wakes whoever waits for it."""
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
         """Closes the socket and every descriptor that was received but not yet handed out."""

@@ -20,36 +20,52 @@ class Ticket:
     """One message under way, in or out. The slot belongs to the bridge until the ticket is done.
 
     nbytes      length of the message; of a receive, once it is done
-    transfer_s  of a receive: seconds from when the message could leave (handed over, and a slot posted for it) until it
-                was whole in the slot, by the clocks of both hosts; 0.0 of a send
+    filled      so many bytes of it are in the slot here, from the first on
+    transfer_s  of a receive: seconds from when the message could begin to leave (its first bytes in a slot, and a slot
+                posted for them) until it was whole in the slot, by the clocks of both hosts; 0.0 of a send
     """
 
     def __init__(self, channel: Channel, slot: int, nbytes: int) -> None:
         self.channel, self.slot, self.nbytes = channel, slot, nbytes
+        self.filled = 0
         self.transfer_s = 0.0
         self._arrived = False
 
-    def done(self) -> bool:
+    def done(self, nbytes: int | None = None) -> bool:
         """Whether `wait` would return or raise at once. Looks at what the endpoint has said, without blocking."""
-        if not self._settled():
+        if not self._settled(nbytes):
             self.channel.port.poll()
-        return self._settled()
+        return self._settled(nbytes)
 
-    def wait(self, deadline_s: float) -> None:
-        """Returns when the message has arrived whole: in our slot, or in the peer's.
+    def wait(self, deadline_s: float, nbytes: int | None = None) -> None:
+        """Returns when the message has arrived whole: in our slot, or in the peer's. Of a receive that may be longer, a
+        wait for its first `nbytes` returns with them.
 
         Raises BridgeTimeout after `deadline_s` seconds (the ticket stays valid), PeerLost if the peer has gone,
         WireError if a frame was damaged, EpochClosed if the epoch was closed.
         """
-        if not self.channel.port.wait(self._settled, deadline_s):
+        if not self.channel.port.wait(lambda: self._settled(nbytes), deadline_s):
             remedy = "look whether that rank is alive and as far as this one, or allow more time"
             raise BridgeTimeout("channel", str(self.channel.spec), f"{self._what()} within {deadline_s:g} s", remedy)
-        if not self._arrived:
+        if not self._here(nbytes):
             assert self.channel.error is not None
             raise self.channel.error
 
-    def _settled(self) -> bool:
-        return self._arrived or self.channel.error is not None
+    def free(self) -> None:
+        """Of a receive that was posted ahead of its slot: nobody needs that any more. Any thread may say so."""
+        self.channel.tell("post", slot=self.slot)
+
+    def fill(self, nbytes: int) -> None:
+        """Of a send: the first `nbytes` of the message are in the slot, and may leave. Any thread may say so."""
+        if nbytes > self.filled and not self._settled():
+            self.filled = nbytes
+            self.channel.tell("fill", slot=self.slot, filled=nbytes)
+
+    def _settled(self, nbytes: int | None = None) -> bool:
+        return self._here(nbytes) or self.channel.error is not None
+
+    def _here(self, nbytes: int | None) -> bool:
+        return self._arrived or (nbytes is not None and self.filled >= nbytes)
 
     def _what(self) -> str:
         spec = self.channel.spec
@@ -58,7 +74,7 @@ class Ticket:
         return f"{spec.source} sent no message"
 
     def _complete(self, nbytes: int, transfer_s: float) -> None:
-        self.nbytes, self.transfer_s = nbytes, transfer_s
+        self.nbytes, self.filled, self.transfer_s = nbytes, nbytes, transfer_s
         self._arrived = True
 
 
@@ -71,19 +87,32 @@ class Channel:
         self._tickets: deque[Ticket] = deque()
         self._busy: set[int] = set()
 
-    def post_recv(self, slot: int) -> Ticket:
-        """Expects the next message in `slot`, whose content is the bridge's from now on. Messages arrive in the order
-        of sending, into slots in the order of posting."""
-        return self._hand_over("post", self.spec.target, slot, 0)
+    def post_recv(self, slot: int, free: bool = True) -> Ticket:
+        """Expects the next message in `slot`, whose content is the bridge's from now on, or, if it is not `free` yet,
+        from `Ticket.free` on. Messages arrive in the order of sending, into slots in the order of posting."""
+        ticket = self._expect("post", self.spec.target, slot, 0)
+        if free:
+            ticket.free()
+        return ticket
 
-    def send(self, slot: int, nbytes: int) -> Ticket:
-        """Sends the first `nbytes` of `slot`, 0 allowed. The slot must stay as it is until the ticket is done, which is
-        when the receiver has the message."""
-        if not 0 <= nbytes <= self.spec.slot_bytes:
-            raise ValueError(f"{nbytes} bytes from a slot of {self.spec.slot_bytes} on {self.spec}")
-        return self._hand_over("send", self.spec.source, slot, nbytes)
+    def send(self, slot: int, nbytes: int, filled: int | None = None) -> Ticket:
+        """Sends the first `nbytes` of `slot`, 0 allowed, of which `filled` are there (all, if it does not say): the
+        others leave as `Ticket.fill` tells of them. What is there must stay as it is until the ticket is done, which
+        is when the receiver has the message."""
+        filled = nbytes if filled is None else filled
+        if not 0 <= filled <= nbytes <= self.spec.slot_bytes:
+            raise ValueError(f"{filled} of {nbytes} bytes from a slot of {self.spec.slot_bytes} on {self.spec}")
+        ticket = self._expect("send", self.spec.source, slot, nbytes)
+        ticket.filled = filled
+        self.tell("send", slot=slot, bytes=nbytes, filled=filled)
+        return ticket
 
-    def _hand_over(self, do: str, actor: RankId, slot: int, nbytes: int) -> Ticket:
+    def tell(self, do: str, **facts: int) -> None:
+        """Asks the endpoint to do something with this channel, unless it is broken."""
+        if self.error is None:
+            self.port.tell({"do": do, "channel": self.spec.id} | facts)
+
+    def _expect(self, do: str, actor: RankId, slot: int, nbytes: int) -> Ticket:
         if actor != self.port.rank:
             raise ValueError(f"{self.port.rank} cannot {do} on {self.spec}")
         if slot in self._busy or not 0 <= slot < self.spec.slots:
@@ -92,13 +121,15 @@ class Channel:
         if self.error is None:
             self._busy.add(slot)
             self._tickets.append(ticket)
-            self.port.tell({"do": do, "channel": self.spec.id, "slot": slot, "bytes": nbytes})
         return ticket
 
     def on_report(self, message: Message) -> None:
-        """The endpoint says that the oldest ticket is done, or that the channel is broken."""
+        """The endpoint says how far the oldest ticket is, or that the channel is broken."""
         if message["report"] == "broken":
             self.fail(from_dict(message["error"]))
+            return
+        if message["report"] == "filled":
+            self._tickets[0].filled = message["bytes"]
             return
         ticket = self._tickets.popleft()
         self._busy.discard(ticket.slot)
@@ -154,6 +185,11 @@ class Port:
         for channel in self._channels.values():
             channel.slots.close()
 
+    def fail(self, error: BridgeError) -> None:
+        """This rank cannot go on: whoever waits here gets `error`, and its peers are told. From any thread."""
+        self._lose(error)
+        self._pipe.shut()
+
     def tell(self, message: Message, fds: tuple[int, ...] | list[int] = ()) -> None:
         """Asks something of the endpoint. If that is gone, the channels say so when they are waited for."""
         try:
@@ -201,8 +237,8 @@ class Port:
             self._lose(_endpoint_gone())
 
     def _lose(self, error: BridgeError) -> None:
-        self._lost = error
-        for channel in self._channels.values():
+        self._lost = self._lost or error
+        for channel in list(self._channels.values()):
             channel.fail(error)
 
 

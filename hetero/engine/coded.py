@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from math import inf
 
 import torch
 
-from backends.backend import Backend
+from backends.backend import Backend, Copy
 from bridge.codec import BY_TAG, TAG_BYTES, Codec
 from bridge.errors import WireError
 from bridge.port import Channel
-from hetero.engine.carrier import slot_tensors
+from hetero.engine.bridged import Arrival, Part, slot_tensors
+from hetero.engine.carrier import Place, unpack
 from hetero.engine.codecs import kernel, worst_error
 from hetero.engine.gate import Gate
 
@@ -25,18 +26,18 @@ class CodedWriter:
         self._packed = torch.empty(0, dtype=dtype, device=backend.device)
         self._numel = numel
 
-    def write(self, slot: int, pieces: Sequence[torch.Tensor]) -> int:
-        """Fills a slot; returns the length of the message."""
+    def write(self, slot: int, pieces: Sequence[torch.Tensor]) -> tuple[int, Iterator[Part]]:
+        """The message is one part, and in the slot on return: its length is known only when it is encoded."""
         x, target = self._flat(pieces), self._slots[slot]
         data = target if self._staging is None else self._staging
         self._gate.begin()
         while not self._encoded(x, body := data[: encoded_bytes(self._gate.codec, x)]):
             pass
         if self._staging is not None:
-            self._backend.copy_out(body, target[: len(body)])
-            self._backend.synchronize()
+            self._backend.copy_out(body, target[: len(body)]).wait()
         target[len(body)] = self._gate.codec.tag
-        return len(body) + TAG_BYTES
+        nbytes = len(body) + TAG_BYTES
+        return nbytes, iter([Part(nbytes, Copy())])
 
     def _encoded(self, x: torch.Tensor, body: torch.Tensor) -> bool:
         """Whether the message may go in the gate's codec; else the gate has a safer one."""
@@ -63,25 +64,22 @@ class CodedWriter:
 
 
 class CodedReader:
-    """Decodes messages into tensors of their own on the chip."""
-
-    lends = False
+    """Decodes whole messages on the chip."""
 
     def __init__(self, channel: Channel, backend: Backend, dtype: torch.dtype, numel: int) -> None:
         self._channel, self._backend, self._dtype, self._numel = channel, backend, dtype, numel
         self._slots, self._staging = slot_tensors(channel, torch.uint8), _staging(channel, backend)
 
-    def read(self, slot: int, nbytes: int) -> torch.Tensor:
-        """The message of `nbytes` in a slot, which is free again afterwards."""
-        message = self._slots[slot][:nbytes]
+    def read(self, message: Arrival, places: Sequence[Place]) -> tuple[list[torch.Tensor], Copy]:
+        data = self._slots[message.slot][: message.wait()]
         x = torch.empty(self._numel, dtype=self._dtype, device=self._backend.device)
-        codec = self._codec(message, x)
-        body = message[:-TAG_BYTES]
+        codec = self._codec(data, x)
+        body, copy = data[:-TAG_BYTES], Copy()
         if self._staging is not None:
-            self._backend.copy_in(body, self._staging[: len(body)])
+            copy = self._backend.copy_in(body, self._staging[: len(body)])
             body = self._staging[: len(body)]
         kernel(codec.name, x.device).decode(body, x)
-        return x
+        return unpack(x, places), copy
 
     def _codec(self, message: torch.Tensor, x: torch.Tensor) -> Codec:
         codec = BY_TAG.get(int(message[-1])) if len(message) else None

@@ -46,7 +46,7 @@ class Epoch:
     def __init__(self, spec: RunSpec, place: Place, world: World, groups: EpochGroups, port: Port) -> None:
         self.spec, self.place, self.next_step = spec, place, spec.start
         self._backend, self._me = world.backend, world.rank
-        self._waits = Waits()
+        self._waits = Waits(world.backend)
         self._events: list[dict[str, Any]] = []
         self._claim_memory()
         carriers = Carriers(

@@ -6,7 +6,6 @@ packs, carries and unpacks them.
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -19,24 +18,17 @@ import torch.distributed as dist
 from backends.backend import Backend
 from bridge.channel import ChannelSpec
 from bridge.codec import CODECS, NONE, Codec
+from bridge.errors import BridgeError
 from bridge.layout import Region
 from bridge.options import BridgeOptions
 from bridge.port import Channel, Port
 from bridge.rank import RankId
 from bridge.reshard import Gather, Piece, Reshard
-from hetero.engine.carrier import (
-    BridgeReceiver,
-    BridgeSender,
-    NativeReceiver,
-    NativeSender,
-    PlainReader,
-    PlainWriter,
-    Receiver,
-    Sender,
-    Waits,
-)
+from hetero.engine.bridged import BridgeReceiver, BridgeSender, PlainReader, PlainWriter, Reader, Writer
+from hetero.engine.carrier import NativeReceiver, NativeSender, Place, Receiver, Sender, Waits
 from hetero.engine.coded import CodedReader, CodedWriter
 from hetero.engine.gate import Gate
+from hetero.engine.mover import Mover
 
 
 @dataclass(frozen=True)
@@ -78,8 +70,13 @@ class Carriers:
     _tags: Counter[tuple[RankId, RankId]] = field(default_factory=Counter)
     _pinned: list[memoryview] = field(default_factory=list)
 
+    def __post_init__(self) -> None:
+        self._outward, self._inward = (Mover(self.backend, name, self._fail) for name in ("out", "in"))
+
     def close(self) -> None:
-        """Unpins the slots, which their channels are about to unmap."""
+        """Unpins the slots, which their channels are about to unmap, once no copy needs them."""
+        for mover in (self._outward, self._inward):
+            mover.close()
         for view in self._pinned:
             self.backend.unpin(view)
         self._pinned.clear()
@@ -89,10 +86,7 @@ class Carriers:
             return NativeSender(self._group(lane, purpose, name), lane.target.index, self._tag(lane))
         codec = self._codec(lane, purpose, dtype)
         channel = self._open(lane, purpose, name, dtype, window, codec)
-        if codec is NONE:
-            return BridgeSender(channel, PlainWriter(channel, self.backend, dtype), self.waits)
-        gate = Gate(codec, partial(self._tell_of_fallback, channel.spec))
-        return BridgeSender(channel, CodedWriter(channel, self.backend, dtype, lane.numel, gate), self.waits)
+        return BridgeSender(channel, self._writer(channel, lane, dtype, codec), self._outward, self.waits)
 
     def receiver(self, lane: Lane, purpose: str, name: str, dtype: torch.dtype, window: int) -> Receiver:
         if lane.source.pool == lane.target.pool:
@@ -101,9 +95,23 @@ class Carriers:
             return NativeReceiver(group, lane.source.index, tag, empty, self.waits)
         codec = self._codec(lane, purpose, dtype)
         channel = self._open(lane, purpose, name, dtype, window, codec)
+        reader: Reader = (
+            PlainReader(channel, self.backend, dtype)
+            if codec is NONE
+            else CodedReader(channel, self.backend, dtype, lane.numel)
+        )
+        return BridgeReceiver(channel, reader, self.backend, self._inward, self.waits)
+
+    def _writer(self, channel: Channel, lane: Lane, dtype: torch.dtype, codec: Codec) -> Writer:
         if codec is NONE:
-            return BridgeReceiver(channel, PlainReader(channel, dtype), self.waits)
-        return BridgeReceiver(channel, CodedReader(channel, self.backend, dtype, lane.numel), self.waits)
+            return PlainWriter(channel, self.backend, dtype)
+        gate = Gate(codec, partial(self._tell_of_fallback, channel.spec))
+        return CodedWriter(channel, self.backend, dtype, lane.numel, gate)
+
+    def _fail(self, failure: Exception) -> None:
+        """Ends every wait of this rank and tells its peers: its chip has failed in a copy that nobody stands by."""
+        rule = f"its copy between chip and slot failed: {failure}"
+        self.port.fail(BridgeError("chip", str(self.backend.device), rule, "look at the chip and its driver's log"))
 
     def _group(self, lane: Lane, purpose: str, name: str) -> dist.ProcessGroup:
         return self.native(f"{purpose} {name}", lane.source.index < lane.target.index)
@@ -152,7 +160,7 @@ class Flow:
         gather_group: dist.ProcessGroup | None = None,
     ) -> None:
         me = carriers.me
-        self._device, self._dtype, self._shapes, self._window = carriers.backend.device, dtype, shapes, window
+        self._dtype, self._shapes, self._window = dtype, shapes, window
         self._backend, self._waits, self._gather_group = carriers.backend, carriers.waits, gather_group
         mine = [next((gather for gather in plan.gathers if me in gather.ranks), None) for plan in plans]
         self._gathers = [_in_group_order(gather) if gather else None for gather in mine]
@@ -190,17 +198,20 @@ class Flow:
         """
         targets: list[torch.Tensor | None] = list(into) if into is not None else [None] * len(self._shapes)
         for lane, receiver in self._in:
-            self._unpack(lane, receiver.wait(), targets, keep=into is None and not receiver.lends)
-            receiver.release()
+            found = receiver.receive([self._place(targets, *piece, fresh=into is None) for piece in lane.pieces])
+            for (number, _), tensor in zip(lane.pieces, found, strict=True):
+                if targets[number] is None:
+                    targets[number] = tensor
         self._take_local(targets, fresh=into is None)
         if self._to_post:
             self._to_post -= 1
             self._post()
-        began = time.perf_counter()
+        watch = self._waits.start()
         for number, gather in enumerate(self._gathers):
             if gather is not None:
                 self._exchange(_source(targets, number), gather, self._position[number])
-        self._waits.took(time.perf_counter() - began)
+        watch.stop()
+        self._waits.book([watch])
         return targets
 
     def drain(self) -> None:
@@ -212,17 +223,11 @@ class Flow:
         for _, receiver in self._in:
             receiver.post()
 
-    def _unpack(self, lane: Lane, flat: torch.Tensor, targets: list[torch.Tensor | None], keep: bool) -> None:
-        start = 0
-        for number, piece in lane.pieces:
-            part = flat[start : start + piece.numel].view(piece.shape)
-            start += piece.numel
-            if keep and piece.shape == self._shapes[number]:
-                targets[number] = part
-            else:
-                self._backend.copy_in(part, _cut(self._target(targets, number), piece.target_slices))
-        if not keep:
-            self._backend.synchronize()
+    def _place(self, targets: list[torch.Tensor | None], number: int, piece: Piece, fresh: bool) -> Place:
+        """A piece that is the whole of a new tensor may be one as it comes."""
+        if fresh and piece.shape == self._shapes[number]:
+            return Place(piece.shape)
+        return Place(piece.shape, _cut(self._target(targets, number), piece.target_slices), fresh)
 
     def _take_local(self, targets: list[torch.Tensor | None], fresh: bool) -> None:
         if not self._local:
@@ -242,7 +247,7 @@ class Flow:
             shape = self._shapes[number]
             if shape is None:
                 raise ValueError(f"tensor {number} of the flow has no target on this rank")
-            targets[number] = torch.empty(shape, dtype=self._dtype, device=self._device)
+            targets[number] = self._backend.landing(shape, self._dtype)
         return _source(targets, number)
 
     def _exchange(self, whole: torch.Tensor, gather: Gather, position: int) -> None:

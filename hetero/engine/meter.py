@@ -55,6 +55,7 @@ class Meter:
     def report(self) -> dict[str, Any]:
         """The times of the step that began last, as a rank reports them."""
         self._backend.synchronize()
+        self.waits.settle()
         seconds = dict.fromkeys(("forward_s", "backward_s", "weight_s", "sync_s", "optimizer_s"), 0.0)
         for field, watch in self._watches:
             seconds[field] += watch.seconds()

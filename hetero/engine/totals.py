@@ -13,7 +13,7 @@ import torch.distributed as dist
 
 from bridge.rank import RankId
 from bridge.reshard import Piece
-from hetero.engine.carrier import Receiver, Sender
+from hetero.engine.carrier import Place, Receiver, Sender
 from hetero.engine.flow import Carriers, Lane
 
 ROOM = 64
@@ -61,12 +61,12 @@ class Totals:
     def _over_pools(self, values: torch.Tensor) -> torch.Tensor:
         if isinstance(self._up, list) and isinstance(self._down, list):
             for receiver in self._up:
-                values += _take(receiver, values.dtype)
+                values += _take(receiver, values)
             for sender in self._down:
                 sender.send([values.view(torch.float64)])
         elif self._up is not None and self._down is not None:
             self._up.send([values.view(torch.float64)])  # type: ignore[union-attr]
-            values = _take(self._down, values.dtype)  # type: ignore[arg-type]
+            values = _take(self._down, values)  # type: ignore[arg-type]
         return values
 
 
@@ -84,9 +84,9 @@ def _receiver(carriers: Carriers, source: RankId, target: RankId) -> Receiver:
     return receiver
 
 
-def _take(receiver: Receiver, dtype: torch.dtype) -> torch.Tensor:
-    """The message, copied out of its slot; the next one is expected at once."""
-    values = receiver.wait().clone().view(dtype)
-    receiver.release()
+def _take(receiver: Receiver, like: torch.Tensor) -> torch.Tensor:
+    """The message, on the host; the next one is expected at once."""
+    values = torch.empty_like(like)
+    receiver.receive([Place(tuple(like.shape), values.view(torch.float64))])
     receiver.post()
     return values

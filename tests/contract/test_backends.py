@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import threading
 import time
 from collections.abc import Iterator
 from inspect import getsourcefile, getsourcelines
@@ -117,20 +118,49 @@ def test_a_slot_carries_every_bit(backend: Backend, slot: memoryview, dtype: tor
     values = torch.arange(-50, 50).reshape(4, 25).to(dtype)
     host = torch.frombuffer(slot, dtype=dtype, count=100).view(4, 25)
     back = torch.zeros_like(values, device=backend.device)
-    backend.copy_out(values.to(backend.device), host)
+    backend.copy_out(values.to(backend.device), host).wait()
     assert torch.equal(host, values)
-    backend.copy_in(host, back)
+    backend.copy_in(host, back).wait()
     assert torch.equal(back.cpu(), values)
     backend.unpin(slot)
 
 
-def test_a_copy_that_is_not_waited_for_says_when_it_is_over(backend: Backend, slot: memoryview) -> None:
+def test_a_copy_says_when_it_is_over(backend: Backend, slot: memoryview) -> None:
     host = torch.frombuffer(slot, dtype=torch.float32)
     tensor = torch.full(host.shape, 7.0, device=backend.device)
-    copy = backend.copy_out(tensor, host, wait=False)
+    copy = backend.copy_out(tensor, host)
     copy.wait()
     assert copy.done()
     assert torch.equal(host, tensor.cpu())
+
+
+def test_another_thread_may_wait_for_copies_which_are_over_in_their_order(backend: Backend, slot: memoryview) -> None:
+    host = torch.frombuffer(slot, dtype=torch.float32).view(16, -1)
+    tensor = torch.randn(host.shape).to(backend.device)
+    copies = [backend.copy_out(*part) for part in zip(tensor, host, strict=True)]
+    over: list[bool] = []
+
+    def watch() -> None:
+        backend.attend()
+        for n, copy in enumerate(copies):
+            copy.wait()
+            over.append(torch.equal(host[: n + 1], tensor[: n + 1].cpu()))
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    thread.join(60)
+    assert over == [True] * len(copies)
+
+
+def test_what_is_copied_out_may_be_let_go_of(backend: Backend, slot: memoryview) -> None:
+    host = torch.frombuffer(slot, dtype=torch.float32)
+    copies = []
+    for n, part in enumerate(host.split(1 << 10)):
+        copies.append(backend.copy_out(torch.full(part.shape, float(n), device=backend.device), part))
+        torch.full(part.shape, -1.0, device=backend.device)  # would be given the same memory
+    for copy in copies:
+        copy.wait()
+    assert torch.equal(host, torch.arange(len(copies)).repeat_interleave(1 << 10).float())
 
 
 def test_a_copy_sees_the_work_before_it_and_is_seen_by_the_work_after_it(backend: Backend, slot: memoryview) -> None:
@@ -138,27 +168,54 @@ def test_a_copy_sees_the_work_before_it_and_is_seen_by_the_work_after_it(backend
     tensor = torch.eye(128, device=backend.device)
     for _ in range(20):
         tensor = tensor @ tensor + 0
-    backend.copy_out(tensor * 3, host)
+    backend.copy_out(tensor * 3, host).wait()
     assert torch.equal(host, torch.eye(128) * 3)
-    backend.copy_in(host, tensor, wait=False)
+    copy = backend.copy_in(host, tensor)
     assert (tensor * 2).trace().item() == 128 * 6
+    copy.wait()
+
+
+def test_a_landing_is_copied_into_and_seen_by_the_work_after_it(backend: Backend, slot: memoryview) -> None:
+    backend.pin(slot)
+    host = torch.frombuffer(slot, dtype=torch.float32).view(128, 128)
+    host.copy_(torch.randn(128, 128))
+    for turn in range(1, 4):
+        landed = backend.landing((128, 128), torch.float32)
+        assert landed.device.type == backend.device_type
+        copies = [backend.copy_in(*part, fresh=True) for part in zip(host.split(40), landed.split(40), strict=True)]
+        assert torch.equal((landed * 2).cpu(), host * 2)
+        for copy in copies:
+            copy.wait()
+        host.mul_(turn)
+        del landed
+    del host
+    backend.unpin(slot)
+
+
+def test_a_mark_is_over_when_the_work_before_it_is(backend: Backend) -> None:
+    work = torch.ones(64, 64, device=backend.device)
+    for _ in range(20):
+        work = work @ work / 64
+    mark = backend.mark()
+    mark.wait()
+    assert mark.done()
 
 
 def test_strided_parts_are_copied(backend: Backend) -> None:
     whole = torch.arange(24.0, device=backend.device).view(4, 6)
     host = torch.zeros(4, 3)
-    backend.copy_out(whole[:, ::2], host)
+    backend.copy_out(whole[:, ::2], host).wait()
     assert torch.equal(host, whole[:, ::2].cpu())
-    backend.copy_in(-host, whole[:, 1::2])
+    backend.copy_in(-host, whole[:, 1::2]).wait()
     assert torch.equal(whole[:, 1::2].cpu(), -host)
 
 
 def test_copies_leave_autograd_alone(backend: Backend) -> None:
     parameter = torch.ones(3, device=backend.device, requires_grad=True)
     host = torch.zeros(3)
-    backend.copy_out(parameter * 2, host)
+    backend.copy_out(parameter * 2, host).wait()
     assert not host.requires_grad
-    backend.copy_in(host, parameter)
+    backend.copy_in(host, parameter).wait()
     assert parameter.is_leaf
     assert parameter.tolist() == [2, 2, 2]
 

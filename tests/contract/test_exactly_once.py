@@ -50,17 +50,20 @@ def linked() -> Iterator[Linked]:
 
 
 class Flow:
-    """Messages from one end of a channel to the other, numbered, of random sizes and content."""
+    """Messages from one end of a channel to the other, numbered, of random sizes and content. Some are announced first
+    and filled in at the next turn."""
 
     def __init__(self, ends: tuple[Channel, Channel], seed: int) -> None:
         self.sender, self.receiver = ends
         self._sizes, self._contents = random.Random(seed), {}
         self._sent: deque[Ticket] = deque()
+        self._unfilled: list[tuple[Ticket, bytes]] = []
         self._posted: deque[Ticket] = deque(self.receiver.post_recv(slot) for slot in range(SLOTS))
         self.begun = self.arrived = 0
 
     def turn(self) -> None:
         """Sends what there is a slot for, and examines what has come."""
+        self.fill()
         while self._sent and self._sent[0].done():
             self._sent.popleft().wait(0)
         if len(self._sent) < SLOTS:
@@ -71,10 +74,19 @@ class Flow:
     def _send(self) -> None:
         slot, size = self.begun % SLOTS, self._sizes.choice([0, 1, 100, 70_000, SLOT_BYTES])
         content = random.Random(self.begun).randbytes(size)
-        self.sender.slots.view(slot)[:size] = content
+        filled = self._sizes.choice([0, size // 2, size])
+        self.sender.slots.view(slot)[:size] = content[:filled] + bytes(size - filled)
         self._contents[self.begun] = content
-        self._sent.append(self.sender.send(slot, size))
+        self._sent.append(self.sender.send(slot, size, filled))
+        self._unfilled.append((self._sent[-1], content))
         self.begun += 1
+
+    def fill(self) -> None:
+        """Completes what was announced."""
+        for ticket, content in self._unfilled:
+            self.sender.slots.view(ticket.slot)[: len(content)] = content
+            ticket.fill(len(content))
+        self._unfilled.clear()
 
     def _examine(self, ticket: Ticket) -> None:
         ticket.wait(0)
@@ -101,6 +113,7 @@ def run(flows: list[Flow], until: Callable[[], bool], seconds: float = 100.0) ->
             flow.turn()
         time.sleep(0.0005)
     for flow in flows:
+        flow.fill()
         while flow.arrived < flow.begun:
             assert time.monotonic() < end
             flow._examine(flow._posted.popleft()) if flow._posted[0].done() else time.sleep(0.001)

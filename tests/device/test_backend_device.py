@@ -68,7 +68,7 @@ def test_a_shared_slot_is_pinned_where_the_family_says_so(chip: AcceleratorBacke
         host = torch.frombuffer(slot, dtype=torch.float32)
         assert host.is_pinned() == (chip.family == "cuda")
         tensor = torch.randn(host.shape, device=chip.device)
-        chip.copy_out(tensor, host)
+        chip.copy_out(tensor, host).wait()
         assert torch.equal(host, tensor.cpu())
         del host
         chip.unpin(slot)
@@ -91,10 +91,25 @@ def test_copies_out_do_not_hold_up_the_host(chip: AcceleratorBackend) -> None:
     chip.synchronize()
     for _ in range(50):
         a = a @ a / SIZE
-    copy = chip.copy_out(a, host, wait=False)
+    copy = chip.copy_out(a, host)
     assert not copy.done(), "the chip had finished before the host came to ask"
     copy.wait()
     assert torch.equal(host, a.cpu())
+
+
+def test_copies_into_a_landing_do_not_wait_for_compute(chip: AcceleratorBackend) -> None:
+    if not chip.capabilities.pinned_async:
+        pytest.skip(f"{chip.family} copies are blocking by choice")
+    a = torch.randn(SIZE, SIZE, device=chip.device)
+    host = torch.randn(SIZE, 64).pin_memory()
+    for _ in range(200):
+        a = a @ a / SIZE
+    mark = chip.mark()
+    landed = chip.landing(host.shape, host.dtype)
+    chip.copy_in(host, landed, fresh=True).wait()
+    assert not mark.done(), "the chip had finished its products before the copy was over"
+    assert torch.equal(landed.cpu(), host)
+    assert mark.done(), "work after the copy follows the work before it"
 
 
 def test_memory_counts_what_is_allocated(chip: AcceleratorBackend) -> None:

@@ -41,8 +41,8 @@ class FakeModule:
         self.streams.append(FakeStream(self, ("out", "in")[len(self.streams) % 2]))
         return self.streams[-1]
 
-    def Event(self, enable_timing: bool) -> FakeEvent:
-        assert enable_timing
+    def Event(self, enable_timing: bool = False, blocking: bool = False) -> FakeEvent:
+        assert enable_timing != blocking, "one that times is read late, one that is waited for lets its thread sleep"
         return FakeEvent(self, "main")
 
     def current_stream(self) -> FakeStream:
@@ -70,9 +70,10 @@ class FakeStream:
     def wait_stream(self, other: FakeStream) -> None:
         self.module.log.append(f"{self.name} waits for {other.name}")
 
-    def record_event(self) -> FakeEvent:
+    def record_event(self, event: FakeEvent) -> FakeEvent:
         self.module.log.append(f"event on {self.name}")
-        return FakeEvent(self.module, self.name)
+        event.stream = self.name
+        return event
 
 
 class FakeEvent:
@@ -134,14 +135,14 @@ def test_one_process_drives_one_family(module: FakeModule) -> None:
 
 def test_copy_out_follows_the_work_given_so_far_and_unloads_its_staging(module: FakeModule) -> None:
     backend, host = opened(CudaBackend(), module), torch.zeros(3)
-    backend.copy_out(torch.arange(3.0), host)
+    backend.copy_out(torch.arange(3.0), host).wait()
     assert module.log == ["out waits for main", "enter out", "kept for out", "event on out", "host waits for out"]
     assert host.tolist() == [0, 1, 2]
 
 
-def test_copy_out_without_waiting_is_over_when_its_event_is_reached(module: FakeModule) -> None:
+def test_copy_out_is_over_when_its_event_is_reached(module: FakeModule) -> None:
     backend, host = opened(CudaBackend(), module), torch.zeros(3)
-    copy: Any = backend.copy_out(torch.arange(3.0), host, wait=False)
+    copy: Any = backend.copy_out(torch.arange(3.0), host)
     copy._event.reached = False
     assert not copy.done()
     assert host.tolist() == [0, 0, 0], "nobody unloads the staging buffer before the chip has filled it"
@@ -163,14 +164,47 @@ def test_a_pinned_slot_is_copied_to_directly(module: FakeModule, monkeypatch: py
 def test_copy_in_makes_later_work_wait_for_it(module: FakeModule) -> None:
     backend, tensor = opened(AscendBackend(), module), torch.zeros(3)
     backend.copy_in(torch.arange(3.0), tensor)
-    expected = ["in waits for main", "enter in", "kept for in", "main waits for in", "event on in", "host waits for in"]
-    assert module.log == expected
+    assert module.log == ["in waits for main", "enter in", "kept for in", "main waits for in"]
     assert tensor.tolist() == [0, 1, 2]
+
+
+def test_a_landing_is_copied_into_beside_the_work_given_so_far(
+    module: FakeModule, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(AcceleratorBackend, "device", torch.device("cpu"))
+    backend = opened(CudaBackend(), module)
+    tensor = backend.landing((3,), torch.float32)
+    assert module.log == ["enter in", "kept for main"]
+    backend.copy_in(torch.arange(3.0), tensor, fresh=True)
+    assert module.log[2:] == ["enter in", "main waits for in"]
+    assert tensor.tolist() == [0, 1, 2]
+
+
+def test_a_mark_follows_compute(module: FakeModule) -> None:
+    opened(CudaBackend(), module).mark().wait()
+    assert module.log == ["event on main", "host waits for main"]
+
+
+def test_a_slot_that_is_staged_is_free_at_once_and_a_pinned_one_when_the_chip_has_read_it(
+    module: FakeModule, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backend = opened(AscendBackend(), module)
+    assert backend.copy_in(torch.arange(3.0), torch.zeros(3)).done()
+    monkeypatch.setattr(torch.Tensor, "is_pinned", lambda self: True)
+    copy: Any = backend.copy_in(torch.arange(3.0), torch.zeros(3))
+    copy._event.reached = False
+    assert not copy.done()
+    assert module.log[-1] == "event on in"
+
+
+def test_a_thread_that_waits_is_readied_for_the_chip(module: FakeModule) -> None:
+    opened(AscendBackend(), module).attend()
+    assert module.log == ["set_device 1"]
 
 
 def test_kunlun_copies_without_streams(module: FakeModule) -> None:
     backend, host = opened(KunlunBackend(), module), torch.zeros(3)
-    assert backend.copy_out(torch.arange(3.0), host, wait=False).done()
+    assert backend.copy_out(torch.arange(3.0), host).done()
     backend.copy_in(host, torch.zeros(3))
     assert module.log == []
     assert host.tolist() == [0, 1, 2]

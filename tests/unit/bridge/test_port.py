@@ -34,7 +34,7 @@ def test_opening_hands_the_slots_over_and_sending_names_one(ends: tuple[Port, Pi
     channel.send(1, 7)
     message, fds = endpoint.recv(1)
     assert (message, len(fds)) == ({"do": "open", "spec": SPEC.to_dict()}, 1)
-    assert endpoint.recv(1)[0] == {"do": "send", "channel": SPEC.id, "slot": 1, "bytes": 7}
+    assert endpoint.recv(1)[0] == {"do": "send", "channel": SPEC.id, "slot": 1, "bytes": 7, "filled": 7}
 
 
 def test_tickets_complete_in_order_and_free_their_slots(ends: tuple[Port, Pipe]) -> None:

@@ -12,6 +12,7 @@ from backends.cpu import CpuBackend
 from bridge.codec import BLOCK, CODECS, Codec
 from bridge.errors import WireError
 from hetero.engine import coded
+from hetero.engine.carrier import Place
 from hetero.engine.coded import CodedReader, CodedWriter
 from hetero.engine.gate import Gate
 
@@ -35,13 +36,21 @@ class Line:
         self.memory = [bytearray(size), bytearray(size)]
         spec = SimpleNamespace(slots=2, slot_bytes=size)
         channel: Any = SimpleNamespace(spec=spec, slots=SimpleNamespace(view=lambda n: memoryview(self.memory[n])))
+        self.numel = numel
         self.told: list[dict[str, Any]] = []
         self.writer = CodedWriter(channel, CpuBackend(), dtype, numel, Gate(codec, self.told.append))
         self.reader = CodedReader(channel, CpuBackend(), dtype, numel)
 
     def carry(self, *pieces: torch.Tensor, slot: int = 0) -> tuple[torch.Tensor, int]:
-        nbytes = self.writer.write(slot, pieces)
-        return self.reader.read(slot, nbytes), nbytes
+        nbytes, parts = self.writer.write(slot, pieces)
+        assert [(end, copy.done()) for end, copy in parts] == [(nbytes, True)]
+        return self.read(slot, nbytes), nbytes
+
+    def read(self, slot: int, nbytes: int) -> torch.Tensor:
+        message: Any = SimpleNamespace(slot=slot, wait=lambda: nbytes)
+        [found], copy = self.reader.read(message, [Place((self.numel,))])
+        assert copy.done()
+        return found
 
 
 @ALL
@@ -104,4 +113,4 @@ def test_what_is_no_message_is_refused(message: bytes) -> None:
     line = Line(CODECS["int8"], 10)
     line.memory[0][: len(message)] = message
     with pytest.raises(WireError, match="message"):
-        line.reader.read(0, len(message))
+        line.read(0, len(message))

@@ -16,15 +16,13 @@ from backends.cpu import CpuBackend
 from bridge.layout import TensorLayout
 from bridge.rank import RankId
 from bridge.reshard import Placement, Reshard, copies, reshard
-from hetero.engine.carrier import Waits
+from hetero.engine.carrier import Place, Waits, unpack
 from hetero.engine.flow import Flow, Lane, lanes
 from tests.unit.hetero.engine.placements import SHAPES, numbered, placements, ranks, shard
 
 
 class Wire:
     """A lane in memory: messages arrive in the order of sending, into receives that were posted."""
-
-    lends = True
 
     def __init__(self) -> None:
         self._sent: deque[torch.Tensor] = deque()
@@ -38,12 +36,10 @@ class Wire:
     def post(self) -> None:
         self.posted += 1
 
-    def wait(self) -> torch.Tensor:
+    def receive(self, places: Sequence[Place]) -> list[torch.Tensor]:
         assert self.posted > 0, "nothing was posted"
         self.posted -= 1
-        return self._sent.popleft()
-
-    def release(self) -> None: ...
+        return unpack(self._sent.popleft(), places)
 
 
 class Wires:
@@ -54,7 +50,9 @@ class Wires:
         self.by_pair: dict[tuple[RankId, RankId], Wire] = {}
 
     def seen_by(self, me: RankId) -> Any:
-        return SimpleNamespace(me=me, backend=self.backend, waits=Waits(), sender=self._end, receiver=self._end)
+        return SimpleNamespace(
+            me=me, backend=self.backend, waits=Waits(self.backend), sender=self._end, receiver=self._end
+        )
 
     def _end(self, lane: Lane, *_: Any) -> Wire:
         return self.by_pair.setdefault((lane.source, lane.target), Wire())

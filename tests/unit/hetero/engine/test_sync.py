@@ -16,7 +16,7 @@ from backends.cpu import CpuBackend
 from bridge.layout import TensorLayout
 from bridge.rank import RankId
 from bridge.reshard import Placement
-from hetero.engine.carrier import Waits
+from hetero.engine.carrier import Place, Waits, unpack
 from hetero.engine.flow import Lane
 from hetero.engine.ownership import Copy, Holding, contributions
 from hetero.engine.sync import GradientSync, ParameterReturn, _in_buckets
@@ -29,8 +29,6 @@ POOLS = ("a", "b", "a", "b", "a")
 class Wire:
     """A lane between two threads."""
 
-    lends = False
-
     def __init__(self) -> None:
         self._sent: queue.Queue[torch.Tensor] = queue.Queue()
         self.numel = 0
@@ -40,12 +38,10 @@ class Wire:
         self.numel += len(flat)
         self._sent.put(flat)
 
-    def wait(self) -> torch.Tensor:
-        return self._sent.get(timeout=10)
+    def receive(self, places: Sequence[Place]) -> list[torch.Tensor]:
+        return unpack(self._sent.get(timeout=10), places)
 
     def post(self) -> None: ...
-
-    def release(self) -> None: ...
 
     def drain(self) -> None: ...
 
@@ -55,7 +51,8 @@ class Wires:
         self.by_flow: dict[tuple[RankId, RankId, str], Wire] = {}
 
     def seen_by(self, me: RankId) -> Any:
-        return SimpleNamespace(me=me, backend=CpuBackend(), waits=Waits(), sender=self._end, receiver=self._end)
+        backend = CpuBackend()
+        return SimpleNamespace(me=me, backend=backend, waits=Waits(backend), sender=self._end, receiver=self._end)
 
     def _end(self, lane: Lane, purpose: str, name: str, *_: Any) -> Wire:
         return self.by_flow.setdefault((lane.source, lane.target, name), Wire())

@@ -1,0 +1,144 @@
+"""What it gives that a message leaves, and is taken, part by part: tensor to tensor, against whole messages.
+
+    python -m benchmarks.parts [--json] [--sizes 1 16 64 256] [--rounds N]
+
+From when a rank begins to copy a tensor into a slot until the other rank has it in a tensor of its own and has said so:
+the engine's own sender and receiver over both endpoints, one message after the other. Whole messages are carried by the
+same, with parts as long as a message. Both take turns in every round; `_ms` is the median over the rounds, `_vs_whole`
+the median of their ratios.
+"""
+
+from __future__ import annotations
+
+import argparse
+from contextlib import ExitStack, closing
+from statistics import median
+from typing import Any
+
+from benchmarks.carriers import A, B, Bridge, Work
+from benchmarks.report import print_report
+from benchmarks.usage import other_work
+from bridge.channel import PART_BYTES, ChannelSpec
+from bridge.port import Port
+from bridge.rank import RankId
+
+MIB = 1 << 20
+PER_TURN_BYTES = 256 * MIB
+SLOTS = 2
+
+
+class InParts(Bridge):
+    """Tensor to tensor."""
+
+    part_bytes = PART_BYTES
+
+    @classmethod
+    def open_end(cls, role: str, nbytes: int, part: Any) -> Work:
+        return _Ends(Port(part, A if role == "send" else B), nbytes, cls.part_bytes).work(role)
+
+
+class Whole(InParts):
+    part_bytes = 1 << 40
+
+
+class ShmInParts(InParts):
+    scheme = "shm"
+
+
+class ShmWhole(Whole):
+    scheme = "shm"
+
+
+class _Ends:
+    """A rank's ends of two channels: the messages' own, and one for a word when one is there."""
+
+    def __init__(self, port: Port, nbytes: int, part_bytes: int) -> None:
+        import torch
+
+        from backends.cpu import CpuBackend
+        from hetero.engine.carrier import Waits
+        from hetero.engine.mover import Mover
+
+        torch.set_num_threads(1)
+        self._port, self._part_bytes = port, part_bytes
+        self._backend = CpuBackend()
+        self._common = Mover(self._backend, "benchmark", print), Waits(self._backend)
+        self._tensors = [torch.ones(nbytes, dtype=torch.uint8) for _ in range(SLOTS)]
+        self._word = torch.ones(1, dtype=torch.uint8)
+
+    def work(self, role: str) -> Work:
+        if role == "send":
+            message, word = self._sender(A, B, "message"), self._receiver(B, A, "word")
+        else:
+            word, message = self._sender(B, A, "word"), self._receiver(A, B, "message")
+
+        from hetero.engine.carrier import Place
+
+        def send(size: int, count: int, _: int) -> None:
+            for n in range(count):
+                word.post()
+                message.send([self._tensors[n % SLOTS][:size]])
+                word.receive([Place((1,), self._word)])
+
+        def receive(size: int, count: int, _: int) -> None:
+            for n in range(count):
+                message.post()
+                message.receive([Place((size,), self._tensors[n % SLOTS][:size])])
+                word.send([self._word])
+
+        return send if role == "send" else receive
+
+    def _sender(self, source: RankId, target: RankId, name: str) -> Any:
+        import torch
+
+        from hetero.engine.bridged import BridgeSender, PlainWriter
+
+        channel = self._port.open(self._spec(source, target, name))
+        return BridgeSender(channel, PlainWriter(channel, self._backend, torch.uint8, self._part_bytes), *self._common)
+
+    def _receiver(self, source: RankId, target: RankId, name: str) -> Any:
+        import torch
+
+        from hetero.engine.bridged import BridgeReceiver, PlainReader
+
+        channel = self._port.open(self._spec(source, target, name))
+        reader = PlainReader(channel, self._backend, torch.uint8, self._part_bytes)
+        return BridgeReceiver(channel, reader, self._backend, *self._common)
+
+    def _spec(self, source: RankId, target: RankId, name: str) -> ChannelSpec:
+        nbytes = self._tensors[0].nbytes if name == "message" else self._word.nbytes
+        return ChannelSpec(0, "activation", name, source, target, nbytes, SLOTS)
+
+
+def at_size(parts: type[Bridge], whole: type[Bridge], nbytes: int, rounds: int) -> tuple[float, float]:
+    """Milliseconds of a message in parts, and their ratio to a whole one's."""
+    count = max(2, min(50, PER_TURN_BYTES // nbytes))
+    with ExitStack() as stack:
+        each = [stack.enter_context(closing(kind(nbytes))) for kind in (parts, whole)]
+        for one in each:
+            one.cross(nbytes, SLOTS)
+        found = []
+        for turn in range(rounds):
+            seconds = [0.0, 0.0]
+            for n in (0, 1) if turn % 2 else (1, 0):
+                seconds[n] = each[n].cross(nbytes, count) / count
+            found.append(seconds)
+    return median(s[0] for s in found) * 1e3, median(s[0] / s[1] for s in found)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", action="store_true", help="no table, only the JSON object")
+    parser.add_argument("--sizes", type=int, nargs="+", default=[1, 16, 64, 256], help="in MiB")
+    parser.add_argument("--rounds", type=int, default=7)
+    options = parser.parse_args()
+    void, figures = other_work(), {}
+    for name, kinds in (("zmq", (InParts, Whole)), ("shm", (ShmInParts, ShmWhole))):
+        for mib in options.sizes:
+            ms, ratio = at_size(*kinds, mib * MIB, options.rounds)
+            figures |= {f"{name}_{mib}MiB_ms": ms, f"{name}_{mib}MiB_vs_whole": ratio}
+    print_report("parts", figures, emulated=False, void=void, quiet=options.json)
+
+
+if __name__ == "__main__":
+    main()
