@@ -226,10 +226,10 @@ class Bridge(Carrier):
         ]
         ports = [self._attach(control, rank) for control, rank in zip(self._controls, (A, B), strict=True)]
         facts = [{"uri": uri["uris"][self.scheme], "lanes": self.lanes, "sealed": self.sealed} for uri in uris]
-        self._controls[0].send({"do": "connect", "peers": {"b@0": facts[1]}, "routes": {"b:0": "b@0"}})
-        self._controls[1].send({"do": "connect", "peers": {"a@0": facts[0]}, "routes": {"a:0": "a@0"}})
+        self._controls[0].send({"do": "introduce", "peers": {"b@0": facts[1]}, "routes": {"b:0": "b@0"}})
+        self._controls[1].send({"do": "introduce", "peers": {"a@0": facts[0]}, "routes": {"a:0": "a@0"}})
         for control in self._controls:
-            assert control.recv(20)[0]["report"] == "connected"
+            assert control.recv(20)[0]["report"] == "introduced"
         return ports[0], ports[1]
 
     @staticmethod

@@ -7,10 +7,10 @@ and ends at once when the control pipe closes. Messages on the control pipe:
         -> {"report": "listening", "uris": {"zmq": "zmq://10.0.0.1:4711", ...}}
     {"do": "attach", "rank": ["nvidia", 0]} and the descriptor of the rank's port
         -> {"report": "attached", "rank": ["nvidia", 0]}
-    {"do": "connect", "peers": {"ascend@0": {"uri": ..., "pace": {"bytes_per_s": ..., "delay_s": ...} or null,
+    {"do": "introduce", "peers": {"ascend@0": {"uri": ..., "pace": {"bytes_per_s": ..., "delay_s": ...} or null,
      "lanes": 1, "sealed": true}},
      "routes": {"ascend:0": "ascend@0"}}
-        -> {"report": "connected"}
+        -> {"report": "introduced"}
     {"do": "stats"} -> {"report": "stats", "peers": {"ascend@0": {...}}}
     {"do": "probe", "peer": "ascend@0", "bytes": 268435456}
         -> {"report": "probed", "peer": "ascend@0", "bytes_per_s": ..., "rtt_s": ..., "cpu_s_per_gb": ...}
@@ -93,8 +93,8 @@ class Endpoint:
             case "attach":
                 self._exchange.attach(RankId(*message["rank"]), fds[0])
                 self._report({"report": "attached", "rank": message["rank"]})
-            case "connect":
-                self._network.connect(message["peers"], message["routes"])
+            case "introduce":
+                self._network.introduce(message["peers"], message["routes"])
             case "stats":
                 self._report({"report": "stats", "peers": self._network.stats()})
             case "probe":

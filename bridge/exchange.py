@@ -115,19 +115,18 @@ class Exchange:
         sends = spec.source == owner.rank
         remote = spec.target if sends else spec.source
         link = self._link_to(remote)
-        facts = spec, ring, link or Link(f"host of {remote}", self._loop), owner.report
+        facts = spec, ring, link or Link(f"host of {remote}", self._loop, is_lost=True), owner.report
         end: End
         if sends:
             end = self._outgoing[spec.id] = Outgoing(*facts)
         else:
             end = self._incoming[spec.id] = Incoming(*facts)
-        if ring not in end.link.rings:
             ring.release_fd()
         self._catch_up(end, remote)
 
     def _catch_up(self, end: End, remote: RankId) -> None:
         early = self._early.pop(end.spec.id, None)
-        if not end.link.is_open:
+        if end.link.is_lost:
             end.fail(PeerLost("peer", end.link.peer, f"there is no connection to {remote}", "look for its own error"))
         if early and isinstance(end, Outgoing):
             end.on_credit(early.credit)

@@ -82,6 +82,9 @@ class Door:
         self._key, self._answer, self._welcome = key, answer, welcome
         self._greetings: dict[Connection, Greeting] = {}
 
+    def __contains__(self, connection: Connection) -> bool:
+        return connection in self._greetings
+
     def dial(self, connection: Connection, peer: str, ours: Hello) -> None:
         """Speaks first on a connection of our own."""
         self._greetings[connection] = greeting = Greeting(connection, peer)

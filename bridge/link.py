@@ -8,10 +8,12 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from bridge.clock import PeerClock
+from bridge.guard import Guard
 from bridge.lane import WINDOW_BYTES, Lane
 from bridge.loop import Loop
 from bridge.pace import Pace
 from bridge.slots import SlotRing
+from bridge.transport import Connection
 from bridge.wire import CHUNK_BYTES, Frame, Header, Kind
 
 _AHEAD_S = 0.002  # so long before an emulated line is free its next frame is chosen
@@ -28,33 +30,38 @@ class Link:
     """Lives as long as the endpoint. What is urgent goes first; sources of bulk take turns, frame by frame, as far as
     the lanes' windows allow. So no message waits for more than a window of another channel's.
 
-    is_open  all lanes have been connected once, and the peer has not been lost since
+    What is sent before there is a connection waits: urgent frames, which are few, in the first lane, and sources for
+    their first turn.
+
+    is_lost  the peer is gone, or there never was one: nothing is taken
     instance the peer's process, by the name it has given itself
+    rings    what payloads come from, if the peer is to see it: known when there has been a connection
     """
 
-    def __init__(self, peer: str, loop: Loop, lanes: int = 1) -> None:
+    def __init__(self, peer: str, loop: Loop, lanes: int = 1, *, is_lost: bool = False) -> None:
         self.peer = peer
-        self.is_open = False
+        self.is_lost = is_lost
         self.instance = ""
         self.pace: Pace | None = None
         self.clock = PeerClock()
         self.lanes: Sequence[Lane] = [Lane(index) for index in range(lanes)]
         self.bytes_sent = self.bytes_received = self.frames_dropped = 0
         self.rings: list[SlotRing] = []
+        self._shares_memory: bool | None = None
         self._loop = loop
         self._urgent: deque[Frame] = deque()
         self._sources: deque[Source] = deque()
         self._waking = False
 
     def send(self, frame: Frame) -> None:
-        """Queues an urgent frame. Nothing happens on a link that is down: its channels are broken."""
-        if self.is_open:
+        """Queues an urgent frame. Nothing happens on a link that is lost: its channels are broken."""
+        if not self.is_lost:
             self._urgent.append(frame)
             self.pump()
 
     def offer(self, source: Source) -> None:
         """Has a source asked for its frames, once it is its turn."""
-        if self.is_open and source not in self._sources:
+        if not self.is_lost and source not in self._sources:
             self._sources.append(source)
             self.pump()
 
@@ -76,11 +83,21 @@ class Link:
                 self._sources.append(source)
                 self._pass_on(lane, frame)
 
-    def reset(self) -> None:
+    def attach(self, lane: Lane, connection: Connection, guard: Guard, expects: int) -> None:
+        """Goes on over a new connection of one of the lanes, see `Lane.attach`."""
+        self._shares_memory = connection.shares_memory
+        if not self._shares_memory:
+            self._hide_rings()
+        for ring in self.rings:
+            connection.lend(ring)
+        lane.attach(connection, guard, expects)
+
+    def lose(self) -> None:
         """The peer is lost, and with it all that was under way."""
-        self.is_open = False
+        self.is_lost, self.instance = True, ""
         self._urgent.clear()
         self._sources.clear()
+        self._hide_rings()
         self.lanes = [Lane(lane.index) for lane in self.lanes]
 
     def on_ping(self, lane: Lane, header: Header) -> None:
@@ -99,9 +116,12 @@ class Link:
         return connections[0].chunk_bytes if connections else CHUNK_BYTES
 
     def lend(self, ring: SlotRing) -> None:
-        """Payloads will come from this memory."""
+        """Payloads will come from this memory. Its descriptor is let go of once it is known that the peer, over
+        another machine's network, cannot make use of it."""
         self.rings.append(ring)
-        for lane in self.lanes:
+        if self.is_lost or self._shares_memory is False:
+            self._hide_rings()
+        for lane in self.lanes if self.rings else ():
             if lane.connection:
                 lane.connection.lend(ring)
 
@@ -113,23 +133,24 @@ class Link:
                 if lane.connection:
                     lane.connection.reclaim(ring)
 
-    @property
-    def shares_memory(self) -> bool:
-        """Whether rings are shown to the peer, which takes their descriptors."""
-        connection = self.lanes[0].connection
-        return connection is not None and connection.shares_memory
-
     def stats(self) -> dict[str, int]:
         """Bytes with headers, repeated ones not counted again; frames dropped because their epoch was closed, frames
-        sent again or received again, and connections made in place of broken ones."""
+        sent again or received again; connections that there are, and that were made in place of broken ones."""
         return {
             "bytes_sent": self.bytes_sent,
             "bytes_received": self.bytes_received,
             "frames_dropped_epoch": self.frames_dropped,
             "frames_repeated": sum(lane.repeated for lane in self.lanes),
             "frames_duplicate": sum(lane.duplicates for lane in self.lanes),
+            "connections": sum(lane.connection is not None for lane in self.lanes),
             "reconnects": sum(max(0, lane.connections - 1) for lane in self.lanes),
         }
+
+    def _hide_rings(self) -> None:
+        """The peer is not to see them."""
+        for ring in self.rings:
+            ring.release_fd()
+        self.rings.clear()
 
     def _pass_on(self, lane: Lane, frame: Frame) -> None:
         self.bytes_sent += frame.nbytes

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import secrets
 import time
 from collections.abc import Callable, Mapping
@@ -39,22 +38,29 @@ class Frames(Protocol):
 
 @dataclass
 class _Peer:
-    """What `connect` has said of an endpoint, and how dialling it goes."""
+    """What `introduce` has said of an endpoint, and how dialling it goes.
+
+    needed  the link is to be connected, and to stay so: a rank here or there wants it
+    lost     instances of the endpoint that are not talked to any more
+    """
 
     link: Link
     uri: str | None
     sealed: bool
-    dial_until: float = 0.0
+    needed: bool = False
     pause_s: float = _REDIAL_S[0]
-    cause: str = "no word from it"
-    lost: set[str] = field(default_factory=set)  # its instances that are not talked to any more
+    lost: set[str] = field(default_factory=set)
 
 
 class Network:
-    """The Sink of all connections. Reports: connected, peer_lost, refused, failed.
+    """The Sink of all connections. Reports: introduced, probed, peer_lost, refused, failed.
 
-    patience_s  a peer that is silent for so long is lost. Until then a connection that breaks is made anew, by the side
-                that dialled it, and nothing is lost or repeated.
+    A link is connected when it is first needed. Of two endpoints the one with the smaller id dials; the other, if it
+    needs the link and is not dialled for a heartbeat, knocks: it dials too, but only to make itself known, whereupon
+    the first dials. So a link has one maker, and two dials never meet half-way.
+
+    patience_s  a peer that is silent for so long is lost, and so is one that is not reached. Until then a connection
+                that breaks is made anew, by the side that dialled it, and nothing is lost or repeated.
     """
 
     def __init__(self, loop: Loop, frames: Frames, report: Callable[[dict[str, Any]], None], patience_s: float) -> None:
@@ -68,12 +74,11 @@ class Network:
         self._dialled: dict[Connection, tuple[_Peer, int]] = {}
         self._door = Door(None, self._answer, self._welcome)
         self._routes: dict[RankId, str] = {}
-        self._requests: list[set[str]] = []
         self._next_beat = self._next_refusal = 0.0
         self._refusals = 0
 
     def listen(self, endpoint: str, host: str, schemes: list[str], key: bytes | None = None) -> dict[str, str]:
-        """Takes the name `endpoint`, binds a port for each scheme, and connects to itself. Gives the URIs.
+        """Takes the name `endpoint`, binds a port for each scheme, and is its own first peer. Gives the URIs.
 
         With a `key`, the job's, nobody is talked to who does not know it.
         """
@@ -84,37 +89,29 @@ class Network:
         self._beat()
         return uris
 
-    def connect(self, peers: Mapping[str, Mapping[str, Any]], routes: Mapping[str, str]) -> None:
-        """Of two endpoints the one with the smaller id dials. Reports `connected` when all `peers` are."""
+    def introduce(self, peers: Mapping[str, Mapping[str, Any]], routes: Mapping[str, str]) -> None:
+        """Tells of peers, and which ranks are behind which. None is dialled before it is needed."""
         self._routes |= {RankId.parse(rank): endpoint for rank, endpoint in routes.items()}
-        waiting = set()
         for name, facts in peers.items():
-            peer = self._introduce(name, **facts)
-            if not peer.link.is_open:
-                waiting.add(name)
-                peer.dial_until = time.monotonic() + self._patience_s
-                for lane in peer.link.lanes if self.id < name else ():
-                    self._dial(peer, lane.index)
-        self._requests.append(waiting)
-        self._loop.call_at(time.monotonic() + self._patience_s, lambda: self._expire(waiting))
-        self._settle()
+            self._meet(name, **facts)
+        self._report({"report": "introduced"})
 
     def link_to(self, rank: RankId, *, local: bool) -> Link | None:
-        """The way to a rank; `local` ranks are behind this very endpoint."""
+        """The way to a rank, which is needed from now on; `local` ranks are behind this very endpoint."""
         if local:
             return self._home
         peer = self._peers.get(self._routes.get(rank, ""))
-        return peer.link if peer else None
+        return self._need(peer) if peer else None
 
     def stats(self) -> dict[str, dict[str, int]]:
-        """Of each link, the one to ourselves included."""
+        """Of each link, the one to ourselves and those that nobody has needed included."""
         assert self._home
         links = [self._home, *(peer.link for peer in self._peers.values())]
         return {link.peer: link.stats() for link in links}
 
     def probe(self, name: str, nbytes: int) -> None:
         """Sends a peer bulk to throw away. Reports `probed`; the link should be idle."""
-        link = self._peers[name].link
+        link = self._need(self._peers[name])
         Probe(link, self._loop, nbytes, lambda found: self._report({"report": "probed", "peer": name, **found}))
 
     def close(self) -> None:
@@ -182,13 +179,30 @@ class Network:
 
     # connections
 
-    def _answer(self, hello: Hello) -> Hello:
-        """Our HELLO to a peer's. Raises WireError if that is none of ours."""
+    def _need(self, peer: _Peer) -> Link:
+        """Has a link connected, from now on and until its peer is lost. Gives the link."""
+        link = peer.link
+        if not (peer.needed or link.is_lost):
+            peer.needed = True
+            for lane in link.lanes:
+                if not lane.connection:
+                    lane.heard = time.monotonic()
+                if self.id < link.peer:
+                    self._dial(peer, lane.index)
+        return link
+
+    def _caller(self, hello: Hello) -> _Peer:
+        """Who says so. Raises WireError if that is nobody to talk to."""
         peer = self._peers.get(hello.endpoint)
         if peer is None:
             raise wire_error("hello.endpoint", hello.endpoint, "it is no peer of this endpoint, or not yet")
         if hello.instance in peer.lost:
             raise wire_error("hello.instance", hello.endpoint, "it was given up before")
+        return peer
+
+    def _answer(self, hello: Hello) -> Hello:
+        """Our HELLO to a peer's. Raises WireError if that is none of ours."""
+        peer = self._caller(hello)
         for key, theirs, ours in (("lanes", hello.lanes, len(peer.link.lanes)), ("sealed", hello.sealed, peer.sealed)):
             if theirs != ours:
                 raise wire_error(f"hello.{key}", theirs, f"this side was told {ours}")
@@ -208,32 +222,31 @@ class Network:
         )
 
     def _welcome(self, connection: Connection, guard: Guard, hello: Hello) -> None:
-        peer = self._peers[hello.endpoint]
+        peer = self._caller(hello)
+        if (connection in self._dialled) == (self.id < hello.endpoint):
+            self._take_up(peer, connection, guard, hello)
+        else:  # a knock
+            self._release(connection)
+            self._need(peer)
+
+    def _take_up(self, peer: _Peer, connection: Connection, guard: Guard, hello: Hello) -> None:
         link = peer.link
         if link.instance not in ("", hello.instance):
             self._lose(link, "it has started anew", tell=True)
         lane = link.lanes[hello.lane]
         if lane.connection:
             self._release(lane.connection)
-        link.instance, peer.dial_until, peer.pause_s = hello.instance, math.inf, _REDIAL_S[0]
+        peer.pause_s = _REDIAL_S[0]
         self._established[connection] = link, lane
-        for ring in link.rings:
-            connection.lend(ring)
-        lane.attach(connection, guard, hello.expects if hello.resumes == self.instance else 0)
+        link.attach(lane, connection, guard, hello.expects if hello.resumes == self.instance else 0)
+        link.instance, link.is_lost = hello.instance, False
+        self._need(peer)
         lane.ping()
-        if not link.is_open and all(lane.connection for lane in link.lanes):
-            self._opened(link)
         link.pump()
-
-    def _opened(self, link: Link) -> None:
-        link.is_open = True
-        for waiting in self._requests:
-            waiting.discard(link.peer)
-        self._settle()
 
     def _dial(self, peer: _Peer, lane: int) -> None:
         busy = peer.link.lanes[lane].connection or (peer, lane) in self._dialled.values()
-        if busy or peer.uri is None or time.monotonic() > peer.dial_until:
+        if busy or peer.uri is None or not peer.needed:
             return
         try:
             connection = self._transport(scheme_of(peer.uri)).connect(peer.uri, self)
@@ -251,7 +264,7 @@ class Network:
             known[1].say(*frame)
         else:
             connection.send(*Checked().seal(*frame))
-            if self._peers and connection not in self._dialled:  # before `connect`, a peer is only early
+            if self._peers and connection not in self._dialled:  # before `introduce`, a peer is only early
                 self._refused(connection.peer, str(error))
         connection.close()
         self._drop(connection, str(error), damaged=True)
@@ -273,12 +286,14 @@ class Network:
             self._redial(*dialled, cause)
 
     def _redial(self, peer: _Peer, lane: int, cause: str) -> None:
-        peer.cause = cause
+        if not peer.link.lanes[lane].connections:
+            peer.link.lanes[lane].cause = cause
         self._loop.call_at(time.monotonic() + peer.pause_s, lambda: self._dial(peer, lane))
         peer.pause_s = min(2 * peer.pause_s, _REDIAL_S[1])
 
     def _release(self, connection: Connection) -> None:
         """Closes a connection that is not needed any more."""
+        self._door.forget(connection)
         self._established.pop(connection, None)
         self._dialled.pop(connection, None)
         connection.close()
@@ -286,53 +301,35 @@ class Network:
     def _lose(self, link: Link, cause: str, *, tell: bool) -> None:
         peer = self._peers[link.peer]
         peer.lost.add(link.instance)
-        peer.dial_until = 0.0
-        for lane in link.lanes:
-            if lane.connection:
-                self._release(lane.connection)
-        link.reset()
+        peer.needed = False
+        half_open = [one for one, (other, _) in self._dialled.items() if other is peer and one in self._door]
+        for connection in (*half_open, *(lane.connection for lane in link.lanes)):
+            if connection:
+                self._release(connection)
+        link.lose()
         self._frames.link_lost(link, PeerLost("peer", link.peer, cause, "look for the error of that host"))
         if tell:
             self._report({"report": "peer_lost", "peer": link.peer, "cause": cause})
 
-    def _introduce(
+    def _meet(
         self, name: str, uri: str | None, pace: Mapping[str, float] | None = None, lanes: int = 1, sealed: bool = False
     ) -> _Peer:
         peer = self._peers.get(name) or _Peer(Link(name, self._loop, lanes), uri, sealed)
         self._peers[name] = peer
         peer.uri, peer.sealed = uri, sealed
-        peer.link.pace = Pace(**pace) if pace else None
+        peer.link.pace, peer.link.is_lost = Pace(**pace) if pace else None, False
         return peer
 
     def _come_home(self) -> None:
         self._home = home = Link(self.id, self._loop)
         connection = Loopback(self._loop, self)
         self._established[connection] = home, home.lanes[0]
-        home.lanes[0].attach(connection, Unchecked(), 0)
-        home.is_open = True
+        home.attach(home.lanes[0], connection, Unchecked(), 0)
 
     def _transport(self, scheme: str) -> Transport:
         if scheme not in self._transports:
             self._transports[scheme] = load_transport(scheme)(self._loop)
         return self._transports[scheme]
-
-    # requests
-
-    def _settle(self) -> None:
-        done = [waiting for waiting in self._requests if not waiting]
-        self._requests = [waiting for waiting in self._requests if waiting]
-        for _ in done:
-            self._report({"report": "connected"})
-
-    def _expire(self, waiting: set[str]) -> None:
-        if not waiting:
-            return
-        names = sorted(waiting)
-        causes = "; ".join(sorted({self._peers[name].cause for name in names}))
-        rule = f"not connected within {self._patience_s:g} s: {causes}"
-        self._requests.remove(waiting)
-        error = TransportError("peers", ", ".join(names), rule, "check addresses, routes and firewalls")
-        self._report({"report": "failed", "error": to_dict(error)})
 
     # heartbeat
 
@@ -341,20 +338,25 @@ class Network:
         stalled = self._next_beat and now > self._next_beat + period  # we stood still: nobody's silence means a thing
         for connection in self._door.waiting_since(now - _SILENT_BEATS * period):
             self._cut(connection, wire_error("connection", connection.peer, "no proof of itself in time"))
-        for link, lane in [(peer.link, lane) for peer in self._peers.values() for lane in peer.link.lanes]:
-            if stalled:
-                lane.heard = now
-            if link.is_open:
-                self._look_after(link, lane, now - lane.heard, period)
+        needed = [(peer, lane) for peer in self._peers.values() if peer.needed for lane in peer.link.lanes]
+        for _, lane in needed if stalled else ():
+            lane.heard = now
+        late = {peer.link.peer: lane for peer, lane in needed if now - lane.heard > self._patience_s}
+        self._give_up({name: lane.cause for name, lane in late.items() if not lane.connections})
+        for peer, lane in needed:
+            if not peer.link.is_lost:
+                self._look_after(peer, lane, now - lane.heard, period)
         for _, lane in self._established.values():
             lane.ping()
         self._next_beat = now + period
         self._loop.call_at(self._next_beat, self._beat)
 
-    def _look_after(self, link: Link, lane: Lane, silence_s: float, period: float) -> None:
+    def _look_after(self, peer: _Peer, lane: Lane, silence_s: float, period: float) -> None:
         if silence_s > self._patience_s:
             cause = f"silent for {self._patience_s:g} s" if lane.connection else lane.cause
-            self._lose(link, cause, tell=True)
+            self._lose(peer.link, cause, tell=True)
+        elif not lane.connections and silence_s > period:
+            self._dial(peer, lane.index)
         elif lane.connection and silence_s > (_SILENT_BEATS + 0.5) * period:
             self._hang_up(lane.connection, "it is silent")
 
@@ -362,3 +364,15 @@ class Network:
         """Ends a connection that is of no use any more, but not for damage that we have seen."""
         connection.close()
         self._drop(connection, cause, damaged=False)
+
+    def _give_up(self, unreached: Mapping[str, str]) -> None:
+        """These peers were needed, and could not be connected; each with the cause."""
+        if not unreached:
+            return
+        rule = f"not connected within {self._patience_s:g} s: "
+        for name, cause in unreached.items():
+            self._lose(self._peers[name].link, rule + cause, tell=False)
+        names, causes = sorted(unreached), sorted(set(unreached.values()))
+        remedy = "check addresses, routes and firewalls"
+        error = TransportError("peers", ", ".join(names), rule + "; ".join(causes), remedy)
+        self._report({"report": "failed", "error": to_dict(error)})

@@ -48,8 +48,7 @@ class Outgoing(End):
         super().__init__(*args)
         self._waiting: deque[_Message] = deque()
         self._credit = self._sent = self._arrived = 0
-        if self.link.shares_memory:
-            self.link.lend(self.ring)
+        self.link.lend(self.ring)
 
     def send(self, slot: int, nbytes: int, filled: int) -> None:
         """The rank has announced a message and filled its slot so far."""

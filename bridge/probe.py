@@ -15,17 +15,15 @@ _LOOK_S = 0.002
 
 
 class Probe:
-    """A source of `nbytes` in chunks. Tells `done` what it has found, in seconds and bytes per second."""
+    """A source of `nbytes` in chunks, once the link is connected. Tells `done` what it has found, in seconds and bytes
+    per second."""
 
     def __init__(self, link: Link, loop: Loop, nbytes: int, done: Callable[[dict[str, Any]], None]) -> None:
         self._link, self._loop, self._nbytes, self._done = link, loop, nbytes, done
         self._left = nbytes
         self._ring = SlotRing(CHUNK_BYTES, 1)
-        if link.shares_memory:
-            link.lend(self._ring)
-        self._began, self._cpu_s = time.monotonic(), time.process_time()
-        link.offer(self)
-        self._look()
+        link.lend(self._ring)
+        self._await()
 
     def next_frame(self) -> Frame | None:
         """See Source."""
@@ -34,11 +32,19 @@ class Probe:
         header = Header(Kind.PROBE, total=self._nbytes, length=length)
         return Frame(header, self._ring.view(0)[:length]) if length else None
 
+    def _await(self) -> None:
+        if self._link.is_lost or all(lane.connection for lane in self._link.lanes):
+            self._began, self._cpu_s = time.monotonic(), time.process_time()
+            self._link.offer(self)
+            self._look()
+        else:
+            self._loop.call_at(time.monotonic() + _LOOK_S, self._await)
+
     def _look(self) -> None:
         if self._left == 0:
             for lane in self._link.lanes:
                 lane.ping()  # the answer says what has been seen
-        if not self._link.is_open:
+        if self._link.is_lost:
             self._close()  # what lost the link is told elsewhere
         elif self._left or any(lane.in_flight_bytes for lane in self._link.lanes):
             self._loop.call_at(time.monotonic() + _LOOK_S, self._look)

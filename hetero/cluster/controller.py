@@ -1,6 +1,6 @@
 """The life of a run as a pure state machine: an event in, instructions out. No I/O, no clock, no torch, no Ray.
 
-start: hosts ready -> worlds opened -> worlds joined and endpoints connected -> ready
+start: hosts ready -> worlds opened -> worlds joined and endpoints introduced -> ready
 then, as the driver asks: probe a link; calibrate; configure an epoch; run steps under leases; the same again; stop.
 Its work grows with hosts, never with ranks: hosts merge what their ranks say.
 """
@@ -75,7 +75,7 @@ class Controller:
             ev.HostReady: self._host_ready,
             ev.WorldOpened: self._world_opened,
             ev.WorldJoined: lambda event: self._host_linked(f"{event.host} world"),
-            ev.Connected: lambda event: self._host_linked(f"{event.host} endpoint"),
+            ev.Introduced: lambda event: self._host_linked(f"{event.host} endpoint"),
             ev.LinkProbed: lambda event: self._complete(event.found),
             ev.Calibrated: self._calibrated,
             ev.Configured: self._configured,
@@ -123,22 +123,22 @@ class Controller:
 
     def _link_hosts(self) -> Instructions:
         worlds = [ins.ToHosts((host_id(pool.name, 0),), ins.OpenWorld(pool.count)) for pool in self.fleet.pools]
-        return [*worlds, *self._connect_hosts(), *self._links_told()]
+        return [*worlds, *self._introduce_hosts(), *self._links_told()]
 
     def _links_told(self) -> Instructions:
         pairs = combinations([pool.name for pool in self.fleet.pools], 2)
         return [self._news("link", None, {"between": list(pair), **self.way(*pair)}) for pair in pairs]
 
-    def _connect_hosts(self) -> Instructions:
+    def _introduce_hosts(self) -> Instructions:
         routes = self.fleet.routes()
         places = {(self._specs[host].pool.name, ready.machine) for host, ready in self._ready.parts.items()}
         peers = {place: self._peers(*place) for place in places}
-        connections: list[ins.Instruction] = []
+        introductions: list[ins.Instruction] = []
         for host, spec in self._specs.items():
             others = dict(peers[spec.pool.name, self._ready.parts[host].machine])
             del others[host]
-            connections.append(ins.ToHosts((host,), ins.Connect(others, routes)))
-        return connections
+            introductions.append(ins.ToHosts((host,), ins.Introduce(others, routes)))
+        return introductions
 
     def _peers(self, pool: str, machine: str) -> dict[str, dict[str, Any]]:
         """All endpoints, as the hosts of a pool on a machine reach them."""
@@ -162,7 +162,7 @@ class Controller:
         self._enter(Phase.STARTING, Phase.READY)
         self.fleet = replace(self.fleet, links=tuple(event.links))
         self._linked = Gather([f"{host} endpoint" for host in self._hosts])
-        return self._connect_hosts()
+        return self._introduce_hosts()
 
     # Measure, and configure
 

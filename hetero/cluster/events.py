@@ -110,7 +110,7 @@ class WorldJoined:
 
 
 @dataclass(frozen=True)
-class Connected:
+class Introduced:
     host: str
 
 
@@ -207,7 +207,7 @@ Event: TypeAlias = (
     | HostReady
     | WorldOpened
     | WorldJoined
-    | Connected
+    | Introduced
     | Calibrated
     | Configured
     | StepReported

@@ -42,7 +42,7 @@ class Host:
             ins.StartHost: self._start,
             ins.OpenWorld: self._open_world,
             ins.JoinWorld: self._join_world,
-            ins.Connect: self._connect,
+            ins.Introduce: self._introduce,
             ins.ProbeLink: self._probe,
             ins.CalibrateRanks: self._calibrate,
             ins.ConfigureRanks: self._configure,
@@ -106,8 +106,8 @@ class Host:
             case "attached":
                 self._unattached.discard(RankId(*message["rank"]))
                 self._maybe_ready()
-            case "connected":
-                self._events.append(ev.Connected(self.spec.id))
+            case "introduced":
+                self._events.append(ev.Introduced(self.spec.id))
             case "forked":
                 for index, pid in message["pids"].items():
                     self._roster.members[RankId(self.spec.pool.name, int(index))].pid = pid
@@ -164,11 +164,8 @@ class Host:
         if self._roster.answered(member, message):
             self._events.append(ev.WorldJoined(self.spec.id))
 
-    def _connect(self, order: ins.Connect) -> None:
-        if order.peers:
-            self._crew.endpoint.pipe.send({"do": "connect", "peers": order.peers, "routes": order.routes})
-        else:
-            self._events.append(ev.Connected(self.spec.id))
+    def _introduce(self, order: ins.Introduce) -> None:
+        self._crew.endpoint.pipe.send({"do": "introduce", "peers": order.peers, "routes": order.routes})
 
     def _probe(self, order: ins.ProbeLink) -> None:
         self._crew.endpoint.pipe.send({"do": "probe", "peer": order.peer, "bytes": order.nbytes})

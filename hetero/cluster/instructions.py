@@ -30,8 +30,9 @@ class JoinWorld:
 
 
 @dataclass(frozen=True)
-class Connect:
-    """Join this endpoint to `peers` (`uri` and `pace` by endpoint); `routes` says which endpoint serves which rank."""
+class Introduce:
+    """Tell this endpoint of its `peers`, how to reach each, and by `routes` which of them serves which rank. They are
+    connected when their ranks begin to talk."""
 
     peers: Mapping[str, Mapping[str, Any]]
     routes: Mapping[str, str]
@@ -69,7 +70,7 @@ class StopHost:
 
 
 Order: TypeAlias = (
-    StartHost | OpenWorld | JoinWorld | Connect | ProbeLink | CalibrateRanks | ConfigureRanks | Lease | StopHost
+    StartHost | OpenWorld | JoinWorld | Introduce | ProbeLink | CalibrateRanks | ConfigureRanks | Lease | StopHost
 )
 
 # For the driver's shell

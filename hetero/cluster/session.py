@@ -52,7 +52,7 @@ class Session:
         on_event: OnEvent | None = None,
         options: ControlOptions | None = None,
     ) -> Session:
-        """Starts all agents and ranks, opens the pools' worlds and joins the endpoints.
+        """Starts all agents and ranks, opens the pools' worlds and introduces the endpoints to each other.
 
         `on_event` hears news for the journal, among it `kind` "saved" with all pieces of a checkpoint in `data`, which
         wants its manifest.

@@ -87,15 +87,20 @@ def introduce(host: Host, peer: Host, scheme: str, ranks: int = 4, **facts: Any)
     """Tells a host of another, and of its ranks."""
     routes = {f"{peer.name.partition('@')[0]}:{index}": peer.name for index in range(ranks)}
     peers = {peer.name: {"uri": peer.uris[scheme], **facts}}
-    host.control.send({"do": "connect", "peers": peers, "routes": routes})
+    host.control.send({"do": "introduce", "peers": peers, "routes": routes})
+    host.expect("introduced")
 
 
 def link(a: Host, b: Host, scheme: str, pace: dict[str, float] | None = None, **facts: Any) -> None:
-    """Connects two hosts."""
+    """Has two hosts know each other; they are connected by the first channel."""
     for host, peer in ((a, b), (b, a)):
         introduce(host, peer, scheme, pace=pace, **facts)
-    for host in (a, b):
-        host.expect("connected")
+
+
+def await_connection(a: Host, b: Host) -> None:
+    """Until both sides have it."""
+    for host, peer in ((a, b), (b, a)):
+        until(lambda host=host, peer=peer: host.stats(peer.name)["connections"])
 
 
 def channel(

@@ -52,7 +52,7 @@ class Victim:
         self.reports: list[dict[str, Any]] = []
         self.network = Network(self.loop, exchange, self.reports.append, patience_s=1000.0)
         self.network.listen("b@0", "127.0.0.1", [], key)
-        self.network.connect({"a@0": {"uri": None}}, {"a:0": "a@0"})
+        self.network.introduce({"a@0": {"uri": None}}, {"a:0": "a@0"})
         self.known = self._meet() if key is None else Wire()
 
     def hear(self, head: bytes, body: bytes, *, stranger: bool) -> None:

@@ -83,6 +83,7 @@ def test_without_the_job_s_key_nobody_is_let_in(
     a, b = (start(name, key=key) for name, key in zip(("a@0", "b@0"), keys, strict=True))
     for host, peer in ((a, b), (b, a)):
         introduce(host, peer, scheme, sealed=sealed)
+    channel(a.port(), b.port())
     for host in (a, b):
         while (message := host.control.recv(5)[0])["report"] == "refused":
             assert "frame." in message["cause"]

@@ -11,15 +11,18 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import pytest
 
+from bridge.channel import ChannelSpec
 from bridge.errors import BridgeTimeout, EpochClosed, PeerLost, TransportError
 from bridge.guard import Checked, Guard, Sealed
 from bridge.port import Ticket
+from bridge.rank import RankId
 from bridge.transport import Connection, load_transport, schemes
 from bridge.wire import CHUNK_BYTES, Header, Kind
-from tests.contract.bridge_hosts import Host, channel, cross, link, until
+from tests.contract.bridge_hosts import Host, await_connection, channel, cross, introduce, link, until
 
 BETWEEN_PROCESSES = [scheme for scheme in schemes() if scheme != "inproc"]
 SIZES = (0, 1, 63, 64, CHUNK_BYTES - 1, CHUNK_BYTES, CHUNK_BYTES + 1, 5 * CHUNK_BYTES + 3)
@@ -246,6 +249,7 @@ def test_a_killed_peer_is_lost_within_the_patience(scheme: str, dials: bool, sta
     receives = channel(theirs, ours, "in")[1].post_recv(0)
     sender, _ = channel(ours, theirs, "out")
     sends = sender.send(0, 1)
+    await_connection(a, b)
     b.kill()
     since = time.monotonic()
     for ticket in (receives, sends):
@@ -265,6 +269,7 @@ def test_a_peer_that_stands_still_is_lost_after_the_patience(scheme: str, start:
     a, b = start("a@0", [scheme], patience_s=1.0), start("b@0", [scheme], process=True)
     link(a, b, scheme)
     arrival = channel(b.port(), a.port())[1].post_recv(0)
+    await_connection(a, b)
     b.kill(signal.SIGSTOP)
     since = time.monotonic()
     with pytest.raises(PeerLost, match="silent"):
@@ -295,15 +300,21 @@ def test_a_peer_that_stops_in_good_order_is_no_loss_to_report(scheme: str, start
     assert a.stats("b@0")["frames_dropped_epoch"] == 0  # the next report is this, not peer_lost
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", BETWEEN_PROCESSES)
-def test_a_dial_that_nobody_answers_is_reported(scheme: str, start: Start) -> None:
-    a, b = start("a@0", [scheme], patience_s=0.5), start("b@0", [scheme])
-    uri = b.uris[scheme]
+@pytest.mark.parametrize("dials", [True, False], ids=["dials", "knocks"])
+def test_a_dial_that_nobody_answers_is_reported(scheme: str, dials: bool, start: Start) -> None:
+    here, there = ("a@0", "b@0") if dials else ("b@0", "a@0")
+    a, b = start(here, [scheme], patience_s=0.5), start(there, [scheme])
+    introduce(a, b, scheme)
     b.control.send({"do": "stop"})
     b.thread.join(5)
-    a.control.send({"do": "connect", "peers": {"b@0": {"uri": uri, "pace": None}}, "routes": {}})
+    source = a.port()
+    arrival = source.open(ChannelSpec(0, "sync", "x", RankId(there[0], 0), source.rank, 1, 1)).post_recv(0)
     error = a.expect("failed")["error"]
-    assert (error["type"], error["value"]) == ("TransportError", "b@0")
+    assert (error["type"], error["value"]) == ("TransportError", there)
+    with pytest.raises(PeerLost, match=r"not connected within 0\.5 s"):
+        arrival.wait(5)
 
 
 @pytest.mark.parametrize("scheme", schemes())
@@ -314,13 +325,14 @@ def test_a_peer_that_starts_anew_takes_the_place_of_the_old_one(scheme: str, sta
     sender, receiver = channel(a.port(), target)
     assert cross(sender, receiver, b"old") == b"old"
     arrival = receiver.post_recv(0)
-    peers = {"b@0": {"uri": b.uris[scheme], "pace": None}}
-    again.control.send({"do": "connect", "peers": peers, "routes": {"b:0": "b@0"}})
-    again.expect("connected")
+    introduce(again, b, scheme)
+    source = again.port()
+    later = replace(sender.spec, epoch=1)
+    sender = source.open(later)
     assert b.expect("peer_lost")["cause"] == "it has started anew"
     with pytest.raises(PeerLost, match="anew"):
         arrival.wait(5)
-    assert cross(*channel(again.port(), target, epoch=1), b"new") == b"new"
+    assert cross(sender, target.open(later), b"new") == b"new"
 
 
 @pytest.mark.parametrize("scheme", schemes())
@@ -330,11 +342,13 @@ def test_a_paced_link_takes_its_time_one_message_after_the_other(scheme: str, st
     sender, receiver = channel(a.port(), b.port(), slot_bytes=1_000_000)
     arrivals = [receiver.post_recv(slot) for slot in range(2)]
     time.sleep(0.1)
+    began = time.monotonic()
     for slot in range(2):
         sender.send(slot, 1_000_000)
     for arrival, at_least_s in zip(arrivals, (0.08, 0.13), strict=True):
         arrival.wait(5)
-        assert at_least_s <= arrival.transfer_s < at_least_s + 1
+        assert time.monotonic() - began >= at_least_s
+        assert 0.08 <= arrival.transfer_s < 2
 
 
 def test_one_endpoint_speaks_several_transports(start: Start) -> None:

@@ -25,8 +25,8 @@ def main() -> None:
             case "attach":
                 ports += fds
                 control.send({"report": "attached", "rank": message["rank"]})
-            case "connect":
-                control.send({"report": "connected"})
+            case "introduce":
+                control.send({"report": "introduced"})
             case "probe":
                 found = {"bytes_per_s": BYTES_PER_S, "rtt_s": 0.001, "cpu_s_per_gb": 1.0, "bytes": message["bytes"]}
                 control.send({"report": "probed", "peer": message["peer"], **found})

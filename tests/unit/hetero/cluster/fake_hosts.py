@@ -62,8 +62,8 @@ class FakeHosts:
                 return [ev.WorldOpened(host, "127.0.0.1:1")]
             case ins.JoinWorld():
                 return [ev.WorldJoined(host)]
-            case ins.Connect():
-                return [ev.Connected(host)]
+            case ins.Introduce():
+                return [ev.Introduced(host)]
             case ins.CalibrateRanks():
                 return [ev.Calibrated(host, [{"host": host}])]
             case ins.ConfigureRanks():

@@ -34,20 +34,20 @@ def test_start_waits_for_every_host_before_it_links_any(hosts: FakeHosts) -> Non
 
     worlds = {order.hosts: order.order.size for order in orders if isinstance(order.order, ins.OpenWorld)}
     assert worlds == {("nvidia@0",): 2, ("ascend@0",): 4, ("kunlun@0",): 1}
-    connects = {order.hosts[0]: order.order for order in orders if isinstance(order.order, ins.Connect)}
-    assert connects["nvidia@0"].peers["ascend@1"] == {
+    introduced = {order.hosts[0]: order.order for order in orders if isinstance(order.order, ins.Introduce)}
+    assert introduced["nvidia@0"].peers["ascend@1"] == {
         "uri": "grpc://ascend@1",
         "pace": {"bytes_per_s": 1e9, "delay_s": 0.001},
         "lanes": 1,
         "sealed": True,
     }
-    assert connects["kunlun@0"].peers["ascend@1"] == {
+    assert introduced["kunlun@0"].peers["ascend@1"] == {
         "uri": "zmq://ascend@1",
         "pace": None,
         "lanes": 1,
         "sealed": True,
     }
-    assert connects["kunlun@0"].routes["ascend:3"] == "ascend@1"
+    assert introduced["kunlun@0"].routes["ascend:3"] == "ascend@1"
 
 
 def test_a_world_is_joined_by_all_hosts_of_its_pool(hosts: FakeHosts) -> None:
@@ -208,15 +208,20 @@ def test_hosts_of_one_machine_share_memory_and_hide_nothing_from_each_other(host
         uris = {scheme: f"{scheme}://{host.id}" for scheme in host.schemes}
         machine = "other" if host.id == "kunlun@0" else "this"
         orders = of(ins.ToHosts, hosts.feed(ev.HostReady(host.id, "here", "127.0.0.1", uris, machine=machine)))
-    connects = {order.hosts[0]: order.order for order in orders if isinstance(order.order, ins.Connect)}
-    assert connects["ascend@0"].peers["ascend@1"] == {
+    introduced = {order.hosts[0]: order.order for order in orders if isinstance(order.order, ins.Introduce)}
+    assert introduced["ascend@0"].peers["ascend@1"] == {
         "uri": "shm://ascend@1",
         "pace": None,
         "lanes": 1,
         "sealed": False,
     }
-    assert connects["ascend@0"].peers["kunlun@0"] == {"uri": "zmq://kunlun@0", "pace": None, "lanes": 1, "sealed": True}
-    assert connects["nvidia@0"].peers["ascend@1"]["uri"] == "grpc://ascend@1"
+    assert introduced["ascend@0"].peers["kunlun@0"] == {
+        "uri": "zmq://kunlun@0",
+        "pace": None,
+        "lanes": 1,
+        "sealed": True,
+    }
+    assert introduced["nvidia@0"].peers["ascend@1"]["uri"] == "grpc://ascend@1"
 
 
 def test_strangers_and_the_choice_of_links_are_told(hosts: FakeHosts) -> None:

@@ -1,0 +1,136 @@
+"""Connections are made when ranks begin to talk: one bundle for each two hosts that do, and none else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import combinations
+from typing import Any
+
+import psutil
+import pytest
+
+from bridge.channel import ChannelSpec
+from bridge.errors import PeerLost
+from bridge.port import Port
+from bridge.rank import RankId
+from bridge.transport import schemes
+from tests.contract.bridge_hosts import Host, await_connection, channel, cross, introduce, link, until
+
+Start = Callable[..., Host]
+DIALS, KNOCKS = pytest.param(0, id="dials"), pytest.param(1, id="knocks", marks=pytest.mark.slow)
+RANKS = 8  # of a host
+PIPELINES, STAGES = 4, 16  # each stage a host
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    hosts: list[Host] = []
+
+    def begin(*args: Any, **options: Any) -> Host:
+        hosts.append(Host(*args, **options))
+        return hosts[-1]
+
+    yield begin
+    for host in hosts:
+        host.close()
+
+
+def connections(host: Host) -> dict[str, int]:
+    """Of each peer, those that there are."""
+    host.control.send({"do": "stats"})
+    peers = host.expect("stats")["peers"]
+    return {peer: stats["connections"] for peer, stats in peers.items() if peer != host.name and stats["connections"]}
+
+
+@pytest.mark.parametrize("scheme", schemes())
+@pytest.mark.parametrize("first", [DIALS, KNOCKS])
+def test_one_rank_alone_has_the_link_connected_and_what_it_says_is_kept(first: int, scheme: str, start: Start) -> None:
+    hosts = [start(name, [scheme], patience_s=3.0) for name in ("a@0", "b@0")]
+    link(*hosts, scheme)
+    assert [connections(host) for host in hosts] == [{}, {}]
+    early, late = hosts[first].port(), hosts[1 - first].port()
+    sends = ChannelSpec(0, "sync", "there", early.rank, late.rank, 8, 1)
+    receives = ChannelSpec(0, "sync", "back", late.rank, early.rank, 8, 1)
+    departure, arrival = early.open(sends).send(0, 8), early.open(receives).post_recv(0)
+    await_connection(*hosts)
+    late.open(sends).post_recv(0).wait(5)
+    late.open(receives).send(0, 3).wait(5)
+    departure.wait(5)
+    arrival.wait(5)
+    assert arrival.nbytes == 3
+    assert [connections(host) for host in hosts] == [{"b@0": 1}, {"a@0": 1}]
+
+
+@pytest.mark.parametrize("source", [DIALS, KNOCKS])
+def test_a_probe_has_the_link_connected(source: int, start: Start) -> None:
+    hosts = [start(name, ["zmq"], patience_s=3.0) for name in ("a@0", "b@0")]
+    link(*hosts, "zmq")
+    hosts[source].control.send({"do": "probe", "peer": hosts[1 - source].name, "bytes": 1_000_000})
+    assert hosts[source].expect("probed")["bytes_per_s"] > 0
+
+
+def test_a_peer_that_is_replaced_before_anybody_talks_to_it_is_found(start: Start) -> None:
+    a, b, again = start("a@0", ["zmq"]), start("b@0", ["zmq"]), start("b@0", ["zmq"])
+    introduce(a, b, "zmq")
+    b.control.send({"do": "stop"})
+    b.thread.join(5)
+    link(a, again, "zmq")
+    assert cross(*channel(a.port(), again.port()), b"hello") == b"hello"
+
+
+def test_all_streams_of_a_link_are_opened(start: Start) -> None:
+    a, b = start("a@0", ["zmq"]), start("b@0", ["zmq"])
+    link(a, b, "zmq", lanes=4)
+    assert cross(*channel(a.port(), b.port()), b"hello") == b"hello"
+    until(lambda: connections(a) == {"b@0": 4} and connections(b) == {"a@0": 4})
+
+
+def test_a_rank_that_nobody_serves_is_lost_at_once(start: Start) -> None:
+    port = start("a@0", ["zmq"]).port()
+    sends = port.open(ChannelSpec(0, "sync", "x", port.rank, RankId("z", 0), 8, 1)).send(0, 8)
+    with pytest.raises(PeerLost, match="no connection to z:0"):
+        sends.wait(5)
+
+
+def pairs_that_talk() -> list[tuple[int, int]]:
+    """Neighbours in a pipeline, and stages of the same layers in two pipelines."""
+    along = {(p * STAGES + s, p * STAGES + s + 1) for p in range(PIPELINES) for s in range(STAGES - 1)}
+    across = {(p * STAGES + s, (p + 1) % PIPELINES * STAGES + s) for p in range(PIPELINES) for s in range(STAGES)}
+    return sorted({(min(pair), max(pair)) for pair in along | across})
+
+
+@pytest.mark.slow
+def test_connections_grow_with_the_pairs_of_hosts_that_talk(start: Start) -> None:
+    hosts = [start(f"h{number:02d}@0", ["zmq"], key="5e" * 32) for number in range(PIPELINES * STAGES)]
+    facts = {host.name: {"uri": host.uris["zmq"], "sealed": True} for host in hosts}
+    routes = {f"{name.partition('@')[0]}:{rank}": name for name in facts for rank in range(RANKS)}
+    for host in hosts:
+        peers = {name: of for name, of in facts.items() if name != host.name}
+        host.control.send({"do": "introduce", "peers": peers, "routes": routes})
+        host.expect("introduced")
+    ports = [[host.port(rank) for rank in range(RANKS)] for host in hosts]
+    pairs, before = pairs_that_talk(), tcp_sockets()
+    for end, other in pairs:
+        serve(ports[end], ports[other])
+    for number, host in enumerate(hosts):
+        talks = {hosts[pair[pair[0] == number]].name for pair in pairs if number in pair}
+        assert connections(host) == dict.fromkeys(talks, 1)
+    assert tcp_sockets() - before == 2 * len(pairs)  # both ends are in this process
+    assert len(pairs) < len(list(combinations(hosts, 2))) / 16
+
+
+def serve(ours: list[Port], theirs: list[Port]) -> None:
+    """Every rank of one host sends a message to one of the other, and gets one."""
+    flows = [channel(*ends, slot_bytes=64) for pair in zip(ours, theirs, strict=True) for ends in (pair, pair[::-1])]
+    arrivals = [receiver.post_recv(0) for _, receiver in flows]
+    for number, (sender, _) in enumerate(flows):
+        sender.slots.view(0)[:8] = number.to_bytes(8, "big")
+        sender.send(0, 8)
+    for number, (arrival, (_, receiver)) in enumerate(zip(arrivals, flows, strict=True)):
+        arrival.wait(20)
+        assert bytes(receiver.slots.view(0)[:8]) == number.to_bytes(8, "big")
+
+
+def tcp_sockets() -> int:
+    """Of this process, connected."""
+    return sum(one.status == psutil.CONN_ESTABLISHED for one in psutil.Process().net_connections("tcp"))
