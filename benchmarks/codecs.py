@@ -10,9 +10,9 @@ codec, `_bytes` the bytes that crossed over those of that run, `_fallbacks` how 
 One run more has no codec, and shows what chance makes of a difference that means nothing: `perturbed` begins from
 weights that differ by as much as rounding them to bfloat16 would change them (benchmarks/perturbed.py). With several
 seeds, each decides initial values and samples of one run of every kind, and is compared with itself alone: `_loss` is
-the mean over the seeds, `_loss_error` its standard error, `_loss_spread` the standard deviation from seed to seed. A
-codec costs something where its mean is above 0 by more than twice the error; where its spread is that of `perturbed`,
-it does what any small change does.
+the mean over the seeds, `_loss_error` its standard error, `_loss_spread` the standard deviation from seed to seed. All
+are held against the same plain runs, whose own luck is in every mean: a codec costs something where its mean is above
+that of `perturbed` by more than twice the errors.
 """
 
 from __future__ import annotations

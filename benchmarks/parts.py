@@ -11,6 +11,7 @@ the median of their ratios.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from statistics import median
 from typing import Any
@@ -110,20 +111,27 @@ class _Ends:
         return ChannelSpec(0, "activation", name, source, target, nbytes, SLOTS)
 
 
-def at_size(parts: type[Bridge], whole: type[Bridge], nbytes: int, rounds: int) -> tuple[float, float]:
-    """Milliseconds of a message in parts, and their ratio to a whole one's."""
-    count = max(2, min(50, PER_TURN_BYTES // nbytes))
+def measure(name: str, kinds: Sequence[type[Bridge]], sizes: Sequence[int], rounds: int) -> dict[str, float]:
+    """Of each size, milliseconds of a message in parts, and their ratio to a whole one's."""
+    figures = {}
     with ExitStack() as stack:
-        each = [stack.enter_context(closing(kind(nbytes))) for kind in (parts, whole)]
-        for one in each:
-            one.cross(nbytes, SLOTS)
-        found = []
-        for turn in range(rounds):
-            seconds = [0.0, 0.0]
-            for n in (0, 1) if turn % 2 else (1, 0):
-                seconds[n] = each[n].cross(nbytes, count) / count
-            found.append(seconds)
-    return median(s[0] for s in found) * 1e3, median(s[0] / s[1] for s in found)
+        carriers = [stack.enter_context(closing(kind(max(sizes) * MIB))) for kind in kinds]
+        for mib in sizes:
+            for carrier in carriers:
+                carrier.cross(mib * MIB, SLOTS)
+            found = [_round(carriers, mib * MIB, turn) for turn in range(rounds)]
+            figures[f"{name}_{mib}MiB_ms"] = median(parts for parts, _ in found) * 1e3
+            figures[f"{name}_{mib}MiB_vs_whole"] = median(parts / whole for parts, whole in found)
+    return figures
+
+
+def _round(carriers: Sequence[Bridge], nbytes: int, turn: int) -> list[float]:
+    """Seconds of a message of each; who comes first changes from round to round."""
+    count = max(2, min(50, PER_TURN_BYTES // nbytes))
+    seconds = [0.0] * len(carriers)
+    for n in range(len(carriers))[:: 1 if turn % 2 else -1]:
+        seconds[n] = carriers[n].cross(nbytes, count) / count
+    return seconds
 
 
 def main() -> None:
@@ -132,11 +140,9 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=[1, 16, 64, 256], help="in MiB")
     parser.add_argument("--rounds", type=int, default=7)
     options = parser.parse_args()
-    void, figures = other_work(), {}
+    void, figures = other_work(), dict[str, float]()
     for name, kinds in (("zmq", (InParts, Whole)), ("shm", (ShmInParts, ShmWhole))):
-        for mib in options.sizes:
-            ms, ratio = at_size(*kinds, mib * MIB, options.rounds)
-            figures |= {f"{name}_{mib}MiB_ms": ms, f"{name}_{mib}MiB_vs_whole": ratio}
+        figures |= measure(name, kinds, options.sizes, options.rounds)
     print_report("parts", figures, emulated=False, void=void, quiet=options.json)
 
 
