@@ -88,8 +88,11 @@ class Lane:
             self.expected += 1
             self._unseen_bytes += header.length
             self._unseen_frames += 1
-            if self._unseen_bytes >= _SEEN_BYTES or self._unseen_frames >= _SEEN_FRAMES:
-                self.say(Header(Kind.SEEN))
+
+    def acknowledge(self) -> None:
+        """Tells the peer what has been seen, if that is much and no frame has gone that told it."""
+        if self._unseen_bytes >= _SEEN_BYTES or self._unseen_frames >= _SEEN_FRAMES:
+            self.say(Header(Kind.SEEN))
 
     def on_seen(self, number: int) -> None:
         """The peer has seen all frames before `number`. Raises WireError if so many were never sent."""

@@ -4,18 +4,27 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import mmap
 import os
 import signal
 import struct
 import time
+import weakref
 
 _libc = ctypes.CDLL(None, use_errno=True)
+_libc.mmap.restype = ctypes.c_void_p
+_libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long]
+_libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+_libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
 _PR_SET_PDEATHSIG = 1
 _TFD_FLAGS = os.O_NONBLOCK | os.O_CLOEXEC
 _TFD_TIMER_ABSTIME = 1
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
 _KEEP_BYTES = 1 << 28
 _NICE = -5
+_MAP_FIXED, _MAP_FAILED = 0x10, ctypes.c_void_p(-1).value
+_MADV_COLLAPSE = 25  # since Linux 6.1
+_HUGE_BYTES = 2 << 20
 _ITIMERSPEC = struct.Struct("@4q")
 
 
@@ -49,6 +58,35 @@ def keep_memory() -> None:
     for option, value in ((_M_MMAP_THRESHOLD, _KEEP_BYTES), (_M_TRIM_THRESHOLD, _KEEP_BYTES), (_M_ARENA_MAX, 1)):
         if hasattr(_libc, "mallopt"):  # glibc
             _libc.mallopt(option, value)
+
+
+def map_shared(fd: int, nbytes: int) -> memoryview:
+    """The first `nbytes` of a file, unmapped with the last view. Unlike `mmap.mmap` it chooses an address at which huge
+    pages of the file may be used as such."""
+    room_bytes = nbytes + _HUGE_BYTES
+    room = _mmap(None, room_bytes, 0, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, -1)
+    start = -(-room // _HUGE_BYTES) * _HUGE_BYTES
+    memory = (ctypes.c_char * nbytes).from_address(start)
+    weakref.finalize(memory, _libc.munmap, room, room_bytes).atexit = False  # other threads may be at it until the end
+    _mmap(start, nbytes, mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_SHARED | _MAP_FIXED, fd)
+    return memoryview(memory).cast("B")
+
+
+def use_huge_pages(memory: memoryview) -> None:
+    """Fills fresh memory from `map_shared` with huge pages, as far as whole ones fit and the kernel has them to give,
+    whatever it does by itself. The rest is filled with small ones when it is touched."""
+    whole_bytes = len(memory) // _HUGE_BYTES * _HUGE_BYTES
+    if not whole_bytes:
+        return
+    memory[:whole_bytes:_HUGE_BYTES] = bytes(whole_bytes // _HUGE_BYTES)  # only where there is a page already
+    _libc.madvise(ctypes.addressof(ctypes.c_char.from_buffer(memory)), whole_bytes, _MADV_COLLAPSE)
+
+
+def _mmap(address: int | None, nbytes: int, access: int, flags: int, fd: int) -> int:
+    mapped: int = _libc.mmap(address, nbytes, access, flags, fd, 0)
+    if mapped == _MAP_FAILED:
+        raise OSError(ctypes.get_errno(), "mmap")
+    return mapped
 
 
 def take_precedence() -> None:

@@ -158,6 +158,7 @@ class Network:
             link.bytes_received += HEADER_BYTES + header.length
             self._dispatch(link, lane, header, body if place is None else place)
         link.pump()
+        lane.acknowledge()
 
     def _dispatch(self, link: Link, lane: Lane, header: Header, payload: memoryview) -> None:
         match header.kind:

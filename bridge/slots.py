@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import mmap
 import os
+
+from bridge.linux import map_shared, use_huge_pages
 
 ALIGN_BYTES = 64
 
@@ -24,10 +25,13 @@ class SlotRing:
         os.ftruncate(fd, _stride(slot_bytes) * slots)
         fcntl.fcntl(fd, *_SEALS)
         self._map(fd, slot_bytes, slots)
+        use_huge_pages(self.buffer)
 
     @classmethod
     def from_fd(cls, fd: int, slot_bytes: int, slots: int) -> SlotRing:
         """The same memory in another process. Takes ownership of `fd`. ValueError if the file is smaller than told."""
+        if os.fstat(fd).st_size < _stride(slot_bytes) * slots:
+            raise ValueError(f"a file of {os.fstat(fd).st_size} bytes for {slots} slots of {slot_bytes}")
         ring = cls.__new__(cls)
         ring._map(fd, slot_bytes, slots)
         return ring
@@ -35,8 +39,7 @@ class SlotRing:
     def _map(self, fd: int, slot_bytes: int, slots: int) -> None:
         self.fd, self.slot_bytes, self.slots = fd, slot_bytes, slots
         self._stride = _stride(slot_bytes)
-        self._memory = mmap.mmap(fd, self._stride * slots)
-        self.buffer = memoryview(self._memory)
+        self.buffer = map_shared(fd, self._stride * slots)
 
     def view(self, slot: int) -> memoryview:
         """Writable memory of one slot, `slot_bytes` long."""
@@ -55,7 +58,6 @@ class SlotRing:
         self.release_fd()
         with contextlib.suppress(BufferError):
             self.buffer.release()
-            self._memory.close()
 
 
 def _stride(slot_bytes: int) -> int:

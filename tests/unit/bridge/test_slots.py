@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import ctypes
+import gc
 import os
+import re
 
 import pytest
 
@@ -37,7 +40,7 @@ def test_they_have_no_name_and_cannot_be_cut() -> None:
 
 
 def test_a_file_that_is_too_small_is_refused() -> None:
-    with pytest.raises(ValueError, match="mmap"):
+    with pytest.raises(ValueError, match="a file of 0 bytes for 3 slots of 100"):
         SlotRing.from_fd(os.memfd_create("small"), 100, 3)
 
 
@@ -47,3 +50,35 @@ def test_a_view_outlives_closing() -> None:
     ring.close()
     view[:] = b"12345678"
     assert bytes(view) == b"12345678"
+
+
+HUGE_BYTES = 2 << 20
+
+
+def huge_kib() -> int:
+    """How much of this process's slots is mapped by huge pages."""
+    with open("/proc/self/smaps") as smaps:
+        mappings = re.split(r"^(?=[0-9a-f]+-[0-9a-f]+ )", smaps.read(), flags=re.MULTILINE)
+    slots = [mapping for mapping in mappings if "hetero-slots" in mapping]
+    return sum(int(kib) for mapping in slots for kib in re.findall(r"ShmemPmdMapped: +(\d+) kB", mapping))
+
+
+def test_large_rings_are_fit_for_huge_pages_and_have_them_if_the_kernel_gives_any() -> None:
+    before = huge_kib()
+    ours = SlotRing(HUGE_BYTES + 64, 2)
+    theirs = SlotRing.from_fd(os.dup(ours.fd), HUGE_BYTES + 64, 2)
+    assert not any(bytes(theirs.buffer))
+    for ring in (ours, theirs):
+        assert ctypes.addressof(ctypes.c_char.from_buffer(ring.buffer)) % HUGE_BYTES == 0
+    assert huge_kib() - before in (0, 2 * 2 * HUGE_BYTES >> 10)
+
+
+def test_nothing_stays_mapped() -> None:
+    gc.collect()
+    with open("/proc/self/maps") as maps:
+        before = maps.read().count("hetero-slots")
+    ring = SlotRing(HUGE_BYTES, 3)
+    ring.close()
+    del ring
+    with open("/proc/self/maps") as maps:
+        assert maps.read().count("hetero-slots") == before
