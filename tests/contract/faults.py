@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import random
+import select
 import selectors
 import socket
 import threading
@@ -112,6 +113,10 @@ class Relay:
         self._closed = False
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
+
+    def is_dialled(self) -> bool:
+        """Whether a new stream waits to be let through."""
+        return bool(select.select([self._listener], [], [], 0)[0])
 
     def cut(self) -> None:
         """Ends all streams at once, wherever they are."""

@@ -15,7 +15,7 @@ from bridge.transport import Connection
 from bridge.transports.grpc import GrpcConnection
 from bridge.transports.shm import ShmConnection
 from bridge.transports.zmq import ZmqConnection
-from tests.contract.bridge_hosts import Host, channel, introduce
+from tests.contract.bridge_hosts import Host, channel, introduce, until
 from tests.contract.faults import KINDS, FrameFaults, Relay
 
 CONNECTIONS: dict[str, type[Connection]] = {"zmq": ZmqConnection, "grpc": GrpcConnection, "shm": ShmConnection}
@@ -161,7 +161,7 @@ def test_a_stream_that_stands_still_is_replaced(scheme: str, linked: Linked) -> 
     relay.stopped = True
     for flow in flows:
         flow.turn()
-    time.sleep(2.0)
+    until(relay.is_dialled)
     relay.stopped = False
     before = [flow.arrived for flow in flows]
     run(flows, lambda: all(flow.arrived > was + 2 for flow, was in zip(flows, before, strict=True)))
