@@ -353,8 +353,8 @@ class Network:
 
     def _look_after(self, peer: _Peer, lane: Lane, silence_s: float, period: float) -> None:
         if silence_s > self._patience_s:
-            cause = f"silent for {self._patience_s:g} s" if lane.connection else lane.cause
-            self._lose(peer.link, cause, tell=True)
+            broken = "" if lane.connection else f", and not connected again: {lane.cause}"
+            self._lose(peer.link, f"silent for {self._patience_s:g} s{broken}", tell=True)
         elif not lane.connections and silence_s > period:
             self._dial(peer, lane.index)
         elif lane.connection and silence_s > (_SILENT_BEATS + 0.5) * period:

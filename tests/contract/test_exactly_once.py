@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from bridge.endpoint import PATIENCE_S
 from bridge.port import Channel, Ticket
 from bridge.transport import Connection
 from bridge.transports.grpc import GrpcConnection
@@ -31,9 +32,14 @@ def linked() -> Iterator[Linked]:
     hosts: list[Host] = []
 
     def begin(
-        scheme: str, *, sealed: bool = False, lanes: int = 1, relays: list[Relay] | None = None
+        scheme: str,
+        *,
+        sealed: bool = False,
+        lanes: int = 1,
+        relays: list[Relay] | None = None,
+        patience_s: float = PATIENCE_S,
     ) -> tuple[Host, Host]:
-        a, b = (Host(name, [scheme], patience_s=3.0, key=KEY) for name in ("a@0", "b@0"))
+        a, b = (Host(name, [scheme], patience_s=patience_s, key=KEY) for name in ("a@0", "b@0"))
         hosts.extend((a, b))
         if relays is not None:
             relays.append(Relay(b.uris[scheme]))
@@ -154,7 +160,7 @@ def test_streams_that_are_cut_in_the_middle(scheme: str, lanes: int, linked: Lin
 @pytest.mark.parametrize("scheme", ["zmq", "grpc"])
 def test_a_stream_that_stands_still_is_replaced(scheme: str, linked: Linked) -> None:
     relays: list[Relay] = []
-    a, b = linked(scheme, relays=relays)
+    a, b = linked(scheme, relays=relays, patience_s=3.0)
     flows = flows_of(a, b)
     [relay] = relays
     run(flows, lambda: flows[0].arrived > 3)
