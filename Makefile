@@ -9,6 +9,8 @@ export OMP_NUM_THREADS ?= 1
 # Two parts of the tests that run side by side: what is below `hetero` and its contracts, and `hetero` with the house.
 FLOORS := tests/contract tests/unit/backends tests/unit/balancer tests/unit/bridge
 HETERO := tests/architecture tests/unit/hetero
+# What needs a command or a browser, and no training of length.
+SCREENS := tests/e2e/bad_input tests/e2e/test_dashboard.py tests/e2e/test_report.py tests/e2e/test_watch_refused.py
 
 .PHONY: install demo test test-floors test-hetero test-runs check check-types check-floors check-hetero bench clean
 
@@ -42,13 +44,13 @@ test: install
 	$(BIN)/python -m pytest -m alone tests/e2e
 
 test-floors:
-	$(BIN)/python -m pytest $(FLOORS)
+	$(BIN)/python -m pytest -m "not alone" $(FLOORS) $(SCREENS)
 
 test-hetero:
 	$(BIN)/python -m pytest $(HETERO) tests/distributed
 
 test-runs:
-	$(BIN)/python -m pytest -m "not alone" tests/e2e
+	$(BIN)/python -m pytest -m "not alone" tests/e2e $(addprefix --ignore=,$(SCREENS))
 
 bench: install
 	$(BIN)/python -m benchmarks.overhead --json
