@@ -1,4 +1,4 @@
-"""How all tests run: for property tests a slow or busy machine is no failure, and CI sees the same examples every time."""
+"""How all tests run: a slow or busy machine is no failure of a property, and CI sees the same examples every time."""
 
 import os
 import signal
