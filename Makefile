@@ -9,8 +9,8 @@ export OMP_NUM_THREADS ?= 1
 # Two parts of the tests that run side by side: what is below `hetero` and its contracts, and `hetero` with the house.
 FLOORS := tests/contract tests/unit/backends tests/unit/balancer tests/unit/bridge
 HETERO := tests/architecture tests/unit/hetero
-# What needs a command or a browser, and no training of length.
-SCREENS := tests/e2e/bad_input tests/e2e/test_dashboard.py tests/e2e/test_report.py tests/e2e/test_watch_refused.py
+# Commands that end at once, and pages.
+SCREENS := tests/e2e/bad_input tests/e2e/test_report.py tests/e2e/test_watch_refused.py
 
 .PHONY: install demo test test-floors test-hetero test-runs check check-types check-floors check-hetero bench clean
 
