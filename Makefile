@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.installed
 DEMO   ?= configs/runs/quickstart.yaml
 export OMP_NUM_THREADS ?= 1
 
-# Two parts of the tests that run side by side: what is below `hetero` and its contracts, and `hetero` with the house.
+# Parts of the tests: what is below `hetero` and its contracts, and `hetero` with the house.
 FLOORS := tests/contract tests/unit/backends tests/unit/balancer tests/unit/bridge
 HETERO := tests/architecture tests/unit/hetero
 # Commands that end at once, and pages.
