@@ -138,8 +138,8 @@ class PlainReader:
                 self._expect(message, end * flat.itemsize)
                 copies.append(self._copy(flat[begin:end].view(part.shape), part, place.fresh or place.tensor is None))
                 begin = end
-        if message.wait() != begin * flat.itemsize:
-            raise self._wrong(message.wait(), begin * flat.itemsize)
+        if (whole := message.wait()) != begin * flat.itemsize:
+            raise self._wrong(whole, begin * flat.itemsize)
         return found, Copies(copies)
 
     def _expect(self, message: Arrival, nbytes: int) -> None:
