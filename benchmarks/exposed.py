@@ -175,7 +175,7 @@ class Bench:
         self._epoch += 1
         session, scale = self._sessions[case.rank], self._setting.time_scale
         plan = case.plan.model_copy(update={"epoch": self._epoch})
-        session.pace(fleet_links(case.job, scale))
+        session.relink(fleet_links(case.job, scale))
         session.configure(run_spec(case.job, session.fleet, plan, self._text, scale).model_dump(mode="json"))
         steps: list[float] = []
 

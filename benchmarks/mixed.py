@@ -54,7 +54,7 @@ def compare(job: Job, session: Session, text: Prepared) -> tuple[dict[str, float
     chips = topology(job)
     measured = measure(job, session, None)
     assert measured.times is not None
-    session.pace(fleet_links(job, measured.time_scale))
+    session.relink(fleet_links(job, measured.time_scale))
     groups = [frozenset({name}) for name in job.pools] + [frozenset(job.pools)]
     runs: dict[frozenset[str], tuple[Plan, Steps]] = {}
     for epoch, names in enumerate(groups):

@@ -82,7 +82,7 @@ class Bench:
         self._job, self._session, self._text, self._folder = job, session, text, folder
         self._planned = plan_job(job)
         self._scale = measure(job, session, self._planned.plan).time_scale
-        session.pace(fleet_links(job, self._scale))
+        session.relink(fleet_links(job, self._scale))
         self._epoch = 0
 
     def pair(self, number: int, steps: int) -> Pair:

@@ -16,11 +16,12 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from bridge.guard import Sealed
+from bridge.streams import MOST_STREAMS
 from bridge.wire import wire_error
 
 KEY_BYTES = 32  # of a job's key
 _CONNECTION_KEY_BYTES = 16
-_INFO = b"hetero bridge 2"
+_INFO = b"hetero bridge 3"
 
 _Number = Annotated[int, Field(ge=0, lt=1 << 64)]
 _Name = Annotated[str, Field(max_length=256)]
@@ -39,12 +40,11 @@ class Hello(BaseModel):
 
     endpoint: _Name
     instance: _Name
-    lane: Annotated[int, Field(ge=0, lt=256)] = 0
-    lanes: Annotated[int, Field(ge=1, le=256)] = 1
+    lane: Annotated[int, Field(ge=0, lt=MOST_STREAMS)] = 0
     resumes: _Name = ""
     expects: _Number = 0
     sealed: bool = False
-    protocol: Literal[2] = 2
+    protocol: Literal[3] = 3
     nonce: Annotated[str, Field(min_length=32, max_length=64)] = Field(default_factory=lambda: secrets.token_hex(32))
 
     @classmethod

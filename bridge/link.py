@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Sequence
 from typing import Protocol
 
 from bridge.clock import PeerClock
@@ -44,7 +43,7 @@ class Link:
         self.instance = ""
         self.pace: Pace | None = None
         self.clock = PeerClock()
-        self.lanes: Sequence[Lane] = [Lane(index) for index in range(lanes)]
+        self.lanes = [Lane(index) for index in range(lanes)]
         self.bytes_sent = self.bytes_received = self.frames_dropped = 0
         self.rings: list[SlotRing] = []
         self._shares_memory: bool | None = None
@@ -82,6 +81,12 @@ class Link:
             if (frame := source.next_frame()) is not None:
                 self._sources.append(source)
                 self._pass_on(lane, frame)
+
+    def widen(self, lanes: int) -> None:
+        """Has at least so many lanes, and no more than that beside those that have been connected."""
+        while len(self.lanes) > lanes and not self.lanes[-1].connections:
+            self.lanes.pop()
+        self.lanes += [Lane(index) for index in range(len(self.lanes), lanes)]
 
     def attach(self, lane: Lane, connection: Connection, guard: Guard, expects: int) -> None:
         """Goes on over a new connection of one of the lanes, see `Lane.attach`."""

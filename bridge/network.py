@@ -184,12 +184,16 @@ class Network:
         link = peer.link
         if not (peer.needed or link.is_lost):
             peer.needed = True
-            for lane in link.lanes:
-                if not lane.connection:
-                    lane.heard = time.monotonic()
-                if self.id < link.peer:
-                    self._dial(peer, lane.index)
+            self._connect(peer)
         return link
+
+    def _connect(self, peer: _Peer) -> None:
+        """All lanes that are not, or has them wait for being dialled."""
+        for lane in peer.link.lanes:
+            if not lane.connection:
+                lane.heard = time.monotonic()
+            if self.id < peer.link.peer:
+                self._dial(peer, lane.index)
 
     def _caller(self, hello: Hello) -> _Peer:
         """Who says so. Raises WireError if that is nobody to talk to."""
@@ -203,21 +207,18 @@ class Network:
     def _answer(self, hello: Hello) -> Hello:
         """Our HELLO to a peer's. Raises WireError if that is none of ours."""
         peer = self._caller(hello)
-        for key, theirs, ours in (("lanes", hello.lanes, len(peer.link.lanes)), ("sealed", hello.sealed, peer.sealed)):
-            if theirs != ours:
-                raise wire_error(f"hello.{key}", theirs, f"this side was told {ours}")
-        if hello.lane >= hello.lanes:
-            raise wire_error("hello.lane", hello.lane, f"there are {hello.lanes} lanes")
+        if hello.sealed != peer.sealed:
+            raise wire_error("hello.sealed", hello.sealed, f"this side was told {peer.sealed}")
         return self._hello(peer, hello.lane)
 
     def _hello(self, peer: _Peer, lane: int) -> Hello:
+        known = peer.link.lanes[lane : lane + 1]
         return Hello(
             endpoint=self.id,
             instance=self.instance,
             lane=lane,
-            lanes=len(peer.link.lanes),
             resumes=peer.link.instance,
-            expects=peer.link.lanes[lane].expected,
+            expects=known[0].expected if known else 0,
             sealed=peer.sealed,
         )
 
@@ -233,6 +234,7 @@ class Network:
         link = peer.link
         if link.instance not in ("", hello.instance):
             self._lose(link, "it has started anew", tell=True)
+        link.widen(max(hello.lane + 1, len(link.lanes)))
         lane = link.lanes[hello.lane]
         if lane.connection:
             self._release(lane.connection)
@@ -245,8 +247,9 @@ class Network:
         link.pump()
 
     def _dial(self, peer: _Peer, lane: int) -> None:
-        busy = peer.link.lanes[lane].connection or (peer, lane) in self._dialled.values()
-        if busy or peer.uri is None or not peer.needed:
+        connected = any(known.connection for known in peer.link.lanes[lane : lane + 1])
+        unwanted = lane >= len(peer.link.lanes) or not peer.needed
+        if peer.uri is None or unwanted or connected or (peer, lane) in self._dialled.values():
             return
         try:
             connection = self._transport(scheme_of(peer.uri)).connect(peer.uri, self)
@@ -286,8 +289,9 @@ class Network:
             self._redial(*dialled, cause)
 
     def _redial(self, peer: _Peer, lane: int, cause: str) -> None:
-        if not peer.link.lanes[lane].connections:
-            peer.link.lanes[lane].cause = cause
+        for known in peer.link.lanes[lane : lane + 1]:
+            if not known.connections:
+                known.cause = cause
         self._loop.call_at(time.monotonic() + peer.pause_s, lambda: self._dial(peer, lane))
         peer.pause_s = min(2 * peer.pause_s, _REDIAL_S[1])
 
@@ -317,7 +321,10 @@ class Network:
         peer = self._peers.get(name) or _Peer(Link(name, self._loop, lanes), uri, sealed)
         self._peers[name] = peer
         peer.uri, peer.sealed = uri, sealed
+        peer.link.widen(lanes)
         peer.link.pace, peer.link.is_lost = Pace(**pace) if pace else None, False
+        if peer.needed:
+            self._connect(peer)
         return peer
 
     def _come_home(self) -> None:

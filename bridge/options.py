@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from math import ceil
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from bridge.codec import CODECS
+from bridge.streams import MOST_STREAMS, streams_to_fill
 
 TransportName = Literal["auto", "zmq", "grpc", "shm"]
 CodecName = Literal["none", "bf16", "int8", "fp8"]
-_STREAM_BYTES = 2 << 20  # under way on one stream: half of what Linux lets a sender buffer
-_MOST_STREAMS = 16
 
 
 def _as_written(value: Any) -> Any:
@@ -67,8 +65,9 @@ class LinkOptions(BaseModel):
         default=None, ge=0, description="Round trip, in ms; `null` is none between emulated pools, else measured."
     )
     encrypt: Encryption | None = Field(None, description="Whether frames are encrypted; `null` takes the section's.")
-    streams: Literal["auto"] | Annotated[int, Field(ge=1, le=_MOST_STREAMS)] = Field(
-        "auto", description="Connections side by side; `auto` reckons with rate and round trip, where both are given."
+    streams: Literal["auto"] | Annotated[int, Field(ge=1, le=MOST_STREAMS)] = Field(
+        "auto",
+        description="Connections side by side; `auto`: as fill the link, by rate and round trip if given, else tried.",
     )
     codec: CodecOptions | None = Field(
         None, description="How boundary tensors are packed on this link; `null` takes the section's."
@@ -142,13 +141,14 @@ class BridgeOptions(BaseModel):
         """on, off or auto: a link's own, else the section's."""
         return self.link(a, b).encrypt or self.encrypt
 
-    def streams_between(self, a: str, b: str) -> int:
-        """How many streams fill a link: what is under way on it, over what one stream may have under way."""
+    def streams_between(self, a: str, b: str) -> int | None:
+        """How many streams a link has: as many as is said, else as fill it; None if too little is known of it."""
         link = self.link(a, b)
         if link.streams != "auto":
             return link.streams
-        bytes_under_way = (link.gbit_per_s or 0.0) * 1e9 / 8 * (link.rtt_ms or 0.0) / 1e3
-        return min(_MOST_STREAMS, max(1, ceil(bytes_under_way / _STREAM_BYTES)))
+        if link.gbit_per_s is None or link.rtt_ms is None:
+            return None
+        return streams_to_fill(link.gbit_per_s * 1e9 / 8, link.rtt_ms / 1e3)
 
     @property
     def sync_bucket_bytes(self) -> int:

@@ -149,7 +149,7 @@ class _Run:
         planned = plan_job(self._job, measured.times, given, measured.probed)
         self._plan = planned.plan
         (self._run_dir / "plan.json").write_text(planned.plan.to_json())
-        session.pace(fleet_links(self._job, measured.time_scale))
+        session.relink(fleet_links(self._job, measured.time_scale, measured.probed))
         facts = {"time_scale": measured.time_scale, "link_ratio": planned.prediction.link_ratio}
         for note in planned.notes:
             self._event("warning", note=note)

@@ -90,11 +90,12 @@ def _print_links(probed: Sequence[dict[str, Any]]) -> None:
     if not probed:
         return
     table = Table(box=None, pad_edge=False)
-    for column in ("from", "to", "Gbit/s", "round trip ms", "CPU s/GB"):
+    for column in ("from", "to", "Gbit/s", "round trip ms", "CPU s/GB", "streams"):
         table.add_column(column, justify="left" if column in ("from", "to") else "right")
     for one in probed:
         figures = one["bytes_per_s"] * 8 / 1e9, (one["rtt_s"] or 0.0) * 1e3, one["cpu_s_per_gb"]
-        table.add_row(Text(one["source"]), Text(one["target"]), *(f"{figure:.2f}" for figure in figures))
+        numbers = *(f"{figure:.2f}" for figure in figures), str(one["streams"])
+        table.add_row(Text(one["source"]), Text(one["target"]), *numbers)
     console = Console()
     console.print(
         "\nlinks, as they are and not as emulation would pace them; CPU of the sending endpoint", soft_wrap=True

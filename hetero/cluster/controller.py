@@ -66,7 +66,7 @@ class Controller:
             ev.StepReported: self._step_reported,
             ev.Tick: self._tick,
             ev.StartAsked: self._start_asked,
-            ev.PaceAsked: self._pace_asked,
+            ev.LinksAsked: self._links_asked,
             ev.ProbeAsked: self._probe_asked,
             ev.CalibrateAsked: self._calibrate_asked,
             ev.ConfigureAsked: self._configure_asked,
@@ -126,7 +126,7 @@ class Controller:
         return [*worlds, *self._introduce_hosts(), *self._links_told()]
 
     def _links_told(self) -> Instructions:
-        pairs = combinations([pool.name for pool in self.fleet.pools], 2)
+        pairs = combinations(self.fleet.names, 2)
         return [self._news("link", None, {"between": list(pair), **self.way(*pair)}) for pair in pairs]
 
     def _introduce_hosts(self) -> Instructions:
@@ -158,11 +158,12 @@ class Controller:
     def _host_linked(self, what: str) -> Instructions:
         return self._complete({"hosts": self._ready.parts}) if self._linked.add(what, None) else []
 
-    def _pace_asked(self, event: ev.PaceAsked) -> Instructions:
+    def _links_asked(self, event: ev.LinksAsked) -> Instructions:
         self._enter(Phase.STARTING, Phase.READY)
+        told = self._links_told()
         self.fleet = replace(self.fleet, links=tuple(event.links))
         self._linked = Gather([f"{host} endpoint" for host in self._hosts])
-        return self._introduce_hosts()
+        return [*self._introduce_hosts(), *(link for link in self._links_told() if link not in told)]
 
     # Measure, and configure
 

@@ -35,8 +35,8 @@ class StartAsked:
 
 
 @dataclass(frozen=True)
-class PaceAsked:
-    """Links are to keep the pace that `links` say, from now on."""
+class LinksAsked:
+    """Links are to be as `links` say, from now on: their pace, and how many streams they have."""
 
     links: Sequence[FleetLink]
 
@@ -197,7 +197,7 @@ class Trouble:
 
 Event: TypeAlias = (
     StartAsked
-    | PaceAsked
+    | LinksAsked
     | ProbeAsked
     | CalibrateAsked
     | ConfigureAsked

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import combinations
 from typing import Any
 
 from bridge.handshake import KEY_BYTES
@@ -58,7 +59,8 @@ class FleetPool:
 class FleetLink:
     """How two pools are joined. An emulated link has a rate (bytes/s) and a delay (s), a real one has neither.
 
-    What is "auto" depends on whether two hosts are one machine: there they share memory and hide nothing.
+    What is "auto" depends on whether two hosts are one machine: there they share memory and hide nothing. `streams`
+    None: nobody knows yet how many fill it; one, until `Session.probe` has tried.
     """
 
     between: tuple[str, str]
@@ -66,7 +68,7 @@ class FleetLink:
     bytes_per_s: float | None = None
     delay_s: float = 0.0
     encrypt: str = "auto"
-    streams: int = 1
+    streams: int | None = None
 
     @property
     def pace(self) -> dict[str, float] | None:
@@ -78,7 +80,7 @@ class FleetLink:
         shared = one_machine and self.encrypt != "on"
         scheme = ("shm" if shared else "zmq") if self.scheme == "auto" else self.scheme
         sealed = not one_machine if self.encrypt == "auto" else self.encrypt == "on"
-        return {"scheme": scheme, "sealed": sealed, "lanes": 1 if scheme == "shm" else self.streams}
+        return {"scheme": scheme, "sealed": sealed, "lanes": 1 if scheme == "shm" else self.streams or 1}
 
 
 @dataclass(frozen=True)
@@ -150,6 +152,17 @@ class FleetSpec:
     def link(self, one: str, other: str) -> FleetLink:
         """The link of two pools; one that nobody described is a plain one."""
         return self._links.get(frozenset((one, other))) or FleetLink((one, other))
+
+    @property
+    def names(self) -> list[str]:
+        """Of the pools."""
+        return [pool.name for pool in self.pools]
+
+    def with_streams(self, one: str, other: str, streams: int) -> tuple[FleetLink, ...]:
+        """All links, one of them with so many streams."""
+        links = {frozenset(pair): self.link(*pair) for pair in combinations(self.names, 2)}
+        links[frozenset((one, other))] = replace(self.link(one, other), streams=streams)
+        return tuple(links.values())
 
     def routes(self) -> dict[str, str]:
         """Which host serves which rank."""

@@ -8,6 +8,7 @@ from itertools import combinations
 from types import TracebackType
 from typing import Any
 
+from bridge.streams import find_streams
 from hetero.cluster import events as ev
 from hetero.cluster import instructions as ins
 from hetero.cluster.agent import Carrier
@@ -66,18 +67,32 @@ class Session:
             raise
         return session
 
-    def pace(self, links: Sequence[FleetLink]) -> None:
-        """Makes emulated links keep another pace; between epochs only."""
-        self._ask(ev.PaceAsked(links))
+    def relink(self, links: Sequence[FleetLink]) -> None:
+        """Has links keep another pace, and have more streams; between epochs only."""
+        self._ask(ev.LinksAsked(links))
 
     def probe(self, links: Iterable[tuple[str, str]] | None = None) -> list[dict[str, Any]]:
         """How fast the ways between pools' first hosts are, one after the other, while nothing else crosses; all of
-        them unless `links` names some. About a second for each direction.
+        them unless `links` names some. About a second for each direction; several where it takes more than one stream
+        to fill a link, and nobody has said how many.
 
-        Each has `source` and `target`, bytes_per_s, rtt_s, and cpu_s_per_gb of the sending endpoint.
+        Each has `source` and `target`, bytes_per_s, rtt_s, cpu_s_per_gb of the sending endpoint, and `streams`.
         """
-        pairs = combinations([pool.name for pool in self.fleet.pools], 2) if links is None else links
-        return [self._probe(*way) for one, other in pairs for way in ((one, other), (other, one))]
+        pairs = combinations(self.fleet.names, 2) if links is None else links
+        return [{**row, "streams": streams} for pair in pairs for streams, rows in [self._fill(*pair)] for row in rows]
+
+    def _fill(self, one: str, other: str) -> tuple[int, Sequence[Report]]:
+        """Both directions of a link, with as many streams as it is told to have, or as fill it."""
+        way = self.way(one, other)
+
+        def measure(streams: int) -> list[Report]:
+            if streams != self.way(one, other)["lanes"]:
+                self.relink(self._controller.fleet.with_streams(one, other, streams))
+            return [self._probe(one, other), self._probe(other, one)]
+
+        if way["scheme"] == "shm" or self._controller.fleet.link(one, other).streams is not None:
+            return way["lanes"], measure(way["lanes"])
+        return find_streams(measure)
 
     def _probe(self, source: str, target: str) -> dict[str, Any]:
         ends = host_id(source, 0), host_id(target, 0)

@@ -29,11 +29,18 @@ class Probed:
 
     def figures(self, a: str, b: str) -> Figures | None:
         """Of the slower direction; None for what was not measured."""
-        found = [row for row in self.rows if {row["source"], row["target"]} == {a, b}]
+        found = self._between(a, b)
         if not found:
             return None
         rtt_s = min((row["rtt_s"] for row in found if row["rtt_s"] is not None), default=ASSUMED_RTT_MS / 1e3)
         return min(row["bytes_per_s"] for row in found) * self.time_scale, rtt_s / self.time_scale
+
+    def streams(self, a: str, b: str) -> int | None:
+        """How many fill the link, as far as was measured."""
+        return next((int(row["streams"]) for row in self._between(a, b)), None)
+
+    def _between(self, a: str, b: str) -> list[Mapping[str, Any]]:
+        return [row for row in self.rows if {row["source"], row["target"]} == {a, b}]
 
 
 NOTHING_PROBED = Probed()

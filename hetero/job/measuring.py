@@ -38,7 +38,7 @@ def measure(job: Job, session: Session, given: Plan | None) -> Measured:
     sizes = {name: _tp_sizes(job, name, given) for name in job.pools}
     scale = _time_scale(job, session, sizes)
     if given is not None:
-        return Measured(scale, None)
+        return Measured(scale, None, probed=Probed(_probe(job, session), scale))
     rows = _calibrate(job, session, sizes, scale)
     times = Times.from_measurements(rows, otherwise=datasheet_times(topology(job), workload(job)))
     return Measured(scale, times, rows, Probed(_probe(job, session), scale))
@@ -96,5 +96,6 @@ def _probe(job: Job, session: Session) -> list[Row]:
     rows = []
     for link in unknown_links(job):
         ends = [[pool, session.node(host_id(pool, 0)), interfaces[pool]] for pool in link]
-        rows += kept([ends, session.way(*link)], partial(session.probe, [link]))
+        how = session.way(*link), session.fleet.link(*link).streams
+        rows += kept([ends, *how], partial(session.probe, [link]))
     return rows

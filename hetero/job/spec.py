@@ -9,6 +9,7 @@ from hetero.cluster.fleet import FleetLink, FleetSpec
 from hetero.data.source import Prepared
 from hetero.engine.spec import PoolRun, RunSpec, TextRun
 from hetero.job.job import Job
+from hetero.job.links import NOTHING_PROBED, Probed
 from hetero.job.planning import topology
 
 
@@ -43,8 +44,9 @@ def run_spec(
     )
 
 
-def fleet_links(job: Job, time_scale: float = 1.0) -> list[FleetLink]:
-    """Every link with its transport. One with an emulated end keeps the pace that the job file gives it, scaled."""
+def fleet_links(job: Job, time_scale: float = 1.0, probed: Probed = NOTHING_PROBED) -> list[FleetLink]:
+    """Every link with its transport. One with an emulated end keeps the pace that the job file gives it, scaled; one
+    that was probed has as many streams as were found to fill it."""
     links = []
     for link in topology(job).links:
         a, b = link.between
@@ -54,5 +56,6 @@ def fleet_links(job: Job, time_scale: float = 1.0) -> list[FleetLink]:
         rate = link.bytes_per_s / time_scale if paced else None
         delay_s = link.latency_s * time_scale if paced else 0.0
         how = job.bridge.transport_between(a, b), rate, delay_s, job.bridge.encryption_between(a, b)
-        links.append(FleetLink((a, b), *how, streams=1 if paced else job.bridge.streams_between(a, b)))
+        streams = 1 if paced else job.bridge.streams_between(a, b) or probed.streams(a, b)
+        links.append(FleetLink((a, b), *how, streams=streams))
     return links

@@ -27,8 +27,9 @@ Linked = Callable[..., tuple[Host, Host]]
 
 
 @pytest.fixture
-def linked() -> Iterator[Linked]:
-    """Two hosts, linked over a transport; with `relay`, everything between them goes through it."""
+def linked(monkeypatch: pytest.MonkeyPatch) -> Iterator[Linked]:
+    """Two hosts, linked over a transport; with `relay`, everything between them goes through it. They are closed before
+    what a test has patched is put back: threads may not run through a class whose methods change."""
     hosts: list[Host] = []
 
     def begin(

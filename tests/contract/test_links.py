@@ -85,6 +85,28 @@ def test_all_streams_of_a_link_are_opened(start: Start) -> None:
     until(lambda: connections(a) == {"b@0": 4} and connections(b) == {"a@0": 4})
 
 
+@pytest.mark.parametrize("told_first", [0, 1], ids=["dialler", "dialled"])
+def test_a_link_becomes_wider_while_messages_cross(told_first: int, start: Start) -> None:
+    a, b = hosts = start("a@0", ["zmq"]), start("b@0", ["zmq"])
+    link(a, b, "zmq")
+    ends = channel(a.port(), b.port())
+    assert cross(*ends, b"one stream") == b"one stream"
+    first, other = hosts[told_first], hosts[1 - told_first]
+    introduce(first, other, "zmq", lanes=3)
+    assert cross(*ends, b"told one side") == b"told one side"
+    introduce(other, first, "zmq", lanes=3)
+    until(lambda: connections(a) == {"b@0": 3} and connections(b) == {"a@0": 3})
+    assert cross(*ends, b"three streams") == b"three streams"
+
+
+def test_a_link_that_nobody_has_needed_has_as_many_streams_as_it_was_told_last(start: Start) -> None:
+    a, b = start("a@0", ["zmq"]), start("b@0", ["zmq"])
+    for lanes in (8, 2):
+        link(a, b, "zmq", lanes=lanes)
+    assert cross(*channel(a.port(), b.port()), b"hello") == b"hello"
+    until(lambda: connections(a) == {"b@0": 2} and connections(b) == {"a@0": 2})
+
+
 def test_a_rank_that_nobody_serves_is_lost_at_once(start: Start) -> None:
     port = start("a@0", ["zmq"]).port()
     sends = port.open(ChannelSpec(0, "sync", "x", port.rank, RankId("z", 0), 8, 1)).send(0, 8)

@@ -26,7 +26,8 @@ Start = Callable[..., Host]
 
 
 @pytest.fixture
-def start() -> Iterator[Start]:
+def start(monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
+    """Starts hosts. They are closed before what a test has patched is put back."""
     hosts: list[Host] = []
 
     def begin(name: str, *, key: str | None = KEY, patience_s: float = 1.0) -> Host:

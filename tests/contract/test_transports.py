@@ -31,8 +31,8 @@ Start = Callable[..., Host]
 
 
 @pytest.fixture
-def start() -> Iterator[Start]:
-    """Starts hosts, and ends them with the test."""
+def start(monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
+    """Starts hosts, and ends them with the test, before what it has patched is put back."""
     hosts: list[Host] = []
 
     def begin(*args: object, **options: object) -> Host:

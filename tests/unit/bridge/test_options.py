@@ -22,12 +22,12 @@ def test_the_section_decides_for_links_that_name_none() -> None:
     assert options.transport_between("a", "b") == "grpc"
 
 
-def test_streams_fill_what_is_under_way() -> None:
+def test_streams_are_as_said_else_as_reckoned_else_unknown() -> None:
     link = {"between": ["a", "b"], "gbit_per_s": 10, "rtt_ms": 10}
     assert BridgeOptions.model_validate({"links": [link]}).streams_between("b", "a") == 6
     assert BridgeOptions.model_validate({"links": [link | {"streams": 3}]}).streams_between("a", "b") == 3
-    assert BridgeOptions.model_validate({"links": [link | {"rtt_ms": 1000}]}).streams_between("a", "b") == 16
-    assert BridgeOptions().streams_between("a", "b") == 1
+    assert BridgeOptions.model_validate({"links": [link | {"rtt_ms": None}]}).streams_between("a", "b") is None
+    assert BridgeOptions().streams_between("a", "b") is None
 
 
 def test_encryption_is_the_link_s_else_the_section_s() -> None:

@@ -7,12 +7,14 @@ import sys
 from bridge.errors import PipeClosed
 from bridge.pipe import Pipe
 
-BYTES_PER_S = 5e7
+BYTES_PER_S, MOST_LANES = 5e7, 3
+"""Of one lane, and how many make a link faster."""
 
 
 def main() -> None:
     control = Pipe.from_fd(int(sys.argv[sys.argv.index("--fd") + 1]))
     ports: list[int] = []
+    lanes: dict[str, int] = {}
     while True:
         try:
             message, fds = control.recv()
@@ -26,9 +28,11 @@ def main() -> None:
                 ports += fds
                 control.send({"report": "attached", "rank": message["rank"]})
             case "introduce":
+                lanes |= {name: facts["lanes"] for name, facts in message["peers"].items()}
                 control.send({"report": "introduced"})
             case "probe":
-                found = {"bytes_per_s": BYTES_PER_S, "rtt_s": 0.001, "cpu_s_per_gb": 1.0, "bytes": message["bytes"]}
+                rate = BYTES_PER_S * min(lanes[message["peer"]], MOST_LANES)
+                found = {"bytes_per_s": rate, "rtt_s": 0.04, "cpu_s_per_gb": 1.0, "bytes": message["bytes"]}
                 control.send({"report": "probed", "peer": message["peer"], **found})
             case "stop":
                 return

@@ -19,7 +19,7 @@ def pool(name: str, family: str, count: int, chips_per_host: int = 0, **more: An
 def three_families(**patience: float) -> FleetSpec:
     """Four hosts, seven ranks, one link over gRPC."""
     pools = (pool("nvidia", "cuda", 2), pool("ascend", "ascend", 4, chips_per_host=2), pool("kunlun", "kunlun", 1))
-    links = (FleetLink(("nvidia", "ascend"), "grpc", bytes_per_s=1e9, delay_s=0.001),)
+    links = (FleetLink(("nvidia", "ascend"), "grpc", bytes_per_s=1e9, delay_s=0.001, streams=1),)
     return FleetSpec(pools, links, programs=FAKES, patience=Patience(**patience))
 
 

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,13 +17,13 @@ import pytest
 from hetero.cluster.agent import LocalAgents
 from hetero.cluster.controller import ControlOptions
 from hetero.cluster.errors import ClusterError, FingerprintMismatch, HostFailure, RankFailure
-from hetero.cluster.fleet import FleetSpec
+from hetero.cluster.fleet import FleetLink, FleetSpec
 from hetero.cluster.instructions import News
 from hetero.cluster.processes import environment
 from hetero.cluster.reaper import MARK, marked
 from hetero.cluster.session import PROBE_S, Session
 from hetero.errors import exit_code
-from tests.unit.hetero.cluster.fake_endpoint import BYTES_PER_S
+from tests.unit.hetero.cluster.fake_endpoint import BYTES_PER_S, MOST_LANES
 from tests.unit.hetero.cluster.fleets import FAKES, ROOT, pool, three_families
 
 ENDS_WITHIN_S = 30.0
@@ -82,9 +83,21 @@ def test_links_are_probed_both_ways_for_a_second_each() -> None:
     with started() as session:
         rows = session.probe([("ascend", "nvidia")])
         assert [(row["source"], row["target"]) for row in rows] == [("ascend", "nvidia"), ("nvidia", "ascend")]
-        assert {row["bytes"] for row in rows} == {BYTES_PER_S * PROBE_S}
+        assert {(row["bytes"], row["streams"]) for row in rows} == {(BYTES_PER_S * PROBE_S, 1)}
         assert len(session.probe()) == 6
         assert session.way("ascend", "nvidia") == {"scheme": "grpc", "sealed": False, "lanes": 1}
+
+
+def test_where_nobody_has_said_how_many_streams_fill_a_link_it_is_tried() -> None:
+    news: list[News] = []
+    fleet = replace(three_families(), links=(FleetLink(("nvidia", "ascend"), "grpc"),))
+    with Session.start(fleet, LocalAgents(), news.append) as session:
+        rows = session.probe([("ascend", "nvidia")])
+        assert {(row["bytes_per_s"], row["streams"]) for row in rows} == {(BYTES_PER_S * MOST_LANES, 4)}
+        session.relink(fleet.with_streams("ascend", "nvidia", 4))
+        assert session.way("ascend", "nvidia") == {"scheme": "grpc", "sealed": False, "lanes": 4}
+    links = [one.data for one in news if one.kind == "link"]
+    assert [link["lanes"] for link in links if "kunlun" not in link["between"]] == [1, 2, 4, 8, 4]
 
 
 def test_every_process_is_known_by_its_pid() -> None:

@@ -23,8 +23,8 @@ from tests.architecture.tree import ROOT
 REAL = {name: f"pools.{name}.emulate=null" for name in ("nvidia", "ascend", "kunlun")}
 CPU = "pools={a: {family: cpu, chip: cpu, count: 1}, b: {family: cpu, chip: cpu, count: 1}}"
 ROWS = [
-    {"source": "a", "target": "b", "bytes_per_s": 3e8, "rtt_s": 0.002, "cpu_s_per_gb": 0.7},
-    {"source": "b", "target": "a", "bytes_per_s": 2e8, "rtt_s": 0.004, "cpu_s_per_gb": 0.8},
+    {"source": "a", "target": "b", "bytes_per_s": 3e8, "rtt_s": 0.002, "cpu_s_per_gb": 0.7, "streams": 4},
+    {"source": "b", "target": "a", "bytes_per_s": 2e8, "rtt_s": 0.004, "cpu_s_per_gb": 0.8, "streams": 4},
 ]
 
 
@@ -125,11 +125,29 @@ def test_other_hosts_or_another_way_are_measured_anew(session: FakeSession, chan
     assert len(session.probes) == 2
 
 
-def test_nothing_is_measured_for_a_plan_by_hand_or_a_link_that_is_described(session: FakeSession) -> None:
+def test_a_link_that_is_described_is_not_measured(session: FakeSession) -> None:
     job = _two("{between: [a, b], gbit_per_s: 8, rtt_ms: 1}")
     assert not measure(job, session, None).probed.rows  # type: ignore[arg-type]
-    assert not measure(_two(), session, plan_job(_two()).plan).probed.rows  # type: ignore[arg-type]
     assert not session.probes
+
+
+def test_for_a_plan_by_hand_links_alone_are_measured(session: FakeSession) -> None:
+    measured = measure(_two(), session, plan_job(_two()).plan)  # type: ignore[arg-type]
+    assert (measured.times, measured.rows, measured.probed) == (None, (), Probed(ROWS))
+
+
+@pytest.mark.parametrize(
+    ("said", "streams"),
+    [
+        ("{between: [a, b], streams: 2}", 2),
+        ("{between: [a, b], gbit_per_s: 10, rtt_ms: 10}", 6),
+        ("{between: [a, b], rtt_ms: 10}", 4),
+        ("", 4),
+    ],
+)
+def test_streams_are_as_said_else_as_reckoned_else_as_found(said: str, streams: int) -> None:
+    (link,) = fleet_links(_two(said), probed=Probed(ROWS))
+    assert link.streams == streams
 
 
 def test_a_plan_says_which_links_it_assumes() -> None:
