@@ -30,8 +30,11 @@ from bridge.rank import RankId
 DEADLINE_S = 120.0
 A, B = RankId("a", 0), RankId("b", 0)
 SLOTS = 4
+_KEY = "ab" * 32
 _HOST = "127.0.0.1"
 _SPAWN = multiprocessing.get_context("spawn")
+Place = tuple[str, str | None]
+"""Of an endpoint: its address, and the network namespace that has it, if not this one."""
 Work = Callable[[int, int, int], None]
 """Brings `count` messages of `nbytes` across, `window` at a time; the sender's returns when they are all there."""
 
@@ -215,22 +218,30 @@ class Bridge(Carrier):
     """Two endpoints in processes of their own, over one transport; the message lies in slots, as a rank's does."""
 
     scheme, sealed, lanes = "zmq", False, 1
-    places: tuple[tuple[str, str | None], ...] = ((_HOST, None), (_HOST, None))
-    """Of each endpoint: its address, and the network namespace that has it."""
+    places: tuple[Place, Place] = ((_HOST, None), (_HOST, None))
+    probe_bytes = 256 << 20
 
     def prepare(self, nbytes: int) -> tuple[Any, Any]:
         self._controls = [self._endpoint(namespace) for _, namespace in self.places]
-        uris = [
-            self._ask(control, "listen", "listening", endpoint=name, host=host, schemes=[self.scheme], key="ab" * 32)
-            for control, name, (host, _) in zip(self._controls, ("a@0", "b@0"), self.places, strict=True)
+        self._uris = [
+            self._ask(control, "listen", "listening", endpoint=_name(rank), host=host, schemes=[self.scheme], key=_KEY)
+            for control, rank, (host, _) in zip(self._controls, (A, B), self.places, strict=True)
         ]
         ports = [self._attach(control, rank) for control, rank in zip(self._controls, (A, B), strict=True)]
-        facts = [{"uri": uri["uris"][self.scheme], "lanes": self.lanes, "sealed": self.sealed} for uri in uris]
-        self._controls[0].send({"do": "introduce", "peers": {"b@0": facts[1]}, "routes": {"b:0": "b@0"}})
-        self._controls[1].send({"do": "introduce", "peers": {"a@0": facts[0]}, "routes": {"a:0": "a@0"}})
-        for control in self._controls:
-            assert control.recv(20)[0]["report"] == "introduced"
+        self._join(self.lanes)
         return ports[0], ports[1]
+
+    def probe(self, lanes: int) -> list[Any]:
+        """What each end finds of the way to the other, joined by so many lanes from now on."""
+        self._join(lanes)
+        ways = zip(self._controls, (B, A), strict=True)
+        return [self._ask(one, "probe", "probed", peer=_name(other), bytes=self.probe_bytes) for one, other in ways]
+
+    def _join(self, lanes: int) -> None:
+        for control, other, listening in zip(self._controls, (B, A), self._uris[::-1], strict=True):
+            facts = {"uri": listening["uris"][self.scheme], "lanes": lanes, "sealed": self.sealed}
+            peers, routes = {_name(other): facts}, {str(other): _name(other)}
+            self._ask(control, "introduce", "introduced", peers=peers, routes=routes)
 
     @staticmethod
     def open_end(role: str, nbytes: int, part: Any) -> Work:
@@ -273,6 +284,11 @@ class Bridge(Carrier):
         theirs.close()
         assert control.recv(20)[0]["report"] == "attached"
         return ours
+
+
+def _name(rank: RankId) -> str:
+    """Of its endpoint."""
+    return f"{rank.pool}@0"
 
 
 def _send(channel: Channel, size: int, count: int, window: int) -> None:

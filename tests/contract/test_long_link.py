@@ -1,0 +1,25 @@
+"""A link that one stream does not fill, between network namespaces of the test's own."""
+
+from __future__ import annotations
+
+import pytest
+
+from benchmarks.carriers import ZmqEncrypted
+from benchmarks.wan import Line, wan, why_not
+from bridge.streams import find_streams
+
+pytestmark = pytest.mark.slow
+
+
+def test_a_long_fat_link_is_found_to_take_several_streams(monkeypatch: pytest.MonkeyPatch) -> None:
+    if denied := why_not():
+        pytest.skip(f"no network namespaces here: {denied}")
+    with wan(Line(bytes_per_s=5e8, delay_s=0.01)) as places:
+        monkeypatch.setattr(ZmqEncrypted, "places", places)
+        monkeypatch.setattr(ZmqEncrypted, "probe_bytes", 32 << 20)
+        ends = ZmqEncrypted(1024)
+        streams, rows = find_streams(ends.probe)
+        ends.close()
+    assert streams > 1
+    assert all(0.02 <= row["rtt_s"] < 1.0 for row in rows)
+    assert max(row["bytes_per_s"] for row in rows) < 5e8
