@@ -20,10 +20,12 @@ _DEVICE_TILE = 1 << 16
 
 
 class Kernel(Protocol):
-    """`data` are bytes of exactly the encoded length, on the device of the flat, contiguous `x`."""
+    """`data` are bytes of exactly the encoded length, on the device of the flat, contiguous `x`. Nobody waits for the
+    device."""
 
-    def encode(self, x: torch.Tensor, data: torch.Tensor) -> bool:
-        """Whether `data` now stands for `x`; False where a value is not finite and the codec cannot say so."""
+    def encode(self, x: torch.Tensor, data: torch.Tensor) -> None:
+        """Has `data` stand for `x`. What is not finite comes back as such, and takes its block with it in a codec that
+        has scales."""
 
     def decode(self, data: torch.Tensor, x: torch.Tensor) -> None: ...
 
@@ -34,16 +36,15 @@ class Cast:
     def __init__(self, dtype: torch.dtype | None) -> None:
         self._dtype = dtype
 
-    def encode(self, x: torch.Tensor, data: torch.Tensor) -> bool:
+    def encode(self, x: torch.Tensor, data: torch.Tensor) -> None:
         data.view(self._dtype or x.dtype).copy_(x)
-        return True
 
     def decode(self, data: torch.Tensor, x: torch.Tensor) -> None:
         x.copy_(data.view(self._dtype or x.dtype))
 
 
 class Blocks(ABC):
-    """Every block as small numbers up to `largest`, times a float32 scale."""
+    """Every block as small numbers up to `largest`, times a float32 scale, which is not finite where a value is not."""
 
     def __init__(self, dtype: torch.dtype, largest: float, device: torch.device) -> None:
         self._dtype, self._largest = dtype, largest
@@ -57,7 +58,7 @@ class Blocks(ABC):
     @abstractmethod
     def widen(self, few: torch.Tensor, rows: torch.Tensor) -> None: ...
 
-    def encode(self, x: torch.Tensor, data: torch.Tensor) -> bool:
+    def encode(self, x: torch.Tensor, data: torch.Tensor) -> None:
         scales, values = self._parts(data, x.numel())
         for rows, few, scale in _tiles(x, values, scales, self._tile):
             work = self._work.like(rows)
@@ -65,7 +66,6 @@ class Blocks(ABC):
             scale.masked_fill_(scale < UNDERFLOW / self._largest, 0.0)
             inverse = scale.reciprocal().nan_to_num_(posinf=0.0)
             self.narrow(torch.mul(rows, inverse, out=work), few)
-        return bool(scales.isfinite().all())
 
     def decode(self, data: torch.Tensor, x: torch.Tensor) -> None:
         scales, values = self._parts(data, x.numel())
@@ -147,12 +147,14 @@ def kernel(name: str, device: torch.device) -> Kernel:
 
 
 def worst_error(x: torch.Tensor, decoded: torch.Tensor) -> float:
-    """Of the blocks of a message, the largest mean relative error of the values; each value counts as 1 at most.
+    """Of the blocks of a message, the largest mean relative error of the values; each value counts as 1 at most, and as
+    1 if it was finite and is no more.
 
     A mean of relative errors is what an outlier cannot hide: beside it the other values of its block vanish, which an
     error by norm would not show. What is missing in a short block counts as exact.
     """
     if x.numel() == 0:
         return 0.0
-    relative = (decoded - x).abs().div_(x.abs()).nan_to_num_(posinf=1.0).clamp_(max=1.0)
+    lost = x.isfinite().logical_and_(decoded.isfinite().logical_not_())
+    relative = (decoded - x).abs().div_(x.abs()).nan_to_num_(posinf=1.0).clamp_(max=1.0).masked_fill_(lost, 1.0)
     return float(F.pad(relative, (0, -x.numel() % BLOCK)).view(-1, BLOCK).mean(dim=1, dtype=torch.float32).max())

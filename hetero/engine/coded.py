@@ -3,52 +3,69 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from math import inf
 
 import torch
 
 from backends.backend import Backend, Copy
+from bridge.channel import PART_BYTES
 from bridge.codec import BY_TAG, TAG_BYTES, Codec
 from bridge.errors import WireError
 from bridge.port import Channel
-from hetero.engine.bridged import Arrival, Part, slot_tensors
+from hetero.engine.bridged import Arrival, Copies, Part, slot_tensors
 from hetero.engine.carrier import Place, unpack
 from hetero.engine.codecs import kernel, worst_error
 from hetero.engine.gate import Gate
 
 
 class CodedWriter:
-    """Encodes pieces on the chip, or on a CPU straight into the slot, in the codec that the gate allows."""
+    """Encodes pieces in the codec that the gate allows: on the chip, whose bytes are then copied to the slot part by
+    part, or straight into the slot where the chip computes there."""
 
-    def __init__(self, channel: Channel, backend: Backend, dtype: torch.dtype, numel: int, gate: Gate) -> None:
+    def __init__(
+        self,
+        channel: Channel,
+        backend: Backend,
+        dtype: torch.dtype,
+        numel: int,
+        gate: Gate,
+        part_bytes: int = PART_BYTES,
+    ) -> None:
         self._slots, self._backend, self._gate = slot_tensors(channel, torch.uint8), backend, gate
-        self._staging = _staging(channel, backend)
         self._packed = torch.empty(0, dtype=dtype, device=backend.device)
-        self._numel = numel
+        self._numel, self._part_bytes = numel, part_bytes
 
     def write(self, slot: int, pieces: Sequence[torch.Tensor]) -> tuple[int, Iterator[Part]]:
-        """The message is one part, and in the slot on return: its length is known only when it is encoded."""
-        x, target = self._flat(pieces), self._slots[slot]
-        data = target if self._staging is None else self._staging
-        self._gate.begin()
-        while not self._encoded(x, body := data[: encoded_bytes(self._gate.codec, x)]):
-            pass
-        if self._staging is not None:
-            self._backend.copy_out(body, target[: len(body)]).wait()
+        """Waits for the chip only where it is the gate's turn to measure."""
+        target = self._slots[slot]
+        body = self._encode(self._flat(pieces), target if computes_in_slots(self._backend) else None)
         target[len(body)] = self._gate.codec.tag
         nbytes = len(body) + TAG_BYTES
-        return nbytes, iter([Part(nbytes, Copy())])
+        if computes_in_slots(self._backend):
+            return nbytes, iter([Part(nbytes, Copy())])
+        return nbytes, self._parts(body, target)
 
-    def _encoded(self, x: torch.Tensor, body: torch.Tensor) -> bool:
-        """Whether the message may go in the gate's codec; else the gate has a safer one."""
-        kernel_ = kernel(self._gate.codec.name, x.device)
-        if not kernel_.encode(x, body):
-            return self._gate.allows(inf)
-        if not self._gate.due:
-            return True
+    def _encode(self, x: torch.Tensor, slot: torch.Tensor | None) -> torch.Tensor:
+        """The bytes, in new memory if not in the slot."""
+        self._gate.begin()
+        while True:
+            nbytes = encoded_bytes(self._gate.codec, x)
+            body = torch.empty(nbytes, dtype=torch.uint8, device=x.device) if slot is None else slot[:nbytes]
+            kernel(self._gate.codec.name, x.device).encode(x, body)
+            if not self._gate.due or self._gate.allows(self._error(x, body)):
+                return body
+
+    def _error(self, x: torch.Tensor, body: torch.Tensor) -> float:
         decoded = torch.empty_like(x)
-        kernel_.decode(body, decoded)
-        return self._gate.allows(worst_error(x, decoded))
+        kernel(self._gate.codec.name, x.device).decode(body, decoded)
+        return worst_error(x, decoded)
+
+    def _parts(self, body: torch.Tensor, target: torch.Tensor) -> Iterator[Part]:
+        """The tag, which the host has written, goes with the last one."""
+        end = 0
+        for part in body.split(self._part_bytes):
+            begin, end = end, end + len(part)
+            tag_bytes = TAG_BYTES if end == len(body) else 0
+            yield Part(end + tag_bytes, self._backend.copy_out(part, target[begin:end]))
 
     def _flat(self, pieces: Sequence[torch.Tensor]) -> torch.Tensor:
         """The pieces end to end; one that lies so already is not copied."""
@@ -64,22 +81,31 @@ class CodedWriter:
 
 
 class CodedReader:
-    """Decodes whole messages on the chip."""
+    """Copies what is in the slot to the chip while the rest is still under way, and decodes all of it there; straight
+    from the slot where the chip computes there."""
 
-    def __init__(self, channel: Channel, backend: Backend, dtype: torch.dtype, numel: int) -> None:
+    def __init__(
+        self, channel: Channel, backend: Backend, dtype: torch.dtype, numel: int, part_bytes: int = PART_BYTES
+    ) -> None:
         self._channel, self._backend, self._dtype, self._numel = channel, backend, dtype, numel
-        self._slots, self._staging = slot_tensors(channel, torch.uint8), _staging(channel, backend)
+        self._slots, self._part_bytes = slot_tensors(channel, torch.uint8), part_bytes
 
     def read(self, message: Arrival, places: Sequence[Place]) -> tuple[list[torch.Tensor], Copy]:
-        data = self._slots[message.slot][: message.wait()]
+        slot, copies = self._slots[message.slot], list[Copy]()
+        body = slot if computes_in_slots(self._backend) else self._copied(message, slot, copies)
+        nbytes = message.wait()
         x = torch.empty(self._numel, dtype=self._dtype, device=self._backend.device)
-        codec = self._codec(data, x)
-        body, copy = data[:-TAG_BYTES], Copy()
-        if self._staging is not None:
-            copy = self._backend.copy_in(body, self._staging[: len(body)])
-            body = self._staging[: len(body)]
-        kernel(codec.name, x.device).decode(body, x)
-        return unpack(x, places), copy
+        codec = self._codec(slot[:nbytes], x)
+        kernel(codec.name, x.device).decode(body[: nbytes - TAG_BYTES], x)
+        return unpack(x, places), Copies(copies)
+
+    def _copied(self, message: Arrival, slot: torch.Tensor, copies: list[Copy]) -> torch.Tensor:
+        """The message on the chip, however long it is."""
+        room, begin = self._backend.landing(slot.shape, slot.dtype), 0
+        while (end := message.wait(begin + self._part_bytes)) > begin:
+            copies.append(self._backend.copy_in(slot[begin:end], room[begin:end], fresh=True))
+            begin = end
+        return room
 
     def _codec(self, message: torch.Tensor, x: torch.Tensor) -> Codec:
         codec = BY_TAG.get(int(message[-1])) if len(message) else None
@@ -94,8 +120,6 @@ def encoded_bytes(codec: Codec, x: torch.Tensor) -> int:
     return codec.encoded_bytes(x.numel(), str(x.dtype).removeprefix("torch."))
 
 
-def _staging(channel: Channel, backend: Backend) -> torch.Tensor | None:
-    """Room for an encoded message on the chip; none is needed where the chip computes in the slot."""
-    if backend.device.type == "cpu":
-        return None
-    return torch.empty(channel.spec.slot_bytes, dtype=torch.uint8, device=backend.device)
+def computes_in_slots(backend: Backend) -> bool:
+    """Host memory is a CPU's own."""
+    return backend.device.type == "cpu"

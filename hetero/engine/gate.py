@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from math import isfinite
 from typing import Any
 
 from bridge.codec import CODECS, Codec
 
 EVERY = 16
-"""One message in so many is measured. One with a value that is not finite always fails, if the codec cannot hold it."""
+"""One message in so many is measured, which takes waiting for the chip."""
 HOLD, LONGEST_HOLD = 64, 4096
 """Messages that a safer codec is kept for: doubled each time the wanted one fails again when it is tried anew."""
 
@@ -50,7 +49,7 @@ class Gate:
             {
                 "codec": failed.name,
                 "fallback": self.codec.name,
-                "error": error if isfinite(error) else None,
+                "error": error,
                 "limit": failed.error_limit,
                 "messages": self._hold,
             }

@@ -16,8 +16,9 @@ WAIT_S = 30.0
 
 
 class LaterCopy(Copy):
-    def __init__(self, make: Callable[[], object]) -> None:
+    def __init__(self, make: Callable[[], object], nbytes: int = 0) -> None:
         self._make, self._made = make, threading.Event()
+        self.nbytes = nbytes
         self.broken = False
 
     def make(self) -> None:
@@ -54,7 +55,7 @@ class LaterChip(CpuBackend):
 
     def copy_in(self, host: Tensor, tensor: Tensor, fresh: bool = False) -> Copy:
         check_alike(host, tensor)
-        self.inward.append(LaterCopy(partial(tensor.detach().copy_, host)))
+        self.inward.append(LaterCopy(partial(tensor.detach().copy_, host), host.nbytes))
         return self.inward[-1]
 
     def mark(self) -> Copy:

@@ -15,12 +15,17 @@ from hypothesis import strategies as st
 
 from backends.cpu import CpuBackend
 from bridge.channel import PART_BYTES, ChannelSpec
+from bridge.codec import CODECS
 from bridge.errors import BridgeError, EpochClosed, PeerLost, WireError
 from bridge.pipe import Pipe
 from bridge.port import Channel, Port, Ticket
 from bridge.rank import RankId
+from hetero.engine import coded
 from hetero.engine.bridged import BridgeReceiver, BridgeSender, PlainReader, PlainWriter, cut
 from hetero.engine.carrier import Place, Waits
+from hetero.engine.codecs import kernel
+from hetero.engine.coded import CodedReader, CodedWriter
+from hetero.engine.gate import Gate
 from hetero.engine.mover import Mover
 from tests.contract.bridge_hosts import WAIT_S, Host, channel, cross, link, until
 from tests.contract.later import LaterChip
@@ -28,6 +33,7 @@ from tests.contract.later import LaterChip
 PARTS = 3
 SLOT_BYTES = PARTS * PART_BYTES
 NUMEL = SLOT_BYTES // 4
+CODED, CODED_PARTS = CODECS["bf16"], 2
 
 
 @pytest.fixture(params=["zmq", "shm"])
@@ -155,6 +161,31 @@ def test_a_chip_that_fails_in_a_copy_ends_both_ranks_waits(out: Out) -> None:
         arrival.wait(WAIT_S)
 
 
+@pytest.fixture
+def _chip_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The chip does not compute in the slots."""
+    monkeypatch.setattr(coded, "computes_in_slots", lambda _: False)
+
+
+@pytest.mark.usefixtures("_chip_memory")
+def test_an_encoded_message_leaves_part_by_part(out: Out) -> None:
+    writer = CodedWriter(out.channel, out.chip, torch.float32, NUMEL, Gate(CODED, pytest.fail))
+    sender = BridgeSender(out.channel, writer, out.mover, Waits(out.chip))
+    x, found = torch.randn(NUMEL), torch.empty(NUMEL)
+    arrival = out.peer.post_recv(0)
+    sender.send([x])  # returns, with nothing copied
+    assert len(out.chip.outward) == CODED_PARTS
+    for _ in range(CODED_PARTS):
+        assert not arrival.done()
+        out.chip.make()
+    arrival.wait(WAIT_S)
+    data = torch.frombuffer(out.peer.slots.view(0), dtype=torch.uint8)[: arrival.nbytes]
+    assert data[-1] == CODED.tag
+    kernel(CODED.name, x.device).decode(data[:-1], found)
+    assert torch.allclose(found, x, atol=CODED.error_bound * float(x.abs().max()))
+    sender.drain()
+
+
 class In:
     """The receiving end, of a chip that copies later. The sending end is played by the test."""
 
@@ -203,6 +234,24 @@ def test_what_has_come_is_copied_in_while_the_rest_is_still_under_way(into: In) 
     into.chip.make_all()
     assert torch.equal(found, x)
     assert into.waits.received["a"].nbytes == SLOT_BYTES
+
+
+@pytest.mark.usefixtures("_chip_memory")
+def test_an_encoded_message_is_copied_in_while_the_rest_is_still_under_way(into: In) -> None:
+    reader = CodedReader(into.channel, into.chip, torch.float32, NUMEL)
+    into.receiver = BridgeReceiver(into.channel, reader, into.chip, into.mover, into.waits)
+    data = torch.zeros(CODED.encoded_bytes(NUMEL, "float32") + 1, dtype=torch.uint8)
+    data[-1] = CODED.tag
+    into.receiver.post()
+    torch.frombuffer(into.peer.slots.view(0), dtype=torch.uint8)[: len(data)] = data
+    sent = into.peer.send(0, len(data), PART_BYTES)
+    received = into.receive()
+    until(lambda: len(into.chip.inward) == 1)
+    assert not received.done()
+    sent.fill(len(data))
+    received.result(WAIT_S)  # the rank goes on, with nothing copied yet
+    sent.wait(WAIT_S)
+    assert sum(copy.nbytes for copy in into.chip.inward) == len(data)
 
 
 def test_a_slot_is_posted_again_only_when_its_bytes_have_left_it(into: In) -> None:

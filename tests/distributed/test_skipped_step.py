@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+import pytest
 import torch
 
+from bridge.options import BridgeOptions
 from hetero.checkpoint.pieces import Reader
 from hetero.checkpoint.store import CheckpointStore
 from hetero.engine.options import TrainOptions
@@ -16,7 +18,8 @@ from tests.distributed.fleet import Job, Standing
 from tests.distributed.plain import PlainModel
 
 
-def test_nobody_updates(fleet: Standing, tmp_path: Path) -> None:
+@pytest.mark.parametrize("codec", ["none", "int8"])
+def test_nobody_updates(codec: str, fleet: Standing, tmp_path: Path) -> None:
     job = Job(
         Dimensions(layers=2, **SMALL), TrainOptions(steps=2, global_batch=4, optimizer=ADAMW, replica_check_every=0)
     )
@@ -25,7 +28,8 @@ def test_nobody_updates(fleet: Standing, tmp_path: Path) -> None:
         model.parameters["units.3.q.weight"][0, 0] = math.inf
     model.save(tmp_path / "before")
     layout = plan(pipeline(3, n1(0, 3), a2(3, 6)), pipeline(1, k1(0, 6)))
-    run = fleet.train(job, layout, begin_from=tmp_path / "before", save_to=tmp_path / "after")
+    folders = {"begin_from": tmp_path / "before", "save_to": tmp_path / "after"}
+    run = fleet.train(job, layout, bridge=BridgeOptions.model_validate({"codec": codec}), **folders)
     assert [step["skipped"] for step in run.totals] == [True, True]
     with Reader(CheckpointStore(tmp_path / "after"), 2) as reader:
         for name, value in model.parameters.items():

@@ -16,6 +16,7 @@ from hetero.engine.carrier import Place
 from hetero.engine.coded import CodedReader, CodedWriter
 from hetero.engine.gate import Gate
 
+PART_BYTES = 600
 ALL = pytest.mark.parametrize("codec", CODECS.values(), ids=lambda codec: codec.name)
 
 
@@ -23,9 +24,7 @@ ALL = pytest.mark.parametrize("codec", CODECS.values(), ids=lambda codec: codec.
 def _way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both ways of a message: made in the slot, and made elsewhere and copied, as a chip does."""
     if request.param == "on a chip":
-        monkeypatch.setattr(
-            coded, "_staging", lambda channel, _: torch.empty(channel.spec.slot_bytes, dtype=torch.uint8)
-        )
+        monkeypatch.setattr(coded, "computes_in_slots", lambda _: False)
 
 
 class Line:
@@ -38,16 +37,18 @@ class Line:
         channel: Any = SimpleNamespace(spec=spec, slots=SimpleNamespace(view=lambda n: memoryview(self.memory[n])))
         self.numel = numel
         self.told: list[dict[str, Any]] = []
-        self.writer = CodedWriter(channel, CpuBackend(), dtype, numel, Gate(codec, self.told.append))
-        self.reader = CodedReader(channel, CpuBackend(), dtype, numel)
+        self.writer = CodedWriter(channel, CpuBackend(), dtype, numel, Gate(codec, self.told.append), PART_BYTES)
+        self.reader = CodedReader(channel, CpuBackend(), dtype, numel, PART_BYTES)
 
     def carry(self, *pieces: torch.Tensor, slot: int = 0) -> tuple[torch.Tensor, int]:
         nbytes, parts = self.writer.write(slot, pieces)
-        assert [(end, copy.done()) for end, copy in parts] == [(nbytes, True)]
+        ends = [end for end, _ in parts]
+        assert ends == sorted(set(ends))
+        assert ends[-1] == nbytes
         return self.read(slot, nbytes), nbytes
 
     def read(self, slot: int, nbytes: int) -> torch.Tensor:
-        message: Any = SimpleNamespace(slot=slot, wait=lambda: nbytes)
+        message: Any = SimpleNamespace(slot=slot, wait=lambda most=nbytes: min(most, nbytes))
         [found], copy = self.reader.read(message, [Place((self.numel,))])
         assert copy.done()
         return found
@@ -97,15 +98,18 @@ def test_an_outlier_makes_the_message_safer_and_is_told(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["int8", "fp8"])
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
-def test_what_is_not_finite_arrives_as_it_is(name: str, bad: float) -> None:
-    line = Line(CODECS[name], BLOCK)
-    line.carry(torch.ones(BLOCK))
-    x = torch.ones(BLOCK)
+def test_what_is_not_finite_arrives_as_such_measured_or_not(name: str, bad: float) -> None:
+    x = torch.ones(2 * BLOCK)
     x[3] = bad
-    found, _ = line.carry(x)
-    assert torch.equal(found.isnan(), x.isnan())
-    assert torch.equal(found.isinf(), x.isinf())
-    assert line.told[0]["error"] is None
+    measured, unmeasured = Line(CODECS[name], x.numel()), Line(CODECS[name], x.numel())
+    found, _ = measured.carry(x)
+    assert torch.equal(found.isfinite(), x.isfinite())
+    assert measured.told[0]["fallback"] == "bf16"
+    unmeasured.carry(torch.ones(2 * BLOCK))
+    found, _ = unmeasured.carry(x)
+    assert not found[:BLOCK].isfinite().any()
+    assert torch.equal(found[BLOCK:], x[BLOCK:])
+    assert unmeasured.told == []
 
 
 @pytest.mark.parametrize("message", [b"", b"\x09", b"\x00" * 7 + b"\x02", b"\x00" * 40 + b"\x01"])
