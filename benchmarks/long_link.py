@@ -20,7 +20,7 @@ from benchmarks.carriers import Bridge, Place
 from benchmarks.report import print_report
 from benchmarks.usage import other_work
 from benchmarks.wan import Line, wan, why_not
-from bridge.streams import find_streams
+from bridge.streams import MOST_STREAMS, find_streams
 
 NBYTES, COUNT = 64 << 20, 8
 KINDS = {"zmq": ("zmq", False), "zmq_encrypted": ("zmq", True), "grpc": ("grpc", False)}
@@ -50,7 +50,7 @@ def main(arguments: Any = None) -> None:
     parser.add_argument("--gbit", type=float, default=10.0, help="rate of the link, in Gbit/s")
     parser.add_argument("--delay-ms", type=float, default=5.0, help="of either way, where the link is made here")
     parser.add_argument("--ends", nargs=2, metavar="NETNS=ADDRESS", help="of a link that is there")
-    parser.add_argument("--streams", type=int, nargs="+", default=[1, 8])
+    parser.add_argument("--streams", type=int, nargs="+", choices=range(1, MOST_STREAMS + 1), default=[1, 8])
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args(arguments)
     if options.ends is None and (denied := why_not()):

@@ -32,18 +32,19 @@ class Link:
     What is sent before there is a connection waits: urgent frames, which are few, in the first lane, and sources for
     their first turn.
 
+    width    how many lanes bulk is spread over; others that were connected once stay so, and empty themselves
     is_lost  the peer is gone, or there never was one: nothing is taken
     instance the peer's process, by the name it has given itself
     rings    memory that payloads come from and the peer is shown, or may be: the first connection decides
     """
 
-    def __init__(self, peer: str, loop: Loop, lanes: int = 1, *, is_lost: bool = False) -> None:
+    def __init__(self, peer: str, loop: Loop, *, is_lost: bool = False) -> None:
         self.peer = peer
         self.is_lost = is_lost
         self.instance = ""
         self.pace: Pace | None = None
         self.clock = PeerClock()
-        self.lanes = [Lane(index) for index in range(lanes)]
+        self.width, self.lanes = 1, [Lane()]
         self.bytes_sent = self.bytes_received = self.frames_dropped = 0
         self.rings: list[SlotRing] = []
         self._shares_memory: bool | None = None
@@ -74,7 +75,7 @@ class Link:
         while self._urgent:
             self._pass_on(self.lanes[0], self._urgent.popleft())
         while self._sources and self._line_is_free():
-            lane = min((lane for lane in self.lanes if lane.connection), key=_in_flight, default=None)
+            lane = min((lane for lane in self.lanes[: self.width] if lane.connection), key=_in_flight, default=None)
             if lane is None or lane.in_flight_bytes >= WINDOW_BYTES:
                 return
             source = self._sources.popleft()
@@ -82,11 +83,16 @@ class Link:
                 self._sources.append(source)
                 self._pass_on(lane, frame)
 
-    def widen(self, lanes: int) -> None:
-        """Has at least so many lanes, and no more than that beside those that have been connected."""
-        while len(self.lanes) > lanes and not self.lanes[-1].connections:
-            self.lanes.pop()
-        self.lanes += [Lane(index) for index in range(len(self.lanes), lanes)]
+    @property
+    def is_connected(self) -> bool:
+        """Over all lanes that are to be used."""
+        lanes = self.lanes[: self.width]
+        return len(lanes) == self.width and all(lane.connection for lane in lanes)
+
+    def lane(self, index: int) -> Lane:
+        """One of the lanes, which is made, with those before it, if there was none."""
+        self.lanes += [Lane(number) for number in range(len(self.lanes), index + 1)]
+        return self.lanes[index]
 
     def attach(self, lane: Lane, connection: Connection, guard: Guard, expects: int) -> None:
         """Goes on over a new connection of one of the lanes, see `Lane.attach`."""
@@ -103,7 +109,7 @@ class Link:
         self._urgent.clear()
         self._sources.clear()
         self._hide_rings()
-        self.lanes = [Lane(lane.index) for lane in self.lanes]
+        self.lanes = [Lane()]
 
     def on_ping(self, lane: Lane, header: Header) -> None:
         """Answers."""

@@ -19,6 +19,7 @@ from bridge.loopback import Loopback
 from bridge.pace import Pace
 from bridge.probe import Probe
 from bridge.rank import RankId
+from bridge.streams import MOST_STREAMS
 from bridge.transport import Connection, Transport, load_transport, scheme_of
 from bridge.wire import HEADER_BYTES, MOST_TEXT_BYTES, Header, Kind, read_text, text_frame, wire_error
 
@@ -184,16 +185,18 @@ class Network:
         link = peer.link
         if not (peer.needed or link.is_lost):
             peer.needed = True
+            for lane in link.lanes:
+                if not lane.connection:
+                    lane.heard = time.monotonic()
             self._connect(peer)
         return link
 
     def _connect(self, peer: _Peer) -> None:
-        """All lanes that are not, or has them wait for being dialled."""
-        for lane in peer.link.lanes:
-            if not lane.connection:
-                lane.heard = time.monotonic()
-            if self.id < peer.link.peer:
-                self._dial(peer, lane.index)
+        """Dials for as many lanes as the link is to have, if that is ours to do. The other side waits for the first,
+        and knows of more when they come."""
+        for index in range(peer.link.width if self.id < peer.link.peer else 0):
+            peer.link.lane(index)
+            self._dial(peer, index)
 
     def _caller(self, hello: Hello) -> _Peer:
         """Who says so. Raises WireError if that is nobody to talk to."""
@@ -212,7 +215,7 @@ class Network:
         return self._hello(peer, hello.lane)
 
     def _hello(self, peer: _Peer, lane: int) -> Hello:
-        known = peer.link.lanes[lane : lane + 1]
+        known = peer.link.lanes[lane : lane + 1]  # made only for whoever proves itself
         return Hello(
             endpoint=self.id,
             instance=self.instance,
@@ -234,8 +237,7 @@ class Network:
         link = peer.link
         if link.instance not in ("", hello.instance):
             self._lose(link, "it has started anew", tell=True)
-        link.widen(max(hello.lane + 1, len(link.lanes)))
-        lane = link.lanes[hello.lane]
+        lane = link.lane(hello.lane)
         if lane.connection:
             self._release(lane.connection)
         peer.pause_s = _REDIAL_S[0]
@@ -247,9 +249,8 @@ class Network:
         link.pump()
 
     def _dial(self, peer: _Peer, lane: int) -> None:
-        connected = any(known.connection for known in peer.link.lanes[lane : lane + 1])
-        unwanted = lane >= len(peer.link.lanes) or not peer.needed
-        if peer.uri is None or unwanted or connected or (peer, lane) in self._dialled.values():
+        wanted = peer.needed and any(not known.connection for known in peer.link.lanes[lane : lane + 1])
+        if peer.uri is None or not wanted or (peer, lane) in self._dialled.values():
             return
         try:
             connection = self._transport(scheme_of(peer.uri)).connect(peer.uri, self)
@@ -318,10 +319,11 @@ class Network:
     def _meet(
         self, name: str, uri: str | None, pace: Mapping[str, float] | None = None, lanes: int = 1, sealed: bool = False
     ) -> _Peer:
-        peer = self._peers.get(name) or _Peer(Link(name, self._loop, lanes), uri, sealed)
+        if not 1 <= lanes <= MOST_STREAMS:
+            raise BridgeError("lanes", lanes, f"a link has 1 to {MOST_STREAMS}", "give it so many streams")
+        peer = self._peers.get(name) or _Peer(Link(name, self._loop), uri, sealed)
         self._peers[name] = peer
-        peer.uri, peer.sealed = uri, sealed
-        peer.link.widen(lanes)
+        peer.uri, peer.sealed, peer.link.width = uri, sealed, lanes
         peer.link.pace, peer.link.is_lost = Pace(**pace) if pace else None, False
         if peer.needed:
             self._connect(peer)

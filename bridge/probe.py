@@ -33,7 +33,7 @@ class Probe:
         return Frame(header, self._ring.view(0)[:length]) if length else None
 
     def _await(self) -> None:
-        if self._link.is_lost or all(lane.connection for lane in self._link.lanes):
+        if self._link.is_lost or self._link.is_connected:
             self._began, self._cpu_s = time.monotonic(), time.process_time()
             self._link.offer(self)
             self._look()

@@ -8,7 +8,8 @@ from typing import Any
 
 MOST_STREAMS = 16
 _BUFFER_BYTES = 2 << 20  # under way on one stream: half of what Linux lets a sender buffer
-_SUSPECT = 0.25  # a stream with so much of a buffer under way may be held by it
+_SUSPECT = 0.5  # a stream with so much of a buffer under way may be held by it
+_TRIES = 2
 _GAIN = 1.1  # twice as many streams are worth their while if the rate grows by as much
 
 Row = Mapping[str, Any]
@@ -23,13 +24,14 @@ def streams_to_fill(bytes_per_s: float, rtt_s: float) -> int:
 def find_streams(measure: Callable[[int], Sequence[Row]]) -> tuple[int, Sequence[Row]]:
     """For a link of which nothing is known: as many as still make it faster, and what was measured with them.
 
-    `measure` gives both directions with so many streams. Where a buffer's worth is never under way, as within a room,
-    one measurement is all.
+    `measure` gives both directions with so many streams. Where half a buffer is never under way, as mostly within a
+    room, one measurement is all. Twice as many must fail twice, lest one bad moment decides.
     """
     streams, rows = 1, measure(1)
     while 2 * streams <= MOST_STREAMS and _may_be_held(rows, streams):
-        wider = measure(2 * streams)
-        if _slower(wider) < _GAIN * _slower(rows):
+        tries = (measure(2 * streams) for _ in range(_TRIES))
+        wider = next((wider for wider in tries if _slower(wider) >= _GAIN * _slower(rows)), None)
+        if wider is None:
             break
         streams, rows = 2 * streams, wider
     return streams, rows

@@ -158,8 +158,8 @@ class FleetSpec:
         """Of the pools."""
         return [pool.name for pool in self.pools]
 
-    def with_streams(self, one: str, other: str, streams: int) -> tuple[FleetLink, ...]:
-        """All links, one of them with so many streams."""
+    def links_with(self, one: str, other: str, streams: int) -> tuple[FleetLink, ...]:
+        """All links, that of these two pools with so many streams."""
         links = {frozenset(pair): self.link(*pair) for pair in combinations(self.names, 2)}
         links[frozenset((one, other))] = replace(self.link(one, other), streams=streams)
         return tuple(links.values())

@@ -22,7 +22,8 @@ OnEvent = Callable[[ins.News], None]
 
 RECEIVE_S = 0.2
 PROBE_S, PROBE_BYTES = 1.0, 256 << 20
-_WARM_UP_BYTES = 16 << 20  # a connection's first bytes are slow ones
+_WARM_UP_BYTES = 16 << 20  # a connection's first bytes are slow ones,
+_WARMER, _MOST_LOOKS = 1.1, 4  # and over a long link its first seconds, so it is looked at until that is over
 
 
 class Session:
@@ -68,7 +69,7 @@ class Session:
         return session
 
     def relink(self, links: Sequence[FleetLink]) -> None:
-        """Has links keep another pace, and have more streams; between epochs only."""
+        """Has links keep another pace, and have as many streams as they now say; between epochs only."""
         self._ask(ev.LinksAsked(links))
 
     def probe(self, links: Iterable[tuple[str, str]] | None = None) -> list[dict[str, Any]]:
@@ -82,23 +83,33 @@ class Session:
         return [{**row, "streams": streams} for pair in pairs for streams, rows in [self._fill(*pair)] for row in rows]
 
     def _fill(self, one: str, other: str) -> tuple[int, Sequence[Report]]:
-        """Both directions of a link, with as many streams as it is told to have, or as fill it."""
+        """Both directions of a link, with as many streams as it was told to have, or as fill it, which it then has."""
         way = self.way(one, other)
 
-        def measure(streams: int) -> list[Report]:
+        def widen(streams: int) -> None:
             if streams != self.way(one, other)["lanes"]:
-                self.relink(self._controller.fleet.with_streams(one, other, streams))
+                self.relink(self._controller.fleet.links_with(one, other, streams))
+
+        def measure(streams: int) -> list[Report]:
+            widen(streams)
             return [self._probe(one, other), self._probe(other, one)]
 
-        if way["scheme"] == "shm" or self._controller.fleet.link(one, other).streams is not None:
+        if way["scheme"] == "shm" or self.fleet.link(one, other).streams is not None:
             return way["lanes"], measure(way["lanes"])
-        return find_streams(measure)
+        streams, rows = find_streams(measure)
+        widen(streams)
+        return streams, rows
 
     def _probe(self, source: str, target: str) -> dict[str, Any]:
         ends = host_id(source, 0), host_id(target, 0)
-        first = self._ask(ev.ProbeAsked(*ends, _WARM_UP_BYTES))
-        nbytes = min(PROBE_BYTES, max(_WARM_UP_BYTES, round(first["bytes_per_s"] * PROBE_S)))
-        return {"source": source, "target": target, **self._ask(ev.ProbeAsked(*ends, nbytes))}
+        before: Report = {"bytes_per_s": 0.0}
+        found: Report = self._ask(ev.ProbeAsked(*ends, _WARM_UP_BYTES))
+        for _ in range(_MOST_LOOKS):
+            if found["bytes_per_s"] < _WARMER * before["bytes_per_s"]:
+                break
+            nbytes = min(PROBE_BYTES, max(_WARM_UP_BYTES, round(found["bytes_per_s"] * PROBE_S)))
+            before, found = found, self._ask(ev.ProbeAsked(*ends, nbytes))
+        return {"source": source, "target": target, **found}
 
     def calibrate(self, spec: Mapping[str, Any]) -> list[dict[str, Any]]:
         """The measurements of all ranks."""

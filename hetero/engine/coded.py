@@ -85,10 +85,17 @@ class CodedReader:
     from the slot where the chip computes there."""
 
     def __init__(
-        self, channel: Channel, backend: Backend, dtype: torch.dtype, numel: int, part_bytes: int = PART_BYTES
+        self,
+        channel: Channel,
+        backend: Backend,
+        dtype: torch.dtype,
+        numel: int,
+        wanted: Codec,
+        part_bytes: int = PART_BYTES,
     ) -> None:
         self._channel, self._backend, self._dtype, self._numel = channel, backend, dtype, numel
         self._slots, self._part_bytes = slot_tensors(channel, torch.uint8), part_bytes
+        self._usual_bytes = wanted.encoded_bytes(numel, dtype_name(dtype)) + TAG_BYTES
 
     def read(self, message: Arrival, places: Sequence[Place]) -> tuple[list[torch.Tensor], Copy]:
         slot, copies = self._slots[message.slot], list[Copy]()
@@ -100,9 +107,12 @@ class CodedReader:
         return unpack(x, places), Copies(copies)
 
     def _copied(self, message: Arrival, slot: torch.Tensor, copies: list[Copy]) -> torch.Tensor:
-        """The message on the chip, however long it is."""
-        room, begin = self._backend.landing(slot.shape, slot.dtype), 0
-        while (end := message.wait(begin + self._part_bytes)) > begin:
+        """The message on the chip. One that is longer than usual, in a safer codec, begins anew in a larger room."""
+        room, begin = self._backend.landing((self._usual_bytes,), slot.dtype), 0
+        while (end := min(message.wait(begin + self._part_bytes), begin + self._part_bytes)) > begin:
+            if end > len(room):
+                room, begin = self._backend.landing(slot.shape, slot.dtype), 0
+                continue
             copies.append(self._backend.copy_in(slot[begin:end], room[begin:end], fresh=True))
             begin = end
         return room
@@ -117,7 +127,11 @@ class CodedReader:
 
 
 def encoded_bytes(codec: Codec, x: torch.Tensor) -> int:
-    return codec.encoded_bytes(x.numel(), str(x.dtype).removeprefix("torch."))
+    return codec.encoded_bytes(x.numel(), dtype_name(x.dtype))
+
+
+def dtype_name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def computes_in_slots(backend: Backend) -> bool:

@@ -26,7 +26,7 @@ from bridge.rank import RankId
 from bridge.reshard import Gather, Piece, Reshard
 from hetero.engine.bridged import BridgeReceiver, BridgeSender, PlainReader, PlainWriter, Reader, Writer
 from hetero.engine.carrier import NativeReceiver, NativeSender, Place, Receiver, Sender, Waits
-from hetero.engine.coded import CodedReader, CodedWriter
+from hetero.engine.coded import CodedReader, CodedWriter, dtype_name
 from hetero.engine.gate import Gate
 from hetero.engine.mover import Mover
 
@@ -98,7 +98,7 @@ class Carriers:
         reader: Reader = (
             PlainReader(channel, self.backend, dtype)
             if codec is NONE
-            else CodedReader(channel, self.backend, dtype, lane.numel)
+            else CodedReader(channel, self.backend, dtype, lane.numel, codec)
         )
         return BridgeReceiver(channel, reader, self.backend, self._inward, self.waits)
 
@@ -125,7 +125,7 @@ class Carriers:
         """What the job file says of the link and direction; none where that saves nothing."""
         said = self.options.codec_between(lane.source.pool, lane.target.pool)
         codec = CODECS[{"activation": said.activation, "gradient": said.gradient}.get(purpose, NONE.name)]
-        return NONE if codec is NONE or codec.estimate_ratio(_name(dtype)) == 1 else codec
+        return NONE if codec is NONE or codec.estimate_ratio(dtype_name(dtype)) == 1 else codec
 
     def _tell_of_fallback(self, channel: ChannelSpec, data: dict[str, Any]) -> None:
         where = {"link": [channel.source.pool, channel.target.pool], "target": str(channel.target)}
@@ -134,7 +134,7 @@ class Carriers:
     def _open(self, lane: Lane, purpose: str, name: str, dtype: torch.dtype, window: int, codec: Codec) -> Channel:
         """A channel of the bridge with its slots pinned, where the chip can."""
         plain = lane.numel * dtype.itemsize
-        nbytes = plain if codec is NONE else codec.slot_bytes(lane.numel, _name(dtype))
+        nbytes = plain if codec is NONE else codec.slot_bytes(lane.numel, dtype_name(dtype))
         channel = self.port.open(ChannelSpec(self.epoch, purpose, name, lane.source, lane.target, nbytes, window))
         views = [channel.slots.view(slot) for slot in range(window)]
         self._pinned += [view for view in views if self.backend.pin(view)]
@@ -260,10 +260,6 @@ class Flow:
             buffer = part.contiguous()
             dist.broadcast(buffer, rank.index, group=group)
             part.copy_(buffer)
-
-
-def _name(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
 
 
 def _in_group_order(gather: Gather) -> Gather:

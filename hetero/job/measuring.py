@@ -33,8 +33,8 @@ class Measured:
 
 
 def measure(job: Job, session: Session, given: Plan | None) -> Measured:
-    """Takes a second or two, and as much for each unknown link; nothing the next time, unless job, pools or hosts have
-    changed."""
+    """Takes a second or two, and some for each unknown link, more where it is long; nothing the next time, unless job,
+    pools or hosts have changed."""
     sizes = {name: _tp_sizes(job, name, given) for name in job.pools}
     scale = _time_scale(job, session, sizes)
     if given is not None:

@@ -238,7 +238,7 @@ def test_what_has_come_is_copied_in_while_the_rest_is_still_under_way(into: In) 
 
 @pytest.mark.usefixtures("_chip_memory")
 def test_an_encoded_message_is_copied_in_while_the_rest_is_still_under_way(into: In) -> None:
-    reader = CodedReader(into.channel, into.chip, torch.float32, NUMEL)
+    reader = CodedReader(into.channel, into.chip, torch.float32, NUMEL, CODED)
     into.receiver = BridgeReceiver(into.channel, reader, into.chip, into.mover, into.waits)
     data = torch.zeros(CODED.encoded_bytes(NUMEL, "float32") + 1, dtype=torch.uint8)
     data[-1] = CODED.tag
@@ -251,7 +251,7 @@ def test_an_encoded_message_is_copied_in_while_the_rest_is_still_under_way(into:
     sent.fill(len(data))
     received.result(WAIT_S)  # the rank goes on, with nothing copied yet
     sent.wait(WAIT_S)
-    assert sum(copy.nbytes for copy in into.chip.inward) == len(data)
+    assert [copy.nbytes for copy in into.chip.inward] == [PART_BYTES, len(data) - PART_BYTES]
 
 
 def test_a_slot_is_posted_again_only_when_its_bytes_have_left_it(into: In) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from itertools import combinations
 from typing import Any
@@ -14,6 +15,7 @@ from bridge.errors import PeerLost
 from bridge.port import Port
 from bridge.rank import RankId
 from bridge.transport import schemes
+from bridge.wire import CHUNK_BYTES
 from tests.contract.bridge_hosts import Host, await_connection, channel, cross, introduce, link, until
 
 Start = Callable[..., Host]
@@ -97,6 +99,60 @@ def test_a_link_becomes_wider_while_messages_cross(told_first: int, start: Start
     introduce(other, first, "zmq", lanes=3)
     until(lambda: connections(a) == {"b@0": 3} and connections(b) == {"a@0": 3})
     assert cross(*ends, b"three streams") == b"three streams"
+
+
+@pytest.mark.parametrize("told", [(1, 3), (3, 1)], ids=["dialled", "dialler"])
+def test_who_dials_decides_how_many_streams_there_are(told: tuple[int, int], start: Start) -> None:
+    """The other side misses none, however long it waits."""
+    a, b = (start(name, ["zmq"], patience_s=1.0) for name in ("a@0", "b@0"))
+    introduce(a, b, "zmq", lanes=told[0])
+    introduce(b, a, "zmq", lanes=told[1])
+    ends = channel(a.port(), b.port())
+    assert cross(*ends, b"hello") == b"hello"
+    time.sleep(2.0)
+    assert connections(b) == {"a@0": told[0]}
+    assert cross(*ends, b"still there") == b"still there"
+
+
+@pytest.mark.parametrize("scheme", ["zmq", "grpc"])
+def test_a_link_becomes_narrower_and_loses_nothing(scheme: str, start: Start) -> None:
+    a, b = (start(name, [scheme], patience_s=1.0) for name in ("a@0", "b@0"))
+    link(a, b, scheme, lanes=4)
+    ends = channel(a.port(), b.port(), slot_bytes=CHUNK_BYTES * 8)
+    content = bytes(range(256)) * (CHUNK_BYTES * 8 // 256)
+    assert cross(*ends, content) == content
+    link(a, b, scheme, lanes=2)
+    assert cross(*ends, content[::-1]) == content[::-1]
+    time.sleep(2.0)
+    assert connections(a) == {"b@0": 4}, "those that were connected stay so"
+    assert cross(*ends, content) == content
+
+
+def test_a_dialler_that_starts_anew_may_have_fewer_streams(start: Start) -> None:
+    a, b = start("a@0", ["zmq"], process=True), start("b@0", ["zmq"], patience_s=2.0)
+    link(a, b, "zmq", lanes=4)
+    assert cross(*channel(a.port(), b.port()), b"four") == b"four"
+    until(lambda: connections(b) == {"a@0": 4})
+    a.kill()
+    again = start("a@0", ["zmq"])
+    link(again, b, "zmq", lanes=1)
+    ports = again.port(), b.port(1)
+    channel(*ports, epoch=1)
+    assert b.expect("peer_lost")["cause"] == "it has started anew"
+    ends = channel(*ports, epoch=2)
+    assert cross(*ends, b"one") == b"one"
+    time.sleep(2.5)
+    assert cross(*ends, b"still there") == b"still there"
+    assert connections(b) == {"a@0": 1}
+
+
+@pytest.mark.parametrize("lanes", [0, 17])
+def test_a_link_has_no_other_number_of_streams(lanes: int, start: Start) -> None:
+    a, b = start("a@0", ["zmq"]), start("b@0", ["zmq"])
+    a.control.send({"do": "introduce", "peers": {"b@0": {"uri": b.uris["zmq"], "lanes": lanes}}, "routes": {}})
+    assert a.expect("failed")["error"]["value"] == lanes
+    link(a, b, "zmq")
+    assert cross(*channel(a.port(), b.port()), b"hello") == b"hello"
 
 
 def test_a_link_that_nobody_has_needed_has_as_many_streams_as_it_was_told_last(start: Start) -> None:

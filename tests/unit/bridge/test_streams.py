@@ -49,3 +49,15 @@ def test_what_is_known_is_reckoned() -> None:
     assert streams_to_fill(10e9 / 8, 10e-3) == 6
     assert streams_to_fill(10e9 / 8, 0.0) == 1
     assert streams_to_fill(10e9 / 8, 1.0) == MOST_STREAMS
+
+
+def test_one_bad_moment_does_not_decide() -> None:
+    link = Model(1e9, 1e8, 0.05)
+    bad = iter([False, True])
+
+    def measure(streams: int) -> list[dict[str, Any]]:
+        rows = link.measure(streams)
+        return [row | {"bytes_per_s": 1e6} for row in rows] if next(bad, False) else rows
+
+    assert find_streams(measure)[0] == 16
+    assert link.tried == [1, 2, 2, 4, 8, 16]

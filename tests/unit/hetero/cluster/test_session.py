@@ -94,10 +94,10 @@ def test_where_nobody_has_said_how_many_streams_fill_a_link_it_is_tried() -> Non
     with Session.start(fleet, LocalAgents(), news.append) as session:
         rows = session.probe([("ascend", "nvidia")])
         assert {(row["bytes_per_s"], row["streams"]) for row in rows} == {(BYTES_PER_S * MOST_LANES, 4)}
-        session.relink(fleet.with_streams("ascend", "nvidia", 4))
         assert session.way("ascend", "nvidia") == {"scheme": "grpc", "sealed": False, "lanes": 4}
+        assert session.probe([("ascend", "nvidia")]) == rows
     links = [one.data for one in news if one.kind == "link"]
-    assert [link["lanes"] for link in links if "kunlun" not in link["between"]] == [1, 2, 4, 8, 4]
+    assert [link["lanes"] for link in links if "kunlun" not in link["between"]] == [1, 2, 4, 8, 4] * 2
 
 
 def test_every_process_is_known_by_its_pid() -> None:

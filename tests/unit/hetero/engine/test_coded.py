@@ -38,7 +38,7 @@ class Line:
         self.numel = numel
         self.told: list[dict[str, Any]] = []
         self.writer = CodedWriter(channel, CpuBackend(), dtype, numel, Gate(codec, self.told.append), PART_BYTES)
-        self.reader = CodedReader(channel, CpuBackend(), dtype, numel, PART_BYTES)
+        self.reader = CodedReader(channel, CpuBackend(), dtype, numel, codec, PART_BYTES)
 
     def carry(self, *pieces: torch.Tensor, slot: int = 0) -> tuple[torch.Tensor, int]:
         nbytes, parts = self.writer.write(slot, pieces)
