@@ -30,6 +30,7 @@ class Loop:
         self._order = itertools.count()
         self._timer = Timer()
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._waking = threading.Lock()  # against `close`: the number may be another's descriptor by then
         self._thread = threading.get_ident()
         self._stopped = False
         self.watch(self._wake, lambda: os.eventfd_read(self._wake))
@@ -78,12 +79,14 @@ class Loop:
         """Closes the loop's own descriptors. Transports' threads may still call `call_soon`, without effect."""
         self._epoll.close()
         self._timer.close()
-        wake, self._wake = self._wake, -1
-        os.close(wake)
+        with self._waking:
+            os.close(self._wake)
+            self._wake = -1
 
     def _wake_up(self) -> None:
-        if self._wake >= 0:
-            os.eventfd_write(self._wake, 1)
+        with self._waking:
+            if self._wake >= 0:
+                os.eventfd_write(self._wake, 1)
 
     def _run_timers(self) -> None:
         now, ran = time.monotonic(), False

@@ -38,6 +38,25 @@ def test_other_threads_wake_it_and_keep_their_order() -> None:
     loop.call_soon(lambda: None)
 
 
+def test_a_loop_that_closes_is_woken_by_nobody() -> None:
+    """Other threads call until its end and beyond, and touch no descriptor that is not its own any more."""
+    for _ in range(200):
+        loop, failed = Loop(), []
+
+        def call(loop: Loop = loop, failed: list[OSError] = failed) -> None:
+            try:
+                for _ in range(50):
+                    loop.call_soon(lambda: None)
+            except OSError as error:
+                failed.append(error)
+
+        thread = threading.Thread(target=call)
+        thread.start()
+        loop.close()
+        thread.join()
+        assert not failed
+
+
 def test_descriptors_are_served_until_they_are_forgotten() -> None:
     loop, seen = Loop(), []
     reader, writer = os.pipe()
