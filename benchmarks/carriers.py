@@ -23,6 +23,7 @@ import numpy as np
 import psutil
 
 from bridge.channel import ChannelSpec
+from bridge.linux import past_caches
 from bridge.pipe import Pipe
 from bridge.port import Channel, Port, Ticket
 from bridge.rank import RankId
@@ -268,7 +269,8 @@ class Bridge(Carrier):
         control, theirs = Pipe.pair()
         fd = theirs.detach()
         inside = ["ip", "netns", "exec", namespace] if namespace else []
-        process = subprocess.Popen([*inside, sys.executable, "-m", "bridge.endpoint", "--fd", str(fd)], pass_fds=[fd])
+        command = [*inside, sys.executable, "-m", "bridge.endpoint", "--fd", str(fd)]
+        process = subprocess.Popen(command, pass_fds=[fd], env=past_caches(os.environ))
         os.close(fd)
         self._endpoints = [*getattr(self, "_endpoints", []), process]
         self._others.append(process.pid)

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import TypeAlias
 
 from bridge.errors import PipeClosed
+from bridge.linux import past_caches
 from bridge.pipe import Message, Pipe
 from bridge.rank import RankId
 from hetero.cluster.devices import Devices
@@ -34,7 +35,7 @@ class Crew:
         """Starts endpoint and nursery; raises ClusterError if the pool's interpreter or chips are not there."""
         programs = self.spec.programs
         variables = environment(self.spec.pool, self.spec.address, self._devices.of(self.spec))
-        self.endpoint = self._helper("endpoint", programs.endpoint, [], variables)
+        self.endpoint = self._helper("endpoint", programs.endpoint, [], past_caches(variables))
         self.nursery = self._helper("nursery", "hetero.engine.nursery", ["--main", programs.rank], variables)
 
     def _helper(self, name: str, module: str, arguments: list[str], variables: Mapping[str, str]) -> Helper:

@@ -108,6 +108,15 @@ def test_every_process_is_known_by_its_pid() -> None:
             assert all(pid > 1 and runs(pid) for pid in pids.values())
 
 
+def test_endpoints_alone_copy_past_the_caches() -> None:
+    with started() as session:
+        found = {
+            process: b"non_temporal" in Path(f"/proc/{pid}/environ").read_bytes()
+            for process, pid in session.pids("nvidia@0").items()
+        }
+    assert [process for process, copies in found.items() if copies] == ["endpoint"]
+
+
 def test_reports_of_a_host_s_ranks_are_merged() -> None:
     reports: list = []
     with started() as session:
