@@ -22,7 +22,7 @@ _TFD_FLAGS = os.O_NONBLOCK | os.O_CLOEXEC
 _TFD_TIMER_ABSTIME = 1
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
 _KEEP_BYTES = 1 << 28
-_NICE = -15
+NICE = -15
 _TUNABLES, _PAST_CACHES = "GLIBC_TUNABLES", "glibc.cpu.x86_non_temporal_threshold"
 _LARGE_BYTES = 512 << 10
 _MAP_FIXED, _MAP_FAILED = 0x10, ctypes.c_void_p(-1).value
@@ -104,9 +104,9 @@ def _mmap(address: int | None, nbytes: int, access: int, flags: int, fd: int) ->
 
 def take_precedence() -> None:
     """Has this process, which computes little and is waited for, go before those that compute, if it may: that
-    takes CAP_SYS_NICE or `ulimit -e`. To be called before other threads start, which inherit it."""
+    takes CAP_SYSNICE or `ulimit -e`. To be called before other threads start, which inherit it."""
     with contextlib.suppress(OSError):
-        os.nice(_NICE)
+        os.nice(NICE)
 
 
 def die_with_parent() -> None:

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 
+from bridge.linux import NICE
 from bridge.pipe import Pipe
 
 LISTEN = {"do": "listen", "endpoint": "a@0", "host": "127.0.0.1", "schemes": []}
@@ -81,14 +82,14 @@ def test_it_survives_ctrl_c_and_the_end_of_the_thread_that_started_it() -> None:
 
 
 def test_its_threads_go_before_those_that_compute_where_that_is_allowed() -> None:
-    attempt = subprocess.run([sys.executable, "-c", "import os; os.nice(-10)"], stderr=subprocess.DEVNULL)
+    attempt = subprocess.run([sys.executable, "-c", f"import os; os.nice({NICE})"], stderr=subprocess.DEVNULL)
     process, control = start()
     control.send(LISTEN | {"schemes": ["zmq"]})
     control.recv(10)
     threads = [int(thread) for thread in os.listdir(f"/proc/{process.pid}/task")]
     niceness = {os.getpriority(os.PRIO_PROCESS, thread) for thread in threads}
     assert len(threads) > 1
-    assert niceness == {max(-20, os.getpriority(os.PRIO_PROCESS, 0) - 10 * (attempt.returncode == 0))}
+    assert niceness == {max(-20, os.getpriority(os.PRIO_PROCESS, 0) + NICE * (attempt.returncode == 0))}
     control.close()
     assert process.wait(5) == 0
 
