@@ -101,6 +101,7 @@ def test_a_link_becomes_wider_while_messages_cross(told_first: int, start: Start
     assert cross(*ends, b"three streams") == b"three streams"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("told", [(1, 3), (3, 1)], ids=["dialled", "dialler"])
 def test_who_dials_decides_how_many_streams_there_are(told: tuple[int, int], start: Start) -> None:
     """The other side misses none, however long it waits."""
@@ -114,6 +115,7 @@ def test_who_dials_decides_how_many_streams_there_are(told: tuple[int, int], sta
     assert cross(*ends, b"still there") == b"still there"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["zmq", "grpc"])
 def test_a_link_becomes_narrower_and_loses_nothing(scheme: str, start: Start) -> None:
     a, b = (start(name, [scheme], patience_s=1.0) for name in ("a@0", "b@0"))
@@ -128,6 +130,7 @@ def test_a_link_becomes_narrower_and_loses_nothing(scheme: str, start: Start) ->
     assert cross(*ends, content) == content
 
 
+@pytest.mark.slow
 def test_a_dialler_that_starts_anew_may_have_fewer_streams(start: Start) -> None:
     a, b = start("a@0", ["zmq"], process=True), start("b@0", ["zmq"], patience_s=2.0)
     link(a, b, "zmq", lanes=4)
