@@ -16,30 +16,27 @@ from contextlib import ExitStack
 from statistics import median
 from typing import Any
 
-from benchmarks.carriers import Bridge, Place
+from benchmarks.carriers import Bridge, Grpc, Place, Zmq, ZmqEncrypted
 from benchmarks.report import print_report
 from benchmarks.usage import other_work
 from benchmarks.wan import Line, wan, why_not
 from bridge.streams import MOST_STREAMS, find_streams
 
 NBYTES, COUNT = 64 << 20, 8
-KINDS = {"zmq": ("zmq", False), "zmq_encrypted": ("zmq", True), "grpc": ("grpc", False)}
+KINDS = (Zmq, ZmqEncrypted, Grpc)
 
 
-def measure(name: str, places: tuple[Place, Place], streams: Sequence[int], rounds: int) -> dict[str, float]:
+def measure(kind: type[Bridge], places: tuple[Place, Place], streams: Sequence[int], rounds: int) -> dict[str, float]:
     """Bytes per second over one transport with each number of streams, and how many are found to fill the link."""
     figures: dict[str, float] = {}
-    scheme, sealed = KINDS[name]
     for number in streams:
-        kind = type("LongLink", (Bridge,), {"scheme": scheme, "sealed": sealed, "lanes": number, "places": places})
-        carrier = kind(NBYTES)
+        carrier = type("LongLink", (kind,), {"lanes": number, "places": places})(NBYTES)
         carrier.cross(NBYTES, 2)
         seconds = median(carrier.cross(NBYTES, COUNT, window=2) for _ in range(rounds))
-        figures[f"{name}_{number}_streams"] = NBYTES * COUNT / seconds
+        figures[f"{kind.name}_{number}_streams"] = NBYTES * COUNT / seconds
         carrier.close()
-    kind = type("LongLink", (Bridge,), {"scheme": scheme, "sealed": sealed, "places": places})
-    carrier = kind(NBYTES)
-    figures[f"{name}_found"] = find_streams(carrier.probe)[0]
+    carrier = type("LongLink", (kind,), {"places": places})(NBYTES)
+    figures[f"{kind.name}_found"] = find_streams(carrier.probe)[0]
     carrier.close()
     return figures
 
@@ -63,8 +60,8 @@ def main(arguments: Any = None) -> None:
             places = tuple(zip(addresses, namespaces, strict=True))
         else:
             places = stack.enter_context(wan(Line(rate, options.delay_ms / 1e3)))
-        for name in KINDS:
-            figures |= measure(name, places, options.streams, options.rounds)
+        for kind in KINDS:
+            figures |= measure(kind, places, options.streams, options.rounds)
     parts = {name: figure if name.endswith("_found") else figure / rate for name, figure in figures.items()}
     print_report("long_link", parts, emulated=False, void=void, quiet=options.json)
 
