@@ -36,13 +36,11 @@ class CodedWriter:
 
     def write(self, slot: int, pieces: Sequence[torch.Tensor]) -> tuple[int, Iterator[Part]]:
         """Waits for the chip only where it is the gate's turn to measure."""
-        target = self._slots[slot]
-        body = self._encode(self._flat(pieces), target if computes_in_slots(self._backend) else None)
+        target, in_slot = self._slots[slot], computes_in_slots(self._backend)
+        body = self._encode(self._flat(pieces), target if in_slot else None)
         target[len(body)] = self._gate.codec.tag
         nbytes = len(body) + TAG_BYTES
-        if computes_in_slots(self._backend):
-            return nbytes, iter([Part(nbytes, Copy())])
-        return nbytes, self._parts(body, target)
+        return nbytes, iter([Part(nbytes, Copy())]) if in_slot else self._parts(body, target)
 
     def _encode(self, x: torch.Tensor, slot: torch.Tensor | None) -> torch.Tensor:
         """The bytes, in new memory if not in the slot."""
