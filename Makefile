@@ -38,19 +38,18 @@ check-floors:
 check-hetero:
 	$(BIN)/python -m pytest -m "not slow" $(HETERO)
 
-# Three parts side by side on two cores, for whole runs wait a lot. What needs the machine for itself comes last.
+# Three parts side by side on two cores, for whole runs wait a lot.
 test: install
 	$(MAKE) --no-print-directory -j3 -Oline test-floors test-hetero test-runs
-	$(BIN)/python -m pytest -m alone tests/e2e
 
 test-floors:
-	$(BIN)/python -m pytest -m "not alone" $(FLOORS) $(SCREENS)
+	$(BIN)/python -m pytest $(FLOORS) $(SCREENS)
 
 test-hetero:
 	$(BIN)/python -m pytest $(HETERO) tests/distributed
 
 test-runs:
-	$(BIN)/python -m pytest -m "not alone" tests/e2e $(addprefix --ignore=,$(SCREENS))
+	$(BIN)/python -m pytest tests/e2e $(addprefix --ignore=,$(SCREENS))
 
 bench: install
 	$(BIN)/python -m benchmarks.overhead --json

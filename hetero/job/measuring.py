@@ -1,4 +1,5 @@
-"""Before the plan: how slow emulation must be to be safe, and what chips and links really do. Cached between runs."""
+"""Before the plan: how slow emulation must be to be safe on this machine now, and what chips and links really do, which
+is kept between runs."""
 
 from __future__ import annotations
 
@@ -6,6 +7,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from balancer.cost import Times, datasheet_times
 from balancer.plan import Plan
@@ -17,8 +19,9 @@ from hetero.job.kept import Row, kept
 from hetero.job.links import NOTHING_PROBED, Probed, unknown_links
 from hetero.job.planning import legal_tp, topology, workload
 
-SAFETY = 2.0
+SAFETY = 1.5
 """Emulated actions are given this many times the bare arithmetic's time, measured with all ranks at work at once."""
+_LOOKS = 5  # at the bare arithmetic, of which the median counts
 
 
 @dataclass(frozen=True)
@@ -33,8 +36,8 @@ class Measured:
 
 
 def measure(job: Job, session: Session, given: Plan | None) -> Measured:
-    """Takes a second or two, and some for each unknown link, more where it is long; nothing the next time, unless job,
-    pools or hosts have changed."""
+    """Takes a second or two, and some for each unknown link, more where it is long; the next time a second for emulated
+    chips and nothing for the others, unless job, pools or hosts have changed."""
     sizes = {name: _tp_sizes(job, name, given) for name in job.pools}
     scale = _time_scale(job, session, sizes)
     if given is not None:
@@ -50,7 +53,7 @@ def _time_scale(job: Job, session: Session, sizes: Mapping[str, Sequence[int]]) 
     if job.time_scale != "auto":
         return float(job.time_scale)
     largest = {name: tuple(found[-1:]) for name, found in sizes.items()}
-    rows = _calibrate(job, session, largest, None)
+    rows = session.calibrate(_spec(job, session, largest, None, _LOOKS))
     expected = datasheet_times(topology(job), workload(job))
     return SAFETY * max(_slowness(rows, name, expected) for name, pool in job.pools.items() if pool.emulate is not None)
 
@@ -74,20 +77,26 @@ def _tp_sizes(job: Job, name: str, given: Plan | None) -> tuple[int, ...]:
     return tuple(tp for tp in topology(job).pool(name).tp_sizes() if illegal(tp) is None)
 
 
-def _calibrate(
-    job: Job, session: Session, sizes: Mapping[str, Sequence[int]], time_scale: float | None
-) -> Sequence[Row]:
-    spec = CalibrationSpec(
+def _calibrate(job: Job, session: Session, sizes: Mapping[str, Sequence[int]], time_scale: float) -> Sequence[Row]:
+    """What chips take, which is told without the scale that emulated ones are slowed by."""
+    spec = _spec(job, session, sizes, time_scale)
+    nodes = [session.node(host.id) for host in session.fleet.hosts]
+    return kept([{**spec, "time_scale": 1.0}, nodes, os.cpu_count()], lambda: session.calibrate(spec))
+
+
+def _spec(
+    job: Job, session: Session, sizes: Mapping[str, Sequence[int]], time_scale: float | None, repeats: int = 3
+) -> dict[str, Any]:
+    return CalibrationSpec(
         dimensions=job.model.resolve(),
         pools={pool.name: PoolRun.model_validate(pool.run) for pool in session.fleet.pools},
         tensor_parallel={name: tuple(found) for name, found in sizes.items()},
         seq_len=job.data.seq_len,
         micro_batch=job.train.micro_batch,
         precision=job.train.precision,
+        repeats=repeats,
         time_scale=time_scale,
     ).model_dump(mode="json")
-    nodes = [session.node(host.id) for host in session.fleet.hosts]
-    return kept([spec, nodes, os.cpu_count()], lambda: session.calibrate(spec))
 
 
 def _probe(job: Job, session: Session) -> list[Row]:

@@ -51,4 +51,4 @@ def test_auto_is_the_quickstart_without_its_plan() -> None:
     by_hand, auto = (load_job(CONFIGS / "runs" / f"{name}.yaml") for name in ("quickstart", "auto"))
     assert auto.balance.mode == "auto"
     differ = {key for key in type(auto).model_fields if getattr(auto, key) != getattr(by_hand, key)}
-    assert differ == {"name", "balance", "time_scale"}
+    assert differ == {"name", "balance"}

@@ -16,8 +16,7 @@ from bridge.endpoint import PATIENCE_S, Endpoint
 from bridge.pipe import Message, Pipe
 from bridge.port import Channel, Port
 from bridge.rank import RankId
-
-WAIT_S = 10.0
+from tests.patience import WAIT_S
 
 
 class Host:

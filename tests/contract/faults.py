@@ -20,6 +20,7 @@ from bridge.errors import PeerLost
 from bridge.guard import Checked
 from bridge.transport import Connection
 from bridge.wire import EMPTY, Kind, text_frame
+from tests.patience import WAIT_S
 
 NUMBERED = [kind for kind in Kind if kind.numbered]
 KINDS = ("drop", "duplicate", "reorder", "truncate", "flip_head", "flip_body", "cut")
@@ -127,7 +128,7 @@ class Relay:
 
     def close(self) -> None:
         self._closed = True
-        self._thread.join(5)
+        self._thread.join(WAIT_S)
         self._listener.close()
         for pair in self.streams:
             for end in pair:

@@ -11,8 +11,7 @@ from torch import Tensor
 
 from backends.backend import Copy, check_alike
 from backends.cpu import CpuBackend
-
-WAIT_S = 30.0
+from tests.patience import WAIT_S
 
 
 class LaterCopy(Copy):

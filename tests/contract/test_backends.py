@@ -22,6 +22,7 @@ from backends.emulation import Emulated, EmulateOptions
 from backends.errors import DeviceError, OutOfMemory
 from backends.operators import Operators
 from backends.registry import FAMILIES, family_names, load_backend, visible_device_variables
+from tests.patience import WAIT_S
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.int64)
 
@@ -148,7 +149,7 @@ def test_another_thread_may_wait_for_copies_which_are_over_in_their_order(backen
 
     thread = threading.Thread(target=watch)
     thread.start()
-    thread.join(60)
+    thread.join(WAIT_S)
     assert over == [True] * len(copies)
 
 

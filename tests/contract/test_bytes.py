@@ -16,6 +16,7 @@ from bridge.layout import TensorLayout
 from bridge.reshard import Placement, reshard
 from bridge.wire import CHUNK_BYTES, HEADER_BYTES
 from tests.contract.bridge_hosts import Host, channel, link, until
+from tests.patience import WAIT_S
 
 Start = Callable[..., Host]
 SHAPE = (2, 96, 64)  # a boundary tensor, which every rank of a tensor-parallel group holds whole
@@ -53,8 +54,8 @@ def test_a_boundary_tensor_crosses_once_in_each_direction(scheme: str, ours: int
             sender, receiver = channel(ports[piece.source], ports[piece.target], name, slot_bytes=len(data))
             arrival = receiver.post_recv(0)
             sender.slots.view(0)[:] = data
-            sender.send(0, len(data)).wait(5)
-            arrival.wait(5)
+            sender.send(0, len(data)).wait(WAIT_S)
+            arrival.wait(WAIT_S)
             assert bytes(receiver.slots.view(0)) == data
             frames += -(-len(data) // CHUNK_BYTES)
             arrived += len(data)
@@ -73,7 +74,7 @@ def test_messages_take_no_memory(scheme: str, messages: int, start: Start) -> No
         for _ in range(count):
             arrival = receiver.post_recv(0)
             sender.send(0, 100_000)
-            arrival.wait(10)
+            arrival.wait(WAIT_S)
             while not sender_is_free():
                 pass
 
@@ -112,5 +113,5 @@ def test_a_receiver_that_stands_still_bounds_what_its_sender_holds(scheme: str, 
     assert a.stats("b@0")["bytes_sent"] < WINDOW_BYTES + 2 * CHUNK_BYTES
     assert (after.rss - after.shared) - (before.rss - before.shared) < 2 * WINDOW_BYTES
     b.kill(signal.SIGCONT)
-    arrival.wait(20)
+    arrival.wait(WAIT_S)
     assert arrival.nbytes == 4 * WINDOW_BYTES

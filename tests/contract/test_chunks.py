@@ -27,8 +27,9 @@ from hetero.engine.codecs import kernel
 from hetero.engine.coded import CodedReader, CodedWriter
 from hetero.engine.gate import Gate
 from hetero.engine.mover import Mover
-from tests.contract.bridge_hosts import WAIT_S, Host, channel, cross, link, until
+from tests.contract.bridge_hosts import Host, channel, cross, link, until
 from tests.contract.later import LaterChip
+from tests.patience import WAIT_S
 
 PARTS = 3
 SLOT_BYTES = PARTS * PART_BYTES

@@ -18,6 +18,7 @@ from bridge.transports.shm import ShmConnection
 from bridge.transports.zmq import ZmqConnection
 from tests.contract.bridge_hosts import Host, channel, introduce, until
 from tests.contract.faults import KINDS, FrameFaults, Relay
+from tests.patience import RUN_S
 
 CONNECTIONS: dict[str, type[Connection]] = {"zmq": ZmqConnection, "grpc": GrpcConnection, "shm": ShmConnection}
 KEY = "5e" * 32
@@ -109,7 +110,7 @@ def flows_of(a: Host, b: Host) -> list[Flow]:
     return [Flow(end, seed) for seed, end in enumerate(ends)]
 
 
-def run(flows: list[Flow], until: Callable[[], bool], seconds: float = 100.0) -> None:
+def run(flows: list[Flow], until: Callable[[], bool], seconds: float = RUN_S) -> None:
     """Keeps all flows going until `until()`, and then until all that was sent has come."""
     end = time.monotonic() + seconds
     while not until():
@@ -133,7 +134,7 @@ def test_frames_that_suffer(scheme: str, sealed: bool, linked: Linked, monkeypat
     a, b = linked(scheme, sealed=sealed)
     flows = flows_of(a, b)
     faults = FrameFaults(CONNECTIONS[scheme], monkeypatch, seed=7, rate=0.05, most=FAULTS, kinds=kinds)
-    run(flows, lambda: faults.done.total() >= FAULTS, seconds=100.0 + FAULTS)
+    run(flows, lambda: faults.done.total() >= FAULTS, seconds=RUN_S + FAULTS)
     assert set(faults.done) == set(kinds)
     assert min(flow.arrived for flow in flows) > FAULTS // 10
     stats = a.stats("b@0")
@@ -161,7 +162,7 @@ def test_streams_that_are_cut_in_the_middle(scheme: str, lanes: int, linked: Lin
 @pytest.mark.parametrize("scheme", ["zmq", "grpc"])
 def test_a_stream_that_stands_still_is_replaced(scheme: str, linked: Linked) -> None:
     relays: list[Relay] = []
-    a, b = linked(scheme, relays=relays, patience_s=3.0)
+    a, b = linked(scheme, relays=relays, patience_s=6.0)
     flows = flows_of(a, b)
     [relay] = relays
     run(flows, lambda: flows[0].arrived > 3)

@@ -24,6 +24,7 @@ from bridge.port import Channel, Ticket
 from bridge.rank import RankId
 from bridge.wire import CHUNK_BYTES
 from tests.contract.bridge_hosts import Host, await_connection, channel, cross, link, until
+from tests.patience import WAIT_S
 
 pytestmark = pytest.mark.slow
 Start = Callable[..., Host]
@@ -97,7 +98,7 @@ def receiver(start: Start) -> Iterator[Callable[[Host], subprocess.Popen[bytes]]
     yield begin
     for process in started:
         process.kill()
-        process.wait(10)
+        process.wait(WAIT_S)
 
 
 @pytest.mark.parametrize("scheme", ["zmq", "grpc", "shm"])
@@ -124,7 +125,7 @@ def test_a_rank_that_takes_nothing_costs_no_memory_and_holds_nobody_else_up(
     assert max(endpoint.growth for endpoint in endpoints) < WINDOW_BYTES
     rank.send_signal(signal.SIGCONT)
     for ticket in under_way:
-        ticket.wait(20)
+        ticket.wait(WAIT_S)
 
 
 def send_on(sender: Channel, under_way: deque[Ticket], seconds: float) -> int:
@@ -156,7 +157,7 @@ def test_an_endpoint_that_stands_still_is_lost_and_costs_its_sender_a_window_at_
         here.look()
         return departure.done() and time.monotonic() > end
 
-    until(over, STALL_S + 20)
+    until(over, STALL_S + WAIT_S)
     with pytest.raises(PeerLost, match="silent"):
         departure.wait(0)
     assert a.expect("peer_lost")["peer"] == "b@0"

@@ -18,6 +18,7 @@ from hetero.monitoring.tracker import BUILT_IN, curves, load_tracker
 from hetero.monitoring.watch import Watch
 from tests.architecture.tree import ROOT
 from tests.contract.wandb_file import records
+from tests.patience import WAIT_S
 from tests.unit.hetero.monitoring.runs import line, tracked
 
 Curves = dict[int, dict[str, float]]
@@ -100,7 +101,7 @@ def test_curves_equal_those_of_the_journal(name: str, tmp_path: Path) -> None:
     written = {record["step"]: curves(record, run) for record in read(run.folder / METRICS)}
     assert "loss" not in written[2]
     found = READERS[name](run.folder)
-    until = time.monotonic() + 20
+    until = time.monotonic() + WAIT_S
     while set(found) != set(range(STEPS)) and time.monotonic() < until:  # a tool's own process may write a little later
         time.sleep(0.2)
         found = READERS[name](run.folder)

@@ -11,10 +11,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 from hetero.monitoring.journal import Record
+from tests.patience import WAIT_S
 
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or "/usr/bin/chromium"
 ARGUMENTS = [
@@ -24,7 +24,7 @@ ARGUMENTS = [
     "--metrics-recording-only", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
 ]  # fmt: skip
 DESKTOP, PHONE = (1280, 900), (390, 844)
-WAIT_MS = 15_000
+WAIT_MS = 1000 * WAIT_S
 
 
 @contextmanager
@@ -90,13 +90,9 @@ class Server:
         self._process = self._start()
         self.address = self._said().partition(" on ")[2].partition(" (")[0]
 
-    def processor_s(self) -> float:
-        times = psutil.Process(self._process.pid).cpu_times()
-        return times.user + times.system
-
     def stop(self) -> None:
         self._process.terminate()
-        assert self._process.wait(10) == 0
+        assert self._process.wait(WAIT_S) == 0
         assert self._process.stdout is not None
         self._process.stdout.close()
 

@@ -20,10 +20,8 @@ import pytest
 import yaml
 
 from tests.e2e.command import ROOT, Command, Run, short_folder
+from tests.patience import RUN_S, WAIT_S
 
-pytestmark = [pytest.mark.alone, pytest.mark.timeout(300)]  # on two cores it takes a quarter of that
-SOON_S = 100.0
-STOPPED_WITHIN_S = 10.0
 POOLS = {"nvidia": ("cuda", "A800-80G", "GPU"), "ascend": ("ascend", "Ascend-910B2", "NPU"),
          "kunlun": ("kunlun", "Kunlun-P800", "KUNLUN")}  # fmt: skip
 STAGES = (("nvidia", [0, 1]), ("ascend", [1, 2]), ("kunlun", [2, 4]))
@@ -59,7 +57,7 @@ class RayCluster:
 
     def says(self, *arguments: str, code: int = 0) -> str:
         with self.hetero(*arguments, "--address", self.jobs) as command:
-            assert command.wait(SOON_S) == code, command.output
+            assert command.wait(RUN_S) == code, command.output
             return command.output
 
     def run(self, job_id: str) -> Run:
@@ -81,7 +79,7 @@ def cluster() -> Iterator[RayCluster]:
             assert address, "the cluster did not start"
             yield RayCluster(jobs, address, place / "home", place / "outside", _job_file(place / "outside"))
         finally:
-            process.communicate(timeout=SOON_S)
+            process.communicate(timeout=RUN_S)
 
 
 def _start(place: Path) -> subprocess.Popen[str]:
@@ -102,9 +100,9 @@ def _job_file(folder: Path) -> Path:
 
 
 def until(holds: Callable[[], bool], command: Command, what: str) -> None:
-    end = time.monotonic() + SOON_S
+    end = time.monotonic() + RUN_S
     while not holds():
-        assert time.monotonic() < end, f"not within {SOON_S:g} s: {what}\n{command.output}"
+        assert time.monotonic() < end, f"not within {RUN_S:g} s: {what}\n{command.output}"
         time.sleep(0.2)
 
 
@@ -122,7 +120,7 @@ def test_jobs_from_outside(cluster: RayCluster, tmp_path: Path) -> None:
     few = ("--set", "train.steps=4", "--set", f"checkpoint={{every: 2, storage: {shared}}}", "--follow")
     with cluster.hetero(*submit) as first, cluster.hetero("submit", cluster.job) as nowhere:
         long = submitted(first)
-        assert nowhere.wait(SOON_S) == 2, "an address is asked for"
+        assert nowhere.wait(RUN_S) == 2, "an address is asked for"
         with cluster.hetero("jobs", "logs", "-f", long, "--address", cluster.jobs) as log:
             until(lambda: len(cluster.run(long).metrics) > 1, log, "the first job trains")
             processes = _placed(cluster.run(long))
@@ -134,13 +132,13 @@ def test_jobs_from_outside(cluster: RayCluster, tmp_path: Path) -> None:
                 listed = cluster.says("jobs", "list")
                 assert re.search(rf"^{long} +running ", listed, re.MULTILINE), listed
                 assert re.search(rf"^{short} +queued ", listed, re.MULTILINE), listed
-                assert seen.wait(SOON_S) == 0, seen.output
+                assert seen.wait(RUN_S) == 0, seen.output
                 assert all(part in seen.output for part in ("running", "slowest", *POOLS)), seen.output
                 _follows(page, cluster.run(long))
                 until(lambda: _in_rays_metrics(cluster, long), second, "Ray has the run's metrics")
                 _stop(cluster, long, processes)
-                assert log.wait(SOON_S) == 1, log.output
-                assert second.wait(SOON_S) == 0, second.output
+                assert log.wait(RUN_S) == 1, log.output
+                assert second.wait(RUN_S) == 0, second.output
     assert "stopped" in cluster.says("jobs", "status", long)
     cluster.says("jobs", "fetch", short, "--to", str(tmp_path / "fetched"))
     fetched = Run(tmp_path / "fetched")
@@ -155,11 +153,11 @@ def _follows(page: Command, run: Run) -> None:
     until(lambda: "dashboard of" in page.output, page, "the page is served")
     (url,) = re.findall(r"on (http://\S+/)", page.output)
     later = run.metrics[-1]["step"] + 1
-    with urllib.request.urlopen(f"{url}stream", timeout=SOON_S) as stream:
+    with urllib.request.urlopen(f"{url}stream", timeout=RUN_S) as stream:
         while not any(int(step) >= later for step in re.findall(r'"step": ?(\d+)', stream.readline().decode())):
             pass
     page.process.terminate()
-    assert page.wait(SOON_S) == 0, page.output
+    assert page.wait(RUN_S) == 0, page.output
     assert page.footprint.left() == []
 
 
@@ -169,7 +167,10 @@ def _in_rays_metrics(cluster: RayCluster, job: str) -> bool:
     targets = json.loads(listed.read_text()) if listed.exists() else []
     told = ""
     for address in [address for target in targets for address in target["targets"]]:
-        with contextlib.suppress(OSError), urllib.request.urlopen(f"http://{address}/metrics", timeout=10) as answer:
+        with (
+            contextlib.suppress(OSError),
+            urllib.request.urlopen(f"http://{address}/metrics", timeout=WAIT_S) as answer,
+        ):
             told += answer.read().decode()
     return all(
         re.search(rf'^ray_hetero_pool_tokens_per_second{{[^}}]*pool="{pool}"[^}}]*run="{job}"', told, re.MULTILINE)
@@ -194,11 +195,8 @@ def _placed(run: Run) -> list[psutil.Process]:
 
 
 def _stop(cluster: RayCluster, job: str, processes: list[psutil.Process]) -> None:
-    began = time.monotonic()
     assert "stopped" in cluster.says("jobs", "stop", job)
-    took = time.monotonic() - began
     assert not [process for process in processes if process.is_running()]
-    assert took < STOPPED_WITHIN_S, f"{took:.1f} s, with the start of the command"
     assert cluster.run(job).events[-1]["kind"] == "interrupted"
 
 
@@ -220,7 +218,7 @@ def test_the_doctor_asks_a_cluster(cluster: RayCluster) -> None:
     }
     for command, code in asked.items():
         with command:
-            assert command.wait(SOON_S) == code, command.output
+            assert command.wait(RUN_S) == code, command.output
             told = json.loads(command.output[command.output.index("{") :])
         found = {one["check"]: one for one in told["findings"]}
         assert found["Ray"]["level"] == "ok"
@@ -253,6 +251,6 @@ def test_wrong_tokens_addresses_and_names(cluster: RayCluster, monkeypatch: pyte
     }
     for command, part in said.items():
         with command:
-            assert command.wait(SOON_S) == 2, command.output
+            assert command.wait(RUN_S) == 2, command.output
             assert part in command.output, command.output
             assert "Traceback" not in command.output

@@ -7,7 +7,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import pytest
 
 from tests.e2e.browser import DESKTOP, PHONE, WAIT_MS, Opened, Server, chromium, figures_of
 from tests.e2e.command import ROOT, Command, Run, short_folder
+from tests.patience import RUN_S
 from tests.unit.hetero.monitoring.dashboard.runs import SyntheticRun
 
 MARKUP = '<img src="x" onerror="alert(1)">'
@@ -166,33 +166,18 @@ def test_markup_in_names_stays_text(browser: Any, tmp_path: Path) -> None:
     run.close()
 
 
-@pytest.mark.alone
-def test_a_long_run_opens_in_two_seconds(browser: Any, run: SyntheticRun, tmp_path: Path) -> None:
-    """Of the server, from its start, two seconds of processor time. The page, at its best of three openings, takes no
-    two seconds either; on a machine that is so busy that a short run's page takes long, little more than that."""
+def test_a_long_run_opens(browser: Any, run: SyntheticRun, tmp_path: Path) -> None:
+    """How soon is for `benchmarks.monitoring` to say."""
     line = json.dumps(run.records[0])
     long = SyntheticRun(tmp_path / "runs" / "long")
     long.close()
     with (long.folder / "metrics.jsonl").open("w") as file:
         file.writelines(line.replace('"step": 0', f'"step": {step}', 1) + "\n" for step in range(100_000))
-    short_server, long_server = Server(run.folder), Server(long.folder)
-    _opening_s(browser, long_server, 99_999)
-    assert long_server.processor_s() < 2.0
-    short_s, long_s = zip(
-        *((_opening_s(browser, short_server, 11), _opening_s(browser, long_server, 99_999)) for _ in range(3)),
-        strict=True,
-    )
-    assert min(long_s) < max(2.0, 1.5 * min(short_s))
-    short_server.stop()
-    long_server.stop()
-
-
-def _opening_s(browser: Any, server: Server, last_step: int) -> float:
-    began = time.perf_counter()
+    server = Server(long.folder)
     with Opened(browser, server.address) as opened:
-        opened.wait_for_step(last_step)
+        opened.wait_for_step(99_999)
         opened.page.wait_for_selector("#loss .curve", state="attached")
-        return time.perf_counter() - began
+    server.stop()
 
 
 @pytest.mark.parametrize(("device", "size"), [("desktop", DESKTOP), ("phone", PHONE)])
@@ -217,13 +202,12 @@ def test_it_is_readable_on_every_screen(
         assert path.stat().st_size > 20_000
 
 
-@pytest.mark.timeout(300)
 def test_a_training_serves_its_own_page(browser: Any) -> None:
     with short_folder() as place:
         run = Run(place / "run")
         settings = ("--set", "monitor.port=auto", "--set", "train.steps=6", "--run-dir", run.folder)
         with Command(place, "train", ROOT / "configs/runs/quickstart.yaml", *settings) as command:
-            run.wait_for_steps(1, command, 120)
+            run.wait_for_steps(1, command, RUN_S)
             address = command.output.partition("dashboard on ")[2].split()[0]
             with Opened(browser, address) as opened:
                 opened.page.wait_for_selector("#loss .curve")
@@ -233,6 +217,6 @@ def test_a_training_serves_its_own_page(browser: Any) -> None:
                     assert {name: float(shown[name]) for name in recorded} == recorded
                     opened.page.wait_for_timeout(700)
                 assert {url for url in opened.requests if not url.startswith(address)} == set()
-                assert command.wait(240) == 0, command.output
+                assert command.wait(RUN_S) == 0, command.output
                 opened.page.wait_for_selector("#connection:text('reconnecting')")
             assert command.footprint.left() == []

@@ -1,4 +1,4 @@
-"""However a run ends, it says why within 30 s, and leaves nothing on the machine."""
+"""However a run ends, it says why, and leaves nothing on the machine."""
 
 from __future__ import annotations
 
@@ -17,9 +17,8 @@ import yaml
 from hetero.checkpoint.store import CheckpointStore
 from tests.e2e.command import Command, Run, short_folder
 from tests.e2e.footprint import SHARED_MEMORY, Footprint
+from tests.patience import RUN_S
 
-STARTING_S = 90.0
-ENDING_S = 30.0
 STEPS_BEFORE_THE_END = 8
 
 JOB = {
@@ -53,18 +52,18 @@ class UnderWay:
 
     def __init__(self, job: Path, run: Run, command: Command) -> None:
         self.job, self.run, self.command = job, run, command
-        self.run.wait_for_steps(STEPS_BEFORE_THE_END, self.command, STARTING_S)
+        self.run.wait_for_steps(STEPS_BEFORE_THE_END, self.command, RUN_S)
         self.command.footprint.look(self.command.process.pid)
         self.pids = self.run.pids()
         self.agents = {host: psutil.Process(self.pids[f"{host} endpoint"]).ppid() for host in HOSTS}
         self._check_footprint()
 
     def end(self, how: Callable[[], None]) -> str:
-        """Brings the end about, proves that nothing is left 30 s later, and returns what is on the screen."""
+        """Brings the end about, proves that nothing is left, and returns what is on the screen."""
         began = time.monotonic()
         how()
-        self.command.wait(ENDING_S)
-        assert self.command.footprint.left_after(began + ENDING_S - time.monotonic()) == []
+        self.command.wait(RUN_S)
+        assert self.command.footprint.left_after(began + RUN_S - time.monotonic()) == []
         return self.command.output
 
     def _check_footprint(self) -> None:
@@ -146,7 +145,7 @@ def test_a_run_whose_driver_was_killed_leaves_nothing_and_can_be_resumed(under_w
     second = Run(first.folder.with_name("resumed"))
     more = ("--resume", f"{first.folder}@{saved}", "--set", f"train.steps={saved + 10}")
     with Command(first.folder.parent, "train", under_way.job, "--run-dir", second.folder, *more) as resumed:
-        assert resumed.wait(STARTING_S) == 0, resumed.output
+        assert resumed.wait(RUN_S) == 0, resumed.output
         assert resumed.footprint.left() == []
     steps = {line["step"]: line for line in second.metrics}
     assert sorted(steps) == list(range(saved, saved + 10))

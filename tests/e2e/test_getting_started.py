@@ -21,13 +21,13 @@ from hetero.monitoring.journal import METRICS, read
 from tests.architecture import markdown
 from tests.architecture.tree import ROOT
 from tests.e2e.command import short_folder
+from tests.patience import RUN_S, WAIT_S
 
-SECONDS = 200.0
 PAGE = markdown.read(ROOT / "docs" / "getting-started.md")
 BEFORE = {"make install", ". .venv/bin/activate", "make demo"}
 """What .ci/run does; the tests run in what it installs."""
 EXIT_CODE = re.compile(r"# exit code (\d)$")
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(3 * SECONDS)]
+pytestmark = pytest.mark.slow
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def _started(line: str, place: Path) -> subprocess.Popen[str]:
 def _run(line: str, place: Path) -> Done:
     with _started(line, place) as process:
         try:
-            screen, _ = process.communicate(timeout=SECONDS)
+            screen, _ = process.communicate(timeout=RUN_S)
         finally:
             process.kill()
     return Done(process.returncode, screen)
@@ -85,10 +85,10 @@ def _serve(line: str, place: Path) -> Done:
             assert process.stdout is not None
             address = re.search(r"http://\S+", process.stdout.readline())
             assert address
-            with urllib.request.urlopen(address[0], timeout=20) as answer:
+            with urllib.request.urlopen(address[0], timeout=WAIT_S) as answer:
                 page = answer.read().decode()
             process.send_signal(signal.SIGINT)
-            return Done(process.wait(20), page)
+            return Done(process.wait(WAIT_S), page)
         finally:
             process.kill()
 

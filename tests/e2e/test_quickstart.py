@@ -1,4 +1,4 @@
-"""`hetero train configs/runs/quickstart.yaml` as a newcomer runs it: once, and what it shows and leaves is checked."""
+"""`hetero train configs/runs/quickstart.yaml` once: what it shows and leaves is checked."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ from hetero.data.documents import documents
 from hetero.job.job import Job
 from hetero.job.load import load_job
 from tests.e2e.command import ROOT, Command, Run, short_folder
+from tests.patience import RUN_S, WAIT_S
 from tests.unit.hetero.monitoring.chrome_trace import read_trace
 
 JOB = ROOT / "configs/runs/quickstart.yaml"
 POOLS = ("nvidia", "ascend", "kunlun")
-SECONDS = 280.0
-"""Long enough for a machine that does other work too; the time it takes on a quiet one is the demo's to show."""
+AT_ONCE = ("--set", "time_scale=1")
+"""At the pace of the machine, whatever that is; how well an emulated pace is kept is for runs and benchmarks to say."""
 
 LINE = {
     "step", "time", "epoch", "loss", "grad_norm", "lr", "loss_scale", "skipped", "tokens", "consumed_tokens", "step_s",
@@ -61,12 +62,9 @@ def place() -> Iterator[Path]:
 @pytest.fixture(scope="module")
 def finished(place: Path) -> Finished:
     run = Run(place / "run")
-    with Command(place, "train", JOB, "--run-dir", run.folder) as command:
-        exit_code = command.wait(SECONDS)
-        return Finished(run, load_job(JOB), exit_code, command.output, command.footprint.left())
-
-
-pytestmark = [pytest.mark.alone, pytest.mark.timeout(SECONDS + 20.0)]
+    with Command(place, "train", JOB, *AT_ONCE, "--run-dir", run.folder) as command:
+        exit_code = command.wait(RUN_S)
+        return Finished(run, load_job(JOB, AT_ONCE[1:]), exit_code, command.output, command.footprint.left())
 
 
 def test_it_ends_well_and_leaves_nothing(finished: Finished) -> None:
@@ -115,9 +113,9 @@ def test_the_pools_add_up_to_the_job(finished: Finished) -> None:
         assert {(stage["pool"], stage["host"]) for stage in line["stages"]} == {(pool, f"{pool}@0") for pool in POOLS}
 
 
-def test_the_pace_is_kept(finished: Finished) -> None:
-    overruns = [line["step"] for line in finished.run.metrics if line["overrun"]]
-    assert len(overruns) < 0.1 * len(finished.run.metrics), f"steps {overruns}; does this machine do other work?"
+def test_overruns_are_told(finished: Finished) -> None:
+    overruns = [line["step"] for line in finished.run.metrics[1:] if line["overrun"]]
+    assert f"overruns in {len(overruns)} of {len(finished.run.metrics) - 1} steps" in finished.screen
 
 
 def test_the_table_at_the_end_is_labelled(finished: Finished) -> None:
@@ -176,7 +174,7 @@ def test_the_recorded_job_is_the_job(finished: Finished) -> None:
 def test_no_run_overwrites_another(finished: Finished, place: Path) -> None:
     before = (finished.run.folder / "metrics.jsonl").read_bytes()
     with Command(place, "train", JOB, "--run-dir", finished.run.folder) as command:
-        assert command.wait(60.0) == 2
+        assert command.wait(WAIT_S) == 2
     _is_one_screen(command.output)
     assert "--run-dir" in command.output
     assert "holds a run already" in command.output
@@ -189,7 +187,7 @@ def test_a_mistake_in_the_job_file_is_explained(place: Path) -> None:
     lines[line] = lines[line].replace("Ascend-910B2", "Ascend-910B22")
     (place / "wrong.yaml").write_text("\n".join(lines))
     with Command(place, "train", place / "wrong.yaml", "--run-dir", place / "never") as command:
-        assert command.wait(60.0) == 2
+        assert command.wait(WAIT_S) == 2
     _is_one_screen(command.output)
     for part in (f"wrong.yaml:{line + 1}", "pools.ascend.chip", "Ascend-910B22", "Did you mean Ascend-910B2?"):
         assert part in command.output, command.output

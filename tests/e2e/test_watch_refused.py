@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.command import ROOT, Command, short_folder
+from tests.patience import WAIT_S
 
 JOB = ROOT / "configs" / "runs" / "auto.yaml"
-SECONDS = 60.0
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def _refusal(place: Path, *settings: str) -> str:
     """The screen of a command that must not start a run."""
     options = [part for setting in settings for part in ("--set", setting)]
     with Command(place, "train", JOB, "--run-dir", place / "run", *options) as command:
-        assert command.wait(SECONDS) == 2, command.output
+        assert command.wait(WAIT_S) == 2, command.output
         assert not (place / "run" / "job.yaml").exists()
         assert "Traceback" not in command.output
         return command.output

@@ -24,8 +24,8 @@ from hetero.errors import is_disk_full
 from hetero.monitoring.journal import Journal, read
 from tests.e2e.bad_input.screens import JOB, Refusal, check_screen
 from tests.e2e.command import ROOT, SCRIPT, short_folder
+from tests.patience import RUN_S
 
-SECONDS = 120.0
 NAMESPACE = ["unshare", "--mount"] if os.geteuid() == 0 else ["unshare", "--map-root-user", "--mount"]
 
 
@@ -90,7 +90,7 @@ def train(place: Path, job: str, size: str, run_dir: Path) -> Refusal:
     own = {"HOME": str(place), "TMPDIR": str(place), "XDG_CACHE_HOME": str(place)}
     with (place / "screen").open("w+") as screen, (place / "output").open("w") as output:
         ended = subprocess.run(
-            [*NAMESPACE, "sh", "-c", script], cwd=ROOT, env={**os.environ, **own}, timeout=SECONDS, check=False,
+            [*NAMESPACE, "sh", "-c", script], cwd=ROOT, env={**os.environ, **own}, timeout=RUN_S, check=False,
             stdin=subprocess.DEVNULL, stdout=output, stderr=screen,
         )  # fmt: skip
         screen.seek(0)
@@ -100,7 +100,6 @@ def train(place: Path, job: str, size: str, run_dir: Path) -> Refusal:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(200)
 def test_the_disk_of_the_run_directory_is_full(place: Path) -> None:
     job = JOB.replace("steps: 4", "steps: 100000")
     train(place, job, "96k", place / "small" / "run").says(
@@ -120,7 +119,6 @@ def test_the_disk_of_the_run_directory_is_full(place: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(200)
 def test_the_disk_of_the_checkpoints_is_full(place: Path) -> None:
     job = JOB.replace("steps: 4", "steps: 1000").replace("hidden: 16", "hidden: 64")
     storage = place / "small"

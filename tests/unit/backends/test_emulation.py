@@ -3,45 +3,53 @@
 from __future__ import annotations
 
 import time
-from math import inf
 from statistics import pstdev
 
 import pytest
 from pydantic import ValidationError
 
+from backends import emulation
 from backends.chip import GIB, load_chip
 from backends.cuda import CudaBackend
 from backends.emulation import Emulated, EmulateOptions
 from backends.errors import ChipError, OutOfMemory
 from backends.options import SpeedEvent
 
-OVERSHOOT_S = 0.002  # 0.1-0.2 ms on a quiet machine
+
+class Clock:
+    """Time that passes in sleeps alone, so that no other work on the machine is measured."""
+
+    def __init__(self) -> None:
+        self.now_s = 100.0
+
+    def perf_counter(self) -> float:
+        return self.now_s
+
+    def sleep(self, seconds: float) -> None:
+        assert seconds >= 0
+        self.now_s += seconds
+
+
+@pytest.fixture(autouse=True)
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(emulation, "perf_counter", clock.perf_counter)
+    monkeypatch.setattr(emulation, "time", clock)
+    return clock
 
 
 def emulated(**options: object) -> Emulated:
     return Emulated(CudaBackend, load_chip("A800-80G"), EmulateOptions.model_validate(options))
 
 
-def timed(chip: Emulated, expected_s: float | None, work_s: float = 0.0) -> tuple[float, float, bool]:
-    """Seconds that the stopwatch says, seconds that really passed, and whether it overran."""
-    began = time.perf_counter()
+def timed(chip: Emulated, clock: Clock, expected_s: float | None, work_s: float = 0.0) -> tuple[float, bool]:
+    """Seconds that the stopwatch says, which are those that passed, and whether it overran."""
+    began_s = clock.now_s
     stopwatch = chip.start(expected_s)
-    time.sleep(work_s)
+    clock.sleep(work_s)
     stopwatch.stop()
-    return stopwatch.seconds(), time.perf_counter() - began, stopwatch.overrun
-
-
-def undisturbed(chip: Emulated, expected_s: float, work_s: float = 0.0) -> float:
-    """Seconds of the action that other work on the machine delayed least."""
-    best_s, overrun = inf, True
-    for _ in range(20):
-        seconds, real_s, overran = timed(chip, expected_s, work_s)
-        assert seconds <= real_s
-        best_s, overrun = min((best_s, overrun), (seconds, overran))
-        if best_s < expected_s + OVERSHOOT_S:
-            break
-    assert not overrun
-    return best_s
+    assert stopwatch.seconds() == clock.now_s - began_s
+    return stopwatch.seconds(), stopwatch.overrun
 
 
 def modelled(chip: Emulated, actions: int) -> list[float]:
@@ -49,37 +57,38 @@ def modelled(chip: Emulated, actions: int) -> list[float]:
     return [chip._slowness() for _ in range(actions)]
 
 
-def test_an_action_lasts_as_long_as_modelled_whatever_it_computes() -> None:
-    for work_s in (0.0, 0.01):
-        assert 0.03 <= undisturbed(emulated(), 0.03, work_s) < 0.03 + OVERSHOOT_S
+@pytest.mark.parametrize("work_s", [0.0, 0.01, 0.029])
+def test_an_action_lasts_as_long_as_modelled_whatever_it_computes(work_s: float, clock: Clock) -> None:
+    assert timed(emulated(), clock, 0.03, work_s) == (pytest.approx(0.03), False)
 
 
-def test_a_lap_ends_when_its_part_of_the_action_would() -> None:
-    began, stopwatch = time.perf_counter(), emulated().start(0.06)
+def test_a_lap_ends_when_its_part_of_the_action_would(clock: Clock) -> None:
+    stopwatch = emulated().start(0.06)
     stopwatch.lap(0.5)
-    half_s = time.perf_counter() - began
+    assert clock.now_s == pytest.approx(100.03)
     stopwatch.lap(0.25)  # past already
+    assert clock.now_s == pytest.approx(100.03)
     stopwatch.stop()
-    assert 0.03 <= half_s < stopwatch.seconds()
-    assert stopwatch.seconds() >= 0.06
+    assert stopwatch.seconds() == pytest.approx(0.06)
 
 
-def test_pacing_never_shortens_and_marks_what_took_too_long() -> None:
-    seconds, real_s, overrun = timed(emulated(), 0.005, work_s=0.02)
-    assert overrun
-    assert 0.02 <= seconds <= real_s
+def test_pacing_never_shortens_and_marks_what_took_too_long(clock: Clock) -> None:
+    assert timed(emulated(), clock, 0.005, work_s=0.02) == (pytest.approx(0.02), True)
 
 
-def test_without_an_expectation_nothing_is_paced() -> None:
-    seconds, _, overrun = timed(emulated(), None, work_s=0.001)
-    assert 0.001 <= seconds < 1
-    assert not overrun
+def test_without_an_expectation_nothing_is_paced(clock: Clock) -> None:
+    assert timed(emulated(), clock, None, work_s=0.001) == (pytest.approx(0.001), False)
 
 
-def test_the_hidden_speed_stretches_time() -> None:
-    chip = emulated(speed=0.5)
-    measured = [timed(chip, 0.01)[0] for _ in range(10)]
-    assert 0.02 <= min(measured) < 0.02 + OVERSHOOT_S
+def test_the_hidden_speed_stretches_time(clock: Clock) -> None:
+    assert timed(emulated(speed=0.5), clock, 0.01) == (pytest.approx(0.02), False)
+
+
+def test_the_clock_is_the_machine_s(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    began_s, stopwatch = time.perf_counter(), emulated().start(0.03)
+    stopwatch.stop()
+    assert 0.03 <= stopwatch.seconds() <= time.perf_counter() - began_s
 
 
 def test_events_change_the_speed_from_their_step_on() -> None:

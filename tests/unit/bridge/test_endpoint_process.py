@@ -12,6 +12,7 @@ import time
 
 from bridge.linux import NICE
 from bridge.pipe import Pipe
+from tests.patience import WAIT_S
 
 LISTEN = {"do": "listen", "endpoint": "a@0", "host": "127.0.0.1", "schemes": []}
 
@@ -24,7 +25,7 @@ command = [sys.executable, "-m", "bridge.endpoint", "--fd", str(theirs.fileno())
 endpoint = subprocess.Popen(command, pass_fds=[theirs.fileno()])
 control = Pipe(ours)
 control.send({"do": "listen", "endpoint": "a@0", "host": "127.0.0.1", "schemes": []})
-control.recv(10)
+control.recv(60)
 leak = subprocess.Popen(["sleep", "60"], pass_fds=[control.fileno()], stdout=subprocess.DEVNULL)
 print(endpoint.pid, leak.pid, flush=True)
 time.sleep(60)
@@ -71,13 +72,13 @@ def test_it_survives_ctrl_c_and_the_end_of_the_thread_that_started_it() -> None:
     thread.join()
     [(process, control)] = started
     control.send(LISTEN)
-    assert control.recv(10)[0]["report"] == "listening"
+    assert control.recv(WAIT_S)[0]["report"] == "listening"
     process.send_signal(signal.SIGINT)
     process.send_signal(signal.SIGHUP)
     control.send({"do": "stats"})
-    assert control.recv(5)[0]["report"] == "stats"
+    assert control.recv(WAIT_S)[0]["report"] == "stats"
     control.send({"do": "stop"})
-    assert process.wait(5) == 0
+    assert process.wait(WAIT_S) == 0
     control.close()
 
 
@@ -85,22 +86,22 @@ def test_its_threads_go_before_those_that_compute_where_that_is_allowed() -> Non
     attempt = subprocess.run([sys.executable, "-c", f"import os; os.nice({NICE})"], stderr=subprocess.DEVNULL)
     process, control = start()
     control.send(LISTEN | {"schemes": ["zmq"]})
-    control.recv(10)
+    control.recv(WAIT_S)
     threads = [int(thread) for thread in os.listdir(f"/proc/{process.pid}/task")]
     niceness = {os.getpriority(os.PRIO_PROCESS, thread) for thread in threads}
     assert len(threads) > 1
     assert niceness == {max(-20, os.getpriority(os.PRIO_PROCESS, 0) + NICE * (attempt.returncode == 0))}
     control.close()
-    assert process.wait(5) == 0
+    assert process.wait(WAIT_S) == 0
 
 
 def test_a_request_that_makes_no_sense_is_reported_and_survived() -> None:
     process, control = start()
     control.send({"do": "dance"})
-    assert control.recv(10)[0]["error"]["value"] == "dance"
+    assert control.recv(WAIT_S)[0]["error"]["value"] == "dance"
     control.send(LISTEN | {"schemes": ["gprc"]})
-    assert "did you mean grpc" in control.recv(5)[0]["error"]["remedy"]
+    assert "did you mean grpc" in control.recv(WAIT_S)[0]["error"]["remedy"]
     control.send(LISTEN | {"host": "not.a.host.invalid", "schemes": ["zmq"]})
-    assert control.recv(10)[0]["error"]["key"] == "host"
+    assert control.recv(WAIT_S)[0]["error"]["key"] == "host"
     control.close()
-    assert process.wait(5) == 0
+    assert process.wait(WAIT_S) == 0

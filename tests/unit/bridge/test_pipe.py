@@ -7,13 +7,14 @@ import pytest
 
 from bridge.errors import PipeClosed
 from bridge.pipe import Pipe
+from tests.patience import WAIT_S
 
 
 def test_messages_arrive_whole_and_in_order() -> None:
     left, right = Pipe.pair()
     for n in range(5):
         left.send({"n": n, "text": "é" * n})
-    assert [right.recv(timeout=1)[0] for _ in range(5)] == [{"n": n, "text": "é" * n} for n in range(5)]
+    assert [right.recv(WAIT_S)[0] for _ in range(5)] == [{"n": n, "text": "é" * n} for n in range(5)]
 
 
 def test_a_message_larger_than_the_socket_buffer_crosses() -> None:
@@ -21,7 +22,7 @@ def test_a_message_larger_than_the_socket_buffer_crosses() -> None:
     message = {"text": "x" * 3_000_000}
     sender = threading.Thread(target=left.send, args=(message,))
     sender.start()
-    assert right.recv(timeout=5) == (message, [])
+    assert right.recv(WAIT_S) == (message, [])
     sender.join()
 
 
@@ -32,7 +33,7 @@ def test_descriptors_stay_with_their_message() -> None:
     left.send({"n": 1}, [a, b])
     left.send({"n": 2}, [b])
     os.write(a, b"A")
-    received = [right.recv(timeout=1) for _ in range(3)]
+    received = [right.recv(WAIT_S) for _ in range(3)]
     assert [len(fds) for _, fds in received] == [0, 2, 1]
     assert os.pread(received[1][1][0], 1, 0) == b"A"
     assert not any(os.get_inheritable(fd) for _, fds in received for fd in fds)
@@ -67,7 +68,7 @@ def test_a_pipe_moves_to_another_owner_by_descriptor() -> None:
     left, right = Pipe.pair()
     moved = Pipe.from_fd(right.detach())
     left.send({"n": 1})
-    assert moved.recv(timeout=1)[0] == {"n": 1}
+    assert moved.recv(WAIT_S)[0] == {"n": 1}
 
 
 def test_threads_may_send_at_the_same_time() -> None:
@@ -81,7 +82,7 @@ def test_threads_may_send_at_the_same_time() -> None:
     for thread in threads:
         thread.start()
     for _ in range(200):
-        message, _ = right.recv(timeout=5)
+        message, _ = right.recv(WAIT_S)
         assert message["text"] == str(message["n"]) * 5000
     for thread in threads:
         thread.join()

@@ -18,8 +18,7 @@ from hetero.cluster import mirror
 from hetero.cluster.errors import ClusterError
 from hetero.cluster.mirror import mirrored, write
 from hetero.cluster.relay import DamagedPiece, Piece, Reader, command
-
-SOON_S = 20.0
+from tests.patience import WAIT_S
 
 
 class LocalServer:
@@ -54,7 +53,7 @@ class LocalServer:
 
 
 def until(holds: Callable[[], bool]) -> None:
-    end = time.monotonic() + SOON_S
+    end = time.monotonic() + WAIT_S
     while not holds():
         assert time.monotonic() < end
         time.sleep(0.05)
@@ -106,7 +105,7 @@ def test_a_cluster_that_tells_nothing(server: LocalServer, monkeypatch: pytest.M
 def test_the_command_ends_by_itself(tmp_path: Path) -> None:
     (tmp_path / "job.yaml").write_text("name: a")
     done = subprocess.run(
-        ["sh", "-c", command(str(tmp_path), {}, 1, 0.1)], capture_output=True, text=True, timeout=SOON_S, check=True
+        ["sh", "-c", command(str(tmp_path), {}, 1, 0.1)], capture_output=True, text=True, timeout=WAIT_S, check=True
     )
     assert done.stderr == ""
     assert list(Reader().read(done.stdout)) == [Piece("job.yaml", 0, b"name: a"), None]

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from hetero.cluster.reaper import MARK, Reaper, marked
+from tests.patience import WAIT_S
 from tests.unit.hetero.cluster.fleets import ROOT
 
 DRIVER = """
@@ -48,7 +49,7 @@ def test_after_kill_9_of_the_driver_neither_process_nor_folder_is_left(folder: P
     assert marked(mark) == [left]
     driver.send_signal(signal.SIGKILL)
     driver.wait()
-    until = time.monotonic() + 10.0
+    until = time.monotonic() + WAIT_S
     while (folder.exists() or marked(mark)) and time.monotonic() < until:
         time.sleep(0.05)
     assert not folder.exists()

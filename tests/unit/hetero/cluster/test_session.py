@@ -23,10 +23,10 @@ from hetero.cluster.processes import environment
 from hetero.cluster.reaper import MARK, marked
 from hetero.cluster.session import PROBE_S, Session
 from hetero.errors import exit_code
+from tests.patience import WAIT_S
 from tests.unit.hetero.cluster.fake_endpoint import BYTES_PER_S, MOST_LANES
 from tests.unit.hetero.cluster.fleets import FAKES, ROOT, pool, three_families
 
-ENDS_WITHIN_S = 30.0
 pytestmark = pytest.mark.slow
 
 
@@ -147,10 +147,8 @@ def test_other_text_is_refused_and_the_session_goes_on() -> None:
 )
 @pytest.mark.parametrize("step", [-1, 3])
 def test_a_rank_s_end_is_named(fault: str, cause: str, step: int) -> None:
-    began = time.monotonic()
     with pytest.raises(RankFailure) as caught:
         run_to_the_end(faulty("ascend:2", step, fault))
-    assert time.monotonic() - began < ENDS_WITHIN_S
     assert (caught.value.pool, caught.value.host, str(caught.value.rank)) == ("ascend", "ascend@1", "ascend:2")
     assert cause in caught.value.cause
 
@@ -169,7 +167,7 @@ def test_the_root_cause_wins_over_what_it_leads_to() -> None:
 @pytest.mark.parametrize("fault", ["hang", "stop"])
 def test_a_rank_that_hangs_is_noticed(fault: str) -> None:
     with pytest.raises(RankFailure) as caught:
-        run_to_the_end(faulty("ascend:3", 2, fault), rank_s=0.8)
+        run_to_the_end(faulty("ascend:3", 2, fault), rank_s=3.0)
     assert str(caught.value.rank) == "ascend:3"
     assert "has not finished step 2" in caught.value.cause
     assert ("is stopped" in caught.value.cause) == (fault == "stop")
@@ -225,9 +223,9 @@ def test_nothing_outlives_the_driver(ending: signal.Signals) -> None:
     pids = [int(pid) for pid in driver.stdout.readline().split()]
     assert len(pids) == 7 + 2 * 4
     os.killpg(driver.pid, ending)
-    driver.wait(ENDS_WITHIN_S)
+    driver.wait(WAIT_S)
     driver.stdout.close()
-    assert within(ENDS_WITHIN_S, lambda: not any(runs(pid) for pid in pids))
+    assert within(WAIT_S, lambda: not any(runs(pid) for pid in pids))
 
 
 def within(seconds: float, holds: Callable[[], bool]) -> bool:

@@ -20,6 +20,7 @@ from hetero.engine.carrier import Place, Waits, unpack
 from hetero.engine.flow import Lane
 from hetero.engine.ownership import Copy, Holding, contributions
 from hetero.engine.sync import GradientSync, ParameterReturn, _in_buckets
+from tests.patience import WAIT_S
 from tests.unit.hetero.engine.placements import numbered, shard
 
 POOLS = ("a", "b", "a", "b", "a")
@@ -39,7 +40,7 @@ class Wire:
         self._sent.put(flat)
 
     def receive(self, places: Sequence[Place]) -> list[torch.Tensor]:
-        return unpack(self._sent.get(timeout=10), places)
+        return unpack(self._sent.get(timeout=WAIT_S), places)
 
     def post(self) -> None: ...
 

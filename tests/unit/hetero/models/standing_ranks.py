@@ -14,9 +14,9 @@ import torch
 import torch.distributed as dist
 
 from hetero.layers.group import TensorGroup
+from tests.patience import WAIT_S
 
 SIZE = 4
-_WAIT_S = 60
 
 
 class StandingRanks:
@@ -40,7 +40,7 @@ class StandingRanks:
             pipe.send((tp, function, arguments))
         answers = []
         for rank, pipe in enumerate(self._pipes[:tp]):
-            assert pipe.poll(_WAIT_S), f"rank {rank} does not answer"
+            assert pipe.poll(WAIT_S), f"rank {rank} does not answer"
             answers.append(pipe.recv())
         for error, _ in answers:
             assert error is None, error
@@ -50,7 +50,7 @@ class StandingRanks:
         for pipe in self._pipes:
             pipe.close()
         for process in self._processes:
-            process.join(10)
+            process.join(WAIT_S)
             if process.is_alive():
                 process.kill()
 

@@ -19,6 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from hetero.monitoring.errors import MonitorError
 from hetero.monitoring.prometheus import Endpoint
+from tests.patience import WAIT_S
 from tests.unit.hetero.monitoring.runs import line, tracked
 
 STEPS = 4
@@ -40,7 +41,7 @@ def endpoint() -> Iterator[Endpoint]:
 
 
 def _scraped(endpoint: Endpoint) -> str:
-    with urllib.request.urlopen(endpoint.url, timeout=5) as answer:
+    with urllib.request.urlopen(endpoint.url, timeout=WAIT_S) as answer:
         return str(answer.read().decode())
 
 
@@ -171,10 +172,10 @@ def test_a_real_prometheus_scrapes_the_run(endpoint: Endpoint, tmp_path: Path) -
 def _query(port: int, expression: str) -> list[dict[str, Any]]:
     """The instant vector, once it is not empty."""
     url = f"http://127.0.0.1:{port}/api/v1/query?query={expression}"
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + WAIT_S
     while time.monotonic() < deadline:
         try:
-            with urllib.request.urlopen(url, timeout=2) as answer:
+            with urllib.request.urlopen(url, timeout=WAIT_S) as answer:
                 result: list[dict[str, Any]] = json.load(answer)["data"]["result"]
         except OSError:
             result = []

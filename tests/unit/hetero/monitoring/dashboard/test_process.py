@@ -19,13 +19,14 @@ from hetero.monitoring.dashboard.address import listen, url
 from hetero.monitoring.dashboard.process import dashboard
 from hetero.monitoring.errors import MonitorError
 from tests.architecture.tree import ROOT
+from tests.patience import WAIT_S
 
 pytestmark = pytest.mark.slow
 QUICKSTART = str(ROOT / "configs" / "runs" / "quickstart.yaml")
 
 
 def _page(address: str) -> str:
-    with urllib.request.urlopen(address, timeout=20) as answer:
+    with urllib.request.urlopen(address, timeout=WAIT_S) as answer:
         return str(answer.read().decode())
 
 
@@ -35,7 +36,7 @@ def _answers(address: str) -> bool:
     return False
 
 
-def _wait_until_silent(address: str, seconds: float = 10.0) -> None:
+def _wait_until_silent(address: str, seconds: float = WAIT_S) -> None:
     until = time.monotonic() + seconds
     while _answers(address):
         assert time.monotonic() < until, "still served"
@@ -136,7 +137,7 @@ def test_ctrl_c_ends_the_command_well(tmp_path: Path) -> None:
         line = process.stdout.readline()
         assert _answers(line.partition(" on ")[2].partition(" (")[0])
         process.send_signal(signal.SIGINT)
-        assert process.wait(10) == 0
+        assert process.wait(WAIT_S) == 0
 
 
 def test_addresses_are_what_a_browser_takes() -> None:
