@@ -48,7 +48,7 @@ def connections(host: Host) -> dict[str, int]:
 @pytest.mark.parametrize("scheme", schemes())
 @pytest.mark.parametrize("first", [DIALS, KNOCKS])
 def test_one_rank_alone_has_the_link_connected_and_what_it_says_is_kept(first: int, scheme: str, start: Start) -> None:
-    hosts = [start(name, [scheme], patience_s=20.0) for name in ("a@0", "b@0")]
+    hosts = [start(name, [scheme], patience_s=5.0) for name in ("a@0", "b@0")]
     link(*hosts, scheme)
     assert [connections(host) for host in hosts] == [{}, {}]
     early, late = hosts[first].port(), hosts[1 - first].port()
@@ -66,7 +66,7 @@ def test_one_rank_alone_has_the_link_connected_and_what_it_says_is_kept(first: i
 
 @pytest.mark.parametrize("source", [DIALS, KNOCKS])
 def test_a_probe_has_the_link_connected(source: int, start: Start) -> None:
-    hosts = [start(name, ["zmq"], patience_s=20.0) for name in ("a@0", "b@0")]
+    hosts = [start(name, ["zmq"], patience_s=5.0) for name in ("a@0", "b@0")]
     link(*hosts, "zmq")
     hosts[source].control.send({"do": "probe", "peer": hosts[1 - source].name, "bytes": 1_000_000})
     assert hosts[source].expect("probed")["bytes_per_s"] > 0

@@ -41,7 +41,7 @@ JOB = {
     },
     "eval": {"every": 10, "batches": 2},
     "monitor": {"trackers": ["tensorboard", "raising", "hanging"], "prometheus_port": "auto"},
-    "time_scale": 3.0e7,  # steps of half a second, most of it sleep, so that no other work on the machine is seen
+    "time_scale": 3.0e6,  # steps of half a second, most of it sleep, so that no other work on the machine is seen
 }
 
 BAD_TRACKERS = """
