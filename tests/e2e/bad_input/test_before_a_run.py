@@ -16,8 +16,10 @@ from hetero.checkpoint.resume import CHECKPOINTS
 from hetero.checkpoint.store import CheckpointStore
 from hetero.cli.app import run
 from hetero.cluster.events import Severity, Trouble
+from hetero.data.source import prepare
 from hetero.engine.nursery import described
 from hetero.job.load import load_job
+from hetero.job.resuming import saved_text
 from tests.e2e.bad_input.screens import JOB, Refusal, check_screen, refused, spoilt
 from tests.e2e.bad_input.scripted import script
 
@@ -227,16 +229,30 @@ def test_a_resume_of_what_is_no_run(resume: str, rule: str, place: Place) -> Non
 
 
 def test_a_resume_with_another_model_or_nothing_left_to_do(place: Place) -> None:
-    store = CheckpointStore(place.folder / "old" / CHECKPOINTS)
-    store.begin(3)
-    fingerprint = load_job(place.job).fingerprint()
-    state = RunState(consumed_sequences=0, consumed_tokens=0, job_fingerprint=fingerprint, plan={})
-    store.commit(3, state, [])
+    save(place)
     refusal = place.refuses("--resume", "old", "--set", "model.dimensions.hidden=32", *NEVER)
     refusal.says("--resume", "old@3", "another model, data or training", "resume with that job")
+    refusal.says("model.dimensions.hidden was 16, is 32")
     refusal = place.refuses("--resume", "old@3", "--set", "train.steps=3", *NEVER)
     refusal.says("--set: train.steps", "has 3 steps already", "more than 3")
     place.refuses("--resume", "old@2", *NEVER).says("no whole checkpoint of step 2", "old@3")
+
+
+def test_a_resume_on_another_text(place: Place) -> None:
+    save(place)
+    place.text.write_text("some text " * 50)
+    refusal = place.refuses("--resume", "old", *NEVER)
+    refusal.is_at(place.job, "source:", "data.source")
+    refusal.says(str(place.text), "had 1,001 tokens, now there are 501", "as it was, wherever it lies")
+
+
+def save(place: Place) -> None:
+    """A checkpoint of the job and its text, of step 3 of the run `old`."""
+    store, job = CheckpointStore(place.folder / "old" / CHECKPOINTS), load_job(place.job)
+    store.begin(3)
+    text = saved_text(prepare(job.data, place.folder / "old" / "data"))
+    known = {"job_fingerprint": job.fingerprint(), "job_facts": job.facts(), "text": text}
+    store.commit(3, RunState(consumed_sequences=0, consumed_tokens=0, plan={}, **known), [])  # type: ignore[arg-type]
 
 
 def test_a_pool_in_no_stage_is_a_warning(
