@@ -24,6 +24,7 @@ from hetero.cluster.ray_runtime import ray_runtime
 from hetero.cluster.session import Session
 from hetero.data.source import Prepared, prepare
 from hetero.data.split import check_split
+from hetero.data.written import check_apart
 from hetero.engine.spec import RunSpec
 from hetero.job.facts import run_facts, tracked_run
 from hetero.job.job import Job
@@ -71,20 +72,23 @@ def train(
     if point is not None:
         check_resume(job, point)
     plan_job(job, given=plan)  # what cannot be planned by datasheet fails before anything is started
-    with refusable(run_dir, _storage(job, run_dir)), ExitStack() as stack:
+    storage = _storage(job, run_dir)
+    for folder in filter(None, (run_dir, storage)):
+        check_apart(job.data.source, folder)
+    with refusable(run_dir, storage), ExitStack() as stack:
         watch = Watch(job.monitor, tracked_run(job, run_dir))
         stack.callback(watch.close)
         make_run_dir(run_dir)
+        (run_dir / "job.yaml").write_text(yaml.safe_dump(job.resolved(), sort_keys=False))
+        events = EventJournal(run_dir / EVENTS)  # by these no other run takes the folder for text
+        stack.callback(events.close)
         text = prepare(job.data, run_dir / "data")
         sequences = (text.n_tokens - 1) // job.data.seq_len
         check_split(sequences, job.train.global_batch, job.eval.held_out_batches)
-        (run_dir / "job.yaml").write_text(yaml.safe_dump(job.resolved(), sort_keys=False))
-        events = EventJournal(run_dir / EVENTS)
-        stack.callback(events.close)
         not_compared = check_text(job, point, text) if point else ""
         run = _Run(job, run_dir, text, point, events, watch, on_record, on_event)
         stack.enter_context(run)
-        run.warn(not_compared)
+        run.warn(text.note, not_compared)
         stack.enter_context(ray_runtime(address))
         if address is not None:  # a Ray of the run's own has nobody who asks it for metrics
             run.record_to.append(RayMetrics(tracked_run(job, run_dir)).record)

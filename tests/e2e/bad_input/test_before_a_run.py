@@ -20,6 +20,7 @@ from hetero.data.source import prepare
 from hetero.engine.nursery import described
 from hetero.job.load import load_job
 from hetero.job.resuming import saved_text
+from hetero.monitoring.journal import EVENTS, read
 from tests.e2e.bad_input.screens import JOB, Refusal, check_screen, refused, spoilt
 from tests.e2e.bad_input.scripted import script
 
@@ -91,6 +92,55 @@ def test_a_folder_without_text(place: Place) -> None:
     (place.folder / "texts").mkdir()
     (place.folder / "texts" / ".hidden").write_text("not read")
     place.refuses("--set", "data.source=texts", *NEVER).says("--set: data.source", "has no text")
+
+
+@pytest.mark.parametrize("below", ["", "texts"])
+def test_a_text_in_the_run_directory(below: str, place: Place) -> None:
+    (place.run_dir / "texts").mkdir(parents=True)
+    place.job = spoilt(place.folder, SOURCE, f"source: {place.run_dir / below}")
+    refusal = place.refuses(*NEVER)
+    refusal.is_at(place.job, "source:", "data.source")
+    refusal.says("which this run writes", "record the run elsewhere")
+
+
+def test_a_text_in_the_storage_of_the_run(place: Place) -> None:
+    text = place.folder / "storage" / "run"
+    text.mkdir(parents=True)
+    more = f"checkpoint={{every: 1, storage: {text.parent}}}"
+    place.refuses("--set", more, "--set", f"data.source={text}", *NEVER).says("data.source", "which this run writes")
+
+
+def test_a_run_directory_and_storage_in_the_text_are_no_part_of_it(
+    place: Place, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What a run writes must not be what it reads, neither now nor when it is resumed."""
+    corpus = place.folder / "corpus"
+    corpus.mkdir()
+    place.text.rename(corpus / "text.txt")
+    place.job.write_text(JOB.replace(SOURCE, "source: .").replace("every: 0", "every: 1, storage: kept"))
+    job = place.job.rename(place.folder / "run.yaml")
+    monkeypatch.chdir(corpus)
+    tokens: list[int] = []
+    monkeypatch.setattr("hetero.train._Run.drive", lambda run, *_: tokens.append(run._text.n_tokens))
+    for number, written in ((1, 1), (2, 3)):
+        script(monkeypatch)
+        assert run(["train", str(job), "--run-dir", f"runs/{number}"]) == 0, capsys.readouterr().err
+        note = f"left out of data.source: {written} written by a run"
+        assert f"warning note {note}\n" in capsys.readouterr().out
+        events = list(read(Path("runs", str(number), EVENTS)))
+        assert [event["data"]["note"] for event in events if event["kind"] == "warning"] == [note]
+        step = Path("kept", str(number), "step-00000001")
+        step.mkdir()
+        (step / "nvidia-0-5f3a90c1.safetensors").write_text("state")
+    assert tokens == [1001, 1001]
+
+
+def test_a_text_that_is_a_runs_tokens(place: Place) -> None:
+    for name in ("job.yaml", "events.jsonl", "data/tokens.bin"):
+        (place.folder / "old" / name).parent.mkdir(parents=True, exist_ok=True)
+        (place.folder / "old" / name).write_text("some text " * 9)
+    for source in ("old", "old/data/tokens.bin"):
+        place.refuses("--set", f"data.source={source}", *NEVER).says("--set: data.source", "is what a run")
 
 
 def test_a_sequence_longer_than_the_data(place: Place) -> None:
