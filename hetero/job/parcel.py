@@ -28,7 +28,7 @@ def pack(job: Job, folder: Path) -> str:
     Raises JobError if the local data is too large to travel, DataError if it cannot be read or is not all below the
     source."""
     for package in PACKAGES:
-        shutil.copytree(_home(package), folder / package, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(_home(package), folder / package, ignore=shutil.ignore_patterns("__pycache__", ".*"))
     data, note = job.resolved(), ""
     source = os.path.expanduser(job.data.source)
     if job.data.source != BUILT_IN and os.path.exists(source):

@@ -41,6 +41,18 @@ def test_a_parcel_runs_without_this_checkout(tmp_path: Path) -> None:
     assert not list(tmp_path.rglob("__pycache__"))
 
 
+def test_an_editors_lock_in_a_checkout_stays_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Emacs makes it a link to nowhere."""
+    home, target = tmp_path / "home", tmp_path / "parcel"
+    home.mkdir()
+    target.mkdir()
+    (home / "train.py").touch()
+    (home / ".#train.py").symlink_to("me@host.4711")
+    monkeypatch.setattr(parcel, "_home", lambda _: home)
+    parcel.pack(load_job(AUTO), target)
+    assert os.listdir(target / "hetero") == ["train.py"]
+
+
 @pytest.mark.parametrize("folder", [False, True])
 def test_local_data_goes_along(tmp_path: Path, folder: bool) -> None:
     source, target = tmp_path / "corpus", tmp_path / "parcel"
