@@ -24,13 +24,14 @@ from hetero.cluster.ray_runtime import ray_runtime
 from hetero.cluster.session import Session
 from hetero.data.source import Prepared, prepare
 from hetero.data.split import check_split
+from hetero.data.written import check_apart
 from hetero.engine.spec import RunSpec
-from hetero.job.errors import JobError
 from hetero.job.facts import run_facts, tracked_run
 from hetero.job.job import Job
 from hetero.job.measuring import measure
 from hetero.job.planning import Planned, plan_job, pool_labels
 from hetero.job.refusal import make_run_dir, refusable
+from hetero.job.resuming import check_resume, check_text, saved_text
 from hetero.job.spec import fleet_links, run_spec
 from hetero.monitoring.environment import drivers_environment
 from hetero.monitoring.journal import EVENTS, METRICS, EventJournal, Journal
@@ -68,20 +69,26 @@ def train(
     job, under whatever plan. Raises errors that explain themselves; every process has ended when it returns or raises.
     """
     point = ResumePoint.parse(resume) if resume else None
-    _check_resume(job, point)
+    if point is not None:
+        check_resume(job, point)
     plan_job(job, given=plan)  # what cannot be planned by datasheet fails before anything is started
-    with refusable(run_dir, _storage(job, run_dir)), ExitStack() as stack:
+    storage = _storage(job, run_dir)
+    for folder in filter(None, (run_dir, storage)):
+        check_apart(job.data.source, folder)
+    with refusable(run_dir, storage), ExitStack() as stack:
         watch = Watch(job.monitor, tracked_run(job, run_dir))
         stack.callback(watch.close)
         make_run_dir(run_dir)
+        (run_dir / "job.yaml").write_text(yaml.safe_dump(job.resolved(), sort_keys=False))
+        events = EventJournal(run_dir / EVENTS)  # by these no other run takes the folder for text
+        stack.callback(events.close)
         text = prepare(job.data, run_dir / "data")
         sequences = (text.n_tokens - 1) // job.data.seq_len
         check_split(sequences, job.train.global_batch, job.eval.held_out_batches)
-        (run_dir / "job.yaml").write_text(yaml.safe_dump(job.resolved(), sort_keys=False))
-        events = EventJournal(run_dir / EVENTS)
-        stack.callback(events.close)
+        not_compared = check_text(job, point, text) if point else ""
         run = _Run(job, run_dir, text, point, events, watch, on_record, on_event)
         stack.enter_context(run)
+        run.warn(text.note, not_compared)
         stack.enter_context(ray_runtime(address))
         if address is not None:  # a Ray of the run's own has nobody who asks it for metrics
             run.record_to.append(RayMetrics(tracked_run(job, run_dir)).record)
@@ -151,8 +158,7 @@ class _Run:
         (self._run_dir / "plan.json").write_text(planned.plan.to_json())
         session.relink(fleet_links(self._job, measured.time_scale, measured.probed))
         facts = {"time_scale": measured.time_scale, "link_ratio": planned.prediction.link_ratio}
-        for note in planned.notes:
-            self._event("warning", note=note)
+        self.warn(*planned.notes)
         self._event("planned", **facts, calibrated=list(measured.rows), probed=list(measured.probed.rows))
         session.configure(self._spec(session, planned, measured.time_scale).model_dump(mode="json"))
         titles = {label.name: str(label) for label in pool_labels(self._job)}
@@ -173,6 +179,11 @@ class _Run:
             self._saved[news.step] = news
         else:
             self._tell(news, news.data)
+
+    def warn(self, *notes: str) -> None:
+        """Tells what the run goes on in spite of; empty notes are none."""
+        for note in filter(None, notes):
+            self._event("warning", note=note)
 
     def _spec(self, session: Session, planned: Planned, time_scale: float) -> RunSpec:
         checkpoints, resume = None, None
@@ -208,6 +219,8 @@ class _Run:
             consumed_sequences=sequences,
             consumed_tokens=sequences * self._job.data.seq_len,
             job_fingerprint=self._job.fingerprint(),
+            job_facts=self._job.facts(),
+            text=saved_text(self._text),
             plan=self._plan.model_dump(mode="json"),
             scalars={"updates": self._updates},
         )
@@ -238,18 +251,6 @@ def _storage(job: Job, run_dir: Path) -> Path | None:
     """The folder outside the run's own that its checkpoints go to."""
     away = job.checkpoint.every and job.checkpoint.storage
     return checkpoint_place(run_dir, str(away)) if away else None
-
-
-def _check_resume(job: Job, point: ResumePoint | None) -> None:
-    if point is None:
-        return
-    run = point.store.verify(point.step).run
-    if run.job_fingerprint != job.fingerprint():
-        rule = "the checkpoint was made by a job with another model, data or training"
-        raise JobError("--resume", str(point), rule, "resume with that job; pools, links and plan may change")
-    if point.step >= job.train.steps:
-        rule = f"the checkpoint has {point.step} steps already"
-        raise JobError("train.steps", job.train.steps, rule, f"ask for more than {point.step} steps")
 
 
 def _updates(point: ResumePoint | None) -> int:

@@ -41,14 +41,28 @@ class StoredPiece(BaseModel):
     tensors: dict[str, StoredTensor]
 
 
+class SavedText(BaseModel):
+    """The tokens that a run reads: how many, and a hash of them and of the samples' length."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    n_tokens: int
+    fingerprint: str
+
+
 class RunState(BaseModel):
-    """What a run needs beside its tensors in order to go on. `scalars` is the optimizer's own."""
+    """What a run needs beside its tensors in order to go on. `scalars` is the optimizer's own.
+
+    `job_facts` are the settings that decide the numbers, and `text` is what they were computed on. Checkpoints of
+    before these were kept have neither."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     consumed_sequences: int
     consumed_tokens: int
     job_fingerprint: str
+    job_facts: dict[str, Any] | None = None
+    text: SavedText | None = None
     plan: dict[str, Any]
     scalars: dict[str, Scalar] = Field(default_factory=dict)
 

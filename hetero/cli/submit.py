@@ -54,8 +54,11 @@ def submit(
     if resume:
         command += f" --resume {shlex.quote(resume)}"
     with tempfile.TemporaryDirectory(prefix="hetero-") as folder:
-        pack(job, Path(folder))
+        with mistakes_located(job_file, settings or ()):
+            note = pack(job, Path(folder))
         server.submit(Path(folder), command, id_=id_, name=job.name, run_dir=recorded)
+    if note:
+        typer.echo(f"warning: {note}", err=True)
     typer.echo(f"submitted {id_}, recorded on the cluster in {recorded}")
     if follow:
         raise typer.Exit(print_until_over(server, id_))

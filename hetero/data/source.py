@@ -10,55 +10,61 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from hetero.data.documents import documents
+from hetero.data.corpus import Corpus
 from hetero.data.errors import DataError
 from hetero.data.options import DataOptions
 from hetero.data.stream import TOKEN_TYPE, TokenStream
+from hetero.data.written import TOKENS, unfinished_tokens
 
 END_OF_DOCUMENT = 256
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A file of tokens and what is known of it. `unigram_entropy` is in nats per token."""
+    """A file of tokens and what is known of it. `unigram_entropy` is in nats per token; `note` says in words what of
+    the source was left out, if anything was."""
 
     path: Path
     fingerprint: str
     vocab: int
     n_tokens: int
     unigram_entropy: float
+    note: str = ""
 
 
 def prepare(options: DataOptions, folder: Path) -> Prepared:
     """Write the source's tokens to `folder`/tokens.bin, whole or not at all.
 
-    Raises DataError if the source is missing, unreadable, empty, or shorter than one sample.
+    Raises DataError if the source is missing, unreadable, empty, shorter than one sample, or changes meanwhile.
     """
+    corpus = Corpus.of(options.source)
     folder.mkdir(parents=True, exist_ok=True)
-    path, unfinished = folder / "tokens.bin", folder / f"tokens.{os.getpid()}.unfinished"
+    path, unfinished = folder / TOKENS, unfinished_tokens(folder)
     try:
-        counts = _write(options, unfinished)
+        counts = _write(corpus, options.vocab, unfinished)
+        if not counts.any():
+            raise corpus.no_text(options.source)
         _check_length(options, int(counts.sum()))
         os.replace(unfinished, path)
     finally:
         unfinished.unlink(missing_ok=True)
-    stream = TokenStream(path, options.seq_len)
-    return Prepared(path, stream.fingerprint(), options.vocab, int(counts.sum()), _entropy(counts))
+    fingerprint = TokenStream(path, options.seq_len).fingerprint()
+    return Prepared(path, fingerprint, options.vocab, int(counts.sum()), _entropy(counts), corpus.note)
 
 
-def _write(options: DataOptions, path: Path) -> npt.NDArray[np.int64]:
+def _write(corpus: Corpus, vocab: int, path: Path) -> npt.NDArray[np.int64]:
     """Write the tokens; returns how often each occurs."""
-    counts = np.zeros(options.vocab, np.int64)
+    counts = np.zeros(vocab, np.int64)
     with path.open("wb") as file:
-        for tokens in _tokens(options.source):
-            counts += np.bincount(tokens, minlength=options.vocab)
+        for tokens in _tokens(corpus):
+            counts += np.bincount(tokens, minlength=vocab)
             file.write(tokens.tobytes())
     return counts
 
 
-def _tokens(source: str) -> Iterator[npt.NDArray[np.uint16]]:
+def _tokens(corpus: Corpus) -> Iterator[npt.NDArray[np.uint16]]:
     """Each document's bytes and its end; empty documents leave nothing."""
-    for document in documents(source):
+    for document in corpus.documents():
         empty = True
         for piece in document:
             empty = False
@@ -68,8 +74,6 @@ def _tokens(source: str) -> Iterator[npt.NDArray[np.uint16]]:
 
 
 def _check_length(options: DataOptions, n_tokens: int) -> None:
-    if n_tokens == 0:
-        raise DataError("data.source", options.source, "has no text", "name a file or folder with text")
     if n_tokens <= options.seq_len:
         rule = f"a sample and its last label need {options.seq_len + 1} tokens, the source has {n_tokens}"
         remedy = f"use seq_len {n_tokens - 1} or less, or more text"

@@ -12,7 +12,7 @@ from hetero.cluster.doctor.machine import Machine, Space, listen_fault, space
 from hetero.cluster.fleet import LOOPBACK
 from hetero.cluster.options import PoolOptions, fleet_of
 from hetero.cluster.placement import Node, PlacementError, asks_of, place
-from hetero.data.documents import documents
+from hetero.data.corpus import Corpus
 from hetero.errors import explains_itself
 from hetero.job.job import Job
 from hetero.job.planning import plan_job, workload
@@ -86,13 +86,13 @@ def _pools_there(job: Job, nodes: Sequence[Node]) -> Iterator[Finding]:
 def _data(job: Job, elsewhere: bool) -> Finding:
     """On a cluster a path that is not here may be there."""
     try:
-        next(documents(job.data.source), None)
+        note = Corpus.of(job.data.source).note
     except Exception as error:
         if not explains_itself(error):
             raise
         found = Finding.of(error)
         return Finding("warning" if elsewhere else "error", found.check, found.value, found.rule, found.remedy)
-    return Finding("ok", "data.source", job.data.source, "can be read")
+    return Finding("ok", "data.source", job.data.source, "can be read" + (note and f"; {note}"))
 
 
 def _storage(job: Job, run_dir: Path, nodes: Sequence[Node] | None) -> Iterator[Finding]:

@@ -74,8 +74,9 @@ class Job(BaseModel):
         """Plain data with every default filled in; loading it gives an equal job."""
         return self.model_dump(mode="json", by_alias=True)
 
-    def fingerprint(self) -> str:
-        """Names what decides the numbers of the run: model, data and training, but neither pools, links nor plan.
+    def facts(self) -> dict[str, Any]:
+        """What decides the numbers of the run, as plain data: model, data and training, but neither pools, links nor
+        plan. Of the text not where it lies, only how it is read: its content has a fingerprint of its own.
 
         What is held out counts, since nothing is trained on it. The length of the run counts only where the learning
         rate depends on it, so a finished run can be continued.
@@ -83,11 +84,29 @@ class Job(BaseModel):
         invariant = {"micro_batch", "replica_check_every"}
         if self.train.optimizer.schedule == "constant":
             invariant.add("steps")
-        deciding: dict[str, Any] = {
-            "model": self.model.resolve().model_dump(mode="json"),
-            "data": self.data.model_dump(mode="json"),
+        return {
+            "model": {"dimensions": self.model.resolve().model_dump(mode="json")},
+            "data": self.data.model_dump(mode="json", exclude={"source"}),
             "train": self.train.model_dump(mode="json", exclude=invariant),
+            "eval": {"held_out_batches": self.eval.held_out_batches},
+        }
+
+    def fingerprint(self) -> str:
+        """Names the facts."""
+        return _hash(self.facts())
+
+    def fingerprint_with_path(self) -> str:
+        """The fingerprint as checkpoints have it that hold no facts: it covers the path of the text too."""
+        facts = self.facts()
+        deciding = {
+            "model": facts["model"]["dimensions"],
+            "data": self.data.model_dump(mode="json"),
+            "train": facts["train"],
         }
         if self.eval.held_out_batches:
-            deciding["held_out_batches"] = self.eval.held_out_batches
-        return hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()[:16]
+            deciding |= facts["eval"]
+        return _hash(deciding)
+
+
+def _hash(facts: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]

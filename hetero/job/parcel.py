@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import yaml
 
-from hetero.data.documents import BUILT_IN
+from hetero.data.corpus import Corpus
+from hetero.data.errors import DataError
+from hetero.data.options import BUILT_IN
 from hetero.job.errors import JobError
 from hetero.job.job import Job
 
@@ -19,17 +21,22 @@ MOST_DATA_BYTES = 400 * 1024**2
 """Ray takes job folders up to 500 MiB."""
 
 
-def pack(job: Job, folder: Path) -> None:
-    """Fill an empty folder. Data that is not on this machine keeps its path, which the cluster must know then.
+def pack(job: Job, folder: Path) -> str:
+    """Fill an empty folder; returns in words what of the data was left out, if anything was. Data that is not on this
+    machine keeps its path, which the cluster must know then.
 
-    Raises JobError if the local data is too large to travel."""
+    Raises JobError if the local data is too large to travel, DataError if it cannot be read or is not all below the
+    source."""
     for package in PACKAGES:
-        shutil.copytree(_home(package), folder / package, ignore=shutil.ignore_patterns("__pycache__"))
-    data = job.resolved()
-    source = Path(job.data.source).expanduser()
-    if job.data.source != BUILT_IN and source.exists():
-        data["data"]["source"] = str(_pack_data(source, folder))
+        shutil.copytree(_home(package), folder / package, ignore=shutil.ignore_patterns("__pycache__", ".*"))
+    data, note = job.resolved(), ""
+    source = os.path.expanduser(job.data.source)
+    if job.data.source != BUILT_IN and os.path.exists(source):
+        corpus = Corpus.of(job.data.source)
+        data["data"]["source"] = _pack_data(corpus, Path(source), folder)
+        note = corpus.note
     (folder / JOB_FILE).write_text(yaml.safe_dump(data, sort_keys=False))
+    return note
 
 
 def _home(package: str) -> Path:
@@ -39,22 +46,28 @@ def _home(package: str) -> Path:
     return Path(next(iter(spec.submodule_search_locations)))
 
 
-def _pack_data(source: Path, folder: Path) -> Path:
-    """Copies a file, or the files of a folder that are not hidden; returns its path below `folder`."""
-    size = sum(path.stat().st_size for path in _files(source))
+def _pack_data(corpus: Corpus, source: Path, folder: Path) -> str:
+    """Copies the files under the names that they have in the source; returns its path below `folder`."""
+    _check_portable(corpus, source)
+    target = Path("data") / (source.resolve().name or "text")
+    for file in corpus.files:
+        place = folder / target / file.name if source.is_dir() else folder / target
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with place.open("wb") as copy:
+            copy.writelines(file.pieces())
+    return str(target)
+
+
+def _check_portable(corpus: Corpus, source: Path) -> None:
+    size = sum(file.size for file in corpus.files)
+    if size == 0:
+        raise corpus.no_text(str(source))
     if size > MOST_DATA_BYTES:
         rule = (
             f"local data of {size / 1024**2:,.0f} MiB is too large to travel with a job ({MOST_DATA_BYTES >> 20} MiB)"
         )
         raise JobError("data.source", str(source), rule, "put it where the cluster's head reads it, and name that path")
-    target = Path("data") / (source.resolve().name or "text")
-    (folder / "data").mkdir()
-    if source.is_dir():
-        shutil.copytree(source, folder / target, ignore=shutil.ignore_patterns(".*"))
-    else:
-        shutil.copyfile(source, folder / target)
-    return target
-
-
-def _files(source: Path) -> Iterator[Path]:
-    return (path for path in ([source] if source.is_file() else source.rglob("*")) if path.is_file())
+    if corpus.leading_out:
+        rule = f"only what is below it travels with a job, and its link {corpus.leading_out[0]} leads out of it"
+        remedy = "copy in what the link leads to, or name that as the source"
+        raise DataError("data.source", str(source), rule, remedy)

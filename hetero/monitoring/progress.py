@@ -60,11 +60,11 @@ class Progress:
         self.print_summary()
 
     def event(self, event: dict[str, Any]) -> None:
-        """Show what the run is doing besides its steps."""
+        """Show what the run is doing besides its steps. A warning stays on the screen."""
         self._phase = event_text(event)
         if self._live:
             self._live.update(self._view(), refresh=True)
-        else:
+        if not self._live or event["kind"] == "warning":
             self._console.print(self._phase, highlight=False, markup=False, soft_wrap=True)
 
     def record(self, record: Record) -> None:

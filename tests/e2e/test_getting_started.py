@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from hetero.data.documents import documents
+from hetero.data.corpus import Corpus
 from hetero.monitoring.journal import METRICS, read
 from tests.architecture import markdown
 from tests.architecture.tree import ROOT
@@ -120,7 +120,7 @@ def test_what_runs_leave(done: dict[str, Done], place: Path) -> None:
 def test_the_text_of_the_example_is_text(place: Path) -> None:
     (block,) = PAGE.in_language("yaml")
     source = yaml.safe_load(block.text)["data"]["source"]
-    for document in documents(str(ROOT / source)):
+    for document in Corpus.of(str(ROOT / source)).documents():
         b"".join(document).decode()
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from balancer.plan import Plan
-from hetero.data.documents import documents
+from hetero.data.corpus import Corpus
 from hetero.job.job import Job
 from hetero.job.load import load_job
 from tests.e2e.command import ROOT, Command, Run, short_folder
@@ -83,7 +83,7 @@ def test_it_learns(finished: Finished) -> None:
 def _unigram_entropy(source: str) -> float:
     """Nats per byte of the text: what a model would lose that knows nothing but how often each byte occurs."""
     counts: Counter[int] = Counter()
-    for piece in chain.from_iterable(documents(source)):
+    for piece in chain.from_iterable(Corpus.of(source).documents()):
         counts.update(piece)
     total = counts.total()
     return -sum(count / total * math.log(count / total) for count in counts.values())

@@ -16,8 +16,11 @@ from hetero.checkpoint.resume import CHECKPOINTS
 from hetero.checkpoint.store import CheckpointStore
 from hetero.cli.app import run
 from hetero.cluster.events import Severity, Trouble
+from hetero.data.source import prepare
 from hetero.engine.nursery import described
 from hetero.job.load import load_job
+from hetero.job.resuming import saved_text
+from hetero.monitoring.journal import EVENTS, read
 from tests.e2e.bad_input.screens import JOB, Refusal, check_screen, refused, spoilt
 from tests.e2e.bad_input.scripted import script
 
@@ -89,6 +92,55 @@ def test_a_folder_without_text(place: Place) -> None:
     (place.folder / "texts").mkdir()
     (place.folder / "texts" / ".hidden").write_text("not read")
     place.refuses("--set", "data.source=texts", *NEVER).says("--set: data.source", "has no text")
+
+
+@pytest.mark.parametrize("below", ["", "texts"])
+def test_a_text_in_the_run_directory(below: str, place: Place) -> None:
+    (place.run_dir / "texts").mkdir(parents=True)
+    place.job = spoilt(place.folder, SOURCE, f"source: {place.run_dir / below}")
+    refusal = place.refuses(*NEVER)
+    refusal.is_at(place.job, "source:", "data.source")
+    refusal.says("which this run writes", "record the run elsewhere")
+
+
+def test_a_text_in_the_storage_of_the_run(place: Place) -> None:
+    text = place.folder / "storage" / "run"
+    text.mkdir(parents=True)
+    more = f"checkpoint={{every: 1, storage: {text.parent}}}"
+    place.refuses("--set", more, "--set", f"data.source={text}", *NEVER).says("data.source", "which this run writes")
+
+
+def test_a_run_directory_and_storage_in_the_text_are_no_part_of_it(
+    place: Place, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What a run writes must not be what it reads, neither now nor when it is resumed."""
+    corpus = place.folder / "corpus"
+    corpus.mkdir()
+    place.text.rename(corpus / "text.txt")
+    place.job.write_text(JOB.replace(SOURCE, "source: .").replace("every: 0", "every: 1, storage: kept"))
+    job = place.job.rename(place.folder / "run.yaml")
+    monkeypatch.chdir(corpus)
+    tokens: list[int] = []
+    monkeypatch.setattr("hetero.train._Run.drive", lambda run, *_: tokens.append(run._text.n_tokens))
+    for number, written in ((1, 1), (2, 3)):
+        script(monkeypatch)
+        assert run(["train", str(job), "--run-dir", f"runs/{number}"]) == 0, capsys.readouterr().err
+        note = f"left out of data.source: {written} written by a run"
+        assert f"warning note {note}\n" in capsys.readouterr().out
+        events = list(read(Path("runs", str(number), EVENTS)))
+        assert [event["data"]["note"] for event in events if event["kind"] == "warning"] == [note]
+        step = Path("kept", str(number), "step-00000001")
+        step.mkdir()
+        (step / "nvidia-0-5f3a90c1.safetensors").write_text("state")
+    assert tokens == [1001, 1001]
+
+
+def test_a_text_that_is_a_runs_tokens(place: Place) -> None:
+    for name in ("job.yaml", "events.jsonl", "data/tokens.bin"):
+        (place.folder / "old" / name).parent.mkdir(parents=True, exist_ok=True)
+        (place.folder / "old" / name).write_text("some text " * 9)
+    for source in ("old", "old/data/tokens.bin"):
+        place.refuses("--set", f"data.source={source}", *NEVER).says("--set: data.source", "is what a run")
 
 
 def test_a_sequence_longer_than_the_data(place: Place) -> None:
@@ -227,16 +279,30 @@ def test_a_resume_of_what_is_no_run(resume: str, rule: str, place: Place) -> Non
 
 
 def test_a_resume_with_another_model_or_nothing_left_to_do(place: Place) -> None:
-    store = CheckpointStore(place.folder / "old" / CHECKPOINTS)
-    store.begin(3)
-    fingerprint = load_job(place.job).fingerprint()
-    state = RunState(consumed_sequences=0, consumed_tokens=0, job_fingerprint=fingerprint, plan={})
-    store.commit(3, state, [])
+    save(place)
     refusal = place.refuses("--resume", "old", "--set", "model.dimensions.hidden=32", *NEVER)
     refusal.says("--resume", "old@3", "another model, data or training", "resume with that job")
+    refusal.says("model.dimensions.hidden was 16, is 32")
     refusal = place.refuses("--resume", "old@3", "--set", "train.steps=3", *NEVER)
     refusal.says("--set: train.steps", "has 3 steps already", "more than 3")
     place.refuses("--resume", "old@2", *NEVER).says("no whole checkpoint of step 2", "old@3")
+
+
+def test_a_resume_on_another_text(place: Place) -> None:
+    save(place)
+    place.text.write_text("some text " * 50)
+    refusal = place.refuses("--resume", "old", *NEVER)
+    refusal.is_at(place.job, "source:", "data.source")
+    refusal.says(str(place.text), "had 1,001 tokens, now there are 501", "as it was, wherever it lies")
+
+
+def save(place: Place) -> None:
+    """A checkpoint of the job and its text, of step 3 of the run `old`."""
+    store, job = CheckpointStore(place.folder / "old" / CHECKPOINTS), load_job(place.job)
+    store.begin(3)
+    text = saved_text(prepare(job.data, place.folder / "old" / "data"))
+    known = {"job_fingerprint": job.fingerprint(), "job_facts": job.facts(), "text": text}
+    store.commit(3, RunState(consumed_sequences=0, consumed_tokens=0, plan={}, **known), [])  # type: ignore[arg-type]
 
 
 def test_a_pool_in_no_stage_is_a_warning(

@@ -74,6 +74,18 @@ def test_submit_hands_in_job_and_packages(capsys: pytest.CaptureFixture[str]) ->
     assert f"submitted {id_}, recorded" in capsys.readouterr().out
 
 
+def test_submit_says_what_of_the_data_stays_here(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "a.txt").write_text("text")
+    (tmp_path / "nowhere").symlink_to("none")
+    submit = ("submit", AUTO, "--set", f"data.source={tmp_path}", *ADDRESS)
+    assert run(submit) == 0
+    assert capsys.readouterr().err == "warning: left out of data.source: 1 leading nowhere\n"
+    (tmp_path / "out").symlink_to(AUTO)
+    assert run(submit) == 2
+    assert "--set: data.source" in (screen := capsys.readouterr().err)
+    assert "its link out leads out of it" in screen
+
+
 @pytest.mark.parametrize(("status", "own", "code"), [("SUCCEEDED", 0, 0), ("FAILED", 2, 2), ("STOPPED", None, 1)])
 def test_following_ends_as_the_job_does(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], status: str, own: int | None, code: int

@@ -10,11 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hetero.data import documents as documents_module
-from hetero.data.documents import BUILT_IN_BYTES
+from hetero.data import built_in, text_file
+from hetero.data.built_in import BUILT_IN_BYTES
 from hetero.data.errors import DataError
 from hetero.data.options import DataOptions
 from hetero.data.source import END_OF_DOCUMENT, Prepared, prepare
+from tests.unit.hetero.data.refused import not_listed
 
 
 def _prepare(tmp_path: Path, source: Path | str, seq_len: int = 4) -> Prepared:
@@ -43,7 +44,7 @@ def test_a_folder_is_its_files_in_order_without_hidden_and_empty_ones(tmp_path: 
 
 
 def test_a_document_in_pieces_is_one_document(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(documents_module, "_CHUNK_BYTES", 2)
+    monkeypatch.setattr(text_file, "_CHUNK_BYTES", 2)
     (tmp_path / "text").write_text("abcde")
     assert _tokens(_prepare(tmp_path, tmp_path / "text")) == [*b"abcde", 256]
 
@@ -71,6 +72,18 @@ def test_built_in_source_is_python_and_the_same_each_time(tmp_path: Path) -> Non
     assert b"\nimport " in np.fromfile(first.path, "<u2", 1 << 16).astype(np.uint8).tobytes()
 
 
+def test_the_built_in_source_is_whole_or_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A link to nowhere is no source text; a folder that cannot be listed hides some."""
+    (tmp_path / "a.py").write_text("import b\n")
+    (tmp_path / "z.py").symlink_to("nowhere.py")
+    monkeypatch.setattr(built_in.sysconfig, "get_path", lambda _: str(tmp_path))
+    assert _tokens(_prepare(tmp_path, "python-stdlib")) == [*b"import b\n", 256]
+    (tmp_path / "folder").mkdir()
+    with not_listed(tmp_path / "folder"), pytest.raises(DataError, match="cannot be read") as raised:
+        _prepare(tmp_path, "python-stdlib")
+    assert raised.value.value == str(tmp_path / "folder")
+
+
 def test_missing_path_names_it_and_the_way_out(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no such file or folder") as raised:
         _prepare(tmp_path, tmp_path / "absent")
@@ -95,15 +108,15 @@ def test_sequence_longer_than_the_text_leaves_nothing_behind(tmp_path: Path) -> 
     assert _prepare(tmp_path, tmp_path / "text", seq_len=3).n_tokens == 4
 
 
-def test_file_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "text").write_text("abcdef")
-
-    def refuse(*_: object) -> None:
-        raise PermissionError(13, "Permission denied")
-
-    monkeypatch.setattr(Path, "open", refuse)
-    with pytest.raises(DataError, match="cannot be read"):
-        list(map(list, documents_module.documents(str(tmp_path / "text"))))
+def test_what_was_left_out_is_said_with_the_tokens_and_with_their_absence(tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / ".hidden").touch()
+    with pytest.raises(DataError, match=r"has no text; left out of data\.source: 1 hidden"):
+        _prepare(tmp_path, folder)
+    (folder / "text").write_text("some text")
+    assert _prepare(tmp_path, folder).note == "left out of data.source: 1 hidden"
+    assert _prepare(tmp_path, folder / "text").note == ""
 
 
 def test_preparing_needs_no_torch() -> None:

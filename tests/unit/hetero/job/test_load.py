@@ -143,7 +143,14 @@ def test_a_plan_by_hand_that_breaks_a_rule_is_refused(tmp_path: Path, change: tu
 
 def test_the_fingerprint_is_of_what_decides_the_numbers(tmp_path: Path) -> None:
     base = _load(tmp_path, JOB).fingerprint()
-    for setting in ("pools.two.count=2", "train.micro_batch=1", "train.steps=9", "balance.schedule=gpipe", "name=x"):
+    for setting in (
+        "pools.two.count=2",
+        "train.micro_batch=1",
+        "train.steps=9",
+        "balance.schedule=gpipe",
+        "name=x",
+        "data.source=/else",
+    ):
         assert _load(tmp_path, JOB, setting).fingerprint() == base, setting
     for setting in ("train.seed=1", "train.global_batch=8", "data.seq_len=128", "train.optimizer.lr=0.1"):
         assert _load(tmp_path, JOB, setting).fingerprint() != base, setting

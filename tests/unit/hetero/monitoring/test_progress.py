@@ -39,6 +39,16 @@ def test_without_a_terminal_lines_come_now_and_then() -> None:
     assert text.startswith("calibrated seconds 1.5")
 
 
+def test_in_a_terminal_a_warning_stays() -> None:
+    """Other events are drawn over by the next."""
+    console = Console(file=io.StringIO(), force_terminal=True, width=200)
+    assert isinstance(console.file, io.StringIO)
+    with Progress(1, LABELS, console) as progress:
+        for kind in ("warning", "measuring"):
+            progress.event({"kind": kind, "data": {"note": "[something] is left out"}})
+            assert console.file.getvalue().count("[something] is left out\n") == 1
+
+
 def test_in_a_terminal_each_pool_has_a_line() -> None:
     text = _shown(True, [_record(step) for step in range(3)])
     for expected in ("a (2 x A, emulated)", "b (1 x B, emulated)", "bridge wait 10.0%", "bubble 10.0%", "busy 70.0%"):

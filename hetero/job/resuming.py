@@ -1,0 +1,70 @@
+"""Whether a job may go on from a checkpoint: it must compute the same numbers, on the same text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from hetero.checkpoint.manifest import RunState, SavedText
+from hetero.checkpoint.resume import ResumePoint
+from hetero.data.options import BUILT_IN
+from hetero.data.source import Prepared
+from hetero.job.errors import JobError
+from hetero.job.job import Job
+
+MOST_NAMED = 6
+NOT_COMPARED = "an earlier version of Hetero saved this checkpoint: whether the text is the same could not be compared"
+
+
+def saved_text(text: Prepared) -> SavedText:
+    """What a checkpoint keeps of the text."""
+    return SavedText(n_tokens=text.n_tokens, fingerprint=text.fingerprint)
+
+
+def check_resume(job: Job, point: ResumePoint) -> None:
+    """Reads the whole checkpoint. Raises JobError unless the job is the one that made it, with steps left to do, and
+    DamagedCheckpoint if it is not what was saved."""
+    run = point.store.verify(point.step).run
+    if differences := _differences(job, run):
+        rule = f"the checkpoint was made by a job with another model, data or training{differences}"
+        remedy = f"resume with that job ({point.run_dir / 'job.yaml'}); pools, links and plan may change"
+        raise JobError("--resume", str(point), rule, remedy)
+    if point.step >= job.train.steps:
+        rule = f"the checkpoint has {point.step} steps already"
+        raise JobError("train.steps", job.train.steps, rule, f"ask for more than {point.step} steps")
+
+
+def check_text(job: Job, point: ResumePoint, text: Prepared) -> str:
+    """Raises JobError if the checkpoint was made on other text. Returns in words what could not be compared, if
+    anything."""
+    saved = point.store.manifest(point.step).run.text
+    if saved is None:
+        return NOT_COMPARED
+    if saved != saved_text(text):
+        same = "as many as now, but others" if saved.n_tokens == text.n_tokens else f"now there are {text.n_tokens:,}"
+        rule = f"the checkpoint was made on other text: it had {saved.n_tokens:,} tokens, {same}"
+        remedy = "resume with the text as it was, wherever it lies; or train on the new one from the beginning"
+        if job.data.source == BUILT_IN:
+            remedy = "resume under the Python that the run had, whose version its report tells"
+        raise JobError("data.source", job.data.source, rule, remedy)
+    return ""
+
+
+def _differences(job: Job, run: RunState) -> str:
+    """Which facts differ, in words; without facts, whether any does."""
+    if run.job_facts is None:
+        differs = run.job_fingerprint != job.fingerprint_with_path()
+        return ", or the text at another path (it does not say which)" if differs else ""
+    then, now = dict(_flat(run.job_facts)), dict(_flat(job.facts()))
+    named = [f"{key} was {then[key]}, is {now[key]}" for key in then.keys() & now.keys() if then[key] != now[key]]
+    more = [f"and {len(named) - MOST_NAMED} more"] if len(named) > MOST_NAMED else []
+    return ": " + "; ".join([*sorted(named)[:MOST_NAMED], *more]) if named else ""
+
+
+def _flat(facts: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The leaves, by their dotted keys."""
+    for key, value in facts.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
