@@ -30,7 +30,7 @@ from hetero.job.facts import run_facts, tracked_run
 from hetero.job.job import Job
 from hetero.job.measuring import measure
 from hetero.job.planning import Planned, plan_job, pool_labels
-from hetero.job.refusal import make_run_dir, refusable
+from hetero.job.refusal import Held, refusable
 from hetero.job.spec import fleet_links, run_spec
 from hetero.monitoring.environment import drivers_environment
 from hetero.monitoring.journal import EVENTS, METRICS, EventJournal, Journal
@@ -70,17 +70,16 @@ def train(
     point = ResumePoint.parse(resume) if resume else None
     _check_resume(job, point)
     plan_job(job, given=plan)  # what cannot be planned by datasheet fails before anything is started
-    with refusable(run_dir, _storage(job, run_dir)), ExitStack() as stack:
+    with refusable(run_dir, _storage(job, run_dir)) as held, ExitStack() as stack:
         watch = Watch(job.monitor, tracked_run(job, run_dir))
         stack.callback(watch.close)
-        make_run_dir(run_dir)
         text = prepare(job.data, run_dir / "data")
         sequences = (text.n_tokens - 1) // job.data.seq_len
         check_split(sequences, job.train.global_batch, job.eval.held_out_batches)
         (run_dir / "job.yaml").write_text(yaml.safe_dump(job.resolved(), sort_keys=False))
         events = EventJournal(run_dir / EVENTS)
         stack.callback(events.close)
-        run = _Run(job, run_dir, text, point, events, watch, on_record, on_event)
+        run = _Run(job, run_dir, held, text, point, events, watch, on_record, on_event)
         stack.enter_context(run)
         stack.enter_context(ray_runtime(address))
         if address is not None:  # a Ray of the run's own has nobody who asks it for metrics
@@ -102,6 +101,7 @@ class _Run:
         self,
         job: Job,
         run_dir: Path,
+        held: Held,
         text: Prepared,
         point: ResumePoint | None,
         events: EventJournal,
@@ -110,7 +110,7 @@ class _Run:
         on_event: Callable[[Record], None] | None,
     ) -> None:
         self._job, self._run_dir, self._text, self._point, self._events = job, run_dir, text, point, events
-        self._watch = watch
+        self._held, self._watch = held, watch
         self._on_event = on_event or _ignore
         self.record_to: list[Callable[[Record], None]] = [on_record] if on_record else []
         self._store = _store(job, run_dir)
@@ -120,11 +120,13 @@ class _Run:
 
     def __enter__(self) -> _Run:
         self._event("started", **drivers_environment())
+        for owner in self._held.taken_from:
+            self._event("warning", note=f"{owner}, which has ended without a word: taken over")
         self._note(self._watch.start())
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._store is not None:
+        if self._store is not None and not self._held.lost:
             with suppress(OSError):
                 self._store.clean()  # of what was being saved when the run broke off
         self._note(self._watch.close())
@@ -186,6 +188,7 @@ class _Run:
         )
 
     def _record(self, recorder: Recorder, metrics: Journal, trace: Trace, hosts: Sequence[Mapping[str, Any]]) -> None:
+        self._held.check()
         for host in hosts:
             trace.add(dict(host))
             if (line := recorder.add(dict(host))) is not None:
@@ -202,6 +205,7 @@ class _Run:
 
     def _commit(self, saved: News) -> None:
         assert self._store is not None
+        self._held.check(thoroughly=True)
         step, pieces = saved.step, saved.data["pieces"]
         sequences = step * self._job.train.global_batch
         state = RunState(

@@ -39,7 +39,7 @@ def checkpoint_place(run_dir: Path, storage: str) -> Path:
 
 
 def _refuse_used(folder: Path, storage: str | None) -> None:
-    if folder.is_dir() and any(folder.iterdir()):
+    if folder.is_dir() and any(not path.name.startswith(".") for path in folder.iterdir()):
         rule = f"{folder} may hold what another run saved"
         raise CheckpointError("checkpoint.storage", storage, rule, "use another run directory or storage")
 

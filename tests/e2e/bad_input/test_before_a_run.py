@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ from hetero.checkpoint.store import CheckpointStore
 from hetero.cli.app import run
 from hetero.cluster.events import Severity, Trouble
 from hetero.engine.nursery import described
+from hetero.job.claim import Claim
 from hetero.job.load import load_job
 from tests.e2e.bad_input.screens import JOB, Refusal, check_screen, refused, spoilt
 from tests.e2e.bad_input.scripted import script
@@ -126,6 +128,15 @@ def test_a_run_directory_that_holds_a_run(file: str, place: Place) -> None:
     place.run_dir.mkdir()
     (place.run_dir / file).touch()
     place.refuses(*NEVER).says("--run-dir", str(place.run_dir), "holds a run already", "choose another")
+
+
+@pytest.mark.parametrize("folder", ["run", "storage/run"])
+def test_a_folder_that_another_run_writes(folder: str, place: Place) -> None:
+    claim = Claim.take(place.folder / folder, "--run-dir")
+    refusal = place.refuses("--set", f"checkpoint={{every: 1, storage: {place.folder / 'storage'}}}", *NEVER)
+    refusal.says("--run-dir" if folder == "run" else "checkpoint.storage", str(place.folder / folder))
+    refusal.says("another run writes there", f"process {os.getpid()} on host", "last sign of life", "name another")
+    claim.release()
 
 
 def test_a_run_directory_that_is_a_file(place: Place) -> None:
