@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from balancer.plan import Plan
-from hetero.checkpoint.manifest import RunState
+from hetero.checkpoint.manifest import RunState, last_good
 from hetero.checkpoint.resume import ResumePoint, checkpoint_folder, checkpoint_place
 from hetero.checkpoint.store import MANIFEST, CheckpointStore
 from hetero.cluster.actors import ray_agents
@@ -31,6 +31,7 @@ from hetero.job.job import Job
 from hetero.job.measuring import measure
 from hetero.job.planning import Planned, plan_job, pool_labels
 from hetero.job.refusal import Held, refusable
+from hetero.job.resuming import resume_notices, skips_of
 from hetero.job.spec import fleet_links, run_spec
 from hetero.monitoring.environment import drivers_environment
 from hetero.monitoring.journal import EVENTS, METRICS, EventJournal, Journal
@@ -114,7 +115,8 @@ class _Run:
         self._on_event = on_event or _ignore
         self.record_to: list[Callable[[Record], None]] = [on_record] if on_record else []
         self._store = _store(job, run_dir)
-        self._updates = _updates(point)
+        self._updates = point.state.updates if point else 0
+        self._skips = skips_of(point)
         self._last: Record | None = None
         self._saved: dict[int, News] = {}
 
@@ -122,6 +124,8 @@ class _Run:
         self._event("started", **drivers_environment())
         for owner in self._held.taken_from:
             self._event("warning", note=f"{owner}, which has ended without a word: taken over")
+        if self._point is not None:
+            self._note([*resume_notices(self._point)])
         self._note(self._watch.start())
         return self
 
@@ -165,6 +169,11 @@ class _Run:
                 session.run(self._job.train.steps, lambda step, hosts: self._record(recorder, metrics, trace, hosts))
             finally:
                 trace.close()
+        if self._skips.in_row:
+            note = (
+                f"the run ends in a row of skipped updates; the last good checkpoint is {self._last_good() or 'none'}"
+            )
+            self._event("warning", note=note)
         self._event("finished")
         return RunSummary(self._run_dir, planned.plan, self._text, self._last)
 
@@ -195,7 +204,7 @@ class _Run:
                 metrics.append(line)
                 self._updates += not line["skipped"]
                 self._last = line
-                self._note(self._watch.record(line))
+                self._note([*self._skips.record(line, self._last_good), *self._watch.record(line)])
                 if "eval_loss" in line:
                     self._event("validated", step=line["step"], epoch=line["epoch"], eval_loss=line["eval_loss"])
                 for record in self.record_to:
@@ -213,11 +222,21 @@ class _Run:
             consumed_tokens=sequences * self._job.data.seq_len,
             job_fingerprint=self._job.fingerprint(),
             plan=self._plan.model_dump(mode="json"),
-            scalars={"updates": self._updates},
-        )
+            scalars={
+                "updates": self._updates, "skips": self._skips.count, "skipping": self._skips.in_row,
+                "last_good": self._last_good() if self._skips.count else None,
+            },
+        )  # fmt: skip
         self._store.commit(step, state, pieces)
         self._store.prune(self._job.checkpoint.keep)
         self._tell(saved, {"pieces": len(pieces)})
+
+    def _last_good(self) -> str | None:
+        """Where to go back to if updates are skipped, as `RUN_DIR@STEP`."""
+        good = last_good(self._store.saved(), self._updates) if self._store else None
+        if good is not None:
+            return f"{self._run_dir.resolve()}@{good.step}"
+        return self._point.last_good(self._updates) if self._point else None
 
     def _tell(self, news: News, data: Mapping[str, Any]) -> None:
         self._event(news.kind, step=news.step, epoch=news.epoch, pool=news.pool, rank=news.rank, **data)
@@ -254,10 +273,6 @@ def _check_resume(job: Job, point: ResumePoint | None) -> None:
     if point.step >= job.train.steps:
         rule = f"the checkpoint has {point.step} steps already"
         raise JobError("train.steps", job.train.steps, rule, f"ask for more than {point.step} steps")
-
-
-def _updates(point: ResumePoint | None) -> int:
-    return int(point.store.manifest(point.step).run.scalars.get("updates") or 0) if point else 0
 
 
 def _ignore(_: Record) -> None:

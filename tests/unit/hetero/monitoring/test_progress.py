@@ -100,3 +100,15 @@ def test_a_run_that_made_no_step_shows_no_table() -> None:
 
 def test_a_loss_that_is_not_finite_is_said_so() -> None:
     assert "loss not finite" in _shown(False, [_record(0, loss=None)])
+
+
+def test_a_warning_stays_on_a_terminal() -> None:
+    console = Console(file=io.StringIO(), force_terminal=True, width=200)
+    assert isinstance(console.file, io.StringIO)
+    with Progress(2, LABELS, console) as progress:
+        for kind in ("warning", "updates_skipped", "calibrated"):
+            progress.event({"kind": kind, "data": {"note": f"of {kind}"}})
+        progress.record(_record(0))
+    lines = [line.strip() for line in console.file.getvalue().replace("\r", "\n").split("\n")]
+    assert any(line.endswith("warning note of warning") for line in lines)
+    assert any(line.endswith("updates skipped note of updates_skipped") for line in lines)
