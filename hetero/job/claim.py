@@ -16,6 +16,7 @@ import os
 import re
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from hetero.job.errors import FolderLost, JobError
@@ -55,28 +56,8 @@ class Claim:
         while True:
             folder.mkdir(parents=True, exist_ok=True)
             others = _claims(folder, rivals)
-            if not all(_ended(other, key) for other in others):
-                continue
-            number = max((other.number for other in others), default=0) + 1
-            path, content = folder / f".claim-{number}", Owner.this().model_dump_json().encode()
-            try:
-                _make(path, content)
-            except FileNotFoundError:  # another run was refused, and took its folder away
-                continue
-            except FileExistsError:
-                rivals.add(path)
-                continue
-            known = {path, *(other.path for other in others)}
-            if any(seen.path not in known for seen in _claims(folder)):
-                path.unlink(missing_ok=True)  # made meanwhile, and the lower number has it
-                continue
-            try:
-                for other in others:
-                    other.path.unlink(missing_ok=True)
-            except OSError:
-                path.unlink(missing_ok=True)
-                raise
-            return cls(path, content, key, others[-1] if others else None)
+            if all(_ended(other, key) for other in others) and (made := _next(folder, others, rivals)):
+                return cls(*made, key, others[-1] if others else None)
 
     @property
     def held(self) -> bool:
@@ -136,6 +117,30 @@ def _ended(other: Seen, key: str) -> bool:
         remedy = "wait until that run has ended, end it, or name another folder"
         raise JobError(key, str(other.path.parent), rule, remedy)
     return True
+
+
+def _next(folder: Path, others: Sequence[Seen], rivals: set[Path]) -> tuple[Path, bytes] | None:
+    """A claim in place of others, whose owners are dead. None if somebody came between; the file of whoever made the
+    same one earlier is added to `rivals`."""
+    path = folder / f".claim-{max((other.number for other in others), default=0) + 1}"
+    content = Owner.this().model_dump_json().encode()
+    try:
+        _make(path, content)
+    except FileNotFoundError:  # another run was refused, and took its folder away
+        return None
+    except FileExistsError:
+        rivals.add(path)
+        return None
+    try:
+        if {seen.path for seen in _claims(folder)} - {path, *(other.path for other in others)}:
+            path.unlink(missing_ok=True)  # who saw the folder at another moment has another number
+            return None
+        for other in others:
+            other.path.unlink(missing_ok=True)
+    except OSError:
+        path.unlink(missing_ok=True)
+        raise
+    return path, content
 
 
 def _watched(first: Seen) -> bool | None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from hetero.checkpoint.errors import CheckpointError
 from hetero.errors import is_disk_full, is_user_mistake
 from hetero.job.claim import Claim, held_by
-from hetero.job.errors import JobError
+from hetero.job.errors import FolderLost, JobError
 from hetero.monitoring.journal import EVENTS, METRICS
 
 
@@ -90,7 +90,8 @@ class _Folder:
 
     def empty(self) -> None:
         self._refused = True
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, FolderLost):
+            self.claim.check()
             for path in set(self._folder.iterdir()) - self._before:
                 if path.is_dir() and not path.is_symlink():
                     shutil.rmtree(path)

@@ -85,3 +85,16 @@ def test_a_folder_that_was_lost_is_noticed(tmp_path: Path) -> None:
         with pytest.raises(FolderLost):
             held.check()
         assert held.lost
+
+
+def test_a_mistake_takes_nothing_away_from_who_has_the_folder_by_then(tmp_path: Path) -> None:
+    with pytest.raises(ExplainedError):
+        _lose_and_be_refused(tmp_path / "run")
+    assert tree(tmp_path / "run") == ["checkpoint"]
+
+
+def _lose_and_be_refused(run_dir: Path) -> None:
+    with refusable(run_dir):
+        (run_dir / ".claim-1").unlink()
+        (run_dir / "checkpoint").touch()
+        raise ExplainedError("key", 1, "rule", "remedy")
