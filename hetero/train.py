@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from balancer.plan import Plan
-from hetero.checkpoint.manifest import RunState
+from hetero.checkpoint.manifest import RunState, last_good
 from hetero.checkpoint.resume import ResumePoint, checkpoint_folder, checkpoint_place
 from hetero.checkpoint.store import MANIFEST, CheckpointStore
 from hetero.cluster.actors import ray_agents
@@ -30,8 +30,8 @@ from hetero.job.facts import run_facts, tracked_run
 from hetero.job.job import Job
 from hetero.job.measuring import measure
 from hetero.job.planning import Planned, plan_job, pool_labels
-from hetero.job.refusal import make_run_dir, refusable
-from hetero.job.resuming import check_resume, check_text, saved_text
+from hetero.job.refusal import Held, refusable
+from hetero.job.resuming import check_resume, check_text, resume_notices, saved_text, skips_of
 from hetero.job.spec import fleet_links, run_spec
 from hetero.monitoring.environment import drivers_environment
 from hetero.monitoring.journal import EVENTS, METRICS, EventJournal, Journal
@@ -75,10 +75,9 @@ def train(
     storage = _storage(job, run_dir)
     for folder in filter(None, (run_dir, storage)):
         check_apart(job.data.source, folder)
-    with refusable(run_dir, storage), ExitStack() as stack:
+    with refusable(run_dir, storage) as held, ExitStack() as stack:
         watch = Watch(job.monitor, tracked_run(job, run_dir))
         stack.callback(watch.close)
-        make_run_dir(run_dir)
         (run_dir / "job.yaml").write_text(yaml.safe_dump(job.resolved(), sort_keys=False))
         events = EventJournal(run_dir / EVENTS)  # by these no other run takes the folder for text
         stack.callback(events.close)
@@ -86,7 +85,7 @@ def train(
         sequences = (text.n_tokens - 1) // job.data.seq_len
         check_split(sequences, job.train.global_batch, job.eval.held_out_batches)
         not_compared = check_text(job, point, text) if point else ""
-        run = _Run(job, run_dir, text, point, events, watch, on_record, on_event)
+        run = _Run(job, run_dir, held, text, point, events, watch, on_record, on_event)
         stack.enter_context(run)
         run.warn(text.note, not_compared)
         stack.enter_context(ray_runtime(address))
@@ -109,6 +108,7 @@ class _Run:
         self,
         job: Job,
         run_dir: Path,
+        held: Held,
         text: Prepared,
         point: ResumePoint | None,
         events: EventJournal,
@@ -117,21 +117,26 @@ class _Run:
         on_event: Callable[[Record], None] | None,
     ) -> None:
         self._job, self._run_dir, self._text, self._point, self._events = job, run_dir, text, point, events
-        self._watch = watch
+        self._held, self._watch = held, watch
         self._on_event = on_event or _ignore
         self.record_to: list[Callable[[Record], None]] = [on_record] if on_record else []
         self._store = _store(job, run_dir)
-        self._updates = _updates(point)
+        self._updates = point.state.updates if point else 0
+        self._skips = skips_of(point)
         self._last: Record | None = None
         self._saved: dict[int, News] = {}
 
     def __enter__(self) -> _Run:
         self._event("started", **drivers_environment())
+        for owner in self._held.taken_from:
+            self._event("warning", note=f"{owner}, which has ended without a word: taken over")
+        if self._point is not None:
+            self._note([*resume_notices(self._point)])
         self._note(self._watch.start())
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._store is not None:
+        if self._store is not None and not self._held.lost:
             with suppress(OSError):
                 self._store.clean()  # of what was being saved when the run broke off
         self._note(self._watch.close())
@@ -169,6 +174,11 @@ class _Run:
                 session.run(self._job.train.steps, lambda step, hosts: self._record(recorder, metrics, trace, hosts))
             finally:
                 trace.close()
+        if self._skips.in_row:
+            note = (
+                f"the run ends in a row of skipped updates; the last good checkpoint is {self._last_good() or 'none'}"
+            )
+            self._event("warning", note=note)
         self._event("finished")
         return RunSummary(self._run_dir, planned.plan, self._text, self._last)
 
@@ -197,13 +207,14 @@ class _Run:
         )
 
     def _record(self, recorder: Recorder, metrics: Journal, trace: Trace, hosts: Sequence[Mapping[str, Any]]) -> None:
+        self._held.check()
         for host in hosts:
             trace.add(dict(host))
             if (line := recorder.add(dict(host))) is not None:
                 metrics.append(line)
                 self._updates += not line["skipped"]
                 self._last = line
-                self._note(self._watch.record(line))
+                self._note([*self._skips.record(line, self._last_good), *self._watch.record(line)])
                 if "eval_loss" in line:
                     self._event("validated", step=line["step"], epoch=line["epoch"], eval_loss=line["eval_loss"])
                 for record in self.record_to:
@@ -213,6 +224,7 @@ class _Run:
 
     def _commit(self, saved: News) -> None:
         assert self._store is not None
+        self._held.check(thoroughly=True)
         step, pieces = saved.step, saved.data["pieces"]
         sequences = step * self._job.train.global_batch
         state = RunState(
@@ -222,11 +234,21 @@ class _Run:
             job_facts=self._job.facts(),
             text=saved_text(self._text),
             plan=self._plan.model_dump(mode="json"),
-            scalars={"updates": self._updates},
-        )
+            scalars={
+                "updates": self._updates, "skips": self._skips.count, "skipping": self._skips.in_row,
+                "last_good": self._last_good() if self._skips.count else None,
+            },
+        )  # fmt: skip
         self._store.commit(step, state, pieces)
         self._store.prune(self._job.checkpoint.keep)
         self._tell(saved, {"pieces": len(pieces)})
+
+    def _last_good(self) -> str | None:
+        """Where to go back to if updates are skipped, as `RUN_DIR@STEP`."""
+        good = last_good(self._store.saved(), self._updates) if self._store else None
+        if good is not None:
+            return f"{self._run_dir.resolve()}@{good.step}"
+        return self._point.last_good(self._updates) if self._point else None
 
     def _tell(self, news: News, data: Mapping[str, Any]) -> None:
         self._event(news.kind, step=news.step, epoch=news.epoch, pool=news.pool, rank=news.rank, **data)
@@ -251,10 +273,6 @@ def _storage(job: Job, run_dir: Path) -> Path | None:
     """The folder outside the run's own that its checkpoints go to."""
     away = job.checkpoint.every and job.checkpoint.storage
     return checkpoint_place(run_dir, str(away)) if away else None
-
-
-def _updates(point: ResumePoint | None) -> int:
-    return int(point.store.manifest(point.step).run.scalars.get("updates") or 0) if point else 0
 
 
 def _ignore(_: Record) -> None:

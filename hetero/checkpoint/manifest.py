@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from itertools import combinations
 from math import prod
@@ -66,6 +66,16 @@ class RunState(BaseModel):
     plan: dict[str, Any]
     scalars: dict[str, Scalar] = Field(default_factory=dict)
 
+    @property
+    def updates(self) -> int:
+        """Steps that were not skipped."""
+        return int(self.scalars.get("updates") or 0)
+
+    @property
+    def is_good(self) -> bool:
+        """Whether the step before it was an update, and all that were skipped earlier are made up for."""
+        return not self.scalars.get("skips")
+
 
 class Manifest(BaseModel):
     """A whole checkpoint: `step` updates are done. `sequence` counts the saves of the run, in their order."""
@@ -127,6 +137,16 @@ def _problem(boxes: tuple[tuple[Shape, Region], ...]) -> str | None:
     held = sum(prod(stop - start for start, stop in region) for region in regions)
     needed = prod(boxes[0][0])
     return None if held == needed else f"its owners hold {held} of {needed} elements"
+
+
+def last_good(saved: Sequence[Manifest], updates: int) -> Manifest | None:
+    """Of checkpoints in the order that they were saved in: where to go back to if updates are skipped after so many.
+
+    Skipped updates change nothing, so what was saved after the last one holds the very state that led to them; one from
+    before it is preferred."""
+    good = [manifest for manifest in saved if manifest.run.is_good]
+    earlier = [manifest for manifest in good if manifest.run.updates < updates]
+    return next(reversed(earlier or good), None)
 
 
 def _checksum(body: dict[str, Any]) -> str:

@@ -11,7 +11,7 @@ class CheckpointOptions(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     every: int = Field(0, ge=0, description="Steps between checkpoints, and one at the end; 0 saves none.")
-    keep: int = Field(3, ge=1, description="Checkpoints that stay; older ones are removed after each save.")
+    keep: int = Field(3, ge=1, description="Checkpoints that stay, beside the last good one while updates are skipped.")
     storage: str | None = Field(None, description="A folder that all hosts reach, as a path or a file:// address.")
 
     @field_validator("storage")

@@ -121,9 +121,16 @@ class Reader:
 
     def _load(self, piece: StoredPiece, key: str, box: tuple[slice, ...]) -> torch.Tensor:
         if piece.file not in self._files:
-            self._files[piece.file] = self._stack.enter_context(safe_open(self._folder / piece.file, framework="pt"))
+            self._files[piece.file] = self._stack.enter_context(self._open(piece))
         file = self._files[piece.file]
         return file.get_slice(key)[box] if box else file.get_tensor(key)
+
+    def _open(self, piece: StoredPiece) -> Any:
+        try:
+            return safe_open(self._folder / piece.file, framework="pt")
+        except FileNotFoundError as error:
+            rule, remedy = "it is gone: the run that saved it may have removed it", "resume from a newer checkpoint"
+            raise DamagedCheckpoint("piece", piece.file, rule, remedy, file=str(self._folder)) from error
 
 
 def _stored(name: str, kinds: Mapping[str, torch.Tensor], layout: TensorLayout, position: int) -> StoredTensor:

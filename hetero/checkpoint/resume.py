@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from hetero.checkpoint.durable import make_folder
 from hetero.checkpoint.errors import CheckpointError
-from hetero.checkpoint.store import CheckpointStore
+from hetero.checkpoint.manifest import RunState, last_good
+from hetero.checkpoint.store import CheckpointStore, Fault
 
 CHECKPOINTS = "checkpoints"
 
@@ -39,17 +41,18 @@ def checkpoint_place(run_dir: Path, storage: str) -> Path:
 
 
 def _refuse_used(folder: Path, storage: str | None) -> None:
-    if folder.is_dir() and any(folder.iterdir()):
+    if folder.is_dir() and any(not path.name.startswith(".") for path in folder.iterdir()):
         rule = f"{folder} may hold what another run saved"
         raise CheckpointError("checkpoint.storage", storage, rule, "use another run directory or storage")
 
 
 @dataclass(frozen=True)
 class ResumePoint:
-    """A checkpoint of an earlier run."""
+    """A checkpoint of an earlier run. `is_chosen` says that its step was asked for."""
 
     run_dir: Path
     step: int
+    is_chosen: bool = field(default=False, compare=False)
 
     @classmethod
     def parse(cls, text: str) -> ResumePoint:
@@ -63,19 +66,50 @@ class ResumePoint:
         store = CheckpointStore(folder / CHECKPOINTS)
         steps = store.steps()
         if not steps:
-            rule = f"there is no whole checkpoint in {store.root}"
+            rule = f"there is no whole checkpoint in {store.root}{_why(store.faults())}"
             raise CheckpointError("--resume", text, rule, "give a run whose job set checkpoint.every")
         if step is not None and step not in steps:
-            rule = f"there is no whole checkpoint of step {step} in {store.root}"
+            faults = [fault for fault in store.faults() if fault.step == step]
+            rule = f"there is no whole checkpoint of step {step} in {store.root}{_why(faults)}"
             raise CheckpointError("--resume", text, rule, f"use one of {_listed(folder, sorted(steps))}")
-        return cls(folder, steps[-1] if step is None else step)
+        return cls(folder, steps[-1]) if step is None else cls(folder, step, is_chosen=True)
 
     @property
     def store(self) -> CheckpointStore:
         return CheckpointStore(self.run_dir / CHECKPOINTS)
 
+    @property
+    def state(self) -> RunState:
+        return self.store.manifest(self.step).run
+
+    def newer_faults(self) -> list[Fault]:
+        """What was saved after this checkpoint, or begun, and cannot be used."""
+        mine = self.store.manifest(self.step).sequence
+        return [
+            fault
+            for fault in self.store.faults()
+            if (fault.sequence > mine if fault.sequence is not None else fault.step > self.step)
+        ]
+
+    def last_good(self, updates: int) -> str | None:
+        """Where to go back to if updates are skipped after so many: this checkpoint, or an earlier one of its run or
+        of the run which that was resumed from. None if there is none any more."""
+        mine = self.store.manifest(self.step)
+        saved = [manifest for manifest in self.store.saved() if manifest.sequence <= mine.sequence]
+        if (good := last_good(saved, updates)) is not None:
+            return str(ResumePoint(self.run_dir.resolve(), good.step))
+        earlier = mine.run.scalars.get("last_good")
+        try:
+            return str(ResumePoint.parse(str(earlier))) if earlier else None
+        except CheckpointError:
+            return None
+
     def __str__(self) -> str:
         return f"{self.run_dir}@{self.step}"
+
+
+def _why(faults: Iterable[Fault]) -> str:
+    return "".join(f"; step {fault.step}: {fault.why}" for fault in faults)
 
 
 def _split(text: str) -> tuple[Path, int | None]:

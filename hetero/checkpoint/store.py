@@ -11,18 +11,27 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from bridge.rank import RankId
 from hetero.checkpoint.durable import checksum, make_folder, remove_tree, sync_folder, write_durably
 from hetero.checkpoint.errors import CheckpointError, DamagedCheckpoint
-from hetero.checkpoint.manifest import Manifest, RunState, StoredPiece
+from hetero.checkpoint.manifest import Manifest, RunState, StoredPiece, last_good
 
 MANIFEST = "manifest.json"
 _FOLDER = re.compile(r"step-(\d+)")
+
+
+class Fault(NamedTuple):
+    """Why the folder of a step holds no whole checkpoint. `sequence` is None where no manifest says it, `interrupted`
+    where there is none yet, as a save that broke off leaves it."""
+
+    step: int
+    sequence: int | None
+    why: str
+    interrupted: bool = False
 
 
 class CheckpointStore:
@@ -57,7 +66,7 @@ class CheckpointStore:
         """Turn the pieces, as `write_piece` described them, into a checkpoint. Raises DamagedCheckpoint if one is not
         there or state is missing from them; what was saved of the step before then stays."""
         stored = tuple(StoredPiece.model_validate(piece) for piece in pieces)
-        sequence = 1 + max((manifest.sequence for manifest in self._saved()), default=0)
+        sequence = 1 + max((manifest.sequence for manifest in self.saved()), default=0)
         manifest = Manifest(step=step, sequence=sequence, run=run, pieces=stored)
         self._refuse(manifest, [*self._misplaced(manifest), *manifest.gaps()])
         write_durably(self.folder(step) / MANIFEST, manifest.encode())
@@ -72,13 +81,25 @@ class CheckpointStore:
         except FileNotFoundError:
             rule = f"there is no checkpoint of this step in {self.root}"
             raise CheckpointError("step", step, rule, self._choices()) from None
+        except OSError as error:
+            rule = f"the manifest cannot be read ({error.strerror})"
+            raise DamagedCheckpoint("step", step, rule, self._choices(step), file=str(path)) from error
 
     def steps(self) -> list[int]:
         """The steps of which a checkpoint exists, the one saved last at the end.
 
         That is the order of steps, unless the run was once resumed from an older one.
         """
-        return [manifest.step for manifest in sorted(self._saved(), key=lambda manifest: manifest.sequence)]
+        return [manifest.step for manifest in self.saved()]
+
+    def saved(self) -> list[Manifest]:
+        """The manifests of `steps`, in that order."""
+        whole = [found for found in self._examined() if isinstance(found, Manifest)]
+        return sorted(whole, key=lambda manifest: manifest.sequence)
+
+    def faults(self) -> list[Fault]:
+        """The folders of steps that do not count, in the order of steps."""
+        return sorted(found for found in self._examined() if isinstance(found, Fault))
 
     def latest(self) -> int | None:
         """The step that was saved last, None if there is none."""
@@ -89,14 +110,17 @@ class CheckpointStore:
         manifest = self.manifest(step)
         faults = [*self._misplaced(manifest), *manifest.gaps()]
         if not faults:
-            changed = [piece for piece in manifest.pieces if checksum(self._path(step, piece)) != piece.checksum]
-            faults = [f"{piece.file} (of {piece.rank}) has changed since it was written" for piece in changed]
+            faults = [fault for piece in manifest.pieces for fault in self._changed(step, piece)]
         self._refuse(manifest, faults)
         return manifest
 
     def prune(self, keep: int) -> list[int]:
-        """Remove all but the `keep` checkpoints saved last; returns the steps that went."""
-        old = self.steps()[:-keep]
+        """Remove all but the `keep` checkpoints saved last, and what to go back to where the very last is not good;
+        returns the steps that went."""
+        saved = self.saved()
+        in_need = bool(saved) and not saved[-1].run.is_good
+        good = last_good(saved, saved[-1].run.updates) if in_need else None
+        old = [manifest.step for manifest in saved[:-keep] if manifest is not good]
         for step in old:
             (self.folder(step) / MANIFEST).unlink()
             sync_folder(self.folder(step))
@@ -109,15 +133,21 @@ class CheckpointStore:
         found = ((_FOLDER.fullmatch(path.name), path) for path in self.root.iterdir())
         return {int(match[1]): path for match, path in found if match}
 
-    def _saved(self) -> Iterator[Manifest]:
-        """The manifests of the checkpoints whose pieces are all there."""
-        for folder in self._folders().values():
+    def _examined(self) -> Iterator[Manifest | Fault]:
+        """Of each folder the manifest, if its pieces are all there."""
+        for step, folder in self._folders().items():
             path = folder / MANIFEST
-            if path.exists():
-                with suppress(DamagedCheckpoint):
-                    manifest = Manifest.decode(path.read_bytes(), str(path))
-                    if not self._misplaced(manifest):
-                        yield manifest
+            try:
+                manifest = Manifest.decode(path.read_bytes(), str(path))
+            except FileNotFoundError:
+                yield Fault(step, None, "its save was not finished", interrupted=True)
+            except DamagedCheckpoint as error:
+                yield Fault(step, None, error.rule)
+            except OSError as error:
+                yield Fault(step, None, f"its manifest cannot be read ({error.strerror})")
+            else:
+                misplaced = self._misplaced(manifest)
+                yield Fault(step, manifest.sequence, _brief(misplaced)) if misplaced else manifest
 
     def _misplaced(self, manifest: Manifest) -> list[str]:
         """The pieces that are not there at their full size."""
@@ -130,12 +160,19 @@ class CheckpointStore:
                 faults.append(f"{piece.file} (of {piece.rank}) {state}")
         return faults
 
+    def _changed(self, step: int, piece: StoredPiece) -> Iterator[str]:
+        """What is wrong with the bytes of a piece, if anything."""
+        try:
+            if checksum(self._path(step, piece)) != piece.checksum:
+                yield f"{piece.file} (of {piece.rank}) has changed since it was written"
+        except OSError as error:
+            yield f"{piece.file} (of {piece.rank}) cannot be read ({error.strerror})"
+
     def _refuse(self, manifest: Manifest, faults: list[str]) -> None:
         if not faults:
             return
-        more = f", and {len(faults) - 3} more faults" if len(faults) > 3 else ""
-        rule, file = "; ".join(faults[:3]) + more, str(self.folder(manifest.step))
-        raise DamagedCheckpoint("step", manifest.step, rule, self._choices(manifest.step), file=file)
+        file = str(self.folder(manifest.step))
+        raise DamagedCheckpoint("step", manifest.step, _brief(faults), self._choices(manifest.step), file=file)
 
     def _path(self, step: int, piece: StoredPiece) -> Path:
         return self.folder(step) / piece.file
@@ -153,3 +190,8 @@ class CheckpointStore:
     def _choices(self, but: int | None = None) -> str:
         steps = [str(step) for step in self.steps() if step != but]
         return f"there are checkpoints of steps {', '.join(steps)}" if steps else "there is no other checkpoint"
+
+
+def _brief(faults: Sequence[str]) -> str:
+    more = f", and {len(faults) - 3} more faults" if len(faults) > 3 else ""
+    return "; ".join(faults[:3]) + more

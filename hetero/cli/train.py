@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import secrets
 import time
@@ -34,9 +33,11 @@ def train(
 ) -> None:
     """Train the job, on this machine unless --address names a cluster."""
     from hetero.job.load import load_job, mistakes_located
+    from hetero.job.refusal import refuse_used
 
     job = load_job(job_file, settings or ())
-    folder = _run_dir(job, run_dir)
+    folder = run_dir or _new_run_dir(job.name)
+    refuse_used(folder)
     try:
         with mistakes_located(job_file, settings or (), plan):
             given = _read_plan(plan) if plan else None
@@ -60,18 +61,6 @@ def _train_and_show(job: Job, folder: Path, address: str | None, plan: Plan | No
             job, folder, address=address, plan=plan, resume=resume,
             on_record=progress.record, on_event=progress.event,
         )  # fmt: skip
-
-
-def _run_dir(job: Job, wanted: Path | None) -> Path:
-    """The folder of the run, which holds no other run."""
-    from hetero.job.errors import JobError
-    from hetero.monitoring.journal import EVENTS, METRICS
-
-    folder = wanted or _new_run_dir(job.name)
-    if any(os.path.lexists(folder / name) for name in (METRICS, EVENTS, "job.yaml")):
-        remedy = f"choose another; --resume {folder} continues that run in a new one"
-        raise JobError("--run-dir", str(folder), "holds a run already, and no run overwrites another", remedy)
-    return folder
 
 
 def _new_run_dir(name: str) -> Path:

@@ -15,8 +15,8 @@ from hetero.cluster.jobs import JobServer, shell_path
 
 BEGIN, END = "-----BEGIN RUN DIRECTORY-----", "-----END RUN DIRECTORY-----"
 BASE64 = re.compile(r"[A-Za-z0-9+/]+=*")
-LEFT_THERE = ("./checkpoints", "./data")
-"""Large, and of use on the cluster only."""
+LEFT_THERE = ("./checkpoints", "./data", "./.claim-*")
+"""Large, or of use on the cluster only."""
 PATIENCE_S = 120.0
 
 
@@ -31,7 +31,7 @@ def fetch(server: JobServer, id_: str, folder: Path) -> list[Path]:
 def _command(run_dir: str) -> str:
     """Markers are put together by the shell, so that the command's own text in the log is none. The wait lets Ray write
     that first; it would stand in the middle of ours."""
-    excluded = " ".join(f"--exclude={path}" for path in LEFT_THERE)
+    excluded = " ".join(f"--exclude='{path}'" for path in LEFT_THERE)
     begin, end = (f"printf '%s%s\\n' {mark[:5]} '{mark[5:]}'" for mark in (BEGIN, END))
     return f"cd {shell_path(run_dir)} && sleep 1 && {begin} && tar -c -z {excluded} . | base64 && {end}"
 

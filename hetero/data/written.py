@@ -11,6 +11,8 @@ from hetero.data.errors import DataError
 from hetero.monitoring.journal import EVENTS
 
 TOKENS = "tokens.bin"
+CLAIM = re.compile(r"\.claim-(\d+)")
+"""The file by which a run holds a folder."""
 _RUN = frozenset({"job.yaml", EVENTS})
 _UNFINISHED = re.compile(r"tokens\.\d+\.unfinished")
 _PIECE = re.compile(r".+-\d+-[0-9a-f]{8}\.safetensors(\.tmp)?")
@@ -22,8 +24,8 @@ def unfinished_tokens(folder: Path) -> Path:
 
 
 def is_run_folder(names: Collection[str]) -> bool:
-    """Whether a folder that holds `names` is a run directory or a checkpoint."""
-    return set(names) >= _RUN or any(map(_PIECE.fullmatch, names))
+    """Whether a folder that holds `names` is a run directory or a checkpoint, or one that a run holds."""
+    return set(names) >= _RUN or any(CLAIM.fullmatch(name) or _PIECE.fullmatch(name) for name in names)
 
 
 def is_token_file(path: Path) -> bool:

@@ -14,6 +14,7 @@ from hetero.cluster.options import PoolOptions, fleet_of
 from hetero.cluster.placement import Node, PlacementError, asks_of, place
 from hetero.data.corpus import Corpus
 from hetero.errors import explains_itself
+from hetero.job.claim import held_by
 from hetero.job.job import Job
 from hetero.job.planning import plan_job, workload
 from hetero.job.spec import fleet_links
@@ -26,6 +27,13 @@ def examine_job(job: Job, machine: Machine, run_dir: Path, nodes: Sequence[Node]
     """With the `nodes` of a cluster the pools need a place there, else all of them run on this host."""
     pools = _pools_here(job, machine) if nodes is None else _pools_there(job, nodes)
     return [_plan(job), *pools, _data(job, nodes is not None), *_storage(job, run_dir, nodes), *_ports(job)]
+
+
+def held(run_dir: Path) -> Iterator[Finding]:
+    """Where a run goes on no other can be recorded."""
+    if (claim := held_by(run_dir)) is not None:
+        remedy = "name another --run-dir, or wait until that run has ended"
+        yield Finding("error", "--run-dir", f"{run_dir}: written by {claim}", "no other run writes there", remedy)
 
 
 def _plan(job: Job) -> Finding:

@@ -1,4 +1,4 @@
-"""The error of a job file."""
+"""The errors of a job file, and of the folders that its run writes into."""
 
 from __future__ import annotations
 
@@ -18,6 +18,12 @@ class JobError(ExplainedError):
         """The same error under the job file's own key; `cause` explains itself in its package's words."""
         value, rule, remedy = (getattr(cause, part) for part in PARTS[1:])
         return cls(key, value, rule, remedy)
+
+
+class FolderLost(JobError):
+    """Another run has taken over a folder of this one, which could not be told from a dead one."""
+
+    failure = True
 
 
 def _rebuild(key: str, value: Any, rule: str, remedy: str, file: str | None, line: int | None) -> JobError:

@@ -1,4 +1,5 @@
-"""Whether a job may go on from a checkpoint: it must compute the same numbers, on the same text."""
+"""Whether a job may go on from a checkpoint, for it must compute the same numbers on the same text, and what should be
+known of that checkpoint."""
 
 from __future__ import annotations
 
@@ -9,8 +10,11 @@ from hetero.checkpoint.manifest import RunState, SavedText
 from hetero.checkpoint.resume import ResumePoint
 from hetero.data.options import BUILT_IN
 from hetero.data.source import Prepared
+from hetero.job.claim import held_by
 from hetero.job.errors import JobError
 from hetero.job.job import Job
+from hetero.monitoring.notice import Notice
+from hetero.monitoring.skips import Skips
 
 MOST_NAMED = 6
 NOT_COMPARED = "an earlier version of Hetero saved this checkpoint: whether the text is the same could not be compared"
@@ -50,6 +54,28 @@ def check_text(job: Job, point: ResumePoint, text: Prepared) -> str:
     return ""
 
 
+def skips_of(point: ResumePoint | None) -> Skips:
+    """Where a row of skipped updates stood when the checkpoint was saved."""
+    scalars = point.state.scalars if point else {}
+    return Skips(int(scalars.get("skips") or 0), bool(scalars.get("skipping")))
+
+
+def resume_notices(point: ResumePoint) -> Iterator[Notice]:
+    """That a save did not get to its end is normal; all else is a warning."""
+    for fault in () if point.is_chosen else point.newer_faults():
+        if fault.interrupted:
+            yield Notice("passed_over", {"step": fault.step, "note": fault.why})
+        else:
+            rule = f"the checkpoint of step {fault.step} is damaged: {fault.why}"
+            yield _warning(f"{rule}; this run goes on from an earlier one, of step {point.step}")
+    if skips_of(point).in_row:
+        good = point.last_good(point.state.updates)
+        offer = f"--resume {good} goes on from the last good state" if good else "no checkpoint from before is there"
+        yield _warning(f"{point} was saved in a row of skipped updates; {offer}")
+    if (claim := held_by(point.run_dir)) is not None:
+        yield _warning(f"{point.run_dir} is written by {claim}, and may remove what this run reads from it")
+
+
 def _differences(job: Job, run: RunState) -> str:
     """Which facts differ, in words; without facts, whether any does."""
     if run.job_facts is None:
@@ -68,3 +94,7 @@ def _flat(facts: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
             yield from _flat(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
+
+
+def _warning(note: str) -> Notice:
+    return Notice("warning", {"note": note})

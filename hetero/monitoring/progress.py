@@ -21,6 +21,8 @@ RECENT_STEPS = 10
 SECONDS_BETWEEN_LINES = 5.0
 SECONDS_BETWEEN_VIEWS = 0.25
 PLAIN_WIDTH = 110
+STAY = ("warning", "passed_over", "updates_skipped", "updates_recovered")
+"""Events that remain on a terminal when the view has gone on."""
 
 
 class Progress:
@@ -64,7 +66,7 @@ class Progress:
         self._phase = event_text(event)
         if self._live:
             self._live.update(self._view(), refresh=True)
-        if not self._live or event["kind"] == "warning":
+        if not self._live or event["kind"] in STAY:
             self._console.print(self._phase, highlight=False, markup=False, soft_wrap=True)
 
     def record(self, record: Record) -> None:

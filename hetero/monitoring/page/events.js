@@ -4,7 +4,7 @@ import { fill, heading, html } from "./dom.js";
 import { clock, plain } from "./format.js";
 
 const BAD = ["failed", "lost", "peer_lost", "rank_lost", "exited"];
-const WARN = ["slow", "overrun", "alert", "stalled"];
+const WARN = ["slow", "overrun", "alert", "stalled", "skipped", "warning"];
 
 export function showEvents(place, { events }) {
   fill(

@@ -4,25 +4,36 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
+from hetero.checkpoint.store import CheckpointStore
 from hetero.cluster import needs
-from hetero.cluster.events import Event, Trouble
+from hetero.cluster.events import Event, PiecesSaved, StepReported, Trouble
 from hetero.cluster.fleet import FleetSpec, HostSpec
-from hetero.cluster.instructions import ConfigureRanks, News, Order
+from hetero.cluster.instructions import ConfigureRanks, Lease, News, Order
 from hetero.cluster.needs import Needs
+from hetero.engine.spec import RunSpec
 from hetero.job.measuring import Measured
+from hetero.monitoring.record import merge_ranks
 from tests.unit.hetero.cluster.fake_hosts import FakeHosts
+from tests.unit.hetero.monitoring.reports import TOTALS, rank_report
+
+Totals = Callable[[int], dict[str, object]]
 
 
 class ScriptedHosts(FakeHosts):
     """Carries orders to hosts that are healthy but for `fingerprints`, the text that each of them reads, `reach`, why
-    each cannot use a folder that all share, and `troubles`, what comes of configuring its ranks."""
+    each cannot use a folder that all share, `troubles`, what comes of configuring its ranks, and `totals`, what becomes
+    of a step; checkpoints have no pieces."""
 
-    def __init__(self, fingerprints: dict[str, str], reach: dict[str, str], troubles: dict[str, Trouble]) -> None:
-        self._fingerprints, self._reach, self._troubles = fingerprints, reach, troubles
+    def __init__(
+        self, fingerprints: dict[str, str], reach: dict[str, str], troubles: dict[str, Trouble], totals: Totals
+    ) -> None:
+        self._fingerprints, self._reach, self._troubles, self._totals = fingerprints, reach, troubles, totals
         self._events: list[Event] = []
+        self._next: dict[str, int] = {}
 
     @contextlib.contextmanager
     def agents(self, fleet: FleetSpec, wanted: Needs, heard: Callable[[News], None]) -> Iterator[ScriptedHosts]:
@@ -37,6 +48,24 @@ class ScriptedHosts(FakeHosts):
     def send(self, host: str, order: Order) -> None:
         trouble = self._troubles.get(host) if isinstance(order, ConfigureRanks) else None
         self._events += [trouble] if trouble else self._obey(host, order)
+        if isinstance(order, ConfigureRanks):
+            self._spec = RunSpec.model_validate(order.spec)
+            self._next[host] = self._spec.start
+        elif isinstance(order, Lease):
+            self._events += [event for step in range(self._next[host], order.until) for event in self._step(host, step)]
+            self._next[host] = order.until
+
+    def _step(self, host: str, step: int) -> Iterator[Event]:
+        """What is heard of a step: first that it was saved, as from real hosts."""
+        if self._spec.saves_at(step + 1):
+            CheckpointStore(Path(str(self._spec.checkpoint_folder))).folder(step + 1).mkdir(exist_ok=True)
+            yield PiecesSaved(host, step + 1, [])
+        pool = host.partition("@")[0]
+        nothing: dict[str, object] = {"sent": {}, "received": {}}
+        totals = TOTALS | self._totals(step)
+        count = self._spec.pools[pool].count
+        reports = [rank_report(pool, index, step=step, totals=totals, **nothing) for index in range(count)]
+        yield StepReported(host, 0, step, merge_ranks(reports))
 
     def receive(self, timeout: float) -> list[Event]:
         events, self._events = self._events, []
@@ -67,9 +96,10 @@ def script(
     fingerprints: dict[str, str] | None = None,
     reach: dict[str, str] | None = None,
     troubles: dict[str, Trouble] | None = None,
+    totals: Totals = lambda _: {},
 ) -> None:
     """Lets `hetero train` of this process find such hosts."""
-    hosts = ScriptedHosts(fingerprints or {}, reach or {}, troubles or {})
+    hosts = ScriptedHosts(fingerprints or {}, reach or {}, troubles or {}, totals)
     monkeypatch.setattr("hetero.train.ray_runtime", lambda address: contextlib.nullcontext())
     monkeypatch.setattr("hetero.train.ray_agents", hosts.agents)
     monkeypatch.setattr("hetero.train.measure", lambda *_: Measured(1.0, None))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +19,7 @@ from hetero.cli.app import run
 from hetero.cluster.events import Severity, Trouble
 from hetero.data.source import prepare
 from hetero.engine.nursery import described
+from hetero.job.claim import Claim
 from hetero.job.load import load_job
 from hetero.job.resuming import saved_text
 from hetero.monitoring.journal import EVENTS, read
@@ -122,7 +124,7 @@ def test_a_run_directory_and_storage_in_the_text_are_no_part_of_it(
     monkeypatch.chdir(corpus)
     tokens: list[int] = []
     monkeypatch.setattr("hetero.train._Run.drive", lambda run, *_: tokens.append(run._text.n_tokens))
-    for number, written in ((1, 1), (2, 3)):
+    for number, written in ((1, 2), (2, 4)):
         script(monkeypatch)
         assert run(["train", str(job), "--run-dir", f"runs/{number}"]) == 0, capsys.readouterr().err
         note = f"left out of data.source: {written} written by a run"
@@ -178,6 +180,15 @@ def test_a_run_directory_that_holds_a_run(file: str, place: Place) -> None:
     place.run_dir.mkdir()
     (place.run_dir / file).touch()
     place.refuses(*NEVER).says("--run-dir", str(place.run_dir), "holds a run already", "choose another")
+
+
+@pytest.mark.parametrize("folder", ["run", "storage/run"])
+def test_a_folder_that_another_run_writes(folder: str, place: Place) -> None:
+    claim = Claim.take(place.folder / folder, "--run-dir")
+    refusal = place.refuses("--set", f"checkpoint={{every: 1, storage: {place.folder / 'storage'}}}", *NEVER)
+    refusal.says("--run-dir" if folder == "run" else "checkpoint.storage", str(place.folder / folder))
+    refusal.says("another run writes there", f"process {os.getpid()} on host", "last sign of life", "name another")
+    claim.release()
 
 
 def test_a_run_directory_that_is_a_file(place: Place) -> None:

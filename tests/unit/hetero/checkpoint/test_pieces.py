@@ -149,3 +149,13 @@ def test_a_shard_of_another_shape_than_its_box_is_refused(tmp_path: Path) -> Non
     with pytest.raises(ValueError, match=r"shape \(3, 2\), its box has \(2, 2\)"):
         write_piece(tmp_path / "piece", RankId("nvidia", 1), {"a": {"parameter": torch.zeros(3, 2)}}, places)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_piece_that_is_removed_under_a_reader_is_explained(tmp_path: Path) -> None:
+    store = CheckpointStore(tmp_path)
+    layouts = {"w": TensorLayout.replicated((3,), 1)}
+    save(store, 4, values(layouts), layouts)
+    with Reader(store, 4) as reader:
+        (store.folder(4) / reader.manifest.pieces[0].file).unlink()
+        with pytest.raises(DamagedCheckpoint, match="the run that saved it may have removed it"):
+            reader.read("w", "parameter", ((0, 3),))

@@ -42,6 +42,37 @@ def test_a_step_that_is_not_there_names_those_that_are(tmp_path: Path) -> None:
     assert error.value.remedy == f"use one of {run}@10, {run}@20"
 
 
+def test_what_is_newer_and_cannot_be_used_is_known(tmp_path: Path) -> None:
+    run = run_with(tmp_path / "run", 10, 20, 30)
+    store = CheckpointStore(run / "checkpoints")
+    (store.folder(30) / "manifest.json").write_text("")
+    store.folder(40).mkdir()
+    store.folder(5).mkdir()
+    point = ResumePoint.parse(str(run))
+    assert (point.step, point.is_chosen) == (20, False)
+    assert [(fault.step, fault.interrupted) for fault in point.newer_faults()] == [(30, False), (40, True)]
+    with pytest.raises(CheckpointError, match=r"no whole checkpoint of step 30 in .*; step 30: it is no JSON"):
+        ResumePoint.parse(f"{run}@30")
+    for step in (10, 20):
+        (store.folder(step) / "manifest.json").unlink()
+    with pytest.raises(
+        CheckpointError, match=r"no whole checkpoint in .*; step 20: its save was not finished; step 30"
+    ):
+        ResumePoint.parse(str(run))
+
+
+def test_where_to_go_back_to_is_of_the_run_before_if_need_be(tmp_path: Path) -> None:
+    first = run_with(tmp_path / "first", 10)
+    second = CheckpointStore(tmp_path / "second" / "checkpoints")
+    scalars = {"updates": 10, "skips": 3, "last_good": f"{first}@10"}
+    second.begin(20)
+    second.commit(20, RUN.model_copy(update={"scalars": scalars}), [])
+    point = ResumePoint.parse(str(tmp_path / "second"))
+    assert point.last_good(10) == f"{first}@10"
+    (first / "checkpoints" / "step-00000010" / "manifest.json").unlink()
+    assert point.last_good(10) is None
+
+
 @pytest.mark.parametrize(("text", "rule"), [("{}/no", "no folder"), ("{}@last", "whole number"), ("{}", "no whole")])
 def test_what_cannot_be_resumed_is_explained(tmp_path: Path, text: str, rule: str) -> None:
     with pytest.raises(CheckpointError, match=rule):

@@ -89,6 +89,40 @@ def test_prune_keeps_those_saved_last_even_of_lower_steps(store: CheckpointStore
     assert sorted(path.name for path in store.root.iterdir()) == ["step-00000020", "step-00000050"]
 
 
+def save_after(store: CheckpointStore, *states: tuple[int, int, int]) -> None:
+    """Steps with the updates that were done, and the skipped ones that are not made up for."""
+    for step, updates, skips in states:
+        scalars = {"updates": updates, "skips": skips}
+        store.commit(step, RUN.model_copy(update={"scalars": scalars}), [piece(store, step)])
+
+
+@pytest.mark.parametrize(
+    ("states", "kept"),
+    [
+        ([(2, 2, 0), (4, 4, 0), (6, 6, 0)], [6]),
+        ([(2, 2, 0), (4, 3, 0), (6, 3, 2), (8, 3, 3)], [2, 8]),  # 4 holds what 6 and 8 hold
+        ([(2, 1, 1), (4, 3, 0), (6, 4, 3), (8, 4, 3)], [4, 8]),
+        ([(4, 4, 0), (6, 4, 2), (8, 4, 3)], [4, 8]),
+        ([(4, 1, 3), (6, 1, 3), (8, 1, 3)], [8]),
+        ([(2, 2, 0), (6, 2, 3), (8, 3, 2), (10, 5, 0)], [10]),
+    ],
+)
+def test_prune_keeps_where_to_go_back_to_from_a_row_of_skipped_updates(
+    store: CheckpointStore, states: list[tuple[int, int, int]], kept: list[int]
+) -> None:
+    save_after(store, *states)
+    store.prune(1)
+    assert store.steps() == kept
+
+
+def test_it_is_kept_however_old_it_gets(store: CheckpointStore) -> None:
+    save_after(store, (1, 1, 0), (2, 2, 0))
+    for step in range(3, 20):
+        save_after(store, (step, 2, min(step - 2, 3)))
+        store.prune(3)
+    assert store.steps() == [1, 17, 18, 19]
+
+
 def test_what_prune_removes_is_no_checkpoint_from_the_first_moment(store: CheckpointStore) -> None:
     save(store, 1, 2)
     stop = mock.patch("hetero.checkpoint.store.remove_tree", side_effect=KeyboardInterrupt)
@@ -147,6 +181,29 @@ def test_a_cut_piece_makes_its_checkpoint_no_longer_count(store: CheckpointStore
     path.write_bytes(b"the")
     assert store.steps() == [1]
     with pytest.raises(DamagedCheckpoint, match="has 3 of 20 bytes"):
+        store.verify(2)
+
+
+def test_what_does_not_count_says_why(store: CheckpointStore) -> None:
+    save(store, 1, 2, 3, 4, 5)
+    (store.folder(1) / "manifest.json").unlink()
+    (store.folder(2) / "manifest.json").write_text("[]")
+    (store.folder(3) / store.manifest(3).pieces[0].file).unlink()
+    (store.folder(4) / store.manifest(4).pieces[0].file).write_bytes(b"the")
+    (store.folder(6) / "manifest.json").mkdir(parents=True)
+    found = store.faults()
+    assert [(fault.step, fault.sequence, fault.interrupted) for fault in found] == [
+        (1, None, True), (2, None, False), (3, 3, False), (4, 4, False), (6, None, False),
+    ]  # fmt: skip
+    for fault, why in zip(found, ["not finished", "no JSON", "is missing", "3 of 20 bytes", "directory"], strict=True):
+        assert why in fault.why
+    assert store.steps() == [5]
+
+
+def test_what_is_removed_while_it_is_verified_is_damage(store: CheckpointStore) -> None:
+    save(store, 1, 2)
+    gone = mock.patch("hetero.checkpoint.store.checksum", side_effect=FileNotFoundError(2, "No such file"))
+    with gone, pytest.raises(DamagedCheckpoint, match="cannot be read"):
         store.verify(2)
 
 

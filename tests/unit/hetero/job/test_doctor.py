@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,8 @@ from hetero.cli.app import run
 from hetero.cluster.doctor.finding import Finding
 from hetero.cluster.doctor.machine import Space
 from hetero.cluster.placement import Node
-from hetero.job.doctor import examine_job, storage
+from hetero.job.claim import Claim
+from hetero.job.doctor import examine_job, held, storage
 from hetero.job.load import load_job
 from tests.architecture.tree import ROOT
 from tests.unit.hetero.cluster.doctor.machines import GIB, GOOD
@@ -79,6 +81,15 @@ def test_a_disk_that_is_too_small_for_the_checkpoints() -> None:
     assert storage(Space("/shared", 3 * GIB), 2 * GIB, elsewhere=False).level == "ok"
     assert storage(Space("/shared", 1 * GIB), 2 * GIB, elsewhere=False).level == "error"
     assert storage(Space("/shared", 1 * GIB), 2 * GIB, elsewhere=True).level == "warning"
+
+
+def test_a_run_directory_that_a_run_writes(tmp_path: Path) -> None:
+    assert list(held(tmp_path)) == []
+    claim = Claim.take(tmp_path, "--run-dir")
+    (found,) = held(tmp_path)
+    assert (found.level, found.check) == ("error", "--run-dir")
+    assert f"{tmp_path}: written by process {os.getpid()} on host" in found.value
+    claim.release()
 
 
 def test_a_cluster_is_asked_for_a_place() -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import time
+from unittest import mock
 
 import pytest
 from rich.console import Console
@@ -110,3 +111,13 @@ def test_a_run_that_made_no_step_shows_no_table() -> None:
 
 def test_a_loss_that_is_not_finite_is_said_so() -> None:
     assert "loss not finite" in _shown(False, [_record(0, loss=None)])
+
+
+def test_a_warning_stays_on_a_terminal() -> None:
+    """The view is wiped off when the run ends; what is printed above it is not."""
+    console = Console(file=io.StringIO(), force_terminal=True, width=200)
+    with mock.patch.object(console, "print", wraps=console.print) as printed, Progress(2, LABELS, console) as progress:
+        for kind in ("warning", "updates_skipped", "calibrated"):
+            progress.event({"kind": kind, "data": {"note": "n"}})
+        lines = [call.args[0] for call in printed.call_args_list if isinstance(call.args[0], str)]
+    assert lines == ["warning note n", "updates skipped note n"]

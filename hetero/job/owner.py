@@ -1,0 +1,110 @@
+"""Who holds a folder: a process, and whether it still lives as far as one can see from here."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+
+class Owner(BaseModel):
+    """A process. `home` is its kernel and process namespace: within one, `pid` and `started` tell whether it lives."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    host: str
+    home: str
+    pid: int
+    started: str
+    since: float
+    nonce: str
+
+    @classmethod
+    def this(cls) -> Owner:
+        pid = os.getpid()
+        return cls(
+            host=socket.gethostname(), home=_home(), pid=pid, started=started_at(pid) or "", since=time.time(),
+            nonce=secrets.token_hex(8),
+        )  # fmt: skip
+
+    @property
+    def lives(self) -> bool | None:
+        """None where that cannot be seen from here."""
+        if self.home != _home():
+            return None
+        started = started_at(self.pid)
+        return None if started is None and _is_hidden(self.pid) else started == self.started
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A claim as it was at one moment. `owner` is None while the file is not written yet."""
+
+    path: Path
+    content: bytes
+    touched_ns: int
+
+    @property
+    def number(self) -> int:
+        return int(self.path.name.rpartition("-")[2])
+
+    @property
+    def owner(self) -> Owner | None:
+        try:
+            return Owner.model_validate_json(self.content)
+        except ValidationError:
+            return None
+
+    @property
+    def lives(self) -> bool | None:
+        return self.owner.lives if self.owner else None
+
+    def __str__(self) -> str:
+        """Times are by the clocks of the owner and of its file system."""
+        touched = _time(self.touched_ns / 1e9)
+        if self.owner is None:
+            return f"a process that has not said who it is, last sign of life {touched}"
+        who = f"process {self.owner.pid} on host {self.owner.host}"
+        return f"{who} since {_time(self.owner.since)}, last sign of life {touched}"
+
+
+def look(path: Path) -> Seen | None:
+    """None if there is no such file. Asks the server of a network file system, as whatever opens a file does."""
+    try:
+        with path.open("rb") as file:
+            return Seen(path, file.read(), os.fstat(file.fileno()).st_mtime_ns)
+    except FileNotFoundError:
+        return None
+
+
+def _home() -> str:
+    return f"{Path('/proc/sys/kernel/random/boot_id').read_text().strip()} {os.readlink('/proc/self/ns/pid')}"
+
+
+def started_at(pid: int) -> str | None:
+    """In ticks since the start of the machine; None if there is no such process, or only what is left of it."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return None if fields[0] in "ZX" else fields[19]
+
+
+def _is_hidden(pid: int) -> bool:
+    """Whether there is such a process of another user, which /proc may not show (its option `hidepid`)."""
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return True
+    except OSError:
+        pass
+    return False
+
+
+def _time(seconds: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
