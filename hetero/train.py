@@ -131,7 +131,7 @@ class _Run:
         for owner in self._held.taken_from:
             self._event("warning", note=f"{owner}, which has ended without a word: taken over")
         if self._point is not None:
-            self._note([*resume_notices(self._point)])
+            self._note([*resume_notices(self._job, self._point)])
         self._note(self._watch.start())
         return self
 

@@ -17,6 +17,12 @@ from hetero.monitoring.notice import Notice
 from hetero.monitoring.skips import Skips
 
 MOST_NAMED = 6
+MAY_CHANGE = {
+    "train.steps",
+    *(f"train.optimizer.{key}" for key in ("lr", "schedule", "warmup_steps", "min_lr_ratio", "weight_decay")),
+    *(f"train.optimizer.{key}" for key in ("betas", "eps", "clip")),
+}
+"""What a run that diverged is resumed with other values of: nothing that is stored depends on them."""
 NOT_COMPARED = "an earlier version of Hetero saved this checkpoint: whether the text is the same could not be compared"
 
 
@@ -60,7 +66,7 @@ def skips_of(point: ResumePoint | None) -> Skips:
     return Skips(int(scalars.get("skips") or 0), bool(scalars.get("skipping")))
 
 
-def resume_notices(point: ResumePoint) -> Iterator[Notice]:
+def resume_notices(job: Job, point: ResumePoint) -> Iterator[Notice]:
     """That a save did not get to its end is normal; all else is a warning."""
     for fault in () if point.is_chosen else point.newer_faults():
         if fault.interrupted:
@@ -68,6 +74,8 @@ def resume_notices(point: ResumePoint) -> Iterator[Notice]:
         else:
             rule = f"the checkpoint of step {fault.step} is damaged: {fault.why}"
             yield _warning(f"{rule}; this run goes on from an earlier one, of step {point.step}")
+    if changed := "; ".join(text for _, text in _changes(job, point.state)):
+        yield _warning(f"from here on another run than that of {point}: {changed}")
     if skips_of(point).in_row:
         good = point.last_good(point.state.updates)
         offer = f"--resume {good} goes on from the last good state" if good else "no checkpoint from before is there"
@@ -81,10 +89,16 @@ def _differences(job: Job, run: RunState) -> str:
     if run.job_facts is None:
         differs = run.job_fingerprint != job.fingerprint_with_path()
         return ", or the text at another path (it does not say which)" if differs else ""
-    then, now = dict(_flat(run.job_facts)), dict(_flat(job.facts()))
-    named = [f"{key} was {then[key]}, is {now[key]}" for key in then.keys() & now.keys() if then[key] != now[key]]
+    named = [text for key, text in _changes(job, run) if key not in MAY_CHANGE]
     more = [f"and {len(named) - MOST_NAMED} more"] if len(named) > MOST_NAMED else []
-    return ": " + "; ".join([*sorted(named)[:MOST_NAMED], *more]) if named else ""
+    return ": " + "; ".join([*named[:MOST_NAMED], *more]) if named else ""
+
+
+def _changes(job: Job, run: RunState) -> list[tuple[str, str]]:
+    """The keys of facts that differ, each with a word on how."""
+    then, now = dict(_flat(run.job_facts or {})), dict(_flat(job.facts()))
+    differ = sorted(key for key in then.keys() & now.keys() if then[key] != now[key])
+    return [(key, f"{key} was {then[key]}, is {now[key]}") for key in differ]
 
 
 def _flat(facts: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -10,7 +10,11 @@ from hetero.checkpoint.manifest import RunState
 from hetero.checkpoint.resume import ResumePoint
 from hetero.checkpoint.store import CheckpointStore
 from hetero.job.claim import Claim
+from hetero.job.load import load_job
 from hetero.job.resuming import resume_notices, skips_of
+from tests.architecture.tree import ROOT
+
+JOB = load_job(ROOT / "configs" / "runs" / "auto.yaml")
 
 
 @pytest.fixture
@@ -25,7 +29,7 @@ def save(store: CheckpointStore, step: int, **scalars: int) -> None:
 
 
 def told(text: str) -> list[tuple[str, str]]:
-    return [(notice.kind, notice.facts["note"]) for notice in resume_notices(ResumePoint.parse(text))]
+    return [(notice.kind, notice.facts["note"]) for notice in resume_notices(JOB, ResumePoint.parse(text))]
 
 
 def test_of_a_good_one_nothing_is_told(store: CheckpointStore, tmp_path: Path) -> None:

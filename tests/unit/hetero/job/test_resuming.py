@@ -14,7 +14,7 @@ from hetero.errors import render
 from hetero.job.errors import JobError
 from hetero.job.job import Job
 from hetero.job.load import load_job
-from hetero.job.resuming import NOT_COMPARED, check_resume, check_text, saved_text
+from hetero.job.resuming import NOT_COMPARED, check_resume, check_text, resume_notices, saved_text
 from tests.architecture.tree import ROOT
 
 AUTO = ROOT / "configs" / "runs" / "auto.yaml"
@@ -86,9 +86,9 @@ def test_another_python_is_other_text() -> None:
     [
         ("data.seq_len=2", "data.seq_len was 4, is 2"),
         ("train.seed=7", "train.seed was 0, is 7"),
-        ("train.optimizer.lr=0.5", "train.optimizer.lr was 0.002, is 0.5"),
+        ("train.optimizer.name=sgd", "train.optimizer.name was adamw, is sgd"),
         ("eval.every=2", "eval.held_out_batches was 0, is 4"),
-        ("train.optimizer.schedule=cosine", "train.optimizer.schedule was constant, is cosine"),
+        ("train.optimizer.momentum=0.5", "train.optimizer.momentum was 0.0, is 0.5"),
     ],
 )
 def test_a_setting_that_differs_is_named_and_no_other(setting: str, named: str) -> None:
@@ -98,6 +98,16 @@ def test_a_setting_that_differs_is_named_and_no_other(setting: str, named: str) 
     assert raised.value.key == "--resume"
     assert raised.value.rule.endswith(f"another model, data or training: {named}")
     assert str(Path("run", "job.yaml")) in raised.value.remedy
+
+
+def test_a_run_that_diverged_may_go_on_with_another_learning_rate_and_says_so() -> None:
+    point, other = _saved(_job()), _job("train.optimizer={name: adamw, lr: 0.0005, clip: 0.1}")
+    check_resume(other, point)
+    (notice,) = resume_notices(other, point)
+    assert notice.kind == "warning"
+    for part in ("another run", "train.optimizer.clip was 1.0, is 0.1", "train.optimizer.lr was 0.002, is 0.0005"):
+        assert part in notice.facts["note"]
+    assert list(resume_notices(_job(), point)) == []
 
 
 def test_another_model_fits_the_screen() -> None:
