@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from backends import core_schema
 from balancer.plan import Plan
 from hetero.checkpoint.manifest import RunState
 from hetero.checkpoint.resume import ResumePoint, checkpoint_folder, checkpoint_place
@@ -77,7 +76,7 @@ def train(
         text = prepare(job.data, run_dir / "data")
         sequences = (text.n_tokens - 1) // job.data.seq_len
         check_split(sequences, job.train.global_batch, job.eval.held_out_batches)
-        (run_dir / "job.yaml").write_text(yaml.safe_dump(job.resolved(), sort_keys=False))
+        (run_dir / "job.yaml").write_text(core_schema.dump(job.resolved()))
         events = EventJournal(run_dir / EVENTS)
         stack.callback(events.close)
         run = _Run(job, run_dir, text, point, events, watch, on_record, on_event)

@@ -7,8 +7,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-import yaml
-
+from backends import core_schema
 from hetero.data.documents import BUILT_IN
 from hetero.job.errors import JobError
 from hetero.job.job import Job
@@ -29,7 +28,7 @@ def pack(job: Job, folder: Path) -> None:
     source = Path(job.data.source).expanduser()
     if job.data.source != BUILT_IN and source.exists():
         data["data"]["source"] = str(_pack_data(source, folder))
-    (folder / JOB_FILE).write_text(yaml.safe_dump(data, sort_keys=False))
+    (folder / JOB_FILE).write_text(core_schema.dump(data))
 
 
 def _home(package: str) -> Path:

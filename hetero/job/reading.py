@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from backends.core_schema import AmbiguousNumber, CoreLoader
 from hetero.job.errors import JobError
 
 KeyPath = tuple[str | int, ...]
@@ -64,7 +65,7 @@ class _Composer:
 
     def __init__(self, file: str, text: str) -> None:
         self._file = file
-        self._loader = yaml.SafeLoader(text)
+        self._loader = CoreLoader(text)
         self._values = 0
         self.lines: Lines = {}
 
@@ -85,7 +86,10 @@ class _Composer:
             return [self._construct(item, (*path, index)) for index, item in enumerate(node.value)]
         try:
             return self._loader.construct_object(node)
-        except ValueError as error:  # a date of month 99, a number of thousands of digits
+        except AmbiguousNumber as error:
+            remedy = "write it without that 0 (0o17 is octal), or quote it for a text"
+            raise JobError(dotted(path), node.value, str(error), remedy, **self._at(line)) from None
+        except ValueError as error:  # a number of thousands of digits
             raise JobError(dotted(path), node.value, f"must parse ({error})", "quote it", **self._at(line)) from None
 
     def _mapping(self, node: yaml.MappingNode, path: KeyPath) -> dict[str, Any]:
