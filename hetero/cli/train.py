@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hetero.cli.arguments import JobFile, Settings
+from hetero.cli.arguments import JobFile, Settings, path_of, path_there
 
 if TYPE_CHECKING:
     from balancer.plan import Plan
@@ -22,14 +22,22 @@ def train(
     job_file: JobFile,
     settings: Settings = None,
     run_dir: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Where the run is recorded; default runs/NAME-TIME.")
+        Path | None,
+        typer.Option(
+            metavar="DIR", parser=path_of("--run-dir"), help="Where the run is recorded; default runs/NAME-TIME."
+        ),
     ] = None,
     address: Annotated[
         str | None, typer.Option(metavar="HOST:PORT", help="Join this Ray cluster, from one of its hosts.")
     ] = None,
-    plan: Annotated[Path | None, typer.Option(metavar="PLAN.json", help="Obey this plan.")] = None,
+    plan: Annotated[
+        Path | None, typer.Option(metavar="PLAN.json", parser=path_of("--plan"), help="Obey this plan.")
+    ] = None,
     resume: Annotated[
-        str | None, typer.Option(metavar="RUN_DIR[@STEP]", help="Continue from a checkpoint of another run.")
+        str | None,
+        typer.Option(
+            metavar="RUN_DIR[@STEP]", parser=path_there("--resume"), help="Continue from a checkpoint of another run."
+        ),
     ] = None,
 ) -> None:
     """Train the job, on this machine unless --address names a cluster."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import re
 import shlex
 import time
 from collections.abc import Iterator, Set
@@ -234,8 +235,11 @@ class JobServer:
 
 
 def shell_path(path: str) -> str:
-    """A path as a shell reads it, in which a leading ~ is the home on the cluster."""
-    return f'"$HOME"/{shlex.quote(path[2:])}' if path.startswith("~/") else shlex.quote(path)
+    """A path as a shell reads it, in which a leading ~ or ~USER is a home on the cluster."""
+    home, slash, rest = path.partition("/")
+    if not re.fullmatch(r"~[A-Za-z0-9._-]*", home):
+        return shlex.quote(path)
+    return ('"$HOME"' if home == "~" else home) + slash + (rest and shlex.quote(rest))
 
 
 def _view(job: JobDetails, waiting: Set[str]) -> JobView:

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
 from backends.options import EmulateOptions
 from backends.registry import find_family
 from hetero.cluster.fleet import FleetLink, FleetPool, FleetSpec
+from hetero.paths import PathText
 
 
 class EnvOptions(BaseModel):
@@ -17,7 +18,9 @@ class EnvOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    python: str | None = Field(None, description="interpreter of the pool's processes; `null` is the driver's own path")
+    python: PathText | None = Field(
+        None, description="interpreter of the pool's processes; `null` is the driver's own path"
+    )
     vars: dict[str, str] = Field(default_factory=dict, description="environment variables of the pool's processes")
 
 

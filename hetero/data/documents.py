@@ -9,6 +9,7 @@ from pathlib import Path
 
 from hetero.data.errors import DataError
 from hetero.data.options import BUILT_IN
+from hetero.paths import local
 
 BUILT_IN_BYTES = 4 << 20
 _CHUNK_BYTES = 1 << 24
@@ -28,7 +29,7 @@ def documents(source: str) -> Documents:
 
 def _files(source: str) -> list[Path]:
     """The file, or all files below the folder but hidden ones, sorted by path."""
-    path = Path(os.path.expanduser(source))  # leaves unknown users' homes alone
+    path = local(source, "data.source")
     if os.path.isdir(path):  # and os.path is content with names that no system takes
         found = [file for file in path.rglob("*") if file.is_file() and not _hidden(file.relative_to(path))]
         return sorted(found, key=lambda file: file.relative_to(path).as_posix())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -62,7 +63,7 @@ def _chips_here(name: str, pool: PoolOptions, asked: int, there: int) -> Finding
 def _surroundings(name: str, pool: PoolOptions, machine: Machine) -> Iterator[Finding]:
     if pool.env.python is not None:
         key, python = f"pools.{name}.env.python", pool.env.python
-        missing = shutil.which(python) is None
+        missing = shutil.which(os.path.expanduser(python)) is None
         yield judged(key, python, "a program of this host", "give one that exists here", error=missing)
     if pool.interface is not None:
         key, known = f"pools.{name}.interface", ", ".join(machine.interfaces)
@@ -100,7 +101,8 @@ def _storage(job: Job, run_dir: Path, nodes: Sequence[Node] | None) -> Iterator[
         return
     n_bytes = STATE_BYTES * sum(unit.parameters for unit in workload(job).units) * (job.checkpoint.keep + 1)
     if nodes is None or job.checkpoint.storage is not None:
-        yield storage(space(Path(job.checkpoint.storage or run_dir)), n_bytes, elsewhere=nodes is not None)
+        folder = Path(os.path.expanduser(job.checkpoint.storage or run_dir))
+        yield storage(space(folder), n_bytes, elsewhere=nodes is not None)
     elif len(nodes) > 1:
         rule = f"hosts of {len(nodes)} nodes write there, so all of them must reach it"
         yield Finding("warning", "checkpoint.storage", "the run directory", rule, "name a folder that all hosts mount")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,7 +26,7 @@ def pack(job: Job, folder: Path) -> None:
     for package in PACKAGES:
         shutil.copytree(_home(package), folder / package, ignore=shutil.ignore_patterns("__pycache__"))
     data = job.resolved()
-    source = Path(job.data.source).expanduser()
+    source = Path(os.path.expanduser(job.data.source))  # a home that is not known here is one there
     if job.data.source != BUILT_IN and source.exists():
         data["data"]["source"] = str(_pack_data(source, folder))
     (folder / JOB_FILE).write_text(core_schema.dump(data))
