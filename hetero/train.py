@@ -76,7 +76,7 @@ def train(
         text = prepare(job.data, run_dir / "data")
         sequences = (text.n_tokens - 1) // job.data.seq_len
         check_split(sequences, job.train.global_batch, job.eval.held_out_batches)
-        (run_dir / "job.yaml").write_text(core_schema.dump(job.resolved()))
+        (run_dir / "job.yaml").write_text(core_schema.dump(job.resolved()), encoding="utf-8")
         events = EventJournal(run_dir / EVENTS)
         stack.callback(events.close)
         run = _Run(job, run_dir, text, point, events, watch, on_record, on_event)
@@ -144,10 +144,10 @@ class _Run:
         """Measures, plans and trains."""
         self._event("measuring")
         written = plan_job(self._job, given=given).plan if given or self._job.balance.pipelines else None
-        measured = measure(self._job, session, written)
+        measured = measure(self._job, session, written, lambda note: self._event("warning", note=note))
         planned = plan_job(self._job, measured.times, given, measured.probed)
         self._plan = planned.plan
-        (self._run_dir / "plan.json").write_text(planned.plan.to_json())
+        (self._run_dir / "plan.json").write_text(planned.plan.to_json(), encoding="utf-8")
         session.relink(fleet_links(self._job, measured.time_scale, measured.probed))
         facts = {"time_scale": measured.time_scale, "link_ratio": planned.prediction.link_ratio}
         for note in planned.notes:
