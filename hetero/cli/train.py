@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import secrets
 import time
 from pathlib import Path
@@ -84,7 +83,7 @@ def _run_dir(job: Job, wanted: Path | None) -> Path:
 
 def _new_run_dir(name: str) -> Path:
     """Two runs that start within one second have two."""
-    plain = re.sub(r"[/\0]", "-", name)[:100]
+    plain = name.replace("/", "-").encode()[:100].decode(errors="ignore")  # a file's name has room for 255 bytes
     return Path("runs") / f"{plain}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
 
 

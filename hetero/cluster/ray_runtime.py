@@ -105,7 +105,7 @@ def _check_address(address: str) -> None:
 def _check_token(address: str) -> None:
     """Any question to the cluster's control store will do: a wrong token is told before anything else."""
     token = tuple((name.lower(), value) for name, value in get_auth_headers_if_auth_enabled({}).items())
-    with grpc.insecure_channel(address) as channel:
+    with grpc.insecure_channel(address, [("grpc.enable_http_proxy", 0)]) as channel:
         ask = channel.unary_unary("/ray.rpc.NodeInfoGcsService/GetClusterId", bytes, bytes)
         try:
             ask(b"", timeout=ANSWER_S, metadata=token)

@@ -29,7 +29,7 @@ def pack(job: Job, folder: Path) -> None:
     source = Path(os.path.expanduser(job.data.source))  # a home that is not known here is one there
     if job.data.source != BUILT_IN and source.exists():
         data["data"]["source"] = str(_pack_data(source, folder))
-    (folder / JOB_FILE).write_text(core_schema.dump(data))
+    (folder / JOB_FILE).write_text(core_schema.dump(data), encoding="utf-8")
 
 
 def _home(package: str) -> Path:
