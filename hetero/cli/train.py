@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from hetero.cli import streams
 from hetero.cli.arguments import JobFile, Settings, path_of, path_there
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ def train(
 
     job = load_job(job_file, settings or ())
     folder = _run_dir(job, run_dir)
+    streams.last()
     try:
         with mistakes_located(job_file, settings or (), plan):
             given = _read_plan(plan) if plan else None
