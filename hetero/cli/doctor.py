@@ -62,12 +62,12 @@ def _findings(job_file: Path | None, settings: Sequence[str], address: str | Non
     from hetero.cluster.doctor.checks import examine
     from hetero.cluster.doctor.machine import measure
     from hetero.cluster.doctor.ray_cluster import ask, not_asked
-    from hetero.job.doctor import examine_job
+    from hetero.job.doctor import cache, examine_job
     from hetero.job.load import load_job
 
     job = load_job(job_file, settings) if job_file else None
     machine = measure(run_dir)
-    findings = examine(machine)
+    findings = [*examine(machine), cache()]
     cluster, nodes = ask(address) if address else ([not_asked()], None)
     findings += cluster
     if job is not None and (nodes is not None or address is None):

@@ -9,13 +9,15 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from hetero.cluster.doctor.finding import Finding, judged
-from hetero.cluster.doctor.machine import Machine, Space, listen_fault, space
+from hetero.cluster.doctor.machine import Machine, Space, space
 from hetero.cluster.fleet import LOOPBACK
+from hetero.cluster.listening import listen_fault
 from hetero.cluster.options import PoolOptions, fleet_of
 from hetero.cluster.placement import Node, PlacementError, asks_of, place
 from hetero.data.documents import documents
 from hetero.errors import explains_itself
 from hetero.job.job import Job
+from hetero.job.kept import kept_folder
 from hetero.job.planning import plan_job, workload
 from hetero.job.spec import fleet_links
 
@@ -27,6 +29,17 @@ def examine_job(job: Job, machine: Machine, run_dir: Path, nodes: Sequence[Node]
     """With the `nodes` of a cluster the pools need a place there, else all of them run on this host."""
     pools = _pools_here(job, machine) if nodes is None else _pools_there(job, nodes)
     return [_plan(job), *pools, _data(job, nodes is not None), *_storage(job, run_dir, nodes), *_ports(job)]
+
+
+def cache() -> Finding:
+    """A convenience, whatever is wrong with it."""
+    rule, remedy = "measurements are kept there between runs", "set XDG_CACHE_HOME to a folder that can be written"
+    try:
+        there = space(kept_folder())
+    except OSError as error:
+        return Finding("warning", "cache", str(error), rule, remedy)
+    value = f"{there.path}: {there.fault}" if there.fault else there.path
+    return judged("cache", value, rule, remedy, warning=bool(there.fault))
 
 
 def _plan(job: Job) -> Finding:

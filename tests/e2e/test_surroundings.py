@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.bad_input.screens import JOB
+from tests.e2e.bad_input.screens import JOB, check_screen
 from tests.e2e.command import ROOT, SCRIPT, Run, short_folder
 
 SECONDS = 120.0
@@ -42,3 +42,18 @@ def test_a_run_of_nobody_with_nowhere_to_print() -> None:
         assert "not kept between runs: no home is known" in note
         assert run.events[-1]["kind"] == "finished"
         assert not Path("~").exists()
+
+
+@pytest.mark.slow
+def test_without_any_interface_a_run_is_refused_at_once(tmp_path: Path) -> None:
+    bare = ["unshare", "--user", "--map-root-user", "--net"]
+    if subprocess.run([*bare, "true"], check=False).returncode:
+        pytest.skip("this system lets nobody make a network")
+    (tmp_path / "job.yaml").write_text(JOB)
+    ended = subprocess.run(
+        [*bare, SCRIPT, "train", tmp_path / "job.yaml", "--run-dir", tmp_path / "run"],
+        cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, timeout=50, check=False,
+    )  # fmt: skip
+    check_screen(ended.returncode, ended.stderr)
+    assert "ip link set lo up" in ended.stderr
+    assert not (tmp_path / "run").exists()
