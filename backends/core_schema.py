@@ -25,7 +25,12 @@ _PLAIN = (
 
 
 class AmbiguousNumber(ValueError):
-    """A number that readers disagree about."""
+    """A number that readers disagree about; `rule` says why."""
+
+    rule = "a number that begins with 0 is octal to some readers and decimal to others"
+
+    def __init__(self, text: str, line: int) -> None:
+        super().__init__(f"line {line}: {text}: {self.rule}")
 
 
 class CoreLoader(yaml.SafeLoader):
@@ -48,7 +53,7 @@ for _name, _pattern, _first in _PLAIN:
 def _int(loader: CoreLoader, node: yaml.ScalarNode) -> int:
     text = loader.construct_scalar(node)
     if _LEADING_ZERO.fullmatch(text):
-        raise AmbiguousNumber("a number that begins with 0 is octal to some readers and decimal to others")
+        raise AmbiguousNumber(text, node.start_mark.line + 1)
     if not _INT.fullmatch(text):
         raise ValueError("no whole number")
     return int(text, {"0o": 8, "0x": 16}.get(text[:2], 10))

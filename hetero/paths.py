@@ -36,6 +36,9 @@ def path_text(text: str) -> str:
             rule = f"is a file of the server {server!r}"
             raise _NoPath(rule, "file:///path, with three slashes, is one of this machine; mount a server's")
         text = unquote(place)
+    if any("\ud800" <= letter <= "\udfff" for letter in text):
+        remedy = "set PYTHONUTF8=1 if it is UTF-8, else rename it"
+        raise _NoPath("has letters that this machine's locale cannot read", remedy)
     if not text.strip() or "\0" in text:
         raise _NoPath("has a null character in it" if text.strip() else "is empty", "name a file or folder")
     return text

@@ -88,7 +88,7 @@ class _Composer:
             return _text(self._loader.construct_object(node))
         except AmbiguousNumber as error:
             remedy = "write it without that 0 (0o17 is octal), or quote it for a text"
-            raise JobError(dotted(path), node.value, str(error), remedy, **self._at(line)) from None
+            raise JobError(dotted(path), node.value, error.rule, remedy, **self._at(line)) from None
         except ValueError as error:  # a number of thousands of digits, half a character
             remedy = "quote it, or take that out"
             raise JobError(dotted(path), node.value, f"must parse ({error})", remedy, **self._at(line)) from None

@@ -9,7 +9,9 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from backends.chip import parse_chip
 from backends.core_schema import AmbiguousNumber, dump, load
+from backends.errors import ChipError
 from tests.architecture.tree import ROOT
 
 
@@ -42,8 +44,13 @@ def test_a_value_is_what_a_person_reads(text: str, value: Any) -> None:
 
 @pytest.mark.parametrize("text", ["0100", "-010", "00", "08", "[1, 007]", "!!int 0100"])
 def test_leading_zeros_are_refused(text: str) -> None:
-    with pytest.raises(AmbiguousNumber):
-        load(text)
+    with pytest.raises(AmbiguousNumber, match=r"line 2: .*octal to some"):
+        load("#\n" + text)
+
+
+def test_a_data_sheet_s_error_names_the_line() -> None:
+    with pytest.raises(ChipError, match="line 2: 0100"):
+        parse_chip("name: x\nmemory_gib: 0100\n", "x")
 
 
 @pytest.mark.parametrize("text", ["!!int 1:30", "!!int 1_000", "!!float 1:30.5"])

@@ -57,7 +57,7 @@ def test_a_tilde_is_a_home(home: Path) -> None:
     assert path_text("~/a") == "~/a", "the machine that uses it may have another home"
 
 
-@pytest.mark.parametrize("text", [*WRONG, "a\0b", "~nobody-of-that-name/x"])
+@pytest.mark.parametrize("text", [*WRONG, "a\0b", "\udce6\udcb1\udca0", "~nobody-of-that-name/x"])
 def test_what_is_no_path_here_is_refused_by_its_key(text: str) -> None:
     with pytest.raises(PathError) as caught:
         local(text, "--run-dir")
