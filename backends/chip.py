@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from backends import core_schema
 from backends.errors import ChipError, did_you_mean
 
 GIB = 2**30
@@ -81,8 +82,8 @@ def chip_names() -> tuple[str, ...]:
 def parse_chip(text: str, name: str) -> ChipSpec:
     """The chip that the YAML `text` describes, which must bear `name`; `ChipError` where it breaks the format."""
     try:
-        sheet = _Sheet.model_validate(yaml.safe_load(text))
-    except (ValidationError, yaml.YAMLError) as error:
+        sheet = _Sheet.model_validate(core_schema.load(text))
+    except (ValueError, yaml.YAMLError) as error:
         raise ChipError("chip", name, f"its data sheet is malformed: {error}", "Correct the file.") from error
     if sheet.name != name:
         raise ChipError("name", sheet.name, f"the data sheet lies in {name}.yaml", f"Write `name: {name}`.")

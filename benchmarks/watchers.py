@@ -11,9 +11,9 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-import yaml
 from rich.console import Console
 
+from backends import core_schema
 from hetero.job.facts import run_facts, tracked_run
 from hetero.job.job import Job
 from hetero.job.planning import Planned, pool_labels
@@ -66,7 +66,7 @@ class Watchers:
     def _open(self, enter: Callable[[Any], Any]) -> None:
         options = MonitorOptions.model_validate({"trackers": TRACKERS, "prometheus_port": "auto"})
         self._run_dir.mkdir(parents=True)
-        (self._run_dir / "job.yaml").write_text(yaml.safe_dump(self._job.resolved(), sort_keys=False))
+        (self._run_dir / "job.yaml").write_text(core_schema.dump(self._job.resolved()))
         (self._run_dir / "plan.json").write_text(self._planned.plan.to_json())
         self._metrics, self._events = (
             enter(Journal(self._run_dir / METRICS)),

@@ -14,7 +14,7 @@ CodecName = Literal["none", "bf16", "int8", "fp8"]
 
 
 def _as_written(value: Any) -> Any:
-    """YAML reads on and off as true and false."""
+    """`true` and `false` say it too."""
     return {True: "on", False: "off"}[value] if isinstance(value, bool) else value
 
 

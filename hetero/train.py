@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from backends import core_schema
 from balancer.plan import Plan
 from hetero.checkpoint.manifest import RunState, last_good
 from hetero.checkpoint.resume import ResumePoint, checkpoint_folder, checkpoint_place
@@ -78,7 +77,7 @@ def train(
     with refusable(run_dir, storage) as held, ExitStack() as stack:
         watch = Watch(job.monitor, tracked_run(job, run_dir))
         stack.callback(watch.close)
-        (run_dir / "job.yaml").write_text(yaml.safe_dump(job.resolved(), sort_keys=False))
+        (run_dir / "job.yaml").write_text(core_schema.dump(job.resolved()), encoding="utf-8")
         events = EventJournal(run_dir / EVENTS)  # by these no other run takes the folder for text
         stack.callback(events.close)
         text = prepare(job.data, run_dir / "data")
@@ -157,10 +156,10 @@ class _Run:
         """Measures, plans and trains."""
         self._event("measuring")
         written = plan_job(self._job, given=given).plan if given or self._job.balance.pipelines else None
-        measured = measure(self._job, session, written)
+        measured = measure(self._job, session, written, lambda note: self._event("warning", note=note))
         planned = plan_job(self._job, measured.times, given, measured.probed)
         self._plan = planned.plan
-        (self._run_dir / "plan.json").write_text(planned.plan.to_json())
+        (self._run_dir / "plan.json").write_text(planned.plan.to_json(), encoding="utf-8")
         session.relink(fleet_links(self._job, measured.time_scale, measured.probed))
         facts = {"time_scale": measured.time_scale, "link_ratio": planned.prediction.link_ratio}
         self.warn(*planned.notes)

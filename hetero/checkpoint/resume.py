@@ -10,6 +10,7 @@ from hetero.checkpoint.durable import make_folder
 from hetero.checkpoint.errors import CheckpointError
 from hetero.checkpoint.manifest import RunState, last_good
 from hetero.checkpoint.store import CheckpointStore, Fault
+from hetero.paths import local
 
 CHECKPOINTS = "checkpoints"
 
@@ -37,7 +38,7 @@ def checkpoint_folder(run_dir: Path, storage: str | None) -> Path:
 
 def checkpoint_place(run_dir: Path, storage: str) -> Path:
     """Where in a `storage` folder a run saves."""
-    return Path(storage).resolve() / run_dir.resolve().name
+    return local(storage, "checkpoint.storage").resolve() / run_dir.resolve().name
 
 
 def _refuse_used(folder: Path, storage: str | None) -> None:
@@ -115,8 +116,8 @@ def _why(faults: Iterable[Fault]) -> str:
 def _split(text: str) -> tuple[Path, int | None]:
     """A folder whose own name has an @ in it wins over a step."""
     folder, at, step = text.rpartition("@")
-    if not at or Path(text).is_dir():
-        return Path(text), None
+    if not at or local(text, "--resume").is_dir():
+        return local(text, "--resume"), None
     if not (step.isascii() and step.isdigit()):
         raise CheckpointError(
             "--resume",
@@ -124,7 +125,7 @@ def _split(text: str) -> tuple[Path, int | None]:
             f"what follows the @ is a step, a whole number, not {step!r}",
             "give RUN_DIR or RUN_DIR@STEP",
         )
-    return Path(folder), int(step)
+    return local(folder, "--resume"), int(step)
 
 
 def _listed(folder: Path, steps: list[int]) -> str:

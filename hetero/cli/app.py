@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Sequence
 
 import typer
 
+from hetero.cli import streams
 from hetero.cli.dashboard import dashboard
 from hetero.cli.doctor import doctor
 from hetero.cli.jobs import jobs
@@ -37,18 +39,28 @@ app.command()(doctor)
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of the console script. Leaves with 0 done, 2 the user's mistake, 1 a failure."""
+    streams.install()
     sys.exit(run(arguments))
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """Obey the arguments and return the exit code. Only errors that do not explain themselves show a traceback."""
     try:
-        app(arguments)
-    except SystemExit as end:  # how typer ends: 0, 2 for wrong arguments (which it explains), else interrupted
-        return int(end.code) if end.code in (DONE, MISTAKE) else FAILED
+        code = _obey(arguments)
+        streams.flush()
+        return code
     except Exception as error:
         if not explains_itself(error):
             raise
-        print(render(error), file=sys.stderr)
+        if not getattr(error, "quiet", False):
+            with contextlib.suppress(streams.StreamLost):
+                print(render(error), file=sys.stderr)
         return exit_code(error)
+
+
+def _obey(arguments: Sequence[str] | None) -> int:
+    try:
+        app(arguments)
+    except SystemExit as end:  # how typer ends: 0, 2 for wrong arguments (which it explains), else interrupted
+        return int(end.code) if end.code in (DONE, MISTAKE) else FAILED
     return DONE

@@ -2,12 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-JobFile = Annotated[Path, typer.Argument(metavar="JOB.yaml", help="The job file; docs/job.md describes it.")]
+
+def path_of(key: str) -> Callable[[str], Path]:
+    """Reads the option or argument `key`, a path of this machine."""
+
+    def path(text: str) -> Path:
+        from hetero.paths import local
+
+        return local(text, key)
+
+    return path
+
+
+def path_there(key: str) -> Callable[[str], str]:
+    """Reads the option `key`, a path of another machine, which knows its own homes."""
+
+    def path(text: str) -> str:
+        from hetero.paths import spelt
+
+        return spelt(text, key)
+
+    return path
+
+
+JobFile = Annotated[
+    Path,
+    typer.Argument(metavar="JOB.yaml", parser=path_of("JOB.yaml"), help="The job file; docs/job.md describes it."),
+]
 RunOrJob = Annotated[
     str,
     typer.Argument(

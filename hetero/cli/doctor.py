@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hetero.cli.arguments import Settings
+from hetero.cli.arguments import Settings, path_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,7 +21,8 @@ PLAIN_WIDTH = 160
 
 def doctor(
     job_file: Annotated[
-        Path | None, typer.Argument(metavar="[JOB.yaml]", help="Also check what this job needs.")
+        Path | None,
+        typer.Argument(metavar="[JOB.yaml]", parser=path_of("JOB.yaml"), help="Also check what this job needs."),
     ] = None,
     settings: Settings = None,
     address: Annotated[
@@ -31,7 +32,9 @@ def doctor(
             help="Also ask this cluster: HOST:PORT from one of its hosts, http://HEAD:8265 from anywhere.",
         ),
     ] = None,
-    run_dir: Annotated[Path, typer.Option(metavar="DIR", help="Where runs are to be recorded.")] = Path("runs"),
+    run_dir: Annotated[
+        Path, typer.Option(metavar="DIR", parser=path_of("--run-dir"), help="Where runs are to be recorded.")
+    ] = Path("runs"),
     links: Annotated[
         bool, typer.Option("--links", help="Start the job's hosts and measure the links between its pools.")
     ] = False,
@@ -59,12 +62,12 @@ def _findings(job_file: Path | None, settings: Sequence[str], address: str | Non
     from hetero.cluster.doctor.checks import examine
     from hetero.cluster.doctor.machine import measure
     from hetero.cluster.doctor.ray_cluster import ask, not_asked
-    from hetero.job.doctor import examine_job, held
+    from hetero.job.doctor import cache, examine_job, held
     from hetero.job.load import load_job
 
     job = load_job(job_file, settings) if job_file else None
     machine = measure(run_dir)
-    findings = [*examine(machine), *held(run_dir)]
+    findings = [*examine(machine), cache(), *held(run_dir)]
     cluster, nodes = ask(address) if address else ([not_asked()], None)
     findings += cluster
     if job is not None and (nodes is not None or address is None):

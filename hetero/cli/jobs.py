@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hetero.cli.arguments import Server
+from hetero.cli.arguments import Server, path_of
 from hetero.cli.submit import print_until_over
 
 if TYPE_CHECKING:
@@ -91,7 +91,9 @@ def stop(job_id: JobId, address: Server) -> None:
 def fetch(
     job_id: JobId,
     address: Server,
-    to: Annotated[Path | None, typer.Option(metavar="DIR", help="Where to put it; default runs/JOB.")] = None,
+    to: Annotated[
+        Path | None, typer.Option(metavar="DIR", parser=path_of("--to"), help="Where to put it; default runs/JOB.")
+    ] = None,
 ) -> None:
     """Copy a run directory to this machine, without checkpoints; more than once while the job runs, if you like."""
     from hetero.cluster.fetch import fetch as bring

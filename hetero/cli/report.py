@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hetero.cli.arguments import MaybeServer, RunOrJob
+from hetero.cli.arguments import MaybeServer, RunOrJob, path_of
 
 if TYPE_CHECKING:
     from hetero.monitoring.follow import Follower
@@ -19,7 +19,10 @@ def report(
     run: RunOrJob,
     address: MaybeServer = None,
     output: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Where the page is written; default RUN_DIR/report.html.")
+        Path | None,
+        typer.Option(
+            metavar="FILE", parser=path_of("--output"), help="Where the page is written; default RUN_DIR/report.html."
+        ),
     ] = None,
 ) -> None:
     """Write one HTML page: loss, throughput, pools, ledger, plan, timeline and environment of a run.

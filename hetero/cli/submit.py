@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hetero.cli.arguments import JobFile, Server, Settings
+from hetero.cli.arguments import JobFile, Server, Settings, path_there
 
 if TYPE_CHECKING:
     from hetero.cluster.jobs import JobServer
@@ -30,11 +30,17 @@ def submit(
     ] = False,
     run_dir: Annotated[
         str | None,
-        typer.Option(metavar="DIR", help="Where the head records the run; default ~/hetero-runs/JOB."),
+        typer.Option(
+            metavar="DIR",
+            parser=path_there("--run-dir"),
+            help="Where the head records the run; default ~/hetero-runs/JOB.",
+        ),
     ] = None,
     resume: Annotated[
         str | None,
-        typer.Option(metavar="RUN_DIR[@STEP]", help="Continue from a checkpoint on the cluster."),
+        typer.Option(
+            metavar="RUN_DIR[@STEP]", parser=path_there("--resume"), help="Continue from a checkpoint on the cluster."
+        ),
     ] = None,
     python: Annotated[str, typer.Option(metavar="COMMAND", help="The interpreter on the cluster's head.")] = "python",
 ) -> None:

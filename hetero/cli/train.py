@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import secrets
 import time
 from pathlib import Path
@@ -10,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hetero.cli.arguments import JobFile, Settings
+from hetero.cli import streams
+from hetero.cli.arguments import JobFile, Settings, path_of, path_there
 
 if TYPE_CHECKING:
     from balancer.plan import Plan
@@ -21,14 +21,22 @@ def train(
     job_file: JobFile,
     settings: Settings = None,
     run_dir: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Where the run is recorded; default runs/NAME-TIME.")
+        Path | None,
+        typer.Option(
+            metavar="DIR", parser=path_of("--run-dir"), help="Where the run is recorded; default runs/NAME-TIME."
+        ),
     ] = None,
     address: Annotated[
         str | None, typer.Option(metavar="HOST:PORT", help="Join this Ray cluster, from one of its hosts.")
     ] = None,
-    plan: Annotated[Path | None, typer.Option(metavar="PLAN.json", help="Obey this plan.")] = None,
+    plan: Annotated[
+        Path | None, typer.Option(metavar="PLAN.json", parser=path_of("--plan"), help="Obey this plan.")
+    ] = None,
     resume: Annotated[
-        str | None, typer.Option(metavar="RUN_DIR[@STEP]", help="Continue from a checkpoint of another run.")
+        str | None,
+        typer.Option(
+            metavar="RUN_DIR[@STEP]", parser=path_there("--resume"), help="Continue from a checkpoint of another run."
+        ),
     ] = None,
 ) -> None:
     """Train the job, on this machine unless --address names a cluster."""
@@ -38,6 +46,7 @@ def train(
     job = load_job(job_file, settings or ())
     folder = run_dir or _new_run_dir(job.name)
     refuse_used(folder)
+    streams.last()
     try:
         with mistakes_located(job_file, settings or (), plan):
             given = _read_plan(plan) if plan else None
@@ -65,7 +74,7 @@ def _train_and_show(job: Job, folder: Path, address: str | None, plan: Plan | No
 
 def _new_run_dir(name: str) -> Path:
     """Two runs that start within one second have two."""
-    plain = re.sub(r"[/\0]", "-", name)[:100]
+    plain = name.replace("/", "-").encode()[:100].decode(errors="ignore")  # a file's name has room for 255 bytes
     return Path("runs") / f"{plain}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
 
 

@@ -6,6 +6,8 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
+from hetero.paths import local
+
 
 @contextlib.contextmanager
 def watched(run: str, address: str | None) -> Iterator[Path]:
@@ -13,7 +15,7 @@ def watched(run: str, address: str | None) -> Iterator[Path]:
 
     Raises MonitorError where it is neither a folder nor, without an address, a job's name; ClusterError for a job that
     is not there."""
-    folder = Path(run)
+    folder = local(run, "RUN_DIR")
     if folder.is_dir():
         yield folder
     elif address is None:
@@ -28,7 +30,7 @@ def watched(run: str, address: str | None) -> Iterator[Path]:
 
 def fetched(run: str, address: str | None) -> Path:
     """The run directory as it is now; a job's is brought to `runs/JOB`."""
-    folder = Path(run)
+    folder = local(run, "RUN_DIR")
     if folder.is_dir():
         return folder
     if address is None:

@@ -8,12 +8,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import re
 import shlex
 import time
 from collections.abc import Iterator, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import aiohttp
 import ray
@@ -25,6 +27,7 @@ from ray.util.state.exception import RayStateApiException
 
 from hetero.cluster.errors import TOKEN, ClusterError
 from hetero.cluster.placement import Node
+from hetero.cluster.proxy import proxy_to, reach_loopback_directly
 from hetero.errors import did_you_mean
 
 STOP_S = 8
@@ -76,6 +79,7 @@ class JobServer:
         if "://" not in address:
             rule = "the job server is reached by http"
             raise ClusterError("--address", address, rule, f"perhaps http://{address.partition(':')[0]}:8265")
+        reach_loopback_directly(address)
         with self._explained():
             self._client = JobSubmissionClient(address)
         for logger in CHATTY:
@@ -226,16 +230,27 @@ class JobServer:
         except (ConnectionError, requests.RequestException, aiohttp.ClientError) as error:
             rule = "a Ray job server must answer there"
             remedy = "give http://HEAD:8265, and start the head with --dashboard-host=0.0.0.0 or tunnel to it"
-            raise ClusterError("--address", self.address, rule, remedy) from error
+            raise self._unreached(rule, remedy) from error
         except (RuntimeError, ValueError, RayStateApiException) as error:
             rule = f"the job server refused: {_first_line(error)}"
             remedy = f"compare Ray's versions (here {ray.__version__})"
-            raise ClusterError("--address", self.address, rule, remedy) from error
+            raise self._unreached(rule, remedy) from error
+
+    def _unreached(self, rule: str, remedy: str) -> ClusterError:
+        """It may be the proxy that has answered, or has not."""
+        if (proxy := proxy_to(self.address)) is not None:
+            host = urlsplit(self.address).hostname
+            rule += f"; it was asked through the proxy {proxy} of the environment"
+            remedy = f"set no_proxy={host} if that does not lead there; else {remedy}"
+        return ClusterError("--address", self.address, rule, remedy)
 
 
 def shell_path(path: str) -> str:
-    """A path as a shell reads it, in which a leading ~ is the home on the cluster."""
-    return f'"$HOME"/{shlex.quote(path[2:])}' if path.startswith("~/") else shlex.quote(path)
+    """A path as a shell reads it, in which a leading ~ or ~USER is a home on the cluster."""
+    home, slash, rest = path.partition("/")
+    if not re.fullmatch(r"~[A-Za-z0-9._-]*", home):
+        return shlex.quote(path)
+    return ('"$HOME"' if home == "~" else home) + slash + (rest and shlex.quote(rest))
 
 
 def _view(job: JobDetails, waiting: Set[str]) -> JobView:

@@ -2,14 +2,38 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
 
 from backends.options import EmulateOptions
 from backends.registry import find_family
 from hetero.cluster.fleet import FleetLink, FleetPool, FleetSpec
+from hetero.paths import PathText
+
+
+def _like(pattern: str, rule: str) -> AfterValidator:
+    """What is of this form; the rule is for those who wrote something else."""
+
+    def check(text: str) -> str:
+        if not re.fullmatch(pattern, text, re.DOTALL):
+            raise ValueError(rule)
+        return text
+
+    return AfterValidator(check)
+
+
+VariableName = Annotated[str, _like(r"[^=\0]+", "a variable's name is not empty and has no = in it")]
+VariableValue = Annotated[str, _like(r"[^\0]{,30000}", "a variable has at most 30000 characters, none of them null")]
+InterfaceName = Annotated[str, _like(r"[^\s/]{1,15}", "an interface's name has 1 to 15 characters, no space or /")]
+ResourceName = Annotated[str, _like(r"\S(.*\S)?", "a resource's name is not empty and has no space around it")]
+_WORD = r"[A-Za-z0-9]?[A-Za-z0-9._-]*"
+LabelName = Annotated[
+    str, _like(rf"([A-Za-z0-9.-]+/)?(?!$){_WORD}", "a label's name has letters, digits, . _ and - only")
+]
+LabelRule = Annotated[str, Field(pattern=rf"^!?({_WORD}|in\( *{_WORD}( *, *{_WORD})* *\))$")]
 
 
 class EnvOptions(BaseModel):
@@ -17,12 +41,12 @@ class EnvOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    python: str | None = Field(None, description="interpreter of the pool's processes; `null` is the driver's own path")
-    vars: dict[str, str] = Field(default_factory=dict, description="environment variables of the pool's processes")
-
-
-_WORD = r"[A-Za-z0-9]?[A-Za-z0-9._-]*"
-LabelRule = Annotated[str, Field(pattern=rf"^!?({_WORD}|in\( *{_WORD}( *, *{_WORD})* *\))$")]
+    python: PathText | None = Field(
+        None, description="interpreter of the pool's processes; `null` is the driver's own path"
+    )
+    vars: dict[VariableName, VariableValue] = Field(
+        default_factory=dict, description="environment variables of the pool's processes"
+    )
 
 
 class SelectOptions(BaseModel):
@@ -30,11 +54,11 @@ class SelectOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    labels: dict[str, LabelRule] = Field(
+    labels: dict[LabelName, LabelRule] = Field(
         default_factory=dict,
         description="what a node's labels must be, by name: a value, `in(a, b)`, or either with `!` before it",
     )
-    resources: dict[str, PositiveFloat] = Field(
+    resources: dict[ResourceName, PositiveFloat] = Field(
         default_factory=dict,
         description="what each chip takes of a node; `{}` is one of its family's own, and nothing for an emulated chip",
     )
@@ -62,7 +86,7 @@ class PoolOptions(BaseModel):
         default_factory=SelectOptions, description="which hosts of a cluster may serve the pool"
     )
     env: EnvOptions = Field(default_factory=EnvOptions)
-    interface: str | None = Field(None, description="network interface of the pool's own collectives")
+    interface: InterfaceName | None = Field(None, description="network interface of the pool's own collectives")
 
 
 def fleet_of(pools: Mapping[str, PoolOptions], links: Sequence[FleetLink] = (), *, local: bool = True) -> FleetSpec:

@@ -43,7 +43,7 @@ class Helper:
     def __init__(self, name: str, module: str, arguments: list[str], pool: FleetPool, variables: Mapping[str, str]):
         self.name = name
         self.pipe, theirs = Pipe.pair()
-        python = pool.python or sys.executable
+        python = os.path.expanduser(pool.python or sys.executable)
         command = [python, "-m", module, "--fd", str(theirs.fileno()), *arguments]
         try:
             self._process = subprocess.Popen(

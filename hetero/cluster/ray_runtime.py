@@ -22,6 +22,7 @@ from ray._private.services import find_node_ids
 from ray.exceptions import AuthenticationError
 
 from hetero.cluster.errors import TOKEN, ClusterError
+from hetero.cluster.listening import check_loopback
 from hetero.cluster.reaper import MARK, Reaper, sweep
 
 ANSWER_S = 5.0
@@ -50,6 +51,7 @@ def ray_runtime(address: str | None = None) -> Iterator[None]:
 @contextlib.contextmanager
 def _local() -> Iterator[None]:
     """A Ray of our own, in a folder of our own, watched by the reaper until both are gone."""
+    check_loopback()
     folder, mark = _folder(), secrets.token_hex(16)
     reaper = Reaper(mark, folder)
     try:
@@ -105,7 +107,7 @@ def _check_address(address: str) -> None:
 def _check_token(address: str) -> None:
     """Any question to the cluster's control store will do: a wrong token is told before anything else."""
     token = tuple((name.lower(), value) for name, value in get_auth_headers_if_auth_enabled({}).items())
-    with grpc.insecure_channel(address) as channel:
+    with grpc.insecure_channel(address, [("grpc.enable_http_proxy", 0)]) as channel:
         ask = channel.unary_unary("/ray.rpc.NodeInfoGcsService/GetClusterId", bytes, bytes)
         try:
             ask(b"", timeout=ANSWER_S, metadata=token)

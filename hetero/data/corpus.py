@@ -14,6 +14,7 @@ from hetero.data.options import BUILT_IN
 from hetero.data.text_file import TextFile, unreadable
 from hetero.data.walk import Walk, text_file
 from hetero.data.written import is_run_folder, is_token_file
+from hetero.paths import local
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Corpus:
         """Finds a source's files. Raises DataError if there is no such source, or something of it cannot be read."""
         if source == BUILT_IN:
             return cls(tuple(standard_library()))
-        path = Path(os.path.expanduser(source))  # leaves unknown users' homes alone
+        path = local(source, "data.source")
         status = _status(source, path)
         if stat.S_ISDIR(status.st_mode):
             return cls._below(source, path)

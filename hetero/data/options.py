@@ -6,6 +6,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from hetero.paths import PathText
+
 BUILT_IN = "python-stdlib"
 
 
@@ -14,9 +16,8 @@ class DataOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    source: str = Field(
+    source: PathText = Field(
         BUILT_IN,
-        min_length=1,
         description=f"`{BUILT_IN}`, the source text of Python's standard library, or a file or folder of text",
     )
     tokenizer: Literal["bytes"] = Field("bytes", description="`bytes`: a token for each byte, one more ends a document")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from hetero.data.errors import DataError
 from hetero.monitoring.journal import EVENTS
+from hetero.paths import local
 
 TOKENS = "tokens.bin"
 CLAIM = re.compile(r"\.claim-(\d+)")
@@ -39,7 +40,7 @@ def is_token_file(path: Path) -> bool:
 
 def check_apart(source: str, folder: Path) -> None:
     """Raises DataError if a source folder is, or lies in, the `folder` that a run is about to write."""
-    path, real = os.path.realpath(os.path.expanduser(source)), Path(os.path.realpath(folder))
+    path, real = os.path.realpath(local(source, "data.source")), Path(os.path.realpath(folder))
     if os.path.isdir(path) and real in (Path(path), *Path(path).parents):
         rule = f"is or lies in {folder}, which this run writes"
         raise DataError("data.source", source, rule, "record the run elsewhere, or keep the text elsewhere")

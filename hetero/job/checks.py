@@ -24,6 +24,8 @@ Pools = Mapping[str, PoolOptions]
 MOST_CHIPS, MOST_LAYERS = 10**6, 1000
 """More would keep the balancer busy for minutes."""
 _NO_NAME = re.compile(r"[^\w-]|^$")
+LONGEST_NAME = 63
+"""Bytes of a pool's name, which is part of the names of files, processes and actors."""
 
 
 def check_name(key: str, name: str) -> None:
@@ -31,6 +33,9 @@ def check_name(key: str, name: str) -> None:
     if _NO_NAME.search(name):
         rule = "a pool's name has letters, digits, _ and - only"
         raise JobError(key, name, rule, "rename it, such as " + (_NO_NAME.sub("-", name).strip("-") or "a"))
+    if (size := len(name.encode())) > LONGEST_NAME:
+        rule = f"a pool's name has at most {LONGEST_NAME} bytes, as UTF-8; this one has {size}"
+        raise JobError(key, name, rule, "give it a short name")
 
 
 def check_sizes(pools: Pools, train: TrainOptions) -> None:

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from hetero.cluster.doctor.finding import Finding, judged
-from hetero.cluster.doctor.machine import Machine, Space, listen_fault, space
+from hetero.cluster.doctor.machine import Machine, Space, space
 from hetero.cluster.fleet import LOOPBACK
+from hetero.cluster.listening import listen_fault
 from hetero.cluster.options import PoolOptions, fleet_of
 from hetero.cluster.placement import Node, PlacementError, asks_of, place
 from hetero.data.corpus import Corpus
 from hetero.errors import explains_itself
 from hetero.job.claim import held_by
 from hetero.job.job import Job
+from hetero.job.kept import kept_folder
 from hetero.job.planning import plan_job, workload
 from hetero.job.spec import fleet_links
 
@@ -34,6 +37,17 @@ def held(run_dir: Path) -> Iterator[Finding]:
     if (claim := held_by(run_dir)) is not None:
         remedy = "name another --run-dir, or wait until that run has ended"
         yield Finding("error", "--run-dir", f"{run_dir}: written by {claim}", "no other run writes there", remedy)
+
+
+def cache() -> Finding:
+    """A convenience, whatever is wrong with it."""
+    rule, remedy = "measurements are kept there between runs", "set XDG_CACHE_HOME to a folder that can be written"
+    try:
+        there = space(kept_folder())
+    except OSError as error:
+        return Finding("warning", "cache", str(error), rule, remedy)
+    value = f"{there.path}: {there.fault}" if there.fault else there.path
+    return judged("cache", value, rule, remedy, warning=bool(there.fault))
 
 
 def _plan(job: Job) -> Finding:
@@ -70,7 +84,7 @@ def _chips_here(name: str, pool: PoolOptions, asked: int, there: int) -> Finding
 def _surroundings(name: str, pool: PoolOptions, machine: Machine) -> Iterator[Finding]:
     if pool.env.python is not None:
         key, python = f"pools.{name}.env.python", pool.env.python
-        missing = shutil.which(python) is None
+        missing = shutil.which(os.path.expanduser(python)) is None
         yield judged(key, python, "a program of this host", "give one that exists here", error=missing)
     if pool.interface is not None:
         key, known = f"pools.{name}.interface", ", ".join(machine.interfaces)
@@ -108,7 +122,8 @@ def _storage(job: Job, run_dir: Path, nodes: Sequence[Node] | None) -> Iterator[
         return
     n_bytes = STATE_BYTES * sum(unit.parameters for unit in workload(job).units) * (job.checkpoint.keep + 1)
     if nodes is None or job.checkpoint.storage is not None:
-        yield storage(space(Path(job.checkpoint.storage or run_dir)), n_bytes, elsewhere=nodes is not None)
+        folder = Path(os.path.expanduser(job.checkpoint.storage or run_dir))
+        yield storage(space(folder), n_bytes, elsewhere=nodes is not None)
     elif len(nodes) > 1:
         rule = f"hosts of {len(nodes)} nodes write there, so all of them must reach it"
         yield Finding("warning", "checkpoint.storage", "the run directory", rule, "name a folder that all hosts mount")

@@ -6,7 +6,7 @@ import hashlib
 import json
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from balancer.options import BalanceOptions
 from bridge.options import BridgeOptions
@@ -18,6 +18,8 @@ from hetero.job.checks import check_links, check_model, check_pool, check_sizes,
 from hetero.models.options import ModelOptions
 from hetero.monitoring.options import MonitorOptions
 
+LONGEST_JOB_NAME = 100
+
 
 class Job(BaseModel):
     """A job file. What needs more than one section to judge is checked here; each section checks itself.
@@ -28,7 +30,12 @@ class Job(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    name: str = Field("job", min_length=1, description="Names the run directory; the file's own name by default.")
+    name: str = Field(
+        "job",
+        min_length=1,
+        max_length=LONGEST_JOB_NAME,
+        description="Names the run directory; the file's own name by default.",
+    )
     model: ModelOptions = Field(..., description="What is trained: a preset's name, or dimensions.")
     data: DataOptions
     train: TrainOptions
@@ -49,6 +56,13 @@ class Job(BaseModel):
         description="How many times slower than their datasheet emulated chips and links run, all alike; `auto` "
         "measures the smallest safe one.",
     )
+
+    @field_validator("name")
+    @classmethod
+    def _is_printed(cls, name: str) -> str:
+        if not name.isprintable():
+            raise ValueError("should have no control characters")
+        return name
 
     @model_validator(mode="after")
     def _sections_fit(self) -> Job:

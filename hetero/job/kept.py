@@ -1,4 +1,5 @@
-"""Measurements that are kept between runs, by what they depend on."""
+"""Measurements that are kept between runs, by what they depend on. A convenience: whatever is wrong with the place, a
+run goes on without it."""
 
 from __future__ import annotations
 
@@ -10,22 +11,53 @@ from pathlib import Path
 from typing import Any
 
 Row = dict[str, Any]
+WITHOUT = "measurements are not kept between runs"
 
 
-def kept(facts: Any, measure: Callable[[], list[Row]]) -> list[Row]:
-    """What was measured before under the same `facts`, plain data, else what `measure` finds now."""
-    name = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
-    path = _folder() / f"{name}.json"
-    if path.exists():
-        rows: list[Row] = json.loads(path.read_text())
+class Kept:
+    """The rows of one run. `tell` hears once why they are not kept, if they are not."""
+
+    def __init__(self, tell: Callable[[str], None]) -> None:
+        self._tell, self._told = tell, False
+
+    def rows(self, facts: Any, measure: Callable[[], list[Row]]) -> list[Row]:
+        """What was measured before under the same `facts`, plain data, else what `measure` finds now."""
+        name = f"{_digest(facts)[:32]}.json"
+        if (rows := self._read(name)) is None:
+            rows = measure()
+            self._write(name, rows)
         return rows
-    rows = measure()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_suffix(f".{os.getpid()}")
-    unfinished.write_text(json.dumps(rows))
-    unfinished.replace(path)
-    return rows
+
+    def _read(self, name: str) -> list[Row] | None:
+        """None too where a file is damaged; it is written anew then."""
+        try:
+            found = json.loads((kept_folder() / name).read_bytes())
+            return found["rows"] if found["digest"] == _digest(found["rows"]) else None
+        except (OSError, ValueError, LookupError, TypeError):
+            return None
+
+    def _write(self, name: str, rows: list[Row]) -> None:
+        try:
+            folder = kept_folder()
+            folder.mkdir(parents=True, exist_ok=True)
+            unfinished = folder / f"{name}.{os.getpid()}"
+            unfinished.write_text(json.dumps({"digest": _digest(rows), "rows": rows}))
+            unfinished.replace(folder / name)
+        except OSError as error:
+            if not self._told:
+                self._tell(f"{WITHOUT}: {error}")
+            self._told = True
 
 
-def _folder() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hetero" / "calibration"
+def kept_folder() -> Path:
+    """Where they lie. Raises OSError without a home."""
+    place = os.path.expanduser(os.environ.get("XDG_CACHE_HOME", ""))
+    if not os.path.isabs(place):  # to be passed over, say the rules of XDG
+        place = os.path.expanduser("~/.cache")
+    if not os.path.isabs(place):
+        raise OSError("no home is known for this user; set HOME or XDG_CACHE_HOME to a folder")
+    return Path(place, "hetero", "calibration")
+
+
+def _digest(data: Any) -> str:
+    return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()

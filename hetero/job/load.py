@@ -12,7 +12,7 @@ from balancer.plan import Plan
 from hetero.errors import explains_itself, is_user_mistake
 from hetero.job.document import Document, read_document
 from hetero.job.errors import JobError
-from hetero.job.job import Job
+from hetero.job.job import LONGEST_JOB_NAME, Job
 from hetero.job.malformed import malformed
 from hetero.job.numbers import check_numbers
 from hetero.job.planning import check_written_plan
@@ -59,8 +59,13 @@ def _document(path: Path, settings: Iterable[str]) -> Document:
     document = read_document(path)
     for assignment in settings:
         document.put(assignment)
-    document.data.setdefault("name", path.stem)
+    document.data.setdefault("name", _name_of(path))
     return document
+
+
+def _name_of(path: Path) -> str:
+    """What a job that has no name of its own is called."""
+    return "".join(letter if letter.isprintable() else "-" for letter in path.stem)[:LONGEST_JOB_NAME]
 
 
 def _located(error: Exception, document: Document) -> Exception:

@@ -51,6 +51,8 @@ def _message(mistake: ErrorDetails) -> str:
 
 def _remedy(mistakes: Sequence[ErrorDetails], value: Any) -> str:
     """A misspelt word out of a few gets a guess."""
+    if mistakes[0]["type"] == "string_type" and isinstance(value, (bool, int, float)):
+        return f'quote it: "{str(value).lower() if _is_word(value) else value}"'
     known = [mistake["ctx"]["expected"] for mistake in mistakes if mistake["type"] == "literal_error"]
     words = [word.strip(" '") for expected in known for word in expected.replace(" or ", ",").split(",")]
     return did_you_mean(value, words) if words and isinstance(value, str) else REMEDY

@@ -7,8 +7,7 @@ import os
 import shutil
 from pathlib import Path
 
-import yaml
-
+from backends import core_schema
 from hetero.data.corpus import Corpus
 from hetero.data.errors import DataError
 from hetero.data.options import BUILT_IN
@@ -30,12 +29,12 @@ def pack(job: Job, folder: Path) -> str:
     for package in PACKAGES:
         shutil.copytree(_home(package), folder / package, ignore=shutil.ignore_patterns("__pycache__", ".*"))
     data, note = job.resolved(), ""
-    source = os.path.expanduser(job.data.source)
+    source = os.path.expanduser(job.data.source)  # a home that is not known here is one there
     if job.data.source != BUILT_IN and os.path.exists(source):
         corpus = Corpus.of(job.data.source)
         data["data"]["source"] = _pack_data(corpus, Path(source), folder)
         note = corpus.note
-    (folder / JOB_FILE).write_text(yaml.safe_dump(data, sort_keys=False))
+    (folder / JOB_FILE).write_text(core_schema.dump(data), encoding="utf-8")
     return note
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from backends.core_schema import AmbiguousNumber, CoreLoader
 from hetero.job.errors import JobError
 
 KeyPath = tuple[str | int, ...]
@@ -64,7 +65,7 @@ class _Composer:
 
     def __init__(self, file: str, text: str) -> None:
         self._file = file
-        self._loader = yaml.SafeLoader(text)
+        self._loader = CoreLoader(text)
         self._values = 0
         self.lines: Lines = {}
 
@@ -84,9 +85,13 @@ class _Composer:
         if isinstance(node, yaml.SequenceNode):
             return [self._construct(item, (*path, index)) for index, item in enumerate(node.value)]
         try:
-            return self._loader.construct_object(node)
-        except ValueError as error:  # a date of month 99, a number of thousands of digits
-            raise JobError(dotted(path), node.value, f"must parse ({error})", "quote it", **self._at(line)) from None
+            return _text(self._loader.construct_object(node))
+        except AmbiguousNumber as error:
+            remedy = "write it without that 0 (0o17 is octal), or quote it for a text"
+            raise JobError(dotted(path), node.value, error.rule, remedy, **self._at(line)) from None
+        except ValueError as error:  # a number of thousands of digits, half a character
+            remedy = "quote it, or take that out"
+            raise JobError(dotted(path), node.value, f"must parse ({error})", remedy, **self._at(line)) from None
 
     def _mapping(self, node: yaml.MappingNode, path: KeyPath) -> dict[str, Any]:
         seen: dict[str, int] = {}
@@ -109,7 +114,10 @@ class _Composer:
         if node.tag == "tag:yaml.org,2002:merge":
             rule = "merged sections (<<) are not read"
             raise JobError(dotted((*path, "<<")), "<<", rule, "write the keys out", **self._at(line))
-        return str(node.value)
+        try:
+            return str(_text(node.value))
+        except ValueError as error:
+            raise JobError(dotted(path) or "job", node.value, str(error), "rename the key", **self._at(line)) from None
 
     def _count(self, path: KeyPath, line: int) -> None:
         self._values += 1
@@ -121,6 +129,16 @@ class _Composer:
 
     def _at(self, line: int) -> dict[str, Any]:
         return {"file": self._file, "line": line}
+
+
+def _text(value: Any) -> Any:
+    """Texts become file names, variables and messages. Raises ValueError for one that cannot."""
+    if isinstance(value, str):
+        if "\0" in value:
+            raise ValueError("there is a null character in it")
+        if any("\ud800" <= letter <= "\udfff" for letter in value):
+            raise ValueError("half a character (a surrogate) is in it")
+    return value
 
 
 def _too_deep(file: str, line: int | None) -> JobError:

@@ -6,9 +6,9 @@ from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from backends import core_schema
 from hetero.models.dimensions import Dimensions
 from hetero.models.errors import ModelError
 
@@ -47,4 +47,4 @@ def load_preset(name: str) -> Dimensions:
         near = get_close_matches(name, preset_names(), n=1)
         remedy = f"did you mean {near[0]}?" if near else "use one of them, or give dimensions"
         raise ModelError("model.preset", name, f"presets are {', '.join(preset_names())}", remedy)
-    return Dimensions.model_validate(yaml.safe_load((_PRESETS / f"{name}.yaml").read_text(encoding="utf-8")))
+    return Dimensions.model_validate(core_schema.load((_PRESETS / f"{name}.yaml").read_text(encoding="utf-8")))

@@ -21,6 +21,7 @@ from typing import Any
 
 import yaml
 
+from backends import core_schema
 from hetero.monitoring.errors import MonitorError
 from hetero.monitoring.journal import EVENTS, METRICS, Record
 
@@ -77,7 +78,7 @@ class Follower:
         self._step = -1
         self._metrics = _Tail(run_dir / METRICS)
         self._events = _Tail(run_dir / EVENTS)
-        self._job = _Whole(run_dir / "job.yaml", yaml.safe_load)
+        self._job = _Whole(run_dir / "job.yaml", core_schema.load)
         self._plan = _Whole(run_dir / "plan.json", json.loads)
 
     def poll(self) -> bool:

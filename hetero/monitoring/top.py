@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TypeVar
 
 from rich import box
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.live import Live
 from rich.padding import Padding
 from rich.progress_bar import ProgressBar
@@ -23,7 +24,7 @@ Kind = TypeVar("Kind", PoolStatus, LinkStatus)
 
 EVENTS_SHOWN = 6
 CURVE_WIDTH = 60
-BARS = "▁▂▃▄▅▆▇█"
+BARS, PLAIN_BARS = "▁▂▃▄▅▆▇█", "_.-:=+*#"
 STATE_STYLES = {"running": "green", "finished": "green", "failed": "bold red", "silent": "bold yellow"}
 POOL_COLUMNS = (
     "capacity\ntok/s", "tok/s", "TFLOP/s\nper chip", "MFU", "busy", "bubble", "bridge\nwait", "other",
@@ -51,8 +52,8 @@ def view(run: RunStatus) -> RenderableType:
     if run.step:
         bar = ProgressBar(total=run.steps or run.step, completed=run.step, width=CURVE_WIDTH)
         parts += [Padding(bar, 0), _figures(run)]
-        parts += [_curve("loss", [point.loss for point in run.series])]
-        parts += [_curve("tok/s", [point.tokens_per_s for point in run.series]), ""]
+        parts += [_Curve("loss", [point.loss for point in run.series])]
+        parts += [_Curve("tok/s", [point.tokens_per_s for point in run.series]), ""]
         parts += [_pools(run, members) for members in _kinds(run.pools) if members]
         parts += [_links(run, members) for members in _kinds(run.links) if members]
         parts += ["", _stages(run), ""]
@@ -81,7 +82,18 @@ def _figures(run: RunStatus) -> Text:
     return Text("  ".join(fact for fact in facts if fact))
 
 
-def _curve(name: str, values: Sequence[float | None]) -> Text:
+@dataclass(frozen=True)
+class _Curve:
+    """In bars that the terminal has letters for."""
+
+    name: str
+    values: Sequence[float | None]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        yield _curve(self.name, self.values, PLAIN_BARS if options.ascii_only else BARS)
+
+
+def _curve(name: str, values: Sequence[float | None], bars: str) -> Text:
     """The values as a row of bars, each of equally many steps, by the last of them."""
     known = [value for value in values if value is not None]
     if len(known) < 2:
@@ -89,8 +101,8 @@ def _curve(name: str, values: Sequence[float | None]) -> Text:
     width = min(CURVE_WIDTH, len(known))
     shown = [known[(place + 1) * len(known) // width - 1] for place in range(width)]
     low, high = min(shown), max(shown)
-    bars = "".join(BARS[round((value - low) / ((high - low) or 1) * (len(BARS) - 1))] for value in shown)
-    return Text(f"{name:6}{bars}  {low:,.4g} to {high:,.4g}")
+    row = "".join(bars[round((value - low) / ((high - low) or 1) * (len(bars) - 1))] for value in shown)
+    return Text(f"{name:6}{row}  {low:,.4g} to {high:,.4g}")
 
 
 def _kinds(shown: Sequence[Kind]) -> list[list[Kind]]:

@@ -7,6 +7,7 @@ so it may block, and what it raises is reported and passed over.
 from __future__ import annotations
 
 import math
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from importlib import import_module
@@ -71,11 +72,18 @@ def tracker_names() -> tuple[str, ...]:
 
 def load_tracker(name: str, key: str = "monitor.trackers") -> type[Tracker]:
     """Imports a tracker and the package behind it. MonitorError, at `key`, if either is not there."""
+    _have_a_home()
     try:
         return _target(name, key)()
     except ImportError as error:
         remedy = f"pip install 'hetero[{name}]'" if name in BUILT_IN else "install what it needs"
         raise MonitorError(key, name, f"needs a package that cannot be imported ({error})", remedy) from None
+
+
+def _have_a_home() -> None:
+    """Tools ask for the home as they are imported, and fail where none is known; they can do without files in it."""
+    if not os.path.isabs(os.path.expanduser("~")):
+        os.environ["HOME"] = os.devnull
 
 
 def _target(name: str, key: str) -> Callable[[], type[Tracker]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import subprocess
 import sys
 import time
@@ -130,3 +131,23 @@ assert not {{"torch", "ray"}} & set(sys.modules)
 def test_every_option_has_a_default(name: str) -> None:
     _needs(name)
     assert load_tracker(name).Options() is not None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(BUILT_IN))
+def test_a_tracker_works_without_a_home(name: str, tmp_path: Path) -> None:
+    _needs(name)
+    script = f"""
+import os
+os.getuid = lambda: 2**31 - 5  # of a user whom nobody knows
+from hetero.monitoring.options import MonitorOptions
+from hetero.monitoring.watch import Watch
+from tests.unit.hetero.monitoring.runs import line, tracked
+from pathlib import Path
+run = tracked(Path({str(tmp_path)!r}))
+watch = Watch(MonitorOptions.model_validate({{"trackers": [{name!r}]}}), run)
+notices = watch.start() + watch.record(line(0)) + watch.close()
+assert notices == [], notices
+"""
+    own = {"PATH": os.environ["PATH"]}
+    subprocess.run([sys.executable, "-c", script], cwd=ROOT, env=own, check=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import resource
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from backends.probe import Finding as Chips
 from hetero.cluster.doctor.finding import Finding, judged
@@ -28,7 +28,10 @@ def examine(machine: Machine) -> list[Finding]:
         open_files(machine.open_files),
         locked_memory(machine.locked_memory, any(one.chips for one in machine.chips if one.signs)),
         disk(machine.run_dir),
+        home(machine.home),
+        loopback(machine.loopback_fault),
         network(machine),
+        proxy(machine.proxies),
     ]
 
 
@@ -113,6 +116,22 @@ def disk(there: Space) -> Finding:
     return judged(
         check, f"{_size(free)} free", rule, remedy, error=free < FEWEST_DISK_BYTES, warning=free < GOOD_DISK_BYTES
     )
+
+
+def home(there: Space) -> Finding:
+    remedy = "set HOME to a folder that can be written"
+    value = f"{there.path}: {there.fault}" if there.fault else there.path
+    return judged("home", value, "can be written; measurements are kept there", remedy, warning=bool(there.fault))
+
+
+def loopback(fault: str) -> Finding:
+    remedy = "ip link set lo up, or give the container a network"
+    return judged("loopback", fault or "works", "a run's processes reach each other there", remedy, error=bool(fault))
+
+
+def proxy(found: Mapping[str, str]) -> Finding:
+    value = ", ".join(f"{name}={told}" for name, told in found.items()) or "none"
+    return Finding("ok", "proxy", value, "only job servers (http://HEAD:8265) are asked through one" if found else "")
 
 
 def network(machine: Machine) -> Finding:

@@ -19,6 +19,9 @@ from packaging.requirements import Requirement
 from backends.probe import Finding as Chips
 from backends.probe import detect, torch_fault
 from backends.versions import driver, installed, interpreter
+from hetero.cluster.fleet import LOOPBACK
+from hetero.cluster.listening import listen_fault
+from hetero.cluster.proxy import proxies
 
 SHARED_MEMORY = Path("/dev/shm")
 TRIED_BYTES = 64 * 1024**2
@@ -39,7 +42,8 @@ class Space:
 class Machine:
     """`required` are the packages that hetero asks for, each with its condition; `torch_fault` says why torch cannot be
     imported; `shared_memory` is None without /dev/shm; `memfd_fault` says why nameless memory cannot be had; `address`
-    is how other hosts know this one; `listen_fault` says why no port of it can be bound."""
+    is how other hosts know this one; `listen_fault` says why no port of it can be bound, `loopback_fault` the same of
+    the loopback; `proxies` are the variables that name one, or hosts without one."""
 
     host: str
     python: tuple[int, ...]
@@ -56,6 +60,9 @@ class Machine:
     address: str
     interfaces: Sequence[str]
     listen_fault: str
+    loopback_fault: str
+    home: Space
+    proxies: Mapping[str, str]
 
 
 def measure(run_dir: Path) -> Machine:
@@ -79,6 +86,9 @@ def measure(run_dir: Path) -> Machine:
         address=address,
         interfaces=[name for _, name in socket.if_nameindex()],
         listen_fault=listen_fault(address),
+        loopback_fault=listen_fault(LOOPBACK),
+        home=home(),
+        proxies=proxies(),
     )
 
 
@@ -120,14 +130,10 @@ def own_address() -> str:
             return "127.0.0.1"
 
 
-def listen_fault(address: str, port: int = 0) -> str:
-    """Why nobody can listen there and be reached from this host; port 0 is any free one."""
-    try:
-        with socket.create_server((address, port)) as listener:
-            socket.create_connection(listener.getsockname()[:2], 2.0).close()
-    except OSError as error:
-        return error.strerror or str(error)
-    return ""
+def home() -> Space:
+    """Where tools keep what they know of a user."""
+    folder = os.path.expanduser("~")
+    return space(Path(folder)) if os.path.isabs(folder) else Space("~", 0, "no home is known for this user")
 
 
 def _required() -> list[Requirement]:

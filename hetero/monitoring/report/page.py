@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
-import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs  # type: ignore[import-untyped]
 
+from backends import core_schema
 from hetero.monitoring.follow import Follower
 from hetero.monitoring.journal import Record
 from hetero.monitoring.links import LinkStatus
@@ -98,7 +98,7 @@ def render(follower: Follower, ledger: Ledger, timeline: Timeline | None) -> str
         hosts=_hosts(follower),
         emulation=_emulation(follower, run),
         time_scale=time_scale(follower),
-        job=yaml.safe_dump(follower.job, sort_keys=False, allow_unicode=True),
+        job=core_schema.dump(follower.job, allow_unicode=True),
         plotly=Markup(get_plotlyjs()),
         style=Markup(_own("report.css")),
         script=Markup(_own("report.js")),

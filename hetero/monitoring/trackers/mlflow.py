@@ -5,21 +5,30 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
+from typing import Annotated
 
 from mlflow.entities import Metric, Param
 from mlflow.tracking import MlflowClient
+from pydantic import AfterValidator
 
 from hetero.monitoring.tracked import TrackedRun
 from hetero.monitoring.tracker import Tracker, TrackerOptions
+from hetero.paths import local
 
 _FILE_STORE = "MLFLOW_ALLOW_FILE_STORE"
 _NOT_IN_NAMES = re.compile(r"[^\w\-. /:]")
 
 
+def _address(uri: str) -> str:
+    """Of a server or database as it is; MLflow itself would take a ~ for a folder's name."""
+    is_path = uri.startswith(("/", "~", "file:"))
+    return local(uri, "monitor.trackers.mlflow.tracking_uri").resolve().as_uri() if is_path else uri
+
+
 class MlflowOptions(TrackerOptions):
     """`experiment` is the job's name by default."""
 
-    tracking_uri: str | None = None
+    tracking_uri: Annotated[str, AfterValidator(_address)] | None = None
     experiment: str | None = None
 
 

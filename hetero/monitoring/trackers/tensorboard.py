@@ -10,10 +10,11 @@ from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
 from hetero.monitoring.tracked import TrackedRun
 from hetero.monitoring.tracker import Tracker, TrackerOptions
+from hetero.paths import PathText, local
 
 
 class TensorBoardOptions(TrackerOptions):
-    folder: str | None = None
+    folder: PathText | None = None
     flush_s: int = 10
 
 
@@ -23,8 +24,9 @@ class TensorBoardTracker(Tracker):
     Options = TensorBoardOptions
 
     def __init__(self, run: TrackedRun, options: TensorBoardOptions) -> None:
-        folder = options.folder or str(run.folder / "tensorboard")
-        self._writer = EventFileWriter(folder, flush_secs=options.flush_s)
+        key = "monitor.trackers.tensorboard.folder"
+        folder = local(options.folder or run.folder / "tensorboard", key)
+        self._writer = EventFileWriter(str(folder), flush_secs=options.flush_s)
 
     def log(self, step: int, time: float, curves: Mapping[str, float]) -> None:
         values = [Summary.Value(tag=name, simple_value=value) for name, value in curves.items()]

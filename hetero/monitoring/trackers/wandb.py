@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Literal
 
@@ -9,6 +10,8 @@ import wandb
 
 from hetero.monitoring.tracked import TrackedRun
 from hetero.monitoring.tracker import Tracker, TrackerOptions
+
+_NOT_IN_NAMES = re.compile(r"[/\\#?%:]")
 
 
 class WandbOptions(TrackerOptions):
@@ -35,7 +38,7 @@ class WandbTracker(Tracker):
                 console="off", silent=True, disable_code=True, disable_git=True, x_disable_stats=True,
             ),
             reinit="create_new",
-            **options.model_dump() | {"project": options.project or run.project},
+            **options.model_dump() | {"project": options.project or _NOT_IN_NAMES.sub("-", run.project)},
         )  # fmt: skip
 
     def log(self, step: int, time: float, curves: Mapping[str, float]) -> None:

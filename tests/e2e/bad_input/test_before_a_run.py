@@ -69,7 +69,7 @@ def taken_port() -> Iterator[int]:
     ("source", "rule"),
     [
         ("/nowhere/at/all", "there is no such file or folder"),
-        ("~nobody-of-that-name/text", "there is no such file or folder"),
+        ("~nobody-of-that-name/text", "the home ~nobody-of-that-name is not known on this machine"),
         ("x" * 5000, "there is no such file or folder"),
         ("/dev/zero", "must be a file or a folder"),
         ("/proc/self/mem", "cannot be read"),

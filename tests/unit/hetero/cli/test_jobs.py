@@ -194,4 +194,6 @@ def test_what_cannot_be_fetched_is_told(
 
 def test_paths_for_the_shell() -> None:
     assert shell_path("~/runs/a b") == "\"$HOME\"/'runs/a b'"
+    assert [shell_path(path) for path in ("~", "~/", "~ann", "~ann/a b", "~;x/y")] == [
+        '"$HOME"', '"$HOME"/', "~ann", "~ann/'a b'", "'~;x/y'"]  # fmt: skip
     assert shell_path("/runs/$x") == "'/runs/$x'"

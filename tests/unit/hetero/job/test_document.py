@@ -63,6 +63,8 @@ def test_data_is_plain(document: Document) -> None:
         ("bridge.links.0.between=[x, y]", ["bridge", "links", 0, "between"], ["x", "y"]),
         ("new.section={a: 1}", ["new", "section"], {"a": 1}),
         ("train.note=a=b", ["train", "note"], "a=b"),
+        ("train.optimizer.lr=1e-2", ["train", "optimizer", "lr"], 0.01),
+        ("train.note=1:30", ["train", "note"], "1:30"),
     ],
 )
 def test_set_overrides_one_key(document: Document, assignment: str, path: list[str | int], value: object) -> None:
@@ -79,7 +81,10 @@ def test_a_key_that_set_gave_is_placed_there(document: Document) -> None:
     assert document.place("bridge") == (document.file, 5)
 
 
-@pytest.mark.parametrize("assignment", ["train.steps", "=1", "train.steps.deep=1", "bridge.links[7].rate=1", "a=[1"])
+@pytest.mark.parametrize(
+    "assignment",
+    ["train.steps", "train.steps=0100", "=1", "train.steps.deep=1", "bridge.links[7].rate=1", "a=[1"],
+)
 def test_set_that_cannot_be_obeyed_is_explained(document: Document, assignment: str) -> None:
     with pytest.raises(JobError) as caught:
         document.put(assignment)
@@ -90,6 +95,12 @@ def test_a_key_given_twice_is_refused_with_both_lines(tmp_path: Path) -> None:
     error = _error(tmp_path, "train:\n  steps: 1\n  steps: 2\n")
     assert (error.key, error.line) == ("train.steps", 3)
     assert "line 2" in error.rule
+
+
+def test_a_number_that_begins_with_a_zero_is_refused_at_its_line(tmp_path: Path) -> None:
+    error = _error(tmp_path, "train:\n  steps: 0100\n")
+    assert (error.key, error.value, error.line) == ("train.steps", "0100", 2)
+    assert "0o17" in error.remedy
 
 
 def test_broken_yaml_names_the_line(tmp_path: Path) -> None:

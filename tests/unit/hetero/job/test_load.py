@@ -106,6 +106,26 @@ def test_the_error_names_file_and_line(tmp_path: Path) -> None:
     assert render(caught.value).splitlines()[0] == f"{path}:{line}: pools.two.chip"
 
 
+@pytest.mark.parametrize(("setting", "steps"), [("100", 100), ("1e2", 100), ("1_000", 1000), ("0x10", 16)])
+def test_a_number_is_what_a_person_reads(tmp_path: Path, setting: str, steps: int) -> None:
+    assert _load(tmp_path, JOB, f"train.steps={setting}").train.steps == steps
+
+
+@pytest.mark.parametrize("setting", ["0100", "1:30", "2026-01-31", "yes", "1.5"])
+def test_a_number_that_nobody_reads_alike_is_refused(tmp_path: Path, setting: str) -> None:
+    assert "train.steps" in _error(tmp_path, f"train.steps={setting}").key
+
+
+@pytest.mark.parametrize("value", ["8080", "true", "1.5"])
+def test_a_number_for_a_text_is_to_be_quoted(tmp_path: Path, value: str) -> None:
+    error = _error(tmp_path, f"pools.one.env.vars.X={value}")
+    assert (error.key, error.remedy) == ("pools.one.env.vars.X", f'quote it: "{value}"')
+
+
+def test_a_text_that_looks_like_no_stays_one(tmp_path: Path) -> None:
+    assert _load(tmp_path, JOB, "name=no", "pools.one.env.vars.X=off", "bridge.encrypt=on").name == "no"
+
+
 def test_a_missing_key_says_where_it_belongs(tmp_path: Path) -> None:
     job = copy.deepcopy(JOB)
     del job["train"]["steps"]

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from hetero.cli.app import app
 from hetero.monitoring.follow import Follower, follow
 from hetero.monitoring.status import status
-from hetero.monitoring.top import view, watch
+from hetero.monitoring.top import PLAIN_BARS, view, watch
 from tests.unit.hetero.monitoring.synthetic import START, append, events, metrics_line, write_run
 
 
@@ -35,6 +35,15 @@ def test_the_newest_step_pool_by_pool(tmp_path: Path) -> None:
         assert f"{pool['busy']:.1%}" in row
     assert "emulated pools" in text
     assert "modelled figures" in text
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_curves_are_of_letters_that_the_terminal_has(tmp_path: Path, encoding: str) -> None:
+    file = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    Console(file=file, width=120).print(view(status(follow(write_run(tmp_path, steps=40)), START + 40)))
+    file.seek(0)
+    row = next(row for row in file if row.startswith("loss"))
+    assert set(row.split()[1]) <= set(PLAIN_BARS)
 
 
 def test_links_name_both_ends_and_what_they_cost(tmp_path: Path) -> None:

@@ -27,4 +27,7 @@ GOOD = Machine(
     address="10.0.0.1",
     interfaces=["lo", "eth0"],
     listen_fault="",
+    loopback_fault="",
+    home=Space("/home/a", GIB),
+    proxies={},
 )

@@ -13,7 +13,8 @@ import pytest
 from backends.probe import Finding as Chips
 from hetero.cluster.doctor.checks import examine
 from hetero.cluster.doctor.finding import Finding, blocking
-from hetero.cluster.doctor.machine import Space, listen_fault, measure, memfd_fault, own_address, space
+from hetero.cluster.doctor.machine import Space, home, measure, memfd_fault, own_address, space
+from hetero.cluster.listening import listen_fault
 from tests.unit.hetero.cluster.doctor.machines import GIB, GOOD
 
 BROKEN = Chips("ascend", 0, ("module torch_npu", "/dev/davinci[0-9]*"), "libhccl.so: cannot open")
@@ -52,6 +53,9 @@ def test_a_good_host() -> None:
         ("disk of runs", "error", {"run_dir": Space("runs", 100 * GIB, "Read-only file system")}),
         ("disk of runs", "error", {"run_dir": Space("runs", 1024**2)}),
         ("disk of runs", "warning", {"run_dir": Space("runs", 1 * GIB)}),
+        ("loopback", "error", {"loopback_fault": "Network is unreachable"}),
+        ("home", "warning", {"home": Space("~", 0, "no home is known for this user")}),
+        ("home", "warning", {"home": Space("/root", 0, "Permission denied")}),
         ("network", "error", {"listen_fault": "Operation not permitted"}),
     ],
 )
@@ -103,3 +107,16 @@ def test_a_port_that_cannot_be_had() -> None:
     assert listen_fault("192.0.2.77")
     with socket.create_server(("127.0.0.1", 0)) as taken:
         assert "in use" in listen_fault("127.0.0.1", taken.getsockname()[1])
+
+
+def test_a_proxy_is_shown_without_its_password() -> None:
+    finding = found("proxy", proxies={"http_proxy": "http://proxy:3128", "no_proxy": "10.0.0.0/8"})
+    assert (finding.level, finding.value) == ("ok", "http_proxy=http://proxy:3128, no_proxy=10.0.0.0/8")
+
+
+def test_no_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr("os.getuid", lambda: 2**31 - 5)
+    assert "no home is known" in home().fault
+    monkeypatch.setenv("HOME", "/proc/1/nothing")
+    assert home().fault
