@@ -25,6 +25,7 @@ from ray.util.state.exception import RayStateApiException
 
 from hetero.cluster.errors import TOKEN, ClusterError
 from hetero.cluster.placement import Node
+from hetero.cluster.ray_environment import variables
 from hetero.errors import did_you_mean
 
 STOP_S = 8
@@ -76,7 +77,7 @@ class JobServer:
         if "://" not in address:
             rule = "the job server is reached by http"
             raise ClusterError("--address", address, rule, f"perhaps http://{address.partition(':')[0]}:8265")
-        with self._explained():
+        with self._explained(), self._at_address():
             self._client = JobSubmissionClient(address)
         for logger in CHATTY:
             logging.getLogger(logger).setLevel(logging.WARNING)
@@ -112,7 +113,8 @@ class JobServer:
 
     def _waiting(self) -> set[str]:
         """The drivers, by Ray's own ids, that have asked for places which nobody has yet."""
-        groups = list_placement_groups(self.address, filters=[("state", "=", "PENDING")], limit=MOST_LISTED)
+        with self._at_address():
+            groups = list_placement_groups(self.address, filters=[("state", "=", "PENDING")], limit=MOST_LISTED)
         return {group.creator_job_id for group in groups}
 
     def job(self, id_: str) -> JobView:
@@ -142,7 +144,7 @@ class JobServer:
 
     def nodes(self) -> list[Node]:
         """The cluster's living nodes."""
-        with self._explained():
+        with self._explained(), self._at_address():
             alive = list_nodes(self.address, filters=[("state", "=", "ALIVE")], limit=MOST_LISTED)
         return [Node(one.node_id, f"{one.node_name} ({one.node_ip})", one.labels, one.resources_total) for one in alive]
 
@@ -214,6 +216,10 @@ class JobServer:
             while not (over := JobStatus(self._client.get_job_status(id_)).is_terminal()) and time.monotonic() < until:
                 time.sleep(LOOK_S)
         return over
+
+    def _at_address(self) -> contextlib.AbstractContextManager[None]:
+        """Inside, Ray's clients ask this server. They would rather go by RAY_ADDRESS than by what they are given."""
+        return variables({"RAY_API_SERVER_ADDRESS": self.address})
 
     @contextlib.contextmanager
     def _explained(self) -> Iterator[None]:
