@@ -13,9 +13,10 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import time
 from pathlib import Path
+
+from backends.program import program
 
 MARK = "HETERO_RUN_MARK"
 GRACE_S = 3.0
@@ -32,7 +33,7 @@ class Reaper:
         arguments = ["--fd", str(theirs.fileno()), "--mark", mark, "--folder", str(folder)]
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "hetero.cluster.reaper", *arguments],
+                program("hetero.cluster.reaper", *arguments),
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,
