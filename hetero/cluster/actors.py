@@ -13,6 +13,7 @@ from typing import Any
 import ray
 from ray.exceptions import OutOfMemoryError, RayActorError
 
+from bridge.awake import AwakeClock
 from hetero.cluster.agent import POLL_S, Agent, drained
 from hetero.cluster.events import Event, Severity, Trouble
 from hetero.cluster.fleet import FleetSpec, HostSpec
@@ -98,6 +99,7 @@ class RayAgents:
         self._actors: dict[str, Any] = {}
         self._specs: dict[str, HostSpec] = {}
         self._calls: dict[Any, _Listening] = {}
+        self._clock = AwakeClock()
 
     def start(self, hosts: tuple[HostSpec, ...]) -> None:
         """Asks for all actors at once. One that does not start is heard of from `receive`.
@@ -139,7 +141,7 @@ class RayAgents:
 
     def _listen(self, host: str, patience_s: float) -> None:
         call = self._actors[host].events.remote(POLL_S)
-        self._calls[call] = _Listening(host, time.monotonic(), patience_s)
+        self._calls[call] = _Listening(host, self._clock.now(), patience_s)
 
     def _heard(self, call: Any) -> list[Event]:
         host = self._calls.pop(call).host
@@ -152,7 +154,7 @@ class RayAgents:
 
     def _unheard(self) -> list[Event]:
         """Agents that are late by more than their patience; each is told once."""
-        now = time.monotonic()
+        now = self._clock.now()
         late = [(call, one) for call, one in self._calls.items() if now - one.since > one.patience_s]
         for call, _ in late:
             del self._calls[call]

@@ -23,6 +23,7 @@ from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 from ray.util.state import list_nodes, list_placement_groups
 from ray.util.state.exception import RayStateApiException
 
+from bridge.awake import AwakeClock
 from hetero.cluster.errors import TOKEN, ClusterError
 from hetero.cluster.placement import Node
 from hetero.cluster.ray_environment import variables
@@ -93,13 +94,13 @@ class JobServer:
 
     def _hand_in(self, **what: Any) -> str:
         """Waits for a cluster that has only just been started, and is not ready for jobs."""
-        until = time.monotonic() + READY_S
+        clock = AwakeClock()
         with self._explained():
             while True:
                 try:
                     return str(self._client.submit_job(**what))
                 except RuntimeError as error:
-                    if "No available agent" not in str(error) or time.monotonic() > until:
+                    if "No available agent" not in str(error) or clock.now() > READY_S:
                         raise
                 time.sleep(0.5)
 
@@ -211,9 +212,9 @@ class JobServer:
 
     def _over(self, id_: str, seconds: float) -> bool:
         """Whether the job is over within so many seconds."""
-        until = time.monotonic() + seconds
+        clock = AwakeClock()
         with self._explained():
-            while not (over := JobStatus(self._client.get_job_status(id_)).is_terminal()) and time.monotonic() < until:
+            while not (over := JobStatus(self._client.get_job_status(id_)).is_terminal()) and clock.now() < seconds:
                 time.sleep(LOOK_S)
         return over
 

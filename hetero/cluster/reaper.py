@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 
 from backends.program import program
+from bridge.awake import AwakeClock
 
 MARK = "HETERO_RUN_MARK"
 GRACE_S = 3.0
@@ -54,9 +55,9 @@ def marked(mark: str) -> list[int]:
 
 def sweep(mark: str, folder: Path, grace_s: float = GRACE_S) -> None:
     """Waits for marked processes to end by themselves, ends those that do not, and removes the folder."""
-    began = time.monotonic()
-    while (left := marked(mark)) and time.monotonic() - began < SWEEP_S:
-        if time.monotonic() - began >= grace_s:
+    clock = AwakeClock()
+    while (left := marked(mark)) and clock.now() < SWEEP_S:
+        if clock.now() >= grace_s:
             for pid in left:
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     os.kill(pid, signal.SIGKILL)
