@@ -19,6 +19,7 @@ from hetero.cluster.events import Event, Severity, Trouble
 from hetero.cluster.fleet import FleetSpec, HostSpec
 from hetero.cluster.instructions import News, Order
 from hetero.cluster.needs import Needs, prepare
+from hetero.cluster.pulse import Pulse
 from hetero.cluster.reservation import Reservation, reserved
 from hetero.cluster.staging import SharedFolder, Staging, reach
 
@@ -100,11 +101,13 @@ class RayAgents:
         self._specs: dict[str, HostSpec] = {}
         self._calls: dict[Any, _Listening] = {}
         self._clock = AwakeClock()
+        self._pulse: Pulse | None = None
 
     def start(self, hosts: tuple[HostSpec, ...]) -> None:
         """Asks for all actors at once. One that does not start is heard of from `receive`.
 
         Raises ClusterError if a host does not reach a folder that all share."""
+        self._pulse = Pulse()
         actor: Any = ray.remote(**ACTOR)(HostActor)
         for spec in hosts:
             self._specs[spec.id] = spec
@@ -119,15 +122,16 @@ class RayAgents:
         self._actors[host].order.remote(order)
 
     def receive(self, timeout: float) -> list[Event]:
+        ray_is_gone = self._pulse.look() if self._pulse else []
         calls = list(self._calls)
         if not calls:
             time.sleep(timeout)
-            return []
+            return list(ray_is_gone)
         ready, _ = ray.wait(calls, num_returns=1, timeout=timeout)
         if ready:
             ready, _ = ray.wait(calls, num_returns=len(calls), timeout=0)
         events = [event for call in ready for event in self._heard(call)]
-        return events + self._unheard()
+        return [*ray_is_gone, *events, *self._unheard()]
 
     def close(self) -> None:
         """Lets all agents end their processes, then ends the agents."""
@@ -138,6 +142,9 @@ class RayAgents:
         for actor in self._actors.values():
             ray.kill(actor, no_restart=True)
         self._actors.clear()
+        if self._pulse is not None:
+            self._pulse.close()
+            self._pulse = None
 
     def _listen(self, host: str, patience_s: float) -> None:
         call = self._actors[host].events.remote(POLL_S)

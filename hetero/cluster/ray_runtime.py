@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import logging
+import os
 import secrets
 import signal
 import socket
+import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +23,12 @@ from ray._private.authentication.http_token_authentication import get_auth_heade
 from ray._private.services import find_node_ids
 from ray.exceptions import AuthenticationError
 
-from hetero.cluster.errors import TOKEN, ClusterError
+from hetero.cluster.errors import TOKEN, ClusterError, RayFailure
 from hetero.cluster.ray_environment import private_environment
 from hetero.cluster.reaper import MARK, Reaper, sweep
 
 ANSWER_S = 5.0
+LEAVING_S = 12.0
 OBJECT_STORE_BYTES = 80 * 1024**2  # Ray's least; agents exchange small messages only
 _LONGEST_FOLDER = 40  # Ray puts Unix sockets 66 characters below it, and a socket's path has room for 107
 
@@ -56,10 +60,8 @@ def _local() -> Iterator[None]:
                 object_store_memory=OBJECT_STORE_BYTES,
                 _temp_dir=str(folder),
             )
-            try:
+            with _left(lambda: sweep(mark, folder, grace_s=0.0)):
                 yield
-            finally:
-                ray.shutdown()
     finally:
         sweep(mark, folder)
         reaper.dismiss()
@@ -77,10 +79,34 @@ def _joined(address: str) -> Iterator[None]:
             raise _outside(address) from error
         rule = f"a Ray cluster answers there: {error}"
         raise ClusterError("--address", address, rule, "start one (ray start), or leave the option out") from error
+    with _left():
+        yield
+
+
+@contextlib.contextmanager
+def _left(clear: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """Ray is left afterwards. One that answers no more is cleared away, if it is ours, and not waited for too long."""
     try:
         yield
-    finally:
+    except RayFailure:
+        clear()
+        leaving = threading.Thread(target=ray.shutdown, name="leave Ray", daemon=True)
+        leaving.start()
+        leaving.join(LEAVING_S)
+        if leaving.is_alive():
+            atexit.register(_end_at_once)
+        raise
+    except BaseException:
         ray.shutdown()
+        raise
+    ray.shutdown()
+
+
+def _end_at_once() -> None:
+    """Nobody waits for Ray's own threads, which would crash the end of this process or keep it."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(1)
 
 
 def _check_address(address: str) -> None:
