@@ -75,6 +75,7 @@ def test_a_control_store_that_is_gone_for_good_is_told(store: Store) -> None:
     pulse.close()
 
 
+@pytest.mark.slow
 def test_a_control_store_may_be_started_anew(store: Store) -> None:
     hand = Hand()
     pulse = Pulse(30.0, AwakeClock(longest_s=EVERY_S, source=hand))
