@@ -16,6 +16,7 @@ from glob import glob
 from importlib.util import find_spec
 
 from backends.errors import BackendError
+from backends.program import program
 from backends.registry import find_family, load_backend, process_environment
 
 # Kunlun first: it presents itself as CUDA.
@@ -90,7 +91,7 @@ def _ask_torch(family: str) -> tuple[int, str]:
     """How many chips a fresh process of the family sees, and why none."""
     try:
         environment = {**os.environ, **process_environment(family)}
-        command = [sys.executable, "-m", "backends.probe", family]
+        command = program("backends.probe", family)
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=_TIMEOUT_S)
         answer = json.loads(done.stdout.splitlines()[-1])
     except (OSError, subprocess.SubprocessError, BackendError) as error:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 
+from bridge.awake import AwakeClock
 from bridge.guard import Checked, Guard, Unchecked
 from bridge.handshake import Hello, derive
 from bridge.transport import Connection
@@ -16,13 +16,13 @@ _MOST = 1024  # strangers at the door
 class Greeting:
     """A connection that is not trusted yet.
 
+    since     when it came, by the door's clock
     expected  the endpoint that was dialled, None if the other side dials
     hello     what the other side says of itself; to be believed only when the handshake is over
     """
 
-    def __init__(self, connection: Connection, expected: str | None = None) -> None:
-        self.connection, self.expected = connection, expected
-        self.since = time.monotonic()
+    def __init__(self, connection: Connection, since: float, expected: str | None = None) -> None:
+        self.connection, self.since, self.expected = connection, since, expected
         self.hello: Hello | None = None
         self._guard: Guard = Checked()
         self._ours = self._theirs = ""
@@ -78,8 +78,9 @@ class Door:
         key: bytes | None,
         answer: Callable[[Hello], Hello],
         welcome: Callable[[Connection, Guard, Hello], object],
+        clock: AwakeClock,
     ) -> None:
-        self._key, self._answer, self._welcome = key, answer, welcome
+        self._key, self._answer, self._welcome, self._clock = key, answer, welcome, clock
         self._greetings: dict[Connection, Greeting] = {}
 
     def __contains__(self, connection: Connection) -> bool:
@@ -87,15 +88,16 @@ class Door:
 
     def dial(self, connection: Connection, peer: str, ours: Hello) -> None:
         """Speaks first on a connection of our own."""
-        self._greetings[connection] = greeting = Greeting(connection, peer)
+        self._greetings[connection] = greeting = Greeting(connection, self._clock.now(), peer)
         greeting.speak(ours)
 
     def forget(self, connection: Connection) -> None:
         """It is over, or no stranger any more."""
         self._greetings.pop(connection, None)
 
-    def waiting_since(self, before: float) -> list[Connection]:
-        """Those that have been at the door since `before`, a time of `time.monotonic`."""
+    def waiting_for(self, seconds: float) -> list[Connection]:
+        """Those that have been at the door for longer."""
+        before = self._clock.now() - seconds
         return [connection for connection, greeting in self._greetings.items() if greeting.since < before]
 
     def on_frame(self, connection: Connection, header: Header, head: memoryview, body: memoryview) -> None:
@@ -103,7 +105,7 @@ class Door:
         if connection not in self._greetings:
             if len(self._greetings) >= _MOST:
                 raise wire_error("connection", connection.peer, f"{_MOST} others are being greeted already")
-            self._greetings[connection] = Greeting(connection)
+            self._greetings[connection] = Greeting(connection, self._clock.now())
         greeting = self._greetings[connection]
         if greeting.hello is None:
             ours = self._answer(greeting.hear_hello(header, head, body))

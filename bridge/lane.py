@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 
+from bridge.awake import AwakeClock
 from bridge.guard import Guard
 from bridge.transport import Connection
 from bridge.wire import EMPTY, Frame, Header, Kind, wire_error
@@ -22,11 +23,12 @@ class Lane:
     part of a link's delay.
     """
 
-    def __init__(self, index: int = 0) -> None:
+    def __init__(self, clock: AwakeClock, index: int = 0) -> None:
         self.index = index
+        self._clock = clock
         self.connection: Connection | None = None
         self.guard: Guard | None = None
-        self.heard = time.monotonic()
+        self._heard = clock.now()
         self.expected = 0  # number of the peer's next frame
         self.in_flight_bytes = self.repeated = self.duplicates = self.connections = 0
         self.cause = "there is no connection"
@@ -72,6 +74,15 @@ class Lane:
 
     # in
 
+    def heard(self) -> None:
+        """The peer has given a sign of life, or is only asked for one from now on."""
+        self._heard = self._clock.now()
+
+    @property
+    def silence_s(self) -> float:
+        """How long the peer has given none, as far as this side was there to hear it."""
+        return self._clock.now() - self._heard
+
     def is_next(self, header: Header) -> bool:
         """Whether a frame is to be taken; False of one that was here before. Raises WireError if one is missing."""
         if header.number > self.expected and (header.kind.numbered or header.kind is Kind.PING):
@@ -112,7 +123,8 @@ class Lane:
             raise wire_error("expects", expects, f"frames before {self._first} were seen and are gone")
         self._bodies.clear()
         self.on_seen(expects)
-        self.connection, self.guard, self.heard = connection, guard, time.monotonic()
+        self.connection, self.guard = connection, guard
+        self.heard()
         self.connections += 1
         self.repeated += max(0, self._sent - expects)
         self._sent = expects

@@ -6,6 +6,7 @@ import time
 from collections import deque
 from typing import Protocol
 
+from bridge.awake import AwakeClock
 from bridge.clock import PeerClock
 from bridge.guard import Guard
 from bridge.lane import WINDOW_BYTES, Lane
@@ -38,13 +39,14 @@ class Link:
     rings    memory that payloads come from and the peer is shown, or may be: the first connection decides
     """
 
-    def __init__(self, peer: str, loop: Loop, *, is_lost: bool = False) -> None:
+    def __init__(self, peer: str, loop: Loop, clock: AwakeClock | None = None, *, is_lost: bool = False) -> None:
         self.peer = peer
         self.is_lost = is_lost
         self.instance = ""
         self.pace: Pace | None = None
         self.clock = PeerClock()
-        self.width, self.lanes = 1, [Lane()]
+        self._awake = clock or AwakeClock()
+        self.width, self.lanes = 1, [Lane(self._awake)]
         self.bytes_sent = self.bytes_received = self.frames_dropped = 0
         self.rings: list[SlotRing] = []
         self._shares_memory: bool | None = None
@@ -91,7 +93,7 @@ class Link:
 
     def lane(self, index: int) -> Lane:
         """One of the lanes, which is made, with those before it, if there was none."""
-        self.lanes += [Lane(number) for number in range(len(self.lanes), index + 1)]
+        self.lanes += [Lane(self._awake, number) for number in range(len(self.lanes), index + 1)]
         return self.lanes[index]
 
     def attach(self, lane: Lane, connection: Connection, guard: Guard, expects: int) -> None:
@@ -109,7 +111,7 @@ class Link:
         self._urgent.clear()
         self._sources.clear()
         self._hide_rings()
-        self.lanes = [Lane()]
+        self.lanes = [Lane(self._awake)]
 
     def on_ping(self, lane: Lane, header: Header) -> None:
         """Answers."""

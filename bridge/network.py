@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from bridge.awake import AwakeClock
 from bridge.errors import BridgeError, PeerLost, TransportError, WireError, to_dict
 from bridge.greeting import Door
 from bridge.guard import Checked, Guard, Unchecked
@@ -68,14 +69,15 @@ class Network:
         self.id = ""
         self.instance = secrets.token_hex(16)
         self._loop, self._frames, self._report, self._patience_s = loop, frames, report, patience_s
+        self._clock = AwakeClock(longest_s=patience_s / BEATS)
         self._transports: dict[str, Transport] = {}
         self._peers: dict[str, _Peer] = {}
         self._home: Link | None = None
         self._established: dict[Connection, tuple[Link, Lane]] = {}
         self._dialled: dict[Connection, tuple[_Peer, int]] = {}
-        self._door = Door(None, self._answer, self._welcome)
+        self._door = Door(None, self._answer, self._welcome, self._clock)
         self._routes: dict[RankId, str] = {}
-        self._next_beat = self._next_refusal = 0.0
+        self._next_refusal = 0.0
         self._refusals = 0
 
     def listen(self, endpoint: str, host: str, schemes: list[str], key: bytes | None = None) -> dict[str, str]:
@@ -84,7 +86,7 @@ class Network:
         With a `key`, the job's, nobody is talked to who does not know it.
         """
         self.id = endpoint
-        self._door = Door(key, self._answer, self._welcome)
+        self._door = Door(key, self._answer, self._welcome, self._clock)
         uris = {scheme: self._transport(scheme).listen(host, self).uri for scheme in schemes}
         self._come_home()
         self._beat()
@@ -152,7 +154,7 @@ class Network:
         else:
             place = memoryview(bytearray(min(header.length, len(body))))
         lane.guard.open(header, head, body, place)
-        lane.heard = time.monotonic()
+        lane.heard()
         lane.on_seen(header.seen)
         if fresh:
             lane.took(header)
@@ -187,7 +189,7 @@ class Network:
             peer.needed = True
             for lane in link.lanes:
                 if not lane.connection:
-                    lane.heard = time.monotonic()
+                    lane.heard()
             self._connect(peer)
         return link
 
@@ -321,7 +323,7 @@ class Network:
     ) -> _Peer:
         if not 1 <= lanes <= MOST_STREAMS:
             raise BridgeError("lanes", lanes, f"a link has 1 to {MOST_STREAMS}", "give it so many streams")
-        peer = self._peers.get(name) or _Peer(Link(name, self._loop), uri, sealed)
+        peer = self._peers.get(name) or _Peer(Link(name, self._loop, self._clock), uri, sealed)
         self._peers[name] = peer
         peer.uri, peer.sealed, peer.link.width = uri, sealed, lanes
         peer.link.pace, peer.link.is_lost = Pace(**pace) if pace else None, False
@@ -330,7 +332,7 @@ class Network:
         return peer
 
     def _come_home(self) -> None:
-        self._home = home = Link(self.id, self._loop)
+        self._home = home = Link(self.id, self._loop, self._clock)
         connection = Loopback(self._loop, self)
         self._established[connection] = home, home.lanes[0]
         home.attach(home.lanes[0], connection, Unchecked(), 0)
@@ -343,22 +345,18 @@ class Network:
     # heartbeat
 
     def _beat(self) -> None:
-        now, period = time.monotonic(), self._patience_s / BEATS
-        stalled = self._next_beat and now > self._next_beat + period  # we stood still: nobody's silence means a thing
-        for connection in self._door.waiting_since(now - _SILENT_BEATS * period):
+        period = self._patience_s / BEATS
+        for connection in self._door.waiting_for(_SILENT_BEATS * period):
             self._cut(connection, wire_error("connection", connection.peer, "no proof of itself in time"))
         needed = [(peer, lane) for peer in self._peers.values() if peer.needed for lane in peer.link.lanes]
-        for _, lane in needed if stalled else ():
-            lane.heard = now
-        late = {peer.link.peer: lane for peer, lane in needed if now - lane.heard > self._patience_s}
+        late = {peer.link.peer: lane for peer, lane in needed if lane.silence_s > self._patience_s}
         self._give_up({name: lane.cause for name, lane in late.items() if not lane.connections})
         for peer, lane in needed:
             if not peer.link.is_lost:
-                self._look_after(peer, lane, now - lane.heard, period)
+                self._look_after(peer, lane, lane.silence_s, period)
         for _, lane in self._established.values():
             lane.ping()
-        self._next_beat = now + period
-        self._loop.call_at(self._next_beat, self._beat)
+        self._loop.call_at(time.monotonic() + period, self._beat)
 
     def _look_after(self, peer: _Peer, lane: Lane, silence_s: float, period: float) -> None:
         if silence_s > self._patience_s:

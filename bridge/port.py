@@ -5,10 +5,10 @@ from __future__ import annotations
 import select
 import socket
 import threading
-import time
 from collections import deque
 from collections.abc import Callable
 
+from bridge.awake import LONGEST_S, AwakeClock
 from bridge.channel import ChannelSpec
 from bridge.errors import BridgeError, BridgeTimeout, EpochClosed, PeerLost, PipeClosed, from_dict
 from bridge.pipe import Message, Pipe
@@ -202,17 +202,17 @@ class Port:
         self.wait(lambda: True, 0.0, look=True)
 
     def wait(self, settled: Callable[[], bool], seconds: float, *, look: bool = False) -> bool:
-        """Takes in reports until `settled()` or for `seconds`; the last value of `settled()`."""
-        until = time.monotonic() + seconds
+        """Takes in reports until `settled()` or for `seconds` of being awake; the last value of `settled()`."""
+        clock = AwakeClock()
         with self._turn:
             while look or not settled():
-                left = until - time.monotonic()
+                left = seconds - clock.now()
                 if left < 0 and not look:
                     return False
                 if self._reading:
-                    self._turn.wait(max(0.0, left))
+                    self._turn.wait(min(max(0.0, left), LONGEST_S))
                 else:
-                    self._read(max(0.0, left))
+                    self._read(min(max(0.0, left), LONGEST_S))
                 if look:
                     break
         return settled()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -61,7 +62,7 @@ def doctor(
 def _findings(job_file: Path | None, settings: Sequence[str], address: str | None, run_dir: Path) -> list[Finding]:
     from hetero.cluster.doctor.checks import examine
     from hetero.cluster.doctor.machine import measure
-    from hetero.cluster.doctor.ray_cluster import ask, not_asked
+    from hetero.cluster.doctor.ray_cluster import ask, not_asked, told_of
     from hetero.job.doctor import cache, examine_job, held
     from hetero.job.load import load_job
 
@@ -69,7 +70,7 @@ def _findings(job_file: Path | None, settings: Sequence[str], address: str | Non
     machine = measure(run_dir)
     findings = [*examine(machine), cache(), *held(run_dir)]
     cluster, nodes = ask(address) if address else ([not_asked()], None)
-    findings += cluster
+    findings += [*cluster, *told_of(os.environ)]
     if job is not None and (nodes is not None or address is None):
         findings += examine_job(job, machine, run_dir, nodes)
     return findings

@@ -13,11 +13,13 @@ from typing import Any
 import ray
 from ray.exceptions import OutOfMemoryError, RayActorError
 
+from bridge.awake import AwakeClock
 from hetero.cluster.agent import POLL_S, Agent, drained
 from hetero.cluster.events import Event, Severity, Trouble
 from hetero.cluster.fleet import FleetSpec, HostSpec
 from hetero.cluster.instructions import News, Order
 from hetero.cluster.needs import Needs, prepare
+from hetero.cluster.pulse import Pulse
 from hetero.cluster.reservation import Reservation, reserved
 from hetero.cluster.staging import SharedFolder, Staging, reach
 
@@ -98,11 +100,14 @@ class RayAgents:
         self._actors: dict[str, Any] = {}
         self._specs: dict[str, HostSpec] = {}
         self._calls: dict[Any, _Listening] = {}
+        self._clock = AwakeClock()
+        self._pulse: Pulse | None = None
 
     def start(self, hosts: tuple[HostSpec, ...]) -> None:
         """Asks for all actors at once. One that does not start is heard of from `receive`.
 
         Raises ClusterError if a host does not reach a folder that all share."""
+        self._pulse = Pulse()
         actor: Any = ray.remote(**ACTOR)(HostActor)
         for spec in hosts:
             self._specs[spec.id] = spec
@@ -117,15 +122,16 @@ class RayAgents:
         self._actors[host].order.remote(order)
 
     def receive(self, timeout: float) -> list[Event]:
+        ray_is_gone = self._pulse.look() if self._pulse else []
         calls = list(self._calls)
         if not calls:
             time.sleep(timeout)
-            return []
+            return list(ray_is_gone)
         ready, _ = ray.wait(calls, num_returns=1, timeout=timeout)
         if ready:
             ready, _ = ray.wait(calls, num_returns=len(calls), timeout=0)
         events = [event for call in ready for event in self._heard(call)]
-        return events + self._unheard()
+        return [*ray_is_gone, *events, *self._unheard()]
 
     def close(self) -> None:
         """Lets all agents end their processes, then ends the agents."""
@@ -136,10 +142,13 @@ class RayAgents:
         for actor in self._actors.values():
             ray.kill(actor, no_restart=True)
         self._actors.clear()
+        if self._pulse is not None:
+            self._pulse.close()
+            self._pulse = None
 
     def _listen(self, host: str, patience_s: float) -> None:
         call = self._actors[host].events.remote(POLL_S)
-        self._calls[call] = _Listening(host, time.monotonic(), patience_s)
+        self._calls[call] = _Listening(host, self._clock.now(), patience_s)
 
     def _heard(self, call: Any) -> list[Event]:
         host = self._calls.pop(call).host
@@ -152,7 +161,7 @@ class RayAgents:
 
     def _unheard(self) -> list[Event]:
         """Agents that are late by more than their patience; each is told once."""
-        now = time.monotonic()
+        now = self._clock.now()
         late = [(call, one) for call, one in self._calls.items() if now - one.since > one.patience_s]
         for call, _ in late:
             del self._calls[call]

@@ -12,7 +12,7 @@ from typing import Any
 
 from backends.errors import OutOfMemory
 from hetero.checkpoint.errors import StorageFull
-from hetero.cluster.errors import ClusterError, HostFailure, RankFailure
+from hetero.cluster.errors import ClusterError, HostFailure, RankFailure, RayFailure
 from hetero.cluster.events import Severity, Trouble
 from hetero.errors import PARTS, ExplainedError
 
@@ -60,7 +60,9 @@ def severity_of(error: Mapping[str, Any]) -> Severity:
 
 def failure(root: Trouble, others: tuple[Trouble, ...], step: int, node: str) -> ExplainedError:
     """The one error that the user sees: ClusterError where the host could not be started as the job asks or its chip
-    cannot hold the stage, StorageFull where it could not save, else RankFailure or HostFailure."""
+    cannot hold the stage, StorageFull where it could not save, else RayFailure, RankFailure or HostFailure."""
+    if not root.host:
+        return RayFailure("Ray", f"{root.process}, step {step}", f"{root.process} {root.cause}", _remedy(root))
     error = root.error or {}
     if mistake := _MISTAKES.get(str(error.get("type"))):
         return mistake(*(error[part] for part in PARTS))
@@ -92,6 +94,8 @@ def _remedy(root: Trouble) -> str:
         return "no process reported an error of its own: look at the network between the hosts, then at the other side"
     if "SIGKILL" in root.cause:
         return "look whether the kernel was out of memory (dmesg), then resume from the last checkpoint"
+    if not root.host:
+        return "look at the cluster's head, and at gcs_server.out among its logs, then resume from the last checkpoint"
     if root.severity is Severity.OWN_ERROR:
         return "its traceback is in events.jsonl, with the event `failed`"
     return "look at the process's own output above, then resume from the last checkpoint"

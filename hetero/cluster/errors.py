@@ -41,6 +41,12 @@ class HostFailure(ExplainedError):
         self.pool, self.host, self.rank, self.cause, self.also = host.partition("@")[0], host, rank, cause, tuple(also)
 
 
+class RayFailure(ExplainedError):
+    """The Ray under the run is gone, or its control store does not answer any more."""
+
+    failure = True
+
+
 class RankFailure(HostFailure):
     """A rank died, hung, or failed by its own error, which `error` holds as the rank described it."""
 

@@ -183,7 +183,8 @@ class HostStopped:
 
 @dataclass(frozen=True)
 class Trouble:
-    """A process of a host died, failed or fell silent. `process` is rank, endpoint, nursery or agent."""
+    """A process of a host died, failed or fell silent. `process` is rank, endpoint, nursery or agent; of no host, "",
+    are the parts of Ray."""
 
     host: str
     process: str

@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import platform
 import socket
-import time
 from collections.abc import Callable
 from typing import Any
 
 from backends.versions import driver
+from bridge.awake import AwakeClock
 from bridge.errors import PipeClosed
 from bridge.pipe import Message
 from bridge.rank import RankId
@@ -32,8 +32,9 @@ class Host:
         self._address = spec.address or LOOPBACK
         self._events: list[ev.Event] = []
         self._crew = Crew(spec)
-        self._roster = Roster()
-        self._vigil = Vigil(spec, self._roster, self._events.append)
+        self._clock = AwakeClock()
+        self._roster = Roster(self._clock)
+        self._vigil = Vigil(spec, self._roster, self._clock, self._events.append)
         self._uris: dict[str, str] = {}
         self._software: dict[str, str] = {}
         self._unattached = set(spec.ranks)
@@ -91,7 +92,7 @@ class Host:
             if message is None:
                 self._vigil.rank_closed(speaker)
             else:
-                speaker.heard = time.monotonic()
+                self._roster.heard(speaker)
                 self._reports[message["report"]](speaker, message)
         elif message is None:
             self._vigil.helper_ended(speaker)
@@ -205,7 +206,7 @@ class Host:
     # End
 
     def _stop(self, _: ins.StopHost) -> None:
-        self._stop_by = time.monotonic() + self.spec.patience.stop_s
+        self._stop_by = self._clock.now() + self.spec.patience.stop_s
         self._vigil.stopping = True
         self._roster.dismiss()
 
@@ -213,7 +214,7 @@ class Host:
         """Once all ranks have ended, or their time is up, the rest ends too."""
         if self._stop_by is None or self._vigil.over:
             return
-        if time.monotonic() < self._stop_by and any(not member.gone for member in self._roster):
+        if self._clock.now() < self._stop_by and any(not member.gone for member in self._roster):
             return
         self._vigil.over = True
         self._crew.end()

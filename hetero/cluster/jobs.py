@@ -25,9 +25,11 @@ from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 from ray.util.state import list_nodes, list_placement_groups
 from ray.util.state.exception import RayStateApiException
 
+from bridge.awake import AwakeClock
 from hetero.cluster.errors import TOKEN, ClusterError
 from hetero.cluster.placement import Node
 from hetero.cluster.proxy import proxy_to, reach_loopback_directly
+from hetero.cluster.ray_environment import variables
 from hetero.errors import did_you_mean
 
 STOP_S = 8
@@ -80,7 +82,7 @@ class JobServer:
             rule = "the job server is reached by http"
             raise ClusterError("--address", address, rule, f"perhaps http://{address.partition(':')[0]}:8265")
         reach_loopback_directly(address)
-        with self._explained():
+        with self._explained(), self._at_address():
             self._client = JobSubmissionClient(address)
         for logger in CHATTY:
             logging.getLogger(logger).setLevel(logging.WARNING)
@@ -96,13 +98,13 @@ class JobServer:
 
     def _hand_in(self, **what: Any) -> str:
         """Waits for a cluster that has only just been started, and is not ready for jobs."""
-        until = time.monotonic() + READY_S
+        clock = AwakeClock()
         with self._explained():
             while True:
                 try:
                     return str(self._client.submit_job(**what))
                 except RuntimeError as error:
-                    if "No available agent" not in str(error) or time.monotonic() > until:
+                    if "No available agent" not in str(error) or clock.now() > READY_S:
                         raise
                 time.sleep(0.5)
 
@@ -116,7 +118,8 @@ class JobServer:
 
     def _waiting(self) -> set[str]:
         """The drivers, by Ray's own ids, that have asked for places which nobody has yet."""
-        groups = list_placement_groups(self.address, filters=[("state", "=", "PENDING")], limit=MOST_LISTED)
+        with self._at_address():
+            groups = list_placement_groups(self.address, filters=[("state", "=", "PENDING")], limit=MOST_LISTED)
         return {group.creator_job_id for group in groups}
 
     def job(self, id_: str) -> JobView:
@@ -146,7 +149,7 @@ class JobServer:
 
     def nodes(self) -> list[Node]:
         """The cluster's living nodes."""
-        with self._explained():
+        with self._explained(), self._at_address():
             alive = list_nodes(self.address, filters=[("state", "=", "ALIVE")], limit=MOST_LISTED)
         return [Node(one.node_id, f"{one.node_name} ({one.node_ip})", one.labels, one.resources_total) for one in alive]
 
@@ -213,11 +216,15 @@ class JobServer:
 
     def _over(self, id_: str, seconds: float) -> bool:
         """Whether the job is over within so many seconds."""
-        until = time.monotonic() + seconds
+        clock = AwakeClock()
         with self._explained():
-            while not (over := JobStatus(self._client.get_job_status(id_)).is_terminal()) and time.monotonic() < until:
+            while not (over := JobStatus(self._client.get_job_status(id_)).is_terminal()) and clock.now() < seconds:
                 time.sleep(LOOK_S)
         return over
+
+    def _at_address(self) -> contextlib.AbstractContextManager[None]:
+        """Inside, Ray's clients ask this server. They would rather go by RAY_ADDRESS than by what they are given."""
+        return variables({"RAY_API_SERVER_ADDRESS": self.address})
 
     @contextlib.contextmanager
     def _explained(self) -> Iterator[None]:

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+from bridge.awake import LONGEST_S, AwakeClock
 from hetero.cluster.errors import ClusterError
 from hetero.cluster.jobs import JobServer, shell_path
 from hetero.cluster.relay import GROWING, DamagedPiece, Piece, Reader, command
@@ -33,7 +34,7 @@ def mirrored(server: JobServer, id_: str) -> Iterator[Path]:
         folder.mkdir()
         mirror = _Mirror(server, run_dir, folder)
         try:
-            if not mirror.caught_up.wait(FIRST_S):
+            if not mirror.catch_up(FIRST_S):
                 rule = f"the cluster has not told within {FIRST_S:g} s what is in {run_dir}"
                 raise ClusterError("JOB", id_, rule, "try hetero jobs fetch, or look at the cluster's head")
             yield folder
@@ -45,12 +46,20 @@ class _Mirror:
     """A thread that has a command on the cluster tell what is new, and has another do so when that has ended."""
 
     def __init__(self, server: JobServer, run_dir: str, folder: Path) -> None:
-        self.caught_up = threading.Event()
+        self._caught_up = threading.Event()
         self._server, self._run_dir, self._folder = server, run_dir, folder
         self._closing = threading.Event()
         self._errand = ""
         self._thread = threading.Thread(target=self._work, name="mirror", daemon=True)
         self._thread.start()
+
+    def catch_up(self, seconds: float) -> bool:
+        """Whether all that there is so far is here within so long."""
+        clock = AwakeClock()
+        while not self._caught_up.wait(min(seconds, LONGEST_S)):
+            if clock.now() > seconds:
+                return False
+        return True
 
     def close(self) -> None:
         """Ends the command on the cluster, and with it the thread."""
@@ -75,7 +84,7 @@ class _Mirror:
             for text in self._server.printed(self._errand):
                 for piece in reader.read(text):
                     if piece is None:
-                        self.caught_up.set()
+                        self._caught_up.set()
                     else:
                         write(self._folder, piece)
         finally:

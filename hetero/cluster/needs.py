@@ -12,6 +12,7 @@ from typing import Any
 import ray
 from ray.exceptions import RayActorError
 
+from bridge.awake import LONGEST_S, AwakeClock
 from hetero.cluster.errors import ClusterError
 from hetero.cluster.staging import SharedFolder
 
@@ -93,10 +94,12 @@ def _ship(path: Path, actors: Actors, patience_s: float) -> None:
 
 def _answers(calls: Mapping[str, Any], patience_s: float) -> dict[str, Any]:
     """What the hosts answer. A host that is gone is left out: the session will hear of it, and say why."""
-    ready, _ = ray.wait(list(calls.values()), num_returns=len(calls), timeout=patience_s)
+    clock, waiting = AwakeClock(), list(calls.values())
+    while waiting and clock.now() < patience_s:
+        _, waiting = ray.wait(waiting, num_returns=len(waiting), timeout=min(patience_s, LONGEST_S))
     answers = {}
     for host, call in calls.items():
-        if call in ready:
+        if call not in waiting:
             with contextlib.suppress(RayActorError):
                 answers[host] = ray.get(call)
     return answers

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from backends.program import program
 from backends.registry import FAMILIES, find_family, process_environment
 from bridge.pipe import Pipe
 from hetero.cluster.errors import ClusterError
@@ -44,7 +45,7 @@ class Helper:
         self.name = name
         self.pipe, theirs = Pipe.pair()
         python = os.path.expanduser(pool.python or sys.executable)
-        command = [python, "-m", module, "--fd", str(theirs.fileno()), *arguments]
+        command = program(module, "--fd", str(theirs.fileno()), *arguments, python=python)
         try:
             self._process = subprocess.Popen(
                 command,

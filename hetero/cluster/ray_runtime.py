@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import logging
 import os
 import secrets
 import signal
 import socket
+import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,17 +23,14 @@ from ray._private.authentication.http_token_authentication import get_auth_heade
 from ray._private.services import find_node_ids
 from ray.exceptions import AuthenticationError
 
-from hetero.cluster.errors import TOKEN, ClusterError
+from hetero.cluster.errors import TOKEN, ClusterError, RayFailure
 from hetero.cluster.listening import check_loopback
+from hetero.cluster.ray_environment import private_environment
 from hetero.cluster.reaper import MARK, Reaper, sweep
 
 ANSWER_S = 5.0
+LEAVING_S = 12.0
 OBJECT_STORE_BYTES = 80 * 1024**2  # Ray's least; agents exchange small messages only
-PRIVATE = {
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # off is Ray's word for: listen on the loopback alone
-    "SPT_NOENV": "1",  # Ray's processes rename themselves, and would write over the environment that bears the mark
-}
 _LONGEST_FOLDER = 40  # Ray puts Unix sockets 66 characters below it, and a socket's path has room for 107
 
 
@@ -55,14 +54,16 @@ def _local() -> Iterator[None]:
     folder, mark = _folder(), secrets.token_hex(16)
     reaper = Reaper(mark, folder)
     try:
-        # The token keeps other users of this machine out, and Ray from writing one into the home folder.
-        variables = {**PRIVATE, MARK: mark, "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-        with _variables(variables), _on_the_loopback():
-            _init(num_cpus=2, include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES, _temp_dir=str(folder))
-            try:
+        with private_environment(secrets.token_hex(32), {MARK: mark}), _on_the_loopback():
+            _init(
+                address="local",
+                num_cpus=2,
+                include_dashboard=False,
+                object_store_memory=OBJECT_STORE_BYTES,
+                _temp_dir=str(folder),
+            )
+            with _left(lambda: sweep(mark, folder, grace_s=0.0)):
                 yield
-            finally:
-                ray.shutdown()
     finally:
         sweep(mark, folder)
         reaper.dismiss()
@@ -80,10 +81,34 @@ def _joined(address: str) -> Iterator[None]:
             raise _outside(address) from error
         rule = f"a Ray cluster answers there: {error}"
         raise ClusterError("--address", address, rule, "start one (ray start), or leave the option out") from error
+    with _left():
+        yield
+
+
+@contextlib.contextmanager
+def _left(clear: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """Ray is left afterwards. One that answers no more is cleared away, if it is ours, and not waited for too long."""
     try:
         yield
-    finally:
+    except RayFailure:
+        clear()
+        leaving = threading.Thread(target=ray.shutdown, name="leave Ray", daemon=True)
+        leaving.start()
+        leaving.join(LEAVING_S)
+        if leaving.is_alive():
+            atexit.register(_end_at_once)
+        raise
+    except BaseException:
         ray.shutdown()
+        raise
+    ray.shutdown()
+
+
+def _end_at_once() -> None:
+    """Nobody waits for Ray's own threads, which would crash the end of this process or keep it."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(1)
 
 
 def _check_address(address: str) -> None:
@@ -139,8 +164,17 @@ def _on_the_loopback() -> Iterator[None]:
         ray_constants.ENABLE_RAY_CLUSTER = before
 
 
+class _JobConfig(ray.job_config.JobConfig):
+    """Agents look for modules where their Python does, and not in the folder that the driver was started in."""
+
+    def _runtime_env_has_working_dir(self) -> bool:
+        return True  # then Ray leaves their path alone
+
+
 def _init(**arguments: Any) -> None:
-    ray.init(log_to_driver=True, logging_level=logging.ERROR, configure_logging=True, **arguments)
+    ray.init(
+        log_to_driver=True, logging_level=logging.ERROR, configure_logging=True, job_config=_JobConfig(), **arguments
+    )
     if threading.current_thread() is threading.main_thread():
         # Over Ray's failure handler, which aborts a process three seconds after SIGTERM, however well it is ending.
         signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))
@@ -152,17 +186,3 @@ def _folder() -> Path:
     if len(parent) + len("/hetero-12345678") > _LONGEST_FOLDER:
         parent = "/tmp"
     return Path(tempfile.mkdtemp(prefix="hetero-", dir=parent))
-
-
-@contextlib.contextmanager
-def _variables(values: Mapping[str, str]) -> Iterator[None]:
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value

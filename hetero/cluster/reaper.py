@@ -13,9 +13,11 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import time
 from pathlib import Path
+
+from backends.program import program
+from bridge.awake import AwakeClock
 
 MARK = "HETERO_RUN_MARK"
 GRACE_S = 3.0
@@ -32,7 +34,7 @@ class Reaper:
         arguments = ["--fd", str(theirs.fileno()), "--mark", mark, "--folder", str(folder)]
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "hetero.cluster.reaper", *arguments],
+                program("hetero.cluster.reaper", *arguments),
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,
@@ -53,9 +55,9 @@ def marked(mark: str) -> list[int]:
 
 def sweep(mark: str, folder: Path, grace_s: float = GRACE_S) -> None:
     """Waits for marked processes to end by themselves, ends those that do not, and removes the folder."""
-    began = time.monotonic()
-    while (left := marked(mark)) and time.monotonic() - began < SWEEP_S:
-        if time.monotonic() - began >= grace_s:
+    clock = AwakeClock()
+    while (left := marked(mark)) and clock.now() < SWEEP_S:
+        if clock.now() >= grace_s:
             for pid in left:
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     os.kill(pid, signal.SIGKILL)

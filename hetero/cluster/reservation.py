@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,7 @@ from hetero.cluster.placement import Ask, Node, PlacementError, asks_of, place, 
 
 AT_ONCE_S = 2.0
 LOOK_AGAIN_S = 10.0
+GIVE_BACK_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,14 @@ def reserved(fleet: FleetSpec, on_event: Callable[[News], None]) -> Iterator[Res
             _queue(asks, group, on_event)
         yield Reservation(group, {ask.host: (index, ask.resources) for index, ask in enumerate(asks)})
     finally:
-        remove_placement_group(group)
+        _give_back(group)
+
+
+def _give_back(group: PlacementGroup) -> None:
+    """Does not wait for a control store that is gone: Ray itself gives back what a driver had that has ended."""
+    giving = threading.Thread(target=remove_placement_group, args=(group,), name="give back", daemon=True)
+    giving.start()
+    giving.join(GIVE_BACK_S)
 
 
 def nodes(*, free: bool = False) -> list[Node]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
+from bridge.awake import AwakeClock
 from bridge.errors import PipeClosed
 from bridge.pipe import Message, Pipe
 from bridge.rank import RankId
@@ -24,7 +24,7 @@ class Member:
     active: bool = True
     next_step: int = 0
     leased: int = 0
-    heard: float = field(default_factory=time.monotonic)
+    heard: float = 0.0
     failed: bool = False
     closed: bool = False
     status: int | None = None
@@ -44,7 +44,8 @@ class Member:
 class Roster:
     """The ranks of a host. Each question is gathered until all ranks that were asked have answered."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: AwakeClock) -> None:
+        self._clock = clock
         self.members: dict[RankId, Member] = {}
         self._gathers: dict[tuple[str, int], Gather[Message]] = {}
 
@@ -61,12 +62,19 @@ class Roster:
         asked = [member for member in self.members.values() if of(member) and not member.gone]
         self._gathers[answer, 0] = Gather(str(member.rank) for member in asked)
         for member in asked:
-            member.owes, member.heard = answer, time.monotonic()
+            member.owes = answer
+            self.heard(member)
             member.pipe.send(message)
 
     def expect(self, answer: str) -> None:
         """Awaits a report of all ranks that nobody has to ask for."""
         self._gathers[answer, 0] = Gather(str(rank) for rank in self.members)
+        for member in self.members.values():
+            self.heard(member)
+
+    def heard(self, member: Member) -> None:
+        """A sign of life; or nothing was expected until now."""
+        member.heard = self._clock.now()
 
     def answered(self, member: Member, message: Message) -> list[Message] | None:
         """All answers, in rank order, once this was the last."""
@@ -85,7 +93,7 @@ class Roster:
     def lease(self, epoch: int, until: int) -> None:
         for member in self.active:
             if not member.expected:
-                member.heard = time.monotonic()
+                self.heard(member)
             member.leased = until
             member.pipe.send({"do": "lease", "epoch": epoch, "until": until})
 
@@ -107,7 +115,7 @@ class Roster:
 
     def silent(self, patience: Patience) -> list[Member]:
         """Ranks that should have said something by now."""
-        now = time.monotonic()
+        now = self._clock.now()
         return [
             member
             for member in self.members.values()

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import combinations
 from types import TracebackType
 from typing import Any
 
+from bridge.awake import AwakeClock
 from bridge.streams import find_streams
 from hetero.cluster import events as ev
 from hetero.cluster import instructions as ins
@@ -45,6 +45,7 @@ class Session:
         self._on_report: OnReport = lambda step, reports: None
         self._answer: ins.Answer | ins.Refuse | None = None
         self._failed = False
+        self._clock = AwakeClock()
 
     @classmethod
     def start(
@@ -173,7 +174,7 @@ class Session:
         while self._answer is None:
             for arrived in self._carrier.receive(RECEIVE_S):
                 self._feed(arrived)
-            self._feed(ev.Tick(time.monotonic()))
+            self._feed(ev.Tick(self._clock.now()))
         if isinstance(self._answer, ins.Refuse):
             raise self._answer.error
         return self._answer.value

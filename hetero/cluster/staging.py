@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
+from bridge.awake import AwakeClock
 from hetero.cluster.instructions import ConfigureRanks, Order
 
 SEEN_WITHIN_S = 3.0
@@ -57,9 +58,9 @@ class Staging:
 def reach(folder: SharedFolder, host: str) -> str | None:
     """Why this host cannot use the folder as the others do; None if it can."""
     path = Path(folder.path)
-    until = time.monotonic() + SEEN_WITHIN_S
+    clock = AwakeClock()
     while not (path / folder.marker).exists():
-        if time.monotonic() > until:
+        if clock.now() > SEEN_WITHIN_S:
             return "does not see what the driver wrote there" if path.is_dir() else "has no such folder"
         time.sleep(0.1)
     return _write(path / f"{folder.marker}-{host}") if folder.written else None

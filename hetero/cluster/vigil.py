@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Any
 
+from bridge.awake import AwakeClock
 from bridge.pipe import Message
 from bridge.rank import RankId
 from hetero.cluster.blame import severity_of
@@ -21,8 +21,8 @@ class Vigil:
     """Tells each trouble once. After a helper's death nothing more is told: it was first, whatever its ranks say. Once
     `stopping` is set, ends are no trouble."""
 
-    def __init__(self, spec: HostSpec, roster: Roster, tell: Callable[[Trouble], None]) -> None:
-        self._spec, self._roster, self._tell = spec, roster, tell
+    def __init__(self, spec: HostSpec, roster: Roster, clock: AwakeClock, tell: Callable[[Trouble], None]) -> None:
+        self._spec, self._roster, self._clock, self._tell = spec, roster, clock, tell
         self.over = False
         self.stopping = False
 
@@ -58,7 +58,7 @@ class Vigil:
 
     def look(self) -> None:
         """To be called often: what the passing of time alone brings to light."""
-        now = time.monotonic()
+        now = self._clock.now()
         for member in self._roster:
             if member.ending_since is not None and now - member.ending_since > EXIT_REPORT_S:
                 self._rank_ended(member)
@@ -66,7 +66,7 @@ class Vigil:
             self._silent(member)
 
     def _rank_ending(self, member: Member) -> None:
-        member.ending_since = member.ending_since or time.monotonic()
+        member.ending_since = member.ending_since or self._clock.now()
         if member.closed and member.status is not None:
             self._rank_ended(member)
 

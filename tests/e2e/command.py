@@ -27,7 +27,7 @@ class Command:
 
     Its output goes to a file: the end of a pipe would have to wait for whatever the run leaves behind."""
 
-    def __init__(self, place: Path, *arguments: str | Path) -> None:
+    def __init__(self, place: Path, *arguments: str | Path, cwd: Path = ROOT) -> None:
         folders = [place / name for name in ("home", "tmp")]
         for folder in [*folders, place / "cache"]:
             folder.mkdir(exist_ok=True)
@@ -38,7 +38,7 @@ class Command:
         with self._output.open("wb") as output:
             self.process = subprocess.Popen(
                 [SCRIPT, *arguments],
-                cwd=ROOT,
+                cwd=cwd,
                 env={**os.environ, **{name: str(value) for name, value in surroundings.items()}},
                 stdin=subprocess.DEVNULL,
                 stdout=output,

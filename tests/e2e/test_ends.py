@@ -125,6 +125,19 @@ def test_a_death_ends_the_run_and_is_named(who: str, said: str, under_way: Under
 
 
 @pytest.mark.parametrize(
+    ("program", "named"), [("gcs_server", "Ray's control store"), ("raylet", "Ray's raylet")], ids=["store", "raylet"]
+)
+def test_a_run_whose_ray_is_gone_says_so(program: str, named: str, under_way: UnderWay) -> None:
+    (vital,) = [one for one in under_way.command.footprint.processes if Path(one.cmdline()[0]).name == program]
+    screen = under_way.end(vital.kill)
+    assert under_way.command.process.returncode == 1, screen
+    assert f"{named} was killed by SIGKILL" in screen, screen
+    assert "Traceback" not in screen, screen
+    last = under_way.run.events[-1]
+    assert (last["kind"], last["pool"], last["data"]["process"]) == ("failed", None, named)
+
+
+@pytest.mark.parametrize(
     "how",
     [lambda driver: os.killpg(driver, signal.SIGINT), lambda driver: os.kill(driver, signal.SIGTERM)],
     ids=["ctrl-c", "terminated"],

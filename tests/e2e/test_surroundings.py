@@ -1,4 +1,5 @@
-"""A run whose surroundings give it little: no home, a user whom nobody knows, few letters, a screen that is lost."""
+"""A run whose surroundings give it little (no home, a user whom nobody knows, few letters, a screen that is lost), or
+too much: files named like modules, a shell that speaks of another Ray."""
 
 from __future__ import annotations
 
@@ -9,15 +10,17 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.bad_input.screens import JOB, check_screen
-from tests.e2e.command import ROOT, SCRIPT, Run, short_folder
+from tests.e2e.command import ROOT, SCRIPT, Command, Run, short_folder
+from tests.e2e.test_ends import _job_file
+from tests.patience import RUN_S
+from tests.unit.hetero.cluster.test_ray_environment import OTHERS
 
-SECONDS = 120.0
 NOBODY = ["unshare", "--user", "--map-user=54321", "--map-group=54321"]
+MODULES = ("bridge", "hetero", "numpy", "ray", "torch", "types")
 FEW_LETTERS = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "OMP_NUM_THREADS": "1"}
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(200)
 def test_a_run_of_nobody_with_nowhere_to_print() -> None:
     if subprocess.run([*NOBODY, "true"], check=False).returncode:
         pytest.skip("this system lets nobody make a user")
@@ -29,7 +32,7 @@ def test_a_run_of_nobody_with_nowhere_to_print() -> None:
         (place / "job.yaml").write_text(job.replace("time_scale: 1.0", ""), encoding="utf-8")
         run = Run(place / "run")
         ended = subprocess.run(
-            [*NOBODY, SCRIPT, "train", place / "job.yaml", "--run-dir", run.folder], cwd=ROOT, timeout=SECONDS,
+            [*NOBODY, SCRIPT, "train", place / "job.yaml", "--run-dir", run.folder], cwd=ROOT, timeout=RUN_S,
             env={"PATH": os.environ["PATH"], "TMPDIR": str(place), **FEW_LETTERS},
             stdin=subprocess.DEVNULL, stdout=write, stderr=subprocess.PIPE, text=True, check=False,
         )  # fmt: skip
@@ -52,8 +55,21 @@ def test_without_any_interface_a_run_is_refused_at_once(tmp_path: Path) -> None:
     (tmp_path / "job.yaml").write_text(JOB)
     ended = subprocess.run(
         [*bare, SCRIPT, "train", tmp_path / "job.yaml", "--run-dir", tmp_path / "run"],
-        cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, timeout=50, check=False,
+        cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, timeout=RUN_S, check=False,
     )  # fmt: skip
     check_screen(ended.returncode, ended.stderr)
     assert "ip link set lo up" in ended.stderr
     assert not (tmp_path / "run").exists()
+
+
+def test_a_run_among_other_modules_and_another_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in OTHERS.items():
+        monkeypatch.setenv(name, value)
+    with short_folder() as place:
+        job, run = _job_file(place), Run(place / "run")
+        for module in MODULES:
+            (place / f"{module}.py").write_text("raise RuntimeError('of the working folder')")
+        few = ("--set", "train.steps=2", "--set", "checkpoint.every=0")
+        with Command(place, "train", job, "--run-dir", run.folder, *few, cwd=place) as command:
+            assert command.wait(RUN_S) == 0, command.output
+        assert [line["step"] for line in run.metrics] == [0, 1]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from hetero.cluster.doctor.finding import Finding, judged
 from hetero.cluster.placement import Node
@@ -24,6 +24,13 @@ def ask(address: str) -> tuple[list[Finding], list[Node] | None]:
 
 def not_asked() -> Finding:
     return Finding("ok", "Ray", OWN, "hetero train starts its own; --address asks a cluster")
+
+
+def told_of(variables: Iterable[str]) -> list[Finding]:
+    """What the environment says of Ray, if anything; names alone, since one of them is a password."""
+    names = sorted(name for name in variables if name.startswith("RAY_"))
+    rule = "hold where a cluster is meant; a Ray that hetero starts heeds none in capitals"
+    return [Finding("ok", "variables for Ray", ", ".join(names), rule)] if names else []
 
 
 def answered(address: str, theirs: str, ours: str) -> Finding:

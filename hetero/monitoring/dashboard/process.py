@@ -18,6 +18,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from backends.program import program
 from hetero.monitoring.dashboard.address import listen, url
 from hetero.monitoring.options import Port
 
@@ -44,7 +45,7 @@ def dashboard(run_dir: Path, port: Port) -> Iterator[str | None]:
 def _start(run_dir: Path, listener: socket.socket) -> subprocess.Popen[bytes]:
     arguments = ["--run-dir", str(run_dir), "--fd", str(listener.fileno())]
     return subprocess.Popen(
-        [sys.executable, "-m", "hetero.monitoring.dashboard.process", *arguments],
+        program("hetero.monitoring.dashboard.process", *arguments),
         pass_fds=[listener.fileno()],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,

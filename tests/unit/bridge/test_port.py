@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 
+from bridge.awake import AwakeClock
 from bridge.channel import ChannelSpec
 from bridge.errors import BridgeTimeout, EpochClosed, PeerLost, WireError, to_dict
 from bridge.pipe import Pipe
@@ -133,3 +134,15 @@ def test_several_threads_may_wait(ends: tuple[Port, Pipe]) -> None:
         thread.join(WAIT_S)
     assert not any(thread.is_alive() for thread in threads)
     assert all(ticket.done() for ticket in tickets)
+
+
+def test_a_wait_goes_on_after_its_rank_was_stopped(ends: tuple[Port, Pipe], monkeypatch: pytest.MonkeyPatch) -> None:
+    port, endpoint = ends
+    ticket = port.open(SPEC).send(0, 1)
+    times = iter([0.0, 0.0])
+    monkeypatch.setattr("bridge.port.AwakeClock", lambda: AwakeClock(source=lambda: next(times, 1000.0)))
+    monkeypatch.setattr("bridge.port.LONGEST_S", 0.05)
+    late = threading.Timer(0.2, lambda: endpoint.send(sent(SPEC.id)))
+    late.start()
+    ticket.wait(10.0)
+    late.join()

@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from hetero.checkpoint.resume import ResumePoint, checkpoint_place
 from hetero.cli.app import app, run
-from hetero.data.documents import documents
+from hetero.data.corpus import Corpus
 from hetero.errors import ExplainedError
 from hetero.job.errors import JobError
 from hetero.job.job import Job
@@ -109,7 +109,7 @@ def test_a_key_that_names_no_path_is_refused(key: str, text: str) -> None:
 def test_paths_of_a_job_are_in_the_home_of_the_machine_that_uses_them(home: Path) -> None:
     (home / "text").write_text("text")
     job = load_job(QUICKSTART, ["data.source=~/text", "checkpoint.storage=~/kept"])
-    assert [b"".join(document) for document in documents(job.data.source)] == [b"text"]
+    assert [b"".join(document) for document in Corpus.of(job.data.source).documents()] == [b"text"]
     assert checkpoint_place(Path("runs/one"), str(job.checkpoint.storage)) == home / "kept" / "one"
     with pytest.raises(ExplainedError, match=re.escape(str(home / "old"))):
         ResumePoint.parse("~/old@3")
