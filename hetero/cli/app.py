@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 import typer
+from typer.core import TyperGroup
 
 from hetero.cli.dashboard import dashboard
 from hetero.cli.doctor import doctor
@@ -18,7 +20,21 @@ from hetero.cli.train import train
 from hetero.errors import exit_code, explains_itself, render
 
 DONE, FAILED, MISTAKE = 0, 1, 2
+
+
+class _Commands(TyperGroup):
+    """Says in a line that a command was interrupted."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            typer.echo("interrupted", err=True)
+            raise typer.Exit(FAILED) from None
+
+
 app = typer.Typer(
+    cls=_Commands,
     name="hetero",
     help="Train one model over chips of different vendors as if they were one machine.",
     no_args_is_help=True,
@@ -33,11 +49,6 @@ app.command()(top)
 app.command()(dashboard)
 app.command()(report)
 app.command()(doctor)
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Entry point of the console script. Leaves with 0 done, 2 the user's mistake, 1 a failure."""
-    sys.exit(run(arguments))
 
 
 def run(arguments: Sequence[str] | None = None) -> int:

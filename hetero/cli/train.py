@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import secrets
+import signal
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -33,7 +34,11 @@ def train(
     ] = None,
 ) -> None:
     """Train the job, on this machine unless --address names a cluster."""
-    from hetero.job.load import load_job, mistakes_located
+    from hetero.interrupts import masked
+
+    with masked(signal.SIG_BLOCK, signal.SIGTERM):  # in the threads of libraries: Ray wants it in no other than this
+        from hetero.job.load import load_job, mistakes_located
+        from hetero.monitoring.journal import EVENTS
 
     job = load_job(job_file, settings or ())
     folder = _run_dir(job, run_dir)
@@ -41,25 +46,38 @@ def train(
         with mistakes_located(job_file, settings or (), plan):
             given = _read_plan(plan) if plan else None
             _train_and_show(job, folder, address, given, resume)
-    except (KeyboardInterrupt, SystemExit):  # Ctrl-C, SIGTERM
-        typer.echo(f"interrupted; recorded in {folder}", err=True)
+    except KeyboardInterrupt:
+        recorded = f"recorded in {folder}" if (folder / EVENTS).exists() else "nothing was recorded"
+        typer.echo(f"interrupted; {recorded}", err=True)
         raise typer.Exit(1) from None
     typer.echo(f"recorded in {folder}")
 
 
 def _train_and_show(job: Job, folder: Path, address: str | None, plan: Plan | None, resume: str | None) -> None:
+    from hetero.interrupts import held, masked
     from hetero.job.planning import pool_labels
     from hetero.monitoring.dashboard.process import dashboard
     from hetero.monitoring.progress import Progress
-    from hetero.train import train as run
 
-    with dashboard(folder, job.monitor.port) as page, Progress(job.train.steps, pool_labels(job)) as progress:
+    with masked(signal.SIG_BLOCK, signal.SIGTERM):
+        from hetero.train import train as run
+
+    _ask_nothing()
+    labels = pool_labels(job)
+    with held(), dashboard(folder, job.monitor.port) as page, Progress(job.train.steps, labels) as progress:
         if page:
             typer.echo(f"dashboard on {page}")
         run(
             job, folder, address=address, plan=plan, resume=resume,
             on_record=progress.record, on_event=progress.event,
         )  # fmt: skip
+
+
+def _ask_nothing() -> None:
+    """Nothing that a run uses may wait for somebody's answer at the terminal, a tracker's library least of all."""
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
 
 
 def _run_dir(job: Job, wanted: Path | None) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import secrets
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +15,10 @@ from ray.exceptions import RayActorError
 
 from hetero.cluster.errors import ClusterError
 from hetero.cluster.staging import SharedFolder
+from hetero.interrupts import check
 
 CHUNK_BYTES = 16 * 1024**2
+WAIT_S = 0.5
 Actors = Mapping[str, Any]
 
 
@@ -93,7 +96,11 @@ def _ship(path: Path, actors: Actors, patience_s: float) -> None:
 
 def _answers(calls: Mapping[str, Any], patience_s: float) -> dict[str, Any]:
     """What the hosts answer. A host that is gone is left out: the session will hear of it, and say why."""
-    ready, _ = ray.wait(list(calls.values()), num_returns=len(calls), timeout=patience_s)
+    ready: list[Any] = []
+    until = time.monotonic() + patience_s
+    while len(ready) < len(calls) and (left_s := until - time.monotonic()) > 0:
+        check()
+        ready, _ = ray.wait(list(calls.values()), num_returns=len(calls), timeout=min(left_s, WAIT_S))
     answers = {}
     for host, call in calls.items():
         if call in ready:

@@ -13,16 +13,19 @@ import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import grpc
 import ray
-from ray._private import ray_constants
+from ray._private import ray_constants, services
+from ray._private import utils as ray_utils
 from ray._private.authentication.http_token_authentication import get_auth_headers_if_auth_enabled
 from ray._private.services import find_node_ids
 from ray.exceptions import AuthenticationError
 
 from hetero.cluster.errors import TOKEN, ClusterError
 from hetero.cluster.reaper import MARK, Reaper, sweep
+from hetero.interrupts import check, held, listening, masked
 
 ANSWER_S = 5.0
 OBJECT_STORE_BYTES = 80 * 1024**2  # Ray's least; agents exchange small messages only
@@ -36,15 +39,20 @@ _LONGEST_FOLDER = 40  # Ray puts Unix sockets 66 characters below it, and a sock
 
 @contextlib.contextmanager
 def ray_runtime(address: str | None = None) -> Iterator[None]:
-    """Ray is up inside and gone afterwards. A Ray that was up already is used and left as it was."""
+    """Ray is up inside and gone afterwards, however a signal meets its start or its end, which crash if they are broken
+    off. A Ray that was up already is used and left as it was."""
     if ray.is_initialized():
         yield
-    elif address is None:
-        with _local():
+        return
+    with listening(), contextlib.ExitStack() as stack:
+        try:
+            with held():
+                stack.enter_context(_local() if address is None else _joined(address))
+            check()
             yield
-    else:
-        with _joined(address):
-            yield
+        finally:
+            with held():
+                stack.close()
 
 
 @contextlib.contextmanager
@@ -55,12 +63,13 @@ def _local() -> Iterator[None]:
     try:
         # The token keeps other users of this machine out, and Ray from writing one into the home folder.
         variables = {**PRIVATE, MARK: mark, "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-        with _variables(variables), _on_the_loopback():
+        # A terminal that closes tells all processes of its foreground. Ray's shall live until the driver ends them.
+        with _variables(variables), _on_the_loopback(), masked(signal.SIG_BLOCK, signal.SIGHUP):
             _init(num_cpus=2, include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES, _temp_dir=str(folder))
-            try:
-                yield
-            finally:
-                ray.shutdown()
+        try:
+            yield
+        finally:
+            ray.shutdown()
     finally:
         sweep(mark, folder)
         reaper.dismiss()
@@ -138,10 +147,33 @@ def _on_the_loopback() -> Iterator[None]:
 
 
 def _init(**arguments: Any) -> None:
-    ray.init(log_to_driver=True, logging_level=logging.ERROR, configure_logging=True, **arguments)
-    if threading.current_thread() is threading.main_thread():
-        # Over Ray's failure handler, which aborts a process three seconds after SIGTERM, however well it is ending.
-        signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))
+    with _signals_left_alone():
+        ray.init(log_to_driver=True, logging_level=logging.ERROR, configure_logging=True, **arguments)
+
+
+@contextlib.contextmanager
+def _signals_left_alone() -> Iterator[None]:
+    """Ray puts a handler of its own over ours, which is left out, and then a native one that aborts the process on
+    SIGTERM, however well it is ending. No thread gets SIGTERM until ours is back."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    start_process = services.start_ray_process
+
+    def start_unblocked(*arguments: Any, **options: Any) -> Any:
+        """Ray ends its processes by SIGTERM, and they inherit what is blocked."""
+        with masked(signal.SIG_UNBLOCK, signal.SIGTERM):
+            return start_process(*arguments, **options)
+
+    with (
+        masked(signal.SIG_BLOCK, signal.SIGTERM),
+        mock.patch.object(services, "start_ray_process", start_unblocked),
+        mock.patch.object(ray_utils, "set_sigterm_handler"),
+    ):
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))
 
 
 def _folder() -> Path:

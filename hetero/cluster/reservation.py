@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -15,9 +16,11 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 from hetero.cluster.fleet import FleetSpec
 from hetero.cluster.instructions import News
 from hetero.cluster.placement import Ask, Node, PlacementError, asks_of, place, wanted
+from hetero.interrupts import check
 
 AT_ONCE_S = 2.0
 LOOK_AGAIN_S = 10.0
+WAIT_S = 1.0  # Ray counts whole ones
 
 
 @dataclass(frozen=True)
@@ -81,8 +84,12 @@ def _name(node: Mapping[str, Any]) -> str:
 
 def _queue(asks: tuple[Ask, ...], group: PlacementGroup, on_event: Callable[[News], None]) -> None:
     on_event(News("queued", 0, 0, {"waits for": _missing(asks)}))
-    while not group.wait(LOOK_AGAIN_S):
-        place(asks, nodes())  # what was possible may have left the cluster
+    look_again = time.monotonic() + LOOK_AGAIN_S
+    while not group.wait(WAIT_S):
+        check()
+        if time.monotonic() >= look_again:
+            place(asks, nodes())  # what was possible may have left the cluster
+            look_again = time.monotonic() + LOOK_AGAIN_S
     on_event(News("placed", 0, 0))
 
 

@@ -10,20 +10,22 @@ from pathlib import Path
 
 from hetero.errors import is_disk_full, is_user_mistake
 from hetero.job.errors import JobError
-from hetero.monitoring.journal import METRICS
+from hetero.monitoring.journal import EVENTS, METRICS
 
 
 @contextlib.contextmanager
 def refusable(run_dir: Path, storage: Path | None = None) -> Iterator[None]:
-    """A user's mistake that shows before the first step leaves `run_dir` and `storage` as they were.
+    """A user's mistake that shows before the first step leaves `run_dir` and `storage` as they were, and so does an
+    interruption before the first event.
 
     Raises JobError where the folder cannot be written, or its disk is full."""
     made = [_Made(folder) for folder in (run_dir, storage) if folder is not None]
     try:
         with _system_errors_explained(run_dir):
             yield
-    except Exception as error:
-        if is_user_mistake(error) and not os.path.exists(run_dir / METRICS):
+    except (Exception, KeyboardInterrupt) as error:
+        last = EVENTS if isinstance(error, KeyboardInterrupt) else METRICS if is_user_mistake(error) else None
+        if last and not os.path.exists(run_dir / last):
             for folder in made:
                 folder.remove()
         raise
