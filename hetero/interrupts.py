@@ -44,8 +44,11 @@ class _Listener:
             self._raised, self._due = True, None
             raise KeyboardInterrupt
 
+    def close(self) -> None:
+        self._due = None
+
     def _insist(self, number: int, due: float) -> None:
-        while self.held and self._due == due:
+        while self._due == due:
             if time.monotonic() >= due:
                 signal.pthread_kill(threading.main_thread().ident or 0, number)
                 return
@@ -85,6 +88,8 @@ def listening() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        if _listener is not None:
+            _listener.close()
         _listener = None
 
 

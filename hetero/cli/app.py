@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import Any
 
 import typer
-from typer.core import TyperGroup
 
 from hetero.cli.dashboard import dashboard
 from hetero.cli.doctor import doctor
@@ -20,21 +18,9 @@ from hetero.cli.train import train
 from hetero.errors import exit_code, explains_itself, render
 
 DONE, FAILED, MISTAKE = 0, 1, 2
-
-
-class _Commands(TyperGroup):
-    """Says in a line that a command was interrupted."""
-
-    def invoke(self, ctx: Any) -> Any:
-        try:
-            return super().invoke(ctx)
-        except KeyboardInterrupt:
-            typer.echo("interrupted", err=True)
-            raise typer.Exit(FAILED) from None
-
+INTERRUPTED = 130  # typer's word for a KeyboardInterrupt
 
 app = typer.Typer(
-    cls=_Commands,
     name="hetero",
     help="Train one model over chips of different vendors as if they were one machine.",
     no_args_is_help=True,
@@ -55,7 +41,9 @@ def run(arguments: Sequence[str] | None = None) -> int:
     """Obey the arguments and return the exit code. Only errors that do not explain themselves show a traceback."""
     try:
         app(arguments)
-    except SystemExit as end:  # how typer ends: 0, 2 for wrong arguments (which it explains), else interrupted
+    except SystemExit as end:  # how typer ends: 0, 2 for wrong arguments, which it explains, 1 for what a command told
+        if end.code == INTERRUPTED:
+            print("interrupted", file=sys.stderr)
         return int(end.code) if end.code in (DONE, MISTAKE) else FAILED
     except Exception as error:
         if not explains_itself(error):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import secrets
 import signal
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -62,9 +64,8 @@ def _train_and_show(job: Job, folder: Path, address: str | None, plan: Plan | No
     with masked(signal.SIG_BLOCK, signal.SIGTERM):
         from hetero.train import train as run
 
-    _ask_nothing()
-    labels = pool_labels(job)
-    with held(), dashboard(folder, job.monitor.port) as page, Progress(job.train.steps, labels) as progress:
+    shown = Progress(job.train.steps, pool_labels(job))
+    with held(), _no_questions(), dashboard(folder, job.monitor.port) as page, shown as progress:
         if page:
             typer.echo(f"dashboard on {page}")
         run(
@@ -73,11 +74,17 @@ def _train_and_show(job: Job, folder: Path, address: str | None, plan: Plan | No
         )  # fmt: skip
 
 
-def _ask_nothing() -> None:
-    """Nothing that a run uses may wait for somebody's answer at the terminal, a tracker's library least of all."""
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(nothing, 0)
-    os.close(nothing)
+@contextlib.contextmanager
+def _no_questions() -> Iterator[None]:
+    """A run reads nothing, and none of the libraries that it uses waits for somebody's answer at the terminal."""
+    terminal = os.dup(0)
+    with open(os.devnull) as nothing:
+        os.dup2(nothing.fileno(), 0)
+    try:
+        yield
+    finally:
+        os.dup2(terminal, 0)
+        os.close(terminal)
 
 
 def _run_dir(job: Job, wanted: Path | None) -> Path:

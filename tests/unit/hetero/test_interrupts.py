@@ -94,6 +94,16 @@ def test_it_is_not_held_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
             time.sleep(60.0)
 
 
+def test_nor_is_one_that_comes_again_while_the_first_is_without_effect(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(interrupts, "HELD_S", 0.05)
+    with listening():
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            time.sleep(60.0)
+
+
 def test_it_can_be_answered_instead() -> None:
     answers = []
     with listening():
