@@ -48,6 +48,7 @@ class _Listener:
         self._due = None
 
     def _insist(self, number: int, due: float) -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)  # they are the main thread's
         while self._due == due:
             if time.monotonic() >= due:
                 signal.pthread_kill(threading.main_thread().ident or 0, number)
@@ -68,7 +69,8 @@ def listen() -> None:
 
 
 def deafen() -> None:
-    """From now on the signals do nothing: the process has done all that it does, and leaves."""
+    """From now on the signals do nothing, whatever a library sets as it ends: the process has done all, and leaves."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
     for number in ENDING:
         signal.signal(number, signal.SIG_IGN)
 

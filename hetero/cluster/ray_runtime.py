@@ -69,7 +69,7 @@ def _local() -> Iterator[None]:
         try:
             yield
         finally:
-            ray.shutdown()
+            _shutdown()
     finally:
         sweep(mark, folder)
         reaper.dismiss()
@@ -90,7 +90,7 @@ def _joined(address: str) -> Iterator[None]:
     try:
         yield
     finally:
-        ray.shutdown()
+        _shutdown()
 
 
 def _check_address(address: str) -> None:
@@ -151,10 +151,16 @@ def _init(**arguments: Any) -> None:
         ray.init(log_to_driver=True, logging_level=logging.ERROR, configure_logging=True, **arguments)
 
 
+def _shutdown() -> None:
+    with _signals_left_alone():
+        ray.shutdown()
+
+
 @contextlib.contextmanager
 def _signals_left_alone() -> Iterator[None]:
     """Ray puts a handler of its own over ours, which is left out, and then a native one that aborts the process on
-    SIGTERM, however well it is ending. No thread gets SIGTERM until ours is back."""
+    SIGTERM, however well it is ending; when Ray ends, it leaves none at all. No thread gets SIGTERM until ours is back.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -17,7 +17,7 @@ from ray._private import utils as ray_utils
 
 from hetero.cluster import ray_runtime as subject
 from hetero.cluster.reaper import MARK
-from hetero.interrupts import ENDING
+from hetero.interrupts import ENDING, check, held, listening
 
 SIG_IGN = 1
 
@@ -28,6 +28,7 @@ class Ray:
     def __init__(self) -> None:
         self.seen: list[str] = []
         self.arrives: Callable[[], object] = lambda: None
+        self.ends: Callable[[], object] = lambda: None
         self.reaper = types.SimpleNamespace(dismiss=lambda: self.seen.append("dismissed"))
 
     def init(self, **_: Any) -> None:
@@ -37,6 +38,7 @@ class Ray:
         self.seen.append("up")
 
     def shutdown(self) -> None:
+        self.ends()
         self.seen.append("down")
 
     def is_initialized(self) -> bool:
@@ -82,6 +84,19 @@ def test_rays_own_handlers_are_kept_off(ray: Ray) -> None:
     with pytest.raises(KeyboardInterrupt), subject.ray_runtime():
         ray.seen.append("used")
     assert ray.seen == ["up", "down", "swept", "dismissed"]
+
+
+def test_nor_does_it_leave_none(ray: Ray) -> None:
+    def ends() -> None:
+        ctypes.CDLL(None).signal(int(signal.SIGTERM), ctypes.c_void_p(SIG_IGN))
+        signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+
+    ray.ends = ends
+    with listening(), held():
+        with subject.ray_runtime():
+            pass
+        with pytest.raises(KeyboardInterrupt):
+            check()
 
 
 def test_rays_processes_can_be_ended_by_sigterm(ray: Ray, monkeypatch: pytest.MonkeyPatch) -> None:
