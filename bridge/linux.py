@@ -121,5 +121,4 @@ def die_with_parent() -> None:
             os._exit(1)
 
     signal.signal(signal.SIGHUP, check)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})  # whatever it inherits
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGHUP, 0, 0, 0)

@@ -8,6 +8,7 @@ import os
 import secrets
 import signal
 import socket
+import subprocess
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping
@@ -63,8 +64,7 @@ def _local() -> Iterator[None]:
     try:
         # The token keeps other users of this machine out, and Ray from writing one into the home folder.
         variables = {**PRIVATE, MARK: mark, "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-        # A terminal that closes tells all processes of its foreground. Ray's shall live until the driver ends them.
-        with _variables(variables), _on_the_loopback(), masked(signal.SIG_BLOCK, signal.SIGHUP):
+        with _variables(variables), _on_the_loopback():
             _init(num_cpus=2, include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES, _temp_dir=str(folder))
         try:
             yield
@@ -164,22 +164,22 @@ def _signals_left_alone() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    start_process = services.start_ray_process
-
-    def start_unblocked(*arguments: Any, **options: Any) -> Any:
-        """Ray ends its processes by SIGTERM, and they inherit what is blocked."""
-        with masked(signal.SIG_UNBLOCK, signal.SIGTERM):
-            return start_process(*arguments, **options)
-
     with (
         masked(signal.SIG_BLOCK, signal.SIGTERM),
-        mock.patch.object(services, "start_ray_process", start_unblocked),
+        mock.patch.object(services, "ConsolePopen", _started_apart),
         mock.patch.object(ray_utils, "set_sigterm_handler"),
     ):
         try:
             yield
         finally:
             signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))
+
+
+def _started_apart(*arguments: Any, **options: Any) -> subprocess.Popen[Any]:
+    """A process of Ray's, in a session of its own: what a terminal, `timeout` or a service's stop tells a whole group
+    is the driver's to answer. Ray ends it by SIGTERM, which it must not inherit as blocked."""
+    with masked(signal.SIG_UNBLOCK, signal.SIGTERM):
+        return subprocess.Popen(*arguments, start_new_session=True, **options)
 
 
 def _folder() -> Path:

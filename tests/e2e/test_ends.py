@@ -162,9 +162,9 @@ def _told(kind: str) -> Moment:
     ("moment", "kill", "number"),
     [
         (_told("started"), os.killpg, signal.SIGINT),
-        (_told("started"), os.kill, signal.SIGTERM),
+        (_told("started"), os.killpg, signal.SIGTERM),
         (_agents_start, os.killpg, signal.SIGHUP),
-        (_told("measuring"), os.kill, signal.SIGTERM),
+        (_told("measuring"), os.killpg, signal.SIGTERM),
         (_told("saved"), os.killpg, signal.SIGINT),
     ],
     ids=["ray starts", "ray starts, terminated", "agents start", "measuring", "saving"],

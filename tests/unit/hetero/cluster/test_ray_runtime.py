@@ -33,7 +33,6 @@ class Ray:
 
     def init(self, **_: Any) -> None:
         self.marked = os.environ[MARK]
-        self.blocked = _blocked()
         self.arrives()
         self.seen.append("up")
 
@@ -48,10 +47,6 @@ class Ray:
         assert mark == self.marked
         folder.rmdir()
         self.seen.append("swept")
-
-
-def _blocked() -> set[int]:
-    return set(signal.pthread_sigmask(signal.SIG_BLOCK, ()))
 
 
 @pytest.fixture
@@ -99,22 +94,19 @@ def test_nor_does_it_leave_none(ray: Ray) -> None:
             check()
 
 
-def test_rays_processes_can_be_ended_by_sigterm(ray: Ray, monkeypatch: pytest.MonkeyPatch) -> None:
-    blocked: list[set[int]] = []
-    monkeypatch.setattr(services, "start_ray_process", lambda: blocked.append(_blocked()))
-    ray.arrives = lambda: services.start_ray_process()
+def test_rays_processes_stand_apart_and_can_be_ended_by_sigterm(ray: Ray) -> None:
+    def starts() -> None:
+        process = services.ConsolePopen(["sleep", "60"])
+        assert os.getsid(process.pid) == process.pid
+        process.terminate()
+        assert process.wait(30) == -signal.SIGTERM
+
+    ray.arrives = starts
     with subject.ray_runtime():
-        assert _blocked() == set()
-    assert blocked == [{signal.SIGHUP}]
+        assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == set()
 
 
 def test_what_else_the_driver_starts_is_none_of_rays(ray: Ray) -> None:
     with subject.ray_runtime():
         assert MARK not in os.environ
         assert "RAY_AUTH_TOKEN" not in os.environ
-
-
-def test_a_terminal_that_closes_ends_the_driver_alone(ray: Ray) -> None:
-    with subject.ray_runtime():
-        assert signal.SIGHUP not in _blocked()
-    assert signal.SIGHUP in ray.blocked
