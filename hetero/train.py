@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from hetero.data.source import Prepared, prepare
 from hetero.data.split import check_split
 from hetero.data.written import check_apart
 from hetero.engine.spec import RunSpec
+from hetero.interrupts import held, let_through, listening, masked
 from hetero.job.facts import run_facts, tracked_run
 from hetero.job.job import Job
 from hetero.job.measuring import measure
@@ -67,47 +69,61 @@ def train(
     Obeys `plan`, or the job's own, or the balancer's. `resume` ("RUN_DIR[@STEP]") goes on from a checkpoint of the same
     job, under whatever plan. Raises errors that explain themselves; every process has ended when it returns or raises.
     """
-    point = ResumePoint.parse(resume) if resume else None
-    if point is not None:
-        check_resume(job, point)
-    plan_job(job, given=plan)  # what cannot be planned by datasheet fails before anything is started
-    storage = _storage(job, run_dir)
-    for folder in filter(None, (run_dir, storage)):
-        check_apart(job.data.source, folder)
-    with refusable(run_dir, storage) as held, ExitStack() as stack:
-        watch = Watch(job.monitor, tracked_run(job, run_dir))
-        stack.callback(watch.close)
-        (run_dir / "job.yaml").write_text(core_schema.dump(job.resolved()), encoding="utf-8")
-        events = EventJournal(run_dir / EVENTS)  # by these no other run takes the folder for text
-        stack.callback(events.close)
+    with listening(), held():
+        with let_through():
+            point = ResumePoint.parse(resume) if resume else None
+            if point is not None:
+                check_resume(job, point)
+            plan_job(job, given=plan)  # what cannot be planned by datasheet fails before anything is started
+        storage = _storage(job, run_dir)
+        for folder in filter(None, (run_dir, storage)):
+            check_apart(job.data.source, folder)
+        with refusable(run_dir, storage) as folders, ExitStack() as stack:
+            with masked(signal.SIG_BLOCK, signal.SIGTERM):  # in its threads, too
+                watch = Watch(job.monitor, tracked_run(job, run_dir))
+            stack.callback(watch.close)
+            (run_dir / "job.yaml").write_text(core_schema.dump(job.resolved()), encoding="utf-8")
+            events = EventJournal(run_dir / EVENTS)  # by these no other run takes the folder for text
+            stack.callback(events.close)
+            text, not_compared = _prepared(job, run_dir, point)
+            run = stack.enter_context(_Run(job, run_dir, folders, text, point, events, watch, on_record, on_event))
+            run.warn(text.note, not_compared)
+            return _on_a_fleet(job, run, address, plan)
+
+
+def _prepared(job: Job, run_dir: Path, point: ResumePoint | None) -> tuple[Prepared, str]:
+    """The text, and in words what of it could not be compared with that of the checkpoint."""
+    with let_through():
         text = prepare(job.data, run_dir / "data")
-        sequences = (text.n_tokens - 1) // job.data.seq_len
-        check_split(sequences, job.train.global_batch, job.eval.held_out_batches)
-        not_compared = check_text(job, point, text) if point else ""
-        run = _Run(job, run_dir, held, text, point, events, watch, on_record, on_event)
-        stack.enter_context(run)
-        run.warn(text.note, not_compared)
-        stack.enter_context(ray_runtime(address))
-        if address is not None:  # a Ray of the run's own has nobody who asks it for metrics
-            run.record_to.append(RayMetrics(tracked_run(job, run_dir)).record)
-        fleet = fleet_of(job.pools, fleet_links(job), local=address is None)
-        carrier = stack.enter_context(ray_agents(fleet, run.needs, run.heard))
-        session = stack.enter_context(Session.start(fleet, carrier, run.heard))
+    sequences = (text.n_tokens - 1) // job.data.seq_len
+    check_split(sequences, job.train.global_batch, job.eval.held_out_batches)
+    return text, check_text(job, point, text) if point else ""
+
+
+def _on_a_fleet(job: Job, run: _Run, address: str | None, plan: Plan | None) -> RunSummary:
+    """From nothing to a fleet that has done the run, and back."""
+    with ExitStack() as stack:
         try:
-            return run.drive(session, plan)
-        except (KeyboardInterrupt, SystemExit):  # Ctrl-C, SIGTERM
-            events.write("interrupted")
+            stack.enter_context(ray_runtime(address))
+            if address is not None:  # a Ray of the run's own has nobody who asks it for metrics
+                run.record_to.append(RayMetrics(tracked_run(job, run.run_dir)).record)
+            stack.enter_context(run.watched())
+            fleet = fleet_of(job.pools, fleet_links(job), local=address is None)
+            carrier = stack.enter_context(ray_agents(fleet, run.needs, run.heard))
+            return run.drive(stack.enter_context(Session.start(fleet, carrier, run.heard)), plan)
+        except KeyboardInterrupt:
+            run.interrupted()
             raise
 
 
 class _Run:
-    """One run on a fleet that stands ready."""
+    """One run, on a fleet once that stands ready."""
 
     def __init__(
         self,
         job: Job,
         run_dir: Path,
-        held: Held,
+        folders: Held,
         text: Prepared,
         point: ResumePoint | None,
         events: EventJournal,
@@ -115,8 +131,8 @@ class _Run:
         on_record: Callable[[Record], None] | None,
         on_event: Callable[[Record], None] | None,
     ) -> None:
-        self._job, self._run_dir, self._text, self._point, self._events = job, run_dir, text, point, events
-        self._held, self._watch = held, watch
+        self._job, self.run_dir, self._text, self._point, self._events = job, run_dir, text, point, events
+        self._folders, self._watch = folders, watch
         self._on_event = on_event or _ignore
         self.record_to: list[Callable[[Record], None]] = [on_record] if on_record else []
         self._store = _store(job, run_dir)
@@ -127,18 +143,26 @@ class _Run:
 
     def __enter__(self) -> _Run:
         self._event("started", **drivers_environment())
-        for owner in self._held.taken_from:
+        for owner in self._folders.taken_from:
             self._event("warning", note=f"{owner}, which has ended without a word: taken over")
         if self._point is not None:
             self._note([*resume_notices(self._job, self._point)])
-        self._note(self._watch.start())
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._store is not None and not self._held.lost:
+        if self._store is not None and not self._folders.lost:
             with suppress(OSError):
                 self._store.clean()  # of what was being saved when the run broke off
-        self._note(self._watch.close())
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """What looks at the run is at work inside. It starts once Ray has, so that its processes do not count as Ray's,
+        and has ended, or is left behind, before Ray ends."""
+        self._note(self._watch.start())
+        try:
+            yield
+        finally:
+            self._note(self._watch.close())
 
     @property
     def needs(self) -> Needs:
@@ -157,17 +181,18 @@ class _Run:
         self._event("measuring")
         written = plan_job(self._job, given=given).plan if given or self._job.balance.pipelines else None
         measured = measure(self._job, session, written, lambda note: self._event("warning", note=note))
-        planned = plan_job(self._job, measured.times, given, measured.probed)
+        with let_through():
+            planned = plan_job(self._job, measured.times, given, measured.probed)
         self._plan = planned.plan
-        (self._run_dir / "plan.json").write_text(planned.plan.to_json(), encoding="utf-8")
+        (self.run_dir / "plan.json").write_text(planned.plan.to_json(), encoding="utf-8")
         session.relink(fleet_links(self._job, measured.time_scale, measured.probed))
         facts = {"time_scale": measured.time_scale, "link_ratio": planned.prediction.link_ratio}
         self.warn(*planned.notes)
         self._event("planned", **facts, calibrated=list(measured.rows), probed=list(measured.probed.rows))
         session.configure(self._spec(session, planned, measured.time_scale).model_dump(mode="json"))
         titles = {label.name: str(label) for label in pool_labels(self._job)}
-        with Journal(self._run_dir / METRICS) as metrics:
-            trace = Trace(self._run_dir / "trace.json", titles)
+        with Journal(self.run_dir / METRICS) as metrics:
+            trace = Trace(self.run_dir / "trace.json", titles)
             try:
                 recorder = Recorder(run_facts(self._job, planned, measured.time_scale, time.time()))
                 session.run(self._job.train.steps, lambda step, hosts: self._record(recorder, metrics, trace, hosts))
@@ -179,7 +204,11 @@ class _Run:
             )
             self._event("warning", note=note)
         self._event("finished")
-        return RunSummary(self._run_dir, planned.plan, self._text, self._last)
+        return RunSummary(self.run_dir, planned.plan, self._text, self._last)
+
+    def interrupted(self) -> None:
+        """Written down at once: whoever asked it to end may not wait until it has."""
+        self._events.write("interrupted")
 
     def heard(self, news: News) -> None:
         """News of the fleet, for the journal. That all pieces of a checkpoint are written is heard just before the
@@ -206,7 +235,7 @@ class _Run:
         )
 
     def _record(self, recorder: Recorder, metrics: Journal, trace: Trace, hosts: Sequence[Mapping[str, Any]]) -> None:
-        self._held.check()
+        self._folders.check()
         for host in hosts:
             trace.add(dict(host))
             if (line := recorder.add(dict(host))) is not None:
@@ -223,7 +252,7 @@ class _Run:
 
     def _commit(self, saved: News) -> None:
         assert self._store is not None
-        self._held.check(thoroughly=True)
+        self._folders.check(thoroughly=True)
         step, pieces = saved.step, saved.data["pieces"]
         sequences = step * self._job.train.global_batch
         state = RunState(
@@ -246,7 +275,7 @@ class _Run:
         """Where to go back to if updates are skipped, as `RUN_DIR@STEP`."""
         good = last_good(self._store.saved(), self._updates) if self._store else None
         if good is not None:
-            return f"{self._run_dir.resolve()}@{good.step}"
+            return f"{self.run_dir.resolve()}@{good.step}"
         return self._point.last_good(self._updates) if self._point else None
 
     def _tell(self, news: News, data: Mapping[str, Any]) -> None:

@@ -20,6 +20,8 @@ from hetero.cli.train import train
 from hetero.errors import exit_code, explains_itself, render
 
 DONE, FAILED, MISTAKE = 0, 1, 2
+INTERRUPTED = 130  # typer's word for a KeyboardInterrupt
+
 app = typer.Typer(
     name="hetero",
     help="Train one model over chips of different vendors as if they were one machine.",
@@ -35,12 +37,6 @@ app.command()(top)
 app.command()(dashboard)
 app.command()(report)
 app.command()(doctor)
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Entry point of the console script. Leaves with 0 done, 2 the user's mistake, 1 a failure."""
-    streams.install()
-    sys.exit(run(arguments))
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
@@ -61,6 +57,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
 def _obey(arguments: Sequence[str] | None) -> int:
     try:
         app(arguments)
-    except SystemExit as end:  # how typer ends: 0, 2 for wrong arguments (which it explains), else interrupted
+    except SystemExit as end:  # how typer ends: 0, 2 for wrong arguments, which it explains, 1 for what a command told
+        if end.code == INTERRUPTED:
+            print("interrupted", file=sys.stderr)
         return int(end.code) if end.code in (DONE, MISTAKE) else FAILED
     return DONE

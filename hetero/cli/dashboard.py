@@ -36,11 +36,10 @@ def dashboard(
 
 async def _serve(run_dir: Path, listener: socket.socket) -> None:
     import asyncio
-    import signal
 
+    from hetero.interrupts import answered
     from hetero.monitoring.dashboard.server import is_loopback, serve
 
-    stop = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    await serve(run_dir, listener, stop, local_only=is_loopback(listener.getsockname()[0]))
+    loop, stop = asyncio.get_running_loop(), asyncio.Event()
+    with answered(lambda: loop.call_soon_threadsafe(stop.set)):
+        await serve(run_dir, listener, stop, local_only=is_loopback(listener.getsockname()[0]))

@@ -78,7 +78,7 @@ def print_until_over(server: JobServer, id_: str) -> int:
         job = server.wait(id_, PRINTED_S)
     except KeyboardInterrupt:
         print(f"\n{id_} goes on; hetero jobs stop {id_} ends it", file=sys.stderr)
-        raise
+        raise typer.Exit(1) from None
     typer.echo(f"{id_}: {job.state}")
     return job.code
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import secrets
+import signal
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -40,8 +44,12 @@ def train(
     ] = None,
 ) -> None:
     """Train the job, on this machine unless --address names a cluster."""
-    from hetero.job.load import load_job, mistakes_located
-    from hetero.job.refusal import refuse_used
+    from hetero.interrupts import masked
+
+    with masked(signal.SIG_BLOCK, signal.SIGTERM):  # in the threads of libraries: Ray wants it in no other than this
+        from hetero.job.load import load_job, mistakes_located
+        from hetero.job.refusal import refuse_used
+        from hetero.monitoring.journal import EVENTS
 
     job = load_job(job_file, settings or ())
     folder = run_dir or _new_run_dir(job.name)
@@ -51,25 +59,43 @@ def train(
         with mistakes_located(job_file, settings or (), plan):
             given = _read_plan(plan) if plan else None
             _train_and_show(job, folder, address, given, resume)
-    except (KeyboardInterrupt, SystemExit):  # Ctrl-C, SIGTERM
-        typer.echo(f"interrupted; recorded in {folder}", err=True)
+    except KeyboardInterrupt:
+        recorded = f"recorded in {folder}" if (folder / EVENTS).exists() else "nothing was recorded"
+        typer.echo(f"interrupted; {recorded}", err=True)
         raise typer.Exit(1) from None
     typer.echo(f"recorded in {folder}")
 
 
 def _train_and_show(job: Job, folder: Path, address: str | None, plan: Plan | None, resume: str | None) -> None:
+    from hetero.interrupts import held, masked
     from hetero.job.planning import pool_labels
     from hetero.monitoring.dashboard.process import dashboard
     from hetero.monitoring.progress import Progress
-    from hetero.train import train as run
 
-    with dashboard(folder, job.monitor.port) as page, Progress(job.train.steps, pool_labels(job)) as progress:
+    with masked(signal.SIG_BLOCK, signal.SIGTERM):
+        from hetero.train import train as run
+
+    shown = Progress(job.train.steps, pool_labels(job))
+    with held(), _no_questions(), dashboard(folder, job.monitor.port) as page, shown as progress:
         if page:
             typer.echo(f"dashboard on {page}")
         run(
             job, folder, address=address, plan=plan, resume=resume,
             on_record=progress.record, on_event=progress.event,
         )  # fmt: skip
+
+
+@contextlib.contextmanager
+def _no_questions() -> Iterator[None]:
+    """A run reads nothing, and none of the libraries that it uses waits for somebody's answer at the terminal."""
+    terminal = os.dup(0)
+    with open(os.devnull) as nothing:
+        os.dup2(nothing.fileno(), 0)
+    try:
+        yield
+    finally:
+        os.dup2(terminal, 0)
+        os.close(terminal)
 
 
 def _new_run_dir(name: str) -> Path:

@@ -12,11 +12,13 @@ from typing import Any
 import ray
 from ray.exceptions import RayActorError
 
-from bridge.awake import LONGEST_S, AwakeClock
+from bridge.awake import AwakeClock
 from hetero.cluster.errors import ClusterError
 from hetero.cluster.staging import SharedFolder
+from hetero.interrupts import check
 
 CHUNK_BYTES = 16 * 1024**2
+WAIT_S = 0.5
 Actors = Mapping[str, Any]
 
 
@@ -96,7 +98,8 @@ def _answers(calls: Mapping[str, Any], patience_s: float) -> dict[str, Any]:
     """What the hosts answer. A host that is gone is left out: the session will hear of it, and say why."""
     clock, waiting = AwakeClock(), list(calls.values())
     while waiting and clock.now() < patience_s:
-        _, waiting = ray.wait(waiting, num_returns=len(waiting), timeout=min(patience_s, LONGEST_S))
+        check()
+        _, waiting = ray.wait(waiting, num_returns=len(waiting), timeout=min(patience_s, WAIT_S))
     answers = {}
     for host, call in calls.items():
         if call not in waiting:

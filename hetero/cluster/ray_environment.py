@@ -30,15 +30,13 @@ def is_rays(name: str) -> bool:
 @contextlib.contextmanager
 def private_environment(token: str, more: Mapping[str, str]) -> Iterator[None]:
     """Nothing that is said of another Ray holds inside, where one of our own is started, which admits who has `token`.
+    Ray remembers that afterwards, until it is told to `look_again`.
 
     The token in the environment also keeps Ray from writing one into the home folder."""
     others = dict.fromkeys(filter(is_rays, os.environ))
-    try:
-        with variables({**others, **PRIVATE, "RAY_AUTH_TOKEN": token, **more}):
-            _look_again()
-            yield
-    finally:
-        _look_again()
+    with variables({**others, **PRIVATE, "RAY_AUTH_TOKEN": token, **more}):
+        look_again()
+        yield
 
 
 @contextlib.contextmanager
@@ -60,7 +58,7 @@ def _set(values: Mapping[str, str | None]) -> None:
             os.environ[name] = value
 
 
-def _look_again() -> None:
-    """Ray remembers what it has read."""
+def look_again() -> None:
+    """Has Ray read the environment anew, what it remembers of it notwithstanding."""
     Config.initialize("")
     AuthenticationTokenLoader.instance().reset_cache()

@@ -9,24 +9,28 @@ import os
 import secrets
 import signal
 import socket
+import subprocess
 import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import grpc
 import ray
-from ray._private import ray_constants
+from ray._private import ray_constants, services
+from ray._private import utils as ray_utils
 from ray._private.authentication.http_token_authentication import get_auth_headers_if_auth_enabled
 from ray._private.services import find_node_ids
 from ray.exceptions import AuthenticationError
 
 from hetero.cluster.errors import TOKEN, ClusterError, RayFailure
 from hetero.cluster.listening import check_loopback
-from hetero.cluster.ray_environment import private_environment
+from hetero.cluster.ray_environment import look_again, private_environment
 from hetero.cluster.reaper import MARK, Reaper, sweep
+from hetero.interrupts import check, held, listening, masked
 
 ANSWER_S = 5.0
 LEAVING_S = 12.0
@@ -36,15 +40,20 @@ _LONGEST_FOLDER = 40  # Ray puts Unix sockets 66 characters below it, and a sock
 
 @contextlib.contextmanager
 def ray_runtime(address: str | None = None) -> Iterator[None]:
-    """Ray is up inside and gone afterwards. A Ray that was up already is used and left as it was."""
+    """Ray is up inside and gone afterwards, however a signal meets its start or its end, which crash if they are broken
+    off. A Ray that was up already is used and left as it was."""
     if ray.is_initialized():
         yield
-    elif address is None:
-        with _local():
+        return
+    with listening(), contextlib.ExitStack() as stack:
+        try:
+            with held():
+                stack.enter_context(_local() if address is None else _joined(address))
+            check()
             yield
-    else:
-        with _joined(address):
-            yield
+        finally:
+            with held():
+                stack.close()
 
 
 @contextlib.contextmanager
@@ -62,16 +71,18 @@ def _local() -> Iterator[None]:
                 object_store_memory=OBJECT_STORE_BYTES,
                 _temp_dir=str(folder),
             )
-            with _left(lambda: sweep(mark, folder, grace_s=0.0)):
-                yield
+        with _left(lambda: sweep(mark, folder, grace_s=0.0)):
+            yield
     finally:
+        look_again()
         sweep(mark, folder)
         reaper.dismiss()
 
 
 @contextlib.contextmanager
 def _joined(address: str) -> Iterator[None]:
-    _check_address(address)
+    with masked(signal.SIG_BLOCK, signal.SIGTERM):  # in gRPC's threads
+        _check_address(address)
     try:
         _init(address=address)
     except AuthenticationError as error:
@@ -92,16 +103,17 @@ def _left(clear: Callable[[], None] = lambda: None) -> Iterator[None]:
         yield
     except RayFailure:
         clear()
-        leaving = threading.Thread(target=ray.shutdown, name="leave Ray", daemon=True)
-        leaving.start()
-        leaving.join(LEAVING_S)
+        with _signals_left_alone():
+            leaving = threading.Thread(target=ray.shutdown, name="leave Ray", daemon=True)
+            leaving.start()
+            leaving.join(LEAVING_S)
         if leaving.is_alive():
             atexit.register(_end_at_once)
         raise
     except BaseException:
-        ray.shutdown()
+        _shutdown()
         raise
-    ray.shutdown()
+    _shutdown()
 
 
 def _end_at_once() -> None:
@@ -172,12 +184,45 @@ class _JobConfig(ray.job_config.JobConfig):
 
 
 def _init(**arguments: Any) -> None:
-    ray.init(
-        log_to_driver=True, logging_level=logging.ERROR, configure_logging=True, job_config=_JobConfig(), **arguments
-    )
-    if threading.current_thread() is threading.main_thread():
-        # Over Ray's failure handler, which aborts a process three seconds after SIGTERM, however well it is ending.
-        signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))
+    with _signals_left_alone():
+        ray.init(
+            log_to_driver=True,
+            logging_level=logging.ERROR,
+            configure_logging=True,
+            job_config=_JobConfig(),
+            **arguments,
+        )
+
+
+def _shutdown() -> None:
+    with _signals_left_alone():
+        ray.shutdown()
+
+
+@contextlib.contextmanager
+def _signals_left_alone() -> Iterator[None]:
+    """Ray puts a handler of its own over ours, which is left out, and then a native one that aborts the process on
+    SIGTERM, however well it is ending; when Ray ends, it leaves none at all. No thread gets SIGTERM until ours is back.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    with (
+        masked(signal.SIG_BLOCK, signal.SIGTERM),
+        mock.patch.object(services, "ConsolePopen", _started_apart),
+        mock.patch.object(ray_utils, "set_sigterm_handler"),
+    ):
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))
+
+
+def _started_apart(*arguments: Any, **options: Any) -> subprocess.Popen[Any]:
+    """A process of Ray's, in a session of its own: what a terminal, `timeout` or a service's stop tells a whole group
+    is the driver's to answer. Ray ends it by SIGTERM, which it must not inherit as blocked."""
+    with masked(signal.SIG_UNBLOCK, signal.SIGTERM):
+        return subprocess.Popen(*arguments, start_new_session=True, **options)
 
 
 def _folder() -> Path:

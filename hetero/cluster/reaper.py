@@ -18,6 +18,7 @@ from pathlib import Path
 
 from backends.program import program
 from bridge.awake import AwakeClock
+from hetero.interrupts import ENDING
 
 MARK = "HETERO_RUN_MARK"
 GRACE_S = 3.0
@@ -83,7 +84,8 @@ def main() -> None:
     parser.add_argument("--mark", required=True, help=f"value of {MARK} in the environment of the run's processes")
     parser.add_argument("--folder", type=Path, required=True, help="the run's temporary folder")
     options = parser.parse_args()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in ENDING:  # it ends when the driver has
+        signal.signal(number, signal.SIG_IGN)
     with socket.socket(fileno=options.fd) as pipe:
         said = pipe.recv(len(_GOODBYE), socket.MSG_WAITALL)
     if said != _GOODBYE:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -16,10 +18,12 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 from hetero.cluster.fleet import FleetSpec
 from hetero.cluster.instructions import News
 from hetero.cluster.placement import Ask, Node, PlacementError, asks_of, place, wanted
+from hetero.interrupts import check, masked
 
 AT_ONCE_S = 2.0
 LOOK_AGAIN_S = 10.0
 GIVE_BACK_S = 5.0
+WAIT_S = 1.0  # Ray counts whole ones
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,8 @@ def reserved(fleet: FleetSpec, on_event: Callable[[News], None]) -> Iterator[Res
 def _give_back(group: PlacementGroup) -> None:
     """Does not wait for a control store that is gone: Ray itself gives back what a driver had that has ended."""
     giving = threading.Thread(target=remove_placement_group, args=(group,), name="give back", daemon=True)
-    giving.start()
+    with masked(signal.SIG_BLOCK, signal.SIGTERM):
+        giving.start()
     giving.join(GIVE_BACK_S)
 
 
@@ -90,8 +95,12 @@ def _name(node: Mapping[str, Any]) -> str:
 
 def _queue(asks: tuple[Ask, ...], group: PlacementGroup, on_event: Callable[[News], None]) -> None:
     on_event(News("queued", 0, 0, {"waits for": _missing(asks)}))
-    while not group.wait(LOOK_AGAIN_S):
-        place(asks, nodes())  # what was possible may have left the cluster
+    look_again = time.monotonic() + LOOK_AGAIN_S
+    while not group.wait(WAIT_S):
+        check()
+        if time.monotonic() >= look_again:
+            place(asks, nodes())  # what was possible may have left the cluster
+            look_again = time.monotonic() + LOOK_AGAIN_S
     on_event(News("placed", 0, 0))
 
 

@@ -15,6 +15,7 @@ from hetero.cluster.agent import Carrier
 from hetero.cluster.blame import failure
 from hetero.cluster.controller import Controller, ControlOptions
 from hetero.cluster.fleet import FleetLink, FleetSpec, host_id
+from hetero.interrupts import check
 
 Report = Mapping[str, Any]
 OnReport = Callable[[int, Sequence[Report]], None]
@@ -168,10 +169,12 @@ class Session:
             self.abandon()
 
     def _ask(self, event: ev.Event) -> Any:
-        """Puts a question to the controller and serves it until it answers."""
+        """Puts a question to the controller and serves it until it answers, or until somebody asks the run to end."""
         self._answer = None
         self._feed(event)
         while self._answer is None:
+            if not self._failed:  # else it ends already
+                check()
             for arrived in self._carrier.receive(RECEIVE_S):
                 self._feed(arrived)
             self._feed(ev.Tick(self._clock.now()))

@@ -13,12 +13,14 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import signal
 import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from hetero.data.written import CLAIM
+from hetero.interrupts import check, masked
 from hetero.job.errors import FolderLost, JobError
 from hetero.job.owner import Owner, Seen, look
 
@@ -43,7 +45,8 @@ class Claim:
         self._lost, self._beaten = False, _now()
         self._released = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="claim", daemon=True)
-        self._thread.start()
+        with masked(signal.SIG_BLOCK, signal.SIGTERM):
+            self._thread.start()
 
     @classmethod
     def take(cls, folder: Path, key: str) -> Claim:
@@ -146,6 +149,7 @@ def _watched(first: Seen) -> bool | None:
     """Whether a claim changes while one looks at it; None if it goes. Two hosts' clocks are never compared."""
     began = _now()
     while True:
+        check()
         late = _now() - began >= SILENT_S  # asked before the look: whoever is suspended here looks once more
         seen = look(first.path)
         if seen is None:

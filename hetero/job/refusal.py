@@ -18,7 +18,7 @@ from hetero.monitoring.journal import EVENTS, METRICS
 @contextlib.contextmanager
 def refusable(run_dir: Path, storage: Path | None = None) -> Iterator[Held]:
     """Claims `run_dir` and `storage`, made where they are missing. A user's mistake that shows before the first step
-    leaves both as they were.
+    leaves both as they were, and so does an interruption before the first event.
 
     Raises JobError where the run directory cannot be written, its disk is full, it holds another run, or a run that
     lives holds one of both; CheckpointError for storage that cannot be made."""
@@ -28,10 +28,16 @@ def refusable(run_dir: Path, storage: Path | None = None) -> Iterator[Held]:
             if storage is not None and storage.resolve() != run_dir.resolve():
                 held.add(storage, _claim_storage)
             yield held
-        except Exception as error:
-            if is_user_mistake(error) and not os.path.exists(run_dir / METRICS):
+        except (Exception, KeyboardInterrupt) as error:
+            if _leaves_nothing(error, run_dir):
                 held.empty()
             raise
+
+
+def _leaves_nothing(error: BaseException, run_dir: Path) -> bool:
+    if isinstance(error, KeyboardInterrupt):
+        return not os.path.exists(run_dir / EVENTS) or os.path.getsize(run_dir / EVENTS) == 0
+    return is_user_mistake(error) and not os.path.exists(run_dir / METRICS)
 
 
 class Held:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+from hetero.interrupts import ENDING
 from hetero.monitoring.notice import Notice
 from hetero.monitoring.tracker import Tracker
 
@@ -75,6 +77,7 @@ class Feed:
         return self.notices()
 
     def _work(self) -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)  # a tracker's processes inherit it, and end when it closes
         opened = self._succeeds(self._open)
         while (line := self._next()) is not None:
             logged = opened and self._succeeds(lambda line=line: self._tracker.log(*line))  # type: ignore[misc]

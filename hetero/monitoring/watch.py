@@ -84,12 +84,8 @@ def _explained(error: ValidationError, key: str, kind: type[Tracker]) -> Monitor
     if first["type"] == "extra_forbidden":
         name = str(first["loc"][-1])
         return MonitorError(place, name, "is no option of this tracker", did_you_mean(name, kind.Options.model_fields))
-    return MonitorError(
-        place,
-        first["input"],
-        first["msg"].removeprefix("Value error, "),
-        "correct it; docs/monitoring.md lists what it takes",
-    )
+    remedy = first.get("ctx", {}).get("remedy", "correct it; docs/monitoring.md lists what it takes")
+    return MonitorError(place, first["input"], first["msg"].removeprefix("Value error, "), remedy)
 
 
 def _endpoint(options: MonitorOptions, run: TrackedRun) -> Endpoint | None:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from hetero.monitoring.errors import MonitorError
 from hetero.monitoring.journal import METRICS, Journal, read
 from hetero.monitoring.options import MonitorOptions
 from hetero.monitoring.tracker import BUILT_IN, curves, load_tracker
@@ -124,6 +125,20 @@ assert {name!r} in sys.modules
 assert not {{"torch", "ray"}} & set(sys.modules)
 """
     subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=True)
+
+
+@pytest.mark.slow
+def test_wandb_online_wants_a_key_before_anything_starts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    _needs("wandb")
+    online = {"trackers": [{"name": "wandb", "options": {"mode": "online"}}]}
+    for name, value in {"HOME": tmp_path, "NETRC": tmp_path / "netrc", "WANDB_CONFIG_DIR": tmp_path}.items():
+        monkeypatch.setenv(name, str(value))
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    with pytest.raises(MonitorError, match="WANDB_API_KEY") as caught:
+        Watch(MonitorOptions.model_validate(online), tracked(tmp_path))
+    assert (caught.value.key, caught.value.value) == ("monitor.trackers[0].options.mode", "online")
+    (tmp_path / "netrc").write_text("default login user password " + 40 * "a")  # as `wandb login` leaves it
+    Watch(MonitorOptions.model_validate(online), tracked(tmp_path)).close()
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -18,6 +19,9 @@ from hetero.checkpoint.store import CheckpointStore
 from tests.e2e.command import Command, Run, short_folder
 from tests.e2e.footprint import SHARED_MEMORY, Footprint
 from tests.patience import RUN_S
+
+Kill = Callable[[int, int], None]
+Moment = Callable[[Command, Run], bool]
 
 STEPS_BEFORE_THE_END = 8
 
@@ -138,17 +142,82 @@ def test_a_run_whose_ray_is_gone_says_so(program: str, named: str, under_way: Un
 
 
 @pytest.mark.parametrize(
-    "how",
-    [lambda driver: os.killpg(driver, signal.SIGINT), lambda driver: os.kill(driver, signal.SIGTERM)],
-    ids=["ctrl-c", "terminated"],
+    ("kill", "number"),
+    [(os.killpg, signal.SIGINT), (os.killpg, signal.SIGHUP), (os.kill, signal.SIGTERM)],
+    ids=["ctrl-c", "terminal closed", "terminated"],
 )
-def test_an_interrupted_run_says_so(how: Callable[[int], None], under_way: UnderWay) -> None:
-    screen = under_way.end(lambda: how(under_way.command.process.pid))
+def test_an_interrupted_run_says_so(kill: Kill, number: signal.Signals, under_way: UnderWay) -> None:
+    screen = under_way.end(lambda: kill(under_way.command.process.pid, number))
     assert under_way.command.process.returncode == 1, screen
     assert screen.endswith(f"interrupted; recorded in {under_way.run.folder}\n"), screen
     assert "Traceback" not in screen, screen
     assert "SIGTERM" not in screen, screen  # Ray's failure handler, which gives a process three seconds, had no part
     assert under_way.run.events[-1]["kind"] == "interrupted"
+
+
+def _agents_start(command: Command, _: Run) -> bool:
+    return any("HostActor" in " ".join(process.cmdline()) for process in _alive(command))
+
+
+def _alive(command: Command) -> Iterator[psutil.Process]:
+    for process in psutil.Process(command.process.pid).children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            if process.cmdline():
+                yield process
+
+
+def _told(kind: str) -> Moment:
+    return lambda _, run: any(event["kind"] == kind for event in run.events)
+
+
+@pytest.mark.parametrize(
+    ("moment", "kill", "number"),
+    [
+        (_told("started"), os.killpg, signal.SIGINT),
+        (_told("started"), os.killpg, signal.SIGTERM),
+        (_agents_start, os.killpg, signal.SIGHUP),
+        (_told("measuring"), os.killpg, signal.SIGTERM),
+        (_told("saved"), os.killpg, signal.SIGINT),
+    ],
+    ids=["ray starts", "ray starts, terminated", "agents start", "measuring", "saving"],
+)
+def test_so_does_one_that_is_interrupted_at_another_moment(moment: Moment, kill: Kill, number: signal.Signals) -> None:
+    """And the signal comes again and again while it ends."""
+    with short_folder() as place:
+        run = Run(place / "run")
+        with Command(
+            place, "train", _job_file(place), "--run-dir", run.folder, "--set", "checkpoint.every=1"
+        ) as command:
+            until = time.monotonic() + RUN_S
+            while not moment(command, run):
+                assert command.process.poll() is None, command.output
+                assert time.monotonic() < until, command.output
+                command.footprint.look(command.process.pid)
+            until = time.monotonic() + RUN_S
+            while command.process.poll() is None and time.monotonic() < until:
+                kill(command.process.pid, number)
+                command.footprint.look(command.process.pid)
+                time.sleep(0.3)
+            assert command.wait(0) == 1, command.output
+            assert command.footprint.left_after(RUN_S) == []
+            assert command.output.endswith(f"interrupted; recorded in {run.folder}\n"), command.output
+            assert "Traceback" not in command.output
+        assert [event["kind"] for event in run.events].count("interrupted") == 1
+        assert run.events[-1]["kind"] == "interrupted"
+
+
+def test_a_tracker_with_a_process_of_its_own_ends_in_good_order() -> None:
+    with short_folder() as place:
+        run = Run(place / "run")
+        settings = ("--set", "train.steps=10", "--set", "monitor.trackers=[wandb]")
+        with Command(place, "train", _job_file(place), "--run-dir", run.folder, *settings) as command:
+            run.wait_for_steps(2, command, RUN_S)
+            command.footprint.look(command.process.pid)
+            assert command.wait(RUN_S) == 0, command.output
+            assert command.footprint.left_after(RUN_S) == []
+        assert run.events[-1]["kind"] == "finished"
+        assert "Traceback" not in command.output
+        assert list(run.folder.glob("wandb/offline-run-*/*.wandb"))
 
 
 def test_a_run_whose_driver_was_killed_leaves_nothing_and_can_be_resumed(under_way: UnderWay) -> None:

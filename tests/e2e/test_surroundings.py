@@ -29,7 +29,8 @@ def test_a_run_of_nobody_with_nowhere_to_print() -> None:
     with short_folder() as place:
         (place / "text.txt").write_bytes(bytes(range(256)) * 10)
         job = JOB.replace("source: python-stdlib", f"source: {place / 'text.txt'}").replace("nvidia", "池")
-        (place / "job.yaml").write_text(job.replace("time_scale: 1.0", ""), encoding="utf-8")
+        measured = job[: job.index("balance:")] + job[job.index("checkpoint:") :].replace("time_scale: 1.0", "")
+        (place / "job.yaml").write_text(measured, encoding="utf-8")
         run = Run(place / "run")
         ended = subprocess.run(
             [*NOBODY, SCRIPT, "train", place / "job.yaml", "--run-dir", run.folder], cwd=ROOT, timeout=RUN_S,

@@ -11,13 +11,14 @@ from hetero.cluster.fleet import FleetSpec
 from hetero.cluster.needs import Needs
 from hetero.cluster.ray_runtime import ray_runtime
 from hetero.cluster.session import Session
+from hetero.interrupts import held, listening
 
 
 def probe(fleet: FleetSpec, address: str | None) -> list[dict[str, Any]]:
     """Starts the hosts, on a Ray of its own or on the cluster at `address`, and measures each direction between each
     two pools, as it is and not as emulation would pace it. See Session.probe."""
     bare = replace(fleet, links=tuple(replace(link, bytes_per_s=None, delay_s=0.0) for link in fleet.links))
-    with ExitStack() as stack:
+    with listening(), held(), ExitStack() as stack:
         stack.enter_context(ray_runtime(address))
         carrier = stack.enter_context(ray_agents(bare, Needs(), lambda news: None))
         return stack.enter_context(Session.start(bare, carrier)).probe()

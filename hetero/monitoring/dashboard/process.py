@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from backends.program import program
+from hetero.interrupts import ENDING
 from hetero.monitoring.dashboard.address import listen, url
 from hetero.monitoring.options import Port
 
@@ -78,7 +79,8 @@ def main() -> None:
     parser.add_argument("--run-dir", type=Path, required=True, help="the run")
     parser.add_argument("--fd", type=int, required=True, help="a socket that listens")
     options = parser.parse_args()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in ENDING:  # it ends when the driver does
+        signal.signal(number, signal.SIG_IGN)
     os.set_blocking(sys.stdin.fileno(), False)
     with socket.socket(fileno=options.fd) as listener:
         asyncio.run(_serve(options.run_dir, listener))

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from typing import Literal
 
 import wandb
+from pydantic import field_validator
+from pydantic_core import PydanticCustomError
+from requests.utils import get_netrc_auth
 
 from hetero.monitoring.tracked import TrackedRun
 from hetero.monitoring.tracker import Tracker, TrackerOptions
@@ -22,6 +26,15 @@ class WandbOptions(TrackerOptions):
     entity: str | None = None
     group: str | None = None
     tags: tuple[str, ...] = ()
+
+    @field_validator("mode")
+    @classmethod
+    def _has_a_key(cls, mode: str) -> str:
+        """W&B itself would ask for it at the terminal."""
+        if mode == "online" and not _key_is_known():
+            remedy = "set WANDB_API_KEY, or run `wandb login` first; mode: offline needs neither"
+            raise PydanticCustomError("no_key", "needs an API key of W&B, and none is set", {"remedy": remedy})
+        return mode
 
 
 class WandbTracker(Tracker):
@@ -46,3 +59,10 @@ class WandbTracker(Tracker):
 
     def close(self) -> None:
         self._run.finish()
+
+
+def _key_is_known() -> bool:
+    """In the places where W&B looks for it."""
+    settings = wandb.setup().settings
+    token = os.environ.get("WANDB_IDENTITY_TOKEN_FILE")
+    return bool(settings.api_key or token or get_netrc_auth(settings.base_url))

@@ -14,7 +14,7 @@ from ray._raylet import AuthenticationMode, get_authentication_mode
 
 from hetero.cluster.doctor.ray_cluster import told_of
 from hetero.cluster.jobs import JobServer
-from hetero.cluster.ray_environment import private_environment
+from hetero.cluster.ray_environment import look_again, private_environment
 
 OTHERS = {
     "RAY_ADDRESS": "10.0.0.9:6379",
@@ -51,6 +51,8 @@ def test_a_ray_of_our_own_is_the_same_whatever_the_shell_says(monkeypatch: pytes
     }
     assert {name: os.environ[name] for name in OTHERS} == OTHERS
     assert "MARK" not in os.environ
+    assert get_authentication_mode() == AuthenticationMode.TOKEN, "for as long as that Ray is up"
+    look_again()
     assert get_authentication_mode() == mode
 
 

@@ -7,6 +7,7 @@ import pytest
 from hetero.errors import ExplainedError
 from hetero.job.errors import FolderLost, JobError
 from hetero.job.refusal import refusable
+from hetero.monitoring.journal import EVENTS
 
 
 def tree(folder: Path) -> list[str]:
@@ -98,3 +99,29 @@ def _lose_and_be_refused(run_dir: Path) -> None:
         (run_dir / ".claim-1").unlink()
         (run_dir / "checkpoint").touch()
         raise ExplainedError("key", 1, "rule", "remedy")
+
+
+def _interrupted(made: Path, text: str = "") -> None:
+    made.write_text(text)
+    raise KeyboardInterrupt
+
+
+def test_before_the_first_event_nothing_is_left(tmp_path: Path) -> None:
+    run_dir = tmp_path / "runs" / "a"
+    for made in ("data", EVENTS):
+        with pytest.raises(KeyboardInterrupt), refusable(run_dir):
+            _interrupted(run_dir / made)
+        assert list(tmp_path.iterdir()) == []
+
+
+def test_what_was_there_before_stays(tmp_path: Path) -> None:
+    (tmp_path / "notes").touch()
+    with pytest.raises(KeyboardInterrupt), refusable(tmp_path):
+        _interrupted(tmp_path / "data")
+    assert [path.name for path in tmp_path.iterdir()] == ["notes"]
+
+
+def test_after_it_all_is_kept(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), refusable(tmp_path):
+        _interrupted(tmp_path / EVENTS, "{}\n")
+    assert (tmp_path / EVENTS).read_text() == "{}\n"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 from collections.abc import Mapping
 from typing import Any
 
 import pytest
 
+from hetero.interrupts import ENDING
 from hetero.monitoring.feed import Feed, Line
 from hetero.monitoring.tracker import Tracker
 
@@ -91,6 +93,18 @@ def test_a_tracker_that_hangs_is_left_behind_and_holds_little() -> None:
         ("tracker_incomplete", 10),
     ]
     tracker.released.set()
+
+
+def test_a_trackers_processes_are_ended_by_it_and_not_by_the_terminal() -> None:
+    blocked: list[set[int]] = []
+
+    class Starting(Recording):
+        def __init__(self) -> None:
+            super().__init__()
+            blocked.append(set(signal.pthread_sigmask(signal.SIG_BLOCK, ())))
+
+    assert Feed("t", Starting).close() == []
+    assert blocked[0] >= set(ENDING)
 
 
 @pytest.mark.parametrize("limit", [1, 3])

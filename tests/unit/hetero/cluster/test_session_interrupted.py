@@ -1,0 +1,49 @@
+"""A session whose hosts say nothing: a signal ends its waiting, but not its end."""
+
+from __future__ import annotations
+
+import signal
+from typing import Any
+
+import pytest
+
+from hetero.cluster import events as ev
+from hetero.cluster import instructions as ins
+from hetero.cluster.session import Session
+from hetero.interrupts import held, listening
+from tests.unit.hetero.cluster.fleets import three_families
+
+
+class Silent:
+    """Carries nothing. A signal arrives while the driver waits for events."""
+
+    def __init__(self) -> None:
+        self.closed = False
+
+    def start(self, hosts: Any) -> None: ...
+
+    def send(self, host: str, order: Any) -> None: ...
+
+    def receive(self, timeout: float) -> list[ev.Event]:
+        signal.raise_signal(signal.SIGTERM)
+        return []
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def test_waiting_ends_and_with_it_the_agents() -> None:
+    silent = Silent()
+    with listening(), held(), pytest.raises(KeyboardInterrupt):
+        Session.start(three_families(), silent)
+    assert silent.closed
+
+
+def test_a_good_end_is_not_broken_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    silent = Silent()
+    session = Session(three_families(), silent, None, None)
+    ticks = iter([[], [], [ins.Answer(None)]])
+    monkeypatch.setattr(session._controller, "handle", lambda event: next(ticks))
+    with listening(), held():
+        session.close()
+    assert silent.closed

@@ -1,0 +1,104 @@
+"""The order in which a run comes up and goes down, without a fleet: wherever a signal meets it, its record says so."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import hetero.train as subject
+from hetero.cluster.session import Session
+from hetero.interrupts import check
+from hetero.job.job import Job
+from hetero.job.load import load_job
+from hetero.monitoring.journal import EVENTS, read
+from hetero.monitoring.notice import Notice
+from tests.architecture.tree import ROOT
+
+STAGES = ("ray", "trackers", "agents", "session", "drive")
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> Job:
+    text = tmp_path / "text.txt"
+    text.write_bytes(bytes(range(256)) * 40)
+    return load_job(ROOT / "configs" / "runs" / "quickstart.yaml", [f"data.source={text}", "data.seq_len=16"])
+
+
+class Stages:
+    """Stands in for all that `train` starts. Notes what comes and goes; a signal arrives in the stage `meets`."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.seen: list[str] = []
+        self.meets = ""
+        for name, target in (("ray", "ray_runtime"), ("agents", "ray_agents")):
+            patch.setattr(subject, target, lambda *_, name=name: self._stage(name))
+        patch.setattr(subject, "Watch", self._watch)
+        patch.setattr(Session, "start", lambda *_: self._stage("session"))
+        patch.setattr(subject._Run, "drive", lambda *_: self._arrives("drive"))
+
+    @contextlib.contextmanager
+    def _stage(self, name: str) -> Iterator[None]:
+        self._arrives(name)
+        self.seen.append(name)
+        yield
+        self.seen.append(f"no {name}")
+
+    def _arrives(self, name: str) -> None:
+        if name == self.meets:
+            signal.raise_signal(signal.SIGTERM)
+            check()
+
+    def _watch(self, *_: Any) -> Any:
+        stages, stage = self, self._stage("trackers")
+
+        class Watch:
+            def start(self) -> list[Notice]:
+                stage.__enter__()
+                return []
+
+            def close(self) -> list[Notice]:
+                if "trackers" in stages.seen and "no trackers" not in stages.seen:
+                    stage.__exit__(None, None, None)
+                return []
+
+            def event(self, _: Any) -> None: ...
+
+        return Watch()
+
+
+@pytest.fixture
+def stages(monkeypatch: pytest.MonkeyPatch) -> Stages:
+    return Stages(monkeypatch)
+
+
+def test_trackers_start_after_ray_and_end_before_it(stages: Stages, job: Job, tmp_path: Path) -> None:
+    subject.train(job, tmp_path / "run")
+    up = [stage for stage in STAGES if stage != "drive"]
+    assert stages.seen == [*up, *(f"no {stage}" for stage in reversed(up))]
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_interrupted_is_the_last_event(stages: Stages, job: Job, tmp_path: Path, stage: str) -> None:
+    stages.meets = stage
+    with pytest.raises(KeyboardInterrupt):
+        subject.train(job, tmp_path / "run")
+    assert [event["kind"] for event in read(tmp_path / "run" / EVENTS)] == ["started", "interrupted"]
+
+
+def test_an_interruption_while_the_text_is_made_leaves_nothing(
+    stages: Stages, job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def prepare(_: Any, folder: Path) -> None:
+        folder.mkdir()
+        signal.raise_signal(signal.SIGHUP)
+
+    monkeypatch.setattr(subject, "prepare", prepare)
+    with pytest.raises(KeyboardInterrupt):
+        subject.train(job, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    assert stages.seen == []
