@@ -66,6 +66,16 @@ def test_no_socket_of_a_rank_takes_a_stranger(trained: Standing) -> None:
     assert not taken(doors)
 
 
+def test_the_key_is_in_no_argument_and_no_variable(fleet: Standing) -> None:
+    spec = fleet.session.fleet
+    secrets = [spec.key, *(host.secret("world") for host in spec.hosts)]
+    assert all(secrets)
+    for pid in [pid for host in spec.hosts for pid in fleet.session.pids(host.id).values()]:
+        process = psutil.Process(pid)
+        told = [*process.cmdline(), *process.environ().values()]
+        assert not [secret for secret in secrets if any(secret in text for text in told)], process
+
+
 @pytest.fixture
 def few_descriptors(trained: Standing) -> Iterator[Standing]:
     """Ranks that can open a few more files and no more."""
