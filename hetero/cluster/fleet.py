@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -48,6 +49,10 @@ class FleetPool:
         """The pool as its own ranks are told of it: `hetero.engine.spec.PoolRun` as plain data."""
         names = ("family", "chip", "count", "emulate", "chips_per_host")
         return {name: getattr(self, name) for name in names}
+
+    @property
+    def on_one_host(self) -> bool:
+        return len(self.ranks_by_host()) == 1
 
     def ranks_by_host(self) -> tuple[tuple[RankId, ...], ...]:
         ranks = [RankId(self.name, index) for index in range(self.count)]
@@ -126,6 +131,10 @@ class HostSpec:
     @property
     def id(self) -> str:
         return host_id(self.pool.name, self.number)
+
+    def secret(self, purpose: str) -> str:
+        """What the pool's processes share for one purpose, and from which nobody learns the key."""
+        return hmac.digest(self.key.encode(), f"{purpose} {self.pool.name}".encode(), "sha256").hex()
 
 
 @dataclass(frozen=True)

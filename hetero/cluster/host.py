@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import platform
 import socket
 from collections.abc import Callable
@@ -149,8 +150,11 @@ class Host:
         self._events.append(ev.HostReady(self.spec.id, *facts))
 
     def _open_world(self, order: ins.OpenWorld) -> None:
-        pool = self.spec.pool.run
-        message = {"do": "open_world", "size": order.size, "host": self._address, "pool": pool}
+        """The ranks of a pool on one host meet in memory that they are given; no socket is opened for it."""
+        if order.size == len(self.spec.ranks):
+            self._events.append(ev.WorldOpened(self.spec.id, ""))
+            return
+        message = {"do": "open_world", "size": order.size, "host": self._address, "pool": self.spec.pool.run}
         self._roster.ask(message, "world", lambda member: member.rank.index == 0)
 
     def _world_opened(self, member: Member, message: Message) -> None:
@@ -158,8 +162,15 @@ class Host:
         self._events.append(ev.WorldOpened(self.spec.id, message["address"]))
 
     def _join_world(self, order: ins.JoinWorld) -> None:
-        pool = self.spec.pool.run
-        self._roster.ask({"do": "join_world", "size": order.size, "address": order.address, "pool": pool}, "joined")
+        message = {"do": "join_world", "size": order.size, "address": order.address, "pool": self.spec.pool.run}
+        if order.address:
+            self._roster.ask({**message, "secret": self.spec.secret("world")}, "joined")
+            return
+        memory = os.memfd_create("hetero-world")
+        try:
+            self._roster.ask(message, "joined", fds=[memory])
+        finally:
+            os.close(memory)
 
     def _rank_joined(self, member: Member, message: Message) -> None:
         if self._roster.answered(member, message):
