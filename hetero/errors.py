@@ -13,6 +13,8 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
+from hetero.terminal import word
+
 PARTS = ("key", "value", "rule", "remedy")
 LINES = {"value": 4, "rule": 14, "remedy": 5}
 """What each part may take of the screen, whose lines are WIDTH wide."""
@@ -88,6 +90,5 @@ def _shown(value: Any, most: int) -> str:
 
 
 def _cut(text: str, most: int) -> str:
-    """Its beginning and its end where it is long; what cannot be printed as an escape."""
-    short = text if len(text) <= most else f"{text[: most * 2 // 3]} ... {text[-most // 4 :]}"
-    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in short)
+    """On one line, its beginning and its end where it is long."""
+    return word(text, most)

@@ -7,16 +7,26 @@ from collections.abc import Iterator
 from functools import lru_cache
 from itertools import combinations
 from math import prod
-from typing import Any, Literal
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
 import xxhash
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from bridge.layout import Region, Shape
 from bridge.reshard import overlap
 from hetero.checkpoint.errors import DamagedCheckpoint
+from hetero.foreign import NotPlain, check_bounded, read_plain
 
 Scalar = int | float | str | bool | None
+MOST_BYTES = 256 << 20
+"""Of a manifest: that of a large model has a line for each tensor of each rank."""
+
+
+def _in_its_folder(file: str) -> str:
+    if file in ("", ".", "..") or "/" in file or "\0" in file:
+        raise ValueError("a piece lies in the folder of its checkpoint, under a plain name")
+    return file
 
 
 class StoredTensor(BaseModel):
@@ -30,12 +40,12 @@ class StoredTensor(BaseModel):
 
 
 class StoredPiece(BaseModel):
-    """One file: what one rank owned. `file` is relative to the checkpoint's folder, `checksum` its xxh3-64."""
+    """One file: what one rank owned. `file` is its name in the checkpoint's folder, `checksum` its xxh3-64."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     rank: str
-    file: str
+    file: Annotated[str, AfterValidator(_in_its_folder)]
     size_bytes: int
     checksum: str
     tensors: dict[str, StoredTensor]
@@ -84,11 +94,22 @@ class Manifest(BaseModel):
         return json.dumps({"checksum": _checksum(body), **body}, indent=1).encode()
 
     @classmethod
+    def read(cls, path: Path) -> Manifest:
+        """Raises OSError where there is none, DamagedCheckpoint for anything but a file that `encode` made."""
+        try:
+            data = read_plain(path, MOST_BYTES)
+        except NotPlain as error:
+            remedy = "resume from another step"
+            raise DamagedCheckpoint("manifest", None, str(error), remedy, file=str(path)) from error
+        return cls.decode(data, str(path))
+
+    @classmethod
     def decode(cls, data: bytes, file: str) -> Manifest:
         """Raises DamagedCheckpoint, naming `file`, for anything but the bytes that `encode` made."""
         remedy = "resume from another step"
         try:
             body = json.loads(data)
+            check_bounded(body, MOST_BYTES)
             known = body.pop("checksum")
             if known != _checksum(body):
                 rule = "the manifest has changed since it was written"
@@ -97,7 +118,7 @@ class Manifest(BaseModel):
         except ValidationError as error:
             rule = f"this version of Hetero cannot read the manifest: {error}"
             raise DamagedCheckpoint("manifest", body.get("version"), rule, remedy, file=file) from error
-        except (ValueError, AttributeError, KeyError, TypeError) as error:
+        except (ValueError, AttributeError, KeyError, TypeError, RecursionError) as error:
             raise DamagedCheckpoint("manifest", None, "it is no JSON of a manifest", remedy, file=file) from error
 
     def boxes(self) -> dict[tuple[str, str], list[tuple[StoredPiece, StoredTensor]]]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 import secrets
+import stat
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -68,7 +69,7 @@ class CheckpointStore:
         """Raises CheckpointError if there is no such checkpoint, DamagedCheckpoint if its manifest is unreadable."""
         path = self.folder(step) / MANIFEST
         try:
-            return Manifest.decode(path.read_bytes(), str(path))
+            return Manifest.read(path)
         except FileNotFoundError:
             rule = f"there is no checkpoint of this step in {self.root}"
             raise CheckpointError("step", step, rule, self._choices()) from None
@@ -115,7 +116,7 @@ class CheckpointStore:
             path = folder / MANIFEST
             if path.exists():
                 with suppress(DamagedCheckpoint):
-                    manifest = Manifest.decode(path.read_bytes(), str(path))
+                    manifest = Manifest.read(path)
                     if not self._misplaced(manifest):
                         yield manifest
 
@@ -124,10 +125,8 @@ class CheckpointStore:
         faults = []
         for piece in manifest.pieces:
             path = self._path(manifest.step, piece)
-            found = path.stat().st_size if path.is_file() else None
-            if found != piece.size_bytes:
-                state = "is missing" if found is None else f"has {found} of {piece.size_bytes} bytes"
-                faults.append(f"{piece.file} (of {piece.rank}) {state}")
+            if (fault := _misplacement(path, piece.size_bytes)) is not None:
+                faults.append(f"{piece.file} (of {piece.rank}) {fault}")
         return faults
 
     def _refuse(self, manifest: Manifest, faults: list[str]) -> None:
@@ -153,3 +152,14 @@ class CheckpointStore:
     def _choices(self, but: int | None = None) -> str:
         steps = [str(step) for step in self.steps() if step != but]
         return f"there are checkpoints of steps {', '.join(steps)}" if steps else "there is no other checkpoint"
+
+
+def _misplacement(path: Path, size_bytes: int) -> str | None:
+    """Why a path is not a piece of this size; None where it is. A link is none: nobody knows what it leads to later."""
+    try:
+        found = path.lstat()
+    except OSError:
+        return "is missing"
+    if not stat.S_ISREG(found.st_mode):
+        return "is no file of its own" if stat.S_ISLNK(found.st_mode) else "is no file"
+    return None if found.st_size == size_bytes else f"has {found.st_size} of {size_bytes} bytes"

@@ -38,7 +38,8 @@ async def _serve(run_dir: Path, listener: socket.socket) -> None:
     import asyncio
     import signal
 
-    from hetero.monitoring.dashboard.server import is_loopback, serve
+    from hetero.monitoring.dashboard.address import is_loopback
+    from hetero.monitoring.dashboard.server import serve
 
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):

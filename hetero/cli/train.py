@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from balancer.plan import Plan
     from hetero.job.job import Job
 
+MOST_PLAN_BYTES = 4 << 20
+
 
 def train(
     job_file: JobFile,
@@ -86,7 +88,12 @@ def _read_plan(path: Path) -> Plan:
     from hetero.job.errors import JobError
 
     try:
-        return Plan.from_json(path.read_text(encoding="utf-8"))
+        with path.open("rb") as file:
+            data = file.read(MOST_PLAN_BYTES + 1)
+        if len(data) > MOST_PLAN_BYTES:
+            rule = f"must be at most {MOST_PLAN_BYTES >> 20} MiB"
+            raise JobError("--plan", str(path), rule, "check the path: is this a plan.json?")
+        return Plan.from_json(data.decode("utf-8"))
     except OSError as error:
         raise JobError("--plan", str(path), f"must be a readable file ({error.strerror})", "check the path") from None
     except ValueError as error:

@@ -38,6 +38,7 @@ from hetero.monitoring.status import (
     typical_step_s,
 )
 from hetero.monitoring.timeline import Timeline
+from hetero.terminal import plain
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,9 @@ def render(follower: Follower, ledger: Ledger, timeline: Timeline | None) -> str
 
 def _environment() -> Environment:
     loader = PackageLoader("hetero.monitoring", "report")
-    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    environment = Environment(
+        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, finalize=_printable
+    )
     environment.filters |= {
         "percent": lambda value: f"{value:.1%}",
         "number": lambda value: f"{value:,.4g}" if abs(value) < 1000 else f"{value:,.0f}",
@@ -117,6 +120,11 @@ def _environment() -> Environment:
         "figure": lambda value: json.dumps(value) if isinstance(value, (dict, list)) else str(value),
     }
     return environment
+
+
+def _printable(value: Any) -> Any:
+    """All that the template writes and a run may have said; markup of the page's own stays."""
+    return plain(value) if type(value) is str else value
 
 
 def _own(name: str) -> str:
