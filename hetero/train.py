@@ -26,6 +26,8 @@ from hetero.data.source import Prepared, prepare
 from hetero.data.split import check_split
 from hetero.data.written import check_apart
 from hetero.engine.spec import RunSpec
+from hetero.errors import SPOKEN, unspoken
+from hetero.job.checks import check_told
 from hetero.job.facts import run_facts, tracked_run
 from hetero.job.job import Job
 from hetero.job.measuring import measure
@@ -33,12 +35,14 @@ from hetero.job.planning import Planned, plan_job, pool_labels
 from hetero.job.refusal import make_run_dir, refusable
 from hetero.job.resuming import check_resume, check_text, saved_text
 from hetero.job.spec import fleet_links, run_spec
+from hetero.masking import hidden, secret_values
 from hetero.monitoring.environment import drivers_environment
 from hetero.monitoring.journal import EVENTS, METRICS, EventJournal, Journal
 from hetero.monitoring.notice import Notice
 from hetero.monitoring.record import Recorder
 from hetero.monitoring.trace import Trace
 from hetero.monitoring.watch import Watch
+from hetero.private import private_files
 
 Record = dict[str, Any]
 
@@ -53,6 +57,7 @@ class RunSummary:
     last: Record | None
 
 
+@private_files()
 def train(
     job: Job,
     run_dir: Path,
@@ -68,6 +73,7 @@ def train(
     Obeys `plan`, or the job's own, or the balancer's. `resume` ("RUN_DIR[@STEP]") goes on from a checkpoint of the same
     job, under whatever plan. Raises errors that explain themselves; every process has ended when it returns or raises.
     """
+    check_told(job.unmasked())
     point = ResumePoint.parse(resume) if resume else None
     if point is not None:
         check_resume(job, point)
@@ -78,6 +84,7 @@ def train(
     with refusable(run_dir, storage), ExitStack() as stack:
         watch = Watch(job.monitor, tracked_run(job, run_dir))
         stack.callback(watch.close)
+        stack.enter_context(unspoken(secret_values(job.unmasked())))
         make_run_dir(run_dir)
         (run_dir / "job.yaml").write_text(yaml.safe_dump(job.resolved(), sort_keys=False))
         events = EventJournal(run_dir / EVENTS)  # by these no other run takes the folder for text
@@ -117,6 +124,7 @@ class _Run:
         on_event: Callable[[Record], None] | None,
     ) -> None:
         self._job, self._run_dir, self._text, self._point, self._events = job, run_dir, text, point, events
+        self._secrets = secret_values(job.unmasked())
         self._watch = watch
         self._on_event = on_event or _ignore
         self.record_to: list[Callable[[Record], None]] = [on_record] if on_record else []
@@ -236,7 +244,8 @@ class _Run:
             self._event(notice.kind, **notice.facts)
 
     def _event(self, kind: str, **facts: Any) -> None:
-        event = self._events.write(kind, **facts)
+        said = {name: hidden(facts[name], self._secrets) for name in SPOKEN & facts.keys()}
+        event = self._events.write(kind, **facts | said)
         self._watch.event(event)
         self._on_event(event)
 

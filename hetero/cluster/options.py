@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
 
 from backends.options import EmulateOptions
 from backends.registry import find_family
@@ -18,7 +18,20 @@ class EnvOptions(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     python: str | None = Field(None, description="interpreter of the pool's processes; `null` is the driver's own path")
-    vars: dict[str, str] = Field(default_factory=dict, description="environment variables of the pool's processes")
+    vars: dict[str, str] = Field(
+        default_factory=dict,
+        repr=False,
+        description="environment variables of the pool's processes; their values are nowhere shown or recorded",
+    )
+    public: list[str] = Field(
+        default_factory=list, description="names of `vars` whose values are no secrets, and may be shown and recorded"
+    )
+
+    @model_validator(mode="after")
+    def _public_names_are_there(self) -> EnvOptions:
+        if unknown := set(self.public) - set(self.vars):
+            raise ValueError(f"public names variables of vars, and {sorted(unknown)[0]!r} is none of them")
+        return self
 
 
 _WORD = r"[A-Za-z0-9]?[A-Za-z0-9._-]*"

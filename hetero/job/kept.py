@@ -9,9 +9,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from hetero.private import private_files
+
 Row = dict[str, Any]
 
 
+@private_files()
 def kept(facts: Any, measure: Callable[[], list[Row]]) -> list[Row]:
     """What was measured before under the same `facts`, plain data, else what `measure` finds now."""
     name = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]

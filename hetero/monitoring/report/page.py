@@ -14,6 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs  # type: ignore[import-untyped]
 
+from hetero.masking import masked
 from hetero.monitoring.follow import Follower
 from hetero.monitoring.journal import Record
 from hetero.monitoring.links import LinkStatus
@@ -99,7 +100,7 @@ def render(follower: Follower, ledger: Ledger, timeline: Timeline | None) -> str
         hosts=_hosts(follower),
         emulation=_emulation(follower, run),
         time_scale=time_scale(follower),
-        job=yaml.safe_dump(follower.job, sort_keys=False, allow_unicode=True),
+        job=yaml.safe_dump(masked(follower.job), sort_keys=False, allow_unicode=True),
         plotly=Markup(get_plotlyjs()),
         style=Markup(_own("report.css")),
         script=Markup(_own("report.js")),
