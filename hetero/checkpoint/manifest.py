@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import xxhash
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from bridge.layout import Region, Shape
 from bridge.reshard import overlap
@@ -21,6 +21,9 @@ from hetero.foreign import NotPlain, check_bounded, read_plain
 Scalar = int | float | str | bool | None
 MOST_BYTES = 256 << 20
 """Of a manifest: that of a large model has a line for each tensor of each rank."""
+
+MOST_BOXES = 2048
+"""Of a tensor: each is compared with each."""
 
 
 def _in_its_folder(file: str) -> str:
@@ -75,6 +78,13 @@ class RunState(BaseModel):
     text: SavedText | None = None
     plan: dict[str, Any]
     scalars: dict[str, Scalar] = Field(default_factory=dict)
+
+    @field_validator("scalars")
+    @classmethod
+    def _counts_are_numbers(cls, scalars: dict[str, Scalar]) -> dict[str, Scalar]:
+        if not isinstance(scalars.get("updates") or 0, int):
+            raise ValueError("updates is a count")
+        return scalars
 
 
 class Manifest(BaseModel):
@@ -140,6 +150,8 @@ class Manifest(BaseModel):
 
 @lru_cache(maxsize=4096)  # the tensors of a model repeat a few layouts layer after layer
 def _problem(boxes: tuple[tuple[Shape, Region], ...]) -> str | None:
+    if len(boxes) > MOST_BOXES:
+        return f"it lies in more than {MOST_BOXES} parts, which no plan cuts a tensor into"
     shapes, regions = {shape for shape, _ in boxes}, [region for _, region in boxes]
     if len(shapes) > 1:
         return f"its owners disagree on its shape: {sorted(shapes)}"

@@ -230,8 +230,22 @@ def test_a_manifest_that_nobody_wrote_ends_no_reader(store: CheckpointStore) -> 
     rewritten(store, 2, lambda body: body["run"].update(job_facts=deep))
     with pytest.raises(DamagedCheckpoint):
         store.manifest(2)
+    save(store, 2)
+    rewritten(store, 2, lambda body: body["run"].update(scalars={"updates": "many"}))
+    with pytest.raises(DamagedCheckpoint, match="a count"):
+        store.manifest(2)
     path.unlink()
     os.mkfifo(path)
     with pytest.raises(DamagedCheckpoint):
         store.manifest(2)
     assert store.steps() == [1]
+
+
+def test_a_tensor_in_more_parts_than_any_plan_makes_is_not_compared(store: CheckpointStore) -> None:
+    """Each with each would take minutes."""
+    save(store, 1)
+    part = {"shape": [9999], "kinds": ["parameter"]}
+    one = piece(store, 2)
+    many = [one | {"tensors": {"w": part | {"region": [[i, i + 1]]}}} for i in range(9999)]
+    with pytest.raises(DamagedCheckpoint, match="more than 2048 parts"):
+        store.commit(2, RUN, many)
