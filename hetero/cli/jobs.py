@@ -95,15 +95,16 @@ def fetch(
     address: Server,
     to: Annotated[Path | None, typer.Option(metavar="DIR", help="Where to put it; default runs/JOB.")] = None,
     most: Annotated[
-        float, typer.Option(min=0, metavar="GIB", help="Refuse a run directory that unpacks to more than this.")
-    ] = 1.0,
+        int,
+        typer.Option(min=1, max=10_000, metavar="GIB", help="Refuse a run directory that unpacks to more than this."),
+    ] = 1,
 ) -> None:
     """Copy a run directory to this machine, without checkpoints; more than once while the job runs, if you like."""
     from hetero.cluster.fetch import fetch as bring
     from hetero.cluster.jobs import JobServer
 
     folder = to or Path("runs") / job_id
-    files = bring(JobServer(address), job_id, folder, int(most * 2**30))
+    files = bring(JobServer(address), job_id, folder, most << 30)
     typer.echo(f"{len(files)} files in {folder}")
 
 

@@ -32,21 +32,30 @@ def fetch(server: JobServer, id_: str, folder: Path, most_bytes: int = MOST_BYTE
     Checkpoints and tokens stay on the cluster, and so do links. All comes or nothing. Raises ClusterError if there is
     nothing to fetch, if it is more than `most_bytes`, or if the folder holds anything else."""
     job = server.job(id_)
-    _check_own(folder, id_)
-    archive = _archive(server.read(_command(job.run_dir), PATIENCE_S), id_, job.run_dir)
+    with _explained(folder, id_):
+        _check_own(folder, id_)
+    archive = _archive(server.read(_command(job.run_dir, most_bytes), PATIENCE_S), id_, job.run_dir)
     with private_files(), _explained(folder, id_):
+        if len(archive) > _letters(most_bytes):
+            raise TooMuch(f"{most_bytes / 2**30:g} GiB")
         folder.mkdir(parents=True, exist_ok=True)
         (folder / MARK).write_text(f"{id_}\n", encoding="utf-8")
         return _unpack(archive, folder, most_bytes)
 
 
-def _command(run_dir: str) -> str:
+def _letters(most_bytes: int) -> int:
+    """Of an archive in base64 that may hold so much; no more are sent."""
+    return most_bytes * 3 // 2 + (1 << 20)
+
+
+def _command(run_dir: str, most_bytes: int = MOST_BYTES) -> str:
     """Markers are put together by the shell, so that the command's own text in the log is none. The wait lets Ray write
     that first; it would stand in the middle of ours."""
     excluded = " ".join(f"--exclude={path}" for path in LEFT_THERE)
     begin, end = (f"printf '%s%s\\n' {mark[:5]} '{mark[5:]}'" for mark in (BEGIN, END))
+    sent = _letters(most_bytes) * 80 // 76 + 100  # with the ends of lines
     tar = f"tar -c -z --format=gnu {excluded} ."
-    return f"cd {shell_path(run_dir)} && sleep 1 && {begin} && {tar} | base64 && {end}"
+    return f"cd {shell_path(run_dir)} && sleep 1 && {begin} && {tar} | base64 | head -c {sent} && echo && {end}"
 
 
 def _archive(log: str, id_: str, run_dir: str) -> str:
@@ -95,5 +104,5 @@ def _explained(folder: Path, id_: str) -> Iterator[None]:
     except (Refused, binascii.Error) as error:
         raise ClusterError("fetch", str(folder), f"what came is damaged ({error})", "try again") from error
     except OSError as error:
-        rule = f"what came cannot be written there ({error.strerror or error})"
+        rule = f"a copy cannot be written there ({error.strerror or error})"
         raise ClusterError("--to", str(folder), rule, "name another folder") from error

@@ -7,6 +7,7 @@ import gzip
 import io
 import os
 import stat
+import subprocess
 import tarfile
 from pathlib import Path
 from types import SimpleNamespace
@@ -145,3 +146,25 @@ def test_a_copy_is_its_owners_alone(tmp_path: Path) -> None:
         assert os.umask(0o022) == 0o022
     finally:
         os.umask(before)
+
+
+def test_a_cluster_sends_no_more_than_is_allowed(tmp_path: Path) -> None:
+    """Of what does not compress, in the shell that the cluster would run it in."""
+    there = tmp_path / "there"
+    (there / "data").mkdir(parents=True)
+    (there / "data" / "tokens.bin").write_bytes(bytes(9))
+    (there / "large").write_bytes(os.urandom(3 << 20))
+
+    def read(command: str, seconds: float) -> str:
+        line = command.replace("sleep 1", "true")
+        log = subprocess.run(["sh", "-c", line], capture_output=True, text=True, check=True).stdout
+        sent.append(len(log))
+        return log
+
+    sent: list[int] = []
+    shell: Any = SimpleNamespace(job=lambda id_: SimpleNamespace(run_dir=str(there)), read=read)
+    with pytest.raises(ClusterError, match="unpacks to more than"):
+        fetch(shell, "job-1", tmp_path / "copy", 1 << 20)
+    assert sent[0] < 3 << 20
+    assert fetch(shell, "job-1", tmp_path / "copy") == [tmp_path / "copy" / "large"]
+    assert (tmp_path / "copy" / "large").read_bytes() == (there / "large").read_bytes()
