@@ -37,7 +37,7 @@ class _Listener:
             self.check()
         if self._due is None:
             self._due = time.monotonic() + HELD_S
-            with masked(signal.SIG_BLOCK, *ENDING):  # in that thread: they are the main thread's
+            with sigmask(signal.SIG_BLOCK, *ENDING):  # in that thread: they are the main thread's
                 _thread.start_new_thread(self._insist, (number, self._due))  # takes no lock, as a handler must not
 
     def check(self) -> None:
@@ -123,7 +123,7 @@ def let_through() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def masked(how: int, *numbers: signal.Signals) -> Iterator[None]:
+def sigmask(how: int, *numbers: signal.Signals) -> Iterator[None]:
     """This thread blocks, or unblocks, signals for a stretch; threads and processes that it starts inherit that.
 
     While Ray starts and ends SIGTERM is blocked in the main thread, and must not find another one: whatever starts

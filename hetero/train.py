@@ -26,7 +26,9 @@ from hetero.data.source import Prepared, prepare
 from hetero.data.split import check_split
 from hetero.data.written import check_apart
 from hetero.engine.spec import RunSpec
-from hetero.interrupts import held, let_through, listening, masked
+from hetero.errors import SPOKEN, unspoken
+from hetero.interrupts import held, let_through, listening, sigmask
+from hetero.job.checks import check_told
 from hetero.job.facts import run_facts, tracked_run
 from hetero.job.job import Job
 from hetero.job.measuring import measure
@@ -34,12 +36,14 @@ from hetero.job.planning import Planned, plan_job, pool_labels
 from hetero.job.refusal import Held, refusable
 from hetero.job.resuming import check_resume, check_text, resume_notices, saved_text, skips_of
 from hetero.job.spec import fleet_links, run_spec
+from hetero.masking import hidden, secret_values
 from hetero.monitoring.environment import drivers_environment
 from hetero.monitoring.journal import EVENTS, METRICS, EventJournal, Journal
 from hetero.monitoring.notice import Notice
 from hetero.monitoring.record import Recorder
 from hetero.monitoring.trace import Trace
 from hetero.monitoring.watch import Watch
+from hetero.private import private_files
 
 Record = dict[str, Any]
 
@@ -54,6 +58,7 @@ class RunSummary:
     last: Record | None
 
 
+@private_files()
 def train(
     job: Job,
     run_dir: Path,
@@ -69,7 +74,8 @@ def train(
     Obeys `plan`, or the job's own, or the balancer's. `resume` ("RUN_DIR[@STEP]") goes on from a checkpoint of the same
     job, under whatever plan. Raises errors that explain themselves; every process has ended when it returns or raises.
     """
-    with listening(), held():
+    check_told(job.unmasked())
+    with listening(), held(), unspoken(secret_values(job.unmasked())):
         with let_through():
             point = ResumePoint.parse(resume) if resume else None
             if point is not None:
@@ -79,7 +85,7 @@ def train(
         for folder in filter(None, (run_dir, storage)):
             check_apart(job.data.source, folder)
         with refusable(run_dir, storage) as folders, ExitStack() as stack:
-            with masked(signal.SIG_BLOCK, signal.SIGTERM):  # in its threads, too
+            with sigmask(signal.SIG_BLOCK, signal.SIGTERM):  # in its threads, too
                 watch = Watch(job.monitor, tracked_run(job, run_dir))
             stack.callback(watch.close)
             (run_dir / "job.yaml").write_text(core_schema.dump(job.resolved()), encoding="utf-8")
@@ -132,6 +138,7 @@ class _Run:
         on_event: Callable[[Record], None] | None,
     ) -> None:
         self._job, self.run_dir, self._text, self._point, self._events = job, run_dir, text, point, events
+        self._secrets = secret_values(job.unmasked())
         self._folders, self._watch = folders, watch
         self._on_event = on_event or _ignore
         self.record_to: list[Callable[[Record], None]] = [on_record] if on_record else []
@@ -286,7 +293,8 @@ class _Run:
             self._event(notice.kind, **notice.facts)
 
     def _event(self, kind: str, **facts: Any) -> None:
-        event = self._events.write(kind, **facts)
+        said = {name: hidden(facts[name], self._secrets) for name in SPOKEN & facts.keys()}
+        event = self._events.write(kind, **facts | said)
         self._watch.event(event)
         self._on_event(event)
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hetero.cli.arguments import JobFile, Server, Settings, path_there
+from hetero.terminal import plain
 
 if TYPE_CHECKING:
     from hetero.cluster.jobs import JobServer
@@ -74,7 +75,7 @@ def print_until_over(server: JobServer, id_: str) -> int:
     """Prints what the job prints; the job's exit code once it is over. Ctrl-C leaves the job alone."""
     try:
         for piece in server.follow(id_):
-            typer.echo(piece, nl=False)
+            typer.echo(plain(piece), nl=False)
         job = server.wait(id_, PRINTED_S)
     except KeyboardInterrupt:
         print(f"\n{id_} goes on; hetero jobs stop {id_} ends it", file=sys.stderr)

@@ -35,7 +35,7 @@ class FleetPool:
     chips_per_host: int = 0
     emulate: Mapping[str, Any] | None = None
     python: str | None = None
-    variables: Mapping[str, str] = field(default_factory=dict)
+    variables: Mapping[str, str] = field(default_factory=dict, repr=False)
     interface: str | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
     resources: Mapping[str, float] = field(default_factory=dict)

@@ -16,7 +16,7 @@ from ray._private.grpc_utils import init_grpc_channel
 from bridge.awake import AwakeClock
 from hetero.cluster.events import Severity, Trouble
 from hetero.cluster.processes import obituary
-from hetero.interrupts import masked
+from hetero.interrupts import sigmask
 
 PATIENCE_S = 30.0
 """Half of what Ray itself has."""
@@ -35,7 +35,7 @@ class Pulse:
     def __init__(self, patience_s: float = PATIENCE_S, clock: AwakeClock | None = None) -> None:
         self._node: Any = ray._private.worker._global_node
         self._address = ray.get_runtime_context().gcs_address
-        with masked(signal.SIG_BLOCK, signal.SIGTERM):
+        with sigmask(signal.SIG_BLOCK, signal.SIGTERM):
             self._channel = init_grpc_channel(self._address)
             self._question = self._channel.unary_unary("/ray.rpc.NodeInfoGcsService/GetClusterId", bytes, bytes)
         self._patience_s, self._clock = patience_s, clock or AwakeClock()
@@ -69,5 +69,5 @@ class Pulse:
                 self._answered_s = now
             self._call = None
         if self._call is None and now - self._asked_s >= EVERY_S:
-            with masked(signal.SIG_BLOCK, signal.SIGTERM):  # in gRPC's threads
+            with sigmask(signal.SIG_BLOCK, signal.SIGTERM):  # in gRPC's threads
                 self._asked_s, self._call = now, self._question.future(b"", timeout=ANSWER_S)

@@ -30,7 +30,7 @@ from hetero.cluster.errors import TOKEN, ClusterError, RayFailure
 from hetero.cluster.listening import check_loopback
 from hetero.cluster.ray_environment import look_again, private_environment
 from hetero.cluster.reaper import MARK, Reaper, sweep
-from hetero.interrupts import check, held, listening, masked
+from hetero.interrupts import check, held, listening, sigmask
 
 ANSWER_S = 5.0
 LEAVING_S = 12.0
@@ -81,7 +81,7 @@ def _local() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _joined(address: str) -> Iterator[None]:
-    with masked(signal.SIG_BLOCK, signal.SIGTERM):  # in gRPC's threads
+    with sigmask(signal.SIG_BLOCK, signal.SIGTERM):  # in gRPC's threads
         _check_address(address)
     try:
         _init(address=address)
@@ -208,7 +208,7 @@ def _signals_left_alone() -> Iterator[None]:
         yield
         return
     with (
-        masked(signal.SIG_BLOCK, signal.SIGTERM),
+        sigmask(signal.SIG_BLOCK, signal.SIGTERM),
         mock.patch.object(services, "ConsolePopen", _started_apart),
         mock.patch.object(ray_utils, "set_sigterm_handler"),
     ):
@@ -221,7 +221,7 @@ def _signals_left_alone() -> Iterator[None]:
 def _started_apart(*arguments: Any, **options: Any) -> subprocess.Popen[Any]:
     """A process of Ray's, in a session of its own: what a terminal, `timeout` or a service's stop tells a whole group
     is the driver's to answer. Ray ends it by SIGTERM, which it must not inherit as blocked."""
-    with masked(signal.SIG_UNBLOCK, signal.SIGTERM):
+    with sigmask(signal.SIG_UNBLOCK, signal.SIGTERM):
         return subprocess.Popen(*arguments, start_new_session=True, **options)
 
 

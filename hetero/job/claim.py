@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hetero.data.written import CLAIM
-from hetero.interrupts import check, masked
+from hetero.interrupts import check, sigmask
 from hetero.job.errors import FolderLost, JobError
 from hetero.job.owner import Owner, Seen, look
 
@@ -45,7 +45,7 @@ class Claim:
         self._lost, self._beaten = False, _now()
         self._released = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="claim", daemon=True)
-        with masked(signal.SIG_BLOCK, signal.SIGTERM):
+        with sigmask(signal.SIG_BLOCK, signal.SIGTERM):
             self._thread.start()
 
     @classmethod

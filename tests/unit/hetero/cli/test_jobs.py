@@ -197,3 +197,34 @@ def test_paths_for_the_shell() -> None:
     assert [shell_path(path) for path in ("~", "~/", "~ann", "~ann/a b", "~;x/y")] == [
         '"$HOME"', '"$HOME"/', "~ann", "~ann/'a b'", "'~;x/y'"]  # fmt: skip
     assert shell_path("/runs/$x") == "'/runs/$x'"
+
+
+EVIL = "[bold]a[/bold]\x1b]0;owned\x07\u202eb\rc"
+
+
+def test_what_a_cluster_says_is_shown_and_not_obeyed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    view = replace(JOB, id=EVIL, message=EVIL, run_dir=EVIL, started=1e300)
+    monkeypatch.setattr(Server, "view", view)
+    monkeypatch.setattr(Server, "logs", lambda self, id_: EVIL)
+    monkeypatch.setattr(Server, "follow", lambda self, id_: iter([EVIL]))
+    for command in ("list", "status auto-1", "logs auto-1", "logs -f auto-1"):
+        run(["jobs", *command.split(), *ADDRESS])
+        shown = capsys.readouterr().out
+        assert not [letter for letter in "\x1b\x07\u202e\r" if letter in shown], command
+        assert "[bold]a[/bold]" in shown, command
+
+
+def test_of_a_plan_no_more_is_read_than_a_plan_has(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    path = tmp_path / "plan.json"
+    with path.open("wb") as file:
+        file.truncate(600 << 20)
+    assert run(["train", AUTO, "--plan", str(path)]) == 2
+    assert "must be at most 4 MiB" in capsys.readouterr().err
+    for text in ("[" * 100_000, '{"pipelines": [], "epoch": ' + "9" * 5000 + "}"):
+        path.write_text(text)
+        assert run(["train", AUTO, "--plan", str(path)]) == 2
+        assert len(capsys.readouterr().err) < 3000
