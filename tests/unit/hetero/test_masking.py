@@ -116,7 +116,7 @@ def test_no_screen_shows_them(setting: str, job_file: Path, capsys: pytest.Captu
 
 
 def test_a_mistake_in_a_file_is_shown_without_them(job_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for value in ("20010101", "2001-99-99", "[hunter2-hunter2]", "1" + "0" * 5000):
+    for value in ("20010101", "020010101", "[hunter2-hunter2]", "1" + "0" * 5000):
         job_file.write_text(yaml.safe_dump(JOB).replace(f"TOKEN: {SECRET}", f"TOKEN: {value}"))
         assert run(["plan", str(job_file)]) == 2
         screen = capsys.readouterr().err
