@@ -9,10 +9,11 @@ export OMP_NUM_THREADS ?= 1
 # Parts of the tests: what is below `hetero` and its contracts, and `hetero` with the house.
 FLOORS := tests/contract tests/unit/backends tests/unit/balancer tests/unit/bridge
 HETERO := tests/architecture tests/unit/hetero
-# Commands that end at once, and pages.
+# Whole runs: those that end badly, commands that end at once and pages, and all others.
+ENDS := tests/e2e/test_ends.py tests/e2e/test_stopped.py tests/e2e/test_surroundings.py
 SCREENS := tests/e2e/bad_input tests/e2e/test_report.py tests/e2e/test_watch_refused.py
 
-.PHONY: install demo test test-floors test-hetero test-runs check check-types check-floors check-hetero bench clean
+.PHONY: install demo test test-floors test-hetero test-ends test-runs check check-types check-floors check-hetero bench clean
 
 install: $(STAMP)
 
@@ -38,9 +39,9 @@ check-floors:
 check-hetero:
 	$(BIN)/python -m pytest -m "not slow" $(HETERO)
 
-# Three parts side by side on two cores, for whole runs wait a lot.
+# Four parts side by side on two cores, for whole runs wait a lot.
 test: install
-	$(MAKE) --no-print-directory -j3 -Oline test-floors test-hetero test-runs
+	$(MAKE) --no-print-directory -j4 -Oline test-floors test-hetero test-ends test-runs
 
 test-floors:
 	$(BIN)/python -m pytest $(FLOORS) $(SCREENS)
@@ -48,8 +49,11 @@ test-floors:
 test-hetero:
 	$(BIN)/python -m pytest $(HETERO) tests/distributed
 
+test-ends:
+	$(BIN)/python -m pytest $(ENDS)
+
 test-runs:
-	$(BIN)/python -m pytest tests/e2e $(addprefix --ignore=,$(SCREENS))
+	$(BIN)/python -m pytest tests/e2e $(addprefix --ignore=,$(SCREENS) $(ENDS))
 
 bench: install
 	$(BIN)/python -m benchmarks.overhead --json

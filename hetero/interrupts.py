@@ -3,6 +3,9 @@
 A handler that raises does so in the middle of anything: of Ray's native code, which then crashes, or of a clean-up,
 which then leaves something behind. So a signal that comes while signals are `held` is only noted, and raised where
 somebody asks by `check`, or HELD_S later wherever the process then is. One is enough: others disturb no clean-up.
+
+SIGTERM is kept waiting by the system while signals are held, and so for all threads that begin then, those of libraries
+too: as Ray starts and ends it has SIGTERM end the process for a while, whichever thread hears it.
 """
 
 from __future__ import annotations
@@ -41,6 +44,8 @@ class _Listener:
                 _thread.start_new_thread(self._insist, (number, self._due))  # takes no lock, as a handler must not
 
     def check(self) -> None:
+        if self.held and signal.sigtimedwait({signal.SIGTERM}, 0):
+            self._noted = True
         if self._noted:
             self._raised, self._due = True, None
             raise KeyboardInterrupt
@@ -103,7 +108,8 @@ def held() -> Iterator[None]:
         return
     listener.held += 1
     try:
-        yield
+        with sigmask(signal.SIG_BLOCK, signal.SIGTERM):
+            yield
     finally:
         listener.held -= 1
 
@@ -117,17 +123,15 @@ def let_through() -> Iterator[None]:
     before, listener.held = listener.held, 0
     try:
         listener.check()
-        yield
+        with sigmask(signal.SIG_UNBLOCK, signal.SIGTERM):
+            yield
     finally:
         listener.held = before
 
 
 @contextlib.contextmanager
 def sigmask(how: int, *numbers: signal.Signals) -> Iterator[None]:
-    """This thread blocks, or unblocks, signals for a stretch; threads and processes that it starts inherit that.
-
-    While Ray starts and ends SIGTERM is blocked in the main thread, and must not find another one: whatever starts
-    threads in a driver, a library too, does so in here."""
+    """This thread blocks, or unblocks, signals for a stretch; threads and processes that it starts inherit that."""
     before = signal.pthread_sigmask(how, numbers)
     try:
         yield

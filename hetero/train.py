@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -27,7 +26,7 @@ from hetero.data.split import check_split
 from hetero.data.written import check_apart
 from hetero.engine.spec import RunSpec
 from hetero.errors import SPOKEN, unspoken
-from hetero.interrupts import held, let_through, listening, sigmask
+from hetero.interrupts import held, let_through, listening
 from hetero.job.checks import check_told
 from hetero.job.facts import run_facts, tracked_run
 from hetero.job.job import Job
@@ -85,8 +84,7 @@ def train(
         for folder in filter(None, (run_dir, storage)):
             check_apart(job.data.source, folder)
         with refusable(run_dir, storage) as folders, ExitStack() as stack:
-            with sigmask(signal.SIG_BLOCK, signal.SIGTERM):  # in its threads, too
-                watch = Watch(job.monitor, tracked_run(job, run_dir))
+            watch = Watch(job.monitor, tracked_run(job, run_dir))
             stack.callback(watch.close)
             (run_dir / "job.yaml").write_text(core_schema.dump(job.resolved()), encoding="utf-8")
             events = EventJournal(run_dir / EVENTS)  # by these no other run takes the folder for text

@@ -6,7 +6,6 @@ journal. So the driver looks for itself, and sooner. A control store with a memo
 
 from __future__ import annotations
 
-import signal
 from typing import Any
 
 import grpc
@@ -16,7 +15,6 @@ from ray._private.grpc_utils import init_grpc_channel
 from bridge.awake import AwakeClock
 from hetero.cluster.events import Severity, Trouble
 from hetero.cluster.processes import obituary
-from hetero.interrupts import sigmask
 
 PATIENCE_S = 30.0
 """Half of what Ray itself has."""
@@ -35,9 +33,8 @@ class Pulse:
     def __init__(self, patience_s: float = PATIENCE_S, clock: AwakeClock | None = None) -> None:
         self._node: Any = ray._private.worker._global_node
         self._address = ray.get_runtime_context().gcs_address
-        with sigmask(signal.SIG_BLOCK, signal.SIGTERM):
-            self._channel = init_grpc_channel(self._address)
-            self._question = self._channel.unary_unary("/ray.rpc.NodeInfoGcsService/GetClusterId", bytes, bytes)
+        self._channel = init_grpc_channel(self._address)
+        self._question = self._channel.unary_unary("/ray.rpc.NodeInfoGcsService/GetClusterId", bytes, bytes)
         self._patience_s, self._clock = patience_s, clock or AwakeClock()
         self._asked_s = -EVERY_S
         self._answered_s: float | None = None
@@ -69,5 +66,4 @@ class Pulse:
                 self._answered_s = now
             self._call = None
         if self._call is None and now - self._asked_s >= EVERY_S:
-            with sigmask(signal.SIG_BLOCK, signal.SIGTERM):  # in gRPC's threads
-                self._asked_s, self._call = now, self._question.future(b"", timeout=ANSWER_S)
+            self._asked_s, self._call = now, self._question.future(b"", timeout=ANSWER_S)

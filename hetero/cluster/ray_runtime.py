@@ -81,8 +81,7 @@ def _local() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _joined(address: str) -> Iterator[None]:
-    with sigmask(signal.SIG_BLOCK, signal.SIGTERM):  # in gRPC's threads
-        _check_address(address)
+    _check_address(address)
     try:
         _init(address=address)
     except AuthenticationError as error:

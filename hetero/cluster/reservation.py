@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -18,7 +17,7 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 from hetero.cluster.fleet import FleetSpec
 from hetero.cluster.instructions import News
 from hetero.cluster.placement import Ask, Node, PlacementError, asks_of, place, wanted
-from hetero.interrupts import check, sigmask
+from hetero.interrupts import check
 
 AT_ONCE_S = 2.0
 LOOK_AGAIN_S = 10.0
@@ -67,8 +66,7 @@ def reserved(fleet: FleetSpec, on_event: Callable[[News], None]) -> Iterator[Res
 def _give_back(group: PlacementGroup) -> None:
     """Does not wait for a control store that is gone: Ray itself gives back what a driver had that has ended."""
     giving = threading.Thread(target=remove_placement_group, args=(group,), name="give back", daemon=True)
-    with sigmask(signal.SIG_BLOCK, signal.SIGTERM):
-        giving.start()
+    giving.start()
     giving.join(GIVE_BACK_S)
 
 

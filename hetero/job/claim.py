@@ -13,14 +13,13 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import signal
 import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from hetero.data.written import CLAIM
-from hetero.interrupts import check, sigmask
+from hetero.interrupts import check
 from hetero.job.errors import FolderLost, JobError
 from hetero.job.owner import Owner, Seen, look
 
@@ -45,8 +44,7 @@ class Claim:
         self._lost, self._beaten = False, _now()
         self._released = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="claim", daemon=True)
-        with sigmask(signal.SIG_BLOCK, signal.SIGTERM):
-            self._thread.start()
+        self._thread.start()
 
     @classmethod
     def take(cls, folder: Path, key: str) -> Claim:

@@ -6,6 +6,7 @@ import contextlib
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 
@@ -89,9 +90,22 @@ def test_one_that_somebody_swallowed_is_raised_again() -> None:
 def test_it_is_not_held_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(interrupts, "HELD_S", 0.05)
     with listening(), held():
-        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGINT)
         with pytest.raises(KeyboardInterrupt):
             time.sleep(60.0)
+
+
+def test_sigterm_waits_while_it_is_held_in_threads_that_begin_then_too() -> None:
+    masks: list[set[int]] = []
+    with listening(), held():
+        thread = threading.Thread(target=lambda: masks.append(signal.pthread_sigmask(signal.SIG_BLOCK, [])))
+        thread.start()
+        thread.join()
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # as Ray leaves it
+        signal.raise_signal(signal.SIGTERM)
+        with pytest.raises(KeyboardInterrupt):
+            check()
+    assert signal.SIGTERM in masks[0]
 
 
 def test_nor_is_one_that_comes_again_while_the_first_is_without_effect(monkeypatch: pytest.MonkeyPatch) -> None:
