@@ -37,7 +37,7 @@ class ExplainedError(Exception):
     ) -> None:
         shown = concealed(str(key), value)
         if shown is not value and shown == MASK and str(value):
-            rule, remedy = (words.replace(str(value), MASK) for words in (rule, remedy))
+            rule = rule.replace(str(value), MASK)
         super().__init__(f"{key}: {shown!r}: {rule}; {remedy}")
         self.key, self.value, self.rule, self.remedy = key, shown, rule, remedy
         self.file, self.line = file, line
