@@ -87,8 +87,9 @@ def test_every_tracker_is_read_back() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(BUILT_IN))
-def test_curves_equal_those_of_the_journal(name: str, tmp_path: Path) -> None:
+def test_curves_equal_those_of_the_journal(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _needs(name)
+    monkeypatch.setattr("hetero.monitoring.watch.SECONDS_TO_CLOSE", WAIT_S)  # of which a busy machine may need some
     run = tracked(tmp_path / "small-run")
     run.folder.mkdir()
     watch = Watch(MonitorOptions.model_validate({"trackers": [name]}), run)
