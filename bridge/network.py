@@ -12,6 +12,7 @@ from bridge.errors import BridgeError, PeerLost, TransportError, WireError, to_d
 from bridge.greeting import Door
 from bridge.guard import Checked, Guard, Unchecked
 from bridge.handshake import Hello
+from bridge.identity import Identity
 from bridge.lane import Lane
 from bridge.link import Link
 from bridge.loop import Loop
@@ -41,12 +42,16 @@ class Frames(Protocol):
 class _Peer:
     """What `introduce` has said of an endpoint, and how dialling it goes.
 
+    key      the public half of its key pair
+    secret   what we share with it, and nobody else
     needed  the link is to be connected, and to stay so: a rank here or there wants it
     lost     instances of the endpoint that are not talked to any more
     """
 
     link: Link
     uri: str | None
+    key: str
+    secret: bytes
     sealed: bool
     needed: bool = False
     pause_s: float = _REDIAL_S[0]
@@ -65,7 +70,7 @@ class Network:
     """
 
     def __init__(self, loop: Loop, frames: Frames, report: Callable[[dict[str, Any]], None], patience_s: float) -> None:
-        self.id = ""
+        self.identity = Identity("")
         self.instance = secrets.token_hex(16)
         self._loop, self._frames, self._report, self._patience_s = loop, frames, report, patience_s
         self._transports: dict[str, Transport] = {}
@@ -73,18 +78,18 @@ class Network:
         self._home: Link | None = None
         self._established: dict[Connection, tuple[Link, Lane]] = {}
         self._dialled: dict[Connection, tuple[_Peer, int]] = {}
-        self._door = Door(None, self._answer, self._welcome)
+        self._door = Door(lambda name: self._peers[name].secret, self._answer, self._welcome)
         self._routes: dict[RankId, str] = {}
         self._next_beat = self._next_refusal = 0.0
         self._refusals = 0
 
-    def listen(self, endpoint: str, host: str, schemes: list[str], key: bytes | None = None) -> dict[str, str]:
-        """Takes the name `endpoint`, binds a port for each scheme, and is its own first peer. Gives the URIs.
+    @property
+    def id(self) -> str:
+        return self.identity.name
 
-        With a `key`, the job's, nobody is talked to who does not know it.
-        """
-        self.id = endpoint
-        self._door = Door(key, self._answer, self._welcome)
+    def listen(self, endpoint: str, host: str, schemes: list[str]) -> dict[str, str]:
+        """Takes the name `endpoint`, binds a port for each scheme, and is its own first peer. Gives the URIs."""
+        self.identity = Identity(endpoint)
         uris = {scheme: self._transport(scheme).listen(host, self).uri for scheme in schemes}
         self._come_home()
         self._beat()
@@ -317,13 +322,20 @@ class Network:
             self._report({"report": "peer_lost", "peer": link.peer, "cause": cause})
 
     def _meet(
-        self, name: str, uri: str | None, pace: Mapping[str, float] | None = None, lanes: int = 1, sealed: bool = False
+        self,
+        name: str,
+        uri: str | None,
+        key: str,
+        pace: Mapping[str, float] | None = None,
+        lanes: int = 1,
+        sealed: bool = False,
     ) -> _Peer:
         if not 1 <= lanes <= MOST_STREAMS:
             raise BridgeError("lanes", lanes, f"a link has 1 to {MOST_STREAMS}", "give it so many streams")
-        peer = self._peers.get(name) or _Peer(Link(name, self._loop), uri, sealed)
-        self._peers[name] = peer
-        peer.uri, peer.sealed, peer.link.width = uri, sealed, lanes
+        peer = self._peers.get(name)
+        secret = peer.secret if peer and peer.key == key else self.identity.share(name, key)
+        peer = self._peers[name] = peer or _Peer(Link(name, self._loop), uri, key, secret, sealed)
+        peer.uri, peer.key, peer.secret, peer.sealed, peer.link.width = uri, key, secret, sealed, lanes
         peer.link.pace, peer.link.is_lost = Pace(**pace) if pace else None, False
         if peer.needed:
             self._connect(peer)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import combinations
 from typing import Any
 
-from bridge.handshake import KEY_BYTES
 from bridge.rank import RankId
 
 LOOPBACK = "127.0.0.1"
@@ -121,7 +119,6 @@ class HostSpec:
     programs: Programs = Programs()
     patience: Patience = Patience()
     assigned: Mapping[str, tuple[str, ...]] | None = None
-    key: str = field(default="", repr=False)
 
     @property
     def id(self) -> str:
@@ -130,21 +127,19 @@ class HostSpec:
 
 @dataclass(frozen=True)
 class FleetSpec:
-    """All pools and links. `local` keeps everything on this machine's loopback; `key` is what its endpoints know each
-    other by, new for each fleet, and travels in the agents' own calls alone."""
+    """All pools and links. `local` keeps everything on this machine's loopback."""
 
     pools: tuple[FleetPool, ...]
     links: tuple[FleetLink, ...] = ()
     local: bool = True
     programs: Programs = Programs()
     patience: Patience = Patience()
-    key: str = field(default_factory=lambda: secrets.token_hex(KEY_BYTES), repr=False)
 
     @cached_property
     def hosts(self) -> tuple[HostSpec, ...]:
         address = LOOPBACK if self.local else None
         return tuple(
-            HostSpec(pool, number, ranks, self._schemes(pool.name), address, self.programs, self.patience, key=self.key)
+            HostSpec(pool, number, ranks, self._schemes(pool.name), address, self.programs, self.patience)
             for pool in self.pools
             for number, ranks in enumerate(pool.ranks_by_host())
         )
