@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from bridge.credentials import Admission
 from bridge.errors import BridgeError, PeerLost, TransportError, WireError, to_dict
 from bridge.greeting import Door
 from bridge.guard import Checked, Guard, Unchecked
@@ -70,7 +71,7 @@ class Network:
     """
 
     def __init__(self, loop: Loop, frames: Frames, report: Callable[[dict[str, Any]], None], patience_s: float) -> None:
-        self.identity = Identity("")
+        self.identity, self._admission = Identity(""), Admission("")
         self.instance = secrets.token_hex(16)
         self._loop, self._frames, self._report, self._patience_s = loop, frames, report, patience_s
         self._transports: dict[str, Transport] = {}
@@ -89,8 +90,9 @@ class Network:
 
     def listen(self, endpoint: str, host: str, schemes: list[str]) -> dict[str, str]:
         """Takes the name `endpoint`, binds a port for each scheme, and is its own first peer. Gives the URIs."""
-        self.identity = Identity(endpoint)
-        uris = {scheme: self._transport(scheme).listen(host, self).uri for scheme in schemes}
+        self.identity, self._admission = Identity(endpoint), Admission(endpoint)
+        admits = self._admission.admits
+        uris = {scheme: self._transport(scheme).listen(host, self, admits).uri for scheme in schemes}
         self._come_home()
         self._beat()
         return uris
@@ -146,6 +148,11 @@ class Network:
     def on_lost(self, connection: Connection, error: BridgeError) -> None:
         """See Sink.on_lost."""
         self._drop(connection, str(error.rule or error.value), damaged=isinstance(error, WireError))
+
+    def on_stranger(self, address: str, cause: str) -> None:
+        """See Sink.on_stranger."""
+        if self._peers:  # before `introduce`, a peer is only early
+            self._refused(address, cause)
 
     # frames
 
@@ -231,6 +238,7 @@ class Network:
         )
 
     def _welcome(self, connection: Connection, guard: Guard, hello: Hello) -> None:
+        connection.trust()
         peer = self._caller(hello)
         if (connection in self._dialled) == (self.id < hello.endpoint):
             self._take_up(peer, connection, guard, hello)
@@ -257,8 +265,9 @@ class Network:
         wanted = peer.needed and any(not known.connection for known in peer.link.lanes[lane : lane + 1])
         if peer.uri is None or not wanted or (peer, lane) in self._dialled.values():
             return
+        credentials = self._admission.credentials(peer.link.peer)
         try:
-            connection = self._transport(scheme_of(peer.uri)).connect(peer.uri, self)
+            connection = self._transport(scheme_of(peer.uri)).connect(peer.uri, self, credentials)
         except TransportError as error:
             self._redial(peer, lane, str(error))
             return
@@ -335,6 +344,7 @@ class Network:
         peer = self._peers.get(name)
         secret = peer.secret if peer and peer.key == key else self.identity.share(name, key)
         peer = self._peers[name] = peer or _Peer(Link(name, self._loop), uri, key, secret, sealed)
+        self._admission.meet(name, secret)
         peer.uri, peer.key, peer.secret, peer.sealed, peer.link.width = uri, key, secret, sealed, lanes
         peer.link.pace, peer.link.is_lost = Pace(**pace) if pace else None, False
         if peer.needed:

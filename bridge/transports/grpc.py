@@ -16,8 +16,9 @@ from typing import cast
 
 import grpc
 
+from bridge.credentials import Credentials
 from bridge.errors import PeerLost, TransportError
-from bridge.transport import Connection, Listener, Sink, Transport
+from bridge.transport import Admits, Connection, Listener, Sink, Transport
 from bridge.wire import HEADER_BYTES, MOST_BODY_BYTES
 
 _SERVICE, _METHOD = "hetero.Bridge", "Frames"
@@ -114,11 +115,11 @@ class GrpcListener(Listener):
 class GrpcTransport(Transport):
     scheme = "grpc"
 
-    def listen(self, host: str, sink: Sink) -> Listener:
+    def listen(self, host: str, sink: Sink, admits: Admits) -> Listener:
         self.listeners.append(GrpcListener(self, host, sink))
         return self.listeners[-1]
 
-    def connect(self, uri: str, sink: Sink) -> Connection:
+    def connect(self, uri: str, sink: Sink, credentials: Credentials) -> Connection:
         connection = GrpcConnection(self, sink, uri)
         channel = grpc.insecure_channel(uri.partition("://")[2], _OPTIONS)
         stream = channel.stream_stream(f"/{_SERVICE}/{_METHOD}", None, None)(connection.outgoing())

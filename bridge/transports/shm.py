@@ -24,9 +24,10 @@ import socket
 import struct
 from collections import deque
 
+from bridge.credentials import Credentials
 from bridge.errors import PeerLost, TransportError, WireError
 from bridge.slots import SlotRing
-from bridge.transport import Connection, Listener, Sink, Transport
+from bridge.transport import Admits, Connection, Listener, Sink, Transport
 from bridge.wire import EMPTY, HEADER_BYTES, MOST_TEXT_BYTES, Header, wire_error
 
 _INLINE, _PLACED, _LEND, _RECLAIM = range(4)
@@ -195,11 +196,11 @@ class ShmListener(Listener):
 class ShmTransport(Transport):
     scheme = "shm"
 
-    def listen(self, host: str, sink: Sink) -> Listener:
+    def listen(self, host: str, sink: Sink, admits: Admits) -> Listener:
         self.listeners.append(ShmListener(self, sink))
         return self.listeners[-1]
 
-    def connect(self, uri: str, sink: Sink) -> Connection:
+    def connect(self, uri: str, sink: Sink, credentials: Credentials) -> Connection:
         end = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
             end.connect(_abstract(uri))
