@@ -1,4 +1,5 @@
-"""How a stranger becomes a peer: HELLO, HELLO, READY, READY. Whoever dials speaks first."""
+"""How a stranger becomes a peer: HELLO, HELLO, READY, READY. Whoever dials speaks first, and proves himself first: so
+nothing but a handshake comes from one who is not trusted yet."""
 
 from __future__ import annotations
 
@@ -46,8 +47,8 @@ class Greeting:
         self.hello = hello
         return hello
 
-    def prove(self, secret: bytes) -> None:
-        """Sends READY, once both have said HELLO. Raises WireError if their share is none."""
+    def agree(self, secret: bytes) -> None:
+        """Derives the key, once both have said HELLO. Raises WireError if their share is none."""
         assert self.hello
         try:
             agreed = self._pair.agree(self.hello.share)
@@ -56,6 +57,9 @@ class Greeting:
         dialled = self.expected is not None
         texts = (self._ours, self._theirs) if dialled else (self._theirs, self._ours)
         self._guard = connection_guard(secret, agreed, *texts, we_dialled=dialled)
+
+    def prove(self) -> None:
+        """Sends READY."""
         self._send(Frame(Header(Kind.READY)))
 
     def hear_ready(self, header: Header, head: memoryview, body: memoryview, *, sealed: bool) -> Guard:
@@ -96,6 +100,10 @@ class Door:
         self._greetings[connection] = greeting = Greeting(connection, peer)
         greeting.speak(ours)
 
+    def notice(self, connection: Connection) -> None:
+        """Somebody is there, and has perhaps said nothing yet."""
+        self._greetings.setdefault(connection, Greeting(connection))
+
     def forget(self, connection: Connection) -> None:
         """It is over, or no stranger any more."""
         self._greetings.pop(connection, None)
@@ -116,8 +124,13 @@ class Door:
             ours = self._answer(hello)
             if greeting.expected is None:
                 greeting.speak(ours)
-            greeting.prove(self._secret(hello.endpoint))
+            greeting.agree(self._secret(hello.endpoint))
+            if greeting.expected is not None:
+                greeting.prove()
         else:
             guard = greeting.hear_ready(header, head, body, sealed=greeting.hello.sealed)
+            connection.trust()
+            if greeting.expected is None:
+                greeting.prove()
             self.forget(connection)
             self._welcome(connection, guard, greeting.hello)

@@ -238,7 +238,6 @@ class Network:
         )
 
     def _welcome(self, connection: Connection, guard: Guard, hello: Hello) -> None:
-        connection.trust()
         peer = self._caller(hello)
         if (connection in self._dialled) == (self.id < hello.endpoint):
             self._take_up(peer, connection, guard, hello)
@@ -367,6 +366,9 @@ class Network:
     def _beat(self) -> None:
         now, period = time.monotonic(), self._patience_s / BEATS
         stalled = self._next_beat and now > self._next_beat + period  # we stood still: nobody's silence means a thing
+        for connection in {one for transport in self._transports.values() for one in transport.connections}:
+            if connection not in self._established:
+                self._door.notice(connection)
         for connection in self._door.waiting_since(now - _SILENT_BEATS * period):
             self._cut(connection, wire_error("connection", connection.peer, "no proof of itself in time"))
         needed = [(peer, lane) for peer in self._peers.values() if peer.needed for lane in peer.link.lanes]

@@ -17,6 +17,7 @@ import zmq
 
 from bridge.credentials import Credentials
 from bridge.errors import PeerLost, TransportError
+from bridge.lane import WINDOW_BYTES
 from bridge.loop import Loop
 from bridge.transport import Admits, Connection, Listener, Sink, Transport
 from bridge.transports import probation, zap
@@ -56,6 +57,8 @@ class ZmqConnection(Connection):
 class _Wire:
     """A ZeroMQ socket and its monitor in the loop; what DEALER and ROUTER have in common."""
 
+    unproven_bytes = probation.MOST_BYTES
+
     def __init__(self, transport: ZmqTransport, kind: int, sink: Sink) -> None:
         self.transport, self.sink, self._loop = transport, sink, transport.loop
         self.socket = transport.context.socket(kind)
@@ -66,7 +69,7 @@ class _Wire:
         self.socket.setsockopt(zmq.HANDSHAKE_IVL, round(probation.LIMIT_S * 1000))
         self.socket.setsockopt(zmq.IPV6, 1)
         self._monitor = self._open_monitor()
-        self._probation = Probation(self._loop, self._on_cut)
+        self._probation = Probation(self._loop, self._on_cut, self.unproven_bytes)
         self.is_closed = False
         for part, callback in ((self.socket, self._receive), (self._monitor, self._observe)):
             self._loop.watch(part.fileno(), callback)
@@ -165,6 +168,8 @@ class _Wire:
 class _Dealer(_Wire):
     """The one peer that was dialled. ZeroMQ never dials again by itself: what was lost must be known."""
 
+    unproven_bytes = 2 * WINDOW_BYTES  # who was dialled proves itself last, and may go on at once
+
     def __init__(self, transport: ZmqTransport, uri: str, sink: Sink, credentials: Credentials) -> None:
         super().__init__(transport, zmq.DEALER, sink)
         self.connection = ZmqConnection(self, uri)
@@ -238,7 +243,7 @@ class _Router(_Wire, Listener):
     def _hang_up(self, connection: ZmqConnection) -> None:
         self._observe()  # it may have gone, and its descriptor be another's
         if not self.is_closed and self._route_of.get(connection.fd) == connection.route:
-            probation.hang_up(connection.fd)
+            probation.hang_up(connection.fd, connection.peer)
 
     def _receive_frame(self) -> None:
         route = self.socket.recv()
@@ -253,7 +258,7 @@ class _Router(_Wire, Listener):
         except zmq.ZMQError:  # whoever speaks an old protocol has none, and is none of ours
             return
         self._observe_pending()  # the end of an earlier connection with the same descriptor comes first
-        self._by_route[route] = ZmqConnection(self, f"zmq peer {route.hex()}", route, fd)
+        self._by_route[route] = ZmqConnection(self, probation.address_at(fd), route, fd)
         self._route_of[fd] = route
 
     def _observe_pending(self) -> None:

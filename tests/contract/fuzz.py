@@ -77,7 +77,8 @@ class Victim:
         self._carry(far, near)
         head, body = near.sent[0]
         greeting.hear_hello(Header.decode(head), memoryview(head), body)
-        greeting.prove(self._peer.share("b@0", self.network.identity.public))
+        greeting.agree(self._peer.share("b@0", self.network.identity.public))
+        greeting.prove()
         self._carry(far, near)
         near.sent.clear()
         return near

@@ -14,6 +14,7 @@ from bridge.credentials import Admission, Credentials
 from bridge.guard import Checked, Sealed
 from bridge.handshake import Hello, connection_guard
 from bridge.identity import Identity, KeyPair
+from bridge.transports import grpc, probation
 from bridge.transports.zmq import ZmqConnection
 from bridge.wire import EMPTY, HEADER_BYTES, Header, Kind, text_frame
 from tests.contract import fuzz, strangers
@@ -100,7 +101,7 @@ def test_whoever_has_another_key_than_was_told_is_not_let_in(scheme: str, sealed
     channel(a.port(), b.port())
     for host in (a, b):
         while (message := host.control.recv(WAIT_S)[0])["report"] == "refused":
-            assert "credentials" in message["cause"] or scheme == "grpc"
+            assert "credentials" in message["cause"]
         assert message["report"] == "failed"
         assert message["error"]["type"] == "TransportError"
 
@@ -239,7 +240,23 @@ def test_credentials_that_were_overheard_are_worth_nothing(
         one.socket.close()
 
 
-KINDS = [("zmq", kind) for kind in strangers.ZMQ]
+def test_what_bounds_strangers_does_not_end_a_peer(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    """gRPC's idle and age limits, and every probation, are long over."""
+    short = {"grpc.max_connection_age_ms": 300, "grpc.max_connection_idle_ms": 200}
+    options = [(name, short.get(name, value)) for name, value in grpc._SERVER_OPTIONS]
+    monkeypatch.setattr(grpc, "_SERVER_OPTIONS", options)
+    monkeypatch.setattr(probation, "LIMIT_S", 0.5)
+    for scheme in ("zmq", "grpc"):
+        a, b = start("a@0", patience_s=10.0), start("b@0", patience_s=10.0)
+        link(a, b, scheme)
+        ends = channel(a.port(), b.port(), slot_bytes=1 << 22)
+        assert cross(*ends, b"young") == b"young"
+        time.sleep(2.0)
+        assert cross(*ends, b"old" * (1 << 20)) == b"old" * (1 << 20)
+        assert [one.stats(other.name)["reconnects"] for one, other in ((a, b), (b, a))] == [0, 0]
+
+
+KINDS = [(scheme, kind) for scheme, kinds in strangers.BY_SCHEME.items() for kind in kinds]
 
 
 @pytest.mark.parametrize(("scheme", "kind"), KINDS, ids=[" ".join(of) for of in KINDS])

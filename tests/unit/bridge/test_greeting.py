@@ -34,7 +34,8 @@ class End:
         return guard
 
     def prove(self, peer: str, key: str) -> None:
-        self.greeting.prove(self.identity.share(peer, key))
+        self.greeting.agree(self.identity.share(peer, key))
+        self.greeting.prove()
 
 
 def greeted(key_of_a: str | None = None, key_of_b: str | None = None) -> tuple[End, End]:

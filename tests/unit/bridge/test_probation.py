@@ -74,7 +74,7 @@ def test_whoever_sends_much_is_hung_up_on(library: Library) -> None:
     with contextlib.suppress(ConnectionError):
         stranger.sendall(bytes(1 << 20))
     assert is_hung_up_on(stranger)
-    assert library.cuts == ["more than 65536 bytes before it proved itself"]
+    assert library.cuts == ["more than 16384 bytes before it proved itself"]
 
 
 def test_whoever_is_silent_is_hung_up_on(library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,7 +115,7 @@ def test_a_descriptor_that_is_no_connection_any_more_is_left_alone(library: Libr
     held = len(os.listdir("/proc/self/fd"))
     for fd in (*pipe, 1 << 20, library._listener.fileno()):
         library.begin(fd)
-        library.ask(lambda fd=fd: probation.hang_up(fd))
+        library.ask(lambda fd=fd: probation.hang_up(fd, ""))
     assert len(os.listdir("/proc/self/fd")) == held
     assert library.cuts == []
     for fd in pipe:
