@@ -12,7 +12,7 @@ HETERO := tests/architecture tests/unit/hetero
 # Commands that end at once, and pages.
 SCREENS := tests/e2e/bad_input tests/e2e/test_report.py tests/e2e/test_watch_refused.py
 
-.PHONY: install demo test test-floors test-hetero test-runs check check-types check-floors check-hetero bench clean
+.PHONY: install demo test test-all test-floors test-hetero test-runs check check-types check-floors check-hetero bench clean
 
 install: $(STAMP)
 
@@ -43,13 +43,17 @@ test: install
 	$(MAKE) --no-print-directory -j3 -Oline test-floors test-hetero test-runs
 
 test-floors:
-	$(BIN)/python -m pytest $(FLOORS) $(SCREENS)
+	$(BIN)/python -m pytest -m "not exhaustive" $(FLOORS) $(SCREENS)
 
 test-hetero:
-	$(BIN)/python -m pytest $(HETERO) tests/distributed
+	$(BIN)/python -m pytest -m "not exhaustive" $(HETERO) tests/distributed
 
 test-runs:
-	$(BIN)/python -m pytest tests/e2e $(addprefix --ignore=,$(SCREENS))
+	$(BIN)/python -m pytest -m "not exhaustive" tests/e2e $(addprefix --ignore=,$(SCREENS))
+
+# Also what takes minutes by sheer number; -s shows what it measures.
+test-all: install
+	$(BIN)/python -m pytest -s
 
 bench: install
 	$(BIN)/python -m benchmarks.overhead --json

@@ -130,6 +130,7 @@ def main() -> None:
     die_with_parent()
     keep_memory()
     take_precedence()
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # else strangers write to our log whatever they like
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the driver's to handle
     _, most_files = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most_files, most_files))

@@ -16,7 +16,7 @@ from bridge.loop import Loop
 
 LIMIT_S = 5.0  # until the proof
 MOST_BYTES = 16 << 10  # from each; a handshake has less than two thousand
-_MOST = 256  # at a time; when more come, those go that have had the most time
+_MOST = 128  # at a time; when more come, those go that have had the most time
 _LOOK_S = 0.5  # at those that are silent
 _RECEIVED = struct.Struct("=128xQ")  # `tcpi_bytes_received` of `struct tcp_info`, Linux 4.1
 
@@ -120,14 +120,18 @@ def borrowed(fd: int) -> socket.socket:
     """A TCP socket of a library's, by a descriptor of our own. Raises OSError for what is none."""
     ours = os.dup(fd)
     try:
-        end = socket.socket(fileno=ours)
+        end = socket.socket(
+            socket.AF_INET6, socket.SOCK_STREAM, fileno=ours
+        )  # or AF_INET, which would have to be asked
     except OSError:
         os.close(ours)
         raise
-    if end.family in (socket.AF_INET, socket.AF_INET6):
-        return end
-    end.close()
-    raise OSError("it is no TCP socket")
+    try:
+        end.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO)
+    except OSError:
+        end.close()
+        raise
+    return end
 
 
 def address_of(end: socket.socket) -> str:

@@ -11,7 +11,8 @@ DOMAIN = b"hetero"
 _ADDRESS = "inproc://zeromq.zap.01"
 _REQUESTS_PER_TURN = 32
 _COME_IN, _GO_AWAY = b"200", b"403"  # ZAP knows no 403: libzmq hangs up, while after its 400 the other side may stay
-REFUSED = zmq.PROTOCOL_ERROR_ZAP_INVALID_STATUS_CODE
+_POLLIN = int(zmq.POLLIN)  # its enumeration costs more than the question
+REFUSED = int(zmq.PROTOCOL_ERROR_ZAP_INVALID_STATUS_CODE)
 """What a socket's monitor tells of whoever was not let in."""
 
 
@@ -40,4 +41,4 @@ class Gate:
 
 def readable(socket: zmq.Socket[bytes]) -> bool:
     """Whether a message waits. The descriptor tells only of changes, so this is asked until it is False."""
-    return bool(int(socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN)
+    return bool(int(socket.getsockopt(zmq.EVENTS)) & _POLLIN)

@@ -30,9 +30,9 @@ _EVENTS_PER_TURN = 32
 _RECEIVE_QUEUE = 32  # frames that ZeroMQ may hold for us; more wait in the network
 _LINGER_MS = 1000
 _BACKLOG = 1024  # connections that the system may hold for ZeroMQ's thread
-_CAME = zmq.EVENT_ACCEPTED | zmq.EVENT_CONNECTED
-_GONE = zmq.EVENT_DISCONNECTED | zmq.EVENT_CLOSED
-_REFUSED = zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
+_CAME = int(zmq.EVENT_ACCEPTED | zmq.EVENT_CONNECTED)
+_GONE = int(zmq.EVENT_DISCONNECTED | zmq.EVENT_CLOSED)
+_REFUSED = int(zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL)
 _EVENT = struct.Struct("=Hi")
 
 

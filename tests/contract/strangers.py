@@ -19,6 +19,9 @@ from collections.abc import Callable, Iterator
 
 Pieces = Iterator[bytes | None]
 _AGAIN_S = 1.0
+MOST_BYTES = (64 + 128) << 20
+"""An endpoint may grow by so much, whoever comes: 128 on probation, each with a command of a MiB all but whole, on a
+machine that is so busy that nobody is cut before."""
 
 
 # ZeroMQ's wire, ZMTP 3.0
@@ -148,6 +151,12 @@ GRPC: dict[str, Callable[[int], Pieces]] = {
 }
 
 
+def address_of(uri: str) -> tuple[str, int]:
+    """For `socket.connect`."""
+    host, _, port = uri.partition("://")[2].rpartition(":")
+    return host, int(port)
+
+
 BY_SCHEME = {"zmq": ZMQ, "grpc": GRPC}
 
 
@@ -155,8 +164,7 @@ class Crowd:
     """Strangers of one kind, in one thread; `turn` has each say its next piece. Answers are read and thrown away."""
 
     def __init__(self, pieces: Callable[[int], Pieces], uri: str, count: int) -> None:
-        host, _, port = uri.partition("://")[2].rpartition(":")
-        self._address, self._pieces = (host, int(port)), pieces
+        self._address, self._pieces = address_of(uri), pieces
         self._selector = selectors.DefaultSelector()
         self._numbers = itertools.count()
         self._due = [0.0] * count  # when each of those who are not there comes

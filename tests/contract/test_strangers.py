@@ -17,14 +17,13 @@ from bridge.identity import Identity, KeyPair
 from bridge.transports import grpc, probation
 from bridge.transports.zmq import ZmqConnection
 from bridge.wire import EMPTY, HEADER_BYTES, Header, Kind, text_frame
-from tests.contract import fuzz, strangers
+from tests.contract import fuzz, fuzz_wire, strangers
 from tests.contract.bridge_hosts import Host, channel, cross, introduce, link
 from tests.contract.faults import Relay
 from tests.patience import WAIT_S
 
 pytestmark = pytest.mark.slow
 HELLO = Hello(endpoint="a@0", instance="stranger", sealed=True, share=KeyPair().public)
-MOST_BYTES = 64 << 20
 Start = Callable[..., Host]
 
 
@@ -272,7 +271,7 @@ def test_strangers_cost_next_to_nothing_and_are_hung_up_on(scheme: str, kind: st
     while crowd.present or not crowd.came:
         assert time.monotonic() < end, f"{crowd.present} are still there"
         crowd.turn(0.05, again=False)
-        assert endpoint.memory_info().rss - before_bytes < MOST_BYTES
+        assert endpoint.memory_info().rss - before_bytes < strangers.MOST_BYTES
         assert endpoint.num_threads() <= most_threads
         assert cross(*ends, b"undisturbed") == b"undisturbed"
     crowd.close()
@@ -280,3 +279,8 @@ def test_strangers_cost_next_to_nothing_and_are_hung_up_on(scheme: str, kind: st
 
 def test_no_input_breaks_the_network() -> None:
     fuzz.run(5_000, seed=1)
+
+
+@pytest.mark.parametrize("scheme", ["zmq", "grpc"])
+def test_no_bytes_at_a_port_break_the_endpoint(scheme: str) -> None:
+    fuzz_wire.run(scheme, 500, seed=1)
