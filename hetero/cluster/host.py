@@ -37,6 +37,7 @@ class Host:
         self._roster = Roster(self._clock)
         self._vigil = Vigil(spec, self._roster, self._clock, self._events.append)
         self._uris: dict[str, str] = {}
+        self._key = ""
         self._software: dict[str, str] = {}
         self._unattached = set(spec.ranks)
         self._stop_by: float | None = None
@@ -103,7 +104,7 @@ class Host:
     def _helper_said(self, message: Message) -> None:
         match message["report"]:
             case "listening":
-                self._uris = message["uris"]
+                self._uris, self._key = message["uris"], message["key"]
                 self._maybe_ready()
             case "attached":
                 self._unattached.discard(RankId(*message["rank"]))
@@ -131,7 +132,6 @@ class Host:
     def _start(self, _: ins.StartHost) -> None:
         self._crew.start()
         listen = {"endpoint": self.spec.id, "host": self._address, "schemes": list(self.spec.schemes)}
-        listen["key"] = self.spec.key
         self._crew.endpoint.pipe.send({"do": "listen", **listen})
         self._roster.members |= self._crew.fork()
         self._roster.expect("ready")
@@ -146,7 +146,7 @@ class Host:
         if not told or any(member.owes == "ready" for member in self._roster):
             return
         pids = {**self._crew.pids, **{str(member.rank): member.pid for member in self._roster}}
-        facts = socket.gethostname(), self._address, self._uris, pids, machine(), self._software
+        facts = socket.gethostname(), self._address, self._uris, self._key, pids, machine(), self._software
         self._events.append(ev.HostReady(self.spec.id, *facts))
 
     def _open_world(self, order: ins.OpenWorld) -> None:
@@ -164,7 +164,7 @@ class Host:
     def _join_world(self, order: ins.JoinWorld) -> None:
         message = {"do": "join_world", "size": order.size, "address": order.address, "pool": self.spec.pool.run}
         if order.address:
-            self._roster.ask({**message, "secret": self.spec.secret("world")}, "joined")
+            self._roster.ask({**message, "secret": self.spec.secret}, "joined")
             return
         memory = os.memfd_create("hetero-world")
         try:

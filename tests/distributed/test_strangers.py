@@ -68,7 +68,7 @@ def test_no_socket_of_a_rank_takes_a_stranger(trained: Standing) -> None:
 
 def test_the_key_is_in_no_argument_and_no_variable(fleet: Standing) -> None:
     spec = fleet.session.fleet
-    secrets = [spec.key, *(host.secret("world") for host in spec.hosts)]
+    secrets = [spec.secret, *(host.secret for host in spec.hosts)]
     assert all(secrets)
     for pid in [pid for host in spec.hosts for pid in fleet.session.pids(host.id).values()]:
         process = psutil.Process(pid)
