@@ -72,7 +72,7 @@ class Victim:
 
     def _meet(self) -> Wire:
         near, far = Wire(), Wire()
-        greeting = Greeting(far, "b@0")
+        greeting = Greeting(far, 0.0, "b@0")
         greeting.speak(Hello(endpoint="a@0", instance=f"{random.random()}"))
         self._carry(far, near)
         head, body = near.sent[0]

@@ -18,7 +18,7 @@ class End:
 
     def __init__(self, name: str, *, dials: str | None = None) -> None:
         self.identity, self.wire = Identity(name), Wire()
-        self.greeting = Greeting(self.wire, dials)
+        self.greeting = Greeting(self.wire, 0.0, dials)
 
     def speak(self) -> None:
         self.greeting.speak(Hello(endpoint=self.identity.name, instance="i", sealed=True))
@@ -72,7 +72,7 @@ def test_the_same_two_never_have_the_same_key_twice() -> None:
     a, b = End("a@0", dials="b@0"), End("b@0")
     said = []
     for _ in range(2):
-        a.greeting, b.greeting = Greeting(a.wire, "b@0"), Greeting(b.wire)
+        a.greeting, b.greeting = Greeting(a.wire, 0.0, "b@0"), Greeting(b.wire, 0.0)
         a.speak()
         b.hear(a)
         b.speak()
