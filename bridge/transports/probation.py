@@ -16,7 +16,7 @@ from bridge.loop import Loop
 
 LIMIT_S = 5.0  # until the proof
 MOST_BYTES = 16 << 10  # from each; a handshake has less than two thousand
-_MOST = 128  # at a time; when more come, those go that have had the most time
+_MOST = 64  # at a time who have shown nothing; when more come, those go that have had the most time
 _LOOK_S = 0.5  # at those that are silent
 _RECEIVED = struct.Struct("=128xQ")  # `tcpi_bytes_received` of `struct tcp_info`, Linux 4.1
 
@@ -39,6 +39,7 @@ class Probation:
     def __init__(self, loop: Loop, cut: Callable[[int, str, str], object], most_bytes: int = MOST_BYTES) -> None:
         self._loop, self._cut, self._most_bytes = loop, cut, most_bytes
         self._guests: dict[int, _Guest] = {}  # in the order of arrival
+        self._admitted: set[int] = set()
         self._news = select.epoll()
         self._looks = False
         loop.watch(self._news.fileno(), self._on_news)
@@ -51,14 +52,21 @@ class Probation:
         self._guests[fd] = _Guest(address, time.monotonic())
         with contextlib.suppress(OSError):
             self._news.register(fd, select.EPOLLIN | select.EPOLLET)
-        if len(self._guests) > _MOST:
-            self._end_by_force(next(iter(self._guests)), f"{_MOST} others came after it and before it proved itself")
+        if len(self._guests) - len(self._admitted) > _MOST:
+            first = next(fd for fd in self._guests if fd not in self._admitted)
+            self._end_by_force(first, f"{_MOST} others came after it and before it showed anything")
         if not self._looks:
             self._look()
+
+    def admit(self, fd: int) -> None:
+        """It has shown good credentials: it is none of those that have to go when many come."""
+        if fd in self._guests:
+            self._admitted.add(fd)
 
     def end(self, fd: int) -> str:
         """The peer has proved itself or has gone. Gives its address, or "" if it was not on probation."""
         guest = self._guests.pop(fd, None)
+        self._admitted.discard(fd)
         if guest is None:
             return ""
         with contextlib.suppress(OSError):
@@ -68,6 +76,7 @@ class Probation:
     def close(self) -> None:
         """Forgets all, and takes nobody any more."""
         self._guests.clear()
+        self._admitted.clear()
         if not self._news.closed:
             self._loop.unwatch(self._news.fileno())
             self._news.close()

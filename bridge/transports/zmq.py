@@ -258,6 +258,7 @@ class _Router(_Wire, Listener):
         except zmq.ZMQError:  # whoever speaks an old protocol has none, and is none of ours
             return
         self._observe_pending()  # the end of an earlier connection with the same descriptor comes first
+        self._probation.admit(fd)
         self._by_route[route] = ZmqConnection(self, probation.address_at(fd), route, fd)
         self._route_of[fd] = route
 

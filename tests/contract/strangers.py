@@ -19,9 +19,9 @@ from collections.abc import Callable, Iterator
 
 Pieces = Iterator[bytes | None]
 _AGAIN_S = 1.0
-MOST_BYTES = (64 + 128) << 20
-"""An endpoint may grow by so much, whoever comes: 128 on probation, each with a command of a MiB all but whole, on a
-machine that is so busy that nobody is cut before."""
+MOST_BYTES = 256 << 20
+"""An endpoint may grow by so much, whoever comes: with commands of a MiB all but whole, on a machine so busy that it
+learns late of whom libzmq has accepted. Mostly it is a tenth."""
 
 
 # ZeroMQ's wire, ZMTP 3.0

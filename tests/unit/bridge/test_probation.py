@@ -97,6 +97,18 @@ def test_of_too_many_those_go_that_came_first(library: Library, monkeypatch: pyt
     until(lambda: len(library.cuts) == 1)
 
 
+def test_whoever_has_shown_credentials_does_not_have_to_go(library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probation, "_MOST", 1)
+    (peer, fd), (stranger, other), (_, last) = (library.connect() for _ in range(3))
+    library.begin(fd)
+    library.ask(lambda: library.probation.admit(fd))
+    library.begin(other)
+    assert library.cuts == []
+    library.begin(last)
+    assert is_hung_up_on(stranger)
+    assert library.ask(lambda: library.probation.end(fd)) == "{}:{}".format(*peer.getsockname())
+
+
 def test_whoever_has_proved_himself_may_send_as_much_as_he_likes(library: Library) -> None:
     peer, fd = library.connect()
     library.begin(fd)
