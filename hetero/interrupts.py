@@ -5,7 +5,8 @@ which then leaves something behind. So a signal that comes while signals are `he
 somebody asks by `check`, or HELD_S later wherever the process then is. One is enough: others disturb no clean-up.
 
 SIGTERM is kept waiting by the system while signals are held, and so for all threads that begin then, those of libraries
-too: as Ray starts and ends it has SIGTERM end the process for a while, whichever thread hears it.
+too: as Ray starts and ends it has SIGTERM end the process for a while, whichever thread hears it. So a SIGTERM alone is
+raised by a `check` or at the end of the stretch, not after HELD_S.
 """
 
 from __future__ import annotations

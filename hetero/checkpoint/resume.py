@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -62,7 +63,7 @@ class ResumePoint:
         Raises CheckpointError, which names the steps that exist, if there is no such checkpoint.
         """
         folder, step = _split(text)
-        if not folder.is_dir():
+        if not os.path.isdir(folder):  # False too where it cannot be asked, as of a name that is too long
             raise CheckpointError("--resume", text, f"there is no folder {folder}", "give RUN_DIR or RUN_DIR@STEP")
         store = CheckpointStore(folder / CHECKPOINTS)
         steps = store.steps()
@@ -116,7 +117,7 @@ def _why(faults: Iterable[Fault]) -> str:
 def _split(text: str) -> tuple[Path, int | None]:
     """A folder whose own name has an @ in it wins over a step."""
     folder, at, step = text.rpartition("@")
-    if not at or local(text, "--resume").is_dir():
+    if not at or os.path.isdir(local(text, "--resume")):
         return local(text, "--resume"), None
     if not (step.isascii() and step.isdigit()):
         raise CheckpointError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -81,16 +82,26 @@ def _ledger(follower: Follower) -> Ledger:
 
 
 def _write(path: Path, page: str) -> None:
-    """Whole or not at all."""
+    """Whole or not at all; into a pipe or device, and through a link, as any program writes."""
     from hetero.monitoring.errors import MonitorError
 
+    try:
+        if path.exists() and not path.is_file():
+            path.write_text(page, encoding="utf-8")
+        else:
+            _replace(Path(os.path.realpath(path)), page)
+    except OSError as error:
+        raise MonitorError(
+            "--output", str(path), f"must be writable ({error.strerror})", "choose another file"
+        ) from None
+
+
+def _replace(path: Path, page: str) -> None:
     half = path.with_name(path.name + ".part")
     try:
         half.write_text(page, encoding="utf-8")
         half.replace(path)
-    except OSError as error:
+    except OSError:
         with suppress(OSError):
             half.unlink()
-        raise MonitorError(
-            "--output", str(path), f"must be writable ({error.strerror})", "choose another file"
-        ) from None
+        raise

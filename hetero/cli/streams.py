@@ -54,6 +54,9 @@ class Sink(io.RawIOBase):
             return len(data)
 
     def _tell_other(self, error: OSError) -> None:
+        """Unless that is lost too, which may be how this one came to be told: no stream is written to in itself."""
+        if all(sink._lost for sink in _sinks):
+            return
         other = sys.stderr if self._fd == 1 else sys.stdout
         print(f"{self._name} is lost ({error.strerror}); the run goes on, and its journals have everything", file=other)
 

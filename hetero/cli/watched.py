@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,7 +17,7 @@ def watched(run: str, address: str | None) -> Iterator[Path]:
     Raises MonitorError where it is neither a folder nor, without an address, a job's name; ClusterError for a job that
     is not there."""
     folder = local(run, "RUN_DIR")
-    if folder.is_dir():
+    if os.path.isdir(folder):
         yield folder
     elif address is None:
         raise no_run(run)
@@ -31,7 +32,7 @@ def watched(run: str, address: str | None) -> Iterator[Path]:
 def fetched(run: str, address: str | None) -> Path:
     """The run directory as it is now; a job's is brought to `runs/JOB`."""
     folder = local(run, "RUN_DIR")
-    if folder.is_dir():
+    if os.path.isdir(folder):
         return folder
     if address is None:
         raise no_run(run)

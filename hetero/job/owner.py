@@ -80,6 +80,8 @@ def look(path: Path) -> Seen | None:
             return Seen(path, file.read(), os.fstat(file.fileno()).st_mtime_ns)
     except FileNotFoundError:
         return None
+    except PermissionError:  # another user's; its signs of life can be seen
+        return Seen(path, b"", path.stat().st_mtime_ns) if path.exists() else None
 
 
 def _home() -> str:

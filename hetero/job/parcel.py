@@ -74,3 +74,6 @@ def _check_portable(corpus: Corpus, source: Path) -> None:
         rule = f"only what is below it travels with a job, and its link {corpus.leading_out[0]} leads out of it"
         remedy = "copy in what the link leads to, or name that as the source"
         raise DataError("data.source", str(source), rule, remedy)
+    if strange := [file.name for file in corpus.files if any("\ud800" <= letter <= "\udfff" for letter in file.name)]:
+        rule = f"names of files that travel with a job are UTF-8, and {strange[0]!r} is not"
+        raise DataError("data.source", str(source), rule, "rename it, or name a path on the cluster")

@@ -94,9 +94,10 @@ def measure(run_dir: Path) -> Machine:
 
 def space(folder: Path) -> Space:
     """Where the folder is, or would be made; leaves nothing there."""
-    place = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    place = next(path for path in (folder.absolute(), *folder.absolute().parents) if os.path.exists(path))
     fault = ""
     try:
+        folder.exists()  # raises where there could be no such folder
         with tempfile.TemporaryFile(dir=place) as file:
             file.write(b"hetero")
     except OSError as error:

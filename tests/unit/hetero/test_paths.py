@@ -170,6 +170,22 @@ def test_an_option_that_names_no_path_is_refused(
     assert not list(Path.cwd().iterdir())
 
 
+TOO_LONG = [ARGUMENTS[at] for at in (0, 2, 3, 4, 8, 9, 10, 13)]
+
+
+@pytest.mark.parametrize(
+    "arguments", TOO_LONG, ids=lambda arguments: "-".join([arguments[0], arguments[-2].strip("-")])
+)
+def test_a_name_that_is_too_long_is_explained(
+    arguments: list[str], home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As any that the system does not let us ask about."""
+    monkeypatch.setattr("hetero.cluster.doctor.machine.detect", list)
+    monkeypatch.setattr("hetero.cluster.doctor.machine.torch_fault", str)
+    assert run(["x" * 300 if one == "X" else one for one in arguments]) == 2, capsys.readouterr().err
+    assert not list(Path.cwd().iterdir())
+
+
 def test_a_report_goes_to_the_home(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (home / "run").mkdir()
     (home / "run" / "events.jsonl").write_text('{"seq": 0, "time": 1.0, "step": null, "kind": "started", "data": {}}\n')

@@ -69,6 +69,21 @@ def test_a_run_outlives_the_reader_of_its_pipe() -> None:
     assert (ended.returncode, ended.stderr.count(b"standard output is lost (Broken pipe)")) == (0, 1)
 
 
+def test_a_run_outlives_the_terminal_that_both_go_to() -> None:
+    """As under nohup, or with a signal of the closing terminal ignored. What goes to a terminal is written by lines."""
+    script = PRINTS.format(last="streams.last()") + "open(os.environ['LEFT'], 'w').write('went on')"
+    read, left = os.pipe()
+    surroundings = {**os.environ, "PYTHONUNBUFFERED": "1", "LEFT": f"/dev/fd/{left}"}
+    with open("/dev/full", "wb") as full:
+        ended = subprocess.run(
+            [sys.executable, "-c", script], cwd=ROOT, env=surroundings, stdout=full, stderr=full, pass_fds=[left],
+            check=False,
+        )  # fmt: skip
+    os.close(left)
+    with open(read) as file:
+        assert (ended.returncode, file.read()) == (0, "went on")
+
+
 def test_what_is_lost_is_told_on_the_other() -> None:
     ended = _shell("> /dev/full", PRINTS.format(last="streams.last()"))
     assert ended.stderr.count("standard output is lost (No space left on device); the run goes on") == 1

@@ -5,6 +5,7 @@ import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -135,6 +136,23 @@ def test_an_owner_on_another_host_that_gives_a_sign_lives(
     with pytest.raises(JobError, match="another run writes there"):
         Claim.take(folder, "--run-dir")
     assert names(folder) == [".claim-1"]
+
+
+def test_a_claim_that_may_not_be_read_is_watched(
+    folder: Path, clock: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, opened = put(folder, 1), Path.open
+
+    def refuse(self: Path, *how: Any, **options: Any) -> object:
+        if self == path:
+            raise PermissionError
+        return opened(self, *how, **options)
+
+    monkeypatch.setattr(Path, "open", refuse)
+    assert "has not said who it is" in str(held_by(folder))
+    claim = Claim.take(folder, "--run-dir")
+    assert (names(folder), clock[0] >= 1000 + claims.SILENT_S) == ([".claim-2"], True)
+    claim.release()
 
 
 def test_a_claim_that_goes_while_it_is_watched_is_no_hindrance(

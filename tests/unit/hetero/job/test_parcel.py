@@ -93,6 +93,14 @@ def test_data_arrives_as_it_would_be_read_here(tmp_path: Path) -> None:
     assert packed.fingerprint() == job.fingerprint()
 
 
+def test_a_name_that_cannot_travel_is_refused(tmp_path: Path) -> None:
+    """Ray packs a job's folder under names in UTF-8."""
+    (tmp_path / "corpus").mkdir()
+    Path(os.fsdecode(bytes(tmp_path / "corpus") + b"/a\xff.txt")).write_text("text")
+    with pytest.raises(DataError, match=r"UTF-8, and 'a.udcff\.txt' is not"):
+        parcel.pack(load_job(AUTO, [f"data.source={tmp_path / 'corpus'}"]), tmp_path)
+
+
 @pytest.mark.parametrize("below", [".", "deep"])
 def test_a_link_that_leads_out_of_the_data_is_refused(tmp_path: Path, below: str) -> None:
     """Nothing from elsewhere on this machine goes along unawares."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import html
 import json
+import os
 import re
+from concurrent.futures import ThreadPoolExecutor
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -226,3 +228,16 @@ def test_a_page_that_cannot_be_written(tmp_path: Path, capsys: pytest.CaptureFix
     write_run(tmp_path / "run")
     assert run(["report", str(tmp_path / "run"), "--output", str(tmp_path / "missing" / "page.html")]) == 2
     assert "must be writable" in capsys.readouterr().err
+
+
+def test_a_page_into_a_pipe_or_through_a_link_leaves_both_what_they_are(tmp_path: Path) -> None:
+    write_run(tmp_path / "run")
+    pipe, link, page = (tmp_path / name for name in ("pipe", "link", "page.html"))
+    os.mkfifo(pipe)
+    link.symlink_to(page)
+    with ThreadPoolExecutor() as reader:
+        read = reader.submit(pipe.read_text)
+        assert run(["report", str(tmp_path / "run"), "--output", str(pipe)]) == 0
+        assert (pipe.is_fifo(), read.result(60).startswith("<!doctype html>")) == (True, True)
+    assert run(["report", str(tmp_path / "run"), "--output", str(link)]) == 0
+    assert (link.is_symlink(), page.read_text().startswith("<!doctype html>")) == (True, True)
