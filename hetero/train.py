@@ -25,7 +25,11 @@ from hetero.data.source import Prepared, prepare
 from hetero.data.split import check_split
 from hetero.data.written import check_apart
 from hetero.engine.spec import RunSpec
+<<<<<<< HEAD
 from hetero.errors import SPOKEN, unspoken
+=======
+from hetero.errors import is_user_mistake
+>>>>>>> rev14
 from hetero.interrupts import held, let_through, listening
 from hetero.job.checks import check_told
 from hetero.job.facts import run_facts, tracked_run
@@ -118,6 +122,9 @@ def _on_a_fleet(job: Job, run: _Run, address: str | None, plan: Plan | None) -> 
         except KeyboardInterrupt:
             run.interrupted()
             raise
+        except Exception as error:
+            run.failed(error)
+            raise
 
 
 class _Run:
@@ -145,6 +152,7 @@ class _Run:
         self._skips = skips_of(point)
         self._last: Record | None = None
         self._saved: dict[int, News] = {}
+        self._fleet_failed = False
 
     def __enter__(self) -> _Run:
         self._event("started", **drivers_environment())
@@ -215,12 +223,22 @@ class _Run:
         """Written down at once: whoever asked it to end may not wait until it has."""
         self._events.write("interrupted")
 
+    def failed(self, error: Exception) -> None:
+        """Of the driver itself, as when it loses its folder: the fleet's failures have told themselves, and a user's
+        mistake is no run's end."""
+        if self._fleet_failed or is_user_mistake(error):
+            return
+        with suppress(OSError):  # of a disk that is full
+            cause = getattr(error, "rule", None) or f"{type(error).__name__}: {error}"
+            self._event("failed", process="driver", cause=cause)
+
     def heard(self, news: News) -> None:
         """News of the fleet, for the journal. That all pieces of a checkpoint are written is heard just before the
         record of the step that it follows, which says whether that step was an update; then it gets its manifest."""
         if news.kind == "saved":
             self._saved[news.step] = news
         else:
+            self._fleet_failed |= news.kind == "failed"
             self._tell(news, news.data)
 
     def warn(self, *notes: str) -> None:

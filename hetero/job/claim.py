@@ -76,8 +76,11 @@ class Claim:
         if self.held:
             return
         now = held_by(self.path.parent)
-        rule = f"this process gave no sign of life and lost the folder to {now}" if now else "its claim was removed"
-        remedy = "leave the folder to that run, and go on from a checkpoint of this one with --resume"
+        rule = "its claim was removed, or the folder with it"
+        remedy = "see who removes files there, and go on from a checkpoint with --resume, if there is one yet"
+        if now:
+            rule = f"this process gave no sign of life and lost the folder to {now}"
+            remedy = "leave the folder to that run, and go on from a checkpoint of this one with --resume"
         raise FolderLost(self._key, str(self.path.parent), rule, remedy)
 
     def release(self) -> None:

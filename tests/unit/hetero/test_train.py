@@ -11,8 +11,11 @@ from typing import Any
 import pytest
 
 import hetero.train as subject
+from hetero.cluster.errors import RayFailure
+from hetero.cluster.instructions import News
 from hetero.cluster.session import Session
 from hetero.interrupts import check
+from hetero.job.errors import FolderLost
 from hetero.job.job import Job
 from hetero.job.load import load_job
 from hetero.monitoring.journal import EVENTS, read
@@ -88,6 +91,40 @@ def test_interrupted_is_the_last_event(stages: Stages, job: Job, tmp_path: Path,
     with pytest.raises(KeyboardInterrupt):
         subject.train(job, tmp_path / "run")
     assert [event["kind"] for event in read(tmp_path / "run" / EVENTS)] == ["started", "interrupted"]
+
+
+@pytest.mark.parametrize(
+    ("error", "last"),
+    [
+        (FolderLost("--run-dir", "run", "its claim was removed", "none"), "its claim was removed"),
+        (RuntimeError("a bug"), "RuntimeError: a bug"),
+    ],
+    ids=["explained", "unexplained"],
+)
+def test_the_drivers_own_failure_is_the_last_event(
+    stages: Stages, job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, last: str
+) -> None:
+    def fail(*_: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(subject._Run, "drive", fail)
+    with pytest.raises(type(error)):
+        subject.train(job, tmp_path / "run")
+    started, failed = read(tmp_path / "run" / EVENTS)
+    assert (started["kind"], failed["kind"], failed["data"]["cause"]) == ("started", "failed", last)
+
+
+def test_what_the_fleet_has_told_is_not_told_again(
+    stages: Stages, job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(run: subject._Run, *_: Any) -> None:
+        run.heard(News("failed", 0, 0, {"cause": "a rank died"}))
+        raise RayFailure("Ray", "", "", "")
+
+    monkeypatch.setattr(subject._Run, "drive", fail)
+    with pytest.raises(RayFailure):
+        subject.train(job, tmp_path / "run")
+    assert [event["kind"] for event in read(tmp_path / "run" / EVENTS)] == ["started", "failed"]
 
 
 def test_an_interruption_while_the_text_is_made_leaves_nothing(
