@@ -16,6 +16,7 @@ from hetero.checkpoint.manifest import RunState, last_good
 from hetero.checkpoint.resume import ResumePoint, checkpoint_folder, checkpoint_place
 from hetero.checkpoint.store import MANIFEST, CheckpointStore
 from hetero.cluster.actors import ray_agents
+from hetero.cluster.doctor import guard
 from hetero.cluster.instructions import News
 from hetero.cluster.needs import Folder, Needs
 from hetero.cluster.options import fleet_of
@@ -111,7 +112,8 @@ def _on_a_fleet(job: Job, run: _Run, address: str | None, plan: Plan | None) -> 
     with ExitStack() as stack:
         try:
             stack.enter_context(ray_runtime(address))
-            if address is not None:  # a Ray of the run's own has nobody who asks it for metrics
+            if address is not None:  # a Ray of the run's own lets nobody in, and has nobody who asks it for metrics
+                run.warn(*guard.warnings(guard.of_joined()))
                 run.record_to.append(RayMetrics(tracked_run(job, run.run_dir)).record)
             stack.enter_context(run.watched())
             fleet = fleet_of(job.pools, fleet_links(job), local=address is None)

@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 from unittest import mock
 
@@ -144,14 +144,25 @@ def _check_address(address: str) -> None:
 
 def _check_token(address: str) -> None:
     """Any question to the cluster's control store will do: a wrong token is told before anything else."""
-    token = tuple((name.lower(), value) for name, value in get_auth_headers_if_auth_enabled({}).items())
+    token = [(name.lower(), value) for name, value in get_auth_headers_if_auth_enabled({}).items()]
+    if _asked(address, token) is grpc.StatusCode.UNAUTHENTICATED:
+        raise _wrong_token(address)
+
+
+def hears_strangers(address: str) -> bool:
+    """Whether the cluster whose control store is at HOST:PORT answers who shows no token."""
+    return _asked(address, ()) is grpc.StatusCode.OK
+
+
+def _asked(address: str, token: Sequence[tuple[str, str]]) -> grpc.StatusCode:
     with grpc.insecure_channel(address, [("grpc.enable_http_proxy", 0)]) as channel:
         ask = channel.unary_unary("/ray.rpc.NodeInfoGcsService/GetClusterId", bytes, bytes)
         try:
-            ask(b"", timeout=ANSWER_S, metadata=token)
+            ask(b"", timeout=ANSWER_S, metadata=tuple(token))
         except grpc.RpcError as error:
-            if error.code() is grpc.StatusCode.UNAUTHENTICATED:
-                raise _wrong_token(address) from error
+            code: grpc.StatusCode = error.code()
+            return code
+    return grpc.StatusCode.OK
 
 
 def _wrong_token(address: str) -> ClusterError:
