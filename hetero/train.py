@@ -15,6 +15,7 @@ from hetero.checkpoint.manifest import RunState, last_good
 from hetero.checkpoint.resume import ResumePoint, checkpoint_folder, checkpoint_place
 from hetero.checkpoint.store import MANIFEST, CheckpointStore
 from hetero.cluster.actors import ray_agents
+from hetero.cluster.doctor import guard
 from hetero.cluster.instructions import News
 from hetero.cluster.needs import Folder, Needs
 from hetero.cluster.options import fleet_of
@@ -25,11 +26,7 @@ from hetero.data.source import Prepared, prepare
 from hetero.data.split import check_split
 from hetero.data.written import check_apart
 from hetero.engine.spec import RunSpec
-<<<<<<< HEAD
-from hetero.errors import SPOKEN, unspoken
-=======
-from hetero.errors import is_user_mistake
->>>>>>> rev14
+from hetero.errors import SPOKEN, is_user_mistake, unspoken
 from hetero.interrupts import held, let_through, listening
 from hetero.job.checks import check_told
 from hetero.job.facts import run_facts, tracked_run
@@ -113,7 +110,8 @@ def _on_a_fleet(job: Job, run: _Run, address: str | None, plan: Plan | None) -> 
     with ExitStack() as stack:
         try:
             stack.enter_context(ray_runtime(address))
-            if address is not None:  # a Ray of the run's own has nobody who asks it for metrics
+            if address is not None:  # a Ray of the run's own lets nobody in, and has nobody who asks it for metrics
+                run.warn(*guard.warnings(guard.of_joined()))
                 run.record_to.append(RayMetrics(tracked_run(job, run.run_dir)).record)
             stack.enter_context(run.watched())
             fleet = fleet_of(job.pools, fleet_links(job), local=address is None)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +11,7 @@ from pathlib import Path
 from bridge.awake import LONGEST_S, AwakeClock
 from hetero.cluster.errors import ClusterError
 from hetero.cluster.jobs import JobServer, shell_path
+from hetero.cluster.private_folder import passing_folder
 from hetero.cluster.relay import GROWING, REWRITTEN, DamagedPiece, Piece, Reader, command
 from hetero.terminal import word
 
@@ -32,8 +32,8 @@ def mirrored(server: JobServer, id_: str) -> Iterator[Path]:
 
     Raises ClusterError if there is no such job, or the cluster does not tell in time."""
     run_dir = server.job(id_).run_dir
-    with tempfile.TemporaryDirectory(prefix="hetero-") as place:
-        folder = Path(place) / id_
+    with passing_folder() as place:
+        folder = place / id_
         folder.mkdir()
         mirror = _Mirror(server, run_dir, folder)
         try:

@@ -230,6 +230,7 @@ def test_the_doctor_asks_a_cluster(cluster: RayCluster) -> None:
             told = json.loads(command.output[command.output.index("{") :])
         found = {one["check"]: one for one in told["findings"]}
         assert found["Ray"]["level"] == "ok"
+        assert found["Ray's token"]["value"] == "asked for"
         (node,) = [one for check, one in found.items() if check.startswith("node ascend ")]
         assert re.search(r"\bNPU 1\b.*; labelled family=ascend", node["value"]), node
         if code == 0:

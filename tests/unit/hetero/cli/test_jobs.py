@@ -32,8 +32,14 @@ class Server:
     view = JOB
     printed = ""
 
+    open = False
+
     def __init__(self, address: str) -> None:
         assert address == ADDRESS[1]
+        self.address = address
+
+    def hears_strangers(self) -> bool:
+        return self.open
 
     def submit(self, folder: Path, command: str, **more: str) -> None:
         Server.handed_in = {"files": sorted(path.name for path in folder.iterdir()), "command": command, **more}
@@ -74,12 +80,23 @@ def test_submit_hands_in_job_and_packages(capsys: pytest.CaptureFixture[str]) ->
     assert f"submitted {id_}, recorded" in capsys.readouterr().out
 
 
+def test_submit_says_who_else_may_hand_in_or_read_jobs(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(Server, "open", True)
+    assert run(["submit", AUTO, *ADDRESS]) == 0
+    token, way = capsys.readouterr().err.splitlines()
+    assert token.startswith("warning: Ray's token: none is asked for: whoever reaches the head")
+    assert "RAY_AUTH_MODE=token" in token
+    assert way.startswith("warning: way to the job server: http: ")
+
+
 def test_submit_says_what_of_the_data_stays_here(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "a.txt").write_text("text")
     (tmp_path / "nowhere").symlink_to("none")
     submit = ("submit", AUTO, "--set", f"data.source={tmp_path}", *ADDRESS)
     assert run(submit) == 0
-    assert capsys.readouterr().err == "warning: left out of data.source: 1 leading nowhere\n"
+    assert "warning: left out of data.source: 1 leading nowhere" in capsys.readouterr().err.splitlines()
     (tmp_path / "out").symlink_to(AUTO)
     assert run(submit) == 2
     assert "--set: data.source" in (screen := capsys.readouterr().err)
