@@ -273,7 +273,7 @@ class _Whole:
 def _yaml(data: bytes) -> Any:
     """Raises YAMLError, ValueError."""
     depth = 0
-    for event in yaml.parse(data, Loader=yaml.SafeLoader):
+    for event in yaml.parse(data, core_schema.CoreLoader):
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > DEEPEST:
             raise ValueError("too deep")
