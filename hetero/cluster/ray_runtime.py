@@ -34,9 +34,9 @@ from hetero.interrupts import check, held, listening, sigmask
 ANSWER_S = 5.0
 LEAVING_S = 12.0
 OBJECT_STORE_BYTES = 80 * 1024**2  # Ray's least; agents exchange small messages only
-_RAYS = "ray"
+_RAYS = "r"
 """Ray's folder, in a private one: those that Ray makes are open to every user (mode 777)."""
-_LONGEST_FOLDER = 36  # Ray puts Unix sockets 70 characters below it, and a socket's path has room for 107
+_LONGEST_FOLDER = 38  # Ray puts Unix sockets 68 characters below it, and a socket's path has room for 107
 
 
 @contextlib.contextmanager
