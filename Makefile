@@ -13,7 +13,8 @@ HETERO := tests/architecture tests/unit/hetero
 ENDS := tests/e2e/test_ends.py tests/e2e/test_stopped.py tests/e2e/test_surroundings.py
 SCREENS := tests/e2e/bad_input tests/e2e/test_report.py tests/e2e/test_watch_refused.py
 
-.PHONY: install demo test test-floors test-hetero test-ends test-runs check check-types check-floors check-hetero bench clean
+.PHONY: install demo test test-all test-floors test-hetero test-ends test-runs \
+        check check-types check-floors check-hetero bench clean
 
 install: $(STAMP)
 
@@ -44,16 +45,20 @@ test: install
 	$(MAKE) --no-print-directory -j4 -Oline test-floors test-hetero test-ends test-runs
 
 test-floors:
-	$(BIN)/python -m pytest $(FLOORS) $(SCREENS)
+	$(BIN)/python -m pytest -m "not exhaustive" $(FLOORS) $(SCREENS)
 
 test-hetero:
-	$(BIN)/python -m pytest $(HETERO) tests/distributed
+	$(BIN)/python -m pytest -m "not exhaustive" $(HETERO) tests/distributed
 
 test-ends:
 	$(BIN)/python -m pytest $(ENDS)
 
 test-runs:
-	$(BIN)/python -m pytest tests/e2e $(addprefix --ignore=,$(SCREENS) $(ENDS))
+	$(BIN)/python -m pytest -m "not exhaustive" tests/e2e $(addprefix --ignore=,$(SCREENS) $(ENDS))
+
+# Also what takes minutes by sheer number; -s shows what it measures.
+test-all: install
+	$(BIN)/python -m pytest -s
 
 bench: install
 	$(BIN)/python -m benchmarks.overhead --json

@@ -31,7 +31,6 @@ from bridge.rank import RankId
 DEADLINE_S = 120.0
 A, B = RankId("a", 0), RankId("b", 0)
 SLOTS = 4
-_KEY = "ab" * 32
 _HOST = "127.0.0.1"
 _SPAWN = multiprocessing.get_context("spawn")
 Place = tuple[str, str | None]
@@ -225,7 +224,7 @@ class Bridge(Carrier):
     def prepare(self, nbytes: int) -> tuple[Any, Any]:
         self._controls = [self._endpoint(namespace) for _, namespace in self.places]
         self._uris = [
-            self._ask(control, "listen", "listening", endpoint=_name(rank), host=host, schemes=[self.scheme], key=_KEY)
+            self._ask(control, "listen", "listening", endpoint=_name(rank), host=host, schemes=[self.scheme])
             for control, rank, (host, _) in zip(self._controls, (A, B), self.places, strict=True)
         ]
         ports = [self._attach(control, rank) for control, rank in zip(self._controls, (A, B), strict=True)]
@@ -244,7 +243,8 @@ class Bridge(Carrier):
 
     def _join(self, lanes: int) -> None:
         for control, other, listening in zip(self._controls, (B, A), self._uris[::-1], strict=True):
-            facts = {"uri": listening["uris"][self.scheme], "lanes": lanes, "sealed": self.sealed}
+            facts = {"uri": listening["uris"][self.scheme], "key": listening["key"]}
+            facts |= {"lanes": lanes, "sealed": self.sealed}
             peers, routes = {_name(other): facts}, {str(other): _name(other)}
             self._ask(control, "introduce", "introduced", peers=peers, routes=routes)
 

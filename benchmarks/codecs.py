@@ -88,7 +88,7 @@ def quickstart(steps: int, lr: float | None = None) -> Job:
             "pipelines": [PipelinePlan(share=BATCH, micro_batch=MICRO_BATCH, stages=stages).model_dump()],
         },
     }
-    return Job.model_validate({**job.resolved(), **changes})
+    return Job.model_validate({**job.unmasked(), **changes})
 
 
 class Bench:

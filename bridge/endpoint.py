@@ -3,12 +3,12 @@
 Its agent drives it through a control pipe at descriptor N, ranks through their ports. It imports neither torch nor Ray
 and ends at once when the control pipe closes. Messages on the control pipe:
 
-    {"do": "listen", "endpoint": "nvidia@0", "host": "10.0.0.1", "schemes": ["zmq", "grpc"], "key": hex or null}
-        -> {"report": "listening", "uris": {"zmq": "zmq://10.0.0.1:4711", ...}}
+    {"do": "listen", "endpoint": "nvidia@0", "host": "10.0.0.1", "schemes": ["zmq", "grpc"]}
+        -> {"report": "listening", "uris": {"zmq": "zmq://10.0.0.1:4711", ...}, "key": public key, in hex}
     {"do": "attach", "rank": ["nvidia", 0]} and the descriptor of the rank's port
         -> {"report": "attached", "rank": ["nvidia", 0]}
-    {"do": "introduce", "peers": {"ascend@0": {"uri": ..., "pace": {"bytes_per_s": ..., "delay_s": ...} or null,
-     "lanes": 1, "sealed": true}},
+    {"do": "introduce", "peers": {"ascend@0": {"uri": ..., "key": ..., "lanes": 1, "sealed": true,
+     "pace": {"bytes_per_s": ..., "delay_s": ...} or null}},
      "routes": {"ascend:0": "ascend@0"}}
         -> {"report": "introduced"}
     {"do": "stats"} -> {"report": "stats", "peers": {"ascend@0": {...}}}
@@ -87,9 +87,8 @@ class Endpoint:
     def _obey(self, message: Message, fds: list[int]) -> None:
         match message["do"]:
             case "listen":
-                key = bytes.fromhex(message["key"]) if message.get("key") else None
-                uris = self._network.listen(message["endpoint"], message["host"], message["schemes"], key)
-                self._report({"report": "listening", "uris": uris})
+                uris = self._network.listen(message["endpoint"], message["host"], message["schemes"])
+                self._report({"report": "listening", "uris": uris, "key": self._network.identity.public})
             case "attach":
                 self._exchange.attach(RankId(*message["rank"]), fds[0])
                 self._report({"report": "attached", "rank": message["rank"]})
@@ -131,6 +130,7 @@ def main() -> None:
     die_with_parent()
     keep_memory()
     take_precedence()
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # else strangers write to our log whatever they like
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the driver's to handle
     _, most_files = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most_files, most_files))

@@ -1,4 +1,5 @@
-"""How a stranger becomes a peer: HELLO, HELLO, READY, READY. Whoever dials speaks first."""
+"""How a stranger becomes a peer: HELLO, HELLO, READY, READY. Whoever dials speaks first, and proves himself first: so
+nothing but a handshake comes from one who is not trusted yet."""
 
 from __future__ import annotations
 
@@ -6,7 +7,8 @@ from collections.abc import Callable
 
 from bridge.awake import AwakeClock
 from bridge.guard import Checked, Guard, Unchecked
-from bridge.handshake import Hello, derive
+from bridge.handshake import Hello, connection_guard
+from bridge.identity import KeyPair
 from bridge.transport import Connection
 from bridge.wire import Frame, Header, Kind, read_text, text_frame, wire_error
 
@@ -25,11 +27,12 @@ class Greeting:
         self.connection, self.since, self.expected = connection, since, expected
         self.hello: Hello | None = None
         self._guard: Guard = Checked()
+        self._pair = KeyPair()
         self._ours = self._theirs = ""
 
     def speak(self, ours: Hello) -> None:
         """Sends our HELLO."""
-        self._ours = ours.model_dump_json()
+        self._ours = ours.model_copy(update={"share": self._pair.public}).model_dump_json()
         self._send(text_frame(Kind.HELLO, self._ours))
 
     def hear_hello(self, header: Header, head: memoryview, body: memoryview) -> Hello:
@@ -44,12 +47,19 @@ class Greeting:
         self.hello = hello
         return hello
 
-    def prove(self, job_key: bytes | None) -> None:
-        """Sends READY, once both have said HELLO."""
-        if job_key is not None:
-            dialled = self.expected is not None
-            texts = (self._ours, self._theirs) if dialled else (self._theirs, self._ours)
-            self._guard = derive(job_key, *texts, we_dialled=dialled)
+    def agree(self, secret: bytes) -> None:
+        """Derives the key, once both have said HELLO. Raises WireError if their share is none."""
+        assert self.hello
+        try:
+            agreed = self._pair.agree(self.hello.share)
+        except ValueError as error:
+            raise wire_error("hello.share", self.hello.share, str(error)) from None
+        dialled = self.expected is not None
+        texts = (self._ours, self._theirs) if dialled else (self._theirs, self._ours)
+        self._guard = connection_guard(secret, agreed, *texts, we_dialled=dialled)
+
+    def prove(self) -> None:
+        """Sends READY."""
         self._send(Frame(Header(Kind.READY)))
 
     def hear_ready(self, header: Header, head: memoryview, body: memoryview, *, sealed: bool) -> Guard:
@@ -68,19 +78,19 @@ class Greeting:
 class Door:
     """All greetings of an endpoint.
 
-    key      the job's, or None: then whoever knocks is believed
+    secret   what we share with a peer, by its name
     answer   our HELLO to another one, or WireError if that is nobody to talk to
     welcome  called with a connection, its guard and the peer's HELLO when both have proved themselves
     """
 
     def __init__(
         self,
-        key: bytes | None,
+        secret: Callable[[str], bytes],
         answer: Callable[[Hello], Hello],
         welcome: Callable[[Connection, Guard, Hello], object],
         clock: AwakeClock,
     ) -> None:
-        self._key, self._answer, self._welcome, self._clock = key, answer, welcome, clock
+        self._secret, self._answer, self._welcome, self._clock = secret, answer, welcome, clock
         self._greetings: dict[Connection, Greeting] = {}
 
     def __contains__(self, connection: Connection) -> bool:
@@ -90,6 +100,10 @@ class Door:
         """Speaks first on a connection of our own."""
         self._greetings[connection] = greeting = Greeting(connection, self._clock.now(), peer)
         greeting.speak(ours)
+
+    def notice(self, connection: Connection) -> None:
+        """Somebody is there, and has perhaps said nothing yet."""
+        self._greetings.setdefault(connection, Greeting(connection, self._clock.now()))
 
     def forget(self, connection: Connection) -> None:
         """It is over, or no stranger any more."""
@@ -108,11 +122,17 @@ class Door:
             self._greetings[connection] = Greeting(connection, self._clock.now())
         greeting = self._greetings[connection]
         if greeting.hello is None:
-            ours = self._answer(greeting.hear_hello(header, head, body))
+            hello = greeting.hear_hello(header, head, body)
+            ours = self._answer(hello)
             if greeting.expected is None:
                 greeting.speak(ours)
-            greeting.prove(self._key)
+            greeting.agree(self._secret(hello.endpoint))
+            if greeting.expected is not None:
+                greeting.prove()
         else:
             guard = greeting.hear_ready(header, head, body, sealed=greeting.hello.sealed)
+            connection.trust()
+            if greeting.expected is None:
+                greeting.prove()
             self.forget(connection)
             self._welcome(connection, guard, greeting.hello)

@@ -1,27 +1,26 @@
 """How two endpoints come to trust each other: HELLO in both directions, then READY under a key that both have derived.
 
-The key of a connection comes from the job's key and both HELLOs, with their fresh nonces, by HKDF (RFC 5869). A READY
-that opens proves that its sender knows the job's key and has seen the same two HELLOs, so nothing in them can be
-changed on the way, and nothing of an earlier connection can be played again.
+The key of a connection comes from the secret that the two share, from what the key pairs agree on that each has made
+for this connection alone, and from both HELLOs, by HKDF (RFC 5869). A READY that opens proves that its sender knows the
+secret and has seen the same two HELLOs, so nothing in them can be changed on the way, and nothing of an earlier
+connection can be played again. When the connection is over, nobody can derive its key any more.
 """
 
 from __future__ import annotations
 
 import hashlib
-import secrets
 from typing import Annotated, Literal
 
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from bridge.guard import Sealed
+from bridge.identity import derive
 from bridge.streams import MOST_STREAMS
 from bridge.wire import wire_error
 
-KEY_BYTES = 32  # of a job's key
-_CONNECTION_KEY_BYTES = 16
-_INFO = b"hetero bridge 3"
+_KEY_BYTES = 16  # of a connection, in one direction
+_PURPOSE = b"hetero bridge 4"
+_NO_SHARE = "0" * 64  # agrees with no key
 
 _Number = Annotated[int, Field(ge=0, lt=1 << 64)]
 _Name = Annotated[str, Field(max_length=256)]
@@ -34,6 +33,7 @@ class Hello(BaseModel):
     resumes   the instance of the other side that the speaker has talked to before, or ""
     expects   number of the next frame from that instance
     sealed    whether frames after READY are encrypted too
+    share     public half of the key pair that the speaker has made for this connection
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
@@ -44,8 +44,8 @@ class Hello(BaseModel):
     resumes: _Name = ""
     expects: _Number = 0
     sealed: bool = False
-    protocol: Literal[3] = 3
-    nonce: Annotated[str, Field(min_length=32, max_length=64)] = Field(default_factory=lambda: secrets.token_hex(32))
+    protocol: Literal[4] = 4
+    share: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] = _NO_SHARE
 
     @classmethod
     def parse(cls, text: str) -> Hello:
@@ -57,10 +57,9 @@ class Hello(BaseModel):
             raise wire_error(f"hello.{where}", text[:80], error.errors()[0]["msg"]) from None
 
 
-def derive(job_key: bytes, dialler: str, listener: str, *, we_dialled: bool) -> Sealed:
-    """The guard of one connection, from the text of both HELLOs."""
+def connection_guard(secret: bytes, agreed: bytes, dialler: str, listener: str, *, we_dialled: bool) -> Sealed:
+    """The guard of one connection, from the peers' secret, what their shares agree on and the text of both HELLOs."""
     transcript = hashlib.sha256(dialler.encode() + b"\0" + listener.encode()).digest()
-    kdf = HKDF(SHA256(), 2 * _CONNECTION_KEY_BYTES, salt=transcript, info=_INFO)
-    keys = kdf.derive(job_key)
-    there, back = keys[:_CONNECTION_KEY_BYTES], keys[_CONNECTION_KEY_BYTES:]
+    keys = derive(secret + agreed, _PURPOSE, transcript, 2 * _KEY_BYTES)
+    there, back = keys[:_KEY_BYTES], keys[_KEY_BYTES:]
     return Sealed(there, back) if we_dialled else Sealed(back, there)

@@ -85,6 +85,13 @@ def map_shared(fd: int, nbytes: int) -> memoryview:
     return memoryview(memory).cast("B")
 
 
+def reset_connection(fd: int) -> None:
+    """Ends a TCP connection here and now, whoever else holds it: what came and was not read is thrown away, and the
+    peer gets a reset. After `shutdown` a peer that goes on sending is read on. See connect(2), AF_UNSPEC."""
+    if _libc.connect(fd, bytes(16), 16) != 0:
+        raise OSError(ctypes.get_errno(), "connect")
+
+
 def use_huge_pages(memory: memoryview) -> None:
     """Fills fresh memory from `map_shared` with huge pages, as far as whole ones fit and the kernel has them to give,
     whatever it does by itself. The rest is filled with small ones when it is touched."""

@@ -9,10 +9,12 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from bridge.awake import AwakeClock
+from bridge.credentials import Admission
 from bridge.errors import BridgeError, PeerLost, TransportError, WireError, to_dict
 from bridge.greeting import Door
 from bridge.guard import Checked, Guard, Unchecked
 from bridge.handshake import Hello
+from bridge.identity import Identity
 from bridge.lane import Lane
 from bridge.link import Link
 from bridge.loop import Loop
@@ -42,12 +44,16 @@ class Frames(Protocol):
 class _Peer:
     """What `introduce` has said of an endpoint, and how dialling it goes.
 
+    key      the public half of its key pair
+    secret   what we share with it, and nobody else
     needed  the link is to be connected, and to stay so: a rank here or there wants it
     lost     instances of the endpoint that are not talked to any more
     """
 
     link: Link
     uri: str | None
+    key: str
+    secret: bytes
     sealed: bool
     needed: bool = False
     pause_s: float = _REDIAL_S[0]
@@ -66,7 +72,7 @@ class Network:
     """
 
     def __init__(self, loop: Loop, frames: Frames, report: Callable[[dict[str, Any]], None], patience_s: float) -> None:
-        self.id = ""
+        self.identity, self._admission = Identity(""), Admission("")
         self.instance = secrets.token_hex(16)
         self._loop, self._frames, self._report, self._patience_s = loop, frames, report, patience_s
         self._clock = AwakeClock(longest_s=patience_s / BEATS)
@@ -75,19 +81,20 @@ class Network:
         self._home: Link | None = None
         self._established: dict[Connection, tuple[Link, Lane]] = {}
         self._dialled: dict[Connection, tuple[_Peer, int]] = {}
-        self._door = Door(None, self._answer, self._welcome, self._clock)
+        self._door = Door(lambda name: self._peers[name].secret, self._answer, self._welcome, self._clock)
         self._routes: dict[RankId, str] = {}
         self._next_refusal = 0.0
         self._refusals = 0
 
-    def listen(self, endpoint: str, host: str, schemes: list[str], key: bytes | None = None) -> dict[str, str]:
-        """Takes the name `endpoint`, binds a port for each scheme, and is its own first peer. Gives the URIs.
+    @property
+    def id(self) -> str:
+        return self.identity.name
 
-        With a `key`, the job's, nobody is talked to who does not know it.
-        """
-        self.id = endpoint
-        self._door = Door(key, self._answer, self._welcome, self._clock)
-        uris = {scheme: self._transport(scheme).listen(host, self).uri for scheme in schemes}
+    def listen(self, endpoint: str, host: str, schemes: list[str]) -> dict[str, str]:
+        """Takes the name `endpoint`, binds a port for each scheme, and is its own first peer. Gives the URIs."""
+        self.identity, self._admission = Identity(endpoint), Admission(endpoint)
+        admits = self._admission.admits
+        uris = {scheme: self._transport(scheme).listen(host, self, admits).uri for scheme in schemes}
         self._come_home()
         self._beat()
         return uris
@@ -143,6 +150,11 @@ class Network:
     def on_lost(self, connection: Connection, error: BridgeError) -> None:
         """See Sink.on_lost."""
         self._drop(connection, str(error.rule or error.value), damaged=isinstance(error, WireError))
+
+    def on_stranger(self, address: str, cause: str) -> None:
+        """See Sink.on_stranger."""
+        if self._peers:  # before `introduce`, a peer is only early
+            self._refused(address, cause)
 
     # frames
 
@@ -254,8 +266,9 @@ class Network:
         wanted = peer.needed and any(not known.connection for known in peer.link.lanes[lane : lane + 1])
         if peer.uri is None or not wanted or (peer, lane) in self._dialled.values():
             return
+        credentials = self._admission.credentials(peer.link.peer)
         try:
-            connection = self._transport(scheme_of(peer.uri)).connect(peer.uri, self)
+            connection = self._transport(scheme_of(peer.uri)).connect(peer.uri, self, credentials)
         except TransportError as error:
             self._redial(peer, lane, str(error))
             return
@@ -319,13 +332,21 @@ class Network:
             self._report({"report": "peer_lost", "peer": link.peer, "cause": cause})
 
     def _meet(
-        self, name: str, uri: str | None, pace: Mapping[str, float] | None = None, lanes: int = 1, sealed: bool = False
+        self,
+        name: str,
+        uri: str | None,
+        key: str,
+        pace: Mapping[str, float] | None = None,
+        lanes: int = 1,
+        sealed: bool = False,
     ) -> _Peer:
         if not 1 <= lanes <= MOST_STREAMS:
             raise BridgeError("lanes", lanes, f"a link has 1 to {MOST_STREAMS}", "give it so many streams")
-        peer = self._peers.get(name) or _Peer(Link(name, self._loop, self._clock), uri, sealed)
-        self._peers[name] = peer
-        peer.uri, peer.sealed, peer.link.width = uri, sealed, lanes
+        peer = self._peers.get(name)
+        secret = peer.secret if peer and peer.key == key else self.identity.share(name, key)
+        peer = self._peers[name] = peer or _Peer(Link(name, self._loop, self._clock), uri, key, secret, sealed)
+        self._admission.meet(name, secret)
+        peer.uri, peer.key, peer.secret, peer.sealed, peer.link.width = uri, key, secret, sealed, lanes
         peer.link.pace, peer.link.is_lost = Pace(**pace) if pace else None, False
         if peer.needed:
             self._connect(peer)
@@ -346,6 +367,9 @@ class Network:
 
     def _beat(self) -> None:
         period = self._patience_s / BEATS
+        for connection in {one for transport in self._transports.values() for one in transport.connections}:
+            if connection not in self._established:
+                self._door.notice(connection)
         for connection in self._door.waiting_for(_SILENT_BEATS * period):
             self._cut(connection, wire_error("connection", connection.peer, "no proof of itself in time"))
         needed = [(peer, lane) for peer in self._peers.values() if peer.needed for lane in peer.link.lanes]

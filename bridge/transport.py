@@ -9,6 +9,7 @@ from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Protocol, cast
 
+from bridge.credentials import Credentials
 from bridge.errors import BridgeError, TransportError
 from bridge.loop import Loop
 from bridge.slots import SlotRing
@@ -21,6 +22,10 @@ _BUILT_IN = {
     "inproc": "bridge.transports.inproc:InprocTransport",
 }
 ENTRY_POINT_GROUP = "hetero.transports"
+
+
+Admits = Callable[[str, str], bool]
+"""Whether a dialler who shows this claim and proof may have a connection (bridge/credentials.py). For any thread."""
 
 
 class Connection(ABC):
@@ -67,6 +72,9 @@ class Connection(ABC):
     def release(self) -> None:  # noqa: B027
         """Frees what it holds. For `close` to call."""
 
+    def trust(self) -> None:  # noqa: B027
+        """The peer has proved itself: from now on it may send much."""
+
     def lend(self, ring: SlotRing) -> None:  # noqa: B027  # most have no use for it
         """Bodies to come will be views of this ring: a transport may show it to the peer instead of sending."""
 
@@ -79,6 +87,9 @@ class Sink(Protocol):
 
     def on_lost(self, connection: Connection, error: BridgeError) -> None:
         """The peer has gone, or has sent what is no frame. Called at most once, after all frames that did arrive."""
+
+    def on_stranger(self, address: str, cause: str) -> None:
+        """Somebody was turned away before there was a connection."""
 
 
 class Listener(ABC):
@@ -103,11 +114,15 @@ class Transport(ABC):
         self.connections: set[Connection] = set()
 
     @abstractmethod
-    def listen(self, host: str, sink: Sink) -> Listener:
-        """Binds a free port of `host`. Raises TransportError if it cannot."""
+    def listen(self, host: str, sink: Sink, admits: Admits) -> Listener:
+        """Binds a free port of `host`. Raises TransportError if it cannot.
+
+        Whoever is not admitted gets neither memory nor time to speak of. Those need not ask whose diallers the system
+        vouches for.
+        """
 
     @abstractmethod
-    def connect(self, uri: str, sink: Sink) -> Connection:
+    def connect(self, uri: str, sink: Sink, credentials: Credentials) -> Connection:
         """Starts to connect and returns at once; a peer that cannot be reached is an `on_lost`."""
 
     def close(self) -> None:

@@ -42,7 +42,7 @@ class Kind(enum.IntEnum):
     PROBE = 6  # to be thrown away: a link is being measured
     # of the connection itself
     HELLO = 16  # payload: who speaks (bridge/handshake.py)
-    READY = 17  # sealed with the key that both HELLOs give: whoever sends it knows the job's key
+    READY = 17  # sealed with the key that both HELLOs give: whoever sends it is who he says
     PING = 18  # number: of the next numbered frame
     PONG = 19  # sequence: the ping's sent_ns; offset: when the ping arrived
     SEEN = 20  # nothing but `seen`

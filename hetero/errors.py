@@ -7,16 +7,22 @@ that the run failed although the user asked for something sensible (a dead rank,
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import errno
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
+
+from hetero.masking import MASK, concealed, hidden, without_passwords
+from hetero.terminal import word
 
 PARTS = ("key", "value", "rule", "remedy")
 LINES = {"value": 4, "rule": 14, "remedy": 5}
 """What each part may take of the screen, whose lines are WIDTH wide."""
 WIDTH = 88
+SPOKEN = {"value", "rule", "remedy", "cause", "also", "error", "note", "message"}
+"""The parts of an error or event that quote what a process or library has said."""
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
@@ -29,9 +35,24 @@ class ExplainedError(Exception):
     def __init__(
         self, key: str, value: Any, rule: str, remedy: str, *, file: str | None = None, line: int | None = None
     ) -> None:
-        super().__init__(f"{key}: {value!r}: {rule}; {remedy}")
-        self.key, self.value, self.rule, self.remedy = key, value, rule, remedy
+        shown = concealed(str(key), value)
+        if shown is not value and shown == MASK and str(value):
+            rule = rule.replace(str(value), MASK)
+        super().__init__(f"{key}: {shown!r}: {rule}; {remedy}")
+        self.key, self.value, self.rule, self.remedy = key, shown, rule, remedy
         self.file, self.line = file, line
+
+
+@contextlib.contextmanager
+def unspoken(secrets: Sequence[str]) -> Iterator[None]:
+    """An error that explains itself leaves without these values in its words."""
+    try:
+        yield
+    except ExplainedError as error:
+        for name in SPOKEN & vars(error).keys():
+            setattr(error, name, hidden(getattr(error, name), secrets))
+        error.args = hidden(error.args, secrets)
+        raise
 
 
 def explains_itself(error: BaseException) -> bool:
@@ -88,6 +109,5 @@ def _shown(value: Any, most: int) -> str:
 
 
 def _cut(text: str, most: int) -> str:
-    """Its beginning and its end where it is long; what cannot be printed as an escape."""
-    short = text if len(text) <= most else f"{text[: most * 2 // 3]} ... {text[-most // 4 :]}"
-    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in short)
+    """On one line, its beginning and its end where it is long; addresses without their passwords."""
+    return word(without_passwords(text), most)

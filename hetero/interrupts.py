@@ -41,7 +41,7 @@ class _Listener:
             self.check()
         if self._due is None:
             self._due = time.monotonic() + HELD_S
-            with masked(signal.SIG_BLOCK, *ENDING):  # in that thread: they are the main thread's
+            with sigmask(signal.SIG_BLOCK, *ENDING):  # in that thread: they are the main thread's
                 _thread.start_new_thread(self._insist, (number, self._due))  # takes no lock, as a handler must not
 
     def check(self) -> None:
@@ -109,7 +109,7 @@ def held() -> Iterator[None]:
         return
     listener.held += 1
     try:
-        with masked(signal.SIG_BLOCK, signal.SIGTERM):
+        with sigmask(signal.SIG_BLOCK, signal.SIGTERM):
             yield
     finally:
         listener.held -= 1
@@ -124,14 +124,14 @@ def let_through() -> Iterator[None]:
     before, listener.held = listener.held, 0
     try:
         listener.check()
-        with masked(signal.SIG_UNBLOCK, signal.SIGTERM):
+        with sigmask(signal.SIG_UNBLOCK, signal.SIGTERM):
             yield
     finally:
         listener.held = before
 
 
 @contextlib.contextmanager
-def masked(how: int, *numbers: signal.Signals) -> Iterator[None]:
+def sigmask(how: int, *numbers: signal.Signals) -> Iterator[None]:
     """This thread blocks, or unblocks, signals for a stretch; threads and processes that it starts inherit that."""
     before = signal.pthread_sigmask(how, numbers)
     try:

@@ -15,6 +15,7 @@ from hetero.checkpoint.manifest import RunState, last_good
 from hetero.checkpoint.resume import ResumePoint, checkpoint_folder, checkpoint_place
 from hetero.checkpoint.store import MANIFEST, CheckpointStore
 from hetero.cluster.actors import ray_agents
+from hetero.cluster.doctor import guard
 from hetero.cluster.instructions import News
 from hetero.cluster.needs import Folder, Needs
 from hetero.cluster.options import fleet_of
@@ -25,8 +26,9 @@ from hetero.data.source import Prepared, prepare
 from hetero.data.split import check_split
 from hetero.data.written import check_apart
 from hetero.engine.spec import RunSpec
-from hetero.errors import is_user_mistake
+from hetero.errors import SPOKEN, is_user_mistake, unspoken
 from hetero.interrupts import held, let_through, listening
+from hetero.job.checks import check_told
 from hetero.job.facts import run_facts, tracked_run
 from hetero.job.job import Job
 from hetero.job.measuring import measure
@@ -34,12 +36,14 @@ from hetero.job.planning import Planned, plan_job, pool_labels
 from hetero.job.refusal import Held, refusable
 from hetero.job.resuming import check_resume, check_text, resume_notices, saved_text, skips_of
 from hetero.job.spec import fleet_links, run_spec
+from hetero.masking import hidden, secret_values
 from hetero.monitoring.environment import drivers_environment
 from hetero.monitoring.journal import EVENTS, METRICS, EventJournal, Journal
 from hetero.monitoring.notice import Notice
 from hetero.monitoring.record import Recorder
 from hetero.monitoring.trace import Trace
 from hetero.monitoring.watch import Watch
+from hetero.private import private_files
 
 Record = dict[str, Any]
 
@@ -54,6 +58,7 @@ class RunSummary:
     last: Record | None
 
 
+@private_files()
 def train(
     job: Job,
     run_dir: Path,
@@ -69,7 +74,8 @@ def train(
     Obeys `plan`, or the job's own, or the balancer's. `resume` ("RUN_DIR[@STEP]") goes on from a checkpoint of the same
     job, under whatever plan. Raises errors that explain themselves; every process has ended when it returns or raises.
     """
-    with listening(), held():
+    check_told(job.unmasked())
+    with listening(), held(), unspoken(secret_values(job.unmasked())):
         with let_through():
             point = ResumePoint.parse(resume) if resume else None
             if point is not None:
@@ -104,7 +110,8 @@ def _on_a_fleet(job: Job, run: _Run, address: str | None, plan: Plan | None) -> 
     with ExitStack() as stack:
         try:
             stack.enter_context(ray_runtime(address))
-            if address is not None:  # a Ray of the run's own has nobody who asks it for metrics
+            if address is not None:  # a Ray of the run's own lets nobody in, and has nobody who asks it for metrics
+                run.warn(*guard.warnings(guard.of_joined()))
                 run.record_to.append(RayMetrics(tracked_run(job, run.run_dir)).record)
             stack.enter_context(run.watched())
             fleet = fleet_of(job.pools, fleet_links(job), local=address is None)
@@ -134,6 +141,7 @@ class _Run:
         on_event: Callable[[Record], None] | None,
     ) -> None:
         self._job, self.run_dir, self._text, self._point, self._events = job, run_dir, text, point, events
+        self._secrets = secret_values(job.unmasked())
         self._folders, self._watch = folders, watch
         self._on_event = on_event or _ignore
         self.record_to: list[Callable[[Record], None]] = [on_record] if on_record else []
@@ -299,7 +307,8 @@ class _Run:
             self._event(notice.kind, **notice.facts)
 
     def _event(self, kind: str, **facts: Any) -> None:
-        event = self._events.write(kind, **facts)
+        said = {name: hidden(facts[name], self._secrets) for name in SPOKEN & facts.keys()}
+        event = self._events.write(kind, **facts | said)
         self._watch.event(event)
         self._on_event(event)
 

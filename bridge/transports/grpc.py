@@ -12,15 +12,18 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from queue import SimpleQueue
-from typing import cast
+from typing import Any, cast
+from urllib.parse import unquote
 
 import grpc
 
+from bridge.credentials import Credentials
 from bridge.errors import PeerLost, TransportError
-from bridge.transport import Connection, Listener, Sink, Transport
+from bridge.transport import Admits, Connection, Listener, Sink, Transport
+from bridge.transports.arrivals import Arrivals
 from bridge.wire import HEADER_BYTES, MOST_BODY_BYTES
 
-_SERVICE, _METHOD = "hetero.Bridge", "Frames"
+_PATH = "/hetero.Bridge/Frames"
 _OPTIONS = [
     ("grpc.max_send_message_length", HEADER_BYTES + MOST_BODY_BYTES),
     ("grpc.max_receive_message_length", HEADER_BYTES + MOST_BODY_BYTES),
@@ -28,6 +31,18 @@ _OPTIONS = [
     ("grpc.enable_http_proxy", 0),
     ("grpc.use_local_subchannel_pool", 1),
 ]
+_NEVER = (1 << 31) - 1
+_SERVER_OPTIONS = [
+    *_OPTIONS,
+    ("grpc.max_concurrent_streams", 1),
+    ("grpc.max_metadata_size", 4096),
+    ("grpc.absolute_max_metadata_size", 4096),
+    ("grpc.server_handshake_timeout_ms", 2000),  # until the settings are there
+    ("grpc.max_connection_idle_ms", 1000),  # without a stream
+    ("grpc.max_connection_age_ms", 5000),  # then no new stream begins, while one that there is goes on
+    ("grpc.max_connection_age_grace_ms", _NEVER),
+]
+_CLAIM, _PROOF = "claim", "proof"  # keys of a call's metadata
 _MOST_PEERS = 4096
 _CLOSE_S = 1.0
 
@@ -35,13 +50,18 @@ _CLOSE_S = 1.0
 class GrpcConnection(Connection):
     """Either end of a stream. gRPC pulls from `outgoing`; a thread reads."""
 
-    def __init__(self, transport: Transport, sink: Sink, peer: str) -> None:
+    def __init__(self, transport: Transport, sink: Sink, peer: str, arrivals: Arrivals | None = None) -> None:
         super().__init__(transport, sink, peer)
+        self._arrivals = arrivals
         self._queue: SimpleQueue[tuple[bytes, memoryview] | None] = SimpleQueue()
 
     def send(self, head: bytes, body: memoryview) -> None:
         if self.is_open:
             self._queue.put((head, body))
+
+    def trust(self) -> None:
+        if self._arrivals:
+            self._arrivals.trust(self.peer)
 
     def release(self) -> None:
         self.end()
@@ -84,14 +104,14 @@ class GrpcConnection(Connection):
             self._sink.on_frame(self, view[:HEADER_BYTES], view[HEADER_BYTES:])
 
 
-class GrpcListener(Listener):
-    """A server with one method. Its pool makes a thread for each peer, not more."""
+class GrpcListener(Listener, grpc.GenericRpcHandler):  # type: ignore[type-arg]  # the stubs alone
+    """A server with one method. Its pool makes a thread for each peer, not more, and none for whoever is no peer."""
 
-    def __init__(self, transport: Transport, host: str, sink: Sink) -> None:
-        self._transport, self._sink = transport, sink
-        self._server = grpc.server(ThreadPoolExecutor(_MOST_PEERS, "bridge-grpc"), options=_OPTIONS)
-        handler = grpc.stream_stream_rpc_method_handler(self._serve)
-        self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(_SERVICE, {_METHOD: handler}),))
+    def __init__(self, transport: Transport, host: str, sink: Sink, admits: Admits) -> None:
+        self._transport, self._sink, self._admits = transport, sink, admits
+        self._server = grpc.server(ThreadPoolExecutor(_MOST_PEERS, "bridge-grpc"), options=_SERVER_OPTIONS)
+        self._method = grpc.stream_stream_rpc_method_handler(self._serve)
+        self._server.add_generic_rpc_handlers((self,))
         address = f"[{host}]" if ":" in host else host
         try:
             port = self._server.add_insecure_port(f"{address}:0")
@@ -100,28 +120,42 @@ class GrpcListener(Listener):
             raise TransportError("host", host, rule, "give an address of this host, or its interface") from error
         self._server.start()
         self.uri = f"grpc://{address}:{port}"
+        self._arrivals = Arrivals(transport.loop, port, sink.on_stranger)
+
+    def service(self, call: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any] | None:
+        """What serves a call; None refuses it."""
+        shown = dict(call.invocation_metadata)
+        if self._admits(str(shown.get(_CLAIM, "")), str(shown.get(_PROOF, ""))):
+            return self._method if call.method == _PATH else None
+        self._transport.loop.call_soon(self._tell_of_stranger)
+        return None
+
+    def _tell_of_stranger(self) -> None:
+        self._sink.on_stranger(f"somebody at {self.uri}", "its credentials are no peer's")
 
     def _serve(self, messages: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
-        connection = GrpcConnection(self._transport, self._sink, context.peer())
+        connection = GrpcConnection(self._transport, self._sink, _address(context.peer()), self._arrivals)
         context.add_callback(connection.end)
         connection.begin(messages, context.cancel, lambda: None)
         return connection.outgoing()
 
     def close(self) -> None:
+        self._arrivals.close()
         self._server.stop(_CLOSE_S).wait()
 
 
 class GrpcTransport(Transport):
     scheme = "grpc"
 
-    def listen(self, host: str, sink: Sink) -> Listener:
-        self.listeners.append(GrpcListener(self, host, sink))
+    def listen(self, host: str, sink: Sink, admits: Admits) -> Listener:
+        self.listeners.append(GrpcListener(self, host, sink, admits))
         return self.listeners[-1]
 
-    def connect(self, uri: str, sink: Sink) -> Connection:
+    def connect(self, uri: str, sink: Sink, credentials: Credentials) -> Connection:
         connection = GrpcConnection(self, sink, uri)
         channel = grpc.insecure_channel(uri.partition("://")[2], _OPTIONS)
-        stream = channel.stream_stream(f"/{_SERVICE}/{_METHOD}", None, None)(connection.outgoing())
+        shown = ((_CLAIM, credentials.claim), (_PROOF, credentials.proof))
+        stream = channel.stream_stream(_PATH, None, None)(connection.outgoing(), metadata=shown)
         connection.begin(stream, stream.cancel, channel.close)
         return connection
 
@@ -131,6 +165,11 @@ class GrpcTransport(Transport):
         super().close()
         for stream in streams:
             stream.join(deadline)
+
+
+def _address(peer: str) -> str:
+    """`10.0.0.1:4711` of gRPC's `ipv4:10.0.0.1:4711`."""
+    return unquote(peer.partition(":")[2]).replace("[", "").replace("]", "").removeprefix("::ffff:")
 
 
 def _detail(error: Exception) -> str:

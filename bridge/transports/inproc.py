@@ -5,8 +5,9 @@ from __future__ import annotations
 import itertools
 import threading
 
+from bridge.credentials import Credentials
 from bridge.errors import PeerLost, TransportError
-from bridge.transport import Connection, Listener, Sink, Transport
+from bridge.transport import Admits, Connection, Listener, Sink, Transport
 
 
 class InprocConnection(Connection):
@@ -56,11 +57,11 @@ class InprocListener(Listener):
 class InprocTransport(Transport):
     scheme = "inproc"
 
-    def listen(self, host: str, sink: Sink) -> Listener:
+    def listen(self, host: str, sink: Sink, admits: Admits) -> Listener:
         self.listeners.append(InprocListener(self, sink))
         return self.listeners[-1]
 
-    def connect(self, uri: str, sink: Sink) -> Connection:
+    def connect(self, uri: str, sink: Sink, credentials: Credentials) -> Connection:
         listener = InprocListener.at(uri)
         near = InprocConnection(self, sink, uri)
         far = InprocConnection(listener.transport, listener.sink, f"{uri} (dialler)")

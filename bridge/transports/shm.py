@@ -8,7 +8,8 @@ packet each:
     head, PLACED, ring, offset
     LEND, ring, slot_bytes, slots and the descriptor;  RECLAIM, ring
 
-The socket's name is an abstract one, so that nothing is left behind.
+The socket's name is an abstract one, so that nothing is left behind. Anybody may connect to it; the system tells whose
+process that is, and only those of our own user are talked to. Memory is taken of nobody before it has proved itself.
 """
 
 from __future__ import annotations
@@ -24,9 +25,10 @@ import socket
 import struct
 from collections import deque
 
+from bridge.credentials import Credentials
 from bridge.errors import PeerLost, TransportError, WireError
 from bridge.slots import SlotRing
-from bridge.transport import Connection, Listener, Sink, Transport
+from bridge.transport import Admits, Connection, Listener, Sink, Transport
 from bridge.wire import EMPTY, HEADER_BYTES, MOST_TEXT_BYTES, Header, wire_error
 
 _INLINE, _PLACED, _LEND, _RECLAIM = range(4)
@@ -50,6 +52,7 @@ class ShmConnection(Connection):
         self._ours: dict[int, tuple[int, int]] = {}  # of the memory of each ring lent: number and address
         self._theirs: dict[int, SlotRing] = {}
         self._lent = 0
+        self._trusted = False
         end.setblocking(False)
         self._loop.watch(end.fileno(), self._turn)
 
@@ -79,6 +82,9 @@ class ShmConnection(Connection):
         if self.is_open and (known := self._ours.pop(id(ring.buffer.obj), None)):
             self._queue.append(([_RECLAIMED.pack(_RECLAIM, known[0])], -1))
             self._flush()
+
+    def trust(self) -> None:
+        self._trusted = True
 
     def release(self) -> None:
         self._loop.unwatch(self._socket.fileno())
@@ -114,7 +120,11 @@ class ShmConnection(Connection):
         try:
             for _ in range(_PACKETS_PER_TURN):
                 packet, fds = self._packet()
-                self._take(packet, fds)
+                try:
+                    self._take(packet, fds)
+                finally:
+                    for fd in fds:
+                        os.close(fd)
                 if not self.is_open:
                     return
         except BlockingIOError:
@@ -138,6 +148,8 @@ class ShmConnection(Connection):
     def _take(self, packet: memoryview, fds: list[int]) -> None:
         if not packet:
             self.lose(PeerLost("peer", self.peer, "it closed the connection"))
+        elif not self._trusted and packet[HEADER_BYTES : HEADER_BYTES + 1] != bytes([_INLINE]):
+            raise ValueError("it speaks of memory before it has proved itself")
         elif packet[0] == _LEND and fds:
             self._map(packet, fds[0])
         elif packet[0] == _RECLAIM:
@@ -152,10 +164,9 @@ class ShmConnection(Connection):
     def _map(self, packet: memoryview, fd: int) -> None:
         _, number, slot_bytes, slots = _LENT.unpack(packet)
         if not fcntl.fcntl(fd, fcntl.F_GET_SEALS) & fcntl.F_SEAL_SHRINK:
-            os.close(fd)
             raise ValueError("its memory may shrink while it is read")
-        self._theirs[number] = SlotRing.from_fd(fd, slot_bytes, slots)
-        self._theirs[number].release_fd()
+        self._theirs[number] = ring = SlotRing.from_fd(fd, slot_bytes, slots)
+        ring.fd = -1  # to be closed with the packet
 
     def _placed(self, packet: memoryview) -> None:
         _, number, offset = _PLACE.unpack(packet[HEADER_BYTES:])
@@ -181,11 +192,10 @@ class ShmListener(Listener):
     def _accept(self) -> None:
         with contextlib.suppress(BlockingIOError):
             end, _ = self._socket.accept()
-            _, uid, _ = struct.unpack("3i", end.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
-            if uid != os.getuid():
+            if _is_ours(end):
+                ShmConnection(self._transport, self._sink, f"a process at {self.uri}", end)
+            else:
                 end.close()
-                return
-            ShmConnection(self._transport, self._sink, f"a process at {self.uri}", end)
 
     def close(self) -> None:
         self._transport.loop.unwatch(self._socket.fileno())
@@ -195,18 +205,27 @@ class ShmListener(Listener):
 class ShmTransport(Transport):
     scheme = "shm"
 
-    def listen(self, host: str, sink: Sink) -> Listener:
+    def listen(self, host: str, sink: Sink, admits: Admits) -> Listener:
         self.listeners.append(ShmListener(self, sink))
         return self.listeners[-1]
 
-    def connect(self, uri: str, sink: Sink) -> Connection:
+    def connect(self, uri: str, sink: Sink, credentials: Credentials) -> Connection:
         end = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
             end.connect(_abstract(uri))
         except OSError as error:
             end.close()
             raise TransportError("uri", uri, str(error), "both endpoints must run on one host") from error
+        if not _is_ours(end):
+            end.close()
+            raise TransportError("uri", uri, "another user's process listens there", "start the run anew")
         return ShmConnection(self, sink, uri, end)
+
+
+def _is_ours(end: socket.socket) -> bool:
+    """Whether a process of our own user made the other end."""
+    _, uid, _ = struct.unpack("3i", end.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    return bool(uid == os.getuid())
 
 
 def _abstract(uri: str) -> str:

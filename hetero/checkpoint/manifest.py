@@ -7,16 +7,29 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from itertools import combinations
 from math import prod
-from typing import Any, Literal
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
 import xxhash
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from bridge.layout import Region, Shape
 from bridge.reshard import overlap
 from hetero.checkpoint.errors import DamagedCheckpoint
+from hetero.foreign import NotPlain, check_bounded, read_plain
 
 Scalar = int | float | str | bool | None
+MOST_BYTES = 256 << 20
+"""Of a manifest: that of a large model has a line for each tensor of each rank."""
+
+MOST_BOXES = 2048
+"""Of a tensor: each is compared with each."""
+
+
+def _in_its_folder(file: str) -> str:
+    if file in ("", ".", "..") or "/" in file or "\0" in file:
+        raise ValueError("a piece lies in the folder of its checkpoint, under a plain name")
+    return file
 
 
 class StoredTensor(BaseModel):
@@ -30,12 +43,12 @@ class StoredTensor(BaseModel):
 
 
 class StoredPiece(BaseModel):
-    """One file: what one rank owned. `file` is relative to the checkpoint's folder, `checksum` its xxh3-64."""
+    """One file: what one rank owned. `file` is its name in the checkpoint's folder, `checksum` its xxh3-64."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     rank: str
-    file: str
+    file: Annotated[str, AfterValidator(_in_its_folder)]
     size_bytes: int
     checksum: str
     tensors: dict[str, StoredTensor]
@@ -66,6 +79,13 @@ class RunState(BaseModel):
     plan: dict[str, Any]
     scalars: dict[str, Scalar] = Field(default_factory=dict)
 
+    @field_validator("scalars")
+    @classmethod
+    def _counts_are_numbers(cls, scalars: dict[str, Scalar]) -> dict[str, Scalar]:
+        if not isinstance(scalars.get("updates") or 0, int):
+            raise ValueError("updates is a count")
+        return scalars
+
     @property
     def updates(self) -> int:
         """Steps that were not skipped."""
@@ -94,11 +114,22 @@ class Manifest(BaseModel):
         return json.dumps({"checksum": _checksum(body), **body}, indent=1).encode()
 
     @classmethod
+    def read(cls, path: Path) -> Manifest:
+        """Raises OSError where there is none, DamagedCheckpoint for anything but a file that `encode` made."""
+        try:
+            data = read_plain(path, MOST_BYTES)
+        except NotPlain as error:
+            remedy = "resume from another step"
+            raise DamagedCheckpoint("manifest", None, str(error), remedy, file=str(path)) from error
+        return cls.decode(data, str(path))
+
+    @classmethod
     def decode(cls, data: bytes, file: str) -> Manifest:
         """Raises DamagedCheckpoint, naming `file`, for anything but the bytes that `encode` made."""
         remedy = "resume from another step"
         try:
             body = json.loads(data)
+            check_bounded(body, MOST_BYTES)
             known = body.pop("checksum")
             if known != _checksum(body):
                 rule = "the manifest has changed since it was written"
@@ -107,7 +138,7 @@ class Manifest(BaseModel):
         except ValidationError as error:
             rule = f"this version of Hetero cannot read the manifest: {error}"
             raise DamagedCheckpoint("manifest", body.get("version"), rule, remedy, file=file) from error
-        except (ValueError, AttributeError, KeyError, TypeError) as error:
+        except (ValueError, AttributeError, KeyError, TypeError, RecursionError) as error:
             raise DamagedCheckpoint("manifest", None, "it is no JSON of a manifest", remedy, file=file) from error
 
     def boxes(self) -> dict[tuple[str, str], list[tuple[StoredPiece, StoredTensor]]]:
@@ -129,6 +160,8 @@ class Manifest(BaseModel):
 
 @lru_cache(maxsize=4096)  # the tensors of a model repeat a few layouts layer after layer
 def _problem(boxes: tuple[tuple[Shape, Region], ...]) -> str | None:
+    if len(boxes) > MOST_BOXES:
+        return f"it lies in more than {MOST_BOXES} parts, which no plan cuts a tensor into"
     shapes, regions = {shape for shape, _ in boxes}, [region for _, region in boxes]
     if len(shapes) > 1:
         return f"its owners disagree on its shape: {sorted(shapes)}"

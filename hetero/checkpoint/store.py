@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 import secrets
+import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -77,7 +78,7 @@ class CheckpointStore:
         """Raises CheckpointError if there is no such checkpoint, DamagedCheckpoint if its manifest is unreadable."""
         path = self.folder(step) / MANIFEST
         try:
-            return Manifest.decode(path.read_bytes(), str(path))
+            return Manifest.read(path)
         except FileNotFoundError:
             rule = f"there is no checkpoint of this step in {self.root}"
             raise CheckpointError("step", step, rule, self._choices()) from None
@@ -138,7 +139,7 @@ class CheckpointStore:
         for step, folder in self._folders().items():
             path = folder / MANIFEST
             try:
-                manifest = Manifest.decode(path.read_bytes(), str(path))
+                manifest = Manifest.read(path)
             except FileNotFoundError:
                 yield Fault(step, None, "its save was not finished", interrupted=True)
             except DamagedCheckpoint as error:
@@ -154,10 +155,8 @@ class CheckpointStore:
         faults = []
         for piece in manifest.pieces:
             path = self._path(manifest.step, piece)
-            found = path.stat().st_size if path.is_file() else None
-            if found != piece.size_bytes:
-                state = "is missing" if found is None else f"has {found} of {piece.size_bytes} bytes"
-                faults.append(f"{piece.file} (of {piece.rank}) {state}")
+            if (fault := _misplacement(path, piece.size_bytes)) is not None:
+                faults.append(f"{piece.file} (of {piece.rank}) {fault}")
         return faults
 
     def _changed(self, step: int, piece: StoredPiece) -> Iterator[str]:
@@ -195,3 +194,14 @@ class CheckpointStore:
 def _brief(faults: Sequence[str]) -> str:
     more = f", and {len(faults) - 3} more faults" if len(faults) > 3 else ""
     return "; ".join(faults[:3]) + more
+
+
+def _misplacement(path: Path, size_bytes: int) -> str | None:
+    """Why a path is not a piece of this size; None where it is. A link is none: nobody knows what it leads to later."""
+    try:
+        found = path.lstat()
+    except OSError:
+        return "is missing"
+    if not stat.S_ISREG(found.st_mode):
+        return "is no file of its own" if stat.S_ISLNK(found.st_mode) else "is no file"
+    return None if found.st_size == size_bytes else f"has {found.st_size} of {size_bytes} bytes"

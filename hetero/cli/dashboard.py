@@ -38,7 +38,8 @@ async def _serve(run_dir: Path, listener: socket.socket) -> None:
     import asyncio
 
     from hetero.interrupts import answered
-    from hetero.monitoring.dashboard.server import is_loopback, serve
+    from hetero.monitoring.dashboard.address import is_loopback
+    from hetero.monitoring.dashboard.server import serve
 
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
     with answered(lambda: loop.call_soon_threadsafe(stop.set)):

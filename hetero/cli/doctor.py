@@ -79,10 +79,12 @@ def _findings(job_file: Path | None, settings: Sequence[str], address: str | Non
 def _probe(job_file: Path, settings: Sequence[str], address: str | None) -> list[dict[str, Any]]:
     from hetero.cluster.doctor.links import probe
     from hetero.cluster.options import fleet_of
+    from hetero.job.checks import check_told
     from hetero.job.load import load_job
     from hetero.job.spec import fleet_links
 
     job = load_job(job_file, settings)
+    check_told(job.unmasked())
     return probe(fleet_of(job.pools, fleet_links(job), local=address is None), address)
 
 

@@ -10,6 +10,7 @@ import typer
 
 from hetero.cli.arguments import Server, path_of
 from hetero.cli.submit import print_until_over
+from hetero.terminal import plain, word
 
 if TYPE_CHECKING:
     from hetero.cluster.jobs import JobView
@@ -24,6 +25,7 @@ def list_(address: Server) -> None:
     """Every job, the newest first."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     from hetero.cluster.jobs import JobServer
 
@@ -31,7 +33,7 @@ def list_(address: Server) -> None:
     for column in ("job", "status", "started", "took", "run directory"):
         table.add_column(column, overflow="fold")
     for job in JobServer(address).jobs():
-        table.add_row(job.id, job.state, *_times(job), job.run_dir)
+        table.add_row(*(Text(word(text)) for text in (job.id, job.state, *_times(job), job.run_dir)))
     console = Console()
     if not console.is_terminal:
         console.width = PLAIN_WIDTH
@@ -57,7 +59,7 @@ def status(job_id: JobId, address: Server) -> None:
     if job.message:
         facts["message"] = job.message
     for name, value in facts.items():
-        typer.echo(f"{name:<14}{value}")
+        typer.echo(f"{name:<14}{plain(value)}")
 
 
 @jobs.command()
@@ -72,7 +74,7 @@ def logs(
     server = JobServer(address)
     if follow:
         raise typer.Exit(print_until_over(server, job_id))
-    typer.echo(server.logs(job_id), nl=False)
+    typer.echo(plain(server.logs(job_id)), nl=False)
 
 
 @jobs.command()
@@ -94,13 +96,17 @@ def fetch(
     to: Annotated[
         Path | None, typer.Option(metavar="DIR", parser=path_of("--to"), help="Where to put it; default runs/JOB.")
     ] = None,
+    most: Annotated[
+        int,
+        typer.Option(min=1, max=10_000, metavar="GIB", help="Refuse a run directory that unpacks to more than this."),
+    ] = 1,
 ) -> None:
     """Copy a run directory to this machine, without checkpoints; more than once while the job runs, if you like."""
     from hetero.cluster.fetch import fetch as bring
     from hetero.cluster.jobs import JobServer
 
     folder = to or Path("runs") / job_id
-    files = bring(JobServer(address), job_id, folder)
+    files = bring(JobServer(address), job_id, folder, most << 30)
     typer.echo(f"{len(files)} files in {folder}")
 
 
@@ -109,4 +115,8 @@ def _times(job: JobView) -> tuple[str, str]:
     if job.started is None:
         return "-", "-"
     seconds = (job.ended or time.time()) - job.started
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(job.started)), f"{seconds:.0f} s"
+    try:
+        started = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(job.started))
+    except (OverflowError, ValueError, OSError):
+        started = f"{job.started:.0f}"
+    return started, f"{seconds:.0f} s"

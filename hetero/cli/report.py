@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,6 +14,9 @@ from hetero.cli.arguments import MaybeServer, RunOrJob, path_of
 if TYPE_CHECKING:
     from hetero.monitoring.follow import Follower
     from hetero.monitoring.report.page import Ledger
+
+NONSENSE = (ValueError, LookupError, TypeError, ArithmeticError)
+"""What comes of figures that no run has written."""
 
 
 def report(
@@ -34,6 +37,7 @@ def report(
     from hetero.monitoring.follow import follow
     from hetero.monitoring.report.page import render
     from hetero.monitoring.timeline import last_timeline
+    from hetero.private import private_files
 
     run_dir = fetched(run, address)
     follower = follow(run_dir)
@@ -41,7 +45,8 @@ def report(
         raise MonitorError("RUN_DIR", str(run_dir), "must hold a run", "give the folder that `hetero train` printed")
     page = render(follower, _ledger(follower), last_timeline(run_dir / "trace.json"))
     path = output or run_dir / "report.html"
-    _write(path, page)
+    with private_files() if output is None else nullcontext():
+        _write(path, page)
     typer.echo(f"wrote {path}")
 
 
@@ -58,13 +63,15 @@ def _ledger(follower: Follower) -> Ledger:
     step_s = typical_step_s(follower)
     if not step_s or not follower.plan:
         return Ledger(missing="No step of a plan was recorded.")
+    if not follower.job:
+        return Ledger(missing="The run has no job file that can be read.")
     try:
         plan = Plan.model_validate(follower.plan)
         scale, found = time_scale(follower) or 1.0, (calibrated(follower), probed(follower))
         run = Measured(step_s, typical_stages_s(follower), scale, *found)
         judged = judge(load_job(follower.run_dir / "job.yaml"), plan, run)
     except Exception as error:
-        if not (explains_itself(error) or isinstance(error, ValueError)):
+        if not (explains_itself(error) or isinstance(error, NONSENSE)):
             raise
         return Ledger(missing=f"The run's job file and plan cannot be judged: {render(error)}")
     rows = [LedgerRow("efficiency against the ideal", judged.predicted_efficiency, judged.measured_efficiency)]

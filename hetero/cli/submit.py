@@ -6,13 +6,12 @@ import re
 import secrets
 import shlex
 import sys
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from hetero.cli.arguments import JobFile, Server, Settings, path_there
+from hetero.terminal import plain
 
 if TYPE_CHECKING:
     from hetero.cluster.jobs import JobServer
@@ -45,7 +44,9 @@ def submit(
     python: Annotated[str, typer.Option(metavar="COMMAND", help="The interpreter on the cluster's head.")] = "python",
 ) -> None:
     """Hand in the job, with its local data and this version of hetero itself."""
+    from hetero.cluster.doctor import guard
     from hetero.cluster.jobs import JobServer, shell_path
+    from hetero.cluster.private_folder import passing_folder
     from hetero.job.load import load_job, mistakes_located
     from hetero.job.parcel import JOB_FILE, pack
     from hetero.job.planning import plan_job
@@ -59,12 +60,12 @@ def submit(
     command = f"{python} -m hetero.cli train {JOB_FILE} --address auto --run-dir {shell_path(recorded)}"
     if resume:
         command += f" --resume {shlex.quote(resume)}"
-    with tempfile.TemporaryDirectory(prefix="hetero-") as folder:
+    with passing_folder() as folder:
         with mistakes_located(job_file, settings or ()):
-            note = pack(job, Path(folder))
-        server.submit(Path(folder), command, id_=id_, name=job.name, run_dir=recorded)
-    if note:
-        typer.echo(f"warning: {note}", err=True)
+            note = pack(job, folder)
+        for warning in filter(None, (note, *guard.warnings(guard.of_server(server)))):
+            typer.echo(f"warning: {warning}", err=True)
+        server.submit(folder, command, id_=id_, name=job.name, run_dir=recorded)
     typer.echo(f"submitted {id_}, recorded on the cluster in {recorded}")
     if follow:
         raise typer.Exit(print_until_over(server, id_))
@@ -74,7 +75,7 @@ def print_until_over(server: JobServer, id_: str) -> int:
     """Prints what the job prints; the job's exit code once it is over. Ctrl-C leaves the job alone."""
     try:
         for piece in server.follow(id_):
-            typer.echo(piece, nl=False)
+            typer.echo(plain(piece), nl=False)
         job = server.wait(id_, PRINTED_S)
     except KeyboardInterrupt:
         print(f"\n{id_} goes on; hetero jobs stop {id_} ends it", file=sys.stderr)

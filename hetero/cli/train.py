@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from balancer.plan import Plan
     from hetero.job.job import Job
 
+MOST_PLAN_BYTES = 4 << 20
+
 
 def train(
     job_file: JobFile,
@@ -44,9 +46,9 @@ def train(
     ] = None,
 ) -> None:
     """Train the job, on this machine unless --address names a cluster."""
-    from hetero.interrupts import masked
+    from hetero.interrupts import sigmask
 
-    with masked(signal.SIG_BLOCK, signal.SIGTERM):  # in the threads of libraries: Ray wants it in no other than this
+    with sigmask(signal.SIG_BLOCK, signal.SIGTERM):  # in the threads of libraries: Ray wants it in no other than this
         from hetero.job.load import load_job, mistakes_located
         from hetero.job.refusal import refuse_used
         from hetero.monitoring.journal import EVENTS
@@ -67,12 +69,12 @@ def train(
 
 
 def _train_and_show(job: Job, folder: Path, address: str | None, plan: Plan | None, resume: str | None) -> None:
-    from hetero.interrupts import held, masked
+    from hetero.interrupts import held, sigmask
     from hetero.job.planning import pool_labels
     from hetero.monitoring.dashboard.process import dashboard
     from hetero.monitoring.progress import Progress
 
-    with masked(signal.SIG_BLOCK, signal.SIGTERM):
+    with sigmask(signal.SIG_BLOCK, signal.SIGTERM):
         from hetero.train import train as run
 
     shown = Progress(job.train.steps, pool_labels(job))
@@ -110,7 +112,12 @@ def _read_plan(path: Path) -> Plan:
     from hetero.job.errors import JobError
 
     try:
-        return Plan.from_json(path.read_text(encoding="utf-8"))
+        with path.open("rb") as file:
+            data = file.read(MOST_PLAN_BYTES + 1)
+        if len(data) > MOST_PLAN_BYTES:
+            rule = f"must be at most {MOST_PLAN_BYTES >> 20} MiB"
+            raise JobError("--plan", str(path), rule, "check the path: is this a plan.json?")
+        return Plan.from_json(data.decode("utf-8"))
     except OSError as error:
         raise JobError("--plan", str(path), f"must be a readable file ({error.strerror})", "check the path") from None
     except ValueError as error:

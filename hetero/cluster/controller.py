@@ -13,6 +13,7 @@ from enum import Enum
 from itertools import combinations
 from typing import Any
 
+from bridge.identity import fingerprint
 from hetero.cluster import events as ev
 from hetero.cluster import instructions as ins
 from hetero.cluster.blame import Blame
@@ -116,7 +117,7 @@ class Controller:
         return [ins.ToHosts(self._hosts, ins.StartHost())]
 
     def _host_ready(self, event: ev.HostReady) -> Instructions:
-        facts = {**describe(self._specs[event.host]), "node": event.node}
+        facts = {**describe(self._specs[event.host]), "node": event.node, "fingerprint": fingerprint(event.key)}
         facts |= {"software": dict(event.software), "pids": dict(event.pids)}
         news: Instructions = [self._news("host_ready", event.host, facts)]
         return news + self._link_hosts() if self._ready.add(event.host, event) else news
@@ -147,7 +148,7 @@ class Controller:
         for other, ready in self._ready.parts.items():
             link = links[self._specs[other].pool.name]
             way = link.way(one_machine=machine != "" and machine == ready.machine)
-            peers[other] = {"uri": ready.uris.get(way.pop("scheme")), "pace": link.pace, **way}
+            peers[other] = {"uri": ready.uris.get(way.pop("scheme")), "key": ready.key, "pace": link.pace, **way}
         return peers
 
     def _world_opened(self, event: ev.WorldOpened) -> Instructions:

@@ -86,13 +86,15 @@ class Tick:
 
 @dataclass(frozen=True)
 class HostReady:
-    """Endpoint listens, ranks are up. `uris` by scheme; `node` is the machine's name, `machine` what tells whether two
+    """Endpoint listens, ranks are up. `uris` by scheme; `key` is the public half of the endpoint's key pair, by which
+    others know it; `node` is the machine's name, `machine` what tells whether two
     hosts are one (hetero/cluster/machine.py); `software` are versions: of its system, driver and packages."""
 
     host: str
     node: str
     address: str
     uris: Mapping[str, str]
+    key: str
     pids: Mapping[str, int] = field(default_factory=dict)
     machine: str = ""
     software: Mapping[str, str] = field(default_factory=dict)
@@ -170,7 +172,7 @@ class LinkProbed:
 
 @dataclass(frozen=True)
 class StrangerRefused:
-    """Somebody spoke to a host's endpoint who knows no key or makes no sense. `data`: from, cause, count so far."""
+    """Somebody spoke to a host's endpoint who is no peer or makes no sense. `data`: from, cause, count so far."""
 
     host: str
     data: Mapping[str, Any]

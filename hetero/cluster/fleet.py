@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -9,7 +10,6 @@ from functools import cached_property
 from itertools import combinations
 from typing import Any
 
-from bridge.handshake import KEY_BYTES
 from bridge.rank import RankId
 
 LOOPBACK = "127.0.0.1"
@@ -34,7 +34,7 @@ class FleetPool:
     chips_per_host: int = 0
     emulate: Mapping[str, Any] | None = None
     python: str | None = None
-    variables: Mapping[str, str] = field(default_factory=dict)
+    variables: Mapping[str, str] = field(default_factory=dict, repr=False)
     interface: str | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
     resources: Mapping[str, float] = field(default_factory=dict)
@@ -48,6 +48,10 @@ class FleetPool:
         """The pool as its own ranks are told of it: `hetero.engine.spec.PoolRun` as plain data."""
         names = ("family", "chip", "count", "emulate", "chips_per_host")
         return {name: getattr(self, name) for name in names}
+
+    @property
+    def on_one_host(self) -> bool:
+        return len(self.ranks_by_host()) == 1
 
     def ranks_by_host(self) -> tuple[tuple[RankId, ...], ...]:
         ranks = [RankId(self.name, index) for index in range(self.count)]
@@ -110,7 +114,7 @@ class HostSpec:
     """One pool's part of one host: what its agent needs to know.
 
     `address` None: the agent asks its node. `assigned` are the accelerators that a cluster chose for it, by resource;
-    None: the machine is the run's own, whose processes see all chips.
+    None: the machine is the run's own, whose processes see all chips. `secret` is what the pool's processes share.
     """
 
     pool: FleetPool
@@ -121,7 +125,7 @@ class HostSpec:
     programs: Programs = Programs()
     patience: Patience = Patience()
     assigned: Mapping[str, tuple[str, ...]] | None = None
-    key: str = field(default="", repr=False)
+    secret: str = field(default="", repr=False)
 
     @property
     def id(self) -> str:
@@ -130,24 +134,27 @@ class HostSpec:
 
 @dataclass(frozen=True)
 class FleetSpec:
-    """All pools and links. `local` keeps everything on this machine's loopback; `key` is what its endpoints know each
-    other by, new for each fleet, and travels in the agents' own calls alone."""
+    """All pools and links. `local` keeps everything on this machine's loopback. `secret`, new for each fleet, is what
+    each pool has its own from, which travels in the agents' own calls."""
 
     pools: tuple[FleetPool, ...]
     links: tuple[FleetLink, ...] = ()
     local: bool = True
     programs: Programs = Programs()
     patience: Patience = Patience()
-    key: str = field(default_factory=lambda: secrets.token_hex(KEY_BYTES), repr=False)
+    secret: str = field(default_factory=lambda: secrets.token_hex(32), repr=False)
 
     @cached_property
     def hosts(self) -> tuple[HostSpec, ...]:
         address = LOOPBACK if self.local else None
         return tuple(
-            HostSpec(pool, number, ranks, self._schemes(pool.name), address, self.programs, self.patience, key=self.key)
+            HostSpec(
+                pool, number, ranks, self._schemes(pool.name), address, self.programs, self.patience,
+                secret=hmac.digest(self.secret.encode(), pool.name.encode(), "sha256").hex(),
+            )
             for pool in self.pools
             for number, ranks in enumerate(pool.ranks_by_host())
-        )
+        )  # fmt: skip
 
     def link(self, one: str, other: str) -> FleetLink:
         """The link of two pools; one that nobody described is a plain one."""

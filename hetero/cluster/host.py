@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import platform
 import socket
 from collections.abc import Callable
@@ -36,6 +37,7 @@ class Host:
         self._roster = Roster(self._clock)
         self._vigil = Vigil(spec, self._roster, self._clock, self._events.append)
         self._uris: dict[str, str] = {}
+        self._key = ""
         self._software: dict[str, str] = {}
         self._unattached = set(spec.ranks)
         self._stop_by: float | None = None
@@ -102,7 +104,7 @@ class Host:
     def _helper_said(self, message: Message) -> None:
         match message["report"]:
             case "listening":
-                self._uris = message["uris"]
+                self._uris, self._key = message["uris"], message["key"]
                 self._maybe_ready()
             case "attached":
                 self._unattached.discard(RankId(*message["rank"]))
@@ -130,7 +132,6 @@ class Host:
     def _start(self, _: ins.StartHost) -> None:
         self._crew.start()
         listen = {"endpoint": self.spec.id, "host": self._address, "schemes": list(self.spec.schemes)}
-        listen["key"] = self.spec.key
         self._crew.endpoint.pipe.send({"do": "listen", **listen})
         self._roster.members |= self._crew.fork()
         self._roster.expect("ready")
@@ -145,12 +146,15 @@ class Host:
         if not told or any(member.owes == "ready" for member in self._roster):
             return
         pids = {**self._crew.pids, **{str(member.rank): member.pid for member in self._roster}}
-        facts = socket.gethostname(), self._address, self._uris, pids, machine(), self._software
+        facts = socket.gethostname(), self._address, self._uris, self._key, pids, machine(), self._software
         self._events.append(ev.HostReady(self.spec.id, *facts))
 
     def _open_world(self, order: ins.OpenWorld) -> None:
-        pool = self.spec.pool.run
-        message = {"do": "open_world", "size": order.size, "host": self._address, "pool": pool}
+        """The ranks of a pool on one host meet in memory that they are given; no socket is opened for it."""
+        if order.size == len(self.spec.ranks):
+            self._events.append(ev.WorldOpened(self.spec.id, ""))
+            return
+        message = {"do": "open_world", "size": order.size, "host": self._address, "pool": self.spec.pool.run}
         self._roster.ask(message, "world", lambda member: member.rank.index == 0)
 
     def _world_opened(self, member: Member, message: Message) -> None:
@@ -158,8 +162,15 @@ class Host:
         self._events.append(ev.WorldOpened(self.spec.id, message["address"]))
 
     def _join_world(self, order: ins.JoinWorld) -> None:
-        pool = self.spec.pool.run
-        self._roster.ask({"do": "join_world", "size": order.size, "address": order.address, "pool": pool}, "joined")
+        message = {"do": "join_world", "size": order.size, "address": order.address, "pool": self.spec.pool.run}
+        if order.address:
+            self._roster.ask({**message, "secret": self.spec.secret}, "joined")
+            return
+        memory = os.memfd_create("hetero-world")
+        try:
+            self._roster.ask(message, "joined", fds=[memory])
+        finally:
+            os.close(memory)
 
     def _rank_joined(self, member: Member, message: Message) -> None:
         if self._roster.answered(member, message):

@@ -35,6 +35,7 @@ from hetero.errors import did_you_mean
 STOP_S = 8
 """How long a job that is asked to stop may clean up before Ray kills it."""
 READY_S = 60.0
+ANSWER_S = 30.0
 MOST_LISTED = 10_000
 LOOK_S = 0.2
 ERRAND_ENDS_S = 5.0
@@ -146,6 +147,16 @@ class JobServer:
         with self._explained():
             answer: dict[str, str] = self._client._do_request("GET", "/api/version").json()
         return answer["ray_version"], str(ray.__version__)
+
+    def hears_strangers(self) -> bool:
+        """Whether it answers who shows no token."""
+        with (
+            self._explained(),
+            requests.get(
+                f"{self.address.rstrip('/')}/api/version", timeout=ANSWER_S, stream=True, allow_redirects=False
+            ) as answer,
+        ):
+            return answer.status_code == requests.codes.ok
 
     def nodes(self) -> list[Node]:
         """The cluster's living nodes."""

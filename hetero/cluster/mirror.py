@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,12 +11,16 @@ from pathlib import Path
 from bridge.awake import LONGEST_S, AwakeClock
 from hetero.cluster.errors import ClusterError
 from hetero.cluster.jobs import JobServer, shell_path
-from hetero.cluster.relay import GROWING, DamagedPiece, Piece, Reader, command
+from hetero.cluster.private_folder import passing_folder
+from hetero.cluster.relay import GROWING, REWRITTEN, DamagedPiece, Piece, Reader, command
+from hetero.terminal import word
 
 FIRST_S = 60.0
 """Within so long the cluster has told all that there is so far."""
 AT_A_TIME_S = 600
 """A command on the cluster lasts no longer, so that none is left there by a reader that was killed."""
+MOST_BYTES = 4 << 30
+"""Of each file that is followed."""
 AGAIN_S = 2.0
 LEAVING_S = 10.0
 logger = logging.getLogger(__name__)
@@ -29,8 +32,8 @@ def mirrored(server: JobServer, id_: str) -> Iterator[Path]:
 
     Raises ClusterError if there is no such job, or the cluster does not tell in time."""
     run_dir = server.job(id_).run_dir
-    with tempfile.TemporaryDirectory(prefix="hetero-") as place:
-        folder = Path(place) / id_
+    with passing_folder() as place:
+        folder = place / id_
         folder.mkdir()
         mirror = _Mirror(server, run_dir, folder)
         try:
@@ -73,7 +76,7 @@ class _Mirror:
             try:
                 self._follow()
             except (ClusterError, DamagedPiece) as error:
-                logger.warning("the cluster is asked again: %s", error)
+                logger.warning("the cluster is asked again: %s", word(error))
             self._closing.wait(AGAIN_S)
 
     def _follow(self) -> None:
@@ -92,9 +95,14 @@ class _Mirror:
 
 
 def write(folder: Path, piece: Piece) -> None:
-    """Appends to a file that grows, replaces another. Raises DamagedPiece where bytes before it are missing."""
-    path = folder / Path(piece.file).name  # whatever a cluster says, no other folder
-    if path.name in GROWING:
+    """Appends to a file that grows, replaces another. Raises DamagedPiece where bytes before it are missing, where all
+    is more than MOST_BYTES, and for files that nobody asked for."""
+    path = folder / piece.file
+    if piece.file not in (*GROWING, *REWRITTEN):
+        raise DamagedPiece(f"{piece.file} is no file that is followed")
+    if piece.offset + len(piece.content) > MOST_BYTES:
+        raise DamagedPiece(f"{piece.file} has more than {MOST_BYTES >> 30} GiB")
+    if piece.file in GROWING:
         if piece.offset != _size(path):
             raise DamagedPiece(f"{piece.file} continues at {piece.offset}, not at {_size(path)}")
         with path.open("ab") as file:

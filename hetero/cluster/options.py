@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
 
 from backends.options import EmulateOptions
 from backends.registry import find_family
@@ -45,8 +45,19 @@ class EnvOptions(BaseModel):
         None, description="interpreter of the pool's processes; `null` is the driver's own path"
     )
     vars: dict[VariableName, VariableValue] = Field(
-        default_factory=dict, description="environment variables of the pool's processes"
+        default_factory=dict,
+        repr=False,
+        description="environment variables of the pool's processes; their values are nowhere shown or recorded",
     )
+    public: list[VariableName] = Field(
+        default_factory=list, description="names of `vars` whose values are no secrets, and may be shown and recorded"
+    )
+
+    @model_validator(mode="after")
+    def _public_names_are_there(self) -> EnvOptions:
+        if unknown := set(self.public) - set(self.vars):
+            raise ValueError(f"public names variables of vars, and {sorted(unknown)[0]!r} is none of them")
+        return self
 
 
 class SelectOptions(BaseModel):

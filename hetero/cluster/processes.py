@@ -6,8 +6,12 @@ the kernel's parent-death signal and by the end of its pipe.
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import signal
+import socket
+import struct
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -21,14 +25,15 @@ from hetero.cluster.events import Severity
 from hetero.cluster.fleet import LOOPBACK, FleetPool
 
 ENDING_S = 3.0
+_SIOCGIFADDR = 0x8915
 
 
 def environment(pool: FleetPool, address: str | None, devices: Sequence[str] | None = None) -> dict[str, str]:
     """The variables of a pool's processes: the agent's own, the family's, ours, and above all the pool's."""
     family = find_family(pool.family)
-    ours = {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
-    if pool.interface or address == LOOPBACK:
-        ours["GLOO_SOCKET_IFNAME"] = pool.interface or "lo"
+    ours = {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1", "TORCH_GLOO_LAZY_INIT": "0"}
+    if gloo := "lo" if pool.on_one_host else pool.interface or interface_of(address or LOOPBACK):
+        ours["GLOO_SOCKET_IFNAME"] = gloo
     if pool.interface and family.interface:
         ours[family.interface] = pool.interface
     if pool.emulated:
@@ -36,6 +41,16 @@ def environment(pool: FleetPool, address: str | None, devices: Sequence[str] | N
         ours |= {variable: "" for one in every_family for variable in one.visible_devices}
         ours["TORCH_DEVICE_BACKEND_AUTOLOAD"] = "0"
     return {**os.environ, **process_environment(pool.family, devices), **ours, **pool.variables}
+
+
+def interface_of(address: str) -> str | None:
+    """The network interface that bears this IPv4 address as its first."""
+    for _, name in socket.if_nameindex():
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket, contextlib.suppress(OSError):
+            answer = fcntl.ioctl(any_socket, _SIOCGIFADDR, struct.pack("40s", name.encode()))
+            if socket.inet_ntoa(answer[20:24]) == address:
+                return name
+    return None
 
 
 class Helper:

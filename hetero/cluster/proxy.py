@@ -26,7 +26,7 @@ def proxy_to(url: str) -> str | None:
 def reach_loopback_directly(url: str) -> None:
     """A proxy's own loopback is another one; so this process passes by it on the way to ours."""
     host = urlsplit(url).hostname or ""
-    if not _is_loopback(host):
+    if not is_loopback(host):
         return
     known = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
     for variable in ("no_proxy", "NO_PROXY"):
@@ -39,7 +39,8 @@ def masked(proxy: str) -> str:
     return f"{scheme}://{rest.rpartition('@')[2]}" if found else proxy.rpartition("@")[2]
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether a name or an address is this machine to itself."""
     try:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:

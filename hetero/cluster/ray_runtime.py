@@ -11,10 +11,8 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 from unittest import mock
 
@@ -28,14 +26,17 @@ from ray.exceptions import AuthenticationError
 
 from hetero.cluster.errors import TOKEN, ClusterError, RayFailure
 from hetero.cluster.listening import check_loopback
+from hetero.cluster.private_folder import private_folder
 from hetero.cluster.ray_environment import look_again, private_environment
 from hetero.cluster.reaper import MARK, Reaper, sweep
-from hetero.interrupts import check, held, listening, masked
+from hetero.interrupts import check, held, listening, sigmask
 
 ANSWER_S = 5.0
 LEAVING_S = 12.0
 OBJECT_STORE_BYTES = 80 * 1024**2  # Ray's least; agents exchange small messages only
-_LONGEST_FOLDER = 40  # Ray puts Unix sockets 66 characters below it, and a socket's path has room for 107
+_RAYS = "r"
+"""Ray's folder, in a private one: those that Ray makes are open to every user (mode 777)."""
+_LONGEST_FOLDER = 38  # Ray puts Unix sockets 68 characters below it, and a socket's path has room for 107
 
 
 @contextlib.contextmanager
@@ -60,7 +61,7 @@ def ray_runtime(address: str | None = None) -> Iterator[None]:
 def _local() -> Iterator[None]:
     """A Ray of our own, in a folder of our own, watched by the reaper until both are gone."""
     check_loopback()
-    folder, mark = _folder(), secrets.token_hex(16)
+    folder, mark = private_folder(_LONGEST_FOLDER), secrets.token_hex(16)
     reaper = Reaper(mark, folder)
     try:
         with private_environment(secrets.token_hex(32), {MARK: mark}), _on_the_loopback():
@@ -69,7 +70,7 @@ def _local() -> Iterator[None]:
                 num_cpus=2,
                 include_dashboard=False,
                 object_store_memory=OBJECT_STORE_BYTES,
-                _temp_dir=str(folder),
+                _temp_dir=str(folder / _RAYS),
             )
         with _left(lambda: sweep(mark, folder, grace_s=0.0)):
             yield
@@ -142,14 +143,25 @@ def _check_address(address: str) -> None:
 
 def _check_token(address: str) -> None:
     """Any question to the cluster's control store will do: a wrong token is told before anything else."""
-    token = tuple((name.lower(), value) for name, value in get_auth_headers_if_auth_enabled({}).items())
+    token = [(name.lower(), value) for name, value in get_auth_headers_if_auth_enabled({}).items()]
+    if _asked(address, token) is grpc.StatusCode.UNAUTHENTICATED:
+        raise _wrong_token(address)
+
+
+def hears_strangers(address: str) -> bool:
+    """Whether the cluster whose control store is at HOST:PORT answers who shows no token."""
+    return _asked(address, ()) is grpc.StatusCode.OK
+
+
+def _asked(address: str, token: Sequence[tuple[str, str]]) -> grpc.StatusCode:
     with grpc.insecure_channel(address, [("grpc.enable_http_proxy", 0)]) as channel:
         ask = channel.unary_unary("/ray.rpc.NodeInfoGcsService/GetClusterId", bytes, bytes)
         try:
-            ask(b"", timeout=ANSWER_S, metadata=token)
+            ask(b"", timeout=ANSWER_S, metadata=tuple(token))
         except grpc.RpcError as error:
-            if error.code() is grpc.StatusCode.UNAUTHENTICATED:
-                raise _wrong_token(address) from error
+            code: grpc.StatusCode = error.code()
+            return code
+    return grpc.StatusCode.OK
 
 
 def _wrong_token(address: str) -> ClusterError:
@@ -207,7 +219,7 @@ def _signals_left_alone() -> Iterator[None]:
         yield
         return
     with (
-        masked(signal.SIG_BLOCK, signal.SIGTERM),
+        sigmask(signal.SIG_BLOCK, signal.SIGTERM),
         mock.patch.object(services, "ConsolePopen", _started_apart),
         mock.patch.object(ray_utils, "set_sigterm_handler"),
     ):
@@ -220,13 +232,5 @@ def _signals_left_alone() -> Iterator[None]:
 def _started_apart(*arguments: Any, **options: Any) -> subprocess.Popen[Any]:
     """A process of Ray's, in a session of its own: what a terminal, `timeout` or a service's stop tells a whole group
     is the driver's to answer. Ray ends it by SIGTERM, which it must not inherit as blocked."""
-    with masked(signal.SIG_UNBLOCK, signal.SIGTERM):
+    with sigmask(signal.SIG_UNBLOCK, signal.SIGTERM):
         return subprocess.Popen(*arguments, start_new_session=True, **options)
-
-
-def _folder() -> Path:
-    """A new folder with a path short enough for Ray's sockets."""
-    parent = tempfile.gettempdir()
-    if len(parent) + len("/hetero-12345678") > _LONGEST_FOLDER:
-        parent = "/tmp"
-    return Path(tempfile.mkdtemp(prefix="hetero-", dir=parent))

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import gzip
 import re
 import zlib
 from collections.abc import Iterator, Mapping
@@ -27,9 +26,12 @@ REWRITTEN = ("job.yaml", "plan.json")
 """Small files that are replaced as a whole."""
 MOST_BYTES = 4 << 20
 LINE = 3000
+GZIP = 16 + zlib.MAX_WBITS
 IDLE = "-----IDLE-----"
 END = "-----END-----"
-_PIECE = re.compile(r"-----PIECE (\S+) (\d+)-----")
+MOST_LETTERS = 2 * MOST_BYTES
+"""Of a piece as it stands in the log."""
+_PIECE = re.compile(r"-----PIECE (\S{1,100}) (\d{1,15})-----")
 _BASE64 = re.compile(r"[A-Za-z0-9+/]+=*")
 
 
@@ -99,25 +101,34 @@ class Reader:
         self._rest = ""
         self._heading: tuple[str, int] | None = None
         self._lines: list[str] = []
+        self._letters = 0
 
     def read(self, text: str) -> Iterator[Piece | None]:
         """The pieces that are whole now; None where the command has nothing more to send for now.
 
         Raises DamagedPiece."""
         *lines, self._rest = (self._rest + text).split("\n")
+        self._rest = self._rest[: 2 * LINE]  # no line of ours is longer, and this one is none then
         for line in lines:
             if found := _PIECE.fullmatch(line):
-                self._heading, self._lines = (found[1], int(found[2])), []
+                self._heading, self._lines, self._letters = (found[1], int(found[2])), [], 0
             elif line == IDLE:
                 yield None
             elif line == END and self._heading is not None:
                 yield self._whole(*self._heading)
                 self._heading = None
             elif self._heading is not None and _BASE64.fullmatch(line):
+                self._letters += len(line)
+                if self._letters > MOST_LETTERS:
+                    raise DamagedPiece("a piece is longer than any that is sent")
                 self._lines.append(line)
 
     def _whole(self, file: str, offset: int) -> Piece:
         try:
-            return Piece(file, offset, gzip.decompress(base64.b64decode("".join(self._lines))))
-        except (OSError, EOFError, zlib.error, binascii.Error) as error:
+            content = zlib.decompressobj(wbits=GZIP)
+            unpacked = content.decompress(base64.b64decode("".join(self._lines)), MOST_BYTES + 1)
+        except (zlib.error, binascii.Error) as error:
             raise DamagedPiece(str(error)) from error
+        if not content.eof or len(unpacked) > MOST_BYTES:
+            raise DamagedPiece("a piece is cut off, or larger than any that is sent")
+        return Piece(file, offset, unpacked)

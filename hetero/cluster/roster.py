@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from bridge.awake import AwakeClock
@@ -57,14 +57,16 @@ class Roster:
         """Those that have a place in the plan of this epoch."""
         return [member for member in self.members.values() if member.active]
 
-    def ask(self, message: Message, answer: str, of: Callable[[Member], bool] = lambda _: True) -> None:
-        """Sends a question to the ranks that `of` selects."""
+    def ask(
+        self, message: Message, answer: str, of: Callable[[Member], bool] = lambda _: True, fds: Sequence[int] = ()
+    ) -> None:
+        """Sends a question, and descriptors with it, to the ranks that `of` selects."""
         asked = [member for member in self.members.values() if of(member) and not member.gone]
         self._gathers[answer, 0] = Gather(str(member.rank) for member in asked)
         for member in asked:
             member.owes = answer
             self.heard(member)
-            member.pipe.send(message)
+            member.pipe.send(message, fds)
 
     def expect(self, answer: str) -> None:
         """Awaits a report of all ranks that nobody has to ask for."""

@@ -30,6 +30,7 @@ from backends.versions import interpreter
 from bridge.errors import PipeClosed
 from bridge.pipe import Message, Pipe
 from bridge.rank import RankId
+from hetero.private import keep_private
 
 if TYPE_CHECKING:
     from bridge.port import Port
@@ -158,6 +159,7 @@ def main() -> None:
     parser.add_argument("--main", required=True, help="what a rank runs, as module:function")
     options = parser.parse_args()
     die_with(os.getppid())
+    keep_private()
     module, _, function = options.main.partition(":")
     rank_main = getattr(importlib.import_module(module), function)
     gc.collect()

@@ -61,12 +61,13 @@ class Rank:
             self._world.close()
 
     def _next_message(self) -> Message | None:
-        """Waits for an order only where there is no step to run."""
+        """Waits for an order only where there is no step to run. Descriptors are its `fds`."""
         has_work = self._epoch is not None and self._epoch.next_step < self._until
         try:
-            return self._agent.recv(0.0 if has_work else None)[0]
+            message, fds = self._agent.recv(0.0 if has_work else None)
         except TimeoutError:
             return None
+        return {**message, "fds": fds} if fds else message
 
     def _train(self) -> None:
         assert self._epoch is not None
@@ -79,13 +80,16 @@ class Rank:
         self._agent.send(report)
 
     def _open_world(self, message: Message) -> None:
-        """Index 0 of a pool: says where to meet. It joins like the others, when all are told."""
+        """Index 0 of a pool on several hosts: says where to meet. It joins like the others, when all are told."""
         self._world = self._make_world(message["pool"], message["size"])
         self._agent.send({"report": "world", "address": self._world.open(message["host"])})
 
     def _join_world(self, message: Message) -> None:
         self._world = self._world or self._make_world(message["pool"], message["size"])
-        self._world.join(message["address"])
+        if message["address"]:
+            self._world.join(message["address"], message["secret"])
+        else:
+            self._world.join_here(*message["fds"])
         self._agent.send({"report": "joined"})
 
     def _make_world(self, pool: dict[str, Any], size: int) -> World:

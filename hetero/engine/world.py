@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import socket
 from collections.abc import Callable, Sequence
 from datetime import timedelta
+from typing import Any
 
 import torch.distributed as dist
 
 from backends.backend import Backend
 from bridge.rank import RankId
+from hetero.engine.mesh import Connection, Ends, Mesh, StrangersBetween, strangers
 
 TIMEOUT = timedelta(minutes=10)
+TRIES = 5
+"""How often a group is made anew because strangers had come between its ranks."""
 
 
 class World:
@@ -22,22 +28,72 @@ class World:
 
     def __init__(self, backend: Backend, rank: RankId, size: int) -> None:
         self.backend, self.rank, self.size = backend, rank, size
-        self._store: dist.TCPStore | None = None
+        self._store: dist.Store | None = None
+        self._private = False
+        self._tries = 0
         self._groups: dict[tuple[int, ...], dist.ProcessGroup | None] = {}
         self._lines: list[dist.ProcessGroup] = []
 
     def open(self, host: str) -> str:
-        """Index 0 makes the meeting point and returns its "host:port"."""
-        self._store = dist.TCPStore(host, 0, self.size, is_master=True, wait_for_workers=False, timeout=TIMEOUT)
-        return f"{host}:{self._store.port}"
+        """Of a pool on several hosts: index 0 makes the meeting point, on this address alone, and returns its
+        "host:port"."""
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        listener = socket.create_server((host, 0), family=family)
+        port = listener.getsockname()[1]
+        self._store = dist.TCPStore(
+            host, port, self.size, is_master=True, timeout=TIMEOUT, wait_for_workers=False,
+            master_listen_fd=listener.detach(), use_libuv=False,  # before torch 2.8 the one with libuv takes none
+        )  # fmt: skip
+        return f"{host}:{port}"
 
-    def join(self, address: str) -> None:
-        """Blocks until the whole pool has joined."""
+    def join(self, address: str, secret: str) -> None:
+        """Meets the rest of a pool on several hosts under keys that begin with `secret`. Blocks until all have come."""
         host, _, port = address.rpartition(":")
-        store = self._store or dist.TCPStore(host, int(port), self.size, is_master=False, timeout=TIMEOUT)
+        store = self._store or dist.TCPStore(host, int(port), self.size, False, TIMEOUT)
+        self._meet(dist.PrefixStore(secret, store))
+
+    def join_here(self, memory: int) -> None:
+        """Meets the rest of a pool on one host in `memory`, a file without a name that only its ranks have. It stays
+        open as long as the process."""
+        self._private = True
+        self._meet(dist.FileStore(f"/proc/self/fd/{memory}"))
+
+    def _meet(self, store: dist.Store) -> None:
+        store.set_timeout(TIMEOUT)
+        self._store = store
         device, collective = self.backend.device_type, self.backend.collective
         names = collective if device == "cpu" else f"cpu:gloo,{device}:{collective}"
-        dist.init_process_group(names, store=store, rank=self.rank.index, world_size=self.size, timeout=TIMEOUT)
+        common: dict[str, Any] = {"rank": self.rank.index, "world_size": self.size, "timeout": TIMEOUT}
+        self._among_us(
+            lambda: dist.init_process_group(names, store=dist.PrefixStore(f"world {self._tries}", store), **common),
+            range(self.size),
+        )
+
+    def _among_us(self, make: Callable[[], Any], members: Sequence[int]) -> Any:
+        """What `make` returns, a group without a stranger. Every rank of the pool comes here, member or not.
+
+        Only in private memory does a rank's word count; between hosts the doors are closed, and no more."""
+        found: set[Connection] = set()
+        for _ in range(TRIES):
+            mesh = Mesh()
+            group = make()
+            ends = mesh.close()
+            found = strangers(self._ends_of(members, ends)) if self._private else set()
+            if not found:
+                return group
+            dist.destroy_process_group(group)
+        raise StrangersBetween(self.rank.pool, found)
+
+    def _ends_of(self, members: Sequence[int], mine: Ends) -> list[Ends]:
+        """What each member says of its connections; the same for all who ask, so that all come to one conclusion."""
+        assert self._store is not None
+        self._tries += 1
+        if self.rank.index in members:
+            self._store.set(f"ends {self._tries} {self.rank.index}", json.dumps(mine))
+        return [Ends.told(json.loads(self._store.get(f"ends {self._tries} {index}"))) for index in members]
+
+    def _new_group(self, members: Sequence[int]) -> Any:
+        return self._among_us(lambda: dist.new_group(list(members), timeout=TIMEOUT), members)
 
     def group(self, indices: Sequence[int]) -> dist.ProcessGroup | None:
         """The epoch's group of these ranks, or None where this rank is not one of them.
@@ -46,7 +102,7 @@ class World:
         """
         members = tuple(sorted(indices))
         if members not in self._groups:
-            group = dist.new_group(list(members), timeout=TIMEOUT)
+            group = self._new_group(members)
             self._groups[members] = group if self.rank.index in members else None
         return self._groups[members]
 
@@ -66,7 +122,7 @@ class World:
 
     def _line(self) -> dist.ProcessGroup:
         """One more group of the whole pool."""
-        self._lines.append(dist.new_group(list(range(self.size)), timeout=TIMEOUT))
+        self._lines.append(self._new_group(range(self.size)))
         return self._lines[-1]
 
     def end_epoch(self) -> None:

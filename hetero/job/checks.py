@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from typing import Any
 
 from backends.chip import ChipSpec, load_chip
 from backends.registry import family_names
@@ -14,6 +15,7 @@ from hetero.data.options import DataOptions
 from hetero.engine.options import TrainOptions
 from hetero.errors import did_you_mean, explains_itself
 from hetero.job.errors import JobError
+from hetero.masking import MASK, first_masked
 from hetero.models.options import ModelOptions
 from hetero.models.registry import architecture
 from hetero.monitoring.options import MonitorOptions
@@ -135,3 +137,10 @@ def check_trackers(monitor: MonitorOptions) -> None:
         if tracker.name not in tracker_names():
             remedy = did_you_mean(tracker.name, tracker_names())
             raise JobError(f"monitor.trackers[{index}]", tracker.name, "must be a known tracker", remedy)
+
+
+def check_told(job: Mapping[str, Any]) -> None:
+    """The job as plain data has all its values, as one that was recorded may not."""
+    if (key := first_masked(job)) is not None:
+        remedy = f"give it with --set {key}=VALUE, or use the job file that you wrote"
+        raise JobError(key, MASK, "is a value that was not recorded, and no run starts without it", remedy)

@@ -8,6 +8,7 @@ from typing import Any
 
 from hetero.job.errors import JobError
 from hetero.job.reading import Lines, dotted, parse, read_text
+from hetero.masking import concealed
 
 
 @dataclass
@@ -88,5 +89,5 @@ def _value(name: str, text: str) -> Any:
     try:
         return parse(text, "--set")[0] if text.strip() else None
     except JobError as error:
-        rule = f"the value must be YAML: {error.value}: {error.rule}"
+        rule = f"the value must be YAML: {concealed(name, error.value)}: {error.rule}"
         raise JobError(f"--set {name}", text, rule, error.remedy if error.key != "YAML" else "quote it") from None

@@ -15,6 +15,7 @@ from hetero.cluster.options import PoolOptions
 from hetero.data.options import DataOptions
 from hetero.engine.options import EvalOptions, TrainOptions
 from hetero.job.checks import check_links, check_model, check_pool, check_sizes, check_time_scale, check_trackers
+from hetero.masking import masked
 from hetero.models.options import ModelOptions
 from hetero.monitoring.options import MonitorOptions
 
@@ -85,7 +86,12 @@ class Job(BaseModel):
         return (emulate.precision if emulate else None) or self.train.precision
 
     def resolved(self) -> dict[str, Any]:
-        """Plain data with every default filled in; loading it gives an equal job."""
+        """Plain data with every default filled in, to be shown and recorded; loading it gives an equal job, but for
+        masked values, without which it cannot be run."""
+        return masked(self.unmasked())
+
+    def unmasked(self) -> dict[str, Any]:
+        """The same with all values, for who runs it."""
         return self.model_dump(mode="json", by_alias=True)
 
     def facts(self) -> dict[str, Any]:

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from hetero.private import private_files
+
 Row = dict[str, Any]
 WITHOUT = "measurements are not kept between runs"
 
@@ -36,6 +38,7 @@ class Kept:
         except (OSError, ValueError, LookupError, TypeError):
             return None
 
+    @private_files()
     def _write(self, name: str, rows: list[Row]) -> None:
         try:
             folder = kept_folder()

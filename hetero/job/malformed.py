@@ -14,6 +14,7 @@ from hetero.errors import did_you_mean
 from hetero.job.errors import JobError
 from hetero.job.job import Job
 from hetero.job.reading import KeyPath, dotted
+from hetero.masking import MASK, concealed
 
 REMEDY = "correct it; docs/job-reference.md lists what each key takes"
 
@@ -29,7 +30,7 @@ def malformed(error: ValidationError, data: Any) -> JobError:
     if first["type"] == "missing" and isinstance(name, str) and name == first["loc"][-1]:
         return JobError(key, None, "is required", f"add `{name}: ...`{_section(path)}")
     same = [mistake for mistake in mistakes if _path_in(data, mistake["loc"]) == path]
-    return JobError(key, _value(first["input"]) if key else None, _rule(same), _remedy(same, first["input"]))
+    return JobError(key, _value(first["input"]) if key else None, _rule(same), _remedy(key, same, first["input"]))
 
 
 def _rule(mistakes: Sequence[ErrorDetails]) -> str:
@@ -49,10 +50,11 @@ def _message(mistake: ErrorDetails) -> str:
     return text.replace("Input should", "should").replace(" after validation", "")
 
 
-def _remedy(mistakes: Sequence[ErrorDetails], value: Any) -> str:
+def _remedy(key: str, mistakes: Sequence[ErrorDetails], value: Any) -> str:
     """A misspelt word out of a few gets a guess."""
     if mistakes[0]["type"] == "string_type" and isinstance(value, (bool, int, float)):
-        return f'quote it: "{str(value).lower() if _is_word(value) else value}"'
+        text = concealed(key, str(value).lower() if _is_word(value) else str(value))
+        return "quote it" if text == MASK else f'quote it: "{text}"'
     known = [mistake["ctx"]["expected"] for mistake in mistakes if mistake["type"] == "literal_error"]
     words = [word.strip(" '") for expected in known for word in expected.replace(" or ", ",").split(",")]
     return did_you_mean(value, words) if words and isinstance(value, str) else REMEDY

@@ -11,8 +11,10 @@ from backends import core_schema
 from hetero.data.corpus import Corpus
 from hetero.data.errors import DataError
 from hetero.data.options import BUILT_IN
+from hetero.job.checks import check_told
 from hetero.job.errors import JobError
 from hetero.job.job import Job
+from hetero.private import private_files
 
 PACKAGES = ("hetero", "balancer", "bridge", "backends", "configs")
 JOB_FILE = "job.yaml"
@@ -24,17 +26,19 @@ def pack(job: Job, folder: Path) -> str:
     """Fill an empty folder; returns in words what of the data was left out, if anything was. Data that is not on this
     machine keeps its path, which the cluster must know then.
 
-    Raises JobError if the local data is too large to travel, DataError if it cannot be read or is not all below the
-    source."""
+    Raises JobError if a value of the job is masked or the local data is too large to travel, DataError if that cannot
+    be read or is not all below the source."""
     for package in PACKAGES:
         shutil.copytree(_home(package), folder / package, ignore=shutil.ignore_patterns("__pycache__", ".*"))
-    data, note = job.resolved(), ""
+    data, note = job.unmasked(), ""
+    check_told(data)
     source = os.path.expanduser(job.data.source)  # a home that is not known here is one there
     if job.data.source != BUILT_IN and os.path.exists(source):
         corpus = Corpus.of(job.data.source)
         data["data"]["source"] = _pack_data(corpus, Path(source), folder)
         note = corpus.note
-    (folder / JOB_FILE).write_text(core_schema.dump(data), encoding="utf-8")
+    with private_files():
+        (folder / JOB_FILE).write_text(core_schema.dump(data), encoding="utf-8")
     return note
 
 

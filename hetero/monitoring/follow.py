@@ -5,13 +5,13 @@ a thinned history for charts. Thinning takes every n-th step as it is, never a m
 whenever `CHARTED` points are reached), so a chart of 100,000 steps shows true figures, though not each step's. Only
 lines that are kept are parsed; of the others only the step is read.
 
-A torn last line waits for its rest; lines that are not JSON are counted and passed over. A step that comes a second
-time (a resumed run) replaces what was read from that step on. A file that was replaced is read anew.
+A torn last line waits for its rest; lines that no run writes are counted and passed over. So is whatever else of the
+directory is not what a run writes (`hetero.monitoring.shapes`): it may have come from anywhere. A step that comes a
+second time (a resumed run) replaces what was read from that step on. A file that was replaced is read anew.
 """
 
 from __future__ import annotations
 
-import json
 import re
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
@@ -22,15 +22,19 @@ from typing import Any
 import yaml
 
 from backends import core_schema
+from hetero.foreign import DEEPEST, Lines, check_bounded, open_plain, parse_json, read_plain
 from hetero.monitoring.errors import MonitorError
-from hetero.monitoring.journal import EVENTS, METRICS, Record
+from hetero.monitoring.journal import BLOCK_BYTES, EVENTS, METRICS, Record, parse
+from hetero.monitoring.shapes import EVENT, JOB, METRICS_LINE, PLAN, Shape, fits
 
 RECENT = 256
 CHARTED = 2048
 EVENTS_KEPT = 512
-BLOCK_BYTES = 4 << 20
+NAMES_KEPT = 4096
+"""Kinds of events, and hosts."""
+MOST_WHOLE_BYTES = 1 << 20
 _EVALUATED, _NOT_EVALUATED = b'"eval_loss"', b'"eval_loss": null'
-_STEP = re.compile(rb'\{"step": ?(\d+),')
+_STEP = re.compile(rb'\{"step": ?(\d{1,12}),')
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +82,8 @@ class Follower:
         self._step = -1
         self._metrics = _Tail(run_dir / METRICS)
         self._events = _Tail(run_dir / EVENTS)
-        self._job = _Whole(run_dir / "job.yaml", core_schema.load)
-        self._plan = _Whole(run_dir / "plan.json", json.loads)
+        self._job = _Whole(run_dir / "job.yaml", _yaml, JOB)
+        self._plan = _Whole(run_dir / "plan.json", parse_json, PLAN)
 
     def poll(self) -> bool:
         """Read what was added; True where that is anything."""
@@ -131,7 +135,7 @@ class Follower:
                 self._evaluated.offer(step, line)
         self._history.settle()
         self._evaluated.settle()
-        self.recent.extend(record for _, line in fresh if (record := _parsed(line)) is not None)
+        self.recent.extend(record for _, line in fresh if (record := parse(line, METRICS_LINE)) is not None)
         return replaced or before != (self._step, self.restarts)
 
     def _step_of(self, line: bytes) -> int | None:
@@ -139,8 +143,8 @@ class Follower:
         quick = _STEP.match(line)
         if quick and line.endswith(b"]}") and int(quick[1]) > self._step:
             return int(quick[1])
-        step = (_parsed(line) or {}).get("step")
-        return step if isinstance(step, int) else None
+        record = parse(line, METRICS_LINE)
+        return None if record is None else record["step"]
 
     def _forget(self, from_step: int) -> None:
         kept = [record for record in self.recent if record["step"] < from_step]
@@ -155,15 +159,14 @@ class Follower:
                 kept.clear()
         found = False
         for line in self._events.lines():
-            event = _parsed(line)
-            if event is None or not isinstance(event.get("kind"), str):
+            if (event := parse(line, EVENT)) is None:
                 self.unreadable += 1
                 continue
             found = True
             self.events.append(event)
-            self.last_of_kind[event["kind"]] = event
+            _keep(self.last_of_kind, event["kind"], event)
             if event["kind"] == "host_ready":
-                self.hosts[str((event.get("data") or {}).get("host"))] = event
+                _keep(self.hosts, str((event.get("data") or {}).get("host"))[:200], event)
         return found
 
 
@@ -174,6 +177,11 @@ def follow(run_dir: Path) -> Follower:
     follower = Follower(run_dir)
     follower.poll()
     return follower
+
+
+def _keep(kept: dict[str, Record], name: str, event: Record) -> None:
+    if name in kept or len(kept) < NAMES_KEPT:
+        kept[name] = event
 
 
 class _Thinned:
@@ -211,7 +219,7 @@ class _Tail:
         self._path = path
         self._file: tuple[int, int] | None = None
         self._offset = 0
-        self._rest = b""
+        self._lines = Lines()
 
     def replaced(self) -> bool:
         """Whether another file took the place of the one read so far, or it was cut; reading then starts over."""
@@ -222,28 +230,27 @@ class _Tail:
         before, self._file = self._file, (found.st_dev, found.st_ino)
         if before in (None, self._file) and found.st_size >= self._offset:
             return False
-        self._offset, self._rest = 0, b""
+        self._offset, self._lines = 0, Lines()
         return True
 
     def lines(self) -> Iterator[bytes]:
         try:
-            file = self._path.open("rb")
+            file = open_plain(self._path)
         except OSError:
             return
         with file:
             file.seek(self._offset)
             while block := file.read(BLOCK_BYTES):
                 self._offset += len(block)
-                *lines, self._rest = (self._rest + block).split(b"\n")
-                yield from filter(None, lines)
+                yield from filter(None, self._lines.add(block))
 
 
 class _Whole:
     """A small file that is rewritten as a whole; while it is missing or half-written, what it said before."""
 
-    def __init__(self, path: Path, load: Callable[[str], Any]) -> None:
+    def __init__(self, path: Path, load: Callable[[bytes], Any], shape: Shape) -> None:
         self.content: Record = {}
-        self._path, self._load = path, load
+        self._path, self._load, self._shape = path, load, shape
         self._version: tuple[int, int] | None = None
 
     def read(self) -> bool:
@@ -252,23 +259,27 @@ class _Whole:
             version = (found.st_mtime_ns, found.st_size)
             if version == self._version:
                 return False
-            content = self._load(self._path.read_text(encoding="utf-8"))
-        except (OSError, ValueError, yaml.YAMLError):
+            self._version = version
+            content = self._load(read_plain(self._path, MOST_WHOLE_BYTES))
+            check_bounded(content)
+        except (OSError, ValueError, RecursionError, yaml.YAMLError):
             return False
-        if not isinstance(content, dict):
+        if not fits(content, self._shape):
             return False
-        self.content, self._version = content, version
+        self.content = content
         return True
 
 
+def _yaml(data: bytes) -> Any:
+    """Raises YAMLError, ValueError."""
+    depth = 0
+    for event in yaml.parse(data, core_schema.CoreLoader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > DEEPEST:
+            raise ValueError("too deep")
+    return core_schema.load(data)
+
+
 def _point(line: bytes) -> Point | None:
-    record = _parsed(line)
+    record = parse(line, METRICS_LINE)
     return None if record is None else Point.of(record)
-
-
-def _parsed(line: bytes) -> Record | None:
-    try:
-        record = json.loads(line)
-    except ValueError:
-        return None
-    return record if isinstance(record, dict) else None

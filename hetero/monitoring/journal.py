@@ -1,7 +1,8 @@
 """The append-only files of a run: `metrics.jsonl` and `events.jsonl`.
 
 A line is written whole and handed to the system at once, so whoever follows the file sees it. A line cut short by a
-crash is closed when the file is opened again, and `read` passes over it.
+crash is closed when the file is opened again, and readers pass over it. They take a line for nothing more than text
+that somebody wrote: `parse` answers for its size and shape.
 """
 
 from __future__ import annotations
@@ -16,8 +17,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from hetero.foreign import Lines, open_plain, parse_json
+from hetero.monitoring.shapes import EVENT, RECORD, Shape, fits
+
 METRICS = "metrics.jsonl"
 EVENTS = "events.jsonl"
+BLOCK_BYTES = 4 << 20
 
 Record = dict[str, Any]
 
@@ -26,7 +31,7 @@ class Journal:
     """Appends JSON objects to one file, one a line. Owns the file until `close`."""
 
     def __init__(self, path: Path) -> None:
-        torn = path.exists() and path.stat().st_size > 0 and not path.read_bytes().endswith(b"\n")
+        torn = path.exists() and _is_torn(path)
         self._file = path.open("ab", buffering=0)
         if torn:
             self._write(b"\n")
@@ -63,7 +68,7 @@ class EventJournal(Journal):
     """`events.jsonl`: what happened beside the steps, numbered from 0 over all starts of the run."""
 
     def __init__(self, path: Path) -> None:
-        self._seq = max((event["seq"] for event in read(path)), default=-1) + 1
+        self._seq = max((event.get("seq", -1) for event in read(path, EVENT)), default=-1) + 1
         super().__init__(path)
 
     def write(
@@ -78,16 +83,30 @@ class EventJournal(Journal):
         return event
 
 
-def read(path: Path) -> Iterator[Record]:
+def read(path: Path, shape: Shape = RECORD) -> Iterator[Record]:
     """The whole records of a journal, oldest first; none if there is no file."""
     if not path.exists():
         return
-    with path.open(encoding="utf-8") as lines:
-        for line in lines:
-            try:
-                yield json.loads(line)
-            except ValueError:
-                continue
+    lines = Lines()
+    with open_plain(path) as file:
+        while block := file.read(BLOCK_BYTES):
+            yield from (record for line in lines.add(block) if (record := parse(line, shape)) is not None)
+
+
+def parse(line: bytes, shape: Shape) -> Record | None:
+    """The record that a line holds; None where it is not whole, or no line that a run writes."""
+    try:
+        record = parse_json(line)
+    except ValueError:
+        return None
+    return record if fits(record, shape) else None
+
+
+def _is_torn(path: Path) -> bool:
+    with open_plain(path) as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(size - 1, 0))
+        return file.read() not in (b"", b"\n")
 
 
 def _finite(value: Any) -> Any:

@@ -15,7 +15,7 @@ class TrackerChoice(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str = Field(description="`tensorboard`, `wandb`, `mlflow`, or one that a package brings.")
-    options: dict[str, Any] = Field(default_factory=dict, description="What this tracker takes.")
+    options: dict[str, Any] = Field(default_factory=dict, repr=False, description="What this tracker takes.")
 
     @model_validator(mode="before")
     @classmethod

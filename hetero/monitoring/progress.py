@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from hetero.monitoring.table import PoolLabel, Record, overruns, pool_tables
+from hetero.terminal import plain
 
 RECENT_STEPS = 10
 SECONDS_BETWEEN_LINES = 5.0
@@ -67,7 +68,7 @@ class Progress:
         if self._live:
             self._live.update(self._view(), refresh=True)
         if not self._live or event["kind"] in STAY:
-            self._console.print(self._phase, highlight=False, markup=False, soft_wrap=True)
+            self._console.print(plain(self._phase), highlight=False, markup=False, soft_wrap=True)
 
     def record(self, record: Record) -> None:
         """Show one finished step."""
@@ -91,10 +92,10 @@ class Progress:
 
     def _view(self) -> RenderableType:
         if not self._records:
-            return Text(self._phase)
+            return Text(plain(self._phase))
         record = self._records[-1]
         bar = ProgressBar(total=self._steps, completed=record["step"] + 1, width=60)
-        return Group(Text(self._line()), bar, _pool_rows(record, self._labels), Text(self._phase, style="dim"))
+        return Group(Text(self._line()), bar, _pool_rows(record, self._labels), Text(plain(self._phase), style="dim"))
 
     def _line(self) -> str:
         record = self._records[-1]

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from wsgiref.simple_server import WSGIServer
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, start_http_server
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, make_wsgi_app, start_http_server
 
+from hetero.monitoring.dashboard.address import calls_loopback
 from hetero.monitoring.errors import MonitorError
 from hetero.monitoring.tracked import TrackedRun
 
 HOST = "127.0.0.1"
 KEY = "monitor.prometheus_port"
+Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 STEP_BUCKETS = tuple(0.05 * 2**power for power in range(15))  # 50 ms to 14 minutes
 
 RUN = ("run", "emulated")
@@ -138,10 +140,24 @@ class Endpoint:
 
     def _listen(self, port: int) -> WSGIServer:
         try:
-            return start_http_server(port, HOST, self.metrics.registry)[0]
+            server = start_http_server(port, HOST, self.metrics.registry)[0]
         except OSError as error:
             rule = f"the port cannot be listened on ({error.strerror})"
             raise MonitorError(KEY, port, rule, "choose another, or `auto` for a free one") from None
+        server.set_app(_local(make_wsgi_app(self.metrics.registry)))
+        return server
+
+
+def _local(app: Application) -> Application:
+    """Answers only those who call this host by a name of its own, as the dashboard does."""
+
+    def answer(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        if calls_loopback(environ.get("HTTP_HOST", "")):
+            return app(environ, start_response)
+        start_response("403 Forbidden", [("Content-Type", "text/plain")])
+        return [b"these metrics answer to localhost alone\n"]
+
+    return answer
 
 
 def _set(gauges: Mapping[str, Gauge], values: Mapping[str, Any], labels: Mapping[str, str]) -> None:

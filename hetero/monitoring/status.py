@@ -11,6 +11,7 @@ from typing import Any, Literal, get_args
 from hetero.monitoring.follow import Follower, Point
 from hetero.monitoring.journal import Record
 from hetero.monitoring.links import LinkStatus, link_statuses
+from hetero.monitoring.shapes import PLANNED, fits
 
 Ended = Literal["finished", "failed", "interrupted"]
 State = Literal["waiting", "starting", "running", "silent"] | Ended
@@ -210,7 +211,8 @@ def probed(follower: Follower) -> list[Record]:
 
 def _planned_by(follower: Follower) -> Record:
     """What the newest plan was made with."""
-    return dict((follower.last_of_kind.get("planned") or {}).get("data") or {})
+    told = (follower.last_of_kind.get("planned") or {}).get("data") or {}
+    return told if fits(told, PLANNED) else {}
 
 
 def _settled(follower: Follower) -> list[Record]:
@@ -267,8 +269,9 @@ def _failure(follower: Follower) -> str | None:
     if end is None or end["kind"] != "failed" or _seq(end) < _seq(_newest(follower, STARTS)):
         return None
     data = end.get("data") or {}
-    error = data.get("error") or {}
-    return str(error.get("message") or data.get("cause") or "the run failed")
+    error = data.get("error")
+    message = error.get("message") if isinstance(error, dict) else None
+    return str(message or data.get("cause") or "the run failed")
 
 
 def _plan(plan: Mapping[str, Any]) -> tuple[PlannedPipeline, ...]:

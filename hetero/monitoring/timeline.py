@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from hetero.foreign import open_plain, parse_json
 
 HEAD_BYTES = 1 << 20
 TAIL_BYTES = 4 << 20
@@ -43,10 +44,10 @@ def last_timeline(path: Path) -> Timeline | None:
         events = list(_events(path))
     except OSError:
         return None
-    titles = {_row(event): event["args"]["name"] for event in events if event.get("name") == "thread_name"}
+    titles = {_row(event): event["args"]["name"] for event in events if event["name"] == "thread_name"}
     steps: dict[int, dict[_Row, list[dict[str, Any]]]] = {}
     for event in events:
-        if event.get("ph") == "X":
+        if event["ph"] == "X":
             steps.setdefault(event["args"]["step"], {}).setdefault(_row(event), []).append(event)
     if not steps:
         return None
@@ -70,7 +71,7 @@ def _row(event: Mapping[str, Any]) -> _Row:
 
 def _events(path: Path) -> Iterator[dict[str, Any]]:
     """The events of the file's head (where the rows get their names) and tail, one a line as `Trace` writes them."""
-    with path.open("rb") as file:
+    with open_plain(path) as file:
         head = file.read(HEAD_BYTES)
         size = file.seek(0, 2)
         file.seek(max(len(head), size - TAIL_BYTES))
@@ -86,8 +87,20 @@ def _events(path: Path) -> Iterator[dict[str, Any]]:
 def _parsed(lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
     for line in lines:
         try:
-            event = json.loads(line.strip().rstrip(b","))
+            event = parse_json(line.strip().rstrip(b","))
         except ValueError:
             continue
-        if isinstance(event, dict):
+        if _is_event(event):
             yield event
+
+
+def _is_event(event: Any) -> bool:
+    """Whether it is one as `Trace` writes them, a span or something of a row."""
+    if not (isinstance(event, dict) and isinstance(event.get("name"), str) and isinstance(event.get("args"), dict)):
+        return False
+    if not all(isinstance(event.get(key), int) for key in ("pid", "tid")):
+        return False
+    if event.get("ph") == "X":
+        times = event.get("ts"), event.get("dur"), event["args"].get("step")
+        return all(isinstance(time, (int, float)) for time in times) and isinstance(times[2], int)
+    return event.get("ph") == "M" and (event["name"] != "thread_name" or isinstance(event["args"].get("name"), str))

@@ -19,10 +19,13 @@ from hetero.monitoring.follow import Follower
 from hetero.monitoring.links import LinkStatus
 from hetero.monitoring.progress import duration, event_text
 from hetero.monitoring.status import ENDS, PoolStatus, RunStatus, StageStatus, status
+from hetero.terminal import plain
 
 Kind = TypeVar("Kind", PoolStatus, LinkStatus)
 
 EVENTS_SHOWN = 6
+MOST_LETTERS = 4000
+"""Of one text, such as the cause of a failure."""
 CURVE_WIDTH = 60
 BARS, PLAIN_BARS = "▁▂▃▄▅▆▇█", "_.-:=+*#"
 STATE_STYLES = {"running": "green", "finished": "green", "failed": "bold red", "silent": "bold yellow"}
@@ -167,6 +170,4 @@ def _table(title: str, columns: Sequence[str], left: Sequence[str]) -> Table:
 
 def _plain(text: str, style: str = "") -> Text:
     """Text of a run's files: no markup, and nothing that a terminal would obey."""
-    return Text(
-        "".join(char if char.isprintable() or char == "\n" else "\N{REPLACEMENT CHARACTER}" for char in text), style
-    )
+    return Text(plain(text, MOST_LETTERS), style)

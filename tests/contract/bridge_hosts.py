@@ -29,7 +29,6 @@ class Host:
         *,
         process: bool = False,
         patience_s: float = PATIENCE_S,
-        key: str | None = None,
     ) -> None:
         self.name = name
         self.ports: list[Port] = []
@@ -44,8 +43,10 @@ class Host:
             endpoint = Endpoint(theirs, patience_s=patience_s)
             self.thread = threading.Thread(target=endpoint.run, daemon=True)
             self.thread.start()
-        self.control.send({"do": "listen", "endpoint": name, "host": "127.0.0.1", "schemes": schemes, "key": key})
-        self.uris: dict[str, str] = self.expect("listening")["uris"]
+        self.control.send({"do": "listen", "endpoint": name, "host": "127.0.0.1", "schemes": schemes})
+        listening = self.expect("listening")
+        self.uris: dict[str, str] = listening["uris"]
+        self.key: str = listening["key"]
 
     def expect(self, report: str) -> Message:
         """The next report, which must be of that kind."""
@@ -85,7 +86,7 @@ class Host:
 def introduce(host: Host, peer: Host, scheme: str, ranks: int = 4, **facts: Any) -> None:
     """Tells a host of another, and of its ranks."""
     routes = {f"{peer.name.partition('@')[0]}:{index}": peer.name for index in range(ranks)}
-    peers = {peer.name: {"uri": peer.uris[scheme], **facts}}
+    peers = {peer.name: {"uri": peer.uris[scheme], "key": peer.key, **facts}}
     host.control.send({"do": "introduce", "peers": peers, "routes": routes})
     host.expect("introduced")
 

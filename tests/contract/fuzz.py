@@ -14,12 +14,14 @@ from collections.abc import Iterator
 from typing import Any
 
 from bridge.exchange import Exchange
+from bridge.greeting import Greeting
 from bridge.guard import Checked
 from bridge.handshake import Hello
+from bridge.identity import Identity
 from bridge.loop import Loop
 from bridge.network import Network
 from bridge.transport import Connection
-from bridge.wire import EMPTY, HEADER_BYTES, MOST_TEXT_BYTES, Frame, Header, Kind, text_frame
+from bridge.wire import EMPTY, HEADER_BYTES, MOST_TEXT_BYTES, Header, Kind
 
 CORPUS: tuple[tuple[str, str], ...] = (
     ("", ""),
@@ -31,13 +33,14 @@ CORPUS: tuple[tuple[str, str], ...] = (
 
 
 class Wire(Connection):
-    """A connection whose other end listens to nothing."""
+    """A connection that keeps what was sent."""
 
     def __init__(self) -> None:  # of no transport
         self.peer = "the fuzzer"
+        self.sent: list[tuple[bytes, memoryview]] = []
 
     def send(self, head: bytes, body: memoryview) -> None:
-        pass
+        self.sent.append((head, body))
 
     def close(self) -> None:
         pass
@@ -46,14 +49,15 @@ class Wire(Connection):
 class Victim:
     """A network with one peer, `a@0`, that has said HELLO and READY over `known`; strangers come over new wires."""
 
-    def __init__(self, *, key: bytes | None = None) -> None:
+    def __init__(self) -> None:
         self.loop = Loop()
         exchange = Exchange(self.loop, lambda rank: None)
         self.reports: list[dict[str, Any]] = []
         self.network = Network(self.loop, exchange, self.reports.append, patience_s=1000.0)
-        self.network.listen("b@0", "127.0.0.1", [], key)
-        self.network.introduce({"a@0": {"uri": None}}, {"a:0": "a@0"})
-        self.known = self._meet() if key is None else Wire()
+        self.network.listen("b@0", "127.0.0.1", [])
+        self._peer = Identity("a@0")
+        self.network.introduce({"a@0": {"uri": None, "key": self._peer.public}}, {"a:0": "a@0"})
+        self.known = self._meet()
 
     def hear(self, head: bytes, body: bytes, *, stranger: bool) -> None:
         """One frame. Whoever was cut for the one before comes again."""
@@ -67,12 +71,22 @@ class Victim:
         self.loop.close()
 
     def _meet(self) -> Wire:
-        wire = Wire()
-        hello = Hello(endpoint="a@0", instance=f"{random.random()}").model_dump_json()
-        for frame in (text_frame(Kind.HELLO, hello), Frame(Header(Kind.READY))):
-            head, body = Checked().seal(frame.header, frame.payload)
-            self.network.on_frame(wire, memoryview(head), body)
-        return wire
+        near, far = Wire(), Wire()
+        greeting = Greeting(far, 0.0, "b@0")
+        greeting.speak(Hello(endpoint="a@0", instance=f"{random.random()}"))
+        self._carry(far, near)
+        head, body = near.sent[0]
+        greeting.hear_hello(Header.decode(head), memoryview(head), body)
+        greeting.agree(self._peer.share("b@0", self.network.identity.public))
+        greeting.prove()
+        self._carry(far, near)
+        near.sent.clear()
+        return near
+
+    def _carry(self, far: Wire, near: Wire) -> None:
+        """What was sent at the far end arrives."""
+        head, body = far.sent.pop()
+        self.network.on_frame(near, memoryview(head), body)
 
 
 def inputs(seed: int) -> Iterator[tuple[bytes, bytes, bool]]:
@@ -97,7 +111,7 @@ def inputs(seed: int) -> Iterator[tuple[bytes, bytes, bool]]:
 
 def run(count: int, seed: int) -> None:
     """Raises what the network raises, with the input that made it."""
-    victims = Victim(), Victim(key=bytes(32))
+    victims = Victim(), Victim()
     for head, body in CORPUS:
         for victim in victims:
             victim.hear(bytes.fromhex(head), bytes.fromhex(body), stranger=True)

@@ -21,7 +21,6 @@ from tests.contract.faults import KINDS, FrameFaults, Relay
 from tests.patience import RUN_S
 
 CONNECTIONS: dict[str, type[Connection]] = {"zmq": ZmqConnection, "grpc": GrpcConnection, "shm": ShmConnection}
-KEY = "5e" * 32
 SLOT_BYTES, SLOTS = 3_000_000, 3
 FAULTS = int(os.environ.get("HETERO_TEST_FAULTS", "60"))
 Linked = Callable[..., tuple[Host, Host]]
@@ -41,7 +40,7 @@ def linked(monkeypatch: pytest.MonkeyPatch) -> Iterator[Linked]:
         relays: list[Relay] | None = None,
         patience_s: float = PATIENCE_S,
     ) -> tuple[Host, Host]:
-        a, b = (Host(name, [scheme], patience_s=patience_s, key=KEY) for name in ("a@0", "b@0"))
+        a, b = (Host(name, [scheme], patience_s=patience_s) for name in ("a@0", "b@0"))
         hosts.extend((a, b))
         if relays is not None:
             relays.append(Relay(b.uris[scheme]))

@@ -153,7 +153,9 @@ def test_a_dialler_that_starts_anew_may_have_fewer_streams(start: Start) -> None
 @pytest.mark.parametrize("lanes", [0, 17])
 def test_a_link_has_no_other_number_of_streams(lanes: int, start: Start) -> None:
     a, b = start("a@0", ["zmq"]), start("b@0", ["zmq"])
-    a.control.send({"do": "introduce", "peers": {"b@0": {"uri": b.uris["zmq"], "lanes": lanes}}, "routes": {}})
+    a.control.send(
+        {"do": "introduce", "peers": {"b@0": {"uri": b.uris["zmq"], "key": b.key, "lanes": lanes}}, "routes": {}}
+    )
     assert a.expect("failed")["error"]["value"] == lanes
     link(a, b, "zmq")
     assert cross(*channel(a.port(), b.port()), b"hello") == b"hello"
@@ -183,8 +185,8 @@ def pairs_that_talk() -> list[tuple[int, int]]:
 
 @pytest.mark.slow
 def test_connections_grow_with_the_pairs_of_hosts_that_talk(start: Start) -> None:
-    hosts = [start(f"h{number:02d}@0", ["zmq"], key="5e" * 32) for number in range(PIPELINES * STAGES)]
-    facts = {host.name: {"uri": host.uris["zmq"], "sealed": True} for host in hosts}
+    hosts = [start(f"h{number:02d}@0", ["zmq"]) for number in range(PIPELINES * STAGES)]
+    facts = {host.name: {"uri": host.uris["zmq"], "key": host.key, "sealed": True} for host in hosts}
     routes = {f"{name.partition('@')[0]}:{rank}": name for name in facts for rank in range(RANKS)}
     for host in hosts:
         peers = {name: of for name, of in facts.items() if name != host.name}

@@ -27,7 +27,6 @@ from tests.patience import WAIT_S
 
 BETWEEN_PROCESSES = [scheme for scheme in schemes() if scheme != "inproc"]
 SIZES = (0, 1, 63, 64, CHUNK_BYTES - 1, CHUNK_BYTES, CHUNK_BYTES + 1, 5 * CHUNK_BYTES + 3)
-KEY = "5e" * 32
 Start = Callable[..., Host]
 
 
@@ -170,7 +169,7 @@ def test_damage_without_end_is_an_error_at_both_ends(
 def test_a_damaged_payload_is_sent_again(
     scheme: str, guard: type[Guard], start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    a, b = (start(name, [scheme], key=KEY) for name in ("a@0", "b@0"))
+    a, b = (start(name, [scheme]) for name in ("a@0", "b@0"))
     link(a, b, scheme, sealed=guard is Sealed)
     ends = channel(a.port(), b.port())
     seal, left = guard.seal, [1]
@@ -324,7 +323,7 @@ def test_a_peer_that_starts_anew_takes_the_place_of_the_old_one(scheme: str, sta
     sender, receiver = channel(a.port(), target)
     assert cross(sender, receiver, b"old") == b"old"
     arrival = receiver.post_recv(0)
-    introduce(again, b, scheme)
+    link(again, b, scheme)
     source = again.port()
     later = replace(sender.spec, epoch=1)
     sender = source.open(later)

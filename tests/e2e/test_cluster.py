@@ -20,6 +20,7 @@ import pytest
 import yaml
 
 from tests.e2e.command import ROOT, Command, Run, short_folder
+from tests.e2e.listeners import differences, listeners
 from tests.patience import RUN_S, WAIT_S
 
 POOLS = {"nvidia": ("cuda", "A800-80G", "GPU"), "ascend": ("ascend", "Ascend-910B2", "NPU"),
@@ -51,6 +52,7 @@ class RayCluster:
     home: Path
     outside: Path
     job: Path
+    pid: int
 
     def hetero(self, *arguments: str | Path) -> Command:
         return Command(self.outside, *arguments)
@@ -59,6 +61,10 @@ class RayCluster:
         with self.hetero(*arguments, "--address", self.jobs) as command:
             assert command.wait(RUN_S) == code, command.output
             return command.output
+
+    def processes(self) -> list[psutil.Process]:
+        """Ray's, and those of the jobs under way."""
+        return psutil.Process(self.pid).children(recursive=True)
 
     def run(self, job_id: str) -> Run:
         return Run(self.home / "hetero-runs" / job_id)
@@ -77,7 +83,8 @@ def cluster() -> Iterator[RayCluster]:
             assert process.stdout is not None
             jobs, address = (process.stdout.readline().strip() for _ in range(2))
             assert address, "the cluster did not start"
-            yield RayCluster(jobs, address, place / "home", place / "outside", _job_file(place / "outside"))
+            job = _job_file(place / "outside")
+            yield RayCluster(jobs, address, place / "home", place / "outside", job, process.pid)
         finally:
             process.communicate(timeout=RUN_S)
 
@@ -124,6 +131,7 @@ def test_jobs_from_outside(cluster: RayCluster, tmp_path: Path) -> None:
         with cluster.hetero("jobs", "logs", "-f", long, "--address", cluster.jobs) as log:
             until(lambda: len(cluster.run(long).metrics) > 1, log, "the first job trains")
             processes = _placed(cluster.run(long))
+            assert differences(listeners(cluster.processes()), "on a cluster") == []
             seen = cluster.hetero("top", long, "--address", cluster.jobs)
             page = cluster.hetero("dashboard", long, "--address", cluster.jobs)
             with cluster.hetero(*submit, *few) as second, seen, page:
@@ -222,6 +230,7 @@ def test_the_doctor_asks_a_cluster(cluster: RayCluster) -> None:
             told = json.loads(command.output[command.output.index("{") :])
         found = {one["check"]: one for one in told["findings"]}
         assert found["Ray"]["level"] == "ok"
+        assert found["Ray's token"]["value"] == "asked for"
         (node,) = [one for check, one in found.items() if check.startswith("node ascend ")]
         assert re.search(r"\bNPU 1\b.*; labelled family=ascend", node["value"]), node
         if code == 0:

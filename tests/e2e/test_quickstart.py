@@ -171,6 +171,13 @@ def test_the_recorded_job_is_the_job(finished: Finished) -> None:
     assert load_job(finished.run.folder / "job.yaml") == finished.job
 
 
+def test_all_of_the_run_is_its_users_alone(finished: Finished) -> None:
+    """What ranks and tools wrote too."""
+    folder = finished.run.folder
+    open_to_others = [path for path in (folder, *folder.rglob("*")) if path.lstat().st_mode & 0o077]
+    assert [path for path in open_to_others if not path.is_symlink()] == []
+
+
 def test_no_run_overwrites_another(finished: Finished, place: Path) -> None:
     before = (finished.run.folder / "metrics.jsonl").read_bytes()
     with Command(place, "train", JOB, "--run-dir", finished.run.folder) as command:

@@ -15,6 +15,7 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.e2e.command import Command, Run, short_folder
+from tests.e2e.listeners import differences, listeners
 from tests.patience import RUN_S, WAIT_S
 
 STEPS = 30
@@ -40,7 +41,7 @@ JOB = {
         ],
     },
     "eval": {"every": 10, "batches": 2},
-    "monitor": {"trackers": ["tensorboard", "raising", "hanging"], "prometheus_port": "auto"},
+    "monitor": {"trackers": ["tensorboard", "raising", "hanging"], "prometheus_port": "auto", "port": "auto"},
     "time_scale": 3.0e6,  # steps of half a second, most of it sleep, so that no other work on the machine is seen
 }
 
@@ -74,6 +75,7 @@ class Watched:
     exit_code: int
     screen: str
     scrape: str
+    sockets: list[str]
     left: list[str]
 
     def events(self, kind: str) -> list[dict[str, Any]]:
@@ -117,14 +119,19 @@ def watched() -> Iterator[Watched]:
             run.wait_for_steps(5, command, RUN_S)
             scrape = _scrape(run)
             command.footprint.look(command.process.pid)
+            sockets = differences(listeners(command.footprint.processes), "on one machine")
             exit_code = command.wait(RUN_S)
-            yield Watched(run, exit_code, command.output, scrape, command.footprint.left_after(10.0))
+            yield Watched(run, exit_code, command.output, scrape, sockets, command.footprint.left_after(10.0))
 
 
 def test_it_ends_well_and_leaves_nothing(watched: Watched) -> None:
     assert watched.exit_code == 0, watched.screen
     assert [line["step"] for line in watched.run.metrics] == list(range(STEPS))
     assert watched.left == []
+
+
+def test_every_socket_is_on_the_page_of_security(watched: Watched) -> None:
+    assert watched.sockets == []
 
 
 def test_bad_trackers_lose_their_own_lines_alone(watched: Watched) -> None:

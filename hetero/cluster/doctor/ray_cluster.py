@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import TypeAlias
 
 from hetero.cluster.doctor.finding import Finding, judged
+from hetero.cluster.doctor.guard import of_joined, of_server
 from hetero.cluster.placement import Node
 
 OWN = "none asked"
@@ -16,10 +18,10 @@ def ask(address: str) -> tuple[list[Finding], list[Node] | None]:
     from hetero.cluster.errors import ClusterError
 
     try:
-        version, found = _by_job_server(address) if "://" in address else _by_joining(address)
+        version, found, guards = _by_job_server(address) if "://" in address else _by_joining(address)
     except ClusterError as error:
         return [Finding.of(error, "Ray")], None
-    return [answered(address, *version), *nodes(found)], found
+    return [answered(address, *version), *guards, *nodes(found)], found
 
 
 def not_asked() -> Finding:
@@ -55,14 +57,18 @@ def _held(node: Node) -> str:
     return ", ".join(resources) + (f"; labelled {', '.join(labels)}" if labels else "")
 
 
-def _by_job_server(address: str) -> tuple[tuple[str, str], list[Node]]:
+Told: TypeAlias = tuple[tuple[str, str], list[Node], list[Finding]]
+"""The versions of there and here, the nodes, and what guards them."""
+
+
+def _by_job_server(address: str) -> Told:
     from hetero.cluster.jobs import JobServer
 
     server = JobServer(address)
-    return server.ray_versions(), server.nodes()
+    return server.ray_versions(), server.nodes(), of_server(server)
 
 
-def _by_joining(address: str) -> tuple[tuple[str, str], list[Node]]:
+def _by_joining(address: str) -> Told:
     """As a driver does; Ray refuses one of another version by itself."""
     import ray
 
@@ -70,4 +76,4 @@ def _by_joining(address: str) -> tuple[tuple[str, str], list[Node]]:
     from hetero.cluster.reservation import nodes as joined_nodes
 
     with ray_runtime(address):
-        return (ray.__version__, ray.__version__), joined_nodes()
+        return (ray.__version__, ray.__version__), joined_nodes(), of_joined()

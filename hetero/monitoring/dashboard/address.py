@@ -1,11 +1,13 @@
-"""Where a dashboard listens."""
+"""Where a dashboard listens, and by which names it may be called."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import ipaddress
 import os
 import socket
+from urllib.parse import urlsplit
 
 from hetero.monitoring.errors import MonitorError
 
@@ -41,6 +43,22 @@ def url(listener: socket.socket) -> str:
     with contextlib.suppress(KeyError):
         host = {"0.0.0.0": socket.gethostname(), "::": socket.gethostname()}[host]
     return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host name or address is this host's own, by its spelling."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+
+
+def calls_loopback(header: str) -> bool:
+    """The same of a request's `Host`, which may have a port."""
+    try:
+        return is_loopback(urlsplit(f"//{header}").hostname or "")
+    except ValueError:
+        return False
 
 
 def _explained(error: OSError, host: str, port: int, key: str) -> MonitorError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from hetero.monitoring.timeline import Timeline, last_timeline
 COLORS = 8
 EVENTS_SHOWN = 100
 RANKS_SHOWN = 64
+_TURNS = re.compile(r"\\u(061c|200[ef]|202[a-e]|206[6-9])")
 
 Sections = dict[str, str]
 
@@ -46,7 +48,7 @@ class RunView:
             "events": run.events[-EVENTS_SHOWN:],
         }
         before = self.sections, self.series[-1:]
-        self.sections = {name: json.dumps(content) for name, content in sections.items()}
+        self.sections = {name: _text(content) for name, content in sections.items()}
         self.series, self.pools = run.series, tuple(pool.name for pool in run.pools)
         return (self.sections, self.series[-1:]) != before
 
@@ -86,7 +88,12 @@ class Reader:
             self._begun, self._last = True, series[-1] if series else None
             pools = self._view.pools
             points = [_numbers(point, pools) for point in series[known:]]
-            yield "points", json.dumps({"reset": reset, "pools": pools, "points": points})
+            yield "points", _text({"reset": reset, "pools": pools, "points": points})
+
+
+def _text(content: Any) -> str:
+    """As JSON, without what turns the direction of reading in a browser."""
+    return _TURNS.sub(r"\\ufffd", json.dumps(content))
 
 
 def _known(series: Sequence[Point], last: Point | None) -> int:
@@ -156,7 +163,7 @@ def slow_now(events: Iterable[Record]) -> list[Record]:
     for event in events:
         what, _, became = event["kind"].rpartition("_")
         data = event.get("data") or {}
-        place = what, event.get("pool"), data.get("pipeline"), data.get("stage")
+        place = what, event.get("pool"), str(data.get("pipeline")), str(data.get("stage"))
         if event["kind"] == "configured":
             open_alerts.clear()
         elif became == "slow":

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from importlib.resources import files
@@ -17,6 +16,7 @@ from socket import socket
 
 from aiohttp import web
 
+from hetero.monitoring.dashboard.address import is_loopback
 from hetero.monitoring.dashboard.sections import Reader, RunView
 
 POLL_S = 0.5
@@ -130,11 +130,3 @@ async def _local_hosts(request: web.Request, handler: Handler) -> web.StreamResp
     if not is_loopback(request.url.host or ""):
         raise web.HTTPForbidden(text="this dashboard answers to localhost alone; start it with --host to share it")
     return await handler(request)
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host name or address is this host's own, by its spelling."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost" or host.endswith(".localhost")

@@ -12,6 +12,7 @@ from typing import Any
 from hetero.monitoring.follow import Point
 from hetero.monitoring.status import PoolStatus, RunStatus
 from hetero.monitoring.timeline import Timeline
+from hetero.terminal import word
 
 Chart = dict[str, Any]
 
@@ -110,4 +111,4 @@ def _from_zero(chart: Chart) -> Chart:
 
 
 def _label(text: str) -> str:
-    return html.escape(text, quote=False)
+    return html.escape(word(text), quote=False)

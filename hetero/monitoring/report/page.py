@@ -14,6 +14,7 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs  # type: ignore[import-untyped]
 
 from backends import core_schema
+from hetero.masking import masked
 from hetero.monitoring.follow import Follower
 from hetero.monitoring.journal import Record
 from hetero.monitoring.links import LinkStatus
@@ -38,6 +39,7 @@ from hetero.monitoring.status import (
     typical_step_s,
 )
 from hetero.monitoring.timeline import Timeline
+from hetero.terminal import plain
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,7 @@ def render(follower: Follower, ledger: Ledger, timeline: Timeline | None) -> str
         hosts=_hosts(follower),
         emulation=_emulation(follower, run),
         time_scale=time_scale(follower),
-        job=core_schema.dump(follower.job, allow_unicode=True),
+        job=core_schema.dump(masked(follower.job), allow_unicode=True),
         plotly=Markup(get_plotlyjs()),
         style=Markup(_own("report.css")),
         script=Markup(_own("report.js")),
@@ -107,7 +109,9 @@ def render(follower: Follower, ledger: Ledger, timeline: Timeline | None) -> str
 
 def _environment() -> Environment:
     loader = PackageLoader("hetero.monitoring", "report")
-    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    environment = Environment(
+        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, finalize=_printable
+    )
     environment.filters |= {
         "percent": lambda value: f"{value:.1%}",
         "number": lambda value: f"{value:,.4g}" if abs(value) < 1000 else f"{value:,.0f}",
@@ -117,6 +121,11 @@ def _environment() -> Environment:
         "figure": lambda value: json.dumps(value) if isinstance(value, (dict, list)) else str(value),
     }
     return environment
+
+
+def _printable(value: Any) -> Any:
+    """All that the template writes and a run may have said; markup of the page's own stays."""
+    return plain(value) if type(value) is str else value
 
 
 def _own(name: str) -> str:

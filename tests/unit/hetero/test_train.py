@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 import hetero.train as subject
+from hetero.cluster.doctor import guard
 from hetero.cluster.errors import RayFailure
 from hetero.cluster.instructions import News
 from hetero.cluster.session import Session
@@ -83,6 +84,17 @@ def test_trackers_start_after_ray_and_end_before_it(stages: Stages, job: Job, tm
     subject.train(job, tmp_path / "run")
     up = [stage for stage in STAGES if stage != "drive"]
     assert stages.seen == [*up, *(f"no {stage}" for stage in reversed(up))]
+
+
+def test_a_run_says_who_else_may_give_orders_to_its_cluster(
+    stages: Stages, job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        guard, "of_joined", lambda: [guard.token(is_open=True), guard.tls(is_on=True, on_one_machine=False)]
+    )
+    subject.train(job, tmp_path / "run", address="10.0.0.1:6379")
+    (warning,) = [event for event in read(tmp_path / "run" / EVENTS) if event["kind"] == "warning"]
+    assert "may run code on all its hosts; ray get-auth-token" in warning["data"]["note"]
 
 
 @pytest.mark.parametrize("stage", STAGES)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import pytest
+import xxhash
 
 from bridge.rank import RankId
 from hetero.checkpoint.durable import checksum
@@ -195,7 +198,7 @@ def test_what_does_not_count_says_why(store: CheckpointStore) -> None:
     assert [(fault.step, fault.sequence, fault.interrupted) for fault in found] == [
         (1, None, True), (2, None, False), (3, 3, False), (4, 4, False), (6, None, False),
     ]  # fmt: skip
-    for fault, why in zip(found, ["not finished", "no JSON", "is missing", "3 of 20 bytes", "directory"], strict=True):
+    for fault, why in zip(found, ["not finished", "no JSON", "is missing", "3 of 20 bytes", "plain file"], strict=True):
         assert why in fault.why
     assert store.steps() == [5]
 
@@ -237,3 +240,69 @@ def test_a_manifest_is_plain_json(store: CheckpointStore) -> None:
 def test_the_driver_side_imports_no_torch() -> None:
     code = "import sys, hetero.checkpoint.resume, hetero.checkpoint.options; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def rewritten(store: CheckpointStore, step: int, change: Callable[[dict[str, Any]], None]) -> Path:
+    """The manifest of a step with a change that its checksum covers."""
+    path = store.folder(step) / "manifest.json"
+    body = json.loads(path.read_text())
+    del body["checksum"]
+    change(body)
+    digest = xxhash.xxh3_64(json.dumps(body, sort_keys=True).encode()).hexdigest()
+    path.write_text(json.dumps({"checksum": digest, **body}))
+    return path
+
+
+@pytest.mark.parametrize("file", ["../secret", "/etc/passwd", "..", "", "a/b", "a\0b"])
+def test_a_piece_lies_in_the_folder_of_its_checkpoint(store: CheckpointStore, file: str) -> None:
+    save(store, 1, 2)
+    (store.root / "secret").write_bytes(b"the bytes of a piece")
+    rewritten(store, 2, lambda body: body["pieces"][0].update(file=file))
+    with pytest.raises(DamagedCheckpoint, match="plain name"):
+        store.verify(2)
+    assert store.steps() == [1]
+
+
+def test_a_link_is_no_piece(store: CheckpointStore, tmp_path: Path) -> None:
+    save(store, 1, 2)
+    path = store.folder(2) / store.manifest(2).pieces[0].file
+    path.rename(tmp_path / "elsewhere")
+    path.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(DamagedCheckpoint, match="is no file of its own"):
+        store.verify(2)
+    assert store.steps() == [1]
+
+
+def test_a_manifest_that_nobody_wrote_ends_no_reader(store: CheckpointStore) -> None:
+    save(store, 1, 2)
+    path = store.folder(2) / "manifest.json"
+    for text in ("[" * 100_000, '{"checksum": ' + "9" * 5000 + "}"):
+        path.write_text(text)
+        with pytest.raises(DamagedCheckpoint):
+            store.manifest(2)
+    deep: dict[str, Any] = {}
+    for _ in range(100):
+        deep = {"a": deep}
+    save(store, 2)
+    rewritten(store, 2, lambda body: body["run"].update(job_facts=deep))
+    with pytest.raises(DamagedCheckpoint):
+        store.manifest(2)
+    save(store, 2)
+    rewritten(store, 2, lambda body: body["run"].update(scalars={"updates": "many"}))
+    with pytest.raises(DamagedCheckpoint, match="a count"):
+        store.manifest(2)
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(DamagedCheckpoint):
+        store.manifest(2)
+    assert store.steps() == [1]
+
+
+def test_a_tensor_in_more_parts_than_any_plan_makes_is_not_compared(store: CheckpointStore) -> None:
+    """Each with each would take minutes."""
+    save(store, 1)
+    part = {"shape": [9999], "kinds": ["parameter"]}
+    one = piece(store, 2)
+    many = [one | {"tensors": {"w": part | {"region": [[i, i + 1]]}}} for i in range(9999)]
+    with pytest.raises(DamagedCheckpoint, match="more than 2048 parts"):
+        store.commit(2, RUN, many)

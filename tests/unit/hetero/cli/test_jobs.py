@@ -32,8 +32,14 @@ class Server:
     view = JOB
     printed = ""
 
+    open = False
+
     def __init__(self, address: str) -> None:
         assert address == ADDRESS[1]
+        self.address = address
+
+    def hears_strangers(self) -> bool:
+        return self.open
 
     def submit(self, folder: Path, command: str, **more: str) -> None:
         Server.handed_in = {"files": sorted(path.name for path in folder.iterdir()), "command": command, **more}
@@ -74,12 +80,23 @@ def test_submit_hands_in_job_and_packages(capsys: pytest.CaptureFixture[str]) ->
     assert f"submitted {id_}, recorded" in capsys.readouterr().out
 
 
+def test_submit_says_who_else_may_hand_in_or_read_jobs(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(Server, "open", True)
+    assert run(["submit", AUTO, *ADDRESS]) == 0
+    token, way = capsys.readouterr().err.splitlines()
+    assert token.startswith("warning: Ray's token: none is asked for: whoever reaches the head")
+    assert "RAY_AUTH_MODE=token" in token
+    assert way.startswith("warning: way to the job server: http: ")
+
+
 def test_submit_says_what_of_the_data_stays_here(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "a.txt").write_text("text")
     (tmp_path / "nowhere").symlink_to("none")
     submit = ("submit", AUTO, "--set", f"data.source={tmp_path}", *ADDRESS)
     assert run(submit) == 0
-    assert capsys.readouterr().err == "warning: left out of data.source: 1 leading nowhere\n"
+    assert "warning: left out of data.source: 1 leading nowhere" in capsys.readouterr().err.splitlines()
     (tmp_path / "out").symlink_to(AUTO)
     assert run(submit) == 2
     assert "--set: data.source" in (screen := capsys.readouterr().err)
@@ -197,3 +214,34 @@ def test_paths_for_the_shell() -> None:
     assert [shell_path(path) for path in ("~", "~/", "~ann", "~ann/a b", "~;x/y")] == [
         '"$HOME"', '"$HOME"/', "~ann", "~ann/'a b'", "'~;x/y'"]  # fmt: skip
     assert shell_path("/runs/$x") == "'/runs/$x'"
+
+
+EVIL = "[bold]a[/bold]\x1b]0;owned\x07\u202eb\rc"
+
+
+def test_what_a_cluster_says_is_shown_and_not_obeyed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    view = replace(JOB, id=EVIL, message=EVIL, run_dir=EVIL, started=1e300)
+    monkeypatch.setattr(Server, "view", view)
+    monkeypatch.setattr(Server, "logs", lambda self, id_: EVIL)
+    monkeypatch.setattr(Server, "follow", lambda self, id_: iter([EVIL]))
+    for command in ("list", "status auto-1", "logs auto-1", "logs -f auto-1"):
+        run(["jobs", *command.split(), *ADDRESS])
+        shown = capsys.readouterr().out
+        assert not [letter for letter in "\x1b\x07\u202e\r" if letter in shown], command
+        assert "[bold]a[/bold]" in shown, command
+
+
+def test_of_a_plan_no_more_is_read_than_a_plan_has(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    path = tmp_path / "plan.json"
+    with path.open("wb") as file:
+        file.truncate(600 << 20)
+    assert run(["train", AUTO, "--plan", str(path)]) == 2
+    assert "must be at most 4 MiB" in capsys.readouterr().err
+    for text in ("[" * 100_000, '{"pipelines": [], "epoch": ' + "9" * 5000 + "}"):
+        path.write_text(text)
+        assert run(["train", AUTO, "--plan", str(path)]) == 2
+        assert len(capsys.readouterr().err) < 3000

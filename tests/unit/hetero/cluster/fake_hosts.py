@@ -11,6 +11,11 @@ from hetero.cluster.controller import Controller
 from hetero.cluster.fleet import FleetSpec
 
 
+def key_of(host: str) -> str:
+    """What stands for the public key of its endpoint."""
+    return host.encode().hex()
+
+
 class FakeHosts:
     """Feeds a controller. `orders` and `heard` count what went out and came in; leased steps are reported by `step`."""
 
@@ -57,7 +62,8 @@ class FakeHosts:
         match order:
             case ins.StartHost():
                 schemes = ("zmq", "grpc")
-                return [ev.HostReady(host, f"node of {host}", "127.0.0.1", {one: f"{one}://{host}" for one in schemes})]
+                uris = {scheme: f"{scheme}://{host}" for scheme in schemes}
+                return [ev.HostReady(host, f"node of {host}", "127.0.0.1", uris, key_of(host))]
             case ins.OpenWorld():
                 return [ev.WorldOpened(host, "127.0.0.1:1")]
             case ins.JoinWorld():

@@ -32,11 +32,12 @@ class FakeRank:
         self.rank, self.agent = rank, agent
         self.spec: dict[str, Any] = {}
         self.step = 0
+        self.fds: list[int] = []
 
     def run(self) -> None:
         self.tell("ready", pid=os.getpid(), python=sys.version, torch=None)
         while True:
-            message, _ = self.agent.recv()
+            message, self.fds = self.agent.recv()
             if message["do"] == "stop":
                 return
             getattr(self, message["do"])(message)
@@ -49,7 +50,14 @@ class FakeRank:
         self.tell("world", address=f"{message['host']}:{message['size']}")
 
     def join_world(self, message: dict[str, Any]) -> None:
-        assert message["address"].endswith(f":{message['size']}")
+        """In memory that it is given, or at an address under a secret."""
+        if message["address"]:
+            assert message["address"].endswith(f":{message['size']}")
+            assert message["secret"]
+            assert not self.fds
+        else:
+            (memory,) = self.fds
+            os.close(memory)
         self.tell("joined")
 
     def calibrate(self, message: dict[str, Any]) -> None:

@@ -11,7 +11,7 @@ from hetero.cluster import events as ev
 from hetero.cluster import instructions as ins
 from hetero.cluster.controller import Phase
 from hetero.cluster.errors import FingerprintMismatch
-from tests.unit.hetero.cluster.fake_hosts import FakeHosts
+from tests.unit.hetero.cluster.fake_hosts import FakeHosts, key_of
 from tests.unit.hetero.cluster.fleets import big_fleet, three_families
 
 
@@ -28,21 +28,25 @@ def test_start_waits_for_every_host_before_it_links_any(hosts: FakeHosts) -> Non
     hosts.feed(ev.StartAsked())
     for host in hosts.fleet.hosts[:-1]:
         uris = {"zmq": f"zmq://{host.id}", "grpc": f"grpc://{host.id}"}
-        assert not of(ins.ToHosts, hosts.feed(ev.HostReady(host.id, "here", "127.0.0.1", uris)))
+        assert not of(ins.ToHosts, hosts.feed(ev.HostReady(host.id, "here", "127.0.0.1", uris, key_of(host.id))))
     last = hosts.fleet.hosts[-1].id
-    orders = of(ins.ToHosts, hosts.feed(ev.HostReady(last, "here", "127.0.0.1", {"zmq": f"zmq://{last}"})))
+    orders = of(
+        ins.ToHosts, hosts.feed(ev.HostReady(last, "here", "127.0.0.1", {"zmq": f"zmq://{last}"}, key_of(last)))
+    )
 
     worlds = {order.hosts: order.order.size for order in orders if isinstance(order.order, ins.OpenWorld)}
     assert worlds == {("nvidia@0",): 2, ("ascend@0",): 4, ("kunlun@0",): 1}
     introduced = {order.hosts[0]: order.order for order in orders if isinstance(order.order, ins.Introduce)}
     assert introduced["nvidia@0"].peers["ascend@1"] == {
         "uri": "grpc://ascend@1",
+        "key": key_of("ascend@1"),
         "pace": {"bytes_per_s": 1e9, "delay_s": 0.001},
         "lanes": 1,
         "sealed": True,
     }
     assert introduced["kunlun@0"].peers["ascend@1"] == {
         "uri": "zmq://ascend@1",
+        "key": key_of("ascend@1"),
         "pace": None,
         "lanes": 1,
         "sealed": True,
@@ -207,16 +211,20 @@ def test_hosts_of_one_machine_share_memory_and_hide_nothing_from_each_other(host
     for host in hosts.fleet.hosts:
         uris = {scheme: f"{scheme}://{host.id}" for scheme in host.schemes}
         machine = "other" if host.id == "kunlun@0" else "this"
-        orders = of(ins.ToHosts, hosts.feed(ev.HostReady(host.id, "here", "127.0.0.1", uris, machine=machine)))
+        orders = of(
+            ins.ToHosts, hosts.feed(ev.HostReady(host.id, "here", "127.0.0.1", uris, key_of(host.id), machine=machine))
+        )
     introduced = {order.hosts[0]: order.order for order in orders if isinstance(order.order, ins.Introduce)}
     assert introduced["ascend@0"].peers["ascend@1"] == {
         "uri": "shm://ascend@1",
+        "key": key_of("ascend@1"),
         "pace": None,
         "lanes": 1,
         "sealed": False,
     }
     assert introduced["ascend@0"].peers["kunlun@0"] == {
         "uri": "zmq://kunlun@0",
+        "key": key_of("kunlun@0"),
         "pace": None,
         "lanes": 1,
         "sealed": True,

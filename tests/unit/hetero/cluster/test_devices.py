@@ -10,7 +10,7 @@ import pytest
 
 from hetero.cluster.devices import Devices
 from hetero.cluster.errors import ClusterError
-from hetero.cluster.fleet import FleetPool, FleetSpec, HostSpec
+from hetero.cluster.fleet import LOOPBACK, FleetPool, FleetSpec, HostSpec
 from hetero.cluster.processes import environment
 
 
@@ -58,7 +58,16 @@ def test_processes_see_these_chips_alone_and_their_interface() -> None:
     variables = environment(host("kunlun", 2).pool, "10.0.0.1", ("4", "5"))
     assert variables["XPU_VISIBLE_DEVICES"] == variables["CUDA_VISIBLE_DEVICES"] == "4,5"
     assert "BKCL_SOCKET_IFNAME" not in variables
-    with_interface = environment(host("kunlun", 2, interface="eth1").pool, "10.0.0.1")
+    with_interface = environment(host("kunlun", 2, interface="eth1", chips_per_host=1).pool, "10.0.0.1")
     assert with_interface["BKCL_SOCKET_IFNAME"] == with_interface["GLOO_SOCKET_IFNAME"] == "eth1"
     emulated = environment(host("kunlun", 2, emulate={}).pool, "10.0.0.1")
     assert emulated["XPU_VISIBLE_DEVICES"] == ""
+
+
+def test_what_torch_opens_for_itself_is_on_the_pool_s_network_alone() -> None:
+    """gloo by itself takes the address of the host's name."""
+    on_one_host = environment(host("cuda", 2, interface="eth1").pool, "10.0.0.1")
+    assert (on_one_host["GLOO_SOCKET_IFNAME"], on_one_host["NCCL_SOCKET_IFNAME"]) == ("lo", "eth1")
+    on_two = host("cuda", 2, chips_per_host=1).pool
+    assert environment(on_two, LOOPBACK)["GLOO_SOCKET_IFNAME"] == "lo"
+    assert "GLOO_SOCKET_IFNAME" not in environment(on_two, "10.255.255.254"), "nothing here has this address"

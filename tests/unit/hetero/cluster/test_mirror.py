@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import gzip
 import os
 import subprocess
 import threading
@@ -14,10 +16,10 @@ from typing import Any
 
 import pytest
 
-from hetero.cluster import mirror
+from hetero.cluster import mirror, relay
 from hetero.cluster.errors import ClusterError
 from hetero.cluster.mirror import mirrored, write
-from hetero.cluster.relay import DamagedPiece, Piece, Reader, command
+from hetero.cluster.relay import MOST_BYTES, DamagedPiece, Piece, Reader, command
 from tests.patience import WAIT_S
 
 
@@ -116,9 +118,49 @@ def test_pieces_come_whole_or_not_at_all(tmp_path: Path) -> None:
     for offset in (0, 2, 4):
         with pytest.raises(DamagedPiece):
             write(tmp_path, Piece("metrics.jsonl", offset, b"d"))
-    write(tmp_path, Piece("../metrics.jsonl", 3, b"d"))
+    write(tmp_path, Piece("metrics.jsonl", 3, b"d"))
     assert (tmp_path / "metrics.jsonl").read_bytes() == b"abcd"
     torn = "-----PIECE metrics.jsonl 0-----\nH4sIAAAA\n-----END-----\n"
     with pytest.raises(DamagedPiece):
         list(Reader().read(torn))
     assert list(Reader().read(torn[:-15])) == []
+
+
+@pytest.mark.parametrize("name", ["../metrics.jsonl", "..", "other.jsonl", "/etc/passwd"])
+def test_a_cluster_writes_no_file_that_is_not_followed(tmp_path: Path, name: str) -> None:
+    with pytest.raises(DamagedPiece):
+        write(tmp_path, Piece(name, 0, b"d"))
+    assert not list(tmp_path.iterdir())
+
+
+def piece_of(content: bytes, offset: str = "0") -> str:
+    told = base64.b64encode(gzip.compress(content)).decode()
+    return f"-----PIECE metrics.jsonl {offset}-----\n{told}\n-----END-----\n"
+
+
+def test_a_piece_that_unpacks_to_more_than_any_is_damaged() -> None:
+    """Of a few kilobytes."""
+    (largest,) = Reader().read(piece_of(bytes(MOST_BYTES)))
+    assert largest is not None
+    assert len(largest.content) == MOST_BYTES
+    with pytest.raises(DamagedPiece, match="larger"):
+        list(Reader().read(piece_of(bytes(MOST_BYTES + 1))))
+    assert list(Reader().read(piece_of(b"a", offset="9" * 5000))) == []
+
+
+def test_a_log_without_an_end_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(relay, "MOST_LETTERS", 10_000)
+    reader = Reader()
+    for _ in range(100):
+        assert list(reader.read("A" * 10_000)) == []
+    assert len(reader._rest) < 10_000
+    list(reader.read("\n-----PIECE metrics.jsonl 0-----\n"))
+    with pytest.raises(DamagedPiece, match="longer"):
+        list(reader.read(("A" * 1000 + "\n") * 100))
+
+
+def test_a_mirrored_file_has_a_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mirror, "MOST_BYTES", 2)
+    write(tmp_path, Piece("metrics.jsonl", 0, b"ab"))
+    with pytest.raises(DamagedPiece):
+        write(tmp_path, Piece("metrics.jsonl", 2, b"c"))

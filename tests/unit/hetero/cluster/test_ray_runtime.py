@@ -31,8 +31,8 @@ class Ray:
         self.ends: Callable[[], object] = lambda: None
         self.reaper = types.SimpleNamespace(dismiss=lambda: self.seen.append("dismissed"))
 
-    def init(self, **_: Any) -> None:
-        self.marked = os.environ[MARK]
+    def init(self, _temp_dir: str = "", **_: Any) -> None:
+        self.marked, self.folder = os.environ[MARK], Path(_temp_dir)
         self.arrives()
         self.seen.append("up")
 
@@ -45,6 +45,7 @@ class Ray:
 
     def sweep(self, mark: str, folder: Path) -> None:
         assert mark == self.marked
+        assert folder == self.folder.parent
         folder.rmdir()
         self.seen.append("swept")
 
@@ -110,3 +111,12 @@ def test_what_else_the_driver_starts_is_none_of_rays(ray: Ray) -> None:
     with subject.ray_runtime():
         assert MARK not in os.environ
         assert "RAY_AUTH_TOKEN" not in os.environ
+
+
+def test_rays_folder_lies_where_no_other_user_comes(ray: Ray) -> None:
+    """Ray opens its own to everybody."""
+    ray.arrives = lambda: ray.seen.append(oct(ray.folder.parent.stat().st_mode & 0o777))
+    with subject.ray_runtime():
+        assert not ray.folder.exists(), "Ray makes it"
+        assert len(str(ray.folder)) <= 40, "its sockets need 66 characters of the 107 that a path may have"
+    assert ray.seen[0] == "0o700"

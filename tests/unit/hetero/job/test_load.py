@@ -118,8 +118,9 @@ def test_a_number_that_nobody_reads_alike_is_refused(tmp_path: Path, setting: st
 
 @pytest.mark.parametrize("value", ["8080", "true", "1.5"])
 def test_a_number_for_a_text_is_to_be_quoted(tmp_path: Path, value: str) -> None:
-    error = _error(tmp_path, f"pools.one.env.vars.X={value}")
-    assert (error.key, error.remedy) == ("pools.one.env.vars.X", f'quote it: "{value}"')
+    error = _error(tmp_path, f"pools.one.interface={value}")
+    assert (error.key, error.remedy) == ("pools.one.interface", f'quote it: "{value}"')
+    assert _error(tmp_path, f"pools.one.env.vars.X={value}").remedy == "quote it", "and it may be a secret"
 
 
 def test_a_text_that_looks_like_no_stays_one(tmp_path: Path) -> None:

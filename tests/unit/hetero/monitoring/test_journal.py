@@ -1,8 +1,12 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
+import pytest
+
+from hetero.foreign import NotPlain
 from hetero.monitoring.journal import EventJournal, Journal, read
 
 
@@ -45,3 +49,25 @@ def test_events_are_numbered_over_restarts(tmp_path: Path) -> None:
 
 def test_no_file_holds_no_records(tmp_path: Path) -> None:
     assert list(read(tmp_path / "none.jsonl")) == []
+
+
+def test_a_journal_of_strangers_is_read_to_its_end(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    odd = [
+        "[" * 100_000,
+        "9" * 5000,
+        "x" * (3 << 20),
+        "[]",
+        '{"seq": "many", "kind": "a"}',
+        '{"seq": 1e300, "kind": "a"}',
+    ]
+    path.write_text("\n".join(['{"seq": 3, "kind": "a"}', *odd]))
+    with EventJournal(path) as journal:
+        assert journal.write("b")["seq"] == 4
+    assert len(list(read(path))) == 4
+
+
+def test_a_pipe_is_no_journal(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "metrics.jsonl")
+    with pytest.raises(NotPlain):
+        list(read(tmp_path / "metrics.jsonl"))

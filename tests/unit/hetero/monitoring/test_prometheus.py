@@ -8,6 +8,7 @@ import shutil
 import socket
 import subprocess
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from importlib.resources import files
@@ -99,6 +100,23 @@ def test_a_port_that_is_taken_is_the_users_mistake(endpoint: Endpoint) -> None:
 
 def test_only_this_host_is_served(endpoint: Endpoint) -> None:
     assert endpoint.url.startswith("http://127.0.0.1:")
+
+
+@pytest.mark.parametrize(
+    ("host", "code"),
+    [("127.0.0.1:1", 200), ("localhost", 200), ("[::1]:80", 200), ("evil.example", 403), ("evil.example:1", 403),
+     ("127.0.0.1.evil.example", 403), ("[", 403)],
+)  # fmt: skip
+def test_it_answers_to_names_of_this_host_alone(endpoint: Endpoint, host: str, code: int) -> None:
+    """No page of elsewhere can read it by a name that it points here."""
+    request = urllib.request.Request(endpoint.url, headers={"Host": host})
+    try:
+        with urllib.request.urlopen(request, timeout=WAIT_S) as answer:
+            found, body = answer.status, answer.read()
+    except urllib.error.HTTPError as refusal:
+        found, body = refusal.code, refusal.read()
+    assert found == code
+    assert (b"hetero_step" in body) is (code == 200)
 
 
 def _panels() -> list[dict[str, Any]]:

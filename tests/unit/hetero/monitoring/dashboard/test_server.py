@@ -12,7 +12,8 @@ import pytest
 from aiohttp import ClientResponse
 from aiohttp.test_utils import TestClient, TestServer
 
-from hetero.monitoring.dashboard.server import PAGE, Dashboard, is_loopback
+from hetero.monitoring.dashboard.address import is_loopback
+from hetero.monitoring.dashboard.server import PAGE, Dashboard
 from tests.unit.hetero.monitoring.dashboard.runs import SyntheticRun
 
 Client = TestClient[Any, Any]

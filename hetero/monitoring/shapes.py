@@ -1,0 +1,132 @@
+"""What the files of a run directory hold, as far as views read it: those of other runs, and of strangers, come too.
+
+A view that gets what fits can count on its types, and on numbers that fit a float and a calendar.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+Number = Annotated[float, Field(ge=-1e60, le=1e60)]
+Count = Annotated[int, Field(ge=0, le=10**12)]
+Time = Annotated[float, Field(ge=0, le=1e11)]
+"""Unix seconds of years with four digits."""
+Figures = dict[str, Number | None]
+
+
+class _Shape(BaseModel):
+    """Further keys may hold what they like."""
+
+    model_config = ConfigDict(strict=True)
+
+
+class _Link(_Shape):
+    source: str
+    target: str
+    bytes_sent: Number
+    bytes_per_s: Number
+    exposed_s: Number
+
+
+class _Stage(_Shape):
+    pipeline: Count
+    stage: Count
+    pool: str = ""
+    host: str | None = None
+    slowest_rank: Count | None = None
+    forward_s: Number | None = None
+    backward_s: Number | None = None
+    weight_s: Number | None = None
+    wait_s: Number | None = None
+
+
+class _MetricsLine(_Shape):
+    step: Count
+    time: Time | None = None
+    epoch: Count | None = None
+    loss: Number | None = None
+    eval_loss: Number | None = None
+    grad_norm: Number | None = None
+    lr: Number | None = None
+    step_s: Number | None = None
+    tokens_per_s: Number | None = None
+    goodput: Number | None = None
+    link_ratio: Number | None = None
+    emulated: bool = False
+    overrun: bool | None = None
+    pools: dict[str, Figures] | None = None
+    links: list[_Link] | None = None
+    stages: list[_Stage] | None = None
+
+
+class _Event(_Shape):
+    kind: str
+    seq: Count = 0
+    time: Time | None = None
+    step: Count | None = None
+    epoch: Count | None = None
+    pool: str | None = None
+    rank: str | None = None
+    data: dict[str, Any] | None = None
+
+
+class _Planned(_Shape):
+    """What the event `planned` tells."""
+
+    time_scale: Number | None = None
+    calibrated: list[dict[str, Any]] | None = None
+    probed: list[dict[str, Any]] | None = None
+
+
+class _Pool(_Shape):
+    family: str = ""
+    chip: str = ""
+    count: Count | None = None
+    chips_per_host: Count | None = None
+    emulate: dict[str, Any] | None = None
+
+
+class _Train(_Shape):
+    steps: Count | None = None
+
+
+class _Job(_Shape):
+    name: str | Count | None = None
+    train: _Train | None = None
+    pools: dict[str, _Pool] | None = None
+
+
+_Range = Annotated[list[Count], Field(min_length=2, max_length=2)]
+
+
+class _PlannedStage(_Shape):
+    pool: str
+    tp: Count = 1
+    units: _Range | Annotated[list[_Range], Field(min_length=1)]
+
+
+class _PlannedPipeline(_Shape):
+    share: Count
+    micro_batch: Count = 1
+    stages: list[_PlannedStage]
+
+
+class _Plan(_Shape):
+    epoch: Count = 0
+    schedule: str = ""
+    pipelines: list[_PlannedPipeline] | None = None
+
+
+Shape = type[_Shape]
+RECORD, METRICS_LINE, EVENT, PLANNED, JOB, PLAN = _Shape, _MetricsLine, _Event, _Planned, _Job, _Plan
+
+
+def fits(data: Any, shape: Shape) -> bool:
+    """Whether plain data is what a view expects."""
+    try:
+        shape.model_validate(data)
+    except ValidationError:
+        return False
+    return isinstance(data, dict)

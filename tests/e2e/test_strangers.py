@@ -1,0 +1,139 @@
+"""What another user of this machine gets of a Ray of our own: nothing, and no answer but that he may not."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+import psutil
+import pytest
+import ray
+import requests
+
+from hetero.cluster.ray_runtime import ray_runtime
+from tests.e2e.command import short_folder
+from tests.e2e.listeners import listeners
+from tests.patience import RUN_S, WAIT_S
+
+ANOTHER = 12345
+"""A user's number that has no process and no file."""
+ORDERS = {
+    "GcsService": "InternalKVGcsService/InternalKVKeys",
+    "NodeManager": "NodeManagerService/GetNodeStats",
+    "ObjectManager": "ObjectManagerService/Push",
+    "CoreWorker": "CoreWorkerService/GetCoreWorkerStats",
+    "Agent": "ReporterService/GetTraceback",
+}
+"""Of each service of Ray's one call, which breaks nothing if it is heard."""
+REFUSED = {grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.UNIMPLEMENTED}
+ASKED = ("/", "/api/version", "/api/job_agent/jobs/any/logs", "/logs")
+
+
+@pytest.fixture(scope="module")
+def session() -> Iterator[Path]:
+    """Ray's folder, while it is up; the shell has said that it may be open to everybody."""
+    with short_folder() as place, pytest.MonkeyPatch.context() as patch:
+        place.chmod(0o755)
+        patch.setenv("TMPDIR", str(place))
+        patch.setattr("tempfile.tempdir", None)
+        patch.setenv("RAY_AUTH_MODE", "disabled")
+        with ray_runtime():
+            yield Path(ray._private.worker._global_node.get_session_dir_path())
+
+
+def processes() -> list[psutil.Process]:
+    me = psutil.Process()
+    return [me, *me.children(recursive=True)]
+
+
+def ports() -> dict[int, str]:
+    """Those of Ray's at which somebody listens, and who."""
+    found = {}
+    for process in processes():
+        with contextlib.suppress(psutil.Error):
+            who = " ".join(process.cmdline())
+            listening = [one for one in process.net_connections("inet") if one.status == psutil.CONN_LISTEN]
+            found |= {one.laddr.port: who for one in listening}
+    return found
+
+
+def wait_for_the_agents(session: Path) -> None:
+    """The last listens once it has written down where, or that the one port which it tries is another's."""
+    until = time.monotonic() + RUN_S
+    while not any(session.glob("dashboard_agent_listen_port_*")):
+        assert time.monotonic() < until, "Ray's agents do not listen"
+        time.sleep(0.2)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_another_user_neither_reads_nor_moves_its_files(session: Path, tmp_path: Path) -> None:
+    logs, sockets = session / "logs", session / "sockets"
+    log = next(path for path in logs.iterdir() if path.is_file())
+    precious = tmp_path / "precious"
+    precious.write_text("ours")
+    attempts = [
+        ["ls", session],
+        ["cat", log],
+        ["mv", sockets, sockets.with_name("away")],
+        ["ln", "-sf", precious, log],
+        ["mv", session, session.with_name("away")],
+        ["mv", session.parents[1], session.parents[1].with_name("away")],
+    ]
+    assert [attempt for attempt in attempts if succeeds_as_another(attempt)] == []
+
+
+def test_its_sockets_with_a_path_lie_in_there(session: Path) -> None:
+    paths = [Path(one.address) for one in listeners(processes()) if one.kind == "unix" and one.where == "path"]
+    assert paths
+    assert all(path.is_relative_to(session.parents[1]) for path in paths), paths
+
+
+def test_without_the_token_nobody_is_heard(session: Path) -> None:
+    wait_for_the_agents(session)
+    refused: set[str] = set()
+    for port, who in ports().items():
+        if answer(port, "/") is None:
+            codes = orders(port)
+            assert set(codes.values()) <= REFUSED, f"{who} takes orders at {port}: {codes}"
+            refused |= {kind for kind, code in codes.items() if code is grpc.StatusCode.UNAUTHENTICATED}
+        elif not tells_metrics_alone(port):
+            assert {answer(port, path) for path in ASKED} == {401}, f"{who} answers at {port}"
+    assert refused == set(ORDERS)
+
+
+def orders(port: int) -> dict[str, grpc.StatusCode]:
+    """What becomes of each order."""
+    codes = {}
+    with grpc.insecure_channel(f"127.0.0.1:{port}", [("grpc.enable_http_proxy", 0)]) as channel:
+        for kind, name in ORDERS.items():
+            try:
+                channel.unary_unary(f"/ray.rpc.{name}", bytes, bytes)(b"", timeout=WAIT_S)
+                codes[kind] = grpc.StatusCode.OK
+            except grpc.RpcError as error:
+                codes[kind] = error.code()
+    return codes
+
+
+def answer(port: int, path: str) -> int | None:
+    """The status of an answer by HTTP; None where that is not spoken."""
+    try:
+        return requests.get(f"http://127.0.0.1:{port}{path}", timeout=WAIT_S).status_code
+    except requests.RequestException:
+        return None
+
+
+def tells_metrics_alone(port: int) -> bool:
+    """Whether it answers whatever is asked by its metrics, and takes nothing."""
+    told = {requests.get(f"http://127.0.0.1:{port}{path}", timeout=WAIT_S).text[:6] for path in ASKED}
+    return told == {"# HELP"} and requests.post(f"http://127.0.0.1:{port}/", b"{}", timeout=WAIT_S).status_code == 405
+
+
+def succeeds_as_another(command: list[str | Path]) -> bool:
+    """Whether another user can do it, who has no rights but his own."""
+    done = subprocess.run(command, user=ANOTHER, group=ANOTHER, extra_groups=[], capture_output=True, check=False)
+    return done.returncode == 0
