@@ -177,6 +177,14 @@ class StrangerRefused:
 
 
 @dataclass(frozen=True)
+class Warned:
+    """What a host goes on in spite of, in words."""
+
+    host: str
+    note: str
+
+
+@dataclass(frozen=True)
 class HostStopped:
     host: str
 
@@ -216,6 +224,7 @@ Event: TypeAlias = (
     | LinkProbed
     | RankTold
     | StrangerRefused
+    | Warned
     | HostStopped
     | Trouble
 )
