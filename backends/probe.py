@@ -22,6 +22,7 @@ from backends.registry import find_family, load_backend, process_environment
 # Kunlun first: it presents itself as CUDA.
 ORDER = ("kunlun", "ascend", "cuda", "cpu")
 _TIMEOUT_S = 120.0
+_NUMBERED = "[0-9]*"
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,12 @@ def detect(explicit: str | None = None) -> list[Finding]:
     """
     order = dict.fromkeys((explicit, *ORDER) if explicit else ORDER)
     return [_find(family, asked=family == explicit) for family in order]
+
+
+def device_files(family: str) -> int:
+    """How many chips of a family this host has by their device files; 0 where these do not tell."""
+    paths = _SIGNS[family].paths if family in _SIGNS else ()
+    return sum(len(glob(path)) for path in paths if path.endswith(_NUMBERED))
 
 
 def torch_fault() -> str:

@@ -83,6 +83,7 @@ class Controller:
             ev.PiecesSaved: self._pieces_saved,
             ev.RankTold: self._rank_told,
             ev.StrangerRefused: lambda event: [self._news("stranger_refused", event.host, event.data)],
+            ev.Warned: lambda event: [self._news("warning", event.host, {"note": event.note})],
             ev.HostStopped: self._host_stopped,
             ev.Trouble: self._trouble,
         }

@@ -45,6 +45,11 @@ class Crew:
         return helper
 
     @property
+    def notes(self) -> list[str]:
+        """What a person should know of the start, which is no error."""
+        return self._devices.notes
+
+    @property
     def pids(self) -> dict[str, int]:
         return {helper.name: helper.pid for helper in self._helpers}
 

@@ -1,16 +1,17 @@
 """Which chips of a node an agent may use.
 
 Ray hands out the accelerators that it knows, and says which. Those of other families it merely counts; their numbers
-agents on one node settle among themselves, by names that the kernel frees when their owner is gone.
+agents on one node settle among themselves, by claims that the kernel frees when their owner is gone.
 """
 
 from __future__ import annotations
 
 import os
-import socket
 from collections.abc import Iterator, Sequence
 
+from backends.probe import device_files
 from backends.registry import visible_device_variables
+from hetero.cluster.claims import Lock, Name
 from hetero.cluster.errors import ClusterError
 from hetero.cluster.fleet import HostSpec
 
@@ -18,10 +19,12 @@ MOST_CHIPS = 1024
 
 
 class Devices:
-    """The chips of one agent, which are its own until it ends."""
+    """The chips of one agent, which are its own until it ends. `notes` say of which of them another user says the same,
+    truly or not."""
 
     def __init__(self) -> None:
-        self._claims: list[socket.socket] = []
+        self._claims: list[Lock | Name] = []
+        self.notes: list[str] = []
 
     def of(self, spec: HostSpec) -> tuple[str, ...] | None:
         """The host's chips as its family's variables name them, None where there is nothing to choose.
@@ -36,30 +39,43 @@ class Devices:
         return self._claimed(spec, _visible(variables))
 
     def _claimed(self, spec: HostSpec, visible: Sequence[str] | None) -> tuple[str, ...]:
-        chosen: list[str] = []
-        for device in visible or map(str, range(MOST_CHIPS)):
-            if len(chosen) < len(spec.ranks) and self._claim(spec.pool.family, device):
+        count = len(spec.ranks)
+        chosen, disputed = self._undisputed(spec.pool.family, count, visible)
+        for device, other in disputed.items():
+            if len(chosen) < count and self._locked(spec.pool.family, device):
                 chosen.append(device)
-        if len(chosen) < len(spec.ranks):
-            rule = f"host {spec.id} needs {len(spec.ranks)} chips, and {len(chosen)} of those it may see are free"
+                self.notes.append(f"chip {device} of host {spec.id} is claimed by {other} too, and used all the same")
+        if len(chosen) < count:
+            rule = f"host {spec.id} needs {count} chips, and {len(chosen)} of those it may see are free"
             remedy = "wait for other runs on this node, or count its chips right when its Ray is started"
             raise ClusterError(f"pools.{spec.pool.name}.count", spec.pool.count, rule, remedy)
         return tuple(chosen)
 
-    def _claim(self, family: str, device: str) -> bool:
-        """Whether the chip is ours: an abstract socket's name has one owner, and needs no file."""
-        name = socket.socket(socket.AF_UNIX)
-        try:
-            name.bind(f"\0hetero-chip-{family}-{device}")
-        except OSError:
-            name.close()
-            return False
-        self._claims.append(name)
-        return True
+    def _undisputed(self, family: str, count: int, visible: Sequence[str] | None) -> tuple[list[str], dict[str, str]]:
+        """So many chips that nobody else claims, if there are; and those on the way that another user claims."""
+        chosen: list[str] = []
+        disputed: dict[str, str] = {}
+        for device in visible or map(str, range(device_files(family) or MOST_CHIPS)):
+            if len(chosen) == count:
+                break
+            name = Name(family, device)
+            if name.is_ours and self._locked(family, device):
+                chosen.append(device)
+                self._claims.append(name)
+            else:
+                name.close()
+                disputed |= {device: name.other} if name.other else {}
+        return chosen, disputed
+
+    def _locked(self, family: str, device: str) -> bool:
+        lock = Lock(family, device)
+        if lock.is_ours:
+            self._claims.append(lock)
+        return lock.is_ours
 
     def release(self) -> None:
-        for name in self._claims:
-            name.close()
+        for claim in self._claims:
+            claim.close()
         self._claims.clear()
 
 

@@ -179,6 +179,14 @@ class StrangerRefused:
 
 
 @dataclass(frozen=True)
+class Warned:
+    """What a host goes on in spite of, in words."""
+
+    host: str
+    note: str
+
+
+@dataclass(frozen=True)
 class HostStopped:
     host: str
 
@@ -218,6 +226,7 @@ Event: TypeAlias = (
     | LinkProbed
     | RankTold
     | StrangerRefused
+    | Warned
     | HostStopped
     | Trouble
 )

@@ -131,6 +131,7 @@ class Host:
 
     def _start(self, _: ins.StartHost) -> None:
         self._crew.start()
+        self._events += [ev.Warned(self.spec.id, note) for note in self._crew.notes]
         listen = {"endpoint": self.spec.id, "host": self._address, "schemes": list(self.spec.schemes)}
         self._crew.endpoint.pipe.send({"do": "listen", **listen})
         self._roster.members |= self._crew.fork()

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import secrets
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from hetero.cluster import devices as subject
+from hetero.cluster import private_folder
 from hetero.cluster.devices import Devices
 from hetero.cluster.errors import ClusterError
 from hetero.cluster.fleet import LOOPBACK, FleetPool, FleetSpec, HostSpec
@@ -19,10 +25,39 @@ def host(family: str, count: int, resource: str = "", assigned: object = (), **m
     return replace(FleetSpec((pool,), local=False).hosts[0], assigned=dict(assigned))  # type: ignore[call-overload]
 
 
+ANOTHER = 12345
+SQUATTER = """
+import os, socket, sys
+os.setgroups([])
+os.setresgid(*[int(sys.argv[1])] * 3)
+os.setresuid(*[int(sys.argv[1])] * 3)
+names = [socket.socket(socket.AF_UNIX) for _ in sys.argv[3:]]
+for name, chip in zip(names, sys.argv[3:]):
+    name.bind(f"\\0hetero-chip-kunlun-{chip}")
+    if sys.argv[2] == "listens":
+        name.listen()
+print(os.getpid(), flush=True)
+sys.stdin.read()
+"""
+
+
 @pytest.fixture
-def agents(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Devices]]:
+def locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where agents keep theirs."""
+    monkeypatch.setattr(private_folder, "_places", lambda: iter([tmp_path]))
+    return tmp_path
+
+
+@pytest.fixture
+def chips(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    chips = [f"{secrets.token_hex(4)}-{n}" for n in range(6)]
+    monkeypatch.setenv("XPU_VISIBLE_DEVICES", ",".join(chips))
+    return chips
+
+
+@pytest.fixture
+def agents(locks: Path, chips: list[str]) -> Iterator[list[Devices]]:
     """Two agents on one node, whose chips nobody else claims."""
-    monkeypatch.setenv("XPU_VISIBLE_DEVICES", ",".join(f"{secrets.token_hex(4)}-{n}" for n in range(6)))
     pair = [Devices(), Devices()]
     yield pair
     for devices in pair:
@@ -52,6 +87,47 @@ def test_agents_on_one_node_share_its_chips(agents: list[Devices]) -> None:
         Devices().of(host("kunlun", 1, "KUNLUN"))
     one.release()
     assert Devices().of(host("kunlun", 1, "KUNLUN")) == first[:1]
+
+
+@pytest.fixture(params=["listens", "is silent"])
+def squatter(request: pytest.FixtureRequest, chips: list[str]) -> Iterator[str]:
+    """Another user, who says of the first four chips that they are his; how a note may name him."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can become another user")
+    command = [sys.executable, "-c", SQUATTER, str(ANOTHER), request.param, *chips[:4]]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        pid = process.stdout.readline().strip()
+        yield f"user {ANOTHER} (process {pid})" if request.param == "listens" else "another user"
+        process.communicate()
+
+
+def test_another_users_word_keeps_no_chip_from_a_run(squatter: str, agents: list[Devices], chips: list[str]) -> None:
+    one, other = agents
+    assert one.of(host("kunlun", 4, "KUNLUN")) == (*chips[4:], *chips[:2]), "those that are surely free come first"
+    assert [chip in note and squatter in note for chip, note in zip(chips, one.notes, strict=False)] == [True, True]
+    assert other.of(host("kunlun", 2, "KUNLUN")) == (*chips[2:4],), "what is disputed is still one agent's alone"
+    with pytest.raises(ClusterError, match="needs 1 chips, and 0 of those"):
+        Devices().of(host("kunlun", 1, "KUNLUN"))
+
+
+def test_nor_do_names_lead_to_chips_that_are_not_there(
+    squatter: str, agents: list[Devices], chips: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("XPU_VISIBLE_DEVICES")
+    monkeypatch.setattr(subject, "device_files", lambda _: 4)
+    monkeypatch.setattr(subject, "str", lambda number: chips[number], raising=False)
+    assert agents[0].of(host("kunlun", 4, "KUNLUN")) == (*chips[:4],)
+
+
+def test_agents_that_found_several_folders_agree(locks: Path, agents: list[Devices], chips: list[str]) -> None:
+    one, other = agents
+    first = one.of(host("kunlun", 3, "KUNLUN"))
+    (locks / "hetero-chips-0").mkdir(mode=0o700)
+    for name in [claim for claim in one._claims if isinstance(claim, subject.Name)]:
+        name.close()
+    assert other.of(host("kunlun", 3, "KUNLUN")) == (*chips[3:],)
+    assert first == (*chips[:3],)
 
 
 def test_processes_see_these_chips_alone_and_their_interface() -> None:

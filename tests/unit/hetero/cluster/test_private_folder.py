@@ -12,7 +12,7 @@ import pytest
 
 from hetero.cluster import private_folder as subject
 from hetero.cluster.errors import ClusterError
-from hetero.cluster.private_folder import UNMAPPED, passing_folder, private_folder
+from hetero.cluster.private_folder import UNMAPPED, kept_folders, passing_folder, private_folder
 
 ANOTHER = 12345
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder to another user")
@@ -106,3 +106,16 @@ def test_nor_where_modes_do_not_hold(told: Path, monkeypatch: pytest.MonkeyPatch
     with pytest.raises(ClusterError, match="modes of folders do not hold"):
         private_folder()
     assert list(told.iterdir()) == []
+
+
+def test_one_that_is_kept_is_found_again_by_whose_it_is(told: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(subject, "_places", lambda: iter([told]))
+    (told / "kept-of-others").mkdir(mode=0o755)
+    (told / "kept-elsewhere").symlink_to(told)
+    (kept,) = kept_folders("kept-")
+    assert kept_folders("kept-") == [kept]
+    another = private_folder(prefix="kept-")
+    assert kept_folders("kept-") == sorted([kept, another]), "two may have been the first at the same time"
+    told.chmod(0o777)
+    with pytest.raises(ClusterError, match="others may rename"):
+        kept_folders("kept-")
