@@ -57,8 +57,8 @@ test-runs:
 	$(BIN)/python -m pytest -m "not exhaustive" tests/e2e $(addprefix --ignore=,$(SCREENS) $(ENDS))
 
 # Also what takes minutes by sheer number; -s shows what it measures.
-test-all: install
-	$(BIN)/python -m pytest -s
+test-all: test
+	$(BIN)/python -m pytest -s -m exhaustive tests
 
 bench: install
 	$(BIN)/python -m benchmarks.overhead --json

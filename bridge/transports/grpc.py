@@ -6,21 +6,24 @@ a copy on either side, but protobuf would cost two more. Streams block, hence a 
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import os
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, cast
-from urllib.parse import unquote
 
 import grpc
 
 from bridge.credentials import Credentials
 from bridge.errors import PeerLost, TransportError
 from bridge.transport import Admits, Connection, Listener, Sink, Transport
-from bridge.transports.arrivals import Arrivals
+from bridge.transports.front import Front, Inside
 from bridge.wire import HEADER_BYTES, MOST_BODY_BYTES
 
 _PATH = "/hetero.Bridge/Frames"
@@ -50,9 +53,9 @@ _CLOSE_S = 1.0
 class GrpcConnection(Connection):
     """Either end of a stream. gRPC pulls from `outgoing`; a thread reads."""
 
-    def __init__(self, transport: Transport, sink: Sink, peer: str, arrivals: Arrivals | None = None) -> None:
+    def __init__(self, transport: Transport, sink: Sink, peer: str, front: Front | None = None) -> None:
         super().__init__(transport, sink, peer)
-        self._arrivals = arrivals
+        self._front = front
         self._queue: SimpleQueue[tuple[bytes, memoryview] | None] = SimpleQueue()
 
     def send(self, head: bytes, body: memoryview) -> None:
@@ -60,8 +63,8 @@ class GrpcConnection(Connection):
             self._queue.put((head, body))
 
     def trust(self) -> None:
-        if self._arrivals:
-            self._arrivals.trust(self.peer)
+        if self._front:
+            self._front.trust(self.peer)
 
     def release(self) -> None:
         self.end()
@@ -112,15 +115,20 @@ class GrpcListener(Listener, grpc.GenericRpcHandler):  # type: ignore[type-arg] 
         self._server = grpc.server(ThreadPoolExecutor(_MOST_PEERS, "bridge-grpc"), options=_SERVER_OPTIONS)
         self._method = grpc.stream_stream_rpc_method_handler(self._serve)
         self._server.add_generic_rpc_handlers((self,))
-        address = f"[{host}]" if ":" in host else host
         try:
-            port = self._server.add_insecure_port(f"{address}:0")
-        except RuntimeError as error:
+            self._front = Front(transport.loop, host, self._start(), sink.on_stranger)
+        except OSError as error:
             rule = f"cannot bind: {error}"
             raise TransportError("host", host, rule, "give an address of this host, or its interface") from error
-        self._server.start()
-        self.uri = f"grpc://{address}:{port}"
-        self._arrivals = Arrivals(transport.loop, port, sink.on_stranger)
+        address = f"[{host}]" if ":" in host else host
+        self.uri = f"grpc://{address}:{self._front.port}"
+
+    def _start(self) -> Inside:
+        """The server listens where nobody but its front finds it."""
+        with tempfile.TemporaryDirectory() as folder, _opened(folder) as fd:
+            self._server.add_insecure_port(f"unix:/proc/self/fd/{fd}/grpc")  # a path of any length would be too long
+            self._server.start()
+            return Inside(Path(folder, "grpc"))
 
     def service(self, call: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any] | None:
         """What serves a call; None refuses it."""
@@ -134,13 +142,14 @@ class GrpcListener(Listener, grpc.GenericRpcHandler):  # type: ignore[type-arg] 
         self._sink.on_stranger(f"somebody at {self.uri}", "its credentials are no peer's")
 
     def _serve(self, messages: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
-        connection = GrpcConnection(self._transport, self._sink, _address(context.peer()), self._arrivals)
+        address = self._front.address(context.peer().rpartition(":")[2])
+        connection = GrpcConnection(self._transport, self._sink, address, self._front)
         context.add_callback(connection.end)
         connection.begin(messages, context.cancel, lambda: None)
         return connection.outgoing()
 
     def close(self) -> None:
-        self._arrivals.close()
+        self._front.close()
         self._server.stop(_CLOSE_S).wait()
 
 
@@ -167,9 +176,14 @@ class GrpcTransport(Transport):
             stream.join(deadline)
 
 
-def _address(peer: str) -> str:
-    """`10.0.0.1:4711` of gRPC's `ipv4:10.0.0.1:4711`."""
-    return unquote(peer.partition(":")[2]).replace("[", "").replace("]", "").removeprefix("::ffff:")
+@contextlib.contextmanager
+def _opened(folder: str) -> Iterator[int]:
+    """A descriptor of a folder."""
+    fd = os.open(folder, os.O_PATH | os.O_CLOEXEC)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
 
 
 def _detail(error: Exception) -> str:

@@ -16,7 +16,7 @@ from bridge.loop import Loop
 
 LIMIT_S = 5.0  # until the proof
 MOST_BYTES = 16 << 10  # from each; a handshake has less than two thousand
-_MOST = 64  # at a time who have shown nothing; when more come, those go that have had the most time
+MOST = 64  # at a time who have shown nothing; when more come, those go that have had the most time
 _LOOK_S = 0.5  # at those that are silent
 _RECEIVED = struct.Struct("=128xQ")  # `tcpi_bytes_received` of `struct tcp_info`, Linux 4.1
 
@@ -52,9 +52,9 @@ class Probation:
         self._guests[fd] = _Guest(address, time.monotonic())
         with contextlib.suppress(OSError):
             self._news.register(fd, select.EPOLLIN | select.EPOLLET)
-        if len(self._guests) - len(self._admitted) > _MOST:
+        if len(self._guests) - len(self._admitted) > MOST:
             first = next(fd for fd in self._guests if fd not in self._admitted)
-            self._end_by_force(first, f"{_MOST} others came after it and before it showed anything")
+            self._end_by_force(first, f"{MOST} others came after it and before it showed anything")
         if not self._looks:
             self._look()
 
@@ -82,7 +82,7 @@ class Probation:
             self._news.close()
 
     def _on_news(self) -> None:
-        for fd, _ in self._news.poll(0, _MOST):
+        for fd, _ in self._news.poll(0, MOST):
             self._look_at(fd)
 
     def _look(self) -> None:
@@ -129,9 +129,7 @@ def borrowed(fd: int) -> socket.socket:
     """A TCP socket of a library's, by a descriptor of our own. Raises OSError for what is none."""
     ours = os.dup(fd)
     try:
-        end = socket.socket(
-            socket.AF_INET6, socket.SOCK_STREAM, fileno=ours
-        )  # or AF_INET, which would have to be asked
+        end = socket.socket(socket.AF_INET6, socket.SOCK_STREAM, fileno=ours)  # or AF_INET, which nobody here asks
     except OSError:
         os.close(ours)
         raise

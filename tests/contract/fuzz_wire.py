@@ -103,7 +103,7 @@ def run(scheme: str, count: int, seed: int) -> None:
                 there.popleft().close()
             if number % _LOOK_EVERY == 0 or number == count:
                 assert cross(*ends, b"%d" % number) == b"%d" % number, number
-                assert endpoint.memory_info().rss - before_bytes < strangers.MOST_BYTES, number
+                assert endpoint.memory_info().rss - before_bytes < strangers.MOST_BYTES[scheme], number
         for one in there:
             one.close()
     finally:

@@ -19,9 +19,9 @@ from collections.abc import Callable, Iterator
 
 Pieces = Iterator[bytes | None]
 _AGAIN_S = 1.0
-MOST_BYTES = 256 << 20
-"""An endpoint may grow by so much, whoever comes: with commands of a MiB all but whole, on a machine so busy that it
-learns late of whom libzmq has accepted. Mostly it is a tenth."""
+MOST_BYTES = {"zmq": 256 << 20, "grpc": 32 << 20}
+"""An endpoint may grow by so much, whoever comes: over ZeroMQ with commands of a MiB all but whole, on a machine so
+busy that it learns late of whom libzmq has accepted. Mostly it is a tenth."""
 
 
 # ZeroMQ's wire, ZMTP 3.0
@@ -185,16 +185,20 @@ class Crowd:
             try:
                 self._talk(key, events)
             except OSError:
-                self._selector.unregister(key.fileobj)
-                key.fileobj.close()
+                self._leave(key)
                 self.hung_up += 1
                 if again:
                     self._due.append(now + _AGAIN_S)
 
     def close(self) -> None:
         for key in list(self._selector.get_map().values()):
-            key.fileobj.close()
+            self._leave(key)
         self._selector.close()
+
+    def _leave(self, key: selectors.SelectorKey) -> None:
+        end = self._selector.unregister(key.fileobj).fileobj
+        assert isinstance(end, socket.socket)
+        end.close()
 
     def _come(self) -> None:
         end = socket.socket()

@@ -14,7 +14,7 @@ from bridge.credentials import Admission, Credentials
 from bridge.guard import Checked, Sealed
 from bridge.handshake import Hello, connection_guard
 from bridge.identity import Identity, KeyPair
-from bridge.transports import grpc, probation
+from bridge.transports import front, grpc, probation
 from bridge.transports.zmq import ZmqConnection
 from bridge.wire import EMPTY, HEADER_BYTES, Header, Kind, text_frame
 from tests.contract import fuzz, fuzz_wire, strangers
@@ -244,7 +244,8 @@ def test_what_bounds_strangers_does_not_end_a_peer(start: Start, monkeypatch: py
     short = {"grpc.max_connection_age_ms": 300, "grpc.max_connection_idle_ms": 200}
     options = [(name, short.get(name, value)) for name, value in grpc._SERVER_OPTIONS]
     monkeypatch.setattr(grpc, "_SERVER_OPTIONS", options)
-    monkeypatch.setattr(probation, "LIMIT_S", 0.5)
+    for module in (probation, front):
+        monkeypatch.setattr(module, "LIMIT_S", 0.5)
     for scheme in ("zmq", "grpc"):
         a, b = start("a@0", patience_s=10.0), start("b@0", patience_s=10.0)
         link(a, b, scheme)
@@ -271,7 +272,7 @@ def test_strangers_cost_next_to_nothing_and_are_hung_up_on(scheme: str, kind: st
     while crowd.present or not crowd.came:
         assert time.monotonic() < end, f"{crowd.present} are still there"
         crowd.turn(0.05, again=False)
-        assert endpoint.memory_info().rss - before_bytes < strangers.MOST_BYTES
+        assert endpoint.memory_info().rss - before_bytes < strangers.MOST_BYTES[scheme]
         assert endpoint.num_threads() <= most_threads
         assert cross(*ends, b"undisturbed") == b"undisturbed"
     crowd.close()

@@ -89,7 +89,7 @@ def test_whoever_is_silent_is_hung_up_on(library: Library, monkeypatch: pytest.M
 
 
 def test_of_too_many_those_go_that_came_first(library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(probation, "_MOST", 2)
+    monkeypatch.setattr(probation, "MOST", 2)
     strangers = [library.connect() for _ in range(3)]
     for _, fd in strangers:
         library.begin(fd)
@@ -98,7 +98,7 @@ def test_of_too_many_those_go_that_came_first(library: Library, monkeypatch: pyt
 
 
 def test_whoever_has_shown_credentials_does_not_have_to_go(library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(probation, "_MOST", 1)
+    monkeypatch.setattr(probation, "MOST", 1)
     (peer, fd), (stranger, other), (_, last) = (library.connect() for _ in range(3))
     library.begin(fd)
     library.ask(lambda: library.probation.admit(fd))
