@@ -24,12 +24,15 @@ class Arrivals:
         self._closed = False
         self._look_again()
 
+    def admit(self, address: str) -> None:
+        """Who has come from there has shown good credentials."""
+        for fd in self._from(address):
+            self._probation.admit(fd)
+
     def trust(self, address: str) -> None:
         """Who has come from there has proved itself."""
-        self._look()
-        for fd, (_, known) in self._known.items():
-            if known == address:
-                self._probation.end(fd)
+        for fd in self._from(address):
+            self._probation.end(fd)
 
     def close(self) -> None:
         self._closed = True
@@ -51,6 +54,12 @@ class Arrivals:
                     if address:
                         self._probation.begin(fd)
                 self._known[fd] = inode, address
+
+    def _from(self, address: str) -> list[int]:
+        if self._closed:
+            return []
+        self._look()
+        return [fd for fd, (_, known) in self._known.items() if known == address]
 
     def _caller(self, fd: int) -> str:
         """The address of whoever is connected to our port here, or ""."""

@@ -135,6 +135,7 @@ class GrpcListener(Listener, grpc.GenericRpcHandler):  # type: ignore[type-arg] 
 
     def _serve(self, messages: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
         connection = GrpcConnection(self._transport, self._sink, _address(context.peer()), self._arrivals)
+        self._transport.loop.call_soon(lambda: self._arrivals.admit(connection.peer))
         context.add_callback(connection.end)
         connection.begin(messages, context.cancel, lambda: None)
         return connection.outgoing()
