@@ -78,10 +78,11 @@ def check_bounded(value: Any, most_values: int = MOST_VALUES) -> None:
     """Raises NotPlainData for plain data that lies too deep or holds too much, counted as it unfolds."""
     level, values = [value], 0
     for _ in range(DEEPEST):
-        level = [part for one in level if isinstance(one, (dict, list)) for part in _parts(one)]
-        values += len(level)
-        if values > most_values:
+        holders = [one for one in level if isinstance(one, (dict, list))]
+        values += sum(map(len, holders))
+        if values > most_values:  # before they are unfolded: few holders may stand for billions of values
             raise NotPlainData("too many values")
+        level = [part for one in holders for part in _parts(one)]
         if not level:
             return
     raise NotPlainData("too deep")

@@ -24,8 +24,9 @@ SHORTEST = 8
 """A shorter value is not looked for in messages: it would be found in innocent words."""
 _SECRET = re.compile(r"(^|[_-])(key|apikey|token|secret|password|passwd|credential)s?$", re.IGNORECASE)
 _IN_ADDRESS = re.compile(
-    r"(?P<user>://[^/\s:@]*:)(?P<password>[^/\s@]+)(?=@)|(?P<alone>https?://)(?P<name>[^/\s:@]+)(?=@)"
-    r"|(?P<asked>[?&](?:[\w-]*[_-])?(?:key|token|secret|password|sig|signature)=)(?P<answer>(?!\(not shown\))[^&\s#]+)",
+    r"(?P<user>://[^/\s:?#]*:)(?P<password>[^/\s?#]+)(?=@)|(?P<alone>https?://)(?P<name>[^/\s:?#]+)(?=@[^/\s?#@(]*(?:[/\s?#]|$))"
+    r"|(?P<asked>[?&#](?:[\w-]*[_-])?(?:key|apikey|token|secret|password|sig|signature)=)"
+    r"(?P<answer>(?!\(not shown\))[^&\s#]+)",
     re.IGNORECASE,
 )
 _PRIVATE_KEY = re.compile(r"\bpools\.[^.\s]+\.env(\.vars(\.(?P<name>\S+))?)?$")

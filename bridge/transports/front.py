@@ -55,6 +55,7 @@ class _Guest:
         self.outside, self.address, self.since = outside, address, time.monotonic()
         self.inside: socket.socket | None = None
         self.received_bytes = 0
+        self.admitted = False
 
     @property
     def name(self) -> str:
@@ -79,6 +80,11 @@ class Front:
     def address(self, name: str) -> str:
         """Of whom the library knows by that name: `10.0.0.1:4711`, "" if he has gone. Any thread may ask."""
         return next((guest.address for guest in list(self._guests.values()) if guest.name == name), "")
+
+    def admit(self, address: str) -> None:
+        """Who has come from there has shown good credentials: he is none of those that have to go when many come."""
+        for guest in self._guests.values():
+            guest.admitted = guest.admitted or guest.address == address
 
     def trust(self, address: str) -> None:
         """Who has come from there has proved himself."""
@@ -106,9 +112,9 @@ class Front:
         outside.setblocking(False)
         guest = self._guests[outside.fileno()] = _Guest(outside, address_of(outside))
         self._loop.watch(outside.fileno(), functools.partial(self._hear, guest))
-        if len(self._guests) > MOST:
-            first = next(iter(self._guests.values()))
-            self._hang_up(first, f"{MOST} others came after it and before it showed anything")
+        waiting = [guest for guest in self._guests.values() if not guest.admitted]
+        if len(waiting) > MOST:
+            self._hang_up(waiting[0], f"{MOST} others came after it and before it showed anything")
 
     def _look(self) -> None:
         for guest in list(self._guests.values()):

@@ -144,6 +144,7 @@ class GrpcListener(Listener, grpc.GenericRpcHandler):  # type: ignore[type-arg] 
     def _serve(self, messages: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
         address = self._front.address(context.peer().rpartition(":")[2])
         connection = GrpcConnection(self._transport, self._sink, address, self._front)
+        self._transport.loop.call_soon(functools.partial(self._front.admit, address))
         context.add_callback(connection.end)
         connection.begin(messages, context.cancel, lambda: None)
         return connection.outgoing()

@@ -45,7 +45,7 @@ def unpack(archive: bytes, folder: Path, most_bytes: int) -> list[PurePosixPath]
                 with path.open("xb") as file:
                     file.writelines(source)
                 written.append(name)
-        except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
+        except (tarfile.TarError, UnicodeError, EOFError, zlib.error, gzip.BadGzipFile) as error:
             raise Refused(str(error)) from error
         except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
             raise Refused(f"two files have one place: {error.filename}") from error

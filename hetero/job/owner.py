@@ -8,8 +8,14 @@ import socket
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from hetero.foreign import NotPlain, open_plain
+from hetero.monitoring.shapes import Time
+
+_MOST_BYTES = 1 << 16
 
 
 class Owner(BaseModel):
@@ -19,9 +25,9 @@ class Owner(BaseModel):
 
     host: str
     home: str
-    pid: int
+    pid: Annotated[int, Field(ge=1, lt=1 << 31)]
     started: str
-    since: float
+    since: Time
     nonce: str
 
     @classmethod
@@ -76,11 +82,11 @@ class Seen:
 def look(path: Path) -> Seen | None:
     """None if there is no such file. Asks the server of a network file system, as whatever opens a file does."""
     try:
-        with path.open("rb") as file:
-            return Seen(path, file.read(), os.fstat(file.fileno()).st_mtime_ns)
+        with open_plain(path) as file:
+            return Seen(path, file.read(_MOST_BYTES), os.fstat(file.fileno()).st_mtime_ns)
     except FileNotFoundError:
         return None
-    except PermissionError:  # another user's; its signs of life can be seen
+    except (PermissionError, NotPlain):  # another user's, or no run's at all; its signs of life can be seen
         return Seen(path, b"", path.stat().st_mtime_ns) if path.exists() else None
 
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
-from wsgiref.simple_server import WSGIServer
+from wsgiref.simple_server import make_server
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, make_wsgi_app, start_http_server
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, make_wsgi_app
 
 from hetero.monitoring.dashboard.address import calls_loopback
 from hetero.monitoring.errors import MonitorError
+from hetero.monitoring.scraped import Handler, Server
 from hetero.monitoring.tracked import TrackedRun
 
 HOST = "127.0.0.1"
@@ -138,13 +140,14 @@ class Endpoint:
         self._server.shutdown()
         self._server.server_close()
 
-    def _listen(self, port: int) -> WSGIServer:
+    def _listen(self, port: int) -> Server:
+        app = _local(make_wsgi_app(self.metrics.registry))
         try:
-            server = start_http_server(port, HOST, self.metrics.registry)[0]
+            server = make_server(HOST, port, app, Server, Handler)
         except OSError as error:
             rule = f"the port cannot be listened on ({error.strerror})"
             raise MonitorError(KEY, port, rule, "choose another, or `auto` for a free one") from None
-        server.set_app(_local(make_wsgi_app(self.metrics.registry)))
+        threading.Thread(target=server.serve_forever, name="prometheus", daemon=True).start()
         return server
 
 

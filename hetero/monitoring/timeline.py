@@ -100,7 +100,8 @@ def _is_event(event: Any) -> bool:
         return False
     if not all(isinstance(event.get(key), int) for key in ("pid", "tid")):
         return False
+    titled = event["name"] != "thread_name" or isinstance(event["args"].get("name"), str)
     if event.get("ph") == "X":
         times = event.get("ts"), event.get("dur"), event["args"].get("step")
-        return all(isinstance(time, (int, float)) for time in times) and isinstance(times[2], int)
-    return event.get("ph") == "M" and (event["name"] != "thread_name" or isinstance(event["args"].get("name"), str))
+        return titled and all(isinstance(time, (int, float)) for time in times) and isinstance(times[2], int)
+    return titled and event.get("ph") == "M"

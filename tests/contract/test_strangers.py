@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import socket
 import time
 from collections.abc import Callable, Iterator
 
@@ -285,3 +287,30 @@ def test_no_input_breaks_the_network() -> None:
 @pytest.mark.parametrize("scheme", ["zmq", "grpc"])
 def test_no_bytes_at_a_port_break_the_endpoint(scheme: str) -> None:
     fuzz_wire.run(scheme, 500, seed=1)
+
+
+def test_a_crowd_does_not_push_out_who_has_shown_credentials(start: Start) -> None:
+    """A peer far away is long on its way from its credentials to its proof."""
+    host = start("b@0", patience_s=30.0)
+    address, shown = strangers.address_of(host.uris["grpc"]), credentials_for(host)
+    with socket.create_connection(address, WAIT_S) as peer, contextlib.ExitStack() as crowd:
+        peer.sendall(strangers.PREFACE + strangers.http_frame(4, 0, 0) + strangers.call(1, **shown._asdict()))
+        time.sleep(0.5)  # nothing tells when credentials have been looked at
+        first = crowd.enter_context(socket.create_connection(address, WAIT_S))
+        for _ in range(2 * probation.MOST):
+            crowd.enter_context(socket.create_connection(address, WAIT_S))
+        assert is_ended(first, WAIT_S)
+        assert not is_ended(peer, 0.2)
+
+
+def is_ended(end: socket.socket, seconds: float) -> bool:
+    """Whether the other side hangs up within so long; what it says is thrown away."""
+    end.settimeout(seconds)
+    try:
+        while end.recv(1 << 16):
+            pass
+    except TimeoutError:
+        return False
+    except ConnectionError:
+        return True
+    return True

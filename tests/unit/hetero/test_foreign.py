@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -84,3 +85,15 @@ def test_what_unfolds_to_too_much() -> None:
     for value in (laughs, circle):
         with pytest.raises(NotPlainData):
             check_bounded(value)
+
+
+def test_what_would_unfold_to_too_much_is_not_unfolded() -> None:
+    """As YAML's aliases make it, of few bytes: a list of ten million would take 80 MB."""
+    wide = [0] * 40_000
+    tracemalloc.start()
+    try:
+        with pytest.raises(NotPlainData, match="too many"):
+            check_bounded([wide] * 250)
+        assert tracemalloc.get_traced_memory()[1] < 4 << 20
+    finally:
+        tracemalloc.stop()

@@ -109,6 +109,13 @@ def test_more_files_than_a_run_has_are_refused(tmp_path: Path, monkeypatch: pyte
     assert "5 files" in refused(archive(*(member(f"f{i}") for i in range(6))), tmp_path / "copy")
 
 
+def test_a_header_that_is_no_text_is_damaged(tmp_path: Path) -> None:
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz", format=tarfile.GNU_FORMAT, encoding="latin-1") as tar:
+        tar.addfile(tarfile.TarInfo("\xff"))
+    assert "damaged" in refused(packed.getvalue(), tmp_path / "copy")
+
+
 def test_a_cut_or_contradictory_archive_is_damaged(tmp_path: Path) -> None:
     whole = archive(member("a", content=b"a" * 9000))
     twice = archive(member("a", content=b"1"), member("a", content=b"2"))

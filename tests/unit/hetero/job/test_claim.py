@@ -5,11 +5,11 @@ import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from hetero.errors import exit_code
+from hetero.foreign import open_plain
 from hetero.job import claim as claims
 from hetero.job.claim import Claim, held_by
 from hetero.job.errors import FolderLost, JobError
@@ -141,18 +141,33 @@ def test_an_owner_on_another_host_that_gives_a_sign_lives(
 def test_a_claim_that_may_not_be_read_is_watched(
     folder: Path, clock: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path, opened = put(folder, 1), Path.open
+    path = put(folder, 1)
 
-    def refuse(self: Path, *how: Any, **options: Any) -> object:
-        if self == path:
+    def refuse(asked: Path) -> object:
+        if asked == path:
             raise PermissionError
-        return opened(self, *how, **options)
+        return open_plain(asked)
 
-    monkeypatch.setattr(Path, "open", refuse)
+    monkeypatch.setattr("hetero.job.owner.open_plain", refuse)
     assert "has not said who it is" in str(held_by(folder))
     claim = Claim.take(folder, "--run-dir")
     assert (names(folder), clock[0] >= 1000 + claims.SILENT_S) == ([".claim-2"], True)
     claim.release()
+
+
+def test_a_pipe_for_a_claim_keeps_nobody_waiting(folder: Path, clock: list[float]) -> None:
+    folder.mkdir()
+    os.mkfifo(folder / ".claim-1")
+    assert "has not said who it is" in str(held_by(folder))
+    claim = Claim.take(folder, "--run-dir")
+    assert names(folder) == [".claim-2"]
+    claim.release()
+
+
+@pytest.mark.parametrize("facts", [{"since": 1e30}, {"pid": 1 << 80}, {"pid": 0}])
+def test_what_no_process_says_of_itself_is_nobodys_word(folder: Path, facts: dict[str, int]) -> None:
+    put(folder, 1, **facts)
+    assert "has not said who it is" in str(held_by(folder))
 
 
 def test_a_claim_that_goes_while_it_is_watched_is_no_hindrance(

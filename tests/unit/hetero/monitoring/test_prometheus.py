@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import shutil
 import socket
 import subprocess
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -18,8 +20,10 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from hetero.monitoring import scraped
 from hetero.monitoring.errors import MonitorError
 from hetero.monitoring.prometheus import Endpoint
+from tests.contract.bridge_hosts import until
 from tests.patience import WAIT_S
 from tests.unit.hetero.monitoring.runs import line, tracked
 
@@ -117,6 +121,17 @@ def test_it_answers_to_names_of_this_host_alone(endpoint: Endpoint, host: str, c
         found, body = refusal.code, refusal.read()
     assert found == code
     assert (b"hetero_step" in body) is (code == 200)
+
+
+def test_strangers_that_say_nothing_cost_few_threads(endpoint: Endpoint) -> None:
+    address = ("127.0.0.1", int(endpoint.url.rsplit(":", 1)[1].split("/")[0]))
+    before = threading.active_count()
+    with contextlib.ExitStack() as strangers:
+        ends = [strangers.enter_context(socket.create_connection(address, WAIT_S)) for _ in range(2 * scraped.MOST)]
+        for end in ends[: scraped.MOST]:  # who came first has had the most time
+            assert end.recv(1) == b""
+        assert "hetero_step" in _scraped(endpoint)
+        until(lambda: threading.active_count() <= before + scraped.MOST)
 
 
 def _panels() -> list[dict[str, Any]]:

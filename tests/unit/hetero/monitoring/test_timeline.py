@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -67,3 +68,9 @@ def test_of_a_long_trace_the_end_is_read(tmp_path: Path, monkeypatch: pytest.Mon
     assert found is not None
     assert found.step == 99
     assert list(found.ranks) == ["nvidia:0 on nvidia@0", "nvidia:1 on nvidia@0"]
+
+
+def test_a_span_that_has_the_name_of_a_title_is_passed_over(tmp_path: Path) -> None:
+    event = {"name": "thread_name", "ph": "X", "pid": 1, "tid": 1, "ts": 1, "dur": 1, "args": {"step": 1}}
+    (tmp_path / "trace.json").write_text(json.dumps(event) + "\n")
+    assert last_timeline(tmp_path / "trace.json") is None
