@@ -36,10 +36,8 @@ class Planned:
 
     def memory_bytes(self, pipeline: int, stage: int) -> int:
         """What one chip of a stage needs."""
-        return stage_bytes(workload(self.job), self.plan, pipeline, stage, self._precision(pipeline, stage)).total
-
-    def _precision(self, pipeline: int, stage: int) -> str:
-        return self.job.precision_of(self.plan.pipelines[pipeline].stages[stage].pool)
+        precision = self.job.precision_of(self.plan.pipelines[pipeline].stages[stage].pool)
+        return stage_bytes(workload(self.job), self.plan, pipeline, stage, precision).total
 
 
 def plan_job(
