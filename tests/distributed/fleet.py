@@ -58,7 +58,7 @@ class Job:
     dimensions: Dimensions
     train: TrainOptions
     evaluation: EvalOptions = NO_VALIDATION
-    precisions: Mapping[str, str] = field(default_factory=dict)
+    precisions: Mapping[str, str] = field(default_factory=dict, hash=False)
     """Of pools that do not compute in the job's."""
 
     @property
