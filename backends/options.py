@@ -29,7 +29,7 @@ class EmulateOptions(BaseModel):
     )
     precision: Literal["float32", "bfloat16", "float16"] | None = Field(
         None,
-        description="What the chip is paced as; `null` is `train.precision`. A CPU, which is slow at bfloat16, may "
+        description="What the chip is paced as; `null` is the pool's own. A CPU, which is slow at bfloat16, may "
         "compute in float32 for a chip that would not.",
     )
     events: tuple[SpeedEvent, ...] = Field((), description="Changes of the speed during the run.")

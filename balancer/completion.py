@@ -1,4 +1,4 @@
-"""What a plan leaves open and how it is filled: which chips, how deep a warm-up, who owns which unit."""
+"""What a plan leaves open and how it is filled: precisions, which chips, how deep a warm-up, who owns which unit."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ def complete(
     legal_tp: LegalTp | None = None,
     times: Times | None = None,
 ) -> Plan:
-    """The plan that ranks obey: replicas expanded, chips placed, warm-ups and owners filled in. With `times`, warm-ups
-    that were left open are as deep as hiding the links takes. Completing a completed plan changes nothing. Raises
-    PlanError for every illegal plan."""
+    """The plan that ranks obey: replicas expanded, precisions, chips, warm-ups and owners filled in. With `times`,
+    warm-ups that were left open are as deep as hiding the links takes. Completing a completed plan changes nothing.
+    Raises PlanError for every illegal plan."""
     check(plan, topology, workload, legal_tp)
-    plan = expand_replicas(plan)
+    plan = fill_precisions(expand_replicas(plan), topology)
     open_ = [place for place, stage in plan.stages() if stage.warmup is None]
     plan = assign_owners(fill_warmups(place_chips(plan, topology)), workload)
     if times is not None and open_:
@@ -69,6 +69,11 @@ def _take(free: list[int], tp: int, pool: PoolSpec, place: Place) -> tuple[int, 
     rule = f"pool {pool.name} has {pool.count} chips, {size} to a host, of which {len(free)} are free for this stage"
     remedy = "use fewer stages or a smaller tp there, or a larger pool"
     raise PlanError(f"pipelines[{place[0]}].stages[{place[1]}].tp", tp, rule, remedy)
+
+
+def fill_precisions(plan: Plan, topology: Topology) -> Plan:
+    """Each stage's is its pool's."""
+    return _update(plan, {at: {"precision": topology.pool(stage.pool).precision} for at, stage in plan.stages()})
 
 
 def fill_warmups(plan: Plan) -> Plan:

@@ -80,8 +80,10 @@ def _scaled(modelled: Times, known: Mapping[_Key, UnitTime]) -> Callable[[str, i
 def datasheet_times(topology: Topology, workload: Workload) -> Times:
     """Times by the chips' attainable FLOP/s and interconnect; a backward computes twice what its forward does and has
     as many collectives. Units of one kind are taken to cost the same."""
-    units = {unit.kind: unit for unit in reversed(workload.units)}
-    return Times({}, lambda pool, tp, kind: _datasheet_time(topology.pool(pool), tp, units[kind]))
+    units = {
+        pool.name: {unit.kind: unit for unit in reversed(workload.at(pool.precision).units)} for pool in topology.pools
+    }
+    return Times({}, lambda pool, tp, kind: _datasheet_time(topology.pool(pool), tp, units[pool][kind]))
 
 
 def _datasheet_time(pool: PoolSpec, tp: int, unit: UnitWork) -> UnitTime:

@@ -73,6 +73,10 @@ def _check_stage(key: str, stage: StagePlan, topology: Topology, legal_tp: Legal
     if pool.tp not in (None, stage.tp):
         rule = f"pools.{pool.name}.tp is {pool.tp}"
         raise PlanError(f"{key}.tp", stage.tp, rule, f"use tp {pool.tp}, or set pools.{pool.name}.tp to auto")
+    if stage.precision not in (None, pool.precision):
+        rule = f"the chips of pool {pool.name} compute in {pool.precision}"
+        remedy = f"leave it out, or set pools.{pool.name}.precision to {stage.precision}"
+        raise PlanError(f"{key}.precision", stage.precision, rule, remedy)
     reason = legal_tp(stage.tp) if legal_tp else None
     if reason:
         raise PlanError(f"{key}.tp", stage.tp, reason, "use a tp that divides the model's heads")

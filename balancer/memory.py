@@ -14,8 +14,9 @@ from balancer.action import Actions, Kind
 from balancer.plan import PipelinePlan, Plan
 from balancer.schedule import actions_of
 from balancer.workload import UnitWork, Workload
+from bridge.precision import ITEM_BYTES
 
-WEIGHT_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+WEIGHT_BYTES = ITEM_BYTES
 GRADIENT_BYTES = 4  # summed in float32 over micro-batches and pipelines
 MESSAGES = 2  # kept for each boundary of a stage
 _MOMENT_BYTES = 8  # AdamW's two, in float32
@@ -43,6 +44,7 @@ class MemoryNeed:
 
 def stage_bytes(workload: Workload, plan: Plan, pipeline: int, stage: int, precision: str) -> MemoryNeed:
     """Of one stage of a completed plan. Activations are counted at their peak along the stage's own action list."""
+    workload = workload.at(precision)
     owner, placed = plan.pipelines[pipeline], plan.pipelines[pipeline].stages[stage]
     held = sum(parameters_with_tied(workload, placed.unit_indices()))
     owned = sum(workload.units[u].parameters for u in placed.owned_units())

@@ -36,8 +36,9 @@ class StagePlan(_Model):
     """One tensor-parallel group and its chunks.
 
     `units` reads [a, b] or [[a, b], ...] and is always a tuple of ranges here. None until completed: `chips` (indices
-    in the pool; position i of the tp group is chips[i]), `warmup` (forwards before the first backward, which is the
-    bound on micro-batches in flight) and `owns` (ranges of the units whose state this stage updates)."""
+    in the pool; position i of the tp group is chips[i]), `precision` (its pool's), `warmup` (forwards before the first
+    backward, which is the bound on micro-batches in flight) and `owns` (ranges of the units whose state this stage
+    updates)."""
 
     pool: str = Field(description="Whose chips compute the stage.")
     tp: int = Field(default=1, ge=1, description="How many of them, as one tensor-parallel group.")
@@ -45,6 +46,9 @@ class StagePlan(_Model):
         description="[a, b], half-open, or a list of such ranges for several chunks. A pipeline holds each unit once."
     )
     chips: tuple[int, ...] | None = Field(None, description="Indices in the pool; `null` places stages in order.")
+    precision: Literal["float32", "bfloat16", "float16"] | None = Field(
+        None, description="Of the stage's arithmetic: that of its pool."
+    )
     warmup: int | None = Field(
         default=None, ge=1, description="Forwards before the first backward; `null` is as deep as hides the links."
     )
@@ -112,6 +116,10 @@ class Plan(_Model):
     def pools(self) -> set[str]:
         """Names of the pools that have a stage."""
         return {stage.pool for _, stage in self.stages()}
+
+    def precisions(self) -> dict[str, str]:
+        """Of a completed plan: what the pools that have a stage compute in."""
+        return {stage.pool: _known(stage.precision, "precision") for _, stage in self.stages()}
 
     def to_json(self) -> str:
         """Indented for people, with each list of numbers on one line. Fields that are still open are left out."""

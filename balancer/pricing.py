@@ -103,14 +103,18 @@ class Pricer:
         for s, (pool, tp) in enumerate(stages):
             in_flight = most if self.keeps_all else min(most, len(stages) - s)
             needed = self.bytes(pool, tp, in_flight, len(stages) > 1, owned)
-            room = self.topology.pool(pool).memory_bytes - self._message_bytes * ((s > 0) + (s < len(stages) - 1))
+            room = self.topology.pool(pool).memory_bytes - self._message_bytes[pool] * ((s > 0) + (s < len(stages) - 1))
             costs.append(StageCost(self.seconds(pool, tp), needed, room))
         return costs
 
     @cached_property
-    def _message_bytes(self) -> int:
-        """Per boundary of a stage, wherever it may be cut."""
-        return MESSAGES * self.micro_batch * max(unit.boundary_bytes for unit in self.workload.units)
+    def _message_bytes(self) -> dict[str, int]:
+        """By pool, per boundary of a stage, wherever it may be cut."""
+        units = {pool.name: self.workload.at(pool.precision).units for pool in self.topology.pools}
+        return {
+            pool: MESSAGES * self.micro_batch * max(unit.boundary_bytes for unit in found)
+            for pool, found in units.items()
+        }
 
     def seconds(self, pool: str, tp: int) -> tuple[float, ...]:
         """Prefix sums over units, per micro-batch."""
@@ -125,7 +129,8 @@ class Pricer:
         key = pool, tp, in_flight, apart, owned
         if key not in self._bytes:
             precision = self.topology.pool(pool).precision
-            units, again = self.workload.units, {later: first for first, later in self.workload.tied if apart}
+            units = self.workload.at(precision).units
+            again = {later: first for first, later in self.workload.tied if apart}
             fixed, owner = WEIGHT_BYTES[precision] + GRADIENT_BYTES, owned * optimizer_bytes(precision)
             each = []
             for u, unit in enumerate(units):
@@ -151,7 +156,8 @@ class Pricer:
         hops, wire_s = [], 0.0
         for (_, end), here, there in zip(ranges, group.stages, group.stages[1:], strict=False):
             link = self.topology.link(here[0], there[0])
-            size = self.workload.units[end - 1].boundary_bytes * self.micro_batch
+            units = self.workload.at(self.topology.crossing(here[0], there[0])).units
+            size = units[end - 1].boundary_bytes * self.micro_batch
             sizes = size * link.activation_ratio, size * link.gradient_ratio
             hops.append(sum(transfer_s(link, one) for one in sizes) / 2 if with_links else 0.0)
             if here[0] != there[0]:

@@ -125,8 +125,10 @@ class _Simulator:
             self.seconds[p, chunk.index, Kind.B] = time.backward_s * scale
         for chunk, after in pairwise(chunks):
             here, there = pipeline.stages[chunk.stage], pipeline.stages[after.stage]
-            size = self.workload.units[chunk.units[1] - 1].boundary_bytes * pipeline.micro_batch
-            link = self.scenario.topology.link(here.pool, there.pool)
+            topology = self.scenario.topology
+            units = self.workload.at(topology.crossing(here.pool, there.pool)).units
+            size = units[chunk.units[1] - 1].boundary_bytes * pipeline.micro_batch
+            link = topology.link(here.pool, there.pool)
             forwards, backwards = size * link.activation_ratio, size * link.gradient_ratio
             self.boundaries[p, chunk.index, "activation"] = self.wires.between(here, there), forwards
             self.boundaries[p, chunk.index, "gradient"] = self.wires.between(there, here), backwards

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from backends.chip import ChipSpec
 from balancer.errors import PlanError, did_you_mean
+from bridge.precision import crossing
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,10 @@ class Topology:
             if set(link.between) == {a, b}:
                 return link
         raise PlanError("links", [a, b], "no link joins these pools", f"declare a link between {a} and {b}")
+
+    def crossing(self, a: str, b: str) -> str:
+        """The precision of what crosses a stage boundary between two pools."""
+        return crossing(self.pool(a).precision, self.pool(b).precision)
 
     def only(self, names: frozenset[str]) -> Topology:
         """The same without the other pools; order is kept."""

@@ -114,7 +114,8 @@ class _Ladders:
     def _hop_s(self, pipeline: PipelinePlan, here: Chunk, there: Chunk) -> float:
         """One way on the mean, behind a message of every other pipeline that shares the wire."""
         ends = pipeline.stages[here.stage].pool, pipeline.stages[there.stage].pool
-        link, size = self.topology.link(*ends), float(self.workload.units[here.units[1] - 1].boundary_bytes)
+        link, units = self.topology.link(*ends), self.workload.at(self.topology.crossing(*ends)).units
+        size = float(units[here.units[1] - 1].boundary_bytes)
         size *= (link.activation_ratio + link.gradient_ratio) / 2 * pipeline.micro_batch
         return link.latency_s + self._sharing[frozenset(ends)] * size / link.bytes_per_s
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 
 LegalTp = Callable[[int], str | None]
 """Of a model: why it cannot be split over so many chips, or None where it can."""
@@ -27,7 +27,8 @@ class Workload:
     """A model at one sequence length and global batch (in sequences).
 
     `legal_cuts` are the unit indices where a chunk may begin (0 is always one). `tied` pairs (first, later) units
-    that use one weight: the first unit's parameters count it, the later's don't.
+    that use one weight: the first unit's parameters count it, the later's don't. `by_precision` has the units as pools
+    of another precision than the job's hold them: they differ in bytes alone.
     """
 
     units: tuple[UnitWork, ...]
@@ -35,6 +36,11 @@ class Workload:
     global_batch: int
     legal_cuts: frozenset[int]
     tied: tuple[tuple[int, int], ...] = ()
+    by_precision: Mapping[str, tuple[UnitWork, ...]] = field(default_factory=dict)
+
+    def at(self, precision: str) -> Workload:
+        """The same where it is computed in `precision`."""
+        return replace(self, units=self.by_precision.get(precision, self.units))
 
     @property
     def cuts(self) -> tuple[int, ...]:

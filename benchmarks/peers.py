@@ -150,7 +150,7 @@ class PacedStage(PipelineStage):
 def _expected(spec: RunSpec, stage: int) -> Expected:
     place = place_of(spec.plan, RankId(spec.plan.pipelines[0].stages[stage].pool, 0))
     assert place is not None
-    topology = topology_of(spec.pools, spec.train.precision)
+    topology = topology_of(spec.pools, spec.plan.precisions())
     return expected_s(topology, workload_of(spec), spec.plan, place, spec.time_scale)
 
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from bridge.precision import ITEM_BYTES
+
 BLOCK = 256
 SCALE_BYTES = 4  # float32
 TAG_BYTES = 1
 """On a link with a codec, the last byte of every message says which one it is written in."""
-ITEM_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 UNDERFLOW = 2.0**-100
 """Block codecs take a block whose magnitudes are all below this for zeros."""
 _ROUNDING = 1 + 2**-13  # room for float32 arithmetic: a step is 1 / 127 of the largest value

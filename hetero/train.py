@@ -25,6 +25,7 @@ from hetero.cluster.session import Session
 from hetero.data.source import Prepared, prepare
 from hetero.data.split import check_split
 from hetero.data.written import check_apart
+from hetero.engine.loss_scale import LossScale, told
 from hetero.engine.spec import RunSpec
 from hetero.errors import SPOKEN, is_user_mistake, unspoken
 from hetero.interrupts import held, let_through, listening
@@ -147,6 +148,7 @@ class _Run:
         self.record_to: list[Callable[[Record], None]] = [on_record] if on_record else []
         self._store = _store(job, run_dir)
         self._updates = point.state.updates if point else 0
+        self._loss_scale = LossScale.of(job.train.loss_scale, point.state.scalars if point else {})
         self._skips = skips_of(point)
         self._last: Record | None = None
         self._saved: dict[int, News] = {}
@@ -195,6 +197,7 @@ class _Run:
         with let_through():
             planned = plan_job(self._job, measured.times, given, measured.probed)
         self._plan = planned.plan
+        self._loss_scale = self._loss_scale.where(planned.plan.precisions().values())
         (self.run_dir / "plan.json").write_text(planned.plan.to_json(), encoding="utf-8")
         session.relink(fleet_links(self._job, measured.time_scale, measured.probed))
         facts = {"time_scale": measured.time_scale, "link_ratio": planned.prediction.link_ratio}
@@ -263,6 +266,7 @@ class _Run:
                 metrics.append(line)
                 self._updates += not line["skipped"]
                 self._last = line
+                self._note(self._scaled(line))
                 self._note([*self._skips.record(line, self._last_good), *self._watch.record(line)])
                 if "eval_loss" in line:
                     self._event("validated", step=line["step"], epoch=line["epoch"], eval_loss=line["eval_loss"])
@@ -270,6 +274,11 @@ class _Run:
                     record(line)
                 if (saved := self._saved.pop(line["step"] + 1, None)) is not None:
                     self._commit(saved)
+
+    def _scaled(self, line: Record) -> list[Notice]:
+        """Follows the loss scale, which the ranks change by the same rule."""
+        before, self._loss_scale = self._loss_scale, self._loss_scale.after(line["skipped"])
+        return told(before, self._loss_scale, {"step": line["step"], "epoch": line["epoch"]})
 
     def _commit(self, saved: News) -> None:
         assert self._store is not None
@@ -285,7 +294,7 @@ class _Run:
             plan=self._plan.model_dump(mode="json"),
             scalars={
                 "updates": self._updates, "skips": self._skips.count, "skipping": self._skips.in_row,
-                "last_good": self._last_good() if self._skips.count else None,
+                "last_good": self._last_good() if self._skips.count else None, **self._loss_scale.kept(),
             },
         )  # fmt: skip
         self._store.commit(step, state, pieces)

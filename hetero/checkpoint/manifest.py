@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from itertools import combinations
@@ -84,6 +85,11 @@ class RunState(BaseModel):
     def _counts_are_numbers(cls, scalars: dict[str, Scalar]) -> dict[str, Scalar]:
         if not isinstance(scalars.get("updates") or 0, int):
             raise ValueError("updates is a count")
+        scale = scalars.get("loss_scale")
+        if scale is not None and not (isinstance(scale, int | float) and 0 < scale < math.inf):
+            raise ValueError("loss_scale is a number greater than 0")
+        if not isinstance(scalars.get("good_steps") or 0, int):
+            raise ValueError("good_steps is a count")
         return scalars
 
     @property

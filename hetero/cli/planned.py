@@ -57,8 +57,8 @@ def print_planned(job: Job, planned: Planned, console: Console | None = None) ->
 
 def _stages(planned: Planned) -> Table:
     table = Table(title=f"plan, schedule {planned.plan.schedule}", title_justify="left")
-    for column in ("pipeline", "share", "stage", "pool", "tp", "units", "memory/chip"):
-        table.add_column(column, justify="left" if column in ("pool", "units") else "right")
+    for column in ("pipeline", "share", "stage", "pool", "tp", "units", "precision", "memory/chip"):
+        table.add_column(column, justify="left" if column in ("pool", "units", "precision") else "right")
     for p, pipeline in enumerate(planned.plan.pipelines):
         for s, stage in enumerate(pipeline.stages):
             table.add_row(*_row(p, pipeline, s, stage), _size(planned.memory_bytes(p, s)))
@@ -67,7 +67,7 @@ def _stages(planned: Planned) -> Table:
 
 def _row(p: int, pipeline: PipelinePlan, s: int, stage: StagePlan) -> list[str]:
     units = ", ".join(f"{start}-{stop - 1}" for start, stop in stage.units)
-    return [str(p), str(pipeline.share), str(s), stage.pool, str(stage.tp), units]
+    return [str(p), str(pipeline.share), str(s), stage.pool, str(stage.tp), units, str(stage.precision)]
 
 
 def _coded_links(job: Job, planned: Planned) -> list[dict[str, Any]]:

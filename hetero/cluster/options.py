@@ -86,6 +86,9 @@ class PoolOptions(BaseModel):
     tp: Literal["auto"] | PositiveInt = Field(
         "auto", description="tensor-parallel size of every stage on the pool; binds a plan by hand too"
     )
+    precision: Literal["float32", "bfloat16", "float16"] | None = Field(
+        None, description="of the pool's arithmetic; `null` is `train.precision`"
+    )
     emulate: EmulateOptions | None = Field(
         None,
         description="needs no chip: the pool runs on the CPU, paced to the chip's speed; `{}` is the datasheet's chip",

@@ -49,7 +49,7 @@ def _unit_rows(spec: CalibrationSpec, world: World, tp: int, group: TensorGroup)
 
 
 def _unit_row(spec: CalibrationSpec, world: World, tp: int, group: TensorGroup, kind: str, index: int) -> Row | None:
-    backend, dtype = world.backend, DTYPES[spec.precision]
+    backend, dtype = world.backend, DTYPES[spec.precisions[world.rank.pool]]
     dims, build = spec.dimensions, unit_builder(spec.dimensions.family)
     unit = build(dims, index, group, backend.operators, dtype, backend.device, 0)
     expected = _expected(spec, world, tp, kind)
@@ -85,7 +85,8 @@ def _expected(spec: CalibrationSpec, world: World, tp: int, kind: str) -> tuple[
     if spec.time_scale is None or not isinstance(world.backend, Emulated):
         return None, None
     model = architecture(spec.dimensions.family)
-    workload = model.workload(spec.dimensions, spec.seq_len, spec.micro_batch, spec.precision)
-    unit = datasheet_times(topology_of(spec.pools, spec.precision), workload).lookup(world.rank.pool, tp, kind)
+    pool = world.rank.pool
+    workload = model.workload(spec.dimensions, spec.seq_len, spec.micro_batch, spec.precisions[pool])
+    unit = datasheet_times(topology_of(spec.pools, spec.precisions), workload).lookup(pool, tp, kind)
     scale = spec.micro_batch * spec.time_scale
     return unit.forward_s * scale, unit.backward_s * scale

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +25,13 @@ from hetero.engine.evaluation import Evaluator
 from hetero.engine.executor import Executor
 from hetero.engine.expected import Laps, expected_s, laps, topology_of
 from hetero.engine.flow import Carriers
+from hetero.engine.loss_scale import LossScale
 from hetero.engine.meter import Meter
 from hetero.engine.optimizer import Optimizer, gradient_scale, learning_rate
-from hetero.engine.ownership import Holding
+from hetero.engine.ownership import Holding, alike
 from hetero.engine.replicas import ReplicaCheck
 from hetero.engine.spec import RunSpec
-from hetero.engine.stage import Place, Stage
+from hetero.engine.stage import DTYPES, Place, Stage
 from hetero.engine.sync import GradientSync, ParameterReturn
 from hetero.engine.text import Text
 from hetero.engine.totals import Totals
@@ -54,7 +55,7 @@ class Epoch:
         )
         self._carriers = carriers
         self.stage = Stage(
-            spec.dimensions, spec.plan, place, groups.tensor, world.backend, spec.train.precision, spec.train.seed
+            spec.dimensions, spec.plan, place, groups.tensor, world.backend, self._precision, spec.train.seed
         )
         tensors = tensor_holdings(spec)
         self._text = Text(spec, place, world.backend.device, self.stage.reads_text)
@@ -64,12 +65,18 @@ class Epoch:
         self._expected = _expected(spec, place, world.backend)
         self._executor, self._evaluator = self._make_executors(carriers, groups.tensor)
         self._gradients = GradientSync(carriers, tensors, spec.bridge.sync_bucket_bytes, self.stage.gradients)
-        self._return = ParameterReturn(carriers, tensors, dict(self.stage.parameters), self.stage.dtype)
+        precisions = spec.plan.precisions()
+        dtypes = {pool: DTYPES[precision] for pool, precision in precisions.items()}
+        self._return = ParameterReturn(carriers, tensors, dict(self.stage.parameters), dtypes)
         self._totals = Totals(carriers, active_ranks(spec.plan), groups.active)
-        self._replicas = ReplicaCheck(tensors, dict(self.stage.parameters), self._me)
+        self._replicas = [
+            ReplicaCheck(found, dict(self.stage.parameters), self._me) for found in alike(tensors, precisions)
+        ]
+        kept: Mapping[str, Any] = {}
         if spec.resume_folder is not None:
             store = CheckpointStore(Path(spec.resume_folder))
-            state.load(store, spec.start, self.stage.parameters, self._places, self._optimizer)
+            kept = state.load(store, spec.start, self.stage.parameters, self._places, self._optimizer)
+        self._loss_scale = LossScale.of(spec.train.loss_scale, kept).where(precisions.values())
 
     def run_step(self) -> dict[str, Any]:
         """Trains one step and returns its report."""
@@ -79,8 +86,10 @@ class Epoch:
         self._meter.begin(self.spec.traces(step))
         self._gradients.begin()
         self._return.begin()
+        scale = self._loss_scale.per_token(self.spec.train.global_batch * self.spec.text.seq_len)
+        self._executor.loss_scale = scale
         self._executor.run(self._text.reader(step), self._sync)
-        totals = self._update(step)
+        totals = self._update(step, scale)
         self._executor.drain()
         self.stage.clear()
         self.next_step = step + 1
@@ -113,6 +122,10 @@ class Epoch:
         """Of the text that this rank reads, None if it reads none."""
         return self._text.fingerprint
 
+    @property
+    def _precision(self) -> str:
+        return self.spec.plan.precisions()[self._me.pool]
+
     def _tell(self, kind: str, data: dict[str, Any]) -> None:
         self._events.append(
             {"report": "event", "kind": kind, "step": self.next_step, "epoch": self.spec.epoch, "data": data}
@@ -121,30 +134,33 @@ class Epoch:
     def _claim_memory(self) -> None:
         """An emulated chip has only its memory; a real one keeps its own account."""
         pipeline, stage = self.place.pipeline, self.place.stage
-        need = stage_bytes(workload_of(self.spec), self.spec.plan, pipeline, stage, self.spec.train.precision)
+        need = stage_bytes(workload_of(self.spec), self.spec.plan, pipeline, stage, self._precision)
         self._backend.claim(str(self.place), need.total)
 
     def _sync(self, chunk: int, names: Iterable[str]) -> None:
         with self._meter.syncing(chunk):
             self._gradients.made(chunk, names)
 
-    def _update(self, step: int) -> dict[str, Any]:
+    def _update(self, step: int, scale: float) -> dict[str, Any]:
+        """`scale` is what the gradients were multiplied by."""
         with self._meter.waiting("wait sync"):
             sums = self._gradients.sums()
         with self._meter.waiting("wait totals"):
             loss, tokens, square, bad = self._totals.sum(self._numbers(sums)).tolist()
-        norm = math.sqrt(square) / tokens if math.isfinite(square) else square
+        divisor = tokens * scale
+        norm = math.sqrt(square) / divisor if math.isfinite(square) else square
         skipped = bad > 0 or not math.isfinite(norm)
         lr = learning_rate(self.spec.train.optimizer, step, self.spec.train.steps)
-        self._capture(step, sums, tokens)
+        self._capture(step, sums, divisor)
         if not skipped:
             with self._meter.action(Kind.STEP, "STEP", self._expected.get((Kind.STEP, -1))):
-                self._optimizer.step(sums, gradient_scale(norm, tokens, self.spec.train.optimizer.clip), lr)
+                self._optimizer.step(sums, gradient_scale(norm, divisor, self.spec.train.optimizer.clip), lr)
         with self._meter.waiting("wait parameters"):
-            self._return.run(self._optimizer.shards(self.stage.dtype))
+            self._return.run(self._optimizer.shards)
         self._gradients.drain()
+        was, self._loss_scale = self._loss_scale.value, self._loss_scale.after(skipped)
         return {
-            "loss": loss / tokens, "tokens": int(tokens), "grad_norm": norm, "lr": lr, "loss_scale": 1.0,
+            "loss": loss / tokens, "tokens": int(tokens), "grad_norm": norm, "lr": lr, "loss_scale": was,
             "skipped": skipped, "consumed_tokens": (step + 1) * int(tokens),
         }  # fmt: skip
 
@@ -183,19 +199,20 @@ class Epoch:
         share = self.spec.plan.pipelines[self.place.pipeline].share
         return share * self.spec.text.seq_len if self._speaks else 0
 
-    def _capture(self, step: int, sums: dict[str, torch.Tensor], tokens: float) -> None:
+    def _capture(self, step: int, sums: dict[str, torch.Tensor], divisor: float) -> None:
         capture = self.spec.capture
         if capture is None or step not in capture.steps or not sums:
             return
         path = Path(capture.folder) / f"step-{step:08d}" / f"{self._me.pool}-{self._me.index}.safetensors"
-        mean = {name: {"gradient": gradient / tokens} for name, gradient in sums.items()}
+        mean = {name: {"gradient": gradient / divisor} for name, gradient in sums.items()}
         piece = write_piece(path, self._me, mean, self._places)
         path.with_suffix(".json").write_text(json.dumps(piece))
 
     def _compare_replicas(self) -> None:
         every = self.spec.train.replica_check_every
         if every and (self.next_step % every == 0 or self.next_step == self.spec.steps):
-            self._replicas.compare(self.next_step - 1, self._totals)
+            for replicas in self._replicas:
+                replicas.compare(self.next_step - 1, self._totals)
 
     def _report(self, step: int, totals: dict[str, Any]) -> dict[str, Any]:
         return {
@@ -212,8 +229,9 @@ class Epoch:
         shape = (pipeline.micro_batch, spec.text.seq_len)
         actions = actions_of(pipeline, spec.plan.schedule)[self.place.stage]
         forwards = forward_actions_of(pipeline)[self.place.stage]
-        flows = boundary_flows(carriers, spec.plan, self.place, sizes, shape, self.stage.dtype, group)
-        common = flows, list(sizes), shape, self._meter, self._expected, _laps(spec, self.place, self._backend)
+        flows = boundary_flows(carriers, spec.plan, self.place, sizes, shape, group)
+        told = self._meter, self._expected, _laps(spec, self.place, self._backend)
+        common = flows, list(sizes), shape, self.stage.dtype, *told
         return Executor(self.stage.chunks, actions, *common), Evaluator(self.stage.chunks, forwards, *common)
 
 
@@ -227,14 +245,14 @@ def _optimizer(spec: RunSpec, stage: Stage, tensors: Sequence[Holding], world: W
 def _expected(spec: RunSpec, place: Place, backend: Backend) -> dict[tuple[Kind, int], float]:
     if not isinstance(backend, Emulated):
         return {}
-    topology = topology_of(spec.pools, spec.train.precision)
+    topology = topology_of(spec.pools, spec.plan.precisions())
     return expected_s(topology, workload_of(spec), spec.plan, place, spec.time_scale)
 
 
 def _laps(spec: RunSpec, place: Place, backend: Backend) -> Laps:
     if not isinstance(backend, Emulated):
         return {}
-    return laps(topology_of(spec.pools, spec.train.precision), workload_of(spec), spec.plan, place)
+    return laps(topology_of(spec.pools, spec.plan.precisions()), workload_of(spec), spec.plan, place)
 
 
 def workload_of(spec: RunSpec) -> Workload:

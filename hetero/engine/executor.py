@@ -37,8 +37,9 @@ class _Live:
 class Executor:
     """Runs the F, B, SEND and RECV of one stage, step after step; what SYNC and STEP do is the caller's.
 
-    `names` are the boundary tensors in order; a flow carries them as (B * T, D). `expected_s` is what emulated chips
-    are told to take, `laps` when in a chunk's backward they are done with each unit.
+    `names` are the boundary tensors in order; a flow carries them as (B * T, D) in a precision of its own, and the
+    stage computes in `dtype`. `expected_s` is what emulated chips are told to take, `laps` when in a chunk's backward
+    they are done with each unit.
     """
 
     def __init__(
@@ -48,18 +49,21 @@ class Executor:
         flows: Mapping[FlowKey, Flow],
         names: Sequence[str],
         shape_BT: tuple[int, int],
+        dtype: torch.dtype,
         meter: Meter,
         expected_s: Mapping[tuple[Kind, int], float],
         laps: Mapping[tuple[int, int], float],
     ) -> None:
         self._chunks, self._actions, self._flows, self._names = chunks, actions, flows, tuple(names)
         self._shape_BT, self._meter, self._expected_s, self._laps = shape_BT, meter, expected_s, laps
-        self._last = last_backwards(actions)
+        self._last, self._dtype = last_backwards(actions), dtype
         self._sync: Sync = _nobody
         self._live: dict[tuple[int, int], _Live] = {}
         self._arrived: dict[tuple[Purpose, int, int], Boundary] = {}
         self._turns = {key: self._count(key, Kind.RECV) for key in flows}
         self.loss: torch.Tensor | None = None
+        self.loss_scale = 1.0
+        """What the loss is multiplied by for its gradients."""
 
     def run(self, batch_of: Callable[[int], Batch], sync: Sync) -> None:
         """One step up to STEP. `batch_of(m)` gives a micro-batch. `sync` is told of gradients as soon as they are
@@ -114,7 +118,8 @@ class Executor:
             self._handing_over(chunk, m, watch),
         ):
             if "loss" in live.outputs:
-                live.outputs["loss"].backward()
+                loss = live.outputs["loss"]
+                loss.backward(torch.full_like(loss, self.loss_scale))
             else:
                 gradients = self._output_gradients(chunk, m)
                 torch.autograd.backward([live.outputs[name] for name in self._names], gradients)
@@ -156,12 +161,13 @@ class Executor:
         else:
             tensors = [_gradient(live.inputs[name]) for name in self._names]
             del self._live[action.chunk, action.micro_batch]
-        self._flows[purpose, action.boundary].send([x.flatten(0, 1) for x in tensors])
+        flow = self._flows[purpose, action.boundary]
+        flow.send([x.flatten(0, 1).to(flow.dtype) for x in tensors])
 
     def _unflatten(self, tensors: Sequence[torch.Tensor | None]) -> Boundary:
         rows, columns = self._shape_BT
         return {
-            name: x.view(rows, columns, x.shape[-1])
+            name: x.view(rows, columns, x.shape[-1]).to(self._dtype)
             for name, x in zip(self._names, tensors, strict=True)
             if x is not None
         }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import accumulate
 
 from backends.chip import load_chip
@@ -21,10 +22,11 @@ Laps = dict[tuple[int, int], float]
 """By chunk and unit: the part of the chunk's backward after which the unit's own is done."""
 
 
-def topology_of(pools: dict[str, PoolRun], precision: str) -> Topology:
-    """The pools as the balancer sees them, without links."""
+def topology_of(pools: Mapping[str, PoolRun], precisions: Mapping[str, str]) -> Topology:
+    """The pools that have a precision, as the balancer sees them, without links."""
     specs = []
-    for name, pool in pools.items():
+    for name, precision in precisions.items():
+        pool = pools[name]
         chip = load_chip(pool.chip)
         paced_as = pool.emulate.precision if pool.emulate else None
         specs.append(

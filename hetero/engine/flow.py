@@ -160,7 +160,7 @@ class Flow:
         gather_group: dist.ProcessGroup | None = None,
     ) -> None:
         me = carriers.me
-        self._dtype, self._shapes, self._window = dtype, shapes, window
+        self.dtype, self._shapes, self._window = dtype, shapes, window
         self._backend, self._waits, self._gather_group = carriers.backend, carriers.waits, gather_group
         mine = [next((gather for gather in plan.gathers if me in gather.ranks), None) for plan in plans]
         self._gathers = [_in_group_order(gather) if gather else None for gather in mine]
@@ -247,7 +247,7 @@ class Flow:
             shape = self._shapes[number]
             if shape is None:
                 raise ValueError(f"tensor {number} of the flow has no target on this rank")
-            targets[number] = self._backend.landing(shape, self._dtype)
+            targets[number] = self._backend.landing(shape, self.dtype)
         return _source(targets, number)
 
     def _exchange(self, whole: torch.Tensor, gather: Gather, position: int) -> None:

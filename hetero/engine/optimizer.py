@@ -23,10 +23,11 @@ def learning_rate(options: OptimizerOptions, step: int, steps: int) -> float:
     return floor + (options.lr - floor) * 0.5 * (1 + math.cos(math.pi * done))
 
 
-def gradient_scale(norm: float, tokens: int, clip: float | None) -> float:
-    """What summed gradients are multiplied by: the mean over tokens, shortened to `clip`. `norm` is of the mean."""
+def gradient_scale(norm: float, divisor: float, clip: float | None) -> float:
+    """What summed gradients are multiplied by: their mean, shortened to `clip`. `divisor` makes sums a mean, of which
+    `norm` is."""
     shorten = 1.0 if clip is None or norm <= clip else clip / (norm + 1e-6)
-    return shorten / tokens
+    return shorten / divisor
 
 
 class Optimizer:

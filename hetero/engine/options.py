@@ -46,6 +46,17 @@ class EvalOptions(BaseModel):
         return self.batches if self.every else 0
 
 
+class LossScaleOptions(BaseModel):
+    """What the loss is multiplied by where a pool computes in float16."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    initial: float = Field(
+        65536.0, ge=1, le=2.0**32, description="The first scale of the mean loss; halved whenever it is too large."
+    )
+    grow_every: int = Field(2000, gt=0, description="Good steps in succession after which it is doubled.")
+
+
 class TrainOptions(BaseModel):
     """Length, batch, precision and update rule of a run. Sizes are in sequences."""
 
@@ -54,9 +65,10 @@ class TrainOptions(BaseModel):
     steps: int = Field(..., gt=0, description="Optimizer steps.")
     global_batch: int = Field(..., gt=0, description="Sequences in one optimizer step, over all pipelines.")
     micro_batch: int = Field(1, gt=0, description="Sequences in one action; a plan may set another for a pipeline.")
-    precision: Literal["float32", "bfloat16"] = Field(
-        "float32", description="Of the arithmetic; bfloat16 keeps float32 master values."
+    precision: Literal["float32", "bfloat16", "float16"] = Field(
+        "float32", description="Of the arithmetic, where a pool has no other; master values and sums are float32."
     )
+    loss_scale: LossScaleOptions = LossScaleOptions()
     seed: int = Field(0, ge=0, lt=2**32, description="Decides initial values and the order of samples, under any plan.")
     optimizer: OptimizerOptions = OptimizerOptions()
     replica_check_every: int = Field(10, ge=0, description="Steps between comparisons of parameter hashes; 0 never.")

@@ -7,8 +7,8 @@ goes pool by pool, in pipeline order inside each.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from balancer.plan import Plan, owner_of, stage_ranks
@@ -87,6 +87,15 @@ class Holding:
         owner = self.copies[self.owner]
         hubs = (self._hub(p.copies).place for p in self.pools if p.pool != owner.pool and len(p.copies) > 1)
         return (owner.place, *(copy.place for copy in self.copies), *hubs)
+
+
+def alike(tensors: Sequence[Holding], precisions: Mapping[str, str]) -> list[list[Holding]]:
+    """The tensors with only those copies that pools of one precision hold, for each precision: these are equal."""
+    groups = []
+    for precision in dict.fromkeys(precisions.values()):
+        held = ((h, tuple(copy for copy in h.copies if precisions[copy.pool] == precision)) for h in tensors)
+        groups.append([h if copies == h.copies else replace(h, copies=copies, owner=0) for h, copies in held if copies])
+    return groups
 
 
 def contributions(copy: Copy) -> list[Placement]:

@@ -92,7 +92,8 @@ class CalibrationSpec(BaseModel):
     tensor_parallel: dict[str, tuple[int, ...]]
     seq_len: int
     micro_batch: int
-    precision: str
+    precisions: dict[str, str]
+    """By pool."""
     repeats: int = 3
     time_scale: float | None = None
     """Pace emulated chips by this; None times the bare arithmetic, from which a safe scale is chosen."""

@@ -21,7 +21,7 @@ from hetero.models.dimensions import Dimensions
 from hetero.models.registry import architecture, unit_builder
 
 Boundary = dict[str, torch.Tensor]
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ def _tick(left: set[str], name: str, made: Callable[[], None], _: torch.Tensor) 
 
 
 class Stage:
-    """A rank's chunks and parameters. Gradients are float32 sums of token-loss gradients over the step so far."""
+    """A rank's chunks and parameters. Gradients are float32 sums over the step so far, of the scaled token losses."""
 
     def __init__(
         self,

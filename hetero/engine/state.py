@@ -29,10 +29,12 @@ def save(
 
 def load(
     store: CheckpointStore, step: int, parameters: Mapping[str, torch.Tensor], places: Places, optimizer: Optimizer
-) -> None:
-    """Fills every shard held here from the checkpoint, and the masters and moments of those owned here."""
+) -> Mapping[str, Any]:
+    """Fills every shard held here from the checkpoint, and the masters and moments of those owned here. Returns the
+    run's scalars."""
     with Reader(store, step) as reader:
-        updates = int(reader.manifest.run.scalars.get("updates") or 0)
+        scalars = reader.manifest.run.scalars
+        updates = int(scalars.get("updates") or 0)
         for name, parameter in parameters.items():
             layout, position = places[name]
             region = layout.region(position)
@@ -40,3 +42,4 @@ def load(
             if name in optimizer.masters:
                 values = {kind: reader.read(name, kind, region) for kind in reader.kinds(name)}
                 optimizer.restore(name, values, updates)
+        return scalars

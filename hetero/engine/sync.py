@@ -10,7 +10,8 @@ units still compute. What a pool has summed is passed on when its hub has nothin
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
 from math import prod
 
 import torch
@@ -167,33 +168,46 @@ class _PoolSum:
 
 
 class ParameterReturn:
-    """The owners' parameters to every other copy, in the precision that the copies compute in: to the hubs of the other
-    pools, then from each hub to the copies of its pool."""
+    """The owners' parameters to every other copy, in the precision that the copy computes in: to the hubs of the other
+    pools, then from each hub to the copies of its pool. `dtypes` are the pools' precisions."""
 
     def __init__(
-        self, carriers: Carriers, tensors: Sequence[Holding], parameters: dict[str, torch.Tensor], dtype: torch.dtype
+        self,
+        carriers: Carriers,
+        tensors: Sequence[Holding],
+        parameters: dict[str, torch.Tensor],
+        dtypes: Mapping[str, torch.dtype],
     ) -> None:
         self._me, self._parameters = carriers.me, {name: shard.detach() for name, shard in parameters.items()}
-        self._away = [(h, pool) for h in tensors for pool in h.pools if pool.hub != h.owners]
+        self._dtype = dtypes[self._me.pool]
         self._inside = [(h, pool, copy.placement) for h in tensors for pool in h.pools for copy in pool.copies]
-        self._to_hubs = _flow(
-            carriers, f"{PARAMETERS}/0", [h.owners for h, _ in self._away], [p.hub for _, p in self._away], dtype
-        )
-        self._to_copies = _flow(
-            carriers, f"{PARAMETERS}/1", [p.hub for _, p, _ in self._inside], [to for *_, to in self._inside], dtype
-        )
+        away: dict[torch.dtype, list[tuple[Holding, PoolCopies]]] = {}
+        for holding in tensors:
+            for pool in (pool for pool in holding.pools if pool.hub != holding.owners):
+                away.setdefault(dtypes[pool.pool], []).append((holding, pool))
+        self._away = [
+            (_flow(carriers, f"{PARAMETERS}/0.{i}", [h.owners for h, _ in to], [p.hub for _, p in to], dtype), to)
+            for i, (dtype, to) in enumerate(away.items())
+        ]
+        hubs, copies_ = [pool.hub for _, pool, _ in self._inside], [to for *_, to in self._inside]
+        self._to_copies = _flow(carriers, f"{PARAMETERS}/1", hubs, copies_, self._dtype)
 
     def begin(self) -> None:
-        self._to_hubs.begin(1)
+        for flow, _ in self._away:
+            flow.begin(1)
         self._to_copies.begin(1)
 
-    def run(self, owned: dict[str, torch.Tensor]) -> None:
-        """`owned` are the updated shards in the working precision. Blocks until this rank's copies are up to date."""
-        self._to_hubs.send([owned.get(h.name) if self._me in h.owners.ranks else None for h, _ in self._away])
-        self._to_hubs.receive([self._shard(h, pool.hub) for h, pool in self._away])
-        self._to_copies.send([self._at_hub(h, pool, owned) for h, pool, _ in self._inside])
+    def run(self, owned: Callable[[torch.dtype], dict[str, torch.Tensor]]) -> None:
+        """`owned` gives the updated shards in a precision. Blocks until this rank's copies are up to date."""
+        shards = cache(owned)
+        for flow, to in self._away:
+            flow.send([shards(flow.dtype)[h.name] if self._me in h.owners.ranks else None for h, _ in to])
+            flow.receive([self._shard(h, pool.hub) for h, pool in to])
+        mine = shards(self._dtype)
+        self._to_copies.send([self._at_hub(h, pool, mine) for h, pool, _ in self._inside])
         self._to_copies.receive([self._shard(h, placement) for h, _, placement in self._inside])
-        self._to_hubs.drain()
+        for flow, _ in self._away:
+            flow.drain()
         self._to_copies.drain()
 
     def _at_hub(self, holding: Holding, pool: PoolCopies, owned: dict[str, torch.Tensor]) -> torch.Tensor | None:

@@ -5,17 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
-import torch
-
 from balancer.plan import Plan
 from bridge.layout import TensorLayout
+from bridge.precision import crossing
 from bridge.rank import RankId
 from bridge.reshard import Placement, reshard
 from hetero.engine.executor import FlowKey
 from hetero.engine.flow import Carriers, Flow
 from hetero.engine.ownership import Holding, holdings
 from hetero.engine.spec import RunSpec
-from hetero.engine.stage import Place, places
+from hetero.engine.stage import DTYPES, Place, places
 from hetero.engine.sync import LINES
 from hetero.engine.world import World
 from hetero.layers.group import TensorGroup
@@ -77,10 +76,10 @@ def boundary_flows(
     place: Place,
     sizes: dict[str, int],
     shape_BT: tuple[int, int],
-    dtype: torch.dtype,
     group: TensorGroup,
 ) -> dict[FlowKey, Flow]:
-    """The flows over the boundaries of a rank's pipeline that begin or end at its stage."""
+    """The flows over the boundaries of a rank's pipeline that begin or end at its stage; `bridge.precision` says in
+    what."""
     pipeline = plan.pipelines[place.pipeline]
     chunks = pipeline.chunks()
     window = min(pipeline.micro_batches, max(pipeline.warmups()) + 1)
@@ -90,6 +89,7 @@ def boundary_flows(
         ends = (before.stage, after.stage)
         if before.stage == after.stage or place.stage not in ends:
             continue
+        dtype = DTYPES[crossing(*(str(pipeline.stages[stage].precision) for stage in ends))]
         for purpose, (source, target) in (("activation", ends), ("gradient", ends[::-1])):
             placements = [
                 [_whole(shape_BT, size, ranks[stage]) for size in sizes.values()] for stage in (source, target)

@@ -51,7 +51,7 @@ def check_sizes(pools: Pools, train: TrainOptions) -> None:
 
 
 def check_pool(name: str, pool: PoolOptions, precision: str) -> None:
-    """A known family, a chip of it, a tp that a host can hold. `precision` is what the pool's speed is asked for in."""
+    """A known family, a chip of it, a tp that a host can hold, a precision of that chip. `precision` is the job's."""
     key = f"pools.{name}"
     check_name(key, name)
     if pool.family not in family_names():
@@ -62,13 +62,7 @@ def check_pool(name: str, pool: PoolOptions, precision: str) -> None:
         rule = f"is a chip of family {chip.family!r}, but the pool's family is {pool.family!r}"
         raise JobError(f"{key}.chip", pool.chip, rule, f"set {key}.family to {chip.family}, or name another chip")
     _check_tp(pool, key)
-    try:
-        chip.flops_per_s(precision)
-    except Exception as error:
-        if not explains_itself(error):
-            raise
-        own = pool.emulate is not None and pool.emulate.precision is not None
-        raise JobError.at(f"{key}.emulate.precision" if own else "train.precision", error) from None
+    _check_precision(key, pool, chip, precision)
 
 
 def _chip(pool: PoolOptions, key: str) -> ChipSpec:
@@ -87,6 +81,18 @@ def _check_tp(pool: PoolOptions, key: str) -> None:
     if pool.tp > per_host:
         rule = f"a tensor-parallel group must fit into one host, and the pool has {per_host} chips on a host"
         raise JobError(f"{key}.tp", pool.tp, rule, f"set {key}.tp to at most {per_host}")
+
+
+def _check_precision(key: str, pool: PoolOptions, chip: ChipSpec, precision: str) -> None:
+    """A chip computes, and is paced as one that computes, in what its datasheet has a figure for."""
+    own = f"{key}.precision"
+    asked = [(own if pool.precision else "train.precision", own, pool.precision or precision)]
+    if pool.emulate is not None and pool.emulate.precision is not None:
+        asked.append((f"{key}.emulate.precision", f"{key}.emulate.precision", pool.emulate.precision))
+    for where, remedied, wanted in asked:
+        if wanted not in chip.peak_flops:
+            rule = f"{chip.name} has only {', '.join(chip.peak_flops)}"
+            raise JobError(where, wanted, rule, f"set {remedied} to {min(chip.peak_flops)}")
 
 
 def check_links(bridge: BridgeOptions, pools: Pools) -> None:

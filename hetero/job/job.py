@@ -69,7 +69,7 @@ class Job(BaseModel):
     def _sections_fit(self) -> Job:
         check_sizes(self.pools, self.train)
         for name, pool in self.pools.items():
-            check_pool(name, pool, self.paced_as(name))
+            check_pool(name, pool, self.train.precision)
         check_links(self.bridge, self.pools)
         check_time_scale(self.time_scale, self.emulated)
         check_model(self.model, self.data, self.pools)
@@ -83,7 +83,11 @@ class Job(BaseModel):
     def paced_as(self, pool: str) -> str:
         """The precision at whose speed a pool computes; that of an emulated one may differ from the arithmetic's."""
         emulate = self.pools[pool].emulate
-        return (emulate.precision if emulate else None) or self.train.precision
+        return (emulate.precision if emulate else None) or self.precision_of(pool)
+
+    def precision_of(self, pool: str) -> str:
+        """What a pool computes in."""
+        return self.pools[pool].precision or self.train.precision
 
     def resolved(self) -> dict[str, Any]:
         """Plain data with every default filled in, to be shown and recorded; loading it gives an equal job, but for
@@ -101,7 +105,7 @@ class Job(BaseModel):
         What is held out counts, since nothing is trained on it. The length of the run counts only where the learning
         rate depends on it, so a finished run can be continued.
         """
-        invariant = {"micro_batch", "replica_check_every"}
+        invariant = {"micro_batch", "replica_check_every", "loss_scale"}
         if self.train.optimizer.schedule == "constant":
             invariant.add("steps")
         return {

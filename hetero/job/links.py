@@ -10,6 +10,7 @@ from typing import Any
 
 from balancer.topology import LinkSpec
 from bridge.codec import CODECS
+from bridge.precision import crossing
 from hetero.job.job import Job
 
 ASSUMED_GBIT_PER_S = 10.0
@@ -53,7 +54,7 @@ def unknown_links(job: Job) -> list[tuple[str, str]]:
 
 def link_spec(job: Job, a: str, b: str, probed: Probed) -> LinkSpec:
     """A link as the planner is told of it."""
-    codec, precision = job.bridge.codec_between(a, b), job.train.precision
+    codec, precision = job.bridge.codec_between(a, b), crossing(job.precision_of(a), job.precision_of(b))
     bytes_per_s, rtt_s = _figures(job, a, b, probed)
     return LinkSpec(
         (a, b),

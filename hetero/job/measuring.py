@@ -99,7 +99,7 @@ def _spec(
         tensor_parallel={name: tuple(found) for name, found in sizes.items()},
         seq_len=job.data.seq_len,
         micro_batch=job.train.micro_batch,
-        precision=job.train.precision,
+        precisions={name: job.precision_of(name) for name in job.pools},
         repeats=repeats,
         time_scale=time_scale,
     ).model_dump(mode="json")

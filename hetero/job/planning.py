@@ -36,7 +36,8 @@ class Planned:
 
     def memory_bytes(self, pipeline: int, stage: int) -> int:
         """What one chip of a stage needs."""
-        return stage_bytes(workload(self.job), self.plan, pipeline, stage, self.job.train.precision).total
+        precision = self.job.precision_of(self.plan.pipelines[pipeline].stages[stage].pool)
+        return stage_bytes(workload(self.job), self.plan, pipeline, stage, precision).total
 
 
 def plan_job(
@@ -142,6 +143,6 @@ def _pool(job: Job, name: str) -> PoolSpec:
         chips_per_host=pool.chips_per_host or pool.count,
         tp=None if pool.tp == "auto" else pool.tp,
         memory_bytes=chip.memory_bytes,
-        precision=job.train.precision,
+        precision=job.precision_of(name),
         paced_as=job.paced_as(name),
     )

@@ -7,23 +7,27 @@ bytes kept for backward, bytes of the boundary tensor.
 from __future__ import annotations
 
 from balancer.workload import UnitWork, Workload
+from bridge.precision import ITEM_BYTES
 from hetero.models.dimensions import Dimensions
-
-_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 
 def workload(dims: Dimensions, seq_len: int, global_batch: int, precision: str) -> Workload:
-    """The balancer's view of the model; `precision` is that of activations."""
-    size = _BYTES[precision]
-    layer = [_attention(dims, seq_len, size), _mlp(dims, seq_len, size)]
-    units = (_embedding(dims, seq_len, size), *(layer * dims.layers), _head(dims, seq_len, size))
+    """The balancer's view of the model; `precision` is that of activations, where a pool has no other."""
+    by_precision = {name: _units(dims, seq_len, size) for name, size in ITEM_BYTES.items()}
+    units = by_precision[precision]
     return Workload(
         units=units,
         seq_len=seq_len,
         global_batch=global_batch,
         legal_cuts=frozenset(range(len(units))),
         tied=((0, len(units) - 1),) if dims.tie_embeddings else (),
+        by_precision=by_precision,
     )
+
+
+def _units(dims: Dimensions, seq_len: int, size: int) -> tuple[UnitWork, ...]:
+    layer = [_attention(dims, seq_len, size), _mlp(dims, seq_len, size)]
+    return (_embedding(dims, seq_len, size), *(layer * dims.layers), _head(dims, seq_len, size))
 
 
 def _embedding(dims: Dimensions, seq_len: int, size: int) -> UnitWork:

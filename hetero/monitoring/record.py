@@ -18,6 +18,8 @@ BUSY = ("forward_s", "backward_s", "weight_s", "optimizer_s")
 SUMMED = (*BUSY, "sync_s", "bridge_wait_s", "bubble_s")
 SOMETIMES = ("eval_loss",)
 """In the lines of those steps alone after which the held-out samples were measured."""
+UNSCALED = 1.0
+"""The `loss_scale` of a step whose loss is not multiplied. No other is less."""
 TOTALS = ("loss", "grad_norm", "lr", "loss_scale", "skipped", "tokens", "consumed_tokens")
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hetero.monitoring.notice import Notice
+from hetero.monitoring.record import UNSCALED
 
 FEW = 3
 """A single skipped update harms nobody, and a run may begin with some."""
@@ -18,7 +19,8 @@ class Skips:
     """`count` rises with each step that was no update, as far as `FEW`, and falls with each that was one. At `FEW` a
     row begins, at 0 it is over: one lucky update in between does not end it.
 
-    A step whose loss is no number counts as skipped, whatever became of its gradients.
+    A step whose loss is no number counts as skipped, whatever became of its gradients. One that was skipped since the
+    loss scale was too large counts only where there is no smaller one.
     """
 
     count: int = 0
@@ -41,4 +43,4 @@ class Skips:
 
 def _is_lost(line: Mapping[str, Any]) -> bool:
     loss = line["loss"]
-    return bool(line["skipped"]) or (loss is not None and not math.isfinite(loss))
+    return (line["skipped"] and line["loss_scale"] <= UNSCALED) or (loss is not None and not math.isfinite(loss))

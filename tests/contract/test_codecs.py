@@ -15,7 +15,7 @@ from bridge.codec import BLOCK, CODECS, UNDERFLOW, Codec
 from hetero.engine.codecs import kernel, worst_error
 
 CPU = torch.device("cpu")
-DTYPES = (torch.float32, torch.bfloat16)
+DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 SIZES = (0, 1, 2, 255, 256, 257, 1000, 1024 * BLOCK, 1024 * BLOCK + 300)
 ALL = pytest.mark.parametrize("codec", CODECS.values(), ids=lambda codec: codec.name)
 WITH_SCALES = [codec for codec in CODECS.values() if codec.has_scales]

@@ -55,6 +55,7 @@ def _case(
     optimizer: OptimizerOptions = SGD,
     steps: int = 3,
     precision: Any = "float32",
+    precisions: dict[str, str] | None = None,
     **changes: Any,
 ) -> Case:
     dims = Dimensions(layers=layers, **{**SMALL, **changes})
@@ -62,7 +63,7 @@ def _case(
     train = TrainOptions(
         steps=steps, global_batch=batch, precision=precision, seed=7, optimizer=optimizer, replica_check_every=1
     )
-    return Case(name, plan(*pipelines, schedule=schedule), Job(dims, train))
+    return Case(name, plan(*pipelines, schedule=schedule), Job(dims, train, precisions=precisions or {}))
 
 
 CASES = (
@@ -130,6 +131,14 @@ CASES = (
         kv_heads=1,
     ),
     _case("bfloat16", pipeline(4, n2(0, 3), a4(3, 6)), pipeline(4, k2(0, 6)), precision="bfloat16"),
+    _case("float16", pipeline(4, n2(0, 3), a4(3, 6)), pipeline(4, k2(0, 6)), precision="float16"),
+    _case(
+        "float16 beside bfloat16 and float32",
+        pipeline(4, n2(0, 3), a4(3, 6)),
+        pipeline(4, k2(0, 6)),
+        precision="bfloat16",
+        precisions={"ascend": "float16", "kunlun": "float32"},
+    ),
     _case(
         "long: tp 1, 2 and 4",
         pipeline(8, k1(0, 2), n2(2, 3), a4(3, 6), micro_batch=4),
@@ -159,11 +168,27 @@ CASES = (
         optimizer=MOMENTUM,
     ),
     _case(
+        "tied, float16 beside float32",
+        pipeline(4, k1(0, 2), a4(2, 6)),
+        pipeline(2, n2(0, 6)),
+        tie_embeddings=True,
+        precisions={"ascend": "float16"},
+    ),
+    _case(
         "long: bfloat16",
         pipeline(4, n2(0, 3), a1(3, 6), micro_batch=2),
         pipeline(2, k1(0, 6)),
         steps=50,
         precision="bfloat16",
+        optimizer=ADAMW,
+    ),
+    _case(
+        "long: float16 beside bfloat16",
+        pipeline(4, n2(0, 3), a1(3, 6), micro_batch=2),
+        pipeline(2, a2(0, 6)),
+        steps=50,
+        precision="bfloat16",
+        precisions={"ascend": "float16"},
         optimizer=ADAMW,
     ),
 )

@@ -25,6 +25,7 @@ from hetero.cluster.fleet import FleetLink, FleetPool, FleetSpec, Programs
 from hetero.cluster.instructions import News
 from hetero.cluster.session import Session
 from hetero.data.source import Prepared
+from hetero.engine.loss_scale import LossScale
 from hetero.engine.options import EvalOptions, TrainOptions
 from hetero.engine.spec import Capture, PoolRun, RunSpec, TextRun
 from hetero.models.dimensions import Dimensions
@@ -57,11 +58,20 @@ class Job:
     dimensions: Dimensions
     train: TrainOptions
     evaluation: EvalOptions = NO_VALIDATION
+    precisions: Mapping[str, str] = field(default_factory=dict, hash=False)
+    """Of pools that do not compute in the job's."""
+
+    @property
+    def coarsest(self) -> str:
+        """The precision that rounds most, of those that any pool may have."""
+        used = {self.precisions.get(name, self.train.precision) for name in POOLS}
+        return next(precision for precision in ("bfloat16", "float16", "float32") if precision in used)
 
     def complete(self, plan: Plan) -> Plan:
         model, train = architecture(self.dimensions.family), self.train
         workload = model.workload(self.dimensions, SEQ_LEN, train.global_batch, train.precision)
-        return complete(plan, _topology(train.precision), workload, lambda tp: model.legal_tp(self.dimensions, tp))
+        topology = _topology({name: self.precisions.get(name, train.precision) for name in POOLS})
+        return complete(plan, topology, workload, lambda tp: model.legal_tp(self.dimensions, tp))
 
 
 @dataclass
@@ -108,8 +118,7 @@ class Standing:
     def __init__(self, text: Prepared, folder: Path, pools: Mapping[str, PoolRun] = POOLS) -> None:
         self._text, self._folder, self._pools = text, folder, dict(pools)
         self._epoch = -1
-        self._store: CheckpointStore | None = None
-        self._save: RunState | None = None
+        self._saved: News | None = None
         self._run = Run()
         self.session: Session
 
@@ -153,36 +162,41 @@ class Standing:
             checkpoint_every=0 if save_to is None else until,
             capture=Capture(folder=str(run.folder), steps=tuple(capture)) if capture else None,
         )
-        self._prepare_save(job, completed, save_to, until)
+        kept = {} if begin_from is None else CheckpointStore(begin_from).manifest(start).run.scalars
+        scale = LossScale.of(job.train.loss_scale, kept).where(completed.precisions().values())
+        if save_to is not None:
+            CheckpointStore(save_to).begin(until)
         answers = self.session.configure(spec.model_dump(mode="json"))
         assert {answer["fingerprint"] for answer in answers} - {None} == {self._text.fingerprint}
         self.session.run(until, lambda step, reports: self._record(reports))
         assert len(run.totals) == until - start, "one rank, and no other, reports a step's totals"
+        if save_to is not None:
+            self._commit(save_to, job, completed, start, scale)
         return run
 
     def _record(self, reports: Sequence[Mapping[str, Any]]) -> None:
         self._run.totals += [report["totals"] for report in reports if report["totals"]]
         self._run.bytes_sent += sum(total_bytes(report["sent"]) for report in reports)
 
-    def _prepare_save(self, job: Job, plan: Plan, folder: Path | None, until: int) -> None:
-        if folder is None:
-            return
-        self._store = CheckpointStore(folder)
-        self._store.begin(until)
-        sequences = until * job.train.global_batch
-        self._save = RunState(
+    def _commit(self, folder: Path, job: Job, plan: Plan, start: int, scale: LossScale) -> None:
+        """As the driver does: it follows the loss scale by what it is told of the steps."""
+        assert self._saved is not None
+        skipped = [step["skipped"] for step in self._run.totals]
+        for each in skipped:
+            scale = scale.after(each)
+        sequences = (start + len(skipped)) * job.train.global_batch
+        state = RunState(
             consumed_sequences=sequences,
             consumed_tokens=sequences * SEQ_LEN,
             job_fingerprint="",
             plan=plan.model_dump(mode="json"),
-            scalars={"updates": until},
+            scalars={"updates": start + skipped.count(False), **scale.kept()},
         )
+        CheckpointStore(folder).commit(self._saved.step, state, self._saved.data["pieces"])
 
     def _hear(self, news: News) -> None:
         if news.kind == "saved":
-            assert self._store is not None
-            assert self._save is not None
-            self._store.commit(news.step, self._save, news.data["pieces"])
+            self._saved = news
         elif news.rank is not None:
             self._run.told.append(news)
 
@@ -197,9 +211,10 @@ def fleet_spec(pools: Mapping[str, PoolRun], rank: str) -> FleetSpec:
     return FleetSpec(described, links, programs=Programs(rank=rank))
 
 
-def _topology(precision: str) -> Topology:
+def _topology(precisions: Mapping[str, str]) -> Topology:
     pools = []
     for name, pool in POOLS.items():
         chip = load_chip(pool.chip)
-        pools.append(PoolSpec(name, pool.family, chip, pool.count, pool.count, chip.memory_bytes, precision=precision))
+        chips = pool.count, pool.count, chip.memory_bytes
+        pools.append(PoolSpec(name, pool.family, chip, *chips, precision=precisions[name]))
     return Topology(tuple(pools), tuple(LinkSpec(link.between, 1e9, 0.0) for link in LINKS))

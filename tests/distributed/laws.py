@@ -25,6 +25,7 @@ class Tolerance:
 TOLERANCES = {
     "float32": Tolerance(gradient=1e-5, floor=1e-4, loss=5e-6, norm=5e-5),
     "bfloat16": Tolerance(gradient=3e-2, floor=1e-2, loss=2e-3, norm=5e-2),
+    "float16": Tolerance(gradient=4e-3, floor=1e-2, loss=3e-4, norm=7e-3),
 }
 
 

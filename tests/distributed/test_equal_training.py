@@ -19,7 +19,7 @@ LONG = [case for case in CASES if case.job.train.steps >= 50]
 
 
 def _check(case: Case, run: Run, plain: list[PlainStep], captured: list[int], record: Record) -> None:
-    limit = TOLERANCES[case.job.train.precision]
+    limit = TOLERANCES[case.job.coarsest]
     for step in captured:
         gradients = tensor_deviation(run.gradients(step), plain[step].gradients, limit.floor)
         record(f"gradient {step}", gradients.deviation)

@@ -42,6 +42,7 @@ ADAMW = _job(COSINE)
 MOMENTUM = _job(OptimizerOptions(name="sgd", lr=0.05, momentum=0.9, schedule="cosine"))
 TIED = _job(COSINE, tie_embeddings=True, qkv_bias=True, kv_heads=1)
 NARROW = _job(COSINE, precision="bfloat16")
+FLOAT16 = _job(COSINE, precision="float16")
 
 CHIP = plan(pipeline(8, n1(0, 6), micro_batch=4))
 NVIDIA = plan(pipeline(8, n2(0, 3), n2(3, 6), micro_batch=4))
@@ -103,7 +104,7 @@ def test_goes_on_under_another_plan(
     assert state.deviation <= STATE_LIMIT, state
 
 
-@pytest.mark.parametrize("job", [ADAMW, NARROW], ids=["float32", "bfloat16"])
+@pytest.mark.parametrize("job", [ADAMW, NARROW, FLOAT16], ids=["float32", "bfloat16", "float16"])
 def test_goes_on_to_the_bit_under_the_same_plan(job: Job, fleet: Standing, tmp_path: Path) -> None:
     first = fleet.train(job, SMALL_SHARED, until=SAVED, save_to=tmp_path)
     second = fleet.train(job, SMALL_SHARED, start=SAVED, begin_from=tmp_path)

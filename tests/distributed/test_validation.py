@@ -40,7 +40,7 @@ def test_held_out_loss_is_the_plain_models(case: Case, fleet: Standing, text: Pr
     for done, step in enumerate(plain.steps(case.job.train.steps), 1):
         steps.append(step)
         validations[done] = plain.validation_loss()
-    limit = TOLERANCES[case.job.train.precision]
+    limit = TOLERANCES[case.job.coarsest]
     assert list(run.eval_losses) == [2, 3], "after every second step, and after the last"
     found = series_deviation(list(run.eval_losses.values()), [validations[2], validations[3]])
     assert found.deviation <= limit.loss, found

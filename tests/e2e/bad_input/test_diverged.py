@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 
@@ -29,11 +30,20 @@ class Runs:
         text = JOB.replace("source: python-stdlib", f"source: {folder / 'text.txt'}").replace("steps: 4", "steps: 12")
         self.job.write_text(text.replace("{every: 0}", "{every: 2, keep: 2}"))
 
-    def train(self, name: str, skipped: Collection[int] = (), *more: str, lost: Collection[int] = ()) -> str:
-        """The screen of a run that skips the updates of some steps, and whose loss is no number in others."""
+    def train(
+        self,
+        name: str,
+        skipped: Collection[int] = (),
+        *more: str,
+        lost: Collection[int] = (),
+        scales: Mapping[int, float] = MappingProxyType({}),
+    ) -> str:
+        """The screen of a run that skips the updates of some steps, and whose loss is no number in others. `scales` are
+        the loss scales of steps."""
 
         def totals(step: int) -> dict[str, object]:
-            return {"skipped": step in skipped} | ({"loss": math.nan} if step in lost else {})
+            scale = {"loss_scale": scales.get(step, 1.0)}
+            return {"skipped": step in skipped} | scale | ({"loss": math.nan} if step in lost else {})
 
         script(self._monkeypatch, fingerprints=SAME, totals=totals)
         assert run(["train", str(self.job), "--run-dir", str(self.folder / name), *more]) == 0
@@ -83,6 +93,25 @@ def test_a_row_that_ends_is_told_too(runs: Runs) -> None:
     assert told == [("updates_skipped", 5), ("updates_recovered", 9)]
     assert runs.notes("run") == []
     assert runs.store("run").steps() == [10, 12]
+
+
+def test_a_loss_scale_is_followed_into_checkpoints_and_told_where_it_can_fall_no_further(runs: Runs) -> None:
+    """It falls from 4 to 1 in the first two steps, cannot in the third, and grows after every two good ones."""
+    float16 = ("--set", "train.precision=float16", "--set", "train.loss_scale={initial: 4, grow_every: 2}")
+    screen = runs.train("run", (0, 1, 2), *float16, scales={0: 4.0, 1: 2.0})
+    told = [(event["kind"], event["step"], event["data"]) for event in runs.events("run") if "scale" in event["kind"]]
+    assert told[:3] == [
+        ("loss_scale", 0, {"was": 4.0, "scale": 2.0}),
+        ("loss_scale_least", 1, {"was": 2.0, "scale": 1.0}),
+        ("loss_scale", 4, {"was": 1.0, "scale": 2.0}),
+    ]
+    assert "loss scale least" in screen
+    kept = {step: runs.store("run").manifest(step).run.scalars for step in runs.store("run").steps()}
+    assert {step: (of["loss_scale"], of["good_steps"]) for step, of in kept.items()} == {10: (8.0, 1), 12: (16.0, 1)}
+    runs.train("on", (), "--resume", str(runs.folder / "run"), "--set", "train.steps=14", *float16)
+    (event,) = [event["data"] for event in runs.events("on") if "scale" in event["kind"]]
+    assert event == {"was": 16.0, "scale": 32.0}
+    assert not [event for event in runs.events("run") if event["kind"].startswith("updates_")]
 
 
 def test_a_row_is_one_over_resumed_runs(runs: Runs) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hypothesis import strategies as st
 
 from backends.chip import ChipSpec
@@ -10,9 +12,9 @@ from balancer.topology import LinkSpec, PoolSpec, Topology
 from balancer.workload import UnitWork, Workload
 
 
-def pool(name="a", count=4, speed=1.0, *, gib=80.0, hosts=1, tp=None, interconnect=1e15):
-    chip = ChipSpec(f"chip-{name}", "cpu", {"float32": speed * 1e12}, int(gib * 2**30), 1e15, interconnect, 1.0, {})
-    return PoolSpec(name, "cpu", chip, count, count // hosts, chip.memory_bytes, tp)
+def pool(name="a", count=4, speed=1.0, *, gib=80.0, hosts=1, tp=None, interconnect=1e15, precision="float32"):
+    chip = ChipSpec(f"chip-{name}", "cpu", {precision: speed * 1e12}, int(gib * 2**30), 1e15, interconnect, 1.0, {})
+    return PoolSpec(name, "cpu", chip, count, count // hosts, chip.memory_bytes, tp, precision)
 
 
 def topology(*pools, bytes_per_s=1e15, latency_s=0.0):
@@ -30,6 +32,15 @@ def workload(units=8, batch=16, *, cuts=None, tied=(), **each):
         units = [unit(**each)] * units
     legal = frozenset(range(len(units)) if cuts is None else cuts)
     return Workload(tuple(units), 128, batch, legal, tuple(tied))
+
+
+def halved(work):
+    """The workload of a float32 job, whose units have half the bytes in other precisions."""
+    half = tuple(
+        replace(unit, activation_bytes=unit.activation_bytes // 2, boundary_bytes=unit.boundary_bytes // 2)
+        for unit in work.units
+    )
+    return replace(work, by_precision={"float32": work.units, "bfloat16": half, "float16": half})
 
 
 def plan(*pipelines, **fields):

@@ -190,3 +190,15 @@ def test_owners_are_spread_by_what_they_own():
     completed = complete(plan(*[(8, [("fast", 1, (0, 8))])] * 2), POOLS, workload(units, batch=16))
     owned = [sum(units[u].parameters for u in p.stages[0].owned_units()) for p in completed.pipelines]
     assert max(owned) - min(owned) <= 3_000
+
+
+def test_a_stage_has_the_precision_of_its_pool_and_no_other():
+    pools = topology(pool("wide", 4), pool("narrow", 4, precision="float16"))
+    written = plan((16, [("wide", 2, (0, 4)), ("narrow", 2, (4, 8))]))
+    completed = complete(written, pools, WORK)
+    assert completed.precisions() == {"wide": "float32", "narrow": "float16"}
+    assert complete(completed, pools, WORK) == completed
+    assert '"precision": "float16"' in completed.to_json()
+    error = refusal(changed(written, stage=1, precision="bfloat16"), pools)
+    assert (error.key, error.value) == ("pipelines[0].stages[1].precision", "bfloat16")
+    assert error.remedy == "leave it out, or set pools.narrow.precision to bfloat16"

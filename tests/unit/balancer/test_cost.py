@@ -12,7 +12,7 @@ from balancer.errors import CostError, PlanError
 from balancer.ideal import ideal_tokens_per_s
 from balancer.options import BalanceOptions
 from balancer.topology import LinkSpec
-from tests.unit.balancer.cases import pool, topology, unit, workload
+from tests.unit.balancer.cases import halved, pool, topology, unit, workload
 
 POOLS = topology(pool("a", 2, interconnect=1e7), pool("b", 2, 2.0))
 WORK = workload([unit("x", 1000, boundary=1_000_000), unit("y", 500)])
@@ -93,3 +93,11 @@ def test_pipelines_by_hand_mean_mode_manual():
 def test_options_that_contradict_themselves(section, message):
     with pytest.raises(ValidationError, match=message):
         BalanceOptions.model_validate(section)
+
+
+def test_collectives_carry_the_pool_s_precision():
+    pools = (pool("a", 2, interconnect=1e6), pool("b", 2, interconnect=1e6, precision="float16"))
+    work = halved(workload(1, 1, gflops=0.0))
+    times = datasheet_times(topology(*pools), work)
+    wide, narrow = (times.lookup(name, 2, "attention") for name in "ab")
+    assert wide.forward_s == 2 * narrow.forward_s > 0

@@ -18,7 +18,7 @@ from balancer.ledger import TERMS, efficiency, ledger
 from balancer.memory import stage_bytes
 from balancer.schedule import SCHEDULES
 from balancer.simulate import Scenario, run, simulate
-from tests.unit.balancer.cases import pipelines, plan, pool, topology, unit, workload
+from tests.unit.balancer.cases import halved, pipelines, plan, pool, topology, unit, workload
 
 
 def predict(chips, work, written, **scenario):
@@ -212,3 +212,19 @@ def test_a_codec_shortens_what_a_link_carries_in_its_direction():
     message_s = work.units[0].boundary_bytes / 1e6
     assert plain.compute_s - coded.compute_s == pytest.approx(0.75 * message_s + 0.5 * message_s)
     assert coded.link_s == pytest.approx(0.5 * message_s)
+
+
+@pytest.mark.parametrize(("one", "other", "part"), [("float32", "float32", 1.0), ("float32", "float16", 0.5)])
+def test_the_narrower_of_two_precisions_crosses(one, other, part):
+    chips = topology(pool("a", 1, precision=one), pool("b", 1, precision=other), bytes_per_s=1e6)
+    work, written = halved(workload(2, 1)), plan((1, [("a", 1, (0, 1)), ("b", 1, (1, 2))]))
+    assert predict(chips, work, written).link_s == pytest.approx(part * work.units[0].boundary_bytes / 1e6)
+
+
+def test_activations_are_counted_in_the_stage_s_precision():
+    chips = topology(pool("a", 1), pool("b", 1, precision="float16"))
+    work = halved(workload(2, 1))
+    completed = complete(plan((1, [("a", 1, (0, 1)), ("b", 1, (1, 2))])), chips, work)
+    wide, narrow = (stage_bytes(work, completed, 0, s, pool.precision) for s, pool in enumerate(chips.pools))
+    assert (wide.activations, narrow.activations) == (1_000_000, 500_000)
+    assert (wide.messages, narrow.messages) == (2_000_000, 1_000_000)

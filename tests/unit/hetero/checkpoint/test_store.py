@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -291,6 +292,11 @@ def test_a_manifest_that_nobody_wrote_ends_no_reader(store: CheckpointStore) -> 
     rewritten(store, 2, lambda body: body["run"].update(scalars={"updates": "many"}))
     with pytest.raises(DamagedCheckpoint, match="a count"):
         store.manifest(2)
+    for scale in ("much", 0.0, -1.0, math.inf, math.nan):
+        save(store, 2)
+        rewritten(store, 2, lambda body, scale=scale: body["run"].update(scalars={"loss_scale": scale}))
+        with pytest.raises(DamagedCheckpoint, match="greater than 0"):
+            store.manifest(2)
     path.unlink()
     os.mkfifo(path)
     with pytest.raises(DamagedCheckpoint):

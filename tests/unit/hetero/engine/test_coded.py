@@ -55,7 +55,7 @@ class Line:
 
 
 @ALL
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_pieces_arrive_end_to_end(codec: Codec, dtype: torch.dtype) -> None:
     whole = torch.randn(12, 100).to(dtype)
     pieces = [whole[:5], whole[5:, :30], whole[5:, 30:]]

@@ -10,7 +10,7 @@ from balancer.plan import PipelinePlan, Plan, StagePlan
 from bridge.layout import Region, TensorLayout
 from bridge.rank import RankId
 from bridge.reshard import copies
-from hetero.engine.ownership import Copy, Holding, contributions, first_replicas, holdings, position_of
+from hetero.engine.ownership import Copy, Holding, alike, contributions, first_replicas, holdings, position_of
 from tests.unit.hetero.engine.placements import SHAPES, numbered, placements, shard
 
 TIED = "units.0.embedding.weight"
@@ -93,3 +93,15 @@ def test_owners_receive_the_whole_gradient_once(data: st.DataObject) -> None:
 
 def _slices(region: Region) -> tuple[slice, ...]:
     return tuple(slice(*bounds) for bounds in region)
+
+
+def test_copies_of_one_precision_are_alike() -> None:
+    first, second, third = (
+        _stage(pool, (0,), ((0, 3),), owns) for pool, owns in (("a", ((0, 3),)), ("b", ()), ("c", ()))
+    )
+    tensors = holdings(_plan((first,), (second,), (third,)), _layouts())
+    (same,) = alike(tensors, dict.fromkeys("abc", "float32"))
+    assert same == tensors
+    wide, narrow = alike(tensors, {"a": "float32", "b": "float16", "c": "float32"})
+    assert [[copy.pool for copy in holding.copies] for holding in wide] == [["a", "c"]] * 2
+    assert [[copy.pool for copy in holding.copies] for holding in narrow] == [["b"]] * 2

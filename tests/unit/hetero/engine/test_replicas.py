@@ -24,7 +24,7 @@ def _whole_hash(name: str, value: torch.Tensor) -> int:
     return int(shard_hash(name, value, value.shape, tuple((0, extent) for extent in value.shape)))
 
 
-@given(st.data(), st.sampled_from([torch.float32, torch.bfloat16]))
+@given(st.data(), st.sampled_from([torch.float32, torch.bfloat16, torch.float16]))
 def test_shards_of_any_layout_add_up_to_the_whole(data: st.DataObject, dtype: torch.dtype) -> None:
     shape = data.draw(st.sampled_from(SHAPES))
     owners = first_replicas(data.draw(placements(shape, "a")), 0).layout

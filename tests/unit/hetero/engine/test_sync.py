@@ -150,28 +150,34 @@ def test_owners_get_the_sum_of_all_and_each_pool_sends_it_once(tensors: list[Hol
     assert wires.crossed() == 2 * _other_pools(tensors)
 
 
+DTYPES = st.sampled_from([torch.float32, torch.bfloat16, torch.float16])
+
+
 @settings(max_examples=60, deadline=None)
-@given(_models())
-def test_all_copies_get_the_owner_s_values_and_each_pool_receives_them_once(tensors: list[Holding]) -> None:
+@given(_models(), st.fixed_dictionaries({"a": DTYPES, "b": DTYPES}))
+def test_all_copies_get_the_owner_s_values_rounded_once_and_each_pool_receives_them_once(
+    tensors: list[Holding], dtypes: dict[str, torch.dtype]
+) -> None:
     wires = Wires()
 
+    def thirds(holding: Holding) -> torch.Tensor:
+        return numbered(holding.owners.layout.shape) / 3
+
     def step(me: RankId) -> dict[str, torch.Tensor]:
-        held = {h.name: torch.zeros_like(_gradient(h, me)) for h in tensors}
-        back = ParameterReturn(wires.seen_by(me), tensors, held, torch.float32)
-        owned = {
-            h.name: shard(numbered(h.owners.layout.shape), h.owners.layout, h.owners.ranks.index(me))
-            for h in tensors
-            if me in h.owners.ranks
+        held = {h.name: torch.zeros_like(_gradient(h, me), dtype=dtypes[me.pool]) for h in tensors}
+        back = ParameterReturn(wires.seen_by(me), tensors, held, dtypes)
+        masters = {
+            h.name: shard(thirds(h), h.owners.layout, h.owners.ranks.index(me)) for h in tensors if me in h.owners.ranks
         }
         back.begin()
-        back.run(owned)
+        back.run(lambda dtype: {name: master.to(dtype) for name, master in masters.items()})
         return held
 
     for rank, held in _at_once(step, _everyone(tensors)).items():
         for holding in tensors:
             [placement] = [copy.placement for copy in holding.copies if rank in copy.placement.ranks]
-            wanted = shard(numbered(holding.owners.layout.shape), placement.layout, placement.ranks.index(rank))
-            assert torch.equal(held[holding.name], wanted)
+            wanted = shard(thirds(holding), placement.layout, placement.ranks.index(rank))
+            assert torch.equal(held[holding.name], wanted.to(dtypes[rank.pool]))
     assert wires.crossed() == _other_pools(tensors)
 
 

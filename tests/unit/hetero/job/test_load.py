@@ -194,3 +194,30 @@ def test_what_is_held_out_decides_the_numbers_too(tmp_path: Path) -> None:
     )
     assert every_4 == every_8
     assert len({plain, every_4, more}) == 3
+
+
+@pytest.mark.parametrize(
+    ("settings", "key", "remedy"),
+    [
+        (["train.precision=bfloat16"], "train.precision", "set pools.two.precision to float16"),
+        (["pools.two.precision=bfloat16"], "pools.two.precision", "set pools.two.precision to float16"),
+        (
+            ["pools.two.emulate.precision=bfloat16"],
+            "pools.two.emulate.precision",
+            "set pools.two.emulate.precision to float16",
+        ),
+        (
+            ["train.precision=bfloat16", "pools.two.emulate.precision=float16"],
+            "train.precision",
+            "set pools.two.precision to float16",
+        ),
+    ],
+)
+def test_a_chip_without_bfloat16_computes_in_float16(
+    tmp_path: Path, settings: list[str], key: str, remedy: str
+) -> None:
+    """Whoever paces it."""
+    error = _error(tmp_path, "pools.two={family: ascend, chip: Ascend-910A, count: 2, emulate: {}}", *settings)
+    assert (error.key, error.value, error.remedy) == (key, "bfloat16", remedy)
+    job = _load(tmp_path, JOB, "pools.two.chip=Ascend-910A", "train.precision=bfloat16", "pools.two.precision=float16")
+    assert {name: job.precision_of(name) for name in job.pools} == {"one": "bfloat16", "two": "float16"}

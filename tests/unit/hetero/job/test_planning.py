@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from bridge.codec import CODECS
 from hetero.job.job import Job
 from hetero.job.links import ASSUMED_GBIT_PER_S
 from hetero.job.load import load_job
@@ -64,3 +65,25 @@ def test_labels_say_what_is_emulated() -> None:
     labels = [str(label) for label in pool_labels(_job("auto", "pools.kunlun.emulate=null"))]
     assert labels[0] == "nvidia (2 x A800-80G, emulated)"
     assert labels[2] == "kunlun (2 x Kunlun-P800)"
+
+
+def test_a_pool_is_planned_in_its_own_precision() -> None:
+    settings = ("pools.ascend.chip=Ascend-910A", "pools.ascend.precision=float16", "train.precision=bfloat16")
+    job = _job("quickstart", *settings, "bridge.codec=int8")
+    chips = topology(job)
+    assert [pool.precision for pool in chips.pools] == ["bfloat16", "float16", "bfloat16"]
+    assert chips.pool("ascend").flops_per_s == chips.pool("ascend").chip.flops_per_s("float16")
+    assert {link.activation_ratio for link in chips.links} == {CODECS["int8"].estimate_ratio("float16")}
+    planned = plan_job(job)
+    assert planned.plan.precisions() == {"nvidia": "bfloat16", "ascend": "float16", "kunlun": "bfloat16"}
+    wide = plan_job(_job("quickstart", "pools.ascend.chip=Ascend-910A"))
+    assert planned.memory_bytes(0, 1) < wide.memory_bytes(0, 1)
+
+
+def test_a_pool_with_a_wider_precision_gets_less_work() -> None:
+    def units(precision: str) -> int:
+        job = _job("auto", "train.precision=bfloat16", f"pools.ascend.precision={precision}")
+        pipelines = plan_job(job).plan.pipelines
+        return sum(p.share * len(s.unit_indices()) for p in pipelines for s in p.stages if s.pool == "ascend")
+
+    assert units("float32") < units("float16")

@@ -55,7 +55,7 @@ def test_defaults_are_yaml_of_the_right_type() -> None:
     ("key", "kind", "default"),
     [
         ("train.steps", "integer > 0", "required"),
-        ("train.precision", "`float32` or `bfloat16`", "`float32`"),
+        ("train.precision", "`float32` or `bfloat16` or `float16`", "`float32`"),
         ("train.optimizer.eps", "number > 0", "`1.0e-08`"),
         ("train.optimizer.betas", "[number, number]", "`[0.9, 0.95]`"),
         ("pools", "map of sections", "required"),

@@ -9,8 +9,8 @@ from tests.unit.hetero.monitoring.runs import line
 
 
 def told(steps: str, skips: Skips | None = None) -> list[tuple[str, int]]:
-    """Of steps that were updates (u), skipped (s), or had a loss that is no number (n)."""
-    changes = {"u": {}, "s": {"skipped": True}, "n": {"loss": math.nan}}
+    """Of steps that were updates (u), skipped (s), had a loss that is no number (n) or too large a loss scale (l)."""
+    changes = {"u": {}, "s": {"skipped": True}, "n": {"loss": math.nan}, "l": {"skipped": True, "loss_scale": 2.0}}
     skips = skips or Skips()
     notices = [
         notice for step, what in enumerate(steps) for notice in skips.record(line(step, **changes[what]), lambda: None)
@@ -26,6 +26,11 @@ def test_single_ones_are_no_row(steps: str) -> None:
 @pytest.mark.parametrize("steps", ["uusss", "uusnn", "ssuss", "uunnnssssnnnsss"])
 def test_a_row_is_told_once(steps: str) -> None:
     assert told(steps) == [("updates_skipped", 4)]
+
+
+def test_a_loss_scale_that_falls_is_no_row() -> None:
+    assert told("llllllllll") == []
+    assert told("llllsss") == [("updates_skipped", 6)]
 
 
 def test_a_lucky_update_ends_no_row() -> None:
