@@ -16,15 +16,14 @@ from backends.registry import visible_device_variables
 class AscendBackend(AcceleratorBackend):
     """One NPU, as torch counts them: each die of a two-die package is a device of its own.
 
-    Slots cannot be pinned in place, so copies use torch's pinned staging. HCCL reduces no float64 and matches
-    point-to-point messages by order.
+    Slots cannot be pinned in place, so copies use torch's pinned staging. HCCL reduces no float64.
     """
 
     family = "ascend"
     device_type = "npu"
     collective = "hccl"
     visible_devices = visible_device_variables(family)
-    capabilities = Capabilities(bfloat16=True, float64_reduce=False, compile=True, pinned_async=True, tagged_p2p=False)
+    capabilities = Capabilities(bfloat16=True, float64_reduce=False, compile=True, pinned_async=True)
 
     @classmethod
     def load_module(cls) -> Any:

@@ -23,7 +23,7 @@ from hetero.engine.calibration import calibrate
 from hetero.engine.epoch import Epoch
 from hetero.engine.spec import CalibrationSpec, PoolRun, RunSpec
 from hetero.engine.stage import place_of
-from hetero.engine.wiring import EpochGroups
+from hetero.engine.wiring import EpochGroups, tensor_holdings
 from hetero.engine.world import World
 
 
@@ -106,9 +106,10 @@ class Rank:
         assert self._world is not None
         spec = RunSpec.model_validate(message["spec"])
         self._end_epoch()
-        groups = EpochGroups(spec, self._world)
+        tensors = tensor_holdings(spec)
+        groups = EpochGroups(spec, self._world, tensors)
         place = place_of(spec.plan, self._me)
-        self._epoch = Epoch(spec, place, self._world, groups, self._port) if place is not None else None
+        self._epoch = Epoch(spec, place, self._world, groups, tensors, self._port) if place is not None else None
         self._number, self._until = spec.epoch, spec.start
         self._agent.send({
             "report": "configured", "epoch": spec.epoch, "active": place is not None, "path": spec.text.path,
