@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import Any
 
@@ -11,6 +12,10 @@ from backends.accelerator import AcceleratorBackend
 from backends.backend import Capabilities
 from backends.errors import DeviceError
 from backends.registry import visible_device_variables
+
+_PAIRS = "P2P_HCCL_BUFFSIZE"
+"""In MB. With it, messages of two chips have a communicator of their own, which is the default from torch_npu 7.1.0 on;
+before, all of a group's messages went one after another, and a chip's sends waited behind its receives."""
 
 
 class AscendBackend(AcceleratorBackend):
@@ -28,6 +33,7 @@ class AscendBackend(AcceleratorBackend):
     @classmethod
     def load_module(cls) -> Any:
         """Imported here and not by torch's autoloading: without CANN that would make `import torch` fail."""
+        os.environ.setdefault(_PAIRS, "20")
         try:
             import_module("torch_npu")
         except Exception as error:  # a missing library, another accelerator in the process, a broken CANN: all kinds

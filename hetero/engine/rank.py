@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -16,6 +17,8 @@ from backends.backend import Backend
 from backends.chip import load_chip
 from backends.emulation import Emulated
 from backends.registry import load_backend
+from backends.watch import Watch
+from bridge.errors import PipeClosed
 from bridge.pipe import Message, Pipe
 from bridge.port import Port
 from bridge.rank import RankId
@@ -94,7 +97,15 @@ class Rank:
 
     def _make_world(self, pool: dict[str, Any], size: int) -> World:
         run = PoolRun.model_validate(pool)
-        return World(open_backend(run, self._me.index % (run.chips_per_host or size)), self._me, size)
+        backend = open_backend(run, self._me.index % (run.chips_per_host or size))
+        return World(backend, self._me, size, Watch(self._waits_long))
+
+    def _waits_long(self, wait: dict[str, Any]) -> None:
+        """Called by another thread, while this rank's own waits for a chip of its pool."""
+        step = self._epoch.next_step if self._epoch is not None else 0
+        told = {"report": "event", "kind": "chip_waits", "step": step, "epoch": max(self._number, 0), "data": wait}
+        with suppress(PipeClosed):
+            self._agent.send(told)
 
     def _calibrate(self, message: Message) -> None:
         assert self._world is not None
