@@ -265,8 +265,10 @@ def _order_of(spec: RunSpec, me: RankId, count: int) -> Order:
         groups = EpochGroups(spec, world, tensors)  # type: ignore[arg-type]
         if (place := place_of(spec.plan, me)) is not None:
             running = Epoch(spec, place, world, groups, tensors, None)  # type: ignore[arg-type]
+            met = order.met - {"host"}
             for _ in range(spec.steps):
                 running.run_step()
+            assert order.met - {"host"} == met, "a step meets somebody for the first time"
             running.close()
     return order
 
