@@ -54,8 +54,9 @@ class Epoch:
         )
         self._carriers = carriers
         self.stage = Stage(
-            spec.dimensions, spec.plan, place, groups.tensor, world.backend, spec.train.precision, spec.train.seed
-        )
+            spec.dimensions, spec.plan, place, groups.tensor, world.backend, spec.train.precision, spec.train.seed,
+            fill=spec.resume_folder is None,
+        )  # fmt: skip
         tensors = tensor_holdings(spec)
         self._text = Text(spec, place, world.backend.device, self.stage.reads_text)
         self._optimizer = _optimizer(spec, self.stage, tensors, world)
