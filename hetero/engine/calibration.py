@@ -58,7 +58,7 @@ def _unit_row(spec: CalibrationSpec, world: World, tp: int, group: TensorGroup, 
     dims, build = spec.dimensions, unit_builder(spec.dimensions.family)
     unit = build(dims, index, group, backend.operators, dtype, backend.device, 0, fill=False)
     for parameter in unit.parameters():
-        _scatter(parameter.data, _SPREAD)
+        fill_with_noise(parameter.data, _SPREAD)
     expected = _expected(spec, world, tp, kind)
     passes = [_once(spec, world, unit, dtype, expected) for _ in range(spec.repeats + 1)][1:]
     if any(watch.overrun for watches in passes for watch in watches):
@@ -78,20 +78,20 @@ def _once(
     made = torch.Generator().manual_seed(0)
     tokens = torch.randint(dims.vocab, shape, generator=made).to(backend.device)
     inputs = {
-        name: _scatter(torch.empty((*shape, size), dtype=dtype, device=backend.device)).requires_grad_()
+        name: fill_with_noise(torch.empty((*shape, size), dtype=dtype, device=backend.device)).requires_grad_()
         for name, size in sizes.items()
     }
     forward = backend.start(expected[0])
     outputs = unit(inputs, Batch(tokens, tokens))
     forward.stop()
-    gradients = [_scatter(torch.empty_like(output)) for output in outputs.values()]
+    gradients = [fill_with_noise(torch.empty_like(output)) for output in outputs.values()]
     backward = backend.start(expected[1])
     torch.autograd.backward(list(outputs.values()), gradients)
     backward.stop()
     return forward, backward
 
 
-def _scatter(tensor: torch.Tensor, spread: float = 1.0) -> torch.Tensor:
+def fill_with_noise(tensor: torch.Tensor, spread: float = 1.0) -> torch.Tensor:
     """Fills a new tensor with normal values and returns it: chips compute faster and cooler on equal ones.
 
     A block of them again and again, at the speed of the chip's memory. Equal on all ranks of a tensor-parallel group.

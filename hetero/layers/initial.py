@@ -65,7 +65,7 @@ def normal_slice(
 
 
 def _for_each(firsts: Sequence[int], make: Callable[[int], None]) -> None:
-    """Calls `make`, which leaves the interpreter to others while numpy works, on the cores that this process may use."""
+    """Calls `make`, which leaves the interpreter to others while numpy works, on the cores that this process has."""
     threads = min(len(firsts), len(os.sched_getaffinity(0)), _MOST_THREADS)
     if threads == 1:
         for first in firsts:

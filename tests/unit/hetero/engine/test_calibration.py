@@ -59,6 +59,6 @@ def test_inputs_and_weights_are_as_different_as_in_training(monkeypatch: pytest.
 
 def test_long_tensors_are_filled_block_by_block(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(calibration, "_BLOCK", 7)
-    filled = calibration._scatter(torch.full((3, 8), torch.nan))
+    filled = calibration.fill_with_noise(torch.full((3, 8), torch.nan))
     assert filled.isfinite().all()
     assert filled.unique().numel() == 7
