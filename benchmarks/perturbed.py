@@ -24,8 +24,8 @@ LARGEST = 2.0**-9
 
 
 class PerturbedStage(Stage):
-    def __init__(self, *args: Any) -> None:
-        super().__init__(*args)
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
         for name, parameter in self.parameters.items():
             generator = torch.Generator().manual_seed(crc32(name.encode()))
             u = torch.rand(parameter.shape, generator=generator).mul_(2).sub_(1)

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import mmap
 import os
 
 from bridge.linux import map_shared, use_huge_pages
 
-ALIGN_BYTES = 64
+ALIGN_BYTES = mmap.PAGESIZE
+"""A chip's driver pins whole pages and refuses one that is pinned already: no two slots share one."""
 
 _SEALS = fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW  # no peer may cut the memory from under us
 
 
 class SlotRing:
-    """`slots` slots of `slot_bytes` bytes each, 64-byte aligned, in one anonymous memory file.
+    """`slots` slots of `slot_bytes` bytes each, each on pages of its own, in one anonymous memory file.
 
     The rank creates it and passes `fd` to its endpoint; the kernel frees the memory when both have let go of it, so
     that nothing is left, whoever dies. Whoever holds a view keeps the memory alive.

@@ -22,6 +22,11 @@ from hetero.models.registry import architecture, unit_builder
 
 Row = dict[str, Any]
 
+_SPREAD = 0.02
+"""Of weights, about as models begin with."""
+_BLOCK = (1 << 18) + 1
+"""Values that are made; odd, so that no two rows of a matrix are equal soon."""
+
 
 def calibrate(spec: CalibrationSpec, world: World) -> list[Row]:
     """One row per kind of unit and tensor-parallel size: seconds per sequence, median of the repeats.
@@ -53,7 +58,9 @@ def _unit_rows(spec: CalibrationSpec, world: World, tp: int, group: TensorGroup)
 def _unit_row(spec: CalibrationSpec, world: World, tp: int, group: TensorGroup, kind: str, index: int) -> Row | None:
     backend, dtype = world.backend, DTYPES[spec.precisions[world.rank.pool]]
     dims, build = spec.dimensions, unit_builder(spec.dimensions.family)
-    unit = build(dims, index, group, backend.operators, dtype, backend.device, 0)
+    unit = build(dims, index, group, backend.operators, dtype, backend.device, 0, fill=False)
+    for parameter in unit.parameters():
+        fill_with_noise(parameter.data, _SPREAD)
     expected = _expected(spec, world, tp, kind)
     passes = [_once(spec, world, unit, dtype, expected) for _ in range(spec.repeats + 1)][1:]
     if any(watch.overrun for watches in passes for watch in watches):
@@ -69,18 +76,34 @@ def _once(
     """The forward and the backward of one micro-batch."""
     backend, dims = world.backend, spec.dimensions
     sizes = architecture(dims.family).boundary(dims)
-    tokens = torch.zeros((spec.micro_batch, spec.seq_len), dtype=torch.int64, device=backend.device)
+    shape = spec.micro_batch, spec.seq_len
+    made = torch.Generator().manual_seed(0)
+    tokens = torch.randint(dims.vocab, shape, generator=made).to(backend.device)
     inputs = {
-        name: torch.ones((*tokens.shape, size), dtype=dtype, device=backend.device).requires_grad_()
+        name: fill_with_noise(torch.empty((*shape, size), dtype=dtype, device=backend.device)).requires_grad_()
         for name, size in sizes.items()
     }
     forward = backend.start(expected[0])
     outputs = unit(inputs, Batch(tokens, tokens))
     forward.stop()
+    gradients = [fill_with_noise(torch.empty_like(output)) for output in outputs.values()]
     backward = backend.start(expected[1])
-    torch.autograd.backward(list(outputs.values()), [torch.ones_like(output) for output in outputs.values()])
+    torch.autograd.backward(list(outputs.values()), gradients)
     backward.stop()
     return forward, backward
+
+
+def fill_with_noise(tensor: torch.Tensor, spread: float = 1.0) -> torch.Tensor:
+    """Fills a new tensor with normal values and returns it: chips compute faster and cooler on equal ones.
+
+    A block of them again and again, at the speed of the chip's memory. Equal on all ranks of a tensor-parallel group.
+    """
+    flat = tensor.view(-1)
+    made = torch.Generator().manual_seed(0)
+    block = torch.randn(min(_BLOCK, flat.numel()), generator=made).mul_(spread).to(tensor.device, tensor.dtype)
+    for part in flat.split(_BLOCK):
+        part.copy_(block[: part.numel()])
+    return tensor
 
 
 def _expected(spec: CalibrationSpec, world: World, tp: int, kind: str) -> tuple[float | None, float | None]:

@@ -65,8 +65,9 @@ class Epoch:
         )
         self._carriers = carriers
         self.stage = Stage(
-            spec.dimensions, spec.plan, place, groups.tensor, world.backend, self._precision, spec.train.seed
-        )
+            spec.dimensions, spec.plan, place, groups.tensor, world.backend, self._precision, spec.train.seed,
+            fill=spec.resume_folder is None,
+        )  # fmt: skip
         self._text = Text(spec, place, world.backend.device, self.stage.reads_text)
         self._optimizer = _optimizer(spec, self.stage, tensors, world)
         self._places = {name: (layout, place.position) for name, layout in self.stage.layouts.items()}

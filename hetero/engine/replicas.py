@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -15,6 +16,9 @@ from hetero.engine.totals import ROOM, Totals
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _MIX = np.uint64(0xBF58476D1CE4E5B9)
+_SLICE, _CACHED_SLICE = 1 << 22, 1 << 14
+"""Elements that are widened to int64 at a time, or one row if that is longer: enough to keep a chip busy, and what a
+core has at hand."""
 
 
 class ReplicaDrift(Exception):
@@ -57,10 +61,8 @@ class ReplicaCheck:
 
     def _sums(self, rows: Iterable[tuple[Holding, list[int], Region | None]], totals: Totals) -> list[int]:
         lines = np.zeros(self._lines, dtype=np.uint64)
-        for holding, covers, region in rows:
-            if region is None:
-                continue
-            value = shard_hash(holding.name, self._parameters[holding.name], holding.owners.layout.shape, region)
+        held = [(holding, covers, region) for holding, covers, region in rows if region is not None]
+        for (holding, covers, _), value in zip(held, self._hashes(held), strict=True):
             count = len(_covers(holding))
             for line in range(self._lines):
                 if line % count in covers:
@@ -68,18 +70,54 @@ class ReplicaCheck:
         parts = torch.from_numpy(lines.view(np.int64)).split(ROOM)
         return [number for part in parts for number in totals.sum(part).tolist()]
 
+    def _hashes(self, held: Sequence[tuple[Holding, list[int], Region]]) -> np.ndarray:
+        """Of each shard; the host waits for the chip once."""
+        if not held:
+            return np.zeros(0, dtype=np.uint64)
+        sums = torch.stack([weighted_bits(self._parameters[holding.name], region) for holding, _, region in held])
+        names = np.array([_name_key(holding.name) for holding, _, _ in held], dtype=np.uint64)
+        return sums.cpu().numpy().view(np.uint64) * names
 
-def shard_hash(name: str, shard: torch.Tensor, shape: Sequence[int], region: Region) -> np.uint64:
-    """The sum over a shard's elements of bits times a key made from the element's logical index, mod 2^64."""
-    index: np.ndarray = np.zeros((), dtype=np.uint64)
-    for (start, stop), extent in zip(region, shape, strict=True):
-        index = index[..., None] * np.uint64(extent) + np.arange(start, stop, dtype=np.uint64)
-    key = np.uint64(xxhash.xxh3_64_intdigest(name.encode()))
-    mixed = (index * _GOLDEN) ^ key
-    mixed = (mixed ^ (mixed >> np.uint64(31))) * _MIX | np.uint64(1)
-    integers = shard.detach().cpu().contiguous().view({2: torch.int16, 4: torch.int32}[shard.element_size()])
-    bits = integers.numpy().astype(np.int64).view(np.uint64)
-    return np.uint64((bits * mixed).sum(dtype=np.uint64))
+
+def shard_hash(name: str, shard: torch.Tensor, region: Region) -> np.uint64:
+    """The sum over a shard's elements of bits times a key of the element's logical index, times the name's, mod 2^64.
+
+    Keys are odd, so that no change of one bit is lost.
+    """
+    return np.uint64(weighted_bits(shard, region).cpu().numpy().view(np.uint64) * np.uint64(_name_key(name)))
+
+
+@torch.no_grad()
+def weighted_bits(shard: torch.Tensor, region: Region) -> torch.Tensor:
+    """The shard's sum before its name comes in: an int64 scalar on the shard's device, the same on any.
+
+    An element's key is the product of one key per dimension. So the chip only widens, multiplies and adds integers,
+    which wrap alike on all chips in any order; needs 8 bytes for each element of a slice.
+    """
+    rows = torch.ones(1, dtype=torch.int64, device=shard.device)
+    for dimension, (start, stop) in enumerate(reversed(region[:-1]), 1):
+        rows = (_keys(dimension, start, stop, shard.device)[:, None] * rows).flatten()
+    columns = _keys(0, *region[-1], shard.device) if region else rows
+    integers = shard.detach().contiguous().view({2: torch.int16, 4: torch.int32}[shard.element_size()])
+    table = integers.view(len(rows), len(columns))
+    step = max(1, (_CACHED_SLICE if shard.is_cpu else _SLICE) // max(1, len(columns)))
+    total = torch.zeros((), dtype=torch.int64, device=shard.device)
+    for part, keys in zip(table.split(step), rows.split(step), strict=True):
+        total += (part.to(torch.int64).mul_(columns).sum(-1) * keys).sum()
+    return total
+
+
+@lru_cache(maxsize=32)
+def _keys(dimension: int, start: int, stop: int, device: torch.device) -> torch.Tensor:
+    """Odd keys of the indices of one dimension, counted from the last."""
+    index = np.arange(start, stop, dtype=np.uint64) + (np.uint64(dimension) << np.uint64(56))
+    mixed = (index + np.uint64(1)) * _GOLDEN
+    mixed = (mixed ^ (mixed >> np.uint64(31))) * _MIX
+    return torch.from_numpy(((mixed ^ (mixed >> np.uint64(29))) | np.uint64(1)).view(np.int64)).to(device)
+
+
+def _name_key(name: str) -> int:
+    return xxhash.xxh3_64_intdigest(name.encode()) | 1
 
 
 def _covers(holding: Holding) -> list[frozenset[RankId]]:

@@ -104,7 +104,10 @@ def _tick(left: set[str], name: str, made: Callable[[], None], _: torch.Tensor) 
 
 
 class Stage:
-    """A rank's chunks and parameters. Gradients are float32 sums over the step so far, of the scaled token losses."""
+    """A rank's chunks and parameters. Gradients are float32 sums over the step so far, of the scaled token losses.
+
+    `fill` False makes no first values, where a checkpoint's follow.
+    """
 
     def __init__(
         self,
@@ -115,6 +118,7 @@ class Stage:
         backend: Backend,
         precision: str,
         seed: int,
+        fill: bool = True,
     ) -> None:
         self.place, self.dtype = place, DTYPES[precision]
         self.chunks: dict[int, Chunk] = {}
@@ -126,7 +130,7 @@ class Stage:
             if chunk.stage != place.stage:
                 continue
             units = [
-                build(dims, unit, group, backend.operators, self.dtype, backend.device, seed, shared=shared)
+                build(dims, unit, group, backend.operators, self.dtype, backend.device, seed, fill, shared)
                 for unit in range(*chunk.units)
             ]
             self.chunks[chunk.index] = Chunk(chunk.index, chunk.units[0], units)

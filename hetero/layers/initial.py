@@ -3,13 +3,15 @@
 Bits come from Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011), keyed by a hash of
 seed and name, counted by (row, column // 4): each rank makes its own slice alone. The normal transform is Box-Muller
 out of the four basic operations and square root, which IEEE 754 rounds alike everywhere: no mathematics library, chip
-or version of numpy changes a bit.
+or version of numpy changes a bit. It is done on the host: not every vendor's chip has float64.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -21,6 +23,8 @@ Floats = npt.NDArray[np.float64]
 
 _LANES = 4
 _CHUNK_BLOCKS = 1 << 13  # keeps the working set of a chunk within a core's own cache
+_MOST_THREADS = 8
+"""A host's ranks share its cores, and more would wait for the interpreter."""
 _ROUNDS = 10
 _MULTIPLIERS = (np.uint64(0xD2511F53), np.uint64(0xCD9E8D57))
 _KEY_STEPS = (0x9E3779B9, 0xBB67AE85)
@@ -50,11 +54,26 @@ def normal_slice(
     offset = start % _LANES
     key = xxhash.xxh3_64_intdigest(f"{seed}:{name}".encode())
     step = max(1, _CHUNK_BLOCKS // len(blocks))
-    for first in range(0, len(rows), step):
+
+    def make(first: int) -> None:
         chunk = rows[first : first + step]
         values = _normals(_philox(blocks[None, :], chunk[:, None], key)) * std
         flat[first : first + step] = values.reshape(len(chunk), -1)[:, offset : offset + stop - start]
+
+    _for_each(range(0, len(rows), step), make)
     return out
+
+
+def _for_each(firsts: Sequence[int], make: Callable[[int], None]) -> None:
+    """Calls `make`, which leaves the interpreter to others while numpy works, on the cores that this process has."""
+    threads = min(len(firsts), len(os.sched_getaffinity(0)), _MOST_THREADS)
+    if threads == 1:
+        for first in firsts:
+            make(first)
+        return
+    with ThreadPoolExecutor(threads, "initial values") as pool:
+        for _ in pool.map(make, firsts):
+            pass
 
 
 def _row_numbers(shape: Sequence[int], slices: Sequence[tuple[int, int]]) -> Words:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import mmap
 import os
 import re
 
@@ -16,7 +17,20 @@ def test_both_sides_see_the_same_slots() -> None:
     for slot in range(3):
         ours.view(slot)[:] = bytes([slot]) * 100
     assert [bytes(theirs.view(slot)) for slot in range(3)] == [bytes([slot]) * 100 for slot in range(3)]
-    assert len(ours.buffer) == 3 * 2 * ALIGN_BYTES
+    assert len(ours.buffer) == 3 * ALIGN_BYTES
+
+
+@pytest.mark.parametrize("slot_bytes", [1, 100, mmap.PAGESIZE, mmap.PAGESIZE + 1])
+def test_no_two_slots_share_a_page(slot_bytes: int) -> None:
+    """A driver pins whole pages, and each once."""
+    pinned: set[int] = set()
+    rings = [SlotRing(slot_bytes, 3) for _ in range(2)]
+    for view in (ring.view(slot) for ring in rings for slot in range(3)):
+        first = ctypes.addressof(ctypes.c_char.from_buffer(view))
+        assert first % mmap.PAGESIZE == 0
+        pages = set(range(first // mmap.PAGESIZE, (first + slot_bytes - 1) // mmap.PAGESIZE + 1))
+        assert not pages & pinned
+        pinned |= pages
 
 
 def test_slots_do_not_exist_beyond_their_number() -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import threading
 import time
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bridge.layout import TensorLayout
+from hetero.layers import initial
 from hetero.layers.builder import fill
 from hetero.layers.initial import normal_slice, philox4x32
 from hetero.layers.spec import Constant, Normal, TensorSpec
@@ -102,8 +106,28 @@ def test_constant() -> None:
     assert part.tolist() == [1.0] * 3
 
 
-def test_ten_million_elements_a_second() -> None:
-    """The best of three, in time of this thread's processor: other work on the machine does not count."""
+def test_threads_share_a_tensor_and_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0})
+    alone = _whole("w", (256, 2048))
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2})
+    at_work: set[int] = set()
+    normals, together = initial._normals, threading.Barrier(2, timeout=20)
+
+    def noted(words: Any) -> Any:
+        if threading.get_ident() not in at_work:
+            at_work.add(threading.get_ident())
+            if len(at_work) <= 2:
+                together.wait()
+        return normals(words)
+
+    monkeypatch.setattr(initial, "_normals", noted)
+    np.testing.assert_array_equal(_whole("w", (256, 2048)), alone)
+    assert len(at_work) > 1
+
+
+def test_ten_million_elements_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On one core. The best of three, in time of this thread's processor: other work on the machine does not count."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0})
     rates = []
     for _ in range(3):
         start = time.thread_time()
