@@ -179,6 +179,6 @@ def _check_memory(plan: Plan, topology: Topology, workload: Workload) -> None:
         pool = topology.pool(stage.pool)
         need = stage_bytes(workload, plan, p, s, pool.precision)
         if need.total > pool.memory_bytes:
-            rule = f"needs {need}, a chip of {pool.name} has {pool.memory_bytes / 2**30:.2f} GiB"
+            rule = f"needs {need}, a chip of {pool.name} has {pool.memory_limit}"
             remedy = "give the stage fewer units, a larger tp, or the pipeline a smaller micro_batch or warmup"
             raise PlanError(f"pipelines[{p}].stages[{s}]", list(stage.units), rule, remedy)

@@ -201,5 +201,5 @@ def _topology(precision: str) -> Topology:
     pools = []
     for name, pool in POOLS.items():
         chip = load_chip(pool.chip)
-        pools.append(PoolSpec(name, pool.family, chip, pool.count, pool.count, chip.memory_bytes, precision=precision))
+        pools.append(PoolSpec(name, pool.family, chip, pool.count, pool.count, chip.usable_bytes, precision=precision))
     return Topology(tuple(pools), tuple(LinkSpec(link.between, 1e9, 0.0) for link in LINKS))
