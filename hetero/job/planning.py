@@ -40,7 +40,8 @@ class Planned:
 
     def memory_bytes(self, pipeline: int, stage: int) -> int:
         """What one chip of a stage needs."""
-        return stage_bytes(workload(self.job), self.plan, pipeline, stage, self.job.train.precision).total
+        chip = load_chip(self.job.pools[self.plan.pipelines[pipeline].stages[stage].pool].chip)
+        return stage_bytes(workload(self.job), self.plan, pipeline, stage, self.job.train.precision, chip).total
 
 
 def plan_job(
