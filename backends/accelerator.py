@@ -24,6 +24,7 @@ class AcceleratorBackend(Backend):
 
     def __init__(self) -> None:
         self._index = -1
+        self._usable_bytes = 0
         self._module: Any = None
         self._outward: Any = None
         self._inward: Any = None
@@ -48,6 +49,7 @@ class AcceleratorBackend(Backend):
         module.set_device(index)
         self._index, self._module = index, module
         self._outward, self._inward = module.Stream(), module.Stream()
+        self._usable_bytes = self._free_bytes()  # with the process's context made, which is no tensor's
 
     @property
     def device(self) -> torch.device:
@@ -57,9 +59,16 @@ class AcceleratorBackend(Backend):
         self._module.synchronize()
 
     def memory(self) -> MemoryUse:
-        """The most that torch had allocated to tensors, and the chip's memory as its driver counts it."""
-        _, total = self._module.mem_get_info(self._index)
-        return MemoryUse(int(self._module.max_memory_allocated(self._index)), int(total))
+        """The most that torch had allocated to tensors, what was free when the chip was opened, and what has gone of
+        that since, by whoever's hand."""
+        held = max(0, self._usable_bytes - self._free_bytes())
+        return MemoryUse(int(self._module.max_memory_allocated(self._index)), self._usable_bytes, held)
+
+    def usable_bytes(self) -> int:
+        return self._usable_bytes
+
+    def _free_bytes(self) -> int:
+        return int(self._module.mem_get_info(self._index)[0])
 
     def start(self, expected_s: float | None = None) -> Stopwatch:
         return EventStopwatch(self._module)

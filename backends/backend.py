@@ -36,10 +36,12 @@ class Capabilities:
 
 @dataclass(frozen=True)
 class MemoryUse:
-    """The most memory that this process has used on its chip, and what the chip has."""
+    """The most memory that this process's tensors have taken on its chip, what the chip offers the process, and what
+    its driver says the process holds by now: tensors, what the allocator keeps, communicators. None: nobody counts."""
 
     peak_bytes: int
     limit_bytes: int
+    held_bytes: int | None = None
 
 
 class Copy:
@@ -107,6 +109,10 @@ class Backend(ABC):
 
     @abstractmethod
     def memory(self) -> MemoryUse: ...
+
+    def usable_bytes(self) -> int | None:
+        """What the opened chip had free for this process; None where it is no chip's own memory."""
+        return None
 
     @abstractmethod
     def start(self, expected_s: float | None = None) -> Stopwatch:

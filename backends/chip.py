@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from backends import core_schema
 from backends.errors import ChipError, did_you_mean
 
-GIB = 2**30
+GIB, MIB = 2**30, 2**20
 
 
 @dataclass(frozen=True)
@@ -39,9 +39,10 @@ class ChipSpec:
     """One kind of chip: what one device, as torch counts devices, can do at best.
 
     `peak_flops` is dense FLOP/s by precision (a missing precision is one the chip lacks), `memory_bytes` the memory
-    as built (the driver keeps a few percent), `interconnect_bytes_per_s` the links to the other chips of its host in
-    one direction, `efficiency` the fraction of the peak that training usually reaches. `provenance` is keyed by
-    figure ("memory_bytes", "peak_flops.bfloat16").
+    as built, of which driver and context keep `reserve_bytes`, `interconnect_bytes_per_s` the links to the other chips
+    of its host in one direction, `efficiency` the fraction of the peak that training usually reaches. A communicator of
+    the family's collectives takes `communicator_bytes` of each of its chips, and `pair_communicator_bytes` where two
+    chips send to each other. `provenance` is keyed by figure ("memory_bytes", "peak_flops.bfloat16").
     """
 
     name: str
@@ -53,6 +54,14 @@ class ChipSpec:
     efficiency: float
     provenance: Mapping[str, Provenance] = field(hash=False)
     note: str = ""
+    reserve_bytes: int = 0
+    communicator_bytes: int = 0
+    pair_communicator_bytes: int = 0
+
+    @property
+    def usable_bytes(self) -> int:
+        """What a process may fill. A chip that is there says it itself, and is believed."""
+        return self.memory_bytes - self.reserve_bytes
 
     def flops_per_s(self, precision: str) -> float:
         """FLOP/s that training is expected to reach; `ChipError` if the chip lacks the precision."""
@@ -118,6 +127,9 @@ class _Sheet(_Strict):
     note: str = ""
     peak_tflops: dict[Literal["float32", "bfloat16", "float16"], _Figure]
     memory_gib: _Figure
+    reserve_gib: _Figure
+    communicator_mib: _Figure | None = None
+    pair_communicator_mib: _Figure | None = None
     memory_gb_per_s: _Figure
     interconnect_gb_per_s: _Figure
     efficiency: _Figure
@@ -128,16 +140,21 @@ class _Sheet(_Strict):
             raise ValueError("peak_tflops lacks float32, which every chip has")
         if self.efficiency.value > 1:
             raise ValueError("efficiency is a fraction of the peak, so at most 1")
+        if self.reserve_gib.value >= self.memory_gib.value:
+            raise ValueError("reserve_gib is a part of memory_gib")
         return self
 
     def spec(self) -> ChipSpec:
         figures: dict[str, _Figure] = {f"peak_flops.{key}": figure for key, figure in self.peak_tflops.items()}
         figures |= {
             "memory_bytes": self.memory_gib,
+            "reserve_bytes": self.reserve_gib,
             "memory_bytes_per_s": self.memory_gb_per_s,
             "interconnect_bytes_per_s": self.interconnect_gb_per_s,
             "efficiency": self.efficiency,
         }
+        buffers = {"communicator_bytes": self.communicator_mib, "pair_communicator_bytes": self.pair_communicator_mib}
+        figures |= {key: figure for key, figure in buffers.items() if figure is not None}
         return ChipSpec(
             name=self.name,
             family=self.family,
@@ -148,6 +165,8 @@ class _Sheet(_Strict):
             efficiency=self.efficiency.value,
             provenance={name: figure.provenance() for name, figure in figures.items()},
             note=self.note,
+            reserve_bytes=round(self.reserve_gib.value * GIB),
+            **{key: round(figure.value * MIB) if figure else 0 for key, figure in buffers.items()},
         )
 
 

@@ -46,7 +46,7 @@ class Emulated(CpuBackend):
         self._options = options
         self._speed = options.speed_at(0)
         self._jitter = random.Random(f"{options.seed}/0")
-        self._limit_bytes = chip.memory_bytes if options.memory_gib is None else round(options.memory_gib * GIB)
+        self._limit_bytes = chip.usable_bytes if options.memory_gib is None else round(options.memory_gib * GIB)
         self._claims: dict[str, int] = {}
         self._peak_bytes = 0
 
@@ -64,6 +64,9 @@ class Emulated(CpuBackend):
     def memory(self) -> MemoryUse:
         """What was claimed at most, and the emulated chip's memory."""
         return MemoryUse(self._peak_bytes, self._limit_bytes)
+
+    def usable_bytes(self) -> int:
+        return self._limit_bytes
 
     def claim(self, name: str, bytes_: int) -> None:
         used = sum(self._claims.values()) - self._claims.get(name, 0)

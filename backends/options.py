@@ -25,7 +25,9 @@ class EmulateOptions(BaseModel):
     jitter: float = Field(default=0.0, ge=0, lt=1, description="Relative spread of each action's time.")
     seed: int = Field(0, description="What the spread is drawn from, together with the chip's index.")
     memory_gib: float | None = Field(
-        default=None, gt=0, description="Memory that the chip really has, in GiB; `null` is the datasheet's."
+        default=None,
+        gt=0,
+        description="Memory that the chip really offers, in GiB; `null` is the datasheet's, less the reserve.",
     )
     precision: Literal["float32", "bfloat16", "float16"] | None = Field(
         None,

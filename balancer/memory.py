@@ -1,73 +1,163 @@
-"""How many bytes a stage needs on each of its chips.
+"""How many bytes a stage needs on each of its chips. docs/design/memory.md says what is counted.
 
 After Korthikanti et al., "Reducing activation recomputation in large transformer models": what tp divides is counted by
-unit (`activation_bytes`), what it does not (a unit's input, kept whole on every rank) is its boundary.
+unit (`activation_bytes`), what it does not (a unit's input and its norm, kept whole on every rank) is its
+`whole_bytes`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, fields
 from itertools import pairwise
 
-from balancer.action import Actions, Kind
-from balancer.plan import PipelinePlan, Plan
+from backends.chip import ChipSpec
+from balancer.communicators import communicator_bytes
+from balancer.peak import ChunkRoom, UnitRoom, compute_peak
+from balancer.plan import Chunk, PipelinePlan, Place, Plan
 from balancer.schedule import actions_of
+from balancer.staging import GRADIENT_BYTES, Staging, staging, total
 from balancer.workload import UnitWork, Workload
 from bridge.precision import ITEM_BYTES
 
 WEIGHT_BYTES = ITEM_BYTES
-GRADIENT_BYTES = 4  # summed in float32 over micro-batches and pipelines
-MESSAGES = 2  # kept for each boundary of a stage
+MESSAGES = 2  # kept for each boundary of a stage to another pool
+SLACK = 0.04
+"""What torch's allocator keeps beyond its tensors, over these: 0.4, 0.8, 4.2 and 5.0% in reports of full chips
+(vllm-project/vllm-ascend issues 1127 and 5020, hiyouga/LlamaFactory 5491, sgl-project/sglang 29838)."""
 _MOMENT_BYTES = 8  # AdamW's two, in float32
+_TEXT_BYTES = 16  # of a token and its label, as int64
 
 
 @dataclass(frozen=True)
 class MemoryNeed:
-    """Bytes per chip."""
+    """Bytes per chip when it is fullest. `sync` is what lies ready to be received, summed or sent; `slack` is kept by
+    torch's allocator, `communicators` by the collectives' library."""
 
     weights: int
     gradients: int
     optimizer: int
     activations: int
     messages: int
+    sync: int = 0
+    communicators: int = 0
 
     @property
     def total(self) -> int:
-        return self.weights + self.gradients + self.optimizer + self.activations + self.messages
+        return self.tensors + self.slack + self.communicators
+
+    @property
+    def tensors(self) -> int:
+        return self.weights + self.gradients + self.optimizer + self.activations + self.messages + self.sync
+
+    @property
+    def slack(self) -> int:
+        return round(SLACK * self.tensors)
 
     def __str__(self) -> str:
-        parts = ("weights", "gradients", "optimizer", "activations", "messages")
+        parts = (*(part.name for part in fields(self)), "slack")
         listed = ", ".join(f"{part} {getattr(self, part) / 2**30:.2f}" for part in parts)
         return f"{self.total / 2**30:.2f} GiB ({listed})"
 
 
-def stage_bytes(workload: Workload, plan: Plan, pipeline: int, stage: int, precision: str) -> MemoryNeed:
-    """Of one stage of a completed plan. Activations are counted at their peak along the stage's own action list."""
+def stage_bytes(
+    workload: Workload, plan: Plan, pipeline: int, stage: int, precision: str, chip: ChipSpec | None = None
+) -> MemoryNeed:
+    """Of one stage of a completed plan; with the communicators of `chip`, if it is given.
+
+    A chip is fullest while it computes, or after that, when gradients are summed or parameters go back. Float32
+    gradients are their own sums, which a step's first backwards make; the sums of narrower ones are always there."""
     workload = workload.at(precision)
-    owner, placed = plan.pipelines[pipeline], plan.pipelines[pipeline].stages[stage]
-    held = sum(parameters_with_tied(workload, placed.unit_indices()))
-    owned = sum(workload.units[u].parameters for u in placed.owned_units())
-    kept = {
-        chunk.index: sum(unit_activation_bytes(workload.units[u], placed.tp) for u in range(*chunk.units))
-        for chunk in owner.chunks()
-        if chunk.stage == stage
-    }
-    peak = owner.micro_batch * peak_in_flight(actions_of(owner, plan.schedule)[stage], kept)
+    place, owner, placed = (pipeline, stage), plan.pipelines[pipeline], plan.pipelines[pipeline].stages[stage]
+    weight_bytes, sharing = WEIGHT_BYTES[precision], staging(workload, plan, (pipeline, stage), WEIGHT_BYTES[precision])
+    narrow, sync = weight_bytes < GRADIENT_BYTES, total(sharing)
+    held = sum(parameters_with_tied(workload, placed.unit_indices())) // placed.tp
+    owned = sum(workload.units[u].parameters for u in placed.owned_units()) // placed.tp
+    gradients = held * GRADIENT_BYTES
+    rooms = dict(_rooms(workload, plan, place, weight_bytes, sharing))
+    computing = round(compute_peak(actions_of(owner, plan.schedule)[stage], rooms)) - (0 if narrow else gradients)
+    posted = sync.arriving + sync.returning
+    after = sync.after(owned * weight_bytes if narrow else 0, max((one.summed for one in sharing.values()), default=0))
+    computes = computing + posted >= after
     return MemoryNeed(
-        weights=held * WEIGHT_BYTES[precision] // placed.tp,
-        gradients=held * GRADIENT_BYTES // placed.tp,
-        optimizer=owned * optimizer_bytes(precision) // placed.tp,
-        activations=round(peak),
-        messages=_message_bytes(workload, owner, stage),
+        weights=held * weight_bytes,
+        gradients=gradients,
+        optimizer=owned * optimizer_bytes(precision),
+        activations=computing if computes else 0,
+        messages=_message_bytes(workload, plan, place),
+        sync=posted if computes else after,
+        communicators=communicator_bytes(plan, place, chip) if chip else 0,
     )
 
 
-def _message_bytes(workload: Workload, pipeline: PipelinePlan, stage: int) -> int:
-    """What crosses a stage's boundaries beside what is in use: as its rank is a message ahead of its chip, one has
-    come early over each and one has not left yet."""
-    crossed = [(a, b) for a, b in pairwise(pipeline.chunks()) if a.stage != b.stage and stage in (a.stage, b.stage)]
-    return MESSAGES * pipeline.micro_batch * sum(workload.units[a.units[1] - 1].boundary_bytes for a, _ in crossed)
+def _rooms(
+    workload: Workload, plan: Plan, place: Place, weight_bytes: int, sharing: Mapping[int, Staging]
+) -> Iterator[tuple[int, ChunkRoom]]:
+    """What the chunks of one stage need, by their number."""
+    pipeline = plan.pipelines[place[0]]
+    tp, chunks = pipeline.stages[place[1]].tp, pipeline.chunks()
+    for chunk in chunks:
+        if chunk.stage != place[1]:
+            continue
+        made = zip(range(*chunk.units), parameters_with_tied(workload, range(*chunk.units)), strict=True)
+        units = tuple(
+            _unit_room(workload.units[u], pipeline.micro_batch, tp, weight_bytes, held // tp, sharing.get(u, Staging()))
+            for u, held in made
+        )
+        before, after = (_boundary_bytes(workload, pipeline, i) for i in (chunk.index - 1, chunk.index))
+        inside = [_is_native(pipeline, chunks, i) for i in (chunk.index - 1, chunk.index)]
+        yield (
+            chunk.index,
+            ChunkRoom(
+                units=units,
+                ends=after + (before if weight_bytes < GRADIENT_BYTES else 0),
+                arriving=after,
+                posted=(before * inside[0], after * inside[1]),
+                window=min(pipeline.micro_batches, max(pipeline.warmups()) + 1),
+            ),
+        )
+
+
+def _unit_room(
+    unit: UnitWork, micro_batch: int, tp: int, weight_bytes: int, parameters: int, sharing: Staging
+) -> UnitRoom:
+    split = 2 if tp > 1 else 1  # its gradient is copied before ranks add up theirs
+    least = max(0.0, unit.whole_bytes + unit.last_bytes - unit_activation_bytes(unit, tp))
+    return UnitRoom(
+        kept=micro_batch * unit_activation_bytes(unit, tp),
+        forward=micro_batch * (unit.boundary_bytes + unit.forward_bytes / tp),
+        backward=micro_batch * (split * unit.boundary_bytes + max(unit.backward_bytes / tp, least)),
+        gradient=unit.largest_tensor * weight_bytes / tp,
+        sums=0 if weight_bytes < GRADIENT_BYTES else parameters * GRADIENT_BYTES,
+        packed=sharing.packed,
+    )
+
+
+def _message_bytes(workload: Workload, plan: Plan, place: Place) -> int:
+    """What crosses a stage's boundaries beside what is in use. Between pools, as its rank is a message ahead of its
+    chip, one has come early and one has not left yet; inside one, a gradient has not left. And a step's text."""
+    pipeline, messages = plan.pipelines[place[0]], 0
+    for a, b in pairwise(pipeline.chunks()):
+        if a.stage != b.stage and place[1] in (a.stage, b.stage):
+            native = _is_native(pipeline, pipeline.chunks(), a.index)
+            messages += (b.stage == place[1] if native else MESSAGES) * _boundary_bytes(workload, pipeline, a.index)
+    reads = {0, len(workload.units) - 1} & set(pipeline.stages[place[1]].unit_indices())
+    return messages + (_TEXT_BYTES * pipeline.share * workload.seq_len if reads else 0)
+
+
+def _boundary_bytes(workload: Workload, pipeline: PipelinePlan, chunk: int) -> int:
+    """Of a micro-batch behind a chunk."""
+    if chunk < 0:
+        return 0
+    return pipeline.micro_batch * workload.units[pipeline.chunks()[chunk].units[1] - 1].boundary_bytes
+
+
+def _is_native(pipeline: PipelinePlan, chunks: tuple[Chunk, ...], before: int) -> bool:
+    """Whether the boundary behind a chunk lies between two stages of one pool."""
+    if before < 0 or before + 1 >= len(chunks):
+        return False
+    a, b = (pipeline.stages[chunks[i].stage] for i in (before, before + 1))
+    return chunks[before].stage != chunks[before + 1].stage and a.pool == b.pool
 
 
 def parameters_with_tied(workload: Workload, units: Iterable[int]) -> list[int]:
@@ -84,17 +174,4 @@ def optimizer_bytes(precision: str) -> int:
 
 def unit_activation_bytes(unit: UnitWork, tp: int) -> float:
     """Kept for backward on one rank, per sequence."""
-    whole = min(unit.boundary_bytes, unit.activation_bytes)
-    return whole + (unit.activation_bytes - whole) / tp
-
-
-def peak_in_flight(actions: Actions, kept: dict[int, float]) -> float:
-    """Largest sum of `kept` (by chunk) over micro-batches whose forward ran and whose backward did not end."""
-    now = peak = 0.0
-    for action in actions:
-        if action.kind is Kind.F:
-            now += kept[action.chunk]
-            peak = max(peak, now)
-        elif action.kind in (Kind.B, Kind.W):
-            now -= kept[action.chunk]
-    return peak
+    return unit.whole_bytes + (unit.activation_bytes - unit.whole_bytes) / tp

@@ -24,7 +24,7 @@ def explain(candidates: Candidates) -> NoPlanFits:
         return NoPlanFits("pools", names, rule, fix or "set tp to auto, use more sequences per step, or fewer chips")
     limit = pool.memory_bytes
     need = round(limit * factor)
-    rule = f"the closest plan needs {need / _GIB:.2f} GiB on a chip of {pool.name}, which has {limit / _GIB:.2f} GiB"
+    rule = f"the closest plan needs {need / _GIB:.2f} GiB on a chip of {pool.name}, which has {pool.memory_limit}"
     remedy = fix or f"use chips with {need / _GIB:.2f} GiB, more of them, or a smaller model"
     return NoPlanFits(f"pools.{pool.name}", pool.count, rule, remedy, need, limit)
 

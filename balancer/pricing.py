@@ -11,8 +11,9 @@ from math import ceil
 
 from balancer.cost import Times, transfer_s
 from balancer.cut import Range, StageCost, cut
-from balancer.memory import GRADIENT_BYTES, MESSAGES, WEIGHT_BYTES, optimizer_bytes, unit_activation_bytes
+from balancer.memory import MESSAGES, SLACK, WEIGHT_BYTES, optimizer_bytes, unit_activation_bytes
 from balancer.shape import Group
+from balancer.staging import GRADIENT_BYTES
 from balancer.topology import Topology
 from balancer.workload import Workload
 
@@ -103,7 +104,9 @@ class Pricer:
         for s, (pool, tp) in enumerate(stages):
             in_flight = most if self.keeps_all else min(most, len(stages) - s)
             needed = self.bytes(pool, tp, in_flight, len(stages) > 1, owned)
-            room = self.topology.pool(pool).memory_bytes - self._message_bytes[pool] * ((s > 0) + (s < len(stages) - 1))
+            chip = self.topology.pool(pool)
+            room = (chip.memory_bytes - 2 * chip.chip.communicator_bytes) / (1 + SLACK)
+            room = round(room) - self._message_bytes[pool] * ((s > 0) + (s < len(stages) - 1))
             costs.append(StageCost(self.seconds(pool, tp), needed, room))
         return costs
 
@@ -136,6 +139,7 @@ class Pricer:
             for u, unit in enumerate(units):
                 held = unit.parameters + (units[again[u]].parameters if u in again else 0)
                 kept = in_flight * self.micro_batch * unit_activation_bytes(unit, tp)
+                kept += self.micro_batch * unit.backward_bytes / tp if u == len(units) - 1 else 0.0
                 each.append((held * fixed + unit.parameters * owner) / tp + kept)
             self._bytes[key] = tuple(accumulate(each, initial=0.0))
         return self._bytes[key]

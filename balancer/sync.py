@@ -6,8 +6,8 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
 
 from balancer.exchange import Copies, Use, buckets, shared_state
-from balancer.memory import GRADIENT_BYTES
 from balancer.plan import Place, Plan, StagePlan
+from balancer.staging import GRADIENT_BYTES
 from balancer.wires import Wires
 from balancer.workload import Workload
 

@@ -12,7 +12,8 @@ from bridge.precision import crossing
 @dataclass(frozen=True)
 class PoolSpec:
     """Equal chips of one family on fast links. `tp` is a constraint (None: the balancer chooses);
-    `memory_bytes` is what one chip may use; chips 0..count-1 lie `chips_per_host` to a host, in order."""
+    `memory_bytes` is what one chip may use, `memory_told_by` who says so; chips 0..count-1 lie `chips_per_host` to a
+    host, in order."""
 
     name: str
     family: str
@@ -22,8 +23,14 @@ class PoolSpec:
     memory_bytes: int
     tp: int | None = None
     precision: str = "float32"
+    memory_told_by: str = "its data sheet, less the reserve"
     paced_as: str | None = None
     """Of an emulated pool: the precision whose speed it has, where that is not its own."""
+
+    @property
+    def memory_limit(self) -> str:
+        """In words."""
+        return f"{self.memory_bytes / 2**30:.2f} GiB by {self.memory_told_by}"
 
     def host_of(self, chip: int) -> int:
         return chip // self.chips_per_host

@@ -89,7 +89,9 @@ class _Ladders:
             update={"pipelines": (*self.plan.pipelines[:p], pipeline, *self.plan.pipelines[p + 1 :])}
         )
         pools = [self.topology.pool(stage.pool) for stage in pipeline.stages]
-        needs = (stage_bytes(self.workload, plan, p, s, pool.precision).total for s, pool in enumerate(pools))
+        needs = (
+            stage_bytes(self.workload, plan, p, s, pool.precision, pool.chip).total for s, pool in enumerate(pools)
+        )
         return all(need <= pool.memory_bytes for need, pool in zip(needs, pools, strict=True))
 
     def _deepest(self, pipeline: PipelinePlan) -> _Depths:

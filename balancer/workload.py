@@ -11,8 +11,11 @@ LegalTp = Callable[[int], str | None]
 
 @dataclass(frozen=True)
 class UnitWork:
-    """One unit. Per sequence: `forward_flops`, `activation_bytes` (kept for backward at tp 1) and `boundary_bytes`
-    (leaving it towards the next unit; also the size of each of its `tp_collectives` forward all-reduces)."""
+    """One unit. Per sequence: `forward_flops`, `activation_bytes` (kept for backward at tp 1, of which every rank of a
+    group keeps `whole_bytes`) and `boundary_bytes` (leaving it towards the next unit; also the size of each of its
+    `tp_collectives` forward all-reduces). Its forward and its backward need a boundary tensor more for a while, and at
+    tp 1 `forward_bytes` and `backward_bytes`; and `last_bytes` on every rank, when only `whole_bytes` are still kept.
+    `largest_tensor` is a number of parameters."""
 
     kind: str
     forward_flops: float
@@ -20,6 +23,11 @@ class UnitWork:
     activation_bytes: int
     boundary_bytes: int
     tp_collectives: int = 0
+    whole_bytes: int = 0
+    forward_bytes: int = 0
+    backward_bytes: int = 0
+    last_bytes: int = 0
+    largest_tensor: int = 0
 
 
 @dataclass(frozen=True)

@@ -29,9 +29,9 @@ from typing import Any
 from balancer.completion import complete
 from balancer.cost import Times, datasheet_times, units_time
 from balancer.cut import StageCost, cut
-from balancer.memory import GRADIENT_BYTES
 from balancer.plan import PipelinePlan, Plan, StagePlan
 from balancer.simulate import Prediction, simulate
+from balancer.staging import GRADIENT_BYTES
 from benchmarks.report import print_report
 from hetero.cluster.agent import LocalAgents
 from hetero.cluster.fleet import Programs

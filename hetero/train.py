@@ -195,7 +195,7 @@ class _Run:
         written = plan_job(self._job, given=given).plan if given or self._job.balance.pipelines else None
         measured = measure(self._job, session, written, lambda note: self._event("warning", note=note))
         with let_through():
-            planned = plan_job(self._job, measured.times, given, measured.probed)
+            planned = plan_job(self._job, measured.times, given, measured.probed, session.usable_bytes)
         self._plan = planned.plan
         self._loss_scale = self._loss_scale.where(planned.plan.precisions().values())
         (self.run_dir / "plan.json").write_text(planned.plan.to_json(), encoding="utf-8")

@@ -26,6 +26,7 @@ def as_data(job: Job, planned: Planned) -> str:
         "emulated": job.emulated,
         "plan": json.loads(planned.plan.to_json()),
         "prediction": _figures(planned.prediction),
+        "memory": _memory(planned),
         "links": _coded_links(job, planned),
         "runners_up": [
             {"plan": json.loads(other.to_json()), "prediction": _figures(prediction), "why": why}
@@ -39,6 +40,9 @@ def as_data(job: Job, planned: Planned) -> str:
 def print_planned(job: Job, planned: Planned, console: Console | None = None) -> None:
     console = console or Console()
     console.print(_stages(planned))
+    for pool in sorted(planned.plan.pools()):
+        limit = planned.prediction.scenario.topology.pool(pool).memory_limit
+        console.print(f"a chip of {pool} has {limit}", soft_wrap=True, markup=False, highlight=False)
     for p, pipeline in enumerate(planned.plan.pipelines):
         console.print(f"\npipeline {p}: {pipeline.micro_batches} micro-batches of {pipeline.micro_batch}")
         grid = format_grid(actions_of(pipeline, planned.plan.schedule))
@@ -63,6 +67,21 @@ def _stages(planned: Planned) -> Table:
         for s, stage in enumerate(pipeline.stages):
             table.add_row(*_row(p, pipeline, s, stage), _size(planned.memory_bytes(p, s)))
     return table
+
+
+def _memory(planned: Planned) -> list[dict[str, Any]]:
+    """What one chip of each stage needs, and what it has, by whom."""
+    pools = planned.prediction.scenario.topology
+    return [
+        {
+            "pipeline": p,
+            "stage": s,
+            "need_bytes": planned.memory_bytes(p, s),
+            "limit_bytes": pools.pool(stage.pool).memory_bytes,
+            "limit_told_by": pools.pool(stage.pool).memory_told_by,
+        }
+        for (p, s), stage in planned.plan.stages()
+    ]
 
 
 def _row(p: int, pipeline: PipelinePlan, s: int, stage: StagePlan) -> list[str]:

@@ -60,6 +60,7 @@ class Controller:
         self._ready: Gather[ev.HostReady] = Gather(self._hosts)
         self._linked: Gather[None] = Gather(_doubled(self._hosts))
         self._answers: Gather[Any] = Gather(())
+        self._usable: dict[str, int] = {}
         self._saves: dict[int, Gather[Any]] = {}
         self._active = self._hosts
         self._leases = LeaseBook(epoch=-1, start=0, hosts=len(self._hosts), ahead=self.options.ahead)
@@ -75,7 +76,7 @@ class Controller:
             ev.StopAsked: self._stop_asked,
             ev.HostReady: self._host_ready,
             ev.WorldOpened: self._world_opened,
-            ev.WorldJoined: lambda event: self._host_linked(f"{event.host} world"),
+            ev.WorldJoined: self._world_joined,
             ev.Introduced: lambda event: self._host_linked(f"{event.host} endpoint"),
             ev.LinkProbed: lambda event: self._complete(event.found),
             ev.Calibrated: self._calibrated,
@@ -106,6 +107,11 @@ class Controller:
     def pids(self, host: str) -> Mapping[str, int]:
         """The processes of a host that is ready."""
         return self._ready.parts[host].pids
+
+    @property
+    def usable_bytes(self) -> Mapping[str, int]:
+        """By pool, what its chip with least has free; without those whose chips don't say."""
+        return self._usable
 
     def handle(self, event: ev.Event) -> Instructions:
         """What follows from an event. After the end nothing does."""
@@ -156,6 +162,12 @@ class Controller:
         pool = self._specs[event.host].pool
         members = tuple(host for host in self._hosts if self._specs[host].pool.name == pool.name)
         return [ins.ToHosts(members, ins.JoinWorld(pool.count, event.address))]
+
+    def _world_joined(self, event: ev.WorldJoined) -> Instructions:
+        if event.usable_bytes is not None:
+            pool = self._specs[event.host].pool.name
+            self._usable[pool] = min(event.usable_bytes, self._usable.get(pool, event.usable_bytes))
+        return self._host_linked(f"{event.host} world")
 
     def _host_linked(self, what: str) -> Instructions:
         return self._complete({"hosts": self._ready.parts}) if self._linked.add(what, None) else []

@@ -108,7 +108,10 @@ class WorldOpened:
 
 @dataclass(frozen=True)
 class WorldJoined:
+    """`usable_bytes` is what the host's chips have free, of the one with least; None if they don't say."""
+
     host: str
+    usable_bytes: int | None = None
 
 
 @dataclass(frozen=True)

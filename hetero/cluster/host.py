@@ -174,8 +174,9 @@ class Host:
             os.close(memory)
 
     def _rank_joined(self, member: Member, message: Message) -> None:
-        if self._roster.answered(member, message):
-            self._events.append(ev.WorldJoined(self.spec.id))
+        if answers := self._roster.answered(member, message):
+            told = [answer["usable_bytes"] for answer in answers if answer.get("usable_bytes") is not None]
+            self._events.append(ev.WorldJoined(self.spec.id, min(told, default=None)))
 
     def _introduce(self, order: ins.Introduce) -> None:
         self._crew.endpoint.pipe.send({"do": "introduce", "peers": order.peers, "routes": order.routes})

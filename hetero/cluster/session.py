@@ -139,6 +139,11 @@ class Session:
         """How two pools are joined: scheme, whether it is sealed, and how many lanes it has."""
         return self._controller.way(one, other)
 
+    @property
+    def usable_bytes(self) -> Mapping[str, int]:
+        """By pool, what its chip with least had free when the ranks opened theirs; without those that don't say."""
+        return self._controller.usable_bytes
+
     def pids(self, host: str) -> dict[str, int]:
         """The processes of a host: its endpoint, its nursery, and its ranks by name."""
         return dict(self._controller.pids(host))

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from backends.backend import Backend
+from backends.chip import load_chip
 from backends.emulation import Emulated
 from balancer.action import Kind
 from balancer.memory import stage_bytes
@@ -146,7 +147,8 @@ class Epoch:
     def _claim_memory(self) -> None:
         """An emulated chip has only its memory; a real one keeps its own account."""
         pipeline, stage = self.place.pipeline, self.place.stage
-        need = stage_bytes(workload_of(self.spec), self.spec.plan, pipeline, stage, self._precision)
+        chip = load_chip(self.spec.pools[self._me.pool].chip)
+        need = stage_bytes(workload_of(self.spec), self.spec.plan, pipeline, stage, self._precision, chip)
         self._backend.claim(str(self.place), need.total)
 
     def _sync(self, chunk: int, names: Iterable[str]) -> None:

@@ -30,7 +30,9 @@ def topology_of(pools: Mapping[str, PoolRun], precisions: Mapping[str, str]) -> 
         chip = load_chip(pool.chip)
         paced_as = pool.emulate.precision if pool.emulate else None
         specs.append(
-            PoolSpec(name, pool.family, chip, pool.count, pool.count, chip.memory_bytes, None, precision, paced_as)
+            PoolSpec(
+                name, pool.family, chip, pool.count, pool.count, chip.usable_bytes, None, precision, paced_as=paced_as
+            )
         )
     return Topology(tuple(specs))
 

@@ -58,7 +58,7 @@ def _plan(job: Job) -> Finding:
             raise
         return Finding.of(error, "plan")
     pools = dict.fromkeys(stage.pool for pipeline in planned.plan.pipelines for stage in pipeline.stages)
-    return Finding("ok", "plan", f"over {', '.join(pools)}", "fits the memory of every chip, by datasheet")
+    return Finding("ok", "plan", f"over {', '.join(pools)}", "fits the memory of every chip, by datasheet and reserve")
 
 
 def _pools_here(job: Job, machine: Machine) -> Iterator[Finding]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from types import MappingProxyType
 
 from backends.chip import load_chip
 from balancer.completion import complete
@@ -22,6 +23,9 @@ from hetero.job.links import NOTHING_PROBED, Probed, link_spec, unknown_links
 from hetero.models.registry import architecture
 from hetero.monitoring.table import PoolLabel
 
+UsableBytes = Mapping[str, int]
+"""By pool, what its chips have said that they have free."""
+
 
 @dataclass(frozen=True)
 class Planned:
@@ -36,19 +40,24 @@ class Planned:
 
     def memory_bytes(self, pipeline: int, stage: int) -> int:
         """What one chip of a stage needs."""
-        precision = self.job.precision_of(self.plan.pipelines[pipeline].stages[stage].pool)
-        return stage_bytes(workload(self.job), self.plan, pipeline, stage, precision).total
+        pool = self.plan.pipelines[pipeline].stages[stage].pool
+        precision, chip = self.job.precision_of(pool), load_chip(self.job.pools[pool].chip)
+        return stage_bytes(workload(self.job), self.plan, pipeline, stage, precision, chip).total
 
 
 def plan_job(
-    job: Job, times: Times | None = None, given: Plan | None = None, probed: Probed = NOTHING_PROBED
+    job: Job,
+    times: Times | None = None,
+    given: Plan | None = None,
+    probed: Probed = NOTHING_PROBED,
+    usable_bytes: UsableBytes = MappingProxyType({}),
 ) -> Planned:
     """The plan of a job: `given`, or the one in the job file, or the best that the balancer finds.
 
-    `times` and `probed` are measurements; without them the chips' datasheets are believed, and links that the job file
-    does not describe are plain ones. Raises the balancer's errors.
+    `times`, `probed` and `usable_bytes` are measurements; without them the chips' datasheets are believed, and links
+    that the job file does not describe are plain ones. Raises the balancer's errors.
     """
-    chips, work = topology(job, probed), workload(job)
+    chips, work = topology(job, probed, usable_bytes), workload(job)
     times = times or datasheet_times(chips, work)
     wanted = given or _written(job)
     if wanted is None:
@@ -74,11 +83,11 @@ def check_written_plan(job: Job) -> None:
         raise JobError.at(key if key.startswith("pools.") else f"balance.{key}", error) from None
 
 
-def topology(job: Job, probed: Probed = NOTHING_PROBED) -> Topology:
+def topology(job: Job, probed: Probed = NOTHING_PROBED, usable_bytes: UsableBytes = MappingProxyType({})) -> Topology:
     """Pools and links of a job, by datasheet and job file; a link that is not described there is as it was measured,
-    else a plain one."""
+    else a plain one. A chip's memory is what the chip itself has said, where it has."""
     return Topology(
-        pools=tuple(_pool(job, name) for name in job.pools),
+        pools=tuple(_pool(job, name, usable_bytes.get(name)) for name in job.pools),
         links=tuple(link_spec(job, a, b, probed) for a, b in combinations(job.pools, 2)),
         bucket_bytes=job.bridge.sync_bucket_bytes,
     )
@@ -132,7 +141,7 @@ def _named(job: Job, plan: Plan) -> Plan:
     return plan.model_copy(update={"job_fingerprint": job.fingerprint()})
 
 
-def _pool(job: Job, name: str) -> PoolSpec:
+def _pool(job: Job, name: str, usable_bytes: int | None) -> PoolSpec:
     pool = job.pools[name]
     chip = load_chip(pool.chip)
     return PoolSpec(
@@ -142,7 +151,8 @@ def _pool(job: Job, name: str) -> PoolSpec:
         count=pool.count,
         chips_per_host=pool.chips_per_host or pool.count,
         tp=None if pool.tp == "auto" else pool.tp,
-        memory_bytes=chip.memory_bytes,
+        memory_bytes=chip.usable_bytes if usable_bytes is None else usable_bytes,
+        **({} if usable_bytes is None else {"memory_told_by": "the chip itself"}),
         precision=job.precision_of(name),
         paced_as=job.paced_as(name),
     )

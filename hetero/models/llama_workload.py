@@ -1,7 +1,8 @@
 """What the units of a Llama-style decoder cost.
 
 Per sequence: FLOPs of the matrix products (2 per multiply-add; causal attention counts half of the square),
-bytes kept for backward, bytes of the boundary tensor.
+bytes kept for backward and needed meanwhile (of the plain operators of `backends/operators.py`), bytes of the boundary
+tensor.
 """
 
 from __future__ import annotations
@@ -35,17 +36,28 @@ def _embedding(dims: Dimensions, seq_len: int, size: int) -> UnitWork:
         kind="embedding",
         forward_flops=0.0,
         parameters=dims.vocab * dims.hidden,
-        activation_bytes=8 * seq_len,
+        activation_bytes=0,
         boundary_bytes=seq_len * dims.hidden * size,
         tp_collectives=1,
+        largest_tensor=dims.vocab * dims.hidden,
     )
+
+
+_NORM_BACKWARD = 4 * 4
+"""A norm's backward has four float32 arrays of its input's size at once."""
+
+
+def _norm(dims: Dimensions, seq_len: int, size: int) -> int:
+    """Kept by a norm: its input in float32 (which may be the input itself), that times the scale, and the result."""
+    return seq_len * (dims.hidden * (4 + 2 * size) + 4)
 
 
 def _attention(dims: Dimensions, seq_len: int, size: int) -> UnitWork:
     hidden, kv = dims.hidden, dims.kv_heads * dims.head_dim
     weights = 2 * hidden * hidden + 2 * hidden * kv
-    # Input, its norm, q and k before and after rotation, v, result; one float32 log-sum for each head and position.
-    kept = seq_len * (size * (5 * hidden + 3 * kv) + 4 * dims.heads)
+    whole = _norm(dims, seq_len, size)
+    # q, k, v and the result; one float32 log-sum for each head and position.
+    kept = whole + seq_len * (size * (2 * hidden + 2 * kv) + 4 * dims.heads)
     return UnitWork(
         kind="attention",
         forward_flops=2.0 * seq_len * weights + 2.0 * seq_len * seq_len * hidden,
@@ -53,30 +65,45 @@ def _attention(dims: Dimensions, seq_len: int, size: int) -> UnitWork:
         activation_bytes=kept,
         boundary_bytes=seq_len * hidden * size,
         tp_collectives=1,
+        whole_bytes=whole,
+        last_bytes=_NORM_BACKWARD * seq_len * dims.hidden,
+        backward_bytes=seq_len * size * (2 * hidden + 2 * kv),  # the gradients of the same four
+        largest_tensor=hidden * hidden,
     )
 
 
 def _mlp(dims: Dimensions, seq_len: int, size: int) -> UnitWork:
     weights = 3 * dims.hidden * dims.ffn
+    whole = _norm(dims, seq_len, size)
     return UnitWork(
         kind="mlp",
         forward_flops=2.0 * seq_len * weights,
         parameters=weights + dims.hidden,
-        # Input and its norm; gate, its SiLU, up, and their product.
-        activation_bytes=seq_len * size * (2 * dims.hidden + 4 * dims.ffn),
+        # Gate, its SiLU, up, and their product; in backward the gradients of two of them at once.
+        activation_bytes=whole + seq_len * size * 4 * dims.ffn,
         boundary_bytes=seq_len * dims.hidden * size,
         tp_collectives=1,
+        whole_bytes=whole,
+        last_bytes=_NORM_BACKWARD * seq_len * dims.hidden,
+        backward_bytes=seq_len * size * 2 * dims.ffn,
+        largest_tensor=dims.hidden * dims.ffn,
     )
 
 
 def _head(dims: Dimensions, seq_len: int, size: int) -> UnitWork:
-    """A tied weight counts with the embedding, as `Workload.tied` asks."""
+    """A tied weight counts with the embedding, as `Workload.tied` asks. The loss keeps the logarithms of the softmax in
+    float32; before, there are the logits, and after, the gradients of both, in float32 too."""
+    whole, logits = _norm(dims, seq_len, size), seq_len * dims.vocab
     return UnitWork(
         kind="head",
         forward_flops=2.0 * seq_len * dims.hidden * dims.vocab,
         parameters=dims.hidden * (1 if dims.tie_embeddings else 1 + dims.vocab),
-        # Input and its norm; the logits' softmax in float32.
-        activation_bytes=seq_len * (2 * size * dims.hidden + 4 * dims.vocab),
+        activation_bytes=whole + 4 * logits,
         boundary_bytes=0,
         tp_collectives=0,
+        whole_bytes=whole,
+        last_bytes=_NORM_BACKWARD * seq_len * dims.hidden,
+        forward_bytes=logits * (size + (4 if size < 4 else 0)),
+        backward_bytes=8 * logits,
+        largest_tensor=dims.vocab * dims.hidden,
     )

@@ -215,6 +215,6 @@ def _topology(precisions: Mapping[str, str]) -> Topology:
     pools = []
     for name, pool in POOLS.items():
         chip = load_chip(pool.chip)
-        chips = pool.count, pool.count, chip.memory_bytes
+        chips = pool.count, pool.count, chip.usable_bytes
         pools.append(PoolSpec(name, pool.family, chip, *chips, precision=precisions[name]))
     return Topology(tuple(pools), tuple(LinkSpec(link.between, 1e9, 0.0) for link in LINKS))

@@ -30,6 +30,7 @@ class FakeModule:
         self.config = SimpleNamespace(allow_internal_format=True)
         self.streams: list[FakeStream] = []
         self.main = FakeStream(self, "main")
+        self.free = 60_000
 
     def device_count(self) -> int:
         return 2
@@ -57,7 +58,7 @@ class FakeModule:
         self.log.append("synchronize device")
 
     def mem_get_info(self, index: int) -> tuple[int, int]:
-        return 1000, 64_000
+        return self.free, 64_000
 
     def max_memory_allocated(self, index: int) -> int:
         return 777
@@ -117,7 +118,14 @@ def test_open_selects_the_chip(module: FakeModule) -> None:
     assert "set_device 1" in module.log
     assert str(backend.device) == "cuda:1"
     assert backend.count() == 2
-    assert backend.memory() == MemoryUse(777, 64_000)
+    assert backend.memory() == MemoryUse(777, 60_000, 0)
+
+
+def test_what_the_driver_had_free_is_usable_and_what_went_since_is_held(module: FakeModule) -> None:
+    backend = opened(CudaBackend(), module)
+    module.free = 20_000
+    assert backend.usable_bytes() == 60_000
+    assert backend.memory() == MemoryUse(777, 60_000, 40_000)
 
 
 def test_open_refuses_a_chip_that_is_not_visible(module: FakeModule) -> None:

@@ -26,6 +26,7 @@ peak_tflops:
   float32: {value: 20, tier: A, source: vendor}
   float16: {value: 80, tier: B, source: a project}
 memory_gib: {value: 16, tier: A, source: vendor}
+reserve_gib: {value: 0.5, tier: B, source: a project}
 memory_gb_per_s: {value: 900, tier: A, source: vendor}
 interconnect_gb_per_s: {value: 64, tier: A, source: vendor}
 efficiency: {value: 0.5, tier: C, estimated: true, source: guess}
@@ -43,7 +44,11 @@ def test_every_sheet_is_a_plausible_chip(name: str) -> None:
     assert chip.family in FAMILIES
     assert 0 < chip.flops_per_s("float32") < chip.peak_flops["float32"]
     assert chip.memory_bytes % GIB == 0
-    figures = {"memory_bytes", "memory_bytes_per_s", "interconnect_bytes_per_s", "efficiency"}
+    assert 0 < chip.reserve_bytes < chip.memory_bytes / 6
+    assert chip.usable_bytes == chip.memory_bytes - chip.reserve_bytes
+    assert (chip.communicator_bytes > 0) == (chip.pair_communicator_bytes > 0) == (chip.family != "cpu")
+    figures = {"memory_bytes", "reserve_bytes", "memory_bytes_per_s", "interconnect_bytes_per_s", "efficiency"}
+    figures |= set() if chip.family == "cpu" else {"communicator_bytes", "pair_communicator_bytes"}
     assert set(chip.provenance) == figures | {f"peak_flops.{precision}" for precision in chip.peak_flops}
     assert all(origin.source and (origin.tier != "C" or origin.estimated) for origin in chip.provenance.values())
 
@@ -52,7 +57,7 @@ def test_units_are_bytes_and_flops_and_one_direction_of_the_links() -> None:
     chip = parse_chip(SHEET, "X1")
     assert chip.peak_flops == {"float32": 20e12, "float16": 80e12}
     assert chip.flops_per_s("float16") == pytest.approx(40e12)
-    assert (chip.memory_bytes, chip.memory_bytes_per_s) == (16 * GIB, 900e9)
+    assert (chip.memory_bytes, chip.usable_bytes, chip.memory_bytes_per_s) == (16 * GIB, 15.5 * GIB, 900e9)
     assert chip.interconnect_bytes_per_s == 32e9
     assert chip.estimated == ("efficiency",)
 
@@ -76,6 +81,8 @@ def test_an_unknown_chip_suggests_the_nearest() -> None:
         ("estimated: true, ", "", "tier C must say"),
         ("value: 0.5", "value: 1.5", "fraction of the peak"),
         ("value: 16", "value: -1", "greater than 0"),
+        ("value: 16", "value: 0.25", "reserve_gib is a part"),
+        ("reserve_gib: {value: 0.5, tier: B, source: a project}\n", "", "reserve_gib"),
         ("family: cuda", "family: cuda\ncolour: red", "colour"),
         ("name: X1", "name: X2", r"Write `name: X1`"),
         ("name: X1", "name: [", "malformed"),

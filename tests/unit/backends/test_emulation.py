@@ -126,13 +126,19 @@ def test_memory_runs_out_where_the_chips_would() -> None:
 
 def test_claims_are_replaced_and_released() -> None:
     chip = emulated()
-    assert chip.memory().limit_bytes == 80 * GIB
     chip.claim("activations", 60 * GIB)
     chip.claim("activations", 70 * GIB)
     chip.release("activations")
     chip.release("activations")
-    chip.claim("weights", 80 * GIB)
-    assert chip.memory().peak_bytes == 80 * GIB
+    chip.claim("weights", 75 * GIB)
+    assert chip.memory().peak_bytes == 75 * GIB
+
+
+def test_it_offers_its_data_sheet_less_the_reserve_unless_it_is_told_otherwise() -> None:
+    chip = emulated()
+    assert chip.chip.reserve_bytes > GIB
+    assert chip.memory().limit_bytes == chip.usable_bytes() == 80 * GIB - chip.chip.reserve_bytes
+    assert emulated(memory_gib=70).usable_bytes() == 70 * GIB
 
 
 def test_it_has_the_familys_limits_and_the_cpus_collectives() -> None:

@@ -28,6 +28,7 @@ class FakeHosts:
         self.told: list[ins.Instruction] = []
         self.fingerprints: dict[str, str] = {}
         self.idle: set[str] = set()
+        self.usable_bytes: dict[str, int] = {}
 
     def ask(self, event: ev.Event) -> Any:
         """Asks the controller and plays all hosts until it has nothing more to order; the last answer."""
@@ -67,7 +68,7 @@ class FakeHosts:
             case ins.OpenWorld():
                 return [ev.WorldOpened(host, "127.0.0.1:1")]
             case ins.JoinWorld():
-                return [ev.WorldJoined(host)]
+                return [ev.WorldJoined(host, self.usable_bytes.get(host))]
             case ins.Introduce():
                 return [ev.Introduced(host)]
             case ins.CalibrateRanks():

@@ -59,6 +59,12 @@ def test_a_world_is_joined_by_all_hosts_of_its_pool(hosts: FakeHosts) -> None:
     assert order == ins.ToHosts(("ascend@0", "ascend@1"), ins.JoinWorld(4, "10.0.0.1:99"))
 
 
+def test_of_a_pools_chips_the_one_with_least_free_counts(hosts: FakeHosts) -> None:
+    hosts.usable_bytes = {"ascend@0": 60, "ascend@1": 50, "nvidia@0": 70}
+    hosts.ask(ev.StartAsked())
+    assert hosts.controller.usable_bytes == {"ascend": 50, "nvidia": 70}
+
+
 def test_whole_life(hosts: FakeHosts) -> None:
     assert set(hosts.ask(ev.StartAsked())["hosts"]) == {"nvidia@0", "ascend@0", "ascend@1", "kunlun@0"}
     assert len(hosts.ask(ev.CalibrateAsked({}))) == 4

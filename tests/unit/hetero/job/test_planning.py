@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from balancer.errors import NoPlanFits, PlanError
 from bridge.codec import CODECS
 from hetero.job.job import Job
 from hetero.job.links import ASSUMED_GBIT_PER_S
@@ -44,6 +45,20 @@ def test_the_planner_knows_what_a_codec_leaves_of_each_direction() -> None:
 def test_what_an_emulated_chip_hides_does_not_reach_the_planner() -> None:
     told = _job("auto", "pools.ascend.emulate={speed: 0.5, memory_gib: 1}")
     assert topology(told) == topology(_job("auto"))
+
+
+def test_a_plan_is_held_against_what_the_chips_have_free_once_they_have_said_it() -> None:
+    job = _job("quickstart")
+    assert topology(job).pool("ascend").memory_limit == "60.30 GiB by its data sheet, less the reserve"
+    said = topology(job, usable_bytes={"ascend": 59 * 2**30})
+    assert said.pool("ascend").memory_limit == "59.00 GiB by the chip itself"
+    with pytest.raises(PlanError, match="GiB by the chip itself"):
+        plan_job(job, usable_bytes={"ascend": 1000})
+
+
+def test_the_search_too() -> None:
+    with pytest.raises(NoPlanFits, match="GiB by the chip itself"):
+        plan_job(_job("auto"), usable_bytes=dict.fromkeys(("nvidia", "ascend", "kunlun"), 1000))
 
 
 def test_the_plan_by_hand_is_kept_completed_and_named() -> None:

@@ -16,6 +16,7 @@ from hetero.models.llama import EMBEDDING, Llama
 from hetero.models.llama_units import build_unit
 from hetero.models.options import load_preset
 from hetero.models.registry import architecture, unit_builder
+from tests.live_bytes import LiveBytes
 from tests.unit.hetero.models.whole_model import build, logical_tensors, loss_of, small, text
 
 PLACE = (Operators(), torch.float32, torch.device("cpu"))
@@ -80,29 +81,34 @@ def test_forward_flops_are_two_for_each_weight_and_token_plus_attention() -> Non
     assert sum(unit.forward_flops for unit in work.units) == pytest.approx(2.0 * 2048 * products + attention)
 
 
-@pytest.mark.parametrize("kind", ["attention", "mlp", "head"])
-def test_activation_bytes_are_what_autograd_keeps(kind: str) -> None:
-    """Within a fifth: operators differ in the odd small array."""
-    dims = small(vocab=300, ffn=176)
-    length = 128
-    batch = Batch(*(torch.zeros(1, length, dtype=torch.int64) for _ in range(2)))
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("kv_heads", [2, 4])
+@pytest.mark.parametrize("kind", ["embedding", "attention", "mlp", "head"])
+def test_bytes_are_those_of_the_tensors_that_are_there(kind: str, kv_heads: int, dtype: torch.dtype) -> None:
+    """What a unit keeps, and what it needs while it runs, within a fiftieth of a count of live tensors."""
+    dims, length = small(vocab=1500, ffn=176, heads=4, kv_heads=kv_heads), 128
     index = [unit.kind for unit in Llama.units(dims)].index(kind)
-    unit = build_unit(dims, index, TensorGroup(), *PLACE, seed=0)
-    parameters = {parameter.data_ptr() for parameter in unit.parameters()}
-    kept: dict[int, int] = {}
-
-    def keep(tensor: torch.Tensor) -> torch.Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in parameters:
-            kept[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
-    x_BTD = torch.randn(1, length, dims.hidden, requires_grad=True)
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        out = unit({"x_BTD": x_BTD}, batch)
-    assert out
-    told = Llama.workload(dims, length, 1, "float32").units[index].activation_bytes
-    assert told == pytest.approx(sum(kept.values()), rel=0.2)
+    unit = build_unit(dims, index, TensorGroup(), Operators(), dtype, torch.device("cpu"), seed=0)
+    tokens_BT = torch.zeros(1, length, dtype=torch.int64)
+    x_BTD = torch.randn(1, length, dims.hidden, dtype=dtype, requires_grad=True)
+    unit({"x_BTD": x_BTD}, Batch(tokens_BT, tokens_BT))  # its angles are made once
+    for parameter in unit.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    with LiveBytes() as live:
+        (out,) = unit({"x_BTD": x_BTD}, Batch(tokens_BT, tokens_BT)).values()
+        forward, kept = live.peak, live.now
+        gradient = torch.ones_like(out)
+        live.peak = live.now
+        out.backward(gradient)
+    size, told = dtype.itemsize, Llama.workload(dims, length, 1, str(dtype).removeprefix("torch.")).units[index]
+    given = 4 * x_BTD.numel() if size == 4 and told.activation_bytes else 0  # its norm keeps what was there before
+    assert kept == pytest.approx(told.activation_bytes - given + told.boundary_bytes, rel=0.02)
+    room = told.boundary_bytes if told.activation_bytes else 0  # beside the result, which an embedding makes at once
+    assert forward == pytest.approx(kept + room + told.forward_bytes, rel=0.02)
+    needs = max(told.backward_bytes, told.whole_bytes + told.last_bytes - told.activation_bytes)
+    weight = told.largest_tensor * size
+    assert live.peak <= 1.02 * (kept + told.boundary_bytes + max(needs, needs / 2 + weight))
+    assert live.peak >= 0.98 * (kept + told.boundary_bytes + needs)
 
 
 def test_first_loss_is_that_of_a_guess() -> None:

@@ -1,0 +1,109 @@
+"""When a stage's chip is fullest while it computes: its action list, walked with the bytes that each action keeps.
+
+A forward keeps what its units' backwards read, until these have run. A backward goes from the last unit to the first:
+each needs some room of its own while it runs, and what it has read is gone when it is done.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+from balancer.action import Actions, Kind
+
+
+@dataclass(frozen=True)
+class UnitRoom:
+    """Bytes of one micro-batch in one unit, on one chip: `kept` from its forward to its backward, `forward` and
+    `backward` beside that while these run, and `gradient`, a weight's while it waits to be added to the sum. `sums` are
+    the sums that its first backward makes, `packed` what its last one leaves to be sent."""
+
+    kept: float = 0.0
+    forward: float = 0.0
+    backward: float = 0.0
+    gradient: float = 0.0
+    sums: float = 0.0
+    packed: float = 0.0
+
+
+@dataclass(frozen=True)
+class ChunkRoom:
+    """`ends` are the boundary tensors at both ends, kept as long as the units' own, `arriving` the gradient that a
+    backward is given; `posted` (forward, backward) are messages that lie ready for what comes."""
+
+    units: tuple[UnitRoom, ...]
+    ends: float = 0.0
+    arriving: float = 0.0
+    posted: tuple[float, float] = (0.0, 0.0)
+    window: int = 0
+
+    @cached_property
+    def kept(self) -> float:
+        return self.ends + sum(unit.kept for unit in self.units)
+
+    @cached_property
+    def forward(self) -> float:
+        """The most that a forward needs, with what it keeps."""
+        peak = now = self.ends
+        for unit in self.units:
+            now += unit.kept
+            peak = max(peak, now + unit.forward)
+        return peak
+
+    def backward(self, first: bool, last: bool) -> float:
+        """The most that a backward adds to what was kept when it began; less than nothing if it only frees."""
+        now, peak = self.arriving, -self.kept
+        for unit in reversed(self.units):
+            temporary = max(unit.backward, unit.backward / 2 + (0.0 if first and unit.sums else unit.gradient))
+            now += unit.sums if first else 0.0
+            peak = max(peak, now + temporary)
+            now += (unit.packed if last else 0.0) - unit.kept
+        return max(peak, now)
+
+    def posted_bytes(self, kind: Kind, left: int) -> float:
+        """Of messages for forwards or backwards, of which so many are left."""
+        return min(self.window, left) * self.posted[kind is Kind.B]
+
+    @cached_property
+    def sums(self) -> float:
+        return sum(unit.sums for unit in self.units)
+
+
+class _Moment(NamedTuple):
+    """An action that begins: `first` and `last` are whether its chunk has not yet had, or will not have again, one of
+    its kind."""
+
+    kind: Kind
+    chunk: int
+    first: bool
+    last: bool
+
+
+def compute_peak(actions: Actions, rooms: Mapping[int, ChunkRoom]) -> float:
+    """The most bytes at once, beside those that are there all the time; `rooms` by chunk."""
+    most: dict[_Moment, float] = {}
+    for moment, there in _moments(actions, rooms):
+        most[moment] = max(most.get(moment, 0.0), there)
+    return max(
+        there + (rooms[chunk].forward if kind is Kind.F else rooms[chunk].backward(first, last))
+        for (kind, chunk, first, last), there in most.items()
+    )
+
+
+def _moments(actions: Actions, rooms: Mapping[int, ChunkRoom]) -> Iterator[tuple[_Moment, float]]:
+    """Each forward and backward, with the bytes that are there when it begins."""
+    computing = [(action.kind, action.chunk) for action in actions if action.kind in (Kind.F, Kind.B)]
+    left, kept, begun = Counter(computing), 0.0, set[tuple[Kind, int]]()
+    for kind, chunk in computing:
+        left[kind, chunk] -= 1
+        posted = sum(rooms[c].posted_bytes(k, count) for (k, c), count in left.items())
+        first = (kind, chunk) not in begun
+        yield _Moment(kind, chunk, first, left[kind, chunk] == 0), kept + posted
+        begun.add((kind, chunk))
+        if kind is Kind.F:
+            kept += rooms[chunk].kept
+        else:
+            kept += (rooms[chunk].sums if first else 0.0) - rooms[chunk].kept
