@@ -202,9 +202,7 @@ class Chunk:
 
 
 class Stage:
-    def __init__(
-        self, dims: Any, plan: Plan, place: Place, group: TensorGroup, backend: Any, precision: str, seed: int
-    ) -> None:
+    def __init__(self, dims: Any, plan: Plan, place: Place, group: TensorGroup, *_: Any, fill: bool) -> None:
         model, self.dtype, self.reads_text, self.computes_loss = architecture(dims.family), torch.float32, False, False
         self.chunks: dict[int, Chunk] = {}
         self.layouts: dict[str, Any] = {}

@@ -22,12 +22,18 @@ TINY = Dimensions(layers=1, hidden=16, heads=2, kv_heads=2, ffn=32, vocab=50)
 
 def _spec() -> CalibrationSpec:
     return CalibrationSpec(
-        dimensions=TINY, pools={}, tensor_parallel={"a": (1,)}, seq_len=8, micro_batch=2, precision="float32", repeats=1
+        dimensions=TINY,
+        pools={},
+        tensor_parallel={"a": (1,)},
+        seq_len=8,
+        micro_batch=2,
+        precisions={"a": "float32"},
+        repeats=1,
     )
 
 
 def _rows(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
-    monkeypatch.setattr(calibration.dist, "barrier", lambda: None)
+    monkeypatch.setattr(calibration.dist, "all_reduce", lambda _: None)
     return calibrate(_spec(), World(CpuBackend(), RankId("a", 0), 1))
 
 

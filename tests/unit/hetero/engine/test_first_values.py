@@ -44,10 +44,11 @@ def test_an_epoch_that_resumes_has_none_made(
     monkeypatch.setattr(epoch, "Stage", make)
     monkeypatch.setattr(epoch, "Carriers", lambda *_: None)
     monkeypatch.setattr(Epoch, "_claim_memory", lambda _: None)
-    train = SimpleNamespace(precision="float32", seed=0)
+    monkeypatch.setattr(Epoch, "_precision", "float32")
+    train = SimpleNamespace(seed=0)
     told = {"start": 0, "epoch": 0, "bridge": None, "dimensions": TINY, "plan": None, "train": train}
     spec = SimpleNamespace(**told, resume_folder=resume_folder)
     world = SimpleNamespace(backend=CpuBackend(), rank=RankId("a", 0))
-    groups = SimpleNamespace(pairwise=None, tensor=TensorGroup())
+    groups = SimpleNamespace(up={}, down={}, tensor=TensorGroup())
     with pytest.raises(Reached):
-        Epoch(cast(Any, spec), PLACE, cast(Any, world), cast(Any, groups), cast(Any, None))
+        Epoch(cast(Any, spec), PLACE, cast(Any, world), cast(Any, groups), [], cast(Any, None))

@@ -38,7 +38,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """What the owner's and the watcher's clock show; a watcher that sleeps moves it on."""
     shows = [1000.0]
     monkeypatch.setattr(claims, "_now", lambda: shows[0])
-    monkeypatch.setattr(claims.time, "sleep", lambda seconds: shows.append(shows.pop() + seconds))
+    monkeypatch.setattr(claims.time, "sleep", lambda seconds: shows.__setitem__(0, shows[0] + seconds))
     return shows
 
 
