@@ -21,7 +21,7 @@ from tests.distributed.fleet import Standing
 from tests.distributed.laws import TOLERANCES, series_deviation, tensor_deviation
 from tests.distributed.plain import PlainModel, PlainTraining
 from tests.distributed.text import every_byte
-from tests.patience import RUN_S
+from tests.patience import RUN_S, WAIT_S
 from tests.stand_in.ascend import machine
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(machine.why_not()), reason=machine.why_not())]
@@ -44,16 +44,25 @@ CASES = (
 )
 
 
-def test_the_contract_of_backends() -> None:
+def test_the_contract_of_backends(tmp_path: Path) -> None:
     """Every case of the suite, on the wheel."""
     suites = ["tests/contract/test_backends.py", "tests/device"]
     chosen = "ascend and not emulated" + "".join(f" and not {name}" for name in ONLY_A_CHIP_SHOWS)
-    done = machine.run(["-m", "pytest", "-rs", "-p", "no:cacheprovider", "-k", chosen, *suites], RUN_S)
+    done = machine.run(
+        ["-m", "pytest", "-rs", "-p", "no:cacheprovider", "-k", chosen, *suites],
+        RUN_S,
+        ASCEND_STAND_IN_CALLS=f"{tmp_path}/calls",
+    )
     passed = re.search(r"(\d+) passed", done.stdout)
     assert passed is not None
     assert int(passed[1]) >= 32, done.stdout
     skipped = re.findall(r"^SKIPPED .*: (.*)$", done.stdout, re.MULTILINE)
     assert skipped == ["ascend is here"], "all that can run here runs"
+    told = machine.run(["-m", "tests.stand_in.ascend.called", f"{tmp_path}/calls"], WAIT_S).stdout
+    assert {"aclrtHostRegisterV2", "aclrtMemcpyAsync", "aclrtStreamWaitEvent", "HcclAllReduce"} <= set(
+        re.findall(r"\w+", told)
+    )
+    print(passed[0], told)
 
 
 @pytest.fixture(scope="module")

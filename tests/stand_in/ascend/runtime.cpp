@@ -1,7 +1,7 @@
 // The part of CANN's runtime (aclrt) that torch_npu uses: devices, memory, streams, events. Nothing computes here.
 //
 // Read from the environment: ASCEND_RT_VISIBLE_DEVICES, ASCEND_STAND_IN_CHIPS, ASCEND_STAND_IN_MEMORY (bytes),
-// ASCEND_STAND_IN_SOC, ASCEND_STAND_IN_COPY_US (what a copy takes at least), ASCEND_STAND_IN_CALLS.
+// ASCEND_STAND_IN_SOC, ASCEND_STAND_IN_DRIVER (its version), ASCEND_STAND_IN_COPY_US (what a copy takes at least), ASCEND_STAND_IN_CALLS.
 
 #include <fcntl.h>
 #include <unistd.h>
@@ -24,7 +24,7 @@
 namespace {
 
 constexpr size_t DEVICE_ALIGNMENT = 512, PAGE = 4096, SPILL = 32;
-constexpr const char *CANN_VERSION = "9.1.0", *DRIVER_VERSION = "26.0.0";
+constexpr const char* CANN_VERSION = "9.1.0";
 constexpr int64_t GIB = int64_t(1) << 30;
 
 // Tasks one after the other, in a thread of its own from the first one on.
@@ -211,7 +211,8 @@ const char* aclrtGetSocName() {
 // What a wheel asks of CANN depends on what it says of itself.
 aclError aclsysGetCANNVersion(aclCANNPackageName package, aclCANNPackageVersion* version) {
     CALLED
-    strcpy(version->version, package == ACL_PKG_NAME_DRIVER ? DRIVER_VERSION : CANN_VERSION);
+    const char* driver = getenv("ASCEND_STAND_IN_DRIVER");
+    strcpy(version->version, package == ACL_PKG_NAME_DRIVER ? driver ? driver : "26.0.0" : CANN_VERSION);
     return chip::OK;
 }
 aclError aclsysGetVersionStr(char*, char* version) { CALLED strcpy(version, CANN_VERSION); return chip::OK; }
@@ -285,8 +286,9 @@ aclError aclrtPointerGetAttributes(const void* pointer, aclrtPtrAttributes* attr
 }
 
 // A page belongs to one registration, as the driver pins pages.
-aclError aclrtHostRegisterV2(void* pointer, uint64_t bytes, uint32_t) {
+aclError aclrtHostRegisterV2(void* pointer, uint64_t bytes, uint32_t flags) {
     CALLED
+    if (!(flags & (ACL_HOST_REG_MAPPED | ACL_HOST_REG_PINNED))) return chip::INVALID;
     const auto page_of = [](uintptr_t address) { return address / PAGE; };
     const auto first = page_of(uintptr_t(pointer)), last = page_of(uintptr_t(pointer) + bytes - 1);
     std::lock_guard<std::mutex> lock(mutex);
