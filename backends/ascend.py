@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from importlib import import_module
 from typing import Any
@@ -18,28 +19,30 @@ _PINNED = 0x10000000  # ACL_HOST_REG_PINNED
 _SHORTEST_S, _LONGEST_S = 20e-6, 500e-6
 """Between two looks at an event: a wait that is long is seen late by little of it."""
 
+_PAIRS = "P2P_HCCL_BUFFSIZE"
+"""In MB. With it, messages of two chips have a communicator of their own, which is the default from torch_npu 7.1.0 on;
+before, all of a group's messages went one after another, and a chip's sends waited behind its receives."""
+
 
 class AscendBackend(AcceleratorBackend):
     """One NPU, as torch counts them: each die of a two-die package is a device of its own.
 
     Slots are pinned in place where torch_npu can register memory, and where CANN and driver are new enough that it sees
-    what is registered; else copies use its pinned staging. HCCL reduces no float64 and matches point-to-point messages
-    by order.
+    what is registered; else copies use its pinned staging. HCCL reduces no float64.
     """
 
     family = "ascend"
     device_type = "npu"
     collective = "hccl"
     visible_devices = visible_device_variables(family)
-    capabilities = Capabilities(
-        bfloat16=True, float64_reduce=False, compile=True, pinned_async=True, tagged_p2p=False, fused_adamw=True
-    )
+    capabilities = Capabilities(bfloat16=True, float64_reduce=False, compile=True, pinned_async=True, fused_adamw=True)
 
     @classmethod
     def load_module(cls) -> Any:
         """Imported here and not by torch's autoloading: without CANN that would make `import torch` fail."""
         if fault := ascend_pair_fault():
             raise DeviceError("family", cls.family, fault, f"{ascend_pair_remedy()}.")
+        os.environ.setdefault(_PAIRS, "20")
         try:
             import_module("torch_npu")
         except Exception as error:  # a missing library, another accelerator in the process, a broken CANN: all kinds

@@ -10,8 +10,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
+    from torch.distributed import ProcessGroup
 
+    from backends.communicator import Communicator
     from backends.operators import Operators
+    from backends.watch import Watch
 
 
 @dataclass(frozen=True)
@@ -21,7 +24,6 @@ class Capabilities:
     `bfloat16`: its chips compute in bfloat16 (single chips may not: `ChipSpec.peak_flops` decides).
     `float64_reduce`: its collectives reduce float64. `compile`: `torch.compile` has an effect.
     `pinned_async`: copies from and to pinned host memory may run beside compute.
-    `tagged_p2p`: point-to-point messages of one pair of ranks are told apart by tag.
     `fused_adamw`: torch's fused AdamW has a kernel for its device.
     """
 
@@ -29,7 +31,6 @@ class Capabilities:
     float64_reduce: bool
     compile: bool
     pinned_async: bool
-    tagged_p2p: bool
     fused_adamw: bool = False
 
 
@@ -83,6 +84,8 @@ class Backend(ABC):
     collective: str
     visible_devices: tuple[str, ...]
     capabilities: Capabilities
+    shares_group: bool = False
+    """Whether all communicators of a pool may lie on the process group of its world."""
 
     @classmethod
     @abstractmethod
@@ -132,6 +135,15 @@ class Backend(ABC):
     @abstractmethod
     def mark(self) -> Copy:
         """Something that is over when the chip has done the work given so far, copies apart."""
+
+    def communicator(
+        self, name: str, me: int, members: Sequence[int], watch: Watch, group: ProcessGroup | None, row: int
+    ) -> Communicator:
+        """Of these chips of the pool, over a process group of theirs (None: the world's). `row` is its number, the same
+        at all members and of no other communicator at this time."""
+        from backends.communicator import VendorCommunicator
+
+        return VendorCommunicator(name, me, members, self.device, watch, group)
 
     def attend(self) -> None:  # noqa: B027  # most need nothing
         """Ready the calling thread to wait for this chip's copies."""

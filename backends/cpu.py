@@ -17,6 +17,10 @@ from backends.registry import visible_device_variables
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
+    from torch.distributed import ProcessGroup
+
+    from backends.communicator import Communicator
+    from backends.watch import Watch
 
 _CGROUP_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 
@@ -28,9 +32,8 @@ class CpuBackend(Backend):
     device_type = "cpu"
     collective = "gloo"
     visible_devices = visible_device_variables(family)
-    capabilities = Capabilities(
-        bfloat16=True, float64_reduce=True, compile=True, pinned_async=False, tagged_p2p=True, fused_adamw=True
-    )
+    capabilities = Capabilities(bfloat16=True, float64_reduce=True, compile=True, pinned_async=False, fused_adamw=True)
+    shares_group = True
 
     @classmethod
     def count(cls) -> int:
@@ -73,6 +76,14 @@ class CpuBackend(Backend):
 
     def mark(self) -> Copy:
         return Copy()
+
+    def communicator(
+        self, name: str, me: int, members: Sequence[int], watch: Watch, group: ProcessGroup | None, row: int
+    ) -> Communicator:
+        """As unforgiving as those of the chips that are not here."""
+        from backends.strict import StrictCommunicator
+
+        return StrictCommunicator(name, me, members, self.device, watch, group, row)
 
     def pin(self, buffer: memoryview) -> bool:
         """Host memory is the CPU's own."""

@@ -23,9 +23,7 @@ class CudaBackend(AcceleratorBackend):
     device_type = "cuda"
     collective = "nccl"
     visible_devices = visible_device_variables(family)
-    capabilities = Capabilities(
-        bfloat16=True, float64_reduce=True, compile=True, pinned_async=True, tagged_p2p=False, fused_adamw=True
-    )
+    capabilities = Capabilities(bfloat16=True, float64_reduce=True, compile=True, pinned_async=True, fused_adamw=True)
 
     @classmethod
     def load_module(cls) -> Any:

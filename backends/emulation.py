@@ -40,7 +40,6 @@ class Emulated(CpuBackend):
         self.capabilities = replace(
             inner.capabilities,
             bfloat16="bfloat16" in chip.peak_flops,
-            tagged_p2p=CpuBackend.capabilities.tagged_p2p,
             fused_adamw=CpuBackend.capabilities.fused_adamw,
         )
         self.chip = chip

@@ -37,6 +37,19 @@ class OutOfMemory(BackendError):
     """A chip's memory cannot hold what a stage needs."""
 
 
+class NoAnswer(BackendError):
+    """A chip of the pool did not come to an operation that another one waits for."""
+
+    @classmethod
+    def of(cls, name: str, me: int, peer: int, seconds: float) -> NoAnswer:
+        return cls(
+            name,
+            f"chip {me} with chip {peer}",
+            f"the other end did not come to the operation within {seconds:g} s",
+            "Look at what that chip's process waits for: members must issue a group's operations in one order.",
+        )
+
+
 def did_you_mean(value: str, known: Iterable[str]) -> str:
     """The remedy for an unknown name: the nearest known one if any is near, else all of them."""
     names = {name.lower(): name for name in known}

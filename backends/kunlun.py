@@ -22,9 +22,7 @@ class KunlunBackend(CudaBackend):
 
     family = "kunlun"
     visible_devices = visible_device_variables(family)
-    capabilities = Capabilities(
-        bfloat16=True, float64_reduce=False, compile=False, pinned_async=False, tagged_p2p=False
-    )
+    capabilities = Capabilities(bfloat16=True, float64_reduce=False, compile=False, pinned_async=False)
 
     @classmethod
     def load_module(cls) -> Any:

@@ -212,6 +212,9 @@ class BridgeReceiver:
         self._mover.follow(self._leaving[slot], ticket.free)
         self._posted.append((slot, ticket))
 
+    def expect(self) -> None:
+        """It was posted for long ago."""
+
     def receive(self, places: Sequence[Place]) -> list[torch.Tensor]:
         self._before.wait()
         slot, ticket = self._posted.popleft()

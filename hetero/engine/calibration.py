@@ -33,9 +33,11 @@ def calibrate(spec: CalibrationSpec, world: World) -> list[Row]:
     for tp in spec.tensor_parallel[me.pool]:
         group = TensorGroup()
         for first in range(0, world.size - tp + 1, tp) if tp > 1 else ():
-            made = world.group(range(first, first + tp))
+            made = world.communicator(f"calibration with tp {tp}", range(first, first + tp))
             group = TensorGroup(tp, me.index - first, made) if made is not None else group
-        dist.barrier()
+        if group.communicator is not None:
+            group.communicator.meet()
+        dist.all_reduce(torch.zeros(1))  # all begin at once
         if me.index < world.size // tp * tp:
             rows += _unit_rows(spec, world, tp, group)
     world.end_epoch()

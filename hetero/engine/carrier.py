@@ -1,20 +1,18 @@
-"""What carries messages of known size from rank to rank, and how the pool's own world does. For the bridge see
-`bridged.py`.
+"""What carries messages of known size from rank to rank. `bridged.py` does so between pools; inside a pool `lines.py`
+does for stages, `rounds.py` for what pipelines share.
 
-A message is a row of tensor pieces, packed end to end. Senders never block compute while a slot is free; receivers post
-ahead of need.
+A message is a row of tensor pieces, packed end to end. Senders never block compute while there is room.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict, deque
-from collections.abc import Callable, Sequence
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import torch
-import torch.distributed as dist
 
 from backends.backend import Backend, Stopwatch
 
@@ -85,47 +83,19 @@ class Receiver(Protocol):
     """The other end."""
 
     def post(self) -> None:
-        """Expects one message more, in memory that is taken again and again."""
+        """One message more will come. The bridge takes it as soon as it does, into memory that it has for it."""
+
+    def expect(self) -> None:
+        """The next one is of use soon: a chip of the pool begins to take it."""
 
     def receive(self, places: Sequence[Place]) -> list[torch.Tensor]:
         """Waits for the oldest message that was posted for, and puts its pieces in their places, end to end. Work given
         to the chip from here on sees them."""
 
 
-class NativeSender:
-    def __init__(self, group: dist.ProcessGroup, target: int, tag: int) -> None:
-        self._group, self._target, self._tag = group, target, tag
-        self._pending: deque[tuple[Any, torch.Tensor]] = deque()
-
-    def send(self, pieces: Sequence[torch.Tensor]) -> None:
-        while self._pending and self._pending[0][0].is_completed():
-            self._pending.popleft()
-        flat = pieces[0].reshape(-1) if len(pieces) == 1 else torch.cat([piece.reshape(-1) for piece in pieces])
-        self._pending.append((dist.isend(flat, self._target, group=self._group, tag=self._tag), flat))
-
-    def drain(self) -> None:
-        while self._pending:
-            self._pending.popleft()[0].wait()
-
-
-class NativeReceiver:
-    def __init__(
-        self, group: dist.ProcessGroup, source: int, tag: int, empty: Callable[[], torch.Tensor], waits: Waits
-    ) -> None:
-        self._group, self._source, self._tag, self._empty, self._waits = group, source, tag, empty, waits
-        self._posted: deque[tuple[Any, torch.Tensor]] = deque()
-
-    def post(self) -> None:
-        flat = self._empty()
-        self._posted.append((dist.irecv(flat, self._source, group=self._group, tag=self._tag), flat))
-
-    def receive(self, places: Sequence[Place]) -> list[torch.Tensor]:
-        work, flat = self._posted.popleft()
-        watch = self._waits.start()
-        work.wait()
-        watch.stop()
-        self._waits.book([watch])
-        return unpack(flat, places)
+def pack(pieces: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Pieces end to end; one alone is not copied where it lies in one row."""
+    return pieces[0].reshape(-1) if len(pieces) == 1 else torch.cat([piece.reshape(-1) for piece in pieces])
 
 
 def unpack(flat: torch.Tensor, places: Sequence[Place]) -> list[torch.Tensor]:

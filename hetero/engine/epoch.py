@@ -25,6 +25,7 @@ from hetero.engine.evaluation import Evaluator
 from hetero.engine.executor import Executor
 from hetero.engine.expected import Laps, expected_s, laps, topology_of
 from hetero.engine.flow import Carriers
+from hetero.engine.lines import Lines
 from hetero.engine.meter import Meter
 from hetero.engine.optimizer import Optimizer, gradient_scale, learning_rate
 from hetero.engine.ownership import Holding
@@ -34,7 +35,7 @@ from hetero.engine.stage import Place, Stage
 from hetero.engine.sync import GradientSync, ParameterReturn
 from hetero.engine.text import Text
 from hetero.engine.totals import Totals
-from hetero.engine.wiring import EpochGroups, active_ranks, boundary_flows, tensor_holdings
+from hetero.engine.wiring import EpochGroups, active_ranks, boundary_flows, line_orders
 from hetero.engine.world import World
 from hetero.layers.group import TensorGroup
 from hetero.models.registry import architecture
@@ -43,28 +44,37 @@ from hetero.models.registry import architecture
 class Epoch:
     """An active rank's share of the job from `spec.start` on. Building one is collective within the pool."""
 
-    def __init__(self, spec: RunSpec, place: Place, world: World, groups: EpochGroups, port: Port) -> None:
+    def __init__(
+        self,
+        spec: RunSpec,
+        place: Place,
+        world: World,
+        groups: EpochGroups,
+        tensors: Sequence[Holding],
+        port: Port,
+    ) -> None:
         self.spec, self.place, self.next_step = spec, place, spec.start
         self._backend, self._me = world.backend, world.rank
         self._waits = Waits(world.backend)
         self._events: list[dict[str, Any]] = []
         self._claim_memory()
+        self._lines = Lines(groups.up, groups.down, self._me.index, self._waits)
         carriers = Carriers(
-            self._me, spec.epoch, world.backend, port, groups.pairwise, self._waits, spec.bridge, self._tell
+            self._me, spec.epoch, world.backend, port, self._lines, self._waits, spec.bridge, self._tell
         )
         self._carriers = carriers
         self.stage = Stage(
             spec.dimensions, spec.plan, place, groups.tensor, world.backend, spec.train.precision, spec.train.seed
         )
-        tensors = tensor_holdings(spec)
         self._text = Text(spec, place, world.backend.device, self.stage.reads_text)
         self._optimizer = _optimizer(spec, self.stage, tensors, world)
         self._places = {name: (layout, place.position) for name, layout in self.stage.layouts.items()}
         self._meter = Meter(world.backend, self._waits)
         self._expected = _expected(spec, place, world.backend)
         self._executor, self._evaluator = self._make_executors(carriers, groups.tensor)
-        self._gradients = GradientSync(carriers, tensors, spec.bridge.sync_bucket_bytes, self.stage.gradients)
-        self._return = ParameterReturn(carriers, tensors, dict(self.stage.parameters), self.stage.dtype)
+        common = carriers, groups.shared, tensors, spec.bridge.sync_bucket_bytes
+        self._gradients = GradientSync(*common, self.stage.gradients)
+        self._return = ParameterReturn(*common, dict(self.stage.parameters), self.stage.dtype)
         self._totals = Totals(carriers, active_ranks(spec.plan), groups.active)
         self._replicas = ReplicaCheck(tensors, dict(self.stage.parameters), self._me)
         if spec.resume_folder is not None:
@@ -79,6 +89,7 @@ class Epoch:
         self._meter.begin(self.spec.traces(step))
         self._gradients.begin()
         self._return.begin()
+        self._lines.begin(self._orders)
         self._executor.run(self._text.reader(step), self._sync)
         totals = self._update(step)
         self._executor.drain()
@@ -161,6 +172,7 @@ class Epoch:
         """The mean token loss over the held-out batches, equal on all ranks. No part of the step's figures."""
         loss, tokens = 0.0, 0
         for batch in range(self.spec.evaluation.batches):
+            self._lines.begin(self._forward_orders)
             self._evaluator.run(self._text.held_out_reader(batch))
             loss += self._loss_of(self._evaluator)
             tokens += self._tokens
@@ -210,8 +222,9 @@ class Epoch:
         spec, pipeline = self.spec, self.spec.plan.pipelines[self.place.pipeline]
         sizes = architecture(spec.dimensions.family).boundary(spec.dimensions)
         shape = (pipeline.micro_batch, spec.text.seq_len)
-        actions = actions_of(pipeline, spec.plan.schedule)[self.place.stage]
-        forwards = forward_actions_of(pipeline)[self.place.stage]
+        lists, forward_lists = actions_of(pipeline, spec.plan.schedule), forward_actions_of(pipeline)
+        self._orders, self._forward_orders = (line_orders(spec.plan, self.place, one) for one in (lists, forward_lists))
+        actions, forwards = lists[self.place.stage], forward_lists[self.place.stage]
         flows = boundary_flows(carriers, spec.plan, self.place, sizes, shape, self.stage.dtype, group)
         common = flows, list(sizes), shape, self._meter, self._expected, _laps(spec, self.place, self._backend)
         return Executor(self.stage.chunks, actions, *common), Evaluator(self.stage.chunks, forwards, *common)

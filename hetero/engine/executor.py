@@ -55,6 +55,7 @@ class Executor:
         self._chunks, self._actions, self._flows, self._names = chunks, actions, flows, tuple(names)
         self._shape_BT, self._meter, self._expected_s, self._laps = shape_BT, meter, expected_s, laps
         self._last = last_backwards(actions)
+        self._ahead = _needed_next(actions)
         self._sync: Sync = _nobody
         self._live: dict[tuple[int, int], _Live] = {}
         self._arrived: dict[tuple[Purpose, int, int], Boundary] = {}
@@ -70,7 +71,9 @@ class Executor:
         self.loss, self._sync = None, sync
         for key, flow in self._flows.items():
             flow.begin(self._turns[key])
-        for action in self._actions:
+        for action, ahead in zip(self._actions, self._ahead, strict=True):
+            for key in ahead:
+                self._flows[key].expect()
             kind, chunk, m, purpose = action
             if kind is Kind.F:
                 self._forward(chunk, m, batch_of(m))
@@ -169,6 +172,19 @@ class Executor:
     def _count(self, key: FlowKey, kind: Kind) -> int:
         purpose, boundary = key
         return sum(a.kind is kind and a.purpose == purpose and a.boundary == boundary for a in self._actions)
+
+
+def _needed_next(actions: Actions) -> list[list[FlowKey]]:
+    """For each action, what is received before the next computation, where it is one itself: a chip of the pool takes
+    that beside it, and nothing earlier."""
+    found: list[list[FlowKey]] = [[] for _ in actions]
+    latest: list[FlowKey] = []
+    for number, action in enumerate(actions):
+        if action.kind in (Kind.F, Kind.B, Kind.I, Kind.W):
+            latest = found[number]
+        elif action.kind is Kind.RECV and action.purpose is not None:
+            latest.append((action.purpose, action.boundary))
+    return found
 
 
 def _nobody(chunk: int, names: Iterable[str]) -> None: ...

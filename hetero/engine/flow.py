@@ -6,16 +6,15 @@ packs, carries and unpacks them.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import torch
-import torch.distributed as dist
 
 from backends.backend import Backend
+from backends.communicator import Communicator
 from bridge.channel import ChannelSpec
 from bridge.codec import CODECS, NONE, Codec
 from bridge.errors import BridgeError
@@ -25,9 +24,10 @@ from bridge.port import Channel, Port
 from bridge.rank import RankId
 from bridge.reshard import Gather, Piece, Reshard
 from hetero.engine.bridged import BridgeReceiver, BridgeSender, PlainReader, PlainWriter, Reader, Writer
-from hetero.engine.carrier import NativeReceiver, NativeSender, Place, Receiver, Sender, Waits
+from hetero.engine.carrier import Place, Receiver, Sender, Waits
 from hetero.engine.coded import CodedReader, CodedWriter, dtype_name
 from hetero.engine.gate import Gate
+from hetero.engine.lines import Lines
 from hetero.engine.mover import Mover
 
 
@@ -53,21 +53,31 @@ def lanes(plans: Sequence[Sequence[Piece]]) -> list[Lane]:
     return [Lane(source, target, tuple(rows)) for (source, target), rows in pairs.items()]
 
 
+class Ends(Protocol):
+    """Makes the two ends of lanes for one rank."""
+
+    me: RankId
+    backend: Backend
+    waits: Waits
+
+    def sender(self, lane: Lane, purpose: str, name: str, dtype: torch.dtype, window: int) -> Sender: ...
+
+    def receiver(self, lane: Lane, purpose: str, name: str, dtype: torch.dtype, window: int) -> Receiver: ...
+
+
 @dataclass
 class Carriers:
-    """Makes the two ends of lanes for one rank and epoch: native inside the pool, the bridge between pools."""
+    """The ends of one rank and epoch: lines inside the pool, the bridge between pools."""
 
     me: RankId
     epoch: int
     backend: Backend
     port: Port
-    native: Callable[[str, bool], dist.ProcessGroup]
-    """The pool's group for a flow, by name, and a direction (whether to the higher index)."""
+    lines: Lines
     waits: Waits
     options: BridgeOptions
     tell: Callable[[str, dict[str, Any]], None]
     """Hears what the run's journal should know, by kind."""
-    _tags: Counter[tuple[RankId, RankId]] = field(default_factory=Counter)
     _pinned: list[memoryview] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -83,16 +93,14 @@ class Carriers:
 
     def sender(self, lane: Lane, purpose: str, name: str, dtype: torch.dtype, window: int) -> Sender:
         if lane.source.pool == lane.target.pool:
-            return NativeSender(self._group(lane, purpose, name), lane.target.index, self._tag(lane))
+            return self.lines.sender(lane.target.index)
         codec = self._codec(lane, purpose, dtype)
         channel = self._open(lane, purpose, name, dtype, window, codec)
         return BridgeSender(channel, self._writer(channel, lane, dtype, codec), self._outward, self.waits)
 
     def receiver(self, lane: Lane, purpose: str, name: str, dtype: torch.dtype, window: int) -> Receiver:
         if lane.source.pool == lane.target.pool:
-            group, tag = self._group(lane, purpose, name), self._tag(lane)
-            empty = partial(torch.empty, lane.numel, dtype=dtype, device=self.backend.device)
-            return NativeReceiver(group, lane.source.index, tag, empty, self.waits)
+            return self.lines.receiver(lane.source.index, (purpose, name), lane.numel, dtype)
         codec = self._codec(lane, purpose, dtype)
         channel = self._open(lane, purpose, name, dtype, window, codec)
         reader: Reader = (
@@ -112,14 +120,6 @@ class Carriers:
         """Ends every wait of this rank and tells its peers: its chip has failed in a copy that nobody stands by."""
         rule = f"its copy between chip and slot failed: {failure}"
         self.port.fail(BridgeError("chip", str(self.backend.device), rule, "look at the chip and its driver's log"))
-
-    def _group(self, lane: Lane, purpose: str, name: str) -> dist.ProcessGroup:
-        return self.native(f"{purpose} {name}", lane.source.index < lane.target.index)
-
-    def _tag(self, lane: Lane) -> int:
-        """Flows of a pair of ranks are made in the same order at both ends, and numbered so."""
-        self._tags[lane.source, lane.target] += 1
-        return self._tags[lane.source, lane.target]
 
     def _codec(self, lane: Lane, purpose: str, dtype: torch.dtype) -> Codec:
         """What the job file says of the link and direction; none where that saves nothing."""
@@ -150,21 +150,20 @@ class Flow:
 
     def __init__(
         self,
-        carriers: Carriers,
+        carriers: Ends,
         purpose: str,
         name: str,
         plans: Sequence[Reshard],
         shapes: Sequence[tuple[int, ...] | None],
         dtype: torch.dtype,
         window: int,
-        gather_group: dist.ProcessGroup | None = None,
+        gather_group: Communicator | None = None,
     ) -> None:
         me = carriers.me
         self._dtype, self._shapes, self._window = dtype, shapes, window
         self._backend, self._waits, self._gather_group = carriers.backend, carriers.waits, gather_group
         mine = [next((gather for gather in plan.gathers if me in gather.ranks), None) for plan in plans]
         self._gathers = [_in_group_order(gather) if gather else None for gather in mine]
-        self._position = [gather.ranks.index(me) if gather else 0 for gather in self._gathers]
         self._local: list[tuple[int, Piece]] = []
         self._out: list[tuple[Lane, Sender]] = []
         self._in: list[tuple[Lane, Receiver]] = []
@@ -183,6 +182,11 @@ class Flow:
         for _ in range(min(turns, self._window)):
             self._post()
         self._to_post = max(0, turns - self._window)
+
+    def expect(self) -> None:
+        """The next turn is of use soon."""
+        for _, receiver in self._in:
+            receiver.expect()
 
     def send(self, tensors: Sequence[torch.Tensor | None]) -> None:
         """Hands over this rank's sources (None where it holds none). Does not wait while a slot is free."""
@@ -209,7 +213,7 @@ class Flow:
         watch = self._waits.start()
         for number, gather in enumerate(self._gathers):
             if gather is not None:
-                self._exchange(_source(targets, number), gather, self._position[number])
+                self._gather(_source(targets, number), gather)
         watch.stop()
         self._waits.book([watch])
         return targets
@@ -250,20 +254,13 @@ class Flow:
             targets[number] = self._backend.landing(shape, self._dtype)
         return _source(targets, number)
 
-    def _exchange(self, whole: torch.Tensor, gather: Gather, position: int) -> None:
-        parts = [_cut(whole, region) for region in gather.parts]
-        group = self._gather_group
-        if len({part.shape for part in parts}) == 1 and all(part.is_contiguous() for part in parts):
-            dist.all_gather(parts, parts[position].clone(), group=group)
-            return
-        for part, rank in zip(parts, gather.ranks, strict=True):
-            buffer = part.contiguous()
-            dist.broadcast(buffer, rank.index, group=group)
-            part.copy_(buffer)
+    def _gather(self, whole: torch.Tensor, gather: Gather) -> None:
+        assert self._gather_group is not None
+        self._gather_group.all_gather([_cut(whole, region) for region in gather.parts])
 
 
 def _in_group_order(gather: Gather) -> Gather:
-    """Torch numbers the ranks of a group by their index, whatever order a plan gives its chips."""
+    """A group's members go by their index, whatever order a plan gives its chips."""
     pairs = sorted(zip(gather.ranks, gather.parts, strict=True), key=lambda pair: pair[0].index)
     return Gather(tuple(rank for rank, _ in pairs), tuple(part for _, part in pairs))
 

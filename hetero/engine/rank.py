@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -16,6 +17,8 @@ from backends.backend import Backend
 from backends.chip import load_chip
 from backends.emulation import Emulated
 from backends.registry import load_backend
+from backends.watch import Watch
+from bridge.errors import PipeClosed
 from bridge.pipe import Message, Pipe
 from bridge.port import Port
 from bridge.rank import RankId
@@ -23,7 +26,7 @@ from hetero.engine.calibration import calibrate
 from hetero.engine.epoch import Epoch
 from hetero.engine.spec import CalibrationSpec, PoolRun, RunSpec
 from hetero.engine.stage import place_of
-from hetero.engine.wiring import EpochGroups
+from hetero.engine.wiring import EpochGroups, tensor_holdings
 from hetero.engine.world import World
 
 
@@ -94,7 +97,15 @@ class Rank:
 
     def _make_world(self, pool: dict[str, Any], size: int) -> World:
         run = PoolRun.model_validate(pool)
-        return World(open_backend(run, self._me.index % (run.chips_per_host or size)), self._me, size)
+        backend = open_backend(run, self._me.index % (run.chips_per_host or size))
+        return World(backend, self._me, size, Watch(self._waits_long))
+
+    def _waits_long(self, wait: dict[str, Any]) -> None:
+        """Called by another thread, while this rank's own waits for a chip of its pool."""
+        step = self._epoch.next_step if self._epoch is not None else 0
+        told = {"report": "event", "kind": "chip_waits", "step": step, "epoch": max(self._number, 0), "data": wait}
+        with suppress(PipeClosed):
+            self._agent.send(told)
 
     def _calibrate(self, message: Message) -> None:
         assert self._world is not None
@@ -106,9 +117,10 @@ class Rank:
         assert self._world is not None
         spec = RunSpec.model_validate(message["spec"])
         self._end_epoch()
-        groups = EpochGroups(spec, self._world)
+        tensors = tensor_holdings(spec)
+        groups = EpochGroups(spec, self._world, tensors)
         place = place_of(spec.plan, self._me)
-        self._epoch = Epoch(spec, place, self._world, groups, self._port) if place is not None else None
+        self._epoch = Epoch(spec, place, self._world, groups, tensors, self._port) if place is not None else None
         self._number, self._until = spec.epoch, spec.start
         self._agent.send({
             "report": "configured", "epoch": spec.epoch, "active": place is not None, "path": spec.text.path,

@@ -5,7 +5,8 @@ parameters come back by the same way. Sums are made pool by pool, in pipeline or
 result depends neither on arrival nor on who computed it.
 
 Gradients travel in buckets, each as soon as a rank's last backwards have made all that it has of them, while earlier
-units still compute. What a pool has summed is passed on when its hub has nothing left to compute.
+units still compute. Inside a pool they go in rounds (`rounds.py`), which everyone issues in one order, that of their
+making. What a pool has summed is passed on when its hub has nothing left to compute.
 """
 
 from __future__ import annotations
@@ -15,30 +16,47 @@ from math import prod
 
 import torch
 
+from backends.communicator import Communicator
 from balancer.exchange import buckets
 from bridge.rank import RankId
 from bridge.reshard import Placement, Reshard, copies
 from hetero.engine.flow import Carriers, Flow
 from hetero.engine.ownership import Holding, PoolCopies, position_of
+from hetero.engine.rounds import Round
 
 GRADIENTS, PARAMETERS = "gradients", "parameters"
-LINES = (GRADIENTS, PARAMETERS)
-"""Whose flows a rank sends and receives in one order, that of their making."""
 Gradients = Callable[[Iterable[str]], dict[str, torch.Tensor]]
 
 
 class GradientSync:
     """All gradients of a step. `gradients` gives this rank's float32 sums of the shards that are asked for."""
 
-    def __init__(self, carriers: Carriers, tensors: Sequence[Holding], bucket_bytes: int, gradients: Gradients) -> None:
+    def __init__(
+        self,
+        carriers: Carriers,
+        shared: Communicator | None,
+        tensors: Sequence[Holding],
+        bucket_bytes: int,
+        gradients: Gradients,
+    ) -> None:
+        """`shared` are the chips of this pool that this one shares state with."""
         self._gradients = gradients
-        self._buckets = [_Bucket(carriers, i, found) for i, found in enumerate(_in_buckets(tensors, bucket_bytes))]
+        self._buckets: list[_Bucket] = []
+        self._rounds: list[tuple[Round, list[_Bucket]]] = []
+        found = list(enumerate(_in_buckets(tensors, bucket_bytes)))
+        for numbered in _in_rounds(found, carriers.me, shared, bucket_bytes):
+            round_ = Round(carriers, shared, torch.float32)
+            made = [_Bucket(carriers, round_, number, bucket) for number, bucket in numbered]
+            self._buckets += made
+            self._rounds.append((round_, made))
         self._to_give: list[_Bucket] = []
+        self._to_issue: list[tuple[Round, list[_Bucket]]] = []
 
     def begin(self) -> None:
         for bucket in self._buckets:
             bucket.begin()
         self._to_give = [bucket for bucket in self._buckets if bucket.pending]
+        self._to_issue = list(self._rounds)
 
     def made(self, chunk: int, names: Iterable[str]) -> None:
         """The gradients of these tensors that come from a chunk are complete."""
@@ -48,9 +66,12 @@ class GradientSync:
         while self._to_give and not self._to_give[0].pending:
             bucket = self._to_give.pop(0)
             bucket.give(self._gradients(bucket.names))
+        self._issue()
 
     def sums(self) -> dict[str, torch.Tensor]:
         """The gradients of the tensors owned here, summed over all copies. Blocks until all are in."""
+        self._issue()
+        assert not self._to_issue, "a chunk has not told of all its gradients"
         for bucket in self._buckets:
             bucket.pass_on()
         found: dict[str, torch.Tensor] = {}
@@ -61,12 +82,19 @@ class GradientSync:
     def drain(self) -> None:
         for bucket in self._buckets:
             bucket.drain()
+        for round_, _ in self._rounds:
+            round_.clear()
+
+    def _issue(self) -> None:
+        """Rounds to which this rank has given all that is its own."""
+        while self._to_issue and not any(bucket.pending for bucket in self._to_issue[0][1]):
+            self._to_issue.pop(0)[0].issue()
 
 
 class _Bucket:
     """Tensors that have the same copies and owner, whose gradients travel together."""
 
-    def __init__(self, carriers: Carriers, number: int, tensors: list[Holding]) -> None:
+    def __init__(self, carriers: Carriers, round_: Round, number: int, tensors: list[Holding]) -> None:
         self.names = [holding.name for holding in tensors if _holds(holding, carriers.me)]
         self._uses = {
             (chunk, holding.name)
@@ -78,7 +106,7 @@ class _Bucket:
         self.pending: set[tuple[int, str]] = set()
         self._owned = any(carriers.me in holding.owners.ranks for holding in tensors)
         self._pools = [
-            _PoolSum(carriers, f"{GRADIENTS}/{number}.{i}", tensors, i) for i in range(len(tensors[0].pools))
+            _PoolSum(carriers, round_, f"{GRADIENTS}/{number}.{i}", tensors, i) for i in range(len(tensors[0].pools))
         ]
 
     def begin(self) -> None:
@@ -112,7 +140,7 @@ class _PoolSum:
     Where no tensor has more than one contribution in the pool, there is nothing to add up: all go to the owner at once.
     """
 
-    def __init__(self, carriers: Carriers, name: str, tensors: list[Holding], index: int) -> None:
+    def __init__(self, carriers: Carriers, round_: Round, name: str, tensors: list[Holding], index: int) -> None:
         self._me, here = carriers.me, [(holding, holding.pools[index]) for holding in tensors]
         self._parts = [(holding.name, source) for holding, pool in here for source in pool.contributions]
         self._hubs = [(holding.name, pool.hub) for holding, pool in here]
@@ -122,7 +150,7 @@ class _PoolSum:
         self._between: Flow | None = None
         if self._at_owner or len(self._parts) > len(here):
             hubs = [pool.hub for _, pool in here for _ in pool.contributions]
-            self._inside = _flow(carriers, f"{name}.inside", [source for _, source in self._parts], hubs)
+            self._inside = _flow(round_, f"{name}.inside", [source for _, source in self._parts], hubs)
         if not self._at_owner:
             sources = [hub for _, hub in self._hubs] if self._inside else [source for _, source in self._parts]
             self._between = _flow(carriers, f"{name}.between", sources, owners)
@@ -168,33 +196,50 @@ class _PoolSum:
 
 class ParameterReturn:
     """The owners' parameters to every other copy, in the precision that the copies compute in: to the hubs of the other
-    pools, then from each hub to the copies of its pool."""
+    pools, then from each hub to the copies of its pool, in rounds of some bytes."""
 
     def __init__(
-        self, carriers: Carriers, tensors: Sequence[Holding], parameters: dict[str, torch.Tensor], dtype: torch.dtype
+        self,
+        carriers: Carriers,
+        shared: Communicator | None,
+        tensors: Sequence[Holding],
+        bucket_bytes: int,
+        parameters: dict[str, torch.Tensor],
+        dtype: torch.dtype,
     ) -> None:
         self._me, self._parameters = carriers.me, {name: shard.detach() for name, shard in parameters.items()}
         self._away = [(h, pool) for h in tensors for pool in h.pools if pool.hub != h.owners]
-        self._inside = [(h, pool, copy.placement) for h in tensors for pool in h.pools for copy in pool.copies]
         self._to_hubs = _flow(
             carriers, f"{PARAMETERS}/0", [h.owners for h, _ in self._away], [p.hub for _, p in self._away], dtype
         )
-        self._to_copies = _flow(
-            carriers, f"{PARAMETERS}/1", [p.hub for _, p, _ in self._inside], [to for *_, to in self._inside], dtype
-        )
+        found = list(enumerate([holding] for holding in tensors))
+        self._rounds = []
+        for number, numbered in enumerate(_in_rounds(found, carriers.me, shared, bucket_bytes)):
+            copies_ = [(h, p, c.placement) for _, [h] in numbered for p in h.pools for c in p.copies]
+            round_ = Round(carriers, shared, dtype)
+            hubs, targets = [pool.hub for _, pool, _ in copies_], [to for *_, to in copies_]
+            self._rounds.append((copies_, round_, _flow(round_, f"{PARAMETERS}/1.{number}", hubs, targets, dtype)))
 
     def begin(self) -> None:
         self._to_hubs.begin(1)
-        self._to_copies.begin(1)
 
     def run(self, owned: dict[str, torch.Tensor]) -> None:
-        """`owned` are the updated shards in the working precision. Blocks until this rank's copies are up to date."""
+        """`owned` are the updated shards in the working precision. Blocks until this rank's copies are up to date.
+
+        One round is under way while the one before is unpacked."""
         self._to_hubs.send([owned.get(h.name) if self._me in h.owners.ranks else None for h, _ in self._away])
         self._to_hubs.receive([self._shard(h, pool.hub) for h, pool in self._away])
-        self._to_copies.send([self._at_hub(h, pool, owned) for h, pool, _ in self._inside])
-        self._to_copies.receive([self._shard(h, placement) for h, _, placement in self._inside])
+        under_way: list[tuple[Round, Flow, list[torch.Tensor | None]]] = []
+        for copies_, round_, flow in self._rounds:
+            flow.begin(1)
+            flow.send([self._at_hub(h, pool, owned) for h, pool, _ in copies_])
+            round_.issue()
+            under_way.append((round_, flow, [self._shard(h, placement) for h, _, placement in copies_]))
+            if len(under_way) > 1:
+                _take(*under_way.pop(0))
+        for last in under_way:
+            _take(*last)
         self._to_hubs.drain()
-        self._to_copies.drain()
 
     def _at_hub(self, holding: Holding, pool: PoolCopies, owned: dict[str, torch.Tensor]) -> torch.Tensor | None:
         shard = self._shard(holding, pool.hub)
@@ -202,6 +247,30 @@ class ParameterReturn:
 
     def _shard(self, holding: Holding, placement: Placement) -> torch.Tensor | None:
         return self._parameters[holding.name] if self._me in placement.ranks else None
+
+
+def _take(round_: Round, flow: Flow, into: list[torch.Tensor | None]) -> None:
+    flow.receive(into)
+    round_.clear()
+
+
+Numbered = tuple[int, list[Holding]]
+
+
+def _in_rounds(
+    found: Sequence[Numbered], me: RankId, shared: Communicator | None, bucket_bytes: int
+) -> list[list[Numbered]]:
+    """Buckets, in their order, that travel together: as many as let each hub have about a bucket of them. All members
+    of `shared` come to the same; what others of the job hold goes in no round of theirs, and stands alone."""
+    members = {RankId(me.pool, index) for index in shared.members} if shared is not None else {me}
+    ours = [one for one in found if any(members & set(copy.placement.ranks) for h in one[1] for copy in h.copies)]
+    hubs = {pool.hub.ranks for _, bucket in ours for h in bucket for pool in h.pools if pool.pool == me.pool}
+    rounds: list[list[Numbered]] = [[]]
+    for one in ours:
+        rounds[-1].append(one)
+        if sum(_gradient_bytes(bucket) for _, bucket in rounds[-1]) >= bucket_bytes * len(hubs):
+            rounds.append([])
+    return [found for found in rounds if found]
 
 
 def _in_buckets(tensors: Iterable[Holding], least_bytes: int) -> list[list[Holding]]:
@@ -218,7 +287,7 @@ def _gradient_bytes(tensors: Iterable[Holding]) -> int:
 
 
 def _flow(
-    carriers: Carriers,
+    carriers: Carriers | Round,
     name: str,
     sources: Sequence[Placement],
     targets: Sequence[Placement],

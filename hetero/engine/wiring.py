@@ -2,52 +2,96 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
+from typing import NamedTuple
 
 import torch
 
+from backends.communicator import Communicator
+from balancer.action import Action, Actions, Kind, Purpose
 from balancer.plan import Plan
 from bridge.layout import TensorLayout
 from bridge.rank import RankId
-from bridge.reshard import Placement, reshard
+from bridge.reshard import Placement, Reshard, reshard
 from hetero.engine.executor import FlowKey
 from hetero.engine.flow import Carriers, Flow
+from hetero.engine.lines import greet
 from hetero.engine.ownership import Holding, holdings
 from hetero.engine.spec import RunSpec
 from hetero.engine.stage import Place, places
-from hetero.engine.sync import LINES
 from hetero.engine.world import World
 from hetero.layers.group import TensorGroup
 from hetero.models.registry import architecture
 
 
 class EpochGroups:
-    """The native groups of one epoch, made by every rank of the pool in the plan's order."""
+    """The native groups of one epoch, made by every rank of the pool in the plan's order, and its first contacts.
 
-    def __init__(self, spec: RunSpec, world: World) -> None:
+    A chip has at most one communicator of its tensor-parallel group, one of those that it shares state with, and one
+    for each direction to each chip that a stage boundary joins it with.
+    """
+
+    def __init__(self, spec: RunSpec, world: World, tensors: Sequence[Holding]) -> None:
         plan, me = spec.plan, world.rank
         self.tensor = TensorGroup()
         for place in places(plan):
             if place.ranks[0].pool == me.pool and len(place.ranks) > 1:
-                group = world.group([rank.index for rank in place.ranks])
-                if group is not None:
-                    self.tensor = TensorGroup(len(place.ranks), place.ranks.index(me), group)
+                found = world.communicator(f"tensor group of {place}", [rank.index for rank in place.ranks])
+                if found is not None:
+                    self.tensor = TensorGroup(len(place.ranks), place.ranks.index(me), found)
+        self.shared = self._share(world, plan, tensors)
+        pairs = _pairs(spec, me.pool)
+        self.up, self.down = (
+            world.communicator(f"stages, to {way} numbers", range(world.size)) if pairs else None
+            for way in ("higher", "lower")
+        )
+        self._meet(me.index, pairs)
         active = [rank.index for rank in active_ranks(plan).get(me.pool, ())]
         self.active = world.group(active) if active else None
-        self.pairwise = world.pairwise(lambda: _flows_inside(spec, me.pool))
+
+    def _share(self, world: World, plan: Plan, tensors: Sequence[Holding]) -> Communicator | None:
+        """Of the chips that this one shares state with: its tensor-parallel group where there are no others."""
+        me, found = world.rank, None
+        groups = [{rank.index for rank in place.ranks} for place in places(plan) if place.ranks[0].pool == me.pool]
+        for members in sharing(tensors, me.pool):
+            if len(members) > 1 and members not in groups:
+                found = world.communicator("shared state", sorted(members)) or found
+            elif len(members) > 1 and me.index in members:
+                found = self.tensor.communicator
+        return found
+
+    def _meet(self, me: int, pairs: Sequence[tuple[int, int]]) -> None:
+        """All first contacts, in one order for everyone: the host stands still in each until the others have come."""
+        if self.tensor.communicator is not None:
+            self.tensor.communicator.meet()
+        if self.shared is not None and self.shared is not self.tensor.communicator:
+            self.shared.meet()
+        if self.up is not None and self.down is not None:
+            greet(self.up, self.down, me, pairs)
 
 
-def _flows_inside(spec: RunSpec, pool: str) -> list[str]:
-    """Purpose and name of every line of flows that may run between two chips of the pool; the same for all of them."""
-    boundaries = [
-        f"{purpose} {_boundary_name(number, before.index)}"
-        for number, pipeline in enumerate(spec.plan.pipelines)
-        for before, after in pairwise(pipeline.chunks())
-        if {pipeline.stages[chunk.stage].pool for chunk in (before, after)} == {pool}
-        for purpose in ("activation", "gradient")
-    ]
-    return boundaries + [f"sync {name}" for name in LINES]
+def sharing(tensors: Iterable[Holding], pool: str) -> list[set[int]]:
+    """The chips of a pool in sets that share no state with each other, by their lowest number."""
+    sets: list[set[int]] = []
+    for holding in tensors:
+        ours = {rank.index for copy in holding.copies for rank in copy.placement.ranks if rank.pool == pool}
+        if ours:
+            joined = ours.union(*(one for one in sets if one & ours))
+            sets = [one for one in sets if not one & ours] + [joined]
+    return sorted(sets, key=min)
+
+
+def _pairs(spec: RunSpec, pool: str) -> list[tuple[int, int]]:
+    """The chips of a pool, (source, target), between which boundaries lie."""
+    sizes = architecture(spec.dimensions.family).boundary(spec.dimensions)
+    found: set[tuple[int, int]] = set()
+    for place in places(spec.plan):
+        shape = (spec.plan.pipelines[place.pipeline].micro_batch, spec.text.seq_len)
+        for boundary in _boundaries(spec.plan, place, sizes, shape):
+            pieces = (piece for plan in boundary.plans for piece in plan.pieces)
+            found |= {(p.source.index, p.target.index) for p in pieces if p.source.pool == p.target.pool == pool}
+    return sorted(found)
 
 
 def active_ranks(plan: Plan) -> dict[str, Sequence[RankId]]:
@@ -71,6 +115,35 @@ def tensor_holdings(spec: RunSpec) -> list[Holding]:
     return holdings(spec.plan, layouts)
 
 
+class _Boundary(NamedTuple):
+    """What crosses between two chunks in one direction, from stage to stage."""
+
+    key: FlowKey
+    name: str
+    target: int
+    plans: list[Reshard]
+    shapes: list[tuple[int, ...]]
+
+
+def _boundaries(plan: Plan, place: Place, sizes: dict[str, int], shape_BT: tuple[int, int]) -> Iterator[_Boundary]:
+    """Those of a pipeline that begin or end at a stage."""
+    pipeline = plan.pipelines[place.pipeline]
+    ranks = {found.stage: found.ranks for found in places(plan) if found.pipeline == place.pipeline}
+    for before, after in pairwise(pipeline.chunks()):
+        ends = (before.stage, after.stage)
+        if before.stage == after.stage or place.stage not in ends:
+            continue
+        directions: tuple[tuple[Purpose, tuple[int, int]], ...] = (("activation", ends), ("gradient", ends[::-1]))
+        for purpose, (source, target) in directions:
+            placements = [
+                [_whole(shape_BT, size, ranks[stage]) for size in sizes.values()] for stage in (source, target)
+            ]
+            plans = [reshard(one, other) for one, other in zip(*placements, strict=True)]
+            shapes = [placement.layout.shape for placement in placements[1]]
+            name = _boundary_name(place.pipeline, before.index)
+            yield _Boundary((purpose, before.index), name, target, plans, shapes)
+
+
 def boundary_flows(
     carriers: Carriers,
     plan: Plan,
@@ -82,24 +155,34 @@ def boundary_flows(
 ) -> dict[FlowKey, Flow]:
     """The flows over the boundaries of a rank's pipeline that begin or end at its stage."""
     pipeline = plan.pipelines[place.pipeline]
-    chunks = pipeline.chunks()
     window = min(pipeline.micro_batches, max(pipeline.warmups()) + 1)
-    ranks = {found.stage: found.ranks for found in places(plan) if found.pipeline == place.pipeline}
     flows: dict[FlowKey, Flow] = {}
-    for before, after in pairwise(chunks):
-        ends = (before.stage, after.stage)
-        if before.stage == after.stage or place.stage not in ends:
-            continue
-        for purpose, (source, target) in (("activation", ends), ("gradient", ends[::-1])):
-            placements = [
-                [_whole(shape_BT, size, ranks[stage]) for size in sizes.values()] for stage in (source, target)
-            ]
-            plans = [reshard(one, other) for one, other in zip(*placements, strict=True)]
-            local = [placement.layout.shape if place.stage == target else None for placement in placements[1]]
-            name = _boundary_name(place.pipeline, before.index)
-            flow = Flow(carriers, purpose, name, plans, local, dtype, window, group.process_group)
-            flows[purpose, before.index] = flow  # type: ignore[index]
+    for key, name, target, plans, shapes in _boundaries(plan, place, sizes, shape_BT):
+        local = [shape if place.stage == target else None for shape in shapes]
+        flows[key] = Flow(carriers, key[0], name, plans, local, dtype, window, group.communicator)
     return flows
+
+
+Orders = dict[int, list[tuple[Purpose, str]]]
+
+
+def line_orders(plan: Plan, place: Place, lists: Sequence[Actions]) -> Orders:
+    """What each chip of a rank's pipeline sends to the rank's stage when the stages run these lists, in its order."""
+    placed = plan.pipelines[place.pipeline].stage_of_chunk()
+    orders: Orders = {}
+    for other in (found for found in places(plan) if found.pipeline == place.pipeline):
+        order = [
+            (action.purpose, _boundary_name(place.pipeline, action.boundary))
+            for action in lists[other.stage]
+            if action.kind is Kind.SEND and action.purpose is not None and _target(action, placed) == place.stage
+        ]
+        orders |= {rank.index: order for rank in other.ranks if rank.pool == place.ranks[0].pool}
+    return orders
+
+
+def _target(action: Action, stage_of_chunk: Sequence[int]) -> int:
+    """The stage that a SEND goes to."""
+    return stage_of_chunk[action.chunk + (1 if action.purpose == "activation" else -1)]
 
 
 def _boundary_name(pipeline: int, chunk: int) -> str:

@@ -11,6 +11,8 @@ from typing import Any
 import torch.distributed as dist
 
 from backends.backend import Backend
+from backends.communicator import Communicator
+from backends.watch import Watch
 from bridge.rank import RankId
 from hetero.engine.mesh import Connection, Ends, Mesh, StrangersBetween, strangers
 
@@ -26,13 +28,14 @@ class World:
     epoch; every rank of the pool must ask for the same groups in the same order.
     """
 
-    def __init__(self, backend: Backend, rank: RankId, size: int) -> None:
-        self.backend, self.rank, self.size = backend, rank, size
+    def __init__(self, backend: Backend, rank: RankId, size: int, watch: Watch | None = None) -> None:
+        self.backend, self.rank, self.size, self.watch = backend, rank, size, watch or Watch()
         self._store: dist.Store | None = None
         self._private = False
         self._tries = 0
         self._groups: dict[tuple[int, ...], dist.ProcessGroup | None] = {}
-        self._lines: list[dist.ProcessGroup] = []
+        self._own: list[dist.ProcessGroup] = []
+        self._row = 0
 
     def open(self, host: str) -> str:
         """Of a pool on several hosts: index 0 makes the meeting point, on this address alone, and returns its
@@ -96,7 +99,7 @@ class World:
         return self._among_us(lambda: dist.new_group(list(members), timeout=TIMEOUT), members)
 
     def group(self, indices: Sequence[int]) -> dist.ProcessGroup | None:
-        """The epoch's group of these ranks, or None where this rank is not one of them.
+        """The epoch's group of these ranks for CPU tensors, or None where this rank is not one of them.
 
         There is one for each set of ranks: with gloo, every group is a thread that wakes a hundred times a second.
         """
@@ -106,32 +109,31 @@ class World:
             self._groups[members] = group if self.rank.index in members else None
         return self._groups[members]
 
-    def pairwise(self, flows: Callable[[], Sequence[str]]) -> Callable[[str, bool], dist.ProcessGroup]:
-        """Groups of the whole pool for sends from rank to rank, by flow and direction.
+    def communicator(self, name: str, indices: Sequence[int]) -> Communicator | None:
+        """The epoch's communicator of these ranks for one purpose, or None where this rank is not one of them.
 
-        Where the library matches the messages of two ranks by order alone, each flow and direction needs a group of its
-        own: receives are posted ahead of need, and one flow's message would else land in another's. Flows whose names
-        are equal up to a "/" share one: they are sent and received in the same order.
+        It has not met yet: that is for its members to do, in one order over all communicators that they make.
         """
-        if self.backend.capabilities.tagged_p2p:
-            shared = self.group(range(self.size))
-            assert shared is not None
-            return lambda flow, up: shared
-        groups = {(flow, up): self._line() for flow in flows() for up in (True, False)}
-        return lambda flow, up: groups[flow.partition("/")[0], up]
+        members = tuple(sorted(indices))
+        self._row += 1
+        group = None if self.backend.shares_group else self._own_group(members)
+        if self.rank.index not in members:
+            return None
+        return self.backend.communicator(name, self.rank.index, members, self.watch, group, self._row)
 
-    def _line(self) -> dist.ProcessGroup:
-        """One more group of the whole pool."""
-        self._lines.append(self._new_group(range(self.size)))
-        return self._lines[-1]
+    def _own_group(self, members: Sequence[int]) -> dist.ProcessGroup:
+        group: dist.ProcessGroup = self._new_group(members)
+        if self.rank.index in members:
+            self._own.append(group)
+        return group
 
     def end_epoch(self) -> None:
         """Destroys the groups of the epoch; the world itself stays."""
-        for group in [*self._groups.values(), *self._lines]:
+        for group in [*self._groups.values(), *self._own]:
             if group is not None:
                 dist.destroy_process_group(group)
         self._groups.clear()
-        self._lines.clear()
+        self._own.clear()
 
     def close(self) -> None:
         if dist.is_initialized():

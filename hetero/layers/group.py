@@ -11,16 +11,17 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
-import torch.distributed as dist
+
+from backends.communicator import Communicator
 
 
 @dataclass(frozen=True)
 class TensorGroup:
-    """`size` ranks of one pool, of which this is number `rank`; they talk over `process_group` (None with one rank)."""
+    """`size` ranks of one pool, of which this is number `rank`; they talk over `communicator` (None with one rank)."""
 
     size: int = 1
     rank: int = 0
-    process_group: dist.ProcessGroup | None = None
+    communicator: Communicator | None = None
 
     def copy_in(self, x: torch.Tensor) -> torch.Tensor:
         """Identity forward; backward sums the ranks' gradients."""
@@ -32,35 +33,15 @@ class TensorGroup:
 
     def all_reduce_sum(self, x: torch.Tensor) -> torch.Tensor:
         """Sum over the ranks, in place, outside of autograd."""
-        return self._all_reduce(x, dist.ReduceOp.SUM)
+        if self.communicator is not None:
+            self.communicator.all_reduce(x)
+        return x
 
     def all_reduce_max(self, x: torch.Tensor) -> torch.Tensor:
         """Largest over the ranks, in place, outside of autograd."""
-        return self._all_reduce(x, dist.ReduceOp.MAX)
-
-    def _all_reduce(self, x: torch.Tensor, operation: Any) -> torch.Tensor:
-        if self.size > 2 and self.size & (self.size - 1) == 0 and x.device.type == "cpu":
-            self._exchange(x, torch.add if operation is dist.ReduceOp.SUM else torch.maximum)
-        elif self.size > 1:
-            dist.all_reduce(x, operation, group=self.process_group)
+        if self.communicator is not None:
+            self.communicator.all_reduce(x, largest=True)
         return x
-
-    def _exchange(self, x: torch.Tensor, combine: Any) -> None:
-        """All-reduce by recursive doubling: log2(size) exchanges with one peer, so all ranks combine in the same order.
-
-        On two CPU cores four ranks take half as long as with the library's ring, which wakes each of them 2 (size - 1)
-        times (Thakur et al., "Optimization of Collective Communication Operations in MPICH", 2005).
-        """
-        group = self.process_group
-        assert group is not None
-        me, theirs, distance = dist.get_rank(group), torch.empty_like(x), 1
-        while distance < self.size:
-            peer = dist.get_global_rank(group, me ^ distance)
-            sent = dist.isend(x, peer, group=group)
-            dist.recv(theirs, peer, group=group)
-            sent.wait()  # type: ignore[union-attr]
-            combine(x, theirs, out=x)
-            distance *= 2
 
 
 class _CopyIn(torch.autograd.Function):

@@ -138,9 +138,9 @@ def test_claims_are_replaced_and_released() -> None:
 def test_it_has_the_familys_limits_and_the_cpus_collectives() -> None:
     chip = emulated()
     assert (chip.family, chip.device_type, chip.collective) == ("cuda", "cpu", "gloo")
-    assert chip.capabilities.tagged_p2p
+    assert chip.shares_group
+    assert not CudaBackend.shares_group
     assert chip.capabilities.bfloat16
-    assert not CudaBackend.capabilities.tagged_p2p
 
 
 def test_a_chip_of_another_family_is_refused() -> None:

@@ -20,6 +20,7 @@ from hetero.engine.carrier import Place, Waits, unpack
 from hetero.engine.flow import Lane
 from hetero.engine.ownership import Copy, Holding, contributions
 from hetero.engine.sync import GradientSync, ParameterReturn, _in_buckets
+from hetero.engine.wiring import sharing
 from tests.patience import WAIT_S
 from tests.unit.hetero.engine.placements import numbered, shard
 
@@ -47,9 +48,37 @@ class Wire:
     def drain(self) -> None: ...
 
 
+class AllToAll:
+    """The chips of a pool, each a thread."""
+
+    def __init__(self, pool: str, members: Sequence[int], wires: Wires, me: int) -> None:
+        self.pool, self.members, self.me, self._wires = pool, tuple(members), me, wires
+        self._turn = 0
+
+    def exchange(self, inward: torch.Tensor, in_sizes: Any, outward: torch.Tensor, out_sizes: Any) -> Any:
+        for member, part in zip(self.members, outward.split(out_sizes), strict=True):
+            self._wire(self.me, member).send([part])
+        self._turn += 1
+        wires = [self._wire(member, self.me, self._turn - 1) for member in self.members]
+        return SimpleNamespace(wait=lambda: self._take(wires, inward.split(in_sizes)))
+
+    def _take(self, wires: Sequence[Wire], parts: Sequence[torch.Tensor]) -> None:
+        for wire, part in zip(wires, parts, strict=True):
+            wire.receive([Place(tuple(part.shape), part)])
+
+    def _wire(self, source: int, target: int, turn: int | None = None) -> Wire:
+        name = f"exchange {self._turn if turn is None else turn}"
+        return self._wires.by_flow.setdefault((RankId(self.pool, source), RankId(self.pool, target), name), Wire())
+
+
 class Wires:
     def __init__(self) -> None:
         self.by_flow: dict[tuple[RankId, RankId, str], Wire] = {}
+
+    def shared_by(self, me: RankId, tensors: Sequence[Holding]) -> Any:
+        """As an epoch makes it for a rank."""
+        [members] = [found for found in sharing(tensors, me.pool) if me.index in found]
+        return AllToAll(me.pool, sorted(members), self, me.index) if len(members) > 1 else None
 
     def seen_by(self, me: RankId) -> Any:
         backend = CpuBackend()
@@ -127,7 +156,7 @@ def test_owners_get_the_sum_of_all_and_each_pool_sends_it_once(tensors: list[Hol
         def mine(names: Any) -> dict[str, torch.Tensor]:
             return {h.name: _gradient(h, me) for h in tensors if h.name in set(names)}
 
-        sync = GradientSync(wires.seen_by(me), tensors, bucket_bytes, mine)
+        sync = GradientSync(wires.seen_by(me), wires.shared_by(me, tensors), tensors, bucket_bytes, mine)
         found: dict[str, torch.Tensor] = {}
         for _ in range(2):
             sync.begin()
@@ -151,13 +180,16 @@ def test_owners_get_the_sum_of_all_and_each_pool_sends_it_once(tensors: list[Hol
 
 
 @settings(max_examples=60, deadline=None)
-@given(_models())
-def test_all_copies_get_the_owner_s_values_and_each_pool_receives_them_once(tensors: list[Holding]) -> None:
+@given(_models(), st.sampled_from([1, 1 << 20]))
+def test_all_copies_get_the_owner_s_values_and_each_pool_receives_them_once(
+    tensors: list[Holding], bucket_bytes: int
+) -> None:
     wires = Wires()
 
     def step(me: RankId) -> dict[str, torch.Tensor]:
         held = {h.name: torch.zeros_like(_gradient(h, me)) for h in tensors}
-        back = ParameterReturn(wires.seen_by(me), tensors, held, torch.float32)
+        shared = wires.shared_by(me, tensors)
+        back = ParameterReturn(wires.seen_by(me), shared, tensors, bucket_bytes, held, torch.float32)
         owned = {
             h.name: shard(numbered(h.owners.layout.shape), h.owners.layout, h.owners.ranks.index(me))
             for h in tensors
@@ -185,7 +217,8 @@ def test_the_order_of_a_sum_is_pool_by_pool_and_pipeline_by_pipeline() -> None:
 
     def step(me: RankId) -> dict[str, torch.Tensor]:
         tensors = [Holding("t", 0, copies, 0)]
-        sync = GradientSync(wires.seen_by(me), tensors, 1, lambda names: {"t": torch.tensor([values[me]])})
+        shared = wires.shared_by(me, tensors)
+        sync = GradientSync(wires.seen_by(me), shared, tensors, 1, lambda names: {"t": torch.tensor([values[me]])})
         sync.begin()
         sync.made(0, ["t"])
         return sync.sums()
@@ -208,7 +241,7 @@ def test_a_bucket_leaves_when_the_last_of_its_gradients_is_made() -> None:
             asked.append(list(names))
             return {name: torch.ones(4) for name in names}
 
-        sync = GradientSync(Wires().seen_by(ranks[0]), tensors, bucket_bytes, gradients)
+        sync = GradientSync(Wires().seen_by(ranks[0]), None, tensors, bucket_bytes, gradients)
         sync.begin()
         sync.made(0, ["t1", "t0"])  # the other chunk's part of them is still to come
         assert asked == []

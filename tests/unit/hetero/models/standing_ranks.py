@@ -13,6 +13,8 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from backends.strict import StrictCommunicator
+from backends.watch import Watch
 from hetero.layers.group import TensorGroup
 from tests.patience import WAIT_S
 
@@ -59,13 +61,13 @@ def _serve(rank: int, pipe: Connection, store: str) -> None:
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=SIZE)
-    groups = {1: None, 2: dist.new_group([0, 1]), 4: dist.new_group([0, 1, 2, 3])}
+    made = {tp: StrictCommunicator("tp", rank, range(tp), torch.device("cpu"), Watch(), None, tp) for tp in (2, 4)}
     while True:
         try:
             tp, function, arguments = pipe.recv()
         except (EOFError, OSError):
             return
         try:
-            pipe.send((None, function(TensorGroup(tp, rank, groups[tp]), *arguments)))
+            pipe.send((None, function(TensorGroup(tp, rank, made.get(tp)), *arguments)))
         except Exception:
             pipe.send((traceback.format_exc(), None))

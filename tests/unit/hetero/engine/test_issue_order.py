@@ -1,0 +1,113 @@
+"""No plan makes the chips of a pool wait for each other in a circle, by the law that real chips obey.
+
+An order depends on the plan alone, so this is a proof without processes: each rank's is recorded, and all are replayed.
+"""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from backends.chip import load_chip
+from backends.strict import ROOM
+from balancer.completion import complete
+from balancer.plan import PipelinePlan, Plan, StagePlan
+from balancer.topology import PoolSpec, Topology
+from hetero.engine.options import EvalOptions, TrainOptions
+from hetero.engine.spec import PoolRun, RunSpec, TextRun
+from hetero.models.dimensions import Dimensions
+from hetero.models.registry import architecture
+from tests.unit.hetero.engine.issue_order import SEQ_LEN, Order, Stuck, orders_of, replay
+
+CHIPS = 8
+
+
+def spec_of(plan: Plan, tied: bool = False, bucket_mib: float = 1e-4) -> RunSpec:
+    dims = Dimensions(layers=3, hidden=8, heads=4, kv_heads=2, ffn=6, vocab=11, tie_embeddings=tied)
+    batch = sum(pipeline.share * pipeline.replicas for pipeline in plan.pipelines)
+    train = TrainOptions(steps=2, global_batch=batch, replica_check_every=0)
+    model, chip = architecture(dims.family), load_chip("A800-80G")
+    pool = PoolSpec("nvidia", chip.family, chip, CHIPS, CHIPS, chip.memory_bytes, precision="float32")
+    workload = model.workload(dims, SEQ_LEN, batch, "float32")
+    return RunSpec(
+        epoch=0,
+        dimensions=dims,
+        train=train,
+        text=TextRun(path="", fingerprint="", seq_len=SEQ_LEN),
+        plan=complete(plan, Topology((pool,), ()), workload, lambda tp: model.legal_tp(dims, tp)),
+        pools={"nvidia": PoolRun(family=chip.family, chip=chip.name, count=CHIPS)},
+        bridge={"sync_bucket_mib": bucket_mib},  # type: ignore[arg-type]
+        steps=2,
+        evaluation=EvalOptions(every=1, batches=1),
+    )
+
+
+@st.composite
+def _pipelines(draw: st.DrawFn, chips: int) -> PipelinePlan:
+    """Up to four stages of up to four chips each, with one chunk or two, and any warm-up that a schedule takes."""
+    sizes = draw(st.lists(st.sampled_from([1, 1, 2, 4]), min_size=1, max_size=4).filter(lambda s: sum(s) <= chips))
+    chunks = draw(st.integers(1, 2)) if len(sizes) > 1 else 1
+    cuts = sorted(draw(st.sets(st.integers(1, 7), min_size=len(sizes) * chunks - 1, max_size=len(sizes) * chunks - 1)))
+    ranges = list(zip((0, *cuts), (*cuts, 8), strict=True))
+    share = draw(st.integers(1, 6))
+    deeper = draw(st.integers(0, 4)) if chunks == 1 else None
+    stages = tuple(
+        StagePlan(
+            pool="nvidia",
+            tp=tp,
+            units=tuple(ranges[s :: len(sizes)]),
+            warmup=None if deeper is None else 1 + (len(sizes) - 1 - s) * (1 + deeper),
+        )
+        for s, tp in enumerate(sizes)
+    )
+    return PipelinePlan(share=share, stages=stages)
+
+
+@st.composite
+def _plans(draw: st.DrawFn) -> Plan:
+    found, free = [], CHIPS
+    for _ in range(draw(st.integers(1, 3))):
+        if free:
+            found.append(draw(_pipelines(free)))
+            free -= sum(stage.tp for stage in found[-1].stages)
+    return Plan(schedule=draw(st.sampled_from(["1f1b", "gpipe"])), pipelines=tuple(found))
+
+
+def _check(plan: Plan, tied: bool, bucket_mib: float) -> None:
+    replay(orders_of(spec_of(plan, tied, bucket_mib), "nvidia", CHIPS), ROOM)
+
+
+MANY = given(_plans(), st.booleans(), st.sampled_from([1e-6, 1e-3, 1.0]))
+
+
+@settings(max_examples=12)
+@MANY
+def test_no_chips_wait_in_a_circle(plan: Plan, tied: bool, bucket_mib: float) -> None:
+    _check(plan, tied, bucket_mib)
+
+
+@pytest.mark.slow
+@settings(max_examples=150)
+@MANY
+def test_no_chips_wait_in_a_circle_under_many_plans(plan: Plan, tied: bool, bucket_mib: float) -> None:
+    _check(plan, tied, bucket_mib)
+
+
+def _order(*events: tuple[str, str, tuple[int, ...]]) -> Order:
+    order = Order(met={"a", "b"})
+    for row, kind, ends in events:
+        order.issue(row, kind, ends)
+    return order
+
+
+def test_what_the_replay_sees() -> None:
+    both = (0, 1)
+    there, back = ("a", "there", both), ("a", "back", both)
+    replay({0: _order(there, back), 1: _order(there, back)}, ROOM)
+    with pytest.raises(Stuck, match="these meet"):
+        replay({0: _order(there, back), 1: _order(back, there)}, ROOM)
+    across = ("b", "other", both)
+    replay({0: _order(there, across), 1: _order(across, there)}, 2)
+    with pytest.raises(Stuck):
+        replay({0: _order(there, across), 1: _order(across, there)}, 1)
