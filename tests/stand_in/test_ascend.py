@@ -91,3 +91,12 @@ def test_equal_training(case: Case, fleet: Standing, text: Prepared, tmp_path: P
         assert gradients.deviation <= limit.gradient, f"step {step}: {gradients}"
     assert series_deviation(run.losses, [step.loss for step in plain]).deviation <= limit.loss
     assert series_deviation(run.norms, [step.norm for step in plain]).deviation <= limit.norm
+
+
+def test_goes_on_to_the_bit_from_a_checkpoint(fleet: Standing, tmp_path: Path) -> None:
+    case = next(case for case in CASES if case.name == "pp 2")
+    first = fleet.train(case.job, case.plan, until=2, save_to=tmp_path)
+    second = fleet.train(case.job, case.plan, start=2, begin_from=tmp_path)
+    whole = fleet.train(case.job, case.plan)
+    assert first.losses + second.losses == whole.losses
+    assert first.norms + second.norms == whole.norms
