@@ -1,4 +1,5 @@
 # Needs nothing but Python 3.11, for which constraints.txt is made. Everything else goes into .venv.
+# torch_npu has a folder apart, for tests/stand_in: without CANN it would fail `import torch` for all. Some do without.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV   := .venv
 BIN    := $(VENV)/bin
@@ -21,6 +22,7 @@ install: $(STAMP)
 $(STAMP): setup.cfg pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	-test -d $(VENV)/ascend || $(BIN)/python -m pip install --quiet -c constraints.txt --no-deps --target $(VENV)/ascend torch-npu
 	touch $@
 
 demo: install
@@ -48,7 +50,7 @@ test-floors:
 	$(BIN)/python -m pytest -m "not exhaustive" $(FLOORS) $(SCREENS)
 
 test-hetero:
-	$(BIN)/python -m pytest -m "not exhaustive" $(HETERO) tests/distributed
+	$(BIN)/python -m pytest -m "not exhaustive" $(HETERO) tests/distributed tests/stand_in
 
 test-ends:
 	$(BIN)/python -m pytest $(ENDS)

@@ -28,6 +28,7 @@ class AcceleratorBackend(Backend):
         self._module: Any = None
         self._outward: Any = None
         self._inward: Any = None
+        self._registered: set[int] = set()
 
     @classmethod
     @abstractmethod
@@ -116,6 +117,32 @@ class AcceleratorBackend(Backend):
 
     def attend(self) -> None:
         self._module.set_device(self._index)
+
+    def pin(self, buffer: memoryview) -> bool:
+        """Registers the memory with the driver; kept only where torch then sees that it is pinned, since its copies
+        from and to any other memory are blocking."""
+        host = torch.frombuffer(buffer, dtype=torch.uint8)
+        address = host.data_ptr()
+        if not self.capabilities.pinned_async or not self._register(address, host.numel()):
+            return False
+        if not host.is_pinned():
+            self._unregister(address)
+            return False
+        self._registered.add(address)
+        return True
+
+    def unpin(self, buffer: memoryview) -> None:
+        address = torch.frombuffer(buffer, dtype=torch.uint8).data_ptr()
+        if address in self._registered:
+            self._registered.remove(address)
+            self._unregister(address)
+
+    def _register(self, address: int, size: int) -> bool:
+        """Asks the family's driver to pin host memory in place; False where it does not."""
+        return False
+
+    def _unregister(self, address: int) -> None:
+        """Undoes `_register`."""
 
     def _refuse_second_family(self) -> None:
         taken = AcceleratorBackend._family_of_process

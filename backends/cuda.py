@@ -25,10 +25,6 @@ class CudaBackend(AcceleratorBackend):
     visible_devices = visible_device_variables(family)
     capabilities = Capabilities(bfloat16=True, float64_reduce=True, compile=True, pinned_async=True, fused_adamw=True)
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._pinned: set[int] = set()
-
     @classmethod
     def load_module(cls) -> Any:
         if kunlun_hook():
@@ -48,19 +44,14 @@ class CudaBackend(AcceleratorBackend):
             )
         return torch.cuda
 
-    def pin(self, buffer: memoryview) -> bool:
-        address, size = _extent(buffer)
-        if int(_runtime().cudaHostRegister(address, size, _PORTABLE)) != 0:
-            self._drop_last_error()
-            return False
-        self._pinned.add(address)
-        return True
+    def _register(self, address: int, size: int) -> bool:
+        if int(_runtime().cudaHostRegister(address, size, _PORTABLE)) == 0:
+            return True
+        self._drop_last_error()
+        return False
 
-    def unpin(self, buffer: memoryview) -> None:
-        address, _ = _extent(buffer)
-        if address in self._pinned:
-            self._pinned.remove(address)
-            _runtime().cudaHostUnregister(address)
+    def _unregister(self, address: int) -> None:
+        _runtime().cudaHostUnregister(address)
 
     def _drop_last_error(self) -> None:
         """The runtime keeps a refusal as its last error, and torch would blame it on the next kernel."""
@@ -70,9 +61,3 @@ class CudaBackend(AcceleratorBackend):
 
 def _runtime() -> Any:
     return torch.cuda.cudart()  # type: ignore[no-untyped-call]
-
-
-def _extent(buffer: memoryview) -> tuple[int, int]:
-    """Address and length in bytes of a buffer."""
-    flat = torch.frombuffer(buffer, dtype=torch.uint8)
-    return flat.data_ptr(), flat.numel()

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import platform
 import re
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, distribution, version
 from pathlib import Path
+
+from packaging.version import Version
 
 PACKAGES = ("torch", "torch-npu", "torch-xmlir", "xpytorch")
 """Torch, and the vendors' plug-ins for it, by the names of their distributions."""
@@ -31,6 +33,46 @@ def installed(names: tuple[str, ...]) -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
+
+
+def ascend_pair_fault() -> str:
+    """Why torch_npu must not be imported by this interpreter, which would be aborted by it; empty if nothing says so.
+
+    It is compiled for one release of torch, and for the build without another accelerator.
+    """
+    found = installed(("torch", "torch-npu"))
+    if len(found) < 2:
+        return ""
+    torch, plugin = (Version(found[name]) for name in ("torch", "torch-npu"))
+    if torch.release != plugin.release:
+        return f"torch-npu {plugin} goes with torch {Version(plugin.base_version)}, and torch {torch} is installed"
+    if cuda := cuda_of_torch():
+        return f"torch-npu goes with the CPU build of torch, and that of CUDA {cuda} is installed"
+    return ""
+
+
+def ascend_pair_remedy() -> str:
+    release = Version(installed(("torch-npu",)).get("torch-npu", "0")).base_version
+    return f"pip install torch=={release} --index-url https://download.pytorch.org/whl/cpu"
+
+
+def plugin_faults() -> dict[str, tuple[str, str]]:
+    """By package, what is wrong with a vendor's plug-in beside this torch, and what helps."""
+    fault = ascend_pair_fault()
+    return {"torch-npu": (fault, ascend_pair_remedy())} if fault else {}
+
+
+def cuda_of_torch() -> str | None:
+    """The CUDA that the installed torch is built for, read from its file; None for a build without."""
+    told = re.search(r"^cuda\b.*=\s*'([\d.]+)'", _version_file(), re.MULTILINE)
+    return told[1] if told else None
+
+
+def _version_file() -> str:
+    try:
+        return Path(str(distribution("torch").locate_file("torch/version.py"))).read_text()
+    except (PackageNotFoundError, OSError):
+        return ""
 
 
 def driver(family: str) -> str | None:

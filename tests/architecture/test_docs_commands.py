@@ -36,6 +36,7 @@ RUN_BY = {
     "hetero top": "tests/unit/hetero/monitoring/test_top.py::test_the_command_prints_once_into_a_pipe",
     "hetero dashboard": "tests/e2e/browser.py::_start",
     "hetero report": "tests/e2e/test_report.py::_page",
+    "python -m tests.stand_in.ascend.called": "tests/stand_in/test_ascend.py::test_the_contract_of_backends",
     "python -m hetero.job.reference": "tests/unit/hetero/job/test_reference.py::test_the_page_is_the_generated_one",
 }
 """The function, or the line of the script, that runs a command, wherever else it stands."""
@@ -46,6 +47,7 @@ NOT_RUN = {
     "ssh": "needs a second machine",
     "pip install": "the extras are in constraints.txt, which make install takes",
     "pre-commit": "is not installed by make install",
+    "python -m pytest": "runs the tests themselves",
     "python -m benchmarks": "take minutes; make bench runs them",
 }
 PROGRAMS = r"(?:hetero|make|python|pip|ray|scp|ssh|git|\.ci/run|pre-commit)"

@@ -61,12 +61,14 @@ def test_the_stopwatch_measures_a_rate_that_a_chip_can_have(chip: AcceleratorBac
 
 
 def test_a_shared_slot_is_pinned_where_the_family_says_so(chip: AcceleratorBackend) -> None:
+    """Kunlun decides by a trial, Ascend by what CANN and driver can do: what is pinned, torch sees as such."""
     fd = os.memfd_create("slot")
     os.ftruncate(fd, 1 << 24)
     with mmap.mmap(fd, 1 << 24) as mapping, memoryview(mapping) as slot:
-        assert chip.pin(slot) == (chip.family == "cuda")
+        pinned = chip.pin(slot)
+        assert pinned or chip.family != "cuda"
         host = torch.frombuffer(slot, dtype=torch.float32)
-        assert host.is_pinned() == (chip.family == "cuda")
+        assert host.is_pinned() == pinned
         tensor = torch.randn(host.shape, device=chip.device)
         chip.copy_out(tensor, host).wait()
         assert torch.equal(host, tensor.cpu())

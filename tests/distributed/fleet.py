@@ -36,6 +36,7 @@ ROOT = Path(__file__).parents[2]
 SEQ_LEN = 16
 NO_VALIDATION = EvalOptions()
 PLAIN_LINKS = BridgeOptions()
+NO_VARIABLES: Mapping[str, Mapping[str, str]] = {}
 NO_PACE = 1e-9
 """A time scale at which an emulated chip never sleeps."""
 
@@ -115,8 +116,15 @@ class Run:
 class Standing:
     """A session that trains job after job; every run is an epoch of its own."""
 
-    def __init__(self, text: Prepared, folder: Path, pools: Mapping[str, PoolRun] = POOLS) -> None:
-        self._text, self._folder, self._pools = text, folder, dict(pools)
+    def __init__(
+        self,
+        text: Prepared,
+        folder: Path,
+        pools: Mapping[str, PoolRun] = POOLS,
+        variables: Mapping[str, Mapping[str, str]] = NO_VARIABLES,
+    ) -> None:
+        """`variables`, by pool, are its processes' beyond those that all have."""
+        self._text, self._folder, self._pools, self._variables = text, folder, dict(pools), variables
         self._epoch = -1
         self._saved: News | None = None
         self._run = Run()
@@ -124,7 +132,7 @@ class Standing:
 
     @contextmanager
     def up(self, carrier: Carrier | None = None, rank: str = Programs.rank) -> Iterator[Standing]:
-        fleet = fleet_spec(self._pools, rank)
+        fleet = fleet_spec(self._pools, rank, self._variables)
         with Session.start(fleet, carrier or LocalAgents(), self._hear) as self.session:
             yield self
 
@@ -201,12 +209,17 @@ class Standing:
             self._run.told.append(news)
 
 
-def fleet_spec(pools: Mapping[str, PoolRun], rank: str) -> FleetSpec:
-    variables = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+def fleet_spec(
+    pools: Mapping[str, PoolRun], rank: str, variables: Mapping[str, Mapping[str, str]] = NO_VARIABLES
+) -> FleetSpec:
+    common = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     described = tuple(
-        FleetPool(name, pool.family, pool.chip, pool.count, emulate={}, variables=variables)
+        FleetPool(
+            name, pool.family, pool.chip, pool.count,
+            emulate=None if pool.emulate is None else {}, variables=common | dict(variables.get(name, {})),
+        )
         for name, pool in pools.items()
-    )
+    )  # fmt: skip
     links = tuple(link for link in LINKS if set(link.between) <= pools.keys())
     return FleetSpec(described, links, programs=Programs(rank=rank))
 

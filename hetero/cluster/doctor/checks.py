@@ -52,7 +52,8 @@ def packages(machine: Machine) -> Iterator[Finding]:
     known = {one.name for one in machine.required} | {"python"}
     for name, version in machine.packages.items():
         if name not in known:
-            yield Finding("ok", name, version)
+            fault, remedy = machine.plugin_faults.get(name, ("", ""))
+            yield judged(name, version, fault, remedy, error=bool(fault))
 
 
 def torch(fault: str) -> Finding:

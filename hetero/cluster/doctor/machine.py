@@ -18,7 +18,7 @@ from packaging.requirements import Requirement
 
 from backends.probe import Finding as Chips
 from backends.probe import detect, torch_fault
-from backends.versions import driver, installed, interpreter
+from backends.versions import driver, installed, interpreter, plugin_faults
 from hetero.cluster.fleet import LOOPBACK
 from hetero.cluster.listening import listen_fault
 from hetero.cluster.proxy import proxies
@@ -41,15 +41,17 @@ class Space:
 @dataclass(frozen=True)
 class Machine:
     """`required` are the packages that hetero asks for, each with its condition; `torch_fault` says why torch cannot be
-    imported; `shared_memory` is None without /dev/shm; `memfd_fault` says why nameless memory cannot be had; `address`
-    is how other hosts know this one; `listen_fault` says why no port of it can be bound, `loopback_fault` the same of
-    the loopback; `proxies` are the variables that name one, or hosts without one."""
+    imported; `plugin_faults` say, by package, what is wrong with it beside this torch, and what helps; `shared_memory`
+    is None without /dev/shm; `memfd_fault` says why nameless memory cannot be had; `address` is how other hosts know
+    this one; `listen_fault` says why no port of it can be bound, `loopback_fault` the same of the loopback; `proxies`
+    are the variables that name one, or hosts without one."""
 
     host: str
     python: tuple[int, ...]
     packages: Mapping[str, str]
     required: Sequence[Requirement]
     torch_fault: str
+    plugin_faults: Mapping[str, tuple[str, str]]
     chips: Sequence[Chips]
     drivers: Mapping[str, str]
     shared_memory: Space | None
@@ -76,6 +78,7 @@ def measure(run_dir: Path) -> Machine:
         packages=interpreter() | installed(tuple(one.name for one in required)),
         required=required,
         torch_fault=torch_fault(),
+        plugin_faults=plugin_faults(),
         chips=found,
         drivers={one.family: told for one in found if (told := driver(one.family))},
         shared_memory=space(SHARED_MEMORY) if SHARED_MEMORY.is_dir() else None,

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from backends import cuda
+from backends import ascend, cuda
 from backends.accelerator import AcceleratorBackend
 from backends.ascend import AscendBackend
 from backends.backend import MemoryUse
@@ -196,7 +196,7 @@ def test_a_mark_follows_compute(module: FakeModule) -> None:
 def test_a_slot_that_is_staged_is_free_at_once_and_a_pinned_one_when_the_chip_has_read_it(
     module: FakeModule, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    backend = opened(AscendBackend(), module)
+    backend = opened(CudaBackend(), module)
     assert backend.copy_in(torch.arange(3.0), torch.zeros(3)).done()
     monkeypatch.setattr(torch.Tensor, "is_pinned", lambda self: True)
     copy: Any = backend.copy_in(torch.arange(3.0), torch.zeros(3))
@@ -243,6 +243,7 @@ def registrations(module: FakeModule, monkeypatch: pytest.MonkeyPatch) -> dict[i
         return 0
 
     unregister: Callable[[int], int | None] = registered.pop
+    monkeypatch.setattr(torch.Tensor, "is_pinned", lambda self: self.data_ptr() in registered)
     runtime = SimpleNamespace(cudaHostRegister=register, cudaHostUnregister=unregister)
     monkeypatch.setattr(cuda, "_runtime", lambda: runtime)
     monkeypatch.setattr(CudaBackend, "_drop_last_error", lambda self: module.log.append("error dropped"))
@@ -260,9 +261,37 @@ def test_pin_registers_the_buffer_once_until_unpinned(module: FakeModule, regist
     assert registrations == {}
 
 
-@pytest.mark.parametrize("family", [AscendBackend, KunlunBackend])
-def test_other_families_leave_slots_to_staging(
-    module: FakeModule, registrations: dict[int, int], family: type[AcceleratorBackend]
+def test_what_torch_does_not_see_as_pinned_is_left_to_staging(
+    module: FakeModule, registrations: dict[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert not opened(family(), module).pin(memoryview(bytearray(64)))
+    """Its copies would be blocking."""
+    monkeypatch.setattr(torch.Tensor, "is_pinned", lambda self: False)
+    assert not opened(CudaBackend(), module).pin(memoryview(bytearray(64)))
     assert registrations == {}
+
+
+def test_ascend_pins_by_its_own_runtime_where_the_wheel_has_it(
+    module: FakeModule, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backend, slot = opened(AscendBackend(), module), memoryview(bytearray(4096))
+    assert not backend.pin(slot), "wheels before 2.7.1 have no npurt"
+    asked: dict[int, int] = {}
+    module.npurt = lambda: SimpleNamespace(  # type: ignore[attr-defined]
+        npuHostRegister=lambda address, size, flags: asked.update({address: flags}) or 0,
+        npuHostUnregister=asked.pop,
+    )
+    monkeypatch.setattr(torch.Tensor, "is_pinned", lambda self: self.data_ptr() in asked)
+    assert backend.pin(slot)
+    assert list(asked.values()) == [0x10000000]
+    backend.unpin(slot)
+    assert asked == {}
+
+
+def test_who_waits_for_an_ascend_chip_sleeps(module: FakeModule, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = iter([False, False, True])
+    monkeypatch.setattr(FakeEvent, "query", lambda self: next(looks))
+    slept: list[float] = []
+    monkeypatch.setattr(ascend.time, "sleep", slept.append)
+    opened(AscendBackend(), module).mark().wait()
+    assert len(slept) == 2
+    assert "host waits for main" not in module.log, "torch_npu would spin"

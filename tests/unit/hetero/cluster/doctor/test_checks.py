@@ -41,6 +41,11 @@ def test_a_good_host() -> None:
         ("torch", "error", {"packages": {"ray": "2.60.0"}}),
         ("ray", "error", {"packages": {"torch": "2.13.0", "ray": "2.9.0"}}),
         ("torch in use", "error", {"torch_fault": "libgomp.so.1: cannot open shared object file"}),
+        (
+            "torch-npu",
+            "error",
+            {"plugin_faults": {"torch-npu": ("goes with torch 2.13.0", "pip install torch==2.13.0")}},
+        ),
         ("chips of ascend", "error", {"chips": [BROKEN]}),
         ("chips of cuda", "warning", {"chips": [UNUSED]}),
         ("/dev/shm", "warning", {"shared_memory": None}),

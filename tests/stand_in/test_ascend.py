@@ -1,0 +1,102 @@
+"""The Ascend path over the vendor's own wheel, on a machine that has no such chip: what torch_npu is asked for exists,
+takes these arguments, and is called in an order that its streams, allocator and process groups accept.
+
+It says nothing of the chip's arithmetic or speed. See docs/hardware.md.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from backends.options import EmulateOptions
+from hetero.data.source import Prepared
+from hetero.engine.spec import PoolRun
+from tests.distributed.cases import Case, _case, a1, a2, n1, pipeline
+from tests.distributed.fleet import Standing
+from tests.distributed.laws import TOLERANCES, series_deviation, tensor_deviation
+from tests.distributed.plain import PlainModel, PlainTraining
+from tests.distributed.text import every_byte
+from tests.patience import RUN_S, WAIT_S
+from tests.stand_in.ascend import machine
+
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(machine.why_not()), reason=machine.why_not())]
+
+ONLY_A_CHIP_SHOWS = ("a_rate_that_a_chip_can_have", "do_not_hold_up_the_host", "do_not_wait_for_compute")
+"""Tests of tests/device that need arithmetic beside the host's own."""
+
+POOLS = {
+    "ascend": PoolRun(family="ascend", chip="Ascend-910B2", count=2),
+    "nvidia": PoolRun(family="cuda", chip="A800-80G", count=1, emulate=EmulateOptions()),
+}
+CASES = (
+    _case("one chip", pipeline(4, a1(0, 6), micro_batch=2)),
+    _case("one chip, bfloat16", pipeline(4, a1(0, 6), micro_batch=2), precision="bfloat16"),
+    _case("a bridge to an emulated pool", pipeline(4, a1(0, 3), n1(3, 6))),
+    _case("tp 2", pipeline(4, a2(0, 6))),
+    _case("pp 2", pipeline(4, a1(0, 3), a1(3, 6))),
+    _case("dp 2", pipeline(2, a1(0, 6)), pipeline(2, a1(0, 6))),
+    _case("tp 2 and a bridge, bfloat16", pipeline(4, a2(0, 3), n1(3, 6)), precision="bfloat16"),
+)
+
+
+def test_the_contract_of_backends(tmp_path: Path) -> None:
+    """Every case of the suite, on the wheel."""
+    suites = ["tests/contract/test_backends.py", "tests/device"]
+    chosen = "ascend and not emulated" + "".join(f" and not {name}" for name in ONLY_A_CHIP_SHOWS)
+    done = machine.run(
+        ["-m", "pytest", "-rs", "-p", "no:cacheprovider", "-k", chosen, *suites],
+        RUN_S,
+        ASCEND_STAND_IN_CALLS=f"{tmp_path}/calls",
+    )
+    passed = re.search(r"(\d+) passed", done.stdout)
+    assert passed is not None
+    assert int(passed[1]) >= 32, done.stdout
+    skipped = re.findall(r"^SKIPPED .*: (.*)$", done.stdout, re.MULTILINE)
+    assert skipped == ["ascend is here"], "all that can run here runs"
+    told = machine.run(["-m", "tests.stand_in.ascend.called", f"{tmp_path}/calls"], WAIT_S).stdout
+    assert {"aclrtHostRegisterV2", "aclrtMemcpyAsync", "aclrtStreamWaitEvent", "HcclAllReduce"} <= set(
+        re.findall(r"\w+", told)
+    )
+    print(passed[0], told)
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
+    return every_byte(tmp_path_factory.mktemp("text"))
+
+
+@pytest.fixture(scope="module")
+def fleet(text: Prepared, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Standing]:
+    torch.set_num_threads(1)
+    variables = {"ascend": machine.environment()}
+    with Standing(text, tmp_path_factory.mktemp("fleet"), POOLS, variables).up() as standing:
+        yield standing
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_equal_training(case: Case, fleet: Standing, text: Prepared, tmp_path: Path) -> None:
+    limit = TOLERANCES[case.job.train.precision]
+    model = PlainModel(case.job.dimensions, case.job.train.seed).unsettle()
+    model.save(tmp_path)
+    steps = list(range(case.job.train.steps))
+    run = fleet.train(case.job, case.plan, begin_from=tmp_path, capture=steps)
+    plain = list(PlainTraining(case.job, text, model).steps(len(steps)))
+    for step in steps:
+        gradients = tensor_deviation(run.gradients(step), plain[step].gradients, limit.floor)
+        assert gradients.deviation <= limit.gradient, f"step {step}: {gradients}"
+    assert series_deviation(run.losses, [step.loss for step in plain]).deviation <= limit.loss
+    assert series_deviation(run.norms, [step.norm for step in plain]).deviation <= limit.norm
+
+
+def test_goes_on_to_the_bit_from_a_checkpoint(fleet: Standing, tmp_path: Path) -> None:
+    case = next(case for case in CASES if case.name == "pp 2")
+    first = fleet.train(case.job, case.plan, until=2, save_to=tmp_path)
+    second = fleet.train(case.job, case.plan, start=2, begin_from=tmp_path)
+    whole = fleet.train(case.job, case.plan)
+    assert first.losses + second.losses == whole.losses
+    assert first.norms + second.norms == whole.norms
