@@ -14,6 +14,7 @@ from tests.distributed.laws import TOLERANCES, series_deviation
 from tests.e2e.command import Command, Run, short_folder
 from tests.other_torch.environment import TORCH, CannotBeMade, interpreter
 
+pytestmark = pytest.mark.exhaustive  # the first time it takes half a gigabyte from the package index
 STEPS = 6
 LIMIT = TOLERANCES["float32"]
 

@@ -11,21 +11,9 @@ from tests.other_torch.without_cuda import build
 ROOT = Path(__file__).parents[2]
 TORCH = "2.14.1"
 PLACE = ROOT / ".venv" / f"torch-{TORCH}"
-RANKS_NEED = (
-    *(
-        "numpy",
-        "pydantic",
-        "pyzmq",
-        "cryptography",
-        "safetensors",
-        "pyyaml",
-        "xxhash",
-        "grpcio",
-        "protobuf",
-        "packaging",
-    ),
-    *("filelock", "typing_extensions", "sympy", "networkx", "jinja2", "fsspec"),  # torch itself, but for CUDA
-)
+OURS = "numpy pydantic pyzmq cryptography safetensors pyyaml xxhash grpcio protobuf packaging"
+TORCHS = "filelock typing_extensions sympy networkx jinja2 fsspec"
+"""What ranks need, and what torch does but for CUDA."""
 
 
 class CannotBeMade(Exception):
@@ -39,7 +27,7 @@ def interpreter() -> Path:
         pip = python, "-m", "pip", "install", "--quiet"
         _run(sys.executable, "-m", "venv", "--clear", PLACE)
         _run(*pip, "--no-deps", f"torch=={TORCH}")
-        _run(*pip, "-c", ROOT / "constraints.txt", *RANKS_NEED)
+        _run(*pip, "-c", ROOT / "constraints.txt", *OURS.split(), *TORCHS.split())
         (packages,) = PLACE.glob("lib/python3*/site-packages")
         (packages / "hetero.pth").write_text(f"{ROOT}\n")
         build(packages / "torch" / "lib")
