@@ -102,7 +102,7 @@ def test_a_stage_that_does_not_fit_its_chip(tmp_path: Path, capsys: pytest.Captu
     )
     refusal = refused(capsys, "plan", job)
     refusal.is_at(job, "pool: nvidia", "balance.pipelines[0].stages[0]")
-    refusal.says("[(0, 2)]", "GiB (weights", "a chip of nvidia has 80.00 GiB", "fewer units, a larger tp")
+    refusal.says("[(0, 2)]", "GiB (weights", "a chip of nvidia has 78.60 GiB", "fewer units, a larger tp")
 
 
 def test_a_model_that_no_plan_fits(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -110,7 +110,7 @@ def test_a_model_that_no_plan_fits(tmp_path: Path, capsys: pytest.CaptureFixture
     large = "model={dimensions: {layers: 4, hidden: 65536, heads: 64, kv_heads: 64, ffn: 212992, vocab: 128256}}"
     refusal = refused(capsys, "plan", job, "--set", large)
     refusal.is_at(job, "nvidia: {", "pools.nvidia")
-    refusal.says("the closest plan needs", "80.00 GiB")
+    refusal.says("the closest plan needs", "78.60 GiB")
 
 
 def test_a_pool_in_no_stage_is_a_warning(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
