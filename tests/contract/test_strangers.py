@@ -63,7 +63,8 @@ class Stranger:
         self.socket.connect(uri.replace("zmq://", "tcp://"))
 
     def say(self, *parts: bytes | memoryview) -> None:
-        self.socket.send_multipart(parts)
+        with contextlib.suppress(zmq.Again):  # it has been hung up on already
+            self.socket.send_multipart(parts, zmq.DONTWAIT)
 
     def hears(self, seconds: float = 5.0) -> list[bytes]:
         assert self.socket.poll(seconds * 1000)

@@ -278,10 +278,10 @@ def test_a_peer_that_stands_still_is_lost_after_the_patience(scheme: str, start:
 @pytest.mark.slow
 @pytest.mark.parametrize("scheme", BETWEEN_PROCESSES)
 def test_an_idle_link_outlives_the_patience(scheme: str, start: Start) -> None:
-    a, b = start("a@0", [scheme], patience_s=0.3), start("b@0", [scheme], patience_s=0.3)
+    a, b = start("a@0", [scheme], patience_s=1.0), start("b@0", [scheme], patience_s=1.0)
     link(a, b, scheme)
     ends = channel(a.port(), b.port())
-    time.sleep(1.0)
+    time.sleep(3.0)
     assert cross(*ends, b"still here") == b"still here"
 
 
