@@ -63,6 +63,11 @@ class AscendBackend(AcceleratorBackend):
         super().open(index)
         # Vendor-internal tensor formats would put other bytes on the wire than the shape says.
         self._module.config.allow_internal_format = False
+        self._saturates = not self._module.utils.is_support_inf_nan()
+
+    def overflowed(self) -> bool:
+        """By the chip's flag. 910A knows no infinities, and later chips do not where INF_NAN_MODE_ENABLE is 0."""
+        return self._saturates and bool(self._module.utils.npu_check_overflow(0.0))
 
     def _register(self, address: int, size: int) -> bool:
         register = getattr(self._runtime(), "npuHostRegister", None)

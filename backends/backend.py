@@ -142,6 +142,11 @@ class Backend(ABC):
     def mark(self) -> Copy:
         """Something that is over when the chip has done the work given so far, copies apart."""
 
+    def overflowed(self) -> bool:
+        """Whether a chip whose results hide it (the largest number stands for infinity) has overflowed since this was
+        asked last; waits for the chip. False where results show it."""
+        return False
+
     def communicator(
         self, name: str, me: int, members: Sequence[int], watch: Watch, group: ProcessGroup | None, row: int
     ) -> Communicator:

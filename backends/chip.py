@@ -42,7 +42,8 @@ class ChipSpec:
     as built, of which driver and context keep `reserve_bytes`, `interconnect_bytes_per_s` the links to the other chips
     of its host in one direction, `efficiency` the fraction of the peak that training usually reaches. A communicator of
     the family's collectives takes `communicator_bytes` of each of its chips, and `pair_communicator_bytes` where two
-    chips send to each other. `provenance` is keyed by figure ("memory_bytes", "peak_flops.bfloat16").
+    chips send to each other. `float8`: its torch converts to float8 and back. `provenance` is keyed by figure
+    ("memory_bytes", "peak_flops.bfloat16").
     """
 
     name: str
@@ -57,6 +58,7 @@ class ChipSpec:
     reserve_bytes: int = 0
     communicator_bytes: int = 0
     pair_communicator_bytes: int = 0
+    float8: bool = False
 
     @property
     def usable_bytes(self) -> int:
@@ -103,20 +105,27 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
-class _Figure(_Strict):
-    value: float = Field(gt=0)
+class _Stated(_Strict):
     tier: Literal["A", "B", "C"]
     source: str = Field(min_length=1)
     estimated: bool = False
 
     @model_validator(mode="after")
-    def _unofficial_is_estimated(self) -> _Figure:
+    def _unofficial_is_estimated(self) -> _Stated:
         if self.tier == "C" and not self.estimated:
             raise ValueError("a figure of tier C must say `estimated: true`")
         return self
 
     def provenance(self) -> Provenance:
         return Provenance(self.tier, self.source, self.estimated)
+
+
+class _Figure(_Stated):
+    value: float = Field(gt=0)
+
+
+class _Fact(_Stated):
+    value: bool
 
 
 class _Sheet(_Strict):
@@ -133,6 +142,7 @@ class _Sheet(_Strict):
     memory_gb_per_s: _Figure
     interconnect_gb_per_s: _Figure
     efficiency: _Figure
+    float8: _Fact | None = None
 
     @model_validator(mode="after")
     def _plausible(self) -> _Sheet:
@@ -145,7 +155,7 @@ class _Sheet(_Strict):
         return self
 
     def spec(self) -> ChipSpec:
-        figures: dict[str, _Figure] = {f"peak_flops.{key}": figure for key, figure in self.peak_tflops.items()}
+        figures: dict[str, _Stated] = {f"peak_flops.{key}": figure for key, figure in self.peak_tflops.items()}
         figures |= {
             "memory_bytes": self.memory_gib,
             "reserve_bytes": self.reserve_gib,
@@ -154,7 +164,8 @@ class _Sheet(_Strict):
             "efficiency": self.efficiency,
         }
         buffers = {"communicator_bytes": self.communicator_mib, "pair_communicator_bytes": self.pair_communicator_mib}
-        figures |= {key: figure for key, figure in buffers.items() if figure is not None}
+        said = {**buffers, "float8": self.float8}
+        figures |= {key: figure for key, figure in said.items() if figure is not None}
         return ChipSpec(
             name=self.name,
             family=self.family,
@@ -166,6 +177,7 @@ class _Sheet(_Strict):
             provenance={name: figure.provenance() for name, figure in figures.items()},
             note=self.note,
             reserve_bytes=round(self.reserve_gib.value * GIB),
+            float8=self.float8 is not None and self.float8.value,
             **{key: round(figure.value * MIB) if figure else 0 for key, figure in buffers.items()},
         )
 

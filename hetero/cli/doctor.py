@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from hetero.cluster.doctor.finding import Finding
+    from hetero.cluster.doctor.machine import Machine
+    from hetero.job.job import Job
 
 STYLES = {"ok": "green", "warning": "yellow", "error": "bold red"}
 PLAIN_WIDTH = 160
@@ -40,15 +42,28 @@ def doctor(
         bool, typer.Option("--links", help="Start the job's hosts and measure the links between its pools.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")] = False,
+    report: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", parser=path_of("--report"),
+            help="Also write all that is known of this host, secrets masked, to send to who can help.",
+        ),
+    ] = None,
 ) -> None:  # fmt: skip
     """Look at chips, versions, limits, disk and network of this host. Leaves with 2 if anything blocks a run."""
     from hetero.cluster.doctor.finding import blocking
+    from hetero.cluster.doctor.machine import measure
+    from hetero.job.load import load_job
 
     if links and job_file is None:
         raise typer.BadParameter("it measures the links of a job: name its file", param_hint="--links")
-    findings = _findings(job_file, settings or [], address, run_dir)
+    job = load_job(job_file, settings or []) if job_file else None
+    machine = measure(run_dir)
+    findings = _findings(machine, job, address, run_dir)
     blocks = blocking(findings)
-    probed = _probe(job_file, settings or [], address) if links and job_file and not blocks else []
+    probed = _probe(job, address) if links and job and not blocks else []
+    if report is not None:
+        _write_report(report, machine, findings, probed)
     if as_json:
         facts = {"findings": [one.as_data() for one in findings], "blocks": blocks}
         typer.echo(json.dumps(facts | ({"links": probed} if links else {}), indent=2))
@@ -59,15 +74,22 @@ def doctor(
         raise typer.Exit(2)
 
 
-def _findings(job_file: Path | None, settings: Sequence[str], address: str | None, run_dir: Path) -> list[Finding]:
+def _write_report(path: Path, machine: Machine, findings: Sequence[Finding], probed: Sequence[dict[str, Any]]) -> None:
+    from hetero.cluster.doctor.report import report
+    from hetero.cluster.errors import ClusterError
+
+    try:
+        path.write_text(json.dumps(report(machine, findings, probed, os.environ), indent=2) + "\n", encoding="utf-8")
+    except OSError as error:
+        rule = f"must be writable ({error.strerror})"
+        raise ClusterError("--report", str(path), rule, "choose another file") from None
+
+
+def _findings(machine: Machine, job: Job | None, address: str | None, run_dir: Path) -> list[Finding]:
     from hetero.cluster.doctor.checks import examine
-    from hetero.cluster.doctor.machine import measure
     from hetero.cluster.doctor.ray_cluster import ask, not_asked, told_of
     from hetero.job.doctor import cache, examine_job, held
-    from hetero.job.load import load_job
 
-    job = load_job(job_file, settings) if job_file else None
-    machine = measure(run_dir)
     findings = [*examine(machine), cache(), *held(run_dir)]
     cluster, nodes = ask(address) if address else ([not_asked()], None)
     findings += [*cluster, *told_of(os.environ)]
@@ -76,14 +98,12 @@ def _findings(job_file: Path | None, settings: Sequence[str], address: str | Non
     return findings
 
 
-def _probe(job_file: Path, settings: Sequence[str], address: str | None) -> list[dict[str, Any]]:
+def _probe(job: Job, address: str | None) -> list[dict[str, Any]]:
     from hetero.cluster.doctor.links import probe
     from hetero.cluster.options import fleet_of
     from hetero.job.checks import check_told
-    from hetero.job.load import load_job
     from hetero.job.spec import fleet_links
 
-    job = load_job(job_file, settings)
     check_told(job.unmasked())
     return probe(fleet_of(job.pools, fleet_links(job), local=address is None), address)
 

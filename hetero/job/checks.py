@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from itertools import combinations
 from typing import Any
 
 from backends.chip import ChipSpec, load_chip
@@ -23,6 +24,8 @@ from hetero.monitoring.tracker import tracker_names
 
 Pools = Mapping[str, PoolOptions]
 
+FLOAT8 = "fp8"
+"""The codec whose values are such."""
 MOST_CHIPS, MOST_LAYERS = 10**6, 1000
 """More would keep the balancer busy for minutes."""
 _NO_NAME = re.compile(r"[^\w-]|^$")
@@ -96,12 +99,25 @@ def _check_precision(key: str, pool: PoolOptions, chip: ChipSpec, precision: str
 
 
 def check_links(bridge: BridgeOptions, pools: Pools) -> None:
-    """Links lie between pools that there are."""
+    """Links lie between pools that there are, and are packed as the chips of both can."""
     for index, link in enumerate(bridge.links):
         key = f"bridge.links[{index}].between"
         for end in link.between:
             if end not in pools:
                 raise JobError(key, end, "must name pools of this job", did_you_mean(end, pools))
+    for ends in combinations(pools, 2):
+        if bridge.codec_between(*ends).activation == FLOAT8:  # gradients are never coarser
+            _check_float8(bridge, pools, ends)
+
+
+def _check_float8(bridge: BridgeOptions, pools: Pools, ends: tuple[str, str]) -> None:
+    """Values are packed on the chips themselves."""
+    own = [index for index, link in enumerate(bridge.links) if set(link.between) == set(ends) and link.codec]
+    key = f"bridge.links[{own[0]}].codec.activation" if own else "bridge.codec.activation"
+    for end in ends:
+        if not load_chip(pools[end].chip).float8:
+            remedy = f"set int8 or bf16 for the link between {' and '.join(ends)}"
+            raise JobError(key, FLOAT8, f"the chips of pool {end} ({pools[end].chip}) have no float8", remedy)
 
 
 def check_time_scale(time_scale: float | str, emulated: bool) -> None:

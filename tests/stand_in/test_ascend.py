@@ -16,7 +16,7 @@ import torch
 from backends.options import EmulateOptions
 from hetero.data.source import Prepared
 from hetero.engine.spec import PoolRun
-from tests.distributed.cases import Case, _case, a1, a2, n1, pipeline
+from tests.distributed.cases import ADAMW, Case, _case, a1, a2, n1, pipeline
 from tests.distributed.fleet import Standing
 from tests.distributed.laws import TOLERANCES, series_deviation, tensor_deviation
 from tests.distributed.plain import PlainModel, PlainTraining
@@ -36,11 +36,14 @@ POOLS = {
 CASES = (
     _case("one chip", pipeline(4, a1(0, 6), micro_batch=2)),
     _case("one chip, bfloat16", pipeline(4, a1(0, 6), micro_batch=2), precision="bfloat16"),
+    _case("one chip, float16", pipeline(4, a1(0, 6), micro_batch=2), precision="float16"),
+    _case("dp 2, AdamW", pipeline(2, a1(0, 6)), pipeline(2, a1(0, 6)), optimizer=ADAMW),
     _case("a bridge to an emulated pool", pipeline(4, a1(0, 3), n1(3, 6))),
     _case("tp 2", pipeline(4, a2(0, 6))),
     _case("pp 2", pipeline(4, a1(0, 3), a1(3, 6))),
     _case("dp 2", pipeline(2, a1(0, 6)), pipeline(2, a1(0, 6))),
     _case("tp 2 and a bridge, bfloat16", pipeline(4, a2(0, 3), n1(3, 6)), precision="bfloat16"),
+    _case("tp 2 and a bridge, float16", pipeline(4, a2(0, 3), n1(3, 6)), precision="float16"),
 )
 
 

@@ -28,9 +28,16 @@ class FakeModule:
     def __init__(self) -> None:
         self.log: list[str] = []
         self.config = SimpleNamespace(allow_internal_format=True)
+        self.utils = SimpleNamespace(is_support_inf_nan=lambda: True, npu_check_overflow=self.take_overflow)
+        self.overflow = False
         self.streams: list[FakeStream] = []
         self.main = FakeStream(self, "main")
         self.free = 60_000
+
+    def take_overflow(self, gradient: float) -> bool:
+        """The chip's flag, which is lowered when it was seen."""
+        was, self.overflow = self.overflow, False
+        return was
 
     def device_count(self) -> int:
         return 2
@@ -229,6 +236,14 @@ def test_time_is_read_from_events_and_only_then_waited_for(module: FakeModule) -
 def test_ascend_keeps_tensors_in_plain_formats(module: FakeModule) -> None:
     AscendBackend().open(0)
     assert module.config.allow_internal_format is False
+
+
+def test_an_ascend_chip_without_infinities_is_asked_for_its_flag(module: FakeModule) -> None:
+    module.overflow = True
+    assert not opened(AscendBackend(), module).overflowed(), "results show it"
+    module.utils.is_support_inf_nan = lambda: False
+    backend = opened(AscendBackend(), module)
+    assert [backend.overflowed(), backend.overflowed()] == [True, False]
 
 
 @pytest.fixture

@@ -48,9 +48,17 @@ def test_every_sheet_is_a_plausible_chip(name: str) -> None:
     assert chip.usable_bytes == chip.memory_bytes - chip.reserve_bytes
     assert (chip.communicator_bytes > 0) == (chip.pair_communicator_bytes > 0) == (chip.family != "cpu")
     figures = {"memory_bytes", "reserve_bytes", "memory_bytes_per_s", "interconnect_bytes_per_s", "efficiency"}
+    figures |= {"float8"}
     figures |= set() if chip.family == "cpu" else {"communicator_bytes", "pair_communicator_bytes"}
     assert set(chip.provenance) == figures | {f"peak_flops.{precision}" for precision in chip.peak_flops}
     assert all(origin.source and (origin.tier != "C" or origin.estimated) for origin in chip.provenance.values())
+
+
+def test_float8_is_a_fact_with_a_source_and_missing_where_nothing_is_said() -> None:
+    assert not parse_chip(SHEET, "X1").float8
+    chip = parse_chip(SHEET + "float8: {value: true, tier: A, source: vendor}", "X1")
+    assert (chip.float8, chip.provenance["float8"].source) == (True, "vendor")
+    assert {load_chip(name).family for name in chip_names() if load_chip(name).float8} == {"cuda", "cpu"}
 
 
 def test_units_are_bytes_and_flops_and_one_direction_of_the_links() -> None:

@@ -96,6 +96,26 @@ def test_what_does_not_fit_is_named_with_a_remedy(tmp_path: Path, setting: str, 
     assert error.remedy
 
 
+@pytest.mark.parametrize(
+    ("setting", "key"),
+    [
+        ("bridge.codec={activation: fp8}", "bridge.codec.activation"),
+        ("bridge.links[0].codec=fp8", "bridge.links[0].codec.activation"),
+    ],
+)
+def test_float8_goes_to_no_chip_that_cannot_read_it(tmp_path: Path, setting: str, key: str) -> None:
+    job = copy.deepcopy(JOB)
+    job["pools"]["two"] |= {"family": "ascend", "chip": "Ascend-910B2"}
+    with pytest.raises(JobError) as caught:
+        _load(tmp_path, job, setting)
+    error = caught.value
+    assert (error.key, error.value) == (key, "fp8")
+    assert "pool two (Ascend-910B2)" in error.rule
+    assert "int8 or bf16" in error.remedy
+    job["pools"]["two"] |= {"family": "cuda", "chip": "A800-80G"}
+    _load(tmp_path, job, setting)
+
+
 def test_the_error_names_file_and_line(tmp_path: Path) -> None:
     job = copy.deepcopy(JOB)
     job["pools"]["two"]["chip"] = "Ascend-910B9"
