@@ -1,4 +1,4 @@
-"""Ranks that count the tensors which are really there: `python -m benchmarks.memory` holds them against the plan's count."""
+"""Ranks that count the tensors which are there: `python -m benchmarks.memory` holds them against the plan's count."""
 
 from __future__ import annotations
 

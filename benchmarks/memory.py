@@ -113,7 +113,12 @@ def cases() -> list[Case]:
         Case("one chip, large vocab, bfloat16", (one,), **bf16, **large),
         Case("micro-batches of 4", (pipeline(8, stage("n", 1, whole), micro_batch=4),), **bf16),
         Case("tp 2", (two,)),
-        Case("tp 4, bfloat16, large vocab", (pipeline(4, stage("n", 4, whole)),), **bf16, model=LARGE_VOCAB | {"kv_heads": 4}),
+        Case(
+            "tp 4, bfloat16, large vocab",
+            (pipeline(4, stage("n", 4, whole)),),
+            **bf16,
+            model=LARGE_VOCAB | {"kv_heads": 4},
+        ),
         Case("pp 2", (line,)),
         Case("pp 2, bfloat16", (line,), **bf16),
         Case("pp 2, gpipe", (line,), schedule="gpipe"),
@@ -172,7 +177,8 @@ class Bench:
 
 def _found(case: Case, plan: Plan, news: News) -> Found:
     place = news.data["pipeline"], news.data["stage"]
-    need = stage_bytes(workload(case.job), plan, *place, case.job.precision_of(str(news.pool)))
+    precision, bucket_bytes = case.job.precision_of(str(news.pool)), case.job.bridge.sync_bucket_bytes
+    need = stage_bytes(workload(case.job), plan, *place, precision, None, bucket_bytes)
     return Found(case.name, f"{news.rank} of {place}", news.data["peak"], need)
 
 
