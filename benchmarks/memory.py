@@ -7,7 +7,8 @@ Ranks of three emulated families run two steps of each plan and count the bytes 
 stage: without the allocator's slack and what a library takes for communicators, for these are no tensors. `memory_mape`
 is the mean over all ranks of all plans of |predicted - counted| / counted, `memory_worst` the largest, signed: below 0
 where less was predicted than there was. `over_limit_plans` are plans called legal under which a rank held more than its
-chip offers, each chip being given what the plan predicts, slack included, and no byte more. It says nothing of a real chip's allocator.
+chip offers, each chip being given what the plan predicts, slack included, and no byte
+more. It says nothing of a real chip's allocator.
 """
 
 from __future__ import annotations
