@@ -68,6 +68,7 @@ bench: install
 	$(BIN)/python -m benchmarks.monitoring --json
 	$(BIN)/python -m benchmarks.bridge --json
 	$(BIN)/python -m benchmarks.exposed --json
+	$(BIN)/python -m benchmarks.memory --json
 
 clean:
 	rm -rf $(VENV) *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -1,37 +1,43 @@
-"""How many communicators of its family's collectives a chip is in under a plan, and the memory that they take."""
+"""How many communicators of its family's collectives a chip is in under a plan, and the memory that they take.
+
+As `hetero/engine/wiring.py` makes them: few, for each has buffers of its own.
+"""
 
 from __future__ import annotations
 
 from itertools import pairwise
 
 from backends.chip import ChipSpec
+from balancer.exchange import shared_state
 from balancer.plan import Place, Plan, StagePlan
+from balancer.workload import Workload
 
 
-def communicator_bytes(plan: Plan, place: Place, chip: ChipSpec) -> int:
-    """On each chip of one stage: of its pool's world, of its tensor-parallel group, and with the chips that it sends to
-    or receives from, for each flow and direction one."""
-    groups = (_chips(plan, place) > 1) + (_stage(plan, place).tp > 1)
-    return groups * chip.communicator_bytes + _pairs(plan, place) * chip.pair_communicator_bytes
+def communicator_bytes(workload: Workload, plan: Plan, place: Place, chip: ChipSpec) -> int:
+    """On each chip of one stage: of its tensor-parallel group, of the chips that it shares state with, and two, one for
+    each direction, with each chip that a stage boundary inside the pool joins it with."""
+    tensor = _stage(plan, place).tp > 1
+    groups = tensor + (len(sharing(workload, plan, place)) > 1)
+    return groups * chip.communicator_bytes + 2 * _neighbours(plan, place) * chip.pair_communicator_bytes
 
 
-def _pairs(plan: Plan, place: Place) -> int:
-    """Neighbours of the pool in its pipeline, for activations and gradients; stages of the pool in other pipelines that
-    hold units of this one's, for gradients and parameters."""
-    mine, pool = set(_stage(plan, place).unit_indices()), _stage(plan, place).pool
-    crossed = [(a, b) for a, b in pairwise(plan.pipelines[place[0]].stage_of_chunk()) if a != b and place[1] in (a, b)]
-    beside = sum(_stage(plan, (place[0], s)).pool == pool for pair in crossed for s in pair if s != place[1])
-    copies = sum(
-        other != place and stage.pool == pool and not mine.isdisjoint(stage.unit_indices())
-        for other, stage in plan.stages()
-    )
-    return 2 * (beside + copies)
+def sharing(workload: Workload, plan: Plan, place: Place) -> set[Place]:
+    """The stages of a place's pool that hold state in common with it, or with one that does; itself among them."""
+    found, pool = {place}, _stage(plan, place).pool
+    groups = [{use for use in c.uses if _stage(plan, use).pool == pool} for c in shared_state(plan, workload)]
+    while more := set().union(*(group for group in groups if group & found)) - found:
+        found |= more
+    return found
 
 
-def _chips(plan: Plan, place: Place) -> int:
-    """Of the place's pool, as far as the plan uses them."""
-    pool = _stage(plan, place).pool
-    return sum(stage.tp for _, stage in plan.stages() if stage.pool == pool)
+def _neighbours(plan: Plan, place: Place) -> int:
+    """Chips of the pool: a boundary's tensor is spread over the smaller of two groups, and gathered in the larger."""
+    mine, found = _stage(plan, place), set[int]()
+    for a, b in pairwise(plan.pipelines[place[0]].stage_of_chunk()):
+        if a != b and place[1] in (a, b):
+            found.add(b if a == place[1] else a)
+    others = [_stage(plan, (place[0], s)) for s in found]
+    return sum(max(1, other.tp // mine.tp) for other in others if other.pool == mine.pool)
 
 
 def _stage(plan: Plan, place: Place) -> StagePlan:

@@ -16,7 +16,7 @@ from balancer.communicators import communicator_bytes
 from balancer.peak import ChunkRoom, UnitRoom, compute_peak
 from balancer.plan import Chunk, PipelinePlan, Place, Plan
 from balancer.schedule import actions_of
-from balancer.staging import GRADIENT_BYTES, Staging, staging, total
+from balancer.staging import BUCKET_BYTES, GRADIENT_BYTES, staging
 from balancer.workload import UnitWork, Workload
 from bridge.precision import ITEM_BYTES
 
@@ -31,7 +31,8 @@ _TEXT_BYTES = 16  # of a token and its label, as int64
 
 @dataclass(frozen=True)
 class MemoryNeed:
-    """Bytes per chip when it is fullest. `sync` is what lies ready to be received, summed or sent; `slack` is kept by
+    """Bytes per chip when it is fullest. `sync` is what lies there to be summed or sent when
+    all is computed, if the chip is fullest then; `slack` is kept by
     torch's allocator, `communicators` by the collectives' library."""
 
     weights: int
@@ -61,7 +62,13 @@ class MemoryNeed:
 
 
 def stage_bytes(
-    workload: Workload, plan: Plan, pipeline: int, stage: int, precision: str, chip: ChipSpec | None = None
+    workload: Workload,
+    plan: Plan,
+    pipeline: int,
+    stage: int,
+    precision: str,
+    chip: ChipSpec | None = None,
+    bucket_bytes: int = BUCKET_BYTES,
 ) -> MemoryNeed:
     """Of one stage of a completed plan; with the communicators of `chip`, if it is given.
 
@@ -69,29 +76,28 @@ def stage_bytes(
     gradients are their own sums, which a step's first backwards make; the sums of narrower ones are always there."""
     workload = workload.at(precision)
     place, owner, placed = (pipeline, stage), plan.pipelines[pipeline], plan.pipelines[pipeline].stages[stage]
-    weight_bytes, sharing = WEIGHT_BYTES[precision], staging(workload, plan, (pipeline, stage), WEIGHT_BYTES[precision])
-    narrow, sync = weight_bytes < GRADIENT_BYTES, total(sharing)
+    weight_bytes = WEIGHT_BYTES[precision]
+    narrow, sync = weight_bytes < GRADIENT_BYTES, staging(workload, plan, place, weight_bytes, bucket_bytes)
     held = sum(parameters_with_tied(workload, placed.unit_indices())) // placed.tp
     owned = sum(workload.units[u].parameters for u in placed.owned_units()) // placed.tp
     gradients = held * GRADIENT_BYTES
-    rooms = dict(_rooms(workload, plan, place, weight_bytes, sharing))
+    rooms = dict(_rooms(workload, plan, place, weight_bytes, sync.rounds))
     computing = round(compute_peak(actions_of(owner, plan.schedule)[stage], rooms)) - (0 if narrow else gradients)
-    posted = sync.arriving + sync.returning
-    after = sync.after(owned * weight_bytes if narrow else 0, max((one.summed for one in sharing.values()), default=0))
-    computes = computing + posted >= after
+    after = sync.after(owned * weight_bytes if narrow else 0)
+    computes = computing >= after
     return MemoryNeed(
         weights=held * weight_bytes,
         gradients=gradients,
         optimizer=owned * optimizer_bytes(precision),
         activations=computing if computes else 0,
         messages=_message_bytes(workload, plan, place),
-        sync=posted if computes else after,
-        communicators=communicator_bytes(plan, place, chip) if chip else 0,
+        sync=0 if computes else after,
+        communicators=communicator_bytes(workload, plan, place, chip) if chip else 0,
     )
 
 
 def _rooms(
-    workload: Workload, plan: Plan, place: Place, weight_bytes: int, sharing: Mapping[int, Staging]
+    workload: Workload, plan: Plan, place: Place, weight_bytes: int, rounds: Mapping[int, int]
 ) -> Iterator[tuple[int, ChunkRoom]]:
     """What the chunks of one stage need, by their number."""
     pipeline = plan.pipelines[place[0]]
@@ -101,7 +107,7 @@ def _rooms(
             continue
         made = zip(range(*chunk.units), parameters_with_tied(workload, range(*chunk.units)), strict=True)
         units = tuple(
-            _unit_room(workload.units[u], pipeline.micro_batch, tp, weight_bytes, held // tp, sharing.get(u, Staging()))
+            _unit_room(workload.units[u], pipeline.micro_batch, tp, weight_bytes, held // tp, rounds.get(u, 0))
             for u, held in made
         )
         before, after = (_boundary_bytes(workload, pipeline, i) for i in (chunk.index - 1, chunk.index))
@@ -118,9 +124,7 @@ def _rooms(
         )
 
 
-def _unit_room(
-    unit: UnitWork, micro_batch: int, tp: int, weight_bytes: int, parameters: int, sharing: Staging
-) -> UnitRoom:
+def _unit_room(unit: UnitWork, micro_batch: int, tp: int, weight_bytes: int, parameters: int, packed: int) -> UnitRoom:
     split = 2 if tp > 1 else 1  # its gradient is copied before ranks add up theirs
     least = max(0.0, unit.whole_bytes + unit.last_bytes - unit_activation_bytes(unit, tp))
     return UnitRoom(
@@ -129,7 +133,7 @@ def _unit_room(
         backward=micro_batch * (split * unit.boundary_bytes + max(unit.backward_bytes / tp, least)),
         gradient=unit.largest_tensor * weight_bytes / tp,
         sums=0 if weight_bytes < GRADIENT_BYTES else parameters * GRADIENT_BYTES,
-        packed=sharing.packed,
+        packed=packed,
     )
 
 

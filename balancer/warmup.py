@@ -90,7 +90,8 @@ class _Ladders:
         )
         pools = [self.topology.pool(stage.pool) for stage in pipeline.stages]
         needs = (
-            stage_bytes(self.workload, plan, p, s, pool.precision, pool.chip).total for s, pool in enumerate(pools)
+            stage_bytes(self.workload, plan, p, s, pool.precision, pool.chip, self.topology.bucket_bytes).total
+            for s, pool in enumerate(pools)
         )
         return all(need <= pool.memory_bytes for need, pool in zip(needs, pools, strict=True))
 

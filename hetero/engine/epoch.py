@@ -149,7 +149,8 @@ class Epoch:
         """An emulated chip has only its memory; a real one keeps its own account."""
         pipeline, stage = self.place.pipeline, self.place.stage
         chip = load_chip(self.spec.pools[self._me.pool].chip)
-        need = stage_bytes(workload_of(self.spec), self.spec.plan, pipeline, stage, self._precision, chip)
+        bucket_bytes = self.spec.bridge.sync_bucket_bytes
+        need = stage_bytes(workload_of(self.spec), self.spec.plan, pipeline, stage, self._precision, chip, bucket_bytes)
         self._backend.claim(str(self.place), need.total)
 
     def _sync(self, chunk: int, names: Iterable[str]) -> None:

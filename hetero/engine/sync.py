@@ -76,15 +76,15 @@ class GradientSync:
         for bucket in self._buckets:
             bucket.pass_on()
         found: dict[str, torch.Tensor] = {}
-        for bucket in self._buckets:
-            found |= bucket.sums()
+        for round_, made in self._rounds:
+            for bucket in made:
+                found |= bucket.sums()
+            round_.clear()
         return found
 
     def drain(self) -> None:
         for bucket in self._buckets:
             bucket.drain()
-        for round_, _ in self._rounds:
-            round_.clear()
 
     def _issue(self) -> None:
         """Rounds to which this rank has given all that is its own."""

@@ -42,7 +42,8 @@ class Planned:
         """What one chip of a stage needs."""
         pool = self.plan.pipelines[pipeline].stages[stage].pool
         precision, chip = self.job.precision_of(pool), load_chip(self.job.pools[pool].chip)
-        return stage_bytes(workload(self.job), self.plan, pipeline, stage, precision, chip).total
+        where, bucket_bytes = (self.plan, pipeline, stage), self.job.bridge.sync_bucket_bytes
+        return stage_bytes(workload(self.job), *where, precision, chip, bucket_bytes).total
 
 
 def plan_job(
