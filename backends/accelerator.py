@@ -137,6 +137,10 @@ class AcceleratorBackend(Backend):
             self._registered.remove(address)
             self._unregister(address)
 
+    def pins_staging(self) -> bool:
+        """Whether torch's own pinned memory is there, and seen as such."""
+        return self._staging(torch.zeros(1)).is_pinned()
+
     def _register(self, address: int, size: int) -> bool:
         """Asks the family's driver to pin host memory in place; False where it does not."""
         return False

@@ -110,6 +110,15 @@ class Backend(ABC):
     @abstractmethod
     def memory(self) -> MemoryUse: ...
 
+    @classmethod
+    def examine(cls) -> str:
+        """What only an opened chip tells of its family, for `hetero doctor`, in a process that does nothing else."""
+        return ""
+
+    def note(self) -> str:
+        """What a person should know of the opened chip, which is no error."""
+        return ""
+
     def usable_bytes(self) -> int | None:
         """What the opened chip had free for this process; None where it is no chip's own memory."""
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -9,6 +10,7 @@ import torch
 from backends.backend import Capabilities
 from backends.cuda import CudaBackend
 from backends.errors import DeviceError
+from backends.pinned import pinned_fault
 from backends.probe import kunlun_hook
 from backends.registry import visible_device_variables
 
@@ -16,8 +18,9 @@ from backends.registry import visible_device_variables
 class KunlunBackend(CudaBackend):
     """One XPU behind the names of CUDA: device "cuda", process groups "nccl" (BKCL inside).
 
-    Copies are plain and blocking: an asynchronous one may leave stale cache lines on the chip. `torch.compile` is
-    accepted and ignored by the plug-in.
+    Copies are asynchronous where the opened chip proves that they are true, else plain and blocking: one of the
+    vendor's runtimes has no pinned memory, and leaves stale cache lines on the chip. `torch.compile` is accepted and
+    ignored by the plug-in.
     """
 
     family = "kunlun"
@@ -37,6 +40,18 @@ class KunlunBackend(CudaBackend):
             raise DeviceError("family", cls.family, "torch_xmlir sees no XPU", "Check xpu-smi and XPU_VISIBLE_DEVICES.")
         return torch.cuda
 
-    def pin(self, buffer: memoryview) -> bool:
-        """Blocking copies gain nothing from pinned slots."""
-        return False
+    @classmethod
+    def examine(cls) -> str:
+        chip = cls()
+        chip.open(0)
+        return chip.note() or "copies run beside compute"
+
+    def open(self, index: int) -> None:
+        super().open(index)
+        self.capabilities = replace(self.capabilities, pinned_async=True)
+        self._fault = pinned_fault(self)
+        if self._fault:
+            self.capabilities = replace(self.capabilities, pinned_async=False)
+
+    def note(self) -> str:
+        return f"copies are blocking: {self._fault}" if self._fault else ""

@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from glob import glob
 from importlib.util import find_spec
 
@@ -27,12 +27,14 @@ _NUMBERED = "[0-9]*"
 
 @dataclass(frozen=True)
 class Finding:
-    """One family on this host: `chips` that can be used, the `signs` of it, and the `problem` if none can."""
+    """One family on this host: `chips` that can be used, the `signs` of it, the `problem` if none can, and the `note`
+    that a chip gave when it was opened."""
 
     family: str
     chips: int
     signs: tuple[str, ...]
     problem: str = ""
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ def device_files(family: str) -> int:
 
 def torch_fault() -> str:
     """Why torch cannot be used in a fresh process of this Python, whatever the chips; empty if it can."""
-    return _ask_torch("cpu")[1]
+    return _ask_torch("cpu").problem
 
 
 def kunlun_hook() -> bool:
@@ -90,11 +92,10 @@ def _find(family: str, asked: bool) -> Finding:
     signs = _SIGNS[family].seen() if family in _SIGNS else ()
     if not signs and not asked:
         return Finding(family, 0, (), "no sign of it on this host")
-    chips, problem = _ask_torch(family)
-    return Finding(family, chips, signs, problem)
+    return replace(_ask_torch(family), signs=signs)
 
 
-def _ask_torch(family: str) -> tuple[int, str]:
+def _ask_torch(family: str) -> Finding:
     """How many chips a fresh process of the family sees, and why none."""
     try:
         environment = {**os.environ, **process_environment(family)}
@@ -102,18 +103,21 @@ def _ask_torch(family: str) -> tuple[int, str]:
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=_TIMEOUT_S)
         answer = json.loads(done.stdout.splitlines()[-1])
     except (OSError, subprocess.SubprocessError, BackendError) as error:
-        return 0, str(error)
+        return Finding(family, 0, (), str(error))
     except (IndexError, ValueError):
-        return 0, f"the probe ended with status {done.returncode}: {done.stderr[-500:].strip()}"
-    return int(answer["chips"]), str(answer["problem"])
+        ended = f"the probe ended with status {done.returncode}: {done.stderr[-500:].strip()}"
+        return Finding(family, 0, (), ended)
+    return Finding(family, int(answer["chips"]), (), str(answer["problem"]), str(answer["note"]))
 
 
 def _answer(family: str) -> dict[str, object]:
     try:
-        chips = load_backend(find_family(family).name).count()
+        backend = load_backend(find_family(family).name)
+        chips = backend.count()
+        note = backend.examine() if chips else ""
     except Exception as error:  # whatever a vendor's plug-in raises is the answer
-        return {"chips": 0, "problem": str(error)}
-    return {"chips": chips, "problem": "" if chips else "torch counts no device"}
+        return {"chips": 0, "problem": str(error), "note": ""}
+    return {"chips": chips, "problem": "" if chips else "torch counts no device", "note": note}
 
 
 def _has_module(name: str) -> bool:

@@ -35,7 +35,8 @@ class Family:
 
     `visible_devices` names the variables that limit which chips a process sees, `environment` what a process of this
     family needs set before it imports torch, `resource` what a cluster's scheduler counts such chips as, `interface`
-    the variable that gives the family's collectives their network interface.
+    the variable that gives the family's collectives their network interface, `forks` whether processes that drive its
+    chips may be forked from one that has imported torch.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Family:
     environment: Mapping[str, str] = field(default_factory=dict, hash=False)
     resource: str = ""
     interface: str = ""
+    forks: bool = True
 
 
 FAMILIES: dict[str, Family] = {
@@ -62,6 +64,7 @@ FAMILIES: dict[str, Family] = {
             "HCCL_SOCKET_IFNAME",
         ),
         # Its plug-in hooks into torch at interpreter start, not by autoloading, and reads one variable or the other.
+        # Importing torch then sets up the chips' runtime, which no fork survives.
         Family(
             "kunlun",
             "backends.kunlun:KunlunBackend",
@@ -69,6 +72,7 @@ FAMILIES: dict[str, Family] = {
             {},
             "KUNLUN",
             "BKCL_SOCKET_IFNAME",
+            forks=False,
         ),
     )
 }

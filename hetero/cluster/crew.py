@@ -14,7 +14,7 @@ from bridge.pipe import Message, Pipe
 from bridge.rank import RankId
 from hetero.cluster.devices import Devices
 from hetero.cluster.fleet import HostSpec
-from hetero.cluster.processes import Helper, environment
+from hetero.cluster.processes import Helper, environment, forks
 from hetero.cluster.roster import Member
 
 Speaker: TypeAlias = Helper | Member
@@ -36,7 +36,8 @@ class Crew:
         programs = self.spec.programs
         variables = environment(self.spec.pool, self.spec.address, self._devices.of(self.spec))
         self.endpoint = self._helper("endpoint", programs.endpoint, [], past_caches(variables))
-        self.nursery = self._helper("nursery", "hetero.engine.nursery", ["--main", programs.rank], variables)
+        births = [] if forks(self.spec.pool) else ["--afresh"]
+        self.nursery = self._helper("nursery", "hetero.engine.nursery", ["--main", programs.rank, *births], variables)
 
     def _helper(self, name: str, module: str, arguments: list[str], variables: Mapping[str, str]) -> Helper:
         helper = Helper(name, module, arguments, self.spec.pool, variables)

@@ -176,6 +176,8 @@ class Host:
     def _rank_joined(self, member: Member, message: Message) -> None:
         if answers := self._roster.answered(member, message):
             told = [answer["usable_bytes"] for answer in answers if answer.get("usable_bytes") is not None]
+            notes = sorted({answer["note"] for answer in answers if answer.get("note")})
+            self._events += [ev.Warned(self.spec.id, f"chips of host {self.spec.id}: {note}") for note in notes]
             self._events.append(ev.WorldJoined(self.spec.id, min(told, default=None)))
 
     def _introduce(self, order: ins.Introduce) -> None:

@@ -31,6 +31,7 @@ _SIOCGIFADDR = 0x8915
 def environment(pool: FleetPool, address: str | None, devices: Sequence[str] | None = None) -> dict[str, str]:
     """The variables of a pool's processes: the agent's own, the family's, ours, and above all the pool's."""
     family = find_family(pool.family)
+    driven = "cpu" if pool.emulated else pool.family
     ours = {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1", "TORCH_GLOO_LAZY_INIT": "0"}
     if gloo := "lo" if pool.on_one_host else pool.interface or interface_of(address or LOOPBACK):
         ours["GLOO_SOCKET_IFNAME"] = gloo
@@ -39,8 +40,12 @@ def environment(pool: FleetPool, address: str | None, devices: Sequence[str] | N
     if pool.emulated:
         every_family = [*FAMILIES.values(), family]
         ours |= {variable: "" for one in every_family for variable in one.visible_devices}
-        ours["TORCH_DEVICE_BACKEND_AUTOLOAD"] = "0"
-    return {**os.environ, **process_environment(pool.family, devices), **ours, **pool.variables}
+    return {**os.environ, **process_environment(driven, devices), **ours, **pool.variables}
+
+
+def forks(pool: FleetPool) -> bool:
+    """Whether the pool's ranks may be forked from a process that has imported torch; emulated chips have no plug-in."""
+    return pool.emulated or find_family(pool.family).forks
 
 
 def interface_of(address: str) -> str | None:

@@ -7,6 +7,9 @@ eight ranks are up in the time of one import and share its memory. Messages on t
     -> {"report": "forked", "pids": {index: pid}, "versions": {package: version}}
     -> {"report": "exited", "rank": [pool, index], "status": n}     n < 0: ended by signal -n
 
+With `--afresh` it imports nothing ahead, and what it forks runs as a program of its own: there are plug-ins for torch
+that a fork after their import would leave broken. Such a rank imports torch itself, which takes it seconds more.
+
 At the end of the control pipe, and at the death of the agent, nursery and ranks end.
 """
 
@@ -26,6 +29,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from backends.program import program
 from backends.versions import interpreter
 from bridge.errors import PipeClosed
 from bridge.pipe import Message, Pipe
@@ -36,6 +40,8 @@ if TYPE_CHECKING:
     from bridge.port import Port
 
 RankMain = Callable[[RankId, Pipe, "Port"], None]
+Birth = Callable[[RankId, int, int], int]
+"""What a forked child does, given the descriptors of its agent and its port; returns its exit status, if at all."""
 
 _PR_SET_PDEATHSIG = 1
 
@@ -43,8 +49,8 @@ _PR_SET_PDEATHSIG = 1
 class Nursery:
     """Forks ranks and waits for their ends. Single-threaded, as fork asks."""
 
-    def __init__(self, control: Pipe, rank_main: RankMain) -> None:
-        self._control, self._main = control, rank_main
+    def __init__(self, control: Pipe, birth: Birth) -> None:
+        self._control, self._birth = control, birth
         self._children: dict[int, RankId] = {}
         self._parent = os.getpid()
         self._woken, self._waking = socket.socketpair()
@@ -100,7 +106,7 @@ class Nursery:
                 thing.close()
             for fd in set(fds) - {agent_fd, port_fd}:
                 os.close(fd)
-            status = live(self._main, rank, Pipe.from_fd(agent_fd), port_fd)
+            status = self._birth(rank, agent_fd, port_fd)
         finally:
             sys.stdout.flush()
             sys.stderr.flush()
@@ -128,6 +134,33 @@ def die_with(parent: int) -> None:
         os._exit(1)
 
 
+def forked(main: str) -> Birth:
+    """Ranks share what is imported here."""
+    rank_main = imported(main)
+    gc.collect()
+    gc.freeze()  # keeps the shared pages of the imports shared
+    return lambda rank, agent_fd, port_fd: live(rank_main, rank, Pipe.from_fd(agent_fd), port_fd)
+
+
+def afresh(main: str) -> Birth:
+    """The child becomes this program anew. Its parent, its session and the death signal stay."""
+
+    def birth(rank: RankId, agent_fd: int, port_fd: int) -> NoReturn:
+        for fd in (agent_fd, port_fd):
+            os.set_inheritable(fd, True)
+        mine = (f"--fd={agent_fd}", f"--main={main}", f"--rank={rank}", f"--port={port_fd}")
+        command = program("hetero.engine.nursery", *mine)
+        os.execv(command[0], command)
+
+    return birth
+
+
+def imported(main: str) -> RankMain:
+    module, _, function = main.partition(":")
+    rank_main: RankMain = getattr(importlib.import_module(module), function)
+    return rank_main
+
+
 def live(rank_main: RankMain, rank: RankId, agent: Pipe, port_fd: int) -> int:
     """One rank's life. An error that its main did not report itself is reported here; returns the exit status."""
     from bridge.port import Port  # imported already where the rank's main needs it
@@ -152,22 +185,35 @@ def described(error: BaseException) -> Message:
     return {"type": type(error).__name__, "message": str(error), **parts, "traceback": text}
 
 
+def nurse(options: argparse.Namespace) -> int:
+    die_with(os.getppid())
+    keep_private()
+    birth = (afresh if options.afresh else forked)(options.main)
+    Nursery(Pipe.from_fd(options.fd), birth).run()
+    return 0
+
+
+def live_afresh(options: argparse.Namespace) -> int:
+    """An import that fails is the rank's own error, told like any other."""
+
+    def rank_main(*given: Any) -> None:
+        imported(options.main)(*given)
+
+    return live(rank_main, RankId.parse(options.rank), Pipe.from_fd(options.fd), options.port)
+
+
 def main() -> None:
     """Ends without cleaning up: the kernel takes back what torch holds faster than torch gives it back."""
     parser = argparse.ArgumentParser(description="Forks the ranks of one pool on one host.")
-    parser.add_argument("--fd", type=int, required=True, help="the control pipe")
+    parser.add_argument("--fd", type=int, required=True, help="the control pipe; a rank's pipe to its agent")
     parser.add_argument("--main", required=True, help="what a rank runs, as module:function")
+    parser.add_argument("--afresh", action="store_true", help="no rank is forked from what has imported torch")
+    parser.add_argument("--rank", help="be this one, as pool:index, and no nursery")
+    parser.add_argument("--port", type=int, help="the socket of its port")
     options = parser.parse_args()
-    die_with(os.getppid())
-    keep_private()
-    module, _, function = options.main.partition(":")
-    rank_main = getattr(importlib.import_module(module), function)
-    gc.collect()
-    gc.freeze()  # keeps the shared pages of the imports shared
     status = 1
     try:
-        Nursery(Pipe.from_fd(options.fd), rank_main).run()
-        status = 0
+        status = live_afresh(options) if options.rank else nurse(options)
     except Exception:
         traceback.print_exc()
     finally:

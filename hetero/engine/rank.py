@@ -93,7 +93,8 @@ class Rank:
             self._world.join(message["address"], message["secret"])
         else:
             self._world.join_here(*message["fds"])
-        self._agent.send({"report": "joined", "usable_bytes": self._world.backend.usable_bytes()})
+        chip = self._world.backend
+        self._agent.send({"report": "joined", "usable_bytes": chip.usable_bytes(), "note": chip.note()})
 
     def _make_world(self, pool: dict[str, Any], size: int) -> World:
         run = PoolRun.model_validate(pool)

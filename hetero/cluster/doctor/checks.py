@@ -65,7 +65,8 @@ def chips(found: Chips, driver: str | None) -> Finding:
     """A device that is there and cannot be used stands in the way; a vendor's tool or package without one does not."""
     check, by = f"chips of {found.family}", f", driver {driver}" if driver else ""
     if found.chips:
-        return Finding("ok", check, f"{found.chips}{by}", "as torch counts them" if found.signs else "")
+        note = f"; {found.note}" if found.note else ""
+        return Finding("ok", check, f"{found.chips}{by}{note}", "as torch counts them" if found.signs else "")
     if not found.signs:
         return Finding("ok", check, "none", found.problem)
     devices = any(sign.startswith(DEVICE_FILES) for sign in found.signs)

@@ -16,7 +16,7 @@ import torch
 from backends import ascend, cuda
 from backends.accelerator import AcceleratorBackend
 from backends.ascend import AscendBackend
-from backends.backend import MemoryUse
+from backends.backend import Copy, MemoryUse
 from backends.cuda import CudaBackend
 from backends.errors import DeviceError
 from backends.kunlun import KunlunBackend
@@ -217,7 +217,61 @@ def test_a_thread_that_waits_is_readied_for_the_chip(module: FakeModule) -> None
     assert module.log == ["set_device 1"]
 
 
-def test_kunlun_copies_without_streams(module: FakeModule) -> None:
+@pytest.fixture
+def kunlun(module: FakeModule, registrations: dict[int, int], monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """XPUs behind `torch.cuda`, whose runtime pins what it is given."""
+    staged: list[torch.Tensor] = []
+
+    def staging(self: AcceleratorBackend, host: torch.Tensor) -> torch.Tensor:
+        staged.append(torch.empty_like(host))
+        registrations[staged[-1].data_ptr()] = host.nbytes
+        return staged[-1]
+
+    monkeypatch.setattr(AcceleratorBackend, "_staging", staging)
+    monkeypatch.setattr(AcceleratorBackend, "device", torch.device("cpu"))
+    return monkeypatch
+
+
+def test_kunlun_copies_beside_compute_where_its_runtime_pins(module: FakeModule, kunlun: pytest.MonkeyPatch) -> None:
+    backend, host = opened(KunlunBackend(), module), torch.zeros(3)
+    assert (backend.capabilities.pinned_async, backend.note()) == (True, "")
+    backend.copy_out(torch.arange(3.0), host).wait()
+    assert module.log[0] == "out waits for main"
+    assert backend.pin(memoryview(bytearray(4096)))
+    assert KunlunBackend.examine() == "copies run beside compute"
+    assert not KunlunBackend.capabilities.pinned_async, "another chip proves it for itself"
+
+
+def refuse(*_: object) -> torch.Tensor:
+    raise RuntimeError("pin_memory is not supported\nin this build")
+
+
+def lose(self: AcceleratorBackend, host: torch.Tensor, tensor: torch.Tensor, fresh: bool = False) -> Copy:
+    """A chip that reads a cached line of what was copied to it before."""
+    if not tensor.any():
+        tensor.copy_(host)
+    return Copy()
+
+
+@pytest.mark.parametrize(
+    ("name", "fault", "told"),
+    [
+        ("_staging", refuse, "pin_memory is not supported"),
+        ("_staging", lambda self, host: torch.empty_like(host), "torch has no pinned memory"),
+        ("copy_in", lose, "a copy by pinned memory differs"),
+    ],
+)
+def test_kunlun_copies_are_blocking_where_they_are_not_proven(
+    name: str, fault: Callable[..., Any], told: str, module: FakeModule, kunlun: pytest.MonkeyPatch
+) -> None:
+    kunlun.setattr(AcceleratorBackend, name, fault)
+    backend = opened(KunlunBackend(), module)
+    assert not backend.capabilities.pinned_async
+    assert backend.note() == KunlunBackend.examine() == f"copies are blocking: {told}"
+    assert not backend.pin(memoryview(bytearray(64)))
+
+
+def test_kunlun_copies_without_streams_where_nothing_is_pinned(module: FakeModule) -> None:
     backend, host = opened(KunlunBackend(), module), torch.zeros(3)
     assert backend.copy_out(torch.arange(3.0), host).done()
     backend.copy_in(host, torch.zeros(3))

@@ -15,8 +15,6 @@ from backends.cuda import CudaBackend
 from backends.errors import DeviceError
 from backends.registry import process_environment
 
-Answers = dict[str, tuple[int, str]]
-
 
 @pytest.fixture
 def bare(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
@@ -49,14 +47,13 @@ def test_a_host_without_chips_is_a_cpu_and_starts_no_process(bare: pytest.Monkey
 
 def test_kunlun_comes_before_the_cuda_that_it_looks_like(bare: pytest.MonkeyPatch) -> None:
     bare.setattr(probe, "glob", lambda path: [path] if path in ("/dev/xpu[0-9]*", "/dev/nvidiactl") else [])
-    bare.setattr(probe, "_ask_torch", lambda family: (8, ""))
+    bare.setattr(probe, "_ask_torch", lambda family: probe.Finding(family, 8, ()))
     first = next(finding for finding in probe.detect() if finding.chips)
     assert (first.family, first.signs) == ("kunlun", ("/dev/xpu[0-9]*",))
 
 
 def test_an_explicit_choice_comes_first_and_is_asked_without_a_sign(bare: pytest.MonkeyPatch) -> None:
-    answers: Answers = {"ascend": (2, "")}
-    bare.setattr(probe, "_ask_torch", lambda family: answers[family])
+    bare.setattr(probe, "_ask_torch", lambda family: probe.Finding(family, 2, ()))
     findings = probe.detect("ascend")
     assert names(findings) == ["ascend", "kunlun", "cuda", "cpu"]
     assert findings[0].chips == 2

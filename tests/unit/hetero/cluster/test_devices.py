@@ -17,7 +17,7 @@ from hetero.cluster import private_folder
 from hetero.cluster.devices import Devices
 from hetero.cluster.errors import ClusterError
 from hetero.cluster.fleet import LOOPBACK, FleetPool, FleetSpec, HostSpec
-from hetero.cluster.processes import environment
+from hetero.cluster.processes import environment, forks
 
 
 def host(family: str, count: int, resource: str = "", assigned: object = (), **more: object) -> HostSpec:
@@ -138,6 +138,13 @@ def test_processes_see_these_chips_alone_and_their_interface() -> None:
     assert with_interface["BKCL_SOCKET_IFNAME"] == with_interface["GLOO_SOCKET_IFNAME"] == "eth1"
     emulated = environment(host("kunlun", 2, emulate={}).pool, "10.0.0.1")
     assert emulated["XPU_VISIBLE_DEVICES"] == ""
+    assert emulated["DISABLE_XPYTORCH"] == "1", "it computes by the torch that the plug-in would replace"
+
+
+def test_ranks_are_forked_unless_their_family_s_plug_in_is_there_and_forbids_it() -> None:
+    assert forks(host("cuda", 2).pool)
+    assert not forks(host("kunlun", 2).pool)
+    assert forks(host("kunlun", 2, emulate={}).pool)
 
 
 def test_what_torch_opens_for_itself_is_on_the_pool_s_network_alone() -> None:

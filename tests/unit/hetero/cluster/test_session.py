@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from backends.registry import FAMILIES
 from hetero.cluster.agent import LocalAgents
 from hetero.cluster.controller import ControlOptions
 from hetero.cluster.errors import ClusterError, FingerprintMismatch, HostFailure, RankFailure
@@ -106,6 +107,19 @@ def test_every_process_is_known_by_its_pid() -> None:
             pids = session.pids(host.id)
             assert set(pids) == {"endpoint", "nursery", *map(str, host.ranks)}
             assert all(pid > 1 and runs(pid) for pid in pids.values())
+
+
+def test_ranks_of_a_family_that_no_fork_survives_are_programs_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(FAMILIES, "cpu", replace(FAMILIES["cpu"], forks=False))
+    fleet = FleetSpec((replace(pool("local", "cpu", 2), emulate=None),), (), programs=FAKES)
+    with Session.start(fleet, LocalAgents()) as session:
+        pids = session.pids("local@0")
+        for rank in ("local:0", "local:1"):
+            command = Path(f"/proc/{pids[rank]}/cmdline").read_text()
+            assert "hetero.engine.nursery" in command
+            assert f"--rank={rank}" in command
+        session.configure({"epoch": 0})
+        assert session.run(3) == 3
 
 
 def test_endpoints_alone_copy_past_the_caches() -> None:

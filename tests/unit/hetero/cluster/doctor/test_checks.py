@@ -26,6 +26,12 @@ def found(check: str, **changes: Any) -> Finding:
     return finding
 
 
+def test_what_an_opened_chip_says_stands_beside_the_count() -> None:
+    note = "copies are blocking: torch has no pinned memory"
+    told = found("chips of kunlun", chips=[Chips("kunlun", 8, ("/dev/xpuctrl",), note=note)])
+    assert (told.level, told.value) == ("ok", f"8; {note}")
+
+
 def test_a_good_host() -> None:
     findings = examine(GOOD)
     assert {one.level for one in findings} == {"ok"}
