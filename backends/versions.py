@@ -68,6 +68,12 @@ def cuda_of_torch() -> str | None:
     return told[1] if told else None
 
 
+def build_of_torch() -> str:
+    """What the installed torch is built for."""
+    cuda = cuda_of_torch()
+    return f"cuda {cuda}" if cuda else "cpu"
+
+
 def _version_file() -> str:
     try:
         return Path(str(distribution("torch").locate_file("torch/version.py"))).read_text()

@@ -7,17 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from backends.versions import cuda_of_torch
+from backends.surroundings import listened_to
+from backends.versions import build_of_torch
 from hetero.cluster.doctor.finding import Finding, blocking
 from hetero.cluster.doctor.machine import Machine
 from hetero.masking import concealed
-
-MATTER = (
-    "ACL", "ASCEND", "ATB", "BKCL", "CUDA", "DISABLE_XPYTORCH", "GLOO", "HCCL", "HETERO", "INF_NAN_MODE",
-    "LD_LIBRARY_PATH", "LD_PRELOAD", "MKL", "NCCL", "NPU", "NVIDIA", "OMP", "P2P_HCCL", "PYTHONPATH", "PYTORCH", "RAY",
-    "TASK_QUEUE", "TORCH", "XCCL", "XMLIR", "XPU", "XPYTORCH",
-)  # fmt: skip
-"""Beginnings of the names of variables that torch, its plug-ins, their collectives or a run listen to."""
 
 
 def report(
@@ -28,16 +22,15 @@ def report(
 ) -> dict[str, Any]:
     """Plain data. Values of variables whose names say that they are secret are masked, and so are passwords in
     addresses; the host's name and address are left out."""
-    ours = {name: value for name, value in sorted(environment.items()) if name.startswith(MATTER)}
     return {
         "system": {"platform": platform.platform(), "cpu": platform.machine()},
         "packages": dict(machine.packages),
-        "torch": {"fault": machine.torch_fault, "cuda": cuda_of_torch()},
+        "torch": {"fault": machine.torch_fault, "build": build_of_torch()},
         "pairs": {name: {"fault": fault, "remedy": remedy} for name, (fault, remedy) in machine.plugin_faults.items()},
         "chips": [asdict(one) for one in machine.chips],
         "drivers": dict(machine.drivers),
         "interfaces": list(machine.interfaces),
-        "environment": concealed("environment", ours),
+        "environment": concealed("environment", listened_to(environment)),
         "findings": [one.as_data() for one in findings if one.check != "network"],
         "blocks": blocking(findings),
         "links": list(links),
