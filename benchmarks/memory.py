@@ -2,7 +2,7 @@
 
     python -m benchmarks.memory [--json] [--only NAME ...] [--detail]
 
-Ranks of three emulated families run two steps of each plan and count the bytes of the tensors that are alive
+Ranks of two emulated pools run two steps of each plan and count the bytes of the tensors that are alive
 (`benchmarks/counted.py`). That is held against the bytes of tensors that `balancer/memory.py` predicts for the rank's
 stage: without the allocator's slack and what a library takes for communicators, for these are no tensors. `memory_mape`
 is the mean over all ranks of all plans of |predicted - counted| / counted, `memory_worst` the largest, signed: below 0

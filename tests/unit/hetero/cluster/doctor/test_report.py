@@ -27,7 +27,13 @@ def test_it_says_what_drives_the_chips_and_hides_secrets() -> None:
     assert told["packages"]["torch-npu"] == "2.13.0"
     assert told["pairs"] == {"torch-npu": {"fault": fault[0], "remedy": fault[1]}}
     assert told["drivers"] == {"ascend": "24.1.0"}
-    assert told["chips"][0] == {"family": "ascend", "chips": 8, "signs": ("/dev/davinci[0-9]*",), "problem": ""}
+    assert told["chips"][0] == {
+        "family": "ascend",
+        "chips": 8,
+        "signs": ("/dev/davinci[0-9]*",),
+        "problem": "",
+        "note": "",
+    }
     assert told["links"] == [{"source": "a", "target": "b"}]
     assert told["blocks"] is True
     assert told["environment"] == {
