@@ -69,6 +69,8 @@ bench: install
 	$(BIN)/python -m benchmarks.bridge --json
 	$(BIN)/python -m benchmarks.exposed --json
 	$(BIN)/python -m benchmarks.memory --json
+	$(BIN)/python -m benchmarks.startup --json
+	$(BIN)/python -m benchmarks.strangers --json
 
 clean:
 	rm -rf $(VENV) *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
