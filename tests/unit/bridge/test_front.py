@@ -6,31 +6,30 @@ import contextlib
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from bridge.loop import Loop
 from bridge.transports import front
 from bridge.transports.front import Front, Inside
 from bridge.transports.probation import MOST
 from tests.contract.bridge_hosts import until
 from tests.patience import WAIT_S
+from tests.unit.bridge.looping import LoopThread
 
 
-class Library:
+class Library(LoopThread):
     """Listens behind a front, whose loop has a thread."""
 
     def __init__(self, folder: Path) -> None:
-        self.loop, self.cuts = Loop(), list[str]()
+        super().__init__()
+        self.cuts = list[str]()
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(str(folder / "inside"))
         self._listener.listen()
         self._listener.settimeout(WAIT_S)
-        self.front = Front(self.loop, "127.0.0.1", Inside(folder / "inside"), self._cut)
-        self._thread = threading.Thread(target=self.loop.run)
-        self._thread.start()
+        self.front: Front = self.ask(lambda: Front(self.loop, "127.0.0.1", Inside(folder / "inside"), self._cut))
         self._ends: list[socket.socket] = []
 
     def connect(self, says: bytes = b"") -> socket.socket:
@@ -48,17 +47,9 @@ class Library:
         self._ends.append(accepted)
         return accepted, name[1:].decode()
 
-    def ask(self, question: Callable[[], object]) -> None:
-        """In the loop's thread."""
-        done = threading.Event()
-        self.loop.call_soon(lambda: (question(), done.set()))
-        assert done.wait(WAIT_S)
-
     def close(self) -> None:
         self.ask(self.front.close)
-        self.loop.stop()
-        self._thread.join(WAIT_S)
-        self.loop.close()
+        super().close()
         for end in [*self._ends, self._listener]:
             end.close()
 

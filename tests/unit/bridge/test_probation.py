@@ -5,27 +5,27 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 
-from bridge.loop import Loop
 from bridge.transports import probation
 from bridge.transports.probation import Probation
 from tests.contract.bridge_hosts import until
 from tests.patience import WAIT_S
+from tests.unit.bridge.looping import LoopThread
 
 
-class Library:
+class Library(LoopThread):
     """Accepts connections, and has a loop whose thread keeps them on probation."""
 
     def __init__(self) -> None:
-        self.loop, self.cuts = Loop(), list[str]()
-        self.probation = Probation(self.loop, lambda fd, address, cause: self.cuts.append(cause))
+        super().__init__()
+        self.cuts = list[str]()
+        self.probation: Probation = self.ask(
+            lambda: Probation(self.loop, lambda fd, address, cause: self.cuts.append(cause))
+        )
         self._listener = socket.create_server(("127.0.0.1", 0))
-        self._thread = threading.Thread(target=self.loop.run)
-        self._thread.start()
         self._ends: list[socket.socket] = []
 
     def connect(self) -> tuple[socket.socket, int]:
@@ -36,22 +36,12 @@ class Library:
         self._ends += [stranger, accepted]
         return stranger, accepted.fileno()
 
-    def ask(self, question: Callable[[], object]) -> object:
-        """In the loop's thread."""
-        answers: list[object] = []
-        done = threading.Event()
-        self.loop.call_soon(lambda: (answers.append(question()), done.set()))
-        assert done.wait(WAIT_S)
-        return answers[0]
-
     def begin(self, fd: int) -> None:
         self.ask(lambda: self.probation.begin(fd))
 
     def close(self) -> None:
         self.ask(self.probation.close)
-        self.loop.stop()
-        self._thread.join(WAIT_S)
-        self.loop.close()
+        super().close()
         for end in [*self._ends, self._listener]:
             end.close()
 
