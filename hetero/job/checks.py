@@ -10,6 +10,7 @@ from typing import Any
 from backends.chip import ChipSpec, load_chip
 from backends.registry import family_names
 from balancer.legality import MOST_MICRO_BATCHES
+from bridge.codec import NONE
 from bridge.options import BridgeOptions
 from hetero.cluster.options import PoolOptions
 from hetero.data.options import DataOptions
@@ -24,7 +25,7 @@ from hetero.monitoring.tracker import tracker_names
 
 Pools = Mapping[str, PoolOptions]
 
-FLOAT8 = "fp8"
+FLOAT8, BFLOAT16 = "fp8", "bfloat16"
 """The codec whose values are such."""
 MOST_CHIPS, MOST_LAYERS = 10**6, 1000
 """More would keep the balancer busy for minutes."""
@@ -106,18 +107,23 @@ def check_links(bridge: BridgeOptions, pools: Pools) -> None:
             if end not in pools:
                 raise JobError(key, end, "must name pools of this job", did_you_mean(end, pools))
     for ends in combinations(pools, 2):
-        if bridge.codec_between(*ends).activation == FLOAT8:  # gradients are never coarser
-            _check_float8(bridge, pools, ends)
+        for end in ends:
+            _check_codec(bridge, ends, end, load_chip(pools[end].chip))
 
 
-def _check_float8(bridge: BridgeOptions, pools: Pools, ends: tuple[str, str]) -> None:
-    """Values are packed on the chips themselves."""
+def _check_codec(bridge: BridgeOptions, ends: tuple[str, str], end: str, chip: ChipSpec) -> None:
+    """Values are packed on the chips themselves, by the coarser of the link's two codecs or by a safer one."""
+    codec = bridge.codec_between(*ends).activation  # gradients are never coarser
     own = [index for index, link in enumerate(bridge.links) if set(link.between) == set(ends) and link.codec]
     key = f"bridge.links[{own[0]}].codec.activation" if own else "bridge.codec.activation"
-    for end in ends:
-        if not load_chip(pools[end].chip).float8:
-            remedy = f"set int8 or bf16 for the link between {' and '.join(ends)}"
-            raise JobError(key, FLOAT8, f"the chips of pool {end} ({pools[end].chip}) have no float8", remedy)
+    between = f"for the link between {' and '.join(ends)}"
+    if codec != NONE.name and BFLOAT16 not in chip.peak_flops:
+        also = "" if codec == "bf16" else ", which takes over where another codec errs too much"
+        rule = f"the chips of pool {end} ({chip.name}) have no bfloat16{also}"
+        raise JobError(key, codec, rule, f"set none {between}")
+    if codec == FLOAT8 and not chip.float8:
+        rule = f"the chips of pool {end} ({chip.name}) have no float8"
+        raise JobError(key, codec, rule, f"set int8 or bf16 {between}")
 
 
 def check_time_scale(time_scale: float | str, emulated: bool) -> None:
