@@ -25,18 +25,17 @@ MODELS = {**{name: load_preset(name) for name in preset_names()}, "varied": VARI
 
 def told(dims: Dimensions) -> dict[str, Any]:
     """Everything that planner, ranks and checkpoints read of a model; JSON's own types alone."""
-    model = architecture(dims.family)
-    units = model.units(dims)
-    work = model.workload(dims, SEQ_LEN, GLOBAL_BATCH, "bfloat16")
+    model = architecture(dims)
+    work = model.workload(SEQ_LEN, GLOBAL_BATCH, "bfloat16")
     assert work.units == work.by_precision["bfloat16"]
     return {
-        "units": "".join(unit.kind[0] for unit in units),
-        "legal_cuts": len(model.legal_cuts(dims)),
-        "boundary": model.boundary(dims),
-        "tied": [list(pair) for pair in model.tied(dims)],
-        "legal_tp": [tp for tp in range(1, 130) if model.legal_tp(dims, tp) is None],
-        "parameters": model.parameter_count(dims),
-        "tensors": {f"tp {tp}": _tensors(dims, tp) for tp in (1, 2, 4) if model.legal_tp(dims, tp) is None},
+        "units": "".join(unit.kind[0] for unit in model.units),
+        "legal_cuts": len(model.legal_cuts),
+        "boundary": dict(model.boundary),
+        "tied": [list(pair) for pair in model.tied],
+        "legal_tp": [tp for tp in range(1, 130) if model.legal_tp(tp) is None],
+        "parameters": model.parameter_count,
+        "tensors": {f"tp {tp}": _tensors(dims, tp) for tp in (1, 2, 4) if model.legal_tp(tp) is None},
         "work": {
             precision: {unit.kind: asdict(unit) for unit in work.by_precision[precision]} for precision in ITEM_BYTES
         },
@@ -45,9 +44,9 @@ def told(dims: Dimensions) -> dict[str, Any]:
 
 def _tensors(dims: Dimensions, tp: int) -> dict[str, list[Any]]:
     """By name within the first unit of each kind; others of the kind must tell the same under their own number."""
-    model, found = architecture(dims.family), {}
-    for number, unit in enumerate(model.units(dims)):
-        for name, spec in model.tensors(dims, number, tp).items():
+    model, found = architecture(dims), {}
+    for number, unit in enumerate(model.units):
+        for name, spec in model.tensors(number, tp).items():
             layout = spec.layout
             common = spec.name.replace(f"units.{number}.", "*.")
             initial = [type(spec.initial).__name__, *asdict(spec.initial).values()]

@@ -1,0 +1,57 @@
+"""A unit: the smallest piece of a model that a stage can hold, made of parts. Torch-free."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from balancer.workload import UnitWork
+from hetero.layers.spec import TensorSpec
+from hetero.models.parts.part import Part
+
+STREAM, LOSS = "x_BTD", "loss"
+"""Of what units give: the residual stream, and the sum of the token losses."""
+
+
+@dataclass(frozen=True)
+class Unit:
+    """Parts one after another; where `residual`, what came in is added to their result, which is called `gives`.
+
+    Units of a kind are alike. `ties` names tensors that are another unit's own: by their name within this unit, the
+    other's number and the name there.
+    """
+
+    kind: str
+    parts: tuple[Part, ...]
+    residual: bool = False
+    gives: str = STREAM
+    ties: Mapping[str, tuple[int, str]] = field(default_factory=dict)
+
+    def tensors(self, tp: int) -> dict[str, TensorSpec]:
+        """By name within the unit, laid out over a legal number of ranks."""
+        return {spec.name: spec for part in self.parts for spec in part.tensors(tp)}
+
+    def work(self, seq_len: int, size: int, boundary_bytes: int) -> UnitWork:
+        """What it costs where an element of an activation has `size` bytes and what it gives has `boundary_bytes`.
+
+        Backward comes to the first part last, when only what every rank keeps whole is still there. Tied tensors count
+        with their own unit, as `Workload.tied` asks.
+        """
+        works = [part.work(seq_len, size) for part in self.parts]
+        elements = {name: math.prod(spec.layout.shape) for name, spec in self.tensors(1).items()}
+        whole = sum(work.whole_bytes for work in works)
+        meanwhile = [work.backward_bytes for work in works] + [work.whole_backward_bytes for work in works[1:]]
+        return UnitWork(
+            kind=self.kind,
+            forward_flops=sum(work.forward_flops for work in works),
+            parameters=sum(count for name, count in elements.items() if name not in self.ties),
+            activation_bytes=whole + sum(work.kept_bytes for work in works),
+            boundary_bytes=boundary_bytes,
+            tp_collectives=sum(work.collectives for work in works),
+            whole_bytes=whole,
+            last_bytes=works[0].whole_backward_bytes,
+            forward_bytes=max(work.forward_bytes for work in works),
+            backward_bytes=max(meanwhile),
+            largest_tensor=max(elements.values()),
+        )
