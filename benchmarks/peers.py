@@ -11,7 +11,6 @@ import time
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -91,7 +90,7 @@ class Trainer(ABC):
         self.optimizer = torch.optim.AdamW(
             self.model.parameters(), lr=options.lr, betas=options.betas, eps=options.eps, weight_decay=0.0, fused=True
         )
-        self.stream = TokenStream(Path(spec.text.path), spec.text.seq_len)
+        self.stream = TokenStream(spec.text.path, spec.text.seq_len, spec.text.vocab)
         self.order = SampleOrder(spec.train.seed, len(self.stream))
         self.tokens = spec.train.global_batch * spec.text.seq_len
         self.overrun = False

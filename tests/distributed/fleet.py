@@ -157,7 +157,9 @@ class Standing:
             epoch=self._epoch,
             dimensions=job.dimensions,
             train=job.train,
-            text=TextRun(path=str(self._text.path), fingerprint=self._text.fingerprint, seq_len=SEQ_LEN),
+            text=TextRun(
+                path=str(self._text.path), fingerprint=self._text.fingerprint, seq_len=SEQ_LEN, vocab=self._text.vocab
+            ),
             plan=completed,
             pools=self._pools,
             bridge=bridge,

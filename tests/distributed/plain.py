@@ -77,7 +77,7 @@ class GlobalBatches:
     """What each step of a job trains on, as one batch."""
 
     def __init__(self, text: Prepared, job: Job) -> None:
-        self._stream = TokenStream(text.path, SEQ_LEN)
+        self._stream = TokenStream(text.path, SEQ_LEN, text.vocab)
         self._size = job.train.global_batch
         held_out = job.evaluation.held_out_batches * self._size
         self._training = Training(job.train.seed, len(self._stream), held_out)

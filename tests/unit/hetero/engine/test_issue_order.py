@@ -34,7 +34,7 @@ def spec_of(plan: Plan, tied: bool = False, bucket_mib: float = 1e-4) -> RunSpec
         epoch=0,
         dimensions=dims,
         train=train,
-        text=TextRun(path="", fingerprint="", seq_len=SEQ_LEN),
+        text=TextRun(path="", fingerprint="", seq_len=SEQ_LEN, vocab=11),
         plan=complete(plan, Topology((pool,), ()), workload, model.legal_tp),
         pools={"nvidia": PoolRun(family=chip.family, chip=chip.name, count=CHIPS)},
         bridge={"sync_bucket_mib": bucket_mib},  # type: ignore[arg-type]

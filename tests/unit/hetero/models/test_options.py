@@ -60,6 +60,7 @@ def test_preset_or_dimensions_but_not_both(given: dict[str, Any]) -> None:
         ({"kv_heads": 3}, "kv_heads"),
         ({"layers": 0}, "layers"),
         ({"vocab": 1}, "vocab"),
+        ({"vocab": (1 << 31) + 1}, "vocab"),
         ({"head": 8}, "head"),
     ],
 )
