@@ -67,7 +67,14 @@ class Architecture:
     def workload(self, seq_len: int, global_batch: int, precision: str) -> Workload:
         """The balancer's view; `precision` is that of activations, where a pool has no other."""
         by_precision = {name: self._work(seq_len, size) for name, size in ITEM_BYTES.items()}
-        return Workload(by_precision[precision], seq_len, global_batch, self.legal_cuts, self.tied, by_precision)
+        return Workload(
+            units=by_precision[precision],
+            seq_len=seq_len,
+            global_batch=global_batch,
+            legal_cuts=self.legal_cuts,
+            tied=self.tied,
+            by_precision=by_precision,
+        )
 
     def _work(self, seq_len: int, size: int) -> tuple[UnitWork, ...]:
         crossing = seq_len * size * sum(self.boundary.values())

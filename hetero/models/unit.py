@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from balancer.workload import UnitWork
 from hetero.layers.spec import TensorSpec
-from hetero.models.parts.part import Part
+from hetero.models.parts.part import Part, Work
 
 STREAM, LOSS = "x_BTD", "loss"
 """Of what units give: the residual stream, and the sum of the token losses."""
@@ -35,13 +35,12 @@ class Unit:
     def work(self, seq_len: int, size: int, boundary_bytes: int) -> UnitWork:
         """What it costs where an element of an activation has `size` bytes and what it gives has `boundary_bytes`.
 
-        Backward comes to the first part last, when only what every rank keeps whole is still there. Tied tensors count
-        with their own unit, as `Workload.tied` asks.
+        The first part's input is what another unit gave. Backward comes to that part last, when only what every rank
+        keeps whole is still there. Tied tensors count with their own unit, as `Workload.tied` asks.
         """
         works = [part.work(seq_len, size) for part in self.parts]
         elements = {name: math.prod(spec.layout.shape) for name, spec in self.tensors(1).items()}
-        whole = sum(work.whole_bytes for work in works)
-        meanwhile = [work.backward_bytes for work in works] + [work.whole_backward_bytes for work in works[1:]]
+        whole = sum(work.whole_bytes for work in works) + sum(work.input_bytes for work in works[1:])
         return UnitWork(
             kind=self.kind,
             forward_flops=sum(work.forward_flops for work in works),
@@ -52,6 +51,15 @@ class Unit:
             whole_bytes=whole,
             last_bytes=works[0].whole_backward_bytes,
             forward_bytes=max(work.forward_bytes for work in works),
-            backward_bytes=max(meanwhile),
+            backward_bytes=_backward_bytes(works),
             largest_tensor=max(elements.values()),
         )
+
+
+def _backward_bytes(works: Sequence[Work]) -> int:
+    """What the parts' backwards need beside all that is kept at first, of which those behind a part have let go."""
+    gone = most = 0
+    for work in reversed(works[1:]):
+        most = max(most, work.backward_bytes + work.whole_backward_bytes - gone)
+        gone += work.backward_reads_bytes
+    return max(most, works[0].backward_bytes - gone)

@@ -117,7 +117,7 @@ def _check_bytes(dims: Dimensions, model: Architecture, kind: str, dtype: torch.
         live.peak = live.now
         out.backward(gradient)
     size, told = dtype.itemsize, model.workload(length, 1, str(dtype).removeprefix("torch.")).units[index]
-    given = 4 * x_BTD.numel() if size == 4 and told.activation_bytes else 0  # its norm keeps what was there before
+    given = 4 * x_BTD.numel() if size == 4 and told.last_bytes else 0  # its norm keeps what was there before
     assert kept == pytest.approx(told.activation_bytes - given + told.boundary_bytes, rel=0.02), kind
     room = told.boundary_bytes if told.activation_bytes else 0  # beside the result, which an embedding makes at once
     assert forward == pytest.approx(kept + room + told.forward_bytes, rel=0.02), kind

@@ -42,14 +42,15 @@ class Attention(Part):
                 yield TensorSpec(f"{name}.bias", bias, Constant(0.0))
 
     def work(self, seq_len: int, size: int) -> Work:
-        """Kept are q, k, v, the result, and one float32 log-sum for each head and position; backward has the gradients
-        of the same four. The causal mask leaves half of the square."""
+        """Kept are q, k, v, what they give, and one float32 log-sum for each head and position; backward has the
+        gradients of the same four. The causal mask leaves half of the square."""
         query, shared = self.heads * self.head_dim, self.kv_heads * self.head_dim
         four = seq_len * size * (2 * query + 2 * shared)
         return Work(
             forward_flops=self.product_flops(seq_len) + 2.0 * seq_len * seq_len * query,
             collectives=1,
             kept_bytes=four + seq_len * 4 * self.heads,
+            input_bytes=seq_len * size * self.hidden,
             backward_bytes=four,
         )
 

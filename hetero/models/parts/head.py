@@ -31,6 +31,7 @@ class Head(Part):
         return Work(
             forward_flops=self.product_flops(seq_len),
             kept_bytes=4 * logits,
+            input_bytes=seq_len * size * self.hidden,
             forward_bytes=logits * (size + (4 if size < 4 else 0)),
             backward_bytes=8 * logits,
         )

@@ -37,6 +37,7 @@ class SwiGLU(Part):
             forward_flops=self.product_flops(seq_len),
             collectives=1,
             kept_bytes=seq_len * size * 4 * self.ffn,
+            input_bytes=seq_len * size * self.hidden,
             backward_bytes=seq_len * size * 2 * self.ffn,
         )
 

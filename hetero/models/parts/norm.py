@@ -23,9 +23,9 @@ class RMSNorm(Part):
         return (TensorSpec("norm.weight", TensorLayout.replicated((self.hidden,), tp), Constant(1.0)),)
 
     def work(self, seq_len: int, size: int) -> Work:
-        """Kept are its input in float32 (which may be the input itself), that times the scale, and the result; backward
+        """Kept are its input in float32 (which may be the input itself), that times the scale, and the scale; backward
         has four float32 arrays of its input's size at once."""
         return Work(
-            whole_bytes=seq_len * (self.hidden * (4 + 2 * size) + 4),
+            whole_bytes=seq_len * (self.hidden * (4 + size) + 4),
             whole_backward_bytes=4 * 4 * seq_len * self.hidden,
         )

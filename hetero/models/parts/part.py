@@ -15,17 +15,23 @@ class Work:
     """What a part costs per sequence, with the plain operators of `backends/operators.py`.
 
     `forward_flops` are those of matrix products, 2 per multiply-add. At tp 1, `kept_bytes` lie there until backward and
-    `forward_bytes` and `backward_bytes` are needed meanwhile; tp divides these. It does not divide `whole_bytes`,
-    which are kept as well, and `whole_backward_bytes`. `collectives` are forward all-reduces of a boundary tensor.
+    `forward_bytes` and `backward_bytes` are needed meanwhile; tp divides these. It does not divide `whole_bytes`, which
+    are kept as well, `input_bytes`, its input if backward reads that, and `whole_backward_bytes`. `collectives` are
+    forward all-reduces of a boundary tensor.
     """
 
     forward_flops: float = 0.0
     collectives: int = 0
     kept_bytes: int = 0
     whole_bytes: int = 0
+    input_bytes: int = 0
     forward_bytes: int = 0
     backward_bytes: int = 0
     whole_backward_bytes: int = 0
+
+    @property
+    def backward_reads_bytes(self) -> int:
+        return self.kept_bytes + self.whole_bytes + self.input_bytes
 
 
 class Part(ABC):

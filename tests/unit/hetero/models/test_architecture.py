@@ -5,15 +5,24 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+import torch
 
+from backends.operators import Operators
+from hetero.layers.builder import Builder
+from hetero.layers.group import TensorGroup
 from hetero.layers.spec import Normal
 from hetero.models.architecture import Architecture, decoder
+from hetero.models.batch import Batch
 from hetero.models.errors import ModelError
 from hetero.models.parts.embedding import Embedding
 from hetero.models.parts.head import Head
 from hetero.models.parts.mlp import SwiGLU
 from hetero.models.parts.norm import RMSNorm
+from hetero.models.parts.part import Part
 from hetero.models.registry import architecture, family_names
+from hetero.models.unit import Unit
+from hetero.models.unit_module import UnitModule
+from tests.live_bytes import LiveBytes
 from tests.unit.hetero.models.whole_model import small
 
 STD = Normal(0.02)
@@ -46,13 +55,27 @@ def test_units_of_a_kind_are_alike() -> None:
         _model(MLP, replace(MLP, ffn=16))
 
 
-def test_a_norm_behind_a_part_needs_its_room_while_all_is_kept() -> None:
-    before = decoder(EMBEDDING, [{"mlp": (NORM, MLP)}], (NORM, HEAD), tied=False).workload(4, 1, "float32").units[1]
-    after = decoder(EMBEDDING, [{"mlp": (MLP, NORM)}], (NORM, HEAD), tied=False).workload(4, 1, "float32").units[1]
-    room = NORM.work(4, 4).whole_backward_bytes
-    assert (before.last_bytes, before.backward_bytes) == (room, MLP.work(4, 4).backward_bytes)
-    assert (after.last_bytes, after.backward_bytes) == (0, max(room, MLP.work(4, 4).backward_bytes))
-    assert after.activation_bytes == before.activation_bytes
+@pytest.mark.parametrize("parts", [(NORM, MLP), (MLP, NORM), (MLP,), (MLP, NORM, MLP)])
+def test_bytes_are_true_of_parts_in_any_order(parts: tuple[Part, ...]) -> None:
+    """Who reads a part's result keeps it, and a part's backward finds what those behind it kept gone."""
+    length, unit = 256, Unit("any", parts, residual=True)
+    specs = unit.tensors(1)
+    module = UnitModule(Builder(TensorGroup(), Operators()), unit, specs)
+    x_BTD = torch.randn(1, length, 8, requires_grad=True)
+    for parameter in module.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    batch = Batch(torch.zeros(1, length), torch.zeros(1, length))
+    with LiveBytes() as live:
+        (out,) = module({"x_BTD": x_BTD}, batch).values()
+        kept, gradient = live.now, torch.ones_like(out)
+        live.peak = live.now
+        out.backward(gradient)
+    boundary = x_BTD.numel() * 4
+    told = unit.work(length, 4, boundary)
+    before = boundary if parts[0] == NORM else 0  # its float32 input is the unit's own
+    assert kept == pytest.approx(told.activation_bytes - before + boundary, rel=0.02)
+    needs = max(told.backward_bytes, told.whole_bytes + told.last_bytes - told.activation_bytes)
+    assert live.peak == pytest.approx(kept + boundary + needs, rel=0.04)
 
 
 def test_a_family_is_a_file_and_an_unknown_one_says_what_is_near() -> None:
