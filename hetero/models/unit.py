@@ -28,6 +28,12 @@ class Unit:
     gives: str = STREAM
     ties: Mapping[str, tuple[int, str]] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        names = [spec.name for part in self.parts for spec in part.tensors(1)]
+        if len(names) > len(set(names)) or not self.ties.keys() <= set(names):
+            rule = f"tensors must have names of their own, and ties be some of them: {names}, {list(self.ties)}"
+            raise ValueError(f"unit {self.kind!r}: {rule}")
+
     def tensors(self, tp: int) -> dict[str, TensorSpec]:
         """By name within the unit, laid out over a legal number of ranks."""
         return {spec.name: spec for part in self.parts for spec in part.tensors(tp)}

@@ -14,6 +14,7 @@ from hetero.layers.spec import Normal
 from hetero.models.architecture import Architecture, decoder
 from hetero.models.batch import Batch
 from hetero.models.errors import ModelError
+from hetero.models.parts.attention import Attention
 from hetero.models.parts.embedding import Embedding
 from hetero.models.parts.head import Head
 from hetero.models.parts.mlp import SwiGLU
@@ -27,6 +28,7 @@ from tests.unit.hetero.models.whole_model import small
 
 STD = Normal(0.02)
 NORM, MLP = RMSNorm(8, 1e-5), SwiGLU(8, 12, STD, STD)
+ATTENTION = Attention(8, 2, 1, 4, 1e4, True, STD, STD)
 EMBEDDING, HEAD = Embedding(20, 8, STD), Head(20, 8, STD)
 
 
@@ -55,7 +57,16 @@ def test_units_of_a_kind_are_alike() -> None:
         _model(MLP, replace(MLP, ffn=16))
 
 
-@pytest.mark.parametrize("parts", [(NORM, MLP), (MLP, NORM), (MLP,), (MLP, NORM, MLP)])
+@pytest.mark.parametrize(
+    ("parts", "ties"), [((NORM, MLP, NORM), {}), ((NORM, HEAD), {"heat.weight": (0, "embedding.weight")})]
+)
+def test_tensors_of_a_unit_have_names_of_their_own(parts: tuple[Part, ...], ties: dict[str, tuple[int, str]]) -> None:
+    """Two of one name would be one tensor, and a tie to no tensor would be none."""
+    with pytest.raises(ValueError, match="names of their own"):
+        Unit("any", parts, ties=ties)
+
+
+@pytest.mark.parametrize("parts", [(NORM, MLP), (MLP, NORM), (MLP,), (MLP, NORM, ATTENTION)])
 def test_bytes_are_true_of_parts_in_any_order(parts: tuple[Part, ...]) -> None:
     """Who reads a part's result keeps it, and a part's backward finds what those behind it kept gone."""
     length, unit = 256, Unit("any", parts, residual=True)
@@ -65,6 +76,7 @@ def test_bytes_are_true_of_parts_in_any_order(parts: tuple[Part, ...]) -> None:
     for parameter in module.parameters():
         parameter.grad = torch.zeros_like(parameter)
     batch = Batch(torch.zeros(1, length), torch.zeros(1, length))
+    module({"x_BTD": x_BTD}, batch)  # its angles are made once
     with LiveBytes() as live:
         (out,) = module({"x_BTD": x_BTD}, batch).values()
         kept, gradient = live.now, torch.ones_like(out)
