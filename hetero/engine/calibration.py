@@ -18,7 +18,8 @@ from hetero.engine.stage import DTYPES
 from hetero.engine.world import World
 from hetero.layers.group import TensorGroup
 from hetero.models.batch import Batch
-from hetero.models.registry import architecture, unit_builder
+from hetero.models.registry import architecture
+from hetero.models.unit_module import build_unit
 
 Row = dict[str, Any]
 
@@ -50,15 +51,13 @@ def calibrate(spec: CalibrationSpec, world: World) -> list[Row]:
 
 
 def _unit_rows(spec: CalibrationSpec, world: World, tp: int, group: TensorGroup) -> list[Row]:
-    dims = spec.dimensions
-    kinds = {unit.kind: index for index, unit in reversed(list(enumerate(architecture(dims.family).units(dims))))}
+    kinds = {unit.kind: index for index, unit in reversed(list(enumerate(architecture(spec.dimensions).units)))}
     return [row for kind, index in kinds.items() if (row := _unit_row(spec, world, tp, group, kind, index)) is not None]
 
 
 def _unit_row(spec: CalibrationSpec, world: World, tp: int, group: TensorGroup, kind: str, index: int) -> Row | None:
     backend, dtype = world.backend, DTYPES[spec.precisions[world.rank.pool]]
-    dims, build = spec.dimensions, unit_builder(spec.dimensions.family)
-    unit = build(dims, index, group, backend.operators, dtype, backend.device, 0, fill=False)
+    unit = build_unit(spec.dimensions, index, group, backend.operators, dtype, backend.device, 0, fill=False)
     for parameter in unit.parameters():
         fill_with_noise(parameter.data, _SPREAD)
     expected = _expected(spec, world, tp, kind)
@@ -75,7 +74,7 @@ def _once(
 ) -> tuple[Stopwatch, Stopwatch]:
     """The forward and the backward of one micro-batch."""
     backend, dims = world.backend, spec.dimensions
-    sizes = architecture(dims.family).boundary(dims)
+    sizes = architecture(dims).boundary
     shape = spec.micro_batch, spec.seq_len
     made = torch.Generator().manual_seed(0)
     tokens = torch.randint(dims.vocab, shape, generator=made).to(backend.device)
@@ -109,9 +108,9 @@ def fill_with_noise(tensor: torch.Tensor, spread: float = 1.0) -> torch.Tensor:
 def _expected(spec: CalibrationSpec, world: World, tp: int, kind: str) -> tuple[float | None, float | None]:
     if spec.time_scale is None or not isinstance(world.backend, Emulated):
         return None, None
-    model = architecture(spec.dimensions.family)
+    model = architecture(spec.dimensions)
     pool = world.rank.pool
-    workload = model.workload(spec.dimensions, spec.seq_len, spec.micro_batch, spec.precisions[pool])
+    workload = model.workload(spec.seq_len, spec.micro_batch, spec.precisions[pool])
     unit = datasheet_times(topology_of(spec.pools, spec.precisions), workload).lookup(pool, tp, kind)
     scale = spec.micro_batch * spec.time_scale
     return unit.forward_s * scale, unit.backward_s * scale

@@ -140,7 +140,7 @@ def check_model(model: ModelOptions, data: DataOptions, pools: Pools) -> None:
     """The model is a known one, has room for every symbol of the text, and can be cut as the pools ask."""
     try:
         dimensions = model.resolve()
-        legal_tp = architecture(dimensions.family).legal_tp
+        legal_tp = architecture(dimensions).legal_tp
     except Exception as error:
         if not explains_itself(error):
             raise
@@ -152,10 +152,8 @@ def check_model(model: ModelOptions, data: DataOptions, pools: Pools) -> None:
     if dimensions.layers > MOST_LAYERS:
         raise JobError("model", f"{dimensions.layers} layers", f"has at most {MOST_LAYERS} layers", "use fewer")
     for name, pool in pools.items():
-        if pool.tp != "auto" and (reason := legal_tp(dimensions, pool.tp)):
-            legal = [
-                str(tp) for tp in range(1, min(pool.count, dimensions.heads) + 1) if legal_tp(dimensions, tp) is None
-            ]
+        if pool.tp != "auto" and (reason := legal_tp(pool.tp)):
+            legal = [str(tp) for tp in range(1, min(pool.count, dimensions.heads) + 1) if legal_tp(tp) is None]
             raise JobError(f"pools.{name}.tp", pool.tp, reason, f"set it to {' or '.join(legal)}, or to auto")
 
 

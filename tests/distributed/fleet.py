@@ -69,10 +69,10 @@ class Job:
         return next(precision for precision in ("bfloat16", "float16", "float32") if precision in used)
 
     def complete(self, plan: Plan) -> Plan:
-        model, train = architecture(self.dimensions.family), self.train
-        workload = model.workload(self.dimensions, SEQ_LEN, train.global_batch, train.precision)
+        model, train = architecture(self.dimensions), self.train
+        workload = model.workload(SEQ_LEN, train.global_batch, train.precision)
         topology = _topology({name: self.precisions.get(name, train.precision) for name in POOLS})
-        return complete(plan, topology, workload, lambda tp: model.legal_tp(self.dimensions, tp))
+        return complete(plan, topology, workload, model.legal_tp)
 
 
 @dataclass
@@ -157,7 +157,9 @@ class Standing:
             epoch=self._epoch,
             dimensions=job.dimensions,
             train=job.train,
-            text=TextRun(path=str(self._text.path), fingerprint=self._text.fingerprint, seq_len=SEQ_LEN),
+            text=TextRun(
+                path=str(self._text.path), fingerprint=self._text.fingerprint, seq_len=SEQ_LEN, vocab=self._text.vocab
+            ),
             plan=completed,
             pools=self._pools,
             bridge=bridge,

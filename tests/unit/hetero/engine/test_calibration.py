@@ -15,7 +15,7 @@ from hetero.engine.spec import CalibrationSpec
 from hetero.engine.world import World
 from hetero.layers import builder
 from hetero.models.dimensions import Dimensions
-from hetero.models.llama_units import HeadUnit
+from hetero.models.parts.head_module import HeadModule
 
 TINY = Dimensions(layers=1, hidden=16, heads=2, kv_heads=2, ffn=32, vocab=50)
 
@@ -48,13 +48,13 @@ def test_each_kind_of_unit_is_timed_once_and_no_first_value_is_made(monkeypatch:
 def test_inputs_and_weights_are_as_different_as_in_training(monkeypatch: pytest.MonkeyPatch) -> None:
     """Equal values flatter: products of ones switch few transistors, and all tokens would read one row."""
     seen: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
-    forward = HeadUnit.forward
+    forward = HeadModule.forward
 
-    def looked(self: HeadUnit, boundary: Any, batch: Any) -> Any:
-        seen.append((boundary["x_BTD"].detach(), batch.labels_BT, self.head.weight.detach()))
-        return forward(self, boundary, batch)
+    def looked(self: HeadModule, x_BTD: torch.Tensor, batch: Any) -> Any:
+        seen.append((x_BTD.detach(), batch.labels_BT, self.weight.detach()))
+        return forward(self, x_BTD, batch)
 
-    monkeypatch.setattr(HeadUnit, "forward", looked)
+    monkeypatch.setattr(HeadModule, "forward", looked)
     _rows(monkeypatch)
     x_BTD, labels_BT, weight_VD = seen[0]
     assert x_BTD.unique().numel() == x_BTD.numel()
