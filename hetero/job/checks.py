@@ -12,6 +12,7 @@ from backends.registry import family_names
 from balancer.legality import MOST_MICRO_BATCHES
 from bridge.codec import NONE
 from bridge.options import BridgeOptions
+from bridge.precision import crossing
 from hetero.cluster.options import PoolOptions
 from hetero.data.options import DataOptions
 from hetero.engine.options import TrainOptions
@@ -99,7 +100,7 @@ def _check_precision(key: str, pool: PoolOptions, chip: ChipSpec, precision: str
             raise JobError(where, wanted, rule, f"set {remedied} to {min(chip.peak_flops)}")
 
 
-def check_links(bridge: BridgeOptions, pools: Pools) -> None:
+def check_links(bridge: BridgeOptions, pools: Pools, precision: str) -> None:
     """Links lie between pools that there are, and are packed as the chips of both can."""
     for index, link in enumerate(bridge.links):
         key = f"bridge.links[{index}].between"
@@ -107,17 +108,21 @@ def check_links(bridge: BridgeOptions, pools: Pools) -> None:
             if end not in pools:
                 raise JobError(key, end, "must name pools of this job", did_you_mean(end, pools))
     for ends in combinations(pools, 2):
+        travels = crossing(*(pools[end].precision or precision for end in ends))
         for end in ends:
-            _check_codec(bridge, ends, end, load_chip(pools[end].chip))
+            _check_codec(bridge, ends, end, load_chip(pools[end].chip), travels)
 
 
-def _check_codec(bridge: BridgeOptions, ends: tuple[str, str], end: str, chip: ChipSpec) -> None:
-    """Values are packed on the chips themselves, by the coarser of the link's two codecs or by a safer one."""
+def _check_codec(bridge: BridgeOptions, ends: tuple[str, str], end: str, chip: ChipSpec, travels: str) -> None:
+    """Values are packed on the chips themselves, by the coarser of the link's two codecs or by a safer one.
+
+    travels  the precision of what crosses; what is narrow already is never packed in bfloat16
+    """
     codec = bridge.codec_between(*ends).activation  # gradients are never coarser
     own = [index for index, link in enumerate(bridge.links) if set(link.between) == set(ends) and link.codec]
     key = f"bridge.links[{own[0]}].codec.activation" if own else "bridge.codec.activation"
     between = f"for the link between {' and '.join(ends)}"
-    if codec != NONE.name and BFLOAT16 not in chip.peak_flops:
+    if codec != NONE.name and travels == "float32" and BFLOAT16 not in chip.peak_flops:
         also = "" if codec == "bf16" else ", which takes over where another codec errs too much"
         rule = f"the chips of pool {end} ({chip.name}) have no bfloat16{also}"
         raise JobError(key, codec, rule, f"set none {between}")

@@ -122,12 +122,12 @@ def test_bfloat16_goes_to_no_chip_that_cannot_read_it(tmp_path: Path, codec: str
     job = copy.deepcopy(JOB)
     job["pools"]["two"] |= {"family": "ascend", "chip": "Ascend-910A"}
     with pytest.raises(JobError) as caught:
-        _load(tmp_path, job, f"bridge.codec={{activation: {codec}}}", "train.precision=float16")
+        _load(tmp_path, job, f"bridge.codec={{activation: {codec}}}")
     error = caught.value
     assert (error.key, error.value) == ("bridge.codec.activation", codec)
     assert "pool two (Ascend-910A)" in error.rule
     assert "none" in error.remedy
-    _load(tmp_path, job, "train.precision=float16")
+    _load(tmp_path, job, f"bridge.codec={{activation: {codec}}}", "train.precision=float16")
 
 
 def test_the_error_names_file_and_line(tmp_path: Path) -> None:
