@@ -39,7 +39,7 @@ def _rows(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
 
 def test_each_kind_of_unit_is_timed_once_and_no_first_value_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
     """They cost minutes for a large vocabulary, and a time does not depend on them."""
-    monkeypatch.setattr(builder, "normal_slice", lambda *_: pytest.fail("made first values"))
+    monkeypatch.setattr(builder, "fill_normal", lambda *_: pytest.fail("made first values"))
     rows = _rows(monkeypatch)
     assert {row["kind"] for row in rows} == {"embedding", "attention", "mlp", "head"}
     assert all(row["forward_s"] > 0 and row["backward_s"] > 0 for row in rows)
