@@ -37,7 +37,7 @@ _LN2, _QUARTER_TURN = _float32s(math.log(2), math.pi / 2)
 
 _FRACTION, _FRACTION_BITS = 0x7FFFFF, 23
 _ONE = 0x3F800000
-"""The bits of 1.0: with a fraction's they are a number from 1 to 2."""
+"""The bits of 1.0: with those of a fraction, a number from 1 to 2."""
 _ROOT_HALF = 0x3F3504F3
 _INVERSE_ROOT = 0x5F3759DF
 """Less half the bits of a number: about those of one over its root."""
@@ -83,11 +83,11 @@ def box_muller(
     high = _bits(d)
     _bits(a).copy_(torch.bitwise_and(word, _FRACTION, out=spare))
     high.copy_(torch.bitwise_right_shift(word, 32, out=spare))
-    _bits(a).bitwise_or_(_ONE)
+    _bits(a).add_(_ONE)
     _negative_log(a.sub_(1 - 2**-24), radius, b)
     _root(radius, a, b, c)
     radius.mul_(std)
-    torch.bitwise_and(high, _FRACTION, out=_bits(a)).bitwise_or_(_ONE)
+    torch.bitwise_and(high, _FRACTION, out=_bits(a)).add_(_ONE)
     _sine_cosine(a.sub_(1.5).mul_(_QUARTER_TURN), c, b)
     torch.add(a, c, out=b).mul_(radius)
     a.sub_(c).mul_(radius)
