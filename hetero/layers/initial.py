@@ -21,7 +21,7 @@ from hetero.layers.normals import STEP, Normals, wrapped
 Part = tuple[torch.Tensor, torch.Tensor]
 """Rows of a tensor and the states that they begin at."""
 
-_HOST_PAIRS, _CHIP_PAIRS = 1 << 15, 1 << 20
+_HOST_PAIRS, CHIP_PAIRS = 1 << 15, 1 << 20
 """Made at a time: what lies in a core's own cache, and enough to keep a chip busy."""
 _CARRIED = 1 << 24
 """Elements that are made on the host before they go to a chip."""
@@ -70,7 +70,7 @@ def _make(table: torch.Tensor, states: torch.Tensor, columns: tuple[int, int], s
     """Fill rows, by the states that they begin at, on the device where they lie."""
     (start, stop), device = columns, table.device
     steps = (torch.arange(start // 2, -(-stop // 2)) * STEP).to(device)
-    at_once = max(1, (_HOST_PAIRS if device.type == "cpu" else _CHIP_PAIRS) // len(steps))
+    at_once = max(1, (_HOST_PAIRS if device.type == "cpu" else CHIP_PAIRS) // len(steps))
     parts = _parts(table, states.to(device), at_once)
     odd = start % 2
 
