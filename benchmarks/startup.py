@@ -28,13 +28,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing
 import os
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from datetime import datetime
 from pathlib import Path
 from time import perf_counter
@@ -119,13 +117,6 @@ def _calibration_on(chip: ChipSpec) -> float:
 
 
 def _calibration_here() -> float:
-    """In a process of its own, which it leaves as it was."""
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(_calibrated_s).result()
-
-
-def _calibrated_s() -> float:
-    torch.set_num_threads(1)
     pool = {"pool": PoolRun(family="cpu", chip="cpu", count=1)}
     spec = CalibrationSpec(
         dimensions=SMALL, pools=pool, tensor_parallel={"pool": (1,)}, seq_len=512, micro_batch=1,
