@@ -83,7 +83,7 @@ def stage_bytes(
     gradients = held * GRADIENT_BYTES
     rooms = dict(_rooms(workload, plan, place, weight_bytes, sync.rounds))
     computing = round(compute_peak(actions_of(owner, plan.schedule)[stage], rooms)) - (0 if narrow else gradients)
-    after = sync.after(owned * weight_bytes if narrow else 0)
+    after = sync.after(0, owned * weight_bytes if narrow else 0)
     computes = computing >= after
     return MemoryNeed(
         weights=held * weight_bytes,

@@ -61,3 +61,24 @@ def test_slack_and_communicators_count_against_the_limit() -> None:
     greedy = replace(tight, chip=replace(tight.chip, pair_communicator_bytes=1))
     with pytest.raises(PlanError, match="communicators"):
         complete(written, topology(greedy), work)
+
+
+def test_a_hub_puts_together_what_comes_in_parts_from_a_larger_tp() -> None:
+    """Two copies of one pool, of tp 2 and 1, each the hub of one of two units."""
+    chips, work = topology(pool("a", 3)), workload(2, batch=2)
+    mixed = complete(plan((1, [("a", 2, (0, 2))]), (1, [("a", 1, (0, 2))])), chips, work)
+    owned = {place: stage.owned_units() for place, stage in mixed.stages()}
+    assert sorted(map(len, owned.values())) == [1, 1]
+    at_one, at_two = (staging(work, mixed, (p, 0), 4, 1 << 30) for p in (1, 0))
+    assert at_one.summing == 4 * (1 + 1 + 1) * MILLION, (
+        "what is taken, put together, and the sum; what was sent is gone"
+    )
+    assert at_two.summing == 4 * (0.5 + 0.5) * MILLION
+
+
+def test_what_a_round_has_sent_is_gone_before_its_sums_are_made() -> None:
+    """Two copies: each sends what the other sums, and takes as much, in one round."""
+    chips, work = topology(pool("a", 2)), workload(2, batch=2)
+    two = complete(plan(*[(1, [("a", 1, (0, 2))])] * 2), chips, work)
+    found = staging(work, two, (0, 0), 4, 1 << 30)
+    assert (found.rounds, found.summing) == ({0: 4 * 2 * MILLION}, 4 * 2 * MILLION)
