@@ -178,8 +178,9 @@ class Bench:
 
 def _found(case: Case, plan: Plan, news: News) -> Found:
     place = news.data["pipeline"], news.data["stage"]
-    precision, bucket_bytes = case.job.precision_of(str(news.pool)), case.job.bridge.sync_bucket_bytes
-    need = stage_bytes(workload(case.job), plan, *place, precision, None, bucket_bytes)
+    precision, bridge = case.job.precision_of(str(news.pool)), case.job.bridge
+    crossing = bridge.sync_bucket_bytes, bridge.codecs_between
+    need = stage_bytes(workload(case.job), plan, *place, precision, None, *crossing)
     return Found(case.name, f"{news.rank} of {place}", news.data["peak"], need)
 
 

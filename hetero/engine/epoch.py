@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from backends.backend import Backend
 from backends.chip import load_chip
 from backends.emulation import Emulated
 from balancer.action import Kind
-from balancer.memory import stage_bytes
+from balancer.memory import MemoryNeed, stage_bytes
 from balancer.schedule import actions_of, forward_actions_of
 from balancer.workload import Workload
 from bridge.port import Port
@@ -140,6 +142,14 @@ class Epoch:
     def _precision(self) -> str:
         return self.spec.plan.precisions()[self._me.pool]
 
+    @cached_property
+    def _need(self) -> MemoryNeed:
+        """What the plan says that this rank's chip will hold."""
+        spec, place = self.spec, self.place
+        chip = load_chip(spec.pools[self._me.pool].chip)
+        crossing = spec.bridge.sync_bucket_bytes, spec.bridge.codecs_between
+        return stage_bytes(workload_of(spec), spec.plan, place.pipeline, place.stage, self._precision, chip, *crossing)
+
     def _tell(self, kind: str, data: dict[str, Any]) -> None:
         self._events.append(
             {"report": "event", "kind": kind, "step": self.next_step, "epoch": self.spec.epoch, "data": data}
@@ -147,11 +157,7 @@ class Epoch:
 
     def _claim_memory(self) -> None:
         """An emulated chip has only its memory; a real one keeps its own account."""
-        pipeline, stage = self.place.pipeline, self.place.stage
-        chip = load_chip(self.spec.pools[self._me.pool].chip)
-        bucket_bytes = self.spec.bridge.sync_bucket_bytes
-        need = stage_bytes(workload_of(self.spec), self.spec.plan, pipeline, stage, self._precision, chip, bucket_bytes)
-        self._backend.claim(str(self.place), need.total)
+        self._backend.claim(str(self.place), self._need.total)
 
     def _sync(self, chunk: int, names: Iterable[str]) -> None:
         with self._meter.syncing(chunk):
@@ -281,4 +287,5 @@ def _laps(spec: RunSpec, place: Place, backend: Backend) -> Laps:
 def workload_of(spec: RunSpec) -> Workload:
     """What the run's model costs, unit by unit."""
     model = architecture(spec.dimensions.family)
-    return model.workload(spec.dimensions, spec.text.seq_len, spec.train.global_batch, spec.train.precision)
+    work = model.workload(spec.dimensions, spec.text.seq_len, spec.train.global_batch, spec.train.precision)
+    return replace(work, update=spec.train.optimizer.update)

@@ -11,6 +11,7 @@ from balancer.completion import complete
 from balancer.errors import PlanError
 from balancer.memory import SLACK, stage_bytes
 from balancer.staging import staging
+from balancer.workload import Update
 from tests.unit.balancer.cases import plan, pool, topology, workload
 
 MILLION = 1_000_000
@@ -82,3 +83,20 @@ def test_what_a_round_has_sent_is_gone_before_its_sums_are_made() -> None:
     two = complete(plan(*[(1, [("a", 1, (0, 2))])] * 2), chips, work)
     found = staging(work, two, (0, 0), 4, 1 << 30)
     assert (found.rounds, found.summing) == ({0: 4 * 2 * MILLION}, 4 * 2 * MILLION)
+
+
+@pytest.mark.parametrize(("update", "bytes_"), [(Update(), 8), (Update(moments=1), 4), (Update(moments=0), 0)])
+def test_an_owner_has_the_moments_of_its_rule_and_a_master_of_what_is_narrow(update: Update, bytes_: int) -> None:
+    work = replace(workload(8, batch=2), update=update)
+    one = complete(plan((2, [("a", 1, (0, 8))])), topology(pool("a", 1)), work)
+    for precision, master in (("float32", 0), ("bfloat16", 4)):
+        assert stage_bytes(work, one, 0, 0, precision).optimizer == 8 * MILLION * (bytes_ + master)
+
+
+def test_an_update_that_is_not_fused_has_temporaries() -> None:
+    """They matter where a chip is fullest after it has computed: nothing is kept for backwards here."""
+    work, chips = workload(8, batch=1, kept=0, boundary=0), topology(pool("a", 1))
+    one = complete(plan((1, [("a", 1, (0, 8))])), chips, work)
+    fused, other = (replace(chips.pools[0].chip, family=family) for family in ("cuda", "kunlun"))
+    needs = [stage_bytes(work, one, 0, 0, "bfloat16", chip) for chip in (fused, other)]
+    assert [need.sync for need in needs] == [2 * 8 * MILLION, 4 * 8 * MILLION], "or parameters beside their masters"
