@@ -44,6 +44,9 @@ from hetero.engine.world import World
 from hetero.layers.group import TensorGroup
 from hetero.models.registry import architecture
 
+STEPS_TO_FILL = 2
+"""After these a chip has held all that it will: the second begins with the optimizer's moments."""
+
 
 class Epoch:
     """An active rank's share of the job from `spec.start` on. Building one is collective within the pool."""
@@ -110,6 +113,8 @@ class Epoch:
         self.stage.clear()
         self.next_step = step + 1
         self._compare_replicas()
+        if self.next_step == self.spec.start + STEPS_TO_FILL:
+            self._tell_memory()
         report = self._report(step, totals)
         if self.spec.evaluates_at(self.next_step):
             loss = self._evaluate()
@@ -158,6 +163,14 @@ class Epoch:
     def _claim_memory(self) -> None:
         """An emulated chip has only its memory; a real one keeps its own account."""
         self._backend.claim(str(self.place), self._need.total)
+
+    def _tell_memory(self) -> None:
+        """One chip of each stage tells what its driver says by now, where it says anything."""
+        used = self._backend.memory()
+        if used.held_bytes is not None and self.place.position == 0:
+            where = {"pipeline": self.place.pipeline, "stage": self.place.stage}
+            sizes = {"held_bytes": used.held_bytes, "peak_bytes": used.peak_bytes, "limit_bytes": used.limit_bytes}
+            self._tell("memory_used", {**where, **sizes})
 
     def _sync(self, chunk: int, names: Iterable[str]) -> None:
         with self._meter.syncing(chunk):
