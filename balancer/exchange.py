@@ -42,6 +42,7 @@ class Copies:
     uses: dict[Place, tuple[Use, ...]]
     hubs: dict[str, Place]
     parameters: int
+    largest_tensor: int = 0
 
     @cached_property
     def route(self) -> Hashable:
@@ -61,7 +62,8 @@ def shared_state(plan: Plan, workload: Workload) -> list[Copies]:
                 if here:  # a weight used twice in a chunk is complete with its first use, the last in a backward
                     uses[p, chunk.stage] = (*uses.get((p, chunk.stage), ()), (p, chunk.index, min(here)))
         if len(uses) > 1 and workload.units[u].parameters:
-            found.append(Copies(owners[u], uses, _hubs(plan, u, owners[u], uses), workload.units[u].parameters))
+            sizes = workload.units[u].parameters, workload.units[u].largest_tensor
+            found.append(Copies(owners[u], uses, _hubs(plan, u, owners[u], uses), *sizes))
     return found
 
 

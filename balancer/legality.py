@@ -181,7 +181,8 @@ def _check_owners(plan: Plan, workload: Workload) -> None:
 def _check_memory(plan: Plan, topology: Topology, workload: Workload) -> None:
     for (p, s), stage in plan.stages():
         pool = topology.pool(stage.pool)
-        need = stage_bytes(workload, plan, p, s, pool.precision, pool.chip, topology.bucket_bytes)
+        crossing = topology.bucket_bytes, topology.codecs_between
+        need = stage_bytes(workload, plan, p, s, pool.precision, pool.chip, *crossing)
         if need.total > pool.memory_bytes:
             rule = f"needs {need}, a chip of {pool.name} has {pool.memory_limit}"
             remedy = "give the stage fewer units, a larger tp, or the pipeline a smaller micro_batch or warmup"

@@ -11,7 +11,8 @@ from math import ceil
 
 from balancer.cost import Times, transfer_s
 from balancer.cut import Range, StageCost, cut
-from balancer.memory import MESSAGES, SLACK, WEIGHT_BYTES, optimizer_bytes, unit_activation_bytes
+from balancer.memory import SLACK, WEIGHT_BYTES, optimizer_bytes, unit_activation_bytes
+from balancer.messages import MESSAGES
 from balancer.shape import Group
 from balancer.staging import GRADIENT_BYTES
 from balancer.topology import Topology
@@ -134,7 +135,8 @@ class Pricer:
             precision = self.topology.pool(pool).precision
             units = self.workload.at(precision).units
             again = {later: first for first, later in self.workload.tied if apart}
-            fixed, owner = WEIGHT_BYTES[precision] + GRADIENT_BYTES, owned * optimizer_bytes(precision)
+            fixed = WEIGHT_BYTES[precision] + GRADIENT_BYTES
+            owner = owned * optimizer_bytes(precision, self.workload.update)
             each = []
             for u, unit in enumerate(units):
                 held = unit.parameters + (units[again[u]].parameters if u in again else 0)

@@ -89,8 +89,9 @@ class _Ladders:
             update={"pipelines": (*self.plan.pipelines[:p], pipeline, *self.plan.pipelines[p + 1 :])}
         )
         pools = [self.topology.pool(stage.pool) for stage in pipeline.stages]
+        crossing = self.topology.bucket_bytes, self.topology.codecs_between
         needs = (
-            stage_bytes(self.workload, plan, p, s, pool.precision, pool.chip, self.topology.bucket_bytes).total
+            stage_bytes(self.workload, plan, p, s, pool.precision, pool.chip, *crossing).total
             for s, pool in enumerate(pools)
         )
         return all(need <= pool.memory_bytes for need, pool in zip(needs, pools, strict=True))

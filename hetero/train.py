@@ -40,6 +40,7 @@ from hetero.job.spec import fleet_links, run_spec
 from hetero.masking import hidden, secret_values
 from hetero.monitoring.environment import drivers_environment
 from hetero.monitoring.journal import EVENTS, METRICS, EventJournal, Journal
+from hetero.monitoring.memory import MemoryCheck
 from hetero.monitoring.notice import Notice
 from hetero.monitoring.record import Recorder
 from hetero.monitoring.trace import Trace
@@ -196,7 +197,7 @@ class _Run:
         measured = measure(self._job, session, written, lambda note: self._event("warning", note=note))
         with let_through():
             planned = plan_job(self._job, measured.times, given, measured.probed, session.usable_bytes)
-        self._plan = planned.plan
+        self._plan, self._memory = planned.plan, MemoryCheck(planned.memory_bytes)
         self._loss_scale = self._loss_scale.where(planned.plan.precisions().values())
         (self.run_dir / "plan.json").write_text(planned.plan.to_json(), encoding="utf-8")
         session.relink(fleet_links(self._job, measured.time_scale, measured.probed))
@@ -238,6 +239,9 @@ class _Run:
         record of the step that it follows, which says whether that step was an update; then it gets its manifest."""
         if news.kind == "saved":
             self._saved[news.step] = news
+        elif news.kind == "memory_used":
+            facts = {"step": news.step, "epoch": news.epoch, "rank": news.rank}
+            self._note(self._memory.used(str(news.pool), news.data, facts))
         else:
             self._fleet_failed |= news.kind == "failed"
             self._tell(news, news.data)

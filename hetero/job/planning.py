@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from types import MappingProxyType
 
@@ -42,8 +42,9 @@ class Planned:
         """What one chip of a stage needs."""
         pool = self.plan.pipelines[pipeline].stages[stage].pool
         precision, chip = self.job.precision_of(pool), load_chip(self.job.pools[pool].chip)
-        where, bucket_bytes = (self.plan, pipeline, stage), self.job.bridge.sync_bucket_bytes
-        return stage_bytes(workload(self.job), *where, precision, chip, bucket_bytes).total
+        where, bridge = (self.plan, pipeline, stage), self.job.bridge
+        crossing = bridge.sync_bucket_bytes, bridge.codecs_between
+        return stage_bytes(workload(self.job), *where, precision, chip, *crossing).total
 
 
 def plan_job(
@@ -97,7 +98,8 @@ def topology(job: Job, probed: Probed = NOTHING_PROBED, usable_bytes: UsableByte
 def workload(job: Job) -> Workload:
     """The job's model as the balancer sees it: numbers per unit."""
     model = architecture(job.model.resolve())
-    return model.workload(job.data.seq_len, job.train.global_batch, job.train.precision)
+    work = model.workload(job.data.seq_len, job.train.global_batch, job.train.precision)
+    return replace(work, update=job.train.optimizer.update)
 
 
 def legal_tp(job: Job) -> LegalTp:
