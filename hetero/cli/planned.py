@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -32,7 +33,8 @@ def as_data(job: Job, planned: Planned) -> str:
             {"plan": json.loads(other.to_json()), "prediction": _figures(prediction), "why": why}
             for other, prediction, why in planned.runners_up
         ],
-        "notes": list(planned.notes),
+        "idle": [asdict(idle) for idle in planned.idle],
+        "notes": planned.notes,
     }
     return json.dumps(data, indent=2)
 
@@ -53,7 +55,7 @@ def print_planned(job: Job, planned: Planned, console: Console | None = None) ->
     figures = f"{prediction.step_s:.4g} s, {prediction.tokens_per_s:,.0f} tokens/s"
     console.print(f"\npredicted step {figures} ({labelled})", soft_wrap=True)
     for name, value in efficiency(prediction).items():
-        console.print(f"  {name} {value:.3f}")
+        console.print(f"  {name} {round(value, 3) + 0.0:.3f}")
     _print_runners_up(planned, console)
     for note in planned.notes:
         console.print(f"\nnote: {note}", soft_wrap=True, markup=False, highlight=False)

@@ -29,7 +29,7 @@ STATE_BYTES = 12
 def examine_job(job: Job, machine: Machine, run_dir: Path, nodes: Sequence[Node] | None = None) -> list[Finding]:
     """With the `nodes` of a cluster the pools need a place there, else all of them run on this host."""
     pools = _pools_here(job, machine) if nodes is None else _pools_there(job, nodes)
-    return [_plan(job), *pools, _data(job, nodes is not None), *_storage(job, run_dir, nodes), *_ports(job)]
+    return [*_plan(job), *pools, _data(job, nodes is not None), *_storage(job, run_dir, nodes), *_ports(job)]
 
 
 def held(run_dir: Path) -> Iterator[Finding]:
@@ -50,15 +50,19 @@ def cache() -> Finding:
     return judged("cache", value, rule, remedy, warning=bool(there.fault))
 
 
-def _plan(job: Job) -> Finding:
+def _plan(job: Job) -> Iterator[Finding]:
     try:
         planned = plan_job(job)
     except Exception as error:
         if not explains_itself(error):
             raise
-        return Finding.of(error, "plan")
-    pools = dict.fromkeys(stage.pool for pipeline in planned.plan.pipelines for stage in pipeline.stages)
-    return Finding("ok", "plan", f"over {', '.join(pools)}", "fits the memory of every chip, by datasheet and reserve")
+        yield Finding.of(error, "plan")
+        return
+    pools = dict.fromkeys(stage.pool for _, stage in planned.plan.stages())
+    yield Finding("ok", "plan", f"over {', '.join(pools)}", "fits the memory of every chip, by datasheet and reserve")
+    for idle in planned.idle:
+        value = f"{idle.chips} of {idle.count} chips idle"
+        yield Finding("warning", f"plan, pools.{idle.pool}", value, idle.why, idle.remedy)
 
 
 def _pools_here(job: Job, machine: Machine) -> Iterator[Finding]:
