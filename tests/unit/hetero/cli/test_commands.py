@@ -144,6 +144,26 @@ def test_plan_tells_chips_that_it_leaves_over(capsys: pytest.CaptureFixture[str]
     assert data["prediction"]["efficiency"]["ledger_idle"] > 0.01
 
 
+def test_plan_shows_equal_pipelines_once_however_many_chips_there_are(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    half = "stages: [{pool: a, tp: 8, units: [0, 2]}, {pool: a, tp: 8, units: [2, 4]}]"
+    job = tmp_path / "job.yaml"
+    job.write_text(f"""\
+model: {{dimensions: {{layers: 1, hidden: 128, heads: 8, kv_heads: 8, ffn: 128, vocab: 512}}}}
+data: {{source: python-stdlib, seq_len: 64}}
+train: {{steps: 1, global_batch: 192}}
+pools: {{a: {{family: cuda, chip: H100, count: 1024, chips_per_host: 8, emulate: {{}}}}}}
+balance:
+  pipelines: [{{share: 4, replicas: 32, {half}}}, {{share: 2, replicas: 32, {half}}}]
+""")
+    assert run(["plan", str(job)]) == 0
+    text = capsys.readouterr().out
+    assert text.count("0-31 (x 32)") == text.count("32-63 (x 32)") == 3  # two stages and the grid
+    assert len(text.splitlines()) < 40
+    assert max(map(len, text.splitlines())) < 200
+
+
 def test_plan_shows_the_links_that_have_a_codec_and_what_it_leaves(capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["plan", QUICKSTART, "--set", "bridge.links[0].codec={activation: int8, gradient: bf16}"]
     assert run(arguments) == 0
