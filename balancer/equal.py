@@ -23,11 +23,11 @@ def alike(items: Iterable[Hashable]) -> list[tuple[int, ...]]:
     return [tuple(places) for places in found.values()]
 
 
-def numbered(numbers: Sequence[int]) -> str:
+def numbered(numbers: Sequence[int], counted: bool = True) -> str:
     """Ascending numbers such as "0-3, 6 (x 5)"; one alone is itself."""
     ranges = list(_ranges(numbers))
     rest = ", ..." if len(ranges) > _MOST_RANGES else ""
-    times = f" (x {len(numbers)})" if len(numbers) > 1 else ""
+    times = f" (x {len(numbers)})" if counted and len(numbers) > 1 else ""
     return ", ".join(f"{a}-{b}" if b > a else f"{a}" for a, b in ranges[:_MOST_RANGES]) + rest + times
 
 

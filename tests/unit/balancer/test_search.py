@@ -108,7 +108,8 @@ def test_a_pool_behind_a_hopeless_link_is_left_idle_and_that_is_said():
 
 def test_chips_that_a_pool_s_tp_leaves_over_are_told():
     [idle] = find(topology(pool("odd", 3, tp=2), pool("even", 2)), workload(8, batch=8)).idle
-    assert str(idle) == "1 of 3 chips of pool odd idle: tp 2 does not divide 3; use a tp of 1 or 3 there, or a count of 2"
+    why = "tp 2 does not divide 3; use a tp of 1 or 3 there, or a count of 2"
+    assert str(idle) == f"1 of 3 chips of pool odd idle: {why}"
 
 
 @pytest.mark.parametrize(
