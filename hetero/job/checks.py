@@ -8,6 +8,7 @@ from itertools import combinations
 from typing import Any
 
 from backends.chip import ChipSpec, load_chip
+from backends.identify import AUTO, sheets_of
 from backends.registry import family_names
 from balancer.legality import MOST_MICRO_BATCHES
 from bridge.options import BridgeOptions
@@ -60,12 +61,24 @@ def check_pool(name: str, pool: PoolOptions, precision: str) -> None:
     if pool.family not in family_names():
         remedy = did_you_mean(pool.family, family_names())
         raise JobError(f"{key}.family", pool.family, "must be a known chip family", remedy)
+    if pool.chip == AUTO:
+        _check_can_say(key, pool)
+        _check_tp(pool, key)
+        return
     chip = _chip(pool, key)
     if chip.family != pool.family:
         rule = f"is a chip of family {chip.family!r}, but the pool's family is {pool.family!r}"
         raise JobError(f"{key}.chip", pool.chip, rule, f"set {key}.family to {chip.family}, or name another chip")
     _check_tp(pool, key)
     _check_precision(key, pool, chip, precision)
+
+
+def _check_can_say(key: str, pool: PoolOptions) -> None:
+    """The rest is checked once the chips have said what they are."""
+    if pool.emulate is not None:
+        names = ", ".join(sheet.name for sheet in sheets_of(pool.family))
+        rule = "a chip that is emulated cannot say what it is"
+        raise JobError(f"{key}.chip", AUTO, rule, f"name the one that it stands for: {names}")
 
 
 def _chip(pool: PoolOptions, key: str) -> ChipSpec:
@@ -115,7 +128,7 @@ def _check_float8(bridge: BridgeOptions, pools: Pools, ends: tuple[str, str]) ->
     own = [index for index, link in enumerate(bridge.links) if set(link.between) == set(ends) and link.codec]
     key = f"bridge.links[{own[0]}].codec.activation" if own else "bridge.codec.activation"
     for end in ends:
-        if not load_chip(pools[end].chip).float8:
+        if pools[end].chip != AUTO and not load_chip(pools[end].chip).float8:
             remedy = f"set int8 or bf16 for the link between {' and '.join(ends)}"
             raise JobError(key, FLOAT8, f"the chips of pool {end} ({pools[end].chip}) have no float8", remedy)
 

@@ -80,7 +80,7 @@ def plan_job(
 def check_written_plan(job: Job) -> None:
     """Raises JobError where the plan in the job file cannot be obeyed."""
     plan = _written(job)
-    if plan is None:
+    if plan is None or job.unidentified:
         return
     try:
         complete(plan, topology(job), workload(job), legal_tp(job))
