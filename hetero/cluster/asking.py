@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from typing import Any
 
 import ray
 from ray.exceptions import RayError
@@ -22,7 +23,7 @@ def ask_cluster(fleet: FleetSpec, on_event: Callable[[News], None]) -> dict[str,
     """By pool, what all its hosts find together. Ray must be up. Waits while others use the places that a run would
     take, and takes none after it returns. Raises PlacementError, and ClusterError where a host does not answer."""
     with reserved(fleet, on_event) as reservation:
-        task = ray.remote(max_retries=0)(probe.ask)
+        task: Any = ray.remote(max_retries=0)(probe.ask)
         asked = {
             host.id: task.options(**reservation.options(host.id)).remote(
                 host.pool.family, host.pool.python, dict(host.pool.variables)
