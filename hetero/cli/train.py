@@ -49,11 +49,11 @@ def train(
     from hetero.interrupts import sigmask
 
     with sigmask(signal.SIG_BLOCK, signal.SIGTERM):  # in the threads of libraries: Ray wants it in no other than this
+        from hetero.cli.asking import asking
         from hetero.job.chips import identified
         from hetero.job.load import load_job, mistakes_located
         from hetero.job.refusal import refuse_used
         from hetero.monitoring.journal import EVENTS
-        from hetero.monitoring.progress import event_text
 
     job = load_job(job_file, settings or ())
     folder = run_dir or _new_run_dir(job.name)
@@ -61,7 +61,7 @@ def train(
     streams.last()
     try:
         with mistakes_located(job_file, settings or (), plan):
-            job = identified(job, address, lambda news: typer.echo(event_text({"kind": news.kind, "data": news.data})))
+            job = identified(job, asking(address))
             given = _read_plan(plan) if plan else None
             _train_and_show(job, folder, address, given, resume)
     except KeyboardInterrupt:

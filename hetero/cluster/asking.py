@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -14,9 +14,19 @@ from backends.probe import Finding
 from hetero.cluster.errors import ClusterError
 from hetero.cluster.fleet import FleetSpec
 from hetero.cluster.instructions import News
+from hetero.cluster.options import PoolOptions, fleet_of
+from hetero.cluster.ray_runtime import ray_runtime
 from hetero.cluster.reservation import reserved
 
 SLOWEST_S = 300.0
+
+
+def ask_joined(
+    pools: Mapping[str, PoolOptions], address: str, on_event: Callable[[News], None] = lambda news: None
+) -> dict[str, Finding]:
+    """The same of the cluster at `address`, which is joined for so long."""
+    with ray_runtime(address):
+        return ask_cluster(fleet_of(pools, local=False), on_event)
 
 
 def ask_cluster(fleet: FleetSpec, on_event: Callable[[News], None]) -> dict[str, Finding]:

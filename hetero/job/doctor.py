@@ -20,7 +20,7 @@ from hetero.cluster.options import PoolOptions, fleet_of
 from hetero.cluster.placement import Node, PlacementError, asks_of, place
 from hetero.data.corpus import Corpus
 from hetero.errors import explains_itself
-from hetero.job.chips import ask, chip_of, with_chips
+from hetero.job.chips import Ask, ask_here, chip_of, unidentified_pools, with_chips
 from hetero.job.claim import held_by
 from hetero.job.job import Job
 from hetero.job.kept import kept_folder
@@ -56,14 +56,15 @@ def cache() -> Finding:
     return judged("cache", value, rule, remedy, warning=bool(there.fault))
 
 
-def name_chips(job: Job, address: str | None) -> tuple[Job, list[Finding]]:
-    """The job with the chips that pools leave to say what they are, as far as they do, and what there is to tell."""
-    if address and "://" in address:
+def name_chips(job: Job, ask: Ask | None = ask_here) -> tuple[Job, list[Finding]]:
+    """The job with the chips that pools leave to say what they are, as far as they do, and what there is to tell.
+    `ask` is None where they can not be asked from here."""
+    if ask is None:
         rule = "the chips say what they are when the run starts"
         return job, [Finding("ok", f"pools.{name}.chip", AUTO, rule) for name in job.unidentified]
     findings, named = [], {}
     try:
-        for name, found in ask(job, address).items():
+        for name, found in (ask(unidentified_pools(job)) if job.unidentified else {}).items():
             named[name] = chip_of(name, job.pools[name], found)
             rule = f"taken, since the chips call themselves {' and '.join(found.names)}"
             findings.append(Finding("ok", f"pools.{name}.chip", named[name], rule))
