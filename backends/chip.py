@@ -43,7 +43,8 @@ class ChipSpec:
     of its host in one direction, `efficiency` the fraction of the peak that training usually reaches. A communicator of
     the family's collectives takes `communicator_bytes` of each of its chips, `pair_communicator_bytes` where two chips
     send to each other, and `exchange_peer_bytes` more for each other chip that it has all-to-alls with. `float8`: its
-    torch converts to float8 and back. `provenance` is keyed by figure ("memory_bytes", "peak_flops.bfloat16").
+    torch converts to float8 and back. `device_names` are what its driver calls it. `provenance` is keyed by figure
+    ("memory_bytes", "peak_flops.bfloat16").
     """
 
     name: str
@@ -60,6 +61,7 @@ class ChipSpec:
     pair_communicator_bytes: int = 0
     exchange_peer_bytes: int = 0
     float8: bool = False
+    device_names: tuple[str, ...] = ()
 
     @property
     def usable_bytes(self) -> int:
@@ -129,6 +131,10 @@ class _Fact(_Stated):
     value: bool
 
 
+class _Names(_Stated):
+    value: tuple[str, ...] = Field(min_length=1)
+
+
 class _Sheet(_Strict):
     """One file of the catalogue, in the units that data sheets use; the interconnect counts both directions."""
 
@@ -145,6 +151,7 @@ class _Sheet(_Strict):
     interconnect_gb_per_s: _Figure
     efficiency: _Figure
     float8: _Fact | None = None
+    device_names: _Names | None = None
 
     @model_validator(mode="after")
     def _plausible(self) -> _Sheet:
@@ -170,7 +177,7 @@ class _Sheet(_Strict):
             "pair_communicator_bytes": self.pair_communicator_mib,
             "exchange_peer_bytes": self.exchange_peer_mib,
         }
-        said = {**buffers, "float8": self.float8}
+        said = {**buffers, "float8": self.float8, "device_names": self.device_names}
         figures |= {key: figure for key, figure in said.items() if figure is not None}
         return ChipSpec(
             name=self.name,
@@ -184,6 +191,7 @@ class _Sheet(_Strict):
             note=self.note,
             reserve_bytes=round(self.reserve_gib.value * GIB),
             float8=self.float8 is not None and self.float8.value,
+            device_names=self.device_names.value if self.device_names else (),
             **{key: round(figure.value * MIB) if figure else 0 for key, figure in buffers.items()},
         )
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
 
 from balancer.cost import Times
 from balancer.errors import PlanError
@@ -26,13 +27,22 @@ def complete(
     warm-ups that were left open are as deep as hiding the links takes. Completing a completed plan changes nothing.
     Raises PlanError for every illegal plan."""
     check(plan, topology, workload, legal_tp)
+    written = [p for p, pipeline in enumerate(plan.pipelines) for _ in range(pipeline.replicas)]
     plan = fill_precisions(expand_replicas(plan), topology)
     open_ = [place for place, stage in plan.stages() if stage.warmup is None]
     plan = assign_owners(fill_warmups(place_chips(plan, topology)), workload)
     if times is not None and open_:
         plan = deepen(plan, open_, topology, workload, times)
-    check_completed(plan, topology, workload)
+    try:
+        check_completed(plan, topology, workload)
+    except PlanError as error:
+        raise PlanError(_as_written(error.key, written), error.value, error.rule, error.remedy) from None
     return plan
+
+
+def _as_written(key: str, written: Sequence[int]) -> str:
+    """The key of a pipeline as the plan had it before its replicas were written out."""
+    return re.sub(r"^pipelines\[(\d+)\]", lambda found: f"pipelines[{written[int(found[1])]}]", key)
 
 
 def expand_replicas(plan: Plan) -> Plan:

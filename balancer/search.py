@@ -7,24 +7,25 @@ from dataclasses import dataclass
 from balancer.candidates import Candidates
 from balancer.cost import Times
 from balancer.errors import PlanError
+from balancer.idle import Idle
 from balancer.no_fit import explain
 from balancer.options import BalanceOptions
 from balancer.plan import Plan
 from balancer.simulate import Prediction
 from balancer.topology import Topology
-from balancer.verdict import notes, runners_up
+from balancer.verdict import left_idle, runners_up
 from balancer.workload import LegalTp, Workload
 
 
 @dataclass(frozen=True)
 class SearchResult:
-    """The chosen plan, completed, then others from fast to slow, each with why it lost. `notes` say what the choice
-    leaves out."""
+    """The chosen plan, completed, then others from fast to slow, each with why it lost. `idle` are the chips that the
+    choice leaves out."""
 
     plan: Plan
     prediction: Prediction
     runners_up: tuple[tuple[Plan, Prediction, str], ...]
-    notes: tuple[str, ...] = ()
+    idle: tuple[Idle, ...] = ()
 
 
 def search(
@@ -47,7 +48,7 @@ def search(
     if not found:
         raise explain(candidates)
     (plan, prediction), *others = found
-    return SearchResult(plan, prediction, runners_up((plan, prediction), others), notes(topology, found))
+    return SearchResult(plan, prediction, runners_up((plan, prediction), others), left_idle(candidates, found))
 
 
 def _any_tp(tp: int) -> str | None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
-from balancer.candidates import Candidate
+from balancer.candidates import Candidate, Candidates
+from balancer.idle import Idle, idle_chips
 from balancer.ledger import TERMS, ledger
 from balancer.plan import Plan
 from balancer.simulate import Prediction
-from balancer.topology import Topology
 
 _MOST = 5
 
@@ -41,12 +42,23 @@ def why(best: Prediction, other: Prediction) -> str:
     return f"{slower}: more {most.replace('_', ' ')} (+{lost_s[most] / best.step_s:.1%} of the step)"
 
 
-def notes(topology: Topology, found: Sequence[Candidate]) -> tuple[str, ...]:
-    """Of candidates from fast to slow: what the first leaves idle, and what it would take to use that."""
-    (plan, prediction), *_ = found
-    said = []
-    for name in (pool.name for pool in topology.pools if pool.name not in plan.pools()):
-        using = next((other.step_s for p, other in found if name in p.pools()), None)
-        instead = f"the best plan with it takes {using:.4g} s a step" if using else "no plan with it fits"
-        said.append(f"pool {name} is left idle: {instead}, this one {prediction.step_s:.4g} s")
-    return tuple(said)
+def left_idle(candidates: Candidates, found: Sequence[Candidate]) -> tuple[Idle, ...]:
+    """Of candidates from fast to slow: the chips that the first leaves idle; where that is a whole pool, by what the
+    search knows of the plans with it."""
+    plan = found[0][0]
+    return tuple(
+        idle if idle.chips < idle.count else _left_out(idle, candidates, found)
+        for idle in idle_chips(plan, candidates.topology, candidates.legal_tp)
+    )
+
+
+def _left_out(idle: Idle, candidates: Candidates, found: Sequence[Candidate]) -> Idle:
+    using = next((prediction.step_s for plan, prediction in found if idle.pool in plan.pools()), None)
+    if using is not None:
+        why = f"the best plan with it takes {using:.4g} s a step, this one {found[0][1].step_s:.4g} s"
+        return replace(idle, why=why, remedy="take the pool out of the job, or give it a faster link")
+    if any(candidates.shapes(candidates.topology.only(frozenset({idle.pool})))):
+        why = "no plan with it fits the memory of the chips"
+        return replace(idle, why=why, remedy="use more chips there, chips with more memory, or a smaller micro_batch")
+    why = "it has no division into stages with a legal tp, enough units and a micro-batch for each pipeline"
+    return replace(idle, why=why, remedy=f"set pools.{idle.pool}.tp to auto, or raise train.global_batch")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -201,8 +201,9 @@ class _Run:
         self._loss_scale = self._loss_scale.where(planned.plan.precisions().values())
         (self.run_dir / "plan.json").write_text(planned.plan.to_json(), encoding="utf-8")
         session.relink(fleet_links(self._job, measured.time_scale, measured.probed))
-        facts = {"time_scale": measured.time_scale, "link_ratio": planned.prediction.link_ratio}
+        facts: Record = {"time_scale": measured.time_scale, "link_ratio": planned.prediction.link_ratio}
         self.warn(*planned.notes)
+        facts["idle"] = [asdict(idle) for idle in planned.idle]
         self._event("planned", **facts, calibrated=list(measured.rows), probed=list(measured.probed.rows))
         session.configure(self._spec(session, planned, measured.time_scale).model_dump(mode="json"))
         titles = {label.name: str(label) for label in pool_labels(self._job)}

@@ -10,6 +10,7 @@ from types import MappingProxyType
 from backends.chip import load_chip
 from balancer.completion import complete
 from balancer.cost import Times, datasheet_times
+from balancer.idle import Idle, idle_chips
 from balancer.memory import stage_bytes
 from balancer.plan import Plan
 from balancer.search import search
@@ -29,14 +30,20 @@ UsableBytes = Mapping[str, int]
 
 @dataclass(frozen=True)
 class Planned:
-    """A completed plan, what is expected of it, the plans that lost, each with the reason, and what the choice leaves
-    out."""
+    """A completed plan, what is expected of it, the plans that lost, each with the reason, the chips that it leaves
+    idle, and what else a person should know of it."""
 
     job: Job
     plan: Plan
     prediction: Prediction
     runners_up: Sequence[tuple[Plan, Prediction, str]] = ()
-    notes: Sequence[str] = ()
+    idle: Sequence[Idle] = ()
+    assumed: Sequence[str] = ()
+
+    @property
+    def notes(self) -> list[str]:
+        """In words."""
+        return [*map(str, self.idle), *self.assumed]
 
     def memory_bytes(self, pipeline: int, stage: int) -> int:
         """What one chip of a stage needs."""
@@ -65,16 +72,16 @@ def plan_job(
     if wanted is None:
         found = search(chips, work, times, job.balance, micro_batch=job.train.micro_batch, legal_tp=legal_tp(job))
         plan = _named(job, found.plan)
-        notes = [*found.notes, *_assumed_links(job, chips, probed)]
-        return Planned(job, plan, found.prediction, found.runners_up, notes)
+        assumed = _assumed_links(job, chips, probed)
+        return Planned(job, plan, found.prediction, found.runners_up, found.idle, assumed)
     plan = _named(job, complete(wanted, chips, work, legal_tp(job), times))
-    return Planned(job, plan, simulate(plan, chips, work, times), notes=_idle(job, plan))
+    return Planned(job, plan, simulate(plan, chips, work, times), idle=idle_chips(plan, chips, legal_tp(job)))
 
 
 def check_written_plan(job: Job) -> None:
     """Raises JobError where the plan in the job file cannot be obeyed."""
     plan = _written(job)
-    if plan is None:
+    if plan is None or job.unidentified:
         return
     try:
         complete(plan, topology(job), workload(job), legal_tp(job))
@@ -116,15 +123,6 @@ def _written(job: Job) -> Plan | None:
     if job.balance.pipelines is None:
         return None
     return Plan(pipelines=job.balance.pipelines, schedule=job.balance.schedule)
-
-
-def _idle(job: Job, plan: Plan) -> list[str]:
-    """Of a plan by hand, the pools that it leaves out."""
-    return [
-        f"pool {name} is in no stage of the plan: its {pool.count} chips stay idle"
-        for name, pool in job.pools.items()
-        if name not in plan.pools()
-    ]
 
 
 def _assumed_links(job: Job, chips: Topology, probed: Probed) -> list[str]:
