@@ -84,7 +84,7 @@ def test_links_are_probed_both_ways_for_a_second_each() -> None:
     with started() as session:
         rows = session.probe([("ascend", "nvidia")])
         assert [(row["source"], row["target"]) for row in rows] == [("ascend", "nvidia"), ("nvidia", "ascend")]
-        assert {(row["bytes"], row["streams"]) for row in rows} == {(BYTES_PER_S * PROBE_S, 1)}
+        assert {(row["cpu_s_per_gb"], row["streams"]) for row in rows} == {(BYTES_PER_S * PROBE_S, 1)}
         assert len(session.probe()) == 6
         assert session.way("ascend", "nvidia") == {"scheme": "grpc", "sealed": False, "lanes": 1}
 
@@ -136,7 +136,7 @@ def test_reports_of_a_host_s_ranks_are_merged() -> None:
     with started() as session:
         session.configure({"epoch": 0})
         session.run(1, lambda step, hosts: reports.extend(hosts))
-    assert {report["host"]: report["ranks"] for report in reports} == {
+    assert {report.host: report.ranks for report in reports} == {
         "nvidia@0": 2, "ascend@0": 2, "ascend@1": 2, "kunlun@0": 1,
     }  # fmt: skip
 

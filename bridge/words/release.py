@@ -1,0 +1,29 @@
+"""Which release of this program a process is of. Words change between releases, so both ends of a pipe say it first."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass
+
+from bridge.errors import ReleaseDiffers, WordError
+from bridge.words.word import Word, decode
+
+RELEASE = "0.1.0"  # the package's version too: setup.cfg reads it here
+
+
+@dataclass(frozen=True)
+class Release(Word):
+    """The first word on a pipe, in either direction."""
+
+    release: str
+
+
+def meet(first: bytes) -> None:
+    """Takes the first word of the other end. Raises ReleaseDiffers unless it is of this release."""
+    theirs = None
+    with suppress(WordError):  # a release that says none, or another word first
+        word = decode(first)
+        theirs = word.release if isinstance(word, Release) else None
+    if theirs != RELEASE:
+        rule = f"two processes of a run are of different releases; this one is of {RELEASE}"
+        raise ReleaseDiffers("release", theirs, rule, f"install {RELEASE} for that interpreter too")
