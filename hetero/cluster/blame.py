@@ -54,6 +54,8 @@ class Blame:
 def severity_of(error: Mapping[str, Any]) -> Severity:
     """Whether an error that a rank described is its own, or only the echo of somebody else's end."""
     kind, message = str(error.get("type", "")), str(error.get("message", ""))
+    if kind == ReleaseDiffers.__name__:
+        return Severity.DIED  # nothing better can come
     if kind in WAKE_TYPES or (kind in _GENERIC_TYPES and _WAKE_TEXT.search(message)):
         return Severity.IN_THE_WAKE
     return Severity.OWN_ERROR

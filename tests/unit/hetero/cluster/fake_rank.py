@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import time
+from dataclasses import dataclass
 from typing import Any
 
 from bridge.pipe import Pipe
@@ -37,6 +38,11 @@ NOTHING: dict[str, Any] = {**dict.fromkeys(TIMES, 0.0), "peak_memory_bytes": 0, 
 
 class PeerLost(Exception):
     """What the real bridge raises when somebody else has died."""
+
+
+@dataclass(frozen=True)
+class Babble(Word):
+    """What no agent has heard of."""
 
 
 def main(rank: RankId, agent: Pipe, port: Any) -> None:
@@ -119,6 +125,9 @@ class FakeRank:
             case "exit":
                 os._exit(3)
             case "hang":
+                time.sleep(1000)
+            case "babble":
+                self.agent.send(Babble())
                 time.sleep(1000)
             case "fail":
                 raise ValueError("a mistake of its own")

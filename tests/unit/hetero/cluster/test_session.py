@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from backends.registry import FAMILIES
+from bridge.words.release import RELEASE
 from hetero.cluster.agent import LocalAgents
 from hetero.cluster.controller import ControlOptions
 from hetero.cluster.errors import ClusterError, FingerprintMismatch, HostFailure, RankFailure
@@ -156,6 +157,7 @@ def test_other_text_is_refused_and_the_session_goes_on() -> None:
         ("abort", "was killed by SIGABRT"),
         ("exit", "ended with exit status 3"),
         ("fail", "ValueError: a mistake of its own"),
+        ("babble", "WordError: word = Babble; it is not known here"),
         ("peer lost", "PeerLost"),
     ],
 )
@@ -201,6 +203,16 @@ def test_a_missing_interpreter_is_named() -> None:
     with pytest.raises(ClusterError) as caught:
         Session.start(fleet, LocalAgents())
     assert (caught.value.key, caught.value.value) == ("pools.nvidia.env.python", "/nowhere/python")
+    assert exit_code(caught.value) == 2
+
+
+def test_an_interpreter_of_another_release_is_named() -> None:
+    programs = replace(FAKES, endpoint="tests.unit.hetero.cluster.older_endpoint")
+    fleet = FleetSpec((pool("nvidia", "cuda", 1),), programs=programs)
+    with pytest.raises(ClusterError, match=RELEASE) as caught:
+        Session.start(fleet, LocalAgents())
+    assert caught.value.key == "pools.nvidia.env.python"
+    assert str(caught.value.value).startswith("0.0.9 (endpoint, host nvidia@0")
     assert exit_code(caught.value) == 2
 
 

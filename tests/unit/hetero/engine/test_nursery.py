@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from backends.program import program
-from bridge.errors import PipeClosed
+from bridge.errors import PipeClosed, ReleaseDiffers
 from bridge.pipe import Pipe
 from bridge.rank import RankId
 from hetero.words.nursery import Exited, Fork
@@ -97,6 +97,30 @@ def test_ranks_end_with_their_nursery(brood: Brood, end: str) -> None:
     for agent in brood.agents:
         with pytest.raises(PipeClosed):
             agent.recv(WAIT_S)
+
+
+OLDER = """
+import runpy
+from bridge.words import release
+release.RELEASE = "0.0.9"
+runpy.run_module("hetero.engine.nursery", run_name="__main__", alter_sys=True)
+"""
+
+
+def test_a_nursery_that_hears_another_release_says_its_own_and_ends_without_a_trace() -> None:
+    control, theirs = Pipe.pair()
+    command = [sys.executable, "-c", OLDER, f"--fd={theirs.fileno()}", "--main=nobody:main", "--afresh"]
+    process = subprocess.Popen(command, pass_fds=[theirs.fileno()], cwd=ROOT, stderr=subprocess.PIPE)
+    theirs.close()
+    control.send(Fork(()))
+    with pytest.raises(ReleaseDiffers) as caught:
+        control.recv(WAIT_S)
+    assert caught.value.value == "0.0.9"
+    with pytest.raises(PipeClosed):
+        control.recv(WAIT_S)
+    assert process.communicate(timeout=WAIT_S)[1] == b""
+    assert process.returncode == 1
+    control.close()
 
 
 def test_code_that_cannot_be_imported_afresh_is_the_rank_s_error() -> None:
