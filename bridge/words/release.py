@@ -24,6 +24,11 @@ def meet(first: bytes) -> None:
     with suppress(WordError):  # a release that says none, or another word first
         word = decode(first)
         theirs = word.release if isinstance(word, Release) else None
+    agree(theirs)
+
+
+def agree(theirs: str | None) -> None:
+    """Raises ReleaseDiffers unless another process of the run is of this release too."""
     if theirs != RELEASE:
-        rule = f"two processes of a run are of different releases; this one is of {RELEASE}"
-        raise ReleaseDiffers("release", theirs, rule, f"install {RELEASE} for that interpreter too")
+        rule = f"all processes of a run are of one release, and one that it met is of {RELEASE}"
+        raise ReleaseDiffers("release", theirs, rule, "install the same release for every pool and on every host")

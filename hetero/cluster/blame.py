@@ -76,8 +76,9 @@ def failure(root: Trouble, others: tuple[Trouble, ...], step: int, node: str) ->
     if error.get("type") == OutOfMemory.__name__:
         return ClusterError(f"pools.{pool}", f"{error['value']} ({who}, {where})", error["rule"], error["remedy"])
     if error.get("type") == ReleaseDiffers.__name__:
+        key = f"pools.{pool}" if root.process == "agent" else f"pools.{pool}.env.python"
         told = f"{error.get('value') or 'an older one'} ({who}, {where})"
-        return ClusterError(f"pools.{pool}.env.python", told, error["rule"], error["remedy"])
+        return ClusterError(key, told, error["rule"], error["remedy"])
     names: dict[str, Any] = {"host": root.host, "cause": root.cause, "rank": root.rank, "also": _lines(others)}
     parts = (
         error.get("key") or f"pools.{pool}",

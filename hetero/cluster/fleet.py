@@ -12,6 +12,7 @@ from typing import Any
 
 from bridge.rank import RankId
 from bridge.words.endpoint import PaceSpec
+from bridge.words.release import RELEASE
 
 LOOPBACK = "127.0.0.1"
 
@@ -115,7 +116,8 @@ class HostSpec:
     """One pool's part of one host: what its agent needs to know.
 
     `address` None: the agent asks its node. `assigned` are the accelerators that a cluster chose for it, by resource;
-    None: the machine is the run's own, whose processes see all chips. `secret` is what the pool's processes share.
+    None: the machine is the run's own, whose processes see all chips. `secret` is what the pool's processes share,
+    `release` the driver's own.
     """
 
     pool: FleetPool
@@ -127,6 +129,7 @@ class HostSpec:
     patience: Patience = Patience()
     assigned: Mapping[str, tuple[str, ...]] | None = None
     secret: str = field(default="", repr=False)
+    release: str = RELEASE
 
     @property
     def id(self) -> str:

@@ -13,6 +13,7 @@ from bridge.awake import AwakeClock
 from bridge.errors import PipeClosed
 from bridge.rank import RankId
 from bridge.words.endpoint import Attached, EndpointOrder, Failed, Listen, Listening, LostPeer, TurnedAway
+from bridge.words.release import agree
 from bridge.words.word import Answer, Word, unexpected
 from hetero.cluster import events as ev
 from hetero.cluster import instructions as ins
@@ -45,7 +46,8 @@ class Host:
         self._stop_by: float | None = None
 
     def handle(self, order: ins.HostOrder) -> None:
-        """Carries out an order; what it leads to is heard from `poll`. Raises ClusterError if a start is impossible."""
+        """Carries out an order; what it leads to is heard from `poll`. Raises ClusterError if a start is
+        impossible, ReleaseDiffers if the driver is of another release."""
         with contextlib.suppress(PipeClosed):  # a process has just died: poll reads its end and tells it
             match order:
                 case ins.StartHost():
@@ -142,6 +144,7 @@ class Host:
     # Start
 
     def _start(self) -> None:
+        agree(self.spec.release)
         self._crew.start()
         self._events += [ev.Warned(self.spec.id, note) for note in self._crew.notes]
         self._crew.endpoint.pipe.send(Listen(self.spec.id, self._address, self.spec.schemes))

@@ -19,7 +19,7 @@ from bridge.words.release import RELEASE
 from hetero.cluster.agent import LocalAgents
 from hetero.cluster.controller import ControlOptions
 from hetero.cluster.errors import ClusterError, FingerprintMismatch, HostFailure, RankFailure
-from hetero.cluster.fleet import FleetLink, FleetSpec
+from hetero.cluster.fleet import FleetLink, FleetSpec, HostSpec
 from hetero.cluster.instructions import News
 from hetero.cluster.processes import environment
 from hetero.cluster.reaper import MARK, marked
@@ -214,6 +214,16 @@ def test_an_interpreter_of_another_release_is_named() -> None:
     assert caught.value.key == "pools.nvidia.env.python"
     assert str(caught.value.value).startswith("0.0.9 (endpoint, host nvidia@0")
     assert exit_code(caught.value) == 2
+
+
+def test_agents_of_another_release_than_the_driver_s_are_named() -> None:
+    class Older(LocalAgents):
+        def start(self, hosts: tuple[HostSpec, ...]) -> None:
+            super().start(tuple(replace(host, release="0.0.9") for host in hosts))
+
+    with pytest.raises(ClusterError, match=RELEASE) as caught:
+        Session.start(FleetSpec((pool("nvidia", "cuda", 1),), programs=FAKES), Older())
+    assert (caught.value.key, exit_code(caught.value)) == ("pools.nvidia", 2)
 
 
 def test_a_pool_s_variables_reach_its_processes() -> None:
