@@ -96,7 +96,7 @@ class Run:
     def eval_losses(self) -> dict[int, float]:
         """By the number of steps that were done."""
         done = enumerate(self.totals, 1)
-        return {number: step["eval_loss"] for number, step in done if "eval_loss" in step}
+        return {number: step.eval_loss for number, step in done if step.eval_loss is not None}
 
     def gradients(self, step: int) -> dict[str, np.ndarray]:
         """Whole gradients by logical name. Every element must come from exactly one owner."""
