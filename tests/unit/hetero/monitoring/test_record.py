@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from hetero.monitoring.record import Recorder, merge_hosts
-from hetero.words.step import StepTotals
+from hetero.words.step import HostStep, StepTotals
 from tests.unit.hetero.monitoring.reports import TOTALS, facts, merged, rank_report
 
 DESIGN_KEYS = [
