@@ -85,7 +85,7 @@ def test_numbers_that_json_has_not_cross_too(loss: float) -> None:
 @pytest.mark.parametrize(
     ("data", "where"),
     [
-        (b'Dance {"a":1}', "word = Dance"),
+        (b'Nonsense {"a":1}', "word = Nonsense"),
         (b'{"do": "stop"}', "word = "),
         (b"\xff\xfe", "word = "),
         (b"", "word = "),
@@ -186,7 +186,7 @@ def test_another_release_is_named_and_its_words_are_heard_all_the_same(
 
 def test_behind_what_is_no_word_the_next_is_heard(ends: tuple[Pipe, Other]) -> None:
     pipe, other = ends
-    other.says(encode(Release(RELEASE)), b"Dance {}", encode(Stop()))
-    with pytest.raises(WordError, match="Dance"):
+    other.says(encode(Release(RELEASE)), b"Nonsense {}", encode(Stop()))
+    with pytest.raises(WordError, match="Nonsense"):
         pipe.recv(WAIT_S)
     assert pipe.recv(WAIT_S)[0] == Stop()
