@@ -16,6 +16,7 @@ from hetero.engine.epoch import Epoch
 from hetero.engine.spec import RunSpec
 from hetero.engine.stage import Place
 from hetero.engine.world import World
+from hetero.words.step import StepReport
 from tests.live_bytes import LiveBytes
 
 
@@ -32,7 +33,7 @@ class CountedEpoch(Epoch):
         if self._live is not None:
             self._live.peak = self._live.now
 
-    def run_step(self) -> dict[str, Any]:
+    def run_step(self) -> StepReport:
         with self._live or nullcontext():
             report = super().run_step()
         peak = self._backend.memory().peak_bytes if self._live is None else self._live.peak

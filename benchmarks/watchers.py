@@ -6,7 +6,7 @@ import io
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -25,13 +25,14 @@ from hetero.monitoring.progress import Progress
 from hetero.monitoring.record import Recorder
 from hetero.monitoring.trace import Trace
 from hetero.monitoring.watch import Watch
+from hetero.words.step import HostStep
 
 TRACKERS = ("tensorboard", "wandb", "mlflow")
 SCRAPE_S = 5.0
 READY_S = 60.0
 
 Record = dict[str, Any]
-HostReports = Sequence[Mapping[str, Any]]
+HostReports = Sequence[HostStep]
 
 
 class Watchers:
@@ -57,8 +58,8 @@ class Watchers:
     def report(self, hosts: HostReports) -> None:
         """One step."""
         for host in hosts:
-            self._trace.add(dict(host))
-            if (line := self._recorder.add(dict(host))) is not None:
+            self._trace.add(host)
+            if (line := self._recorder.add(host)) is not None:
                 self._metrics.append(line)
                 self._note(self._watch.record(line))
                 self._progress.record(line)

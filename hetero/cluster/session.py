@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import combinations
 from types import TracebackType
 from typing import Any
 
 from bridge.awake import AwakeClock
 from bridge.streams import find_streams
+from bridge.words.endpoint import EndpointOrder, LinkProbed, ProbeLink
+from bridge.words.word import A
 from hetero.cluster import events as ev
 from hetero.cluster import instructions as ins
 from hetero.cluster.agent import Carrier
@@ -16,9 +18,10 @@ from hetero.cluster.blame import failure
 from hetero.cluster.controller import Controller, ControlOptions
 from hetero.cluster.fleet import FleetLink, FleetSpec, host_id
 from hetero.interrupts import check
+from hetero.words.orders import Calibrate, Configure, Configured, RankOrder
+from hetero.words.step import HostStep
 
-Report = Mapping[str, Any]
-OnReport = Callable[[int, Sequence[Report]], None]
+OnReport = Callable[[int, Sequence[HostStep]], None]
 OnEvent = Callable[[ins.News], None]
 
 RECEIVE_S = 0.2
@@ -82,9 +85,15 @@ class Session:
         Each has `source` and `target`, bytes_per_s, rtt_s, cpu_s_per_gb of the sending endpoint, and `streams`.
         """
         pairs = combinations(self.fleet.names, 2) if links is None else links
-        return [{**row, "streams": streams} for pair in pairs for streams, rows in [self._fill(*pair)] for row in rows]
+        return [row for pair in pairs for row in self._rows(*pair)]
 
-    def _fill(self, one: str, other: str) -> tuple[int, Sequence[Report]]:
+    def _rows(self, one: str, other: str) -> Iterator[dict[str, Any]]:
+        streams, found = self._fill(one, other)
+        for (source, target), way in zip(((one, other), (other, one)), found, strict=True):
+            rates = {"bytes_per_s": way.bytes_per_s, "rtt_s": way.rtt_s, "cpu_s_per_gb": way.cpu_s_per_gb}
+            yield {"source": source, "target": target, **rates, "streams": streams}
+
+    def _fill(self, one: str, other: str) -> tuple[int, Sequence[LinkProbed]]:
         """Both directions of a link, with as many streams as it was told to have, or as fill it, which it then has."""
         way = self.way(one, other)
 
@@ -92,36 +101,42 @@ class Session:
             if streams != self.way(one, other)["lanes"]:
                 self.relink(self._controller.fleet.links_with(one, other, streams))
 
-        def measure(streams: int) -> list[Report]:
+        def measure(streams: int) -> list[LinkProbed]:
             widen(streams)
             return [self._probe(one, other), self._probe(other, one)]
 
         if way["scheme"] == "shm" or self.fleet.link(one, other).streams is not None:
             return way["lanes"], measure(way["lanes"])
-        streams, rows = find_streams(measure)
+        streams, found = find_streams(measure)
         widen(streams)
-        return streams, rows
+        return streams, found
 
-    def _probe(self, source: str, target: str) -> dict[str, Any]:
-        ends = host_id(source, 0), host_id(target, 0)
-        before: Report = {"bytes_per_s": 0.0}
-        found: Report = self._ask(ev.ProbeAsked(*ends, _WARM_UP_BYTES))
+    def _probe(self, source: str, target: str) -> LinkProbed:
+        before, found = 0.0, self._look(source, target, _WARM_UP_BYTES)
         for _ in range(_MOST_LOOKS):
-            if found["bytes_per_s"] < _WARMER * before["bytes_per_s"]:
+            if found.bytes_per_s < _WARMER * before:
                 break
-            nbytes = min(PROBE_BYTES, max(_WARM_UP_BYTES, round(found["bytes_per_s"] * PROBE_S)))
-            before, found = found, self._ask(ev.ProbeAsked(*ends, nbytes))
-        return {"source": source, "target": target, **found}
+            nbytes = min(PROBE_BYTES, max(_WARM_UP_BYTES, round(found.bytes_per_s * PROBE_S)))
+            before, found = found.bytes_per_s, self._look(source, target, nbytes)
+        return found
+
+    def _look(self, source: str, target: str, nbytes: int) -> LinkProbed:
+        (found,) = self.ask(ProbeLink(host_id(target, 0), nbytes), [host_id(source, 0)])
+        return found
+
+    def ask(self, order: RankOrder[A] | EndpointOrder[A], hosts: Sequence[str] | None = None) -> list[A]:
+        """Has an order carried out by all hosts, or by those that are named; their answers."""
+        return list(self._ask(ev.OrderAsked(order, hosts)))
 
     def calibrate(self, spec: Mapping[str, Any]) -> list[dict[str, Any]]:
         """The measurements of all ranks."""
-        return list(self._ask(ev.CalibrateAsked(spec)))
+        return [row for answer in self.ask(Calibrate(dict(spec))) for row in answer.measurements]
 
-    def configure(self, spec: Mapping[str, Any]) -> list[dict[str, Any]]:
+    def configure(self, spec: Mapping[str, Any]) -> list[Configured]:
         """Begins the epoch `spec["epoch"]`, which must be greater than the last, on every rank; returns their answers.
 
         Raises FingerprintMismatch if hosts read different text; the session then goes on."""
-        return list(self._ask(ev.ConfigureAsked(spec)))
+        return list(self._ask(ev.ConfigureAsked(Configure(dict(spec)))))
 
     def run(self, until: int, on_report: OnReport | None = None) -> int:
         """Runs until `until` steps are done in all; returns how many are.
