@@ -18,6 +18,7 @@ from balancer.cost import Times
 from balancer.errors import PlanError
 from balancer.plan import PipelinePlan, Plan, StagePlan
 from balancer.pricing import Priced, Pricer
+from balancer.schedule.registry import schedule
 from balancer.shape import Shape, shapes
 from balancer.shares import shares
 from balancer.simulate import Prediction, simulate
@@ -51,7 +52,7 @@ class Candidates:
         return sorted(found, key=lambda candidate: candidate[1].step_s)
 
     def pricer(self) -> Pricer:
-        return Pricer(self.topology, self.workload, self.times, self.micro_batch, self.schedule == "gpipe")
+        return Pricer(self.topology, self.workload, self.times, self.micro_batch, schedule(self.schedule))
 
     def shapes(self, topology: Topology) -> Iterator[Shape]:
         most = len(self.workload.cuts) - 1, self.workload.global_batch // self.micro_batch

@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from balancer.cost import Times
 from balancer.errors import PlanError
 from balancer.legality import check, check_completed
-from balancer.plan import PipelinePlan, Place, Plan, Range
+from balancer.plan import Place, Plan, Range
+from balancer.schedule.registry import schedule
 from balancer.topology import PoolSpec, Topology
 from balancer.warmup import deepen
 from balancer.workload import LegalTp, Workload
@@ -77,21 +78,14 @@ def fill_precisions(plan: Plan, topology: Topology) -> Plan:
 
 
 def fill_warmups(plan: Plan) -> Plan:
-    """1F1B's depth: as many micro-batches as fit into the way from a stage's first chunk to the end."""
+    """Those that the schedule has where nothing must be hidden."""
     changes: _Changes = {}
     for p, pipeline in enumerate(plan.pipelines):
-        depths = default_warmups(pipeline)
+        depths = schedule(plan.schedule).usual_warmups(pipeline.stage_of_chunk(), pipeline.micro_batches)
         for s, stage in enumerate(pipeline.stages):
             if stage.warmup is None:
                 changes[p, s] = {"warmup": depths[s]}
     return _update(plan, changes)
-
-
-def default_warmups(pipeline: PipelinePlan) -> tuple[int, ...]:
-    placed = pipeline.stage_of_chunk()
-    ahead = [len(placed) - placed.index(s) for s in range(len(pipeline.stages))]
-    depths = [-(-ahead[s] // len(stage.units)) for s, stage in enumerate(pipeline.stages)]
-    return tuple(max(1, min(depth, pipeline.micro_batches)) for depth in depths)
 
 
 def assign_owners(plan: Plan, workload: Workload) -> Plan:

@@ -7,7 +7,8 @@ from collections import Counter
 from balancer.errors import PlanError, ScheduleError
 from balancer.memory import stage_bytes
 from balancer.plan import PipelinePlan, Plan, StagePlan
-from balancer.schedule import actions_of, schedules
+from balancer.schedule.lowering import actions_of
+from balancer.schedule.registry import schedule
 from balancer.topology import Topology
 from balancer.workload import LegalTp, Workload
 
@@ -18,7 +19,7 @@ MOST_MICRO_BATCHES = 2**14
 def check(plan: Plan, topology: Topology, workload: Workload, legal_tp: LegalTp | None = None) -> None:
     """The rules that a plan must obey as it was written, its replicas not yet expanded."""
     try:
-        schedules(plan.schedule)
+        schedule(plan.schedule)
     except ScheduleError as error:
         raise PlanError(error.key, error.value, error.rule, error.remedy) from None
     for p, pipeline in enumerate(plan.pipelines):
@@ -157,9 +158,9 @@ def _check_own_chips(key: str, stage: StagePlan, topology: Topology, used: dict[
         raise PlanError(key, chips, rule, "choose chips of one host")
 
 
-def _check_warmups(key: str, pipeline: PipelinePlan, schedule: str) -> None:
+def _check_warmups(key: str, pipeline: PipelinePlan, name: str) -> None:
     try:
-        actions_of(pipeline, schedule)
+        actions_of(pipeline, name)
     except ScheduleError as error:
         raise PlanError(f"{key}.{error.key}", error.value, error.rule, error.remedy) from None
 

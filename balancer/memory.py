@@ -15,7 +15,7 @@ from backends.chip import ChipSpec
 from balancer.communicators import communicator_bytes
 from balancer.peak import ChunkRoom, UnitRoom, compute_peak
 from balancer.plan import Chunk, PipelinePlan, Place, Plan
-from balancer.schedule import actions_of
+from balancer.schedule.lowering import actions_of
 from balancer.staging import BUCKET_BYTES, GRADIENT_BYTES, staging
 from balancer.workload import UnitWork, Workload
 from bridge.precision import ITEM_BYTES

@@ -12,6 +12,7 @@ from math import ceil
 from balancer.cost import Times, transfer_s
 from balancer.cut import Range, StageCost, cut
 from balancer.memory import MESSAGES, SLACK, WEIGHT_BYTES, optimizer_bytes, unit_activation_bytes
+from balancer.schedule.schedule import Pace, Schedule
 from balancer.shape import Group
 from balancer.staging import GRADIENT_BYTES
 from balancer.topology import Topology
@@ -20,43 +21,32 @@ from balancer.workload import Workload
 
 @dataclass(frozen=True)
 class Priced:
-    """A group with its cut. Seconds per micro-batch: `stage_s` of each stage, `hop_s` one way between neighbours, and
-    `wire_s`, for which the busiest wire is taken by one micro-batch of every pipeline; `parameters` by pool."""
+    """A group with its cut: `pace` in a plan with one micro-batch of every pipeline on a wire, seconds from micro-batch
+    to micro-batch at the schedule's usual warm-ups, and `parameters` by pool."""
 
     group: Group
     ranges: tuple[Range, ...]
-    stage_s: tuple[float, ...]
-    hop_s: tuple[float, ...]  # the mean of both ways
-    wire_s: float
+    pace: Pace
+    period_s: float
     parameters: Mapping[str, int]
 
     @cached_property
-    def round_trips_s(self) -> tuple[float, ...]:
-        """From each stage to the end and back, one micro-batch alone."""
-        legs = [stage + 2 * hop for stage, hop in zip(self.stage_s, (*self.hop_s, 0.0), strict=True)]
-        return tuple(accumulate(reversed(legs)))[::-1]
-
-    @cached_property
-    def period_s(self) -> float:
-        """Seconds between micro-batches in the steady state of 1F1B at its usual depth."""
-        depth = len(self.stage_s)
-        waits = (trip / (depth - s) for s, trip in enumerate(self.round_trips_s))
-        return max(max(self.stage_s), self.wire_s, *waits)
-
-    @property
     def fill_s(self) -> float:
         """What a step takes beyond a period for each micro-batch."""
-        return self.round_trips_s[0] - self.period_s
+        return self.pace.round_trip_s - self.period_s
 
 
 class Pricer:
     """Prices groups for one workload; everything that several groups share is worked out once."""
 
-    def __init__(self, topology: Topology, workload: Workload, times: Times, micro_batch: int, keeps_all: bool) -> None:
+    def __init__(
+        self, topology: Topology, workload: Workload, times: Times, micro_batch: int, schedule: Schedule
+    ) -> None:
         self.topology, self.workload, self.times = topology, workload, times
         self.micro_batch = micro_batch
-        self.keeps_all = keeps_all  # GPipe: every micro-batch is in flight
+        self.schedule = schedule
         self._seconds: dict[tuple[str, int], tuple[float, ...]] = {}
+        self._forward: dict[tuple[str, int], tuple[float, ...]] = {}
         self._bytes: dict[tuple[str, int, int, bool, float], tuple[float, ...]] = {}
         self._rough: dict[Group, Priced | None] = {}
         self._exact: dict[tuple[Group, int, bool], Priced | None] = {}
@@ -100,9 +90,10 @@ class Pricer:
         stages, total = group.stages, self.workload.global_batch // self.micro_batch
         most = total - pipelines + 1 if cautious else ceil(total / pipelines)
         owned = 1.0 if cautious else 1 / pipelines
+        warmups = self.schedule.usual_warmups(range(len(stages)), len(stages))
         costs = []
         for s, (pool, tp) in enumerate(stages):
-            in_flight = most if self.keeps_all else min(most, len(stages) - s)
+            in_flight = self.schedule.in_flight(most, warmups[s])
             needed = self.bytes(pool, tp, in_flight, len(stages) > 1, owned)
             chip = self.topology.pool(pool)
             room = (chip.memory_bytes - 2 * chip.chip.communicator_bytes) / (1 + SLACK)
@@ -125,6 +116,13 @@ class Pricer:
             each = [self.times.lookup(pool, tp, unit.kind).total_s * self.micro_batch for unit in self.workload.units]
             self._seconds[pool, tp] = tuple(accumulate(each, initial=0.0))
         return self._seconds[pool, tp]
+
+    def _forward_s(self, stage: tuple[str, int], units: Range) -> float:
+        """A stage's forward of a micro-batch."""
+        if stage not in self._forward:
+            each = [self.times.lookup(*stage, unit.kind).forward_s * self.micro_batch for unit in self.workload.units]
+            self._forward[stage] = tuple(accumulate(each, initial=0.0))
+        return self._forward[stage][units[1]] - self._forward[stage][units[0]]
 
     def bytes(self, pool: str, tp: int, in_flight: int, apart: bool, owned: float) -> tuple[float, ...]:
         """Prefix sums over units of the bytes on one chip. A tied weight counts twice where its two units may be
@@ -156,8 +154,9 @@ class Pricer:
         ranges = cut(costs, self.workload.cuts)
         if ranges is None:
             return None
-        stage_s = tuple(cost.between(units) for cost, units in zip(costs, ranges, strict=True))
-        hops, wire_s = [], 0.0
+        stage_s = [cost.between(units) for cost, units in zip(costs, ranges, strict=True)]
+        forward_s = [self._forward_s(stage, units) for stage, units in zip(group.stages, ranges, strict=True)]
+        hops, wires = [], [[0.0, 0.0]]
         for (_, end), here, there in zip(ranges, group.stages, group.stages[1:], strict=False):
             link = self.topology.link(here[0], there[0])
             units = self.workload.at(self.topology.crossing(here[0], there[0])).units
@@ -165,11 +164,13 @@ class Pricer:
             sizes = size * link.activation_ratio, size * link.gradient_ratio
             hops.append(sum(transfer_s(link, one) for one in sizes) / 2 if with_links else 0.0)
             if here[0] != there[0]:
-                wire_s = max(wire_s, max(sizes) / link.bytes_per_s * group.pipelines)
+                wires.append([one / link.bytes_per_s * group.pipelines for one in sizes])
         parameters: Counter[str] = Counter()
         for (pool, _), (a, b) in zip(group.stages, ranges, strict=True):
             parameters[pool] += sum(unit.parameters for unit in self.workload.units[a:b])
-        return Priced(group, ranges, stage_s, tuple(hops), wire_s, parameters)
+        activations, gradients = zip(*wires, strict=True)
+        pace = Pace(stage_s, forward_s, hops, (max(activations), max(gradients)))
+        return Priced(group, ranges, pace, self.schedule.expected_period_s(pace), parameters)
 
 
 def fill_by_memory(costs: Sequence[StageCost], places: Sequence[int]) -> tuple[int, float] | None:

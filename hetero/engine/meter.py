@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from backends.backend import Backend, Stopwatch
-from balancer.action import Kind
+from balancer.schedule.action import Kind
 from hetero.engine.carrier import Crossed, Waits
 
 FIELDS = {Kind.F: "forward_s", Kind.B: "backward_s", Kind.I: "backward_s", Kind.W: "weight_s", Kind.STEP: "optimizer_s"}

@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from balancer.action import Kind
 from balancer.completion import complete
 from balancer.cost import datasheet_times, units_time
 from balancer.ledger import TERMS, efficiency, ledger
 from balancer.memory import stage_bytes
-from balancer.schedule import SCHEDULES
+from balancer.schedule.action import Kind
+from balancer.schedule.registry import schedules
 from balancer.simulate import Scenario, run, simulate
 from tests.unit.balancer.cases import halved, pipelines, plan, pool, topology, unit, workload
 
@@ -38,7 +38,7 @@ def costs(prediction):
     return each, hops
 
 
-@given(case=pipelines(), name=st.sampled_from(sorted(SCHEDULES)))
+@given(case=pipelines(), name=st.sampled_from(schedules()))
 @settings(deadline=None)
 def test_never_beats_the_lower_bound(case, name):
     chips, work, written = case
@@ -62,7 +62,7 @@ def test_1f1b_never_exceeds_its_upper_bound(case):
     assert prediction.compute_s <= bound * (1 + 1e-9)
 
 
-@given(case=pipelines(), name=st.sampled_from(sorted(SCHEDULES)))
+@given(case=pipelines(), name=st.sampled_from(schedules()))
 @settings(deadline=None)
 def test_spans_are_the_stage_s_actions_in_order_without_overlap(case, name):
     chips, work, written = case

@@ -1,0 +1,100 @@
+"""What every schedule of the registry tells of its speed and memory, against the simulator and the memory model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from balancer.completion import complete
+from balancer.cost import Times, UnitTime
+from balancer.peak import ChunkRoom, compute_peak
+from balancer.plan import PipelinePlan, Plan, StagePlan
+from balancer.schedule.lowering import actions_of
+from balancer.schedule.registry import schedule, schedules
+from balancer.schedule.schedule import Pace
+from balancer.simulate import Prediction, simulate
+from tests.unit.balancer.cases import pool, topology, unit, workload
+
+ALL = pytest.mark.parametrize("name", schedules())
+BOUNDARY_BYTES = 1_000_000
+
+
+class Line(NamedTuple):
+    """A pipeline with a pool for each stage; `predict(schedule, n)` simulates a step of n micro-batches."""
+
+    pace: Pace
+    warmup: tuple[int, ...]
+    predict: Callable[[str, int], Prediction]
+
+
+@st.composite
+def lines(draw):
+    stages = range(draw(st.integers(1, 5)))
+    work = [draw(st.floats(0.1, 2.0)) for _ in stages]
+    forward = [draw(st.floats(0.2, 0.8)) * each for each in work]
+    hop_s, wire_s = draw(st.sampled_from([0.0, 0.2, 0.7])), draw(st.sampled_from([0.0, 0.3, 1.0]))
+    warmup = sorted((draw(st.integers(1, 6)) for _ in stages), reverse=True)
+    link = {"bytes_per_s": BOUNDARY_BYTES / (wire_s or 1e-9), "latency_s": hop_s}
+    chips = topology(*(pool(f"p{s}", 1) for s in stages), **link)
+    kinds = [unit(f"k{s}", boundary=BOUNDARY_BYTES) for s in stages]
+    times = Times({(f"p{s}", 1, f"k{s}"): UnitTime(forward[s], work[s] - forward[s]) for s in stages})
+    placed = tuple(StagePlan(pool=f"p{s}", units=((s, s + 1),), warmup=warmup[s]) for s in stages)
+
+    def predict(name: str, micro_batches: int) -> Prediction:
+        step = workload(kinds, micro_batches)
+        written = Plan(schedule=name, pipelines=(PipelinePlan(share=micro_batches, stages=placed),))
+        return simulate(complete(written, chips, step), chips, step, times)
+
+    hops = [hop_s + wire_s] * (len(stages) - 1)
+    return Line(Pace(work, forward, hops, (wire_s, wire_s) if hops else (0.0, 0.0)), tuple(warmup), predict)
+
+
+@ALL
+@given(line=lines())
+@settings(deadline=None, max_examples=40)
+def test_in_the_steady_state_one_micro_batch_more_takes_the_period_that_it_tells(name, line):
+    many, more = 240, 60  # each round of any of these warm-ups ends after 60
+    longer_s = line.predict(name, many + more).compute_s - line.predict(name, many).compute_s
+    assert longer_s / more == pytest.approx(schedule(name).period_s(line.pace, line.warmup), rel=0.01)
+
+
+@ALL
+@given(line=lines())
+@settings(deadline=None)
+def test_the_first_micro_batch_takes_a_round_trip(name, line):
+    assert line.predict(name, 1).compute_s == pytest.approx(line.pace.round_trip_s)
+
+
+@ALL
+@given(line=lines(), micro_batches=st.integers(1, 12))
+@settings(deadline=None)
+def test_the_memory_model_counts_what_it_keeps_in_flight(name, line, micro_batches):
+    pipeline = line.predict(name, micro_batches).scenario.plan.pipelines[0]
+    for s, (actions, warmup) in enumerate(zip(actions_of(pipeline, name), line.warmup, strict=True)):
+        assert compute_peak(actions, {s: ChunkRoom(units=(), ends=1.0)}) == schedule(name).in_flight(
+            micro_batches, warmup
+        )
+
+
+@ALL
+@given(line=lines())
+def test_a_search_expects_a_period_between_the_slowest_stage_and_what_usual_warmups_take(name, line):
+    told, stages = schedule(name), range(len(line.warmup))
+    usual = told.usual_warmups(stages, 100)
+    told.check_warmups(stages, 100, usual)
+    least, most = max(*line.pace.work_s, *line.pace.wire_s), told.period_s(line.pace, usual)
+    assert least * (1 - 1e-9) <= told.expected_period_s(line.pace) <= most * (1 + 1e-9)
+
+
+@ALL
+@given(line=lines())
+def test_warmups_that_hide_hops_are_legal_and_no_less_deep(name, line):
+    told, stages = schedule(name), range(len(line.warmup))
+    usual = told.usual_warmups(stages, 100)
+    deep = told.hiding_warmups(stages, line.pace, usual)
+    told.check_warmups(stages, 100, deep)
+    assert all(n >= least for n, least in zip(deep, usual, strict=True))
