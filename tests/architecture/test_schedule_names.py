@@ -1,0 +1,20 @@
+"""Whoever needs to know something of a schedule asks it: its name is a default, and nothing is told by it."""
+
+from __future__ import annotations
+
+import ast
+
+from balancer.schedule.registry import schedules
+from tests.architecture.tree import PACKAGES, name_of, parsed, python_files
+
+DEFAULTS = {"balancer/plan.py", "balancer/options.py"}
+
+
+def test_no_schedule_is_told_by_its_name() -> None:
+    found = {
+        name_of(path)
+        for path in python_files(*PACKAGES)
+        for node in ast.walk(parsed(path))
+        if isinstance(node, ast.Constant) and node.value in schedules()
+    }
+    assert {name for name in found if not name.startswith("balancer/schedule/orders/")} == DEFAULTS
