@@ -4,35 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from balancer.cost import Times
 from balancer.errors import PlanError
 from balancer.legality import check, check_completed
 from balancer.plan import Place, Plan, Range
+from balancer.problem import Problem
 from balancer.schedule.registry import schedule
 from balancer.topology import PoolSpec, Topology
 from balancer.warmup import deepen
-from balancer.workload import LegalTp, Workload
+from balancer.workload import Workload
 
 _Changes = dict[Place, dict[str, object]]
 
 
-def complete(
-    plan: Plan,
-    topology: Topology,
-    workload: Workload,
-    legal_tp: LegalTp | None = None,
-    times: Times | None = None,
-) -> Plan:
-    """The plan that ranks obey: replicas expanded, precisions, chips, warm-ups and owners filled in. With `times`,
-    warm-ups that were left open are as deep as hiding the links takes. Completing a completed plan changes nothing.
-    Raises PlanError for every illegal plan."""
-    check(plan, topology, workload, legal_tp)
-    plan = fill_precisions(expand_replicas(plan), topology)
+def complete(plan: Plan, problem: Problem) -> Plan:
+    """The plan that ranks obey: replicas expanded, precisions, chips, warm-ups and owners filled in. Warm-ups that were
+    left open are as deep as hiding the links takes, where the times of all stages are known. Completing a completed
+    plan changes nothing. Raises PlanError for every illegal plan."""
+    check(plan, problem)
+    plan = fill_precisions(expand_replicas(plan), problem.topology)
     open_ = [place for place, stage in plan.stages() if stage.warmup is None]
-    plan = assign_owners(fill_warmups(place_chips(plan, topology)), workload)
-    if times is not None and open_:
-        plan = deepen(plan, open_, topology, workload, times)
-    check_completed(plan, topology, workload)
+    plan = assign_owners(fill_warmups(place_chips(plan, problem.topology)), problem.workload)
+    if open_ and all(problem.knows(stage.pool, stage.tp) for _, stage in plan.stages()):
+        plan = deepen(plan, open_, problem)
+    check_completed(plan, problem)
     return plan
 
 

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import accumulate, permutations, product
+from itertools import accumulate
 from math import ceil
 
-from balancer.cost import Times, transfer_s
+from balancer.cost import transfer_s
 from balancer.cut import Range, StageCost, cut
-from balancer.memory import MESSAGES, SLACK, WEIGHT_BYTES, optimizer_bytes, unit_activation_bytes
-from balancer.schedule.schedule import Pace, Schedule
+from balancer.problem import Problem
+from balancer.schedule.registry import schedule
+from balancer.schedule.schedule import Pace
 from balancer.shape import Group
-from balancer.staging import GRADIENT_BYTES
-from balancer.topology import Topology
-from balancer.workload import Workload
+from balancer.unit_memory import UnitMemory
 
 
 @dataclass(frozen=True)
@@ -37,17 +36,14 @@ class Priced:
 
 
 class Pricer:
-    """Prices groups for one workload; everything that several groups share is worked out once."""
+    """Prices groups for one problem; everything that several groups share is worked out once."""
 
-    def __init__(
-        self, topology: Topology, workload: Workload, times: Times, micro_batch: int, schedule: Schedule
-    ) -> None:
-        self.topology, self.workload, self.times = topology, workload, times
-        self.micro_batch = micro_batch
-        self.schedule = schedule
+    def __init__(self, problem: Problem) -> None:
+        self.problem, self.memory = problem, UnitMemory(problem)
+        self.topology, self.workload, self.times = problem.topology, problem.workload, problem.times
+        self.micro_batch, self.schedule = problem.micro_batch, schedule(problem.options.schedule)
         self._seconds: dict[tuple[str, int], tuple[float, ...]] = {}
         self._forward: dict[tuple[str, int], tuple[float, ...]] = {}
-        self._bytes: dict[tuple[str, int, int, bool, float], tuple[float, ...]] = {}
         self._rough: dict[Group, Priced | None] = {}
         self._exact: dict[tuple[Group, int, bool], Priced | None] = {}
 
@@ -67,48 +63,18 @@ class Pricer:
             self._exact[key] = self._priced(group, costs, with_links=True)
         return self._exact[key]
 
-    def sync_s(self, groups: Sequence[Priced]) -> float:
-        """Gradients to their owners and parameters back over the busiest link, where owners are spread evenly over
-        pipelines, and units over a group's pools as its cut says. Each crosses once between two pools; inside a group
-        a unit is in the same pool in all pipelines."""
-        pipelines = sum(priced.group.pipelines for priced in groups)
-        crossing: dict[tuple[str, str], float] = defaultdict(float)
-        for giver, taker in permutations(groups, 2):
-            owned_there = taker.group.pipelines / pipelines / max(1, self._parameters)
-            for (a, held), (b, owned) in product(giver.parameters.items(), taker.parameters.items()):
-                crossing[a, b] += owned_there * held * owned
-        return max((self._crossing_s(a, b, n) for (a, b), n in crossing.items()), default=0.0)
-
-    def _crossing_s(self, a: str, b: str, parameters: float) -> float:
-        if parameters == 0:
-            return 0.0
-        link, back = self.topology.link(a, b), WEIGHT_BYTES[self.topology.pool(a).precision]
-        return 2 * link.latency_s + parameters * (GRADIENT_BYTES + back) / link.bytes_per_s
-
     def costs(self, group: Group, pipelines: int, cautious: bool = False) -> list[StageCost]:
         """Pipelines share units to own and micro-batches evenly; to be `cautious`, this group takes all it could."""
-        stages, total = group.stages, self.workload.global_batch // self.micro_batch
+        stages, total = group.stages, self.problem.micro_batches
         most = total - pipelines + 1 if cautious else ceil(total / pipelines)
         owned = 1.0 if cautious else 1 / pipelines
         warmups = self.schedule.usual_warmups(range(len(stages)), len(stages))
         costs = []
         for s, (pool, tp) in enumerate(stages):
             in_flight = self.schedule.in_flight(most, warmups[s])
-            needed = self.bytes(pool, tp, in_flight, len(stages) > 1, owned)
-            chip = self.topology.pool(pool)
-            room = (chip.memory_bytes - 2 * chip.chip.communicator_bytes) / (1 + SLACK)
-            room = round(room) - self._message_bytes[pool] * ((s > 0) + (s < len(stages) - 1))
-            costs.append(StageCost(self.seconds(pool, tp), needed, room))
+            needed = self.memory.sums(pool, tp, in_flight, len(stages) > 1, owned)
+            costs.append(StageCost(self.seconds(pool, tp), needed, self.memory.limit_bytes(group, s)))
         return costs
-
-    @cached_property
-    def _message_bytes(self) -> dict[str, int]:
-        """By pool, per boundary of a stage, wherever it may be cut."""
-        units = {pool.name: self.workload.at(pool.precision).units for pool in self.topology.pools}
-        return {
-            pool: MESSAGES * self.micro_batch * max(unit.boundary_bytes for unit in found)
-            for pool, found in units.items()
-        }
 
     def seconds(self, pool: str, tp: int) -> tuple[float, ...]:
         """Prefix sums over units, per micro-batch."""
@@ -123,28 +89,6 @@ class Pricer:
             each = [self.times.lookup(*stage, unit.kind).forward_s * self.micro_batch for unit in self.workload.units]
             self._forward[stage] = tuple(accumulate(each, initial=0.0))
         return self._forward[stage][units[1]] - self._forward[stage][units[0]]
-
-    def bytes(self, pool: str, tp: int, in_flight: int, apart: bool, owned: float) -> tuple[float, ...]:
-        """Prefix sums over units of the bytes on one chip. A tied weight counts twice where its two units may be
-        `apart`. `balancer.memory` has the exact figures of a finished plan."""
-        key = pool, tp, in_flight, apart, owned
-        if key not in self._bytes:
-            precision = self.topology.pool(pool).precision
-            units = self.workload.at(precision).units
-            again = {later: first for first, later in self.workload.tied if apart}
-            fixed, owner = WEIGHT_BYTES[precision] + GRADIENT_BYTES, owned * optimizer_bytes(precision)
-            each = []
-            for u, unit in enumerate(units):
-                held = unit.parameters + (units[again[u]].parameters if u in again else 0)
-                kept = in_flight * self.micro_batch * unit_activation_bytes(unit, tp)
-                kept += self.micro_batch * unit.backward_bytes / tp if u == len(units) - 1 else 0.0
-                each.append((held * fixed + unit.parameters * owner) / tp + kept)
-            self._bytes[key] = tuple(accumulate(each, initial=0.0))
-        return self._bytes[key]
-
-    @cached_property
-    def _parameters(self) -> int:
-        return sum(unit.parameters for unit in self.workload.units)
 
     @cached_property
     def _no_bytes(self) -> tuple[float, ...]:

@@ -13,6 +13,7 @@ from balancer.exchange import parameter_returns
 from balancer.ideal import ideal_tokens_per_s
 from balancer.memory import WEIGHT_BYTES
 from balancer.plan import PipelinePlan, Place, Plan, StagePlan
+from balancer.problem import Problem
 from balancer.schedule.action import STEP, UNSPLIT, Action, Actions, Kind, Message, Purpose, refuse_unknown
 from balancer.schedule.lowering import actions_of, last_backwards
 from balancer.sync import GradientSync
@@ -29,11 +30,21 @@ class Scenario:
     """What is simulated. `time_scale` slows chips and links alike; `free_links` makes every link infinitely fast."""
 
     plan: Plan
-    topology: Topology
-    workload: Workload
-    times: Times
+    problem: Problem
     time_scale: float = 1.0
     free_links: bool = False
+
+    @property
+    def topology(self) -> Topology:
+        return self.problem.topology
+
+    @property
+    def workload(self) -> Workload:
+        return self.problem.workload
+
+    @property
+    def times(self) -> Times:
+        return self.problem.times
 
 
 @dataclass(frozen=True)
@@ -48,6 +59,10 @@ class Prediction:
     busy_s: Mapping[Place, float]
     spans: Mapping[Place, list[Span]]
     link_s: float
+
+    @property
+    def plan(self) -> Plan:
+        return self.scenario.plan
 
     @property
     def link_ratio(self) -> float:
@@ -70,9 +85,9 @@ class Prediction:
         return self.tokens_per_s * s.time_scale / ideal_tokens_per_s(s.topology, s.workload, s.times)
 
 
-def simulate(plan: Plan, topology: Topology, workload: Workload, times: Times, time_scale: float = 1.0) -> Prediction:
-    """Predict a step of a completed plan. `times` are those of `time_scale` 1."""
-    return run(Scenario(plan, topology, workload, times, time_scale))
+def simulate(plan: Plan, problem: Problem, time_scale: float = 1.0) -> Prediction:
+    """Predict a step of a completed plan. The problem's times are those of `time_scale` 1."""
+    return run(Scenario(plan, problem, time_scale))
 
 
 def run(scenario: Scenario) -> Prediction:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from balancer.candidates import Candidate
 from balancer.ledger import TERMS, ledger
 from balancer.plan import Plan
 from balancer.simulate import Prediction
@@ -13,14 +12,14 @@ from balancer.topology import Topology
 _MOST = 5
 
 
-def runners_up(chosen: Candidate, others: Sequence[Candidate]) -> tuple[tuple[Plan, Prediction, str], ...]:
+def runners_up(chosen: Prediction, others: Sequence[Prediction]) -> tuple[tuple[Plan, Prediction, str], ...]:
     """The best of the others (given from fast to slow) that differ in more than their warm-ups, and why each lost."""
-    seen = {_signature(chosen[0])}
+    seen = {_signature(chosen.plan)}
     kept: list[tuple[Plan, Prediction, str]] = []
-    for plan, prediction in others:
-        if _signature(plan) not in seen and len(kept) < _MOST:
-            seen.add(_signature(plan))
-            kept.append((plan, prediction, why(chosen[1], prediction)))
+    for other in others:
+        if _signature(other.plan) not in seen and len(kept) < _MOST:
+            seen.add(_signature(other.plan))
+            kept.append((other.plan, other, why(chosen, other)))
     return tuple(kept)
 
 
@@ -31,7 +30,7 @@ def _signature(plan: Plan) -> tuple[object, ...]:
 
 def why(best: Prediction, other: Prediction) -> str:
     """How much slower, and the ledger term that grew most."""
-    idle = sorted(best.scenario.plan.pools() - other.scenario.plan.pools())
+    idle = sorted(best.plan.pools() - other.plan.pools())
     slower = f"{other.step_s / best.step_s - 1:.1%} slower"
     if idle:
         return f"{slower}: leaves {', '.join(idle)} idle"
@@ -41,12 +40,12 @@ def why(best: Prediction, other: Prediction) -> str:
     return f"{slower}: more {most.replace('_', ' ')} (+{lost_s[most] / best.step_s:.1%} of the step)"
 
 
-def notes(topology: Topology, found: Sequence[Candidate]) -> tuple[str, ...]:
-    """Of candidates from fast to slow: what the first leaves idle, and what it would take to use that."""
-    (plan, prediction), *_ = found
+def notes(topology: Topology, found: Sequence[Prediction]) -> tuple[str, ...]:
+    """Of predictions from fast to slow: what the first leaves idle, and what it would take to use that."""
+    best, *_ = found
     said = []
-    for name in (pool.name for pool in topology.pools if pool.name not in plan.pools()):
-        using = next((other.step_s for p, other in found if name in p.pools()), None)
+    for name in (pool.name for pool in topology.pools if pool.name not in best.plan.pools()):
+        using = next((other.step_s for other in found if name in other.plan.pools()), None)
         instead = f"the best plan with it takes {using:.4g} s a step" if using else "no plan with it fits"
-        said.append(f"pool {name} is left idle: {instead}, this one {prediction.step_s:.4g} s")
+        said.append(f"pool {name} is left idle: {instead}, this one {best.step_s:.4g} s")
     return tuple(said)

@@ -12,29 +12,28 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 
-from balancer.cost import Times, UnitTime, units_time
+from balancer.cost import UnitTime, units_time
 from balancer.errors import ScheduleError
-from balancer.memory import stage_bytes
+from balancer.need import memory_need
 from balancer.plan import Chunk, PipelinePlan, Place, Plan
+from balancer.problem import Problem
 from balancer.schedule.registry import schedule
 from balancer.schedule.schedule import Pace, Schedule
 from balancer.simulate import simulate
-from balancer.topology import Topology
-from balancer.workload import Workload
 
 _Depths = tuple[int, ...]
 _AS_GOOD = 1.001
 """A depth is as good as the best one if its step is no longer than this many times that one's."""
 
 
-def deepen(plan: Plan, places: Collection[Place], topology: Topology, workload: Workload, times: Times) -> Plan:
+def deepen(plan: Plan, places: Collection[Place], problem: Problem) -> Plan:
     """The completed plan with the smallest warm-ups of the stages at `places` that hide its links as well as any do
     that fit into memory."""
-    ladders = _Ladders(plan, places, topology, workload, times).all()
+    ladders = _Ladders(plan, places, problem).all()
     plans = [_at(plan, ladders, rung) for rung in range(max(map(len, ladders)))]
     if len(plans) == 1:
         return plan
-    steps_s = [simulate(deeper, topology, workload, times).step_s for deeper in plans]
+    steps_s = [simulate(deeper, problem).step_s for deeper in plans]
     return next(deeper for deeper, step_s in zip(plans, steps_s, strict=True) if step_s <= _AS_GOOD * min(steps_s))
 
 
@@ -57,9 +56,7 @@ class _Ladders:
 
     plan: Plan
     places: Collection[Place]
-    topology: Topology
-    workload: Workload
-    times: Times
+    problem: Problem
 
     def all(self) -> list[list[_Depths]]:
         return [self._ladder(p, pipeline) for p, pipeline in enumerate(self.plan.pipelines)]
@@ -86,12 +83,8 @@ class _Ladders:
         plan = self.plan.model_copy(
             update={"pipelines": (*self.plan.pipelines[:p], pipeline, *self.plan.pipelines[p + 1 :])}
         )
-        pools = [self.topology.pool(stage.pool) for stage in pipeline.stages]
-        needs = (
-            stage_bytes(self.workload, plan, p, s, pool.precision, pool.chip, self.topology.bucket_bytes).total
-            for s, pool in enumerate(pools)
-        )
-        return all(need <= pool.memory_bytes for need, pool in zip(needs, pools, strict=True))
+        limits = [self.problem.topology.pool(stage.pool).memory_bytes for stage in pipeline.stages]
+        return all(memory_need(plan, (p, s), self.problem).total <= limit for s, limit in enumerate(limits))
 
     def _deepest(self, pipeline: PipelinePlan) -> _Depths:
         chunks = pipeline.chunks()
@@ -107,12 +100,13 @@ class _Ladders:
 
     def _time(self, pipeline: PipelinePlan, chunk: Chunk) -> UnitTime:
         stage = pipeline.stages[chunk.stage]
-        return units_time(self.times, self.workload, stage.pool, stage.tp, range(*chunk.units))
+        return units_time(self.problem.times, self.problem.workload, stage.pool, stage.tp, range(*chunk.units))
 
     def _hop_s(self, pipeline: PipelinePlan, here: Chunk, there: Chunk) -> float:
         """One way on the mean, behind a message of every other pipeline that shares the wire."""
         ends = pipeline.stages[here.stage].pool, pipeline.stages[there.stage].pool
-        link, units = self.topology.link(*ends), self.workload.at(self.topology.crossing(*ends)).units
+        topology, workload = self.problem.topology, self.problem.workload
+        link, units = topology.link(*ends), workload.at(topology.crossing(*ends)).units
         size = float(units[here.units[1] - 1].boundary_bytes)
         size *= (link.activation_ratio + link.gradient_ratio) / 2 * pipeline.micro_batch
         return link.latency_s + self._sharing[frozenset(ends)] * size / link.bytes_per_s
@@ -124,7 +118,7 @@ class _Ladders:
         for pipeline in self.plan.pipelines:
             pools = [pipeline.stages[chunk.stage].pool for chunk in pipeline.chunks()]
             crossing.update({frozenset(ends) for ends in pairwise(pools)})
-        hosts = {pool.name: -(-pool.count // pool.chips_per_host) for pool in self.topology.pools}
+        hosts = {pool.name: -(-pool.count // pool.chips_per_host) for pool in self.problem.topology.pools}
         return {
             ends: -(-n // min(hosts[name] for name in ends)) if len(ends) > 1 else 1 for ends, n in crossing.items()
         }

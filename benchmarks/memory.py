@@ -24,6 +24,7 @@ from typing import Any
 from balancer.completion import complete
 from balancer.memory import stage_bytes
 from balancer.plan import PipelinePlan, Plan, StagePlan
+from balancer.problem import Problem
 from benchmarks.report import print_report
 from hetero.cluster.agent import LocalAgents
 from hetero.cluster.fleet import Programs
@@ -90,7 +91,7 @@ class Case:
     @property
     def plan(self) -> Plan:
         written = Plan(schedule=self.schedule, pipelines=self.pipelines)
-        return complete(written, topology(self.job), workload(self.job), legal_tp(self.job))
+        return complete(written, Problem(topology(self.job), workload(self.job), legal_tp=legal_tp(self.job)))
 
 
 def cases() -> list[Case]:

@@ -10,8 +10,9 @@ from types import MappingProxyType
 from backends.chip import load_chip
 from balancer.completion import complete
 from balancer.cost import Times, datasheet_times
-from balancer.memory import stage_bytes
+from balancer.need import memory_need
 from balancer.plan import Plan
+from balancer.problem import Problem
 from balancer.search import search
 from balancer.simulate import Prediction, simulate
 from balancer.topology import PoolSpec, Topology
@@ -40,10 +41,7 @@ class Planned:
 
     def memory_bytes(self, pipeline: int, stage: int) -> int:
         """What one chip of a stage needs."""
-        pool = self.plan.pipelines[pipeline].stages[stage].pool
-        precision, chip = self.job.precision_of(pool), load_chip(self.job.pools[pool].chip)
-        where, bucket_bytes = (self.plan, pipeline, stage), self.job.bridge.sync_bucket_bytes
-        return stage_bytes(workload(self.job), *where, precision, chip, bucket_bytes).total
+        return memory_need(self.plan, (pipeline, stage), self.prediction.scenario.problem).total
 
 
 def plan_job(
@@ -58,16 +56,15 @@ def plan_job(
     `times`, `probed` and `usable_bytes` are measurements; without them the chips' datasheets are believed, and links
     that the job file does not describe are plain ones. Raises the balancer's errors.
     """
-    chips, work = topology(job, probed, usable_bytes), workload(job)
-    times = times or datasheet_times(chips, work)
+    asked = problem(job, times, probed, usable_bytes)
     wanted = given or _written(job)
     if wanted is None:
-        found = search(chips, work, times, job.balance, micro_batch=job.train.micro_batch, legal_tp=legal_tp(job))
+        found = search(asked)
         plan = _named(job, found.plan)
-        notes = [*found.notes, *_assumed_links(job, chips, probed)]
+        notes = [*found.notes, *_assumed_links(job, asked.topology, probed)]
         return Planned(job, plan, found.prediction, found.runners_up, notes)
-    plan = _named(job, complete(wanted, chips, work, legal_tp(job), times))
-    return Planned(job, plan, simulate(plan, chips, work, times), notes=_idle(job, plan))
+    plan = _named(job, complete(wanted, asked))
+    return Planned(job, plan, simulate(plan, asked), notes=_idle(job, plan))
 
 
 def check_written_plan(job: Job) -> None:
@@ -76,12 +73,24 @@ def check_written_plan(job: Job) -> None:
     if plan is None:
         return
     try:
-        complete(plan, topology(job), workload(job), legal_tp(job))
+        complete(plan, Problem(topology(job), workload(job), legal_tp=legal_tp(job)))
     except Exception as error:
         if not explains_itself(error):
             raise
         key = str(error.key)  # type: ignore[attr-defined]
         raise JobError.at(key if key.startswith("pools.") else f"balance.{key}", error) from None
+
+
+def problem(
+    job: Job,
+    times: Times | None = None,
+    probed: Probed = NOTHING_PROBED,
+    usable_bytes: UsableBytes = MappingProxyType({}),
+) -> Problem:
+    """What the job asks the balancer; without `times`, by the chips' datasheets."""
+    chips, work = topology(job, probed, usable_bytes), workload(job)
+    times = times or datasheet_times(chips, work)
+    return Problem(chips, work, times, legal_tp(job), job.balance, job.train.micro_batch)
 
 
 def topology(job: Job, probed: Probed = NOTHING_PROBED, usable_bytes: UsableBytes = MappingProxyType({})) -> Topology:

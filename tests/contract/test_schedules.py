@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from balancer.completion import complete
 from balancer.cost import datasheet_times
 from balancer.errors import ScheduleError
+from balancer.problem import Problem
 from balancer.schedule import registry
 from balancer.schedule.action import COMPUTING, STEP, UNSPLIT, Action, Kind, refuse_unknown
 from balancer.schedule.grid import format_grid
@@ -215,11 +216,11 @@ class Split(Schedule):
 def test_whoever_reads_a_list_refuses_what_he_does_not_know(monkeypatch):
     monkeypatch.setitem(registry._known(), "split", Split())
     chips, work, written = topology(pool("a", 1)), workload(2, batch=2), plan((2, [("a", 1, (0, 2))]))
-    split = complete(written, chips, work).model_copy(update={"schedule": "split"})
+    split = complete(written, Problem(chips, work)).model_copy(update={"schedule": "split"})
     with pytest.raises(ScheduleError, match=r"I0.*the simulator knows F, B, SEND, RECV, SYNC, STEP and no other"):
-        simulate(split, chips, work, datasheet_times(chips, work))
+        simulate(split, Problem(chips, work, datasheet_times(chips, work)))
     with pytest.raises(ScheduleError, match=r"I0.*the memory model knows F, B"):
-        complete(written.model_copy(update={"schedule": "split"}), chips, work)
+        complete(written.model_copy(update={"schedule": "split"}), Problem(chips, work))
     with pytest.raises(ScheduleError, match=r"SEND0.*lowering knows"):
         lower([[Action(Kind.SEND, 0, 0, "activation")]], (0, 1))
     assert format_grid(lower(Split().actions((0,), 1, (1,)), (0,))) == "stage 0  F0 I0 W0"

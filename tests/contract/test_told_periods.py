@@ -13,6 +13,7 @@ from balancer.completion import complete
 from balancer.cost import Times, UnitTime
 from balancer.peak import ChunkRoom, compute_peak
 from balancer.plan import PipelinePlan, Plan, StagePlan
+from balancer.problem import Problem
 from balancer.schedule.lowering import actions_of
 from balancer.schedule.registry import schedule, schedules
 from balancer.schedule.schedule import Pace
@@ -47,7 +48,7 @@ def lines(draw):
     def predict(name: str, micro_batches: int) -> Prediction:
         step = workload(kinds, micro_batches)
         written = Plan(schedule=name, pipelines=(PipelinePlan(share=micro_batches, stages=placed),))
-        return simulate(complete(written, chips, step), chips, step, times)
+        return simulate(complete(written, Problem(chips, step)), Problem(chips, step, times))
 
     hops = [hop_s + wire_s] * (len(stages) - 1)
     return Line(Pace(work, forward, hops, (wire_s, wire_s) if hops else (0.0, 0.0)), tuple(warmup), predict)

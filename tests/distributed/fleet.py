@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from backends.chip import load_chip
 from backends.options import EmulateOptions
 from balancer.completion import complete
 from balancer.plan import Plan
+from balancer.problem import Problem
 from balancer.topology import LinkSpec, PoolSpec, Topology
 from bridge.options import BridgeOptions
 from hetero.checkpoint.manifest import RunState
@@ -72,7 +74,8 @@ class Job:
         model, train = architecture(self.dimensions.family), self.train
         workload = model.workload(self.dimensions, SEQ_LEN, train.global_batch, train.precision)
         topology = _topology({name: self.precisions.get(name, train.precision) for name in POOLS})
-        return complete(plan, topology, workload, lambda tp: model.legal_tp(self.dimensions, tp))
+        legal_tp = partial(model.legal_tp, self.dimensions)
+        return complete(plan, Problem(topology, workload, legal_tp=legal_tp))
 
 
 @dataclass

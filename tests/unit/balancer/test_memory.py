@@ -10,6 +10,7 @@ from balancer.communicators import communicator_bytes
 from balancer.completion import complete
 from balancer.errors import PlanError
 from balancer.memory import SLACK, stage_bytes
+from balancer.problem import Problem
 from balancer.staging import staging
 from tests.unit.balancer.cases import plan, pool, topology, workload
 
@@ -19,7 +20,7 @@ MILLION = 1_000_000
 def test_gradients_in_rounds_lie_there_from_last_backwards_until_they_are_summed() -> None:
     """Four pipelines in one pool: a chip sends what three others sum, and takes as much for what it sums itself."""
     chips, work = topology(pool("a", 4)), workload(8, batch=4)
-    four = complete(plan(*[(1, [("a", 1, (0, 8))])] * 4), chips, work)
+    four = complete(plan(*[(1, [("a", 1, (0, 8))])] * 4), Problem(chips, work))
     for p in range(4):
         found = staging(work, four, (p, 0), 4)
         assert sum(found.rounds.values()) == 4 * (6 + 2 * 3) * MILLION
@@ -30,7 +31,7 @@ def test_gradients_in_rounds_lie_there_from_last_backwards_until_they_are_summed
 
 def test_what_comes_over_a_bridge_lies_in_host_memory() -> None:
     chips, work = topology(pool("a", 1), pool("b", 1)), workload(8, batch=2)
-    two = complete(plan((1, [("a", 1, (0, 8))]), (1, [("b", 1, (0, 8))])), chips, work)
+    two = complete(plan((1, [("a", 1, (0, 8))]), (1, [("b", 1, (0, 8))])), Problem(chips, work))
     found = staging(work, two, (0, 0), 4)
     assert (sum(found.rounds.values()), found.returning) == (0, 0)
     assert found.summed == 4 * 4 * MILLION
@@ -42,7 +43,7 @@ def test_communicators_count_by_what_the_family_takes_for_one() -> None:
     chip = replace(chips.pools[0].chip, communicator_bytes=400, pair_communicator_bytes=40)
 
     def bytes_(*pipelines: tuple[int, list[tuple[str, int, tuple[int, int]]]]) -> int:
-        return communicator_bytes(work, complete(plan(*pipelines), chips, work), (0, 0), chip)
+        return communicator_bytes(work, complete(plan(*pipelines), Problem(chips, work)), (0, 0), chip)
 
     assert bytes_((4, [("a", 1, (0, 8))])) == 0
     assert bytes_((4, [("a", 2, (0, 8))])) == 400
@@ -54,10 +55,10 @@ def test_communicators_count_by_what_the_family_takes_for_one() -> None:
 def test_slack_and_communicators_count_against_the_limit() -> None:
     written, work = plan((2, [("a", 1, (0, 4)), ("a", 1, (4, 8))])), workload(8, batch=2)
     chips = topology(pool("a", 2))
-    need = stage_bytes(work, complete(written, chips, work), 0, 0, "float32")
+    need = stage_bytes(work, complete(written, Problem(chips, work)), 0, 0, "float32")
     assert need.total == need.tensors + round(SLACK * need.tensors)
     tight = replace(chips.pools[0], memory_bytes=need.total)
-    complete(written, topology(tight), work)
+    complete(written, Problem(topology(tight), work))
     greedy = replace(tight, chip=replace(tight.chip, pair_communicator_bytes=1))
     with pytest.raises(PlanError, match="communicators"):
-        complete(written, topology(greedy), work)
+        complete(written, Problem(topology(greedy), work))
