@@ -43,9 +43,14 @@ def _closest(problem: Problem) -> tuple[PoolSpec | None, float]:
         group, pools = shape[0], [problem.topology.pool(segment.pool) for segment in shape[0].segments]
         if len(shape) > 1 or pools != sorted(pools, key=lambda pool: -pool.memory_bytes):
             continue
-        fullest = fill_by_memory(pricer.costs(group, group.pipelines), problem.workload.cuts)
-        if fullest and fullest[1] < closest[1]:
-            closest = problem.topology.pool(group.stages[fullest[0]][0]), fullest[1]
+        filled = fill_by_memory(pricer.costs(group, group.pipelines), problem.workload.cuts)
+        if filled is None:
+            continue
+        stages = [problem.topology.pool(name) for name, _ in group.stages]
+        needs = [pricer.memory.need_bytes(group, s, bytes_) for s, bytes_ in enumerate(filled)]
+        factor, s = max((need / pool.memory_bytes, s) for s, (need, pool) in enumerate(zip(needs, stages, strict=True)))
+        if factor < closest[1]:
+            closest = stages[s], factor
     return closest
 
 

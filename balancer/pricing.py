@@ -117,11 +117,14 @@ class Pricer:
         return Priced(group, ranges, pace, self.schedule.expected_period_s(pace), parameters)
 
 
-def fill_by_memory(costs: Sequence[StageCost], places: Sequence[int]) -> tuple[int, float] | None:
-    """The fullest stage, and how full (1: at its limit), where memory alone decides the cut; None without a cut."""
-    full = [StageCost(tuple(b / cost.limit_bytes for b in cost.bytes), (0.0,) * len(cost.bytes)) for cost in costs]
+def fill_by_memory(costs: Sequence[StageCost], places: Sequence[int]) -> list[float] | None:
+    """The units' bytes of each stage, where memory alone decides the cut; None without a cut."""
+    limits = [max(1.0, cost.limit_bytes) for cost in costs]
+    full = [
+        StageCost(tuple(b / limit for b in cost.bytes), (0.0,) * len(cost.bytes))
+        for cost, limit in zip(costs, limits, strict=True)
+    ]
     ranges = cut(full, places)
     if ranges is None:
         return None
-    filled = [cost.between(units) for cost, units in zip(full, ranges, strict=True)]
-    return filled.index(max(filled)), max(filled)
+    return [cost.bytes[end] - cost.bytes[begin] for cost, (begin, end) in zip(costs, ranges, strict=True)]

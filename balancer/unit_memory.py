@@ -26,6 +26,11 @@ class UnitMemory:
         room = (spec.memory_bytes - self.communicator_bytes(group, stage)) / (1 + SLACK)
         return round(room) - self._message_bytes[pool] * len(_neighbours(group, stage))
 
+    def need_bytes(self, group: Group, stage: int, units_bytes: float) -> float:
+        """What a chip must have for its stage's units to fit."""
+        has = self.problem.topology.pool(group.stages[stage][0]).memory_bytes
+        return has + (units_bytes - self.limit_bytes(group, stage)) * (1 + SLACK)
+
     def communicator_bytes(self, group: Group, stage: int) -> int:
         """As `balancer.communicators` counts, where tied units may lie apart."""
         pool, tp = group.stages[stage]

@@ -158,6 +158,15 @@ def test_no_plan_fits_names_need_limit_and_a_change_that_fits():
     find(topology(enough), work)
 
 
+def test_a_chip_whose_communicators_alone_do_not_fit_is_told_what_it_needs():
+    """Two of a GiB each, for the tensor-parallel group and for the other copy of the model."""
+    chips, work = topology(pool("a", 4, gib=1.0, tp=2)), workload(4, batch=8, cuts=(0,))
+    chip = replace(chips.pools[0].chip, communicator_bytes=GIB)
+    error = no_fit(topology(replace(chips.pools[0], chip=chip)), work)
+    assert 2 * GIB < error.need_bytes < 2.1 * GIB
+    find(topology(replace(chips.pools[0], chip=chip, memory_bytes=round(error.need_bytes * 1.01))), work)
+
+
 def test_smaller_micro_batches_are_the_smallest_change():
     work = workload(4, batch=8, kept=GIB)
     error = no_fit(topology(pool("a", 1, gib=12.0)), work, micro_batch=4)
