@@ -68,7 +68,7 @@ class Pricer:
         stages, total = group.stages, self.problem.micro_batches
         most = total - pipelines + 1 if cautious else ceil(total / pipelines)
         owned = 1.0 if cautious else 1 / pipelines
-        warmups = self.schedule.usual_warmups(range(len(stages)), len(stages))
+        warmups = self.schedule.usual_warmups(range(len(stages)), most)
         costs = []
         for s, (pool, tp) in enumerate(stages):
             in_flight = self.schedule.in_flight(most, warmups[s])
@@ -114,7 +114,8 @@ class Pricer:
             parameters[pool] += sum(unit.parameters for unit in self.workload.units[a:b])
         activations, gradients = zip(*wires, strict=True)
         pace = Pace(stage_s, forward_s, hops, (max(activations), max(gradients)))
-        return Priced(group, ranges, pace, self.schedule.expected_period_s(pace), parameters)
+        each = max(1, self.problem.micro_batches // group.pipelines)
+        return Priced(group, ranges, pace, self.schedule.expected_period_s(pace, each), parameters)
 
 
 def fill_by_memory(costs: Sequence[StageCost], places: Sequence[int]) -> list[float] | None:

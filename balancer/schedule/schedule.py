@@ -55,10 +55,9 @@ class Schedule(ABC):
         """Seconds from micro-batch to micro-batch in the steady state, with one chunk on each stage. A step takes a
         round trip of the first one, and a period for each other."""
 
-    def expected_period_s(self, pace: Pace) -> float:
+    def expected_period_s(self, pace: Pace, micro_batches: int) -> float:
         """What a search reckons with, while it doesn't know yet how deep warm-ups will be."""
-        stages = range(len(pace.work_s))
-        return self.period_s(pace, self.usual_warmups(stages, len(stages)))
+        return self.period_s(pace, self.usual_warmups(range(len(pace.work_s)), micro_batches))
 
     def check_warmups(self, placed: Placed, micro_batches: int, warmup: Sequence[int]) -> None:  # noqa: B027
         """Raises ScheduleError for warm-ups that `compute` would refuse."""

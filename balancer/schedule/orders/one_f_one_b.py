@@ -59,7 +59,7 @@ class OneFOneB(Schedule):
                 longest = max(longest, trip_s / (warmup[first] - warmup[last] + 1))
         return longest
 
-    def expected_period_s(self, pace: Pace) -> float:
+    def expected_period_s(self, pace: Pace, micro_batches: int) -> float:
         """At the usual depths, but for waits between two stages before the end, which slightly deeper ones hide."""
         longest, trip_s = max(*pace.work_s, *pace.wire_s), 0.0
         for behind, (work, hop) in enumerate(zip(reversed(pace.work_s), (0.0, *reversed(pace.hop_s)), strict=True), 1):
