@@ -71,7 +71,7 @@ def lines(draw):
 
 @ALL
 @given(line=lines())
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=15)
 def test_in_the_steady_state_one_micro_batch_more_takes_the_period_that_it_tells(name, line):
     longer_s = line.predict(name, MANY + MORE).compute_s - line.predict(name, MANY).compute_s
     assert longer_s / MORE == pytest.approx(schedule(name).period_s(line.pace, line.warmups(name)), rel=0.01)
