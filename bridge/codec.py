@@ -59,6 +59,10 @@ class Codec:
         following = CODECS[self.safer]
         return (following, *following.fallbacks())
 
+    def fallback(self, dtype: str) -> Codec:
+        """The next safer one that saves bytes, or `none`; of values that have the type `dtype` in memory."""
+        return next(codec for codec in self.fallbacks() if codec is NONE or codec.estimate_ratio(dtype) < 1)
+
     def is_coarser(self, other: Codec) -> bool:
         return self.error_bound > other.error_bound
 

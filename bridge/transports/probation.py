@@ -11,11 +11,12 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
-from bridge.linux import reset_connection
+from bridge.linux import reset_connection, take_all_segments
 from bridge.loop import Loop
 
 LIMIT_S = 5.0  # until the proof
 MOST_BYTES = 16 << 10  # from each; a handshake has less than two thousand
+MOST_SEGMENT_BYTES = 2 << 10  # with TCP's headers; the pieces of a handshake have a few hundred, unless names are long
 MOST = 64  # at a time who have shown nothing; when more come, those go that have had the most time
 _LOOK_S = 0.5  # at those that are silent
 _RECEIVED = struct.Struct("=128xQ")  # `tcpi_bytes_received` of `struct tcp_info`, Linux 4.1
@@ -31,6 +32,9 @@ class Probation:
 
     Connections are known by the library's descriptors, which may be another's at any time: hence their addresses. They
     are looked at whenever something comes.
+
+    Until then a listener's connections have small segments alone (`take_small_segments`), so that a library that takes
+    connections by itself gets little until the look at them comes.
 
     cut         told of each that was ended, by descriptor and address, and why
     most_bytes  from each
@@ -63,8 +67,15 @@ class Probation:
         if fd in self._guests:
             self._admitted.add(fd)
 
+    def trust(self, fd: int) -> None:
+        """The peer has proved itself: it sends as it likes."""
+        address = self.end(fd)
+        with contextlib.suppress(OSError), borrowed(fd) as connection:
+            if address_of(connection) == address:
+                take_all_segments(connection)
+
     def end(self, fd: int) -> str:
-        """The peer has proved itself or has gone. Gives its address, or "" if it was not on probation."""
+        """The peer is watched no more. Gives its address, or "" if it was not on probation."""
         guest = self._guests.pop(fd, None)
         self._admitted.discard(fd)
         if guest is None:

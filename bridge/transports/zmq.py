@@ -10,6 +10,7 @@ nobody else a route, nor keeps more than one command of theirs.
 from __future__ import annotations
 
 import functools
+import socket
 import struct
 import time
 
@@ -18,6 +19,7 @@ import zmq
 from bridge.credentials import Credentials
 from bridge.errors import PeerLost, TransportError
 from bridge.lane import WINDOW_BYTES
+from bridge.linux import take_small_segments
 from bridge.loop import Loop
 from bridge.transport import Admits, Connection, Listener, Sink, Transport
 from bridge.transports import probation, zap
@@ -220,20 +222,21 @@ class _Router(_Wire, Listener):
         self._route_of: dict[int, bytes] = {}
         self._refusal = ""
         self.socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
-        self.socket.setsockopt(zmq.BACKLOG, _BACKLOG)
         self.socket.setsockopt(zmq.PLAIN_SERVER, 1)
         self.socket.setsockopt(zmq.ZAP_DOMAIN, zap.DOMAIN)
         self.socket.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)
         try:
-            port = self.socket.bind_to_random_port(f"tcp://{_bracket(host)}")
-        except (zmq.ZMQError, zmq.ZMQBindError) as error:
+            listener = _listener(host)
+        except OSError as error:
             self.close()
             rule = f"cannot bind: {error}"
             raise TransportError("host", host, rule, "give an address of this host, or its interface") from error
-        self.uri = f"zmq://{_bracket(host)}:{port}"
+        self.uri = f"zmq://{_bracket(host)}:{listener.getsockname()[1]}"
+        self.socket.setsockopt(zmq.USE_FD, listener.detach())
+        self.socket.bind(_tcp(self.uri))
 
     def trust(self, connection: ZmqConnection) -> None:
-        self._probation.end(connection.fd)
+        self._probation.trust(connection.fd)
 
     def drop(self, connection: ZmqConnection) -> None:
         assert connection.route is not None
@@ -317,6 +320,20 @@ class ZmqTransport(Transport):
     def _close_gate(self) -> None:
         if self._gate:
             self._gate.close()
+
+
+def _listener(host: str) -> socket.socket:
+    """For libzmq to accept from, whose own would take segments of any size from the first."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    try:
+        listener.bind((host, 0))
+        take_small_segments(listener, probation.MOST_SEGMENT_BYTES)
+        listener.listen(_BACKLOG)
+    except OSError:
+        listener.close()
+        raise
+    return listener
 
 
 def _tcp(uri: str) -> str:

@@ -247,7 +247,7 @@ class Epoch:
     def _make_executors(self, carriers: Carriers, group: TensorGroup) -> tuple[Executor, Evaluator]:
         """Both work over the same flows, one after the other."""
         spec, pipeline = self.spec, self.spec.plan.pipelines[self.place.pipeline]
-        sizes = architecture(spec.dimensions.family).boundary(spec.dimensions)
+        sizes = architecture(spec.dimensions).boundary
         shape = (pipeline.micro_batch, spec.text.seq_len)
         lists, forward_lists = actions_of(pipeline, spec.plan.schedule), forward_actions_of(pipeline)
         self._orders, self._forward_orders = (line_orders(spec.plan, self.place, one) for one in (lists, forward_lists))
@@ -280,5 +280,5 @@ def _laps(spec: RunSpec, place: Place, backend: Backend) -> Laps:
 
 def workload_of(spec: RunSpec) -> Workload:
     """What the run's model costs, unit by unit."""
-    model = architecture(spec.dimensions.family)
-    return model.workload(spec.dimensions, spec.text.seq_len, spec.train.global_batch, spec.train.precision)
+    model = architecture(spec.dimensions)
+    return model.workload(spec.text.seq_len, spec.train.global_batch, spec.train.precision)

@@ -70,7 +70,7 @@ class Job(BaseModel):
         check_sizes(self.pools, self.train)
         for name, pool in self.pools.items():
             check_pool(name, pool, self.train.precision)
-        check_links(self.bridge, self.pools)
+        check_links(self.bridge, self.pools, self.train.precision)
         check_time_scale(self.time_scale, self.emulated)
         check_model(self.model, self.data, self.pools)
         check_trackers(self.monitor)

@@ -105,16 +105,13 @@ def topology(job: Job, probed: Probed = NOTHING_PROBED, usable_bytes: UsableByte
 
 def workload(job: Job) -> Workload:
     """The job's model as the balancer sees it: numbers per unit."""
-    dimensions = job.model.resolve()
-    model = architecture(dimensions.family)
-    return model.workload(dimensions, job.data.seq_len, job.train.global_batch, job.train.precision)
+    model = architecture(job.model.resolve())
+    return model.workload(job.data.seq_len, job.train.global_batch, job.train.precision)
 
 
 def legal_tp(job: Job) -> LegalTp:
     """Why the model cannot be split over a number of chips, or None where it can."""
-    dimensions = job.model.resolve()
-    model = architecture(dimensions.family)
-    return lambda tp: model.legal_tp(dimensions, tp)
+    return architecture(job.model.resolve()).legal_tp
 
 
 def pool_labels(job: Job) -> list[PoolLabel]:

@@ -19,9 +19,8 @@ from collections.abc import Callable, Iterator
 
 Pieces = Iterator[bytes | None]
 _AGAIN_S = 1.0
-MOST_BYTES = {"zmq": 256 << 20, "grpc": 32 << 20}
-"""An endpoint may grow by so much, whoever comes: over ZeroMQ with commands of a MiB all but whole, on a machine so
-busy that it learns late of whom libzmq has accepted. Mostly it is a tenth."""
+MOST_BYTES = {"zmq": 64 << 20, "grpc": 32 << 20}
+"""An endpoint may grow by so much, whoever comes."""
 
 
 # ZeroMQ's wire, ZMTP 3.0
@@ -100,6 +99,14 @@ def endless_command(number: int) -> Pieces:
     yield None
 
 
+def command_in_drops(number: int) -> Pieces:
+    """In segments that no filter keeps back."""
+    yield greeting("PLAIN") + struct.pack("!BQ", 6, 1 << 20)
+    for _ in range(1 << 10):
+        yield bytes(1000)
+    yield None
+
+
 # HTTP/2, as gRPC speaks it
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
@@ -144,7 +151,16 @@ def endless_headers(number: int) -> Pieces:
 
 ZMQ: dict[str, Callable[[int], Pieces]] = {
     one.__name__: one
-    for one in (silent, noise, no_mechanism, wrong_proof, claimed_routes, endless_parts, endless_command)
+    for one in (
+        silent,
+        noise,
+        no_mechanism,
+        wrong_proof,
+        claimed_routes,
+        endless_parts,
+        endless_command,
+        command_in_drops,
+    )
 }
 GRPC: dict[str, Callable[[int], Pieces]] = {
     one.__name__: one for one in (silent, noise, no_stream, silent_streams, wrong_call, endless_headers)
@@ -203,6 +219,7 @@ class Crowd:
     def _come(self) -> None:
         end = socket.socket()
         end.setblocking(False)
+        end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         with contextlib.suppress(BlockingIOError):
             end.connect(self._address)
         self._selector.register(

@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -71,11 +70,10 @@ class Job:
         return next(precision for precision in ("bfloat16", "float16", "float32") if precision in used)
 
     def complete(self, plan: Plan) -> Plan:
-        model, train = architecture(self.dimensions.family), self.train
-        workload = model.workload(self.dimensions, SEQ_LEN, train.global_batch, train.precision)
+        model, train = architecture(self.dimensions), self.train
+        workload = model.workload(SEQ_LEN, train.global_batch, train.precision)
         topology = _topology({name: self.precisions.get(name, train.precision) for name in POOLS})
-        legal_tp = partial(model.legal_tp, self.dimensions)
-        return complete(plan, Problem(topology, workload, legal_tp=legal_tp))
+        return complete(plan, Problem(topology, workload, legal_tp=model.legal_tp))
 
 
 @dataclass
@@ -160,7 +158,9 @@ class Standing:
             epoch=self._epoch,
             dimensions=job.dimensions,
             train=job.train,
-            text=TextRun(path=str(self._text.path), fingerprint=self._text.fingerprint, seq_len=SEQ_LEN),
+            text=TextRun(
+                path=str(self._text.path), fingerprint=self._text.fingerprint, seq_len=SEQ_LEN, vocab=self._text.vocab
+            ),
             plan=completed,
             pools=self._pools,
             bridge=bridge,

@@ -26,7 +26,7 @@ class Reached(Exception):
 
 
 def test_a_stage_that_is_loaded_next_makes_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(builder, "normal_slice", lambda *_: pytest.fail("made first values"))
+    monkeypatch.setattr(builder, "fill_normal", lambda *_: pytest.fail("made first values"))
     stages = (StagePlan(pool="a", units=((0, 4),), chips=(0,)),)
     plan = Plan(pipelines=(PipelinePlan(share=1, micro_batch=1, stages=stages),))
     stage = Stage(TINY, plan, PLACE, TensorGroup(), CpuBackend(), "float32", 0, fill=False)

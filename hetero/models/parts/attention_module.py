@@ -1,4 +1,4 @@
-"""Causal self-attention with grouped queries, its heads cut over the ranks.
+"""Attention over this rank's heads.
 
 Shapes: B sequences, T positions, D hidden, H query heads and G key-value heads of this rank, K head size.
 """
@@ -14,26 +14,24 @@ from hetero.layers.builder import Builder
 from hetero.layers.linear import Linear
 from hetero.layers.rotary import Angles, angles_at, plain_angles
 from hetero.layers.spec import TensorSpec
+from hetero.models.batch import Batch
+from hetero.models.parts.attention import Attention
 
 
-class Attention(nn.Module):
-    """x_BTD -> this unit's addition to the residual stream, (B, T, D), whole on every rank.
+class AttentionModule(nn.Module):
+    """x_BTD -> (B, T, D), whole on every rank."""
 
-    `specs` holds q, k, v and o as "q.weight", and their biases as "q.bias" where there are any. With fewer key-value
-    heads than ranks, each rank has the one that its query heads read.
-    """
-
-    def __init__(self, builder: Builder, specs: Mapping[str, TensorSpec], head_dim: int, rope_theta: float) -> None:
+    def __init__(self, builder: Builder, part: Attention, specs: Mapping[str, TensorSpec]) -> None:
         super().__init__()
         self.q, self.k, self.v, self.o = (
             Linear(builder, specs[f"{name}.weight"], specs.get(f"{name}.bias")) for name in "qkvo"
         )
         self._group, self._operators = builder.group, builder.operators
-        self._head_dim, self._theta = head_dim, rope_theta
+        self._head_dim, self._theta = part.head_dim, part.rope_theta
 
-    def forward(self, x_BTD: torch.Tensor, positions_T: torch.Tensor | None = None) -> torch.Tensor:
+    def forward(self, x_BTD: torch.Tensor, batch: Batch) -> torch.Tensor:
         x_BTD = self._group.copy_in(x_BTD)
-        cos_TK, sin_TK = self._angles(x_BTD, positions_T)
+        cos_TK, sin_TK = self._angles(x_BTD, batch.positions_T)
         q_BHTK = self._operators.rotary(self._heads(self.q(x_BTD)), cos_TK, sin_TK)
         k_BGTK = self._operators.rotary(self._heads(self.k(x_BTD)), cos_TK, sin_TK)
         y_BHTK = self._operators.attention(q_BHTK, k_BGTK, self._heads(self.v(x_BTD)))
