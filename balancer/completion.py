@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
 
 from balancer.errors import PlanError
 from balancer.legality import check, check_completed
@@ -21,13 +22,22 @@ def complete(plan: Plan, problem: Problem) -> Plan:
     left open are as deep as hiding the links takes, where the times of all stages are known. Completing a completed
     plan changes nothing. Raises PlanError for every illegal plan."""
     check(plan, problem)
+    written = [p for p, pipeline in enumerate(plan.pipelines) for _ in range(pipeline.replicas)]
     plan = fill_precisions(expand_replicas(plan), problem.topology)
     open_ = [place for place, stage in plan.stages() if stage.warmup is None]
     plan = assign_owners(fill_warmups(place_chips(plan, problem.topology)), problem.workload)
     if open_ and all(problem.knows(stage.pool, stage.tp) for _, stage in plan.stages()):
         plan = deepen(plan, open_, problem)
-    check_completed(plan, problem)
+    try:
+        check_completed(plan, problem)
+    except PlanError as error:
+        raise PlanError(_as_written(error.key, written), error.value, error.rule, error.remedy) from None
     return plan
+
+
+def _as_written(key: str, written: Sequence[int]) -> str:
+    """The key of a pipeline as the plan had it before its replicas were written out."""
+    return re.sub(r"^pipelines\[(\d+)\]", lambda found: f"pipelines[{written[int(found[1])]}]", key)
 
 
 def expand_replicas(plan: Plan) -> Plan:

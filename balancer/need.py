@@ -9,5 +9,7 @@ from balancer.problem import Problem
 
 def memory_need(plan: Plan, place: Place, problem: Problem) -> MemoryNeed:
     """Of one chip of a stage of a completed plan."""
-    pool = problem.topology.pool(plan.pipelines[place[0]].stages[place[1]].pool)
-    return stage_bytes(problem.workload, plan, *place, pool.precision, pool.chip, problem.topology.bucket_bytes)
+    topology = problem.topology
+    pool = topology.pool(plan.pipelines[place[0]].stages[place[1]].pool)
+    crossing = topology.bucket_bytes, topology.codecs_between
+    return stage_bytes(problem.workload, plan, *place, pool.precision, pool.chip, *crossing)

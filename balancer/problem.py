@@ -42,4 +42,8 @@ class Problem:
         names = [pool.name for pool in self.topology.pools]
         for size in range(len(names), 0, -1):
             for chosen in combinations(names, size):
-                yield replace(self, topology=self.topology.only(frozenset(chosen)))
+                yield self.only(frozenset(chosen))
+
+    def only(self, pools: frozenset[str]) -> Problem:
+        """The same without the other pools."""
+        return replace(self, topology=self.topology.only(pools))

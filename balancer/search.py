@@ -6,22 +6,23 @@ from dataclasses import dataclass
 
 from balancer.candidates import candidates
 from balancer.errors import PlanError
+from balancer.idle import Idle
 from balancer.no_fit import explain
 from balancer.plan import Plan
 from balancer.problem import Problem
 from balancer.simulate import Prediction
-from balancer.verdict import notes, runners_up
+from balancer.verdict import left_idle, runners_up
 
 
 @dataclass(frozen=True)
 class SearchResult:
-    """The chosen plan, completed, then others from fast to slow, each with why it lost. `notes` say what the choice
-    leaves out."""
+    """The chosen plan, completed, then others from fast to slow, each with why it lost. `idle` are the chips that the
+    choice leaves out."""
 
     plan: Plan
     prediction: Prediction
     runners_up: tuple[tuple[Plan, Prediction, str], ...]
-    notes: tuple[str, ...] = ()
+    idle: tuple[Idle, ...] = ()
 
 
 def search(problem: Problem) -> SearchResult:
@@ -35,4 +36,4 @@ def search(problem: Problem) -> SearchResult:
     if not found:
         raise explain(problem)
     best, *others = found
-    return SearchResult(best.plan, best, runners_up(best, others), notes(problem.topology, found))
+    return SearchResult(best.plan, best, runners_up(best, others), left_idle(problem, found))

@@ -6,7 +6,8 @@ from __future__ import annotations
 from functools import cached_property
 from itertools import accumulate
 
-from balancer.memory import MESSAGES, SLACK, WEIGHT_BYTES, optimizer_bytes, unit_activation_bytes
+from balancer.memory import SLACK, WEIGHT_BYTES, optimizer_bytes, unit_activation_bytes
+from balancer.messages import MESSAGES
 from balancer.problem import Problem
 from balancer.shape import Group
 from balancer.staging import GRADIENT_BYTES
@@ -35,9 +36,10 @@ class UnitMemory:
         """As `balancer.communicators` counts, where tied units may lie apart."""
         pool, tp = group.stages[stage]
         chip, stages = self.problem.topology.pool(pool).chip, [name for name, _ in group.stages]
-        shares = group.pipelines > 1 or (bool(self.problem.workload.tied) and stages.count(pool) > 1)
-        pairs = sum(stages[other] == pool for other in _neighbours(group, stage))
-        return ((tp > 1) + shares) * chip.communicator_bytes + 2 * pairs * chip.pair_communicator_bytes
+        sharing = group.pipelines * (2 if self.problem.workload.tied and stages.count(pool) > 1 else 1)
+        peers, pairs = sharing * tp - 1, sum(stages[other] == pool for other in _neighbours(group, stage))
+        shared = chip.communicator_bytes + peers * chip.exchange_peer_bytes if sharing > 1 else 0
+        return (tp > 1) * chip.communicator_bytes + shared + 2 * pairs * chip.pair_communicator_bytes
 
     def sums(self, pool: str, tp: int, in_flight: int, apart: bool, owned: float) -> tuple[float, ...]:
         """Prefix sums over units of the bytes on one chip that keeps so many micro-batches and owns that part of its
@@ -47,7 +49,8 @@ class UnitMemory:
             problem, precision = self.problem, self.problem.topology.pool(pool).precision
             units = problem.workload.at(precision).units
             again = {later: first for first, later in problem.workload.tied if apart}
-            fixed, owner = WEIGHT_BYTES[precision] + GRADIENT_BYTES, owned * optimizer_bytes(precision)
+            fixed = WEIGHT_BYTES[precision] + GRADIENT_BYTES
+            owner = owned * optimizer_bytes(precision, problem.workload.update)
             each = []
             for u, unit in enumerate(units):
                 held = unit.parameters + (units[again[u]].parameters if u in again else 0)

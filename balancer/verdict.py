@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
+from balancer.candidates import all_shapes
+from balancer.idle import Idle, idle_chips
 from balancer.ledger import TERMS, ledger
 from balancer.plan import Plan
+from balancer.problem import Problem
 from balancer.simulate import Prediction
-from balancer.topology import Topology
 
 _MOST = 5
 
@@ -40,12 +43,22 @@ def why(best: Prediction, other: Prediction) -> str:
     return f"{slower}: more {most.replace('_', ' ')} (+{lost_s[most] / best.step_s:.1%} of the step)"
 
 
-def notes(topology: Topology, found: Sequence[Prediction]) -> tuple[str, ...]:
-    """Of predictions from fast to slow: what the first leaves idle, and what it would take to use that."""
-    best, *_ = found
-    said = []
-    for name in (pool.name for pool in topology.pools if pool.name not in best.plan.pools()):
-        using = next((other.step_s for other in found if name in other.plan.pools()), None)
-        instead = f"the best plan with it takes {using:.4g} s a step" if using else "no plan with it fits"
-        said.append(f"pool {name} is left idle: {instead}, this one {best.step_s:.4g} s")
-    return tuple(said)
+def left_idle(problem: Problem, found: Sequence[Prediction]) -> tuple[Idle, ...]:
+    """Of predictions from fast to slow: the chips that the first leaves idle; where that is a whole pool, by what the
+    search knows of the plans with it."""
+    return tuple(
+        idle if idle.chips < idle.count else _left_out(idle, problem, found)
+        for idle in idle_chips(found[0].plan, problem.topology, problem.legal_tp)
+    )
+
+
+def _left_out(idle: Idle, problem: Problem, found: Sequence[Prediction]) -> Idle:
+    using = next((other.step_s for other in found if idle.pool in other.plan.pools()), None)
+    if using is not None:
+        why = f"the best plan with it takes {using:.4g} s a step, this one {found[0].step_s:.4g} s"
+        return replace(idle, why=why, remedy="take the pool out of the job, or give it a faster link")
+    if any(all_shapes(problem.only(frozenset({idle.pool})))):
+        why = "no plan with it fits the memory of the chips"
+        return replace(idle, why=why, remedy="use more chips there, chips with more memory, or a smaller micro_batch")
+    why = "it has no division into stages with a legal tp, enough units and a micro-batch for each pipeline"
+    return replace(idle, why=why, remedy=f"set pools.{idle.pool}.tp to auto, or raise train.global_batch")

@@ -11,15 +11,17 @@ _TICKS = {Kind.F: 1, Kind.B: 2, Kind.I: 1, Kind.W: 1}
 _NO_TIME = (Kind.SEND, Kind.RECV, Kind.SYNC, Kind.STEP)
 
 
-def format_grid(lowered: Sequence[Actions], max_columns: int = 32) -> str:
+def format_grid(lowered: Sequence[Actions], max_columns: int = 32, max_rows: int = 16) -> str:
     """One row per stage, one column per tick (a forward takes 1, a backward 2, messages none): "F3" is the forward of
     micro-batch 3, "F3.1" that of the stage's chunk 1 where there are several chunks."""
     rows = _ticks(lowered)
     width = max((len(cell) for row in rows for cell in row), default=1) + 1
     lines = []
-    for s, row in enumerate(rows):
+    for s, row in enumerate(rows[:max_rows]):
         shown = "".join(cell.ljust(width) for cell in row[:max_columns])
         lines.append(f"stage {s}  {shown}{'...' if len(row) > max_columns else ''}".rstrip())
+    if len(rows) > max_rows:
+        lines.append(f"and {len(rows) - max_rows} more stages")
     return "\n".join(lines)
 
 

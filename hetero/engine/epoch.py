@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ import torch
 from backends.backend import Backend
 from backends.chip import load_chip
 from backends.emulation import Emulated
-from balancer.memory import stage_bytes
+from balancer.memory import MemoryNeed, stage_bytes
 from balancer.schedule.action import Kind
 from balancer.schedule.lowering import actions_of, forward_actions_of
 from balancer.workload import Workload
@@ -41,6 +43,9 @@ from hetero.engine.wiring import EpochGroups, active_ranks, boundary_flows, line
 from hetero.engine.world import World
 from hetero.layers.group import TensorGroup
 from hetero.models.registry import architecture
+
+STEPS_TO_FILL = 2
+"""After these a chip has held all that it will: the second begins with the optimizer's moments."""
 
 
 class Epoch:
@@ -108,6 +113,8 @@ class Epoch:
         self.stage.clear()
         self.next_step = step + 1
         self._compare_replicas()
+        if self.next_step == self.spec.start + STEPS_TO_FILL:
+            self._tell_memory()
         report = self._report(step, totals)
         if self.spec.evaluates_at(self.next_step):
             loss = self._evaluate()
@@ -140,6 +147,14 @@ class Epoch:
     def _precision(self) -> str:
         return self.spec.plan.precisions()[self._me.pool]
 
+    @cached_property
+    def _need(self) -> MemoryNeed:
+        """What the plan says that this rank's chip will hold."""
+        spec, place = self.spec, self.place
+        chip = load_chip(spec.pools[self._me.pool].chip)
+        crossing = spec.bridge.sync_bucket_bytes, spec.bridge.codecs_between
+        return stage_bytes(workload_of(spec), spec.plan, place.pipeline, place.stage, self._precision, chip, *crossing)
+
     def _tell(self, kind: str, data: dict[str, Any]) -> None:
         self._events.append(
             {"report": "event", "kind": kind, "step": self.next_step, "epoch": self.spec.epoch, "data": data}
@@ -147,11 +162,15 @@ class Epoch:
 
     def _claim_memory(self) -> None:
         """An emulated chip has only its memory; a real one keeps its own account."""
-        pipeline, stage = self.place.pipeline, self.place.stage
-        chip = load_chip(self.spec.pools[self._me.pool].chip)
-        bucket_bytes = self.spec.bridge.sync_bucket_bytes
-        need = stage_bytes(workload_of(self.spec), self.spec.plan, pipeline, stage, self._precision, chip, bucket_bytes)
-        self._backend.claim(str(self.place), need.total)
+        self._backend.claim(str(self.place), self._need.total)
+
+    def _tell_memory(self) -> None:
+        """One chip of each stage tells what its driver says by now, where it says anything."""
+        used = self._backend.memory()
+        if used.held_bytes is not None and self.place.position == 0:
+            where = {"pipeline": self.place.pipeline, "stage": self.place.stage}
+            sizes = {"held_bytes": used.held_bytes, "peak_bytes": used.peak_bytes, "limit_bytes": used.limit_bytes}
+            self._tell("memory_used", {**where, **sizes})
 
     def _sync(self, chunk: int, names: Iterable[str]) -> None:
         with self._meter.syncing(chunk):
@@ -280,5 +299,5 @@ def _laps(spec: RunSpec, place: Place, backend: Backend) -> Laps:
 
 def workload_of(spec: RunSpec) -> Workload:
     """What the run's model costs, unit by unit."""
-    model = architecture(spec.dimensions)
-    return model.workload(spec.text.seq_len, spec.train.global_batch, spec.train.precision)
+    work = architecture(spec.dimensions).workload(spec.text.seq_len, spec.train.global_batch, spec.train.precision)
+    return replace(work, update=spec.train.optimizer.update)

@@ -5,6 +5,7 @@ Never imports Ray. It talks plain messages with its agent (`hetero/cluster`) and
 
 from __future__ import annotations
 
+import gc
 import os
 import platform
 from collections.abc import Callable
@@ -133,6 +134,7 @@ class Rank:
         if self._epoch is not None:
             self._epoch.close()
             self._epoch = None
+            gc.collect()  # what it held on the chip is in circles of references, and the next epoch needs the room
         if self._number >= 0:
             self._port.close_epoch(self._number)
             self._world.end_epoch()

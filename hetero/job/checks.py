@@ -8,6 +8,7 @@ from itertools import combinations
 from typing import Any
 
 from backends.chip import ChipSpec, load_chip
+from backends.identify import AUTO, sheets_of
 from backends.registry import family_names
 from balancer.legality import MOST_MICRO_BATCHES
 from bridge.codec import NONE
@@ -62,12 +63,24 @@ def check_pool(name: str, pool: PoolOptions, precision: str) -> None:
     if pool.family not in family_names():
         remedy = did_you_mean(pool.family, family_names())
         raise JobError(f"{key}.family", pool.family, "must be a known chip family", remedy)
+    if pool.chip == AUTO:
+        _check_can_say(key, pool)
+        _check_tp(pool, key)
+        return
     chip = _chip(pool, key)
     if chip.family != pool.family:
         rule = f"is a chip of family {chip.family!r}, but the pool's family is {pool.family!r}"
         raise JobError(f"{key}.chip", pool.chip, rule, f"set {key}.family to {chip.family}, or name another chip")
     _check_tp(pool, key)
     _check_precision(key, pool, chip, precision)
+
+
+def _check_can_say(key: str, pool: PoolOptions) -> None:
+    """The rest is checked once the chips have said what they are."""
+    if pool.emulate is not None:
+        names = ", ".join(sheet.name for sheet in sheets_of(pool.family))
+        rule = "a chip that is emulated cannot say what it is"
+        raise JobError(f"{key}.chip", AUTO, rule, f"name the one that it stands for: {names}")
 
 
 def _chip(pool: PoolOptions, key: str) -> ChipSpec:
@@ -110,7 +123,8 @@ def check_links(bridge: BridgeOptions, pools: Pools, precision: str) -> None:
     for ends in combinations(pools, 2):
         travels = crossing(*(pools[end].precision or precision for end in ends))
         for end in ends:
-            _check_codec(bridge, ends, end, load_chip(pools[end].chip), travels)
+            if pools[end].chip != AUTO:
+                _check_codec(bridge, ends, end, load_chip(pools[end].chip), travels)
 
 
 def _check_codec(bridge: BridgeOptions, ends: tuple[str, str], end: str, chip: ChipSpec, travels: str) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from types import MappingProxyType
 
 from backends.chip import load_chip
 from balancer.completion import complete
 from balancer.cost import Times, datasheet_times
+from balancer.idle import Idle, idle_chips
 from balancer.need import memory_need
 from balancer.plan import Plan
 from balancer.problem import Problem
@@ -30,14 +31,20 @@ UsableBytes = Mapping[str, int]
 
 @dataclass(frozen=True)
 class Planned:
-    """A completed plan, what is expected of it, the plans that lost, each with the reason, and what the choice leaves
-    out."""
+    """A completed plan, what is expected of it, the plans that lost, each with the reason, the chips that it leaves
+    idle, and what else a person should know of it."""
 
     job: Job
     plan: Plan
     prediction: Prediction
     runners_up: Sequence[tuple[Plan, Prediction, str]] = ()
-    notes: Sequence[str] = ()
+    idle: Sequence[Idle] = ()
+    assumed: Sequence[str] = ()
+
+    @property
+    def notes(self) -> list[str]:
+        """In words."""
+        return [*map(str, self.idle), *self.assumed]
 
     def memory_bytes(self, pipeline: int, stage: int) -> int:
         """What one chip of a stage needs."""
@@ -61,16 +68,16 @@ def plan_job(
     if wanted is None:
         found = search(asked)
         plan = _named(job, found.plan)
-        notes = [*found.notes, *_assumed_links(job, asked.topology, probed)]
-        return Planned(job, plan, found.prediction, found.runners_up, notes)
+        assumed = _assumed_links(job, asked.topology, probed)
+        return Planned(job, plan, found.prediction, found.runners_up, found.idle, assumed)
     plan = _named(job, complete(wanted, asked))
-    return Planned(job, plan, simulate(plan, asked), notes=_idle(job, plan))
+    return Planned(job, plan, simulate(plan, asked), idle=idle_chips(plan, asked.topology, asked.legal_tp))
 
 
 def check_written_plan(job: Job) -> None:
     """Raises JobError where the plan in the job file cannot be obeyed."""
     plan = _written(job)
-    if plan is None:
+    if plan is None or job.unidentified:
         return
     try:
         complete(plan, Problem(topology(job), workload(job), legal_tp=legal_tp(job)))
@@ -106,7 +113,8 @@ def topology(job: Job, probed: Probed = NOTHING_PROBED, usable_bytes: UsableByte
 def workload(job: Job) -> Workload:
     """The job's model as the balancer sees it: numbers per unit."""
     model = architecture(job.model.resolve())
-    return model.workload(job.data.seq_len, job.train.global_batch, job.train.precision)
+    work = model.workload(job.data.seq_len, job.train.global_batch, job.train.precision)
+    return replace(work, update=job.train.optimizer.update)
 
 
 def legal_tp(job: Job) -> LegalTp:
@@ -123,15 +131,6 @@ def _written(job: Job) -> Plan | None:
     if job.balance.pipelines is None:
         return None
     return Plan(pipelines=job.balance.pipelines, schedule=job.balance.schedule)
-
-
-def _idle(job: Job, plan: Plan) -> list[str]:
-    """Of a plan by hand, the pools that it leaves out."""
-    return [
-        f"pool {name} is in no stage of the plan: its {pool.count} chips stay idle"
-        for name, pool in job.pools.items()
-        if name not in plan.pools()
-    ]
 
 
 def _assumed_links(job: Job, chips: Topology, probed: Probed) -> list[str]:

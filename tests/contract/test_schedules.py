@@ -263,3 +263,10 @@ def test_the_grid_shows_1f1b():
         "stage 0  F0 F1 .  .  B0 -  F2 B1 -  .  B2 -",
         "stage 1  .  F0 B0 -  F1 B1 -  F2 B2 -",
     ]
+
+
+def test_the_grid_of_many_stages_is_cut_off_and_says_so() -> None:
+    stages = tuple(range(40))
+    lines = format_grid(lower(schedule("1f1b").actions(stages, 2, (1,) * 40), stages)).splitlines()
+    assert len(lines) == 17
+    assert lines[-1] == "and 24 more stages"

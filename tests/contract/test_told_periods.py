@@ -90,9 +90,8 @@ def test_the_first_micro_batch_takes_a_round_trip(name, line):
 def test_the_memory_model_counts_what_it_keeps_in_flight(name, line, micro_batches):
     pipeline = line.predict(name, micro_batches).scenario.plan.pipelines[0]
     for s, (actions, warmup) in enumerate(zip(actions_of(pipeline, name), line.warmups(name), strict=True)):
-        assert compute_peak(actions, {s: ChunkRoom(units=(), ends=1.0)}) == schedule(name).in_flight(
-            micro_batches, warmup
-        )
+        rooms, nothing_posted = {s: ChunkRoom(units=(), ends=1.0)}, [0.0] * (2 * micro_batches)
+        assert compute_peak(actions, rooms, nothing_posted) == schedule(name).in_flight(micro_batches, warmup)
 
 
 @ALL

@@ -116,7 +116,7 @@ def test_a_model_that_no_plan_fits(tmp_path: Path, capsys: pytest.CaptureFixture
 def test_a_pool_in_no_stage_is_a_warning(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     job = spoilt(tmp_path, f"        - {NVIDIA}\n        - {ASCEND}\n", f"        - {NVIDIA.replace('2]', '6]')}\n")
     assert run(["plan", str(job)]) == 0
-    assert "note: pool ascend is in no stage of the plan: its 1 chips stay idle" in capsys.readouterr().out
+    assert "note: 1 of 1 chips of pool ascend idle: the plan has no stage there" in capsys.readouterr().out
 
 
 FILES = {

@@ -42,6 +42,14 @@ def test_completing_again_changes_nothing(case):
     assert complete(completed, Problem(pools, work)) == completed
 
 
+def test_a_fault_behind_replicas_is_told_of_the_pipeline_that_was_written():
+    small = topology(pool("fast", 4), pool("slow", 4, gib=0.001))
+    written = changed(plan((4, [("fast", 1, (0, 8))]), (8, [("slow", 1, (0, 8))])), replicas=2)
+    error = refusal(written, small)
+    assert error.key == "pipelines[1].stages[0]"
+    assert "a chip of slow has" in error.rule
+
+
 def test_replicas_are_written_out_with_their_share_each():
     written = plan((8, [("fast", 1, (0, 4)), ("slow", 1, (4, 8))]))
     completed = complete(changed(written, replicas=2), Problem(POOLS, WORK))

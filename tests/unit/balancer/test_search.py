@@ -101,9 +101,29 @@ def test_a_pool_behind_a_hopeless_link_is_left_idle_and_that_is_said():
     work = workload(8, batch=8)
     found = find(topology(pool("near", 2), pool("far", 1, 0.2), bytes_per_s=1e5, latency_s=5.0), work)
     assert {name for pipeline in stages(found) for name, *_ in pipeline} == {"near"}
-    [note] = found.notes
-    assert "pool far is left idle: the best plan with it takes" in note
-    assert not find(topology(pool("near", 2), pool("far", 1)), work).notes
+    [idle] = found.idle
+    assert (idle.pool, idle.chips, idle.count) == ("far", 1, 1)
+    assert "the best plan with it takes" in idle.why
+    assert not find(topology(pool("near", 2), pool("far", 1)), work).idle
+
+
+def test_chips_that_a_pool_s_tp_leaves_over_are_told():
+    [idle] = find(topology(pool("odd", 3, tp=2), pool("even", 2)), workload(8, batch=8)).idle
+    why = "tp 2 does not divide 3; use a tp of 1 or 3 there, or a count of 2"
+    assert str(idle) == f"1 of 3 chips of pool odd idle: {why}"
+
+
+@pytest.mark.parametrize(
+    ("left_out", "why", "remedy"),
+    [
+        (pool("b", 1, gib=0.001), "no plan with it fits the memory", "chips with more memory"),
+        (pool("b", 16, tp=1), "it has no division into stages", "set pools.b.tp to auto, or raise train.global_batch"),
+    ],
+)
+def test_a_pool_that_no_plan_can_use_is_told_with_the_reason(left_out, why, remedy):
+    [idle] = find(topology(pool("a", 1), left_out), workload(2, batch=2)).idle
+    assert idle.why.startswith(why)
+    assert remedy in idle.remedy
 
 
 def test_a_slow_hop_deepens_the_warmup_where_memory_allows():

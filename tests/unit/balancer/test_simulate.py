@@ -163,7 +163,7 @@ def test_the_ledger_names_the_cause():
     lopsided = plan((16, [("a", 1, (0, 2)), ("b", 1, (2, 8))]))
     assert grows(predict(topology(pool("a", 1), pool("b", 1)), work, lopsided), base) == "imbalance"
     assert grows(predict(far, work, even), base) == "exposed_link"
-    assert grows(predict(topology(pool("a", 1), pool("b", 1), pool("c", 4)), work, even), base) == "other"
+    assert grows(predict(topology(pool("a", 1), pool("b", 1), pool("c", 4)), work, even), base) == "idle"
     coarse = workload(8, batch=16, cuts=(0, 2))
     rough = plan((16, [("a", 1, (0, 2)), ("b", 1, (2, 8))]))
     assert grows(predict(topology(pool("a", 1), pool("b", 1)), coarse, rough), base) == "rounding"
