@@ -42,9 +42,9 @@ class ChipSpec:
     as built, of which driver and context keep `reserve_bytes`, `interconnect_bytes_per_s` the links to the other chips
     of its host in one direction, `efficiency` the fraction of the peak that training usually reaches. A communicator of
     the family's collectives takes `communicator_bytes` of each of its chips, `pair_communicator_bytes` where two chips
-    send to each other, and `exchange_peer_bytes` more for each other chip that it has all-to-alls with. `float8`: its
-    torch converts to float8 and back. `device_names` are what its driver calls it. `provenance` is keyed by figure
-    ("memory_bytes", "peak_flops.bfloat16").
+    send to each other, and `exchange_peer_bytes` more for each other chip of its host that it has all-to-alls with.
+    `float8`: its torch converts to float8 and back. `device_names` are what its driver calls it. `provenance` is keyed
+    by figure ("memory_bytes", "peak_flops.bfloat16").
     """
 
     name: str

@@ -40,17 +40,20 @@ def test_what_comes_over_a_bridge_lies_in_host_memory() -> None:
 
 
 def test_communicators_count_by_what_the_family_takes_for_one() -> None:
-    chips, work = topology(pool("a", 4)), workload(8, batch=4)
+    chips, work = topology(pool("a", 12)), workload(8, batch=12)
     chip = replace(chips.pools[0].chip, communicator_bytes=400, pair_communicator_bytes=40, exchange_peer_bytes=5)
 
     def bytes_(*pipelines: tuple[int, list[tuple[str, int, tuple[int, int]]]]) -> int:
         return communicator_bytes(work, complete(plan(*pipelines), Problem(chips, work)), (0, 0), chip)
 
-    assert bytes_((4, [("a", 1, (0, 8))])) == 0
-    assert bytes_((4, [("a", 2, (0, 8))])) == 400
-    assert bytes_((4, [("a", 1, (0, 4)), ("a", 1, (4, 8))])) == 2 * 40
-    assert bytes_((2, [("a", 1, (0, 8))]), (2, [("a", 1, (0, 8))])) == 400 + 5
-    assert bytes_((2, [("a", 2, (0, 8))]), (2, [("a", 2, (0, 8))])) == 2 * 400 + 3 * 5
+    assert bytes_((12, [("a", 1, (0, 8))])) == 0
+    assert bytes_((12, [("a", 2, (0, 8))])) == 400
+    assert bytes_((12, [("a", 1, (0, 4)), ("a", 1, (4, 8))])) == 2 * 40
+    assert bytes_((6, [("a", 1, (0, 8))]), (6, [("a", 1, (0, 8))])) == 400 + 5
+    assert bytes_((6, [("a", 2, (0, 8))]), (6, [("a", 2, (0, 8))])) == 2 * 400 + 3 * 5
+
+    many = bytes_(*[(1, [("a", 1, (0, 8))]) for _ in range(12)])
+    assert many == 400 + 7 * 5 + 4 * 40, "beyond a host's chips buffers are as between two"
 
 
 def test_slack_and_communicators_count_against_the_limit() -> None:
