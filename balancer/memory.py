@@ -16,7 +16,7 @@ from balancer.communicators import communicator_bytes
 from balancer.messages import Codecs, boundary_bytes, is_native, message_bytes, posted_bytes, uncoded
 from balancer.peak import ChunkRoom, UnitRoom, compute_peak
 from balancer.plan import Place, Plan
-from balancer.schedule import actions_of
+from balancer.schedule.lowering import actions_of
 from balancer.staging import BUCKET_BYTES, GRADIENT_BYTES, staging
 from balancer.workload import UnitWork, Update, Workload
 from bridge.precision import ITEM_BYTES

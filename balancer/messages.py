@@ -6,8 +6,8 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise, takewhile
 
-from balancer.action import Action, Actions, Kind, Purpose
 from balancer.plan import PipelinePlan, Place, Plan
+from balancer.schedule.action import Action, Actions, Kind, Purpose
 from balancer.workload import Workload
 from bridge.codec import CODECS, Codec
 from bridge.precision import ITEM_BYTES

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
-from balancer.action import Actions, Kind
+from balancer.schedule.action import UNSPLIT, Actions, Kind, refuse_unknown
 
 
 @dataclass(frozen=True)
@@ -92,6 +92,7 @@ def _moments(
     actions: Actions, rooms: Mapping[int, ChunkRoom], posted: Iterable[float]
 ) -> Iterator[tuple[_Moment, float]]:
     """Each forward and backward, with the bytes that are there when it begins."""
+    refuse_unknown(actions, UNSPLIT, "the memory model")
     computing = [(action.kind, action.chunk) for action in actions if action.kind in (Kind.F, Kind.B)]
     left, kept, begun = Counter(computing), 0.0, set[tuple[Kind, int]]()
     for (kind, chunk), ready in zip(computing, posted, strict=True):

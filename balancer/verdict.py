@@ -5,23 +5,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from balancer.candidates import Candidate, Candidates
+from balancer.candidates import all_shapes
 from balancer.idle import Idle, idle_chips
 from balancer.ledger import TERMS, ledger
 from balancer.plan import Plan
+from balancer.problem import Problem
 from balancer.simulate import Prediction
 
 _MOST = 5
 
 
-def runners_up(chosen: Candidate, others: Sequence[Candidate]) -> tuple[tuple[Plan, Prediction, str], ...]:
+def runners_up(chosen: Prediction, others: Sequence[Prediction]) -> tuple[tuple[Plan, Prediction, str], ...]:
     """The best of the others (given from fast to slow) that differ in more than their warm-ups, and why each lost."""
-    seen = {_signature(chosen[0])}
+    seen = {_signature(chosen.plan)}
     kept: list[tuple[Plan, Prediction, str]] = []
-    for plan, prediction in others:
-        if _signature(plan) not in seen and len(kept) < _MOST:
-            seen.add(_signature(plan))
-            kept.append((plan, prediction, why(chosen[1], prediction)))
+    for other in others:
+        if _signature(other.plan) not in seen and len(kept) < _MOST:
+            seen.add(_signature(other.plan))
+            kept.append((other.plan, other, why(chosen, other)))
     return tuple(kept)
 
 
@@ -32,7 +33,7 @@ def _signature(plan: Plan) -> tuple[object, ...]:
 
 def why(best: Prediction, other: Prediction) -> str:
     """How much slower, and the ledger term that grew most."""
-    idle = sorted(best.scenario.plan.pools() - other.scenario.plan.pools())
+    idle = sorted(best.plan.pools() - other.plan.pools())
     slower = f"{other.step_s / best.step_s - 1:.1%} slower"
     if idle:
         return f"{slower}: leaves {', '.join(idle)} idle"
@@ -42,22 +43,21 @@ def why(best: Prediction, other: Prediction) -> str:
     return f"{slower}: more {most.replace('_', ' ')} (+{lost_s[most] / best.step_s:.1%} of the step)"
 
 
-def left_idle(candidates: Candidates, found: Sequence[Candidate]) -> tuple[Idle, ...]:
-    """Of candidates from fast to slow: the chips that the first leaves idle; where that is a whole pool, by what the
+def left_idle(problem: Problem, found: Sequence[Prediction]) -> tuple[Idle, ...]:
+    """Of predictions from fast to slow: the chips that the first leaves idle; where that is a whole pool, by what the
     search knows of the plans with it."""
-    plan = found[0][0]
     return tuple(
-        idle if idle.chips < idle.count else _left_out(idle, candidates, found)
-        for idle in idle_chips(plan, candidates.topology, candidates.legal_tp)
+        idle if idle.chips < idle.count else _left_out(idle, problem, found)
+        for idle in idle_chips(found[0].plan, problem.topology, problem.legal_tp)
     )
 
 
-def _left_out(idle: Idle, candidates: Candidates, found: Sequence[Candidate]) -> Idle:
-    using = next((prediction.step_s for plan, prediction in found if idle.pool in plan.pools()), None)
+def _left_out(idle: Idle, problem: Problem, found: Sequence[Prediction]) -> Idle:
+    using = next((other.step_s for other in found if idle.pool in other.plan.pools()), None)
     if using is not None:
-        why = f"the best plan with it takes {using:.4g} s a step, this one {found[0][1].step_s:.4g} s"
+        why = f"the best plan with it takes {using:.4g} s a step, this one {found[0].step_s:.4g} s"
         return replace(idle, why=why, remedy="take the pool out of the job, or give it a faster link")
-    if any(candidates.shapes(candidates.topology.only(frozenset({idle.pool})))):
+    if any(all_shapes(problem.only(frozenset({idle.pool})))):
         why = "no plan with it fits the memory of the chips"
         return replace(idle, why=why, remedy="use more chips there, chips with more memory, or a smaller micro_batch")
     why = "it has no division into stages with a legal tp, enough units and a micro-batch for each pipeline"

@@ -9,6 +9,7 @@ from typing import Any
 
 from balancer.completion import complete
 from balancer.plan import PipelinePlan, Plan, StagePlan
+from balancer.problem import Problem
 from hetero.job.job import Job
 from hetero.job.planning import legal_tp, topology, workload
 
@@ -74,7 +75,7 @@ class Case:
     @property
     def plan(self) -> Plan:
         written = Plan(schedule=self.schedule, pipelines=self.pipelines)
-        return complete(written, topology(self.job), workload(self.job), legal_tp(self.job))
+        return complete(written, Problem(topology(self.job), workload(self.job), legal_tp=legal_tp(self.job)))
 
 
 def known() -> list[Case]:

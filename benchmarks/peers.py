@@ -21,7 +21,7 @@ from torch.distributed.pipelining import PipelineStage, Schedule1F1B
 
 from backends.backend import Backend
 from backends.emulation import Emulated
-from balancer.action import Kind
+from balancer.schedule.action import Kind
 from bridge.rank import RankId
 from hetero.data.batches import micro_batch
 from hetero.data.order import SampleOrder

@@ -13,8 +13,8 @@ from rich.table import Table
 from balancer.equal import alike, equal_pipelines, numbered
 from balancer.ledger import efficiency
 from balancer.plan import PipelinePlan, Plan, StagePlan
-from balancer.replay import format_grid
-from balancer.schedule import actions_of
+from balancer.schedule.grid import format_grid
+from balancer.schedule.lowering import actions_of
 
 if TYPE_CHECKING:
     from balancer.simulate import Prediction

@@ -15,9 +15,9 @@ import torch
 from backends.backend import Backend
 from backends.chip import load_chip
 from backends.emulation import Emulated
-from balancer.action import Kind
 from balancer.memory import MemoryNeed, stage_bytes
-from balancer.schedule import actions_of, forward_actions_of
+from balancer.schedule.action import Kind
+from balancer.schedule.lowering import actions_of, forward_actions_of
 from balancer.workload import Workload
 from bridge.port import Port
 from hetero.checkpoint.pieces import write_piece

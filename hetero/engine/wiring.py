@@ -7,8 +7,8 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from backends.communicator import Communicator
-from balancer.action import Action, Actions, Kind, Purpose
 from balancer.plan import Plan
+from balancer.schedule.action import Action, Actions, Kind, Purpose
 from bridge.layout import TensorLayout
 from bridge.precision import crossing
 from bridge.rank import RankId

@@ -11,8 +11,9 @@ from backends.chip import load_chip
 from balancer.completion import complete
 from balancer.cost import Times, datasheet_times
 from balancer.idle import Idle, idle_chips
-from balancer.memory import stage_bytes
+from balancer.need import memory_need
 from balancer.plan import Plan
+from balancer.problem import Problem
 from balancer.search import search
 from balancer.simulate import Prediction, simulate
 from balancer.topology import PoolSpec, Topology
@@ -47,11 +48,7 @@ class Planned:
 
     def memory_bytes(self, pipeline: int, stage: int) -> int:
         """What one chip of a stage needs."""
-        pool = self.plan.pipelines[pipeline].stages[stage].pool
-        precision, chip = self.job.precision_of(pool), load_chip(self.job.pools[pool].chip)
-        where, bridge = (self.plan, pipeline, stage), self.job.bridge
-        crossing = bridge.sync_bucket_bytes, bridge.codecs_between
-        return stage_bytes(workload(self.job), *where, precision, chip, *crossing).total
+        return memory_need(self.plan, (pipeline, stage), self.prediction.scenario.problem).total
 
 
 def plan_job(
@@ -66,16 +63,15 @@ def plan_job(
     `times`, `probed` and `usable_bytes` are measurements; without them the chips' datasheets are believed, and links
     that the job file does not describe are plain ones. Raises the balancer's errors.
     """
-    chips, work = topology(job, probed, usable_bytes), workload(job)
-    times = times or datasheet_times(chips, work)
+    asked = problem(job, times, probed, usable_bytes)
     wanted = given or _written(job)
     if wanted is None:
-        found = search(chips, work, times, job.balance, micro_batch=job.train.micro_batch, legal_tp=legal_tp(job))
+        found = search(asked)
         plan = _named(job, found.plan)
-        assumed = _assumed_links(job, chips, probed)
+        assumed = _assumed_links(job, asked.topology, probed)
         return Planned(job, plan, found.prediction, found.runners_up, found.idle, assumed)
-    plan = _named(job, complete(wanted, chips, work, legal_tp(job), times))
-    return Planned(job, plan, simulate(plan, chips, work, times), idle=idle_chips(plan, chips, legal_tp(job)))
+    plan = _named(job, complete(wanted, asked))
+    return Planned(job, plan, simulate(plan, asked), idle=idle_chips(plan, asked.topology, asked.legal_tp))
 
 
 def check_written_plan(job: Job) -> None:
@@ -84,12 +80,24 @@ def check_written_plan(job: Job) -> None:
     if plan is None or job.unidentified:
         return
     try:
-        complete(plan, topology(job), workload(job), legal_tp(job))
+        complete(plan, Problem(topology(job), workload(job), legal_tp=legal_tp(job)))
     except Exception as error:
         if not explains_itself(error):
             raise
         key = str(error.key)  # type: ignore[attr-defined]
         raise JobError.at(key if key.startswith("pools.") else f"balance.{key}", error) from None
+
+
+def problem(
+    job: Job,
+    times: Times | None = None,
+    probed: Probed = NOTHING_PROBED,
+    usable_bytes: UsableBytes = MappingProxyType({}),
+) -> Problem:
+    """What the job asks the balancer; without `times`, by the chips' datasheets."""
+    chips, work = topology(job, probed, usable_bytes), workload(job)
+    times = times or datasheet_times(chips, work)
+    return Problem(chips, work, times, legal_tp(job), job.balance, job.train.micro_batch)
 
 
 def topology(job: Job, probed: Probed = NOTHING_PROBED, usable_bytes: UsableBytes = MappingProxyType({})) -> Topology:

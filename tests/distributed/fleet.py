@@ -15,6 +15,7 @@ from backends.chip import load_chip
 from backends.options import EmulateOptions
 from balancer.completion import complete
 from balancer.plan import Plan
+from balancer.problem import Problem
 from balancer.topology import LinkSpec, PoolSpec, Topology
 from bridge.options import BridgeOptions
 from hetero.checkpoint.manifest import RunState
@@ -72,7 +73,7 @@ class Job:
         model, train = architecture(self.dimensions), self.train
         workload = model.workload(SEQ_LEN, train.global_batch, train.precision)
         topology = _topology({name: self.precisions.get(name, train.precision) for name in POOLS})
-        return complete(plan, topology, workload, model.legal_tp)
+        return complete(plan, Problem(topology, workload, legal_tp=model.legal_tp))
 
 
 @dataclass

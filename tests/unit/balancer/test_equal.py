@@ -4,13 +4,14 @@ import pytest
 
 from balancer.completion import complete
 from balancer.equal import alike, equal_pipelines, numbered
+from balancer.problem import Problem
 from tests.unit.balancer.cases import plan, pool, topology, workload
 
 
 def test_pipelines_on_other_chips_that_own_other_units_are_equal():
     one, other = [("a", 1, (0, 4)), ("a", 1, (4, 8))], [("a", 1, (0, 3)), ("a", 1, (3, 8))]
     written = plan((2, one), (2, other), (2, one), (2, one))
-    completed = complete(written, topology(pool("a", 8)), workload(8, batch=8))
+    completed = complete(written, Problem(topology(pool("a", 8)), workload(8, batch=8)))
     assert equal_pipelines(completed) == [(0, 2, 3), (1,)]
 
 

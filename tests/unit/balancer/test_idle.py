@@ -3,13 +3,14 @@ from __future__ import annotations
 from balancer.completion import complete
 from balancer.idle import idle_chips
 from balancer.ledger import ledger
+from balancer.problem import Problem
 from tests.unit.balancer.cases import plan, pool, topology, workload
 from tests.unit.balancer.test_simulate import predict
 
 
-def told(written, *pools, legal_tp=None):
+def told(written, *pools, legal_tp=lambda tp: None):
     chips = topology(*pools)
-    completed = complete(written, chips, workload(8, batch=8), legal_tp)
+    completed = complete(written, Problem(chips, workload(8, batch=8), legal_tp=legal_tp))
     return [(i.pool, i.chips, i.count, i.why, i.remedy) for i in idle_chips(completed, chips, legal_tp)]
 
 

@@ -13,6 +13,7 @@ from balancer.completion import complete
 from balancer.cost import datasheet_times
 from balancer.errors import NoPlanFits, PlanError
 from balancer.options import BalanceOptions
+from balancer.problem import Problem
 from balancer.search import search
 from balancer.simulate import simulate
 from tests.unit.balancer.cases import plan, pool, topology, unit, workload
@@ -21,7 +22,7 @@ GIB = 2**30
 
 
 def find(chips, work, **arguments):
-    return search(chips, work, datasheet_times(chips, work), **arguments)
+    return search(Problem(chips, work, datasheet_times(chips, work), **arguments))
 
 
 def stages(found):
@@ -46,8 +47,8 @@ def test_what_it_finds_is_legal_predicted_truly_and_best_of_all_it_tells(job):
     pools, link, work = job
     chips = topology(*pools, **link)
     found = find(chips, work)
-    assert complete(found.plan, chips, work) == found.plan
-    assert simulate(found.plan, chips, work, datasheet_times(chips, work)).step_s == found.prediction.step_s
+    assert complete(found.plan, Problem(chips, work)) == found.plan
+    assert simulate(found.plan, Problem(chips, work, datasheet_times(chips, work))).step_s == found.prediction.step_s
     slower = [prediction.step_s for _, prediction, _ in found.runners_up]
     assert [found.prediction.step_s, *slower] == sorted([found.prediction.step_s, *slower])
     assert all("slower" in why for *_, why in found.runners_up)
@@ -72,7 +73,7 @@ def test_close_to_brute_force_over_cuts_and_shares(speeds, data):
     every = [plan((batch, shape)) for shape in (*one, [("a", 1, (0, n))], [("b", 1, (0, n))])]
     every += [plan((m, [("a", 1, (0, n))]), (batch - m, [("b", 1, (0, n))])) for m in range(1, batch)]
     times = datasheet_times(chips, work)
-    best = min(simulate(complete(p, chips, work), chips, work, times).step_s for p in every)
+    best = min(simulate(complete(p, Problem(chips, work)), Problem(chips, work, times)).step_s for p in every)
     assert find(chips, work).prediction.step_s <= 1.12 * best
 
 
@@ -175,6 +176,15 @@ def test_no_plan_fits_names_need_limit_and_a_change_that_fits():
     find(topology(pool("a", 4, gib=2.0)), work)
     enough = replace(chips.pools[0], memory_bytes=round(error.need_bytes * 1.01))
     find(topology(enough), work)
+
+
+def test_a_chip_whose_communicators_alone_do_not_fit_is_told_what_it_needs():
+    """Two of a GiB each, for the tensor-parallel group and for the other copy of the model."""
+    chips, work = topology(pool("a", 4, gib=1.0, tp=2)), workload(4, batch=8, cuts=(0,))
+    chip = replace(chips.pools[0].chip, communicator_bytes=GIB)
+    error = no_fit(topology(replace(chips.pools[0], chip=chip)), work)
+    assert 2 * GIB < error.need_bytes < 2.1 * GIB
+    find(topology(replace(chips.pools[0], chip=chip, memory_bytes=round(error.need_bytes * 1.01))), work)
 
 
 def test_smaller_micro_batches_are_the_smallest_change():

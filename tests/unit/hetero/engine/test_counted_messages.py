@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from backends.cpu import CpuBackend
-from balancer.action import Action, Actions, Kind
 from balancer.messages import posted_bytes
-from balancer.schedule import lower, schedules
+from balancer.schedule.action import Action, Actions, Kind
+from balancer.schedule.lowering import lower
+from balancer.schedule.registry import schedule
 from hetero.engine.carrier import Place, Waits
 from hetero.engine.executor import _needed_next
 from hetero.engine.lines import Lines
@@ -64,13 +65,13 @@ def _target(sent: Action, placed: list[int]) -> int:
     return placed[sent.boundary + (sent.purpose == "activation")]
 
 
-@pytest.mark.parametrize("schedule", ["1f1b", "gpipe"])
+@pytest.mark.parametrize("name", ["1f1b", "gpipe"])
 @pytest.mark.parametrize(
     ("placed", "warmup"),
     [([0, 1], [4, 2]), ([0, 1, 2], [3, 2, 1]), ([0, 1, 0, 1], [3, 2]), ([0, 1, 2, 1, 0], [4, 3, 2])],
     ids=["two stages", "three", "two chunks each", "there and back"],
 )
-def test_plans_count_the_receives_that_a_rank_posts(placed: list[int], warmup: list[int], schedule: str) -> None:
-    lists, sizes = lower(schedules(schedule)(placed, 6, warmup), placed), dict.fromkeys(range(len(placed)), 1.0)
+def test_plans_count_the_receives_that_a_rank_posts(placed: list[int], warmup: list[int], name: str) -> None:
+    lists, sizes = lower(schedule(name).actions(placed, 6, warmup), placed), dict.fromkeys(range(len(placed)), 1.0)
     for stage in range(max(placed) + 1):
         assert list(posted_bytes(lists, stage, placed, sizes)) == counts(lists, placed, stage)

@@ -11,6 +11,7 @@ import torch
 from backends.chip import load_chip
 from balancer.completion import complete
 from balancer.plan import PipelinePlan, Plan, StagePlan
+from balancer.problem import Problem
 from balancer.staging import gradient_rounds, shared_inside
 from balancer.topology import PoolSpec, Topology
 from bridge.rank import RankId
@@ -44,7 +45,7 @@ def test_plans_count_the_rounds_that_ranks_make(pipelines: list[PipelinePlan], b
     chip = load_chip("A800-80G")
     pool = PoolSpec("n", chip.family, chip, 8, 8, chip.memory_bytes)
     work = architecture(DIMS).workload(16, 2 * len(pipelines), "float32")
-    plan = complete(Plan(pipelines=tuple(pipelines)), Topology((pool,), ()), work, lambda tp: None)
+    plan = complete(Plan(pipelines=tuple(pipelines)), Problem(Topology((pool,), ()), work))
     tensors = tensor_holdings(_of(plan))
     buckets = list(enumerate(_in_buckets(tensors, bucket_bytes)))
     for place in places(plan):

@@ -13,6 +13,7 @@ from backends.chip import load_chip
 from backends.strict import ROOM
 from balancer.completion import complete
 from balancer.plan import PipelinePlan, Plan, StagePlan
+from balancer.problem import Problem
 from balancer.topology import PoolSpec, Topology
 from hetero.engine.options import EvalOptions, TrainOptions
 from hetero.engine.spec import PoolRun, RunSpec, TextRun
@@ -35,7 +36,7 @@ def spec_of(plan: Plan, tied: bool = False, bucket_mib: float = 1e-4) -> RunSpec
         dimensions=dims,
         train=train,
         text=TextRun(path="", fingerprint="", seq_len=SEQ_LEN, vocab=11),
-        plan=complete(plan, Topology((pool,), ()), workload, model.legal_tp),
+        plan=complete(plan, Problem(Topology((pool,), ()), workload, legal_tp=model.legal_tp)),
         pools={"nvidia": PoolRun(family=chip.family, chip=chip.name, count=CHIPS)},
         bridge={"sync_bucket_mib": bucket_mib},  # type: ignore[arg-type]
         steps=2,

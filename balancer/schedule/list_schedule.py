@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from balancer.action import Action, Kind
+from balancer.schedule.action import Action, Kind
 
 _TICKS = {Kind.F: 1, Kind.B: 2}
 _Key = tuple[int, int, int]
