@@ -102,12 +102,11 @@ def test_equal_training(case: Case, fleet: Standing, text: Prepared, tmp_path: P
 @pytest.mark.parametrize(
     "case", [case for case in CASES if case.name in ("tp 2", "pp 2", "dp 2")], ids=lambda case: case.name
 )
-def test_chips_hold_what_plans_count(name: str, fleet: Standing) -> None:
+def test_chips_hold_what_plans_count(case: Case, fleet: Standing) -> None:
     """By the driver, communicators and all, give or take what an allocator of 20 MiB segments rounds up."""
-    case = next(case for case in CASES if case.name == name)
     told = [news for news in fleet.train(case.job, case.plan).told if news.kind == "memory_used"]
     job, plan, chip = case.job, case.job.complete(case.plan), load_chip("Ascend-910B2")
-    work = architecture("llama").workload(job.dimensions, SEQ_LEN, job.train.global_batch, job.train.precision)
+    work = architecture(job.dimensions).workload(SEQ_LEN, job.train.global_batch, job.train.precision)
     assert {(news.data["pipeline"], news.data["stage"]) for news in told} == {place for place, _ in plan.stages()}
     for news in told:
         need = stage_bytes(work, plan, news.data["pipeline"], news.data["stage"], "float32", chip)

@@ -17,7 +17,7 @@ import torch
 from backends.options import EmulateOptions
 from hetero.data.source import Prepared
 from hetero.engine.spec import PoolRun
-from tests.distributed.cases import ADAMW, Case, _case, a1, k1, k2, n1, n2, pipeline
+from tests.distributed.cases import MOMENTUM, Case, _case, a1, k1, k2, n1, n2, pipeline
 from tests.distributed.fleet import Standing
 from tests.distributed.laws import TOLERANCES, series_deviation, tensor_deviation
 from tests.distributed.plain import PlainModel, PlainTraining
@@ -39,7 +39,7 @@ POOLS = {
 CASES = (
     _case("tp 2 to tp 2", pipeline(4, n2(0, 3), k2(3, 6), micro_batch=2)),
     _case("three families, bfloat16", pipeline(4, n1(0, 2), k1(2, 4), a1(4, 6)), precision="bfloat16"),
-    _case("pp 2 and dp 2, AdamW", pipeline(4, n1(0, 3), n1(3, 6)), pipeline(2, k1(0, 6)), optimizer=ADAMW),
+    _case("pp 2 and dp 2, momentum", pipeline(4, n1(0, 3), n1(3, 6)), pipeline(2, k1(0, 6)), optimizer=MOMENTUM),
     _case("tp 2 and a bridge, float16", pipeline(4, k2(0, 3), n1(3, 6)), precision="float16"),
 )
 

@@ -150,6 +150,7 @@ def install_torch(module: ModuleType) -> None:
     here = {
         "is_available": lambda: bool(_visible),
         "device_count": lambda: len(_visible),
+        "get_device_name": lambda index: "NVIDIA A800-SXM4-80GB",
         "set_device": _set_device,
         "Stream": Stream,
         "Event": Event,
