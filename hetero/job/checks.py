@@ -159,6 +159,7 @@ def check_model(model: ModelOptions, data: DataOptions, pools: Pools) -> None:
     """The model is a known one, has room for every symbol of the text, and can be cut as the pools ask."""
     try:
         dimensions = model.resolve()
+        _check_layers(dimensions.layers)
         legal_tp = architecture(dimensions).legal_tp
     except Exception as error:
         if not explains_itself(error):
@@ -168,12 +169,16 @@ def check_model(model: ModelOptions, data: DataOptions, pools: Pools) -> None:
     if dimensions.vocab < data.vocab:
         rule = f"must have room for the {data.vocab} symbols of the {data.tokenizer!r} tokenizer"
         raise JobError("model", f"vocab {dimensions.vocab}", rule, f"choose a vocab of at least {data.vocab}")
-    if dimensions.layers > MOST_LAYERS:
-        raise JobError("model", f"{dimensions.layers} layers", f"has at most {MOST_LAYERS} layers", "use fewer")
     for name, pool in pools.items():
         if pool.tp != "auto" and (reason := legal_tp(pool.tp)):
             legal = [str(tp) for tp in range(1, min(pool.count, dimensions.heads) + 1) if legal_tp(tp) is None]
             raise JobError(f"pools.{name}.tp", pool.tp, reason, f"set it to {' or '.join(legal)}, or to auto")
+
+
+def _check_layers(layers: int) -> None:
+    """Before they are listed."""
+    if layers > MOST_LAYERS:
+        raise JobError("model", f"{layers} layers", f"has at most {MOST_LAYERS} layers", "use fewer")
 
 
 def check_trackers(monitor: MonitorOptions) -> None:
