@@ -53,7 +53,7 @@ test-hetero:
 	$(BIN)/python -m pytest -m "not exhaustive" $(HETERO) tests/distributed tests/stand_in
 
 test-ends:
-	$(BIN)/python -m pytest $(ENDS)
+	$(BIN)/python -m pytest -m "not exhaustive" $(ENDS)
 
 test-runs:
 	$(BIN)/python -m pytest -m "not exhaustive" tests/e2e $(addprefix --ignore=,$(SCREENS) $(ENDS))

@@ -49,6 +49,8 @@ JOB = {
     "time_scale": 1.0,
 }
 HOSTS = ("nvidia@0", "ascend@0")
+ANOTHER = pytest.mark.exhaustive
+"""Another signal, process or moment by the same way; each takes a run of its own."""
 
 
 class UnderWay:
@@ -129,7 +131,11 @@ def test_a_death_ends_the_run_and_is_named(who: str, said: str, under_way: Under
 
 
 @pytest.mark.parametrize(
-    ("program", "named"), [("gcs_server", "Ray's control store"), ("raylet", "Ray's raylet")], ids=["store", "raylet"]
+    ("program", "named"),
+    [
+        pytest.param("gcs_server", "Ray's control store", id="store"),
+        pytest.param("raylet", "Ray's raylet", id="raylet", marks=ANOTHER),
+    ],
 )
 def test_a_run_whose_ray_is_gone_says_so(program: str, named: str, under_way: UnderWay) -> None:
     (vital,) = [one for one in under_way.command.footprint.processes if Path(one.cmdline()[0]).name == program]
@@ -143,8 +149,11 @@ def test_a_run_whose_ray_is_gone_says_so(program: str, named: str, under_way: Un
 
 @pytest.mark.parametrize(
     ("kill", "number"),
-    [(os.killpg, signal.SIGINT), (os.killpg, signal.SIGHUP), (os.kill, signal.SIGTERM)],
-    ids=["ctrl-c", "terminal closed", "terminated"],
+    [
+        pytest.param(os.killpg, signal.SIGINT, id="ctrl-c"),
+        pytest.param(os.killpg, signal.SIGHUP, id="terminal closed", marks=ANOTHER),
+        pytest.param(os.kill, signal.SIGTERM, id="terminated", marks=ANOTHER),
+    ],
 )
 def test_an_interrupted_run_says_so(kill: Kill, number: signal.Signals, under_way: UnderWay) -> None:
     screen = under_way.end(lambda: kill(under_way.command.process.pid, number))
@@ -173,13 +182,12 @@ def _told(kind: str) -> Moment:
 @pytest.mark.parametrize(
     ("moment", "kill", "number"),
     [
-        (_told("started"), os.killpg, signal.SIGINT),
-        (_told("started"), os.killpg, signal.SIGTERM),
-        (_agents_start, os.killpg, signal.SIGHUP),
-        (_told("measuring"), os.killpg, signal.SIGTERM),
-        (_told("saved"), os.killpg, signal.SIGINT),
+        pytest.param(_told("started"), os.killpg, signal.SIGINT, id="ray starts"),
+        pytest.param(_told("started"), os.killpg, signal.SIGTERM, id="ray starts, terminated", marks=ANOTHER),
+        pytest.param(_agents_start, os.killpg, signal.SIGHUP, id="agents start"),
+        pytest.param(_told("measuring"), os.killpg, signal.SIGTERM, id="measuring", marks=ANOTHER),
+        pytest.param(_told("saved"), os.killpg, signal.SIGINT, id="saving"),
     ],
-    ids=["ray starts", "ray starts, terminated", "agents start", "measuring", "saving"],
 )
 def test_so_does_one_that_is_interrupted_at_another_moment(moment: Moment, kill: Kill, number: signal.Signals) -> None:
     """And the signal comes again and again while it ends."""

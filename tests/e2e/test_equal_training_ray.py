@@ -17,6 +17,13 @@ from tests.distributed.text import every_byte
 
 CASES = pick(lambda case: case.job.train.steps == 50 and case.job.train.precision == "float32")
 
+IN_EVERY_RUN = "long: 20 and 12"
+"""Without Ray `tests/distributed` runs them all."""
+
+
+def _marks(case: Case) -> list[pytest.MarkDecorator]:
+    return [] if case.name == IN_EVERY_RUN else [pytest.mark.exhaustive]
+
 
 @pytest.fixture(scope="module")
 def text(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
@@ -29,7 +36,7 @@ def fleet(text: Prepared, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         yield standing
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+@pytest.mark.parametrize("case", [pytest.param(case, id=case.name, marks=_marks(case)) for case in CASES])
 def test_fifty_steps(case: Case, fleet: Standing, text: Prepared) -> None:
     run = fleet.train(case.job, case.plan)
     model = PlainModel(case.job.dimensions, case.job.train.seed)
@@ -43,3 +50,4 @@ def test_fifty_steps(case: Case, fleet: Standing, text: Prepared) -> None:
 
 def test_the_cases_cover_what_they_should() -> None:
     assert len(CASES) == 4
+    assert IN_EVERY_RUN in {case.name for case in CASES}
