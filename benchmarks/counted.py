@@ -20,6 +20,8 @@ class CountedEpoch(Epoch):
         self._live = LiveBytes()
         with self._live:
             super().__init__(*args, **options)
+            for tensor in self.state.tensors():
+                self._live.count(tensor)
         self._live.peak = self._live.now
 
     def run_step(self) -> dict[str, Any]:

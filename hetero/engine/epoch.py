@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,20 +20,20 @@ from balancer.workload import Workload
 from bridge.port import Port
 from hetero.checkpoint.pieces import write_piece
 from hetero.checkpoint.store import CheckpointStore
-from hetero.engine import state
 from hetero.engine.carrier import Waits
 from hetero.engine.evaluation import Evaluator
 from hetero.engine.executor import Executor
 from hetero.engine.expected import Laps, expected_s, laps, topology_of
 from hetero.engine.flow import Carriers
 from hetero.engine.lines import Lines
-from hetero.engine.loss_scale import LossScale
 from hetero.engine.meter import Meter
 from hetero.engine.optimizer import Optimizer, gradient_scale, learning_rate
 from hetero.engine.ownership import Holding, alike
 from hetero.engine.replicas import ReplicaCheck
 from hetero.engine.spec import RunSpec
 from hetero.engine.stage import DTYPES, Place, Stage
+from hetero.engine.state.saving import save
+from hetero.engine.state.state import State
 from hetero.engine.sync import GradientSync, ParameterReturn
 from hetero.engine.text import Text
 from hetero.engine.totals import Totals
@@ -44,7 +44,10 @@ from hetero.models.registry import architecture
 
 
 class Epoch:
-    """An active rank's share of the job from `spec.start` on. Building one is collective within the pool."""
+    """An active rank's share of the job from `spec.start` on. Building one is collective within the pool.
+
+    It works on `state`, which is the rank's and outlives it. `claim_memory` comes before.
+    """
 
     def __init__(
         self,
@@ -54,24 +57,22 @@ class Epoch:
         groups: EpochGroups,
         tensors: Sequence[Holding],
         port: Port,
+        state: State,
     ) -> None:
-        self.spec, self.place, self.next_step = spec, place, spec.start
+        self.spec, self.place, self.state = spec, place, state
         self._backend, self._me = world.backend, world.rank
         self._waits = Waits(world.backend)
         self._events: list[dict[str, Any]] = []
-        self._claim_memory()
         self._lines = Lines(groups.up, groups.down, self._me.index, self._waits)
         carriers = Carriers(
             self._me, spec.epoch, world.backend, port, self._lines, self._waits, spec.bridge, self._tell
         )
         self._carriers = carriers
         self.stage = Stage(
-            spec.dimensions, spec.plan, place, groups.tensor, world.backend, self._precision, spec.train.seed,
-            fill=spec.resume_folder is None,
-        )  # fmt: skip
+            spec.dimensions, spec.plan, place, groups.tensor, world.backend, self._precision, state.values
+        )
         self._text = Text(spec, place, world.backend.device, self.stage.reads_text)
-        self._optimizer = _optimizer(spec, self.stage, tensors, world)
-        self._places = {name: (layout, place.position) for name, layout in self.stage.layouts.items()}
+        self._optimizer = _optimizer(spec, state, tensors, world.backend)
         self._meter = Meter(world.backend, self._waits)
         self._expected = _expected(spec, place, world.backend)
         self._executor, self._evaluator = self._make_executors(carriers, groups.tensor)
@@ -84,11 +85,12 @@ class Epoch:
         self._replicas = [
             ReplicaCheck(found, dict(self.stage.parameters), self._me) for found in alike(tensors, precisions)
         ]
-        kept: Mapping[str, Any] = {}
-        if spec.resume_folder is not None:
-            store = CheckpointStore(Path(spec.resume_folder))
-            kept = state.load(store, spec.start, self.stage.parameters, self._places, self._optimizer)
-        self._loss_scale = LossScale.of(spec.train.loss_scale, kept).where(precisions.values())
+        state.loss_scale = state.loss_scale.where(precisions.values())
+
+    @property
+    def next_step(self) -> int:
+        """Steps that are done."""
+        return self.state.step
 
     def run_step(self) -> dict[str, Any]:
         """Trains one step and returns its report."""
@@ -98,7 +100,7 @@ class Epoch:
         self._meter.begin(self.spec.traces(step))
         self._gradients.begin()
         self._return.begin()
-        scale = self._loss_scale.per_token(self.spec.train.global_batch * self.spec.text.seq_len)
+        scale = self.state.loss_scale.per_token(self.spec.train.global_batch * self.spec.text.seq_len)
         self._executor.loss_scale = scale
         self._overflowed()  # before this step, which is none of its business
         self._lines.begin(self._orders)
@@ -106,7 +108,7 @@ class Epoch:
         totals = self._update(step, scale)
         self._executor.drain()
         self.stage.clear()
-        self.next_step = step + 1
+        self.state.step = step + 1
         self._compare_replicas()
         report = self._report(step, totals)
         if self.spec.evaluates_at(self.next_step):
@@ -124,7 +126,7 @@ class Epoch:
         """Writes this rank's piece of a checkpoint of the steps done so far."""
         assert self.spec.checkpoint_folder is not None
         store = CheckpointStore(Path(self.spec.checkpoint_folder))
-        return state.save(store, self.next_step, self._me, self._optimizer, self._places)
+        return save(store, self._me, self.state)
 
     def close(self) -> None:
         """Gives back what the chip holds for the epoch."""
@@ -144,14 +146,6 @@ class Epoch:
         self._events.append(
             {"report": "event", "kind": kind, "step": self.next_step, "epoch": self.spec.epoch, "data": data}
         )
-
-    def _claim_memory(self) -> None:
-        """An emulated chip has only its memory; a real one keeps its own account."""
-        pipeline, stage = self.place.pipeline, self.place.stage
-        chip = load_chip(self.spec.pools[self._me.pool].chip)
-        bucket_bytes = self.spec.bridge.sync_bucket_bytes
-        need = stage_bytes(workload_of(self.spec), self.spec.plan, pipeline, stage, self._precision, chip, bucket_bytes)
-        self._backend.claim(str(self.place), need.total)
 
     def _sync(self, chunk: int, names: Iterable[str]) -> None:
         with self._meter.syncing(chunk):
@@ -174,7 +168,8 @@ class Epoch:
         with self._meter.waiting("wait parameters"):
             self._return.run(self._optimizer.shards)
         self._gradients.drain()
-        was, self._loss_scale = self._loss_scale.value, self._loss_scale.after(skipped)
+        was = self.state.loss_scale.value
+        self.state.loss_scale = self.state.loss_scale.after(skipped)
         return {
             "loss": loss / tokens, "tokens": int(tokens), "grad_norm": norm, "lr": lr, "loss_scale": was,
             "skipped": skipped, "consumed_tokens": (step + 1) * int(tokens),
@@ -227,7 +222,7 @@ class Epoch:
             return
         path = Path(capture.folder) / f"step-{step:08d}" / f"{self._me.pool}-{self._me.index}.safetensors"
         mean = {name: {"gradient": gradient / divisor} for name, gradient in sums.items()}
-        piece = write_piece(path, self._me, mean, self._places)
+        piece = write_piece(path, self._me, mean, self.state.places)
         path.with_suffix(".json").write_text(json.dumps(piece))
 
     def _compare_replicas(self) -> None:
@@ -258,11 +253,17 @@ class Epoch:
         return Executor(self.stage.chunks, actions, *common), Evaluator(self.stage.chunks, forwards, *common)
 
 
-def _optimizer(spec: RunSpec, stage: Stage, tensors: Sequence[Holding], world: World) -> Optimizer:
-    owned = [holding for holding in tensors if world.rank in holding.owners.ranks]
-    matrices = {holding.name for holding in owned if len(holding.owners.layout.shape) > 1}
-    parameters: dict[str, torch.Tensor] = {holding.name: stage.parameters[holding.name] for holding in owned}
-    return Optimizer(spec.train.optimizer, parameters, matrices, world.backend.capabilities.fused_adamw)
+def claim_memory(spec: RunSpec, place: Place, backend: Backend) -> None:
+    """What a stage of the plan needs. An emulated chip has only its memory; a real one keeps its own account."""
+    pool = place.ranks[0].pool
+    chip, precision = load_chip(spec.pools[pool].chip), spec.plan.precisions()[pool]
+    common = spec.plan, place.pipeline, place.stage, precision, chip, spec.bridge.sync_bucket_bytes
+    backend.claim(str(place), stage_bytes(workload_of(spec), *common).total)
+
+
+def _optimizer(spec: RunSpec, state: State, tensors: Sequence[Holding], backend: Backend) -> Optimizer:
+    matrices = {holding.name for holding in tensors if len(holding.owners.layout.shape) > 1}
+    return Optimizer(spec.train.optimizer, state, matrices, backend.capabilities.fused_adamw)
 
 
 def _expected(spec: RunSpec, place: Place, backend: Backend) -> dict[tuple[Kind, int], float]:

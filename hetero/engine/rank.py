@@ -23,9 +23,11 @@ from bridge.pipe import Message, Pipe
 from bridge.port import Port
 from bridge.rank import RankId
 from hetero.engine.calibration import calibrate
-from hetero.engine.epoch import Epoch
+from hetero.engine.epoch import Epoch, claim_memory
 from hetero.engine.spec import CalibrationSpec, PoolRun, RunSpec
 from hetero.engine.stage import place_of
+from hetero.engine.state.origin import begin
+from hetero.engine.state.state import State
 from hetero.engine.wiring import EpochGroups, tensor_holdings
 from hetero.engine.world import World
 
@@ -37,6 +39,7 @@ class Rank:
         self._me, self._agent, self._port = rank, agent, port
         self._world: World | None = None
         self._epoch: Epoch | None = None
+        self._state: State | None = None
         self._number = -1
         self._until = 0
         self._stopped = False
@@ -121,7 +124,12 @@ class Rank:
         tensors = tensor_holdings(spec)
         groups = EpochGroups(spec, self._world, tensors)
         place = place_of(spec.plan, self._me)
-        self._epoch = Epoch(spec, place, self._world, groups, tensors, self._port) if place is not None else None
+        if place is not None:
+            claim_memory(spec, place, self._world.backend)
+        self._state = None  # lets go of it first
+        self._state = begin(spec, tensors, self._me, self._world.backend)
+        if place is not None:
+            self._epoch = Epoch(spec, place, self._world, groups, tensors, self._port, self._state)
         self._number, self._until = spec.epoch, spec.start
         self._agent.send({
             "report": "configured", "epoch": spec.epoch, "active": place is not None, "path": spec.text.path,
