@@ -20,7 +20,7 @@ class CountedEpoch(Epoch):
         self._live = LiveBytes()
         with self._live:
             super().__init__(*args, **options)
-            for tensor in self.state.tensors():
+            for tensor in self.state.keyed().values():
                 self._live.count(tensor)
         self._live.peak = self._live.now
 

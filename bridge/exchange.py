@@ -105,6 +105,8 @@ class Exchange:
                     outgoing.fill(message["slot"], message["filled"])
             case "open":
                 self._open(sender, ChannelSpec.from_dict(message["spec"]), fds[0])
+            case "close":
+                self._close(message["channel"])
             case "close_epoch":
                 self._close_epoch(sender.rank, message["epoch"])
             case unknown:
@@ -132,6 +134,10 @@ class Exchange:
             end.on_credit(early.credit)
         for error in early.goodbye if early else ():
             end.fail(error)
+
+    def _close(self, channel: int) -> None:
+        if end := self._incoming.get(channel) or self._outgoing.get(channel):
+            self._forget(end)
 
     def _close_epoch(self, rank: RankId, epoch: int) -> None:
         self._closed_epoch = max(self._closed_epoch, epoch)

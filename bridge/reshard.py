@@ -1,7 +1,7 @@
 """From any layout to any other: which box of a tensor goes from which rank to which.
 
-Activations, gradient sync, tied weights, migration and checkpoints are all planned here. Both ends compute the same
-plan from the same two placements, so nothing about it has to be sent.
+Activations, gradient sync, tied weights, state that moves and checkpoints are all planned here. Both ends compute the
+same plan from the same two placements, so nothing about it has to be sent.
 """
 
 from __future__ import annotations
@@ -111,6 +111,88 @@ def copies(source: Placement, target: Placement) -> tuple[Piece, ...]:
     shards = [target.layout.region(position) for position in range(target.layout.size)]
     demands = [_Demand(rank, shard, _origin(shard)) for rank, shard in zip(target.ranks, shards, strict=True)]
     return tuple(_pieces(source, demands))
+
+
+@dataclass(frozen=True)
+class Part:
+    """A box of a logical tensor that a rank holds, or is to hold, as a tensor of its own."""
+
+    rank: RankId
+    region: Region
+
+
+@dataclass(frozen=True)
+class _Supply:
+    """What a rank can give of a tensor: a box of its shard, which begins at `origin`."""
+
+    rank: RankId
+    region: Region
+    origin: Shape
+
+
+Rounds = tuple[tuple[Piece, ...], tuple[Piece, ...]]
+
+
+@lru_cache(maxsize=4096)
+def relocate(held: tuple[Part, ...], wanted: tuple[Part, ...], made: tuple[Part, ...] = (), turn: int = 0) -> Rounds:
+    """Plan how ranks come to the parts that they want of a tensor, in two rounds; either has a part per rank at most.
+
+    What a rank holds itself stays, as local pieces. What another of its pool holds comes from there. All else crosses
+    into a pool once, to who wants it first, and goes on from there in the second round, when the parts that are `made`
+    are there too. `turn` tells who begins among senders that are alike. Raises LayoutError where nobody holds a part.
+    """
+    first: list[Piece] = []
+    second: list[Piece] = []
+    own = {part.rank: _supply(part) for part in held}
+    arrived = [_supply(part) for part in made]
+    for number, part in enumerate(wanted):
+        pool, others = part.rank.pool, _turned([s for r, s in own.items() if r != part.rank], turn + number)
+        rest = [part.region]
+        near, far = ([s for s in others if (s.rank.pool == pool) is near] for near in (True, False))
+        for supply in [own[part.rank]] if part.rank in own else []:
+            rest = _take(first, rest, supply, part)
+        for supply in near:
+            rest = _take(first, rest, supply, part)
+        for supply in [supply for supply in arrived if supply.rank.pool == pool and supply.rank != part.rank]:
+            rest = _take(second, rest, supply, part)
+        arrived += [_Supply(part.rank, box, _origin(part.region)) for box in rest]
+        for supply in far:
+            rest = _take(first, rest, supply, part)
+        if rest:
+            raise LayoutError("parts", rest, "no rank holds this part of the tensor", "load a checkpoint instead")
+    return tuple(first), tuple(second)
+
+
+def _take(pieces: list[Piece], rest: list[Region], supply: _Supply, part: Part) -> list[Region]:
+    """Adds what a supply can give of the boxes of a part that are still wanted. Returns those that are so then."""
+    left: list[Region] = []
+    for box in rest:
+        found = overlap(box, supply.region)
+        if found is None:
+            left.append(box)
+            continue
+        left += _without(box, found)
+        pieces.append(_piece(supply.rank, supply.origin, _Demand(part.rank, part.region, _origin(part.region)), found))
+    return left
+
+
+def _without(box: Region, hole: Region) -> Iterator[Region]:
+    """The boxes that are left of a box without one inside it."""
+    for dim, ((start, stop), (hole_start, hole_stop)) in enumerate(zip(box, hole, strict=True)):
+        if start < hole_start:
+            yield _with(box, dim, (start, hole_start))
+        if hole_stop < stop:
+            yield _with(box, dim, (hole_stop, stop))
+        box = _with(box, dim, (hole_start, hole_stop))
+
+
+def _supply(part: Part) -> _Supply:
+    return _Supply(part.rank, part.region, _origin(part.region))
+
+
+def _turned(row: list[_Supply], turn: int) -> list[_Supply]:
+    start = turn % len(row) if row else 0
+    return row[start:] + row[:start]
 
 
 def overlap(one: Region, other: Region) -> Region | None:

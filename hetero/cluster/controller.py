@@ -200,9 +200,14 @@ class Controller:
         if epoch <= self._leases.epoch:
             rule = f"a new epoch is greater than the last one, {self._leases.epoch}"
             return [ins.Refuse(ClusterError("plan.epoch", epoch, rule, "count epochs up"))]
+        start, done = event.spec.get("start", 0), self._leases.done
+        if event.spec.get("state") == "live" and (self._leases.epoch < 0 or start != done):
+            rule = f"ranks hold the state after step {done}" if self._leases.epoch >= 0 else "no rank holds a state yet"
+            remedy = "begin from initial values or a checkpoint, or where the last epoch has ended"
+            return [ins.Refuse(ClusterError("state", f"live, from step {start}", rule, remedy))]
         self._enter(Phase.CONFIGURING, Phase.READY)
         self._answers = Gather(self._hosts)
-        self._leases = LeaseBook(epoch, event.spec.get("start", 0), len(self._hosts), self.options.ahead)
+        self._leases = LeaseBook(epoch, start, len(self._hosts), self.options.ahead)
         return [ins.ToHosts(self._hosts, ins.ConfigureRanks(event.spec))]
 
     def _configured(self, event: ev.Configured) -> Instructions:

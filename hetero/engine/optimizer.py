@@ -30,6 +30,13 @@ def gradient_scale(norm: float, divisor: float, clip: float | None) -> float:
     return shorten / divisor
 
 
+def moment_kinds(options: OptimizerOptions) -> tuple[str, ...]:
+    """What is kept beside each master once there was an update, by torch's own names."""
+    if options.name == "adamw":
+        return "exp_avg", "exp_avg_sq"
+    return ("momentum_buffer",) if options.momentum else ()
+
+
 class Optimizer:
     """Updates the masters of a state, and the moments that go with them; a rank that owns nothing only counts.
 
@@ -68,8 +75,8 @@ class Optimizer:
         masters = [self.masters[name] for name in names]
         for name, master in zip(names, masters, strict=True):
             if not moments.get(name):
-                moments[name] = {kind: torch.zeros_like(master) for kind in ("exp_avg", "exp_avg_sq")}
-        first, second = ([moments[name][kind] for name in names] for kind in ("exp_avg", "exp_avg_sq"))
+                moments[name] = {kind: torch.zeros_like(master) for kind in moment_kinds(options)}
+        first, second = ([moments[name][kind] for name in names] for kind in moment_kinds(options))
         device = masters[0].device if self._fused else "cpu"
         steps = list(torch.full((len(masters),), float(self._state.updates), device=device).unbind())
         beta1, beta2 = options.betas

@@ -5,6 +5,7 @@ Never imports Ray. It talks plain messages with its agent (`hetero/cluster`) and
 
 from __future__ import annotations
 
+import gc
 import os
 import platform
 from collections.abc import Callable
@@ -26,6 +27,7 @@ from hetero.engine.calibration import calibrate
 from hetero.engine.epoch import Epoch, claim_memory
 from hetero.engine.spec import CalibrationSpec, PoolRun, RunSpec
 from hetero.engine.stage import place_of
+from hetero.engine.state.live import LiveMove, Moved
 from hetero.engine.state.origin import begin
 from hetero.engine.state.state import State
 from hetero.engine.wiring import EpochGroups, tensor_holdings
@@ -40,6 +42,7 @@ class Rank:
         self._world: World | None = None
         self._epoch: Epoch | None = None
         self._state: State | None = None
+        self._spec: RunSpec | None = None
         self._number = -1
         self._until = 0
         self._stopped = False
@@ -120,27 +123,41 @@ class Rank:
         """Drops the epoch before and builds the new one, idle where the plan does not use this rank."""
         assert self._world is not None
         spec = RunSpec.model_validate(message["spec"])
+        live = self._move(spec) if spec.state == "live" else None
         self._end_epoch()
         tensors = tensor_holdings(spec)
         groups = EpochGroups(spec, self._world, tensors)
         place = place_of(spec.plan, self._me)
         if place is not None:
             claim_memory(spec, place, self._world.backend)
-        self._state = None  # lets go of it first
-        self._state = begin(spec, tensors, self._me, self._world.backend)
+        self._state = live[0] if live else None  # lets go of the old one first
+        self._state = self._state or begin(spec, tensors, self._me, self._world.backend)
         if place is not None:
             self._epoch = Epoch(spec, place, self._world, groups, tensors, self._port, self._state)
-        self._number, self._until = spec.epoch, spec.start
+        self._spec, self._number, self._until = spec, spec.epoch, spec.start
         self._agent.send({
             "report": "configured", "epoch": spec.epoch, "active": place is not None, "path": spec.text.path,
             "fingerprint": self._epoch.fingerprint if self._epoch else None,
+            "moved": live[1].told() if live else None,
         })  # fmt: skip
 
-    def _end_epoch(self) -> None:
+    def _move(self, spec: RunSpec) -> tuple[State, Moved]:
+        """The state that is there goes to where the new plan wants it."""
         assert self._world is not None
+        assert self._spec is not None
+        assert self._state is not None
+        self._close_epoch()
+        return LiveMove(self._spec, spec, self._me, self._world.backend, self._port).run(self._state)
+
+    def _close_epoch(self) -> None:
         if self._epoch is not None:
             self._epoch.close()
             self._epoch = None
+            gc.collect()  # its parts know each other, and hold gradients
+
+    def _end_epoch(self) -> None:
+        assert self._world is not None
+        self._close_epoch()
         if self._number >= 0:
             self._port.close_epoch(self._number)
             self._world.end_epoch()

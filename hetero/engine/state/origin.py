@@ -24,8 +24,9 @@ from hetero.models.registry import architecture
 
 def begin(spec: RunSpec, tensors: Sequence[Holding], me: RankId, backend: Backend) -> State:
     """This rank's state before step `spec.start`: nothing but numbers where the plan does not use it."""
-    if spec.resume_folder is None:
+    if spec.state == "initial":
         return _initial(spec, tensors, me, backend)
+    assert spec.resume_folder is not None
     with Reader(CheckpointStore(Path(spec.resume_folder)), spec.start) as reader:
         state = _blank(spec, tensors, me, backend)
         state.loss_scale = LossScale.of(spec.train.loss_scale, reader.manifest.run.scalars)

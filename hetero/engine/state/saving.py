@@ -7,7 +7,8 @@ from typing import Any
 from bridge.rank import RankId
 from hetero.checkpoint.pieces import Reader, write_piece
 from hetero.checkpoint.store import CheckpointStore
-from hetero.engine.state.state import PARAMETER, State
+from hetero.engine.state.routes import PARAMETER
+from hetero.engine.state.state import State
 
 
 def save(store: CheckpointStore, rank: RankId, state: State) -> dict[str, Any] | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -11,12 +11,11 @@ from bridge.layout import TensorLayout
 from bridge.rank import RankId
 from hetero.engine.loss_scale import LossScale
 from hetero.engine.ownership import Holding, position_of
+from hetero.engine.state.routes import PARAMETER, VALUE, Key
 
 Tensors = dict[str, torch.Tensor]
 Places = Mapping[str, tuple[TensorLayout, int]]
 """Of each tensor held here: its layout and this rank's position in it."""
-PARAMETER = "parameter"
-"""The kind of state that a master is; moments have torch's own names."""
 
 
 @dataclass
@@ -35,14 +34,38 @@ class State:
     masters: Tensors = field(default_factory=dict)
     moments: dict[str, Tensors] = field(default_factory=dict)
 
+    @classmethod
+    def of(
+        cls,
+        tensors: Mapping[Key, torch.Tensor],
+        places: Mapping[str, tuple[TensorLayout, int]],
+        owned: Iterable[str],
+        *,
+        step: int,
+        updates: int,
+        loss_scale: LossScale,
+    ) -> State:
+        """What `keyed` gave of one."""
+        state = cls(step, loss_scale, updates, dict(places))
+        state.values = {
+            name: tensors[key if (key := Key(name, VALUE)) in tensors else Key(name, PARAMETER)] for name in places
+        }
+        state.masters = {name: tensors[Key(name, PARAMETER)] for name in owned}
+        for (name, kind), tensor in tensors.items():
+            if kind not in (PARAMETER, VALUE):
+                state.moments.setdefault(name, {})[kind] = tensor
+        return state
+
+    def keyed(self) -> dict[Key, torch.Tensor]:
+        """Every tensor, once."""
+        wide = {name: value for name, value in self.values.items() if value.dtype == torch.float32}
+        narrow = {Key(name, VALUE): value for name, value in self.values.items() if name not in wide}
+        moments = {Key(name, kind): moment for name, kinds in self.moments.items() for kind, moment in kinds.items()}
+        return {Key(name, PARAMETER): tensor for name, tensor in (wide | self.masters).items()} | narrow | moments
+
     def owned(self) -> dict[str, Tensors]:
         """Per tensor that is owned here: its master ("parameter") and its moments."""
         return {name: {PARAMETER: master, **self.moments.get(name, {})} for name, master in self.masters.items()}
-
-    def tensors(self) -> Iterator[torch.Tensor]:
-        """All that there are; a value that is its own master comes twice."""
-        for found in (self.values, self.masters, *self.moments.values()):
-            yield from found.values()
 
     def restore(self, name: str, values: Mapping[str, torch.Tensor]) -> None:
         """Puts back what `owned` gave of a tensor."""

@@ -58,12 +58,12 @@ def test_a_state_that_is_read_from_a_checkpoint_makes_none(monkeypatch: pytest.M
     run = RunState(consumed_sequences=1, consumed_tokens=4, job_fingerprint="", plan={}, scalars=scalars)
     store.commit(1, run, [piece])
     monkeypatch.setattr(origin, "fill", lambda *_: pytest.fail("made first values"))
-    after = _begin(_spec(start=1, resume_folder=str(tmp_path)))
+    after = _begin(_spec(start=1, state="checkpoint", resume_folder=str(tmp_path)))
     assert (after.step, after.updates, after.loss_scale.kept()) == (1, 1, {"loss_scale": 4.0, "good_steps": 1})
     assert all(torch.equal(value, before.values[name]) for name, value in after.values.items())
 
 
 def test_a_rank_that_the_plan_leaves_idle_holds_nothing() -> None:
     state = _begin(_spec(), RankId("a", 1))
-    assert not list(state.tensors())
+    assert not state.keyed()
     assert (state.step, state.loss_scale.scale) == (0, 8.0)
