@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,15 @@ from bridge.linux import past_caches
 from bridge.pipe import Pipe
 from bridge.port import Channel, Port, Ticket
 from bridge.rank import RankId
+from bridge.words.endpoint import (
+    Attach,
+    EndpointOrder,
+    Introduce,
+    LinkProbed,
+    Listen,
+    PeerSpec,
+    ProbeLink,
+)
 
 DEADLINE_S = 120.0
 A, B = RankId("a", 0), RankId("b", 0)
@@ -224,29 +233,27 @@ class Bridge(Carrier):
     def prepare(self, nbytes: int) -> tuple[Any, Any]:
         self._controls = [self._endpoint(namespace) for _, namespace in self.places]
         self._uris = [
-            self._ask(control, "listen", "listening", endpoint=_name(rank), host=host, schemes=[self.scheme])
+            self._ask(control, Listen(_name(rank), host, (self.scheme,)))
             for control, rank, (host, _) in zip(self._controls, (A, B), self.places, strict=True)
         ]
         ports = [self._attach(control, rank) for control, rank in zip(self._controls, (A, B), strict=True)]
         self._join(self.lanes)
         return ports[0], ports[1]
 
-    def probe(self, lanes: int) -> list[Any]:
+    def probe(self, lanes: int) -> list[LinkProbed]:
         """What each end finds of the way to the other, joined by so many lanes from now on."""
         self._join(lanes)
         return [self._look(*way) for way in zip(self._controls, (B, A), strict=True)]
 
-    def _look(self, control: Pipe, other: RankId) -> Any:
+    def _look(self, control: Pipe, other: RankId) -> LinkProbed:
         """The second of two looks: during the first, new connections become fast."""
-        looks = [self._ask(control, "probe", "probed", peer=_name(other), bytes=self.probe_bytes) for _ in range(2)]
+        looks = [self._ask(control, ProbeLink(_name(other), self.probe_bytes)) for _ in range(2)]
         return looks[-1]
 
     def _join(self, lanes: int) -> None:
         for control, other, listening in zip(self._controls, (B, A), self._uris[::-1], strict=True):
-            facts = {"uri": listening["uris"][self.scheme], "key": listening["key"]}
-            facts |= {"lanes": lanes, "sealed": self.sealed}
-            peers, routes = {_name(other): facts}, {str(other): _name(other)}
-            self._ask(control, "introduce", "introduced", peers=peers, routes=routes)
+            peer = PeerSpec(listening.uris[self.scheme], listening.key, lanes, self.sealed)
+            self._ask(control, Introduce({_name(other): peer}, {str(other): _name(other)}))
 
     @staticmethod
     def open_end(role: str, nbytes: int, part: Any) -> Work:
@@ -277,18 +284,17 @@ class Bridge(Carrier):
         return control
 
     @staticmethod
-    def _ask(control: Pipe, do: str, report: str, **facts: Any) -> Any:
-        control.send({"do": do, **facts})
+    def _ask(control: Pipe, order: EndpointOrder[Any], fds: Sequence[int] = ()) -> Any:
+        control.send(order, fds)
         answer, _ = control.recv(20)
-        assert answer["report"] == report, answer
+        assert isinstance(answer, order.answer), answer
         return answer
 
     @staticmethod
     def _attach(control: Pipe, rank: RankId) -> socket.socket:
         ours, theirs = socket.socketpair()
-        control.send({"do": "attach", "rank": list(rank)}, [theirs.fileno()])
+        Bridge._ask(control, Attach(rank), [theirs.fileno()])
         theirs.close()
-        assert control.recv(20)[0]["report"] == "attached"
         return ours
 
 

@@ -24,7 +24,6 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import mean, stdev
-from typing import Any
 
 from balancer.plan import PipelinePlan, StagePlan
 from benchmarks.report import print_report
@@ -41,6 +40,7 @@ from hetero.job.load import load_job
 from hetero.job.planning import plan_job
 from hetero.job.spec import run_spec
 from hetero.monitoring.links import total_bytes
+from hetero.words.step import HostStep
 
 QUICKSTART = Path(__file__).parents[1] / "configs" / "runs" / "quickstart.yaml"
 STEPS, BATCH, MICRO_BATCH, LAST = 200, 8, 2, 20
@@ -59,9 +59,9 @@ class Run:
     bytes_sent: int = 0
     fallbacks: list[News] = field(default_factory=list)
 
-    def record(self, reports: Sequence[Mapping[str, Any]]) -> None:
-        self.losses += [report["totals"]["loss"] for report in reports if report["totals"]]
-        self.bytes_sent += sum(total_bytes(report["sent"]) for report in reports)
+    def record(self, reports: Sequence[HostStep]) -> None:
+        self.losses += [report.totals.loss for report in reports if report.totals]
+        self.bytes_sent += sum(total_bytes(report.sent) for report in reports)
 
     @property
     def loss(self) -> float:

@@ -13,7 +13,7 @@ import time
 from dataclasses import dataclass
 
 from hetero.cluster import events as ev
-from hetero.cluster import instructions as ins
+from hetero.words.orders import Lease
 from tests.unit.hetero.cluster.fake_hosts import FakeHosts
 from tests.unit.hetero.cluster.fleets import big_fleet
 
@@ -34,7 +34,7 @@ def measure(hosts: int, chips_per_host: int, steps: int) -> Cost:
     fleet.ask(ev.RunAsked(steps))
     names = [host.id for host in fleet.fleet.hosts]
     costs = [_step(fleet, names, step) for step in range(steps)]
-    messages = fleet.heard[ev.StepReported] + fleet.orders[ins.Lease]
+    messages = fleet.heard[ev.StepReported] + fleet.orders[Lease]
     return Cost(1000 * sum(costs) / steps, 1000 * max(costs), messages / steps)
 
 

@@ -10,6 +10,7 @@ from bridge.port import Port
 from bridge.rank import RankId
 from hetero.engine import rank as engine_rank
 from hetero.engine.epoch import Epoch
+from hetero.words.step import StepReport
 from tests.live_bytes import LiveBytes
 
 
@@ -24,7 +25,7 @@ class CountedEpoch(Epoch):
                 self._live.count(tensor)
         self._live.peak = self._live.now
 
-    def run_step(self) -> dict[str, Any]:
+    def run_step(self) -> StepReport:
         with self._live:
             report = super().run_step()
         self._tell("counted", {"peak": self._live.peak, "pipeline": self.place.pipeline, "stage": self.place.stage})

@@ -15,8 +15,9 @@ from balancer.simulate import Scenario, run
 from balancer.topology import LinkSpec, Topology
 from hetero.job.job import Job
 from hetero.job.planning import topology, workload
+from hetero.words.step import HostStep
 
-HostReports = Sequence[Mapping[str, Any]]
+HostReports = Sequence[HostStep]
 
 
 def modelled_step_s(job: Job, plan: Plan, time_scale: float) -> float:
@@ -39,7 +40,7 @@ def measured_step_s(job: Job, plan: Plan, steps: Sequence[HostReports]) -> float
 
 
 def _laid_out(job: Job, plan: Plan, reports: HostReports) -> float:
-    rows = [row for report in reports for row in report["stages"]]
+    rows = [row for report in reports for row in report.stages]
     stages = plan.pipelines[0].stages
     names = [f"stage{number}" for number in range(len(stages))]
     renamed = [stage.model_copy(update={"pool": name}) for stage, name in zip(stages, names, strict=True)]
@@ -52,7 +53,7 @@ def _laid_out(job: Job, plan: Plan, reports: HostReports) -> float:
             free_links=True,
         )
     )  # fmt: skip
-    return found.compute_s + sum(report["optimizer_s"] for report in reports) / len(rows)
+    return found.compute_s + sum(report.optimizer_s for report in reports) / len(rows)
 
 
 def _per_unit(job: Job, stage: StagePlan, row: Mapping[str, Any]) -> UnitTime:

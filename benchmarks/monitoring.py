@@ -23,11 +23,10 @@ from __future__ import annotations
 import argparse
 import math
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median, stdev
-from typing import Any
 
 from benchmarks.dashboard import opening_s
 from benchmarks.report import print_report
@@ -42,6 +41,7 @@ from hetero.job.load import load_job
 from hetero.job.measuring import measure
 from hetero.job.planning import plan_job
 from hetero.job.spec import fleet_links, run_spec
+from hetero.words.step import HostStep
 
 WARM_UP = 1
 TIME_SCALE = 8500
@@ -109,7 +109,7 @@ class Bench:
 
     def _run(self, steps: int, report: Callable[[HostReports], None]) -> Block:
         self._session.run(WARM_UP, lambda _, hosts: report(hosts))
-        reports: list[Mapping[str, Any]] = []
+        reports: list[HostStep] = []
 
         def record(_: int, hosts: HostReports) -> None:
             reports.extend(hosts)
@@ -119,8 +119,8 @@ class Bench:
         usage = Usage(frozenset(pid for host in hosts for pid in self._session.pids(host.id).values()))
         self._session.run(WARM_UP + steps, record)
         cpu_s, others = usage.since()
-        seconds = max(report["end"] for report in reports) - min(report["start"] for report in reports)
-        overruns = len({report["step"] for report in reports if report["overrun"]})
+        seconds = max(report.end for report in reports) - min(report.start for report in reports)
+        overruns = len({report.step for report in reports if report.overrun})
         return Block(seconds / steps, cpu_s / steps, others, overruns)
 
 

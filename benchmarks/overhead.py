@@ -32,6 +32,7 @@ from hetero.data.source import prepare
 from hetero.job.job import Job
 from hetero.job.planning import topology, workload
 from hetero.job.spec import run_spec
+from hetero.words.step import HostStep
 
 WARM_UP = 3
 SAME_LOSS, SAME_STEPS = 5e-6, 8
@@ -64,7 +65,7 @@ class Pair:
 
     ours: Turn
     peer: Turn
-    reports: Sequence[Mapping[str, Any]]
+    reports: Sequence[HostStep]
 
     @property
     def ratio(self) -> float:
@@ -105,11 +106,11 @@ def measure(comparison: Comparison, pairs: int) -> tuple[dict[str, float], list[
 def _pair(session: Session, peer: Peer, step: int) -> Pair:
     """One step of each; ours begins in even pairs."""
     theirs = peer.step(step) if step % 2 else None
-    reports: list[Mapping[str, Any]] = []
+    reports: list[HostStep] = []
     session.run(step + 1, lambda _, hosts: reports.extend(hosts))
-    loss = next(report["totals"]["loss"] for report in reports if report["totals"])
-    start, end = min(report["start"] for report in reports), max(report["end"] for report in reports)
-    ours = Turn(start, end, loss, any(report["overrun"] for report in reports))
+    loss = next(report.totals.loss for report in reports if report.totals)
+    start, end = min(report.start for report in reports), max(report.end for report in reports)
+    ours = Turn(start, end, loss, any(report.overrun for report in reports))
     return Pair(ours, theirs or peer.step(step), reports)
 
 

@@ -22,11 +22,10 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 import psutil
 
@@ -40,6 +39,7 @@ from hetero.job.job import Job
 from hetero.job.load import load_job
 from hetero.job.planning import plan_job
 from hetero.job.spec import fleet_links, run_spec
+from hetero.words.step import HostStep
 from tests.contract import strangers
 
 ROOT = Path(__file__).parents[1]
@@ -73,11 +73,11 @@ class Bench:
         self._session.configure(spec.model_dump(mode="json"))
         self._epoch += 1
         self._session.run(WARM_UP, lambda step, hosts: None)
-        reports: list[Mapping[str, Any]] = []
+        reports: list[HostStep] = []
         self._session.run(WARM_UP + self._steps, lambda step, hosts: reports.extend(hosts))
-        seconds = max(report["end"] for report in reports) - min(report["start"] for report in reports)
-        losses = [report["totals"]["loss"] for report in reports if report["totals"]]
-        overruns = len({report["step"] for report in reports if report["overrun"]})
+        seconds = max(report.end for report in reports) - min(report.start for report in reports)
+        losses = [report.totals.loss for report in reports if report.totals]
+        overruns = len({report.step for report in reports if report.overrun})
         return Block(seconds / self._steps, tuple(losses), overruns)
 
     def endpoints(self) -> dict[str, tuple[psutil.Process, str]]:

@@ -57,8 +57,8 @@ class Watchers:
     def report(self, hosts: HostReports) -> None:
         """One step."""
         for host in hosts:
-            self._trace.add(dict(host))
-            if (line := self._recorder.add(dict(host))) is not None:
+            self._trace.add(host)
+            if (line := self._recorder.add(host)) is not None:
                 self._metrics.append(line)
                 self._note(self._watch.record(line))
                 self._progress.record(line)

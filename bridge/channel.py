@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
-from typing import Any
 
 import xxhash
 
 from bridge.rank import RankId
+from bridge.words.word import Part
 
 PART_BYTES = 4 << 20
 """How finely the ends of a channel tell how far a slot is filled: a part's copy takes longer than the telling."""
@@ -16,7 +16,7 @@ PURPOSES = ("activation", "gradient", "sync", "tied", "state", "control")
 
 
 @dataclass(frozen=True)
-class ChannelSpec:
+class ChannelSpec(Part):
     """Both ends write down the same spec, apart from `slots`, and so agree on the channel's id without a word.
 
     slot_bytes  the longest message
@@ -47,12 +47,3 @@ class ChannelSpec:
 
     def __str__(self) -> str:
         return f"{self.purpose} {self.name} {self.source} -> {self.target} (epoch {self.epoch})"
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain data, for a pipe."""
-        return asdict(self) | {"source": list(self.source), "target": list(self.target)}
-
-    @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> ChannelSpec:
-        """Reads what `to_dict` wrote."""
-        return cls(**data | {"source": RankId(*data["source"]), "target": RankId(*data["target"])})

@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from bridge.channel import ChannelSpec
-from bridge.errors import BridgeError, to_dict
+from bridge.errors import BridgeError
 from bridge.link import Link
 from bridge.slots import SlotRing
 from bridge.wire import Frame, Header, Kind, text_frame
+from bridge.words.error import ErrorReport
+from bridge.words.port import Broken, ChannelReport
 
 
 class End:
     """Talks to its rank by `report` and to the other end by `link`. Once broken it does neither."""
 
-    def __init__(self, spec: ChannelSpec, ring: SlotRing, link: Link, report: Callable[[dict[str, Any]], None]) -> None:
-        self.spec, self.ring, self.link, self._report = spec, ring, link, report
+    def __init__(self, spec: ChannelSpec, ring: SlotRing, link: Link, report: Callable[[ChannelReport], None]) -> None:
+        self.spec, self.ring, self.link, self.report = spec, ring, link, report
         self.broken = False
-
-    def report(self, what: str, **facts: Any) -> None:
-        """Tells the rank something about this channel."""
-        self._report({"report": what, "channel": self.spec.id} | facts)
 
     def transmit(self, kind: Kind, sequence: int = 0) -> None:
         """Sends a frame without payload."""
@@ -35,7 +32,7 @@ class End:
         """Breaks this end: every ticket of the rank on this channel raises `error`, and whatever comes is dropped."""
         if not self.broken:
             self.broken = True
-            self.report("broken", error=to_dict(error))
+            self.report(Broken(self.spec.id, ErrorReport.of(error)))
 
     def close(self) -> None:
         """Forgets the channel without a word."""

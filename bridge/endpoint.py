@@ -1,22 +1,7 @@
 """The endpoint: the one process of a pool and host that talks to other hosts. `python -m bridge.endpoint --fd N`.
 
-Its agent drives it through a control pipe at descriptor N, ranks through their ports. It imports neither torch nor Ray
-and ends at once when the control pipe closes. Messages on the control pipe:
-
-    {"do": "listen", "endpoint": "nvidia@0", "host": "10.0.0.1", "schemes": ["zmq", "grpc"]}
-        -> {"report": "listening", "uris": {"zmq": "zmq://10.0.0.1:4711", ...}, "key": public key, in hex}
-    {"do": "attach", "rank": ["nvidia", 0]} and the descriptor of the rank's port
-        -> {"report": "attached", "rank": ["nvidia", 0]}
-    {"do": "introduce", "peers": {"ascend@0": {"uri": ..., "key": ..., "lanes": 1, "sealed": true,
-     "pace": {"bytes_per_s": ..., "delay_s": ...} or null}},
-     "routes": {"ascend:0": "ascend@0"}}
-        -> {"report": "introduced"}
-    {"do": "stats"} -> {"report": "stats", "peers": {"ascend@0": {...}}}
-    {"do": "probe", "peer": "ascend@0", "bytes": 268435456}
-        -> {"report": "probed", "peer": "ascend@0", "bytes_per_s": ..., "rtt_s": ..., "cpu_s_per_gb": ...}
-    {"do": "stop"}
-Unasked: {"report": "peer_lost", "peer", "cause"}, {"report": "refused", "from", "cause", "count"} of strangers at the
-door, and {"report": "failed", "error": {...}}.
+Its agent drives it by the words of `bridge/words/endpoint.py`, over a control pipe at descriptor N, ranks through their
+ports. It imports neither torch nor Ray and ends at once when the control pipe closes.
 """
 
 from __future__ import annotations
@@ -27,16 +12,30 @@ import resource
 import signal
 import traceback
 from collections.abc import Callable
-from typing import Any
+from dataclasses import replace
 
-from bridge.errors import BridgeError, PipeClosed, to_dict
+from bridge.errors import BridgeError, PipeClosed
 from bridge.exchange import Exchange
 from bridge.link import Link
 from bridge.linux import die_with_parent, keep_memory, take_precedence
 from bridge.loop import Loop
 from bridge.network import Network
-from bridge.pipe import Message, Pipe
+from bridge.pipe import Pipe
 from bridge.rank import RankId
+from bridge.words.endpoint import (
+    AskStats,
+    Attach,
+    Attached,
+    Failed,
+    Introduce,
+    Listen,
+    Listening,
+    ProbeLink,
+    Stats,
+    Stop,
+)
+from bridge.words.error import ErrorReport
+from bridge.words.word import Word, unexpected
 
 PATIENCE_S = 10.0
 
@@ -63,7 +62,7 @@ class Endpoint:
         try:
             self._loop.run()
         except Exception as error:
-            self._report({"report": "failed", "error": _plain(error)})
+            self._report(Failed(_fault(error)))
             raise
         finally:
             self._network.close()
@@ -72,53 +71,47 @@ class Endpoint:
             self._control.close()
 
     def _turn(self) -> None:
+        """What makes no sense is reported, and survived."""
         try:
-            for message, fds in self._control.drain():
-                self._on_message(message, fds)
+            for word, fds in self._control.drain():
+                self._obey(word, fds)
         except PipeClosed:
             self._at_eof()
-
-    def _on_message(self, message: Message, fds: list[int]) -> None:
-        try:
-            self._obey(message, fds)
         except BridgeError as error:
-            self._report({"report": "failed", "error": to_dict(error)})
+            self._report(Failed(ErrorReport.of(error)))
+            self._turn()
 
-    def _obey(self, message: Message, fds: list[int]) -> None:
-        match message["do"]:
-            case "listen":
-                uris = self._network.listen(message["endpoint"], message["host"], message["schemes"])
-                self._report({"report": "listening", "uris": uris, "key": self._network.identity.public})
-            case "attach":
-                self._exchange.attach(RankId(*message["rank"]), fds[0])
-                self._report({"report": "attached", "rank": message["rank"]})
-            case "introduce":
-                self._network.introduce(message["peers"], message["routes"])
-            case "stats":
-                self._report({"report": "stats", "peers": self._network.stats()})
-            case "probe":
-                self._network.probe(message["peer"], message["bytes"])
-            case "stop":
+    def _obey(self, word: Word, fds: list[int]) -> None:
+        match word:
+            case Listen(endpoint=endpoint, host=host, schemes=schemes):
+                self._report(Listening(self._network.listen(endpoint, host, schemes), self._network.identity.public))
+            case Attach(rank=rank):
+                self._exchange.attach(rank, fds[0])
+                self._report(Attached(rank))
+            case Introduce():
+                self._network.introduce(word)
+            case AskStats():
+                self._report(Stats(self._network.stats()))
+            case ProbeLink(peer=peer, nbytes=nbytes):
+                self._network.probe(peer, nbytes)
+            case Stop():
                 self._loop.stop()
-            case unknown:
-                raise BridgeError("do", unknown, "no such request", "agent and endpoint must be of one release")
+            case _:
+                raise unexpected(word)
 
     def _link_to(self, rank: RankId) -> Link | None:
         return self._network.link_to(rank, local=rank in self._exchange)
 
-    def _report(self, message: dict[str, Any]) -> None:
+    def _report(self, word: Word) -> None:
         try:
-            self._control.send(message)
+            self._control.send(word)
         except PipeClosed:
             self._at_eof()
 
 
-def _plain(error: Exception) -> dict[str, Any]:
-    text = traceback.format_exc()
-    return to_dict(BridgeError("endpoint", repr(error), "a fault of this program", "please report it")) | {
-        "type": type(error).__name__,
-        "traceback": text,
-    }
+def _fault(error: Exception) -> ErrorReport:
+    told = BridgeError("endpoint", repr(error), "a fault of this program", "please report it")
+    return replace(ErrorReport.of(told, traceback.format_exc()), type=type(error).__name__)
 
 
 def main() -> None:

@@ -41,20 +41,9 @@ class PipeClosed(BridgeError):
     """The process at the other end of a local pipe has closed it or has died."""
 
 
-def to_dict(error: BridgeError) -> dict[str, Any]:
-    """Plain data, for a pipe. A value that JSON does not know becomes text."""
-    value = error.value if isinstance(error.value, str | int | float | None) else str(error.value)
-    return {
-        "type": type(error).__name__,
-        "message": str(error),
-        "key": error.key,
-        "value": value,
-        "rule": error.rule,
-        "remedy": error.remedy,
-    }
+class WordError(BridgeError):
+    """What another process says is no word of this release, or makes no sense there."""
 
 
-def from_dict(data: dict[str, Any]) -> BridgeError:
-    """The error that `to_dict` was given."""
-    kinds = {kind.__name__: kind for kind in BridgeError.__subclasses__()}
-    return kinds.get(data["type"], BridgeError)(data["key"], data["value"], data["rule"], data["remedy"])
+class ReleaseDiffers(BridgeError):
+    """The process at the other end of a local pipe is of another release."""

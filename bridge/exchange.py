@@ -12,10 +12,12 @@ from bridge.incoming import Incoming
 from bridge.link import Link
 from bridge.loop import Loop
 from bridge.outgoing import Outgoing
-from bridge.pipe import Message, Pipe
+from bridge.pipe import Pipe
 from bridge.rank import RankId
 from bridge.slots import SlotRing
 from bridge.wire import Header, Kind, read_text
+from bridge.words.port import ChannelReport, Close, CloseEpoch, Fill, Open, Post, Send
+from bridge.words.word import Word, unexpected
 
 
 class _Attached:
@@ -26,10 +28,10 @@ class _Attached:
         self._congested = False
         loop.watch(pipe.fileno(), self._turn)
 
-    def report(self, message: Message) -> None:
+    def report(self, word: ChannelReport) -> None:
         """Never blocks: a rank reads only while it waits."""
         try:
-            self.pipe.offer(message)
+            self.pipe.offer(word)
             self._watch()
         except PipeClosed:
             pass  # reading says so too, and is where it is dealt with
@@ -40,8 +42,8 @@ class _Attached:
 
     def _turn(self) -> None:
         try:
-            for message, fds in self.pipe.drain():
-                self._exchange.on_message(self, message, fds)
+            for word, fds in self.pipe.drain():
+                self._exchange.on_word(self, word, fds)
             self._watch()
         except PipeClosed:
             self._exchange.detach(self.rank)
@@ -91,26 +93,26 @@ class Exchange:
 
     # what ranks say
 
-    def on_message(self, sender: _Attached, message: Message, fds: list[int]) -> None:
-        """Port and exchange are of one release: a message without sense is a fault of ours and ends the endpoint."""
-        match message["do"]:
-            case "post":
-                if incoming := self._incoming.get(message["channel"]):
-                    incoming.post(message["slot"])
-            case "send":
-                if outgoing := self._outgoing.get(message["channel"]):
-                    outgoing.send(message["slot"], message["bytes"], message["filled"])
-            case "fill":
-                if outgoing := self._outgoing.get(message["channel"]):
-                    outgoing.fill(message["slot"], message["filled"])
-            case "open":
-                self._open(sender, ChannelSpec.from_dict(message["spec"]), fds[0])
-            case "close":
-                self._close(message["channel"])
-            case "close_epoch":
-                self._close_epoch(sender.rank, message["epoch"])
-            case unknown:
-                raise ValueError(f"a rank asks for {unknown!r}")
+    def on_word(self, sender: _Attached, word: Word, fds: list[int]) -> None:
+        """Port and exchange are of one release: a word without sense is a fault of ours and ends the endpoint."""
+        match word:
+            case Post(channel=channel, slot=slot):
+                if incoming := self._incoming.get(channel):
+                    incoming.post(slot)
+            case Send(channel=channel, slot=slot, nbytes=nbytes, filled=filled):
+                if outgoing := self._outgoing.get(channel):
+                    outgoing.send(slot, nbytes, filled)
+            case Fill(channel=channel, slot=slot, filled=filled):
+                if outgoing := self._outgoing.get(channel):
+                    outgoing.fill(slot, filled)
+            case Open(spec=spec):
+                self._open(sender, spec, fds[0])
+            case Close(channel=channel):
+                self._close(channel)
+            case CloseEpoch(epoch=epoch):
+                self._close_epoch(sender.rank, epoch)
+            case _:
+                raise unexpected(word)
 
     def _open(self, owner: _Attached, spec: ChannelSpec, fd: int) -> None:
         ring = SlotRing.from_fd(fd, spec.slot_bytes, spec.slots)

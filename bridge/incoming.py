@@ -10,6 +10,7 @@ from bridge.channel import PART_BYTES
 from bridge.end import End
 from bridge.errors import WireError
 from bridge.wire import Header, Kind
+from bridge.words.port import Filled, Received
 
 
 class Filling:
@@ -62,7 +63,7 @@ class Incoming(End):
             self._finish(header)
         elif header.sequence == self._arrived and filling.prefix >= filling.told + PART_BYTES:
             filling.told = filling.prefix
-            self.report("filled", bytes=filling.prefix)
+            self.report(Filled(self.spec.id, filling.prefix))
 
     def _finish(self, header: Header) -> None:
         transfer_s = self.link.clock.elapsed_s(header.sent_ns, time.time_ns())
@@ -70,7 +71,7 @@ class Incoming(End):
         while (message := self._whole.pop(self._arrived, None)) is not None:
             self._posted.popleft()
             del self._filling[self._arrived]
-            self.report("received", bytes=message[0], transfer_s=message[1])
+            self.report(Received(self.spec.id, *message))
             self.transmit(Kind.ACK, self._arrived)
             self._arrived += 1
 

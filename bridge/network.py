@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
 from bridge.awake import AwakeClock
 from bridge.credentials import Admission
-from bridge.errors import BridgeError, PeerLost, TransportError, WireError, to_dict
+from bridge.errors import BridgeError, PeerLost, TransportError, WireError
 from bridge.greeting import Door
 from bridge.guard import Checked, Guard, Unchecked
 from bridge.handshake import Hello
@@ -25,6 +25,9 @@ from bridge.rank import RankId
 from bridge.streams import MOST_STREAMS
 from bridge.transport import Connection, Transport, load_transport, scheme_of
 from bridge.wire import HEADER_BYTES, MOST_TEXT_BYTES, Header, Kind, read_text, text_frame, wire_error
+from bridge.words.endpoint import Failed, Introduce, Introduced, LostPeer, PeerSpec, TurnedAway
+from bridge.words.error import ErrorReport
+from bridge.words.word import Word
 
 BEATS = 5  # pings within the patience
 _SILENT_BEATS = 2  # a connection that says nothing for so long is replaced
@@ -61,7 +64,7 @@ class _Peer:
 
 
 class Network:
-    """The Sink of all connections. Reports: introduced, probed, peer_lost, refused, failed.
+    """The Sink of all connections. Reports: Introduced, LinkProbed, LostPeer, TurnedAway, Failed.
 
     A link is connected when it is first needed. Of two endpoints the one with the smaller id dials; the other, if it
     needs the link and is not dialled for a heartbeat, knocks: it dials too, but only to make itself known, whereupon
@@ -71,7 +74,7 @@ class Network:
                 that breaks is made anew, by the side that dialled it, and nothing is lost or repeated.
     """
 
-    def __init__(self, loop: Loop, frames: Frames, report: Callable[[dict[str, Any]], None], patience_s: float) -> None:
+    def __init__(self, loop: Loop, frames: Frames, report: Callable[[Word], None], patience_s: float) -> None:
         self.identity, self._admission = Identity(""), Admission("")
         self.instance = secrets.token_hex(16)
         self._loop, self._frames, self._report, self._patience_s = loop, frames, report, patience_s
@@ -90,7 +93,7 @@ class Network:
     def id(self) -> str:
         return self.identity.name
 
-    def listen(self, endpoint: str, host: str, schemes: list[str]) -> dict[str, str]:
+    def listen(self, endpoint: str, host: str, schemes: Sequence[str]) -> dict[str, str]:
         """Takes the name `endpoint`, binds a port for each scheme, and is its own first peer. Gives the URIs."""
         self.identity, self._admission = Identity(endpoint), Admission(endpoint)
         admits = self._admission.admits
@@ -99,12 +102,12 @@ class Network:
         self._beat()
         return uris
 
-    def introduce(self, peers: Mapping[str, Mapping[str, Any]], routes: Mapping[str, str]) -> None:
+    def introduce(self, order: Introduce) -> None:
         """Tells of peers, and which ranks are behind which. None is dialled before it is needed."""
-        self._routes |= {RankId.parse(rank): endpoint for rank, endpoint in routes.items()}
-        for name, facts in peers.items():
-            self._meet(name, **facts)
-        self._report({"report": "introduced"})
+        self._routes |= {RankId.parse(rank): endpoint for rank, endpoint in order.routes.items()}
+        for name, spec in order.peers.items():
+            self._meet(name, spec)
+        self._report(Introduced())
 
     def link_to(self, rank: RankId, *, local: bool) -> Link | None:
         """The way to a rank, which is needed from now on; `local` ranks are behind this very endpoint."""
@@ -120,9 +123,9 @@ class Network:
         return {link.peer: link.stats() for link in links}
 
     def probe(self, name: str, nbytes: int) -> None:
-        """Sends a peer bulk to throw away. Reports `probed`; the link should be idle."""
+        """Sends a peer bulk to throw away. Reports LinkProbed; the link should be idle."""
         link = self._need(self._peers[name])
-        Probe(link, self._loop, nbytes, lambda found: self._report({"report": "probed", "peer": name, **found}))
+        Probe(link, self._loop, nbytes, self._report)
 
     def close(self) -> None:
         """Says goodbye, so that no peer takes us for lost."""
@@ -292,7 +295,7 @@ class Network:
         self._refusals += 1
         if time.monotonic() >= self._next_refusal:
             self._next_refusal = time.monotonic() + _REFUSAL_S
-            self._report({"report": "refused", "from": stranger, "cause": cause, "count": self._refusals})
+            self._report(TurnedAway(stranger, cause, self._refusals))
 
     def _drop(self, connection: Connection, cause: str, *, damaged: bool) -> None:
         """A connection is gone."""
@@ -329,28 +332,22 @@ class Network:
         link.lose()
         self._frames.link_lost(link, PeerLost("peer", link.peer, cause, "look for the error of that host"))
         if tell:
-            self._report({"report": "peer_lost", "peer": link.peer, "cause": cause})
+            self._report(LostPeer(link.peer, cause))
 
-    def _meet(
-        self,
-        name: str,
-        uri: str | None,
-        key: str,
-        pace: Mapping[str, float] | None = None,
-        lanes: int = 1,
-        sealed: bool = False,
-    ) -> _Peer:
-        if not 1 <= lanes <= MOST_STREAMS:
-            raise BridgeError("lanes", lanes, f"a link has 1 to {MOST_STREAMS}", "give it so many streams")
+    def _meet(self, name: str, spec: PeerSpec) -> None:
+        if not 1 <= spec.lanes <= MOST_STREAMS:
+            raise BridgeError("lanes", spec.lanes, f"a link has 1 to {MOST_STREAMS}", "give it so many streams")
         peer = self._peers.get(name)
-        secret = peer.secret if peer and peer.key == key else self.identity.share(name, key)
-        peer = self._peers[name] = peer or _Peer(Link(name, self._loop, self._clock), uri, key, secret, sealed)
+        secret = peer.secret if peer and peer.key == spec.key else self.identity.share(name, spec.key)
+        if peer is None:
+            link = Link(name, self._loop, self._clock)
+            peer = self._peers[name] = _Peer(link, spec.uri, spec.key, secret, spec.sealed)
         self._admission.meet(name, secret)
-        peer.uri, peer.key, peer.secret, peer.sealed, peer.link.width = uri, key, secret, sealed, lanes
-        peer.link.pace, peer.link.is_lost = Pace(**pace) if pace else None, False
+        peer.uri, peer.key, peer.secret, peer.sealed = spec.uri, spec.key, secret, spec.sealed
+        peer.link.width, peer.link.is_lost = spec.lanes, False
+        peer.link.pace = Pace(spec.pace.bytes_per_s, spec.pace.delay_s) if spec.pace else None
         if peer.needed:
             self._connect(peer)
-        return peer
 
     def _come_home(self) -> None:
         self._home = home = Link(self.id, self._loop, self._clock)
@@ -406,4 +403,4 @@ class Network:
         names, causes = sorted(unreached), sorted(set(unreached.values()))
         remedy = "check addresses, routes and firewalls"
         error = TransportError("peers", ", ".join(names), rule + "; ".join(causes), remedy)
-        self._report({"report": "failed", "error": to_dict(error)})
+        self._report(Failed(ErrorReport.of(error)))

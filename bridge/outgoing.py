@@ -11,6 +11,7 @@ from typing import Any
 from bridge.end import End
 from bridge.errors import WireError
 from bridge.wire import Frame, Header, Kind
+from bridge.words.port import Sent
 
 _URGENT_BYTES = 1 << 16  # messages that are never longer overtake the bulk of other channels
 
@@ -73,7 +74,7 @@ class Outgoing(End):
                 "ack", sequence, f"of {self._sent} messages sent, {self._arrived} had arrived on {self.spec}"
             )
         self._arrived += 1
-        self.report("sent")
+        self.report(Sent(self.spec.id))
 
     def next_frame(self) -> Frame | None:
         """See Source."""

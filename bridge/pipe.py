@@ -1,10 +1,9 @@
-"""Messages between processes of one host: length-prefixed JSON and descriptors over a Unix stream socket."""
+"""Words between processes of one host, length-prefixed, and descriptors, over a Unix stream socket."""
 
 from __future__ import annotations
 
 import array
 import contextlib
-import json
 import os
 import select
 import socket
@@ -12,23 +11,23 @@ import struct
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 from bridge.errors import PipeClosed
+from bridge.words.release import RELEASE, Release, meet
+from bridge.words.word import Word, decode, encode
 
-Message = dict[str, Any]
-
-_PREFIX = struct.Struct("!IB")  # bytes of JSON, number of descriptors
+_PREFIX = struct.Struct("!IB")  # bytes of the word, number of descriptors
 _MAX_FDS = 253  # the kernel's SCM_MAX_FD
 _FDS_BYTES = socket.CMSG_LEN(_MAX_FDS * 4)
 _READ_BYTES = 1 << 16
 
 
 class Pipe:
-    """One end of a duplex message pipe. Owns its socket.
+    """One end of a duplex pipe for words. Owns its socket.
 
-    Any thread may send. One thread at a time may receive. A message's descriptors travel with its first bytes; the
-    receiver owns the descriptors that it is given, the sender keeps its own.
+    Any thread may send. One thread at a time may receive. A word's descriptors travel with its first bytes; the
+    receiver owns the descriptors that it is given, the sender keeps its own. Before its first word each end says its
+    release: with it, or at once where a process takes over what it has inherited.
     """
 
     def __init__(self, sock: socket.socket) -> None:
@@ -36,6 +35,8 @@ class Pipe:
         self._socket = sock
         self._send_lock = threading.Lock()
         self._backlog = bytearray()
+        self._greeting = _frame(Release(RELEASE))
+        self._has_met = False
         self._bytes = bytearray()
         self._fds: list[int] = []
         self._eof = False
@@ -48,24 +49,30 @@ class Pipe:
 
     @classmethod
     def from_fd(cls, fd: int) -> Pipe:
-        """Takes ownership of a descriptor that was inherited or received."""
-        return cls(socket.socket(fileno=fd))
+        """Takes ownership of a descriptor that was inherited or received, and says so."""
+        pipe = cls(socket.socket(fileno=fd))
+        with contextlib.suppress(PipeClosed):  # whoever reads is told
+            pipe._push(b"", [])
+        return pipe
 
     def fileno(self) -> int:
-        """For poll; note `pending()`, for messages that have been read from the socket already."""
+        """For poll; note `pending()`, for words that have been read from the socket already."""
         return self._socket.fileno()
 
     def detach(self) -> int:
         """Gives the descriptor away; this object is dead then."""
         return self._socket.detach()
 
-    def send(self, message: Message, fds: Sequence[int] = ()) -> None:
-        """Blocks until the kernel has taken the whole message. Raises PipeClosed if nobody reads the other end."""
+    def send(self, word: Word, fds: Sequence[int] = ()) -> None:
+        """Blocks until the kernel has taken the whole word. Raises PipeClosed if nobody reads the other end."""
         if len(fds) > _MAX_FDS:
-            raise ValueError(f"{len(fds)} descriptors; a message carries at most {_MAX_FDS}")
-        data = memoryview(_encode(message, len(fds)))
+            raise ValueError(f"{len(fds)} descriptors; a word carries at most {_MAX_FDS}")
+        self._push(_frame(word, len(fds)), fds)
+
+    def _push(self, frame: bytes, fds: Sequence[int]) -> None:
         ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
         with self._send_lock:
+            data = memoryview(self._greeted(frame))
             try:
                 sent = self._socket.sendmsg([data], ancillary, socket.MSG_NOSIGNAL)
                 if sent < len(data):
@@ -73,10 +80,14 @@ class Pipe:
             except OSError as error:
                 raise _closed(str(error)) from error
 
-    def offer(self, message: Message) -> None:
+    def offer(self, word: Word) -> None:
         """Never blocks: what the kernel does not take now waits for `flush`. Not to be mixed with `send` of one end."""
-        self._backlog += _encode(message, 0)
+        self._backlog += self._greeted(_frame(word))
         self.flush()
+
+    def _greeted(self, frame: bytes) -> bytes:
+        greeting, self._greeting = self._greeting, b""
+        return greeting + frame
 
     def flush(self) -> bool:
         """Passes on what `offer` left behind, as far as that does not block; whether all is gone."""
@@ -90,23 +101,24 @@ class Pipe:
             del self._backlog[:sent]
         return True
 
-    def recv(self, timeout: float | None = None) -> tuple[Message, list[int]]:
-        """The next message and its descriptors. Raises TimeoutError after `timeout` seconds, PipeClosed at the end."""
+    def recv(self, timeout: float | None = None) -> tuple[Word, list[int]]:
+        """The next word and its descriptors. Raises TimeoutError after `timeout` seconds, PipeClosed at the end,
+        WordError for what is no word, ReleaseDiffers for an end of another release; the next call goes on behind it."""
         until = None if timeout is None else time.monotonic() + timeout
         while (parsed := self._parse()) is None:
             if self._eof:
                 raise _closed("end of stream")
             if until is not None and not self._readable(until - time.monotonic()):
-                raise TimeoutError(f"no message within {timeout} s")
+                raise TimeoutError(f"no word within {timeout} s")
             self._read()
         return parsed
 
-    def drain(self) -> Iterator[tuple[Message, list[int]]]:
-        """All messages that are here, without blocking. Raises PipeClosed at the end of the stream."""
+    def drain(self) -> Iterator[tuple[Word, list[int]]]:
+        """All words that are here, without blocking. Raises as `recv` does."""
         while self.pending() or self._readable(0.0):
             try:
                 yield self.recv(timeout=0.0)
-            except TimeoutError:  # the rest of a long message is still to come
+            except TimeoutError:  # the rest of a long word is still to come
                 return
 
     def pending(self) -> bool:
@@ -145,25 +157,29 @@ class Pipe:
         self._eof = not data
 
     def _whole(self) -> tuple[int, int] | None:
-        """(bytes of JSON, number of descriptors) of a message that is here completely."""
+        """(bytes, number of descriptors) of a word that is here completely."""
         if len(self._bytes) < _PREFIX.size:
             return None
         size, count = _PREFIX.unpack_from(self._bytes)
         return (size, count) if len(self._bytes) >= _PREFIX.size + size else None
 
-    def _parse(self) -> tuple[Message, list[int]] | None:
+    def _parse(self) -> tuple[Word, list[int]] | None:
         if (whole := self._whole()) is None:
             return None
         size, count = whole
         end = _PREFIX.size + size
-        message = json.loads(self._bytes[_PREFIX.size : end])
+        data = bytes(self._bytes[_PREFIX.size : end])
         del self._bytes[:end]
         fds, self._fds = self._fds[:count], self._fds[count:]
-        return message, fds
+        if self._has_met:
+            return decode(data), fds
+        self._has_met = True
+        meet(data)
+        return self._parse()
 
 
-def _encode(message: Message, fds: int) -> bytes:
-    body = json.dumps(message, separators=(",", ":")).encode()
+def _frame(word: Word, fds: int = 0) -> bytes:
+    body = encode(word)
     return _PREFIX.pack(len(body), fds) + body
 
 

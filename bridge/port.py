@@ -10,10 +10,12 @@ from collections.abc import Callable
 
 from bridge.awake import LONGEST_S, AwakeClock
 from bridge.channel import ChannelSpec
-from bridge.errors import BridgeError, BridgeTimeout, EpochClosed, PeerLost, PipeClosed, from_dict
-from bridge.pipe import Message, Pipe
+from bridge.errors import BridgeError, BridgeTimeout, EpochClosed, PeerLost, PipeClosed
+from bridge.pipe import Pipe
 from bridge.rank import RankId
 from bridge.slots import SlotRing
+from bridge.words.port import Broken, ChannelReport, Close, CloseEpoch, Fill, Filled, Open, Post, Received, Send, Sent
+from bridge.words.word import Word, unexpected
 
 
 class Ticket:
@@ -58,13 +60,13 @@ class Ticket:
 
     def free(self) -> None:
         """Of a receive that was posted ahead of its slot: nobody needs that any more. Any thread may say so."""
-        self.channel.tell("post", slot=self.slot)
+        self.channel.tell(Post(self.channel.spec.id, self.slot))
 
     def fill(self, nbytes: int) -> None:
         """Of a send: the first `nbytes` of the message are in the slot, and may leave. Any thread may say so."""
         if nbytes > self.filled and not self._settled():
             self.filled = nbytes
-            self.channel.tell("fill", slot=self.slot, filled=nbytes)
+            self.channel.tell(Fill(self.channel.spec.id, self.slot, nbytes))
 
     def _settled(self, nbytes: int | None = None) -> bool:
         return self._here(nbytes) or self.channel.error is not None
@@ -109,13 +111,13 @@ class Channel:
             raise ValueError(f"{filled} of {nbytes} bytes from a slot of {self.spec.slot_bytes} on {self.spec}")
         ticket = self._expect("send", self.spec.source, slot, nbytes)
         ticket.filled = filled
-        self.tell("send", slot=slot, bytes=nbytes, filled=filled)
+        self.tell(Send(self.spec.id, slot, nbytes, filled))
         return ticket
 
-    def tell(self, do: str, **facts: int) -> None:
-        """Asks the endpoint to do something with this channel, unless it is broken."""
+    def tell(self, word: Post | Send | Fill) -> None:
+        """Tells the endpoint something of this channel, unless it is broken."""
         if self.error is None:
-            self.port.tell({"do": do, "channel": self.spec.id} | facts)
+            self.port.tell(word)
 
     def _expect(self, do: str, actor: RankId, slot: int, nbytes: int) -> Ticket:
         if actor != self.port.rank:
@@ -128,17 +130,26 @@ class Channel:
             self._tickets.append(ticket)
         return ticket
 
-    def on_report(self, message: Message) -> None:
+    def on_report(self, report: ChannelReport) -> None:
         """The endpoint says how far the oldest ticket is, or that the channel is broken."""
-        if message["report"] == "broken":
-            self.fail(from_dict(message["error"]))
-            return
-        if message["report"] == "filled":
-            self._tickets[0].filled = message["bytes"]
-            return
+        match report:
+            case Filled(nbytes=nbytes):
+                self._tickets[0].filled = nbytes
+            case Received(nbytes=nbytes, transfer_s=transfer_s):
+                self._finished()._complete(nbytes, transfer_s)
+            case Sent():
+                ticket = self._finished()
+                ticket._complete(ticket.nbytes, 0.0)
+            case Broken(error=error):
+                self.fail(error.error())
+            case _:
+                raise unexpected(report)
+
+    def _finished(self) -> Ticket:
+        """The oldest ticket, whose slot is free again."""
         ticket = self._tickets.popleft()
         self._busy.discard(ticket.slot)
-        ticket._complete(message.get("bytes", ticket.nbytes), message.get("transfer_s", 0.0))
+        return ticket
 
     def fail(self, error: BridgeError) -> None:
         """Every ticket that is not done raises `error`, those to come too."""
@@ -169,7 +180,7 @@ class Port:
             raise ValueError(f"{spec} is open already or not a channel of {self.rank}")
         channel = Channel(self, spec, SlotRing(spec.slot_bytes, spec.slots))
         self._channels[spec.id] = channel
-        self.tell({"do": "open", "spec": spec.to_dict()}, [channel.slots.fd])
+        self.tell(Open(spec), [channel.slots.fd])
         channel.slots.release_fd()
         if self._lost:
             channel.fail(self._lost)
@@ -177,13 +188,13 @@ class Port:
 
     def close_channel(self, channel: Channel) -> None:
         """Closes this end of a channel before its epoch is over. Nothing may be under way."""
-        self.tell({"do": "close", "channel": channel.spec.id})
+        self.tell(Close(channel.spec.id))
         channel.slots.close()
         del self._channels[channel.spec.id]
 
     def close_epoch(self, epoch: int) -> None:
         """Closes all channels of a plan epoch; tickets under way raise EpochClosed. Epochs grow, none is used again."""
-        self.tell({"do": "close_epoch", "epoch": epoch})
+        self.tell(CloseEpoch(epoch))
         for channel in [channel for channel in self._channels.values() if channel.spec.epoch == epoch]:
             channel.fail(EpochClosed("epoch", epoch, "this plan epoch is over"))
             channel.slots.close()
@@ -201,10 +212,10 @@ class Port:
         self._lose(error)
         self._pipe.shut()
 
-    def tell(self, message: Message, fds: tuple[int, ...] | list[int] = ()) -> None:
-        """Asks something of the endpoint. If that is gone, the channels say so when they are waited for."""
+    def tell(self, word: Word, fds: tuple[int, ...] | list[int] = ()) -> None:
+        """Tells the endpoint. If that is gone, the channels say so when they are waited for."""
         try:
-            self._pipe.send(message, fds)
+            self._pipe.send(word, fds)
         except PipeClosed:
             self._lose(_endpoint_gone())
 
@@ -241,9 +252,11 @@ class Port:
 
     def _take_in(self) -> None:
         try:
-            for message, _ in self._pipe.drain():
-                if channel := self._channels.get(message["channel"]):  # else of a closed epoch
-                    channel.on_report(message)
+            for word, _ in self._pipe.drain():
+                if not isinstance(word, ChannelReport):
+                    raise unexpected(word)
+                if channel := self._channels.get(word.channel):  # else of a closed epoch
+                    channel.on_report(word)
         except PipeClosed:
             self._lose(_endpoint_gone())
 

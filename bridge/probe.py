@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any
 
 from bridge.link import Link
 from bridge.loop import Loop
 from bridge.slots import SlotRing
 from bridge.wire import CHUNK_BYTES, Frame, Header, Kind
+from bridge.words.endpoint import LinkProbed
 
 _LOOK_S = 0.002
 
 
 class Probe:
-    """A source of `nbytes` in chunks, once the link is connected. Tells `done` what it has found, in seconds and bytes
-    per second."""
+    """A source of `nbytes` in chunks, once the link is connected. Tells `done` what it has found."""
 
-    def __init__(self, link: Link, loop: Loop, nbytes: int, done: Callable[[dict[str, Any]], None]) -> None:
+    def __init__(self, link: Link, loop: Loop, nbytes: int, done: Callable[[LinkProbed], None]) -> None:
         self._link, self._loop, self._nbytes, self._done = link, loop, nbytes, done
         self._left = nbytes
         self._ring = SlotRing(CHUNK_BYTES, 1)
@@ -59,10 +58,5 @@ class Probe:
     def _finish(self) -> None:
         self._close()
         seconds, cpu_s = time.monotonic() - self._began, time.process_time() - self._cpu_s
-        self._done(
-            {
-                "bytes_per_s": self._nbytes / seconds,
-                "rtt_s": self._link.clock.round_trip_s,
-                "cpu_s_per_gb": cpu_s / self._nbytes * 1e9,
-            }
-        )
+        found = self._nbytes / seconds, self._link.clock.round_trip_s, cpu_s / self._nbytes * 1e9
+        self._done(LinkProbed(self._link.peer, *found))

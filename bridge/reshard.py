@@ -114,7 +114,7 @@ def copies(source: Placement, target: Placement) -> tuple[Piece, ...]:
 
 
 @dataclass(frozen=True)
-class Part:
+class Box:
     """A box of a logical tensor that a rank holds, or is to hold, as a tensor of its own."""
 
     rank: RankId
@@ -134,7 +134,7 @@ Rounds = tuple[tuple[Piece, ...], tuple[Piece, ...]]
 
 
 @lru_cache(maxsize=4096)
-def relocate(held: tuple[Part, ...], wanted: tuple[Part, ...], made: tuple[Part, ...] = (), turn: int = 0) -> Rounds:
+def relocate(held: tuple[Box, ...], wanted: tuple[Box, ...], made: tuple[Box, ...] = (), turn: int = 0) -> Rounds:
     """Plan how ranks come to the parts that they want of a tensor, in two rounds; either has a part per rank at most.
 
     What a rank holds itself stays, as local pieces. What another of its pool holds comes from there. All else crosses
@@ -163,7 +163,7 @@ def relocate(held: tuple[Part, ...], wanted: tuple[Part, ...], made: tuple[Part,
     return tuple(first), tuple(second)
 
 
-def _take(pieces: list[Piece], rest: list[Region], supply: _Supply, part: Part) -> list[Region]:
+def _take(pieces: list[Piece], rest: list[Region], supply: _Supply, part: Box) -> list[Region]:
     """Adds what a supply can give of the boxes of a part that are still wanted. Returns those that are so then."""
     left: list[Region] = []
     for box in rest:
@@ -186,7 +186,7 @@ def _without(box: Region, hole: Region) -> Iterator[Region]:
         box = _with(box, dim, (hole_start, hole_stop))
 
 
-def _supply(part: Part) -> _Supply:
+def _supply(part: Box) -> _Supply:
     return _Supply(part.rank, part.region, _origin(part.region))
 
 

@@ -45,6 +45,7 @@ from hetero.monitoring.record import Recorder
 from hetero.monitoring.trace import Trace
 from hetero.monitoring.watch import Watch
 from hetero.private import private_files
+from hetero.words.step import HostStep
 
 Record = dict[str, Any]
 
@@ -258,11 +259,11 @@ class _Run:
             self._job, session.fleet, planned.plan, self._text, time_scale, checkpoints=checkpoints, resume=resume
         )
 
-    def _record(self, recorder: Recorder, metrics: Journal, trace: Trace, hosts: Sequence[Mapping[str, Any]]) -> None:
+    def _record(self, recorder: Recorder, metrics: Journal, trace: Trace, hosts: Sequence[HostStep]) -> None:
         self._folders.check()
         for host in hosts:
-            trace.add(dict(host))
-            if (line := recorder.add(dict(host))) is not None:
+            trace.add(host)
+            if (line := recorder.add(host)) is not None:
                 metrics.append(line)
                 self._updates += not line["skipped"]
                 self._last = line

@@ -17,7 +17,7 @@ from bridge.awake import AwakeClock
 from hetero.cluster.agent import POLL_S, Agent, drained
 from hetero.cluster.events import Event, Severity, Trouble
 from hetero.cluster.fleet import FleetSpec, HostSpec
-from hetero.cluster.instructions import News, Order
+from hetero.cluster.instructions import HostOrder, News
 from hetero.cluster.needs import Needs, prepare
 from hetero.cluster.pulse import Pulse
 from hetero.cluster.reservation import Reservation, reserved
@@ -58,7 +58,7 @@ class HostActor:
         """The machine, and why it cannot use a shared folder."""
         return socket.gethostname(), reach(folder, host)
 
-    def order(self, order: Order) -> None:
+    def order(self, order: HostOrder) -> None:
         self._agent.send(self._staging.localized(order))
 
     @ray.method(concurrency_group="events")
@@ -118,7 +118,7 @@ class RayAgents:
         for spec in hosts:
             self._listen(spec.id, spec.patience.start_s)
 
-    def send(self, host: str, order: Order) -> None:
+    def send(self, host: str, order: HostOrder) -> None:
         self._actors[host].order.remote(order)
 
     def receive(self, timeout: float) -> list[Event]:

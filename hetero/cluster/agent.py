@@ -7,10 +7,11 @@ import threading
 from collections.abc import Callable
 from typing import Protocol
 
+from bridge.words.error import ErrorReport
 from hetero.cluster.events import Event, Severity, Trouble
 from hetero.cluster.fleet import HostSpec
 from hetero.cluster.host import Host
-from hetero.cluster.instructions import Order
+from hetero.cluster.instructions import HostOrder
 
 POLL_S = 0.5
 CLOSING_S = 15.0
@@ -22,7 +23,7 @@ class Carrier(Protocol):
 
     def start(self, hosts: tuple[HostSpec, ...]) -> None: ...
 
-    def send(self, host: str, order: Order) -> None: ...
+    def send(self, host: str, order: HostOrder) -> None: ...
 
     def receive(self, timeout: float) -> list[Event]: ...
 
@@ -34,13 +35,13 @@ class Agent:
 
     def __init__(self, spec: HostSpec, deliver: Callable[[list[Event]], None]) -> None:
         self._deliver = deliver
-        self._orders: queue.SimpleQueue[Order] = queue.SimpleQueue()
+        self._orders: queue.SimpleQueue[HostOrder] = queue.SimpleQueue()
         self._closing = threading.Event()
         self._host = Host(spec)
         self._thread = threading.Thread(target=self._run, name=f"agent {spec.id}", daemon=True)
         self._thread.start()
 
-    def send(self, order: Order) -> None:
+    def send(self, order: HostOrder) -> None:
         """Hands an order over; does not wait for it."""
         if self._thread.is_alive():
             self._orders.put(order)
@@ -63,8 +64,7 @@ class Agent:
                 self._work()
         except Exception as error:
             cause = f"failed: {type(error).__name__}: {error}"
-            told = {part: getattr(error, part, None) for part in ("key", "value", "rule", "remedy")}
-            told |= {"type": type(error).__name__, "message": str(error)}
+            told = ErrorReport.of(error).plain()
             self._deliver([Trouble(self._host.spec.id, "agent", Severity.DIED, cause, error=told)])
             self._closing.wait()
         finally:
@@ -99,7 +99,7 @@ class LocalAgents:
         for spec in hosts:
             self._agents[spec.id] = Agent(spec, self._events.put)
 
-    def send(self, host: str, order: Order) -> None:
+    def send(self, host: str, order: HostOrder) -> None:
         self._agents[host].send(order)
 
     def receive(self, timeout: float) -> list[Event]:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from backends.errors import OutOfMemory
+from bridge.errors import ReleaseDiffers
 from hetero.checkpoint.errors import StorageFull
 from hetero.cluster.errors import ClusterError, HostFailure, RankFailure, RayFailure
 from hetero.cluster.events import Severity, Trouble
@@ -53,24 +54,31 @@ class Blame:
 def severity_of(error: Mapping[str, Any]) -> Severity:
     """Whether an error that a rank described is its own, or only the echo of somebody else's end."""
     kind, message = str(error.get("type", "")), str(error.get("message", ""))
+    if kind == ReleaseDiffers.__name__:
+        return Severity.DIED  # nothing better can come
     if kind in WAKE_TYPES or (kind in _GENERIC_TYPES and _WAKE_TEXT.search(message)):
         return Severity.IN_THE_WAKE
     return Severity.OWN_ERROR
 
 
 def failure(root: Trouble, others: tuple[Trouble, ...], step: int, node: str) -> ExplainedError:
-    """The one error that the user sees: ClusterError where the host could not be started as the job asks or its chip
-    cannot hold the stage, StorageFull where it could not save, else RayFailure, RankFailure or HostFailure."""
+    """The one error that the user sees: ClusterError where the host could not be started as the job asks, its
+    interpreter has another release or its chip cannot hold the stage, StorageFull where it could not save, else
+    RayFailure, RankFailure or HostFailure."""
     if not root.host:
         return RayFailure("Ray", f"{root.process}, step {step}", f"{root.process} {root.cause}", _remedy(root))
     error = root.error or {}
     if mistake := _MISTAKES.get(str(error.get("type"))):
-        return mistake(*(error[part] for part in PARTS))
+        return mistake(*(error.get(part, "") for part in PARTS))
     pool = root.host.partition("@")[0]
     where = f"host {root.host}" + (f" on {node}" if node else "")
     who = f"rank {root.rank}" if root.rank else root.process
     if error.get("type") == OutOfMemory.__name__:
         return ClusterError(f"pools.{pool}", f"{error['value']} ({who}, {where})", error["rule"], error["remedy"])
+    if error.get("type") == ReleaseDiffers.__name__:
+        key = f"pools.{pool}" if root.process == "agent" else f"pools.{pool}.env.python"
+        told = f"{error.get('value') or 'an older one'} ({who}, {where})"
+        return ClusterError(key, told, error["rule"], error["remedy"])
     names: dict[str, Any] = {"host": root.host, "cause": root.cause, "rank": root.rank, "also": _lines(others)}
     parts = (
         error.get("key") or f"pools.{pool}",

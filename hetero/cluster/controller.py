@@ -1,36 +1,41 @@
 """The life of a run as a pure state machine: an event in, instructions out. No I/O, no clock, no torch, no Ray.
 
 start: hosts ready -> worlds opened -> worlds joined and endpoints introduced -> ready
-then, as the driver asks: probe a link; calibrate; configure an epoch; run steps under leases; the same again; stop.
-Its work grows with hosts, never with ranks: hosts merge what their ranks say.
+then, as the driver asks: any order to ranks or endpoints; configure an epoch; run steps under leases; the same again;
+stop. An order goes out and its answers come in by `ask`. Its work grows with hosts, never with ranks: hosts merge what
+their ranks say.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
-from itertools import combinations
+from functools import partial
+from itertools import chain, combinations
 from typing import Any
 
 from bridge.identity import fingerprint
+from bridge.words.endpoint import EndpointOrder, Introduce, Introduced, PeerSpec
+from bridge.words.word import A, Answer
 from hetero.cluster import events as ev
 from hetero.cluster import instructions as ins
 from hetero.cluster.blame import Blame
 from hetero.cluster.errors import ClusterError, FingerprintMismatch
-from hetero.cluster.fleet import FleetSpec, HostSpec, describe, host_id
+from hetero.cluster.fleet import FleetPool, FleetSpec, HostSpec, describe, host_id
 from hetero.cluster.gather import Gather
 from hetero.cluster.lease import LeaseBook
+from hetero.words.orders import Configured, JoinWorld, Lease, OpenWorld, RankOrder, WorldJoined
 
 Instructions = list[ins.Instruction]
+ByHost = Mapping[str, Sequence[A]]
 
 
 class Phase(Enum):
     NEW = "new"
     STARTING = "starting"
     READY = "ready"
-    PROBING = "probing"
-    CALIBRATING = "calibrating"
+    ASKING = "asking"
     CONFIGURING = "configuring"
     RUNNING = "running"
     STOPPING = "stopping"
@@ -46,6 +51,15 @@ class ControlOptions:
     grace_s: float = 1.5
 
 
+@dataclass(frozen=True)
+class _Question:
+    """An order under way: whose answers are still to come, and what follows from them."""
+
+    hosts: Sequence[str]
+    answers: Gather[Sequence[Any]]
+    then: Callable[[ByHost[Any]], Instructions]
+
+
 class Controller:
     """Feed it every event in the order of arrival; carry out what it returns."""
 
@@ -58,8 +72,9 @@ class Controller:
         self._blame = Blame(self.options.grace_s)
         self._now = 0.0
         self._ready: Gather[ev.HostReady] = Gather(self._hosts)
-        self._linked: Gather[None] = Gather(_doubled(self._hosts))
-        self._answers: Gather[Any] = Gather(())
+        self._linked: Gather[None] = Gather([*fleet.names, *self._hosts])
+        self._questions: dict[tuple[type[Answer], str], _Question] = {}
+        self._stopped: Gather[None] = Gather(self._hosts)
         self._usable: dict[str, int] = {}
         self._saves: dict[int, Gather[Any]] = {}
         self._active = self._hosts
@@ -69,18 +84,12 @@ class Controller:
             ev.Tick: self._tick,
             ev.StartAsked: self._start_asked,
             ev.LinksAsked: self._links_asked,
-            ev.ProbeAsked: self._probe_asked,
-            ev.CalibrateAsked: self._calibrate_asked,
+            ev.OrderAsked: self._order_asked,
             ev.ConfigureAsked: self._configure_asked,
             ev.RunAsked: self._run_asked,
             ev.StopAsked: self._stop_asked,
             ev.HostReady: self._host_ready,
-            ev.WorldOpened: self._world_opened,
-            ev.WorldJoined: self._world_joined,
-            ev.Introduced: lambda event: self._host_linked(f"{event.host} endpoint"),
-            ev.LinkProbed: lambda event: self._complete(event.found),
-            ev.Calibrated: self._calibrated,
-            ev.Configured: self._configured,
+            ev.Answered: self._answered,
             ev.PiecesSaved: self._pieces_saved,
             ev.RankTold: self._rank_told,
             ev.StrangerRefused: lambda event: [self._news("stranger_refused", event.host, event.data)],
@@ -117,6 +126,31 @@ class Controller:
         """What follows from an event. After the end nothing does."""
         return [] if self.phase is Phase.ENDED else self._handlers[type(event)](event)
 
+    # Ask
+
+    def ask(
+        self,
+        hosts: Sequence[str],
+        order: RankOrder[A] | EndpointOrder[A],
+        then: Callable[[ByHost[A]], Instructions],
+    ) -> Instructions:
+        """Has `hosts` carry out an order. Once all have answered, `then` says what follows from their answers, which it
+        is given in the order of `hosts`."""
+        question = _Question(hosts, Gather(hosts), then)
+        self._questions.update(dict.fromkeys([(order.answer, host) for host in hosts], question))
+        return [ins.ToHosts(hosts, order)]
+
+    def _answered(self, event: ev.Answered) -> Instructions:
+        question = self._questions.pop((type(event.answers[0]), event.host), None)
+        if question is None or not question.answers.add(event.host, event.answers):
+            return []
+        return question.then({host: question.answers.parts[host] for host in question.hosts})
+
+    def _order_asked(self, event: ev.OrderAsked) -> Instructions:
+        self._enter(Phase.ASKING, Phase.READY)
+        hosts = self._hosts if event.hosts is None else event.hosts
+        return self.ask(hosts, event.order, lambda said: self._complete(_all(said)))
+
     # Start
 
     def _start_asked(self, _: ev.StartAsked) -> Instructions:
@@ -130,7 +164,7 @@ class Controller:
         return news + self._link_hosts() if self._ready.add(event.host, event) else news
 
     def _link_hosts(self) -> Instructions:
-        worlds = [ins.ToHosts((host_id(pool.name, 0),), ins.OpenWorld(pool.count)) for pool in self.fleet.pools]
+        worlds = chain.from_iterable(map(self._meet, self.fleet.pools))
         return [*worlds, *self._introduce_hosts(), *self._links_told()]
 
     def _links_told(self) -> Instructions:
@@ -141,97 +175,91 @@ class Controller:
         routes = self.fleet.routes()
         places = {(self._specs[host].pool.name, ready.machine) for host, ready in self._ready.parts.items()}
         peers = {place: self._peers(*place) for place in places}
-        introductions: list[ins.Instruction] = []
+        introductions: Instructions = []
         for host, spec in self._specs.items():
             others = dict(peers[spec.pool.name, self._ready.parts[host].machine])
             del others[host]
-            introductions.append(ins.ToHosts((host,), ins.Introduce(others, routes)))
+            introductions += self.ask((host,), Introduce(others, routes), partial(self._introduced, host))
         return introductions
 
-    def _peers(self, pool: str, machine: str) -> dict[str, dict[str, Any]]:
+    def _peers(self, pool: str, machine: str) -> dict[str, PeerSpec]:
         """All endpoints, as the hosts of a pool on a machine reach them."""
         links = {other.name: self.fleet.link(pool, other.name) for other in self.fleet.pools}
         peers = {}
         for other, ready in self._ready.parts.items():
             link = links[self._specs[other].pool.name]
             way = link.way(one_machine=machine != "" and machine == ready.machine)
-            peers[other] = {"uri": ready.uris.get(way.pop("scheme")), "key": ready.key, "pace": link.pace, **way}
+            peers[other] = PeerSpec(ready.uris.get(way.pop("scheme")), ready.key, pace=link.pace, **way)
         return peers
 
-    def _world_opened(self, event: ev.WorldOpened) -> Instructions:
-        pool = self._specs[event.host].pool
+    def _introduced(self, host: str, _: ByHost[Introduced]) -> Instructions:
+        return self._part_linked(host)
+
+    def _meet(self, pool: FleetPool) -> Instructions:
+        """The ranks of a pool on one host need no place to meet."""
+        if pool.on_one_host:
+            return self._join_world(pool, "")
+        first = host_id(pool.name, 0)
+        order = OpenWorld(pool.run, pool.count, self._ready.parts[first].address)
+        return self.ask((first,), order, lambda said: self._join_world(pool, said[first][0].address))
+
+    def _join_world(self, pool: FleetPool, address: str) -> Instructions:
         members = tuple(host for host in self._hosts if self._specs[host].pool.name == pool.name)
-        return [ins.ToHosts(members, ins.JoinWorld(pool.count, event.address))]
+        secret = self._specs[members[0]].secret if address else ""
+        order = JoinWorld(pool.run, pool.count, address, secret)
+        return self.ask(members, order, partial(self._world_joined, pool.name))
 
-    def _world_joined(self, event: ev.WorldJoined) -> Instructions:
-        if event.usable_bytes is not None:
-            pool = self._specs[event.host].pool.name
-            self._usable[pool] = min(event.usable_bytes, self._usable.get(pool, event.usable_bytes))
-        return self._host_linked(f"{event.host} world")
+    def _world_joined(self, pool: str, said: ByHost[WorldJoined]) -> Instructions:
+        free = [one.usable_bytes for one in _all(said) if one.usable_bytes is not None]
+        self._usable |= {pool: min(free)} if free else {}
+        notes = [(host, note) for host, told in said.items() for note in sorted({one.note for one in told if one.note})]
+        news = [self._news("warning", host, {"note": f"chips of host {host}: {note}"}) for host, note in notes]
+        return [*news, *self._part_linked(pool)]
 
-    def _host_linked(self, what: str) -> Instructions:
-        return self._complete({"hosts": self._ready.parts}) if self._linked.add(what, None) else []
+    def _part_linked(self, part: str) -> Instructions:
+        """A pool has joined its world, or a host knows its peers."""
+        return self._complete({"hosts": self._ready.parts}) if self._linked.add(part, None) else []
 
     def _links_asked(self, event: ev.LinksAsked) -> Instructions:
         self._enter(Phase.STARTING, Phase.READY)
         told = self._links_told()
         self.fleet = replace(self.fleet, links=tuple(event.links))
-        self._linked = Gather([f"{host} endpoint" for host in self._hosts])
+        self._linked = Gather(self._hosts)
         return [*self._introduce_hosts(), *(link for link in self._links_told() if link not in told)]
 
-    # Measure, and configure
-
-    def _probe_asked(self, event: ev.ProbeAsked) -> Instructions:
-        self._enter(Phase.PROBING, Phase.READY)
-        return [ins.ToHosts((event.source,), ins.ProbeLink(event.target, event.nbytes))]
-
-    def _calibrate_asked(self, event: ev.CalibrateAsked) -> Instructions:
-        self._enter(Phase.CALIBRATING, Phase.READY)
-        self._answers = Gather(self._hosts)
-        return [ins.ToHosts(self._hosts, ins.CalibrateRanks(event.spec))]
-
-    def _calibrated(self, event: ev.Calibrated) -> Instructions:
-        if not self._answers.add(event.host, event.measurements):
-            return []
-        return self._complete([one for part in self._in_host_order() for one in part])
+    # Configure
 
     def _configure_asked(self, event: ev.ConfigureAsked) -> Instructions:
-        epoch = event.spec["epoch"]
+        epoch = event.order.epoch
         if epoch <= self._leases.epoch:
             rule = f"a new epoch is greater than the last one, {self._leases.epoch}"
             return [ins.Refuse(ClusterError("plan.epoch", epoch, rule, "count epochs up"))]
-        start, done = event.spec.get("start", 0), self._leases.done
-        if event.spec.get("state") == "live" and (self._leases.epoch < 0 or start != done):
+        start, done = event.order.start, self._leases.done
+        if event.order.spec.get("state") == "live" and (self._leases.epoch < 0 or start != done):
             rule = f"ranks hold the state after step {done}" if self._leases.epoch >= 0 else "no rank holds a state yet"
             remedy = "begin from initial values or a checkpoint, or where the last epoch has ended"
             return [ins.Refuse(ClusterError("state", f"live, from step {start}", rule, remedy))]
         self._enter(Phase.CONFIGURING, Phase.READY)
-        self._answers = Gather(self._hosts)
         self._leases = LeaseBook(epoch, start, len(self._hosts), self.options.ahead)
-        return [ins.ToHosts(self._hosts, ins.ConfigureRanks(event.spec))]
+        return self.ask(self._hosts, event.order, self._configured)
 
-    def _configured(self, event: ev.Configured) -> Instructions:
-        if not self._answers.add(event.host, event.answers):
-            return []
-        answers = [one for part in self._in_host_order() for one in part]
-        mismatch = self._fingerprint_mismatch(self._answers.parts)
+    def _configured(self, said: ByHost[Configured]) -> Instructions:
+        mismatch = self._fingerprint_mismatch(said)
         if mismatch:
             self.phase = Phase.READY
             return [ins.Refuse(mismatch)]
-        self._active = tuple(
-            host for host in self._hosts if any(one.get("active", True) for one in self._answers.parts[host])
-        )
+        self._active = tuple(host for host, told in said.items() if any(one.active for one in told))
         start = self._leases.done
         self._leases = LeaseBook(self._leases.epoch, start, len(self._active), self.options.ahead)
-        return [self._news("configured", None, {"hosts": len(self._active)}), *self._complete(answers)]
+        return [self._news("configured", None, {"hosts": len(self._active)}), *self._complete(_all(said))]
 
-    def _fingerprint_mismatch(self, parts: Mapping[str, Any]) -> FingerprintMismatch | None:
+    def _fingerprint_mismatch(self, said: ByHost[Configured]) -> FingerprintMismatch | None:
         seen: dict[str, list[str]] = {}
-        for host, answers in parts.items():
-            for answer in answers:
-                if answer.get("fingerprint"):
-                    place = f"{host} ({self.node(host)})" + (f": {answer['path']}" if answer.get("path") else "")
-                    seen.setdefault(answer["fingerprint"], []).append(place)
+        for host, told in said.items():
+            for one in told:
+                if one.fingerprint:
+                    place = f"{host} ({self.node(host)})" + (f": {one.path}" if one.path else "")
+                    seen.setdefault(one.fingerprint, []).append(place)
         if len(seen) < 2:
             return None
         text = "; ".join(f"{print_} on {', '.join(sorted(set(places)))}" for print_, places in sorted(seen.items()))
@@ -248,17 +276,17 @@ class Controller:
 
     def _lease(self) -> Instructions:
         until = self._leases.grant()
-        return [] if until is None else [ins.ToHosts(self._active, ins.Lease(self._leases.epoch, until))]
+        return [] if until is None else [ins.ToHosts(self._active, Lease(self._leases.epoch, until))]
 
     def _step_reported(self, event: ev.StepReported) -> Instructions:
-        leases = self._leases
-        if event.epoch != leases.epoch:
+        step = event.report.step
+        if event.report.epoch != self._leases.epoch:
             self.stale_reports += 1
             return []
-        reports = leases.report(event.step, event.report)
+        reports = self._leases.report(step, event.report)
         if reports is None:
             return []
-        return [ins.Deliver(event.step, reports), *self._lease(), *self._complete_run()]
+        return [ins.Deliver(step, reports), *self._lease(), *self._complete_run()]
 
     def _pieces_saved(self, event: ev.PiecesSaved) -> Instructions:
         save = self._saves.setdefault(event.step, Gather(self._active))
@@ -282,11 +310,10 @@ class Controller:
 
     def _stop_asked(self, _: ev.StopAsked) -> Instructions:
         self.phase = Phase.STOPPING
-        self._answers = Gather(self._hosts)
         return [ins.ToHosts(self._hosts, ins.StopHost())]
 
     def _host_stopped(self, event: ev.HostStopped) -> Instructions:
-        if not self._answers.add(event.host, None):
+        if not self._stopped.add(event.host, None):
             return []
         self.phase = Phase.ENDED
         return [ins.Answer()]
@@ -321,14 +348,11 @@ class Controller:
         self.phase = Phase.READY
         return [ins.Answer(value)]
 
-    def _in_host_order(self) -> list[Any]:
-        return [self._answers.parts[host] for host in self._hosts]
-
     def _news(self, kind: str, host: str | None, data: Mapping[str, Any], rank: Any = None) -> ins.News:
         pool = self._specs[host].pool.name if host else None
         name = str(rank) if rank else None
         return ins.News(kind, self.done, self._leases.epoch, data, pool, name)
 
 
-def _doubled(hosts: tuple[str, ...]) -> list[str]:
-    return [f"{host} {what}" for host in hosts for what in ("world", "endpoint")]
+def _all(said: ByHost[A]) -> list[A]:
+    return [one for told in said.values() for one in told]

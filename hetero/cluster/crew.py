@@ -8,14 +8,18 @@ import socket
 from collections.abc import Mapping
 from typing import TypeAlias
 
-from bridge.errors import PipeClosed
+from bridge.errors import PipeClosed, ReleaseDiffers, WordError
 from bridge.linux import past_caches
-from bridge.pipe import Message, Pipe
+from bridge.pipe import Pipe
 from bridge.rank import RankId
+from bridge.words.endpoint import Attach, Failed
+from bridge.words.error import ErrorReport
+from bridge.words.word import Word
 from hetero.cluster.devices import Devices
 from hetero.cluster.fleet import HostSpec
 from hetero.cluster.processes import Helper, environment, forks
 from hetero.cluster.roster import Member
+from hetero.words.nursery import Fork
 
 Speaker: TypeAlias = Helper | Member
 
@@ -62,24 +66,24 @@ class Crew:
             ours, agent = Pipe.pair()
             endpoint, port = Pipe.pair()
             theirs += [agent, port]
-            self.endpoint.pipe.send({"do": "attach", "rank": list(rank)}, [endpoint.fileno()])
+            self.endpoint.pipe.send(Attach(rank), [endpoint.fileno()])
             endpoint.close()
             members[rank] = Member(rank, ours)
             self._selector.register(ours, selectors.EVENT_READ, members[rank])
-        ranks = [list(rank) for rank in self.spec.ranks]
-        self.nursery.pipe.send({"do": "fork", "ranks": ranks}, [pipe.fileno() for pipe in theirs])
+        self.nursery.pipe.send(Fork(self.spec.ranks), [pipe.fileno() for pipe in theirs])
         for pipe in theirs:
             pipe.close()
         return members
 
-    def listen(self, timeout: float) -> list[tuple[Speaker, Message | None]]:
-        """What was said within `timeout` seconds, in order per speaker; None is a speaker's end."""
-        heard: list[tuple[Speaker, Message | None]] = []
+    def listen(self, timeout: float) -> list[tuple[Speaker, Word | None]]:
+        """What was said within `timeout` seconds, in order per speaker; None is a speaker's end. Who says what is no
+        word, or is of another release, has failed."""
+        heard: list[tuple[Speaker, Word | None]] = []
         for key, _ in self._selector.select(timeout):
             if key.fileobj is self._wakee:
                 self._wakee.recv(4096)
             else:
-                heard += [(key.data, message) for message in self._read(key.data.pipe)]
+                heard += [(key.data, word) for word in self._read(key.data.pipe)]
         return heard
 
     def wake(self) -> None:
@@ -105,14 +109,16 @@ class Crew:
         self._waker.close()
         self._wakee.close()
 
-    def _read(self, pipe: Pipe) -> list[Message | None]:
-        messages: list[Message | None] = []
-        try:
-            while True:
-                messages.append(pipe.recv(0)[0])
-        except TimeoutError:
-            return messages
-        except PipeClosed:
-            self._selector.unregister(pipe)
-            pipe.close()
-            return [*messages, None]
+    def _read(self, pipe: Pipe) -> list[Word | None]:
+        words: list[Word | None] = []
+        while True:
+            try:
+                words.append(pipe.recv(0)[0])
+            except TimeoutError:
+                return words
+            except (WordError, ReleaseDiffers) as error:
+                words.append(Failed(ErrorReport.of(error)))
+            except PipeClosed:
+                self._selector.unregister(pipe)
+                pipe.close()
+                return [*words, None]

@@ -8,7 +8,11 @@ from enum import IntEnum
 from typing import Any, TypeAlias
 
 from bridge.rank import RankId
+from bridge.words.endpoint import EndpointOrder
+from bridge.words.word import Answer
 from hetero.cluster.fleet import FleetLink
+from hetero.words.orders import Configure, RankOrder
+from hetero.words.step import HostStep
 
 
 class Severity(IntEnum):
@@ -42,24 +46,18 @@ class LinksAsked:
 
 
 @dataclass(frozen=True)
-class ProbeAsked:
-    """Measure the way from one host to another."""
+class OrderAsked:
+    """Have an order carried out; by all hosts, if it does not say by which."""
 
-    source: str
-    target: str
-    nbytes: int
-
-
-@dataclass(frozen=True)
-class CalibrateAsked:
-    spec: Mapping[str, Any]
+    order: RankOrder[Any] | EndpointOrder[Any]
+    hosts: Sequence[str] | None = None
 
 
 @dataclass(frozen=True)
 class ConfigureAsked:
-    """Begin the plan epoch `spec["epoch"]` at step `spec["start"]`."""
+    """Begin a plan epoch."""
 
-    spec: Mapping[str, Any]
+    order: Configure
 
 
 @dataclass(frozen=True)
@@ -101,46 +99,18 @@ class HostReady:
 
 
 @dataclass(frozen=True)
-class WorldOpened:
-    host: str
-    address: str
-
-
-@dataclass(frozen=True)
-class WorldJoined:
-    """`usable_bytes` is what the host's chips have free, of the one with least; None if they don't say."""
+class Answered:
+    """All of a host that were asked, ranks in their order or its endpoint, have answered an order."""
 
     host: str
-    usable_bytes: int | None = None
-
-
-@dataclass(frozen=True)
-class Introduced:
-    host: str
-
-
-@dataclass(frozen=True)
-class Calibrated:
-    host: str
-    measurements: Sequence[Mapping[str, Any]]
-
-
-@dataclass(frozen=True)
-class Configured:
-    """One answer per rank: `rank`, `fingerprint`, and whatever else the rank said."""
-
-    host: str
-    answers: Sequence[Mapping[str, Any]]
+    answers: Sequence[Answer]
 
 
 @dataclass(frozen=True)
 class StepReported:
     """One step of all ranks of a host, merged."""
 
-    host: str
-    epoch: int
-    step: int
-    report: Mapping[str, Any]
+    report: HostStep
 
 
 @dataclass(frozen=True)
@@ -162,15 +132,6 @@ class RankTold:
     step: int
     epoch: int
     data: Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class LinkProbed:
-    """`found`: bytes_per_s, rtt_s and cpu_s_per_gb of the sending endpoint."""
-
-    host: str
-    peer: str
-    found: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -212,21 +173,15 @@ class Trouble:
 Event: TypeAlias = (
     StartAsked
     | LinksAsked
-    | ProbeAsked
-    | CalibrateAsked
+    | OrderAsked
     | ConfigureAsked
     | RunAsked
     | StopAsked
     | Tick
     | HostReady
-    | WorldOpened
-    | WorldJoined
-    | Introduced
-    | Calibrated
-    | Configured
+    | Answered
     | StepReported
     | PiecesSaved
-    | LinkProbed
     | RankTold
     | StrangerRefused
     | Warned

@@ -11,6 +11,8 @@ from itertools import combinations
 from typing import Any
 
 from bridge.rank import RankId
+from bridge.words.endpoint import PaceSpec
+from bridge.words.release import RELEASE
 
 LOOPBACK = "127.0.0.1"
 
@@ -75,12 +77,12 @@ class FleetLink:
     streams: int | None = None
 
     @property
-    def pace(self) -> dict[str, float] | None:
-        """The endpoint's `pace` message."""
-        return None if self.bytes_per_s is None else {"bytes_per_s": self.bytes_per_s, "delay_s": self.delay_s}
+    def pace(self) -> PaceSpec | None:
+        """As its endpoints are told of it."""
+        return None if self.bytes_per_s is None else PaceSpec(self.bytes_per_s, self.delay_s)
 
     def way(self, *, one_machine: bool) -> dict[str, Any]:
-        """The transport between two hosts, as the endpoint's `connect` wants it; `scheme` is to become the `uri`."""
+        """The transport between two hosts, `sealed` and `lanes` as a `PeerSpec` has them."""
         shared = one_machine and self.encrypt != "on"
         scheme = ("shm" if shared else "zmq") if self.scheme == "auto" else self.scheme
         sealed = not one_machine if self.encrypt == "auto" else self.encrypt == "on"
@@ -114,7 +116,8 @@ class HostSpec:
     """One pool's part of one host: what its agent needs to know.
 
     `address` None: the agent asks its node. `assigned` are the accelerators that a cluster chose for it, by resource;
-    None: the machine is the run's own, whose processes see all chips. `secret` is what the pool's processes share.
+    None: the machine is the run's own, whose processes see all chips. `secret` is what the pool's processes share,
+    `release` the driver's own.
     """
 
     pool: FleetPool
@@ -126,6 +129,7 @@ class HostSpec:
     patience: Patience = Patience()
     assigned: Mapping[str, tuple[str, ...]] | None = None
     secret: str = field(default="", repr=False)
+    release: str = RELEASE
 
     @property
     def id(self) -> str:

@@ -6,14 +6,15 @@ import contextlib
 import os
 import platform
 import socket
-from collections.abc import Callable
 from typing import Any
 
 from backends.versions import driver
 from bridge.awake import AwakeClock
 from bridge.errors import PipeClosed
-from bridge.pipe import Message
 from bridge.rank import RankId
+from bridge.words.endpoint import Attached, EndpointOrder, Failed, Listen, Listening, LostPeer, TurnedAway
+from bridge.words.release import agree
+from bridge.words.word import Answer, Word, unexpected
 from hetero.cluster import events as ev
 from hetero.cluster import instructions as ins
 from hetero.cluster.crew import Crew
@@ -23,6 +24,9 @@ from hetero.cluster.processes import Helper
 from hetero.cluster.roster import Member, Roster
 from hetero.cluster.vigil import Vigil
 from hetero.monitoring.record import merge_ranks
+from hetero.words.nursery import Exited, Forked
+from hetero.words.orders import Configure, Configured, JoinWorld, Lease, OpenWorld, RankOrder, Ready, Saved, Told
+from hetero.words.step import StepReport
 
 
 class Host:
@@ -36,43 +40,33 @@ class Host:
         self._clock = AwakeClock()
         self._roster = Roster(self._clock)
         self._vigil = Vigil(spec, self._roster, self._clock, self._events.append)
-        self._uris: dict[str, str] = {}
-        self._key = ""
+        self._listening: Listening | None = None
         self._software: dict[str, str] = {}
         self._unattached = set(spec.ranks)
         self._stop_by: float | None = None
-        self._orders: dict[type, Callable[[Any], None]] = {
-            ins.StartHost: self._start,
-            ins.OpenWorld: self._open_world,
-            ins.JoinWorld: self._join_world,
-            ins.Introduce: self._introduce,
-            ins.ProbeLink: self._probe,
-            ins.CalibrateRanks: self._calibrate,
-            ins.ConfigureRanks: self._configure,
-            ins.Lease: lambda order: self._roster.lease(order.epoch, order.until),
-            ins.StopHost: self._stop,
-        }
-        self._reports: dict[str, Callable[[Member, Message], None]] = {
-            "ready": self._rank_ready,
-            "world": self._world_opened,
-            "joined": self._rank_joined,
-            "calibrated": self._rank_calibrated,
-            "configured": self._rank_configured,
-            "step": self._rank_stepped,
-            "saved": self._rank_saved,
-            "event": self._rank_told,
-            "failed": self._vigil.rank_failed,
-        }
 
-    def handle(self, order: ins.Order) -> None:
-        """Carries out an order; what it leads to is heard from `poll`. Raises ClusterError if a start is impossible."""
+    def handle(self, order: ins.HostOrder) -> None:
+        """Carries out an order; what it leads to is heard from `poll`. Raises ClusterError if a start is
+        impossible, ReleaseDiffers if the driver is of another release."""
         with contextlib.suppress(PipeClosed):  # a process has just died: poll reads its end and tells it
-            self._orders[type(order)](order)
+            match order:
+                case ins.StartHost():
+                    self._start()
+                case ins.StopHost():
+                    self._stop()
+                case Lease():
+                    self._roster.lease(order)
+                case RankOrder():
+                    self._ask_ranks(order)
+                case EndpointOrder():
+                    self._crew.endpoint.pipe.send(order)
+                case _:
+                    raise TypeError(f"{order!r} is no order for a host")
 
     def poll(self, timeout: float) -> list[ev.Event]:
         """What has happened, after at most `timeout` seconds."""
-        for speaker, message in self._crew.listen(0.0 if self._events else timeout):
-            self._hear(speaker, message)
+        for speaker, word in self._crew.listen(0.0 if self._events else timeout):
+            self._hear(speaker, word)
         self._vigil.look()
         self._maybe_stopped()
         events = list(self._events)
@@ -89,138 +83,124 @@ class Host:
 
     # Who speaks
 
-    def _hear(self, speaker: Helper | Member, message: Message | None) -> None:
+    def _hear(self, speaker: Helper | Member, word: Word | None) -> None:
         if isinstance(speaker, Member):
-            if message is None:
+            if word is None:
                 self._vigil.rank_closed(speaker)
             else:
                 self._roster.heard(speaker)
-                self._reports[message["report"]](speaker, message)
-        elif message is None:
+                self._rank_said(speaker, word)
+        elif word is None:
             self._vigil.helper_ended(speaker)
         else:
-            self._helper_said(message)
+            self._helper_said(speaker, word)
 
-    def _helper_said(self, message: Message) -> None:
-        match message["report"]:
-            case "listening":
-                self._uris, self._key = message["uris"], message["key"]
+    def _rank_said(self, member: Member, word: Word) -> None:
+        match word:
+            case StepReport():
+                self._rank_stepped(member, word)
+            case Answer():
+                self._rank_answered(member, word)
+            case Ready(pid=pid):
+                member.pid = pid
+                self._roster.answered(member, word)
                 self._maybe_ready()
-            case "attached":
-                self._unattached.discard(RankId(*message["rank"]))
+            case Saved():
+                self._rank_saved(member, word)
+            case Told():
+                self._events.append(ev.RankTold(self.spec.id, member.rank, word.kind, word.step, word.epoch, word.data))
+            case Failed():
+                self._vigil.rank_failed(member, word)
+            case _:
+                raise unexpected(word)
+
+    def _helper_said(self, helper: Helper, word: Word) -> None:
+        match word:
+            case Listening():
+                self._listening = word
                 self._maybe_ready()
-            case "introduced":
-                self._events.append(ev.Introduced(self.spec.id))
-            case "forked":
-                for index, pid in message["pids"].items():
-                    self._roster.members[RankId(self.spec.pool.name, int(index))].pid = pid
-                self._software = _system(self.spec.pool.family) | message["versions"]
+            case Attached(rank=rank):
+                self._unattached.discard(rank)
                 self._maybe_ready()
-            case "exited":
-                self._vigil.rank_exited(self._roster.members[RankId(*message["rank"])], message["status"])
-            case "probed":
-                found = {key: value for key, value in message.items() if key not in ("report", "peer")}
-                self._events.append(ev.LinkProbed(self.spec.id, message["peer"], found))
-            case "refused":
-                facts = {key: message[key] for key in ("from", "cause", "count")}
+            case Forked(pids=pids, versions=versions):
+                for index, pid in pids.items():
+                    self._roster.members[RankId(self.spec.pool.name, index)].pid = pid
+                self._software = _system(self.spec.pool.family) | versions
+                self._maybe_ready()
+            case Answer():
+                self._events.append(ev.Answered(self.spec.id, (word,)))
+            case Exited(rank=rank, status=status):
+                self._vigil.rank_exited(self._roster.members[rank], status)
+            case TurnedAway():
+                facts = {"from": word.stranger, "cause": word.cause, "count": word.count}
                 self._events.append(ev.StrangerRefused(self.spec.id, facts))
-            case "peer_lost" | "failed":
-                self._vigil.endpoint_said(message)
+            case LostPeer():
+                self._vigil.peer_lost(helper, word)
+            case Failed():
+                self._vigil.helper_failed(helper, word)
+            case _:
+                raise unexpected(word)
 
     # Start
 
-    def _start(self, _: ins.StartHost) -> None:
+    def _start(self) -> None:
+        agree(self.spec.release)
         self._crew.start()
         self._events += [ev.Warned(self.spec.id, note) for note in self._crew.notes]
-        listen = {"endpoint": self.spec.id, "host": self._address, "schemes": list(self.spec.schemes)}
-        self._crew.endpoint.pipe.send({"do": "listen", **listen})
+        self._crew.endpoint.pipe.send(Listen(self.spec.id, self._address, self.spec.schemes))
         self._roster.members |= self._crew.fork()
-        self._roster.expect("ready")
-
-    def _rank_ready(self, member: Member, message: Message) -> None:
-        member.pid = message["pid"]
-        if self._roster.answered(member, message):
-            self._maybe_ready()
+        self._roster.expect()
 
     def _maybe_ready(self) -> None:
-        told = self._uris and self._software and not self._unattached
-        if not told or any(member.owes == "ready" for member in self._roster):
+        if self._listening is None or not self._software or self._unattached:
+            return
+        if any(member.owes is Ready for member in self._roster):
             return
         pids = {**self._crew.pids, **{str(member.rank): member.pid for member in self._roster}}
-        facts = socket.gethostname(), self._address, self._uris, self._key, pids, machine(), self._software
-        self._events.append(ev.HostReady(self.spec.id, *facts))
-
-    def _open_world(self, order: ins.OpenWorld) -> None:
-        """The ranks of a pool on one host meet in memory that they are given; no socket is opened for it."""
-        if order.size == len(self.spec.ranks):
-            self._events.append(ev.WorldOpened(self.spec.id, ""))
-            return
-        message = {"do": "open_world", "size": order.size, "host": self._address, "pool": self.spec.pool.run}
-        self._roster.ask(message, "world", lambda member: member.rank.index == 0)
-
-    def _world_opened(self, member: Member, message: Message) -> None:
-        self._roster.answered(member, message)
-        self._events.append(ev.WorldOpened(self.spec.id, message["address"]))
-
-    def _join_world(self, order: ins.JoinWorld) -> None:
-        message = {"do": "join_world", "size": order.size, "address": order.address, "pool": self.spec.pool.run}
-        if order.address:
-            self._roster.ask({**message, "secret": self.spec.secret}, "joined")
-            return
-        memory = os.memfd_create("hetero-world")
-        try:
-            self._roster.ask(message, "joined", fds=[memory])
-        finally:
-            os.close(memory)
-
-    def _rank_joined(self, member: Member, message: Message) -> None:
-        if answers := self._roster.answered(member, message):
-            told = [answer["usable_bytes"] for answer in answers if answer.get("usable_bytes") is not None]
-            notes = sorted({answer["note"] for answer in answers if answer.get("note")})
-            self._events += [ev.Warned(self.spec.id, f"chips of host {self.spec.id}: {note}") for note in notes]
-            self._events.append(ev.WorldJoined(self.spec.id, min(told, default=None)))
-
-    def _introduce(self, order: ins.Introduce) -> None:
-        self._crew.endpoint.pipe.send({"do": "introduce", "peers": order.peers, "routes": order.routes})
-
-    def _probe(self, order: ins.ProbeLink) -> None:
-        self._crew.endpoint.pipe.send({"do": "probe", "peer": order.peer, "bytes": order.nbytes})
+        facts = socket.gethostname(), self._address, self._listening.uris, self._listening.key, pids, machine()
+        self._events.append(ev.HostReady(self.spec.id, *facts, self._software))
 
     # Work
 
-    def _calibrate(self, order: ins.CalibrateRanks) -> None:
-        self._roster.ask({"do": "calibrate", "spec": order.spec}, "calibrated")
+    def _ask_ranks(self, order: RankOrder[Any]) -> None:
+        match order:
+            case OpenWorld():
+                self._roster.ask(order, lambda member: member.rank.index == 0)
+            case JoinWorld(address=""):
+                self._join_here(order)
+            case Configure():
+                self._roster.begin_epoch(order.start)
+                self._roster.ask(order)
+            case _:
+                self._roster.ask(order)
 
-    def _rank_calibrated(self, member: Member, message: Message) -> None:
-        if answers := self._roster.answered(member, message):
-            measurements = [one for answer in answers for one in answer["measurements"]]
-            self._events.append(ev.Calibrated(self.spec.id, measurements))
+    def _join_here(self, order: JoinWorld) -> None:
+        """The ranks of a pool on one host meet in memory that they are given; no socket is opened for it."""
+        memory = os.memfd_create("hetero-world")
+        try:
+            self._roster.ask(order, fds=[memory])
+        finally:
+            os.close(memory)
 
-    def _configure(self, order: ins.ConfigureRanks) -> None:
-        self._roster.begin_epoch(order.spec.get("start", 0))
-        self._roster.ask({"do": "configure", "spec": order.spec}, "configured")
+    def _rank_answered(self, member: Member, answer: Answer) -> None:
+        if isinstance(answer, Configured):
+            member.active = answer.active
+        if answers := self._roster.answered(member, answer):
+            self._events.append(ev.Answered(self.spec.id, answers))
 
-    def _rank_configured(self, member: Member, message: Message) -> None:
-        member.active = message.get("active", True)
-        if answers := self._roster.answered(member, {**message, "rank": list(member.rank)}):
-            self._events.append(ev.Configured(self.spec.id, answers))
+    def _rank_stepped(self, member: Member, report: StepReport) -> None:
+        if reports := self._roster.stepped(member, report):
+            merged = merge_ranks(self.spec.id, reports)
+            self._events.append(ev.StepReported(merged))
 
-    def _rank_stepped(self, member: Member, message: Message) -> None:
-        if reports := self._roster.stepped(member, {**message, "host": self.spec.id}):
-            self._events.append(ev.StepReported(self.spec.id, message["epoch"], message["step"], merge_ranks(reports)))
-
-    def _rank_saved(self, member: Member, message: Message) -> None:
-        if answers := self._roster.saved(member, message):
-            pieces = [answer["piece"] for answer in answers if answer.get("piece")]
-            self._events.append(ev.PiecesSaved(self.spec.id, message["step"], pieces))
-
-    def _rank_told(self, member: Member, message: Message) -> None:
-        facts = message["kind"], message["step"], message["epoch"], message["data"]
-        self._events.append(ev.RankTold(self.spec.id, member.rank, *facts))
+    def _rank_saved(self, member: Member, saved: Saved) -> None:
+        if answers := self._roster.saved(member, saved):
+            pieces = [answer.piece for answer in answers if answer.piece]
+            self._events.append(ev.PiecesSaved(self.spec.id, saved.step, pieces))
 
     # End
 
-    def _stop(self, _: ins.StopHost) -> None:
+    def _stop(self) -> None:
         self._stop_by = self._clock.now() + self.spec.patience.stop_s
         self._vigil.stopping = True
         self._roster.dismiss()

@@ -6,9 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
+from bridge.words.endpoint import EndpointOrder
 from hetero.cluster.events import Trouble
+from hetero.words.orders import Lease, RankOrder
+from hetero.words.step import HostStep
 
-# Orders, which an agent carries out on its host
+# Orders for a host: its agent carries these out, and passes on the words that are for its ranks or its endpoint
 
 
 @dataclass(frozen=True)
@@ -17,61 +20,11 @@ class StartHost:
 
 
 @dataclass(frozen=True)
-class OpenWorld:
-    """Rank 0 of the pool makes the meeting point of its `size` ranks."""
-
-    size: int
-
-
-@dataclass(frozen=True)
-class JoinWorld:
-    size: int
-    address: str
-
-
-@dataclass(frozen=True)
-class Introduce:
-    """Tell this endpoint of its `peers`, how to reach each, and by `routes` which of them serves which rank. They are
-    connected when their ranks begin to talk."""
-
-    peers: Mapping[str, Mapping[str, Any]]
-    routes: Mapping[str, str]
-
-
-@dataclass(frozen=True)
-class ProbeLink:
-    """Measure the way from this host to another by so many bytes."""
-
-    peer: str
-    nbytes: int
-
-
-@dataclass(frozen=True)
-class CalibrateRanks:
-    spec: Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class ConfigureRanks:
-    spec: Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Lease:
-    """The ranks may run all steps below `until` of the epoch."""
-
-    epoch: int
-    until: int
-
-
-@dataclass(frozen=True)
 class StopHost:
     """End ranks, nursery and endpoint in good order."""
 
 
-Order: TypeAlias = (
-    StartHost | OpenWorld | JoinWorld | Introduce | ProbeLink | CalibrateRanks | ConfigureRanks | Lease | StopHost
-)
+HostOrder: TypeAlias = StartHost | StopHost | Lease | RankOrder[Any] | EndpointOrder[Any]
 
 # For the driver's shell
 
@@ -81,7 +34,7 @@ class ToHosts:
     """One message to each of `hosts`."""
 
     hosts: Sequence[str]
-    order: Order
+    order: HostOrder
 
 
 @dataclass(frozen=True)
@@ -103,7 +56,7 @@ class Deliver:
     """All hosts have reported `step`."""
 
     step: int
-    reports: Sequence[Mapping[str, Any]]
+    reports: Sequence[HostStep]
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-Report = Mapping[str, Any]
+from hetero.words.step import HostStep
 
 
 class LeaseBook:
@@ -18,7 +17,7 @@ class LeaseBook:
     def __init__(self, epoch: int, start: int, hosts: int, ahead: int) -> None:
         self.epoch, self.done, self.until, self.granted = epoch, start, start, start
         self._hosts, self._ahead = hosts, ahead
-        self._waiting: dict[int, list[Report]] = {}
+        self._waiting: dict[int, list[HostStep]] = {}
 
     @property
     def finished(self) -> bool:
@@ -32,7 +31,7 @@ class LeaseBook:
         self.granted = goal
         return goal
 
-    def report(self, step: int, report: Report) -> Sequence[Report] | None:
+    def report(self, step: int, report: HostStep) -> Sequence[HostStep] | None:
         """All reports of the step once the last host's is in. Hosts report in order, so steps complete in order."""
         reports = self._waiting.setdefault(step, [])
         reports.append(report)

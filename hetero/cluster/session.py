@@ -9,6 +9,8 @@ from typing import Any
 
 from bridge.awake import AwakeClock
 from bridge.streams import find_streams
+from bridge.words.endpoint import EndpointOrder, LinkProbed, ProbeLink
+from bridge.words.word import A
 from hetero.cluster import events as ev
 from hetero.cluster import instructions as ins
 from hetero.cluster.agent import Carrier
@@ -16,9 +18,11 @@ from hetero.cluster.blame import failure
 from hetero.cluster.controller import Controller, ControlOptions
 from hetero.cluster.fleet import FleetLink, FleetSpec, host_id
 from hetero.interrupts import check
+from hetero.words.orders import Calibrate, Configure, Configured, RankOrder
+from hetero.words.step import HostStep
 
-Report = Mapping[str, Any]
-OnReport = Callable[[int, Sequence[Report]], None]
+Row = Mapping[str, Any]
+OnReport = Callable[[int, Sequence[HostStep]], None]
 OnEvent = Callable[[ins.News], None]
 
 RECEIVE_S = 0.2
@@ -84,7 +88,7 @@ class Session:
         pairs = combinations(self.fleet.names, 2) if links is None else links
         return [{**row, "streams": streams} for pair in pairs for streams, rows in [self._fill(*pair)] for row in rows]
 
-    def _fill(self, one: str, other: str) -> tuple[int, Sequence[Report]]:
+    def _fill(self, one: str, other: str) -> tuple[int, Sequence[Row]]:
         """Both directions of a link, with as many streams as it was told to have, or as fill it, which it then has."""
         way = self.way(one, other)
 
@@ -92,7 +96,7 @@ class Session:
             if streams != self.way(one, other)["lanes"]:
                 self.relink(self._controller.fleet.links_with(one, other, streams))
 
-        def measure(streams: int) -> list[Report]:
+        def measure(streams: int) -> list[Row]:
             widen(streams)
             return [self._probe(one, other), self._probe(other, one)]
 
@@ -103,25 +107,32 @@ class Session:
         return streams, rows
 
     def _probe(self, source: str, target: str) -> dict[str, Any]:
-        ends = host_id(source, 0), host_id(target, 0)
-        before: Report = {"bytes_per_s": 0.0}
-        found: Report = self._ask(ev.ProbeAsked(*ends, _WARM_UP_BYTES))
+        before, found = 0.0, self._look(source, target, _WARM_UP_BYTES)
         for _ in range(_MOST_LOOKS):
-            if found["bytes_per_s"] < _WARMER * before["bytes_per_s"]:
+            if found.bytes_per_s < _WARMER * before:
                 break
-            nbytes = min(PROBE_BYTES, max(_WARM_UP_BYTES, round(found["bytes_per_s"] * PROBE_S)))
-            before, found = found, self._ask(ev.ProbeAsked(*ends, nbytes))
-        return {"source": source, "target": target, **found}
+            nbytes = min(PROBE_BYTES, max(_WARM_UP_BYTES, round(found.bytes_per_s * PROBE_S)))
+            before, found = found.bytes_per_s, self._look(source, target, nbytes)
+        rates = {"bytes_per_s": found.bytes_per_s, "rtt_s": found.rtt_s, "cpu_s_per_gb": found.cpu_s_per_gb}
+        return {"source": source, "target": target, **rates}
+
+    def _look(self, source: str, target: str, nbytes: int) -> LinkProbed:
+        (found,) = self.ask(ProbeLink(host_id(target, 0), nbytes), [host_id(source, 0)])
+        return found
+
+    def ask(self, order: RankOrder[A] | EndpointOrder[A], hosts: Sequence[str] | None = None) -> list[A]:
+        """Has an order carried out by all hosts, or by those that are named; their answers."""
+        return list(self._ask(ev.OrderAsked(order, hosts)))
 
     def calibrate(self, spec: Mapping[str, Any]) -> list[dict[str, Any]]:
         """The measurements of all ranks."""
-        return list(self._ask(ev.CalibrateAsked(spec)))
+        return [row for answer in self.ask(Calibrate(dict(spec))) for row in answer.measurements]
 
-    def configure(self, spec: Mapping[str, Any]) -> list[dict[str, Any]]:
+    def configure(self, spec: Mapping[str, Any]) -> list[Configured]:
         """Begins the epoch `spec["epoch"]`, which must be greater than the last, on every rank; returns their answers.
 
         Raises FingerprintMismatch if hosts read different text; the session then goes on."""
-        return list(self._ask(ev.ConfigureAsked(spec)))
+        return list(self._ask(ev.ConfigureAsked(Configure(dict(spec)))))
 
     def run(self, until: int, on_report: OnReport | None = None) -> int:
         """Runs until `until` steps are done in all; returns how many are.

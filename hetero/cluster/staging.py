@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from bridge.awake import AwakeClock
-from hetero.cluster.instructions import ConfigureRanks, Order
+from hetero.cluster.instructions import HostOrder
+from hetero.words.orders import Configure
 
 SEEN_WITHIN_S = 3.0
 """Network file systems show others' new files a little late."""
@@ -42,9 +43,9 @@ class Staging:
         file.write(chunk)
         file.flush()
 
-    def localized(self, order: Order) -> Order:
+    def localized(self, order: HostOrder) -> HostOrder:
         """The order, with the paths of shipped files as this host's processes find them."""
-        if not (self._files and isinstance(order, ConfigureRanks)):
+        if not (self._files and isinstance(order, Configure)):
             return order
         paths = {path: f"/proc/{os.getpid()}/fd/{file.fileno()}" for path, file in self._files.items()}
         return replace(order, spec=_replaced(order.spec, paths))

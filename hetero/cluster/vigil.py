@@ -6,8 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 from bridge.awake import AwakeClock
-from bridge.pipe import Message
 from bridge.rank import RankId
+from bridge.words.endpoint import Failed, LostPeer
+from bridge.words.error import ErrorReport
 from hetero.cluster.blame import severity_of
 from hetero.cluster.events import Severity, Trouble
 from hetero.cluster.fleet import HostSpec
@@ -26,11 +27,10 @@ class Vigil:
         self.over = False
         self.stopping = False
 
-    def rank_failed(self, member: Member, message: Message) -> None:
+    def rank_failed(self, member: Member, failed: Failed) -> None:
         """A rank has described its own end."""
         member.failed = True
-        error = message["error"]
-        self._trouble("rank", severity_of(error), f"failed: {_told(error)}", member.rank, error=error)
+        self._failed("rank", failed.error, member.rank)
 
     def rank_closed(self, member: Member) -> None:
         """All that a rank ever said has been read."""
@@ -47,14 +47,12 @@ class Vigil:
             self._trouble(helper.name, *obituary(helper.status(wait_s=1.0)))
             self.over = True
 
-    def endpoint_said(self, message: Message) -> None:
-        """An endpoint has lost a peer, or has failed itself."""
-        if message["report"] == "peer_lost":
-            cause = f"lost its peer {message['peer']}: {message.get('cause')}"
-            self._trouble("endpoint", Severity.IN_THE_WAKE, cause)
-        else:
-            error = message.get("error") or message
-            self._trouble("endpoint", severity_of(error), f"failed: {_told(error)}", error=error)
+    def helper_failed(self, helper: Helper, failed: Failed) -> None:
+        self._failed(helper.name, failed.error)
+
+    def peer_lost(self, helper: Helper, lost: LostPeer) -> None:
+        """An endpoint has lost a peer."""
+        self._trouble(helper.name, Severity.IN_THE_WAKE, f"lost its peer {lost.peer}: {lost.cause}")
 
     def look(self) -> None:
         """To be called often: what the passing of time alone brings to light."""
@@ -78,17 +76,16 @@ class Vigil:
     def _silent(self, member: Member) -> None:
         member.heard = float("inf")  # told once
         state = process_state(member.pid)
-        what = f"owes {member.owes!r}" if member.owes else f"has not finished step {member.next_step}"
+        what = f"owes {member.owes.__name__!r}" if member.owes else f"has not finished step {member.next_step}"
         patience_s = member.patience_s(self._spec.patience)
         said = f"has been silent for {patience_s:g} s: {what}; its process {member.pid} {state}"
         progress = -1 if state == "is stopped" else member.next_step
         self._trouble("rank", Severity.SILENT, said.rstrip(), member.rank, progress=progress)
 
+    def _failed(self, process: str, error: ErrorReport, rank: RankId | None = None) -> None:
+        told = error.plain()
+        self._trouble(process, severity_of(told), f"failed: {error.type}: {error.message}", rank, error=told)
+
     def _trouble(self, process: str, severity: Severity, cause: str, rank: RankId | None = None, **more: Any) -> None:
         if not self.over:
             self._tell(Trouble(self._spec.id, process, severity, cause, rank, **more))
-
-
-def _told(error: Message) -> str:
-    kind, text = error.get("type", ""), error.get("message") or error.get("cause") or ""
-    return f"{kind}: {text}" if kind and text else str(kind or text)

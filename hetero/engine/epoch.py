@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,8 @@ from hetero.engine.wiring import EpochGroups, active_ranks, boundary_flows, line
 from hetero.engine.world import World
 from hetero.layers.group import TensorGroup
 from hetero.models.registry import architecture
+from hetero.words.orders import Told
+from hetero.words.step import StepReport, StepTotals
 
 
 class Epoch:
@@ -62,7 +65,7 @@ class Epoch:
         self.spec, self.place, self.state = spec, place, state
         self._backend, self._me = world.backend, world.rank
         self._waits = Waits(world.backend)
-        self._events: list[dict[str, Any]] = []
+        self._events: list[Told] = []
         self._lines = Lines(groups.up, groups.down, self._me.index, self._waits)
         carriers = Carriers(
             self._me, spec.epoch, world.backend, port, self._lines, self._waits, spec.bridge, self._tell
@@ -92,7 +95,7 @@ class Epoch:
         """Steps that are done."""
         return self.state.step
 
-    def run_step(self) -> dict[str, Any]:
+    def run_step(self) -> StepReport:
         """Trains one step and returns its report."""
         step = self.next_step
         if isinstance(self._backend, Emulated):
@@ -113,12 +116,12 @@ class Epoch:
         report = self._report(step, totals)
         if self.spec.evaluates_at(self.next_step):
             loss = self._evaluate()
-            if report["totals"] is not None:
-                report["totals"]["eval_loss"] = loss
+            if report.totals is not None:
+                return replace(report, totals=replace(report.totals, eval_loss=loss))
         return report
 
-    def take_events(self) -> list[dict[str, Any]]:
-        """What has happened since the last call that the run's journal should know, as reports."""
+    def take_events(self) -> list[Told]:
+        """What has happened since the last call that the run's journal should know."""
         events, self._events = self._events, []
         return events
 
@@ -143,15 +146,13 @@ class Epoch:
         return self.spec.plan.precisions()[self._me.pool]
 
     def _tell(self, kind: str, data: dict[str, Any]) -> None:
-        self._events.append(
-            {"report": "event", "kind": kind, "step": self.next_step, "epoch": self.spec.epoch, "data": data}
-        )
+        self._events.append(Told(kind, self.next_step, self.spec.epoch, data))
 
     def _sync(self, chunk: int, names: Iterable[str]) -> None:
         with self._meter.syncing(chunk):
             self._gradients.made(chunk, names)
 
-    def _update(self, step: int, scale: float) -> dict[str, Any]:
+    def _update(self, step: int, scale: float) -> StepTotals:
         """`scale` is what the gradients were multiplied by."""
         with self._meter.waiting("wait sync"):
             sums = self._gradients.sums()
@@ -170,10 +171,7 @@ class Epoch:
         self._gradients.drain()
         was = self.state.loss_scale.value
         self.state.loss_scale = self.state.loss_scale.after(skipped)
-        return {
-            "loss": loss / tokens, "tokens": int(tokens), "grad_norm": norm, "lr": lr, "loss_scale": was,
-            "skipped": skipped, "consumed_tokens": (step + 1) * int(tokens),
-        }  # fmt: skip
+        return StepTotals(loss / tokens, int(tokens), norm, lr, was, skipped, (step + 1) * int(tokens))
 
     def _numbers(self, sums: dict[str, torch.Tensor]) -> torch.Tensor:
         """(sum of token losses, tokens, sum of squares of the gradient sums, found-inf) of this rank."""
@@ -231,13 +229,10 @@ class Epoch:
             for replicas in self._replicas:
                 replicas.compare(self.next_step - 1, self._totals)
 
-    def _report(self, step: int, totals: dict[str, Any]) -> dict[str, Any]:
-        return {
-            "report": "step", "step": step, "epoch": self.spec.epoch, "rank": list(self._me),
-            "pipeline": self.place.pipeline, "stage": self.place.stage, "tp_rank": self.place.position, "host": "",
-            **self._meter.report(),
-            "totals": totals if self._totals.is_root else None,
-        }  # fmt: skip
+    def _report(self, step: int, totals: StepTotals) -> StepReport:
+        place = self.place.pipeline, self.place.stage, self.place.position
+        told = totals if self._totals.is_root else None
+        return StepReport(step, self.spec.epoch, self._me, *place, **self._meter.report(), totals=told)
 
     def _make_executors(self, carriers: Carriers, group: TensorGroup) -> tuple[Executor, Evaluator]:
         """Both work over the same flows, one after the other."""

@@ -10,6 +10,7 @@ from typing import Any
 from backends.backend import Backend, Stopwatch
 from balancer.action import Kind
 from hetero.engine.carrier import Crossed, Waits
+from hetero.words.step import Spans
 
 FIELDS = {Kind.F: "forward_s", Kind.B: "backward_s", Kind.I: "backward_s", Kind.W: "weight_s", Kind.STEP: "optimizer_s"}
 
@@ -53,7 +54,7 @@ class Meter:
         return self.waiting(f"SYNC {chunk}")
 
     def report(self) -> dict[str, Any]:
-        """The times of the step that began last, as a rank reports them."""
+        """The times of the step that began last, by their names in `StepReport`."""
         self._backend.synchronize()
         self.waits.settle()
         seconds = dict.fromkeys(("forward_s", "backward_s", "weight_s", "sync_s", "optimizer_s"), 0.0)
@@ -72,14 +73,14 @@ class Meter:
             "spans": self._read_spans(),
         }
 
-    def _read_spans(self) -> list[list[Any]] | None:
+    def _read_spans(self) -> Spans | None:
         if self._spans is None:
             return None
-        return [
-            [label, began, took if isinstance(took, float) else took.seconds()] for label, began, took in self._spans
-        ]
+        return tuple(
+            (label, began, took if isinstance(took, float) else took.seconds()) for label, began, took in self._spans
+        )
 
 
-def _plain(crossed: Mapping[str, Crossed]) -> dict[str, list[float]]:
+def _plain(crossed: Mapping[str, Crossed]) -> dict[str, tuple[int, float]]:
     """Bytes and seconds waited, by the pool at the other end of the link."""
-    return {pool: [one.nbytes, one.waited_s] for pool, one in crossed.items()}
+    return {pool: (one.nbytes, one.waited_s) for pool, one in crossed.items()}

@@ -1,11 +1,8 @@
 """Where ranks are born: `python -m hetero.engine.nursery --fd N --main module:function`.
 
 Imports the rank's code, and torch with it, once, and forks the ranks before any thread is started or device is touched:
-eight ranks are up in the time of one import and share its memory. Messages on the control pipe N:
-
-    {"do": "fork", "ranks": [[pool, index], ...]} + two descriptors per rank: its pipe to the agent, its port's socket
-    -> {"report": "forked", "pids": {index: pid}, "versions": {package: version}}
-    -> {"report": "exited", "rank": [pool, index], "status": n}     n < 0: ended by signal -n
+eight ranks are up in the time of one import and share its memory. `Fork` on the control pipe N asks for them, `Exited`
+tells of their ends (`hetero/words/nursery.py`).
 
 With `--afresh` it imports nothing ahead, and what it forks runs as a program of its own: there are plug-ins for torch
 that a fork after their import would leave broken. Such a rank imports torch itself, which takes it seconds more.
@@ -31,10 +28,14 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from backends.program import program
 from backends.versions import interpreter
-from bridge.errors import PipeClosed
-from bridge.pipe import Message, Pipe
+from bridge.errors import PipeClosed, ReleaseDiffers
+from bridge.pipe import Pipe
 from bridge.rank import RankId
+from bridge.words.endpoint import Failed
+from bridge.words.error import ErrorReport
+from bridge.words.word import unexpected
 from hetero.private import keep_private
+from hetero.words.nursery import Exited, Fork, Forked
 
 if TYPE_CHECKING:
     from bridge.port import Port
@@ -77,16 +78,16 @@ class Nursery:
 
     def _obey(self) -> None:
         try:
-            message, fds = self._control.recv(0)
+            word, fds = self._control.recv(0)
         except TimeoutError:
             return
-        pairs = zip(message["ranks"], fds[::2], fds[1::2], strict=True)
-        pids = {}
-        for (pool, index), agent_fd, port_fd in pairs:
-            pids[str(index)] = self._fork(RankId(pool, index), agent_fd, port_fd, fds)
+        if not isinstance(word, Fork):
+            raise unexpected(word)
+        pairs = zip(word.ranks, fds[::2], fds[1::2], strict=True)
+        pids = {rank.index: self._fork(rank, agent_fd, port_fd, fds) for rank, agent_fd, port_fd in pairs}
         for fd in fds:
             os.close(fd)
-        self._control.send({"report": "forked", "pids": pids, "versions": interpreter()})
+        self._control.send(Forked(pids, interpreter()))
 
     def _fork(self, rank: RankId, agent_fd: int, port_fd: int, fds: Sequence[int]) -> int:
         pid = os.fork()
@@ -118,7 +119,7 @@ class Nursery:
             if pid == 0:
                 return
             rank = self._children.pop(pid)
-            self._control.send({"report": "exited", "rank": list(rank), "status": os.waitstatus_to_exitcode(status)})
+            self._control.send(Exited(rank, os.waitstatus_to_exitcode(status)))
 
     def _end_children(self) -> None:
         for pid in self._children:
@@ -171,18 +172,9 @@ def live(rank_main: RankMain, rank: RankId, agent: Pipe, port_fd: int) -> int:
         return int(end.code or 0) if not isinstance(end.code, str) else 1
     except BaseException as error:
         with contextlib.suppress(PipeClosed):  # the agent is gone: nobody is left to tell
-            agent.send({"report": "failed", "error": described(error)})
+            agent.send(Failed(ErrorReport.of(error, "".join(traceback.format_exception(error)))))
         return 1
     return 0
-
-
-def described(error: BaseException) -> Message:
-    """An error as plain data; one that explains itself keeps its four parts."""
-    parts: dict[str, Any] = {
-        part: str(getattr(error, part)) for part in ("key", "value", "rule", "remedy") if hasattr(error, part)
-    }
-    text = "".join(traceback.format_exception(error))
-    return {"type": type(error).__name__, "message": str(error), **parts, "traceback": text}
 
 
 def nurse(options: argparse.Namespace) -> int:
@@ -214,6 +206,8 @@ def main() -> None:
     status = 1
     try:
         status = live_afresh(options) if options.rank else nurse(options)
+    except ReleaseDiffers:
+        pass  # the agent has heard ours too, and tells it
     except Exception:
         traceback.print_exc()
     finally:

@@ -1,6 +1,6 @@
 """The life of one rank: it opens its chip, joins its pool's world, and trains the epochs that its agent hands it.
 
-Never imports Ray. It talks plain messages with its agent (`hetero/cluster`) and slots with its endpoint (`bridge`).
+Never imports Ray. It talks with its agent (`hetero/cluster`) in `hetero/words`, with its endpoint (`bridge`) by slots.
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 import gc
 import os
 import platform
-from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -20,22 +19,39 @@ from backends.emulation import Emulated
 from backends.registry import load_backend
 from backends.watch import Watch
 from bridge.errors import PipeClosed
-from bridge.pipe import Message, Pipe
+from bridge.pipe import Pipe
 from bridge.port import Port
 from bridge.rank import RankId
+from bridge.words.endpoint import Stop
+from bridge.words.word import Answer, Word, unexpected
 from hetero.engine.calibration import calibrate
 from hetero.engine.epoch import Epoch, claim_memory
 from hetero.engine.spec import CalibrationSpec, PoolRun, RunSpec
 from hetero.engine.stage import place_of
-from hetero.engine.state.live import LiveMove, Moved
+from hetero.engine.state.live import LiveMove
 from hetero.engine.state.origin import begin
 from hetero.engine.state.state import State
 from hetero.engine.wiring import EpochGroups, tensor_holdings
 from hetero.engine.world import World
+from hetero.words.orders import (
+    Calibrate,
+    Calibrated,
+    Configure,
+    Configured,
+    JoinWorld,
+    Lease,
+    Moved,
+    OpenWorld,
+    Ready,
+    Saved,
+    Told,
+    WorldJoined,
+    WorldOpened,
+)
 
 
 class Rank:
-    """Obeys its agent's messages; between them it trains as far as its lease goes."""
+    """Obeys its agent's orders; between them it trains as far as its lease goes."""
 
     def __init__(self, rank: RankId, agent: Pipe, port: Port) -> None:
         self._me, self._agent, self._port = rank, agent, port
@@ -46,37 +62,43 @@ class Rank:
         self._number = -1
         self._until = 0
         self._stopped = False
-        self._orders: dict[str, Callable[[Message], None]] = {
-            "open_world": self._open_world,
-            "join_world": self._join_world,
-            "calibrate": self._calibrate,
-            "configure": self._configure,
-            "lease": self._lease,
-            "stop": self._stop,
-        }
 
     def run(self) -> None:
         """Until told to stop. Raises PipeClosed when the agent is gone."""
-        self._agent.send(
-            {"report": "ready", "pid": os.getpid(), "python": platform.python_version(), "torch": torch.__version__}
-        )
+        self._agent.send(Ready(os.getpid(), platform.python_version(), str(torch.__version__)))
         while not self._stopped:
-            message = self._next_message()
-            if message is not None:
-                self._orders[message["do"]](message)
-            else:
+            if (heard := self._next_word()) is None:
                 self._train()
+            elif (answer := self._obey(*heard)) is not None:
+                self._agent.send(answer)
         if self._world is not None:
             self._world.close()
 
-    def _next_message(self) -> Message | None:
-        """Waits for an order only where there is no step to run. Descriptors are its `fds`."""
+    def _next_word(self) -> tuple[Word, list[int]] | None:
+        """With its descriptors. Waits for one only where there is no step to run."""
         has_work = self._epoch is not None and self._epoch.next_step < self._until
         try:
-            message, fds = self._agent.recv(0.0 if has_work else None)
+            return self._agent.recv(0.0 if has_work else None)
         except TimeoutError:
             return None
-        return {**message, "fds": fds} if fds else message
+
+    def _obey(self, word: Word, fds: list[int]) -> Answer | None:
+        match word:
+            case OpenWorld():
+                return self._open_world(word)
+            case JoinWorld():
+                return self._join_world(word, fds)
+            case Calibrate():
+                return self._calibrate(word)
+            case Configure():
+                return self._configure(word)
+            case Lease():
+                self._lease(word)
+            case Stop():
+                self._stopped = True
+            case _:
+                raise unexpected(word)
+        return None
 
     def _train(self) -> None:
         assert self._epoch is not None
@@ -85,22 +107,22 @@ class Rank:
             self._agent.send(event)
         done = self._epoch.next_step
         if self._epoch.spec.saves_at(done):
-            self._agent.send({"report": "saved", "step": done, "piece": self._epoch.save()})
+            self._agent.send(Saved(done, self._epoch.save()))
         self._agent.send(report)
 
-    def _open_world(self, message: Message) -> None:
+    def _open_world(self, order: OpenWorld) -> WorldOpened:
         """Index 0 of a pool on several hosts: says where to meet. It joins like the others, when all are told."""
-        self._world = self._make_world(message["pool"], message["size"])
-        self._agent.send({"report": "world", "address": self._world.open(message["host"])})
+        self._world = self._make_world(order.pool, order.size)
+        return WorldOpened(self._world.open(order.host))
 
-    def _join_world(self, message: Message) -> None:
-        self._world = self._world or self._make_world(message["pool"], message["size"])
-        if message["address"]:
-            self._world.join(message["address"], message["secret"])
+    def _join_world(self, order: JoinWorld, fds: list[int]) -> WorldJoined:
+        self._world = self._world or self._make_world(order.pool, order.size)
+        if order.address:
+            self._world.join(order.address, order.secret)
         else:
-            self._world.join_here(*message["fds"])
+            self._world.join_here(*fds)
         chip = self._world.backend
-        self._agent.send({"report": "joined", "usable_bytes": chip.usable_bytes(), "note": chip.note()})
+        return WorldJoined(chip.usable_bytes(), chip.note())
 
     def _make_world(self, pool: dict[str, Any], size: int) -> World:
         run = PoolRun.model_validate(pool)
@@ -110,19 +132,17 @@ class Rank:
     def _waits_long(self, wait: dict[str, Any]) -> None:
         """Called by another thread, while this rank's own waits for a chip of its pool."""
         step = self._epoch.next_step if self._epoch is not None else 0
-        told = {"report": "event", "kind": "chip_waits", "step": step, "epoch": max(self._number, 0), "data": wait}
         with suppress(PipeClosed):
-            self._agent.send(told)
+            self._agent.send(Told("chip_waits", step, max(self._number, 0), wait))
 
-    def _calibrate(self, message: Message) -> None:
+    def _calibrate(self, order: Calibrate) -> Calibrated:
         assert self._world is not None
-        spec = CalibrationSpec.model_validate(message["spec"])
-        self._agent.send({"report": "calibrated", "measurements": calibrate(spec, self._world)})
+        return Calibrated(tuple(calibrate(CalibrationSpec.model_validate(order.spec), self._world)))
 
-    def _configure(self, message: Message) -> None:
+    def _configure(self, order: Configure) -> Configured:
         """Drops the epoch before and builds the new one, idle where the plan does not use this rank."""
         assert self._world is not None
-        spec = RunSpec.model_validate(message["spec"])
+        spec = RunSpec.model_validate(order.spec)
         live = self._move(spec) if spec.state == "live" else None
         self._end_epoch()
         tensors = tensor_holdings(spec)
@@ -135,11 +155,8 @@ class Rank:
         if place is not None:
             self._epoch = Epoch(spec, place, self._world, groups, tensors, self._port, self._state)
         self._spec, self._number, self._until = spec, spec.epoch, spec.start
-        self._agent.send({
-            "report": "configured", "epoch": spec.epoch, "active": place is not None, "path": spec.text.path,
-            "fingerprint": self._epoch.fingerprint if self._epoch else None,
-            "moved": live[1].told() if live else None,
-        })  # fmt: skip
+        fingerprint = self._epoch.fingerprint if self._epoch else None
+        return Configured(spec.epoch, place is not None, spec.text.path, fingerprint, live[1] if live else None)
 
     def _move(self, spec: RunSpec) -> tuple[State, Moved]:
         """The state that is there goes to where the new plan wants it."""
@@ -162,12 +179,9 @@ class Rank:
             self._port.close_epoch(self._number)
             self._world.end_epoch()
 
-    def _lease(self, message: Message) -> None:
-        if message["epoch"] == self._number:
-            self._until = message["until"]
-
-    def _stop(self, _: Message) -> None:
-        self._stopped = True
+    def _lease(self, lease: Lease) -> None:
+        if lease.epoch == self._number:
+            self._until = lease.until
 
 
 def open_backend(pool: PoolRun, index: int) -> Backend:

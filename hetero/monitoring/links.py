@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-Crossed = Mapping[str, Sequence[float]]
-"""(bytes, seconds waited) by the pool at the other end."""
+from hetero.words.step import Crossed, HostStep
+
 FIGURES = ("bytes_sent", "bytes_per_s", "exposed_s")
 
 
@@ -29,31 +29,30 @@ class LinkStatus:
     exposed_s: float
 
 
-def merge_crossed(members: Iterable[Crossed]) -> dict[str, list[float]]:
+def merge_crossed(members: Iterable[Crossed]) -> dict[str, tuple[int, float]]:
     """Of several ranks of one pool: bytes add up; the wait is that of whoever waited longest, for they wait side by
     side."""
-    merged: dict[str, list[float]] = {}
+    merged: dict[str, tuple[int, float]] = {}
     for crossed in members:
         for pool, (nbytes, waited_s) in crossed.items():
-            so_far = merged.setdefault(pool, [0, 0.0])
-            so_far[0] += nbytes
-            so_far[1] = max(so_far[1], waited_s)
+            so_far = merged.get(pool, (0, 0.0))
+            merged[pool] = so_far[0] + nbytes, max(so_far[1], waited_s)
     return merged
 
 
 def total_bytes(crossed: Crossed) -> int:
-    return int(sum(nbytes for nbytes, _ in crossed.values()))
+    return sum(nbytes for nbytes, _ in crossed.values())
 
 
-def step_links(hosts: Iterable[Mapping[str, Any]], pools: Iterable[str], step_s: float) -> list[dict[str, Any]]:
+def step_links(hosts: Iterable[HostStep], pools: Iterable[str], step_s: float) -> list[dict[str, Any]]:
     """The links that a step used, in the order of `pools`. `exposed_s` is what a link cost the step at most: seconds
     of the rank, at either end, that stood still for it longest. Waits of different links may lie side by side."""
     found: dict[tuple[str, str], dict[str, Any]] = {}
     for host in hosts:
-        for peer, crossed in host["sent"].items():
-            _add(found, (host["pool"], peer), "bytes_sent", crossed)
-        for peer, crossed in host["received"].items():
-            _add(found, (peer, host["pool"]), "bytes_received", crossed)
+        for peer, crossed in host.sent.items():
+            _add(found, (host.pool, peer), "bytes_sent", crossed)
+        for peer, crossed in host.received.items():
+            _add(found, (peer, host.pool), "bytes_received", crossed)
     for link in found.values():
         link["bytes_per_s"] = link["bytes_sent"] / step_s if step_s > 0 else 0.0
     order = list(pools)
@@ -75,11 +74,11 @@ def link_statuses(records: Sequence[Mapping[str, Any]], emulated: Iterable[str])
 
 
 def _add(
-    found: dict[tuple[str, str], dict[str, Any]], ends: tuple[str, str], key: str, crossed: Sequence[float]
+    found: dict[tuple[str, str], dict[str, Any]], ends: tuple[str, str], key: str, crossed: tuple[int, float]
 ) -> None:
     source, target = ends
     unused = {"source": source, "target": target, "bytes_sent": 0, "bytes_received": 0, "bytes_per_s": 0.0}
     link = found.setdefault(ends, unused | {"exposed_s": 0.0})
     nbytes, waited_s = crossed
-    link[key] += int(nbytes)
+    link[key] += nbytes
     link["exposed_s"] = max(link["exposed_s"], waited_s)

@@ -7,10 +7,11 @@ driver's work grows with hosts, never with ranks. All times are seconds, all siz
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from hetero.monitoring.links import merge_crossed, step_links, total_bytes
+from hetero.words.step import HostStep, StageTimes, StepReport, StepTotals
 
 Report = dict[str, Any]
 
@@ -53,55 +54,56 @@ class RunFacts:
         return any(pool.emulated for pool in self.pools.values())
 
 
-def merge_ranks(reports: Sequence[Report]) -> Report:
-    """One host's report of one step, from the step reports of all its ranks (same step, epoch, pool and host)."""
+def merge_ranks(host: str, reports: Sequence[StepReport]) -> HostStep:
+    """One step of a host, from the reports of all its ranks (same step, epoch and pool)."""
     first = reports[0]
-    return {
-        "step": first["step"],
-        "epoch": first["epoch"],
-        "pool": first["rank"][0],
-        "host": first["host"],
-        "ranks": len(reports),
-        "start": min(report["start"] for report in reports),
-        "end": max(report["end"] for report in reports),
-        "overrun": any(report["overrun"] for report in reports),
-        "totals": _totals(reports),
-        **{key: sum(report[key] for report in reports) for key in SUMMED},
-        **{way: merge_crossed(report[way] for report in reports) for way in ("sent", "received")},
-        "peak_memory_bytes": max(report["peak_memory_bytes"] for report in reports),
-        "stages": _slowest_of_each_stage(_stage(report) for report in reports),
-        "spans": {_rank_name(report): report["spans"] for report in reports if report.get("spans")} or None,
-    }
+    return HostStep(
+        step=first.step,
+        epoch=first.epoch,
+        pool=first.rank.pool,
+        host=host,
+        ranks=len(reports),
+        start=min(report.start for report in reports),
+        end=max(report.end for report in reports),
+        **{key: sum(getattr(report, key) for report in reports) for key in SUMMED},
+        sent=merge_crossed(report.sent for report in reports),
+        received=merge_crossed(report.received for report in reports),
+        peak_memory_bytes=max(report.peak_memory_bytes for report in reports),
+        overrun=any(report.overrun for report in reports),
+        totals=_totals(reports),
+        stages=_slowest_of_each_stage(_stage(host, report) for report in reports),
+        spans={str(report.rank): report.spans for report in reports if report.spans} or None,
+    )
 
 
-def merge_hosts(hosts: Sequence[Report], facts: RunFacts, useful_s: float = 0.0) -> Report:
+def merge_hosts(hosts: Sequence[HostStep], facts: RunFacts, useful_s: float = 0.0) -> Report:
     """The `metrics.jsonl` line of one step, from the reports of all hosts. `useful_s` is what the steps before it took.
 
     A step takes as long as its slowest host says: times of two hosts' clocks are never subtracted.
     """
-    step_s = max(host["end"] - host["start"] for host in hosts)
-    totals = _totals(hosts) or {}
-    tokens_per_s = totals.get("tokens", 0) / step_s if step_s > 0 else 0.0
-    now = max(host["end"] for host in hosts)
-    useful_s += 0.0 if totals.get("skipped") else step_s
+    step_s = max(host.end - host.start for host in hosts)
+    totals = _totals(hosts)
+    tokens_per_s = totals.tokens / step_s if totals and step_s > 0 else 0.0
+    now = max(host.end for host in hosts)
+    useful_s += 0.0 if totals and totals.skipped else step_s
     return {
-        "step": hosts[0]["step"],
+        "step": hosts[0].step,
         "time": now,
-        "epoch": hosts[0]["epoch"],
-        **{key: totals.get(key) for key in TOTALS},
-        **{key: totals[key] for key in SOMETIMES if key in totals},
+        "epoch": hosts[0].epoch,
+        **{key: getattr(totals, key, None) for key in TOTALS},
+        **{key: told for key in SOMETIMES if (told := getattr(totals, key, None)) is not None},
         "step_s": step_s,
         "tokens_per_s": tokens_per_s,
         "goodput": min(1.0, useful_s / max(now - facts.started, step_s, 1e-9)),
         "emulated": facts.emulated,
-        "overrun": any(host["overrun"] for host in hosts),
+        "overrun": any(host.overrun for host in hosts),
         "link_ratio": facts.link_ratio,
         "pools": {
-            name: _pool([host for host in hosts if host["pool"] == name], pool, facts, tokens_per_s, step_s)
+            name: _pool([host for host in hosts if host.pool == name], pool, facts, tokens_per_s, step_s)
             for name, pool in facts.pools.items()
         },
         "links": step_links(hosts, facts.pools, step_s),
-        "stages": _slowest_of_each_stage({**stage, "pool": host["pool"]} for host in hosts for stage in host["stages"]),
+        "stages": [asdict(stage) for stage in _slowest_of_each_stage(one for host in hosts for one in host.stages)],
     }
 
 
@@ -111,61 +113,53 @@ class Recorder:
     def __init__(self, facts: RunFacts, useful_s: float = 0.0) -> None:
         self.facts = facts
         self.useful_s = useful_s
-        self._waiting: dict[int, list[Report]] = {}
+        self._waiting: dict[int, list[HostStep]] = {}
 
-    def add(self, host: Report) -> Report | None:
-        """The finished line of the report's step, or None while other hosts are missing."""
-        hosts = self._waiting.setdefault(host["step"], [])
+    def add(self, host: HostStep) -> Report | None:
+        """The finished line of the step, or None while other hosts are missing."""
+        hosts = self._waiting.setdefault(host.step, [])
         hosts.append(host)
-        if sum(one["ranks"] for one in hosts) < self.facts.ranks:
+        if sum(one.ranks for one in hosts) < self.facts.ranks:
             return None
-        line = merge_hosts(self._waiting.pop(host["step"]), self.facts, self.useful_s)
+        line = merge_hosts(self._waiting.pop(host.step), self.facts, self.useful_s)
         self.useful_s += 0.0 if line["skipped"] else line["step_s"]
         return line
 
 
-def _totals(reports: Iterable[Report]) -> Report | None:
-    return next((report["totals"] for report in reports if report.get("totals")), None)
+def _totals(reports: Iterable[StepReport | HostStep]) -> StepTotals | None:
+    return next((report.totals for report in reports if report.totals), None)
 
 
-def _rank_name(report: Report) -> str:
-    pool, index = report["rank"]
-    return f"{pool}:{index}"
+def _stage(host: str, report: StepReport) -> StageTimes:
+    return StageTimes(
+        pipeline=report.pipeline,
+        stage=report.stage,
+        pool=report.rank.pool,
+        forward_s=report.forward_s,
+        backward_s=report.backward_s,
+        weight_s=report.weight_s,
+        wait_s=report.bridge_wait_s + report.bubble_s,
+        slowest_rank=report.rank.index,
+        host=host,
+    )
 
 
-def _stage(report: Report) -> Report:
-    return {
-        "pipeline": report["pipeline"],
-        "stage": report["stage"],
-        "forward_s": report["forward_s"],
-        "backward_s": report["backward_s"],
-        "weight_s": report["weight_s"],
-        "wait_s": report["bridge_wait_s"] + report["bubble_s"],
-        "slowest_rank": report["rank"][1],
-        "host": report["host"],
-    }
-
-
-def _slowest_of_each_stage(stages: Iterable[Report]) -> list[Report]:
+def _slowest_of_each_stage(stages: Iterable[StageTimes]) -> tuple[StageTimes, ...]:
     """A stage is as slow as its slowest rank, whose own figures stand for it."""
-    slowest: dict[tuple[int, int], Report] = {}
+    slowest: dict[tuple[int, int], StageTimes] = {}
     for stage in stages:
-        place = (stage["pipeline"], stage["stage"])
-        if place not in slowest or _compute_s(stage) > _compute_s(slowest[place]):
+        place = (stage.pipeline, stage.stage)
+        if place not in slowest or stage.compute_s > slowest[place].compute_s:
             slowest[place] = stage
-    return [slowest[place] for place in sorted(slowest)]
+    return tuple(slowest[place] for place in sorted(slowest))
 
 
-def _compute_s(stage: Report) -> float:
-    return float(stage["forward_s"] + stage["backward_s"] + stage["weight_s"])
-
-
-def _pool(hosts: list[Report], pool: PoolFacts, facts: RunFacts, job_tokens_per_s: float, step_s: float) -> Report:
-    spent = {key: sum(host[key] for host in hosts) for key in SUMMED}
+def _pool(hosts: list[HostStep], pool: PoolFacts, facts: RunFacts, job_tokens_per_s: float, step_s: float) -> Report:
+    spent = {key: sum(getattr(host, key) for host in hosts) for key in SUMMED}
     busy_s = sum(spent[key] for key in BUSY)
     accounted_s = busy_s + spent["bubble_s"] + spent["bridge_wait_s"]
     # Clocks are read at slightly different moments; the parts must sum to 1 all the same.
-    whole_s = max(step_s * sum(host["ranks"] for host in hosts), accounted_s, 1e-9)
+    whole_s = max(step_s * sum(host.ranks for host in hosts), accounted_s, 1e-9)
     busy = busy_s / whole_s
     tokens_per_s = job_tokens_per_s * pool.flops_share
     flops_per_chip = facts.flops_per_token * tokens_per_s / max(pool.chips, 1)
@@ -179,7 +173,7 @@ def _pool(hosts: list[Report], pool: PoolFacts, facts: RunFacts, job_tokens_per_
         "bubble": spent["bubble_s"] / whole_s,
         "bridge_wait": spent["bridge_wait_s"] / whole_s,
         "other": (whole_s - accounted_s) / whole_s,
-        "bytes_sent": sum(total_bytes(host["sent"]) for host in hosts),
-        "bytes_received": sum(total_bytes(host["received"]) for host in hosts),
-        "peak_memory_bytes": max((host["peak_memory_bytes"] for host in hosts), default=0),
+        "bytes_sent": sum(total_bytes(host.sent) for host in hosts),
+        "bytes_received": sum(total_bytes(host.received) for host in hosts),
+        "peak_memory_bytes": max((host.peak_memory_bytes for host in hosts), default=0),
     }

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from hetero.monitoring.record import Report
+from hetero.words.step import HostStep
 
 FIRST_GROUP, FIRST_ROW = 1, 1000
 """To viewers, row 0 of group 0 is the idle one, and a row with its group's number is the group's main thread."""
@@ -26,15 +26,15 @@ class Trace:
         self._file = path.open("w", encoding="utf-8")
         self._separator = "[\n"
 
-    def add(self, host: Report) -> None:
+    def add(self, host: HostStep) -> None:
         """Write the spans of one host's step; a step that was not traced adds nothing."""
-        for rank, spans in (host.get("spans") or {}).items():
+        for rank, spans in (host.spans or {}).items():
             pool, _, index = rank.rpartition(":")
             row = {"pid": self._group(pool), "tid": FIRST_ROW + int(index)}
-            self._name_row(rank, row, host["host"])
+            self._name_row(rank, row, host.host)
             for name, start_us, end_us in _side_by_side(spans):
                 times = {"ts": start_us, "dur": end_us - start_us}
-                self._write({"ph": "X", "name": name, **row, **times, "args": {"step": host["step"]}})
+                self._write({"ph": "X", "name": name, **row, **times, "args": {"step": host.step}})
         self._file.flush()
 
     def close(self) -> None:

@@ -9,14 +9,30 @@ import subprocess
 import sys
 import threading
 import time
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, TypeVar
 
 from bridge.channel import ChannelSpec
 from bridge.endpoint import PATIENCE_S, Endpoint
-from bridge.pipe import Message, Pipe
+from bridge.pipe import Pipe
 from bridge.port import Channel, Port
 from bridge.rank import RankId
+from bridge.words.endpoint import (
+    AskStats,
+    Attach,
+    Attached,
+    Introduce,
+    Introduced,
+    Listen,
+    Listening,
+    PaceSpec,
+    PeerSpec,
+    Stats,
+)
+from bridge.words.word import Word
 from tests.patience import WAIT_S
+
+W = TypeVar("W", bound=Word)
 
 
 class Host:
@@ -43,31 +59,29 @@ class Host:
             endpoint = Endpoint(theirs, patience_s=patience_s)
             self.thread = threading.Thread(target=endpoint.run, daemon=True)
             self.thread.start()
-        self.control.send({"do": "listen", "endpoint": name, "host": "127.0.0.1", "schemes": schemes})
-        listening = self.expect("listening")
-        self.uris: dict[str, str] = listening["uris"]
-        self.key: str = listening["key"]
+        self.control.send(Listen(name, "127.0.0.1", tuple(schemes)))
+        listening = self.expect(Listening)
+        self.uris, self.key = listening.uris, listening.key
 
-    def expect(self, report: str) -> Message:
-        """The next report, which must be of that kind."""
-        message, _ = self.control.recv(WAIT_S)
-        assert message["report"] == report, message
-        return message
+    def expect(self, kind: type[W]) -> W:
+        """The next word, which must be of that kind."""
+        word, _ = self.control.recv(WAIT_S)
+        assert isinstance(word, kind), word
+        return word
 
     def port(self, index: int = 0) -> Port:
         """Attaches rank `index` of this host's pool."""
         rank = RankId(self.name.partition("@")[0], index)
         ours, theirs = socket.socketpair()
-        self.control.send({"do": "attach", "rank": list(rank)}, [theirs.fileno()])
+        self.control.send(Attach(rank), [theirs.fileno()])
         theirs.close()
-        assert self.expect("attached")["rank"] == list(rank)
+        assert self.expect(Attached).rank == rank
         self.ports.append(Port(ours, rank))
         return self.ports[-1]
 
-    def stats(self, peer: str) -> dict[str, int]:
-        self.control.send({"do": "stats"})
-        stats: dict[str, int] = self.expect("stats")["peers"][peer]
-        return stats
+    def stats(self, peer: str) -> Mapping[str, int]:
+        self.control.send(AskStats())
+        return self.expect(Stats).peers[peer]
 
     def kill(self, signal_: int = signal.SIGKILL) -> None:
         assert self.process
@@ -86,12 +100,11 @@ class Host:
 def introduce(host: Host, peer: Host, scheme: str, ranks: int = 4, **facts: Any) -> None:
     """Tells a host of another, and of its ranks."""
     routes = {f"{peer.name.partition('@')[0]}:{index}": peer.name for index in range(ranks)}
-    peers = {peer.name: {"uri": peer.uris[scheme], "key": peer.key, **facts}}
-    host.control.send({"do": "introduce", "peers": peers, "routes": routes})
-    host.expect("introduced")
+    host.control.send(Introduce({peer.name: PeerSpec(peer.uris[scheme], peer.key, **facts)}, routes))
+    host.expect(Introduced)
 
 
-def link(a: Host, b: Host, scheme: str, pace: dict[str, float] | None = None, **facts: Any) -> None:
+def link(a: Host, b: Host, scheme: str, pace: PaceSpec | None = None, **facts: Any) -> None:
     """Has two hosts know each other; they are connected by the first channel."""
     for host, peer in ((a, b), (b, a)):
         introduce(host, peer, scheme, pace=pace, **facts)

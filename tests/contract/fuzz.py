@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import random
 from collections.abc import Iterator
-from typing import Any
 
 from bridge.exchange import Exchange
 from bridge.greeting import Greeting
@@ -22,6 +21,8 @@ from bridge.loop import Loop
 from bridge.network import Network
 from bridge.transport import Connection
 from bridge.wire import EMPTY, HEADER_BYTES, MOST_TEXT_BYTES, Header, Kind
+from bridge.words.endpoint import Introduce, PeerSpec
+from bridge.words.word import Word
 
 CORPUS: tuple[tuple[str, str], ...] = (
     ("", ""),
@@ -52,11 +53,11 @@ class Victim:
     def __init__(self) -> None:
         self.loop = Loop()
         exchange = Exchange(self.loop, lambda rank: None)
-        self.reports: list[dict[str, Any]] = []
+        self.reports: list[Word] = []
         self.network = Network(self.loop, exchange, self.reports.append, patience_s=1000.0)
         self.network.listen("b@0", "127.0.0.1", [])
         self._peer = Identity("a@0")
-        self.network.introduce({"a@0": {"uri": None, "key": self._peer.public}}, {"a:0": "a@0"})
+        self.network.introduce(Introduce({"a@0": PeerSpec(None, self._peer.public)}, {"a:0": "a@0"}))
         self.known = self._meet()
 
     def hear(self, head: bytes, body: bytes, *, stranger: bool) -> None:

@@ -20,6 +20,7 @@ from bridge.errors import BridgeError, EpochClosed, PeerLost, WireError
 from bridge.pipe import Pipe
 from bridge.port import Channel, Port, Ticket
 from bridge.rank import RankId
+from bridge.words.port import Fill, Open, Send
 from hetero.engine import coded
 from hetero.engine.bridged import BridgeReceiver, BridgeSender, PlainReader, PlainWriter, cut
 from hetero.engine.carrier import Place, Waits
@@ -122,10 +123,10 @@ def test_a_small_message_of_a_chip_that_copies_at_once_is_one_message_to_the_end
     )
     sender.send([torch.ones(10), torch.ones(5)])
     sender.send([torch.ones(NUMEL - 7), torch.ones(7)])
-    said = [message for message, _ in endpoint.drain()]
-    assert [message["do"] for message in said] == ["open", "send", "send", *["fill"] * (PARTS - 1)]
-    assert (said[1]["bytes"], said[1]["filled"]) == (60, 60)
-    assert [message["filled"] for message in said[2:]] == [PART_BYTES * n for n in range(1, PARTS + 1)]
+    said = [word for word, _ in endpoint.drain()]
+    assert [type(word) for word in said] == [Open, Send, Send, *[Fill] * (PARTS - 1)]
+    assert (said[1].nbytes, said[1].filled) == (60, 60)
+    assert [word.filled for word in said[2:]] == [PART_BYTES * n for n in range(1, PARTS + 1)]
 
 
 def test_a_rank_that_ends_in_the_midst_of_a_message_is_named_to_its_peer(out: Out) -> None:

@@ -16,6 +16,18 @@ from bridge.port import Port
 from bridge.rank import RankId
 from bridge.transport import schemes
 from bridge.wire import CHUNK_BYTES
+from bridge.words.endpoint import (
+    AskStats,
+    Failed,
+    Introduce,
+    Introduced,
+    LinkProbed,
+    LostPeer,
+    PeerSpec,
+    ProbeLink,
+    Stats,
+    Stop,
+)
 from tests.contract.bridge_hosts import Host, await_connection, channel, cross, introduce, link, until
 from tests.patience import WAIT_S
 
@@ -40,8 +52,8 @@ def start() -> Iterator[Start]:
 
 def connections(host: Host) -> dict[str, int]:
     """Of each peer, those that there are."""
-    host.control.send({"do": "stats"})
-    peers = host.expect("stats")["peers"]
+    host.control.send(AskStats())
+    peers = host.expect(Stats).peers
     return {peer: stats["connections"] for peer, stats in peers.items() if peer != host.name and stats["connections"]}
 
 
@@ -68,14 +80,14 @@ def test_one_rank_alone_has_the_link_connected_and_what_it_says_is_kept(first: i
 def test_a_probe_has_the_link_connected(source: int, start: Start) -> None:
     hosts = [start(name, ["zmq"], patience_s=5.0) for name in ("a@0", "b@0")]
     link(*hosts, "zmq")
-    hosts[source].control.send({"do": "probe", "peer": hosts[1 - source].name, "bytes": 1_000_000})
-    assert hosts[source].expect("probed")["bytes_per_s"] > 0
+    hosts[source].control.send(ProbeLink(hosts[1 - source].name, 1_000_000))
+    assert hosts[source].expect(LinkProbed).bytes_per_s > 0
 
 
 def test_a_peer_that_is_replaced_before_anybody_talks_to_it_is_found(start: Start) -> None:
     a, b, again = start("a@0", ["zmq"]), start("b@0", ["zmq"]), start("b@0", ["zmq"])
     introduce(a, b, "zmq")
-    b.control.send({"do": "stop"})
+    b.control.send(Stop())
     b.thread.join(WAIT_S)
     link(a, again, "zmq")
     assert cross(*channel(a.port(), again.port()), b"hello") == b"hello"
@@ -142,7 +154,7 @@ def test_a_dialler_that_starts_anew_may_have_fewer_streams(start: Start) -> None
     link(again, b, "zmq", lanes=1)
     ports = again.port(), b.port(1)
     channel(*ports, epoch=1)
-    assert b.expect("peer_lost")["cause"] == "it has started anew"
+    assert b.expect(LostPeer).cause == "it has started anew"
     ends = channel(*ports, epoch=2)
     assert cross(*ends, b"one") == b"one"
     time.sleep(4.0)
@@ -153,10 +165,8 @@ def test_a_dialler_that_starts_anew_may_have_fewer_streams(start: Start) -> None
 @pytest.mark.parametrize("lanes", [0, 17])
 def test_a_link_has_no_other_number_of_streams(lanes: int, start: Start) -> None:
     a, b = start("a@0", ["zmq"]), start("b@0", ["zmq"])
-    a.control.send(
-        {"do": "introduce", "peers": {"b@0": {"uri": b.uris["zmq"], "key": b.key, "lanes": lanes}}, "routes": {}}
-    )
-    assert a.expect("failed")["error"]["value"] == lanes
+    a.control.send(Introduce({"b@0": PeerSpec(b.uris["zmq"], b.key, lanes)}))
+    assert a.expect(Failed).error.value == lanes
     link(a, b, "zmq")
     assert cross(*channel(a.port(), b.port()), b"hello") == b"hello"
 
@@ -186,12 +196,12 @@ def pairs_that_talk() -> list[tuple[int, int]]:
 @pytest.mark.slow
 def test_connections_grow_with_the_pairs_of_hosts_that_talk(start: Start) -> None:
     hosts = [start(f"h{number:02d}@0", ["zmq"]) for number in range(PIPELINES * STAGES)]
-    facts = {host.name: {"uri": host.uris["zmq"], "key": host.key, "sealed": True} for host in hosts}
+    facts = {host.name: PeerSpec(host.uris["zmq"], host.key, sealed=True) for host in hosts}
     routes = {f"{name.partition('@')[0]}:{rank}": name for name in facts for rank in range(RANKS)}
     for host in hosts:
         peers = {name: of for name, of in facts.items() if name != host.name}
-        host.control.send({"do": "introduce", "peers": peers, "routes": routes})
-        host.expect("introduced")
+        host.control.send(Introduce(peers, routes))
+        host.expect(Introduced)
     ports = [[host.port(rank) for rank in range(RANKS)] for host in hosts]
     pairs, before = pairs_that_talk(), tcp_sockets()
     for end, other in pairs:

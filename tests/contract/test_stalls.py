@@ -23,6 +23,7 @@ from bridge.pipe import Pipe
 from bridge.port import Channel, Ticket
 from bridge.rank import RankId
 from bridge.wire import CHUNK_BYTES
+from bridge.words.endpoint import Attach, Attached, LostPeer
 from tests.contract.bridge_hosts import Host, await_connection, channel, cross, link, until
 from tests.patience import WAIT_S
 
@@ -87,8 +88,8 @@ def receiver(start: Start) -> Iterator[Callable[[Host], subprocess.Popen[bytes]]
 
     def begin(host: Host) -> subprocess.Popen[bytes]:
         ours, theirs = Pipe.pair()
-        host.control.send({"do": "attach", "rank": ["b", 0]}, [theirs.fileno()])
-        host.expect("attached")
+        host.control.send(Attach(RankId("b", 0)), [theirs.fileno()])
+        host.expect(Attached)
         theirs.close()
         command = [sys.executable, "-c", RECEIVER, str(ours.fileno())]
         started.append(subprocess.Popen(command, pass_fds=[ours.fileno()]))
@@ -160,7 +161,7 @@ def test_an_endpoint_that_stands_still_is_lost_and_costs_its_sender_a_window_at_
     until(over, STALL_S + WAIT_S)
     with pytest.raises(PeerLost, match="silent"):
         departure.wait(0)
-    assert a.expect("peer_lost")["peer"] == "b@0"
+    assert a.expect(LostPeer).peer == "b@0"
     assert a.stats("b@0")["bytes_sent"] < WINDOW_BYTES + 2 * CHUNK_BYTES
     assert here.growth < 2 * WINDOW_BYTES
     b.kill(signal.SIGCONT)

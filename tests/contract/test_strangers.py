@@ -19,6 +19,7 @@ from bridge.identity import Identity, KeyPair
 from bridge.transports import front, grpc, probation
 from bridge.transports.zmq import ZmqConnection
 from bridge.wire import EMPTY, HEADER_BYTES, Header, Kind, text_frame
+from bridge.words.endpoint import Failed, Introduce, Introduced, PeerSpec, TurnedAway
 from tests.contract import fuzz, fuzz_wire, strangers
 from tests.contract.bridge_hosts import Host, channel, cross, introduce, link
 from tests.contract.faults import Relay
@@ -74,8 +75,8 @@ class Stranger:
 def credentials_for(host: Host) -> Credentials:
     """Such as a peer has, `c@0`, of which the host is told."""
     peer, admission = Identity("c@0"), Admission("c@0")
-    host.control.send({"do": "introduce", "peers": {"c@0": {"uri": None, "key": peer.public}}, "routes": {}})
-    host.expect("introduced")
+    host.control.send(Introduce({"c@0": PeerSpec(None, peer.public)}))
+    host.expect(Introduced)
     admission.meet(host.name, peer.share(host.name, host.key))
     return admission.credentials(host.name)
 
@@ -102,10 +103,10 @@ def test_whoever_has_another_key_than_was_told_is_not_let_in(scheme: str, sealed
     introduce(b, a, scheme, sealed=sealed)
     channel(a.port(), b.port())
     for host in (a, b):
-        while (message := host.control.recv(WAIT_S)[0])["report"] == "refused":
-            assert "credentials" in message["cause"]
-        assert message["report"] == "failed"
-        assert message["error"]["type"] == "TransportError"
+        while isinstance(word := host.control.recv(WAIT_S)[0], TurnedAway):
+            assert "credentials" in word.cause
+        assert isinstance(word, Failed)
+        assert word.error.type == "TransportError"
 
 
 GARBAGE = {
@@ -129,9 +130,9 @@ def test_garbage_is_refused_with_a_reason_and_the_peers_go_on(
     ends = channel(pair[0].port(), pair[1].port())
     stranger.say(*parts)
     if len(parts) < 3:  # what ZeroMQ itself can tell is no frame is not even looked at
-        refused = pair[1].expect("refused")
-        assert refused["from"]
-        assert "frame." in refused["cause"]
+        refused = pair[1].expect(TurnedAway)
+        assert refused.stranger
+        assert "frame." in refused.cause
     assert cross(*ends, b"undisturbed") == b"undisturbed"
 
 
@@ -152,7 +153,7 @@ def test_a_handshake_that_is_played_again_is_refused(pair: tuple[Host, Host], st
     again = Stranger(b.uris["zmq"], credentials_for(b))
     for parts in said:
         again.say(*parts)
-    assert "seal" in b.expect("refused")["cause"]
+    assert "seal" in b.expect(TurnedAway).cause
     again.socket.close()
 
 
@@ -226,7 +227,7 @@ def test_strangers_that_say_nothing_are_shown_the_door(start: Start) -> None:
     silent = Stranger(b.uris["zmq"], credentials_for(b))
     silent.say(*frame(Kind.HELLO, HELLO.model_dump_json()))
     assert Header.decode(silent.hears()[0]).kind is Kind.HELLO
-    assert "no proof" in b.expect("refused")["cause"]
+    assert "no proof" in b.expect(TurnedAway).cause
     silent.socket.close()
 
 
@@ -238,7 +239,7 @@ def test_credentials_that_were_overheard_are_worth_nothing(
     for expected in ("header length", "credentials"):  # who comes first is let in, and says nonsense
         one = Stranger(pair[1].uris["zmq"], credentials)
         one.say(b"x")
-        assert expected in pair[1].expect("refused")["cause"]
+        assert expected in pair[1].expect(TurnedAway).cause
         one.socket.close()
 
 

@@ -22,6 +22,7 @@ from bridge.port import Ticket
 from bridge.rank import RankId
 from bridge.transport import Connection, load_transport, schemes
 from bridge.wire import CHUNK_BYTES, Header, Kind
+from bridge.words.endpoint import Failed, LinkProbed, LostPeer, ProbeLink, Stop
 from tests.contract.bridge_hosts import Host, await_connection, channel, cross, introduce, link, until
 from tests.patience import WAIT_S
 
@@ -254,7 +255,7 @@ def test_a_killed_peer_is_lost_within_the_patience(scheme: str, dials: bool, sta
     for ticket in (receives, sends):
         with pytest.raises(PeerLost, match=there):
             ticket.wait(WAIT_S)
-    assert a.expect("peer_lost")["peer"] == there
+    assert a.expect(LostPeer).peer == there
     with pytest.raises(PeerLost):
         sender.send(1, 1).wait(WAIT_S)
     with pytest.raises(PeerLost, match="endpoint of this host"):
@@ -292,10 +293,10 @@ def test_a_peer_that_stops_in_good_order_is_no_loss_to_report(scheme: str, start
     sender, receiver = channel(b.port(), a.port())
     assert cross(sender, receiver, b"open at both ends") == b"open at both ends"
     arrival = receiver.post_recv(0)
-    b.control.send({"do": "stop"})
+    b.control.send(Stop())
     with pytest.raises(PeerLost, match="stopped"):
         arrival.wait(WAIT_S)
-    assert a.stats("b@0")["frames_dropped_epoch"] == 0  # the next report is this, not peer_lost
+    assert a.stats("b@0")["frames_dropped_epoch"] == 0  # the next word is this, not LostPeer
 
 
 @pytest.mark.slow
@@ -305,12 +306,12 @@ def test_a_dial_that_nobody_answers_is_reported(scheme: str, dials: bool, start:
     here, there = ("a@0", "b@0") if dials else ("b@0", "a@0")
     a, b = start(here, [scheme], patience_s=0.5), start(there, [scheme])
     introduce(a, b, scheme)
-    b.control.send({"do": "stop"})
+    b.control.send(Stop())
     b.thread.join(WAIT_S)
     source = a.port()
     arrival = source.open(ChannelSpec(0, "sync", "x", RankId(there[0], 0), source.rank, 1, 1)).post_recv(0)
-    error = a.expect("failed")["error"]
-    assert (error["type"], error["value"]) == ("TransportError", there)
+    error = a.expect(Failed).error
+    assert (error.type, error.value) == ("TransportError", there)
     with pytest.raises(PeerLost, match=r"not connected within 0\.5 s"):
         arrival.wait(WAIT_S)
 
@@ -327,7 +328,7 @@ def test_a_peer_that_starts_anew_takes_the_place_of_the_old_one(scheme: str, sta
     source = again.port()
     later = replace(sender.spec, epoch=1)
     sender = source.open(later)
-    assert b.expect("peer_lost")["cause"] == "it has started anew"
+    assert b.expect(LostPeer).cause == "it has started anew"
     with pytest.raises(PeerLost, match="anew"):
         arrival.wait(WAIT_S)
     assert cross(sender, target.open(later), b"new") == b"new"
@@ -380,11 +381,12 @@ def test_an_unknown_scheme_is_an_error_with_a_hint() -> None:
 
 def test_a_link_is_measured_without_a_trace(pair: tuple[Host, Host]) -> None:
     ends = channel(pair[0].port(), pair[1].port())
-    pair[0].control.send({"do": "probe", "peer": "b@0", "bytes": 20_000_001})
-    found = pair[0].expect("probed")
-    assert found["peer"] == "b@0"
-    assert 0 < found["bytes_per_s"] < 1e12
-    assert found["rtt_s"] > 0
-    assert found["cpu_s_per_gb"] > 0
+    pair[0].control.send(ProbeLink("b@0", 20_000_001))
+    found = pair[0].expect(LinkProbed)
+    assert found.peer == "b@0"
+    assert 0 < found.bytes_per_s < 1e12
+    assert found.rtt_s
+    assert found.rtt_s > 0
+    assert found.cpu_s_per_gb > 0
     assert pair[0].stats("b@0")["bytes_sent"] > 20_000_001
     assert cross(*ends, b"as before") == b"as before"

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from safetensors.numpy import load_file
@@ -31,6 +30,8 @@ from hetero.engine.spec import Capture, PoolRun, RunSpec, TextRun
 from hetero.models.dimensions import Dimensions
 from hetero.models.registry import architecture
 from hetero.monitoring.links import total_bytes
+from hetero.words.orders import Moved
+from hetero.words.step import HostStep, StepTotals
 
 ROOT = Path(__file__).parents[2]
 SEQ_LEN = 16
@@ -79,25 +80,25 @@ class Job:
 class Run:
     """What a run said of its steps, what its ranks told, and, where it was asked to, its owners' gradients."""
 
-    totals: list[dict[str, Any]] = field(default_factory=list)
+    totals: list[StepTotals] = field(default_factory=list)
     bytes_sent: int = 0
     told: list[News] = field(default_factory=list)
-    moved: list[Mapping[str, Any]] = field(default_factory=list)
+    moved: list[Moved] = field(default_factory=list)
     folder: Path | None = None
 
     @property
     def losses(self) -> list[float]:
-        return [step["loss"] for step in self.totals]
+        return [step.loss for step in self.totals]
 
     @property
     def norms(self) -> list[float]:
-        return [step["grad_norm"] for step in self.totals]
+        return [step.grad_norm for step in self.totals]
 
     @property
     def eval_losses(self) -> dict[int, float]:
         """By the number of steps that were done."""
         done = enumerate(self.totals, 1)
-        return {number: step["eval_loss"] for number, step in done if "eval_loss" in step}
+        return {number: step.eval_loss for number, step in done if step.eval_loss is not None}
 
     def gradients(self, step: int) -> dict[str, np.ndarray]:
         """Whole gradients by logical name. Every element must come from exactly one owner."""
@@ -180,22 +181,22 @@ class Standing:
         if save_to is not None:
             CheckpointStore(save_to).begin(until)
         answers = self.session.configure(spec.model_dump(mode="json"))
-        assert {answer["fingerprint"] for answer in answers} - {None} == {self._text.fingerprint}
-        run.moved = [answer["moved"] for answer in answers if answer["moved"]]
+        assert {answer.fingerprint for answer in answers} - {None} == {self._text.fingerprint}
+        run.moved = [answer.moved for answer in answers if answer.moved is not None]
         self.session.run(until, lambda step, reports: self._record(reports))
         assert len(run.totals) == until - start, "one rank, and no other, reports a step's totals"
         if save_to is not None:
             self._commit(save_to, job, completed, start, scale)
         return run
 
-    def _record(self, reports: Sequence[Mapping[str, Any]]) -> None:
-        self._run.totals += [report["totals"] for report in reports if report["totals"]]
-        self._run.bytes_sent += sum(total_bytes(report["sent"]) for report in reports)
+    def _record(self, reports: Sequence[HostStep]) -> None:
+        self._run.totals += [report.totals for report in reports if report.totals]
+        self._run.bytes_sent += sum(total_bytes(report.sent) for report in reports)
 
     def _commit(self, folder: Path, job: Job, plan: Plan, start: int, scale: LossScale) -> None:
         """As the driver does: it follows the loss scale by what it is told of the steps."""
         assert self._saved is not None
-        skipped = [step["skipped"] for step in self._run.totals]
+        skipped = [step.skipped for step in self._run.totals]
         for each in skipped:
             scale = scale.after(each)
         sequences = (start + len(skipped)) * job.train.global_batch

@@ -64,7 +64,7 @@ def test_a_plan_for_each_step(
             fleet.train(TIED, each, start=step, until=step + 1, live=step > 0, save_to=tmp_path if last else None)
         )
     _check(TIED, runs, undisturbed, CheckpointStore(tmp_path), record_property)
-    assert not any(sum(moved["sent_bytes"].values()) for moved in runs[-1].moved), "nothing had to move"
+    assert not any(sum(moved.sent_bytes.values()) for moved in runs[-1].moved), "nothing had to move"
 
 
 @pytest.mark.exhaustive
@@ -103,4 +103,4 @@ def _check(
     assert norms.deviation <= LIMIT.norm, norms
     assert state.deviation <= STATE_LIMIT, state
     for moved in (moved for run in runs for moved in run.moved):
-        assert sum(moved["sent_bytes"].values()) == moved["planned_bytes"]
+        assert sum(moved.sent_bytes.values()) == moved.planned_bytes

@@ -30,7 +30,7 @@ def test_nobody_updates(codec: str, fleet: Standing, tmp_path: Path) -> None:
     layout = plan(pipeline(3, n1(0, 3), a2(3, 6)), pipeline(1, k1(0, 6)))
     folders = {"begin_from": tmp_path / "before", "save_to": tmp_path / "after"}
     run = fleet.train(job, layout, bridge=BridgeOptions.model_validate({"codec": codec}), **folders)
-    assert [step["skipped"] for step in run.totals] == [True, True]
+    assert [step.skipped for step in run.totals] == [True, True]
     with Reader(CheckpointStore(tmp_path / "after"), 2) as reader:
         for name, value in model.parameters.items():
             assert reader.kinds(name) == {"parameter"}
@@ -49,8 +49,8 @@ def test_too_large_a_loss_scale_skips_in_all_pools_until_it_fits(fleet: Standing
     job = Job(Dimensions(layers=2, **SMALL), train, precisions={"ascend": "float16"})
     layout, other = plan(pipeline(3, n1(0, 3), a2(3, 6)), pipeline(1, k1(0, 6))), plan(pipeline(4, a2(0, 6)))
     whole = fleet.train(job, layout)
-    scales = [step["loss_scale"] for step in whole.totals]
-    skipped = [step["skipped"] for step in whole.totals]
+    scales = [step.loss_scale for step in whole.totals]
+    skipped = [step.skipped for step in whole.totals]
     count = skipped.index(False)
     assert count > 5
     assert scales[: count + 1] == [2.0 ** (32 - step) for step in range(count + 1)]
@@ -61,7 +61,7 @@ def test_too_large_a_loss_scale_skips_in_all_pools_until_it_fits(fleet: Standing
     until = count // 2
     fleet.train(job, layout, until=until, save_to=tmp_path / "skipping")
     second = fleet.train(job, other, start=until, until=count + 2, begin_from=tmp_path / "skipping")
-    assert second.totals[0]["loss_scale"] == scales[until], "it goes on where it was, under another plan"
+    assert second.totals[0].loss_scale == scales[until], "it goes on where it was, under another plan"
 
 
 def test_without_float16_nothing_is_scaled(fleet: Standing) -> None:
@@ -69,4 +69,4 @@ def test_without_float16_nothing_is_scaled(fleet: Standing) -> None:
     train = TrainOptions(steps=2, global_batch=4, optimizer=ADAMW, loss_scale=NARROW)
     job = Job(Dimensions(layers=2, **SMALL), train, precisions={"ascend": "float16"})
     run = fleet.train(job, plan(pipeline(4, n1(0, 6))))
-    assert [(step["loss_scale"], step["skipped"]) for step in run.totals] == [(1.0, False)] * 2
+    assert [(step.loss_scale, step.skipped) for step in run.totals] == [(1.0, False)] * 2

@@ -12,6 +12,7 @@ import pytest
 from hetero.cli.app import run
 from hetero.monitoring.trace import Trace
 from tests.e2e.browser import DESKTOP, PHONE, Opened, chromium
+from tests.unit.hetero.monitoring.reports import traced
 from tests.unit.hetero.monitoring.synthetic import metrics_line, write_run
 
 MARKUP = '<img src="x" onerror="alert(1)"><a href="alert">b</a>'
@@ -28,8 +29,8 @@ def _page(run_dir: Path, **named: Any) -> str:
     write_run(run_dir, steps=40, finished=True, **named)
     trace = Trace(run_dir / "trace.json")
     for pool in (*(named.get("pool_names") or {}).values(), "ascend", "kunlun"):
-        spans = [["F 0.0", 10.0, 0.2], ["wait activation 0.0", 10.2, 0.1], ["B 0.0", 10.3, 0.4], ["STEP", 10.8, 0.1]]
-        trace.add({"step": 39, "host": f"{pool}@0", "spans": {f"{pool}:0": spans, f"{pool}:1": spans}})
+        spans = ("F 0.0", 10.0, 0.2), ("wait activation 0.0", 10.2, 0.1), ("B 0.0", 10.3, 0.4), ("STEP", 10.8, 0.1)
+        trace.add(traced(pool, 39, [spans, spans]))
     trace.close()
     assert run(["report", str(run_dir)]) == 0
     return (run_dir / "report.html").as_uri()

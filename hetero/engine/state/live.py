@@ -7,9 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
 from time import perf_counter
-from typing import Any
 
 import torch
 
@@ -36,24 +34,10 @@ from hetero.engine.state.routes import (
 )
 from hetero.engine.state.state import State, owned_by, places_of
 from hetero.engine.wiring import active_ranks, tensor_holdings
+from hetero.words.orders import Moved
 
 CLAIM = "state on its way"
 Tensors = Mapping[Key, torch.Tensor]
-
-
-@dataclass(frozen=True)
-class Moved:
-    """What a rank did: the bytes that it sent, by pool, those that it was to send, the bytes of its tensors when they
-    were most, as planned, and the time in all."""
-
-    sent_bytes: dict[str, int]
-    planned_bytes: int
-    peak_bytes: int
-    seconds: float
-
-    def told(self) -> dict[str, Any]:
-        """Plain data."""
-        return asdict(self)
 
 
 class LiveMove:

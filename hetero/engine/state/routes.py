@@ -11,7 +11,7 @@ from typing import NamedTuple
 from bridge.layout import Region
 from bridge.precision import ITEM_BYTES
 from bridge.rank import RankId
-from bridge.reshard import Part, Piece, Placement, relocate
+from bridge.reshard import Box, Piece, Placement, relocate
 from hetero.engine.ownership import Holding
 
 PARAMETER = "parameter"
@@ -58,11 +58,11 @@ class Side:
                         found[Key(holding.name, kind)] = Shard(part.region, dtype)
         return found
 
-    def kinds(self, holding: Holding) -> Iterator[tuple[str, str, tuple[Part, ...]]]:
+    def kinds(self, holding: Holding) -> Iterator[tuple[str, str, tuple[Box, ...]]]:
         """Who holds what of a tensor: (kind, dtype, parts)."""
         yield PARAMETER, WIDE, self.wide(holding)
         for kind in self.moments:
-            yield kind, WIDE, _parts(holding.owners)
+            yield kind, WIDE, _boxes(holding.owners)
         for dtype in self.narrow:
             yield VALUE, dtype, self.values(holding, dtype)
 
@@ -70,13 +70,13 @@ class Side:
     def narrow(self) -> list[str]:
         return sorted(set(self.precisions.values()) - {WIDE})
 
-    def wide(self, holding: Holding) -> tuple[Part, ...]:
+    def wide(self, holding: Holding) -> tuple[Box, ...]:
         """Owners' masters, and the values of pools that compute in float32."""
-        return tuple(dict.fromkeys([*_parts(holding.owners), *self.values(holding, WIDE)]))
+        return tuple(dict.fromkeys([*_boxes(holding.owners), *self.values(holding, WIDE)]))
 
-    def values(self, holding: Holding, dtype: str) -> tuple[Part, ...]:
+    def values(self, holding: Holding, dtype: str) -> tuple[Box, ...]:
         copies = (copy for copy in holding.copies if self.precisions[copy.pool] == dtype)
-        return tuple(part for copy in copies for part in _parts(copy.placement))
+        return tuple(part for copy in copies for part in _boxes(copy.placement))
 
 
 class Transfer(NamedTuple):
@@ -107,14 +107,14 @@ def rounds(before: Side, after: Side) -> tuple[list[Transfer], list[Transfer]]:
     return found
 
 
-_Parts = tuple[Part, ...]
+_Boxes = tuple[Box, ...]
 
 
-def _moves(before: Side, old: Holding, after: Side, new: Holding) -> Iterator[tuple[Key, str, _Parts, _Parts, _Parts]]:
+def _moves(before: Side, old: Holding, after: Side, new: Holding) -> Iterator[tuple[Key, str, _Boxes, _Boxes, _Boxes]]:
     """(key, dtype, who holds it, who wants it, who makes it) for each kind of state of a tensor."""
     yield Key(new.name, PARAMETER), WIDE, before.wide(old), after.wide(new), ()
     for kind in after.moments:
-        yield Key(new.name, kind), WIDE, _parts(old.owners), _parts(new.owners), ()
+        yield Key(new.name, kind), WIDE, _boxes(old.owners), _boxes(new.owners), ()
     for dtype in after.narrow:
         held, wanted = before.values(old, dtype), after.values(new, dtype)
         made = tuple(part for part in wanted if part.rank in new.owners.ranks)
@@ -146,5 +146,5 @@ def peak_bytes(before: Side, after: Side, me: RankId) -> int:
     return sum(shard.nbytes for shard in had.values()) + sum(fresh)
 
 
-def _parts(placement: Placement) -> tuple[Part, ...]:
-    return tuple(Part(rank, placement.layout.region(position)) for position, rank in enumerate(placement.ranks))
+def _boxes(placement: Placement) -> tuple[Box, ...]:
+    return tuple(Box(rank, placement.layout.region(position)) for position, rank in enumerate(placement.ranks))

@@ -12,11 +12,12 @@ from hetero.checkpoint.store import CheckpointStore
 from hetero.cluster import needs
 from hetero.cluster.events import Event, PiecesSaved, StepReported, Trouble
 from hetero.cluster.fleet import FleetSpec, HostSpec
-from hetero.cluster.instructions import ConfigureRanks, Lease, News, Order
+from hetero.cluster.instructions import HostOrder, News
 from hetero.cluster.needs import Needs
 from hetero.engine.spec import RunSpec
 from hetero.job.measuring import Measured
 from hetero.monitoring.record import merge_ranks
+from hetero.words.orders import Configure, Lease
 from tests.unit.hetero.cluster.fake_hosts import FakeHosts
 from tests.unit.hetero.monitoring.reports import TOTALS, rank_report
 
@@ -45,10 +46,10 @@ class ScriptedHosts(FakeHosts):
     def start(self, hosts: tuple[HostSpec, ...]) -> None:  # type: ignore[override]
         needs.prepare({host.id: _Actor(self._reach.get(host.id)) for host in hosts}, self._needs, 1.0)
 
-    def send(self, host: str, order: Order) -> None:
-        trouble = self._troubles.get(host) if isinstance(order, ConfigureRanks) else None
+    def send(self, host: str, order: HostOrder) -> None:
+        trouble = self._troubles.get(host) if isinstance(order, Configure) else None
         self._events += [trouble] if trouble else self._obey(host, order)
-        if isinstance(order, ConfigureRanks):
+        if isinstance(order, Configure):
             self._spec = RunSpec.model_validate(order.spec)
             self._next[host] = self._spec.start
         elif isinstance(order, Lease):
@@ -65,7 +66,7 @@ class ScriptedHosts(FakeHosts):
         totals = TOTALS | self._totals(step)
         count = self._spec.pools[pool].count
         reports = [rank_report(pool, index, step=step, totals=totals, **nothing) for index in range(count)]
-        yield StepReported(host, 0, step, merge_ranks(reports))
+        yield StepReported(merge_ranks(host, reports))
 
     def receive(self, timeout: float) -> list[Event]:
         events, self._events = self._events, []

@@ -12,13 +12,13 @@ import pytest
 
 from backends.errors import OutOfMemory
 from bridge.rank import RankId
+from bridge.words.error import ErrorReport
 from hetero.checkpoint.manifest import RunState
 from hetero.checkpoint.resume import CHECKPOINTS
 from hetero.checkpoint.store import CheckpointStore
 from hetero.cli.app import run
 from hetero.cluster.events import Severity, Trouble
 from hetero.data.source import prepare
-from hetero.engine.nursery import described
 from hetero.job.claim import Claim
 from hetero.job.load import load_job
 from hetero.job.resuming import saved_text
@@ -165,7 +165,9 @@ def test_data_that_differs_between_hosts(place: Place, monkeypatch: pytest.Monke
 def test_a_stage_that_does_not_fit_what_a_chip_really_has(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     """The planner goes by the datasheet; the chip itself may have less."""
     error = OutOfMemory("memory", "pipeline 0 stage 1", "it needs 70 GiB, the chip has 60", "use fewer units")
-    trouble = Trouble("ascend@0", "rank", Severity.OWN_ERROR, "failed", RankId("ascend", 0), described(error))
+    trouble = Trouble(
+        "ascend@0", "rank", Severity.OWN_ERROR, "failed", RankId("ascend", 0), ErrorReport.of(error).plain()
+    )
     script(monkeypatch, troubles={"ascend@0": trouble})
     refusal = place.refuses()
     refusal.is_at(place.job, "ascend: {", "pools.ascend")

@@ -8,6 +8,8 @@ import xxhash
 
 from bridge.channel import ChannelSpec
 from bridge.rank import RankId
+from bridge.words.port import Open
+from bridge.words.word import decode, encode
 
 SPEC = ChannelSpec(3, "gradient", "boundary 2", RankId("a", 0), RankId("b", 1), 1024, 4)
 
@@ -32,8 +34,8 @@ def test_the_id_is_the_same_in_every_process() -> None:
     assert SPEC.id == xxhash.xxh3_64_intdigest(b"3\x00gradient\x00boundary 2\x00a:0\x00b:1\x001024\x001")
 
 
-def test_it_travels_as_plain_data() -> None:
-    assert ChannelSpec.from_dict(SPEC.to_dict()) == SPEC
+def test_it_travels_in_a_word() -> None:
+    assert decode(encode(Open(SPEC))) == Open(SPEC)
 
 
 @pytest.mark.parametrize(

@@ -9,22 +9,27 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import dataclass, replace
 
 from bridge.linux import NICE
 from bridge.pipe import Pipe
+from bridge.words.endpoint import AskStats, Failed, Listen, Listening, Stats, Stop
+from bridge.words.error import ErrorReport
+from bridge.words.word import Word
 from tests.patience import WAIT_S
 
-LISTEN = {"do": "listen", "endpoint": "a@0", "host": "127.0.0.1", "schemes": []}
+LISTEN = Listen("a@0", "127.0.0.1", ())
 
 # starts an endpoint, leaks its control pipe to a process that outlives us, tells both pids and waits to be killed
 PARENT = """
 import socket, subprocess, sys, time
 from bridge.pipe import Pipe
+from bridge.words.endpoint import Listen
 ours, theirs = socket.socketpair()
 command = [sys.executable, "-m", "bridge.endpoint", "--fd", str(theirs.fileno())]
 endpoint = subprocess.Popen(command, pass_fds=[theirs.fileno()])
 control = Pipe(ours)
-control.send({"do": "listen", "endpoint": "a@0", "host": "127.0.0.1", "schemes": []})
+control.send(Listen("a@0", "127.0.0.1", ()))
 control.recv(60)
 leak = subprocess.Popen(["sleep", "60"], pass_fds=[control.fileno()], stdout=subprocess.DEVNULL)
 print(endpoint.pid, leak.pid, flush=True)
@@ -72,12 +77,12 @@ def test_it_survives_ctrl_c_and_the_end_of_the_thread_that_started_it() -> None:
     thread.join()
     [(process, control)] = started
     control.send(LISTEN)
-    assert control.recv(WAIT_S)[0]["report"] == "listening"
+    assert isinstance(control.recv(WAIT_S)[0], Listening)
     process.send_signal(signal.SIGINT)
     process.send_signal(signal.SIGHUP)
-    control.send({"do": "stats"})
-    assert control.recv(WAIT_S)[0]["report"] == "stats"
-    control.send({"do": "stop"})
+    control.send(AskStats())
+    assert isinstance(control.recv(WAIT_S)[0], Stats)
+    control.send(Stop())
     assert process.wait(WAIT_S) == 0
     control.close()
 
@@ -85,7 +90,7 @@ def test_it_survives_ctrl_c_and_the_end_of_the_thread_that_started_it() -> None:
 def test_its_threads_go_before_those_that_compute_where_that_is_allowed() -> None:
     attempt = subprocess.run([sys.executable, "-c", f"import os; os.nice({NICE})"], stderr=subprocess.DEVNULL)
     process, control = start()
-    control.send(LISTEN | {"schemes": ["zmq"]})
+    control.send(replace(LISTEN, schemes=("zmq",)))
     control.recv(WAIT_S)
     threads = [int(thread) for thread in os.listdir(f"/proc/{process.pid}/task")]
     niceness = {os.getpriority(os.PRIO_PROCESS, thread) for thread in threads}
@@ -95,13 +100,23 @@ def test_its_threads_go_before_those_that_compute_where_that_is_allowed() -> Non
     assert process.wait(WAIT_S) == 0
 
 
-def test_a_request_that_makes_no_sense_is_reported_and_survived() -> None:
+@dataclass(frozen=True)
+class Dance(Word):
+    """Nothing that an endpoint has heard of."""
+
+
+def test_what_makes_no_sense_is_reported_and_survived() -> None:
     process, control = start()
-    control.send({"do": "dance"})
-    assert control.recv(WAIT_S)[0]["error"]["value"] == "dance"
-    control.send(LISTEN | {"schemes": ["gprc"]})
-    assert "did you mean grpc" in control.recv(WAIT_S)[0]["error"]["remedy"]
-    control.send(LISTEN | {"host": "not.a.host.invalid", "schemes": ["zmq"]})
-    assert control.recv(WAIT_S)[0]["error"]["key"] == "host"
+
+    def failure(word: Word) -> ErrorReport:
+        control.send(word)
+        failed = control.recv(WAIT_S)[0]
+        assert isinstance(failed, Failed)
+        return failed.error
+
+    assert failure(Dance()).value == "Dance"
+    assert failure(Listening({}, "")).value == "Listening"
+    assert "did you mean grpc" in str(failure(replace(LISTEN, schemes=("gprc",))).remedy)
+    assert failure(replace(LISTEN, host="not.a.host.invalid", schemes=("zmq",))).key == "host"
     control.close()
     assert process.wait(WAIT_S) == 0

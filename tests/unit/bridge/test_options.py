@@ -5,8 +5,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from bridge.errors import BridgeError, PeerLost, from_dict, to_dict
+from bridge.errors import BridgeError, PeerLost
 from bridge.options import BridgeOptions, CodecOptions
+from bridge.words.error import ErrorReport
 
 
 def test_a_link_names_its_own_transport_in_either_order() -> None:
@@ -79,6 +80,6 @@ def test_what_makes_no_sense_is_refused(data: dict[str, Any]) -> None:
     "error", [BridgeError("k", 1, "r", "m"), PeerLost("peer", "b@0", "gone", ""), PeerLost("peer")]
 )
 def test_an_error_travels_as_plain_data(error: BridgeError) -> None:
-    back = from_dict(to_dict(error))
+    back = ErrorReport.of(error).error()
     assert type(back) is type(error)
     assert (back.key, back.value, back.rule, back.remedy) == (error.key, error.value, error.rule, error.remedy)

@@ -10,10 +10,12 @@ import pytest
 
 from bridge.awake import AwakeClock
 from bridge.channel import ChannelSpec
-from bridge.errors import BridgeTimeout, EpochClosed, PeerLost, WireError, to_dict
+from bridge.errors import BridgeTimeout, EpochClosed, PeerLost, WireError
 from bridge.pipe import Pipe
 from bridge.port import Port
 from bridge.rank import RankId
+from bridge.words.error import ErrorReport
+from bridge.words.port import Broken, Open, Received, Send, Sent
 from tests.patience import WAIT_S
 
 A, B = RankId("a", 0), RankId("b", 0)
@@ -26,17 +28,13 @@ def ends() -> tuple[Port, Pipe]:
     return Port(ours, A), theirs
 
 
-def sent(channel: int) -> dict[str, object]:
-    return {"report": "sent", "channel": channel}
-
-
 def test_opening_hands_the_slots_over_and_sending_names_one(ends: tuple[Port, Pipe]) -> None:
     port, endpoint = ends
     channel = port.open(SPEC)
     channel.send(1, 7)
-    message, fds = endpoint.recv(WAIT_S)
-    assert (message, len(fds)) == ({"do": "open", "spec": SPEC.to_dict()}, 1)
-    assert endpoint.recv(WAIT_S)[0] == {"do": "send", "channel": SPEC.id, "slot": 1, "bytes": 7, "filled": 7}
+    word, fds = endpoint.recv(WAIT_S)
+    assert (word, len(fds)) == (Open(SPEC), 1)
+    assert endpoint.recv(WAIT_S)[0] == Send(SPEC.id, slot=1, nbytes=7, filled=7)
 
 
 def test_tickets_complete_in_order_and_free_their_slots(ends: tuple[Port, Pipe]) -> None:
@@ -45,11 +43,11 @@ def test_tickets_complete_in_order_and_free_their_slots(ends: tuple[Port, Pipe])
     first, second = channel.send(0, 1), channel.send(1, 2)
     with pytest.raises(ValueError, match="busy"):
         channel.send(0, 1)
-    endpoint.send(sent(SPEC.id))
+    endpoint.send(Sent(SPEC.id))
     second_done = second.done()
     assert (first.done(), second_done) == (True, False)
     channel.send(0, 1)
-    endpoint.send(sent(SPEC.id))
+    endpoint.send(Sent(SPEC.id))
     second.wait(WAIT_S)
 
 
@@ -57,7 +55,7 @@ def test_a_receive_tells_its_length_and_time(ends: tuple[Port, Pipe]) -> None:
     port, endpoint = ends
     spec = replace(SPEC, source=B, target=A)
     ticket = port.open(spec).post_recv(0)
-    endpoint.send({"report": "received", "channel": spec.id, "bytes": 5, "transfer_s": 0.25})
+    endpoint.send(Received(spec.id, nbytes=5, transfer_s=0.25))
     ticket.wait(WAIT_S)
     assert (ticket.nbytes, ticket.transfer_s) == (5, 0.25)
 
@@ -80,8 +78,8 @@ def test_a_broken_channel_raises_now_and_later_but_not_for_what_had_arrived(ends
     port, endpoint = ends
     channel = port.open(SPEC)
     first, second = channel.send(0, 1), channel.send(1, 1)
-    endpoint.send(sent(SPEC.id))
-    endpoint.send({"report": "broken", "channel": SPEC.id, "error": to_dict(WireError("frame", 3, "bad", "mend it"))})
+    endpoint.send(Sent(SPEC.id))
+    endpoint.send(Broken(SPEC.id, ErrorReport.of(WireError("frame", 3, "bad", "mend it"))))
     with pytest.raises(WireError, match="bad") as caught:
         second.wait(WAIT_S)
     assert (caught.value.key, caught.value.value, caught.value.rule) == ("frame", 3, "bad")
@@ -105,8 +103,8 @@ def test_a_closed_epoch_ends_its_tickets_alone_and_late_reports_are_ignored(ends
     port, endpoint = ends
     old, new = port.open(SPEC).send(0, 1), port.open(replace(SPEC, epoch=1)).send(0, 1)
     port.close_epoch(0)
-    endpoint.send(sent(SPEC.id))
-    endpoint.send(sent(new.channel.spec.id))
+    endpoint.send(Sent(SPEC.id))
+    endpoint.send(Sent(new.channel.spec.id))
     with pytest.raises(EpochClosed):
         old.wait(WAIT_S)
     new.wait(WAIT_S)
@@ -129,7 +127,7 @@ def test_several_threads_may_wait(ends: tuple[Port, Pipe]) -> None:
         thread.start()
     for ticket in reversed(tickets):
         time.sleep(0.01)
-        endpoint.send(sent(ticket.channel.spec.id))
+        endpoint.send(Sent(ticket.channel.spec.id))
     for thread in threads:
         thread.join(WAIT_S)
     assert not any(thread.is_alive() for thread in threads)
@@ -142,7 +140,7 @@ def test_a_wait_goes_on_after_its_rank_was_stopped(ends: tuple[Port, Pipe], monk
     times = iter([0.0, 0.0])
     monkeypatch.setattr("bridge.port.AwakeClock", lambda: AwakeClock(source=lambda: next(times, 1000.0)))
     monkeypatch.setattr("bridge.port.LONGEST_S", 0.05)
-    late = threading.Timer(0.2, lambda: endpoint.send(sent(SPEC.id)))
+    late = threading.Timer(0.2, lambda: endpoint.send(Sent(SPEC.id)))
     late.start()
     ticket.wait(10.0)
     late.join()

@@ -6,36 +6,43 @@ import sys
 
 from bridge.errors import PipeClosed
 from bridge.pipe import Pipe
+from bridge.words.endpoint import (
+    Attach,
+    Attached,
+    Introduce,
+    Introduced,
+    LinkProbed,
+    Listen,
+    Listening,
+    PeerSpec,
+    ProbeLink,
+)
 
 BYTES_PER_S, MOST_LANES = 5e7, 3
-"""Of one lane, and how many make a link faster."""
+"""Of one lane, and how many make a link faster. What a probe costs tells how long it was."""
 
 
 def main() -> None:
     control = Pipe.from_fd(int(sys.argv[sys.argv.index("--fd") + 1]))
     ports: list[int] = []
-    lanes: dict[str, int] = {}
+    peers: dict[str, PeerSpec] = {}
     while True:
         try:
-            message, fds = control.recv()
+            word, fds = control.recv()
         except PipeClosed:
             return
-        match message["do"]:
-            case "listen":
-                uris = {scheme: f"{scheme}://{message['host']}:1" for scheme in message["schemes"]}
-                control.send({"report": "listening", "uris": uris, "key": "5e" * 32})
-            case "attach":
+        match word:
+            case Listen(host=host, schemes=schemes):
+                control.send(Listening({scheme: f"{scheme}://{host}:1" for scheme in schemes}, "5e" * 32))
+            case Attach(rank=rank):
                 ports += fds
-                control.send({"report": "attached", "rank": message["rank"]})
-            case "introduce":
-                lanes |= {name: facts["lanes"] for name, facts in message["peers"].items()}
-                control.send({"report": "introduced"})
-            case "probe":
-                rate = BYTES_PER_S * min(lanes[message["peer"]], MOST_LANES)
-                found = {"bytes_per_s": rate, "rtt_s": 0.04, "cpu_s_per_gb": 1.0, "bytes": message["bytes"]}
-                control.send({"report": "probed", "peer": message["peer"], **found})
-            case "stop":
-                return
+                control.send(Attached(rank))
+            case Introduce():
+                peers |= word.peers
+                control.send(Introduced())
+            case ProbeLink(peer=peer, nbytes=nbytes):
+                rate = BYTES_PER_S * min(peers[peer].lanes, MOST_LANES)
+                control.send(LinkProbed(peer, rate, 0.04, cpu_s_per_gb=nbytes))
 
 
 if __name__ == "__main__":

@@ -3,17 +3,37 @@
 from __future__ import annotations
 
 from collections import Counter, deque
+from functools import cache
 from typing import Any
 
+from bridge.words.endpoint import Introduce, Introduced
 from hetero.cluster import events as ev
 from hetero.cluster import instructions as ins
 from hetero.cluster.controller import Controller
 from hetero.cluster.fleet import FleetSpec
+from hetero.words.orders import (
+    Calibrate,
+    Calibrated,
+    Configure,
+    Configured,
+    JoinWorld,
+    Lease,
+    OpenWorld,
+    WorldJoined,
+    WorldOpened,
+)
+from hetero.words.step import HostStep
 
 
 def key_of(host: str) -> str:
     """What stands for the public key of its endpoint."""
     return host.encode().hex()
+
+
+@cache
+def step_of(step: int, epoch: int) -> HostStep:
+    """A step in which nothing was done, of any host."""
+    return HostStep(step, epoch, "pool", "pool@0", 1, *[0.0] * 9, {}, {}, 0, False, None, ())
 
 
 class FakeHosts:
@@ -24,7 +44,7 @@ class FakeHosts:
         self.controller = Controller(fleet)
         self.orders: Counter[type] = Counter()
         self.heard: Counter[type] = Counter()
-        self.leases: dict[str, ins.Lease] = {}
+        self.leases: dict[str, Lease] = {}
         self.told: list[ins.Instruction] = []
         self.fingerprints: dict[str, str] = {}
         self.idle: set[str] = set()
@@ -49,35 +69,37 @@ class FakeHosts:
 
     def start(self, epoch: int = 0, start: int = 0) -> None:
         self.ask(ev.StartAsked())
-        self.ask(ev.ConfigureAsked({"epoch": epoch, "start": start}))
+        self.ask(ev.ConfigureAsked(Configure({"epoch": epoch, "start": start})))
 
     def report(self, host: str, step: int, epoch: int = 0) -> list[ins.Instruction]:
-        for one in (instructions := self.feed(ev.StepReported(host, epoch, step, {"host": host, "step": step}))):
+        for one in (instructions := self.feed(ev.StepReported(step_of(step, epoch)))):
             if isinstance(one, ins.ToHosts):
                 for member in one.hosts:
                     self._obey(member, one.order)
         return instructions
 
-    def _obey(self, host: str, order: ins.Order) -> list[ev.Event]:
+    def _obey(self, host: str, order: ins.HostOrder) -> list[ev.Event]:
         self.orders[type(order)] += 1
         match order:
             case ins.StartHost():
                 schemes = ("zmq", "grpc")
                 uris = {scheme: f"{scheme}://{host}" for scheme in schemes}
                 return [ev.HostReady(host, f"node of {host}", "127.0.0.1", uris, key_of(host))]
-            case ins.OpenWorld():
-                return [ev.WorldOpened(host, "127.0.0.1:1")]
-            case ins.JoinWorld():
-                return [ev.WorldJoined(host, self.usable_bytes.get(host))]
-            case ins.Introduce():
-                return [ev.Introduced(host)]
-            case ins.CalibrateRanks():
-                return [ev.Calibrated(host, [{"host": host}])]
-            case ins.ConfigureRanks():
-                answer = {"rank": host, "fingerprint": self.fingerprints.get(host), "path": "text.bin"}
-                return [ev.Configured(host, [{**answer, "active": host not in self.idle}])]
-            case ins.Lease():
+            case OpenWorld():
+                return [ev.Answered(host, [WorldOpened("127.0.0.1:1")])]
+            case JoinWorld():
+                return [ev.Answered(host, [WorldJoined(self.usable_bytes.get(host))])]
+            case Introduce():
+                return [ev.Answered(host, [Introduced()])]
+            case Calibrate():
+                return [ev.Answered(host, [Calibrated(({"host": host},))])]
+            case Configure():
+                active, text = host not in self.idle, self.fingerprints.get(host)
+                return [ev.Answered(host, [Configured(order.epoch, active, "text.bin", text)])]
+            case Lease():
                 self.leases[host] = order
                 return []
             case ins.StopHost():
                 return [ev.HostStopped(host)]
+            case _:
+                raise TypeError(f"{order!r}")

@@ -1,4 +1,4 @@
-"""A rank without torch: speaks the rank protocol, and dies, hangs or fails at a step that its spec names.
+"""A rank without torch: says what a rank says, and dies, hangs or fails at a step that its spec names.
 
 spec: {"epoch", "start", "steps", "step_s", "save_every", "fingerprints": {rank: text}, "idle": [rank],
        "faults": {rank: [step, fault]}}
@@ -10,17 +10,39 @@ import os
 import signal
 import sys
 import time
+from dataclasses import dataclass
 from typing import Any
 
 from bridge.pipe import Pipe
 from bridge.rank import RankId
+from bridge.words.endpoint import Stop
+from bridge.words.word import Answer, Word
+from hetero.words.orders import (
+    Calibrate,
+    Calibrated,
+    Configure,
+    Configured,
+    JoinWorld,
+    Lease,
+    OpenWorld,
+    Ready,
+    Saved,
+    WorldJoined,
+    WorldOpened,
+)
+from hetero.words.step import StepReport
 
 TIMES = ("forward_s", "backward_s", "weight_s", "sync_s", "optimizer_s", "bridge_wait_s", "bubble_s")
-NOTHING = dict.fromkeys((*TIMES, "peak_memory_bytes"), 0) | {"sent": {}, "received": {}}
+NOTHING: dict[str, Any] = {**dict.fromkeys(TIMES, 0.0), "peak_memory_bytes": 0, "sent": {}, "received": {}}
 
 
 class PeerLost(Exception):
     """What the real bridge raises when somebody else has died."""
+
+
+@dataclass(frozen=True)
+class Babble(Word):
+    """What no agent has heard of."""
 
 
 def main(rank: RankId, agent: Pipe, port: Any) -> None:
@@ -32,48 +54,52 @@ class FakeRank:
         self.rank, self.agent = rank, agent
         self.spec: dict[str, Any] = {}
         self.step = 0
-        self.fds: list[int] = []
 
     def run(self) -> None:
-        self.tell("ready", pid=os.getpid(), python=sys.version, torch=None)
+        self.agent.send(Ready(os.getpid(), sys.version, None))
         while True:
-            message, self.fds = self.agent.recv()
-            if message["do"] == "stop":
+            word, fds = self.agent.recv()
+            if isinstance(word, Stop):
                 return
-            getattr(self, message["do"])(message)
+            if (answer := self.obey(word, fds)) is not None:
+                self.agent.send(answer)
 
-    def tell(self, report: str, **data: Any) -> None:
-        self.agent.send({"report": report, **data})
+    def obey(self, word: Word, fds: list[int]) -> Answer | None:
+        match word:
+            case OpenWorld():
+                assert self.rank.index == 0
+                return WorldOpened(f"{word.host}:{word.size}")
+            case JoinWorld():
+                return self.join_world(word, fds)
+            case Calibrate():
+                return Calibrated(({"rank": str(self.rank), **word.spec},))
+            case Configure():
+                return self.configure(word)
+            case Lease():
+                self.lease(word)
+        return None
 
-    def open_world(self, message: dict[str, Any]) -> None:
-        assert self.rank.index == 0
-        self.tell("world", address=f"{message['host']}:{message['size']}")
-
-    def join_world(self, message: dict[str, Any]) -> None:
+    def join_world(self, order: JoinWorld, fds: list[int]) -> WorldJoined:
         """In memory that it is given, or at an address under a secret."""
-        if message["address"]:
-            assert message["address"].endswith(f":{message['size']}")
-            assert message["secret"]
-            assert not self.fds
+        if order.address:
+            assert order.address.endswith(f":{order.size}")
+            assert order.secret
+            assert not fds
         else:
-            (memory,) = self.fds
+            (memory,) = fds
             os.close(memory)
-        self.tell("joined")
+        return WorldJoined()
 
-    def calibrate(self, message: dict[str, Any]) -> None:
-        self.tell("calibrated", measurements=[{"rank": str(self.rank), **message["spec"]}])
-
-    def configure(self, message: dict[str, Any]) -> None:
-        self.spec = message["spec"]
-        self.step = self.spec.get("start", 0)
+    def configure(self, order: Configure) -> Configured:
+        self.spec, self.step = order.spec, order.start
         fingerprint = self.spec.get("fingerprints", {}).get(str(self.rank))
         active = str(self.rank) not in self.spec.get("idle", ())
         self.fault(-1)
-        self.tell("configured", epoch=self.spec["epoch"], fingerprint=fingerprint, parameters=7, active=active)
+        return Configured(order.epoch, active, fingerprint=fingerprint)
 
-    def lease(self, message: dict[str, Any]) -> None:
-        assert message["epoch"] == self.spec["epoch"]
-        while self.step < message["until"]:
+    def lease(self, lease: Lease) -> None:
+        assert lease.epoch == self.spec["epoch"]
+        while self.step < lease.until:
             self.run_step()
 
     def run_step(self) -> None:
@@ -84,10 +110,9 @@ class FakeRank:
         every = self.spec.get("save_every", 0)
         if every and done % every == 0:
             piece = {"name": f"{self.rank}@{done}"} if self.rank.index == 0 else None
-            self.tell("saved", step=done, piece=piece)
-        place = {"pipeline": 0, "stage": 0, "tp_rank": self.rank.index, "host": "here"}
-        times = {"start": start, "end": time.time(), **NOTHING, "overrun": False, "totals": None, "spans": None}
-        self.tell("step", step=self.step, epoch=self.spec["epoch"], rank=list(self.rank), **place, **times)
+            self.agent.send(Saved(done, piece))
+        place = self.step, self.spec["epoch"], self.rank, 0, 0, self.rank.index
+        self.agent.send(StepReport(*place, start=start, end=time.time(), **NOTHING, overrun=False))
         self.step = done
 
     def fault(self, step: int) -> None:
@@ -100,6 +125,9 @@ class FakeRank:
             case "exit":
                 os._exit(3)
             case "hang":
+                time.sleep(1000)
+            case "babble":
+                self.agent.send(Babble())
                 time.sleep(1000)
             case "fail":
                 raise ValueError("a mistake of its own")

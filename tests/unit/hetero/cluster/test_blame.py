@@ -6,7 +6,9 @@ import signal
 
 import pytest
 
+from bridge.errors import ReleaseDiffers
 from bridge.rank import RankId
+from bridge.words.error import ErrorReport
 from hetero.cluster.blame import failure, severity_of
 from hetero.cluster.errors import ClusterError, HostFailure, RankFailure
 from hetero.cluster.events import Severity, Trouble
@@ -66,6 +68,14 @@ def test_a_stage_that_its_chip_cannot_hold_is_the_user_s_mistake() -> None:
     error = failure(root, (), 0, "box")
     assert (error.key, error.rule, error.remedy, exit_code(error)) == ("pools.ascend", "needs 80 GiB", "use tp 4", 2)
     assert error.value == "stage 1 (rank ascend:0, host ascend@0 on box)"
+
+
+@pytest.mark.parametrize(("process", "key"), [("endpoint", "pools.x.env.python"), ("agent", "pools.x")])
+def test_another_release_is_the_user_s_mistake(process: str, key: str) -> None:
+    told = ErrorReport.of(ReleaseDiffers("release", "0.0.9", "one for all", "install it")).plain()
+    assert severity_of(told) is Severity.DIED, "nothing is waited for"
+    error = failure(Trouble("x@0", process, Severity.DIED, "failed", error=told), (), 0, "box")
+    assert (error.key, error.value, exit_code(error)) == (key, f"0.0.9 ({process}, host x@0 on box)", 2)
 
 
 def test_a_disk_that_is_full_is_the_user_s_mistake() -> None:

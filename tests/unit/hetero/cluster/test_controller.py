@@ -7,10 +7,12 @@ import time
 import pytest
 
 from bridge.rank import RankId
+from bridge.words.endpoint import Introduce, LinkProbed, PaceSpec, PeerSpec, ProbeLink
 from hetero.cluster import events as ev
 from hetero.cluster import instructions as ins
 from hetero.cluster.controller import Phase
 from hetero.cluster.errors import FingerprintMismatch
+from hetero.words.orders import Calibrate, Configure, JoinWorld, Lease, OpenWorld, WorldOpened
 from tests.unit.hetero.cluster.fake_hosts import FakeHosts, key_of
 from tests.unit.hetero.cluster.fleets import big_fleet, three_families
 
@@ -34,29 +36,26 @@ def test_start_waits_for_every_host_before_it_links_any(hosts: FakeHosts) -> Non
         ins.ToHosts, hosts.feed(ev.HostReady(last, "here", "127.0.0.1", {"zmq": f"zmq://{last}"}, key_of(last)))
     )
 
-    worlds = {order.hosts: order.order.size for order in orders if isinstance(order.order, ins.OpenWorld)}
-    assert worlds == {("nvidia@0",): 2, ("ascend@0",): 4, ("kunlun@0",): 1}
-    introduced = {order.hosts[0]: order.order for order in orders if isinstance(order.order, ins.Introduce)}
-    assert introduced["nvidia@0"].peers["ascend@1"] == {
-        "uri": "grpc://ascend@1",
-        "key": key_of("ascend@1"),
-        "pace": {"bytes_per_s": 1e9, "delay_s": 0.001},
-        "lanes": 1,
-        "sealed": True,
-    }
-    assert introduced["kunlun@0"].peers["ascend@1"] == {
-        "uri": "zmq://ascend@1",
-        "key": key_of("ascend@1"),
-        "pace": None,
-        "lanes": 1,
-        "sealed": True,
-    }
+    worlds = {order.hosts: order.order for order in orders if isinstance(order.order, OpenWorld | JoinWorld)}
+    assert {hosts: (type(world), world.size) for hosts, world in worlds.items()} == {
+        ("nvidia@0",): (JoinWorld, 2), ("ascend@0",): (OpenWorld, 4), ("kunlun@0",): (JoinWorld, 1),
+    }  # fmt: skip
+    introduced = {order.hosts[0]: order.order for order in orders if isinstance(order.order, Introduce)}
+    assert introduced["nvidia@0"].peers["ascend@1"] == PeerSpec(
+        "grpc://ascend@1", key_of("ascend@1"), sealed=True, pace=PaceSpec(1e9, 0.001)
+    )
+    assert introduced["kunlun@0"].peers["ascend@1"] == PeerSpec("zmq://ascend@1", key_of("ascend@1"), sealed=True)
     assert introduced["kunlun@0"].routes["ascend:3"] == "ascend@1"
 
 
-def test_a_world_is_joined_by_all_hosts_of_its_pool(hosts: FakeHosts) -> None:
-    (order,) = hosts.feed(ev.WorldOpened("ascend@0", "10.0.0.1:99"))
-    assert order == ins.ToHosts(("ascend@0", "ascend@1"), ins.JoinWorld(4, "10.0.0.1:99"))
+def test_a_world_is_joined_by_all_hosts_of_its_pool_where_its_first_host_has_opened_it(hosts: FakeHosts) -> None:
+    hosts.feed(ev.StartAsked())
+    for host in hosts.fleet.hosts:
+        hosts.feed(ev.HostReady(host.id, "here", "10.0.0.1", {}, key_of(host.id)))
+    (order,) = hosts.feed(ev.Answered("ascend@0", [WorldOpened("10.0.0.1:99")]))
+    assert order.hosts == ("ascend@0", "ascend@1")
+    assert (order.order.size, order.order.address) == (4, "10.0.0.1:99")
+    assert order.order.secret == hosts.fleet.hosts[1].secret
 
 
 def test_of_a_pools_chips_the_one_with_least_free_counts(hosts: FakeHosts) -> None:
@@ -67,8 +66,8 @@ def test_of_a_pools_chips_the_one_with_least_free_counts(hosts: FakeHosts) -> No
 
 def test_whole_life(hosts: FakeHosts) -> None:
     assert set(hosts.ask(ev.StartAsked())["hosts"]) == {"nvidia@0", "ascend@0", "ascend@1", "kunlun@0"}
-    assert len(hosts.ask(ev.CalibrateAsked({}))) == 4
-    assert len(hosts.ask(ev.ConfigureAsked({"epoch": 0}))) == 4
+    assert len(hosts.ask(ev.OrderAsked(Calibrate({})))) == 4
+    assert len(hosts.ask(ev.ConfigureAsked(Configure({"epoch": 0})))) == 4
     hosts.ask(ev.RunAsked(2))
     assert {lease.until for lease in hosts.leases.values()} == {2}
     for step in range(2):
@@ -76,9 +75,9 @@ def test_whole_life(hosts: FakeHosts) -> None:
             hosts.report(host, step)
     assert [one.step for one in of(ins.Deliver, hosts.told)] == [0, 1]
     assert of(ins.Answer, hosts.told) == [ins.Answer(2)]
-    hosts.ask(ev.ConfigureAsked({"epoch": 1, "start": 2}))
+    hosts.ask(ev.ConfigureAsked(Configure({"epoch": 1, "start": 2})))
     hosts.ask(ev.RunAsked(3))
-    assert set(hosts.leases.values()) == {ins.Lease(1, 3)}
+    assert set(hosts.leases.values()) == {Lease(1, 3)}
     for host in hosts.leases:
         hosts.report(host, 2, epoch=1)
     hosts.ask(ev.StopAsked())
@@ -95,9 +94,9 @@ def test_reports_of_an_old_epoch_are_dropped_and_counted(hosts: FakeHosts) -> No
 
 def test_an_epoch_only_grows(hosts: FakeHosts) -> None:
     hosts.start(epoch=4)
-    (refusal,) = hosts.feed(ev.ConfigureAsked({"epoch": 4}))
+    (refusal,) = hosts.feed(ev.ConfigureAsked(Configure({"epoch": 4})))
     assert refusal.error.key == "plan.epoch"
-    hosts.ask(ev.ConfigureAsked({"epoch": 5}))
+    hosts.ask(ev.ConfigureAsked(Configure({"epoch": 5})))
     assert hosts.controller.phase is Phase.READY
 
 
@@ -114,13 +113,13 @@ def test_idle_hosts_get_no_lease_and_are_not_waited_for(hosts: FakeHosts) -> Non
 def test_hosts_that_read_different_text_are_named_and_the_session_goes_on(hosts: FakeHosts) -> None:
     hosts.ask(ev.StartAsked())
     hosts.fingerprints = {"nvidia@0": "aaa", "kunlun@0": "bbb"}
-    hosts.ask(ev.ConfigureAsked({"epoch": 0}))
+    hosts.ask(ev.ConfigureAsked(Configure({"epoch": 0})))
     (refusal,) = of(ins.Refuse, hosts.told)
     assert isinstance(refusal.error, FingerprintMismatch)
     for word in ("nvidia@0", "node of kunlun@0", "aaa", "bbb", "text.bin"):
         assert word in str(refusal.error)
     hosts.fingerprints = {}
-    assert hosts.ask(ev.ConfigureAsked({"epoch": 1})) is not None
+    assert hosts.ask(ev.ConfigureAsked(Configure({"epoch": 1}))) is not None
 
 
 def test_a_checkpoint_is_told_once_it_is_whole_and_the_run_waits_for_it(hosts: FakeHosts) -> None:
@@ -150,7 +149,7 @@ def test_leases_are_renewed_ahead_of_need(hosts: FakeHosts) -> None:
         assert all(step < lease.until <= step + 1 + ahead for lease in hosts.leases.values())
         for host in hosts.leases:
             hosts.report(host, step)
-    assert hosts.orders[ins.Lease] <= len(hosts.leases) * (1 + 200 / (ahead / 2))
+    assert hosts.orders[Lease] <= len(hosts.leases) * (1 + 200 / (ahead / 2))
 
 
 DEATH = ev.Trouble("ascend@1", "rank", ev.Severity.DIED, "was killed by SIGKILL", RankId("ascend", 3))
@@ -208,7 +207,7 @@ def test_a_thousand_hosts_cost_less_than_10_ms_a_step(chips_per_host: int) -> No
             hosts.report(host, step)
     assert (time.process_time() - began) / steps < 0.010
     assert hosts.heard[ev.StepReported] == steps * 1000
-    assert hosts.orders[ins.Lease] <= 1000 * (1 + steps / 8)  # whatever the number of chips
+    assert hosts.orders[Lease] <= 1000 * (1 + steps / 8)  # whatever the number of chips
 
 
 def test_hosts_of_one_machine_share_memory_and_hide_nothing_from_each_other(hosts: FakeHosts) -> None:
@@ -220,22 +219,10 @@ def test_hosts_of_one_machine_share_memory_and_hide_nothing_from_each_other(host
         orders = of(
             ins.ToHosts, hosts.feed(ev.HostReady(host.id, "here", "127.0.0.1", uris, key_of(host.id), machine=machine))
         )
-    introduced = {order.hosts[0]: order.order for order in orders if isinstance(order.order, ins.Introduce)}
-    assert introduced["ascend@0"].peers["ascend@1"] == {
-        "uri": "shm://ascend@1",
-        "key": key_of("ascend@1"),
-        "pace": None,
-        "lanes": 1,
-        "sealed": False,
-    }
-    assert introduced["ascend@0"].peers["kunlun@0"] == {
-        "uri": "zmq://kunlun@0",
-        "key": key_of("kunlun@0"),
-        "pace": None,
-        "lanes": 1,
-        "sealed": True,
-    }
-    assert introduced["nvidia@0"].peers["ascend@1"]["uri"] == "grpc://ascend@1"
+    introduced = {order.hosts[0]: order.order for order in orders if isinstance(order.order, Introduce)}
+    assert introduced["ascend@0"].peers["ascend@1"] == PeerSpec("shm://ascend@1", key_of("ascend@1"), sealed=False)
+    assert introduced["ascend@0"].peers["kunlun@0"] == PeerSpec("zmq://kunlun@0", key_of("kunlun@0"), sealed=True)
+    assert introduced["nvidia@0"].peers["ascend@1"].uri == "grpc://ascend@1"
 
 
 def test_strangers_and_the_choice_of_links_are_told(hosts: FakeHosts) -> None:
@@ -249,9 +236,11 @@ def test_strangers_and_the_choice_of_links_are_told(hosts: FakeHosts) -> None:
 
 def test_a_link_is_measured_by_the_host_at_its_one_end(hosts: FakeHosts) -> None:
     hosts.ask(ev.StartAsked())
-    [order] = of(ins.ToHosts, hosts.feed(ev.ProbeAsked("nvidia@0", "kunlun@0", 1000)))
-    assert (order.hosts, order.order) == (("nvidia@0",), ins.ProbeLink("kunlun@0", 1000))
-    assert hosts.controller.phase is Phase.PROBING
-    [answer] = of(ins.Answer, hosts.feed(ev.LinkProbed("nvidia@0", "kunlun@0", {"bytes_per_s": 5.0})))
-    assert answer.value == {"bytes_per_s": 5.0}
+    [order] = of(ins.ToHosts, hosts.feed(ev.OrderAsked(ProbeLink("kunlun@0", 1000), ["nvidia@0"])))
+    assert (order.hosts, order.order) == (["nvidia@0"], ProbeLink("kunlun@0", 1000))
+    assert hosts.controller.phase is Phase.ASKING
+    found = LinkProbed("kunlun@0", 5.0, None, 1.0)
+    assert hosts.feed(ev.Answered("ascend@0", [found])) == [], "nobody asked it"
+    [answer] = of(ins.Answer, hosts.feed(ev.Answered("nvidia@0", [found])))
+    assert answer.value == [found]
     assert hosts.controller.phase is Phase.READY

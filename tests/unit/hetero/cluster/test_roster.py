@@ -7,15 +7,17 @@ import pytest
 from bridge.awake import AwakeClock
 from bridge.pipe import Pipe
 from bridge.rank import RankId
+from bridge.words.word import Word
 from hetero.cluster.fleet import Patience
 from hetero.cluster.roster import Member, Roster
+from hetero.words.orders import Configured, Ready
 from tests.unit.bridge.test_awake import Hand
 
 PATIENCE = Patience(start_s=20.0, rank_s=10.0)
 
 
-@pytest.mark.parametrize("owes", ["ready", "configured", None], ids=["start", "answer", "step"])
-def test_a_rank_is_silent_only_to_an_agent_that_listens(owes: str | None) -> None:
+@pytest.mark.parametrize("owes", [Ready, Configured, None], ids=["start", "answer", "step"])
+def test_a_rank_is_silent_only_to_an_agent_that_listens(owes: type[Word] | None) -> None:
     hand = Hand()
     roster = Roster(AwakeClock(source=hand))
     ours, theirs = Pipe.pair()

@@ -15,10 +15,11 @@ from pathlib import Path
 import pytest
 
 from backends.registry import FAMILIES
+from bridge.words.release import RELEASE
 from hetero.cluster.agent import LocalAgents
 from hetero.cluster.controller import ControlOptions
 from hetero.cluster.errors import ClusterError, FingerprintMismatch, HostFailure, RankFailure
-from hetero.cluster.fleet import FleetLink, FleetSpec
+from hetero.cluster.fleet import FleetLink, FleetSpec, HostSpec
 from hetero.cluster.instructions import News
 from hetero.cluster.processes import environment
 from hetero.cluster.reaper import MARK, marked
@@ -84,7 +85,7 @@ def test_links_are_probed_both_ways_for_a_second_each() -> None:
     with started() as session:
         rows = session.probe([("ascend", "nvidia")])
         assert [(row["source"], row["target"]) for row in rows] == [("ascend", "nvidia"), ("nvidia", "ascend")]
-        assert {(row["bytes"], row["streams"]) for row in rows} == {(BYTES_PER_S * PROBE_S, 1)}
+        assert {(row["cpu_s_per_gb"], row["streams"]) for row in rows} == {(BYTES_PER_S * PROBE_S, 1)}
         assert len(session.probe()) == 6
         assert session.way("ascend", "nvidia") == {"scheme": "grpc", "sealed": False, "lanes": 1}
 
@@ -136,7 +137,7 @@ def test_reports_of_a_host_s_ranks_are_merged() -> None:
     with started() as session:
         session.configure({"epoch": 0})
         session.run(1, lambda step, hosts: reports.extend(hosts))
-    assert {report["host"]: report["ranks"] for report in reports} == {
+    assert {report.host: report.ranks for report in reports} == {
         "nvidia@0": 2, "ascend@0": 2, "ascend@1": 2, "kunlun@0": 1,
     }  # fmt: skip
 
@@ -156,6 +157,7 @@ def test_other_text_is_refused_and_the_session_goes_on() -> None:
         ("abort", "was killed by SIGABRT"),
         ("exit", "ended with exit status 3"),
         ("fail", "ValueError: a mistake of its own"),
+        ("babble", "WordError: word = Babble; it is not known here"),
         ("peer lost", "PeerLost"),
     ],
 )
@@ -202,6 +204,26 @@ def test_a_missing_interpreter_is_named() -> None:
         Session.start(fleet, LocalAgents())
     assert (caught.value.key, caught.value.value) == ("pools.nvidia.env.python", "/nowhere/python")
     assert exit_code(caught.value) == 2
+
+
+def test_an_interpreter_of_another_release_is_named() -> None:
+    programs = replace(FAKES, endpoint="tests.unit.hetero.cluster.older_endpoint")
+    fleet = FleetSpec((pool("nvidia", "cuda", 1),), programs=programs)
+    with pytest.raises(ClusterError, match=RELEASE) as caught:
+        Session.start(fleet, LocalAgents())
+    assert caught.value.key == "pools.nvidia.env.python"
+    assert str(caught.value.value).startswith("0.0.9 (endpoint, host nvidia@0")
+    assert exit_code(caught.value) == 2
+
+
+def test_agents_of_another_release_than_the_driver_s_are_named() -> None:
+    class Older(LocalAgents):
+        def start(self, hosts: tuple[HostSpec, ...]) -> None:
+            super().start(tuple(replace(host, release="0.0.9") for host in hosts))
+
+    with pytest.raises(ClusterError, match=RELEASE) as caught:
+        Session.start(FleetSpec((pool("nvidia", "cuda", 1),), programs=FAKES), Older())
+    assert (caught.value.key, exit_code(caught.value)) == ("pools.nvidia", 2)
 
 
 def test_a_pool_s_variables_reach_its_processes() -> None:

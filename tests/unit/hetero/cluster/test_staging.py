@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from hetero.cluster.instructions import ConfigureRanks, Lease
 from hetero.cluster.staging import SharedFolder, Staging, reach
 from hetero.data.stream import TokenStream
+from hetero.words.orders import Configure, Lease
 
 
 def test_a_shipped_file_is_found_under_its_new_path_and_leaves_nothing(
@@ -21,8 +21,8 @@ def test_a_shipped_file_is_found_under_its_new_path_and_leaves_nothing(
     for start in range(0, len(text), 64):
         staging.append("/there/tokens.bin", text[start : start + 64])
     spec = {"epoch": 0, "text": {"path": "/there/tokens.bin", "seq_len": 8}, "folders": ["/there"]}
-    order = staging.localized(ConfigureRanks(spec))
-    assert isinstance(order, ConfigureRanks)
+    order = staging.localized(Configure(spec))
+    assert isinstance(order, Configure)
     path = order.spec["text"]["path"]
     assert order.spec == {**spec, "text": {"path": path, "seq_len": 8}}
     assert Path(path).read_bytes() == text
@@ -34,7 +34,7 @@ def test_a_shipped_file_is_found_under_its_new_path_and_leaves_nothing(
 
 def test_other_orders_and_unshipped_paths_stay() -> None:
     staging = Staging()
-    order = ConfigureRanks({"text": {"path": "/there"}})
+    order = Configure({"text": {"path": "/there"}})
     assert staging.localized(order) is order
     staging.append("/elsewhere", b"")
     assert staging.localized(Lease(0, 8)) == Lease(0, 8)

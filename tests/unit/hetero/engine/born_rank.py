@@ -3,27 +3,44 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bridge.pipe import Pipe
 from bridge.rank import RankId
+from bridge.words.word import Word
 
 IMPORTED_BY = os.getpid()
 
 
+@dataclass(frozen=True)
+class Born(Word):
+    rank: RankId
+    pid: int
+    parent: int
+    session: int
+    imported_by: int
+    umask: int
+    descriptors: int
+    command: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Go(Word):
+    """End with a status, or fail."""
+
+    status: int | None
+
+
 def main(rank: RankId, agent: Pipe, port: Any) -> None:
-    agent.send({
-        "rank": str(rank),
-        "pid": os.getpid(),
-        "parent": os.getppid(),
-        "session": os.getsid(0),
-        "imported_by": IMPORTED_BY,
-        "umask": os.umask(0),
-        "descriptors": len(os.listdir("/proc/self/fd")),
-        "command": Path("/proc/self/cmdline").read_text().split("\0"),
-    })  # fmt: skip
-    message, _ = agent.recv()
-    if message["do"] == "fail":
+    command = tuple(Path("/proc/self/cmdline").read_text().split("\0"))
+    descriptors = len(os.listdir("/proc/self/fd"))
+    agent.send(
+        Born(rank, os.getpid(), os.getppid(), os.getsid(0), IMPORTED_BY, os.umask(0), descriptors, command),
+    )
+    word, _ = agent.recv()
+    assert isinstance(word, Go)
+    if word.status is None:
         raise ValueError("a mistake of its own")
-    raise SystemExit(message["status"])
+    raise SystemExit(word.status)

@@ -13,10 +13,12 @@ from typing import Any
 import pytest
 
 from backends.program import program
-from bridge.errors import PipeClosed
+from bridge.errors import PipeClosed, ReleaseDiffers
 from bridge.pipe import Pipe
 from bridge.rank import RankId
+from hetero.words.nursery import Exited, Fork
 from tests.patience import WAIT_S
+from tests.unit.hetero.engine.born_rank import Go
 
 ROOT = Path(__file__).parents[4]
 MAIN = "tests.unit.hetero.engine.born_rank:main"
@@ -38,8 +40,8 @@ class Brood:
         self.agents = [agent for (agent, _), _ in pairs]
         self.ports = [port for _, (port, _) in pairs]
         given = [pipe for (_, agent), (_, port) in pairs for pipe in (agent, port)]
-        ranks = [list(RankId("pool", index)) for index in range(2)]
-        self.control.send({"do": "fork", "ranks": ranks}, [pipe.fileno() for pipe in given])
+        ranks = tuple(RankId("pool", index) for index in range(2))
+        self.control.send(Fork(ranks), [pipe.fileno() for pipe in given])
         for pipe in given:
             pipe.close()
 
@@ -57,7 +59,7 @@ def brood(births: tuple[str, ...]) -> Iterator[Brood]:
     brood.close()
 
 
-def heard(pipe: Pipe) -> dict[str, Any]:
+def heard(pipe: Pipe) -> Any:
     return pipe.recv(WAIT_S)[0]
 
 
@@ -67,23 +69,23 @@ def test_a_rank_afresh_imports_its_own_code_and_is_a_child_like_any_other(
 ) -> None:
     nursery = brood.process.pid
     told = [heard(agent) for agent in brood.agents]
-    assert heard(brood.control)["pids"] == {str(index): one["pid"] for index, one in enumerate(told)}
-    assert [one["rank"] for one in told] == ["pool:0", "pool:1"]
-    assert [one["imported_by"] for one in told] == [one["pid"] if births else nursery for one in told]
-    assert {(one["parent"], one["session"], one["umask"] & 0o077) for one in told} == {(nursery, nursery, 0o077)}
-    assert {one["descriptors"] for one in told} == {6}, "three of any program, its two, and this look"
-    assert all("hetero.engine.nursery" in one["command"] for one in told)
+    assert heard(brood.control).pids == {index: one.pid for index, one in enumerate(told)}
+    assert [str(one.rank) for one in told] == ["pool:0", "pool:1"]
+    assert [one.imported_by for one in told] == [one.pid if births else nursery for one in told]
+    assert {(one.parent, one.session, one.umask & 0o077) for one in told} == {(nursery, nursery, 0o077)}
+    assert {one.descriptors for one in told} == {6}, "three of any program, its two, and this look"
+    assert all("hetero.engine.nursery" in one.command for one in told)
 
 
 @BIRTHS
 def test_ends_and_errors_are_told(brood: Brood) -> None:
-    pids = {heard(agent)["rank"]: agent for agent in brood.agents}
+    agents = {heard(agent).rank.index: agent for agent in brood.agents}
     heard(brood.control)
-    pids["pool:0"].send({"do": "end", "status": 3})
-    assert heard(brood.control) == {"report": "exited", "rank": ["pool", 0], "status": 3}
-    pids["pool:1"].send({"do": "fail"})
-    assert heard(pids["pool:1"])["error"]["message"] == "a mistake of its own"
-    assert heard(brood.control) == {"report": "exited", "rank": ["pool", 1], "status": 1}
+    agents[0].send(Go(status=3))
+    assert heard(brood.control) == Exited(RankId("pool", 0), 3)
+    agents[1].send(Go(status=None))
+    assert heard(agents[1]).error.message == "a mistake of its own"
+    assert heard(brood.control) == Exited(RankId("pool", 1), 1)
 
 
 @BIRTHS
@@ -97,10 +99,34 @@ def test_ranks_end_with_their_nursery(brood: Brood, end: str) -> None:
             agent.recv(WAIT_S)
 
 
+OLDER = """
+import runpy
+from bridge.words import release
+release.RELEASE = "0.0.9"
+runpy.run_module("hetero.engine.nursery", run_name="__main__", alter_sys=True)
+"""
+
+
+def test_a_nursery_that_hears_another_release_says_its_own_and_ends_without_a_trace() -> None:
+    control, theirs = Pipe.pair()
+    command = [sys.executable, "-c", OLDER, f"--fd={theirs.fileno()}", "--main=nobody:main", "--afresh"]
+    process = subprocess.Popen(command, pass_fds=[theirs.fileno()], cwd=ROOT, stderr=subprocess.PIPE)
+    theirs.close()
+    control.send(Fork(()))
+    with pytest.raises(ReleaseDiffers) as caught:
+        control.recv(WAIT_S)
+    assert caught.value.value == "0.0.9"
+    with pytest.raises(PipeClosed):
+        control.recv(WAIT_S)
+    assert process.communicate(timeout=WAIT_S)[1] == b""
+    assert process.returncode == 1
+    control.close()
+
+
 def test_code_that_cannot_be_imported_afresh_is_the_rank_s_error() -> None:
     brood = Brood(("--afresh",), "tests.unit.hetero.engine.nobody:main")
     try:
-        assert heard(brood.agents[1])["error"]["type"] == "ModuleNotFoundError"
+        assert heard(brood.agents[1]).error.type == "ModuleNotFoundError"
     finally:
         brood.close()
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from hetero.monitoring.record import Report, merge_hosts, merge_ranks
+from hetero.monitoring.record import Report, merge_hosts
 from hetero.monitoring.tracked import TrackedPool, TrackedRun
-from tests.unit.hetero.monitoring.reports import TOTALS, facts, rank_report
+from tests.unit.hetero.monitoring.reports import TOTALS, facts, merged, rank_report
 
 
 def tracked(folder: Path = Path("runs/small-run")) -> TrackedRun:
@@ -19,8 +19,8 @@ def line(step: int, slow_a: float = 1.0, **changes: Any) -> Report:
     """Step `step`, whose loss is 5 - 0.1 * step; pool "a" computes `slow_a` times as long as it should."""
     times = {"forward_s": 0.2 * slow_a, "backward_s": 0.4 * slow_a}
     totals = TOTALS | {"loss": 5.0 - 0.1 * step}
-    a = merge_ranks(
+    a = merged(
         [rank_report("a", 0, step=step, totals=totals), rank_report("a", 1, step=step, **times, end=101 + slow_a)]
     )
-    b = merge_ranks([rank_report("b", 0, step=step, stage=1)])
+    b = merged([rank_report("b", 0, step=step, stage=1)])
     return merge_hosts([a, b], facts()) | {"time": 1_764_000_000.25 + step} | changes

@@ -5,18 +5,18 @@ import json
 import pytest
 
 from hetero.monitoring.links import merge_crossed, step_links
-from hetero.monitoring.record import Report, merge_hosts, merge_ranks
-from tests.unit.hetero.monitoring.reports import TOTALS, facts, rank_report
+from hetero.monitoring.record import Report, merge_hosts
+from tests.unit.hetero.monitoring.reports import TOTALS, facts, merged, rank_report
 
 
 def _hosts() -> list[Report]:
-    b = merge_ranks([rank_report("b", 0, sent={"a": [10, 0.3]}, end=102.0)])
-    return [merge_ranks([rank_report("a", 0, totals=TOTALS), rank_report("a", 1, received={"b": [5, 0.5]})]), b]
+    b = merged([rank_report("b", 0, sent={"a": (10, 0.3)}, end=102.0)])
+    return [merged([rank_report("a", 0, totals=TOTALS), rank_report("a", 1, received={"b": (5, 0.5)})]), b]
 
 
 def test_bytes_add_up_and_the_longest_wait_counts() -> None:
-    merged = merge_crossed([{"b": [10, 0.2], "c": [1, 0.0]}, {"b": [20, 0.1]}])
-    assert merged == {"b": [30, 0.2], "c": [1, 0.0]}
+    merged = merge_crossed([{"b": (10, 0.2), "c": (1, 0.0)}, {"b": (20, 0.1)}])
+    assert merged == {"b": (30, 0.2), "c": (1, 0.0)}
 
 
 def test_each_direction_is_a_link_of_its_own() -> None:
@@ -39,11 +39,11 @@ def test_the_order_of_links_is_that_of_the_pools_whichever_host_is_heard_first()
 
 
 def test_pools_that_exchange_nothing_have_no_link() -> None:
-    alone = merge_ranks([rank_report("a", 0, totals=TOTALS, sent={}, received={})])
+    alone = merged([rank_report("a", 0, totals=TOTALS, sent={}, received={})])
     assert merge_hosts([alone], facts())["links"] == []
 
 
 @pytest.mark.parametrize("ranks", [1, 8, 64])
 def test_a_hosts_report_grows_with_its_peers_alone(ranks: int) -> None:
-    reports = [rank_report("a", index, sent={"b": [1 << 30, 0.1]}) for index in range(ranks)]
-    assert len(json.dumps(merge_ranks(reports)["sent"])) < 40
+    reports = [rank_report("a", index, sent={"b": (1 << 30, 0.1)}) for index in range(ranks)]
+    assert len(json.dumps(merged(reports).sent)) < 40

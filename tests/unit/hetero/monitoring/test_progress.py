@@ -8,16 +8,16 @@ import pytest
 from rich.console import Console
 
 from hetero.monitoring.progress import SECONDS_BETWEEN_VIEWS, Progress
-from hetero.monitoring.record import Report, merge_hosts, merge_ranks
+from hetero.monitoring.record import Report, merge_hosts
 from hetero.monitoring.table import PoolLabel, pool_tables
-from tests.unit.hetero.monitoring.reports import TOTALS, facts, rank_report
+from tests.unit.hetero.monitoring.reports import TOTALS, facts, merged, rank_report
 
 LABELS = [PoolLabel("a", "A", 2, emulated=True), PoolLabel("b", "B", 1, emulated=True)]
 
 
 def _record(step: int, **changes: object) -> Report:
-    a = merge_ranks([rank_report("a", 0, step=step, totals=TOTALS), rank_report("a", 1, step=step)])
-    b = merge_ranks([rank_report("b", 0, step=step)])
+    a = merged([rank_report("a", 0, step=step, totals=TOTALS), rank_report("a", 1, step=step)])
+    b = merged([rank_report("b", 0, step=step)])
     return merge_hosts([a, b], facts(link_ratio=0.25)) | changes
 
 

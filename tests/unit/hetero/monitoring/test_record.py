@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
 
-from hetero.monitoring.record import Recorder, Report, merge_hosts, merge_ranks
-from tests.unit.hetero.monitoring.reports import TOTALS, facts, rank_report
+from hetero.monitoring.record import Recorder, Report, merge_hosts
+from hetero.words.step import StepTotals
+from tests.unit.hetero.monitoring.reports import TOTALS, facts, merged, rank_report
 
 DESIGN_KEYS = [
     "step", "time", "epoch", "loss", "grad_norm", "lr", "loss_scale", "skipped", "tokens", "consumed_tokens",
@@ -18,23 +20,23 @@ POOL_KEYS = [
 
 
 def _hosts() -> list[Report]:
-    a = merge_ranks([rank_report("a", 0, totals=TOTALS), rank_report("a", 1, forward_s=0.25, bubble_s=0.05)])
-    b = merge_ranks([rank_report("b", 0, stage=1, start=500.0, end=500.9, peak_memory_bytes=7)])
+    a = merged([rank_report("a", 0, totals=TOTALS), rank_report("a", 1, forward_s=0.25, bubble_s=0.05)])
+    b = merged([rank_report("b", 0, stage=1, start=500.0, end=500.9, peak_memory_bytes=7)])
     return [a, b]
 
 
 def test_a_host_sums_its_ranks_and_keeps_extremes() -> None:
     host = _hosts()[0]
-    assert (host["pool"], host["host"], host["ranks"], host["step"]) == ("a", "a@0", 2, 3)
-    assert host["forward_s"] == pytest.approx(0.45)
-    assert host["peak_memory_bytes"] == 1000
-    assert host["totals"] == TOTALS
-    assert host["spans"] is None
+    assert (host.pool, host.host, host.ranks, host.step) == ("a", "a@0", 2, 3)
+    assert host.forward_s == pytest.approx(0.45)
+    assert host.peak_memory_bytes == 1000
+    assert host.totals == StepTotals(**TOTALS)
+    assert host.spans is None
 
 
 def test_one_rank_that_overran_marks_host_and_step() -> None:
-    late = merge_ranks([rank_report("a", 0), rank_report("a", 1, overrun=True)])
-    assert late["overrun"]
+    late = merged([rank_report("a", 0), rank_report("a", 1, overrun=True)])
+    assert late.overrun
     assert merge_hosts([late, _hosts()[1]], facts())["overrun"]
     assert not merge_hosts(_hosts(), facts())["overrun"]
 
@@ -76,7 +78,7 @@ def test_parts_of_a_pools_time_sum_to_one_whatever_the_clocks_say() -> None:
     draw = random.Random(0)
     for _ in range(100):
         spent = {key: draw.random() for key in ("forward_s", "backward_s", "optimizer_s", "bubble_s", "bridge_wait_s")}
-        host = merge_ranks([rank_report("a", 0, end=100.0 + draw.random(), totals=TOTALS, **spent)])
+        host = merged([rank_report("a", 0, end=100.0 + draw.random(), totals=TOTALS, **spent)])
         pool = merge_hosts([host], facts())["pools"]["a"]
         assert sum(pool[key] for key in ("busy", "bubble", "bridge_wait", "other")) == pytest.approx(1.0)
         assert min(pool[key] for key in ("busy", "bubble", "bridge_wait", "other")) >= 0
@@ -85,11 +87,11 @@ def test_parts_of_a_pools_time_sum_to_one_whatever_the_clocks_say() -> None:
 def test_recorder_waits_for_all_ranks_and_counts_useful_time() -> None:
     recorder = Recorder(facts(started=100.0))
     a, b = _hosts()
-    assert recorder.add(b | {"end": 100.9, "start": 100.0}) is None
+    assert recorder.add(replace(b, end=100.9, start=100.0)) is None
     first = recorder.add(a)
     assert first is not None
     assert first["goodput"] == 1.0
-    later = [host | {"step": 4, "start": 103.0, "end": 104.0} for host in (a, b)]
+    later = [replace(host, step=4, start=103.0, end=104.0) for host in (a, b)]
     assert recorder.add(later[0]) is None
     second = recorder.add(later[1])
     assert second is not None
@@ -97,16 +99,16 @@ def test_recorder_waits_for_all_ranks_and_counts_useful_time() -> None:
 
 
 def test_a_skipped_step_is_not_useful() -> None:
-    skipped = merge_ranks([rank_report("a", 0, totals=TOTALS | {"skipped": True})])
+    skipped = merged([rank_report("a", 0, totals=TOTALS | {"skipped": True})])
     assert merge_hosts([skipped], facts())["goodput"] == 0.0
 
 
 def test_spans_are_kept_by_rank() -> None:
-    host = merge_ranks([rank_report("a", 0, spans=[["F0", 100.0, 0.1]]), rank_report("a", 1)])
-    assert host["spans"] == {"a:0": [["F0", 100.0, 0.1]]}
+    host = merged([rank_report("a", 0, spans=(("F0", 100.0, 0.1),)), rank_report("a", 1)])
+    assert host.spans == {"a:0": (("F0", 100.0, 0.1),)}
 
 
 def test_a_validation_loss_is_in_the_lines_of_its_own_steps_alone() -> None:
-    hosts = [merge_ranks([rank_report("a", 0, totals=TOTALS | {"eval_loss": 4.5})]), _hosts()[1]]
+    hosts = [merged([rank_report("a", 0, totals=TOTALS | {"eval_loss": 4.5})]), _hosts()[1]]
     assert merge_hosts(hosts, facts())["eval_loss"] == 4.5
     assert "eval_loss" not in merge_hosts(_hosts(), facts())

@@ -21,6 +21,7 @@ from hetero.monitoring.follow import follow
 from hetero.monitoring.report.page import Ledger, render
 from hetero.monitoring.timeline import Timeline, last_timeline
 from hetero.monitoring.trace import Trace
+from tests.unit.hetero.monitoring.reports import traced
 from tests.unit.hetero.monitoring.synthetic import CHIPS, START, Record, append, metrics_line, write_run
 
 EVIL = '</script><img src=x onerror="alert(1)"><b>{{ 7 * 7 }}'
@@ -62,8 +63,7 @@ def _render(run_dir: Path, ledger: Ledger | None = None, timeline: Timeline | No
 def _trace(path: Path, steps: int = 2) -> None:
     trace = Trace(path)
     for step in range(steps):
-        spans = {f"nvidia:{index}": [["F 0.0", 10.0 + step, 0.2], ["wait sync", 10.2 + step, 0.1]] for index in (0, 1)}
-        trace.add({"step": step, "host": "nvidia@0", "spans": spans})
+        trace.add(traced("nvidia", step, 2 * [(("F 0.0", 10.0 + step, 0.2), ("wait sync", 10.2 + step, 0.1))]))
     trace.close()
 
 

@@ -10,11 +10,11 @@ import pytest
 from hetero.monitoring import timeline
 from hetero.monitoring.timeline import Span, last_timeline
 from hetero.monitoring.trace import Trace
+from tests.unit.hetero.monitoring.reports import traced
 
 
 def _add(trace: Trace, step: int, pool: str) -> None:
-    spans = {f"{pool}:{index}": [["F 0.0", 10.0 + step, 0.2], ["wait sync", 10.5 + step, 0.1]] for index in (0, 1)}
-    trace.add({"step": step, "host": f"{pool}@0", "spans": spans})
+    trace.add(traced(pool, step, 2 * [(("F 0.0", 10.0 + step, 0.2), ("wait sync", 10.5 + step, 0.1))]))
 
 
 def test_no_trace(tmp_path: Path) -> None:

@@ -9,17 +9,17 @@ from typing import Any
 
 import pytest
 
-from hetero.monitoring.record import merge_ranks
 from hetero.monitoring.trace import Trace
+from hetero.words.step import Spans
 from tests.unit.hetero.monitoring.chrome_trace import Slice, read_trace
-from tests.unit.hetero.monitoring.reports import rank_report
+from tests.unit.hetero.monitoring.reports import merged, rank_report
 
 NOW = 1_764_000_000.0
 A = "a (2 x A, emulated)"
 
 
-def _spans(*spans: tuple[str, float, float]) -> list[list[Any]]:
-    return [[name, NOW + start, seconds] for name, start, seconds in spans]
+def _spans(*spans: tuple[str, float, float]) -> Spans:
+    return tuple((name, NOW + start, seconds) for name, start, seconds in spans)
 
 
 @pytest.fixture
@@ -33,8 +33,8 @@ def _text(tmp_path: Path) -> str:
 
 def test_spans_become_slices_grouped_by_pool(trace: Trace, tmp_path: Path) -> None:
     spans = _spans(("F 0.0", 0.5, 0.25), ("SYNC 0", 1.0, 0.125))
-    trace.add(merge_ranks([rank_report("a", 0), rank_report("a", 1, spans=spans)]))
-    trace.add(merge_ranks([rank_report("b", 0, spans=_spans(("F 0.0", 0.0, 0.5)))]))
+    trace.add(merged([rank_report("a", 0), rank_report("a", 1, spans=spans)]))
+    trace.add(merged([rank_report("b", 0, spans=_spans(("F 0.0", 0.0, 0.5)))]))
     trace.close()
     us = int(NOW * 1e6)
     assert read_trace(_text(tmp_path)) == {
@@ -47,7 +47,7 @@ def test_spans_become_slices_grouped_by_pool(trace: Trace, tmp_path: Path) -> No
 
 def test_pools_and_ranks_keep_their_order(trace: Trace, tmp_path: Path) -> None:
     for pool in "ba":
-        trace.add(merge_ranks([rank_report(pool, index, spans=_spans(("F 0.0", 0, 1))) for index in (1, 0)]))
+        trace.add(merged([rank_report(pool, index, spans=_spans(("F 0.0", 0, 1))) for index in (1, 0)]))
     trace.close()
     rows = [event for event in json.loads(_text(tmp_path)) if event["name"] == "thread_sort_index"]
     in_order = sorted(rows, key=lambda event: (event["pid"], event["args"]["sort_index"]))
@@ -55,12 +55,12 @@ def test_pools_and_ranks_keep_their_order(trace: Trace, tmp_path: Path) -> None:
 
 
 def test_a_trace_that_still_grows_can_be_read(trace: Trace, tmp_path: Path) -> None:
-    trace.add(merge_ranks([rank_report("a", 0, spans=_spans(("F 0.0", 0, 1)))]))
+    trace.add(merged([rank_report("a", 0, spans=_spans(("F 0.0", 0, 1)))]))
     assert len(read_trace(_text(tmp_path), is_closed=False)) == 1
 
 
 def test_a_run_without_traced_steps_leaves_whole_json(trace: Trace, tmp_path: Path) -> None:
-    trace.add(merge_ranks([rank_report("a", 0)]))
+    trace.add(merged([rank_report("a", 0)]))
     trace.close()
     assert read_trace(_text(tmp_path)) == {}
 
@@ -68,7 +68,7 @@ def test_a_run_without_traced_steps_leaves_whole_json(trace: Trace, tmp_path: Pa
 def test_what_a_chip_does_behind_its_hosts_back_is_laid_end_to_end(trace: Trace, tmp_path: Path) -> None:
     """The host orders three seconds of work in no time, waits until 2.5 s, and hands over a chip's sums until 3.5 s."""
     spans = _spans(("F 0.0", 0.0, 1.0), ("B 0.0", 0.001, 2.0), ("wait sync", 0.002, 2.498), ("SYNC 0", 2.5, 1.0))
-    trace.add(merge_ranks([rank_report("a", 0, spans=spans)]))
+    trace.add(merged([rank_report("a", 0, spans=spans)]))
     trace.close()
     (found,) = read_trace(_text(tmp_path)).values()
     start = int(NOW * 1e6)
@@ -84,7 +84,7 @@ def test_spans_of_any_clock_and_length_make_a_valid_row(trace: Trace, tmp_path: 
         seconds = draw.choice((0.0, 1e-7, draw.random()))
         spans.append((draw.choice(("F 0.0", "wait sync", "STEP")), now, seconds))
         now += seconds * draw.choice((1.0, 1.0, 0.5)) + draw.choice((0.0, 1e-6 * number))
-    trace.add(merge_ranks([rank_report("a", 0, spans=_spans(*spans))]))
+    trace.add(merged([rank_report("a", 0, spans=_spans(*spans))]))
     trace.close()
     (found,) = read_trace(_text(tmp_path)).values()
     assert len(found) == 500

@@ -14,6 +14,8 @@ import yaml
 from hetero.monitoring.alerts import Alerts
 from hetero.monitoring.journal import EVENTS, METRICS, EventJournal, Journal, Record
 from hetero.monitoring.trace import Trace
+from hetero.words.step import Spans
+from tests.unit.hetero.monitoring.reports import traced
 
 CHIPS = {
     "nvidia": ("cuda", "A800-80G", 2),
@@ -136,8 +138,8 @@ class SyntheticRun:
 
     def _trace_step(self, step: int) -> None:
         for pool, (_, _, count) in CHIPS.items():
-            spans = {f"{self.called[pool]}:{rank}": _spans(self._time, pool, rank) for rank in range(count)}
-            self._trace.add({"step": step, "host": f"{self.called[pool]}@0", "spans": spans})
+            spans = [_spans(self._time, pool, rank) for rank in range(count)]
+            self._trace.add(traced(self.called[pool], step, spans))
 
 
 def _loss(step: int) -> float:
@@ -155,13 +157,14 @@ def _pool(pool: str, rate: float, spare: float) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _spans(began: float, pool: str, rank: int) -> list[list[Any]]:
+def _spans(began: float, pool: str, rank: int) -> Spans:
     """One forward, one backward: five micro-batches, then the sync."""
-    first_stage, spans, now = pool == "nvidia", [], began + 0.0004 * rank
+    first_stage, now = pool == "nvidia", began + 0.0004 * rank
+    spans: list[tuple[str, float, float]] = []
 
     def add(name: str, seconds: float) -> None:
         nonlocal now
-        spans.append([name, now, seconds])
+        spans.append((name, now, seconds))
         now += seconds
 
     for number in range(5):
@@ -174,4 +177,4 @@ def _spans(began: float, pool: str, rank: int) -> list[list[Any]]:
     add("SYNC 0", 0.03)
     add("wait parameters", 0.01)
     add("STEP", 0.02)
-    return spans
+    return tuple(spans)

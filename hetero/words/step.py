@@ -1,0 +1,102 @@
+"""The report of a step. All times are seconds, all sizes bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from bridge.rank import RankId
+from bridge.words.word import Part, Word
+
+Crossed = Mapping[str, tuple[int, float]]
+"""(bytes, seconds waited) by the pool at the other end."""
+Spans = tuple[tuple[str, float, float], ...]
+"""(label, start, seconds)."""
+
+
+@dataclass(frozen=True)
+class StepTotals(Part):
+    """Of the whole job; one rank tells them. `eval_loss` after those steps alone that are followed by an evaluation."""
+
+    loss: float
+    tokens: int
+    grad_norm: float
+    lr: float
+    loss_scale: float
+    skipped: bool
+    consumed_tokens: int
+    eval_loss: float | None = None
+
+
+@dataclass(frozen=True)
+class StepReport(Word):
+    """Where a rank's step went. `spans` are its actions one by one, on traced steps."""
+
+    step: int
+    epoch: int
+    rank: RankId
+    pipeline: int
+    stage: int
+    tp_rank: int
+    start: float
+    end: float
+    forward_s: float
+    backward_s: float
+    weight_s: float
+    sync_s: float
+    optimizer_s: float
+    bridge_wait_s: float
+    bubble_s: float
+    sent: Crossed
+    received: Crossed
+    peak_memory_bytes: int
+    overrun: bool
+    totals: StepTotals | None = None
+    spans: Spans | None = None
+
+
+@dataclass(frozen=True)
+class StageTimes:
+    """A stage in a step, by its slowest rank."""
+
+    pipeline: int
+    stage: int
+    pool: str
+    forward_s: float
+    backward_s: float
+    weight_s: float
+    wait_s: float
+    slowest_rank: int
+    host: str
+
+    @property
+    def compute_s(self) -> float:
+        return self.forward_s + self.backward_s + self.weight_s
+
+
+@dataclass(frozen=True)
+class HostStep:
+    """A step of all `ranks` of a host. Seconds and bytes are sums over them, `peak_memory_bytes` is of the one with
+    most; `spans` by rank."""
+
+    step: int
+    epoch: int
+    pool: str
+    host: str
+    ranks: int
+    start: float
+    end: float
+    forward_s: float
+    backward_s: float
+    weight_s: float
+    sync_s: float
+    optimizer_s: float
+    bridge_wait_s: float
+    bubble_s: float
+    sent: Crossed
+    received: Crossed
+    peak_memory_bytes: int
+    overrun: bool
+    totals: StepTotals | None
+    stages: tuple[StageTimes, ...]
+    spans: Mapping[str, Spans] | None = None

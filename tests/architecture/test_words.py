@@ -1,0 +1,88 @@
+"""What crosses between processes is a word: a frozen dataclass of its name, never a dict that nobody has described."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import importlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from bridge.words.word import Answer, Order, Part, Word
+from tests.architecture.tree import PACKAGES, ROOT, name_of, parsed, python_files
+
+KEYS = {"do", "report"}
+"""By which messages once were told apart."""
+ROOMS = ("bridge/words", "hetero/words")
+BASES = {"Word", "Part", "Answer", "Order", "EndpointOrder", "RankOrder"}
+
+
+def _keyed(path: Path) -> Iterator[int]:
+    """Lines where a dict has such a key, or is asked for it."""
+    for node in ast.walk(parsed(path)):
+        match node:
+            case ast.Dict(keys=keys):
+                keyed = keys
+            case ast.Subscript(slice=ast.Constant() as key):
+                keyed = [key]
+            case ast.Call(func=ast.Attribute(attr="get" | "pop"), args=[ast.Constant() as key, *_]):
+                keyed = [key]
+            case _:
+                continue
+        if any(isinstance(key, ast.Constant) and key.value in KEYS for key in keyed):
+            yield node.lineno
+
+
+def test_no_dict_with_a_key_for_its_kind_crosses_a_process_boundary() -> None:
+    found = [
+        f"{name_of(path)}:{line}" for path in python_files(*PACKAGES, "benchmarks", "tests") for line in _keyed(path)
+    ]
+    assert not found
+
+
+def _said() -> list[type[Part]]:
+    kinds = []
+    for path in python_files(*ROOMS):
+        module = importlib.import_module(".".join(path.relative_to(ROOT).with_suffix("").parts))
+        kinds += [kind for kind in vars(module).values() if isinstance(kind, type) and issubclass(kind, Part)]
+    return sorted({kind for kind in kinds if kind.__name__ not in BASES}, key=lambda kind: kind.__name__)
+
+
+@pytest.mark.parametrize("kind", _said(), ids=lambda kind: kind.__name__)
+def test_a_word_is_a_frozen_dataclass(kind: type[Part]) -> None:
+    assert "__dataclass_params__" in vars(kind), f"{kind.__name__} is no dataclass of its own"
+    assert kind.__dataclass_params__.frozen  # type: ignore[attr-defined]
+    assert all(field.type for field in dataclasses.fields(kind))  # type: ignore[arg-type]
+
+
+def test_every_order_stands_behind_its_answer() -> None:
+    kinds = [kind for kind in _said() if issubclass(kind, Word)]
+    orders = [kind for kind in kinds if issubclass(kind, Order)]
+    answers = [order.answer for order in orders]
+    assert set(answers) == {kind for kind in kinds if issubclass(kind, Answer)}
+    assert len(set(answers)) == len(answers), "an answer tells which order it answers"
+
+
+def _matches(path: Path) -> Iterator[ast.Match]:
+    """Those over classes of words."""
+    for node in ast.walk(parsed(path)):
+        if isinstance(node, ast.Match) and any(
+            isinstance(part, ast.MatchClass) and ast.unparse(part.cls) in NAMES
+            for case in node.cases
+            for part in ast.walk(case.pattern)
+        ):
+            yield node
+
+
+NAMES = {kind.__name__ for kind in _said()} | BASES
+
+
+def test_whoever_tells_words_apart_says_what_becomes_of_all_others() -> None:
+    found = [(path, match) for path in python_files("bridge", "hetero") for match in _matches(path)]
+    assert len(found) > 5
+    for path, match in found:
+        last = match.cases[-1]
+        refuses = isinstance(last.pattern, ast.MatchAs) and last.pattern.pattern is None
+        assert refuses, f"{name_of(path)}:{match.lineno} passes over words in silence"
