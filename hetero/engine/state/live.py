@@ -55,13 +55,15 @@ class LiveMove:
         began = perf_counter()
         self._share_numbers(state)
         before, after = self._sides(state)
-        steps, most = rounds(before, after), peak_bytes(before, after, self._me)
-        self._backend.claim(CLAIM, most)
-        moved = self._move(state, before.shards(self._me), after.shards(self._me), steps)
+        steps = rounds(before, after)
+        most_bytes = message_bytes(most_lanes(steps))
+        peak = peak_bytes(before, after, self._me, steps[0], most_bytes)
+        self._backend.claim(CLAIM, peak)
+        moved = self._move(state, before.shards(self._me), after.shards(self._me), steps, most_bytes)
         self._backend.release(CLAIM)
         self._movement.close()
         sent = {pool: nbytes - self._numbers.get(pool, 0) for pool, nbytes in self._movement.sent_bytes.items()}
-        return moved, Moved(sent, crossing_bytes(steps, self._me), most, perf_counter() - began)
+        return moved, Moved(sent, crossing_bytes(steps, self._me), peak, perf_counter() - began)
 
     def _share_numbers(self, state: State) -> None:
         """Who joins hears of updates and the loss scale from those who were there."""
@@ -86,9 +88,14 @@ class LiveMove:
         return before, Side(self._tensors, self._after.plan.precisions(), kinds)
 
     def _move(
-        self, state: State, had: Mapping[Key, Shard], will: Mapping[Key, Shard], steps: Sequence[Sequence[Transfer]]
+        self,
+        state: State,
+        had: Mapping[Key, Shard],
+        will: Mapping[Key, Shard],
+        steps: Sequence[Sequence[Transfer]],
+        most_bytes: int,
     ) -> State:
-        old, most_bytes = state.keyed(), message_bytes(most_lanes(steps))
+        old = state.keyed()
         new = {key: old[key] if had.get(key) == shard else self._blank(shard) for key, shard in will.items()}
         self._carry("first round", steps[0], old, new, most_bytes)
         for key, value in new.items():

@@ -139,11 +139,17 @@ def _lanes(row: Sequence[Transfer]) -> Counter[RankId]:
     return Counter(rank for pair in pairs for rank in pair[:2])
 
 
-def peak_bytes(before: Side, after: Side, me: RankId) -> int:
-    """What a rank's tensors take while state moves: all that it had, and beside it what is new."""
+def peak_bytes(before: Side, after: Side, me: RankId, first: Sequence[Transfer] = (), most_bytes: int = 0) -> int:
+    """What a rank's tensors take while state moves: all that it had, beside it what is new, and one message, of
+    `most_bytes` at most, that is rounded before it leaves."""
     had, will = before.shards(me), after.shards(me)
-    fresh = (shard.nbytes for key, shard in will.items() if had.get(key) != shard)
-    return sum(shard.nbytes for shard in had.values()) + sum(fresh)
+    fresh = sum(shard.nbytes for key, shard in will.items() if had.get(key) != shard)
+    rounded: Counter[RankId] = Counter()
+    for one in first:
+        if one.piece.source == me and not one.piece.local and (one.key not in had or had[one.key].dtype != one.dtype):
+            rounded[one.piece.target] += one.nbytes
+    message = min(most_bytes, max(rounded.values(), default=0))
+    return sum(shard.nbytes for shard in had.values()) + fresh + message
 
 
 def _boxes(placement: Placement) -> tuple[Box, ...]:
