@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 from math import inf
 from statistics import median
-from typing import Any
 
 from balancer.cost import Times, UnitTime, datasheet_times
 from balancer.plan import Plan, StagePlan
@@ -15,7 +14,7 @@ from balancer.simulate import Scenario, run
 from balancer.topology import LinkSpec, Topology
 from hetero.job.job import Job
 from hetero.job.planning import topology, workload
-from hetero.words.step import HostStep
+from hetero.words.step import HostStep, StageTimes
 
 HostReports = Sequence[HostStep]
 
@@ -44,7 +43,7 @@ def _laid_out(job: Job, plan: Plan, reports: HostReports) -> float:
     stages = plan.pipelines[0].stages
     names = [f"stage{number}" for number in range(len(stages))]
     renamed = [stage.model_copy(update={"pool": name}) for stage, name in zip(stages, names, strict=True)]
-    per_unit = {names[row["stage"]]: _per_unit(job, stages[row["stage"]], row) for row in rows}
+    per_unit = {names[row.stage]: _per_unit(job, stages[row.stage], row) for row in rows}
     pipeline = plan.pipelines[0].model_copy(update={"stages": tuple(renamed)})
     alone = plan.model_copy(update={"pipelines": (pipeline,)})
     found = run(
@@ -56,9 +55,9 @@ def _laid_out(job: Job, plan: Plan, reports: HostReports) -> float:
     return found.compute_s + sum(report.optimizer_s for report in reports) / len(rows)
 
 
-def _per_unit(job: Job, stage: StagePlan, row: Mapping[str, Any]) -> UnitTime:
+def _per_unit(job: Job, stage: StagePlan, row: StageTimes) -> UnitTime:
     shares = len(stage.unit_indices()) * job.train.global_batch
-    return UnitTime(row["forward_s"] / shares, row["backward_s"] / shares)
+    return UnitTime(row.forward_s / shares, row.backward_s / shares)
 
 
 def _one_pool_per_stage(job: Job, stages: Sequence[StagePlan], names: Sequence[str]) -> Topology:

@@ -6,7 +6,7 @@ import io
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -25,13 +25,14 @@ from hetero.monitoring.progress import Progress
 from hetero.monitoring.record import Recorder
 from hetero.monitoring.trace import Trace
 from hetero.monitoring.watch import Watch
+from hetero.words.step import HostStep
 
 TRACKERS = ("tensorboard", "wandb", "mlflow")
 SCRAPE_S = 5.0
 READY_S = 60.0
 
 Record = dict[str, Any]
-HostReports = Sequence[Mapping[str, Any]]
+HostReports = Sequence[HostStep]
 
 
 class Watchers:

@@ -21,6 +21,9 @@ class ErrorReport(Part):
     remedy: str | None = None
     traceback: str | None = None
 
+    def __str__(self) -> str:
+        return f"{self.type}: {self.message}" if self.message else self.type
+
     @classmethod
     def of(cls, error: BaseException, traceback: str | None = None) -> ErrorReport:
         """A value that JSON does not know becomes text."""

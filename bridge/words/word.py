@@ -68,13 +68,18 @@ def decode(data: bytes) -> Word:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(map(str, (name, *first["loc"])))
-        raise WordError(where, repr(first["input"])[:80], first["msg"], _ONE_RELEASE) from None
+        raise WordError(where, _shown(first["input"]), first["msg"], _ONE_RELEASE) from None
     return word
 
 
 def unexpected(word: Word) -> WordError:
     """For the end of a `match`: a word that is known, and makes no sense here."""
     return WordError("word", type(word).__name__, "nobody says that here", _ONE_RELEASE)
+
+
+def _shown(found: Any) -> str:
+    """A number; of anything else, which may hold a secret, what it is."""
+    return repr(found) if isinstance(found, int | float | None) else type(found).__name__
 
 
 @cache

@@ -10,9 +10,10 @@ from typing import Any
 
 from backends.versions import driver
 from bridge.awake import AwakeClock
-from bridge.errors import PipeClosed
+from bridge.errors import PipeClosed, WordError
 from bridge.rank import RankId
 from bridge.words.endpoint import Attached, EndpointOrder, Failed, Listen, Listening, LostPeer, TurnedAway
+from bridge.words.error import ErrorReport
 from bridge.words.release import agree
 from bridge.words.word import Answer, Word, unexpected
 from hetero.cluster import events as ev
@@ -66,7 +67,10 @@ class Host:
     def poll(self, timeout: float) -> list[ev.Event]:
         """What has happened, after at most `timeout` seconds."""
         for speaker, word in self._crew.listen(0.0 if self._events else timeout):
-            self._hear(speaker, word)
+            try:
+                self._hear(speaker, word)
+            except WordError as error:
+                self._hear(speaker, Failed(ErrorReport.of(error)))
         self._vigil.look()
         self._maybe_stopped()
         events = list(self._events)

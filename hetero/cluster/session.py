@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import combinations
 from types import TracebackType
 from typing import Any
@@ -21,7 +21,6 @@ from hetero.interrupts import check
 from hetero.words.orders import Calibrate, Configure, Configured, RankOrder
 from hetero.words.step import HostStep
 
-Row = Mapping[str, Any]
 OnReport = Callable[[int, Sequence[HostStep]], None]
 OnEvent = Callable[[ins.News], None]
 
@@ -86,9 +85,15 @@ class Session:
         Each has `source` and `target`, bytes_per_s, rtt_s, cpu_s_per_gb of the sending endpoint, and `streams`.
         """
         pairs = combinations(self.fleet.names, 2) if links is None else links
-        return [{**row, "streams": streams} for pair in pairs for streams, rows in [self._fill(*pair)] for row in rows]
+        return [row for pair in pairs for row in self._rows(*pair)]
 
-    def _fill(self, one: str, other: str) -> tuple[int, Sequence[Row]]:
+    def _rows(self, one: str, other: str) -> Iterator[dict[str, Any]]:
+        streams, found = self._fill(one, other)
+        for (source, target), way in zip(((one, other), (other, one)), found, strict=True):
+            rates = {"bytes_per_s": way.bytes_per_s, "rtt_s": way.rtt_s, "cpu_s_per_gb": way.cpu_s_per_gb}
+            yield {"source": source, "target": target, **rates, "streams": streams}
+
+    def _fill(self, one: str, other: str) -> tuple[int, Sequence[LinkProbed]]:
         """Both directions of a link, with as many streams as it was told to have, or as fill it, which it then has."""
         way = self.way(one, other)
 
@@ -96,25 +101,24 @@ class Session:
             if streams != self.way(one, other)["lanes"]:
                 self.relink(self._controller.fleet.links_with(one, other, streams))
 
-        def measure(streams: int) -> list[Row]:
+        def measure(streams: int) -> list[LinkProbed]:
             widen(streams)
             return [self._probe(one, other), self._probe(other, one)]
 
         if way["scheme"] == "shm" or self.fleet.link(one, other).streams is not None:
             return way["lanes"], measure(way["lanes"])
-        streams, rows = find_streams(measure)
+        streams, found = find_streams(measure)
         widen(streams)
-        return streams, rows
+        return streams, found
 
-    def _probe(self, source: str, target: str) -> dict[str, Any]:
+    def _probe(self, source: str, target: str) -> LinkProbed:
         before, found = 0.0, self._look(source, target, _WARM_UP_BYTES)
         for _ in range(_MOST_LOOKS):
             if found.bytes_per_s < _WARMER * before:
                 break
             nbytes = min(PROBE_BYTES, max(_WARM_UP_BYTES, round(found.bytes_per_s * PROBE_S)))
             before, found = found.bytes_per_s, self._look(source, target, nbytes)
-        rates = {"bytes_per_s": found.bytes_per_s, "rtt_s": found.rtt_s, "cpu_s_per_gb": found.cpu_s_per_gb}
-        return {"source": source, "target": target, **rates}
+        return found
 
     def _look(self, source: str, target: str, nbytes: int) -> LinkProbed:
         (found,) = self.ask(ProbeLink(host_id(target, 0), nbytes), [host_id(source, 0)])

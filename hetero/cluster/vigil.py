@@ -84,7 +84,7 @@ class Vigil:
 
     def _failed(self, process: str, error: ErrorReport, rank: RankId | None = None) -> None:
         told = error.plain()
-        self._trouble(process, severity_of(told), f"failed: {error.type}: {error.message}", rank, error=told)
+        self._trouble(process, severity_of(told), f"failed: {error}", rank, error=told)
 
     def _trouble(self, process: str, severity: Severity, cause: str, rank: RankId | None = None, **more: Any) -> None:
         if not self.over:

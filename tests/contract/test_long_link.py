@@ -18,8 +18,8 @@ def test_a_long_fat_link_is_found_to_take_several_streams(monkeypatch: pytest.Mo
         monkeypatch.setattr(ZmqEncrypted, "places", places)
         monkeypatch.setattr(ZmqEncrypted, "probe_bytes", 32 << 20)
         ends = ZmqEncrypted(1024)
-        streams, rows = find_streams(ends.probe)
+        streams, found = find_streams(ends.probe)
         ends.close()
     assert streams > 1
-    assert all(0.02 <= row["rtt_s"] < 1.0 for row in rows)
-    assert max(row["bytes_per_s"] for row in rows) < 5e8
+    assert all(one.rtt_s and 0.02 <= one.rtt_s < 1.0 for one in found)
+    assert max(one.bytes_per_s for one in found) < 5e8

@@ -22,7 +22,7 @@ from bridge.port import Ticket
 from bridge.rank import RankId
 from bridge.transport import Connection, load_transport, schemes
 from bridge.wire import CHUNK_BYTES, Header, Kind
-from bridge.words.endpoint import Failed, LinkProbed, LostPeer, ProbeLink, Stop
+from bridge.words.endpoint import Failed, LinkProbed, LostPeer, PaceSpec, ProbeLink, Stop
 from tests.contract.bridge_hosts import Host, await_connection, channel, cross, introduce, link, until
 from tests.patience import WAIT_S
 
@@ -337,7 +337,7 @@ def test_a_peer_that_starts_anew_takes_the_place_of_the_old_one(scheme: str, sta
 @pytest.mark.parametrize("scheme", schemes())
 def test_a_paced_link_takes_its_time_one_message_after_the_other(scheme: str, start: Start) -> None:
     a, b = start("a@0", [scheme]), start("b@0", [scheme])
-    link(a, b, scheme, {"bytes_per_s": 20e6, "delay_s": 0.03})
+    link(a, b, scheme, PaceSpec(20e6, 0.03))
     sender, receiver = channel(a.port(), b.port(), slot_bytes=1_000_000)
     arrivals = [receiver.post_recv(slot) for slot in range(2)]
     time.sleep(0.1)

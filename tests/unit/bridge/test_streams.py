@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import replace
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.streams import MOST_STREAMS, find_streams, streams_to_fill
+from bridge.words.endpoint import LinkProbed
 
 
 class Model:
@@ -20,17 +21,16 @@ class Model:
     def rate(self, streams: int) -> float:
         return min(self.bytes_per_s, streams * self.held)
 
-    def measure(self, streams: int) -> list[dict[str, Any]]:
+    def measure(self, streams: int) -> list[LinkProbed]:
         self.tried.append(streams)
-        back = {"bytes_per_s": 1e12, "rtt_s": self.rtt_s}
-        return [{"bytes_per_s": self.rate(streams), "rtt_s": self.rtt_s}, back]
+        return [LinkProbed("b@0", rate, self.rtt_s, 1.0) for rate in (self.rate(streams), 1e12)]
 
 
 @given(st.floats(1e7, 1e11), st.floats(1e-5, 1.0), st.integers(1 << 20, 8 << 20))
 def test_a_tenth_more_is_not_to_be_had(rate: float, rtt_s: float, buffer: int) -> None:
     link = Model(rate, buffer / rtt_s, rtt_s)
-    streams, rows = find_streams(link.measure)
-    assert rows[0]["bytes_per_s"] == link.rate(streams)
+    streams, found = find_streams(link.measure)
+    assert found[0].bytes_per_s == link.rate(streams)
     assert link.rate(MOST_STREAMS) <= 1.1 * link.rate(streams) or streams == MOST_STREAMS
     assert streams == 1 or link.rate(streams) > link.rate(streams // 2)
 
@@ -42,7 +42,7 @@ def test_within_a_room_one_look_is_all() -> None:
 
 
 def test_a_round_trip_that_nobody_saw_hides_nothing() -> None:
-    assert find_streams(lambda streams: [{"bytes_per_s": 1e9, "rtt_s": None}])[0] == 1
+    assert find_streams(lambda streams: [LinkProbed("b@0", 1e9, None, 1.0)])[0] == 1
 
 
 def test_what_is_known_is_reckoned() -> None:
@@ -55,9 +55,9 @@ def test_one_bad_moment_does_not_decide() -> None:
     link = Model(1e9, 1e8, 0.05)
     bad = iter([False, True])
 
-    def measure(streams: int) -> list[dict[str, Any]]:
-        rows = link.measure(streams)
-        return [row | {"bytes_per_s": 1e6} for row in rows] if next(bad, False) else rows
+    def measure(streams: int) -> list[LinkProbed]:
+        found = link.measure(streams)
+        return [replace(one, bytes_per_s=1e6) for one in found] if next(bad, False) else found
 
     assert find_streams(measure)[0] == 16
     assert link.tried == [1, 2, 2, 4, 8, 16]

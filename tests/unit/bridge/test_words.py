@@ -85,21 +85,21 @@ def test_numbers_that_json_has_not_cross_too(loss: float) -> None:
 @pytest.mark.parametrize(
     ("data", "where"),
     [
-        (b'Dance {"a":1}', "word = Dance"),
+        (b'Nonsense {"a":1}', "word = Nonsense"),
         (b'{"do": "stop"}', "word = "),
         (b"\xff\xfe", "word = "),
         (b"", "word = "),
         (b"Stop", "Stop"),
         (b'Stop {"now":true}', "Stop.now = True"),
         (b"Send {}", "Send.channel"),
-        (b'Send {"channel":1,"slot":"1","nbytes":2,"filled":2}', "Send.slot = '1'"),
+        (b'Send {"channel":1,"slot":"1","nbytes":2,"filled":2}', "Send.slot = str"),
         (b'Send {"channel":1,"slot":true,"nbytes":2,"filled":2}', "Send.slot = True"),
         (b'Send {"channel":1,"slot":1.5,"nbytes":2,"filled":2}', "Send.slot = 1.5"),
-        (b'Received {"channel":1,"nbytes":2,"transfer_s":"0.5"}', "Received.transfer_s = '0.5'"),
+        (b'Received {"channel":1,"nbytes":2,"transfer_s":"0.5"}', "Received.transfer_s = str"),
         (b'Attach {"rank":["a","0"]}', "Attach.rank"),
         (b'Attach {"rank":["a",0,1]}', "Attach.rank"),
         (encode(Open(SPEC)).replace(b'"slots":2', b'"slots":0'), "Open.spec"),
-        (encode(Open(SPEC)).replace(b'"slots":2', b'"slots":"2"'), "Open.spec.slots = '2'"),
+        (encode(Open(SPEC)).replace(b'"slots":2', b'"slots":"2"'), "Open.spec.slots = str"),
         (encode(Open(SPEC)).replace(b'"slots":2', b'"slots":2,"more":1'), "Open.spec.more = 1"),
         (encode(STEP).replace(b'"skipped":false', b'"skipped":0'), "StepReport.totals.skipped = 0"),
         (encode(STEP).replace(b'"rank":["a"', b'"rank":[1'), "StepReport.rank"),
@@ -110,6 +110,15 @@ def test_what_is_no_word_or_has_other_fields_is_refused_and_named(data: bytes, w
     with pytest.raises(WordError, match="one release") as caught:
         decode(data)
     assert where in str(caught.value)
+
+
+def test_what_is_refused_tells_no_secret() -> None:
+    data = encode(JoinWorld({}, 2, "10.0.0.1:1", "s3cret"))
+    for damaged in (data.replace(b'"size":2,', b""), data.replace(b'"s3cret"', b'["s3cret"]'), data[:-1]):
+        with pytest.raises(WordError) as caught:
+            decode(damaged)
+        assert "s3cret" not in str(caught.value)
+        assert "s3cret" not in str(ErrorReport.of(caught.value))
 
 
 def test_a_word_that_nobody_expects_is_an_error() -> None:
@@ -186,7 +195,7 @@ def test_another_release_is_named_and_its_words_are_heard_all_the_same(
 
 def test_behind_what_is_no_word_the_next_is_heard(ends: tuple[Pipe, Other]) -> None:
     pipe, other = ends
-    other.says(encode(Release(RELEASE)), b"Dance {}", encode(Stop()))
-    with pytest.raises(WordError, match="Dance"):
+    other.says(encode(Release(RELEASE)), b"Nonsense {}", encode(Stop()))
+    with pytest.raises(WordError, match="Nonsense"):
         pipe.recv(WAIT_S)
     assert pipe.recv(WAIT_S)[0] == Stop()

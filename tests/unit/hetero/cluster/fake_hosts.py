@@ -33,7 +33,9 @@ def key_of(host: str) -> str:
 @cache
 def step_of(step: int, epoch: int) -> HostStep:
     """A step in which nothing was done, of any host."""
-    return HostStep(step, epoch, "pool", "pool@0", 1, *[0.0] * 9, {}, {}, 0, False, None, ())
+    return HostStep(
+        step, epoch, "pool", "pool@0", 1, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, {}, {}, 0, False, None, ()
+    )
 
 
 class FakeHosts:

@@ -126,8 +126,8 @@ class FakeRank:
                 os._exit(3)
             case "hang":
                 time.sleep(1000)
-            case "babble":
-                self.agent.send(Babble())
+            case "babble" | "command":
+                self.agent.send({"babble": Babble(), "command": Stop()}[what])
                 time.sleep(1000)
             case "fail":
                 raise ValueError("a mistake of its own")

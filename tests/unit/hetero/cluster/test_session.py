@@ -158,6 +158,7 @@ def test_other_text_is_refused_and_the_session_goes_on() -> None:
         ("exit", "ended with exit status 3"),
         ("fail", "ValueError: a mistake of its own"),
         ("babble", "WordError: word = Babble; it is not known here"),
+        ("command", "WordError: word = Stop; nobody says that here"),
         ("peer lost", "PeerLost"),
     ],
 )

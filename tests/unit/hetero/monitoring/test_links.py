@@ -5,11 +5,12 @@ import json
 import pytest
 
 from hetero.monitoring.links import merge_crossed, step_links
-from hetero.monitoring.record import Report, merge_hosts
+from hetero.monitoring.record import merge_hosts
+from hetero.words.step import HostStep
 from tests.unit.hetero.monitoring.reports import TOTALS, facts, merged, rank_report
 
 
-def _hosts() -> list[Report]:
+def _hosts() -> list[HostStep]:
     b = merged([rank_report("b", 0, sent={"a": (10, 0.3)}, end=102.0)])
     return [merged([rank_report("a", 0, totals=TOTALS), rank_report("a", 1, received={"b": (5, 0.5)})]), b]
 

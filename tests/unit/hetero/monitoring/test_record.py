@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from hetero.monitoring.record import Recorder, Report, merge_hosts
-from hetero.words.step import StepTotals
+from hetero.monitoring.record import Recorder, merge_hosts
+from hetero.words.step import HostStep, StepTotals
 from tests.unit.hetero.monitoring.reports import TOTALS, facts, merged, rank_report
 
 DESIGN_KEYS = [
@@ -19,7 +19,7 @@ POOL_KEYS = [
 ]  # fmt: skip
 
 
-def _hosts() -> list[Report]:
+def _hosts() -> list[HostStep]:
     a = merged([rank_report("a", 0, totals=TOTALS), rank_report("a", 1, forward_s=0.25, bubble_s=0.05)])
     b = merged([rank_report("b", 0, stage=1, start=500.0, end=500.9, peak_memory_bytes=7)])
     return [a, b]
