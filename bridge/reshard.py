@@ -6,7 +6,7 @@ same plan from the same two placements, so nothing about it has to be sent.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from math import prod
@@ -143,37 +143,38 @@ def relocate(held: tuple[Box, ...], wanted: tuple[Box, ...], made: tuple[Box, ..
     """
     first: list[Piece] = []
     second: list[Piece] = []
-    own = {part.rank: _supply(part) for part in held}
-    arrived = [_supply(part) for part in made]
-    for number, part in enumerate(wanted):
-        pool, others = part.rank.pool, _turned([s for r, s in own.items() if r != part.rank], turn + number)
-        rest = [part.region]
-        near, far = ([s for s in others if (s.rank.pool == pool) is near] for near in (True, False))
-        for supply in [own[part.rank]] if part.rank in own else []:
-            rest = _take(first, rest, supply, part)
-        for supply in near:
-            rest = _take(first, rest, supply, part)
-        for supply in [supply for supply in arrived if supply.rank.pool == pool and supply.rank != part.rank]:
-            rest = _take(second, rest, supply, part)
-        arrived += [_Supply(part.rank, box, _origin(part.region)) for box in rest]
-        for supply in far:
-            rest = _take(first, rest, supply, part)
+    own = {box.rank: _supply(box) for box in held}
+    arrived = [_supply(box) for box in made]
+    for number, box in enumerate(wanted):
+        rest = _take(first, [box.region], [own[box.rank]] if box.rank in own else [], box)
+        if rest:
+            others = _turned([supply for rank, supply in own.items() if rank != box.rank], turn + number)
+            near, far = ([s for s in others if (s.rank.pool == box.rank.pool) is near] for near in (True, False))
+            rest = _take(first, rest, near, box)
+            rest = _take(second, rest, [s for s in arrived if s.rank.pool == box.rank.pool], box)
+            arrived += [_Supply(box.rank, part, _origin(box.region)) for part in rest]
+            rest = _take(first, rest, far, box)
         if rest:
             raise LayoutError("parts", rest, "no rank holds this part of the tensor", "load a checkpoint instead")
     return tuple(first), tuple(second)
 
 
-def _take(pieces: list[Piece], rest: list[Region], supply: _Supply, part: Box) -> list[Region]:
-    """Adds what a supply can give of the boxes of a part that are still wanted. Returns those that are so then."""
-    left: list[Region] = []
-    for box in rest:
-        found = overlap(box, supply.region)
-        if found is None:
-            left.append(box)
-            continue
-        left += _without(box, found)
-        pieces.append(_piece(supply.rank, supply.origin, _Demand(part.rank, part.region, _origin(part.region)), found))
-    return left
+def _take(pieces: list[Piece], rest: list[Region], supplies: Iterable[_Supply], box: Box) -> list[Region]:
+    """Adds what these can give of the parts of a box that are still wanted. Returns those that are so then."""
+    demand = _Demand(box.rank, box.region, _origin(box.region))
+    for supply in supplies:
+        if not rest:
+            break
+        left: list[Region] = []
+        for part in rest:
+            found = overlap(part, supply.region)
+            if found is None:
+                left.append(part)
+                continue
+            left += _without(part, found)
+            pieces.append(_piece(supply.rank, supply.origin, demand, found))
+        rest = left
+    return rest
 
 
 def _without(box: Region, hole: Region) -> Iterator[Region]:

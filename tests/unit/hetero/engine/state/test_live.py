@@ -64,6 +64,12 @@ def _plans(narrow: str = "") -> dict[str, Plan]:
     }
 
 
+@pytest.fixture(autouse=True)
+def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where one rank fails the others give up."""
+    monkeypatch.setattr(moving, "WAIT_S", WAIT_S / 2)
+
+
 @pytest.fixture(scope="module")
 def ports() -> Iterator[Mapping[RankId, Port]]:
     a, b = Host("a@0", ["zmq"]), Host("b@0", ["zmq"])
