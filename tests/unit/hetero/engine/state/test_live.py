@@ -202,6 +202,12 @@ def test_messages_are_cut_and_slots_used_again(ports: Mapping[RankId, Port], mon
     _check(_move(ports, plans["stages"], plans["many copies"]), plans["many copies"])
 
 
+def test_channels_are_closed_when_all_is_over(ports: Mapping[RankId, Port]) -> None:
+    plans = _plans()
+    _move(ports, plans["one"], plans["many copies"])
+    assert not any(port._channels for port in ports.values())
+
+
 def test_a_chip_without_room_for_both_plans_says_so(
     ports: Mapping[RankId, Port], monkeypatch: pytest.MonkeyPatch
 ) -> None:
