@@ -39,6 +39,11 @@ class AcceleratorBackend(Backend):
     def count(cls) -> int:
         return int(cls.load_module().device_count())
 
+    @classmethod
+    def device_names(cls) -> tuple[str, ...]:
+        module = cls.load_module()
+        return tuple(str(module.get_device_name(index)) for index in range(module.device_count()))
+
     def open(self, index: int) -> None:
         self._refuse_second_family()
         module = self.load_module()

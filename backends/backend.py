@@ -94,6 +94,11 @@ class Backend(ABC):
     def count(cls) -> int:
         """How many chips this process sees; `DeviceError` says why it cannot use the family."""
 
+    @classmethod
+    def device_names(cls) -> tuple[str, ...]:
+        """What the chips that this process sees call themselves, in order; empty where they have no names."""
+        return ()
+
     @abstractmethod
     def open(self, index: int) -> None:
         """Select the chip for this process, by its place among the visible ones; `DeviceError` if it cannot."""

@@ -41,9 +41,10 @@ class ChipSpec:
     `peak_flops` is dense FLOP/s by precision (a missing precision is one the chip lacks), `memory_bytes` the memory
     as built, of which driver and context keep `reserve_bytes`, `interconnect_bytes_per_s` the links to the other chips
     of its host in one direction, `efficiency` the fraction of the peak that training usually reaches. A communicator of
-    the family's collectives takes `communicator_bytes` of each of its chips, and `pair_communicator_bytes` where two
-    chips send to each other. `float8`: its torch converts to float8 and back. `provenance` is keyed by figure
-    ("memory_bytes", "peak_flops.bfloat16").
+    the family's collectives takes `communicator_bytes` of each of its chips, `pair_communicator_bytes` where two chips
+    send to each other, and `exchange_peer_bytes` more for each other chip of its host that it has all-to-alls with.
+    `float8`: its torch converts to float8 and back. `device_names` are what its driver calls it. `provenance` is keyed
+    by figure ("memory_bytes", "peak_flops.bfloat16").
     """
 
     name: str
@@ -58,7 +59,9 @@ class ChipSpec:
     reserve_bytes: int = 0
     communicator_bytes: int = 0
     pair_communicator_bytes: int = 0
+    exchange_peer_bytes: int = 0
     float8: bool = False
+    device_names: tuple[str, ...] = ()
 
     @property
     def usable_bytes(self) -> int:
@@ -128,6 +131,10 @@ class _Fact(_Stated):
     value: bool
 
 
+class _Names(_Stated):
+    value: tuple[str, ...] = Field(min_length=1)
+
+
 class _Sheet(_Strict):
     """One file of the catalogue, in the units that data sheets use; the interconnect counts both directions."""
 
@@ -139,10 +146,12 @@ class _Sheet(_Strict):
     reserve_gib: _Figure
     communicator_mib: _Figure | None = None
     pair_communicator_mib: _Figure | None = None
+    exchange_peer_mib: _Figure | None = None
     memory_gb_per_s: _Figure
     interconnect_gb_per_s: _Figure
     efficiency: _Figure
     float8: _Fact | None = None
+    device_names: _Names | None = None
 
     @model_validator(mode="after")
     def _plausible(self) -> _Sheet:
@@ -163,8 +172,12 @@ class _Sheet(_Strict):
             "interconnect_bytes_per_s": self.interconnect_gb_per_s,
             "efficiency": self.efficiency,
         }
-        buffers = {"communicator_bytes": self.communicator_mib, "pair_communicator_bytes": self.pair_communicator_mib}
-        said = {**buffers, "float8": self.float8}
+        buffers = {
+            "communicator_bytes": self.communicator_mib,
+            "pair_communicator_bytes": self.pair_communicator_mib,
+            "exchange_peer_bytes": self.exchange_peer_mib,
+        }
+        said = {**buffers, "float8": self.float8, "device_names": self.device_names}
         figures |= {key: figure for key, figure in said.items() if figure is not None}
         return ChipSpec(
             name=self.name,
@@ -178,6 +191,7 @@ class _Sheet(_Strict):
             note=self.note,
             reserve_bytes=round(self.reserve_gib.value * GIB),
             float8=self.float8 is not None and self.float8.value,
+            device_names=self.device_names.value if self.device_names else (),
             **{key: round(figure.value * MIB) if figure else 0 for key, figure in buffers.items()},
         )
 

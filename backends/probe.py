@@ -10,7 +10,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from glob import glob
 from importlib.util import find_spec
@@ -27,14 +27,15 @@ _NUMBERED = "[0-9]*"
 
 @dataclass(frozen=True)
 class Finding:
-    """One family on this host: `chips` that can be used, the `signs` of it, the `problem` if none can, and the `note`
-    that a chip gave when it was opened."""
+    """One family on this host: `chips` that can be used, the `signs` of it, the `problem` if none can, the `note` that
+    a chip gave when it was opened, and what the chips call themselves, each name once."""
 
     family: str
     chips: int
     signs: tuple[str, ...]
     problem: str = ""
     note: str = ""
+    names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ def device_files(family: str) -> int:
 
 def torch_fault() -> str:
     """Why torch cannot be used in a fresh process of this Python, whatever the chips; empty if it can."""
-    return _ask_torch("cpu").problem
+    return ask("cpu").problem
 
 
 def kunlun_hook() -> bool:
@@ -92,14 +93,15 @@ def _find(family: str, asked: bool) -> Finding:
     signs = _SIGNS[family].seen() if family in _SIGNS else ()
     if not signs and not asked:
         return Finding(family, 0, (), "no sign of it on this host")
-    return replace(_ask_torch(family), signs=signs)
+    return replace(ask(family), signs=signs)
 
 
-def _ask_torch(family: str) -> Finding:
-    """How many chips a fresh process of the family sees, and why none."""
+def ask(family: str, python: str | None = None, variables: Mapping[str, str] | None = None) -> Finding:
+    """Which chips a fresh process of the family sees, and why none. With an interpreter and variables it is one as a
+    pool's own processes are."""
     try:
-        environment = {**os.environ, **process_environment(family)}
-        command = program("backends.probe", family)
+        environment = {**os.environ, **process_environment(family), **(variables or {})}
+        command = program("backends.probe", family, python=os.path.expanduser(python or sys.executable))
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=_TIMEOUT_S)
         answer = json.loads(done.stdout.splitlines()[-1])
     except (OSError, subprocess.SubprocessError, BackendError) as error:
@@ -107,17 +109,19 @@ def _ask_torch(family: str) -> Finding:
     except (IndexError, ValueError):
         ended = f"the probe ended with status {done.returncode}: {done.stderr[-500:].strip()}"
         return Finding(family, 0, (), ended)
-    return Finding(family, int(answer["chips"]), (), str(answer["problem"]), str(answer["note"]))
+    told = int(answer["chips"]), (), str(answer["problem"]), str(answer["note"])
+    return Finding(family, *told, tuple(map(str, answer["names"])))
 
 
 def _answer(family: str) -> dict[str, object]:
     try:
         backend = load_backend(find_family(family).name)
         chips = backend.count()
+        names = tuple(dict.fromkeys(backend.device_names())) if chips else ()
         note = backend.examine() if chips else ""
     except Exception as error:  # whatever a vendor's plug-in raises is the answer
-        return {"chips": 0, "problem": str(error), "note": ""}
-    return {"chips": chips, "problem": "" if chips else "torch counts no device", "note": note}
+        return {"chips": 0, "problem": str(error), "note": "", "names": ()}
+    return {"chips": chips, "problem": "" if chips else "torch counts no device", "note": note, "names": names}
 
 
 def _has_module(name: str) -> bool:

@@ -36,7 +36,8 @@ class Family:
     `visible_devices` names the variables that limit which chips a process sees, `environment` what a process of this
     family needs set before it imports torch, `resource` what a cluster's scheduler counts such chips as, `interface`
     the variable that gives the family's collectives their network interface, `forks` whether processes that drive its
-    chips may be forked from one that has imported torch.
+    chips may be forked from one that has imported torch, `fused_adamw` whether torch's fused AdamW has a kernel for
+    them: a planner counts what another needs meanwhile.
     """
 
     name: str
@@ -46,14 +47,21 @@ class Family:
     resource: str = ""
     interface: str = ""
     forks: bool = True
+    fused_adamw: bool = False
 
 
 FAMILIES: dict[str, Family] = {
     family.name: family
     for family in (
-        Family("cpu", "backends.cpu:CpuBackend", (), _NO_AUTOLOAD | _NO_CHIPS),
+        Family("cpu", "backends.cpu:CpuBackend", (), _NO_AUTOLOAD | _NO_CHIPS, fused_adamw=True),
         Family(
-            "cuda", "backends.cuda:CudaBackend", ("CUDA_VISIBLE_DEVICES",), _NO_AUTOLOAD, "GPU", "NCCL_SOCKET_IFNAME"
+            "cuda",
+            "backends.cuda:CudaBackend",
+            ("CUDA_VISIBLE_DEVICES",),
+            _NO_AUTOLOAD,
+            "GPU",
+            "NCCL_SOCKET_IFNAME",
+            fused_adamw=True,
         ),
         Family(
             "ascend",
@@ -62,6 +70,7 @@ FAMILIES: dict[str, Family] = {
             _NO_AUTOLOAD,
             "NPU",
             "HCCL_SOCKET_IFNAME",
+            fused_adamw=True,
         ),
         # Its plug-in hooks into torch at interpreter start, not by autoloading, and reads one variable or the other.
         # Importing torch then sets up the chips' runtime, which no fork survives.

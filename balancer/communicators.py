@@ -12,13 +12,26 @@ from balancer.exchange import shared_state
 from balancer.plan import Place, Plan, StagePlan
 from balancer.workload import Workload
 
+_BOARD = 8
+"""Chips that NVLink joins in a host, on every board of the catalogue."""
+
 
 def communicator_bytes(workload: Workload, plan: Plan, place: Place, chip: ChipSpec) -> int:
-    """On each chip of one stage: of its tensor-parallel group, of the chips that it shares state with, and two, one for
-    each direction, with each chip that a stage boundary inside the pool joins it with."""
-    tensor = _stage(plan, place).tp > 1
-    groups = tensor + (len(sharing(workload, plan, place)) > 1)
-    return groups * chip.communicator_bytes + 2 * _neighbours(plan, place) * chip.pair_communicator_bytes
+    """On each chip of one stage: of its tensor-parallel group, of the chips that it shares state with and has
+    all-to-alls with, and two, one for each direction, with each chip that a stage boundary inside the pool joins it
+    with."""
+    shared, tensor = sharing(workload, plan, place), _stage(plan, place).tp > 1
+    peers = sum(_stage(plan, one).tp for one in shared) - 1 if len(shared) > 1 else 0
+    groups = (tensor + (len(shared) > 1)) * chip.communicator_bytes + exchange_bytes(peers, chip)
+    return groups + 2 * _neighbours(plan, place) * chip.pair_communicator_bytes
+
+
+def exchange_bytes(peers: int, chip: ChipSpec) -> int:
+    """Of all-to-alls, where a chip's collectives have buffers for each other one: larger for those on its own board."""
+    if not chip.exchange_peer_bytes:
+        return 0
+    near = min(peers, _BOARD - 1)
+    return near * chip.exchange_peer_bytes + (peers - near) * chip.pair_communicator_bytes
 
 
 def sharing(workload: Workload, plan: Plan, place: Place) -> set[Place]:

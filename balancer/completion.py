@@ -2,37 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
 
-from balancer.cost import Times
 from balancer.errors import PlanError
 from balancer.legality import check, check_completed
-from balancer.plan import PipelinePlan, Place, Plan, Range
+from balancer.plan import Place, Plan, Range
+from balancer.problem import Problem
+from balancer.schedule.registry import schedule
 from balancer.topology import PoolSpec, Topology
 from balancer.warmup import deepen
-from balancer.workload import LegalTp, Workload
+from balancer.workload import Workload
 
 _Changes = dict[Place, dict[str, object]]
 
 
-def complete(
-    plan: Plan,
-    topology: Topology,
-    workload: Workload,
-    legal_tp: LegalTp | None = None,
-    times: Times | None = None,
-) -> Plan:
-    """The plan that ranks obey: replicas expanded, precisions, chips, warm-ups and owners filled in. With `times`,
-    warm-ups that were left open are as deep as hiding the links takes. Completing a completed plan changes nothing.
-    Raises PlanError for every illegal plan."""
-    check(plan, topology, workload, legal_tp)
-    plan = fill_precisions(expand_replicas(plan), topology)
+def complete(plan: Plan, problem: Problem) -> Plan:
+    """The plan that ranks obey: replicas expanded, precisions, chips, warm-ups and owners filled in. Warm-ups that were
+    left open are as deep as hiding the links takes, where the times of all stages are known. Completing a completed
+    plan changes nothing. Raises PlanError for every illegal plan."""
+    check(plan, problem)
+    written = [p for p, pipeline in enumerate(plan.pipelines) for _ in range(pipeline.replicas)]
+    plan = fill_precisions(expand_replicas(plan), problem.topology)
     open_ = [place for place, stage in plan.stages() if stage.warmup is None]
-    plan = assign_owners(fill_warmups(place_chips(plan, topology)), workload)
-    if times is not None and open_:
-        plan = deepen(plan, open_, topology, workload, times)
-    check_completed(plan, topology, workload)
+    plan = assign_owners(fill_warmups(place_chips(plan, problem.topology)), problem.workload)
+    if open_ and all(problem.knows(stage.pool, stage.tp) for _, stage in plan.stages()):
+        plan = deepen(plan, open_, problem)
+    try:
+        check_completed(plan, problem)
+    except PlanError as error:
+        raise PlanError(_as_written(error.key, written), error.value, error.rule, error.remedy) from None
     return plan
+
+
+def _as_written(key: str, written: Sequence[int]) -> str:
+    """The key of a pipeline as the plan had it before its replicas were written out."""
+    return re.sub(r"^pipelines\[(\d+)\]", lambda found: f"pipelines[{written[int(found[1])]}]", key)
 
 
 def expand_replicas(plan: Plan) -> Plan:
@@ -77,21 +82,14 @@ def fill_precisions(plan: Plan, topology: Topology) -> Plan:
 
 
 def fill_warmups(plan: Plan) -> Plan:
-    """1F1B's depth: as many micro-batches as fit into the way from a stage's first chunk to the end."""
+    """Those that the schedule has where nothing must be hidden."""
     changes: _Changes = {}
     for p, pipeline in enumerate(plan.pipelines):
-        depths = default_warmups(pipeline)
+        depths = schedule(plan.schedule).usual_warmups(pipeline.stage_of_chunk(), pipeline.micro_batches)
         for s, stage in enumerate(pipeline.stages):
             if stage.warmup is None:
                 changes[p, s] = {"warmup": depths[s]}
     return _update(plan, changes)
-
-
-def default_warmups(pipeline: PipelinePlan) -> tuple[int, ...]:
-    placed = pipeline.stage_of_chunk()
-    ahead = [len(placed) - placed.index(s) for s in range(len(pipeline.stages))]
-    depths = [-(-ahead[s] // len(stage.units)) for s, stage in enumerate(pipeline.stages)]
-    return tuple(max(1, min(depth, pipeline.micro_batches)) for depth in depths)
 
 
 def assign_owners(plan: Plan, workload: Workload) -> Plan:

@@ -42,6 +42,7 @@ class Copies:
     uses: dict[Place, tuple[Use, ...]]
     hubs: dict[str, Place]
     parameters: int
+    largest_tensor: int = 0
 
     @cached_property
     def route(self) -> Hashable:
@@ -52,16 +53,18 @@ class Copies:
 def shared_state(plan: Plan, workload: Workload) -> list[Copies]:
     """Each unit's state that has several copies, in the order in which gradients are made: from the last unit on."""
     owners, later_uses = owner_places(plan), dict(workload.tied)
+    chunks = [(p, chunk) for p, pipeline in enumerate(plan.pipelines) for chunk in pipeline.chunks()]
     found = []
     for u in range(len(workload.units) - 1, -1, -1):
         uses: dict[Place, tuple[Use, ...]] = {}
-        for p, pipeline in enumerate(plan.pipelines):
-            for chunk in pipeline.chunks():
-                here = [v for v in (u, later_uses.get(u)) if v is not None and chunk.units[0] <= v < chunk.units[1]]
-                if here:  # a weight used twice in a chunk is complete with its first use, the last in a backward
-                    uses[p, chunk.stage] = (*uses.get((p, chunk.stage), ()), (p, chunk.index, min(here)))
+        named = {u, later_uses.get(u, u)}
+        for p, (index, stage, (begin, end)) in chunks:
+            here = [v for v in named if begin <= v < end]
+            if here:  # a weight used twice in a chunk is complete with its first use, the last in a backward
+                uses[p, stage] = (*uses.get((p, stage), ()), (p, index, min(here)))
         if len(uses) > 1 and workload.units[u].parameters:
-            found.append(Copies(owners[u], uses, _hubs(plan, u, owners[u], uses), workload.units[u].parameters))
+            sizes = workload.units[u].parameters, workload.units[u].largest_tensor
+            found.append(Copies(owners[u], uses, _hubs(plan, u, owners[u], uses), *sizes))
     return found
 
 

@@ -7,12 +7,13 @@ from dataclasses import replace
 
 from balancer.cost import model_time
 from balancer.cut import StageCost, cut
-from balancer.ideal import ideal_tokens_per_s
+from balancer.ideal import ideal_tokens_per_s, pool_sequences_per_s
+from balancer.idle import used_chips
 from balancer.plan import PipelinePlan
 from balancer.shares import shares
 from balancer.simulate import Prediction, Scenario, run
 
-TERMS = ("rounding", "imbalance", "bubble", "exposed_link", "recompute", "other")
+TERMS = ("rounding", "imbalance", "bubble", "exposed_link", "recompute", "idle", "other")
 
 
 def efficiency(prediction: Prediction) -> dict[str, float]:
@@ -32,7 +33,8 @@ def ledger(prediction: Prediction, measured_step_s: float | None = None) -> dict
     bubble        the rest of the computation, all links free: filling and emptying
     exposed_link  what the links add, gradient sync included
     recompute     forwards done twice (no schedule here does)
-    other         chips left idle, a tp that is not the pool's fastest, the optimizer's update, what was not predicted
+    idle          chips that the plan gives no work
+    other         a tp that is not the pool's fastest, the optimizer's update, what was not predicted
     """
     s = prediction.scenario
     step_s = measured_step_s or prediction.step_s
@@ -50,8 +52,18 @@ def ledger(prediction: Prediction, measured_step_s: float | None = None) -> dict
     }
     ideal_s = s.time_scale * s.workload.global_batch * s.workload.seq_len
     ideal_s /= ideal_tokens_per_s(s.topology, s.workload, s.times)
+    idle = _idle_part(s)
+    terms["idle"] = ideal_s * idle / (1 - idle) / step_s
     terms["other"] = 1 - ideal_s / step_s - sum(terms.values())
     return terms
+
+
+def _idle_part(s: Scenario) -> float:
+    """Of the speed of all chips, that of those that the plan gives no work."""
+    used = used_chips(s.plan)
+    rates = {pool: pool_sequences_per_s(pool, s.workload, s.times) for pool in s.topology.pools}
+    idle = sum(rate * (pool.count - used[pool.name]) / pool.count for pool, rate in rates.items())
+    return idle / sum(rates.values())
 
 
 def _used_step_s(s: Scenario) -> float:

@@ -5,38 +5,40 @@ from __future__ import annotations
 from collections import Counter
 
 from balancer.errors import PlanError, ScheduleError
-from balancer.memory import stage_bytes
+from balancer.need import memory_need
 from balancer.plan import PipelinePlan, Plan, StagePlan
-from balancer.schedule import actions_of, schedules
+from balancer.problem import Problem
+from balancer.schedule.lowering import actions_of
+from balancer.schedule.registry import schedule
 from balancer.topology import Topology
-from balancer.workload import LegalTp, Workload
+from balancer.workload import Workload
 
 MOST_MICRO_BATCHES = 2**14
 """Of one pipeline. Its schedule is a list with two actions for each, which a search for the best plan makes often."""
 
 
-def check(plan: Plan, topology: Topology, workload: Workload, legal_tp: LegalTp | None = None) -> None:
+def check(plan: Plan, problem: Problem) -> None:
     """The rules that a plan must obey as it was written, its replicas not yet expanded."""
     try:
-        schedules(plan.schedule)
+        schedule(plan.schedule)
     except ScheduleError as error:
         raise PlanError(error.key, error.value, error.rule, error.remedy) from None
     for p, pipeline in enumerate(plan.pipelines):
         _check_share(f"pipelines[{p}]", pipeline)
         _check_replicas(f"pipelines[{p}]", pipeline)
         for s, stage in enumerate(pipeline.stages):
-            _check_stage(f"pipelines[{p}].stages[{s}]", stage, topology, legal_tp)
-        _check_cover(f"pipelines[{p}]", pipeline, workload)
-    _check_shares(plan, workload)
-    _check_chips(plan, topology)
+            _check_stage(f"pipelines[{p}].stages[{s}]", stage, problem)
+        _check_cover(f"pipelines[{p}]", pipeline, problem.workload)
+    _check_shares(plan, problem.workload)
+    _check_chips(plan, problem.topology)
 
 
-def check_completed(plan: Plan, topology: Topology, workload: Workload) -> None:
+def check_completed(plan: Plan, problem: Problem) -> None:
     """The rules about what completion filled in or kept: warm-ups, owners, memory."""
     for p, pipeline in enumerate(plan.pipelines):
         _check_warmups(f"pipelines[{p}]", pipeline, plan.schedule)
-    _check_owners(plan, workload)
-    _check_memory(plan, topology, workload)
+    _check_owners(plan, problem.workload)
+    _check_memory(plan, problem)
 
 
 def _check_share(key: str, pipeline: PipelinePlan) -> None:
@@ -65,9 +67,9 @@ def _check_shares(plan: Plan, workload: Workload) -> None:
         raise PlanError("pipelines.share", shares, rule, remedy)
 
 
-def _check_stage(key: str, stage: StagePlan, topology: Topology, legal_tp: LegalTp | None) -> None:
+def _check_stage(key: str, stage: StagePlan, problem: Problem) -> None:
     try:
-        pool = topology.pool(stage.pool)
+        pool = problem.topology.pool(stage.pool)
     except PlanError as error:
         raise PlanError(f"{key}.pool", stage.pool, error.rule, error.remedy) from None
     if pool.tp not in (None, stage.tp):
@@ -77,8 +79,7 @@ def _check_stage(key: str, stage: StagePlan, topology: Topology, legal_tp: Legal
         rule = f"the chips of pool {pool.name} compute in {pool.precision}"
         remedy = f"leave it out, or set pools.{pool.name}.precision to {stage.precision}"
         raise PlanError(f"{key}.precision", stage.precision, rule, remedy)
-    reason = legal_tp(stage.tp) if legal_tp else None
-    if reason:
+    if reason := problem.legal_tp(stage.tp):
         raise PlanError(f"{key}.tp", stage.tp, reason, "use a tp that divides the model's heads")
     if stage.tp > pool.count:
         rule = f"pool {pool.name} has {pool.count} chips"
@@ -157,9 +158,9 @@ def _check_own_chips(key: str, stage: StagePlan, topology: Topology, used: dict[
         raise PlanError(key, chips, rule, "choose chips of one host")
 
 
-def _check_warmups(key: str, pipeline: PipelinePlan, schedule: str) -> None:
+def _check_warmups(key: str, pipeline: PipelinePlan, name: str) -> None:
     try:
-        actions_of(pipeline, schedule)
+        actions_of(pipeline, name)
     except ScheduleError as error:
         raise PlanError(f"{key}.{error.key}", error.value, error.rule, error.remedy) from None
 
@@ -178,10 +179,9 @@ def _check_owners(plan: Plan, workload: Workload) -> None:
             raise PlanError("pipelines.stages.owns", u, rule, "leave owns out, the plan is then completed")
 
 
-def _check_memory(plan: Plan, topology: Topology, workload: Workload) -> None:
+def _check_memory(plan: Plan, problem: Problem) -> None:
     for (p, s), stage in plan.stages():
-        pool = topology.pool(stage.pool)
-        need = stage_bytes(workload, plan, p, s, pool.precision, pool.chip, topology.bucket_bytes)
+        pool, need = problem.topology.pool(stage.pool), memory_need(plan, (p, s), problem)
         if need.total > pool.memory_bytes:
             rule = f"needs {need}, a chip of {pool.name} has {pool.memory_limit}"
             remedy = "give the stage fewer units, a larger tp, or the pipeline a smaller micro_batch or warmup"

@@ -9,24 +9,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
-from itertools import pairwise
 
 from backends.chip import ChipSpec
+from backends.registry import find_family
 from balancer.communicators import communicator_bytes
+from balancer.messages import Codecs, boundary_bytes, is_native, message_bytes, posted_bytes, uncoded
 from balancer.peak import ChunkRoom, UnitRoom, compute_peak
-from balancer.plan import Chunk, PipelinePlan, Place, Plan
-from balancer.schedule import actions_of
+from balancer.plan import Place, Plan
+from balancer.schedule.lowering import actions_of
 from balancer.staging import BUCKET_BYTES, GRADIENT_BYTES, staging
-from balancer.workload import UnitWork, Workload
+from balancer.workload import UnitWork, Update, Workload
 from bridge.precision import ITEM_BYTES
 
 WEIGHT_BYTES = ITEM_BYTES
-MESSAGES = 2  # kept for each boundary of a stage to another pool
 SLACK = 0.04
 """What torch's allocator keeps beyond its tensors, over these: 0.4, 0.8, 4.2 and 5.0% in reports of full chips
 (vllm-project/vllm-ascend issues 1127 and 5020, hiyouga/LlamaFactory 5491, sgl-project/sglang 29838)."""
-_MOMENT_BYTES = 8  # AdamW's two, in float32
-_TEXT_BYTES = 16  # of a token and its label, as int64
+_STATE_BYTES = 4  # of a master, a moment or a temporary of the update
 
 
 @dataclass(frozen=True)
@@ -69,6 +68,7 @@ def stage_bytes(
     precision: str,
     chip: ChipSpec | None = None,
     bucket_bytes: int = BUCKET_BYTES,
+    codecs: Codecs = uncoded,
 ) -> MemoryNeed:
     """Of one stage of a completed plan; with the communicators of `chip`, if it is given.
 
@@ -82,15 +82,17 @@ def stage_bytes(
     owned = sum(workload.units[u].parameters for u in placed.owned_units()) // placed.tp
     gradients = held * GRADIENT_BYTES
     rooms = dict(_rooms(workload, plan, place, weight_bytes, sync.rounds))
-    computing = round(compute_peak(actions_of(owner, plan.schedule)[stage], rooms)) - (0 if narrow else gradients)
-    after = sync.after(owned * weight_bytes if narrow else 0)
+    lists = actions_of(owner, plan.schedule)
+    posted = posted_bytes(lists, stage, owner.stage_of_chunk(), _inside(workload, plan, place))
+    computing = round(compute_peak(lists[stage], rooms, posted)) - (0 if narrow else gradients)
+    after = sync.after(owned * _updating_bytes(workload.update, chip), owned * weight_bytes if narrow else 0)
     computes = computing >= after
     return MemoryNeed(
         weights=held * weight_bytes,
         gradients=gradients,
-        optimizer=owned * optimizer_bytes(precision),
+        optimizer=owned * optimizer_bytes(precision, workload.update),
         activations=computing if computes else 0,
-        messages=_message_bytes(workload, plan, place),
+        messages=message_bytes(workload, plan, place, precision, codecs),
         sync=0 if computes else after,
         communicators=communicator_bytes(workload, plan, place, chip) if chip else 0,
     )
@@ -110,18 +112,22 @@ def _rooms(
             _unit_room(workload.units[u], pipeline.micro_batch, tp, weight_bytes, held // tp, rounds.get(u, 0))
             for u, held in made
         )
-        before, after = (_boundary_bytes(workload, pipeline, i) for i in (chunk.index - 1, chunk.index))
-        inside = [_is_native(pipeline, chunks, i) for i in (chunk.index - 1, chunk.index)]
+        before, after = (boundary_bytes(workload, pipeline, i) for i in (chunk.index - 1, chunk.index))
         yield (
             chunk.index,
             ChunkRoom(
                 units=units,
                 ends=after + (before if weight_bytes < GRADIENT_BYTES else 0),
                 arriving=after,
-                posted=(before * inside[0], after * inside[1]),
-                window=min(pipeline.micro_batches, max(pipeline.warmups()) + 1),
             ),
         )
+
+
+def _inside(workload: Workload, plan: Plan, place: Place) -> dict[int, float]:
+    """What comes to each chip of a stage over the boundaries inside its pool, by boundary; its group gathers them."""
+    pipeline = plan.pipelines[place[0]]
+    tp, native = pipeline.stages[place[1]].tp, (c.index for c in pipeline.chunks() if is_native(pipeline, c.index))
+    return {boundary: boundary_bytes(workload, pipeline, boundary) / tp for boundary in native}
 
 
 def _unit_room(unit: UnitWork, micro_batch: int, tp: int, weight_bytes: int, parameters: int, packed: int) -> UnitRoom:
@@ -137,33 +143,6 @@ def _unit_room(unit: UnitWork, micro_batch: int, tp: int, weight_bytes: int, par
     )
 
 
-def _message_bytes(workload: Workload, plan: Plan, place: Place) -> int:
-    """What crosses a stage's boundaries beside what is in use. Between pools, as its rank is a message ahead of its
-    chip, one has come early and one has not left yet; inside one, a gradient has not left. And a step's text."""
-    pipeline, messages = plan.pipelines[place[0]], 0
-    for a, b in pairwise(pipeline.chunks()):
-        if a.stage != b.stage and place[1] in (a.stage, b.stage):
-            native = _is_native(pipeline, pipeline.chunks(), a.index)
-            messages += (b.stage == place[1] if native else MESSAGES) * _boundary_bytes(workload, pipeline, a.index)
-    reads = {0, len(workload.units) - 1} & set(pipeline.stages[place[1]].unit_indices())
-    return messages + (_TEXT_BYTES * pipeline.share * workload.seq_len if reads else 0)
-
-
-def _boundary_bytes(workload: Workload, pipeline: PipelinePlan, chunk: int) -> int:
-    """Of a micro-batch behind a chunk."""
-    if chunk < 0:
-        return 0
-    return pipeline.micro_batch * workload.units[pipeline.chunks()[chunk].units[1] - 1].boundary_bytes
-
-
-def _is_native(pipeline: PipelinePlan, chunks: tuple[Chunk, ...], before: int) -> bool:
-    """Whether the boundary behind a chunk lies between two stages of one pool."""
-    if before < 0 or before + 1 >= len(chunks):
-        return False
-    a, b = (pipeline.stages[chunks[i].stage] for i in (before, before + 1))
-    return chunks[before].stage != chunks[before + 1].stage and a.pool == b.pool
-
-
 def parameters_with_tied(workload: Workload, units: Iterable[int]) -> list[int]:
     """Parameters of each unit; a unit that uses an earlier one's weight counts it where that one is not at hand."""
     held = list(units)
@@ -171,9 +150,15 @@ def parameters_with_tied(workload: Workload, units: Iterable[int]) -> list[int]:
     return [workload.units[u].parameters + borrowed.get(u, 0) for u in held]
 
 
-def optimizer_bytes(precision: str) -> int:
-    """Per owned parameter: two moments, and a float32 master value where weights are narrower."""
-    return _MOMENT_BYTES + (0 if precision == "float32" else 4)
+def optimizer_bytes(precision: str, update: Update) -> int:
+    """Per owned parameter: the moments, and a float32 master value where weights are narrower."""
+    return _STATE_BYTES * (update.moments + (precision != "float32"))
+
+
+def _updating_bytes(update: Update, chip: ChipSpec | None) -> int:
+    """Per owned parameter, while it is updated."""
+    fused = chip is None or find_family(chip.family).fused_adamw
+    return _STATE_BYTES * (update.temporaries if fused else update.unfused)
 
 
 def unit_activation_bytes(unit: UnitWork, tp: int) -> float:

@@ -6,21 +6,22 @@ from collections.abc import Iterator
 from dataclasses import replace
 from math import inf
 
-from balancer.candidates import Candidates
+from balancer.candidates import all_shapes, candidates
 from balancer.errors import NoPlanFits
-from balancer.pricing import fill_by_memory
+from balancer.pricing import Pricer, fill_by_memory
+from balancer.problem import Problem
 from balancer.topology import PoolSpec
 
 _GIB = 2**30
 
 
-def explain(candidates: Candidates) -> NoPlanFits:
+def explain(problem: Problem) -> NoPlanFits:
     """The error for a search without result. A change that it names was tried: with it the search succeeds."""
-    fix = next((text for text, changed in _changes(candidates) if _fits(changed)), None)
-    pool, factor = _closest(candidates)
+    fix = next((text for text, changed in _changes(problem) if _fits(changed)), None)
+    pool, factor = _closest(problem)
     if pool is None:
         rule = "no division of the pools into stages has a legal tp, enough units and a micro-batch for each pipeline"
-        names = [p.name for p in candidates.topology.pools]
+        names = [p.name for p in problem.topology.pools]
         return NoPlanFits("pools", names, rule, fix or "set tp to auto, use more sequences per step, or fewer chips")
     limit = pool.memory_bytes
     need = round(limit * factor)
@@ -29,33 +30,38 @@ def explain(candidates: Candidates) -> NoPlanFits:
     return NoPlanFits(f"pools.{pool.name}", pool.count, rule, remedy, need, limit)
 
 
-def _fits(candidates: Candidates) -> bool:
-    return _closest(candidates)[1] <= 1 and bool(candidates.all())
+def _fits(problem: Problem) -> bool:
+    return _closest(problem)[1] <= 1 and bool(candidates(problem))
 
 
-def _closest(candidates: Candidates) -> tuple[PoolSpec | None, float]:
+def _closest(problem: Problem) -> tuple[PoolSpec | None, float]:
     """Of single pipelines over all pools, those with most memory first: the fullest stage's pool where that overflows
     least, and how many times over its limit it is."""
-    pricer = candidates.pricer()
+    pricer = Pricer(problem)
     closest: tuple[PoolSpec | None, float] = (None, inf)
-    for shape in candidates.shapes(candidates.topology):
-        group, pools = shape[0], [candidates.topology.pool(segment.pool) for segment in shape[0].segments]
+    for shape in all_shapes(problem):
+        group, pools = shape[0], [problem.topology.pool(segment.pool) for segment in shape[0].segments]
         if len(shape) > 1 or pools != sorted(pools, key=lambda pool: -pool.memory_bytes):
             continue
-        fullest = fill_by_memory(pricer.costs(group, group.pipelines), candidates.workload.cuts)
-        if fullest and fullest[1] < closest[1]:
-            closest = candidates.topology.pool(group.stages[fullest[0]][0]), fullest[1]
+        filled = fill_by_memory(pricer.costs(group, group.pipelines), problem.workload.cuts)
+        if filled is None:
+            continue
+        stages = [problem.topology.pool(name) for name, _ in group.stages]
+        needs = [pricer.memory.need_bytes(group, s, bytes_) for s, bytes_ in enumerate(filled)]
+        factor, s = max((need / pool.memory_bytes, s) for s, (need, pool) in enumerate(zip(needs, stages, strict=True)))
+        if factor < closest[1]:
+            closest = stages[s], factor
     return closest
 
 
-def _changes(candidates: Candidates) -> Iterator[tuple[str, Candidates]]:
+def _changes(problem: Problem) -> Iterator[tuple[str, Problem]]:
     """Smaller micro-batches, then more chips in one pool, the fewest first."""
-    size = candidates.micro_batch
-    for smaller in (n for n in range(size - 1, 0, -1) if candidates.workload.global_batch % n == 0):
-        yield f"set train.micro_batch to {smaller}", replace(candidates, micro_batch=smaller)
-    pools = candidates.topology.pools
+    size = problem.micro_batch
+    for smaller in (n for n in range(size - 1, 0, -1) if problem.workload.global_batch % n == 0):
+        yield f"set train.micro_batch to {smaller}", replace(problem, micro_batch=smaller)
+    pools = problem.topology.pools
     for more in sorted((pool.count * (factor - 1), i, factor) for i, pool in enumerate(pools) for factor in (2, 4, 8)):
         _, i, factor = more
         grown = replace(pools[i], count=pools[i].count * factor)
-        topology = replace(candidates.topology, pools=(*pools[:i], grown, *pools[i + 1 :]))
-        yield f"raise pools.{grown.name}.count to {grown.count}", replace(candidates, topology=topology)
+        topology = replace(problem.topology, pools=(*pools[:i], grown, *pools[i + 1 :]))
+        yield f"raise pools.{grown.name}.count to {grown.count}", replace(problem, topology=topology)

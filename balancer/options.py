@@ -6,9 +6,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from balancer.errors import did_you_mean
+from balancer.errors import ScheduleError
 from balancer.plan import PipelinePlan
-from balancer.schedule import SCHEDULES
+from balancer.schedule.registry import schedule
 
 
 class BalanceOptions(BaseModel):
@@ -27,9 +27,10 @@ class BalanceOptions(BaseModel):
     @field_validator("schedule")
     @classmethod
     def _known(cls, name: str) -> str:
-        if name not in SCHEDULES:
-            raise ValueError(f"no such schedule; {did_you_mean(name, SCHEDULES)}")
-        return name
+        try:
+            return schedule(name).name
+        except ScheduleError as error:
+            raise ValueError(f"{error.rule}; {error.remedy}") from None
 
     @model_validator(mode="before")
     @classmethod

@@ -7,12 +7,12 @@ each needs some room of its own while it runs, and what it has read is gone when
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
-from balancer.action import Actions, Kind
+from balancer.schedule.action import UNSPLIT, Actions, Kind, refuse_unknown
 
 
 @dataclass(frozen=True)
@@ -32,13 +32,11 @@ class UnitRoom:
 @dataclass(frozen=True)
 class ChunkRoom:
     """`ends` are the boundary tensors at both ends, kept as long as the units' own, `arriving` the gradient that a
-    backward is given; `posted` (forward, backward) are messages that lie ready for what comes."""
+    backward is given."""
 
     units: tuple[UnitRoom, ...]
     ends: float = 0.0
     arriving: float = 0.0
-    posted: tuple[float, float] = (0.0, 0.0)
-    window: int = 0
 
     @cached_property
     def kept(self) -> float:
@@ -63,10 +61,6 @@ class ChunkRoom:
             now += (unit.packed if last else 0.0) - unit.kept
         return max(peak, now)
 
-    def posted_bytes(self, kind: Kind, left: int) -> float:
-        """Of messages for forwards or backwards, of which so many are left."""
-        return min(self.window, left) * self.posted[kind is Kind.B]
-
     @cached_property
     def sums(self) -> float:
         return sum(unit.sums for unit in self.units)
@@ -82,10 +76,11 @@ class _Moment(NamedTuple):
     last: bool
 
 
-def compute_peak(actions: Actions, rooms: Mapping[int, ChunkRoom]) -> float:
-    """The most bytes at once, beside those that are there all the time; `rooms` by chunk."""
+def compute_peak(actions: Actions, rooms: Mapping[int, ChunkRoom], posted: Iterable[float]) -> float:
+    """The most bytes at once, beside those that are there all the time; `rooms` by chunk, `posted` what lies ready for
+    messages while each forward and backward runs."""
     most: dict[_Moment, float] = {}
-    for moment, there in _moments(actions, rooms):
+    for moment, there in _moments(actions, rooms, posted):
         most[moment] = max(most.get(moment, 0.0), there)
     return max(
         there + (rooms[chunk].forward if kind is Kind.F else rooms[chunk].backward(first, last))
@@ -93,15 +88,17 @@ def compute_peak(actions: Actions, rooms: Mapping[int, ChunkRoom]) -> float:
     )
 
 
-def _moments(actions: Actions, rooms: Mapping[int, ChunkRoom]) -> Iterator[tuple[_Moment, float]]:
+def _moments(
+    actions: Actions, rooms: Mapping[int, ChunkRoom], posted: Iterable[float]
+) -> Iterator[tuple[_Moment, float]]:
     """Each forward and backward, with the bytes that are there when it begins."""
+    refuse_unknown(actions, UNSPLIT, "the memory model")
     computing = [(action.kind, action.chunk) for action in actions if action.kind in (Kind.F, Kind.B)]
     left, kept, begun = Counter(computing), 0.0, set[tuple[Kind, int]]()
-    for kind, chunk in computing:
+    for (kind, chunk), ready in zip(computing, posted, strict=True):
         left[kind, chunk] -= 1
-        posted = sum(rooms[c].posted_bytes(k, count) for (k, c), count in left.items())
         first = (kind, chunk) not in begun
-        yield _Moment(kind, chunk, first, left[kind, chunk] == 0), kept + posted
+        yield _Moment(kind, chunk, first, left[kind, chunk] == 0), kept + ready
         begun.add((kind, chunk))
         if kind is Kind.F:
             kept += rooms[chunk].kept

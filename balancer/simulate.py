@@ -8,20 +8,21 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import count, pairwise
 
-from balancer.action import STEP, Action, Actions, Kind, Purpose
 from balancer.cost import Times, units_time, update_s
 from balancer.exchange import parameter_returns
 from balancer.ideal import ideal_tokens_per_s
 from balancer.memory import WEIGHT_BYTES
 from balancer.plan import PipelinePlan, Place, Plan, StagePlan
-from balancer.schedule import actions_of, last_backwards
+from balancer.problem import Problem
+from balancer.schedule.action import STEP, UNSPLIT, Action, Actions, Kind, Message, Purpose, refuse_unknown
+from balancer.schedule.lowering import actions_of, last_backwards
 from balancer.sync import GradientSync
 from balancer.topology import Topology
 from balancer.wires import Wire, Wires
 from balancer.workload import Workload
 
 Span = tuple[Action, float, float]
-_Message = tuple[int, int, Purpose | None, int]
+_Message = tuple[int, Message]  # of a pipeline
 
 
 @dataclass(frozen=True)
@@ -29,11 +30,21 @@ class Scenario:
     """What is simulated. `time_scale` slows chips and links alike; `free_links` makes every link infinitely fast."""
 
     plan: Plan
-    topology: Topology
-    workload: Workload
-    times: Times
+    problem: Problem
     time_scale: float = 1.0
     free_links: bool = False
+
+    @property
+    def topology(self) -> Topology:
+        return self.problem.topology
+
+    @property
+    def workload(self) -> Workload:
+        return self.problem.workload
+
+    @property
+    def times(self) -> Times:
+        return self.problem.times
 
 
 @dataclass(frozen=True)
@@ -48,6 +59,10 @@ class Prediction:
     busy_s: Mapping[Place, float]
     spans: Mapping[Place, list[Span]]
     link_s: float
+
+    @property
+    def plan(self) -> Plan:
+        return self.scenario.plan
 
     @property
     def link_ratio(self) -> float:
@@ -70,9 +85,9 @@ class Prediction:
         return self.tokens_per_s * s.time_scale / ideal_tokens_per_s(s.topology, s.workload, s.times)
 
 
-def simulate(plan: Plan, topology: Topology, workload: Workload, times: Times, time_scale: float = 1.0) -> Prediction:
-    """Predict a step of a completed plan. `times` are those of `time_scale` 1."""
-    return run(Scenario(plan, topology, workload, times, time_scale))
+def simulate(plan: Plan, problem: Problem, time_scale: float = 1.0) -> Prediction:
+    """Predict a step of a completed plan. The problem's times are those of `time_scale` 1."""
+    return run(Scenario(plan, problem, time_scale))
 
 
 def run(scenario: Scenario) -> Prediction:
@@ -105,6 +120,7 @@ class _Simulator:
         self.boundaries: dict[tuple[int, int, Purpose | None], tuple[Wire, float]] = {}
         for p, pipeline in enumerate(self.plan.pipelines):
             for s, actions in enumerate(actions_of(pipeline, self.plan.schedule)):
+                refuse_unknown(actions, UNSPLIT, "the simulator")
                 self.stages[p, s] = _Stage((p, s), pipeline.stages[s], actions)
             self._add_chunks(p, pipeline)
         for stage in self.stages.values():
@@ -151,7 +167,7 @@ class _Simulator:
             action = stage.actions[stage.next]
             kind = action.kind
             if kind is Kind.RECV:
-                message = (p, action.boundary, action.purpose, action.micro_batch)
+                message = p, action.message
                 arrival = self.arrivals.get(message)
                 if arrival is None:
                     self.waiting[message] = stage
@@ -160,7 +176,7 @@ class _Simulator:
                     self._at(arrival, partial(self._advance, stage))
                     return
             elif kind is Kind.SEND:
-                self._send((p, action.boundary, action.purpose, action.micro_batch), now)
+                self._send((p, action.message), now)
             elif kind is Kind.STEP:
                 stage.ready_at = now
                 self.sync.at_step(stage.place, now)
@@ -175,7 +191,8 @@ class _Simulator:
             stage.next += 1
 
     def _send(self, message: _Message, now: float) -> None:
-        wire, size = self.boundaries[message[:3]]
+        p, (boundary, purpose, _) = message
+        wire, size = self.boundaries[p, boundary, purpose]
         arrival = self.arrivals[message] = wire.carry(size, now)
         if message in self.waiting:
             self._at(arrival, partial(self._advance, self.waiting.pop(message)))

@@ -1,14 +1,14 @@
 """What the sync of gradients and the return of parameters keep on a chip, as `hetero/engine/sync.py` has them move.
 
 Inside a pool both go in rounds: what a chip sends lies packed, and what it takes lies beside that. Gradients do so from
-a unit's last backward until all are summed, of parameters two rounds at a time. What crosses between pools lies in
+a round's last backward until all are summed, of parameters two rounds at a time. What crosses between pools lies in
 slots of host memory, but for the bucket that is being added.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import TypeVar
 
@@ -24,7 +24,8 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True)
 class Staging:
-    """Bytes per chip of a stage of a completed plan. `rounds` by unit: gradients on their way inside the pool.
+    """Bytes per chip of a stage of a completed plan. `rounds`: gradients on their way inside the pool, by the unit
+    whose last backward sends them off.
 
     `summing` is the most of these and of sums, while sums are made; `summed` are the sums that the owner updates by,
     `returning` the most of parameters in rounds.
@@ -35,63 +36,104 @@ class Staging:
     summed: int = 0
     returning: int = 0
 
-    def after(self, updated: int) -> int:
-        """The most that is there once all is computed: while sums are made, or when parameters go back, the `updated`
-        ones beside their masters."""
-        return max(self.summing, self.summed + updated + self.returning)
+    def after(self, updating: int, updated: int) -> int:
+        """The most that is there once all is computed: while sums are made, while the update has its temporaries, or
+        when parameters go back, the `updated` ones beside their masters."""
+        return max(self.summing, self.summed + max(updating, updated + self.returning))
 
 
 def staging(
     workload: Workload, plan: Plan, place: Place, weight_bytes: int, bucket_bytes: int = BUCKET_BYTES
 ) -> Staging:
     """Of one stage, whose weights have `weight_bytes` each."""
-    shared = shared_state(plan, workload)
-    joined, side = sharing(workload, plan, place), _Side(plan, place)
-    ours = [copies for copies in shared if joined & copies.uses.keys()]
-    least = bucket_bytes * len({copies.hubs[_pool(plan, place)] for copies in ours})
-    packed = buckets(ours, lambda one: one.route, lambda one: GRADIENT_BYTES * one.parameters, bucket_bytes)
-    rounds = in_rounds(packed, lambda one: GRADIENT_BYTES * sum(c.parameters for c in one), least)
-    back = in_rounds(ours, lambda one: GRADIENT_BYTES * one.parameters, least)
+    shared, side = shared_state(plan, workload), _Side(plan, place)
+    together = shared_inside(workload, plan, place)
+    apart = [copies for copies in shared if copies not in together and place in copies.uses]
+    rounds = gradient_rounds(plan, place, together, bucket_bytes)
+    tensors = [tensor for copies in reversed(together) for tensor in _tensors(copies)]
+    back = in_rounds(tensors, lambda one: one.parameters, _least(plan, place, together, bucket_bytes))
     return Staging(
-        rounds={c.uses[place][0][2]: GRADIENT_BYTES * side.inside(c) for c in ours if place in c.uses},
-        summing=GRADIENT_BYTES * _summing(side, rounds),
-        summed=GRADIENT_BYTES * sum(map(side.summed, ours)),
+        rounds=_sent_off(side, rounds),
+        summing=GRADIENT_BYTES * _summing(side, rounds, _in_buckets(apart, bucket_bytes)),
+        summed=GRADIENT_BYTES * sum(map(side.summed, shared)),
         returning=weight_bytes * _returning(side, back),
     )
 
 
-def _summing(side: _Side, rounds: list[list[list[Copies]]]) -> int:
-    """Rounds are let go of one after another, when what has come in them is added to the sums. What a round sends is
-    there twice while it is packed, if it has several parts."""
-    now = peak = 0
+Round = list[list[Copies]]
+
+
+def shared_inside(workload: Workload, plan: Plan, place: Place) -> list[Copies]:
+    """What moves between the stages that a place shares state with, inside their pool."""
+    joined = sharing(workload, plan, place)
+    return [copies for copies in shared_state(plan, workload) if len(joined & copies.uses.keys()) > 1]
+
+
+def gradient_rounds(plan: Plan, place: Place, together: list[Copies], bucket_bytes: int) -> list[Round]:
+    """The buckets of `together` by round, the last units first."""
+    packed = _in_buckets(together, bucket_bytes)
+    return in_rounds(packed, lambda one: sum(c.parameters for c in one), _least(plan, place, together, bucket_bytes))
+
+
+def _sent_off(side: _Side, rounds: list[Round]) -> dict[int, int]:
+    """Rounds leave in their order, each when the place has made all of its own."""
+    made, found = 0, dict[int, int]()
     for one in rounds:
-        now += sum(side.inside(c) for bucket in one for c in bucket)
-        sent = [found for bucket in one if (found := sum(map(side.sent, bucket)))]
-        split = any(side.is_split(c) for bucket in one for c in bucket)
-        peak = max(peak, now + (sum(sent) if len(sent) > 1 or split else 0))
-    peak = max(peak, now + max((sum(map(side.passed_on, bucket)) for one in rounds for bucket in one), default=0))
-    for one in rounds:
+        units = [c.uses[side.place][0][2] for bucket in one for c in bucket if side.place in c.uses]
+        if units:
+            made = min(units) if not found else min(made, *units)
+            found[made] = found.get(made, 0) + GRADIENT_BYTES * side.in_round(one)
+    return found
+
+
+def _summing(side: _Side, rounds: list[Round], alone: Round) -> int:
+    """All rounds are on their way at first. What one has sent goes when it is over, what it has taken when that is
+    added to the sums. Before, the pool's sums are passed on."""
+    now = peak = sum(map(side.in_round, rounds))
+    sent = [sum(side.of(side.sent, bucket) for bucket in one) for one in rounds]
+    for number, one in enumerate(rounds):
+        if passed := [found for bucket in one if (found := side.of(side.passed_on, bucket))]:
+            now, sent[number] = now - sent[number], 0
+            peak = max(peak, now + max(passed))
+    for left, one in zip([*sent, 0], [*rounds, alone], strict=True):
+        now -= left
         for bucket in one:
-            now += sum(map(side.summed, bucket))
-            peak = max(peak, now + sum(map(side.added, bucket)))
-        now -= sum(side.inside(c) for bucket in one for c in bucket)
+            now += side.of(side.summed, bucket)
+            peak = max(peak, now + max(side.of(side.landed, bucket), side.of(side.added, bucket)))
+        now -= side.in_round(one) - sum(side.of(side.sent, bucket) for bucket in one)
     return peak
 
 
 def _returning(side: _Side, rounds: list[list[Copies]]) -> int:
-    """One round is on its way while the one before is unpacked. What a hub gives to several is there twice at first."""
-    sizes = [(sum(map(side.inside, one)), sum(map(side.given, one))) for one in rounds]
-    return max((before + now + given for (before, _), (now, given) in pairwise([(0, 0), *sizes])), default=0)
+    """One round is on its way while the one before is unpacked."""
+    sizes = [side.of(side.inside, one) for one in rounds]
+    return max((before + now for before, now in pairwise([0, *sizes])), default=0)
 
 
-def in_rounds(items: Iterable[_T], bytes_: Callable[[_T], int], least: int) -> list[list[_T]]:
-    """Items in their order, until a round has its bytes."""
+def _tensors(copies: Copies) -> list[Copies]:
+    """Parameters go back tensor by tensor: as many of the largest as a unit can have, and what is left."""
+    whole, rest = divmod(copies.parameters, copies.largest_tensor or copies.parameters)
+    sizes = [copies.largest_tensor or copies.parameters] * whole + [rest] * bool(rest)
+    return [replace(copies, parameters=size) for size in sizes]
+
+
+def in_rounds(items: Iterable[_T], parameters: Callable[[_T], int], least: int) -> list[list[_T]]:
+    """Items in their order, until a round has so many parameters."""
     rounds: list[list[_T]] = [[]]
     for item in items:
         rounds[-1].append(item)
-        if sum(map(bytes_, rounds[-1])) >= least:
+        if sum(map(parameters, rounds[-1])) >= least:
             rounds.append([])
     return [found for found in rounds if found]
+
+
+def _in_buckets(ours: Iterable[Copies], bucket_bytes: int) -> Round:
+    return buckets(ours, lambda one: one.route, lambda one: GRADIENT_BYTES * one.parameters, bucket_bytes)
+
+
+def _least(plan: Plan, place: Place, together: Iterable[Copies], bucket_bytes: int) -> int:
+    """Parameters of a round: about a bucket for each hub."""
+    return -(-bucket_bytes // GRADIENT_BYTES) * len({copies.hubs[_pool(plan, place)] for copies in together})
 
 
 @dataclass(frozen=True)
@@ -101,6 +143,12 @@ class _Side:
     plan: Plan
     place: Place
 
+    def of(self, what: Callable[[Copies], int], bucket: Iterable[Copies]) -> int:
+        return sum(map(what, bucket))
+
+    def in_round(self, one: Round) -> int:
+        return sum(self.of(self.inside, bucket) for bucket in one)
+
     def inside(self, copies: Copies) -> int:
         """Sent to the pool's hub, or taken by it from all others; parameters go the same ways back."""
         return self._here(copies) * self._others(copies) if self._is_hub(copies) else self.sent(copies)
@@ -108,24 +156,24 @@ class _Side:
     def sent(self, copies: Copies) -> int:
         return self._here(copies) if self.place in copies.uses and not self._is_hub(copies) else 0
 
-    def given(self, copies: Copies) -> int:
-        return self.inside(copies) if self._is_hub(copies) and self._others(copies) > 1 else 0
-
     def summed(self, copies: Copies) -> int:
         return self._here(copies) if copies.owner == self.place else 0
 
     def passed_on(self, copies: Copies) -> int:
-        """Its pool's sum, which another pool's owner gets."""
-        passes = self._is_hub(copies) and copies.owner != self.place and self._others(copies) > 0
-        return self._here(copies) if passes else 0
+        """Its pool's sum, which another pool's owner gets, and what is put together for it."""
+        if not self._is_hub(copies) or copies.owner == self.place or not self._others(copies):
+            return 0
+        return self._here(copies) + self.landed(copies)
+
+    def landed(self, copies: Copies) -> int:
+        """At a hub: what comes in parts, from stages of the pool with a larger tp, is put together to be added."""
+        stages = [self.plan.pipelines[p].stages[s] for p, s in copies.uses] if self._is_hub(copies) else []
+        mine = self.plan.pipelines[self.place[0]].stages[self.place[1]]
+        return self._here(copies) * sum(stage.pool == mine.pool and stage.tp > mine.tp for stage in stages)
 
     def added(self, copies: Copies) -> int:
         """Another pool's sum, which has come to the owner."""
         return self.summed(copies) if len(copies.hubs) > 1 else 0
-
-    def is_split(self, copies: Copies) -> bool:
-        """Whether a unit goes in several messages: to each chip of a stage, or what all chips hold whole by itself."""
-        return any(self.plan.pipelines[p].stages[s].tp > 1 for p, s in copies.uses)
 
     def _here(self, copies: Copies) -> int:
         return copies.parameters // self.plan.pipelines[self.place[0]].stages[self.place[1]].tp

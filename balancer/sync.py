@@ -1,13 +1,18 @@
-"""Gradients on their way to their owners, in simulated time: bucket by bucket while backwards go on."""
+"""What the sync of gradients and parameters takes: of a finished plan in simulated time, bucket by bucket while
+backwards go on; before there is one, by what crosses between pools in all."""
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from itertools import permutations, product
+from typing import NamedTuple
 
 from balancer.exchange import Copies, Use, buckets, shared_state
+from balancer.memory import WEIGHT_BYTES
 from balancer.plan import Place, Plan, StagePlan
 from balancer.staging import GRADIENT_BYTES
+from balancer.topology import Topology
 from balancer.wires import Wires
 from balancer.workload import Workload
 
@@ -89,3 +94,30 @@ class GradientSync:
 
     def _carry(self, source: Place, target: Place, bucket: _Bucket, now: float) -> float:
         return self._wires.between(self._stages[source], self._stages[target]).carry(bucket.bytes, now)
+
+
+class Held(NamedTuple):
+    """Equal pipelines before it is known who owns what: how many, and the parameters of one of them by pool."""
+
+    pipelines: int
+    parameters: Mapping[str, int]
+
+
+def expected_sync_s(groups: Sequence[Held], topology: Topology, workload: Workload) -> float:
+    """Gradients to their owners and parameters back over the busiest link, where owners are spread evenly over
+    pipelines, and units over a group's pools as its cut says. Each crosses once between two pools; inside a group
+    a unit is in the same pool in all pipelines."""
+    pipelines, model = sum(group.pipelines for group in groups), sum(unit.parameters for unit in workload.units)
+    crossing: dict[tuple[str, str], float] = defaultdict(float)
+    for giver, taker in permutations(groups, 2):
+        owned_there = taker.pipelines / pipelines / max(1, model)
+        for (a, held), (b, owned) in product(giver.parameters.items(), taker.parameters.items()):
+            crossing[a, b] += owned_there * held * owned
+    return max((_crossing_s(topology, a, b, n) for (a, b), n in crossing.items()), default=0.0)
+
+
+def _crossing_s(topology: Topology, a: str, b: str, parameters: float) -> float:
+    if parameters == 0:
+        return 0.0
+    link, back = topology.link(a, b), WEIGHT_BYTES[topology.pool(a).precision]
+    return 2 * link.latency_s + parameters * (GRADIENT_BYTES + back) / link.bytes_per_s

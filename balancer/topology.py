@@ -58,13 +58,14 @@ class PoolSpec:
 @dataclass(frozen=True)
 class LinkSpec:
     """What lies between two pools: rate per direction and host pair, and one-way latency; and, of what crosses a stage
-    boundary forwards and backwards, the bytes that a codec leaves of it, as a ratio."""
+    boundary forwards and backwards, the bytes that a codec leaves of it, as a ratio, and these codecs' names."""
 
     between: tuple[str, str]
     bytes_per_s: float
     latency_s: float
     activation_ratio: float = 1.0
     gradient_ratio: float = 1.0
+    codecs: tuple[str, str] = ("none", "none")
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,10 @@ class Topology:
             if set(link.between) == {a, b}:
                 return link
         raise PlanError("links", [a, b], "no link joins these pools", f"declare a link between {a} and {b}")
+
+    def codecs_between(self, a: str, b: str) -> tuple[str, str]:
+        """Of what goes forward over a stage boundary, and of what comes back."""
+        return self.link(a, b).codecs
 
     def crossing(self, a: str, b: str) -> str:
         """The precision of what crosses a stage boundary between two pools."""

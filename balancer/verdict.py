@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
-from balancer.candidates import Candidate
+from balancer.candidates import all_shapes
+from balancer.idle import Idle, idle_chips
 from balancer.ledger import TERMS, ledger
 from balancer.plan import Plan
+from balancer.problem import Problem
 from balancer.simulate import Prediction
-from balancer.topology import Topology
 
 _MOST = 5
 
 
-def runners_up(chosen: Candidate, others: Sequence[Candidate]) -> tuple[tuple[Plan, Prediction, str], ...]:
+def runners_up(chosen: Prediction, others: Sequence[Prediction]) -> tuple[tuple[Plan, Prediction, str], ...]:
     """The best of the others (given from fast to slow) that differ in more than their warm-ups, and why each lost."""
-    seen = {_signature(chosen[0])}
+    seen = {_signature(chosen.plan)}
     kept: list[tuple[Plan, Prediction, str]] = []
-    for plan, prediction in others:
-        if _signature(plan) not in seen and len(kept) < _MOST:
-            seen.add(_signature(plan))
-            kept.append((plan, prediction, why(chosen[1], prediction)))
+    for other in others:
+        if _signature(other.plan) not in seen and len(kept) < _MOST:
+            seen.add(_signature(other.plan))
+            kept.append((other.plan, other, why(chosen, other)))
     return tuple(kept)
 
 
@@ -31,7 +33,7 @@ def _signature(plan: Plan) -> tuple[object, ...]:
 
 def why(best: Prediction, other: Prediction) -> str:
     """How much slower, and the ledger term that grew most."""
-    idle = sorted(best.scenario.plan.pools() - other.scenario.plan.pools())
+    idle = sorted(best.plan.pools() - other.plan.pools())
     slower = f"{other.step_s / best.step_s - 1:.1%} slower"
     if idle:
         return f"{slower}: leaves {', '.join(idle)} idle"
@@ -41,12 +43,22 @@ def why(best: Prediction, other: Prediction) -> str:
     return f"{slower}: more {most.replace('_', ' ')} (+{lost_s[most] / best.step_s:.1%} of the step)"
 
 
-def notes(topology: Topology, found: Sequence[Candidate]) -> tuple[str, ...]:
-    """Of candidates from fast to slow: what the first leaves idle, and what it would take to use that."""
-    (plan, prediction), *_ = found
-    said = []
-    for name in (pool.name for pool in topology.pools if pool.name not in plan.pools()):
-        using = next((other.step_s for p, other in found if name in p.pools()), None)
-        instead = f"the best plan with it takes {using:.4g} s a step" if using else "no plan with it fits"
-        said.append(f"pool {name} is left idle: {instead}, this one {prediction.step_s:.4g} s")
-    return tuple(said)
+def left_idle(problem: Problem, found: Sequence[Prediction]) -> tuple[Idle, ...]:
+    """Of predictions from fast to slow: the chips that the first leaves idle; where that is a whole pool, by what the
+    search knows of the plans with it."""
+    return tuple(
+        idle if idle.chips < idle.count else _left_out(idle, problem, found)
+        for idle in idle_chips(found[0].plan, problem.topology, problem.legal_tp)
+    )
+
+
+def _left_out(idle: Idle, problem: Problem, found: Sequence[Prediction]) -> Idle:
+    using = next((other.step_s for other in found if idle.pool in other.plan.pools()), None)
+    if using is not None:
+        why = f"the best plan with it takes {using:.4g} s a step, this one {found[0].step_s:.4g} s"
+        return replace(idle, why=why, remedy="take the pool out of the job, or give it a faster link")
+    if any(all_shapes(problem.only(frozenset({idle.pool})))):
+        why = "no plan with it fits the memory of the chips"
+        return replace(idle, why=why, remedy="use more chips there, chips with more memory, or a smaller micro_batch")
+    why = "it has no division into stages with a legal tp, enough units and a micro-batch for each pipeline"
+    return replace(idle, why=why, remedy=f"set pools.{idle.pool}.tp to auto, or raise train.global_batch")

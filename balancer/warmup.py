@@ -1,7 +1,7 @@
 """How deep a warm-up hides the links: by simulation, and no deeper than that takes.
 
-1F1B at its usual depth runs one forward for one backward as soon as it can, so each stage waits for the round trip of
-its oldest micro-batch. More forwards ahead keep it busy meanwhile; each costs the memory of a micro-batch.
+A stage that has few forwards ahead waits for the round trip of its oldest micro-batch. More of them keep it busy
+meanwhile; each costs the memory of a micro-batch. The schedule says what is enough, and which depths are legal.
 """
 
 from __future__ import annotations
@@ -11,32 +11,29 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from math import ceil
 
-from balancer.cost import Times, units_time
-from balancer.memory import stage_bytes
+from balancer.cost import UnitTime, units_time
+from balancer.errors import ScheduleError
+from balancer.need import memory_need
 from balancer.plan import Chunk, PipelinePlan, Place, Plan
+from balancer.problem import Problem
+from balancer.schedule.registry import schedule
+from balancer.schedule.schedule import Pace, Schedule
 from balancer.simulate import simulate
-from balancer.topology import Topology
-from balancer.workload import Workload
 
 _Depths = tuple[int, ...]
-_SLOW = 0.02
-"""A hop is worth hiding from this part of the slowest stage on."""
 _AS_GOOD = 1.001
 """A depth is as good as the best one if its step is no longer than this many times that one's."""
 
 
-def deepen(plan: Plan, places: Collection[Place], topology: Topology, workload: Workload, times: Times) -> Plan:
+def deepen(plan: Plan, places: Collection[Place], problem: Problem) -> Plan:
     """The completed plan with the smallest warm-ups of the stages at `places` that hide its links as well as any do
     that fit into memory."""
-    if plan.schedule == "gpipe":
-        return plan  # every micro-batch is in flight anyway
-    ladders = _Ladders(plan, places, topology, workload, times).all()
+    ladders = _Ladders(plan, places, problem).all()
     plans = [_at(plan, ladders, rung) for rung in range(max(map(len, ladders)))]
     if len(plans) == 1:
         return plan
-    steps_s = [simulate(deeper, topology, workload, times).step_s for deeper in plans]
+    steps_s = [simulate(deeper, problem).step_s for deeper in plans]
     return next(deeper for deeper, step_s in zip(plans, steps_s, strict=True) if step_s <= _AS_GOOD * min(steps_s))
 
 
@@ -59,9 +56,7 @@ class _Ladders:
 
     plan: Plan
     places: Collection[Place]
-    topology: Topology
-    workload: Workload
-    times: Times
+    problem: Problem
 
     def all(self) -> list[list[_Depths]]:
         return [self._ladder(p, pipeline) for p, pipeline in enumerate(self.plan.pipelines)]
@@ -79,7 +74,7 @@ class _Ladders:
             )
             if depths == rungs[-1]:
                 continue
-            if not _legal(pipeline, depths) or not self._fits(p, _with(pipeline, depths)):
+            if not _legal(self._schedule, pipeline, depths) or not self._fits(p, _with(pipeline, depths)):
                 break
             rungs.append(depths)
         return rungs
@@ -88,36 +83,30 @@ class _Ladders:
         plan = self.plan.model_copy(
             update={"pipelines": (*self.plan.pipelines[:p], pipeline, *self.plan.pipelines[p + 1 :])}
         )
-        pools = [self.topology.pool(stage.pool) for stage in pipeline.stages]
-        needs = (
-            stage_bytes(self.workload, plan, p, s, pool.precision, pool.chip, self.topology.bucket_bytes).total
-            for s, pool in enumerate(pools)
-        )
-        return all(need <= pool.memory_bytes for need, pool in zip(needs, pools, strict=True))
+        limits = [self.problem.topology.pool(stage.pool).memory_bytes for stage in pipeline.stages]
+        return all(memory_need(plan, (p, s), self.problem).total <= limit for s, limit in enumerate(limits))
 
     def _deepest(self, pipeline: PipelinePlan) -> _Depths:
-        """Round trip over slowest stage, and one more before a slow hop, since F and B alternate: enough by formula."""
-        chunks, placed = pipeline.chunks(), pipeline.stage_of_chunk()
-        work_s = [self._work_s(pipeline, chunk) for chunk in chunks]
+        chunks = pipeline.chunks()
+        work = [self._time(pipeline, chunk) for chunk in chunks]
         hop_s = [self._hop_s(pipeline, here, there) for here, there in pairwise(chunks)]
-        slowest_s = max(sum(work for work, s in zip(work_s, placed, strict=True) if s == stage) for stage in placed)
-        depths = []
-        for s, usual in enumerate(pipeline.warmups()):
-            first = placed.index(s)
-            trip_s = sum(work_s[first:]) + 2 * sum(hop_s[first:])
-            slow = any(hop > _SLOW * slowest_s for hop in hop_s[first:])
-            depths.append(max(usual, ceil(trip_s / slowest_s) + 1) if slow else usual)
-        return tuple(depths)
+        n = pipeline.micro_batch
+        pace = Pace([time.total_s * n for time in work], [time.forward_s * n for time in work], hop_s)
+        return self._schedule.hiding_warmups(pipeline.stage_of_chunk(), pace, pipeline.warmups())
 
-    def _work_s(self, pipeline: PipelinePlan, chunk: Chunk) -> float:
+    @cached_property
+    def _schedule(self) -> Schedule:
+        return schedule(self.plan.schedule)
+
+    def _time(self, pipeline: PipelinePlan, chunk: Chunk) -> UnitTime:
         stage = pipeline.stages[chunk.stage]
-        time = units_time(self.times, self.workload, stage.pool, stage.tp, range(*chunk.units))
-        return time.total_s * pipeline.micro_batch
+        return units_time(self.problem.times, self.problem.workload, stage.pool, stage.tp, range(*chunk.units))
 
     def _hop_s(self, pipeline: PipelinePlan, here: Chunk, there: Chunk) -> float:
         """One way on the mean, behind a message of every other pipeline that shares the wire."""
         ends = pipeline.stages[here.stage].pool, pipeline.stages[there.stage].pool
-        link, units = self.topology.link(*ends), self.workload.at(self.topology.crossing(*ends)).units
+        topology, workload = self.problem.topology, self.problem.workload
+        link, units = topology.link(*ends), workload.at(topology.crossing(*ends)).units
         size = float(units[here.units[1] - 1].boundary_bytes)
         size *= (link.activation_ratio + link.gradient_ratio) / 2 * pipeline.micro_batch
         return link.latency_s + self._sharing[frozenset(ends)] * size / link.bytes_per_s
@@ -129,14 +118,16 @@ class _Ladders:
         for pipeline in self.plan.pipelines:
             pools = [pipeline.stages[chunk.stage].pool for chunk in pipeline.chunks()]
             crossing.update({frozenset(ends) for ends in pairwise(pools)})
-        hosts = {pool.name: -(-pool.count // pool.chips_per_host) for pool in self.topology.pools}
+        hosts = {pool.name: -(-pool.count // pool.chips_per_host) for pool in self.problem.topology.pools}
         return {
             ends: -(-n // min(hosts[name] for name in ends)) if len(ends) > 1 else 1 for ends, n in crossing.items()
         }
 
 
-def _legal(pipeline: PipelinePlan, depths: _Depths) -> bool:
-    """A depth by hand may forbid deeper ones behind it; see `schedule.one_f_one_b`."""
-    several = any(len(stage.units) > 1 for stage in pipeline.stages)
-    order = [depths[s] for s in pipeline.stage_of_chunk()]
-    return several or all(before >= after for before, after in pairwise(order))
+def _legal(schedule: Schedule, pipeline: PipelinePlan, depths: _Depths) -> bool:
+    """A depth by hand may forbid deeper ones behind it."""
+    try:
+        schedule.check_warmups(pipeline.stage_of_chunk(), pipeline.micro_batches, depths)
+    except ScheduleError:
+        return False
+    return True

@@ -31,12 +31,22 @@ class UnitWork:
 
 
 @dataclass(frozen=True)
+class Update:
+    """What the update rule needs for each parameter that a chip owns, in float32 numbers: `moments` at all times,
+    `temporaries` while it runs, `unfused` in their place where the family has no fused update."""
+
+    moments: int = 2
+    temporaries: int = 0
+    unfused: int = 1
+
+
+@dataclass(frozen=True)
 class Workload:
     """A model at one sequence length and global batch (in sequences).
 
     `legal_cuts` are the unit indices where a chunk may begin (0 is always one). `tied` pairs (first, later) units
     that use one weight: the first unit's parameters count it, the later's don't. `by_precision` has the units as pools
-    of another precision than the job's hold them: they differ in bytes alone.
+    of another precision than the job's hold them: they differ in bytes alone. `update` is AdamW's unless told.
     """
 
     units: tuple[UnitWork, ...]
@@ -45,6 +55,7 @@ class Workload:
     legal_cuts: frozenset[int]
     tied: tuple[tuple[int, int], ...] = ()
     by_precision: Mapping[str, tuple[UnitWork, ...]] = field(default_factory=dict)
+    update: Update = Update()
 
     def at(self, precision: str) -> Workload:
         """The same where it is computed in `precision`."""

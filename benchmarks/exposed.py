@@ -30,6 +30,7 @@ from balancer.completion import complete
 from balancer.cost import Times, datasheet_times, units_time
 from balancer.cut import StageCost, cut
 from balancer.plan import PipelinePlan, Plan, StagePlan
+from balancer.problem import Problem
 from balancer.simulate import Prediction, simulate
 from balancer.staging import GRADIENT_BYTES
 from benchmarks.report import print_report
@@ -114,7 +115,7 @@ class Setting:
         if self.name == "stages":
             bytes_ = max(unit.boundary_bytes for unit in work.units)
         else:
-            plan = complete(self.written, topology(self.job()), work)
+            plan = complete(self.written, Problem(topology(self.job()), work))
             owned = [sum(work.units[u].parameters for u in stage.owned_units()) for _, stage in plan.stages()]
             bytes_ = GRADIENT_BYTES * max(owned)
         return 8e-9 * bytes_ / (ratio * self.datasheet_s)
@@ -131,12 +132,15 @@ class Case:
 
     @cached_property
     def plan(self) -> Plan:
-        return complete(self.setting.written, topology(self.job), workload(self.job), times=self.setting.times)
+        return complete(self.setting.written, self._problem)
 
     @cached_property
     def prediction(self) -> Prediction:
-        chips, work = topology(self.job), workload(self.job)
-        return simulate(self.plan, chips, work, self.setting.times, self.setting.time_scale)
+        return simulate(self.plan, self._problem, self.setting.time_scale)
+
+    @property
+    def _problem(self) -> Problem:
+        return Problem(topology(self.job), workload(self.job), self.setting.times)
 
 
 def settings() -> list[Setting]:

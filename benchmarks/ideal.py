@@ -10,6 +10,7 @@ from statistics import median
 
 from balancer.cost import Times, UnitTime, datasheet_times
 from balancer.plan import Plan, StagePlan
+from balancer.problem import Problem
 from balancer.simulate import Scenario, run
 from balancer.topology import LinkSpec, Topology
 from hetero.job.job import Job
@@ -29,7 +30,7 @@ def modelled_step_s(job: Job, plan: Plan, time_scale: float) -> float:
         speed = emulate.speed if emulate else 1.0
         return UnitTime(time.forward_s / speed, time.backward_s / speed)
 
-    return run(Scenario(plan, chips, work, Times({}, true), time_scale, free_links=True)).step_s
+    return run(Scenario(plan, Problem(chips, work, Times({}, true)), time_scale, free_links=True)).step_s
 
 
 def measured_step_s(job: Job, plan: Plan, steps: Sequence[HostReports]) -> float:
@@ -48,7 +49,8 @@ def _laid_out(job: Job, plan: Plan, reports: HostReports) -> float:
     alone = plan.model_copy(update={"pipelines": (pipeline,)})
     found = run(
         Scenario(
-            alone, _one_pool_per_stage(job, stages, names), workload(job), Times({}, lambda pool, *_: per_unit[pool]),
+            alone,
+            Problem(_one_pool_per_stage(job, stages, names), workload(job), Times({}, lambda pool, *_: per_unit[pool])),
             free_links=True,
         )
     )  # fmt: skip

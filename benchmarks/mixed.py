@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -20,6 +21,7 @@ from balancer.cost import Times, UnitTime, datasheet_times
 from balancer.ideal import ideal_tokens_per_s
 from balancer.ledger import ledger
 from balancer.plan import Plan
+from balancer.problem import Problem
 from balancer.search import search
 from balancer.simulate import simulate
 from balancer.topology import Topology
@@ -31,7 +33,7 @@ from hetero.data.source import Prepared, prepare
 from hetero.job.job import Job
 from hetero.job.load import load_job
 from hetero.job.measuring import measure
-from hetero.job.planning import legal_tp, topology, workload
+from hetero.job.planning import problem, topology, workload
 from hetero.job.spec import fleet_links, run_spec
 
 Steps = Sequence[tuple[float, bool]]
@@ -73,7 +75,7 @@ def _figures(
     work, true = workload(job), _true_times(job, chips)
     mixed = speeds[frozenset(job.pools)]
     alone = {name: speeds[frozenset({name})] for name in job.pools}
-    predicted = simulate(plan, chips, work, true, scale)
+    predicted = simulate(plan, Problem(chips, work, true), scale)
     return {
         "efficiency": mixed / sum(alone.values()),
         "efficiency_vs_ideal": mixed * scale / ideal_tokens_per_s(chips, work, true),
@@ -102,8 +104,7 @@ def _true_times(job: Job, chips: Topology) -> Times:
 
 
 def _plan(job: Job, chips: Topology, times: Times, epoch: int) -> Plan:
-    found = search(chips, workload(job), times, job.balance, micro_batch=job.train.micro_batch, legal_tp=legal_tp(job))
-    return found.plan.model_copy(update={"epoch": epoch})
+    return search(replace(problem(job, times), topology=chips)).plan.model_copy(update={"epoch": epoch})
 
 
 def _run(job: Job, session: Session, text: Prepared, plan: Plan, scale: float) -> Steps:

@@ -22,6 +22,7 @@ from typing import Any
 
 from balancer.completion import complete
 from balancer.plan import PipelinePlan, Plan, StagePlan
+from balancer.problem import Problem
 from benchmarks.ideal import measured_step_s, modelled_step_s
 from benchmarks.peers import SETTINGS, Peer, Pipelining, PlainLoop, Trainer, Turn
 from benchmarks.report import print_report
@@ -167,7 +168,7 @@ def _plan(job: Job, *stages: tuple[str, int, int]) -> Plan:
         for number, (pool, first, end) in enumerate(stages)
     ]
     pipeline = PipelinePlan(share=job.train.global_batch, stages=tuple(parts))
-    return complete(Plan(pipelines=(pipeline,)), topology(job), workload(job))
+    return complete(Plan(pipelines=(pipeline,)), Problem(topology(job), workload(job)))
 
 
 def main() -> None:

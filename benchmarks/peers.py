@@ -11,7 +11,6 @@ import time
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -22,7 +21,7 @@ from torch.distributed.pipelining import PipelineStage, Schedule1F1B
 
 from backends.backend import Backend
 from backends.emulation import Emulated
-from balancer.action import Kind
+from balancer.schedule.action import Kind
 from bridge.rank import RankId
 from hetero.data.batches import micro_batch
 from hetero.data.order import SampleOrder
@@ -34,7 +33,8 @@ from hetero.engine.spec import RunSpec
 from hetero.engine.stage import place_of
 from hetero.layers.group import TensorGroup
 from hetero.models.batch import Batch
-from hetero.models.registry import unit_builder
+from hetero.models.registry import architecture
+from hetero.models.unit_module import build_unit
 
 SETTINGS = """\
 Peers: our modules, one thread per process, torch.optim.AdamW(fused=True), clipping at 1.0, gradients set to None.
@@ -62,15 +62,15 @@ class Units(nn.Module):
 
     def __init__(self, spec: RunSpec, backend: Backend, units: tuple[int, int]) -> None:
         super().__init__()
-        build, shared = unit_builder(spec.dimensions.family), dict[str, nn.Parameter]()
+        shared: dict[str, nn.Parameter] = {}
         self.units = nn.ModuleList(
-            build(
+            build_unit(
                 spec.dimensions, unit, TensorGroup(), backend.operators, torch.float32, backend.device,
                 spec.train.seed, shared=shared,
             )
             for unit in range(*units)
         )  # fmt: skip
-        self.first, self.last = units[0] == 0, units[1] == 2 * spec.dimensions.layers + 2
+        self.first, self.last = units[0] == 0, units[1] == len(architecture(spec.dimensions).units)
 
     def forward(self, x: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:
         boundary = {} if self.first else {"x_BTD": x}
@@ -90,7 +90,7 @@ class Trainer(ABC):
         self.optimizer = torch.optim.AdamW(
             self.model.parameters(), lr=options.lr, betas=options.betas, eps=options.eps, weight_decay=0.0, fused=True
         )
-        self.stream = TokenStream(Path(spec.text.path), spec.text.seq_len)
+        self.stream = TokenStream(spec.text.path, spec.text.seq_len, spec.text.vocab)
         self.order = SampleOrder(spec.train.seed, len(self.stream))
         self.tokens = spec.train.global_batch * spec.text.seq_len
         self.overrun = False

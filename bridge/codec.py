@@ -16,6 +16,8 @@ TAG_BYTES = 1
 """On a link with a codec, the last byte of every message says which one it is written in."""
 UNDERFLOW = 2.0**-100
 """Block codecs take a block whose magnitudes are all below this for zeros."""
+TILE = 1 << 16
+"""Blocks that a kernel takes at a time on a chip."""
 _ROUNDING = 1 + 2**-13  # room for float32 arithmetic: a step is 1 / 127 of the largest value
 
 
@@ -29,6 +31,7 @@ class Codec:
     error_bound  the largest error of a finite value, over the largest magnitude in its block, from `UNDERFLOW` up
     error_limit  the gate's: the mean relative error of a block's values (each counted as 1 at most) that is too much
     safer        what to take where this one errs too much
+    work_bytes   that a kernel keeps on a chip for each value of a tile
     """
 
     name: str
@@ -38,11 +41,16 @@ class Codec:
     error_bound: float
     error_limit: float
     safer: str
+    work_bytes: int = 0
 
     def encoded_bytes(self, count: int, dtype: str) -> int:
         """Exact length of `count` encoded values, which have the type `dtype` in memory."""
         scales = SCALE_BYTES * blocks(count) if self.has_scales else 0
         return count * (self.value_bytes or ITEM_BYTES[dtype]) + scales
+
+    def scratch_bytes(self, count: int) -> int:
+        """What a process keeps on its chip for messages of up to `count` values."""
+        return self.work_bytes * min(count, TILE * BLOCK)
 
     def estimate_ratio(self, dtype: str) -> float:
         """Encoded bytes over plain ones, of long messages; 1 where nothing is saved."""
@@ -58,6 +66,10 @@ class Codec:
             return ()
         following = CODECS[self.safer]
         return (following, *following.fallbacks())
+
+    def fallback(self, dtype: str) -> Codec:
+        """The next safer one that saves bytes, or `none`; of values that have the type `dtype` in memory."""
+        return next(codec for codec in self.fallbacks() if codec is NONE or codec.estimate_ratio(dtype) < 1)
 
     def is_coarser(self, other: Codec) -> bool:
         return self.error_bound > other.error_bound
@@ -76,8 +88,8 @@ CODECS = {
     for codec in (
         NONE,
         Codec("bf16", 1, 2, False, error_bound=2**-8, error_limit=2**-7, safer="none"),
-        Codec("int8", 2, 1, True, error_bound=0.5 / 127 * _ROUNDING, error_limit=0.5, safer="bf16"),
-        Codec("fp8", 3, 1, True, error_bound=16 / 448 * _ROUNDING, error_limit=0.05, safer="bf16"),
+        Codec("int8", 2, 1, True, error_bound=0.5 / 127 * _ROUNDING, error_limit=0.5, safer="bf16", work_bytes=4),
+        Codec("fp8", 3, 1, True, error_bound=16 / 448 * _ROUNDING, error_limit=0.05, safer="bf16", work_bytes=6),
     )
 }
 """From fine to coarse."""

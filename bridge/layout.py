@@ -35,6 +35,8 @@ class TensorLayout:
     gradients: Literal["equal", "summed"] = "equal"
 
     def __post_init__(self) -> None:
+        if self.gradients not in ("equal", "summed"):
+            raise LayoutError("gradients", self.gradients, "replicas are equal or summed", "name one of the two")
         if any(extent < 1 for extent in self.shape):
             raise LayoutError("shape", self.shape, "every dimension has at least one element", "give positive sizes")
         if self.dim is not None and not 0 <= self.dim < len(self.shape):

@@ -154,6 +154,11 @@ class BridgeOptions(BaseModel):
     def sync_bucket_bytes(self) -> int:
         return round(self.sync_bucket_mib * 2**20)
 
+    def codecs_between(self, a: str, b: str) -> tuple[str, str]:
+        """Their names: of what goes forward, and of what comes back."""
+        said = self.codec_between(a, b)
+        return said.activation, said.gradient
+
     def codec_between(self, a: str, b: str) -> CodecOptions:
         """The codecs of a link: its own, else the section's."""
         return self.link(a, b).codec or self.codec

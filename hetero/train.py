@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,7 @@ from hetero.job.spec import fleet_links, run_spec
 from hetero.masking import hidden, secret_values
 from hetero.monitoring.environment import drivers_environment
 from hetero.monitoring.journal import EVENTS, METRICS, EventJournal, Journal
+from hetero.monitoring.memory import MemoryCheck
 from hetero.monitoring.notice import Notice
 from hetero.monitoring.record import Recorder
 from hetero.monitoring.trace import Trace
@@ -197,12 +198,13 @@ class _Run:
         measured = measure(self._job, session, written, lambda note: self._event("warning", note=note))
         with let_through():
             planned = plan_job(self._job, measured.times, given, measured.probed, session.usable_bytes)
-        self._plan = planned.plan
+        self._plan, self._memory = planned.plan, MemoryCheck(planned.memory_bytes)
         self._loss_scale = self._loss_scale.where(planned.plan.precisions().values())
         (self.run_dir / "plan.json").write_text(planned.plan.to_json(), encoding="utf-8")
         session.relink(fleet_links(self._job, measured.time_scale, measured.probed))
-        facts = {"time_scale": measured.time_scale, "link_ratio": planned.prediction.link_ratio}
+        facts: Record = {"time_scale": measured.time_scale, "link_ratio": planned.prediction.link_ratio}
         self.warn(*planned.notes)
+        facts["idle"] = [asdict(idle) for idle in planned.idle]
         self._event("planned", **facts, calibrated=list(measured.rows), probed=list(measured.probed.rows))
         session.configure(self._spec(session, planned, measured.time_scale).model_dump(mode="json"))
         titles = {label.name: str(label) for label in pool_labels(self._job)}
@@ -239,6 +241,9 @@ class _Run:
         record of the step that it follows, which says whether that step was an update; then it gets its manifest."""
         if news.kind == "saved":
             self._saved[news.step] = news
+        elif news.kind == "memory_used":
+            facts = {"step": news.step, "epoch": news.epoch, "rank": news.rank}
+            self._note(self._memory.used(str(news.pool), news.data, facts))
         else:
             self._fleet_failed |= news.kind == "failed"
             self._tell(news, news.data)

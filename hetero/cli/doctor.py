@@ -59,7 +59,7 @@ def doctor(
         raise typer.BadParameter("it measures the links of a job: name its file", param_hint="--links")
     job = load_job(job_file, settings or []) if job_file else None
     machine = measure(run_dir)
-    findings = _findings(machine, job, address, run_dir)
+    findings, job = _findings(machine, job, address, run_dir)
     blocks = blocking(findings)
     probed = _probe(job, address) if links and job and not blocks else []
     if report is not None:
@@ -85,17 +85,22 @@ def _write_report(path: Path, machine: Machine, findings: Sequence[Finding], pro
         raise ClusterError("--report", str(path), rule, "choose another file") from None
 
 
-def _findings(machine: Machine, job: Job | None, address: str | None, run_dir: Path) -> list[Finding]:
+def _findings(
+    machine: Machine, job: Job | None, address: str | None, run_dir: Path
+) -> tuple[list[Finding], Job | None]:
+    """What was found, and the job with the names of its chips."""
+    from hetero.cli.asking import asking
     from hetero.cluster.doctor.checks import examine
     from hetero.cluster.doctor.ray_cluster import ask, not_asked, told_of
-    from hetero.job.doctor import cache, examine_job, held
+    from hetero.job.doctor import cache, examine_job, held, name_chips
 
     findings = [*examine(machine), cache(), *held(run_dir)]
     cluster, nodes = ask(address) if address else ([not_asked()], None)
     findings += [*cluster, *told_of(os.environ)]
     if job is not None and (nodes is not None or address is None):
-        findings += examine_job(job, machine, run_dir, nodes)
-    return findings
+        job, told = name_chips(job, None if address and "://" in address else asking(address))
+        findings += [*told, *examine_job(job, machine, run_dir, nodes)]
+    return findings, job
 
 
 def _probe(job: Job, address: str | None) -> list[dict[str, Any]]:

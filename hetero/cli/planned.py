@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
 
+from balancer.equal import alike, equal_pipelines, numbered
 from balancer.ledger import efficiency
-from balancer.plan import PipelinePlan, StagePlan
-from balancer.replay import format_grid
-from balancer.schedule import actions_of
+from balancer.plan import PipelinePlan, Plan, StagePlan
+from balancer.schedule.grid import format_grid
+from balancer.schedule.lowering import actions_of
 
 if TYPE_CHECKING:
     from balancer.simulate import Prediction
@@ -32,7 +35,8 @@ def as_data(job: Job, planned: Planned) -> str:
             {"plan": json.loads(other.to_json()), "prediction": _figures(prediction), "why": why}
             for other, prediction, why in planned.runners_up
         ],
-        "notes": list(planned.notes),
+        "idle": [asdict(idle) for idle in planned.idle],
+        "notes": planned.notes,
     }
     return json.dumps(data, indent=2)
 
@@ -43,8 +47,10 @@ def print_planned(job: Job, planned: Planned, console: Console | None = None) ->
     for pool in sorted(planned.plan.pools()):
         limit = planned.prediction.scenario.topology.pool(pool).memory_limit
         console.print(f"a chip of {pool} has {limit}", soft_wrap=True, markup=False, highlight=False)
-    for p, pipeline in enumerate(planned.plan.pipelines):
-        console.print(f"\npipeline {p}: {pipeline.micro_batches} micro-batches of {pipeline.micro_batch}")
+    for numbers in equal_pipelines(planned.plan):
+        pipeline = planned.plan.pipelines[numbers[0]]
+        named = f"pipeline{'s' * (len(numbers) > 1)} {numbered(numbers)}"
+        console.print(f"\n{named}: {pipeline.micro_batches} micro-batches of {pipeline.micro_batch}", highlight=False)
         grid = format_grid(actions_of(pipeline, planned.plan.schedule))
         console.print(grid, soft_wrap=True, markup=False, highlight=False)
     _print_coded_links(_coded_links(job, planned), console)
@@ -53,7 +59,7 @@ def print_planned(job: Job, planned: Planned, console: Console | None = None) ->
     figures = f"{prediction.step_s:.4g} s, {prediction.tokens_per_s:,.0f} tokens/s"
     console.print(f"\npredicted step {figures} ({labelled})", soft_wrap=True)
     for name, value in efficiency(prediction).items():
-        console.print(f"  {name} {value:.3f}")
+        console.print(f"  {name} {round(value, 3) + 0.0:.3f}")
     _print_runners_up(planned, console)
     for note in planned.notes:
         console.print(f"\nnote: {note}", soft_wrap=True, markup=False, highlight=False)
@@ -63,9 +69,11 @@ def _stages(planned: Planned) -> Table:
     table = Table(title=f"plan, schedule {planned.plan.schedule}", title_justify="left")
     for column in ("pipeline", "share", "stage", "pool", "tp", "units", "precision", "memory/chip"):
         table.add_column(column, justify="left" if column in ("pool", "units", "precision") else "right")
-    for p, pipeline in enumerate(planned.plan.pipelines):
+    for numbers in equal_pipelines(planned.plan):
+        pipeline = planned.plan.pipelines[numbers[0]]
         for s, stage in enumerate(pipeline.stages):
-            table.add_row(*_row(p, pipeline, s, stage), _size(planned.memory_bytes(p, s)))
+            most = max(planned.memory_bytes(p, s) for p in numbers)  # they own different units
+            table.add_row(*_row(numbered(numbers), pipeline, s, stage), _size(most))
     return table
 
 
@@ -84,9 +92,9 @@ def _memory(planned: Planned) -> list[dict[str, Any]]:
     ]
 
 
-def _row(p: int, pipeline: PipelinePlan, s: int, stage: StagePlan) -> list[str]:
+def _row(name: str, pipeline: PipelinePlan, s: int, stage: StagePlan) -> list[str]:
     units = ", ".join(f"{start}-{stop - 1}" for start, stop in stage.units)
-    return [str(p), str(pipeline.share), str(s), stage.pool, str(stage.tp), units, str(stage.precision)]
+    return [name, str(pipeline.share), str(s), stage.pool, str(stage.tp), units, str(stage.precision)]
 
 
 def _coded_links(job: Job, planned: Planned) -> list[dict[str, Any]]:
@@ -116,13 +124,22 @@ def _print_runners_up(planned: Planned, console: Console) -> None:
     if planned.runners_up:
         console.print("\nnot chosen:")
     for plan, prediction, why in planned.runners_up:
-        pipelines = " | ".join(
-            f"{pipeline.share}: " + " > ".join(f"{stage.pool} tp{stage.tp}" for stage in pipeline.stages)
-            for pipeline in plan.pipelines
-        )
         console.print(
-            f"  {prediction.step_s:.4g} s  {pipelines}  ({why})", soft_wrap=True, markup=False, highlight=False
+            f"  {prediction.step_s:.4g} s  {_shape(plan)}  ({why})", soft_wrap=True, markup=False, highlight=False
         )
+
+
+def _shape(plan: Plan) -> str:
+    """Such as "8 x 4: a tp2 (x 3) > b tp1 | 6: c tp4": share and stages, of equal ones once."""
+    shapes = [f"{pipeline.share}: {_row_of_stages(pipeline)}" for pipeline in plan.pipelines]
+    return " | ".join(
+        (f"{len(numbers)} x " if len(numbers) > 1 else "") + shapes[numbers[0]] for numbers in alike(shapes)
+    )
+
+
+def _row_of_stages(pipeline: PipelinePlan) -> str:
+    rows = [(name, len(list(row))) for name, row in groupby(f"{s.pool} tp{s.tp}" for s in pipeline.stages)]
+    return " > ".join(f"{name} (x {count})" if count > 1 else name for name, count in rows)
 
 
 def _size(bytes_: int) -> str:

@@ -53,7 +53,7 @@ def submit(
 
     job = load_job(job_file, settings or ())
     with mistakes_located(job_file, settings or ()):
-        plan_job(job)  # what no cluster could run fails here
+        idle = [] if job.unidentified else plan_job(job).idle  # what no cluster could run fails here
     server = JobServer(address)
     id_ = _new_id(job.name)
     recorded = run_dir or f"~/hetero-runs/{id_}"
@@ -63,7 +63,7 @@ def submit(
     with passing_folder() as folder:
         with mistakes_located(job_file, settings or ()):
             note = pack(job, folder)
-        for warning in filter(None, (note, *guard.warnings(guard.of_server(server)))):
+        for warning in filter(None, (note, *map(str, idle), *guard.warnings(guard.of_server(server)))):
             typer.echo(f"warning: {warning}", err=True)
         server.submit(folder, command, id_=id_, name=job.name, run_dir=recorded)
     typer.echo(f"submitted {id_}, recorded on the cluster in {recorded}")

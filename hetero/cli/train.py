@@ -49,6 +49,8 @@ def train(
     from hetero.interrupts import sigmask
 
     with sigmask(signal.SIG_BLOCK, signal.SIGTERM):  # in the threads of libraries: Ray wants it in no other than this
+        from hetero.cli.asking import asking
+        from hetero.job.chips import identified
         from hetero.job.load import load_job, mistakes_located
         from hetero.job.refusal import refuse_used
         from hetero.monitoring.journal import EVENTS
@@ -59,6 +61,7 @@ def train(
     streams.last()
     try:
         with mistakes_located(job_file, settings or (), plan):
+            job = identified(job, asking(address))
             given = _read_plan(plan) if plan else None
             _train_and_show(job, folder, address, given, resume)
     except KeyboardInterrupt:

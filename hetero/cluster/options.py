@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
 
+from backends.identify import AUTO, only_chip
 from backends.options import EmulateOptions
 from backends.registry import find_family
 from hetero.cluster.fleet import FleetLink, FleetPool, FleetSpec
@@ -81,7 +82,11 @@ class PoolOptions(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     family: str = Field(description="the chips' family, built in or from an installed package")
-    chip: str = Field(description="a datasheet of configs/chips, of that family")
+    chip: str = Field(
+        AUTO,
+        description="a datasheet of configs/chips, of that family; `auto` is the family's only one, else what the "
+        "chips say of themselves, for which they must be there and not emulated",
+    )
     count: PositiveInt = Field(description="chips in the pool, over all its hosts")
     tp: Literal["auto"] | PositiveInt = Field(
         "auto", description="tensor-parallel size of every stage on the pool; binds a plan by hand too"
@@ -101,6 +106,12 @@ class PoolOptions(BaseModel):
     )
     env: EnvOptions = Field(default_factory=EnvOptions)
     interface: InterfaceName | None = Field(None, description="network interface of the pool's own collectives")
+
+    @model_validator(mode="after")
+    def _a_family_s_only_chip_needs_no_name(self) -> PoolOptions:
+        if self.chip == AUTO and self.emulate is None:
+            self.chip = only_chip(self.family) or AUTO
+        return self
 
 
 def fleet_of(pools: Mapping[str, PoolOptions], links: Sequence[FleetLink] = (), *, local: bool = True) -> FleetSpec:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +14,7 @@ import numpy.typing as npt
 from hetero.data.corpus import Corpus
 from hetero.data.errors import DataError
 from hetero.data.options import DataOptions
-from hetero.data.stream import TOKEN_TYPE, TokenStream
+from hetero.data.stream import Tokens, TokenStream, token_type
 from hetero.data.written import TOKENS, unfinished_tokens
 
 END_OF_DOCUMENT = 256
@@ -48,7 +49,7 @@ def prepare(options: DataOptions, folder: Path) -> Prepared:
         os.replace(unfinished, path)
     finally:
         unfinished.unlink(missing_ok=True)
-    fingerprint = TokenStream(path, options.seq_len).fingerprint()
+    fingerprint = TokenStream(path, options.seq_len, options.vocab).fingerprint()
     return Prepared(path, fingerprint, options.vocab, int(counts.sum()), _entropy(counts), corpus.note)
 
 
@@ -56,21 +57,22 @@ def _write(corpus: Corpus, vocab: int, path: Path) -> npt.NDArray[np.int64]:
     """Write the tokens; returns how often each occurs."""
     counts = np.zeros(vocab, np.int64)
     with path.open("wb") as file:
-        for tokens in _tokens(corpus):
-            counts += np.bincount(tokens, minlength=vocab)
+        for tokens in _tokens(corpus, token_type(vocab)):
+            found = np.bincount(tokens)
+            counts[: len(found)] += found
             file.write(tokens.tobytes())
     return counts
 
 
-def _tokens(corpus: Corpus) -> Iterator[npt.NDArray[np.uint16]]:
+def _tokens(corpus: Corpus, kind: np.dtype[Any]) -> Iterator[Tokens]:
     """Each document's bytes and its end; empty documents leave nothing."""
     for document in corpus.documents():
         empty = True
         for piece in document:
             empty = False
-            yield np.frombuffer(piece, np.uint8).astype(TOKEN_TYPE)
+            yield np.frombuffer(piece, np.uint8).astype(kind)
         if not empty:
-            yield np.array([END_OF_DOCUMENT], TOKEN_TYPE)
+            yield np.array([END_OF_DOCUMENT], kind)
 
 
 def _check_length(options: DataOptions, n_tokens: int) -> None:

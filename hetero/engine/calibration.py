@@ -3,27 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import inf
 from statistics import median
 from typing import Any
 
 import torch
 import torch.distributed as dist
 
-from backends.backend import Stopwatch
+from backends.backend import Backend, Stopwatch
 from backends.emulation import Emulated
 from balancer.cost import datasheet_times
 from hetero.engine.expected import topology_of
 from hetero.engine.spec import CalibrationSpec
 from hetero.engine.stage import DTYPES
+from hetero.engine.trial import Limits, Trial
 from hetero.engine.world import World
 from hetero.layers.group import TensorGroup
 from hetero.models.batch import Batch
-from hetero.models.registry import architecture, unit_builder
+from hetero.models.registry import architecture
+from hetero.models.unit_module import build_unit
 
 Row = dict[str, Any]
 
 _SPREAD = 0.02
 """Of weights, about as models begin with."""
+_HOST_LIMITS = Limits(flops=1e10, bytes=256e6)
+"""Where the host computes: half a second of a core, and what several ranks of a small machine may have at once."""
 _BLOCK = (1 << 18) + 1
 """Values that are made; odd, so that no two rows of a matrix are equal soon."""
 
@@ -50,37 +55,48 @@ def calibrate(spec: CalibrationSpec, world: World) -> list[Row]:
 
 
 def _unit_rows(spec: CalibrationSpec, world: World, tp: int, group: TensorGroup) -> list[Row]:
-    dims = spec.dimensions
-    kinds = {unit.kind: index for index, unit in reversed(list(enumerate(architecture(dims.family).units(dims))))}
+    kinds = {unit.kind: index for index, unit in reversed(list(enumerate(architecture(spec.dimensions).units)))}
     return [row for kind, index in kinds.items() if (row := _unit_row(spec, world, tp, group, kind, index)) is not None]
 
 
 def _unit_row(spec: CalibrationSpec, world: World, tp: int, group: TensorGroup, kind: str, index: int) -> Row | None:
-    backend, dtype = world.backend, DTYPES[spec.precisions[world.rank.pool]]
-    dims, build = spec.dimensions, unit_builder(spec.dimensions.family)
-    unit = build(dims, index, group, backend.operators, dtype, backend.device, 0, fill=False)
+    backend, precision = world.backend, spec.precisions[world.rank.pool]
+    whole = Trial(spec.dimensions, kind, tp, precision, spec.micro_batch, spec.seq_len)
+    trial = whole.within(_limits(backend))
+    unit = build_unit(trial.dims, index, group, backend.operators, DTYPES[precision], backend.device, 0, fill=False)
     for parameter in unit.parameters():
         fill_with_noise(parameter.data, _SPREAD)
-    expected = _expected(spec, world, tp, kind)
-    passes = [_once(spec, world, unit, dtype, expected) for _ in range(spec.repeats + 1)][1:]
+    expected, expected_whole = _expected(spec, world, trial), _expected(spec, world, whole)
+    passes = [_once(world, unit, trial, expected) for _ in range(spec.repeats + 1)][1:]
     if any(watch.overrun for watches in passes for watch in watches):
         return None
+    told = zip(expected, expected_whole, strict=True)
+    shares = [part / all_ if part and all_ else trial.share_of(whole) for part, all_ in told]
     scale = spec.micro_batch * (spec.time_scale or 1.0)
-    forward, backward = (median(watches[i].seconds() for watches in passes) / scale for i in (0, 1))
+    forward, backward = (median(watches[i].seconds() for watches in passes) / shares[i] / scale for i in (0, 1))
     return {"pool": world.rank.pool, "tp": tp, "kind": kind, "forward_s": forward, "backward_s": backward}
 
 
+def _limits(backend: Backend) -> Limits:
+    """A chip has the time, and memory for what it trains later, on more chips perhaps."""
+    if backend.device.type == "cpu":
+        return _HOST_LIMITS
+    return Limits(inf, (backend.usable_bytes() or backend.memory().limit_bytes) / 8)
+
+
 def _once(
-    spec: CalibrationSpec, world: World, unit: torch.nn.Module, dtype: torch.dtype, expected: Sequence[float | None]
+    world: World, unit: torch.nn.Module, trial: Trial, expected: Sequence[float | None]
 ) -> tuple[Stopwatch, Stopwatch]:
-    """The forward and the backward of one micro-batch."""
-    backend, dims = world.backend, spec.dimensions
-    sizes = architecture(dims.family).boundary(dims)
-    shape = spec.micro_batch, spec.seq_len
+    """The forward and the backward of the trial's sequences."""
+    backend, dims = world.backend, trial.dims
+    sizes = architecture(dims).boundary
+    shape = trial.sequences, trial.seq_len
     made = torch.Generator().manual_seed(0)
     tokens = torch.randint(dims.vocab, shape, generator=made).to(backend.device)
     inputs = {
-        name: fill_with_noise(torch.empty((*shape, size), dtype=dtype, device=backend.device)).requires_grad_()
+        name: fill_with_noise(
+            torch.empty((*shape, size), dtype=DTYPES[trial.precision], device=backend.device)
+        ).requires_grad_()
         for name, size in sizes.items()
     }
     forward = backend.start(expected[0])
@@ -106,12 +122,11 @@ def fill_with_noise(tensor: torch.Tensor, spread: float = 1.0) -> torch.Tensor:
     return tensor
 
 
-def _expected(spec: CalibrationSpec, world: World, tp: int, kind: str) -> tuple[float | None, float | None]:
+def _expected(spec: CalibrationSpec, world: World, trial: Trial) -> tuple[float | None, float | None]:
     if spec.time_scale is None or not isinstance(world.backend, Emulated):
         return None, None
-    model = architecture(spec.dimensions.family)
-    pool = world.rank.pool
-    workload = model.workload(spec.dimensions, spec.seq_len, spec.micro_batch, spec.precisions[pool])
-    unit = datasheet_times(topology_of(spec.pools, spec.precisions), workload).lookup(pool, tp, kind)
-    scale = spec.micro_batch * spec.time_scale
+    pool, dims = world.rank.pool, trial.dims
+    workload = architecture(dims).workload(trial.seq_len, trial.sequences, trial.precision)
+    unit = datasheet_times(topology_of(spec.pools, spec.precisions), workload).lookup(pool, trial.tp, trial.kind)
+    scale = trial.sequences * spec.time_scale
     return unit.forward_s * scale, unit.backward_s * scale

@@ -13,10 +13,9 @@ from typing import Protocol
 import torch
 import torch.nn.functional as F
 
-from bridge.codec import BLOCK, SCALE_BYTES, UNDERFLOW, blocks
+from bridge.codec import BLOCK, SCALE_BYTES, TILE, UNDERFLOW, blocks
 
 _TILE = {"cpu": 1 << 10}  # blocks at a time: 1 MiB of float32 stays in the CPU's cache
-_DEVICE_TILE = 1 << 16
 
 
 class Kernel(Protocol):
@@ -48,7 +47,7 @@ class Blocks(ABC):
 
     def __init__(self, dtype: torch.dtype, largest: float, device: torch.device) -> None:
         self._dtype, self._largest = dtype, largest
-        self._tile = _TILE.get(device.type, _DEVICE_TILE)
+        self._tile = _TILE.get(device.type, TILE)
         self._work = Scratch(torch.float32, device)
 
     @abstractmethod

@@ -14,9 +14,9 @@ import torch
 from backends.backend import Backend
 from backends.chip import load_chip
 from backends.emulation import Emulated
-from balancer.action import Kind
 from balancer.memory import stage_bytes
-from balancer.schedule import actions_of, forward_actions_of
+from balancer.schedule.action import Kind
+from balancer.schedule.lowering import actions_of, forward_actions_of
 from balancer.workload import Workload
 from bridge.port import Port
 from hetero.checkpoint.pieces import write_piece
@@ -44,6 +44,9 @@ from hetero.layers.group import TensorGroup
 from hetero.models.registry import architecture
 from hetero.words.orders import Told
 from hetero.words.step import StepReport, StepTotals
+
+STEPS_TO_FILL = 2
+"""After these a chip has held all that it will: the second begins with the optimizer's moments."""
 
 
 class Epoch:
@@ -113,6 +116,8 @@ class Epoch:
         self.stage.clear()
         self.state.step = step + 1
         self._compare_replicas()
+        if self.next_step == self.spec.start + STEPS_TO_FILL:
+            self._tell_memory()
         report = self._report(step, totals)
         if self.spec.evaluates_at(self.next_step):
             loss = self._evaluate()
@@ -147,6 +152,14 @@ class Epoch:
 
     def _tell(self, kind: str, data: dict[str, Any]) -> None:
         self._events.append(Told(kind, self.next_step, self.spec.epoch, data))
+
+    def _tell_memory(self) -> None:
+        """One chip of each stage tells what its driver says by now, where it says anything."""
+        used = self._backend.memory()
+        if used.held_bytes is not None and self.place.position == 0:
+            where = {"pipeline": self.place.pipeline, "stage": self.place.stage}
+            sizes = {"held_bytes": used.held_bytes, "peak_bytes": used.peak_bytes, "limit_bytes": used.limit_bytes}
+            self._tell("memory_used", {**where, **sizes})
 
     def _sync(self, chunk: int, names: Iterable[str]) -> None:
         with self._meter.syncing(chunk):
@@ -237,7 +250,7 @@ class Epoch:
     def _make_executors(self, carriers: Carriers, group: TensorGroup) -> tuple[Executor, Evaluator]:
         """Both work over the same flows, one after the other."""
         spec, pipeline = self.spec, self.spec.plan.pipelines[self.place.pipeline]
-        sizes = architecture(spec.dimensions.family).boundary(spec.dimensions)
+        sizes = architecture(spec.dimensions).boundary
         shape = (pipeline.micro_batch, spec.text.seq_len)
         lists, forward_lists = actions_of(pipeline, spec.plan.schedule), forward_actions_of(pipeline)
         self._orders, self._forward_orders = (line_orders(spec.plan, self.place, one) for one in (lists, forward_lists))
@@ -249,10 +262,12 @@ class Epoch:
 
 
 def claim_memory(spec: RunSpec, place: Place, backend: Backend) -> None:
-    """What a stage of the plan needs. An emulated chip has only its memory; a real one keeps its own account."""
+    """What the plan says that a stage's chip will hold. An emulated chip has only its memory; a real one keeps its own
+    account."""
     pool = place.ranks[0].pool
     chip, precision = load_chip(spec.pools[pool].chip), spec.plan.precisions()[pool]
-    common = spec.plan, place.pipeline, place.stage, precision, chip, spec.bridge.sync_bucket_bytes
+    crossing = spec.bridge.sync_bucket_bytes, spec.bridge.codecs_between
+    common = spec.plan, place.pipeline, place.stage, precision, chip, *crossing
     backend.claim(str(place), stage_bytes(workload_of(spec), *common).total)
 
 
@@ -276,5 +291,5 @@ def _laps(spec: RunSpec, place: Place, backend: Backend) -> Laps:
 
 def workload_of(spec: RunSpec) -> Workload:
     """What the run's model costs, unit by unit."""
-    model = architecture(spec.dimensions.family)
-    return model.workload(spec.dimensions, spec.text.seq_len, spec.train.global_batch, spec.train.precision)
+    work = architecture(spec.dimensions).workload(spec.text.seq_len, spec.train.global_batch, spec.train.precision)
+    return replace(work, update=spec.train.optimizer.update)

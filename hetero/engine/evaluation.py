@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 
 import torch
 
-from balancer.action import Action, Purpose
+from balancer.schedule.action import Action
 from hetero.engine.executor import Executor, Sync
 from hetero.models.batch import Batch
 
@@ -19,14 +19,15 @@ class Evaluator(Executor):
             super().run(batch_of, sync or _no_gradients)
         assert not self._live, "an evaluated micro-batch was kept"
 
-    def _forward(self, chunk: int, m: int, batch: Batch) -> None:
-        super()._forward(chunk, m, batch)
+    def _forward(self, action: Action) -> None:
+        super()._forward(action)
+        chunk, m = action.chunk, action.micro_batch
         self._live.pop((chunk - 1, m), None)
         if "loss" in self._live[chunk, m].outputs:
             del self._live[chunk, m]
 
-    def _send(self, action: Action, purpose: Purpose) -> None:
-        super()._send(action, purpose)
+    def _send(self, action: Action) -> None:
+        super()._send(action)
         del self._live[action.chunk, action.micro_batch]
 
 

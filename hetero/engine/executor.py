@@ -10,8 +10,8 @@ import torch
 import torch.fx.experimental.symbolic_shapes  # backward() loads it at first use: better once, before ranks are forked
 
 from backends.backend import Stopwatch
-from balancer.action import Action, Actions, Kind, Purpose
-from balancer.schedule import last_backwards
+from balancer.schedule.action import COMPUTING, Action, Actions, Kind, Purpose, refuse_unknown
+from balancer.schedule.lowering import last_backwards
 from hetero.engine.flow import Flow
 from hetero.engine.meter import Meter
 from hetero.engine.stage import Boundary, Chunk
@@ -35,7 +35,8 @@ class _Live:
 
 
 class Executor:
-    """Runs the F, B, SEND and RECV of one stage, step after step; what SYNC and STEP do is the caller's.
+    """Runs the F, B, SEND and RECV of one stage, step after step; what SYNC and STEP do is the caller's. A list with
+    anything else in it is refused (ScheduleError).
 
     `names` are the boundary tensors in order; a flow carries them as (B * T, D) in a precision of its own, and the
     stage computes in `dtype`. `expected_s` is what emulated chips are told to take, `laps` when in a chunk's backward
@@ -58,6 +59,12 @@ class Executor:
         self._shape_BT, self._meter, self._expected_s, self._laps = shape_BT, meter, expected_s, laps
         self._last, self._dtype = last_backwards(actions), dtype
         self._ahead = _needed_next(actions)
+        self._does: dict[Kind, Callable[[Action], None]] = {
+            Kind.F: self._forward, Kind.B: self._backward, Kind.SEND: self._send, Kind.RECV: self._receive,
+            Kind.SYNC: self._complete, Kind.STEP: self._end,
+        }  # fmt: skip
+        refuse_unknown(actions, tuple(self._does), "the executor")
+        self._batch_of: Callable[[int], Batch] = _no_batch
         self._sync: Sync = _nobody
         self._live: dict[tuple[int, int], _Live] = {}
         self._arrived: dict[tuple[Purpose, int, int], Boundary] = {}
@@ -72,32 +79,21 @@ class Executor:
 
         Afterwards `loss` is the sum of token losses of the step, None on a stage without the head.
         """
-        self.loss, self._sync = None, sync
+        self.loss, self._batch_of, self._sync = None, batch_of, sync
         for key, flow in self._flows.items():
             flow.begin(self._turns[key])
         for action, ahead in zip(self._actions, self._ahead, strict=True):
             for key in ahead:
                 self._flows[key].expect()
-            kind, chunk, m, purpose = action
-            if kind is Kind.F:
-                self._forward(chunk, m, batch_of(m))
-            elif kind is Kind.B:
-                self._backward(chunk, m)
-            elif kind is Kind.RECV and purpose is not None:
-                with self._meter.waiting(f"wait {purpose} {chunk}.{m}"):
-                    arrived = self._flows[purpose, action.boundary].receive()
-                self._arrived[purpose, chunk, m] = self._unflatten(arrived)
-            elif kind is Kind.SEND and purpose is not None:
-                self._send(action, purpose)
-            elif kind is Kind.SYNC:
-                sync(chunk, self._chunks[chunk].names)
+            self._does[action.kind](action)
 
     def drain(self) -> None:
         """Waits until everything sent has arrived."""
         for flow in self._flows.values():
             flow.drain()
 
-    def _forward(self, chunk: int, m: int, batch: Batch) -> None:
+    def _forward(self, action: Action) -> None:
+        chunk, m, batch = action.chunk, action.micro_batch, self._batch_of(action.micro_batch)
         with self._meter.action(Kind.F, f"F {chunk}.{m}", self._expected_s.get((Kind.F, chunk))):
             inputs = {name: x.requires_grad_() for name, x in self._inputs(chunk, m).items()}
             outputs = self._chunks[chunk](inputs, batch)
@@ -114,7 +110,8 @@ class Executor:
             return arrived
         return {name: x.detach() for name, x in self._live[chunk - 1, m].outputs.items()}
 
-    def _backward(self, chunk: int, m: int) -> None:
+    def _backward(self, action: Action) -> None:
+        chunk, m = action.chunk, action.micro_batch
         live = self._live[chunk, m]
         with (
             self._meter.action(Kind.B, f"B {chunk}.{m}", self._expected_s.get((Kind.B, chunk))) as watch,
@@ -157,15 +154,28 @@ class Executor:
             return [arrived[name] for name in self._names]
         return [_gradient(self._live[chunk + 1, m].inputs[name]) for name in self._names]
 
-    def _send(self, action: Action, purpose: Purpose) -> None:
+    def _receive(self, action: Action) -> None:
+        _, chunk, m, purpose = action
+        assert purpose is not None
+        with self._meter.waiting(f"wait {purpose} {chunk}.{m}"):
+            arrived = self._flows[purpose, action.boundary].receive()
+        self._arrived[purpose, chunk, m] = self._unflatten(arrived)
+
+    def _send(self, action: Action) -> None:
+        assert action.purpose is not None
         live = self._live[action.chunk, action.micro_batch]
-        if purpose == "activation":
+        if action.purpose == "activation":
             tensors = [live.outputs[name].detach() for name in self._names]
         else:
             tensors = [_gradient(live.inputs[name]) for name in self._names]
             del self._live[action.chunk, action.micro_batch]
-        flow = self._flows[purpose, action.boundary]
+        flow = self._flows[action.purpose, action.boundary]
         flow.send([x.flatten(0, 1).to(flow.dtype) for x in tensors])
+
+    def _complete(self, action: Action) -> None:
+        self._sync(action.chunk, self._chunks[action.chunk].names)
+
+    def _end(self, action: Action) -> None: ...
 
     def _unflatten(self, tensors: Sequence[torch.Tensor | None]) -> Boundary:
         rows, columns = self._shape_BT
@@ -186,7 +196,7 @@ def _needed_next(actions: Actions) -> list[list[FlowKey]]:
     found: list[list[FlowKey]] = [[] for _ in actions]
     latest: list[FlowKey] = []
     for number, action in enumerate(actions):
-        if action.kind in (Kind.F, Kind.B, Kind.I, Kind.W):
+        if action.kind in COMPUTING:
             latest = found[number]
         elif action.kind is Kind.RECV and action.purpose is not None:
             latest.append((action.purpose, action.boundary))
@@ -194,6 +204,10 @@ def _needed_next(actions: Actions) -> list[list[FlowKey]]:
 
 
 def _nobody(chunk: int, names: Iterable[str]) -> None: ...
+
+
+def _no_batch(micro_batch: int) -> Batch:
+    raise RuntimeError("no step has begun")
 
 
 def _gradient(x: torch.Tensor) -> torch.Tensor:

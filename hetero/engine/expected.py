@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from itertools import accumulate
 
 from backends.chip import load_chip
-from balancer.action import Kind
 from balancer.cost import datasheet_times, update_s
 from balancer.plan import Plan
+from balancer.schedule.action import Kind
 from balancer.topology import PoolSpec, Topology
 from balancer.workload import Workload
 from hetero.engine.spec import PoolRun

@@ -113,7 +113,7 @@ class Carriers:
     def _writer(self, channel: Channel, lane: Lane, dtype: torch.dtype, codec: Codec) -> Writer:
         if codec is NONE:
             return PlainWriter(channel, self.backend, dtype)
-        gate = Gate(codec, partial(self._tell_of_fallback, channel.spec))
+        gate = Gate(codec, dtype_name(dtype), partial(self._tell_of_fallback, channel.spec))
         return CodedWriter(channel, self.backend, dtype, lane.numel, gate)
 
     def _codec(self, lane: Lane, purpose: str, dtype: torch.dtype) -> Codec:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from bridge.codec import CODECS, Codec
+from bridge.codec import Codec
 
 EVERY = 16
 """One message in so many is measured, which takes waiting for the chip."""
@@ -14,13 +14,13 @@ HOLD, LONGEST_HOLD = 64, 4096
 
 
 class Gate:
-    """Of one sender. `codec` is the one to use; `due` says whether its error has to be measured.
+    """Of one sender of values of `dtype`. `codec` is the one to use; `due` says whether its error has to be measured.
 
     A receiver reads off each message which codec it is in, so nobody has to agree to a fallback.
     """
 
-    def __init__(self, wanted: Codec, tell: Callable[[dict[str, Any]], None]) -> None:
-        self._wanted, self._tell = wanted, tell
+    def __init__(self, wanted: Codec, dtype: str, tell: Callable[[dict[str, Any]], None]) -> None:
+        self._wanted, self._dtype, self._tell = wanted, dtype, tell
         self.codec, self.due = wanted, False
         self._messages = self._until = 0
         self._hold = HOLD
@@ -43,7 +43,7 @@ class Gate:
         return True
 
     def _fall_back(self, error: float) -> None:
-        failed, self.codec = self.codec, CODECS[self.codec.safer]
+        failed, self.codec = self.codec, self.codec.fallback(self._dtype)
         self.due = True
         self._tell(
             {

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from backends.backend import Backend, Stopwatch
-from balancer.action import Kind
+from balancer.schedule.action import Kind
 from hetero.engine.carrier import Crossed, Waits
 from hetero.words.step import Spans
 

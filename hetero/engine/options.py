@@ -6,6 +6,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from balancer.workload import Update
+
 
 class OptimizerOptions(BaseModel):
     """The update rule. `lr` is the peak: it warms up linearly, then stays, or falls along a half cosine."""
@@ -24,6 +26,15 @@ class OptimizerOptions(BaseModel):
     eps: float = Field(1e-8, gt=0, description="AdamW: added to the root of the second moment.")
     momentum: float = Field(0.0, ge=0, lt=1, description="SGD: how much of the last update stays.")
     clip: float | None = Field(1.0, gt=0, description="Largest gradient norm; `null` clips nothing.")
+
+    @property
+    def update(self) -> Update:
+        """What a chip needs for it. Torch keeps the root of the second moment beside it where AdamW is not fused, and
+        copies the gradients where SGD decays weights."""
+        if self.name == "adamw":
+            return Update(moments=2, temporaries=0, unfused=1)
+        decayed = 1 if self.weight_decay else 0
+        return Update(moments=1 if self.momentum else 0, temporaries=decayed, unfused=decayed)
 
     @field_validator("betas")
     @classmethod

@@ -49,6 +49,11 @@ class PoolCopies:
         """What the pool's gradient is the sum of, in this order."""
         return tuple(part for copy in self.copies for part in contributions(copy))
 
+    @property
+    def others(self) -> set[RankId]:
+        """Chips of the pool that hold some of the tensor beside the hub."""
+        return {rank for copy in self.copies for rank in copy.placement.ranks} - set(self.hub.ranks)
+
 
 @dataclass(frozen=True)
 class Holding:

@@ -170,7 +170,7 @@ class Rank:
         if self._epoch is not None:
             self._epoch.close()
             self._epoch = None
-            gc.collect()  # its parts know each other, and hold gradients
+            gc.collect()  # what it held on the chip is in circles of references, and the next epoch needs the room
 
     def _end_epoch(self) -> None:
         assert self._world is not None

@@ -44,11 +44,11 @@ class Round:
         if self._communicator is None:
             return
         members = self._communicator.members
-        parts = [[end.take() for end in self._out[member]] for member in members]
-        out_sizes = [sum(len(flat) for flat in flats) for flats in parts]
+        parts = [[piece for end in self._out[member] for piece in end.take()] for member in members]
+        out_sizes = [sum(piece.numel() for piece in pieces) for pieces in parts]
         in_sizes = [self._in_numel[member] for member in members]
-        flats = [flat for found in parts for flat in found]
-        outward = pack(flats) if flats else self._empty(0)
+        pieces = [piece for found in parts for piece in found]
+        outward = pack(pieces) if pieces else self._empty(0)
         inward = self._empty(sum(in_sizes))
         self._inward = dict(zip(members, inward.split(in_sizes), strict=True))
         self._work = self._communicator.exchange(inward, in_sizes, outward, out_sizes), outward
@@ -76,18 +76,18 @@ class Round:
 
 
 class _Out:
-    """What one flow sends to one member."""
+    """What one flow sends to one member. Nothing is copied before the round is issued, which packs all of it once."""
 
     def __init__(self) -> None:
-        self._flat: torch.Tensor | None = None
+        self._pieces: Sequence[torch.Tensor] | None = None
 
     def send(self, pieces: Sequence[torch.Tensor]) -> None:
-        self._flat = pack(pieces)
+        self._pieces = pieces
 
-    def take(self) -> torch.Tensor:
-        assert self._flat is not None, "a round was issued before all was sent"
-        flat, self._flat = self._flat, None
-        return flat
+    def take(self) -> Sequence[torch.Tensor]:
+        assert self._pieces is not None, "a round was issued before all was sent"
+        pieces, self._pieces = self._pieces, None
+        return pieces
 
     def drain(self) -> None: ...
 

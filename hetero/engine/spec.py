@@ -34,6 +34,8 @@ class TextRun(BaseModel):
     path: str
     fingerprint: str
     seq_len: int
+    vocab: int
+    """How many symbols its tokens are of."""
 
 
 class Capture(BaseModel):

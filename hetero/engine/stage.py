@@ -18,7 +18,8 @@ from bridge.rank import RankId
 from hetero.layers.group import TensorGroup
 from hetero.models.batch import Batch
 from hetero.models.dimensions import Dimensions
-from hetero.models.registry import architecture, unit_builder
+from hetero.models.registry import architecture
+from hetero.models.unit_module import build_unit
 
 Boundary = dict[str, torch.Tensor]
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -125,13 +126,12 @@ class Stage:
         self.chunks: dict[int, Chunk] = {}
         self.parameters: dict[str, nn.Parameter] = {}
         self.layouts: dict[str, TensorLayout] = {}
-        build = unit_builder(dims.family)
         shared: dict[str, nn.Parameter] = {}
         for chunk in plan.pipelines[place.pipeline].chunks():
             if chunk.stage != place.stage:
                 continue
             units = [
-                build(dims, unit, group, backend.operators, self.dtype, NOWHERE, 0, False, shared)
+                build_unit(dims, unit, group, backend.operators, self.dtype, NOWHERE, 0, False, shared)
                 for unit in range(*chunk.units)
             ]
             self.chunks[chunk.index] = Chunk(chunk.index, chunk.units[0], units)
@@ -141,8 +141,7 @@ class Stage:
                         torch.utils.swap_tensors(tensor.parameter, nn.Parameter(values[tensor.name]))
                     self.parameters[tensor.name] = tensor.parameter
                     self.layouts[tensor.name] = tensor.layout
-        kinds = architecture(dims.family).units(dims)
-        first, last = 0, len(kinds) - 1
+        first, last = 0, len(architecture(dims).units) - 1
         held = {unit for chunk in plan.pipelines[place.pipeline].stages[place.stage].units for unit in range(*chunk)}
         self.reads_text = bool(held & {first, last})
         self.computes_loss = last in held

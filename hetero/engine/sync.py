@@ -45,8 +45,8 @@ class GradientSync:
         self._buckets: list[_Bucket] = []
         self._rounds: list[tuple[Round, list[_Bucket]]] = []
         found = list(enumerate(_in_buckets(tensors, bucket_bytes)))
-        for numbered in _in_rounds(found, carriers.me, shared, bucket_bytes):
-            round_ = Round(carriers, shared, torch.float32)
+        for communicator, numbered in _in_rounds(found, carriers.me, shared, bucket_bytes):
+            round_ = Round(carriers, communicator, torch.float32)
             made = [_Bucket(carriers, round_, number, bucket) for number, bucket in numbered]
             self._buckets += made
             self._rounds.append((round_, made))
@@ -220,9 +220,9 @@ class ParameterReturn:
         ]
         found = list(enumerate([holding] for holding in tensors))
         self._rounds = []
-        for number, numbered in enumerate(_in_rounds(found, carriers.me, shared, bucket_bytes)):
+        for number, (communicator, numbered) in enumerate(_in_rounds(found, carriers.me, shared, bucket_bytes)):
             copies_ = [(h, p, c.placement) for _, [h] in numbered for p in h.pools for c in p.copies]
-            round_ = Round(carriers, shared, self._dtype)
+            round_ = Round(carriers, communicator, self._dtype)
             hubs, targets = [pool.hub for _, pool, _ in copies_], [to for *_, to in copies_]
             flow = _flow(round_, f"{PARAMETERS}/1.{number}", hubs, targets, self._dtype)
             self._rounds.append((copies_, round_, flow))
@@ -271,18 +271,22 @@ Numbered = tuple[int, list[Holding]]
 
 def _in_rounds(
     found: Sequence[Numbered], me: RankId, shared: Communicator | None, bucket_bytes: int
-) -> list[list[Numbered]]:
+) -> list[tuple[Communicator | None, list[Numbered]]]:
     """Buckets, in their order, that travel together: as many as let each hub have about a bucket of them. All members
-    of `shared` come to the same; what others of the job hold goes in no round of theirs, and stands alone."""
+    of `shared` come to the same. What goes to nobody in the pool stands apart, the last; what others of the job hold is
+    left out."""
     members = {RankId(me.pool, index) for index in shared.members} if shared is not None else {me}
     ours = [one for one in found if any(members & set(copy.placement.ranks) for h in one[1] for copy in h.copies)]
-    hubs = {pool.hub.ranks for _, bucket in ours for h in bucket for pool in h.pools if pool.pool == me.pool}
+    here = {number: [p for h in bucket for p in h.pools if p.pool == me.pool] for number, bucket in ours}
+    together = [one for one in ours if any(pool.others for pool in here[one[0]])]
+    hubs = {min(pool.hub.ranks) for number, _ in together for pool in here[number]}
     rounds: list[list[Numbered]] = [[]]
-    for one in ours:
+    for one in together:
         rounds[-1].append(one)
         if sum(_gradient_bytes(bucket) for _, bucket in rounds[-1]) >= bucket_bytes * len(hubs):
             rounds.append([])
-    return [found for found in rounds if found]
+    apart = [one for one in ours if one not in together]
+    return [(shared, one) for one in rounds if one] + [(None, apart)] * bool(apart)
 
 
 def _in_buckets(tensors: Iterable[Holding], least_bytes: int) -> list[list[Holding]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 
@@ -35,7 +34,7 @@ class Text:
         self._training: Samples | None = None
         self._validation: Samples | None = None
         if reads:
-            self._stream = TokenStream(Path(spec.text.path), spec.text.seq_len)
+            self._stream = TokenStream(spec.text.path, spec.text.seq_len, spec.text.vocab)
             held_out = spec.evaluation.held_out_batches * self._global_batch
             self._training = Training(spec.train.seed, len(self._stream), held_out)
             self._validation = HeldOut(len(self._stream), held_out)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
 from backends.communicator import Communicator
-from balancer.action import Action, Actions, Kind, Purpose
 from balancer.plan import Plan
+from balancer.schedule.action import Action, Actions, Kind, Purpose
 from bridge.layout import TensorLayout
 from bridge.precision import crossing
 from bridge.rank import RankId
@@ -83,7 +83,7 @@ def sharing(tensors: Iterable[Holding], pool: str) -> list[set[int]]:
 
 def _pairs(spec: RunSpec, pool: str) -> list[tuple[int, int]]:
     """The chips of a pool, (source, target), between which boundaries lie."""
-    sizes = architecture(spec.dimensions.family).boundary(spec.dimensions)
+    sizes = architecture(spec.dimensions).boundary
     found: set[tuple[int, int]] = set()
     for place in places(spec.plan):
         shape = (spec.plan.pipelines[place.pipeline].micro_batch, spec.text.seq_len)
@@ -103,13 +103,13 @@ def active_ranks(plan: Plan) -> dict[str, Sequence[RankId]]:
 
 def tensor_holdings(spec: RunSpec) -> list[Holding]:
     """Every logical tensor of the model with its copies under the spec's plan."""
-    model = architecture(spec.dimensions.family)
+    model = architecture(spec.dimensions)
     layouts = {}
     for place in places(spec.plan):
         tp = len(place.ranks)
         for unit in spec.plan.pipelines[place.pipeline].stages[place.stage].unit_indices():
             if (unit, tp) not in layouts:
-                found = model.tensors(spec.dimensions, unit, tp).values()
+                found = model.tensors(unit, tp).values()
                 layouts[unit, tp] = {tensor.name: tensor.layout for tensor in found}
     return holdings(spec.plan, layouts)
 
@@ -124,7 +124,7 @@ class _Boundary(NamedTuple):
     shapes: list[tuple[int, ...]]
 
 
-def _boundaries(plan: Plan, place: Place, sizes: dict[str, int], shape_BT: tuple[int, int]) -> Iterator[_Boundary]:
+def _boundaries(plan: Plan, place: Place, sizes: Mapping[str, int], shape_BT: tuple[int, int]) -> Iterator[_Boundary]:
     """Those of a pipeline that begin or end at a stage."""
     pipeline = plan.pipelines[place.pipeline]
     ranks = {found.stage: found.ranks for found in places(plan) if found.pipeline == place.pipeline}
@@ -147,7 +147,7 @@ def boundary_flows(
     carriers: Carriers,
     plan: Plan,
     place: Place,
-    sizes: dict[str, int],
+    sizes: Mapping[str, int],
     shape_BT: tuple[int, int],
     group: TensorGroup,
 ) -> dict[FlowKey, Flow]:

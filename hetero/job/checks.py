@@ -8,9 +8,12 @@ from itertools import combinations
 from typing import Any
 
 from backends.chip import ChipSpec, load_chip
+from backends.identify import AUTO, sheets_of
 from backends.registry import family_names
 from balancer.legality import MOST_MICRO_BATCHES
+from bridge.codec import NONE
 from bridge.options import BridgeOptions
+from bridge.precision import crossing
 from hetero.cluster.options import PoolOptions
 from hetero.data.options import DataOptions
 from hetero.engine.options import TrainOptions
@@ -24,7 +27,7 @@ from hetero.monitoring.tracker import tracker_names
 
 Pools = Mapping[str, PoolOptions]
 
-FLOAT8 = "fp8"
+FLOAT8, BFLOAT16 = "fp8", "bfloat16"
 """The codec whose values are such."""
 MOST_CHIPS, MOST_LAYERS = 10**6, 1000
 """More would keep the balancer busy for minutes."""
@@ -60,12 +63,24 @@ def check_pool(name: str, pool: PoolOptions, precision: str) -> None:
     if pool.family not in family_names():
         remedy = did_you_mean(pool.family, family_names())
         raise JobError(f"{key}.family", pool.family, "must be a known chip family", remedy)
+    if pool.chip == AUTO:
+        _check_can_say(key, pool)
+        _check_tp(pool, key)
+        return
     chip = _chip(pool, key)
     if chip.family != pool.family:
         rule = f"is a chip of family {chip.family!r}, but the pool's family is {pool.family!r}"
         raise JobError(f"{key}.chip", pool.chip, rule, f"set {key}.family to {chip.family}, or name another chip")
     _check_tp(pool, key)
     _check_precision(key, pool, chip, precision)
+
+
+def _check_can_say(key: str, pool: PoolOptions) -> None:
+    """The rest is checked once the chips have said what they are."""
+    if pool.emulate is not None:
+        names = ", ".join(sheet.name for sheet in sheets_of(pool.family))
+        rule = "a chip that is emulated cannot say what it is"
+        raise JobError(f"{key}.chip", AUTO, rule, f"name the one that it stands for: {names}")
 
 
 def _chip(pool: PoolOptions, key: str) -> ChipSpec:
@@ -98,7 +113,7 @@ def _check_precision(key: str, pool: PoolOptions, chip: ChipSpec, precision: str
             raise JobError(where, wanted, rule, f"set {remedied} to {min(chip.peak_flops)}")
 
 
-def check_links(bridge: BridgeOptions, pools: Pools) -> None:
+def check_links(bridge: BridgeOptions, pools: Pools, precision: str) -> None:
     """Links lie between pools that there are, and are packed as the chips of both can."""
     for index, link in enumerate(bridge.links):
         key = f"bridge.links[{index}].between"
@@ -106,18 +121,28 @@ def check_links(bridge: BridgeOptions, pools: Pools) -> None:
             if end not in pools:
                 raise JobError(key, end, "must name pools of this job", did_you_mean(end, pools))
     for ends in combinations(pools, 2):
-        if bridge.codec_between(*ends).activation == FLOAT8:  # gradients are never coarser
-            _check_float8(bridge, pools, ends)
+        travels = crossing(*(pools[end].precision or precision for end in ends))
+        for end in ends:
+            if pools[end].chip != AUTO:
+                _check_codec(bridge, ends, end, load_chip(pools[end].chip), travels)
 
 
-def _check_float8(bridge: BridgeOptions, pools: Pools, ends: tuple[str, str]) -> None:
-    """Values are packed on the chips themselves."""
+def _check_codec(bridge: BridgeOptions, ends: tuple[str, str], end: str, chip: ChipSpec, travels: str) -> None:
+    """Values are packed on the chips themselves, by the coarser of the link's two codecs or by a safer one.
+
+    travels  the precision of what crosses; what is narrow already is never packed in bfloat16
+    """
+    codec = bridge.codec_between(*ends).activation  # gradients are never coarser
     own = [index for index, link in enumerate(bridge.links) if set(link.between) == set(ends) and link.codec]
     key = f"bridge.links[{own[0]}].codec.activation" if own else "bridge.codec.activation"
-    for end in ends:
-        if not load_chip(pools[end].chip).float8:
-            remedy = f"set int8 or bf16 for the link between {' and '.join(ends)}"
-            raise JobError(key, FLOAT8, f"the chips of pool {end} ({pools[end].chip}) have no float8", remedy)
+    between = f"for the link between {' and '.join(ends)}"
+    if codec != NONE.name and travels == "float32" and BFLOAT16 not in chip.peak_flops:
+        also = "" if codec == "bf16" else ", which takes over where another codec errs too much"
+        rule = f"the chips of pool {end} ({chip.name}) have no bfloat16{also}"
+        raise JobError(key, codec, rule, f"set none {between}")
+    if codec == FLOAT8 and not chip.float8:
+        rule = f"the chips of pool {end} ({chip.name}) have no float8"
+        raise JobError(key, codec, rule, f"set int8 or bf16 {between}")
 
 
 def check_time_scale(time_scale: float | str, emulated: bool) -> None:
@@ -134,7 +159,8 @@ def check_model(model: ModelOptions, data: DataOptions, pools: Pools) -> None:
     """The model is a known one, has room for every symbol of the text, and can be cut as the pools ask."""
     try:
         dimensions = model.resolve()
-        legal_tp = architecture(dimensions.family).legal_tp
+        _check_layers(dimensions.layers)
+        legal_tp = architecture(dimensions).legal_tp
     except Exception as error:
         if not explains_itself(error):
             raise
@@ -143,14 +169,16 @@ def check_model(model: ModelOptions, data: DataOptions, pools: Pools) -> None:
     if dimensions.vocab < data.vocab:
         rule = f"must have room for the {data.vocab} symbols of the {data.tokenizer!r} tokenizer"
         raise JobError("model", f"vocab {dimensions.vocab}", rule, f"choose a vocab of at least {data.vocab}")
-    if dimensions.layers > MOST_LAYERS:
-        raise JobError("model", f"{dimensions.layers} layers", f"has at most {MOST_LAYERS} layers", "use fewer")
     for name, pool in pools.items():
-        if pool.tp != "auto" and (reason := legal_tp(dimensions, pool.tp)):
-            legal = [
-                str(tp) for tp in range(1, min(pool.count, dimensions.heads) + 1) if legal_tp(dimensions, tp) is None
-            ]
+        if pool.tp != "auto" and (reason := legal_tp(pool.tp)):
+            legal = [str(tp) for tp in range(1, min(pool.count, dimensions.heads) + 1) if legal_tp(tp) is None]
             raise JobError(f"pools.{name}.tp", pool.tp, reason, f"set it to {' or '.join(legal)}, or to auto")
+
+
+def _check_layers(layers: int) -> None:
+    """Before they are listed."""
+    if layers > MOST_LAYERS:
+        raise JobError("model", f"{layers} layers", f"has at most {MOST_LAYERS} layers", "use fewer")
 
 
 def check_trackers(monitor: MonitorOptions) -> None:

@@ -6,8 +6,12 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
+from backends.errors import ChipError
+from backends.identify import AUTO, identify
+from backends.probe import Finding as Chips
 from hetero.cluster.doctor.finding import Finding, judged
 from hetero.cluster.doctor.machine import Machine, Space, space
 from hetero.cluster.fleet import LOOPBACK
@@ -16,6 +20,7 @@ from hetero.cluster.options import PoolOptions, fleet_of
 from hetero.cluster.placement import Node, PlacementError, asks_of, place
 from hetero.data.corpus import Corpus
 from hetero.errors import explains_itself
+from hetero.job.chips import Ask, ask_here, chip_of, unidentified_pools, with_chips
 from hetero.job.claim import held_by
 from hetero.job.job import Job
 from hetero.job.kept import kept_folder
@@ -29,7 +34,8 @@ STATE_BYTES = 12
 def examine_job(job: Job, machine: Machine, run_dir: Path, nodes: Sequence[Node] | None = None) -> list[Finding]:
     """With the `nodes` of a cluster the pools need a place there, else all of them run on this host."""
     pools = _pools_here(job, machine) if nodes is None else _pools_there(job, nodes)
-    return [_plan(job), *pools, _data(job, nodes is not None), *_storage(job, run_dir, nodes), *_ports(job)]
+    plan = [] if job.unidentified else _plan(job)
+    return [*plan, *pools, _data(job, nodes is not None), *_storage(job, run_dir, nodes), *_ports(job)]
 
 
 def held(run_dir: Path) -> Iterator[Finding]:
@@ -50,27 +56,52 @@ def cache() -> Finding:
     return judged("cache", value, rule, remedy, warning=bool(there.fault))
 
 
-def _plan(job: Job) -> Finding:
+def name_chips(job: Job, ask: Ask | None = ask_here) -> tuple[Job, list[Finding]]:
+    """The job with the chips that pools leave to say what they are, as far as they do, and what there is to tell.
+    `ask` is None where they can not be asked from here."""
+    if ask is None:
+        rule = "the chips say what they are when the run starts"
+        return job, [Finding("ok", f"pools.{name}.chip", AUTO, rule) for name in job.unidentified]
+    findings, named = [], {}
+    try:
+        for name, found in (ask(unidentified_pools(job)) if job.unidentified else {}).items():
+            named[name] = chip_of(name, job.pools[name], found)
+            rule = f"taken, since the chips call themselves {' and '.join(found.names)}"
+            findings.append(Finding("ok", f"pools.{name}.chip", named[name], rule))
+        return with_chips(job, named), findings
+    except Exception as error:
+        if not explains_itself(error):
+            raise
+        return job, [*findings, Finding.of(error)]
+
+
+def _plan(job: Job) -> Iterator[Finding]:
     try:
         planned = plan_job(job)
     except Exception as error:
         if not explains_itself(error):
             raise
-        return Finding.of(error, "plan")
-    pools = dict.fromkeys(stage.pool for pipeline in planned.plan.pipelines for stage in pipeline.stages)
-    return Finding("ok", "plan", f"over {', '.join(pools)}", "fits the memory of every chip, by datasheet and reserve")
+        yield Finding.of(error, "plan")
+        return
+    pools = dict.fromkeys(stage.pool for _, stage in planned.plan.stages())
+    yield Finding("ok", "plan", f"over {', '.join(pools)}", "fits the memory of every chip, by datasheet and reserve")
+    for idle in planned.idle:
+        value = f"{idle.chips} of {idle.count} chips idle"
+        yield Finding("warning", f"plan, pools.{idle.pool}", value, idle.why, idle.remedy)
 
 
 def _pools_here(job: Job, machine: Machine) -> Iterator[Finding]:
     """Pools of one family share this host's chips of it."""
-    there = {found.family: found.chips for found in machine.chips}
+    there = {found.family: found for found in machine.chips}
     asked = Counter({pool.family: 0 for pool in job.pools.values()})
     for name, pool in job.pools.items():
         if pool.emulate is not None:
             yield Finding("ok", f"pools.{name}", f"{pool.count} emulated {pool.chip}", "needs no chip")
         else:
             asked[pool.family] += pool.count
-            yield _chips_here(name, pool, asked[pool.family], there.get(pool.family, 0))
+            found = there.get(pool.family)
+            yield _chips_here(name, pool, asked[pool.family], found.chips if found else 0)
+            yield from _other_chip(name, pool, found)
         yield from _surroundings(name, pool, machine)
 
 
@@ -79,6 +110,16 @@ def _chips_here(name: str, pool: PoolOptions, asked: int, there: int) -> Finding
     rule = f"{asked} are needed by this pool" + (" and those above it" if asked > pool.count else "")
     remedy = f"lower pools.{name}.count, add `emulate: {{}}`, or give a cluster's --address"
     return judged(f"pools.{name}", value, rule, remedy, error=there < asked)
+
+
+def _other_chip(name: str, pool: PoolOptions, found: Chips | None) -> Iterator[Finding]:
+    """Where a pool is planned with another data sheet than that of the chips here."""
+    if pool.chip == AUTO or not (found and found.names):
+        return
+    with suppress(ChipError):
+        if (chip := identify(pool.family, found.names)) != pool.chip:
+            rule = f"the chips of this host are {chip}, by their name {' and '.join(found.names)}"
+            yield Finding("warning", f"pools.{name}.chip", pool.chip, rule, f"name {chip}, or leave it out")
 
 
 def _surroundings(name: str, pool: PoolOptions, machine: Machine) -> Iterator[Finding]:

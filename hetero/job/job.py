@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from backends.identify import AUTO
 from balancer.options import BalanceOptions
 from bridge.options import BridgeOptions
 from hetero.checkpoint.options import CheckpointOptions
@@ -70,7 +71,7 @@ class Job(BaseModel):
         check_sizes(self.pools, self.train)
         for name, pool in self.pools.items():
             check_pool(name, pool, self.train.precision)
-        check_links(self.bridge, self.pools)
+        check_links(self.bridge, self.pools, self.train.precision)
         check_time_scale(self.time_scale, self.emulated)
         check_model(self.model, self.data, self.pools)
         check_trackers(self.monitor)
@@ -79,6 +80,11 @@ class Job(BaseModel):
     @property
     def emulated(self) -> bool:
         return any(pool.emulate is not None for pool in self.pools.values())
+
+    @property
+    def unidentified(self) -> tuple[str, ...]:
+        """The pools whose chips are still to say what they are; see `hetero.job.chips`."""
+        return tuple(name for name, pool in self.pools.items() if pool.chip == AUTO)
 
     def paced_as(self, pool: str) -> str:
         """The precision at whose speed a pool computes; that of an emulated one may differ from the arithmetic's."""

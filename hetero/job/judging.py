@@ -9,6 +9,7 @@ from typing import Any, Literal
 from balancer.cost import Times, datasheet_times, units_time
 from balancer.ledger import ledger
 from balancer.plan import Plan
+from balancer.problem import Problem
 from balancer.simulate import simulate
 from balancer.topology import Topology
 from balancer.workload import Workload
@@ -63,7 +64,7 @@ def judge(job: Job, plan: Plan, run: Measured) -> Judged:
     chips, work = topology(job, probed), workload(job)
     plan = plan_job(job, given=plan, probed=probed).plan
     source, times = _times(chips, work, plan, run)
-    prediction = simulate(plan, chips, work, times, run.time_scale)
+    prediction = simulate(plan, Problem(chips, work, times), run.time_scale)
     return Judged(source, prediction.step_s, run.step_s, ledger(prediction), ledger(prediction, run.step_s))
 
 

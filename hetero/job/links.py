@@ -62,6 +62,7 @@ def link_spec(job: Job, a: str, b: str, probed: Probed) -> LinkSpec:
         latency_s=rtt_s / 2,
         activation_ratio=CODECS[codec.activation].estimate_ratio(precision),
         gradient_ratio=CODECS[codec.gradient].estimate_ratio(precision),
+        codecs=job.bridge.codecs_between(a, b),
     )
 
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from types import MappingProxyType
 
 from backends.chip import load_chip
 from balancer.completion import complete
 from balancer.cost import Times, datasheet_times
-from balancer.memory import stage_bytes
+from balancer.idle import Idle, idle_chips
+from balancer.need import memory_need
 from balancer.plan import Plan
+from balancer.problem import Problem
 from balancer.search import search
 from balancer.simulate import Prediction, simulate
 from balancer.topology import PoolSpec, Topology
@@ -29,21 +31,24 @@ UsableBytes = Mapping[str, int]
 
 @dataclass(frozen=True)
 class Planned:
-    """A completed plan, what is expected of it, the plans that lost, each with the reason, and what the choice leaves
-    out."""
+    """A completed plan, what is expected of it, the plans that lost, each with the reason, the chips that it leaves
+    idle, and what else a person should know of it."""
 
     job: Job
     plan: Plan
     prediction: Prediction
     runners_up: Sequence[tuple[Plan, Prediction, str]] = ()
-    notes: Sequence[str] = ()
+    idle: Sequence[Idle] = ()
+    assumed: Sequence[str] = ()
+
+    @property
+    def notes(self) -> list[str]:
+        """In words."""
+        return [*map(str, self.idle), *self.assumed]
 
     def memory_bytes(self, pipeline: int, stage: int) -> int:
         """What one chip of a stage needs."""
-        pool = self.plan.pipelines[pipeline].stages[stage].pool
-        precision, chip = self.job.precision_of(pool), load_chip(self.job.pools[pool].chip)
-        where, bucket_bytes = (self.plan, pipeline, stage), self.job.bridge.sync_bucket_bytes
-        return stage_bytes(workload(self.job), *where, precision, chip, bucket_bytes).total
+        return memory_need(self.plan, (pipeline, stage), self.prediction.scenario.problem).total
 
 
 def plan_job(
@@ -58,30 +63,41 @@ def plan_job(
     `times`, `probed` and `usable_bytes` are measurements; without them the chips' datasheets are believed, and links
     that the job file does not describe are plain ones. Raises the balancer's errors.
     """
-    chips, work = topology(job, probed, usable_bytes), workload(job)
-    times = times or datasheet_times(chips, work)
+    asked = problem(job, times, probed, usable_bytes)
     wanted = given or _written(job)
     if wanted is None:
-        found = search(chips, work, times, job.balance, micro_batch=job.train.micro_batch, legal_tp=legal_tp(job))
+        found = search(asked)
         plan = _named(job, found.plan)
-        notes = [*found.notes, *_assumed_links(job, chips, probed)]
-        return Planned(job, plan, found.prediction, found.runners_up, notes)
-    plan = _named(job, complete(wanted, chips, work, legal_tp(job), times))
-    return Planned(job, plan, simulate(plan, chips, work, times), notes=_idle(job, plan))
+        assumed = _assumed_links(job, asked.topology, probed)
+        return Planned(job, plan, found.prediction, found.runners_up, found.idle, assumed)
+    plan = _named(job, complete(wanted, asked))
+    return Planned(job, plan, simulate(plan, asked), idle=idle_chips(plan, asked.topology, asked.legal_tp))
 
 
 def check_written_plan(job: Job) -> None:
     """Raises JobError where the plan in the job file cannot be obeyed."""
     plan = _written(job)
-    if plan is None:
+    if plan is None or job.unidentified:
         return
     try:
-        complete(plan, topology(job), workload(job), legal_tp(job))
+        complete(plan, Problem(topology(job), workload(job), legal_tp=legal_tp(job)))
     except Exception as error:
         if not explains_itself(error):
             raise
         key = str(error.key)  # type: ignore[attr-defined]
         raise JobError.at(key if key.startswith("pools.") else f"balance.{key}", error) from None
+
+
+def problem(
+    job: Job,
+    times: Times | None = None,
+    probed: Probed = NOTHING_PROBED,
+    usable_bytes: UsableBytes = MappingProxyType({}),
+) -> Problem:
+    """What the job asks the balancer; without `times`, by the chips' datasheets."""
+    chips, work = topology(job, probed, usable_bytes), workload(job)
+    times = times or datasheet_times(chips, work)
+    return Problem(chips, work, times, legal_tp(job), job.balance, job.train.micro_batch)
 
 
 def topology(job: Job, probed: Probed = NOTHING_PROBED, usable_bytes: UsableBytes = MappingProxyType({})) -> Topology:
@@ -96,16 +112,14 @@ def topology(job: Job, probed: Probed = NOTHING_PROBED, usable_bytes: UsableByte
 
 def workload(job: Job) -> Workload:
     """The job's model as the balancer sees it: numbers per unit."""
-    dimensions = job.model.resolve()
-    model = architecture(dimensions.family)
-    return model.workload(dimensions, job.data.seq_len, job.train.global_batch, job.train.precision)
+    model = architecture(job.model.resolve())
+    work = model.workload(job.data.seq_len, job.train.global_batch, job.train.precision)
+    return replace(work, update=job.train.optimizer.update)
 
 
 def legal_tp(job: Job) -> LegalTp:
     """Why the model cannot be split over a number of chips, or None where it can."""
-    dimensions = job.model.resolve()
-    model = architecture(dimensions.family)
-    return lambda tp: model.legal_tp(dimensions, tp)
+    return architecture(job.model.resolve()).legal_tp
 
 
 def pool_labels(job: Job) -> list[PoolLabel]:
@@ -117,15 +131,6 @@ def _written(job: Job) -> Plan | None:
     if job.balance.pipelines is None:
         return None
     return Plan(pipelines=job.balance.pipelines, schedule=job.balance.schedule)
-
-
-def _idle(job: Job, plan: Plan) -> list[str]:
-    """Of a plan by hand, the pools that it leaves out."""
-    return [
-        f"pool {name} is in no stage of the plan: its {pool.count} chips stay idle"
-        for name, pool in job.pools.items()
-        if name not in plan.pools()
-    ]
 
 
 def _assumed_links(job: Job, chips: Topology, probed: Probed) -> list[str]:

@@ -13,7 +13,7 @@ from typing import Any
 
 from backends.chip import chip_names
 from backends.registry import FAMILIES
-from balancer.schedule import SCHEDULES
+from balancer.schedule.registry import schedules
 from hetero.job.job import Job
 from hetero.models.options import preset_names
 from hetero.monitoring.tracker import BUILT_IN
@@ -24,7 +24,7 @@ BUILT_IN_NAMES: Mapping[str, Callable[[], Iterable[str]]] = {
     "model.preset": preset_names,
     "pools.NAME.family": lambda: sorted(FAMILIES),
     "pools.NAME.chip": chip_names,
-    "balance.schedule": lambda: sorted(SCHEDULES),
+    "balance.schedule": schedules,
     "monitor.trackers[].name": lambda: sorted(BUILT_IN),
 }
 """Keys whose values are names that a registry holds."""

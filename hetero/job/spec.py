@@ -29,7 +29,9 @@ def run_spec(
         epoch=plan.epoch,
         dimensions=job.model.resolve(),
         train=job.train,
-        text=TextRun(path=str(text.path.resolve()), fingerprint=text.fingerprint, seq_len=job.data.seq_len),
+        text=TextRun(
+            path=str(text.path.resolve()), fingerprint=text.fingerprint, seq_len=job.data.seq_len, vocab=text.vocab
+        ),
         plan=plan,
         pools={pool.name: PoolRun.model_validate(pool.run) for pool in fleet.pools},
         bridge=job.bridge,

@@ -1,1 +1,1 @@
-"""The tensor-parallel modules that models are made of."""
+"""What the parts of models are built with: tensor-parallel groups, products, the loss, initial values."""

@@ -11,7 +11,7 @@ from torch import nn
 from backends.operators import Operators
 from bridge.layout import TensorLayout
 from hetero.layers.group import TensorGroup
-from hetero.layers.initial import normal_slice
+from hetero.layers.initial import fill_normal
 from hetero.layers.spec import Constant, TensorSpec
 
 
@@ -86,5 +86,4 @@ def fill(parameter: torch.Tensor, spec: TensorSpec, position: int, seed: int) ->
         parameter.fill_(spec.initial.value)
         return
     region = spec.layout.region(position)
-    values = normal_slice(spec.name, seed, spec.layout.shape, region, spec.initial.std)
-    parameter.copy_(torch.from_numpy(values))
+    fill_normal(parameter, spec.name, seed, spec.layout.shape, region, spec.initial.std)

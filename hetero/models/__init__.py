@@ -1,1 +1,1 @@
-"""Architectures, described as units."""
+"""Models as units out of parts. `registry.architecture` tells one without torch, `unit_module.build_unit` builds it."""

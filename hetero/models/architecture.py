@@ -1,57 +1,102 @@
-"""What an architecture tells of itself, without torch."""
+"""What a model tells of itself: its units, where it may be cut, what crosses there, and what it costs. Torch-free."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import ClassVar, Protocol
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 
-from balancer.workload import Workload
+from balancer.workload import UnitWork, Workload
+from bridge.layout import LayoutError
+from bridge.precision import ITEM_BYTES
 from hetero.layers.spec import TensorSpec
-from hetero.models.dimensions import Dimensions
+from hetero.models.parts.embedding import Embedding
+from hetero.models.parts.part import Part
+from hetero.models.unit import LOSS, STREAM, Unit
 
 
 @dataclass(frozen=True)
-class UnitSpec:
-    """One unit: the smallest part of the model that a stage can hold. Units of a kind cost the same."""
+class Architecture:
+    """The `units` in model order. `boundary` has the tensors that cross between them, with the size of their last
+    dimension; the others are (B, T)."""
 
-    kind: str
-    name: str
+    units: tuple[Unit, ...]
+    boundary: Mapping[str, int]
 
+    def __post_init__(self) -> None:
+        for unit in self.units:
+            if unit != self._of_kind[unit.kind]:
+                raise ValueError(
+                    f"units of kind {unit.kind!r} are not alike, but are measured and counted as if they were"
+                )
 
-class Architecture(Protocol):
-    """A family of models. `builder` names its `build_unit` as "module:function"; that module may import torch."""
-
-    builder: ClassVar[str]
-
-    @staticmethod
-    def units(dims: Dimensions) -> tuple[UnitSpec, ...]:
-        """The units in model order."""
-
-    @staticmethod
-    def legal_cuts(dims: Dimensions) -> frozenset[int]:
+    @property
+    def legal_cuts(self) -> frozenset[int]:
         """Numbers of the units at which a chunk may begin."""
+        return frozenset(range(len(self.units)))
 
-    @staticmethod
-    def boundary(dims: Dimensions) -> dict[str, int]:
-        """The tensors that cross between units, with the size of their last dimension; the others are (B, T)."""
+    @property
+    def tied(self) -> tuple[tuple[int, int], ...]:
+        """Pairs of units that use one tensor, its own unit first."""
+        return tuple((owner, number) for number, unit in enumerate(self.units) for owner, _ in unit.ties.values())
 
-    @staticmethod
-    def tensors(dims: Dimensions, unit: int, tp: int) -> Mapping[str, TensorSpec]:
-        """The logical tensors that a unit uses, by their name within the unit, laid out over tp ranks."""
+    def tensors(self, unit: int, tp: int) -> dict[str, TensorSpec]:
+        """The logical tensors that a unit uses, by their name within the unit, laid out over tp ranks.
 
-    @staticmethod
-    def tied(dims: Dimensions) -> tuple[tuple[int, int], ...]:
-        """Pairs of units that use one tensor."""
+        LayoutError where tp is illegal; IndexError where there is no such unit.
+        """
+        reason = self.legal_tp(tp)
+        if reason:
+            raise LayoutError("tp", tp, reason, "choose a tp that divides heads and kv_heads")
+        found, ties = self.units[unit].tensors(tp), self.units[unit].ties
+        owners = {name: ties.get(name, (unit, name)) for name in found}
+        return {name: replace(found[name], name=f"units.{owner}.{own}") for name, (owner, own) in owners.items()}
 
-    @staticmethod
-    def legal_tp(dims: Dimensions, tp: int) -> str | None:
+    def legal_tp(self, tp: int) -> str | None:
         """Why the model cannot be split over tp ranks, or None if it can."""
+        reasons = (part.legal_tp(tp) for unit in self._of_kind.values() for part in unit.parts)
+        return next((reason for reason in reasons if reason), None)
 
-    @staticmethod
-    def parameter_count(dims: Dimensions) -> int:
+    @property
+    def parameter_count(self) -> int:
         """Elements of all logical tensors, tied ones once."""
+        specs = {spec.name: spec for unit in range(len(self.units)) for spec in self.tensors(unit, 1).values()}
+        return sum(math.prod(spec.layout.shape) for spec in specs.values())
 
-    @staticmethod
-    def workload(dims: Dimensions, seq_len: int, global_batch: int, precision: str) -> Workload:
-        """What the units cost, for the balancer."""
+    def workload(self, seq_len: int, global_batch: int, precision: str) -> Workload:
+        """The balancer's view; `precision` is that of activations, where a pool has no other."""
+        by_precision = {name: self._work(seq_len, size) for name, size in ITEM_BYTES.items()}
+        return Workload(
+            units=by_precision[precision],
+            seq_len=seq_len,
+            global_batch=global_batch,
+            legal_cuts=self.legal_cuts,
+            tied=self.tied,
+            by_precision=by_precision,
+        )
+
+    def _work(self, seq_len: int, size: int) -> tuple[UnitWork, ...]:
+        crossing = seq_len * size * sum(self.boundary.values())
+        made = {
+            kind: unit.work(seq_len, size, 0 if unit.gives == LOSS else crossing)
+            for kind, unit in self._of_kind.items()
+        }
+        return tuple(made[unit.kind] for unit in self.units)
+
+    @cached_property
+    def _of_kind(self) -> dict[str, Unit]:
+        """The first unit of each kind."""
+        return {unit.kind: unit for unit in reversed(self.units)}
+
+
+Layer = Mapping[str, tuple[Part, ...]]
+"""The units of a layer by kind, each added to the residual stream."""
+
+
+def decoder(embedding: Embedding, layers: Sequence[Layer], head: tuple[Part, ...], tied: bool) -> Architecture:
+    """Embedding, layers, and what makes a loss of the residual stream; where `tied`, with the embedding's weight."""
+    inner = (Unit(kind, parts, residual=True) for layer in layers for kind, parts in layer.items())
+    ties = {"head.weight": (0, "embedding.weight")} if tied else {}
+    last = Unit("head", head, gives=LOSS, ties=ties)
+    return Architecture((Unit("embedding", (embedding,)), *inner, last), {STREAM: embedding.hidden})

@@ -16,7 +16,7 @@ class Dimensions(BaseModel):
     heads: int = Field(gt=0, description="query heads")
     kv_heads: int = Field(gt=0, description="key and value heads; must divide heads")
     ffn: int = Field(gt=0, description="inner width of the MLP")
-    vocab: int = Field(gt=1, description="token entries")
+    vocab: int = Field(gt=1, le=1 << 31, description="token entries")
     tie_embeddings: bool = Field(False, description="the head uses the embedding's weight")
     qkv_bias: bool = Field(False, description="bias on the query, key and value projections")
     rope_theta: float = Field(10000.0, gt=1, description="base of the rotary frequencies")

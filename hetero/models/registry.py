@@ -1,32 +1,31 @@
-"""Architectures by name; each is imported when it is first used."""
+"""Families of models by name: the files of `families`, each imported when it is first used."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from difflib import get_close_matches
+from functools import cache
 from importlib import import_module
-from typing import Any, cast
+from pkgutil import iter_modules
 
+from hetero.models import families
 from hetero.models.architecture import Architecture
+from hetero.models.dimensions import Dimensions
 from hetero.models.errors import ModelError
 
-FAMILIES = {"llama": "hetero.models.llama:Llama"}
+
+@cache
+def family_names() -> tuple[str, ...]:
+    """The known families, sorted."""
+    return tuple(sorted(module.name for module in iter_modules(families.__path__)))
 
 
-def architecture(family: str) -> Architecture:
-    """The architecture of that name; ModelError if there is none."""
-    if family not in FAMILIES:
-        near = get_close_matches(family, FAMILIES, n=1)
+@cache
+def architecture(dims: Dimensions) -> Architecture:
+    """The model of these sizes; ModelError if there is no such family."""
+    if dims.family not in family_names():
+        near = get_close_matches(dims.family, family_names(), n=1)
         remedy = f"did you mean {near[0]}?" if near else "use one of them"
-        raise ModelError("model.dimensions.family", family, f"known architectures: {', '.join(FAMILIES)}", remedy)
-    return cast(Architecture, _load(FAMILIES[family]))
-
-
-def unit_builder(family: str) -> Callable[..., Any]:
-    """The architecture's `build_unit`; imports torch."""
-    return cast("Callable[..., Any]", _load(architecture(family).builder))
-
-
-def _load(dotted: str) -> Any:
-    module, _, name = dotted.partition(":")
-    return getattr(import_module(module), name)
+        rule = f"known architectures: {', '.join(family_names())}"
+        raise ModelError("model.dimensions.family", dims.family, rule, remedy)
+    found: Architecture = import_module(f"{families.__name__}.{dims.family}").describe(dims)
+    return found

@@ -67,7 +67,7 @@ class Progress:
         self._phase = event_text(event)
         if self._live:
             self._live.update(self._view(), refresh=True)
-        if not self._live or event["kind"] in STAY:
+        if not self._live or stays(event):
             self._console.print(plain(self._phase), highlight=False, markup=False, soft_wrap=True)
 
     def record(self, record: Record) -> None:
@@ -139,9 +139,14 @@ def event_text(event: dict[str, Any]) -> str:
     """An event as one line of plain text."""
     where = event.get("rank") or event.get("pool")
     data = event.get("data") or {}
-    details = ", ".join(f"{key} {_fact(value)}" for key, value in data.items() if isinstance(value, (str, int, float)))
+    details = ", ".join(_detail(key, value) for key, value in data.items() if isinstance(value, (str, int, float)))
     when = f"at step {event['step']}" if event.get("step") else ""
     return " ".join(part for part in (event["kind"].replace("_", " "), where and f"({where})", when, details) if part)
+
+
+def stays(event: dict[str, Any]) -> bool:
+    """Whether it remains on a terminal. Chips that hold less than a plan says harm nobody."""
+    return event["kind"] in STAY or (event["kind"] == "memory_differs" and event["data"]["ratio"] > 1)
 
 
 def duration(seconds: float) -> str:
@@ -155,8 +160,10 @@ def _number(value: float | None, form: str) -> str:
     return "not finite" if value is None else format(value, form)
 
 
-def _fact(value: str | int | float) -> str:
-    return format(value, ",.4g") if isinstance(value, float) else str(value)
+def _detail(key: str, value: str | int | float) -> str:
+    if key.endswith("_bytes") and not isinstance(value, str):
+        return f"{key.removesuffix('_bytes')} {value / 2**30:.2f} GiB"
+    return f"{key} {format(value, ',.4g') if isinstance(value, float) else value}"
 
 
 def _console() -> Console:

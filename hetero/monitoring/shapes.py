@@ -72,12 +72,21 @@ class _Event(_Shape):
     data: dict[str, Any] | None = None
 
 
+class _Idle(_Shape):
+    pool: str
+    chips: Count
+    count: Count
+    why: str = ""
+    remedy: str = ""
+
+
 class _Planned(_Shape):
     """What the event `planned` tells."""
 
     time_scale: Number | None = None
     calibrated: list[dict[str, Any]] | None = None
     probed: list[dict[str, Any]] | None = None
+    idle: list[_Idle] | None = None
 
 
 class _Pool(_Shape):

@@ -5,12 +5,20 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, get_args
 
 from hetero.monitoring.follow import Follower, Point
 from hetero.monitoring.journal import Record
 from hetero.monitoring.links import LinkStatus, link_statuses
+from hetero.monitoring.planned import (
+    EqualPipelines,
+    IdleChips,
+    PlannedPipeline,
+    equal_pipelines,
+    idle_chips,
+    planned,
+)
 from hetero.monitoring.shapes import PLANNED, fits
 
 Ended = Literal["finished", "failed", "interrupted"]
@@ -44,12 +52,20 @@ class PoolStatus:
     sent_bytes_per_s: float
     received_bytes_per_s: float
     peak_memory_bytes: int
+    idle_chips: int = 0
+
+    @property
+    def size(self) -> str:
+        """Such as "3 x A800-80G, 1 idle"."""
+        return f"{self.chips} x {self.chip}" + (f", {self.idle_chips} idle" if self.idle_chips else "")
 
 
 @dataclass(frozen=True)
 class StageStatus:
-    """One stage in the newest step, by its slowest rank (such as `nvidia:1`) on its host."""
+    """One stage in the newest step, by its slowest rank (such as `nvidia:1`) on its host; of equal pipelines the
+    slowest. `name` is such as 0.1, and 0-7.1 for stage 1 of eight equal pipelines."""
 
+    name: str
     pipeline: int
     stage: int
     pool: str
@@ -60,28 +76,9 @@ class StageStatus:
     slowest_rank: str
     host: str
 
-
-@dataclass(frozen=True)
-class PlannedStage:
-    """Which units (half-open ranges) a stage holds, and where."""
-
-    pool: str
-    tp: int
-    units: tuple[tuple[int, int], ...]
-
-
-@dataclass(frozen=True)
-class PlannedPipeline:
-    """`share` of the global batch's sequences go through `stages`, `micro_batch` at a time."""
-
-    share: int
-    micro_batch: int
-    stages: tuple[PlannedStage, ...]
-
-    def chunks(self) -> list[tuple[int, int, PlannedStage]]:
-        """(first unit, one past the last, the stage that holds them), in model order."""
-        found = [(start, stop, stage) for stage in self.stages for start, stop in stage.units]
-        return sorted(found, key=lambda chunk: chunk[:2])
+    @property
+    def compute_s(self) -> float:
+        return self.forward_s + self.backward_s + self.weight_s
 
 
 @dataclass(frozen=True)
@@ -112,6 +109,8 @@ class RunStatus:
     links: tuple[LinkStatus, ...]
     stages: tuple[StageStatus, ...]
     plan: tuple[PlannedPipeline, ...]
+    equal: tuple[EqualPipelines, ...]
+    idle: tuple[IdleChips, ...]
     series: tuple[Point, ...]
     evaluations: tuple[Point, ...]
     events: tuple[Record, ...]
@@ -138,7 +137,8 @@ class RunStatus:
 def status(follower: Follower, now: float | None = None) -> RunStatus:
     """The run as last polled. `now` (unix time) tells whether it has fallen silent."""
     job, last = follower.job, follower.last or {}
-    plan = _plan(follower.plan)
+    plan = planned(follower.plan)
+    equal = equal_pipelines(plan)
     return RunStatus(
         name=str(job.get("name") or follower.run_dir.resolve().name),
         state=_state(follower, time.time() if now is None else now),
@@ -161,8 +161,10 @@ def status(follower: Follower, now: float | None = None) -> RunStatus:
         schedule=str(follower.plan.get("schedule", "")),
         pools=_pools(follower, last),
         links=_links(follower, [last]),
-        stages=tuple(_stage(stage, job.get("pools") or {}) for stage in last.get("stages") or ()),
+        stages=_stages(follower, last, equal),
         plan=plan,
+        equal=equal,
+        idle=_idle(follower, plan),
         series=tuple(follower.series()),
         evaluations=tuple(follower.evaluations()),
         events=tuple(follower.events),
@@ -274,29 +276,23 @@ def _failure(follower: Follower) -> str | None:
     return str(message or data.get("cause") or "the run failed")
 
 
-def _plan(plan: Mapping[str, Any]) -> tuple[PlannedPipeline, ...]:
-    return tuple(
-        PlannedPipeline(pipeline["share"], pipeline.get("micro_batch", 1), tuple(map(_planned, pipeline["stages"])))
-        for pipeline in plan.get("pipelines") or ()
-    )
-
-
-def _planned(stage: Mapping[str, Any]) -> PlannedStage:
-    units = stage["units"]
-    ranges = units if isinstance(units[0], list) else [units]
-    return PlannedStage(stage["pool"], stage.get("tp", 1), tuple((start, stop) for start, stop in ranges))
-
-
 def _pools(follower: Follower, last: Record) -> tuple[PoolStatus, ...]:
     """In the order of the job file; pools that a plan leaves out too, with no figures."""
     declared: Mapping[str, Record] = follower.job.get("pools") or {}
     measured: Mapping[str, Record] = last.get("pools") or {}
     names = list(dict.fromkeys([*declared, *measured]))
     step_s = last.get("step_s") or 0.0
-    return tuple(_pool(name, declared.get(name) or {}, measured.get(name) or {}, step_s) for name in names)
+    idle = {one.pool: one.chips for one in _idle(follower, planned(follower.plan))}
+    return tuple(
+        _pool(name, declared.get(name) or {}, measured.get(name) or {}, step_s, idle.get(name, 0)) for name in names
+    )
 
 
-def _pool(name: str, declared: Record, measured: Record, step_s: float) -> PoolStatus:
+def _idle(follower: Follower, plan: Sequence[PlannedPipeline]) -> tuple[IdleChips, ...]:
+    return idle_chips(plan, follower.job.get("pools") or {}, _planned_by(follower).get("idle") or ())
+
+
+def _pool(name: str, declared: Record, measured: Record, step_s: float, idle: int) -> PoolStatus:
     def figure(key: str) -> float:
         return float(measured.get(key) or 0.0)
 
@@ -318,6 +314,7 @@ def _pool(name: str, declared: Record, measured: Record, step_s: float) -> PoolS
         sent_bytes_per_s=figure("bytes_sent") / step_s if step_s else 0.0,
         received_bytes_per_s=figure("bytes_received") / step_s if step_s else 0.0,
         peak_memory_bytes=int(figure("peak_memory_bytes")),
+        idle_chips=idle,
     )
 
 
@@ -330,9 +327,21 @@ def _is_emulated(declared: Mapping[str, Any]) -> bool:
     return declared.get("emulate") is not None
 
 
+def _stages(follower: Follower, last: Record, equal: Sequence[EqualPipelines]) -> tuple[StageStatus, ...]:
+    """Of equal pipelines the stage that computed longest stands for all."""
+    declared, kinds = follower.job.get("pools") or {}, {number: kind for kind in equal for number in kind.numbers}
+    slowest: dict[str, StageStatus] = {}
+    for stage in (_stage(stage, declared) for stage in last.get("stages") or ()):
+        name = kinds[stage.pipeline].stage_name(stage.stage) if stage.pipeline in kinds else stage.name
+        if name not in slowest or stage.compute_s > slowest[name].compute_s:
+            slowest[name] = replace(stage, name=name)
+    return tuple(slowest.values())
+
+
 def _stage(stage: Record, declared: Mapping[str, Record]) -> StageStatus:
     pool, index = str(stage.get("pool", "")), int(stage.get("slowest_rank") or 0)
     return StageStatus(
+        name=f"{stage['pipeline']}.{stage['stage']}",
         pipeline=stage["pipeline"],
         stage=stage["stage"],
         pool=pool,

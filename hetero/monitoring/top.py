@@ -60,6 +60,7 @@ def view(run: RunStatus) -> RenderableType:
         parts += [_pools(run, members) for members in _kinds(run.pools) if members]
         parts += [_links(run, members) for members in _kinds(run.links) if members]
         parts += ["", _stages(run), ""]
+    parts += [_plain(f"  {idle}", "yellow") for idle in run.idle]
     parts += [_plain(f"  {event_text(event)}", "dim") for event in run.events[-EVENTS_SHOWN:]]
     return Group(*parts)
 
@@ -117,7 +118,7 @@ def _pools(run: RunStatus, pools: Sequence[PoolStatus]) -> Table:
     title = "emulated pools (modelled figures)" if pools[0].emulated else "pools"
     table = _table(f"{title}, step {run.step}", ["pool", *POOL_COLUMNS], ["pool"])
     for pool in pools:
-        table.add_row(_plain(f"{pool.name}\n{pool.chips} x {pool.chip}"), *_pool_cells(pool))
+        table.add_row(_plain(f"{pool.name}\n{pool.size}"), *_pool_cells(pool))
     return table
 
 
@@ -144,11 +145,11 @@ def _links(run: RunStatus, links: Sequence[LinkStatus]) -> Table:
 
 def _stages(run: RunStatus) -> Table:
     columns = ["stage", "units", *STAGE_COLUMNS, "slowest", "host"]
-    table = _table("stages, by their slowest rank", columns, ["slowest", "host"])
+    table = _table("stages, by their slowest rank; of equal pipelines the slowest", columns, ["slowest", "host"])
     for stage in run.stages:
         seconds = (stage.forward_s, stage.backward_s, stage.weight_s, stage.wait_s)
         names = _plain(stage.slowest_rank), _plain(stage.host)
-        table.add_row(f"{stage.pipeline}.{stage.stage}", _units(run, stage), *(f"{s:.3f}" for s in seconds), *names)
+        table.add_row(stage.name, _units(run, stage), *(f"{s:.3f}" for s in seconds), *names)
     return table
 
 

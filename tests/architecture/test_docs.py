@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
-from balancer.action import Kind
 from balancer.plan import PipelinePlan, StagePlan
+from balancer.schedule.action import Kind
 from bridge.channel import PURPOSES
 from hetero.job.job import Job
 from hetero.job.load import load_job

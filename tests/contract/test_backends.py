@@ -21,7 +21,7 @@ from backends.chip import GIB, ChipSpec, chip_names, load_chip
 from backends.emulation import Emulated, EmulateOptions
 from backends.errors import DeviceError, OutOfMemory
 from backends.operators import Operators
-from backends.registry import FAMILIES, family_names, load_backend, visible_device_variables
+from backends.registry import FAMILIES, family_names, find_family, load_backend, visible_device_variables
 from tests.patience import WAIT_S
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.int64)
@@ -74,6 +74,7 @@ def test_a_family_declares_itself(family: str) -> None:
     inner = load_backend(family)
     assert inner.family == family
     assert inner.visible_devices == visible_device_variables(family)
+    assert inner.capabilities.fused_adamw == find_family(family).fused_adamw
     assert inner.device_type in ("cpu", "cuda", "npu") or family not in FAMILIES
     assert inner.collective
     assert chips_of(family), "a family needs a chip in the catalogue"

@@ -171,7 +171,7 @@ def _chip_memory(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("_chip_memory")
 def test_an_encoded_message_leaves_part_by_part(out: Out) -> None:
-    writer = CodedWriter(out.channel, out.chip, torch.float32, NUMEL, Gate(CODED, pytest.fail))
+    writer = CodedWriter(out.channel, out.chip, torch.float32, NUMEL, Gate(CODED, "float32", pytest.fail))
     sender = BridgeSender(out.channel, writer, out.mover, Waits(out.chip))
     x, found = torch.randn(NUMEL), torch.empty(NUMEL)
     arrival = out.peer.post_recv(0)

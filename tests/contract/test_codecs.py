@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from bridge.codec import BLOCK, CODECS, UNDERFLOW, Codec
-from hetero.engine.codecs import kernel, worst_error
+from hetero.engine.codecs import Float8, Int8, kernel, worst_error
+from tests.live_bytes import LiveBytes
 
 CPU = torch.device("cpu")
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
@@ -145,3 +146,15 @@ def test_the_measured_error_of_zeros_and_of_nothing_is_none() -> None:
     assert worst_error(torch.zeros(0), torch.zeros(0)) == 0
     assert worst_error(torch.zeros(9), torch.zeros(9)) == 0
     assert worst_error(torch.ones(BLOCK), torch.zeros(BLOCK)) == 1
+
+
+@ALL
+def test_a_kernel_keeps_what_plans_count_for_it(codec: Codec) -> None:
+    made = {"int8": Int8, "fp8": Float8}
+    x = torch.ones(100 * BLOCK)
+    with LiveBytes() as live:
+        fresh = made[codec.name](CPU) if codec.name in made else kernel(codec.name, CPU)
+        data, before = torch.empty(codec.encoded_bytes(len(x), "float32"), dtype=torch.uint8), live.now
+        fresh.encode(x, data)
+        fresh.decode(data, x)
+        assert live.now - before == codec.scratch_bytes(len(x))

@@ -9,12 +9,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from balancer.action import STEP, Action, Kind
+from balancer.completion import complete
+from balancer.cost import datasheet_times
 from balancer.errors import ScheduleError
-from balancer.replay import check, format_grid
-from balancer.schedule import SCHEDULES, forward_only, lower, schedules
+from balancer.problem import Problem
+from balancer.schedule import registry
+from balancer.schedule.action import COMPUTING, STEP, UNSPLIT, Action, Kind, refuse_unknown
+from balancer.schedule.grid import format_grid
+from balancer.schedule.lowering import forward_only, lower
+from balancer.schedule.registry import schedule, schedules
+from balancer.schedule.replay import check
+from balancer.schedule.schedule import Schedule
+from balancer.simulate import simulate
+from tests.unit.balancer.cases import plan, pool, topology, workload
 
-ALL = pytest.mark.parametrize("name", sorted(SCHEDULES))
+ALL = pytest.mark.parametrize("name", schedules())
 
 
 @st.composite
@@ -34,16 +43,27 @@ def cases(draw, most_chunks=3):
     return tuple(placed), micro_batches, tuple(warmup)
 
 
+def legal(name, case):
+    """The case with the schedule's own warm-ups where it refuses those."""
+    placed, micro_batches, _ = case
+    try:
+        schedule(name).check_warmups(*case)
+    except ScheduleError:
+        return placed, micro_batches, schedule(name).usual_warmups(placed, micro_batches)
+    return case
+
+
 @ALL
 @given(case=cases())
 def test_every_action_happens_once_and_in_its_place(name, case):
-    placed, micro_batches, _ = case
-    lists = schedules(name)(*case)
-    once = Counter(a for actions in lists for a in actions if a.kind in (Kind.F, Kind.B))
+    placed, micro_batches, warmup = legal(name, case)
+    lists = schedule(name).actions(placed, micro_batches, warmup)
+    once = Counter(a for actions in lists for a in actions if a.kind in COMPUTING)
     assert once == Counter(
         Action(kind, c, m) for kind in (Kind.F, Kind.B) for c in range(len(placed)) for m in range(micro_batches)
     )
     for stage, actions in enumerate(lists):
+        refuse_unknown(actions, UNSPLIT, "whoever reads it")
         assert all(placed[a.chunk] == stage for a in actions if a is not STEP)
         at = {a: i for i, a in enumerate(actions)}
         for chunk in (c for c, s in enumerate(placed) if s == stage):
@@ -58,7 +78,7 @@ def test_every_action_happens_once_and_in_its_place(name, case):
 @given(case=cases())
 @settings(deadline=None)
 def test_lowered_lists_agree_and_never_deadlock(name, case):
-    lowered = lower(schedules(name)(*case), case[0])
+    lowered = lower(schedule(name).actions(*legal(name, case)), case[0])
     check(lowered)
     crossing = sum(a != b for a, b in zip(case[0], case[0][1:], strict=False))
     assert sum(a.kind is Kind.SEND for actions in lowered for a in actions) == 2 * crossing * case[1]
@@ -69,7 +89,7 @@ def test_lowered_lists_agree_and_never_deadlock(name, case):
 @settings(deadline=None)
 def test_runs_to_its_end_under_any_times(name, case, data):
     """Execute the lists in a random interleaving, each stage one action at a time, messages arriving whenever."""
-    lowered = lower(schedules(name)(*case), case[0])
+    lowered = lower(schedule(name).actions(*legal(name, case)), case[0])
     random = data.draw(st.randoms(use_true_random=False))
     position, sent, arrived = [0] * len(lowered), [], set()
     while any(position[s] < len(lowered[s]) for s in range(len(lowered))):
@@ -94,7 +114,7 @@ def test_runs_to_its_end_under_any_times(name, case, data):
 @settings(deadline=None)
 def test_boundaries_are_first_in_first_out(name, case):
     order = defaultdict(list)
-    for actions in lower(schedules(name)(*case), case[0]):
+    for actions in lower(schedule(name).actions(*legal(name, case)), case[0]):
         for a in actions:
             if a.kind in (Kind.SEND, Kind.RECV):
                 order[a.kind, a.boundary, a.purpose].append(a.micro_batch)
@@ -102,26 +122,37 @@ def test_boundaries_are_first_in_first_out(name, case):
         assert micro_batches == list(range(case[1]))
 
 
-def in_flight(actions, chunk):
-    """Per action: forwards of the chunk begun whose backward is not done."""
-    now = 0
+def most_in_flight(actions):
+    """Micro-batches that have begun on a stage, in any of its chunks, and not ended in all."""
+    left = Counter(a.micro_batch for a in actions if a.kind is Kind.B)
+    begun, most = set(), 0
     for a in actions:
-        now += (a.kind is Kind.F and a.chunk == chunk) - (a.kind is Kind.B and a.chunk == chunk)
-        yield now
+        if a.kind is Kind.F:
+            begun.add(a.micro_batch)
+            most = max(most, len(begun))
+        elif a.kind is Kind.B:
+            left[a.micro_batch] -= 1
+            if not left[a.micro_batch]:
+                begun.discard(a.micro_batch)
+    return most
 
 
+@ALL
 @given(case=cases())
 @settings(deadline=None)
-def test_1f1b_bounds_what_is_in_flight(case):
-    placed, _, warmup = case
-    for stage, actions in enumerate(schedules("1f1b")(*case)):
-        assert max(in_flight(actions, placed.index(stage))) <= warmup[stage]
+def test_no_more_is_in_flight_than_it_tells(name, case):
+    placed, micro_batches, warmup = legal(name, case)
+    for stage, actions in enumerate(schedule(name).actions(placed, micro_batches, warmup)):
+        told = schedule(name).in_flight(micro_batches, warmup[stage])
+        assert most_in_flight(actions) <= told
+        if len(set(placed)) == len(placed):
+            assert most_in_flight(actions) == told
 
 
 @given(case=cases(most_chunks=1))
 def test_1f1b_runs_exactly_its_warmup_and_then_alternates(case):
     _, micro_batches, warmup = case
-    for stage, actions in enumerate(schedules("1f1b")(*case)):
+    for stage, actions in enumerate(schedule("1f1b").actions(*case)):
         kinds = "".join(a.kind.value for a in actions if a.kind in (Kind.F, Kind.B))
         depth = min(warmup[stage], micro_batches)
         assert kinds == "F" * depth + "BF" * (micro_batches - depth) + "B" * depth
@@ -129,7 +160,7 @@ def test_1f1b_runs_exactly_its_warmup_and_then_alternates(case):
 
 def test_a_warmup_that_grows_along_the_pipeline_is_refused():
     with pytest.raises(ScheduleError) as error:
-        schedules("1f1b")((0, 1), 8, (1, 3))
+        schedule("1f1b").actions((0, 1), 8, (1, 3))
     assert error.value.key == "stages[1].warmup"
     assert error.value.value == 3
 
@@ -171,12 +202,49 @@ def test_forwards_alone_need_room_for_one_message_at_a_boundary(case, data):
 
 def test_an_unknown_schedule_is_refused_with_a_suggestion():
     with pytest.raises(ScheduleError) as error:
-        schedules("1f1")
+        schedule("1f1")
     assert "1f1b" in error.value.remedy
 
 
+class Split(Schedule):
+    """GPipe whose backwards come in two halves."""
+
+    name = "split"
+
+    def compute(self, placed, micro_batches, warmup):
+        lists = schedule("gpipe").compute(placed, micro_batches, warmup)
+        apart = {Kind.F: (Kind.F,), Kind.B: (Kind.I, Kind.W)}
+        return [[a._replace(kind=kind) for a in actions for kind in apart[a.kind]] for actions in lists]
+
+    def in_flight(self, micro_batches, warmup):
+        return micro_batches
+
+    def period_s(self, pace, warmup):
+        return max(pace.work_s)
+
+
+def test_whoever_reads_a_list_refuses_what_he_does_not_know(monkeypatch):
+    monkeypatch.setitem(registry._known(), "split", Split())
+    chips, work, written = topology(pool("a", 1)), workload(2, batch=2), plan((2, [("a", 1, (0, 2))]))
+    split = complete(written, Problem(chips, work)).model_copy(update={"schedule": "split"})
+    with pytest.raises(ScheduleError, match=r"I0.*the simulator knows F, B, SEND, RECV, SYNC, STEP and no other"):
+        simulate(split, Problem(chips, work, datasheet_times(chips, work)))
+    with pytest.raises(ScheduleError, match=r"I0.*the memory model knows F, B"):
+        complete(written.model_copy(update={"schedule": "split"}), Problem(chips, work))
+    with pytest.raises(ScheduleError, match=r"SEND0.*lowering knows"):
+        lower([[Action(Kind.SEND, 0, 0, "activation")]], (0, 1))
+    assert format_grid(lower(Split().actions((0,), 1, (1,)), (0,))) == "stage 0  F0 I0 W0"
+
+
+@pytest.mark.parametrize("purpose", [None, "weights"])
+def test_a_message_without_a_known_purpose_is_refused(purpose):
+    refuse_unknown([Action(Kind.SEND, 0, 0, "gradient"), STEP], UNSPLIT, "the executor")
+    with pytest.raises(ScheduleError, match="the purpose of a message is activation or gradient"):
+        refuse_unknown([Action(Kind.RECV, 0, 0, purpose)], UNSPLIT, "the executor")
+
+
 def test_check_finds_a_missing_message_a_wrong_order_and_a_deadlock():
-    lowered = lower(schedules("1f1b")((0, 1), 4, (2, 1)), (0, 1))
+    lowered = lower(schedule("1f1b").actions((0, 1), 4, (2, 1)), (0, 1))
     for kind in (Kind.SEND, Kind.RECV):
         without = [a for a in lowered[0] if not (a.kind is kind and a.micro_batch == 1)]
         with pytest.raises(ScheduleError, match="same order"):
@@ -190,8 +258,15 @@ def test_check_finds_a_missing_message_a_wrong_order_and_a_deadlock():
 
 
 def test_the_grid_shows_1f1b():
-    grid = format_grid(lower(schedules("1f1b")((0, 1), 3, (2, 1)), (0, 1)))
+    grid = format_grid(lower(schedule("1f1b").actions((0, 1), 3, (2, 1)), (0, 1)))
     assert grid.splitlines() == [
         "stage 0  F0 F1 .  .  B0 -  F2 B1 -  .  B2 -",
         "stage 1  .  F0 B0 -  F1 B1 -  F2 B2 -",
     ]
+
+
+def test_the_grid_of_many_stages_is_cut_off_and_says_so() -> None:
+    stages = tuple(range(40))
+    lines = format_grid(lower(schedule("1f1b").actions(stages, 2, (1,) * 40), stages)).splitlines()
+    assert len(lines) == 17
+    assert lines[-1] == "and 24 more stages"

@@ -14,6 +14,7 @@ from backends.accelerator import AcceleratorBackend
 from backends.errors import DeviceError
 from backends.probe import detect
 from backends.registry import family_names, load_backend
+from hetero.layers.initial import agrees_with_the_host, fill_normal
 
 SIZE = 4096
 
@@ -53,6 +54,17 @@ def test_products_agree_with_the_cpu(chip: AcceleratorBackend) -> None:
     a, b = torch.randn(256, 256), torch.randn(256, 256)
     product = (a.to(chip.device) @ b.to(chip.device)).cpu()
     assert (product - a @ b).norm() / (a @ b).norm() < 1e-3
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
+def test_initial_values_have_the_hosts_bits(chip: AcceleratorBackend, dtype: torch.dtype) -> None:
+    """Otherwise the host makes them, which is right but slow."""
+    assert agrees_with_the_host(chip.device, dtype)
+    shape, region = (300, 20_001), [(1, 300), (3, 20_000)]
+    made = [torch.empty((299, 19_997), dtype=dtype, device=device) for device in ("cpu", chip.device)]
+    for target in made:
+        fill_normal(target, "w", 0, shape, region, 0.02)
+    assert torch.equal(made[0], made[1].cpu())
 
 
 def test_the_stopwatch_measures_a_rate_that_a_chip_can_have(chip: AcceleratorBackend) -> None:

@@ -18,6 +18,8 @@ from tests.distributed.fleet import Job
 SMALL = {"hidden": 32, "heads": 4, "kv_heads": 2, "ffn": 42, "vocab": 257}
 SGD = OptimizerOptions(name="sgd", lr=0.05)
 MOMENTUM = OptimizerOptions(name="sgd", lr=0.05, momentum=0.9, warmup_steps=5)
+GENTLE = MOMENTUM.model_copy(update={"lr": 0.02})
+"""Over fifty steps MOMENTUM makes of a rounding error in the last bit one that a law would see."""
 ADAMW = OptimizerOptions(lr=1e-3)
 COSINE = OptimizerOptions(lr=1e-3, schedule="cosine", warmup_steps=5, weight_decay=0.1)
 
@@ -165,7 +167,7 @@ CASES = (
         pipeline(4, n2(0, 3, 6, 9), a2(3, 6, 9, 12), micro_batch=2),
         steps=50,
         layers=5,
-        optimizer=MOMENTUM,
+        optimizer=GENTLE,
     ),
     _case(
         "tied, float16 beside float32",

@@ -15,6 +15,7 @@ from backends.chip import load_chip
 from backends.options import EmulateOptions
 from balancer.completion import complete
 from balancer.plan import Plan
+from balancer.problem import Problem
 from balancer.topology import LinkSpec, PoolSpec, Topology
 from bridge.options import BridgeOptions
 from hetero.checkpoint.manifest import RunState
@@ -70,10 +71,10 @@ class Job:
         return next(precision for precision in ("bfloat16", "float16", "float32") if precision in used)
 
     def complete(self, plan: Plan) -> Plan:
-        model, train = architecture(self.dimensions.family), self.train
-        workload = model.workload(self.dimensions, SEQ_LEN, train.global_batch, train.precision)
+        model, train = architecture(self.dimensions), self.train
+        workload = model.workload(SEQ_LEN, train.global_batch, train.precision)
         topology = _topology({name: self.precisions.get(name, train.precision) for name in POOLS})
-        return complete(plan, topology, workload, lambda tp: model.legal_tp(self.dimensions, tp))
+        return complete(plan, Problem(topology, workload, legal_tp=model.legal_tp))
 
 
 @dataclass
@@ -162,7 +163,9 @@ class Standing:
             epoch=self._epoch,
             dimensions=job.dimensions,
             train=job.train,
-            text=TextRun(path=str(self._text.path), fingerprint=self._text.fingerprint, seq_len=SEQ_LEN),
+            text=TextRun(
+                path=str(self._text.path), fingerprint=self._text.fingerprint, seq_len=SEQ_LEN, vocab=self._text.vocab
+            ),
             plan=completed,
             pools=self._pools,
             bridge=bridge,

@@ -24,8 +24,8 @@ from hetero.engine.options import OptimizerOptions
 from hetero.layers.group import TensorGroup
 from hetero.models.batch import Batch
 from hetero.models.dimensions import Dimensions
-from hetero.models.llama_units import build_unit
 from hetero.models.registry import architecture
+from hetero.models.unit_module import build_unit
 from tests.distributed.fleet import SEQ_LEN, Job
 
 
@@ -45,7 +45,7 @@ class PlainModel:
         self.dims = dims
         shared: dict[str, torch.nn.Parameter] = {}
         place = (TensorGroup(), Operators(), torch.float32, torch.device("cpu"), seed)
-        count = len(architecture(dims.family).units(dims))
+        count = len(architecture(dims).units)
         self.units = [build_unit(dims, unit, *place, shared=shared) for unit in range(count)]
         self.parameters = {tensor.name: tensor.parameter for unit in self.units for tensor in unit.tensors()}
 
@@ -77,7 +77,7 @@ class GlobalBatches:
     """What each step of a job trains on, as one batch."""
 
     def __init__(self, text: Prepared, job: Job) -> None:
-        self._stream = TokenStream(text.path, SEQ_LEN)
+        self._stream = TokenStream(text.path, SEQ_LEN, text.vocab)
         self._size = job.train.global_batch
         held_out = job.evaluation.held_out_batches * self._size
         self._training = Training(job.train.seed, len(self._stream), held_out)

@@ -40,7 +40,7 @@ def test_a_measured_link_reaches_the_plan(tmp_path: Path, monkeypatch: pytest.Mo
     searched: list[Any] = []
     search = planning.search
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(planning, "search", lambda *a, **k: searched.append(a[0]) or search(*a, **k))
+    monkeypatch.setattr(planning, "search", lambda problem: searched.append(problem.topology) or search(problem))
     monkeypatch.setattr("hetero.train.ray_runtime", lambda address: contextlib.nullcontext())
     monkeypatch.setattr("hetero.train.ray_agents", lambda *_: contextlib.nullcontext(LocalAgents()))
     train(_job(text), tmp_path / "run")

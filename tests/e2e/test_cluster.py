@@ -22,6 +22,7 @@ import yaml
 from tests.e2e.command import ROOT, Command, Run, short_folder
 from tests.e2e.listeners import differences, listeners
 from tests.patience import RUN_S, WAIT_S
+from tests.stand_in.ascend import machine
 
 POOLS = {"nvidia": ("cuda", "A800-80G", "GPU"), "ascend": ("ascend", "Ascend-910B2", "NPU"),
          "kunlun": ("kunlun", "Kunlun-P800", "KUNLUN")}  # fmt: skip
@@ -237,6 +238,24 @@ def test_the_doctor_asks_a_cluster(cluster: RayCluster) -> None:
             assert found["pools.ascend"]["value"].startswith("ascend@0 on ascend ")
         else:
             assert "its label family is 'cuda', not abacus" in found["pools.kunlun.select"]["rule"]
+
+
+@pytest.mark.skipif(bool(machine.why_not()), reason=machine.why_not())
+def test_chips_of_a_cluster_say_what_they_are(cluster: RayCluster) -> None:
+    """Over the stand-in for CANN; those of another family have nothing that could answer."""
+    env = f"{{python: {sys.executable}, vars: {json.dumps(machine.environment())}}}"
+    real = ("--set", f"pools.ascend={{family: ascend, count: 1, select: {{labels: {{family: ascend}}}}, env: {env}}}")
+    ask = ("doctor", cluster.job, "--json", "--run-dir", cluster.outside / "runs", "--address", cluster.address)
+    with cluster.hetero(*ask, *real) as joined:
+        joined.wait(RUN_S)
+    told = {one["check"]: one for one in json.loads(joined.output)["findings"]}
+    assert told["pools.ascend.chip"]["value"] == "Ascend-910B2"
+    assert "Ascend910B2" in told["pools.ascend.chip"]["rule"]
+    silent = "pools.nvidia={family: cuda, count: 1, select: {labels: {family: cuda}}}"
+    with cluster.hetero("train", cluster.job, "--address", cluster.address, "--set", silent) as refused:
+        assert refused.wait(RUN_S) == 2, refused.output
+    assert "pools.nvidia.chip" in refused.output
+    assert "no chip of family cuda is there to say what it is" in refused.output
 
 
 def test_wrong_tokens_addresses_and_names(cluster: RayCluster, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,7 @@ import pytest
 from tests.e2e.browser import DESKTOP, PHONE, WAIT_MS, Opened, Server, chromium, figures_of
 from tests.e2e.command import ROOT, Command, Run, short_folder
 from tests.patience import RUN_S
+from tests.unit.hetero.monitoring.crowd import SLOWEST, write_crowd
 from tests.unit.hetero.monitoring.dashboard.runs import SyntheticRun
 
 MARKUP = '<img src="x" onerror="alert(1)">'
@@ -132,6 +133,22 @@ def test_a_run_that_failed_says_why(opened: Opened, run: SyntheticRun) -> None:
     opened.page.wait_for_selector("#state:text('failed')")
     assert opened.text(".failure") == "nvidia@0 is gone"
     assert "nvidia@0 is gone" in opened.text("#events li.bad")
+
+
+def test_a_thousand_chips_are_one_page(browser: Any, tmp_path: Path) -> None:
+    (tmp_path / "runs").mkdir()
+    server = Server(write_crowd(tmp_path / "runs" / "crowd"))
+    with Opened(browser, server.address) as opened:
+        opened.wait_for_step(3)
+        assert opened.page.locator("#plan .pipeline").count() == 1
+        assert "4 x 64 of 256" in opened.text("#plan")
+        assert "1 of 1025 chips of pool nvidia idle" in opened.text("#plan")
+        assert "1025 x A800-80G · cuda · 1 idle" in opened.text("#pools")
+        assert opened.page.locator(".stage").count() == 2
+        assert f"slowest rank nvidia:{16 * SLOWEST}" in opened.text('[data-stage="0-63.0"]')
+        assert "pipelines 0-63, stage 1" in opened.text('[data-stage="0-63.1"]')
+        assert opened.complaints == []
+    server.stop()
 
 
 def test_a_run_without_a_step_is_shown_as_one(browser: Any, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 from hetero.cli.app import run
 from hetero.monitoring.trace import Trace
 from tests.e2e.browser import DESKTOP, PHONE, Opened, chromium
+from tests.unit.hetero.monitoring.crowd import write_crowd
 from tests.unit.hetero.monitoring.reports import traced
 from tests.unit.hetero.monitoring.synthetic import metrics_line, write_run
 
@@ -50,6 +51,17 @@ def test_it_draws_and_asks_for_nothing(browser: Any, tmp_path: Path) -> None:
         assert drawn == metrics_line(39)["loss"]
         assert [url for url in opened.requests if url != address and not url.startswith("data:")] == []
         assert opened.complaints == [], "the page obeys its own policy"
+
+
+def test_a_thousand_chips_are_one_page(browser: Any, tmp_path: Path) -> None:
+    assert run(["report", str(write_crowd(tmp_path))]) == 0
+    with Opened(browser, (tmp_path / "report.html").as_uri()) as opened:
+        text = opened.text("main")
+        assert opened.page.locator(".pipeline").count() == 1
+        assert "pipelines 0-63 (x 64): 4 sequences a step each, 2 at a time" in text
+        assert "1 of 1025 chips of pool nvidia idle" in text
+        assert "1025 x A800-80G, 1 idle" in text
+        assert [row.split()[0] for row in text.splitlines() if row.startswith("0-63.")] == ["0-63.0", "0-63.1"]
 
 
 def test_markup_in_names_stays_text(browser: Any, tmp_path: Path) -> None:

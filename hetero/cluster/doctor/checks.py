@@ -5,6 +5,8 @@ from __future__ import annotations
 import resource
 from collections.abc import Iterator, Mapping
 
+from backends.errors import ChipError
+from backends.identify import identify
 from backends.probe import Finding as Chips
 from hetero.cluster.doctor.finding import Finding, judged
 from hetero.cluster.doctor.machine import TRIED_BYTES, Limits, Machine, Space
@@ -66,13 +68,26 @@ def chips(found: Chips, driver: str | None) -> Finding:
     check, by = f"chips of {found.family}", f", driver {driver}" if driver else ""
     if found.chips:
         note = f"; {found.note}" if found.note else ""
-        return Finding("ok", check, f"{found.chips}{by}{note}", "as torch counts them" if found.signs else "")
+        return Finding(
+            "ok", check, f"{found.chips}{by}{_called(found)}{note}", "as torch counts them" if found.signs else ""
+        )
     if not found.signs:
         return Finding("ok", check, "none", found.problem)
     devices = any(sign.startswith(DEVICE_FILES) for sign in found.signs)
     value = f"none that can be used, but {', '.join(found.signs)}{by}"
     remedy = "install the torch and the plug-in that go with the driver, and check the variables that hide chips"
     return judged(check, value, found.problem, remedy, error=devices, warning=True)
+
+
+def _called(found: Chips) -> str:
+    """Which data sheet a job takes for these chips if it names none."""
+    if not found.names:
+        return ""
+    told = f"; they call themselves {' and '.join(found.names)}"
+    try:
+        return f"{told}, which is {identify(found.family, found.names)}"
+    except ChipError as error:
+        return f"{told}: {error.rule}, so a job must name its chip"
 
 
 def shared_memory(there: Space | None) -> Finding:

@@ -55,9 +55,9 @@ def _blank(spec: RunSpec, tensors: Sequence[Holding], me: RankId, backend: Backe
 
 def _tensor_specs(spec: RunSpec, me: RankId) -> dict[str, TensorSpec]:
     """Of the tensors that a rank's stage uses."""
-    place, model = place_of(spec.plan, me), architecture(spec.dimensions.family)
+    place, model = place_of(spec.plan, me), architecture(spec.dimensions)
     if place is None:
         return {}
     units = spec.plan.pipelines[place.pipeline].stages[place.stage].unit_indices()
-    found = (model.tensors(spec.dimensions, unit, len(place.ranks)).values() for unit in units)
+    found = (model.tensors(unit, len(place.ranks)).values() for unit in units)
     return {tensor.name: tensor for of_unit in found for tensor in of_unit}

@@ -6,6 +6,7 @@ import json
 import re
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,8 @@ class RunView:
             "run": _run(run, self._follower),
             "record": self._follower.last,
             "evaluations": [[point.step, point.eval_loss] for point in run.evaluations],
-            "plan": self._follower.plan or None,
+            "stages": [asdict(stage) for stage in run.stages],
+            "plan": _plan(run, self._follower),
             "timeline": self._timeline,
             "events": run.events[-EVENTS_SHOWN:],
         }
@@ -132,6 +134,13 @@ def _run(run: RunStatus, follower: Follower) -> dict[str, Any]:
     }
 
 
+def _plan(run: RunStatus, follower: Follower) -> dict[str, Any] | None:
+    """With the numbers of equal pipelines, which are drawn once, and in words what is idle."""
+    if not follower.plan:
+        return None
+    return {**follower.plan, "equal": [kind.numbers for kind in run.equal], "idle": list(map(str, run.idle))}
+
+
 def _pool(pool: PoolStatus, color: int, slow: Iterable[Record]) -> dict[str, Any]:
     alert = next((event for event in slow if event["kind"] == "pool_slow" and event.get("pool") == pool.name), None)
     return {
@@ -139,6 +148,7 @@ def _pool(pool: PoolStatus, color: int, slow: Iterable[Record]) -> dict[str, Any
         "family": pool.family,
         "chip": pool.chip,
         "count": pool.chips,
+        "idle": pool.idle_chips,
         "emulated": pool.emulated,
         "color": color % COLORS,
         "slow": alert and alert.get("data"),

@@ -11,14 +11,23 @@ import { showPools } from "./pools.js";
 import { showStages } from "./stages.js";
 import { showTimeline } from "./timeline.js";
 
-const page = { connected: false, run: null, record: null, evaluations: [], plan: null, timeline: null, events: [] };
+const page = {
+  connected: false,
+  run: null,
+  record: null,
+  stages: null,
+  evaluations: [],
+  plan: null,
+  timeline: null,
+  events: [],
+};
 const curves = new Curves(byId("loss"), byId("throughput"));
 
 const VIEWS = [
   { id: "header", reads: ["run", "record", "connected"], show: showHeader },
   { id: "figures", reads: ["run", "record", "evaluations"], show: showFigures },
   { id: "pools", reads: ["run", "record"], show: showPools },
-  { id: "stages", reads: ["run", "record"], show: showStages },
+  { id: "stages", reads: ["run", "stages"], show: showStages },
   { id: "links", reads: ["run", "record"], show: showLinks },
   { id: "plan", reads: ["run", "plan"], show: showPlan },
   { id: "timeline", reads: ["run", "timeline", "width"], show: showTimeline },

@@ -1,5 +1,5 @@
-// The plan as a picture: a row per pipeline, as tall as its share of the batch; in it the units from first to last, in
-// the colours of the pools that hold them.
+// The plan as a picture: a row per pipeline, equal ones once, as tall as their share of the batch; in it the units from
+// first to last, in the colours of the pools that hold them.
 
 import { fill, heading, html } from "./dom.js";
 
@@ -10,31 +10,29 @@ export function showPlan(place, { run, plan }) {
   if (place.hidden) return;
   const batch = plan.pipelines.reduce((sum, pipeline) => sum + pipeline.share, 0);
   const units = Math.max(...plan.pipelines.flatMap((pipeline) => chunks(pipeline).map((chunk) => chunk.stop)));
-  const used = new Set(plan.pipelines.flatMap((pipeline) => pipeline.stages.map((stage) => stage.pool)));
-  const idle = run.pools.filter((pool) => !used.has(pool.name)).map((pool) => pool.name);
   fill(
     place,
     heading("Plan", html("p", { class: "quiet" }, `epoch ${plan.epoch ?? 0} · ${plan.schedule} · ${units} units`)),
-    html("div", { class: "plan" }, ...plan.pipelines.map((pipeline, index) => row(pipeline, index, batch, units, run))),
+    html("div", { class: "plan" }, ...plan.equal.map((numbers) => row(plan.pipelines[numbers[0]], numbers, batch, units, run))),
     html(
       "p",
       { class: "quiet note" },
-      "Each row is a pipeline, as tall as its share of the batch. E embedding, A attention, M MLP, H norm and head.",
+      "Each row is a pipeline, or several equal ones, as tall as its share of the batch. E embedding, A attention, M MLP, H norm and head.",
     ),
-    idle.length ? html("p", { class: "note bad" }, `In no stage: ${idle.join(", ")}`) : null,
+    ...plan.idle.map((words) => html("p", { class: "note bad" }, words)),
   );
 }
 
-function row(pipeline, index, batch, units, run) {
+function row(pipeline, numbers, batch, units, run) {
   const blocks = html("div", { class: "blocks" }, ...chunks(pipeline).map((chunk) => block(chunk, units, run)));
-  blocks.style.height = `${Math.max(64, Math.round((220 * pipeline.share) / batch))}px`;
+  blocks.style.height = `${Math.max(64, Math.round((220 * numbers.length * pipeline.share) / batch))}px`;
   return html(
     "div",
-    { class: "pipeline", "data-pipeline": index },
+    { class: "pipeline", "data-pipeline": numbers[0] },
     html(
       "div",
       { class: "share" },
-      html("strong", {}, `${pipeline.share}`),
+      html("strong", {}, `${pipeline.share}${numbers.length > 1 ? ` x ${numbers.length}` : ""}`),
       ` of ${batch}`,
       html("span", { class: "quiet" }, `sequences, ${pipeline.micro_batch ?? 1} at a time`),
     ),

@@ -39,7 +39,7 @@ function card(pool, figures, most, step_s) {
     "article",
     attributes,
     html("div", { class: "pool-name" }, mark, html("h3", {}, pool.name), alert(pool)),
-    html("p", { class: "quiet" }, `${pool.count} x ${pool.chip} · ${pool.family}`),
+    html("p", { class: "quiet" }, `${pool.count} x ${pool.chip} · ${pool.family}`, pool.idle ? ` · ${pool.idle} idle` : null),
     ...(figures ? body(pool.name, figures, most, step_s) : [html("p", { class: "quiet" }, "no figures yet")]),
   );
 }

@@ -1,4 +1,4 @@
-// The time of each stage in the last step, by its slowest rank.
+// The time of each stage in the last step, by its slowest rank; of equal pipelines that of the slowest.
 
 import { figure, fill, heading, html, legend, part } from "./dom.js";
 import { seconds } from "./format.js";
@@ -10,9 +10,8 @@ const PARTS = [
   ["wait_s", "wait", "wait"],
 ];
 
-export function showStages(place, { run, record }) {
-  const stages = record?.stages ?? [];
-  place.hidden = !run || !stages.length;
+export function showStages(place, { run, stages }) {
+  place.hidden = !run || !stages?.length;
   if (place.hidden) return;
   const parts = PARTS.filter(([key]) => stages.some((stage) => stage[key] > 0));
   const longest = Math.max(...stages.map(total));
@@ -24,9 +23,9 @@ export function showStages(place, { run, record }) {
 }
 
 function row(stage, parts, longest, run) {
-  const name = `${stage.pipeline}.${stage.stage}`;
+  const name = stage.name;
   const color = run.pools.find((pool) => pool.name === stage.pool)?.color ?? 0;
-  const rank = `${stage.pool}:${stage.slowest_rank}`;
+  const rank = stage.slowest_rank;
   const slow = run.slow_ranks.includes(rank);
   const bar = html(
     "div",
@@ -42,7 +41,7 @@ function row(stage, parts, longest, run) {
       { class: "stage-name" },
       html("span", { class: "swatch pool-color" }),
       html("strong", {}, stage.pool),
-      html("span", { class: "quiet" }, `pipeline ${stage.pipeline}, stage ${stage.stage}`),
+      html("span", { class: "quiet" }, placeOf(name)),
     ),
     html("div", { class: "stage-bar" }, bar),
     html(
@@ -65,6 +64,12 @@ function row(stage, parts, longest, run) {
       stage.host ? html("span", { class: "quiet" }, ` on ${stage.host}`) : null,
     ),
   );
+}
+
+/** Such as "pipelines 0-7, stage 1" of 0-7.1. */
+function placeOf(name) {
+  const [pipelines, stage] = name.split(".");
+  return `pipeline${/^\d+$/.test(pipelines) ? "" : "s"} ${pipelines}, stage ${stage}`;
 }
 
 function total(stage) {

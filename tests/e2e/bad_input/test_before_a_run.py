@@ -327,4 +327,4 @@ def test_a_pool_in_no_stage_is_a_warning(
     code = run(["train", str(place.job), "--run-dir", str(place.run_dir)])
     screen = capsys.readouterr()
     check_screen(code, screen.err)
-    assert "warning note pool ascend is in no stage of the plan: its 1 chips stay idle" in screen.out
+    assert "warning note 1 of 1 chips of pool ascend idle: the plan has no stage there" in screen.out

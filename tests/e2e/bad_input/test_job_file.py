@@ -53,7 +53,7 @@ CASES = {
     "unknown-family": ("family: cuda", "family: cude", "pools.nvidia.family", "did you mean 'cuda'"),
     "unknown-transport": ("transport: grpc", "transport: grcp", "bridge.links[0].transport", "did you mean 'grpc'"),
     "unknown-preset": (MODEL, "model: {preset: lama-7b}", "model.preset", "did you mean llama-7b"),
-    "unknown-model-family": ("layers: 2", "family: gpt, layers: 2", "model.dimensions.family", "architectures: llama"),
+    "unknown-model-family": ("layers: 2", "family: lama, layers: 2", "model.dimensions.family", "did you mean llama"),
     "negative": ("steps: 4", "steps: -3", "train.steps", "-3", "greater than 0"),
     "nan": ("time_scale: 1.0", "time_scale: .nan", "time_scale", "nan", "must be a number"),
     "infinite": ("lr: 1.0e-3", "lr: inf", "train.optimizer.lr", "inf", "must be a number"),
@@ -116,7 +116,7 @@ def test_a_model_that_no_plan_fits(tmp_path: Path, capsys: pytest.CaptureFixture
 def test_a_pool_in_no_stage_is_a_warning(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     job = spoilt(tmp_path, f"        - {NVIDIA}\n        - {ASCEND}\n", f"        - {NVIDIA.replace('2]', '6]')}\n")
     assert run(["plan", str(job)]) == 0
-    assert "note: pool ascend is in no stage of the plan: its 1 chips stay idle" in capsys.readouterr().out
+    assert "note: 1 of 1 chips of pool ascend idle: the plan has no stage there" in capsys.readouterr().out
 
 
 FILES = {

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from balancer.completion import complete
 from balancer.errors import PlanError
 from balancer.plan import PipelinePlan
+from balancer.problem import Problem
 from balancer.topology import Topology
 from tests.unit.balancer.cases import pipelines, plan, pool, topology, unit, workload
 
@@ -27,7 +28,7 @@ def changed(written, stage=None, **fields):
 
 def refusal(written, pools=POOLS, work=WORK, **arguments) -> PlanError:
     with pytest.raises(PlanError) as error:
-        complete(written, pools, work, **arguments)
+        complete(written, Problem(pools, work, **arguments))
     for part in (error.value.key, error.value.rule, error.value.remedy):
         assert part
     return error.value
@@ -37,33 +38,41 @@ def refusal(written, pools=POOLS, work=WORK, **arguments) -> PlanError:
 @settings(deadline=None)
 def test_completing_again_changes_nothing(case):
     pools, work, written = case
-    completed = complete(written, pools, work)
-    assert complete(completed, pools, work) == completed
+    completed = complete(written, Problem(pools, work))
+    assert complete(completed, Problem(pools, work)) == completed
+
+
+def test_a_fault_behind_replicas_is_told_of_the_pipeline_that_was_written():
+    small = topology(pool("fast", 4), pool("slow", 4, gib=0.001))
+    written = changed(plan((4, [("fast", 1, (0, 8))]), (8, [("slow", 1, (0, 8))])), replicas=2)
+    error = refusal(written, small)
+    assert error.key == "pipelines[1].stages[0]"
+    assert "a chip of slow has" in error.rule
 
 
 def test_replicas_are_written_out_with_their_share_each():
     written = plan((8, [("fast", 1, (0, 4)), ("slow", 1, (4, 8))]))
-    completed = complete(changed(written, replicas=2), POOLS, WORK)
+    completed = complete(changed(written, replicas=2), Problem(POOLS, WORK))
     assert [p.share for p in completed.pipelines] == [8, 8]
     assert [s.chips for p in completed.pipelines for s in p.stages] == [(0,), (0,), (1,), (1,)]
 
 
 def test_warmups_are_those_of_1f1b_and_at_most_the_micro_batches():
     stages = [("fast", 1, (0, 2)), ("fast", 1, (2, 4)), ("slow", 1, (4, 6)), ("slow", 1, (6, 8))]
-    assert complete(plan((16, stages)), POOLS, WORK).pipelines[0].warmups() == (4, 3, 2, 1)
-    few = complete(plan((2, stages)), POOLS, workload(8, batch=2))
+    assert complete(plan((16, stages)), Problem(POOLS, WORK)).pipelines[0].warmups() == (4, 3, 2, 1)
+    few = complete(plan((2, stages)), Problem(POOLS, workload(8, batch=2)))
     assert few.pipelines[0].warmups() == (2, 2, 2, 1)
 
 
 def test_a_tp_group_stays_on_a_host_and_larger_ones_go_first():
     stages = [("slow", 1, (0, 2)), ("slow", 2, (2, 4)), ("fast", 4, (4, 8))]
-    completed = complete(plan((16, stages)), POOLS, WORK)
+    completed = complete(plan((16, stages)), Problem(POOLS, WORK))
     assert [s.chips for s in completed.pipelines[0].stages] == [(2,), (0, 1), (0, 1, 2, 3)]
 
 
 def test_a_tp_group_larger_than_a_host_takes_whole_hosts_where_its_pool_says_so():
     written = plan((16, [("slow", 4, (0, 8))]))
-    completed = complete(written, topology(pool("slow", 4, hosts=2, tp=4)), WORK)
+    completed = complete(written, Problem(topology(pool("slow", 4, hosts=2, tp=4)), WORK))
     assert completed.pipelines[0].stages[0].chips == (0, 1, 2, 3)
     error = refusal(written)
     assert (error.key, error.remedy) == ("pipelines[0].stages[0].tp", "use at most tp 2")
@@ -71,11 +80,11 @@ def test_a_tp_group_larger_than_a_host_takes_whole_hosts_where_its_pool_says_so(
 
 def test_chips_by_hand_are_kept_and_the_rest_goes_around_them():
     written = changed(plan((16, [("slow", 1, (0, 4)), ("slow", 2, (4, 8))])), stage=0, chips=(0,))
-    assert [s.chips for s in complete(written, POOLS, WORK).pipelines[0].stages] == [(0,), (2, 3)]
+    assert [s.chips for s in complete(written, Problem(POOLS, WORK)).pipelines[0].stages] == [(0,), (2, 3)]
 
 
 def test_the_good_plan_is_legal():
-    complete(plan((16, GOOD)), POOLS, WORK)
+    complete(plan((16, GOOD)), Problem(POOLS, WORK))
 
 
 @pytest.mark.parametrize(
@@ -187,7 +196,7 @@ def test_a_pipeline_needs_a_stage():
 def test_owners_are_spread_by_what_they_own():
     """Attention and MLP in turn, of which one has thrice the other's parameters: turns would give one pipeline all."""
     units = [unit("attention", parameters=1_000), unit("mlp", parameters=3_000)] * 4
-    completed = complete(plan(*[(8, [("fast", 1, (0, 8))])] * 2), POOLS, workload(units, batch=16))
+    completed = complete(plan(*[(8, [("fast", 1, (0, 8))])] * 2), Problem(POOLS, workload(units, batch=16)))
     owned = [sum(units[u].parameters for u in p.stages[0].owned_units()) for p in completed.pipelines]
     assert max(owned) - min(owned) <= 3_000
 
@@ -195,9 +204,9 @@ def test_owners_are_spread_by_what_they_own():
 def test_a_stage_has_the_precision_of_its_pool_and_no_other():
     pools = topology(pool("wide", 4), pool("narrow", 4, precision="float16"))
     written = plan((16, [("wide", 2, (0, 4)), ("narrow", 2, (4, 8))]))
-    completed = complete(written, pools, WORK)
+    completed = complete(written, Problem(pools, WORK))
     assert completed.precisions() == {"wide": "float32", "narrow": "float16"}
-    assert complete(completed, pools, WORK) == completed
+    assert complete(completed, Problem(pools, WORK)) == completed
     assert '"precision": "float16"' in completed.to_json()
     error = refusal(changed(written, stage=1, precision="bfloat16"), pools)
     assert (error.key, error.value) == ("pipelines[0].stages[1].precision", "bfloat16")

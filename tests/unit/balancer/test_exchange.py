@@ -7,6 +7,7 @@ import pytest
 from balancer.completion import complete
 from balancer.cost import datasheet_times
 from balancer.exchange import buckets, parameter_returns, shared_state
+from balancer.problem import Problem
 from balancer.simulate import Scenario, run
 from balancer.topology import Topology
 from tests.unit.balancer.cases import plan, pool, topology, unit, workload
@@ -15,12 +16,12 @@ MB = 1e6  # a second on the slow link
 
 
 def completed(chips, work, *pipelines):
-    return complete(plan(*pipelines), chips, work)
+    return complete(plan(*pipelines), Problem(chips, work))
 
 
 def predict(chips, work, *pipelines, bucket_bytes=1):
     chips = Topology(chips.pools, chips.links, bucket_bytes)
-    return run(Scenario(completed(chips, work, *pipelines), chips, work, datasheet_times(chips, work)))
+    return run(Scenario(completed(chips, work, *pipelines), Problem(chips, work, datasheet_times(chips, work))))
 
 
 def test_buckets_close_when_they_are_full_and_keep_routes_apart():

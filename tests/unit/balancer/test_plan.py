@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from balancer.completion import complete
 from balancer.errors import PlanError
 from balancer.plan import Plan, owner_of, stage_ranks
+from balancer.problem import Problem
 from bridge.rank import RankId
 from tests.unit.balancer.cases import pipelines, plan, pool, topology, workload
 
@@ -26,12 +27,12 @@ def test_a_range_and_a_list_of_ranges_read_alike():
 def test_json_round_trips(case, epoch):
     chips, work, written = case
     written = written.model_copy(update={"epoch": epoch, "job_fingerprint": "f[1, 2]"})
-    for made in (written, complete(written, chips, work)):
+    for made in (written, complete(written, Problem(chips, work))):
         assert Plan.from_json(made.to_json()) == made
 
 
 def test_json_with_chunks_chips_and_owners_round_trips():
-    completed = complete(TWO, POOLS, workload())
+    completed = complete(TWO, Problem(POOLS, workload()))
     assert Plan.from_json(completed.to_json()) == completed
     assert '"units": [[0, 2], [4, 8]]' in completed.to_json()
 
@@ -42,7 +43,7 @@ def test_chunks_are_in_model_order():
 
 
 def test_ranks_of_a_stage():
-    completed = complete(TWO, POOLS, workload())
+    completed = complete(TWO, Problem(POOLS, workload()))
     assert stage_ranks(completed, 0, 0) == (RankId("a", 0), RankId("a", 1))
     assert stage_ranks(completed, 1, 1) == (RankId("a", 2), RankId("a", 3))
     with pytest.raises(PlanError, match="not complete"):
@@ -69,9 +70,8 @@ def test_a_wrong_value_is_named():
 def test_owners_cover_every_unit_exactly_once(pipelines, tied):
     shape = [("a", 1, (0, 3)), ("b", 1, (3, 7), (7, 8))]
     work = workload(tied=((0, 7),) if tied else ())
-    completed = complete(
-        plan(*[(16 // pipelines + 16 % pipelines * (p == 0), shape) for p in range(pipelines)]), POOLS, work
-    )
+    shares = [16 // pipelines + 16 % pipelines * (p == 0) for p in range(pipelines)]
+    completed = complete(plan(*[(share, shape) for share in shares]), Problem(POOLS, work))
     owned = [u for p in completed.pipelines for s in p.stages for u in s.owned_units()]
     assert sorted(owned) == list(range(8))
     for u in range(8):

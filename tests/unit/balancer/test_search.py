@@ -13,6 +13,7 @@ from balancer.completion import complete
 from balancer.cost import datasheet_times
 from balancer.errors import NoPlanFits, PlanError
 from balancer.options import BalanceOptions
+from balancer.problem import Problem
 from balancer.search import search
 from balancer.simulate import simulate
 from tests.unit.balancer.cases import plan, pool, topology, unit, workload
@@ -21,7 +22,7 @@ GIB = 2**30
 
 
 def find(chips, work, **arguments):
-    return search(chips, work, datasheet_times(chips, work), **arguments)
+    return search(Problem(chips, work, datasheet_times(chips, work), **arguments))
 
 
 def stages(found):
@@ -46,8 +47,8 @@ def test_what_it_finds_is_legal_predicted_truly_and_best_of_all_it_tells(job):
     pools, link, work = job
     chips = topology(*pools, **link)
     found = find(chips, work)
-    assert complete(found.plan, chips, work) == found.plan
-    assert simulate(found.plan, chips, work, datasheet_times(chips, work)).step_s == found.prediction.step_s
+    assert complete(found.plan, Problem(chips, work)) == found.plan
+    assert simulate(found.plan, Problem(chips, work, datasheet_times(chips, work))).step_s == found.prediction.step_s
     slower = [prediction.step_s for _, prediction, _ in found.runners_up]
     assert [found.prediction.step_s, *slower] == sorted([found.prediction.step_s, *slower])
     assert all("slower" in why for *_, why in found.runners_up)
@@ -72,7 +73,7 @@ def test_close_to_brute_force_over_cuts_and_shares(speeds, data):
     every = [plan((batch, shape)) for shape in (*one, [("a", 1, (0, n))], [("b", 1, (0, n))])]
     every += [plan((m, [("a", 1, (0, n))]), (batch - m, [("b", 1, (0, n))])) for m in range(1, batch)]
     times = datasheet_times(chips, work)
-    best = min(simulate(complete(p, chips, work), chips, work, times).step_s for p in every)
+    best = min(simulate(complete(p, Problem(chips, work)), Problem(chips, work, times)).step_s for p in every)
     assert find(chips, work).prediction.step_s <= 1.12 * best
 
 
@@ -100,9 +101,29 @@ def test_a_pool_behind_a_hopeless_link_is_left_idle_and_that_is_said():
     work = workload(8, batch=8)
     found = find(topology(pool("near", 2), pool("far", 1, 0.2), bytes_per_s=1e5, latency_s=5.0), work)
     assert {name for pipeline in stages(found) for name, *_ in pipeline} == {"near"}
-    [note] = found.notes
-    assert "pool far is left idle: the best plan with it takes" in note
-    assert not find(topology(pool("near", 2), pool("far", 1)), work).notes
+    [idle] = found.idle
+    assert (idle.pool, idle.chips, idle.count) == ("far", 1, 1)
+    assert "the best plan with it takes" in idle.why
+    assert not find(topology(pool("near", 2), pool("far", 1)), work).idle
+
+
+def test_chips_that_a_pool_s_tp_leaves_over_are_told():
+    [idle] = find(topology(pool("odd", 3, tp=2), pool("even", 2)), workload(8, batch=8)).idle
+    why = "tp 2 does not divide 3; use a tp of 1 or 3 there, or a count of 2"
+    assert str(idle) == f"1 of 3 chips of pool odd idle: {why}"
+
+
+@pytest.mark.parametrize(
+    ("left_out", "why", "remedy"),
+    [
+        (pool("b", 1, gib=0.001), "no plan with it fits the memory", "chips with more memory"),
+        (pool("b", 16, tp=1), "it has no division into stages", "set pools.b.tp to auto, or raise train.global_batch"),
+    ],
+)
+def test_a_pool_that_no_plan_can_use_is_told_with_the_reason(left_out, why, remedy):
+    [idle] = find(topology(pool("a", 1), left_out), workload(2, batch=2)).idle
+    assert idle.why.startswith(why)
+    assert remedy in idle.remedy
 
 
 def test_a_slow_hop_deepens_the_warmup_where_memory_allows():
@@ -155,6 +176,15 @@ def test_no_plan_fits_names_need_limit_and_a_change_that_fits():
     find(topology(pool("a", 4, gib=2.0)), work)
     enough = replace(chips.pools[0], memory_bytes=round(error.need_bytes * 1.01))
     find(topology(enough), work)
+
+
+def test_a_chip_whose_communicators_alone_do_not_fit_is_told_what_it_needs():
+    """Two of a GiB each, for the tensor-parallel group and for the other copy of the model."""
+    chips, work = topology(pool("a", 4, gib=1.0, tp=2)), workload(4, batch=8, cuts=(0,))
+    chip = replace(chips.pools[0].chip, communicator_bytes=GIB)
+    error = no_fit(topology(replace(chips.pools[0], chip=chip)), work)
+    assert 2 * GIB < error.need_bytes < 2.1 * GIB
+    find(topology(replace(chips.pools[0], chip=chip, memory_bytes=round(error.need_bytes * 1.01))), work)
 
 
 def test_smaller_micro_batches_are_the_smallest_change():

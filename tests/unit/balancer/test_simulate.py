@@ -11,19 +11,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from balancer.action import Kind
 from balancer.completion import complete
 from balancer.cost import datasheet_times, units_time
 from balancer.ledger import TERMS, efficiency, ledger
 from balancer.memory import stage_bytes
-from balancer.schedule import SCHEDULES
+from balancer.problem import Problem
+from balancer.schedule.action import Kind
+from balancer.schedule.registry import schedules
 from balancer.simulate import Scenario, run, simulate
 from tests.unit.balancer.cases import halved, pipelines, plan, pool, topology, unit, workload
 
 
 def predict(chips, work, written, **scenario):
-    completed = complete(written, chips, work)
-    return run(Scenario(completed, chips, work, datasheet_times(chips, work), **scenario))
+    completed = complete(written, Problem(chips, work))
+    return run(Scenario(completed, Problem(chips, work, datasheet_times(chips, work)), **scenario))
 
 
 def costs(prediction):
@@ -38,7 +39,7 @@ def costs(prediction):
     return each, hops
 
 
-@given(case=pipelines(), name=st.sampled_from(sorted(SCHEDULES)))
+@given(case=pipelines(), name=st.sampled_from(schedules()))
 @settings(deadline=None)
 def test_never_beats_the_lower_bound(case, name):
     chips, work, written = case
@@ -62,7 +63,7 @@ def test_1f1b_never_exceeds_its_upper_bound(case):
     assert prediction.compute_s <= bound * (1 + 1e-9)
 
 
-@given(case=pipelines(), name=st.sampled_from(sorted(SCHEDULES)))
+@given(case=pipelines(), name=st.sampled_from(schedules()))
 @settings(deadline=None)
 def test_spans_are_the_stage_s_actions_in_order_without_overlap(case, name):
     chips, work, written = case
@@ -162,7 +163,7 @@ def test_the_ledger_names_the_cause():
     lopsided = plan((16, [("a", 1, (0, 2)), ("b", 1, (2, 8))]))
     assert grows(predict(topology(pool("a", 1), pool("b", 1)), work, lopsided), base) == "imbalance"
     assert grows(predict(far, work, even), base) == "exposed_link"
-    assert grows(predict(topology(pool("a", 1), pool("b", 1), pool("c", 4)), work, even), base) == "other"
+    assert grows(predict(topology(pool("a", 1), pool("b", 1), pool("c", 4)), work, even), base) == "idle"
     coarse = workload(8, batch=16, cuts=(0, 2))
     rough = plan((16, [("a", 1, (0, 2)), ("b", 1, (2, 8))]))
     assert grows(predict(topology(pool("a", 1), pool("b", 1)), coarse, rough), base) == "rounding"
@@ -179,7 +180,7 @@ def test_several_chunks_on_a_stage_run():
 @settings(deadline=None)
 def test_memory_counts_what_1f1b_keeps_in_flight(case):
     chips, work, written = case
-    completed = complete(written, chips, work)
+    completed = complete(written, Problem(chips, work))
     for s, stage in enumerate(completed.pipelines[0].stages):
         need = stage_bytes(work, completed, 0, s, "float32")
         held = len(stage.unit_indices())
@@ -198,11 +199,11 @@ def test_memory_counts_what_1f1b_keeps_in_flight(case):
 
 def test_simulate_takes_milliseconds():
     chips, work = topology(pool("a", 4)), workload(8, batch=32)
-    completed = complete(plan((32, [("a", 1, (i, i + 2)) for i in range(0, 8, 2)])), chips, work)
+    completed = complete(plan((32, [("a", 1, (i, i + 2)) for i in range(0, 8, 2)])), Problem(chips, work))
     times, taken = datasheet_times(chips, work), []
     for _ in range(5):
         began = process_time()
-        simulate(completed, chips, work, times)
+        simulate(completed, Problem(chips, work, times))
         taken.append(process_time() - began)
     assert min(taken) < 0.02  # usually 0.0015
 
@@ -228,7 +229,7 @@ def test_the_narrower_of_two_precisions_crosses(one, other, part):
 def test_activations_are_counted_in_the_stage_s_precision():
     chips = topology(pool("a", 1), pool("b", 1, precision="float16"))
     work = halved(workload(2, 1))
-    completed = complete(plan((1, [("a", 1, (0, 1)), ("b", 1, (1, 2))])), chips, work)
+    completed = complete(plan((1, [("a", 1, (0, 1)), ("b", 1, (1, 2))])), Problem(chips, work))
     wide, narrow = (stage_bytes(work, completed, 0, s, pool.precision) for s, pool in enumerate(chips.pools))
     assert narrow.activations < wide.activations
     text_bytes = 16 * 128

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 
 from balancer.completion import complete
 from balancer.cost import datasheet_times
+from balancer.problem import Problem
 from balancer.simulate import Scenario, run, simulate
 from tests.unit.balancer.cases import pipelines, plan, pool, topology, workload
 
@@ -14,9 +15,9 @@ TWO = [("a", 1, (0, 2)), ("b", 1, (2, 4))]
 
 
 def planned(chips, work, written, hide=True):
-    times = datasheet_times(chips, work)
-    completed = complete(written, chips, work, times=times if hide else None)
-    return completed.pipelines[0].warmups(), run(Scenario(completed, chips, work, times))
+    problem = Problem(chips, work, datasheet_times(chips, work))
+    completed = complete(written, problem if hide else Problem(chips, work))
+    return completed.pipelines[0].warmups(), run(Scenario(completed, problem))
 
 
 def slow_link(hop, batch=64, gib=80.0, kept=1_000_000):
@@ -47,8 +48,8 @@ def test_one_micro_batch_less_would_expose_more(case):
         less = [max(n - 1, least) for n, least in zip(depths, usual, strict=True)]
         stages = [s.model_copy(update={"warmup": n}) for s, n in zip(written.pipelines[0].stages, less, strict=True)]
         shallower = written.pipelines[0].model_copy(update={"stages": tuple(stages)})
-        completed = complete(written.model_copy(update={"pipelines": (shallower,)}), chips, work)
-        assert simulate(completed, chips, work, datasheet_times(chips, work)).step_s > hidden.step_s
+        completed = complete(written.model_copy(update={"pipelines": (shallower,)}), Problem(chips, work))
+        assert simulate(completed, Problem(chips, work, datasheet_times(chips, work))).step_s > hidden.step_s
 
 
 def test_memory_bounds_the_depth():
@@ -71,11 +72,11 @@ def test_depths_by_hand_and_idle_links_are_left_alone():
 def test_pipelines_that_share_a_wire_hide_each_other_s_messages():
     chips = topology(pool("a", 2), pool("b", 2), bytes_per_s=1e6)
     work = workload(4, batch=64, gflops=1000 / 6, boundary=450_000)
-    times = datasheet_times(chips, work)
+    timed, untimed = Problem(chips, work, datasheet_times(chips, work)), Problem(chips, work)
     two = plan((32, TWO), (32, TWO))
     free, hidden, usual = (
-        run(Scenario(complete(two, chips, work, times=known), chips, work, times, free_links=free))
-        for known, free in ((times, True), (times, False), (None, False))
+        run(Scenario(complete(two, known), timed, free_links=free))
+        for known, free in ((timed, True), (timed, False), (untimed, False))
     )
     assert hidden.compute_s / free.compute_s - 1 < 0.06
     assert usual.compute_s / free.compute_s - 1 > 0.3

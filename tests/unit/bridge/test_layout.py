@@ -29,6 +29,11 @@ def test_replicated_holds_the_whole_everywhere() -> None:
     assert layout.replica_groups() == ((0, 1, 2),)
 
 
+def test_replicas_whose_gradients_are_of_an_unknown_kind_are_refused() -> None:
+    with pytest.raises(LayoutError, match="replicas are equal or summed"):
+        TensorLayout.replicated((4, 6), 3, "averaged")  # type: ignore[arg-type]
+
+
 def test_an_uneven_split_gives_the_first_positions_one_more() -> None:
     layout = TensorLayout.split((10, 3), 0, 4)
     assert layout.bounds == ((0, 3), (3, 6), (6, 8), (8, 10))

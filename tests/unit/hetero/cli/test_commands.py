@@ -120,17 +120,48 @@ def test_plan_prints_stages_grid_and_prediction(capsys: pytest.CaptureFixture[st
 def test_plan_says_which_pool_is_left_idle_and_why(capsys: pytest.CaptureFixture[str]) -> None:
     slow = [{"between": ["nvidia", other], "gbit_per_s": 1e-6, "rtt_ms": 1e6} for other in ("ascend", "kunlun")]
     assert run(["plan", AUTO, "--set", f"bridge.links={json.dumps(slow)}"]) == 0
-    assert "note: pool nvidia is left idle: the best plan with it takes" in capsys.readouterr().out
+    assert "note: 2 of 2 chips of pool nvidia idle: the best plan with it takes" in capsys.readouterr().out
 
 
 def test_plan_as_json_is_one_object(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["plan", AUTO, "--json"]) == 0
     data = json.loads(capsys.readouterr().out)
-    assert set(data) == {"job", "emulated", "plan", "prediction", "memory", "links", "runners_up", "notes"}
-    assert data["links"] == []
+    assert set(data) == {"job", "emulated", "plan", "prediction", "memory", "links", "runners_up", "idle", "notes"}
+    assert data["links"] == data["idle"] == []
     assert data["emulated"] is True
     assert data["prediction"]["step_s"] > 0
     assert sum(pipeline["share"] for pipeline in data["plan"]["pipelines"]) == 14
+
+
+def test_plan_tells_chips_that_it_leaves_over(capsys: pytest.CaptureFixture[str]) -> None:
+    odd = ["plan", AUTO, "--set", "pools.nvidia.count=3"]
+    assert run(odd) == 0
+    text = capsys.readouterr().out
+    assert "note: 1 of 3 chips of pool nvidia idle: tp 2 does not divide 3; use a tp of 1 there, or" in text
+    assert run([*odd, "--json"]) == 0
+    data = json.loads(capsys.readouterr().out)
+    assert [(idle["pool"], idle["chips"], idle["count"]) for idle in data["idle"]] == [("nvidia", 1, 3)]
+    assert data["prediction"]["efficiency"]["ledger_idle"] > 0.01
+
+
+def test_plan_shows_equal_pipelines_once_however_many_chips_there_are(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    half = "stages: [{pool: a, tp: 8, units: [0, 2]}, {pool: a, tp: 8, units: [2, 4]}]"
+    job = tmp_path / "job.yaml"
+    job.write_text(f"""\
+model: {{dimensions: {{layers: 1, hidden: 128, heads: 8, kv_heads: 8, ffn: 128, vocab: 512}}}}
+data: {{source: python-stdlib, seq_len: 64}}
+train: {{steps: 1, global_batch: 192}}
+pools: {{a: {{family: cuda, chip: H100, count: 1024, chips_per_host: 8, emulate: {{}}}}}}
+balance:
+  pipelines: [{{share: 4, replicas: 32, {half}}}, {{share: 2, replicas: 32, {half}}}]
+""")
+    assert run(["plan", str(job)]) == 0
+    text = capsys.readouterr().out
+    assert text.count("0-31 (x 32)") == text.count("32-63 (x 32)") == 3  # two stages and the grid
+    assert len(text.splitlines()) < 40
+    assert max(map(len, text.splitlines())) < 200
 
 
 def test_plan_shows_the_links_that_have_a_codec_and_what_it_leaves(capsys: pytest.CaptureFixture[str]) -> None:

@@ -26,7 +26,7 @@ def test_a_shipped_file_is_found_under_its_new_path_and_leaves_nothing(
     path = order.spec["text"]["path"]
     assert order.spec == {**spec, "text": {"path": path, "seq_len": 8}}
     assert Path(path).read_bytes() == text
-    assert len(TokenStream(path, 8)) == 12
+    assert len(TokenStream(path, 8, 257)) == 12
     assert not list(tmp_path.iterdir())
     staging.close()
     assert not Path(path).exists()

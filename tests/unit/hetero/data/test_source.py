@@ -120,6 +120,6 @@ def test_what_was_left_out_is_said_with_the_tokens_and_with_their_absence(tmp_pa
 
 
 def test_preparing_needs_no_torch() -> None:
-    modules = "hetero.data.source, hetero.models.llama, hetero.models.options"
+    modules = "hetero.data.source, hetero.models.families.llama, hetero.models.options"
     code = f"import {modules}, sys; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -204,20 +204,20 @@ class Chunk:
 
 class Stage:
     def __init__(self, dims: Any, plan: Plan, place: Place, group: TensorGroup, *_: Any) -> None:
-        model, self.dtype, self.reads_text, self.computes_loss = architecture(dims.family), torch.float32, False, False
+        model, self.dtype, self.reads_text, self.computes_loss = architecture(dims), torch.float32, False, False
         self.chunks: dict[int, Chunk] = {}
         self.layouts: dict[str, Any] = {}
-        last = len(model.units(dims)) - 1
+        last = len(model.units) - 1
         for chunk in plan.pipelines[place.pipeline].chunks():
             if chunk.stage != place.stage:
                 continue
             units: dict[int, list[str]] = {}
             for unit in range(*chunk.units):
-                found = model.tensors(dims, unit, group.size).values()
+                found = model.tensors(unit, group.size).values()
                 known = {name for names in units.values() for name in names}
                 units[unit] = [tensor.name for tensor in found if tensor.name not in known]
                 self.layouts |= {tensor.name: tensor.layout for tensor in found}
-            self.chunks[chunk.index] = Chunk(chunk.index, units, model.boundary(dims), group)
+            self.chunks[chunk.index] = Chunk(chunk.index, units, model.boundary, group)
             self.chunks[chunk.index].head = last in units
             self.computes_loss |= last in units
         self.parameters = {

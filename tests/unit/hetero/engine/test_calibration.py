@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 
+from backends.backend import Stopwatch
 from backends.cpu import CpuBackend
 from bridge.rank import RankId
 from hetero.engine import calibration
@@ -15,31 +16,32 @@ from hetero.engine.spec import CalibrationSpec
 from hetero.engine.world import World
 from hetero.layers import builder
 from hetero.models.dimensions import Dimensions
-from hetero.models.llama_units import HeadUnit
+from hetero.models.parts.head_module import HeadModule
 
+VOCABULARY = 128_256
 TINY = Dimensions(layers=1, hidden=16, heads=2, kv_heads=2, ffn=32, vocab=50)
 
 
-def _spec() -> CalibrationSpec:
+def _spec(dims: Dimensions = TINY, seq_len: int = 8) -> CalibrationSpec:
     return CalibrationSpec(
-        dimensions=TINY,
+        dimensions=dims,
         pools={},
         tensor_parallel={"a": (1,)},
-        seq_len=8,
+        seq_len=seq_len,
         micro_batch=2,
         precisions={"a": "float32"},
         repeats=1,
     )
 
 
-def _rows(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+def _rows(monkeypatch: pytest.MonkeyPatch, spec: CalibrationSpec | None = None) -> list[dict[str, Any]]:
     monkeypatch.setattr(calibration.dist, "all_reduce", lambda _: None)
-    return calibrate(_spec(), World(CpuBackend(), RankId("a", 0), 1))
+    return calibrate(spec or _spec(), World(CpuBackend(), RankId("a", 0), 1))
 
 
 def test_each_kind_of_unit_is_timed_once_and_no_first_value_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
     """They cost minutes for a large vocabulary, and a time does not depend on them."""
-    monkeypatch.setattr(builder, "normal_slice", lambda *_: pytest.fail("made first values"))
+    monkeypatch.setattr(builder, "fill_normal", lambda *_: pytest.fail("made first values"))
     rows = _rows(monkeypatch)
     assert {row["kind"] for row in rows} == {"embedding", "attention", "mlp", "head"}
     assert all(row["forward_s"] > 0 and row["backward_s"] > 0 for row in rows)
@@ -48,13 +50,13 @@ def test_each_kind_of_unit_is_timed_once_and_no_first_value_is_made(monkeypatch:
 def test_inputs_and_weights_are_as_different_as_in_training(monkeypatch: pytest.MonkeyPatch) -> None:
     """Equal values flatter: products of ones switch few transistors, and all tokens would read one row."""
     seen: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
-    forward = HeadUnit.forward
+    forward = HeadModule.forward
 
-    def looked(self: HeadUnit, boundary: Any, batch: Any) -> Any:
-        seen.append((boundary["x_BTD"].detach(), batch.labels_BT, self.head.weight.detach()))
-        return forward(self, boundary, batch)
+    def looked(self: HeadModule, x_BTD: torch.Tensor, batch: Any) -> Any:
+        seen.append((x_BTD.detach(), batch.labels_BT, self.weight.detach()))
+        return forward(self, x_BTD, batch)
 
-    monkeypatch.setattr(HeadUnit, "forward", looked)
+    monkeypatch.setattr(HeadModule, "forward", looked)
     _rows(monkeypatch)
     x_BTD, labels_BT, weight_VD = seen[0]
     assert x_BTD.unique().numel() == x_BTD.numel()
@@ -68,3 +70,32 @@ def test_long_tensors_are_filled_block_by_block(monkeypatch: pytest.MonkeyPatch)
     filled = calibration.fill_with_noise(torch.full((3, 8), torch.nan))
     assert filled.isfinite().all()
     assert filled.unique().numel() == 7
+
+
+class Second(Stopwatch):
+    """Whatever is timed takes one."""
+
+    def stop(self) -> None:
+        pass
+
+    def seconds(self) -> float:
+        return 1.0
+
+
+def test_a_large_vocabulary_takes_little_memory_and_time_and_counts_in_full(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Logits of 2 x 2048 tokens would take 2 GB, several times over, in each rank at once."""
+    passed: list[float] = []
+    forward = HeadModule.forward
+
+    def counted(self: HeadModule, x_BTD: Any, batch: Any) -> Any:
+        passed.append(batch.labels_BT.numel() * self.weight.numel())
+        assert passed[-1] < 1e10, "multiplications of one forward"
+        assert batch.labels_BT.numel() * self.weight.shape[0] < 1e8, "logits"
+        return forward(self, x_BTD, batch)
+
+    monkeypatch.setattr(HeadModule, "forward", counted)
+    monkeypatch.setattr(CpuBackend, "start", lambda *_: Second())
+    dims = TINY.model_copy(update={"vocab": VOCABULARY})
+    head = next(row for row in _rows(monkeypatch, _spec(dims, 2048)) if row["kind"] == "head")
+    whole = 2 * 2048 * VOCABULARY * dims.hidden
+    assert head["forward_s"] == pytest.approx(whole / passed[0] / 2), "seconds of one of two sequences"

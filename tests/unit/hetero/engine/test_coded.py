@@ -13,7 +13,7 @@ from bridge.codec import BLOCK, CODECS, Codec
 from bridge.errors import WireError
 from hetero.engine import coded
 from hetero.engine.carrier import Place
-from hetero.engine.coded import CodedReader, CodedWriter
+from hetero.engine.coded import CodedReader, CodedWriter, dtype_name
 from hetero.engine.gate import Gate
 
 PART_BYTES = 600
@@ -37,7 +37,8 @@ class Line:
         channel: Any = SimpleNamespace(spec=spec, slots=SimpleNamespace(view=lambda n: memoryview(self.memory[n])))
         self.numel = numel
         self.told: list[dict[str, Any]] = []
-        self.writer = CodedWriter(channel, CpuBackend(), dtype, numel, Gate(codec, self.told.append), PART_BYTES)
+        gate = Gate(codec, dtype_name(dtype), self.told.append)
+        self.writer = CodedWriter(channel, CpuBackend(), dtype, numel, gate, PART_BYTES)
         self.reader = CodedReader(channel, CpuBackend(), dtype, numel, codec, PART_BYTES)
 
     def carry(self, *pieces: torch.Tensor, slot: int = 0) -> tuple[torch.Tensor, int]:

@@ -18,7 +18,7 @@ class Traffic:
     def __init__(self, name: str) -> None:
         self.told: list[dict[str, Any]] = []
         self.wanted = CODECS[name]
-        self.gate = Gate(self.wanted, self.told.append)
+        self.gate = Gate(self.wanted, "float32", self.told.append)
 
     def send(self, *errors: float) -> list[str]:
         """The codec of each message. A safer codec than the wanted one makes no error."""
@@ -42,7 +42,7 @@ def test_small_errors_pass(name: str) -> None:
 
 
 def test_one_message_in_so_many_is_measured() -> None:
-    gate = Gate(CODECS["int8"], lambda _: None)
+    gate = Gate(CODECS["int8"], "float32", lambda _: None)
     due = []
     for _ in range(3 * EVERY):
         gate.begin()
@@ -74,9 +74,17 @@ def test_after_a_good_measurement_a_failure_is_a_first_one_again() -> None:
 
 def test_where_the_next_codec_errs_as_well_the_last_is_none() -> None:
     told: list[dict[str, Any]] = []
-    gate = Gate(CODECS["fp8"], told.append)
+    gate = Gate(CODECS["fp8"], "float32", told.append)
     gate.begin()
     while not gate.allows(BAD):
         pass
     assert gate.codec.name == "none"
     assert [(event["codec"], event["fallback"]) for event in told] == [("fp8", "bf16"), ("bf16", "none")]
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_a_codec_that_saves_nothing_is_passed_over(dtype: str) -> None:
+    gate = Gate(CODECS["int8"], dtype, lambda _: None)
+    gate.begin()
+    assert not gate.allows(BAD)
+    assert gate.codec.name == "none"

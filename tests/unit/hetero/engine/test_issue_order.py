@@ -13,6 +13,7 @@ from backends.chip import load_chip
 from backends.strict import ROOM
 from balancer.completion import complete
 from balancer.plan import PipelinePlan, Plan, StagePlan
+from balancer.problem import Problem
 from balancer.topology import PoolSpec, Topology
 from hetero.engine.options import EvalOptions, TrainOptions
 from hetero.engine.spec import PoolRun, RunSpec, TextRun
@@ -27,15 +28,15 @@ def spec_of(plan: Plan, tied: bool = False, bucket_mib: float = 1e-4) -> RunSpec
     dims = Dimensions(layers=3, hidden=8, heads=4, kv_heads=2, ffn=6, vocab=11, tie_embeddings=tied)
     batch = sum(pipeline.share * pipeline.replicas for pipeline in plan.pipelines)
     train = TrainOptions(steps=2, global_batch=batch, replica_check_every=0)
-    model, chip = architecture(dims.family), load_chip("A800-80G")
+    model, chip = architecture(dims), load_chip("A800-80G")
     pool = PoolSpec("nvidia", chip.family, chip, CHIPS, CHIPS, chip.memory_bytes, precision="float32")
-    workload = model.workload(dims, SEQ_LEN, batch, "float32")
+    workload = model.workload(SEQ_LEN, batch, "float32")
     return RunSpec(
         epoch=0,
         dimensions=dims,
         train=train,
-        text=TextRun(path="", fingerprint="", seq_len=SEQ_LEN),
-        plan=complete(plan, Topology((pool,), ()), workload, lambda tp: model.legal_tp(dims, tp)),
+        text=TextRun(path="", fingerprint="", seq_len=SEQ_LEN, vocab=11),
+        plan=complete(plan, Problem(Topology((pool,), ()), workload, legal_tp=model.legal_tp)),
         pools={"nvidia": PoolRun(family=chip.family, chip=chip.name, count=CHIPS)},
         bridge={"sync_bucket_mib": bucket_mib},  # type: ignore[arg-type]
         steps=2,

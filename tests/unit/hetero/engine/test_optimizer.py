@@ -11,6 +11,7 @@ from hetero.engine.loss_scale import LossScale
 from hetero.engine.optimizer import Optimizer, gradient_scale, learning_rate
 from hetero.engine.options import LossScaleOptions, OptimizerOptions
 from hetero.engine.state.state import State
+from tests.live_bytes import LiveBytes
 
 ADAMW = OptimizerOptions(lr=0.01, weight_decay=0.1, betas=(0.8, 0.95), eps=1e-6)
 SGD = OptimizerOptions(name="sgd", lr=0.05, weight_decay=0.1)
@@ -46,6 +47,23 @@ def _theirs(options: OptimizerOptions, parameters: Tensors) -> torch.optim.Optim
     if options.name == "sgd":
         return torch.optim.SGD(groups, lr=options.lr, momentum=options.momentum)
     return torch.optim.AdamW(groups, lr=options.lr, betas=options.betas, eps=options.eps)
+
+
+@RULES
+def test_plans_count_what_an_update_keeps_and_needs_meanwhile(options: OptimizerOptions, fused: bool) -> None:
+    """Numbers for each parameter, by torch's own arithmetic: moments from the first step on, temporaries in each."""
+    told, numbers = options.update, 200 * 200
+    with LiveBytes() as live:
+        masters = {"matrix": torch.ones(200, 200)}
+        optimizer, before = _ours(options, masters, fused), live.now
+        for _ in range(2):
+            gradients = {"matrix": torch.ones(200, 200)}
+            live.peak = began = live.now
+            optimizer.step(gradients, 1.0, 0.1)
+            needed = live.peak - began
+            del gradients
+        assert live.now - before == pytest.approx(4 * numbers * told.moments, abs=100)
+        assert needed == pytest.approx(4 * numbers * (told.temporaries if fused else told.unfused), abs=100)
 
 
 def _run(optimizer: Optimizer, steps: range) -> None:

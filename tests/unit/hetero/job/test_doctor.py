@@ -39,6 +39,12 @@ def test_the_quickstart_needs_no_chips() -> None:
     assert {"plan", "pools.nvidia", "pools.ascend", "pools.kunlun", "data.source"} <= set(findings)
 
 
+def test_chips_that_the_plan_leaves_idle_are_a_warning() -> None:
+    told = examined("pools.nvidia.count=3")["plan, pools.nvidia"]
+    assert (told.level, told.value, told.rule) == ("warning", "1 of 3 chips idle", "tp 2 does not divide 3")
+    assert told.remedy == "use a tp of 1 there, or a count of 2"
+
+
 def test_chips_of_a_family_are_shared_by_its_pools() -> None:
     assert examined(REAL)["pools.ascend"].level == "ok"
     few = examined(REAL, machine=replace(HOST, chips=[Chips("ascend", 3, ())]))["pools.ascend"]

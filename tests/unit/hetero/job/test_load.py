@@ -116,6 +116,20 @@ def test_float8_goes_to_no_chip_that_cannot_read_it(tmp_path: Path, setting: str
     _load(tmp_path, job, setting)
 
 
+@pytest.mark.parametrize("codec", ["bf16", "int8"])
+def test_bfloat16_goes_to_no_chip_that_cannot_read_it(tmp_path: Path, codec: str) -> None:
+    """int8 falls back to it."""
+    job = copy.deepcopy(JOB)
+    job["pools"]["two"] |= {"family": "ascend", "chip": "Ascend-910A"}
+    with pytest.raises(JobError) as caught:
+        _load(tmp_path, job, f"bridge.codec={{activation: {codec}}}")
+    error = caught.value
+    assert (error.key, error.value) == ("bridge.codec.activation", codec)
+    assert "pool two (Ascend-910A)" in error.rule
+    assert "none" in error.remedy
+    _load(tmp_path, job, f"bridge.codec={{activation: {codec}}}", "train.precision=float16")
+
+
 def test_the_error_names_file_and_line(tmp_path: Path) -> None:
     job = copy.deepcopy(JOB)
     job["pools"]["two"]["chip"] = "Ascend-910B9"

@@ -26,7 +26,7 @@ class StandingRanks:
 
     def __init__(self, folder: Path) -> None:
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["torch.distributed", "hetero.models.llama_units"])
+        context.set_forkserver_preload(["torch.distributed", "hetero.models.unit_module"])
         self._pipes, self._processes = [], []
         for rank in range(SIZE):
             ours, theirs = context.Pipe()

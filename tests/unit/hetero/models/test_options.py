@@ -26,14 +26,14 @@ from tests.unit.hetero.models.whole_model import SMALL, small
 )
 def test_presets_have_their_known_size(name: str, parameters: float) -> None:
     dims = ModelOptions(preset=name).resolve()
-    assert architecture(dims.family).parameter_count(dims) == pytest.approx(parameters, rel=0.01)
+    assert architecture(dims).parameter_count == pytest.approx(parameters, rel=0.01)
 
 
 def test_every_preset_is_of_a_known_family() -> None:
     assert len(preset_names()) >= 5
     for name in preset_names():
         dims = load_preset(name)
-        assert architecture(dims.family).legal_tp(dims, 2) is None
+        assert architecture(dims).legal_tp(2) is None
 
 
 def test_unknown_preset_says_what_is_near() -> None:
@@ -60,6 +60,7 @@ def test_preset_or_dimensions_but_not_both(given: dict[str, Any]) -> None:
         ({"kv_heads": 3}, "kv_heads"),
         ({"layers": 0}, "layers"),
         ({"vocab": 1}, "vocab"),
+        ({"vocab": (1 << 31) + 1}, "vocab"),
         ({"head": 8}, "head"),
     ],
 )

@@ -1,8 +1,9 @@
-"""The model split over 2 and 4 ranks equals the whole one."""
+"""Every family's model split over 2 and 4 ranks equals the whole one."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,15 +12,15 @@ import torch.nn.functional as F
 
 from hetero.layers.cross_entropy import cross_entropy_sum
 from hetero.layers.group import TensorGroup
-from hetero.models.dimensions import Dimensions
+from hetero.models.registry import family_names
 from tests.unit.hetero.models.standing_ranks import StandingRanks
 from tests.unit.hetero.models.whole_model import assemble, assert_equal_gradients, small, train_once
 
-MODELS = {
-    "grouped, ffn and vocab uneven": small(),
-    "one key-value head": small(kv_heads=1, qkv_bias=True),
-    "fewer key-value heads than ranks, tied": small(kv_heads=2, tie_embeddings=True, qkv_bias=True),
-    "as many key-value heads as heads": small(kv_heads=8, vocab=61, ffn=7),
+SIZES: dict[str, dict[str, Any]] = {
+    "grouped, ffn and vocab uneven": {},
+    "one key-value head": {"kv_heads": 1, "qkv_bias": True},
+    "fewer key-value heads than ranks, tied": {"kv_heads": 2, "tie_embeddings": True, "qkv_bias": True},
+    "as many key-value heads as heads": {"kv_heads": 8, "vocab": 61, "ffn": 7},
 }
 
 
@@ -31,8 +32,10 @@ def ranks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StandingRanks]:
 
 
 @pytest.mark.parametrize("tp", [2, 4])
-@pytest.mark.parametrize("dims", MODELS.values(), ids=MODELS.keys())
-def test_split_model_equals_whole(ranks: StandingRanks, dims: Dimensions, tp: int) -> None:
+@pytest.mark.parametrize("sizes", SIZES.values(), ids=SIZES.keys())
+@pytest.mark.parametrize("family", family_names())
+def test_split_model_equals_whole(ranks: StandingRanks, family: str, sizes: dict[str, Any], tp: int) -> None:
+    dims = small(family=family, **sizes)
     whole = train_once(TensorGroup(), dims)
     outcomes = ranks.run(tp, train_once, dims)
     assert [outcome.loss for outcome in outcomes] == pytest.approx([whole.loss] * tp, rel=1e-6)

@@ -13,8 +13,8 @@ from hetero.layers.builder import LogicalTensor
 from hetero.layers.group import TensorGroup
 from hetero.models.batch import Batch
 from hetero.models.dimensions import Dimensions
-from hetero.models.llama import Llama
-from hetero.models.llama_units import Unit, build_unit
+from hetero.models.registry import architecture
+from hetero.models.unit_module import UnitModule, build_unit
 
 SMALL = {"layers": 2, "hidden": 64, "heads": 8, "kv_heads": 4, "ffn": 90, "vocab": 257}
 
@@ -23,11 +23,11 @@ def small(**changes: Any) -> Dimensions:
     return Dimensions(**{**SMALL, **changes})
 
 
-def build(dims: Dimensions, group: TensorGroup | None = None, dtype: torch.dtype = torch.float32) -> list[Unit]:
+def build(dims: Dimensions, group: TensorGroup | None = None, dtype: torch.dtype = torch.float32) -> list[UnitModule]:
     """The units on the CPU, tied parameters shared; every value is far from a special one."""
     shared: dict[str, torch.nn.Parameter] = {}
     place = (group or TensorGroup(), Operators(), dtype, torch.device("cpu"))
-    units = [build_unit(dims, index, *place, seed=3, shared=shared) for index in range(len(Llama.units(dims)))]
+    units = [build_unit(dims, index, *place, seed=3, shared=shared) for index in range(len(architecture(dims).units))]
     for tensor in logical_tensors(units).values():
         _unsettle(tensor, place[0].rank)
     return units
@@ -41,7 +41,7 @@ def _unsettle(tensor: LogicalTensor, position: int) -> None:
     tensor.parameter.mul_(2.0).add_(0.1 * torch.sin(part.float()) * (tensor.parameter.dim() == 1))
 
 
-def logical_tensors(units: list[Unit]) -> dict[str, LogicalTensor]:
+def logical_tensors(units: list[UnitModule]) -> dict[str, LogicalTensor]:
     return {tensor.name: tensor for unit in units for tensor in unit.tensors()}
 
 
@@ -51,7 +51,7 @@ def text(dims: Dimensions, sequences: int = 2, length: int = 24) -> Batch:
     return Batch(tokens[:, :-1], tokens[:, 1:])
 
 
-def loss_of(units: list[Unit], batch: Batch) -> torch.Tensor:
+def loss_of(units: list[UnitModule], batch: Batch) -> torch.Tensor:
     boundary: dict[str, torch.Tensor] = {}
     for unit in units:
         boundary = unit(boundary, batch)
@@ -77,7 +77,8 @@ def train_once(group: TensorGroup, dims: Dimensions, dtype: torch.dtype = torch.
 def assemble(dims: Dimensions, tp: int, outcomes: list[Outcome]) -> dict[str, np.ndarray]:
     """Whole gradients from the ranks' parts; checks what each layout says of its replicas."""
     whole: dict[str, np.ndarray] = {}
-    specs = [spec for u in range(len(Llama.units(dims))) for spec in Llama.tensors(dims, u, tp).values()]
+    model = architecture(dims)
+    specs = [spec for unit in range(len(model.units)) for spec in model.tensors(unit, tp).values()]
     for spec in specs:
         layout, gradient = spec.layout, np.zeros(spec.layout.shape, np.float32)
         for positions in layout.replica_groups():

@@ -9,6 +9,7 @@ import pytest
 
 from hetero.monitoring.follow import follow
 from hetero.monitoring.status import SILENT_AFTER_S, RunStatus, status
+from tests.unit.hetero.monitoring.crowd import SLOWEST, write_crowd
 from tests.unit.hetero.monitoring.synthetic import START, append, events, metrics_line, write_run
 
 SOON = START + 40
@@ -107,6 +108,25 @@ def test_the_plan(tmp_path: Path) -> None:
     run = _status(write_run(tmp_path))
     assert [(pipeline.share, len(pipeline.stages)) for pipeline in run.plan] == [(20, 2), (12, 1)]
     assert run.plan[0].stages[1].units == ((3, 10),)
+
+
+def test_equal_pipelines_are_one_and_the_slowest_stands_for_them(tmp_path: Path) -> None:
+    run = _status(write_crowd(tmp_path))
+    [kind] = run.equal
+    assert kind.name == "pipelines 0-63 (x 64)"
+    assert [(stage.name, stage.pipeline) for stage in run.stages] == [("0-63.0", SLOWEST), ("0-63.1", SLOWEST)]
+    assert run.stages[0].slowest_rank == f"nvidia:{16 * SLOWEST}"
+
+
+def test_chips_that_the_plan_leaves_over_are_counted_and_explained_where_somebody_did(tmp_path: Path) -> None:
+    run = _status(write_crowd(tmp_path))
+    assert [str(idle) for idle in run.idle] == ["1 of 1025 chips of pool nvidia idle"]
+    assert run.pools[0].size == "1025 x A800-80G, 1 idle"
+    told = {"pool": "nvidia", "chips": 1, "count": 1025, "why": "tp 8 does not divide 1025", "remedy": "use fewer"}
+    append(tmp_path / "events.jsonl", list(events())[-1] | {"kind": "planned", "data": {"idle": [told]}})
+    [idle] = _status(tmp_path).idle
+    assert str(idle) == "1 of 1025 chips of pool nvidia idle: tp 8 does not divide 1025; use fewer"
+    assert not _status(write_run(tmp_path / "all at work")).idle
 
 
 def test_as_data_is_json(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from hetero.cli.app import app
 from hetero.monitoring.follow import Follower, follow
 from hetero.monitoring.status import status
 from hetero.monitoring.top import PLAIN_BARS, view, watch
+from tests.unit.hetero.monitoring.crowd import write_crowd
 from tests.unit.hetero.monitoring.synthetic import START, append, events, metrics_line, write_run
 
 
@@ -56,6 +57,13 @@ def test_links_name_both_ends_and_what_they_cost(tmp_path: Path) -> None:
 def test_stages_name_units_slowest_rank_and_host(tmp_path: Path) -> None:
     row = next(row for row in _shown(write_run(tmp_path)).splitlines() if "ascend:3" in row)
     assert row.split() == ["0.1", "3-9", "0.240", "0.480", "0.000", "0.050", "ascend:3", "ascend@0"]
+
+
+def test_a_thousand_chips_are_one_screen(tmp_path: Path) -> None:
+    text = _shown(write_crowd(tmp_path))
+    assert len(text.splitlines()) < 40
+    assert "0-63.1" in text
+    assert "1 of 1025 chips of pool nvidia idle" in text
 
 
 def test_real_and_emulated_pools_have_tables_of_their_own(tmp_path: Path) -> None:

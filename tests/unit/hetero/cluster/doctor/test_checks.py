@@ -32,6 +32,21 @@ def test_what_an_opened_chip_says_stands_beside_the_count() -> None:
     assert (told.level, told.value) == ("ok", f"8; {note}")
 
 
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        (("NVIDIA H200",), "8; they call themselves NVIDIA H200, which is H200"),
+        (
+            ("NVIDIA B200",),
+            "8; they call themselves NVIDIA B200: no data sheet of family cuda bears the name that the chips give, "
+            "so a job must name its chip",
+        ),
+    ],
+)
+def test_what_chips_call_themselves_and_what_a_job_takes_them_for(names: tuple[str, ...], told: str) -> None:
+    assert found("chips of cuda", chips=[Chips("cuda", 8, ("/dev/nvidiactl",), names=names)]).value == told
+
+
 def test_a_good_host() -> None:
     findings = examine(GOOD)
     assert {one.level for one in findings} == {"ok"}

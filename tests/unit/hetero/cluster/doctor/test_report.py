@@ -33,6 +33,7 @@ def test_it_says_what_drives_the_chips_and_hides_secrets() -> None:
         "signs": ("/dev/davinci[0-9]*",),
         "problem": "",
         "note": "",
+        "names": (),
     }
     assert told["links"] == [{"source": "a", "target": "b"}]
     assert told["blocks"] is True

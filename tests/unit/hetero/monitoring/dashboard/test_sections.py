@@ -30,9 +30,9 @@ def test_a_new_page_is_sent_everything_and_then_only_what_changed(run: Synthetic
     view = RunView(run.folder)
     reader = Reader(view)
     first = _news(view, reader)
-    assert set(first) == {"run", "record", "evaluations", "plan", "timeline", "events", "points"}
+    assert set(first) == {"run", "record", "stages", "evaluations", "plan", "timeline", "events", "points"}
     assert first["record"] == run.records[-1], "the figures are those of metrics.jsonl, untouched"
-    assert first["plan"] == PLAN
+    assert first["plan"] == PLAN | {"equal": [[0], [1]], "idle": []}
     assert [point[0] for point in first["points"]["points"]] == [0, 1, 2]
     assert first["points"]["reset"] is True
     assert _news(view, reader) == {}

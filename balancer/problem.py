@@ -1,0 +1,49 @@
+"""What a plan is wanted for: the question that completion, search and simulation answer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from itertools import combinations
+
+from balancer.cost import Times
+from balancer.options import BalanceOptions
+from balancer.topology import Topology
+from balancer.workload import LegalTp, Workload
+
+
+def _any_tp(tp: int) -> str | None:
+    return None
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A `workload` on the chips and links of a `topology`, whose units take `times` there (none, where nobody has told
+    them yet). A search gives every pipeline the same `micro_batch`; a plan by hand has its own."""
+
+    topology: Topology
+    workload: Workload
+    times: Times = field(default_factory=lambda: Times({}))
+    legal_tp: LegalTp = _any_tp
+    options: BalanceOptions = field(default_factory=BalanceOptions)
+    micro_batch: int = 1
+
+    @property
+    def micro_batches(self) -> int:
+        """Of all pipelines in a step."""
+        return self.workload.global_batch // self.micro_batch
+
+    def knows(self, pool: str, tp: int) -> bool:
+        """Whether there are times of every unit there."""
+        return self.times.knows(pool, tp, self.workload)
+
+    def subsets(self) -> Iterator[Problem]:
+        """The same on every choice of the pools, the larger ones first."""
+        names = [pool.name for pool in self.topology.pools]
+        for size in range(len(names), 0, -1):
+            for chosen in combinations(names, size):
+                yield self.only(frozenset(chosen))
+
+    def only(self, pools: frozenset[str]) -> Problem:
+        """The same without the other pools."""
+        return replace(self, topology=self.topology.only(pools))

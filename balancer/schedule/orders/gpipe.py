@@ -1,0 +1,31 @@
+"""GPipe: all forwards, then all backwards."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from balancer.schedule.action import Action, Kind
+from balancer.schedule.schedule import Pace, Placed, Schedule
+
+
+class GPipe(Schedule):
+    """Every micro-batch is in flight; warm-ups are not read, so none hides more than another."""
+
+    name = "gpipe"
+
+    def compute(self, placed: Placed, micro_batches: int, warmup: Sequence[int]) -> list[list[Action]]:
+        last = len(placed) - 1
+        lists: list[list[Action]] = [[] for _ in range(max(placed) + 1)]
+        for chunk in range(last + 1):
+            lists[placed[chunk]] += [Action(Kind.F, chunk, m) for m in range(micro_batches)]
+        for chunk in range(last, -1, -1):
+            lists[placed[chunk]] += [Action(Kind.B, chunk, m) for m in range(micro_batches)]
+        return lists
+
+    def in_flight(self, micro_batches: int, warmup: int) -> int:
+        return micro_batches
+
+    def period_s(self, pace: Pace, warmup: Sequence[int]) -> float:
+        """Forwards go as fast as the slowest of them, and so do backwards."""
+        activations, gradients = pace.wire_s
+        return max(*pace.forward_s, activations) + max(*pace.backward_s, gradients)

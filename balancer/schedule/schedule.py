@@ -1,0 +1,88 @@
+"""What a schedule is: the order in which the stages of a pipeline compute, and what follows from it.
+
+It is made for the stage of each chunk, in model order, a number of micro-batches and a warm-up of each stage. It
+decides computation alone; messages are added by `balancer.schedule.lowering`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import ClassVar, NamedTuple
+
+from balancer.schedule.action import STEP, Action, Actions, Kind
+
+Placed = Sequence[int]
+"""The stage of each chunk, in model order."""
+
+
+class Pace(NamedTuple):
+    """Seconds of one micro-batch: `work_s` forwards and backwards of each chunk in model order, `forward_s` the
+    forwards' part of it, `hop_s` one way between neighbours (the mean of both ways), and `wire_s`, for which the
+    busiest wire is taken, by activations and by gradients."""
+
+    work_s: Sequence[float]
+    forward_s: Sequence[float]
+    hop_s: Sequence[float]
+    wire_s: tuple[float, float] = (0.0, 0.0)
+
+    @property
+    def round_trip_s(self) -> float:
+        """One micro-batch alone, to the end and back."""
+        return sum(self.work_s) + 2 * sum(self.hop_s)
+
+    @property
+    def backward_s(self) -> list[float]:
+        return [work - forward for work, forward in zip(self.work_s, self.forward_s, strict=True)]
+
+
+class Schedule(ABC):
+    """One way to order forwards and backwards."""
+
+    name: ClassVar[str]
+
+    @abstractmethod
+    def compute(self, placed: Placed, micro_batches: int, warmup: Sequence[int]) -> list[list[Action]]:
+        """What each stage computes, in order. Raises ScheduleError for warm-ups that it refuses."""
+
+    @abstractmethod
+    def in_flight(self, micro_batches: int, warmup: int) -> int:
+        """How many micro-batches a stage keeps at once: all that have begun there and are not done. With several
+        chunks on a stage it may be fewer."""
+
+    @abstractmethod
+    def period_s(self, pace: Pace, warmup: Sequence[int]) -> float:
+        """Seconds from micro-batch to micro-batch in the steady state, with one chunk on each stage. A step takes a
+        round trip of the first one, and a period for each other."""
+
+    def expected_period_s(self, pace: Pace, micro_batches: int) -> float:
+        """What a search reckons with, while it doesn't know yet how deep warm-ups will be."""
+        return self.period_s(pace, self.usual_warmups(range(len(pace.work_s)), micro_batches))
+
+    def check_warmups(self, placed: Placed, micro_batches: int, warmup: Sequence[int]) -> None:  # noqa: B027
+        """Raises ScheduleError for warm-ups that `compute` would refuse."""
+
+    def usual_warmups(self, placed: Placed, micro_batches: int) -> tuple[int, ...]:
+        """As many micro-batches as fit into the way from a stage's first chunk to the end."""
+        stages = range(max(placed) + 1)
+        ahead = (len(placed) - placed.index(s) for s in stages)
+        depths = (-(-way // placed.count(s)) for s, way in zip(stages, ahead, strict=True))
+        return tuple(max(1, min(depth, micro_batches)) for depth in depths)
+
+    def hiding_warmups(self, placed: Placed, pace: Pace, usual: Sequence[int]) -> tuple[int, ...]:
+        """Deep enough to hide the hops, and nowhere less than `usual`: that, if deeper ones would hide nothing."""
+        return tuple(usual)
+
+    def actions(self, placed: Placed, micro_batches: int, warmup: Sequence[int]) -> tuple[Actions, ...]:
+        """One list per stage: SYNC of each chunk follows its last backward, STEP ends the list."""
+        return tuple(_with_sync_and_step(actions) for actions in self.compute(placed, micro_batches, warmup))
+
+
+def _with_sync_and_step(actions: Sequence[Action]) -> Actions:
+    last = {action.chunk: i for i, action in enumerate(actions) if action.kind in (Kind.B, Kind.W)}
+    done: list[Action] = []
+    for i, action in enumerate(actions):
+        done.append(action)
+        if last.get(action.chunk) == i:
+            done.append(Action(Kind.SYNC, action.chunk, -1))
+    return (*done, STEP)

@@ -1,0 +1,86 @@
+"""What is timed in place of a micro-batch, where that would take too long or too much memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from balancer.workload import UnitWork
+from bridge.precision import ITEM_BYTES
+from hetero.models.dimensions import Dimensions
+from hetero.models.registry import architecture
+
+_FEWEST_TOKENS, _SMALLEST_VOCABULARY = 64, 1024
+"""With fewer, products would run at another speed than whole ones."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Of one rank: for a forward with its backward, and for weights with their gradients, and as much again for
+    everything else."""
+
+    flops: float
+    bytes: float
+
+
+@dataclass(frozen=True)
+class Trial:
+    """`sequences` of `seq_len` tokens through a unit of this kind, of which this rank has one part of `tp`."""
+
+    dims: Dimensions
+    kind: str
+    tp: int
+    precision: str
+    sequences: int
+    seq_len: int
+
+    @property
+    def work(self) -> UnitWork:
+        """Of one sequence."""
+        units = architecture(self.dims).workload(self.seq_len, 1, self.precision).units
+        return next(unit for unit in units if unit.kind == self.kind)
+
+    def within(self, limits: Limits) -> Trial:
+        """The largest of these that keeps the limits, as far as it goes: of fewer sequences, then of shorter ones. A
+        vocabulary becomes smaller where its weights alone are too much, or its products for the fewest tokens."""
+        trial = self
+        while trial._weight_bytes > limits.bytes and trial.dims.vocab > _SMALLEST_VOCABULARY:
+            trial = trial._with_half_the_vocabulary()
+        while not trial._keeps(limits) and trial.sequences * trial.seq_len > _FEWEST_TOKENS:
+            trial = trial._with_half_the_tokens()
+        while not trial._keeps(limits) and trial.dims.vocab > _SMALLEST_VOCABULARY:
+            trial = trial._with_half_the_vocabulary()
+        return trial
+
+    def share_of(self, whole: Trial) -> float:
+        """Of the time for all sequences of `whole`: by its products, or by tokens and parameters where it has none."""
+        return self._size / whole._size
+
+    def _keeps(self, limits: Limits) -> bool:
+        return 3 * self._flops <= limits.flops and self._passing_bytes <= limits.bytes
+
+    @property
+    def _flops(self) -> float:
+        """Of a forward; a backward has twice as many."""
+        return self.sequences * self.work.forward_flops / self.tp
+
+    @property
+    def _size(self) -> float:
+        return self._flops or float(self.sequences * self.seq_len * self.work.parameters)
+
+    @property
+    def _weight_bytes(self) -> float:
+        return 2 * ITEM_BYTES[self.precision] * self.work.parameters / self.tp
+
+    @property
+    def _passing_bytes(self) -> float:
+        work = self.work
+        split = work.activation_bytes - work.whole_bytes + work.forward_bytes + work.backward_bytes
+        return self.sequences * (work.whole_bytes + work.boundary_bytes + split / self.tp)
+
+    def _with_half_the_tokens(self) -> Trial:
+        if self.sequences > 1:
+            return replace(self, sequences=self.sequences // 2)
+        return replace(self, seq_len=self.seq_len // 2)
+
+    def _with_half_the_vocabulary(self) -> Trial:
+        return replace(self, dims=self.dims.model_copy(update={"vocab": self.dims.vocab // 2}))

@@ -1,0 +1,58 @@
+"""What every part of a model tells of itself. Torch-free, as all parts are; a part's module lies beside it."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar
+
+from hetero.layers.spec import TensorSpec
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a part costs per sequence, with the plain operators of `backends/operators.py`.
+
+    `forward_flops` are those of matrix products, 2 per multiply-add. At tp 1, `kept_bytes` lie there until backward and
+    `forward_bytes` and `backward_bytes` are needed meanwhile; tp divides these. It does not divide `whole_bytes`, which
+    are kept as well, `input_bytes`, its input if backward reads that, and `whole_backward_bytes`. `collectives` are
+    forward all-reduces of a boundary tensor.
+    """
+
+    forward_flops: float = 0.0
+    collectives: int = 0
+    kept_bytes: int = 0
+    whole_bytes: int = 0
+    input_bytes: int = 0
+    forward_bytes: int = 0
+    backward_bytes: int = 0
+    whole_backward_bytes: int = 0
+
+    @property
+    def backward_reads_bytes(self) -> int:
+        return self.kept_bytes + self.whole_bytes + self.input_bytes
+
+
+class Part(ABC):
+    """One step of a unit's computation. Equal parts are alike in everything."""
+
+    module: ClassVar[str]
+    """"module:Class", which may import torch: made with (builder, part, specs), called with (x_BTD, batch)."""
+
+    @abstractmethod
+    def tensors(self, tp: int) -> tuple[TensorSpec, ...]:
+        """Its tensors, named within the unit and laid out over a legal number of ranks, as the module makes them."""
+
+    @abstractmethod
+    def work(self, seq_len: int, size: int) -> Work:
+        """What it costs where an element of an activation has `size` bytes."""
+
+    def legal_tp(self, tp: int) -> str | None:
+        """Why it cannot be split over tp ranks, or None if it can."""
+        return None
+
+    def product_flops(self, seq_len: int) -> float:
+        """Of one product with each of its matrices."""
+        shapes = (spec.layout.shape for spec in self.tensors(1))
+        return 2.0 * seq_len * sum(math.prod(shape) for shape in shapes if len(shape) > 1)

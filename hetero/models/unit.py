@@ -1,0 +1,71 @@
+"""A unit: the smallest piece of a model that a stage can hold, made of parts. Torch-free."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from balancer.workload import UnitWork
+from hetero.layers.spec import TensorSpec
+from hetero.models.parts.part import Part, Work
+
+STREAM, LOSS = "x_BTD", "loss"
+"""Of what units give: the residual stream, and the sum of the token losses."""
+
+
+@dataclass(frozen=True)
+class Unit:
+    """Parts one after another; where `residual`, what came in is added to their result, which is called `gives`.
+
+    Units of a kind are alike. `ties` names tensors that are another unit's own: by their name within this unit, the
+    other's number and the name there.
+    """
+
+    kind: str
+    parts: tuple[Part, ...]
+    residual: bool = False
+    gives: str = STREAM
+    ties: Mapping[str, tuple[int, str]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        names = [spec.name for part in self.parts for spec in part.tensors(1)]
+        if len(names) > len(set(names)) or not self.ties.keys() <= set(names):
+            rule = f"tensors must have names of their own, and ties be some of them: {names}, {list(self.ties)}"
+            raise ValueError(f"unit {self.kind!r}: {rule}")
+
+    def tensors(self, tp: int) -> dict[str, TensorSpec]:
+        """By name within the unit, laid out over a legal number of ranks."""
+        return {spec.name: spec for part in self.parts for spec in part.tensors(tp)}
+
+    def work(self, seq_len: int, size: int, boundary_bytes: int) -> UnitWork:
+        """What it costs where an element of an activation has `size` bytes and what it gives has `boundary_bytes`.
+
+        The first part's input is what another unit gave. Backward comes to that part last, when only what every rank
+        keeps whole is still there. Tied tensors count with their own unit, as `Workload.tied` asks.
+        """
+        works = [part.work(seq_len, size) for part in self.parts]
+        elements = {name: math.prod(spec.layout.shape) for name, spec in self.tensors(1).items()}
+        whole = sum(work.whole_bytes for work in works) + sum(work.input_bytes for work in works[1:])
+        return UnitWork(
+            kind=self.kind,
+            forward_flops=sum(work.forward_flops for work in works),
+            parameters=sum(count for name, count in elements.items() if name not in self.ties),
+            activation_bytes=whole + sum(work.kept_bytes for work in works),
+            boundary_bytes=boundary_bytes,
+            tp_collectives=sum(work.collectives for work in works),
+            whole_bytes=whole,
+            last_bytes=works[0].whole_backward_bytes,
+            forward_bytes=max(work.forward_bytes for work in works),
+            backward_bytes=_backward_bytes(works),
+            largest_tensor=max(elements.values()),
+        )
+
+
+def _backward_bytes(works: Sequence[Work]) -> int:
+    """What the parts' backwards need beside all that is kept at first, of which those behind a part have let go."""
+    gone = most = 0
+    for work in reversed(works[1:]):
+        most = max(most, work.backward_bytes + work.whole_backward_bytes - gone)
+        gone += work.backward_reads_bytes
+    return max(most, works[0].backward_bytes - gone)

@@ -1,0 +1,67 @@
+"""Units as torch modules. Shapes: B sequences, T positions, D hidden, V vocabulary."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from importlib import import_module
+from typing import Any
+
+import torch
+from torch import nn
+
+from backends.operators import Operators
+from hetero.layers.builder import Builder, LogicalTensor, tensors
+from hetero.layers.group import TensorGroup
+from hetero.layers.spec import TensorSpec
+from hetero.models.batch import Batch
+from hetero.models.dimensions import Dimensions
+from hetero.models.parts.part import Part
+from hetero.models.registry import architecture
+from hetero.models.unit import STREAM, Unit
+
+Boundary = dict[str, torch.Tensor]
+
+
+class UnitModule(nn.Module):
+    """One unit: boundary tensors in, boundary tensors out; the last one gives {"loss": the sum of token losses}."""
+
+    def __init__(self, builder: Builder, unit: Unit, specs: Mapping[str, TensorSpec]) -> None:
+        super().__init__()
+        self.parts = nn.ModuleList(_module(builder, part, specs) for part in unit.parts)
+        self._residual, self._gives = unit.residual, unit.gives
+
+    def forward(self, boundary: Boundary, batch: Batch) -> Boundary:
+        y: Any = boundary.get(STREAM)
+        for part in self.parts:
+            y = part(y, batch)
+        return {self._gives: boundary[STREAM] + y if self._residual else y}
+
+    def tensors(self) -> Iterator[LogicalTensor]:
+        """This rank's part of the logical tensors that the unit uses."""
+        return tensors(self)
+
+
+def _module(builder: Builder, part: Part, specs: Mapping[str, TensorSpec]) -> nn.Module:
+    module, _, name = part.module.partition(":")
+    return getattr(import_module(module), name)(builder, part, specs)
+
+
+def build_unit(
+    dims: Dimensions,
+    index: int,
+    group: TensorGroup,
+    operators: Operators,
+    dtype: torch.dtype,
+    device: torch.device,
+    seed: int,
+    fill: bool = True,
+    shared: dict[str, nn.Parameter] | None = None,
+) -> UnitModule:
+    """Unit `index` of the model, as rank `group.rank` of its group holds it.
+
+    `fill` False leaves the parameters' memory as it comes. Units of one rank that are built with the same `shared`
+    use one Parameter for a tied tensor. Raises LayoutError where the group's size is illegal for the model.
+    """
+    builder = Builder(group, operators, dtype, device, seed if fill else None, {} if shared is None else shared)
+    model = architecture(dims)
+    return UnitModule(builder, model.units[index], model.tensors(index, group.size))

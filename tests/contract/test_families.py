@@ -1,0 +1,127 @@
+"""What every family of models owes the planner and the ranks: told once, and as it is."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+
+from backends.operators import Operators
+from bridge.layout import LayoutError
+from hetero.layers.group import TensorGroup
+from hetero.models.architecture import Architecture
+from hetero.models.batch import Batch
+from hetero.models.dimensions import Dimensions
+from hetero.models.registry import architecture, family_names
+from hetero.models.unit_module import build_unit
+from tests.live_bytes import LiveBytes
+from tests.unit.hetero.models.whole_model import build, logical_tensors, loss_of, small, text
+
+PLACE = (Operators(), torch.float32, torch.device("cpu"))
+VARIED: list[dict[str, Any]] = [{}, {"tie_embeddings": True}, {"qkv_bias": True, "kv_heads": 2}]
+
+pytestmark = pytest.mark.parametrize("family", family_names())
+
+
+def _model(family: str, **changes: Any) -> tuple[Dimensions, Architecture]:
+    dims = small(family=family, **changes)
+    return dims, architecture(dims)
+
+
+@pytest.mark.parametrize("changes", VARIED)
+def test_modules_hold_the_declared_tensors(family: str, changes: dict[str, Any]) -> None:
+    dims, model = _model(family, **changes)
+    for index, unit in enumerate(build(dims)):
+        declared = {spec.name: spec.layout for spec in model.tensors(index, 1).values()}
+        assert {tensor.name: tensor.layout for tensor in unit.tensors()} == declared
+
+
+@pytest.mark.parametrize("changes", VARIED)
+def test_counts_agree_with_the_modules_and_the_workload(family: str, changes: dict[str, Any]) -> None:
+    dims, model = _model(family, **changes)
+    built = sum(tensor.parameter.numel() for tensor in logical_tensors(build(dims)).values())
+    work = model.workload(seq_len=32, global_batch=4, precision="bfloat16")
+    assert model.parameter_count == built == sum(unit.parameters for unit in work.units)
+    assert [unit.kind for unit in work.units] == [unit.kind for unit in model.units]
+    assert work.tied == model.tied
+    assert {unit.boundary_bytes for unit in work.units[:-1]} == {32 * sum(model.boundary.values()) * 2}
+
+
+def test_tied_units_of_one_rank_share_one_parameter(family: str) -> None:
+    dims, model = _model(family, tie_embeddings=True)
+    ((owner, other),) = model.tied
+    (name,) = {spec.name for spec in model.tensors(owner, 1).values()} & {
+        spec.name for spec in model.tensors(other, 1).values()
+    }
+    units, apart = build(dims), [build_unit(dims, index, TensorGroup(), *PLACE, seed=3) for index in (owner, other)]
+    ends = [next(t for t in units[index].tensors() if t.name == name) for index in (owner, other)]
+    assert ends[0].parameter is ends[1].parameter
+    first, last = (next(t for t in unit.tensors() if t.name == name).parameter for unit in apart)
+    assert first is not last
+    assert torch.equal(first, last)
+
+
+def test_what_is_illegal_is_said_and_refused(family: str) -> None:
+    _, model = _model(family)
+    for tp in range(1, 40):
+        reason = model.legal_tp(tp)
+        for index in range(len(model.units)):
+            if reason is None:
+                assert {spec.layout.size for spec in model.tensors(index, tp).values()} == {tp}
+            else:
+                with pytest.raises(LayoutError, match=f"^tp = {tp}; "):
+                    model.tensors(index, tp)
+    assert model.legal_tp(1) is None
+
+
+def test_the_first_loss_is_that_of_a_guess(family: str) -> None:
+    dims, model = _model(family, hidden=128)
+    units = [build_unit(dims, index, TensorGroup(), *PLACE, seed=0) for index in range(len(model.units))]
+    batch = text(dims)
+    loss = loss_of(units, batch) / batch.labels_BT.numel()
+    assert loss.dtype == torch.float32
+    assert loss.item() == pytest.approx(math.log(dims.vocab), rel=0.03)
+
+
+def test_unfilled_units_have_the_same_tensors(family: str) -> None:
+    dims, model = _model(family)
+    place = (TensorGroup(), Operators(), torch.float32, torch.device("meta"))
+    for index in range(len(model.units)):
+        unit = build_unit(dims, index, *place, seed=0, fill=False)
+        assert {parameter.device.type for parameter in unit.parameters()} == {"meta"}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("kv_heads", [2, 4])
+def test_bytes_are_those_of_the_tensors_that_are_there(family: str, kv_heads: int, dtype: torch.dtype) -> None:
+    """What each kind of unit keeps, and what it needs while it runs, within a fiftieth of a count of live tensors."""
+    dims, model = _model(family, vocab=1500, ffn=176, heads=4, kv_heads=kv_heads)
+    for kind in {unit.kind for unit in model.units}:
+        _check_bytes(dims, model, kind, dtype)
+
+
+def _check_bytes(dims: Dimensions, model: Architecture, kind: str, dtype: torch.dtype) -> None:
+    length, index = 128, [unit.kind for unit in model.units].index(kind)
+    unit = build_unit(dims, index, TensorGroup(), Operators(), dtype, torch.device("cpu"), seed=0)
+    tokens_BT = torch.zeros(1, length, dtype=torch.int64)
+    x_BTD = torch.randn(1, length, dims.hidden, dtype=dtype, requires_grad=True)
+    unit({"x_BTD": x_BTD}, Batch(tokens_BT, tokens_BT))  # its angles are made once
+    for parameter in unit.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    with LiveBytes() as live:
+        (out,) = unit({"x_BTD": x_BTD}, Batch(tokens_BT, tokens_BT)).values()
+        forward, kept = live.peak, live.now
+        gradient = torch.ones_like(out)
+        live.peak = live.now
+        out.backward(gradient)
+    size, told = dtype.itemsize, model.workload(length, 1, str(dtype).removeprefix("torch.")).units[index]
+    given = 4 * x_BTD.numel() if size == 4 and told.last_bytes else 0  # its norm keeps what was there before
+    assert kept == pytest.approx(told.activation_bytes - given + told.boundary_bytes, rel=0.02), kind
+    room = told.boundary_bytes if told.activation_bytes else 0  # beside the result, which an embedding makes at once
+    assert forward == pytest.approx(kept + room + told.forward_bytes, rel=0.02), kind
+    needs = max(told.backward_bytes, told.whole_bytes + told.last_bytes - told.activation_bytes)
+    weight = told.largest_tensor * size
+    assert live.peak <= 1.02 * (kept + told.boundary_bytes + max(needs, needs / 2 + weight)), kind
+    assert live.peak >= 0.98 * (kept + told.boundary_bytes + needs), kind

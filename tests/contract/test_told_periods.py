@@ -1,0 +1,114 @@
+"""What every schedule of the registry tells of its speed and memory, against the simulator and the memory model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from balancer.completion import complete
+from balancer.cost import Times, UnitTime
+from balancer.errors import ScheduleError
+from balancer.peak import ChunkRoom, compute_peak
+from balancer.plan import PipelinePlan, Plan, StagePlan
+from balancer.problem import Problem
+from balancer.schedule.lowering import actions_of
+from balancer.schedule.registry import schedule, schedules
+from balancer.schedule.schedule import Pace
+from balancer.simulate import Prediction, simulate
+from tests.unit.balancer.cases import pool, topology, unit, workload
+
+ALL = pytest.mark.parametrize("name", schedules())
+BOUNDARY_BYTES = 1_000_000
+MANY, MORE = 240, 60  # each round of any of these warm-ups ends after 60 micro-batches
+
+
+class Line(NamedTuple):
+    """A pipeline with a pool for each stage; `predict(schedule, n)` simulates a step of n micro-batches. `warmup` may
+    not suit a schedule, which then has its usual ones."""
+
+    pace: Pace
+    warmup: tuple[int, ...]
+    predict: Callable[[str, int], Prediction]
+
+    def warmups(self, name: str) -> tuple[int, ...]:
+        return legal(name, self.warmup)
+
+
+def legal(name: str, warmup: tuple[int, ...]) -> tuple[int, ...]:
+    stages = range(len(warmup))
+    try:
+        schedule(name).check_warmups(stages, MANY, warmup)
+    except ScheduleError:
+        return schedule(name).usual_warmups(stages, MANY)
+    return warmup
+
+
+@st.composite
+def lines(draw):
+    stages = range(draw(st.integers(1, 5)))
+    work = [draw(st.floats(0.1, 2.0)) for _ in stages]
+    forward = [draw(st.floats(0.2, 0.8)) * each for each in work]
+    hop_s, wire_s = draw(st.sampled_from([0.0, 0.2, 0.7])), draw(st.sampled_from([0.0, 0.3, 1.0]))
+    warmup = sorted((draw(st.integers(1, 6)) for _ in stages), reverse=True)
+    link = {"bytes_per_s": BOUNDARY_BYTES / (wire_s or 1e-9), "latency_s": hop_s}
+    chips = topology(*(pool(f"p{s}", 1) for s in stages), **link)
+    kinds = [unit(f"k{s}", boundary=BOUNDARY_BYTES) for s in stages]
+    times = Times({(f"p{s}", 1, f"k{s}"): UnitTime(forward[s], work[s] - forward[s]) for s in stages})
+
+    def predict(name: str, micro_batches: int) -> Prediction:
+        step, depths = workload(kinds, micro_batches), legal(name, tuple(warmup))
+        placed = tuple(StagePlan(pool=f"p{s}", units=((s, s + 1),), warmup=depths[s]) for s in stages)
+        written = Plan(schedule=name, pipelines=(PipelinePlan(share=micro_batches, stages=placed),))
+        return simulate(complete(written, Problem(chips, step)), Problem(chips, step, times))
+
+    hops = [hop_s + wire_s] * (len(stages) - 1)
+    return Line(Pace(work, forward, hops, (wire_s, wire_s) if hops else (0.0, 0.0)), tuple(warmup), predict)
+
+
+@ALL
+@given(line=lines())
+@settings(deadline=None, max_examples=15)
+def test_in_the_steady_state_one_micro_batch_more_takes_the_period_that_it_tells(name, line):
+    longer_s = line.predict(name, MANY + MORE).compute_s - line.predict(name, MANY).compute_s
+    assert longer_s / MORE == pytest.approx(schedule(name).period_s(line.pace, line.warmups(name)), rel=0.01)
+
+
+@ALL
+@given(line=lines())
+@settings(deadline=None)
+def test_the_first_micro_batch_takes_a_round_trip(name, line):
+    assert line.predict(name, 1).compute_s == pytest.approx(line.pace.round_trip_s)
+
+
+@ALL
+@given(line=lines(), micro_batches=st.integers(1, 12))
+@settings(deadline=None)
+def test_the_memory_model_counts_what_it_keeps_in_flight(name, line, micro_batches):
+    pipeline = line.predict(name, micro_batches).scenario.plan.pipelines[0]
+    for s, (actions, warmup) in enumerate(zip(actions_of(pipeline, name), line.warmups(name), strict=True)):
+        rooms, nothing_posted = {s: ChunkRoom(units=(), ends=1.0)}, [0.0] * (2 * micro_batches)
+        assert compute_peak(actions, rooms, nothing_posted) == schedule(name).in_flight(micro_batches, warmup)
+
+
+@ALL
+@given(line=lines())
+def test_a_search_expects_a_period_between_the_slowest_stage_and_what_usual_warmups_take(name, line):
+    told, stages = schedule(name), range(len(line.warmup))
+    usual = told.usual_warmups(stages, MANY)
+    told.check_warmups(stages, MANY, usual)
+    least, most = max(*line.pace.work_s, *line.pace.wire_s), told.period_s(line.pace, usual)
+    assert least * (1 - 1e-9) <= told.expected_period_s(line.pace, MANY) <= most * (1 + 1e-9)
+
+
+@ALL
+@given(line=lines())
+def test_warmups_that_hide_hops_are_legal_and_no_less_deep(name, line):
+    told, stages = schedule(name), range(len(line.warmup))
+    usual = told.usual_warmups(stages, MANY)
+    deep = told.hiding_warmups(stages, line.pace, usual)
+    told.check_warmups(stages, MANY, deep)
+    assert all(n >= least for n, least in zip(deep, usual, strict=True))

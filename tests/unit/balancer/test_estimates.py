@@ -1,0 +1,74 @@
+"""What a search reckons with before there is a plan, against what is counted of the finished plan."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from balancer.candidates import all_shapes
+from balancer.completion import complete
+from balancer.cost import datasheet_times
+from balancer.judges import Candidate, Judges
+from balancer.memory import SLACK
+from balancer.need import memory_need
+from balancer.problem import Problem
+from balancer.search import search
+from balancer.simulate import simulate
+from balancer.sync import Held, expected_sync_s
+from hetero.job.load import load_job
+from hetero.job.planning import problem
+from tests.architecture.tree import ROOT
+from tests.unit.balancer.cases import plan, pool, topology, workload
+
+RUNS = [path for path in sorted((ROOT / "configs/runs").glob("*.yaml")) if path.stem in ("auto", "mixed")]
+GIB = 2**30
+
+
+def judged(judges: Judges, asked: Problem) -> list[Candidate]:
+    """Some of the plans of each choice of pools."""
+    found = []
+    for subset in asked.subsets():
+        for shape in list(all_shapes(subset))[:4]:
+            cut = judges.formula(shape) and judges.exact_cut(judges.formula(shape))
+            found += [one for one in [cut and judges.simulation(cut)] if one]
+    return found
+
+
+@pytest.mark.parametrize("path", RUNS, ids=lambda path: path.stem)
+def test_memory_by_unit_is_that_of_the_finished_plan(path: Path) -> None:
+    asked = problem(load_job(path))
+    judges = Judges(asked)
+    for found in judged(judges, asked):
+        pipelines, p = sum(group.pipelines for group in found.shape), 0
+        for priced in found.groups:
+            for s, cost in enumerate(judges.pricer.costs(priced.group, pipelines)):
+                need = memory_need(found.prediction.plan, (p, s), asked)
+                has = asked.topology.pool(priced.group.stages[s][0]).memory_bytes
+                begin, end = priced.ranges[s]
+                apart = has / (1 + SLACK) - cost.limit_bytes  # communicators and messages
+                expected = (cost.bytes[end] - cost.bytes[begin] + apart) * (1 + SLACK)
+                assert judges.pricer.memory.communicator_bytes(priced.group, s) == need.communicators
+                assert 0.85 < expected / need.total < 1.05
+            p += priced.group.pipelines
+
+
+def test_a_chip_that_needs_no_communicator_keeps_no_room_for_one() -> None:
+    """Half a GiB of state on a chip of one and a half, whose communicators would take one each."""
+    roomy = pool("a", 1, gib=1.5)
+    chips = topology(replace(roomy, chip=replace(roomy.chip, communicator_bytes=GIB)))
+    work = workload(8, batch=4, parameters=4_000_000)
+    asked = Problem(chips, work, datasheet_times(chips, work))
+    assert search(asked).plan == complete(plan((4, [("a", 1, (0, 8))])), asked)
+
+
+@pytest.mark.parametrize("copies", [1, 2, 3])
+def test_the_sync_takes_what_is_expected_where_no_computation_hides_it(copies: int) -> None:
+    chips = topology(pool("a", 1), pool("b", copies), bytes_per_s=1e6)
+    work = workload(12, batch=1 + copies, parameters=1_000_000, gflops=1e-3)
+    timed = Problem(chips, work, datasheet_times(chips, work))
+    whole = plan((1, [("a", 1, (0, 12))]), *[(1, [("b", 1, (0, 12))])] * copies)
+    found = simulate(complete(whole, timed), timed)
+    held = [Held(1, {"a": 12_000_000}), Held(copies, {"b": 12_000_000})]
+    assert found.sync_s == pytest.approx(expected_sync_s(held, chips, work), rel=0.01)
