@@ -29,6 +29,7 @@ from typing import Any
 
 from balancer.completion import complete
 from balancer.plan import PipelinePlan, Plan, StagePlan
+from balancer.problem import Problem
 from benchmarks.bridge import race
 from benchmarks.carriers import Zmq
 from benchmarks.report import print_report
@@ -80,7 +81,7 @@ class Found:
 def _plan(job: Job, pool: str, epoch: int) -> Plan:
     units = (0, 2 * job.model.resolve().layers + 2)
     written = Plan(epoch=epoch, pipelines=(PipelinePlan(share=1, stages=(StagePlan(pool=pool, units=(units,)),)),))
-    return complete(written, topology(job), workload(job), legal_tp(job))
+    return complete(written, Problem(topology(job), workload(job), legal_tp=legal_tp(job)))
 
 
 class Bench:
