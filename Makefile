@@ -70,6 +70,7 @@ bench: install
 	$(BIN)/python -m benchmarks.exposed --json
 	$(BIN)/python -m benchmarks.memory --json
 	$(BIN)/python -m benchmarks.startup --json
+	$(BIN)/python -m benchmarks.migrate --json
 	$(BIN)/python -m benchmarks.strangers --json
 
 clean:

@@ -31,6 +31,8 @@ class CountedEpoch(Epoch):
         with self._live or nullcontext():
             super().__init__(spec, place, world, *others)
         if self._live is not None:
+            for tensor in self.state.keyed().values():
+                self._live.count(tensor)
             self._live.peak = self._live.now
 
     def run_step(self) -> StepReport:

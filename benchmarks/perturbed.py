@@ -6,7 +6,6 @@ is what chance makes of any small difference.
 
 from __future__ import annotations
 
-from typing import Any
 from unittest.mock import patch
 from zlib import crc32
 
@@ -15,25 +14,24 @@ import torch
 from bridge.pipe import Pipe
 from bridge.port import Port
 from bridge.rank import RankId
-from hetero.engine import epoch
 from hetero.engine import rank as engine_rank
-from hetero.engine.stage import Stage
+from hetero.engine.state import origin
+from hetero.layers import builder
+from hetero.layers.spec import TensorSpec
 
 LARGEST = 2.0**-9
 """What rounding to bfloat16 changes a value by, relatively, at most."""
 
 
-class PerturbedStage(Stage):
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
-        for name, parameter in self.parameters.items():
-            generator = torch.Generator().manual_seed(crc32(name.encode()))
-            u = torch.rand(parameter.shape, generator=generator).mul_(2).sub_(1)
-            with torch.no_grad():
-                parameter.mul_(1 + LARGEST * u)
+def fill(parameter: torch.Tensor, spec: TensorSpec, position: int, seed: int) -> None:
+    """In place of the engine's own first values."""
+    builder.fill(parameter, spec, position, seed)
+    generator = torch.Generator().manual_seed(crc32(spec.name.encode()))
+    u = torch.rand(parameter.shape, generator=generator).mul_(2).sub_(1)
+    parameter.mul_(1 + LARGEST * u)
 
 
 def main(rank: RankId, agent: Pipe, port: Port) -> None:
     """What a forked rank runs in place of the engine's own main."""
-    with patch.object(epoch, "Stage", PerturbedStage):
+    with patch.object(origin, "fill", fill):
         engine_rank.main(rank, agent, port)

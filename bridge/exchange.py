@@ -16,7 +16,7 @@ from bridge.pipe import Pipe
 from bridge.rank import RankId
 from bridge.slots import SlotRing
 from bridge.wire import Header, Kind, read_text
-from bridge.words.port import ChannelReport, CloseEpoch, Fill, Open, Post, Send
+from bridge.words.port import ChannelReport, Close, CloseEpoch, Fill, Open, Post, Send
 from bridge.words.word import Word, unexpected
 
 
@@ -107,6 +107,8 @@ class Exchange:
                     outgoing.fill(slot, filled)
             case Open(spec=spec):
                 self._open(sender, spec, fds[0])
+            case Close(channel=channel):
+                self._close(channel)
             case CloseEpoch(epoch=epoch):
                 self._close_epoch(sender.rank, epoch)
             case _:
@@ -134,6 +136,10 @@ class Exchange:
             end.on_credit(early.credit)
         for error in early.goodbye if early else ():
             end.fail(error)
+
+    def _close(self, channel: int) -> None:
+        if end := self._incoming.get(channel) or self._outgoing.get(channel):
+            self._forget(end)
 
     def _close_epoch(self, rank: RankId, epoch: int) -> None:
         self._closed_epoch = max(self._closed_epoch, epoch)

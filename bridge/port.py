@@ -14,7 +14,7 @@ from bridge.errors import BridgeError, BridgeTimeout, EpochClosed, PeerLost, Pip
 from bridge.pipe import Pipe
 from bridge.rank import RankId
 from bridge.slots import SlotRing
-from bridge.words.port import Broken, ChannelReport, CloseEpoch, Fill, Filled, Open, Post, Received, Send, Sent
+from bridge.words.port import Broken, ChannelReport, Close, CloseEpoch, Fill, Filled, Open, Post, Received, Send, Sent
 from bridge.words.word import Word, unexpected
 
 
@@ -38,6 +38,11 @@ class Ticket:
         if not self._settled(nbytes):
             self.channel.port.poll()
         return self._settled(nbytes)
+
+    @property
+    def settled(self) -> bool:
+        """The same of the whole message, without a look: it stays as it is until somebody polls or waits."""
+        return self._settled()
 
     def wait(self, deadline_s: float, nbytes: int | None = None) -> None:
         """Returns when the message has arrived whole: in our slot, or in the peer's. Of a receive that may be longer, a
@@ -180,6 +185,12 @@ class Port:
         if self._lost:
             channel.fail(self._lost)
         return channel
+
+    def close_channel(self, channel: Channel) -> None:
+        """Closes this end of a channel before its epoch is over. Nothing may be under way."""
+        self.tell(Close(channel.spec.id))
+        channel.slots.close()
+        del self._channels[channel.spec.id]
 
     def close_epoch(self, epoch: int) -> None:
         """Closes all channels of a plan epoch; tickets under way raise EpochClosed. Epochs grow, none is used again."""

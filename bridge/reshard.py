@@ -1,12 +1,12 @@
 """From any layout to any other: which box of a tensor goes from which rank to which.
 
-Activations, gradient sync, tied weights, migration and checkpoints are all planned here. Both ends compute the same
-plan from the same two placements, so nothing about it has to be sent.
+Activations, gradient sync, tied weights, state that moves and checkpoints are all planned here. Both ends compute the
+same plan from the same two placements, so nothing about it has to be sent.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from math import prod
@@ -111,6 +111,89 @@ def copies(source: Placement, target: Placement) -> tuple[Piece, ...]:
     shards = [target.layout.region(position) for position in range(target.layout.size)]
     demands = [_Demand(rank, shard, _origin(shard)) for rank, shard in zip(target.ranks, shards, strict=True)]
     return tuple(_pieces(source, demands))
+
+
+@dataclass(frozen=True)
+class Box:
+    """A box of a logical tensor that a rank holds, or is to hold, as a tensor of its own."""
+
+    rank: RankId
+    region: Region
+
+
+@dataclass(frozen=True)
+class _Supply:
+    """What a rank can give of a tensor: a box of its shard, which begins at `origin`."""
+
+    rank: RankId
+    region: Region
+    origin: Shape
+
+
+Rounds = tuple[tuple[Piece, ...], tuple[Piece, ...]]
+
+
+@lru_cache(maxsize=4096)
+def relocate(held: tuple[Box, ...], wanted: tuple[Box, ...], made: tuple[Box, ...] = (), turn: int = 0) -> Rounds:
+    """Plan how ranks come to the parts that they want of a tensor, in two rounds; either has a part per rank at most.
+
+    What a rank holds itself stays, as local pieces. What another of its pool holds comes from there. All else crosses
+    into a pool once, to who wants it first, and goes on from there in the second round, when the parts that are `made`
+    are there too. `turn` tells who begins among senders that are alike. Raises LayoutError where nobody holds a part.
+    """
+    first: list[Piece] = []
+    second: list[Piece] = []
+    own = {box.rank: _supply(box) for box in held}
+    arrived = [_supply(box) for box in made]
+    for number, box in enumerate(wanted):
+        rest = _take(first, [box.region], [own[box.rank]] if box.rank in own else [], box)
+        if rest:
+            others = _turned([supply for rank, supply in own.items() if rank != box.rank], turn + number)
+            near, far = ([s for s in others if (s.rank.pool == box.rank.pool) is near] for near in (True, False))
+            rest = _take(first, rest, near, box)
+            rest = _take(second, rest, [s for s in arrived if s.rank.pool == box.rank.pool], box)
+            arrived += [_Supply(box.rank, part, _origin(box.region)) for part in rest]
+            rest = _take(first, rest, far, box)
+        if rest:
+            raise LayoutError("parts", rest, "no rank holds this part of the tensor", "load a checkpoint instead")
+    return tuple(first), tuple(second)
+
+
+def _take(pieces: list[Piece], rest: list[Region], supplies: Iterable[_Supply], box: Box) -> list[Region]:
+    """Adds what these can give of the parts of a box that are still wanted. Returns those that are so then."""
+    demand = _Demand(box.rank, box.region, _origin(box.region))
+    for supply in supplies:
+        if not rest:
+            break
+        left: list[Region] = []
+        for part in rest:
+            found = overlap(part, supply.region)
+            if found is None:
+                left.append(part)
+                continue
+            left += _without(part, found)
+            pieces.append(_piece(supply.rank, supply.origin, demand, found))
+        rest = left
+    return rest
+
+
+def _without(box: Region, hole: Region) -> Iterator[Region]:
+    """The boxes that are left of a box without one inside it."""
+    for dim, ((start, stop), (hole_start, hole_stop)) in enumerate(zip(box, hole, strict=True)):
+        if start < hole_start:
+            yield _with(box, dim, (start, hole_start))
+        if hole_stop < stop:
+            yield _with(box, dim, (hole_stop, stop))
+        box = _with(box, dim, (hole_start, hole_stop))
+
+
+def _supply(part: Box) -> _Supply:
+    return _Supply(part.rank, part.region, _origin(part.region))
+
+
+def _turned(row: list[_Supply], turn: int) -> list[_Supply]:
+    start = turn % len(row) if row else 0
+    return row[start:] + row[:start]
 
 
 def overlap(one: Region, other: Region) -> Region | None:

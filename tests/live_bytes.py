@@ -26,6 +26,11 @@ class LiveBytes(TorchDispatchMode):
                 self._add(_storage(x))
         return result
 
+    def count(self, x: torch.Tensor) -> None:
+        """One more, which was made outside."""
+        if _storage(x)._cdata not in self._storages:
+            self._add(_storage(x))
+
     def _add(self, storage: torch.UntypedStorage) -> None:
         self._storages[storage._cdata] = storage.nbytes()
         self.now += storage.nbytes()

@@ -46,6 +46,13 @@ class Fill(Word):
 
 
 @dataclass(frozen=True)
+class Close(Word):
+    """A channel is not needed any more."""
+
+    channel: int
+
+
+@dataclass(frozen=True)
 class CloseEpoch(Word):
     """No channel of a plan epoch is needed any more."""
 

@@ -234,8 +234,13 @@ class Controller:
         if epoch <= self._leases.epoch:
             rule = f"a new epoch is greater than the last one, {self._leases.epoch}"
             return [ins.Refuse(ClusterError("plan.epoch", epoch, rule, "count epochs up"))]
+        start, done = event.order.start, self._leases.done
+        if event.order.spec.get("state") == "live" and (self._leases.epoch < 0 or start != done):
+            rule = f"ranks hold the state after step {done}" if self._leases.epoch >= 0 else "no rank holds a state yet"
+            remedy = "begin from initial values or a checkpoint, or where the last epoch has ended"
+            return [ins.Refuse(ClusterError("state", f"live, from step {start}", rule, remedy))]
         self._enter(Phase.CONFIGURING, Phase.READY)
-        self._leases = LeaseBook(epoch, event.order.start, len(self._hosts), self.options.ahead)
+        self._leases = LeaseBook(epoch, start, len(self._hosts), self.options.ahead)
         return self.ask(self._hosts, event.order, self._configured)
 
     def _configured(self, said: ByHost[Configured]) -> Instructions:

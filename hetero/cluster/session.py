@@ -135,7 +135,8 @@ class Session:
     def configure(self, spec: Mapping[str, Any]) -> list[Configured]:
         """Begins the epoch `spec["epoch"]`, which must be greater than the last, on every rank; returns their answers.
 
-        Raises FingerprintMismatch if hosts read different text; the session then goes on."""
+        With `state: live` it goes on from what the ranks hold, and its first step is the one after their last. Raises
+        ClusterError if it is not, FingerprintMismatch if hosts read different text; the session then goes on."""
         return list(self._ask(ev.ConfigureAsked(Configure(dict(spec)))))
 
     def run(self, until: int, on_report: OnReport | None = None) -> int:

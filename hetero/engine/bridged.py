@@ -166,6 +166,12 @@ class BridgeSender:
         self._tickets: list[Ticket | None] = [None] * channel.spec.slots
         self._next = 0
 
+    @property
+    def has_room(self) -> bool:
+        """Whether `send` would not wait, by what is known already."""
+        ticket = self._tickets[self._next]
+        return ticket is None or ticket.settled
+
     def send(self, pieces: Sequence[torch.Tensor]) -> None:
         slot, self._next = self._next, (self._next + 1) % len(self._tickets)
         self._finish(slot)
@@ -211,6 +217,11 @@ class BridgeReceiver:
         ticket = self._channel.post_recv(slot, free=False)
         self._mover.follow(self._leaving[slot], ticket.free)
         self._posted.append((slot, ticket))
+
+    @property
+    def has_come(self) -> bool:
+        """Whether `receive` would not wait, by what is known already."""
+        return self._posted[0][1].settled
 
     def expect(self) -> None:
         """It was posted for long ago."""

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,27 +14,27 @@ import torch
 from backends.backend import Backend
 from backends.chip import load_chip
 from backends.emulation import Emulated
-from balancer.memory import MemoryNeed, stage_bytes
+from balancer.memory import stage_bytes
 from balancer.schedule.action import Kind
 from balancer.schedule.lowering import actions_of, forward_actions_of
 from balancer.workload import Workload
 from bridge.port import Port
 from hetero.checkpoint.pieces import write_piece
 from hetero.checkpoint.store import CheckpointStore
-from hetero.engine import state
 from hetero.engine.carrier import Waits
 from hetero.engine.evaluation import Evaluator
 from hetero.engine.executor import Executor
 from hetero.engine.expected import Laps, expected_s, laps, topology_of
 from hetero.engine.flow import Carriers
 from hetero.engine.lines import Lines
-from hetero.engine.loss_scale import LossScale
 from hetero.engine.meter import Meter
 from hetero.engine.optimizer import Optimizer, gradient_scale, learning_rate
 from hetero.engine.ownership import Holding, alike
 from hetero.engine.replicas import ReplicaCheck
 from hetero.engine.spec import RunSpec
 from hetero.engine.stage import DTYPES, Place, Stage
+from hetero.engine.state.saving import save
+from hetero.engine.state.state import State
 from hetero.engine.sync import GradientSync, ParameterReturn
 from hetero.engine.text import Text
 from hetero.engine.totals import Totals
@@ -51,7 +50,10 @@ STEPS_TO_FILL = 2
 
 
 class Epoch:
-    """An active rank's share of the job from `spec.start` on. Building one is collective within the pool."""
+    """An active rank's share of the job from `spec.start` on. Building one is collective within the pool.
+
+    It works on `state`, which is the rank's and outlives it. `claim_memory` comes before.
+    """
 
     def __init__(
         self,
@@ -61,24 +63,22 @@ class Epoch:
         groups: EpochGroups,
         tensors: Sequence[Holding],
         port: Port,
+        state: State,
     ) -> None:
-        self.spec, self.place, self.next_step = spec, place, spec.start
+        self.spec, self.place, self.state = spec, place, state
         self._backend, self._me = world.backend, world.rank
         self._waits = Waits(world.backend)
         self._events: list[Told] = []
-        self._claim_memory()
         self._lines = Lines(groups.up, groups.down, self._me.index, self._waits)
         carriers = Carriers(
             self._me, spec.epoch, world.backend, port, self._lines, self._waits, spec.bridge, self._tell
         )
         self._carriers = carriers
         self.stage = Stage(
-            spec.dimensions, spec.plan, place, groups.tensor, world.backend, self._precision, spec.train.seed,
-            fill=spec.resume_folder is None,
-        )  # fmt: skip
+            spec.dimensions, spec.plan, place, groups.tensor, world.backend, self._precision, state.values
+        )
         self._text = Text(spec, place, world.backend.device, self.stage.reads_text)
-        self._optimizer = _optimizer(spec, self.stage, tensors, world)
-        self._places = {name: (layout, place.position) for name, layout in self.stage.layouts.items()}
+        self._optimizer = _optimizer(spec, state, tensors, world.backend)
         self._meter = Meter(world.backend, self._waits)
         self._expected = _expected(spec, place, world.backend)
         self._executor, self._evaluator = self._make_executors(carriers, groups.tensor)
@@ -91,11 +91,12 @@ class Epoch:
         self._replicas = [
             ReplicaCheck(found, dict(self.stage.parameters), self._me) for found in alike(tensors, precisions)
         ]
-        kept: Mapping[str, Any] = {}
-        if spec.resume_folder is not None:
-            store = CheckpointStore(Path(spec.resume_folder))
-            kept = state.load(store, spec.start, self.stage.parameters, self._places, self._optimizer)
-        self._loss_scale = LossScale.of(spec.train.loss_scale, kept).where(precisions.values())
+        state.loss_scale = state.loss_scale.where(precisions.values())
+
+    @property
+    def next_step(self) -> int:
+        """Steps that are done."""
+        return self.state.step
 
     def run_step(self) -> StepReport:
         """Trains one step and returns its report."""
@@ -105,7 +106,7 @@ class Epoch:
         self._meter.begin(self.spec.traces(step))
         self._gradients.begin()
         self._return.begin()
-        scale = self._loss_scale.per_token(self.spec.train.global_batch * self.spec.text.seq_len)
+        scale = self.state.loss_scale.per_token(self.spec.train.global_batch * self.spec.text.seq_len)
         self._executor.loss_scale = scale
         self._overflowed()  # before this step, which is none of its business
         self._lines.begin(self._orders)
@@ -113,7 +114,7 @@ class Epoch:
         totals = self._update(step, scale)
         self._executor.drain()
         self.stage.clear()
-        self.next_step = step + 1
+        self.state.step = step + 1
         self._compare_replicas()
         if self.next_step == self.spec.start + STEPS_TO_FILL:
             self._tell_memory()
@@ -133,7 +134,7 @@ class Epoch:
         """Writes this rank's piece of a checkpoint of the steps done so far."""
         assert self.spec.checkpoint_folder is not None
         store = CheckpointStore(Path(self.spec.checkpoint_folder))
-        return state.save(store, self.next_step, self._me, self._optimizer, self._places)
+        return save(store, self._me, self.state)
 
     def close(self) -> None:
         """Gives back what the chip holds for the epoch."""
@@ -149,20 +150,8 @@ class Epoch:
     def _precision(self) -> str:
         return self.spec.plan.precisions()[self._me.pool]
 
-    @cached_property
-    def _need(self) -> MemoryNeed:
-        """What the plan says that this rank's chip will hold."""
-        spec, place = self.spec, self.place
-        chip = load_chip(spec.pools[self._me.pool].chip)
-        crossing = spec.bridge.sync_bucket_bytes, spec.bridge.codecs_between
-        return stage_bytes(workload_of(spec), spec.plan, place.pipeline, place.stage, self._precision, chip, *crossing)
-
     def _tell(self, kind: str, data: dict[str, Any]) -> None:
         self._events.append(Told(kind, self.next_step, self.spec.epoch, data))
-
-    def _claim_memory(self) -> None:
-        """An emulated chip has only its memory; a real one keeps its own account."""
-        self._backend.claim(str(self.place), self._need.total)
 
     def _tell_memory(self) -> None:
         """One chip of each stage tells what its driver says by now, where it says anything."""
@@ -193,7 +182,8 @@ class Epoch:
         with self._meter.waiting("wait parameters"):
             self._return.run(self._optimizer.shards)
         self._gradients.drain()
-        was, self._loss_scale = self._loss_scale.value, self._loss_scale.after(skipped)
+        was = self.state.loss_scale.value
+        self.state.loss_scale = self.state.loss_scale.after(skipped)
         return StepTotals(loss / tokens, int(tokens), norm, lr, was, skipped, (step + 1) * int(tokens))
 
     def _numbers(self, sums: dict[str, torch.Tensor]) -> torch.Tensor:
@@ -243,7 +233,7 @@ class Epoch:
             return
         path = Path(capture.folder) / f"step-{step:08d}" / f"{self._me.pool}-{self._me.index}.safetensors"
         mean = {name: {"gradient": gradient / divisor} for name, gradient in sums.items()}
-        piece = write_piece(path, self._me, mean, self._places)
+        piece = write_piece(path, self._me, mean, self.state.places)
         path.with_suffix(".json").write_text(json.dumps(piece))
 
     def _compare_replicas(self) -> None:
@@ -271,11 +261,19 @@ class Epoch:
         return Executor(self.stage.chunks, actions, *common), Evaluator(self.stage.chunks, forwards, *common)
 
 
-def _optimizer(spec: RunSpec, stage: Stage, tensors: Sequence[Holding], world: World) -> Optimizer:
-    owned = [holding for holding in tensors if world.rank in holding.owners.ranks]
-    matrices = {holding.name for holding in owned if len(holding.owners.layout.shape) > 1}
-    parameters: dict[str, torch.Tensor] = {holding.name: stage.parameters[holding.name] for holding in owned}
-    return Optimizer(spec.train.optimizer, parameters, matrices, world.backend.capabilities.fused_adamw)
+def claim_memory(spec: RunSpec, place: Place, backend: Backend) -> None:
+    """What the plan says that a stage's chip will hold. An emulated chip has only its memory; a real one keeps its own
+    account."""
+    pool = place.ranks[0].pool
+    chip, precision = load_chip(spec.pools[pool].chip), spec.plan.precisions()[pool]
+    crossing = spec.bridge.sync_bucket_bytes, spec.bridge.codecs_between
+    common = spec.plan, place.pipeline, place.stage, precision, chip, *crossing
+    backend.claim(str(place), stage_bytes(workload_of(spec), *common).total)
+
+
+def _optimizer(spec: RunSpec, state: State, tensors: Sequence[Holding], backend: Backend) -> Optimizer:
+    matrices = {holding.name for holding in tensors if len(holding.owners.layout.shape) > 1}
+    return Optimizer(spec.train.optimizer, state, matrices, backend.capabilities.fused_adamw)
 
 
 def _expected(spec: RunSpec, place: Place, backend: Backend) -> dict[tuple[Kind, int], float]:

@@ -17,7 +17,6 @@ from backends.backend import Backend
 from backends.communicator import Communicator
 from bridge.channel import ChannelSpec
 from bridge.codec import CODECS, NONE, Codec
-from bridge.errors import BridgeError
 from bridge.layout import Region
 from bridge.options import BridgeOptions
 from bridge.port import Channel, Port
@@ -28,7 +27,7 @@ from hetero.engine.carrier import Place, Receiver, Sender, Waits
 from hetero.engine.coded import CodedReader, CodedWriter, dtype_name
 from hetero.engine.gate import Gate
 from hetero.engine.lines import Lines
-from hetero.engine.mover import Mover
+from hetero.engine.mover import Mover, fail_port
 
 
 @dataclass(frozen=True)
@@ -81,7 +80,8 @@ class Carriers:
     _pinned: list[memoryview] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self._outward, self._inward = (Mover(self.backend, name, self._fail) for name in ("out", "in"))
+        failed = partial(fail_port, self.port, self.backend)
+        self._outward, self._inward = (Mover(self.backend, name, failed) for name in ("out", "in"))
 
     def close(self) -> None:
         """Unpins the slots, which their channels are about to unmap, once no copy needs them."""
@@ -115,11 +115,6 @@ class Carriers:
             return PlainWriter(channel, self.backend, dtype)
         gate = Gate(codec, dtype_name(dtype), partial(self._tell_of_fallback, channel.spec))
         return CodedWriter(channel, self.backend, dtype, lane.numel, gate)
-
-    def _fail(self, failure: Exception) -> None:
-        """Ends every wait of this rank and tells its peers: its chip has failed in a copy that nobody stands by."""
-        rule = f"its copy between chip and slot failed: {failure}"
-        self.port.fail(BridgeError("chip", str(self.backend.device), rule, "look at the chip and its driver's log"))
 
     def _codec(self, lane: Lane, purpose: str, dtype: torch.dtype) -> Codec:
         """What the job file says of the link and direction; none where that saves nothing."""

@@ -7,6 +7,8 @@ from queue import SimpleQueue
 from threading import Thread
 
 from backends.backend import Backend, Copy
+from bridge.errors import BridgeError
+from bridge.port import Port
 
 Then = Callable[[], None]
 
@@ -51,3 +53,9 @@ class Mover:
                 self._over += 1
         except Exception as failure:  # the chip's own, of whatever kind; nothing more will be over
             self._on_failure(failure)
+
+
+def fail_port(port: Port, backend: Backend, failure: Exception) -> None:
+    """Ends every wait of this rank and tells its peers: its chip has failed in a copy that nobody stands by."""
+    rule = f"its copy between chip and slot failed: {failure}"
+    port.fail(BridgeError("chip", str(backend.device), rule, "look at the chip and its driver's log"))

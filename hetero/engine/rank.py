@@ -25,9 +25,12 @@ from bridge.rank import RankId
 from bridge.words.endpoint import Stop
 from bridge.words.word import Answer, Word, unexpected
 from hetero.engine.calibration import calibrate
-from hetero.engine.epoch import Epoch
+from hetero.engine.epoch import Epoch, claim_memory
 from hetero.engine.spec import CalibrationSpec, PoolRun, RunSpec
 from hetero.engine.stage import place_of
+from hetero.engine.state.live import LiveMove
+from hetero.engine.state.origin import begin
+from hetero.engine.state.state import State
 from hetero.engine.wiring import EpochGroups, tensor_holdings
 from hetero.engine.world import World
 from hetero.words.orders import (
@@ -37,6 +40,7 @@ from hetero.words.orders import (
     Configured,
     JoinWorld,
     Lease,
+    Moved,
     OpenWorld,
     Ready,
     Saved,
@@ -53,6 +57,8 @@ class Rank:
         self._me, self._agent, self._port = rank, agent, port
         self._world: World | None = None
         self._epoch: Epoch | None = None
+        self._state: State | None = None
+        self._spec: RunSpec | None = None
         self._number = -1
         self._until = 0
         self._stopped = False
@@ -137,21 +143,38 @@ class Rank:
         """Drops the epoch before and builds the new one, idle where the plan does not use this rank."""
         assert self._world is not None
         spec = RunSpec.model_validate(order.spec)
+        live = self._move(spec) if spec.state == "live" else None
         self._end_epoch()
         tensors = tensor_holdings(spec)
         groups = EpochGroups(spec, self._world, tensors)
         place = place_of(spec.plan, self._me)
-        self._epoch = Epoch(spec, place, self._world, groups, tensors, self._port) if place is not None else None
-        self._number, self._until = spec.epoch, spec.start
+        if place is not None:
+            claim_memory(spec, place, self._world.backend)
+        self._state = live[0] if live else None  # lets go of the old one first
+        self._state = self._state or begin(spec, tensors, self._me, self._world.backend)
+        if place is not None:
+            self._epoch = Epoch(spec, place, self._world, groups, tensors, self._port, self._state)
+        self._spec, self._number, self._until = spec, spec.epoch, spec.start
         fingerprint = self._epoch.fingerprint if self._epoch else None
-        return Configured(spec.epoch, place is not None, spec.text.path, fingerprint)
+        return Configured(spec.epoch, place is not None, spec.text.path, fingerprint, live[1] if live else None)
 
-    def _end_epoch(self) -> None:
+    def _move(self, spec: RunSpec) -> tuple[State, Moved]:
+        """The state that is there goes to where the new plan wants it."""
         assert self._world is not None
+        assert self._spec is not None
+        assert self._state is not None
+        self._close_epoch()
+        return LiveMove(self._spec, spec, self._me, self._world.backend, self._port).run(self._state)
+
+    def _close_epoch(self) -> None:
         if self._epoch is not None:
             self._epoch.close()
             self._epoch = None
             gc.collect()  # what it held on the chip is in circles of references, and the next epoch needs the room
+
+    def _end_epoch(self) -> None:
+        assert self._world is not None
+        self._close_epoch()
         if self._number >= 0:
             self._port.close_epoch(self._number)
             self._world.end_epoch()

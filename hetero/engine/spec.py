@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, model_validator
 
 from backends.options import EmulateOptions
 from balancer.plan import Plan
@@ -62,11 +64,19 @@ class RunSpec(BaseModel):
     time_scale: float = 1.0
     checkpoint_folder: str | None = None
     checkpoint_every: int = 0
+    state: Literal["initial", "checkpoint", "live"] = "initial"
+    """Where the epoch's state comes from: `live` from the ranks that hold it, which have done `start` steps."""
     resume_folder: str | None = None
-    """Where the checkpoint of step `start` lies that the epoch begins from; None starts from initial values."""
+    """Where the checkpoint of step `start` lies that the epoch begins from, if it begins from one."""
     trace_every: int = 0
     evaluation: EvalOptions = EvalOptions()
     capture: Capture | None = None
+
+    @model_validator(mode="after")
+    def _a_checkpoint_lies_somewhere(self) -> RunSpec:
+        if (self.state == "checkpoint") != (self.resume_folder is not None):
+            raise ValueError("an epoch that begins from a checkpoint, and no other, has a resume_folder")
+        return self
 
     def saves_at(self, done: int) -> bool:
         """Whether a checkpoint is written once `done` steps are complete."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -23,6 +23,8 @@ from hetero.models.unit_module import build_unit
 
 Boundary = dict[str, torch.Tensor]
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+NOWHERE = torch.device("meta")
+"""Modules are built without memory: they are given what lies there already."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,7 @@ def _tick(left: set[str], name: str, made: Callable[[], None], _: torch.Tensor) 
 class Stage:
     """A rank's chunks and parameters. Gradients are float32 sums over the step so far, of the scaled token losses.
 
-    `fill` False makes no first values, where a checkpoint's follow.
+    `values` are the tensors that the parameters lie in, by name; they stay the caller's.
     """
 
     def __init__(
@@ -118,8 +120,7 @@ class Stage:
         group: TensorGroup,
         backend: Backend,
         precision: str,
-        seed: int,
-        fill: bool = True,
+        values: Mapping[str, torch.Tensor],
     ) -> None:
         self.place, self.dtype = place, DTYPES[precision]
         self.chunks: dict[int, Chunk] = {}
@@ -130,12 +131,14 @@ class Stage:
             if chunk.stage != place.stage:
                 continue
             units = [
-                build_unit(dims, unit, group, backend.operators, self.dtype, backend.device, seed, fill, shared)
+                build_unit(dims, unit, group, backend.operators, self.dtype, NOWHERE, 0, False, shared)
                 for unit in range(*chunk.units)
             ]
             self.chunks[chunk.index] = Chunk(chunk.index, chunk.units[0], units)
             for unit in units:
                 for tensor in unit.tensors():
+                    if tensor.parameter.device == NOWHERE:
+                        torch.utils.swap_tensors(tensor.parameter, nn.Parameter(values[tensor.name]))
                     self.parameters[tensor.name] = tensor.parameter
                     self.layouts[tensor.name] = tensor.layout
         first, last = 0, len(architecture(dims).units) - 1

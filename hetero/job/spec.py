@@ -40,6 +40,7 @@ def run_spec(
         time_scale=time_scale,
         checkpoint_folder=str(checkpoints.resolve()) if checkpoints else None,
         checkpoint_every=job.checkpoint.every,
+        state="checkpoint" if folder else "initial",
         resume_folder=str(folder.resolve()) if folder else None,
         trace_every=job.monitor.trace_every,
         evaluation=job.eval,

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from bridge.words.word import A, Answer, Order, Word
+from bridge.words.word import A, Answer, Order, Part, Word
 
 Plain = dict[str, Any]
 """Plain data whose shape is its owner's business, who insists on it."""
@@ -70,6 +70,17 @@ class Calibrate(RankOrder[Calibrated]):
 
 
 @dataclass(frozen=True)
+class Moved(Part):
+    """Of state that moved live, what a rank did: the bytes that it sent, by pool, those that it was to send, the most
+    that its tensors were planned to take meanwhile, and the time in all."""
+
+    sent_bytes: dict[str, int]
+    planned_bytes: int
+    peak_bytes: int
+    seconds: float
+
+
+@dataclass(frozen=True)
 class Configured(Answer):
     """`active`: the plan uses this rank. `fingerprint` is that of the text which it reads at `path`, None of none."""
 
@@ -77,6 +88,7 @@ class Configured(Answer):
     active: bool = True
     path: str | None = None
     fingerprint: str | None = None
+    moved: Moved | None = None
 
 
 @dataclass(frozen=True)

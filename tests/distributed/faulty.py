@@ -5,6 +5,7 @@ A fault sits in the first rank of the last pipeline alone.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from typing import Any
 from unittest.mock import patch
@@ -16,10 +17,12 @@ from bridge.port import Port
 from bridge.rank import RankId
 from hetero.engine import rank as engine_rank
 from hetero.engine.epoch import Epoch
+from hetero.engine.state.live import LiveMove
 
 DOUBLED = "units.2.down.weight"
 HALVED = "units.2.norm.weight"
 SKIPPED_STEP = 3
+DEATH, MORTAL, DEATH_STATUS = "a death on the way", RankId("ascend", 1), 7
 
 
 class FaultyEpoch(Epoch):
@@ -67,7 +70,16 @@ FAULTS = {
 }
 
 
+class DyingMove(LiveMove):
+    """Of state that is on its way to `DEATH`: one rank ends when it has some of it."""
+
+    def _carry(self, name: str, *arguments: Any) -> None:
+        super()._carry(name, *arguments)
+        if (self._after.plan.job_fingerprint, self._me) == (DEATH, MORTAL):
+            os._exit(DEATH_STATUS)
+
+
 def main(rank: RankId, agent: Pipe, port: Port) -> None:
     """What a forked rank runs in place of the engine's own main."""
-    with patch.object(engine_rank, "Epoch", FaultyEpoch):
+    with patch.object(engine_rank, "Epoch", FaultyEpoch), patch.object(engine_rank, "LiveMove", DyingMove):
         engine_rank.main(rank, agent, port)

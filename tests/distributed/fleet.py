@@ -31,6 +31,7 @@ from hetero.engine.spec import Capture, PoolRun, RunSpec, TextRun
 from hetero.models.dimensions import Dimensions
 from hetero.models.registry import architecture
 from hetero.monitoring.links import total_bytes
+from hetero.words.orders import Moved
 from hetero.words.step import HostStep, StepTotals
 
 ROOT = Path(__file__).parents[2]
@@ -83,6 +84,7 @@ class Run:
     totals: list[StepTotals] = field(default_factory=list)
     bytes_sent: int = 0
     told: list[News] = field(default_factory=list)
+    moved: list[Moved] = field(default_factory=list)
     folder: Path | None = None
 
     @property
@@ -145,11 +147,14 @@ class Standing:
         start: int = 0,
         until: int | None = None,
         begin_from: Path | None = None,
+        live: bool = False,
         save_to: Path | None = None,
         capture: Sequence[int] = (),
         bridge: BridgeOptions = PLAIN_LINKS,
     ) -> Run:
-        """Steps [start, until). `begin_from` holds the checkpoint of step `start`; `save_to` gets that of `until`."""
+        """Steps [start, until). `begin_from` holds the checkpoint of step `start`; `save_to` gets that of `until`.
+
+        `live` goes on from what the last run left in the ranks."""
         self._epoch += 1
         until = job.train.steps if until is None else until
         completed = job.complete(plan).model_copy(update={"epoch": self._epoch})
@@ -168,6 +173,7 @@ class Standing:
             steps=until,
             time_scale=NO_PACE,
             evaluation=job.evaluation,
+            state="live" if live else "initial" if begin_from is None else "checkpoint",
             resume_folder=None if begin_from is None else str(begin_from),
             checkpoint_folder=None if save_to is None else str(save_to),
             checkpoint_every=0 if save_to is None else until,
@@ -179,6 +185,7 @@ class Standing:
             CheckpointStore(save_to).begin(until)
         answers = self.session.configure(spec.model_dump(mode="json"))
         assert {answer.fingerprint for answer in answers} - {None} == {self._text.fingerprint}
+        run.moved = [answer.moved for answer in answers if answer.moved is not None]
         self.session.run(until, lambda step, reports: self._record(reports))
         assert len(run.totals) == until - start, "one rank, and no other, reports a step's totals"
         if save_to is not None:

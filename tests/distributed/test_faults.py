@@ -13,7 +13,7 @@ from hetero.data.source import Prepared
 from hetero.engine.options import TrainOptions
 from hetero.models.dimensions import Dimensions
 from tests.distributed.cases import ADAMW, SMALL, a2, n1, pipeline
-from tests.distributed.faulty import DOUBLED, SKIPPED_STEP
+from tests.distributed.faulty import DEATH, DEATH_STATUS, DOUBLED, MORTAL, SKIPPED_STEP
 from tests.distributed.fleet import POOLS, Job, Run, Standing
 from tests.distributed.laws import TOLERANCES, series_deviation, tensor_deviation
 from tests.distributed.plain import PlainModel, PlainStep, PlainTraining
@@ -86,6 +86,15 @@ def test_a_skipped_update(faulty: Standing, plain: list[PlainStep]) -> None:
     assert _losses(run, plain) > LIMIT.loss
     sound = SKIPPED_STEP + 1
     assert series_deviation(run.losses[:sound], [step.loss for step in plain[:sound]]).deviation <= LIMIT.loss
+
+
+def test_a_death_while_state_moves(text: Prepared, tmp_path: Path) -> None:
+    """Named like any other."""
+    moved = Plan(job_fingerprint=DEATH, pipelines=(pipeline(6, a2(0, 3), n1(3, 6)),))
+    with _fleet(text, tmp_path).up(rank="tests.distributed.faulty:main") as standing:
+        standing.train(_job(), _plan("none"), until=1)
+        with pytest.raises(RankFailure, match=f"(?s){MORTAL}.*{DEATH_STATUS}"):
+            standing.train(_job(), moved, start=1, live=True)
 
 
 def test_drifted_replicas(text: Prepared, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from bridge.pipe import Pipe
 from bridge.port import Port
 from bridge.rank import RankId
 from bridge.words.error import ErrorReport
-from bridge.words.port import Broken, Open, Received, Send, Sent
+from bridge.words.port import Broken, Close, Open, Received, Send, Sent
 from tests.patience import WAIT_S
 
 A, B = RankId("a", 0), RankId("b", 0)
@@ -35,6 +35,17 @@ def test_opening_hands_the_slots_over_and_sending_names_one(ends: tuple[Port, Pi
     word, fds = endpoint.recv(WAIT_S)
     assert (word, len(fds)) == (Open(SPEC), 1)
     assert endpoint.recv(WAIT_S)[0] == Send(SPEC.id, slot=1, nbytes=7, filled=7)
+
+
+def test_a_channel_that_is_closed_is_told_and_gives_its_memory_back(ends: tuple[Port, Pipe]) -> None:
+    port, endpoint = ends
+    channel, other = port.open(SPEC), port.open(replace(SPEC, name="y"))
+    port.close_channel(channel)
+    told = [endpoint.recv(WAIT_S)[0] for _ in range(3)]
+    assert told == [Open(SPEC), Open(other.spec), Close(SPEC.id)]
+    with pytest.raises(ValueError, match="released"):
+        channel.slots.view(0)
+    other.send(0, 1)
 
 
 def test_tickets_complete_in_order_and_free_their_slots(ends: tuple[Port, Pipe]) -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from bridge.layout import LayoutError, Region, Shape, TensorLayout
 from bridge.rank import RankId
-from bridge.reshard import Piece, Placement, copies, overlap, reshard
+from bridge.reshard import Box, Piece, Placement, copies, overlap, relocate, reshard
 
 RANKS = tuple(RankId(pool, index) for pool in ("nvidia", "ascend") for index in range(6))
 
@@ -177,3 +177,78 @@ def test_two_different_tensors_are_refused() -> None:
     for plan in (reshard, copies):
         with pytest.raises(LayoutError, match="one tensor"):
             plan(one, other)
+
+
+@st.composite
+def spreads(draw: st.DrawFn, shape: Shape) -> tuple[Box, ...]:
+    """Up to three copies of a tensor, on ranks that hold one part each."""
+    free, found = list(draw(st.permutations(RANKS))), []
+    for _ in range(draw(st.integers(1, 3))):
+        layout = draw(layouts(shape))
+        if layout.size > len(free):
+            break
+        found += [Box(free.pop(), layout.region(position)) for position in range(layout.size)]
+    return tuple(found)
+
+
+relocations = shapes.flatmap(lambda shape: st.tuples(st.just(shape), spreads(shape), spreads(shape), st.integers(0, 5)))
+
+
+@given(relocations)
+def test_all_who_want_a_part_get_it_in_two_rounds(move: tuple[Shape, tuple[Box, ...], tuple[Box, ...], int]) -> None:
+    shape, held, wanted, turn = move
+    whole = np.arange(prod(shape)).reshape(shape)
+    had = {box.rank: whole[cut(box.region)] for box in held}
+    new = {box.rank: np.full_like(whole[cut(box.region)], -1) for box in wanted}
+    for pieces, source in zip(relocate(held, wanted, (), turn), (had, new), strict=True):
+        came = [(piece, source[piece.source][cut(piece.source_slices)].copy()) for piece in pieces]
+        for piece, data in came:
+            assert (new[piece.target][cut(piece.target_slices)] == -1).all(), "it was there already"
+            new[piece.target][cut(piece.target_slices)] = data
+    for box in wanted:
+        assert (new[box.rank] == whole[cut(box.region)]).all()
+
+
+@given(relocations)
+def test_what_a_pool_has_does_not_cross_and_what_it_lacks_crosses_once(
+    move: tuple[Shape, tuple[Box, ...], tuple[Box, ...], int],
+) -> None:
+    shape, held, wanted, turn = move
+    there = {pool: np.zeros(shape, dtype=int) for pool in ("nvidia", "ascend")}
+    for box in held:
+        there[box.rank.pool][cut(box.region)] = 1
+    origins = {box.rank: [start for start, _ in box.region] for box in wanted}
+    for pieces in relocate(held, wanted, (), turn):
+        for piece in pieces:
+            if piece.source.pool != piece.target.pool:
+                zero = origins[piece.target]
+                box = tuple(slice(z + a, z + b) for z, (a, b) in zip(zero, piece.target_slices, strict=True))
+                there[piece.target.pool][box] += 1
+    assert all((count <= 1).all() for count in there.values())
+
+
+@given(relocations)
+def test_nothing_moves_where_all_is_as_it_was(move: tuple[Shape, tuple[Box, ...], tuple[Box, ...], int]) -> None:
+    _, held, _, turn = move
+    first, second = relocate(held, held, (), turn)
+    assert all(piece.local for piece in first)
+    assert second == ()
+
+
+def test_what_a_rank_makes_is_sent_to_its_pool_in_the_second_round() -> None:
+    there, maker, other = RankId("ascend", 0), RankId("nvidia", 0), RankId("nvidia", 1)
+    whole = ((0, 4),)
+    first, second = relocate((Box(there, whole),), (Box(other, whole),), (Box(maker, whole),))
+    assert first == ()
+    assert [(piece.source, piece.target) for piece in second] == [(maker, other)]
+
+
+def test_senders_that_are_alike_take_turns() -> None:
+    held = tuple(Box(RankId("ascend", index), ((0, 4),)) for index in range(4))
+    wanted = (Box(RankId("nvidia", 0), ((0, 4),)),)
+    assert {relocate(held, wanted, (), turn)[0][0].source for turn in range(4)} == {box.rank for box in held}
+
+
+def test_what_nobody_holds_cannot_be_had() -> None:
+    with pytest.raises(LayoutError, match="no rank holds"):
+        relocate((Box(RANKS[0], ((0, 2),)),), (Box(RANKS[1], ((1, 3),)),))

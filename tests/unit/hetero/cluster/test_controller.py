@@ -100,6 +100,17 @@ def test_an_epoch_only_grows(hosts: FakeHosts) -> None:
     assert hosts.controller.phase is Phase.READY
 
 
+@pytest.mark.parametrize(("before", "start"), [(None, 0), (0, 1)], ids=["no epoch before", "another step"])
+def test_state_lives_only_where_ranks_hold_it(hosts: FakeHosts, before: int | None, start: int) -> None:
+    hosts.ask(ev.StartAsked())
+    if before is not None:
+        hosts.ask(ev.ConfigureAsked(Configure({"epoch": before})))
+    (refusal,) = hosts.feed(ev.ConfigureAsked(Configure({"epoch": 1, "state": "live", "start": start})))
+    assert refusal.error.key == "state"
+    assert hosts.ask(ev.ConfigureAsked(Configure({"epoch": 1}))) is not None
+    assert hosts.ask(ev.ConfigureAsked(Configure({"epoch": 2, "state": "live"}))) is not None
+
+
 def test_idle_hosts_get_no_lease_and_are_not_waited_for(hosts: FakeHosts) -> None:
     hosts.idle = {"kunlun@0"}
     hosts.start()

@@ -24,6 +24,7 @@ from hetero.engine import totals as totals_module
 from hetero.engine.epoch import Epoch
 from hetero.engine.spec import RunSpec
 from hetero.engine.stage import Place, place_of
+from hetero.engine.state.origin import begin
 from hetero.engine.wiring import EpochGroups, tensor_holdings
 from hetero.layers.group import TensorGroup
 from hetero.models.batch import Batch
@@ -202,7 +203,7 @@ class Chunk:
 
 
 class Stage:
-    def __init__(self, dims: Any, plan: Plan, place: Place, group: TensorGroup, *_: Any, fill: bool) -> None:
+    def __init__(self, dims: Any, plan: Plan, place: Place, group: TensorGroup, *_: Any) -> None:
         model, self.dtype, self.reads_text, self.computes_loss = architecture(dims), torch.float32, False, False
         self.chunks: dict[int, Chunk] = {}
         self.layouts: dict[str, Any] = {}
@@ -262,7 +263,8 @@ def _order_of(spec: RunSpec, me: RankId, count: int) -> Order:
         tensors, world = tensor_holdings(spec), _World(me, count, order)
         groups = EpochGroups(spec, world, tensors)  # type: ignore[arg-type]
         if (place := place_of(spec.plan, me)) is not None:
-            running = Epoch(spec, place, world, groups, tensors, None)  # type: ignore[arg-type]
+            state = begin(spec, tensors, me, world.backend)
+            running = Epoch(spec, place, world, groups, tensors, None, state)  # type: ignore[arg-type]
             met = order.met - {"host"}
             for _ in range(spec.steps):
                 running.run_step()

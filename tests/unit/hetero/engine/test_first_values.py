@@ -2,53 +2,68 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-from typing import Any, cast
+from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
 from backends.cpu import CpuBackend
 from balancer.plan import PipelinePlan, Plan, StagePlan
 from bridge.rank import RankId
-from hetero.engine import epoch
-from hetero.engine.epoch import Epoch
+from hetero.checkpoint.manifest import RunState
+from hetero.checkpoint.store import CheckpointStore
+from hetero.engine.options import LossScaleOptions, TrainOptions
+from hetero.engine.spec import RunSpec, TextRun
 from hetero.engine.stage import Place, Stage
-from hetero.layers import builder
+from hetero.engine.state import origin
+from hetero.engine.state.origin import begin
+from hetero.engine.state.saving import save
+from hetero.engine.state.state import State
+from hetero.engine.wiring import tensor_holdings
 from hetero.layers.group import TensorGroup
 from hetero.models.dimensions import Dimensions
 
-TINY = Dimensions(layers=1, hidden=16, heads=2, kv_heads=2, ffn=32, vocab=50)
-PLACE = Place(0, 0, 0, (RankId("a", 0),))
+TINY = Dimensions(layers=1, hidden=16, heads=2, kv_heads=2, ffn=32, vocab=50, tie_embeddings=True)
+ME = RankId("a", 0)
+STAGE = StagePlan(pool="a", units=((0, 4),), chips=(0,), owns=((0, 4),), precision="float32")
+PLAN = Plan(pipelines=(PipelinePlan(share=1, micro_batch=1, stages=(STAGE,)),))
 
 
-class Reached(Exception):
-    """The stage is about to be made."""
+def _spec(**facts: Any) -> RunSpec:
+    train = TrainOptions(steps=2, global_batch=1, loss_scale=LossScaleOptions(initial=8.0))
+    text = TextRun(path="", fingerprint="", seq_len=4, vocab=TINY.vocab)
+    return RunSpec(epoch=0, dimensions=TINY, train=train, text=text, plan=PLAN, pools={}, steps=2, **facts)
 
 
-def test_a_stage_that_is_loaded_next_makes_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(builder, "fill_normal", lambda *_: pytest.fail("made first values"))
-    stages = (StagePlan(pool="a", units=((0, 4),), chips=(0,)),)
-    plan = Plan(pipelines=(PipelinePlan(share=1, micro_batch=1, stages=stages),))
-    stage = Stage(TINY, plan, PLACE, TensorGroup(), CpuBackend(), "float32", 0, fill=False)
-    assert stage.parameters
+def _begin(spec: RunSpec, me: RankId = ME) -> State:
+    return begin(spec, tensor_holdings(spec), me, CpuBackend())
 
 
-@pytest.mark.parametrize(("resume_folder", "fill"), [(None, True), ("/a/run", False)])
-def test_an_epoch_that_resumes_has_none_made(
-    monkeypatch: pytest.MonkeyPatch, resume_folder: str | None, fill: bool
-) -> None:
-    def make(*_: Any, **options: Any) -> None:
-        assert options == {"fill": fill}
-        raise Reached
+def test_a_stage_takes_no_memory_of_its_own() -> None:
+    state = _begin(_spec())
+    stage = Stage(TINY, PLAN, Place(0, 0, 0, (ME,)), TensorGroup(), CpuBackend(), "float32", state.values)
+    assert stage.parameters.keys() == state.values.keys()
+    assert all(p.data_ptr() == state.values[name].data_ptr() for name, p in stage.parameters.items())
+    held = {id(p) for chunk in stage.chunks.values() for p in chunk.parameters()}
+    assert held == {id(p) for p in stage.parameters.values()}
 
-    monkeypatch.setattr(epoch, "Stage", make)
-    monkeypatch.setattr(epoch, "Carriers", lambda *_: None)
-    monkeypatch.setattr(Epoch, "_claim_memory", lambda _: None)
-    monkeypatch.setattr(Epoch, "_precision", "float32")
-    train = SimpleNamespace(seed=0)
-    told = {"start": 0, "epoch": 0, "bridge": None, "dimensions": TINY, "plan": None, "train": train}
-    spec = SimpleNamespace(**told, resume_folder=resume_folder)
-    world = SimpleNamespace(backend=CpuBackend(), rank=RankId("a", 0))
-    groups = SimpleNamespace(up={}, down={}, tensor=TensorGroup())
-    with pytest.raises(Reached):
-        Epoch(cast(Any, spec), PLACE, cast(Any, world), cast(Any, groups), [], cast(Any, None))
+
+def test_a_state_that_is_read_from_a_checkpoint_makes_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    before, store = _begin(_spec()), CheckpointStore(tmp_path)
+    before.step = 1
+    piece = save(store, ME, before)
+    assert piece is not None
+    scalars = {"updates": 1, "loss_scale": 4.0, "good_steps": 1}
+    run = RunState(consumed_sequences=1, consumed_tokens=4, job_fingerprint="", plan={}, scalars=scalars)
+    store.commit(1, run, [piece])
+    monkeypatch.setattr(origin, "fill", lambda *_: pytest.fail("made first values"))
+    after = _begin(_spec(start=1, state="checkpoint", resume_folder=str(tmp_path)))
+    assert (after.step, after.updates, after.loss_scale.kept()) == (1, 1, {"loss_scale": 4.0, "good_steps": 1})
+    assert all(torch.equal(value, before.values[name]) for name, value in after.values.items())
+
+
+def test_a_rank_that_the_plan_leaves_idle_holds_nothing() -> None:
+    state = _begin(_spec(), RankId("a", 1))
+    assert not state.keyed()
+    assert (state.step, state.loss_scale.scale) == (0, 8.0)

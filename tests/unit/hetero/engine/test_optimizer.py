@@ -7,8 +7,10 @@ import math
 import pytest
 import torch
 
+from hetero.engine.loss_scale import LossScale
 from hetero.engine.optimizer import Optimizer, gradient_scale, learning_rate
-from hetero.engine.options import OptimizerOptions
+from hetero.engine.options import LossScaleOptions, OptimizerOptions
+from hetero.engine.state.state import State
 from tests.live_bytes import LiveBytes
 
 ADAMW = OptimizerOptions(lr=0.01, weight_decay=0.1, betas=(0.8, 0.95), eps=1e-6)
@@ -30,7 +32,13 @@ def _tensors(seed: int) -> Tensors:
 
 
 def _ours(options: OptimizerOptions, parameters: Tensors, fused: bool = False) -> Optimizer:
-    return Optimizer(options, parameters, {"matrix"}, fused)
+    return Optimizer(options, _state(parameters), {"matrix"}, fused)
+
+
+def _state(parameters: Tensors) -> State:
+    state = State(0, LossScale.of(LossScaleOptions(), {}), values=parameters)
+    state.make_masters(parameters)
+    return state
 
 
 def _theirs(options: OptimizerOptions, parameters: Tensors) -> torch.optim.Optimizer:
@@ -80,18 +88,16 @@ def test_steps_are_those_of_torch(options: OptimizerOptions, fused: bool) -> Non
 
 @RULES
 def test_restored_state_goes_on_to_the_bit(options: OptimizerOptions, fused: bool) -> None:
-    whole = _ours(options, _tensors(0), fused)
-    _run(whole, range(6))
-    first = _ours(options, _tensors(0), fused)
-    _run(first, range(3))
-    saved = {name: {k: _view_of_more(v) for k, v in kinds.items()} for name, kinds in first.state().items()}
-    second = _ours(options, _tensors(9), fused)
-    for name, values in saved.items():
-        second.restore(name, values, 3)
-    _run(second, range(3, 6))
-    for name, kinds in whole.state().items():
-        assert kinds.keys() == second.state()[name].keys()
-        assert all(torch.equal(value, second.state()[name][kind]) for kind, value in kinds.items())
+    whole, first, second = (_state(_tensors(seed)) for seed in (0, 0, 9))
+    _run(Optimizer(options, whole, {"matrix"}, fused), range(6))
+    _run(Optimizer(options, first, {"matrix"}, fused), range(3))
+    second.updates = first.updates
+    for name, kinds in first.owned().items():
+        second.restore(name, {kind: _view_of_more(value) for kind, value in kinds.items()})
+    _run(Optimizer(options, second, {"matrix"}, fused), range(3, 6))
+    for name, kinds in whole.owned().items():
+        assert kinds.keys() == second.owned()[name].keys()
+        assert all(torch.equal(value, second.owned()[name][kind]) for kind, value in kinds.items())
 
 
 def _view_of_more(value: torch.Tensor) -> torch.Tensor:
@@ -101,10 +107,10 @@ def _view_of_more(value: torch.Tensor) -> torch.Tensor:
 
 @RULES
 def test_state_has_the_kinds_that_torch_keeps(options: OptimizerOptions, fused: bool) -> None:
-    optimizer = _ours(options, _tensors(0), fused)
-    _run(optimizer, range(1))
+    state = _state(_tensors(0))
+    _run(Optimizer(options, state, {"matrix"}, fused), range(1))
     moments = {"adamw": {"exp_avg", "exp_avg_sq"}, "sgd": {"momentum_buffer"} if options.momentum else set()}
-    assert all(kinds.keys() == {"parameter"} | moments[options.name] for kinds in optimizer.state().values())
+    assert all(kinds.keys() == {"parameter"} | moments[options.name] for kinds in state.owned().values())
 
 
 def test_float32_masters_share_their_memory() -> None:
@@ -115,7 +121,7 @@ def test_float32_masters_share_their_memory() -> None:
 
 def test_narrow_parameters_have_wide_masters() -> None:
     """Updates too small for bfloat16 add up."""
-    optimizer = Optimizer(SGD, {"weight": torch.ones(4, dtype=torch.bfloat16)}, set())
+    optimizer = Optimizer(SGD, _state({"weight": torch.ones(4, dtype=torch.bfloat16)}), set())
     for _ in range(100):
         optimizer.step({"weight": torch.ones(4)}, 1.0, 1e-4)
     shard = optimizer.shards(torch.bfloat16)["weight"]
@@ -124,9 +130,9 @@ def test_narrow_parameters_have_wide_masters() -> None:
 
 
 def test_an_owner_of_nothing_steps_too() -> None:
-    optimizer = Optimizer(ADAMW, {}, set())
-    optimizer.step({}, 1.0, 0.1)
-    assert optimizer.state() == {}
+    state = _state({})
+    Optimizer(ADAMW, state, set()).step({}, 1.0, 0.1)
+    assert (state.owned(), state.updates) == ({}, 1)
 
 
 @pytest.mark.parametrize("warmup", [0, 4])

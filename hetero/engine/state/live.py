@@ -1,0 +1,142 @@
+"""State that moves while its run stands still: from the ranks that hold it to those that a new plan gives it to.
+
+Nothing is written down. What a rank keeps is not even copied, where the new plan cuts it as the old one did.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from time import perf_counter
+
+import torch
+
+from backends.backend import Backend
+from bridge.layout import Region
+from bridge.port import Port
+from bridge.rank import RankId
+from hetero.engine.loss_scale import LossScale
+from hetero.engine.optimizer import moment_kinds
+from hetero.engine.spec import RunSpec
+from hetero.engine.stage import DTYPES
+from hetero.engine.state.moving import Movement, Pair, message_bytes
+from hetero.engine.state.routes import (
+    PARAMETER,
+    VALUE,
+    Key,
+    Shard,
+    Side,
+    Transfer,
+    crossing_bytes,
+    most_lanes,
+    peak_bytes,
+    rounds,
+)
+from hetero.engine.state.state import State, owned_by, places_of
+from hetero.engine.wiring import active_ranks, tensor_holdings
+from hetero.words.orders import Moved
+
+CLAIM = "state on its way"
+Tensors = Mapping[Key, torch.Tensor]
+
+
+class LiveMove:
+    """From the epoch `before`, which has given back all but its state, to `after`, over channels of the latter."""
+
+    def __init__(self, before: RunSpec, after: RunSpec, me: RankId, backend: Backend, port: Port) -> None:
+        if (before.dimensions, before.train.optimizer.name) != (after.dimensions, after.train.optimizer.name):
+            raise ValueError("state that lives is of one model and one optimizer's rule")
+        self._before, self._after, self._me, self._backend = before, after, me, backend
+        self._tensors = tensor_holdings(after)
+        self._movement = Movement(me, after.epoch, backend, port)
+
+    def run(self, state: State) -> tuple[State, Moved]:
+        """This rank's state under the new plan; `state` must not be used any more. All ranks come here at once.
+
+        Raises OutOfMemory where an emulated chip has no room for both plans' state, and what the bridge does."""
+        began = perf_counter()
+        self._share_numbers(state)
+        before, after = self._sides(state)
+        steps = rounds(before, after)
+        most_bytes = message_bytes(most_lanes(steps))
+        peak = peak_bytes(before, after, self._me, steps[0], most_bytes)
+        self._backend.claim(CLAIM, peak)
+        moved = self._move(state, before.shards(self._me), after.shards(self._me), steps, most_bytes)
+        self._backend.release(CLAIM)
+        self._movement.close()
+        sent = {pool: nbytes - self._numbers.get(pool, 0) for pool, nbytes in self._movement.sent_bytes.items()}
+        return moved, Moved(sent, crossing_bytes(steps, self._me), peak, perf_counter() - began)
+
+    def _share_numbers(self, state: State) -> None:
+        """Who joins hears of updates and the loss scale from those who were there."""
+        were, will = (_active(spec) for spec in (self._before, self._after))
+        joining = [rank for rank in will if rank not in were]
+        source_of = {rank: were[number % len(were)] for number, rank in enumerate(joining)}
+        kept = state.loss_scale.kept()
+        mine = torch.tensor([state.updates, kept["loss_scale"], kept["good_steps"]], dtype=torch.float64)
+        came = torch.empty_like(mine)
+        out = {Pair(rank, mine.dtype): [mine] for rank, source in source_of.items() if source == self._me}
+        into = {Pair(source_of[self._me], mine.dtype): [came]} if self._me in source_of else {}
+        self._movement.run("numbers", out, into, mine.nbytes)
+        self._numbers = self._movement.sent_bytes
+        if into:
+            updates, scale, good_steps = came.tolist()
+            heard = {"loss_scale": scale, "good_steps": int(good_steps)}
+            state.updates, state.loss_scale = int(updates), LossScale.of(self._after.train.loss_scale, heard)
+
+    def _sides(self, state: State) -> tuple[Side, Side]:
+        kinds = moment_kinds(self._before.train.optimizer) if state.updates else ()
+        before = Side(tensor_holdings(self._before), self._before.plan.precisions(), kinds)
+        return before, Side(self._tensors, self._after.plan.precisions(), kinds)
+
+    def _move(
+        self,
+        state: State,
+        had: Mapping[Key, Shard],
+        will: Mapping[Key, Shard],
+        steps: Sequence[Sequence[Transfer]],
+        most_bytes: int,
+    ) -> State:
+        old = state.keyed()
+        new = {key: old[key] if had.get(key) == shard else self._blank(shard) for key, shard in will.items()}
+        self._carry("first round", steps[0], old, new, most_bytes)
+        for key, value in new.items():
+            if key.kind == VALUE and key._replace(kind=PARAMETER) in new and value is not old.get(key):
+                value.copy_(new[key._replace(kind=PARAMETER)])
+        self._carry("second round", steps[1], new, new, most_bytes)
+        scale = LossScale.of(self._after.train.loss_scale, state.loss_scale.kept())
+        places, owned = places_of(self._tensors, self._me), owned_by(self._tensors, self._me)
+        return State.of(new, places, owned, step=self._after.start, updates=state.updates, loss_scale=scale)
+
+    def _carry(self, name: str, transfers: Sequence[Transfer], old: Tensors, new: Tensors, most_bytes: int) -> None:
+        out: defaultdict[Pair, list[torch.Tensor]] = defaultdict(list)
+        into: defaultdict[Pair, list[torch.Tensor]] = defaultdict(list)
+        for key, dtype, piece in transfers:
+            if piece.source == self._me:
+                source = _source(old, key, DTYPES[dtype])
+                view = _box(source, piece.source_slices)
+                if not piece.local:
+                    out[Pair(piece.target, DTYPES[dtype])].append(view)
+                elif source is not new[key]:
+                    _box(new[key], piece.target_slices).copy_(view)
+            elif piece.target == self._me:
+                into[Pair(piece.source, DTYPES[dtype])].append(_box(new[key], piece.target_slices))
+        self._movement.run(name, out, into, most_bytes)
+
+    def _blank(self, shard: Shard) -> torch.Tensor:
+        shape = [stop - start for start, stop in shard.region]
+        return torch.empty(shape, dtype=DTYPES[shard.dtype], device=self._backend.device)
+
+
+def _source(tensors: Tensors, key: Key, dtype: torch.dtype) -> torch.Tensor:
+    """What is sent as `dtype`: the tensor that has it, else the float32 one, to be rounded."""
+    found = tensors.get(key)
+    return found if found is not None and found.dtype == dtype else tensors[key._replace(kind=PARAMETER)]
+
+
+def _box(tensor: torch.Tensor, region: Region) -> torch.Tensor:
+    return tensor[tuple(slice(*bounds) for bounds in region)]
+
+
+def _active(spec: RunSpec) -> list[RankId]:
+    return [rank for ranks in active_ranks(spec.plan).values() for rank in ranks]

@@ -1,0 +1,63 @@
+"""Where the state of a new epoch comes from: initial values, or a checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from backends.backend import Backend
+from bridge.rank import RankId
+from hetero.checkpoint.pieces import Reader
+from hetero.checkpoint.store import CheckpointStore
+from hetero.engine.loss_scale import LossScale
+from hetero.engine.ownership import Holding
+from hetero.engine.spec import RunSpec
+from hetero.engine.stage import DTYPES, place_of
+from hetero.engine.state.saving import load
+from hetero.engine.state.state import State, owned_by, places_of
+from hetero.layers.builder import fill
+from hetero.layers.spec import TensorSpec
+from hetero.models.registry import architecture
+
+
+def begin(spec: RunSpec, tensors: Sequence[Holding], me: RankId, backend: Backend) -> State:
+    """This rank's state before step `spec.start`: nothing but numbers where the plan does not use it."""
+    if spec.state == "initial":
+        return _initial(spec, tensors, me, backend)
+    assert spec.resume_folder is not None
+    with Reader(CheckpointStore(Path(spec.resume_folder)), spec.start) as reader:
+        state = _blank(spec, tensors, me, backend)
+        state.loss_scale = LossScale.of(spec.train.loss_scale, reader.manifest.run.scalars)
+        state.make_masters(owned_by(tensors, me))
+        load(reader, state)
+        return state
+
+
+def _initial(spec: RunSpec, tensors: Sequence[Holding], me: RankId, backend: Backend) -> State:
+    state, specs = _blank(spec, tensors, me, backend), _tensor_specs(spec, me)
+    for name, value in state.values.items():
+        fill(value, specs[name], state.places[name][1], spec.train.seed)
+    state.make_masters(owned_by(tensors, me))
+    return state
+
+
+def _blank(spec: RunSpec, tensors: Sequence[Holding], me: RankId, backend: Backend) -> State:
+    """Memory for the values, of any content."""
+    state = State(spec.start, LossScale.of(spec.train.loss_scale, {}), places=places_of(tensors, me))
+    if state.places:
+        dtype = DTYPES[spec.plan.precisions()[me.pool]]
+        for name, (layout, position) in state.places.items():
+            state.values[name] = torch.empty(layout.local_shape(position), dtype=dtype, device=backend.device)
+    return state
+
+
+def _tensor_specs(spec: RunSpec, me: RankId) -> dict[str, TensorSpec]:
+    """Of the tensors that a rank's stage uses."""
+    place, model = place_of(spec.plan, me), architecture(spec.dimensions)
+    if place is None:
+        return {}
+    units = spec.plan.pipelines[place.pipeline].stages[place.stage].unit_indices()
+    found = (model.tensors(unit, len(place.ranks)).values() for unit in units)
+    return {tensor.name: tensor for of_unit in found for tensor in of_unit}

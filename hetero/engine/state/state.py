@@ -1,0 +1,95 @@
+"""A rank's part of what a run has learnt. It belongs to the rank; an epoch is given it, and works on it in place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+import torch
+
+from bridge.layout import TensorLayout
+from bridge.rank import RankId
+from hetero.engine.loss_scale import LossScale
+from hetero.engine.ownership import Holding, position_of
+from hetero.engine.state.routes import PARAMETER, VALUE, Key
+
+Tensors = dict[str, torch.Tensor]
+Places = Mapping[str, tuple[TensorLayout, int]]
+"""Of each tensor held here: its layout and this rank's position in it."""
+
+
+@dataclass
+class State:
+    """`step` steps are done, `updates` of them were not skipped; the data position follows from `step`.
+
+    `values` are the shards that the rank computes with, in its pool's precision. Of those that it owns, `masters` are
+    the truth in float32, where a value is its own master, and `moments` the optimizer's, once there was an update.
+    """
+
+    step: int
+    loss_scale: LossScale
+    updates: int = 0
+    places: dict[str, tuple[TensorLayout, int]] = field(default_factory=dict)
+    values: Tensors = field(default_factory=dict)
+    masters: Tensors = field(default_factory=dict)
+    moments: dict[str, Tensors] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls,
+        tensors: Mapping[Key, torch.Tensor],
+        places: Mapping[str, tuple[TensorLayout, int]],
+        owned: Iterable[str],
+        *,
+        step: int,
+        updates: int,
+        loss_scale: LossScale,
+    ) -> State:
+        """What `keyed` gave of one."""
+        state = cls(step, loss_scale, updates, dict(places))
+        state.values = {
+            name: tensors[key if (key := Key(name, VALUE)) in tensors else Key(name, PARAMETER)] for name in places
+        }
+        state.masters = {name: tensors[Key(name, PARAMETER)] for name in owned}
+        for (name, kind), tensor in tensors.items():
+            if kind not in (PARAMETER, VALUE):
+                state.moments.setdefault(name, {})[kind] = tensor
+        return state
+
+    def keyed(self) -> dict[Key, torch.Tensor]:
+        """Every tensor, once."""
+        wide = {name: value for name, value in self.values.items() if value.dtype == torch.float32}
+        narrow = {Key(name, VALUE): value for name, value in self.values.items() if name not in wide}
+        moments = {Key(name, kind): moment for name, kinds in self.moments.items() for kind, moment in kinds.items()}
+        return {Key(name, PARAMETER): tensor for name, tensor in (wide | self.masters).items()} | narrow | moments
+
+    def owned(self) -> dict[str, Tensors]:
+        """Per tensor that is owned here: its master ("parameter") and its moments."""
+        return {name: {PARAMETER: master, **self.moments.get(name, {})} for name, master in self.masters.items()}
+
+    def restore(self, name: str, values: Mapping[str, torch.Tensor]) -> None:
+        """Puts back what `owned` gave of a tensor."""
+        master = self.masters[name]
+        master.copy_(values[PARAMETER])
+        kinds = sorted(values.keys() - {PARAMETER})
+        # Fused updates trust moments to lie in memory as their masters do; what a file gives may be a view of more.
+        self.moments[name] = {kind: torch.empty_like(master).copy_(values[kind]) for kind in kinds}
+
+    def make_masters(self, names: Iterable[str]) -> None:
+        """Of these tensors, from the values."""
+        self.masters = {name: self.values[name].to(torch.float32) for name in names}
+
+
+def places_of(tensors: Iterable[Holding], me: RankId) -> dict[str, tuple[TensorLayout, int]]:
+    """Which parts a rank holds."""
+    found = {}
+    for holding in tensors:
+        for copy in holding.copies:
+            if (position := position_of(copy.placement, me)) is not None:
+                found[holding.name] = copy.placement.layout, position
+    return found
+
+
+def owned_by(tensors: Iterable[Holding], me: RankId) -> list[str]:
+    """The tensors of which a rank updates its part."""
+    return [holding.name for holding in tensors if me in holding.owners.ranks]
