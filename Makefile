@@ -10,6 +10,8 @@ export OMP_NUM_THREADS ?= 1
 # Parts of the tests: what is below `hetero` and its contracts, and `hetero` with the house.
 FLOORS := tests/contract tests/unit/backends tests/unit/balancer tests/unit/bridge
 HETERO := tests/architecture tests/unit/hetero
+# Ranks that train, on emulated and made-up chips.
+RANKS := tests/distributed tests/stand_in
 # Whole runs: those that end badly, commands that end at once and pages, and all others.
 ENDS := tests/e2e/test_ends.py tests/e2e/test_stopped.py tests/e2e/test_surroundings.py
 SCREENS := tests/e2e/bad_input tests/e2e/test_report.py tests/e2e/test_watch_refused.py
@@ -50,10 +52,10 @@ test-floors:
 	$(BIN)/python -m pytest -m "not exhaustive" $(FLOORS) $(SCREENS)
 
 test-hetero:
-	$(BIN)/python -m pytest -m "not exhaustive" $(HETERO) tests/distributed tests/stand_in
+	$(BIN)/python -m pytest -m "not exhaustive" $(HETERO)
 
 test-ends:
-	$(BIN)/python -m pytest -m "not exhaustive" $(ENDS)
+	$(BIN)/python -m pytest -m "not exhaustive" $(ENDS) $(RANKS)
 
 test-runs:
 	$(BIN)/python -m pytest -m "not exhaustive" tests/e2e $(addprefix --ignore=,$(SCREENS) $(ENDS))

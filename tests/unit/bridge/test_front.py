@@ -129,6 +129,7 @@ def test_of_many_those_go_that_have_had_the_most_time(library: Library) -> None:
 def test_a_library_that_hangs_up_is_passed_on(library: Library) -> None:
     stranger = library.connect(b"x")
     inside, _ = library.accept()
+    assert inside.recv(1) == b"x"
     inside.close()
     assert all_of(stranger) == b""
     assert not library.cuts
