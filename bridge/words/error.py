@@ -28,8 +28,10 @@ class ErrorReport(Part):
     def of(cls, error: BaseException, traceback: str | None = None) -> ErrorReport:
         """A value that JSON does not know becomes text."""
         key, value, rule, remedy = (getattr(error, part, None) for part in ("key", "value", "rule", "remedy"))
-        value = value if isinstance(value, str | int | float | None) else str(value)
-        return cls(type(error).__name__, str(error), _text(key), value, _text(rule), _text(remedy), traceback)
+        plain = value is None or (isinstance(value, int | float) and not isinstance(value, bool))
+        message, trace = _readable(str(error)), traceback and _readable(traceback)
+        shown = value if plain else _text(value)
+        return cls(type(error).__name__, message, _text(key), shown, _text(rule), _text(remedy), trace)
 
     def error(self) -> BridgeError:
         """The error of the bridge that this tells of."""
@@ -43,4 +45,9 @@ class ErrorReport(Part):
 
 
 def _text(part: Any) -> str | None:
-    return None if part is None else str(part)
+    return None if part is None else _readable(str(part))
+
+
+def _readable(text: str) -> str:
+    """Names of files may hold bytes that are no UTF-8, which nothing could send on."""
+    return text.encode("utf-8", "backslashreplace").decode()

@@ -61,7 +61,7 @@ def decode(data: bytes) -> Word:
     """Raises WordError if that is no word, or one with other fields than ours."""
     head, _, fields = data.partition(b" ")
     name = head.decode(errors="replace")
-    if name not in _words:
+    if "__dataclass_fields__" not in vars(_words.get(name, Word)):  # a kind of words is none itself
         raise WordError("word", name[:80], "it is not known here", _ONE_RELEASE)
     try:
         word: Word = _reader(name).validator.validate_json(fields, strict=True)

@@ -39,7 +39,7 @@ def calibrate(spec: CalibrationSpec, world: World) -> list[Row]:
     With a `time_scale`, seconds are those of the emulated chip; without, real ones. What an emulated chip cannot be
     paced to, since computing it here takes longer, is left out. Collective within the pool; index 0 speaks for all.
     """
-    me, rows = world.rank, []
+    me, rows, limits = world.rank, [], _limits(world.backend)
     for tp in spec.tensor_parallel[me.pool]:
         group = TensorGroup()
         for first in range(0, world.size - tp + 1, tp) if tp > 1 else ():
@@ -49,21 +49,26 @@ def calibrate(spec: CalibrationSpec, world: World) -> list[Row]:
             group.communicator.meet()
         dist.all_reduce(torch.zeros(1))  # all begin at once
         if me.index < world.size // tp * tp:
-            rows += _unit_rows(spec, world, tp, group)
+            rows += _unit_rows(spec, world, tp, group, limits)
     world.end_epoch()
     return rows if me.index == 0 else []
 
 
-def _unit_rows(spec: CalibrationSpec, world: World, tp: int, group: TensorGroup) -> list[Row]:
+def _unit_rows(spec: CalibrationSpec, world: World, tp: int, group: TensorGroup, limits: Limits) -> list[Row]:
     kinds = {unit.kind: index for index, unit in reversed(list(enumerate(architecture(spec.dimensions).units)))}
-    return [row for kind, index in kinds.items() if (row := _unit_row(spec, world, tp, group, kind, index)) is not None]
+    whole = {
+        kind: Trial(spec.dimensions, kind, tp, spec.precisions[world.rank.pool], spec.micro_batch, spec.seq_len)
+        for kind in kinds
+    }
+    rows = (_unit_row(spec, world, group, whole[kind], limits, index) for kind, index in kinds.items())
+    return [row for row in rows if row is not None]
 
 
-def _unit_row(spec: CalibrationSpec, world: World, tp: int, group: TensorGroup, kind: str, index: int) -> Row | None:
-    backend, precision = world.backend, spec.precisions[world.rank.pool]
-    whole = Trial(spec.dimensions, kind, tp, precision, spec.micro_batch, spec.seq_len)
-    trial = whole.within(_limits(backend))
-    unit = build_unit(trial.dims, index, group, backend.operators, DTYPES[precision], backend.device, 0, fill=False)
+def _unit_row(
+    spec: CalibrationSpec, world: World, group: TensorGroup, whole: Trial, limits: Limits, index: int
+) -> Row | None:
+    backend, trial, dtype = world.backend, whole.within(limits), DTYPES[whole.precision]
+    unit = build_unit(trial.dims, index, group, backend.operators, dtype, backend.device, 0, fill=False)
     for parameter in unit.parameters():
         fill_with_noise(parameter.data, _SPREAD)
     expected, expected_whole = _expected(spec, world, trial), _expected(spec, world, whole)
@@ -74,14 +79,17 @@ def _unit_row(spec: CalibrationSpec, world: World, tp: int, group: TensorGroup, 
     shares = [part / all_ if part and all_ else trial.share_of(whole) for part, all_ in told]
     scale = spec.micro_batch * (spec.time_scale or 1.0)
     forward, backward = (median(watches[i].seconds() for watches in passes) / shares[i] / scale for i in (0, 1))
-    return {"pool": world.rank.pool, "tp": tp, "kind": kind, "forward_s": forward, "backward_s": backward}
+    return {"pool": world.rank.pool, "tp": whole.tp, "kind": whole.kind, "forward_s": forward, "backward_s": backward}
 
 
 def _limits(backend: Backend) -> Limits:
-    """A chip has the time, and memory for what it trains later, on more chips perhaps."""
+    """A chip has the time, and memory for what it trains later, on more chips perhaps. All of a pool keep the limits of
+    the one with the least, for they measure together."""
     if backend.device.type == "cpu":
         return _HOST_LIMITS
-    return Limits(inf, (backend.usable_bytes() or backend.memory().limit_bytes) / 8)
+    usable_bytes = torch.tensor(float(backend.usable_bytes() or backend.memory().limit_bytes), dtype=torch.float64)
+    dist.all_reduce(usable_bytes, dist.ReduceOp.MIN)
+    return Limits(inf, usable_bytes.item() / 8)
 
 
 def _once(

@@ -44,7 +44,7 @@ class LiveMove:
     """From the epoch `before`, which has given back all but its state, to `after`, over channels of the latter."""
 
     def __init__(self, before: RunSpec, after: RunSpec, me: RankId, backend: Backend, port: Port) -> None:
-        if (before.dimensions, before.train.optimizer.name) != (after.dimensions, after.train.optimizer.name):
+        if (before.dimensions, _rule(before)) != (after.dimensions, _rule(after)):
             raise ValueError("state that lives is of one model and one optimizer's rule")
         self._before, self._after, self._me, self._backend = before, after, me, backend
         self._tensors = tensor_holdings(after)
@@ -140,3 +140,8 @@ def _box(tensor: torch.Tensor, region: Region) -> torch.Tensor:
 
 def _active(spec: RunSpec) -> list[RankId]:
     return [rank for ranks in active_ranks(spec.plan).values() for rank in ranks]
+
+
+def _rule(spec: RunSpec) -> tuple[str, tuple[str, ...]]:
+    optimizer = spec.train.optimizer
+    return optimizer.name, moment_kinds(optimizer)

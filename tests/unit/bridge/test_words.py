@@ -9,9 +9,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
+from pydantic import TypeAdapter
 
 from bridge.channel import ChannelSpec
-from bridge.errors import ReleaseDiffers, WireError, WordError
+from bridge.errors import BridgeError, ReleaseDiffers, WireError, WordError
 from bridge.pipe import Pipe
 from bridge.rank import RankId
 from bridge.words.endpoint import (
@@ -199,3 +200,19 @@ def test_behind_what_is_no_word_the_next_is_heard(ends: tuple[Pipe, Other]) -> N
     with pytest.raises(WordError, match="Nonsense"):
         pipe.recv(WAIT_S)
     assert pipe.recv(WAIT_S)[0] == Stop()
+
+
+@pytest.mark.parametrize("name", ["Word", "Order", "Answer", "RankOrder", "EndpointOrder"])
+def test_a_kind_of_words_is_no_word(name: str) -> None:
+    with pytest.raises(WordError, match="not known"):
+        decode(f"{name} {{}}".encode())
+
+
+def test_an_error_with_a_name_that_is_no_utf_8_is_told() -> None:
+    said = ErrorReport.of(OSError("no \udcff there"), "in \udcff")
+    assert TypeAdapter(ErrorReport).dump_json(said)
+    assert "udcff" in said.message
+
+
+def test_a_value_that_is_true_is_told_as_it_was_written() -> None:
+    assert ErrorReport.of(BridgeError("key", True, "rule", "remedy")).value == "True"

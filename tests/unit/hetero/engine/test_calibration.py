@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -99,3 +100,15 @@ def test_a_large_vocabulary_takes_little_memory_and_time_and_counts_in_full(monk
     head = next(row for row in _rows(monkeypatch, _spec(dims, 2048)) if row["kind"] == "head")
     whole = 2 * 2048 * VOCABULARY * dims.hidden
     assert head["forward_s"] == pytest.approx(whole / passed[0] / 2), "seconds of one of two sequences"
+
+
+def test_all_of_a_pool_keep_the_limits_of_the_chip_with_the_least(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They measure together: with limits of their own their collectives would not fit each other."""
+
+    def least(mine: torch.Tensor, op: object) -> None:
+        assert op == calibration.dist.ReduceOp.MIN
+        mine.clamp_(max=8e9)
+
+    monkeypatch.setattr(calibration.dist, "all_reduce", least)
+    chip = SimpleNamespace(device=torch.device("meta"), usable_bytes=lambda: 16 << 30)
+    assert calibration._limits(chip).bytes == 1e9  # type: ignore[arg-type]
