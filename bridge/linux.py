@@ -31,6 +31,7 @@ _MADV_COLLAPSE = 25  # since Linux 6.1
 _HUGE_BYTES = 2 << 20
 _SO_ATTACH_FILTER, _SO_DETACH_FILTER = 26, 27
 _BPF_LENGTH, _BPF_IF_MORE, _BPF_KEEP, _ALL = 0x80, 0x25, 0x06, (1 << 32) - 1
+_KEEP_NOTHING = (_BPF_KEEP, 0, 0, 0)
 _ITIMERSPEC = struct.Struct("@4q")
 
 
@@ -98,17 +99,25 @@ def reset_connection(fd: int) -> None:
 def take_small_segments(listener: socket.socket, most_bytes: int) -> None:
     """Of those that connect to it from now on the kernel drops every TCP segment with more, headers included, as if it
     were lost on the way. Where the kernel knows no socket filters (gVisor), all stays as it was. See bpf(4)."""
-    code = ((_BPF_LENGTH, 0, 0, 0), (_BPF_IF_MORE, 0, 1, most_bytes), (_BPF_KEEP, 0, 0, 0), (_BPF_KEEP, 0, 0, _ALL))
-    program = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *one) for one in code))
-    with contextlib.suppress(OSError):
-        told = struct.pack("@HP", len(code), ctypes.addressof(program))
-        listener.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, told)
+    _filter(listener, (_BPF_LENGTH, 0, 0, 0), (_BPF_IF_MORE, 0, 1, most_bytes), _KEEP_NOTHING, (_BPF_KEEP, 0, 0, _ALL))
+
+
+def take_no_segments(listener: socket.socket) -> None:
+    """Nobody connects to it any more, though it listens on. Where the kernel knows no filters, all stays as it was."""
+    _filter(listener, _KEEP_NOTHING)
 
 
 def take_all_segments(connection: socket.socket) -> None:
     """From now on none is dropped. What was comes again, as all that was lost does."""
     with contextlib.suppress(OSError):  # there is no filter
         connection.setsockopt(socket.SOL_SOCKET, _SO_DETACH_FILTER, 0)
+
+
+def _filter(end: socket.socket, *code: tuple[int, int, int, int]) -> None:
+    program = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *one) for one in code))
+    with contextlib.suppress(OSError):
+        told = struct.pack("@HP", len(code), ctypes.addressof(program))
+        end.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, told)
 
 
 def use_huge_pages(memory: memoryview) -> None:

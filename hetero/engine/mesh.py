@@ -7,22 +7,17 @@ rank says which connections it has called and which it was called by; one that n
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import socket
 import stat
-import struct
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
+from bridge.linux import take_no_segments
 from hetero.errors import ExplainedError
 
 Address = tuple[str, int]
 Connection = tuple[Address, Address]
-
-_SO_ATTACH_FILTER = 26
-_NOTHING = ctypes.create_string_buffer(struct.pack("=HBBI", 0x06, 0, 0, 0), 8)  # in BPF: keep 0 bytes of each packet
-_NO_PACKET = struct.pack("@HP", 1, ctypes.addressof(_NOTHING))
 
 
 class StrangersBetween(ExplainedError):
@@ -61,7 +56,7 @@ class Mesh:
             if inode in self._before:
                 continue
             if one.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-                refuse(one)
+                take_no_segments(one)
                 listening.append(one.getsockname()[:2])
             else:
                 connected.append((one.getsockname()[:2], one.getpeername()[:2]))
@@ -75,12 +70,6 @@ def strangers(ends: Sequence[Ends]) -> set[Connection]:
     """Connections that a rank has answered and none has called."""
     called = {connection for each in ends for connection in each.called}
     return {connection for each in ends for connection in each.answered} - called
-
-
-def refuse(listener: socket.socket) -> None:
-    """Nobody connects to it any more, though it listens on. Where the kernel knows no filters, all stays as it was."""
-    with contextlib.suppress(OSError):
-        listener.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, _NO_PACKET)
 
 
 def _tcp_sockets() -> Iterator[tuple[int, socket.socket]]:
