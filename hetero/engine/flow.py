@@ -7,7 +7,7 @@ packs, carries and unpacks them.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
@@ -24,10 +24,10 @@ from bridge.rank import RankId
 from bridge.reshard import Gather, Piece, Reshard
 from hetero.engine.bridged import BridgeReceiver, BridgeSender, PlainReader, PlainWriter, Reader, Writer
 from hetero.engine.carrier import Place, Receiver, Sender, Waits
+from hetero.engine.channels import Channels
 from hetero.engine.coded import CodedReader, CodedWriter, dtype_name
 from hetero.engine.gate import Gate
 from hetero.engine.lines import Lines
-from hetero.engine.mover import Mover, fail_port
 
 
 @dataclass(frozen=True)
@@ -77,26 +77,20 @@ class Carriers:
     options: BridgeOptions
     tell: Callable[[str, dict[str, Any]], None]
     """Hears what the run's journal should know, by kind."""
-    _pinned: list[memoryview] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        failed = partial(fail_port, self.port, self.backend)
-        self._outward, self._inward = (Mover(self.backend, name, failed) for name in ("out", "in"))
+        self._channels = Channels(self.backend, self.port)
 
     def close(self) -> None:
-        """Unpins the slots, which their channels are about to unmap, once no copy needs them."""
-        for mover in (self._outward, self._inward):
-            mover.close()
-        for view in self._pinned:
-            self.backend.unpin(view)
-        self._pinned.clear()
+        """See Channels.close."""
+        self._channels.close()
 
     def sender(self, lane: Lane, purpose: str, name: str, dtype: torch.dtype, window: int) -> Sender:
         if lane.source.pool == lane.target.pool:
             return self.lines.sender(lane.target.index)
         codec = self._codec(lane, purpose, dtype)
         channel = self._open(lane, purpose, name, dtype, window, codec)
-        return BridgeSender(channel, self._writer(channel, lane, dtype, codec), self._outward, self.waits)
+        return BridgeSender(channel, self._writer(channel, lane, dtype, codec), self._channels.outward, self.waits)
 
     def receiver(self, lane: Lane, purpose: str, name: str, dtype: torch.dtype, window: int) -> Receiver:
         if lane.source.pool == lane.target.pool:
@@ -108,7 +102,7 @@ class Carriers:
             if codec is NONE
             else CodedReader(channel, self.backend, dtype, lane.numel, codec)
         )
-        return BridgeReceiver(channel, reader, self.backend, self._inward, self.waits)
+        return BridgeReceiver(channel, reader, self.backend, self._channels.inward, self.waits)
 
     def _writer(self, channel: Channel, lane: Lane, dtype: torch.dtype, codec: Codec) -> Writer:
         if codec is NONE:
@@ -127,13 +121,9 @@ class Carriers:
         self.tell("codec_fallback", {**where, "purpose": channel.purpose, "flow": channel.name, **data})
 
     def _open(self, lane: Lane, purpose: str, name: str, dtype: torch.dtype, window: int, codec: Codec) -> Channel:
-        """A channel of the bridge with its slots pinned, where the chip can."""
         plain = lane.numel * dtype.itemsize
         nbytes = plain if codec is NONE else codec.slot_bytes(lane.numel, dtype_name(dtype))
-        channel = self.port.open(ChannelSpec(self.epoch, purpose, name, lane.source, lane.target, nbytes, window))
-        views = [channel.slots.view(slot) for slot in range(window)]
-        self._pinned += [view for view in views if self.backend.pin(view)]
-        return channel
+        return self._channels.open(ChannelSpec(self.epoch, purpose, name, lane.source, lane.target, nbytes, window))
 
 
 class Flow:

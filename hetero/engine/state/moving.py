@@ -7,7 +7,6 @@ yet, and messages over the bridge need nobody's schedule. They are cut to a size
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -19,7 +18,8 @@ from bridge.port import Channel, Port
 from bridge.rank import RankId
 from hetero.engine.bridged import WAIT_S, BridgeReceiver, BridgeSender, PlainReader, PlainWriter, cut
 from hetero.engine.carrier import Place, Waits
-from hetero.engine.mover import Mover, fail_port
+from hetero.engine.channels import Channels
+from hetero.engine.coded import dtype_name
 
 MOST_BYTES, LEAST_BYTES = 16 << 20, 1 << 20
 """Of a message."""
@@ -50,10 +50,8 @@ class Movement:
     def __init__(self, me: RankId, epoch: int, backend: Backend, port: Port) -> None:
         self._me, self._epoch, self._backend, self._port = me, epoch, backend, port
         self._waits = Waits(backend)
-        failed = partial(fail_port, port, backend)
-        self._outward, self._inward = (Mover(backend, f"state-{way}", failed) for way in ("out", "in"))
-        self._channels: list[Channel] = []
-        self._pinned: list[memoryview] = []
+        self._channels = Channels(backend, port, "state-")
+        self._opened: list[Channel] = []
 
     @property
     def sent_bytes(self) -> dict[str, int]:
@@ -78,35 +76,28 @@ class Movement:
 
     def close(self) -> None:
         """Once nothing is under way any more: gives back the memory that carried it."""
-        for mover in (self._outward, self._inward):
-            mover.close()
-        for view in self._pinned:
-            self._backend.unpin(view)
-        self._pinned.clear()
-        for channel in self._channels:
+        self._channels.close()
+        for channel in self._opened:
             self._port.close_channel(channel)
-        self._channels.clear()
+        self._opened.clear()
 
     def _sender(self, name: str, pair: Pair, views: Views, most_bytes: int) -> _Out:
         channel = self._open(name, pair, views, most_bytes, (self._me, pair.other))
         writer = PlainWriter(channel, self._backend, pair.dtype)
-        sender = BridgeSender(channel, writer, self._outward, self._waits)
+        sender = BridgeSender(channel, writer, self._channels.outward, self._waits)
         return _Out(channel.spec, sender, pair.dtype, list(_messages(views, pair.dtype, most_bytes)))
 
     def _receiver(self, name: str, pair: Pair, views: Views, most_bytes: int) -> _In:
         channel = self._open(name, pair, views, most_bytes, (pair.other, self._me))
         reader = PlainReader(channel, self._backend, pair.dtype)
-        receiver = BridgeReceiver(channel, reader, self._backend, self._inward, self._waits)
+        receiver = BridgeReceiver(channel, reader, self._backend, self._channels.inward, self._waits)
         return _In(channel.spec, receiver, list(_messages(views, pair.dtype, most_bytes)))
 
     def _open(self, name: str, pair: Pair, views: Views, most_bytes: int, ends: tuple[RankId, RankId]) -> Channel:
         nbytes = min(most_bytes, sum(view.numel() for view in views) * pair.dtype.itemsize)
-        flow = f"{name} {str(pair.dtype).removeprefix('torch.')}"
-        channel = self._port.open(ChannelSpec(self._epoch, "state", flow, *ends, nbytes, SLOTS))
-        self._channels.append(channel)
-        slots = [channel.slots.view(slot) for slot in range(SLOTS)]
-        self._pinned += [view for view in slots if self._backend.pin(view)]
-        return channel
+        flow = f"{name} {dtype_name(pair.dtype)}"
+        self._opened.append(self._channels.open(ChannelSpec(self._epoch, "state", flow, *ends, nbytes, SLOTS)))
+        return self._opened[-1]
 
 
 class _Out:
