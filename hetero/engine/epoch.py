@@ -243,9 +243,16 @@ class Epoch:
                 replicas.compare(self.next_step - 1, self._totals)
 
     def _report(self, step: int, totals: StepTotals) -> StepReport:
-        place = self.place.pipeline, self.place.stage, self.place.position
-        told = totals if self._totals.is_root else None
-        return StepReport(step, self.spec.epoch, self._me, *place, **self._meter.report(), totals=told)
+        return StepReport(
+            step=step,
+            epoch=self.spec.epoch,
+            rank=self._me,
+            pipeline=self.place.pipeline,
+            stage=self.place.stage,
+            tp_rank=self.place.position,
+            **self._meter.report(),
+            totals=totals if self._totals.is_root else None,
+        )
 
     def _make_executors(self, carriers: Carriers, group: TensorGroup) -> tuple[Executor, Evaluator]:
         """Both work over the same flows, one after the other."""

@@ -29,15 +29,11 @@ class StepTotals(Part):
 
 
 @dataclass(frozen=True)
-class StepReport(Word):
-    """Where a rank's step went. `spans` are its actions one by one, on traced steps."""
+class Spent:
+    """Where a step went."""
 
     step: int
     epoch: int
-    rank: RankId
-    pipeline: int
-    stage: int
-    tp_rank: int
     start: float
     end: float
     forward_s: float
@@ -51,6 +47,16 @@ class StepReport(Word):
     received: Crossed
     peak_memory_bytes: int
     overrun: bool
+
+
+@dataclass(frozen=True)
+class StepReport(Spent, Word):
+    """Of a rank. `spans` are its actions one by one, on traced steps."""
+
+    rank: RankId
+    pipeline: int
+    stage: int
+    tp_rank: int
     totals: StepTotals | None = None
     spans: Spans | None = None
 
@@ -75,28 +81,13 @@ class StageTimes:
 
 
 @dataclass(frozen=True)
-class HostStep:
-    """A step of all `ranks` of a host. Seconds and bytes are sums over them, `peak_memory_bytes` is of the one with
-    most; `spans` by rank."""
+class HostStep(Spent):
+    """Of all `ranks` of a host. Seconds and bytes are sums over them, `peak_memory_bytes` is of the one with most;
+    `spans` by rank."""
 
-    step: int
-    epoch: int
     pool: str
     host: str
     ranks: int
-    start: float
-    end: float
-    forward_s: float
-    backward_s: float
-    weight_s: float
-    sync_s: float
-    optimizer_s: float
-    bridge_wait_s: float
-    bubble_s: float
-    sent: Crossed
-    received: Crossed
-    peak_memory_bytes: int
-    overrun: bool
     totals: StepTotals | None
     stages: tuple[StageTimes, ...]
     spans: Mapping[str, Spans] | None = None

@@ -41,8 +41,8 @@ A, B = RankId("a", 0), RankId("b", 1)
 SPEC = ChannelSpec(3, "activation", "x", A, B, 16, 2)
 TOTALS = StepTotals(5.0, 1000, 1.5, 1e-3, 1.0, False, 4000)
 STEP = StepReport(
-    3, 0, A, 0, 1, 0, 100.0, 101.5, 0.1, 0.2, 0.0, 0.1, 0.1, 0.05, 0.25, {"b": (10, 0.5)}, {}, 1 << 40, False,
-    TOTALS, (("F 0.0", 100.0, 0.1), ("STEP", 101.0, 0.1)),
+    3, 0, 100.0, 101.5, 0.1, 0.2, 0.0, 0.1, 0.1, 0.05, 0.25, {"b": (10, 0.5)}, {}, 1 << 40, False,
+    A, 0, 1, 0, TOTALS, (("F 0.0", 100.0, 0.1), ("STEP", 101.0, 0.1)),
 )  # fmt: skip
 WORDS: list[Word] = [
     Stop(),

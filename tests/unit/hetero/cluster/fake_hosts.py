@@ -34,7 +34,7 @@ def key_of(host: str) -> str:
 def step_of(step: int, epoch: int) -> HostStep:
     """A step in which nothing was done, of any host."""
     return HostStep(
-        step, epoch, "pool", "pool@0", 1, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, {}, {}, 0, False, None, ()
+        step, epoch, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, {}, {}, 0, False, "pool", "pool@0", 1, None, ()
     )
 
 

@@ -111,8 +111,9 @@ class FakeRank:
         if every and done % every == 0:
             piece = {"name": f"{self.rank}@{done}"} if self.rank.index == 0 else None
             self.agent.send(Saved(done, piece))
-        place = self.step, self.spec["epoch"], self.rank, 0, 0, self.rank.index
-        self.agent.send(StepReport(*place, start=start, end=time.time(), **NOTHING, overrun=False))
+        place = {"rank": self.rank, "pipeline": 0, "stage": 0, "tp_rank": self.rank.index}
+        times = {"start": start, "end": time.time(), **NOTHING}
+        self.agent.send(StepReport(self.step, self.spec["epoch"], **place, **times, overrun=False))
         self.step = done
 
     def fault(self, step: int) -> None:
