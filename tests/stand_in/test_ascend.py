@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
 
 from backends.chip import MIB, load_chip
 from backends.options import EmulateOptions
@@ -19,13 +18,12 @@ from balancer.memory import stage_bytes
 from hetero.data.source import Prepared
 from hetero.engine.spec import PoolRun
 from hetero.models.registry import architecture
+from tests.distributed.beside_plain import trains_as_plain
 from tests.distributed.cases import ADAMW, Case, _case, a1, a2, n1, pipeline
 from tests.distributed.fleet import SEQ_LEN, Standing
-from tests.distributed.laws import TOLERANCES, series_deviation, tensor_deviation
-from tests.distributed.plain import PlainModel, PlainTraining
-from tests.distributed.text import every_byte
 from tests.patience import RUN_S, WAIT_S
 from tests.stand_in.ascend import machine
+from tests.stand_in.processes import outcome, run
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(machine.why_not()), reason=machine.why_not())]
 
@@ -54,31 +52,20 @@ def test_the_contract_of_backends(tmp_path: Path) -> None:
     """Every case of the suite, on the wheel."""
     suites = ["tests/contract/test_backends.py", "tests/device"]
     chosen = "ascend and not emulated" + "".join(f" and not {name}" for name in ONLY_A_CHIP_SHOWS)
-    done = machine.run(
-        ["-m", "pytest", "-rs", "-p", "no:cacheprovider", "-k", chosen, *suites],
-        RUN_S,
-        ASCEND_STAND_IN_CALLS=f"{tmp_path}/calls",
-    )
-    passed = re.search(r"(\d+) passed", done.stdout)
-    assert passed is not None
-    assert int(passed[1]) >= 35, done.stdout
-    skipped = re.findall(r"^SKIPPED .*: (.*)$", done.stdout, re.MULTILINE)
+    environment = machine.environment(ASCEND_STAND_IN_CALLS=f"{tmp_path}/calls")
+    done = run(["-m", "pytest", "-rs", "-p", "no:cacheprovider", "-k", chosen, *suites], environment, RUN_S)
+    passed, skipped = outcome(done)
+    assert passed >= 35, done
     assert skipped == ["ascend is here"], "all that can run here runs"
-    told = machine.run(["-m", "tests.stand_in.ascend.called", f"{tmp_path}/calls"], WAIT_S).stdout
+    told = run(["-m", "tests.stand_in.ascend.called", f"{tmp_path}/calls"], machine.environment(), WAIT_S)
     assert {"aclrtHostRegisterV2", "aclrtMemcpyAsync", "aclrtStreamWaitEvent", "HcclAllReduce"} <= set(
         re.findall(r"\w+", told)
     )
-    print(passed[0], told)
-
-
-@pytest.fixture(scope="module")
-def text(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
-    return every_byte(tmp_path_factory.mktemp("text"))
+    print(f"{passed} passed", told)
 
 
 @pytest.fixture(scope="module")
 def fleet(text: Prepared, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Standing]:
-    torch.set_num_threads(1)
     variables = {"ascend": machine.environment()}
     with Standing(text, tmp_path_factory.mktemp("fleet"), POOLS, variables).up() as standing:
         yield standing
@@ -86,17 +73,7 @@ def fleet(text: Prepared, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_equal_training(case: Case, fleet: Standing, text: Prepared, tmp_path: Path) -> None:
-    limit = TOLERANCES[case.job.train.precision]
-    model = PlainModel(case.job.dimensions, case.job.train.seed).unsettle()
-    model.save(tmp_path)
-    steps = list(range(case.job.train.steps))
-    run = fleet.train(case.job, case.plan, begin_from=tmp_path, capture=steps)
-    plain = list(PlainTraining(case.job, text, model).steps(len(steps)))
-    for step in steps:
-        gradients = tensor_deviation(run.gradients(step), plain[step].gradients, limit.floor)
-        assert gradients.deviation <= limit.gradient, f"step {step}: {gradients}"
-    assert series_deviation(run.losses, [step.loss for step in plain]).deviation <= limit.loss
-    assert series_deviation(run.norms, [step.norm for step in plain]).deviation <= limit.norm
+    trains_as_plain(case, fleet, text, tmp_path)
 
 
 @pytest.mark.parametrize(

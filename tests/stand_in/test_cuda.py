@@ -7,23 +7,20 @@ It says nothing of CUDA, NCCL, torch_xmlir or BKCL. See docs/hardware.md.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
 
 from backends.options import EmulateOptions
 from hetero.data.source import Prepared
 from hetero.engine.spec import PoolRun
+from tests.distributed.beside_plain import trains_as_plain
 from tests.distributed.cases import MOMENTUM, Case, _case, a1, k1, k2, n1, n2, pipeline
 from tests.distributed.fleet import Standing
-from tests.distributed.laws import TOLERANCES, series_deviation, tensor_deviation
-from tests.distributed.plain import PlainModel, PlainTraining
-from tests.distributed.text import every_byte
 from tests.patience import RUN_S
 from tests.stand_in.cuda import machine
+from tests.stand_in.processes import outcome, run
 
 pytestmark = pytest.mark.slow
 LOOK = """
@@ -48,27 +45,21 @@ CASES = (
 def test_the_contract_of_backends(family: str) -> None:
     """Every case of the suite."""
     suite = ["tests/contract/test_backends.py", "-k", f"{family} and not emulated"]
-    told = machine.run(family, ["-m", "pytest", "-rs", "-p", "no:cacheprovider", *suite], RUN_S)
-    passed = re.search(r"(\d+) passed", told)
-    assert passed is not None
-    assert int(passed[1]) >= 26, told
-    assert re.findall(r"^SKIPPED .*: (.*)$", told, re.MULTILINE) == [f"{family} is here"]
+    told = run(["-m", "pytest", "-rs", "-p", "no:cacheprovider", *suite], machine.environment(family), RUN_S)
+    passed, skipped = outcome(told)
+    assert passed >= 26, told
+    assert skipped == [f"{family} is here"]
 
 
 def test_a_host_says_whose_chips_these_are() -> None:
-    found = {family: (chips, note) for family, chips, note in json.loads(machine.run("kunlun", ["-c", LOOK], RUN_S))}
+    told = json.loads(run(["-c", LOOK], machine.environment("kunlun"), RUN_S))
+    found = {family: (chips, note) for family, chips, note in told}
     assert found["kunlun"] == (2, "copies run beside compute")
     assert found["cuda"][0] == 0
 
 
 @pytest.fixture(scope="module")
-def text(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
-    return every_byte(tmp_path_factory.mktemp("text"))
-
-
-@pytest.fixture(scope="module")
 def fleet(text: Prepared, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Standing]:
-    torch.set_num_threads(1)
     variables = {name: machine.environment(POOLS[name].family) for name in ("nvidia", "kunlun")}
     with Standing(text, tmp_path_factory.mktemp("fleet"), POOLS, variables).up() as standing:
         yield standing
@@ -76,14 +67,4 @@ def fleet(text: Prepared, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_equal_training(case: Case, fleet: Standing, text: Prepared, tmp_path: Path) -> None:
-    limit = TOLERANCES[case.job.train.precision]
-    model = PlainModel(case.job.dimensions, case.job.train.seed).unsettle()
-    model.save(tmp_path)
-    steps = list(range(case.job.train.steps))
-    run = fleet.train(case.job, case.plan, begin_from=tmp_path, capture=steps)
-    plain = list(PlainTraining(case.job, text, model).steps(len(steps)))
-    for step in steps:
-        gradients = tensor_deviation(run.gradients(step), plain[step].gradients, limit.floor)
-        assert gradients.deviation <= limit.gradient, f"step {step}: {gradients}"
-    assert series_deviation(run.losses, [step.loss for step in plain]).deviation <= limit.loss
-    assert series_deviation(run.norms, [step.norm for step in plain]).deviation <= limit.norm
+    trains_as_plain(case, fleet, text, tmp_path)

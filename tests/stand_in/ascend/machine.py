@@ -12,7 +12,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
@@ -55,17 +54,6 @@ def environment(**variables: str) -> dict[str, str]:
         "OMP_NUM_THREADS": "1",
         **variables,
     }
-
-
-def run(arguments: Sequence[str], timeout_s: float, **variables: str) -> subprocess.CompletedProcess[str]:
-    """Python with `arguments` on this machine. Its output is told if it fails."""
-    inherited = {name: value for name, value in os.environ.items() if name != "ASCEND_RT_VISIBLE_DEVICES"}
-    done = subprocess.run(
-        [sys.executable, *arguments],
-        cwd=ROOT, env=inherited | environment(**variables), capture_output=True, text=True, timeout=timeout_s,
-    )  # fmt: skip
-    assert done.returncode == 0, f"{done.stdout[-6000:]}\n{done.stderr[-6000:]}"
-    return done
 
 
 @cache
