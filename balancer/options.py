@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from balancer.errors import ScheduleError
-from balancer.plan import PipelinePlan
+from balancer.plan.plan import PipelinePlan
 from balancer.schedule.registry import schedule
 
 

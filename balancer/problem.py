@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from itertools import combinations
 
-from balancer.cost import Times
+from balancer.cost.times import Times
+from balancer.cost.topology import Topology
+from balancer.cost.workload import LegalTp, Workload
 from balancer.options import BalanceOptions
-from balancer.topology import Topology
-from balancer.workload import LegalTp, Workload
 
 
 def _any_tp(tp: int) -> str | None:

@@ -10,12 +10,12 @@ from unittest.mock import patch
 
 import torch
 
-from bridge.pipe import Pipe
-from bridge.port import Port
+from bridge.port.pipe import Pipe
+from bridge.port.port import Port
 from bridge.rank import RankId
 from hetero.engine import rank as engine_rank
 from hetero.engine import wiring
-from hetero.engine.flow import Flow
+from hetero.transfer.flow import Flow
 
 
 class BlockingFlow(Flow):

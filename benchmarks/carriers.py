@@ -23,10 +23,10 @@ import numpy as np
 import psutil
 
 from bridge.channel import ChannelSpec
-from bridge.linux import past_caches
-from bridge.pipe import Pipe
-from bridge.port import Channel, Port, Ticket
+from bridge.port.pipe import Pipe
+from bridge.port.port import Channel, Port, Ticket
 from bridge.rank import RankId
+from bridge.system.linux import past_caches
 from bridge.words.endpoint import (
     Attach,
     EndpointOrder,

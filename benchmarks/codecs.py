@@ -25,20 +25,20 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import mean, stdev
 
-from balancer.plan import PipelinePlan, StagePlan
+from balancer.plan.plan import PipelinePlan, StagePlan
 from benchmarks.report import print_report
 from bridge.codec import CODECS, NONE
 from bridge.options import BridgeOptions
-from hetero.cluster.agent import LocalAgents
+from hetero.cluster.control.instructions import News
 from hetero.cluster.fleet import Programs
-from hetero.cluster.instructions import News
+from hetero.cluster.host.agent import LocalAgents
 from hetero.cluster.options import fleet_of
 from hetero.cluster.session import Session
 from hetero.data.source import Prepared, prepare
+from hetero.job.file.load import load_job
 from hetero.job.job import Job
-from hetero.job.load import load_job
-from hetero.job.planning import plan_job
-from hetero.job.spec import run_spec
+from hetero.job.planning.planning import plan_job
+from hetero.job.run.spec import run_spec
 from hetero.monitoring.links import total_bytes
 from hetero.words.step import HostStep
 

@@ -8,13 +8,13 @@ from unittest.mock import patch
 
 import torch
 
-from bridge.pipe import Pipe
-from bridge.port import Port
+from bridge.port.pipe import Pipe
+from bridge.port.port import Port
 from bridge.rank import RankId
 from hetero.engine import rank as engine_rank
 from hetero.engine.epoch import Epoch
 from hetero.engine.spec import RunSpec
-from hetero.engine.stage import Place
+from hetero.engine.step.stage import Place
 from hetero.engine.world import World
 from hetero.words.step import StepReport
 from tests.live_bytes import LiveBytes

@@ -26,22 +26,22 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from balancer.completion import complete
-from balancer.cost import Times, datasheet_times, units_time
-from balancer.cut import StageCost, cut
-from balancer.plan import PipelinePlan, Plan, StagePlan
+from balancer.completion.completion import complete
+from balancer.cost.times import Times, datasheet_times, units_time
+from balancer.memory.staging import GRADIENT_BYTES
+from balancer.plan.plan import PipelinePlan, Plan, StagePlan
 from balancer.problem import Problem
-from balancer.simulate import Prediction, simulate
-from balancer.staging import GRADIENT_BYTES
+from balancer.search.cut import StageCost, cut
+from balancer.simulate.simulate import Prediction, simulate
 from benchmarks.report import print_report
-from hetero.cluster.agent import LocalAgents
 from hetero.cluster.fleet import Programs
+from hetero.cluster.host.agent import LocalAgents
 from hetero.cluster.options import fleet_of
 from hetero.cluster.session import Session
 from hetero.data.source import Prepared, prepare
 from hetero.job.job import Job
-from hetero.job.planning import topology, workload
-from hetero.job.spec import fleet_links, run_spec
+from hetero.job.planning.planning import topology, workload
+from hetero.job.run.spec import fleet_links, run_spec
 
 ROOT = Path(__file__).parents[1]
 STEPS = 2

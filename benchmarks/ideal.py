@@ -8,13 +8,13 @@ from itertools import pairwise
 from math import inf
 from statistics import median
 
-from balancer.cost import Times, UnitTime, datasheet_times
-from balancer.plan import Plan, StagePlan
+from balancer.cost.times import Times, UnitTime, datasheet_times
+from balancer.cost.topology import LinkSpec, Topology
+from balancer.plan.plan import Plan, StagePlan
 from balancer.problem import Problem
-from balancer.simulate import Scenario, run
-from balancer.topology import LinkSpec, Topology
+from balancer.simulate.simulate import Scenario, run
 from hetero.job.job import Job
-from hetero.job.planning import topology, workload
+from hetero.job.planning.planning import topology, workload
 from hetero.words.step import HostStep, StageTimes
 
 HostReports = Sequence[HostStep]

@@ -3,7 +3,7 @@
     python -m benchmarks.memory [--json] [--only NAME ...] [--detail] [--stand-in]
 
 Ranks of three emulated pools run two steps of each plan and count the bytes of the tensors that are alive
-(`benchmarks/counted.py`). That is held against the bytes of tensors that `balancer/memory.py` predicts for the rank's
+(`benchmarks/counted.py`). That is held against the bytes of tensors that `balancer/memory/` predicts for the rank's
 stage: without the allocator's slack and what a library takes for communicators, for these are no tensors. `memory_mape`
 is the mean over all ranks of all plans of |predicted - counted| / counted, `memory_worst` the largest, signed: below 0
 where less was predicted than there was. `held_out_mape` and `held_out_worst` are those of plans that the model of
@@ -26,18 +26,18 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from balancer.memory import stage_bytes
-from balancer.plan import Plan
+from balancer.memory.memory import stage_bytes
+from balancer.plan.plan import Plan
 from benchmarks.memory_plans import STEPS, Case, held_out, known, stand_in
 from benchmarks.report import print_report
-from hetero.cluster.agent import LocalAgents
+from hetero.cluster.control.instructions import News
 from hetero.cluster.fleet import Programs
-from hetero.cluster.instructions import News
+from hetero.cluster.host.agent import LocalAgents
 from hetero.cluster.options import fleet_of
 from hetero.cluster.session import Session
 from hetero.data.source import Prepared, prepare
-from hetero.job.planning import workload
-from hetero.job.spec import fleet_links, run_spec
+from hetero.job.planning.planning import workload
+from hetero.job.run.spec import fleet_links, run_spec
 from tests.stand_in.ascend import machine
 
 NO_PACE = 1e-9

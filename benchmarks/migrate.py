@@ -27,20 +27,20 @@ from statistics import median
 from time import perf_counter
 from typing import Any
 
-from balancer.completion import complete
-from balancer.plan import PipelinePlan, Plan, StagePlan
+from balancer.completion.completion import complete
+from balancer.plan.plan import PipelinePlan, Plan, StagePlan
 from balancer.problem import Problem
 from benchmarks.bridge import race
 from benchmarks.carriers import Zmq
 from benchmarks.report import print_report
 from benchmarks.usage import other_work
-from hetero.cluster.agent import LocalAgents
+from hetero.cluster.host.agent import LocalAgents
 from hetero.cluster.options import fleet_of
 from hetero.cluster.session import Session
 from hetero.data.source import Prepared, prepare
 from hetero.job.job import Job
-from hetero.job.planning import legal_tp, topology, workload
-from hetero.job.spec import fleet_links, run_spec
+from hetero.job.planning.planning import legal_tp, topology, workload
+from hetero.job.run.spec import fleet_links, run_spec
 
 ROOT = Path(__file__).parents[1]
 NO_PACE = 1e-9

@@ -17,24 +17,24 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from balancer.cost import Times, UnitTime, datasheet_times
-from balancer.ideal import ideal_tokens_per_s
-from balancer.ledger import ledger
-from balancer.plan import Plan
+from balancer.cost.ideal import ideal_tokens_per_s
+from balancer.cost.times import Times, UnitTime, datasheet_times
+from balancer.cost.topology import Topology
+from balancer.plan.plan import Plan
 from balancer.problem import Problem
-from balancer.search import search
-from balancer.simulate import simulate
-from balancer.topology import Topology
+from balancer.search.ledger import ledger
+from balancer.search.search import search
+from balancer.simulate.simulate import simulate
 from benchmarks.report import print_report
-from hetero.cluster.agent import LocalAgents
+from hetero.cluster.host.agent import LocalAgents
 from hetero.cluster.options import fleet_of
 from hetero.cluster.session import Session
 from hetero.data.source import Prepared, prepare
+from hetero.job.file.load import load_job
 from hetero.job.job import Job
-from hetero.job.load import load_job
-from hetero.job.measuring import measure
-from hetero.job.planning import problem, topology, workload
-from hetero.job.spec import fleet_links, run_spec
+from hetero.job.planning.measuring import measure
+from hetero.job.planning.planning import problem, topology, workload
+from hetero.job.run.spec import fleet_links, run_spec
 
 Steps = Sequence[tuple[float, bool]]
 """(seconds, overrun) of each step."""

@@ -32,15 +32,15 @@ from benchmarks.dashboard import opening_s
 from benchmarks.report import print_report
 from benchmarks.usage import Usage
 from benchmarks.watchers import HostReports, Watchers
-from hetero.cluster.agent import LocalAgents
+from hetero.cluster.host.agent import LocalAgents
 from hetero.cluster.options import fleet_of
 from hetero.cluster.session import Session
 from hetero.data.source import Prepared, prepare
+from hetero.job.file.load import load_job
 from hetero.job.job import Job
-from hetero.job.load import load_job
-from hetero.job.measuring import measure
-from hetero.job.planning import plan_job
-from hetero.job.spec import fleet_links, run_spec
+from hetero.job.planning.measuring import measure
+from hetero.job.planning.planning import plan_job
+from hetero.job.run.spec import fleet_links, run_spec
 from hetero.words.step import HostStep
 
 WARM_UP = 1

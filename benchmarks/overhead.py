@@ -20,19 +20,19 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from balancer.completion import complete
-from balancer.plan import PipelinePlan, Plan, StagePlan
+from balancer.completion.completion import complete
+from balancer.plan.plan import PipelinePlan, Plan, StagePlan
 from balancer.problem import Problem
 from benchmarks.ideal import measured_step_s, modelled_step_s
 from benchmarks.peers import SETTINGS, Peer, Pipelining, PlainLoop, Trainer, Turn
 from benchmarks.report import print_report
-from hetero.cluster.agent import LocalAgents
+from hetero.cluster.host.agent import LocalAgents
 from hetero.cluster.options import fleet_of
 from hetero.cluster.session import Session
 from hetero.data.source import prepare
 from hetero.job.job import Job
-from hetero.job.planning import topology, workload
-from hetero.job.spec import run_spec
+from hetero.job.planning.planning import topology, workload
+from hetero.job.run.spec import run_spec
 from hetero.words.step import HostStep
 
 WARM_UP = 3

@@ -20,7 +20,7 @@ from benchmarks.carriers import A, B, Bridge, Work
 from benchmarks.report import print_report
 from benchmarks.usage import other_work
 from bridge.channel import PART_BYTES, ChannelSpec
-from bridge.port import Port
+from bridge.port.port import Port
 from bridge.rank import RankId
 
 MIB = 1 << 20
@@ -57,8 +57,8 @@ class _Ends:
         import torch
 
         from backends.cpu import CpuBackend
-        from hetero.engine.carrier import Waits
-        from hetero.engine.mover import Mover
+        from hetero.transfer.carrier import Waits
+        from hetero.transfer.mover import Mover
 
         torch.set_num_threads(1)
         self._port, self._part_bytes = port, part_bytes
@@ -73,7 +73,7 @@ class _Ends:
         else:
             word, message = self._sender(B, A, "word"), self._receiver(A, B, "message")
 
-        from hetero.engine.carrier import Place
+        from hetero.transfer.carrier import Place
 
         def send(size: int, count: int, _: int) -> None:
             for n in range(count):
@@ -92,7 +92,7 @@ class _Ends:
     def _sender(self, source: RankId, target: RankId, name: str) -> Any:
         import torch
 
-        from hetero.engine.bridged import BridgeSender, PlainWriter
+        from hetero.transfer.bridged import BridgeSender, PlainWriter
 
         channel = self._port.open(self._spec(source, target, name))
         return BridgeSender(channel, PlainWriter(channel, self._backend, torch.uint8, self._part_bytes), *self._common)
@@ -100,7 +100,7 @@ class _Ends:
     def _receiver(self, source: RankId, target: RankId, name: str) -> Any:
         import torch
 
-        from hetero.engine.bridged import BridgeReceiver, PlainReader
+        from hetero.transfer.bridged import BridgeReceiver, PlainReader
 
         channel = self._port.open(self._spec(source, target, name))
         reader = PlainReader(channel, self._backend, torch.uint8, self._part_bytes)

@@ -30,7 +30,7 @@ from hetero.engine.epoch import workload_of
 from hetero.engine.expected import Expected, expected_s, topology_of
 from hetero.engine.rank import open_backend
 from hetero.engine.spec import RunSpec
-from hetero.engine.stage import place_of
+from hetero.engine.step.stage import place_of
 from hetero.layers.group import TensorGroup
 from hetero.models.batch import Batch
 from hetero.models.registry import architecture

@@ -11,8 +11,8 @@ from zlib import crc32
 
 import torch
 
-from bridge.pipe import Pipe
-from bridge.port import Port
+from bridge.port.pipe import Pipe
+from bridge.port.port import Port
 from bridge.rank import RankId
 from hetero.engine import rank as engine_rank
 from hetero.engine.state import origin

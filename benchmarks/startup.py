@@ -41,16 +41,16 @@ import torch
 
 from backends.chip import ChipSpec, load_chip
 from backends.cpu import CpuBackend
-from balancer.cost import datasheet_times
+from balancer.cost.times import datasheet_times
 from benchmarks.report import print_report
 from benchmarks.traffic import Traffic
 from benchmarks.usage import other_work
+from bridge.port.slots import SlotRing
 from bridge.rank import RankId
-from bridge.slots import SlotRing
 from hetero.engine.calibration import calibrate
 from hetero.engine.expected import topology_of
-from hetero.engine.replicas import weighted_bits
 from hetero.engine.spec import CalibrationSpec, PoolRun
+from hetero.engine.state.replicas import weighted_bits
 from hetero.engine.world import World
 from hetero.layers.initial import CHIP_PAIRS, fill_normal
 from hetero.models.dimensions import Dimensions

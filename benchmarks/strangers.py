@@ -31,14 +31,14 @@ import psutil
 
 from benchmarks.report import print_report
 from benchmarks.usage import other_work
-from hetero.cluster.agent import LocalAgents
+from hetero.cluster.host.agent import LocalAgents
 from hetero.cluster.options import fleet_of
 from hetero.cluster.session import Session
 from hetero.data.source import prepare
+from hetero.job.file.load import load_job
 from hetero.job.job import Job
-from hetero.job.load import load_job
-from hetero.job.planning import plan_job
-from hetero.job.spec import fleet_links, run_spec
+from hetero.job.planning.planning import plan_job
+from hetero.job.run.spec import fleet_links, run_spec
 from hetero.words.step import HostStep
 from tests.contract import strangers
 

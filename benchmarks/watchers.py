@@ -14,9 +14,9 @@ from typing import Any
 from rich.console import Console
 
 from backends import core_schema
-from hetero.job.facts import run_facts, tracked_run
 from hetero.job.job import Job
-from hetero.job.planning import Planned, pool_labels
+from hetero.job.planning.planning import Planned, pool_labels
+from hetero.job.run.facts import run_facts, tracked_run
 from hetero.monitoring.dashboard.process import dashboard
 from hetero.monitoring.journal import EVENTS, METRICS, EventJournal, Journal
 from hetero.monitoring.notice import Notice

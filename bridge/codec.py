@@ -1,7 +1,7 @@
 """What a message may be squeezed into on its way: codecs, what they save and what they lose.
 
-Torch-free: the kernels are `hetero/engine/codecs.py`. A value of a block codec is a small number times the scale of its
-block; a block is `BLOCK` values in a row, the last one of a message may be shorter. Encoded, the scales come first.
+Torch-free: the kernels are `hetero/transfer/codecs.py`. A value of a block codec is a small number times the scale of
+its block; a block is `BLOCK` values in a row, the last one of a message may be shorter. Encoded, the scales come first.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from bridge.codec import CODECS
-from bridge.streams import MOST_STREAMS, streams_to_fill
+from bridge.link.stream_count import MOST_STREAMS, streams_to_fill
 
 TransportName = Literal["auto", "zmq", "grpc", "shm"]
 CodecName = Literal["none", "bf16", "int8", "fp8"]

@@ -10,33 +10,33 @@ from pathlib import Path
 from typing import Any
 
 from backends import core_schema
-from balancer.plan import Plan
+from balancer.plan.plan import Plan
 from hetero.checkpoint.manifest import RunState, last_good
 from hetero.checkpoint.resume import ResumePoint, checkpoint_folder, checkpoint_place
 from hetero.checkpoint.store import MANIFEST, CheckpointStore
-from hetero.cluster.actors import ray_agents
+from hetero.cluster.control.instructions import News
 from hetero.cluster.doctor import guard
-from hetero.cluster.instructions import News
 from hetero.cluster.needs import Folder, Needs
+from hetero.cluster.onray.actors import ray_agents
+from hetero.cluster.onray.metrics import RayMetrics
+from hetero.cluster.onray.runtime import ray_runtime
 from hetero.cluster.options import fleet_of
-from hetero.cluster.ray_metrics import RayMetrics
-from hetero.cluster.ray_runtime import ray_runtime
 from hetero.cluster.session import Session
 from hetero.data.source import Prepared, prepare
 from hetero.data.split import check_split
 from hetero.data.written import check_apart
-from hetero.engine.loss_scale import LossScale, told
 from hetero.engine.spec import RunSpec
+from hetero.engine.state.loss_scale import LossScale, told
 from hetero.errors import SPOKEN, is_user_mistake, unspoken
 from hetero.interrupts import held, let_through, listening
 from hetero.job.checks import check_told
-from hetero.job.facts import run_facts, tracked_run
 from hetero.job.job import Job
-from hetero.job.measuring import measure
-from hetero.job.planning import Planned, plan_job, pool_labels
-from hetero.job.refusal import Held, refusable
-from hetero.job.resuming import check_resume, check_text, resume_notices, saved_text, skips_of
-from hetero.job.spec import fleet_links, run_spec
+from hetero.job.planning.measuring import measure
+from hetero.job.planning.planning import Planned, plan_job, pool_labels
+from hetero.job.run.facts import run_facts, tracked_run
+from hetero.job.run.refusal import Held, refusable
+from hetero.job.run.resuming import check_resume, check_text, resume_notices, saved_text, skips_of
+from hetero.job.run.spec import fleet_links, run_spec
 from hetero.masking import hidden, secret_values
 from hetero.monitoring.environment import drivers_environment
 from hetero.monitoring.journal import EVENTS, METRICS, EventJournal, Journal

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import lru_cache
 
-from balancer.plan import PipelinePlan
+from balancer.plan.plan import PipelinePlan
 from balancer.schedule.action import MESSAGES, Action, Actions, Kind, unknown
 from balancer.schedule.registry import schedule
 from balancer.schedule.schedule import Placed

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from bridge.loop import Loop
+from bridge.system.loop import Loop
 from bridge.transports.probation import LIMIT_S, MOST, MOST_BYTES, address_of
 
 _BACKLOG = 1024

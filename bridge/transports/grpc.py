@@ -20,11 +20,11 @@ from typing import Any, cast
 
 import grpc
 
-from bridge.credentials import Credentials
 from bridge.errors import PeerLost, TransportError
-from bridge.transport import Admits, Connection, Listener, Sink, Transport
 from bridge.transports.front import Front, Inside
-from bridge.wire import HEADER_BYTES, MOST_BODY_BYTES
+from bridge.transports.transport import Admits, Connection, Listener, Sink, Transport
+from bridge.trust.credentials import Credentials
+from bridge.words.frame import HEADER_BYTES, MOST_BODY_BYTES
 
 _PATH = "/hetero.Bridge/Frames"
 _OPTIONS = [

@@ -5,9 +5,9 @@ from __future__ import annotations
 import itertools
 import threading
 
-from bridge.credentials import Credentials
 from bridge.errors import PeerLost, TransportError
-from bridge.transport import Admits, Connection, Listener, Sink, Transport
+from bridge.transports.transport import Admits, Connection, Listener, Sink, Transport
+from bridge.trust.credentials import Credentials
 
 
 class InprocConnection(Connection):

@@ -11,8 +11,8 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
-from bridge.linux import reset_connection, take_all_segments
-from bridge.loop import Loop
+from bridge.system.linux import reset_connection, take_all_segments
+from bridge.system.loop import Loop
 
 LIMIT_S = 5.0  # until the proof
 MOST_BYTES = 16 << 10  # from each; a handshake has less than two thousand

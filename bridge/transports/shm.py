@@ -25,11 +25,11 @@ import socket
 import struct
 from collections import deque
 
-from bridge.credentials import Credentials
 from bridge.errors import PeerLost, TransportError, WireError
-from bridge.slots import SlotRing
-from bridge.transport import Admits, Connection, Listener, Sink, Transport
-from bridge.wire import EMPTY, HEADER_BYTES, MOST_TEXT_BYTES, Header, wire_error
+from bridge.port.slots import SlotRing
+from bridge.transports.transport import Admits, Connection, Listener, Sink, Transport
+from bridge.trust.credentials import Credentials
+from bridge.words.frame import EMPTY, HEADER_BYTES, MOST_TEXT_BYTES, Header, wire_error
 
 _INLINE, _PLACED, _LEND, _RECLAIM = range(4)
 _PLACE = struct.Struct("!BIQ")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import zmq
 
-from bridge.loop import Loop
-from bridge.transport import Admits
+from bridge.system.loop import Loop
+from bridge.transports.transport import Admits
 
 DOMAIN = b"hetero"
 _ADDRESS = "inproc://zeromq.zap.01"

@@ -3,7 +3,7 @@
 A frame is two message parts, head and body, or the head alone. The sockets live in the endpoint's loop through their
 (edge-triggered) descriptors, so this transport adds no thread to ZeroMQ's own.
 
-Diallers show their credentials as PLAIN username and password, which hold once (bridge/credentials.py): libzmq gives
+Diallers show their credentials as PLAIN username and password, which hold once (`trust/credentials.py`): libzmq gives
 nobody else a route, nor keeps more than one command of theirs.
 """
 
@@ -16,16 +16,16 @@ import time
 
 import zmq
 
-from bridge.credentials import Credentials
 from bridge.errors import PeerLost, TransportError
-from bridge.lane import WINDOW_BYTES
-from bridge.linux import take_small_segments
-from bridge.loop import Loop
-from bridge.transport import Admits, Connection, Listener, Sink, Transport
+from bridge.link.stream import WINDOW_BYTES
+from bridge.system.linux import take_small_segments
+from bridge.system.loop import Loop
 from bridge.transports import probation, zap
 from bridge.transports.probation import Probation
+from bridge.transports.transport import Admits, Connection, Listener, Sink, Transport
 from bridge.transports.zap import readable
-from bridge.wire import EMPTY, MOST_BODY_BYTES, wire_error
+from bridge.trust.credentials import Credentials
+from bridge.words.frame import EMPTY, MOST_BODY_BYTES, wire_error
 
 _FRAMES_PER_TURN = 32  # then other descriptors get their turn
 _EVENTS_PER_TURN = 32

@@ -12,9 +12,9 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from bridge.layout import Region, Shape, TensorLayout
+from bridge.layout.layout import Region, Shape, TensorLayout
+from bridge.layout.reshard import overlap
 from bridge.rank import RankId
-from bridge.reshard import overlap
 from hetero.checkpoint.durable import checksum, make_folder, publish, unfinished
 from hetero.checkpoint.errors import CheckpointError, DamagedCheckpoint
 from hetero.checkpoint.manifest import StoredPiece, StoredTensor

@@ -12,14 +12,14 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from backends.probe import Finding
-    from hetero.cluster.instructions import News
+    from hetero.cluster.control.instructions import News
     from hetero.cluster.options import PoolOptions
-    from hetero.job.chips import Ask
+    from hetero.job.planning.chips import Ask
 
 
 def asking(address: str | None) -> Ask:
     """This host, or the hosts of the cluster at HOST:PORT. Ray is imported only if they are asked."""
-    from hetero.job.chips import ask_here
+    from hetero.job.planning.chips import ask_here
 
     return ask_here if address is None else partial(_joined, address=address)
 
@@ -28,7 +28,7 @@ def _joined(pools: Mapping[str, PoolOptions], *, address: str) -> dict[str, Find
     from hetero.interrupts import sigmask
 
     with sigmask(signal.SIG_BLOCK, signal.SIGTERM):  # in the threads of Ray
-        from hetero.cluster.asking import ask_joined
+        from hetero.cluster.onray.asking import ask_joined
     return ask_joined(pools, address, _tell)
 
 

@@ -53,7 +53,7 @@ def doctor(
     """Look at chips, versions, limits, disk and network of this host. Leaves with 2 if anything blocks a run."""
     from hetero.cluster.doctor.finding import blocking
     from hetero.cluster.doctor.machine import measure
-    from hetero.job.load import load_job
+    from hetero.job.file.load import load_job
 
     if links and job_file is None:
         raise typer.BadParameter("it measures the links of a job: name its file", param_hint="--links")
@@ -107,7 +107,7 @@ def _probe(job: Job, address: str | None) -> list[dict[str, Any]]:
     from hetero.cluster.doctor.links import probe
     from hetero.cluster.options import fleet_of
     from hetero.job.checks import check_told
-    from hetero.job.spec import fleet_links
+    from hetero.job.run.spec import fleet_links
 
     check_told(job.unmasked())
     return probe(fleet_of(job.pools, fleet_links(job), local=address is None), address)

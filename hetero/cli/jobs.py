@@ -13,7 +13,7 @@ from hetero.cli.submit import print_until_over
 from hetero.terminal import plain, word
 
 if TYPE_CHECKING:
-    from hetero.cluster.jobs import JobView
+    from hetero.cluster.jobs.jobs import JobView
 
 JobId = Annotated[str, typer.Argument(metavar="JOB", help="As hetero submit named it.")]
 PLAIN_WIDTH = 160
@@ -27,7 +27,7 @@ def list_(address: Server) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from hetero.cluster.jobs import JobServer
+    from hetero.cluster.jobs.jobs import JobServer
 
     table = Table(box=None, pad_edge=False)
     for column in ("job", "status", "started", "took", "run directory"):
@@ -43,7 +43,7 @@ def list_(address: Server) -> None:
 @jobs.command()
 def status(job_id: JobId, address: Server) -> None:
     """What is known of one job."""
-    from hetero.cluster.jobs import JobServer
+    from hetero.cluster.jobs.jobs import JobServer
 
     job = JobServer(address).job(job_id)
     started, took = _times(job)
@@ -69,7 +69,7 @@ def logs(
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the job ends.")] = False,
 ) -> None:
     """What a job has printed."""
-    from hetero.cluster.jobs import JobServer
+    from hetero.cluster.jobs.jobs import JobServer
 
     server = JobServer(address)
     if follow:
@@ -81,7 +81,7 @@ def logs(
 def stop(job_id: JobId, address: Server) -> None:
     """End a job; when this returns its processes have ended."""
     from hetero.cluster.errors import ClusterError
-    from hetero.cluster.jobs import JobServer
+    from hetero.cluster.jobs.jobs import JobServer
 
     job = JobServer(address).stop(job_id)
     if not job.is_over:
@@ -102,8 +102,8 @@ def fetch(
     ] = 1,
 ) -> None:
     """Copy a run directory to this machine, without checkpoints; more than once while the job runs, if you like."""
-    from hetero.cluster.fetch import fetch as bring
-    from hetero.cluster.jobs import JobServer
+    from hetero.cluster.jobs.fetch import fetch as bring
+    from hetero.cluster.jobs.jobs import JobServer
 
     folder = to or Path("runs") / job_id
     files = bring(JobServer(address), job_id, folder, most << 30)

@@ -16,9 +16,9 @@ def plan(
 ) -> None:
     """Print the chosen plan, its grid of actions and the predicted step, by the chips' datasheets."""
     from hetero.cli.planned import as_data, print_planned
-    from hetero.job.chips import identified
-    from hetero.job.load import load_job, mistakes_located
-    from hetero.job.planning import plan_job
+    from hetero.job.file.load import load_job, mistakes_located
+    from hetero.job.planning.chips import identified
+    from hetero.job.planning.planning import plan_job
 
     job = load_job(job_file, settings or ())
     with mistakes_located(job_file, settings or ()):

@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
-from balancer.equal import alike, equal_pipelines, numbered
-from balancer.ledger import efficiency
-from balancer.plan import PipelinePlan, Plan, StagePlan
+from balancer.plan.equal import alike, equal_pipelines, numbered
+from balancer.plan.plan import PipelinePlan, Plan, StagePlan
 from balancer.schedule.grid import format_grid
 from balancer.schedule.lowering import actions_of
+from balancer.search.ledger import efficiency
 
 if TYPE_CHECKING:
-    from balancer.simulate import Prediction
+    from balancer.simulate.simulate import Prediction
     from hetero.job.job import Job
-    from hetero.job.planning import Planned
+    from hetero.job.planning.planning import Planned
 
 
 def as_data(job: Job, planned: Planned) -> str:

@@ -53,10 +53,10 @@ def report(
 def _ledger(follower: Follower) -> Ledger:
     """By the job file and plan of the run; what those no longer say leaves the page without a ledger, not the user
     without a page."""
-    from balancer.plan import Plan
+    from balancer.plan.plan import Plan
     from hetero.errors import explains_itself, render
-    from hetero.job.judging import Measured, judge
-    from hetero.job.load import load_job
+    from hetero.job.file.load import load_job
+    from hetero.job.planning.judging import Measured, judge
     from hetero.monitoring.report.page import Ledger, LedgerRow
     from hetero.monitoring.status import calibrated, probed, time_scale, typical_stages_s, typical_step_s
 

@@ -14,7 +14,7 @@ from hetero.cli.arguments import JobFile, Server, Settings, path_there
 from hetero.terminal import plain
 
 if TYPE_CHECKING:
-    from hetero.cluster.jobs import JobServer
+    from hetero.cluster.jobs.jobs import JobServer
 
 PRINTED_S = 10.0
 """After its last line a job is over within so many seconds."""
@@ -45,11 +45,11 @@ def submit(
 ) -> None:
     """Hand in the job, with its local data and this version of hetero itself."""
     from hetero.cluster.doctor import guard
-    from hetero.cluster.jobs import JobServer, shell_path
+    from hetero.cluster.jobs.jobs import JobServer, shell_path
     from hetero.cluster.private_folder import passing_folder
-    from hetero.job.load import load_job, mistakes_located
-    from hetero.job.parcel import JOB_FILE, pack
-    from hetero.job.planning import plan_job
+    from hetero.job.file.load import load_job, mistakes_located
+    from hetero.job.planning.planning import plan_job
+    from hetero.job.run.parcel import JOB_FILE, pack
 
     job = load_job(job_file, settings or ())
     with mistakes_located(job_file, settings or ()):

@@ -17,7 +17,7 @@ from hetero.cli import streams
 from hetero.cli.arguments import JobFile, Settings, path_of, path_there
 
 if TYPE_CHECKING:
-    from balancer.plan import Plan
+    from balancer.plan.plan import Plan
     from hetero.job.job import Job
 
 MOST_PLAN_BYTES = 4 << 20
@@ -50,9 +50,9 @@ def train(
 
     with sigmask(signal.SIG_BLOCK, signal.SIGTERM):  # in the threads of libraries: Ray wants it in no other than this
         from hetero.cli.asking import asking
-        from hetero.job.chips import identified
-        from hetero.job.load import load_job, mistakes_located
-        from hetero.job.refusal import refuse_used
+        from hetero.job.file.load import load_job, mistakes_located
+        from hetero.job.planning.chips import identified
+        from hetero.job.run.refusal import refuse_used
         from hetero.monitoring.journal import EVENTS
 
     job = load_job(job_file, settings or ())
@@ -73,7 +73,7 @@ def train(
 
 def _train_and_show(job: Job, folder: Path, address: str | None, plan: Plan | None, resume: str | None) -> None:
     from hetero.interrupts import held, sigmask
-    from hetero.job.planning import pool_labels
+    from hetero.job.planning.planning import pool_labels
     from hetero.monitoring.dashboard.process import dashboard
     from hetero.monitoring.progress import Progress
 
@@ -111,7 +111,7 @@ def _new_run_dir(name: str) -> Path:
 
 def _read_plan(path: Path) -> Plan:
     from balancer.errors import PlanError
-    from balancer.plan import Plan
+    from balancer.plan.plan import Plan
     from hetero.job.errors import JobError
 
     try:

@@ -22,8 +22,8 @@ def watched(run: str, address: str | None) -> Iterator[Path]:
     elif address is None:
         raise no_run(run)
     else:
-        from hetero.cluster.jobs import JobServer
-        from hetero.cluster.mirror import mirrored
+        from hetero.cluster.jobs.jobs import JobServer
+        from hetero.cluster.jobs.mirror import mirrored
 
         with mirrored(JobServer(address), run) as copy:
             yield copy
@@ -36,8 +36,8 @@ def fetched(run: str, address: str | None) -> Path:
         return folder
     if address is None:
         raise no_run(run)
-    from hetero.cluster.fetch import fetch
-    from hetero.cluster.jobs import JobServer
+    from hetero.cluster.jobs.fetch import fetch
+    from hetero.cluster.jobs.jobs import JobServer
 
     folder = Path("runs") / run
     fetch(JobServer(address), run, folder)

@@ -12,9 +12,9 @@ from typing import Any
 import ray
 from ray.exceptions import RayActorError
 
-from bridge.awake import AwakeClock
+from bridge.system.awake import AwakeClock
 from hetero.cluster.errors import ClusterError
-from hetero.cluster.staging import SharedFolder
+from hetero.cluster.host.staging import SharedFolder
 from hetero.interrupts import check
 
 CHUNK_BYTES = 16 * 1024**2

@@ -7,16 +7,16 @@ from itertools import combinations
 from types import TracebackType
 from typing import Any
 
-from bridge.awake import AwakeClock
-from bridge.streams import find_streams
+from bridge.link.stream_count import find_streams
+from bridge.system.awake import AwakeClock
 from bridge.words.endpoint import EndpointOrder, LinkProbed, ProbeLink
 from bridge.words.word import A
-from hetero.cluster import events as ev
-from hetero.cluster import instructions as ins
-from hetero.cluster.agent import Carrier
-from hetero.cluster.blame import failure
-from hetero.cluster.controller import Controller, ControlOptions
+from hetero.cluster.control import events as ev
+from hetero.cluster.control import instructions as ins
+from hetero.cluster.control.blame import failure
+from hetero.cluster.control.controller import Controller, ControlOptions
 from hetero.cluster.fleet import FleetLink, FleetSpec, host_id
+from hetero.cluster.host.agent import Carrier
 from hetero.interrupts import check
 from hetero.words.orders import Calibrate, Configure, Configured, RankOrder
 from hetero.words.step import HostStep

@@ -12,10 +12,10 @@ import torch.distributed as dist
 
 from backends.backend import Backend, Stopwatch
 from backends.emulation import Emulated
-from balancer.cost import datasheet_times
+from balancer.cost.times import datasheet_times
 from hetero.engine.expected import topology_of
 from hetero.engine.spec import CalibrationSpec
-from hetero.engine.stage import DTYPES
+from hetero.engine.step.stage import DTYPES
 from hetero.engine.trial import Limits, Trial
 from hetero.engine.world import World
 from hetero.layers.group import TensorGroup

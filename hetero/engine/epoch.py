@@ -14,34 +14,34 @@ import torch
 from backends.backend import Backend
 from backends.chip import load_chip
 from backends.emulation import Emulated
-from balancer.memory import stage_bytes
+from balancer.cost.workload import Workload
+from balancer.memory.memory import stage_bytes
 from balancer.schedule.action import Kind
 from balancer.schedule.lowering import actions_of, forward_actions_of
-from balancer.workload import Workload
-from bridge.port import Port
+from bridge.port.port import Port
 from hetero.checkpoint.pieces import write_piece
 from hetero.checkpoint.store import CheckpointStore
-from hetero.engine.carrier import Waits
-from hetero.engine.evaluation import Evaluator
-from hetero.engine.executor import Executor
 from hetero.engine.expected import Laps, expected_s, laps, topology_of
-from hetero.engine.flow import Carriers
-from hetero.engine.lines import Lines
-from hetero.engine.meter import Meter
-from hetero.engine.optimizer import Optimizer, gradient_scale, learning_rate
-from hetero.engine.ownership import Holding, alike
-from hetero.engine.replicas import ReplicaCheck
 from hetero.engine.spec import RunSpec
-from hetero.engine.stage import DTYPES, Place, Stage
+from hetero.engine.state.optimizer import Optimizer, gradient_scale, learning_rate
+from hetero.engine.state.ownership import Holding, alike
+from hetero.engine.state.replicas import ReplicaCheck
 from hetero.engine.state.saving import save
 from hetero.engine.state.state import State
-from hetero.engine.sync import GradientSync, ParameterReturn
-from hetero.engine.text import Text
-from hetero.engine.totals import Totals
+from hetero.engine.state.sync import GradientSync, ParameterReturn
+from hetero.engine.step.evaluation import Evaluator
+from hetero.engine.step.executor import Executor
+from hetero.engine.step.meter import Meter
+from hetero.engine.step.samples import Text
+from hetero.engine.step.stage import DTYPES, Place, Stage
+from hetero.engine.step.totals import Totals
 from hetero.engine.wiring import EpochGroups, active_ranks, boundary_flows, line_orders
 from hetero.engine.world import World
 from hetero.layers.group import TensorGroup
 from hetero.models.registry import architecture
+from hetero.transfer.carrier import Waits
+from hetero.transfer.flow import Carriers
+from hetero.transfer.lines import Lines
 from hetero.words.orders import Told
 from hetero.words.step import StepReport, StepTotals
 

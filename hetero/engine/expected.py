@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from itertools import accumulate
 
 from backends.chip import load_chip
-from balancer.cost import datasheet_times, update_s
-from balancer.plan import Plan
+from balancer.cost.times import datasheet_times, update_s
+from balancer.cost.topology import PoolSpec, Topology
+from balancer.cost.workload import Workload
+from balancer.plan.plan import Plan
 from balancer.schedule.action import Kind
-from balancer.topology import PoolSpec, Topology
-from balancer.workload import Workload
 from hetero.engine.spec import PoolRun
-from hetero.engine.stage import Place
+from hetero.engine.step.stage import Place
 
 Expected = dict[tuple[Kind, int], float]
 """Seconds by kind and chunk; STEP has the chunk -1."""

@@ -13,7 +13,7 @@ import stat
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-from bridge.linux import take_no_segments
+from bridge.system.linux import take_no_segments
 from hetero.errors import ExplainedError
 
 Address = tuple[str, int]

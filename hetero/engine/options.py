@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from balancer.workload import Update
+from balancer.cost.workload import Update
 
 
 class OptimizerOptions(BaseModel):

@@ -19,18 +19,18 @@ from backends.emulation import Emulated
 from backends.registry import load_backend
 from backends.watch import Watch
 from bridge.errors import PipeClosed
-from bridge.pipe import Pipe
-from bridge.port import Port
+from bridge.port.pipe import Pipe
+from bridge.port.port import Port
 from bridge.rank import RankId
 from bridge.words.endpoint import Stop
 from bridge.words.word import Answer, Word, unexpected
 from hetero.engine.calibration import calibrate
 from hetero.engine.epoch import Epoch, claim_memory
 from hetero.engine.spec import CalibrationSpec, PoolRun, RunSpec
-from hetero.engine.stage import place_of
 from hetero.engine.state.live import LiveMove
 from hetero.engine.state.origin import begin
 from hetero.engine.state.state import State
+from hetero.engine.step.stage import place_of
 from hetero.engine.wiring import EpochGroups, tensor_holdings
 from hetero.engine.world import World
 from hetero.words.orders import (

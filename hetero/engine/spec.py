@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, model_validator
 
 from backends.options import EmulateOptions
-from balancer.plan import Plan
+from balancer.plan.plan import Plan
 from bridge.options import BridgeOptions
 from hetero.engine.options import EvalOptions, TrainOptions
 from hetero.models.dimensions import Dimensions

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from balancer.workload import UnitWork
+from balancer.cost.workload import UnitWork
 from bridge.precision import ITEM_BYTES
 from hetero.models.dimensions import Dimensions
 from hetero.models.registry import architecture

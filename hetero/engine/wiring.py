@@ -7,21 +7,21 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from backends.communicator import Communicator
-from balancer.plan import Plan
+from balancer.plan.plan import Plan
 from balancer.schedule.action import Action, Actions, Kind, Purpose
-from bridge.layout import TensorLayout
+from bridge.layout.layout import TensorLayout
+from bridge.layout.reshard import Placement, Reshard, reshard
 from bridge.precision import crossing
 from bridge.rank import RankId
-from bridge.reshard import Placement, Reshard, reshard
-from hetero.engine.executor import FlowKey
-from hetero.engine.flow import Carriers, Flow
-from hetero.engine.lines import greet
-from hetero.engine.ownership import Holding, holdings
 from hetero.engine.spec import RunSpec
-from hetero.engine.stage import DTYPES, Place, places
+from hetero.engine.state.ownership import Holding, holdings
+from hetero.engine.step.executor import FlowKey
+from hetero.engine.step.stage import DTYPES, Place, places
 from hetero.engine.world import World
 from hetero.layers.group import TensorGroup
 from hetero.models.registry import architecture
+from hetero.transfer.flow import Carriers, Flow
+from hetero.transfer.lines import greet
 
 
 class EpochGroups:

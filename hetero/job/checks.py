@@ -10,7 +10,7 @@ from typing import Any
 from backends.chip import ChipSpec, load_chip
 from backends.identify import AUTO, sheets_of
 from backends.registry import family_names
-from balancer.legality import MOST_MICRO_BATCHES
+from balancer.completion.legality import MOST_MICRO_BATCHES
 from bridge.codec import NONE
 from bridge.options import BridgeOptions
 from bridge.precision import crossing

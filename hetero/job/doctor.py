@@ -15,17 +15,17 @@ from backends.probe import Finding as Chips
 from hetero.cluster.doctor.finding import Finding, judged
 from hetero.cluster.doctor.machine import Machine, Space, space
 from hetero.cluster.fleet import LOOPBACK
-from hetero.cluster.listening import listen_fault
+from hetero.cluster.host.listening import listen_fault
 from hetero.cluster.options import PoolOptions, fleet_of
 from hetero.cluster.placement import Node, PlacementError, asks_of, place
 from hetero.data.corpus import Corpus
 from hetero.errors import explains_itself
-from hetero.job.chips import Ask, ask_here, chip_of, unidentified_pools, with_chips
-from hetero.job.claim import held_by
 from hetero.job.job import Job
-from hetero.job.kept import kept_folder
-from hetero.job.planning import plan_job, workload
-from hetero.job.spec import fleet_links
+from hetero.job.planning.cache import kept_folder
+from hetero.job.planning.chips import Ask, ask_here, chip_of, unidentified_pools, with_chips
+from hetero.job.planning.planning import plan_job, workload
+from hetero.job.run.claim import held_by
+from hetero.job.run.spec import fleet_links
 
 STATE_BYTES = 12
 """Of a parameter in a checkpoint: itself and the two moments of AdamW, in float32."""

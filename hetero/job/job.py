@@ -83,7 +83,7 @@ class Job(BaseModel):
 
     @property
     def unidentified(self) -> tuple[str, ...]:
-        """The pools whose chips are still to say what they are; see `hetero.job.chips`."""
+        """The pools whose chips are still to say what they are; see `hetero.job.planning.chips`."""
         return tuple(name for name, pool in self.pools.items() if pool.chip == AUTO)
 
     def paced_as(self, pool: str) -> str:

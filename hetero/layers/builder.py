@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from backends.operators import Operators
-from bridge.layout import TensorLayout
+from bridge.layout.layout import TensorLayout
 from hetero.layers.group import TensorGroup
 from hetero.layers.initial import fill_normal
 from hetero.layers.spec import Constant, TensorSpec

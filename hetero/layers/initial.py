@@ -15,7 +15,7 @@ from functools import lru_cache
 import torch
 import xxhash
 
-from bridge.layout import Region
+from bridge.layout.layout import Region
 from hetero.layers.normals import STEP, Normals, wrapped
 
 Part = tuple[torch.Tensor, torch.Tensor]

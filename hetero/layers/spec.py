@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bridge.layout import TensorLayout
+from bridge.layout.layout import TensorLayout
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from balancer.workload import UnitWork, Workload
-from bridge.layout import LayoutError
+from balancer.cost.workload import UnitWork, Workload
+from bridge.layout.layout import LayoutError
 from bridge.precision import ITEM_BYTES
 from hetero.layers.spec import TensorSpec
 from hetero.models.parts.embedding import Embedding

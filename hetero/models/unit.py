@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from balancer.workload import UnitWork
+from balancer.cost.workload import UnitWork
 from hetero.layers.spec import TensorSpec
 from hetero.models.parts.part import Part, Work
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from balancer.equal import alike, numbered
+from balancer.plan.equal import alike, numbered
 from hetero.monitoring.journal import Record
 
 

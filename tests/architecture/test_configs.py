@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from backends.chip import load_chip
-from hetero.job.load import load_job
+from hetero.job.file.load import load_job
 from hetero.models.options import ModelOptions
 from tests.architecture.tree import ROOT
 

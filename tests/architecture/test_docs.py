@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import yaml
 
-from balancer.plan import PipelinePlan, StagePlan
+from balancer.plan.plan import PipelinePlan, StagePlan
 from balancer.schedule.action import Kind
 from bridge.channel import PURPOSES
+from hetero.job.file.load import load_job
 from hetero.job.job import Job
-from hetero.job.load import load_job
 from tests.architecture.markdown import Block, Document, documents, read
 from tests.architecture.tree import PACKAGES, ROOT
 from tests.unit.hetero.monitoring.synthetic import metrics_line

@@ -7,7 +7,7 @@ import re
 from balancer.schedule.registry import schedules
 from tests.architecture.tree import PACKAGES, name_of, python_files
 
-DEFAULTS = {"balancer/plan.py", "balancer/options.py"}
+DEFAULTS = {"balancer/plan/plan.py", "balancer/options.py"}
 
 
 def test_no_schedule_is_told_by_its_name() -> None:

@@ -14,8 +14,8 @@ from typing import Any, TypeVar
 
 from bridge.channel import ChannelSpec
 from bridge.endpoint import PATIENCE_S, Endpoint
-from bridge.pipe import Pipe
-from bridge.port import Channel, Port
+from bridge.port.pipe import Pipe
+from bridge.port.port import Channel, Port
 from bridge.rank import RankId
 from bridge.words.endpoint import (
     AskStats,

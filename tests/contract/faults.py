@@ -17,9 +17,9 @@ from typing import Any
 import pytest
 
 from bridge.errors import PeerLost
-from bridge.guard import Checked
-from bridge.transport import Connection
-from bridge.wire import EMPTY, Kind, text_frame
+from bridge.transports.transport import Connection
+from bridge.trust.seal import Checked
+from bridge.words.frame import EMPTY, Kind, text_frame
 from tests.patience import WAIT_S
 
 NUMBERED = [kind for kind in Kind if kind.numbered]

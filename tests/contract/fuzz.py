@@ -12,16 +12,16 @@ import argparse
 import random
 from collections.abc import Iterator
 
-from bridge.exchange import Exchange
-from bridge.greeting import Greeting
-from bridge.guard import Checked
-from bridge.handshake import Hello
-from bridge.identity import Identity
-from bridge.loop import Loop
-from bridge.network import Network
-from bridge.transport import Connection
-from bridge.wire import EMPTY, HEADER_BYTES, MOST_TEXT_BYTES, Header, Kind
+from bridge.endpoint.peers import Network
+from bridge.endpoint.router import Exchange
+from bridge.system.loop import Loop
+from bridge.transports.transport import Connection
+from bridge.trust.handshake import Greeting
+from bridge.trust.hello import Hello
+from bridge.trust.identity import Identity
+from bridge.trust.seal import Checked
 from bridge.words.endpoint import Introduce, PeerSpec
+from bridge.words.frame import EMPTY, HEADER_BYTES, MOST_TEXT_BYTES, Header, Kind
 from bridge.words.word import Word
 
 CORPUS: tuple[tuple[str, str], ...] = (

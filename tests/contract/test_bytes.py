@@ -11,10 +11,10 @@ import numpy as np
 import psutil
 import pytest
 
-from bridge.lane import WINDOW_BYTES
-from bridge.layout import TensorLayout
-from bridge.reshard import Placement, reshard
-from bridge.wire import CHUNK_BYTES, HEADER_BYTES
+from bridge.layout.layout import TensorLayout
+from bridge.layout.reshard import Placement, reshard
+from bridge.link.stream import WINDOW_BYTES
+from bridge.words.frame import CHUNK_BYTES, HEADER_BYTES
 from tests.contract.bridge_hosts import Host, channel, link, until
 from tests.patience import WAIT_S
 

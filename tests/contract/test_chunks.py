@@ -17,17 +17,17 @@ from backends.cpu import CpuBackend
 from bridge.channel import PART_BYTES, ChannelSpec
 from bridge.codec import CODECS
 from bridge.errors import BridgeError, EpochClosed, PeerLost, WireError
-from bridge.pipe import Pipe
-from bridge.port import Channel, Port, Ticket
+from bridge.port.pipe import Pipe
+from bridge.port.port import Channel, Port, Ticket
 from bridge.rank import RankId
 from bridge.words.port import Fill, Open, Send
-from hetero.engine import coded
-from hetero.engine.bridged import BridgeReceiver, BridgeSender, PlainReader, PlainWriter, cut
-from hetero.engine.carrier import Place, Waits
-from hetero.engine.codecs import kernel
-from hetero.engine.coded import CodedReader, CodedWriter
-from hetero.engine.gate import Gate
-from hetero.engine.mover import Mover
+from hetero.transfer import coded
+from hetero.transfer.bridged import BridgeReceiver, BridgeSender, PlainReader, PlainWriter, cut
+from hetero.transfer.carrier import Place, Waits
+from hetero.transfer.codecs import kernel
+from hetero.transfer.coded import CodedReader, CodedWriter
+from hetero.transfer.gate import Gate
+from hetero.transfer.mover import Mover
 from tests.contract.bridge_hosts import Host, channel, cross, link, until
 from tests.contract.later import LaterChip
 from tests.patience import WAIT_S

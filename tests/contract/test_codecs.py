@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from bridge.codec import BLOCK, CODECS, UNDERFLOW, Codec
-from hetero.engine.codecs import Float8, Int8, kernel, worst_error
+from hetero.transfer.codecs import Float8, Int8, kernel, worst_error
 from tests.live_bytes import LiveBytes
 
 CPU = torch.device("cpu")

@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from bridge.endpoint import PATIENCE_S
-from bridge.port import Channel, Ticket
-from bridge.transport import Connection
+from bridge.endpoint.endpoint import PATIENCE_S
+from bridge.port.port import Channel, Ticket
 from bridge.transports.grpc import GrpcConnection
 from bridge.transports.shm import ShmConnection
+from bridge.transports.transport import Connection
 from bridge.transports.zmq import ZmqConnection
 from tests.contract.bridge_hosts import Host, channel, introduce, until
 from tests.contract.faults import KINDS, FrameFaults, Relay

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from backends.operators import Operators
-from bridge.layout import LayoutError
+from bridge.layout.layout import LayoutError
 from hetero.layers.group import TensorGroup
 from hetero.models.architecture import Architecture
 from hetero.models.batch import Batch

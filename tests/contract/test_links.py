@@ -12,10 +12,9 @@ import pytest
 
 from bridge.channel import ChannelSpec
 from bridge.errors import PeerLost
-from bridge.port import Port
+from bridge.port.port import Port
 from bridge.rank import RankId
-from bridge.transport import schemes
-from bridge.wire import CHUNK_BYTES
+from bridge.transports.transport import schemes
 from bridge.words.endpoint import (
     AskStats,
     Failed,
@@ -28,6 +27,7 @@ from bridge.words.endpoint import (
     Stats,
     Stop,
 )
+from bridge.words.frame import CHUNK_BYTES
 from tests.contract.bridge_hosts import Host, await_connection, channel, cross, introduce, link, until
 from tests.patience import WAIT_S
 

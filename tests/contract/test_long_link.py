@@ -6,7 +6,7 @@ import pytest
 
 from benchmarks.carriers import ZmqEncrypted
 from benchmarks.wan import Line, wan, why_not
-from bridge.streams import find_streams
+from bridge.link.stream_count import find_streams
 
 pytestmark = pytest.mark.slow
 

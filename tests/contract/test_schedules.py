@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from balancer.completion import complete
-from balancer.cost import datasheet_times
+from balancer.completion.completion import complete
+from balancer.cost.times import datasheet_times
 from balancer.errors import ScheduleError
 from balancer.problem import Problem
 from balancer.schedule import registry
@@ -20,7 +20,7 @@ from balancer.schedule.lowering import forward_only, lower
 from balancer.schedule.registry import schedule, schedules
 from balancer.schedule.replay import check
 from balancer.schedule.schedule import Schedule
-from balancer.simulate import simulate
+from balancer.simulate.simulate import simulate
 from tests.unit.balancer.cases import plan, pool, topology, workload
 
 ALL = pytest.mark.parametrize("name", schedules())

@@ -18,12 +18,12 @@ import pytest
 
 from bridge.channel import ChannelSpec
 from bridge.errors import PeerLost
-from bridge.lane import WINDOW_BYTES
-from bridge.pipe import Pipe
-from bridge.port import Channel, Ticket
+from bridge.link.stream import WINDOW_BYTES
+from bridge.port.pipe import Pipe
+from bridge.port.port import Channel, Ticket
 from bridge.rank import RankId
-from bridge.wire import CHUNK_BYTES
 from bridge.words.endpoint import Attach, Attached, LostPeer
+from bridge.words.frame import CHUNK_BYTES
 from tests.contract.bridge_hosts import Host, await_connection, channel, cross, link, until
 from tests.patience import WAIT_S
 
@@ -36,7 +36,7 @@ SLOT_BYTES, SLOTS = WINDOW_BYTES // 2, 4
 RECEIVER = f"""
 import socket, sys
 from bridge.channel import ChannelSpec
-from bridge.port import Port
+from bridge.port.port import Port
 from bridge.rank import RankId
 rank = RankId("b", 0)
 channel = Port(socket.socket(fileno=int(sys.argv[1])), rank).open(

@@ -12,14 +12,14 @@ import psutil
 import pytest
 import zmq
 
-from bridge.credentials import Admission, Credentials
-from bridge.guard import Checked, Sealed
-from bridge.handshake import Hello, connection_guard
-from bridge.identity import Identity, KeyPair
 from bridge.transports import front, grpc, probation
 from bridge.transports.zmq import ZmqConnection
-from bridge.wire import EMPTY, HEADER_BYTES, Header, Kind, text_frame
+from bridge.trust.credentials import Admission, Credentials
+from bridge.trust.hello import Hello, connection_guard
+from bridge.trust.identity import Identity, KeyPair
+from bridge.trust.seal import Checked, Sealed
 from bridge.words.endpoint import Failed, Introduce, Introduced, PeerSpec, TurnedAway
+from bridge.words.frame import EMPTY, HEADER_BYTES, Header, Kind, text_frame
 from tests.contract import fuzz, fuzz_wire, strangers
 from tests.contract.bridge_hosts import Host, channel, cross, introduce, link
 from tests.contract.faults import Relay
@@ -234,7 +234,7 @@ def test_strangers_that_say_nothing_are_shown_the_door(start: Start) -> None:
 def test_credentials_that_were_overheard_are_worth_nothing(
     pair: tuple[Host, Host], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bridge.network._REFUSAL_S", 0.0)
+    monkeypatch.setattr("bridge.endpoint.peers._REFUSAL_S", 0.0)
     credentials = credentials_for(pair[1])
     for expected in ("header length", "credentials"):  # who comes first is let in, and says nonsense
         one = Stranger(pair[1].uris["zmq"], credentials)

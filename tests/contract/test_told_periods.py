@@ -9,16 +9,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from balancer.completion import complete
-from balancer.cost import Times, UnitTime
+from balancer.completion.completion import complete
+from balancer.cost.times import Times, UnitTime
 from balancer.errors import ScheduleError
-from balancer.peak import ChunkRoom, compute_peak
-from balancer.plan import PipelinePlan, Plan, StagePlan
+from balancer.memory.peak import ChunkRoom, compute_peak
+from balancer.plan.plan import PipelinePlan, Plan, StagePlan
 from balancer.problem import Problem
 from balancer.schedule.lowering import actions_of
 from balancer.schedule.registry import schedule, schedules
 from balancer.schedule.schedule import Pace
-from balancer.simulate import Prediction, simulate
+from balancer.simulate.simulate import Prediction, simulate
 from tests.unit.balancer.cases import pool, topology, unit, workload
 
 ALL = pytest.mark.parametrize("name", schedules())

@@ -17,12 +17,12 @@ import pytest
 
 from bridge.channel import ChannelSpec
 from bridge.errors import BridgeTimeout, EpochClosed, PeerLost, TransportError
-from bridge.guard import Checked, Guard, Sealed
-from bridge.port import Ticket
+from bridge.port.port import Ticket
 from bridge.rank import RankId
-from bridge.transport import Connection, load_transport, schemes
-from bridge.wire import CHUNK_BYTES, Header, Kind
+from bridge.transports.transport import Connection, load_transport, schemes
+from bridge.trust.seal import Checked, Guard, Sealed
 from bridge.words.endpoint import Failed, LinkProbed, LostPeer, PaceSpec, ProbeLink, Stop
+from bridge.words.frame import CHUNK_BYTES, Header, Kind
 from tests.contract.bridge_hosts import Host, await_connection, channel, cross, introduce, link, until
 from tests.patience import WAIT_S
 
@@ -370,7 +370,8 @@ def test_an_endpoint_process_is_light_and_ends_with_its_control_pipe(start: Star
 
 
 def test_the_endpoint_imports_neither_torch_nor_ray_and_grpc_only_if_used() -> None:
-    code = "import sys, bridge.endpoint, bridge.port; print({'torch', 'ray', 'grpc', 'zmq'} & set(sys.modules))"
+    heavy = {"torch", "ray", "grpc", "zmq"}
+    code = f"import sys, bridge.endpoint.__main__, bridge.port.port; print({heavy} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "set()"
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from balancer.plan import PipelinePlan, Plan, StagePlan
+from balancer.plan.plan import PipelinePlan, Plan, StagePlan
 from hetero.engine.options import OptimizerOptions, TrainOptions
 from hetero.models.dimensions import Dimensions
 from tests.distributed.fleet import Job

@@ -13,21 +13,21 @@ from safetensors.numpy import load_file
 
 from backends.chip import load_chip
 from backends.options import EmulateOptions
-from balancer.completion import complete
-from balancer.plan import Plan
+from balancer.completion.completion import complete
+from balancer.cost.topology import LinkSpec, PoolSpec, Topology
+from balancer.plan.plan import Plan
 from balancer.problem import Problem
-from balancer.topology import LinkSpec, PoolSpec, Topology
 from bridge.options import BridgeOptions
 from hetero.checkpoint.manifest import RunState
 from hetero.checkpoint.store import CheckpointStore
-from hetero.cluster.agent import Carrier, LocalAgents
+from hetero.cluster.control.instructions import News
 from hetero.cluster.fleet import FleetLink, FleetPool, FleetSpec, Programs
-from hetero.cluster.instructions import News
+from hetero.cluster.host.agent import Carrier, LocalAgents
 from hetero.cluster.session import Session
 from hetero.data.source import Prepared
-from hetero.engine.loss_scale import LossScale
 from hetero.engine.options import EvalOptions, TrainOptions
 from hetero.engine.spec import Capture, PoolRun, RunSpec, TextRun
+from hetero.engine.state.loss_scale import LossScale
 from hetero.models.dimensions import Dimensions
 from hetero.models.registry import architecture
 from hetero.monitoring.links import total_bytes

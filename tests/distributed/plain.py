@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from backends.operators import Operators
-from bridge.layout import TensorLayout
+from bridge.layout.layout import TensorLayout
 from bridge.rank import RankId
 from hetero.checkpoint.manifest import RunState
 from hetero.checkpoint.pieces import write_piece

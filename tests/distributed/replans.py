@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from balancer.plan import Plan
-from bridge.layout import Region
+from balancer.plan.plan import Plan
+from bridge.layout.layout import Region
 from hetero.checkpoint.pieces import Reader
 from hetero.checkpoint.store import CheckpointStore
 from hetero.data.source import Prepared

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from balancer.plan import Plan
+from balancer.plan.plan import Plan
 from bridge.codec import CODECS
 from bridge.options import BridgeOptions
 from hetero.engine.options import TrainOptions

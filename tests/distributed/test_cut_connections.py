@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from hetero.cluster.agent import LocalAgents
-from hetero.cluster.events import Event, HostReady
+from hetero.cluster.control.events import Event, HostReady
+from hetero.cluster.host.agent import LocalAgents
 from hetero.data.source import Prepared
 from tests.contract.faults import Relay
 from tests.distributed.cases import Case, find

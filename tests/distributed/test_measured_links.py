@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from hetero.cluster.agent import LocalAgents
+from hetero.cluster.host.agent import LocalAgents
 from hetero.job import planning
 from hetero.job.job import Job
-from hetero.job.links import Probed
+from hetero.job.planning.links import Probed
 from hetero.monitoring.journal import EVENTS, read
 from hetero.train import train
 from tests.distributed.fleet import ROOT

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from balancer.plan import Plan
+from balancer.plan.plan import Plan
 from hetero.data.source import Prepared
 from hetero.engine.options import TrainOptions
 from hetero.models.dimensions import Dimensions

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from hetero.cluster.actors import RayAgents
-from hetero.cluster.ray_runtime import ray_runtime
+from hetero.cluster.onray.actors import RayAgents
+from hetero.cluster.onray.runtime import ray_runtime
 from hetero.data.source import Prepared
 from tests.distributed.cases import Case, pick
 from tests.distributed.fleet import Standing

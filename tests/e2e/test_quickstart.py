@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from balancer.plan import Plan
+from balancer.plan.plan import Plan
 from hetero.data.corpus import Corpus
+from hetero.job.file.load import load_job
 from hetero.job.job import Job
-from hetero.job.load import load_job
 from tests.e2e.command import ROOT, Command, Run, short_folder
 from tests.patience import RUN_S, WAIT_S
 from tests.unit.hetero.monitoring.chrome_trace import read_trace

@@ -18,8 +18,8 @@ from tests.patience import RUN_S
 STOPPED_S = 4.0
 STEPS = 10
 DRIVER = """
-from hetero.cluster.actors import RayAgents
-from hetero.cluster.ray_runtime import ray_runtime
+from hetero.cluster.onray.actors import RayAgents
+from hetero.cluster.onray.runtime import ray_runtime
 from hetero.cluster.session import Session
 from tests.unit.hetero.cluster.fleets import three_families
 

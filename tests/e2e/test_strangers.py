@@ -15,7 +15,7 @@ import pytest
 import ray
 import requests
 
-from hetero.cluster.ray_runtime import ray_runtime
+from hetero.cluster.onray.runtime import ray_runtime
 from tests.e2e.command import short_folder
 from tests.e2e.listeners import listeners
 from tests.patience import RUN_S, WAIT_S

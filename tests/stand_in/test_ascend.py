@@ -14,7 +14,7 @@ import pytest
 
 from backends.chip import MIB, load_chip
 from backends.options import EmulateOptions
-from balancer.memory import stage_bytes
+from balancer.memory.memory import stage_bytes
 from hetero.data.source import Prepared
 from hetero.engine.spec import PoolRun
 from hetero.models.registry import architecture

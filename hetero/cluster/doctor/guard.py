@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from hetero.cluster.doctor.finding import Finding, judged
-from hetero.cluster.proxy import is_loopback
+from hetero.cluster.jobs.proxy import is_loopback
 
 if TYPE_CHECKING:
-    from hetero.cluster.jobs import JobServer
+    from hetero.cluster.jobs.jobs import JobServer
 
 TLS = "RAY_USE_TLS"
 
@@ -20,7 +20,7 @@ def of_joined() -> list[Finding]:
     """Of the cluster that this process has joined."""
     import ray
 
-    from hetero.cluster.ray_runtime import hears_strangers
+    from hetero.cluster.onray.runtime import hears_strangers
 
     address = ray.get_runtime_context().gcs_address
     has_tls = os.environ.get(TLS, "").lower() in ("1", "true")  # as Ray reads it, and by which it has joined

@@ -6,10 +6,10 @@ from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 
-from hetero.cluster.actors import ray_agents
 from hetero.cluster.fleet import FleetSpec
 from hetero.cluster.needs import Needs
-from hetero.cluster.ray_runtime import ray_runtime
+from hetero.cluster.onray.actors import ray_agents
+from hetero.cluster.onray.runtime import ray_runtime
 from hetero.cluster.session import Session
 from hetero.interrupts import held, listening
 

@@ -20,8 +20,8 @@ from backends.probe import Finding as Chips
 from backends.probe import detect, torch_fault
 from backends.versions import driver, installed, interpreter, plugin_faults
 from hetero.cluster.fleet import LOOPBACK
-from hetero.cluster.listening import listen_fault
-from hetero.cluster.proxy import proxies
+from hetero.cluster.host.listening import listen_fault
+from hetero.cluster.jobs.proxy import proxies
 
 SHARED_MEMORY = Path("/dev/shm")
 TRIED_BYTES = 64 * 1024**2

@@ -62,7 +62,7 @@ Told: TypeAlias = tuple[tuple[str, str], list[Node], list[Finding]]
 
 
 def _by_job_server(address: str) -> Told:
-    from hetero.cluster.jobs import JobServer
+    from hetero.cluster.jobs.jobs import JobServer
 
     server = JobServer(address)
     return server.ray_versions(), server.nodes(), of_server(server)
@@ -72,8 +72,8 @@ def _by_joining(address: str) -> Told:
     """As a driver does; Ray refuses one of another version by itself."""
     import ray
 
-    from hetero.cluster.ray_runtime import ray_runtime
-    from hetero.cluster.reservation import nodes as joined_nodes
+    from hetero.cluster.onray.reservation import nodes as joined_nodes
+    from hetero.cluster.onray.runtime import ray_runtime
 
     with ray_runtime(address):
         return (ray.__version__, ray.__version__), joined_nodes(), of_joined()

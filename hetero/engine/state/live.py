@@ -12,14 +12,13 @@ from time import perf_counter
 import torch
 
 from backends.backend import Backend
-from bridge.layout import Region
-from bridge.port import Port
+from bridge.layout.layout import Region
+from bridge.port.port import Port
 from bridge.rank import RankId
-from hetero.engine.loss_scale import LossScale
-from hetero.engine.optimizer import moment_kinds
 from hetero.engine.spec import RunSpec
-from hetero.engine.stage import DTYPES
+from hetero.engine.state.loss_scale import LossScale
 from hetero.engine.state.moving import Movement, Pair, message_bytes
+from hetero.engine.state.optimizer import moment_kinds
 from hetero.engine.state.routes import (
     PARAMETER,
     VALUE,
@@ -33,6 +32,7 @@ from hetero.engine.state.routes import (
     rounds,
 )
 from hetero.engine.state.state import State, owned_by, places_of
+from hetero.engine.step.stage import DTYPES
 from hetero.engine.wiring import active_ranks, tensor_holdings
 from hetero.words.orders import Moved
 

@@ -14,12 +14,12 @@ import torch
 from backends.backend import Backend
 from bridge.channel import ChannelSpec
 from bridge.errors import BridgeTimeout
-from bridge.port import Channel, Port
+from bridge.port.port import Channel, Port
 from bridge.rank import RankId
-from hetero.engine.bridged import WAIT_S, BridgeReceiver, BridgeSender, PlainReader, PlainWriter, cut
-from hetero.engine.carrier import Place, Waits
-from hetero.engine.channels import Channels
-from hetero.engine.coded import dtype_name
+from hetero.transfer.bridged import WAIT_S, BridgeReceiver, BridgeSender, PlainReader, PlainWriter, cut
+from hetero.transfer.carrier import Place, Waits
+from hetero.transfer.channels import Channels
+from hetero.transfer.coded import dtype_name
 
 MOST_BYTES, LEAST_BYTES = 16 << 20, 1 << 20
 """Of a message."""

@@ -11,12 +11,12 @@ from backends.backend import Backend
 from bridge.rank import RankId
 from hetero.checkpoint.pieces import Reader
 from hetero.checkpoint.store import CheckpointStore
-from hetero.engine.loss_scale import LossScale
-from hetero.engine.ownership import Holding
 from hetero.engine.spec import RunSpec
-from hetero.engine.stage import DTYPES, place_of
+from hetero.engine.state.loss_scale import LossScale
+from hetero.engine.state.ownership import Holding
 from hetero.engine.state.saving import load
 from hetero.engine.state.state import State, owned_by, places_of
+from hetero.engine.step.stage import DTYPES, place_of
 from hetero.layers.builder import fill
 from hetero.layers.spec import TensorSpec
 from hetero.models.registry import architecture

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from math import prod
 from typing import NamedTuple
 
-from bridge.layout import Region
+from bridge.layout.layout import Region
+from bridge.layout.reshard import Box, Piece, Placement, relocate
 from bridge.precision import ITEM_BYTES
 from bridge.rank import RankId
-from bridge.reshard import Box, Piece, Placement, relocate
-from hetero.engine.ownership import Holding
+from hetero.engine.state.ownership import Holding
 
 PARAMETER = "parameter"
 """A float32 value or master, which are the same; moments have torch's own names."""

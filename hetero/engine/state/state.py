@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 
 import torch
 
-from bridge.layout import TensorLayout
+from bridge.layout.layout import TensorLayout
 from bridge.rank import RankId
-from hetero.engine.loss_scale import LossScale
-from hetero.engine.ownership import Holding, position_of
+from hetero.engine.state.loss_scale import LossScale
+from hetero.engine.state.ownership import Holding, position_of
 from hetero.engine.state.routes import PARAMETER, VALUE, Key
 
 Tensors = dict[str, torch.Tensor]

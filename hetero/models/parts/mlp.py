@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from bridge.layout import TensorLayout
+from bridge.layout.layout import TensorLayout
 from hetero.layers.spec import Normal, TensorSpec
 from hetero.models.parts.part import Part, Work
 

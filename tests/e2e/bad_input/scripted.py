@@ -10,12 +10,12 @@ import pytest
 
 from hetero.checkpoint.store import CheckpointStore
 from hetero.cluster import needs
-from hetero.cluster.events import Event, PiecesSaved, StepReported, Trouble
+from hetero.cluster.control.events import Event, PiecesSaved, StepReported, Trouble
+from hetero.cluster.control.instructions import HostOrder, News
 from hetero.cluster.fleet import FleetSpec, HostSpec
-from hetero.cluster.instructions import HostOrder, News
 from hetero.cluster.needs import Needs
 from hetero.engine.spec import RunSpec
-from hetero.job.measuring import Measured
+from hetero.job.planning.measuring import Measured
 from hetero.monitoring.record import merge_ranks
 from hetero.words.orders import Configure, Lease
 from tests.unit.hetero.cluster.fake_hosts import FakeHosts

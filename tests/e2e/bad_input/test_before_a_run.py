@@ -17,11 +17,11 @@ from hetero.checkpoint.manifest import RunState
 from hetero.checkpoint.resume import CHECKPOINTS
 from hetero.checkpoint.store import CheckpointStore
 from hetero.cli.app import run
-from hetero.cluster.events import Severity, Trouble
+from hetero.cluster.control.events import Severity, Trouble
 from hetero.data.source import prepare
-from hetero.job.claim import Claim
-from hetero.job.load import load_job
-from hetero.job.resuming import saved_text
+from hetero.job.file.load import load_job
+from hetero.job.run.claim import Claim
+from hetero.job.run.resuming import saved_text
 from hetero.monitoring.journal import EVENTS, read
 from tests.e2e.bad_input.screens import JOB, Refusal, check_screen, refused, spoilt
 from tests.e2e.bad_input.scripted import script

@@ -12,7 +12,7 @@ import pytest
 
 from hetero.checkpoint.store import MANIFEST, CheckpointStore
 from hetero.cli.app import run
-from hetero.job.claim import Claim
+from hetero.job.run.claim import Claim
 from hetero.monitoring.journal import EVENTS, METRICS, Record, read
 from tests.e2e.bad_input.screens import JOB
 from tests.e2e.bad_input.scripted import script

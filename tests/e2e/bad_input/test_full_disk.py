@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from bridge.layout import TensorLayout
+from bridge.layout.layout import TensorLayout
 from bridge.rank import RankId
 from hetero.checkpoint.durable import write_durably
 from hetero.checkpoint.errors import StorageFull

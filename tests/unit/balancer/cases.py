@@ -7,9 +7,9 @@ from dataclasses import replace
 from hypothesis import strategies as st
 
 from backends.chip import ChipSpec
-from balancer.plan import PipelinePlan, Plan, StagePlan
-from balancer.topology import LinkSpec, PoolSpec, Topology
-from balancer.workload import UnitWork, Workload
+from balancer.cost.topology import LinkSpec, PoolSpec, Topology
+from balancer.cost.workload import UnitWork, Workload
+from balancer.plan.plan import PipelinePlan, Plan, StagePlan
 
 
 def pool(name="a", count=4, speed=1.0, *, gib=80.0, hosts=1, tp=None, interconnect=1e15, precision="float32"):

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 
-from balancer.completion import complete
+from balancer.completion.completion import complete
+from balancer.cost.topology import Topology
 from balancer.errors import PlanError
-from balancer.plan import PipelinePlan
+from balancer.plan.plan import PipelinePlan
 from balancer.problem import Problem
-from balancer.topology import Topology
 from tests.unit.balancer.cases import pipelines, plan, pool, topology, unit, workload
 
 POOLS = topology(pool("fast", 4), pool("slow", 4, hosts=2))

@@ -7,18 +7,18 @@ from pathlib import Path
 
 import pytest
 
-from balancer.candidates import all_shapes
-from balancer.completion import complete
-from balancer.cost import datasheet_times
-from balancer.judges import Candidate, Judges
-from balancer.memory import SLACK
-from balancer.need import memory_need
+from balancer.completion.completion import complete
+from balancer.cost.times import datasheet_times
+from balancer.memory.memory import SLACK
+from balancer.memory.need import memory_need
 from balancer.problem import Problem
-from balancer.search import search
-from balancer.simulate import simulate
-from balancer.sync import Held, expected_sync_s
-from hetero.job.load import load_job
-from hetero.job.planning import problem
+from balancer.search.candidates import all_shapes
+from balancer.search.judges import Candidate, Judges
+from balancer.search.search import search
+from balancer.simulate.simulate import simulate
+from balancer.simulate.sync import Held, expected_sync_s
+from hetero.job.file.load import load_job
+from hetero.job.planning.planning import problem
 from tests.architecture.tree import ROOT
 from tests.unit.balancer.cases import plan, pool, topology, workload
 

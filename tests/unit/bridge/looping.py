@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from bridge.loop import Loop
+from bridge.system.loop import Loop
 from tests.patience import WAIT_S
 
 

@@ -11,8 +11,8 @@ import threading
 import time
 from dataclasses import dataclass, replace
 
-from bridge.linux import NICE
-from bridge.pipe import Pipe
+from bridge.port.pipe import Pipe
+from bridge.system.linux import NICE
 from bridge.words.endpoint import AskStats, Failed, Listen, Listening, Stats, Stop
 from bridge.words.error import ErrorReport
 from bridge.words.word import Word
@@ -23,7 +23,7 @@ LISTEN = Listen("a@0", "127.0.0.1", ())
 # starts an endpoint, leaks its control pipe to a process that outlives us, tells both pids and waits to be killed
 PARENT = """
 import socket, subprocess, sys, time
-from bridge.pipe import Pipe
+from bridge.port.pipe import Pipe
 from bridge.words.endpoint import Listen
 ours, theirs = socket.socketpair()
 command = [sys.executable, "-m", "bridge.endpoint", "--fd", str(theirs.fileno())]

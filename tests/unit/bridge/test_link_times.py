@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.clock import PeerClock
-from bridge.pace import Pace
+from bridge.link.clock import PeerClock
+from bridge.link.pace import Pace
 
 
 def test_a_message_occupies_the_link_and_arrives_after_the_delay() -> None:

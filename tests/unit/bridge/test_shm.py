@@ -9,14 +9,14 @@ from collections.abc import Iterator
 
 import pytest
 
-from bridge.credentials import Credentials
 from bridge.errors import BridgeError, TransportError
-from bridge.loop import Loop
-from bridge.slots import SlotRing
-from bridge.transport import Connection
+from bridge.port.slots import SlotRing
+from bridge.system.loop import Loop
 from bridge.transports import shm
 from bridge.transports.shm import ShmTransport
-from bridge.wire import Header, Kind
+from bridge.transports.transport import Connection
+from bridge.trust.credentials import Credentials
+from bridge.words.frame import Header, Kind
 
 LEND = struct.pack("!BIQI", 2, 1, 64, 4)
 INLINE = Header(Kind.HELLO).encode() + b"\0"

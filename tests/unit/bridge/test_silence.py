@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from bridge.awake import AwakeClock
-from bridge.greeting import Door
-from bridge.handshake import Hello
-from bridge.lane import Lane
+from bridge.link.stream import Lane
+from bridge.system.awake import AwakeClock
+from bridge.trust.handshake import Door
+from bridge.trust.hello import Hello
 from tests.unit.bridge.test_awake import Hand
 
 

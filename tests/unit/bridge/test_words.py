@@ -13,7 +13,7 @@ from pydantic import TypeAdapter
 
 from bridge.channel import ChannelSpec
 from bridge.errors import BridgeError, ReleaseDiffers, WireError, WordError
-from bridge.pipe import Pipe
+from bridge.port.pipe import Pipe
 from bridge.rank import RankId
 from bridge.words.endpoint import (
     Attach,
@@ -32,7 +32,7 @@ from bridge.words.error import ErrorReport
 from bridge.words.port import Broken, Open, Received, Send
 from bridge.words.release import RELEASE, Release
 from bridge.words.word import Order, Word, decode, encode, unexpected
-from hetero.words.nursery import Fork, Forked
+from hetero.words.fork_server import Fork, Forked
 from hetero.words.orders import Calibrated, Configure, JoinWorld, Saved, Told
 from hetero.words.step import StepReport, StepTotals
 from tests.patience import WAIT_S

@@ -12,9 +12,9 @@ from hetero.cli.app import run
 from hetero.errors import ExplainedError, render, unspoken
 from hetero.job.checks import check_told
 from hetero.job.errors import JobError
+from hetero.job.file.load import load_job
 from hetero.job.job import Job
-from hetero.job.load import load_job
-from hetero.job.parcel import pack
+from hetero.job.run.parcel import pack
 from hetero.masking import MASK, first_masked, hidden, masked, secret_values, without_passwords
 from tests.unit.hetero.monitoring.synthetic import write_run
 
@@ -72,7 +72,7 @@ def test_a_recorded_job_loads_but_does_not_start(job_file: Path, tmp_path: Path)
 def test_the_screen_says_which_value_and_where(
     command: str, job_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hetero.cluster.jobs.JobServer", lambda address: None)
+    monkeypatch.setattr("hetero.cluster.jobs.jobs.JobServer", lambda address: None)
     recorded = tmp_path / "recorded.yaml"
     recorded.write_text(yaml.safe_dump({**load_job(job_file).resolved(), "monitor": {}}))
     place = ("--address", "http://head:1") if command == "submit" else ("--run-dir", str(tmp_path / "run"))

@@ -16,8 +16,8 @@ from hetero.cli.app import app, run
 from hetero.data.corpus import Corpus
 from hetero.errors import ExplainedError
 from hetero.job.errors import JobError
+from hetero.job.file.load import load_job
 from hetero.job.job import Job
-from hetero.job.load import load_job
 from hetero.monitoring.trackers.tensorboard import TensorBoardOptions
 from hetero.paths import PathError, local, path_text
 from tests.architecture.tree import ROOT

@@ -12,8 +12,8 @@ import pytest
 import yaml
 
 from hetero import train as training
-from hetero.job.kept import Kept
-from hetero.job.load import load_job
+from hetero.job.file.load import load_job
+from hetero.job.planning.cache import Kept
 from hetero.private import private_files
 from tests.unit.hetero.test_masking import JOB, SECRET
 

@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 
 import hetero.train as subject
+from hetero.cluster.control.instructions import News
 from hetero.cluster.doctor import guard
 from hetero.cluster.errors import RayFailure
-from hetero.cluster.instructions import News
 from hetero.cluster.session import Session
 from hetero.interrupts import check
 from hetero.job.errors import FolderLost
+from hetero.job.file.load import load_job
 from hetero.job.job import Job
-from hetero.job.load import load_job
 from hetero.monitoring.journal import EVENTS, read
 from hetero.monitoring.notice import Notice
 from tests.architecture.tree import ROOT

@@ -15,7 +15,7 @@ from unittest import mock
 import pytest
 import torch
 
-from bridge.layout import TensorLayout
+from bridge.layout.layout import TensorLayout
 from bridge.rank import RankId
 from hetero.checkpoint.manifest import RunState
 from hetero.checkpoint.pieces import Reader, write_piece

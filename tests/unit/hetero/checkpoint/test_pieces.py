@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bridge.layout import Shape, TensorLayout
+from bridge.layout.layout import Shape, TensorLayout
 from bridge.rank import RankId
 from hetero.checkpoint.errors import CheckpointError, DamagedCheckpoint
 from hetero.checkpoint.manifest import RunState

@@ -14,9 +14,9 @@ import pytest
 from ray.job_submission import JobDetails
 
 from hetero.cli.app import run
-from hetero.cluster import fetch, jobs
 from hetero.cluster.errors import ClusterError
-from hetero.cluster.jobs import JobView, shell_path
+from hetero.cluster.jobs import fetch, jobs
+from hetero.cluster.jobs.jobs import JobView, shell_path
 from tests.architecture.tree import ROOT
 
 AUTO = str(ROOT / "configs" / "runs" / "auto.yaml")

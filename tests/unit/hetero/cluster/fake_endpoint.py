@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from bridge.errors import PipeClosed
-from bridge.pipe import Pipe
+from bridge.port.pipe import Pipe
 from bridge.words.endpoint import (
     Attach,
     Attached,

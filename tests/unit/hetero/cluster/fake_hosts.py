@@ -7,9 +7,9 @@ from functools import cache
 from typing import Any
 
 from bridge.words.endpoint import Introduce, Introduced
-from hetero.cluster import events as ev
-from hetero.cluster import instructions as ins
-from hetero.cluster.controller import Controller
+from hetero.cluster.control import events as ev
+from hetero.cluster.control import instructions as ins
+from hetero.cluster.control.controller import Controller
 from hetero.cluster.fleet import FleetSpec
 from hetero.words.orders import (
     Calibrate,

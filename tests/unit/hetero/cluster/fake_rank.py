@@ -13,7 +13,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from bridge.pipe import Pipe
+from bridge.port.pipe import Pipe
 from bridge.rank import RankId
 from bridge.words.endpoint import Stop
 from bridge.words.word import Answer, Word

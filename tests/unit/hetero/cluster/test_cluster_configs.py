@@ -12,7 +12,7 @@ import yaml
 from backends.registry import FAMILIES
 from hetero.cluster.options import fleet_of
 from hetero.cluster.placement import Node, asks_of, place
-from hetero.job.load import load_job
+from hetero.job.file.load import load_job
 from tests.architecture.tree import ROOT
 from tests.unit.hetero.cluster.ray_commands import hetero, ray_start
 

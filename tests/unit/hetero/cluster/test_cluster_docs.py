@@ -11,7 +11,7 @@ import pytest
 from hetero.cluster.options import fleet_of
 from hetero.cluster.placement import Node, PlacementError, asks_of, place
 from hetero.errors import render
-from hetero.job.load import load_job
+from hetero.job.file.load import load_job
 from tests.architecture.tree import ROOT
 from tests.unit.hetero.cluster.ray_commands import hetero, ray, ray_start
 

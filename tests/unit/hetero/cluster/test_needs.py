@@ -10,8 +10,8 @@ import pytest
 
 from hetero.cluster import needs
 from hetero.cluster.errors import ClusterError
+from hetero.cluster.host.staging import SharedFolder
 from hetero.cluster.needs import Folder, Needs, prepare
-from hetero.cluster.staging import SharedFolder
 from hetero.errors import render
 
 

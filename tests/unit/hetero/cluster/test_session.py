@@ -16,13 +16,13 @@ import pytest
 
 from backends.registry import FAMILIES
 from bridge.words.release import RELEASE
-from hetero.cluster.agent import LocalAgents
-from hetero.cluster.controller import ControlOptions
+from hetero.cluster.control.controller import ControlOptions
+from hetero.cluster.control.instructions import News
 from hetero.cluster.errors import ClusterError, FingerprintMismatch, HostFailure, RankFailure
 from hetero.cluster.fleet import FleetLink, FleetSpec, HostSpec
-from hetero.cluster.instructions import News
-from hetero.cluster.processes import environment
-from hetero.cluster.reaper import MARK, marked
+from hetero.cluster.host.agent import LocalAgents
+from hetero.cluster.host.processes import environment
+from hetero.cluster.onray.reaper import MARK, marked
 from hetero.cluster.session import PROBE_S, Session
 from hetero.errors import exit_code
 from tests.patience import WAIT_S
@@ -117,7 +117,7 @@ def test_ranks_of_a_family_that_no_fork_survives_are_programs_of_their_own(monke
         pids = session.pids("local@0")
         for rank in ("local:0", "local:1"):
             command = Path(f"/proc/{pids[rank]}/cmdline").read_text()
-            assert "hetero.engine.nursery" in command
+            assert "hetero.engine.fork_server" in command
             assert f"--rank={rank}" in command
         session.configure({"epoch": 0})
         assert session.run(3) == 3
@@ -235,7 +235,7 @@ def test_a_pool_s_variables_reach_its_processes() -> None:
 
 
 DRIVER = """
-from hetero.cluster.agent import LocalAgents
+from hetero.cluster.host.agent import LocalAgents
 from hetero.cluster.session import Session
 from tests.unit.hetero.cluster.fleets import three_families
 

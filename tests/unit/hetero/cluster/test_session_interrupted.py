@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from hetero.cluster import events as ev
-from hetero.cluster import instructions as ins
+from hetero.cluster.control import events as ev
+from hetero.cluster.control import instructions as ins
 from hetero.cluster.session import Session
 from hetero.interrupts import held, listening
 from tests.unit.hetero.cluster.fleets import three_families

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bridge.pipe import Pipe
+from bridge.port.pipe import Pipe
 from bridge.rank import RankId
 from bridge.words.word import Word
 

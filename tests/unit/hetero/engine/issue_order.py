@@ -17,14 +17,14 @@ from torch import nn
 from backends.communicator import Communicator
 from backends.cpu import CpuBackend
 from backends.watch import Watch
-from balancer.plan import Plan
+from balancer.plan.plan import Plan
 from bridge.rank import RankId
 from hetero.engine import epoch as epoch_module
-from hetero.engine import totals as totals_module
 from hetero.engine.epoch import Epoch
 from hetero.engine.spec import RunSpec
-from hetero.engine.stage import Place, place_of
 from hetero.engine.state.origin import begin
+from hetero.engine.step import totals as totals_module
+from hetero.engine.step.stage import Place, place_of
 from hetero.engine.wiring import EpochGroups, tensor_holdings
 from hetero.layers.group import TensorGroup
 from hetero.models.batch import Batch

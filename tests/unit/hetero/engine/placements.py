@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from hypothesis import strategies as st
 
-from bridge.layout import TensorLayout
+from bridge.layout.layout import TensorLayout
+from bridge.layout.reshard import Placement
 from bridge.rank import RankId
-from bridge.reshard import Placement
 
 SHAPES = ((8,), (12, 4), (4, 8), (16, 3))
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from hetero.engine.stage import Chunk
+from hetero.engine.step.stage import Chunk
 from hetero.models.batch import Batch
 
 NOTHING = torch.empty(0)

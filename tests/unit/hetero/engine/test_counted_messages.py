@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from backends.cpu import CpuBackend
-from balancer.messages import posted_bytes
+from balancer.memory.messages import posted_bytes
 from balancer.schedule.action import Action, Actions, Kind
 from balancer.schedule.lowering import lower
 from balancer.schedule.registry import schedule
-from hetero.engine.carrier import Place, Waits
-from hetero.engine.executor import _needed_next
-from hetero.engine.lines import Lines
+from hetero.engine.step.executor import _needed_next
+from hetero.transfer.carrier import Place, Waits
+from hetero.transfer.lines import Lines
 
 CPU = torch.device("cpu")
 

@@ -9,14 +9,14 @@ import pytest
 import torch
 
 from backends.chip import load_chip
-from balancer.completion import complete
-from balancer.plan import PipelinePlan, Plan, StagePlan
+from balancer.completion.completion import complete
+from balancer.cost.topology import PoolSpec, Topology
+from balancer.memory.staging import gradient_rounds, shared_inside
+from balancer.plan.plan import PipelinePlan, Plan, StagePlan
 from balancer.problem import Problem
-from balancer.staging import gradient_rounds, shared_inside
-from balancer.topology import PoolSpec, Topology
 from bridge.rank import RankId
-from hetero.engine.stage import places
-from hetero.engine.sync import _in_buckets, _in_rounds
+from hetero.engine.state.sync import _in_buckets, _in_rounds
+from hetero.engine.step.stage import places
 from hetero.engine.wiring import sharing, tensor_holdings
 from hetero.models.dimensions import Dimensions
 from hetero.models.registry import architecture

@@ -9,17 +9,17 @@ import pytest
 import torch
 
 from backends.cpu import CpuBackend
-from balancer.plan import PipelinePlan, Plan, StagePlan
+from balancer.plan.plan import PipelinePlan, Plan, StagePlan
 from bridge.rank import RankId
 from hetero.checkpoint.manifest import RunState
 from hetero.checkpoint.store import CheckpointStore
 from hetero.engine.options import LossScaleOptions, TrainOptions
 from hetero.engine.spec import RunSpec, TextRun
-from hetero.engine.stage import Place, Stage
 from hetero.engine.state import origin
 from hetero.engine.state.origin import begin
 from hetero.engine.state.saving import save
 from hetero.engine.state.state import State
+from hetero.engine.step.stage import Place, Stage
 from hetero.engine.wiring import tensor_holdings
 from hetero.layers.group import TensorGroup
 from hetero.models.dimensions import Dimensions

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from backends.chip import load_chip
 from backends.strict import ROOM
-from balancer.completion import complete
-from balancer.plan import PipelinePlan, Plan, StagePlan
+from balancer.completion.completion import complete
+from balancer.cost.topology import PoolSpec, Topology
+from balancer.plan.plan import PipelinePlan, Plan, StagePlan
 from balancer.problem import Problem
-from balancer.topology import PoolSpec, Topology
 from hetero.engine.options import EvalOptions, TrainOptions
 from hetero.engine.spec import PoolRun, RunSpec, TextRun
 from hetero.models.dimensions import Dimensions

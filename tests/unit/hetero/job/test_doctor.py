@@ -16,9 +16,9 @@ from hetero.cli.app import run
 from hetero.cluster.doctor.finding import Finding
 from hetero.cluster.doctor.machine import Space
 from hetero.cluster.placement import Node
-from hetero.job.claim import Claim
 from hetero.job.doctor import examine_job, held, storage
-from hetero.job.load import load_job
+from hetero.job.file.load import load_job
+from hetero.job.run.claim import Claim
 from tests.architecture.tree import ROOT
 from tests.unit.hetero.cluster.doctor.machines import GIB, GOOD
 

@@ -8,7 +8,7 @@ import pytest
 
 from hetero.cli.train import _new_run_dir
 from hetero.job.errors import JobError
-from hetero.job.load import load_job
+from hetero.job.file.load import load_job
 
 JOB = """\
 model: {preset: llama-tiny}

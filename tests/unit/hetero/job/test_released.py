@@ -18,9 +18,9 @@ from hetero.data.batches import micro_batch
 from hetero.data.source import prepare
 from hetero.data.split import Training
 from hetero.data.stream import TokenStream
+from hetero.job.file.load import load_job
 from hetero.job.job import Job
-from hetero.job.load import load_job
-from hetero.job.resuming import check_resume, check_text
+from hetero.job.run.resuming import check_resume, check_text
 from hetero.layers.group import TensorGroup
 from hetero.models.registry import architecture
 from hetero.models.unit_module import build_unit

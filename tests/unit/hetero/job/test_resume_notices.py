@@ -9,9 +9,9 @@ import pytest
 from hetero.checkpoint.manifest import RunState
 from hetero.checkpoint.resume import ResumePoint
 from hetero.checkpoint.store import CheckpointStore
-from hetero.job.claim import Claim
-from hetero.job.load import load_job
-from hetero.job.resuming import resume_notices, skips_of
+from hetero.job.file.load import load_job
+from hetero.job.run.claim import Claim
+from hetero.job.run.resuming import resume_notices, skips_of
 from tests.architecture.tree import ROOT
 
 JOB = load_job(ROOT / "configs" / "runs" / "auto.yaml")

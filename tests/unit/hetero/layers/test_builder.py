@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from backends.operators import Operators
-from bridge.layout import TensorLayout
+from bridge.layout.layout import TensorLayout
 from hetero.layers.builder import Builder, tensors
 from hetero.layers.group import TensorGroup
 from hetero.layers.linear import Linear

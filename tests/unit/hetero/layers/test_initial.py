@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.traffic import Traffic
-from bridge.layout import TensorLayout
+from bridge.layout.layout import TensorLayout
 from hetero.layers import initial
 from hetero.layers.builder import fill
 from hetero.layers.initial import fill_normal

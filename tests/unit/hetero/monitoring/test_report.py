@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from balancer.cost import datasheet_times
+from balancer.cost.times import datasheet_times
 from hetero.cli.app import app, run
-from hetero.job.load import load_job
-from hetero.job.planning import topology, workload
+from hetero.job.file.load import load_job
+from hetero.job.planning.planning import topology, workload
 from hetero.monitoring.follow import follow
 from hetero.monitoring.report.page import Ledger, render
 from hetero.monitoring.timeline import Timeline, last_timeline

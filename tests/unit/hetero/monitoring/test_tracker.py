@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from hetero.job.errors import JobError
-from hetero.job.load import load_job
+from hetero.job.file.load import load_job
 from hetero.monitoring import tracker
 from hetero.monitoring.errors import MonitorError
 from hetero.monitoring.options import MonitorOptions

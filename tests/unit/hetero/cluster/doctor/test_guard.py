@@ -14,7 +14,7 @@ import pytest
 import ray
 
 from hetero.cluster.doctor import guard
-from hetero.cluster.jobs import JobServer
+from hetero.cluster.jobs.jobs import JobServer
 
 TOKEN = "Bearer 0123456789abcdef0123456789abcdef"
 
@@ -92,7 +92,7 @@ def test_a_job_server_that_hears_whoever_shows_no_token(
     job_server: str, is_open: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client: Any = types.SimpleNamespace()
-    monkeypatch.setattr("hetero.cluster.jobs.JobSubmissionClient", lambda _: client)
+    monkeypatch.setattr("hetero.cluster.jobs.jobs.JobSubmissionClient", lambda _: client)
     token, way = guard.of_server(JobServer(job_server))
     assert (token.level, way.level) == ("warning" if is_open else "ok", "ok")
 

@@ -13,9 +13,9 @@ import torch
 
 from backends.cpu import CpuBackend
 from backends.errors import OutOfMemory
-from balancer.plan import PipelinePlan, Plan, StagePlan
+from balancer.plan.plan import PipelinePlan, Plan, StagePlan
 from bridge.errors import PeerLost
-from bridge.port import Port
+from bridge.port.port import Port
 from bridge.rank import RankId
 from hetero.engine.options import LossScaleOptions, OptimizerOptions, TrainOptions
 from hetero.engine.spec import RunSpec, TextRun

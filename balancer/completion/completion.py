@@ -1,0 +1,141 @@
+"""What a plan leaves open and how it is filled: precisions, which chips, how deep a warm-up, who owns which unit."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+
+from balancer.completion.legality import check, check_completed
+from balancer.completion.warmup import deepen
+from balancer.cost.topology import PoolSpec, Topology
+from balancer.cost.workload import Workload
+from balancer.errors import PlanError
+from balancer.plan.plan import Place, Plan, Range
+from balancer.problem import Problem
+from balancer.schedule.registry import schedule
+
+_Changes = dict[Place, dict[str, object]]
+
+
+def complete(plan: Plan, problem: Problem) -> Plan:
+    """The plan that ranks obey: replicas expanded, precisions, chips, warm-ups and owners filled in. Warm-ups that were
+    left open are as deep as hiding the links takes, where the times of all stages are known. Completing a completed
+    plan changes nothing. Raises PlanError for every illegal plan."""
+    check(plan, problem)
+    written = [p for p, pipeline in enumerate(plan.pipelines) for _ in range(pipeline.replicas)]
+    plan = fill_precisions(expand_replicas(plan), problem.topology)
+    open_ = [place for place, stage in plan.stages() if stage.warmup is None]
+    plan = assign_owners(fill_warmups(place_chips(plan, problem.topology)), problem.workload)
+    if open_ and all(problem.knows(stage.pool, stage.tp) for _, stage in plan.stages()):
+        plan = deepen(plan, open_, problem)
+    try:
+        check_completed(plan, problem)
+    except PlanError as error:
+        raise PlanError(_as_written(error.key, written), error.value, error.rule, error.remedy) from None
+    return plan
+
+
+def _as_written(key: str, written: Sequence[int]) -> str:
+    """The key of a pipeline as the plan had it before its replicas were written out."""
+    return re.sub(r"^pipelines\[(\d+)\]", lambda found: f"pipelines[{written[int(found[1])]}]", key)
+
+
+def expand_replicas(plan: Plan) -> Plan:
+    """`replicas: n` written out as n pipelines."""
+    pipelines = [p.model_copy(update={"replicas": 1}) for p in plan.pipelines for _ in range(p.replicas)]
+    return plan.model_copy(update={"pipelines": tuple(pipelines)})
+
+
+def place_chips(plan: Plan, topology: Topology) -> Plan:
+    """Give every stage without chips the first free ones of its pool, larger tp groups first, each inside one host.
+    A group larger than a host takes whole hosts first."""
+    chips: dict[Place, tuple[int, ...]] = {}
+    for pool in topology.pools:
+        stages = [(place, stage) for place, stage in plan.stages() if stage.pool == pool.name]
+        free = [c for c in range(pool.count) if not any(c in (stage.chips or ()) for _, stage in stages)]
+        for place, stage in sorted(stages, key=lambda found: -found[1].tp):
+            chips[place] = stage.chips or _take(free, stage.tp, pool, place)
+            free = [c for c in free if c not in chips[place]]
+    return _update(plan, {place: {"chips": taken} for place, taken in chips.items()})
+
+
+def _take(free: list[int], tp: int, pool: PoolSpec, place: Place) -> tuple[int, ...]:
+    size = pool.chips_per_host
+    if tp > size:
+        whole = [h for h in range(pool.count // size) if all(c in free for c in range(h * size, (h + 1) * size))]
+        found = [c for h in whole for c in range(h * size, (h + 1) * size)]
+        found += [c for c in free if c not in found]
+        if len(found) >= tp:
+            return tuple(found[:tp])
+    for host in range(-(-pool.count // size)):
+        on_host = [c for c in free if pool.host_of(c) == host]
+        if len(on_host) >= tp:
+            return tuple(on_host[:tp])
+    rule = f"pool {pool.name} has {pool.count} chips, {size} to a host, of which {len(free)} are free for this stage"
+    remedy = "use fewer stages or a smaller tp there, or a larger pool"
+    raise PlanError(f"pipelines[{place[0]}].stages[{place[1]}].tp", tp, rule, remedy)
+
+
+def fill_precisions(plan: Plan, topology: Topology) -> Plan:
+    """Each stage's is its pool's."""
+    return _update(plan, {at: {"precision": topology.pool(stage.pool).precision} for at, stage in plan.stages()})
+
+
+def fill_warmups(plan: Plan) -> Plan:
+    """Those that the schedule has where nothing must be hidden."""
+    changes: _Changes = {}
+    for p, pipeline in enumerate(plan.pipelines):
+        depths = schedule(plan.schedule).usual_warmups(pipeline.stage_of_chunk(), pipeline.micro_batches)
+        for s, stage in enumerate(pipeline.stages):
+            if stage.warmup is None:
+                changes[p, s] = {"warmup": depths[s]}
+    return _update(plan, changes)
+
+
+def assign_owners(plan: Plan, workload: Workload) -> Plan:
+    """Each unit goes to the copy whose chips own least so far, so that updates, and gradients on their way to owners,
+    are spread evenly; a unit that uses an earlier unit's weight follows it. Owners in the plan are kept as they are."""
+    if any(stage.owns is not None for _, stage in plan.stages()):
+        return _update(plan, {place: {"owns": stage.owns or ()} for place, stage in plan.stages()})
+    holders = _holders(plan, len(workload.units))
+    follows = {later: first for first, later in workload.tied}
+    owned = {place: 0.0 for place, _ in plan.stages()}
+    owns: dict[Place, list[int]] = {place: [] for place in owned}
+    pipeline_of: dict[int, int] = {}
+    for u, unit in enumerate(workload.units):
+        leader = pipeline_of.get(follows.get(u, -1))
+        place = min(
+            (place for place in holders[u] if leader in (None, place[0])), key=lambda place: (owned[place], place)
+        )
+        pipeline_of[u] = place[0]
+        owns[place].append(u)
+        owned[place] += unit.parameters / plan.pipelines[place[0]].stages[place[1]].tp
+    return _update(plan, {place: {"owns": _ranges(units)} for place, units in owns.items()})
+
+
+def _holders(plan: Plan, units: int) -> list[list[Place]]:
+    holders: list[list[Place]] = [[] for _ in range(units)]
+    for place, stage in plan.stages():
+        for u in stage.unit_indices():
+            holders[u].append(place)
+    return holders
+
+
+def _ranges(units: Iterable[int]) -> tuple[Range, ...]:
+    """Ascending units as maximal half-open ranges."""
+    ranges: list[tuple[int, int]] = []
+    for u in units:
+        if ranges and ranges[-1][1] == u:
+            ranges[-1] = (ranges[-1][0], u + 1)
+        else:
+            ranges.append((u, u + 1))
+    return tuple(ranges)
+
+
+def _update(plan: Plan, changes: _Changes) -> Plan:
+    """The plan with fields of some stages replaced; the values are already in their validated form."""
+    pipelines = []
+    for p, pipeline in enumerate(plan.pipelines):
+        stages = tuple(s.model_copy(update=changes.get((p, i), {})) for i, s in enumerate(pipeline.stages))
+        pipelines.append(pipeline.model_copy(update={"stages": stages}))
+    return plan.model_copy(update={"pipelines": tuple(pipelines)})

@@ -1,0 +1,188 @@
+"""What makes a plan illegal, each rule with its remedy."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from balancer.cost.topology import Topology
+from balancer.cost.workload import Workload
+from balancer.errors import PlanError, ScheduleError
+from balancer.memory.need import memory_need
+from balancer.plan.plan import PipelinePlan, Plan, StagePlan
+from balancer.problem import Problem
+from balancer.schedule.lowering import actions_of
+from balancer.schedule.registry import schedule
+
+MOST_MICRO_BATCHES = 2**14
+"""Of one pipeline. Its schedule is a list with two actions for each, which a search for the best plan makes often."""
+
+
+def check(plan: Plan, problem: Problem) -> None:
+    """The rules that a plan must obey as it was written, its replicas not yet expanded."""
+    try:
+        schedule(plan.schedule)
+    except ScheduleError as error:
+        raise PlanError(error.key, error.value, error.rule, error.remedy) from None
+    for p, pipeline in enumerate(plan.pipelines):
+        _check_share(f"pipelines[{p}]", pipeline)
+        _check_replicas(f"pipelines[{p}]", pipeline)
+        for s, stage in enumerate(pipeline.stages):
+            _check_stage(f"pipelines[{p}].stages[{s}]", stage, problem)
+        _check_cover(f"pipelines[{p}]", pipeline, problem.workload)
+    _check_shares(plan, problem.workload)
+    _check_chips(plan, problem.topology)
+
+
+def check_completed(plan: Plan, problem: Problem) -> None:
+    """The rules about what completion filled in or kept: warm-ups, owners, memory."""
+    for p, pipeline in enumerate(plan.pipelines):
+        _check_warmups(f"pipelines[{p}]", pipeline, plan.schedule)
+    _check_owners(plan, problem.workload)
+    _check_memory(plan, problem)
+
+
+def _check_share(key: str, pipeline: PipelinePlan) -> None:
+    if pipeline.share % pipeline.micro_batch:
+        rule = f"a share is whole micro-batches of {pipeline.micro_batch} sequences"
+        near = max(1, pipeline.share // pipeline.micro_batch) * pipeline.micro_batch
+        raise PlanError(f"{key}.share", pipeline.share, rule, f"use {near} or another micro_batch")
+    if pipeline.micro_batches > MOST_MICRO_BATCHES:
+        rule = f"is more than {MOST_MICRO_BATCHES} micro-batches of {pipeline.micro_batch} in a step"
+        raise PlanError(f"{key}.share", pipeline.share, rule, "lower it, or raise micro_batch")
+
+
+def _check_replicas(key: str, pipeline: PipelinePlan) -> None:
+    if pipeline.replicas > 1 and any(stage.chips or stage.owns for stage in pipeline.stages):
+        rule = "replicas of a pipeline cannot share its chips or its owned units"
+        remedy = "leave out chips and owns, or write the pipelines one by one"
+        raise PlanError(f"{key}.replicas", pipeline.replicas, rule, remedy)
+
+
+def _check_shares(plan: Plan, workload: Workload) -> None:
+    shares = [pipeline.share * pipeline.replicas for pipeline in plan.pipelines]
+    missing = workload.global_batch - sum(shares)
+    if missing:
+        rule = f"the shares of all pipelines sum to the global batch of {workload.global_batch}, not {sum(shares)}"
+        remedy = f"hand out {missing} more sequences" if missing > 0 else f"hand out {-missing} fewer sequences"
+        raise PlanError("pipelines.share", shares, rule, remedy)
+
+
+def _check_stage(key: str, stage: StagePlan, problem: Problem) -> None:
+    try:
+        pool = problem.topology.pool(stage.pool)
+    except PlanError as error:
+        raise PlanError(f"{key}.pool", stage.pool, error.rule, error.remedy) from None
+    if pool.tp not in (None, stage.tp):
+        rule = f"pools.{pool.name}.tp is {pool.tp}"
+        raise PlanError(f"{key}.tp", stage.tp, rule, f"use tp {pool.tp}, or set pools.{pool.name}.tp to auto")
+    if stage.precision not in (None, pool.precision):
+        rule = f"the chips of pool {pool.name} compute in {pool.precision}"
+        remedy = f"leave it out, or set pools.{pool.name}.precision to {stage.precision}"
+        raise PlanError(f"{key}.precision", stage.precision, rule, remedy)
+    if reason := problem.legal_tp(stage.tp):
+        raise PlanError(f"{key}.tp", stage.tp, reason, "use a tp that divides the model's heads")
+    if stage.tp > pool.count:
+        rule = f"pool {pool.name} has {pool.count} chips"
+        raise PlanError(f"{key}.tp", stage.tp, rule, f"use at most tp {pool.count}")
+    if stage.tp > pool.chips_per_host and pool.tp is None:
+        rule = f"a tp group stays on one host ({pool.chips_per_host} chips each) unless its pool says so"
+        raise PlanError(f"{key}.tp", stage.tp, rule, f"use at most tp {pool.chips_per_host}")
+
+
+def _check_cover(key: str, pipeline: PipelinePlan, workload: Workload) -> None:
+    n = len(workload.units)
+    for s, stage in enumerate(pipeline.stages):
+        if not stage.units:
+            rule = "a stage holds at least one chunk"
+            raise PlanError(f"{key}.stages[{s}].units", [], rule, "give it units or leave it out")
+        for begin, end in stage.owns or ():
+            if not 0 <= begin < end <= n:
+                rule = f"owned units are ranges [a, b) with 0 <= a < b <= {n}"
+                raise PlanError(f"{key}.stages[{s}].owns", [begin, end], rule, "leave owns out")
+    here = 0
+    for chunk in pipeline.chunks():
+        begin, end = chunk.units
+        where = f"{key}.stages[{chunk.stage}].units"
+        if begin >= end or begin < 0 or end > n:
+            raise PlanError(
+                where, [begin, end], f"a chunk is a range [a, b) with 0 <= a < b <= {n}", "correct the range"
+            )
+        if begin != here:
+            fault = _in_no_stage(here, begin) if begin > here else f"unit {begin} is in two stages"
+            raise PlanError(where, [begin, end], f"a pipeline has each unit once, but {fault}", f"begin at {here}")
+        if begin not in workload.cuts:
+            legal = min(workload.cuts, key=lambda cut: abs(cut - begin))
+            raise PlanError(where, [begin, end], f"the model cannot be cut before unit {begin}", f"cut before {legal}")
+        here = end
+    if here != n:
+        last = pipeline.chunks()[-1] if pipeline.chunks() else None
+        where = f"{key}.stages[{last.stage}].units" if last else f"{key}.stages"
+        rule = f"a pipeline has each unit once, but {_in_no_stage(here, n)}"
+        raise PlanError(where, list(last.units) if last else [], rule, f"end at {n}")
+
+
+def _in_no_stage(begin: int, end: int) -> str:
+    return f"unit {begin} is in no stage" if end == begin + 1 else f"units {begin} to {end - 1} are in no stage"
+
+
+def _check_chips(plan: Plan, topology: Topology) -> None:
+    """Enough chips in every pool; chips written by hand exist, are as many as tp, on one host, and used once."""
+    need = Counter[str]()
+    used: dict[tuple[str, int], str] = {}
+    for (p, s), stage in plan.stages():
+        need[stage.pool] += stage.tp * plan.pipelines[p].replicas
+        if stage.chips is not None:
+            _check_own_chips(f"pipelines[{p}].stages[{s}].chips", stage, topology, used)
+    for name, chips in need.items():
+        count = topology.pool(name).count
+        if chips > count:
+            rule = f"pool {name} has {count} chips, the plan's stages there need {chips}"
+            remedy = "use fewer stages or a smaller tp there, or a larger pool"
+            raise PlanError(f"pools.{name}.count", count, rule, remedy)
+
+
+def _check_own_chips(key: str, stage: StagePlan, topology: Topology, used: dict[tuple[str, int], str]) -> None:
+    pool, chips = topology.pool(stage.pool), list(stage.chips or ())
+    if len(chips) != stage.tp or len(set(chips)) != len(chips):
+        raise PlanError(key, chips, f"a stage of tp {stage.tp} has {stage.tp} different chips", "correct chips or tp")
+    for chip in chips:
+        if not 0 <= chip < pool.count:
+            raise PlanError(key, chips, f"pool {pool.name} has chips 0 to {pool.count - 1}", f"leave out {chip}")
+        if (pool.name, chip) in used:
+            rule = f"a chip serves one stage, and {used[pool.name, chip]} has chip {chip} too"
+            raise PlanError(key, chips, rule, "choose another chip")
+        used[pool.name, chip] = key
+    hosts = {pool.host_of(chip) for chip in chips}
+    if len(hosts) > 1 and stage.tp <= pool.chips_per_host:
+        rule = f"a tp group stays on one host ({pool.chips_per_host} chips each)"
+        raise PlanError(key, chips, rule, "choose chips of one host")
+
+
+def _check_warmups(key: str, pipeline: PipelinePlan, name: str) -> None:
+    try:
+        actions_of(pipeline, name)
+    except ScheduleError as error:
+        raise PlanError(f"{key}.{error.key}", error.value, error.rule, error.remedy) from None
+
+
+def _check_owners(plan: Plan, workload: Workload) -> None:
+    owners = Counter[int]()
+    for (p, s), stage in plan.stages():
+        foreign = sorted(set(stage.owned_units()) - set(stage.unit_indices()))
+        if foreign:
+            rule = f"a stage owns only units that it holds, and unit {foreign[0]} is elsewhere"
+            raise PlanError(f"pipelines[{p}].stages[{s}].owns", stage.owns, rule, "leave owns out")
+        owners.update(stage.owned_units())
+    for u in range(len(workload.units)):
+        if owners[u] != 1:
+            rule = f"each unit has exactly one owner, and unit {u} has {owners[u]}"
+            raise PlanError("pipelines.stages.owns", u, rule, "leave owns out, the plan is then completed")
+
+
+def _check_memory(plan: Plan, problem: Problem) -> None:
+    for (p, s), stage in plan.stages():
+        pool, need = problem.topology.pool(stage.pool), memory_need(plan, (p, s), problem)
+        if need.total > pool.memory_bytes:
+            rule = f"needs {need}, a chip of {pool.name} has {pool.memory_limit}"
+            remedy = "give the stage fewer units, a larger tp, or the pipeline a smaller micro_batch or warmup"
+            raise PlanError(f"pipelines[{p}].stages[{s}]", list(stage.units), rule, remedy)

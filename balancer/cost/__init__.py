@@ -1,0 +1,1 @@
+"""What there is to compute and to send, and how long that takes."""

@@ -1,0 +1,115 @@
+"""How long things take: units on chips, bytes on links."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from statistics import median
+from typing import Any, NamedTuple
+
+from backends.chip import ChipSpec
+from balancer.cost.topology import LinkSpec, PoolSpec, Topology
+from balancer.cost.workload import UnitWork, Workload
+from balancer.errors import CostError
+from balancer.plan.plan import StagePlan
+
+_Key = tuple[str, int, str]
+_UPDATE_BYTES = 28  # AdamW in float32: reads gradient, value and two moments, writes the last three
+
+
+class UnitTime(NamedTuple):
+    """Seconds per sequence of one unit on one tensor-parallel group, its collectives included."""
+
+    forward_s: float
+    backward_s: float
+
+    @property
+    def total_s(self) -> float:
+        return self.forward_s + self.backward_s
+
+
+class Times:
+    """Unit times by (pool, tp, kind of unit): measured ones first, `modelled` ones for what was not measured."""
+
+    def __init__(self, known: Mapping[_Key, UnitTime], modelled: Callable[[str, int, str], UnitTime] | None = None):
+        self._known = dict(known)
+        self._modelled = modelled
+
+    def lookup(self, pool: str, tp: int, kind: str) -> UnitTime:
+        """Raises CostError for what is neither measured nor modelled."""
+        key = pool, tp, kind
+        if key not in self._known:
+            if self._modelled is None:
+                rule = f"the time of unit kind {kind!r} on pool {pool} at tp {tp} was never measured"
+                raise CostError(
+                    "times", list(key), rule, "measure it, or give datasheet times for what is not measured"
+                )
+            self._known[key] = self._modelled(*key)
+        return self._known[key]
+
+    def knows(self, pool: str, tp: int, workload: Workload) -> bool:
+        return self._modelled is not None or all((pool, tp, unit.kind) in self._known for unit in workload.units)
+
+    @staticmethod
+    def from_measurements(rows: Iterable[Mapping[str, Any]], otherwise: Times | None = None) -> Times:
+        """Rows of {"pool", "tp", "kind", "forward_s", "backward_s"}; of equal ones the median counts.
+
+        What was not measured is taken from `otherwise`, scaled by how the pool's measurements compare with it.
+        """
+        found: dict[_Key, list[UnitTime]] = {}
+        for row in rows:
+            time = UnitTime(float(row["forward_s"]), float(row["backward_s"]))
+            found.setdefault((row["pool"], int(row["tp"]), row["kind"]), []).append(time)
+        known = {
+            key: UnitTime(median(t.forward_s for t in times), median(t.backward_s for t in times))
+            for key, times in found.items()
+        }
+        return Times(known, _scaled(otherwise, known) if otherwise else None)
+
+
+def _scaled(modelled: Times, known: Mapping[_Key, UnitTime]) -> Callable[[str, int, str], UnitTime]:
+    def lookup(pool: str, tp: int, kind: str) -> UnitTime:
+        measured = {key: time.total_s for key, time in known.items() if key[0] == pool}
+        expected = sum(modelled.lookup(*key).total_s for key in measured)
+        ratio = sum(measured.values()) / expected if expected > 0 else 1.0
+        time = modelled.lookup(pool, tp, kind)
+        return UnitTime(time.forward_s * ratio, time.backward_s * ratio)
+
+    return lookup
+
+
+def datasheet_times(topology: Topology, workload: Workload) -> Times:
+    """Times by the chips' attainable FLOP/s and interconnect; a backward computes twice what its forward does and has
+    as many collectives. Units of one kind are taken to cost the same."""
+    units = {
+        pool.name: {unit.kind: unit for unit in reversed(workload.at(pool.precision).units)} for pool in topology.pools
+    }
+    return Times({}, lambda pool, tp, kind: _datasheet_time(topology.pool(pool), tp, units[pool][kind]))
+
+
+def _datasheet_time(pool: PoolSpec, tp: int, unit: UnitWork) -> UnitTime:
+    compute = unit.forward_flops / (pool.flops_per_s * tp)
+    ring = 2 * (tp - 1) / tp * unit.boundary_bytes / pool.chip.interconnect_bytes_per_s  # one all-reduce
+    collectives = unit.tp_collectives * ring
+    return UnitTime(compute + collectives, 2 * compute + collectives)
+
+
+def units_time(times: Times, workload: Workload, pool: str, tp: int, units: Sequence[int]) -> UnitTime:
+    """Of several units on one stage, per sequence."""
+    each = [times.lookup(pool, tp, workload.units[u].kind) for u in units]
+    return UnitTime(sum(t.forward_s for t in each), sum(t.backward_s for t in each))
+
+
+def model_time(times: Times, workload: Workload, pool: str, tp: int) -> float:
+    """Forward and backward of the whole model on one tensor-parallel group, seconds per sequence."""
+    return units_time(times, workload, pool, tp, range(len(workload.units))).total_s
+
+
+def transfer_s(link: LinkSpec, bytes_: float) -> float:
+    """One message over an idle link: a hop."""
+    return link.latency_s + bytes_ / link.bytes_per_s
+
+
+def update_s(chip: ChipSpec, workload: Workload, stage: StagePlan) -> float:
+    """The optimizer step over what a stage owns, bound by memory."""
+    owned = sum(workload.units[u].parameters for u in stage.owned_units())
+    return owned * _UPDATE_BYTES / (stage.tp * chip.memory_bytes_per_s)

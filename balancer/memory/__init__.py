@@ -1,0 +1,1 @@
+"""What a plan's stages need of their chips' memory."""

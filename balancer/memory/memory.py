@@ -1,0 +1,166 @@
+"""How many bytes a stage needs on each of its chips. docs/design/memory.md says what is counted.
+
+After Korthikanti et al., "Reducing activation recomputation in large transformer models": what tp divides is counted by
+unit (`activation_bytes`), what it does not (a unit's input and its norm, kept whole on every rank) is its
+`whole_bytes`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, fields
+
+from backends.chip import ChipSpec
+from backends.registry import find_family
+from balancer.cost.workload import UnitWork, Update, Workload
+from balancer.memory.communicators import communicator_bytes
+from balancer.memory.messages import Codecs, boundary_bytes, is_native, message_bytes, posted_bytes, uncoded
+from balancer.memory.peak import ChunkRoom, UnitRoom, compute_peak
+from balancer.memory.staging import BUCKET_BYTES, GRADIENT_BYTES, staging
+from balancer.plan.plan import Place, Plan
+from balancer.schedule.lowering import actions_of
+from bridge.precision import ITEM_BYTES
+
+WEIGHT_BYTES = ITEM_BYTES
+SLACK = 0.04
+"""What torch's allocator keeps beyond its tensors, over these: 0.4, 0.8, 4.2 and 5.0% in reports of full chips
+(vllm-project/vllm-ascend issues 1127 and 5020, hiyouga/LlamaFactory 5491, sgl-project/sglang 29838)."""
+_STATE_BYTES = 4  # of a master, a moment or a temporary of the update
+
+
+@dataclass(frozen=True)
+class MemoryNeed:
+    """Bytes per chip when it is fullest. `sync` is what lies there to be summed or sent when
+    all is computed, if the chip is fullest then; `slack` is kept by
+    torch's allocator, `communicators` by the collectives' library."""
+
+    weights: int
+    gradients: int
+    optimizer: int
+    activations: int
+    messages: int
+    sync: int = 0
+    communicators: int = 0
+
+    @property
+    def total(self) -> int:
+        return self.tensors + self.slack + self.communicators
+
+    @property
+    def tensors(self) -> int:
+        return self.weights + self.gradients + self.optimizer + self.activations + self.messages + self.sync
+
+    @property
+    def slack(self) -> int:
+        return round(SLACK * self.tensors)
+
+    def __str__(self) -> str:
+        parts = (*(part.name for part in fields(self)), "slack")
+        listed = ", ".join(f"{part} {getattr(self, part) / 2**30:.2f}" for part in parts)
+        return f"{self.total / 2**30:.2f} GiB ({listed})"
+
+
+def stage_bytes(
+    workload: Workload,
+    plan: Plan,
+    pipeline: int,
+    stage: int,
+    precision: str,
+    chip: ChipSpec | None = None,
+    bucket_bytes: int = BUCKET_BYTES,
+    codecs: Codecs = uncoded,
+) -> MemoryNeed:
+    """Of one stage of a completed plan; with the communicators of `chip`, if it is given.
+
+    A chip is fullest while it computes, or after that, when gradients are summed or parameters go back. Float32
+    gradients are their own sums, which a step's first backwards make; the sums of narrower ones are always there."""
+    workload = workload.at(precision)
+    place, owner, placed = (pipeline, stage), plan.pipelines[pipeline], plan.pipelines[pipeline].stages[stage]
+    weight_bytes = WEIGHT_BYTES[precision]
+    narrow, sync = weight_bytes < GRADIENT_BYTES, staging(workload, plan, place, weight_bytes, bucket_bytes)
+    held = sum(parameters_with_tied(workload, placed.unit_indices())) // placed.tp
+    owned = sum(workload.units[u].parameters for u in placed.owned_units()) // placed.tp
+    gradients = held * GRADIENT_BYTES
+    rooms = dict(_rooms(workload, plan, place, weight_bytes, sync.rounds))
+    lists = actions_of(owner, plan.schedule)
+    posted = posted_bytes(lists, stage, owner.stage_of_chunk(), _inside(workload, plan, place))
+    computing = round(compute_peak(lists[stage], rooms, posted)) - (0 if narrow else gradients)
+    after = sync.after(owned * _updating_bytes(workload.update, chip), owned * weight_bytes if narrow else 0)
+    computes = computing >= after
+    return MemoryNeed(
+        weights=held * weight_bytes,
+        gradients=gradients,
+        optimizer=owned * optimizer_bytes(precision, workload.update),
+        activations=computing if computes else 0,
+        messages=message_bytes(workload, plan, place, precision, codecs),
+        sync=0 if computes else after,
+        communicators=communicator_bytes(workload, plan, place, chip) if chip else 0,
+    )
+
+
+def _rooms(
+    workload: Workload, plan: Plan, place: Place, weight_bytes: int, rounds: Mapping[int, int]
+) -> Iterator[tuple[int, ChunkRoom]]:
+    """What the chunks of one stage need, by their number."""
+    pipeline = plan.pipelines[place[0]]
+    tp, chunks = pipeline.stages[place[1]].tp, pipeline.chunks()
+    for chunk in chunks:
+        if chunk.stage != place[1]:
+            continue
+        made = zip(range(*chunk.units), parameters_with_tied(workload, range(*chunk.units)), strict=True)
+        units = tuple(
+            _unit_room(workload.units[u], pipeline.micro_batch, tp, weight_bytes, held // tp, rounds.get(u, 0))
+            for u, held in made
+        )
+        before, after = (boundary_bytes(workload, pipeline, i) for i in (chunk.index - 1, chunk.index))
+        yield (
+            chunk.index,
+            ChunkRoom(
+                units=units,
+                ends=after + (before if weight_bytes < GRADIENT_BYTES else 0),
+                arriving=after,
+            ),
+        )
+
+
+def _inside(workload: Workload, plan: Plan, place: Place) -> dict[int, float]:
+    """What comes to each chip of a stage over the boundaries inside its pool, by boundary; its group gathers them."""
+    pipeline = plan.pipelines[place[0]]
+    tp, native = pipeline.stages[place[1]].tp, (c.index for c in pipeline.chunks() if is_native(pipeline, c.index))
+    return {boundary: boundary_bytes(workload, pipeline, boundary) / tp for boundary in native}
+
+
+def _unit_room(unit: UnitWork, micro_batch: int, tp: int, weight_bytes: int, parameters: int, packed: int) -> UnitRoom:
+    split = 2 if tp > 1 else 1  # its gradient is copied before ranks add up theirs
+    least = max(0.0, unit.whole_bytes + unit.last_bytes - unit_activation_bytes(unit, tp))
+    return UnitRoom(
+        kept=micro_batch * unit_activation_bytes(unit, tp),
+        forward=micro_batch * (unit.boundary_bytes + unit.forward_bytes / tp),
+        backward=micro_batch * (split * unit.boundary_bytes + max(unit.backward_bytes / tp, least)),
+        gradient=unit.largest_tensor * weight_bytes / tp,
+        sums=0 if weight_bytes < GRADIENT_BYTES else parameters * GRADIENT_BYTES,
+        packed=packed,
+    )
+
+
+def parameters_with_tied(workload: Workload, units: Iterable[int]) -> list[int]:
+    """Parameters of each unit; a unit that uses an earlier one's weight counts it where that one is not at hand."""
+    held = list(units)
+    borrowed = {later: workload.units[first].parameters for first, later in workload.tied if first not in held}
+    return [workload.units[u].parameters + borrowed.get(u, 0) for u in held]
+
+
+def optimizer_bytes(precision: str, update: Update) -> int:
+    """Per owned parameter: the moments, and a float32 master value where weights are narrower."""
+    return _STATE_BYTES * (update.moments + (precision != "float32"))
+
+
+def _updating_bytes(update: Update, chip: ChipSpec | None) -> int:
+    """Per owned parameter, while it is updated."""
+    fused = chip is None or find_family(chip.family).fused_adamw
+    return _STATE_BYTES * (update.temporaries if fused else update.unfused)
+
+
+def unit_activation_bytes(unit: UnitWork, tp: int) -> float:
+    """Kept for backward on one rank, per sequence."""
+    return unit.whole_bytes + (unit.activation_bytes - unit.whole_bytes) / tp

@@ -1,0 +1,108 @@
+"""What messages over a stage's boundaries take on its chips, beside what computes there."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import pairwise, takewhile
+
+from balancer.cost.workload import Workload
+from balancer.plan.plan import PipelinePlan, Place, Plan
+from balancer.schedule.action import Action, Actions, Kind, Purpose
+from bridge.codec import CODECS, Codec
+from bridge.precision import ITEM_BYTES
+
+MESSAGES = 2  # kept for each boundary of a stage to another pool
+_TEXT_BYTES = 16  # of a token and its label, as int64
+Codecs = Callable[[str, str], tuple[str, str]]
+"""Of two pools, by the names that codecs have: of what goes forward over a boundary, and of what comes back."""
+
+
+def uncoded(_: str, __: str) -> tuple[str, str]:
+    return ("none", "none")
+
+
+def message_bytes(workload: Workload, plan: Plan, place: Place, precision: str, codecs: Codecs = uncoded) -> int:
+    """What is there beside what is in use. Between pools, as its rank is a message ahead of its chip, one has come
+    early and one has not left yet; inside one, a gradient has not left. And a step's text."""
+    pipeline, messages, scratch = plan.pipelines[place[0]], 0, Counter[str]()
+    for a, b in pairwise(pipeline.chunks()):
+        if a.stage == b.stage or place[1] not in (a.stage, b.stage):
+            continue
+        size = boundary_bytes(workload, pipeline, a.index)
+        if is_native(pipeline, a.index):
+            messages += size if b.stage == place[1] else 0
+            continue
+        messages += MESSAGES * size
+        numbers = size // ITEM_BYTES[precision]
+        for codec in _coding(codecs(*(pipeline.stages[stage].pool for stage in (a.stage, b.stage))), precision):
+            messages += codec.encoded_bytes(numbers, precision)
+            scratch[codec.name] = max(scratch[codec.name], codec.scratch_bytes(numbers))
+    reads = {0, len(workload.units) - 1} & set(pipeline.stages[place[1]].unit_indices())
+    return messages + scratch.total() + (_TEXT_BYTES * pipeline.share * workload.seq_len if reads else 0)
+
+
+def _coding(names: tuple[str, str], precision: str) -> list[Codec]:
+    """Those of a boundary that save something: one message of each is on the chip as bytes. What a gate measures one
+    with is less than a backward needs."""
+    return [CODECS[name] for name in names if CODECS[name].estimate_ratio(precision) < 1]
+
+
+def posted_bytes(
+    lists: Sequence[Actions], stage: int, placed: Sequence[int], sizes: Mapping[int, float]
+) -> Iterator[float]:
+    """While each forward and backward of a stage runs: the messages from its pool that it has posted receives for, of
+    these `sizes` by boundary. They are what the next one takes, and what their senders have sent before that
+    (`hetero/transfer/lines.py`)."""
+    coming = {s: deque(_sent_to(stage, lists[s], placed)) for s in set(placed)}
+    posted, actions = Counter[_Key](), lists[stage]
+    for number, action in enumerate(actions):
+        if action.kind is Kind.RECV and sizes.get(action.boundary):
+            _post(action, posted, coming, placed)
+            posted[_key(action)] -= 1
+        elif action.kind in (Kind.F, Kind.B):
+            for ahead in _until_next(actions, number):
+                if ahead.kind is Kind.RECV and sizes.get(ahead.boundary):
+                    _post(ahead, posted, coming, placed)
+            yield sum(count * sizes[boundary] for (_, boundary), count in posted.items())
+
+
+_Key = tuple[Purpose | None, int]
+_COMPUTES = (Kind.F, Kind.B, Kind.I, Kind.W)
+
+
+def _key(action: Action) -> _Key:
+    return action.purpose, action.boundary
+
+
+def _until_next(actions: Actions, number: int) -> Iterator[Action]:
+    """What lies between a computation and the next."""
+    return takewhile(lambda action: action.kind not in _COMPUTES, (actions[n] for n in range(number + 1, len(actions))))
+
+
+def _post(received: Action, posted: Counter[_Key], coming: Mapping[int, deque[_Key]], placed: Sequence[int]) -> None:
+    source = placed[received.boundary if received.purpose == "activation" else received.boundary + 1]
+    while not posted[_key(received)]:
+        posted[coming[source].popleft()] += 1
+
+
+def _sent_to(stage: int, actions: Actions, placed: Sequence[int]) -> Iterator[_Key]:
+    for action in actions:
+        if action.kind is Kind.SEND and placed[action.chunk + (1 if action.purpose == "activation" else -1)] == stage:
+            yield _key(action)
+
+
+def boundary_bytes(workload: Workload, pipeline: PipelinePlan, chunk: int) -> int:
+    """Of a micro-batch behind a chunk."""
+    if chunk < 0:
+        return 0
+    return pipeline.micro_batch * workload.units[pipeline.chunks()[chunk].units[1] - 1].boundary_bytes
+
+
+def is_native(pipeline: PipelinePlan, before: int) -> bool:
+    """Whether the boundary behind a chunk lies between two stages of one pool."""
+    placed = pipeline.stage_of_chunk()
+    if before < 0 or before + 1 >= len(placed):
+        return False
+    a, b = placed[before : before + 2]
+    return a != b and pipeline.stages[a].pool == pipeline.stages[b].pool

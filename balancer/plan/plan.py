@@ -1,0 +1,166 @@
+"""The plan: who computes which units with which chips, for how many sequences of the global batch.
+
+The balancer writes it, the runtime obeys it, checkpoints record it, a person reads and edits it. What a person wrote
+leaves things open, which `balancer.completion.completion` fills in.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any, Literal, NamedTuple
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_serializer, field_validator
+
+from balancer.errors import PlanError, did_you_mean
+from bridge.rank import RankId
+
+Range = tuple[int, int]
+Place = tuple[int, int]  # (pipeline, stage)
+_NUMBERS = re.compile(r"\[[\d\s,\[\]]+\]")
+
+
+class Chunk(NamedTuple):
+    """A chunk in model order: `index` is its virtual stage, `units` a half-open range."""
+
+    index: int  # type: ignore[assignment]  # hides tuple.index, which nobody asks of a chunk
+    stage: int
+    units: Range
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class StagePlan(_Model):
+    """One tensor-parallel group and its chunks.
+
+    `units` reads [a, b] or [[a, b], ...] and is always a tuple of ranges here. None until completed: `chips` (indices
+    in the pool; position i of the tp group is chips[i]), `precision` (its pool's), `warmup` (forwards before the first
+    backward, which is the bound on micro-batches in flight) and `owns` (ranges of the units whose state this stage
+    updates)."""
+
+    pool: str = Field(description="Whose chips compute the stage.")
+    tp: int = Field(default=1, ge=1, description="How many of them, as one tensor-parallel group.")
+    units: tuple[Range, ...] = Field(
+        description="[a, b], half-open, or a list of such ranges for several chunks. A pipeline holds each unit once."
+    )
+    chips: tuple[int, ...] | None = Field(None, description="Indices in the pool; `null` places stages in order.")
+    precision: Literal["float32", "bfloat16", "float16"] | None = Field(
+        None, description="Of the stage's arithmetic: that of its pool."
+    )
+    warmup: int | None = Field(
+        default=None, ge=1, description="Forwards before the first backward; `null` is as deep as hides the links."
+    )
+    owns: tuple[Range, ...] | None = Field(
+        None, description="Ranges of the units whose state this stage updates; `null` spreads them evenly."
+    )
+
+    @field_validator("units", mode="before")
+    @classmethod
+    def _one_range_is_a_list_of_one(cls, value: Any) -> Any:
+        if isinstance(value, (list, tuple)) and value and all(isinstance(v, int) for v in value):
+            return (tuple(value),)
+        return value
+
+    @field_serializer("units")
+    def _list_of_one_is_a_range(self, units: tuple[Range, ...]) -> Any:
+        return list(units[0]) if len(units) == 1 else [list(r) for r in units]
+
+    def unit_indices(self) -> tuple[int, ...]:
+        return tuple(u for a, b in sorted(self.units) for u in range(a, b))
+
+    def owned_units(self) -> tuple[int, ...]:
+        return tuple(u for a, b in self.owns or () for u in range(a, b))
+
+
+class PipelinePlan(_Model):
+    """Stages that together hold the model. `share` is in sequences per step; `replicas: n` writes n equal pipelines."""
+
+    share: int = Field(ge=1, description="Sequences of the global batch; the pipelines' shares sum to it.")
+    micro_batch: int = Field(default=1, ge=1, description="Sequences in one action; divides `share`.")
+    stages: tuple[StagePlan, ...] = Field(min_length=1, description="In model order; together they hold the model.")
+    replicas: int = Field(default=1, ge=1, description="Writes this pipeline so many times.")
+
+    @property
+    def micro_batches(self) -> int:
+        return self.share // self.micro_batch
+
+    def chunks(self) -> tuple[Chunk, ...]:
+        """All chunks in model order."""
+        placed = sorted((units, s) for s, stage in enumerate(self.stages) for units in stage.units)
+        return tuple(Chunk(i, s, units) for i, (units, s) in enumerate(placed))
+
+    def stage_of_chunk(self) -> tuple[int, ...]:
+        """The stage of each chunk, in model order: what schedules are made for."""
+        return tuple(chunk.stage for chunk in self.chunks())
+
+    def warmups(self) -> tuple[int, ...]:
+        """Of a completed plan, per stage."""
+        return tuple(_known(stage.warmup, "warmup") for stage in self.stages)
+
+
+class Plan(_Model):
+    version: Literal[1] = 1
+    epoch: int = Field(default=0, ge=0)
+    job_fingerprint: str = ""
+    schedule: str = "1f1b"
+    pipelines: tuple[PipelinePlan, ...] = Field(min_length=1)
+
+    def stages(self) -> Iterator[tuple[Place, StagePlan]]:
+        """All stages with their places."""
+        for p, pipeline in enumerate(self.pipelines):
+            for s, stage in enumerate(pipeline.stages):
+                yield (p, s), stage
+
+    def pools(self) -> set[str]:
+        """Names of the pools that have a stage."""
+        return {stage.pool for _, stage in self.stages()}
+
+    def precisions(self) -> dict[str, str]:
+        """Of a completed plan: what the pools that have a stage compute in."""
+        return {stage.pool: _known(stage.precision, "precision") for _, stage in self.stages()}
+
+    def to_json(self) -> str:
+        """Indented for people, with each list of numbers on one line. Fields that are still open are left out."""
+        text = self.model_dump_json(indent=2, exclude_none=True)
+        return _NUMBERS.sub(lambda numbers: " ".join(numbers[0].split()).replace("[ ", "[").replace(" ]", "]"), text)
+
+    @staticmethod
+    def from_json(text: str) -> Plan:
+        """Raises PlanError that names the first wrong key."""
+        try:
+            return Plan.model_validate_json(text)
+        except ValidationError as error:
+            raise _plan_error(error) from None
+
+
+def stage_ranks(plan: Plan, pipeline: int, stage: int) -> tuple[RankId, ...]:
+    """The ranks of a completed stage, in tp position order."""
+    placed = plan.pipelines[pipeline].stages[stage]
+    return tuple(RankId(placed.pool, chip) for chip in _known(placed.chips, "chips"))
+
+
+def owner_of(plan: Plan, unit: int) -> Place:
+    """The stage that updates a unit's state, in a completed plan."""
+    for place, stage in plan.stages():
+        if any(a <= unit < b for a, b in stage.owns or ()):
+            return place
+    raise PlanError("owns", unit, "no stage owns this unit", "complete the plan first")
+
+
+def _known(value: Any, field: str) -> Any:
+    if value is None:
+        raise PlanError(field, None, "the plan is not complete", "call balancer.completion.completion.complete first")
+    return value
+
+
+def _plan_error(error: ValidationError) -> PlanError:
+    faults = error.errors()
+    first = next((fault for fault in faults if fault["type"] == "extra_forbidden"), faults[0])
+    key = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"]).lstrip(".")
+    remedy = "see the plan format in the documentation"
+    if first["type"] == "extra_forbidden":
+        fields = {name for model in (Plan, PipelinePlan, StagePlan) for name in model.model_fields}
+        remedy = did_you_mean(str(first["loc"][-1]), fields)
+    return PlanError(key or "plan", first["input"], first["msg"].lower(), remedy)

@@ -1,0 +1,1 @@
+"""The best plan for a problem, and what is said about the choice."""

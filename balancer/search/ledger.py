@@ -1,0 +1,100 @@
+"""Where the speed went: the parts of 1 - efficiency_vs_ideal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from balancer.completion.idle import used_chips
+from balancer.cost.ideal import ideal_tokens_per_s, pool_sequences_per_s
+from balancer.cost.times import model_time
+from balancer.plan.plan import PipelinePlan
+from balancer.search.cut import StageCost, cut
+from balancer.search.shares import shares
+from balancer.simulate.simulate import Prediction, Scenario, run
+
+TERMS = ("rounding", "imbalance", "bubble", "exposed_link", "recompute", "idle", "other")
+
+
+def efficiency(prediction: Prediction) -> dict[str, float]:
+    """ "efficiency_vs_ideal" and where the rest went: "ledger_*" terms that sum to 1 minus it."""
+    terms = {f"ledger_{term}": value for term, value in ledger(prediction).items()}
+    return {"efficiency_vs_ideal": prediction.efficiency_vs_ideal, **terms}
+
+
+def ledger(prediction: Prediction, measured_step_s: float | None = None) -> dict[str, float]:
+    """The terms, as fractions of the step, summing to 1 - (ideal step / step). With `measured_step_s` the step is the
+    measured one, and what the prediction missed is in `other`.
+
+    The step is built up from the ideal one, each stretch with its own name:
+    rounding      whole units and whole micro-batches: the busiest stage if these stages had the best cuts and shares
+    imbalance     this plan's busiest stage against that of the cuts and shares which suit the times that it is judged
+                  by (shares that reckon with each pipeline's filling); 0 for a plan made for these very times
+    bubble        the rest of the computation, all links free: filling and emptying
+    exposed_link  what the links add, gradient sync included
+    recompute     forwards done twice (no schedule here does)
+    idle          chips that the plan gives no work
+    other         a tp that is not the pool's fastest, the optimizer's update, what was not predicted
+    """
+    s = prediction.scenario
+    step_s = measured_step_s or prediction.step_s
+    free, used_s = run(replace(s, free_links=True)), _used_step_s(s)
+    best = [_best_cut(s, pipeline) for pipeline in s.plan.pipelines]
+    busy_s = max(prediction.busy_s.values())
+    best_s = min(busy_s, _busiest_s(s, best, [0.0] * len(best)))
+    imbalance_s = max(0.0, busy_s - _busiest_s(s, best, [sum(work) - max(work) for work in best]))
+    terms = {
+        "rounding": (best_s - used_s) / step_s,
+        "imbalance": imbalance_s / step_s,
+        "bubble": (free.compute_s - best_s - imbalance_s) / step_s,
+        "exposed_link": (prediction.step_s - free.step_s) / step_s,
+        "recompute": 0.0,
+    }
+    ideal_s = s.time_scale * s.workload.global_batch * s.workload.seq_len
+    ideal_s /= ideal_tokens_per_s(s.topology, s.workload, s.times)
+    idle = _idle_part(s)
+    terms["idle"] = ideal_s * idle / (1 - idle) / step_s
+    terms["other"] = 1 - ideal_s / step_s - sum(terms.values())
+    return terms
+
+
+def _idle_part(s: Scenario) -> float:
+    """Of the speed of all chips, that of those that the plan gives no work."""
+    used = used_chips(s.plan)
+    rates = {pool: pool_sequences_per_s(pool, s.workload, s.times) for pool in s.topology.pools}
+    idle = sum(rate * (pool.count - used[pool.name]) / pool.count for pool, rate in rates.items())
+    return idle / sum(rates.values())
+
+
+def _used_step_s(s: Scenario) -> float:
+    """The step of the plan's own stages if each were busy all the time."""
+    rate = sum(1 / model_time(s.times, s.workload, stage.pool, stage.tp) for _, stage in s.plan.stages())
+    return s.time_scale * s.workload.global_batch / rate
+
+
+def _busiest_s(s: Scenario, best: Sequence[Sequence[float]], fill_s: Sequence[float]) -> float:
+    """Work of the busiest stage if the pipelines had these cuts and shares that reckon with these fills. Pipelines
+    with different micro-batch sizes keep the shares that they have."""
+    pipelines, slowest = s.plan.pipelines, [max(work) for work in best]
+    counts: tuple[int, ...] = tuple(pipeline.micro_batches for pipeline in pipelines)
+    if len({pipeline.micro_batch for pipeline in pipelines}) == 1:
+        counts = shares(fill_s, slowest, sum(counts))
+    return max(n * each for n, each in zip(counts, slowest, strict=True))
+
+
+def _best_cut(s: Scenario, pipeline: PipelinePlan) -> list[float]:
+    """Seconds per micro-batch of each stage under the best cut, memory aside; or as they are, since several chunks on a
+    stage may beat every single cut."""
+    scale = s.time_scale * pipeline.micro_batch
+    costs = [
+        StageCost.of_units(
+            [s.times.lookup(stage.pool, stage.tp, unit.kind).total_s * scale for unit in s.workload.units]
+        )
+        for stage in pipeline.stages
+    ]
+    now = [0.0] * len(costs)
+    for chunk in pipeline.chunks():
+        now[chunk.stage] += costs[chunk.stage].between(chunk.units)
+    ranges = cut(costs, s.workload.cuts) or ()
+    best = [cost.between(units) for cost, units in zip(costs, ranges, strict=False)]
+    return best if best and max(best) < max(now) else now

@@ -1,0 +1,109 @@
+"""The endpoint: the one process of a pool and host that talks to other hosts. `python -m bridge.endpoint --fd N`.
+
+Its agent drives it by the words of `bridge/words/endpoint.py`, over a control pipe at descriptor N, ranks through their
+ports. It imports neither torch nor Ray and ends at once when the control pipe closes.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable
+from dataclasses import replace
+
+from bridge.endpoint.peers import Network
+from bridge.endpoint.router import Exchange
+from bridge.errors import BridgeError, PipeClosed
+from bridge.link.link import Link
+from bridge.port.pipe import Pipe
+from bridge.rank import RankId
+from bridge.system.loop import Loop
+from bridge.words.endpoint import (
+    AskStats,
+    Attach,
+    Attached,
+    Failed,
+    Introduce,
+    Listen,
+    Listening,
+    ProbeLink,
+    Stats,
+    Stop,
+)
+from bridge.words.error import ErrorReport
+from bridge.words.word import Word, unexpected
+
+PATIENCE_S = 10.0
+
+
+class Endpoint:
+    """Owns the control pipe. `run` may be called in a thread of its own; nothing else may be called then.
+
+    patience_s  how long a peer may be silent before it is lost; one whose process dies is lost within milliseconds
+    at_eof      called when the control pipe closes; the default ends `run`
+    """
+
+    def __init__(
+        self, control: Pipe, *, patience_s: float = PATIENCE_S, at_eof: Callable[[], object] | None = None
+    ) -> None:
+        self._control = control
+        self._loop = Loop()
+        self._exchange = Exchange(self._loop, self._link_to)
+        self._network = Network(self._loop, self._exchange, self._report, patience_s)
+        self._at_eof = at_eof or self._loop.stop
+        self._loop.watch(control.fileno(), self._turn)
+
+    def run(self) -> None:
+        """Serves until told to stop or the control pipe closes. What breaks it is reported, then raised."""
+        try:
+            self._loop.run()
+        except Exception as error:
+            self._report(Failed(_fault(error)))
+            raise
+        finally:
+            self._network.close()
+            self._exchange.close()
+            self._loop.close()
+            self._control.close()
+
+    def _turn(self) -> None:
+        """What makes no sense is reported, and survived."""
+        try:
+            for word, fds in self._control.drain():
+                self._obey(word, fds)
+        except PipeClosed:
+            self._at_eof()
+        except BridgeError as error:
+            self._report(Failed(ErrorReport.of(error)))
+            self._turn()
+
+    def _obey(self, word: Word, fds: list[int]) -> None:
+        match word:
+            case Listen(endpoint=endpoint, host=host, schemes=schemes):
+                self._report(Listening(self._network.listen(endpoint, host, schemes), self._network.identity.public))
+            case Attach(rank=rank):
+                self._exchange.attach(rank, fds[0])
+                self._report(Attached(rank))
+            case Introduce():
+                self._network.introduce(word)
+            case AskStats():
+                self._report(Stats(self._network.stats()))
+            case ProbeLink(peer=peer, nbytes=nbytes):
+                self._network.probe(peer, nbytes)
+            case Stop():
+                self._loop.stop()
+            case _:
+                raise unexpected(word)
+
+    def _link_to(self, rank: RankId) -> Link | None:
+        return self._network.link_to(rank, local=rank in self._exchange)
+
+    def _report(self, word: Word) -> None:
+        try:
+            self._control.send(word)
+        except PipeClosed:
+            self._at_eof()
+
+
+def _fault(error: Exception) -> ErrorReport:
+    told = BridgeError("endpoint", repr(error), "a fault of this program", "please report it")
+    return replace(ErrorReport.of(told, traceback.format_exc()), type=type(error).__name__)

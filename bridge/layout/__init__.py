@@ -1,0 +1,1 @@
+"""How ranks hold a tensor, and from any layout to any other."""

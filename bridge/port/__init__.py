@@ -1,0 +1,1 @@
+"""The rank's side of the bridge, and the pipe to its endpoint."""

@@ -1,0 +1,1 @@
+"""The event loop, and what Linux is asked for."""

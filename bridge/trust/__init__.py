@@ -1,0 +1,1 @@
+"""How two endpoints come to trust each other, and what makes their bytes trustworthy."""

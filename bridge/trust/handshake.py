@@ -1,0 +1,138 @@
+"""How a stranger becomes a peer: HELLO, HELLO, READY, READY. Whoever dials speaks first, and proves himself first: so
+nothing but a handshake comes from one who is not trusted yet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from bridge.system.awake import AwakeClock
+from bridge.transports.transport import Connection
+from bridge.trust.hello import Hello, connection_guard
+from bridge.trust.identity import KeyPair
+from bridge.trust.seal import Checked, Guard, Unchecked
+from bridge.words.frame import Frame, Header, Kind, read_text, text_frame, wire_error
+
+_MOST = 1024  # strangers at the door
+
+
+class Greeting:
+    """A connection that is not trusted yet.
+
+    since     when it came, by the door's clock
+    expected  the endpoint that was dialled, None if the other side dials
+    hello     what the other side says of itself; to be believed only when the handshake is over
+    """
+
+    def __init__(self, connection: Connection, since: float, expected: str | None = None) -> None:
+        self.connection, self.since, self.expected = connection, since, expected
+        self.hello: Hello | None = None
+        self._guard: Guard = Checked()
+        self._pair = KeyPair()
+        self._ours = self._theirs = ""
+
+    def speak(self, ours: Hello) -> None:
+        """Sends our HELLO."""
+        self._ours = ours.model_copy(update={"share": self._pair.public}).model_dump_json()
+        self._send(text_frame(Kind.HELLO, self._ours))
+
+    def hear_hello(self, header: Header, head: memoryview, body: memoryview) -> Hello:
+        """The other side's HELLO. Raises WireError if it is none, or of another endpoint than was dialled."""
+        if header.kind is not Kind.HELLO:
+            raise wire_error("kind", header.kind.name, "a connection begins with HELLO")
+        self._guard.open(header, head, body, None)
+        self._theirs = read_text(body)
+        hello = Hello.parse(self._theirs)
+        if self.expected not in (None, hello.endpoint):
+            raise wire_error("hello.endpoint", hello.endpoint, f"{self.expected} was expected there")
+        self.hello = hello
+        return hello
+
+    def agree(self, secret: bytes) -> None:
+        """Derives the key, once both have said HELLO. Raises WireError if their share is none."""
+        assert self.hello
+        try:
+            agreed = self._pair.agree(self.hello.share)
+        except ValueError as error:
+            raise wire_error("hello.share", self.hello.share, str(error)) from None
+        dialled = self.expected is not None
+        texts = (self._ours, self._theirs) if dialled else (self._theirs, self._ours)
+        self._guard = connection_guard(secret, agreed, *texts, we_dialled=dialled)
+
+    def prove(self) -> None:
+        """Sends READY."""
+        self._send(Frame(Header(Kind.READY)))
+
+    def hear_ready(self, header: Header, head: memoryview, body: memoryview, *, sealed: bool) -> Guard:
+        """Checks the other side's READY; gives the guard of all frames after it. Raises WireError if it is no proof."""
+        if header.kind is not Kind.READY:
+            raise wire_error("kind", header.kind.name, "READY comes after HELLO")
+        self._guard.open(header, head, body, None)
+        if sealed:
+            return self._guard
+        return Unchecked() if self.connection.shares_memory else Checked()
+
+    def _send(self, frame: Frame) -> None:
+        self.connection.send(*self._guard.seal(frame.header, frame.payload))
+
+
+class Door:
+    """All greetings of an endpoint.
+
+    secret   what we share with a peer, by its name
+    answer   our HELLO to another one, or WireError if that is nobody to talk to
+    welcome  called with a connection, its guard and the peer's HELLO when both have proved themselves
+    """
+
+    def __init__(
+        self,
+        secret: Callable[[str], bytes],
+        answer: Callable[[Hello], Hello],
+        welcome: Callable[[Connection, Guard, Hello], object],
+        clock: AwakeClock,
+    ) -> None:
+        self._secret, self._answer, self._welcome, self._clock = secret, answer, welcome, clock
+        self._greetings: dict[Connection, Greeting] = {}
+
+    def __contains__(self, connection: Connection) -> bool:
+        return connection in self._greetings
+
+    def dial(self, connection: Connection, peer: str, ours: Hello) -> None:
+        """Speaks first on a connection of our own."""
+        self._greetings[connection] = greeting = Greeting(connection, self._clock.now(), peer)
+        greeting.speak(ours)
+
+    def notice(self, connection: Connection) -> None:
+        """Somebody is there, and has perhaps said nothing yet."""
+        self._greetings.setdefault(connection, Greeting(connection, self._clock.now()))
+
+    def forget(self, connection: Connection) -> None:
+        """It is over, or no stranger any more."""
+        self._greetings.pop(connection, None)
+
+    def waiting_for(self, seconds: float) -> list[Connection]:
+        """Those that have been at the door for longer."""
+        before = self._clock.now() - seconds
+        return [connection for connection, greeting in self._greetings.items() if greeting.since < before]
+
+    def on_frame(self, connection: Connection, header: Header, head: memoryview, body: memoryview) -> None:
+        """A stranger's frame. Raises WireError if the connection is to be cut."""
+        if connection not in self._greetings:
+            if len(self._greetings) >= _MOST:
+                raise wire_error("connection", connection.peer, f"{_MOST} others are being greeted already")
+            self._greetings[connection] = Greeting(connection, self._clock.now())
+        greeting = self._greetings[connection]
+        if greeting.hello is None:
+            hello = greeting.hear_hello(header, head, body)
+            ours = self._answer(hello)
+            if greeting.expected is None:
+                greeting.speak(ours)
+            greeting.agree(self._secret(hello.endpoint))
+            if greeting.expected is not None:
+                greeting.prove()
+        else:
+            guard = greeting.hear_ready(header, head, body, sealed=greeting.hello.sealed)
+            connection.trust()
+            if greeting.expected is None:
+                greeting.prove()
+            self.forget(connection)
+            self._welcome(connection, guard, greeting.hello)

@@ -1,0 +1,358 @@
+"""The life of a run as a pure state machine: an event in, instructions out. No I/O, no clock, no torch, no Ray.
+
+start: hosts ready -> worlds opened -> worlds joined and endpoints introduced -> ready
+then, as the driver asks: any order to ranks or endpoints; configure an epoch; run steps under leases; the same again;
+stop. An order goes out and its answers come in by `ask`. Its work grows with hosts, never with ranks: hosts merge what
+their ranks say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import Enum
+from functools import partial
+from itertools import chain, combinations
+from typing import Any
+
+from bridge.trust.identity import fingerprint
+from bridge.words.endpoint import EndpointOrder, Introduce, Introduced, PeerSpec
+from bridge.words.word import A, Answer
+from hetero.cluster.control import events as ev
+from hetero.cluster.control import instructions as ins
+from hetero.cluster.control.blame import Blame
+from hetero.cluster.control.gather import Gather
+from hetero.cluster.control.lease import LeaseBook
+from hetero.cluster.errors import ClusterError, FingerprintMismatch
+from hetero.cluster.fleet import FleetPool, FleetSpec, HostSpec, describe, host_id
+from hetero.words.orders import Configured, JoinWorld, Lease, OpenWorld, RankOrder, WorldJoined
+
+Instructions = list[ins.Instruction]
+ByHost = Mapping[str, Sequence[A]]
+
+
+class Phase(Enum):
+    NEW = "new"
+    STARTING = "starting"
+    READY = "ready"
+    ASKING = "asking"
+    CONFIGURING = "configuring"
+    RUNNING = "running"
+    STOPPING = "stopping"
+    ENDED = "ended"
+
+
+@dataclass(frozen=True)
+class ControlOptions:
+    """`ahead`: steps that a lease may reach beyond the last finished one. `grace_s`: how long a better cause of a
+    failure is waited for."""
+
+    ahead: int = 16
+    grace_s: float = 1.5
+
+
+@dataclass(frozen=True)
+class _Question:
+    """An order under way: whose answers are still to come, and what follows from them."""
+
+    hosts: Sequence[str]
+    answers: Gather[Sequence[Any]]
+    then: Callable[[ByHost[Any]], Instructions]
+
+
+class Controller:
+    """Feed it every event in the order of arrival; carry out what it returns."""
+
+    def __init__(self, fleet: FleetSpec, options: ControlOptions | None = None) -> None:
+        self.fleet, self.options = fleet, options or ControlOptions()
+        self.phase = Phase.NEW
+        self.stale_reports = 0
+        self._hosts = tuple(host.id for host in fleet.hosts)
+        self._specs: dict[str, HostSpec] = {host.id: host for host in fleet.hosts}
+        self._blame = Blame(self.options.grace_s)
+        self._now = 0.0
+        self._ready: Gather[ev.HostReady] = Gather(self._hosts)
+        self._linked: Gather[None] = Gather([*fleet.names, *self._hosts])
+        self._questions: dict[tuple[type[Answer], str], _Question] = {}
+        self._stopped: Gather[None] = Gather(self._hosts)
+        self._usable: dict[str, int] = {}
+        self._saves: dict[int, Gather[Any]] = {}
+        self._active = self._hosts
+        self._leases = LeaseBook(epoch=-1, start=0, hosts=len(self._hosts), ahead=self.options.ahead)
+        self._handlers: dict[type, Callable[[Any], Instructions]] = {
+            ev.StepReported: self._step_reported,
+            ev.Tick: self._tick,
+            ev.StartAsked: self._start_asked,
+            ev.LinksAsked: self._links_asked,
+            ev.OrderAsked: self._order_asked,
+            ev.ConfigureAsked: self._configure_asked,
+            ev.RunAsked: self._run_asked,
+            ev.StopAsked: self._stop_asked,
+            ev.HostReady: self._host_ready,
+            ev.Answered: self._answered,
+            ev.PiecesSaved: self._pieces_saved,
+            ev.RankTold: self._rank_told,
+            ev.StrangerRefused: lambda event: [self._news("stranger_refused", event.host, event.data)],
+            ev.Warned: lambda event: [self._news("warning", event.host, {"note": event.note})],
+            ev.HostStopped: self._host_stopped,
+            ev.Trouble: self._trouble,
+        }
+
+    @property
+    def done(self) -> int:
+        """Steps that all hosts have finished."""
+        return self._leases.done
+
+    def node(self, host: str) -> str:
+        """The machine that a host id stands for, once it is known."""
+        ready = self._ready.parts.get(host)
+        return ready.node if ready else ""
+
+    def way(self, one: str, other: str) -> dict[str, Any]:
+        """How two pools are joined, once `auto` is decided: as their first hosts are."""
+        here, there = (self._ready.parts[host_id(pool, 0)].machine for pool in (one, other))
+        return self.fleet.link(one, other).way(one_machine=here != "" and here == there)
+
+    def pids(self, host: str) -> Mapping[str, int]:
+        """The processes of a host that is ready."""
+        return self._ready.parts[host].pids
+
+    @property
+    def usable_bytes(self) -> Mapping[str, int]:
+        """By pool, what its chip with least has free; without those whose chips don't say."""
+        return self._usable
+
+    def handle(self, event: ev.Event) -> Instructions:
+        """What follows from an event. After the end nothing does."""
+        return [] if self.phase is Phase.ENDED else self._handlers[type(event)](event)
+
+    # Ask
+
+    def ask(
+        self,
+        hosts: Sequence[str],
+        order: RankOrder[A] | EndpointOrder[A],
+        then: Callable[[ByHost[A]], Instructions],
+    ) -> Instructions:
+        """Has `hosts` carry out an order. Once all have answered, `then` says what follows from their answers, which it
+        is given in the order of `hosts`."""
+        question = _Question(hosts, Gather(hosts), then)
+        self._questions.update(dict.fromkeys([(order.answer, host) for host in hosts], question))
+        return [ins.ToHosts(hosts, order)]
+
+    def _answered(self, event: ev.Answered) -> Instructions:
+        question = self._questions.pop((type(event.answers[0]), event.host), None)
+        if question is None or not question.answers.add(event.host, event.answers):
+            return []
+        return question.then({host: question.answers.parts[host] for host in question.hosts})
+
+    def _order_asked(self, event: ev.OrderAsked) -> Instructions:
+        self._enter(Phase.ASKING, Phase.READY)
+        hosts = self._hosts if event.hosts is None else event.hosts
+        return self.ask(hosts, event.order, lambda said: self._complete(_all(said)))
+
+    # Start
+
+    def _start_asked(self, _: ev.StartAsked) -> Instructions:
+        self._enter(Phase.STARTING, Phase.NEW)
+        return [ins.ToHosts(self._hosts, ins.StartHost())]
+
+    def _host_ready(self, event: ev.HostReady) -> Instructions:
+        facts = {**describe(self._specs[event.host]), "node": event.node, "fingerprint": fingerprint(event.key)}
+        facts |= {"software": dict(event.software), "pids": dict(event.pids)}
+        news: Instructions = [self._news("host_ready", event.host, facts)]
+        return news + self._link_hosts() if self._ready.add(event.host, event) else news
+
+    def _link_hosts(self) -> Instructions:
+        worlds = chain.from_iterable(map(self._meet, self.fleet.pools))
+        return [*worlds, *self._introduce_hosts(), *self._links_told()]
+
+    def _links_told(self) -> Instructions:
+        pairs = combinations(self.fleet.names, 2)
+        return [self._news("link", None, {"between": list(pair), **self.way(*pair)}) for pair in pairs]
+
+    def _introduce_hosts(self) -> Instructions:
+        routes = self.fleet.routes()
+        places = {(self._specs[host].pool.name, ready.machine) for host, ready in self._ready.parts.items()}
+        peers = {place: self._peers(*place) for place in places}
+        introductions: Instructions = []
+        for host, spec in self._specs.items():
+            others = dict(peers[spec.pool.name, self._ready.parts[host].machine])
+            del others[host]
+            introductions += self.ask((host,), Introduce(others, routes), partial(self._introduced, host))
+        return introductions
+
+    def _peers(self, pool: str, machine: str) -> dict[str, PeerSpec]:
+        """All endpoints, as the hosts of a pool on a machine reach them."""
+        links = {other.name: self.fleet.link(pool, other.name) for other in self.fleet.pools}
+        peers = {}
+        for other, ready in self._ready.parts.items():
+            link = links[self._specs[other].pool.name]
+            way = link.way(one_machine=machine != "" and machine == ready.machine)
+            peers[other] = PeerSpec(ready.uris.get(way.pop("scheme")), ready.key, pace=link.pace, **way)
+        return peers
+
+    def _introduced(self, host: str, _: ByHost[Introduced]) -> Instructions:
+        return self._part_linked(host)
+
+    def _meet(self, pool: FleetPool) -> Instructions:
+        """The ranks of a pool on one host need no place to meet."""
+        if pool.on_one_host:
+            return self._join_world(pool, "")
+        first = host_id(pool.name, 0)
+        order = OpenWorld(pool.run, pool.count, self._ready.parts[first].address)
+        return self.ask((first,), order, lambda said: self._join_world(pool, said[first][0].address))
+
+    def _join_world(self, pool: FleetPool, address: str) -> Instructions:
+        members = tuple(host for host in self._hosts if self._specs[host].pool.name == pool.name)
+        secret = self._specs[members[0]].secret if address else ""
+        order = JoinWorld(pool.run, pool.count, address, secret)
+        return self.ask(members, order, partial(self._world_joined, pool.name))
+
+    def _world_joined(self, pool: str, said: ByHost[WorldJoined]) -> Instructions:
+        free = [one.usable_bytes for one in _all(said) if one.usable_bytes is not None]
+        self._usable |= {pool: min(free)} if free else {}
+        notes = [(host, note) for host, told in said.items() for note in sorted({one.note for one in told if one.note})]
+        news = [self._news("warning", host, {"note": f"chips of host {host}: {note}"}) for host, note in notes]
+        return [*news, *self._part_linked(pool)]
+
+    def _part_linked(self, part: str) -> Instructions:
+        """A pool has joined its world, or a host knows its peers."""
+        return self._complete({"hosts": self._ready.parts}) if self._linked.add(part, None) else []
+
+    def _links_asked(self, event: ev.LinksAsked) -> Instructions:
+        self._enter(Phase.STARTING, Phase.READY)
+        told = self._links_told()
+        self.fleet = replace(self.fleet, links=tuple(event.links))
+        self._linked = Gather(self._hosts)
+        return [*self._introduce_hosts(), *(link for link in self._links_told() if link not in told)]
+
+    # Configure
+
+    def _configure_asked(self, event: ev.ConfigureAsked) -> Instructions:
+        epoch = event.order.epoch
+        if epoch <= self._leases.epoch:
+            rule = f"a new epoch is greater than the last one, {self._leases.epoch}"
+            return [ins.Refuse(ClusterError("plan.epoch", epoch, rule, "count epochs up"))]
+        start, done = event.order.start, self._leases.done
+        if event.order.spec.get("state") == "live" and (self._leases.epoch < 0 or start != done):
+            rule = f"ranks hold the state after step {done}" if self._leases.epoch >= 0 else "no rank holds a state yet"
+            remedy = "begin from initial values or a checkpoint, or where the last epoch has ended"
+            return [ins.Refuse(ClusterError("state", f"live, from step {start}", rule, remedy))]
+        self._enter(Phase.CONFIGURING, Phase.READY)
+        self._leases = LeaseBook(epoch, start, len(self._hosts), self.options.ahead)
+        return self.ask(self._hosts, event.order, self._configured)
+
+    def _configured(self, said: ByHost[Configured]) -> Instructions:
+        mismatch = self._fingerprint_mismatch(said)
+        if mismatch:
+            self.phase = Phase.READY
+            return [ins.Refuse(mismatch)]
+        self._active = tuple(host for host, told in said.items() if any(one.active for one in told))
+        start = self._leases.done
+        self._leases = LeaseBook(self._leases.epoch, start, len(self._active), self.options.ahead)
+        return [self._news("configured", None, {"hosts": len(self._active)}), *self._complete(_all(said))]
+
+    def _fingerprint_mismatch(self, said: ByHost[Configured]) -> FingerprintMismatch | None:
+        seen: dict[str, list[str]] = {}
+        for host, told in said.items():
+            for one in told:
+                if one.fingerprint:
+                    place = f"{host} ({self.node(host)})" + (f": {one.path}" if one.path else "")
+                    seen.setdefault(one.fingerprint, []).append(place)
+        if len(seen) < 2:
+            return None
+        text = "; ".join(f"{print_} on {', '.join(sorted(set(places)))}" for print_, places in sorted(seen.items()))
+        return FingerprintMismatch(
+            "data.source", text, "all hosts read the same text", "make the same files lie on every host"
+        )
+
+    # Run
+
+    def _run_asked(self, event: ev.RunAsked) -> Instructions:
+        self._enter(Phase.RUNNING, Phase.READY)
+        self._leases.until = max(event.until, self._leases.done)
+        return self._lease() + self._complete_run()
+
+    def _lease(self) -> Instructions:
+        until = self._leases.grant()
+        return [] if until is None else [ins.ToHosts(self._active, Lease(self._leases.epoch, until))]
+
+    def _step_reported(self, event: ev.StepReported) -> Instructions:
+        step = event.report.step
+        if event.report.epoch != self._leases.epoch:
+            self.stale_reports += 1
+            return []
+        reports = self._leases.report(step, event.report)
+        if reports is None:
+            return []
+        return [ins.Deliver(step, reports), *self._lease(), *self._complete_run()]
+
+    def _pieces_saved(self, event: ev.PiecesSaved) -> Instructions:
+        save = self._saves.setdefault(event.step, Gather(self._active))
+        if not save.add(event.host, event.pieces):
+            return []
+        del self._saves[event.step]
+        pieces = [piece for host in self._active for piece in save.parts[host]]
+        news = ins.News("saved", event.step, self._leases.epoch, {"pieces": pieces})
+        return [news, *self._complete_run()]
+
+    def _rank_told(self, event: ev.RankTold) -> Instructions:
+        return [ins.News(event.kind, event.step, event.epoch, event.data, event.rank.pool, str(event.rank))]
+
+    def _complete_run(self) -> Instructions:
+        """A run is over when its steps are done and every checkpoint that was begun is whole."""
+        if self.phase is Phase.RUNNING and self._leases.finished and not self._saves:
+            return self._complete(self._leases.done)
+        return []
+
+    # End
+
+    def _stop_asked(self, _: ev.StopAsked) -> Instructions:
+        self.phase = Phase.STOPPING
+        return [ins.ToHosts(self._hosts, ins.StopHost())]
+
+    def _host_stopped(self, event: ev.HostStopped) -> Instructions:
+        if not self._stopped.add(event.host, None):
+            return []
+        self.phase = Phase.ENDED
+        return [ins.Answer()]
+
+    def _trouble(self, event: ev.Trouble) -> Instructions:
+        if self.phase is Phase.STOPPING and event.severity in (ev.Severity.IN_THE_WAKE, ev.Severity.ABORTED):
+            return []  # some ranks end before others
+        self._blame.add(event, self._now)
+        return self._judge()
+
+    def _tick(self, event: ev.Tick) -> Instructions:
+        self._now = event.now
+        return self._judge()
+
+    def _judge(self) -> Instructions:
+        verdict = self._blame.root(self._now)
+        if verdict is None:
+            return []
+        root, others = verdict
+        self.phase = Phase.ENDED
+        data = {"process": root.process, "host": root.host, "cause": root.cause, "error": root.error}
+        return [self._news("failed", root.host, data, rank=root.rank), ins.Fail(root, others)]
+
+    # Common steps
+
+    def _enter(self, phase: Phase, allowed: Phase) -> None:
+        if self.phase is not allowed:
+            raise RuntimeError(f"{phase.value} was asked in phase {self.phase.value}, not in {allowed.value}")
+        self.phase = phase
+
+    def _complete(self, value: Any) -> Instructions:
+        self.phase = Phase.READY
+        return [ins.Answer(value)]
+
+    def _news(self, kind: str, host: str | None, data: Mapping[str, Any], rank: Any = None) -> ins.News:
+        pool = self._specs[host].pool.name if host else None
+        name = str(rank) if rank else None
+        return ins.News(kind, self.done, self._leases.epoch, data, pool, name)
+
+
+def _all(said: ByHost[A]) -> list[A]:
+    return [one for told in said.values() for one in told]

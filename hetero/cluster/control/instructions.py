@@ -1,0 +1,82 @@
+"""What the controller says: orders for hosts, and answers, reports and news for the driver's shell. Plain data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from bridge.words.endpoint import EndpointOrder
+from hetero.cluster.control.events import Trouble
+from hetero.words.orders import Lease, RankOrder
+from hetero.words.step import HostStep
+
+# Orders for a host: its agent carries these out, and passes on the words that are for its ranks or its endpoint
+
+
+@dataclass(frozen=True)
+class StartHost:
+    """Start endpoint, nursery and ranks."""
+
+
+@dataclass(frozen=True)
+class StopHost:
+    """End ranks, nursery and endpoint in good order."""
+
+
+HostOrder: TypeAlias = StartHost | StopHost | Lease | RankOrder[Any] | EndpointOrder[Any]
+
+# For the driver's shell
+
+
+@dataclass(frozen=True)
+class ToHosts:
+    """One message to each of `hosts`."""
+
+    hosts: Sequence[str]
+    order: HostOrder
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What was asked last is done."""
+
+    value: Any = None
+
+
+@dataclass(frozen=True)
+class Refuse:
+    """What was asked last cannot be done; the session goes on."""
+
+    error: Exception
+
+
+@dataclass(frozen=True)
+class Deliver:
+    """All hosts have reported `step`."""
+
+    step: int
+    reports: Sequence[HostStep]
+
+
+@dataclass(frozen=True)
+class News:
+    """Something for the journal, or, `kind` "saved", all pieces of a checkpoint that now wants its manifest."""
+
+    kind: str
+    step: int
+    epoch: int
+    data: Mapping[str, Any] = field(default_factory=dict)
+    pool: str | None = None
+    rank: str | None = None
+
+
+@dataclass(frozen=True)
+class Fail:
+    """The run is over: the trouble at its root, and what came in its wake."""
+
+    root: Trouble
+    others: Sequence[Trouble] = ()
+
+
+Instruction: TypeAlias = ToHosts | Answer | Refuse | Deliver | News | Fail

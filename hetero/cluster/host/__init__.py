@@ -1,0 +1,1 @@
+"""One host of a run: its agent, its processes, and what they are told."""

@@ -1,0 +1,147 @@
+"""What a host knows of each of its ranks, and what all of them together have answered."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar, cast
+
+from bridge.errors import PipeClosed
+from bridge.port.pipe import Pipe
+from bridge.rank import RankId
+from bridge.system.awake import AwakeClock
+from bridge.words.endpoint import Stop
+from bridge.words.word import Answer, Word
+from hetero.cluster.control.gather import Gather
+from hetero.cluster.fleet import Patience
+from hetero.words.orders import Lease, RankOrder, Ready, Saved
+from hetero.words.step import StepReport
+
+Said = TypeVar("Said", Ready, Answer)
+OfStep = TypeVar("OfStep", StepReport, Saved)
+Heard = TypeVar("Heard", bound=Word)
+
+
+@dataclass
+class Member:
+    """One rank. `owes` is what it was asked for, if any; `next_step` the step it has yet to report."""
+
+    rank: RankId
+    pipe: Pipe
+    pid: int = 0
+    owes: type[Word] | None = Ready
+    active: bool = True
+    next_step: int = 0
+    leased: int = 0
+    heard: float = 0.0
+    failed: bool = False
+    closed: bool = False
+    status: int | None = None
+    ending_since: float | None = None
+    gone: bool = False
+
+    @property
+    def expected(self) -> bool:
+        """Whether something should come from it."""
+        return not self.gone and (self.owes is not None or (self.active and self.next_step < self.leased))
+
+    def patience_s(self, patience: Patience) -> float:
+        """How long it may be silent now."""
+        return patience.start_s if self.owes is Ready else patience.rank_s
+
+
+class Roster:
+    """The ranks of a host. Each question is gathered until all ranks that were asked have answered."""
+
+    def __init__(self, clock: AwakeClock) -> None:
+        self._clock = clock
+        self.members: dict[RankId, Member] = {}
+        self._gathers: dict[tuple[type[Word], int], Gather[Word]] = {}
+
+    def __iter__(self) -> Iterator[Member]:
+        return iter(self.members.values())
+
+    @property
+    def active(self) -> list[Member]:
+        """Those that have a place in the plan of this epoch."""
+        return [member for member in self.members.values() if member.active]
+
+    def ask(
+        self, order: RankOrder[Any], of: Callable[[Member], bool] = lambda _: True, fds: Sequence[int] = ()
+    ) -> None:
+        """Sends an order, and descriptors with it, to the ranks that `of` selects."""
+        asked = [member for member in self.members.values() if of(member) and not member.gone]
+        self._gathers[order.answer, 0] = Gather(str(member.rank) for member in asked)
+        for member in asked:
+            member.owes = order.answer
+            self.heard(member)
+            member.pipe.send(order, fds)
+
+    def expect(self) -> None:
+        """Awaits that all ranks are ready, which nobody has to ask for."""
+        self._gathers[Ready, 0] = Gather(str(rank) for rank in self.members)
+        for member in self.members.values():
+            self.heard(member)
+
+    def heard(self, member: Member) -> None:
+        """A sign of life; or nothing was expected until now."""
+        member.heard = self._clock.now()
+
+    def answered(self, member: Member, answer: Said) -> list[Said] | None:
+        """All answers, in rank order, once this was the last."""
+        if member.owes is type(answer):
+            member.owes = None
+        return self._add(0, member, answer)
+
+    def stepped(self, member: Member, report: StepReport) -> list[StepReport] | None:
+        """The step reports of all active ranks once the last is in."""
+        member.next_step = report.step + 1
+        return self._per_step(member, report)
+
+    def saved(self, member: Member, saved: Saved) -> list[Saved] | None:
+        return self._per_step(member, saved)
+
+    def lease(self, lease: Lease) -> None:
+        for member in self.active:
+            if not member.expected:
+                self.heard(member)
+            member.leased = lease.until
+            member.pipe.send(lease)
+
+    def begin_epoch(self, start: int) -> None:
+        """Forgets half-gathered steps of the old epoch; its last checkpoint may still be on its way."""
+        self._gathers = {key: gather for key, gather in self._gathers.items() if key[0] is Saved}
+        for member in self.members.values():
+            member.next_step = member.leased = start
+            member.active = True
+
+    def dismiss(self) -> None:
+        """Asks all ranks to end."""
+        for member in self.members.values():
+            member.owes = None
+            try:
+                member.pipe.send(Stop())
+            except PipeClosed:
+                continue
+
+    def silent(self, patience: Patience) -> list[Member]:
+        """Ranks that should have said something by now."""
+        now = self._clock.now()
+        return [
+            member
+            for member in self.members.values()
+            if member.expected and now - member.heard > member.patience_s(patience)
+        ]
+
+    def _per_step(self, member: Member, word: OfStep) -> list[OfStep] | None:
+        key = (type(word), word.step)
+        if key not in self._gathers:
+            self._gathers[key] = Gather(str(one.rank) for one in self.active)
+        return self._add(word.step, member, word)
+
+    def _add(self, step: int, member: Member, word: Heard) -> list[Heard] | None:
+        gather = cast("Gather[Heard] | None", self._gathers.get((type(word), step)))
+        if gather is None or not gather.add(str(member.rank), word):
+            return None
+        del self._gathers[type(word), step]
+        return [gather.parts[str(rank)] for rank in self.members if str(rank) in gather.parts]

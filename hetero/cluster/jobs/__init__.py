@@ -1,0 +1,1 @@
+"""Runs as Ray jobs, and their folders brought here."""

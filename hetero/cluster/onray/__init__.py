@@ -1,0 +1,1 @@
+"""Ray: a runtime of our own or a cluster's, its actors, its reservations."""

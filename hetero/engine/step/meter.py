@@ -1,0 +1,86 @@
+"""Where a rank's step went: busy seconds by kind of action, waits, and, on traced steps, every action one by one."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
+
+from backends.backend import Backend, Stopwatch
+from balancer.schedule.action import Kind
+from hetero.transfer.carrier import Crossed, Waits
+from hetero.words.step import Spans
+
+FIELDS = {Kind.F: "forward_s", Kind.B: "backward_s", Kind.I: "backward_s", Kind.W: "weight_s", Kind.STEP: "optimizer_s"}
+
+
+class Meter:
+    """Times the actions of one step at a time. Device times are read once, at the step's end."""
+
+    def __init__(self, backend: Backend, waits: Waits) -> None:
+        self._backend, self.waits = backend, waits
+        self._watches: list[tuple[str, Stopwatch]] = []
+        self._spans: list[tuple[str, float, Stopwatch | float]] | None = None
+        self._start = 0.0
+
+    def begin(self, traced: bool) -> None:
+        self._watches.clear()
+        self._spans = [] if traced else None
+        self._start = time.time()
+        self.waits.clear()
+
+    @contextmanager
+    def action(self, kind: Kind, label: str, expected_s: float | None) -> Iterator[Stopwatch]:
+        """Times what runs inside; an emulated chip takes `expected_s` for it."""
+        began = time.time() if self._spans is not None else 0.0
+        watch = self._backend.start(expected_s)
+        yield watch
+        watch.stop()
+        self._watches.append((FIELDS[kind], watch))
+        if self._spans is not None:
+            self._spans.append((label, began, watch))
+
+    @contextmanager
+    def waiting(self, label: str) -> Iterator[None]:
+        """Marks a wait on traced steps; its length is booked by whoever waits."""
+        began = time.time() if self._spans is not None else 0.0
+        yield
+        if self._spans is not None:
+            self._spans.append((label, began, time.time() - began))
+
+    def syncing(self, chunk: int) -> AbstractContextManager[None]:
+        """Marks the handing over of a chunk's gradients on traced steps."""
+        return self.waiting(f"SYNC {chunk}")
+
+    def report(self) -> dict[str, Any]:
+        """The times of the step that began last, by their names in `StepReport`."""
+        self._backend.synchronize()
+        self.waits.settle()
+        seconds = dict.fromkeys(("forward_s", "backward_s", "weight_s", "sync_s", "optimizer_s"), 0.0)
+        for field, watch in self._watches:
+            seconds[field] += watch.seconds()
+        return {
+            **seconds,
+            "start": self._start,
+            "end": time.time(),
+            "bridge_wait_s": self.waits.link_s,
+            "bubble_s": self.waits.work_s,
+            "sent": _plain(self.waits.sent),
+            "received": _plain(self.waits.received),
+            "peak_memory_bytes": self._backend.memory().peak_bytes,
+            "overrun": any(watch.overrun for _, watch in self._watches),
+            "spans": self._read_spans(),
+        }
+
+    def _read_spans(self) -> Spans | None:
+        if self._spans is None:
+            return None
+        return tuple(
+            (label, began, took if isinstance(took, float) else took.seconds()) for label, began, took in self._spans
+        )
+
+
+def _plain(crossed: Mapping[str, Crossed]) -> dict[str, tuple[int, float]]:
+    """Bytes and seconds waited, by the pool at the other end of the link."""
+    return {pool: (one.nbytes, one.waited_s) for pool, one in crossed.items()}

@@ -1,0 +1,57 @@
+"""The micro-batches of one rank's pipeline."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+
+from hetero.data.batches import micro_batch
+from hetero.data.split import HeldOut, Samples, Training
+from hetero.data.stream import TokenStream
+from hetero.engine.spec import RunSpec
+from hetero.engine.step.stage import Place
+from hetero.models.batch import Batch
+
+
+class Text:
+    """Reads a pipeline's share of each global batch. Stages without embedding and head read nothing.
+
+    Step s trains on the samples [s * global_batch, (s + 1) * global_batch) of the seeded order; pipelines take
+    consecutive shares of them, so which sample is trained when depends on no plan. Held-out batches are shared alike.
+    """
+
+    def __init__(self, spec: RunSpec, place: Place, device: torch.device, reads: bool) -> None:
+        shares = [pipeline.share for pipeline in spec.plan.pipelines]
+        self._first, self._share = sum(shares[: place.pipeline]), shares[place.pipeline]
+        self._global_batch = spec.train.global_batch
+        self._micro_batch = spec.plan.pipelines[place.pipeline].micro_batch
+        self._device = device
+        self.fingerprint: str | None = None
+        nothing = torch.empty(0, dtype=torch.int64)
+        self._blank = Batch(nothing, nothing)
+        self._stream: TokenStream | None = None
+        self._training: Samples | None = None
+        self._validation: Samples | None = None
+        if reads:
+            self._stream = TokenStream(spec.text.path, spec.text.seq_len, spec.text.vocab)
+            held_out = spec.evaluation.held_out_batches * self._global_batch
+            self._training = Training(spec.train.seed, len(self._stream), held_out)
+            self._validation = HeldOut(len(self._stream), held_out)
+            self.fingerprint = self._stream.fingerprint()
+
+    def reader(self, step: int) -> Callable[[int], Batch]:
+        """The step's micro-batches by number. The whole share is read at once: no stage waits for text in mid-step."""
+        return self._share_of(step, self._training)
+
+    def held_out_reader(self, batch: int) -> Callable[[int], Batch]:
+        """The same of a held-out batch."""
+        return self._share_of(batch, self._validation)
+
+    def _share_of(self, batch: int, samples: Samples | None) -> Callable[[int], Batch]:
+        if self._stream is None or samples is None:
+            return lambda number: self._blank
+        first = batch * self._global_batch + self._first
+        share = micro_batch(self._stream, samples, first, self._share).to(self._device)
+        tokens, labels = share.tokens_BT.split(self._micro_batch), share.labels_BT.split(self._micro_batch)
+        return lambda number: Batch(tokens[number], labels[number])

@@ -1,0 +1,182 @@
+"""The part of the model that one rank holds: its chunks as modules, its parameters by logical name, their gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
+
+from backends.backend import Backend
+from balancer.plan.plan import Plan, stage_ranks
+from bridge.layout.layout import TensorLayout
+from bridge.rank import RankId
+from hetero.layers.group import TensorGroup
+from hetero.models.batch import Batch
+from hetero.models.dimensions import Dimensions
+from hetero.models.registry import architecture
+from hetero.models.unit_module import build_unit
+
+Boundary = dict[str, torch.Tensor]
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+NOWHERE = torch.device("meta")
+"""Modules are built without memory: they are given what lies there already."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a rank stands in a plan: its pipeline, its stage and its position in the tensor-parallel group."""
+
+    pipeline: int
+    stage: int
+    position: int
+    ranks: tuple[RankId, ...]
+
+    def __str__(self) -> str:
+        return f"pipeline {self.pipeline} stage {self.stage}"
+
+
+def place_of(plan: Plan, rank: RankId) -> Place | None:
+    """The rank's place, None where the plan does not use it."""
+    for place in places(plan):
+        if rank in place.ranks:
+            return Place(place.pipeline, place.stage, place.ranks.index(rank), place.ranks)
+    return None
+
+
+def places(plan: Plan) -> Iterator[Place]:
+    """Every stage of the plan, as its first rank sees it."""
+    for pipeline, parts in enumerate(plan.pipelines):
+        for stage in range(len(parts.stages)):
+            yield Place(pipeline, stage, 0, stage_ranks(plan, pipeline, stage))
+
+
+Made = Callable[[int, Iterable[str]], None]
+"""Is told of a unit's number and the names of its tensors."""
+
+
+class Chunk(nn.Module):
+    """Consecutive units, from number `first` on, run as one piece: boundary tensors in, boundary tensors (or the loss)
+    out. A tensor that several of its units use is counted as the first one's, which a backward comes to last."""
+
+    def __init__(self, index: int, first: int, units: list[Any]) -> None:
+        super().__init__()
+        self.index = index
+        self.units = nn.ModuleList(units)
+        self.parameters_of: dict[int, dict[str, nn.Parameter]] = {}
+        seen: set[str] = set()
+        for number, unit in enumerate(units, first):
+            found = {tensor.name: tensor.parameter for tensor in unit.tensors()}
+            self.parameters_of[number] = {name: p for name, p in found.items() if name not in seen}
+            seen |= found.keys()
+
+    @property
+    def names(self) -> list[str]:
+        """Of all its tensors."""
+        return [name for found in self.parameters_of.values() for name in found]
+
+    def forward(self, boundary: Boundary, batch: Batch) -> Boundary:
+        for unit in self.units:
+            boundary = unit(boundary, batch)
+        return boundary
+
+    @contextmanager
+    def telling(self, made: Made) -> Iterator[None]:
+        """Inside, a backward tells of each unit when it has made the gradients of all its tensors."""
+        handles = []
+        for unit, found in self.parameters_of.items():
+            left = set(found)
+            for name, parameter in found.items():
+                hook = partial(_tick, left, name, partial(made, unit, list(found)))
+                handles.append(parameter.register_post_accumulate_grad_hook(hook))
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+
+def _tick(left: set[str], name: str, made: Callable[[], None], _: torch.Tensor) -> None:
+    left.discard(name)
+    if not left:
+        made()
+
+
+class Stage:
+    """A rank's chunks and parameters. Gradients are float32 sums over the step so far, of the scaled token losses.
+
+    `values` are the tensors that the parameters lie in, by name; they stay the caller's.
+    """
+
+    def __init__(
+        self,
+        dims: Dimensions,
+        plan: Plan,
+        place: Place,
+        group: TensorGroup,
+        backend: Backend,
+        precision: str,
+        values: Mapping[str, torch.Tensor],
+    ) -> None:
+        self.place, self.dtype = place, DTYPES[precision]
+        self.chunks: dict[int, Chunk] = {}
+        self.parameters: dict[str, nn.Parameter] = {}
+        self.layouts: dict[str, TensorLayout] = {}
+        shared: dict[str, nn.Parameter] = {}
+        for chunk in plan.pipelines[place.pipeline].chunks():
+            if chunk.stage != place.stage:
+                continue
+            units = [
+                build_unit(dims, unit, group, backend.operators, self.dtype, NOWHERE, 0, False, shared)
+                for unit in range(*chunk.units)
+            ]
+            self.chunks[chunk.index] = Chunk(chunk.index, chunk.units[0], units)
+            for unit in units:
+                for tensor in unit.tensors():
+                    if tensor.parameter.device == NOWHERE:
+                        torch.utils.swap_tensors(tensor.parameter, nn.Parameter(values[tensor.name]))
+                    self.parameters[tensor.name] = tensor.parameter
+                    self.layouts[tensor.name] = tensor.layout
+        first, last = 0, len(architecture(dims).units) - 1
+        held = {unit for chunk in plan.pipelines[place.pipeline].stages[place.stage].units for unit in range(*chunk)}
+        self.reads_text = bool(held & {first, last})
+        self.computes_loss = last in held
+        self._wide = self._accumulate_in_float32() if self.dtype != torch.float32 else None
+
+    def gradients(self, names: Iterable[str]) -> dict[str, torch.Tensor]:
+        """This rank's float32 sums of these tensors; valid until `clear`."""
+        wide, parameters = self._wide, self.parameters
+        return {name: _gradient(parameters[name]) if wide is None else wide[name] for name in names}
+
+    def clear(self) -> None:
+        """Begins a new step's sums."""
+        if self._wide is not None:
+            torch._foreach_zero_(list(self._wide.values()))
+        for parameter in self.parameters.values():
+            parameter.grad = None
+
+    def _accumulate_in_float32(self) -> dict[str, torch.Tensor]:
+        sums = {name: torch.zeros_like(p, dtype=torch.float32) for name, p in self.parameters.items()}
+        for name, parameter in self.parameters.items():
+            parameter.register_post_accumulate_grad_hook(_Widen(sums[name]))
+        return sums
+
+
+class _Widen:
+    """Adds a narrow gradient to its float32 sum as soon as autograd has made it."""
+
+    def __init__(self, total: torch.Tensor) -> None:
+        self._total = total
+
+    def __call__(self, parameter: torch.Tensor) -> None:
+        assert parameter.grad is not None
+        self._total.add_(parameter.grad)
+        parameter.grad = None
+
+
+def _gradient(parameter: nn.Parameter) -> torch.Tensor:
+    return parameter.grad if parameter.grad is not None else torch.zeros_like(parameter)

@@ -1,0 +1,1 @@
+"""From a YAML file to a checked job, or to one error that says where and what to do."""

@@ -1,0 +1,73 @@
+"""From a YAML file to a checked `Job`, or to one `JobError` that says where and what to do."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from balancer.plan.plan import Plan
+from hetero.errors import explains_itself, is_user_mistake
+from hetero.job.errors import JobError
+from hetero.job.file.document import Document, read_document
+from hetero.job.file.malformed import malformed
+from hetero.job.file.numbers import check_numbers
+from hetero.job.job import LONGEST_JOB_NAME, Job
+from hetero.job.planning.planning import check_written_plan
+
+
+def load_job(path: Path | str, settings: Iterable[str] = ()) -> Job:
+    """Read a job file, obey `--set` assignments in order, validate. Raises JobError with file and line."""
+    return job_from(_document(Path(path), settings))
+
+
+def job_from(document: Document) -> Job:
+    """Validate, down to the plan by hand if there is one. Raises JobError with file and line."""
+    try:
+        job = Job.model_validate(document.data)
+        check_numbers(document.data, job.model_dump())
+        check_written_plan(job)
+        return job
+    except ValidationError as error:
+        raise _located(malformed(error, document.data), document) from None
+    except Exception as error:
+        if not explains_itself(error):
+            raise
+        raise _located(JobError.at(str(error.key), error), document) from None  # type: ignore[attr-defined]
+
+
+@contextlib.contextmanager
+def mistakes_located(path: Path, settings: Sequence[str] = (), plan: Path | None = None) -> Iterator[None]:
+    """A user's mistake that only comes to light inside, and is about a key of this job or plan, leaves with its
+    place. The job is read before: a cluster takes its file away while the run ends."""
+    document = _document(path, settings)
+    try:
+        yield
+    except Exception as error:
+        if is_user_mistake(error) and not getattr(error, "file", None):
+            section = str(error.key).split(".")[0].split("[")[0]  # type: ignore[attr-defined]
+            if section in Job.model_fields:
+                _located(error, document)
+            elif plan is not None and section in Plan.model_fields:
+                _located(error, read_document(plan))  # JSON is YAML
+        raise
+
+
+def _document(path: Path, settings: Iterable[str]) -> Document:
+    document = read_document(path)
+    for assignment in settings:
+        document.put(assignment)
+    document.data.setdefault("name", _name_of(path))
+    return document
+
+
+def _name_of(path: Path) -> str:
+    """What a job that has no name of its own is called."""
+    return "".join(letter if letter.isprintable() else "-" for letter in path.stem)[:LONGEST_JOB_NAME]
+
+
+def _located(error: Exception, document: Document) -> Exception:
+    error.file, error.line = document.place(error.key)  # type: ignore[attr-defined]
+    return error

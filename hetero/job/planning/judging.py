@@ -1,0 +1,102 @@
+"""How a run's steps compare with what its plan promises: the ledger."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from balancer.cost.times import Times, datasheet_times, units_time
+from balancer.cost.topology import Topology
+from balancer.cost.workload import Workload
+from balancer.plan.plan import Plan
+from balancer.problem import Problem
+from balancer.search.ledger import ledger
+from balancer.simulate.simulate import simulate
+from hetero.job.job import Job
+from hetero.job.planning.links import Probed
+from hetero.job.planning.planning import plan_job, topology, workload
+
+Source = Literal["calibration", "run", "datasheet"]
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What is known of a run: the seconds of a step, those that each stage, by (pipeline, stage), computed in it, how
+    much slower emulated chips and links were made, and what was measured before the plan was made: `calibrated` chips,
+    a row per pool, tp and kind of unit, and `probed` links, a row per direction."""
+
+    step_s: float
+    stages_s: Mapping[tuple[int, int], float]
+    time_scale: float = 1.0
+    calibrated: Sequence[Row] = ()
+    probed: Sequence[Row] = ()
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A step as predicted and as measured. The terms of a ledger are parts of 1 that, with the efficiency against the
+    ideal, sum to 1; of the measured one, `other` holds what the prediction does not foresee.
+
+    Prediction and ideal are by the chips' speeds, whose `source` is a calibration, else the run itself: how long its
+    stages took. Where the run says nothing of them either, it is the datasheets.
+    """
+
+    source: Source
+    predicted_step_s: float
+    measured_step_s: float
+    predicted: Mapping[str, float]
+    measured: Mapping[str, float]
+
+    @property
+    def predicted_efficiency(self) -> float:
+        return 1 - sum(self.predicted.values())
+
+    @property
+    def measured_efficiency(self) -> float:
+        return 1 - sum(self.measured.values())
+
+
+def judge(job: Job, plan: Plan, run: Measured) -> Judged:
+    """Raises the balancer's errors."""
+    probed = Probed(run.probed, run.time_scale)
+    chips, work = topology(job, probed), workload(job)
+    plan = plan_job(job, given=plan, probed=probed).plan
+    source, times = _times(chips, work, plan, run)
+    prediction = simulate(plan, Problem(chips, work, times), run.time_scale)
+    return Judged(source, prediction.step_s, run.step_s, ledger(prediction), ledger(prediction, run.step_s))
+
+
+def _times(chips: Topology, work: Workload, plan: Plan, run: Measured) -> tuple[Source, Times]:
+    believed = datasheet_times(chips, work)
+    if run.calibrated:
+        return "calibration", Times.from_measurements(run.calibrated, otherwise=believed)
+    if rows := _stage_rows(work, plan, run, believed):
+        return "run", Times.from_measurements(rows, otherwise=believed)
+    return "datasheet", believed
+
+
+def _stage_rows(work: Workload, plan: Plan, run: Measured, believed: Times) -> list[Row]:
+    """The units of each pool and tp that the plan uses, as much slower than believed as the stages were in all."""
+    spent: dict[tuple[str, int], list[float]] = {}
+    for p, pipeline in enumerate(plan.pipelines):
+        for s, stage in enumerate(pipeline.stages):
+            each = units_time(believed, work, stage.pool, stage.tp, stage.unit_indices())
+            so_far = spent.setdefault((stage.pool, stage.tp), [0.0, 0.0])
+            so_far[0] += run.stages_s.get((p, s), 0.0)
+            so_far[1] += pipeline.share * run.time_scale * each.total_s
+    kinds = {unit.kind for unit in work.units}
+    return [
+        {
+            "pool": pool,
+            "tp": tp,
+            "kind": kind,
+            "forward_s": ratio * time.forward_s,
+            "backward_s": ratio * time.backward_s,
+        }
+        for (pool, tp), (took_s, expected_s) in spent.items()
+        for kind in kinds
+        if took_s > 0 and expected_s > 0
+        for ratio, time in [(took_s / expected_s, believed.lookup(pool, tp, kind))]
+    ]

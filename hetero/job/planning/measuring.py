@@ -1,0 +1,116 @@
+"""Before the plan: how slow emulation must be to be safe on this machine now, and what chips and links really do, which
+is kept between runs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from balancer.cost.times import Times, datasheet_times
+from balancer.plan.plan import Plan
+from hetero.cluster.fleet import host_id
+from hetero.cluster.session import Session
+from hetero.engine.spec import CalibrationSpec, PoolRun
+from hetero.job.job import Job
+from hetero.job.planning.cache import Kept, Row
+from hetero.job.planning.links import NOTHING_PROBED, Probed, unknown_links
+from hetero.job.planning.planning import legal_tp, topology, workload
+
+SAFETY = 1.5
+"""Emulated actions are given this many times the bare arithmetic's time, measured with all ranks at work at once."""
+_LOOKS = 5  # at the bare arithmetic, of which the median counts
+
+
+@dataclass(frozen=True)
+class Measured:
+    """`times` are None where a plan is given, which leaves nothing to choose by them; `rows` are what they are made
+    from. `probed` are the links that the job file does not describe."""
+
+    time_scale: float
+    times: Times | None
+    rows: Sequence[Row] = ()
+    probed: Probed = NOTHING_PROBED
+
+
+def measure(
+    job: Job, session: Session, given: Plan | None, tell: Callable[[str], None] = lambda note: None
+) -> Measured:
+    """Takes a second or two, and some for each unknown link, more where it is long; the next time a second for emulated
+    chips and nothing for the others, unless job, pools or hosts have changed. `tell` hears why nothing is kept for
+    that, if nothing is."""
+    kept = Kept(tell)
+    sizes = {name: _tp_sizes(job, name, given) for name in job.pools}
+    scale = _time_scale(job, session, sizes)
+    if given is not None:
+        return Measured(scale, None, probed=Probed(_probe(job, session, kept), scale))
+    rows = _calibrate(job, session, kept, sizes, scale)
+    times = Times.from_measurements(rows, otherwise=datasheet_times(topology(job), workload(job)))
+    return Measured(scale, times, rows, Probed(_probe(job, session, kept), scale))
+
+
+def _time_scale(job: Job, session: Session, sizes: Mapping[str, Sequence[int]]) -> float:
+    if not job.emulated:
+        return 1.0
+    if job.time_scale != "auto":
+        return float(job.time_scale)
+    largest = {name: tuple(found[-1:]) for name, found in sizes.items()}
+    rows = session.calibrate(_spec(job, session, largest, None, _LOOKS))
+    expected = datasheet_times(topology(job), workload(job))
+    return SAFETY * max(_slowness(rows, name, expected) for name, pool in job.pools.items() if pool.emulate is not None)
+
+
+def _slowness(rows: Sequence[Row], pool: str, expected: Times) -> float:
+    """The arithmetic's time over the modelled time, of all units that the chip is modelled to work on."""
+    mine = [row for row in rows if row["pool"] == pool]
+    told = [expected.lookup(pool, row["tp"], row["kind"]) for row in mine]
+    worked = [(row, time) for row, time in zip(mine, told, strict=True) if time.forward_s > 0]
+    forward = sum(row["forward_s"] for row, _ in worked) / max(sum(time.forward_s for _, time in worked), 1e-12)
+    backward = sum(row["backward_s"] for row, _ in worked) / max(sum(time.backward_s for _, time in worked), 1e-12)
+    return max(forward, backward)
+
+
+def _tp_sizes(job: Job, name: str, given: Plan | None) -> tuple[int, ...]:
+    """Every size that the pool's stages may take."""
+    if given is not None:
+        used = {stage.tp for pipeline in given.pipelines for stage in pipeline.stages if stage.pool == name}
+        return tuple(sorted(used))
+    illegal = legal_tp(job)
+    return tuple(tp for tp in topology(job).pool(name).tp_sizes() if illegal(tp) is None)
+
+
+def _calibrate(
+    job: Job, session: Session, kept: Kept, sizes: Mapping[str, Sequence[int]], time_scale: float
+) -> Sequence[Row]:
+    """What chips take, which is told without the scale that emulated ones are slowed by."""
+    spec = _spec(job, session, sizes, time_scale)
+    nodes = [session.node(host.id) for host in session.fleet.hosts]
+    return kept.rows([{**spec, "time_scale": 1.0}, nodes, os.cpu_count()], lambda: session.calibrate(spec))
+
+
+def _spec(
+    job: Job, session: Session, sizes: Mapping[str, Sequence[int]], time_scale: float | None, repeats: int = 3
+) -> dict[str, Any]:
+    return CalibrationSpec(
+        dimensions=job.model.resolve(),
+        pools={pool.name: PoolRun.model_validate(pool.run) for pool in session.fleet.pools},
+        tensor_parallel={name: tuple(found) for name, found in sizes.items()},
+        seq_len=job.data.seq_len,
+        micro_batch=job.train.micro_batch,
+        precisions={name: job.precision_of(name) for name in job.pools},
+        repeats=repeats,
+        time_scale=time_scale,
+    ).model_dump(mode="json")
+
+
+def _probe(job: Job, session: Session, kept: Kept) -> list[Row]:
+    """Both directions of each unknown link, between the first hosts of its pools."""
+    interfaces = {pool.name: pool.interface for pool in session.fleet.pools}
+    rows = []
+    for link in unknown_links(job):
+        ends = [[pool, session.node(host_id(pool, 0)), interfaces[pool]] for pool in link]
+        how = session.way(*link), session.fleet.link(*link).streams
+        rows += kept.rows([ends, *how], partial(session.probe, [link]))
+    return rows

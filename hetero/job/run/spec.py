@@ -1,0 +1,64 @@
+"""What a job's ranks are told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from balancer.plan.plan import Plan
+from hetero.cluster.fleet import FleetLink, FleetSpec
+from hetero.data.source import Prepared
+from hetero.engine.spec import PoolRun, RunSpec, TextRun
+from hetero.job.job import Job
+from hetero.job.planning.links import NOTHING_PROBED, Probed
+from hetero.job.planning.planning import topology
+
+
+def run_spec(
+    job: Job,
+    fleet: FleetSpec,
+    plan: Plan,
+    text: Prepared,
+    time_scale: float,
+    *,
+    checkpoints: Path | None = None,
+    resume: tuple[Path, int] | None = None,
+) -> RunSpec:
+    """One epoch of the job. `checkpoints` is where to save, `resume` the folder and step of what to begin from."""
+    folder, start = resume or (None, 0)
+    return RunSpec(
+        epoch=plan.epoch,
+        dimensions=job.model.resolve(),
+        train=job.train,
+        text=TextRun(
+            path=str(text.path.resolve()), fingerprint=text.fingerprint, seq_len=job.data.seq_len, vocab=text.vocab
+        ),
+        plan=plan,
+        pools={pool.name: PoolRun.model_validate(pool.run) for pool in fleet.pools},
+        bridge=job.bridge,
+        start=start,
+        steps=job.train.steps,
+        time_scale=time_scale,
+        checkpoint_folder=str(checkpoints.resolve()) if checkpoints else None,
+        checkpoint_every=job.checkpoint.every,
+        state="checkpoint" if folder else "initial",
+        resume_folder=str(folder.resolve()) if folder else None,
+        trace_every=job.monitor.trace_every,
+        evaluation=job.eval,
+    )
+
+
+def fleet_links(job: Job, time_scale: float = 1.0, probed: Probed = NOTHING_PROBED) -> list[FleetLink]:
+    """Every link with its transport. One with an emulated end keeps the pace that the job file gives it, scaled; one
+    that was probed has as many streams as were found to fill it."""
+    links = []
+    for link in topology(job).links:
+        a, b = link.between
+        said = job.bridge.link(a, b)
+        emulated = any(job.pools[end].emulate is not None for end in (a, b))
+        paced = emulated and (said.gbit_per_s is not None or said.rtt_ms is not None)
+        rate = link.bytes_per_s / time_scale if paced else None
+        delay_s = link.latency_s * time_scale if paced else 0.0
+        how = job.bridge.transport_between(a, b), rate, delay_s, job.bridge.encryption_between(a, b)
+        streams = 1 if paced else job.bridge.streams_between(a, b) or probed.streams(a, b)
+        links.append(FleetLink((a, b), *how, streams=streams))
+    return links

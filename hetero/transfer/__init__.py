@@ -1,0 +1,1 @@
+"""Tensors on their way from chip to chip."""

@@ -1,0 +1,104 @@
+"""What pipelines owe each other inside a pool: many messages at once, as one all-to-all of the chips that share state.
+
+One collective on one communicator, issued by all of its members in one order, needs no first contacts of pairs, leaves
+no receive waiting beside a step's compute, and lets each chip's links work in both directions.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+import torch
+
+from backends.communicator import Communicator, Work
+from bridge.rank import RankId
+from hetero.transfer.carrier import Place, Receiver, Sender, pack, unpack
+from hetero.transfer.flow import Carriers, Lane
+
+
+class Round:
+    """One exchange in each step. Flows get their ends here as from `Carriers`; they send, then somebody calls `issue`,
+    then they receive. `communicator` is None where there is nobody to exchange anything with."""
+
+    def __init__(self, carriers: Carriers, communicator: Communicator | None, dtype: torch.dtype) -> None:
+        self.me, self.backend, self.waits = carriers.me, carriers.backend, carriers.waits
+        self._communicator, self._dtype = communicator, dtype
+        self._out: defaultdict[int, list[_Out]] = defaultdict(list)
+        self._in_numel: defaultdict[int, int] = defaultdict(int)
+        self._inward: dict[int, torch.Tensor] = {}
+        self._work: tuple[Work, torch.Tensor] | None = None
+
+    def sender(self, lane: Lane, purpose: str, name: str, dtype: torch.dtype, window: int) -> Sender:
+        end = _Out()
+        self._out[lane.target.index].append(end)
+        return end
+
+    def receiver(self, lane: Lane, purpose: str, name: str, dtype: torch.dtype, window: int) -> Receiver:
+        start = self._in_numel[lane.source.index]
+        self._in_numel[lane.source.index] += lane.numel
+        return _In(self, lane.source, slice(start, start + lane.numel))
+
+    def issue(self) -> None:
+        """Every member calls this once in a step, its rounds in one order, when it has sent all that is its own."""
+        if self._communicator is None:
+            return
+        members = self._communicator.members
+        parts = [[piece for end in self._out[member] for piece in end.take()] for member in members]
+        out_sizes = [sum(piece.numel() for piece in pieces) for pieces in parts]
+        in_sizes = [self._in_numel[member] for member in members]
+        pieces = [piece for found in parts for piece in found]
+        outward = pack(pieces) if pieces else self._empty(0)
+        inward = self._empty(sum(in_sizes))
+        self._inward = dict(zip(members, inward.split(in_sizes), strict=True))
+        self._work = self._communicator.exchange(inward, in_sizes, outward, out_sizes), outward
+
+    def part(self, source: int, where: slice) -> torch.Tensor:
+        """What has come from a member. Waits for the exchange, once."""
+        self.finish()
+        return self._inward[source][where]
+
+    def finish(self) -> None:
+        if self._work is not None:
+            watch = self.waits.start()
+            self._work[0].wait()
+            watch.stop()
+            self.waits.book([watch])
+            self._work = None
+
+    def clear(self) -> None:
+        """The step's messages have been taken."""
+        self.finish()
+        self._inward = {}
+
+    def _empty(self, numel: int) -> torch.Tensor:
+        return torch.empty(numel, dtype=self._dtype, device=self.backend.device)
+
+
+class _Out:
+    """What one flow sends to one member. Nothing is copied before the round is issued, which packs all of it once."""
+
+    def __init__(self) -> None:
+        self._pieces: Sequence[torch.Tensor] | None = None
+
+    def send(self, pieces: Sequence[torch.Tensor]) -> None:
+        self._pieces = pieces
+
+    def take(self) -> Sequence[torch.Tensor]:
+        assert self._pieces is not None, "a round was issued before all was sent"
+        pieces, self._pieces = self._pieces, None
+        return pieces
+
+    def drain(self) -> None: ...
+
+
+class _In:
+    def __init__(self, round_: Round, source: RankId, where: slice) -> None:
+        self._round, self._source, self._where = round_, source, where
+
+    def post(self) -> None: ...
+
+    def expect(self) -> None: ...
+
+    def receive(self, places: Sequence[Place]) -> list[torch.Tensor]:
+        return unpack(self._round.part(self._source.index, self._where), places)

@@ -1,0 +1,103 @@
+"""Unit times: modelled, measured, and both."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from pydantic import ValidationError
+
+from balancer.cost.ideal import ideal_tokens_per_s
+from balancer.cost.times import Times, UnitTime, datasheet_times, transfer_s
+from balancer.cost.topology import LinkSpec
+from balancer.errors import CostError, PlanError
+from balancer.options import BalanceOptions
+from tests.unit.balancer.cases import halved, pool, topology, unit, workload
+
+POOLS = topology(pool("a", 2, interconnect=1e7), pool("b", 2, 2.0))
+WORK = workload([unit("x", 1000, boundary=1_000_000), unit("y", 500)])
+
+
+def test_datasheet_times_count_flops_and_collectives():
+    times = datasheet_times(POOLS, WORK)
+    assert times.lookup("a", 1, "x") == pytest.approx((1.0, 2.0))
+    assert times.lookup("b", 1, "x") == pytest.approx((0.5, 1.0))
+    ring_s = 2 * (1 / 2) * 1e6 / 1e7
+    assert times.lookup("a", 2, "x") == pytest.approx((0.5 + ring_s, 1.0 + ring_s))
+
+
+def test_measurements_win_and_scale_what_was_not_measured():
+    rows = [{"pool": "a", "tp": 1, "kind": "x", "forward_s": s, "backward_s": 2 * s} for s in (1.9, 2.0, 9.0)]
+    times = Times.from_measurements(rows, otherwise=datasheet_times(POOLS, WORK))
+    assert times.lookup("a", 1, "x") == UnitTime(2.0, 4.0)
+    assert times.lookup("a", 1, "y") == pytest.approx((1.0, 2.0))
+    assert times.lookup("b", 1, "y") == pytest.approx((0.25, 0.5))
+
+
+def test_what_nobody_measured_is_an_error():
+    times = Times.from_measurements([{"pool": "a", "tp": 1, "kind": "x", "forward_s": 1, "backward_s": 2}])
+    assert not times.knows("a", 1, WORK)
+    with pytest.raises(CostError) as error:
+        times.lookup("a", 2, "x")
+    assert error.value.value == ["a", 2, "x"]
+    with pytest.raises(CostError, match="pool a"):
+        ideal_tokens_per_s(POOLS, WORK, times)
+
+
+def test_the_ideal_sums_the_pools_at_their_best_tp():
+    per_s = 2 / (3 * 1.5) + 2 / (3 * 0.75)
+    assert ideal_tokens_per_s(POOLS, WORK, datasheet_times(POOLS, WORK)) == pytest.approx(WORK.seq_len * per_s)
+
+
+def test_a_hop_is_latency_and_bytes_over_rate():
+    assert transfer_s(LinkSpec(("a", "b"), 1e6, 0.5), 2_000_000) == pytest.approx(2.5)
+
+
+def test_topology_names_what_is_missing():
+    with pytest.raises(PlanError, match="did you mean"):
+        topology(pool("nvidia"), pool("ascend")).pool("nvidai")
+    with pytest.raises(PlanError) as error:
+        topology(pool("a"), pool("b")).link("a", "c")
+    assert error.value.key == "links"
+    assert POOLS.link("a", "a").bytes_per_s == 1e7
+
+
+def test_tp_sizes_divide_the_pool_and_fit_a_host():
+    assert pool("a", 8).tp_sizes() == (1, 2, 4, 8)
+    assert pool("a", 8, hosts=4).tp_sizes() == (1, 2)
+    assert pool("a", 6).tp_sizes() == (1, 2)
+    assert pool("a", 8, tp=4).tp_sizes() == (4,)
+
+
+def test_tp_groups_that_hosts_have_room_for():
+    assert [pool("a", 6, hosts=2).tp_groups(tp) for tp in (1, 2, 3, 4, 6)] == [6, 2, 2, 1, 1]
+    assert [replace(pool("a", 8), count=6, chips_per_host=4).tp_groups(tp) for tp in (1, 2, 4)] == [6, 3, 1]
+
+
+def test_pipelines_by_hand_mean_mode_manual():
+    section = {"pipelines": [{"share": 1, "stages": [{"pool": "a", "units": [0, 1]}]}]}
+    options = BalanceOptions.model_validate(section)
+    assert options.mode == "manual"
+    assert BalanceOptions.model_validate(options.model_dump(mode="json")) == options
+
+
+@pytest.mark.parametrize(
+    ("section", "message"),
+    [
+        ({"schedule": "1f1"}, "did you mean '1f1b'"),
+        ({"mode": "manual"}, "write at least one"),
+        ({"mode": "auto", "pipelines": [{"share": 1, "stages": [{"pool": "a", "units": [0, 1]}]}]}, "leave them out"),
+        ({"mods": "auto"}, "extra"),
+    ],
+)
+def test_options_that_contradict_themselves(section, message):
+    with pytest.raises(ValidationError, match=message):
+        BalanceOptions.model_validate(section)
+
+
+def test_collectives_carry_the_pool_s_precision():
+    pools = (pool("a", 2, interconnect=1e6), pool("b", 2, interconnect=1e6, precision="float16"))
+    work = halved(workload(1, 1, gflops=0.0))
+    times = datasheet_times(topology(*pools), work)
+    wide, narrow = (times.lookup(name, 2, "attention") for name in "ab")
+    assert wide.forward_s == 2 * narrow.forward_s > 0

@@ -1,0 +1,106 @@
+"""What a chip is counted to hold beside weights and activations. Units are `cases.unit`: a million parameters each."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from balancer.completion.completion import complete
+from balancer.cost.workload import Update
+from balancer.errors import PlanError
+from balancer.memory.communicators import communicator_bytes
+from balancer.memory.memory import SLACK, stage_bytes
+from balancer.memory.staging import staging
+from balancer.problem import Problem
+from tests.unit.balancer.cases import plan, pool, topology, workload
+
+MILLION = 1_000_000
+
+
+def test_gradients_in_rounds_lie_there_from_last_backwards_until_they_are_summed() -> None:
+    """Four pipelines in one pool: a chip sends what three others sum, and takes as much for what it sums itself."""
+    chips, work = topology(pool("a", 4)), workload(8, batch=4)
+    four = complete(plan(*[(1, [("a", 1, (0, 8))])] * 4), Problem(chips, work))
+    for p in range(4):
+        found = staging(work, four, (p, 0), 4)
+        assert sum(found.rounds.values()) == 4 * (6 + 2 * 3) * MILLION
+        assert found.summed == 4 * 2 * MILLION
+        assert found.summing >= sum(found.rounds.values())
+        assert found.returning < 4 * (6 + 2 * 3) * MILLION, "parameters go back a round at a time"
+
+
+def test_what_comes_over_a_bridge_lies_in_host_memory() -> None:
+    chips, work = topology(pool("a", 1), pool("b", 1)), workload(8, batch=2)
+    two = complete(plan((1, [("a", 1, (0, 8))]), (1, [("b", 1, (0, 8))])), Problem(chips, work))
+    found = staging(work, two, (0, 0), 4)
+    assert (sum(found.rounds.values()), found.returning) == (0, 0)
+    assert found.summed == 4 * 4 * MILLION
+    assert found.summing == 4 * 5 * MILLION, "and the unit that is being added"
+
+
+def test_communicators_count_by_what_the_family_takes_for_one() -> None:
+    chips, work = topology(pool("a", 12)), workload(8, batch=12)
+    chip = replace(chips.pools[0].chip, communicator_bytes=400, pair_communicator_bytes=40, exchange_peer_bytes=5)
+
+    def bytes_(*pipelines: tuple[int, list[tuple[str, int, tuple[int, int]]]]) -> int:
+        return communicator_bytes(work, complete(plan(*pipelines), Problem(chips, work)), (0, 0), chip)
+
+    assert bytes_((12, [("a", 1, (0, 8))])) == 0
+    assert bytes_((12, [("a", 2, (0, 8))])) == 400
+    assert bytes_((12, [("a", 1, (0, 4)), ("a", 1, (4, 8))])) == 2 * 40
+    assert bytes_((6, [("a", 1, (0, 8))]), (6, [("a", 1, (0, 8))])) == 400 + 5
+    assert bytes_((6, [("a", 2, (0, 8))]), (6, [("a", 2, (0, 8))])) == 2 * 400 + 3 * 5
+
+    many = bytes_(*[(1, [("a", 1, (0, 8))]) for _ in range(12)])
+    assert many == 400 + 7 * 5 + 4 * 40, "beyond a host's chips buffers are as between two"
+
+
+def test_slack_and_communicators_count_against_the_limit() -> None:
+    written, work = plan((2, [("a", 1, (0, 4)), ("a", 1, (4, 8))])), workload(8, batch=2)
+    chips = topology(pool("a", 2))
+    need = stage_bytes(work, complete(written, Problem(chips, work)), 0, 0, "float32")
+    assert need.total == need.tensors + round(SLACK * need.tensors)
+    tight = replace(chips.pools[0], memory_bytes=need.total)
+    complete(written, Problem(topology(tight), work))
+    greedy = replace(tight, chip=replace(tight.chip, pair_communicator_bytes=1))
+    with pytest.raises(PlanError, match="communicators"):
+        complete(written, Problem(topology(greedy), work))
+
+
+def test_a_hub_puts_together_what_comes_in_parts_from_a_larger_tp() -> None:
+    """Two copies of one pool, of tp 2 and 1, each the hub of one of two units."""
+    chips, work = topology(pool("a", 3)), workload(2, batch=2)
+    mixed = complete(plan((1, [("a", 2, (0, 2))]), (1, [("a", 1, (0, 2))])), Problem(chips, work))
+    owned = {place: stage.owned_units() for place, stage in mixed.stages()}
+    assert sorted(map(len, owned.values())) == [1, 1]
+    at_one, at_two = (staging(work, mixed, (p, 0), 4, 1 << 30) for p in (1, 0))
+    assert at_one.summing == 4 * (1 + 1 + 1) * MILLION, (
+        "what is taken, put together, and the sum; what was sent is gone"
+    )
+    assert at_two.summing == 4 * (0.5 + 0.5) * MILLION
+
+
+def test_what_a_round_has_sent_is_gone_before_its_sums_are_made() -> None:
+    """Two copies: each sends what the other sums, and takes as much, in one round."""
+    chips, work = topology(pool("a", 2)), workload(2, batch=2)
+    two = complete(plan(*[(1, [("a", 1, (0, 2))])] * 2), Problem(chips, work))
+    found = staging(work, two, (0, 0), 4, 1 << 30)
+    assert (found.rounds, found.summing) == ({0: 4 * 2 * MILLION}, 4 * 2 * MILLION)
+
+
+@pytest.mark.parametrize(("update", "bytes_"), [(Update(), 8), (Update(moments=1), 4), (Update(moments=0), 0)])
+def test_an_owner_has_the_moments_of_its_rule_and_a_master_of_what_is_narrow(update: Update, bytes_: int) -> None:
+    work = replace(workload(8, batch=2), update=update)
+    one = complete(plan((2, [("a", 1, (0, 8))])), Problem(topology(pool("a", 1)), work))
+    for precision, master in (("float32", 0), ("bfloat16", 4)):
+        assert stage_bytes(work, one, 0, 0, precision).optimizer == 8 * MILLION * (bytes_ + master)
+
+
+def test_an_update_that_is_not_fused_has_temporaries() -> None:
+    """They matter where a chip is fullest after it has computed: nothing is kept for backwards here."""
+    work, chips = workload(8, batch=1, kept=0, boundary=0), topology(pool("a", 1))
+    one = complete(plan((1, [("a", 1, (0, 8))])), Problem(chips, work))
+    fused, other = (replace(chips.pools[0].chip, family=family) for family in ("cuda", "kunlun"))
+    needs = [stage_bytes(work, one, 0, 0, "bfloat16", chip) for chip in (fused, other)]
+    assert [need.sync for need in needs] == [2 * 8 * MILLION, 4 * 8 * MILLION], "or parameters beside their masters"

@@ -1,0 +1,257 @@
+"""The controller alone: its whole life, by events."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from bridge.rank import RankId
+from bridge.words.endpoint import Introduce, LinkProbed, PaceSpec, PeerSpec, ProbeLink
+from hetero.cluster.control import events as ev
+from hetero.cluster.control import instructions as ins
+from hetero.cluster.control.controller import Phase
+from hetero.cluster.errors import FingerprintMismatch
+from hetero.words.orders import Calibrate, Configure, JoinWorld, Lease, OpenWorld, WorldOpened
+from tests.unit.hetero.cluster.fake_hosts import FakeHosts, key_of
+from tests.unit.hetero.cluster.fleets import big_fleet, three_families
+
+
+@pytest.fixture
+def hosts() -> FakeHosts:
+    return FakeHosts(three_families())
+
+
+def of(kind: type, instructions: list[ins.Instruction]) -> list:
+    return [one for one in instructions if isinstance(one, kind)]
+
+
+def test_start_waits_for_every_host_before_it_links_any(hosts: FakeHosts) -> None:
+    hosts.feed(ev.StartAsked())
+    for host in hosts.fleet.hosts[:-1]:
+        uris = {"zmq": f"zmq://{host.id}", "grpc": f"grpc://{host.id}"}
+        assert not of(ins.ToHosts, hosts.feed(ev.HostReady(host.id, "here", "127.0.0.1", uris, key_of(host.id))))
+    last = hosts.fleet.hosts[-1].id
+    orders = of(
+        ins.ToHosts, hosts.feed(ev.HostReady(last, "here", "127.0.0.1", {"zmq": f"zmq://{last}"}, key_of(last)))
+    )
+
+    worlds = {order.hosts: order.order for order in orders if isinstance(order.order, OpenWorld | JoinWorld)}
+    assert {hosts: (type(world), world.size) for hosts, world in worlds.items()} == {
+        ("nvidia@0",): (JoinWorld, 2), ("ascend@0",): (OpenWorld, 4), ("kunlun@0",): (JoinWorld, 1),
+    }  # fmt: skip
+    introduced = {order.hosts[0]: order.order for order in orders if isinstance(order.order, Introduce)}
+    assert introduced["nvidia@0"].peers["ascend@1"] == PeerSpec(
+        "grpc://ascend@1", key_of("ascend@1"), sealed=True, pace=PaceSpec(1e9, 0.001)
+    )
+    assert introduced["kunlun@0"].peers["ascend@1"] == PeerSpec("zmq://ascend@1", key_of("ascend@1"), sealed=True)
+    assert introduced["kunlun@0"].routes["ascend:3"] == "ascend@1"
+
+
+def test_a_world_is_joined_by_all_hosts_of_its_pool_where_its_first_host_has_opened_it(hosts: FakeHosts) -> None:
+    hosts.feed(ev.StartAsked())
+    for host in hosts.fleet.hosts:
+        hosts.feed(ev.HostReady(host.id, "here", "10.0.0.1", {}, key_of(host.id)))
+    (order,) = hosts.feed(ev.Answered("ascend@0", [WorldOpened("10.0.0.1:99")]))
+    assert order.hosts == ("ascend@0", "ascend@1")
+    assert (order.order.size, order.order.address) == (4, "10.0.0.1:99")
+    assert order.order.secret == hosts.fleet.hosts[1].secret
+
+
+def test_of_a_pools_chips_the_one_with_least_free_counts(hosts: FakeHosts) -> None:
+    hosts.usable_bytes = {"ascend@0": 60, "ascend@1": 50, "nvidia@0": 70}
+    hosts.ask(ev.StartAsked())
+    assert hosts.controller.usable_bytes == {"ascend": 50, "nvidia": 70}
+
+
+def test_whole_life(hosts: FakeHosts) -> None:
+    assert set(hosts.ask(ev.StartAsked())["hosts"]) == {"nvidia@0", "ascend@0", "ascend@1", "kunlun@0"}
+    assert len(hosts.ask(ev.OrderAsked(Calibrate({})))) == 4
+    assert len(hosts.ask(ev.ConfigureAsked(Configure({"epoch": 0})))) == 4
+    hosts.ask(ev.RunAsked(2))
+    assert {lease.until for lease in hosts.leases.values()} == {2}
+    for step in range(2):
+        for host in hosts.leases:
+            hosts.report(host, step)
+    assert [one.step for one in of(ins.Deliver, hosts.told)] == [0, 1]
+    assert of(ins.Answer, hosts.told) == [ins.Answer(2)]
+    hosts.ask(ev.ConfigureAsked(Configure({"epoch": 1, "start": 2})))
+    hosts.ask(ev.RunAsked(3))
+    assert set(hosts.leases.values()) == {Lease(1, 3)}
+    for host in hosts.leases:
+        hosts.report(host, 2, epoch=1)
+    hosts.ask(ev.StopAsked())
+    assert hosts.controller.phase is Phase.ENDED
+    assert hosts.controller.handle(ev.Tick(1e9)) == []
+
+
+def test_reports_of_an_old_epoch_are_dropped_and_counted(hosts: FakeHosts) -> None:
+    hosts.start(epoch=4)
+    hosts.ask(ev.RunAsked(5))
+    assert hosts.report("nvidia@0", 0, epoch=3) == []
+    assert hosts.controller.stale_reports == 1
+
+
+def test_an_epoch_only_grows(hosts: FakeHosts) -> None:
+    hosts.start(epoch=4)
+    (refusal,) = hosts.feed(ev.ConfigureAsked(Configure({"epoch": 4})))
+    assert refusal.error.key == "plan.epoch"
+    hosts.ask(ev.ConfigureAsked(Configure({"epoch": 5})))
+    assert hosts.controller.phase is Phase.READY
+
+
+@pytest.mark.parametrize(("before", "start"), [(None, 0), (0, 1)], ids=["no epoch before", "another step"])
+def test_state_lives_only_where_ranks_hold_it(hosts: FakeHosts, before: int | None, start: int) -> None:
+    hosts.ask(ev.StartAsked())
+    if before is not None:
+        hosts.ask(ev.ConfigureAsked(Configure({"epoch": before})))
+    (refusal,) = hosts.feed(ev.ConfigureAsked(Configure({"epoch": 1, "state": "live", "start": start})))
+    assert refusal.error.key == "state"
+    assert hosts.ask(ev.ConfigureAsked(Configure({"epoch": 1}))) is not None
+    assert hosts.ask(ev.ConfigureAsked(Configure({"epoch": 2, "state": "live"}))) is not None
+
+
+def test_idle_hosts_get_no_lease_and_are_not_waited_for(hosts: FakeHosts) -> None:
+    hosts.idle = {"kunlun@0"}
+    hosts.start()
+    hosts.ask(ev.RunAsked(1))
+    assert set(hosts.leases) == {"nvidia@0", "ascend@0", "ascend@1"}
+    for host in hosts.leases:
+        hosts.report(host, 0)
+    assert of(ins.Answer, hosts.told)
+
+
+def test_hosts_that_read_different_text_are_named_and_the_session_goes_on(hosts: FakeHosts) -> None:
+    hosts.ask(ev.StartAsked())
+    hosts.fingerprints = {"nvidia@0": "aaa", "kunlun@0": "bbb"}
+    hosts.ask(ev.ConfigureAsked(Configure({"epoch": 0})))
+    (refusal,) = of(ins.Refuse, hosts.told)
+    assert isinstance(refusal.error, FingerprintMismatch)
+    for word in ("nvidia@0", "node of kunlun@0", "aaa", "bbb", "text.bin"):
+        assert word in str(refusal.error)
+    hosts.fingerprints = {}
+    assert hosts.ask(ev.ConfigureAsked(Configure({"epoch": 1}))) is not None
+
+
+def test_a_checkpoint_is_told_once_it_is_whole_and_the_run_waits_for_it(hosts: FakeHosts) -> None:
+    hosts.start()
+    hosts.ask(ev.RunAsked(1))
+    names = list(hosts.leases)
+    for host in names[:-1]:
+        assert hosts.feed(ev.PiecesSaved(host, 1, [{"of": host}])) == []
+    for host in names:
+        hosts.report(host, 0)
+    assert not of(ins.Answer, hosts.told)
+    news, answer = hosts.feed(ev.PiecesSaved(names[-1], 1, []))
+    assert (news.kind, news.step, news.data) == ("saved", 1, {"pieces": [{"of": host} for host in names[:-1]]})
+    assert answer == ins.Answer(1)
+
+
+def test_what_a_rank_tells_becomes_news_under_its_own_name(hosts: FakeHosts) -> None:
+    told = ev.RankTold("ascend@1", RankId("ascend", 3), "codec_fallback", 7, 0, {"codec": "int8"})
+    assert hosts.feed(told) == [ins.News("codec_fallback", 7, 0, {"codec": "int8"}, "ascend", "ascend:3")]
+
+
+def test_leases_are_renewed_ahead_of_need(hosts: FakeHosts) -> None:
+    hosts.start()
+    hosts.ask(ev.RunAsked(1000))
+    ahead = hosts.controller.options.ahead
+    for step in range(200):
+        assert all(step < lease.until <= step + 1 + ahead for lease in hosts.leases.values())
+        for host in hosts.leases:
+            hosts.report(host, step)
+    assert hosts.orders[Lease] <= len(hosts.leases) * (1 + 200 / (ahead / 2))
+
+
+DEATH = ev.Trouble("ascend@1", "rank", ev.Severity.DIED, "was killed by SIGKILL", RankId("ascend", 3))
+WAKE = ev.Trouble("nvidia@0", "rank", ev.Severity.IN_THE_WAKE, "failed: PeerLost", RankId("nvidia", 0))
+ABORT = ev.Trouble("ascend@0", "rank", ev.Severity.ABORTED, "was killed by SIGABRT", RankId("ascend", 0))
+OWN = ev.Trouble("kunlun@0", "rank", ev.Severity.OWN_ERROR, "failed: ValueError", RankId("kunlun", 0))
+
+
+def test_a_death_is_judged_at_once_and_blames_what_came_before_it(hosts: FakeHosts) -> None:
+    hosts.start()
+    assert hosts.feed(WAKE) == []
+    news, fail = hosts.feed(DEATH)
+    assert fail == ins.Fail(DEATH, (WAKE,))
+    assert (news.kind, news.pool, news.rank) == ("failed", "ascend", "ascend:3")
+    assert hosts.controller.phase is Phase.ENDED
+
+
+@pytest.mark.parametrize("order", [(WAKE, ABORT, OWN), (OWN, WAKE, ABORT), (ABORT, OWN, WAKE)])
+def test_an_own_error_wins_over_its_wake_whatever_arrives_first(hosts: FakeHosts, order: tuple) -> None:
+    hosts.start()
+    hosts.feed(ev.Tick(100.0))
+    for trouble in order:
+        assert hosts.feed(trouble) == []
+    assert hosts.feed(ev.Tick(100.5)) == []
+    assert of(ins.Fail, hosts.feed(ev.Tick(102.0)))[0].root is OWN
+
+
+def test_of_the_silent_the_one_furthest_behind_is_blamed(hosts: FakeHosts) -> None:
+    hosts.start()
+    troubles = [
+        ev.Trouble("ascend@0", "rank", ev.Severity.SILENT, "silent", RankId("ascend", index), progress=step)
+        for index, step in ((0, 7), (1, 6), (2, 7))
+    ]
+    for trouble in troubles:
+        hosts.feed(trouble)
+    assert of(ins.Fail, hosts.feed(ev.Tick(10.0)))[0].root is troubles[1]
+
+
+def test_ranks_that_lose_each_other_while_all_stop_are_no_trouble(hosts: FakeHosts) -> None:
+    hosts.start()
+    hosts.feed(ev.StopAsked())
+    assert hosts.feed(WAKE) == []
+    assert hosts.feed(ev.Tick(1e6)) == []
+
+
+@pytest.mark.parametrize("chips_per_host", [1, 8])
+def test_a_thousand_hosts_cost_less_than_10_ms_a_step(chips_per_host: int) -> None:
+    hosts = FakeHosts(big_fleet(1000, chips_per_host))
+    hosts.start()
+    steps, names = 100, [host.id for host in hosts.fleet.hosts]
+    hosts.ask(ev.RunAsked(steps))
+    began = time.process_time()
+    for step in range(steps):
+        for host in names:
+            hosts.report(host, step)
+    assert (time.process_time() - began) / steps < 0.010
+    assert hosts.heard[ev.StepReported] == steps * 1000
+    assert hosts.orders[Lease] <= 1000 * (1 + steps / 8)  # whatever the number of chips
+
+
+def test_hosts_of_one_machine_share_memory_and_hide_nothing_from_each_other(hosts: FakeHosts) -> None:
+    hosts.feed(ev.StartAsked())
+    orders = []
+    for host in hosts.fleet.hosts:
+        uris = {scheme: f"{scheme}://{host.id}" for scheme in host.schemes}
+        machine = "other" if host.id == "kunlun@0" else "this"
+        orders = of(
+            ins.ToHosts, hosts.feed(ev.HostReady(host.id, "here", "127.0.0.1", uris, key_of(host.id), machine=machine))
+        )
+    introduced = {order.hosts[0]: order.order for order in orders if isinstance(order.order, Introduce)}
+    assert introduced["ascend@0"].peers["ascend@1"] == PeerSpec("shm://ascend@1", key_of("ascend@1"), sealed=False)
+    assert introduced["ascend@0"].peers["kunlun@0"] == PeerSpec("zmq://kunlun@0", key_of("kunlun@0"), sealed=True)
+    assert introduced["nvidia@0"].peers["ascend@1"].uri == "grpc://ascend@1"
+
+
+def test_strangers_and_the_choice_of_links_are_told(hosts: FakeHosts) -> None:
+    hosts.ask(ev.StartAsked())
+    links = [news.data for news in of(ins.News, hosts.told) if news.kind == "link"]
+    assert {"between": ["nvidia", "ascend"], "scheme": "grpc", "sealed": True, "lanes": 1} in links
+    assert len(links) == 3
+    told = of(ins.News, hosts.feed(ev.StrangerRefused("kunlun@0", {"from": "x", "cause": "y", "count": 3})))
+    assert [(news.kind, news.pool, news.data["count"]) for news in told] == [("stranger_refused", "kunlun", 3)]
+
+
+def test_a_link_is_measured_by_the_host_at_its_one_end(hosts: FakeHosts) -> None:
+    hosts.ask(ev.StartAsked())
+    [order] = of(ins.ToHosts, hosts.feed(ev.OrderAsked(ProbeLink("kunlun@0", 1000), ["nvidia@0"])))
+    assert (order.hosts, order.order) == (["nvidia@0"], ProbeLink("kunlun@0", 1000))
+    assert hosts.controller.phase is Phase.ASKING
+    found = LinkProbed("kunlun@0", 5.0, None, 1.0)
+    assert hosts.feed(ev.Answered("ascend@0", [found])) == [], "nobody asked it"
+    [answer] = of(ins.Answer, hosts.feed(ev.Answered("nvidia@0", [found])))
+    assert answer.value == [found]
+    assert hosts.controller.phase is Phase.READY

@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+
+from balancer.errors import NoPlanFits, PlanError
+from bridge.codec import CODECS
+from hetero.job.file.load import load_job
+from hetero.job.job import Job
+from hetero.job.planning.links import ASSUMED_GBIT_PER_S
+from hetero.job.planning.planning import plan_job, pool_labels, topology
+from tests.architecture.tree import ROOT
+
+RUNS = ROOT / "configs" / "runs"
+
+
+def _job(name: str, *settings: str) -> Job:
+    return load_job(Path(RUNS / f"{name}.yaml"), settings)
+
+
+def test_a_link_is_as_the_job_file_says_in_either_order() -> None:
+    link = topology(_job("auto")).link("ascend", "nvidia")
+    assert link.bytes_per_s == 100e9
+    assert link.latency_s == pytest.approx(2.5e-6)
+
+
+def test_an_undescribed_link_is_unlimited_only_between_emulated_pools() -> None:
+    emulated = topology(_job("auto", "bridge={}"))
+    real = topology(_job("auto", "bridge={}", "pools.ascend.emulate=null"))
+    assert emulated.link("nvidia", "ascend").bytes_per_s == math.inf
+    assert real.link("nvidia", "kunlun").bytes_per_s == math.inf
+    assert real.link("nvidia", "ascend").bytes_per_s == ASSUMED_GBIT_PER_S * 1e9 / 8
+
+
+def test_the_planner_knows_what_a_codec_leaves_of_each_direction() -> None:
+    coded = _job("auto", "bridge.links[0].codec={activation: int8, gradient: bf16}")
+    links = topology(coded).links
+    (link,) = [one for one in links if set(one.between) == set(coded.bridge.links[0].between)]
+    assert (link.activation_ratio, link.gradient_ratio) == (pytest.approx(0.25, abs=0.01), 0.5)
+    assert all((one.activation_ratio, one.gradient_ratio) == (1, 1) for one in links if one is not link)
+
+
+def test_what_an_emulated_chip_hides_does_not_reach_the_planner() -> None:
+    told = _job("auto", "pools.ascend.emulate={speed: 0.5, memory_gib: 1}")
+    assert topology(told) == topology(_job("auto"))
+
+
+def test_a_plan_is_held_against_what_the_chips_have_free_once_they_have_said_it() -> None:
+    job = _job("quickstart")
+    assert topology(job).pool("ascend").memory_limit == "60.30 GiB by its data sheet, less the reserve"
+    said = topology(job, usable_bytes={"ascend": 59 * 2**30})
+    assert said.pool("ascend").memory_limit == "59.00 GiB by the chip itself"
+    with pytest.raises(PlanError, match="GiB by the chip itself"):
+        plan_job(job, usable_bytes={"ascend": 1000})
+
+
+def test_the_search_too() -> None:
+    with pytest.raises(NoPlanFits, match="GiB by the chip itself"):
+        plan_job(_job("auto"), usable_bytes=dict.fromkeys(("nvidia", "ascend", "kunlun"), 1000))
+
+
+def test_the_plan_by_hand_is_kept_completed_and_named() -> None:
+    job = _job("quickstart")
+    planned = plan_job(job)
+    assert [pipeline.share for pipeline in planned.plan.pipelines] == [6, 8]
+    assert planned.plan.job_fingerprint == job.fingerprint()
+    assert all(stage.chips for pipeline in planned.plan.pipelines for stage in pipeline.stages)
+    assert planned.memory_bytes(0, 0) > 0
+    assert not planned.runners_up
+
+
+def test_a_plan_that_is_given_beats_the_search() -> None:
+    given = plan_job(_job("quickstart")).plan
+    assert plan_job(_job("auto"), given=given).plan.pipelines == given.pipelines
+
+
+def test_labels_say_what_is_emulated() -> None:
+    labels = [str(label) for label in pool_labels(_job("auto", "pools.kunlun.emulate=null"))]
+    assert labels[0] == "nvidia (2 x A800-80G, emulated)"
+    assert labels[2] == "kunlun (2 x Kunlun-P800)"
+
+
+def test_a_pool_is_planned_in_its_own_precision() -> None:
+    settings = ("pools.ascend.chip=Ascend-910A", "pools.ascend.precision=float16", "train.precision=bfloat16")
+    job = _job("quickstart", *settings, "bridge.codec=int8")
+    chips = topology(job)
+    assert [pool.precision for pool in chips.pools] == ["bfloat16", "float16", "bfloat16"]
+    assert chips.pool("ascend").flops_per_s == chips.pool("ascend").chip.flops_per_s("float16")
+    assert {link.activation_ratio for link in chips.links} == {CODECS["int8"].estimate_ratio("float16")}
+    planned = plan_job(job)
+    assert planned.plan.precisions() == {"nvidia": "bfloat16", "ascend": "float16", "kunlun": "bfloat16"}
+    wide = plan_job(_job("quickstart", "pools.ascend.chip=Ascend-910A"))
+    assert planned.memory_bytes(0, 1) < wide.memory_bytes(0, 1)
+
+
+def test_a_pool_with_a_wider_precision_gets_less_work() -> None:
+    def units(precision: str) -> int:
+        job = _job("auto", "train.precision=bfloat16", f"pools.ascend.precision={precision}")
+        pipelines = plan_job(job).plan.pipelines
+        return sum(p.share * len(s.unit_indices()) for p in pipelines for s in p.stages if s.pool == "ascend")
+
+    assert units("float32") < units("float16")

@@ -1,0 +1,144 @@
+"""Flows pack, carry and unpack what the planner says, whatever the layouts; carriers in memory play the wires."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from backends.cpu import CpuBackend
+from bridge.layout.layout import TensorLayout
+from bridge.layout.reshard import Placement, Reshard, copies, reshard
+from bridge.rank import RankId
+from hetero.transfer.carrier import Place, Waits, unpack
+from hetero.transfer.flow import Flow, Lane, lanes
+from tests.unit.hetero.engine.placements import SHAPES, numbered, placements, ranks, shard
+
+
+class Wire:
+    """A lane in memory: messages arrive in the order of sending, into receives that were posted."""
+
+    def __init__(self) -> None:
+        self._sent: deque[torch.Tensor] = deque()
+        self.posted = 0
+
+    def send(self, pieces: Sequence[torch.Tensor]) -> None:
+        self._sent.append(torch.cat([piece.reshape(-1) for piece in pieces]))
+
+    def drain(self) -> None: ...
+
+    def post(self) -> None:
+        self.posted += 1
+
+    def receive(self, places: Sequence[Place]) -> list[torch.Tensor]:
+        assert self.posted > 0, "nothing was posted"
+        self.posted -= 1
+        return unpack(self._sent.popleft(), places)
+
+
+class Wires:
+    """Makes both ends of each lane the same wire, as `Carriers` does between processes."""
+
+    def __init__(self) -> None:
+        self.backend = CpuBackend()
+        self.by_pair: dict[tuple[RankId, RankId], Wire] = {}
+
+    def seen_by(self, me: RankId) -> Any:
+        return SimpleNamespace(
+            me=me, backend=self.backend, waits=Waits(self.backend), sender=self._end, receiver=self._end
+        )
+
+    def _end(self, lane: Lane, *_: Any) -> Wire:
+        return self.by_pair.setdefault((lane.source, lane.target), Wire())
+
+
+def _move(tensors: list[tuple[Placement, Placement]], plans: list[Reshard], turns: int, window: int) -> None:
+    """Moves numbered tensors for some turns, and checks that each target gets what is its own."""
+    wires = Wires()
+    everyone = sorted({rank for pair in tensors for placement in pair for rank in placement.ranks})
+    flows = {}
+    for me in everyone:
+        shapes = [
+            target.layout.local_shape(target.ranks.index(me)) if me in target.ranks else None for _, target in tensors
+        ]
+        flows[me] = Flow(wires.seen_by(me), "sync", "test", plans, shapes, torch.float32, window)
+        flows[me].begin(turns)
+    for turn in range(turns):
+        for me in everyone:
+            flows[me].send([_held(source, me, turn) for source, _ in tensors])
+        for me in everyone:
+            found = flows[me].receive()
+            for (_, target), value in zip(tensors, found, strict=True):
+                if me in target.ranks:
+                    wanted = _held(target, me, turn)
+                    assert value is not None
+                    assert wanted is not None
+                    assert torch.equal(value, wanted)
+    assert all(wire.posted == 0 for wire in wires.by_pair.values()), "more was posted than sent"
+
+
+def _held(placement: Placement, rank: RankId, turn: int) -> torch.Tensor | None:
+    if rank not in placement.ranks:
+        return None
+    whole = numbered(placement.layout.shape) + 1000 * turn
+    return shard(whole, placement.layout, placement.ranks.index(rank))
+
+
+@st.composite
+def _moves(draw: st.DrawFn) -> list[tuple[Placement, Placement]]:
+    """Up to three tensors, from one pool to another or inside one."""
+    target_pool = draw(st.sampled_from(["a", "b"]))
+    shapes = draw(st.lists(st.sampled_from(SHAPES), min_size=1, max_size=3))
+    return [(draw(placements(shape, "a")), draw(placements(shape, target_pool))) for shape in shapes]
+
+
+@settings(max_examples=60)
+@given(_moves(), st.integers(1, 3), st.integers(1, 2))
+def test_any_layout_to_any_layout(tensors: list[tuple[Placement, Placement]], turns: int, window: int) -> None:
+    plans = [Reshard(copies(source, target), ()) for source, target in tensors]
+    _move(tensors, plans, turns, window)
+
+
+@settings(max_examples=60)
+@given(st.data())
+def test_one_target_has_nobody_to_gather_from(data: st.DataObject) -> None:
+    shape = data.draw(st.sampled_from(SHAPES))
+    source = data.draw(placements(shape, "a"))
+    target = data.draw(
+        placements(shape, "b").filter(lambda found: len(found.layout.replica_groups()) == found.layout.size)
+    )
+    plan = reshard(source, target)
+    assert plan.gathers == ()
+    _move([(source, target)], [plan], 2, 1)
+
+
+@given(_moves())
+def test_lanes_hold_each_piece_once_and_in_order(tensors: list[tuple[Placement, Placement]]) -> None:
+    plans = [copies(source, target) for source, target in tensors]
+    found = lanes(plans)
+    assert len({(lane.source, lane.target) for lane in found}) == len(found)
+    for lane in found:
+        wanted = [
+            (number, piece)
+            for number, pieces in enumerate(plans)
+            for piece in pieces
+            if (piece.source, piece.target) == (lane.source, lane.target)
+        ]
+        assert list(lane.pieces) == wanted
+        assert lane.numel == sum(piece.numel for _, piece in wanted)
+    assert sum(len(lane.pieces) for lane in found) == sum(len(pieces) for pieces in plans)
+
+
+def test_a_missing_source_is_named() -> None:
+    layout = TensorLayout.replicated((8,), 1)
+    source, target = (Placement(layout, ranks(pool, 1)) for pool in "ab")
+    plan, me = Reshard(copies(source, target), ()), source.ranks[0]
+    flow = Flow(Wires().seen_by(me), "sync", "test", [plan], [None], torch.float32, 1)
+    with pytest.raises(ValueError, match="tensor 0 of the flow is not on this rank"):
+        flow.send([None])
