@@ -74,7 +74,7 @@ def sharing(tensors: Iterable[Holding], pool: str) -> list[set[int]]:
     """The chips of a pool in sets that share no state with each other, by their lowest number."""
     sets: list[set[int]] = []
     for holding in tensors:
-        ours = {rank.index for copy in holding.copies for rank in copy.placement.ranks if rank.pool == pool}
+        ours = {rank.index for holder in holding.holders for rank in holder.placement.ranks if rank.pool == pool}
         if ours:
             joined = ours.union(*(one for one in sets if one & ours))
             sets = [one for one in sets if not one & ours] + [joined]
@@ -102,7 +102,7 @@ def active_ranks(plan: Plan) -> dict[str, Sequence[RankId]]:
 
 
 def tensor_holdings(spec: RunSpec) -> list[Holding]:
-    """Every logical tensor of the model with its copies under the spec's plan."""
+    """Every logical tensor of the model with its holders under the spec's plan."""
     model = architecture(spec.dimensions)
     layouts = {}
     for place in places(spec.plan):

@@ -75,8 +75,8 @@ class Side:
         return tuple(dict.fromkeys([*_boxes(holding.owners), *self.values(holding, WIDE)]))
 
     def values(self, holding: Holding, dtype: str) -> tuple[Box, ...]:
-        copies = (copy for copy in holding.copies if self.precisions[copy.pool] == dtype)
-        return tuple(part for copy in copies for part in _boxes(copy.placement))
+        holders = (holder for holder in holding.holders if self.precisions[holder.pool] == dtype)
+        return tuple(part for holder in holders for part in _boxes(holder.placement))
 
 
 class Transfer(NamedTuple):

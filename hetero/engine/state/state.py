@@ -84,9 +84,9 @@ def places_of(tensors: Iterable[Holding], me: RankId) -> dict[str, tuple[TensorL
     """Which parts a rank holds."""
     found = {}
     for holding in tensors:
-        for copy in holding.copies:
-            if (position := position_of(copy.placement, me)) is not None:
-                found[holding.name] = copy.placement.layout, position
+        for holder in holding.holders:
+            if (position := position_of(holder.placement, me)) is not None:
+                found[holding.name] = holder.placement.layout, position
     return found
 
 

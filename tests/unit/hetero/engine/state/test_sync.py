@@ -16,7 +16,7 @@ from backends.cpu import CpuBackend
 from bridge.layout.layout import TensorLayout
 from bridge.layout.reshard import Placement
 from bridge.rank import RankId
-from hetero.engine.state.ownership import Copy, Holding, contributions
+from hetero.engine.state.ownership import Holder, Holding, contributions
 from hetero.engine.state.sync import GradientSync, ParameterReturn, _in_buckets
 from hetero.engine.wiring import sharing
 from hetero.transfer.carrier import Place, Waits, unpack
@@ -107,11 +107,11 @@ def _models(draw: st.DrawFn) -> list[Holding]:
     sizes = [draw(st.sampled_from([1, 2, 4])) for _ in range(pipelines)]
     tensors = []
     for unit, (shape, kind) in enumerate((((8, 3), "split"), ((8,), "whole"), ((8, 2), "heads"))):
-        copies = [
-            Copy(p, 0, frozenset({0}), Placement(_layout(shape, size, kind), _ranks(p, size)))
+        holders = [
+            Holder(p, 0, frozenset({0}), Placement(_layout(shape, size, kind), _ranks(p, size)))
             for p, size in enumerate(sizes)
         ]
-        tensors.append(Holding(f"t{unit}", unit, tuple(copies), draw(st.integers(0, pipelines - 1))))
+        tensors.append(Holding(f"t{unit}", unit, tuple(holders), draw(st.integers(0, pipelines - 1))))
     return tensors
 
 
@@ -121,7 +121,7 @@ def _ranks(pipeline: int, size: int) -> tuple[RankId, ...]:
 
 def _parts(holding: Holding) -> list[tuple[int, Placement]]:
     """Everything that is added up, with the factor that stands for it here."""
-    every = [part for copy in holding.copies for part in contributions(copy)]
+    every = [part for holder in holding.holders for part in contributions(holder)]
     return list(enumerate(every, 1))
 
 
@@ -134,7 +134,7 @@ def _gradient(holding: Holding, rank: RankId) -> torch.Tensor:
 
 
 def _everyone(tensors: list[Holding]) -> list[RankId]:
-    return sorted({rank for holding in tensors for copy in holding.copies for rank in copy.placement.ranks})
+    return sorted({rank for holding in tensors for holder in holding.holders for rank in holder.placement.ranks})
 
 
 def _at_once(work: Callable[[RankId], Any], everyone: list[RankId]) -> dict[RankId, Any]:
@@ -205,7 +205,7 @@ def test_all_copies_get_the_owner_s_values_rounded_once_and_each_pool_receives_t
 
     for rank, held in _at_once(step, _everyone(tensors)).items():
         for holding in tensors:
-            [placement] = [copy.placement for copy in holding.copies if rank in copy.placement.ranks]
+            [placement] = [holder.placement for holder in holding.holders if rank in holder.placement.ranks]
             wanted = shard(thirds(holding), placement.layout, placement.ranks.index(rank))
             assert torch.equal(held[holding.name], wanted.to(dtypes[rank.pool]))
     assert wires.crossed() == _other_pools(tensors)
@@ -215,12 +215,12 @@ def test_the_order_of_a_sum_is_pool_by_pool_and_pipeline_by_pipeline() -> None:
     """Numbers whose sum depends on it: 2^24 + (1 + 1) is 2^24 + 2, (2^24 + 1) + 1 is 2^24."""
     ranks = [RankId("a", 0), RankId("b", 0), RankId("b", 1)]
     places = [Placement(TensorLayout.replicated((1,), 1), (rank,)) for rank in ranks]
-    copies = tuple(Copy(p, 0, frozenset({0}), place) for p, place in enumerate(places))
+    holders = tuple(Holder(p, 0, frozenset({0}), place) for p, place in enumerate(places))
     values = dict(zip(ranks, (2.0**24, 1.0, 1.0), strict=True))
     wires = Wires()
 
     def step(me: RankId) -> dict[str, torch.Tensor]:
-        tensors = [Holding("t", 0, copies, 0)]
+        tensors = [Holding("t", 0, holders, 0)]
         shared = wires.shared_by(me, tensors)
         sync = GradientSync(wires.seen_by(me), shared, tensors, 1, lambda names: {"t": torch.tensor([values[me]])})
         sync.begin()
@@ -233,11 +233,11 @@ def test_the_order_of_a_sum_is_pool_by_pool_and_pipeline_by_pipeline() -> None:
 def test_a_bucket_leaves_when_the_last_of_its_gradients_is_made() -> None:
     """Two units on one rank, owned by another: nothing is asked for before it is complete, and then once."""
     ranks = [RankId("a", 0), RankId("b", 0)]
-    copies = tuple(
-        Copy(p, 0, frozenset({0, 1}), Placement(TensorLayout.replicated((4,), 1), (rank,)))
+    holders = tuple(
+        Holder(p, 0, frozenset({0, 1}), Placement(TensorLayout.replicated((4,), 1), (rank,)))
         for p, rank in enumerate(ranks)
     )
-    tensors = [Holding(f"t{unit}", unit, copies, 1) for unit in range(2)]
+    tensors = [Holding(f"t{unit}", unit, holders, 1) for unit in range(2)]
     for bucket_bytes, expected in ((1, [["t1"], ["t0"]]), (1 << 20, [["t1", "t0"]])):
         asked: list[list[str]] = []
 
@@ -258,7 +258,7 @@ def test_a_bucket_leaves_when_the_last_of_its_gradients_is_made() -> None:
 
 
 def test_buckets_go_from_the_last_unit_to_the_first() -> None:
-    copies = (Copy(0, 0, frozenset({0}), Placement(TensorLayout.replicated((4,), 1), (RankId("a", 0),))),)
-    tensors = [Holding(f"t{unit}", unit, copies, 0) for unit in (0, 0, 1, 2)]
+    holders = (Holder(0, 0, frozenset({0}), Placement(TensorLayout.replicated((4,), 1), (RankId("a", 0),))),)
+    tensors = [Holding(f"t{unit}", unit, holders, 0) for unit in (0, 0, 1, 2)]
     found = [[holding.unit for holding in bucket] for bucket in _in_buckets(tensors, 17)]
     assert found == [[2, 1], [0, 0]]
