@@ -74,7 +74,7 @@ def sharing(tensors: Iterable[Holding], pool: str) -> list[set[int]]:
     """The chips of a pool in sets that share no state with each other, by their lowest number."""
     sets: list[set[int]] = []
     for holding in tensors:
-        ours = {rank.index for holder in holding.holders for rank in holder.placement.ranks if rank.pool == pool}
+        ours = {rank.index for holder in holding.holders for rank in holder.placement.regions if rank.pool == pool}
         if ours:
             joined = ours.union(*(one for one in sets if one & ours))
             sets = [one for one in sets if not one & ours] + [joined]
@@ -121,7 +121,7 @@ class _Boundary(NamedTuple):
     name: str
     stages: tuple[int, int]
     plans: list[Reshard]
-    shapes: list[tuple[int, ...]]
+    targets: list[Placement]
 
 
 def _boundaries(plan: Plan, place: Place, sizes: Mapping[str, int], shape_BT: tuple[int, int]) -> Iterator[_Boundary]:
@@ -138,9 +138,8 @@ def _boundaries(plan: Plan, place: Place, sizes: Mapping[str, int], shape_BT: tu
                 [_whole(shape_BT, size, ranks[stage]) for size in sizes.values()] for stage in (source, target)
             ]
             plans = [reshard(one, other) for one, other in zip(*placements, strict=True)]
-            shapes = [placement.layout.shape for placement in placements[1]]
             name = _boundary_name(place.pipeline, before.index)
-            yield _Boundary((purpose, before.index), name, (source, target), plans, shapes)
+            yield _Boundary((purpose, before.index), name, (source, target), plans, placements[1])
 
 
 def boundary_flows(
@@ -156,9 +155,9 @@ def boundary_flows(
     pipeline = plan.pipelines[place.pipeline]
     window = min(pipeline.micro_batches, max(pipeline.warmups()) + 1)
     flows: dict[FlowKey, Flow] = {}
-    for key, name, (source, target), plans, shapes in _boundaries(plan, place, sizes, shape_BT):
-        local = [shape if place.stage == target else None for shape in shapes]
-        precision = crossing(*(str(pipeline.stages[stage].precision) for stage in (source, target)))
+    for key, name, stages, plans, targets in _boundaries(plan, place, sizes, shape_BT):
+        local = [target.local_shape(carriers.me) for target in targets]
+        precision = crossing(*(str(pipeline.stages[stage].precision) for stage in stages))
         flows[key] = Flow(carriers, key[0], name, plans, local, DTYPES[precision], window, group.communicator)
     return flows
 

@@ -38,7 +38,8 @@ def begin(spec: RunSpec, tensors: Sequence[Holding], me: RankId, backend: Backen
 def _initial(spec: RunSpec, tensors: Sequence[Holding], me: RankId, backend: Backend) -> State:
     state, specs = _blank(spec, tensors, me, backend), _tensor_specs(spec, me)
     for name, value in state.values.items():
-        fill(value, specs[name], state.places[name][1], spec.train.seed)
+        layout, position = state.places[name]
+        fill(value, specs[name], layout.region(position), spec.train.seed)
     state.make_masters(owned_by(tensors, me))
     return state
 

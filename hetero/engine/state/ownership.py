@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 from balancer.plan.plan import Plan, owner_of, stage_ranks
 from bridge.layout.layout import TensorLayout
@@ -52,7 +52,7 @@ class PoolHolders:
     @property
     def others(self) -> set[RankId]:
         """Chips of the pool that hold some of the tensor beside the hub."""
-        return {rank for holder in self.holders for rank in holder.placement.ranks} - set(self.hub.ranks)
+        return {rank for holder in self.holders for rank in holder.placement.regions} - set(self.hub.ranks)
 
 
 @dataclass(frozen=True)
@@ -111,15 +111,14 @@ def contributions(holder: Holder) -> list[Placement]:
     return [first_replicas(holder.placement, replica) for replica in range(replicas)]
 
 
+@lru_cache(maxsize=4096)  # the tensors of a model repeat a few placements layer after layer
 def first_replicas(placement: Placement, replica: int) -> Placement:
     """The placement with one position per distinct part: the `replica`-th that holds it."""
     layout = placement.layout
     chosen = sorted(group[replica] for group in layout.replica_groups())
-    bounds = tuple(layout.bounds[position] for position in chosen)
-    return Placement(
-        TensorLayout(layout.shape, layout.dim, bounds, layout.gradients),
-        tuple(placement.ranks[position] for position in chosen),
-    )
+    regions = tuple(layout.regions[position] for position in chosen)
+    ranks = tuple(placement.ranks[position] for position in chosen)
+    return Placement(TensorLayout(layout.shape, regions, layout.gradients), ranks)
 
 
 def holdings(plan: Plan, layouts: dict[tuple[int, int], dict[str, TensorLayout]]) -> list[Holding]:
@@ -150,8 +149,3 @@ def _merge(holders: Iterable[Holder]) -> tuple[Holder, ...]:
         chunks = holder.chunks | known.chunks if known else holder.chunks
         merged[holder.place] = Holder(holder.pipeline, holder.stage, chunks, holder.placement)
     return tuple(merged.values())
-
-
-def position_of(placement: Placement, rank: RankId) -> int | None:
-    """The rank's position in a placement, None where it has none."""
-    return placement.ranks.index(rank) if rank in placement.ranks else None

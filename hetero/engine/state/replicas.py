@@ -121,12 +121,13 @@ def _name_key(name: str) -> int:
 
 
 def _covers(holding: Holding) -> list[frozenset[RankId]]:
-    """Disjoint sets of ranks that each hold the whole tensor once."""
+    """Sets of ranks that each hold the whole tensor once; whoever holds some of it is in one at least."""
     covers = []
     for holder in holding.holders:
         groups = holder.placement.layout.replica_groups()
-        for replica in range(min(len(group) for group in groups)):
-            covers.append(frozenset(holder.placement.ranks[group[replica]] for group in groups))  # noqa: PERF401
+        for replica in range(max(len(group) for group in groups)):
+            chosen = (group[replica % len(group)] for group in groups)
+            covers.append(frozenset(holder.placement.ranks[position] for position in chosen))
     return covers
 
 
@@ -136,6 +137,6 @@ def _covers_of(holding: Holding, me: RankId) -> list[int]:
 
 def _region(holding: Holding, me: RankId) -> Region | None:
     for holder in holding.holders:
-        if me in holder.placement.ranks:
-            return holder.placement.layout.region(holder.placement.ranks.index(me))
+        if me in holder.placement.regions:
+            return holder.placement.regions[me]
     return None

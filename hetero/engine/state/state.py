@@ -10,7 +10,7 @@ import torch
 from bridge.layout.layout import TensorLayout
 from bridge.rank import RankId
 from hetero.engine.state.loss_scale import LossScale
-from hetero.engine.state.ownership import Holding, position_of
+from hetero.engine.state.ownership import Holding
 from hetero.engine.state.routes import PARAMETER, VALUE, Key
 
 Tensors = dict[str, torch.Tensor]
@@ -85,8 +85,8 @@ def places_of(tensors: Iterable[Holding], me: RankId) -> dict[str, tuple[TensorL
     found = {}
     for holding in tensors:
         for holder in holding.holders:
-            if (position := position_of(holder.placement, me)) is not None:
-                found[holding.name] = holder.placement.layout, position
+            if me in holder.placement.regions:
+                found[holding.name] = holder.placement.layout, holder.placement.ranks.index(me)
     return found
 
 

@@ -13,7 +13,6 @@ from torch import nn
 
 from backends.backend import Backend
 from balancer.plan.plan import Plan, stage_ranks
-from bridge.layout.layout import TensorLayout
 from bridge.rank import RankId
 from hetero.layers.group import TensorGroup
 from hetero.models.batch import Batch
@@ -125,7 +124,6 @@ class Stage:
         self.place, self.dtype = place, DTYPES[precision]
         self.chunks: dict[int, Chunk] = {}
         self.parameters: dict[str, nn.Parameter] = {}
-        self.layouts: dict[str, TensorLayout] = {}
         shared: dict[str, nn.Parameter] = {}
         for chunk in plan.pipelines[place.pipeline].chunks():
             if chunk.stage != place.stage:
@@ -140,7 +138,6 @@ class Stage:
                     if tensor.parameter.device == NOWHERE:
                         torch.utils.swap_tensors(tensor.parameter, nn.Parameter(values[tensor.name]))
                     self.parameters[tensor.name] = tensor.parameter
-                    self.layouts[tensor.name] = tensor.layout
         first, last = 0, len(architecture(dims).units) - 1
         held = {unit for chunk in plan.pipelines[place.pipeline].stages[place.stage].units for unit in range(*chunk)}
         self.reads_text = bool(held & {first, last})

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backends.cpu import CpuBackend
-from bridge.layout.layout import TensorLayout
+from bridge.layout.layout import Region, TensorLayout
 from bridge.layout.reshard import Placement
 from bridge.rank import RankId
 from hetero.engine.state.ownership import Holder, Holding, contributions
@@ -22,10 +22,17 @@ from hetero.engine.wiring import sharing
 from hetero.transfer.carrier import Place, Waits, unpack
 from hetero.transfer.flow import Lane
 from tests.patience import WAIT_S
-from tests.unit.hetero.engine.placements import numbered, shard
+from tests.unit.hetero.engine.placements import numbered, part_of, shard
 
 POOLS = ("a", "b", "a", "b", "a")
 """Of each pipeline."""
+
+
+SOME: dict[int, tuple[Region | None, ...]] = {
+    2: (None, ((0, 8), (0, 2))),
+    4: (((4, 8), (0, 1)), None, ((4, 8), (1, 2)), ((0, 4), (0, 2))),
+}
+"""Of a tensor of shape (8, 2), as a size's positions hold it: some nothing, and cut in both dimensions."""
 
 
 class Wire:
@@ -95,6 +102,8 @@ class Wires:
 def _layout(shape: tuple[int, ...], size: int, kind: str) -> TensorLayout:
     if kind == "whole":
         return TensorLayout.replicated(shape, size)
+    if kind == "some" and size > 1:
+        return TensorLayout(shape, SOME[size])
     if kind == "split" or size == 1:
         return TensorLayout.split(shape, 0, size)
     return TensorLayout.split_heads(shape, 0, 2, size, shape[0] // 2)  # summed replicas where size is 4
@@ -102,11 +111,11 @@ def _layout(shape: tuple[int, ...], size: int, kind: str) -> TensorLayout:
 
 @st.composite
 def _models(draw: st.DrawFn) -> list[Holding]:
-    """Three tensors, each held by one to five pipelines in two pools; the same pipelines for all of them."""
+    """Four tensors, each held by one to five pipelines in two pools; the same pipelines for all of them."""
     pipelines = draw(st.integers(1, len(POOLS)))
     sizes = [draw(st.sampled_from([1, 2, 4])) for _ in range(pipelines)]
     tensors = []
-    for unit, (shape, kind) in enumerate((((8, 3), "split"), ((8,), "whole"), ((8, 2), "heads"))):
+    for unit, (shape, kind) in enumerate((((8, 3), "split"), ((8,), "whole"), ((8, 2), "heads"), ((8, 2), "some"))):
         holders = [
             Holder(p, 0, frozenset({0}), Placement(_layout(shape, size, kind), _ranks(p, size)))
             for p, size in enumerate(sizes)
@@ -128,9 +137,14 @@ def _parts(holding: Holding) -> list[tuple[int, Placement]]:
 def _gradient(holding: Holding, rank: RankId) -> torch.Tensor:
     """Of a rank's shard: whole numbers, so that every order of summing gives the same."""
     for factor, part in _parts(holding):
-        if rank in part.ranks:
-            return factor * shard(numbered(holding.owners.layout.shape), part.layout, part.ranks.index(rank))
+        if (mine := part_of(numbered(holding.owners.layout.shape), part, rank)) is not None:
+            return factor * mine
     raise AssertionError(rank)
+
+
+def _held(tensors: list[Holding], rank: RankId) -> list[Holding]:
+    """Those of which a rank holds some."""
+    return [h for h in tensors if any(rank in holder.placement.regions for holder in h.holders)]
 
 
 def _everyone(tensors: list[Holding]) -> list[RankId]:
@@ -160,7 +174,7 @@ def test_owners_get_the_sum_of_all_and_each_pool_sends_it_once(tensors: list[Hol
         found: dict[str, torch.Tensor] = {}
         for _ in range(2):
             sync.begin()
-            for holding in reversed(tensors):
+            for holding in reversed(_held(tensors, me)):
                 sync.made(0, [holding.name])
             found = sync.sums()
             sync.drain()
@@ -193,7 +207,7 @@ def test_all_copies_get_the_owner_s_values_rounded_once_and_each_pool_receives_t
         return numbered(holding.owners.layout.shape) / 3
 
     def step(me: RankId) -> dict[str, torch.Tensor]:
-        held = {h.name: torch.zeros_like(_gradient(h, me), dtype=dtypes[me.pool]) for h in tensors}
+        held = {h.name: torch.zeros_like(_gradient(h, me), dtype=dtypes[me.pool]) for h in _held(tensors, me)}
         shared = wires.shared_by(me, tensors)
         back = ParameterReturn(wires.seen_by(me), shared, tensors, bucket_bytes, held, dtypes)
         masters = {
@@ -204,9 +218,10 @@ def test_all_copies_get_the_owner_s_values_rounded_once_and_each_pool_receives_t
         return held
 
     for rank, held in _at_once(step, _everyone(tensors)).items():
-        for holding in tensors:
+        for holding in _held(tensors, rank):
             [placement] = [holder.placement for holder in holding.holders if rank in holder.placement.ranks]
-            wanted = shard(thirds(holding), placement.layout, placement.ranks.index(rank))
+            wanted = part_of(thirds(holding), placement, rank)
+            assert wanted is not None
             assert torch.equal(held[holding.name], wanted.to(dtypes[rank.pool]))
     assert wires.crossed() == _other_pools(tensors)
 
