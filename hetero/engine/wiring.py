@@ -35,10 +35,10 @@ class EpochGroups:
         plan, me = spec.plan, world.rank
         self.tensor = TensorGroup()
         for place in places(plan):
-            if place.ranks[0].pool == me.pool and len(place.ranks) > 1:
-                found = world.communicator(f"tensor group of {place}", [rank.index for rank in place.ranks])
+            for ranks in _tensor_groups(place, me.pool):
+                found = world.communicator(f"tensor group of {place}", [rank.index for rank in ranks])
                 if found is not None:
-                    self.tensor = TensorGroup(len(place.ranks), place.ranks.index(me), found)
+                    self.tensor = TensorGroup(len(ranks), ranks.index(me), found)
         self.shared = self._share(world, plan, tensors)
         pairs = _pairs(spec, me.pool)
         self.up, self.down = (
@@ -52,7 +52,7 @@ class EpochGroups:
     def _share(self, world: World, plan: Plan, tensors: Sequence[Holding]) -> Communicator | None:
         """Of the chips that this one shares state with: its tensor-parallel group where there are no others."""
         me, found = world.rank, None
-        groups = [{rank.index for rank in place.ranks} for place in places(plan) if place.ranks[0].pool == me.pool]
+        groups = [{rank.index for rank in ranks} for place in places(plan) for ranks in _tensor_groups(place, me.pool)]
         for members in sharing(tensors, me.pool):
             if len(members) > 1 and members not in groups:
                 found = world.communicator("shared state", sorted(members)) or found
@@ -68,6 +68,12 @@ class EpochGroups:
             self.shared.meet()
         if self.up is not None and self.down is not None:
             greet(self.up, self.down, me, pairs)
+
+
+def _tensor_groups(place: Place, pool: str) -> list[tuple[RankId, ...]]:
+    """Those of a stage whose ranks have something to say to each other, if the stage is the pool's."""
+    found = place.groups("tp") if place.ranks[0].pool == pool else []
+    return [ranks for ranks in found if len(ranks) > 1]
 
 
 def sharing(tensors: Iterable[Holding], pool: str) -> list[set[int]]:
@@ -106,11 +112,11 @@ def tensor_holdings(spec: RunSpec) -> list[Holding]:
     model = architecture(spec.dimensions)
     layouts = {}
     for place in places(spec.plan):
-        tp = len(place.ranks)
+        axes = place.axes
         for unit in spec.plan.pipelines[place.pipeline].stages[place.stage].unit_indices():
-            if (unit, tp) not in layouts:
-                found = model.tensors(unit, tp).values()
-                layouts[unit, tp] = {tensor.name: tensor.layout for tensor in found}
+            if (unit, axes) not in layouts:
+                found = model.tensors(unit, axes.extent("tp")).values()
+                layouts[unit, axes] = {tensor.name: axes.spread(tensor.layout, "tp") for tensor in found}
     return holdings(spec.plan, layouts)
 
 

@@ -60,5 +60,5 @@ def _tensor_specs(spec: RunSpec, me: RankId) -> dict[str, TensorSpec]:
     if place is None:
         return {}
     units = spec.plan.pipelines[place.pipeline].stages[place.stage].unit_indices()
-    found = (model.tensors(unit, len(place.ranks)).values() for unit in units)
+    found = (model.tensors(unit, place.axes.extent("tp")).values() for unit in units)
     return {tensor.name: tensor for of_unit in found for tensor in of_unit}

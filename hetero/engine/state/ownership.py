@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 
 from balancer.plan.plan import Plan, owner_of, stage_ranks
+from bridge.layout.axes import Axes
 from bridge.layout.layout import TensorLayout
 from bridge.layout.reshard import Placement
 from bridge.rank import RankId
@@ -121,14 +122,15 @@ def first_replicas(placement: Placement, replica: int) -> Placement:
     return Placement(TensorLayout(layout.shape, regions, layout.gradients), ranks)
 
 
-def holdings(plan: Plan, layouts: dict[tuple[int, int], dict[str, TensorLayout]]) -> list[Holding]:
-    """All tensors of the model. `layouts[unit, tp]` names the tensors of a unit and lays them out over tp positions."""
+def holdings(plan: Plan, layouts: Mapping[tuple[int, Axes], Mapping[str, TensorLayout]]) -> list[Holding]:
+    """All tensors of the model. `layouts[unit, axes]` names the tensors of a unit and lays them out over the ranks of a
+    stage that lie along such axes."""
     uses: dict[str, list[tuple[int, Holder]]] = {}
     for pipeline, parts in enumerate(plan.pipelines):
         for chunk in parts.chunks():
-            ranks = stage_ranks(plan, pipeline, chunk.stage)
+            ranks, axes = stage_ranks(plan, pipeline, chunk.stage), parts.stages[chunk.stage].axes
             for unit in range(*chunk.units):
-                for name, layout in layouts[unit, len(ranks)].items():
+                for name, layout in layouts[unit, axes].items():
                     holder = Holder(pipeline, chunk.stage, frozenset({chunk.index}), Placement(layout, ranks))
                     uses.setdefault(name, []).append((unit, holder))
     return [_holding(plan, name, found) for name, found in uses.items()]
