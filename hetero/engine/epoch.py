@@ -219,7 +219,7 @@ class Epoch:
     @property
     def _speaks(self) -> bool:
         """Of the ranks that know a pipeline's loss, one counts it."""
-        return self.stage.computes_loss and self.place.position == 0
+        return self.stage.computes_loss and self.place.along("tp") == 0
 
     @property
     def _tokens(self) -> int:
@@ -249,7 +249,7 @@ class Epoch:
             rank=self._me,
             pipeline=self.place.pipeline,
             stage=self.place.stage,
-            tp_rank=self.place.position,
+            tp_rank=self.place.along("tp"),
             **self._meter.report(),
             totals=totals if self._totals.is_root else None,
         )

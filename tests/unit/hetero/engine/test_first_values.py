@@ -42,7 +42,7 @@ def _begin(spec: RunSpec, me: RankId = ME) -> State:
 
 def test_a_stage_takes_no_memory_of_its_own() -> None:
     state = _begin(_spec())
-    stage = Stage(TINY, PLAN, Place(0, 0, 0, (ME,)), TensorGroup(), CpuBackend(), "float32", state.values)
+    stage = Stage(TINY, PLAN, Place(0, 0, 0, (ME,), STAGE.axes), TensorGroup(), CpuBackend(), "float32", state.values)
     assert stage.parameters.keys() == state.values.keys()
     assert all(p.data_ptr() == state.values[name].data_ptr() for name, p in stage.parameters.items())
     held = {id(p) for chunk in stage.chunks.values() for p in chunk.parameters()}
