@@ -51,7 +51,7 @@ class Held:
 
     @property
     def taken_from(self) -> list[str]:
-        """The dead owners whose claims were in the way."""
+        """The dead holders whose claims were in the way."""
         claims = [one.claim for one in self._folders]
         return [f"{claim.path.parent} was held by {claim.taken_from}" for claim in claims if claim.taken_from]
 
