@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
-from hetero.cluster import mirror, relay
 from hetero.cluster.errors import ClusterError
+from hetero.cluster.jobs import mirror, relay
 from hetero.cluster.jobs.mirror import mirrored, write
 from hetero.cluster.jobs.relay import MOST_BYTES, DamagedPiece, Piece, Reader, command
 from tests.patience import WAIT_S
