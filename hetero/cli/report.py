@@ -56,7 +56,7 @@ def _ledger(follower: Follower) -> LedgerTable:
     from balancer.plan.plan import Plan
     from hetero.errors import explains_itself, render
     from hetero.job.file.load import load_job
-    from hetero.job.planning.judging import Measured, judge
+    from hetero.job.planning.judging import MeasuredRun, judge
     from hetero.monitoring.report.page import LedgerRow, LedgerTable
     from hetero.monitoring.status import calibrated, probed, time_scale, typical_stages_s, typical_step_s
 
@@ -68,7 +68,7 @@ def _ledger(follower: Follower) -> LedgerTable:
     try:
         plan = Plan.model_validate(follower.plan)
         scale, found = time_scale(follower) or 1.0, (calibrated(follower), probed(follower))
-        run = Measured(step_s, typical_stages_s(follower), scale, *found)
+        run = MeasuredRun(step_s, typical_stages_s(follower), scale, *found)
         judged = judge(load_job(follower.run_dir / "job.yaml"), plan, run)
     except Exception as error:
         if not (explains_itself(error) or isinstance(error, NONSENSE)):

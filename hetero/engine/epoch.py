@@ -33,7 +33,7 @@ from hetero.engine.step.evaluation import Evaluator
 from hetero.engine.step.executor import Executor
 from hetero.engine.step.meter import Meter
 from hetero.engine.step.samples import Text
-from hetero.engine.step.stage import DTYPES, Place, Stage
+from hetero.engine.step.stage import DTYPES, RankPlace, Stage
 from hetero.engine.step.totals import Totals
 from hetero.engine.wiring import EpochGroups, active_ranks, boundary_flows, line_orders
 from hetero.engine.world import World
@@ -58,7 +58,7 @@ class Epoch:
     def __init__(
         self,
         spec: RunSpec,
-        place: Place,
+        place: RankPlace,
         world: World,
         groups: EpochGroups,
         tensors: Sequence[Holding],
@@ -268,7 +268,7 @@ class Epoch:
         return Executor(self.stage.chunks, actions, *common), Evaluator(self.stage.chunks, forwards, *common)
 
 
-def claim_memory(spec: RunSpec, place: Place, backend: Backend) -> None:
+def claim_memory(spec: RunSpec, place: RankPlace, backend: Backend) -> None:
     """What the plan says that a stage's chip will hold. An emulated chip has only its memory; a real one keeps its own
     account."""
     pool = place.ranks[0].pool
@@ -283,14 +283,14 @@ def _optimizer(spec: RunSpec, state: State, tensors: Sequence[Holding], backend:
     return Optimizer(spec.train.optimizer, state, matrices, backend.capabilities.fused_adamw)
 
 
-def _expected(spec: RunSpec, place: Place, backend: Backend) -> dict[tuple[Kind, int], float]:
+def _expected(spec: RunSpec, place: RankPlace, backend: Backend) -> dict[tuple[Kind, int], float]:
     if not isinstance(backend, Emulated):
         return {}
     topology = topology_of(spec.pools, spec.plan.precisions())
     return expected_s(topology, workload_of(spec), spec.plan, place, spec.time_scale)
 
 
-def _laps(spec: RunSpec, place: Place, backend: Backend) -> Laps:
+def _laps(spec: RunSpec, place: RankPlace, backend: Backend) -> Laps:
     if not isinstance(backend, Emulated):
         return {}
     return laps(topology_of(spec.pools, spec.plan.precisions()), workload_of(spec), spec.plan, place)

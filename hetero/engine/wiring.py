@@ -16,7 +16,7 @@ from bridge.rank import RankId
 from hetero.engine.spec import RunSpec
 from hetero.engine.state.ownership import Holding, holdings
 from hetero.engine.step.executor import FlowKey
-from hetero.engine.step.stage import DTYPES, Place, places
+from hetero.engine.step.stage import DTYPES, RankPlace, places
 from hetero.engine.world import World
 from hetero.layers.group import TensorGroup
 from hetero.models.registry import architecture
@@ -124,7 +124,9 @@ class _Boundary(NamedTuple):
     shapes: list[tuple[int, ...]]
 
 
-def _boundaries(plan: Plan, place: Place, sizes: Mapping[str, int], shape_BT: tuple[int, int]) -> Iterator[_Boundary]:
+def _boundaries(
+    plan: Plan, place: RankPlace, sizes: Mapping[str, int], shape_BT: tuple[int, int]
+) -> Iterator[_Boundary]:
     """Those of a pipeline that begin or end at a stage."""
     pipeline = plan.pipelines[place.pipeline]
     ranks = {found.stage: found.ranks for found in places(plan) if found.pipeline == place.pipeline}
@@ -146,7 +148,7 @@ def _boundaries(plan: Plan, place: Place, sizes: Mapping[str, int], shape_BT: tu
 def boundary_flows(
     carriers: Carriers,
     plan: Plan,
-    place: Place,
+    place: RankPlace,
     sizes: Mapping[str, int],
     shape_BT: tuple[int, int],
     group: TensorGroup,
@@ -166,7 +168,7 @@ def boundary_flows(
 Orders = dict[int, list[tuple[Purpose, str]]]
 
 
-def line_orders(plan: Plan, place: Place, lists: Sequence[Actions]) -> Orders:
+def line_orders(plan: Plan, place: RankPlace, lists: Sequence[Actions]) -> Orders:
     """What each chip of a rank's pipeline sends to the rank's stage when the stages run these lists, in its order."""
     placed = plan.pipelines[place.pipeline].stage_of_chunk()
     orders: Orders = {}

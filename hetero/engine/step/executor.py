@@ -13,7 +13,7 @@ from backends.backend import Stopwatch
 from balancer.schedule.action import COMPUTING, Action, Actions, Kind, Purpose, refuse_unknown
 from balancer.schedule.lowering import last_backwards
 from hetero.engine.step.meter import Meter
-from hetero.engine.step.stage import Boundary, Chunk
+from hetero.engine.step.stage import Boundary, ChunkModule
 from hetero.models.batch import Batch
 from hetero.transfer.flow import Flow
 
@@ -45,7 +45,7 @@ class Executor:
 
     def __init__(
         self,
-        chunks: Mapping[int, Chunk],
+        chunks: Mapping[int, ChunkModule],
         actions: Actions,
         flows: Mapping[FlowKey, Flow],
         names: Sequence[str],
