@@ -87,7 +87,7 @@ class StrictCommunicator(Communicator):
             if part is not buffer:
                 part.copy_(buffer)
 
-    def exchange(self, inward: Tensor, in_sizes: Sequence[int], outward: Tensor, out_sizes: Sequence[int]) -> Work:
+    def all_to_all(self, inward: Tensor, in_sizes: Sequence[int], outward: Tensor, out_sizes: Sequence[int]) -> Work:
         tag = self._collective(_EXCHANGE)
         coming, going = torch.split(inward, list(in_sizes)), torch.split(outward, list(out_sizes))
         here = self.members.index(self.me)

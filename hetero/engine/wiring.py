@@ -20,8 +20,9 @@ from hetero.engine.step.stage import DTYPES, RankPlace, places
 from hetero.engine.world import World
 from hetero.layers.group import TensorGroup
 from hetero.models.registry import architecture
-from hetero.transfer.flow import Carriers, Flow
-from hetero.transfer.lines import greet
+from hetero.transfer.flow import Flow
+from hetero.transfer.native_messages import greet
+from hetero.transfer.point_to_point import PointToPoint
 
 
 class EpochGroups:
@@ -146,7 +147,7 @@ def _boundaries(
 
 
 def boundary_flows(
-    carriers: Carriers,
+    messenger: PointToPoint,
     plan: Plan,
     place: RankPlace,
     sizes: Mapping[str, int],
@@ -161,14 +162,14 @@ def boundary_flows(
     for key, name, (source, target), plans, shapes in _boundaries(plan, place, sizes, shape_BT):
         local = [shape if place.stage == target else None for shape in shapes]
         precision = crossing(*(str(pipeline.stages[stage].precision) for stage in (source, target)))
-        flows[key] = Flow(carriers, key[0], name, plans, local, DTYPES[precision], window, group.communicator)
+        flows[key] = Flow(messenger, key[0], name, plans, local, DTYPES[precision], window, group.communicator)
     return flows
 
 
 Orders = dict[int, list[tuple[Purpose, str]]]
 
 
-def line_orders(plan: Plan, place: RankPlace, lists: Sequence[Actions]) -> Orders:
+def native_orders(plan: Plan, place: RankPlace, lists: Sequence[Actions]) -> Orders:
     """What each chip of a rank's pipeline sends to the rank's stage when the stages run these lists, in its order."""
     placed = plan.pipelines[place.pipeline].stage_of_chunk()
     orders: Orders = {}

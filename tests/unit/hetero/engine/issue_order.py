@@ -83,7 +83,7 @@ class Recorder(Communicator):
     def all_gather(self, parts: Sequence[torch.Tensor]) -> None:
         self._together("all-gather").wait()
 
-    def exchange(self, inward: torch.Tensor, in_sizes: Any, outward: torch.Tensor, out_sizes: Any) -> Waitable:
+    def all_to_all(self, inward: torch.Tensor, in_sizes: Any, outward: torch.Tensor, out_sizes: Any) -> Waitable:
         return self._together("exchange")
 
     def send(self, x: torch.Tensor, target: int) -> Waitable:
