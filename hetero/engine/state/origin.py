@@ -9,7 +9,7 @@ import torch
 
 from backends.backend import Backend
 from bridge.rank import RankId
-from hetero.checkpoint.pieces import Reader
+from hetero.checkpoint.pieces import CheckpointReader
 from hetero.checkpoint.store import CheckpointStore
 from hetero.engine.spec import RunSpec
 from hetero.engine.state.loss_scale import LossScale
@@ -27,7 +27,7 @@ def begin(spec: RunSpec, tensors: Sequence[Holding], me: RankId, backend: Backen
     if spec.state == "initial":
         return _initial(spec, tensors, me, backend)
     assert spec.resume_folder is not None
-    with Reader(CheckpointStore(Path(spec.resume_folder)), spec.start) as reader:
+    with CheckpointReader(CheckpointStore(Path(spec.resume_folder)), spec.start) as reader:
         state = _blank(spec, tensors, me, backend)
         state.loss_scale = LossScale.of(spec.train.loss_scale, reader.manifest.run.scalars)
         state.make_masters(owned_by(tensors, me))
