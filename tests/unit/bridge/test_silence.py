@@ -8,7 +8,7 @@ from bridge.link.stream import Lane
 from bridge.system.awake import AwakeClock
 from bridge.trust.handshake import Door
 from bridge.trust.hello import Hello
-from tests.unit.bridge.test_awake import Hand
+from tests.unit.bridge.system.test_awake import Hand
 
 
 class Connection:

@@ -11,7 +11,7 @@ from bridge.words.word import Word
 from hetero.cluster.fleet import Patience
 from hetero.cluster.host.roster import Member, Roster
 from hetero.words.orders import Configured, Ready
-from tests.unit.bridge.test_awake import Hand
+from tests.unit.bridge.system.test_awake import Hand
 
 PATIENCE = Patience(start_s=20.0, rank_s=10.0)
 

@@ -11,7 +11,7 @@ from ray.exceptions import ActorDiedError, OutOfMemoryError, RayError
 from bridge.system.awake import AwakeClock
 from hetero.cluster.control.events import Severity, Trouble
 from hetero.cluster.onray.actors import RayAgents, _Listening
-from tests.unit.bridge.test_awake import Hand
+from tests.unit.bridge.system.test_awake import Hand
 
 
 @pytest.mark.parametrize("error", [ActorDiedError(), OutOfMemoryError("the node was low on memory")])

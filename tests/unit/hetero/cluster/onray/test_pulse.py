@@ -18,7 +18,7 @@ from hetero.cluster.errors import RayFailure
 from hetero.cluster.onray.pulse import CONTROL_STORE, EVERY_S, Pulse
 from hetero.errors import exit_code
 from tests.patience import WAIT_S
-from tests.unit.bridge.test_awake import Hand
+from tests.unit.bridge.system.test_awake import Hand
 
 
 class Store:
