@@ -226,7 +226,7 @@ class Gloo(Carrier):
 class Bridge(Carrier):
     """Two endpoints in processes of their own, over one transport; the message lies in slots, as a rank's does."""
 
-    scheme, sealed, lanes = "zmq", False, 1
+    scheme, sealed, streams = "zmq", False, 1
     places: tuple[Place, Place] = ((_HOST, None), (_HOST, None))
     probe_bytes = 256 << 20
 
@@ -237,12 +237,12 @@ class Bridge(Carrier):
             for control, rank, (host, _) in zip(self._controls, (A, B), self.places, strict=True)
         ]
         ports = [self._attach(control, rank) for control, rank in zip(self._controls, (A, B), strict=True)]
-        self._join(self.lanes)
+        self._join(self.streams)
         return ports[0], ports[1]
 
-    def probe(self, lanes: int) -> list[LinkProbed]:
-        """What each end finds of the way to the other, joined by so many lanes from now on."""
-        self._join(lanes)
+    def probe(self, streams: int) -> list[LinkProbed]:
+        """What each end finds of the way to the other, joined by so many streams from now on."""
+        self._join(streams)
         return [self._look(*way) for way in zip(self._controls, (B, A), strict=True)]
 
     def _look(self, control: Pipe, other: RankId) -> LinkProbed:
@@ -250,9 +250,9 @@ class Bridge(Carrier):
         looks = [self._ask(control, ProbeLink(_name(other), self.probe_bytes)) for _ in range(2)]
         return looks[-1]
 
-    def _join(self, lanes: int) -> None:
+    def _join(self, streams: int) -> None:
         for control, other, listening in zip(self._controls, (B, A), self._uris[::-1], strict=True):
-            peer = PeerSpec(listening.uris[self.scheme], listening.key, lanes, self.sealed)
+            peer = PeerSpec(listening.uris[self.scheme], listening.key, streams, self.sealed)
             self._ask(control, Introduce({_name(other): peer}, {str(other): _name(other)}))
 
     @staticmethod

@@ -10,8 +10,8 @@ import traceback
 from collections.abc import Callable
 from dataclasses import replace
 
-from bridge.endpoint.peers import Network
-from bridge.endpoint.router import Exchange
+from bridge.endpoint.peers import Peers
+from bridge.endpoint.router import Router
 from bridge.errors import BridgeError, PipeClosed
 from bridge.link.link import Link
 from bridge.port.pipe import Pipe
@@ -47,8 +47,8 @@ class Endpoint:
     ) -> None:
         self._control = control
         self._loop = Loop()
-        self._exchange = Exchange(self._loop, self._link_to)
-        self._network = Network(self._loop, self._exchange, self._report, patience_s)
+        self._router = Router(self._loop, self._link_to)
+        self._peers = Peers(self._loop, self._router, self._report, patience_s)
         self._at_eof = at_eof or self._loop.stop
         self._loop.watch(control.fileno(), self._turn)
 
@@ -60,8 +60,8 @@ class Endpoint:
             self._report(Failed(_fault(error)))
             raise
         finally:
-            self._network.close()
-            self._exchange.close()
+            self._peers.close()
+            self._router.close()
             self._loop.close()
             self._control.close()
 
@@ -79,23 +79,23 @@ class Endpoint:
     def _obey(self, word: Word, fds: list[int]) -> None:
         match word:
             case Listen(endpoint=endpoint, host=host, schemes=schemes):
-                self._report(Listening(self._network.listen(endpoint, host, schemes), self._network.identity.public))
+                self._report(Listening(self._peers.listen(endpoint, host, schemes), self._peers.identity.public))
             case Attach(rank=rank):
-                self._exchange.attach(rank, fds[0])
+                self._router.attach(rank, fds[0])
                 self._report(Attached(rank))
             case Introduce():
-                self._network.introduce(word)
+                self._peers.introduce(word)
             case AskStats():
-                self._report(Stats(self._network.stats()))
+                self._report(Stats(self._peers.stats()))
             case ProbeLink(peer=peer, nbytes=nbytes):
-                self._network.probe(peer, nbytes)
+                self._peers.probe(peer, nbytes)
             case Stop():
                 self._loop.stop()
             case _:
                 raise unexpected(word)
 
     def _link_to(self, rank: RankId) -> Link | None:
-        return self._network.link_to(rank, local=rank in self._exchange)
+        return self._peers.link_to(rank, local=rank in self._router)
 
     def _report(self, word: Word) -> None:
         try:

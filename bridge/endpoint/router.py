@@ -6,25 +6,25 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from bridge.channel import ChannelSpec
-from bridge.endpoint.end import End
-from bridge.endpoint.incoming import Incoming
-from bridge.endpoint.outgoing import Outgoing
+from bridge.endpoint.channel_end import ChannelEnd
+from bridge.endpoint.receiving_end import ReceivingEnd
+from bridge.endpoint.sending_end import SendingEnd
 from bridge.errors import PeerLost, PipeClosed, WireError
 from bridge.link.link import Link
 from bridge.port.pipe import Pipe
 from bridge.port.slots import SlotRing
 from bridge.rank import RankId
 from bridge.system.loop import Loop
-from bridge.words.frame import Header, Kind, read_text
+from bridge.words.frame import FrameKind, Header, read_text
 from bridge.words.port import ChannelReport, Close, CloseEpoch, Fill, Open, Post, Send
 from bridge.words.word import Word, unexpected
 
 
-class _Attached:
+class _LocalRank:
     """A rank of this host behind its port."""
 
-    def __init__(self, rank: RankId, pipe: Pipe, exchange: Exchange, loop: Loop) -> None:
-        self.rank, self.pipe, self._exchange, self._loop = rank, pipe, exchange, loop
+    def __init__(self, rank: RankId, pipe: Pipe, router: Router, loop: Loop) -> None:
+        self.rank, self.pipe, self._router, self._loop = rank, pipe, router, loop
         self._congested = False
         loop.watch(pipe.fileno(), self._turn)
 
@@ -43,10 +43,10 @@ class _Attached:
     def _turn(self) -> None:
         try:
             for word, fds in self.pipe.drain():
-                self._exchange.on_word(self, word, fds)
+                self._router.on_word(self, word, fds)
             self._watch()
         except PipeClosed:
-            self._exchange.detach(self.rank)
+            self._router.detach(self.rank)
 
     def _watch(self) -> None:
         congested = not self.pipe.flush()
@@ -64,14 +64,14 @@ class _Early:
     goodbye: list[PeerLost] = field(default_factory=list)
 
 
-class Exchange:
+class Router:
     """All channels of the ranks of one endpoint. Plan epochs only grow: a closed one never comes back."""
 
     def __init__(self, loop: Loop, link_to: Callable[[RankId], Link | None]) -> None:
         self._loop, self._link_to = loop, link_to
-        self._ranks: dict[RankId, _Attached] = {}
-        self._incoming: dict[int, Incoming] = {}
-        self._outgoing: dict[int, Outgoing] = {}
+        self._ranks: dict[RankId, _LocalRank] = {}
+        self._receiving: dict[int, ReceivingEnd] = {}
+        self._sending: dict[int, SendingEnd] = {}
         self._early: dict[int, _Early] = {}
         self._closed_epoch = -1
 
@@ -81,30 +81,30 @@ class Exchange:
     def attach(self, rank: RankId, fd: int) -> None:
         """Serves a rank whose port is at the other end of `fd`. A rank of that name that was here before is gone."""
         self.detach(rank)
-        self._ranks[rank] = _Attached(rank, Pipe.from_fd(fd), self, self._loop)
+        self._ranks[rank] = _LocalRank(rank, Pipe.from_fd(fd), self, self._loop)
 
     def detach(self, rank: RankId) -> None:
         """The rank has closed its port or died: tells the other ends of its channels."""
         for end in self._ends_of(rank):
-            end.say(Kind.BYE, f"rank {rank} has ended")
+            end.send_text(FrameKind.BYE, f"rank {rank} has ended")
             self._forget(end)
         if attached := self._ranks.pop(rank, None):
             attached.detach()
 
     # what ranks say
 
-    def on_word(self, sender: _Attached, word: Word, fds: list[int]) -> None:
-        """Port and exchange are of one release: a word without sense is a fault of ours and ends the endpoint."""
+    def on_word(self, sender: _LocalRank, word: Word, fds: list[int]) -> None:
+        """Port and router are of one release: a word without sense is a fault of ours and ends the endpoint."""
         match word:
             case Post(channel=channel, slot=slot):
-                if incoming := self._incoming.get(channel):
-                    incoming.post(slot)
+                if receiving := self._receiving.get(channel):
+                    receiving.post(slot)
             case Send(channel=channel, slot=slot, nbytes=nbytes, filled=filled):
-                if outgoing := self._outgoing.get(channel):
-                    outgoing.send(slot, nbytes, filled)
+                if sending := self._sending.get(channel):
+                    sending.send_message(slot, nbytes, filled)
             case Fill(channel=channel, slot=slot, filled=filled):
-                if outgoing := self._outgoing.get(channel):
-                    outgoing.fill(slot, filled)
+                if sending := self._sending.get(channel):
+                    sending.fill(slot, filled)
             case Open(spec=spec):
                 self._open(sender, spec, fds[0])
             case Close(channel=channel):
@@ -114,31 +114,31 @@ class Exchange:
             case _:
                 raise unexpected(word)
 
-    def _open(self, owner: _Attached, spec: ChannelSpec, fd: int) -> None:
+    def _open(self, owner: _LocalRank, spec: ChannelSpec, fd: int) -> None:
         ring = SlotRing.from_fd(fd, spec.slot_bytes, spec.slots)
         sends = spec.source == owner.rank
         remote = spec.target if sends else spec.source
         link = self._link_to(remote)
         facts = spec, ring, link or Link(f"host of {remote}", self._loop, is_lost=True), owner.report
-        end: End
+        end: ChannelEnd
         if sends:
-            end = self._outgoing[spec.id] = Outgoing(*facts)
+            end = self._sending[spec.id] = SendingEnd(*facts)
         else:
-            end = self._incoming[spec.id] = Incoming(*facts)
+            end = self._receiving[spec.id] = ReceivingEnd(*facts)
             ring.release_fd()
         self._catch_up(end, remote)
 
-    def _catch_up(self, end: End, remote: RankId) -> None:
+    def _catch_up(self, end: ChannelEnd, remote: RankId) -> None:
         early = self._early.pop(end.spec.id, None)
         if end.link.is_lost:
             end.fail(PeerLost("peer", end.link.peer, f"there is no connection to {remote}", "look for its own error"))
-        if early and isinstance(end, Outgoing):
+        if early and isinstance(end, SendingEnd):
             end.on_credit(early.credit)
         for error in early.goodbye if early else ():
             end.fail(error)
 
     def _close(self, channel: int) -> None:
-        if end := self._incoming.get(channel) or self._outgoing.get(channel):
+        if end := self._receiving.get(channel) or self._sending.get(channel):
             self._forget(end)
 
     def _close_epoch(self, rank: RankId, epoch: int) -> None:
@@ -152,7 +152,7 @@ class Exchange:
 
     def place_for(self, header: Header) -> memoryview | None:
         """Where the payload of a DATA frame goes; None if it has no place, which `on_frame` deals with."""
-        incoming = self._incoming.get(header.channel)
+        incoming = self._receiving.get(header.channel)
         try:
             return None if incoming is None or incoming.broken else incoming.place_for(header)
         except WireError:
@@ -169,35 +169,35 @@ class Exchange:
             except WireError as error:
                 self._break(end, error)
 
-    def _dispatch(self, end: End, header: Header, payload: memoryview) -> None:
+    def _dispatch(self, end: ChannelEnd, header: Header, payload: memoryview) -> None:
         match header.kind, end:
-            case Kind.DATA, Incoming():
+            case FrameKind.DATA, ReceivingEnd():
                 end.place_for(header)
                 end.on_data(header)
-            case Kind.CREDIT, Outgoing():
+            case FrameKind.CREDIT, SendingEnd():
                 end.on_credit(header.sequence)
-            case Kind.ACK, Outgoing():
+            case FrameKind.ACK, SendingEnd():
                 end.on_ack(header.sequence)
-            case Kind.BYE, _:
+            case FrameKind.BYE, _:
                 end.fail(_goodbye(end.link, read_text(payload)))
-            case Kind.ERROR, _:
+            case FrameKind.ERROR, _:
                 end.fail(WireError("channel", str(end.spec), read_text(payload), "see the log of the other host"))
 
-    def _end_for(self, header: Header) -> End | None:
-        if header.kind is Kind.DATA:
-            return self._incoming.get(header.channel)
-        if header.kind in (Kind.CREDIT, Kind.ACK):
-            return self._outgoing.get(header.channel)
-        return self._incoming.get(header.channel) or self._outgoing.get(header.channel)
+    def _end_for(self, header: Header) -> ChannelEnd | None:
+        if header.kind is FrameKind.DATA:
+            return self._receiving.get(header.channel)
+        if header.kind in (FrameKind.CREDIT, FrameKind.ACK):
+            return self._sending.get(header.channel)
+        return self._receiving.get(header.channel) or self._sending.get(header.channel)
 
     def _on_early(self, link: Link, header: Header, payload: memoryview) -> None:
-        if header.epoch <= self._closed_epoch or header.kind is Kind.DATA:
+        if header.epoch <= self._closed_epoch or header.kind is FrameKind.DATA:
             link.frames_dropped += 1
             return
         early = self._early.setdefault(header.channel, _Early(header.epoch))
-        if header.kind is Kind.CREDIT:
+        if header.kind is FrameKind.CREDIT:
             early.credit = header.sequence
-        elif header.kind in (Kind.BYE, Kind.ERROR):
+        elif header.kind in (FrameKind.BYE, FrameKind.ERROR):
             early.goodbye.append(_goodbye(link, read_text(payload)))
 
     def link_lost(self, link: Link, error: PeerLost) -> None:
@@ -213,19 +213,19 @@ class Exchange:
         for attached in self._ranks.values():
             attached.detach()
 
-    def _break(self, end: End, error: WireError) -> None:
-        end.say(Kind.ERROR, str(error))
+    def _break(self, end: ChannelEnd, error: WireError) -> None:
+        end.send_text(FrameKind.ERROR, str(error))
         end.fail(error)
 
-    def _ends(self) -> tuple[End, ...]:
-        return (*self._incoming.values(), *self._outgoing.values())
+    def _ends(self) -> tuple[ChannelEnd, ...]:
+        return (*self._receiving.values(), *self._sending.values())
 
-    def _ends_of(self, rank: RankId) -> Iterator[End]:
-        yield from [end for end in self._incoming.values() if end.spec.target == rank]
-        yield from [end for end in self._outgoing.values() if end.spec.source == rank]
+    def _ends_of(self, rank: RankId) -> Iterator[ChannelEnd]:
+        yield from [end for end in self._receiving.values() if end.spec.target == rank]
+        yield from [end for end in self._sending.values() if end.spec.source == rank]
 
-    def _forget(self, end: End) -> None:
-        table = self._incoming if isinstance(end, Incoming) else self._outgoing
+    def _forget(self, end: ChannelEnd) -> None:
+        table = self._receiving if isinstance(end, ReceivingEnd) else self._sending
         table.pop(end.spec.id, None)
         end.close()
 

@@ -1,4 +1,4 @@
-"""Words between processes of one host, length-prefixed, and descriptors, over a Unix stream socket."""
+"""A pipe: a Unix stream socket between two processes of one host, for words, length-prefixed, and descriptors."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Pipe:
         self._socket = sock
         self._send_lock = threading.Lock()
         self._backlog = bytearray()
-        self._greeting = _frame(Release(RELEASE))
+        self._release = _frame(Release(RELEASE))
         self._has_met = False
         self._bytes = bytearray()
         self._fds: list[int] = []
@@ -72,7 +72,7 @@ class Pipe:
     def _push(self, frame: bytes, fds: Sequence[int]) -> None:
         ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
         with self._send_lock:
-            data = memoryview(self._greeted(frame))
+            data = memoryview(self._with_release(frame))
             try:
                 sent = self._socket.sendmsg([data], ancillary, socket.MSG_NOSIGNAL)
                 if sent < len(data):
@@ -82,12 +82,12 @@ class Pipe:
 
     def offer(self, word: Word) -> None:
         """Never blocks: what the kernel does not take now waits for `flush`. Not to be mixed with `send` of one end."""
-        self._backlog += self._greeted(_frame(word))
+        self._backlog += self._with_release(_frame(word))
         self.flush()
 
-    def _greeted(self, frame: bytes) -> bytes:
-        greeting, self._greeting = self._greeting, b""
-        return greeting + frame
+    def _with_release(self, frame: bytes) -> bytes:
+        release, self._release = self._release, b""
+        return release + frame
 
     def flush(self) -> bool:
         """Passes on what `offer` left behind, as far as that does not block; whether all is gone."""

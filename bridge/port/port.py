@@ -1,4 +1,4 @@
-"""The rank's side of the bridge: channels, and tickets for what is under way. No torch, no thread."""
+"""A port: the rank's side of the bridge, its channels, and tickets for what is under way. No torch, no thread."""
 
 from __future__ import annotations
 

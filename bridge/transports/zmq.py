@@ -22,7 +22,7 @@ from bridge.system.linux import take_small_segments
 from bridge.system.loop import Loop
 from bridge.transports import probation, zap
 from bridge.transports.probation import Probation
-from bridge.transports.transport import Admits, Connection, Listener, Sink, Transport
+from bridge.transports.transport import Admits, Connection, FrameSink, Listener, Transport
 from bridge.transports.zap import readable
 from bridge.trust.credentials import Credentials
 from bridge.words.frame import EMPTY, MOST_BODY_BYTES, wire_error
@@ -45,9 +45,9 @@ class ZmqConnection(Connection):
         super().__init__(wire.transport, wire.sink, peer)
         self.route, self.fd, self._wire = route, fd, wire
 
-    def send(self, head: bytes, body: memoryview) -> None:
+    def send_frame(self, head: bytes, body: memoryview) -> None:
         if self.is_open:
-            self._wire.send(self, head, body)
+            self._wire.send_frame(self, head, body)
 
     def trust(self) -> None:
         self._wire.trust(self)
@@ -61,11 +61,11 @@ class _Wire:
 
     unproven_bytes = probation.MOST_BYTES
 
-    def __init__(self, transport: ZmqTransport, kind: int, sink: Sink) -> None:
+    def __init__(self, transport: ZmqTransport, kind: int, sink: FrameSink) -> None:
         self.transport, self.sink, self._loop = transport, sink, transport.loop
         self.socket = transport.context.socket(kind)
         self.socket.setsockopt(zmq.LINGER, _LINGER_MS)
-        self.socket.setsockopt(zmq.SNDHWM, 0)  # the lane bounds it
+        self.socket.setsockopt(zmq.SNDHWM, 0)  # the stream bounds it
         self.socket.setsockopt(zmq.RCVHWM, _RECEIVE_QUEUE)
         self.socket.setsockopt(zmq.MAXMSGSIZE, MOST_BODY_BYTES)
         self.socket.setsockopt(zmq.HANDSHAKE_IVL, round(probation.LIMIT_S * 1000))
@@ -77,7 +77,7 @@ class _Wire:
             self._loop.watch(part.fileno(), callback)
             self._loop.call_soon(callback)  # the descriptor tells only what comes after a first look
 
-    def send(self, connection: ZmqConnection, head: bytes, body: memoryview) -> None:
+    def send_frame(self, connection: ZmqConnection, head: bytes, body: memoryview) -> None:
         route = () if connection.route is None else (connection.route,)
         parts = (*route, head, body) if len(body) else (*route, head)
         try:
@@ -172,7 +172,7 @@ class _Dealer(_Wire):
 
     unproven_bytes = 2 * WINDOW_BYTES  # who was dialled proves itself last, and may go on at once
 
-    def __init__(self, transport: ZmqTransport, uri: str, sink: Sink, credentials: Credentials) -> None:
+    def __init__(self, transport: ZmqTransport, uri: str, sink: FrameSink, credentials: Credentials) -> None:
         super().__init__(transport, zmq.DEALER, sink)
         self.connection = ZmqConnection(self, uri)
         self._trusted = False
@@ -216,7 +216,7 @@ class _Router(_Wire, Listener):
     brings is dropped.
     """
 
-    def __init__(self, transport: ZmqTransport, host: str, sink: Sink) -> None:
+    def __init__(self, transport: ZmqTransport, host: str, sink: FrameSink) -> None:
         super().__init__(transport, zmq.ROUTER, sink)
         self._by_route: dict[bytes, ZmqConnection | None] = {}
         self._route_of: dict[int, bytes] = {}
@@ -300,26 +300,26 @@ class ZmqTransport(Transport):
     def __init__(self, loop: Loop) -> None:
         super().__init__(loop)
         self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self._gate: zap.Gate | None = None
+        self._zap: zap.ZapHandler | None = None
 
-    def listen(self, host: str, sink: Sink, admits: Admits) -> Listener:
-        self._close_gate()
-        self._gate = zap.Gate(self.context, self.loop, admits)
+    def listen(self, host: str, sink: FrameSink, admits: Admits) -> Listener:
+        self._close_zap()
+        self._zap = zap.ZapHandler(self.context, self.loop, admits)
         router = _Router(self, host, sink)
         self.listeners.append(router)
         return router
 
-    def connect(self, uri: str, sink: Sink, credentials: Credentials) -> Connection:
+    def connect(self, uri: str, sink: FrameSink, credentials: Credentials) -> Connection:
         return _Dealer(self, uri, sink, credentials).connection
 
     def close(self) -> None:
         super().close()
-        self._close_gate()
+        self._close_zap()
         self.context.term()
 
-    def _close_gate(self) -> None:
-        if self._gate:
-            self._gate.close()
+    def _close_zap(self) -> None:
+        if self._zap:
+            self._zap.close()
 
 
 def _listener(host: str) -> socket.socket:

@@ -14,14 +14,14 @@ _ONE_RELEASE = "both processes must be of one release; please report it if they 
 _words: dict[str, type[Word]] = {}
 
 
-class Part:
+class WordPart:
     """A frozen dataclass within a word. What does not fit its fields' types exactly is refused, and so is what it does
     not know."""
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(strict=True, extra="forbid", ser_json_inf_nan="constants")
 
 
-class Word(Part):
+class Word(WordPart):
     """One message. Its subclasses are frozen dataclasses, known by their names."""
 
     def __init_subclass__(cls) -> None:

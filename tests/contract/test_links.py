@@ -95,7 +95,7 @@ def test_a_peer_that_is_replaced_before_anybody_talks_to_it_is_found(start: Star
 
 def test_all_streams_of_a_link_are_opened(start: Start) -> None:
     a, b = start("a@0", ["zmq"]), start("b@0", ["zmq"])
-    link(a, b, "zmq", lanes=4)
+    link(a, b, "zmq", streams=4)
     assert cross(*channel(a.port(), b.port()), b"hello") == b"hello"
     until(lambda: connections(a) == {"b@0": 4} and connections(b) == {"a@0": 4})
 
@@ -107,9 +107,9 @@ def test_a_link_becomes_wider_while_messages_cross(told_first: int, start: Start
     ends = channel(a.port(), b.port())
     assert cross(*ends, b"one stream") == b"one stream"
     first, other = hosts[told_first], hosts[1 - told_first]
-    introduce(first, other, "zmq", lanes=3)
+    introduce(first, other, "zmq", streams=3)
     assert cross(*ends, b"told one side") == b"told one side"
-    introduce(other, first, "zmq", lanes=3)
+    introduce(other, first, "zmq", streams=3)
     until(lambda: connections(a) == {"b@0": 3} and connections(b) == {"a@0": 3})
     assert cross(*ends, b"three streams") == b"three streams"
 
@@ -119,8 +119,8 @@ def test_a_link_becomes_wider_while_messages_cross(told_first: int, start: Start
 def test_who_dials_decides_how_many_streams_there_are(told: tuple[int, int], start: Start) -> None:
     """The other side misses none, however long it waits."""
     a, b = (start(name, ["zmq"], patience_s=3.0) for name in ("a@0", "b@0"))
-    introduce(a, b, "zmq", lanes=told[0])
-    introduce(b, a, "zmq", lanes=told[1])
+    introduce(a, b, "zmq", streams=told[0])
+    introduce(b, a, "zmq", streams=told[1])
     ends = channel(a.port(), b.port())
     assert cross(*ends, b"hello") == b"hello"
     time.sleep(4.0)
@@ -132,11 +132,11 @@ def test_who_dials_decides_how_many_streams_there_are(told: tuple[int, int], sta
 @pytest.mark.parametrize("scheme", ["zmq", "grpc"])
 def test_a_link_becomes_narrower_and_loses_nothing(scheme: str, start: Start) -> None:
     a, b = (start(name, [scheme], patience_s=3.0) for name in ("a@0", "b@0"))
-    link(a, b, scheme, lanes=4)
+    link(a, b, scheme, streams=4)
     ends = channel(a.port(), b.port(), slot_bytes=CHUNK_BYTES * 8)
     content = bytes(range(256)) * (CHUNK_BYTES * 8 // 256)
     assert cross(*ends, content) == content
-    link(a, b, scheme, lanes=2)
+    link(a, b, scheme, streams=2)
     assert cross(*ends, content[::-1]) == content[::-1]
     time.sleep(4.0)
     assert connections(a) == {"b@0": 4}, "those that were connected stay so"
@@ -146,12 +146,12 @@ def test_a_link_becomes_narrower_and_loses_nothing(scheme: str, start: Start) ->
 @pytest.mark.slow
 def test_a_dialler_that_starts_anew_may_have_fewer_streams(start: Start) -> None:
     a, b = start("a@0", ["zmq"], process=True), start("b@0", ["zmq"], patience_s=3.0)
-    link(a, b, "zmq", lanes=4)
+    link(a, b, "zmq", streams=4)
     assert cross(*channel(a.port(), b.port()), b"four") == b"four"
     until(lambda: connections(b) == {"a@0": 4})
     a.kill()
     again = start("a@0", ["zmq"])
-    link(again, b, "zmq", lanes=1)
+    link(again, b, "zmq", streams=1)
     ports = again.port(), b.port(1)
     channel(*ports, epoch=1)
     assert b.expect(LostPeer).cause == "it has started anew"
@@ -162,19 +162,19 @@ def test_a_dialler_that_starts_anew_may_have_fewer_streams(start: Start) -> None
     assert connections(b) == {"a@0": 1}
 
 
-@pytest.mark.parametrize("lanes", [0, 17])
-def test_a_link_has_no_other_number_of_streams(lanes: int, start: Start) -> None:
+@pytest.mark.parametrize("streams", [0, 17])
+def test_a_link_has_no_other_number_of_streams(streams: int, start: Start) -> None:
     a, b = start("a@0", ["zmq"]), start("b@0", ["zmq"])
-    a.control.send(Introduce({"b@0": PeerSpec(b.uris["zmq"], b.key, lanes)}))
-    assert a.expect(Failed).error.value == lanes
+    a.control.send(Introduce({"b@0": PeerSpec(b.uris["zmq"], b.key, streams)}))
+    assert a.expect(Failed).error.value == streams
     link(a, b, "zmq")
     assert cross(*channel(a.port(), b.port()), b"hello") == b"hello"
 
 
 def test_a_link_that_nobody_has_needed_has_as_many_streams_as_it_was_told_last(start: Start) -> None:
     a, b = start("a@0", ["zmq"]), start("b@0", ["zmq"])
-    for lanes in (8, 2):
-        link(a, b, "zmq", lanes=lanes)
+    for streams in (8, 2):
+        link(a, b, "zmq", streams=streams)
     assert cross(*channel(a.port(), b.port()), b"hello") == b"hello"
     until(lambda: connections(a) == {"b@0": 2} and connections(b) == {"a@0": 2})
 

@@ -20,9 +20,9 @@ from bridge.errors import BridgeTimeout, EpochClosed, PeerLost, TransportError
 from bridge.port.port import Ticket
 from bridge.rank import RankId
 from bridge.transports.transport import Connection, load_transport, schemes
-from bridge.trust.seal import Checked, Guard, Sealed
+from bridge.trust.seal import Checked, Encrypted, Seal
 from bridge.words.endpoint import Failed, LinkProbed, LostPeer, PaceSpec, ProbeLink, Stop
-from bridge.words.frame import CHUNK_BYTES, Header, Kind
+from bridge.words.frame import CHUNK_BYTES, FrameKind, Header
 from tests.contract.bridge_hosts import Host, await_connection, channel, cross, introduce, link, until
 from tests.patience import WAIT_S
 
@@ -114,7 +114,7 @@ def damage(monkeypatch: pytest.MonkeyPatch, times: float) -> None:
 
     def spoilt(header: Header) -> bytes:
         data = encode(header)
-        if header.kind is Kind.DATA and left[0] > 0:
+        if header.kind is FrameKind.DATA and left[0] > 0:
             left[0] -= 1
             return data[:20] + bytes([data[20] ^ 1]) + data[21:]
         return data
@@ -166,23 +166,23 @@ def test_damage_without_end_is_an_error_at_both_ends(
 
 
 @pytest.mark.parametrize("scheme", ["zmq", "grpc"])
-@pytest.mark.parametrize("guard", [Checked, Sealed])
+@pytest.mark.parametrize("kind", [Checked, Encrypted])
 def test_a_damaged_payload_is_sent_again(
-    scheme: str, guard: type[Guard], start: Start, monkeypatch: pytest.MonkeyPatch
+    scheme: str, kind: type[Seal], start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     a, b = (start(name, [scheme]) for name in ("a@0", "b@0"))
-    link(a, b, scheme, sealed=guard is Sealed)
+    link(a, b, scheme, sealed=kind is Encrypted)
     ends = channel(a.port(), b.port())
-    seal, left = guard.seal, [1]
+    apply, left = kind.apply, [1]
 
-    def spoilt(self: Guard, header: Header, payload: memoryview) -> tuple[bytes, memoryview]:
-        head, body = seal(self, header, payload)
-        if header.kind is Kind.DATA and left:
+    def spoilt(self: Seal, header: Header, payload: memoryview) -> tuple[bytes, memoryview]:
+        head, body = apply(self, header, payload)
+        if header.kind is FrameKind.DATA and left:
             left.pop()
             body = memoryview(bytes([body[0] ^ 1]) + bytes(body[1:]))
         return head, body
 
-    monkeypatch.setattr(guard, "seal", spoilt)
+    monkeypatch.setattr(kind, "apply", spoilt)
     assert cross(*ends, b"whole") == b"whole"
     assert a.stats("b@0")["reconnects"] == 1
 

@@ -18,8 +18,8 @@ from bridge.words.endpoint import (
     ProbeLink,
 )
 
-BYTES_PER_S, MOST_LANES = 5e7, 3
-"""Of one lane, and how many make a link faster. What a probe costs tells how long it was."""
+BYTES_PER_S, MOST_STREAMS = 5e7, 3
+"""Of one stream, and how many make a link faster. What a probe costs tells how long it was."""
 
 
 def main() -> None:
@@ -41,7 +41,7 @@ def main() -> None:
                 peers |= word.peers
                 control.send(Introduced())
             case ProbeLink(peer=peer, nbytes=nbytes):
-                rate = BYTES_PER_S * min(peers[peer].lanes, MOST_LANES)
+                rate = BYTES_PER_S * min(peers[peer].streams, MOST_STREAMS)
                 control.send(LinkProbed(peer, rate, 0.04, cpu_s_per_gb=nbytes))
 
 

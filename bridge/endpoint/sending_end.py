@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from bridge.endpoint.end import End
+from bridge.endpoint.channel_end import ChannelEnd
 from bridge.errors import WireError
-from bridge.words.frame import Frame, Header, Kind
+from bridge.words.frame import Frame, FrameKind, Header
 from bridge.words.port import Sent
 
 _URGENT_BYTES = 1 << 16  # messages that are never longer overtake the bulk of other channels
@@ -41,7 +41,7 @@ class _Message:
         return part
 
 
-class Outgoing(End):
+class SendingEnd(ChannelEnd):
     """Numbers messages from 0. A message leaves when the receiver has posted a slot for it, so that no memory is taken
     by messages that nobody expects, and as far as its rank has filled its own slot."""
 
@@ -51,7 +51,7 @@ class Outgoing(End):
         self._credit = self._sent = self._arrived = 0
         self.link.lend(self.ring)
 
-    def send(self, slot: int, nbytes: int, filled: int) -> None:
+    def send_message(self, slot: int, nbytes: int, filled: int) -> None:
         """The rank has announced a message and filled its slot so far."""
         self._waiting.append(_Message(slot, self.ring.view(slot)[:nbytes], filled))
         self._leave()
@@ -77,7 +77,7 @@ class Outgoing(End):
         self.report(Sent(self.spec.id))
 
     def next_frame(self) -> Frame | None:
-        """See Source."""
+        """See FrameSource."""
         if self.broken or (message := self._next()) is None:
             return None
         place = (self.spec.epoch, self.spec.id, self._sent, message.begun, len(message.payload))
@@ -85,7 +85,7 @@ class Outgoing(End):
         if message.begun == len(message.payload):
             self._waiting.popleft()
             self._sent += 1
-        return Frame(Header(Kind.DATA, *place, sent_ns=message.sent_ns, length=len(part)), part)
+        return Frame(Header(FrameKind.DATA, *place, sent_ns=message.sent_ns, length=len(part)), part)
 
     def close(self) -> None:
         self.link.withdraw(self)
@@ -109,4 +109,4 @@ class Outgoing(End):
             self.link.offer(self)
         else:
             while (frame := self.next_frame()) is not None:
-                self.link.send(frame)
+                self.link.send_frame(frame)

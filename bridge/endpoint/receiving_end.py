@@ -7,9 +7,9 @@ from collections import deque
 from typing import Any
 
 from bridge.channel import PART_BYTES
-from bridge.endpoint.end import End
+from bridge.endpoint.channel_end import ChannelEnd
 from bridge.errors import WireError
-from bridge.words.frame import Header, Kind
+from bridge.words.frame import FrameKind, Header
 from bridge.words.port import Filled, Received
 
 
@@ -27,8 +27,8 @@ class Filling:
             self.prefix = end
 
 
-class Incoming(End):
-    """Messages go into the posted slots, in the order of posting. Over several lanes their frames may come in any
+class ReceivingEnd(ChannelEnd):
+    """Messages go into the posted slots, in the order of posting. Over several streams their frames may come in any
     order; the rank learns of messages in order all the same, and of how far the oldest has come."""
 
     def __init__(self, *args: Any) -> None:
@@ -42,7 +42,7 @@ class Incoming(End):
         """The rank expects a message in a slot."""
         self._posted.append(slot)
         self._credit += 1
-        self.transmit(Kind.CREDIT, self._credit)
+        self.send_notice(FrameKind.CREDIT, self._credit)
 
     def place_for(self, header: Header) -> memoryview:
         """Where a frame's payload goes. Raises WireError if no slot waits for it."""
@@ -72,7 +72,7 @@ class Incoming(End):
             self._posted.popleft()
             del self._filling[self._arrived]
             self.report(Received(self.spec.id, *message))
-            self.transmit(Kind.ACK, self._arrived)
+            self.send_notice(FrameKind.ACK, self._arrived)
             self._arrived += 1
 
     def _wrong(self, header: Header, rule: str) -> WireError:

@@ -9,24 +9,24 @@ from bridge.errors import BridgeError
 from bridge.link.link import Link
 from bridge.port.slots import SlotRing
 from bridge.words.error import ErrorReport
-from bridge.words.frame import Frame, Header, Kind, text_frame
+from bridge.words.frame import Frame, FrameKind, Header, text_frame
 from bridge.words.port import Broken, ChannelReport
 
 
-class End:
+class ChannelEnd:
     """Talks to its rank by `report` and to the other end by `link`. Once broken it does neither."""
 
     def __init__(self, spec: ChannelSpec, ring: SlotRing, link: Link, report: Callable[[ChannelReport], None]) -> None:
         self.spec, self.ring, self.link, self.report = spec, ring, link, report
         self.broken = False
 
-    def transmit(self, kind: Kind, sequence: int = 0) -> None:
+    def send_notice(self, kind: FrameKind, sequence: int = 0) -> None:
         """Sends a frame without payload."""
-        self.link.send(Frame(Header(kind, self.spec.epoch, self.spec.id, sequence)))
+        self.link.send_frame(Frame(Header(kind, self.spec.epoch, self.spec.id, sequence)))
 
-    def say(self, kind: Kind, text: str) -> None:
+    def send_text(self, kind: FrameKind, text: str) -> None:
         """Sends a frame of text: why this channel is over."""
-        self.link.send(text_frame(kind, text, self.spec.epoch, self.spec.id))
+        self.link.send_frame(text_frame(kind, text, self.spec.epoch, self.spec.id))
 
     def fail(self, error: BridgeError) -> None:
         """Breaks this end: every ticket of the rank on this channel raises `error`, and whatever comes is dropped."""
