@@ -285,8 +285,8 @@ class Bridge(Carrier):
 
     @staticmethod
     def _ask(control: Pipe, order: EndpointOrder[Any], fds: Sequence[int] = ()) -> Any:
-        control.send(order, fds)
-        answer, _ = control.recv(20)
+        control.send_word(order, fds)
+        answer, _ = control.recv_word(20)
         assert isinstance(answer, order.answer), answer
         return answer
 
@@ -308,7 +308,7 @@ def _send(channel: Channel, size: int, count: int, window: int) -> None:
     for n in range(count):
         if len(tickets) == window:
             tickets.popleft().wait(DEADLINE_S)
-        tickets.append(channel.send(n % window, size))
+        tickets.append(channel.send_message(n % window, size))
     for ticket in tickets:
         ticket.wait(DEADLINE_S)
 

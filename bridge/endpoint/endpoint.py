@@ -99,7 +99,7 @@ class Endpoint:
 
     def _report(self, word: Word) -> None:
         try:
-            self._control.send(word)
+            self._control.send_word(word)
         except PipeClosed:
             self._at_eof()
 

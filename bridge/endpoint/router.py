@@ -31,7 +31,7 @@ class _LocalRank:
     def report(self, word: ChannelReport) -> None:
         """Never blocks: a rank reads only while it waits."""
         try:
-            self.pipe.offer(word)
+            self.pipe.offer_word(word)
             self._watch()
         except PipeClosed:
             pass  # reading says so too, and is where it is dealt with

@@ -63,7 +63,7 @@ class Pipe:
         """Gives the descriptor away; this object is dead then."""
         return self._socket.detach()
 
-    def send(self, word: Word, fds: Sequence[int] = ()) -> None:
+    def send_word(self, word: Word, fds: Sequence[int] = ()) -> None:
         """Blocks until the kernel has taken the whole word. Raises PipeClosed if nobody reads the other end."""
         if len(fds) > _MAX_FDS:
             raise ValueError(f"{len(fds)} descriptors; a word carries at most {_MAX_FDS}")
@@ -80,8 +80,8 @@ class Pipe:
             except OSError as error:
                 raise _closed(str(error)) from error
 
-    def offer(self, word: Word) -> None:
-        """Never blocks: what the kernel does not take now waits for `flush`. Not to be mixed with `send` of one end."""
+    def offer_word(self, word: Word) -> None:
+        """Never blocks: what the kernel does not take now waits for `flush`. Never beside `send_word`."""
         self._backlog += self._with_release(_frame(word))
         self.flush()
 
@@ -90,7 +90,7 @@ class Pipe:
         return release + frame
 
     def flush(self) -> bool:
-        """Passes on what `offer` left behind, as far as that does not block; whether all is gone."""
+        """Passes on what `offer_word` left behind, as far as that does not block; whether all is gone."""
         while self._backlog:
             try:
                 sent = self._socket.send(self._backlog, socket.MSG_NOSIGNAL | socket.MSG_DONTWAIT)
@@ -101,7 +101,7 @@ class Pipe:
             del self._backlog[:sent]
         return True
 
-    def recv(self, timeout: float | None = None) -> tuple[Word, list[int]]:
+    def recv_word(self, timeout: float | None = None) -> tuple[Word, list[int]]:
         """The next word and its descriptors. Raises TimeoutError after `timeout` seconds, PipeClosed at the end,
         WordError for what is no word, ReleaseDiffers for an end of another release; the next call goes on behind it."""
         until = None if timeout is None else time.monotonic() + timeout
@@ -114,15 +114,15 @@ class Pipe:
         return parsed
 
     def drain(self) -> Iterator[tuple[Word, list[int]]]:
-        """All words that are here, without blocking. Raises as `recv` does."""
+        """All words that are here, without blocking. Raises as `recv_word` does."""
         while self.pending() or self._readable(0.0):
             try:
-                yield self.recv(timeout=0.0)
+                yield self.recv_word(timeout=0.0)
             except TimeoutError:  # the rest of a long word is still to come
                 return
 
     def pending(self) -> bool:
-        """Whether `recv` would return without touching the socket: ask before sleeping in poll."""
+        """Whether `recv_word` would return without touching the socket: ask before sleeping in poll."""
         return self._whole() is not None or self._eof
 
     def shut(self) -> None:

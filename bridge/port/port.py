@@ -102,7 +102,7 @@ class Channel:
             ticket.free()
         return ticket
 
-    def send(self, slot: int, nbytes: int, filled: int | None = None) -> Ticket:
+    def send_message(self, slot: int, nbytes: int, filled: int | None = None) -> Ticket:
         """Sends the first `nbytes` of `slot`, 0 allowed, of which `filled` are there (all, if it does not say): the
         others leave as `Ticket.fill` tells of them. What is there must stay as it is until the ticket is done, which
         is when the receiver has the message."""
@@ -215,7 +215,7 @@ class Port:
     def tell(self, word: Word, fds: tuple[int, ...] | list[int] = ()) -> None:
         """Tells the endpoint. If that is gone, the channels say so when they are waited for."""
         try:
-            self._pipe.send(word, fds)
+            self._pipe.send_word(word, fds)
         except PipeClosed:
             self._lose(_endpoint_gone())
 

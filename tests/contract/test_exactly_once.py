@@ -82,7 +82,7 @@ class Flow:
         filled = self._sizes.choice([0, size // 2, size])
         self.sender.slots.view(slot)[:size] = content[:filled] + bytes(size - filled)
         self._contents[self.begun] = content
-        self._sent.append(self.sender.send(slot, size, filled))
+        self._sent.append(self.sender.send_message(slot, size, filled))
         self._unfilled.append((self._sent[-1], content))
         self.begun += 1
 

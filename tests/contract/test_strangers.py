@@ -75,7 +75,7 @@ class Stranger:
 def credentials_for(host: Host) -> Credentials:
     """Such as a peer has, `c@0`, of which the host is told."""
     peer, admission = Identity("c@0"), Admission("c@0")
-    host.control.send(Introduce({"c@0": PeerSpec(None, peer.public)}))
+    host.control.send_word(Introduce({"c@0": PeerSpec(None, peer.public)}))
     host.expect(Introduced)
     admission.meet(host.name, peer.share(host.name, host.key))
     return admission.credentials(host.name)
@@ -103,7 +103,7 @@ def test_whoever_has_another_key_than_was_told_is_not_let_in(scheme: str, sealed
     introduce(b, a, scheme, sealed=sealed)
     channel(a.port(), b.port())
     for host in (a, b):
-        while isinstance(word := host.control.recv(WAIT_S)[0], TurnedAway):
+        while isinstance(word := host.control.recv_word(WAIT_S)[0], TurnedAway):
             assert "credentials" in word.cause
         assert isinstance(word, Failed)
         assert word.error.type == "TransportError"
