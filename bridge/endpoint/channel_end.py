@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 
 from bridge.channel import ChannelSpec
 from bridge.errors import BridgeError
@@ -10,7 +10,8 @@ from bridge.link.link import Link
 from bridge.port.slots import SlotRing
 from bridge.words.error import ErrorReport
 from bridge.words.frame import Frame, FrameKind, Header, text_frame
-from bridge.words.port import Broken, ChannelReport
+from bridge.words.port import Broken, ChannelReport, Post, Send
+from bridge.words.word import refused
 
 
 class ChannelEnd:
@@ -33,6 +34,11 @@ class ChannelEnd:
         if not self.broken:
             self.broken = True
             self.report(Broken(self.spec.id, ErrorReport.of(error)))
+
+    def expect_free(self, word: Post | Send, busy: Container[int]) -> None:
+        """Raises WordError unless a word's slot is one of this channel that is not under way."""
+        if not 0 <= word.slot < self.spec.slots or word.slot in busy:
+            raise refused(word, "slot", f"{self.spec} has {self.spec.slots} slots, and this is none or under way")
 
     def close(self) -> None:
         """Forgets the channel without a word."""

@@ -104,7 +104,7 @@ class Peers:
 
     def introduce(self, order: Introduce) -> None:
         """Tells of peers, and which ranks are behind which. None is dialled before it is needed."""
-        self._routes |= {RankId.parse(rank): endpoint for rank, endpoint in order.routes.items()}
+        self._routes |= {_rank(name): endpoint for name, endpoint in order.routes.items()}
         for name, spec in order.peers.items():
             self._meet(name, spec)
         self._report(Introduced())
@@ -118,12 +118,13 @@ class Peers:
 
     def stats(self) -> dict[str, dict[str, int]]:
         """Of each link, the one to ourselves and those that nobody has needed included."""
-        assert self._home
-        links = [self._home, *(peer.link for peer in self._peers.values())]
+        links = [*([self._home] if self._home else []), *(peer.link for peer in self._peers.values())]
         return {link.peer: link.stats() for link in links}
 
     def probe(self, name: str, nbytes: int) -> None:
         """Sends a peer bulk to throw away. Reports LinkProbed; the link should be idle."""
+        if name not in self._peers:
+            raise BridgeError("peer", name, "this endpoint was not told of it", "introduce it first")
         link = self._need(self._peers[name])
         Probe(link, self._loop, nbytes, self._report)
 
@@ -404,3 +405,10 @@ class Peers:
         remedy = "check addresses, routes and firewalls"
         error = TransportError("peers", ", ".join(names), rule + "; ".join(causes), remedy)
         self._report(Failed(ErrorReport.of(error)))
+
+
+def _rank(name: str) -> RankId:
+    try:
+        return RankId.parse(name)
+    except ValueError as error:
+        raise BridgeError("routes", name, str(error), "please report it") from error

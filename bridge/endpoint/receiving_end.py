@@ -10,7 +10,7 @@ from bridge.channel import PART_BYTES
 from bridge.endpoint.channel_end import ChannelEnd
 from bridge.errors import WireError
 from bridge.words.frame import FrameKind, Header
-from bridge.words.port import Filled, Received
+from bridge.words.port import Filled, Post, Received
 
 
 class Filling:
@@ -38,9 +38,10 @@ class ReceivingEnd(ChannelEnd):
         self._filling: dict[int, Filling] = {}  # of messages that have begun
         self._whole: dict[int, tuple[int, float]] = {}  # size and time, of messages that wait for an earlier one
 
-    def post(self, slot: int) -> None:
-        """The rank expects a message in a slot."""
-        self._posted.append(slot)
+    def post(self, word: Post) -> None:
+        """The rank expects a message in a slot. Raises WordError if that is none, or expects one already."""
+        self.expect_free(word, self._posted)
+        self._posted.append(word.slot)
         self._credit += 1
         self.send_notice(FrameKind.CREDIT, self._credit)
 

@@ -2,57 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from bridge.channel import ChannelSpec
 from bridge.endpoint.channel_end import ChannelEnd
+from bridge.endpoint.local_rank import LocalRank
 from bridge.endpoint.receiving_end import ReceivingEnd
 from bridge.endpoint.sending_end import SendingEnd
-from bridge.errors import PeerLost, PipeClosed, WireError
+from bridge.errors import BridgeError, PeerLost, WireError
 from bridge.link.link import Link
-from bridge.port.pipe import Pipe
 from bridge.port.slots import SlotRing
 from bridge.rank import RankId
 from bridge.system.loop import Loop
+from bridge.words.endpoint import Failed
+from bridge.words.error import ErrorReport
 from bridge.words.frame import FrameKind, Header, read_text
-from bridge.words.port import ChannelReport, Close, CloseEpoch, Fill, Open, Post, Send
-from bridge.words.word import Word, unexpected
-
-
-class _LocalRank:
-    """A rank of this host behind its port."""
-
-    def __init__(self, rank: RankId, pipe: Pipe, router: Router, loop: Loop) -> None:
-        self.rank, self.pipe, self._router, self._loop = rank, pipe, router, loop
-        self._congested = False
-        loop.watch(pipe.fileno(), self._turn)
-
-    def report(self, word: ChannelReport) -> None:
-        """Never blocks: a rank reads only while it waits."""
-        try:
-            self.pipe.offer_word(word)
-            self._watch()
-        except PipeClosed:
-            pass  # reading says so too, and is where it is dealt with
-
-    def detach(self) -> None:
-        self._loop.unwatch(self.pipe.fileno())
-        self.pipe.close()
-
-    def _turn(self) -> None:
-        try:
-            for word, fds in self.pipe.drain():
-                self._router.on_word(self, word, fds)
-            self._watch()
-        except PipeClosed:
-            self._router.detach(self.rank)
-
-    def _watch(self) -> None:
-        congested = not self.pipe.flush()
-        if congested != self._congested:
-            self._congested = congested
-            self._loop.watch(self.pipe.fileno(), self._turn, writable=congested)
+from bridge.words.port import Close, CloseEpoch, Fill, Open, Post, Send
+from bridge.words.word import Word, refused, unexpected
 
 
 @dataclass
@@ -65,11 +32,15 @@ class _Early:
 
 
 class Router:
-    """All channels of the ranks of one endpoint. Plan epochs only grow: a closed one never comes back."""
+    """All channels of the ranks of one endpoint. Plan epochs only grow: a closed one never comes back.
 
-    def __init__(self, loop: Loop, link_to: Callable[[RankId], Link | None]) -> None:
-        self._loop, self._link_to = loop, link_to
-        self._ranks: dict[RankId, _LocalRank] = {}
+    A rank that says what makes no sense ends itself and nobody else: it is told, so are the ranks that it talks to, and
+    `report` has Failed.
+    """
+
+    def __init__(self, loop: Loop, link_to: Callable[[RankId], Link | None], report: Callable[[Word], object]) -> None:
+        self._loop, self._link_to, self._report = loop, link_to, report
+        self._ranks: dict[RankId, LocalRank] = {}
         self._receiving: dict[int, ReceivingEnd] = {}
         self._sending: dict[int, SendingEnd] = {}
         self._early: dict[int, _Early] = {}
@@ -80,42 +51,64 @@ class Router:
 
     def attach(self, rank: RankId, fd: int) -> None:
         """Serves a rank whose port is at the other end of `fd`. A rank of that name that was here before is gone."""
-        self.detach(rank)
-        self._ranks[rank] = _LocalRank(rank, Pipe.from_fd(fd), self, self._loop)
+        if known := self._ranks.get(rank):
+            self._on_gone(known)
+        self._ranks[rank] = LocalRank(rank, fd, self._loop, self._on_word, self._on_gone)
 
-    def detach(self, rank: RankId) -> None:
-        """The rank has closed its port or died: tells the other ends of its channels."""
-        for end in self._ends_of(rank):
-            end.send_text(FrameKind.BYE, f"rank {rank} has ended")
-            self._forget(end)
-        if attached := self._ranks.pop(rank, None):
-            attached.detach()
+    def _on_gone(self, rank: LocalRank, error: BridgeError | None = None) -> None:
+        """Tells the other ends of its channels that a rank has ended, or makes no sense and is not served any more."""
+        cause = f"rank {rank.rank} has ended"
+        if error:
+            cause += f": its endpoint does not serve it any more: {error}"
+            told = type(error)(error.key, error.value, f"rank {rank.rank} says it: {error.rule}", error.remedy)
+            self._report(Failed(ErrorReport.of(told)))
+            rank.refuse(told)
+        for end in tuple(rank.ends.values()):
+            end.send_text(FrameKind.BYE, cause)
+            self._forget(rank, end)
+        del self._ranks[rank.rank]
+        rank.close()
 
     # what ranks say
 
-    def on_word(self, sender: _LocalRank, word: Word, fds: list[int]) -> None:
-        """Port and router are of one release: a word without sense is a fault of ours and ends the endpoint."""
+    def _on_word(self, sender: LocalRank, word: Word, fds: list[int]) -> None:
         match word:
-            case Post(channel=channel, slot=slot):
-                if receiving := self._receiving.get(channel):
-                    receiving.post(slot)
-            case Send(channel=channel, slot=slot, nbytes=nbytes, filled=filled):
-                if sending := self._sending.get(channel):
-                    sending.send_message(slot, nbytes, filled)
-            case Fill(channel=channel, slot=slot, filled=filled):
-                if sending := self._sending.get(channel):
-                    sending.fill(slot, filled)
             case Open(spec=spec):
-                self._open(sender, spec, fds[0])
-            case Close(channel=channel):
-                self._close(channel)
+                self._open(sender, spec, self._slots(sender, word, fds))
             case CloseEpoch(epoch=epoch):
-                self._close_epoch(sender.rank, epoch)
+                self._close_epoch(sender, epoch)
+            case Post() | Send() | Fill() | Close():
+                if end := sender.ends.get(word.channel):  # else it is closed already
+                    self._on_channel_word(sender, end, word)
             case _:
                 raise unexpected(word)
 
-    def _open(self, owner: _LocalRank, spec: ChannelSpec, fd: int) -> None:
-        ring = SlotRing.from_fd(fd, spec.slot_bytes, spec.slots)
+    def _on_channel_word(self, sender: LocalRank, end: ChannelEnd, word: Post | Send | Fill | Close) -> None:
+        match word, end:
+            case Post(), ReceivingEnd():
+                end.post(word)
+            case Send(), SendingEnd():
+                end.send_message(word)
+            case Fill(), SendingEnd():
+                end.fill(word)
+            case Close(), _:
+                self._forget(sender, end)
+            case _:
+                raise refused(word, "channel", f"this is the other end of {end.spec}")
+
+    def _slots(self, sender: LocalRank, word: Open, fds: list[int]) -> SlotRing:
+        """Those of a channel that a rank opens. Raises WordError if that cannot be."""
+        spec = word.spec
+        if sender.rank not in (spec.source, spec.target) or spec.id in sender.ends:
+            raise refused(word, "spec", "it is open already, or another rank's")
+        if not fds:
+            raise refused(word, "spec", "the descriptor of its slots comes with it")
+        try:
+            return SlotRing.from_fd(fds.pop(0), spec.slot_bytes, spec.slots)
+        except (OSError, ValueError) as error:
+            raise refused(word, "spec", f"these are not its slots: {error}") from error
+
+    def _open(self, owner: LocalRank, spec: ChannelSpec, ring: SlotRing) -> None:
         sends = spec.source == owner.rank
         remote = spec.target if sends else spec.source
         link = self._link_to(remote)
@@ -126,6 +119,7 @@ class Router:
         else:
             end = self._receiving[spec.id] = ReceivingEnd(*facts)
             ring.release_fd()
+        owner.ends[spec.id] = end
         self._catch_up(end, remote)
 
     def _catch_up(self, end: ChannelEnd, remote: RankId) -> None:
@@ -137,15 +131,10 @@ class Router:
         for error in early.goodbye if early else ():
             end.fail(error)
 
-    def _close(self, channel: int) -> None:
-        if end := self._receiving.get(channel) or self._sending.get(channel):
-            self._forget(end)
-
-    def _close_epoch(self, rank: RankId, epoch: int) -> None:
+    def _close_epoch(self, rank: LocalRank, epoch: int) -> None:
         self._closed_epoch = max(self._closed_epoch, epoch)
-        for end in self._ends_of(rank):
-            if end.spec.epoch == epoch:
-                self._forget(end)
+        for end in [end for end in rank.ends.values() if end.spec.epoch == epoch]:
+            self._forget(rank, end)
         self._early = {channel: early for channel, early in self._early.items() if early.epoch > epoch}
 
     # what links bring
@@ -208,10 +197,10 @@ class Router:
 
     def close(self) -> None:
         """Detaches all ranks without a word to their peers."""
-        for end in self._ends():
-            self._forget(end)
-        for attached in self._ranks.values():
-            attached.detach()
+        for rank in self._ranks.values():
+            for end in tuple(rank.ends.values()):
+                self._forget(rank, end)
+            rank.close()
 
     def _break(self, end: ChannelEnd, error: WireError) -> None:
         end.send_text(FrameKind.ERROR, str(error))
@@ -220,13 +209,9 @@ class Router:
     def _ends(self) -> tuple[ChannelEnd, ...]:
         return (*self._receiving.values(), *self._sending.values())
 
-    def _ends_of(self, rank: RankId) -> Iterator[ChannelEnd]:
-        yield from [end for end in self._receiving.values() if end.spec.target == rank]
-        yield from [end for end in self._sending.values() if end.spec.source == rank]
-
-    def _forget(self, end: ChannelEnd) -> None:
+    def _forget(self, owner: LocalRank, end: ChannelEnd) -> None:
         table = self._receiving if isinstance(end, ReceivingEnd) else self._sending
-        table.pop(end.spec.id, None)
+        del table[end.spec.id], owner.ends[end.spec.id]
         end.close()
 
 

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 
-from bridge.errors import PipeClosed
+from bridge.errors import PipeClosed, WordError
 from bridge.words.release import RELEASE, Release, meet
 from bridge.words.word import Word, decode, encode
 
@@ -20,6 +20,7 @@ _PREFIX = struct.Struct("!IB")  # bytes of the word, number of descriptors
 _MAX_FDS = 253  # the kernel's SCM_MAX_FD
 _FDS_BYTES = socket.CMSG_LEN(_MAX_FDS * 4)
 _READ_BYTES = 1 << 16
+MOST_BYTES = 1 << 28  # of a word, unless a pipe says less
 
 
 class Pipe:
@@ -28,11 +29,13 @@ class Pipe:
     Any thread may send. One thread at a time may receive. A word's descriptors travel with its first bytes; the
     receiver owns the descriptors that it is given, the sender keeps its own. Before its first word each end says its
     release: with it, or at once where a process takes over what it has inherited.
+
+    most_bytes  of a word from the other end; who announces more is not read any further
     """
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, most_bytes: int = MOST_BYTES) -> None:
         sock.setblocking(True)
-        self._socket = sock
+        self._socket, self._most_bytes = sock, most_bytes
         self._send_lock = threading.Lock()
         self._backlog = bytearray()
         self._release = _frame(Release(RELEASE))
@@ -48,9 +51,9 @@ class Pipe:
         return Pipe(left), Pipe(right)
 
     @classmethod
-    def from_fd(cls, fd: int) -> Pipe:
+    def from_fd(cls, fd: int, most_bytes: int = MOST_BYTES) -> Pipe:
         """Takes ownership of a descriptor that was inherited or received, and says so."""
-        pipe = cls(socket.socket(fileno=fd))
+        pipe = cls(socket.socket(fileno=fd), most_bytes)
         with contextlib.suppress(PipeClosed):  # whoever reads is told
             pipe._push(b"", [])
         return pipe
@@ -123,7 +126,7 @@ class Pipe:
 
     def pending(self) -> bool:
         """Whether `recv_word` would return without touching the socket: ask before sleeping in poll."""
-        return self._whole() is not None or self._eof
+        return self._is_whole() or self._eof
 
     def shut(self) -> None:
         """Ends the traffic in both directions, and wakes whoever waits for it."""
@@ -132,9 +135,7 @@ class Pipe:
 
     def close(self) -> None:
         """Closes the socket and every descriptor that was received but not yet handed out."""
-        for fd in self._fds:
-            os.close(fd)
-        self._fds.clear()
+        self._drop_fds()
         self._eof = True
         self._socket.close()
 
@@ -155,18 +156,38 @@ class Pipe:
                 self._fds += memoryview(value[: len(value) // 4 * 4]).cast("i")
         self._bytes += data
         self._eof = not data
+        if len(self._fds) > 2 * _MAX_FDS:  # of the word that is coming, and of the next
+            self._give_up()
+            raise _nonsense("descriptors", f"over {2 * _MAX_FDS}", "words say how many come with them")
 
-    def _whole(self) -> tuple[int, int] | None:
-        """(bytes, number of descriptors) of a word that is here completely."""
-        if len(self._bytes) < _PREFIX.size:
-            return None
-        size, count = _PREFIX.unpack_from(self._bytes)
-        return (size, count) if len(self._bytes) >= _PREFIX.size + size else None
+    def _give_up(self) -> None:
+        """Nothing is read any more of who makes no sense."""
+        self._bytes.clear()
+        self._drop_fds()
+        self._eof = True
+
+    def _drop_fds(self) -> None:
+        for fd in self._fds:
+            os.close(fd)
+        self._fds.clear()
+
+    def _announced(self) -> tuple[int, int] | None:
+        """(bytes, number of descriptors) of the word that is coming, None before it has begun."""
+        return _PREFIX.unpack_from(self._bytes) if len(self._bytes) >= _PREFIX.size else None
+
+    def _is_whole(self) -> bool:
+        announced = self._announced()
+        return announced is not None and len(self._bytes) >= _PREFIX.size + announced[0]
 
     def _parse(self) -> tuple[Word, list[int]] | None:
-        if (whole := self._whole()) is None:
+        if (announced := self._announced()) is None:
             return None
-        size, count = whole
+        size, count = announced
+        if size > self._most_bytes:
+            self._give_up()
+            raise _nonsense("bytes", size, f"a word has at most {self._most_bytes}")
+        if not self._is_whole():
+            return None
         end = _PREFIX.size + size
         data = bytes(self._bytes[_PREFIX.size : end])
         del self._bytes[:end]
@@ -181,6 +202,11 @@ class Pipe:
 def _frame(word: Word, fds: int = 0) -> bytes:
     body = encode(word)
     return _PREFIX.pack(len(body), fds) + body
+
+
+def _nonsense(key: str, value: object, rule: str) -> WordError:
+    remedy = "look for the error of the process at the other end, and please report it"
+    return WordError(f"pipe.{key}", value, rule, remedy)
 
 
 def _closed(cause: str) -> PipeClosed:

@@ -14,6 +14,7 @@ from bridge.port.pipe import Pipe
 from bridge.port.slots import SlotRing
 from bridge.rank import RankId
 from bridge.system.awake import LONGEST_S, AwakeClock
+from bridge.words.endpoint import Failed
 from bridge.words.port import Broken, ChannelReport, Close, CloseEpoch, Fill, Filled, Open, Post, Received, Send, Sent
 from bridge.words.word import Word, unexpected
 
@@ -217,6 +218,7 @@ class Port:
         try:
             self._pipe.send_word(word, fds)
         except PipeClosed:
+            self.poll()  # what it said last
             self._lose(_endpoint_gone())
 
     def poll(self) -> None:
@@ -253,17 +255,21 @@ class Port:
     def _take_in(self) -> None:
         try:
             for word, _ in self._pipe.drain():
-                if not isinstance(word, ChannelReport):
-                    raise unexpected(word)
-                if channel := self._channels.get(word.channel):  # else of a closed epoch
-                    channel.on_report(word)
+                match word:
+                    case ChannelReport(channel=number):
+                        if channel := self._channels.get(number):  # else of a closed epoch
+                            channel.on_report(word)
+                    case Failed(error=error):  # it does not serve this rank any more
+                        self._lose(error.error())
+                    case _:
+                        raise unexpected(word)
         except PipeClosed:
             self._lose(_endpoint_gone())
 
     def _lose(self, error: BridgeError) -> None:
-        self._lost = self._lost or error
+        self._lost = self._lost or error  # what came first is why
         for channel in list(self._channels.values()):
-            channel.fail(error)
+            channel.fail(self._lost)
 
 
 def _endpoint_gone() -> PeerLost:

@@ -165,8 +165,8 @@ class ShmConnection(Connection):
         _, number, slot_bytes, slots = _LENT.unpack(packet)
         if not fcntl.fcntl(fd, fcntl.F_GET_SEALS) & fcntl.F_SEAL_SHRINK:
             raise ValueError("its memory may shrink while it is read")
-        self._theirs[number] = ring = SlotRing.from_fd(fd, slot_bytes, slots)
-        ring.fd = -1  # to be closed with the packet
+        self._theirs[number] = ring = SlotRing.from_fd(os.dup(fd), slot_bytes, slots)
+        ring.release_fd()
 
     def _placed(self, packet: memoryview) -> None:
         _, number, offset = _PLACE.unpack(packet[HEADER_BYTES:])

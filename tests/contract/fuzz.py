@@ -52,8 +52,8 @@ class Victim:
 
     def __init__(self) -> None:
         self.loop = Loop()
-        router = Router(self.loop, lambda rank: None)
         self.reports: list[Word] = []
+        router = Router(self.loop, lambda rank: None, self.reports.append)
         self.peers = Peers(self.loop, router, self.reports.append, patience_s=1000.0)
         self.peers.listen("b@0", "127.0.0.1", [])
         self._peer = Identity("a@0")

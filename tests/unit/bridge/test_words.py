@@ -202,10 +202,14 @@ def test_behind_what_is_no_word_the_next_is_heard(ends: tuple[Pipe, Other]) -> N
     assert pipe.recv_word(WAIT_S)[0] == Stop()
 
 
-@pytest.mark.parametrize("name", ["Word", "Order", "Answer", "RankOrder", "EndpointOrder"])
+KINDS = sorted({kind.__name__ for kind in (Word, *_below(Word)) if kind.__subclasses__()})
+
+
+@pytest.mark.parametrize("name", [*KINDS, "RankOrder"])
 def test_a_kind_of_words_is_no_word(name: str) -> None:
+    assert {"Word", "Order", "Answer", "ChannelReport"} < set(KINDS)
     with pytest.raises(WordError, match="not known"):
-        decode(f"{name} {{}}".encode())
+        decode(f'{name} {{"channel":1}}'.encode())
 
 
 def test_an_error_with_a_name_that_is_no_utf_8_is_told() -> None:

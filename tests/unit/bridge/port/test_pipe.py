@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import os
+import socket
 import threading
 from dataclasses import dataclass
 
 import pytest
 
-from bridge.errors import PipeClosed
+from bridge.errors import PipeClosed, WordError
 from bridge.port.pipe import Pipe
 from bridge.words.word import Word
 from tests.patience import WAIT_S
@@ -95,3 +96,31 @@ def test_threads_may_send_at_the_same_time() -> None:
         assert word.text == str(word.n) * 5000
     for thread in threads:
         thread.join()
+
+
+def test_a_word_that_is_too_long_is_refused_before_it_has_come_and_ends_the_pipe() -> None:
+    left, right = Pipe.pair()
+    bounded = Pipe.from_fd(right.detach(), most_bytes=1000)
+    left.send_word(Said(text="x" * 900))
+    left.send_word(Said(text="x" * 3000))
+    left.send_word(Said())
+    assert bounded.recv_word(WAIT_S)[0] == Said(text="x" * 900)
+    with pytest.raises(WordError, match="at most 1000"):
+        bounded.recv_word(WAIT_S)
+    with pytest.raises(PipeClosed):
+        bounded.recv_word(WAIT_S)
+
+
+def test_descriptors_that_no_word_tells_of_are_bounded_and_closed() -> None:
+    near, far = socket.socketpair()
+    pipe, gift, before = Pipe(far), os.memfd_create("gift"), len(os.listdir("/proc/self/fd"))
+    for _ in range(4):  # pieces of a word that is yet to end
+        socket.send_fds(near, [b"\0"], [gift] * 250)
+    with pytest.raises(WordError, match="descriptors"):
+        pipe.recv_word(WAIT_S)
+    assert len(os.listdir("/proc/self/fd")) == before
+    with pytest.raises(PipeClosed):
+        pipe.recv_word(WAIT_S)
+    os.close(gift)
+    near.close()
+    pipe.close()
