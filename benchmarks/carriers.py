@@ -22,11 +22,11 @@ from typing import Any
 import numpy as np
 import psutil
 
-from bridge.channel import ChannelSpec
 from bridge.port.pipe import Pipe
 from bridge.port.port import Channel, Port, Ticket
 from bridge.rank import RankId
 from bridge.system.linux import past_caches
+from bridge.words.channel import ChannelSpec
 from bridge.words.endpoint import (
     Attach,
     EndpointOrder,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container
 
-from bridge.channel import ChannelSpec
 from bridge.errors import BridgeError
 from bridge.link.link import Link
 from bridge.port.slots import SlotRing
+from bridge.words.channel import ChannelSpec
 from bridge.words.error import ErrorReport
 from bridge.words.frame import Frame, FrameKind, Header, text_frame
 from bridge.words.port import Broken, ChannelReport, Post, Send

@@ -6,9 +6,9 @@ import time
 from collections import deque
 from typing import Any
 
-from bridge.channel import PART_BYTES
 from bridge.endpoint.channel_end import ChannelEnd
 from bridge.errors import WireError
+from bridge.words.channel import PART_BYTES
 from bridge.words.frame import FrameKind, Header
 from bridge.words.port import Filled, Post, Received
 

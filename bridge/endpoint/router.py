@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from bridge.channel import ChannelSpec
 from bridge.endpoint.channel_end import ChannelEnd
 from bridge.endpoint.local_rank import LocalRank
 from bridge.endpoint.receiving_end import ReceivingEnd
@@ -15,6 +14,7 @@ from bridge.link.link import Link
 from bridge.port.slots import SlotRing
 from bridge.rank import RankId
 from bridge.system.loop import Loop
+from bridge.words.channel import ChannelSpec
 from bridge.words.endpoint import Failed
 from bridge.words.error import ErrorReport
 from bridge.words.frame import FrameKind, Header, read_text

@@ -8,12 +8,12 @@ import threading
 from collections import deque
 from collections.abc import Callable
 
-from bridge.channel import ChannelSpec
 from bridge.errors import BridgeError, BridgeTimeout, EpochClosed, PeerLost, PipeClosed
 from bridge.port.pipe import Pipe
 from bridge.port.slots import SlotRing
 from bridge.rank import RankId
 from bridge.system.awake import LONGEST_S, AwakeClock
+from bridge.words.channel import ChannelSpec
 from bridge.words.endpoint import Failed
 from bridge.words.port import Broken, ChannelReport, Close, CloseEpoch, Fill, Filled, Open, Post, Received, Send, Sent
 from bridge.words.word import Word, unexpected

@@ -7,10 +7,10 @@ from collections.abc import Iterator, Sequence
 import torch
 
 from backends.backend import Backend, Copy
-from bridge.channel import PART_BYTES
 from bridge.codec import BY_TAG, TAG_BYTES, Codec
 from bridge.errors import WireError
 from bridge.port.port import Channel
+from bridge.words.channel import PART_BYTES
 from hetero.transfer.bridged import Arrival, Copies, Part, slot_tensors
 from hetero.transfer.carrier import Place, unpack
 from hetero.transfer.codecs import kernel, worst_error

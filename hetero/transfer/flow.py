@@ -15,13 +15,13 @@ import torch
 
 from backends.backend import Backend
 from backends.communicator import Communicator
-from bridge.channel import ChannelSpec
 from bridge.codec import CODECS, NONE, Codec
 from bridge.layout.layout import Region
 from bridge.layout.reshard import Gather, Piece, Reshard
 from bridge.options import BridgeOptions
 from bridge.port.port import Channel, Port
 from bridge.rank import RankId
+from bridge.words.channel import ChannelSpec
 from hetero.transfer.bridged import BridgeReceiver, BridgeSender, PlainReader, PlainWriter, Reader, Writer
 from hetero.transfer.carrier import Place, Receiver, Sender, Waits
 from hetero.transfer.channels import Channels

@@ -12,11 +12,11 @@ import time
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from bridge.channel import ChannelSpec
 from bridge.endpoint.endpoint import PATIENCE_S, Endpoint
 from bridge.port.pipe import Pipe
 from bridge.port.port import Channel, Port
 from bridge.rank import RankId
+from bridge.words.channel import ChannelSpec
 from bridge.words.endpoint import (
     AskStats,
     Attach,

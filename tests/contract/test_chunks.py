@@ -14,12 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backends.cpu import CpuBackend
-from bridge.channel import PART_BYTES, ChannelSpec
 from bridge.codec import CODECS
 from bridge.errors import BridgeError, EpochClosed, PeerLost, WireError
 from bridge.port.pipe import Pipe
 from bridge.port.port import Channel, Port, Ticket
 from bridge.rank import RankId
+from bridge.words.channel import PART_BYTES, ChannelSpec
 from bridge.words.port import Fill, Open, Send
 from hetero.transfer import coded
 from hetero.transfer.bridged import BridgeReceiver, BridgeSender, PlainReader, PlainWriter, cut

@@ -10,11 +10,11 @@ from typing import Any
 import psutil
 import pytest
 
-from bridge.channel import ChannelSpec
 from bridge.errors import PeerLost
 from bridge.port.port import Port
 from bridge.rank import RankId
 from bridge.transports.transport import schemes
+from bridge.words.channel import ChannelSpec
 from bridge.words.endpoint import (
     AskStats,
     Failed,

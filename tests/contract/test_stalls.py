@@ -16,12 +16,12 @@ from collections.abc import Callable, Iterator
 import psutil
 import pytest
 
-from bridge.channel import ChannelSpec
 from bridge.errors import PeerLost
 from bridge.link.stream import WINDOW_BYTES
 from bridge.port.pipe import Pipe
 from bridge.port.port import Channel, Ticket
 from bridge.rank import RankId
+from bridge.words.channel import ChannelSpec
 from bridge.words.endpoint import Attach, Attached, LostPeer
 from bridge.words.frame import CHUNK_BYTES
 from tests.contract.bridge_hosts import Host, await_connection, channel, cross, link, until
@@ -35,7 +35,7 @@ SLOT_BYTES, SLOTS = WINDOW_BYTES // 2, 4
 # a rank that receives from a:0 for ever
 RECEIVER = f"""
 import socket, sys
-from bridge.channel import ChannelSpec
+from bridge.words.channel import ChannelSpec
 from bridge.port.port import Port
 from bridge.rank import RankId
 rank = RankId("b", 0)

@@ -15,12 +15,12 @@ from dataclasses import replace
 
 import pytest
 
-from bridge.channel import ChannelSpec
 from bridge.errors import BridgeTimeout, EpochClosed, PeerLost, TransportError
 from bridge.port.port import Ticket
 from bridge.rank import RankId
 from bridge.transports.transport import Connection, load_transport, schemes
 from bridge.trust.seal import Checked, Encrypted, Seal
+from bridge.words.channel import ChannelSpec
 from bridge.words.endpoint import Failed, LinkProbed, LostPeer, PaceSpec, ProbeLink, Stop
 from bridge.words.frame import CHUNK_BYTES, FrameKind, Header
 from tests.contract.bridge_hosts import Host, await_connection, channel, cross, introduce, link, until

@@ -12,13 +12,13 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from bridge.channel import ChannelSpec
 from bridge.endpoint.local_rank import LocalRank
 from bridge.errors import PeerLost, PipeClosed, WordError
 from bridge.port.pipe import Pipe
 from bridge.port.slots import SlotRing
 from bridge.rank import RankId
 from bridge.system.loop import Loop
+from bridge.words.channel import ChannelSpec
 from bridge.words.endpoint import AskStats, Attach, Attached, Failed, Introduce, ProbeLink, Stats
 from bridge.words.port import Close, CloseEpoch, Fill, Open, Post, Send
 from bridge.words.release import RELEASE, Release

@@ -8,12 +8,12 @@ from dataclasses import replace
 
 import pytest
 
-from bridge.channel import ChannelSpec
 from bridge.errors import BridgeTimeout, EpochClosed, PeerLost, WireError
 from bridge.port.pipe import Pipe
 from bridge.port.port import Port
 from bridge.rank import RankId
 from bridge.system.awake import AwakeClock
+from bridge.words.channel import ChannelSpec
 from bridge.words.error import ErrorReport
 from bridge.words.port import Broken, Close, Open, Received, Send, Sent
 from tests.patience import WAIT_S
