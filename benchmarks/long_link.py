@@ -20,7 +20,8 @@ from benchmarks.carriers import Bridge, Grpc, Place, Zmq, ZmqEncrypted
 from benchmarks.report import print_report
 from benchmarks.usage import other_work
 from benchmarks.wan import Line, wan, why_not
-from bridge.link.stream_count import MOST_STREAMS, find_streams
+from bridge.link.stream_count import find_streams
+from bridge.words.endpoint import MOST_STREAMS
 
 NBYTES, COUNT = 64 << 20, 8
 KINDS = (Zmq, ZmqEncrypted, Grpc)

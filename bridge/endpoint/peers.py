@@ -14,7 +14,6 @@ from bridge.link.link import Link
 from bridge.link.loopback import Loopback
 from bridge.link.pace import LinkPace
 from bridge.link.stream import Stream
-from bridge.link.stream_count import MOST_STREAMS
 from bridge.rank import RankId
 from bridge.system.awake import AwakeClock
 from bridge.system.loop import Loop
@@ -24,7 +23,7 @@ from bridge.trust.handshake import Handshakes
 from bridge.trust.hello import Hello
 from bridge.trust.identity import Identity
 from bridge.trust.seal import Checked, Seal, Unchecked
-from bridge.words.endpoint import Failed, Introduce, Introduced, LostPeer, PeerSpec, TurnedAway
+from bridge.words.endpoint import MOST_STREAMS, Failed, Introduce, Introduced, LostPeer, PeerSpec, TurnedAway
 from bridge.words.error import ErrorReport
 from bridge.words.frame import HEADER_BYTES, MOST_TEXT_BYTES, FrameKind, Header, read_text, text_frame, wire_error
 from bridge.words.word import Word

@@ -8,11 +8,11 @@ from typing import Protocol
 
 from bridge.link.clock import PeerClock
 from bridge.link.pace import LinkPace
-from bridge.link.stream import WINDOW_BYTES, Stream
+from bridge.link.stream import Stream
 from bridge.port.slots import SlotRing
 from bridge.system.awake import AwakeClock
 from bridge.system.loop import Loop
-from bridge.transports.transport import Connection
+from bridge.transports.transport import WINDOW_BYTES, Connection
 from bridge.trust.seal import Seal
 from bridge.words.frame import CHUNK_BYTES, Frame, FrameKind, Header
 

@@ -10,7 +10,6 @@ from bridge.transports.transport import Connection
 from bridge.trust.seal import Seal
 from bridge.words.frame import EMPTY, Frame, FrameKind, Header, wire_error
 
-WINDOW_BYTES = 32 << 20  # under way at most; less starves long fat links, more only fills queues
 _SEEN_BYTES = 4 << 20  # after so much the peer is told what has been seen
 _SEEN_FRAMES = 64
 _MOST_DAMAGE = 8  # connections that end by damage, one after the other, without a frame between

@@ -22,8 +22,7 @@ import grpc
 
 from bridge.errors import PeerLost, TransportError
 from bridge.transports.front import Front, Inside
-from bridge.transports.transport import Admits, Connection, FrameSink, Listener, Transport
-from bridge.trust.credentials import Credentials
+from bridge.transports.transport import Admits, Connection, Credentials, FrameSink, Listener, Transport
 from bridge.words.frame import HEADER_BYTES, MOST_BODY_BYTES
 
 _PATH = "/hetero.Bridge/Frames"

@@ -6,8 +6,7 @@ import itertools
 import threading
 
 from bridge.errors import PeerLost, TransportError
-from bridge.transports.transport import Admits, Connection, FrameSink, Listener, Transport
-from bridge.trust.credentials import Credentials
+from bridge.transports.transport import Admits, Connection, Credentials, FrameSink, Listener, Transport
 
 
 class InprocConnection(Connection):

@@ -27,8 +27,7 @@ from collections import deque
 
 from bridge.errors import PeerLost, TransportError, WireError
 from bridge.port.slots import SlotRing
-from bridge.transports.transport import Admits, Connection, FrameSink, Listener, Transport
-from bridge.trust.credentials import Credentials
+from bridge.transports.transport import Admits, Connection, Credentials, FrameSink, Listener, Transport
 from bridge.words.frame import EMPTY, HEADER_BYTES, MOST_TEXT_BYTES, Header, wire_error
 
 _INLINE, _PLACED, _LEND, _RECLAIM = range(4)

@@ -7,12 +7,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from importlib import import_module
 from importlib.metadata import entry_points
-from typing import Protocol, cast
+from typing import NamedTuple, Protocol, cast
 
 from bridge.errors import BridgeError, TransportError
 from bridge.port.slots import SlotRing
 from bridge.system.loop import Loop
-from bridge.trust.credentials import Credentials
 from bridge.words.frame import CHUNK_BYTES
 
 _BUILT_IN = {
@@ -22,10 +21,19 @@ _BUILT_IN = {
     "inproc": "bridge.transports.inproc:InprocTransport",
 }
 ENTRY_POINT_GROUP = "hetero.transports"
+WINDOW_BYTES = 32 << 20
+"""Under way on a connection at most: less starves long fat links, more only fills queues."""
+
+
+class Credentials(NamedTuple):
+    """What a dialler shows before it is given a connection: two printable texts, good once."""
+
+    claim: str
+    proof: str
 
 
 Admits = Callable[[str, str], bool]
-"""Whether a dialler who shows this claim and proof may have a connection (`trust/credentials.py`). For any thread."""
+"""Whether a dialler who shows this claim and proof may have a connection. For any thread."""
 
 
 class Connection(ABC):

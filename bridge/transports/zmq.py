@@ -17,14 +17,12 @@ import time
 import zmq
 
 from bridge.errors import PeerLost, TransportError
-from bridge.link.stream import WINDOW_BYTES
 from bridge.system.linux import take_small_segments
 from bridge.system.loop import Loop
 from bridge.transports import probation, zap
 from bridge.transports.probation import Probation
-from bridge.transports.transport import Admits, Connection, FrameSink, Listener, Transport
+from bridge.transports.transport import WINDOW_BYTES, Admits, Connection, Credentials, FrameSink, Listener, Transport
 from bridge.transports.zap import readable
-from bridge.trust.credentials import Credentials
 from bridge.words.frame import EMPTY, MOST_BODY_BYTES, wire_error
 
 _FRAMES_PER_TURN = 32  # then other descriptors get their turn

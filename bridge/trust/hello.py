@@ -13,9 +13,9 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from bridge.link.stream_count import MOST_STREAMS
 from bridge.trust.identity import derive
 from bridge.trust.seal import Encrypted
+from bridge.words.endpoint import MOST_STREAMS
 from bridge.words.frame import wire_error
 
 _KEY_BYTES = 16  # of a connection, in one direction

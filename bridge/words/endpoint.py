@@ -9,6 +9,9 @@ from bridge.rank import RankId
 from bridge.words.error import ErrorReport
 from bridge.words.word import A, Answer, Order, Word, WordPart
 
+MOST_STREAMS = 16
+"""Of a link."""
+
 
 class EndpointOrder(Order[A]):
     """What an agent asks of its endpoint."""

@@ -13,7 +13,7 @@ import pytest
 
 from bridge.layout.layout import TensorLayout
 from bridge.layout.reshard import Placement, reshard
-from bridge.link.stream import WINDOW_BYTES
+from bridge.transports.transport import WINDOW_BYTES
 from bridge.words.frame import CHUNK_BYTES, HEADER_BYTES
 from tests.contract.bridge_hosts import Host, channel, link, until
 from tests.patience import WAIT_S

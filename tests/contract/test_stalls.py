@@ -17,10 +17,10 @@ import psutil
 import pytest
 
 from bridge.errors import PeerLost
-from bridge.link.stream import WINDOW_BYTES
 from bridge.port.pipe import Pipe
 from bridge.port.port import Channel, Ticket
 from bridge.rank import RankId
+from bridge.transports.transport import WINDOW_BYTES
 from bridge.words.channel import ChannelSpec
 from bridge.words.endpoint import Attach, Attached, LostPeer
 from bridge.words.frame import CHUNK_BYTES

@@ -13,8 +13,9 @@ import pytest
 import zmq
 
 from bridge.transports import front, grpc, probation
+from bridge.transports.transport import Credentials
 from bridge.transports.zmq import ZmqConnection
-from bridge.trust.credentials import Admission, Credentials
+from bridge.trust.credentials import Admission
 from bridge.trust.hello import Hello, connection_seal
 from bridge.trust.identity import Identity, KeyPair
 from bridge.trust.seal import Checked, Encrypted

@@ -14,8 +14,7 @@ from bridge.port.slots import SlotRing
 from bridge.system.loop import Loop
 from bridge.transports import shm
 from bridge.transports.shm import ShmTransport
-from bridge.transports.transport import Connection
-from bridge.trust.credentials import Credentials
+from bridge.transports.transport import Connection, Credentials
 from bridge.words.frame import FrameKind, Header
 
 LEND = struct.pack("!BIQI", 2, 1, 64, 4)
