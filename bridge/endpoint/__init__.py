@@ -2,5 +2,6 @@
 
 endpoint  `Endpoint`, which obeys an agent; `python -m bridge.endpoint` runs one
 
-Inside: `Router` knows which frame belongs to which end of a channel, `Peers` which endpoint is reached how.
+Inside: `Router` knows which frame belongs to which end of a channel of a `LocalRank`, `Peers` which other endpoint is
+alive, and `Dialler` how one is reached.
 """

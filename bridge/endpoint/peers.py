@@ -1,13 +1,13 @@
-"""An endpoint's links: who is dialled, who dials, which peer is alive, and which way to a rank."""
+"""An endpoint's peers: which of them is alive, which way leads to a rank, and whose a frame is."""
 
 from __future__ import annotations
 
-import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Protocol
 
+from bridge.endpoint.dialler import Dialler
+from bridge.endpoint.peer import Peer
 from bridge.endpoint.probe import Probe
 from bridge.errors import BridgeError, PeerLost, TransportError, WireError
 from bridge.link.link import Link
@@ -17,9 +17,7 @@ from bridge.link.stream import Stream
 from bridge.rank import RankId
 from bridge.system.awake import AwakeClock
 from bridge.system.loop import Loop
-from bridge.transports.transport import Connection, Transport, load_transport, scheme_of
-from bridge.trust.credentials import Admission
-from bridge.trust.handshake import Handshakes
+from bridge.transports.transport import Connection
 from bridge.trust.hello import Hello
 from bridge.trust.identity import Identity
 from bridge.trust.seal import Checked, Seal, Unchecked
@@ -31,7 +29,6 @@ from bridge.words.word import Word
 BEATS = 5  # pings within the patience
 _SILENT_BEATS = 2  # a connection that says nothing for so long is replaced
 _REFUSAL_S = 1.0  # strangers are told of so often at most, lest they flood the log
-_REDIAL_S = (0.01, 1.0)  # pauses between attempts double from the first to the second
 
 
 class Frames(Protocol):
@@ -42,61 +39,34 @@ class Frames(Protocol):
     def link_lost(self, link: Link, error: PeerLost) -> None: ...
 
 
-@dataclass
-class _Peer:
-    """What `introduce` has said of an endpoint, and how dialling it goes.
-
-    key      the public half of its key pair
-    secret   what we share with it, and nobody else
-    needed  the link is to be connected, and to stay so: a rank here or there wants it
-    lost     instances of the endpoint that are not talked to any more
-    """
-
-    link: Link
-    uri: str | None
-    key: str
-    secret: bytes
-    sealed: bool
-    needed: bool = False
-    pause_s: float = _REDIAL_S[0]
-    lost: set[str] = field(default_factory=set)
-
-
 class Peers:
     """The FrameSink of all connections. Reports: Introduced, LinkProbed, LostPeer, TurnedAway, Failed.
 
-    A link is connected when it is first needed. Of two endpoints the one with the smaller id dials; the other, if it
-    needs the link and is not dialled for a heartbeat, knocks: it dials too, but only to make itself known, whereupon
-    the first dials. So a link has one maker, and two dials never meet half-way.
+    A link is connected when it is first needed, and then stays so until its peer is lost.
 
     patience_s  a peer that is silent for so long is lost, and so is one that is not reached. Until then a connection
                 that breaks is made anew, by the side that dialled it, and nothing is lost or repeated.
     """
 
     def __init__(self, loop: Loop, frames: Frames, report: Callable[[Word], None], patience_s: float) -> None:
-        self.identity, self._admission = Identity(""), Admission("")
-        self.instance = secrets.token_hex(16)
         self._loop, self._frames, self._report, self._patience_s = loop, frames, report, patience_s
         self._clock = AwakeClock(longest_s=patience_s / BEATS)
-        self._transports: dict[str, Transport] = {}
-        self._peers: dict[str, _Peer] = {}
+        self._peers: dict[str, Peer] = {}
+        self._dialler = Dialler(loop, self, self._clock, self._peers, self._take_up, self._need)
         self._home: Link | None = None
         self._established: dict[Connection, tuple[Link, Stream]] = {}
-        self._dialled: dict[Connection, tuple[_Peer, int]] = {}
-        self._handshakes = Handshakes(lambda name: self._peers[name].secret, self._answer, self._welcome, self._clock)
         self._routes: dict[RankId, str] = {}
         self._next_refusal = 0.0
         self._refusals = 0
 
     @property
-    def id(self) -> str:
-        return self.identity.name
+    def identity(self) -> Identity:
+        """Who this endpoint is, once it listens."""
+        return self._dialler.identity
 
     def listen(self, endpoint: str, host: str, schemes: Sequence[str]) -> dict[str, str]:
         """Takes the name `endpoint`, binds a port for each scheme, and is its own first peer. Gives the URIs."""
-        self.identity, self._admission = Identity(endpoint), Admission(endpoint)
-        admits = self._admission.admits
-        uris = {scheme: self._transport(scheme).listen(host, self, admits).uri for scheme in schemes}
+        uris = self._dialler.listen(endpoint, host, schemes)
         self._come_home()
         self._beat()
         return uris
@@ -132,8 +102,7 @@ class Peers:
         for link, stream in self._established.values():
             if link is not self._home:
                 stream.send_control(Header(FrameKind.STOP))
-        for transport in self._transports.values():
-            transport.close()
+        self._dialler.close()
 
     # FrameSink
 
@@ -146,7 +115,7 @@ class Peers:
             if connection in self._established:
                 self._on_known(*self._established[connection], header, head, body)
             else:
-                self._handshakes.on_frame(connection, header, head, body)
+                self._dialler.on_frame(connection, header, head, body)
         except WireError as error:
             self._cut(connection, error)
 
@@ -197,7 +166,7 @@ class Peers:
 
     # connections
 
-    def _need(self, peer: _Peer) -> Link:
+    def _need(self, peer: Peer) -> Link:
         """Has a link connected, from now on and until its peer is lost. Gives the link."""
         link = peer.link
         if not (peer.needed or link.is_lost):
@@ -205,78 +174,24 @@ class Peers:
             for stream in link.streams:
                 if not stream.connection:
                     stream.heard()
-            self._connect(peer)
+            self._dialler.connect(peer)
         return link
 
-    def _connect(self, peer: _Peer) -> None:
-        """Dials for as many streams as the link is to have, if that is ours to do. The other side waits for the first,
-        and knows of more when they come."""
-        for index in range(peer.link.width if self.id < peer.link.peer else 0):
-            peer.link.stream(index)
-            self._dial(peer, index)
-
-    def _caller(self, hello: Hello) -> _Peer:
-        """Who says so. Raises WireError if that is nobody to talk to."""
-        peer = self._peers.get(hello.endpoint)
-        if peer is None:
-            raise wire_error("hello.endpoint", hello.endpoint, "it is no peer of this endpoint, or not yet")
-        if hello.instance in peer.lost:
-            raise wire_error("hello.instance", hello.endpoint, "it was given up before")
-        return peer
-
-    def _answer(self, hello: Hello) -> Hello:
-        """Our HELLO to a peer's. Raises WireError if that is none of ours."""
-        peer = self._caller(hello)
-        if hello.sealed != peer.sealed:
-            raise wire_error("hello.sealed", hello.sealed, f"this side was told {peer.sealed}")
-        return self._hello(peer, hello.stream)
-
-    def _hello(self, peer: _Peer, stream: int) -> Hello:
-        known = peer.link.streams[stream : stream + 1]  # made only for whoever proves itself
-        return Hello(
-            endpoint=self.id,
-            instance=self.instance,
-            stream=stream,
-            resumes=peer.link.instance,
-            expects=known[0].expected if known else 0,
-            sealed=peer.sealed,
-        )
-
-    def _welcome(self, connection: Connection, seal: Seal, hello: Hello) -> None:
-        peer = self._caller(hello)
-        if (connection in self._dialled) == (self.id < hello.endpoint):
-            self._take_up(peer, connection, seal, hello)
-        else:  # a knock
-            self._release(connection)
-            self._need(peer)
-
-    def _take_up(self, peer: _Peer, connection: Connection, seal: Seal, hello: Hello) -> None:
+    def _take_up(self, peer: Peer, connection: Connection, seal: Seal, hello: Hello) -> None:
+        """Goes on over a new connection, whose peer has proved itself."""
         link = peer.link
         if link.instance not in ("", hello.instance):
             self._lose(link, "it has started anew", tell=True)
         stream = link.stream(hello.stream)
         if stream.connection:
             self._release(stream.connection)
-        peer.pause_s = _REDIAL_S[0]
+        peer.reached()
         self._established[connection] = link, stream
-        link.attach(stream, connection, seal, hello.expects if hello.resumes == self.instance else 0)
+        link.attach(stream, connection, seal, hello.expects if hello.resumes == self._dialler.instance else 0)
         link.instance, link.is_lost = hello.instance, False
         self._need(peer)
         stream.ping()
         link.pump()
-
-    def _dial(self, peer: _Peer, stream: int) -> None:
-        wanted = peer.needed and any(not known.connection for known in peer.link.streams[stream : stream + 1])
-        if peer.uri is None or not wanted or (peer, stream) in self._dialled.values():
-            return
-        credentials = self._admission.credentials(peer.link.peer)
-        try:
-            connection = self._transport(scheme_of(peer.uri)).connect(peer.uri, self, credentials)
-        except TransportError as error:
-            self._redial(peer, stream, str(error))
-            return
-        self._dialled[connection] = peer, stream
-        self._handshakes.dial(connection, peer.link.peer, self._hello(peer, stream))
 
     def _cut(self, connection: Connection, error: WireError) -> None:
         """Ends a connection on which something is wrong; the side that dialled it will try again."""
@@ -286,7 +201,7 @@ class Peers:
             known[1].send_control(*frame)
         else:
             connection.send_frame(*Checked().apply(*frame))
-            if self._peers and connection not in self._dialled:  # before `introduce`, a peer is only early
+            if self._peers and not self._dialler.has_dialled(connection):  # before `introduce`, a peer is only early
                 self._refused(connection.peer, str(error))
         connection.close()
         self._drop(connection, str(error), damaged=True)
@@ -299,34 +214,24 @@ class Peers:
 
     def _drop(self, connection: Connection, cause: str, *, damaged: bool) -> None:
         """A connection is gone."""
-        self._handshakes.forget(connection)
         known = self._established.pop(connection, None)
-        dialled = self._dialled.pop(connection, None)
+        dialled = self._dialler.forget(connection)
         if known and known[1].connection is connection and not known[1].detach(cause, damaged=damaged):
             self._lose(known[0], cause, tell=True)
         elif dialled:
-            self._redial(*dialled, cause)
-
-    def _redial(self, peer: _Peer, stream: int, cause: str) -> None:
-        for known in peer.link.streams[stream : stream + 1]:
-            if not known.connections:
-                known.cause = cause
-        self._loop.call_at(time.monotonic() + peer.pause_s, lambda: self._dial(peer, stream))
-        peer.pause_s = min(2 * peer.pause_s, _REDIAL_S[1])
+            self._dialler.redial(*dialled, cause)
 
     def _release(self, connection: Connection) -> None:
         """Closes a connection that is not needed any more."""
-        self._handshakes.forget(connection)
         self._established.pop(connection, None)
-        self._dialled.pop(connection, None)
+        self._dialler.forget(connection)
         connection.close()
 
     def _lose(self, link: Link, cause: str, *, tell: bool) -> None:
         peer = self._peers[link.peer]
         peer.lost.add(link.instance)
         peer.needed = False
-        half_open = [one for one, (other, _) in self._dialled.items() if other is peer and one in self._handshakes]
-        for connection in (*half_open, *(stream.connection for stream in link.streams)):
+        for connection in (*self._dialler.half_open(peer), *(stream.connection for stream in link.streams)):
             if connection:
                 self._release(connection)
         link.lose()
@@ -341,33 +246,25 @@ class Peers:
         secret = peer.secret if peer and peer.key == spec.key else self.identity.share(name, spec.key)
         if peer is None:
             link = Link(name, self._loop, self._clock)
-            peer = self._peers[name] = _Peer(link, spec.uri, spec.key, secret, spec.sealed)
-        self._admission.meet(name, secret)
+            peer = self._peers[name] = Peer(link, spec.uri, spec.key, secret, spec.sealed)
+        self._dialler.admission.meet(name, secret)
         peer.uri, peer.key, peer.secret, peer.sealed = spec.uri, spec.key, secret, spec.sealed
         peer.link.width, peer.link.is_lost = spec.streams, False
         peer.link.pace = LinkPace(spec.pace.bytes_per_s, spec.pace.delay_s) if spec.pace else None
         if peer.needed:
-            self._connect(peer)
+            self._dialler.connect(peer)
 
     def _come_home(self) -> None:
-        self._home = home = Link(self.id, self._loop, self._clock)
+        self._home = home = Link(self.identity.name, self._loop, self._clock)
         connection = Loopback(self._loop, self)
         self._established[connection] = home, home.streams[0]
         home.attach(home.streams[0], connection, Unchecked(), 0)
-
-    def _transport(self, scheme: str) -> Transport:
-        if scheme not in self._transports:
-            self._transports[scheme] = load_transport(scheme)(self._loop)
-        return self._transports[scheme]
 
     # heartbeat
 
     def _beat(self) -> None:
         period = self._patience_s / BEATS
-        for connection in {one for transport in self._transports.values() for one in transport.connections}:
-            if connection not in self._established:
-                self._handshakes.notice(connection)
-        for connection in self._handshakes.waiting_for(_SILENT_BEATS * period):
+        for connection in self._dialler.late(self._established, _SILENT_BEATS * period):
             self._cut(connection, wire_error("connection", connection.peer, "no proof of itself in time"))
         needed = [(peer, stream) for peer in self._peers.values() if peer.needed for stream in peer.link.streams]
         late = {peer.link.peer: stream for peer, stream in needed if stream.silence_s > self._patience_s}
@@ -379,12 +276,12 @@ class Peers:
             stream.ping()
         self._loop.call_at(time.monotonic() + period, self._beat)
 
-    def _look_after(self, peer: _Peer, stream: Stream, silence_s: float, period: float) -> None:
+    def _look_after(self, peer: Peer, stream: Stream, silence_s: float, period: float) -> None:
         if silence_s > self._patience_s:
             broken = "" if stream.connection else f", and not connected again: {stream.cause}"
             self._lose(peer.link, f"silent for {self._patience_s:g} s{broken}", tell=True)
         elif not stream.connections and silence_s > period:
-            self._dial(peer, stream.index)
+            self._dialler.dial(peer, stream.index)
         elif stream.connection and silence_s > (_SILENT_BEATS + 0.5) * period:
             self._hang_up(stream.connection, "it is silent")
 
