@@ -26,7 +26,7 @@ _READ_BYTES = 16 << 10
 _PIPE_BYTES = 1 << 20
 
 
-class Inside:
+class HiddenSocket:
     """Where the library listens: a Unix socket whose file, at `path`, is gone as soon as the library has made it."""
 
     def __init__(self, path: Path) -> None:
@@ -67,7 +67,7 @@ class _Stranger:
 class Front:
     """Listens at a free port of `host`; OSError if it cannot. `cut` is told of each that is hung up on, and why."""
 
-    def __init__(self, loop: Loop, host: str, inside: Inside, cut: Callable[[str, str], object]) -> None:
+    def __init__(self, loop: Loop, host: str, inside: HiddenSocket, cut: Callable[[str, str], object]) -> None:
         self._loop, self._inside, self._cut = loop, inside, cut
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self._listener = socket.create_server((host, 0), family=family, backlog=_BACKLOG)

@@ -21,7 +21,7 @@ from typing import Any, cast
 import grpc
 
 from bridge.errors import PeerLost, TransportError
-from bridge.transports.front import Front, Inside
+from bridge.transports.front import Front, HiddenSocket
 from bridge.transports.transport import Admits, Connection, Credentials, FrameSink, Listener, Transport
 from bridge.words.frame import HEADER_BYTES, MOST_BODY_BYTES
 
@@ -122,12 +122,12 @@ class GrpcListener(Listener, grpc.GenericRpcHandler):  # type: ignore[type-arg] 
         address = f"[{host}]" if ":" in host else host
         self.uri = f"grpc://{address}:{self._front.port}"
 
-    def _start(self) -> Inside:
+    def _start(self) -> HiddenSocket:
         """The server listens where nobody but its front finds it."""
         with tempfile.TemporaryDirectory() as folder, _opened(folder) as fd:
             self._server.add_insecure_port(f"unix:/proc/self/fd/{fd}/grpc")  # a path of any length would be too long
             self._server.start()
-            return Inside(Path(folder, "grpc"))
+            return HiddenSocket(Path(folder, "grpc"))
 
     def service(self, call: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any] | None:
         """What serves a call; None refuses it."""

@@ -39,22 +39,22 @@ _EVENT = struct.Struct("=Hi")
 class ZmqConnection(Connection):
     """A peer behind a DEALER (no `route`) or behind one route of a ROUTER, which has the descriptor `fd`."""
 
-    def __init__(self, wire: _Wire, peer: str, route: bytes | None = None, fd: int = -1) -> None:
-        super().__init__(wire.transport, wire.sink, peer)
-        self.route, self.fd, self._wire = route, fd, wire
+    def __init__(self, owner: _ZmqSocket, peer: str, route: bytes | None = None, fd: int = -1) -> None:
+        super().__init__(owner.transport, owner.sink, peer)
+        self.route, self.fd, self._owner = route, fd, owner
 
     def send_frame(self, head: bytes, body: memoryview) -> None:
         if self.is_open:
-            self._wire.send_frame(self, head, body)
+            self._owner.send_frame(self, head, body)
 
     def trust(self) -> None:
-        self._wire.trust(self)
+        self._owner.trust(self)
 
     def release(self) -> None:
-        self._wire.drop(self)
+        self._owner.drop(self)
 
 
-class _Wire:
+class _ZmqSocket:
     """A ZeroMQ socket and its monitor in the loop; what DEALER and ROUTER have in common."""
 
     unproven_bytes = probation.MOST_BYTES
@@ -165,7 +165,7 @@ class _Wire:
         raise NotImplementedError
 
 
-class _Dealer(_Wire):
+class _DealerSocket(_ZmqSocket):
     """The one peer that was dialled. ZeroMQ never dials again by itself: what was lost must be known."""
 
     unproven_bytes = 2 * WINDOW_BYTES  # who was dialled proves itself last, and may go on at once
@@ -207,7 +207,7 @@ class _Dealer(_Wire):
         self.connection.lose(PeerLost("peer", self.connection.peer, cause))
 
 
-class _Router(_Wire, Listener):
+class _RouterSocket(_ZmqSocket, Listener):
     """All peers that dialled us, by route; the monitor names a socket, so each route's is remembered.
 
     A connection that was closed here lives on in ZeroMQ until the peer ends it, or a second is over: what it still
@@ -303,12 +303,12 @@ class ZmqTransport(Transport):
     def listen(self, host: str, sink: FrameSink, admits: Admits) -> Listener:
         self._close_zap()
         self._zap = zap.ZapHandler(self.context, self.loop, admits)
-        router = _Router(self, host, sink)
+        router = _RouterSocket(self, host, sink)
         self.listeners.append(router)
         return router
 
     def connect(self, uri: str, sink: FrameSink, credentials: Credentials) -> Connection:
-        return _Dealer(self, uri, sink, credentials).connection
+        return _DealerSocket(self, uri, sink, credentials).connection
 
     def close(self) -> None:
         super().close()
