@@ -47,7 +47,7 @@ class Session:
         self._carrier = carrier
         self._on_event = on_event or (lambda news: None)
         self._on_report: OnReport = lambda step, reports: None
-        self._answer: ins.Answer | ins.Refuse | None = None
+        self._answer: ins.Return | ins.Refuse | None = None
         self._failed = False
         self._clock = AwakeClock()
 
@@ -98,7 +98,7 @@ class Session:
         way = self.way(one, other)
 
         def widen(streams: int) -> None:
-            if streams != self.way(one, other)["lanes"]:
+            if streams != self.way(one, other)["streams"]:
                 self.relink(self._controller.fleet.links_with(one, other, streams))
 
         def measure(streams: int) -> list[LinkProbed]:
@@ -106,7 +106,7 @@ class Session:
             return [self._probe(one, other), self._probe(other, one)]
 
         if way["scheme"] == "shm" or self.fleet.link(one, other).streams is not None:
-            return way["lanes"], measure(way["lanes"])
+            return way["streams"], measure(way["streams"])
         streams, found = find_streams(measure)
         widen(streams)
         return streams, found
@@ -152,7 +152,7 @@ class Session:
         return self._controller.node(host)
 
     def way(self, one: str, other: str) -> dict[str, Any]:
-        """How two pools are joined: scheme, whether it is sealed, and how many lanes it has."""
+        """How two pools are joined: scheme, whether it is sealed, and how many streams it has."""
         return self._controller.way(one, other)
 
     @property
@@ -212,7 +212,7 @@ class Session:
             case ins.ToHosts(hosts, order):
                 for host in hosts:
                     self._carrier.send(host, order)
-            case ins.Answer() | ins.Refuse():
+            case ins.Return() | ins.Refuse():
                 self._answer = instruction
             case ins.Deliver(step, reports):
                 self._on_report(step, reports)

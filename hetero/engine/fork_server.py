@@ -78,7 +78,7 @@ class Nursery:
 
     def _obey(self) -> None:
         try:
-            word, fds = self._control.recv(0)
+            word, fds = self._control.recv_word(0)
         except TimeoutError:
             return
         if not isinstance(word, Fork):
@@ -87,7 +87,7 @@ class Nursery:
         pids = {rank.index: self._fork(rank, agent_fd, port_fd, fds) for rank, agent_fd, port_fd in pairs}
         for fd in fds:
             os.close(fd)
-        self._control.send(Forked(pids, interpreter()))
+        self._control.send_word(Forked(pids, interpreter()))
 
     def _fork(self, rank: RankId, agent_fd: int, port_fd: int, fds: Sequence[int]) -> int:
         pid = os.fork()
@@ -119,7 +119,7 @@ class Nursery:
             if pid == 0:
                 return
             rank = self._children.pop(pid)
-            self._control.send(Exited(rank, os.waitstatus_to_exitcode(status)))
+            self._control.send_word(Exited(rank, os.waitstatus_to_exitcode(status)))
 
     def _end_children(self) -> None:
         for pid in self._children:
@@ -172,7 +172,7 @@ def live(rank_main: RankMain, rank: RankId, agent: Pipe, port_fd: int) -> int:
         return int(end.code or 0) if not isinstance(end.code, str) else 1
     except BaseException as error:
         with contextlib.suppress(PipeClosed):  # the agent is gone: nobody is left to tell
-            agent.send(Failed(ErrorReport.of(error, "".join(traceback.format_exception(error)))))
+            agent.send_word(Failed(ErrorReport.of(error, "".join(traceback.format_exception(error)))))
         return 1
     return 0
 

@@ -65,12 +65,12 @@ class Rank:
 
     def run(self) -> None:
         """Until told to stop. Raises PipeClosed when the agent is gone."""
-        self._agent.send(Ready(os.getpid(), platform.python_version(), str(torch.__version__)))
+        self._agent.send_word(Ready(os.getpid(), platform.python_version(), str(torch.__version__)))
         while not self._stopped:
             if (heard := self._next_word()) is None:
                 self._train()
             elif (answer := self._obey(*heard)) is not None:
-                self._agent.send(answer)
+                self._agent.send_word(answer)
         if self._world is not None:
             self._world.close()
 
@@ -78,7 +78,7 @@ class Rank:
         """With its descriptors. Waits for one only where there is no step to run."""
         has_work = self._epoch is not None and self._epoch.next_step < self._until
         try:
-            return self._agent.recv(0.0 if has_work else None)
+            return self._agent.recv_word(0.0 if has_work else None)
         except TimeoutError:
             return None
 
@@ -104,11 +104,11 @@ class Rank:
         assert self._epoch is not None
         report = self._epoch.run_step()
         for event in self._epoch.take_events():
-            self._agent.send(event)
+            self._agent.send_word(event)
         done = self._epoch.next_step
         if self._epoch.spec.saves_at(done):
-            self._agent.send(Saved(done, self._epoch.save()))
-        self._agent.send(report)
+            self._agent.send_word(Saved(done, self._epoch.save()))
+        self._agent.send_word(report)
 
     def _open_world(self, order: OpenWorld) -> WorldOpened:
         """Index 0 of a pool on several hosts: says where to meet. It joins like the others, when all are told."""
@@ -133,7 +133,7 @@ class Rank:
         """Called by another thread, while this rank's own waits for a chip of its pool."""
         step = self._epoch.next_step if self._epoch is not None else 0
         with suppress(PipeClosed):
-            self._agent.send(Told("chip_waits", step, max(self._number, 0), wait))
+            self._agent.send_word(Told("chip_waits", step, max(self._number, 0), wait))
 
     def _calibrate(self, order: Calibrate) -> Calibrated:
         assert self._world is not None

@@ -10,11 +10,11 @@ from typing import Any
 import torch
 
 from backends.backend import Backend
-from bridge.channel import ChannelSpec
 from bridge.codec import CODECS, NONE, Codec
 from bridge.options import BridgeOptions
 from bridge.port.port import Channel, Port
 from bridge.rank import RankId
+from bridge.words.channel import ChannelSpec
 from hetero.transfer.bridge_messages import BridgeReceiver, BridgeSender
 from hetero.transfer.channels import Channels
 from hetero.transfer.coded import CodedReader, CodedWriter, dtype_name

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from bridge.words.word import A, Answer, Order, Part, Word
+from bridge.words.word import A, Answer, Order, Word, WordPart
 
 Plain = dict[str, Any]
 """Plain data whose shape is its owner's business, who insists on it."""
@@ -70,7 +70,7 @@ class Calibrate(RankOrder[Calibrated]):
 
 
 @dataclass(frozen=True)
-class Moved(Part):
+class Moved(WordPart):
     """Of state that moved live, what a rank did: the bytes that it sent, by pool, those that it was to send, the most
     that its tensors were planned to take meanwhile, and the time in all."""
 

@@ -316,7 +316,7 @@ class Controller:
         if not self._stopped.add(event.host, None):
             return []
         self.phase = Phase.ENDED
-        return [ins.Answer()]
+        return [ins.Return()]
 
     def _trouble(self, event: ev.Trouble) -> Instructions:
         if self.phase is Phase.STOPPING and event.severity in (ev.Severity.IN_THE_WAKE, ev.Severity.ABORTED):
@@ -346,7 +346,7 @@ class Controller:
 
     def _complete(self, value: Any) -> Instructions:
         self.phase = Phase.READY
-        return [ins.Answer(value)]
+        return [ins.Return(value)]
 
     def _news(self, kind: str, host: str | None, data: Mapping[str, Any], rank: Any = None) -> ins.News:
         pool = self._specs[host].pool.name if host else None

@@ -67,11 +67,11 @@ class Crew:
             ours, agent = Pipe.pair()
             endpoint, port = Pipe.pair()
             theirs += [agent, port]
-            self.endpoint.pipe.send(Attach(rank), [endpoint.fileno()])
+            self.endpoint.pipe.send_word(Attach(rank), [endpoint.fileno()])
             endpoint.close()
             members[rank] = Member(rank, ours)
             self._selector.register(ours, selectors.EVENT_READ, members[rank])
-        self.nursery.pipe.send(Fork(self.spec.ranks), [pipe.fileno() for pipe in theirs])
+        self.nursery.pipe.send_word(Fork(self.spec.ranks), [pipe.fileno() for pipe in theirs])
         for pipe in theirs:
             pipe.close()
         return members
@@ -114,7 +114,7 @@ class Crew:
         words: list[Word | None] = []
         while True:
             try:
-                words.append(pipe.recv(0)[0])
+                words.append(pipe.recv_word(0)[0])
             except TimeoutError:
                 return words
             except (WordError, ReleaseDiffers) as error:

@@ -60,7 +60,7 @@ class Host:
                 case RankOrder():
                     self._ask_ranks(order)
                 case EndpointOrder():
-                    self._crew.endpoint.pipe.send(order)
+                    self._crew.endpoint.pipe.send_word(order)
                 case _:
                     raise TypeError(f"{order!r} is no order for a host")
 
@@ -151,7 +151,7 @@ class Host:
         agree(self.spec.release)
         self._crew.start()
         self._events += [ev.Warned(self.spec.id, note) for note in self._crew.notes]
-        self._crew.endpoint.pipe.send(Listen(self.spec.id, self._address, self.spec.schemes))
+        self._crew.endpoint.pipe.send_word(Listen(self.spec.id, self._address, self.spec.schemes))
         self._roster.members |= self._crew.fork()
         self._roster.expect()
 

@@ -75,7 +75,7 @@ class Roster:
         for member in asked:
             member.owes = order.answer
             self.heard(member)
-            member.pipe.send(order, fds)
+            member.pipe.send_word(order, fds)
 
     def expect(self) -> None:
         """Awaits that all ranks are ready, which nobody has to ask for."""
@@ -106,7 +106,7 @@ class Roster:
             if not member.expected:
                 self.heard(member)
             member.leased = lease.until
-            member.pipe.send(lease)
+            member.pipe.send_word(lease)
 
     def begin_epoch(self, start: int) -> None:
         """Forgets half-gathered steps of the old epoch; its last checkpoint may still be on its way."""
@@ -120,7 +120,7 @@ class Roster:
         for member in self.members.values():
             member.owes = None
             try:
-                member.pipe.send(Stop())
+                member.pipe.send_word(Stop())
             except PipeClosed:
                 continue
 

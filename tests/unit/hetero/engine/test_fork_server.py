@@ -41,7 +41,7 @@ class Brood:
         self.ports = [port for _, (port, _) in pairs]
         given = [pipe for (_, agent), (_, port) in pairs for pipe in (agent, port)]
         ranks = tuple(RankId("pool", index) for index in range(2))
-        self.control.send(Fork(ranks), [pipe.fileno() for pipe in given])
+        self.control.send_word(Fork(ranks), [pipe.fileno() for pipe in given])
         for pipe in given:
             pipe.close()
 
@@ -60,7 +60,7 @@ def brood(births: tuple[str, ...]) -> Iterator[Brood]:
 
 
 def heard(pipe: Pipe) -> Any:
-    return pipe.recv(WAIT_S)[0]
+    return pipe.recv_word(WAIT_S)[0]
 
 
 @BIRTHS
@@ -81,9 +81,9 @@ def test_a_rank_afresh_imports_its_own_code_and_is_a_child_like_any_other(
 def test_ends_and_errors_are_told(brood: Brood) -> None:
     agents = {heard(agent).rank.index: agent for agent in brood.agents}
     heard(brood.control)
-    agents[0].send(Go(status=3))
+    agents[0].send_word(Go(status=3))
     assert heard(brood.control) == Exited(RankId("pool", 0), 3)
-    agents[1].send(Go(status=None))
+    agents[1].send_word(Go(status=None))
     assert heard(agents[1]).error.message == "a mistake of its own"
     assert heard(brood.control) == Exited(RankId("pool", 1), 1)
 
@@ -96,7 +96,7 @@ def test_ranks_end_with_their_nursery(brood: Brood, end: str) -> None:
     brood.process.send_signal(signal.SIGKILL) if end == "killed" else brood.control.close()
     for agent in brood.agents:
         with pytest.raises(PipeClosed):
-            agent.recv(WAIT_S)
+            agent.recv_word(WAIT_S)
 
 
 OLDER = """
@@ -112,12 +112,12 @@ def test_a_nursery_that_hears_another_release_says_its_own_and_ends_without_a_tr
     command = [sys.executable, "-c", OLDER, f"--fd={theirs.fileno()}", "--main=nobody:main", "--afresh"]
     process = subprocess.Popen(command, pass_fds=[theirs.fileno()], cwd=ROOT, stderr=subprocess.PIPE)
     theirs.close()
-    control.send(Fork(()))
+    control.send_word(Fork(()))
     with pytest.raises(ReleaseDiffers) as caught:
-        control.recv(WAIT_S)
+        control.recv_word(WAIT_S)
     assert caught.value.value == "0.0.9"
     with pytest.raises(PipeClosed):
-        control.recv(WAIT_S)
+        control.recv_word(WAIT_S)
     assert process.communicate(timeout=WAIT_S)[1] == b""
     assert process.returncode == 1
     control.close()

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter
 
-from bridge.channel import ChannelSpec
 from bridge.errors import BridgeError, ReleaseDiffers, WireError, WordError
 from bridge.port.pipe import Pipe
 from bridge.rank import RankId
+from bridge.words.channel import ChannelSpec
 from bridge.words.endpoint import (
     Attach,
     Failed,
@@ -165,12 +165,12 @@ def ends() -> tuple[Pipe, Other]:
 
 def test_each_end_says_its_release_before_its_first_word(ends: tuple[Pipe, Other]) -> None:
     pipe, other = ends
-    pipe.send(Stop())
-    pipe.send(Stop())
+    pipe.send_word(Stop())
+    pipe.send_word(Stop())
     said = b"".join(map(frame, (encode(Release(RELEASE)), encode(Stop()), encode(Stop()))))
     assert other.socket.recv(4096) == said
     other.says(encode(Release(RELEASE)), encode(Stop()))
-    assert pipe.recv(WAIT_S)[0] == Stop()
+    assert pipe.recv_word(WAIT_S)[0] == Stop()
 
 
 def test_who_takes_over_an_inherited_end_says_so_at_once() -> None:
@@ -189,23 +189,27 @@ def test_another_release_is_named_and_its_words_are_heard_all_the_same(
     pipe, other = ends
     other.says(first, encode(Stop()))
     with pytest.raises(ReleaseDiffers, match=RELEASE) as caught:
-        pipe.recv(WAIT_S)
+        pipe.recv_word(WAIT_S)
     assert (caught.value.key, caught.value.value) == ("release", value)
-    assert pipe.recv(WAIT_S)[0] == Stop()
+    assert pipe.recv_word(WAIT_S)[0] == Stop()
 
 
 def test_behind_what_is_no_word_the_next_is_heard(ends: tuple[Pipe, Other]) -> None:
     pipe, other = ends
     other.says(encode(Release(RELEASE)), b"Nonsense {}", encode(Stop()))
     with pytest.raises(WordError, match="Nonsense"):
-        pipe.recv(WAIT_S)
-    assert pipe.recv(WAIT_S)[0] == Stop()
+        pipe.recv_word(WAIT_S)
+    assert pipe.recv_word(WAIT_S)[0] == Stop()
 
 
-@pytest.mark.parametrize("name", ["Word", "Order", "Answer", "RankOrder", "EndpointOrder"])
+KINDS = sorted({kind.__name__ for kind in (Word, *_below(Word)) if kind.__subclasses__()})
+
+
+@pytest.mark.parametrize("name", [*KINDS, "RankOrder"])
 def test_a_kind_of_words_is_no_word(name: str) -> None:
+    assert {"Word", "Order", "Answer", "ChannelReport"} < set(KINDS)
     with pytest.raises(WordError, match="not known"):
-        decode(f"{name} {{}}".encode())
+        decode(f'{name} {{"channel":1}}'.encode())
 
 
 def test_an_error_with_a_name_that_is_no_utf_8_is_told() -> None:
