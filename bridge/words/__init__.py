@@ -6,5 +6,5 @@ port      rank to endpoint and back, by channel
 error     an error as another process is told of it
 release   what both ends of a pipe say first
 
-`hetero/words` has those between agents, nurseries and ranks.
+`hetero/words` has those between agents, fork servers and ranks.
 """

@@ -161,7 +161,7 @@ class Session:
         return self._controller.usable_bytes
 
     def pids(self, host: str) -> dict[str, int]:
-        """The processes of a host: its endpoint, its nursery, and its ranks by name."""
+        """The processes of a host: its endpoint, its fork server, and its ranks by name."""
         return dict(self._controller.pids(host))
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""Where ranks are born: `python -m hetero.engine.fork_server --fd N --main module:function`.
+"""Forks the ranks of a host: `python -m hetero.engine.fork_server --fd N --main module:function`.
 
 Imports the rank's code, and torch with it, once, and forks the ranks before any thread is started or device is touched:
 eight ranks are up in the time of one import and share its memory. `Fork` on the control pipe N asks for them, `Exited`
@@ -7,7 +7,7 @@ tells of their ends (`hetero/words/fork_server.py`).
 With `--afresh` it imports nothing ahead, and what it forks runs as a program of its own: there are plug-ins for torch
 that a fork after their import would leave broken. Such a rank imports torch itself, which takes it seconds more.
 
-At the end of the control pipe, and at the death of the agent, nursery and ranks end.
+At the end of the control pipe, and at the death of the agent, it and its ranks end.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ Birth = Callable[[RankId, int, int], int]
 _PR_SET_PDEATHSIG = 1
 
 
-class Nursery:
+class ForkServer:
     """Forks ranks and waits for their ends. Single-threaded, as fork asks."""
 
     def __init__(self, control: Pipe, birth: Birth) -> None:
@@ -66,7 +66,7 @@ class Nursery:
             while True:
                 if not self._control.pending():
                     self._sleep()
-                self._bury()
+                self._tell_ends()
                 self._obey()
         except PipeClosed:
             self._end_children()
@@ -97,7 +97,7 @@ class Nursery:
         return pid
 
     def _become(self, rank: RankId, agent_fd: int, port_fd: int, fds: Sequence[int]) -> NoReturn:
-        """In the child: keep only what is its own, and never return into the nursery's code."""
+        """In the child: keep only what is its own, and never return into the server's code."""
         status = 1
         try:
             die_with(self._parent)
@@ -113,7 +113,7 @@ class Nursery:
             sys.stderr.flush()
             os._exit(status)
 
-    def _bury(self) -> None:
+    def _tell_ends(self) -> None:
         while self._children:
             pid, status = os.waitpid(-1, os.WNOHANG)
             if pid == 0:
@@ -177,11 +177,11 @@ def live(rank_main: RankMain, rank: RankId, agent: Pipe, port_fd: int) -> int:
     return 0
 
 
-def nurse(options: argparse.Namespace) -> int:
+def serve(options: argparse.Namespace) -> int:
     die_with(os.getppid())
     keep_private()
     birth = (afresh if options.afresh else forked)(options.main)
-    Nursery(Pipe.from_fd(options.fd), birth).run()
+    ForkServer(Pipe.from_fd(options.fd), birth).run()
     return 0
 
 
@@ -200,12 +200,12 @@ def main() -> None:
     parser.add_argument("--fd", type=int, required=True, help="the control pipe; a rank's pipe to its agent")
     parser.add_argument("--main", required=True, help="what a rank runs, as module:function")
     parser.add_argument("--afresh", action="store_true", help="no rank is forked from what has imported torch")
-    parser.add_argument("--rank", help="be this one, as pool:index, and no nursery")
+    parser.add_argument("--rank", help="be this one, as pool:index, and no fork server")
     parser.add_argument("--port", type=int, help="the socket of its port")
     options = parser.parse_args()
     status = 1
     try:
-        status = live_afresh(options) if options.rank else nurse(options)
+        status = live_afresh(options) if options.rank else serve(options)
     except ReleaseDiffers:
         pass  # the agent has heard ours too, and tells it
     except Exception:

@@ -157,8 +157,8 @@ class HostStopped:
 
 @dataclass(frozen=True)
 class Trouble:
-    """A process of a host died, failed or fell silent. `process` is rank, endpoint, nursery or agent; of no host, "",
-    are the parts of Ray."""
+    """A process of a host died, failed or fell silent. `process` is rank, endpoint, fork server or agent; of no host,
+    "", are the parts of Ray."""
 
     host: str
     process: str

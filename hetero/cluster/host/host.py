@@ -23,7 +23,7 @@ from hetero.cluster.host.crew import Crew
 from hetero.cluster.host.machine import machine
 from hetero.cluster.host.processes import Helper
 from hetero.cluster.host.roster import Member, Roster
-from hetero.cluster.host.watchdog import Vigil
+from hetero.cluster.host.watchdog import Watchdog
 from hetero.monitoring.record import merge_ranks
 from hetero.words.fork_server import Exited, Forked
 from hetero.words.orders import Configure, Configured, JoinWorld, Lease, OpenWorld, RankOrder, Ready, Saved, Told
@@ -40,7 +40,7 @@ class Host:
         self._crew = Crew(spec)
         self._clock = AwakeClock()
         self._roster = Roster(self._clock)
-        self._vigil = Vigil(spec, self._roster, self._clock, self._events.append)
+        self._watchdog = Watchdog(spec, self._roster, self._clock, self._events.append)
         self._listening: Listening | None = None
         self._software: dict[str, str] = {}
         self._unattached = set(spec.ranks)
@@ -71,7 +71,7 @@ class Host:
                 self._hear(speaker, word)
             except WordError as error:
                 self._hear(speaker, Failed(ErrorReport.of(error)))
-        self._vigil.look()
+        self._watchdog.look()
         self._maybe_stopped()
         events = list(self._events)
         self._events.clear()
@@ -90,12 +90,12 @@ class Host:
     def _hear(self, speaker: Helper | Member, word: Word | None) -> None:
         if isinstance(speaker, Member):
             if word is None:
-                self._vigil.rank_closed(speaker)
+                self._watchdog.rank_closed(speaker)
             else:
                 self._roster.heard(speaker)
                 self._rank_said(speaker, word)
         elif word is None:
-            self._vigil.helper_ended(speaker)
+            self._watchdog.helper_ended(speaker)
         else:
             self._helper_said(speaker, word)
 
@@ -114,7 +114,7 @@ class Host:
             case Told():
                 self._events.append(ev.RankTold(self.spec.id, member.rank, word.kind, word.step, word.epoch, word.data))
             case Failed():
-                self._vigil.rank_failed(member, word)
+                self._watchdog.rank_failed(member, word)
             case _:
                 raise unexpected(word)
 
@@ -134,14 +134,14 @@ class Host:
             case Answer():
                 self._events.append(ev.Answered(self.spec.id, (word,)))
             case Exited(rank=rank, status=status):
-                self._vigil.rank_exited(self._roster.members[rank], status)
+                self._watchdog.rank_exited(self._roster.members[rank], status)
             case TurnedAway():
                 facts = {"from": word.stranger, "cause": word.cause, "count": word.count}
                 self._events.append(ev.StrangerRefused(self.spec.id, facts))
             case LostPeer():
-                self._vigil.peer_lost(helper, word)
+                self._watchdog.peer_lost(helper, word)
             case Failed():
-                self._vigil.helper_failed(helper, word)
+                self._watchdog.helper_failed(helper, word)
             case _:
                 raise unexpected(word)
 
@@ -206,16 +206,16 @@ class Host:
 
     def _stop(self) -> None:
         self._stop_by = self._clock.now() + self.spec.patience.stop_s
-        self._vigil.stopping = True
+        self._watchdog.stopping = True
         self._roster.dismiss()
 
     def _maybe_stopped(self) -> None:
         """Once all ranks have ended, or their time is up, the rest ends too."""
-        if self._stop_by is None or self._vigil.over:
+        if self._stop_by is None or self._watchdog.over:
             return
         if self._clock.now() < self._stop_by and any(not member.gone for member in self._roster):
             return
-        self._vigil.over = True
+        self._watchdog.over = True
         self._crew.end()
         self._events.append(ev.HostStopped(self.spec.id))
 

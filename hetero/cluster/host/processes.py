@@ -59,7 +59,7 @@ def interface_of(address: str) -> str | None:
 
 
 class Helper:
-    """A process that the agent talks to over a pipe: its endpoint or its nursery."""
+    """A process that the agent talks to over a pipe: its endpoint or its fork server."""
 
     def __init__(self, name: str, module: str, arguments: list[str], pool: FleetPool, variables: Mapping[str, str]):
         self.name = name
