@@ -16,10 +16,10 @@ from hetero.checkpoint.resume import ResumePoint, checkpoint_folder, checkpoint_
 from hetero.checkpoint.store import MANIFEST, CheckpointStore
 from hetero.cluster.control.instructions import News
 from hetero.cluster.doctor import guard
-from hetero.cluster.needs import Folder, Needs
 from hetero.cluster.onray.actors import ray_agents
 from hetero.cluster.onray.metrics import RayMetrics
 from hetero.cluster.onray.runtime import ray_runtime
+from hetero.cluster.onray.shared_files import Folder, Needs
 from hetero.cluster.options import fleet_of
 from hetero.cluster.session import Session
 from hetero.data.source import Prepared, prepare
@@ -118,8 +118,8 @@ def _on_a_fleet(job: Job, run: _Run, address: str | None, plan: Plan | None) -> 
                 run.record_to.append(RayMetrics(tracked_run(job, run.run_dir)).record)
             stack.enter_context(run.watched())
             fleet = fleet_of(job.pools, fleet_links(job), local=address is None)
-            carrier = stack.enter_context(ray_agents(fleet, run.needs, run.heard))
-            return run.drive(stack.enter_context(Session.start(fleet, carrier, run.heard)), plan)
+            agents = stack.enter_context(ray_agents(fleet, run.needs, run.heard))
+            return run.drive(stack.enter_context(Session.start(fleet, agents, run.heard)), plan)
         except KeyboardInterrupt:
             run.interrupted()
             raise

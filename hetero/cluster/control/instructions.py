@@ -38,7 +38,7 @@ class ToHosts:
 
 
 @dataclass(frozen=True)
-class Answer:
+class Done:
     """What was asked last is done."""
 
     value: Any = None
@@ -79,4 +79,4 @@ class Fail:
     others: Sequence[Trouble] = ()
 
 
-Instruction: TypeAlias = ToHosts | Answer | Refuse | Deliver | News | Fail
+Instruction: TypeAlias = ToHosts | Done | Refuse | Deliver | News | Fail

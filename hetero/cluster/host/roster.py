@@ -12,7 +12,7 @@ from bridge.rank import RankId
 from bridge.system.awake import AwakeClock
 from bridge.words.endpoint import Stop
 from bridge.words.word import Answer, Word
-from hetero.cluster.control.gather import Gather
+from hetero.cluster.control.roll_call import RollCall
 from hetero.cluster.fleet import Patience
 from hetero.words.orders import Lease, RankOrder, Ready, Saved
 from hetero.words.step import StepReport
@@ -56,7 +56,7 @@ class Roster:
     def __init__(self, clock: AwakeClock) -> None:
         self._clock = clock
         self.members: dict[RankId, Member] = {}
-        self._gathers: dict[tuple[type[Word], int], Gather[Word]] = {}
+        self._roll_calls: dict[tuple[type[Word], int], RollCall[Word]] = {}
 
     def __iter__(self) -> Iterator[Member]:
         return iter(self.members.values())
@@ -71,7 +71,7 @@ class Roster:
     ) -> None:
         """Sends an order, and descriptors with it, to the ranks that `of` selects."""
         asked = [member for member in self.members.values() if of(member) and not member.gone]
-        self._gathers[order.answer, 0] = Gather(str(member.rank) for member in asked)
+        self._roll_calls[order.answer, 0] = RollCall(str(member.rank) for member in asked)
         for member in asked:
             member.owes = order.answer
             self.heard(member)
@@ -79,7 +79,7 @@ class Roster:
 
     def expect(self) -> None:
         """Awaits that all ranks are ready, which nobody has to ask for."""
-        self._gathers[Ready, 0] = Gather(str(rank) for rank in self.members)
+        self._roll_calls[Ready, 0] = RollCall(str(rank) for rank in self.members)
         for member in self.members.values():
             self.heard(member)
 
@@ -110,7 +110,7 @@ class Roster:
 
     def begin_epoch(self, start: int) -> None:
         """Forgets half-gathered steps of the old epoch; its last checkpoint may still be on its way."""
-        self._gathers = {key: gather for key, gather in self._gathers.items() if key[0] is Saved}
+        self._roll_calls = {key: roll_call for key, roll_call in self._roll_calls.items() if key[0] is Saved}
         for member in self.members.values():
             member.next_step = member.leased = start
             member.active = True
@@ -135,13 +135,13 @@ class Roster:
 
     def _per_step(self, member: Member, word: OfStep) -> list[OfStep] | None:
         key = (type(word), word.step)
-        if key not in self._gathers:
-            self._gathers[key] = Gather(str(one.rank) for one in self.active)
+        if key not in self._roll_calls:
+            self._roll_calls[key] = RollCall(str(one.rank) for one in self.active)
         return self._add(word.step, member, word)
 
     def _add(self, step: int, member: Member, word: Heard) -> list[Heard] | None:
-        gather = cast("Gather[Heard] | None", self._gathers.get((type(word), step)))
-        if gather is None or not gather.add(str(member.rank), word):
+        roll_call = cast("RollCall[Heard] | None", self._roll_calls.get((type(word), step)))
+        if roll_call is None or not roll_call.add(str(member.rank), word):
             return None
-        del self._gathers[type(word), step]
-        return [gather.parts[str(rank)] for rank in self.members if str(rank) in gather.parts]
+        del self._roll_calls[type(word), step]
+        return [roll_call.parts[str(rank)] for rank in self.members if str(rank) in roll_call.parts]

@@ -74,7 +74,7 @@ def test_whole_life(hosts: FakeHosts) -> None:
         for host in hosts.leases:
             hosts.report(host, step)
     assert [one.step for one in of(ins.Deliver, hosts.told)] == [0, 1]
-    assert of(ins.Answer, hosts.told) == [ins.Answer(2)]
+    assert of(ins.Done, hosts.told) == [ins.Done(2)]
     hosts.ask(ev.ConfigureAsked(Configure({"epoch": 1, "start": 2})))
     hosts.ask(ev.RunAsked(3))
     assert set(hosts.leases.values()) == {Lease(1, 3)}
@@ -118,7 +118,7 @@ def test_idle_hosts_get_no_lease_and_are_not_waited_for(hosts: FakeHosts) -> Non
     assert set(hosts.leases) == {"nvidia@0", "ascend@0", "ascend@1"}
     for host in hosts.leases:
         hosts.report(host, 0)
-    assert of(ins.Answer, hosts.told)
+    assert of(ins.Done, hosts.told)
 
 
 def test_hosts_that_read_different_text_are_named_and_the_session_goes_on(hosts: FakeHosts) -> None:
@@ -141,10 +141,10 @@ def test_a_checkpoint_is_told_once_it_is_whole_and_the_run_waits_for_it(hosts: F
         assert hosts.feed(ev.PiecesSaved(host, 1, [{"of": host}])) == []
     for host in names:
         hosts.report(host, 0)
-    assert not of(ins.Answer, hosts.told)
+    assert not of(ins.Done, hosts.told)
     news, answer = hosts.feed(ev.PiecesSaved(names[-1], 1, []))
     assert (news.kind, news.step, news.data) == ("saved", 1, {"pieces": [{"of": host} for host in names[:-1]]})
-    assert answer == ins.Answer(1)
+    assert answer == ins.Done(1)
 
 
 def test_what_a_rank_tells_becomes_news_under_its_own_name(hosts: FakeHosts) -> None:
@@ -252,6 +252,6 @@ def test_a_link_is_measured_by_the_host_at_its_one_end(hosts: FakeHosts) -> None
     assert hosts.controller.phase is Phase.ASKING
     found = LinkProbed("kunlun@0", 5.0, None, 1.0)
     assert hosts.feed(ev.Answered("ascend@0", [found])) == [], "nobody asked it"
-    [answer] = of(ins.Answer, hosts.feed(ev.Answered("nvidia@0", [found])))
+    [answer] = of(ins.Done, hosts.feed(ev.Answered("nvidia@0", [found])))
     assert answer.value == [found]
     assert hosts.controller.phase is Phase.READY
