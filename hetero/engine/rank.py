@@ -6,12 +6,8 @@ Never imports Ray. It talks with its agent (`hetero/cluster`) in `hetero/words`,
 from __future__ import annotations
 
 import gc
-import os
-import platform
 from contextlib import suppress
 from typing import Any
-
-import torch
 
 from backends.backend import Backend
 from backends.chip import load_chip
@@ -33,6 +29,7 @@ from hetero.engine.state.state import State
 from hetero.engine.step.stage import place_of
 from hetero.engine.wiring import EpochGroups, tensor_holdings
 from hetero.engine.world import World
+from hetero.words.notices import ChipWaits
 from hetero.words.orders import (
     Calibrate,
     Calibrated,
@@ -44,7 +41,6 @@ from hetero.words.orders import (
     OpenWorld,
     Ready,
     Saved,
-    Told,
     WorldJoined,
     WorldOpened,
 )
@@ -65,7 +61,7 @@ class Rank:
 
     def run(self) -> None:
         """Until told to stop. Raises PipeClosed when the agent is gone."""
-        self._agent.send(Ready(os.getpid(), platform.python_version(), str(torch.__version__)))
+        self._agent.send(Ready())
         while not self._stopped:
             if (heard := self._next_word()) is None:
                 self._train()
@@ -131,9 +127,8 @@ class Rank:
 
     def _waits_long(self, wait: dict[str, Any]) -> None:
         """Called by another thread, while this rank's own waits for a chip of its pool."""
-        step = self._epoch.next_step if self._epoch is not None else 0
         with suppress(PipeClosed):
-            self._agent.send(Told("chip_waits", step, max(self._number, 0), wait))
+            self._agent.send(ChipWaits(wait["group"], wait["chip"], tuple(wait["waits_for"]), wait["seconds"]))
 
     def _calibrate(self, order: Calibrate) -> Calibrated:
         assert self._world is not None

@@ -6,7 +6,6 @@ A new one is such a pair, a `case` and its handler in `hetero/engine/rank.py`, a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -115,16 +114,12 @@ class Lease(Word):
     until: int
 
 
-# What a rank says unasked
+# What a rank says of itself; what it tells for the journal are `hetero/words/notices.py`
 
 
 @dataclass(frozen=True)
 class Ready(Word):
-    """It is born."""
-
-    pid: int
-    python: str
-    torch: str | None
+    """It is born, and takes orders."""
 
 
 @dataclass(frozen=True)
@@ -133,13 +128,3 @@ class Saved(Word):
 
     step: int
     piece: Plain | None
-
-
-@dataclass(frozen=True)
-class Told(Word):
-    """Something for the run's journal."""
-
-    kind: str
-    step: int
-    epoch: int
-    data: Mapping[str, Any]

@@ -142,7 +142,10 @@ class Controller:
 
     def _answered(self, event: ev.Answered) -> Instructions:
         question = self._questions.pop((type(event.answers[0]), event.host), None)
-        if question is None or not question.answers.add(event.host, event.answers):
+        if question is None:
+            name = type(event.answers[0]).__name__
+            return self._trouble(ev.Trouble(event.host, "agent", ev.Severity.OWN_ERROR, f"said {name} unasked"))
+        if not question.answers.add(event.host, event.answers):
             return []
         return question.then({host: question.answers.parts[host] for host in question.hosts})
 
@@ -298,7 +301,8 @@ class Controller:
         return [news, *self._complete_run()]
 
     def _rank_told(self, event: ev.RankTold) -> Instructions:
-        return [ins.News(event.kind, event.step, event.epoch, event.data, event.rank.pool, str(event.rank))]
+        told = event.told
+        return [ins.News(told.kind, event.step, event.epoch, told.facts, event.rank.pool, str(event.rank))]
 
     def _complete_run(self) -> Instructions:
         """A run is over when its steps are done and every checkpoint that was begun is whole."""

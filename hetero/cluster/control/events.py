@@ -11,6 +11,7 @@ from bridge.rank import RankId
 from bridge.words.endpoint import EndpointOrder
 from bridge.words.word import Answer
 from hetero.cluster.fleet import FleetLink
+from hetero.words.notices import Told
 from hetero.words.orders import Configure, RankOrder
 from hetero.words.step import HostStep
 
@@ -124,14 +125,14 @@ class PiecesSaved:
 
 @dataclass(frozen=True)
 class RankTold:
-    """Something that a rank wants in the run's journal. Rare: it is not merged with what others say."""
+    """Something that a rank wants in the run's journal. Rare: it is not merged with what others say. `step` is
+    the one that it has yet to report."""
 
     host: str
     rank: RankId
-    kind: str
+    told: Told
     step: int
     epoch: int
-    data: Mapping[str, Any]
 
 
 @dataclass(frozen=True)

@@ -67,11 +67,11 @@ class Crew:
             ours, agent = Pipe.pair()
             endpoint, port = Pipe.pair()
             theirs += [agent, port]
-            self.endpoint.pipe.send(Attach(rank), [endpoint.fileno()])
+            self.endpoint.ask(Attach(rank), [endpoint.fileno()])
             endpoint.close()
             members[rank] = Member(rank, ours)
             self._selector.register(ours, selectors.EVENT_READ, members[rank])
-        self.fork_server.pipe.send(Fork(self.spec.ranks), [pipe.fileno() for pipe in theirs])
+        self.fork_server.ask(Fork(self.spec.ranks), [pipe.fileno() for pipe in theirs])
         for pipe in theirs:
             pipe.close()
         return members

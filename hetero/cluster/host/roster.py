@@ -11,10 +11,10 @@ from bridge.port.pipe import Pipe
 from bridge.rank import RankId
 from bridge.system.awake import AwakeClock
 from bridge.words.endpoint import Stop
-from bridge.words.word import Answer, Word
+from bridge.words.word import Answer, Word, unexpected
 from hetero.cluster.control.roll_call import RollCall
 from hetero.cluster.fleet import Patience
-from hetero.words.orders import Lease, RankOrder, Ready, Saved
+from hetero.words.orders import Configured, Lease, RankOrder, Ready, Saved
 from hetero.words.step import StepReport
 
 Said = TypeVar("Said", Ready, Answer)
@@ -43,7 +43,12 @@ class Member:
     @property
     def expected(self) -> bool:
         """Whether something should come from it."""
-        return not self.gone and (self.owes is not None or (self.active and self.next_step < self.leased))
+        return not self.gone and (self.owes is not None or self.due_step is not None)
+
+    @property
+    def due_step(self) -> int | None:
+        """What it is to report next; None of one that has no step to run."""
+        return self.next_step if self.active and self.next_step < self.leased else None
 
     def patience_s(self, patience: Patience) -> float:
         """How long it may be silent now."""
@@ -51,15 +56,24 @@ class Member:
 
 
 class Roster:
-    """The ranks of a host. Each question is gathered until all ranks that were asked have answered."""
+    """The ranks of a host. Each question is gathered until all ranks that were asked have answered.
+
+    A rank speaks for itself, of what is due from it; whatever else it says raises WordError."""
 
     def __init__(self, clock: AwakeClock) -> None:
         self._clock = clock
+        self.epoch = -1
         self.members: dict[RankId, Member] = {}
         self._roll_calls: dict[tuple[type[Word], int], RollCall[Word]] = {}
 
     def __iter__(self) -> Iterator[Member]:
         return iter(self.members.values())
+
+    def member(self, rank: RankId, word: Word) -> Member:
+        """Of whom the word speaks."""
+        if rank not in self.members:
+            raise unexpected(word, f"there is no rank {rank} on this host")
+        return self.members[rank]
 
     @property
     def active(self) -> list[Member]:
@@ -89,16 +103,24 @@ class Roster:
 
     def answered(self, member: Member, answer: Said) -> list[Said] | None:
         """All answers, in rank order, once this was the last."""
-        if member.owes is type(answer):
-            member.owes = None
+        if member.owes is not type(answer):
+            raise unexpected(answer, "nobody asked for it")
+        if isinstance(answer, Configured):
+            _agree(answer, f"epoch {answer.epoch}", f"epoch {self.epoch}")
+            member.active = answer.active
+        member.owes = None
         return self._add(0, member, answer)
 
     def stepped(self, member: Member, report: StepReport) -> list[StepReport] | None:
         """The step reports of all active ranks once the last is in."""
-        member.next_step = report.step + 1
+        _agree(report, _step(report.rank, report.epoch, report.step), _step(member.rank, self.epoch, member.due_step))
+        member.next_step += 1
         return self._per_step(member, report)
 
     def saved(self, member: Member, saved: Saved) -> list[Saved] | None:
+        """All that was saved after a step; a rank says so before it reports the step."""
+        saved_after, due = (_step(member.rank, self.epoch, step) for step in (saved.step - 1, member.due_step))
+        _agree(saved, saved_after, due)
         return self._per_step(member, saved)
 
     def lease(self, lease: Lease) -> None:
@@ -108,9 +130,10 @@ class Roster:
             member.leased = lease.until
             member.pipe.send(lease)
 
-    def begin_epoch(self, start: int) -> None:
-        """Forgets half-gathered steps of the old epoch; its last checkpoint may still be on its way."""
-        self._roll_calls = {key: roll_call for key, roll_call in self._roll_calls.items() if key[0] is Saved}
+    def begin_epoch(self, epoch: int, start: int) -> None:
+        """Forgets half-gathered steps of the old epoch."""
+        self.epoch = epoch
+        self._roll_calls.clear()
         for member in self.members.values():
             member.next_step = member.leased = start
             member.active = True
@@ -145,3 +168,12 @@ class Roster:
             return None
         del self._roll_calls[type(word), step]
         return [roll_call.parts[str(rank)] for rank in self.members if str(rank) in roll_call.parts]
+
+
+def _step(rank: RankId, epoch: int, step: int | None) -> str:
+    return f"step {step} of epoch {epoch} of {rank}"
+
+
+def _agree(word: Word, said: str, due: str) -> None:
+    if said != due:
+        raise unexpected(word, f"it tells of {said}, where {due} was due")

@@ -12,6 +12,7 @@ from hetero.cluster.control import events as ev
 from hetero.cluster.control import instructions as ins
 from hetero.cluster.control.controller import Phase
 from hetero.cluster.errors import FingerprintMismatch
+from hetero.words.notices import ChipWaits
 from hetero.words.orders import Calibrate, Configure, JoinWorld, Lease, OpenWorld, WorldOpened
 from tests.unit.hetero.cluster.fake_hosts import FakeHosts, key_of
 from tests.unit.hetero.cluster.fleets import big_fleet, three_families
@@ -148,8 +149,10 @@ def test_a_checkpoint_is_told_once_it_is_whole_and_the_run_waits_for_it(hosts: F
 
 
 def test_what_a_rank_tells_becomes_news_under_its_own_name(hosts: FakeHosts) -> None:
-    told = ev.RankTold("ascend@1", RankId("ascend", 3), "codec_fallback", 7, 0, {"codec": "int8"})
-    assert hosts.feed(told) == [ins.News("codec_fallback", 7, 0, {"codec": "int8"}, "ascend", "ascend:3")]
+    waits = ChipWaits("world", 3, (2,), 31.0)
+    data = {"group": "world", "chip": 3, "waits_for": (2,), "seconds": 31.0}
+    told = ev.RankTold("ascend@1", RankId("ascend", 3), waits, 7, 0)
+    assert hosts.feed(told) == [ins.News("chip_waits", 7, 0, data, "ascend", "ascend:3")]
 
 
 def test_leases_are_renewed_ahead_of_need(hosts: FakeHosts) -> None:
@@ -197,6 +200,13 @@ def test_of_the_silent_the_one_furthest_behind_is_blamed(hosts: FakeHosts) -> No
     for trouble in troubles:
         hosts.feed(trouble)
     assert of(ins.Fail, hosts.feed(ev.Tick(10.0)))[0].root is troubles[1]
+
+
+def test_a_host_that_answers_what_nobody_asked_is_blamed(hosts: FakeHosts) -> None:
+    hosts.start()
+    hosts.feed(ev.Answered("ascend@0", [LinkProbed("kunlun@0", 5.0, None, 1.0)]))
+    root = of(ins.Fail, hosts.feed(ev.Tick(10.0)))[0].root
+    assert (root.host, root.process, root.cause) == ("ascend@0", "agent", "said LinkProbed unasked")
 
 
 def test_ranks_that_lose_each_other_while_all_stop_are_no_trouble(hosts: FakeHosts) -> None:
@@ -251,7 +261,6 @@ def test_a_link_is_measured_by_the_host_at_its_one_end(hosts: FakeHosts) -> None
     assert (order.hosts, order.order) == (["nvidia@0"], ProbeLink("kunlun@0", 1000))
     assert hosts.controller.phase is Phase.ASKING
     found = LinkProbed("kunlun@0", 5.0, None, 1.0)
-    assert hosts.feed(ev.Answered("ascend@0", [found])) == [], "nobody asked it"
     [answer] = of(ins.Done, hosts.feed(ev.Answered("nvidia@0", [found])))
     assert answer.value == [found]
     assert hosts.controller.phase is Phase.READY
