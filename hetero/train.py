@@ -33,6 +33,7 @@ from hetero.job.checks import check_told
 from hetero.job.job import Job
 from hetero.job.planning.measuring import measure
 from hetero.job.planning.planning import Planned, plan_job, pool_labels
+from hetero.job.planning.silence import check_silence
 from hetero.job.run.facts import run_facts, tracked_run
 from hetero.job.run.refusal import ClaimedFolders, refusable
 from hetero.job.run.resuming import check_resume, check_text, resume_notices, saved_text, skips_of
@@ -198,6 +199,7 @@ class _Run:
         measured = measure(self._job, session, written, lambda note: self._event("warning", note=note))
         with let_through():
             planned = plan_job(self._job, measured.times, given, measured.probed, session.usable_bytes)
+            check_silence(self._job, planned.prediction, measured.time_scale)
         self._plan, self._memory = planned.plan, MemoryCheck(planned.memory_bytes)
         self._loss_scale = self._loss_scale.where(planned.plan.precisions().values())
         (self.run_dir / "plan.json").write_text(planned.plan.to_json(), encoding="utf-8")
