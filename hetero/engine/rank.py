@@ -24,7 +24,7 @@ from hetero.engine.calibration import calibrate
 from hetero.engine.epoch import Epoch, claim_memory
 from hetero.engine.spec import CalibrationSpec, PoolRun, RunSpec
 from hetero.engine.state.live import LiveMove
-from hetero.engine.state.origin import begin
+from hetero.engine.state.origin import begin, note_of
 from hetero.engine.state.state import State
 from hetero.engine.step.stage import place_of
 from hetero.engine.wiring import EpochGroups, tensor_holdings
@@ -151,7 +151,8 @@ class Rank:
             self._epoch = Epoch(spec, place, self._world, groups, tensors, self._port, self._state)
         self._spec, self._number, self._until = spec, spec.epoch, spec.start
         fingerprint = self._epoch.fingerprint if self._epoch else None
-        return Configured(spec.epoch, place is not None, spec.text.path, fingerprint, live[1] if live else None)
+        moved, note = live[1] if live else None, note_of(spec, self._me, self._world.backend)
+        return Configured(spec.epoch, place is not None, spec.text.path, fingerprint, moved, note)
 
     def _move(self, spec: RunSpec) -> tuple[State, Moved]:
         """The state that is there goes to where the new plan wants it."""

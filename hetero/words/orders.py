@@ -81,13 +81,15 @@ class Moved(Part):
 
 @dataclass(frozen=True)
 class Configured(Answer):
-    """`active`: the plan uses this rank. `fingerprint` is that of the text which it reads at `path`, None of none."""
+    """`active`: the plan uses this rank. `fingerprint` is that of the text which it reads at `path`, None of none;
+    `note` what a person should know of its chip."""
 
     epoch: int
     active: bool = True
     path: str | None = None
     fingerprint: str | None = None
     moved: Moved | None = None
+    note: str | None = None
 
 
 @dataclass(frozen=True)

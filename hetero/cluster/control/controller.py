@@ -215,9 +215,7 @@ class Controller:
     def _world_joined(self, pool: str, said: ByHost[WorldJoined]) -> Instructions:
         free = [one.usable_bytes for one in _all(said) if one.usable_bytes is not None]
         self._usable |= {pool: min(free)} if free else {}
-        notes = [(host, note) for host, told in said.items() for note in sorted({one.note for one in told if one.note})]
-        news = [self._news("warning", host, {"note": f"chips of host {host}: {note}"}) for host, note in notes]
-        return [*news, *self._part_linked(pool)]
+        return [*self._notes(said), *self._part_linked(pool)]
 
     def _part_linked(self, part: str) -> Instructions:
         """A pool has joined its world, or a host knows its peers."""
@@ -254,7 +252,8 @@ class Controller:
         self._active = tuple(host for host, told in said.items() if any(one.active for one in told))
         start = self._leases.done
         self._leases = LeaseBook(self._leases.epoch, start, len(self._active), self.options.ahead)
-        return [self._news("configured", None, {"hosts": len(self._active)}), *self._complete(_all(said))]
+        configured = self._news("configured", None, {"hosts": len(self._active)})
+        return [configured, *self._notes(said), *self._complete(_all(said))]
 
     def _fingerprint_mismatch(self, said: ByHost[Configured]) -> FingerprintMismatch | None:
         seen: dict[str, list[str]] = {}
@@ -351,6 +350,11 @@ class Controller:
     def _complete(self, value: Any) -> Instructions:
         self.phase = Phase.READY
         return [ins.Done(value)]
+
+    def _notes(self, said: ByHost[WorldJoined] | ByHost[Configured]) -> Instructions:
+        """What chips say of themselves, once for all of a host that say the same."""
+        notes = [(host, note) for host, told in said.items() for note in sorted({one.note for one in told if one.note})]
+        return [self._news("warning", host, {"note": f"chips of host {host}: {note}"}) for host, note in notes]
 
     def _news(self, kind: str, host: str | None, data: Mapping[str, Any], rank: Any = None) -> ins.News:
         pool = self._specs[host].pool.name if host else None

@@ -13,7 +13,7 @@ from hetero.cluster.control import instructions as ins
 from hetero.cluster.control.controller import Phase
 from hetero.cluster.errors import FingerprintMismatch
 from hetero.words.notices import ChipWaits
-from hetero.words.orders import Calibrate, Configure, JoinWorld, Lease, OpenWorld, WorldOpened
+from hetero.words.orders import Calibrate, Configure, Configured, JoinWorld, Lease, OpenWorld, WorldOpened
 from tests.unit.hetero.cluster.fake_hosts import FakeHosts, key_of
 from tests.unit.hetero.cluster.fleets import big_fleet, three_families
 
@@ -120,6 +120,16 @@ def test_idle_hosts_get_no_lease_and_are_not_waited_for(hosts: FakeHosts) -> Non
     for host in hosts.leases:
         hosts.report(host, 0)
     assert of(ins.Done, hosts.told)
+
+
+def test_what_chips_say_of_themselves_is_a_warning_for_all_of_a_host(hosts: FakeHosts) -> None:
+    hosts.ask(ev.StartAsked())
+    hosts.feed(ev.ConfigureAsked(Configure({"epoch": 0})))
+    one, other = Configured(0, note="made by the host"), Configured(0)
+    answers = {"nvidia@0": [one, one], "ascend@0": [other], "ascend@1": [other], "kunlun@0": [one, other]}
+    told = [news for host, said in answers.items() for news in hosts.feed(ev.Answered(host, said))]
+    warnings = [(news.pool, news.data["note"]) for news in of(ins.News, told) if news.kind == "warning"]
+    assert warnings == [(pool, f"chips of host {pool}@0: made by the host") for pool in ("nvidia", "kunlun")]
 
 
 def test_hosts_that_read_different_text_are_named_and_the_session_goes_on(hosts: FakeHosts) -> None:
