@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from bridge.port.port import Port
 
 RankMain = Callable[[RankId, Pipe, "Port"], None]
-Birth = Callable[[RankId, int, int], int]
+Child = Callable[[RankId, int, int], int]
 """What a forked child does, given the descriptors of its agent and its port; returns its exit status, if at all."""
 
 _PR_SET_PDEATHSIG = 1
@@ -50,8 +50,8 @@ _PR_SET_PDEATHSIG = 1
 class ForkServer:
     """Forks ranks and waits for their ends. Single-threaded, as fork asks."""
 
-    def __init__(self, control: Pipe, birth: Birth) -> None:
-        self._control, self._birth = control, birth
+    def __init__(self, control: Pipe, child: Child) -> None:
+        self._control, self._child = control, child
         self._children: dict[int, RankId] = {}
         self._parent = os.getpid()
         self._woken, self._waking = socket.socketpair()
@@ -107,7 +107,7 @@ class ForkServer:
                 thing.close()
             for fd in set(fds) - {agent_fd, port_fd}:
                 os.close(fd)
-            status = self._birth(rank, agent_fd, port_fd)
+            status = self._child(rank, agent_fd, port_fd)
         finally:
             sys.stdout.flush()
             sys.stderr.flush()
@@ -135,25 +135,25 @@ def die_with(parent: int) -> None:
         os._exit(1)
 
 
-def forked(main: str) -> Birth:
+def forked(main: str) -> Child:
     """Ranks share what is imported here."""
     rank_main = imported(main)
     gc.collect()
     gc.freeze()  # keeps the shared pages of the imports shared
-    return lambda rank, agent_fd, port_fd: live(rank_main, rank, Pipe.from_fd(agent_fd), port_fd)
+    return lambda rank, agent_fd, port_fd: run_rank(rank_main, rank, Pipe.from_fd(agent_fd), port_fd)
 
 
-def afresh(main: str) -> Birth:
+def afresh(main: str) -> Child:
     """The child becomes this program anew. Its parent, its session and the death signal stay."""
 
-    def birth(rank: RankId, agent_fd: int, port_fd: int) -> NoReturn:
+    def child(rank: RankId, agent_fd: int, port_fd: int) -> NoReturn:
         for fd in (agent_fd, port_fd):
             os.set_inheritable(fd, True)
         mine = (f"--fd={agent_fd}", f"--main={main}", f"--rank={rank}", f"--port={port_fd}")
         command = program("hetero.engine.fork_server", *mine)
         os.execv(command[0], command)
 
-    return birth
+    return child
 
 
 def imported(main: str) -> RankMain:
@@ -162,8 +162,8 @@ def imported(main: str) -> RankMain:
     return rank_main
 
 
-def live(rank_main: RankMain, rank: RankId, agent: Pipe, port_fd: int) -> int:
-    """One rank's life. An error that its main did not report itself is reported here; returns the exit status."""
+def run_rank(rank_main: RankMain, rank: RankId, agent: Pipe, port_fd: int) -> int:
+    """All of a rank. An error that its main did not report itself is reported here; returns the exit status."""
     from bridge.port.port import Port  # imported already where the rank's main needs it
 
     try:
@@ -180,18 +180,18 @@ def live(rank_main: RankMain, rank: RankId, agent: Pipe, port_fd: int) -> int:
 def serve(options: argparse.Namespace) -> int:
     die_with(os.getppid())
     keep_private()
-    birth = (afresh if options.afresh else forked)(options.main)
-    ForkServer(Pipe.from_fd(options.fd), birth).run()
+    child = (afresh if options.afresh else forked)(options.main)
+    ForkServer(Pipe.from_fd(options.fd), child).run()
     return 0
 
 
-def live_afresh(options: argparse.Namespace) -> int:
+def run_afresh(options: argparse.Namespace) -> int:
     """An import that fails is the rank's own error, told like any other."""
 
     def rank_main(*given: Any) -> None:
         imported(options.main)(*given)
 
-    return live(rank_main, RankId.parse(options.rank), Pipe.from_fd(options.fd), options.port)
+    return run_rank(rank_main, RankId.parse(options.rank), Pipe.from_fd(options.fd), options.port)
 
 
 def main() -> None:
@@ -205,7 +205,7 @@ def main() -> None:
     options = parser.parse_args()
     status = 1
     try:
-        status = live_afresh(options) if options.rank else serve(options)
+        status = run_afresh(options) if options.rank else serve(options)
     except ReleaseDiffers:
         pass  # the agent has heard ours too, and tells it
     except Exception:

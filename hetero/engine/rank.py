@@ -138,20 +138,19 @@ class Rank:
         """Drops the epoch before and builds the new one, idle where the plan does not use this rank."""
         assert self._world is not None
         spec = RunSpec.model_validate(order.spec)
-        live = self._move(spec) if spec.state == "live" else None
+        self._state, moved = self._move(spec) if spec.state == "live" else (None, None)
         self._end_epoch()
         tensors = tensor_holdings(spec)
         groups = EpochGroups(spec, self._world, tensors)
         place = place_of(spec.plan, self._me)
         if place is not None:
             claim_memory(spec, place, self._world.backend)
-        self._state = live[0] if live else None  # lets go of the old one first
         self._state = self._state or begin(spec, tensors, self._me, self._world.backend)
         if place is not None:
             self._epoch = Epoch(spec, place, self._world, groups, tensors, self._port, self._state)
         self._spec, self._number, self._until = spec, spec.epoch, spec.start
         fingerprint = self._epoch.fingerprint if self._epoch else None
-        moved, note = live[1] if live else None, note_of(spec, self._me, self._world.backend)
+        note = note_of(spec, self._me, self._world.backend)
         return Configured(spec.epoch, place is not None, spec.text.path, fingerprint, moved, note)
 
     def _move(self, spec: RunSpec) -> tuple[State, Moved]:

@@ -121,7 +121,7 @@ class Lease(Word):
 
 @dataclass(frozen=True)
 class Ready(Word):
-    """It is born, and takes orders."""
+    """It runs, and takes orders."""
 
 
 @dataclass(frozen=True)

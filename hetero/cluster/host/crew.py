@@ -40,8 +40,8 @@ class Crew:
         programs = self.spec.programs
         variables = environment(self.spec.pool, self.spec.address, self._devices.of(self.spec))
         self.endpoint = self._helper("endpoint", programs.endpoint, [], past_caches(variables))
-        births = [] if forks(self.spec.pool) else ["--afresh"]
-        arguments = ["--main", programs.rank, *births]
+        how = [] if forks(self.spec.pool) else ["--afresh"]
+        arguments = ["--main", programs.rank, *how]
         self.fork_server = self._helper("fork server", "hetero.engine.fork_server", arguments, variables)
 
     def _helper(self, name: str, module: str, arguments: list[str], variables: Mapping[str, str]) -> Helper:
