@@ -32,7 +32,7 @@ from hetero.interrupts import held, let_through, listening
 from hetero.job.checks import check_told
 from hetero.job.job import Job
 from hetero.job.planning.measuring import measure
-from hetero.job.planning.planning import Planned, plan_job, pool_labels
+from hetero.job.planning.planning import Planned, plan_job
 from hetero.job.run.facts import run_facts, tracked_run
 from hetero.job.run.refusal import Held, refusable
 from hetero.job.run.resuming import check_resume, check_text, resume_notices, saved_text, skips_of
@@ -207,7 +207,7 @@ class _Run:
         facts["idle"] = [asdict(idle) for idle in planned.idle]
         self._event("planned", **facts, calibrated=list(measured.rows), probed=list(measured.probed.rows))
         session.configure(self._spec(session, planned, measured.time_scale).model_dump(mode="json"))
-        titles = {label.name: str(label) for label in pool_labels(self._job)}
+        titles = {pool.name: str(pool) for pool in session.fleet.pools}
         with Journal(self.run_dir / METRICS) as metrics:
             trace = Trace(self.run_dir / "trace.json", titles)
             try:

@@ -86,11 +86,6 @@ class Job(BaseModel):
         """The pools whose chips are still to say what they are; see `hetero.job.planning.chips`."""
         return tuple(name for name, pool in self.pools.items() if pool.chip == AUTO)
 
-    def paced_as(self, pool: str) -> str:
-        """The precision at whose speed a pool computes; that of an emulated one may differ from the arithmetic's."""
-        emulate = self.pools[pool].emulate
-        return (emulate.precision if emulate else None) or self.precision_of(pool)
-
     def precision_of(self, pool: str) -> str:
         """What a pool computes in."""
         return self.pools[pool].precision or self.train.precision

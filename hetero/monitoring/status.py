@@ -5,9 +5,10 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal, get_args
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
 
+from backends.options import EmulateOptions
 from hetero.monitoring.follow import Follower, Point
 from hetero.monitoring.journal import Record
 from hetero.monitoring.links import LinkStatus, link_statuses
@@ -20,6 +21,7 @@ from hetero.monitoring.planned import (
     planned,
 )
 from hetero.monitoring.shapes import PLANNED, fits
+from hetero.words.pool import Pool
 
 Ended = Literal["finished", "failed", "interrupted"]
 State = Literal["waiting", "starting", "running", "silent"] | Ended
@@ -35,11 +37,7 @@ class PoolStatus:
     """One pool in the newest step; before the first step its figures are 0. `exposed_s` is what a step's bridge costs:
     seconds that a rank of the pool waited for it."""
 
-    name: str
-    family: str
-    chip: str
-    chips: int
-    emulated: bool
+    pool: Pool
     capacity_tokens_per_s: float
     tokens_per_s: float
     tflops_per_chip: float
@@ -55,9 +53,17 @@ class PoolStatus:
     idle_chips: int = 0
 
     @property
+    def name(self) -> str:
+        return self.pool.name
+
+    @property
+    def emulated(self) -> bool:
+        return self.pool.emulated
+
+    @property
     def size(self) -> str:
         """Such as "3 x A800-80G, 1 idle"."""
-        return f"{self.chips} x {self.chip}" + (f", {self.idle_chips} idle" if self.idle_chips else "")
+        return self.pool.size + (f", {self.idle_chips} idle" if self.idle_chips else "")
 
 
 @dataclass(frozen=True)
@@ -129,10 +135,6 @@ class RunStatus:
             return None
         return (self.steps - self.step) * statistics.median(point.step_s for point in self.series[-10:])
 
-    def as_data(self) -> dict[str, Any]:
-        """Plain JSON data."""
-        return asdict(self) | {"label": self.label, "seconds_left": self.seconds_left}
-
 
 def status(follower: Follower, now: float | None = None) -> RunStatus:
     """The run as last polled. `now` (unix time) tells whether it has fallen silent."""
@@ -142,7 +144,7 @@ def status(follower: Follower, now: float | None = None) -> RunStatus:
     return RunStatus(
         name=str(job.get("name") or follower.run_dir.resolve().name),
         state=_state(follower, time.time() if now is None else now),
-        emulated=bool(last.get("emulated", any(map(_is_emulated, (job.get("pools") or {}).values())))),
+        emulated=bool(last.get("emulated", any(pool.emulated for pool in _declared(follower).values()))),
         link_ratio=last.get("link_ratio"),
         epoch=int(last.get("epoch") or follower.plan.get("epoch") or 0),
         step=last["step"] + 1 if last else 0,
@@ -278,30 +280,39 @@ def _failure(follower: Follower) -> str | None:
 
 def _pools(follower: Follower, last: Record) -> tuple[PoolStatus, ...]:
     """In the order of the job file; pools that a plan leaves out too, with no figures."""
-    declared: Mapping[str, Record] = follower.job.get("pools") or {}
     measured: Mapping[str, Record] = last.get("pools") or {}
-    names = list(dict.fromkeys([*declared, *measured]))
+    pools = {name: Pool(name, "", "", 0) for name in measured} | _declared(follower)
     step_s = last.get("step_s") or 0.0
     idle = {one.pool: one.chips for one in _idle(follower, planned(follower.plan))}
-    return tuple(
-        _pool(name, declared.get(name) or {}, measured.get(name) or {}, step_s, idle.get(name, 0)) for name in names
-    )
+    names = dict.fromkeys([*_declared(follower), *measured])
+    return tuple(_pool(pools[name], measured.get(name) or {}, step_s, idle.get(name, 0)) for name in names)
+
+
+def _declared(follower: Follower) -> dict[str, Pool]:
+    """By the job file; of an emulation no more than that there is one."""
+    return {
+        name: Pool(
+            name,
+            told.get("family", ""),
+            told.get("chip", ""),
+            told.get("count") or 0,
+            told.get("chips_per_host") or 0,
+            None if told.get("emulate") is None else EmulateOptions(),
+        )
+        for name, told in (follower.job.get("pools") or {}).items()
+    }
 
 
 def _idle(follower: Follower, plan: Sequence[PlannedPipeline]) -> tuple[IdleChips, ...]:
     return idle_chips(plan, follower.job.get("pools") or {}, _planned_by(follower).get("idle") or ())
 
 
-def _pool(name: str, declared: Record, measured: Record, step_s: float, idle: int) -> PoolStatus:
+def _pool(pool: Pool, measured: Record, step_s: float, idle: int) -> PoolStatus:
     def figure(key: str) -> float:
         return float(measured.get(key) or 0.0)
 
     return PoolStatus(
-        name=name,
-        family=str(declared.get("family", "")),
-        chip=str(declared.get("chip", "")),
-        chips=int(declared.get("count") or 0),
-        emulated=_is_emulated(declared),
+        pool=pool,
         capacity_tokens_per_s=figure("capacity_tokens_per_s"),
         tokens_per_s=figure("tokens_per_s"),
         tflops_per_chip=figure("tflops_per_chip"),
@@ -319,17 +330,12 @@ def _pool(name: str, declared: Record, measured: Record, step_s: float, idle: in
 
 
 def _links(follower: Follower, records: Sequence[Record]) -> tuple[LinkStatus, ...]:
-    declared: Mapping[str, Record] = follower.job.get("pools") or {}
-    return link_statuses(records, (name for name, pool in declared.items() if _is_emulated(pool)))
-
-
-def _is_emulated(declared: Mapping[str, Any]) -> bool:
-    return declared.get("emulate") is not None
+    return link_statuses(records, (pool.name for pool in _declared(follower).values() if pool.emulated))
 
 
 def _stages(follower: Follower, last: Record, equal: Sequence[EqualPipelines]) -> tuple[StageStatus, ...]:
     """Of equal pipelines the stage that computed longest stands for all."""
-    declared, kinds = follower.job.get("pools") or {}, {number: kind for kind in equal for number in kind.numbers}
+    declared, kinds = _declared(follower), {number: kind for kind in equal for number in kind.numbers}
     slowest: dict[str, StageStatus] = {}
     for stage in (_stage(stage, declared) for stage in last.get("stages") or ()):
         name = kinds[stage.pipeline].stage_name(stage.stage) if stage.pipeline in kinds else stage.name
@@ -338,7 +344,7 @@ def _stages(follower: Follower, last: Record, equal: Sequence[EqualPipelines]) -
     return tuple(slowest.values())
 
 
-def _stage(stage: Record, declared: Mapping[str, Record]) -> StageStatus:
+def _stage(stage: Record, declared: Mapping[str, Pool]) -> StageStatus:
     pool, index = str(stage.get("pool", "")), int(stage.get("slowest_rank") or 0)
     return StageStatus(
         name=f"{stage['pipeline']}.{stage['stage']}",
@@ -350,10 +356,10 @@ def _stage(stage: Record, declared: Mapping[str, Record]) -> StageStatus:
         weight_s=stage.get("weight_s") or 0.0,
         wait_s=stage.get("wait_s") or 0.0,
         slowest_rank=f"{pool}:{index}",
-        host=str(stage.get("host") or _host(pool, index, declared.get(pool) or {})),
+        host=str(stage.get("host") or _host(pool, index, declared)),
     )
 
 
-def _host(pool: str, index: int, declared: Record) -> str:
-    per_host = declared.get("chips_per_host") or declared.get("count") or index + 1
-    return f"{pool}@{index // per_host}"
+def _host(pool: str, index: int, declared: Mapping[str, Pool]) -> str:
+    chips = declared[pool].host_chips if pool in declared else 0
+    return f"{pool}@{index // (chips or index + 1)}"

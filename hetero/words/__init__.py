@@ -1,6 +1,7 @@
 """What agents, nurseries and ranks say to each other, in words of `bridge/words`: frozen dataclasses, nothing else.
 
 orders   what a rank is asked, each with its answer, and what it says unasked
+pool     what a pool is, for all who need no more of it
 step     the report of a step: a rank's, and a host's of all its ranks
 nursery  agent to nursery and back
 """

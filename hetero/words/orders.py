@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bridge.words.word import A, Answer, Order, Part, Word
+from hetero.words.pool import Pool
 
 Plain = dict[str, Any]
 """Plain data whose shape is its owner's business, who insists on it."""
@@ -29,10 +30,9 @@ class WorldOpened(Answer):
 
 @dataclass(frozen=True)
 class OpenWorld(RankOrder[WorldOpened]):
-    """Index 0 of the pool alone, on `host`: make the meeting point of its `size` ranks. `pool` is a `PoolRun`."""
+    """Index 0 of the pool alone, on `host`: make the meeting point of its ranks."""
 
-    pool: Plain
-    size: int
+    pool: Pool
     host: str
 
 
@@ -46,11 +46,9 @@ class WorldJoined(Answer):
 
 @dataclass(frozen=True)
 class JoinWorld(RankOrder[WorldJoined]):
-    """Meet the pool's `size` ranks at `address`, under `secret`; "" is in memory, whose descriptor comes with it.
-    `pool` is a `PoolRun`."""
+    """Meet the pool's ranks at `address`, under `secret`; "" is in memory, whose descriptor comes with it."""
 
-    pool: Plain
-    size: int
+    pool: Pool
     address: str = ""
     secret: str = field(default="", repr=False)
 

@@ -13,7 +13,7 @@ from balancer.cost.times import Times, datasheet_times
 from balancer.plan.plan import Plan
 from hetero.cluster.fleet import host_id
 from hetero.cluster.session import Session
-from hetero.engine.spec import CalibrationSpec, PoolRun
+from hetero.engine.spec import CalibrationSpec
 from hetero.job.job import Job
 from hetero.job.planning.cache import Kept, Row
 from hetero.job.planning.links import NOTHING_PROBED, Probed, unknown_links
@@ -95,7 +95,7 @@ def _spec(
 ) -> dict[str, Any]:
     return CalibrationSpec(
         dimensions=job.model.resolve(),
-        pools={pool.name: PoolRun.model_validate(pool.run) for pool in session.fleet.pools},
+        pools={pool.name: pool for pool in session.fleet.pools},
         tensor_parallel={name: tuple(found) for name, found in sizes.items()},
         seq_len=job.data.seq_len,
         micro_batch=job.train.micro_batch,
@@ -107,10 +107,9 @@ def _spec(
 
 def _probe(job: Job, session: Session, kept: Kept) -> list[Row]:
     """Both directions of each unknown link, between the first hosts of its pools."""
-    interfaces = {pool.name: pool.interface for pool in session.fleet.pools}
     rows = []
     for link in unknown_links(job):
-        ends = [[pool, session.node(host_id(pool, 0)), interfaces[pool]] for pool in link]
+        ends = [[pool, session.node(host_id(pool, 0)), session.fleet.hosting[pool].interface] for pool in link]
         how = session.way(*link), session.fleet.link(*link).streams
         rows += kept.rows([ends, *how], partial(session.probe, [link]))
     return rows

@@ -145,9 +145,9 @@ def _pool(pool: PoolStatus, color: int, slow: Iterable[Record]) -> dict[str, Any
     alert = next((event for event in slow if event["kind"] == "pool_slow" and event.get("pool") == pool.name), None)
     return {
         "name": pool.name,
-        "family": pool.family,
-        "chip": pool.chip,
-        "count": pool.chips,
+        "family": pool.pool.family,
+        "chip": pool.pool.chip,
+        "count": pool.pool.count,
         "idle": pool.idle_chips,
         "emulated": pool.emulated,
         "color": color % COLORS,

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter
 
+from backends.options import EmulateOptions, SpeedEvent
 from bridge.channel import ChannelSpec
 from bridge.errors import BridgeError, ReleaseDiffers, WireError, WordError
 from bridge.port.pipe import Pipe
@@ -34,11 +35,13 @@ from bridge.words.release import RELEASE, Release
 from bridge.words.word import Order, Word, decode, encode, unexpected
 from hetero.words.fork_server import Fork, Forked
 from hetero.words.orders import Calibrated, Configure, JoinWorld, Saved, Told
+from hetero.words.pool import Pool
 from hetero.words.step import StepReport, StepTotals
 from tests.patience import WAIT_S
 
 A, B = RankId("a", 0), RankId("b", 1)
 SPEC = ChannelSpec(3, "activation", "x", A, B, 16, 2)
+POOL = Pool("a", "cpu", "cpu", 2, emulate=EmulateOptions(speed=0.5, events=(SpeedEvent(at_step=1, speed=2.0),)))
 TOTALS = StepTotals(5.0, 1000, 1.5, 1e-3, 1.0, False, 4000)
 STEP = StepReport(
     3, 0, 100.0, 101.5, 0.1, 0.2, 0.0, 0.1, 0.1, 0.05, 0.25, {"b": (10, 0.5)}, {}, 1 << 40, False,
@@ -58,7 +61,7 @@ WORDS: list[Word] = [
     Broken(1, ErrorReport.of(ValueError("é\n"))),
     Fork((A, B)),
     Forked({0: 17, 1: 18}, {"torch": "2.13"}),
-    JoinWorld({"family": "cpu", "emulate": {"speed": 0.5}}, 2),
+    JoinWorld(POOL),
     Configure({"epoch": 1, "plan": {"pipelines": [[1, 2.5, None, True]]}}),
     Calibrated(({"kind": "attention", "forward_s": 0.1},)),
     Saved(7, None),
@@ -114,8 +117,8 @@ def test_what_is_no_word_or_has_other_fields_is_refused_and_named(data: bytes, w
 
 
 def test_what_is_refused_tells_no_secret() -> None:
-    data = encode(JoinWorld({}, 2, "10.0.0.1:1", "s3cret"))
-    for damaged in (data.replace(b'"size":2,', b""), data.replace(b'"s3cret"', b'["s3cret"]'), data[:-1]):
+    data = encode(JoinWorld(POOL, "10.0.0.1:1", "s3cret"))
+    for damaged in (data.replace(b'"chip":"cpu",', b""), data.replace(b'"s3cret"', b'["s3cret"]'), data[:-1]):
         with pytest.raises(WordError) as caught:
             decode(damaged)
         assert "s3cret" not in str(caught.value)

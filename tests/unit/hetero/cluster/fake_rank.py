@@ -68,7 +68,7 @@ class FakeRank:
         match word:
             case OpenWorld():
                 assert self.rank.index == 0
-                return WorldOpened(f"{word.host}:{word.size}")
+                return WorldOpened(f"{word.host}:{word.pool.count}")
             case JoinWorld():
                 return self.join_world(word, fds)
             case Calibrate():
@@ -82,7 +82,7 @@ class FakeRank:
     def join_world(self, order: JoinWorld, fds: list[int]) -> WorldJoined:
         """In memory that it is given, or at an address under a secret."""
         if order.address:
-            assert order.address.endswith(f":{order.size}")
+            assert order.address.endswith(f":{order.pool.count}")
             assert order.secret
             assert not fds
         else:

@@ -19,7 +19,7 @@ from bridge.words.release import RELEASE
 from hetero.cluster.control.controller import ControlOptions
 from hetero.cluster.control.instructions import News
 from hetero.cluster.errors import ClusterError, FingerprintMismatch, HostFailure, RankFailure
-from hetero.cluster.fleet import FleetLink, FleetSpec, HostSpec
+from hetero.cluster.fleet import FleetLink, Hosting, HostSpec
 from hetero.cluster.host.agent import LocalAgents
 from hetero.cluster.host.processes import environment
 from hetero.cluster.onray.reaper import MARK, marked
@@ -27,7 +27,7 @@ from hetero.cluster.session import PROBE_S, Session
 from hetero.errors import exit_code
 from tests.patience import WAIT_S
 from tests.unit.hetero.cluster.fake_endpoint import BYTES_PER_S, MOST_LANES
-from tests.unit.hetero.cluster.fleets import FAKES, ROOT, pool, three_families
+from tests.unit.hetero.cluster.fleets import FAKES, ROOT, fleet, pool, three_families
 
 pytestmark = pytest.mark.slow
 
@@ -112,8 +112,7 @@ def test_every_process_is_known_by_its_pid() -> None:
 
 def test_ranks_of_a_family_that_no_fork_survives_are_programs_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(FAMILIES, "cpu", replace(FAMILIES["cpu"], forks=False))
-    fleet = FleetSpec((replace(pool("local", "cpu", 2), emulate=None),), (), programs=FAKES)
-    with Session.start(fleet, LocalAgents()) as session:
+    with Session.start(fleet(replace(pool("local", "cpu", 2), emulate=None)), LocalAgents()) as session:
         pids = session.pids("local@0")
         for rank in ("local:0", "local:1"):
             command = Path(f"/proc/{pids[rank]}/cmdline").read_text()
@@ -200,18 +199,16 @@ def test_a_helper_s_death_is_named(process: str) -> None:
 
 
 def test_a_missing_interpreter_is_named() -> None:
-    fleet = FleetSpec((pool("nvidia", "cuda", 1, python="/nowhere/python"),), programs=FAKES)
     with pytest.raises(ClusterError) as caught:
-        Session.start(fleet, LocalAgents())
+        Session.start(fleet(pool("nvidia", "cuda", 1), hosting=Hosting("/nowhere/python")), LocalAgents())
     assert (caught.value.key, caught.value.value) == ("pools.nvidia.env.python", "/nowhere/python")
     assert exit_code(caught.value) == 2
 
 
 def test_an_interpreter_of_another_release_is_named() -> None:
     programs = replace(FAKES, endpoint="tests.unit.hetero.cluster.older_endpoint")
-    fleet = FleetSpec((pool("nvidia", "cuda", 1),), programs=programs)
     with pytest.raises(ClusterError, match=RELEASE) as caught:
-        Session.start(fleet, LocalAgents())
+        Session.start(fleet(pool("nvidia", "cuda", 1), programs=programs), LocalAgents())
     assert caught.value.key == "pools.nvidia.env.python"
     assert str(caught.value.value).startswith("0.0.9 (endpoint, host nvidia@0")
     assert exit_code(caught.value) == 2
@@ -223,12 +220,13 @@ def test_agents_of_another_release_than_the_driver_s_are_named() -> None:
             super().start(tuple(replace(host, release="0.0.9") for host in hosts))
 
     with pytest.raises(ClusterError, match=RELEASE) as caught:
-        Session.start(FleetSpec((pool("nvidia", "cuda", 1),), programs=FAKES), Older())
+        Session.start(fleet(pool("nvidia", "cuda", 1)), Older())
     assert (caught.value.key, exit_code(caught.value)) == ("pools.nvidia", 2)
 
 
 def test_a_pool_s_variables_reach_its_processes() -> None:
-    variables = environment(pool("ascend", "ascend", 1, variables={"OMP_NUM_THREADS": "4"}), "127.0.0.1")
+    hosting = Hosting(variables={"OMP_NUM_THREADS": "4"})
+    variables = environment(fleet(pool("ascend", "ascend", 1), hosting=hosting).hosts[0])
     assert variables["OMP_NUM_THREADS"] == "4"
     assert variables["ASCEND_RT_VISIBLE_DEVICES"] == variables["CUDA_VISIBLE_DEVICES"] == ""
     assert variables["GLOO_SOCKET_IFNAME"] == "lo"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
@@ -127,12 +126,6 @@ def test_chips_that_the_plan_leaves_over_are_counted_and_explained_where_somebod
     [idle] = _status(tmp_path).idle
     assert str(idle) == "1 of 1025 chips of pool nvidia idle: tp 8 does not divide 1025; use fewer"
     assert not _status(write_run(tmp_path / "all at work")).idle
-
-
-def test_as_data_is_json(tmp_path: Path) -> None:
-    data = json.loads(json.dumps(_status(write_run(tmp_path)).as_data()))
-    assert len(data["series"]) == 40
-    assert data["label"]
 
 
 def test_a_loss_that_is_not_finite(tmp_path: Path) -> None:

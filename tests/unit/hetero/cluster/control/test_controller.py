@@ -37,7 +37,7 @@ def test_start_waits_for_every_host_before_it_links_any(hosts: FakeHosts) -> Non
     )
 
     worlds = {order.hosts: order.order for order in orders if isinstance(order.order, OpenWorld | JoinWorld)}
-    assert {hosts: (type(world), world.size) for hosts, world in worlds.items()} == {
+    assert {hosts: (type(world), world.pool.count) for hosts, world in worlds.items()} == {
         ("nvidia@0",): (JoinWorld, 2), ("ascend@0",): (OpenWorld, 4), ("kunlun@0",): (JoinWorld, 1),
     }  # fmt: skip
     introduced = {order.hosts[0]: order.order for order in orders if isinstance(order.order, Introduce)}
@@ -54,7 +54,7 @@ def test_a_world_is_joined_by_all_hosts_of_its_pool_where_its_first_host_has_ope
         hosts.feed(ev.HostReady(host.id, "here", "10.0.0.1", {}, key_of(host.id)))
     (order,) = hosts.feed(ev.Answered("ascend@0", [WorldOpened("10.0.0.1:99")]))
     assert order.hosts == ("ascend@0", "ascend@1")
-    assert (order.order.size, order.order.address) == (4, "10.0.0.1:99")
+    assert (order.order.pool.count, order.order.address) == (4, "10.0.0.1:99")
     assert order.order.secret == hosts.fleet.hosts[1].secret
 
 
