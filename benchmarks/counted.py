@@ -13,9 +13,9 @@ from bridge.port.port import Port
 from bridge.rank import RankId
 from hetero.engine import rank as engine_rank
 from hetero.engine.epoch import Epoch
-from hetero.engine.spec import RunSpec
 from hetero.engine.step.stage import Place
 from hetero.engine.world import World
+from hetero.words.spec import RunSpec
 from hetero.words.step import StepReport
 from tests.live_bytes import LiveBytes
 

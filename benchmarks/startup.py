@@ -49,13 +49,13 @@ from bridge.port.slots import SlotRing
 from bridge.rank import RankId
 from hetero.engine.calibration import calibrate
 from hetero.engine.expected import topology_of
-from hetero.engine.spec import CalibrationSpec
 from hetero.engine.state.replicas import weighted_bits
 from hetero.engine.world import World
 from hetero.layers.initial import CHIP_PAIRS, fill_normal
 from hetero.models.dimensions import Dimensions
 from hetero.models.registry import architecture
 from hetero.words.pool import Pool
+from hetero.words.spec import CalibrationSpec
 
 PARAMETERS, TOKENS = 1e9, 64 * 4096
 MODEL = Dimensions(layers=32, hidden=4096, heads=32, kv_heads=8, ffn=14336, vocab=128_256)

@@ -25,7 +25,6 @@ from hetero.cluster.session import Session
 from hetero.data.source import Prepared, prepare
 from hetero.data.split import check_split
 from hetero.data.written import check_apart
-from hetero.engine.spec import RunSpec
 from hetero.engine.state.loss_scale import LossScale, told
 from hetero.errors import SPOKEN, is_user_mistake, unspoken
 from hetero.interrupts import held, let_through, listening
@@ -46,6 +45,7 @@ from hetero.monitoring.record import Recorder
 from hetero.monitoring.trace import Trace
 from hetero.monitoring.watch import Watch
 from hetero.private import private_files
+from hetero.words.spec import RunSpec
 from hetero.words.step import HostStep
 
 Record = dict[str, Any]
@@ -206,7 +206,7 @@ class _Run:
         self.warn(*planned.notes)
         facts["idle"] = [asdict(idle) for idle in planned.idle]
         self._event("planned", **facts, calibrated=list(measured.rows), probed=list(measured.probed.rows))
-        session.configure(self._spec(session, planned, measured.time_scale).model_dump(mode="json"))
+        session.configure(self._spec(session, planned, measured.time_scale))
         titles = {pool.name: str(pool) for pool in session.fleet.pools}
         with Journal(self.run_dir / METRICS) as metrics:
             trace = Trace(self.run_dir / "trace.json", titles)

@@ -19,6 +19,7 @@ from hetero.cluster.fleet import FleetLink, FleetSpec, host_id
 from hetero.cluster.host.agent import Carrier
 from hetero.interrupts import check
 from hetero.words.orders import Calibrate, Configure, Configured, RankOrder
+from hetero.words.spec import CalibrationSpec, RunSpec
 from hetero.words.step import HostStep
 
 OnReport = Callable[[int, Sequence[HostStep]], None]
@@ -128,16 +129,16 @@ class Session:
         """Has an order carried out by all hosts, or by those that are named; their answers."""
         return list(self._ask(ev.OrderAsked(order, hosts)))
 
-    def calibrate(self, spec: Mapping[str, Any]) -> list[dict[str, Any]]:
+    def calibrate(self, spec: CalibrationSpec) -> list[dict[str, Any]]:
         """The measurements of all ranks."""
-        return [row for answer in self.ask(Calibrate(dict(spec))) for row in answer.measurements]
+        return [row for answer in self.ask(Calibrate(spec)) for row in answer.measurements]
 
-    def configure(self, spec: Mapping[str, Any]) -> list[Configured]:
-        """Begins the epoch `spec["epoch"]`, which must be greater than the last, on every rank; returns their answers.
+    def configure(self, spec: RunSpec) -> list[Configured]:
+        """Begins the epoch `spec.epoch`, which must be greater than the last, on every rank; returns their answers.
 
         With `state: live` it goes on from what the ranks hold, and its first step is the one after their last. Raises
         ClusterError if it is not, FingerprintMismatch if hosts read different text; the session then goes on."""
-        return list(self._ask(ev.ConfigureAsked(Configure(dict(spec)))))
+        return list(self._ask(ev.ConfigureAsked(Configure(spec))))
 
     def run(self, until: int, on_report: OnReport | None = None) -> int:
         """Runs until `until` steps are done in all; returns how many are.

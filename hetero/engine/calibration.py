@@ -14,7 +14,6 @@ from backends.backend import Backend, Stopwatch
 from backends.emulation import Emulated
 from balancer.cost.times import datasheet_times
 from hetero.engine.expected import topology_of
-from hetero.engine.spec import CalibrationSpec
 from hetero.engine.step.stage import DTYPES
 from hetero.engine.trial import Limits, Trial
 from hetero.engine.world import World
@@ -22,6 +21,7 @@ from hetero.layers.group import TensorGroup
 from hetero.models.batch import Batch
 from hetero.models.registry import architecture
 from hetero.models.unit_module import build_unit
+from hetero.words.spec import CalibrationSpec
 
 Row = dict[str, Any]
 

@@ -22,7 +22,6 @@ from bridge.port.port import Port
 from hetero.checkpoint.pieces import write_piece
 from hetero.checkpoint.store import CheckpointStore
 from hetero.engine.expected import Laps, expected_s, laps, topology_of
-from hetero.engine.spec import RunSpec
 from hetero.engine.state.optimizer import Optimizer, gradient_scale, learning_rate
 from hetero.engine.state.ownership import Holding, alike
 from hetero.engine.state.replicas import ReplicaCheck
@@ -43,6 +42,7 @@ from hetero.transfer.carrier import Waits
 from hetero.transfer.flow import Carriers
 from hetero.transfer.lines import Lines
 from hetero.words.orders import Told
+from hetero.words.spec import RunSpec
 from hetero.words.step import StepReport, StepTotals
 
 STEPS_TO_FILL = 2

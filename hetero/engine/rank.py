@@ -26,7 +26,6 @@ from bridge.words.endpoint import Stop
 from bridge.words.word import Answer, Word, unexpected
 from hetero.engine.calibration import calibrate
 from hetero.engine.epoch import Epoch, claim_memory
-from hetero.engine.spec import CalibrationSpec, RunSpec
 from hetero.engine.state.live import LiveMove
 from hetero.engine.state.origin import begin
 from hetero.engine.state.state import State
@@ -49,6 +48,7 @@ from hetero.words.orders import (
     WorldOpened,
 )
 from hetero.words.pool import Pool
+from hetero.words.spec import RunSpec
 
 
 class Rank:
@@ -137,12 +137,12 @@ class Rank:
 
     def _calibrate(self, order: Calibrate) -> Calibrated:
         assert self._world is not None
-        return Calibrated(tuple(calibrate(CalibrationSpec.model_validate(order.spec), self._world)))
+        return Calibrated(tuple(calibrate(order.spec, self._world)))
 
     def _configure(self, order: Configure) -> Configured:
         """Drops the epoch before and builds the new one, idle where the plan does not use this rank."""
         assert self._world is not None
-        spec = RunSpec.model_validate(order.spec)
+        spec = order.spec
         live = self._move(spec) if spec.state == "live" else None
         self._end_epoch()
         tensors = tensor_holdings(spec)

@@ -13,7 +13,6 @@ from bridge.layout.layout import TensorLayout
 from bridge.layout.reshard import Placement, Reshard, reshard
 from bridge.precision import crossing
 from bridge.rank import RankId
-from hetero.engine.spec import RunSpec
 from hetero.engine.state.ownership import Holding, holdings
 from hetero.engine.step.executor import FlowKey
 from hetero.engine.step.stage import DTYPES, Place, places
@@ -22,6 +21,7 @@ from hetero.layers.group import TensorGroup
 from hetero.models.registry import architecture
 from hetero.transfer.flow import Carriers, Flow
 from hetero.transfer.lines import greet
+from hetero.words.spec import RunSpec
 
 
 class EpochGroups:

@@ -14,11 +14,11 @@ from bridge.options import BridgeOptions
 from hetero.checkpoint.options import CheckpointOptions
 from hetero.cluster.options import PoolOptions
 from hetero.data.options import DataOptions
-from hetero.engine.options import EvalOptions, TrainOptions
 from hetero.job.checks import check_links, check_model, check_pool, check_sizes, check_time_scale, check_trackers
 from hetero.masking import masked
 from hetero.models.options import ModelOptions
 from hetero.monitoring.options import MonitorOptions
+from hetero.words.options import EvalOptions, TrainOptions
 
 LONGEST_JOB_NAME = 100
 

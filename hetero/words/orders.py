@@ -12,6 +12,7 @@ from typing import Any
 
 from bridge.words.word import A, Answer, Order, Part, Word
 from hetero.words.pool import Pool
+from hetero.words.spec import CalibrationSpec, RunSpec
 
 Plain = dict[str, Any]
 """Plain data whose shape is its owner's business, who insists on it."""
@@ -62,9 +63,9 @@ class Calibrated(Answer):
 
 @dataclass(frozen=True)
 class Calibrate(RankOrder[Calibrated]):
-    """Time units on this chip. `spec` is a `hetero.engine.spec.CalibrationSpec`."""
+    """Time units on this chip."""
 
-    spec: Plain
+    spec: CalibrationSpec
 
 
 @dataclass(frozen=True)
@@ -91,18 +92,9 @@ class Configured(Answer):
 
 @dataclass(frozen=True)
 class Configure(RankOrder[Configured]):
-    """Drop the epoch before and begin another. `spec` is a `hetero.engine.spec.RunSpec`."""
+    """Drop the epoch before and begin another."""
 
-    spec: Plain
-
-    @property
-    def epoch(self) -> int:
-        return int(self.spec["epoch"])
-
-    @property
-    def start(self) -> int:
-        """The first step."""
-        return int(self.spec.get("start", 0))
+    spec: RunSpec
 
 
 @dataclass(frozen=True)

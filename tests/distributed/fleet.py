@@ -24,14 +24,14 @@ from hetero.cluster.fleet import FleetLink, FleetSpec, Hosting, Programs
 from hetero.cluster.host.agent import Carrier, LocalAgents
 from hetero.cluster.session import Session
 from hetero.data.source import Prepared
-from hetero.engine.options import EvalOptions, TrainOptions
-from hetero.engine.spec import Capture, RunSpec, TextRun
 from hetero.engine.state.loss_scale import LossScale
 from hetero.models.dimensions import Dimensions
 from hetero.models.registry import architecture
 from hetero.monitoring.links import total_bytes
+from hetero.words.options import EvalOptions, TrainOptions
 from hetero.words.orders import Moved
 from hetero.words.pool import Pool
+from hetero.words.spec import Capture, RunSpec, TextRun
 from hetero.words.step import HostStep, StepTotals
 
 ROOT = Path(__file__).parents[2]
@@ -183,7 +183,7 @@ class Standing:
         scale = LossScale.of(job.train.loss_scale, kept).where(completed.precisions().values())
         if save_to is not None:
             CheckpointStore(save_to).begin(until)
-        answers = self.session.configure(spec.model_dump(mode="json"))
+        answers = self.session.configure(spec)
         assert {answer.fingerprint for answer in answers} - {None} == {self._text.fingerprint}
         run.moved = [answer.moved for answer in answers if answer.moved is not None]
         self.session.run(until, lambda step, reports: self._record(reports))

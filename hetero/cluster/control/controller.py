@@ -231,12 +231,12 @@ class Controller:
     # Configure
 
     def _configure_asked(self, event: ev.ConfigureAsked) -> Instructions:
-        epoch = event.order.epoch
+        spec, epoch = event.order.spec, event.order.spec.epoch
         if epoch <= self._leases.epoch:
             rule = f"a new epoch is greater than the last one, {self._leases.epoch}"
             return [ins.Refuse(ClusterError("plan.epoch", epoch, rule, "count epochs up"))]
-        start, done = event.order.start, self._leases.done
-        if event.order.spec.get("state") == "live" and (self._leases.epoch < 0 or start != done):
+        start, done = spec.start, self._leases.done
+        if spec.state == "live" and (self._leases.epoch < 0 or start != done):
             rule = f"ranks hold the state after step {done}" if self._leases.epoch >= 0 else "no rank holds a state yet"
             remedy = "begin from initial values or a checkpoint, or where the last epoch has ended"
             return [ins.Refuse(ClusterError("state", f"live, from step {start}", rule, remedy))]

@@ -7,10 +7,10 @@ from pathlib import Path
 from balancer.plan.plan import Plan
 from hetero.cluster.fleet import FleetLink, FleetSpec
 from hetero.data.source import Prepared
-from hetero.engine.spec import RunSpec, TextRun
 from hetero.job.job import Job
 from hetero.job.planning.links import NOTHING_PROBED, Probed
 from hetero.job.planning.planning import topology
+from hetero.words.spec import RunSpec, TextRun
 
 
 def run_spec(

@@ -12,8 +12,10 @@ import pytest
 from pydantic import TypeAdapter
 
 from backends.options import EmulateOptions, SpeedEvent
+from balancer.plan.plan import PipelinePlan, Plan, StagePlan
 from bridge.channel import ChannelSpec
 from bridge.errors import BridgeError, ReleaseDiffers, WireError, WordError
+from bridge.options import BridgeOptions, CodecOptions, LinkOptions
 from bridge.port.pipe import Pipe
 from bridge.rank import RankId
 from bridge.words.endpoint import (
@@ -34,14 +36,29 @@ from bridge.words.port import Broken, Open, Received, Send
 from bridge.words.release import RELEASE, Release
 from bridge.words.word import Order, Word, decode, encode, unexpected
 from hetero.words.fork_server import Fork, Forked
-from hetero.words.orders import Calibrated, Configure, JoinWorld, Saved, Told
+from hetero.words.options import EvalOptions
+from hetero.words.orders import Calibrate, Calibrated, Configure, JoinWorld, Saved, Told
 from hetero.words.pool import Pool
+from hetero.words.spec import Capture
 from hetero.words.step import StepReport, StepTotals
 from tests.patience import WAIT_S
+from tests.unit.hetero.cluster.specs import CALIBRATION, epoch_spec
 
 A, B = RankId("a", 0), RankId("b", 1)
 SPEC = ChannelSpec(3, "activation", "x", A, B, 16, 2)
 POOL = Pool("a", "cpu", "cpu", 2, emulate=EmulateOptions(speed=0.5, events=(SpeedEvent(at_step=1, speed=2.0),)))
+CHUNKS = StagePlan(pool="a", units=((0, 1), (2, 3)), chips=(0,), owns=((0, 1),))
+CONFIGURE = Configure(
+    epoch_spec(1, 2, state="live").model_copy(
+        update={
+            "plan": Plan(epoch=1, pipelines=(PipelinePlan(share=1, stages=(CHUNKS,)),)),
+            "pools": {"a": POOL},
+            "bridge": BridgeOptions(codec=CodecOptions(activation="int8"), links=(LinkOptions(between=("a", "b")),)),
+            "evaluation": EvalOptions(every=3),
+            "capture": Capture(folder="/f", steps=(1, 2)),
+        }
+    )
+)
 TOTALS = StepTotals(5.0, 1000, 1.5, 1e-3, 1.0, False, 4000)
 STEP = StepReport(
     3, 0, 100.0, 101.5, 0.1, 0.2, 0.0, 0.1, 0.1, 0.05, 0.25, {"b": (10, 0.5)}, {}, 1 << 40, False,
@@ -62,7 +79,8 @@ WORDS: list[Word] = [
     Fork((A, B)),
     Forked({0: 17, 1: 18}, {"torch": "2.13"}),
     JoinWorld(POOL),
-    Configure({"epoch": 1, "plan": {"pipelines": [[1, 2.5, None, True]]}}),
+    Calibrate(CALIBRATION),
+    CONFIGURE,
     Calibrated(({"kind": "attention", "forward_s": 0.1},)),
     Saved(7, None),
     Told("codec_fallback", 7, 0, {"codec": "int8"}),
@@ -105,6 +123,11 @@ def test_numbers_that_json_has_not_cross_too(loss: float) -> None:
         (encode(Open(SPEC)).replace(b'"slots":2', b'"slots":0'), "Open.spec"),
         (encode(Open(SPEC)).replace(b'"slots":2', b'"slots":"2"'), "Open.spec.slots = str"),
         (encode(Open(SPEC)).replace(b'"slots":2', b'"slots":2,"more":1'), "Open.spec.more = 1"),
+        (encode(CONFIGURE).replace(b'"share":1', b'"share":"1"'), "Configure.spec.plan.pipelines.0.share = str"),
+        (encode(CONFIGURE).replace(b'"epoch":1', b'"epoch":1,"more":1', 1), "Configure.spec.more = 1"),
+        (encode(CONFIGURE).replace(b'"live"', b'"checkpoint"'), "an epoch that begins from a checkpoint"),
+        (encode(CONFIGURE).replace(b'"speed":2.0', b'"speed":-2.0'), "Configure.spec.pools.a.emulate.events.0.speed"),
+        (encode(JoinWorld(POOL)).replace(b'"count":2', b'"count":true'), "JoinWorld.pool.count = True"),
         (encode(STEP).replace(b'"skipped":false', b'"skipped":0'), "StepReport.totals.skipped = 0"),
         (encode(STEP).replace(b'"rank":["a"', b'"rank":[1'), "StepReport.rank"),
         (encode(STEP).replace(b'"loss":5.0', b'"loss":null'), "StepReport.totals.loss = None"),

@@ -23,6 +23,7 @@ from hetero.words.orders import (
     WorldOpened,
 )
 from hetero.words.step import HostStep
+from tests.unit.hetero.cluster.specs import epoch_spec
 
 
 def key_of(host: str) -> str:
@@ -71,7 +72,7 @@ class FakeHosts:
 
     def start(self, epoch: int = 0, start: int = 0) -> None:
         self.ask(ev.StartAsked())
-        self.ask(ev.ConfigureAsked(Configure({"epoch": epoch, "start": start})))
+        self.ask(ev.ConfigureAsked(Configure(epoch_spec(epoch, start))))
 
     def report(self, host: str, step: int, epoch: int = 0) -> list[ins.Instruction]:
         for one in (instructions := self.feed(ev.StepReported(step_of(step, epoch)))):
@@ -97,7 +98,7 @@ class FakeHosts:
                 return [ev.Answered(host, [Calibrated(({"host": host},))])]
             case Configure():
                 active, text = host not in self.idle, self.fingerprints.get(host)
-                return [ev.Answered(host, [Configured(order.epoch, active, "text.bin", text)])]
+                return [ev.Answered(host, [Configured(order.spec.epoch, active, "text.bin", text)])]
             case Lease():
                 self.leases[host] = order
                 return []

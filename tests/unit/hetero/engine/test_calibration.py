@@ -13,11 +13,11 @@ from backends.cpu import CpuBackend
 from bridge.rank import RankId
 from hetero.engine import calibration
 from hetero.engine.calibration import calibrate
-from hetero.engine.spec import CalibrationSpec
 from hetero.engine.world import World
 from hetero.layers import builder
 from hetero.models.dimensions import Dimensions
 from hetero.models.parts.head_module import HeadModule
+from hetero.words.spec import CalibrationSpec
 
 VOCABULARY = 128_256
 TINY = Dimensions(layers=1, hidden=16, heads=2, kv_heads=2, ffn=32, vocab=50)

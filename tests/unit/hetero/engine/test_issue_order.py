@@ -15,11 +15,11 @@ from balancer.completion.completion import complete
 from balancer.cost.topology import PoolSpec, Topology
 from balancer.plan.plan import PipelinePlan, Plan, StagePlan
 from balancer.problem import Problem
-from hetero.engine.options import EvalOptions, TrainOptions
-from hetero.engine.spec import RunSpec, TextRun
 from hetero.models.dimensions import Dimensions
 from hetero.models.registry import architecture
+from hetero.words.options import EvalOptions, TrainOptions
 from hetero.words.pool import Pool
+from hetero.words.spec import RunSpec, TextRun
 from tests.unit.hetero.engine.issue_order import SEQ_LEN, Order, Stuck, orders_of, replay
 
 CHIPS = 8

@@ -15,6 +15,7 @@ from hetero.cluster.errors import FingerprintMismatch
 from hetero.words.orders import Calibrate, Configure, JoinWorld, Lease, OpenWorld, WorldOpened
 from tests.unit.hetero.cluster.fake_hosts import FakeHosts, key_of
 from tests.unit.hetero.cluster.fleets import big_fleet, three_families
+from tests.unit.hetero.cluster.specs import CALIBRATION, epoch_spec
 
 
 @pytest.fixture
@@ -66,8 +67,8 @@ def test_of_a_pools_chips_the_one_with_least_free_counts(hosts: FakeHosts) -> No
 
 def test_whole_life(hosts: FakeHosts) -> None:
     assert set(hosts.ask(ev.StartAsked())["hosts"]) == {"nvidia@0", "ascend@0", "ascend@1", "kunlun@0"}
-    assert len(hosts.ask(ev.OrderAsked(Calibrate({})))) == 4
-    assert len(hosts.ask(ev.ConfigureAsked(Configure({"epoch": 0})))) == 4
+    assert len(hosts.ask(ev.OrderAsked(Calibrate(CALIBRATION)))) == 4
+    assert len(hosts.ask(ev.ConfigureAsked(Configure(epoch_spec(0))))) == 4
     hosts.ask(ev.RunAsked(2))
     assert {lease.until for lease in hosts.leases.values()} == {2}
     for step in range(2):
@@ -75,7 +76,7 @@ def test_whole_life(hosts: FakeHosts) -> None:
             hosts.report(host, step)
     assert [one.step for one in of(ins.Deliver, hosts.told)] == [0, 1]
     assert of(ins.Answer, hosts.told) == [ins.Answer(2)]
-    hosts.ask(ev.ConfigureAsked(Configure({"epoch": 1, "start": 2})))
+    hosts.ask(ev.ConfigureAsked(Configure(epoch_spec(1, 2))))
     hosts.ask(ev.RunAsked(3))
     assert set(hosts.leases.values()) == {Lease(1, 3)}
     for host in hosts.leases:
@@ -94,9 +95,9 @@ def test_reports_of_an_old_epoch_are_dropped_and_counted(hosts: FakeHosts) -> No
 
 def test_an_epoch_only_grows(hosts: FakeHosts) -> None:
     hosts.start(epoch=4)
-    (refusal,) = hosts.feed(ev.ConfigureAsked(Configure({"epoch": 4})))
+    (refusal,) = hosts.feed(ev.ConfigureAsked(Configure(epoch_spec(4))))
     assert refusal.error.key == "plan.epoch"
-    hosts.ask(ev.ConfigureAsked(Configure({"epoch": 5})))
+    hosts.ask(ev.ConfigureAsked(Configure(epoch_spec(5))))
     assert hosts.controller.phase is Phase.READY
 
 
@@ -104,11 +105,11 @@ def test_an_epoch_only_grows(hosts: FakeHosts) -> None:
 def test_state_lives_only_where_ranks_hold_it(hosts: FakeHosts, before: int | None, start: int) -> None:
     hosts.ask(ev.StartAsked())
     if before is not None:
-        hosts.ask(ev.ConfigureAsked(Configure({"epoch": before})))
-    (refusal,) = hosts.feed(ev.ConfigureAsked(Configure({"epoch": 1, "state": "live", "start": start})))
+        hosts.ask(ev.ConfigureAsked(Configure(epoch_spec(before))))
+    (refusal,) = hosts.feed(ev.ConfigureAsked(Configure(epoch_spec(1, start, state="live"))))
     assert refusal.error.key == "state"
-    assert hosts.ask(ev.ConfigureAsked(Configure({"epoch": 1}))) is not None
-    assert hosts.ask(ev.ConfigureAsked(Configure({"epoch": 2, "state": "live"}))) is not None
+    assert hosts.ask(ev.ConfigureAsked(Configure(epoch_spec(1)))) is not None
+    assert hosts.ask(ev.ConfigureAsked(Configure(epoch_spec(2, state="live")))) is not None
 
 
 def test_idle_hosts_get_no_lease_and_are_not_waited_for(hosts: FakeHosts) -> None:
@@ -124,13 +125,13 @@ def test_idle_hosts_get_no_lease_and_are_not_waited_for(hosts: FakeHosts) -> Non
 def test_hosts_that_read_different_text_are_named_and_the_session_goes_on(hosts: FakeHosts) -> None:
     hosts.ask(ev.StartAsked())
     hosts.fingerprints = {"nvidia@0": "aaa", "kunlun@0": "bbb"}
-    hosts.ask(ev.ConfigureAsked(Configure({"epoch": 0})))
+    hosts.ask(ev.ConfigureAsked(Configure(epoch_spec(0))))
     (refusal,) = of(ins.Refuse, hosts.told)
     assert isinstance(refusal.error, FingerprintMismatch)
     for word in ("nvidia@0", "node of kunlun@0", "aaa", "bbb", "text.bin"):
         assert word in str(refusal.error)
     hosts.fingerprints = {}
-    assert hosts.ask(ev.ConfigureAsked(Configure({"epoch": 1}))) is not None
+    assert hosts.ask(ev.ConfigureAsked(Configure(epoch_spec(1)))) is not None
 
 
 def test_a_checkpoint_is_told_once_it_is_whole_and_the_run_waits_for_it(hosts: FakeHosts) -> None:

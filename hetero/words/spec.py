@@ -1,4 +1,4 @@
-"""What a rank is told: one small spec, the same for all ranks of an epoch. Torch-free plain data."""
+"""What a rank is told: one small spec, the same for all ranks of an epoch. Torch-free."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from pydantic import BaseModel, ConfigDict, model_validator
 
 from balancer.plan.plan import Plan
 from bridge.options import BridgeOptions
-from hetero.engine.options import EvalOptions, TrainOptions
 from hetero.models.dimensions import Dimensions
+from hetero.words.options import EvalOptions, TrainOptions
 from hetero.words.pool import Pool
 
 
