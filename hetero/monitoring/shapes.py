@@ -107,29 +107,8 @@ class _Job(_Shape):
     pools: dict[str, _Pool] | None = None
 
 
-_Range = Annotated[list[Count], Field(min_length=2, max_length=2)]
-
-
-class _PlannedStage(_Shape):
-    pool: str
-    tp: Count = 1
-    units: _Range | Annotated[list[_Range], Field(min_length=1)]
-
-
-class _PlannedPipeline(_Shape):
-    share: Count
-    micro_batch: Count = 1
-    stages: list[_PlannedStage]
-
-
-class _Plan(_Shape):
-    epoch: Count = 0
-    schedule: str = ""
-    pipelines: list[_PlannedPipeline] | None = None
-
-
 Shape = type[_Shape]
-RECORD, METRICS_LINE, EVENT, PLANNED, JOB, PLAN = _Shape, _MetricsLine, _Event, _Planned, _Job, _Plan
+RECORD, METRICS_LINE, EVENT, PLANNED, JOB = _Shape, _MetricsLine, _Event, _Planned, _Job
 
 
 def fits(data: Any, shape: Shape) -> bool:

@@ -5,21 +5,16 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Literal, get_args
 
 from backends.options import EmulateOptions
+from balancer.completion.idle import Idle, used_chips
+from balancer.plan.equal import equal_pipelines, numbered
+from balancer.plan.plan import Plan
 from hetero.monitoring.follow import Follower, Point
 from hetero.monitoring.journal import Record
 from hetero.monitoring.links import LinkStatus, link_statuses
-from hetero.monitoring.planned import (
-    EqualPipelines,
-    IdleChips,
-    PlannedPipeline,
-    equal_pipelines,
-    idle_chips,
-    planned,
-)
 from hetero.monitoring.shapes import PLANNED, fits
 from hetero.words.pool import Pool
 
@@ -27,6 +22,7 @@ Ended = Literal["finished", "failed", "interrupted"]
 State = Literal["waiting", "starting", "running", "silent"] | Ended
 ENDS: tuple[Ended, ...] = get_args(Ended)
 STARTS = ("started", "host_ready", "measuring", "planned", "configured")
+Numbers = tuple[int, ...]
 SILENT_AFTER_S = 30.0
 SILENT_AFTER_STEPS = 10
 SILENT_AT_START_S = 600.0  # building a large model takes its time
@@ -90,7 +86,8 @@ class StageStatus:
 @dataclass(frozen=True)
 class RunStatus:
     """`step` counts the finished steps of `steps`; `series` and `evaluations` are for charts; `events` are the newest,
-    oldest first; `overruns` counts steps among the recent ones; `failure` says why the run ended."""
+    oldest first; `overruns` counts steps among the recent ones; `failure` says why the run ended; `equal` are the
+    numbers of the plan's pipelines, those of equal ones together."""
 
     name: str
     state: State
@@ -110,13 +107,12 @@ class RunStatus:
     restarts: int
     unreadable: int
     failure: str | None
-    schedule: str
     pools: tuple[PoolStatus, ...]
     links: tuple[LinkStatus, ...]
     stages: tuple[StageStatus, ...]
-    plan: tuple[PlannedPipeline, ...]
-    equal: tuple[EqualPipelines, ...]
-    idle: tuple[IdleChips, ...]
+    plan: Plan | None
+    equal: tuple[Numbers, ...]
+    idle: tuple[Idle, ...]
     series: tuple[Point, ...]
     evaluations: tuple[Point, ...]
     events: tuple[Record, ...]
@@ -138,15 +134,14 @@ class RunStatus:
 
 def status(follower: Follower, now: float | None = None) -> RunStatus:
     """The run as last polled. `now` (unix time) tells whether it has fallen silent."""
-    job, last = follower.job, follower.last or {}
-    plan = planned(follower.plan)
-    equal = equal_pipelines(plan)
+    job, last, plan = follower.job, follower.last or {}, follower.plan
+    equal = tuple(equal_pipelines(plan)) if plan else ()
     return RunStatus(
         name=str(job.get("name") or follower.run_dir.resolve().name),
         state=_state(follower, time.time() if now is None else now),
         emulated=bool(last.get("emulated", any(pool.emulated for pool in _declared(follower).values()))),
         link_ratio=last.get("link_ratio"),
-        epoch=int(last.get("epoch") or follower.plan.get("epoch") or 0),
+        epoch=int(last.get("epoch") or (plan.epoch if plan else 0)),
         step=last["step"] + 1 if last else 0,
         steps=(job.get("train") or {}).get("steps"),
         time=_heard_at(follower),
@@ -160,13 +155,12 @@ def status(follower: Follower, now: float | None = None) -> RunStatus:
         restarts=follower.restarts,
         unreadable=follower.unreadable,
         failure=_failure(follower),
-        schedule=str(follower.plan.get("schedule", "")),
         pools=_pools(follower, last),
         links=_links(follower, [last]),
         stages=_stages(follower, last, equal),
         plan=plan,
         equal=equal,
-        idle=_idle(follower, plan),
+        idle=_idle(follower),
         series=tuple(follower.series()),
         evaluations=tuple(follower.evaluations()),
         events=tuple(follower.events),
@@ -283,7 +277,7 @@ def _pools(follower: Follower, last: Record) -> tuple[PoolStatus, ...]:
     measured: Mapping[str, Record] = last.get("pools") or {}
     pools = {name: Pool(name, "", "", 0) for name in measured} | _declared(follower)
     step_s = last.get("step_s") or 0.0
-    idle = {one.pool: one.chips for one in _idle(follower, planned(follower.plan))}
+    idle = {one.pool: one.chips for one in _idle(follower)}
     names = dict.fromkeys([*_declared(follower), *measured])
     return tuple(_pool(pools[name], measured.get(name) or {}, step_s, idle.get(name, 0)) for name in names)
 
@@ -303,8 +297,15 @@ def _declared(follower: Follower) -> dict[str, Pool]:
     }
 
 
-def _idle(follower: Follower, plan: Sequence[PlannedPipeline]) -> tuple[IdleChips, ...]:
-    return idle_chips(plan, follower.job.get("pools") or {}, _planned_by(follower).get("idle") or ())
+def _idle(follower: Follower) -> tuple[Idle, ...]:
+    """As it was told when the plan was made, and else as far as plan and pools say it."""
+    told = _planned_by(follower).get("idle")
+    if told or follower.plan is None:
+        known = [one.name for one in fields(Idle)]
+        return tuple(Idle(**{key: one[key] for key in known if key in one}) for one in told or ())
+    used = used_chips(follower.plan)
+    left = ((pool, pool.count - used[pool.name]) for pool in _declared(follower).values())
+    return tuple(Idle(pool.name, idle, pool.count) for pool, idle in left if idle > 0)
 
 
 def _pool(pool: Pool, measured: Record, step_s: float, idle: int) -> PoolStatus:
@@ -333,12 +334,13 @@ def _links(follower: Follower, records: Sequence[Record]) -> tuple[LinkStatus, .
     return link_statuses(records, (pool.name for pool in _declared(follower).values() if pool.emulated))
 
 
-def _stages(follower: Follower, last: Record, equal: Sequence[EqualPipelines]) -> tuple[StageStatus, ...]:
+def _stages(follower: Follower, last: Record, equal: Sequence[Numbers]) -> tuple[StageStatus, ...]:
     """Of equal pipelines the stage that computed longest stands for all."""
-    declared, kinds = _declared(follower), {number: kind for kind in equal for number in kind.numbers}
+    declared = _declared(follower)
+    names = {number: numbered(numbers, counted=False) for numbers in equal for number in numbers}
     slowest: dict[str, StageStatus] = {}
     for stage in (_stage(stage, declared) for stage in last.get("stages") or ()):
-        name = kinds[stage.pipeline].stage_name(stage.stage) if stage.pipeline in kinds else stage.name
+        name = f"{names.get(stage.pipeline, stage.pipeline)}.{stage.stage}"
         if name not in slowest or stage.compute_s > slowest[name].compute_s:
             slowest[name] = replace(stage, name=name)
     return tuple(slowest.values())
