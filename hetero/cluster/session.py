@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from itertools import combinations
 from types import TracebackType
 from typing import Any
@@ -130,8 +131,8 @@ class Session:
         return list(self._ask(ev.OrderAsked(order, hosts)))
 
     def calibrate(self, spec: CalibrationSpec) -> list[dict[str, Any]]:
-        """The measurements of all ranks."""
-        return [row for answer in self.ask(Calibrate(spec)) for row in answer.measurements]
+        """The measurements of all ranks, as they are kept between runs."""
+        return [asdict(unit) for answer in self.ask(Calibrate(spec)) for unit in answer.measurements]
 
     def configure(self, spec: RunSpec) -> list[Configured]:
         """Begins the epoch `spec.epoch`, which must be greater than the last, on every rank; returns their answers.

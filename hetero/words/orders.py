@@ -55,10 +55,21 @@ class JoinWorld(RankOrder[WorldJoined]):
 
 
 @dataclass(frozen=True)
-class Calibrated(Answer):
-    """Rows of `hetero.engine.calibration`; of one rank for all of its pool."""
+class TimedUnit(Part):
+    """What one kind of unit takes on a tensor-parallel group of a pool, in seconds per sequence."""
 
-    measurements: tuple[Plain, ...]
+    pool: str
+    tp: int
+    kind: str
+    forward_s: float
+    backward_s: float
+
+
+@dataclass(frozen=True)
+class Calibrated(Answer):
+    """Of one rank for all of its pool."""
+
+    measurements: tuple[TimedUnit, ...]
 
 
 @dataclass(frozen=True)

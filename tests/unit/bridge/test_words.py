@@ -37,7 +37,7 @@ from bridge.words.release import RELEASE, Release
 from bridge.words.word import Order, Word, decode, encode, unexpected
 from hetero.words.fork_server import Fork, Forked
 from hetero.words.options import EvalOptions
-from hetero.words.orders import Calibrate, Calibrated, Configure, JoinWorld, Saved, Told
+from hetero.words.orders import Calibrate, Calibrated, Configure, JoinWorld, Saved, TimedUnit, Told
 from hetero.words.pool import Pool
 from hetero.words.spec import Capture
 from hetero.words.step import StepReport, StepTotals
@@ -81,7 +81,7 @@ WORDS: list[Word] = [
     JoinWorld(POOL),
     Calibrate(CALIBRATION),
     CONFIGURE,
-    Calibrated(({"kind": "attention", "forward_s": 0.1},)),
+    Calibrated((TimedUnit("a", 2, "attention", 0.1, 0.2),)),
     Saved(7, None),
     Told("codec_fallback", 7, 0, {"codec": "int8"}),
     STEP,

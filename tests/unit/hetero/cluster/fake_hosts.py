@@ -19,6 +19,7 @@ from hetero.words.orders import (
     JoinWorld,
     Lease,
     OpenWorld,
+    TimedUnit,
     WorldJoined,
     WorldOpened,
 )
@@ -95,7 +96,7 @@ class FakeHosts:
             case Introduce():
                 return [ev.Answered(host, [Introduced()])]
             case Calibrate():
-                return [ev.Answered(host, [Calibrated(({"host": host},))])]
+                return [ev.Answered(host, [Calibrated((TimedUnit(host, 1, "attention", 1.0, 1.0),))])]
             case Configure():
                 active, text = host not in self.idle, self.fingerprints.get(host)
                 return [ev.Answered(host, [Configured(order.spec.epoch, active, "text.bin", text)])]

@@ -28,6 +28,7 @@ from hetero.words.orders import (
     OpenWorld,
     Ready,
     Saved,
+    TimedUnit,
     WorldJoined,
     WorldOpened,
 )
@@ -73,7 +74,7 @@ class FakeRank:
             case JoinWorld():
                 return self.join_world(word, fds)
             case Calibrate():
-                return Calibrated(({"rank": str(self.rank), "repeats": word.spec.repeats},))
+                return Calibrated((TimedUnit(str(self.rank), 1, "attention", 1.0, 1.0),))
             case Configure():
                 return self.configure(word)
             case Lease():

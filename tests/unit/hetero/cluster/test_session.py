@@ -69,7 +69,7 @@ def faulty(rank: str, step: int, fault: str) -> RunSpec:
 def test_one_epoch_after_another_on_standing_ranks() -> None:
     news: list[News] = []
     with Session.start(three_families(), LocalAgents(), on_event=news.append) as session:
-        assert [one["rank"] for one in session.calibrate(CALIBRATION)] == [
+        assert [one["pool"] for one in session.calibrate(CALIBRATION)] == [
             "nvidia:0", "nvidia:1", "ascend:0", "ascend:1", "ascend:2", "ascend:3", "kunlun:0",
         ]  # fmt: skip
         for epoch, (start, until) in enumerate([(0, 40), (40, 50)]):
