@@ -10,7 +10,7 @@ from balancer.cost.topology import Topology
 from balancer.cost.workload import Workload
 from balancer.plan.plan import Plan
 from balancer.schedule.action import Kind
-from hetero.engine.step.stage import Place
+from hetero.engine.step.stage import RankPlace
 from hetero.words.pool import Pool
 
 Expected = dict[tuple[Kind, int], float]
@@ -26,7 +26,7 @@ def topology_of(pools: Mapping[str, Pool], precisions: Mapping[str, str]) -> Top
     return Topology(tuple(pools[name].planned(precision) for name, precision in precisions.items()))
 
 
-def expected_s(topology: Topology, workload: Workload, plan: Plan, place: Place, time_scale: float) -> Expected:
+def expected_s(topology: Topology, workload: Workload, plan: Plan, place: RankPlace, time_scale: float) -> Expected:
     """For the chunks of one stage. Forward and backward are those of one micro-batch."""
     pipeline, stage = plan.pipelines[place.pipeline], plan.pipelines[place.pipeline].stages[place.stage]
     times = datasheet_times(topology, workload)
@@ -42,7 +42,7 @@ def expected_s(topology: Topology, workload: Workload, plan: Plan, place: Place,
     return found
 
 
-def laps(topology: Topology, workload: Workload, plan: Plan, place: Place) -> Laps:
+def laps(topology: Topology, workload: Workload, plan: Plan, place: RankPlace) -> Laps:
     """Of the chunks of one stage; backwards go from the last unit to the first."""
     pipeline, stage = plan.pipelines[place.pipeline], plan.pipelines[place.pipeline].stages[place.stage]
     times = datasheet_times(topology, workload)

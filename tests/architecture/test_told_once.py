@@ -13,7 +13,7 @@ POOL = {"family", "chip", "count", "chips_per_host", "emulate", "emulated"}
 NEED_THEIR_OWN = {
     "balancer/cost/topology.py": "PoolSpec",  # what a planner may know of its chips
     "hetero/cluster/options.py": "PoolOptions",  # what the job file says
-    "hetero/monitoring/shapes.py": "_Pool",  # what a job file of others may say
+    "hetero/monitoring/shapes.py": "_PoolShape",  # what a job file of others may say
     "hetero/words/pool.py": "Pool",  # what everybody else holds
 }
 PLAN = {"share", "micro_batch", "units", "tp", "owns"}
