@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -42,6 +41,7 @@ from hetero.transfer.native_messages import NativeMessages
 from hetero.transfer.point_to_point import PointToPoint
 from hetero.transfer.waits import Waits
 from hetero.words.orders import Told
+from hetero.words.piece import StoredPiece
 from hetero.words.spec import RunSpec
 from hetero.words.step import StepReport, StepTotals
 
@@ -130,7 +130,7 @@ class Epoch:
         events, self._events = self._events, []
         return events
 
-    def save(self) -> dict[str, Any] | None:
+    def save(self) -> StoredPiece | None:
         """Writes this rank's piece of a checkpoint of the steps done so far."""
         assert self.spec.checkpoint_folder is not None
         store = CheckpointStore(Path(self.spec.checkpoint_folder))
@@ -234,7 +234,7 @@ class Epoch:
         path = Path(capture.folder) / f"step-{step:08d}" / f"{self._me.pool}-{self._me.index}.safetensors"
         mean = {name: {"gradient": gradient / divisor} for name, gradient in sums.items()}
         piece = write_piece(path, self._me, mean, self.state.places)
-        path.with_suffix(".json").write_text(json.dumps(piece))
+        path.with_suffix(".json").write_text(piece.model_dump_json())
 
     def _compare_replicas(self) -> None:
         every = self.spec.train.replica_check_every

@@ -11,11 +11,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bridge.words.word import A, Answer, Order, Part, Word
+from hetero.words.piece import StoredPiece
 from hetero.words.pool import Pool
 from hetero.words.spec import CalibrationSpec, RunSpec
-
-Plain = dict[str, Any]
-"""Plain data whose shape is its owner's business, who insists on it."""
 
 
 class RankOrder(Order[A]):
@@ -133,7 +131,7 @@ class Saved(Word):
     """`piece` is its entry of the checkpoint of so many steps, None if it has nothing to save."""
 
     step: int
-    piece: Plain | None
+    piece: StoredPiece | None
 
 
 @dataclass(frozen=True)

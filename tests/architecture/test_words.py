@@ -58,8 +58,8 @@ def test_a_word_is_a_frozen_dataclass(kind: type[Part]) -> None:
     assert all(field.type for field in dataclasses.fields(kind))  # type: ignore[arg-type]
 
 
-UNTOLD = {("Saved", "piece"), ("Told", "data")}
-"""What a checkpoint's manifest insists on, and what a journal takes as it is."""
+UNTOLD = {("Told", "data")}
+"""What a journal takes as it is."""
 
 
 def _told_of(hint: Any) -> Iterator[Any]:

@@ -12,6 +12,7 @@ from bridge.words.endpoint import EndpointOrder
 from bridge.words.word import Answer
 from hetero.cluster.fleet import FleetLink
 from hetero.words.orders import Configure, RankOrder
+from hetero.words.piece import StoredPiece
 from hetero.words.step import HostStep
 
 
@@ -119,7 +120,7 @@ class PiecesSaved:
 
     host: str
     step: int
-    pieces: Sequence[Mapping[str, Any]]
+    pieces: Sequence[StoredPiece]
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,7 @@ from bridge.words.word import Order, Word, decode, encode, unexpected
 from hetero.words.fork_server import Fork, Forked
 from hetero.words.options import EvalOptions
 from hetero.words.orders import Calibrate, Calibrated, Configure, JoinWorld, Saved, TimedUnit, Told
+from hetero.words.piece import StoredPiece, StoredTensor
 from hetero.words.pool import Pool
 from hetero.words.spec import Capture
 from hetero.words.step import StepReport, StepTotals
@@ -59,6 +60,8 @@ CONFIGURE = Configure(
         }
     )
 )
+BOX = StoredTensor(shape=(4, 2), region=((0, 4), (0, 1)), kinds=("parameter",))
+SAVED = Saved(7, StoredPiece(rank="a:0", file="f", size_bytes=8, checksum="5e", tensors={"w": BOX}))
 TOTALS = StepTotals(5.0, 1000, 1.5, 1e-3, 1.0, False, 4000)
 STEP = StepReport(
     3, 0, 100.0, 101.5, 0.1, 0.2, 0.0, 0.1, 0.1, 0.05, 0.25, {"b": (10, 0.5)}, {}, 1 << 40, False,
@@ -83,6 +86,7 @@ WORDS: list[Word] = [
     CONFIGURE,
     Calibrated((TimedUnit("a", 2, "attention", 0.1, 0.2),)),
     Saved(7, None),
+    SAVED,
     Told("codec_fallback", 7, 0, {"codec": "int8"}),
     STEP,
 ]
@@ -128,6 +132,7 @@ def test_numbers_that_json_has_not_cross_too(loss: float) -> None:
         (encode(CONFIGURE).replace(b'"live"', b'"checkpoint"'), "an epoch that begins from a checkpoint"),
         (encode(CONFIGURE).replace(b'"speed":2.0', b'"speed":-2.0'), "Configure.spec.pools.a.emulate.events.0.speed"),
         (encode(JoinWorld(POOL)).replace(b'"count":2', b'"count":true'), "JoinWorld.pool.count = True"),
+        (encode(SAVED).replace(b'"file":"f"', b'"file":"../f"'), "Saved.piece.file = str"),
         (encode(STEP).replace(b'"skipped":false', b'"skipped":0'), "StepReport.totals.skipped = 0"),
         (encode(STEP).replace(b'"rank":["a"', b'"rank":[1'), "StepReport.rank"),
         (encode(STEP).replace(b'"loss":5.0', b'"loss":null'), "StepReport.totals.loss = None"),

@@ -32,6 +32,7 @@ from hetero.words.orders import (
     WorldJoined,
     WorldOpened,
 )
+from hetero.words.piece import StoredPiece
 from hetero.words.step import StepReport
 
 TIMES = ("forward_s", "backward_s", "weight_s", "sync_s", "optimizer_s", "bridge_wait_s", "bubble_s")
@@ -111,7 +112,8 @@ class FakeRank:
         done = self.step + 1
         every = self.script.get("save_every", 0)
         if every and done % every == 0:
-            piece = {"name": f"{self.rank}@{done}"} if self.rank.index == 0 else None
+            told = {"rank": str(self.rank), "file": f"{self.rank}@{done}", "size_bytes": 0, "checksum": ""}
+            piece = StoredPiece(**told, tensors={}) if self.rank.index == 0 else None
             self.agent.send(Saved(done, piece))
         place = {"rank": self.rank, "pipeline": 0, "stage": 0, "tp_rank": self.rank.index}
         times = {"start": start, "end": time.time(), **NOTHING}
