@@ -112,7 +112,7 @@ class Bench:
         job = self._job.model_copy(update={"train": self._job.train.model_copy(update={"seed": seed})})
         spec = run_spec(job, session.fleet, plan, self._text, NO_PACE)
         spec = spec.model_copy(update={"bridge": BridgeOptions.model_validate({"codec": codec})})
-        session.configure(spec.model_dump(mode="json"))
+        session.configure(spec)
         session.run(job.train.steps, lambda _, reports: run.record(reports))
         return run
 

@@ -14,10 +14,10 @@ from bridge.port.port import Port
 from bridge.rank import RankId
 from hetero.engine import rank as engine_rank
 from hetero.engine.epoch import Epoch
-from hetero.engine.spec import RunSpec
 from hetero.engine.step.stage import RankPlace
 from hetero.engine.world import World
 from hetero.words.notices import Told
+from hetero.words.spec import RunSpec
 from hetero.words.step import StepReport
 from tests.live_bytes import LiveBytes
 

@@ -180,7 +180,7 @@ class Bench:
         session, scale = self._sessions[case.rank], self._setting.time_scale
         plan = case.plan.model_copy(update={"epoch": self._epoch})
         session.relink(fleet_links(case.job, scale))
-        session.configure(run_spec(case.job, session.fleet, plan, self._text, scale).model_dump(mode="json"))
+        session.configure(run_spec(case.job, session.fleet, plan, self._text, scale))
         steps: list[float] = []
 
         def record(_: int, hosts: Sequence[Mapping[str, Any]]) -> None:

@@ -72,7 +72,7 @@ class Bench:
         self._epoch += 1
         self._told.clear()
         job, plan = case.job, case.plan.model_copy(update={"epoch": self._epoch})
-        self.session.configure(run_spec(job, self.session.fleet, plan, self._text, NO_PACE).model_dump(mode="json"))
+        self.session.configure(run_spec(job, self.session.fleet, plan, self._text, NO_PACE))
         self.session.run(STEPS, lambda *_: None)
         return [_found(case, plan, news) for news in self._told if news.step == STEPS - 1]
 

@@ -104,7 +104,7 @@ class Bench:
         spec = run_spec(self._job, self._session.fleet, plan, self._text, NO_PACE)
         spec = spec.model_copy(update={"start": self._step, "state": state})
         began = perf_counter()
-        answers = self._session.configure(spec.model_dump(mode="json"))
+        answers = self._session.configure(spec)
         seconds = perf_counter() - began
         self._step += 1
         self._session.run(self._step)

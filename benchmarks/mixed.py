@@ -114,7 +114,7 @@ def _run(job: Job, session: Session, text: Prepared, plan: Plan, scale: float) -
     def record(step: int, hosts: Sequence[Mapping[str, Any]]) -> None:
         steps.append((max(h["end"] - h["start"] for h in hosts), any(h["overrun"] for h in hosts)))
 
-    session.configure(run_spec(job, session.fleet, plan, text, scale).model_dump(mode="json"))
+    session.configure(run_spec(job, session.fleet, plan, text, scale))
     session.run(job.train.steps, record)
     return steps[1:]
 

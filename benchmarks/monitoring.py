@@ -104,7 +104,7 @@ class Bench:
     def _configure(self, trace_every: int) -> None:
         plan = self._planned.plan.model_copy(update={"epoch": self._epoch})
         spec = run_spec(self._job, self._session.fleet, plan, self._text, self._scale)
-        self._session.configure(spec.model_copy(update={"trace_every": trace_every}).model_dump(mode="json"))
+        self._session.configure(spec.model_copy(update={"trace_every": trace_every}))
         self._epoch += 1
 
     def _run(self, steps: int, report: Callable[[HostReports], None]) -> Block:

@@ -99,7 +99,7 @@ def measure(comparison: Comparison, pairs: int) -> tuple[dict[str, float], list[
             for plan in (comparison.our_plan, comparison.peer_plan)
         )
         with Session.start(fleet, LocalAgents()) as session, Peer(comparison.peer, theirs) as peer:
-            session.configure(ours.model_dump(mode="json"))
+            session.configure(ours)
             turns = [_pair(session, peer, step) for step in range(WARM_UP + pairs)]
     return _figures(comparison, turns[WARM_UP:]), _void(comparison.name, turns)
 

@@ -29,12 +29,12 @@ from hetero.data.stream import TokenStream
 from hetero.engine.epoch import workload_of
 from hetero.engine.expected import Expected, expected_s, topology_of
 from hetero.engine.rank import open_backend
-from hetero.engine.spec import RunSpec
 from hetero.engine.step.stage import place_of
 from hetero.layers.group import TensorGroup
 from hetero.models.batch import Batch
 from hetero.models.registry import architecture
 from hetero.models.unit_module import build_unit
+from hetero.words.spec import RunSpec
 
 SETTINGS = """\
 Peers: our modules, one thread per process, torch.optim.AdamW(fused=True), clipping at 1.0, gradients set to None.

@@ -49,12 +49,13 @@ from bridge.port.slots import SlotRing
 from bridge.rank import RankId
 from hetero.engine.calibration import calibrate
 from hetero.engine.expected import topology_of
-from hetero.engine.spec import CalibrationSpec, PoolRun
 from hetero.engine.state.replicas import weighted_bits
 from hetero.engine.world import World
 from hetero.layers.initial import CHIP_PAIRS, fill_normal
 from hetero.models.dimensions import Dimensions
 from hetero.models.registry import architecture
+from hetero.words.pool import Pool
+from hetero.words.spec import CalibrationSpec
 
 PARAMETERS, TOKENS = 1e9, 64 * 4096
 MODEL = Dimensions(layers=32, hidden=4096, heads=32, kv_heads=8, ffn=14336, vocab=128_256)
@@ -108,7 +109,7 @@ def _check_on(chip: ChipSpec) -> tuple[float, float]:
 
 def _calibration_on(chip: ChipSpec) -> float:
     precision = _precision(chip)
-    topology = topology_of({"pool": PoolRun(family=chip.family, chip=chip.name, count=8)}, {"pool": precision})
+    topology = topology_of({"pool": Pool("pool", chip.family, chip.name, 8)}, {"pool": precision})
     workload = architecture(MODEL).workload(4096, 1, precision)
     times = datasheet_times(topology, workload)
     kinds = {unit.kind for unit in workload.units}
@@ -117,7 +118,7 @@ def _calibration_on(chip: ChipSpec) -> float:
 
 
 def _calibration_here() -> float:
-    pool = {"pool": PoolRun(family="cpu", chip="cpu", count=1)}
+    pool = {"pool": Pool("pool", "cpu", "cpu", 1)}
     spec = CalibrationSpec(
         dimensions=SMALL, pools=pool, tensor_parallel={"pool": (1,)}, seq_len=512, micro_batch=1,
         precisions={"pool": "float32"}, repeats=PASSES - 1,

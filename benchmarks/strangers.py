@@ -70,7 +70,7 @@ class Bench:
     def block(self) -> Block:
         plan = self._plan.model_copy(update={"epoch": self._epoch})
         spec = run_spec(self._job, self._session.fleet, plan, self._text, TIME_SCALE)
-        self._session.configure(spec.model_dump(mode="json"))
+        self._session.configure(spec)
         self._epoch += 1
         self._session.run(WARM_UP, lambda step, hosts: None)
         reports: list[HostStep] = []

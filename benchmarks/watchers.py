@@ -14,8 +14,9 @@ from typing import Any
 from rich.console import Console
 
 from backends import core_schema
+from hetero.cluster.options import named_pools
 from hetero.job.job import Job
-from hetero.job.planning.planning import Planned, pool_labels
+from hetero.job.planning.planning import Planned
 from hetero.job.run.facts import run_facts, tracked_run
 from hetero.monitoring.dashboard.process import dashboard
 from hetero.monitoring.journal import EVENTS, METRICS, EventJournal, Journal
@@ -76,7 +77,7 @@ class Watchers:
         self._trace = Trace(self._run_dir / "trace.json")
         self._stack.callback(self._trace.close)
         screen = Console(file=io.StringIO(), force_terminal=True, width=120)
-        self._progress = enter(Progress(self._job.train.steps, pool_labels(self._job), screen))
+        self._progress = enter(Progress(self._job.train.steps, named_pools(self._job.pools).values(), screen))
         self._watch = Monitor(options, tracked_run(self._job, self._run_dir))
         self._stack.callback(self._watch.close)
         notices = self._watch.start()

@@ -25,14 +25,13 @@ from hetero.cluster.session import Session
 from hetero.data.source import Prepared, prepare
 from hetero.data.split import check_split
 from hetero.data.written import check_apart
-from hetero.engine.spec import RunSpec
 from hetero.engine.state.loss_scale import LossScale, told
 from hetero.errors import SPOKEN, is_user_mistake, unspoken
 from hetero.interrupts import held, let_through, listening
 from hetero.job.checks import check_told
 from hetero.job.job import Job
 from hetero.job.planning.measuring import measure
-from hetero.job.planning.planning import Planned, plan_job, pool_labels
+from hetero.job.planning.planning import Planned, plan_job
 from hetero.job.planning.silence import check_silence
 from hetero.job.run.facts import run_facts, tracked_run
 from hetero.job.run.refusal import ClaimedFolders, refusable
@@ -47,6 +46,7 @@ from hetero.monitoring.notice import Notice
 from hetero.monitoring.record import Recorder
 from hetero.monitoring.trace import Trace
 from hetero.private import private_files
+from hetero.words.spec import RunSpec
 from hetero.words.step import HostStep
 
 Record = dict[str, Any]
@@ -208,8 +208,8 @@ class _Run:
         self.warn(*planned.notes)
         facts["idle"] = [asdict(idle) for idle in planned.idle]
         self._event("planned", **facts, calibrated=list(measured.rows), probed=list(measured.probed.rows))
-        session.configure(self._spec(session, planned, measured.time_scale).model_dump(mode="json"))
-        titles = {label.name: str(label) for label in pool_labels(self._job)}
+        session.configure(self._spec(session, planned, measured.time_scale))
+        titles = {pool.name: str(pool) for pool in session.fleet.pools}
         with Journal(self.run_dir / METRICS) as metrics:
             trace = Trace(self.run_dir / "trace.json", titles)
             try:

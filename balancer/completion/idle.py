@@ -13,16 +13,17 @@ from balancer.plan.plan import Plan
 
 @dataclass(frozen=True)
 class Idle:
-    """`chips` of a pool's `count` have nothing to do."""
+    """`chips` of a pool's `count` have nothing to do; `why` and `remedy` are empty where nobody has said them."""
 
     pool: str
     chips: int
     count: int
-    why: str
-    remedy: str
+    why: str = ""
+    remedy: str = ""
 
     def __str__(self) -> str:
-        return f"{self.chips} of {self.count} chips of pool {self.pool} idle: {self.why}; {self.remedy}"
+        told = "; ".join(filter(None, (self.why, self.remedy)))
+        return f"{self.chips} of {self.count} chips of pool {self.pool} idle" + (told and f": {told}")
 
 
 def used_chips(plan: Plan) -> Counter[str]:

@@ -16,7 +16,6 @@ class PoolSpec:
     host, in order."""
 
     name: str
-    family: str
     chip: ChipSpec
     count: int
     chips_per_host: int
@@ -50,9 +49,14 @@ class PoolSpec:
         return tuple(p for p in powers if self.count % p == 0 and p <= self.chips_per_host)
 
     @property
+    def pace(self) -> str:
+        """The precision whose speed it has."""
+        return self.paced_as or self.precision
+
+    @property
     def flops_per_s(self) -> float:
-        """One chip's attainable rate in the pool's precision."""
-        return self.chip.flops_per_s(self.paced_as or self.precision)
+        """One chip's attainable rate in the precision whose speed it has."""
+        return self.chip.flops_per_s(self.pace)
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,11 @@ def alike(items: Iterable[Hashable]) -> list[tuple[int, ...]]:
     return [tuple(places) for places in found.values()]
 
 
+def named(numbers: Sequence[int]) -> str:
+    """Pipelines such as "pipelines 0-7 (x 8)"."""
+    return f"pipeline{'s' * (len(numbers) > 1)} {numbered(numbers)}"
+
+
 def numbered(numbers: Sequence[int], counted: bool = True) -> str:
     """Ascending numbers such as "0-3, 6 (x 5)"; one alone is itself."""
     ranges = list(_ranges(numbers))

@@ -60,8 +60,9 @@ class StagePlan(_Model):
     @field_validator("units", mode="before")
     @classmethod
     def _one_range_is_a_list_of_one(cls, value: Any) -> Any:
-        if isinstance(value, (list, tuple)) and value and all(isinstance(v, int) for v in value):
-            return (tuple(value),)
+        if isinstance(value, (list, tuple)):
+            one = bool(value) and all(isinstance(v, int) for v in value)
+            return tuple(tuple(v) if isinstance(v, list) else v for v in ([value] if one else value))
         return value
 
     @field_serializer("units")

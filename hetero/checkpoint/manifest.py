@@ -9,14 +9,15 @@ from functools import lru_cache
 from itertools import combinations
 from math import prod
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import xxhash
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from bridge.layout.layout import Region, Shape, overlap
 from hetero.checkpoint.errors import DamagedCheckpoint
 from hetero.foreign import NotPlain, check_bounded, read_plain
+from hetero.words.piece import StoredPiece, StoredTensor
 
 Scalar = int | float | str | bool | None
 MOST_BYTES = 256 << 20
@@ -24,34 +25,6 @@ MOST_BYTES = 256 << 20
 
 MOST_BOXES = 2048
 """Of a tensor: each is compared with each."""
-
-
-def _in_its_folder(file: str) -> str:
-    if file in ("", ".", "..") or "/" in file or "\0" in file:
-        raise ValueError("a piece lies in the folder of its checkpoint, under a plain name")
-    return file
-
-
-class StoredTensor(BaseModel):
-    """The box `region` of a logical tensor of `shape`, once for each kind of state ("parameter", "exp_avg", ...)."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    shape: Shape
-    region: Region
-    kinds: tuple[str, ...]
-
-
-class StoredPiece(BaseModel):
-    """One file: what one rank owned. `file` is its name in the checkpoint's folder, `checksum` its xxh3-64."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    rank: str
-    file: Annotated[str, AfterValidator(_in_its_folder)]
-    size_bytes: int
-    checksum: str
-    tensors: dict[str, StoredTensor]
 
 
 class SavedText(BaseModel):

@@ -16,8 +16,8 @@ from bridge.layout.layout import Region, Shape, TensorLayout, overlap
 from bridge.rank import RankId
 from hetero.checkpoint.durable import checksum, make_folder, publish, unfinished
 from hetero.checkpoint.errors import CheckpointError, DamagedCheckpoint
-from hetero.checkpoint.manifest import StoredPiece, StoredTensor
 from hetero.checkpoint.store import CheckpointStore
+from hetero.words.piece import StoredPiece, StoredTensor
 
 
 def write_piece(
@@ -25,8 +25,8 @@ def write_piece(
     rank: RankId,
     state: Mapping[str, Mapping[str, torch.Tensor]],
     places: Mapping[str, tuple[TensorLayout, int]],
-) -> dict[str, Any]:
-    """Write what `rank` owns and return the piece's entry for `CheckpointStore.commit`, plain data.
+) -> StoredPiece:
+    """Write what `rank` owns and return the piece's entry for `CheckpointStore.commit`.
 
     `state[name][kind]` is the shard of a logical tensor or of its moments, `places[name]` the layout and position that
     say which box of the tensor it is. On return the file is whole and on the disk. Raises StorageFull when there
@@ -39,8 +39,7 @@ def write_piece(
         save_file({key: _own(value) for key, value in values.items()}, temporary)
         digest, size = checksum(temporary), temporary.stat().st_size
         publish(temporary, path)
-    piece = StoredPiece(rank=str(rank), file=path.name, size_bytes=size, checksum=digest, tensors=tensors)
-    return piece.model_dump(mode="json")
+    return StoredPiece(rank=str(rank), file=path.name, size_bytes=size, checksum=digest, tensors=tensors)
 
 
 class CheckpointReader:

@@ -12,14 +12,15 @@ from __future__ import annotations
 import re
 import secrets
 import stat
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from bridge.rank import RankId
 from hetero.checkpoint.durable import checksum, make_folder, remove_tree, sync_folder, write_durably
 from hetero.checkpoint.errors import CheckpointError, DamagedCheckpoint
-from hetero.checkpoint.manifest import Manifest, RunState, StoredPiece, last_good
+from hetero.checkpoint.manifest import Manifest, RunState, last_good
+from hetero.words.piece import StoredPiece
 
 MANIFEST = "manifest.json"
 _FOLDER = re.compile(r"step-(\d+)")
@@ -63,12 +64,11 @@ class CheckpointStore:
             else:
                 self._remove_unlisted(step)
 
-    def commit(self, step: int, run: RunState, pieces: Iterable[Mapping[str, Any]]) -> Manifest:
+    def commit(self, step: int, run: RunState, pieces: Iterable[StoredPiece]) -> Manifest:
         """Turn the pieces, as `write_piece` described them, into a checkpoint. Raises DamagedCheckpoint if one is not
         there or state is missing from them; what was saved of the step before then stays."""
-        stored = tuple(StoredPiece.model_validate(piece) for piece in pieces)
         sequence = 1 + max((manifest.sequence for manifest in self.saved()), default=0)
-        manifest = Manifest(step=step, sequence=sequence, run=run, pieces=stored)
+        manifest = Manifest(step=step, sequence=sequence, run=run, pieces=tuple(pieces))
         self._refuse(manifest, [*self._misplaced(manifest), *manifest.gaps()])
         write_durably(self.folder(step) / MANIFEST, manifest.encode())
         self._remove_unlisted(step)

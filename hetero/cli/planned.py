@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
-from balancer.plan.equal import alike, equal_pipelines, numbered
+from balancer.plan.equal import alike, equal_pipelines, named, numbered
 from balancer.plan.plan import PipelinePlan, Plan, StagePlan
 from balancer.schedule.grid import format_grid
 from balancer.schedule.lowering import actions_of
@@ -49,8 +49,8 @@ def print_planned(job: Job, planned: Planned, console: Console | None = None) ->
         console.print(f"a chip of {pool} has {limit}", soft_wrap=True, markup=False, highlight=False)
     for numbers in equal_pipelines(planned.plan):
         pipeline = planned.plan.pipelines[numbers[0]]
-        named = f"pipeline{'s' * (len(numbers) > 1)} {numbered(numbers)}"
-        console.print(f"\n{named}: {pipeline.micro_batches} micro-batches of {pipeline.micro_batch}", highlight=False)
+        begin = f"\n{named(numbers)}: {pipeline.micro_batches} micro-batches of {pipeline.micro_batch}"
+        console.print(begin, highlight=False)
         grid = format_grid(actions_of(pipeline, planned.plan.schedule))
         console.print(grid, soft_wrap=True, markup=False, highlight=False)
     _print_coded_links(_coded_links(job, planned), console)

@@ -53,7 +53,6 @@ def report(
 def _ledger(follower: Follower) -> LedgerTable:
     """By the job file and plan of the run; what those no longer say leaves the page without a ledger, not the user
     without a page."""
-    from balancer.plan.plan import Plan
     from hetero.errors import explains_itself, render
     from hetero.job.file.load import load_job
     from hetero.job.planning.judging import MeasuredRun, judge
@@ -66,10 +65,9 @@ def _ledger(follower: Follower) -> LedgerTable:
     if not follower.job:
         return LedgerTable(missing="The run has no job file that can be read.")
     try:
-        plan = Plan.model_validate(follower.plan)
         scale, found = time_scale(follower) or 1.0, (calibrated(follower), probed(follower))
         run = MeasuredRun(step_s, typical_stages_s(follower), scale, *found)
-        judged = judge(load_job(follower.run_dir / "job.yaml"), plan, run)
+        judged = judge(load_job(follower.run_dir / "job.yaml"), follower.plan, run)
     except Exception as error:
         if not (explains_itself(error) or isinstance(error, NONSENSE)):
             raise

@@ -72,15 +72,15 @@ def train(
 
 
 def _train_and_show(job: Job, folder: Path, address: str | None, plan: Plan | None, resume: str | None) -> None:
+    from hetero.cluster.options import named_pools
     from hetero.interrupts import held, sigmask
-    from hetero.job.planning.planning import pool_labels
     from hetero.monitoring.dashboard.process import dashboard
     from hetero.monitoring.progress import Progress
 
     with sigmask(signal.SIG_BLOCK, signal.SIGTERM):
         from hetero.train import train as run
 
-    shown = Progress(job.train.steps, pool_labels(job))
+    shown = Progress(job.train.steps, named_pools(job.pools).values())
     with held(), _no_questions(), dashboard(folder, job.monitor.port) as page, shown as progress:
         if page:
             typer.echo(f"dashboard on {page}")

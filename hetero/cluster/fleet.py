@@ -13,6 +13,7 @@ from typing import Any
 from bridge.rank import RankId
 from bridge.words.endpoint import PaceSpec
 from bridge.words.release import RELEASE
+from hetero.words.pool import Pool
 
 LOOPBACK = "127.0.0.1"
 
@@ -23,42 +24,18 @@ def host_id(pool: str, number: int) -> str:
 
 
 @dataclass(frozen=True)
-class FleetPool:
-    """Equal chips of one family. `chips_per_host` 0 puts all of them on one host.
+class Hosting:
+    """How a pool's processes run on its hosts, and which hosts may serve it: `labels` say what a cluster's nodes must
+    be, `resources` what one chip takes of a node."""
 
-    On a cluster, `labels` say which nodes may serve the pool, `resources` what one chip takes of a node.
-    """
-
-    name: str
-    family: str
-    chip: str
-    count: int
-    chips_per_host: int = 0
-    emulate: Mapping[str, Any] | None = None
     python: str | None = None
     variables: Mapping[str, str] = field(default_factory=dict, repr=False)
     interface: str | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
     resources: Mapping[str, float] = field(default_factory=dict)
 
-    @property
-    def emulated(self) -> bool:
-        return self.emulate is not None
 
-    @property
-    def run(self) -> dict[str, Any]:
-        """The pool as its own ranks are told of it: `hetero.engine.spec.PoolRun` as plain data."""
-        names = ("family", "chip", "count", "emulate", "chips_per_host")
-        return {name: getattr(self, name) for name in names}
-
-    @property
-    def on_one_host(self) -> bool:
-        return len(self.ranks_by_host()) == 1
-
-    def ranks_by_host(self) -> tuple[tuple[RankId, ...], ...]:
-        ranks = [RankId(self.name, index) for index in range(self.count)]
-        width = self.chips_per_host or self.count
-        return tuple(tuple(ranks[start : start + width]) for start in range(0, self.count, width))
+PLAIN_HOSTING = Hosting()
 
 
 @dataclass(frozen=True)
@@ -120,10 +97,11 @@ class HostSpec:
     `release` the driver's own.
     """
 
-    pool: FleetPool
+    pool: Pool
     number: int
     ranks: tuple[RankId, ...]
     schemes: tuple[str, ...]
+    hosting: Hosting = PLAIN_HOSTING
     address: str | None = LOOPBACK
     programs: Programs = Programs()
     patience: Patience = Patience()
@@ -138,12 +116,13 @@ class HostSpec:
 
 @dataclass(frozen=True)
 class FleetSpec:
-    """All pools and links. `local` keeps everything on this machine's loopback. `secret`, new for each fleet, is what
-    each pool has its own from, which travels in the agents' own calls."""
+    """All pools and links. `hosting` is by pool. `local` keeps everything on this machine's loopback. `secret`, new for
+    each fleet, is what each pool has its own from, which travels in the agents' own calls."""
 
-    pools: tuple[FleetPool, ...]
+    pools: tuple[Pool, ...]
     links: tuple[FleetLink, ...] = ()
     local: bool = True
+    hosting: Mapping[str, Hosting] = field(default_factory=dict)
     programs: Programs = Programs()
     patience: Patience = Patience()
     secret: str = field(default_factory=lambda: secrets.token_hex(32), repr=False)
@@ -153,7 +132,8 @@ class FleetSpec:
         address = LOOPBACK if self.local else None
         return tuple(
             HostSpec(
-                pool, number, ranks, self._schemes(pool.name), address, self.programs, self.patience,
+                pool, number, ranks, self._schemes(pool.name), self.hosting.get(pool.name, PLAIN_HOSTING), address,
+                self.programs, self.patience,
                 secret=hmac.digest(self.secret.encode(), pool.name.encode(), "sha256").hex(),
             )
             for pool in self.pools

@@ -11,8 +11,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveFloat
 from backends.identify import AUTO, only_chip
 from backends.options import EmulateOptions
 from backends.registry import find_family
-from hetero.cluster.fleet import FleetLink, FleetPool, FleetSpec
+from hetero.cluster.fleet import FleetLink, FleetSpec, Hosting
 from hetero.paths import PathText
+from hetero.words.pool import Pool
 
 
 def _like(pattern: str, rule: str) -> AfterValidator:
@@ -116,17 +117,20 @@ class PoolOptions(BaseModel):
 
 def fleet_of(pools: Mapping[str, PoolOptions], links: Sequence[FleetLink] = (), *, local: bool = True) -> FleetSpec:
     """The fleet that a job's pools and links describe."""
-    return FleetSpec(tuple(_fleet_pool(name, pool) for name, pool in pools.items()), tuple(links), local)
+    hosting = {name: _hosting(pool) for name, pool in pools.items()}
+    return FleetSpec(tuple(named_pools(pools).values()), tuple(links), local, hosting)
 
 
-def _fleet_pool(name: str, pool: PoolOptions) -> FleetPool:
-    return FleetPool(
-        name=name,
-        family=pool.family,
-        chip=pool.chip,
-        count=pool.count,
-        chips_per_host=pool.chips_per_host or 0,
-        emulate=None if pool.emulate is None else pool.emulate.model_dump(mode="json"),
+def named_pools(pools: Mapping[str, PoolOptions]) -> dict[str, Pool]:
+    """What the job file says of its pools, for all who need no more than what they are."""
+    return {
+        name: Pool(name, pool.family, pool.chip, pool.count, pool.chips_per_host or 0, pool.emulate)
+        for name, pool in pools.items()
+    }
+
+
+def _hosting(pool: PoolOptions) -> Hosting:
+    return Hosting(
         python=pool.env.python,
         variables=pool.env.vars,
         interface=pool.interface,

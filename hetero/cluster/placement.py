@@ -9,7 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from hetero.cluster.errors import ClusterError
-from hetero.cluster.fleet import FleetPool, FleetSpec
+from hetero.cluster.fleet import FleetSpec, HostSpec
+from hetero.words.pool import Pool
 
 AGENT = {"CPU": 0.01}
 """What an agent takes whose pool takes nothing; Ray reserves no empty place."""
@@ -35,12 +36,9 @@ class Ask:
     """What one host of the fleet needs of a node."""
 
     host: str
-    pool: FleetPool
+    pool: Pool
+    labels: Mapping[str, str]
     resources: Mapping[str, float]
-
-    @property
-    def labels(self) -> Mapping[str, str]:
-        return self.pool.labels
 
     @property
     def size(self) -> float:
@@ -49,10 +47,12 @@ class Ask:
 
 def asks_of(fleet: FleetSpec) -> tuple[Ask, ...]:
     """One for each host, in the fleet's order."""
-    return tuple(
-        Ask(host.id, host.pool, {name: each * len(host.ranks) for name, each in host.pool.resources.items()} or AGENT)
-        for host in fleet.hosts
-    )
+    return tuple(map(_ask_of, fleet.hosts))
+
+
+def _ask_of(host: HostSpec) -> Ask:
+    resources = {name: each * len(host.ranks) for name, each in host.hosting.resources.items()}
+    return Ask(host.id, host.pool, host.hosting.labels, resources or AGENT)
 
 
 def place(asks: Iterable[Ask], nodes: Sequence[Node]) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from itertools import combinations
 from types import TracebackType
 from typing import Any
@@ -19,6 +20,7 @@ from hetero.cluster.fleet import FleetLink, FleetSpec, host_id
 from hetero.cluster.host.agent import Agents
 from hetero.interrupts import check
 from hetero.words.orders import Calibrate, Configure, Configured, RankOrder
+from hetero.words.spec import CalibrationSpec, RunSpec
 from hetero.words.step import HostStep
 
 OnReport = Callable[[int, Sequence[HostStep]], None]
@@ -128,16 +130,16 @@ class Session:
         """Has an order carried out by all hosts, or by those that are named; their answers."""
         return list(self._ask(ev.OrderAsked(order, hosts)))
 
-    def calibrate(self, spec: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """The measurements of all ranks."""
-        return [row for answer in self.ask(Calibrate(dict(spec))) for row in answer.measurements]
+    def calibrate(self, spec: CalibrationSpec) -> list[dict[str, Any]]:
+        """The measurements of all ranks, as they are kept between runs."""
+        return [asdict(unit) for answer in self.ask(Calibrate(spec)) for unit in answer.measurements]
 
-    def configure(self, spec: Mapping[str, Any]) -> list[Configured]:
-        """Begins the epoch `spec["epoch"]`, which must be greater than the last, on every rank; returns their answers.
+    def configure(self, spec: RunSpec) -> list[Configured]:
+        """Begins the epoch `spec.epoch`, which must be greater than the last, on every rank; returns their answers.
 
         With `state: live` it goes on from what the ranks hold, and its first step is the one after their last. Raises
         ClusterError if it is not, FingerprintMismatch if hosts read different text; the session then goes on."""
-        return list(self._ask(ev.ConfigureAsked(Configure(dict(spec)))))
+        return list(self._ask(ev.ConfigureAsked(Configure(spec))))
 
     def run(self, until: int, on_report: OnReport | None = None) -> int:
         """Runs until `until` steps are done in all; returns how many are.

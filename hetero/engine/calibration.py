@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import inf
 from statistics import median
-from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -14,7 +13,6 @@ from backends.backend import Backend, Stopwatch
 from backends.emulation import Emulated
 from balancer.cost.times import datasheet_times
 from hetero.engine.expected import topology_of
-from hetero.engine.spec import CalibrationSpec
 from hetero.engine.step.stage import DTYPES
 from hetero.engine.trial import Limits, Trial
 from hetero.engine.world import World
@@ -22,8 +20,8 @@ from hetero.layers.group import TensorGroup
 from hetero.models.batch import Batch
 from hetero.models.registry import architecture
 from hetero.models.unit_module import build_unit
-
-Row = dict[str, Any]
+from hetero.words.orders import TimedUnit
+from hetero.words.spec import CalibrationSpec
 
 _SPREAD = 0.02
 """Of weights, about as models begin with."""
@@ -33,7 +31,7 @@ _BLOCK = (1 << 18) + 1
 """Values that are made; odd, so that no two rows of a matrix are equal soon."""
 
 
-def calibrate(spec: CalibrationSpec, world: World) -> list[Row]:
+def calibrate(spec: CalibrationSpec, world: World) -> list[TimedUnit]:
     """One row per kind of unit and tensor-parallel size: seconds per sequence, median of the repeats.
 
     With a `time_scale`, seconds are those of the emulated chip; without, real ones. What an emulated chip cannot be
@@ -54,7 +52,7 @@ def calibrate(spec: CalibrationSpec, world: World) -> list[Row]:
     return rows if me.index == 0 else []
 
 
-def _unit_rows(spec: CalibrationSpec, world: World, tp: int, group: TensorGroup, limits: Limits) -> list[Row]:
+def _unit_rows(spec: CalibrationSpec, world: World, tp: int, group: TensorGroup, limits: Limits) -> list[TimedUnit]:
     kinds = {unit.kind: index for index, unit in reversed(list(enumerate(architecture(spec.dimensions).units)))}
     whole = {
         kind: Trial(spec.dimensions, kind, tp, spec.precisions[world.rank.pool], spec.micro_batch, spec.seq_len)
@@ -66,7 +64,7 @@ def _unit_rows(spec: CalibrationSpec, world: World, tp: int, group: TensorGroup,
 
 def _unit_row(
     spec: CalibrationSpec, world: World, group: TensorGroup, whole: Trial, limits: Limits, index: int
-) -> Row | None:
+) -> TimedUnit | None:
     backend, trial, dtype = world.backend, whole.within(limits), DTYPES[whole.precision]
     unit = build_unit(trial.dims, index, group, backend.operators, dtype, backend.device, 0, fill=False)
     for parameter in unit.parameters():
@@ -79,7 +77,7 @@ def _unit_row(
     shares = [part / all_ if part and all_ else trial.share_of(whole) for part, all_ in told]
     scale = spec.micro_batch * (spec.time_scale or 1.0)
     forward, backward = (median(watches[i].seconds() for watches in passes) / shares[i] / scale for i in (0, 1))
-    return {"pool": world.rank.pool, "tp": whole.tp, "kind": whole.kind, "forward_s": forward, "backward_s": backward}
+    return TimedUnit(world.rank.pool, whole.tp, whole.kind, forward, backward)
 
 
 def _limits(backend: Backend) -> Limits:

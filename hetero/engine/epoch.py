@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -23,7 +21,6 @@ from bridge.words.channel import ChannelSpec
 from hetero.checkpoint.pieces import write_piece
 from hetero.checkpoint.store import CheckpointStore
 from hetero.engine.expected import Laps, expected_s, laps, topology_of
-from hetero.engine.spec import RunSpec
 from hetero.engine.state.optimizer import Optimizer, gradient_scale, learning_rate
 from hetero.engine.state.ownership import Holding, alike
 from hetero.engine.state.replicas import ReplicaCheck
@@ -45,6 +42,8 @@ from hetero.transfer.native_messages import NativeMessages
 from hetero.transfer.point_to_point import PointToPoint
 from hetero.transfer.waits import Waits
 from hetero.words.notices import CodecFallback, MemoryUsed, Told
+from hetero.words.piece import StoredPiece
+from hetero.words.spec import RunSpec
 from hetero.words.step import StepReport, StepTotals
 
 STEPS_TO_FILL = 2
@@ -133,7 +132,7 @@ class Epoch:
         self._events.clear()
         return events
 
-    def save(self) -> dict[str, Any] | None:
+    def save(self) -> StoredPiece | None:
         """Writes this rank's piece of a checkpoint of the steps done so far."""
         assert self.spec.checkpoint_folder is not None
         store = CheckpointStore(Path(self.spec.checkpoint_folder))
@@ -237,7 +236,7 @@ class Epoch:
         path = Path(capture.folder) / f"step-{step:08d}" / f"{self._me.pool}-{self._me.index}.safetensors"
         mean = {name: {"gradient": gradient / divisor} for name, gradient in sums.items()}
         piece = write_piece(path, self._me, mean, self.state.places)
-        path.with_suffix(".json").write_text(json.dumps(piece))
+        path.with_suffix(".json").write_text(piece.model_dump_json())
 
     def _compare_replicas(self) -> None:
         every = self.spec.train.replica_check_every

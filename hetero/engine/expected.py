@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from itertools import accumulate
 
-from backends.chip import load_chip
 from balancer.cost.times import datasheet_times, update_s
-from balancer.cost.topology import PoolSpec, Topology
+from balancer.cost.topology import Topology
 from balancer.cost.workload import Workload
 from balancer.plan.plan import Plan
 from balancer.schedule.action import Kind
-from hetero.engine.spec import PoolRun
 from hetero.engine.step.stage import RankPlace
+from hetero.words.pool import Pool
 
 Expected = dict[tuple[Kind, int], float]
 """Seconds by kind and chunk; STEP has the chunk -1."""
@@ -22,19 +21,9 @@ Laps = dict[tuple[int, int], float]
 """By chunk and unit: the part of the chunk's backward after which the unit's own is done."""
 
 
-def topology_of(pools: Mapping[str, PoolRun], precisions: Mapping[str, str]) -> Topology:
+def topology_of(pools: Mapping[str, Pool], precisions: Mapping[str, str]) -> Topology:
     """The pools that have a precision, as the balancer sees them, without links."""
-    specs = []
-    for name, precision in precisions.items():
-        pool = pools[name]
-        chip = load_chip(pool.chip)
-        paced_as = pool.emulate.precision if pool.emulate else None
-        specs.append(
-            PoolSpec(
-                name, pool.family, chip, pool.count, pool.count, chip.usable_bytes, None, precision, paced_as=paced_as
-            )
-        )
-    return Topology(tuple(specs))
+    return Topology(tuple(pools[name].planned(precision) for name, precision in precisions.items()))
 
 
 def expected_s(topology: Topology, workload: Workload, plan: Plan, place: RankPlace, time_scale: float) -> Expected:

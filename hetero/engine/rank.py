@@ -22,7 +22,6 @@ from bridge.words.endpoint import Stop
 from bridge.words.word import Answer, Word, unexpected
 from hetero.engine.calibration import calibrate
 from hetero.engine.epoch import Epoch, claim_memory
-from hetero.engine.spec import CalibrationSpec, PoolRun, RunSpec
 from hetero.engine.state.live import LiveMove
 from hetero.engine.state.origin import begin, note_of
 from hetero.engine.state.state import State
@@ -44,6 +43,8 @@ from hetero.words.orders import (
     WorldJoined,
     WorldOpened,
 )
+from hetero.words.pool import Pool
+from hetero.words.spec import RunSpec
 
 
 class Rank:
@@ -108,11 +109,11 @@ class Rank:
 
     def _open_world(self, order: OpenWorld) -> WorldOpened:
         """Index 0 of a pool on several hosts: says where to meet. It joins like the others, when all are told."""
-        self._world = self._make_world(order.pool, order.size)
+        self._world = self._make_world(order.pool)
         return WorldOpened(self._world.open(order.host))
 
     def _join_world(self, order: JoinWorld, fds: list[int]) -> WorldJoined:
-        self._world = self._world or self._make_world(order.pool, order.size)
+        self._world = self._world or self._make_world(order.pool)
         if order.address:
             self._world.join(order.address, order.secret)
         else:
@@ -120,10 +121,9 @@ class Rank:
         chip = self._world.backend
         return WorldJoined(chip.usable_bytes(), chip.note())
 
-    def _make_world(self, pool: dict[str, Any], size: int) -> World:
-        run = PoolRun.model_validate(pool)
-        backend = open_backend(run, self._me.index % (run.chips_per_host or size))
-        return World(backend, self._me, size, Watch(self._waits_long))
+    def _make_world(self, pool: Pool) -> World:
+        backend = open_backend(pool, self._me.index % pool.host_chips)
+        return World(backend, self._me, pool.count, Watch(self._waits_long))
 
     def _waits_long(self, wait: dict[str, Any]) -> None:
         """Called by another thread, while this rank's own waits for a chip of its pool."""
@@ -132,12 +132,12 @@ class Rank:
 
     def _calibrate(self, order: Calibrate) -> Calibrated:
         assert self._world is not None
-        return Calibrated(tuple(calibrate(CalibrationSpec.model_validate(order.spec), self._world)))
+        return Calibrated(tuple(calibrate(order.spec, self._world)))
 
     def _configure(self, order: Configure) -> Configured:
         """Drops the epoch before and builds the new one, idle where the plan does not use this rank."""
         assert self._world is not None
-        spec = RunSpec.model_validate(order.spec)
+        spec = order.spec
         self._state, moved = self._move(spec) if spec.state == "live" else (None, None)
         self._end_epoch()
         tensors = tensor_holdings(spec)
@@ -179,7 +179,7 @@ class Rank:
             self._until = lease.until
 
 
-def open_backend(pool: PoolRun, index: int) -> Backend:
+def open_backend(pool: Pool, index: int) -> Backend:
     """The pool's family, or its emulation, opened at a chip that this process sees as `index`."""
     family = load_backend(pool.family)
     backend = family() if pool.emulate is None else Emulated(family, load_chip(pool.chip), pool.emulate)

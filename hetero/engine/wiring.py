@@ -13,7 +13,6 @@ from bridge.layout.layout import TensorLayout
 from bridge.layout.reshard import Placement, Reshard, reshard
 from bridge.precision import crossing
 from bridge.rank import RankId
-from hetero.engine.spec import RunSpec
 from hetero.engine.state.ownership import Holding, holdings
 from hetero.engine.step.executor import FlowKey
 from hetero.engine.step.stage import DTYPES, RankPlace, places
@@ -23,6 +22,7 @@ from hetero.models.registry import architecture
 from hetero.transfer.flow import Flow
 from hetero.transfer.native_messages import greet
 from hetero.transfer.point_to_point import PointToPoint
+from hetero.words.spec import RunSpec
 
 
 class EpochGroups:

@@ -16,7 +16,6 @@ from bridge.options import BridgeOptions
 from bridge.precision import crossing
 from hetero.cluster.options import PoolOptions
 from hetero.data.options import DataOptions
-from hetero.engine.options import TrainOptions
 from hetero.errors import did_you_mean, explains_itself
 from hetero.job.errors import JobError
 from hetero.masking import MASK, first_masked
@@ -24,6 +23,7 @@ from hetero.models.options import ModelOptions
 from hetero.models.registry import architecture
 from hetero.monitoring.options import MonitorOptions
 from hetero.monitoring.tracker import tracker_names
+from hetero.words.options import TrainOptions
 
 Pools = Mapping[str, PoolOptions]
 

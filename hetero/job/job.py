@@ -14,11 +14,11 @@ from bridge.options import BridgeOptions
 from hetero.checkpoint.options import CheckpointOptions
 from hetero.cluster.options import PoolOptions
 from hetero.data.options import DataOptions
-from hetero.engine.options import EvalOptions, TrainOptions
 from hetero.job.checks import check_links, check_model, check_pool, check_sizes, check_time_scale, check_trackers
 from hetero.masking import masked
 from hetero.models.options import ModelOptions
 from hetero.monitoring.options import MonitorOptions
+from hetero.words.options import EvalOptions, TrainOptions
 
 LONGEST_JOB_NAME = 100
 
@@ -85,11 +85,6 @@ class Job(BaseModel):
     def unidentified(self) -> tuple[str, ...]:
         """The pools whose chips are still to say what they are; see `hetero.job.planning.chips`."""
         return tuple(name for name, pool in self.pools.items() if pool.chip == AUTO)
-
-    def paced_as(self, pool: str) -> str:
-        """The precision at whose speed a pool computes; that of an emulated one may differ from the arithmetic's."""
-        emulate = self.pools[pool].emulate
-        return (emulate.precision if emulate else None) or self.precision_of(pool)
 
     def precision_of(self, pool: str) -> str:
         """What a pool computes in."""

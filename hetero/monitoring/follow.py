@@ -17,15 +17,16 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import yaml
 
 from backends import core_schema
+from balancer.plan.plan import Plan
 from hetero.foreign import DEEPEST, LineSplitter, check_bounded, open_plain, parse_json, read_plain
 from hetero.monitoring.errors import MonitorError
 from hetero.monitoring.journal import BLOCK_BYTES, EVENTS, METRICS, Record, parse
-from hetero.monitoring.shapes import EVENT, JOB, METRICS_LINE, PLAN, Shape, fits
+from hetero.monitoring.shapes import EVENT, JOB, METRICS_LINE, fits
 
 RECENT = 256
 CHARTED = 2048
@@ -34,6 +35,7 @@ NAMES_KEPT = 4096
 """Kinds of events, and hosts."""
 MOST_WHOLE_BYTES = 1 << 20
 _EVALUATED, _NOT_EVALUATED = b'"eval_loss"', b'"eval_loss": null'
+T = TypeVar("T")
 _STEP = re.compile(rb'\{"step": ?(\d{1,12}),')
 
 
@@ -82,8 +84,8 @@ class Follower:
         self._step = -1
         self._metrics = _Tail(run_dir / METRICS)
         self._events = _Tail(run_dir / EVENTS)
-        self._job = _Whole(run_dir / "job.yaml", _yaml, JOB)
-        self._plan = _Whole(run_dir / "plan.json", parse_json, PLAN)
+        self._job = _Whole[Record](run_dir / "job.yaml", _job, {})
+        self._plan = _Whole[Plan | None](run_dir / "plan.json", _plan, None)
 
     def poll(self) -> bool:
         """Read what was added; True where that is anything."""
@@ -101,8 +103,8 @@ class Follower:
         return self._job.content
 
     @property
-    def plan(self) -> Record:
-        """The run's newest plan, empty while there is none."""
+    def plan(self) -> Plan | None:
+        """The run's newest plan, None while there is none."""
         return self._plan.content
 
     def series(self) -> list[Point]:
@@ -245,12 +247,12 @@ class _Tail:
                 yield from filter(None, self._lines.add(block))
 
 
-class _Whole:
+class _Whole(Generic[T]):
     """A small file that is rewritten as a whole; while it is missing or half-written, what it said before."""
 
-    def __init__(self, path: Path, load: Callable[[bytes], Any], shape: Shape) -> None:
-        self.content: Record = {}
-        self._path, self._load, self._shape = path, load, shape
+    def __init__(self, path: Path, load: Callable[[bytes], T], content: T) -> None:
+        self.content = content
+        self._path, self._load = path, load
         self._version: tuple[int, int] | None = None
 
     def read(self) -> bool:
@@ -260,14 +262,24 @@ class _Whole:
             if version == self._version:
                 return False
             self._version = version
-            content = self._load(read_plain(self._path, MOST_WHOLE_BYTES))
-            check_bounded(content)
+            self.content = self._load(read_plain(self._path, MOST_WHOLE_BYTES))
         except (OSError, ValueError, RecursionError, yaml.YAMLError):
             return False
-        if not fits(content, self._shape):
-            return False
-        self.content = content
         return True
+
+
+def _plan(data: bytes) -> Plan:
+    """Raises ValueError."""
+    return Plan.model_validate(parse_json(data))
+
+
+def _job(data: bytes) -> Record:
+    """Raises YAMLError, ValueError."""
+    content = _yaml(data)
+    check_bounded(content)
+    if not fits(content, JOB):
+        raise ValueError("no job file")
+    return content
 
 
 def _yaml(data: bytes) -> Any:

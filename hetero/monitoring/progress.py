@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Any
 
@@ -15,8 +15,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from hetero.monitoring.table import PoolLabel, Record, overruns, pool_tables
+from hetero.monitoring.table import Record, overruns, pool_tables
 from hetero.terminal import plain
+from hetero.words.pool import Pool
 
 RECENT_STEPS = 10
 SECONDS_BETWEEN_LINES = 5.0
@@ -32,12 +33,12 @@ class Progress:
     def __init__(
         self,
         steps: int,
-        labels: Sequence[PoolLabel],
+        pools: Iterable[Pool],
         console: Console | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._steps = steps
-        self._labels = list(labels)
+        self._pools = list(pools)
         self._console = console or _console()
         self._clock = clock
         self._records: list[Record] = []
@@ -87,7 +88,7 @@ class Progress:
 
     def print_summary(self) -> None:
         """The final table: medians over the steps, without the first, which also warms up."""
-        for table in pool_tables(self._records[1:] or self._records, self._labels):
+        for table in pool_tables(self._records[1:] or self._records, self._pools):
             self._console.print(table)
 
     def _view(self) -> RenderableType:
@@ -95,7 +96,7 @@ class Progress:
             return Text(plain(self._phase))
         record = self._records[-1]
         bar = ProgressBar(total=self._steps, completed=record["step"] + 1, width=60)
-        return Group(Text(self._line()), bar, _pool_rows(record, self._labels), Text(plain(self._phase), style="dim"))
+        return Group(Text(self._line()), bar, _pool_rows(record, self._pools), Text(plain(self._phase), style="dim"))
 
     def _line(self) -> str:
         record = self._records[-1]
@@ -115,12 +116,12 @@ class Progress:
         return (self._steps - record["step"] - 1) * statistics.median(self._recent)
 
 
-def _pool_rows(record: Record, labels: Sequence[PoolLabel]) -> Table:
+def _pool_rows(record: Record, pools: Iterable[Pool]) -> Table:
     table = Table.grid(padding=(0, 2))
-    for label in labels:
-        pool = record["pools"].get(label.name)
-        if pool:
-            table.add_row(str(label), *_pool_cells(pool))
+    for pool in pools:
+        figures = record["pools"].get(pool.name)
+        if figures:
+            table.add_row(str(pool), *_pool_cells(figures))
     return table
 
 

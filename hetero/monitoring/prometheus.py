@@ -124,7 +124,7 @@ class Metrics:
         run.labels(**self.run.labels()).info({"project": self.run.project, "folder": str(self.run.folder)})
         pools = Info("hetero_pool", "A pool of the run.", POOL, registry=self.registry)
         for name, pool in self.run.pools.items():
-            pools.labels(**self.run.labels(name)).info({"chip": pool.chip, "chips": str(pool.chips)})
+            pools.labels(**self.run.labels(name)).info({"chip": pool.chip, "chips": str(pool.count)})
 
 
 class PrometheusServer:

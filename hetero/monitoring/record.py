@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from hetero.monitoring.links import merge_crossed, step_links, total_bytes
+from hetero.words.pool import Pool
 from hetero.words.step import HostStep, StageTimes, StepReport, StepTotals
 
 Report = dict[str, Any]
@@ -25,16 +26,14 @@ TOTALS = ("loss", "grad_norm", "lr", "loss_scale", "skipped", "tokens", "consume
 
 
 @dataclass(frozen=True)
-class PoolFacts:
-    """What the record needs to know of a pool. `flops_share` is its part of the model FLOPs of a step (pools sum to 1),
-    `chips` how many of its chips the plan uses, `peak_flops` one chip's datasheet FLOP/s at the run's precision."""
+class Assignment:
+    """What a plan gives a pool to do. `flops_share` is its part of the model FLOPs of a step (pools sum to 1), `chips`
+    how many of its chips the plan uses, `peak_flops` one chip's datasheet FLOP/s at the run's precision."""
 
-    family: str
-    chip: str
+    pool: Pool
     chips: int
     flops_share: float
     peak_flops: float
-    emulated: bool
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,7 @@ class RunFacts:
     """What turns seconds into rates. `ranks` reports make a step; `flops_per_token` counts forward and backward without
     recompute; emulated chips run `time_scale` times slower than their datasheet; `started` is unix time."""
 
-    pools: Mapping[str, PoolFacts]
+    pools: Mapping[str, Assignment]
     ranks: int
     flops_per_token: float
     started: float
@@ -51,7 +50,7 @@ class RunFacts:
 
     @property
     def emulated(self) -> bool:
-        return any(pool.emulated for pool in self.pools.values())
+        return any(assigned.pool.emulated for assigned in self.pools.values())
 
 
 def merge_ranks(host: str, reports: Sequence[StepReport]) -> HostStep:
@@ -99,8 +98,8 @@ def merge_hosts(hosts: Sequence[HostStep], facts: RunFacts, useful_s: float = 0.
         "overrun": any(host.overrun for host in hosts),
         "link_ratio": facts.link_ratio,
         "pools": {
-            name: _pool([host for host in hosts if host.pool == name], pool, facts, tokens_per_s, step_s)
-            for name, pool in facts.pools.items()
+            name: _pool([host for host in hosts if host.pool == name], assigned, facts, tokens_per_s, step_s)
+            for name, assigned in facts.pools.items()
         },
         "links": step_links(hosts, facts.pools, step_s),
         "stages": [asdict(stage) for stage in _slowest_of_each_stage(one for host in hosts for one in host.stages)],
@@ -154,16 +153,18 @@ def _slowest_of_each_stage(stages: Iterable[StageTimes]) -> tuple[StageTimes, ..
     return tuple(slowest[place] for place in sorted(slowest))
 
 
-def _pool(hosts: list[HostStep], pool: PoolFacts, facts: RunFacts, job_tokens_per_s: float, step_s: float) -> Report:
+def _pool(
+    hosts: list[HostStep], assigned: Assignment, facts: RunFacts, job_tokens_per_s: float, step_s: float
+) -> Report:
     spent = {key: sum(getattr(host, key) for host in hosts) for key in SUMMED}
     busy_s = sum(spent[key] for key in BUSY)
     accounted_s = busy_s + spent["bubble_s"] + spent["bridge_wait_s"]
     # Clocks are read at slightly different moments; the parts must sum to 1 all the same.
     whole_s = max(step_s * sum(host.ranks for host in hosts), accounted_s, 1e-9)
     busy = busy_s / whole_s
-    tokens_per_s = job_tokens_per_s * pool.flops_share
-    flops_per_chip = facts.flops_per_token * tokens_per_s / max(pool.chips, 1)
-    peak_flops = pool.peak_flops / (facts.time_scale if pool.emulated else 1.0)
+    tokens_per_s = job_tokens_per_s * assigned.flops_share
+    flops_per_chip = facts.flops_per_token * tokens_per_s / max(assigned.chips, 1)
+    peak_flops = assigned.peak_flops / (facts.time_scale if assigned.pool.emulated else 1.0)
     return {
         "capacity_tokens_per_s": tokens_per_s / busy if busy > 0 else 0.0,
         "tokens_per_s": tokens_per_s,

@@ -107,30 +107,9 @@ class _JobShape(_Shape):
     pools: dict[str, _PoolShape] | None = None
 
 
-_Range = Annotated[list[Count], Field(min_length=2, max_length=2)]
-
-
-class _PlannedStageShape(_Shape):
-    pool: str
-    tp: Count = 1
-    units: _Range | Annotated[list[_Range], Field(min_length=1)]
-
-
-class _PlannedPipelineShape(_Shape):
-    share: Count
-    micro_batch: Count = 1
-    stages: list[_PlannedStageShape]
-
-
-class _PlanShape(_Shape):
-    epoch: Count = 0
-    schedule: str = ""
-    pipelines: list[_PlannedPipelineShape] | None = None
-
-
 Shape = type[_Shape]
 RECORD, METRICS_LINE, EVENT = _Shape, _MetricsLineShape, _EventShape
-PLANNED, JOB, PLAN = _PlannedShape, _JobShape, _PlanShape
+PLANNED, JOB = _PlannedShape, _JobShape
 
 
 def fits(data: Any, shape: Shape) -> bool:

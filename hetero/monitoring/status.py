@@ -5,26 +5,24 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal, get_args
+from dataclasses import dataclass, fields, replace
+from typing import Literal, get_args
 
+from backends.options import EmulateOptions
+from balancer.completion.idle import Idle, used_chips
+from balancer.plan.equal import equal_pipelines, numbered
+from balancer.plan.plan import Plan
 from hetero.monitoring.follow import Follower, Point
 from hetero.monitoring.journal import Record
 from hetero.monitoring.links import LinkStatus, link_statuses
-from hetero.monitoring.planned import (
-    EqualPipelines,
-    IdleChips,
-    PlannedPipeline,
-    equal_pipelines,
-    idle_chips,
-    planned,
-)
 from hetero.monitoring.shapes import PLANNED, fits
+from hetero.words.pool import Pool
 
 Ended = Literal["finished", "failed", "interrupted"]
 State = Literal["waiting", "starting", "running", "silent"] | Ended
 ENDS: tuple[Ended, ...] = get_args(Ended)
 STARTS = ("started", "host_ready", "measuring", "planned", "configured")
+Numbers = tuple[int, ...]
 SILENT_AFTER_S = 30.0
 SILENT_AFTER_STEPS = 10
 SILENT_AT_START_S = 600.0  # building a large model takes its time
@@ -35,11 +33,7 @@ class PoolStatus:
     """One pool in the newest step; before the first step its figures are 0. `exposed_s` is what a step's bridge costs:
     seconds that a rank of the pool waited for it."""
 
-    name: str
-    family: str
-    chip: str
-    chips: int
-    emulated: bool
+    pool: Pool
     capacity_tokens_per_s: float
     tokens_per_s: float
     tflops_per_chip: float
@@ -55,9 +49,17 @@ class PoolStatus:
     idle_chips: int = 0
 
     @property
+    def name(self) -> str:
+        return self.pool.name
+
+    @property
+    def emulated(self) -> bool:
+        return self.pool.emulated
+
+    @property
     def size(self) -> str:
         """Such as "3 x A800-80G, 1 idle"."""
-        return f"{self.chips} x {self.chip}" + (f", {self.idle_chips} idle" if self.idle_chips else "")
+        return self.pool.size + (f", {self.idle_chips} idle" if self.idle_chips else "")
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,8 @@ class StageStatus:
 @dataclass(frozen=True)
 class RunStatus:
     """`step` counts the finished steps of `steps`; `series` and `evaluations` are for charts; `events` are the newest,
-    oldest first; `overruns` counts steps among the recent ones; `failure` says why the run ended."""
+    oldest first; `overruns` counts steps among the recent ones; `failure` says why the run ended; `equal` are the
+    numbers of the plan's pipelines, those of equal ones together."""
 
     name: str
     state: State
@@ -104,13 +107,12 @@ class RunStatus:
     restarts: int
     unreadable: int
     failure: str | None
-    schedule: str
     pools: tuple[PoolStatus, ...]
     links: tuple[LinkStatus, ...]
     stages: tuple[StageStatus, ...]
-    plan: tuple[PlannedPipeline, ...]
-    equal: tuple[EqualPipelines, ...]
-    idle: tuple[IdleChips, ...]
+    plan: Plan | None
+    equal: tuple[Numbers, ...]
+    idle: tuple[Idle, ...]
     series: tuple[Point, ...]
     evaluations: tuple[Point, ...]
     events: tuple[Record, ...]
@@ -129,22 +131,17 @@ class RunStatus:
             return None
         return (self.steps - self.step) * statistics.median(point.step_s for point in self.series[-10:])
 
-    def as_data(self) -> dict[str, Any]:
-        """Plain JSON data."""
-        return asdict(self) | {"label": self.label, "seconds_left": self.seconds_left}
-
 
 def status(follower: Follower, now: float | None = None) -> RunStatus:
     """The run as last polled. `now` (unix time) tells whether it has fallen silent."""
-    job, last = follower.job, follower.last or {}
-    plan = planned(follower.plan)
-    equal = equal_pipelines(plan)
+    job, last, plan = follower.job, follower.last or {}, follower.plan
+    equal = tuple(equal_pipelines(plan)) if plan else ()
     return RunStatus(
         name=str(job.get("name") or follower.run_dir.resolve().name),
         state=_state(follower, time.time() if now is None else now),
-        emulated=bool(last.get("emulated", any(map(_is_emulated, (job.get("pools") or {}).values())))),
+        emulated=bool(last.get("emulated", any(pool.emulated for pool in _declared(follower).values()))),
         link_ratio=last.get("link_ratio"),
-        epoch=int(last.get("epoch") or follower.plan.get("epoch") or 0),
+        epoch=int(last.get("epoch") or (plan.epoch if plan else 0)),
         step=last["step"] + 1 if last else 0,
         steps=(job.get("train") or {}).get("steps"),
         time=_heard_at(follower),
@@ -158,13 +155,12 @@ def status(follower: Follower, now: float | None = None) -> RunStatus:
         restarts=follower.restarts,
         unreadable=follower.unreadable,
         failure=_failure(follower),
-        schedule=str(follower.plan.get("schedule", "")),
         pools=_pools(follower, last),
         links=_links(follower, [last]),
         stages=_stages(follower, last, equal),
         plan=plan,
         equal=equal,
-        idle=_idle(follower, plan),
+        idle=_idle(follower),
         series=tuple(follower.series()),
         evaluations=tuple(follower.evaluations()),
         events=tuple(follower.events),
@@ -278,30 +274,46 @@ def _failure(follower: Follower) -> str | None:
 
 def _pools(follower: Follower, last: Record) -> tuple[PoolStatus, ...]:
     """In the order of the job file; pools that a plan leaves out too, with no figures."""
-    declared: Mapping[str, Record] = follower.job.get("pools") or {}
     measured: Mapping[str, Record] = last.get("pools") or {}
-    names = list(dict.fromkeys([*declared, *measured]))
+    pools = {name: Pool(name, "", "", 0) for name in measured} | _declared(follower)
     step_s = last.get("step_s") or 0.0
-    idle = {one.pool: one.chips for one in _idle(follower, planned(follower.plan))}
-    return tuple(
-        _pool(name, declared.get(name) or {}, measured.get(name) or {}, step_s, idle.get(name, 0)) for name in names
-    )
+    idle = {one.pool: one.chips for one in _idle(follower)}
+    names = dict.fromkeys([*_declared(follower), *measured])
+    return tuple(_pool(pools[name], measured.get(name) or {}, step_s, idle.get(name, 0)) for name in names)
 
 
-def _idle(follower: Follower, plan: Sequence[PlannedPipeline]) -> tuple[IdleChips, ...]:
-    return idle_chips(plan, follower.job.get("pools") or {}, _planned_by(follower).get("idle") or ())
+def _declared(follower: Follower) -> dict[str, Pool]:
+    """By the job file; of an emulation no more than that there is one."""
+    return {
+        name: Pool(
+            name,
+            told.get("family", ""),
+            told.get("chip", ""),
+            told.get("count") or 0,
+            told.get("chips_per_host") or 0,
+            None if told.get("emulate") is None else EmulateOptions(),
+        )
+        for name, told in (follower.job.get("pools") or {}).items()
+    }
 
 
-def _pool(name: str, declared: Record, measured: Record, step_s: float, idle: int) -> PoolStatus:
+def _idle(follower: Follower) -> tuple[Idle, ...]:
+    """As it was told when the plan was made, and else as far as plan and pools say it."""
+    told = _planned_by(follower).get("idle")
+    if told or follower.plan is None:
+        known = [one.name for one in fields(Idle)]
+        return tuple(Idle(**{key: one[key] for key in known if key in one}) for one in told or ())
+    used = used_chips(follower.plan)
+    left = ((pool, pool.count - used[pool.name]) for pool in _declared(follower).values())
+    return tuple(Idle(pool.name, idle, pool.count) for pool, idle in left if idle > 0)
+
+
+def _pool(pool: Pool, measured: Record, step_s: float, idle: int) -> PoolStatus:
     def figure(key: str) -> float:
         return float(measured.get(key) or 0.0)
 
     return PoolStatus(
-        name=name,
-        family=str(declared.get("family", "")),
-        chip=str(declared.get("chip", "")),
-        chips=int(declared.get("count") or 0),
-        emulated=_is_emulated(declared),
+        pool=pool,
         capacity_tokens_per_s=figure("capacity_tokens_per_s"),
         tokens_per_s=figure("tokens_per_s"),
         tflops_per_chip=figure("tflops_per_chip"),
@@ -319,26 +331,22 @@ def _pool(name: str, declared: Record, measured: Record, step_s: float, idle: in
 
 
 def _links(follower: Follower, records: Sequence[Record]) -> tuple[LinkStatus, ...]:
-    declared: Mapping[str, Record] = follower.job.get("pools") or {}
-    return link_statuses(records, (name for name, pool in declared.items() if _is_emulated(pool)))
+    return link_statuses(records, (pool.name for pool in _declared(follower).values() if pool.emulated))
 
 
-def _is_emulated(declared: Mapping[str, Any]) -> bool:
-    return declared.get("emulate") is not None
-
-
-def _stages(follower: Follower, last: Record, equal: Sequence[EqualPipelines]) -> tuple[StageStatus, ...]:
+def _stages(follower: Follower, last: Record, equal: Sequence[Numbers]) -> tuple[StageStatus, ...]:
     """Of equal pipelines the stage that computed longest stands for all."""
-    declared, kinds = follower.job.get("pools") or {}, {number: kind for kind in equal for number in kind.numbers}
+    declared = _declared(follower)
+    names = {number: numbered(numbers, counted=False) for numbers in equal for number in numbers}
     slowest: dict[str, StageStatus] = {}
     for stage in (_stage(stage, declared) for stage in last.get("stages") or ()):
-        name = kinds[stage.pipeline].stage_name(stage.stage) if stage.pipeline in kinds else stage.name
+        name = f"{names.get(stage.pipeline, stage.pipeline)}.{stage.stage}"
         if name not in slowest or stage.compute_s > slowest[name].compute_s:
             slowest[name] = replace(stage, name=name)
     return tuple(slowest.values())
 
 
-def _stage(stage: Record, declared: Mapping[str, Record]) -> StageStatus:
+def _stage(stage: Record, declared: Mapping[str, Pool]) -> StageStatus:
     pool, index = str(stage.get("pool", "")), int(stage.get("slowest_rank") or 0)
     return StageStatus(
         name=f"{stage['pipeline']}.{stage['stage']}",
@@ -350,10 +358,10 @@ def _stage(stage: Record, declared: Mapping[str, Record]) -> StageStatus:
         weight_s=stage.get("weight_s") or 0.0,
         wait_s=stage.get("wait_s") or 0.0,
         slowest_rank=f"{pool}:{index}",
-        host=str(stage.get("host") or _host(pool, index, declared.get(pool) or {})),
+        host=str(stage.get("host") or _host(pool, index, declared)),
     )
 
 
-def _host(pool: str, index: int, declared: Record) -> str:
-    per_host = declared.get("chips_per_host") or declared.get("count") or index + 1
-    return f"{pool}@{index // per_host}"
+def _host(pool: str, index: int, declared: Mapping[str, Pool]) -> str:
+    chips = declared[pool].host_chips if pool in declared else 0
+    return f"{pool}@{index // (chips or index + 1)}"

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from rich import box
 from rich.table import Table
+
+from hetero.words.pool import Pool
 
 Record = dict[str, Any]
 
@@ -18,25 +19,12 @@ COLUMNS = (
 SHARES = ("mfu", "busy", "bubble", "bridge_wait", "other")
 
 
-@dataclass(frozen=True)
-class PoolLabel:
-    """How a pool is called on the screen."""
-
-    name: str
-    chip: str
-    chips: int
-    emulated: bool
-
-    def __str__(self) -> str:
-        return f"{self.name} ({self.chips} x {self.chip}{', emulated' if self.emulated else ''})"
-
-
-def pool_tables(records: Sequence[Record], labels: Iterable[PoolLabel]) -> list[Table]:
+def pool_tables(records: Sequence[Record], pools: Iterable[Pool]) -> list[Table]:
     """One table of the real and one of the emulated pools, each figure the median over the given steps."""
     if not records:
         return []
-    labels = list(labels)
-    kinds = [(emulated, [label for label in labels if label.emulated is emulated]) for emulated in (False, True)]
+    pools = list(pools)
+    kinds = [(emulated, [pool for pool in pools if pool.emulated is emulated]) for emulated in (False, True)]
     return [_table(records, members, emulated) for emulated, members in kinds if members]
 
 
@@ -44,15 +32,15 @@ def overruns(records: Sequence[Record]) -> int:
     return sum(bool(record["overrun"]) for record in records)
 
 
-def _table(records: Sequence[Record], labels: list[PoolLabel], emulated: bool) -> Table:
+def _table(records: Sequence[Record], pools: list[Pool], emulated: bool) -> Table:
     title = "emulated chips: modelled figures, not measurements of hardware" if emulated else "per pool"
     # Narrow enough for 80 columns; what is too long all the same is folded, never cut off.
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, show_edge=False, padding=0)
     table.add_column("pool", overflow="fold")
     for column in COLUMNS:
         table.add_column(column, justify="right", overflow="fold")
-    for label in labels:
-        table.add_row(f"{label.name}\n{label.chips} x {label.chip}", *_cells(records, label.name))
+    for pool in pools:
+        table.add_row(f"{pool.name}\n{pool.size}", *_cells(records, pool.name))
     if emulated:
         table.caption = _caption(records)
         table.caption_justify = "left"

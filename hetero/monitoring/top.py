@@ -156,10 +156,10 @@ def _stages(run: RunStatus) -> Table:
 def _units(run: RunStatus, stage: StageStatus) -> str:
     """Such as 0-2: the first and the last unit of each of the stage's chunks."""
     try:
-        planned = run.plan[stage.pipeline].stages[stage.stage]
+        planned = run.plan.pipelines[stage.pipeline].stages[stage.stage] if run.plan else None
     except IndexError:  # a plan of another epoch
-        return ""
-    return ", ".join(f"{start}-{stop - 1}" for start, stop in planned.units)
+        planned = None
+    return ", ".join(f"{start}-{stop - 1}" for start, stop in (planned.units if planned else ()))
 
 
 def _table(title: str, columns: Sequence[str], left: Sequence[str]) -> Table:

@@ -7,15 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-
-@dataclass(frozen=True)
-class TrackedPool:
-    """A pool in the words of a label."""
-
-    family: str
-    chip: str
-    chips: int
-    emulated: bool
+from hetero.words.pool import Pool
 
 
 @dataclass(frozen=True)
@@ -24,7 +16,7 @@ class TrackedRun:
 
     project: str
     folder: Path
-    pools: Mapping[str, TrackedPool]
+    pools: Mapping[str, Pool]
     job: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -39,8 +31,8 @@ class TrackedRun:
         """Of a figure of the run, or of one of its pools."""
         if pool is None:
             return {"run": self.name, "emulated": _word(self.emulated)}
-        facts = self.pools[pool]
-        return {"run": self.name, "pool": pool, "family": facts.family, "emulated": _word(facts.emulated)}
+        tracked = self.pools[pool]
+        return {"run": self.name, "pool": pool, "family": tracked.family, "emulated": _word(tracked.emulated)}
 
     def link_labels(self, source: str, target: str) -> dict[str, str]:
         """A link is as real as both its ends."""

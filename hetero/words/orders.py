@@ -7,12 +7,11 @@ A new one is such a pair, a `case` and its handler in `hetero/engine/rank.py`, a
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 from bridge.words.word import A, Answer, Order, Word, WordPart
-
-Plain = dict[str, Any]
-"""Plain data whose shape is its owner's business, who insists on it."""
+from hetero.words.piece import StoredPiece
+from hetero.words.pool import Pool
+from hetero.words.spec import CalibrationSpec, RunSpec
 
 
 class RankOrder(Order[A]):
@@ -28,10 +27,9 @@ class WorldOpened(Answer):
 
 @dataclass(frozen=True)
 class OpenWorld(RankOrder[WorldOpened]):
-    """Index 0 of the pool alone, on `host`: make the meeting point of its `size` ranks. `pool` is a `PoolRun`."""
+    """Index 0 of the pool alone, on `host`: make the meeting point of its ranks."""
 
-    pool: Plain
-    size: int
+    pool: Pool
     host: str
 
 
@@ -45,27 +43,36 @@ class WorldJoined(Answer):
 
 @dataclass(frozen=True)
 class JoinWorld(RankOrder[WorldJoined]):
-    """Meet the pool's `size` ranks at `address`, under `secret`; "" is in memory, whose descriptor comes with it.
-    `pool` is a `PoolRun`."""
+    """Meet the pool's ranks at `address`, under `secret`; "" is in memory, whose descriptor comes with it."""
 
-    pool: Plain
-    size: int
+    pool: Pool
     address: str = ""
     secret: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True)
-class Calibrated(Answer):
-    """Rows of `hetero.engine.calibration`; of one rank for all of its pool."""
+class TimedUnit(WordPart):
+    """What one kind of unit takes on a tensor-parallel group of a pool, in seconds per sequence."""
 
-    measurements: tuple[Plain, ...]
+    pool: str
+    tp: int
+    kind: str
+    forward_s: float
+    backward_s: float
+
+
+@dataclass(frozen=True)
+class Calibrated(Answer):
+    """Of one rank for all of its pool."""
+
+    measurements: tuple[TimedUnit, ...]
 
 
 @dataclass(frozen=True)
 class Calibrate(RankOrder[Calibrated]):
-    """Time units on this chip. `spec` is a `hetero.engine.spec.CalibrationSpec`."""
+    """Time units on this chip."""
 
-    spec: Plain
+    spec: CalibrationSpec
 
 
 @dataclass(frozen=True)
@@ -94,18 +101,9 @@ class Configured(Answer):
 
 @dataclass(frozen=True)
 class Configure(RankOrder[Configured]):
-    """Drop the epoch before and begin another. `spec` is a `hetero.engine.spec.RunSpec`."""
+    """Drop the epoch before and begin another."""
 
-    spec: Plain
-
-    @property
-    def epoch(self) -> int:
-        return int(self.spec["epoch"])
-
-    @property
-    def start(self) -> int:
-        """The first step."""
-        return int(self.spec.get("start", 0))
+    spec: RunSpec
 
 
 @dataclass(frozen=True)
@@ -129,4 +127,4 @@ class Saved(Word):
     """`piece` is its entry of the checkpoint of so many steps, None if it has nothing to save."""
 
     step: int
-    piece: Plain | None
+    piece: StoredPiece | None

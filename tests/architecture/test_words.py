@@ -7,6 +7,7 @@ import dataclasses
 import importlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, get_args, get_type_hints
 
 import pytest
 
@@ -55,6 +56,17 @@ def test_a_word_is_a_frozen_dataclass(kind: type[WordPart]) -> None:
     assert "__dataclass_params__" in vars(kind), f"{kind.__name__} is no dataclass of its own"
     assert kind.__dataclass_params__.frozen  # type: ignore[attr-defined]
     assert all(field.type for field in dataclasses.fields(kind))  # type: ignore[arg-type]
+
+
+def _told_of(hint: Any) -> Iterator[Any]:
+    yield hint
+    for part in get_args(hint):
+        yield from _told_of(part)
+
+
+def test_the_fields_of_words_have_types_that_are_checked_where_they_arrive() -> None:
+    hints = [(kind.__name__, name, hint) for kind in _said() for name, hint in get_type_hints(kind).items()]
+    assert not {(kind, name) for kind, name, hint in hints if Any in _told_of(hint)}
 
 
 def test_every_order_stands_behind_its_answer() -> None:

@@ -11,8 +11,8 @@ from functools import partial
 from typing import Any
 
 from balancer.plan.plan import PipelinePlan, Plan, StagePlan
-from hetero.engine.options import OptimizerOptions, TrainOptions
 from hetero.models.dimensions import Dimensions
+from hetero.words.options import OptimizerOptions, TrainOptions
 from tests.distributed.fleet import Job
 
 SMALL = {"hidden": 32, "heads": 4, "kv_heads": 2, "ffn": 42, "vocab": 257}

@@ -11,27 +11,27 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import load_file
 
-from backends.chip import load_chip
 from backends.options import EmulateOptions
 from balancer.completion.completion import complete
-from balancer.cost.topology import LinkSpec, PoolSpec, Topology
+from balancer.cost.topology import LinkSpec, Topology
 from balancer.plan.plan import Plan
 from balancer.problem import Problem
 from bridge.options import BridgeOptions
 from hetero.checkpoint.manifest import RunState
 from hetero.checkpoint.store import CheckpointStore
 from hetero.cluster.control.instructions import News
-from hetero.cluster.fleet import FleetLink, FleetPool, FleetSpec, Programs
+from hetero.cluster.fleet import FleetLink, FleetSpec, Hosting, Programs
 from hetero.cluster.host.agent import Agents, LocalAgents
 from hetero.cluster.session import Session
 from hetero.data.source import Prepared
-from hetero.engine.options import EvalOptions, TrainOptions
-from hetero.engine.spec import Capture, PoolRun, RunSpec, TextRun
 from hetero.engine.state.loss_scale import LossScale
 from hetero.models.dimensions import Dimensions
 from hetero.models.registry import architecture
 from hetero.monitoring.links import total_bytes
+from hetero.words.options import EvalOptions, TrainOptions
 from hetero.words.orders import Moved
+from hetero.words.pool import Pool
+from hetero.words.spec import Capture, RunSpec, TextRun
 from hetero.words.step import HostStep, StepTotals
 
 ROOT = Path(__file__).parents[2]
@@ -43,9 +43,9 @@ NO_PACE = 1e-9
 """A time scale at which an emulated chip never sleeps."""
 
 POOLS = {
-    "nvidia": PoolRun(family="cuda", chip="A800-80G", count=4, emulate=EmulateOptions()),
-    "ascend": PoolRun(family="ascend", chip="Ascend-910B2", count=4, emulate=EmulateOptions()),
-    "kunlun": PoolRun(family="kunlun", chip="Kunlun-P800", count=2, emulate=EmulateOptions()),
+    "nvidia": Pool("nvidia", "cuda", "A800-80G", 4, emulate=EmulateOptions()),
+    "ascend": Pool("ascend", "ascend", "Ascend-910B2", 4, emulate=EmulateOptions()),
+    "kunlun": Pool("kunlun", "kunlun", "Kunlun-P800", 2, emulate=EmulateOptions()),
 }
 LINKS = (
     FleetLink(("nvidia", "ascend"), "grpc"),
@@ -123,7 +123,7 @@ class Standing:
         self,
         text: Prepared,
         folder: Path,
-        pools: Mapping[str, PoolRun] = POOLS,
+        pools: Mapping[str, Pool] = POOLS,
         variables: Mapping[str, Mapping[str, str]] = NO_VARIABLES,
     ) -> None:
         """`variables`, by pool, are its processes' beyond those that all have."""
@@ -183,7 +183,7 @@ class Standing:
         scale = LossScale.of(job.train.loss_scale, kept).where(completed.precisions().values())
         if save_to is not None:
             CheckpointStore(save_to).begin(until)
-        answers = self.session.configure(spec.model_dump(mode="json"))
+        answers = self.session.configure(spec)
         assert {answer.fingerprint for answer in answers} - {None} == {self._text.fingerprint}
         run.moved = [answer.moved for answer in answers if answer.moved is not None]
         self.session.run(until, lambda step, reports: self._record(reports))
@@ -220,24 +220,14 @@ class Standing:
 
 
 def fleet_spec(
-    pools: Mapping[str, PoolRun], rank: str, variables: Mapping[str, Mapping[str, str]] = NO_VARIABLES
+    pools: Mapping[str, Pool], rank: str, variables: Mapping[str, Mapping[str, str]] = NO_VARIABLES
 ) -> FleetSpec:
     common = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    described = tuple(
-        FleetPool(
-            name, pool.family, pool.chip, pool.count,
-            emulate=None if pool.emulate is None else {}, variables=common | dict(variables.get(name, {})),
-        )
-        for name, pool in pools.items()
-    )  # fmt: skip
+    hosting = {name: Hosting(variables=common | dict(variables.get(name, {}))) for name in pools}
     links = tuple(link for link in LINKS if set(link.between) <= pools.keys())
-    return FleetSpec(described, links, programs=Programs(rank=rank))
+    return FleetSpec(tuple(pools.values()), links, hosting=hosting, programs=Programs(rank=rank))
 
 
 def _topology(precisions: Mapping[str, str]) -> Topology:
-    pools = []
-    for name, pool in POOLS.items():
-        chip = load_chip(pool.chip)
-        chips = pool.count, pool.count, chip.usable_bytes
-        pools.append(PoolSpec(name, pool.family, chip, *chips, precision=precisions[name]))
-    return Topology(tuple(pools), tuple(LinkSpec(link.between, 1e9, 0.0) for link in LINKS))
+    pools = tuple(pool.planned(precisions[name]) for name, pool in POOLS.items())
+    return Topology(pools, tuple(LinkSpec(link.between, 1e9, 0.0) for link in LINKS))

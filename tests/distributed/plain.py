@@ -20,12 +20,12 @@ from hetero.data.batches import micro_batch
 from hetero.data.source import Prepared
 from hetero.data.split import HeldOut, Training
 from hetero.data.stream import TokenStream
-from hetero.engine.options import OptimizerOptions
 from hetero.layers.group import TensorGroup
 from hetero.models.batch import Batch
 from hetero.models.dimensions import Dimensions
 from hetero.models.registry import architecture
 from hetero.models.unit_module import build_unit
+from hetero.words.options import OptimizerOptions
 from tests.distributed.fleet import SEQ_LEN, Job
 
 

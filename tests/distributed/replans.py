@@ -13,8 +13,8 @@ from bridge.layout.layout import Region
 from hetero.checkpoint.pieces import CheckpointReader
 from hetero.checkpoint.store import CheckpointStore
 from hetero.data.source import Prepared
-from hetero.engine.options import OptimizerOptions, TrainOptions
 from hetero.models.dimensions import Dimensions
+from hetero.words.options import OptimizerOptions, TrainOptions
 from tests.distributed.cases import COSINE, SMALL, a1, a2, a4, k1, k2, n1, n2, n4, pipeline, plan
 from tests.distributed.fleet import Job
 from tests.distributed.laws import TOLERANCES, Worst, tensor_deviation

@@ -10,8 +10,8 @@ import torch
 from balancer.plan.plan import Plan
 from bridge.codec import CODECS
 from bridge.options import BridgeOptions
-from hetero.engine.options import TrainOptions
 from hetero.models.dimensions import Dimensions
+from hetero.words.options import TrainOptions
 from tests.distributed.cases import ADAMW, SMALL, a1, a4, k1, n1, n2, pipeline, plan
 from tests.distributed.fleet import Job, Standing
 from tests.distributed.laws import series_deviation

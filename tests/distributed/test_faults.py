@@ -10,8 +10,8 @@ import pytest
 from balancer.plan.plan import Plan
 from hetero.cluster.errors import RankFailure
 from hetero.data.source import Prepared
-from hetero.engine.options import TrainOptions
 from hetero.models.dimensions import Dimensions
+from hetero.words.options import TrainOptions
 from tests.distributed.cases import ADAMW, SMALL, a2, n1, pipeline
 from tests.distributed.faulty import DEATH, DEATH_STATUS, DOUBLED, MORTAL, SKIPPED_STEP
 from tests.distributed.fleet import POOLS, Job, Run, Standing

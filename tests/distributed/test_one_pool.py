@@ -9,8 +9,8 @@ import pytest
 
 from balancer.plan.plan import Plan
 from hetero.data.source import Prepared
-from hetero.engine.options import TrainOptions
 from hetero.models.dimensions import Dimensions
+from hetero.words.options import TrainOptions
 from tests.distributed.cases import SGD, SMALL, n1, n2, pipeline, plan
 from tests.distributed.fleet import POOLS, Job, Standing
 from tests.distributed.laws import TOLERANCES, series_deviation, tensor_deviation

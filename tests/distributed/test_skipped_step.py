@@ -11,8 +11,8 @@ import torch
 from bridge.options import BridgeOptions
 from hetero.checkpoint.pieces import CheckpointReader
 from hetero.checkpoint.store import CheckpointStore
-from hetero.engine.options import LossScaleOptions, TrainOptions
 from hetero.models.dimensions import Dimensions
+from hetero.words.options import LossScaleOptions, TrainOptions
 from tests.distributed.cases import ADAMW, SMALL, a2, k1, n1, pipeline, plan
 from tests.distributed.fleet import Job, Standing
 from tests.distributed.plain import PlainModel

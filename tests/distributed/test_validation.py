@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from hetero.data.source import Prepared
-from hetero.engine.options import EvalOptions
+from hetero.words.options import EvalOptions
 from tests.distributed.cases import Case, find
 from tests.distributed.fleet import Standing
 from tests.distributed.laws import TOLERANCES, series_deviation

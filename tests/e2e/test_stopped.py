@@ -22,10 +22,11 @@ from hetero.cluster.onray.actors import RayAgents
 from hetero.cluster.onray.runtime import ray_runtime
 from hetero.cluster.session import Session
 from tests.unit.hetero.cluster.fleets import three_families
+from tests.unit.hetero.cluster.specs import epoch_spec
 
 def main():
     with ray_runtime(), Session.start(three_families(agent_s=2.5, rank_s=2.0), RayAgents()) as session:
-        session.configure({"epoch": 0, "step_s": 0.1})
+        session.configure(epoch_spec(step_s=0.1))
         session.run(100_000, lambda step, _: print("step", step, flush=True))
 
 main()

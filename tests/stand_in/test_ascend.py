@@ -16,8 +16,8 @@ from backends.chip import MIB, load_chip
 from backends.options import EmulateOptions
 from balancer.memory.memory import stage_bytes
 from hetero.data.source import Prepared
-from hetero.engine.spec import PoolRun
 from hetero.models.registry import architecture
+from hetero.words.pool import Pool
 from tests.distributed.beside_plain import trains_as_plain
 from tests.distributed.cases import ADAMW, Case, _case, a1, a2, n1, pipeline
 from tests.distributed.fleet import SEQ_LEN, Standing
@@ -31,8 +31,8 @@ ONLY_A_CHIP_SHOWS = ("a_rate_that_a_chip_can_have", "do_not_hold_up_the_host", "
 """Tests of tests/device that need arithmetic beside the host's own."""
 
 POOLS = {
-    "ascend": PoolRun(family="ascend", chip="Ascend-910B2", count=2),
-    "nvidia": PoolRun(family="cuda", chip="A800-80G", count=1, emulate=EmulateOptions()),
+    "ascend": Pool("ascend", "ascend", "Ascend-910B2", 2),
+    "nvidia": Pool("nvidia", "cuda", "A800-80G", 1, emulate=EmulateOptions()),
 }
 CASES = (
     _case("one chip", pipeline(4, a1(0, 6), micro_batch=2)),

@@ -14,7 +14,7 @@ import pytest
 
 from backends.options import EmulateOptions
 from hetero.data.source import Prepared
-from hetero.engine.spec import PoolRun
+from hetero.words.pool import Pool
 from tests.distributed.beside_plain import trains_as_plain
 from tests.distributed.cases import MOMENTUM, Case, _case, a1, k1, k2, n1, n2, pipeline
 from tests.distributed.fleet import Standing
@@ -29,9 +29,9 @@ from backends.probe import detect
 print(json.dumps([[found.family, found.chips, found.note] for found in detect()]))
 """
 POOLS = {
-    "nvidia": PoolRun(family="cuda", chip="A800-80G", count=2),
-    "kunlun": PoolRun(family="kunlun", chip="Kunlun-P800", count=2),
-    "ascend": PoolRun(family="ascend", chip="Ascend-910B2", count=1, emulate=EmulateOptions()),
+    "nvidia": Pool("nvidia", "cuda", "A800-80G", 2),
+    "kunlun": Pool("kunlun", "kunlun", "Kunlun-P800", 2),
+    "ascend": Pool("ascend", "ascend", "Ascend-910B2", 1, emulate=EmulateOptions()),
 }
 CASES = (
     _case("tp 2 to tp 2", pipeline(4, n2(0, 3), k2(3, 6), micro_batch=2)),

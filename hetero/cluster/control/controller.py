@@ -24,8 +24,9 @@ from hetero.cluster.control.blame import Blame
 from hetero.cluster.control.lease import LeaseBook
 from hetero.cluster.control.roll_call import RollCall
 from hetero.cluster.errors import ClusterError, FingerprintMismatch
-from hetero.cluster.fleet import FleetPool, FleetSpec, HostSpec, describe, host_id
+from hetero.cluster.fleet import FleetSpec, HostSpec, describe, host_id
 from hetero.words.orders import Configured, JoinWorld, Lease, OpenWorld, RankOrder, WorldJoined
+from hetero.words.pool import Pool
 
 Instructions = list[ins.Instruction]
 ByHost = Mapping[str, Sequence[A]]
@@ -198,18 +199,18 @@ class Controller:
     def _introduced(self, host: str, _: ByHost[Introduced]) -> Instructions:
         return self._part_linked(host)
 
-    def _meet(self, pool: FleetPool) -> Instructions:
+    def _meet(self, pool: Pool) -> Instructions:
         """The ranks of a pool on one host need no place to meet."""
         if pool.on_one_host:
             return self._join_world(pool, "")
         first = host_id(pool.name, 0)
-        order = OpenWorld(pool.run, pool.count, self._ready.parts[first].address)
+        order = OpenWorld(pool, self._ready.parts[first].address)
         return self.ask((first,), order, lambda said: self._join_world(pool, said[first][0].address))
 
-    def _join_world(self, pool: FleetPool, address: str) -> Instructions:
+    def _join_world(self, pool: Pool, address: str) -> Instructions:
         members = tuple(host for host in self._hosts if self._specs[host].pool.name == pool.name)
         secret = self._specs[members[0]].secret if address else ""
-        order = JoinWorld(pool.run, pool.count, address, secret)
+        order = JoinWorld(pool, address, secret)
         return self.ask(members, order, partial(self._world_joined, pool.name))
 
     def _world_joined(self, pool: str, said: ByHost[WorldJoined]) -> Instructions:
@@ -231,12 +232,12 @@ class Controller:
     # Configure
 
     def _configure_asked(self, event: ev.ConfigureAsked) -> Instructions:
-        epoch = event.order.epoch
+        spec, epoch = event.order.spec, event.order.spec.epoch
         if epoch <= self._leases.epoch:
             rule = f"a new epoch is greater than the last one, {self._leases.epoch}"
             return [ins.Refuse(ClusterError("plan.epoch", epoch, rule, "count epochs up"))]
-        start, done = event.order.start, self._leases.done
-        if event.order.spec.get("state") == "live" and (self._leases.epoch < 0 or start != done):
+        start, done = spec.start, self._leases.done
+        if spec.state == "live" and (self._leases.epoch < 0 or start != done):
             rule = f"ranks hold the state after step {done}" if self._leases.epoch >= 0 else "no rank holds a state yet"
             remedy = "begin from initial values or a checkpoint, or where the last epoch has ended"
             return [ins.Refuse(ClusterError("state", f"live, from step {start}", rule, remedy))]

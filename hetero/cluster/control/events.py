@@ -13,6 +13,7 @@ from bridge.words.word import Answer
 from hetero.cluster.fleet import FleetLink
 from hetero.words.notices import Told
 from hetero.words.orders import Configure, RankOrder
+from hetero.words.piece import StoredPiece
 from hetero.words.step import HostStep
 
 
@@ -120,7 +121,7 @@ class PiecesSaved:
 
     host: str
     step: int
-    pieces: Sequence[Mapping[str, Any]]
+    pieces: Sequence[StoredPiece]
 
 
 @dataclass(frozen=True)

@@ -38,14 +38,14 @@ class Crew:
     def start(self) -> None:
         """Starts endpoint and fork server; raises ClusterError if the pool's interpreter or chips are not there."""
         programs = self.spec.programs
-        variables = environment(self.spec.pool, self.spec.address, self._devices.of(self.spec))
+        variables = environment(self.spec, self._devices.of(self.spec))
         self.endpoint = self._helper("endpoint", programs.endpoint, [], past_caches(variables))
         how = [] if forks(self.spec.pool) else ["--afresh"]
         arguments = ["--main", programs.rank, *how]
         self.fork_server = self._helper("fork server", "hetero.engine.fork_server", arguments, variables)
 
     def _helper(self, name: str, module: str, arguments: list[str], variables: Mapping[str, str]) -> Helper:
-        helper = Helper(name, module, arguments, self.spec.pool, variables)
+        helper = Helper(name, module, arguments, self.spec, variables)
         self._helpers.append(helper)
         self._selector.register(helper.pipe, selectors.EVENT_READ, helper)
         return helper

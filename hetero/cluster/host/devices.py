@@ -33,7 +33,7 @@ class Devices:
         variables = visible_device_variables(spec.pool.family)
         if spec.assigned is None or spec.pool.emulated or not variables:
             return None
-        for resource in spec.pool.resources:
+        for resource in spec.hosting.resources:
             if spec.assigned.get(resource):
                 return spec.assigned[resource]
         return self._claimed(spec, _visible(variables))

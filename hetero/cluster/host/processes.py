@@ -24,28 +24,30 @@ from bridge.port.pipe import Pipe
 from bridge.words.word import Answer, Order, unexpected
 from hetero.cluster.control.events import Severity
 from hetero.cluster.errors import ClusterError
-from hetero.cluster.fleet import LOOPBACK, FleetPool
+from hetero.cluster.fleet import LOOPBACK, HostSpec
+from hetero.words.pool import Pool
 
 ENDING_S = 3.0
 _SIOCGIFADDR = 0x8915
 
 
-def environment(pool: FleetPool, address: str | None, devices: Sequence[str] | None = None) -> dict[str, str]:
-    """The variables of a pool's processes: the agent's own, the family's, ours, and above all the pool's."""
+def environment(spec: HostSpec, devices: Sequence[str] | None = None) -> dict[str, str]:
+    """The variables of a host's processes: the agent's own, the family's, ours, and above all the pool's."""
+    pool, hosting = spec.pool, spec.hosting
     family = find_family(pool.family)
     driven = "cpu" if pool.emulated else pool.family
     ours = {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1", "TORCH_GLOO_LAZY_INIT": "0"}
-    if gloo := "lo" if pool.on_one_host else pool.interface or interface_of(address or LOOPBACK):
+    if gloo := "lo" if pool.on_one_host else hosting.interface or interface_of(spec.address or LOOPBACK):
         ours["GLOO_SOCKET_IFNAME"] = gloo
-    if pool.interface and family.interface:
-        ours[family.interface] = pool.interface
+    if hosting.interface and family.interface:
+        ours[family.interface] = hosting.interface
     if pool.emulated:
         every_family = [*FAMILIES.values(), family]
         ours |= {variable: "" for one in every_family for variable in one.visible_devices}
-    return {**os.environ, **process_environment(driven, devices), **ours, **pool.variables}
+    return {**os.environ, **process_environment(driven, devices), **ours, **hosting.variables}
 
 
-def forks(pool: FleetPool) -> bool:
+def forks(pool: Pool) -> bool:
     """Whether the pool's ranks may be forked from a process that has imported torch; emulated chips have no plug-in."""
     return pool.emulated or find_family(pool.family).forks
 
@@ -63,11 +65,11 @@ def interface_of(address: str) -> str | None:
 class Helper:
     """A process that the agent talks to over a pipe: its endpoint or its fork server."""
 
-    def __init__(self, name: str, module: str, arguments: list[str], pool: FleetPool, variables: Mapping[str, str]):
+    def __init__(self, name: str, module: str, arguments: list[str], spec: HostSpec, variables: Mapping[str, str]):
         self.name = name
         self._owes: list[type[Answer]] = []
         self.pipe, theirs = Pipe.pair()
-        python = os.path.expanduser(pool.python or sys.executable)
+        python = os.path.expanduser(spec.hosting.python or sys.executable)
         command = program(module, "--fd", str(theirs.fileno()), *arguments, python=python)
         try:
             self._process = subprocess.Popen(
@@ -79,8 +81,9 @@ class Helper:
             )
         except OSError as error:
             self.pipe.close()
+            key = f"pools.{spec.pool.name}.env.python"
             rule = f"the interpreter cannot be started on this host: {error.strerror}"
-            raise ClusterError(f"pools.{pool.name}.env.python", python, rule, "give one that exists there") from error
+            raise ClusterError(key, python, rule, "give one that exists there") from error
         finally:
             theirs.close()
 

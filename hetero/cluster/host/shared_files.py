@@ -8,9 +8,9 @@ from __future__ import annotations
 import os
 import tempfile
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from bridge.system.awake import AwakeClock
 from hetero.cluster.control.instructions import HostOrder
@@ -44,11 +44,11 @@ class ShippedFiles:
         file.flush()
 
     def localized(self, order: HostOrder) -> HostOrder:
-        """The order, with the paths of shipped files as this host's processes find them."""
-        if not (self._files and isinstance(order, Configure)):
+        """The order, with the text where this host's processes find it, if it was shipped."""
+        if not (isinstance(order, Configure) and (file := self._files.get(order.spec.text.path))):
             return order
-        paths = {path: f"/proc/{os.getpid()}/fd/{file.fileno()}" for path, file in self._files.items()}
-        return replace(order, spec=_replaced(order.spec, paths))
+        text = order.spec.text.model_copy(update={"path": f"/proc/{os.getpid()}/fd/{file.fileno()}"})
+        return Configure(order.spec.model_copy(update={"text": text}))
 
     def close(self) -> None:
         for file in self._files.values():
@@ -74,12 +74,3 @@ def _write(path: Path) -> str | None:
     except OSError as error:
         return f"cannot write there ({error.strerror})"
     return None
-
-
-def _replaced(value: Any, paths: dict[str, str]) -> Any:
-    """Plain data with some strings replaced."""
-    if isinstance(value, dict):
-        return {key: _replaced(part, paths) for key, part in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_replaced(part, paths) for part in value]
-    return paths.get(value, value) if isinstance(value, str) else value

@@ -36,7 +36,7 @@ def ask_cluster(fleet: FleetSpec, on_event: Callable[[News], None]) -> dict[str,
         task: Any = ray.remote(max_retries=0)(probe.ask)
         asked = {
             host.id: task.options(**reservation.options(host.id)).remote(
-                host.pool.family, host.pool.python, dict(host.pool.variables)
+                host.pool.family, host.hosting.python, dict(host.hosting.variables)
             )
             for host in fleet.hosts
         }

@@ -15,7 +15,6 @@ from backends.backend import Backend
 from bridge.layout.layout import Region
 from bridge.port.port import Port
 from bridge.rank import RankId
-from hetero.engine.spec import RunSpec
 from hetero.engine.state.loss_scale import LossScale
 from hetero.engine.state.moving import Movement, Pair, message_bytes
 from hetero.engine.state.optimizer import moment_kinds
@@ -35,6 +34,7 @@ from hetero.engine.state.state import State, owned_by, places_of
 from hetero.engine.step.stage import DTYPES
 from hetero.engine.wiring import active_ranks, tensor_holdings
 from hetero.words.orders import Moved
+from hetero.words.spec import RunSpec
 
 CLAIM = "state on its way"
 Tensors = Mapping[Key, torch.Tensor]

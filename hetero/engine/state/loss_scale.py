@@ -11,9 +11,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from hetero.engine.options import LossScaleOptions
 from hetero.monitoring.notice import Notice
 from hetero.monitoring.record import UNSCALED
+from hetero.words.options import LossScaleOptions
 
 _MOST = 2.0**100
 """Where it stops to rise: the next would overflow float32."""

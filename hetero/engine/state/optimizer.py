@@ -8,8 +8,8 @@ import torch
 from torch.optim.adamw import adamw
 from torch.optim.sgd import sgd
 
-from hetero.engine.options import OptimizerOptions
 from hetero.engine.state.state import State, Tensors
+from hetero.words.options import OptimizerOptions
 
 
 def learning_rate(options: OptimizerOptions, step: int, steps: int) -> float:

@@ -11,7 +11,6 @@ from backends.backend import Backend
 from bridge.rank import RankId
 from hetero.checkpoint.pieces import CheckpointReader
 from hetero.checkpoint.store import CheckpointStore
-from hetero.engine.spec import RunSpec
 from hetero.engine.state.loss_scale import LossScale
 from hetero.engine.state.ownership import Holding
 from hetero.engine.state.saving import load
@@ -21,6 +20,7 @@ from hetero.layers.builder import fill
 from hetero.layers.initial import host_makes
 from hetero.layers.spec import TensorSpec
 from hetero.models.registry import architecture
+from hetero.words.spec import RunSpec
 
 
 def begin(spec: RunSpec, tensors: Sequence[Holding], me: RankId, backend: Backend) -> State:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from bridge.rank import RankId
 from hetero.checkpoint.pieces import CheckpointReader, write_piece
 from hetero.checkpoint.store import CheckpointStore
 from hetero.engine.state.routes import PARAMETER
 from hetero.engine.state.state import State
+from hetero.words.piece import StoredPiece
 
 
-def save(store: CheckpointStore, rank: RankId, state: State) -> dict[str, Any] | None:
+def save(store: CheckpointStore, rank: RankId, state: State) -> StoredPiece | None:
     """Writes what this rank owns; None where it owns nothing."""
     owned = state.owned()
     if not owned:

@@ -9,9 +9,9 @@ import torch
 from hetero.data.batches import micro_batch
 from hetero.data.split import HeldOut, Samples, Training
 from hetero.data.stream import TokenStream
-from hetero.engine.spec import RunSpec
 from hetero.engine.step.stage import RankPlace
 from hetero.models.batch import Batch
+from hetero.words.spec import RunSpec
 
 
 class Text:

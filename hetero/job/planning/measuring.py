@@ -7,17 +7,16 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 from balancer.cost.times import Times, datasheet_times
 from balancer.plan.plan import Plan
 from hetero.cluster.fleet import host_id
 from hetero.cluster.session import Session
-from hetero.engine.spec import CalibrationSpec, PoolRun
 from hetero.job.job import Job
 from hetero.job.planning.cache import MeasurementCache, Row
 from hetero.job.planning.links import NOTHING_PROBED, Probed, unknown_links
 from hetero.job.planning.planning import legal_tp, topology, workload
+from hetero.words.spec import CalibrationSpec
 
 SAFETY = 1.5
 """Emulated actions are given this many times the bare arithmetic's time, measured with all ranks at work at once."""
@@ -87,30 +86,30 @@ def _calibrate(
     """What chips take, which is told without the scale that emulated ones are slowed by."""
     spec = _spec(job, session, sizes, time_scale)
     nodes = [session.node(host.id) for host in session.fleet.hosts]
-    return cache.rows([{**spec, "time_scale": 1.0}, nodes, os.cpu_count()], lambda: session.calibrate(spec))
+    unscaled = spec.model_copy(update={"time_scale": 1.0}).model_dump(mode="json")
+    return cache.rows([unscaled, nodes, os.cpu_count()], lambda: session.calibrate(spec))
 
 
 def _spec(
     job: Job, session: Session, sizes: Mapping[str, Sequence[int]], time_scale: float | None, repeats: int = 3
-) -> dict[str, Any]:
+) -> CalibrationSpec:
     return CalibrationSpec(
         dimensions=job.model.resolve(),
-        pools={pool.name: PoolRun.model_validate(pool.run) for pool in session.fleet.pools},
+        pools={pool.name: pool for pool in session.fleet.pools},
         tensor_parallel={name: tuple(found) for name, found in sizes.items()},
         seq_len=job.data.seq_len,
         micro_batch=job.train.micro_batch,
         precisions={name: job.precision_of(name) for name in job.pools},
         repeats=repeats,
         time_scale=time_scale,
-    ).model_dump(mode="json")
+    )
 
 
 def _probe(job: Job, session: Session, cache: MeasurementCache) -> list[Row]:
     """Both directions of each unknown link, between the first hosts of its pools."""
-    interfaces = {pool.name: pool.interface for pool in session.fleet.pools}
     rows = []
     for link in unknown_links(job):
-        ends = [[pool, session.node(host_id(pool, 0)), interfaces[pool]] for pool in link]
+        ends = [[pool, session.node(host_id(pool, 0)), session.fleet.hosting[pool].interface] for pool in link]
         how = session.way(*link), session.fleet.link(*link).streams
         rows += cache.rows([ends, *how], partial(session.probe, [link]))
     return rows

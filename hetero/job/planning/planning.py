@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 from types import MappingProxyType
 
-from backends.chip import load_chip
 from balancer.completion.completion import complete
 from balancer.completion.idle import Idle, idle_chips
 from balancer.cost.times import Times, datasheet_times
@@ -18,13 +17,14 @@ from balancer.plan.plan import Plan
 from balancer.problem import Problem
 from balancer.search.search import search
 from balancer.simulate.simulate import Prediction, simulate
+from hetero.cluster.options import named_pools
 from hetero.errors import explains_itself
 from hetero.job.errors import JobError
 from hetero.job.job import Job
 from hetero.job.planning.links import NOTHING_PROBED, Probed, link_spec, unknown_links
 from hetero.job.planning.silence import check_silence
 from hetero.models.registry import architecture
-from hetero.monitoring.table import PoolLabel
+from hetero.words.pool import Pool
 
 UsableBytes = Mapping[str, int]
 """By pool, what its chips have said that they have free."""
@@ -113,7 +113,7 @@ def topology(job: Job, probed: Probed = NOTHING_PROBED, usable_bytes: UsableByte
     """Pools and links of a job, by datasheet and job file; a link that is not described there is as it was measured,
     else a plain one. A chip's memory is what the chip itself has said, where it has."""
     return Topology(
-        pools=tuple(_pool(job, name, usable_bytes.get(name)) for name in job.pools),
+        pools=tuple(_pool(job, pool, usable_bytes.get(pool.name)) for pool in named_pools(job.pools).values()),
         links=tuple(link_spec(job, a, b, probed) for a, b in combinations(job.pools, 2)),
         bucket_bytes=job.bridge.sync_bucket_bytes,
     )
@@ -129,11 +129,6 @@ def workload(job: Job) -> Workload:
 def legal_tp(job: Job) -> LegalTp:
     """Why the model cannot be split over a number of chips, or None where it can."""
     return architecture(job.model.resolve()).legal_tp
-
-
-def pool_labels(job: Job) -> list[PoolLabel]:
-    """How the pools are called on the screen."""
-    return [PoolLabel(name, pool.chip, pool.count, pool.emulate is not None) for name, pool in job.pools.items()]
 
 
 def _written(job: Job) -> Plan | None:
@@ -156,18 +151,6 @@ def _named(job: Job, plan: Plan) -> Plan:
     return plan.model_copy(update={"job_fingerprint": job.fingerprint()})
 
 
-def _pool(job: Job, name: str, usable_bytes: int | None) -> PoolSpec:
-    pool = job.pools[name]
-    chip = load_chip(pool.chip)
-    return PoolSpec(
-        name=name,
-        family=pool.family,
-        chip=chip,
-        count=pool.count,
-        chips_per_host=pool.chips_per_host or pool.count,
-        tp=None if pool.tp == "auto" else pool.tp,
-        memory_bytes=chip.usable_bytes if usable_bytes is None else usable_bytes,
-        **({} if usable_bytes is None else {"memory_told_by": "the chip itself"}),
-        precision=job.precision_of(name),
-        paced_as=job.paced_as(name),
-    )
+def _pool(job: Job, pool: Pool, usable_bytes: int | None) -> PoolSpec:
+    tp = job.pools[pool.name].tp
+    return pool.planned(job.precision_of(pool.name), None if tp == "auto" else tp, usable_bytes)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from backends.chip import load_chip
+from hetero.cluster.options import named_pools
 from hetero.job.job import Job
-from hetero.job.planning.planning import Planned, workload
-from hetero.monitoring.record import PoolFacts, RunFacts
-from hetero.monitoring.tracked import TrackedPool, TrackedRun
+from hetero.job.planning.planning import Planned, topology, workload
+from hetero.monitoring.record import Assignment, RunFacts
+from hetero.monitoring.tracked import TrackedRun
 
 
 def run_facts(job: Job, planned: Planned, time_scale: float, started: float) -> RunFacts:
@@ -20,19 +20,12 @@ def run_facts(job: Job, planned: Planned, time_scale: float, started: float) -> 
         for stage in pipeline.stages:
             done[stage.pool] += pipeline.share * sum(work.units[unit].forward_flops for unit in stage.unit_indices())
             chips[stage.pool] += stage.tp
-    pools = {
-        name: PoolFacts(
-            family=pool.family,
-            chip=pool.chip,
-            chips=chips[name],
-            flops_share=done[name] / (total * work.global_batch),
-            peak_flops=load_chip(pool.chip).peak_flops[job.paced_as(name)],
-            emulated=pool.emulate is not None,
-        )
-        for name, pool in job.pools.items()
-    }
+    peak = {pool.name: pool.chip.peak_flops[pool.pace] for pool in topology(job).pools}
     return RunFacts(
-        pools=pools,
+        pools={
+            name: Assignment(pool, chips[name], done[name] / (total * work.global_batch), peak[name])
+            for name, pool in named_pools(job.pools).items()
+        },
         ranks=sum(chips.values()),
         flops_per_token=3 * total / work.seq_len,
         started=started,
@@ -43,8 +36,4 @@ def run_facts(job: Job, planned: Planned, time_scale: float, started: float) -> 
 
 def tracked_run(job: Job, run_dir: Path) -> TrackedRun:
     """What those who watch the run know of it before it starts."""
-    pools = {
-        name: TrackedPool(pool.family, pool.chip, pool.count, pool.emulate is not None)
-        for name, pool in job.pools.items()
-    }
-    return TrackedRun(job.name, run_dir, pools, job.resolved())
+    return TrackedRun(job.name, run_dir, named_pools(job.pools), job.resolved())

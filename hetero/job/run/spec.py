@@ -7,10 +7,10 @@ from pathlib import Path
 from balancer.plan.plan import Plan
 from hetero.cluster.fleet import FleetLink, FleetSpec
 from hetero.data.source import Prepared
-from hetero.engine.spec import PoolRun, RunSpec, TextRun
 from hetero.job.job import Job
 from hetero.job.planning.links import NOTHING_PROBED, Probed
 from hetero.job.planning.planning import topology
+from hetero.words.spec import RunSpec, TextRun
 
 
 def run_spec(
@@ -33,7 +33,7 @@ def run_spec(
             path=str(text.path.resolve()), fingerprint=text.fingerprint, seq_len=job.data.seq_len, vocab=text.vocab
         ),
         plan=plan,
-        pools={pool.name: PoolRun.model_validate(pool.run) for pool in fleet.pools},
+        pools={pool.name: pool for pool in fleet.pools},
         bridge=job.bridge,
         start=start,
         steps=job.train.steps,

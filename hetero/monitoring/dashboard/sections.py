@@ -45,7 +45,7 @@ class RunView:
             "record": self._follower.last,
             "evaluations": [[point.step, point.eval_loss] for point in run.evaluations],
             "stages": [asdict(stage) for stage in run.stages],
-            "plan": _plan(run, self._follower),
+            "plan": _plan(run),
             "timeline": self._timeline,
             "events": run.events[-EVENTS_SHOWN:],
         }
@@ -134,20 +134,21 @@ def _run(run: RunStatus, follower: Follower) -> dict[str, Any]:
     }
 
 
-def _plan(run: RunStatus, follower: Follower) -> dict[str, Any] | None:
+def _plan(run: RunStatus) -> dict[str, Any] | None:
     """With the numbers of equal pipelines, which are drawn once, and in words what is idle."""
-    if not follower.plan:
+    if run.plan is None:
         return None
-    return {**follower.plan, "equal": [kind.numbers for kind in run.equal], "idle": list(map(str, run.idle))}
+    plan = run.plan.model_dump(mode="json", exclude_none=True)
+    return {**plan, "equal": run.equal, "idle": list(map(str, run.idle))}
 
 
 def _pool(pool: PoolStatus, color: int, slow: Iterable[Record]) -> dict[str, Any]:
     alert = next((event for event in slow if event["kind"] == "pool_slow" and event.get("pool") == pool.name), None)
     return {
         "name": pool.name,
-        "family": pool.family,
-        "chip": pool.chip,
-        "count": pool.chips,
+        "family": pool.pool.family,
+        "chip": pool.pool.chip,
+        "count": pool.pool.count,
         "idle": pool.idle_chips,
         "emulated": pool.emulated,
         "color": color % COLORS,

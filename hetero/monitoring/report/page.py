@@ -14,6 +14,7 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs  # type: ignore[import-untyped]
 
 from backends import core_schema
+from balancer.plan.equal import named
 from hetero.masking import masked
 from hetero.monitoring.follow import Follower
 from hetero.monitoring.journal import Record
@@ -116,6 +117,7 @@ def _environment() -> Environment:
         "percent": lambda value: f"{value:.1%}",
         "number": lambda value: f"{value:,.4g}" if abs(value) < 1000 else f"{value:,.0f}",
         "mib": lambda value: f"{value / 2**20:,.0f}",
+        "named": named,
         "clock": _clock,
         "event": event_text,
         "figure": lambda value: json.dumps(value) if isinstance(value, (dict, list)) else str(value),

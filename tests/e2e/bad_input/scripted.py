@@ -14,7 +14,6 @@ from hetero.cluster.control.instructions import HostOrder, News
 from hetero.cluster.fleet import FleetSpec, HostSpec
 from hetero.cluster.onray import shared_files
 from hetero.cluster.onray.shared_files import Needs
-from hetero.engine.spec import RunSpec
 from hetero.job.planning.measuring import Measurements
 from hetero.monitoring.record import merge_ranks
 from hetero.words.orders import Configure, Lease
@@ -50,7 +49,7 @@ class ScriptedHosts(FakeHosts):
         trouble = self._troubles.get(host) if isinstance(order, Configure) else None
         self._events += [trouble] if trouble else self._obey(host, order)
         if isinstance(order, Configure):
-            self._spec = RunSpec.model_validate(order.spec)
+            self._spec = order.spec
             self._next[host] = self._spec.start
         elif isinstance(order, Lease):
             self._events += [event for step in range(self._next[host], order.until) for event in self._step(host, step)]

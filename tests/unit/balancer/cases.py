@@ -14,7 +14,7 @@ from balancer.plan.plan import PipelinePlan, Plan, StagePlan
 
 def pool(name="a", count=4, speed=1.0, *, gib=80.0, hosts=1, tp=None, interconnect=1e15, precision="float32"):
     chip = ChipSpec(f"chip-{name}", "cpu", {precision: speed * 1e12}, int(gib * 2**30), 1e15, interconnect, 1.0, {})
-    return PoolSpec(name, "cpu", chip, count, count // hosts, chip.memory_bytes, tp, precision)
+    return PoolSpec(name, chip, count, count // hosts, chip.memory_bytes, tp, precision)
 
 
 def topology(*pools, bytes_per_s=1e15, latency_s=0.0):

@@ -11,7 +11,10 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter
 
+from backends.options import EmulateOptions, SpeedEvent
+from balancer.plan.plan import PipelinePlan, Plan, StagePlan
 from bridge.errors import BridgeError, ReleaseDiffers, WireError, WordError
+from bridge.options import BridgeOptions, CodecOptions, LinkOptions
 from bridge.port.pipe import Pipe
 from bridge.rank import RankId
 from bridge.words.channel import ChannelSpec
@@ -34,12 +37,32 @@ from bridge.words.release import RELEASE, Release
 from bridge.words.word import Order, Word, decode, encode, unexpected
 from hetero.words.fork_server import Fork, Forked
 from hetero.words.notices import ChipWaits, CodecFallback, MemoryUsed
-from hetero.words.orders import Calibrated, Configure, JoinWorld, Saved
+from hetero.words.options import EvalOptions
+from hetero.words.orders import Calibrate, Calibrated, Configure, JoinWorld, Saved, TimedUnit
+from hetero.words.piece import StoredPiece, StoredTensor
+from hetero.words.pool import Pool
+from hetero.words.spec import Capture
 from hetero.words.step import StepReport, StepTotals
 from tests.patience import WAIT_S
+from tests.unit.hetero.cluster.specs import CALIBRATION, epoch_spec
 
 A, B = RankId("a", 0), RankId("b", 1)
 SPEC = ChannelSpec(3, "activation", "x", A, B, 16, 2)
+POOL = Pool("a", "cpu", "cpu", 2, emulate=EmulateOptions(speed=0.5, events=(SpeedEvent(at_step=1, speed=2.0),)))
+CHUNKS = StagePlan(pool="a", units=((0, 1), (2, 3)), chips=(0,), owns=((0, 1),))
+CONFIGURE = Configure(
+    epoch_spec(1, 2, state="live").model_copy(
+        update={
+            "plan": Plan(epoch=1, pipelines=(PipelinePlan(share=1, stages=(CHUNKS,)),)),
+            "pools": {"a": POOL},
+            "bridge": BridgeOptions(codec=CodecOptions(activation="int8"), links=(LinkOptions(between=("a", "b")),)),
+            "evaluation": EvalOptions(every=3),
+            "capture": Capture(folder="/f", steps=(1, 2)),
+        }
+    )
+)
+BOX = StoredTensor(shape=(4, 2), region=((0, 4), (0, 1)), kinds=("parameter",))
+SAVED = Saved(7, StoredPiece(rank="a:0", file="f", size_bytes=8, checksum="5e", tensors={"w": BOX}))
 TOTALS = StepTotals(5.0, 1000, 1.5, 1e-3, 1.0, False, 4000)
 STEP = StepReport(
     3, 0, 100.0, 101.5, 0.1, 0.2, 0.0, 0.1, 0.1, 0.05, 0.25, {"b": (10, 0.5)}, {}, 1 << 40, False,
@@ -59,10 +82,12 @@ WORDS: list[Word] = [
     Broken(1, ErrorReport.of(ValueError("é\n"))),
     Fork((A, B)),
     Forked({0: 17, 1: 18}, {"torch": "2.13"}),
-    JoinWorld({"family": "cpu", "emulate": {"speed": 0.5}}, 2),
-    Configure({"epoch": 1, "plan": {"pipelines": [[1, 2.5, None, True]]}}),
-    Calibrated(({"kind": "attention", "forward_s": 0.1},)),
+    JoinWorld(POOL),
+    Calibrate(CALIBRATION),
+    CONFIGURE,
+    Calibrated((TimedUnit("a", 2, "attention", 0.1, 0.2),)),
     Saved(7, None),
+    SAVED,
     CodecFallback(("a", "b"), "b:1", "activation", "x", "int8", "bf16", 0.5, 0.1, 64),
     ChipWaits("world", 0, (1, 2), 30.5),
     MemoryUsed(0, 1, 1 << 40, 1 << 39, 1 << 41),
@@ -105,6 +130,12 @@ def test_numbers_that_json_has_not_cross_too(loss: float) -> None:
         (encode(Open(SPEC)).replace(b'"slots":2', b'"slots":0'), "Open.spec"),
         (encode(Open(SPEC)).replace(b'"slots":2', b'"slots":"2"'), "Open.spec.slots = str"),
         (encode(Open(SPEC)).replace(b'"slots":2', b'"slots":2,"more":1'), "Open.spec.more = 1"),
+        (encode(CONFIGURE).replace(b'"share":1', b'"share":"1"'), "Configure.spec.plan.pipelines.0.share = str"),
+        (encode(CONFIGURE).replace(b'"epoch":1', b'"epoch":1,"more":1', 1), "Configure.spec.more = 1"),
+        (encode(CONFIGURE).replace(b'"live"', b'"checkpoint"'), "an epoch that begins from a checkpoint"),
+        (encode(CONFIGURE).replace(b'"speed":2.0', b'"speed":-2.0'), "Configure.spec.pools.a.emulate.events.0.speed"),
+        (encode(JoinWorld(POOL)).replace(b'"count":2', b'"count":true'), "JoinWorld.pool.count = True"),
+        (encode(SAVED).replace(b'"file":"f"', b'"file":"../f"'), "Saved.piece.file = str"),
         (encode(STEP).replace(b'"skipped":false', b'"skipped":0'), "StepReport.totals.skipped = 0"),
         (encode(STEP).replace(b'"rank":["a"', b'"rank":[1'), "StepReport.rank"),
         (encode(STEP).replace(b'"loss":5.0', b'"loss":null'), "StepReport.totals.loss = None"),
@@ -120,8 +151,8 @@ def test_what_is_no_word_or_has_other_fields_is_refused_and_named(data: bytes, w
 
 
 def test_what_is_refused_tells_no_secret() -> None:
-    data = encode(JoinWorld({}, 2, "10.0.0.1:1", "s3cret"))
-    for damaged in (data.replace(b'"size":2,', b""), data.replace(b'"s3cret"', b'["s3cret"]'), data[:-1]):
+    data = encode(JoinWorld(POOL, "10.0.0.1:1", "s3cret"))
+    for damaged in (data.replace(b'"chip":"cpu",', b""), data.replace(b'"s3cret"', b'["s3cret"]'), data[:-1]):
         with pytest.raises(WordError) as caught:
             decode(damaged)
         assert "s3cret" not in str(caught.value)

@@ -140,7 +140,7 @@ def test_views_are_saved_as_what_they_show(tmp_path: Path) -> None:
     rank = RankId("nvidia", 0)
     entry = write_piece(store.piece_path(1, rank), rank, state, {"a": (layout, 0), "b": (layout, 0)})
     store.commit(1, RUN, [entry])
-    assert entry["size_bytes"] < 24 * 4 + 500
+    assert entry.size_bytes < 24 * 4 + 500
     with CheckpointReader(store, 1) as reader:
         for name in state:
             assert torch.equal(reader.read(name, "parameter", layout.region(0)), state[name]["parameter"])

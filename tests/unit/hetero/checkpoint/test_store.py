@@ -20,18 +20,20 @@ from hetero.checkpoint.durable import checksum
 from hetero.checkpoint.errors import CheckpointError, DamagedCheckpoint
 from hetero.checkpoint.manifest import RunState
 from hetero.checkpoint.store import CheckpointStore
+from hetero.words.piece import StoredPiece, StoredTensor
 
 RUN = RunState(consumed_sequences=32, consumed_tokens=8192, job_fingerprint="f", plan={"epoch": 0}, scalars={"lr": 0.5})
 WHOLE = {"units.1.q.weight": {"shape": [4, 2], "region": [[0, 4], [0, 2]], "kinds": ["parameter"]}}
 
 
-def piece(store: CheckpointStore, step: int, tensors: dict[str, Any] = WHOLE, index: int = 0) -> dict[str, Any]:
+def piece(store: CheckpointStore, step: int, tensors: dict[str, Any] = WHOLE, index: int = 0) -> StoredPiece:
     rank = RankId("nvidia", index)
     path = store.piece_path(step, rank)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(b"the bytes of a piece")
     size, digest = path.stat().st_size, checksum(path)
-    return {"rank": str(rank), "file": path.name, "size_bytes": size, "checksum": digest, "tensors": tensors}
+    told = {"rank": str(rank), "file": path.name, "size_bytes": size, "checksum": digest, "tensors": tensors}
+    return StoredPiece.model_validate(told)
 
 
 def save(store: CheckpointStore, *steps: int) -> None:
@@ -140,7 +142,7 @@ def test_what_prune_removes_is_no_checkpoint_from_the_first_moment(store: Checkp
 def test_a_piece_that_is_not_there_cannot_be_committed(store: CheckpointStore) -> None:
     save(store, 1)
     lost = piece(store, 1)
-    (store.folder(1) / lost["file"]).unlink()
+    (store.folder(1) / lost.file).unlink()
     with pytest.raises(DamagedCheckpoint, match=r"of nvidia:0\) is missing"):
         store.commit(1, RUN, [lost])
     assert store.verify(1).step == 1
@@ -309,6 +311,7 @@ def test_a_tensor_in_more_parts_than_any_plan_makes_is_not_compared(store: Check
     save(store, 1)
     part = {"shape": [9999], "kinds": ["parameter"]}
     one = piece(store, 2)
-    many = [one | {"tensors": {"w": part | {"region": [[i, i + 1]]}}} for i in range(9999)]
+    boxes = (StoredTensor.model_validate(part | {"region": [[i, i + 1]]}) for i in range(9999))
+    many = [one.model_copy(update={"tensors": {"w": box}}) for box in boxes]
     with pytest.raises(DamagedCheckpoint, match="more than 2048 parts"):
         store.commit(2, RUN, many)

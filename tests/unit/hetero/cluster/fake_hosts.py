@@ -19,10 +19,12 @@ from hetero.words.orders import (
     JoinWorld,
     Lease,
     OpenWorld,
+    TimedUnit,
     WorldJoined,
     WorldOpened,
 )
 from hetero.words.step import HostStep
+from tests.unit.hetero.cluster.specs import epoch_spec
 
 
 def key_of(host: str) -> str:
@@ -71,7 +73,7 @@ class FakeHosts:
 
     def start(self, epoch: int = 0, start: int = 0) -> None:
         self.ask(ev.StartAsked())
-        self.ask(ev.ConfigureAsked(Configure({"epoch": epoch, "start": start})))
+        self.ask(ev.ConfigureAsked(Configure(epoch_spec(epoch, start))))
 
     def report(self, host: str, step: int, epoch: int = 0) -> list[ins.Instruction]:
         for one in (instructions := self.feed(ev.StepReported(step_of(step, epoch)))):
@@ -94,10 +96,10 @@ class FakeHosts:
             case Introduce():
                 return [ev.Answered(host, [Introduced()])]
             case Calibrate():
-                return [ev.Answered(host, [Calibrated(({"host": host},))])]
+                return [ev.Answered(host, [Calibrated((TimedUnit(host, 1, "attention", 1.0, 1.0),))])]
             case Configure():
                 active, text = host not in self.idle, self.fingerprints.get(host)
-                return [ev.Answered(host, [Configured(order.epoch, active, "text.bin", text)])]
+                return [ev.Answered(host, [Configured(order.spec.epoch, active, "text.bin", text)])]
             case Lease():
                 self.leases[host] = order
                 return []

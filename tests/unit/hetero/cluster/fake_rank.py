@@ -1,11 +1,12 @@
-"""A rank without torch: says what a rank says, and dies, hangs or fails at a step that its spec names.
+"""A rank without torch: says what a rank says, and dies, hangs or fails at a step that its script names.
 
-spec: {"epoch", "start", "steps", "step_s", "save_every", "fingerprints": {rank: text}, "idle": [rank],
-       "faults": {rank: [step, fault]}}
+The script is what its spec has for the path of a text:
+{"step_s", "save_every", "fingerprints": {rank: text}, "idle": [rank], "faults": {rank: [step, fault]}}
 """
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import time
@@ -26,9 +27,11 @@ from hetero.words.orders import (
     OpenWorld,
     Ready,
     Saved,
+    TimedUnit,
     WorldJoined,
     WorldOpened,
 )
+from hetero.words.piece import StoredPiece
 from hetero.words.step import StepReport
 
 TIMES = ("forward_s", "backward_s", "weight_s", "sync_s", "optimizer_s", "bridge_wait_s", "bubble_s")
@@ -51,8 +54,8 @@ def main(rank: RankId, agent: Pipe, port: Any) -> None:
 class FakeRank:
     def __init__(self, rank: RankId, agent: Pipe) -> None:
         self.rank, self.agent = rank, agent
-        self.spec: dict[str, Any] = {}
-        self.step = 0
+        self.script: dict[str, Any] = {}
+        self.epoch, self.step = -1, 0
 
     def run(self) -> None:
         self.agent.send_word(Ready())
@@ -67,11 +70,11 @@ class FakeRank:
         match word:
             case OpenWorld():
                 assert self.rank.index == 0
-                return WorldOpened(f"{word.host}:{word.size}")
+                return WorldOpened(f"{word.host}:{word.pool.count}")
             case JoinWorld():
                 return self.join_world(word, fds)
             case Calibrate():
-                return Calibrated(({"rank": str(self.rank), **word.spec},))
+                return Calibrated((TimedUnit(str(self.rank), 1, "attention", 1.0, 1.0),))
             case Configure():
                 return self.configure(word)
             case Lease():
@@ -81,7 +84,7 @@ class FakeRank:
     def join_world(self, order: JoinWorld, fds: list[int]) -> WorldJoined:
         """In memory that it is given, or at an address under a secret."""
         if order.address:
-            assert order.address.endswith(f":{order.size}")
+            assert order.address.endswith(f":{order.pool.count}")
             assert order.secret
             assert not fds
         else:
@@ -90,33 +93,34 @@ class FakeRank:
         return WorldJoined()
 
     def configure(self, order: Configure) -> Configured:
-        self.spec, self.step = order.spec, order.start
-        fingerprint = self.spec.get("fingerprints", {}).get(str(self.rank))
-        active = str(self.rank) not in self.spec.get("idle", ())
+        self.epoch, self.step, self.script = order.spec.epoch, order.spec.start, json.loads(order.spec.text.path)
+        fingerprint = self.script.get("fingerprints", {}).get(str(self.rank))
+        active = str(self.rank) not in self.script.get("idle", ())
         self.fault(-1)
-        return Configured(order.epoch, active, fingerprint=fingerprint)
+        return Configured(self.epoch, active, fingerprint=fingerprint)
 
     def lease(self, lease: Lease) -> None:
-        assert lease.epoch == self.spec["epoch"]
+        assert lease.epoch == self.epoch
         while self.step < lease.until:
             self.run_step()
 
     def run_step(self) -> None:
         start = time.time()
-        time.sleep(self.spec.get("step_s", 0.0))
+        time.sleep(self.script.get("step_s", 0.0))
         self.fault(self.step)
         done = self.step + 1
-        every = self.spec.get("save_every", 0)
+        every = self.script.get("save_every", 0)
         if every and done % every == 0:
-            piece = {"name": f"{self.rank}@{done}"} if self.rank.index == 0 else None
+            told = {"rank": str(self.rank), "file": f"{self.rank}@{done}", "size_bytes": 0, "checksum": ""}
+            piece = StoredPiece(**told, tensors={}) if self.rank.index == 0 else None
             self.agent.send_word(Saved(done, piece))
         place = {"rank": self.rank, "pipeline": 0, "stage": 0, "tp_rank": self.rank.index}
         times = {"start": start, "end": time.time(), **NOTHING}
-        self.agent.send_word(StepReport(self.step, self.spec["epoch"], **place, **times, overrun=False))
+        self.agent.send_word(StepReport(self.step, self.epoch, **place, **times, overrun=False))
         self.step = done
 
     def fault(self, step: int) -> None:
-        at, what = self.spec.get("faults", {}).get(str(self.rank), (None, ""))
+        at, what = self.script.get("faults", {}).get(str(self.rank), (None, ""))
         if at != step:
             return
         match what:

@@ -9,7 +9,7 @@ from backends.options import EmulateOptions
 from bridge.rank import RankId
 from hetero.cluster.fleet import FleetLink
 from hetero.cluster.options import PoolOptions, fleet_of
-from hetero.engine.spec import PoolRun
+from hetero.words.pool import Pool
 
 
 def test_a_pool_s_chips_are_cut_into_hosts() -> None:
@@ -24,8 +24,10 @@ def test_a_pool_s_chips_are_cut_into_hosts() -> None:
     assert fleet.hosts[2].ranks == (RankId("nvidia", 8), RankId("nvidia", 9))
     assert fleet.hosts[0].schemes == ("grpc", "shm", "zmq")  # one for the other pool, one among its own hosts
     assert fleet.link("nvidia", "ascend").scheme == "grpc"
-    assert PoolRun.model_validate(fleet.pools[1].run).emulate == EmulateOptions(speed=0.9)
-    assert not fleet.pools[0].emulated
+    assert fleet.pools == (
+        Pool("nvidia", "cuda", "A800-80G", 10, 4),
+        Pool("ascend", "ascend", "Ascend-910B2", 2, emulate=EmulateOptions(speed=0.9)),
+    )
 
 
 def test_hosts_of_a_cluster_ask_their_node_for_an_address() -> None:

@@ -9,10 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from hetero.cluster.fleet import FleetPool, FleetSpec
+from hetero.cluster.fleet import FleetSpec, Hosting
 from hetero.cluster.options import PoolOptions, fleet_of
 from hetero.cluster.placement import Node, PlacementError, asks_of, label_fits, place
 from hetero.errors import is_user_mistake, render
+from hetero.words.pool import Pool
 
 NODES = [
     Node("n0", "head", {"chip": "none"}, {"CPU": 8}),
@@ -111,12 +112,8 @@ sizes = st.lists(st.tuples(st.integers(1, 4), st.integers(1, 8)), min_size=1, ma
 
 @given(sizes, st.lists(st.integers(0, 8), min_size=1, max_size=6))
 def test_no_node_is_ever_overfull(pools: list[tuple[int, int]], capacities: list[int]) -> None:
-    fleet = FleetSpec(
-        tuple(
-            FleetPool(f"p{n}", "cuda", "any", hosts * each, each, resources={"GPU": 1.0})
-            for n, (hosts, each) in enumerate(pools)
-        )
-    )
+    each_has = [Pool(f"p{n}", "cuda", "any", hosts * each, each) for n, (hosts, each) in enumerate(pools)]
+    fleet = FleetSpec(tuple(each_has), hosting={pool.name: Hosting(resources={"GPU": 1.0}) for pool in each_has})
     nodes = [Node(str(n), str(n), {}, {"GPU": float(size)}) for n, size in enumerate(capacities)]
     asks = asks_of(fleet)
     try:

@@ -19,15 +19,17 @@ from bridge.words.release import RELEASE
 from hetero.cluster.control.controller import ControlOptions
 from hetero.cluster.control.instructions import News
 from hetero.cluster.errors import ClusterError, FingerprintMismatch, HostFailure, RankFailure
-from hetero.cluster.fleet import FleetLink, FleetSpec, HostSpec
+from hetero.cluster.fleet import FleetLink, Hosting, HostSpec
 from hetero.cluster.host.agent import LocalAgents
 from hetero.cluster.host.processes import environment
 from hetero.cluster.onray.reaper import MARK, marked
 from hetero.cluster.session import PROBE_S, Session
 from hetero.errors import exit_code
+from hetero.words.spec import RunSpec
 from tests.patience import WAIT_S
 from tests.unit.hetero.cluster.fake_endpoint import BYTES_PER_S, MOST_STREAMS
-from tests.unit.hetero.cluster.fleets import FAKES, ROOT, pool, three_families
+from tests.unit.hetero.cluster.fleets import FAKES, ROOT, fleet, pool, three_families
+from tests.unit.hetero.cluster.specs import CALIBRATION, epoch_spec
 
 pytestmark = pytest.mark.slow
 
@@ -47,7 +49,7 @@ def started(grace_s: float = 0.2, **patience: float) -> Session:
     return Session.start(three_families(**patience), LocalAgents(), options=ControlOptions(grace_s=grace_s))
 
 
-def run_to_the_end(spec: dict, kill: tuple[str, str] | None = None, **started_with: float) -> None:
+def run_to_the_end(spec: RunSpec, kill: tuple[str, str] | None = None, **started_with: float) -> None:
     """A session that a fault of `spec` ends, or the death of the process `kill` (host and name) at step 3."""
     with started(**started_with) as session:
 
@@ -60,19 +62,19 @@ def run_to_the_end(spec: dict, kill: tuple[str, str] | None = None, **started_wi
         session.run(1000, on_report)
 
 
-def faulty(rank: str, step: int, fault: str) -> dict:
-    return {"epoch": 0, "step_s": 0.01, "faults": {rank: [step, fault]}}
+def faulty(rank: str, step: int, fault: str) -> RunSpec:
+    return epoch_spec(step_s=0.01, faults={rank: [step, fault]})
 
 
 def test_one_epoch_after_another_on_standing_ranks() -> None:
     news: list[News] = []
     with Session.start(three_families(), LocalAgents(), on_event=news.append) as session:
-        assert [one["rank"] for one in session.calibrate({"seconds": 1})] == [
+        assert [one["pool"] for one in session.calibrate(CALIBRATION)] == [
             "nvidia:0", "nvidia:1", "ascend:0", "ascend:1", "ascend:2", "ascend:3", "kunlun:0",
         ]  # fmt: skip
         for epoch, (start, until) in enumerate([(0, 40), (40, 50)]):
             idle = ["kunlun:0"] if epoch else []
-            answers = session.configure({"epoch": epoch, "start": start, "save_every": 20, "idle": idle})
+            answers = session.configure(epoch_spec(epoch, start, save_every=20, idle=idle))
             assert len(answers) == 7
             steps: list[tuple[int, int]] = []
             done = session.run(until, lambda step, reports, steps=steps: steps.append((step, len(reports))))
@@ -112,14 +114,13 @@ def test_every_process_is_known_by_its_pid() -> None:
 
 def test_ranks_of_a_family_that_no_fork_survives_are_programs_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(FAMILIES, "cpu", replace(FAMILIES["cpu"], forks=False))
-    fleet = FleetSpec((replace(pool("local", "cpu", 2), emulate=None),), (), programs=FAKES)
-    with Session.start(fleet, LocalAgents()) as session:
+    with Session.start(fleet(replace(pool("local", "cpu", 2), emulate=None)), LocalAgents()) as session:
         pids = session.pids("local@0")
         for rank in ("local:0", "local:1"):
             command = Path(f"/proc/{pids[rank]}/cmdline").read_text()
             assert "hetero.engine.fork_server" in command
             assert f"--rank={rank}" in command
-        session.configure({"epoch": 0})
+        session.configure(epoch_spec())
         assert session.run(3) == 3
 
 
@@ -135,7 +136,7 @@ def test_endpoints_alone_copy_past_the_caches() -> None:
 def test_reports_of_a_host_s_ranks_are_merged() -> None:
     reports: list = []
     with started() as session:
-        session.configure({"epoch": 0})
+        session.configure(epoch_spec())
         session.run(1, lambda step, hosts: reports.extend(hosts))
     assert {report.host: report.ranks for report in reports} == {
         "nvidia@0": 2, "ascend@0": 2, "ascend@1": 2, "kunlun@0": 1,
@@ -145,8 +146,8 @@ def test_reports_of_a_host_s_ranks_are_merged() -> None:
 def test_other_text_is_refused_and_the_session_goes_on() -> None:
     with started() as session:
         with pytest.raises(FingerprintMismatch, match="ascend@1"):
-            session.configure({"epoch": 0, "fingerprints": {"nvidia:0": "a", "ascend:3": "b"}})
-        session.configure({"epoch": 1})
+            session.configure(epoch_spec(fingerprints={"nvidia:0": "a", "ascend:3": "b"}))
+        session.configure(epoch_spec(1))
         assert session.run(3) == 3
 
 
@@ -173,7 +174,7 @@ def test_a_rank_s_end_is_named(fault: str, cause: str, step: int) -> None:
 def test_the_root_cause_wins_over_what_it_leads_to() -> None:
     faults = {"nvidia:0": [3, "peer lost"], "nvidia:1": [3, "closed by peer"], "kunlun:0": [3, "fail"]}
     with pytest.raises(RankFailure) as caught:
-        run_to_the_end({"epoch": 0, "faults": faults}, grace_s=2.0)
+        run_to_the_end(epoch_spec(faults=faults), grace_s=2.0)
     assert str(caught.value.rank) == "kunlun:0"
     assert "traceback" in caught.value.error
     told = {line.split()[1] for line in caught.value.also}
@@ -193,25 +194,23 @@ def test_a_rank_that_hangs_is_noticed(fault: str) -> None:
 @pytest.mark.parametrize("process", ["endpoint", "fork server"])
 def test_a_helper_s_death_is_named(process: str) -> None:
     with pytest.raises(HostFailure) as caught:
-        run_to_the_end({"epoch": 0, "step_s": 0.01}, kill=("ascend@1", process))
+        run_to_the_end(epoch_spec(step_s=0.01), kill=("ascend@1", process))
     assert (caught.value.host, caught.value.rank) == ("ascend@1", None)
     assert caught.value.cause == "was killed by SIGKILL"
     assert str(caught.value.value).startswith(process)
 
 
 def test_a_missing_interpreter_is_named() -> None:
-    fleet = FleetSpec((pool("nvidia", "cuda", 1, python="/nowhere/python"),), programs=FAKES)
     with pytest.raises(ClusterError) as caught:
-        Session.start(fleet, LocalAgents())
+        Session.start(fleet(pool("nvidia", "cuda", 1), hosting=Hosting("/nowhere/python")), LocalAgents())
     assert (caught.value.key, caught.value.value) == ("pools.nvidia.env.python", "/nowhere/python")
     assert exit_code(caught.value) == 2
 
 
 def test_an_interpreter_of_another_release_is_named() -> None:
     programs = replace(FAKES, endpoint="tests.unit.hetero.cluster.older_endpoint")
-    fleet = FleetSpec((pool("nvidia", "cuda", 1),), programs=programs)
     with pytest.raises(ClusterError, match=RELEASE) as caught:
-        Session.start(fleet, LocalAgents())
+        Session.start(fleet(pool("nvidia", "cuda", 1), programs=programs), LocalAgents())
     assert caught.value.key == "pools.nvidia.env.python"
     assert str(caught.value.value).startswith("0.0.9 (endpoint, host nvidia@0")
     assert exit_code(caught.value) == 2
@@ -223,12 +222,13 @@ def test_agents_of_another_release_than_the_driver_s_are_named() -> None:
             super().start(tuple(replace(host, release="0.0.9") for host in hosts))
 
     with pytest.raises(ClusterError, match=RELEASE) as caught:
-        Session.start(FleetSpec((pool("nvidia", "cuda", 1),), programs=FAKES), Older())
+        Session.start(fleet(pool("nvidia", "cuda", 1)), Older())
     assert (caught.value.key, exit_code(caught.value)) == ("pools.nvidia", 2)
 
 
 def test_a_pool_s_variables_reach_its_processes() -> None:
-    variables = environment(pool("ascend", "ascend", 1, variables={"OMP_NUM_THREADS": "4"}), "127.0.0.1")
+    hosting = Hosting(variables={"OMP_NUM_THREADS": "4"})
+    variables = environment(fleet(pool("ascend", "ascend", 1), hosting=hosting).hosts[0])
     assert variables["OMP_NUM_THREADS"] == "4"
     assert variables["ASCEND_RT_VISIBLE_DEVICES"] == variables["CUDA_VISIBLE_DEVICES"] == ""
     assert variables["GLOO_SOCKET_IFNAME"] == "lo"
@@ -238,9 +238,10 @@ DRIVER = """
 from hetero.cluster.host.agent import LocalAgents
 from hetero.cluster.session import Session
 from tests.unit.hetero.cluster.fleets import three_families
+from tests.unit.hetero.cluster.specs import epoch_spec
 
 with Session.start(three_families(), LocalAgents()) as session:
-    session.configure({"epoch": 0, "step_s": 0.01, "faults": {"kunlun:0": [2, "hang"]}})
+    session.configure(epoch_spec(step_s=0.01, faults={"kunlun:0": [2, "hang"]}))
     print(*[pid for host in session.fleet.hosts for pid in session.pids(host.id).values()], flush=True)
     session.run(1000)
 """

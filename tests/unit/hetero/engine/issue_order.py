@@ -21,7 +21,6 @@ from balancer.plan.plan import Plan
 from bridge.rank import RankId
 from hetero.engine import epoch as epoch_module
 from hetero.engine.epoch import Epoch
-from hetero.engine.spec import RunSpec
 from hetero.engine.state.origin import begin
 from hetero.engine.step import totals as totals_module
 from hetero.engine.step.stage import RankPlace, place_of
@@ -29,6 +28,7 @@ from hetero.engine.wiring import EpochGroups, tensor_holdings
 from hetero.layers.group import TensorGroup
 from hetero.models.batch import Batch
 from hetero.models.registry import architecture
+from hetero.words.spec import RunSpec
 
 SEQ_LEN = 4
 

@@ -13,11 +13,12 @@ from backends.cpu import CpuBackend
 from bridge.rank import RankId
 from hetero.engine import calibration
 from hetero.engine.calibration import calibrate
-from hetero.engine.spec import CalibrationSpec
 from hetero.engine.world import World
 from hetero.layers import builder
 from hetero.models.dimensions import Dimensions
 from hetero.models.parts.head_module import HeadModule
+from hetero.words.orders import TimedUnit
+from hetero.words.spec import CalibrationSpec
 
 VOCABULARY = 128_256
 TINY = Dimensions(layers=1, hidden=16, heads=2, kv_heads=2, ffn=32, vocab=50)
@@ -35,7 +36,7 @@ def _spec(dims: Dimensions = TINY, seq_len: int = 8) -> CalibrationSpec:
     )
 
 
-def _rows(monkeypatch: pytest.MonkeyPatch, spec: CalibrationSpec | None = None) -> list[dict[str, Any]]:
+def _rows(monkeypatch: pytest.MonkeyPatch, spec: CalibrationSpec | None = None) -> list[TimedUnit]:
     monkeypatch.setattr(calibration.dist, "all_reduce", lambda _: None)
     return calibrate(spec or _spec(), World(CpuBackend(), RankId("a", 0), 1))
 
@@ -44,8 +45,8 @@ def test_each_kind_of_unit_is_timed_once_and_no_first_value_is_made(monkeypatch:
     """They cost minutes for a large vocabulary, and a time does not depend on them."""
     monkeypatch.setattr(builder, "fill_normal", lambda *_: pytest.fail("made first values"))
     rows = _rows(monkeypatch)
-    assert {row["kind"] for row in rows} == {"embedding", "attention", "mlp", "head"}
-    assert all(row["forward_s"] > 0 and row["backward_s"] > 0 for row in rows)
+    assert {row.kind for row in rows} == {"embedding", "attention", "mlp", "head"}
+    assert all(row.forward_s > 0 and row.backward_s > 0 for row in rows)
 
 
 def test_inputs_and_weights_are_as_different_as_in_training(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,9 +98,9 @@ def test_a_large_vocabulary_takes_little_memory_and_time_and_counts_in_full(monk
     monkeypatch.setattr(HeadModule, "forward", counted)
     monkeypatch.setattr(CpuBackend, "start", lambda *_: Second())
     dims = TINY.model_copy(update={"vocab": VOCABULARY})
-    head = next(row for row in _rows(monkeypatch, _spec(dims, 2048)) if row["kind"] == "head")
+    head = next(row for row in _rows(monkeypatch, _spec(dims, 2048)) if row.kind == "head")
     whole = 2 * 2048 * VOCABULARY * dims.hidden
-    assert head["forward_s"] == pytest.approx(whole / passed[0] / 2), "seconds of one of two sequences"
+    assert head.forward_s == pytest.approx(whole / passed[0] / 2), "seconds of one of two sequences"
 
 
 def test_all_of_a_pool_keep_the_limits_of_the_chip_with_the_least(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -43,7 +43,7 @@ def pipeline(*stages: tuple[int, tuple[int, int]]) -> PipelinePlan:
 )
 def test_plans_count_the_rounds_that_ranks_make(pipelines: list[PipelinePlan], bucket_bytes: int) -> None:
     chip = load_chip("A800-80G")
-    pool = PoolSpec("n", chip.family, chip, 8, 8, chip.memory_bytes)
+    pool = PoolSpec("n", chip, 8, 8, chip.memory_bytes)
     work = architecture(DIMS).workload(16, 2 * len(pipelines), "float32")
     plan = complete(Plan(pipelines=tuple(pipelines)), Problem(Topology((pool,), ()), work))
     tensors = tensor_holdings(_of(plan))

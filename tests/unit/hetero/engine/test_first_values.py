@@ -13,8 +13,6 @@ from balancer.plan.plan import PipelinePlan, Plan, StagePlan
 from bridge.rank import RankId
 from hetero.checkpoint.manifest import RunState
 from hetero.checkpoint.store import CheckpointStore
-from hetero.engine.options import LossScaleOptions, TrainOptions
-from hetero.engine.spec import RunSpec, TextRun
 from hetero.engine.state import origin
 from hetero.engine.state.origin import begin, note_of
 from hetero.engine.state.saving import save
@@ -23,6 +21,8 @@ from hetero.engine.step.stage import RankPlace, Stage
 from hetero.engine.wiring import tensor_holdings
 from hetero.layers.group import TensorGroup
 from hetero.models.dimensions import Dimensions
+from hetero.words.options import LossScaleOptions, TrainOptions
+from hetero.words.spec import RunSpec, TextRun
 
 TINY = Dimensions(layers=1, hidden=16, heads=2, kv_heads=2, ffn=32, vocab=50, tie_embeddings=True)
 ME = RankId("a", 0)

@@ -15,10 +15,11 @@ from balancer.completion.completion import complete
 from balancer.cost.topology import PoolSpec, Topology
 from balancer.plan.plan import PipelinePlan, Plan, StagePlan
 from balancer.problem import Problem
-from hetero.engine.options import EvalOptions, TrainOptions
-from hetero.engine.spec import PoolRun, RunSpec, TextRun
 from hetero.models.dimensions import Dimensions
 from hetero.models.registry import architecture
+from hetero.words.options import EvalOptions, TrainOptions
+from hetero.words.pool import Pool
+from hetero.words.spec import RunSpec, TextRun
 from tests.unit.hetero.engine.issue_order import SEQ_LEN, Order, Stuck, orders_of, replay
 
 CHIPS = 8
@@ -29,7 +30,7 @@ def spec_of(plan: Plan, tied: bool = False, bucket_mib: float = 1e-4) -> RunSpec
     batch = sum(pipeline.share * pipeline.replicas for pipeline in plan.pipelines)
     train = TrainOptions(steps=2, global_batch=batch, replica_check_every=0)
     model, chip = architecture(dims), load_chip("A800-80G")
-    pool = PoolSpec("nvidia", chip.family, chip, CHIPS, CHIPS, chip.memory_bytes, precision="float32")
+    pool = PoolSpec("nvidia", chip, CHIPS, CHIPS, chip.memory_bytes, precision="float32")
     workload = model.workload(SEQ_LEN, batch, "float32")
     return RunSpec(
         epoch=0,
@@ -37,7 +38,7 @@ def spec_of(plan: Plan, tied: bool = False, bucket_mib: float = 1e-4) -> RunSpec
         train=train,
         text=TextRun(path="", fingerprint="", seq_len=SEQ_LEN, vocab=11),
         plan=complete(plan, Problem(Topology((pool,), ()), workload, legal_tp=model.legal_tp)),
-        pools={"nvidia": PoolRun(family=chip.family, chip=chip.name, count=CHIPS)},
+        pools={"nvidia": Pool("nvidia", chip.family, chip.name, CHIPS)},
         bridge={"sync_bucket_mib": bucket_mib},  # type: ignore[arg-type]
         steps=2,
         evaluation=EvalOptions(every=1, batches=1),

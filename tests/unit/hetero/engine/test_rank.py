@@ -13,6 +13,7 @@ from bridge.rank import RankId
 from hetero.engine import rank as engine_rank
 from hetero.engine.rank import Rank
 from hetero.words.orders import Configure, Configured
+from tests.unit.hetero.cluster.specs import epoch_spec
 
 
 class Held:
@@ -40,8 +41,6 @@ def test_what_an_epoch_held_is_gone_before_the_next_is_built() -> None:
 
 
 def test_what_a_person_should_know_of_its_chip_goes_with_its_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    spec: Any = SimpleNamespace(epoch=4, start=2, state="initial", plan=None, text=SimpleNamespace(path="here"))
-    monkeypatch.setattr(engine_rank.RunSpec, "model_validate", lambda _: spec)
     monkeypatch.setattr(engine_rank, "Epoch", lambda *_: SimpleNamespace(fingerprint="f00d"))
     monkeypatch.setattr(engine_rank, "note_of", lambda *_: "a note")
     for part in ("tensor_holdings", "EpochGroups", "place_of", "claim_memory", "begin"):
@@ -49,4 +48,5 @@ def test_what_a_person_should_know_of_its_chip_goes_with_its_answer(monkeypatch:
     nothing: Any = SimpleNamespace(backend=None)
     rank = Rank(RankId("n", 0), nothing, nothing)
     rank._world = nothing
-    assert rank._configure(Configure({})) == Configured(4, True, "here", "f00d", None, "a note")
+    spec = epoch_spec(4, 2)
+    assert rank._configure(Configure(spec)) == Configured(4, True, spec.text.path, "f00d", None, "a note")

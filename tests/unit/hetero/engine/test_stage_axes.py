@@ -9,13 +9,13 @@ from backends.cpu import CpuBackend
 from balancer.plan.plan import PipelinePlan, Plan, StagePlan
 from bridge.layout.axes import Axes
 from bridge.rank import RankId
-from hetero.engine.options import TrainOptions
-from hetero.engine.spec import RunSpec, TextRun
 from hetero.engine.state.origin import begin
 from hetero.engine.state.state import State
 from hetero.engine.step.stage import place_of
 from hetero.engine.wiring import EpochGroups, tensor_holdings
 from hetero.models.dimensions import Dimensions
+from hetero.words.options import TrainOptions
+from hetero.words.spec import RunSpec, TextRun
 from tests.unit.hetero.engine.issue_order import Order, RecordedWorld
 
 TINY = Dimensions(layers=1, hidden=16, heads=4, kv_heads=2, ffn=32, vocab=50)

@@ -5,14 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from backends.options import EmulateOptions
 from bridge.rank import RankId
-from hetero.monitoring.record import PoolFacts, RunFacts, merge_ranks
+from hetero.monitoring.record import Assignment, RunFacts, merge_ranks
+from hetero.words.pool import Pool
 from hetero.words.step import HostStep, Spans, StepReport, StepTotals
 
 TOTALS = {
     "loss": 5.0, "tokens": 1000, "grad_norm": 1.2, "lr": 0.001, "loss_scale": 1.0, "skipped": False,
     "consumed_tokens": 4000,
 }  # fmt: skip
+
+POOLS = {
+    "a": Pool("a", "cpu", "A", 2, emulate=EmulateOptions()),
+    "b": Pool("b", "cpu", "B", 1, emulate=EmulateOptions()),
+}
 
 
 def rank_report(pool: str, index: int, *, totals: dict[str, Any] | None = None, **changes: Any) -> StepReport:
@@ -42,8 +49,8 @@ def traced(pool: str, step: int, ranks: Sequence[Spans]) -> HostStep:
 def facts(**changes: Any) -> RunFacts:
     """Two pools: "a" does 3/4 of the work on two chips, "b" the rest on one."""
     pools = {
-        "a": PoolFacts("cpu", "A", chips=2, flops_share=0.75, peak_flops=1e9, emulated=True),
-        "b": PoolFacts("cpu", "B", chips=1, flops_share=0.25, peak_flops=1e9, emulated=True),
+        "a": Assignment(POOLS["a"], chips=2, flops_share=0.75, peak_flops=1e9),
+        "b": Assignment(POOLS["b"], chips=1, flops_share=0.25, peak_flops=1e9),
     }
     values: dict[str, Any] = {"pools": pools, "ranks": 3, "flops_per_token": 1e5, "started": 99.0, "time_scale": 10.0}
     return RunFacts(**values | changes)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from hetero.monitoring.record import Report, merge_hosts
-from hetero.monitoring.tracked import TrackedPool, TrackedRun
-from tests.unit.hetero.monitoring.reports import TOTALS, facts, merged, rank_report
+from hetero.monitoring.tracked import TrackedRun
+from tests.unit.hetero.monitoring.reports import POOLS, TOTALS, facts, merged, rank_report
 
 
 def tracked(folder: Path = Path("runs/small-run")) -> TrackedRun:
-    pools = {"a": TrackedPool("cpu", "A", 2, emulated=True), "b": TrackedPool("cpu", "B", 1, emulated=False)}
+    pools = {"a": POOLS["a"], "b": replace(POOLS["b"], emulate=None)}
     return TrackedRun("small", folder, pools, {"name": "small", "train": {"steps": 5}})
 
 

@@ -22,7 +22,7 @@ def test_a_directory_that_comes_later(tmp_path: Path) -> None:
     assert follower.poll()
     assert [point.step for point in follower.series()] == [0, 1, 2]
     assert follower.job["name"] == "quickstart"
-    assert follower.plan["pipelines"]
+    assert follower.plan
     assert not follower.poll()
 
 

@@ -2,17 +2,20 @@ from __future__ import annotations
 
 import io
 import time
+from dataclasses import replace
 from unittest import mock
 
 import pytest
 from rich.console import Console
 
+from backends.options import EmulateOptions
 from hetero.monitoring.progress import SECONDS_BETWEEN_VIEWS, Progress
 from hetero.monitoring.record import Report, merge_hosts
-from hetero.monitoring.table import PoolLabel, pool_tables
-from tests.unit.hetero.monitoring.reports import TOTALS, facts, merged, rank_report
+from hetero.monitoring.table import pool_tables
+from hetero.words.pool import Pool
+from tests.unit.hetero.monitoring.reports import POOLS, TOTALS, facts, merged, rank_report
 
-LABELS = [PoolLabel("a", "A", 2, emulated=True), PoolLabel("b", "B", 1, emulated=True)]
+LARGE = Pool("a", "ascend", "Ascend-910B2", 128, emulate=EmulateOptions())
 
 
 def _record(step: int, **changes: object) -> Report:
@@ -23,7 +26,7 @@ def _record(step: int, **changes: object) -> Report:
 
 def _shown(terminal: bool, records: list[Report], clock: float = 0.0) -> str:
     console = Console(file=io.StringIO(), force_terminal=terminal, width=200)
-    with Progress(len(records), LABELS, console, clock=lambda: clock) as progress:
+    with Progress(len(records), POOLS.values(), console, clock=lambda: clock) as progress:
         progress.event({"kind": "calibrated", "data": {"seconds": 1.5}})
         for record in records:
             progress.record(record)
@@ -44,7 +47,7 @@ def test_in_a_terminal_a_warning_stays() -> None:
     """Other events are drawn over by the next."""
     console = Console(file=io.StringIO(), force_terminal=True, width=200)
     assert isinstance(console.file, io.StringIO)
-    with Progress(1, LABELS, console) as progress:
+    with Progress(1, POOLS.values(), console) as progress:
         for kind in ("warning", "measuring"):
             progress.event({"kind": kind, "data": {"note": "[something] is left out"}})
             assert console.file.getvalue().count("[something] is left out\n") == 1
@@ -61,7 +64,7 @@ def test_a_terminal_is_drawn_anew_only_for_what_is_new() -> None:
     now = [0.0]
     console = Console(file=io.StringIO(), force_terminal=True, width=200)
     assert isinstance(console.file, io.StringIO)
-    with Progress(100, LABELS, console, clock=lambda: now[0]) as progress:
+    with Progress(100, POOLS.values(), console, clock=lambda: now[0]) as progress:
         for step in range(50):
             progress.record(_record(step))
             now[0] += SECONDS_BETWEEN_VIEWS / 10
@@ -81,8 +84,7 @@ def test_the_end_is_a_table_labelled_emulated(terminal: bool) -> None:
 
 def test_the_table_is_whole_in_80_columns() -> None:
     console = Console(file=io.StringIO(), width=80)
-    label = PoolLabel("a", "Ascend-910B2", 128, emulated=True)
-    console.print(*pool_tables([_record(0)], [label]))
+    console.print(*pool_tables([_record(0)], [LARGE]))
     assert isinstance(console.file, io.StringIO)
     text = console.file.getvalue()
     assert "…" not in text
@@ -93,13 +95,13 @@ def test_the_table_is_whole_in_80_columns() -> None:
 def test_a_file_is_not_as_narrow_as_a_small_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "40")
     monkeypatch.setattr("sys.stdout", out := io.StringIO())
-    with Progress(1, [PoolLabel("a", "Ascend-910B2", 128, emulated=True)]) as progress:
+    with Progress(1, [LARGE]) as progress:
         progress.record(_record(0))
     assert "128 x Ascend-910B2" in out.getvalue()
 
 
 def test_emulated_and_real_pools_share_no_table() -> None:
-    mixed = [LABELS[0], PoolLabel("b", "B", 1, emulated=False)]
+    mixed = [POOLS["a"], replace(POOLS["b"], emulate=None)]
     tables = pool_tables([_record(0)], mixed)
     assert [table.row_count for table in tables] == [1, 1]
     assert [str(table.title).startswith("emulated") for table in tables] == [False, True]
@@ -116,7 +118,8 @@ def test_a_loss_that_is_not_finite_is_said_so() -> None:
 def test_a_warning_stays_on_a_terminal() -> None:
     """The view is wiped off when the run ends; what is printed above it is not."""
     console = Console(file=io.StringIO(), force_terminal=True, width=200)
-    with mock.patch.object(console, "print", wraps=console.print) as printed, Progress(2, LABELS, console) as progress:
+    printing = mock.patch.object(console, "print", wraps=console.print)
+    with printing as printed, Progress(2, POOLS.values(), console) as progress:
         for kind in ("warning", "updates_skipped", "calibrated"):
             progress.event({"kind": kind, "data": {"note": "n"}})
         lines = [call.args[0] for call in printed.call_args_list if isinstance(call.args[0], str)]

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
 
+from balancer.plan.equal import named
 from hetero.monitoring.follow import follow
 from hetero.monitoring.status import SILENT_AFTER_S, RunStatus, status
 from tests.unit.hetero.monitoring.crowd import SLOWEST, write_crowd
@@ -106,14 +106,14 @@ def test_an_end_stays_the_end_until_the_run_starts_anew(tmp_path: Path, kind: st
 
 def test_the_plan(tmp_path: Path) -> None:
     run = _status(write_run(tmp_path))
-    assert [(pipeline.share, len(pipeline.stages)) for pipeline in run.plan] == [(20, 2), (12, 1)]
-    assert run.plan[0].stages[1].units == ((3, 10),)
+    assert run.plan
+    assert [(pipeline.share, len(pipeline.stages)) for pipeline in run.plan.pipelines] == [(20, 2), (12, 1)]
+    assert run.plan.pipelines[0].stages[1].units == ((3, 10),)
 
 
 def test_equal_pipelines_are_one_and_the_slowest_stands_for_them(tmp_path: Path) -> None:
     run = _status(write_crowd(tmp_path))
-    [kind] = run.equal
-    assert kind.name == "pipelines 0-63 (x 64)"
+    assert [named(numbers) for numbers in run.equal] == ["pipelines 0-63 (x 64)"]
     assert [(stage.name, stage.pipeline) for stage in run.stages] == [("0-63.0", SLOWEST), ("0-63.1", SLOWEST)]
     assert run.stages[0].slowest_rank == f"nvidia:{16 * SLOWEST}"
 
@@ -127,12 +127,6 @@ def test_chips_that_the_plan_leaves_over_are_counted_and_explained_where_somebod
     [idle] = _status(tmp_path).idle
     assert str(idle) == "1 of 1025 chips of pool nvidia idle: tp 8 does not divide 1025; use fewer"
     assert not _status(write_run(tmp_path / "all at work")).idle
-
-
-def test_as_data_is_json(tmp_path: Path) -> None:
-    data = json.loads(json.dumps(_status(write_run(tmp_path)).as_data()))
-    assert len(data["series"]) == 40
-    assert data["label"]
 
 
 def test_a_loss_that_is_not_finite(tmp_path: Path) -> None:

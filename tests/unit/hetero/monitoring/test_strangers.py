@@ -10,14 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 from rich.console import Console
 
+from balancer.plan.plan import Plan
 from hetero.cli.app import run
 from hetero.monitoring.dashboard.sections import OpenPage, RunView
 from hetero.monitoring.follow import Follower, Point, follow
 from hetero.monitoring.journal import parse
 from hetero.monitoring.report.page import LedgerTable, render
-from hetero.monitoring.shapes import JOB, METRICS_LINE, PLAN, fits
+from hetero.monitoring.shapes import JOB, METRICS_LINE, fits
 from hetero.monitoring.status import status
 from hetero.monitoring.top import view
 from hetero.monitoring.trace import Trace
@@ -135,16 +137,27 @@ def test_a_calibration_that_is_none_costs_the_ledger_alone(tmp_path: Path, calib
     assert "step 40" in looked_at(tmp_path)
 
 
+def as_plan(data: Any) -> Plan | None:
+    try:
+        return Plan.model_validate(data)
+    except ValidationError:
+        return None
+
+
 def test_no_type_of_value_in_job_or_plan_breaks_a_view(tmp_path: Path) -> None:
     follower, fitting = follow(write_run(tmp_path, steps=3)), 0
-    for file, shape in ((follower._job, JOB), (follower._plan, PLAN)):
-        whole = file.content
+    assert follower.plan
+    for file, whole, load in (
+        (follower._job, follower.job, lambda data: data if fits(data, JOB) else None),
+        (follower._plan, follower.plan.model_dump(mode="json"), as_plan),
+    ):
+        before = file.content
         for path in places(whole):
             for value in ODD:
-                if fits(changed := replaced(whole, path, value), shape):
+                if (changed := load(replaced(whole, path, value))) is not None:
                     file.content, fitting = changed, fitting + 1
                     status(follower)
-        file.content = whole
+        file.content = before
     assert fitting > 50
     glance(follower)
 

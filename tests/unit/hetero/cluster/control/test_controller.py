@@ -16,6 +16,7 @@ from hetero.words.notices import ChipWaits
 from hetero.words.orders import Calibrate, Configure, Configured, JoinWorld, Lease, OpenWorld, WorldOpened
 from tests.unit.hetero.cluster.fake_hosts import FakeHosts, key_of
 from tests.unit.hetero.cluster.fleets import big_fleet, three_families
+from tests.unit.hetero.cluster.specs import CALIBRATION, epoch_spec
 
 
 @pytest.fixture
@@ -38,7 +39,7 @@ def test_start_waits_for_every_host_before_it_links_any(hosts: FakeHosts) -> Non
     )
 
     worlds = {order.hosts: order.order for order in orders if isinstance(order.order, OpenWorld | JoinWorld)}
-    assert {hosts: (type(world), world.size) for hosts, world in worlds.items()} == {
+    assert {hosts: (type(world), world.pool.count) for hosts, world in worlds.items()} == {
         ("nvidia@0",): (JoinWorld, 2), ("ascend@0",): (OpenWorld, 4), ("kunlun@0",): (JoinWorld, 1),
     }  # fmt: skip
     introduced = {order.hosts[0]: order.order for order in orders if isinstance(order.order, Introduce)}
@@ -55,7 +56,7 @@ def test_a_world_is_joined_by_all_hosts_of_its_pool_where_its_first_host_has_ope
         hosts.feed(ev.HostReady(host.id, "here", "10.0.0.1", {}, key_of(host.id)))
     (order,) = hosts.feed(ev.Answered("ascend@0", [WorldOpened("10.0.0.1:99")]))
     assert order.hosts == ("ascend@0", "ascend@1")
-    assert (order.order.size, order.order.address) == (4, "10.0.0.1:99")
+    assert (order.order.pool.count, order.order.address) == (4, "10.0.0.1:99")
     assert order.order.secret == hosts.fleet.hosts[1].secret
 
 
@@ -67,8 +68,8 @@ def test_of_a_pools_chips_the_one_with_least_free_counts(hosts: FakeHosts) -> No
 
 def test_whole_life(hosts: FakeHosts) -> None:
     assert set(hosts.ask(ev.StartAsked())["hosts"]) == {"nvidia@0", "ascend@0", "ascend@1", "kunlun@0"}
-    assert len(hosts.ask(ev.OrderAsked(Calibrate({})))) == 4
-    assert len(hosts.ask(ev.ConfigureAsked(Configure({"epoch": 0})))) == 4
+    assert len(hosts.ask(ev.OrderAsked(Calibrate(CALIBRATION)))) == 4
+    assert len(hosts.ask(ev.ConfigureAsked(Configure(epoch_spec(0))))) == 4
     hosts.ask(ev.RunAsked(2))
     assert {lease.until for lease in hosts.leases.values()} == {2}
     for step in range(2):
@@ -76,7 +77,7 @@ def test_whole_life(hosts: FakeHosts) -> None:
             hosts.report(host, step)
     assert [one.step for one in of(ins.Deliver, hosts.told)] == [0, 1]
     assert of(ins.Done, hosts.told) == [ins.Done(2)]
-    hosts.ask(ev.ConfigureAsked(Configure({"epoch": 1, "start": 2})))
+    hosts.ask(ev.ConfigureAsked(Configure(epoch_spec(1, 2))))
     hosts.ask(ev.RunAsked(3))
     assert set(hosts.leases.values()) == {Lease(1, 3)}
     for host in hosts.leases:
@@ -95,9 +96,9 @@ def test_reports_of_an_old_epoch_are_dropped_and_counted(hosts: FakeHosts) -> No
 
 def test_an_epoch_only_grows(hosts: FakeHosts) -> None:
     hosts.start(epoch=4)
-    (refusal,) = hosts.feed(ev.ConfigureAsked(Configure({"epoch": 4})))
+    (refusal,) = hosts.feed(ev.ConfigureAsked(Configure(epoch_spec(4))))
     assert refusal.error.key == "plan.epoch"
-    hosts.ask(ev.ConfigureAsked(Configure({"epoch": 5})))
+    hosts.ask(ev.ConfigureAsked(Configure(epoch_spec(5))))
     assert hosts.controller.phase is Phase.READY
 
 
@@ -105,11 +106,11 @@ def test_an_epoch_only_grows(hosts: FakeHosts) -> None:
 def test_state_lives_only_where_ranks_hold_it(hosts: FakeHosts, before: int | None, start: int) -> None:
     hosts.ask(ev.StartAsked())
     if before is not None:
-        hosts.ask(ev.ConfigureAsked(Configure({"epoch": before})))
-    (refusal,) = hosts.feed(ev.ConfigureAsked(Configure({"epoch": 1, "state": "live", "start": start})))
+        hosts.ask(ev.ConfigureAsked(Configure(epoch_spec(before))))
+    (refusal,) = hosts.feed(ev.ConfigureAsked(Configure(epoch_spec(1, start, state="live"))))
     assert refusal.error.key == "state"
-    assert hosts.ask(ev.ConfigureAsked(Configure({"epoch": 1}))) is not None
-    assert hosts.ask(ev.ConfigureAsked(Configure({"epoch": 2, "state": "live"}))) is not None
+    assert hosts.ask(ev.ConfigureAsked(Configure(epoch_spec(1)))) is not None
+    assert hosts.ask(ev.ConfigureAsked(Configure(epoch_spec(2, state="live")))) is not None
 
 
 def test_idle_hosts_get_no_lease_and_are_not_waited_for(hosts: FakeHosts) -> None:
@@ -124,7 +125,7 @@ def test_idle_hosts_get_no_lease_and_are_not_waited_for(hosts: FakeHosts) -> Non
 
 def test_what_chips_say_of_themselves_is_a_warning_for_all_of_a_host(hosts: FakeHosts) -> None:
     hosts.ask(ev.StartAsked())
-    hosts.feed(ev.ConfigureAsked(Configure({"epoch": 0})))
+    hosts.feed(ev.ConfigureAsked(Configure(epoch_spec())))
     one, other = Configured(0, note="made by the host"), Configured(0)
     answers = {"nvidia@0": [one, one], "ascend@0": [other], "ascend@1": [other], "kunlun@0": [one, other]}
     told = [news for host, said in answers.items() for news in hosts.feed(ev.Answered(host, said))]
@@ -135,13 +136,13 @@ def test_what_chips_say_of_themselves_is_a_warning_for_all_of_a_host(hosts: Fake
 def test_hosts_that_read_different_text_are_named_and_the_session_goes_on(hosts: FakeHosts) -> None:
     hosts.ask(ev.StartAsked())
     hosts.fingerprints = {"nvidia@0": "aaa", "kunlun@0": "bbb"}
-    hosts.ask(ev.ConfigureAsked(Configure({"epoch": 0})))
+    hosts.ask(ev.ConfigureAsked(Configure(epoch_spec(0))))
     (refusal,) = of(ins.Refuse, hosts.told)
     assert isinstance(refusal.error, FingerprintMismatch)
     for word in ("nvidia@0", "node of kunlun@0", "aaa", "bbb", "text.bin"):
         assert word in str(refusal.error)
     hosts.fingerprints = {}
-    assert hosts.ask(ev.ConfigureAsked(Configure({"epoch": 1}))) is not None
+    assert hosts.ask(ev.ConfigureAsked(Configure(epoch_spec(1)))) is not None
 
 
 def test_a_checkpoint_is_told_once_it_is_whole_and_the_run_waits_for_it(hosts: FakeHosts) -> None:

@@ -12,17 +12,23 @@ from pathlib import Path
 
 import pytest
 
+from backends.options import EmulateOptions
 from hetero.cluster import private_folder
 from hetero.cluster.errors import ClusterError
-from hetero.cluster.fleet import LOOPBACK, FleetPool, FleetSpec, HostSpec
+from hetero.cluster.fleet import LOOPBACK, FleetSpec, Hosting, HostSpec
 from hetero.cluster.host import devices as subject
 from hetero.cluster.host.devices import Devices
 from hetero.cluster.host.processes import environment, forks
+from hetero.words.pool import Pool
 
 
-def host(family: str, count: int, resource: str = "", assigned: object = (), **more: object) -> HostSpec:
-    pool = FleetPool("pool", family, "any", count, resources={resource: 1.0} if resource else {}, **more)  # type: ignore[arg-type]
-    return replace(FleetSpec((pool,), local=False).hosts[0], assigned=dict(assigned))  # type: ignore[call-overload]
+def host(
+    family: str, count: int, resource: str = "", assigned: object = (), interface: str | None = None, **more: object
+) -> HostSpec:
+    pool = Pool("pool", family, "any", count, **more)  # type: ignore[arg-type]
+    hosting = Hosting(interface=interface, resources={resource: 1.0} if resource else {})
+    fleet = FleetSpec((pool,), local=False, hosting={"pool": hosting})
+    return replace(fleet.hosts[0], assigned=dict(assigned), address="10.0.0.1")  # type: ignore[call-overload]
 
 
 ANOTHER = 12345
@@ -72,7 +78,7 @@ def test_chips_that_ray_hands_out_are_taken_as_they_are() -> None:
 
 def test_emulated_chips_cpus_and_machines_of_our_own_have_none() -> None:
     assert Devices().of(replace(host("cuda", 2, "GPU"), assigned=None)) is None
-    assert Devices().of(host("kunlun", 2, emulate={})) is None
+    assert Devices().of(host("kunlun", 2, emulate=EmulateOptions())) is None
     assert Devices().of(host("cpu", 2)) is None
 
 
@@ -131,12 +137,12 @@ def test_agents_that_found_several_folders_agree(locks: Path, agents: list[Devic
 
 
 def test_processes_see_these_chips_alone_and_their_interface() -> None:
-    variables = environment(host("kunlun", 2).pool, "10.0.0.1", ("4", "5"))
+    variables = environment(host("kunlun", 2), ("4", "5"))
     assert variables["XPU_VISIBLE_DEVICES"] == variables["CUDA_VISIBLE_DEVICES"] == "4,5"
     assert "BKCL_SOCKET_IFNAME" not in variables
-    with_interface = environment(host("kunlun", 2, interface="eth1", chips_per_host=1).pool, "10.0.0.1")
+    with_interface = environment(host("kunlun", 2, interface="eth1", chips_per_host=1))
     assert with_interface["BKCL_SOCKET_IFNAME"] == with_interface["GLOO_SOCKET_IFNAME"] == "eth1"
-    emulated = environment(host("kunlun", 2, emulate={}).pool, "10.0.0.1")
+    emulated = environment(host("kunlun", 2, emulate=EmulateOptions()))
     assert emulated["XPU_VISIBLE_DEVICES"] == ""
     assert emulated["DISABLE_XPYTORCH"] == "1", "it computes by the torch that the plug-in would replace"
 
@@ -144,13 +150,14 @@ def test_processes_see_these_chips_alone_and_their_interface() -> None:
 def test_ranks_are_forked_unless_their_family_s_plug_in_is_there_and_forbids_it() -> None:
     assert forks(host("cuda", 2).pool)
     assert not forks(host("kunlun", 2).pool)
-    assert forks(host("kunlun", 2, emulate={}).pool)
+    assert forks(host("kunlun", 2, emulate=EmulateOptions()).pool)
 
 
 def test_what_torch_opens_for_itself_is_on_the_pool_s_network_alone() -> None:
     """gloo by itself takes the address of the host's name."""
-    on_one_host = environment(host("cuda", 2, interface="eth1").pool, "10.0.0.1")
+    on_one_host = environment(host("cuda", 2, interface="eth1"))
     assert (on_one_host["GLOO_SOCKET_IFNAME"], on_one_host["NCCL_SOCKET_IFNAME"]) == ("lo", "eth1")
-    on_two = host("cuda", 2, chips_per_host=1).pool
-    assert environment(on_two, LOOPBACK)["GLOO_SOCKET_IFNAME"] == "lo"
-    assert "GLOO_SOCKET_IFNAME" not in environment(on_two, "10.255.255.254"), "nothing here has this address"
+    on_two = host("cuda", 2, chips_per_host=1)
+    assert environment(replace(on_two, address=LOOPBACK))["GLOO_SOCKET_IFNAME"] == "lo"
+    nothing_here_has = "10.255.255.254"
+    assert "GLOO_SOCKET_IFNAME" not in environment(replace(on_two, address=nothing_here_has))

@@ -23,6 +23,7 @@ from hetero.words.notices import ChipWaits
 from hetero.words.orders import Calibrated, Configure, Configured, Lease, Ready, Saved
 from hetero.words.step import StepReport
 from tests.unit.hetero.cluster.fleets import pool
+from tests.unit.hetero.cluster.specs import epoch_spec
 from tests.unit.hetero.monitoring.reports import rank_report
 
 A, B = RankId("pool", 0), RankId("pool", 1)
@@ -42,7 +43,7 @@ class ScriptedHost(Host):
         self._roster.expect()
         self.hear(A, Ready())
         self.hear(B, Ready())
-        self.handle(Configure({"epoch": 7, "start": 3}))
+        self.handle(Configure(epoch_spec(7, 3)))
         self.hear(A, Configured(7))
         self.hear(B, Configured(7))
         self.handle(Lease(7, 6))
@@ -120,7 +121,7 @@ def test_a_rank_that_tells_of_what_is_not_its_own_or_not_due_is_blamed(
 
 
 def test_an_answer_of_another_epoch_is_none(host: ScriptedHost) -> None:
-    host.handle(Configure({"epoch": 8, "start": 3}))
+    host.handle(Configure(epoch_spec(8, 3)))
     (trouble,) = host.hear(B, Configured(7))
     assert isinstance(trouble, ev.Trouble)
     assert (trouble.rank, "tells of epoch 7, where epoch 8 was due" in trouble.cause) == (B, True)

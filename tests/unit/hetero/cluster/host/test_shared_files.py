@@ -10,6 +10,13 @@ import pytest
 from hetero.cluster.host.shared_files import SharedFolder, ShippedFiles, reach
 from hetero.data.stream import TokenStream
 from hetero.words.orders import Configure, Lease
+from hetero.words.spec import RunSpec
+from tests.unit.hetero.cluster.specs import epoch_spec
+
+
+def reading(path: str) -> RunSpec:
+    spec = epoch_spec()
+    return spec.model_copy(update={"text": spec.text.model_copy(update={"path": path})})
 
 
 def test_a_shipped_file_is_found_under_its_new_path_and_leaves_nothing(
@@ -20,11 +27,11 @@ def test_a_shipped_file_is_found_under_its_new_path_and_leaves_nothing(
     text = bytes(range(200))
     for start in range(0, len(text), 64):
         shipped.append("/there/tokens.bin", text[start : start + 64])
-    spec = {"epoch": 0, "text": {"path": "/there/tokens.bin", "seq_len": 8}, "folders": ["/there"]}
+    spec = reading("/there/tokens.bin")
     order = shipped.localized(Configure(spec))
     assert isinstance(order, Configure)
-    path = order.spec["text"]["path"]
-    assert order.spec == {**spec, "text": {"path": path, "seq_len": 8}}
+    path = order.spec.text.path
+    assert order.spec == reading(path)
     assert Path(path).read_bytes() == text
     assert len(TokenStream(path, 8, 257)) == 12
     assert not list(tmp_path.iterdir())
@@ -34,7 +41,7 @@ def test_a_shipped_file_is_found_under_its_new_path_and_leaves_nothing(
 
 def test_other_orders_and_unshipped_paths_stay() -> None:
     shipped = ShippedFiles()
-    order = Configure({"text": {"path": "/there"}})
+    order = Configure(reading("/there"))
     assert shipped.localized(order) is order
     shipped.append("/elsewhere", b"")
     assert shipped.localized(Lease(0, 8)) == Lease(0, 8)

@@ -17,8 +17,6 @@ from balancer.plan.plan import PipelinePlan, Plan, StagePlan
 from bridge.errors import PeerLost
 from bridge.port.port import Port
 from bridge.rank import RankId
-from hetero.engine.options import LossScaleOptions, OptimizerOptions, TrainOptions
-from hetero.engine.spec import RunSpec, TextRun
 from hetero.engine.state import moving
 from hetero.engine.state.live import LiveMove
 from hetero.engine.state.origin import begin
@@ -26,7 +24,9 @@ from hetero.engine.state.routes import PARAMETER, VALUE, Key
 from hetero.engine.state.state import State
 from hetero.engine.wiring import tensor_holdings
 from hetero.models.dimensions import Dimensions
+from hetero.words.options import LossScaleOptions, OptimizerOptions, TrainOptions
 from hetero.words.orders import Moved
+from hetero.words.spec import RunSpec, TextRun
 from tests.contract.bridge_hosts import Host, link
 from tests.live_bytes import LiveBytes
 from tests.patience import WAIT_S

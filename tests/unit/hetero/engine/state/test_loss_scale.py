@@ -5,9 +5,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hetero.engine.options import LossScaleOptions
 from hetero.engine.state.loss_scale import LossScale, told
 from hetero.monitoring.record import UNSCALED
+from hetero.words.options import LossScaleOptions
 
 FACTS = {"step": 7, "epoch": 0}
 STEPS = st.lists(st.booleans() | st.just(False), max_size=60)

@@ -7,10 +7,11 @@ import pytest
 
 from balancer.errors import NoPlanFits, PlanError
 from bridge.codec import CODECS
+from hetero.cluster.options import named_pools
 from hetero.job.file.load import load_job
 from hetero.job.job import Job
 from hetero.job.planning.links import ASSUMED_GBIT_PER_S
-from hetero.job.planning.planning import plan_job, pool_labels, topology
+from hetero.job.planning.planning import plan_job, topology
 from tests.architecture.tree import ROOT
 
 RUNS = ROOT / "configs" / "runs"
@@ -77,7 +78,7 @@ def test_a_plan_that_is_given_beats_the_search() -> None:
 
 
 def test_labels_say_what_is_emulated() -> None:
-    labels = [str(label) for label in pool_labels(_job("auto", "pools.kunlun.emulate=null"))]
+    labels = [str(pool) for pool in named_pools(_job("auto", "pools.kunlun.emulate=null").pools).values()]
     assert labels[0] == "nvidia (2 x A800-80G, emulated)"
     assert labels[2] == "kunlun (2 x Kunlun-P800)"
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from balancer.plan.plan import Plan
 from hetero.monitoring.dashboard.sections import OpenPage, RunView, slow_now
 from hetero.monitoring.follow import CHARTED, RECENT
 from tests.unit.hetero.monitoring.dashboard.runs import CHIPS, PLAN, SyntheticRun
@@ -32,7 +33,8 @@ def test_a_new_page_is_sent_everything_and_then_only_what_changed(run: Synthetic
     first = _news(view, reader)
     assert set(first) == {"run", "record", "stages", "evaluations", "plan", "timeline", "events", "points"}
     assert first["record"] == run.records[-1], "the figures are those of metrics.jsonl, untouched"
-    assert first["plan"] == PLAN | {"equal": [[0], [1]], "idle": []}
+    plan = json.loads(Plan.model_validate(PLAN).to_json())
+    assert first["plan"] == plan | {"equal": [[0], [1]], "idle": []}
     assert [point[0] for point in first["points"]["points"]] == [0, 1, 2]
     assert first["points"]["reset"] is True
     assert _news(view, reader) == {}

@@ -1,4 +1,4 @@
-"""How to train: the `train:` section of a job file. Torch-free."""
+"""How to train: the `train` and `eval` sections of a job file, which ranks are told as they are. Torch-free."""
 
 from __future__ import annotations
 

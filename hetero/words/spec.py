@@ -1,4 +1,4 @@
-"""What a rank is told: one small spec, the same for all ranks of an epoch. Torch-free plain data."""
+"""What a rank is told: one small spec, the same for all ranks of an epoch. Torch-free."""
 
 from __future__ import annotations
 
@@ -6,24 +6,11 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
-from backends.options import EmulateOptions
 from balancer.plan.plan import Plan
 from bridge.options import BridgeOptions
-from hetero.engine.options import EvalOptions, TrainOptions
 from hetero.models.dimensions import Dimensions
-
-
-class PoolRun(BaseModel):
-    """A pool as its own ranks must know it."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    family: str
-    chip: str
-    count: int
-    emulate: EmulateOptions | None = None
-    chips_per_host: int = 0
-    """0: all on one host."""
+from hetero.words.options import EvalOptions, TrainOptions
+from hetero.words.pool import Pool
 
 
 class TextRun(BaseModel):
@@ -57,7 +44,7 @@ class RunSpec(BaseModel):
     train: TrainOptions
     text: TextRun
     plan: Plan
-    pools: dict[str, PoolRun]
+    pools: dict[str, Pool]
     bridge: BridgeOptions = BridgeOptions()
     start: int = 0
     steps: int
@@ -100,7 +87,7 @@ class CalibrationSpec(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     dimensions: Dimensions
-    pools: dict[str, PoolRun]
+    pools: dict[str, Pool]
     tensor_parallel: dict[str, tuple[int, ...]]
     seq_len: int
     micro_batch: int
