@@ -43,7 +43,7 @@ class Placement:
 
     @cached_property
     def boxes(self) -> tuple[Box, ...]:
-        """The same as boxes."""
+        """The same, as boxes."""
         return tuple(Box(rank, region) for rank, region in self.regions.items())
 
     def local_shape(self, rank: RankId) -> Shape | None:

@@ -17,7 +17,8 @@ from backends.communicator import Communicator
 
 @dataclass(frozen=True)
 class TensorGroup:
-    """`size` ranks of one pool, of which this is number `rank`; they talk over `communicator` (None with one rank)."""
+    """The ranks along a stage's axis `tp`: `size` of them, of which this is number `rank`. They talk over
+    `communicator` (None with one rank)."""
 
     size: int = 1
     rank: int = 0

@@ -66,7 +66,7 @@ def assert_shards(received: dict[RankId, np.ndarray], target: Placement) -> None
 
 
 @given(moves)
-@settings(max_examples=300)
+@settings(max_examples=200)
 def test_every_target_ends_with_exactly_its_shard(move: tuple[Placement, Placement]) -> None:
     source, target = move
     plan = reshard(source, target)
@@ -80,7 +80,7 @@ def test_every_target_ends_with_exactly_its_shard(move: tuple[Placement, Placeme
 
 
 @given(moves)
-@settings(max_examples=300)
+@settings(max_examples=200)
 def test_each_byte_crosses_once_per_distinct_target_shard(move: tuple[Placement, Placement]) -> None:
     source, target = move
     plan = reshard(source, target)
@@ -107,7 +107,7 @@ def test_copies_bring_each_target_its_whole_shard_once(move: tuple[Placement, Pl
 
 
 @given(moves)
-@settings(max_examples=300)
+@settings(max_examples=200)
 def test_replicas_share_the_sending_to_within_one_row(move: tuple[Placement, Placement]) -> None:
     source, target = move
     for pieces in (reshard(source, target).pieces, copies(source, target)):

@@ -129,10 +129,10 @@ def test_lanes_hold_each_piece_once_and_in_order(tensors: list[tuple[Placement, 
     assert sum(len(message.pieces) for message in found) == sum(len(pieces) for pieces in plans)
 
 
-BOUNDARY = (8, 3)
-"""Of tokens and what each is made of."""
+BOUNDARY = (3, 8, 5)
+"""Sequences, their tokens, and what each is made of."""
 WHOLE = TensorLayout.replicated(BOUNDARY, 2)
-BY_TOKENS = TensorLayout.split(BOUNDARY, 0, 2)
+BY_TOKENS = TensorLayout.split(BOUNDARY, 1, 2)
 
 
 class GatherGroup:
@@ -171,7 +171,7 @@ def test_a_boundary_that_is_cut_along_the_tokens_arrives_whole() -> None:
 def test_a_whole_boundary_arrives_cut_along_the_tokens(size: int) -> None:
     """Each rank gets its tokens alone, and the source's ranks share the sending."""
     source = Placement(WHOLE, ranks("a", 2))
-    target = Placement(TensorLayout.split(BOUNDARY, 0, size), ranks("b", size))
+    target = Placement(TensorLayout.split(BOUNDARY, 1, size), ranks("b", size))
     plan = reshard(source, target)
     assert plan.gathers == ()
     sent = [sum(piece.numel for piece in plan.pieces if piece.source == rank) for rank in source.ranks]

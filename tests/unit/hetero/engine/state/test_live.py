@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from itertools import count
 from math import prod
 from typing import Any, NamedTuple
@@ -15,11 +17,15 @@ from backends.cpu import CpuBackend
 from backends.errors import OutOfMemory
 from balancer.plan.plan import PipelinePlan, Plan, StagePlan
 from bridge.errors import PeerLost
+from bridge.layout.layout import TensorLayout, even_bounds
+from bridge.layout.reshard import Placement
 from bridge.port.port import Port
 from bridge.rank import RankId
-from hetero.engine.state import moving
+from hetero.engine import wiring
+from hetero.engine.state import live, moving
 from hetero.engine.state.live import LiveMove
 from hetero.engine.state.origin import begin
+from hetero.engine.state.ownership import Holding
 from hetero.engine.state.routes import PARAMETER, VALUE, Key
 from hetero.engine.state.state import State
 from hetero.engine.wiring import tensor_holdings
@@ -126,15 +132,15 @@ def _move(
     before, after = _spec(one, next(EPOCHS), rule), _spec(other, next(EPOCHS), rule)
 
     def of_rank(me: RankId) -> Result:
-        live, state = LiveBytes(), _state(before, me)
+        counted, state = LiveBytes(), _state(before, me)
         known = State(**vars(state))
         for tensor in state.keyed().values():
-            live.count(tensor)
-        live.peak = live.now
-        with live:
+            counted.count(tensor)
+        counted.peak = counted.now
+        with counted:
             moved_state, moved = LiveMove(before, after, me, CpuBackend(), ports[me]).run(state)
         ports[me].close_epoch(before.epoch)
-        return Result(known, moved_state, moved, live.peak)
+        return Result(known, moved_state, moved, counted.peak)
 
     with ThreadPoolExecutor(len(RANKS)) as pool:
         return dict(zip(RANKS, pool.map(of_rank, RANKS, timeout=WAIT_S), strict=True))
@@ -170,6 +176,38 @@ def test_pools_that_compute_in_less_get_masters_where_they_own(ports: Mapping[Ra
     plans = _plans(narrow)
     for one, other in (("copies", "other owner"), ("stages", "many copies")):
         _check(_move(ports, plans[one], plans[other]), plans[other])
+
+
+def _scattered(spec: RunSpec) -> list[Holding]:
+    """Of a stage's ranks, the first has no part of any matrix, and the others a box that is cut in both dimensions."""
+    return [
+        replace(h, holders=tuple(replace(one, placement=_without_first(one.placement)) for one in h.holders))
+        for h in wiring.tensor_holdings(spec)
+    ]
+
+
+def _without_first(placement: Placement) -> Placement:
+    shape, parts = placement.layout.shape, len(placement.ranks) - 1
+    if len(shape) == 1 or parts == 0:
+        return placement
+    (rows, columns), cut = shape, max(1, parts - 1)
+    first = ((0, rows), (0, columns // 2 if parts > 1 else columns))
+    others = [(bounds, (columns // 2, columns)) for bounds in even_bounds(rows, cut)] if parts > 1 else []
+    return Placement(TensorLayout(shape, (None, *others, first)), placement.ranks)
+
+
+@pytest.mark.parametrize(("one", "other"), [("tp 4", "copies"), ("other owner", "tp 4"), ("stages", "other cut")])
+@pytest.mark.parametrize("narrow", ["", "a"])
+def test_what_some_ranks_hold_nothing_of_moves_alike(
+    ports: Mapping[RankId, Port], monkeypatch: pytest.MonkeyPatch, one: str, other: str, narrow: str
+) -> None:
+    for module in (live, sys.modules[__name__]):
+        monkeypatch.setattr(module, "tensor_holdings", _scattered)
+    plans = _plans(narrow)
+    results = _move(ports, plans[one], plans[other])
+    _check(results, plans[other])
+    held = [[value.dim() for value in result.after.values.values()] for result in results.values()]
+    assert any(set(dims) == {1} for dims in held), "no rank holds vectors alone"
 
 
 def test_a_rule_without_moments_has_none_to_move(ports: Mapping[RankId, Port]) -> None:

@@ -20,7 +20,7 @@ from hetero.engine.state import replicas
 from hetero.engine.state.ownership import Holder, Holding, first_replicas
 from hetero.engine.state.replicas import ReplicaCheck, ReplicaDrift, shard_hash, weighted_bits
 from hetero.engine.step.totals import ROOM
-from tests.unit.hetero.engine.placements import SHAPES, numbered, placements, ranks, shard
+from tests.unit.hetero.engine.placements import SHAPES, numbered, part_of, placements, ranks, shard
 
 
 def _whole_hash(name: str, value: torch.Tensor) -> int:
@@ -170,3 +170,19 @@ def test_a_drifted_copy_is_named_on_every_rank(rank: str, name: str, unit: int) 
     assert len(errors) == len(held)
     assert all(isinstance(error, ReplicaDrift) and error.value == name for error in errors)
     assert "after step 4" in str(errors[0])
+
+
+@pytest.mark.parametrize("drifted", ["a:0", "a:1", "a:3", "b:0"])
+def test_replicas_that_one_part_has_more_of_are_compared_too(drifted: str) -> None:
+    """The lower half on a:0 and a:1, the upper on a:3, nothing on a:2; all of it on b:0."""
+    low, high = (((0, 4), (0, 2)), ((4, 8), (0, 2)))
+    placed = (
+        Placement(TensorLayout((8, 2), (low, low, None, high)), ranks("a", 4)),
+        Placement(TensorLayout.replicated((8, 2), 1), ranks("b", 1)),
+    )
+    tensors = [Holding("w", 0, tuple(Holder(p, 0, frozenset({0}), where) for p, where in enumerate(placed)), 0)]
+    found = {(rank, where): part_of(numbered((8, 2)) + 0.3, where, rank) for where in placed for rank in where.ranks}
+    held = {rank: {"w": part} if part is not None else {} for (rank, _), part in found.items()}
+    assert _compare(tensors, held) == []
+    held[RankId.parse(drifted)]["w"].view(-1)[0] += 1
+    assert len(_compare(tensors, held)) == len(held)

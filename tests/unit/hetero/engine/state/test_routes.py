@@ -40,7 +40,7 @@ def moves(draw: st.DrawFn) -> tuple[Side, Side]:
 
 
 @given(moves())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_every_rank_comes_to_all_that_the_other_plan_gives_it(move: tuple[Side, Side]) -> None:
     before, after = move
     old = {me: held(before, me) for me in EVERYONE}
@@ -58,6 +58,7 @@ def test_every_rank_comes_to_all_that_the_other_plan_gives_it(move: tuple[Side, 
 
 
 @given(moves())
+@settings(max_examples=30)
 def test_a_rank_has_a_place_for_what_it_holds_and_for_nothing_else(move: tuple[Side, Side]) -> None:
     side, _ = move
     for me in EVERYONE:

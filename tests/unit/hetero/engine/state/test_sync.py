@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backends.cpu import CpuBackend
-from bridge.layout.layout import Region, TensorLayout
+from bridge.layout.layout import Region, TensorLayout, whole
 from bridge.layout.reshard import Placement
 from bridge.rank import RankId
 from hetero.engine.state.ownership import Holder, Holding, contributions
@@ -224,6 +224,17 @@ def test_all_copies_get_the_owner_s_values_rounded_once_and_each_pool_receives_t
             assert wanted is not None
             assert torch.equal(held[holding.name], wanted.to(dtypes[rank.pool]))
     assert wires.crossed() == _other_pools(tensors)
+
+
+def test_a_chip_shares_state_only_with_those_that_hold_the_same_tensors() -> None:
+    """t0 lies on a:0 and a:1 and in b; t1 on a:3 alone of four chips."""
+    first = Holder(0, 0, frozenset({0}), Placement(TensorLayout.split((8, 2), 0, 2), _ranks(0, 2)))
+    other = Holder(1, 0, frozenset({0}), Placement(TensorLayout.split((8, 2), 0, 2), _ranks(1, 2)))
+    nothing = TensorLayout((4, 2), (None, None, None, whole((4, 2))))
+    alone = Holder(0, 0, frozenset({0}), Placement(nothing, _ranks(0, 4)))
+    tensors = [Holding("t0", 0, (first, other), 0), Holding("t1", 1, (alone,), 0)]
+    assert sharing(tensors, "a") == [{0, 1}, {3}]
+    assert sharing(tensors, "b") == [{4, 5}]
 
 
 def test_the_order_of_a_sum_is_pool_by_pool_and_pipeline_by_pipeline() -> None:
