@@ -32,7 +32,8 @@ from hetero.interrupts import held, let_through, listening
 from hetero.job.checks import check_told
 from hetero.job.job import Job
 from hetero.job.planning.measuring import measure
-from hetero.job.planning.planning import Planned, plan_job, pool_labels
+from hetero.job.planning.plan_job import Planned, plan_job
+from hetero.job.planning.problem import pool_labels
 from hetero.job.run.facts import run_facts, tracked_run
 from hetero.job.run.refusal import ClaimedFolders, refusable
 from hetero.job.run.resuming import check_resume, check_text, resume_notices, saved_text, skips_of

@@ -73,7 +73,7 @@ def train(
 
 def _train_and_show(job: Job, folder: Path, address: str | None, plan: Plan | None, resume: str | None) -> None:
     from hetero.interrupts import held, sigmask
-    from hetero.job.planning.planning import pool_labels
+    from hetero.job.planning.problem import pool_labels
     from hetero.monitoring.dashboard.process import dashboard
     from hetero.monitoring.progress import Progress
 

@@ -23,7 +23,8 @@ from hetero.errors import explains_itself
 from hetero.job.job import Job
 from hetero.job.planning.cache import cache_folder
 from hetero.job.planning.chips import Ask, ask_here, chip_of, unidentified_pools, with_chips
-from hetero.job.planning.planning import plan_job, workload
+from hetero.job.planning.plan_job import plan_job
+from hetero.job.planning.problem import workload
 from hetero.job.run.claim import held_by
 from hetero.job.run.spec import fleet_links
 

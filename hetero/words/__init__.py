@@ -2,5 +2,5 @@
 
 orders   what a rank is asked, each with its answer, and what it says unasked
 step     the report of a step: a rank's, and a host's of all its ranks
-nursery  agent to nursery and back
+fork_server  agent to fork server and back
 """

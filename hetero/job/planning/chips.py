@@ -11,7 +11,7 @@ from backends.probe import Detection
 from hetero.cluster.options import PoolOptions
 from hetero.job.errors import JobError
 from hetero.job.job import Job
-from hetero.job.planning.planning import check_written_plan
+from hetero.job.planning.plan_job import check_written_plan
 
 Ask = Callable[[Mapping[str, PoolOptions]], Mapping[str, Detection]]
 

@@ -15,7 +15,8 @@ from balancer.search.ledger import ledger
 from balancer.simulate.simulate import simulate
 from hetero.job.job import Job
 from hetero.job.planning.links import Probed
-from hetero.job.planning.planning import plan_job, topology, workload
+from hetero.job.planning.plan_job import plan_job
+from hetero.job.planning.problem import topology, workload
 
 Source = Literal["calibration", "run", "datasheet"]
 Row = Mapping[str, Any]

@@ -17,7 +17,7 @@ from hetero.engine.spec import CalibrationSpec, PoolRun
 from hetero.job.job import Job
 from hetero.job.planning.cache import MeasurementCache, Row
 from hetero.job.planning.links import NOTHING_PROBED, Probed, unknown_links
-from hetero.job.planning.planning import legal_tp, topology, workload
+from hetero.job.planning.problem import legal_tp, topology, workload
 
 SAFETY = 1.5
 """Emulated actions are given this many times the bare arithmetic's time, measured with all ranks at work at once."""

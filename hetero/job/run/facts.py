@@ -6,7 +6,8 @@ from pathlib import Path
 
 from backends.chip import load_chip
 from hetero.job.job import Job
-from hetero.job.planning.planning import Planned, workload
+from hetero.job.planning.plan_job import Planned
+from hetero.job.planning.problem import workload
 from hetero.monitoring.record import PoolFacts, RunFacts
 from hetero.monitoring.tracked import TrackedPool, TrackedRun
 

@@ -10,7 +10,7 @@ from hetero.data.source import Prepared
 from hetero.engine.spec import PoolRun, RunSpec, TextRun
 from hetero.job.job import Job
 from hetero.job.planning.links import NOTHING_PROBED, Probed
-from hetero.job.planning.planning import topology
+from hetero.job.planning.problem import topology
 
 
 def run_spec(

@@ -18,7 +18,7 @@ from balancer.search.search import search
 from balancer.simulate.simulate import simulate
 from balancer.simulate.sync import HeldParameters, expected_sync_s
 from hetero.job.file.load import load_job
-from hetero.job.planning.planning import problem
+from hetero.job.planning.problem import problem
 from tests.architecture.tree import ROOT
 from tests.unit.balancer.cases import plan, pool, topology, workload
 

@@ -10,7 +10,8 @@ from bridge.codec import CODECS
 from hetero.job.file.load import load_job
 from hetero.job.job import Job
 from hetero.job.planning.links import ASSUMED_GBIT_PER_S
-from hetero.job.planning.planning import plan_job, pool_labels, topology
+from hetero.job.planning.plan_job import plan_job
+from hetero.job.planning.problem import pool_labels, topology
 from tests.architecture.tree import ROOT
 
 RUNS = ROOT / "configs" / "runs"
