@@ -11,7 +11,7 @@ from balancer.memory.memory import SLACK, WEIGHT_BYTES, optimizer_bytes, unit_ac
 from balancer.memory.messages import MESSAGES
 from balancer.memory.sync_memory import GRADIENT_BYTES
 from balancer.problem import Problem
-from balancer.search.shape import Group
+from balancer.search.grouping import Group
 
 
 class UnitMemory:
