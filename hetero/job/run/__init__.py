@@ -1,4 +1,4 @@
-"""A run's folder: who holds it, what is refused, what it resumes from.
+"""A run before its first step: its folders, what it resumes from, what ranks and monitoring are told of it.
 
 refusal    `refusable`: the folders while the run lasts, as they were if it cannot be; `refuse_used`
 claim      `held_by`: who has a folder to itself
