@@ -12,8 +12,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from bridge.layout.layout import Region, Shape, TensorLayout
-from bridge.layout.reshard import overlap
+from bridge.layout.layout import Region, Shape, TensorLayout, overlap
 from bridge.rank import RankId
 from hetero.checkpoint.durable import checksum, make_folder, publish, unfinished
 from hetero.checkpoint.errors import CheckpointError, DamagedCheckpoint

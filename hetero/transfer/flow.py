@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 
 from backends.communicator import Communicator
-from bridge.layout.layout import Region
+from bridge.layout.layout import LayoutError, Region
 from bridge.layout.reshard import Gather, Piece, Reshard
 from hetero.transfer.messages import Destination, MessageSpec, Messenger, Receiver, Sender, message_specs
 
@@ -39,7 +39,7 @@ class Flow:
         self.dtype, self._shapes, self._window = dtype, shapes, window
         self._backend, self._waits, self._gather_group = messenger.backend, messenger.waits, gather_group
         mine = [next((gather for gather in plan.gathers if me in gather.ranks), None) for plan in plans]
-        self._gathers = [_in_group_order(gather) if gather else None for gather in mine]
+        self._gathers = [_in_group_order(gather, gather_group) if gather else None for gather in mine]
         self._local: list[tuple[int, Piece]] = []
         self._out: list[tuple[MessageSpec, Sender]] = []
         self._in: list[tuple[MessageSpec, Receiver]] = []
@@ -139,9 +139,14 @@ class Flow:
         self._gather_group.all_gather([_cut(whole, region) for region in gather.parts])
 
 
-def _in_group_order(gather: Gather) -> Gather:
-    """A group's members go by their index, whatever order a plan gives its chips."""
+def _in_group_order(gather: Gather, group: Communicator | None) -> Gather:
+    """A group's members go by their index, whatever order a plan gives its chips. Raises LayoutError where others than
+    the group's members are to gather."""
     pairs = sorted(zip(gather.ranks, gather.parts, strict=True), key=lambda pair: pair[0].index)
+    if group is None or tuple(rank.index for rank, _ in pairs) != group.members:
+        rule = "replicas of a part gather it over a group of their own"
+        remedy = "give the flow that group, or plan it by `copies`"
+        raise LayoutError("ranks", [str(rank) for rank, _ in pairs], rule, remedy)
     return Gather(tuple(rank for rank, _ in pairs), tuple(part for _, part in pairs))
 
 

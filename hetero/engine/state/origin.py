@@ -18,6 +18,7 @@ from hetero.engine.state.saving import load
 from hetero.engine.state.state import State, owned_by, places_of
 from hetero.engine.step.stage import DTYPES, place_of
 from hetero.layers.builder import fill
+from hetero.layers.initial import host_makes
 from hetero.layers.spec import TensorSpec
 from hetero.models.registry import architecture
 
@@ -35,10 +36,19 @@ def begin(spec: RunSpec, tensors: Sequence[Holding], me: RankId, backend: Backen
         return state
 
 
+def note_of(spec: RunSpec, me: RankId, backend: Backend) -> str | None:
+    """What a person should know of how this rank's state began."""
+    if spec.state != "initial" or place_of(spec.plan, me) is None:
+        return None
+    why = host_makes(backend.device, DTYPES[spec.plan.precisions()[me.pool]])
+    return f"their initial values are made by the host, which takes longer: {why}" if why else None
+
+
 def _initial(spec: RunSpec, tensors: Sequence[Holding], me: RankId, backend: Backend) -> State:
     state, specs = _blank(spec, tensors, me, backend), _tensor_specs(spec, me)
     for name, value in state.values.items():
-        fill(value, specs[name], state.places[name][1], spec.train.seed)
+        layout, position = state.places[name]
+        fill(value, specs[name], layout.region(position), spec.train.seed)
     state.make_masters(owned_by(tensors, me))
     return state
 
@@ -59,5 +69,5 @@ def _tensor_specs(spec: RunSpec, me: RankId) -> dict[str, TensorSpec]:
     if place is None:
         return {}
     units = spec.plan.pipelines[place.pipeline].stages[place.stage].unit_indices()
-    found = (model.tensors(unit, len(place.ranks)).values() for unit in units)
+    found = (model.tensors(unit, place.axes.extent("tp")).values() for unit in units)
     return {tensor.name: tensor for of_unit in found for tensor in of_unit}

@@ -21,7 +21,7 @@ from backends.communicator import Communicator
 from balancer.cost.sync_traffic import buckets
 from bridge.layout.reshard import Placement, Reshard, copies
 from bridge.rank import RankId
-from hetero.engine.state.ownership import Holding, PoolCopies, position_of
+from hetero.engine.state.ownership import Holding, PoolHolders
 from hetero.transfer.flow import Flow
 from hetero.transfer.point_to_point import PointToPoint
 from hetero.transfer.rounds import Round
@@ -94,19 +94,19 @@ class GradientSync:
 
 
 class _Bucket:
-    """Tensors that have the same copies and owner, whose gradients travel together."""
+    """Tensors that have the same holders and owner, whose gradients travel together."""
 
     def __init__(self, messenger: PointToPoint, round_: Round, number: int, tensors: list[Holding]) -> None:
         self.names = [holding.name for holding in tensors if _holds(holding, messenger.me)]
         self._uses = {
             (chunk, holding.name)
             for holding in tensors
-            for copy in holding.copies
-            if messenger.me in copy.placement.ranks
-            for chunk in copy.chunks
+            for holder in holding.holders
+            if messenger.me in holder.placement.regions
+            for chunk in holder.chunks
         }
         self.pending: set[tuple[int, str]] = set()
-        self._owned = any(messenger.me in holding.owners.ranks for holding in tensors)
+        self._owned = any(messenger.me in holding.owners.regions for holding in tensors)
         self._pools = [
             _PoolSum(messenger, round_, f"{GRADIENTS}/{number}.{i}", tensors, i) for i in range(len(tensors[0].pools))
         ]
@@ -156,14 +156,14 @@ class _PoolSum:
         if not self._at_owner:
             sources = [hub for _, hub in self._hubs] if self._inside else [source for _, source in self._parts]
             self._between = _flow(messenger, f"{name}.between", sources, owners)
-        self._is_hub = any(self._me in hub.ranks for _, hub in self._hubs)
+        self._is_hub = any(self._me in hub.regions for _, hub in self._hubs)
 
     def begin(self) -> None:
         for flow in self._flows():
             flow.begin(1)
 
     def give(self, gradients: dict[str, torch.Tensor]) -> None:
-        mine = [gradients[name] if self._me in source.ranks else None for name, source in self._parts]
+        mine = [gradients[name] if self._me in source.regions else None for name, source in self._parts]
         if any(gradient is not None for gradient in mine):
             self._flows()[0].send_tensors(mine)
 
@@ -211,7 +211,7 @@ class ParameterReturn:
     ) -> None:
         self._me, self._parameters = messenger.me, {name: shard.detach() for name, shard in parameters.items()}
         self._dtype = dtypes[self._me.pool]
-        away: dict[torch.dtype, list[tuple[Holding, PoolCopies]]] = {}
+        away: dict[torch.dtype, list[tuple[Holding, PoolHolders]]] = {}
         for holding in tensors:
             for pool in (pool for pool in holding.pools if pool.hub != holding.owners):
                 away.setdefault(dtypes[pool.pool], []).append((holding, pool))
@@ -222,11 +222,11 @@ class ParameterReturn:
         found = list(enumerate([holding] for holding in tensors))
         self._rounds = []
         for number, (communicator, numbered) in enumerate(_in_rounds(found, messenger.me, shared, bucket_bytes)):
-            copies_ = [(h, p, c.placement) for _, [h] in numbered for p in h.pools for c in p.copies]
+            uses = [(h, p, c.placement) for _, [h] in numbered for p in h.pools for c in p.holders]
             round_ = Round(messenger, communicator, self._dtype)
-            hubs, targets = [pool.hub for _, pool, _ in copies_], [to for *_, to in copies_]
+            hubs, targets = [pool.hub for _, pool, _ in uses], [to for *_, to in uses]
             flow = _flow(round_, f"{PARAMETERS}/1.{number}", hubs, targets, self._dtype)
-            self._rounds.append((copies_, round_, flow))
+            self._rounds.append((uses, round_, flow))
 
     def begin(self) -> None:
         for flow, _ in self._away:
@@ -238,15 +238,15 @@ class ParameterReturn:
         One round is under way while the one before is unpacked."""
         shards = cache(owned)
         for flow, to in self._away:
-            flow.send_tensors([shards(flow.dtype)[h.name] if self._me in h.owners.ranks else None for h, _ in to])
+            flow.send_tensors([shards(flow.dtype)[h.name] if self._me in h.owners.regions else None for h, _ in to])
             flow.receive_tensors([self._shard(h, pool.hub) for h, pool in to])
         mine = shards(self._dtype)
         under_way: list[tuple[Round, Flow, list[torch.Tensor | None]]] = []
-        for copies_, round_, flow in self._rounds:
+        for uses, round_, flow in self._rounds:
             flow.begin(1)
-            flow.send_tensors([self._at_hub(h, pool, mine) for h, pool, _ in copies_])
+            flow.send_tensors([self._at_hub(h, pool, mine) for h, pool, _ in uses])
             round_.issue()
-            under_way.append((round_, flow, [self._shard(h, placement) for h, _, placement in copies_]))
+            under_way.append((round_, flow, [self._shard(h, placement) for h, _, placement in uses]))
             if len(under_way) > 1:
                 _take(*under_way.pop(0))
         for last in under_way:
@@ -254,12 +254,12 @@ class ParameterReturn:
         for flow, _ in self._away:
             flow.drain()
 
-    def _at_hub(self, holding: Holding, pool: PoolCopies, owned: dict[str, torch.Tensor]) -> torch.Tensor | None:
+    def _at_hub(self, holding: Holding, pool: PoolHolders, owned: dict[str, torch.Tensor]) -> torch.Tensor | None:
         shard = self._shard(holding, pool.hub)
         return owned[holding.name] if shard is not None and pool.hub == holding.owners else shard
 
     def _shard(self, holding: Holding, placement: Placement) -> torch.Tensor | None:
-        return self._parameters[holding.name] if self._me in placement.ranks else None
+        return self._parameters[holding.name] if self._me in placement.regions else None
 
 
 def _take(round_: Round, flow: Flow, into: list[torch.Tensor | None]) -> None:
@@ -277,7 +277,7 @@ def _in_rounds(
     of `shared` come to the same. What goes to nobody in the pool stands apart, the last; what others of the job hold is
     left out."""
     members = {RankId(me.pool, index) for index in shared.members} if shared is not None else {me}
-    ours = [one for one in found if any(members & set(copy.placement.ranks) for h in one[1] for copy in h.copies)]
+    ours = [one for one in found if any(_holds(holding, rank) for holding in one[1] for rank in members)]
     here = {number: [p for h in bucket for p in h.pools if p.pool == me.pool] for number, bucket in ours}
     together = [one for one in ours if any(pool.others for pool in here[one[0]])]
     hubs = {min(pool.hub.ranks) for number, _ in together for pool in here[number]}
@@ -312,13 +312,9 @@ def _flow(
 ) -> Flow:
     """One turn in each step; every target gets the whole of its shard."""
     plans = [Reshard(copies(source, target), ()) for source, target in zip(sources, targets, strict=True)]
-    return Flow(messenger, "sync", name, plans, [_shape(target, messenger.me) for target in targets], dtype, window=1)
+    shapes = [target.local_shape(messenger.me) for target in targets]
+    return Flow(messenger, "sync", name, plans, shapes, dtype, window=1)
 
 
 def _holds(holding: Holding, rank: RankId) -> bool:
-    return any(rank in copy.placement.ranks for copy in holding.copies)
-
-
-def _shape(placement: Placement, rank: RankId) -> tuple[int, ...] | None:
-    position = position_of(placement, rank)
-    return None if position is None else placement.layout.local_shape(position)
+    return any(rank in holder.placement.regions for holder in holding.holders)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -13,7 +13,7 @@ from torch import nn
 
 from backends.backend import Backend
 from balancer.plan.plan import Plan, stage_ranks
-from bridge.layout.layout import TensorLayout
+from bridge.layout.axes import Axes
 from bridge.rank import RankId
 from hetero.layers.group import TensorGroup
 from hetero.models.batch import Batch
@@ -28,12 +28,22 @@ NOWHERE = torch.device("meta")
 
 @dataclass(frozen=True)
 class RankPlace:
-    """Where a rank stands in a plan: its pipeline, its stage and its position in the tensor-parallel group."""
+    """Where a rank stands in a plan: its pipeline, its stage, and its position among the stage's ranks, which lie along
+    `axes`."""
 
     pipeline: int
     stage: int
     position: int
     ranks: tuple[RankId, ...]
+    axes: Axes
+
+    def along(self, axis: str) -> int:
+        """The rank's coordinate."""
+        return self.axes.coordinates(self.position)[axis]
+
+    def groups(self, axis: str) -> list[tuple[RankId, ...]]:
+        """The stage's ranks, in groups that lie along an axis."""
+        return [tuple(self.ranks[position] for position in group) for group in self.axes.groups(axis)]
 
     def __str__(self) -> str:
         return f"pipeline {self.pipeline} stage {self.stage}"
@@ -43,15 +53,14 @@ def place_of(plan: Plan, rank: RankId) -> RankPlace | None:
     """The rank's place, None where the plan does not use it."""
     for place in places(plan):
         if rank in place.ranks:
-            return RankPlace(place.pipeline, place.stage, place.ranks.index(rank), place.ranks)
+            return replace(place, position=place.ranks.index(rank))
     return None
 
 
 def places(plan: Plan) -> Iterator[RankPlace]:
     """Every stage of the plan, as its first rank sees it."""
-    for pipeline, parts in enumerate(plan.pipelines):
-        for stage in range(len(parts.stages)):
-            yield RankPlace(pipeline, stage, 0, stage_ranks(plan, pipeline, stage))
+    for (pipeline, stage), placed in plan.stages():
+        yield RankPlace(pipeline, stage, 0, stage_ranks(plan, pipeline, stage), placed.axes)
 
 
 Made = Callable[[int, Iterable[str]], None]
@@ -124,7 +133,6 @@ class Stage:
         self.place, self.dtype = place, DTYPES[precision]
         self.chunks: dict[int, ChunkModule] = {}
         self.parameters: dict[str, nn.Parameter] = {}
-        self.layouts: dict[str, TensorLayout] = {}
         shared: dict[str, nn.Parameter] = {}
         for chunk in plan.pipelines[place.pipeline].chunks():
             if chunk.stage != place.stage:
@@ -139,7 +147,6 @@ class Stage:
                     if tensor.parameter.device == NOWHERE:
                         torch.utils.swap_tensors(tensor.parameter, nn.Parameter(values[tensor.name]))
                     self.parameters[tensor.name] = tensor.parameter
-                    self.layouts[tensor.name] = tensor.layout
         first, last = 0, len(architecture(dims).units) - 1
         held = {unit for chunk in plan.pipelines[place.pipeline].stages[place.stage].units for unit in range(*chunk)}
         self.reads_text = bool(held & {first, last})

@@ -5,6 +5,7 @@ problem     `topology`, `workload`, `legal_tp` and `problem`: the job as the bal
 measuring   `measure`, before the plan
 chips       `identified`: a job whose chips have said what they are
 links       `Probed`: links as they were measured
+silence     `check_silence`: steps that would be taken for a hang
 judging     `judge`: a run's steps beside what the plan promises
 cache       `cache_folder`, where measurements are kept
 """

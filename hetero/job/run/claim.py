@@ -14,9 +14,9 @@ import contextlib
 import logging
 import os
 import threading
-import time
 from collections.abc import Sequence
 from pathlib import Path
+from time import CLOCK_BOOTTIME, clock_gettime, sleep
 
 from hetero.data.written import CLAIM
 from hetero.interrupts import check
@@ -159,7 +159,7 @@ def _watched(first: Seen) -> bool | None:
             return True
         if late:
             return False
-        time.sleep(LOOK_S)
+        sleep(LOOK_S)
 
 
 def _claims(folder: Path, known: set[Path] | frozenset[Path] = frozenset()) -> list[Seen]:
@@ -182,4 +182,4 @@ def _make(path: Path, content: bytes) -> None:
 
 def _now() -> float:
     """Goes on while the machine is suspended."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
+    return clock_gettime(CLOCK_BOOTTIME)

@@ -35,7 +35,7 @@ def save(store: CheckpointStore, step: int, seed: int) -> None:
     for position in range(2):
         rank = RankId("ascend", position)
         state = {
-            name: {kind: value(seed, name, kind).split(_sizes(layout), layout.dim)[position] for kind in KINDS}
+            name: {kind: value(seed, name, kind)[_slices(layout, position)] for kind in KINDS}
             for name, layout in LAYOUTS.items()
         }
         places = {name: (layout, position) for name, layout in LAYOUTS.items()}
@@ -43,8 +43,8 @@ def save(store: CheckpointStore, step: int, seed: int) -> None:
     store.commit(step, _run(seed), pieces)
 
 
-def _sizes(layout: TensorLayout) -> list[int]:
-    return [stop - start for start, stop in layout.bounds]
+def _slices(layout: TensorLayout, position: int) -> tuple[slice, ...]:
+    return tuple(slice(*bounds) for bounds in layout.region(position))
 
 
 def _run(seed: int) -> RunState:

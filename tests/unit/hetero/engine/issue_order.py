@@ -221,7 +221,7 @@ class Stage:
             self.chunks[chunk.index].head = last in units
             self.computes_loss |= last in units
         self.parameters = {
-            name: nn.Parameter(torch.zeros(layout.local_shape(place.position))) for name, layout in self.layouts.items()
+            name: nn.Parameter(torch.zeros(layout.local_shape(group.rank))) for name, layout in self.layouts.items()
         }
 
     def gradients(self, names: Iterable[str]) -> dict[str, torch.Tensor]:
@@ -260,7 +260,7 @@ def _order_of(spec: RunSpec, me: RankId, count: int) -> Order:
         patch.object(epoch_module, "Text", Text),
         patch.object(totals_module, "dist", host),
     ):
-        tensors, world = tensor_holdings(spec), _World(me, count, order)
+        tensors, world = tensor_holdings(spec), RecordedWorld(me, count, order)
         groups = EpochGroups(spec, world, tensors)  # type: ignore[arg-type]
         if (place := place_of(spec.plan, me)) is not None:
             state = begin(spec, tensors, me, world.backend)
@@ -277,7 +277,7 @@ def _active(spec: RunSpec) -> list[int]:
     return [chip for _, stage in spec.plan.stages() for chip in stage.chips or ()]
 
 
-class _World:
+class RecordedWorld:
     def __init__(self, me: RankId, size: int, order: Order) -> None:
         self.backend, self.rank, self.size, self._order = CpuBackend(), me, size, order
 

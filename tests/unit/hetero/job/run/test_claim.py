@@ -38,7 +38,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """What the holder's and the watcher's clock show; a watcher that sleeps moves it on."""
     shows = [1000.0]
     monkeypatch.setattr(claims, "_now", lambda: shows[0])
-    monkeypatch.setattr(claims.time, "sleep", lambda seconds: shows.__setitem__(0, shows[0] + seconds))
+    monkeypatch.setattr(claims, "sleep", lambda seconds: shows.__setitem__(0, shows[0] + seconds))
     return shows
 
 
@@ -132,7 +132,7 @@ def test_a_holder_on_another_host_that_gives_a_sign_lives(
         clock[0] += pause
         os.utime(path, (5, 5))
 
-    monkeypatch.setattr(claims.time, "sleep", sleep)
+    monkeypatch.setattr(claims, "sleep", sleep)
     with pytest.raises(JobError, match="another run writes there"):
         Claim.take(folder, "--run-dir")
     assert names(folder) == [".claim-1"]
@@ -174,7 +174,7 @@ def test_a_claim_that_goes_while_it_is_watched_is_no_hindrance(
     folder: Path, clock: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = put(folder, 1, home="elsewhere")
-    monkeypatch.setattr(claims.time, "sleep", lambda _: path.unlink())
+    monkeypatch.setattr(claims, "sleep", lambda _: path.unlink())
     Claim.take(folder, "--run-dir").release()
     assert clock[0] < 1000 + claims.SILENT_S
 

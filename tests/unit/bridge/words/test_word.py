@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter
 
-from bridge.channel import ChannelSpec
 from bridge.errors import BridgeError, ReleaseDiffers, WireError, WordError
 from bridge.port.pipe import Pipe
 from bridge.rank import RankId
+from bridge.words.channel import ChannelSpec
 from bridge.words.endpoint import (
     Attach,
     Failed,
@@ -33,7 +33,8 @@ from bridge.words.port import Broken, Open, Received, Send
 from bridge.words.release import RELEASE, Release
 from bridge.words.word import Order, Word, decode, encode, unexpected
 from hetero.words.fork_server import Fork, Forked
-from hetero.words.orders import Calibrated, Configure, JoinWorld, Saved, Told
+from hetero.words.notices import ChipWaits, CodecFallback, MemoryUsed
+from hetero.words.orders import Calibrated, Configure, JoinWorld, Saved
 from hetero.words.step import StepReport, StepTotals
 from tests.patience import WAIT_S
 
@@ -62,7 +63,9 @@ WORDS: list[Word] = [
     Configure({"epoch": 1, "plan": {"pipelines": [[1, 2.5, None, True]]}}),
     Calibrated(({"kind": "attention", "forward_s": 0.1},)),
     Saved(7, None),
-    Told("codec_fallback", 7, 0, {"codec": "int8"}),
+    CodecFallback(("a", "b"), "b:1", "activation", "x", "int8", "bf16", 0.5, 0.1, 64),
+    ChipWaits("world", 0, (1, 2), 30.5),
+    MemoryUsed(0, 1, 1 << 40, 1 << 39, 1 << 41),
     STEP,
 ]
 
@@ -78,9 +81,9 @@ def test_numbers_that_json_has_not_cross_too(loss: float) -> None:
     assert isinstance(step, StepReport)
     assert step.totals
     assert str(step.totals.loss) == str(loss)
-    told = decode(encode(Told("diverged", 1, 0, {"loss": loss, "all": [loss]})))
-    assert isinstance(told, Told)
-    assert str(told.data) == str({"loss": loss, "all": [loss]})
+    told = decode(encode(Calibrated(({"loss": loss, "all": [loss]},))))
+    assert isinstance(told, Calibrated)
+    assert str(told.measurements) == str(({"loss": loss, "all": [loss]},))
 
 
 @pytest.mark.parametrize(
@@ -105,6 +108,9 @@ def test_numbers_that_json_has_not_cross_too(loss: float) -> None:
         (encode(STEP).replace(b'"skipped":false', b'"skipped":0'), "StepReport.totals.skipped = 0"),
         (encode(STEP).replace(b'"rank":["a"', b'"rank":[1'), "StepReport.rank"),
         (encode(STEP).replace(b'"loss":5.0', b'"loss":null'), "StepReport.totals.loss = None"),
+        (b'Told {"kind":"codec_fallback","step":7,"epoch":0,"data":{}}', "word = Told"),
+        (b'Diverged {"loss":1.0}', "word = Diverged"),
+        (b'ChipWaits {"group":"world","chip":"0","waits_for":[1],"seconds":30.5}', "ChipWaits.chip = str"),
     ],
 )  # fmt: skip
 def test_what_is_no_word_or_has_other_fields_is_refused_and_named(data: bytes, where: str) -> None:
@@ -165,12 +171,12 @@ def ends() -> tuple[Pipe, Other]:
 
 def test_each_end_says_its_release_before_its_first_word(ends: tuple[Pipe, Other]) -> None:
     pipe, other = ends
-    pipe.send(Stop())
-    pipe.send(Stop())
+    pipe.send_word(Stop())
+    pipe.send_word(Stop())
     said = b"".join(map(frame, (encode(Release(RELEASE)), encode(Stop()), encode(Stop()))))
     assert other.socket.recv(4096) == said
     other.says(encode(Release(RELEASE)), encode(Stop()))
-    assert pipe.recv(WAIT_S)[0] == Stop()
+    assert pipe.recv_word(WAIT_S)[0] == Stop()
 
 
 def test_who_takes_over_an_inherited_end_says_so_at_once() -> None:
@@ -189,23 +195,27 @@ def test_another_release_is_named_and_its_words_are_heard_all_the_same(
     pipe, other = ends
     other.says(first, encode(Stop()))
     with pytest.raises(ReleaseDiffers, match=RELEASE) as caught:
-        pipe.recv(WAIT_S)
+        pipe.recv_word(WAIT_S)
     assert (caught.value.key, caught.value.value) == ("release", value)
-    assert pipe.recv(WAIT_S)[0] == Stop()
+    assert pipe.recv_word(WAIT_S)[0] == Stop()
 
 
 def test_behind_what_is_no_word_the_next_is_heard(ends: tuple[Pipe, Other]) -> None:
     pipe, other = ends
     other.says(encode(Release(RELEASE)), b"Nonsense {}", encode(Stop()))
     with pytest.raises(WordError, match="Nonsense"):
-        pipe.recv(WAIT_S)
-    assert pipe.recv(WAIT_S)[0] == Stop()
+        pipe.recv_word(WAIT_S)
+    assert pipe.recv_word(WAIT_S)[0] == Stop()
 
 
-@pytest.mark.parametrize("name", ["Word", "Order", "Answer", "RankOrder", "EndpointOrder"])
+KINDS = sorted({kind.__name__ for kind in (Word, *_below(Word)) if kind.__subclasses__()})
+
+
+@pytest.mark.parametrize("name", [*KINDS, "RankOrder"])
 def test_a_kind_of_words_is_no_word(name: str) -> None:
+    assert {"Word", "Order", "Answer", "ChannelReport"} < set(KINDS)
     with pytest.raises(WordError, match="not known"):
-        decode(f"{name} {{}}".encode())
+        decode(f'{name} {{"channel":1}}'.encode())
 
 
 def test_an_error_with_a_name_that_is_no_utf_8_is_told() -> None:
