@@ -72,9 +72,10 @@ class Epoch:
         self._waits = Waits(world.backend)
         self._events: list[Told] = []
         self._native = NativeMessages(groups.up, groups.down, self._me.index, self._waits)
-        self._messenger = messenger = PointToPoint(
-            self._me, spec.epoch, world.backend, port, self._native, self._waits, spec.bridge, self._tell_fallback
+        messenger = PointToPoint(
+            self._me, spec.epoch, world.backend, port, self._native, self._waits, spec.bridge, self._codec_fell_back
         )
+        self._messenger = messenger
         self.stage = Stage(
             spec.dimensions, spec.plan, place, groups.tensor, world.backend, self._precision, state.values
         )
@@ -152,9 +153,9 @@ class Epoch:
     def _precision(self) -> str:
         return self.spec.plan.precisions()[self._me.pool]
 
-    def _tell_fallback(self, channel: ChannelSpec, found: Fallback) -> None:
+    def _codec_fell_back(self, channel: ChannelSpec, found: Fallback) -> None:
         link = channel.source.pool, channel.target.pool
-        self._events.append(CodecFallback(link, str(channel.target), channel.purpose, channel.name, *found))
+        self._events.append(CodecFallback(link, str(channel.target), channel.purpose, channel.name, **vars(found)))
 
     def _tell_memory(self) -> None:
         """One chip of each stage tells what its driver says by now, where it says anything."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from dataclasses import dataclass
 
 from bridge.codec import Codec
 
@@ -13,7 +13,8 @@ HOLD, LONGEST_HOLD = 64, 4096
 """Messages that a safer codec is kept for: doubled each time the wanted one fails again when it is tried anew."""
 
 
-class Fallback(NamedTuple):
+@dataclass(frozen=True)
+class Fallback:
     """`codec` lost `error` of a message, which is more than `limit`: `fallback` is used for so many `messages`."""
 
     codec: str

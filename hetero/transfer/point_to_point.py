@@ -36,7 +36,7 @@ class PointToPoint:
     waits: Waits
     options: BridgeOptions
     tell: Callable[[ChannelSpec, Fallback], None]
-    """Hears of each channel whose codec lost too much."""
+    """Hears where a codec lost too much."""
 
     def __post_init__(self) -> None:
         self._channels = Channels(self.backend, self.port)

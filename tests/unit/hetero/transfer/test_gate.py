@@ -59,7 +59,7 @@ def test_a_large_error_falls_back_for_a_while_and_is_told_once() -> None:
 def test_a_codec_that_fails_again_is_left_alone_for_twice_as_long() -> None:
     traffic = Traffic("fp8")
     traffic.send(*[BAD] * (1 + HOLD + 1 + 2 * HOLD + 1))
-    assert [found.messages for found in traffic.told] == [HOLD, 2 * HOLD, 4 * HOLD]
+    assert [event.messages for event in traffic.told] == [HOLD, 2 * HOLD, 4 * HOLD]
 
 
 def test_after_a_good_measurement_a_failure_is_a_first_one_again() -> None:
@@ -67,7 +67,7 @@ def test_after_a_good_measurement_a_failure_is_a_first_one_again() -> None:
     traffic.send(BAD, *[GOOD] * HOLD, GOOD)
     while len(traffic.told) < 2:
         traffic.send(BAD)
-    assert [found.messages for found in traffic.told] == [HOLD, HOLD]
+    assert [event.messages for event in traffic.told] == [HOLD, HOLD]
 
 
 def test_where_the_next_codec_errs_as_well_the_last_is_none() -> None:
@@ -77,7 +77,7 @@ def test_where_the_next_codec_errs_as_well_the_last_is_none() -> None:
     while not gate.allows(BAD):
         pass
     assert gate.codec.name == "none"
-    assert [(found.codec, found.fallback) for found in told] == [("fp8", "bf16"), ("bf16", "none")]
+    assert [(event.codec, event.fallback) for event in told] == [("fp8", "bf16"), ("bf16", "none")]
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
