@@ -37,7 +37,7 @@ from hetero.cluster.session import Session
 from hetero.data.source import Prepared, prepare
 from hetero.job.file.load import load_job
 from hetero.job.job import Job
-from hetero.job.planning.planning import plan_job
+from hetero.job.planning.plan_job import plan_job
 from hetero.job.run.spec import run_spec
 from hetero.monitoring.links import total_bytes
 from hetero.words.step import HostStep

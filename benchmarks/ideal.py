@@ -14,7 +14,7 @@ from balancer.plan.plan import Plan, StagePlan
 from balancer.problem import Problem
 from balancer.simulate.simulate import Scenario, run
 from hetero.job.job import Job
-from hetero.job.planning.planning import topology, workload
+from hetero.job.planning.problem import topology, workload
 from hetero.words.step import HostStep, StageTimes
 
 HostReports = Sequence[HostStep]

@@ -37,7 +37,7 @@ from hetero.cluster.host.agent import LocalAgents
 from hetero.cluster.options import fleet_of
 from hetero.cluster.session import Session
 from hetero.data.source import Prepared, prepare
-from hetero.job.planning.planning import workload
+from hetero.job.planning.problem import workload
 from hetero.job.run.spec import fleet_links, run_spec
 from tests.stand_in.ascend import machine
 

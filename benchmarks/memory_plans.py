@@ -11,7 +11,7 @@ from balancer.completion.completion import complete
 from balancer.plan.plan import PipelinePlan, Plan, StagePlan
 from balancer.problem import Problem
 from hetero.job.job import Job
-from hetero.job.planning.planning import legal_tp, topology, workload
+from hetero.job.planning.problem import legal_tp, topology, workload
 
 ROOT = Path(__file__).parents[1]
 STEPS = 2

@@ -39,7 +39,7 @@ from hetero.cluster.options import fleet_of
 from hetero.cluster.session import Session
 from hetero.data.source import Prepared, prepare
 from hetero.job.job import Job
-from hetero.job.planning.planning import legal_tp, topology, workload
+from hetero.job.planning.problem import legal_tp, topology, workload
 from hetero.job.run.spec import fleet_links, run_spec
 
 ROOT = Path(__file__).parents[1]

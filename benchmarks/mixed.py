@@ -33,7 +33,7 @@ from hetero.data.source import Prepared, prepare
 from hetero.job.file.load import load_job
 from hetero.job.job import Job
 from hetero.job.planning.measuring import measure
-from hetero.job.planning.planning import problem, topology, workload
+from hetero.job.planning.problem import problem, topology, workload
 from hetero.job.run.spec import fleet_links, run_spec
 
 Steps = Sequence[tuple[float, bool]]

@@ -39,7 +39,7 @@ from hetero.data.source import Prepared, prepare
 from hetero.job.file.load import load_job
 from hetero.job.job import Job
 from hetero.job.planning.measuring import measure
-from hetero.job.planning.planning import plan_job
+from hetero.job.planning.plan_job import plan_job
 from hetero.job.run.spec import fleet_links, run_spec
 from hetero.words.step import HostStep
 

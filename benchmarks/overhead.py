@@ -31,7 +31,7 @@ from hetero.cluster.options import fleet_of
 from hetero.cluster.session import Session
 from hetero.data.source import prepare
 from hetero.job.job import Job
-from hetero.job.planning.planning import topology, workload
+from hetero.job.planning.problem import topology, workload
 from hetero.job.run.spec import run_spec
 from hetero.words.step import HostStep
 

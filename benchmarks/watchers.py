@@ -16,7 +16,7 @@ from rich.console import Console
 from backends import core_schema
 from hetero.cluster.options import named_pools
 from hetero.job.job import Job
-from hetero.job.planning.planning import Planned
+from hetero.job.planning.plan_job import Planned
 from hetero.job.run.facts import run_facts, tracked_run
 from hetero.monitoring.dashboard.process import dashboard
 from hetero.monitoring.journal import EVENTS, METRICS, EventJournal, Journal

@@ -31,7 +31,7 @@ from hetero.interrupts import held, let_through, listening
 from hetero.job.checks import check_told
 from hetero.job.job import Job
 from hetero.job.planning.measuring import measure
-from hetero.job.planning.planning import Planned, plan_job
+from hetero.job.planning.plan_job import Planned, plan_job
 from hetero.job.planning.silence import check_silence
 from hetero.job.run.facts import run_facts, tracked_run
 from hetero.job.run.refusal import ClaimedFolders, refusable

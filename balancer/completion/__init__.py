@@ -1,1 +1,6 @@
-"""What a plan leaves open, what makes it illegal, and which chips it leaves idle."""
+"""What a plan leaves open, what makes it illegal, and which chips it leaves idle.
+
+completion   `complete` a plan: chips, warm-ups, owners
+idle         `idle_chips`, each an `Idle` with its reason
+legality     what `complete` refuses
+"""

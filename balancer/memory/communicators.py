@@ -22,11 +22,11 @@ def communicator_bytes(workload: Workload, plan: Plan, place: Place, chip: ChipS
     with."""
     shared, tensor = sharing(workload, plan, place), _stage(plan, place).tp > 1
     peers = sum(_stage(plan, one).tp for one in shared) - 1 if len(shared) > 1 else 0
-    groups = (tensor + (len(shared) > 1)) * chip.communicator_bytes + exchange_bytes(peers, chip)
+    groups = (tensor + (len(shared) > 1)) * chip.communicator_bytes + all_to_all_bytes(peers, chip)
     return groups + 2 * _neighbours(plan, place) * chip.pair_communicator_bytes
 
 
-def exchange_bytes(peers: int, chip: ChipSpec) -> int:
+def all_to_all_bytes(peers: int, chip: ChipSpec) -> int:
     """Of all-to-alls, where a chip's collectives have buffers for each other one: larger for those on its own board."""
     if not chip.exchange_peer_bytes:
         return 0

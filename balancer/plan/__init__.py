@@ -1,1 +1,5 @@
-"""The plan, as it is written and read."""
+"""The plan, as it is written and read.
+
+plan    `Plan`, `PipelinePlan`, `StagePlan`, `Chunk`; `Place`, which is a pipeline and a stage; `stage_ranks`
+equal   `equal_pipelines` and `alike`: what is shown once
+"""

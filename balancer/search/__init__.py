@@ -1,1 +1,5 @@
-"""The best plan for a problem, and what is said about the choice."""
+"""The best plan for a problem, and what is said about the choice.
+
+search   `search`, which gives the best plan, its prediction, and why others lost
+ledger   `ledger` and `efficiency` of a prediction: where the speed goes
+"""

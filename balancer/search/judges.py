@@ -9,8 +9,8 @@ from balancer.completion.completion import complete
 from balancer.errors import PlanError
 from balancer.plan.plan import PipelinePlan, Plan, StagePlan
 from balancer.problem import Problem
+from balancer.search.grouping import Grouping
 from balancer.search.pricing import Priced, Pricer
-from balancer.search.shape import Shape
 from balancer.search.shares import shares
 from balancer.simulate.simulate import Prediction, simulate
 from balancer.simulate.sync import HeldParameters, expected_sync_s
@@ -18,10 +18,10 @@ from balancer.simulate.sync import HeldParameters, expected_sync_s
 
 @dataclass(frozen=True)
 class Candidate:
-    """A shape, and what its last judge has made of it: `groups` with cuts, the `micro_batches` of each pipeline, the
+    """A grouping, and what its last judge has made of it: `groups` with cuts, the `micro_batches` of each pipeline, the
     seconds of a step; and a prediction of the finished plan, once it has been simulated."""
 
-    shape: Shape
+    grouping: Grouping
     groups: tuple[Priced, ...]
     micro_batches: tuple[int, ...]
     step_s: float
@@ -34,15 +34,15 @@ class Judges:
     def __init__(self, problem: Problem) -> None:
         self.problem, self.pricer = problem, Pricer(problem)
 
-    def formula(self, shape: Shape) -> Candidate | None:
+    def formula(self, grouping: Grouping) -> Candidate | None:
         """Cuts by time alone, without memory and hops."""
-        return self._shared_out(shape, (self.pricer.rough(group) for group in shape))
+        return self._shared_out(grouping, (self.pricer.rough(group) for group in grouping))
 
     def exact_cut(self, candidate: Candidate, cautious: bool = False) -> Candidate | None:
         """Cuts that fit into memory, as far as is known before owners are."""
-        pipelines = sum(group.pipelines for group in candidate.shape)
+        pipelines = sum(group.pipelines for group in candidate.grouping)
         return self._shared_out(
-            candidate.shape, (self.pricer.exact(group, pipelines, cautious) for group in candidate.shape)
+            candidate.grouping, (self.pricer.exact(group, pipelines, cautious) for group in candidate.grouping)
         )
 
     def simulation(self, candidate: Candidate) -> Candidate | None:
@@ -51,7 +51,7 @@ class Judges:
         careful = None if found else self.exact_cut(candidate, cautious=True)
         return self._finished(careful) if careful else found
 
-    def _shared_out(self, shape: Shape, priced: Iterable[Priced | None]) -> Candidate | None:
+    def _shared_out(self, grouping: Grouping, priced: Iterable[Priced | None]) -> Candidate | None:
         """With the best shares of the pipelines."""
         groups = tuple(priced)
         found = tuple(group for group in groups if group is not None)
@@ -64,7 +64,7 @@ class Judges:
         last = max(fill + n * each for fill, n, each in zip(fill_s, counts, period_s, strict=True))
         held = [HeldParameters(group.group.pipelines, group.parameters) for group in found]
         step_s = last + expected_sync_s(held, problem.topology, problem.workload)
-        return Candidate(shape, found, counts, step_s)
+        return Candidate(grouping, found, counts, step_s)
 
     def _finished(self, candidate: Candidate) -> Candidate | None:
         try:

@@ -9,7 +9,7 @@ from math import inf
 from balancer.cost.topology import PoolSpec
 from balancer.errors import NoPlanFits
 from balancer.problem import Problem
-from balancer.search.candidates import all_shapes, candidates
+from balancer.search.candidates import all_groupings, candidates
 from balancer.search.pricing import Pricer, fill_by_memory
 
 _GIB = 2**30
@@ -39,9 +39,9 @@ def _closest(problem: Problem) -> tuple[PoolSpec | None, float]:
     least, and how many times over its limit it is."""
     pricer = Pricer(problem)
     closest: tuple[PoolSpec | None, float] = (None, inf)
-    for shape in all_shapes(problem):
-        group, pools = shape[0], [problem.topology.pool(segment.pool) for segment in shape[0].segments]
-        if len(shape) > 1 or pools != sorted(pools, key=lambda pool: -pool.memory_bytes):
+    for grouping in all_groupings(problem):
+        group, pools = grouping[0], [problem.topology.pool(segment.pool) for segment in grouping[0].segments]
+        if len(grouping) > 1 or pools != sorted(pools, key=lambda pool: -pool.memory_bytes):
             continue
         filled = fill_by_memory(pricer.costs(group, group.pipelines), problem.workload.cuts)
         if filled is None:

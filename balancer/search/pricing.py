@@ -1,4 +1,4 @@
-"""What a shape costs: cuts, periods and warm-ups of its groups, by formula. Cheap enough to price thousands."""
+"""What a grouping costs: cuts, periods and warm-ups of its groups, by formula. Cheap enough to price thousands."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from balancer.problem import Problem
 from balancer.schedule.registry import schedule
 from balancer.schedule.schedule import MicroBatchTimes
 from balancer.search.cut import Range, StageCost, cut
-from balancer.search.shape import Group
+from balancer.search.grouping import Group
 from balancer.search.unit_memory import UnitMemory
 
 

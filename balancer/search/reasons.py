@@ -8,7 +8,7 @@ from dataclasses import replace
 from balancer.completion.idle import Idle, idle_chips
 from balancer.plan.plan import Plan
 from balancer.problem import Problem
-from balancer.search.candidates import all_shapes
+from balancer.search.candidates import all_groupings
 from balancer.search.ledger import TERMS, ledger
 from balancer.simulate.simulate import Prediction
 
@@ -57,7 +57,7 @@ def _left_out(idle: Idle, problem: Problem, found: Sequence[Prediction]) -> Idle
     if using is not None:
         why = f"the best plan with it takes {using:.4g} s a step, this one {found[0].step_s:.4g} s"
         return replace(idle, why=why, remedy="take the pool out of the job, or give it a faster link")
-    if any(all_shapes(problem.only(frozenset({idle.pool})))):
+    if any(all_groupings(problem.only(frozenset({idle.pool})))):
         why = "no plan with it fits the memory of the chips"
         return replace(idle, why=why, remedy="use more chips there, chips with more memory, or a smaller micro_batch")
     why = "it has no division into stages with a legal tp, enough units and a micro-batch for each pipeline"

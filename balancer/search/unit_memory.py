@@ -6,12 +6,12 @@ from __future__ import annotations
 from functools import cached_property
 from itertools import accumulate
 
-from balancer.memory.communicators import exchange_bytes
+from balancer.memory.communicators import all_to_all_bytes
 from balancer.memory.memory import SLACK, WEIGHT_BYTES, optimizer_bytes, unit_activation_bytes
 from balancer.memory.messages import MESSAGES
 from balancer.memory.sync_memory import GRADIENT_BYTES
 from balancer.problem import Problem
-from balancer.search.shape import Group
+from balancer.search.grouping import Group
 
 
 class UnitMemory:
@@ -39,7 +39,7 @@ class UnitMemory:
         chip, stages = self.problem.topology.pool(pool).chip, [name for name, _ in group.stages]
         sharing = group.pipelines * (2 if self.problem.workload.tied and stages.count(pool) > 1 else 1)
         peers, pairs = sharing * tp - 1, sum(stages[other] == pool for other in _neighbours(group, stage))
-        shared = chip.communicator_bytes + exchange_bytes(peers, chip) if sharing > 1 else 0
+        shared = chip.communicator_bytes + all_to_all_bytes(peers, chip) if sharing > 1 else 0
         return (tp > 1) * chip.communicator_bytes + shared + 2 * pairs * chip.pair_communicator_bytes
 
     def sums(self, pool: str, tp: int, in_flight: int, apart: bool, owned: float) -> tuple[float, ...]:

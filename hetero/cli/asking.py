@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from backends.probe import Detection
     from hetero.cluster.control.instructions import News
     from hetero.cluster.options import PoolOptions
-    from hetero.job.planning.chips import Ask
+    from hetero.job.planning.chips import AskChips
 
 
-def asking(address: str | None) -> Ask:
+def asking(address: str | None) -> AskChips:
     """This host, or the hosts of the cluster at HOST:PORT. Ray is imported only if they are asked."""
     from hetero.job.planning.chips import ask_here
 

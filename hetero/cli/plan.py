@@ -18,7 +18,7 @@ def plan(
     from hetero.cli.planned import as_data, print_planned
     from hetero.job.file.load import load_job, mistakes_located
     from hetero.job.planning.chips import identified
-    from hetero.job.planning.planning import plan_job
+    from hetero.job.planning.plan_job import plan_job
 
     job = load_job(job_file, settings or ())
     with mistakes_located(job_file, settings or ()):

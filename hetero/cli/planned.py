@@ -19,7 +19,7 @@ from balancer.search.ledger import efficiency
 if TYPE_CHECKING:
     from balancer.simulate.simulate import Prediction
     from hetero.job.job import Job
-    from hetero.job.planning.planning import Planned
+    from hetero.job.planning.plan_job import Planned
 
 
 def as_data(job: Job, planned: Planned) -> str:

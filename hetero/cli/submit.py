@@ -48,7 +48,7 @@ def submit(
     from hetero.cluster.jobs.jobs import JobServer, shell_path
     from hetero.cluster.private_folder import passing_folder
     from hetero.job.file.load import load_job, mistakes_located
-    from hetero.job.planning.planning import plan_job
+    from hetero.job.planning.plan_job import plan_job
     from hetero.job.run.parcel import JOB_FILE, pack
 
     job = load_job(job_file, settings or ())

@@ -17,7 +17,7 @@ from bridge.system.linux import take_no_segments
 from hetero.errors import ExplainedError
 
 Address = tuple[str, int]
-Connection = tuple[Address, Address]
+TcpConnection = tuple[Address, Address]
 
 
 class StrangersBetween(ExplainedError):
@@ -25,7 +25,7 @@ class StrangersBetween(ExplainedError):
 
     failure = True
 
-    def __init__(self, pool: str, found: set[Connection]) -> None:
+    def __init__(self, pool: str, found: set[TcpConnection]) -> None:
         who = ", ".join(sorted(f"{host}:{port}" for (host, port), _ in found))
         rule = "while ranks connect to each other, nobody else may connect to them"
         super().__init__(f"pools.{pool}", who, rule, "find out whose connections these are (ss -tnp), and end them")
@@ -34,8 +34,8 @@ class StrangersBetween(ExplainedError):
 class RankConnections(NamedTuple):
     """A rank's connections, each as (caller, called)."""
 
-    called: list[Connection]
-    answered: list[Connection]
+    called: list[TcpConnection]
+    answered: list[TcpConnection]
 
     @classmethod
     def told(cls, data: Any) -> RankConnections:
@@ -66,7 +66,7 @@ class Mesh:
         )
 
 
-def strangers(ends: Sequence[RankConnections]) -> set[Connection]:
+def strangers(ends: Sequence[RankConnections]) -> set[TcpConnection]:
     """Connections that a rank has answered and none has called."""
     called = {connection for each in ends for connection in each.called}
     return {connection for each in ends for connection in each.answered} - called

@@ -14,7 +14,7 @@ from backends.backend import Backend
 from backends.communicator import Communicator
 from backends.watch import Watch
 from bridge.rank import RankId
-from hetero.engine.mesh import Connection, Mesh, RankConnections, StrangersBetween, strangers
+from hetero.engine.mesh import Mesh, RankConnections, StrangersBetween, TcpConnection, strangers
 
 TIMEOUT = timedelta(minutes=10)
 TRIES = 5
@@ -76,7 +76,7 @@ class World:
         """What `make` returns, a group without a stranger. Every rank of the pool comes here, member or not.
 
         Only in private memory does a rank's word count; between hosts the doors are closed, and no more."""
-        found: set[Connection] = set()
+        found: set[TcpConnection] = set()
         for _ in range(TRIES):
             mesh = Mesh()
             group = make()

@@ -1,1 +1,8 @@
-"""The job file: every owner's options, composed and checked."""
+"""The job file: every owner's options, composed and checked.
+
+job         `Job`
+file/       from YAML to a job
+planning/   from a job to its plan
+run/        the folder of a run
+doctor      what `hetero doctor` says of a job
+"""

@@ -22,8 +22,9 @@ from hetero.data.corpus import Corpus
 from hetero.errors import explains_itself
 from hetero.job.job import Job
 from hetero.job.planning.cache import cache_folder
-from hetero.job.planning.chips import Ask, ask_here, chip_of, unidentified_pools, with_chips
-from hetero.job.planning.planning import plan_job, workload
+from hetero.job.planning.chips import AskChips, ask_here, chip_of, unidentified_pools, with_chips
+from hetero.job.planning.plan_job import plan_job
+from hetero.job.planning.problem import workload
 from hetero.job.run.claim import held_by
 from hetero.job.run.spec import fleet_links
 
@@ -56,7 +57,7 @@ def cache() -> Finding:
     return judged("cache", value, rule, remedy, warning=bool(there.fault))
 
 
-def name_chips(job: Job, ask: Ask | None = ask_here) -> tuple[Job, list[Finding]]:
+def name_chips(job: Job, ask: AskChips | None = ask_here) -> tuple[Job, list[Finding]]:
     """The job with the chips that pools leave to say what they are, as far as they do, and what there is to tell.
     `ask` is None where they can not be asked from here."""
     if ask is None:

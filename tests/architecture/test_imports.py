@@ -51,7 +51,7 @@ def test_init_files_are_docstrings() -> None:
 
 
 def test_the_driver_side_loads_neither_torch_nor_ray() -> None:
-    assert not _loaded_by("import hetero.job.file.load, hetero.job.planning.planning").intersection({"torch", "ray"})
+    assert not _loaded_by("import hetero.job.file.load, hetero.job.planning.plan_job").intersection({"torch", "ray"})
 
 
 @pytest.mark.slow

@@ -13,8 +13,9 @@ from backends.backend import Stopwatch
 from balancer.schedule.action import COMPUTING, Action, Actions, Kind, Purpose, refuse_unknown
 from balancer.schedule.lowering import last_backwards
 from hetero.engine.step.meter import Meter
-from hetero.engine.step.stage import Boundary, ChunkModule
+from hetero.engine.step.stage import ChunkModule
 from hetero.models.batch import Batch
+from hetero.models.unit_module import Boundary
 from hetero.transfer.flow import Flow
 
 FlowKey = tuple[Purpose, int]

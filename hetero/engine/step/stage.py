@@ -19,9 +19,8 @@ from hetero.layers.group import TensorGroup
 from hetero.models.batch import Batch
 from hetero.models.dimensions import Dimensions
 from hetero.models.registry import architecture
-from hetero.models.unit_module import build_unit
+from hetero.models.unit_module import Boundary, build_unit
 
-Boundary = dict[str, torch.Tensor]
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 NOWHERE = torch.device("meta")
 """Modules are built without memory: they are given what lies there already."""

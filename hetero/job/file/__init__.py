@@ -1,1 +1,4 @@
-"""From a YAML file to a checked job, or to one error that says where and what to do."""
+"""From a YAML file to a checked job, or to one error that says where and what to do.
+
+load   `load_job`; `mistakes_located`, for what is found out about it later
+"""

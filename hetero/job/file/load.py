@@ -15,7 +15,7 @@ from hetero.job.file.document import Document, read_document
 from hetero.job.file.malformed import malformed
 from hetero.job.file.numbers import check_numbers
 from hetero.job.job import LONGEST_JOB_NAME, Job
-from hetero.job.planning.planning import check_written_plan
+from hetero.job.planning.plan_job import check_written_plan
 
 
 def load_job(path: Path | str, settings: Iterable[str] = ()) -> Job:

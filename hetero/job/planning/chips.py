@@ -11,9 +11,9 @@ from backends.probe import Detection
 from hetero.cluster.options import PoolOptions
 from hetero.job.errors import JobError
 from hetero.job.job import Job
-from hetero.job.planning.planning import check_written_plan
+from hetero.job.planning.plan_job import check_written_plan
 
-Ask = Callable[[Mapping[str, PoolOptions]], Mapping[str, Detection]]
+AskChips = Callable[[Mapping[str, PoolOptions]], Mapping[str, Detection]]
 
 
 def ask_here(pools: Mapping[str, PoolOptions]) -> dict[str, Detection]:
@@ -21,7 +21,7 @@ def ask_here(pools: Mapping[str, PoolOptions]) -> dict[str, Detection]:
     return {name: probe.ask(pool.family, pool.env.python, pool.env.vars) for name, pool in pools.items()}
 
 
-def identified(job: Job, ask: Ask = ask_here) -> Job:
+def identified(job: Job, ask: AskChips = ask_here) -> Job:
     """The job with the chip of every pool named, by what its chips answer.
 
     Raises JobError where they cannot be asked, or have no data sheet, or not that which the job needs."""

@@ -15,9 +15,10 @@ from balancer.search.ledger import ledger
 from balancer.simulate.simulate import simulate
 from hetero.job.job import Job
 from hetero.job.planning.links import Probed
-from hetero.job.planning.planning import plan_job, topology, workload
+from hetero.job.planning.plan_job import plan_job
+from hetero.job.planning.problem import topology, workload
 
-Source = Literal["calibration", "run", "datasheet"]
+SpeedSource = Literal["calibration", "run", "datasheet"]
 Row = Mapping[str, Any]
 
 
@@ -43,7 +44,7 @@ class Judged:
     stages took. Where the run says nothing of them either, it is the datasheets.
     """
 
-    source: Source
+    source: SpeedSource
     predicted_step_s: float
     measured_step_s: float
     predicted: Mapping[str, float]
@@ -68,7 +69,7 @@ def judge(job: Job, plan: Plan, run: MeasuredRun) -> Judged:
     return Judged(source, prediction.step_s, run.step_s, ledger(prediction), ledger(prediction, run.step_s))
 
 
-def _times(chips: Topology, work: Workload, plan: Plan, run: MeasuredRun) -> tuple[Source, Times]:
+def _times(chips: Topology, work: Workload, plan: Plan, run: MeasuredRun) -> tuple[SpeedSource, Times]:
     believed = datasheet_times(chips, work)
     if run.calibrated:
         return "calibration", Times.from_measurements(run.calibrated, otherwise=believed)

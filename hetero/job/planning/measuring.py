@@ -15,7 +15,7 @@ from hetero.cluster.session import Session
 from hetero.job.job import Job
 from hetero.job.planning.cache import MeasurementCache, Row
 from hetero.job.planning.links import NOTHING_PROBED, Probed, unknown_links
-from hetero.job.planning.planning import legal_tp, topology, workload
+from hetero.job.planning.problem import legal_tp, topology, workload
 from hetero.words.spec import CalibrationSpec
 
 SAFETY = 1.5

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from hetero.cluster.options import named_pools
 from hetero.job.job import Job
-from hetero.job.planning.planning import Planned, topology, workload
+from hetero.job.planning.plan_job import Planned
+from hetero.job.planning.problem import topology, workload
 from hetero.monitoring.record import Assignment, RunFacts
 from hetero.monitoring.tracked import TrackedRun
 

@@ -9,7 +9,7 @@ from hetero.cluster.fleet import FleetLink, FleetSpec
 from hetero.data.source import Prepared
 from hetero.job.job import Job
 from hetero.job.planning.links import NOTHING_PROBED, Probed
-from hetero.job.planning.planning import topology
+from hetero.job.planning.problem import topology
 from hetero.words.spec import RunSpec, TextRun
 
 

@@ -12,13 +12,13 @@ from balancer.cost.times import datasheet_times
 from balancer.memory.memory import SLACK
 from balancer.memory.need import memory_need
 from balancer.problem import Problem
-from balancer.search.candidates import all_shapes
+from balancer.search.candidates import all_groupings
 from balancer.search.judges import Candidate, Judges
 from balancer.search.search import search
 from balancer.simulate.simulate import simulate
 from balancer.simulate.sync import HeldParameters, expected_sync_s
 from hetero.job.file.load import load_job
-from hetero.job.planning.planning import problem
+from hetero.job.planning.problem import problem
 from tests.architecture.tree import ROOT
 from tests.unit.balancer.cases import plan, pool, topology, workload
 
@@ -30,8 +30,8 @@ def judged(judges: Judges, asked: Problem) -> list[Candidate]:
     """Some of the plans of each choice of pools."""
     found = []
     for subset in asked.subsets():
-        for shape in list(all_shapes(subset))[:4]:
-            cut = judges.formula(shape) and judges.exact_cut(judges.formula(shape))
+        for grouping in list(all_groupings(subset))[:4]:
+            cut = judges.formula(grouping) and judges.exact_cut(judges.formula(grouping))
             found += [one for one in [cut and judges.simulation(cut)] if one]
     return found
 
@@ -41,7 +41,7 @@ def test_memory_by_unit_is_that_of_the_finished_plan(path: Path) -> None:
     asked = problem(load_job(path))
     judges = Judges(asked)
     for found in judged(judges, asked):
-        pipelines, p = sum(group.pipelines for group in found.shape), 0
+        pipelines, p = sum(group.pipelines for group in found.grouping), 0
         for priced in found.groups:
             for s, cost in enumerate(judges.pricer.costs(priced.group, pipelines)):
                 need = memory_need(found.prediction.plan, (p, s), asked)

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from balancer.cost.times import datasheet_times
 from hetero.cli.app import app, run
 from hetero.job.file.load import load_job
-from hetero.job.planning.planning import topology, workload
+from hetero.job.planning.problem import topology, workload
 from hetero.monitoring.follow import follow
 from hetero.monitoring.report.page import LedgerTable, render
 from hetero.monitoring.timeline import Timeline, last_timeline

@@ -39,7 +39,7 @@ class ScriptedHost(Host):
             ours, theirs = Pipe.pair()
             self.theirs.append(theirs)
             self._roster.members[rank] = Member(rank, ours)
-        self._crew.endpoint = Helper("endpoint", "nobody", [], self.spec.pool, {})
+        self._crew.endpoint = Helper("endpoint", "nobody", [], self.spec, {})
         self._roster.expect()
         self.hear(A, Ready())
         self.hear(B, Ready())

@@ -16,7 +16,8 @@ from hetero.job.job import Job
 from hetero.job.planning.judging import MeasuredRun, judge
 from hetero.job.planning.links import ASSUMED_GBIT_PER_S, ASSUMED_RTT_MS, Probed, unknown_links
 from hetero.job.planning.measuring import measure
-from hetero.job.planning.planning import plan_job, topology
+from hetero.job.planning.plan_job import plan_job
+from hetero.job.planning.problem import topology
 from hetero.job.run.spec import fleet_links
 from tests.architecture.tree import ROOT
 

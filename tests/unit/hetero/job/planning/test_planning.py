@@ -11,7 +11,8 @@ from hetero.cluster.options import named_pools
 from hetero.job.file.load import load_job
 from hetero.job.job import Job
 from hetero.job.planning.links import ASSUMED_GBIT_PER_S
-from hetero.job.planning.planning import plan_job, topology
+from hetero.job.planning.plan_job import plan_job
+from hetero.job.planning.problem import topology
 from tests.architecture.tree import ROOT
 
 RUNS = ROOT / "configs" / "runs"

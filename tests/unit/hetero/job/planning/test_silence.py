@@ -8,7 +8,7 @@ from hetero.cluster.fleet import Patience
 from hetero.job.errors import JobError
 from hetero.job.file.load import load_job
 from hetero.job.job import Job
-from hetero.job.planning.planning import plan_job
+from hetero.job.planning.plan_job import plan_job
 from hetero.job.planning.silence import check_silence
 from tests.architecture.tree import ROOT
 

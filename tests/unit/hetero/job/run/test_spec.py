@@ -9,7 +9,8 @@ from hetero.cluster.options import fleet_of
 from hetero.data.source import Prepared
 from hetero.engine.expected import topology_of
 from hetero.job.file.load import load_job
-from hetero.job.planning.planning import plan_job, topology
+from hetero.job.planning.plan_job import plan_job
+from hetero.job.planning.problem import topology
 from hetero.job.run.spec import run_spec
 from tests.architecture.tree import ROOT
 

@@ -1,4 +1,4 @@
-"""Shapes of plans: which pools form which pipelines, at which tp, in which order. What is left is cuts and shares."""
+"""Which pools form which pipelines, at which tp, in which order. What is left of a plan is cuts and shares."""
 
 from __future__ import annotations
 
@@ -33,12 +33,14 @@ class Group:
         return tuple((segment.pool, segment.tp) for segment in self.segments for _ in range(segment.stages))
 
 
-Shape = tuple[Group, ...]
+Grouping = tuple[Group, ...]
 
 
-def shapes(pools: Sequence[PoolSpec], legal_tp: LegalTp, most_stages: int, most_pipelines: int) -> Iterator[Shape]:
-    """Every shape that uses all the pools: every tp per pool, every way to group pools, every order in a group, every
-    number of equal pipelines that divides the stages of each of a group's pools."""
+def groupings(
+    pools: Sequence[PoolSpec], legal_tp: LegalTp, most_stages: int, most_pipelines: int
+) -> Iterator[Grouping]:
+    """Every grouping that uses all the pools: every tp per pool, every way to group pools, every order in a group,
+    every number of equal pipelines that divides the stages of each of a group's pools."""
     for sizes in product(*([tp for tp in pool.tp_sizes() if not legal_tp(tp)] for pool in pools)):
         stages = {pool.name: pool.tp_groups(tp) for pool, tp in zip(pools, sizes, strict=True)}
         tps = {pool.name: tp for pool, tp in zip(pools, sizes, strict=True)}
@@ -46,9 +48,9 @@ def shapes(pools: Sequence[PoolSpec], legal_tp: LegalTp, most_stages: int, most_
             continue
         for parts in _partitions([pool.name for pool in pools]):
             options = [list(_groups(part, tps, stages, most_stages)) for part in parts]
-            for shape in product(*options):
-                if sum(group.pipelines for group in shape) <= most_pipelines:
-                    yield shape
+            for grouping in product(*options):
+                if sum(group.pipelines for group in grouping) <= most_pipelines:
+                    yield grouping
 
 
 def _groups(part: Sequence[str], tps: dict[str, int], stages: dict[str, int], most_stages: int) -> Iterator[Group]:

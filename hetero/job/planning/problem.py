@@ -1,0 +1,60 @@
+"""What the balancer needs to know of a job, as numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from itertools import combinations
+from types import MappingProxyType
+
+from balancer.cost.times import Times, datasheet_times
+from balancer.cost.topology import PoolSpec, Topology
+from balancer.cost.workload import LegalTp, Workload
+from balancer.problem import Problem
+from hetero.cluster.options import named_pools
+from hetero.job.job import Job
+from hetero.job.planning.links import NOTHING_PROBED, Probed, link_spec
+from hetero.models.registry import architecture
+from hetero.words.pool import Pool
+
+UsableBytes = Mapping[str, int]
+"""By pool, what its chips have said that they have free."""
+
+
+def problem(
+    job: Job,
+    times: Times | None = None,
+    probed: Probed = NOTHING_PROBED,
+    usable_bytes: UsableBytes = MappingProxyType({}),
+) -> Problem:
+    """What the job asks the balancer; without `times`, by the chips' datasheets."""
+    chips, work = topology(job, probed, usable_bytes), workload(job)
+    times = times or datasheet_times(chips, work)
+    return Problem(chips, work, times, legal_tp(job), job.balance, job.train.micro_batch)
+
+
+def topology(job: Job, probed: Probed = NOTHING_PROBED, usable_bytes: UsableBytes = MappingProxyType({})) -> Topology:
+    """Pools and links of a job, by datasheet and job file; a link that is not described there is as it was measured,
+    else a plain one. A chip's memory is what the chip itself has said, where it has."""
+    return Topology(
+        pools=tuple(_pool(job, pool, usable_bytes.get(pool.name)) for pool in named_pools(job.pools).values()),
+        links=tuple(link_spec(job, a, b, probed) for a, b in combinations(job.pools, 2)),
+        bucket_bytes=job.bridge.sync_bucket_bytes,
+    )
+
+
+def workload(job: Job) -> Workload:
+    """The job's model as the balancer sees it: numbers per unit."""
+    model = architecture(job.model.resolve())
+    work = model.workload(job.data.seq_len, job.train.global_batch, job.train.precision)
+    return replace(work, update=job.train.optimizer.update)
+
+
+def legal_tp(job: Job) -> LegalTp:
+    """Why the model cannot be split over a number of chips, or None where it can."""
+    return architecture(job.model.resolve()).legal_tp
+
+
+def _pool(job: Job, pool: Pool, usable_bytes: int | None) -> PoolSpec:
+    tp = job.pools[pool.name].tp
+    return pool.planned(job.precision_of(pool.name), None if tp == "auto" else tp, usable_bytes)
