@@ -12,7 +12,7 @@ import json
 import time
 from dataclasses import dataclass
 
-from hetero.cluster import events as ev
+from hetero.cluster.control import events as ev
 from hetero.words.orders import Lease
 from tests.unit.hetero.cluster.fake_hosts import FakeHosts
 from tests.unit.hetero.cluster.fleets import big_fleet

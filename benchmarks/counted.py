@@ -14,7 +14,7 @@ from bridge.rank import RankId
 from hetero.engine import rank as engine_rank
 from hetero.engine.epoch import Epoch
 from hetero.engine.spec import RunSpec
-from hetero.engine.step.stage import Place
+from hetero.engine.step.stage import RankPlace
 from hetero.engine.world import World
 from hetero.words.step import StepReport
 from tests.live_bytes import LiveBytes
@@ -24,7 +24,7 @@ class CountedEpoch(Epoch):
     """Tells after each step how many bytes of tensors were there at once, in this epoch so far: as its chip's allocator
     says, or by a count of those that are alive where there is no chip."""
 
-    def __init__(self, spec: RunSpec, place: Place, world: World, *others: Any) -> None:
+    def __init__(self, spec: RunSpec, place: RankPlace, world: World, *others: Any) -> None:
         self._live = LiveBytes() if world.backend.device.type == "cpu" else None
         if self._live is None:
             torch.get_device_module(world.backend.device).reset_peak_memory_stats()

@@ -13,6 +13,7 @@ from typing import Any, Literal, NamedTuple
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_serializer, field_validator
 
 from balancer.errors import PlanError, did_you_mean
+from bridge.layout.axes import Axes
 from bridge.rank import RankId
 
 Range = tuple[int, int]
@@ -36,9 +37,9 @@ class StagePlan(_Model):
     """One tensor-parallel group and its chunks.
 
     `units` reads [a, b] or [[a, b], ...] and is always a tuple of ranges here. None until completed: `chips` (indices
-    in the pool; position i of the tp group is chips[i]), `precision` (its pool's), `warmup` (forwards before the first
-    backward, which is the bound on micro-batches in flight) and `owns` (ranges of the units whose state this stage
-    updates)."""
+    in the pool; position i along the stage's axes is chips[i]), `precision` (its pool's), `warmup` (forwards before the
+    first backward, which is the bound on micro-batches in flight) and `owns` (ranges of the units whose state this
+    stage updates)."""
 
     pool: str = Field(description="Whose chips compute the stage.")
     tp: int = Field(default=1, ge=1, description="How many of them, as one tensor-parallel group.")
@@ -66,6 +67,11 @@ class StagePlan(_Model):
     @field_serializer("units")
     def _list_of_one_is_a_range(self, units: tuple[Range, ...]) -> Any:
         return list(units[0]) if len(units) == 1 else [list(r) for r in units]
+
+    @property
+    def axes(self) -> Axes:
+        """Along which the stage's chips lie, in their order."""
+        return Axes.of(tp=self.tp)
 
     def unit_indices(self) -> tuple[int, ...]:
         return tuple(u for a, b in sorted(self.units) for u in range(a, b))
@@ -136,7 +142,7 @@ class Plan(_Model):
 
 
 def stage_ranks(plan: Plan, pipeline: int, stage: int) -> tuple[RankId, ...]:
-    """The ranks of a completed stage, in tp position order."""
+    """The ranks of a completed stage, in the order of their positions along its axes."""
     placed = plan.pipelines[pipeline].stages[stage]
     return tuple(RankId(placed.pool, chip) for chip in _known(placed.chips, "chips"))
 

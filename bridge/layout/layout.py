@@ -1,9 +1,12 @@
-"""How the ranks of one tensor-parallel group hold a logical tensor."""
+"""How the ranks of a group hold a logical tensor: each a box of it, or nothing."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from functools import lru_cache
+from itertools import combinations, pairwise
+from math import prod
 from typing import Literal
 
 from bridge.errors import BridgeError
@@ -21,17 +24,16 @@ class LayoutError(BridgeError):
 
 @dataclass(frozen=True)
 class TensorLayout:
-    """A tensor of logical `shape`, cut along `dim` over the positions of a tensor-parallel group.
+    """A tensor of logical `shape` over the positions of a group of ranks.
 
-    `bounds[position]` is the range of `dim` that a position holds. Positions of equal bounds are replicas of one part;
-    the distinct parts tile the dimension. With `dim` None every position holds the whole tensor and each entry of
-    `bounds` is (0, 1). `gradients` says of replicas whether each computes the whole gradient ("equal") or a share of it
-    that must be added up ("summed").
+    `regions[position]` is the box that a position holds, None where it holds nothing. Positions of equal regions are
+    replicas of one part; the distinct parts, of any sizes, tile the tensor: none is padded, and none overlaps another.
+    `gradients` says of replicas whether each computes the whole gradient ("equal") or a share of it that must be added
+    up ("summed"): then every part has as many. Raises LayoutError for anything else.
     """
 
     shape: Shape
-    dim: int | None
-    bounds: tuple[Bounds, ...]
+    regions: tuple[Region | None, ...]
     gradients: Literal["equal", "summed"] = "equal"
 
     def __post_init__(self) -> None:
@@ -39,18 +41,25 @@ class TensorLayout:
             raise LayoutError("gradients", self.gradients, "replicas are equal or summed", "name one of the two")
         if any(extent < 1 for extent in self.shape):
             raise LayoutError("shape", self.shape, "every dimension has at least one element", "give positive sizes")
-        if self.dim is not None and not 0 <= self.dim < len(self.shape):
-            rule = f"the tensor has {len(self.shape)} dimensions, counted from 0"
-            raise LayoutError("dim", self.dim, rule, "name one of them, or None")
-        extent = 1 if self.dim is None else self.shape[self.dim]
-        if not _tiles(self.bounds, extent):
-            rule = f"the distinct parts follow each other from 0 to {extent} without gap or overlap"
-            raise LayoutError("bounds", self.bounds, rule, "give one non-empty (start, stop) per position")
+        if (fault := _fault(self.shape, frozenset(part for part in self.regions if part is not None))) is not None:
+            raise LayoutError("regions", self.regions, *fault)
+        if self.gradients == "summed" and len({len(group) for group in self.replica_groups()}) > 1:
+            rule = "replicas that share a gradient are as many of one part as of any other"
+            raise LayoutError("regions", self.regions, rule, "give each part to as many positions")
 
     @classmethod
     def replicated(cls, shape: Shape, size: int, gradients: Literal["equal", "summed"] = "equal") -> TensorLayout:
         """The whole tensor on each of `size` positions."""
-        return cls(tuple(shape), None, ((0, 1),) * size, gradients)
+        return cls(tuple(shape), (whole(shape),) * size, gradients)
+
+    @classmethod
+    def cut(
+        cls, shape: Shape, dim: int, bounds: Sequence[Bounds], gradients: Literal["equal", "summed"] = "equal"
+    ) -> TensorLayout:
+        """Each position holds all of the tensor that lies within its bounds in `dim`."""
+        _extent(shape, dim)
+        box = whole(shape)
+        return cls(tuple(shape), tuple((*box[:dim], part, *box[dim + 1 :]) for part in bounds), gradients)
 
     @classmethod
     def split(cls, shape: Shape, dim: int, size: int) -> TensorLayout:
@@ -59,7 +68,7 @@ class TensorLayout:
         if not 1 <= size <= extent:
             rule = f"dimension {dim} has {extent} elements, too few for {size} non-empty parts"
             raise LayoutError("tp", size, rule, f"use a tp from 1 to {extent}")
-        return cls(tuple(shape), dim, even_bounds(extent, size))
+        return cls.cut(shape, dim, even_bounds(extent, size))
 
     @classmethod
     def split_heads(cls, shape: Shape, dim: int, heads: int, size: int, head_dim: int) -> TensorLayout:
@@ -83,30 +92,42 @@ class TensorLayout:
         if heads >= size:
             return cls.split(shape, dim, size)
         first = [position * heads // size * head_dim for position in range(size)]
-        return cls(tuple(shape), dim, tuple((start, start + head_dim) for start in first), "summed")
+        return cls.cut(shape, dim, [(start, start + head_dim) for start in first], "summed")
 
     @property
     def size(self) -> int:
-        """How many positions the tensor-parallel group has."""
-        return len(self.bounds)
+        """How many positions the group has."""
+        return len(self.regions)
 
     def region(self, position: int) -> Region:
-        """The box of the logical tensor that a position holds."""
-        whole = tuple((0, extent) for extent in self.shape)
-        if self.dim is None:
-            return whole
-        return (*whole[: self.dim], self.bounds[position], *whole[self.dim + 1 :])
+        """The box of the logical tensor that a position holds. Raises LayoutError where it holds nothing."""
+        if (region := self.regions[position]) is None:
+            rule = f"it holds nothing of a tensor of shape {self.shape}"
+            raise LayoutError("position", position, rule, "ask a position that holds a part")
+        return region
 
     def local_shape(self, position: int) -> Shape:
-        """The shape of the tensor that a position holds."""
+        """The shape of the tensor that a position holds. Raises LayoutError where it holds nothing."""
         return tuple(stop - start for start, stop in self.region(position))
 
     def replica_groups(self) -> tuple[tuple[int, ...], ...]:
         """The positions that hold the same part, part by part in the tensor's order."""
-        groups: dict[Bounds, list[int]] = {}
-        for position, part in enumerate(self.bounds):
-            groups.setdefault(part, []).append(position)
-        return tuple(tuple(groups[part]) for part in sorted(groups))
+        groups: dict[Region, list[int]] = {}
+        for position, region in enumerate(self.regions):
+            if region is not None:
+                groups.setdefault(region, []).append(position)
+        return tuple(tuple(groups[region]) for region in sorted(groups))
+
+
+def whole(shape: Shape) -> Region:
+    """The box that is all of a tensor."""
+    return tuple((0, extent) for extent in shape)
+
+
+def overlap(one: Region, other: Region) -> Region | None:
+    """The box that two boxes of equal rank share, None if they share nothing."""
+    box = tuple((max(a, c), min(b, d)) for (a, b), (c, d) in zip(one, other, strict=True))
+    return box if all(start < stop for start, stop in box) else None
 
 
 def even_bounds(extent: int, size: int) -> tuple[Bounds, ...]:
@@ -122,8 +143,19 @@ def _extent(shape: Shape, dim: int) -> int:
     return shape[dim]
 
 
-def _tiles(bounds: tuple[Bounds, ...], extent: int) -> bool:
-    parts = sorted(set(bounds))
-    if not parts or parts[0][0] != 0 or parts[-1][1] != extent:
-        return False
-    return all(start < stop for start, stop in parts) and all(left[1] == right[0] for left, right in pairwise(parts))
+@lru_cache(maxsize=4096)  # the tensors of a model repeat a few layouts layer after layer
+def _fault(shape: Shape, parts: frozenset[Region]) -> tuple[str, str] | None:
+    """Why distinct parts do not tile a tensor, and what to do about it; None where they do."""
+    ordered = sorted(parts)
+    for part in ordered:
+        if len(part) != len(shape):
+            return f"{part} has {len(part)} ranges, the tensor {len(shape)} dimensions", "give one range per dimension"
+        if not all(0 <= start < stop <= extent for (start, stop), extent in zip(part, shape, strict=True)):
+            return f"{part} does not lie within {shape}, or is empty", "give non-empty (start, stop) inside the tensor"
+    for one, other in combinations(ordered, 2):
+        if overlap(one, other) is not None:
+            return f"{one} and {other} overlap and are not equal", "give parts that are equal or apart"
+    held = sum(prod(stop - start for start, stop in part) for part in parts)
+    if held < prod(shape):
+        return f"{prod(shape) - held} of {prod(shape)} elements are held by nobody", "give each to a position"
+    return None

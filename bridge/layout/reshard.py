@@ -8,16 +8,24 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from math import prod
 
-from bridge.layout.layout import Bounds, LayoutError, Region, Shape, TensorLayout, even_bounds
+from bridge.layout.layout import Bounds, LayoutError, Region, Shape, TensorLayout, even_bounds, overlap
 from bridge.rank import RankId
 
 
 @dataclass(frozen=True)
+class Box:
+    """A box of a logical tensor that a rank holds, or is to hold, as a tensor of its own."""
+
+    rank: RankId
+    region: Region
+
+
+@dataclass(frozen=True)
 class Placement:
-    """A layout on named ranks: `ranks[i]` holds position i."""
+    """A layout on named ranks: `ranks[i]` has position i, whether it holds anything there or not."""
 
     layout: TensorLayout
     ranks: tuple[RankId, ...]
@@ -26,6 +34,22 @@ class Placement:
         if len(self.ranks) != self.layout.size or len(set(self.ranks)) != len(self.ranks):
             rule = f"a layout of {self.layout.size} positions lies on as many different ranks"
             raise LayoutError("ranks", [str(rank) for rank in self.ranks], rule, "give one rank per position")
+
+    @cached_property
+    def regions(self) -> dict[RankId, Region]:
+        """What each rank holds, in the order of positions; ranks that hold nothing are not there."""
+        pairs = zip(self.ranks, self.layout.regions, strict=True)
+        return {rank: region for rank, region in pairs if region is not None}
+
+    @cached_property
+    def boxes(self) -> tuple[Box, ...]:
+        """The same as boxes."""
+        return tuple(Box(rank, region) for rank, region in self.regions.items())
+
+    def local_shape(self, rank: RankId) -> Shape | None:
+        """The shape of the tensor that a rank holds, None where it holds nothing."""
+        region = self.regions.get(rank)
+        return None if region is None else _shape(region)
 
 
 @dataclass(frozen=True)
@@ -87,13 +111,12 @@ def reshard(source: Placement, target: Placement) -> Reshard:
     _check_same_tensor(source, target)
     demands: list[_Demand] = []
     gathers: list[Gather] = []
-    held = {rank: source.layout.region(position) for position, rank in enumerate(source.ranks)}
     for group in target.layout.replica_groups():
         ranks = tuple(target.ranks[position] for position in group)
         shard = target.layout.region(group[0])
         origin = _origin(shard)
         parts = _parts(shard, len(ranks))
-        if len(ranks) == 1 or parts is None or all(_covers(held.get(rank), shard) for rank in ranks):
+        if len(ranks) == 1 or parts is None or all(_covers(source.regions.get(rank), shard) for rank in ranks):
             demands += [_Demand(rank, shard, origin) for rank in ranks]
         else:
             demands += [_Demand(rank, part, origin) for rank, part in zip(ranks, parts, strict=True)]
@@ -108,17 +131,8 @@ def copies(source: Placement, target: Placement) -> tuple[Piece, ...]:
     Raises LayoutError when the placements are of different tensors.
     """
     _check_same_tensor(source, target)
-    shards = [target.layout.region(position) for position in range(target.layout.size)]
-    demands = [_Demand(rank, shard, _origin(shard)) for rank, shard in zip(target.ranks, shards, strict=True)]
+    demands = [_Demand(rank, shard, _origin(shard)) for rank, shard in target.regions.items()]
     return tuple(_pieces(source, demands))
-
-
-@dataclass(frozen=True)
-class Box:
-    """A box of a logical tensor that a rank holds, or is to hold, as a tensor of its own."""
-
-    rank: RankId
-    region: Region
 
 
 @dataclass(frozen=True)
@@ -194,12 +208,6 @@ def _supply(part: Box) -> _Supply:
 def _turned(row: list[_Supply], turn: int) -> list[_Supply]:
     start = turn % len(row) if row else 0
     return row[start:] + row[:start]
-
-
-def overlap(one: Region, other: Region) -> Region | None:
-    """The box that two boxes of equal rank share, None if they share nothing."""
-    box = tuple((max(a, c), min(b, d)) for (a, b), (c, d) in zip(one, other, strict=True))
-    return box if all(start < stop for start, stop in box) else None
 
 
 def _pieces(source: Placement, demands: list[_Demand]) -> Iterator[Piece]:

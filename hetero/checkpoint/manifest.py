@@ -14,8 +14,7 @@ from typing import Annotated, Any, Literal
 import xxhash
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from bridge.layout.layout import Region, Shape
-from bridge.layout.reshard import overlap
+from bridge.layout.layout import Region, Shape, overlap
 from hetero.checkpoint.errors import DamagedCheckpoint
 from hetero.foreign import NotPlain, check_bounded, read_plain
 

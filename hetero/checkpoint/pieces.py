@@ -12,8 +12,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from bridge.layout.layout import Region, Shape, TensorLayout
-from bridge.layout.reshard import overlap
+from bridge.layout.layout import Region, Shape, TensorLayout, overlap
 from bridge.rank import RankId
 from hetero.checkpoint.durable import checksum, make_folder, publish, unfinished
 from hetero.checkpoint.errors import CheckpointError, DamagedCheckpoint
@@ -44,7 +43,7 @@ def write_piece(
     return piece.model_dump(mode="json")
 
 
-class Reader:
+class CheckpointReader:
     """Reads any box of any tensor of a checkpoint, whatever boxes it was written in. A context manager.
 
     It reads only the bytes that it needs, and trusts them: `CheckpointStore.verify` compares checksums.
@@ -57,7 +56,7 @@ class Reader:
         self._files: dict[str, Any] = {}
         self._stack = ExitStack()
 
-    def __enter__(self) -> Reader:
+    def __enter__(self) -> CheckpointReader:
         return self
 
     def __exit__(

@@ -16,12 +16,13 @@ from bridge.rank import RankId
 from hetero.engine.spec import RunSpec
 from hetero.engine.state.ownership import Holding, holdings
 from hetero.engine.step.executor import FlowKey
-from hetero.engine.step.stage import DTYPES, Place, places
+from hetero.engine.step.stage import DTYPES, RankPlace, places
 from hetero.engine.world import World
 from hetero.layers.group import TensorGroup
 from hetero.models.registry import architecture
-from hetero.transfer.flow import Carriers, Flow
-from hetero.transfer.lines import greet
+from hetero.transfer.flow import Flow
+from hetero.transfer.native_messages import greet
+from hetero.transfer.point_to_point import PointToPoint
 
 
 class EpochGroups:
@@ -35,10 +36,10 @@ class EpochGroups:
         plan, me = spec.plan, world.rank
         self.tensor = TensorGroup()
         for place in places(plan):
-            if place.ranks[0].pool == me.pool and len(place.ranks) > 1:
-                found = world.communicator(f"tensor group of {place}", [rank.index for rank in place.ranks])
+            for ranks in _tensor_groups(place, me.pool):
+                found = world.communicator(f"tensor group of {place}", [rank.index for rank in ranks])
                 if found is not None:
-                    self.tensor = TensorGroup(len(place.ranks), place.ranks.index(me), found)
+                    self.tensor = TensorGroup(len(ranks), ranks.index(me), found)
         self.shared = self._share(world, plan, tensors)
         pairs = _pairs(spec, me.pool)
         self.up, self.down = (
@@ -52,7 +53,7 @@ class EpochGroups:
     def _share(self, world: World, plan: Plan, tensors: Sequence[Holding]) -> Communicator | None:
         """Of the chips that this one shares state with: its tensor-parallel group where there are no others."""
         me, found = world.rank, None
-        groups = [{rank.index for rank in place.ranks} for place in places(plan) if place.ranks[0].pool == me.pool]
+        groups = [{rank.index for rank in ranks} for place in places(plan) for ranks in _tensor_groups(place, me.pool)]
         for members in sharing(tensors, me.pool):
             if len(members) > 1 and members not in groups:
                 found = world.communicator("shared state", sorted(members)) or found
@@ -70,11 +71,17 @@ class EpochGroups:
             greet(self.up, self.down, me, pairs)
 
 
+def _tensor_groups(place: RankPlace, pool: str) -> list[tuple[RankId, ...]]:
+    """Those of a stage whose ranks have something to say to each other, if the stage is the pool's."""
+    found = place.groups("tp") if place.ranks[0].pool == pool else []
+    return [ranks for ranks in found if len(ranks) > 1]
+
+
 def sharing(tensors: Iterable[Holding], pool: str) -> list[set[int]]:
     """The chips of a pool in sets that share no state with each other, by their lowest number."""
     sets: list[set[int]] = []
     for holding in tensors:
-        ours = {rank.index for copy in holding.copies for rank in copy.placement.ranks if rank.pool == pool}
+        ours = {rank.index for holder in holding.holders for rank in holder.placement.regions if rank.pool == pool}
         if ours:
             joined = ours.union(*(one for one in sets if one & ours))
             sets = [one for one in sets if not one & ours] + [joined]
@@ -102,15 +109,15 @@ def active_ranks(plan: Plan) -> dict[str, Sequence[RankId]]:
 
 
 def tensor_holdings(spec: RunSpec) -> list[Holding]:
-    """Every logical tensor of the model with its copies under the spec's plan."""
+    """Every logical tensor of the model with its holders under the spec's plan."""
     model = architecture(spec.dimensions)
     layouts = {}
     for place in places(spec.plan):
-        tp = len(place.ranks)
+        axes = place.axes
         for unit in spec.plan.pipelines[place.pipeline].stages[place.stage].unit_indices():
-            if (unit, tp) not in layouts:
-                found = model.tensors(unit, tp).values()
-                layouts[unit, tp] = {tensor.name: tensor.layout for tensor in found}
+            if (unit, axes) not in layouts:
+                found = model.tensors(unit, axes.extent("tp")).values()
+                layouts[unit, axes] = {tensor.name: axes.spread(tensor.layout, "tp") for tensor in found}
     return holdings(spec.plan, layouts)
 
 
@@ -121,10 +128,12 @@ class _Boundary(NamedTuple):
     name: str
     stages: tuple[int, int]
     plans: list[Reshard]
-    shapes: list[tuple[int, ...]]
+    targets: list[Placement]
 
 
-def _boundaries(plan: Plan, place: Place, sizes: Mapping[str, int], shape_BT: tuple[int, int]) -> Iterator[_Boundary]:
+def _boundaries(
+    plan: Plan, place: RankPlace, sizes: Mapping[str, int], shape_BT: tuple[int, int]
+) -> Iterator[_Boundary]:
     """Those of a pipeline that begin or end at a stage."""
     pipeline = plan.pipelines[place.pipeline]
     ranks = {found.stage: found.ranks for found in places(plan) if found.pipeline == place.pipeline}
@@ -138,15 +147,14 @@ def _boundaries(plan: Plan, place: Place, sizes: Mapping[str, int], shape_BT: tu
                 [_whole(shape_BT, size, ranks[stage]) for size in sizes.values()] for stage in (source, target)
             ]
             plans = [reshard(one, other) for one, other in zip(*placements, strict=True)]
-            shapes = [placement.layout.shape for placement in placements[1]]
             name = _boundary_name(place.pipeline, before.index)
-            yield _Boundary((purpose, before.index), name, (source, target), plans, shapes)
+            yield _Boundary((purpose, before.index), name, (source, target), plans, placements[1])
 
 
 def boundary_flows(
-    carriers: Carriers,
+    messenger: PointToPoint,
     plan: Plan,
-    place: Place,
+    place: RankPlace,
     sizes: Mapping[str, int],
     shape_BT: tuple[int, int],
     group: TensorGroup,
@@ -156,17 +164,17 @@ def boundary_flows(
     pipeline = plan.pipelines[place.pipeline]
     window = min(pipeline.micro_batches, max(pipeline.warmups()) + 1)
     flows: dict[FlowKey, Flow] = {}
-    for key, name, (source, target), plans, shapes in _boundaries(plan, place, sizes, shape_BT):
-        local = [shape if place.stage == target else None for shape in shapes]
-        precision = crossing(*(str(pipeline.stages[stage].precision) for stage in (source, target)))
-        flows[key] = Flow(carriers, key[0], name, plans, local, DTYPES[precision], window, group.communicator)
+    for key, name, stages, plans, targets in _boundaries(plan, place, sizes, shape_BT):
+        local = [target.local_shape(messenger.me) for target in targets]
+        precision = crossing(*(str(pipeline.stages[stage].precision) for stage in stages))
+        flows[key] = Flow(messenger, key[0], name, plans, local, DTYPES[precision], window, group.communicator)
     return flows
 
 
 Orders = dict[int, list[tuple[Purpose, str]]]
 
 
-def line_orders(plan: Plan, place: Place, lists: Sequence[Actions]) -> Orders:
+def native_orders(plan: Plan, place: RankPlace, lists: Sequence[Actions]) -> Orders:
     """What each chip of a rank's pipeline sends to the rank's stage when the stages run these lists, in its order."""
     placed = plan.pipelines[place.pipeline].stage_of_chunk()
     orders: Orders = {}

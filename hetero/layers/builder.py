@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from backends.operators import Operators
-from bridge.layout.layout import TensorLayout
+from bridge.layout.layout import Region, TensorLayout
 from hetero.layers.group import TensorGroup
 from hetero.layers.initial import fill_normal
 from hetero.layers.spec import Constant, TensorSpec
@@ -44,7 +44,7 @@ class Builder:
         shape = spec.layout.local_shape(self.group.rank)
         parameter = nn.Parameter(torch.empty(shape, dtype=self.dtype, device=self.device))
         if self.seed is not None:
-            fill(parameter, spec, self.group.rank, self.seed)
+            fill(parameter, spec, spec.layout.region(self.group.rank), self.seed)
         return parameter
 
     def shared_parameter(self, spec: TensorSpec) -> nn.Parameter:
@@ -80,10 +80,9 @@ def tensors(module: nn.Module) -> Iterator[LogicalTensor]:
 
 
 @torch.no_grad()
-def fill(parameter: torch.Tensor, spec: TensorSpec, position: int, seed: int) -> None:
-    """Write the first values of the slice at `position` of the group: a function of seed and name alone."""
+def fill(parameter: torch.Tensor, spec: TensorSpec, region: Region, seed: int) -> None:
+    """Write the first values of a box of the tensor: a function of seed and name alone."""
     if isinstance(spec.initial, Constant):
         parameter.fill_(spec.initial.value)
         return
-    region = spec.layout.region(position)
     fill_normal(parameter, spec.name, seed, spec.layout.shape, region, spec.initial.std)

@@ -27,7 +27,7 @@ def text(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
 
 @pytest.fixture(scope="session")
 def fleet(text: Prepared, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Standing]:
-    """Ten ranks of three families, for all tests of this folder."""
+    """Ten ranks of three families, for all tests of this folder. They count what their moves of state hold."""
     folder: Path = tmp_path_factory.mktemp("fleet")
-    with Standing(text, folder).up() as standing:
+    with Standing(text, folder).up(rank="tests.distributed.counted:main") as standing:
         yield standing

@@ -13,7 +13,7 @@ from tests.e2e.bad_input.screens import JOB, check_screen
 from tests.e2e.command import ROOT, SCRIPT, Command, Run, short_folder
 from tests.e2e.test_ends import _job_file
 from tests.patience import RUN_S
-from tests.unit.hetero.cluster.test_ray_environment import OTHERS
+from tests.unit.hetero.cluster.onray.test_environment import OTHERS
 
 NOBODY = ["unshare", "--user", "--map-user=54321", "--map-group=54321"]
 MODULES = ("bridge", "hetero", "numpy", "ray", "torch", "types")

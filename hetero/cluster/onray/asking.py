@@ -10,7 +10,7 @@ import ray
 from ray.exceptions import RayError
 
 from backends import probe
-from backends.probe import Finding
+from backends.probe import Detection
 from hetero.cluster.control.instructions import News
 from hetero.cluster.errors import ClusterError
 from hetero.cluster.fleet import FleetSpec
@@ -23,13 +23,13 @@ SLOWEST_S = 300.0
 
 def ask_joined(
     pools: Mapping[str, PoolOptions], address: str, on_event: Callable[[News], None] = lambda news: None
-) -> dict[str, Finding]:
+) -> dict[str, Detection]:
     """The same of the cluster at `address`, which is joined for so long."""
     with ray_runtime(address):
         return ask_cluster(fleet_of(pools, local=False), on_event)
 
 
-def ask_cluster(fleet: FleetSpec, on_event: Callable[[News], None]) -> dict[str, Finding]:
+def ask_cluster(fleet: FleetSpec, on_event: Callable[[News], None]) -> dict[str, Detection]:
     """By pool, what all its hosts find together. Ray must be up. Waits while others use the places that a run would
     take, and takes none after it returns. Raises PlacementError, and ClusterError where a host does not answer."""
     with reserved(fleet, on_event) as reservation:
@@ -48,7 +48,7 @@ def ask_cluster(fleet: FleetSpec, on_event: Callable[[News], None]) -> dict[str,
     return {pool.name: together(answers[host.id] for host in fleet.hosts if host.pool is pool) for pool in fleet.pools}
 
 
-def together(found: Iterable[Finding]) -> Finding:
+def together(found: Iterable[Detection]) -> Detection:
     """Of several hosts; none has chips where one has none."""
     answers = list(found)
     if lacking := next((one for one in answers if not one.chips), None):

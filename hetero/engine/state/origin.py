@@ -9,7 +9,7 @@ import torch
 
 from backends.backend import Backend
 from bridge.rank import RankId
-from hetero.checkpoint.pieces import Reader
+from hetero.checkpoint.pieces import CheckpointReader
 from hetero.checkpoint.store import CheckpointStore
 from hetero.engine.spec import RunSpec
 from hetero.engine.state.loss_scale import LossScale
@@ -27,7 +27,7 @@ def begin(spec: RunSpec, tensors: Sequence[Holding], me: RankId, backend: Backen
     if spec.state == "initial":
         return _initial(spec, tensors, me, backend)
     assert spec.resume_folder is not None
-    with Reader(CheckpointStore(Path(spec.resume_folder)), spec.start) as reader:
+    with CheckpointReader(CheckpointStore(Path(spec.resume_folder)), spec.start) as reader:
         state = _blank(spec, tensors, me, backend)
         state.loss_scale = LossScale.of(spec.train.loss_scale, reader.manifest.run.scalars)
         state.make_masters(owned_by(tensors, me))
@@ -38,7 +38,8 @@ def begin(spec: RunSpec, tensors: Sequence[Holding], me: RankId, backend: Backen
 def _initial(spec: RunSpec, tensors: Sequence[Holding], me: RankId, backend: Backend) -> State:
     state, specs = _blank(spec, tensors, me, backend), _tensor_specs(spec, me)
     for name, value in state.values.items():
-        fill(value, specs[name], state.places[name][1], spec.train.seed)
+        layout, position = state.places[name]
+        fill(value, specs[name], layout.region(position), spec.train.seed)
     state.make_masters(owned_by(tensors, me))
     return state
 
@@ -59,5 +60,5 @@ def _tensor_specs(spec: RunSpec, me: RankId) -> dict[str, TensorSpec]:
     if place is None:
         return {}
     units = spec.plan.pipelines[place.pipeline].stages[place.stage].unit_indices()
-    found = (model.tensors(unit, len(place.ranks)).values() for unit in units)
+    found = (model.tensors(unit, place.axes.extent("tp")).values() for unit in units)
     return {tensor.name: tensor for of_unit in found for tensor in of_unit}

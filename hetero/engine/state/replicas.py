@@ -52,8 +52,8 @@ class ReplicaCheck:
         units = sorted({holding.unit for holding in self._tensors})
         wrong = [unit for unit in units if len(set(self._sums(self._of_unit(unit), totals))) > 1]
         names = [h.name for h in self._tensors if h.unit in wrong[:1]]
-        copies = {copy.place for h in self._tensors if h.unit in wrong[:1] for copy in h.copies}
-        places = ", ".join(f"pipeline {pipeline} stage {stage}" for pipeline, stage in sorted(copies))
+        held_by = {holder.place for h in self._tensors if h.unit in wrong[:1] for holder in h.holders}
+        places = ", ".join(f"pipeline {pipeline} stage {stage}" for pipeline, stage in sorted(held_by))
         raise ReplicaDrift(step, names or ["parameters"], places)
 
     def _of_unit(self, unit: int) -> list[tuple[Holding, list[int], Region | None]]:
@@ -121,12 +121,13 @@ def _name_key(name: str) -> int:
 
 
 def _covers(holding: Holding) -> list[frozenset[RankId]]:
-    """Disjoint sets of ranks that each hold the whole tensor once."""
+    """Sets of ranks that each hold the whole tensor once; whoever holds some of it is in one at least."""
     covers = []
-    for copy in holding.copies:
-        groups = copy.placement.layout.replica_groups()
-        for replica in range(min(len(group) for group in groups)):
-            covers.append(frozenset(copy.placement.ranks[group[replica]] for group in groups))  # noqa: PERF401
+    for holder in holding.holders:
+        groups = holder.placement.layout.replica_groups()
+        for replica in range(max(len(group) for group in groups)):
+            chosen = (group[replica % len(group)] for group in groups)
+            covers.append(frozenset(holder.placement.ranks[position] for position in chosen))
     return covers
 
 
@@ -135,7 +136,7 @@ def _covers_of(holding: Holding, me: RankId) -> list[int]:
 
 
 def _region(holding: Holding, me: RankId) -> Region | None:
-    for copy in holding.copies:
-        if me in copy.placement.ranks:
-            return copy.placement.layout.region(copy.placement.ranks.index(me))
+    for holder in holding.holders:
+        if me in holder.placement.regions:
+            return holder.placement.regions[me]
     return None

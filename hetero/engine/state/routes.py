@@ -9,7 +9,7 @@ from math import prod
 from typing import NamedTuple
 
 from bridge.layout.layout import Region
-from bridge.layout.reshard import Box, Piece, Placement, relocate
+from bridge.layout.reshard import Box, Piece, relocate
 from bridge.precision import ITEM_BYTES
 from bridge.rank import RankId
 from hetero.engine.state.ownership import Holding
@@ -62,7 +62,7 @@ class Side:
         """Who holds what of a tensor: (kind, dtype, parts)."""
         yield PARAMETER, WIDE, self.wide(holding)
         for kind in self.moments:
-            yield kind, WIDE, _boxes(holding.owners)
+            yield kind, WIDE, holding.owners.boxes
         for dtype in self.narrow:
             yield VALUE, dtype, self.values(holding, dtype)
 
@@ -72,11 +72,11 @@ class Side:
 
     def wide(self, holding: Holding) -> tuple[Box, ...]:
         """Owners' masters, and the values of pools that compute in float32."""
-        return tuple(dict.fromkeys([*_boxes(holding.owners), *self.values(holding, WIDE)]))
+        return tuple(dict.fromkeys([*holding.owners.boxes, *self.values(holding, WIDE)]))
 
     def values(self, holding: Holding, dtype: str) -> tuple[Box, ...]:
-        copies = (copy for copy in holding.copies if self.precisions[copy.pool] == dtype)
-        return tuple(part for copy in copies for part in _boxes(copy.placement))
+        holders = (holder for holder in holding.holders if self.precisions[holder.pool] == dtype)
+        return tuple(part for holder in holders for part in holder.placement.boxes)
 
 
 class Transfer(NamedTuple):
@@ -114,7 +114,7 @@ def _moves(before: Side, old: Holding, after: Side, new: Holding) -> Iterator[tu
     """(key, dtype, who holds it, who wants it, who makes it) for each kind of state of a tensor."""
     yield Key(new.name, PARAMETER), WIDE, before.wide(old), after.wide(new), ()
     for kind in after.moments:
-        yield Key(new.name, kind), WIDE, _boxes(old.owners), _boxes(new.owners), ()
+        yield Key(new.name, kind), WIDE, old.owners.boxes, new.owners.boxes, ()
     for dtype in after.narrow:
         held, wanted = before.values(old, dtype), after.values(new, dtype)
         made = tuple(part for part in wanted if part.rank in new.owners.ranks)
@@ -150,7 +150,3 @@ def peak_bytes(before: Side, after: Side, me: RankId, first: Sequence[Transfer] 
             rounded[one.piece.target] += one.nbytes
     message = min(most_bytes, max(rounded.values(), default=0))
     return sum(shard.nbytes for shard in had.values()) + fresh + message
-
-
-def _boxes(placement: Placement) -> tuple[Box, ...]:
-    return tuple(Box(rank, placement.layout.region(position)) for position, rank in enumerate(placement.ranks))

@@ -10,7 +10,7 @@ import torch
 from bridge.layout.layout import TensorLayout
 from bridge.rank import RankId
 from hetero.engine.state.loss_scale import LossScale
-from hetero.engine.state.ownership import Holding, position_of
+from hetero.engine.state.ownership import Holding
 from hetero.engine.state.routes import PARAMETER, VALUE, Key
 
 Tensors = dict[str, torch.Tensor]
@@ -84,9 +84,9 @@ def places_of(tensors: Iterable[Holding], me: RankId) -> dict[str, tuple[TensorL
     """Which parts a rank holds."""
     found = {}
     for holding in tensors:
-        for copy in holding.copies:
-            if (position := position_of(copy.placement, me)) is not None:
-                found[holding.name] = copy.placement.layout, position
+        for holder in holding.holders:
+            if me in holder.placement.regions:
+                found[holding.name] = holder.placement.layout, holder.placement.ranks.index(me)
     return found
 
 

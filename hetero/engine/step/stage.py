@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -13,7 +13,7 @@ from torch import nn
 
 from backends.backend import Backend
 from balancer.plan.plan import Plan, stage_ranks
-from bridge.layout.layout import TensorLayout
+from bridge.layout.axes import Axes
 from bridge.rank import RankId
 from hetero.layers.group import TensorGroup
 from hetero.models.batch import Batch
@@ -28,38 +28,47 @@ NOWHERE = torch.device("meta")
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a rank stands in a plan: its pipeline, its stage and its position in the tensor-parallel group."""
+class RankPlace:
+    """Where a rank stands in a plan: its pipeline, its stage, and its position among the stage's ranks, which lie along
+    `axes`."""
 
     pipeline: int
     stage: int
     position: int
     ranks: tuple[RankId, ...]
+    axes: Axes
+
+    def along(self, axis: str) -> int:
+        """The rank's coordinate."""
+        return self.axes.coordinates(self.position)[axis]
+
+    def groups(self, axis: str) -> list[tuple[RankId, ...]]:
+        """The stage's ranks, in groups that lie along an axis."""
+        return [tuple(self.ranks[position] for position in group) for group in self.axes.groups(axis)]
 
     def __str__(self) -> str:
         return f"pipeline {self.pipeline} stage {self.stage}"
 
 
-def place_of(plan: Plan, rank: RankId) -> Place | None:
+def place_of(plan: Plan, rank: RankId) -> RankPlace | None:
     """The rank's place, None where the plan does not use it."""
     for place in places(plan):
         if rank in place.ranks:
-            return Place(place.pipeline, place.stage, place.ranks.index(rank), place.ranks)
+            return replace(place, position=place.ranks.index(rank))
     return None
 
 
-def places(plan: Plan) -> Iterator[Place]:
+def places(plan: Plan) -> Iterator[RankPlace]:
     """Every stage of the plan, as its first rank sees it."""
-    for pipeline, parts in enumerate(plan.pipelines):
-        for stage in range(len(parts.stages)):
-            yield Place(pipeline, stage, 0, stage_ranks(plan, pipeline, stage))
+    for (pipeline, stage), placed in plan.stages():
+        yield RankPlace(pipeline, stage, 0, stage_ranks(plan, pipeline, stage), placed.axes)
 
 
 Made = Callable[[int, Iterable[str]], None]
 """Is told of a unit's number and the names of its tensors."""
 
 
-class Chunk(nn.Module):
+class ChunkModule(nn.Module):
     """Consecutive units, from number `first` on, run as one piece: boundary tensors in, boundary tensors (or the loss)
     out. A tensor that several of its units use is counted as the first one's, which a backward comes to last."""
 
@@ -116,16 +125,15 @@ class Stage:
         self,
         dims: Dimensions,
         plan: Plan,
-        place: Place,
+        place: RankPlace,
         group: TensorGroup,
         backend: Backend,
         precision: str,
         values: Mapping[str, torch.Tensor],
     ) -> None:
         self.place, self.dtype = place, DTYPES[precision]
-        self.chunks: dict[int, Chunk] = {}
+        self.chunks: dict[int, ChunkModule] = {}
         self.parameters: dict[str, nn.Parameter] = {}
-        self.layouts: dict[str, TensorLayout] = {}
         shared: dict[str, nn.Parameter] = {}
         for chunk in plan.pipelines[place.pipeline].chunks():
             if chunk.stage != place.stage:
@@ -134,13 +142,12 @@ class Stage:
                 build_unit(dims, unit, group, backend.operators, self.dtype, NOWHERE, 0, False, shared)
                 for unit in range(*chunk.units)
             ]
-            self.chunks[chunk.index] = Chunk(chunk.index, chunk.units[0], units)
+            self.chunks[chunk.index] = ChunkModule(chunk.index, chunk.units[0], units)
             for unit in units:
                 for tensor in unit.tensors():
                     if tensor.parameter.device == NOWHERE:
                         torch.utils.swap_tensors(tensor.parameter, nn.Parameter(values[tensor.name]))
                     self.parameters[tensor.name] = tensor.parameter
-                    self.layouts[tensor.name] = tensor.layout
         first, last = 0, len(architecture(dims).units) - 1
         held = {unit for chunk in plan.pipelines[place.pipeline].stages[place.stage].units for unit in range(*chunk)}
         self.reads_text = bool(held & {first, last})

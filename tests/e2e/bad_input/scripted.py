@@ -15,7 +15,7 @@ from hetero.cluster.control.instructions import HostOrder, News
 from hetero.cluster.fleet import FleetSpec, HostSpec
 from hetero.cluster.needs import Needs
 from hetero.engine.spec import RunSpec
-from hetero.job.planning.measuring import Measured
+from hetero.job.planning.measuring import Measurements
 from hetero.monitoring.record import merge_ranks
 from hetero.words.orders import Configure, Lease
 from tests.unit.hetero.cluster.fake_hosts import FakeHosts
@@ -103,6 +103,6 @@ def script(
     hosts = ScriptedHosts(fingerprints or {}, reach or {}, troubles or {}, totals)
     monkeypatch.setattr("hetero.train.ray_runtime", lambda address: contextlib.nullcontext())
     monkeypatch.setattr("hetero.train.ray_agents", hosts.agents)
-    monkeypatch.setattr("hetero.train.measure", lambda *_: Measured(1.0, None))
+    monkeypatch.setattr("hetero.train.measure", lambda *_: Measurements(1.0, None))
     monkeypatch.setattr(needs, "_answers", lambda calls, _: calls)
     monkeypatch.setattr(needs, "_hosts_elsewhere", lambda *_: [])

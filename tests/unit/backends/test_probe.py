@@ -33,7 +33,7 @@ def packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def names(findings: list[probe.Finding]) -> list[str]:
+def names(findings: list[probe.Detection]) -> list[str]:
     return [finding.family for finding in findings]
 
 
@@ -47,13 +47,13 @@ def test_a_host_without_chips_is_a_cpu_and_starts_no_process(bare: pytest.Monkey
 
 def test_kunlun_comes_before_the_cuda_that_it_looks_like(bare: pytest.MonkeyPatch) -> None:
     bare.setattr(probe, "glob", lambda path: [path] if path in ("/dev/xpu[0-9]*", "/dev/nvidiactl") else [])
-    bare.setattr(probe, "ask", lambda family: probe.Finding(family, 8, ()))
+    bare.setattr(probe, "ask", lambda family: probe.Detection(family, 8, ()))
     first = next(finding for finding in probe.detect() if finding.chips)
     assert (first.family, first.signs) == ("kunlun", ("/dev/xpu[0-9]*",))
 
 
 def test_an_explicit_choice_comes_first_and_is_asked_without_a_sign(bare: pytest.MonkeyPatch) -> None:
-    bare.setattr(probe, "ask", lambda family: probe.Finding(family, 2, ()))
+    bare.setattr(probe, "ask", lambda family: probe.Detection(family, 2, ()))
     findings = probe.detect("ascend")
     assert names(findings) == ["ascend", "kunlun", "cuda", "cpu"]
     assert findings[0].chips == 2

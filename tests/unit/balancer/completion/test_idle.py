@@ -5,7 +5,7 @@ from balancer.completion.idle import idle_chips
 from balancer.problem import Problem
 from balancer.search.ledger import ledger
 from tests.unit.balancer.cases import plan, pool, topology, workload
-from tests.unit.balancer.test_simulate import predict
+from tests.unit.balancer.simulate.test_simulate import predict
 
 
 def told(written, *pools, legal_tp=lambda tp: None):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
 from math import prod
 
 import numpy as np
@@ -10,25 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bridge.layout.layout import LayoutError, Region, Shape, TensorLayout
-from bridge.layout.reshard import Box, Piece, Placement, copies, overlap, relocate, reshard
+from bridge.layout.layout import LayoutError, Region, Shape, TensorLayout, overlap
+from bridge.layout.reshard import Box, Piece, Placement, copies, relocate, reshard
 from bridge.rank import RankId
+from tests.unit.bridge.layout.layouts import layouts
 
 RANKS = tuple(RankId(pool, index) for pool in ("nvidia", "ascend") for index in range(6))
 
 shapes = st.lists(st.integers(1, 9), min_size=0, max_size=3).map(tuple)
-
-
-@st.composite
-def layouts(draw: st.DrawFn, shape: Shape) -> TensorLayout:
-    """Whole, or cut anywhere along any dimension, each part on one to three positions in any order."""
-    if not shape or draw(st.booleans()):
-        return TensorLayout.replicated(shape, draw(st.integers(1, 6)))
-    dim = draw(st.integers(0, len(shape) - 1))
-    cuts = draw(st.sets(st.integers(1, shape[dim] - 1), max_size=3)) if shape[dim] > 1 else set()
-    parts = list(pairwise((0, *sorted(cuts), shape[dim])))
-    copies = draw(st.integers(1, len(RANKS) // len(parts)).map(lambda n: min(n, 3)))
-    return TensorLayout(shape, dim, tuple(draw(st.permutations(parts * copies))))
 
 
 @st.composite
@@ -47,7 +35,7 @@ def cut(region: Region) -> tuple[slice, ...]:
 
 def shards(placement: Placement) -> dict[RankId, np.ndarray]:
     whole = np.arange(prod(placement.layout.shape)).reshape(placement.layout.shape)
-    return {rank: whole[cut(placement.layout.region(at))].copy() for at, rank in enumerate(placement.ranks)}
+    return {rank: whole[cut(region)].copy() for rank, region in placement.regions.items()}
 
 
 def empty(placement: Placement, value: int) -> dict[RankId, np.ndarray]:
@@ -143,8 +131,7 @@ def largest_row(crossing: list[Piece], senders: int) -> float:
 @given(moves)
 def test_what_a_rank_holds_does_not_cross(move: tuple[Placement, Placement]) -> None:
     source, target = move
-    held = {rank: source.layout.region(at) for at, rank in enumerate(source.ranks)}
-    wanted = {rank: target.layout.region(at) for at, rank in enumerate(target.ranks)}
+    held, wanted = source.regions, target.regions
     for piece in copies(source, target):
         if piece.target in held and not piece.local:
             origin = [start for start, _ in wanted[piece.target]]
@@ -187,7 +174,7 @@ def spreads(draw: st.DrawFn, shape: Shape) -> tuple[Box, ...]:
         layout = draw(layouts(shape))
         if layout.size > len(free):
             break
-        found += [Box(free.pop(), layout.region(position)) for position in range(layout.size)]
+        found += [Box(free.pop(), region) for region in layout.regions if region is not None]
     return tuple(found)
 
 

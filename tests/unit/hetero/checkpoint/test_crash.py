@@ -18,7 +18,7 @@ import torch
 from bridge.layout.layout import TensorLayout
 from bridge.rank import RankId
 from hetero.checkpoint.manifest import RunState
-from hetero.checkpoint.pieces import Reader, write_piece
+from hetero.checkpoint.pieces import CheckpointReader, write_piece
 from hetero.checkpoint.store import CheckpointStore
 
 LAYOUTS = {"units.1.q.weight": TensorLayout.split((7, 5), 0, 2), "units.1.k.weight": TensorLayout.split((3, 8), 1, 2)}
@@ -35,7 +35,7 @@ def save(store: CheckpointStore, step: int, seed: int) -> None:
     for position in range(2):
         rank = RankId("ascend", position)
         state = {
-            name: {kind: value(seed, name, kind).split(_sizes(layout), layout.dim)[position] for kind in KINDS}
+            name: {kind: value(seed, name, kind)[_slices(layout, position)] for kind in KINDS}
             for name, layout in LAYOUTS.items()
         }
         places = {name: (layout, position) for name, layout in LAYOUTS.items()}
@@ -43,8 +43,8 @@ def save(store: CheckpointStore, step: int, seed: int) -> None:
     store.commit(step, _run(seed), pieces)
 
 
-def _sizes(layout: TensorLayout) -> list[int]:
-    return [stop - start for start, stop in layout.bounds]
+def _slices(layout: TensorLayout, position: int) -> tuple[slice, ...]:
+    return tuple(slice(*bounds) for bounds in layout.region(position))
 
 
 def _run(seed: int) -> RunState:
@@ -56,7 +56,7 @@ def seed_of_latest(store: CheckpointStore) -> int:
     step = store.latest()
     assert step is not None
     seed = store.verify(step).run.consumed_sequences
-    with Reader(store, step) as reader:
+    with CheckpointReader(store, step) as reader:
         for name, layout in LAYOUTS.items():
             for kind in KINDS:
                 whole = tuple((0, extent) for extent in layout.shape)

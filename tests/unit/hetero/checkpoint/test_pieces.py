@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -15,8 +14,9 @@ from bridge.layout.layout import Shape, TensorLayout
 from bridge.rank import RankId
 from hetero.checkpoint.errors import CheckpointError, DamagedCheckpoint
 from hetero.checkpoint.manifest import RunState
-from hetero.checkpoint.pieces import Reader, write_piece
+from hetero.checkpoint.pieces import CheckpointReader, write_piece
 from hetero.checkpoint.store import CheckpointStore
+from tests.unit.bridge.layout.layouts import tilings
 
 RUN = RunState(consumed_sequences=32, consumed_tokens=8192, job_fingerprint="f", plan={}, scalars={"updates": 4})
 KINDS = {"parameter": torch.float32, "exp_avg": torch.float32, "exp_avg_sq": torch.bfloat16}
@@ -26,12 +26,9 @@ Layouts = dict[str, TensorLayout]
 
 @st.composite
 def partitions(draw: st.DrawFn, shape: Shape) -> TensorLayout:
-    """Whole, or cut anywhere along any dimension, for one owner per part."""
-    if not shape or draw(st.booleans()):
-        return TensorLayout.replicated(shape, 1)
-    dim = draw(st.integers(0, len(shape) - 1))
-    cuts = draw(st.sets(st.integers(1, shape[dim] - 1), max_size=4)) if shape[dim] > 1 else set()
-    return TensorLayout(shape, dim, tuple(draw(st.permutations(list(pairwise((0, *sorted(cuts), shape[dim])))))))
+    """Cut anywhere along any dimensions, for one owner per part; other ranks own nothing of it."""
+    parts = [*draw(tilings(shape, 5)), *[None] * draw(st.integers(0, 2))]
+    return TensorLayout(shape, tuple(draw(st.permutations(parts))))
 
 
 shapes = st.lists(st.integers(1, 9), max_size=3).map(tuple)
@@ -57,12 +54,17 @@ def save(store: CheckpointStore, step: int, tensors: Tensors, layouts: Layouts) 
     pieces = []
     for position in range(max(layout.size for layout in layouts.values())):
         rank = RankId("nvidia", position)
-        places = {name: (layout, position) for name, layout in layouts.items() if position < layout.size}
+        places = {
+            name: (layout, position)
+            for name, layout in layouts.items()
+            if position < layout.size and layout.regions[position] is not None
+        }
         state = {
             name: {kind: shard(value, layout, position) for kind, value in tensors[name].items()}
             for name, (layout, _) in places.items()
         }
-        pieces.append(write_piece(store.piece_path(step, rank), rank, state, places))
+        if state:
+            pieces.append(write_piece(store.piece_path(step, rank), rank, state, places))
     store.commit(step, RUN, pieces)
 
 
@@ -75,12 +77,12 @@ def test_any_partition_is_read_under_any_other(move: dict[str, tuple[TensorLayou
         store = CheckpointStore(Path(folder))
         save(store, 4, tensors, written)
         store.verify(4)
-        with Reader(store, 4) as reader:
+        with CheckpointReader(store, 4) as reader:
             assert reader.names() == set(move)
             for name, (_, wanted) in move.items():
                 assert (reader.kinds(name), reader.shape(name)) == (set(KINDS), wanted.shape)
                 for kind, dtype in KINDS.items():
-                    for position in range(wanted.size):
+                    for (position,) in wanted.replica_groups():
                         found = reader.read(name, kind, wanted.region(position))
                         assert found.dtype == dtype
                         assert torch.equal(found, shard(tensors[name][kind], wanted, position))
@@ -96,14 +98,14 @@ def store(tmp_path: Path) -> CheckpointStore:
 
 def test_a_box_across_pieces_is_assembled(store: CheckpointStore) -> None:
     expected = values({"units.1.q.weight": TensorLayout.replicated((6, 4), 1)})["units.1.q.weight"]["exp_avg"]
-    with Reader(store, 4) as reader:
+    with CheckpointReader(store, 4) as reader:
         found = reader.read("units.1.q.weight", "exp_avg", ((1, 5), (2, 3)))
         assert reader.manifest.run == RUN
     assert torch.equal(found, expected[1:5, 2:3])
 
 
 def test_what_was_read_is_the_reader_s_own(store: CheckpointStore) -> None:
-    with Reader(store, 4) as reader:
+    with CheckpointReader(store, 4) as reader:
         found = reader.read("units.1.q.weight", "parameter", ((0, 2), (0, 4)))
     found.zero_()
     store.verify(4)
@@ -119,12 +121,12 @@ def test_what_was_read_is_the_reader_s_own(store: CheckpointStore) -> None:
     ],
 )
 def test_what_is_not_stored_is_explained(store: CheckpointStore, name: str, kind: str, region, rule: str) -> None:
-    with Reader(store, 4) as reader, pytest.raises(CheckpointError, match=rule):
+    with CheckpointReader(store, 4) as reader, pytest.raises(CheckpointError, match=rule):
         reader.read(name, kind, region)
 
 
 def test_a_missing_part_is_never_made_up(store: CheckpointStore) -> None:
-    with Reader(store, 4) as reader:
+    with CheckpointReader(store, 4) as reader:
         reader._boxes["units.1.q.weight", "parameter"].pop()
         with pytest.raises(DamagedCheckpoint, match="16 elements"):
             reader.read("units.1.q.weight", "parameter", ((0, 6), (0, 4)))
@@ -139,7 +141,7 @@ def test_views_are_saved_as_what_they_show(tmp_path: Path) -> None:
     entry = write_piece(store.piece_path(1, rank), rank, state, {"a": (layout, 0), "b": (layout, 0)})
     store.commit(1, RUN, [entry])
     assert entry["size_bytes"] < 24 * 4 + 500
-    with Reader(store, 1) as reader:
+    with CheckpointReader(store, 1) as reader:
         for name in state:
             assert torch.equal(reader.read(name, "parameter", layout.region(0)), state[name]["parameter"])
 
@@ -155,7 +157,7 @@ def test_a_piece_that_is_removed_under_a_reader_is_explained(tmp_path: Path) -> 
     store = CheckpointStore(tmp_path)
     layouts = {"w": TensorLayout.replicated((3,), 1)}
     save(store, 4, values(layouts), layouts)
-    with Reader(store, 4) as reader:
+    with CheckpointReader(store, 4) as reader:
         (store.folder(4) / reader.manifest.pieces[0].file).unlink()
         with pytest.raises(DamagedCheckpoint, match="the run that saved it may have removed it"):
             reader.read("w", "parameter", ((0, 3),))

@@ -6,8 +6,8 @@ import socket
 
 import pytest
 
-from hetero.cluster import ray_runtime as runtime
 from hetero.cluster.errors import ClusterError
+from hetero.cluster.onray import runtime
 
 
 def refusal(address: str) -> ClusterError:

@@ -24,7 +24,7 @@ from hetero.engine.epoch import Epoch
 from hetero.engine.spec import RunSpec
 from hetero.engine.state.origin import begin
 from hetero.engine.step import totals as totals_module
-from hetero.engine.step.stage import Place, place_of
+from hetero.engine.step.stage import RankPlace, place_of
 from hetero.engine.wiring import EpochGroups, tensor_holdings
 from hetero.layers.group import TensorGroup
 from hetero.models.batch import Batch
@@ -83,7 +83,7 @@ class Recorder(Communicator):
     def all_gather(self, parts: Sequence[torch.Tensor]) -> None:
         self._together("all-gather").wait()
 
-    def exchange(self, inward: torch.Tensor, in_sizes: Any, outward: torch.Tensor, out_sizes: Any) -> Waitable:
+    def all_to_all(self, inward: torch.Tensor, in_sizes: Any, outward: torch.Tensor, out_sizes: Any) -> Waitable:
         return self._together("exchange")
 
     def send(self, x: torch.Tensor, target: int) -> Waitable:
@@ -203,7 +203,7 @@ class Chunk:
 
 
 class Stage:
-    def __init__(self, dims: Any, plan: Plan, place: Place, group: TensorGroup, *_: Any) -> None:
+    def __init__(self, dims: Any, plan: Plan, place: RankPlace, group: TensorGroup, *_: Any) -> None:
         model, self.dtype, self.reads_text, self.computes_loss = architecture(dims), torch.float32, False, False
         self.chunks: dict[int, Chunk] = {}
         self.layouts: dict[str, Any] = {}
@@ -221,7 +221,7 @@ class Stage:
             self.chunks[chunk.index].head = last in units
             self.computes_loss |= last in units
         self.parameters = {
-            name: nn.Parameter(torch.zeros(layout.local_shape(place.position))) for name, layout in self.layouts.items()
+            name: nn.Parameter(torch.zeros(layout.local_shape(group.rank))) for name, layout in self.layouts.items()
         }
 
     def gradients(self, names: Iterable[str]) -> dict[str, torch.Tensor]:
@@ -260,7 +260,7 @@ def _order_of(spec: RunSpec, me: RankId, count: int) -> Order:
         patch.object(epoch_module, "Text", Text),
         patch.object(totals_module, "dist", host),
     ):
-        tensors, world = tensor_holdings(spec), _World(me, count, order)
+        tensors, world = tensor_holdings(spec), RecordedWorld(me, count, order)
         groups = EpochGroups(spec, world, tensors)  # type: ignore[arg-type]
         if (place := place_of(spec.plan, me)) is not None:
             state = begin(spec, tensors, me, world.backend)
@@ -277,7 +277,7 @@ def _active(spec: RunSpec) -> list[int]:
     return [chip for _, stage in spec.plan.stages() for chip in stage.chips or ()]
 
 
-class _World:
+class RecordedWorld:
     def __init__(self, me: RankId, size: int, order: Order) -> None:
         self.backend, self.rank, self.size, self._order = CpuBackend(), me, size, order
 

@@ -19,7 +19,7 @@ from hetero.engine.state import origin
 from hetero.engine.state.origin import begin
 from hetero.engine.state.saving import save
 from hetero.engine.state.state import State
-from hetero.engine.step.stage import Place, Stage
+from hetero.engine.step.stage import RankPlace, Stage
 from hetero.engine.wiring import tensor_holdings
 from hetero.layers.group import TensorGroup
 from hetero.models.dimensions import Dimensions
@@ -42,7 +42,8 @@ def _begin(spec: RunSpec, me: RankId = ME) -> State:
 
 def test_a_stage_takes_no_memory_of_its_own() -> None:
     state = _begin(_spec())
-    stage = Stage(TINY, PLAN, Place(0, 0, 0, (ME,)), TensorGroup(), CpuBackend(), "float32", state.values)
+    place = RankPlace(0, 0, 0, (ME,), STAGE.axes)
+    stage = Stage(TINY, PLAN, place, TensorGroup(), CpuBackend(), "float32", state.values)
     assert stage.parameters.keys() == state.values.keys()
     assert all(p.data_ptr() == state.values[name].data_ptr() for name, p in stage.parameters.items())
     held = {id(p) for chunk in stage.chunks.values() for p in chunk.parameters()}

@@ -138,13 +138,13 @@ def test_ranks_together_have_the_whole(tp: int, dim: int) -> None:
     spec = TensorSpec("w", TensorLayout.split((10, 9), dim, tp), Normal(0.5))
     parts = [torch.empty(spec.layout.local_shape(rank)) for rank in range(tp)]
     for rank, part in enumerate(parts):
-        fill(part, spec, rank, seed=0)
+        fill(part, spec, spec.layout.region(rank), seed=0)
     np.testing.assert_array_equal(torch.cat(parts, dim).numpy(), _whole("w", (10, 9)) * np.float32(0.5))
 
 
 def test_constant() -> None:
     part = torch.empty(3)
-    fill(part, TensorSpec("w", TensorLayout.replicated((3,), 2), Constant(1.0)), 1, seed=0)
+    fill(part, TensorSpec("w", TensorLayout.replicated((3,), 2), Constant(1.0)), ((0, 3),), seed=0)
     assert part.tolist() == [1.0] * 3
 
 

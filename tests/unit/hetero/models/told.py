@@ -50,8 +50,8 @@ def _tensors(dims: Dimensions, tp: int) -> dict[str, list[Any]]:
             layout = spec.layout
             common = spec.name.replace(f"units.{number}.", "*.")
             initial = [type(spec.initial).__name__, *asdict(spec.initial).values()]
-            bounds = [list(part) for part in layout.bounds]
-            row = [common, list(layout.shape), layout.dim, bounds, layout.gradients, initial]
+            regions = [[list(bounds) for bounds in layout.region(position)] for position in range(layout.size)]
+            row = [common, list(layout.shape), regions, layout.gradients, initial]
             assert found.setdefault(f"{unit.kind}: {name}", row) == row
     return found
 

@@ -12,9 +12,9 @@ from backends.cpu import CpuBackend
 from bridge.codec import BLOCK, CODECS, Codec
 from bridge.errors import WireError
 from hetero.transfer import coded
-from hetero.transfer.carrier import Place
 from hetero.transfer.coded import CodedReader, CodedWriter, dtype_name
 from hetero.transfer.gate import Gate
+from hetero.transfer.messages import Destination
 
 PART_BYTES = 600
 ALL = pytest.mark.parametrize("codec", CODECS.values(), ids=lambda codec: codec.name)
@@ -50,7 +50,7 @@ class Line:
 
     def read(self, slot: int, nbytes: int) -> torch.Tensor:
         message: Any = SimpleNamespace(slot=slot, wait=lambda most=nbytes: min(most, nbytes))
-        [found], copy = self.reader.read(message, [Place((self.numel,))])
+        [found], copy = self.reader.read(message, [Destination((self.numel,))])
         assert copy.done()
         return found
 

@@ -1,4 +1,4 @@
-"""Flows pack, carry and unpack what the planner says, whatever the layouts; carriers in memory play the wires."""
+"""Flows pack, carry and unpack what the planner says, whatever the layouts; wires in memory carry them."""
 
 from __future__ import annotations
 
@@ -13,22 +13,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backends.cpu import CpuBackend
-from bridge.layout.layout import TensorLayout
+from bridge.layout.layout import LayoutError, TensorLayout
 from bridge.layout.reshard import Placement, Reshard, copies, reshard
 from bridge.rank import RankId
-from hetero.transfer.carrier import Place, Waits, unpack
-from hetero.transfer.flow import Flow, Lane, lanes
-from tests.unit.hetero.engine.placements import SHAPES, numbered, placements, ranks, shard
+from hetero.transfer.flow import Flow
+from hetero.transfer.messages import Destination, MessageSpec, message_specs, unpack
+from hetero.transfer.waits import Waits
+from tests.unit.hetero.engine.placements import SHAPES, numbered, part_of, placements, ranks
 
 
 class Wire:
-    """A lane in memory: messages arrive in the order of sending, into receives that were posted."""
+    """Messages in memory: they arrive in the order of sending, into receives that were posted."""
 
     def __init__(self) -> None:
         self._sent: deque[torch.Tensor] = deque()
         self.posted = 0
 
-    def send(self, pieces: Sequence[torch.Tensor]) -> None:
+    def send_pieces(self, pieces: Sequence[torch.Tensor]) -> None:
         self._sent.append(torch.cat([piece.reshape(-1) for piece in pieces]))
 
     def drain(self) -> None: ...
@@ -36,14 +37,14 @@ class Wire:
     def post(self) -> None:
         self.posted += 1
 
-    def receive(self, places: Sequence[Place]) -> list[torch.Tensor]:
+    def receive_pieces(self, places: Sequence[Destination]) -> list[torch.Tensor]:
         assert self.posted > 0, "nothing was posted"
         self.posted -= 1
         return unpack(self._sent.popleft(), places)
 
 
 class Wires:
-    """Makes both ends of each lane the same wire, as `Carriers` does between processes."""
+    """Makes both ends of each message the same wire, as `PointToPoint` does between processes."""
 
     def __init__(self) -> None:
         self.backend = CpuBackend()
@@ -54,8 +55,8 @@ class Wires:
             me=me, backend=self.backend, waits=Waits(self.backend), sender=self._end, receiver=self._end
         )
 
-    def _end(self, lane: Lane, *_: Any) -> Wire:
-        return self.by_pair.setdefault((lane.source, lane.target), Wire())
+    def _end(self, message: MessageSpec, *_: Any) -> Wire:
+        return self.by_pair.setdefault((message.source, message.target), Wire())
 
 
 def _move(tensors: list[tuple[Placement, Placement]], plans: list[Reshard], turns: int, window: int) -> None:
@@ -64,30 +65,23 @@ def _move(tensors: list[tuple[Placement, Placement]], plans: list[Reshard], turn
     everyone = sorted({rank for pair in tensors for placement in pair for rank in placement.ranks})
     flows = {}
     for me in everyone:
-        shapes = [
-            target.layout.local_shape(target.ranks.index(me)) if me in target.ranks else None for _, target in tensors
-        ]
+        shapes = [target.local_shape(me) for _, target in tensors]
         flows[me] = Flow(wires.seen_by(me), "sync", "test", plans, shapes, torch.float32, window)
         flows[me].begin(turns)
     for turn in range(turns):
         for me in everyone:
-            flows[me].send([_held(source, me, turn) for source, _ in tensors])
+            flows[me].send_tensors([_held(source, me, turn) for source, _ in tensors])
         for me in everyone:
-            found = flows[me].receive()
+            found = flows[me].receive_tensors()
             for (_, target), value in zip(tensors, found, strict=True):
-                if me in target.ranks:
-                    wanted = _held(target, me, turn)
-                    assert value is not None
-                    assert wanted is not None
-                    assert torch.equal(value, wanted)
+                wanted = _held(target, me, turn)
+                assert (value is None) == (wanted is None)
+                assert value is None or wanted is None or torch.equal(value, wanted)
     assert all(wire.posted == 0 for wire in wires.by_pair.values()), "more was posted than sent"
 
 
 def _held(placement: Placement, rank: RankId, turn: int) -> torch.Tensor | None:
-    if rank not in placement.ranks:
-        return None
-    whole = numbered(placement.layout.shape) + 1000 * turn
-    return shard(whole, placement.layout, placement.ranks.index(rank))
+    return part_of(numbered(placement.layout.shape) + 1000 * turn, placement, rank)
 
 
 @st.composite
@@ -111,7 +105,7 @@ def test_one_target_has_nobody_to_gather_from(data: st.DataObject) -> None:
     shape = data.draw(st.sampled_from(SHAPES))
     source = data.draw(placements(shape, "a"))
     target = data.draw(
-        placements(shape, "b").filter(lambda found: len(found.layout.replica_groups()) == found.layout.size)
+        placements(shape, "b").filter(lambda found: len(found.layout.replica_groups()) == len(found.regions))
     )
     plan = reshard(source, target)
     assert plan.gathers == ()
@@ -121,18 +115,78 @@ def test_one_target_has_nobody_to_gather_from(data: st.DataObject) -> None:
 @given(_moves())
 def test_lanes_hold_each_piece_once_and_in_order(tensors: list[tuple[Placement, Placement]]) -> None:
     plans = [copies(source, target) for source, target in tensors]
-    found = lanes(plans)
-    assert len({(lane.source, lane.target) for lane in found}) == len(found)
-    for lane in found:
+    found = message_specs(plans)
+    assert len({(message.source, message.target) for message in found}) == len(found)
+    for message in found:
         wanted = [
             (number, piece)
             for number, pieces in enumerate(plans)
             for piece in pieces
-            if (piece.source, piece.target) == (lane.source, lane.target)
+            if (piece.source, piece.target) == (message.source, message.target)
         ]
-        assert list(lane.pieces) == wanted
-        assert lane.numel == sum(piece.numel for _, piece in wanted)
-    assert sum(len(lane.pieces) for lane in found) == sum(len(pieces) for pieces in plans)
+        assert list(message.pieces) == wanted
+        assert message.numel == sum(piece.numel for _, piece in wanted)
+    assert sum(len(message.pieces) for message in found) == sum(len(pieces) for pieces in plans)
+
+
+BOUNDARY = (8, 3)
+"""Of tokens and what each is made of."""
+WHOLE = TensorLayout.replicated(BOUNDARY, 2)
+BY_TOKENS = TensorLayout.split(BOUNDARY, 0, 2)
+
+
+class GatherGroup:
+    """The ranks of a pool in one thread: a gather waits until the last of them has come to it."""
+
+    def __init__(self, members: int) -> None:
+        self.members, self._came = tuple(range(members)), list[Sequence[torch.Tensor]]()
+
+    def all_gather(self, parts: Sequence[torch.Tensor]) -> None:
+        """All parts are views of the caller's tensor; its own is there."""
+        self._came.append(parts)
+        if len(self._came) == len(self.members):
+            for whole in self._came:
+                for member, part in enumerate(whole):
+                    part.copy_(self._came[member][member])
+
+
+def test_a_boundary_that_is_cut_along_the_tokens_arrives_whole() -> None:
+    """Each half crosses once, in halves, and the ranks of the target complete it among themselves."""
+    source, target = Placement(BY_TOKENS, ranks("a", 2)), Placement(WHOLE, ranks("b", 2))
+    plan, wires, group = reshard(source, target), Wires(), GatherGroup(2)
+    assert sum(piece.numel for piece in plan.pieces) == numbered(BOUNDARY).numel()
+    flows = {
+        me: Flow(wires.seen_by(me), "activation", "test", [plan], [target.local_shape(me)], torch.float32, 1, group)
+        for me in (*source.ranks, *target.ranks)
+    }
+    for flow in flows.values():
+        flow.begin(1)
+    for me in source.ranks:
+        flows[me].send_tensors([_held(source, me, 0)])
+    for found in [flows[me].receive_tensors() for me in target.ranks]:
+        assert torch.equal(found[0], numbered(BOUNDARY))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("size", [2, 4])
+def test_a_whole_boundary_arrives_cut_along_the_tokens(size: int) -> None:
+    """Each rank gets its tokens alone, and the source's ranks share the sending."""
+    source = Placement(WHOLE, ranks("a", 2))
+    target = Placement(TensorLayout.split(BOUNDARY, 0, size), ranks("b", size))
+    plan = reshard(source, target)
+    assert plan.gathers == ()
+    sent = [sum(piece.numel for piece in plan.pieces if piece.source == rank) for rank in source.ranks]
+    assert sent == [numbered(BOUNDARY).numel() / 2] * 2
+    _move([(source, target)], [plan], 3, 2)
+
+
+def test_a_gather_over_others_than_those_that_have_the_part_is_refused() -> None:
+    """Two halves, each on two ranks of four: the group of all four would wait for the wrong ones."""
+    halves = BY_TOKENS.regions
+    source = Placement(WHOLE, ranks("a", 2))
+    target = Placement(TensorLayout(BOUNDARY, (halves[0], halves[0], halves[1], halves[1])), ranks("b", 4))
+    plan, me, group = reshard(source, target), target.ranks[0], GatherGroup(4)
+    with pytest.raises(LayoutError, match="over a group of their own"):
+        Flow(Wires().seen_by(me), "activation", "test", [plan], [target.local_shape(me)], torch.float32, 1, group)
 
 
 def test_a_missing_source_is_named() -> None:
@@ -141,4 +195,4 @@ def test_a_missing_source_is_named() -> None:
     plan, me = Reshard(copies(source, target), ()), source.ranks[0]
     flow = Flow(Wires().seen_by(me), "sync", "test", [plan], [None], torch.float32, 1)
     with pytest.raises(ValueError, match="tensor 0 of the flow is not on this rank"):
-        flow.send([None])
+        flow.send_tensors([None])

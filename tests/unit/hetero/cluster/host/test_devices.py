@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from hetero.cluster import devices as subject
 from hetero.cluster import private_folder
 from hetero.cluster.errors import ClusterError
 from hetero.cluster.fleet import LOOPBACK, FleetPool, FleetSpec, HostSpec
+from hetero.cluster.host import devices as subject
 from hetero.cluster.host.devices import Devices
 from hetero.cluster.host.processes import environment, forks
 

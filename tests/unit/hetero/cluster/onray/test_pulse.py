@@ -12,9 +12,9 @@ import pytest
 import ray
 
 from bridge.system.awake import AwakeClock
-from hetero.cluster import pulse as pulses
 from hetero.cluster.control.blame import failure
 from hetero.cluster.errors import RayFailure
+from hetero.cluster.onray import pulse as pulses
 from hetero.cluster.onray.pulse import CONTROL_STORE, EVERY_S, Pulse
 from hetero.errors import exit_code
 from tests.patience import WAIT_S

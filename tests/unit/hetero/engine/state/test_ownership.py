@@ -7,10 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from balancer.plan.plan import PipelinePlan, Plan, StagePlan
+from bridge.layout.axes import Axes
 from bridge.layout.layout import Region, TensorLayout
 from bridge.layout.reshard import copies
 from bridge.rank import RankId
-from hetero.engine.state.ownership import Copy, Holding, alike, contributions, first_replicas, holdings, position_of
+from hetero.engine.state.ownership import Holder, Holding, alike, contributions, first_replicas, holdings
 from tests.unit.hetero.engine.placements import SHAPES, numbered, placements, shard
 
 TIED = "units.0.embedding.weight"
@@ -24,12 +25,13 @@ def _plan(*pipelines: tuple[StagePlan, ...]) -> Plan:
     return Plan(pipelines=[PipelinePlan(share=1, stages=stages) for stages in pipelines])
 
 
-def _layouts() -> dict[tuple[int, int], dict[str, TensorLayout]]:
+def _layouts() -> dict[tuple[int, Axes], dict[str, TensorLayout]]:
     """Three units, of which the last uses the first one's weight; at tp 1 and 2."""
-    found: dict[tuple[int, int], dict[str, TensorLayout]] = {}
+    found: dict[tuple[int, Axes], dict[str, TensorLayout]] = {}
     for tp in (1, 2):
         weight, middle = TensorLayout.split((6, 2), 0, tp), TensorLayout.replicated((2,), tp)
-        found |= {(0, tp): {TIED: weight}, (1, tp): {"units.1.norm": middle}, (2, tp): {TIED: weight}}
+        tensors = ({TIED: weight}, {"units.1.norm": middle}, {TIED: weight})
+        found |= {(unit, Axes.of(tp=tp)): of_unit for unit, of_unit in enumerate(tensors)}
     return found
 
 
@@ -37,32 +39,31 @@ def _holdings(plan: Plan) -> dict[str, Holding]:
     return {holding.name: holding for holding in holdings(plan, _layouts())}
 
 
-def test_a_copy_for_each_pipeline_and_one_owner() -> None:
+def test_a_holder_for_each_pipeline_and_one_owner() -> None:
     first, second = _stage("a", (0, 1), ((0, 3),), ((0, 1), (2, 3))), _stage("b", (0,), ((0, 3),), ((1, 2),))
     found = _holdings(_plan((first,), (second,)))
-    assert [copy.place for copy in found["units.1.norm"].copies] == [(0, 0), (1, 0)]
+    assert [holder.place for holder in found["units.1.norm"].holders] == [(0, 0), (1, 0)]
     assert found["units.1.norm"].owners.ranks == (RankId("b", 0),)
     assert found[TIED].owners.ranks == (RankId("a", 0), RankId("a", 1))
 
 
-def test_a_tied_weight_on_two_stages_has_two_copies_and_one_owner() -> None:
+def test_a_tied_weight_on_two_stages_has_two_holders_and_one_owner() -> None:
     stages = _stage("a", (0, 1), ((0, 1),), ((0, 1), (2, 3))), _stage("b", (0,), ((1, 3),), ((1, 2),))
     tied = _holdings(_plan(stages))[TIED]
-    assert [copy.place for copy in tied.copies] == [(0, 0), (0, 1)]
+    assert [holder.place for holder in tied.holders] == [(0, 0), (0, 1)]
     assert (tied.unit, tied.owner) == (0, 0)
     assert tied.route == ((0, 0), (0, 0), (0, 1))
 
 
-def test_a_tied_weight_in_two_chunks_of_a_stage_is_one_copy() -> None:
+def test_a_tied_weight_in_two_chunks_of_a_stage_is_one_holder() -> None:
     stages = _stage("a", (0,), ((0, 1), (2, 3)), ((0, 1), (2, 3))), _stage("b", (0,), ((1, 2),), ((1, 2),))
     tied = _holdings(_plan(stages))[TIED]
-    assert [(copy.place, copy.chunks) for copy in tied.copies] == [((0, 0), frozenset({0, 2}))]
+    assert [(holder.place, holder.chunks) for holder in tied.holders] == [((0, 0), frozenset({0, 2}))]
 
 
 def test_owners_of_a_replicated_tensor_are_one_rank() -> None:
     norm = _holdings(_plan((_stage("a", (3, 1), ((0, 3),), ((0, 3),)),)))["units.1.norm"]
     assert norm.owners.ranks == (RankId("a", 3),)
-    assert position_of(norm.owners, RankId("a", 1)) is None
 
 
 @given(st.data())
@@ -79,12 +80,12 @@ def test_owners_receive_the_whole_gradient_once(data: st.DataObject) -> None:
     """Equal replicas hold all of it each; summed ones, a share of it each."""
     shape = data.draw(st.sampled_from(SHAPES))
     placement = data.draw(placements(shape, "a"))
-    holding = Holding("w", 0, (Copy(0, 0, frozenset({0}), placement),), 0)
+    holding = Holding("w", 0, (Holder(0, 0, frozenset({0}), placement),), 0)
     layout, owners, gradient = placement.layout, holding.owners, numbered(shape)
     replicas = len(layout.replica_groups()[0]) if layout.gradients == "summed" else 1
-    local = {rank: shard(gradient, layout, i) / replicas for i, rank in enumerate(placement.ranks)}
+    local = {rank: shard(gradient, layout, placement.ranks.index(rank)) / replicas for rank in placement.regions}
     received = {rank: torch.zeros(owners.layout.local_shape(i)) for i, rank in enumerate(owners.ranks)}
-    for part in contributions(holding.copies[0]):
+    for part in contributions(holding.holders[0]):
         for piece in copies(part, owners):
             received[piece.target][_slices(piece.target_slices)] += local[piece.source][_slices(piece.source_slices)]
     for position, rank in enumerate(owners.ranks):
@@ -103,5 +104,5 @@ def test_copies_of_one_precision_are_alike() -> None:
     (same,) = alike(tensors, dict.fromkeys("abc", "float32"))
     assert same == tensors
     wide, narrow = alike(tensors, {"a": "float32", "b": "float16", "c": "float32"})
-    assert [[copy.pool for copy in holding.copies] for holding in wide] == [["a", "c"]] * 2
-    assert [[copy.pool for copy in holding.copies] for holding in narrow] == [["b"]] * 2
+    assert [[holder.pool for holder in holding.holders] for holding in wide] == [["a", "c"]] * 2
+    assert [[holder.pool for holder in holding.holders] for holding in narrow] == [["b"]] * 2

@@ -17,7 +17,7 @@ from bridge.layout.layout import TensorLayout
 from bridge.layout.reshard import Placement
 from bridge.rank import RankId
 from hetero.engine.state import replicas
-from hetero.engine.state.ownership import Copy, Holding, first_replicas
+from hetero.engine.state.ownership import Holder, Holding, first_replicas
 from hetero.engine.state.replicas import ReplicaCheck, ReplicaDrift, shard_hash, weighted_bits
 from hetero.engine.step.totals import ROOM
 from tests.unit.hetero.engine.placements import SHAPES, numbered, placements, ranks, shard
@@ -149,8 +149,8 @@ def _fleet() -> tuple[list[Holding], dict[RankId, dict[str, torch.Tensor]]]:
     tensors: list[Holding] = []
     held: dict[RankId, dict[str, torch.Tensor]] = {rank: {} for placement in matrix for rank in placement.ranks}
     for name, unit, placed in (("w", 3, matrix), ("norm", 5, [norm[0], norm[2]])):
-        copies = tuple(Copy(number, 0, frozenset({0}), placement) for number, placement in enumerate(placed))
-        tensors.append(Holding(name, unit, copies, 0))
+        holders = tuple(Holder(number, 0, frozenset({0}), placement) for number, placement in enumerate(placed))
+        tensors.append(Holding(name, unit, holders, 0))
         for placement in placed:
             for position, rank in enumerate(placement.ranks):
                 held[rank][name] = shard(numbered(placement.layout.shape) + 0.3, placement.layout, position)

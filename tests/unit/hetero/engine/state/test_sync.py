@@ -13,34 +13,41 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backends.cpu import CpuBackend
-from bridge.layout.layout import TensorLayout
+from bridge.layout.layout import Region, TensorLayout
 from bridge.layout.reshard import Placement
 from bridge.rank import RankId
-from hetero.engine.state.ownership import Copy, Holding, contributions
+from hetero.engine.state.ownership import Holder, Holding, contributions
 from hetero.engine.state.sync import GradientSync, ParameterReturn, _in_buckets
 from hetero.engine.wiring import sharing
-from hetero.transfer.carrier import Place, Waits, unpack
-from hetero.transfer.flow import Lane
+from hetero.transfer.messages import Destination, MessageSpec, unpack
+from hetero.transfer.waits import Waits
 from tests.patience import WAIT_S
-from tests.unit.hetero.engine.placements import numbered, shard
+from tests.unit.hetero.engine.placements import numbered, part_of, shard
 
 POOLS = ("a", "b", "a", "b", "a")
 """Of each pipeline."""
 
 
+SOME: dict[int, tuple[Region | None, ...]] = {
+    2: (None, ((0, 8), (0, 2))),
+    4: (((4, 8), (0, 1)), None, ((4, 8), (1, 2)), ((0, 4), (0, 2))),
+}
+"""Of a tensor of shape (8, 2), as a size's positions hold it: some nothing, and cut in both dimensions."""
+
+
 class Wire:
-    """A lane between two threads."""
+    """Messages between two threads."""
 
     def __init__(self) -> None:
         self._sent: queue.Queue[torch.Tensor] = queue.Queue()
         self.numel = 0
 
-    def send(self, pieces: Sequence[torch.Tensor]) -> None:
+    def send_pieces(self, pieces: Sequence[torch.Tensor]) -> None:
         flat = torch.cat([piece.reshape(-1) for piece in pieces])
         self.numel += len(flat)
         self._sent.put(flat)
 
-    def receive(self, places: Sequence[Place]) -> list[torch.Tensor]:
+    def receive_pieces(self, places: Sequence[Destination]) -> list[torch.Tensor]:
         return unpack(self._sent.get(timeout=WAIT_S), places)
 
     def post(self) -> None: ...
@@ -55,16 +62,16 @@ class AllToAll:
         self.pool, self.members, self.me, self._wires = pool, tuple(members), me, wires
         self._turn = 0
 
-    def exchange(self, inward: torch.Tensor, in_sizes: Any, outward: torch.Tensor, out_sizes: Any) -> Any:
+    def all_to_all(self, inward: torch.Tensor, in_sizes: Any, outward: torch.Tensor, out_sizes: Any) -> Any:
         for member, part in zip(self.members, outward.split(out_sizes), strict=True):
-            self._wire(self.me, member).send([part])
+            self._wire(self.me, member).send_pieces([part])
         self._turn += 1
         wires = [self._wire(member, self.me, self._turn - 1) for member in self.members]
         return SimpleNamespace(wait=lambda: self._take(wires, inward.split(in_sizes)))
 
     def _take(self, wires: Sequence[Wire], parts: Sequence[torch.Tensor]) -> None:
         for wire, part in zip(wires, parts, strict=True):
-            wire.receive([Place(tuple(part.shape), part)])
+            wire.receive_pieces([Destination(tuple(part.shape), part)])
 
     def _wire(self, source: int, target: int, turn: int | None = None) -> Wire:
         name = f"exchange {self._turn if turn is None else turn}"
@@ -84,8 +91,8 @@ class Wires:
         backend = CpuBackend()
         return SimpleNamespace(me=me, backend=backend, waits=Waits(backend), sender=self._end, receiver=self._end)
 
-    def _end(self, lane: Lane, purpose: str, name: str, *_: Any) -> Wire:
-        return self.by_flow.setdefault((lane.source, lane.target, name), Wire())
+    def _end(self, message: MessageSpec, purpose: str, name: str, *_: Any) -> Wire:
+        return self.by_flow.setdefault((message.source, message.target, name), Wire())
 
     def crossed(self) -> int:
         """Elements that went from one pool to another."""
@@ -95,6 +102,8 @@ class Wires:
 def _layout(shape: tuple[int, ...], size: int, kind: str) -> TensorLayout:
     if kind == "whole":
         return TensorLayout.replicated(shape, size)
+    if kind == "some" and size > 1:
+        return TensorLayout(shape, SOME[size])
     if kind == "split" or size == 1:
         return TensorLayout.split(shape, 0, size)
     return TensorLayout.split_heads(shape, 0, 2, size, shape[0] // 2)  # summed replicas where size is 4
@@ -102,16 +111,16 @@ def _layout(shape: tuple[int, ...], size: int, kind: str) -> TensorLayout:
 
 @st.composite
 def _models(draw: st.DrawFn) -> list[Holding]:
-    """Three tensors, each held by one to five pipelines in two pools; the same pipelines for all of them."""
+    """Four tensors, each held by one to five pipelines in two pools; the same pipelines for all of them."""
     pipelines = draw(st.integers(1, len(POOLS)))
     sizes = [draw(st.sampled_from([1, 2, 4])) for _ in range(pipelines)]
     tensors = []
-    for unit, (shape, kind) in enumerate((((8, 3), "split"), ((8,), "whole"), ((8, 2), "heads"))):
-        copies = [
-            Copy(p, 0, frozenset({0}), Placement(_layout(shape, size, kind), _ranks(p, size)))
+    for unit, (shape, kind) in enumerate((((8, 3), "split"), ((8,), "whole"), ((8, 2), "heads"), ((8, 2), "some"))):
+        holders = [
+            Holder(p, 0, frozenset({0}), Placement(_layout(shape, size, kind), _ranks(p, size)))
             for p, size in enumerate(sizes)
         ]
-        tensors.append(Holding(f"t{unit}", unit, tuple(copies), draw(st.integers(0, pipelines - 1))))
+        tensors.append(Holding(f"t{unit}", unit, tuple(holders), draw(st.integers(0, pipelines - 1))))
     return tensors
 
 
@@ -121,20 +130,25 @@ def _ranks(pipeline: int, size: int) -> tuple[RankId, ...]:
 
 def _parts(holding: Holding) -> list[tuple[int, Placement]]:
     """Everything that is added up, with the factor that stands for it here."""
-    every = [part for copy in holding.copies for part in contributions(copy)]
+    every = [part for holder in holding.holders for part in contributions(holder)]
     return list(enumerate(every, 1))
 
 
 def _gradient(holding: Holding, rank: RankId) -> torch.Tensor:
     """Of a rank's shard: whole numbers, so that every order of summing gives the same."""
     for factor, part in _parts(holding):
-        if rank in part.ranks:
-            return factor * shard(numbered(holding.owners.layout.shape), part.layout, part.ranks.index(rank))
+        if (mine := part_of(numbered(holding.owners.layout.shape), part, rank)) is not None:
+            return factor * mine
     raise AssertionError(rank)
 
 
+def _held(tensors: list[Holding], rank: RankId) -> list[Holding]:
+    """Those of which a rank holds some."""
+    return [h for h in tensors if any(rank in holder.placement.regions for holder in h.holders)]
+
+
 def _everyone(tensors: list[Holding]) -> list[RankId]:
-    return sorted({rank for holding in tensors for copy in holding.copies for rank in copy.placement.ranks})
+    return sorted({rank for holding in tensors for holder in holding.holders for rank in holder.placement.ranks})
 
 
 def _at_once(work: Callable[[RankId], Any], everyone: list[RankId]) -> dict[RankId, Any]:
@@ -160,7 +174,7 @@ def test_owners_get_the_sum_of_all_and_each_pool_sends_it_once(tensors: list[Hol
         found: dict[str, torch.Tensor] = {}
         for _ in range(2):
             sync.begin()
-            for holding in reversed(tensors):
+            for holding in reversed(_held(tensors, me)):
                 sync.made(0, [holding.name])
             found = sync.sums()
             sync.drain()
@@ -193,7 +207,7 @@ def test_all_copies_get_the_owner_s_values_rounded_once_and_each_pool_receives_t
         return numbered(holding.owners.layout.shape) / 3
 
     def step(me: RankId) -> dict[str, torch.Tensor]:
-        held = {h.name: torch.zeros_like(_gradient(h, me), dtype=dtypes[me.pool]) for h in tensors}
+        held = {h.name: torch.zeros_like(_gradient(h, me), dtype=dtypes[me.pool]) for h in _held(tensors, me)}
         shared = wires.shared_by(me, tensors)
         back = ParameterReturn(wires.seen_by(me), shared, tensors, bucket_bytes, held, dtypes)
         masters = {
@@ -204,9 +218,10 @@ def test_all_copies_get_the_owner_s_values_rounded_once_and_each_pool_receives_t
         return held
 
     for rank, held in _at_once(step, _everyone(tensors)).items():
-        for holding in tensors:
-            [placement] = [copy.placement for copy in holding.copies if rank in copy.placement.ranks]
-            wanted = shard(thirds(holding), placement.layout, placement.ranks.index(rank))
+        for holding in _held(tensors, rank):
+            [placement] = [holder.placement for holder in holding.holders if rank in holder.placement.ranks]
+            wanted = part_of(thirds(holding), placement, rank)
+            assert wanted is not None
             assert torch.equal(held[holding.name], wanted.to(dtypes[rank.pool]))
     assert wires.crossed() == _other_pools(tensors)
 
@@ -215,12 +230,12 @@ def test_the_order_of_a_sum_is_pool_by_pool_and_pipeline_by_pipeline() -> None:
     """Numbers whose sum depends on it: 2^24 + (1 + 1) is 2^24 + 2, (2^24 + 1) + 1 is 2^24."""
     ranks = [RankId("a", 0), RankId("b", 0), RankId("b", 1)]
     places = [Placement(TensorLayout.replicated((1,), 1), (rank,)) for rank in ranks]
-    copies = tuple(Copy(p, 0, frozenset({0}), place) for p, place in enumerate(places))
+    holders = tuple(Holder(p, 0, frozenset({0}), place) for p, place in enumerate(places))
     values = dict(zip(ranks, (2.0**24, 1.0, 1.0), strict=True))
     wires = Wires()
 
     def step(me: RankId) -> dict[str, torch.Tensor]:
-        tensors = [Holding("t", 0, copies, 0)]
+        tensors = [Holding("t", 0, holders, 0)]
         shared = wires.shared_by(me, tensors)
         sync = GradientSync(wires.seen_by(me), shared, tensors, 1, lambda names: {"t": torch.tensor([values[me]])})
         sync.begin()
@@ -233,11 +248,11 @@ def test_the_order_of_a_sum_is_pool_by_pool_and_pipeline_by_pipeline() -> None:
 def test_a_bucket_leaves_when_the_last_of_its_gradients_is_made() -> None:
     """Two units on one rank, owned by another: nothing is asked for before it is complete, and then once."""
     ranks = [RankId("a", 0), RankId("b", 0)]
-    copies = tuple(
-        Copy(p, 0, frozenset({0, 1}), Placement(TensorLayout.replicated((4,), 1), (rank,)))
+    holders = tuple(
+        Holder(p, 0, frozenset({0, 1}), Placement(TensorLayout.replicated((4,), 1), (rank,)))
         for p, rank in enumerate(ranks)
     )
-    tensors = [Holding(f"t{unit}", unit, copies, 1) for unit in range(2)]
+    tensors = [Holding(f"t{unit}", unit, holders, 1) for unit in range(2)]
     for bucket_bytes, expected in ((1, [["t1"], ["t0"]]), (1 << 20, [["t1", "t0"]])):
         asked: list[list[str]] = []
 
@@ -258,7 +273,7 @@ def test_a_bucket_leaves_when_the_last_of_its_gradients_is_made() -> None:
 
 
 def test_buckets_go_from_the_last_unit_to_the_first() -> None:
-    copies = (Copy(0, 0, frozenset({0}), Placement(TensorLayout.replicated((4,), 1), (RankId("a", 0),))),)
-    tensors = [Holding(f"t{unit}", unit, copies, 0) for unit in (0, 0, 1, 2)]
+    holders = (Holder(0, 0, frozenset({0}), Placement(TensorLayout.replicated((4,), 1), (RankId("a", 0),))),)
+    tensors = [Holding(f"t{unit}", unit, holders, 0) for unit in (0, 0, 1, 2)]
     found = [[holding.unit for holding in bucket] for bucket in _in_buckets(tensors, 17)]
     assert found == [[2, 1], [0, 0]]

@@ -18,7 +18,7 @@ from hetero.monitoring.shapes import Time
 _MOST_BYTES = 1 << 16
 
 
-class Owner(BaseModel):
+class ClaimHolder(BaseModel):
     """A process. `home` is its kernel and process namespace: within one, `pid` and `started` tell whether it lives."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -31,7 +31,7 @@ class Owner(BaseModel):
     nonce: str
 
     @classmethod
-    def this(cls) -> Owner:
+    def this(cls) -> ClaimHolder:
         pid = os.getpid()
         return cls(
             host=socket.gethostname(), home=_home(), pid=pid, started=started_at(pid) or "", since=time.time(),
@@ -49,7 +49,7 @@ class Owner(BaseModel):
 
 @dataclass(frozen=True)
 class Seen:
-    """A claim as it was at one moment. `owner` is None while the file is not written yet."""
+    """A claim as it was at one moment. `holder` is None while the file is not written yet."""
 
     path: Path
     content: bytes
@@ -60,23 +60,23 @@ class Seen:
         return int(self.path.name.rpartition("-")[2])
 
     @property
-    def owner(self) -> Owner | None:
+    def holder(self) -> ClaimHolder | None:
         try:
-            return Owner.model_validate_json(self.content)
+            return ClaimHolder.model_validate_json(self.content)
         except ValidationError:
             return None
 
     @property
     def lives(self) -> bool | None:
-        return self.owner.lives if self.owner else None
+        return self.holder.lives if self.holder else None
 
     def __str__(self) -> str:
-        """Times are by the clocks of the owner and of its file system."""
+        """Times are by the clocks of the holder and of its file system."""
         touched = _time(self.touched_ns / 1e9)
-        if self.owner is None:
+        if self.holder is None:
             return f"a process that has not said who it is, last sign of life {touched}"
-        who = f"process {self.owner.pid} on host {self.owner.host}"
-        return f"{who} since {_time(self.owner.since)}, last sign of life {touched}"
+        who = f"process {self.holder.pid} on host {self.holder.host}"
+        return f"{who} since {_time(self.holder.since)}, last sign of life {touched}"
 
 
 def look(path: Path) -> Seen | None:

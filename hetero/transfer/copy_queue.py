@@ -1,4 +1,4 @@
-"""Whoever waits for a chip's copies, so that the rank's own thread need not."""
+"""A chip's copies in their order, and who waits for them, so that the rank's own thread need not."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from bridge.port.port import Port
 Then = Callable[[], None]
 
 
-class Mover:
+class CopyQueue:
     """Says of copies, one after the other, that they are over. Has a thread only once there is something to wait for.
 
     One for each direction: what goes in must not wait for what comes out.
@@ -31,7 +31,7 @@ class Mover:
             then()
             return
         if self._thread is None:
-            self._thread = Thread(target=self._run, name=f"mover-{self._name}", daemon=True)
+            self._thread = Thread(target=self._run, name=f"copies-{self._name}", daemon=True)
             self._thread.start()
         self._given += 1
         self._copies.put((copy, then))

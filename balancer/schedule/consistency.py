@@ -1,4 +1,4 @@
-"""Lowered lists replayed without times: are they consistent?"""
+"""Lowered lists run without times: are they consistent?"""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from balancer.schedule.action import Action, Actions, Kind, Message, Purpose
 
 def check(lowered: Sequence[Actions]) -> None:
     """Raises ScheduleError unless every SEND has its RECV, both sides of each boundary agree on the order, and the
-    lists run to their end whatever the times (waiting is by message alone, so one replay proves it for all times)."""
+    lists run to their end whatever the times (waiting is by message alone, so one such run proves it for all times)."""
     _check_messages(lowered)
     position, sent = [0] * len(lowered), set[Message]()
     moved = True

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import TypeVar
 
-from balancer.cost.sync_traffic import Copies, buckets, shared_state
+from balancer.cost.sync_traffic import SharedUnits, buckets, shared_state
 from balancer.cost.workload import Workload
 from balancer.memory.communicators import sharing
 from balancer.plan.plan import Place, Plan
@@ -24,7 +24,7 @@ _T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
-class Staging:
+class SyncMemory:
     """Bytes per chip of a stage of a completed plan. `rounds`: gradients on their way inside the pool, by the unit
     whose last backward sends them off.
 
@@ -43,17 +43,17 @@ class Staging:
         return max(self.summing, self.summed + max(updating, updated + self.returning))
 
 
-def staging(
+def sync_memory(
     workload: Workload, plan: Plan, place: Place, weight_bytes: int, bucket_bytes: int = BUCKET_BYTES
-) -> Staging:
+) -> SyncMemory:
     """Of one stage, whose weights have `weight_bytes` each."""
     shared, side = shared_state(plan, workload), _Side(plan, place)
     together = shared_inside(workload, plan, place)
-    apart = [copies for copies in shared if copies not in together and place in copies.uses]
+    apart = [units for units in shared if units not in together and place in units.uses]
     rounds = gradient_rounds(plan, place, together, bucket_bytes)
-    tensors = [tensor for copies in reversed(together) for tensor in _tensors(copies)]
+    tensors = [tensor for units in reversed(together) for tensor in _tensors(units)]
     back = in_rounds(tensors, lambda one: one.parameters, _least(plan, place, together, bucket_bytes))
-    return Staging(
+    return SyncMemory(
         rounds=_sent_off(side, rounds),
         summing=GRADIENT_BYTES * _summing(side, rounds, _in_buckets(apart, bucket_bytes)),
         summed=GRADIENT_BYTES * sum(map(side.summed, shared)),
@@ -61,22 +61,22 @@ def staging(
     )
 
 
-Round = list[list[Copies]]
+SyncRound = list[list[SharedUnits]]
 
 
-def shared_inside(workload: Workload, plan: Plan, place: Place) -> list[Copies]:
+def shared_inside(workload: Workload, plan: Plan, place: Place) -> list[SharedUnits]:
     """What moves between the stages that a place shares state with, inside their pool."""
     joined = sharing(workload, plan, place)
-    return [copies for copies in shared_state(plan, workload) if len(joined & copies.uses.keys()) > 1]
+    return [units for units in shared_state(plan, workload) if len(joined & units.uses.keys()) > 1]
 
 
-def gradient_rounds(plan: Plan, place: Place, together: list[Copies], bucket_bytes: int) -> list[Round]:
+def gradient_rounds(plan: Plan, place: Place, together: list[SharedUnits], bucket_bytes: int) -> list[SyncRound]:
     """The buckets of `together` by round, the last units first."""
     packed = _in_buckets(together, bucket_bytes)
     return in_rounds(packed, lambda one: sum(c.parameters for c in one), _least(plan, place, together, bucket_bytes))
 
 
-def _sent_off(side: _Side, rounds: list[Round]) -> dict[int, int]:
+def _sent_off(side: _Side, rounds: list[SyncRound]) -> dict[int, int]:
     """Rounds leave in their order, each when the place has made all of its own."""
     made, found = 0, dict[int, int]()
     for one in rounds:
@@ -87,7 +87,7 @@ def _sent_off(side: _Side, rounds: list[Round]) -> dict[int, int]:
     return found
 
 
-def _summing(side: _Side, rounds: list[Round], alone: Round) -> int:
+def _summing(side: _Side, rounds: list[SyncRound], alone: SyncRound) -> int:
     """All rounds are on their way at first. What one has sent goes when it is over, what it has taken when that is
     added to the sums. Before, the pool's sums are passed on."""
     now = peak = sum(map(side.in_round, rounds))
@@ -105,17 +105,17 @@ def _summing(side: _Side, rounds: list[Round], alone: Round) -> int:
     return peak
 
 
-def _returning(side: _Side, rounds: list[list[Copies]]) -> int:
+def _returning(side: _Side, rounds: list[list[SharedUnits]]) -> int:
     """One round is on its way while the one before is unpacked."""
     sizes = [side.of(side.inside, one) for one in rounds]
     return max((before + now for before, now in pairwise([0, *sizes])), default=0)
 
 
-def _tensors(copies: Copies) -> list[Copies]:
+def _tensors(units: SharedUnits) -> list[SharedUnits]:
     """Parameters go back tensor by tensor: as many of the largest as a unit can have, and what is left."""
-    whole, rest = divmod(copies.parameters, copies.largest_tensor or copies.parameters)
-    sizes = [copies.largest_tensor or copies.parameters] * whole + [rest] * bool(rest)
-    return [replace(copies, parameters=size) for size in sizes]
+    whole, rest = divmod(units.parameters, units.largest_tensor or units.parameters)
+    sizes = [units.largest_tensor or units.parameters] * whole + [rest] * bool(rest)
+    return [replace(units, parameters=size) for size in sizes]
 
 
 def in_rounds(items: Iterable[_T], parameters: Callable[[_T], int], least: int) -> list[list[_T]]:
@@ -128,13 +128,13 @@ def in_rounds(items: Iterable[_T], parameters: Callable[[_T], int], least: int) 
     return [found for found in rounds if found]
 
 
-def _in_buckets(ours: Iterable[Copies], bucket_bytes: int) -> Round:
+def _in_buckets(ours: Iterable[SharedUnits], bucket_bytes: int) -> SyncRound:
     return buckets(ours, lambda one: one.route, lambda one: GRADIENT_BYTES * one.parameters, bucket_bytes)
 
 
-def _least(plan: Plan, place: Place, together: Iterable[Copies], bucket_bytes: int) -> int:
+def _least(plan: Plan, place: Place, together: Iterable[SharedUnits], bucket_bytes: int) -> int:
     """Parameters of a round: about a bucket for each hub."""
-    return -(-bucket_bytes // GRADIENT_BYTES) * len({copies.hubs[_pool(plan, place)] for copies in together})
+    return -(-bucket_bytes // GRADIENT_BYTES) * len({units.hubs[_pool(plan, place)] for units in together})
 
 
 @dataclass(frozen=True)
@@ -144,46 +144,46 @@ class _Side:
     plan: Plan
     place: Place
 
-    def of(self, what: Callable[[Copies], int], bucket: Iterable[Copies]) -> int:
+    def of(self, what: Callable[[SharedUnits], int], bucket: Iterable[SharedUnits]) -> int:
         return sum(map(what, bucket))
 
-    def in_round(self, one: Round) -> int:
+    def in_round(self, one: SyncRound) -> int:
         return sum(self.of(self.inside, bucket) for bucket in one)
 
-    def inside(self, copies: Copies) -> int:
+    def inside(self, units: SharedUnits) -> int:
         """Sent to the pool's hub, or taken by it from all others; parameters go the same ways back."""
-        return self._here(copies) * self._others(copies) if self._is_hub(copies) else self.sent(copies)
+        return self._here(units) * self._others(units) if self._is_hub(units) else self.sent(units)
 
-    def sent(self, copies: Copies) -> int:
-        return self._here(copies) if self.place in copies.uses and not self._is_hub(copies) else 0
+    def sent(self, units: SharedUnits) -> int:
+        return self._here(units) if self.place in units.uses and not self._is_hub(units) else 0
 
-    def summed(self, copies: Copies) -> int:
-        return self._here(copies) if copies.owner == self.place else 0
+    def summed(self, units: SharedUnits) -> int:
+        return self._here(units) if units.owner == self.place else 0
 
-    def passed_on(self, copies: Copies) -> int:
+    def passed_on(self, units: SharedUnits) -> int:
         """Its pool's sum, which another pool's owner gets, and what is put together for it."""
-        if not self._is_hub(copies) or copies.owner == self.place or not self._others(copies):
+        if not self._is_hub(units) or units.owner == self.place or not self._others(units):
             return 0
-        return self._here(copies) + self.landed(copies)
+        return self._here(units) + self.landed(units)
 
-    def landed(self, copies: Copies) -> int:
+    def landed(self, units: SharedUnits) -> int:
         """At a hub: what comes in parts, from stages of the pool with a larger tp, is put together to be added."""
-        stages = [self.plan.pipelines[p].stages[s] for p, s in copies.uses] if self._is_hub(copies) else []
+        stages = [self.plan.pipelines[p].stages[s] for p, s in units.uses] if self._is_hub(units) else []
         mine = self.plan.pipelines[self.place[0]].stages[self.place[1]]
-        return self._here(copies) * sum(stage.pool == mine.pool and stage.tp > mine.tp for stage in stages)
+        return self._here(units) * sum(stage.pool == mine.pool and stage.tp > mine.tp for stage in stages)
 
-    def added(self, copies: Copies) -> int:
+    def added(self, units: SharedUnits) -> int:
         """Another pool's sum, which has come to the owner."""
-        return self.summed(copies) if len(copies.hubs) > 1 else 0
+        return self.summed(units) if len(units.hubs) > 1 else 0
 
-    def _here(self, copies: Copies) -> int:
-        return copies.parameters // self.plan.pipelines[self.place[0]].stages[self.place[1]].tp
+    def _here(self, units: SharedUnits) -> int:
+        return units.parameters // self.plan.pipelines[self.place[0]].stages[self.place[1]].tp
 
-    def _is_hub(self, copies: Copies) -> bool:
-        return copies.hubs.get(_pool(self.plan, self.place)) == self.place
+    def _is_hub(self, units: SharedUnits) -> bool:
+        return units.hubs.get(_pool(self.plan, self.place)) == self.place
 
-    def _others(self, copies: Copies) -> int:
-        return sum(_pool(self.plan, use) == _pool(self.plan, self.place) for use in copies.uses) - 1
+    def _others(self, units: SharedUnits) -> int:
+        return sum(_pool(self.plan, use) == _pool(self.plan, self.place) for use in units.uses) - 1
 
 
 def _pool(plan: Plan, place: Place) -> str:

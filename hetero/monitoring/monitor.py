@@ -18,10 +18,10 @@ from hetero.monitoring.tracked import TrackedRun
 from hetero.monitoring.tracker import Tracker, curves, load_tracker
 
 if TYPE_CHECKING:
-    from hetero.monitoring.prometheus import Endpoint
+    from hetero.monitoring.prometheus import PrometheusServer
 
 
-class Watch:
+class Monitor:
     """Is fed what the journals are fed, and answers with what should be written to `events.jsonl`.
 
     Never raises once it is made, and never makes the run wait; making it raises MonitorError where a tracker is
@@ -32,18 +32,18 @@ class Watch:
         self._run = run
         self._alerts = Alerts()
         self._makers = [(one.name, _maker(one, index, run)) for index, one in enumerate(options.trackers)]
-        self._endpoint = _endpoint(options, run)
+        self._prometheus = _prometheus(options, run)
         self._feeds: list[Feed] = []
 
     def start(self) -> list[Notice]:
         """Trackers begin to write into the run's folder."""
         self._feeds = [Feed(name, make) for name, make in self._makers]
-        return [Notice("prometheus_serves", {"url": self._endpoint.url})] if self._endpoint else []
+        return [Notice("prometheus_serves", {"url": self._prometheus.url})] if self._prometheus else []
 
     def record(self, line: Mapping[str, Any]) -> list[Notice]:
         """One line of `metrics.jsonl`."""
-        if self._endpoint:
-            self._endpoint.metrics.record(line)
+        if self._prometheus:
+            self._prometheus.metrics.record(line)
         if self._feeds:
             values = Line(line["step"], line["time"], curves(line, self._run))
             for feed in self._feeds:
@@ -52,8 +52,8 @@ class Watch:
 
     def event(self, event: Mapping[str, Any]) -> None:
         """One line of `events.jsonl`."""
-        if self._endpoint:
-            self._endpoint.metrics.event(event)
+        if self._prometheus:
+            self._prometheus.metrics.event(event)
 
     def close(self) -> list[Notice]:
         """Ends all at once; what hangs is left behind after 10 seconds. Nothing more to say when called again."""
@@ -62,9 +62,9 @@ class Watch:
             feed.end()
         deadline = time.monotonic() + SECONDS_TO_CLOSE
         notices = [notice for feed in feeds for notice in feed.close(max(deadline - time.monotonic(), 0.0))]
-        if self._endpoint:
-            self._endpoint.close()
-            self._endpoint = None
+        if self._prometheus:
+            self._prometheus.close()
+            self._prometheus = None
         return notices
 
 
@@ -88,9 +88,9 @@ def _explained(error: ValidationError, key: str, kind: type[Tracker]) -> Monitor
     return MonitorError(place, first["input"], first["msg"].removeprefix("Value error, "), remedy)
 
 
-def _endpoint(options: MonitorOptions, run: TrackedRun) -> Endpoint | None:
+def _prometheus(options: MonitorOptions, run: TrackedRun) -> PrometheusServer | None:
     if options.prometheus_port is None:
         return None
-    from hetero.monitoring.prometheus import Endpoint
+    from hetero.monitoring.prometheus import PrometheusServer
 
-    return Endpoint(run, options.prometheus_port)
+    return PrometheusServer(run, options.prometheus_port)

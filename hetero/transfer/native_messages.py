@@ -1,7 +1,7 @@
-"""Messages of a pipeline's stages inside a pool: from each chip to each other one in one row, whatever they are for.
+"""Messages inside a pool, over the vendor's library: from each chip to each other one in one row.
 
 The library matches the messages of two chips by order alone, and all in one direction share a communicator. A receiver
-knows the sender's schedule, and so what comes next: what it has not asked for yet it takes all the same, and keeps.
+is told the sender's order, and so what comes next: what it has not asked for yet it takes all the same, and keeps.
 """
 
 from __future__ import annotations
@@ -13,41 +13,42 @@ from typing import NamedTuple
 import torch
 
 from backends.communicator import Communicator, Work
-from hetero.transfer.carrier import Place, Waits, pack, unpack
+from hetero.transfer.messages import Destination, pack, unpack
+from hetero.transfer.waits import Waits
 
 
-class Lines:
+class NativeMessages:
     """A rank's ends. `up` carries to higher numbers of the pool, `down` to lower ones, so that a pair of chips never
     waits in one direction for the other."""
 
     def __init__(self, up: Communicator | None, down: Communicator | None, me: int, waits: Waits) -> None:
         self._up, self._down, self._me, self._waits = up, down, me, waits
-        self._incoming: dict[int, _Line] = {}
+        self._incoming: dict[int, _Row] = {}
 
     def begin(self, orders: Mapping[int, Sequence[Hashable]]) -> None:
-        """Names what will come from each chip in the next turn of the schedule, in the order of its sending."""
-        for source, line in self._incoming.items():
-            line.order.extend(orders[source])
+        """Names what will come from each chip next, in the order of its sending."""
+        for source, row in self._incoming.items():
+            row.order.extend(orders[source])
 
-    def sender(self, target: int) -> LineSender:
-        return LineSender(self._communicator(self._me, target), target)
+    def sender(self, target: int) -> NativeSender:
+        return NativeSender(self._communicator(self._me, target), target)
 
-    def receiver(self, source: int, name: Hashable, numel: int, dtype: torch.dtype) -> LineReceiver:
-        """All messages of a line have one size and type: two stages hand each other tensors of one shape."""
+    def receiver(self, source: int, name: Hashable, numel: int, dtype: torch.dtype) -> NativeReceiver:
+        """All messages of a row have one size and type."""
         if source not in self._incoming:
-            self._incoming[source] = _Line(self._communicator(source, self._me), source, numel, dtype)
-        line = self._incoming[source]
-        assert (line.numel, line.dtype) == (numel, dtype), "messages of a line are alike"
-        return LineReceiver(line, name, self._waits)
+            self._incoming[source] = _Row(self._communicator(source, self._me), source, numel, dtype)
+        row = self._incoming[source]
+        assert (row.numel, row.dtype) == (numel, dtype), "messages of a row are alike"
+        return NativeReceiver(row, name, self._waits)
 
     def _communicator(self, source: int, target: int) -> Communicator:
         found = self._up if source < target else self._down
-        assert found is not None, "the plan has boundaries inside the pool"
+        assert found is not None, "the pool has communicators for messages from chip to chip"
         return found
 
 
 def greet(up: Communicator, down: Communicator, me: int, pairs: Sequence[tuple[int, int]]) -> None:
-    """First contacts of all (source, target) that a plan will use. Everyone goes through them in one order, so none
+    """First contacts of all (source, target) that will have messages. Everyone goes through them in one order, so none
     waits for another in a circle."""
     for source, target in sorted(pairs):
         if me in (source, target):
@@ -59,7 +60,9 @@ class _Posted(NamedTuple):
     flat: torch.Tensor
 
 
-class _Line:
+class _Row:
+    """What comes from one chip, in the order of its sending."""
+
     def __init__(self, communicator: Communicator, source: int, numel: int, dtype: torch.dtype) -> None:
         self.numel, self.dtype = numel, dtype
         self.order: deque[Hashable] = deque()
@@ -74,12 +77,12 @@ class _Line:
             self.posted[self.order.popleft()].append(_Posted(work, flat))
 
 
-class LineSender:
+class NativeSender:
     def __init__(self, communicator: Communicator, target: int) -> None:
         self._communicator, self._target = communicator, target
         self._pending: deque[_Posted] = deque()
 
-    def send(self, pieces: Sequence[torch.Tensor]) -> None:
+    def send_pieces(self, pieces: Sequence[torch.Tensor]) -> None:
         while self._pending and self._pending[0].work.is_completed():
             self._pending.popleft()
         flat = pack(pieces)
@@ -90,21 +93,21 @@ class LineSender:
             self._pending.popleft().work.wait()
 
 
-class LineReceiver:
-    def __init__(self, line: _Line, name: Hashable, waits: Waits) -> None:
-        self._line, self._name, self._waits = line, name, waits
+class NativeReceiver:
+    def __init__(self, row: _Row, name: Hashable, waits: Waits) -> None:
+        self._row, self._name, self._waits = row, name, waits
 
     def post(self) -> None:
         """A chip's memory is taken no earlier than its message is of use."""
 
     def expect(self) -> None:
-        self._line.post_until(self._name)
+        self._row.post_until(self._name)
 
-    def receive(self, places: Sequence[Place]) -> list[torch.Tensor]:
+    def receive_pieces(self, destinations: Sequence[Destination]) -> list[torch.Tensor]:
         self.expect()
-        work, flat = self._line.posted[self._name].popleft()
+        work, flat = self._row.posted[self._name].popleft()
         watch = self._waits.start()
         work.wait()
         watch.stop()
         self._waits.book([watch])
-        return unpack(flat, places)
+        return unpack(flat, destinations)

@@ -1,0 +1,36 @@
+"""Ranks that count what a chip holds while state moves, and refuse to go on if that is not what was predicted."""
+
+from __future__ import annotations
+
+from unittest.mock import patch
+
+from bridge.port.pipe import Pipe
+from bridge.port.port import Port
+from bridge.rank import RankId
+from hetero.engine import rank as engine_rank
+from hetero.engine.state.live import LiveMove
+from hetero.engine.state.state import State
+from hetero.words.orders import Moved
+from tests.live_bytes import LiveBytes
+
+OFF = 0.1
+NUMBERS_BYTES = 48
+"""Updates and the loss scale, as a rank hears and tells them: not worth a prediction."""
+
+
+class CountedMove(LiveMove):
+    def run(self, state: State) -> tuple[State, Moved]:
+        live = LiveBytes()
+        for tensor in state.keyed().values():
+            live.count(tensor)
+        live.peak = live.now
+        with live:
+            result, moved = super().run(state)
+        if abs(live.peak - moved.peak_bytes) > max(OFF * moved.peak_bytes, NUMBERS_BYTES):
+            raise AssertionError(f"{live.peak} bytes at once while state moved, {moved.peak_bytes} were predicted")
+        return result, moved
+
+
+def main(rank: RankId, agent: Pipe, port: Port) -> None:
+    with patch.object(engine_rank, "LiveMove", CountedMove):
+        engine_rank.main(rank, agent, port)
