@@ -8,5 +8,5 @@ error     an error as another process is told of it
 frame     the wire format between endpoints
 release   what both ends of a pipe say first
 
-`hetero/words` has those between agents, nurseries and ranks.
+`hetero/words` has those between agents, fork servers and ranks.
 """

@@ -73,9 +73,9 @@ def decode(data: bytes) -> Word:
     return word
 
 
-def unexpected(word: Word) -> WordError:
-    """For the end of a `match`: a word that is known, and makes no sense here."""
-    return WordError("word", type(word).__name__, "nobody says that here", _ONE_RELEASE)
+def unexpected(word: Word, why: str = "nobody says that here") -> WordError:
+    """A word that is known, and makes no sense here, as at the end of a `match`."""
+    return WordError("word", type(word).__name__, why, _ONE_RELEASE)
 
 
 def refused(word: Word, field: str, rule: str) -> WordError:

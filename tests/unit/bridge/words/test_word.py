@@ -33,7 +33,8 @@ from bridge.words.port import Broken, Open, Received, Send
 from bridge.words.release import RELEASE, Release
 from bridge.words.word import Order, Word, decode, encode, unexpected
 from hetero.words.fork_server import Fork, Forked
-from hetero.words.orders import Calibrated, Configure, JoinWorld, Saved, Told
+from hetero.words.notices import ChipWaits, CodecFallback, MemoryUsed
+from hetero.words.orders import Calibrated, Configure, JoinWorld, Saved
 from hetero.words.step import StepReport, StepTotals
 from tests.patience import WAIT_S
 
@@ -62,7 +63,9 @@ WORDS: list[Word] = [
     Configure({"epoch": 1, "plan": {"pipelines": [[1, 2.5, None, True]]}}),
     Calibrated(({"kind": "attention", "forward_s": 0.1},)),
     Saved(7, None),
-    Told("codec_fallback", 7, 0, {"codec": "int8"}),
+    CodecFallback(("a", "b"), "b:1", "activation", "x", "int8", "bf16", 0.5, 0.1, 64),
+    ChipWaits("world", 0, (1, 2), 30.5),
+    MemoryUsed(0, 1, 1 << 40, 1 << 39, 1 << 41),
     STEP,
 ]
 
@@ -78,9 +81,9 @@ def test_numbers_that_json_has_not_cross_too(loss: float) -> None:
     assert isinstance(step, StepReport)
     assert step.totals
     assert str(step.totals.loss) == str(loss)
-    told = decode(encode(Told("diverged", 1, 0, {"loss": loss, "all": [loss]})))
-    assert isinstance(told, Told)
-    assert str(told.data) == str({"loss": loss, "all": [loss]})
+    told = decode(encode(Calibrated(({"loss": loss, "all": [loss]},))))
+    assert isinstance(told, Calibrated)
+    assert str(told.measurements) == str(({"loss": loss, "all": [loss]},))
 
 
 @pytest.mark.parametrize(
@@ -105,6 +108,9 @@ def test_numbers_that_json_has_not_cross_too(loss: float) -> None:
         (encode(STEP).replace(b'"skipped":false', b'"skipped":0'), "StepReport.totals.skipped = 0"),
         (encode(STEP).replace(b'"rank":["a"', b'"rank":[1'), "StepReport.rank"),
         (encode(STEP).replace(b'"loss":5.0', b'"loss":null'), "StepReport.totals.loss = None"),
+        (b'Told {"kind":"codec_fallback","step":7,"epoch":0,"data":{}}', "word = Told"),
+        (b'Diverged {"loss":1.0}', "word = Diverged"),
+        (b'ChipWaits {"group":"world","chip":"0","waits_for":[1],"seconds":30.5}', "ChipWaits.chip = str"),
     ],
 )  # fmt: skip
 def test_what_is_no_word_or_has_other_fields_is_refused_and_named(data: bytes, where: str) -> None:

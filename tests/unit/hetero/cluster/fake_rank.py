@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -56,7 +55,7 @@ class FakeRank:
         self.step = 0
 
     def run(self) -> None:
-        self.agent.send_word(Ready(os.getpid(), sys.version, None))
+        self.agent.send_word(Ready())
         while True:
             word, fds = self.agent.recv_word()
             if isinstance(word, Stop):

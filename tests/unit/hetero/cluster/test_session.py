@@ -106,7 +106,7 @@ def test_every_process_is_known_by_its_pid() -> None:
     with started() as session:
         for host in session.fleet.hosts:
             pids = session.pids(host.id)
-            assert set(pids) == {"endpoint", "nursery", *map(str, host.ranks)}
+            assert set(pids) == {"endpoint", "fork server", *map(str, host.ranks)}
             assert all(pid > 1 and runs(pid) for pid in pids.values())
 
 
@@ -190,7 +190,7 @@ def test_a_rank_that_hangs_is_noticed(fault: str) -> None:
     assert ("is stopped" in caught.value.cause) == (fault == "stop")
 
 
-@pytest.mark.parametrize("process", ["endpoint", "nursery"])
+@pytest.mark.parametrize("process", ["endpoint", "fork server"])
 def test_a_helper_s_death_is_named(process: str) -> None:
     with pytest.raises(HostFailure) as caught:
         run_to_the_end({"epoch": 0, "step_s": 0.01}, kill=("ascend@1", process))
