@@ -11,9 +11,6 @@ import pytest
 from tests.architecture.markdown import glossary
 from tests.architecture.tree import PACKAGES, name_of, parsed, python_files
 
-STILL_TWO = {"Gather"}
-"""To be told apart; nothing is added here."""
-
 
 def _classes() -> dict[str, list[str]]:
     """The files that define a class of each name."""
@@ -30,8 +27,7 @@ CLASSES = _classes()
 
 def test_no_two_classes_have_one_name() -> None:
     assert len(CLASSES) > 500
-    twice = {name: files for name, files in CLASSES.items() if len(files) > 1}
-    assert not {name: files for name, files in twice.items() if name not in STILL_TWO}
+    assert not {name: files for name, files in CLASSES.items() if len(files) > 1}
 
 
 @pytest.mark.parametrize(("word", "text"), glossary().items())
@@ -40,6 +36,5 @@ def test_a_word_of_the_glossary_names_one_class_at_most_and_leads_to_it(word: st
     files = CLASSES.get(name, []) + CLASSES.get(f"_{name}", [])
     linked = re.findall(r"\]\(\.\./([^)]+)\)", text)
     assert linked
-    if name not in STILL_TWO and f"_{name}" not in STILL_TWO:
-        assert len(files) <= 1, f"{word} names {files}"
-        assert set(files) <= set(linked), f"{word} is {files}, and leads to {linked}"
+    assert len(files) <= 1, f"{word} names {files}"
+    assert set(files) <= set(linked), f"{word} is {files}, and leads to {linked}"
