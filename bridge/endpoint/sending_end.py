@@ -18,7 +18,7 @@ _URGENT_BYTES = 1 << 16  # messages that are never longer overtake the bulk of o
 
 
 @dataclass
-class _Message:
+class _QueuedMessage:
     """One that has not left whole: how much of it is in its slot, and how much has left.
 
     `sent_ns` is when its first bytes could leave, 0 before: they were there, and a slot was posted for them.
@@ -48,7 +48,7 @@ class SendingEnd(ChannelEnd):
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
-        self._waiting: deque[_Message] = deque()
+        self._waiting: deque[_QueuedMessage] = deque()
         self._slots: deque[int] = deque()  # of messages that have not arrived
         self._credit = self._sent = self._arrived = 0
         self.link.lend(self.ring)
@@ -59,7 +59,7 @@ class SendingEnd(ChannelEnd):
         if not 0 <= word.filled <= word.nbytes <= self.spec.slot_bytes:
             raise refused(word, "nbytes", f"{word.filled} are there, of a slot of {self.spec.slot_bytes}")
         self._slots.append(word.slot)
-        self._waiting.append(_Message(word.slot, self.ring.view(word.slot)[: word.nbytes], word.filled))
+        self._waiting.append(_QueuedMessage(word.slot, self.ring.view(word.slot)[: word.nbytes], word.filled))
         self._leave()
 
     def fill(self, word: Fill) -> None:
@@ -101,7 +101,7 @@ class SendingEnd(ChannelEnd):
         self.link.reclaim(self.ring)
         super().close()
 
-    def _next(self) -> _Message | None:
+    def _next(self) -> _QueuedMessage | None:
         """The message whose turn it is, if something of it can leave."""
         if not self._waiting or self._credit <= self._sent or not self._waiting[0].ready:
             return None
