@@ -22,7 +22,7 @@ from hetero.errors import explains_itself
 from hetero.job.errors import JobError
 from hetero.job.job import Job
 from hetero.job.planning.links import NOTHING_PROBED, Probed, link_spec, unknown_links
-from hetero.job.planning.silence import check_silence
+from hetero.job.planning.silence import check_silence, silence_notes
 from hetero.models.registry import architecture
 from hetero.monitoring.table import PoolLabel
 
@@ -45,7 +45,7 @@ class Planned:
     @property
     def notes(self) -> list[str]:
         """In words."""
-        return [*map(str, self.idle), *self.assumed]
+        return [*map(str, self.idle), *self.assumed, *silence_notes(self.job, self.prediction)]
 
     def memory_bytes(self, pipeline: int, stage: int) -> int:
         """What one chip of a stage needs."""
