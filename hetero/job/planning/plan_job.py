@@ -20,7 +20,7 @@ from hetero.job.errors import JobError
 from hetero.job.job import Job
 from hetero.job.planning.links import NOTHING_PROBED, Probed, unknown_links
 from hetero.job.planning.problem import UsableBytes, legal_tp, problem, topology, workload
-from hetero.job.planning.silence import check_silence
+from hetero.job.planning.silence import check_silence, silence_notes
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Planned:
     @property
     def notes(self) -> list[str]:
         """In words."""
-        return [*map(str, self.idle), *self.assumed]
+        return [*map(str, self.idle), *self.assumed, *silence_notes(self.job, self.prediction)]
 
     def memory_bytes(self, pipeline: int, stage: int) -> int:
         """What one chip of a stage needs."""

@@ -1,4 +1,4 @@
-"""Whether emulated chips end their steps before they count as dead: a rank says nothing until its step is over."""
+"""Whether chips end their steps before they count as dead: a rank says nothing until its step is over."""
 
 from __future__ import annotations
 
@@ -12,16 +12,28 @@ FORWARD = 1 / 3
 
 
 def check_silence(job: Job, prediction: Prediction, time_scale: float) -> None:
-    """Raises JobError where a step of `time_scale` would be taken for a hang."""
-    if not job.emulated:
-        return
-    patience_s = Patience().rank_s
-    silent_s = prediction.step_s * time_scale * (1 + FORWARD * job.eval.held_out_batches)
-    if silent_s <= patience_s:
+    """Raises JobError where a step of emulated chips, which take as long as they are told, would count as a hang."""
+    if not job.emulated or not (rule := _too_long(job, prediction, time_scale)):
         return
     taken = f"auto, here {time_scale:.4g}" if job.time_scale == "auto" else job.time_scale
-    validated = f" with its {job.eval.batches} batches of validation" if job.eval.held_out_batches else ""
-    dead = f"a rank that says nothing for {patience_s:g} s counts as dead"
-    smaller = "train.global_batch, eval.batches or the model" if validated else "train.global_batch or the model"
-    remedy = f"make {smaller} smaller" if job.time_scale == "auto" else f"lower it, or make {smaller} smaller"
-    raise JobError("time_scale", taken, f"a step{validated} takes {silent_s:,.0f} s, and {dead}", remedy)
+    smaller = ("train.global_batch", *["eval.batches"] * bool(job.eval.every), "the model")
+    remedy = f"make {' or '.join(smaller)} smaller"
+    raise JobError("time_scale", taken, rule, remedy if job.time_scale == "auto" else f"lower it, or {remedy}")
+
+
+def silence_notes(job: Job, prediction: Prediction) -> list[str]:
+    """The same of real chips, whose steps are only predicted."""
+    rule = "" if job.emulated else _too_long(job, prediction, 1.0)
+    return [f"by its plan {rule}: make train.global_batch smaller"] if rule else []
+
+
+def _too_long(job: Job, prediction: Prediction, time_scale: float) -> str:
+    """In words; empty where there is time enough."""
+    patience_s, batches = Patience().rank_s, job.eval.held_out_batches
+    silent_s = prediction.step_s * time_scale * (1 + FORWARD * batches)
+    if silent_s <= patience_s:
+        return ""
+    validated = f" with its {batches} batches of validation" if batches else ""
+    return (
+        f"a step{validated} takes {silent_s:,.0f} s, and a rank that says nothing for {patience_s:g} s counts as dead"
+    )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from hetero.cluster.fleet import Patience
@@ -40,3 +42,12 @@ def test_and_one_whose_scale_is_found_when_the_run_has_measured() -> None:
     with pytest.raises(JobError, match="auto, here") as caught:
         check_silence(job, prediction, 1.01 * LONGEST_SCALE)
     assert "lower it" not in caught.value.remedy
+
+
+def test_real_chips_are_planned_for_all_the_same_with_a_note() -> None:
+    real = [f"pools.{pool}.emulate=null" for pool in ("nvidia", "ascend", "kunlun")]
+    planned = plan_job(quickstart("time_scale=auto", *real))
+    assert planned.notes == []
+    slow = replace(planned, prediction=replace(planned.prediction, step_s=700.0))
+    (note,) = slow.notes
+    assert note.startswith("by its plan a step takes 700 s, and a rank that says nothing for 600 s counts as dead")
