@@ -102,7 +102,7 @@ def ask(family: str, python: str | None = None, variables: Mapping[str, str] | N
     try:
         environment = {**os.environ, **process_environment(family), **(variables or {})}
         command = program("backends.probe", family, python=os.path.expanduser(python or sys.executable))
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=_TIMEOUT_S)
+        done = _run(command, environment)
         answer = json.loads(done.stdout.splitlines()[-1])
     except (OSError, subprocess.SubprocessError, BackendError) as error:
         return Detection(family, 0, (), str(error))
@@ -111,6 +111,17 @@ def ask(family: str, python: str | None = None, variables: Mapping[str, str] | N
         return Detection(family, 0, (), ended)
     told = int(answer["chips"]), (), str(answer["problem"]), str(answer["note"])
     return Detection(family, *told, tuple(map(str, answer["names"])))
+
+
+def _run(command: Sequence[str], environment: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+    """Raises TimeoutExpired, whether or not the process can be killed then: a driver may hold it in the kernel."""
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        told = process.communicate(timeout=_TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        raise
+    return subprocess.CompletedProcess(command, process.returncode, *told)
 
 
 def _answer(family: str) -> dict[str, object]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from dataclasses import dataclass
 from typing import Any
 from unittest.mock import patch
 
@@ -15,9 +16,20 @@ from hetero.engine import rank as engine_rank
 from hetero.engine.epoch import Epoch
 from hetero.engine.step.stage import RankPlace
 from hetero.engine.world import World
+from hetero.words.notices import Told
 from hetero.words.spec import RunSpec
 from hetero.words.step import StepReport
 from tests.live_bytes import LiveBytes
+
+
+@dataclass(frozen=True)
+class Counted(Told):
+    """The most bytes of tensors that were there at once."""
+
+    kind = "counted"
+    pipeline: int
+    stage: int
+    peak: int
 
 
 class CountedEpoch(Epoch):
@@ -39,7 +51,7 @@ class CountedEpoch(Epoch):
         with self._live or nullcontext():
             report = super().run_step()
         peak = self._backend.memory().peak_bytes if self._live is None else self._live.peak
-        self._tell("counted", {"peak": peak, "pipeline": self.place.pipeline, "stage": self.place.stage})
+        self._events.append(Counted(self.place.pipeline, self.place.stage, peak))
         return report
 
 

@@ -19,9 +19,9 @@ from typing import Any
 from benchmarks.carriers import A, B, Bridge, Work
 from benchmarks.report import print_report
 from benchmarks.usage import other_work
-from bridge.channel import PART_BYTES, ChannelSpec
 from bridge.port.port import Port
 from bridge.rank import RankId
+from bridge.words.channel import PART_BYTES, ChannelSpec
 
 MIB = 1 << 20
 PER_TURN_BYTES = 256 * MIB

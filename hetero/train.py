@@ -16,10 +16,10 @@ from hetero.checkpoint.resume import ResumePoint, checkpoint_folder, checkpoint_
 from hetero.checkpoint.store import MANIFEST, CheckpointStore
 from hetero.cluster.control.instructions import News
 from hetero.cluster.doctor import guard
-from hetero.cluster.needs import Folder, Needs
 from hetero.cluster.onray.actors import ray_agents
 from hetero.cluster.onray.metrics import RayMetrics
 from hetero.cluster.onray.runtime import ray_runtime
+from hetero.cluster.onray.shared_files import Folder, Needs
 from hetero.cluster.options import fleet_of
 from hetero.cluster.session import Session
 from hetero.data.source import Prepared, prepare
@@ -32,6 +32,7 @@ from hetero.job.checks import check_told
 from hetero.job.job import Job
 from hetero.job.planning.measuring import measure
 from hetero.job.planning.planning import Planned, plan_job
+from hetero.job.planning.silence import check_silence
 from hetero.job.run.facts import run_facts, tracked_run
 from hetero.job.run.refusal import ClaimedFolders, refusable
 from hetero.job.run.resuming import check_resume, check_text, resume_notices, saved_text, skips_of
@@ -118,8 +119,8 @@ def _on_a_fleet(job: Job, run: _Run, address: str | None, plan: Plan | None) -> 
                 run.record_to.append(RayMetrics(tracked_run(job, run.run_dir)).record)
             stack.enter_context(run.watched())
             fleet = fleet_of(job.pools, fleet_links(job), local=address is None)
-            carrier = stack.enter_context(ray_agents(fleet, run.needs, run.heard))
-            return run.drive(stack.enter_context(Session.start(fleet, carrier, run.heard)), plan)
+            agents = stack.enter_context(ray_agents(fleet, run.needs, run.heard))
+            return run.drive(stack.enter_context(Session.start(fleet, agents, run.heard)), plan)
         except KeyboardInterrupt:
             run.interrupted()
             raise
@@ -198,6 +199,7 @@ class _Run:
         measured = measure(self._job, session, written, lambda note: self._event("warning", note=note))
         with let_through():
             planned = plan_job(self._job, measured.times, given, measured.probed, session.usable_bytes)
+            check_silence(self._job, planned.prediction, measured.time_scale)
         self._plan, self._memory = planned.plan, MemoryCheck(planned.memory_bytes)
         self._loss_scale = self._loss_scale.where(planned.plan.precisions().values())
         (self.run_dir / "plan.json").write_text(planned.plan.to_json(), encoding="utf-8")

@@ -28,7 +28,7 @@ def _joined(pools: Mapping[str, PoolOptions], *, address: str) -> dict[str, Dete
     from hetero.interrupts import sigmask
 
     with sigmask(signal.SIG_BLOCK, signal.SIGTERM):  # in the threads of Ray
-        from hetero.cluster.onray.asking import ask_joined
+        from hetero.cluster.onray.chips import ask_joined
     return ask_joined(pools, address, _tell)
 
 

@@ -6,7 +6,6 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -40,7 +39,7 @@ from hetero.models.registry import architecture
 from hetero.transfer.native_messages import NativeMessages
 from hetero.transfer.point_to_point import PointToPoint
 from hetero.transfer.waits import Waits
-from hetero.words.orders import Told
+from hetero.words.notices import MemoryUsed, Told
 from hetero.words.piece import StoredPiece
 from hetero.words.spec import RunSpec
 from hetero.words.step import StepReport, StepTotals
@@ -70,8 +69,9 @@ class Epoch:
         self._waits = Waits(world.backend)
         self._events: list[Told] = []
         self._native = NativeMessages(groups.up, groups.down, self._me.index, self._waits)
+        told = self._events.append
         messenger = PointToPoint(
-            self._me, spec.epoch, world.backend, port, self._native, self._waits, spec.bridge, self._tell
+            self._me, spec.epoch, world.backend, port, self._native, self._waits, spec.bridge, told
         )
         self._messenger = messenger
         self.stage = Stage(
@@ -127,7 +127,8 @@ class Epoch:
 
     def take_events(self) -> list[Told]:
         """What has happened since the last call that the run's journal should know."""
-        events, self._events = self._events, []
+        events = list(self._events)
+        self._events.clear()
         return events
 
     def save(self) -> StoredPiece | None:
@@ -150,16 +151,12 @@ class Epoch:
     def _precision(self) -> str:
         return self.spec.plan.precisions()[self._me.pool]
 
-    def _tell(self, kind: str, data: dict[str, Any]) -> None:
-        self._events.append(Told(kind, self.next_step, self.spec.epoch, data))
-
     def _tell_memory(self) -> None:
         """One chip of each stage tells what its driver says by now, where it says anything."""
         used = self._backend.memory()
         if used.held_bytes is not None and self.place.position == 0:
-            where = {"pipeline": self.place.pipeline, "stage": self.place.stage}
-            sizes = {"held_bytes": used.held_bytes, "peak_bytes": used.peak_bytes, "limit_bytes": used.limit_bytes}
-            self._tell("memory_used", {**where, **sizes})
+            sizes = used.held_bytes, used.peak_bytes, used.limit_bytes
+            self._events.append(MemoryUsed(self.place.pipeline, self.place.stage, *sizes))
 
     def _sync(self, chunk: int, names: Iterable[str]) -> None:
         with self._meter.syncing(chunk):

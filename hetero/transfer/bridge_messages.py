@@ -42,7 +42,7 @@ class BridgeSender:
         self._finish(slot)
         nbytes, parts = self._writer.write(slot, pieces)
         first = next(parts, NOTHING)
-        ticket = self._channel.send(slot, nbytes, filled=first.end if first.copy.done() else 0)
+        ticket = self._channel.send_message(slot, nbytes, filled=first.end if first.copy.done() else 0)
         for end, copy in chain([first], parts):
             self._queue.follow(copy, partial(ticket.fill, end))
         self._tickets[slot] = ticket

@@ -5,8 +5,8 @@ from __future__ import annotations
 from functools import partial
 
 from backends.backend import Backend
-from bridge.channel import ChannelSpec
 from bridge.port.port import Channel, Port
+from bridge.words.channel import ChannelSpec
 from hetero.transfer.copy_queue import CopyQueue, fail_port
 
 

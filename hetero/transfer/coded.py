@@ -7,10 +7,10 @@ from collections.abc import Iterator, Sequence
 import torch
 
 from backends.backend import Backend, Copy
-from bridge.channel import PART_BYTES
 from bridge.codec import BY_TAG, TAG_BYTES, Codec
 from bridge.errors import WireError
 from bridge.port.port import Channel
+from bridge.words.channel import PART_BYTES
 from hetero.transfer.codecs import kernel, worst_error
 from hetero.transfer.gate import Gate
 from hetero.transfer.messages import Destination, unpack

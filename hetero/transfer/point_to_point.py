@@ -10,11 +10,11 @@ from typing import Any
 import torch
 
 from backends.backend import Backend
-from bridge.channel import ChannelSpec
 from bridge.codec import CODECS, NONE, Codec
 from bridge.options import BridgeOptions
 from bridge.port.port import Channel, Port
 from bridge.rank import RankId
+from bridge.words.channel import ChannelSpec
 from hetero.transfer.bridge_messages import BridgeReceiver, BridgeSender
 from hetero.transfer.channels import Channels
 from hetero.transfer.coded import CodedReader, CodedWriter, dtype_name
@@ -23,6 +23,7 @@ from hetero.transfer.messages import MessageSpec, Receiver, Sender
 from hetero.transfer.native_messages import NativeMessages
 from hetero.transfer.slot_io import PlainReader, PlainWriter, SlotReader, SlotWriter
 from hetero.transfer.waits import Waits
+from hetero.words.notices import CodecFallback
 
 
 @dataclass
@@ -36,7 +37,7 @@ class PointToPoint:
     native: NativeMessages
     waits: Waits
     options: BridgeOptions
-    tell: Callable[[str, dict[str, Any]], None]
+    tell: Callable[[CodecFallback], None]
     """Hears what a person should know, by kind: where a codec lost too much."""
 
     def __post_init__(self) -> None:
@@ -78,8 +79,8 @@ class PointToPoint:
         return NONE if codec is NONE or codec.estimate_ratio(dtype_name(dtype)) == 1 else codec
 
     def _tell_of_fallback(self, channel: ChannelSpec, data: dict[str, Any]) -> None:
-        where = {"link": [channel.source.pool, channel.target.pool], "target": str(channel.target)}
-        self.tell("codec_fallback", {**where, "purpose": channel.purpose, "flow": channel.name, **data})
+        link = channel.source.pool, channel.target.pool
+        self.tell(CodecFallback(link, str(channel.target), channel.purpose, channel.name, **data))
 
     def _open(
         self, message: MessageSpec, purpose: str, name: str, dtype: torch.dtype, window: int, codec: Codec

@@ -8,9 +8,9 @@ from typing import NamedTuple, Protocol
 import torch
 
 from backends.backend import Backend, Copy, Stopwatch
-from bridge.channel import PART_BYTES
 from bridge.errors import WireError
 from bridge.port.port import Channel, Ticket
+from bridge.words.channel import PART_BYTES
 from hetero.transfer.messages import Destination
 from hetero.transfer.waits import WAIT_S, Crossed, Waits
 

@@ -6,11 +6,9 @@ A new one is such a pair, a `case` and its handler in `hetero/engine/rank.py`, a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
-from bridge.words.word import A, Answer, Order, Part, Word
+from bridge.words.word import A, Answer, Order, Word, WordPart
 from hetero.words.piece import StoredPiece
 from hetero.words.pool import Pool
 from hetero.words.spec import CalibrationSpec, RunSpec
@@ -53,7 +51,7 @@ class JoinWorld(RankOrder[WorldJoined]):
 
 
 @dataclass(frozen=True)
-class TimedUnit(Part):
+class TimedUnit(WordPart):
     """What one kind of unit takes on a tensor-parallel group of a pool, in seconds per sequence."""
 
     pool: str
@@ -78,7 +76,7 @@ class Calibrate(RankOrder[Calibrated]):
 
 
 @dataclass(frozen=True)
-class Moved(Part):
+class Moved(WordPart):
     """Of state that moved live, what a rank did: the bytes that it sent, by pool, those that it was to send, the most
     that its tensors were planned to take meanwhile, and the time in all."""
 
@@ -90,13 +88,15 @@ class Moved(Part):
 
 @dataclass(frozen=True)
 class Configured(Answer):
-    """`active`: the plan uses this rank. `fingerprint` is that of the text which it reads at `path`, None of none."""
+    """`active`: the plan uses this rank. `fingerprint` is that of the text which it reads at `path`, None of none;
+    `note` what a person should know of its chip."""
 
     epoch: int
     active: bool = True
     path: str | None = None
     fingerprint: str | None = None
     moved: Moved | None = None
+    note: str | None = None
 
 
 @dataclass(frozen=True)
@@ -114,16 +114,12 @@ class Lease(Word):
     until: int
 
 
-# What a rank says unasked
+# What a rank says of itself; what it tells for the journal are `hetero/words/notices.py`
 
 
 @dataclass(frozen=True)
 class Ready(Word):
-    """It is born."""
-
-    pid: int
-    python: str
-    torch: str | None
+    """It runs, and takes orders."""
 
 
 @dataclass(frozen=True)
@@ -132,13 +128,3 @@ class Saved(Word):
 
     step: int
     piece: StoredPiece | None
-
-
-@dataclass(frozen=True)
-class Told(Word):
-    """Something for the run's journal."""
-
-    kind: str
-    step: int
-    epoch: int
-    data: Mapping[str, Any]

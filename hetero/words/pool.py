@@ -8,11 +8,11 @@ from backends.chip import load_chip
 from backends.options import EmulateOptions
 from balancer.cost.topology import PoolSpec
 from bridge.rank import RankId
-from bridge.words.word import Part
+from bridge.words.word import WordPart
 
 
 @dataclass(frozen=True)
-class Pool(Part):
+class Pool(WordPart):
     """Equal chips of one family. `chips_per_host` 0 puts all of them on one host; `emulate` None are real ones."""
 
     name: str

@@ -11,7 +11,7 @@ import yaml
 
 from balancer.plan.plan import PipelinePlan, StagePlan
 from balancer.schedule.action import Kind
-from bridge.channel import PURPOSES
+from bridge.words.channel import PURPOSES
 from hetero.job.file.load import load_job
 from hetero.job.job import Job
 from tests.architecture.markdown import Block, Document, documents, glossary, read

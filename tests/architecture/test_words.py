@@ -11,13 +11,13 @@ from typing import Any, get_args, get_type_hints
 
 import pytest
 
-from bridge.words.word import Answer, Order, Part, Word
+from bridge.words.word import Answer, Order, Word, WordPart
 from tests.architecture.tree import PACKAGES, ROOT, name_of, parsed, python_files
 
 KEYS = {"do", "report"}
 """By which messages once were told apart."""
 ROOMS = ("bridge/words", "hetero/words")
-BASES = {"Word", "Part", "Answer", "Order", "EndpointOrder", "RankOrder"}
+BASES = {"Word", "WordPart", "Answer", "Order", "EndpointOrder", "RankOrder", "Told"}
 
 
 def _keyed(path: Path) -> Iterator[int]:
@@ -43,23 +43,19 @@ def test_no_dict_with_a_key_for_its_kind_crosses_a_process_boundary() -> None:
     assert not found
 
 
-def _said() -> list[type[Part]]:
+def _said() -> list[type[WordPart]]:
     kinds = []
     for path in python_files(*ROOMS):
         module = importlib.import_module(".".join(path.relative_to(ROOT).with_suffix("").parts))
-        kinds += [kind for kind in vars(module).values() if isinstance(kind, type) and issubclass(kind, Part)]
+        kinds += [kind for kind in vars(module).values() if isinstance(kind, type) and issubclass(kind, WordPart)]
     return sorted({kind for kind in kinds if kind.__name__ not in BASES}, key=lambda kind: kind.__name__)
 
 
 @pytest.mark.parametrize("kind", _said(), ids=lambda kind: kind.__name__)
-def test_a_word_is_a_frozen_dataclass(kind: type[Part]) -> None:
+def test_a_word_is_a_frozen_dataclass(kind: type[WordPart]) -> None:
     assert "__dataclass_params__" in vars(kind), f"{kind.__name__} is no dataclass of its own"
     assert kind.__dataclass_params__.frozen  # type: ignore[attr-defined]
     assert all(field.type for field in dataclasses.fields(kind))  # type: ignore[arg-type]
-
-
-UNTOLD = {("Told", "data")}
-"""What a journal takes as it is."""
 
 
 def _told_of(hint: Any) -> Iterator[Any]:
@@ -70,7 +66,8 @@ def _told_of(hint: Any) -> Iterator[Any]:
 
 def test_the_fields_of_words_have_types_that_are_checked_where_they_arrive() -> None:
     hints = [(kind.__name__, name, hint) for kind in _said() for name, hint in get_type_hints(kind).items()]
-    assert {(kind, name) for kind, name, hint in hints if Any in _told_of(hint)} == UNTOLD
+    assert len(hints) > 50
+    assert not [(kind, name) for kind, name, hint in hints if Any in _told_of(hint)]
 
 
 def test_every_order_stands_behind_its_answer() -> None:

@@ -14,12 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backends.cpu import CpuBackend
-from bridge.channel import PART_BYTES, ChannelSpec
 from bridge.codec import CODECS
 from bridge.errors import BridgeError, EpochClosed, PeerLost, WireError
 from bridge.port.pipe import Pipe
 from bridge.port.port import Channel, Port, Ticket
 from bridge.rank import RankId
+from bridge.words.channel import PART_BYTES, ChannelSpec
 from bridge.words.port import Fill, Open, Send
 from hetero.transfer import coded
 from hetero.transfer.bridge_messages import BridgeReceiver, BridgeSender
@@ -205,7 +205,7 @@ class In:
     def send(self, x: torch.Tensor, filled: int | None = None) -> Ticket:
         """From slot 0, as far as it is said to be filled."""
         torch.frombuffer(self.peer.slots.view(0), dtype=torch.float32)[: len(x)] = x
-        return self.peer.send(0, x.nbytes, filled)
+        return self.peer.send_message(0, x.nbytes, filled)
 
     def receive(self) -> Future[torch.Tensor]:
         """In a thread of its own."""
@@ -248,7 +248,7 @@ def test_an_encoded_message_is_copied_in_while_the_rest_is_still_under_way(into:
     data[-1] = CODED.tag
     into.receiver.post()
     torch.frombuffer(into.peer.slots.view(0), dtype=torch.uint8)[: len(data)] = data
-    sent = into.peer.send(0, len(data), PART_BYTES)
+    sent = into.peer.send_message(0, len(data), PART_BYTES)
     received = into.receive()
     until(lambda: len(into.chip.inward) == 1)
     assert not received.done()

@@ -12,10 +12,10 @@ from typing import NamedTuple
 import torch
 
 from backends.backend import Backend
-from bridge.channel import ChannelSpec
 from bridge.errors import BridgeTimeout
 from bridge.port.port import Channel, Port
 from bridge.rank import RankId
+from bridge.words.channel import ChannelSpec
 from hetero.transfer.bridge_messages import BridgeReceiver, BridgeSender
 from hetero.transfer.channels import Channels
 from hetero.transfer.coded import dtype_name

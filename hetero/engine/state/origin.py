@@ -17,6 +17,7 @@ from hetero.engine.state.saving import load
 from hetero.engine.state.state import State, owned_by, places_of
 from hetero.engine.step.stage import DTYPES, place_of
 from hetero.layers.builder import fill
+from hetero.layers.initial import host_makes
 from hetero.layers.spec import TensorSpec
 from hetero.models.registry import architecture
 from hetero.words.spec import RunSpec
@@ -33,6 +34,14 @@ def begin(spec: RunSpec, tensors: Sequence[Holding], me: RankId, backend: Backen
         state.make_masters(owned_by(tensors, me))
         load(reader, state)
         return state
+
+
+def note_of(spec: RunSpec, me: RankId, backend: Backend) -> str | None:
+    """What a person should know of how this rank's state began."""
+    if spec.state != "initial" or place_of(spec.plan, me) is None:
+        return None
+    why = host_makes(backend.device, DTYPES[spec.plan.precisions()[me.pool]])
+    return f"their initial values are made by the host, which takes longer: {why}" if why else None
 
 
 def _initial(spec: RunSpec, tensors: Sequence[Holding], me: RankId, backend: Backend) -> State:

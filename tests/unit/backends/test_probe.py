@@ -73,10 +73,26 @@ def test_a_probe_that_dies_or_hangs_is_a_finding(bare: pytest.MonkeyPatch) -> No
         raise subprocess.TimeoutExpired("probe", 120)
 
     for run, complaint in ((dies, "Segmentation fault"), (hangs, "timed out")):
-        bare.setattr(subprocess, "run", run)
+        bare.setattr(probe, "_run", run)
         finding = probe.detect("cuda")[0]
         assert finding.chips == 0
         assert complaint in finding.problem
+
+
+def test_a_probe_that_no_signal_ends_is_not_waited_for(tmp_path: Path, bare: pytest.MonkeyPatch) -> None:
+    """As one that a driver holds in the kernel."""
+    door = tmp_path / "door"
+    held: list[subprocess.Popen[str]] = []
+    os.mkfifo(door)
+    bare.setattr(subprocess.Popen, "kill", lambda process: held.append(process))
+    bare.setattr(probe, "program", lambda *_, **__: ["cat", str(door)])
+    bare.setattr(probe, "_TIMEOUT_S", 0.05)
+    assert "timed out" in probe.ask("cuda").problem
+    (process,) = held
+    assert process.poll() is None
+    door.write_text("")
+    with process:
+        pass
 
 
 @pytest.mark.slow

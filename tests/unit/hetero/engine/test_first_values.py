@@ -14,7 +14,7 @@ from bridge.rank import RankId
 from hetero.checkpoint.manifest import RunState
 from hetero.checkpoint.store import CheckpointStore
 from hetero.engine.state import origin
-from hetero.engine.state.origin import begin
+from hetero.engine.state.origin import begin, note_of
 from hetero.engine.state.saving import save
 from hetero.engine.state.state import State
 from hetero.engine.step.stage import RankPlace, Stage
@@ -68,3 +68,13 @@ def test_a_rank_that_the_plan_leaves_idle_holds_nothing() -> None:
     state = _begin(_spec(), RankId("a", 1))
     assert not state.keyed()
     assert (state.step, state.loss_scale.scale) == (0, 8.0)
+
+
+def test_a_rank_whose_chip_makes_none_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert note_of(_spec(), ME, CpuBackend()) is None
+    monkeypatch.setattr(origin, "host_makes", lambda *_: "its bits are not the host's")
+    assert str(note_of(_spec(), ME, CpuBackend())).endswith(
+        "made by the host, which takes longer: its bits are not the host's"
+    )
+    assert note_of(_spec(), RankId("idle", 0), CpuBackend()) is None
+    assert note_of(_spec(state="live"), ME, CpuBackend()) is None

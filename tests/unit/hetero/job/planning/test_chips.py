@@ -11,7 +11,7 @@ import pytest
 from backends import probe
 from backends.probe import Detection
 from hetero.cli.app import run
-from hetero.cluster.onray.asking import together
+from hetero.cluster.onray.chips import together
 from hetero.job.doctor import examine_job, name_chips
 from hetero.job.errors import JobError
 from hetero.job.file.load import load_job

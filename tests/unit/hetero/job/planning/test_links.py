@@ -93,7 +93,7 @@ class FakeSession:
         return self.nodes.get(host, "here")
 
     def way(self, one: str, other: str) -> dict[str, Any]:
-        return {"scheme": self.scheme, "sealed": False, "lanes": 1}
+        return {"scheme": self.scheme, "sealed": False, "streams": 1}
 
     def calibrate(self, spec: Any) -> list[dict[str, Any]]:
         return []

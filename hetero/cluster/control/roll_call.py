@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 Part = TypeVar("Part")
 
 
-class Gather(Generic[Part]):
+class RollCall(Generic[Part]):
     """One part from each of `members`. A second part of a member, or a stranger's, changes nothing."""
 
     def __init__(self, members: Iterable[str]) -> None:

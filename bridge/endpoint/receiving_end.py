@@ -6,11 +6,11 @@ import time
 from collections import deque
 from typing import Any
 
-from bridge.channel import PART_BYTES
-from bridge.endpoint.end import End
+from bridge.endpoint.channel_end import ChannelEnd
 from bridge.errors import WireError
-from bridge.words.frame import Header, Kind
-from bridge.words.port import Filled, Received
+from bridge.words.channel import PART_BYTES
+from bridge.words.frame import FrameKind, Header
+from bridge.words.port import Filled, Post, Received
 
 
 class Filling:
@@ -27,8 +27,8 @@ class Filling:
             self.prefix = end
 
 
-class Incoming(End):
-    """Messages go into the posted slots, in the order of posting. Over several lanes their frames may come in any
+class ReceivingEnd(ChannelEnd):
+    """Messages go into the posted slots, in the order of posting. Over several streams their frames may come in any
     order; the rank learns of messages in order all the same, and of how far the oldest has come."""
 
     def __init__(self, *args: Any) -> None:
@@ -38,11 +38,12 @@ class Incoming(End):
         self._filling: dict[int, Filling] = {}  # of messages that have begun
         self._whole: dict[int, tuple[int, float]] = {}  # size and time, of messages that wait for an earlier one
 
-    def post(self, slot: int) -> None:
-        """The rank expects a message in a slot."""
-        self._posted.append(slot)
+    def post(self, word: Post) -> None:
+        """The rank expects a message in a slot. Raises WordError if that is none, or expects one already."""
+        self.expect_free(word, self._posted)
+        self._posted.append(word.slot)
         self._credit += 1
-        self.transmit(Kind.CREDIT, self._credit)
+        self.send_notice(FrameKind.CREDIT, self._credit)
 
     def place_for(self, header: Header) -> memoryview:
         """Where a frame's payload goes. Raises WireError if no slot waits for it."""
@@ -72,7 +73,7 @@ class Incoming(End):
             self._posted.popleft()
             del self._filling[self._arrived]
             self.report(Received(self.spec.id, *message))
-            self.transmit(Kind.ACK, self._arrived)
+            self.send_notice(FrameKind.ACK, self._arrived)
             self._arrived += 1
 
     def _wrong(self, header: Header, rule: str) -> WireError:

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import xxhash
 
-from bridge.channel import ChannelSpec
 from bridge.rank import RankId
+from bridge.words.channel import ChannelSpec
 from bridge.words.port import Open
 from bridge.words.word import decode, encode
 

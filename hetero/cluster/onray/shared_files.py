@@ -1,4 +1,4 @@
-"""The driver's side of staging: ships the text to hosts on other nodes, and asks every host for the shared folders."""
+"""The driver's side of what hosts share: ships the text to other nodes, and asks each host for the shared folders."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ray.exceptions import RayActorError
 
 from bridge.system.awake import AwakeClock
 from hetero.cluster.errors import ClusterError
-from hetero.cluster.host.staging import SharedFolder
+from hetero.cluster.host.shared_files import SharedFolder
 from hetero.interrupts import check
 
 CHUNK_BYTES = 16 * 1024**2

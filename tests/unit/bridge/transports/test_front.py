@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from bridge.transports import front
-from bridge.transports.front import Front, Inside
+from bridge.transports.front import Front, HiddenSocket
 from bridge.transports.probation import MOST
 from tests.contract.bridge_hosts import until
 from tests.patience import WAIT_S
@@ -29,7 +29,7 @@ class Library(LoopThread):
         self._listener.bind(str(folder / "inside"))
         self._listener.listen()
         self._listener.settimeout(WAIT_S)
-        self.front: Front = self.ask(lambda: Front(self.loop, "127.0.0.1", Inside(folder / "inside"), self._cut))
+        self.front: Front = self.ask(lambda: Front(self.loop, "127.0.0.1", HiddenSocket(folder / "inside"), self._cut))
         self._ends: list[socket.socket] = []
 
     def connect(self, says: bytes = b"") -> socket.socket:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.endpoint.incoming import Filling
+from bridge.endpoint.receiving_end import Filling
 
 
 @given(st.lists(st.integers(1, 9), max_size=12), st.randoms(use_true_random=False))

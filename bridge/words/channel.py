@@ -8,7 +8,7 @@ from functools import cached_property
 import xxhash
 
 from bridge.rank import RankId
-from bridge.words.word import Part
+from bridge.words.word import WordPart
 
 PART_BYTES = 4 << 20
 """How finely the ends of a channel tell how far a slot is filled: a part's copy takes longer than the telling."""
@@ -16,7 +16,7 @@ PURPOSES = ("activation", "gradient", "sync", "tied", "state", "control")
 
 
 @dataclass(frozen=True)
-class ChannelSpec(Part):
+class ChannelSpec(WordPart):
     """Both ends write down the same spec, apart from `slots`, and so agree on the channel's id without a word.
 
     slot_bytes  the longest message

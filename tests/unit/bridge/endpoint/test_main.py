@@ -29,8 +29,8 @@ ours, theirs = socket.socketpair()
 command = [sys.executable, "-m", "bridge.endpoint", "--fd", str(theirs.fileno())]
 endpoint = subprocess.Popen(command, pass_fds=[theirs.fileno()])
 control = Pipe(ours)
-control.send(Listen("a@0", "127.0.0.1", ()))
-control.recv(60)
+control.send_word(Listen("a@0", "127.0.0.1", ()))
+control.recv_word(60)
 leak = subprocess.Popen(["sleep", "60"], pass_fds=[control.fileno()], stdout=subprocess.DEVNULL)
 print(endpoint.pid, leak.pid, flush=True)
 time.sleep(60)
@@ -76,13 +76,13 @@ def test_it_survives_ctrl_c_and_the_end_of_the_thread_that_started_it() -> None:
     thread.start()
     thread.join()
     [(process, control)] = started
-    control.send(LISTEN)
-    assert isinstance(control.recv(WAIT_S)[0], Listening)
+    control.send_word(LISTEN)
+    assert isinstance(control.recv_word(WAIT_S)[0], Listening)
     process.send_signal(signal.SIGINT)
     process.send_signal(signal.SIGHUP)
-    control.send(AskStats())
-    assert isinstance(control.recv(WAIT_S)[0], Stats)
-    control.send(Stop())
+    control.send_word(AskStats())
+    assert isinstance(control.recv_word(WAIT_S)[0], Stats)
+    control.send_word(Stop())
     assert process.wait(WAIT_S) == 0
     control.close()
 
@@ -90,8 +90,8 @@ def test_it_survives_ctrl_c_and_the_end_of_the_thread_that_started_it() -> None:
 def test_its_threads_go_before_those_that_compute_where_that_is_allowed() -> None:
     attempt = subprocess.run([sys.executable, "-c", f"import os; os.nice({NICE})"], stderr=subprocess.DEVNULL)
     process, control = start()
-    control.send(replace(LISTEN, schemes=("zmq",)))
-    control.recv(WAIT_S)
+    control.send_word(replace(LISTEN, schemes=("zmq",)))
+    control.recv_word(WAIT_S)
     threads = [int(thread) for thread in os.listdir(f"/proc/{process.pid}/task")]
     niceness = {os.getpriority(os.PRIO_PROCESS, thread) for thread in threads}
     assert len(threads) > 1
@@ -109,8 +109,8 @@ def test_what_makes_no_sense_is_reported_and_survived() -> None:
     process, control = start()
 
     def failure(word: Word) -> ErrorReport:
-        control.send(word)
-        failed = control.recv(WAIT_S)[0]
+        control.send_word(word)
+        failed = control.recv_word(WAIT_S)[0]
         assert isinstance(failed, Failed)
         return failed.error
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from hetero.cluster import needs
 from hetero.cluster.errors import ClusterError
-from hetero.cluster.host.staging import SharedFolder
-from hetero.cluster.needs import Folder, Needs, prepare
+from hetero.cluster.host.shared_files import SharedFolder
+from hetero.cluster.onray import shared_files
+from hetero.cluster.onray.shared_files import Folder, Needs, prepare
 from hetero.errors import render
 
 
@@ -42,9 +42,11 @@ class Agent:
 @pytest.fixture(autouse=True)
 def ray(monkeypatch: pytest.MonkeyPatch) -> None:
     here = types.SimpleNamespace(get_node_id=lambda: "head")
-    monkeypatch.setattr(needs, "_answers", lambda calls, _: calls)
-    monkeypatch.setattr(needs, "ray", types.SimpleNamespace(put=lambda chunk: chunk, get_runtime_context=lambda: here))
-    monkeypatch.setattr(needs, "CHUNK_BYTES", 4)
+    monkeypatch.setattr(shared_files, "_answers", lambda calls, _: calls)
+    monkeypatch.setattr(
+        shared_files, "ray", types.SimpleNamespace(put=lambda chunk: chunk, get_runtime_context=lambda: here)
+    )
+    monkeypatch.setattr(shared_files, "CHUNK_BYTES", 4)
 
 
 def test_files_go_to_other_nodes_only(tmp_path: Path) -> None:

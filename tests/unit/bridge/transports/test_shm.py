@@ -14,13 +14,12 @@ from bridge.port.slots import SlotRing
 from bridge.system.loop import Loop
 from bridge.transports import shm
 from bridge.transports.shm import ShmTransport
-from bridge.transports.transport import Connection
-from bridge.trust.credentials import Credentials
-from bridge.words.frame import Header, Kind
+from bridge.transports.transport import Connection, Credentials
+from bridge.words.frame import FrameKind, Header
 
 LEND = struct.pack("!BIQI", 2, 1, 64, 4)
-INLINE = Header(Kind.HELLO).encode() + b"\0"
-PLACED = Header(Kind.DATA).encode() + struct.pack("!BIQ", 1, 1, 0)
+INLINE = Header(FrameKind.HELLO).encode() + b"\0"
+PLACED = Header(FrameKind.DATA).encode() + struct.pack("!BIQ", 1, 1, 0)
 
 
 class Listening:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hetero.cluster.host.staging import SharedFolder, Staging, reach
+from hetero.cluster.host.shared_files import SharedFolder, ShippedFiles, reach
 from hetero.data.stream import TokenStream
 from hetero.words.orders import Configure, Lease
 from hetero.words.spec import RunSpec
@@ -23,30 +23,30 @@ def test_a_shipped_file_is_found_under_its_new_path_and_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    staging = Staging()
+    shipped = ShippedFiles()
     text = bytes(range(200))
     for start in range(0, len(text), 64):
-        staging.append("/there/tokens.bin", text[start : start + 64])
+        shipped.append("/there/tokens.bin", text[start : start + 64])
     spec = reading("/there/tokens.bin")
-    order = staging.localized(Configure(spec))
+    order = shipped.localized(Configure(spec))
     assert isinstance(order, Configure)
     path = order.spec.text.path
     assert order.spec == reading(path)
     assert Path(path).read_bytes() == text
     assert len(TokenStream(path, 8, 257)) == 12
     assert not list(tmp_path.iterdir())
-    staging.close()
+    shipped.close()
     assert not Path(path).exists()
 
 
 def test_other_orders_and_unshipped_paths_stay() -> None:
-    staging = Staging()
+    shipped = ShippedFiles()
     order = Configure(reading("/there"))
-    assert staging.localized(order) is order
-    staging.append("/elsewhere", b"")
-    assert staging.localized(Lease(0, 8)) == Lease(0, 8)
-    assert staging.localized(order) == order
-    staging.close()
+    assert shipped.localized(order) is order
+    shipped.append("/elsewhere", b"")
+    assert shipped.localized(Lease(0, 8)) == Lease(0, 8)
+    assert shipped.localized(order) == order
+    shipped.close()
 
 
 def test_a_shared_folder_is_reached(tmp_path: Path) -> None:
@@ -56,7 +56,7 @@ def test_a_shared_folder_is_reached(tmp_path: Path) -> None:
 
 
 def test_why_a_folder_is_not_reached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hetero.cluster.host.staging.SEEN_WITHIN_S", 0.1)
+    monkeypatch.setattr("hetero.cluster.host.shared_files.SEEN_WITHIN_S", 0.1)
     folder = SharedFolder(str(tmp_path), "marker", written=True)
     assert reach(folder, "a@0") == "does not see what the driver wrote there"
     assert reach(SharedFolder(str(tmp_path / "none"), "marker", written=False), "a@0") == "has no such folder"

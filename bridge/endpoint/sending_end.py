@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from bridge.endpoint.end import End
+from bridge.endpoint.channel_end import ChannelEnd
 from bridge.errors import WireError
-from bridge.words.frame import Frame, Header, Kind
-from bridge.words.port import Sent
+from bridge.words.frame import Frame, FrameKind, Header
+from bridge.words.port import Fill, Send, Sent
+from bridge.words.word import refused
 
 _URGENT_BYTES = 1 << 16  # messages that are never longer overtake the bulk of other channels
 
@@ -41,25 +42,32 @@ class _Message:
         return part
 
 
-class Outgoing(End):
+class SendingEnd(ChannelEnd):
     """Numbers messages from 0. A message leaves when the receiver has posted a slot for it, so that no memory is taken
     by messages that nobody expects, and as far as its rank has filled its own slot."""
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self._waiting: deque[_Message] = deque()
+        self._slots: deque[int] = deque()  # of messages that have not arrived
         self._credit = self._sent = self._arrived = 0
         self.link.lend(self.ring)
 
-    def send(self, slot: int, nbytes: int, filled: int) -> None:
-        """The rank has announced a message and filled its slot so far."""
-        self._waiting.append(_Message(slot, self.ring.view(slot)[:nbytes], filled))
+    def send_message(self, word: Send) -> None:
+        """The rank has announced a message and filled its slot so far. Raises WordError if that cannot be."""
+        self.expect_free(word, self._slots)
+        if not 0 <= word.filled <= word.nbytes <= self.spec.slot_bytes:
+            raise refused(word, "nbytes", f"{word.filled} are there, of a slot of {self.spec.slot_bytes}")
+        self._slots.append(word.slot)
+        self._waiting.append(_Message(word.slot, self.ring.view(word.slot)[: word.nbytes], word.filled))
         self._leave()
 
-    def fill(self, slot: int, filled: int) -> None:
-        """The rank has filled a slot further."""
-        message = next(message for message in self._waiting if message.slot == slot)
-        message.filled = filled
+    def fill(self, word: Fill) -> None:
+        """The rank has filled a slot further. Raises WordError if that cannot be."""
+        message = next((message for message in self._waiting if message.slot == word.slot), None)
+        if message is None or not message.filled <= word.filled <= len(message.payload):
+            raise refused(word, "filled", f"slot {word.slot} has no message that is still to be filled so far")
+        message.filled = word.filled
         self._leave()
 
     def on_credit(self, posted: int) -> None:
@@ -74,10 +82,11 @@ class Outgoing(End):
                 "ack", sequence, f"of {self._sent} messages sent, {self._arrived} had arrived on {self.spec}"
             )
         self._arrived += 1
+        self._slots.popleft()
         self.report(Sent(self.spec.id))
 
     def next_frame(self) -> Frame | None:
-        """See Source."""
+        """See FrameSource."""
         if self.broken or (message := self._next()) is None:
             return None
         place = (self.spec.epoch, self.spec.id, self._sent, message.begun, len(message.payload))
@@ -85,7 +94,7 @@ class Outgoing(End):
         if message.begun == len(message.payload):
             self._waiting.popleft()
             self._sent += 1
-        return Frame(Header(Kind.DATA, *place, sent_ns=message.sent_ns, length=len(part)), part)
+        return Frame(Header(FrameKind.DATA, *place, sent_ns=message.sent_ns, length=len(part)), part)
 
     def close(self) -> None:
         self.link.withdraw(self)
@@ -109,4 +118,4 @@ class Outgoing(End):
             self.link.offer(self)
         else:
             while (frame := self.next_frame()) is not None:
-                self.link.send(frame)
+                self.link.send_frame(frame)

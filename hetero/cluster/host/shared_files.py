@@ -29,7 +29,7 @@ class SharedFolder:
     written: bool
 
 
-class Staging:
+class ShippedFiles:
     """The files that were shipped to one agent, by the path that they have at the driver."""
 
     def __init__(self) -> None:

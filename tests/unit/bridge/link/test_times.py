@@ -1,4 +1,4 @@
-"""Pace and clock: what an emulated link and a foreign clock do to times."""
+"""LinkPace and clock: what an emulated link and a foreign clock do to times."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.link.clock import PeerClock
-from bridge.link.pace import Pace
+from bridge.link.pace import LinkPace
 
 
 def test_a_message_occupies_the_link_and_arrives_after_the_delay() -> None:
-    pace = Pace(1000.0, 0.5)
+    pace = LinkPace(1000.0, 0.5)
     assert [pace.arrival(100, 10.0), pace.arrival(100, 10.0)] == pytest.approx([10.6, 10.7])
     assert pace.arrival(100, 20.0) == pytest.approx(20.6)
 
 
 @given(st.lists(st.tuples(st.integers(0, 10**9), st.floats(0, 100)), min_size=1))
 def test_the_order_is_kept_and_the_rate_never_exceeded(frames: list[tuple[int, float]]) -> None:
-    pace, now, arrivals = Pace(1e6, 0.01), 0.0, []
+    pace, now, arrivals = LinkPace(1e6, 0.01), 0.0, []
     for nbytes, gap in frames:
         now += gap
         arrivals.append(pace.arrival(nbytes, now))
