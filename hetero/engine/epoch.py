@@ -17,6 +17,7 @@ from balancer.memory.memory import stage_bytes
 from balancer.schedule.action import Kind
 from balancer.schedule.lowering import actions_of, forward_actions_of
 from bridge.port.port import Port
+from bridge.words.channel import ChannelSpec
 from hetero.checkpoint.pieces import write_piece
 from hetero.checkpoint.store import CheckpointStore
 from hetero.engine.expected import Laps, expected_s, laps, topology_of
@@ -36,10 +37,11 @@ from hetero.engine.wiring import EpochGroups, active_ranks, boundary_flows, nati
 from hetero.engine.world import World
 from hetero.layers.group import TensorGroup
 from hetero.models.registry import architecture
+from hetero.transfer.gate import Fallback
 from hetero.transfer.native_messages import NativeMessages
 from hetero.transfer.point_to_point import PointToPoint
 from hetero.transfer.waits import Waits
-from hetero.words.notices import MemoryUsed, Told
+from hetero.words.notices import CodecFallback, MemoryUsed, Told
 from hetero.words.piece import StoredPiece
 from hetero.words.spec import RunSpec
 from hetero.words.step import StepReport, StepTotals
@@ -69,9 +71,8 @@ class Epoch:
         self._waits = Waits(world.backend)
         self._events: list[Told] = []
         self._native = NativeMessages(groups.up, groups.down, self._me.index, self._waits)
-        told = self._events.append
         messenger = PointToPoint(
-            self._me, spec.epoch, world.backend, port, self._native, self._waits, spec.bridge, told
+            self._me, spec.epoch, world.backend, port, self._native, self._waits, spec.bridge, self._codec_fell_back
         )
         self._messenger = messenger
         self.stage = Stage(
@@ -150,6 +151,10 @@ class Epoch:
     @property
     def _precision(self) -> str:
         return self.spec.plan.precisions()[self._me.pool]
+
+    def _codec_fell_back(self, channel: ChannelSpec, found: Fallback) -> None:
+        link = channel.source.pool, channel.target.pool
+        self._events.append(CodecFallback(link, str(channel.target), channel.purpose, channel.name, **vars(found)))
 
     def _tell_memory(self) -> None:
         """One chip of each stage tells what its driver says by now, where it says anything."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import torch
 
@@ -18,12 +17,11 @@ from bridge.words.channel import ChannelSpec
 from hetero.transfer.bridge_messages import BridgeReceiver, BridgeSender
 from hetero.transfer.channels import Channels
 from hetero.transfer.coded import CodedReader, CodedWriter, dtype_name
-from hetero.transfer.gate import Gate
+from hetero.transfer.gate import Fallback, Gate
 from hetero.transfer.messages import MessageSpec, Receiver, Sender
 from hetero.transfer.native_messages import NativeMessages
 from hetero.transfer.slot_io import PlainReader, PlainWriter, SlotReader, SlotWriter
 from hetero.transfer.waits import Waits
-from hetero.words.notices import CodecFallback
 
 
 @dataclass
@@ -37,8 +35,8 @@ class PointToPoint:
     native: NativeMessages
     waits: Waits
     options: BridgeOptions
-    tell: Callable[[CodecFallback], None]
-    """Hears what a person should know, by kind: where a codec lost too much."""
+    tell: Callable[[ChannelSpec, Fallback], None]
+    """Hears where a codec lost too much."""
 
     def __post_init__(self) -> None:
         self._channels = Channels(self.backend, self.port)
@@ -69,7 +67,7 @@ class PointToPoint:
     def _writer(self, channel: Channel, message: MessageSpec, dtype: torch.dtype, codec: Codec) -> SlotWriter:
         if codec is NONE:
             return PlainWriter(channel, self.backend, dtype)
-        gate = Gate(codec, dtype_name(dtype), partial(self._tell_of_fallback, channel.spec))
+        gate = Gate(codec, dtype_name(dtype), partial(self.tell, channel.spec))
         return CodedWriter(channel, self.backend, dtype, message.numel, gate)
 
     def _codec(self, message: MessageSpec, purpose: str, dtype: torch.dtype) -> Codec:
@@ -77,10 +75,6 @@ class PointToPoint:
         said = self.options.codec_between(message.source.pool, message.target.pool)
         codec = CODECS[{"activation": said.activation, "gradient": said.gradient}.get(purpose, NONE.name)]
         return NONE if codec is NONE or codec.estimate_ratio(dtype_name(dtype)) == 1 else codec
-
-    def _tell_of_fallback(self, channel: ChannelSpec, data: dict[str, Any]) -> None:
-        link = channel.source.pool, channel.target.pool
-        self.tell(CodecFallback(link, str(channel.target), channel.purpose, channel.name, **data))
 
     def _open(
         self, message: MessageSpec, purpose: str, name: str, dtype: torch.dtype, window: int, codec: Codec
