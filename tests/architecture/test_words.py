@@ -66,7 +66,8 @@ def _told_of(hint: Any) -> Iterator[Any]:
 
 def test_the_fields_of_words_have_types_that_are_checked_where_they_arrive() -> None:
     hints = [(kind.__name__, name, hint) for kind in _said() for name, hint in get_type_hints(kind).items()]
-    assert not {(kind, name) for kind, name, hint in hints if Any in _told_of(hint)}
+    assert len(hints) > 50
+    assert not [(kind, name) for kind, name, hint in hints if Any in _told_of(hint)]
 
 
 def test_every_order_stands_behind_its_answer() -> None:

@@ -21,6 +21,7 @@ from hetero.cluster.host.roster import Member
 from hetero.words.fork_server import Exited
 from hetero.words.notices import ChipWaits
 from hetero.words.orders import Calibrated, Configure, Configured, Lease, Ready, Saved
+from hetero.words.piece import StoredPiece
 from hetero.words.step import StepReport
 from tests.unit.hetero.cluster.fleets import pool
 from tests.unit.hetero.cluster.specs import epoch_spec
@@ -74,8 +75,9 @@ def step(rank: RankId, number: int = 3, epoch: int = 7) -> StepReport:
 
 def test_a_step_that_all_have_finished_is_one_report(host: ScriptedHost) -> None:
     assert host.hear(A, Saved(4, None), step(A)) == []
-    saved, stepped = host.hear(B, Saved(4, {"rank": "pool:1"}), step(B))
-    assert saved == ev.PiecesSaved("pool@0", 4, [{"rank": "pool:1"}])
+    piece = StoredPiece(rank="pool:1", file="f", size_bytes=8, checksum="5e", tensors={})
+    saved, stepped = host.hear(B, Saved(4, piece), step(B))
+    assert saved == ev.PiecesSaved("pool@0", 4, [piece])
     assert isinstance(stepped, ev.StepReported)
     assert (stepped.report.step, stepped.report.ranks) == (3, 2)
 
