@@ -99,6 +99,7 @@ def test_every_line_of_metrics_is_whole(finished: Finished) -> None:
         assert all(set(stage) == STAGE for stage in line["stages"])
         assert line["emulated"] is True
         assert line["link_ratio"] > 0
+        assert line["loss_scale"] == 1.0, "of float32"
         assert line["tokens"] == batch_tokens
         assert line["consumed_tokens"] == (line["step"] + 1) * batch_tokens
 
