@@ -1,18 +1,21 @@
-"""Laws 1, 2 and 9: any plan trains as one plain process does."""
+"""Laws 1, 2 and 9: any plan trains, and validates, as one plain process does."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from hetero.data.source import Prepared
+from hetero.engine.options import EvalOptions
 from tests.distributed.beside_plain import Record, is_as_plain, trains_as_plain
 from tests.distributed.cases import CASES, Case
 from tests.distributed.fleet import Standing
 from tests.distributed.plain import PlainModel, PlainTraining
 
-SHORT = [case for case in CASES if case.job.train.steps < 50]
+EVERY_OTHER = EvalOptions(every=2, batches=3)
+SHORT = [replace(case, job=replace(case.job, evaluation=EVERY_OTHER)) for case in CASES if case.job.train.steps < 50]
 LONG = [case for case in CASES if case.job.train.steps >= 50]
 
 
