@@ -54,6 +54,7 @@ def test_what_it_finds_is_legal_predicted_truly_and_best_of_all_it_tells(job):
     assert all("slower" in why for *_, why in found.runners_up)
 
 
+@pytest.mark.slow
 @given(job=jobs(), count=st.sampled_from([1, 2, 4]), faster=st.floats(1.0, 4.0))
 @settings(deadline=None, max_examples=25)
 def test_a_faster_pool_more_never_makes_the_step_longer(job, count, faster):

@@ -27,7 +27,7 @@ from hetero.cluster.session import PROBE_S, Session
 from hetero.errors import exit_code
 from tests.patience import WAIT_S
 from tests.unit.hetero.cluster.fake_endpoint import BYTES_PER_S, MOST_LANES
-from tests.unit.hetero.cluster.fleets import FAKES, ROOT, pool, three_families
+from tests.unit.hetero.cluster.fleets import FAKES, ROOT, pool, three_families, two_hosts
 
 pytestmark = pytest.mark.slow
 
@@ -43,13 +43,18 @@ def _nothing_is_left(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     assert len(os.listdir("/proc/self/fd")) == descriptors
 
 
-def started(grace_s: float = 0.2, **patience: float) -> Session:
-    return Session.start(three_families(**patience), LocalAgents(), options=ControlOptions(grace_s=grace_s))
+Fleet = Callable[..., FleetSpec]
 
 
-def run_to_the_end(spec: dict, kill: tuple[str, str] | None = None, **started_with: float) -> None:
+def started(fleet: Fleet = three_families, grace_s: float = 0.2, **patience: float) -> Session:
+    return Session.start(fleet(**patience), LocalAgents(), options=ControlOptions(grace_s=grace_s))
+
+
+def run_to_the_end(
+    spec: dict, kill: tuple[str, str] | None = None, fleet: Fleet = two_hosts, **started_with: float
+) -> None:
     """A session that a fault of `spec` ends, or the death of the process `kill` (host and name) at step 3."""
-    with started(**started_with) as session:
+    with started(fleet, **started_with) as session:
 
         def on_report(step: int, _: object) -> None:
             if kill is not None and step == 3:
@@ -173,7 +178,7 @@ def test_a_rank_s_end_is_named(fault: str, cause: str, step: int) -> None:
 def test_the_root_cause_wins_over_what_it_leads_to() -> None:
     faults = {"nvidia:0": [3, "peer lost"], "nvidia:1": [3, "closed by peer"], "kunlun:0": [3, "fail"]}
     with pytest.raises(RankFailure) as caught:
-        run_to_the_end({"epoch": 0, "faults": faults}, grace_s=2.0)
+        run_to_the_end({"epoch": 0, "faults": faults}, fleet=three_families, grace_s=2.0)
     assert str(caught.value.rank) == "kunlun:0"
     assert "traceback" in caught.value.error
     told = {line.split()[1] for line in caught.value.also}
