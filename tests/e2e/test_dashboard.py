@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.browser import DESKTOP, PHONE, WAIT_MS, Opened, Server, chromium, figures_of
+from tests.e2e.browser import ON_EVERY_SCREEN, WAIT_MS, Opened, Server, chromium, figures_of
 from tests.unit.hetero.monitoring.crowd import SLOWEST, write_crowd
 from tests.unit.hetero.monitoring.dashboard.runs import SyntheticRun
 
@@ -195,8 +195,7 @@ def test_a_long_run_opens(browser: Any, run: SyntheticRun, tmp_path: Path) -> No
     server.stop()
 
 
-@pytest.mark.parametrize(("device", "size"), [("desktop", DESKTOP), ("phone", PHONE)])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@ON_EVERY_SCREEN
 def test_it_is_readable_on_every_screen(
     browser: Any, run: SyntheticRun, server: Server, tmp_path: Path, device: str, size: tuple[int, int], scheme: str
 ) -> None:
