@@ -213,6 +213,7 @@ def test_no_legal_division_is_an_error_of_its_own():
     assert error.need_bytes == 0
 
 
+@pytest.mark.slow
 def test_three_pools_of_eight_chips_take_about_a_second():
     chips = topology(*(pool(f"p{i}", 8, 1.0 + i, interconnect=1e11) for i in range(3)), bytes_per_s=1e10)
     work = workload(66, batch=32, gflops=1000)

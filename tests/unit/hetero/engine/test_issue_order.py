@@ -89,7 +89,7 @@ def test_no_chips_wait_in_a_circle(plan: Plan, tied: bool, bucket_mib: float) ->
 
 
 @pytest.mark.slow
-@settings(max_examples=150)
+@settings(max_examples=50)
 @MANY
 def test_no_chips_wait_in_a_circle_under_many_plans(plan: Plan, tied: bool, bucket_mib: float) -> None:
     _check(plan, tied, bucket_mib)
