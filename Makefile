@@ -10,15 +10,14 @@ export OMP_NUM_THREADS ?= 1
 # Parts of the tests: what is below `hetero` and its contracts, and `hetero` with the house.
 FLOORS := tests/contract tests/unit/backends tests/unit/balancer tests/unit/bridge
 HETERO := tests/architecture tests/unit/hetero
-# Ranks that train: on emulated chips, and on made-up ones.
-RANKS := tests/distributed
-MADE_UP := tests/stand_in
+# Ranks that train, on emulated and made-up chips.
+RANKS := tests/distributed tests/stand_in
 # Whole runs: those that end badly, commands that end at once and pages, the tutorial, and all others.
 ENDS := tests/e2e/test_ends.py tests/e2e/test_stopped.py tests/e2e/test_surroundings.py
 SCREENS := tests/e2e/bad_input tests/e2e/test_report.py tests/e2e/test_watch_refused.py
 TUTORIAL := tests/e2e/test_getting_started.py
 
-.PHONY: install demo test test-all test-floors test-hetero test-ends test-runs \
+.PHONY: install demo test test-all test-floors test-hetero test-ranks test-runs \
         check check-types check-floors check-hetero bench clean
 
 install: $(STAMP)
@@ -48,16 +47,16 @@ check-hetero:
 
 # Four parts of as much work, side by side on two cores, for whole runs wait a lot.
 test: install
-	$(MAKE) --no-print-directory -j4 -Oline test-floors test-hetero test-ends test-runs
+	$(MAKE) --no-print-directory -j4 -Oline test-floors test-hetero test-ranks test-runs
 
 test-floors:
 	$(BIN)/python -m pytest -m "not exhaustive" $(FLOORS) $(SCREENS) $(TUTORIAL)
 
 test-hetero:
-	$(BIN)/python -m pytest -m "not exhaustive" $(HETERO) $(MADE_UP)
+	$(BIN)/python -m pytest -m "not exhaustive" $(HETERO) $(ENDS)
 
-test-ends:
-	$(BIN)/python -m pytest -m "not exhaustive" $(ENDS) $(RANKS)
+test-ranks:
+	$(BIN)/python -m pytest -m "not exhaustive" $(RANKS)
 
 test-runs:
 	$(BIN)/python -m pytest -m "not exhaustive" tests/e2e $(addprefix --ignore=,$(SCREENS) $(TUTORIAL) $(ENDS))
