@@ -62,7 +62,7 @@ class RelayedAgents(LocalAgents):
 
 def _long(name: str) -> Case:
     case = find(name)
-    return replace(case, job=replace(case.job, train=case.job.train.model_copy(update={"steps": 12})))
+    return replace(case, job=replace(case.job, train=case.job.train.model_copy(update={"steps": 8})))
 
 
 @pytest.mark.parametrize("case", [_long("chunks and tp mixed")], ids=lambda case: case.name)

@@ -11,7 +11,7 @@ from tests.distributed.fleet import Standing
 
 
 def test_training_has_the_same_bits_however_often_it_is_validated(fleet: Standing) -> None:
-    case = find("chunks and tp mixed")
+    case = find("tp grows")
     often, once = (
         fleet.train(replace(case.job, evaluation=EvalOptions(every=every, batches=3)), case.plan) for every in (2, 1000)
     )
