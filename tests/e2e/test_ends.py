@@ -112,11 +112,10 @@ def test_a_forgotten_segment_would_be_seen(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("who", "said"),
     [
-        ("ascend:0", "rank ascend:0 was killed by SIGKILL"),
-        ("nvidia@0 endpoint", "endpoint was killed by SIGKILL"),
-        ("ascend@0 agent", "agent died"),
+        pytest.param("ascend:0", "rank ascend:0 was killed by SIGKILL", id="rank"),
+        pytest.param("nvidia@0 endpoint", "endpoint was killed by SIGKILL", id="endpoint", marks=ANOTHER),
+        pytest.param("ascend@0 agent", "agent died", id="agent"),
     ],
-    ids=["rank", "endpoint", "agent"],
 )
 def test_a_death_ends_the_run_and_is_named(who: str, said: str, under_way: UnderWay) -> None:
     pool = re.split("[@:]", who)[0]
