@@ -6,6 +6,8 @@ import ipaddress
 import os
 from urllib.parse import urlsplit
 
+import requests
+
 VARIABLES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
 
 
@@ -17,8 +19,6 @@ def proxies() -> dict[str, str]:
 
 def proxy_to(url: str) -> str | None:
     """The proxy that a request would go through, without its password; None where it goes directly."""
-    import requests  # which takes a tenth of a driver's imports, and a driver never asks
-
     found = requests.utils.select_proxy(url, requests.utils.get_environ_proxies(url))
     return masked(found) if found else None
 
