@@ -56,7 +56,7 @@ class Communicator(ABC):
         """One part of each member, in their order, of any sizes. This member's own is there, the others are filled."""
 
     @abstractmethod
-    def exchange(self, inward: Tensor, in_sizes: Sequence[int], outward: Tensor, out_sizes: Sequence[int]) -> Work:
+    def all_to_all(self, inward: Tensor, in_sizes: Sequence[int], outward: Tensor, out_sizes: Sequence[int]) -> Work:
         """All to all. `outward` holds what goes to each member, end to end in their order, `inward` what comes."""
 
     @abstractmethod
@@ -92,7 +92,7 @@ class VendorCommunicator(Communicator):
             dist.broadcast(buffer, member, group=self._group)
             part.copy_(buffer)
 
-    def exchange(self, inward: Tensor, in_sizes: Sequence[int], outward: Tensor, out_sizes: Sequence[int]) -> Work:
+    def all_to_all(self, inward: Tensor, in_sizes: Sequence[int], outward: Tensor, out_sizes: Sequence[int]) -> Work:
         sizes = list(in_sizes), list(out_sizes)
         return _started(dist.all_to_all_single(inward, outward, *sizes, group=self._group, async_op=True))
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import mmap
+import queue
+import threading
 from typing import TYPE_CHECKING
 
 import torch
@@ -13,16 +15,29 @@ if TYPE_CHECKING:
 
 ROUNDS = 4
 VALUES = 1 << 18  # float32: 1 MiB of whole numbers, which stay exact
+LIMIT_S = 60.0
+"""Thousands of times what it takes. A runtime that does not come back from a copy is not waited for."""
 
 
 def pinned_fault(chip: AcceleratorBackend) -> str:
     """Why the opened `chip`, whose copies are asynchronous by now, must not keep them; empty if nothing says so.
 
-    Copies go through torch's staging, and from and to memory that is pinned in place where the chip can do that.
+    Copies go through torch's staging, and from and to memory that is pinned in place where the chip can do that. They
+    are tried in a thread, which is left behind if it has not ended by `LIMIT_S`.
     """
+    found: queue.SimpleQueue[str] = queue.SimpleQueue()
+    threading.Thread(target=lambda: found.put(_fault(chip)), daemon=True, name="pinned copies").start()
+    try:
+        return found.get(timeout=LIMIT_S)
+    except queue.Empty:
+        return f"copies by pinned memory have not ended within {LIMIT_S:g} s"
+
+
+def _fault(chip: AcceleratorBackend) -> str:
     memory = mmap.mmap(-1, VALUES * 4)
     host = torch.frombuffer(memory, dtype=torch.float32)
     try:
+        chip.attend()
         if not chip.pins_staging():
             return "torch has no pinned memory"
         if not _true(chip, host):

@@ -26,7 +26,7 @@ _NUMBERED = "[0-9]*"
 
 
 @dataclass(frozen=True)
-class Finding:
+class Detection:
     """One family on this host: `chips` that can be used, the `signs` of it, the `problem` if none can, the `note` that
     a chip gave when it was opened, and what the chips call themselves, each name once."""
 
@@ -62,7 +62,7 @@ _SIGNS = {
 }
 
 
-def detect(explicit: str | None = None) -> list[Finding]:
+def detect(explicit: str | None = None) -> list[Detection]:
     """What each family finds here, in the order of choice: the explicit one, Kunlun, Ascend, NVIDIA, CPU.
 
     Never raises; the first finding with chips is the host's family. A family without a sign is not asked.
@@ -87,30 +87,41 @@ def kunlun_hook() -> bool:
     return os.environ.get("DISABLE_XPYTORCH") != "1" and any(map(_has_module, _SIGNS["kunlun"].modules))
 
 
-def _find(family: str, asked: bool) -> Finding:
+def _find(family: str, asked: bool) -> Detection:
     if family == "cpu":
-        return Finding("cpu", os.cpu_count() or 1, ())
+        return Detection("cpu", os.cpu_count() or 1, ())
     signs = _SIGNS[family].seen() if family in _SIGNS else ()
     if not signs and not asked:
-        return Finding(family, 0, (), "no sign of it on this host")
+        return Detection(family, 0, (), "no sign of it on this host")
     return replace(ask(family), signs=signs)
 
 
-def ask(family: str, python: str | None = None, variables: Mapping[str, str] | None = None) -> Finding:
+def ask(family: str, python: str | None = None, variables: Mapping[str, str] | None = None) -> Detection:
     """Which chips a fresh process of the family sees, and why none. With an interpreter and variables it is one as a
     pool's own processes are."""
     try:
         environment = {**os.environ, **process_environment(family), **(variables or {})}
         command = program("backends.probe", family, python=os.path.expanduser(python or sys.executable))
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=_TIMEOUT_S)
+        done = _run(command, environment)
         answer = json.loads(done.stdout.splitlines()[-1])
     except (OSError, subprocess.SubprocessError, BackendError) as error:
-        return Finding(family, 0, (), str(error))
+        return Detection(family, 0, (), str(error))
     except (IndexError, ValueError):
         ended = f"the probe ended with status {done.returncode}: {done.stderr[-500:].strip()}"
-        return Finding(family, 0, (), ended)
+        return Detection(family, 0, (), ended)
     told = int(answer["chips"]), (), str(answer["problem"]), str(answer["note"])
-    return Finding(family, *told, tuple(map(str, answer["names"])))
+    return Detection(family, *told, tuple(map(str, answer["names"])))
+
+
+def _run(command: Sequence[str], environment: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+    """Raises TimeoutExpired, whether or not the process can be killed then: a driver may hold it in the kernel."""
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        told = process.communicate(timeout=_TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        raise
+    return subprocess.CompletedProcess(command, process.returncode, *told)
 
 
 def _answer(family: str) -> dict[str, object]:

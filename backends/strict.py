@@ -87,13 +87,14 @@ class StrictCommunicator(Communicator):
             if part is not buffer:
                 part.copy_(buffer)
 
-    def exchange(self, inward: Tensor, in_sizes: Sequence[int], outward: Tensor, out_sizes: Sequence[int]) -> Work:
+    def all_to_all(self, inward: Tensor, in_sizes: Sequence[int], outward: Tensor, out_sizes: Sequence[int]) -> Work:
         tag = self._collective(_EXCHANGE)
         coming, going = torch.split(inward, list(in_sizes)), torch.split(outward, list(out_sizes))
         here = self.members.index(self.me)
         coming[here].copy_(going[here])
         works = [self._irecv(part, member, tag) for member, part in self._each(coming) if part.numel()]
-        return _All(works + [self._isend(part, member, tag) for member, part in self._each(going) if part.numel()])
+        works += [self._isend(part, member, tag) for member, part in self._each(going) if part.numel()]
+        return _SeveralWorks(works)
 
     def send(self, x: Tensor, target: int) -> Work:
         return self._isend(x, target, self._message(target))
@@ -158,13 +159,13 @@ class StrictCommunicator(Communicator):
         return (self._row * 8 + kind) * _TURNS + turn % _TURNS
 
     def _isend(self, x: Tensor, target: int, tag: int) -> Work:
-        return _Message(self, target, dist.isend(x, target, group=self._group, tag=tag))
+        return _MessageWork(self, target, dist.isend(x, target, group=self._group, tag=tag))
 
     def _irecv(self, x: Tensor, source: int, tag: int) -> Work:
-        return _Message(self, source, dist.irecv(x, source, group=self._group, tag=tag))
+        return _MessageWork(self, source, dist.irecv(x, source, group=self._group, tag=tag))
 
 
-class _Message:
+class _MessageWork:
     """One of gloo's, under way."""
 
     def __init__(self, between: StrictCommunicator, peer: int, work: Any) -> None:
@@ -184,7 +185,7 @@ class _Message:
         return bool(self._work.is_completed())
 
 
-class _All:
+class _SeveralWorks:
     def __init__(self, works: Sequence[Work]) -> None:
         self._works = works
 

@@ -19,8 +19,8 @@ from hetero.transfer.flow import Flow
 
 
 class BlockingFlow(Flow):
-    def send(self, tensors: Sequence[torch.Tensor | None]) -> None:
-        super().send(tensors)
+    def send_tensors(self, tensors: Sequence[torch.Tensor | None]) -> None:
+        super().send_tensors(tensors)
         self.drain()
 
 

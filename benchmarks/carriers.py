@@ -22,11 +22,11 @@ from typing import Any
 import numpy as np
 import psutil
 
-from bridge.channel import ChannelSpec
 from bridge.port.pipe import Pipe
 from bridge.port.port import Channel, Port, Ticket
 from bridge.rank import RankId
 from bridge.system.linux import past_caches
+from bridge.words.channel import ChannelSpec
 from bridge.words.endpoint import (
     Attach,
     EndpointOrder,
@@ -226,7 +226,7 @@ class Gloo(Carrier):
 class Bridge(Carrier):
     """Two endpoints in processes of their own, over one transport; the message lies in slots, as a rank's does."""
 
-    scheme, sealed, lanes = "zmq", False, 1
+    scheme, sealed, streams = "zmq", False, 1
     places: tuple[Place, Place] = ((_HOST, None), (_HOST, None))
     probe_bytes = 256 << 20
 
@@ -237,12 +237,12 @@ class Bridge(Carrier):
             for control, rank, (host, _) in zip(self._controls, (A, B), self.places, strict=True)
         ]
         ports = [self._attach(control, rank) for control, rank in zip(self._controls, (A, B), strict=True)]
-        self._join(self.lanes)
+        self._join(self.streams)
         return ports[0], ports[1]
 
-    def probe(self, lanes: int) -> list[LinkProbed]:
-        """What each end finds of the way to the other, joined by so many lanes from now on."""
-        self._join(lanes)
+    def probe(self, streams: int) -> list[LinkProbed]:
+        """What each end finds of the way to the other, joined by so many streams from now on."""
+        self._join(streams)
         return [self._look(*way) for way in zip(self._controls, (B, A), strict=True)]
 
     def _look(self, control: Pipe, other: RankId) -> LinkProbed:
@@ -250,9 +250,9 @@ class Bridge(Carrier):
         looks = [self._ask(control, ProbeLink(_name(other), self.probe_bytes)) for _ in range(2)]
         return looks[-1]
 
-    def _join(self, lanes: int) -> None:
+    def _join(self, streams: int) -> None:
         for control, other, listening in zip(self._controls, (B, A), self._uris[::-1], strict=True):
-            peer = PeerSpec(listening.uris[self.scheme], listening.key, lanes, self.sealed)
+            peer = PeerSpec(listening.uris[self.scheme], listening.key, streams, self.sealed)
             self._ask(control, Introduce({_name(other): peer}, {str(other): _name(other)}))
 
     @staticmethod
@@ -285,8 +285,8 @@ class Bridge(Carrier):
 
     @staticmethod
     def _ask(control: Pipe, order: EndpointOrder[Any], fds: Sequence[int] = ()) -> Any:
-        control.send(order, fds)
-        answer, _ = control.recv(20)
+        control.send_word(order, fds)
+        answer, _ = control.recv_word(20)
         assert isinstance(answer, order.answer), answer
         return answer
 
@@ -308,7 +308,7 @@ def _send(channel: Channel, size: int, count: int, window: int) -> None:
     for n in range(count):
         if len(tickets) == window:
             tickets.popleft().wait(DEADLINE_S)
-        tickets.append(channel.send(n % window, size))
+        tickets.append(channel.send_message(n % window, size))
     for ticket in tickets:
         ticket.wait(DEADLINE_S)
 

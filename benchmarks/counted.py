@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from dataclasses import dataclass
 from typing import Any
 from unittest.mock import patch
 
@@ -14,17 +15,28 @@ from bridge.rank import RankId
 from hetero.engine import rank as engine_rank
 from hetero.engine.epoch import Epoch
 from hetero.engine.spec import RunSpec
-from hetero.engine.step.stage import Place
+from hetero.engine.step.stage import RankPlace
 from hetero.engine.world import World
+from hetero.words.notices import Told
 from hetero.words.step import StepReport
 from tests.live_bytes import LiveBytes
+
+
+@dataclass(frozen=True)
+class Counted(Told):
+    """The most bytes of tensors that were there at once."""
+
+    kind = "counted"
+    pipeline: int
+    stage: int
+    peak: int
 
 
 class CountedEpoch(Epoch):
     """Tells after each step how many bytes of tensors were there at once, in this epoch so far: as its chip's allocator
     says, or by a count of those that are alive where there is no chip."""
 
-    def __init__(self, spec: RunSpec, place: Place, world: World, *others: Any) -> None:
+    def __init__(self, spec: RunSpec, place: RankPlace, world: World, *others: Any) -> None:
         self._live = LiveBytes() if world.backend.device.type == "cpu" else None
         if self._live is None:
             torch.get_device_module(world.backend.device).reset_peak_memory_stats()
@@ -39,7 +51,7 @@ class CountedEpoch(Epoch):
         with self._live or nullcontext():
             report = super().run_step()
         peak = self._backend.memory().peak_bytes if self._live is None else self._live.peak
-        self._tell("counted", {"peak": peak, "pipeline": self.place.pipeline, "stage": self.place.stage})
+        self._events.append(Counted(self.place.pipeline, self.place.stage, peak))
         return report
 
 

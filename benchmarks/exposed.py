@@ -28,7 +28,7 @@ from typing import Any
 
 from balancer.completion.completion import complete
 from balancer.cost.times import Times, datasheet_times, units_time
-from balancer.memory.staging import GRADIENT_BYTES
+from balancer.memory.sync_memory import GRADIENT_BYTES
 from balancer.plan.plan import PipelinePlan, Plan, StagePlan
 from balancer.problem import Problem
 from balancer.search.cut import StageCost, cut

@@ -20,7 +20,8 @@ from benchmarks.carriers import Bridge, Grpc, Place, Zmq, ZmqEncrypted
 from benchmarks.report import print_report
 from benchmarks.usage import other_work
 from benchmarks.wan import Line, wan, why_not
-from bridge.link.stream_count import MOST_STREAMS, find_streams
+from bridge.link.stream_count import find_streams
+from bridge.words.endpoint import MOST_STREAMS
 
 NBYTES, COUNT = 64 << 20, 8
 KINDS = (Zmq, ZmqEncrypted, Grpc)
@@ -30,7 +31,7 @@ def measure(kind: type[Bridge], places: tuple[Place, Place], streams: Sequence[i
     """Bytes per second over one transport with each number of streams, and how many are found to fill the link."""
     figures: dict[str, float] = {}
     for number in streams:
-        carrier = type("LongLink", (kind,), {"lanes": number, "places": places})(NBYTES)
+        carrier = type("LongLink", (kind,), {"streams": number, "places": places})(NBYTES)
         carrier.cross(NBYTES, 2)
         seconds = median(carrier.cross(NBYTES, COUNT, window=2) for _ in range(rounds))
         figures[f"{kind.name}_{number}_streams"] = NBYTES * COUNT / seconds

@@ -28,6 +28,7 @@ from typing import Any
 
 from balancer.memory.memory import stage_bytes
 from balancer.plan.plan import Plan
+from benchmarks.counted import Counted
 from benchmarks.memory_plans import STEPS, Case, held_out, known, stand_in
 from benchmarks.report import print_report
 from hetero.cluster.control.instructions import News
@@ -64,7 +65,7 @@ class Bench:
         self.session: Session
 
     def hear(self, news: News) -> None:
-        if news.kind == "counted":
+        if news.kind == Counted.kind:
             self._told.append(news)
 
     def run(self, case: Case) -> list[Found]:
@@ -73,7 +74,7 @@ class Bench:
         job, plan = case.job, case.plan.model_copy(update={"epoch": self._epoch})
         self.session.configure(run_spec(job, self.session.fleet, plan, self._text, NO_PACE).model_dump(mode="json"))
         self.session.run(STEPS, lambda *_: None)
-        return [_found(case, plan, news) for news in self._told if news.step == STEPS]
+        return [_found(case, plan, news) for news in self._told if news.step == STEPS - 1]
 
 
 def _found(case: Case, plan: Plan, news: News) -> Found:

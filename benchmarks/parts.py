@@ -19,9 +19,9 @@ from typing import Any
 from benchmarks.carriers import A, B, Bridge, Work
 from benchmarks.report import print_report
 from benchmarks.usage import other_work
-from bridge.channel import PART_BYTES, ChannelSpec
 from bridge.port.port import Port
 from bridge.rank import RankId
+from bridge.words.channel import PART_BYTES, ChannelSpec
 
 MIB = 1 << 20
 PER_TURN_BYTES = 256 * MIB
@@ -57,13 +57,13 @@ class _Ends:
         import torch
 
         from backends.cpu import CpuBackend
-        from hetero.transfer.carrier import Waits
-        from hetero.transfer.mover import Mover
+        from hetero.transfer.copy_queue import CopyQueue
+        from hetero.transfer.waits import Waits
 
         torch.set_num_threads(1)
         self._port, self._part_bytes = port, part_bytes
         self._backend = CpuBackend()
-        self._common = Mover(self._backend, "benchmark", print), Waits(self._backend)
+        self._common = CopyQueue(self._backend, "benchmark", print), Waits(self._backend)
         self._tensors = [torch.ones(nbytes, dtype=torch.uint8) for _ in range(SLOTS)]
         self._word = torch.ones(1, dtype=torch.uint8)
 
@@ -73,26 +73,27 @@ class _Ends:
         else:
             word, message = self._sender(B, A, "word"), self._receiver(A, B, "message")
 
-        from hetero.transfer.carrier import Place
+        from hetero.transfer.messages import Destination
 
         def send(size: int, count: int, _: int) -> None:
             for n in range(count):
                 word.post()
-                message.send([self._tensors[n % SLOTS][:size]])
-                word.receive([Place((1,), self._word)])
+                message.send_pieces([self._tensors[n % SLOTS][:size]])
+                word.receive_pieces([Destination((1,), self._word)])
 
         def receive(size: int, count: int, _: int) -> None:
             for n in range(count):
                 message.post()
-                message.receive([Place((size,), self._tensors[n % SLOTS][:size])])
-                word.send([self._word])
+                message.receive_pieces([Destination((size,), self._tensors[n % SLOTS][:size])])
+                word.send_pieces([self._word])
 
         return send if role == "send" else receive
 
     def _sender(self, source: RankId, target: RankId, name: str) -> Any:
         import torch
 
-        from hetero.transfer.bridged import BridgeSender, PlainWriter
+        from hetero.transfer.bridge_messages import BridgeSender
+        from hetero.transfer.slot_io import PlainWriter
 
         channel = self._port.open(self._spec(source, target, name))
         return BridgeSender(channel, PlainWriter(channel, self._backend, torch.uint8, self._part_bytes), *self._common)
@@ -100,7 +101,8 @@ class _Ends:
     def _receiver(self, source: RankId, target: RankId, name: str) -> Any:
         import torch
 
-        from hetero.transfer.bridged import BridgeReceiver, PlainReader
+        from hetero.transfer.bridge_messages import BridgeReceiver
+        from hetero.transfer.slot_io import PlainReader
 
         channel = self._port.open(self._spec(source, target, name))
         reader = PlainReader(channel, self._backend, torch.uint8, self._part_bytes)

@@ -19,12 +19,12 @@ from hetero.job.planning.planning import Planned, pool_labels
 from hetero.job.run.facts import run_facts, tracked_run
 from hetero.monitoring.dashboard.process import dashboard
 from hetero.monitoring.journal import EVENTS, METRICS, EventJournal, Journal
+from hetero.monitoring.monitor import Monitor
 from hetero.monitoring.notice import Notice
 from hetero.monitoring.options import MonitorOptions
 from hetero.monitoring.progress import Progress
 from hetero.monitoring.record import Recorder
 from hetero.monitoring.trace import Trace
-from hetero.monitoring.watch import Watch
 from hetero.words.step import HostStep
 
 TRACKERS = ("tensorboard", "wandb", "mlflow")
@@ -77,7 +77,7 @@ class Watchers:
         self._stack.callback(self._trace.close)
         screen = Console(file=io.StringIO(), force_terminal=True, width=120)
         self._progress = enter(Progress(self._job.train.steps, pool_labels(self._job), screen))
-        self._watch = Watch(options, tracked_run(self._job, self._run_dir))
+        self._watch = Monitor(options, tracked_run(self._job, self._run_dir))
         self._stack.callback(self._watch.close)
         notices = self._watch.start()
         self._note(notices)

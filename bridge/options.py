@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from bridge.codec import CODECS
-from bridge.link.stream_count import MOST_STREAMS, streams_to_fill
+from bridge.link.stream_count import streams_to_fill
+from bridge.words.endpoint import MOST_STREAMS
 
 TransportName = Literal["auto", "zmq", "grpc", "shm"]
 CodecName = Literal["none", "bf16", "int8", "fp8"]

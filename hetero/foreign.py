@@ -45,7 +45,7 @@ class NotPlainData(ValueError):
     """No JSON, or more than any that a run writes."""
 
 
-class Lines:
+class LineSplitter:
     """Cuts blocks of bytes into lines; one that is too long comes as `TOO_LONG`."""
 
     TOO_LONG = b"\0"

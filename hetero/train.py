@@ -16,10 +16,10 @@ from hetero.checkpoint.resume import ResumePoint, checkpoint_folder, checkpoint_
 from hetero.checkpoint.store import MANIFEST, CheckpointStore
 from hetero.cluster.control.instructions import News
 from hetero.cluster.doctor import guard
-from hetero.cluster.needs import Folder, Needs
 from hetero.cluster.onray.actors import ray_agents
 from hetero.cluster.onray.metrics import RayMetrics
 from hetero.cluster.onray.runtime import ray_runtime
+from hetero.cluster.onray.shared_files import Folder, Needs
 from hetero.cluster.options import fleet_of
 from hetero.cluster.session import Session
 from hetero.data.source import Prepared, prepare
@@ -33,18 +33,19 @@ from hetero.job.checks import check_told
 from hetero.job.job import Job
 from hetero.job.planning.measuring import measure
 from hetero.job.planning.planning import Planned, plan_job, pool_labels
+from hetero.job.planning.silence import check_silence
 from hetero.job.run.facts import run_facts, tracked_run
-from hetero.job.run.refusal import Held, refusable
+from hetero.job.run.refusal import ClaimedFolders, refusable
 from hetero.job.run.resuming import check_resume, check_text, resume_notices, saved_text, skips_of
 from hetero.job.run.spec import fleet_links, run_spec
 from hetero.masking import hidden, secret_values
 from hetero.monitoring.environment import drivers_environment
 from hetero.monitoring.journal import EVENTS, METRICS, EventJournal, Journal
 from hetero.monitoring.memory import MemoryCheck
+from hetero.monitoring.monitor import Monitor
 from hetero.monitoring.notice import Notice
 from hetero.monitoring.record import Recorder
 from hetero.monitoring.trace import Trace
-from hetero.monitoring.watch import Watch
 from hetero.private import private_files
 from hetero.words.step import HostStep
 
@@ -88,13 +89,13 @@ def train(
         for folder in filter(None, (run_dir, storage)):
             check_apart(job.data.source, folder)
         with refusable(run_dir, storage) as folders, ExitStack() as stack:
-            watch = Watch(job.monitor, tracked_run(job, run_dir))
-            stack.callback(watch.close)
+            monitor = Monitor(job.monitor, tracked_run(job, run_dir))
+            stack.callback(monitor.close)
             (run_dir / "job.yaml").write_text(core_schema.dump(job.resolved()), encoding="utf-8")
             events = EventJournal(run_dir / EVENTS)  # by these no other run takes the folder for text
             stack.callback(events.close)
             text, not_compared = _prepared(job, run_dir, point)
-            run = stack.enter_context(_Run(job, run_dir, folders, text, point, events, watch, on_record, on_event))
+            run = stack.enter_context(_Run(job, run_dir, folders, text, point, events, monitor, on_record, on_event))
             run.warn(text.note, not_compared)
             return _on_a_fleet(job, run, address, plan)
 
@@ -118,8 +119,8 @@ def _on_a_fleet(job: Job, run: _Run, address: str | None, plan: Plan | None) -> 
                 run.record_to.append(RayMetrics(tracked_run(job, run.run_dir)).record)
             stack.enter_context(run.watched())
             fleet = fleet_of(job.pools, fleet_links(job), local=address is None)
-            carrier = stack.enter_context(ray_agents(fleet, run.needs, run.heard))
-            return run.drive(stack.enter_context(Session.start(fleet, carrier, run.heard)), plan)
+            agents = stack.enter_context(ray_agents(fleet, run.needs, run.heard))
+            return run.drive(stack.enter_context(Session.start(fleet, agents, run.heard)), plan)
         except KeyboardInterrupt:
             run.interrupted()
             raise
@@ -135,17 +136,17 @@ class _Run:
         self,
         job: Job,
         run_dir: Path,
-        folders: Held,
+        folders: ClaimedFolders,
         text: Prepared,
         point: ResumePoint | None,
         events: EventJournal,
-        watch: Watch,
+        monitor: Monitor,
         on_record: Callable[[Record], None] | None,
         on_event: Callable[[Record], None] | None,
     ) -> None:
         self._job, self.run_dir, self._text, self._point, self._events = job, run_dir, text, point, events
         self._secrets = secret_values(job.unmasked())
-        self._folders, self._watch = folders, watch
+        self._folders, self._monitor = folders, monitor
         self._on_event = on_event or _ignore
         self.record_to: list[Callable[[Record], None]] = [on_record] if on_record else []
         self._store = _store(job, run_dir)
@@ -173,11 +174,11 @@ class _Run:
     def watched(self) -> Iterator[None]:
         """What looks at the run is at work inside. It starts once Ray has, so that its processes do not count as Ray's,
         and has ended, or is left behind, before Ray ends."""
-        self._note(self._watch.start())
+        self._note(self._monitor.start())
         try:
             yield
         finally:
-            self._note(self._watch.close())
+            self._note(self._monitor.close())
 
     @property
     def needs(self) -> Needs:
@@ -198,6 +199,7 @@ class _Run:
         measured = measure(self._job, session, written, lambda note: self._event("warning", note=note))
         with let_through():
             planned = plan_job(self._job, measured.times, given, measured.probed, session.usable_bytes)
+            check_silence(self._job, planned.prediction, measured.time_scale)
         self._plan, self._memory = planned.plan, MemoryCheck(planned.memory_bytes)
         self._loss_scale = self._loss_scale.where(planned.plan.precisions().values())
         (self.run_dir / "plan.json").write_text(planned.plan.to_json(), encoding="utf-8")
@@ -273,7 +275,7 @@ class _Run:
                 self._updates += not line["skipped"]
                 self._last = line
                 self._note(self._scaled(line))
-                self._note([*self._skips.record(line, self._last_good), *self._watch.record(line)])
+                self._note([*self._skips.record(line, self._last_good), *self._monitor.record(line)])
                 if "eval_loss" in line:
                     self._event("validated", step=line["step"], epoch=line["epoch"], eval_loss=line["eval_loss"])
                 for record in self.record_to:
@@ -324,7 +326,7 @@ class _Run:
     def _event(self, kind: str, **facts: Any) -> None:
         said = {name: hidden(facts[name], self._secrets) for name in SPOKEN & facts.keys()}
         event = self._events.write(kind, **facts | said)
-        self._watch.event(event)
+        self._monitor.event(event)
         self._on_event(event)
 
 

@@ -18,7 +18,7 @@ from balancer.memory.need import memory_need
 from balancer.plan.plan import Chunk, PipelinePlan, Place, Plan
 from balancer.problem import Problem
 from balancer.schedule.registry import schedule
-from balancer.schedule.schedule import Pace, Schedule
+from balancer.schedule.schedule import MicroBatchTimes, Schedule
 from balancer.simulate.simulate import simulate
 
 _Depths = tuple[int, ...]
@@ -91,8 +91,8 @@ class _Ladders:
         work = [self._time(pipeline, chunk) for chunk in chunks]
         hop_s = [self._hop_s(pipeline, here, there) for here, there in pairwise(chunks)]
         n = pipeline.micro_batch
-        pace = Pace([time.total_s * n for time in work], [time.forward_s * n for time in work], hop_s)
-        return self._schedule.hiding_warmups(pipeline.stage_of_chunk(), pace, pipeline.warmups())
+        times = MicroBatchTimes([time.total_s * n for time in work], [time.forward_s * n for time in work], hop_s)
+        return self._schedule.hiding_warmups(pipeline.stage_of_chunk(), times, pipeline.warmups())
 
     @cached_property
     def _schedule(self) -> Schedule:
@@ -103,7 +103,7 @@ class _Ladders:
         return units_time(self.problem.times, self.problem.workload, stage.pool, stage.tp, range(*chunk.units))
 
     def _hop_s(self, pipeline: PipelinePlan, here: Chunk, there: Chunk) -> float:
-        """One way on the mean, behind a message of every other pipeline that shares the wire."""
+        """One way on the mean, behind a message of every other pipeline that shares the link."""
         ends = pipeline.stages[here.stage].pool, pipeline.stages[there.stage].pool
         topology, workload = self.problem.topology, self.problem.workload
         link, units = topology.link(*ends), workload.at(topology.crossing(*ends)).units

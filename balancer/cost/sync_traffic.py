@@ -35,7 +35,7 @@ def buckets(
 
 
 @dataclass(frozen=True)
-class Copies:
+class SharedUnits:
     """The stages that hold some units: `uses` are where their gradients are made, `hubs` by pool."""
 
     owner: Place
@@ -50,7 +50,7 @@ class Copies:
         return self.owner, tuple(self.uses), tuple(self.hubs.values())
 
 
-def shared_state(plan: Plan, workload: Workload) -> list[Copies]:
+def shared_state(plan: Plan, workload: Workload) -> list[SharedUnits]:
     """Each unit's state that has several copies, in the order in which gradients are made: from the last unit on."""
     owners, later_uses = owner_places(plan), dict(workload.tied)
     chunks = [(p, chunk) for p, pipeline in enumerate(plan.pipelines) for chunk in pipeline.chunks()]
@@ -64,7 +64,7 @@ def shared_state(plan: Plan, workload: Workload) -> list[Copies]:
                 uses[p, stage] = (*uses.get((p, stage), ()), (p, index, min(here)))
         if len(uses) > 1 and workload.units[u].parameters:
             sizes = workload.units[u].parameters, workload.units[u].largest_tensor
-            found.append(Copies(owners[u], uses, _hubs(plan, u, owners[u], uses), *sizes))
+            found.append(SharedUnits(owners[u], uses, _hubs(plan, u, owners[u], uses), *sizes))
     return found
 
 
@@ -88,15 +88,15 @@ class Returns:
     inside: Counter[tuple[Place, Place]]
 
 
-def parameter_returns(plan: Plan, shared: Iterable[Copies]) -> Returns:
+def parameter_returns(plan: Plan, shared: Iterable[SharedUnits]) -> Returns:
     between: Counter[tuple[Place, Place]] = Counter()
     inside: Counter[tuple[Place, Place]] = Counter()
-    for copies in shared:
-        for hub in copies.hubs.values():
-            if hub != copies.owner:
-                between[copies.owner, hub] += copies.parameters
-        for p, s in copies.uses:
-            hub = copies.hubs[plan.pipelines[p].stages[s].pool]
+    for units in shared:
+        for hub in units.hubs.values():
+            if hub != units.owner:
+                between[units.owner, hub] += units.parameters
+        for p, s in units.uses:
+            hub = units.hubs[plan.pipelines[p].stages[s].pool]
             if hub != (p, s):
-                inside[hub, (p, s)] += copies.parameters
+                inside[hub, (p, s)] += units.parameters
     return Returns(between, inside)

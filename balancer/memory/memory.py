@@ -16,7 +16,7 @@ from balancer.cost.workload import UnitWork, Update, Workload
 from balancer.memory.communicators import communicator_bytes
 from balancer.memory.messages import Codecs, boundary_bytes, is_native, message_bytes, posted_bytes, uncoded
 from balancer.memory.peak import ChunkRoom, UnitRoom, compute_peak
-from balancer.memory.staging import BUCKET_BYTES, GRADIENT_BYTES, staging
+from balancer.memory.sync_memory import BUCKET_BYTES, GRADIENT_BYTES, sync_memory
 from balancer.plan.plan import Place, Plan
 from balancer.schedule.lowering import actions_of
 from bridge.precision import ITEM_BYTES
@@ -77,7 +77,7 @@ def stage_bytes(
     workload = workload.at(precision)
     place, owner, placed = (pipeline, stage), plan.pipelines[pipeline], plan.pipelines[pipeline].stages[stage]
     weight_bytes = WEIGHT_BYTES[precision]
-    narrow, sync = weight_bytes < GRADIENT_BYTES, staging(workload, plan, place, weight_bytes, bucket_bytes)
+    narrow, sync = weight_bytes < GRADIENT_BYTES, sync_memory(workload, plan, place, weight_bytes, bucket_bytes)
     held = sum(parameters_with_tied(workload, placed.unit_indices())) // placed.tp
     owned = sum(workload.units[u].parameters for u in placed.owned_units()) // placed.tp
     gradients = held * GRADIENT_BYTES

@@ -53,7 +53,7 @@ def posted_bytes(
 ) -> Iterator[float]:
     """While each forward and backward of a stage runs: the messages from its pool that it has posted receives for, of
     these `sizes` by boundary. They are what the next one takes, and what their senders have sent before that
-    (`hetero/transfer/lines.py`)."""
+    (`hetero/transfer/native_messages.py`)."""
     coming = {s: deque(_sent_to(stage, lists[s], placed)) for s in set(placed)}
     posted, actions = Counter[_Key](), lists[stage]
     for number, action in enumerate(actions):

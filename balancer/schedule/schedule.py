@@ -16,15 +16,15 @@ Placed = Sequence[int]
 """The stage of each chunk, in model order."""
 
 
-class Pace(NamedTuple):
+class MicroBatchTimes(NamedTuple):
     """Seconds of one micro-batch: `work_s` forwards and backwards of each chunk in model order, `forward_s` the
-    forwards' part of it, `hop_s` one way between neighbours (the mean of both ways), and `wire_s`, for which the
-    busiest wire is taken, by activations and by gradients."""
+    forwards' part of it, `hop_s` one way between neighbours (the mean of both ways), and `link_s`, for which the
+    busiest link is taken, by activations and by gradients."""
 
     work_s: Sequence[float]
     forward_s: Sequence[float]
     hop_s: Sequence[float]
-    wire_s: tuple[float, float] = (0.0, 0.0)
+    link_s: tuple[float, float] = (0.0, 0.0)
 
     @property
     def round_trip_s(self) -> float:
@@ -51,13 +51,13 @@ class Schedule(ABC):
         chunks on a stage it may be fewer."""
 
     @abstractmethod
-    def period_s(self, pace: Pace, warmup: Sequence[int]) -> float:
+    def period_s(self, times: MicroBatchTimes, warmup: Sequence[int]) -> float:
         """Seconds from micro-batch to micro-batch in the steady state, with one chunk on each stage. A step takes a
         round trip of the first one, and a period for each other."""
 
-    def expected_period_s(self, pace: Pace, micro_batches: int) -> float:
+    def expected_period_s(self, times: MicroBatchTimes, micro_batches: int) -> float:
         """What a search reckons with, while it doesn't know yet how deep warm-ups will be."""
-        return self.period_s(pace, self.usual_warmups(range(len(pace.work_s)), micro_batches))
+        return self.period_s(times, self.usual_warmups(range(len(times.work_s)), micro_batches))
 
     def check_warmups(self, placed: Placed, micro_batches: int, warmup: Sequence[int]) -> None:  # noqa: B027
         """Raises ScheduleError for warm-ups that `compute` would refuse."""
@@ -69,7 +69,7 @@ class Schedule(ABC):
         depths = (-(-way // placed.count(s)) for s, way in zip(stages, ahead, strict=True))
         return tuple(max(1, min(depth, micro_batches)) for depth in depths)
 
-    def hiding_warmups(self, placed: Placed, pace: Pace, usual: Sequence[int]) -> tuple[int, ...]:
+    def hiding_warmups(self, placed: Placed, times: MicroBatchTimes, usual: Sequence[int]) -> tuple[int, ...]:
         """Deep enough to hide the hops, and nowhere less than `usual`: that, if deeper ones would hide nothing."""
         return tuple(usual)
 

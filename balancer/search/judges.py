@@ -13,7 +13,7 @@ from balancer.search.pricing import Priced, Pricer
 from balancer.search.shape import Shape
 from balancer.search.shares import shares
 from balancer.simulate.simulate import Prediction, simulate
-from balancer.simulate.sync import Held, expected_sync_s
+from balancer.simulate.sync import HeldParameters, expected_sync_s
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Judges:
         fill_s, period_s = [p.fill_s for p in pipelines], [p.period_s for p in pipelines]
         counts = shares(fill_s, period_s, problem.micro_batches)
         last = max(fill + n * each for fill, n, each in zip(fill_s, counts, period_s, strict=True))
-        held = [Held(group.group.pipelines, group.parameters) for group in found]
+        held = [HeldParameters(group.group.pipelines, group.parameters) for group in found]
         step_s = last + expected_sync_s(held, problem.topology, problem.workload)
         return Candidate(shape, found, counts, step_s)
 

@@ -12,7 +12,7 @@ from math import ceil
 from balancer.cost.times import transfer_s
 from balancer.problem import Problem
 from balancer.schedule.registry import schedule
-from balancer.schedule.schedule import Pace
+from balancer.schedule.schedule import MicroBatchTimes
 from balancer.search.cut import Range, StageCost, cut
 from balancer.search.shape import Group
 from balancer.search.unit_memory import UnitMemory
@@ -20,19 +20,19 @@ from balancer.search.unit_memory import UnitMemory
 
 @dataclass(frozen=True)
 class Priced:
-    """A group with its cut: `pace` in a plan with one micro-batch of every pipeline on a wire, seconds from micro-batch
-    to micro-batch at the schedule's usual warm-ups, and `parameters` by pool."""
+    """A group with its cut: `times` in a plan with one micro-batch of every pipeline on a link, seconds from one
+    micro-batch to the next at the schedule's usual warm-ups, and `parameters` by pool."""
 
     group: Group
     ranges: tuple[Range, ...]
-    pace: Pace
+    times: MicroBatchTimes
     period_s: float
     parameters: Mapping[str, int]
 
     @cached_property
     def fill_s(self) -> float:
         """What a step takes beyond a period for each micro-batch."""
-        return self.pace.round_trip_s - self.period_s
+        return self.times.round_trip_s - self.period_s
 
 
 class Pricer:
@@ -100,7 +100,7 @@ class Pricer:
             return None
         stage_s = [cost.between(units) for cost, units in zip(costs, ranges, strict=True)]
         forward_s = [self._forward_s(stage, units) for stage, units in zip(group.stages, ranges, strict=True)]
-        hops, wires = [], [[0.0, 0.0]]
+        hops, links = [], [[0.0, 0.0]]
         for (_, end), here, there in zip(ranges, group.stages, group.stages[1:], strict=False):
             link = self.topology.link(here[0], there[0])
             units = self.workload.at(self.topology.crossing(here[0], there[0])).units
@@ -108,14 +108,14 @@ class Pricer:
             sizes = size * link.activation_ratio, size * link.gradient_ratio
             hops.append(sum(transfer_s(link, one) for one in sizes) / 2 if with_links else 0.0)
             if here[0] != there[0]:
-                wires.append([one / link.bytes_per_s * group.pipelines for one in sizes])
+                links.append([one / link.bytes_per_s * group.pipelines for one in sizes])
         parameters: Counter[str] = Counter()
         for (pool, _), (a, b) in zip(group.stages, ranges, strict=True):
             parameters[pool] += sum(unit.parameters for unit in self.workload.units[a:b])
-        activations, gradients = zip(*wires, strict=True)
-        pace = Pace(stage_s, forward_s, hops, (max(activations), max(gradients)))
+        activations, gradients = zip(*links, strict=True)
+        times = MicroBatchTimes(stage_s, forward_s, hops, (max(activations), max(gradients)))
         each = max(1, self.problem.micro_batches // group.pipelines)
-        return Priced(group, ranges, pace, self.schedule.expected_period_s(pace, each), parameters)
+        return Priced(group, ranges, times, self.schedule.expected_period_s(times, each), parameters)
 
 
 def fill_by_memory(costs: Sequence[StageCost], places: Sequence[int]) -> list[float] | None:

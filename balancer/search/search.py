@@ -10,7 +10,7 @@ from balancer.plan.plan import Plan
 from balancer.problem import Problem
 from balancer.search.candidates import candidates
 from balancer.search.no_fit import explain
-from balancer.search.verdict import left_idle, runners_up
+from balancer.search.reasons import left_idle, runners_up
 from balancer.simulate.simulate import Prediction
 
 

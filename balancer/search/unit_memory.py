@@ -9,7 +9,7 @@ from itertools import accumulate
 from balancer.memory.communicators import exchange_bytes
 from balancer.memory.memory import SLACK, WEIGHT_BYTES, optimizer_bytes, unit_activation_bytes
 from balancer.memory.messages import MESSAGES
-from balancer.memory.staging import GRADIENT_BYTES
+from balancer.memory.sync_memory import GRADIENT_BYTES
 from balancer.problem import Problem
 from balancer.search.shape import Group
 

@@ -8,7 +8,7 @@ from balancer.plan.plan import StagePlan
 _End = tuple[str, int]
 
 
-class Wire:
+class LinkDirection:
     """One direction between two ends."""
 
     def __init__(self, seconds_per_byte: float, latency_s: float) -> None:
@@ -22,27 +22,28 @@ class Wire:
         return self.free_at + self.latency_s
 
 
-class Wires:
-    """The wires of a topology, made as they are asked for. Pools meet host by host, so all stages of two hosts share a
-    wire; inside a pool each pair of stages has the interconnect of its chips."""
+class SimulatedLinks:
+    """The links of a topology, made as they are asked for. Pools meet host by host, so all stages of two hosts share a
+    link; inside a pool each pair of stages has the interconnect of its chips."""
 
     def __init__(self, topology: Topology, time_scale: float = 1.0, free: bool = False) -> None:
         self._topology, self._scale = topology, 0.0 if free else time_scale
-        self._wires: dict[tuple[_End, _End], Wire] = {}
+        self._links: dict[tuple[_End, _End], LinkDirection] = {}
 
-    def between(self, source: StagePlan, target: StagePlan) -> Wire:
+    def between(self, source: StagePlan, target: StagePlan) -> LinkDirection:
         """From one stage of a completed plan to another."""
         inside = source.pool == target.pool
         ends = (self._end(source, inside), self._end(target, inside))
-        if ends not in self._wires:
+        if ends not in self._links:
             link = self._topology.link(source.pool, target.pool)
-            lanes = min(source.tp, target.tp) if inside else 1
-            self._wires[ends] = Wire(self._scale / (link.bytes_per_s * lanes), self._scale * link.latency_s)
-        return self._wires[ends]
+            pairs = min(source.tp, target.tp) if inside else 1
+            self._links[ends] = LinkDirection(self._scale / (link.bytes_per_s * pairs), self._scale * link.latency_s)
+        return self._links[ends]
 
     def busiest_s(self) -> float:
         """How long the busiest direction between two pools has carried bytes."""
-        return max((wire.busy_s for (one, other), wire in self._wires.items() if one[0] != other[0]), default=0.0)
+        between_pools = [direction for (one, other), direction in self._links.items() if one[0] != other[0]]
+        return max((direction.busy_s for direction in between_pools), default=0.0)
 
     def _end(self, stage: StagePlan, inside: bool) -> _End:
         chip = stage.chips[0] if stage.chips else 0

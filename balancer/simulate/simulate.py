@@ -18,8 +18,8 @@ from balancer.plan.plan import PipelinePlan, Place, Plan, StagePlan
 from balancer.problem import Problem
 from balancer.schedule.action import STEP, UNSPLIT, Action, Actions, Kind, Message, Purpose, refuse_unknown
 from balancer.schedule.lowering import actions_of, last_backwards
-from balancer.simulate.links import Wire, Wires
-from balancer.simulate.sync import GradientSync
+from balancer.simulate.links import LinkDirection, SimulatedLinks
+from balancer.simulate.sync import SyncTiming
 
 Span = tuple[Action, float, float]
 _Message = tuple[int, Message]  # of a pipeline
@@ -94,7 +94,7 @@ def run(scenario: Scenario) -> Prediction:
     return _Simulator(scenario).run()
 
 
-class _Stage:
+class _StageProgress:
     """Where one stage stands in its list."""
 
     def __init__(self, place: Place, plan: StagePlan, actions: Actions) -> None:
@@ -111,22 +111,22 @@ class _Simulator:
 
     def __init__(self, scenario: Scenario) -> None:
         self.scenario, self.plan, self.workload = scenario, scenario.plan, scenario.workload
-        self.wires = Wires(scenario.topology, scenario.time_scale, scenario.free_links)
+        self.links = SimulatedLinks(scenario.topology, scenario.time_scale, scenario.free_links)
         self.heap: list[tuple[float, int, Callable[[float], None]]] = []
         self.numbers = count()
-        self.sync = GradientSync(self.plan, self.workload, self.wires, scenario.topology.bucket_bytes, self._at)
-        self.stages: dict[Place, _Stage] = {}
+        self.sync = SyncTiming(self.plan, self.workload, self.links, scenario.topology.bucket_bytes, self._at)
+        self.stages: dict[Place, _StageProgress] = {}
         self.seconds: dict[tuple[int, int, Kind], float] = {}
-        self.boundaries: dict[tuple[int, int, Purpose | None], tuple[Wire, float]] = {}
+        self.boundaries: dict[tuple[int, int, Purpose | None], tuple[LinkDirection, float]] = {}
         for p, pipeline in enumerate(self.plan.pipelines):
             for s, actions in enumerate(actions_of(pipeline, self.plan.schedule)):
                 refuse_unknown(actions, UNSPLIT, "the simulator")
-                self.stages[p, s] = _Stage((p, s), pipeline.stages[s], actions)
+                self.stages[p, s] = _StageProgress((p, s), pipeline.stages[s], actions)
             self._add_chunks(p, pipeline)
         for stage in self.stages.values():
             self._at(0.0, partial(self._advance, stage))
         self.arrivals: dict[_Message, float] = {}
-        self.waiting: dict[_Message, _Stage] = {}
+        self.waiting: dict[_Message, _StageProgress] = {}
 
     def _at(self, when: float, what: Callable[[float], None]) -> None:
         heapq.heappush(self.heap, (when, next(self.numbers), what))
@@ -146,8 +146,8 @@ class _Simulator:
             size = units[chunk.units[1] - 1].boundary_bytes * pipeline.micro_batch
             link = topology.link(here.pool, there.pool)
             forwards, backwards = size * link.activation_ratio, size * link.gradient_ratio
-            self.boundaries[p, chunk.index, "activation"] = self.wires.between(here, there), forwards
-            self.boundaries[p, chunk.index, "gradient"] = self.wires.between(there, here), backwards
+            self.boundaries[p, chunk.index, "activation"] = self.links.between(here, there), forwards
+            self.boundaries[p, chunk.index, "gradient"] = self.links.between(there, here), backwards
 
     def run(self) -> Prediction:
         while self.heap:
@@ -158,9 +158,9 @@ class _Simulator:
         updated = self._update()
         step_s = self._return_parameters(updated)
         spans = {place: stage.spans for place, stage in self.stages.items()}
-        return Prediction(self.scenario, step_s, compute_s, busy_s, spans, self.wires.busiest_s())
+        return Prediction(self.scenario, step_s, compute_s, busy_s, spans, self.links.busiest_s())
 
-    def _advance(self, stage: _Stage, now: float) -> None:
+    def _advance(self, stage: _StageProgress, now: float) -> None:
         """Go on from `now` until something takes time or must be waited for."""
         p = stage.place[0]
         while stage.next < len(stage.actions):
@@ -192,12 +192,12 @@ class _Simulator:
 
     def _send(self, message: _Message, now: float) -> None:
         p, (boundary, purpose, _) = message
-        wire, size = self.boundaries[p, boundary, purpose]
-        arrival = self.arrivals[message] = wire.carry(size, now)
+        direction, size = self.boundaries[p, boundary, purpose]
+        arrival = self.arrivals[message] = direction.carry(size, now)
         if message in self.waiting:
             self._at(arrival, partial(self._advance, self.waiting.pop(message)))
 
-    def _hand_over_gradients(self, stage: _Stage, chunk: int, end: float) -> None:
+    def _hand_over_gradients(self, stage: _StageProgress, chunk: int, end: float) -> None:
         """Of each unit of a last backward that ends then, once its part of it is done: the last unit's first."""
         pipeline = self.plan.pipelines[stage.place[0]]
         scale = pipeline.micro_batch * self.scenario.time_scale
@@ -222,7 +222,7 @@ class _Simulator:
 
     def _norm_s(self) -> float:
         first, *others = (stage.plan for stage in self.stages.values())
-        there = max((self.wires.between(first, other).latency_s for other in others), default=0.0)
+        there = max((self.links.between(first, other).latency_s for other in others), default=0.0)
         return 2 * there
 
     def _return_parameters(self, updated: dict[Place, float]) -> float:
@@ -233,6 +233,6 @@ class _Simulator:
             for giver, taker in sorted(level, key=lambda ends: has[ends[0]]):
                 source, target = self.stages[giver].plan, self.stages[taker].plan
                 size = level[giver, taker] * WEIGHT_BYTES[self.scenario.topology.pool(target.pool).precision]
-                arrived[taker] = max(arrived[taker], self.wires.between(source, target).carry(size, has[giver]))
+                arrived[taker] = max(arrived[taker], self.links.between(source, target).carry(size, has[giver]))
             has = arrived
         return max(has.values())

@@ -8,43 +8,43 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import permutations, product
 from typing import NamedTuple
 
-from balancer.cost.sync_traffic import Copies, Use, buckets, shared_state
+from balancer.cost.sync_traffic import SharedUnits, Use, buckets, shared_state
 from balancer.cost.topology import Topology
 from balancer.cost.workload import Workload
 from balancer.memory.memory import WEIGHT_BYTES
-from balancer.memory.staging import GRADIENT_BYTES
+from balancer.memory.sync_memory import GRADIENT_BYTES
 from balancer.plan.plan import Place, Plan, StagePlan
-from balancer.simulate.links import Wires
+from balancer.simulate.links import SimulatedLinks
 
 At = Callable[[float, Callable[[float], None]], None]
 """Asks to be called at a time."""
 
 
-class _Bucket:
+class _TimedBucket:
     """Units of one route, whose gradients travel together."""
 
-    def __init__(self, units: list[Copies], stages: Mapping[Place, StagePlan]) -> None:
+    def __init__(self, units: list[SharedUnits], stages: Mapping[Place, StagePlan]) -> None:
         self.owner, self.hubs = units[0].owner, units[0].hubs
-        self.bytes = GRADIENT_BYTES * sum(copies.parameters for copies in units)
-        self.missing = {place: {use for copies in units for use in copies.uses[place]} for place in units[0].uses}
+        self.bytes = GRADIENT_BYTES * sum(one.parameters for one in units)
+        self.missing = {place: {use for one in units for use in one.uses[place]} for place in units[0].uses}
         self.copies = Counter(stages[place].pool for place in self.missing)
         self.summed_at: dict[str, float] = defaultdict(float)
 
 
-class GradientSync:
+class SyncTiming:
     """Prices what `hetero/engine/state/sync.py` does.
 
     `ready_at` is when an owner has all gradients that others make for it."""
 
-    def __init__(self, plan: Plan, workload: Workload, wires: Wires, bucket_bytes: int, at: At) -> None:
+    def __init__(self, plan: Plan, workload: Workload, links: SimulatedLinks, bucket_bytes: int, at: At) -> None:
         self.shared = shared_state(plan, workload)
         self.ready_at: dict[Place, float] = defaultdict(float)
-        self._stages, self._wires, self._at = dict(plan.stages()), wires, at
-        self._by_use: dict[Use, list[_Bucket]] = defaultdict(list)
+        self._stages, self._links, self._at = dict(plan.stages()), links, at
+        self._by_use: dict[Use, list[_TimedBucket]] = defaultdict(list)
         self._at_step: dict[Place, float] = {}
-        self._held: dict[Place, list[tuple[_Bucket, str]]] = defaultdict(list)
+        self._held: dict[Place, list[tuple[_TimedBucket, str]]] = defaultdict(list)
         units = buckets(self.shared, lambda one: one.route, lambda one: one.parameters * GRADIENT_BYTES, bucket_bytes)
-        for bucket in (_Bucket(found, self._stages) for found in units):
+        for bucket in (_TimedBucket(found, self._stages) for found in units):
             for use in {use for uses in bucket.missing.values() for use in uses}:
                 self._by_use[use].append(bucket)
 
@@ -65,7 +65,7 @@ class GradientSync:
         for bucket, pool in self._held.pop(place, ()):
             self._pass_on(bucket, pool)
 
-    def _give(self, bucket: _Bucket, place: Place, now: float) -> None:
+    def _give(self, bucket: _TimedBucket, place: Place, now: float) -> None:
         """To the pool's hub; from a pool's only copy straight to the owner."""
         pool = self._stages[place].pool
         hub = bucket.hubs[pool]
@@ -75,7 +75,7 @@ class GradientSync:
         if bucket.copies[pool] == 0:
             self._summed(bucket, pool, alone=sum(self._stages[p].pool == pool for p in bucket.missing) == 1)
 
-    def _summed(self, bucket: _Bucket, pool: str, alone: bool) -> None:
+    def _summed(self, bucket: _TimedBucket, pool: str, alone: bool) -> None:
         hub, when = bucket.hubs[pool], bucket.summed_at[pool]
         if hub == bucket.owner:
             self.ready_at[hub] = max(self.ready_at[hub], when)
@@ -86,26 +86,26 @@ class GradientSync:
         else:
             self._held[hub].append((bucket, pool))
 
-    def _pass_on(self, bucket: _Bucket, pool: str) -> None:
+    def _pass_on(self, bucket: _TimedBucket, pool: str) -> None:
         when = max(bucket.summed_at[pool], self._at_step[bucket.hubs[pool]])
         self._at(when, lambda now: self._send(bucket, pool, now))
 
-    def _send(self, bucket: _Bucket, pool: str, now: float) -> None:
+    def _send(self, bucket: _TimedBucket, pool: str, now: float) -> None:
         arrival = self._carry(bucket.hubs[pool], bucket.owner, bucket, now)
         self.ready_at[bucket.owner] = max(self.ready_at[bucket.owner], arrival)
 
-    def _carry(self, source: Place, target: Place, bucket: _Bucket, now: float) -> float:
-        return self._wires.between(self._stages[source], self._stages[target]).carry(bucket.bytes, now)
+    def _carry(self, source: Place, target: Place, bucket: _TimedBucket, now: float) -> float:
+        return self._links.between(self._stages[source], self._stages[target]).carry(bucket.bytes, now)
 
 
-class Held(NamedTuple):
+class HeldParameters(NamedTuple):
     """Equal pipelines before it is known who owns what: how many, and the parameters of one of them by pool."""
 
     pipelines: int
     parameters: Mapping[str, int]
 
 
-def expected_sync_s(groups: Sequence[Held], topology: Topology, workload: Workload) -> float:
+def expected_sync_s(groups: Sequence[HeldParameters], topology: Topology, workload: Workload) -> float:
     """Gradients to their owners and parameters back over the busiest link, where owners are spread evenly over
     pipelines, and units over a group's pools as its cut says. Each crosses once between two pools; inside a group
     a unit is in the same pool in all pipelines."""

@@ -6,12 +6,13 @@ ports. It imports neither torch nor Ray and ends at once when the control pipe c
 
 from __future__ import annotations
 
+import os
 import traceback
 from collections.abc import Callable
 from dataclasses import replace
 
-from bridge.endpoint.peers import Network
-from bridge.endpoint.router import Exchange
+from bridge.endpoint.peers import Peers
+from bridge.endpoint.router import Router
 from bridge.errors import BridgeError, PipeClosed
 from bridge.link.link import Link
 from bridge.port.pipe import Pipe
@@ -30,7 +31,7 @@ from bridge.words.endpoint import (
     Stop,
 )
 from bridge.words.error import ErrorReport
-from bridge.words.word import Word, unexpected
+from bridge.words.word import Word, refused, unexpected
 
 PATIENCE_S = 10.0
 
@@ -47,8 +48,8 @@ class Endpoint:
     ) -> None:
         self._control = control
         self._loop = Loop()
-        self._exchange = Exchange(self._loop, self._link_to)
-        self._network = Network(self._loop, self._exchange, self._report, patience_s)
+        self._router = Router(self._loop, self._link_to, self._report)
+        self._peers = Peers(self._loop, self._router, self._report, patience_s)
         self._at_eof = at_eof or self._loop.stop
         self._loop.watch(control.fileno(), self._turn)
 
@@ -60,50 +61,65 @@ class Endpoint:
             self._report(Failed(_fault(error)))
             raise
         finally:
-            self._network.close()
-            self._exchange.close()
+            self._peers.close()
+            self._router.close()
             self._loop.close()
             self._control.close()
 
     def _turn(self) -> None:
         """What makes no sense is reported, and survived."""
+        while True:
+            try:
+                for word, fds in self._control.drain():
+                    self._hear(word, fds)
+                return
+            except PipeClosed:
+                self._at_eof()
+                return
+            except BridgeError as error:
+                self._report(Failed(ErrorReport.of(error)))
+
+    def _hear(self, word: Word, fds: list[int]) -> None:
         try:
-            for word, fds in self._control.drain():
-                self._obey(word, fds)
-        except PipeClosed:
-            self._at_eof()
-        except BridgeError as error:
-            self._report(Failed(ErrorReport.of(error)))
-            self._turn()
+            self._obey(word, fds)
+        finally:
+            for fd in fds:
+                os.close(fd)
 
     def _obey(self, word: Word, fds: list[int]) -> None:
         match word:
             case Listen(endpoint=endpoint, host=host, schemes=schemes):
-                self._report(Listening(self._network.listen(endpoint, host, schemes), self._network.identity.public))
+                self._report(Listening(self._peers.listen(endpoint, host, schemes), self._peers.identity.public))
             case Attach(rank=rank):
-                self._exchange.attach(rank, fds[0])
+                if not fds:
+                    raise refused(word, "rank", "the descriptor of its port comes with it")
+                self._router.attach(rank, fds.pop(0))
                 self._report(Attached(rank))
             case Introduce():
-                self._network.introduce(word)
+                self._peers.introduce(word)
             case AskStats():
-                self._report(Stats(self._network.stats()))
+                self._report(Stats(self._peers.stats()))
             case ProbeLink(peer=peer, nbytes=nbytes):
-                self._network.probe(peer, nbytes)
+                self._peers.probe(peer, nbytes)
             case Stop():
                 self._loop.stop()
             case _:
                 raise unexpected(word)
 
     def _link_to(self, rank: RankId) -> Link | None:
-        return self._network.link_to(rank, local=rank in self._exchange)
+        return self._peers.link_to(rank, local=rank in self._router)
 
     def _report(self, word: Word) -> None:
         try:
-            self._control.send(word)
+            self._control.send_word(word)
         except PipeClosed:
             self._at_eof()
 
 
 def _fault(error: Exception) -> ErrorReport:
+    """An error that explains itself is told as it is; any other is a fault of this program."""
+    trace = traceback.format_exc()
+    if isinstance(error, BridgeError):
+        return ErrorReport.of(error, trace)
     told = BridgeError("endpoint", repr(error), "a fault of this program", "please report it")
-    return replace(ErrorReport.of(told, traceback.format_exc()), type=type(error).__name__)
+    return replace(ErrorReport.of(told, trace), type=type(error).__name__)

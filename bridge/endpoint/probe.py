@@ -9,7 +9,7 @@ from bridge.link.link import Link
 from bridge.port.slots import SlotRing
 from bridge.system.loop import Loop
 from bridge.words.endpoint import LinkProbed
-from bridge.words.frame import CHUNK_BYTES, Frame, Header, Kind
+from bridge.words.frame import CHUNK_BYTES, Frame, FrameKind, Header
 
 _LOOK_S = 0.002
 
@@ -25,10 +25,10 @@ class Probe:
         self._await()
 
     def next_frame(self) -> Frame | None:
-        """See Source."""
+        """See FrameSource."""
         length = min(self._left, CHUNK_BYTES)
         self._left -= length
-        header = Header(Kind.PROBE, total=self._nbytes, length=length)
+        header = Header(FrameKind.PROBE, total=self._nbytes, length=length)
         return Frame(header, self._ring.view(0)[:length]) if length else None
 
     def _await(self) -> None:
@@ -41,11 +41,11 @@ class Probe:
 
     def _look(self) -> None:
         if self._left == 0:
-            for lane in self._link.lanes:
-                lane.ping()  # the answer says what has been seen
+            for stream in self._link.streams:
+                stream.ping()  # the answer says what has been seen
         if self._link.is_lost:
             self._close()  # what lost the link is told elsewhere
-        elif self._left or any(lane.in_flight_bytes for lane in self._link.lanes):
+        elif self._left or any(stream.in_flight_bytes for stream in self._link.streams):
             self._loop.call_at(time.monotonic() + _LOOK_S, self._look)
         else:
             self._finish()

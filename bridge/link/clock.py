@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class PeerClock:
-    """Believes the fastest exchange so far, and no difference that its round trip leaves in doubt."""
+    """Believes the fastest ping so far, and no difference that its round trip leaves in doubt."""
 
     def __init__(self) -> None:
         self._round_trip_ns: int | None = None
@@ -16,7 +16,7 @@ class PeerClock:
         return None if self._round_trip_ns is None else self._round_trip_ns / 1e9
 
     def sample(self, asked_ns: int, heard_ns: int, answered_ns: int, back_ns: int) -> None:
-        """One exchange: asked and back by our clock, heard and answered by the peer's."""
+        """One ping: asked and back by our clock, heard and answered by the peer's."""
         round_trip = (back_ns - asked_ns) - (answered_ns - heard_ns)
         if self._round_trip_ns is not None and round_trip >= self._round_trip_ns:
             return

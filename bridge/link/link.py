@@ -7,19 +7,19 @@ from collections import deque
 from typing import Protocol
 
 from bridge.link.clock import PeerClock
-from bridge.link.pace import Pace
-from bridge.link.stream import WINDOW_BYTES, Lane
+from bridge.link.pace import LinkPace
+from bridge.link.stream import Stream
 from bridge.port.slots import SlotRing
 from bridge.system.awake import AwakeClock
 from bridge.system.loop import Loop
-from bridge.transports.transport import Connection
-from bridge.trust.seal import Guard
-from bridge.words.frame import CHUNK_BYTES, Frame, Header, Kind
+from bridge.transports.transport import WINDOW_BYTES, Connection
+from bridge.trust.seal import Seal
+from bridge.words.frame import CHUNK_BYTES, Frame, FrameKind, Header
 
 _AHEAD_S = 0.002  # so long before an emulated line is free its next frame is chosen
 
 
-class Source(Protocol):
+class FrameSource(Protocol):
     """Bulk that waits for its turn."""
 
     def next_frame(self) -> Frame | None:
@@ -27,13 +27,14 @@ class Source(Protocol):
 
 
 class Link:
-    """Lives as long as the endpoint. What is urgent goes first; sources of bulk take turns, frame by frame, as far as
-    the lanes' windows allow. So no message waits for more than a window of another channel's.
+    """One stream or several side by side; lives as long as the endpoint. What is urgent goes first; sources of bulk
+    take turns, frame by frame, as far as the streams' windows allow. So no message waits for more than a window of
+    another channel's.
 
-    What is sent before there is a connection waits: urgent frames, which are few, in the first lane, and sources for
+    What is sent before there is a connection waits: urgent frames, which are few, in the first stream, and sources for
     their first turn.
 
-    width    how many lanes bulk is spread over; others that were connected once stay so, and empty themselves
+    width    how many streams bulk is spread over; others that were connected once stay so, and empty themselves
     is_lost  the peer is gone, or there never was one: nothing is taken
     instance the peer's process, by the name it has given itself
     rings    memory that payloads come from and the peer is shown, or may be: the first connection decides
@@ -43,67 +44,68 @@ class Link:
         self.peer = peer
         self.is_lost = is_lost
         self.instance = ""
-        self.pace: Pace | None = None
+        self.pace: LinkPace | None = None
         self.clock = PeerClock()
         self._awake = clock or AwakeClock()
-        self.width, self.lanes = 1, [Lane(self._awake)]
+        self.width, self.streams = 1, [Stream(self._awake)]
         self.bytes_sent = self.bytes_received = self.frames_dropped = 0
         self.rings: list[SlotRing] = []
         self._shares_memory: bool | None = None
         self._loop = loop
         self._urgent: deque[Frame] = deque()
-        self._sources: deque[Source] = deque()
+        self._sources: deque[FrameSource] = deque()
         self._waking = False
 
-    def send(self, frame: Frame) -> None:
+    def send_frame(self, frame: Frame) -> None:
         """Queues an urgent frame. Nothing happens on a link that is lost: its channels are broken."""
         if not self.is_lost:
             self._urgent.append(frame)
             self.pump()
 
-    def offer(self, source: Source) -> None:
+    def offer(self, source: FrameSource) -> None:
         """Has a source asked for its frames, once it is its turn."""
         if not self.is_lost and source not in self._sources:
             self._sources.append(source)
             self.pump()
 
-    def withdraw(self, source: Source) -> None:
+    def withdraw(self, source: FrameSource) -> None:
         """Asks no more."""
         if source in self._sources:
             self._sources.remove(source)
 
     def pump(self) -> None:
-        """Hands lanes what they have room for."""
+        """Hands streams what they have room for."""
         while self._urgent:
-            self._pass_on(self.lanes[0], self._urgent.popleft())
+            self._pass_on(self.streams[0], self._urgent.popleft())
         while self._sources and self._line_is_free():
-            lane = min((lane for lane in self.lanes[: self.width] if lane.connection), key=_in_flight, default=None)
-            if lane is None or lane.in_flight_bytes >= WINDOW_BYTES:
+            connected = (stream for stream in self.streams[: self.width] if stream.connection)
+            stream = min(connected, key=_in_flight, default=None)
+            if stream is None or stream.in_flight_bytes >= WINDOW_BYTES:
                 return
             source = self._sources.popleft()
             if (frame := source.next_frame()) is not None:
                 self._sources.append(source)
-                self._pass_on(lane, frame)
+                self._pass_on(stream, frame)
 
     @property
     def is_connected(self) -> bool:
-        """Over all lanes that are to be used."""
-        lanes = self.lanes[: self.width]
-        return len(lanes) == self.width and all(lane.connection for lane in lanes)
+        """Over all streams that are to be used."""
+        streams = self.streams[: self.width]
+        return len(streams) == self.width and all(stream.connection for stream in streams)
 
-    def lane(self, index: int) -> Lane:
-        """One of the lanes, which is made, with those before it, if there was none."""
-        self.lanes += [Lane(self._awake, number) for number in range(len(self.lanes), index + 1)]
-        return self.lanes[index]
+    def stream(self, index: int) -> Stream:
+        """One of the streams, which is made, with those before it, if there was none."""
+        self.streams += [Stream(self._awake, number) for number in range(len(self.streams), index + 1)]
+        return self.streams[index]
 
-    def attach(self, lane: Lane, connection: Connection, guard: Guard, expects: int) -> None:
-        """Goes on over a new connection of one of the lanes, see `Lane.attach`."""
+    def attach(self, stream: Stream, connection: Connection, seal: Seal, expects: int) -> None:
+        """Goes on over a new connection of one of the streams, see `Stream.attach`."""
         self._shares_memory = connection.shares_memory
         if not self._shares_memory:
             self._hide_rings()
         for ring in self.rings:
             connection.lend(ring)
-        lane.attach(connection, guard, expects)
+        stream.attach(connection, seal, expects)
 
     def lose(self) -> None:
         """The peer is lost, and with it all that was under way."""
@@ -111,12 +113,12 @@ class Link:
         self._urgent.clear()
         self._sources.clear()
         self._hide_rings()
-        self.lanes = [Lane(self._awake)]
+        self.streams = [Stream(self._awake)]
 
-    def on_ping(self, lane: Lane, header: Header) -> None:
+    def on_ping(self, stream: Stream, header: Header) -> None:
         """Answers."""
         now = time.time_ns()
-        lane.say(Header(Kind.PONG, sequence=header.sent_ns, offset=now, sent_ns=now))
+        stream.send_control(Header(FrameKind.PONG, sequence=header.sent_ns, offset=now, sent_ns=now))
 
     def on_pong(self, header: Header) -> None:
         """Learns the peer's clock."""
@@ -125,7 +127,7 @@ class Link:
     @property
     def chunk_bytes(self) -> int:
         """How long a frame's payload may be, so that it is cheap and holds nobody up."""
-        connections = [lane.connection for lane in self.lanes if lane.connection]
+        connections = [stream.connection for stream in self.streams if stream.connection]
         return connections[0].chunk_bytes if connections else CHUNK_BYTES
 
     def lend(self, ring: SlotRing) -> None:
@@ -135,17 +137,17 @@ class Link:
             ring.release_fd()
             return
         self.rings.append(ring)
-        for lane in self.lanes:
-            if lane.connection:
-                lane.connection.lend(ring)
+        for stream in self.streams:
+            if stream.connection:
+                stream.connection.lend(ring)
 
     def reclaim(self, ring: SlotRing) -> None:
         """No payload will come from it any more."""
         if ring in self.rings:
             self.rings.remove(ring)
-            for lane in self.lanes:
-                if lane.connection:
-                    lane.connection.reclaim(ring)
+            for stream in self.streams:
+                if stream.connection:
+                    stream.connection.reclaim(ring)
 
     def stats(self) -> dict[str, int]:
         """Bytes with headers, repeated ones not counted again; frames dropped because their epoch was closed, frames
@@ -154,10 +156,10 @@ class Link:
             "bytes_sent": self.bytes_sent,
             "bytes_received": self.bytes_received,
             "frames_dropped_epoch": self.frames_dropped,
-            "frames_repeated": sum(lane.repeated for lane in self.lanes),
-            "frames_duplicate": sum(lane.duplicates for lane in self.lanes),
-            "connections": sum(lane.connection is not None for lane in self.lanes),
-            "reconnects": sum(max(0, lane.connections - 1) for lane in self.lanes),
+            "frames_repeated": sum(stream.repeated for stream in self.streams),
+            "frames_duplicate": sum(stream.duplicates for stream in self.streams),
+            "connections": sum(stream.connection is not None for stream in self.streams),
+            "reconnects": sum(max(0, stream.connections - 1) for stream in self.streams),
         }
 
     def _hide_rings(self) -> None:
@@ -166,13 +168,13 @@ class Link:
             ring.release_fd()
         self.rings.clear()
 
-    def _pass_on(self, lane: Lane, frame: Frame) -> None:
+    def _pass_on(self, stream: Stream, frame: Frame) -> None:
         self.bytes_sent += frame.nbytes
-        lane.put(frame)
+        stream.put(frame)
         if self.pace is None:
-            lane.release()
+            stream.release()
         else:
-            self._loop.call_at(self.pace.arrival(frame.nbytes, time.monotonic()), lane.release)
+            self._loop.call_at(self.pace.arrival(frame.nbytes, time.monotonic()), stream.release)
 
     def _line_is_free(self) -> bool:
         if self.pace is None or self.pace.free_at - time.monotonic() < _AHEAD_S:
@@ -187,5 +189,5 @@ class Link:
         self.pump()
 
 
-def _in_flight(lane: Lane) -> int:
-    return lane.in_flight_bytes
+def _in_flight(stream: Stream) -> int:
+    return stream.in_flight_bytes

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bridge.system.loop import Loop
-from bridge.transports.transport import Connection, Sink
+from bridge.transports.transport import Connection, FrameSink
 
 
 class Loopback(Connection):
@@ -11,10 +11,10 @@ class Loopback(Connection):
 
     chunk_bytes = 4 << 20
 
-    def __init__(self, loop: Loop, sink: Sink) -> None:  # of no transport
+    def __init__(self, loop: Loop, sink: FrameSink) -> None:  # of no transport
         self.peer, self._loop, self._sink = "this endpoint", loop, sink
 
-    def send(self, head: bytes, body: memoryview) -> None:
+    def send_frame(self, head: bytes, body: memoryview) -> None:
         self._loop.call_soon(lambda: self._sink.on_frame(self, memoryview(head), body))
 
     def close(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 
-class Pace:
+class LinkPace:
     """One direction of a link. Frames occupy it one after another and arrive `delay_s` after they have left it."""
 
     def __init__(self, bytes_per_s: float, delay_s: float) -> None:

@@ -1,4 +1,4 @@
-"""A lane: one numbered stream of frames to a peer and one from it, which outlive the connections that carry them."""
+"""A stream: numbered frames to a peer and from it. It outlives the connections that carry it, one after another."""
 
 from __future__ import annotations
 
@@ -7,16 +7,15 @@ from collections import deque
 
 from bridge.system.awake import AwakeClock
 from bridge.transports.transport import Connection
-from bridge.trust.seal import Guard
-from bridge.words.frame import EMPTY, Frame, Header, Kind, wire_error
+from bridge.trust.seal import Seal
+from bridge.words.frame import EMPTY, Frame, FrameKind, Header, wire_error
 
-WINDOW_BYTES = 32 << 20  # under way at most; less starves long fat links, more only fills queues
 _SEEN_BYTES = 4 << 20  # after so much the peer is told what has been seen
 _SEEN_FRAMES = 64
 _MOST_DAMAGE = 8  # connections that end by damage, one after the other, without a frame between
 
 
-class Lane:
+class Stream:
     """Keeps frames until the peer has seen them, and sends those that it has not seen over the next connection.
 
     Frames are `put` in order and leave when they are `release`d, in the same order: between the two lies the emulated
@@ -27,7 +26,7 @@ class Lane:
         self.index = index
         self._clock = clock
         self.connection: Connection | None = None
-        self.guard: Guard | None = None
+        self.seal: Seal | None = None
         self._heard = clock.now()
         self.expected = 0  # number of the peer's next frame
         self.in_flight_bytes = self.repeated = self.duplicates = self.connections = 0
@@ -49,14 +48,14 @@ class Lane:
         self._released += 1
         self._flush()
 
-    def say(self, header: Header, payload: memoryview = EMPTY) -> None:
+    def send_control(self, header: Header, payload: memoryview = EMPTY) -> None:
         """Sends a frame of the connection itself, past all others; it is lost with the connection."""
         if self.connection:
             self._transmit(header, payload)
 
     def ping(self) -> None:
         """Asks for a sign of life, and tells how far we are, lest the last frame be lost unnoticed."""
-        self.say(Header(Kind.PING, number=self._sent, sent_ns=time.time_ns()))
+        self.send_control(Header(FrameKind.PING, number=self._sent, sent_ns=time.time_ns()))
 
     def _flush(self) -> None:
         while self.connection and self._sent < self._released:
@@ -66,10 +65,10 @@ class Lane:
 
     def _transmit(self, header: Header, payload: memoryview) -> memoryview:
         assert self.connection
-        assert self.guard
+        assert self.seal
         self._unseen_bytes = self._unseen_frames = 0
-        head, body = self.guard.seal(header._replace(seen=self.expected), payload)
-        self.connection.send(head, body)
+        head, body = self.seal.apply(header._replace(seen=self.expected), payload)
+        self.connection.send_frame(head, body)
         return body
 
     # in
@@ -85,7 +84,7 @@ class Lane:
 
     def is_next(self, header: Header) -> bool:
         """Whether a frame is to be taken; False of one that was here before. Raises WireError if one is missing."""
-        if header.number > self.expected and (header.kind.numbered or header.kind is Kind.PING):
+        if header.number > self.expected and (header.kind.numbered or header.kind is FrameKind.PING):
             raise wire_error("number", header.number, f"frame {self.expected} was next")
         if header.kind.numbered and header.number < self.expected:
             self.duplicates += 1
@@ -103,7 +102,7 @@ class Lane:
     def acknowledge(self) -> None:
         """Tells the peer what has been seen, if that is much and no frame has gone that told it."""
         if self._unseen_bytes >= _SEEN_BYTES or self._unseen_frames >= _SEEN_FRAMES:
-            self.say(Header(Kind.SEEN))
+            self.send_control(Header(FrameKind.SEEN))
 
     def on_seen(self, number: int) -> None:
         """The peer has seen all frames before `number`. Raises WireError if so many were never sent."""
@@ -112,18 +111,18 @@ class Lane:
         while self._first < number:
             self.in_flight_bytes -= self._kept.popleft().nbytes
             self._first += 1
-            if self._bodies and self.guard:
-                self.guard.reuse(self._bodies.popleft())
+            if self._bodies and self.seal:
+                self.seal.reuse(self._bodies.popleft())
 
     # connections
 
-    def attach(self, connection: Connection, guard: Guard, expects: int) -> None:
+    def attach(self, connection: Connection, seal: Seal, expects: int) -> None:
         """Goes on over a new connection, whose peer expects that frame next. Raises WireError if it is gone."""
         if expects < self._first:
             raise wire_error("expects", expects, f"frames before {self._first} were seen and are gone")
         self._bodies.clear()
         self.on_seen(expects)
-        self.connection, self.guard = connection, guard
+        self.connection, self.seal = connection, seal
         self.heard()
         self.connections += 1
         self.repeated += max(0, self._sent - expects)
@@ -132,6 +131,6 @@ class Lane:
 
     def detach(self, cause: str, *, damaged: bool = False) -> bool:
         """The connection is gone. False if there is no point in another: each one shows the same damage."""
-        self.connection, self.guard, self.cause = None, None, cause
+        self.connection, self.seal, self.cause = None, None, cause
         self._damaged += damaged
         return self._damaged <= _MOST_DAMAGE

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from math import ceil
 
-from bridge.words.endpoint import LinkProbed
+from bridge.words.endpoint import MOST_STREAMS, LinkProbed
 
-MOST_STREAMS = 16
 _BUFFER_BYTES = 2 << 20  # under way on one stream: half of what Linux lets a sender buffer
 _SUSPECT = 0.5  # a stream with so much of a buffer under way may be held by it
 _TRIES = 2

@@ -1,4 +1,4 @@
-"""Words between processes of one host, length-prefixed, and descriptors, over a Unix stream socket."""
+"""A pipe: a Unix stream socket between two processes of one host, for words, length-prefixed, and descriptors."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 
-from bridge.errors import PipeClosed
+from bridge.errors import PipeClosed, WordError
 from bridge.words.release import RELEASE, Release, meet
 from bridge.words.word import Word, decode, encode
 
@@ -20,6 +20,7 @@ _PREFIX = struct.Struct("!IB")  # bytes of the word, number of descriptors
 _MAX_FDS = 253  # the kernel's SCM_MAX_FD
 _FDS_BYTES = socket.CMSG_LEN(_MAX_FDS * 4)
 _READ_BYTES = 1 << 16
+MOST_BYTES = 1 << 28  # of a word, unless a pipe says less
 
 
 class Pipe:
@@ -28,14 +29,16 @@ class Pipe:
     Any thread may send. One thread at a time may receive. A word's descriptors travel with its first bytes; the
     receiver owns the descriptors that it is given, the sender keeps its own. Before its first word each end says its
     release: with it, or at once where a process takes over what it has inherited.
+
+    most_bytes  of a word from the other end; who announces more is not read any further
     """
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, most_bytes: int = MOST_BYTES) -> None:
         sock.setblocking(True)
-        self._socket = sock
+        self._socket, self._most_bytes = sock, most_bytes
         self._send_lock = threading.Lock()
         self._backlog = bytearray()
-        self._greeting = _frame(Release(RELEASE))
+        self._release = _frame(Release(RELEASE))
         self._has_met = False
         self._bytes = bytearray()
         self._fds: list[int] = []
@@ -48,9 +51,9 @@ class Pipe:
         return Pipe(left), Pipe(right)
 
     @classmethod
-    def from_fd(cls, fd: int) -> Pipe:
+    def from_fd(cls, fd: int, most_bytes: int = MOST_BYTES) -> Pipe:
         """Takes ownership of a descriptor that was inherited or received, and says so."""
-        pipe = cls(socket.socket(fileno=fd))
+        pipe = cls(socket.socket(fileno=fd), most_bytes)
         with contextlib.suppress(PipeClosed):  # whoever reads is told
             pipe._push(b"", [])
         return pipe
@@ -63,7 +66,7 @@ class Pipe:
         """Gives the descriptor away; this object is dead then."""
         return self._socket.detach()
 
-    def send(self, word: Word, fds: Sequence[int] = ()) -> None:
+    def send_word(self, word: Word, fds: Sequence[int] = ()) -> None:
         """Blocks until the kernel has taken the whole word. Raises PipeClosed if nobody reads the other end."""
         if len(fds) > _MAX_FDS:
             raise ValueError(f"{len(fds)} descriptors; a word carries at most {_MAX_FDS}")
@@ -72,7 +75,7 @@ class Pipe:
     def _push(self, frame: bytes, fds: Sequence[int]) -> None:
         ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
         with self._send_lock:
-            data = memoryview(self._greeted(frame))
+            data = memoryview(self._with_release(frame))
             try:
                 sent = self._socket.sendmsg([data], ancillary, socket.MSG_NOSIGNAL)
                 if sent < len(data):
@@ -80,17 +83,17 @@ class Pipe:
             except OSError as error:
                 raise _closed(str(error)) from error
 
-    def offer(self, word: Word) -> None:
-        """Never blocks: what the kernel does not take now waits for `flush`. Not to be mixed with `send` of one end."""
-        self._backlog += self._greeted(_frame(word))
+    def offer_word(self, word: Word) -> None:
+        """Never blocks: what the kernel does not take now waits for `flush`. Never beside `send_word`."""
+        self._backlog += self._with_release(_frame(word))
         self.flush()
 
-    def _greeted(self, frame: bytes) -> bytes:
-        greeting, self._greeting = self._greeting, b""
-        return greeting + frame
+    def _with_release(self, frame: bytes) -> bytes:
+        release, self._release = self._release, b""
+        return release + frame
 
     def flush(self) -> bool:
-        """Passes on what `offer` left behind, as far as that does not block; whether all is gone."""
+        """Passes on what `offer_word` left behind, as far as that does not block; whether all is gone."""
         while self._backlog:
             try:
                 sent = self._socket.send(self._backlog, socket.MSG_NOSIGNAL | socket.MSG_DONTWAIT)
@@ -101,7 +104,7 @@ class Pipe:
             del self._backlog[:sent]
         return True
 
-    def recv(self, timeout: float | None = None) -> tuple[Word, list[int]]:
+    def recv_word(self, timeout: float | None = None) -> tuple[Word, list[int]]:
         """The next word and its descriptors. Raises TimeoutError after `timeout` seconds, PipeClosed at the end,
         WordError for what is no word, ReleaseDiffers for an end of another release; the next call goes on behind it."""
         until = None if timeout is None else time.monotonic() + timeout
@@ -114,16 +117,16 @@ class Pipe:
         return parsed
 
     def drain(self) -> Iterator[tuple[Word, list[int]]]:
-        """All words that are here, without blocking. Raises as `recv` does."""
+        """All words that are here, without blocking. Raises as `recv_word` does."""
         while self.pending() or self._readable(0.0):
             try:
-                yield self.recv(timeout=0.0)
+                yield self.recv_word(timeout=0.0)
             except TimeoutError:  # the rest of a long word is still to come
                 return
 
     def pending(self) -> bool:
-        """Whether `recv` would return without touching the socket: ask before sleeping in poll."""
-        return self._whole() is not None or self._eof
+        """Whether `recv_word` would return without touching the socket: ask before sleeping in poll."""
+        return self._is_whole() or self._eof
 
     def shut(self) -> None:
         """Ends the traffic in both directions, and wakes whoever waits for it."""
@@ -132,9 +135,7 @@ class Pipe:
 
     def close(self) -> None:
         """Closes the socket and every descriptor that was received but not yet handed out."""
-        for fd in self._fds:
-            os.close(fd)
-        self._fds.clear()
+        self._drop_fds()
         self._eof = True
         self._socket.close()
 
@@ -155,18 +156,38 @@ class Pipe:
                 self._fds += memoryview(value[: len(value) // 4 * 4]).cast("i")
         self._bytes += data
         self._eof = not data
+        if len(self._fds) > 2 * _MAX_FDS:  # of the word that is coming, and of the next
+            self._give_up()
+            raise _nonsense("descriptors", f"over {2 * _MAX_FDS}", "words say how many come with them")
 
-    def _whole(self) -> tuple[int, int] | None:
-        """(bytes, number of descriptors) of a word that is here completely."""
-        if len(self._bytes) < _PREFIX.size:
-            return None
-        size, count = _PREFIX.unpack_from(self._bytes)
-        return (size, count) if len(self._bytes) >= _PREFIX.size + size else None
+    def _give_up(self) -> None:
+        """Nothing is read any more of who makes no sense."""
+        self._bytes.clear()
+        self._drop_fds()
+        self._eof = True
+
+    def _drop_fds(self) -> None:
+        for fd in self._fds:
+            os.close(fd)
+        self._fds.clear()
+
+    def _announced(self) -> tuple[int, int] | None:
+        """(bytes, number of descriptors) of the word that is coming, None before it has begun."""
+        return _PREFIX.unpack_from(self._bytes) if len(self._bytes) >= _PREFIX.size else None
+
+    def _is_whole(self) -> bool:
+        announced = self._announced()
+        return announced is not None and len(self._bytes) >= _PREFIX.size + announced[0]
 
     def _parse(self) -> tuple[Word, list[int]] | None:
-        if (whole := self._whole()) is None:
+        if (announced := self._announced()) is None:
             return None
-        size, count = whole
+        size, count = announced
+        if size > self._most_bytes:
+            self._give_up()
+            raise _nonsense("bytes", size, f"a word has at most {self._most_bytes}")
+        if not self._is_whole():
+            return None
         end = _PREFIX.size + size
         data = bytes(self._bytes[_PREFIX.size : end])
         del self._bytes[:end]
@@ -181,6 +202,11 @@ class Pipe:
 def _frame(word: Word, fds: int = 0) -> bytes:
     body = encode(word)
     return _PREFIX.pack(len(body), fds) + body
+
+
+def _nonsense(key: str, value: object, rule: str) -> WordError:
+    remedy = "look for the error of the process at the other end, and please report it"
+    return WordError(f"pipe.{key}", value, rule, remedy)
 
 
 def _closed(cause: str) -> PipeClosed:

@@ -1,4 +1,4 @@
-"""The rank's side of the bridge: channels, and tickets for what is under way. No torch, no thread."""
+"""A port: the rank's side of the bridge, its channels, and tickets for what is under way. No torch, no thread."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ import threading
 from collections import deque
 from collections.abc import Callable
 
-from bridge.channel import ChannelSpec
 from bridge.errors import BridgeError, BridgeTimeout, EpochClosed, PeerLost, PipeClosed
 from bridge.port.pipe import Pipe
 from bridge.port.slots import SlotRing
 from bridge.rank import RankId
 from bridge.system.awake import LONGEST_S, AwakeClock
+from bridge.words.channel import ChannelSpec
+from bridge.words.endpoint import Failed
 from bridge.words.port import Broken, ChannelReport, Close, CloseEpoch, Fill, Filled, Open, Post, Received, Send, Sent
 from bridge.words.word import Word, unexpected
 
@@ -102,7 +103,7 @@ class Channel:
             ticket.free()
         return ticket
 
-    def send(self, slot: int, nbytes: int, filled: int | None = None) -> Ticket:
+    def send_message(self, slot: int, nbytes: int, filled: int | None = None) -> Ticket:
         """Sends the first `nbytes` of `slot`, 0 allowed, of which `filled` are there (all, if it does not say): the
         others leave as `Ticket.fill` tells of them. What is there must stay as it is until the ticket is done, which
         is when the receiver has the message."""
@@ -215,8 +216,9 @@ class Port:
     def tell(self, word: Word, fds: tuple[int, ...] | list[int] = ()) -> None:
         """Tells the endpoint. If that is gone, the channels say so when they are waited for."""
         try:
-            self._pipe.send(word, fds)
+            self._pipe.send_word(word, fds)
         except PipeClosed:
+            self.poll()  # what it said last
             self._lose(_endpoint_gone())
 
     def poll(self) -> None:
@@ -253,17 +255,21 @@ class Port:
     def _take_in(self) -> None:
         try:
             for word, _ in self._pipe.drain():
-                if not isinstance(word, ChannelReport):
-                    raise unexpected(word)
-                if channel := self._channels.get(word.channel):  # else of a closed epoch
-                    channel.on_report(word)
+                match word:
+                    case ChannelReport(channel=number):
+                        if channel := self._channels.get(number):  # else of a closed epoch
+                            channel.on_report(word)
+                    case Failed(error=error):  # it does not serve this rank any more
+                        self._lose(error.error())
+                    case _:
+                        raise unexpected(word)
         except PipeClosed:
             self._lose(_endpoint_gone())
 
     def _lose(self, error: BridgeError) -> None:
-        self._lost = self._lost or error
+        self._lost = self._lost or error  # what came first is why
         for channel in list(self._channels.values()):
-            channel.fail(error)
+            channel.fail(self._lost)
 
 
 def _endpoint_gone() -> PeerLost:

@@ -31,11 +31,16 @@ class SlotRing:
 
     @classmethod
     def from_fd(cls, fd: int, slot_bytes: int, slots: int) -> SlotRing:
-        """The same memory in another process. Takes ownership of `fd`. ValueError if the file is smaller than told."""
-        if os.fstat(fd).st_size < _stride(slot_bytes) * slots:
-            raise ValueError(f"a file of {os.fstat(fd).st_size} bytes for {slots} slots of {slot_bytes}")
+        """The same memory in another process. Takes ownership of `fd`, whatever comes of it: ValueError if the file is
+        smaller than told, OSError if it is none that can be mapped."""
         ring = cls.__new__(cls)
-        ring._map(fd, slot_bytes, slots)
+        try:
+            if os.fstat(fd).st_size < _stride(slot_bytes) * slots:
+                raise ValueError(f"a file of {os.fstat(fd).st_size} bytes for {slots} slots of {slot_bytes}")
+            ring._map(fd, slot_bytes, slots)
+        except (OSError, ValueError):
+            os.close(fd)
+            raise
         return ring
 
     def _map(self, fd: int, slot_bytes: int, slots: int) -> None:

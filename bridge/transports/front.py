@@ -26,7 +26,7 @@ _READ_BYTES = 16 << 10
 _PIPE_BYTES = 1 << 20
 
 
-class Inside:
+class HiddenSocket:
     """Where the library listens: a Unix socket whose file, at `path`, is gone as soon as the library has made it."""
 
     def __init__(self, path: Path) -> None:
@@ -48,7 +48,7 @@ class Inside:
         os.close(self._fd)
 
 
-class _Guest:
+class _Stranger:
     """Somebody who has not proved himself. `inside` is there once he has said something."""
 
     def __init__(self, outside: socket.socket, address: str) -> None:
@@ -67,39 +67,39 @@ class _Guest:
 class Front:
     """Listens at a free port of `host`; OSError if it cannot. `cut` is told of each that is hung up on, and why."""
 
-    def __init__(self, loop: Loop, host: str, inside: Inside, cut: Callable[[str, str], object]) -> None:
+    def __init__(self, loop: Loop, host: str, inside: HiddenSocket, cut: Callable[[str, str], object]) -> None:
         self._loop, self._inside, self._cut = loop, inside, cut
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self._listener = socket.create_server((host, 0), family=family, backlog=_BACKLOG)
         self._listener.setblocking(False)
         self.port: int = self._listener.getsockname()[1]
-        self._guests: dict[int, _Guest] = {}  # by descriptor, in the order of arrival
+        self._strangers: dict[int, _Stranger] = {}  # by descriptor, in the order of arrival
         self._looks = False
         loop.watch(self._listener.fileno(), self._accept)
 
     def address(self, name: str) -> str:
         """Of whom the library knows by that name: `10.0.0.1:4711`, "" if he has gone. Any thread may ask."""
-        return next((guest.address for guest in list(self._guests.values()) if guest.name == name), "")
+        return next((stranger.address for stranger in list(self._strangers.values()) if stranger.name == name), "")
 
     def admit(self, address: str) -> None:
         """Who has come from there has shown good credentials: he is none of those that have to go when many come."""
-        for guest in self._guests.values():
-            guest.admitted = guest.admitted or guest.address == address
+        for stranger in self._strangers.values():
+            stranger.admitted = stranger.admitted or stranger.address == address
 
     def trust(self, address: str) -> None:
         """Who has come from there has proved himself."""
-        for guest in list(self._guests.values()):
-            if guest.address == address and guest.inside:
-                self._forget(guest)
-                _Relay(guest.outside, guest.inside)
+        for stranger in list(self._strangers.values()):
+            if stranger.address == address and stranger.inside:
+                self._forget(stranger)
+                _Relay(stranger.outside, stranger.inside)
 
     def close(self) -> None:
         """Takes nobody any more. Who is trusted stays until the library or he hangs up."""
         self._loop.unwatch(self._listener.fileno())
         self._listener.close()
         self._inside.close()
-        for guest in list(self._guests.values()):
-            self._end(guest)
+        for stranger in list(self._strangers.values()):
+            self._end(stranger)
 
     def _accept(self) -> None:
         with contextlib.suppress(OSError):  # nobody more is there, or he has gone already
@@ -110,57 +110,57 @@ class Front:
 
     def _receive(self, outside: socket.socket) -> None:
         outside.setblocking(False)
-        guest = self._guests[outside.fileno()] = _Guest(outside, address_of(outside))
-        self._loop.watch(outside.fileno(), functools.partial(self._hear, guest))
-        waiting = [guest for guest in self._guests.values() if not guest.admitted]
+        stranger = self._strangers[outside.fileno()] = _Stranger(outside, address_of(outside))
+        self._loop.watch(outside.fileno(), functools.partial(self._hear, stranger))
+        waiting = [stranger for stranger in self._strangers.values() if not stranger.admitted]
         if len(waiting) > MOST:
             self._hang_up(waiting[0], f"{MOST} others came after it and before it showed anything")
 
     def _look(self) -> None:
-        for guest in list(self._guests.values()):
-            if time.monotonic() - guest.since > LIMIT_S:
-                self._hang_up(guest, f"no proof of itself within {LIMIT_S:g} s")
-        self._looks = bool(self._guests)
+        for stranger in list(self._strangers.values()):
+            if time.monotonic() - stranger.since > LIMIT_S:
+                self._hang_up(stranger, f"no proof of itself within {LIMIT_S:g} s")
+        self._looks = bool(self._strangers)
         if self._looks:
             self._loop.call_at(time.monotonic() + _LOOK_S, self._look)
 
-    def _hear(self, guest: _Guest) -> None:
-        data = _read(guest.outside)
+    def _hear(self, stranger: _Stranger) -> None:
+        data = _read(stranger.outside)
         if data is None:
             return
-        guest.received_bytes += len(data)
+        stranger.received_bytes += len(data)
         if not data:
-            self._end(guest)
-        elif guest.received_bytes > MOST_BYTES:
-            self._hang_up(guest, f"more than {MOST_BYTES} bytes before it proved itself")
-        elif not (guest.inside or self._let_in(guest)) or not _write(guest.inside, data):
-            self._hang_up(guest, "too much is waiting already")
+            self._end(stranger)
+        elif stranger.received_bytes > MOST_BYTES:
+            self._hang_up(stranger, f"more than {MOST_BYTES} bytes before it proved itself")
+        elif not (stranger.inside or self._let_in(stranger)) or not _write(stranger.inside, data):
+            self._hang_up(stranger, "too much is waiting already")
 
-    def _let_in(self, guest: _Guest) -> bool:
+    def _let_in(self, stranger: _Stranger) -> bool:
         with contextlib.suppress(OSError):
-            guest.inside = self._inside.connect()
-            self._loop.watch(guest.inside.fileno(), functools.partial(self._answer, guest))
-        return guest.inside is not None
+            stranger.inside = self._inside.connect()
+            self._loop.watch(stranger.inside.fileno(), functools.partial(self._answer, stranger))
+        return stranger.inside is not None
 
-    def _answer(self, guest: _Guest) -> None:
-        assert guest.inside
-        data = _read(guest.inside)
-        if data is not None and not (data and _write(guest.outside, data)):
-            self._end(guest)
+    def _answer(self, stranger: _Stranger) -> None:
+        assert stranger.inside
+        data = _read(stranger.inside)
+        if data is not None and not (data and _write(stranger.outside, data)):
+            self._end(stranger)
 
-    def _hang_up(self, guest: _Guest, cause: str) -> None:
-        self._end(guest)
-        self._cut(guest.address, cause)
+    def _hang_up(self, stranger: _Stranger, cause: str) -> None:
+        self._end(stranger)
+        self._cut(stranger.address, cause)
 
-    def _end(self, guest: _Guest) -> None:
-        self._forget(guest)
-        guest.outside.close()
-        if guest.inside:
-            guest.inside.close()
+    def _end(self, stranger: _Stranger) -> None:
+        self._forget(stranger)
+        stranger.outside.close()
+        if stranger.inside:
+            stranger.inside.close()
 
-    def _forget(self, guest: _Guest) -> None:
-        del self._guests[guest.outside.fileno()]
-        for end in (guest.outside, guest.inside):
+    def _forget(self, stranger: _Stranger) -> None:
+        del self._strangers[stranger.outside.fileno()]
+        for end in (stranger.outside, stranger.inside):
             if end:
                 self._loop.unwatch(end.fileno())
 

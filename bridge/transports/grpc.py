@@ -21,9 +21,8 @@ from typing import Any, cast
 import grpc
 
 from bridge.errors import PeerLost, TransportError
-from bridge.transports.front import Front, Inside
-from bridge.transports.transport import Admits, Connection, Listener, Sink, Transport
-from bridge.trust.credentials import Credentials
+from bridge.transports.front import Front, HiddenSocket
+from bridge.transports.transport import Admits, Connection, Credentials, FrameSink, Listener, Transport
 from bridge.words.frame import HEADER_BYTES, MOST_BODY_BYTES
 
 _PATH = "/hetero.Bridge/Frames"
@@ -53,12 +52,12 @@ _CLOSE_S = 1.0
 class GrpcConnection(Connection):
     """Either end of a stream. gRPC pulls from `outgoing`; a thread reads."""
 
-    def __init__(self, transport: Transport, sink: Sink, peer: str, front: Front | None = None) -> None:
+    def __init__(self, transport: Transport, sink: FrameSink, peer: str, front: Front | None = None) -> None:
         super().__init__(transport, sink, peer)
         self._front = front
         self._queue: SimpleQueue[tuple[bytes, memoryview] | None] = SimpleQueue()
 
-    def send(self, head: bytes, body: memoryview) -> None:
+    def send_frame(self, head: bytes, body: memoryview) -> None:
         if self.is_open:
             self._queue.put((head, body))
 
@@ -110,7 +109,7 @@ class GrpcConnection(Connection):
 class GrpcListener(Listener, grpc.GenericRpcHandler):  # type: ignore[type-arg]  # the stubs alone
     """A server with one method. Its pool makes a thread for each peer, not more, and none for whoever is no peer."""
 
-    def __init__(self, transport: Transport, host: str, sink: Sink, admits: Admits) -> None:
+    def __init__(self, transport: Transport, host: str, sink: FrameSink, admits: Admits) -> None:
         self._transport, self._sink, self._admits = transport, sink, admits
         self._server = grpc.server(ThreadPoolExecutor(_MOST_PEERS, "bridge-grpc"), options=_SERVER_OPTIONS)
         self._method = grpc.stream_stream_rpc_method_handler(self._serve)
@@ -123,12 +122,12 @@ class GrpcListener(Listener, grpc.GenericRpcHandler):  # type: ignore[type-arg] 
         address = f"[{host}]" if ":" in host else host
         self.uri = f"grpc://{address}:{self._front.port}"
 
-    def _start(self) -> Inside:
+    def _start(self) -> HiddenSocket:
         """The server listens where nobody but its front finds it."""
         with tempfile.TemporaryDirectory() as folder, _opened(folder) as fd:
             self._server.add_insecure_port(f"unix:/proc/self/fd/{fd}/grpc")  # a path of any length would be too long
             self._server.start()
-            return Inside(Path(folder, "grpc"))
+            return HiddenSocket(Path(folder, "grpc"))
 
     def service(self, call: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any] | None:
         """What serves a call; None refuses it."""
@@ -157,11 +156,11 @@ class GrpcListener(Listener, grpc.GenericRpcHandler):  # type: ignore[type-arg] 
 class GrpcTransport(Transport):
     scheme = "grpc"
 
-    def listen(self, host: str, sink: Sink, admits: Admits) -> Listener:
+    def listen(self, host: str, sink: FrameSink, admits: Admits) -> Listener:
         self.listeners.append(GrpcListener(self, host, sink, admits))
         return self.listeners[-1]
 
-    def connect(self, uri: str, sink: Sink, credentials: Credentials) -> Connection:
+    def connect(self, uri: str, sink: FrameSink, credentials: Credentials) -> Connection:
         connection = GrpcConnection(self, sink, uri)
         channel = grpc.insecure_channel(uri.partition("://")[2], _OPTIONS)
         shown = ((_CLAIM, credentials.claim), (_PROOF, credentials.proof))

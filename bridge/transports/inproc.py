@@ -6,8 +6,7 @@ import itertools
 import threading
 
 from bridge.errors import PeerLost, TransportError
-from bridge.transports.transport import Admits, Connection, Listener, Sink, Transport
-from bridge.trust.credentials import Credentials
+from bridge.transports.transport import Admits, Connection, Credentials, FrameSink, Listener, Transport
 
 
 class InprocConnection(Connection):
@@ -15,7 +14,7 @@ class InprocConnection(Connection):
 
     other: InprocConnection
 
-    def send(self, head: bytes, body: memoryview) -> None:
+    def send_frame(self, head: bytes, body: memoryview) -> None:
         if self.is_open:
             self.other._loop.call_soon(lambda: self.other._deliver(head, body))
 
@@ -35,7 +34,7 @@ class InprocListener(Listener):
     _lock = threading.Lock()
     _all: dict[str, InprocListener] = {}  # noqa: RUF012  # the one address space of the process
 
-    def __init__(self, transport: InprocTransport, sink: Sink) -> None:
+    def __init__(self, transport: InprocTransport, sink: FrameSink) -> None:
         self.transport, self.sink = transport, sink
         self.uri = f"inproc://{next(self._numbers)}"
         with self._lock:
@@ -57,11 +56,11 @@ class InprocListener(Listener):
 class InprocTransport(Transport):
     scheme = "inproc"
 
-    def listen(self, host: str, sink: Sink, admits: Admits) -> Listener:
+    def listen(self, host: str, sink: FrameSink, admits: Admits) -> Listener:
         self.listeners.append(InprocListener(self, sink))
         return self.listeners[-1]
 
-    def connect(self, uri: str, sink: Sink, credentials: Credentials) -> Connection:
+    def connect(self, uri: str, sink: FrameSink, credentials: Credentials) -> Connection:
         listener = InprocListener.at(uri)
         near = InprocConnection(self, sink, uri)
         far = InprocConnection(listener.transport, listener.sink, f"{uri} (dialler)")

@@ -22,7 +22,9 @@ _LOOK_S = 0.5  # at those that are silent
 _RECEIVED = struct.Struct("=128xQ")  # `tcpi_bytes_received` of `struct tcp_info`, Linux 4.1
 
 
-class _Guest(NamedTuple):
+class _Unproven(NamedTuple):
+    """A connection on probation."""
+
     address: str
     since: float
 
@@ -42,7 +44,7 @@ class Probation:
 
     def __init__(self, loop: Loop, cut: Callable[[int, str, str], object], most_bytes: int = MOST_BYTES) -> None:
         self._loop, self._cut, self._most_bytes = loop, cut, most_bytes
-        self._guests: dict[int, _Guest] = {}  # in the order of arrival
+        self._unproven: dict[int, _Unproven] = {}  # in the order of arrival
         self._admitted: set[int] = set()
         self._news = select.epoll()
         self._looks = False
@@ -53,18 +55,18 @@ class Probation:
         self.end(fd)
         if not (address := address_at(fd)):
             return
-        self._guests[fd] = _Guest(address, time.monotonic())
+        self._unproven[fd] = _Unproven(address, time.monotonic())
         with contextlib.suppress(OSError):
             self._news.register(fd, select.EPOLLIN | select.EPOLLET)
-        if len(self._guests) - len(self._admitted) > MOST:
-            first = next(fd for fd in self._guests if fd not in self._admitted)
+        if len(self._unproven) - len(self._admitted) > MOST:
+            first = next(fd for fd in self._unproven if fd not in self._admitted)
             self._end_by_force(first, f"{MOST} others came after it and before it showed anything")
         if not self._looks:
             self._look()
 
     def admit(self, fd: int) -> None:
         """It has shown good credentials: it is none of those that have to go when many come."""
-        if fd in self._guests:
+        if fd in self._unproven:
             self._admitted.add(fd)
 
     def trust(self, fd: int) -> None:
@@ -76,17 +78,17 @@ class Probation:
 
     def end(self, fd: int) -> str:
         """The peer is watched no more. Gives its address, or "" if it was not on probation."""
-        guest = self._guests.pop(fd, None)
+        known = self._unproven.pop(fd, None)
         self._admitted.discard(fd)
-        if guest is None:
+        if known is None:
             return ""
         with contextlib.suppress(OSError):
             self._news.unregister(fd)
-        return guest.address
+        return known.address
 
     def close(self) -> None:
         """Forgets all, and takes nobody any more."""
-        self._guests.clear()
+        self._unproven.clear()
         self._admitted.clear()
         if not self._news.closed:
             self._loop.unwatch(self._news.fileno())
@@ -97,21 +99,21 @@ class Probation:
             self._look_at(fd)
 
     def _look(self) -> None:
-        for fd in list(self._guests):
+        for fd in list(self._unproven):
             self._look_at(fd)
-        self._looks = bool(self._guests)
+        self._looks = bool(self._unproven)
         if self._looks:
             self._loop.call_at(time.monotonic() + _LOOK_S, self._look)
 
     def _look_at(self, fd: int) -> None:
-        if not (guest := self._guests.get(fd)):
+        if not (known := self._unproven.get(fd)):
             return
-        received_bytes = _received_bytes(fd, guest.address)
+        received_bytes = _received_bytes(fd, known.address)
         if received_bytes is None:
             self.end(fd)
         elif received_bytes > self._most_bytes:
             self._end_by_force(fd, f"more than {self._most_bytes} bytes before it proved itself")
-        elif time.monotonic() - guest.since > LIMIT_S:
+        elif time.monotonic() - known.since > LIMIT_S:
             self._end_by_force(fd, f"no proof of itself within {LIMIT_S:g} s")
 
     def _end_by_force(self, fd: int, cause: str) -> None:

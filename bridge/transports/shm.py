@@ -27,8 +27,7 @@ from collections import deque
 
 from bridge.errors import PeerLost, TransportError, WireError
 from bridge.port.slots import SlotRing
-from bridge.transports.transport import Admits, Connection, Listener, Sink, Transport
-from bridge.trust.credentials import Credentials
+from bridge.transports.transport import Admits, Connection, Credentials, FrameSink, Listener, Transport
 from bridge.words.frame import EMPTY, HEADER_BYTES, MOST_TEXT_BYTES, Header, wire_error
 
 _INLINE, _PLACED, _LEND, _RECLAIM = range(4)
@@ -45,7 +44,7 @@ class ShmConnection(Connection):
     chunk_bytes = 16 << 20  # takes about a millisecond, of which a frame's own cost is a tenth
     shares_memory = True
 
-    def __init__(self, transport: Transport, sink: Sink, peer: str, end: socket.socket) -> None:
+    def __init__(self, transport: Transport, sink: FrameSink, peer: str, end: socket.socket) -> None:
         super().__init__(transport, sink, peer)
         self._socket = end
         self._queue: deque[tuple[list[bytes | memoryview], int]] = deque()  # packets and descriptors, or -1
@@ -58,7 +57,7 @@ class ShmConnection(Connection):
 
     # out
 
-    def send(self, head: bytes, body: memoryview) -> None:
+    def send_frame(self, head: bytes, body: memoryview) -> None:
         if not self.is_open:
             return
         if (known := self._ours.get(id(body.obj))) is None:
@@ -165,8 +164,8 @@ class ShmConnection(Connection):
         _, number, slot_bytes, slots = _LENT.unpack(packet)
         if not fcntl.fcntl(fd, fcntl.F_GET_SEALS) & fcntl.F_SEAL_SHRINK:
             raise ValueError("its memory may shrink while it is read")
-        self._theirs[number] = ring = SlotRing.from_fd(fd, slot_bytes, slots)
-        ring.fd = -1  # to be closed with the packet
+        self._theirs[number] = ring = SlotRing.from_fd(os.dup(fd), slot_bytes, slots)
+        ring.release_fd()
 
     def _placed(self, packet: memoryview) -> None:
         _, number, offset = _PLACE.unpack(packet[HEADER_BYTES:])
@@ -180,7 +179,7 @@ class ShmConnection(Connection):
 class ShmListener(Listener):
     """Takes peers of the same user."""
 
-    def __init__(self, transport: Transport, sink: Sink) -> None:
+    def __init__(self, transport: Transport, sink: FrameSink) -> None:
         self._transport, self._sink = transport, sink
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.uri = f"shm://hetero-{secrets.token_hex(8)}"
@@ -205,11 +204,11 @@ class ShmListener(Listener):
 class ShmTransport(Transport):
     scheme = "shm"
 
-    def listen(self, host: str, sink: Sink, admits: Admits) -> Listener:
+    def listen(self, host: str, sink: FrameSink, admits: Admits) -> Listener:
         self.listeners.append(ShmListener(self, sink))
         return self.listeners[-1]
 
-    def connect(self, uri: str, sink: Sink, credentials: Credentials) -> Connection:
+    def connect(self, uri: str, sink: FrameSink, credentials: Credentials) -> Connection:
         end = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
             end.connect(_abstract(uri))

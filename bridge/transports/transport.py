@@ -7,12 +7,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from importlib import import_module
 from importlib.metadata import entry_points
-from typing import Protocol, cast
+from typing import NamedTuple, Protocol, cast
 
 from bridge.errors import BridgeError, TransportError
 from bridge.port.slots import SlotRing
 from bridge.system.loop import Loop
-from bridge.trust.credentials import Credentials
 from bridge.words.frame import CHUNK_BYTES
 
 _BUILT_IN = {
@@ -22,17 +21,26 @@ _BUILT_IN = {
     "inproc": "bridge.transports.inproc:InprocTransport",
 }
 ENTRY_POINT_GROUP = "hetero.transports"
+WINDOW_BYTES = 32 << 20
+"""Under way on a connection at most: less starves long fat links, more only fills queues."""
+
+
+class Credentials(NamedTuple):
+    """What a dialler shows before it is given a connection: two printable texts, good once."""
+
+    claim: str
+    proof: str
 
 
 Admits = Callable[[str, str], bool]
-"""Whether a dialler who shows this claim and proof may have a connection (`trust/credentials.py`). For any thread."""
+"""Whether a dialler who shows this claim and proof may have a connection. For any thread."""
 
 
 class Connection(ABC):
     """A duplex path to one peer, for frames of two parts: a head of HEADER_BYTES and a body.
 
     It carries them in order as long as it lasts. Frames on their way when it breaks may be lost, whatever it said:
-    lanes send them again over the next one.
+    streams send them again over the next one.
 
     peer  an address, for people
     """
@@ -40,17 +48,17 @@ class Connection(ABC):
     chunk_bytes = CHUNK_BYTES  # the best size of a body
     shares_memory = False  # bodies never leave the memory of this host, see `lend`
 
-    def __init__(self, transport: Transport, sink: Sink, peer: str) -> None:
+    def __init__(self, transport: Transport, sink: FrameSink, peer: str) -> None:
         self.peer, self.is_open = peer, True
         self._transport, self._loop, self._sink = transport, transport.loop, sink
         transport.connections.add(self)
 
     @abstractmethod
-    def send(self, head: bytes, body: memoryview) -> None:
+    def send_frame(self, head: bytes, body: memoryview) -> None:
         """Queues a frame and returns at once; a connection that is lost swallows it, `on_lost` has told so.
 
         The body is read later: it must stay as it is until the peer has said that it has seen the frame. So the queue
-        holds references, never copies, and the lane's window bounds what is in it.
+        holds references, never copies, and the stream's window bounds what is in it.
         """
 
     def reclaim(self, ring: SlotRing) -> None:  # noqa: B027
@@ -79,7 +87,7 @@ class Connection(ABC):
         """Bodies to come will be views of this ring: a transport may show it to the peer instead of sending."""
 
 
-class Sink(Protocol):
+class FrameSink(Protocol):
     """Who receives. All calls come in the loop's thread."""
 
     def on_frame(self, connection: Connection, head: memoryview, body: memoryview) -> None:
@@ -114,7 +122,7 @@ class Transport(ABC):
         self.connections: set[Connection] = set()
 
     @abstractmethod
-    def listen(self, host: str, sink: Sink, admits: Admits) -> Listener:
+    def listen(self, host: str, sink: FrameSink, admits: Admits) -> Listener:
         """Binds a free port of `host`. Raises TransportError if it cannot.
 
         Whoever is not admitted gets neither memory nor time to speak of. Those need not ask whose diallers the system
@@ -122,7 +130,7 @@ class Transport(ABC):
         """
 
     @abstractmethod
-    def connect(self, uri: str, sink: Sink, credentials: Credentials) -> Connection:
+    def connect(self, uri: str, sink: FrameSink, credentials: Credentials) -> Connection:
         """Starts to connect and returns at once; a peer that cannot be reached is an `on_lost`."""
 
     def close(self) -> None:

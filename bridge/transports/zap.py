@@ -16,8 +16,8 @@ REFUSED = int(zmq.PROTOCOL_ERROR_ZAP_INVALID_STATUS_CODE)
 """What a socket's monitor tells of whoever was not let in."""
 
 
-class Gate:
-    """Serves all listeners of a context. `admits` is shown the PLAIN username and password."""
+class ZapHandler:
+    """Answers for all listeners of a context. `admits` is shown the PLAIN username and password."""
 
     def __init__(self, context: zmq.Context[zmq.Socket[bytes]], loop: Loop, admits: Admits) -> None:
         self._loop, self._admits = loop, admits

@@ -17,14 +17,12 @@ import time
 import zmq
 
 from bridge.errors import PeerLost, TransportError
-from bridge.link.stream import WINDOW_BYTES
 from bridge.system.linux import take_small_segments
 from bridge.system.loop import Loop
 from bridge.transports import probation, zap
 from bridge.transports.probation import Probation
-from bridge.transports.transport import Admits, Connection, Listener, Sink, Transport
+from bridge.transports.transport import WINDOW_BYTES, Admits, Connection, Credentials, FrameSink, Listener, Transport
 from bridge.transports.zap import readable
-from bridge.trust.credentials import Credentials
 from bridge.words.frame import EMPTY, MOST_BODY_BYTES, wire_error
 
 _FRAMES_PER_TURN = 32  # then other descriptors get their turn
@@ -41,31 +39,31 @@ _EVENT = struct.Struct("=Hi")
 class ZmqConnection(Connection):
     """A peer behind a DEALER (no `route`) or behind one route of a ROUTER, which has the descriptor `fd`."""
 
-    def __init__(self, wire: _Wire, peer: str, route: bytes | None = None, fd: int = -1) -> None:
-        super().__init__(wire.transport, wire.sink, peer)
-        self.route, self.fd, self._wire = route, fd, wire
+    def __init__(self, owner: _ZmqSocket, peer: str, route: bytes | None = None, fd: int = -1) -> None:
+        super().__init__(owner.transport, owner.sink, peer)
+        self.route, self.fd, self._owner = route, fd, owner
 
-    def send(self, head: bytes, body: memoryview) -> None:
+    def send_frame(self, head: bytes, body: memoryview) -> None:
         if self.is_open:
-            self._wire.send(self, head, body)
+            self._owner.send_frame(self, head, body)
 
     def trust(self) -> None:
-        self._wire.trust(self)
+        self._owner.trust(self)
 
     def release(self) -> None:
-        self._wire.drop(self)
+        self._owner.drop(self)
 
 
-class _Wire:
+class _ZmqSocket:
     """A ZeroMQ socket and its monitor in the loop; what DEALER and ROUTER have in common."""
 
     unproven_bytes = probation.MOST_BYTES
 
-    def __init__(self, transport: ZmqTransport, kind: int, sink: Sink) -> None:
+    def __init__(self, transport: ZmqTransport, kind: int, sink: FrameSink) -> None:
         self.transport, self.sink, self._loop = transport, sink, transport.loop
         self.socket = transport.context.socket(kind)
         self.socket.setsockopt(zmq.LINGER, _LINGER_MS)
-        self.socket.setsockopt(zmq.SNDHWM, 0)  # the lane bounds it
+        self.socket.setsockopt(zmq.SNDHWM, 0)  # the stream bounds it
         self.socket.setsockopt(zmq.RCVHWM, _RECEIVE_QUEUE)
         self.socket.setsockopt(zmq.MAXMSGSIZE, MOST_BODY_BYTES)
         self.socket.setsockopt(zmq.HANDSHAKE_IVL, round(probation.LIMIT_S * 1000))
@@ -77,7 +75,7 @@ class _Wire:
             self._loop.watch(part.fileno(), callback)
             self._loop.call_soon(callback)  # the descriptor tells only what comes after a first look
 
-    def send(self, connection: ZmqConnection, head: bytes, body: memoryview) -> None:
+    def send_frame(self, connection: ZmqConnection, head: bytes, body: memoryview) -> None:
         route = () if connection.route is None else (connection.route,)
         parts = (*route, head, body) if len(body) else (*route, head)
         try:
@@ -167,12 +165,12 @@ class _Wire:
         raise NotImplementedError
 
 
-class _Dealer(_Wire):
+class _DealerSocket(_ZmqSocket):
     """The one peer that was dialled. ZeroMQ never dials again by itself: what was lost must be known."""
 
     unproven_bytes = 2 * WINDOW_BYTES  # who was dialled proves itself last, and may go on at once
 
-    def __init__(self, transport: ZmqTransport, uri: str, sink: Sink, credentials: Credentials) -> None:
+    def __init__(self, transport: ZmqTransport, uri: str, sink: FrameSink, credentials: Credentials) -> None:
         super().__init__(transport, zmq.DEALER, sink)
         self.connection = ZmqConnection(self, uri)
         self._trusted = False
@@ -209,14 +207,14 @@ class _Dealer(_Wire):
         self.connection.lose(PeerLost("peer", self.connection.peer, cause))
 
 
-class _Router(_Wire, Listener):
+class _RouterSocket(_ZmqSocket, Listener):
     """All peers that dialled us, by route; the monitor names a socket, so each route's is remembered.
 
     A connection that was closed here lives on in ZeroMQ until the peer ends it, or a second is over: what it still
     brings is dropped.
     """
 
-    def __init__(self, transport: ZmqTransport, host: str, sink: Sink) -> None:
+    def __init__(self, transport: ZmqTransport, host: str, sink: FrameSink) -> None:
         super().__init__(transport, zmq.ROUTER, sink)
         self._by_route: dict[bytes, ZmqConnection | None] = {}
         self._route_of: dict[int, bytes] = {}
@@ -300,26 +298,26 @@ class ZmqTransport(Transport):
     def __init__(self, loop: Loop) -> None:
         super().__init__(loop)
         self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self._gate: zap.Gate | None = None
+        self._zap: zap.ZapHandler | None = None
 
-    def listen(self, host: str, sink: Sink, admits: Admits) -> Listener:
-        self._close_gate()
-        self._gate = zap.Gate(self.context, self.loop, admits)
-        router = _Router(self, host, sink)
+    def listen(self, host: str, sink: FrameSink, admits: Admits) -> Listener:
+        self._close_zap()
+        self._zap = zap.ZapHandler(self.context, self.loop, admits)
+        router = _RouterSocket(self, host, sink)
         self.listeners.append(router)
         return router
 
-    def connect(self, uri: str, sink: Sink, credentials: Credentials) -> Connection:
-        return _Dealer(self, uri, sink, credentials).connection
+    def connect(self, uri: str, sink: FrameSink, credentials: Credentials) -> Connection:
+        return _DealerSocket(self, uri, sink, credentials).connection
 
     def close(self) -> None:
         super().close()
-        self._close_gate()
+        self._close_zap()
         self.context.term()
 
-    def _close_gate(self) -> None:
-        if self._gate:
-            self._gate.close()
+    def _close_zap(self) -> None:
+        if self._zap:
+            self._zap.close()
 
 
 def _listener(host: str) -> socket.socket:

@@ -9,23 +9,17 @@ from __future__ import annotations
 
 import hmac
 import threading
-from typing import NamedTuple
 
+from bridge.transports.transport import Credentials
 from bridge.trust.identity import SECRET_BYTES, derive
 
 _PURPOSE = b"hetero bridge dial"
 _WINDOW = 1024  # dials may overtake each other by so many
 
 
-class Credentials(NamedTuple):
-    """Two printable texts; `claim` is the number of the dial and who dials."""
-
-    claim: str
-    proof: str
-
-
 class Admission:
-    """What one endpoint shows to its peers, and asks of them. `admits` may be called by any thread."""
+    """What one endpoint shows to its peers, and asks of them: the claim is the number of the dial and who dials, the
+    proof its code. `admits` may be called by any thread."""
 
     def __init__(self, name: str) -> None:
         self._name = name

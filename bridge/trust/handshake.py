@@ -7,18 +7,18 @@ from collections.abc import Callable
 
 from bridge.system.awake import AwakeClock
 from bridge.transports.transport import Connection
-from bridge.trust.hello import Hello, connection_guard
+from bridge.trust.hello import Hello, connection_seal
 from bridge.trust.identity import KeyPair
-from bridge.trust.seal import Checked, Guard, Unchecked
-from bridge.words.frame import Frame, Header, Kind, read_text, text_frame, wire_error
+from bridge.trust.seal import Checked, Seal, Unchecked
+from bridge.words.frame import Frame, FrameKind, Header, read_text, text_frame, wire_error
 
-_MOST = 1024  # strangers at the door
+_MOST = 1024  # at a time
 
 
-class Greeting:
-    """A connection that is not trusted yet.
+class Handshake:
+    """That of one connection, which is not trusted before it is over.
 
-    since     when it came, by the door's clock
+    since     when it came, by the endpoint's clock
     expected  the endpoint that was dialled, None if the other side dials
     hello     what the other side says of itself; to be believed only when the handshake is over
     """
@@ -26,20 +26,20 @@ class Greeting:
     def __init__(self, connection: Connection, since: float, expected: str | None = None) -> None:
         self.connection, self.since, self.expected = connection, since, expected
         self.hello: Hello | None = None
-        self._guard: Guard = Checked()
+        self._seal: Seal = Checked()
         self._pair = KeyPair()
         self._ours = self._theirs = ""
 
-    def speak(self, ours: Hello) -> None:
+    def send_hello(self, ours: Hello) -> None:
         """Sends our HELLO."""
         self._ours = ours.model_copy(update={"share": self._pair.public}).model_dump_json()
-        self._send(text_frame(Kind.HELLO, self._ours))
+        self._send_frame(text_frame(FrameKind.HELLO, self._ours))
 
     def hear_hello(self, header: Header, head: memoryview, body: memoryview) -> Hello:
         """The other side's HELLO. Raises WireError if it is none, or of another endpoint than was dialled."""
-        if header.kind is not Kind.HELLO:
+        if header.kind is not FrameKind.HELLO:
             raise wire_error("kind", header.kind.name, "a connection begins with HELLO")
-        self._guard.open(header, head, body, None)
+        self._seal.open(header, head, body, None)
         self._theirs = read_text(body)
         hello = Hello.parse(self._theirs)
         if self.expected not in (None, hello.endpoint):
@@ -56,83 +56,83 @@ class Greeting:
             raise wire_error("hello.share", self.hello.share, str(error)) from None
         dialled = self.expected is not None
         texts = (self._ours, self._theirs) if dialled else (self._theirs, self._ours)
-        self._guard = connection_guard(secret, agreed, *texts, we_dialled=dialled)
+        self._seal = connection_seal(secret, agreed, *texts, we_dialled=dialled)
 
-    def prove(self) -> None:
+    def send_ready(self) -> None:
         """Sends READY."""
-        self._send(Frame(Header(Kind.READY)))
+        self._send_frame(Frame(Header(FrameKind.READY)))
 
-    def hear_ready(self, header: Header, head: memoryview, body: memoryview, *, sealed: bool) -> Guard:
-        """Checks the other side's READY; gives the guard of all frames after it. Raises WireError if it is no proof."""
-        if header.kind is not Kind.READY:
+    def hear_ready(self, header: Header, head: memoryview, body: memoryview, *, sealed: bool) -> Seal:
+        """Checks the other side's READY; gives the seal of all frames after it. Raises WireError if it is no proof."""
+        if header.kind is not FrameKind.READY:
             raise wire_error("kind", header.kind.name, "READY comes after HELLO")
-        self._guard.open(header, head, body, None)
+        self._seal.open(header, head, body, None)
         if sealed:
-            return self._guard
+            return self._seal
         return Unchecked() if self.connection.shares_memory else Checked()
 
-    def _send(self, frame: Frame) -> None:
-        self.connection.send(*self._guard.seal(frame.header, frame.payload))
+    def _send_frame(self, frame: Frame) -> None:
+        self.connection.send_frame(*self._seal.apply(frame.header, frame.payload))
 
 
-class Door:
-    """All greetings of an endpoint.
+class Handshakes:
+    """All handshakes of an endpoint.
 
     secret   what we share with a peer, by its name
     answer   our HELLO to another one, or WireError if that is nobody to talk to
-    welcome  called with a connection, its guard and the peer's HELLO when both have proved themselves
+    welcome  called with a connection, its seal and the peer's HELLO when both have proved themselves
     """
 
     def __init__(
         self,
         secret: Callable[[str], bytes],
         answer: Callable[[Hello], Hello],
-        welcome: Callable[[Connection, Guard, Hello], object],
+        welcome: Callable[[Connection, Seal, Hello], object],
         clock: AwakeClock,
     ) -> None:
         self._secret, self._answer, self._welcome, self._clock = secret, answer, welcome, clock
-        self._greetings: dict[Connection, Greeting] = {}
+        self._under_way: dict[Connection, Handshake] = {}
 
     def __contains__(self, connection: Connection) -> bool:
-        return connection in self._greetings
+        return connection in self._under_way
 
     def dial(self, connection: Connection, peer: str, ours: Hello) -> None:
         """Speaks first on a connection of our own."""
-        self._greetings[connection] = greeting = Greeting(connection, self._clock.now(), peer)
-        greeting.speak(ours)
+        self._under_way[connection] = handshake = Handshake(connection, self._clock.now(), peer)
+        handshake.send_hello(ours)
 
     def notice(self, connection: Connection) -> None:
         """Somebody is there, and has perhaps said nothing yet."""
-        self._greetings.setdefault(connection, Greeting(connection, self._clock.now()))
+        self._under_way.setdefault(connection, Handshake(connection, self._clock.now()))
 
     def forget(self, connection: Connection) -> None:
         """It is over, or no stranger any more."""
-        self._greetings.pop(connection, None)
+        self._under_way.pop(connection, None)
 
     def waiting_for(self, seconds: float) -> list[Connection]:
-        """Those that have been at the door for longer."""
+        """Connections that have been at it for longer."""
         before = self._clock.now() - seconds
-        return [connection for connection, greeting in self._greetings.items() if greeting.since < before]
+        return [connection for connection, handshake in self._under_way.items() if handshake.since < before]
 
     def on_frame(self, connection: Connection, header: Header, head: memoryview, body: memoryview) -> None:
         """A stranger's frame. Raises WireError if the connection is to be cut."""
-        if connection not in self._greetings:
-            if len(self._greetings) >= _MOST:
-                raise wire_error("connection", connection.peer, f"{_MOST} others are being greeted already")
-            self._greetings[connection] = Greeting(connection, self._clock.now())
-        greeting = self._greetings[connection]
-        if greeting.hello is None:
-            hello = greeting.hear_hello(header, head, body)
+        if connection not in self._under_way:
+            if len(self._under_way) >= _MOST:
+                raise wire_error("connection", connection.peer, f"{_MOST} others are shaking hands already")
+            self._under_way[connection] = Handshake(connection, self._clock.now())
+        handshake = self._under_way[connection]
+        if handshake.hello is None:
+            hello = handshake.hear_hello(header, head, body)
             ours = self._answer(hello)
-            if greeting.expected is None:
-                greeting.speak(ours)
-            greeting.agree(self._secret(hello.endpoint))
-            if greeting.expected is not None:
-                greeting.prove()
+            if handshake.expected is None:
+                handshake.send_hello(ours)
+            handshake.agree(self._secret(hello.endpoint))
+            if handshake.expected is not None:
+                handshake.send_ready()
         else:
-            guard = greeting.hear_ready(header, head, body, sealed=greeting.hello.sealed)
+            seal = handshake.hear_ready(header, head, body, sealed=handshake.hello.sealed)
             connection.trust()
-            if greeting.expected is None:
-                greeting.prove()
+            if handshake.expected is None:
+                handshake.send_ready()
             self.forget(connection)
-            self._welcome(connection, guard, greeting.hello)
+            self._welcome(connection, seal, handshake.hello)

@@ -13,13 +13,13 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from bridge.link.stream_count import MOST_STREAMS
 from bridge.trust.identity import derive
-from bridge.trust.seal import Sealed
+from bridge.trust.seal import Encrypted
+from bridge.words.endpoint import MOST_STREAMS
 from bridge.words.frame import wire_error
 
 _KEY_BYTES = 16  # of a connection, in one direction
-_PURPOSE = b"hetero bridge 4"
+_PURPOSE = b"hetero bridge 5"
 _NO_SHARE = "0" * 64  # agrees with no key
 
 _Number = Annotated[int, Field(ge=0, lt=1 << 64)]
@@ -27,7 +27,7 @@ _Name = Annotated[str, Field(max_length=256)]
 
 
 class Hello(BaseModel):
-    """Who speaks, on which lane, and where the two stand.
+    """Who speaks, on which stream, and where the two stand.
 
     instance  of the speaking process; one that has started anew has another
     resumes   the instance of the other side that the speaker has talked to before, or ""
@@ -40,11 +40,11 @@ class Hello(BaseModel):
 
     endpoint: _Name
     instance: _Name
-    lane: Annotated[int, Field(ge=0, lt=MOST_STREAMS)] = 0
+    stream: Annotated[int, Field(ge=0, lt=MOST_STREAMS)] = 0
     resumes: _Name = ""
     expects: _Number = 0
     sealed: bool = False
-    protocol: Literal[4] = 4
+    protocol: Literal[5] = 5
     share: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] = _NO_SHARE
 
     @classmethod
@@ -57,9 +57,9 @@ class Hello(BaseModel):
             raise wire_error(f"hello.{where}", text[:80], error.errors()[0]["msg"]) from None
 
 
-def connection_guard(secret: bytes, agreed: bytes, dialler: str, listener: str, *, we_dialled: bool) -> Sealed:
-    """The guard of one connection, from the peers' secret, what their shares agree on and the text of both HELLOs."""
+def connection_seal(secret: bytes, agreed: bytes, dialler: str, listener: str, *, we_dialled: bool) -> Encrypted:
+    """The seal of one connection, from the peers' secret, what their shares agree on and the text of both HELLOs."""
     transcript = hashlib.sha256(dialler.encode() + b"\0" + listener.encode()).digest()
     keys = derive(secret + agreed, _PURPOSE, transcript, 2 * _KEY_BYTES)
     there, back = keys[:_KEY_BYTES], keys[_KEY_BYTES:]
-    return Sealed(there, back) if we_dialled else Sealed(back, there)
+    return Encrypted(there, back) if we_dialled else Encrypted(back, there)

@@ -15,11 +15,11 @@ _NONCE_BYTES = 12
 _BODY_BYTES = CHUNK_BYTES + TAG_BYTES  # fresh memory would cost as much as encryption, so most is used again
 
 
-class Guard(ABC):
+class Seal(ABC):
     """Sees every frame of a connection, in order, on its way out and on its way in."""
 
     @abstractmethod
-    def seal(self, header: Header, payload: memoryview) -> tuple[bytes, memoryview]:
+    def apply(self, header: Header, payload: memoryview) -> tuple[bytes, memoryview]:
         """Head and body as they travel."""
 
     def reuse(self, body: memoryview) -> None:  # noqa: B027  # most bodies are payloads themselves
@@ -33,10 +33,10 @@ class Guard(ABC):
         """
 
 
-class Unchecked(Guard):
+class Unchecked(Seal):
     """Within one host the payload never leaves its memory, so a checksum would watch over a memcpy."""
 
-    def seal(self, header: Header, payload: memoryview) -> tuple[bytes, memoryview]:
+    def apply(self, header: Header, payload: memoryview) -> tuple[bytes, memoryview]:
         return header.encode(), payload
 
     def open(self, header: Header, head: memoryview, body: memoryview, place: memoryview | None) -> None:
@@ -45,10 +45,10 @@ class Unchecked(Guard):
             copy(place, body)
 
 
-class Checked(Guard):
+class Checked(Seal):
     """Finds damage, not malice: xxh3 of the payload in the header."""
 
-    def seal(self, header: Header, payload: memoryview) -> tuple[bytes, memoryview]:
+    def apply(self, header: Header, payload: memoryview) -> tuple[bytes, memoryview]:
         return header._replace(checksum=checksum(payload)).encode(), payload
 
     def open(self, header: Header, head: memoryview, body: memoryview, place: memoryview | None) -> None:
@@ -59,7 +59,7 @@ class Checked(Guard):
             place[:] = body
 
 
-class Sealed(Guard):
+class Encrypted(Seal):
     """AES-GCM over every frame: the payload is encrypted, and header and payload are authenticated together.
 
     The nonce counts the frames of one direction, and never travels: a frame that is missing, repeated or out of its
@@ -72,7 +72,7 @@ class Sealed(Guard):
         self._sealed = self._opened = 0
         self._free: list[memoryview] = []
 
-    def seal(self, header: Header, payload: memoryview) -> tuple[bytes, memoryview]:
+    def apply(self, header: Header, payload: memoryview) -> tuple[bytes, memoryview]:
         head, body = header.encode(), self._body(len(payload) + TAG_BYTES)
         self._ours.encrypt_into(_nonce(self._sealed), payload, head, body)
         self._sealed += 1

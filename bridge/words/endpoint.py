@@ -7,7 +7,10 @@ from dataclasses import dataclass, field
 
 from bridge.rank import RankId
 from bridge.words.error import ErrorReport
-from bridge.words.word import A, Answer, Order, Part, Word
+from bridge.words.word import A, Answer, Order, Word, WordPart
+
+MOST_STREAMS = 16
+"""Of a link."""
 
 
 class EndpointOrder(Order[A]):
@@ -44,7 +47,7 @@ class Attach(EndpointOrder[Attached]):
 
 
 @dataclass(frozen=True)
-class PaceSpec(Part):
+class PaceSpec(WordPart):
     """What an emulated link carries in one direction, and how late."""
 
     bytes_per_s: float
@@ -52,19 +55,19 @@ class PaceSpec(Part):
 
 
 @dataclass(frozen=True)
-class PeerSpec(Part):
+class PeerSpec(WordPart):
     """Another endpoint, and how it is reached.
 
     uri     None where it is it that dials, or where no way leads there
     key     the public half of its key pair, in hex
-    lanes   how many connections a link is to have
+    streams how many of them the link is to have, with a connection each
     sealed  whether frames are encrypted
     pace    None of a real link
     """
 
     uri: str | None
     key: str
-    lanes: int = 1
+    streams: int = 1
     sealed: bool = False
     pace: PaceSpec | None = None
 
@@ -131,7 +134,7 @@ class LostPeer(Word):
 
 @dataclass(frozen=True)
 class TurnedAway(Word):
-    """Somebody at the door is no peer or makes no sense; `count` of them so far."""
+    """Somebody who came is no peer or makes no sense; `count` of them so far."""
 
     stranger: str
     cause: str

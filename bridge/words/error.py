@@ -6,11 +6,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from bridge.errors import BridgeError
-from bridge.words.word import Part
+from bridge.words.word import WordPart
 
 
 @dataclass(frozen=True)
-class ErrorReport(Part):
+class ErrorReport(WordPart):
     """`key`, `value`, `rule` and `remedy` are those of an error that explains itself; others have none."""
 
     type: str

@@ -30,7 +30,7 @@ _FIELDS = struct.Struct("!2sBBIQQQQQQQQI")
 _CHECK = struct.Struct("!I")
 
 
-class Kind(enum.IntEnum):
+class FrameKind(enum.IntEnum):
     """What a frame says; `sequence` means what the comment tells."""
 
     # numbered: delivered exactly once and in order, whatever becomes of the connection
@@ -52,18 +52,18 @@ class Kind(enum.IntEnum):
     @property
     def is_bulk(self) -> bool:
         """Whether the payload may be longer than a text."""
-        return self in (Kind.DATA, Kind.PROBE)
+        return self in (FrameKind.DATA, FrameKind.PROBE)
 
     @property
     def numbered(self) -> bool:
-        return self < Kind.HELLO
+        return self < FrameKind.HELLO
 
 
 class Header(NamedTuple):
-    """`number` counts the numbered frames of one direction of a lane; `seen` is the number that its sender expects
+    """`number` counts the numbered frames of one direction of a stream; `seen` is the number that its sender expects
     next from the other direction."""
 
-    kind: Kind
+    kind: FrameKind
     epoch: int = 0
     channel: int = 0
     sequence: int = 0
@@ -93,13 +93,13 @@ class Header(NamedTuple):
         if _CHECK.unpack_from(data, _FIELDS.size)[0] != xxhash.xxh32_intdigest(data[: _FIELDS.size]):
             raise wire_error("header check", kind, "the header was damaged on its way")
         try:
-            return cls(Kind(kind), *rest)
+            return cls(FrameKind(kind), *rest)
         except ValueError as error:
-            raise wire_error("kind", kind, f"one of {', '.join(Kind.__members__)}") from error
+            raise wire_error("kind", kind, f"one of {', '.join(FrameKind.__members__)}") from error
 
 
 class Frame(NamedTuple):
-    """What a lane carries. The payload must stay as it is until the peer has seen the frame."""
+    """What a stream carries. The payload must stay as it is until the peer has seen the frame."""
 
     header: Header
     payload: memoryview = EMPTY
@@ -114,7 +114,7 @@ def checksum(payload: bytes | bytearray | memoryview) -> int:
     return xxhash.xxh3_64_intdigest(payload)
 
 
-def text_frame(kind: Kind, text: str, epoch: int = 0, channel: int = 0) -> Frame:
+def text_frame(kind: FrameKind, text: str, epoch: int = 0, channel: int = 0) -> Frame:
     """A frame that is no data but says something, cut after MOST_TEXT_BYTES."""
     payload = text.encode()[:MOST_TEXT_BYTES]
     return Frame(Header(kind, epoch, channel, total=len(payload), length=len(payload)), memoryview(payload))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bridge.channel import ChannelSpec
+from bridge.words.channel import ChannelSpec
 from bridge.words.error import ErrorReport
 from bridge.words.word import Word
 

@@ -14,14 +14,14 @@ _ONE_RELEASE = "both processes must be of one release; please report it if they 
 _words: dict[str, type[Word]] = {}
 
 
-class Part:
+class WordPart:
     """A frozen dataclass within a word. What does not fit its fields' types exactly is refused, and so is what it does
     not know."""
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(strict=True, extra="forbid", ser_json_inf_nan="constants")
 
 
-class Word(Part):
+class Word(WordPart):
     """One message. Its subclasses are frozen dataclasses, known by their names."""
 
     def __init_subclass__(cls) -> None:
@@ -61,7 +61,8 @@ def decode(data: bytes) -> Word:
     """Raises WordError if that is no word, or one with other fields than ours."""
     head, _, fields = data.partition(b" ")
     name = head.decode(errors="replace")
-    if "__dataclass_fields__" not in vars(_words.get(name, Word)):  # a kind of words is none itself
+    kind = _words.get(name, Word)
+    if kind.__subclasses__() or "__dataclass_fields__" not in vars(kind):  # a kind of words is none itself
         raise WordError("word", name[:80], "it is not known here", _ONE_RELEASE)
     try:
         word: Word = _reader(name).validator.validate_json(fields, strict=True)
@@ -72,9 +73,14 @@ def decode(data: bytes) -> Word:
     return word
 
 
-def unexpected(word: Word) -> WordError:
-    """For the end of a `match`: a word that is known, and makes no sense here."""
-    return WordError("word", type(word).__name__, "nobody says that here", _ONE_RELEASE)
+def unexpected(word: Word, why: str = "nobody says that here") -> WordError:
+    """A word that is known, and makes no sense here, as at the end of a `match`."""
+    return WordError("word", type(word).__name__, why, _ONE_RELEASE)
+
+
+def refused(word: Word, field: str, rule: str) -> WordError:
+    """For a word that makes no sense here because of one of its fields."""
+    return WordError(f"{type(word).__name__}.{field}", str(getattr(word, field)), rule, _ONE_RELEASE)
 
 
 def _shown(found: Any) -> str:

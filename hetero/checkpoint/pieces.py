@@ -43,7 +43,7 @@ def write_piece(
     return piece.model_dump(mode="json")
 
 
-class Reader:
+class CheckpointReader:
     """Reads any box of any tensor of a checkpoint, whatever boxes it was written in. A context manager.
 
     It reads only the bytes that it needs, and trusts them: `CheckpointStore.verify` compares checksums.
@@ -56,7 +56,7 @@ class Reader:
         self._files: dict[str, Any] = {}
         self._stack = ExitStack()
 
-    def __enter__(self) -> Reader:
+    def __enter__(self) -> CheckpointReader:
         return self
 
     def __exit__(

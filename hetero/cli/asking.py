@@ -11,7 +11,7 @@ import typer
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from backends.probe import Finding
+    from backends.probe import Detection
     from hetero.cluster.control.instructions import News
     from hetero.cluster.options import PoolOptions
     from hetero.job.planning.chips import Ask
@@ -24,11 +24,11 @@ def asking(address: str | None) -> Ask:
     return ask_here if address is None else partial(_joined, address=address)
 
 
-def _joined(pools: Mapping[str, PoolOptions], *, address: str) -> dict[str, Finding]:
+def _joined(pools: Mapping[str, PoolOptions], *, address: str) -> dict[str, Detection]:
     from hetero.interrupts import sigmask
 
     with sigmask(signal.SIG_BLOCK, signal.SIGTERM):  # in the threads of Ray
-        from hetero.cluster.onray.asking import ask_joined
+        from hetero.cluster.onray.chips import ask_joined
     return ask_joined(pools, address, _tell)
 
 

@@ -13,7 +13,7 @@ from hetero.cli.arguments import MaybeServer, RunOrJob, path_of
 
 if TYPE_CHECKING:
     from hetero.monitoring.follow import Follower
-    from hetero.monitoring.report.page import Ledger
+    from hetero.monitoring.report.page import LedgerTable
 
 NONSENSE = (ValueError, LookupError, TypeError, ArithmeticError)
 """What comes of figures that no run has written."""
@@ -50,35 +50,35 @@ def report(
     typer.echo(f"wrote {path}")
 
 
-def _ledger(follower: Follower) -> Ledger:
+def _ledger(follower: Follower) -> LedgerTable:
     """By the job file and plan of the run; what those no longer say leaves the page without a ledger, not the user
     without a page."""
     from balancer.plan.plan import Plan
     from hetero.errors import explains_itself, render
     from hetero.job.file.load import load_job
-    from hetero.job.planning.judging import Measured, judge
-    from hetero.monitoring.report.page import Ledger, LedgerRow
+    from hetero.job.planning.judging import MeasuredRun, judge
+    from hetero.monitoring.report.page import LedgerRow, LedgerTable
     from hetero.monitoring.status import calibrated, probed, time_scale, typical_stages_s, typical_step_s
 
     step_s = typical_step_s(follower)
     if not step_s or not follower.plan:
-        return Ledger(missing="No step of a plan was recorded.")
+        return LedgerTable(missing="No step of a plan was recorded.")
     if not follower.job:
-        return Ledger(missing="The run has no job file that can be read.")
+        return LedgerTable(missing="The run has no job file that can be read.")
     try:
         plan = Plan.model_validate(follower.plan)
         scale, found = time_scale(follower) or 1.0, (calibrated(follower), probed(follower))
-        run = Measured(step_s, typical_stages_s(follower), scale, *found)
+        run = MeasuredRun(step_s, typical_stages_s(follower), scale, *found)
         judged = judge(load_job(follower.run_dir / "job.yaml"), plan, run)
     except Exception as error:
         if not (explains_itself(error) or isinstance(error, NONSENSE)):
             raise
-        return Ledger(missing=f"The run's job file and plan cannot be judged: {render(error)}")
+        return LedgerTable(missing=f"The run's job file and plan cannot be judged: {render(error)}")
     rows = [LedgerRow("efficiency against the ideal", judged.predicted_efficiency, judged.measured_efficiency)]
     rows += [
         LedgerRow(term.replace("_", " "), value, judged.measured[term]) for term, value in judged.predicted.items()
     ]
-    return Ledger(rows, judged.source, judged.predicted_step_s, judged.measured_step_s)
+    return LedgerTable(rows, judged.source, judged.predicted_step_s, judged.measured_step_s)
 
 
 def _write(path: Path, page: str) -> None:

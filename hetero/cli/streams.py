@@ -26,7 +26,7 @@ class StreamLost(ExplainedError):
         self.quiet = error.errno == errno.EPIPE
 
 
-class Sink(io.RawIOBase):
+class OutputStream(io.RawIOBase):
     """A file descriptor that fails once; what is written from then on goes nowhere. Never, if it is `lasting`."""
 
     def __init__(self, fd: int, name: str) -> None:
@@ -55,13 +55,13 @@ class Sink(io.RawIOBase):
 
     def _tell_other(self, error: OSError) -> None:
         """Unless that is lost too, which may be how this one came to be told: no stream is written to in itself."""
-        if all(sink._lost for sink in _sinks):
+        if all(stream._lost for stream in _streams):
             return
         other = sys.stderr if self._fd == 1 else sys.stdout
         print(f"{self._name} is lost ({error.strerror}); the run goes on, and its journals have everything", file=other)
 
 
-_sinks: list[Sink] = []
+_streams: list[OutputStream] = []
 
 
 def install() -> None:
@@ -69,14 +69,14 @@ def install() -> None:
     while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
         os.set_inheritable(fd, True)
     os.close(fd)
-    sys.stdout = _stream(Sink(1, "standard output"), sys.stdout)
-    sys.stderr = _stream(Sink(2, "standard error"), sys.stderr)
+    sys.stdout = _stream(OutputStream(1, "standard output"), sys.stdout)
+    sys.stderr = _stream(OutputStream(2, "standard error"), sys.stderr)
 
 
 def last() -> None:
     """From now on a stream that is lost ends nothing."""
-    for sink in _sinks:
-        sink.lasting = True
+    for stream in _streams:
+        stream.lasting = True
 
 
 def flush() -> None:
@@ -85,14 +85,14 @@ def flush() -> None:
         stream.flush()
 
 
-def _stream(sink: Sink, before: TextIO | None) -> TextIO:
+def _stream(stream: OutputStream, before: TextIO | None) -> TextIO:
     """Prints what the terminal has no letters for as question marks."""
-    _sinks.append(sink)
+    _streams.append(stream)
     if before is not None:
         before.flush()
     return io.TextIOWrapper(
-        io.BufferedWriter(sink),  # type: ignore[type-var]  # which takes any raw file
+        io.BufferedWriter(stream),  # type: ignore[type-var]  # which takes any raw file
         encoding=before.encoding if before is not None else "utf-8",
         errors="replace",
-        line_buffering=sink.fileno() == 2 or sink.isatty() or getattr(before, "write_through", False),
+        line_buffering=stream.fileno() == 2 or stream.isatty() or getattr(before, "write_through", False),
     )

@@ -21,7 +21,7 @@ class FingerprintMismatch(ExplainedError):
 
 
 class HostFailure(ExplainedError):
-    """A host's agent, endpoint or nursery died. `also` lists what other processes reported in its wake."""
+    """A host's agent, endpoint or fork server died. `also` lists what other processes reported in its wake."""
 
     failure = True
 

@@ -82,11 +82,11 @@ class FleetLink:
         return None if self.bytes_per_s is None else PaceSpec(self.bytes_per_s, self.delay_s)
 
     def way(self, *, one_machine: bool) -> dict[str, Any]:
-        """The transport between two hosts, `sealed` and `lanes` as a `PeerSpec` has them."""
+        """The transport between two hosts, `sealed` and `streams` as a `PeerSpec` has them."""
         shared = one_machine and self.encrypt != "on"
         scheme = ("shm" if shared else "zmq") if self.scheme == "auto" else self.scheme
         sealed = not one_machine if self.encrypt == "auto" else self.encrypt == "on"
-        return {"scheme": scheme, "sealed": sealed, "lanes": 1 if scheme == "shm" else self.streams or 1}
+        return {"scheme": scheme, "sealed": sealed, "streams": 1 if scheme == "shm" else self.streams or 1}
 
 
 @dataclass(frozen=True)

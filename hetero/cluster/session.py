@@ -16,7 +16,7 @@ from hetero.cluster.control import instructions as ins
 from hetero.cluster.control.blame import failure
 from hetero.cluster.control.controller import Controller, ControlOptions
 from hetero.cluster.fleet import FleetLink, FleetSpec, host_id
-from hetero.cluster.host.agent import Carrier
+from hetero.cluster.host.agent import Agents
 from hetero.interrupts import check
 from hetero.words.orders import Calibrate, Configure, Configured, RankOrder
 from hetero.words.step import HostStep
@@ -41,13 +41,13 @@ class Session:
     RankFailure, and every process is gone by then. One thread uses a session.
     """
 
-    def __init__(self, fleet: FleetSpec, carrier: Carrier, on_event: OnEvent | None, options: ControlOptions | None):
+    def __init__(self, fleet: FleetSpec, agents: Agents, on_event: OnEvent | None, options: ControlOptions | None):
         self.fleet = fleet
         self._controller = Controller(fleet, options)
-        self._carrier = carrier
+        self._agents = agents
         self._on_event = on_event or (lambda news: None)
         self._on_report: OnReport = lambda step, reports: None
-        self._answer: ins.Answer | ins.Refuse | None = None
+        self._answer: ins.Done | ins.Refuse | None = None
         self._failed = False
         self._clock = AwakeClock()
 
@@ -55,7 +55,7 @@ class Session:
     def start(
         cls,
         fleet: FleetSpec,
-        carrier: Carrier,
+        agents: Agents,
         on_event: OnEvent | None = None,
         options: ControlOptions | None = None,
     ) -> Session:
@@ -64,12 +64,12 @@ class Session:
         `on_event` hears news for the journal, among it `kind` "saved" with all pieces of a checkpoint in `data`, which
         wants its manifest.
         """
-        session = cls(fleet, carrier, on_event, options)
+        session = cls(fleet, agents, on_event, options)
         try:
-            carrier.start(fleet.hosts)
+            agents.start(fleet.hosts)
             session._ask(ev.StartAsked())
         except BaseException:
-            carrier.close()
+            agents.close()
             raise
         return session
 
@@ -98,7 +98,7 @@ class Session:
         way = self.way(one, other)
 
         def widen(streams: int) -> None:
-            if streams != self.way(one, other)["lanes"]:
+            if streams != self.way(one, other)["streams"]:
                 self.relink(self._controller.fleet.links_with(one, other, streams))
 
         def measure(streams: int) -> list[LinkProbed]:
@@ -106,7 +106,7 @@ class Session:
             return [self._probe(one, other), self._probe(other, one)]
 
         if way["scheme"] == "shm" or self.fleet.link(one, other).streams is not None:
-            return way["lanes"], measure(way["lanes"])
+            return way["streams"], measure(way["streams"])
         streams, found = find_streams(measure)
         widen(streams)
         return streams, found
@@ -152,7 +152,7 @@ class Session:
         return self._controller.node(host)
 
     def way(self, one: str, other: str) -> dict[str, Any]:
-        """How two pools are joined: scheme, whether it is sealed, and how many lanes it has."""
+        """How two pools are joined: scheme, whether it is sealed, and how many streams it has."""
         return self._controller.way(one, other)
 
     @property
@@ -161,7 +161,7 @@ class Session:
         return self._controller.usable_bytes
 
     def pids(self, host: str) -> dict[str, int]:
-        """The processes of a host: its endpoint, its nursery, and its ranks by name."""
+        """The processes of a host: its endpoint, its fork server, and its ranks by name."""
         return dict(self._controller.pids(host))
 
     def close(self) -> None:
@@ -171,12 +171,12 @@ class Session:
             try:
                 self._ask(ev.StopAsked())
             finally:
-                self._carrier.close()
+                self._agents.close()
 
     def abandon(self) -> None:
         """Ends everything at once."""
         self._failed = True
-        self._carrier.close()
+        self._agents.close()
 
     def __enter__(self) -> Session:
         return self
@@ -196,7 +196,7 @@ class Session:
         while self._answer is None:
             if not self._failed:  # else it ends already
                 check()
-            for arrived in self._carrier.receive(RECEIVE_S):
+            for arrived in self._agents.receive(RECEIVE_S):
                 self._feed(arrived)
             self._feed(ev.Tick(self._clock.now()))
         if isinstance(self._answer, ins.Refuse):
@@ -211,8 +211,8 @@ class Session:
         match instruction:
             case ins.ToHosts(hosts, order):
                 for host in hosts:
-                    self._carrier.send(host, order)
-            case ins.Answer() | ins.Refuse():
+                    self._agents.send(host, order)
+            case ins.Done() | ins.Refuse():
                 self._answer = instruction
             case ins.Deliver(step, reports):
                 self._on_report(step, reports)
@@ -220,5 +220,5 @@ class Session:
                 self._on_event(instruction)
             case ins.Fail(root, others):
                 self._failed = True
-                self._carrier.close()
+                self._agents.close()
                 raise failure(root, tuple(others), self._controller.done, self._controller.node(root.host))

@@ -19,6 +19,7 @@ from balancer.memory.memory import stage_bytes
 from balancer.schedule.action import Kind
 from balancer.schedule.lowering import actions_of, forward_actions_of
 from bridge.port.port import Port
+from bridge.words.channel import ChannelSpec
 from hetero.checkpoint.pieces import write_piece
 from hetero.checkpoint.store import CheckpointStore
 from hetero.engine.expected import Laps, expected_s, laps, topology_of
@@ -33,16 +34,17 @@ from hetero.engine.step.evaluation import Evaluator
 from hetero.engine.step.executor import Executor
 from hetero.engine.step.meter import Meter
 from hetero.engine.step.samples import Text
-from hetero.engine.step.stage import DTYPES, Place, Stage
+from hetero.engine.step.stage import DTYPES, RankPlace, Stage
 from hetero.engine.step.totals import Totals
-from hetero.engine.wiring import EpochGroups, active_ranks, boundary_flows, line_orders
+from hetero.engine.wiring import EpochGroups, active_ranks, boundary_flows, native_orders
 from hetero.engine.world import World
 from hetero.layers.group import TensorGroup
 from hetero.models.registry import architecture
-from hetero.transfer.carrier import Waits
-from hetero.transfer.flow import Carriers
-from hetero.transfer.lines import Lines
-from hetero.words.orders import Told
+from hetero.transfer.gate import Fallback
+from hetero.transfer.native_messages import NativeMessages
+from hetero.transfer.point_to_point import PointToPoint
+from hetero.transfer.waits import Waits
+from hetero.words.notices import CodecFallback, MemoryUsed, Told
 from hetero.words.step import StepReport, StepTotals
 
 STEPS_TO_FILL = 2
@@ -58,7 +60,7 @@ class Epoch:
     def __init__(
         self,
         spec: RunSpec,
-        place: Place,
+        place: RankPlace,
         world: World,
         groups: EpochGroups,
         tensors: Sequence[Holding],
@@ -69,11 +71,11 @@ class Epoch:
         self._backend, self._me = world.backend, world.rank
         self._waits = Waits(world.backend)
         self._events: list[Told] = []
-        self._lines = Lines(groups.up, groups.down, self._me.index, self._waits)
-        carriers = Carriers(
-            self._me, spec.epoch, world.backend, port, self._lines, self._waits, spec.bridge, self._tell
+        self._native = NativeMessages(groups.up, groups.down, self._me.index, self._waits)
+        messenger = PointToPoint(
+            self._me, spec.epoch, world.backend, port, self._native, self._waits, spec.bridge, self._codec_fell_back
         )
-        self._carriers = carriers
+        self._messenger = messenger
         self.stage = Stage(
             spec.dimensions, spec.plan, place, groups.tensor, world.backend, self._precision, state.values
         )
@@ -81,13 +83,13 @@ class Epoch:
         self._optimizer = _optimizer(spec, state, tensors, world.backend)
         self._meter = Meter(world.backend, self._waits)
         self._expected = _expected(spec, place, world.backend)
-        self._executor, self._evaluator = self._make_executors(carriers, groups.tensor)
-        common = carriers, groups.shared, tensors, spec.bridge.sync_bucket_bytes
+        self._executor, self._evaluator = self._make_executors(messenger, groups.tensor)
+        common = messenger, groups.shared, tensors, spec.bridge.sync_bucket_bytes
         self._gradients = GradientSync(*common, self.stage.gradients)
         precisions = spec.plan.precisions()
         dtypes = {pool: DTYPES[precision] for pool, precision in precisions.items()}
         self._return = ParameterReturn(*common, dict(self.stage.parameters), dtypes)
-        self._totals = Totals(carriers, active_ranks(spec.plan), groups.active)
+        self._totals = Totals(messenger, active_ranks(spec.plan), groups.active)
         self._replicas = [
             ReplicaCheck(found, dict(self.stage.parameters), self._me) for found in alike(tensors, precisions)
         ]
@@ -109,7 +111,7 @@ class Epoch:
         scale = self.state.loss_scale.per_token(self.spec.train.global_batch * self.spec.text.seq_len)
         self._executor.loss_scale = scale
         self._overflowed()  # before this step, which is none of its business
-        self._lines.begin(self._orders)
+        self._native.begin(self._orders)
         self._executor.run(self._text.reader(step), self._sync)
         totals = self._update(step, scale)
         self._executor.drain()
@@ -127,7 +129,8 @@ class Epoch:
 
     def take_events(self) -> list[Told]:
         """What has happened since the last call that the run's journal should know."""
-        events, self._events = self._events, []
+        events = list(self._events)
+        self._events.clear()
         return events
 
     def save(self) -> dict[str, Any] | None:
@@ -138,7 +141,7 @@ class Epoch:
 
     def close(self) -> None:
         """Gives back what the chip holds for the epoch."""
-        self._carriers.close()
+        self._messenger.close()
         self._backend.release(str(self.place))
 
     @property
@@ -150,16 +153,16 @@ class Epoch:
     def _precision(self) -> str:
         return self.spec.plan.precisions()[self._me.pool]
 
-    def _tell(self, kind: str, data: dict[str, Any]) -> None:
-        self._events.append(Told(kind, self.next_step, self.spec.epoch, data))
+    def _codec_fell_back(self, channel: ChannelSpec, found: Fallback) -> None:
+        link = channel.source.pool, channel.target.pool
+        self._events.append(CodecFallback(link, str(channel.target), channel.purpose, channel.name, **vars(found)))
 
     def _tell_memory(self) -> None:
         """One chip of each stage tells what its driver says by now, where it says anything."""
         used = self._backend.memory()
         if used.held_bytes is not None and self.place.position == 0:
-            where = {"pipeline": self.place.pipeline, "stage": self.place.stage}
-            sizes = {"held_bytes": used.held_bytes, "peak_bytes": used.peak_bytes, "limit_bytes": used.limit_bytes}
-            self._tell("memory_used", {**where, **sizes})
+            sizes = used.held_bytes, used.peak_bytes, used.limit_bytes
+            self._events.append(MemoryUsed(self.place.pipeline, self.place.stage, *sizes))
 
     def _sync(self, chunk: int, names: Iterable[str]) -> None:
         with self._meter.syncing(chunk):
@@ -204,7 +207,7 @@ class Epoch:
         """The mean token loss over the held-out batches, equal on all ranks. No part of the step's figures."""
         loss, tokens = 0.0, 0
         for batch in range(self.spec.evaluation.batches):
-            self._lines.begin(self._forward_orders)
+            self._native.begin(self._forward_orders)
             self._evaluator.run(self._text.held_out_reader(batch))
             loss += self._loss_of(self._evaluator)
             tokens += self._tokens
@@ -254,21 +257,23 @@ class Epoch:
             totals=totals if self._totals.is_root else None,
         )
 
-    def _make_executors(self, carriers: Carriers, group: TensorGroup) -> tuple[Executor, Evaluator]:
+    def _make_executors(self, messenger: PointToPoint, group: TensorGroup) -> tuple[Executor, Evaluator]:
         """Both work over the same flows, one after the other."""
         spec, pipeline = self.spec, self.spec.plan.pipelines[self.place.pipeline]
         sizes = architecture(spec.dimensions).boundary
         shape = (pipeline.micro_batch, spec.text.seq_len)
         lists, forward_lists = actions_of(pipeline, spec.plan.schedule), forward_actions_of(pipeline)
-        self._orders, self._forward_orders = (line_orders(spec.plan, self.place, one) for one in (lists, forward_lists))
+        self._orders, self._forward_orders = (
+            native_orders(spec.plan, self.place, one) for one in (lists, forward_lists)
+        )
         actions, forwards = lists[self.place.stage], forward_lists[self.place.stage]
-        flows = boundary_flows(carriers, spec.plan, self.place, sizes, shape, group)
+        flows = boundary_flows(messenger, spec.plan, self.place, sizes, shape, group)
         told = self._meter, self._expected, _laps(spec, self.place, self._backend)
         common = flows, list(sizes), shape, self.stage.dtype, *told
         return Executor(self.stage.chunks, actions, *common), Evaluator(self.stage.chunks, forwards, *common)
 
 
-def claim_memory(spec: RunSpec, place: Place, backend: Backend) -> None:
+def claim_memory(spec: RunSpec, place: RankPlace, backend: Backend) -> None:
     """What the plan says that a stage's chip will hold. An emulated chip has only its memory; a real one keeps its own
     account."""
     pool = place.ranks[0].pool
@@ -283,14 +288,14 @@ def _optimizer(spec: RunSpec, state: State, tensors: Sequence[Holding], backend:
     return Optimizer(spec.train.optimizer, state, matrices, backend.capabilities.fused_adamw)
 
 
-def _expected(spec: RunSpec, place: Place, backend: Backend) -> dict[tuple[Kind, int], float]:
+def _expected(spec: RunSpec, place: RankPlace, backend: Backend) -> dict[tuple[Kind, int], float]:
     if not isinstance(backend, Emulated):
         return {}
     topology = topology_of(spec.pools, spec.plan.precisions())
     return expected_s(topology, workload_of(spec), spec.plan, place, spec.time_scale)
 
 
-def _laps(spec: RunSpec, place: Place, backend: Backend) -> Laps:
+def _laps(spec: RunSpec, place: RankPlace, backend: Backend) -> Laps:
     if not isinstance(backend, Emulated):
         return {}
     return laps(topology_of(spec.pools, spec.plan.precisions()), workload_of(spec), spec.plan, place)

@@ -12,7 +12,7 @@ from balancer.cost.workload import Workload
 from balancer.plan.plan import Plan
 from balancer.schedule.action import Kind
 from hetero.engine.spec import PoolRun
-from hetero.engine.step.stage import Place
+from hetero.engine.step.stage import RankPlace
 
 Expected = dict[tuple[Kind, int], float]
 """Seconds by kind and chunk; STEP has the chunk -1."""
@@ -37,7 +37,7 @@ def topology_of(pools: Mapping[str, PoolRun], precisions: Mapping[str, str]) -> 
     return Topology(tuple(specs))
 
 
-def expected_s(topology: Topology, workload: Workload, plan: Plan, place: Place, time_scale: float) -> Expected:
+def expected_s(topology: Topology, workload: Workload, plan: Plan, place: RankPlace, time_scale: float) -> Expected:
     """For the chunks of one stage. Forward and backward are those of one micro-batch."""
     pipeline, stage = plan.pipelines[place.pipeline], plan.pipelines[place.pipeline].stages[place.stage]
     times = datasheet_times(topology, workload)
@@ -53,7 +53,7 @@ def expected_s(topology: Topology, workload: Workload, plan: Plan, place: Place,
     return found
 
 
-def laps(topology: Topology, workload: Workload, plan: Plan, place: Place) -> Laps:
+def laps(topology: Topology, workload: Workload, plan: Plan, place: RankPlace) -> Laps:
     """Of the chunks of one stage; backwards go from the last unit to the first."""
     pipeline, stage = plan.pipelines[place.pipeline], plan.pipelines[place.pipeline].stages[place.stage]
     times = datasheet_times(topology, workload)

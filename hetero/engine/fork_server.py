@@ -1,4 +1,4 @@
-"""Where ranks are born: `python -m hetero.engine.fork_server --fd N --main module:function`.
+"""Forks the ranks of a host: `python -m hetero.engine.fork_server --fd N --main module:function`.
 
 Imports the rank's code, and torch with it, once, and forks the ranks before any thread is started or device is touched:
 eight ranks are up in the time of one import and share its memory. `Fork` on the control pipe N asks for them, `Exited`
@@ -7,7 +7,7 @@ tells of their ends (`hetero/words/fork_server.py`).
 With `--afresh` it imports nothing ahead, and what it forks runs as a program of its own: there are plug-ins for torch
 that a fork after their import would leave broken. Such a rank imports torch itself, which takes it seconds more.
 
-At the end of the control pipe, and at the death of the agent, nursery and ranks end.
+At the end of the control pipe, and at the death of the agent, it and its ranks end.
 """
 
 from __future__ import annotations
@@ -41,17 +41,17 @@ if TYPE_CHECKING:
     from bridge.port.port import Port
 
 RankMain = Callable[[RankId, Pipe, "Port"], None]
-Birth = Callable[[RankId, int, int], int]
+Child = Callable[[RankId, int, int], int]
 """What a forked child does, given the descriptors of its agent and its port; returns its exit status, if at all."""
 
 _PR_SET_PDEATHSIG = 1
 
 
-class Nursery:
+class ForkServer:
     """Forks ranks and waits for their ends. Single-threaded, as fork asks."""
 
-    def __init__(self, control: Pipe, birth: Birth) -> None:
-        self._control, self._birth = control, birth
+    def __init__(self, control: Pipe, child: Child) -> None:
+        self._control, self._child = control, child
         self._children: dict[int, RankId] = {}
         self._parent = os.getpid()
         self._woken, self._waking = socket.socketpair()
@@ -66,7 +66,7 @@ class Nursery:
             while True:
                 if not self._control.pending():
                     self._sleep()
-                self._bury()
+                self._tell_ends()
                 self._obey()
         except PipeClosed:
             self._end_children()
@@ -78,7 +78,7 @@ class Nursery:
 
     def _obey(self) -> None:
         try:
-            word, fds = self._control.recv(0)
+            word, fds = self._control.recv_word(0)
         except TimeoutError:
             return
         if not isinstance(word, Fork):
@@ -87,7 +87,7 @@ class Nursery:
         pids = {rank.index: self._fork(rank, agent_fd, port_fd, fds) for rank, agent_fd, port_fd in pairs}
         for fd in fds:
             os.close(fd)
-        self._control.send(Forked(pids, interpreter()))
+        self._control.send_word(Forked(pids, interpreter()))
 
     def _fork(self, rank: RankId, agent_fd: int, port_fd: int, fds: Sequence[int]) -> int:
         pid = os.fork()
@@ -97,7 +97,7 @@ class Nursery:
         return pid
 
     def _become(self, rank: RankId, agent_fd: int, port_fd: int, fds: Sequence[int]) -> NoReturn:
-        """In the child: keep only what is its own, and never return into the nursery's code."""
+        """In the child: keep only what is its own, and never return into the server's code."""
         status = 1
         try:
             die_with(self._parent)
@@ -107,19 +107,19 @@ class Nursery:
                 thing.close()
             for fd in set(fds) - {agent_fd, port_fd}:
                 os.close(fd)
-            status = self._birth(rank, agent_fd, port_fd)
+            status = self._child(rank, agent_fd, port_fd)
         finally:
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(status)
 
-    def _bury(self) -> None:
+    def _tell_ends(self) -> None:
         while self._children:
             pid, status = os.waitpid(-1, os.WNOHANG)
             if pid == 0:
                 return
             rank = self._children.pop(pid)
-            self._control.send(Exited(rank, os.waitstatus_to_exitcode(status)))
+            self._control.send_word(Exited(rank, os.waitstatus_to_exitcode(status)))
 
     def _end_children(self) -> None:
         for pid in self._children:
@@ -135,25 +135,25 @@ def die_with(parent: int) -> None:
         os._exit(1)
 
 
-def forked(main: str) -> Birth:
+def forked(main: str) -> Child:
     """Ranks share what is imported here."""
     rank_main = imported(main)
     gc.collect()
     gc.freeze()  # keeps the shared pages of the imports shared
-    return lambda rank, agent_fd, port_fd: live(rank_main, rank, Pipe.from_fd(agent_fd), port_fd)
+    return lambda rank, agent_fd, port_fd: run_rank(rank_main, rank, Pipe.from_fd(agent_fd), port_fd)
 
 
-def afresh(main: str) -> Birth:
+def afresh(main: str) -> Child:
     """The child becomes this program anew. Its parent, its session and the death signal stay."""
 
-    def birth(rank: RankId, agent_fd: int, port_fd: int) -> NoReturn:
+    def child(rank: RankId, agent_fd: int, port_fd: int) -> NoReturn:
         for fd in (agent_fd, port_fd):
             os.set_inheritable(fd, True)
         mine = (f"--fd={agent_fd}", f"--main={main}", f"--rank={rank}", f"--port={port_fd}")
         command = program("hetero.engine.fork_server", *mine)
         os.execv(command[0], command)
 
-    return birth
+    return child
 
 
 def imported(main: str) -> RankMain:
@@ -162,8 +162,8 @@ def imported(main: str) -> RankMain:
     return rank_main
 
 
-def live(rank_main: RankMain, rank: RankId, agent: Pipe, port_fd: int) -> int:
-    """One rank's life. An error that its main did not report itself is reported here; returns the exit status."""
+def run_rank(rank_main: RankMain, rank: RankId, agent: Pipe, port_fd: int) -> int:
+    """All of a rank. An error that its main did not report itself is reported here; returns the exit status."""
     from bridge.port.port import Port  # imported already where the rank's main needs it
 
     try:
@@ -172,26 +172,26 @@ def live(rank_main: RankMain, rank: RankId, agent: Pipe, port_fd: int) -> int:
         return int(end.code or 0) if not isinstance(end.code, str) else 1
     except BaseException as error:
         with contextlib.suppress(PipeClosed):  # the agent is gone: nobody is left to tell
-            agent.send(Failed(ErrorReport.of(error, "".join(traceback.format_exception(error)))))
+            agent.send_word(Failed(ErrorReport.of(error, "".join(traceback.format_exception(error)))))
         return 1
     return 0
 
 
-def nurse(options: argparse.Namespace) -> int:
+def serve(options: argparse.Namespace) -> int:
     die_with(os.getppid())
     keep_private()
-    birth = (afresh if options.afresh else forked)(options.main)
-    Nursery(Pipe.from_fd(options.fd), birth).run()
+    child = (afresh if options.afresh else forked)(options.main)
+    ForkServer(Pipe.from_fd(options.fd), child).run()
     return 0
 
 
-def live_afresh(options: argparse.Namespace) -> int:
+def run_afresh(options: argparse.Namespace) -> int:
     """An import that fails is the rank's own error, told like any other."""
 
     def rank_main(*given: Any) -> None:
         imported(options.main)(*given)
 
-    return live(rank_main, RankId.parse(options.rank), Pipe.from_fd(options.fd), options.port)
+    return run_rank(rank_main, RankId.parse(options.rank), Pipe.from_fd(options.fd), options.port)
 
 
 def main() -> None:
@@ -200,12 +200,12 @@ def main() -> None:
     parser.add_argument("--fd", type=int, required=True, help="the control pipe; a rank's pipe to its agent")
     parser.add_argument("--main", required=True, help="what a rank runs, as module:function")
     parser.add_argument("--afresh", action="store_true", help="no rank is forked from what has imported torch")
-    parser.add_argument("--rank", help="be this one, as pool:index, and no nursery")
+    parser.add_argument("--rank", help="be this one, as pool:index, and no fork server")
     parser.add_argument("--port", type=int, help="the socket of its port")
     options = parser.parse_args()
     status = 1
     try:
-        status = live_afresh(options) if options.rank else nurse(options)
+        status = run_afresh(options) if options.rank else serve(options)
     except ReleaseDiffers:
         pass  # the agent has heard ours too, and tells it
     except Exception:

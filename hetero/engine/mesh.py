@@ -31,14 +31,14 @@ class StrangersBetween(ExplainedError):
         super().__init__(f"pools.{pool}", who, rule, "find out whose connections these are (ss -tnp), and end them")
 
 
-class Ends(NamedTuple):
+class RankConnections(NamedTuple):
     """A rank's connections, each as (caller, called)."""
 
     called: list[Connection]
     answered: list[Connection]
 
     @classmethod
-    def told(cls, data: Any) -> Ends:
+    def told(cls, data: Any) -> RankConnections:
         """Reads what came as JSON."""
         return cls(*([(tuple(caller), tuple(called)) for caller, called in connections] for connections in data))
 
@@ -49,7 +49,7 @@ class Mesh:
     def __init__(self) -> None:
         self._before = {inode for inode, _ in _tcp_sockets()}
 
-    def close(self) -> Ends:
+    def close(self) -> RankConnections:
         """From now on nobody can connect: the kernel drops what comes. Returns who is connected already."""
         listening, connected = [], []
         for inode, one in _tcp_sockets():
@@ -60,13 +60,13 @@ class Mesh:
                 listening.append(one.getsockname()[:2])
             else:
                 connected.append((one.getsockname()[:2], one.getpeername()[:2]))
-        return Ends(
+        return RankConnections(
             called=[(here, there) for here, there in connected if here not in listening],
             answered=[(there, here) for here, there in connected if here in listening],
         )
 
 
-def strangers(ends: Sequence[Ends]) -> set[Connection]:
+def strangers(ends: Sequence[RankConnections]) -> set[Connection]:
     """Connections that a rank has answered and none has called."""
     called = {connection for each in ends for connection in each.called}
     return {connection for each in ends for connection in each.answered} - called

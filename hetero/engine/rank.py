@@ -6,12 +6,8 @@ Never imports Ray. It talks with its agent (`hetero/cluster`) in `hetero/words`,
 from __future__ import annotations
 
 import gc
-import os
-import platform
 from contextlib import suppress
 from typing import Any
-
-import torch
 
 from backends.backend import Backend
 from backends.chip import load_chip
@@ -28,11 +24,12 @@ from hetero.engine.calibration import calibrate
 from hetero.engine.epoch import Epoch, claim_memory
 from hetero.engine.spec import CalibrationSpec, PoolRun, RunSpec
 from hetero.engine.state.live import LiveMove
-from hetero.engine.state.origin import begin
+from hetero.engine.state.origin import begin, note_of
 from hetero.engine.state.state import State
 from hetero.engine.step.stage import place_of
 from hetero.engine.wiring import EpochGroups, tensor_holdings
 from hetero.engine.world import World
+from hetero.words.notices import ChipWaits
 from hetero.words.orders import (
     Calibrate,
     Calibrated,
@@ -44,7 +41,6 @@ from hetero.words.orders import (
     OpenWorld,
     Ready,
     Saved,
-    Told,
     WorldJoined,
     WorldOpened,
 )
@@ -65,12 +61,12 @@ class Rank:
 
     def run(self) -> None:
         """Until told to stop. Raises PipeClosed when the agent is gone."""
-        self._agent.send(Ready(os.getpid(), platform.python_version(), str(torch.__version__)))
+        self._agent.send_word(Ready())
         while not self._stopped:
             if (heard := self._next_word()) is None:
                 self._train()
             elif (answer := self._obey(*heard)) is not None:
-                self._agent.send(answer)
+                self._agent.send_word(answer)
         if self._world is not None:
             self._world.close()
 
@@ -78,7 +74,7 @@ class Rank:
         """With its descriptors. Waits for one only where there is no step to run."""
         has_work = self._epoch is not None and self._epoch.next_step < self._until
         try:
-            return self._agent.recv(0.0 if has_work else None)
+            return self._agent.recv_word(0.0 if has_work else None)
         except TimeoutError:
             return None
 
@@ -104,11 +100,11 @@ class Rank:
         assert self._epoch is not None
         report = self._epoch.run_step()
         for event in self._epoch.take_events():
-            self._agent.send(event)
+            self._agent.send_word(event)
         done = self._epoch.next_step
         if self._epoch.spec.saves_at(done):
-            self._agent.send(Saved(done, self._epoch.save()))
-        self._agent.send(report)
+            self._agent.send_word(Saved(done, self._epoch.save()))
+        self._agent.send_word(report)
 
     def _open_world(self, order: OpenWorld) -> WorldOpened:
         """Index 0 of a pool on several hosts: says where to meet. It joins like the others, when all are told."""
@@ -131,9 +127,8 @@ class Rank:
 
     def _waits_long(self, wait: dict[str, Any]) -> None:
         """Called by another thread, while this rank's own waits for a chip of its pool."""
-        step = self._epoch.next_step if self._epoch is not None else 0
         with suppress(PipeClosed):
-            self._agent.send(Told("chip_waits", step, max(self._number, 0), wait))
+            self._agent.send_word(ChipWaits(wait["group"], wait["chip"], tuple(wait["waits_for"]), wait["seconds"]))
 
     def _calibrate(self, order: Calibrate) -> Calibrated:
         assert self._world is not None
@@ -143,20 +138,20 @@ class Rank:
         """Drops the epoch before and builds the new one, idle where the plan does not use this rank."""
         assert self._world is not None
         spec = RunSpec.model_validate(order.spec)
-        live = self._move(spec) if spec.state == "live" else None
+        self._state, moved = self._move(spec) if spec.state == "live" else (None, None)
         self._end_epoch()
         tensors = tensor_holdings(spec)
         groups = EpochGroups(spec, self._world, tensors)
         place = place_of(spec.plan, self._me)
         if place is not None:
             claim_memory(spec, place, self._world.backend)
-        self._state = live[0] if live else None  # lets go of the old one first
         self._state = self._state or begin(spec, tensors, self._me, self._world.backend)
         if place is not None:
             self._epoch = Epoch(spec, place, self._world, groups, tensors, self._port, self._state)
         self._spec, self._number, self._until = spec, spec.epoch, spec.start
         fingerprint = self._epoch.fingerprint if self._epoch else None
-        return Configured(spec.epoch, place is not None, spec.text.path, fingerprint, live[1] if live else None)
+        note = note_of(spec, self._me, self._world.backend)
+        return Configured(spec.epoch, place is not None, spec.text.path, fingerprint, moved, note)
 
     def _move(self, spec: RunSpec) -> tuple[State, Moved]:
         """The state that is there goes to where the new plan wants it."""

@@ -16,12 +16,13 @@ from bridge.rank import RankId
 from hetero.engine.spec import RunSpec
 from hetero.engine.state.ownership import Holding, holdings
 from hetero.engine.step.executor import FlowKey
-from hetero.engine.step.stage import DTYPES, Place, places
+from hetero.engine.step.stage import DTYPES, RankPlace, places
 from hetero.engine.world import World
 from hetero.layers.group import TensorGroup
 from hetero.models.registry import architecture
-from hetero.transfer.flow import Carriers, Flow
-from hetero.transfer.lines import greet
+from hetero.transfer.flow import Flow
+from hetero.transfer.native_messages import greet
+from hetero.transfer.point_to_point import PointToPoint
 
 
 class EpochGroups:
@@ -70,7 +71,7 @@ class EpochGroups:
             greet(self.up, self.down, me, pairs)
 
 
-def _tensor_groups(place: Place, pool: str) -> list[tuple[RankId, ...]]:
+def _tensor_groups(place: RankPlace, pool: str) -> list[tuple[RankId, ...]]:
     """Those of a stage whose ranks have something to say to each other, if the stage is the pool's."""
     found = place.groups("tp") if place.ranks[0].pool == pool else []
     return [ranks for ranks in found if len(ranks) > 1]
@@ -130,7 +131,9 @@ class _Boundary(NamedTuple):
     targets: list[Placement]
 
 
-def _boundaries(plan: Plan, place: Place, sizes: Mapping[str, int], shape_BT: tuple[int, int]) -> Iterator[_Boundary]:
+def _boundaries(
+    plan: Plan, place: RankPlace, sizes: Mapping[str, int], shape_BT: tuple[int, int]
+) -> Iterator[_Boundary]:
     """Those of a pipeline that begin or end at a stage."""
     pipeline = plan.pipelines[place.pipeline]
     ranks = {found.stage: found.ranks for found in places(plan) if found.pipeline == place.pipeline}
@@ -149,9 +152,9 @@ def _boundaries(plan: Plan, place: Place, sizes: Mapping[str, int], shape_BT: tu
 
 
 def boundary_flows(
-    carriers: Carriers,
+    messenger: PointToPoint,
     plan: Plan,
-    place: Place,
+    place: RankPlace,
     sizes: Mapping[str, int],
     shape_BT: tuple[int, int],
     group: TensorGroup,
@@ -162,16 +165,16 @@ def boundary_flows(
     window = min(pipeline.micro_batches, max(pipeline.warmups()) + 1)
     flows: dict[FlowKey, Flow] = {}
     for key, name, stages, plans, targets in _boundaries(plan, place, sizes, shape_BT):
-        local = [target.local_shape(carriers.me) for target in targets]
+        local = [target.local_shape(messenger.me) for target in targets]
         precision = crossing(*(str(pipeline.stages[stage].precision) for stage in stages))
-        flows[key] = Flow(carriers, key[0], name, plans, local, DTYPES[precision], window, group.communicator)
+        flows[key] = Flow(messenger, key[0], name, plans, local, DTYPES[precision], window, group.communicator)
     return flows
 
 
 Orders = dict[int, list[tuple[Purpose, str]]]
 
 
-def line_orders(plan: Plan, place: Place, lists: Sequence[Actions]) -> Orders:
+def native_orders(plan: Plan, place: RankPlace, lists: Sequence[Actions]) -> Orders:
     """What each chip of a rank's pipeline sends to the rank's stage when the stages run these lists, in its order."""
     placed = plan.pipelines[place.pipeline].stage_of_chunk()
     orders: Orders = {}

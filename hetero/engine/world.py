@@ -14,7 +14,7 @@ from backends.backend import Backend
 from backends.communicator import Communicator
 from backends.watch import Watch
 from bridge.rank import RankId
-from hetero.engine.mesh import Connection, Ends, Mesh, StrangersBetween, strangers
+from hetero.engine.mesh import Connection, Mesh, RankConnections, StrangersBetween, strangers
 
 TIMEOUT = timedelta(minutes=10)
 TRIES = 5
@@ -80,20 +80,20 @@ class World:
         for _ in range(TRIES):
             mesh = Mesh()
             group = make()
-            ends = mesh.close()
-            found = strangers(self._ends_of(members, ends)) if self._private else set()
+            connections = mesh.close()
+            found = strangers(self._connections_of(members, connections)) if self._private else set()
             if not found:
                 return group
             dist.destroy_process_group(group)
         raise StrangersBetween(self.rank.pool, found)
 
-    def _ends_of(self, members: Sequence[int], mine: Ends) -> list[Ends]:
+    def _connections_of(self, members: Sequence[int], mine: RankConnections) -> list[RankConnections]:
         """What each member says of its connections; the same for all who ask, so that all come to one conclusion."""
         assert self._store is not None
         self._tries += 1
         if self.rank.index in members:
             self._store.set(f"ends {self._tries} {self.rank.index}", json.dumps(mine))
-        return [Ends.told(json.loads(self._store.get(f"ends {self._tries} {index}"))) for index in members]
+        return [RankConnections.told(json.loads(self._store.get(f"ends {self._tries} {index}"))) for index in members]
 
     def _new_group(self, members: Sequence[int]) -> Any:
         return self._among_us(lambda: dist.new_group(list(members), timeout=TIMEOUT), members)

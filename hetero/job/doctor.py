@@ -11,7 +11,7 @@ from pathlib import Path
 
 from backends.errors import ChipError
 from backends.identify import AUTO, identify
-from backends.probe import Finding as Chips
+from backends.probe import Detection
 from hetero.cluster.doctor.finding import Finding, judged
 from hetero.cluster.doctor.machine import Machine, Space, space
 from hetero.cluster.fleet import LOOPBACK
@@ -21,7 +21,7 @@ from hetero.cluster.placement import Node, PlacementError, asks_of, place
 from hetero.data.corpus import Corpus
 from hetero.errors import explains_itself
 from hetero.job.job import Job
-from hetero.job.planning.cache import kept_folder
+from hetero.job.planning.cache import cache_folder
 from hetero.job.planning.chips import Ask, ask_here, chip_of, unidentified_pools, with_chips
 from hetero.job.planning.planning import plan_job, workload
 from hetero.job.run.claim import held_by
@@ -49,7 +49,7 @@ def cache() -> Finding:
     """A convenience, whatever is wrong with it."""
     rule, remedy = "measurements are kept there between runs", "set XDG_CACHE_HOME to a folder that can be written"
     try:
-        there = space(kept_folder())
+        there = space(cache_folder())
     except OSError as error:
         return Finding("warning", "cache", str(error), rule, remedy)
     value = f"{there.path}: {there.fault}" if there.fault else there.path
@@ -112,7 +112,7 @@ def _chips_here(name: str, pool: PoolOptions, asked: int, there: int) -> Finding
     return judged(f"pools.{name}", value, rule, remedy, error=there < asked)
 
 
-def _other_chip(name: str, pool: PoolOptions, found: Chips | None) -> Iterator[Finding]:
+def _other_chip(name: str, pool: PoolOptions, found: Detection | None) -> Iterator[Finding]:
     """Where a pool is planned with another data sheet than that of the chips here."""
     if pool.chip == AUTO or not (found and found.names):
         return

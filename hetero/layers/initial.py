@@ -39,7 +39,7 @@ def fill_normal(target: torch.Tensor, name: str, seed: int, shape: Sequence[int]
     table = target.detach().view(len(rows), -1)
     seed_of_name = xxhash.xxh3_64_intdigest(f"{seed}:{name}".encode())
     states = rows * wrapped(-(-shape[-1] // 2) * STEP) + wrapped(seed_of_name + STEP)
-    if _makes_its_own(target.device, target.dtype):
+    if not host_makes(target.device, target.dtype):
         _make(table, states, columns, std)
         return
     for part, numbers in _parts(table, states, _CARRIED // table.shape[1]):
@@ -48,22 +48,21 @@ def fill_normal(target: torch.Tensor, name: str, seed: int, shape: Sequence[int]
         part.copy_(made)
 
 
-def _makes_its_own(device: torch.device, dtype: torch.dtype) -> bool:
-    return device.type == "cpu" or agrees_with_the_host(device, dtype)
-
-
 @lru_cache
-def agrees_with_the_host(device: torch.device, dtype: torch.dtype) -> bool:
-    """Whether the device has all that normals are made of, and rounds as the host does; tried on a sample."""
+def host_makes(device: torch.device, dtype: torch.dtype) -> str:
+    """Why the host must make the device's values: it lacks what normals are made of, or rounds otherwise, by a sample.
+    Empty where it makes its own."""
+    if device.type == "cpu":
+        return ""
     states, columns = torch.arange(_SAMPLE[0]) * wrapped(_SAMPLE[1] * STEP), (1, _SAMPLE[1])
     host = torch.empty((_SAMPLE[0], _SAMPLE[1] - 1), dtype=dtype)
     _make(host, states, columns, 1.0)
     try:
         chip = torch.empty_like(host, device=device)
         _make(chip, states, columns, 1.0)
-        return torch.equal(chip.cpu(), host)
-    except RuntimeError:  # an operator that it lacks
-        return False
+        return "" if torch.equal(chip.cpu(), host) else "its bits are not the host's"
+    except RuntimeError as error:  # an operator that it lacks
+        return str(error).partition("\n")[0] or type(error).__name__
 
 
 def _make(table: torch.Tensor, states: torch.Tensor, columns: tuple[int, int], std: float) -> None:

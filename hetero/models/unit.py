@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from balancer.cost.workload import UnitWork
 from hetero.layers.spec import TensorSpec
-from hetero.models.parts.part import Part, Work
+from hetero.models.parts.part import Part, PartWork
 
 STREAM, LOSS = "x_BTD", "loss"
 """Of what units give: the residual stream, and the sum of the token losses."""
@@ -62,7 +62,7 @@ class Unit:
         )
 
 
-def _backward_bytes(works: Sequence[Work]) -> int:
+def _backward_bytes(works: Sequence[PartWork]) -> int:
     """What the parts' backwards need beside all that is kept at first, of which those behind a part have let go."""
     gone = most = 0
     for work in reversed(works[1:]):

@@ -22,7 +22,7 @@ from typing import Any
 import yaml
 
 from backends import core_schema
-from hetero.foreign import DEEPEST, Lines, check_bounded, open_plain, parse_json, read_plain
+from hetero.foreign import DEEPEST, LineSplitter, check_bounded, open_plain, parse_json, read_plain
 from hetero.monitoring.errors import MonitorError
 from hetero.monitoring.journal import BLOCK_BYTES, EVENTS, METRICS, Record, parse
 from hetero.monitoring.shapes import EVENT, JOB, METRICS_LINE, PLAN, Shape, fits
@@ -219,7 +219,7 @@ class _Tail:
         self._path = path
         self._file: tuple[int, int] | None = None
         self._offset = 0
-        self._lines = Lines()
+        self._lines = LineSplitter()
 
     def replaced(self) -> bool:
         """Whether another file took the place of the one read so far, or it was cut; reading then starts over."""
@@ -230,7 +230,7 @@ class _Tail:
         before, self._file = self._file, (found.st_dev, found.st_ino)
         if before in (None, self._file) and found.st_size >= self._offset:
             return False
-        self._offset, self._lines = 0, Lines()
+        self._offset, self._lines = 0, LineSplitter()
         return True
 
     def lines(self) -> Iterator[bytes]:

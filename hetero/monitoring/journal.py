@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from hetero.foreign import Lines, open_plain, parse_json
+from hetero.foreign import LineSplitter, open_plain, parse_json
 from hetero.monitoring.shapes import EVENT, RECORD, Shape, fits
 
 METRICS = "metrics.jsonl"
@@ -87,7 +87,7 @@ def read(path: Path, shape: Shape = RECORD) -> Iterator[Record]:
     """The whole records of a journal, oldest first; none if there is no file."""
     if not path.exists():
         return
-    lines = Lines()
+    lines = LineSplitter()
     with open_plain(path) as file:
         while block := file.read(BLOCK_BYTES):
             yield from (record for line in lines.add(block) if (record := parse(line, shape)) is not None)

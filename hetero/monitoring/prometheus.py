@@ -127,7 +127,7 @@ class Metrics:
             pools.labels(**self.run.labels(name)).info({"chip": pool.chip, "chips": str(pool.chips)})
 
 
-class Endpoint:
+class PrometheusServer:
     """Serves a run's metrics at `url` until it is closed."""
 
     def __init__(self, run: TrackedRun, port: int | str) -> None:

@@ -22,7 +22,7 @@ class _Shape(BaseModel):
     model_config = ConfigDict(strict=True)
 
 
-class _Link(_Shape):
+class _LinkShape(_Shape):
     source: str
     target: str
     bytes_sent: Number
@@ -30,7 +30,7 @@ class _Link(_Shape):
     exposed_s: Number
 
 
-class _Stage(_Shape):
+class _StageShape(_Shape):
     pipeline: Count
     stage: Count
     pool: str = ""
@@ -42,7 +42,7 @@ class _Stage(_Shape):
     wait_s: Number | None = None
 
 
-class _MetricsLine(_Shape):
+class _MetricsLineShape(_Shape):
     step: Count
     time: Time | None = None
     epoch: Count | None = None
@@ -57,11 +57,11 @@ class _MetricsLine(_Shape):
     emulated: bool = False
     overrun: bool | None = None
     pools: dict[str, Figures] | None = None
-    links: list[_Link] | None = None
-    stages: list[_Stage] | None = None
+    links: list[_LinkShape] | None = None
+    stages: list[_StageShape] | None = None
 
 
-class _Event(_Shape):
+class _EventShape(_Shape):
     kind: str
     seq: Count = 0
     time: Time | None = None
@@ -72,7 +72,7 @@ class _Event(_Shape):
     data: dict[str, Any] | None = None
 
 
-class _Idle(_Shape):
+class _IdleShape(_Shape):
     pool: str
     chips: Count
     count: Count
@@ -80,16 +80,16 @@ class _Idle(_Shape):
     remedy: str = ""
 
 
-class _Planned(_Shape):
+class _PlannedShape(_Shape):
     """What the event `planned` tells."""
 
     time_scale: Number | None = None
     calibrated: list[dict[str, Any]] | None = None
     probed: list[dict[str, Any]] | None = None
-    idle: list[_Idle] | None = None
+    idle: list[_IdleShape] | None = None
 
 
-class _Pool(_Shape):
+class _PoolShape(_Shape):
     family: str = ""
     chip: str = ""
     count: Count | None = None
@@ -97,39 +97,40 @@ class _Pool(_Shape):
     emulate: dict[str, Any] | None = None
 
 
-class _Train(_Shape):
+class _TrainShape(_Shape):
     steps: Count | None = None
 
 
-class _Job(_Shape):
+class _JobShape(_Shape):
     name: str | Count | None = None
-    train: _Train | None = None
-    pools: dict[str, _Pool] | None = None
+    train: _TrainShape | None = None
+    pools: dict[str, _PoolShape] | None = None
 
 
 _Range = Annotated[list[Count], Field(min_length=2, max_length=2)]
 
 
-class _PlannedStage(_Shape):
+class _PlannedStageShape(_Shape):
     pool: str
     tp: Count = 1
     units: _Range | Annotated[list[_Range], Field(min_length=1)]
 
 
-class _PlannedPipeline(_Shape):
+class _PlannedPipelineShape(_Shape):
     share: Count
     micro_batch: Count = 1
-    stages: list[_PlannedStage]
+    stages: list[_PlannedStageShape]
 
 
-class _Plan(_Shape):
+class _PlanShape(_Shape):
     epoch: Count = 0
     schedule: str = ""
-    pipelines: list[_PlannedPipeline] | None = None
+    pipelines: list[_PlannedPipelineShape] | None = None
 
 
 Shape = type[_Shape]
-RECORD, METRICS_LINE, EVENT, PLANNED, JOB, PLAN = _Shape, _MetricsLine, _Event, _Planned, _Job, _Plan
+RECORD, METRICS_LINE, EVENT = _Shape, _MetricsLineShape, _EventShape
+PLANNED, JOB, PLAN = _PlannedShape, _JobShape, _PlanShape
 
 
 def fits(data: Any, shape: Shape) -> bool:

@@ -5,21 +5,21 @@ from __future__ import annotations
 from functools import partial
 
 from backends.backend import Backend
-from bridge.channel import ChannelSpec
 from bridge.port.port import Channel, Port
-from hetero.transfer.mover import Mover, fail_port
+from bridge.words.channel import ChannelSpec
+from hetero.transfer.copy_queue import CopyQueue, fail_port
 
 
 class Channels:
     """Opened one by one, their slots pinned where the chip can; `outward` and `inward` wait for copies.
 
-    name  of the movers' threads
+    name  of the threads that wait
     """
 
     def __init__(self, backend: Backend, port: Port, name: str = "") -> None:
         self._backend, self._port = backend, port
         failed = partial(fail_port, port, backend)
-        self.outward, self.inward = (Mover(backend, f"{name}{way}", failed) for way in ("out", "in"))
+        self.outward, self.inward = (CopyQueue(backend, f"{name}{way}", failed) for way in ("out", "in"))
         self._pinned: list[memoryview] = []
 
     def open(self, spec: ChannelSpec) -> Channel:
@@ -31,8 +31,8 @@ class Channels:
 
     def close(self) -> None:
         """Unpins the slots, which their channels are about to unmap, once no copy needs them."""
-        for mover in (self.outward, self.inward):
-            mover.close()
+        for queue in (self.outward, self.inward):
+            queue.close()
         for view in self._pinned:
             self._backend.unpin(view)
         self._pinned.clear()

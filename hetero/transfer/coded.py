@@ -7,14 +7,14 @@ from collections.abc import Iterator, Sequence
 import torch
 
 from backends.backend import Backend, Copy
-from bridge.channel import PART_BYTES
 from bridge.codec import BY_TAG, TAG_BYTES, Codec
 from bridge.errors import WireError
 from bridge.port.port import Channel
-from hetero.transfer.bridged import Arrival, Copies, Part, slot_tensors
-from hetero.transfer.carrier import Place, unpack
+from bridge.words.channel import PART_BYTES
 from hetero.transfer.codecs import kernel, worst_error
 from hetero.transfer.gate import Gate
+from hetero.transfer.messages import Destination, unpack
+from hetero.transfer.slot_io import Arrival, CopySequence, FilledPart, slot_tensors
 
 
 class CodedWriter:
@@ -34,13 +34,13 @@ class CodedWriter:
         self._packed = torch.empty(0, dtype=dtype, device=backend.device)
         self._numel, self._part_bytes = numel, part_bytes
 
-    def write(self, slot: int, pieces: Sequence[torch.Tensor]) -> tuple[int, Iterator[Part]]:
+    def write(self, slot: int, pieces: Sequence[torch.Tensor]) -> tuple[int, Iterator[FilledPart]]:
         """Waits for the chip only where it is the gate's turn to measure."""
         target, in_slot = self._slots[slot], computes_in_slots(self._backend)
         body = self._encode(self._flat(pieces), target if in_slot else None)
         target[len(body)] = self._gate.codec.tag
         nbytes = len(body) + TAG_BYTES
-        return nbytes, iter([Part(nbytes, Copy())]) if in_slot else self._parts(body, target)
+        return nbytes, iter([FilledPart(nbytes, Copy())]) if in_slot else self._parts(body, target)
 
     def _encode(self, x: torch.Tensor, slot: torch.Tensor | None) -> torch.Tensor:
         """The bytes, in new memory if not in the slot."""
@@ -57,13 +57,13 @@ class CodedWriter:
         kernel(self._gate.codec.name, x.device).decode(body, decoded)
         return worst_error(x, decoded)
 
-    def _parts(self, body: torch.Tensor, target: torch.Tensor) -> Iterator[Part]:
+    def _parts(self, body: torch.Tensor, target: torch.Tensor) -> Iterator[FilledPart]:
         """The tag, which the host has written, goes with the last one."""
         end = 0
         for part in body.split(self._part_bytes):
             begin, end = end, end + len(part)
             tag_bytes = TAG_BYTES if end == len(body) else 0
-            yield Part(end + tag_bytes, self._backend.copy_out(part, target[begin:end]))
+            yield FilledPart(end + tag_bytes, self._backend.copy_out(part, target[begin:end]))
 
     def _flat(self, pieces: Sequence[torch.Tensor]) -> torch.Tensor:
         """The pieces end to end; one that lies so already is not copied."""
@@ -95,14 +95,14 @@ class CodedReader:
         self._slots, self._part_bytes = slot_tensors(channel, torch.uint8), part_bytes
         self._usual_bytes = wanted.encoded_bytes(numel, dtype_name(dtype)) + TAG_BYTES
 
-    def read(self, message: Arrival, places: Sequence[Place]) -> tuple[list[torch.Tensor], Copy]:
+    def read(self, message: Arrival, destinations: Sequence[Destination]) -> tuple[list[torch.Tensor], Copy]:
         slot, copies = self._slots[message.slot], list[Copy]()
         body = slot if computes_in_slots(self._backend) else self._copied(message, slot, copies)
         nbytes = message.wait()
         x = torch.empty(self._numel, dtype=self._dtype, device=self._backend.device)
         codec = self._codec(slot[:nbytes], x)
         kernel(codec.name, x.device).decode(body[: nbytes - TAG_BYTES], x)
-        return unpack(x, places), Copies(copies)
+        return unpack(x, destinations), CopySequence(copies)
 
     def _copied(self, message: Arrival, slot: torch.Tensor, copies: list[Copy]) -> torch.Tensor:
         """The message on the chip. One that is longer than usual, in a safer codec, begins anew in a larger room."""

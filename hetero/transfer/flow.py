@@ -1,133 +1,24 @@
 """Tensors that move along planned pieces, again and again: one packed message per pair of ranks and turn.
 
-Activations, gradients, sync and parameters all travel in flows. The pieces come from the reshard planner; a flow only
-packs, carries and unpacks them.
+The pieces come from the reshard planner; a flow only packs, carries and unpacks them. It knows nothing of what they are
+for: activations, gradients, sync and parameters all travel in flows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import partial
-from typing import Any, Protocol
+from collections.abc import Sequence
 
 import torch
 
-from backends.backend import Backend
 from backends.communicator import Communicator
-from bridge.channel import ChannelSpec
-from bridge.codec import CODECS, NONE, Codec
 from bridge.layout.layout import LayoutError, Region
 from bridge.layout.reshard import Gather, Piece, Reshard
-from bridge.options import BridgeOptions
-from bridge.port.port import Channel, Port
-from bridge.rank import RankId
-from hetero.transfer.bridged import BridgeReceiver, BridgeSender, PlainReader, PlainWriter, Reader, Writer
-from hetero.transfer.carrier import Place, Receiver, Sender, Waits
-from hetero.transfer.channels import Channels
-from hetero.transfer.coded import CodedReader, CodedWriter, dtype_name
-from hetero.transfer.gate import Gate
-from hetero.transfer.lines import Lines
-
-
-@dataclass(frozen=True)
-class Lane:
-    """What one rank sends to another in one turn: pieces of the flow's tensors, by their number."""
-
-    source: RankId
-    target: RankId
-    pieces: tuple[tuple[int, Piece], ...]
-
-    @property
-    def numel(self) -> int:
-        return sum(piece.numel for _, piece in self.pieces)
-
-
-def lanes(plans: Sequence[Sequence[Piece]]) -> list[Lane]:
-    """Groups the pieces of several tensors by pair of ranks. Both ends derive the same order."""
-    pairs: dict[tuple[RankId, RankId], list[tuple[int, Piece]]] = {}
-    for number, pieces in enumerate(plans):
-        for piece in pieces:
-            pairs.setdefault((piece.source, piece.target), []).append((number, piece))
-    return [Lane(source, target, tuple(rows)) for (source, target), rows in pairs.items()]
-
-
-class Ends(Protocol):
-    """Makes the two ends of lanes for one rank."""
-
-    me: RankId
-    backend: Backend
-    waits: Waits
-
-    def sender(self, lane: Lane, purpose: str, name: str, dtype: torch.dtype, window: int) -> Sender: ...
-
-    def receiver(self, lane: Lane, purpose: str, name: str, dtype: torch.dtype, window: int) -> Receiver: ...
-
-
-@dataclass
-class Carriers:
-    """The ends of one rank and epoch: lines inside the pool, the bridge between pools."""
-
-    me: RankId
-    epoch: int
-    backend: Backend
-    port: Port
-    lines: Lines
-    waits: Waits
-    options: BridgeOptions
-    tell: Callable[[str, dict[str, Any]], None]
-    """Hears what the run's journal should know, by kind."""
-
-    def __post_init__(self) -> None:
-        self._channels = Channels(self.backend, self.port)
-
-    def close(self) -> None:
-        """See Channels.close."""
-        self._channels.close()
-
-    def sender(self, lane: Lane, purpose: str, name: str, dtype: torch.dtype, window: int) -> Sender:
-        if lane.source.pool == lane.target.pool:
-            return self.lines.sender(lane.target.index)
-        codec = self._codec(lane, purpose, dtype)
-        channel = self._open(lane, purpose, name, dtype, window, codec)
-        return BridgeSender(channel, self._writer(channel, lane, dtype, codec), self._channels.outward, self.waits)
-
-    def receiver(self, lane: Lane, purpose: str, name: str, dtype: torch.dtype, window: int) -> Receiver:
-        if lane.source.pool == lane.target.pool:
-            return self.lines.receiver(lane.source.index, (purpose, name), lane.numel, dtype)
-        codec = self._codec(lane, purpose, dtype)
-        channel = self._open(lane, purpose, name, dtype, window, codec)
-        reader: Reader = (
-            PlainReader(channel, self.backend, dtype)
-            if codec is NONE
-            else CodedReader(channel, self.backend, dtype, lane.numel, codec)
-        )
-        return BridgeReceiver(channel, reader, self.backend, self._channels.inward, self.waits)
-
-    def _writer(self, channel: Channel, lane: Lane, dtype: torch.dtype, codec: Codec) -> Writer:
-        if codec is NONE:
-            return PlainWriter(channel, self.backend, dtype)
-        gate = Gate(codec, dtype_name(dtype), partial(self._tell_of_fallback, channel.spec))
-        return CodedWriter(channel, self.backend, dtype, lane.numel, gate)
-
-    def _codec(self, lane: Lane, purpose: str, dtype: torch.dtype) -> Codec:
-        """What the job file says of the link and direction; none where that saves nothing."""
-        said = self.options.codec_between(lane.source.pool, lane.target.pool)
-        codec = CODECS[{"activation": said.activation, "gradient": said.gradient}.get(purpose, NONE.name)]
-        return NONE if codec is NONE or codec.estimate_ratio(dtype_name(dtype)) == 1 else codec
-
-    def _tell_of_fallback(self, channel: ChannelSpec, data: dict[str, Any]) -> None:
-        where = {"link": [channel.source.pool, channel.target.pool], "target": str(channel.target)}
-        self.tell("codec_fallback", {**where, "purpose": channel.purpose, "flow": channel.name, **data})
-
-    def _open(self, lane: Lane, purpose: str, name: str, dtype: torch.dtype, window: int, codec: Codec) -> Channel:
-        plain = lane.numel * dtype.itemsize
-        nbytes = plain if codec is NONE else codec.slot_bytes(lane.numel, dtype_name(dtype))
-        return self._channels.open(ChannelSpec(self.epoch, purpose, name, lane.source, lane.target, nbytes, window))
+from hetero.transfer.messages import Destination, MessageSpec, Messenger, Receiver, Sender, message_specs
 
 
 class Flow:
-    """A row of turns. In each, every source rank calls `send` once and every target rank `receive` once, in order.
+    """A row of turns. In each, every source rank calls `send_tensors` once and every target rank `receive_tensors`
+    once, in order.
 
     `plans[i]` moves tensor i; `shapes[i]` is the local shape of its target here, None where this rank is no target.
     `window` turns may be under way before a sender waits for a slot. A turn must be announced by `begin`.
@@ -135,7 +26,7 @@ class Flow:
 
     def __init__(
         self,
-        carriers: Ends,
+        messenger: Messenger,
         purpose: str,
         name: str,
         plans: Sequence[Reshard],
@@ -144,21 +35,21 @@ class Flow:
         window: int,
         gather_group: Communicator | None = None,
     ) -> None:
-        me = carriers.me
+        me = messenger.me
         self.dtype, self._shapes, self._window = dtype, shapes, window
-        self._backend, self._waits, self._gather_group = carriers.backend, carriers.waits, gather_group
+        self._backend, self._waits, self._gather_group = messenger.backend, messenger.waits, gather_group
         mine = [next((gather for gather in plan.gathers if me in gather.ranks), None) for plan in plans]
         self._gathers = [_in_group_order(gather, gather_group) if gather else None for gather in mine]
         self._local: list[tuple[int, Piece]] = []
-        self._out: list[tuple[Lane, Sender]] = []
-        self._in: list[tuple[Lane, Receiver]] = []
-        for lane in lanes([plan.pieces for plan in plans]):
-            if lane.source == lane.target == me:
-                self._local = list(lane.pieces)
-            elif lane.source == me:
-                self._out.append((lane, carriers.sender(lane, purpose, name, dtype, window)))
-            elif lane.target == me:
-                self._in.append((lane, carriers.receiver(lane, purpose, name, dtype, window)))
+        self._out: list[tuple[MessageSpec, Sender]] = []
+        self._in: list[tuple[MessageSpec, Receiver]] = []
+        for message in message_specs([plan.pieces for plan in plans]):
+            if message.source == message.target == me:
+                self._local = list(message.pieces)
+            elif message.source == me:
+                self._out.append((message, messenger.sender(message, purpose, name, dtype, window)))
+            elif message.target == me:
+                self._in.append((message, messenger.receiver(message, purpose, name, dtype, window)))
         self._kept: list[Sequence[torch.Tensor | None]] = []
         self._to_post = 0
 
@@ -173,22 +64,26 @@ class Flow:
         for _, receiver in self._in:
             receiver.expect()
 
-    def send(self, tensors: Sequence[torch.Tensor | None]) -> None:
+    def send_tensors(self, tensors: Sequence[torch.Tensor | None]) -> None:
         """Hands over this rank's sources (None where it holds none). Does not wait while a slot is free."""
-        for lane, sender in self._out:
-            sender.send([_cut(_source(tensors, number), piece.source_slices) for number, piece in lane.pieces])
+        for message, sender in self._out:
+            sender.send_pieces(
+                [_cut(_source(tensors, number), piece.source_slices) for number, piece in message.pieces]
+            )
         if self._local:
             self._kept.append(tensors)
 
-    def receive(self, into: Sequence[torch.Tensor | None] | None = None) -> list[torch.Tensor | None]:
+    def receive_tensors(self, into: Sequence[torch.Tensor | None] | None = None) -> list[torch.Tensor | None]:
         """Waits for a turn and unpacks it into new tensors or `into`, frees its slots and posts the next one.
 
         Time spent waiting, for messages or for the group to gather, is booked as such.
         """
         targets: list[torch.Tensor | None] = list(into) if into is not None else [None] * len(self._shapes)
-        for lane, receiver in self._in:
-            found = receiver.receive([self._place(targets, *piece, fresh=into is None) for piece in lane.pieces])
-            for (number, _), tensor in zip(lane.pieces, found, strict=True):
+        for message, receiver in self._in:
+            found = receiver.receive_pieces(
+                [self._destination(targets, *piece, fresh=into is None) for piece in message.pieces]
+            )
+            for (number, _), tensor in zip(message.pieces, found, strict=True):
                 if targets[number] is None:
                     targets[number] = tensor
         self._take_local(targets, fresh=into is None)
@@ -212,11 +107,11 @@ class Flow:
         for _, receiver in self._in:
             receiver.post()
 
-    def _place(self, targets: list[torch.Tensor | None], number: int, piece: Piece, fresh: bool) -> Place:
+    def _destination(self, targets: list[torch.Tensor | None], number: int, piece: Piece, fresh: bool) -> Destination:
         """A piece that is the whole of a new tensor may be one as it comes."""
         if fresh and piece.shape == self._shapes[number]:
-            return Place(piece.shape)
-        return Place(piece.shape, _cut(self._target(targets, number), piece.target_slices), fresh)
+            return Destination(piece.shape)
+        return Destination(piece.shape, _cut(self._target(targets, number), piece.target_slices), fresh)
 
     def _take_local(self, targets: list[torch.Tensor | None], fresh: bool) -> None:
         if not self._local:

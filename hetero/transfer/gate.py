@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
 
 from bridge.codec import Codec
 
@@ -13,13 +13,24 @@ HOLD, LONGEST_HOLD = 64, 4096
 """Messages that a safer codec is kept for: doubled each time the wanted one fails again when it is tried anew."""
 
 
+@dataclass(frozen=True)
+class Fallback:
+    """`codec` lost `error` of a message, which is more than `limit`: `fallback` is used for so many `messages`."""
+
+    codec: str
+    fallback: str
+    error: float
+    limit: float
+    messages: int
+
+
 class Gate:
     """Of one sender of values of `dtype`. `codec` is the one to use; `due` says whether its error has to be measured.
 
     A receiver reads off each message which codec it is in, so nobody has to agree to a fallback.
     """
 
-    def __init__(self, wanted: Codec, dtype: str, tell: Callable[[dict[str, Any]], None]) -> None:
+    def __init__(self, wanted: Codec, dtype: str, tell: Callable[[Fallback], None]) -> None:
         self._wanted, self._dtype, self._tell = wanted, dtype, tell
         self.codec, self.due = wanted, False
         self._messages = self._until = 0
@@ -45,14 +56,6 @@ class Gate:
     def _fall_back(self, error: float) -> None:
         failed, self.codec = self.codec, self.codec.fallback(self._dtype)
         self.due = True
-        self._tell(
-            {
-                "codec": failed.name,
-                "fallback": self.codec.name,
-                "error": error,
-                "limit": failed.error_limit,
-                "messages": self._hold,
-            }
-        )
+        self._tell(Fallback(failed.name, self.codec.name, error, failed.error_limit, self._hold))
         self._until = self._messages + self._hold
         self._hold = min(2 * self._hold, LONGEST_HOLD)

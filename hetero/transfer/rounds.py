@@ -1,7 +1,7 @@
-"""What pipelines owe each other inside a pool: many messages at once, as one all-to-all of the chips that share state.
+"""Many messages at once inside a pool, as one all-to-all of some of its chips.
 
 One collective on one communicator, issued by all of its members in one order, needs no first contacts of pairs, leaves
-no receive waiting beside a step's compute, and lets each chip's links work in both directions.
+no receive waiting beside compute, and lets each chip's links work in both directions.
 """
 
 from __future__ import annotations
@@ -13,34 +13,34 @@ import torch
 
 from backends.communicator import Communicator, Work
 from bridge.rank import RankId
-from hetero.transfer.carrier import Place, Receiver, Sender, pack, unpack
-from hetero.transfer.flow import Carriers, Lane
+from hetero.transfer.messages import Destination, MessageSpec, Receiver, Sender, pack, unpack
+from hetero.transfer.point_to_point import PointToPoint
 
 
 class Round:
-    """One exchange in each step. Flows get their ends here as from `Carriers`; they send, then somebody calls `issue`,
-    then they receive. `communicator` is None where there is nobody to exchange anything with."""
+    """One all-to-all in each turn. Flows get their ends here as from `PointToPoint`; they send, then somebody calls
+    `issue`, then they receive. `communicator` is None where there is nobody to send anything to."""
 
-    def __init__(self, carriers: Carriers, communicator: Communicator | None, dtype: torch.dtype) -> None:
-        self.me, self.backend, self.waits = carriers.me, carriers.backend, carriers.waits
+    def __init__(self, messenger: PointToPoint, communicator: Communicator | None, dtype: torch.dtype) -> None:
+        self.me, self.backend, self.waits = messenger.me, messenger.backend, messenger.waits
         self._communicator, self._dtype = communicator, dtype
-        self._out: defaultdict[int, list[_Out]] = defaultdict(list)
+        self._out: defaultdict[int, list[_RoundSender]] = defaultdict(list)
         self._in_numel: defaultdict[int, int] = defaultdict(int)
         self._inward: dict[int, torch.Tensor] = {}
         self._work: tuple[Work, torch.Tensor] | None = None
 
-    def sender(self, lane: Lane, purpose: str, name: str, dtype: torch.dtype, window: int) -> Sender:
-        end = _Out()
-        self._out[lane.target.index].append(end)
+    def sender(self, message: MessageSpec, purpose: str, name: str, dtype: torch.dtype, window: int) -> Sender:
+        end = _RoundSender()
+        self._out[message.target.index].append(end)
         return end
 
-    def receiver(self, lane: Lane, purpose: str, name: str, dtype: torch.dtype, window: int) -> Receiver:
-        start = self._in_numel[lane.source.index]
-        self._in_numel[lane.source.index] += lane.numel
-        return _In(self, lane.source, slice(start, start + lane.numel))
+    def receiver(self, message: MessageSpec, purpose: str, name: str, dtype: torch.dtype, window: int) -> Receiver:
+        start = self._in_numel[message.source.index]
+        self._in_numel[message.source.index] += message.numel
+        return _RoundReceiver(self, message.source, slice(start, start + message.numel))
 
     def issue(self) -> None:
-        """Every member calls this once in a step, its rounds in one order, when it has sent all that is its own."""
+        """Every member calls this once in a turn, its rounds in one order, when it has sent all that is its own."""
         if self._communicator is None:
             return
         members = self._communicator.members
@@ -51,10 +51,10 @@ class Round:
         outward = pack(pieces) if pieces else self._empty(0)
         inward = self._empty(sum(in_sizes))
         self._inward = dict(zip(members, inward.split(in_sizes), strict=True))
-        self._work = self._communicator.exchange(inward, in_sizes, outward, out_sizes), outward
+        self._work = self._communicator.all_to_all(inward, in_sizes, outward, out_sizes), outward
 
     def part(self, source: int, where: slice) -> torch.Tensor:
-        """What has come from a member. Waits for the exchange, once."""
+        """What has come from a member. Waits for all of the round, once."""
         self.finish()
         return self._inward[source][where]
 
@@ -67,7 +67,7 @@ class Round:
             self._work = None
 
     def clear(self) -> None:
-        """The step's messages have been taken."""
+        """The turn's messages have been taken."""
         self.finish()
         self._inward = {}
 
@@ -75,13 +75,13 @@ class Round:
         return torch.empty(numel, dtype=self._dtype, device=self.backend.device)
 
 
-class _Out:
+class _RoundSender:
     """What one flow sends to one member. Nothing is copied before the round is issued, which packs all of it once."""
 
     def __init__(self) -> None:
         self._pieces: Sequence[torch.Tensor] | None = None
 
-    def send(self, pieces: Sequence[torch.Tensor]) -> None:
+    def send_pieces(self, pieces: Sequence[torch.Tensor]) -> None:
         self._pieces = pieces
 
     def take(self) -> Sequence[torch.Tensor]:
@@ -92,7 +92,7 @@ class _Out:
     def drain(self) -> None: ...
 
 
-class _In:
+class _RoundReceiver:
     def __init__(self, round_: Round, source: RankId, where: slice) -> None:
         self._round, self._source, self._where = round_, source, where
 
@@ -100,5 +100,5 @@ class _In:
 
     def expect(self) -> None: ...
 
-    def receive(self, places: Sequence[Place]) -> list[torch.Tensor]:
-        return unpack(self._round.part(self._source.index, self._where), places)
+    def receive_pieces(self, destinations: Sequence[Destination]) -> list[torch.Tensor]:
+        return unpack(self._round.part(self._source.index, self._where), destinations)

@@ -1,4 +1,4 @@
-"""Between an agent and the nursery that forks its ranks."""
+"""Between an agent and its fork server, which makes its ranks."""
 
 from __future__ import annotations
 

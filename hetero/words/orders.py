@@ -6,11 +6,10 @@ A new one is such a pair, a `case` and its handler in `hetero/engine/rank.py`, a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from bridge.words.word import A, Answer, Order, Part, Word
+from bridge.words.word import A, Answer, Order, Word, WordPart
 
 Plain = dict[str, Any]
 """Plain data whose shape is its owner's business, who insists on it."""
@@ -70,7 +69,7 @@ class Calibrate(RankOrder[Calibrated]):
 
 
 @dataclass(frozen=True)
-class Moved(Part):
+class Moved(WordPart):
     """Of state that moved live, what a rank did: the bytes that it sent, by pool, those that it was to send, the most
     that its tensors were planned to take meanwhile, and the time in all."""
 
@@ -82,13 +81,15 @@ class Moved(Part):
 
 @dataclass(frozen=True)
 class Configured(Answer):
-    """`active`: the plan uses this rank. `fingerprint` is that of the text which it reads at `path`, None of none."""
+    """`active`: the plan uses this rank. `fingerprint` is that of the text which it reads at `path`, None of none;
+    `note` what a person should know of its chip."""
 
     epoch: int
     active: bool = True
     path: str | None = None
     fingerprint: str | None = None
     moved: Moved | None = None
+    note: str | None = None
 
 
 @dataclass(frozen=True)
@@ -115,16 +116,12 @@ class Lease(Word):
     until: int
 
 
-# What a rank says unasked
+# What a rank says of itself; what it tells for the journal are `hetero/words/notices.py`
 
 
 @dataclass(frozen=True)
 class Ready(Word):
-    """It is born."""
-
-    pid: int
-    python: str
-    torch: str | None
+    """It runs, and takes orders."""
 
 
 @dataclass(frozen=True)
@@ -133,13 +130,3 @@ class Saved(Word):
 
     step: int
     piece: Plain | None
-
-
-@dataclass(frozen=True)
-class Told(Word):
-    """Something for the run's journal."""
-
-    kind: str
-    step: int
-    epoch: int
-    data: Mapping[str, Any]

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from bridge.rank import RankId
-from bridge.words.word import Part, Word
+from bridge.words.word import Word, WordPart
 
 Crossed = Mapping[str, tuple[int, float]]
 """(bytes, seconds waited) by the pool at the other end."""
@@ -15,7 +15,7 @@ Spans = tuple[tuple[str, float, float], ...]
 
 
 @dataclass(frozen=True)
-class StepTotals(Part):
+class StepTotals(WordPart):
     """Of the whole job; one rank tells them. `eval_loss` after those steps alone that are followed by an evaluation."""
 
     loss: float

@@ -68,6 +68,17 @@ def documents() -> list[Document]:
     return [read(path) for path in DOCUMENTS]
 
 
+def glossary() -> dict[str, str]:
+    """What it says of each word."""
+    word, text = "", dict[str, str]()
+    for line in read(ROOT / "docs" / "glossary.md").prose.splitlines():
+        if line.startswith("#"):
+            word = line.removeprefix("### ") if line.startswith("### ") else ""
+        elif word:
+            text[word] = f"{text.get(word, '')}{line} "
+    return text
+
+
 def _blocks(path: Path, lines: list[str]) -> Iterator[Block]:
     """Fenced blocks, and those that are indented by four after an empty line."""
     number = 0

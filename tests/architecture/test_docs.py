@@ -11,10 +11,10 @@ import yaml
 
 from balancer.plan.plan import PipelinePlan, StagePlan
 from balancer.schedule.action import Kind
-from bridge.channel import PURPOSES
+from bridge.words.channel import PURPOSES
 from hetero.job.file.load import load_job
 from hetero.job.job import Job
-from tests.architecture.markdown import Block, Document, documents, read
+from tests.architecture.markdown import Block, Document, documents, glossary, read
 from tests.architecture.tree import PACKAGES, ROOT
 from tests.unit.hetero.monitoring.synthetic import metrics_line
 
@@ -86,18 +86,7 @@ def _plain() -> dict[str, Any]:
     return {name: section for name, section in job.items() if name not in ("bridge", "balance")}
 
 
-def _entries() -> dict[str, str]:
-    """What the glossary says of each word."""
-    word, text = "", {}
-    for line in GLOSSARY.prose.splitlines():
-        if line.startswith("#"):
-            word = line.removeprefix("### ") if line.startswith("### ") else ""
-        elif word:
-            text[word] = f"{text.get(word, '')}{line} "
-    return text
-
-
-@pytest.mark.parametrize(("word", "text"), _entries().items())
+@pytest.mark.parametrize(("word", "text"), glossary().items())
 def test_a_word_of_the_glossary_lives_where_it_says(word: str, text: str) -> None:
     """Said in one or two sentences, and a file that it leads to uses the word."""
     (_, file), *_ = links = re.findall(r"\[([^\]]+)\]\(\.\./([^)]+)\)", text)
@@ -107,7 +96,7 @@ def test_a_word_of_the_glossary_lives_where_it_says(word: str, text: str) -> Non
 
 
 def test_the_glossary_has_the_words_of_plans_schedules_channels_and_records() -> None:
-    entries = {re.sub(r"[- ]", "", word) for word in _entries()}
+    entries = {re.sub(r"[- ]", "", word) for word in glossary()}
     line = metrics_line(0)
     figures = [name for name in (*line, *line["pools"]["nvidia"]) if name in RATIOS]
     for word in (*PipelinePlan.model_fields, *StagePlan.model_fields, *figures):

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from bridge.words.word import Answer, Order, Part, Word
+from bridge.words.word import Answer, Order, Word, WordPart
 from tests.architecture.tree import PACKAGES, ROOT, name_of, parsed, python_files
 
 KEYS = {"do", "report"}
 """By which messages once were told apart."""
 ROOMS = ("bridge/words", "hetero/words")
-BASES = {"Word", "Part", "Answer", "Order", "EndpointOrder", "RankOrder"}
+BASES = {"Word", "WordPart", "Answer", "Order", "EndpointOrder", "RankOrder", "Told"}
 
 
 def _keyed(path: Path) -> Iterator[int]:
@@ -42,16 +42,16 @@ def test_no_dict_with_a_key_for_its_kind_crosses_a_process_boundary() -> None:
     assert not found
 
 
-def _said() -> list[type[Part]]:
+def _said() -> list[type[WordPart]]:
     kinds = []
     for path in python_files(*ROOMS):
         module = importlib.import_module(".".join(path.relative_to(ROOT).with_suffix("").parts))
-        kinds += [kind for kind in vars(module).values() if isinstance(kind, type) and issubclass(kind, Part)]
+        kinds += [kind for kind in vars(module).values() if isinstance(kind, type) and issubclass(kind, WordPart)]
     return sorted({kind for kind in kinds if kind.__name__ not in BASES}, key=lambda kind: kind.__name__)
 
 
 @pytest.mark.parametrize("kind", _said(), ids=lambda kind: kind.__name__)
-def test_a_word_is_a_frozen_dataclass(kind: type[Part]) -> None:
+def test_a_word_is_a_frozen_dataclass(kind: type[WordPart]) -> None:
     assert "__dataclass_params__" in vars(kind), f"{kind.__name__} is no dataclass of its own"
     assert kind.__dataclass_params__.frozen  # type: ignore[attr-defined]
     assert all(field.type for field in dataclasses.fields(kind))  # type: ignore[arg-type]

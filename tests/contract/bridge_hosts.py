@@ -12,11 +12,11 @@ import time
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from bridge.channel import ChannelSpec
 from bridge.endpoint.endpoint import PATIENCE_S, Endpoint
 from bridge.port.pipe import Pipe
 from bridge.port.port import Channel, Port
 from bridge.rank import RankId
+from bridge.words.channel import ChannelSpec
 from bridge.words.endpoint import (
     AskStats,
     Attach,
@@ -59,13 +59,13 @@ class Host:
             endpoint = Endpoint(theirs, patience_s=patience_s)
             self.thread = threading.Thread(target=endpoint.run, daemon=True)
             self.thread.start()
-        self.control.send(Listen(name, "127.0.0.1", tuple(schemes)))
+        self.control.send_word(Listen(name, "127.0.0.1", tuple(schemes)))
         listening = self.expect(Listening)
         self.uris, self.key = listening.uris, listening.key
 
     def expect(self, kind: type[W]) -> W:
         """The next word, which must be of that kind."""
-        word, _ = self.control.recv(WAIT_S)
+        word, _ = self.control.recv_word(WAIT_S)
         assert isinstance(word, kind), word
         return word
 
@@ -73,14 +73,14 @@ class Host:
         """Attaches rank `index` of this host's pool."""
         rank = RankId(self.name.partition("@")[0], index)
         ours, theirs = socket.socketpair()
-        self.control.send(Attach(rank), [theirs.fileno()])
+        self.control.send_word(Attach(rank), [theirs.fileno()])
         theirs.close()
         assert self.expect(Attached).rank == rank
         self.ports.append(Port(ours, rank))
         return self.ports[-1]
 
     def stats(self, peer: str) -> Mapping[str, int]:
-        self.control.send(AskStats())
+        self.control.send_word(AskStats())
         return self.expect(Stats).peers[peer]
 
     def kill(self, signal_: int = signal.SIGKILL) -> None:
@@ -100,7 +100,7 @@ class Host:
 def introduce(host: Host, peer: Host, scheme: str, ranks: int = 4, **facts: Any) -> None:
     """Tells a host of another, and of its ranks."""
     routes = {f"{peer.name.partition('@')[0]}:{index}": peer.name for index in range(ranks)}
-    host.control.send(Introduce({peer.name: PeerSpec(peer.uris[scheme], peer.key, **facts)}, routes))
+    host.control.send_word(Introduce({peer.name: PeerSpec(peer.uris[scheme], peer.key, **facts)}, routes))
     host.expect(Introduced)
 
 
@@ -128,7 +128,7 @@ def cross(sender: Channel, receiver: Channel, data: bytes, slot: int = 0) -> byt
     """Sends a message and gives what has arrived."""
     arrival = receiver.post_recv(slot)
     sender.slots.view(slot)[: len(data)] = data
-    departure = sender.send(slot, len(data))
+    departure = sender.send_message(slot, len(data))
     arrival.wait(WAIT_S)
     departure.wait(WAIT_S)
     return bytes(receiver.slots.view(slot)[: arrival.nbytes])

@@ -1,4 +1,4 @@
-"""Faults for the bridge: of frames, put between lanes and transports, and of streams, put between two hosts."""
+"""Faults for the bridge: of frames, put between streams and transports, and of streams, put between two hosts."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ import pytest
 from bridge.errors import PeerLost
 from bridge.transports.transport import Connection
 from bridge.trust.seal import Checked
-from bridge.words.frame import EMPTY, Kind, text_frame
+from bridge.words.frame import EMPTY, FrameKind, text_frame
 from tests.patience import WAIT_S
 
-NUMBERED = [kind for kind in Kind if kind.numbered]
+NUMBERED = [kind for kind in FrameKind if kind.numbered]
 KINDS = ("drop", "duplicate", "reorder", "truncate", "flip_head", "flip_body", "cut")
 
 
@@ -40,19 +40,19 @@ class FrameFaults:
         most: int,
         kinds: Sequence[str] = KINDS,
     ) -> None:
-        self._real: Any = kind.send
+        self._real: Any = kind.send_frame
         self._random, self._rate, self._most, self._kinds = random.Random(seed), rate, most, kinds
         self._held: dict[Connection, tuple[bytes, memoryview]] = {}
         self._lock = threading.Lock()
         self.done: Counter[str] = Counter()
         faults = self
 
-        def send(connection: Connection, head: bytes, body: memoryview = EMPTY) -> None:
-            faults.send(connection, head, body)
+        def send_frame(connection: Connection, head: bytes, body: memoryview = EMPTY) -> None:
+            faults.send_frame(connection, head, body)
 
-        monkeypatch.setattr(kind, "send", send)
+        monkeypatch.setattr(kind, "send_frame", send_frame)
 
-    def send(self, connection: Connection, head: bytes, body: memoryview) -> None:
+    def send_frame(self, connection: Connection, head: bytes, body: memoryview) -> None:
         with self._lock:
             suffers = self._random.random() < self._rate and self.done.total() < self._most
             suffers = suffers and head[3] in NUMBERED  # a handshake that suffers is only slow
@@ -87,7 +87,7 @@ class FrameFaults:
 
     def _cut(self, connection: Connection, head: bytes, body: memoryview, bit: int) -> None:
         lost = PeerLost("peer", connection.peer, "cut by the test")
-        self._real(connection, *Checked().seal(*text_frame(Kind.CUT, lost.rule)))
+        self._real(connection, *Checked().apply(*text_frame(FrameKind.CUT, lost.rule)))
         connection.close()
         connection._loop.call_soon(functools.partial(connection._sink.on_lost, connection, lost))
 

@@ -1,4 +1,4 @@
-"""Feeds an endpoint's network with what no endpoint would say, by mutation of what one would.
+"""Feeds an endpoint with what no endpoint would say, by mutation of what one would.
 
     python -m tests.contract.fuzz [--inputs 1000000] [--seed 0]
 
@@ -12,16 +12,16 @@ import argparse
 import random
 from collections.abc import Iterator
 
-from bridge.endpoint.peers import Network
-from bridge.endpoint.router import Exchange
+from bridge.endpoint.peers import Peers
+from bridge.endpoint.router import Router
 from bridge.system.loop import Loop
 from bridge.transports.transport import Connection
-from bridge.trust.handshake import Greeting
+from bridge.trust.handshake import Handshake
 from bridge.trust.hello import Hello
 from bridge.trust.identity import Identity
 from bridge.trust.seal import Checked
 from bridge.words.endpoint import Introduce, PeerSpec
-from bridge.words.frame import EMPTY, HEADER_BYTES, MOST_TEXT_BYTES, Header, Kind
+from bridge.words.frame import EMPTY, HEADER_BYTES, MOST_TEXT_BYTES, FrameKind, Header
 from bridge.words.word import Word
 
 CORPUS: tuple[tuple[str, str], ...] = (
@@ -40,7 +40,7 @@ class Wire(Connection):
         self.peer = "the fuzzer"
         self.sent: list[tuple[bytes, memoryview]] = []
 
-    def send(self, head: bytes, body: memoryview) -> None:
+    def send_frame(self, head: bytes, body: memoryview) -> None:
         self.sent.append((head, body))
 
     def close(self) -> None:
@@ -48,38 +48,38 @@ class Wire(Connection):
 
 
 class Victim:
-    """A network with one peer, `a@0`, that has said HELLO and READY over `known`; strangers come over new wires."""
+    """An endpoint with one peer, `a@0`, that has said HELLO and READY over `known`; strangers come over new wires."""
 
     def __init__(self) -> None:
         self.loop = Loop()
-        exchange = Exchange(self.loop, lambda rank: None)
         self.reports: list[Word] = []
-        self.network = Network(self.loop, exchange, self.reports.append, patience_s=1000.0)
-        self.network.listen("b@0", "127.0.0.1", [])
+        router = Router(self.loop, lambda rank: None, self.reports.append)
+        self.peers = Peers(self.loop, router, self.reports.append, patience_s=1000.0)
+        self.peers.listen("b@0", "127.0.0.1", [])
         self._peer = Identity("a@0")
-        self.network.introduce(Introduce({"a@0": PeerSpec(None, self._peer.public)}, {"a:0": "a@0"}))
+        self.peers.introduce(Introduce({"a@0": PeerSpec(None, self._peer.public)}, {"a:0": "a@0"}))
         self.known = self._meet()
 
     def hear(self, head: bytes, body: bytes, *, stranger: bool) -> None:
         """One frame. Whoever was cut for the one before comes again."""
-        if not stranger and self.known not in self.network._established:
+        if not stranger and self.known not in self.peers._established:
             self.known = self._meet()
-        self.network.on_frame(Wire() if stranger else self.known, memoryview(head), memoryview(body))
+        self.peers.on_frame(Wire() if stranger else self.known, memoryview(head), memoryview(body))
         self.reports.clear()
 
     def close(self) -> None:
-        self.network.close()
+        self.peers.close()
         self.loop.close()
 
     def _meet(self) -> Wire:
         near, far = Wire(), Wire()
-        greeting = Greeting(far, 0.0, "b@0")
-        greeting.speak(Hello(endpoint="a@0", instance=f"{random.random()}"))
+        handshake = Handshake(far, 0.0, "b@0")
+        handshake.send_hello(Hello(endpoint="a@0", instance=f"{random.random()}"))
         self._carry(far, near)
         head, body = near.sent[0]
-        greeting.hear_hello(Header.decode(head), memoryview(head), body)
-        greeting.agree(self._peer.share("b@0", self.network.identity.public))
-        greeting.prove()
+        handshake.hear_hello(Header.decode(head), memoryview(head), body)
+        handshake.agree(self._peer.share("b@0", self.peers.identity.public))
+        handshake.send_ready()
         self._carry(far, near)
         near.sent.clear()
         return near
@@ -87,7 +87,7 @@ class Victim:
     def _carry(self, far: Wire, near: Wire) -> None:
         """What was sent at the far end arrives."""
         head, body = far.sent.pop()
-        self.network.on_frame(near, memoryview(head), body)
+        self.peers.on_frame(near, memoryview(head), body)
 
 
 def inputs(seed: int) -> Iterator[tuple[bytes, bytes, bool]]:
@@ -99,8 +99,8 @@ def inputs(seed: int) -> Iterator[tuple[bytes, bytes, bool]]:
         body = draw.choice((b"", b"x", b"{}", hello, draw.randbytes(draw.randrange(300))))
         numbers = [draw.choice(odd) if draw.random() < 0.4 else draw.randrange(4) for _ in range(8)]
         length = len(body) if draw.random() < 0.8 else draw.choice(odd) & 0xFFFFFFFF
-        header = Header(draw.choice(list(Kind)), draw.choice(odd) & 0xFFFFFFFF, *numbers, length)
-        head, sealed = Checked().seal(header, memoryview(body)) if draw.random() < 0.7 else (header.encode(), EMPTY)
+        header = Header(draw.choice(list(FrameKind)), draw.choice(odd) & 0xFFFFFFFF, *numbers, length)
+        head, sealed = Checked().apply(header, memoryview(body)) if draw.random() < 0.7 else (header.encode(), EMPTY)
         head, body = bytearray(head), bytearray(sealed or body)
         for part in (head, body):
             if part and draw.random() < 0.2:
@@ -111,7 +111,7 @@ def inputs(seed: int) -> Iterator[tuple[bytes, bytes, bool]]:
 
 
 def run(count: int, seed: int) -> None:
-    """Raises what the network raises, with the input that made it."""
+    """Raises what the endpoint raises, with the input that made it."""
     victims = Victim(), Victim()
     for head, body in CORPUS:
         for victim in victims:

@@ -13,7 +13,7 @@ import pytest
 
 from bridge.layout.layout import TensorLayout
 from bridge.layout.reshard import Placement, reshard
-from bridge.link.stream import WINDOW_BYTES
+from bridge.transports.transport import WINDOW_BYTES
 from bridge.words.frame import CHUNK_BYTES, HEADER_BYTES
 from tests.contract.bridge_hosts import Host, channel, link, until
 from tests.patience import WAIT_S
@@ -54,7 +54,7 @@ def test_a_boundary_tensor_crosses_once_in_each_direction(scheme: str, ours: int
             sender, receiver = channel(ports[piece.source], ports[piece.target], name, slot_bytes=len(data))
             arrival = receiver.post_recv(0)
             sender.slots.view(0)[:] = data
-            sender.send(0, len(data)).wait(WAIT_S)
+            sender.send_message(0, len(data)).wait(WAIT_S)
             arrival.wait(WAIT_S)
             assert bytes(receiver.slots.view(0)) == data
             frames += -(-len(data) // CHUNK_BYTES)
@@ -79,7 +79,7 @@ def test_messages_take_no_memory(scheme: str, messages: int, start: Start) -> No
     def cross(count: int) -> None:
         for _ in range(count):
             arrival = receiver.post_recv(0)
-            sender.send(0, 100_000)
+            sender.send_message(0, 100_000)
             arrival.wait(WAIT_S)
             while not sender_is_free():
                 pass
@@ -113,7 +113,7 @@ def test_a_receiver_that_stands_still_bounds_what_its_sender_holds(scheme: str, 
     until(lambda: a.stats("b@0")["bytes_received"] > 0)
     before = process.memory_info()
     b.kill(signal.SIGSTOP)
-    sender.send(0, 4 * WINDOW_BYTES)
+    sender.send_message(0, 4 * WINDOW_BYTES)
     time.sleep(1.0)
     after = process.memory_info()
     assert a.stats("b@0")["bytes_sent"] < WINDOW_BYTES + 2 * CHUNK_BYTES

@@ -14,20 +14,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backends.cpu import CpuBackend
-from bridge.channel import PART_BYTES, ChannelSpec
 from bridge.codec import CODECS
 from bridge.errors import BridgeError, EpochClosed, PeerLost, WireError
 from bridge.port.pipe import Pipe
 from bridge.port.port import Channel, Port, Ticket
 from bridge.rank import RankId
+from bridge.words.channel import PART_BYTES, ChannelSpec
 from bridge.words.port import Fill, Open, Send
 from hetero.transfer import coded
-from hetero.transfer.bridged import BridgeReceiver, BridgeSender, PlainReader, PlainWriter, cut
-from hetero.transfer.carrier import Place, Waits
+from hetero.transfer.bridge_messages import BridgeReceiver, BridgeSender
 from hetero.transfer.codecs import kernel
 from hetero.transfer.coded import CodedReader, CodedWriter
+from hetero.transfer.copy_queue import CopyQueue
 from hetero.transfer.gate import Gate
-from hetero.transfer.mover import Mover
+from hetero.transfer.messages import Destination
+from hetero.transfer.slot_io import PlainReader, PlainWriter, cut
+from hetero.transfer.waits import Waits
 from tests.contract.bridge_hosts import Host, channel, cross, link, until
 from tests.contract.later import LaterChip
 from tests.patience import WAIT_S
@@ -53,9 +55,9 @@ class Out:
     def __init__(self, ends: tuple[Channel, Channel]) -> None:
         self.channel, self.peer = ends
         self.chip = LaterChip()
-        self.mover = Mover(self.chip, "out", self._fail)
+        self.queue = CopyQueue(self.chip, "out", self._fail)
         self.sender = BridgeSender(
-            self.channel, PlainWriter(self.channel, self.chip, torch.float32), self.mover, Waits(self.chip)
+            self.channel, PlainWriter(self.channel, self.chip, torch.float32), self.queue, Waits(self.chip)
         )
 
     def _fail(self, failure: Exception) -> None:
@@ -70,13 +72,13 @@ def out(ports: tuple[Port, Port]) -> Iterator[Out]:
     one = Out(channel(*ports, slot_bytes=SLOT_BYTES))
     yield one
     one.chip.make_all()
-    one.mover.close()
+    one.queue.close()
 
 
 def test_what_is_copied_leaves_and_nothing_else(out: Out) -> None:
     x = torch.randn(NUMEL)
     arrival = out.peer.post_recv(0)
-    out.sender.send([x])  # returns, with nothing copied
+    out.sender.send_pieces([x])  # returns, with nothing copied
     assert len(out.chip.outward) == PARTS
     found, part = out.arrived(), NUMEL // PARTS
     for copied in range(1, PARTS):
@@ -95,18 +97,18 @@ def test_messages_that_follow_each_other_are_filled_in_turn(out: Out) -> None:
     xs = [torch.randn(NUMEL), torch.randn(3)]
     arrivals = [out.peer.post_recv(slot) for slot in range(2)]
     for x in xs:
-        out.sender.send(x.split(200_000))
+        out.sender.send_pieces(x.split(200_000))
     out.chip.make(len(out.chip.outward))
     for slot, (x, arrival) in enumerate(zip(xs, arrivals, strict=True)):
         arrival.wait(WAIT_S)
         assert torch.equal(out.arrived(slot)[: len(x)], x)
-    assert out.chip.attended == {"mover-out"}
+    assert out.chip.attended == {"copies-out"}
 
 
 def test_time_on_the_way_begins_with_the_first_bytes_in_the_slot(out: Out) -> None:
     arrival = out.peer.post_recv(0)
     announced = time.monotonic()
-    out.sender.send([torch.randn(NUMEL)])
+    out.sender.send_pieces([torch.randn(NUMEL)])
     time.sleep(0.3)  # the chip still computes what is to be sent
     out.chip.make(PARTS)
     arrival.wait(WAIT_S)
@@ -119,10 +121,10 @@ def test_a_small_message_of_a_chip_that_copies_at_once_is_one_message_to_the_end
     opened = Port(ours, spec.source).open(spec)
     chip = CpuBackend()
     sender = BridgeSender(
-        opened, PlainWriter(opened, chip, torch.float32), Mover(chip, "out", pytest.fail), Waits(chip)
+        opened, PlainWriter(opened, chip, torch.float32), CopyQueue(chip, "out", pytest.fail), Waits(chip)
     )
-    sender.send([torch.ones(10), torch.ones(5)])
-    sender.send([torch.ones(NUMEL - 7), torch.ones(7)])
+    sender.send_pieces([torch.ones(10), torch.ones(5)])
+    sender.send_pieces([torch.ones(NUMEL - 7), torch.ones(7)])
     said = [word for word, _ in endpoint.drain()]
     assert [type(word) for word in said] == [Open, Send, Send, *[Fill] * (PARTS - 1)]
     assert (said[1].nbytes, said[1].filled) == (60, 60)
@@ -131,7 +133,7 @@ def test_a_small_message_of_a_chip_that_copies_at_once_is_one_message_to_the_end
 
 def test_a_rank_that_ends_in_the_midst_of_a_message_is_named_to_its_peer(out: Out) -> None:
     arrival = out.peer.post_recv(0)
-    out.sender.send([torch.randn(NUMEL)])
+    out.sender.send_pieces([torch.randn(NUMEL)])
     out.chip.make()
     out.channel.port.close()
     with pytest.raises(PeerLost, match="rank a:0 has ended"):
@@ -141,20 +143,20 @@ def test_a_rank_that_ends_in_the_midst_of_a_message_is_named_to_its_peer(out: Ou
 
 def test_an_epoch_that_ends_in_the_midst_of_a_message_ends_its_tickets(out: Out) -> None:
     out.peer.post_recv(0)
-    out.sender.send([torch.randn(NUMEL)])
+    out.sender.send_pieces([torch.randn(NUMEL)])
     out.chip.make()
     out.channel.port.close_epoch(0)
     with pytest.raises(EpochClosed):
         out.sender.drain()
     out.chip.make(PARTS - 1)
-    out.mover.close()
+    out.queue.close()
     for source, target in ((out.channel.port, out.peer.port), (out.peer.port, out.channel.port)):
         assert cross(*channel(source, target, epoch=1), b"next epoch") == b"next epoch"
 
 
 def test_a_chip_that_fails_in_a_copy_ends_both_ranks_waits(out: Out) -> None:
     arrival = out.peer.post_recv(0)
-    out.sender.send([torch.randn(NUMEL)])
+    out.sender.send_pieces([torch.randn(NUMEL)])
     out.chip.make()
     out.chip.break_down()
     with pytest.raises(BridgeError, match="illegal memory access"):
@@ -172,10 +174,10 @@ def _chip_memory(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("_chip_memory")
 def test_an_encoded_message_leaves_part_by_part(out: Out) -> None:
     writer = CodedWriter(out.channel, out.chip, torch.float32, NUMEL, Gate(CODED, "float32", pytest.fail))
-    sender = BridgeSender(out.channel, writer, out.mover, Waits(out.chip))
+    sender = BridgeSender(out.channel, writer, out.queue, Waits(out.chip))
     x, found = torch.randn(NUMEL), torch.empty(NUMEL)
     arrival = out.peer.post_recv(0)
-    sender.send([x])  # returns, with nothing copied
+    sender.send_pieces([x])  # returns, with nothing copied
     assert len(out.chip.outward) == CODED_PARTS
     for _ in range(CODED_PARTS):
         assert not arrival.done()
@@ -195,23 +197,23 @@ class In:
         self.peer, self.channel = ends
         self.chip = LaterChip()
         self.waits = Waits(self.chip)
-        self.mover = Mover(self.chip, "in", pytest.fail)
+        self.queue = CopyQueue(self.chip, "in", pytest.fail)
         reader = PlainReader(self.channel, self.chip, torch.float32)
-        self.receiver = BridgeReceiver(self.channel, reader, self.chip, self.mover, self.waits)
+        self.receiver = BridgeReceiver(self.channel, reader, self.chip, self.queue, self.waits)
         self._pool = ThreadPoolExecutor(1)
 
     def send(self, x: torch.Tensor, filled: int | None = None) -> Ticket:
         """From slot 0, as far as it is said to be filled."""
         torch.frombuffer(self.peer.slots.view(0), dtype=torch.float32)[: len(x)] = x
-        return self.peer.send(0, x.nbytes, filled)
+        return self.peer.send_message(0, x.nbytes, filled)
 
     def receive(self) -> Future[torch.Tensor]:
         """In a thread of its own."""
-        return self._pool.submit(lambda: self.receiver.receive([Place((NUMEL,))])[0])
+        return self._pool.submit(lambda: self.receiver.receive_pieces([Destination((NUMEL,))])[0])
 
     def close(self) -> None:
         self.chip.make_all()
-        self.mover.close()
+        self.queue.close()
         self._pool.shutdown()
 
 
@@ -241,12 +243,12 @@ def test_what_has_come_is_copied_in_while_the_rest_is_still_under_way(into: In) 
 @pytest.mark.usefixtures("_chip_memory")
 def test_an_encoded_message_is_copied_in_while_the_rest_is_still_under_way(into: In) -> None:
     reader = CodedReader(into.channel, into.chip, torch.float32, NUMEL, CODED)
-    into.receiver = BridgeReceiver(into.channel, reader, into.chip, into.mover, into.waits)
+    into.receiver = BridgeReceiver(into.channel, reader, into.chip, into.queue, into.waits)
     data = torch.zeros(CODED.encoded_bytes(NUMEL, "float32") + 1, dtype=torch.uint8)
     data[-1] = CODED.tag
     into.receiver.post()
     torch.frombuffer(into.peer.slots.view(0), dtype=torch.uint8)[: len(data)] = data
-    sent = into.peer.send(0, len(data), PART_BYTES)
+    sent = into.peer.send_message(0, len(data), PART_BYTES)
     received = into.receive()
     until(lambda: len(into.chip.inward) == 1)
     assert not received.done()
@@ -273,7 +275,7 @@ def test_a_slot_is_posted_again_only_when_its_bytes_have_left_it(into: In) -> No
     sent.wait(WAIT_S)
     into.chip.make_all()
     assert torch.equal(found, second)
-    assert into.chip.attended == {"mover-in"}
+    assert into.chip.attended == {"copies-in"}
 
 
 def test_a_rank_is_one_message_ahead_of_its_chip_and_no_more(into: In) -> None:

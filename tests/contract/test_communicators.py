@@ -138,7 +138,7 @@ def _collectives(backend: Backend, rank: int) -> list[Any]:
     sizes = [member * (rank + 1) for member in range(SIZE)]
     inward = torch.empty(rank * 6, device=device)
     outward = torch.cat([torch.full((size,), 10.0 * rank + member) for member, size in enumerate(sizes)]).to(device)
-    one.exchange(inward, [rank * (member + 1) for member in range(SIZE)], outward, sizes).wait()
+    one.all_to_all(inward, [rank * (member + 1) for member in range(SIZE)], outward, sizes).wait()
     return [tensor.tolist() for tensor in (total, most, whole, inward)]
 
 

@@ -36,7 +36,7 @@ def linked(monkeypatch: pytest.MonkeyPatch) -> Iterator[Linked]:
         scheme: str,
         *,
         sealed: bool = False,
-        lanes: int = 1,
+        streams: int = 1,
         relays: list[Relay] | None = None,
         patience_s: float = PATIENCE_S,
     ) -> tuple[Host, Host]:
@@ -46,7 +46,7 @@ def linked(monkeypatch: pytest.MonkeyPatch) -> Iterator[Linked]:
             relays.append(Relay(b.uris[scheme]))
             b.uris[scheme] = relays[0].uri
         for host, peer in ((a, b), (b, a)):
-            introduce(host, peer, scheme, sealed=sealed, lanes=lanes)
+            introduce(host, peer, scheme, sealed=sealed, streams=streams)
         return a, b
 
     yield begin
@@ -82,7 +82,7 @@ class Flow:
         filled = self._sizes.choice([0, size // 2, size])
         self.sender.slots.view(slot)[:size] = content[:filled] + bytes(size - filled)
         self._contents[self.begun] = content
-        self._sent.append(self.sender.send(slot, size, filled))
+        self._sent.append(self.sender.send_message(slot, size, filled))
         self._unfilled.append((self._sent[-1], content))
         self.begun += 1
 
@@ -143,10 +143,10 @@ def test_frames_that_suffer(scheme: str, sealed: bool, linked: Linked, monkeypat
 
 @pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["zmq", "grpc"])
-@pytest.mark.parametrize("lanes", [1, 3])
-def test_streams_that_are_cut_in_the_middle(scheme: str, lanes: int, linked: Linked) -> None:
+@pytest.mark.parametrize("streams", [1, 3])
+def test_streams_that_are_cut_in_the_middle(scheme: str, streams: int, linked: Linked) -> None:
     relays: list[Relay] = []
-    flows = flows_of(*linked(scheme, lanes=lanes, relays=relays))
+    flows = flows_of(*linked(scheme, streams=streams, relays=relays))
     [relay] = relays
     for cut in range(10):
         target = relay.bytes_moved + 2_000_000 + 137 * cut

@@ -10,11 +10,11 @@ from typing import Any
 import psutil
 import pytest
 
-from bridge.channel import ChannelSpec
 from bridge.errors import PeerLost
 from bridge.port.port import Port
 from bridge.rank import RankId
 from bridge.transports.transport import schemes
+from bridge.words.channel import ChannelSpec
 from bridge.words.endpoint import (
     AskStats,
     Failed,
@@ -52,7 +52,7 @@ def start() -> Iterator[Start]:
 
 def connections(host: Host) -> dict[str, int]:
     """Of each peer, those that there are."""
-    host.control.send(AskStats())
+    host.control.send_word(AskStats())
     peers = host.expect(Stats).peers
     return {peer: stats["connections"] for peer, stats in peers.items() if peer != host.name and stats["connections"]}
 
@@ -66,10 +66,10 @@ def test_one_rank_alone_has_the_link_connected_and_what_it_says_is_kept(first: i
     early, late = hosts[first].port(), hosts[1 - first].port()
     sends = ChannelSpec(0, "sync", "there", early.rank, late.rank, 8, 1)
     receives = ChannelSpec(0, "sync", "back", late.rank, early.rank, 8, 1)
-    departure, arrival = early.open(sends).send(0, 8), early.open(receives).post_recv(0)
+    departure, arrival = early.open(sends).send_message(0, 8), early.open(receives).post_recv(0)
     await_connection(*hosts)
     late.open(sends).post_recv(0).wait(WAIT_S)
-    late.open(receives).send(0, 3).wait(WAIT_S)
+    late.open(receives).send_message(0, 3).wait(WAIT_S)
     departure.wait(WAIT_S)
     arrival.wait(WAIT_S)
     assert arrival.nbytes == 3
@@ -80,14 +80,14 @@ def test_one_rank_alone_has_the_link_connected_and_what_it_says_is_kept(first: i
 def test_a_probe_has_the_link_connected(source: int, start: Start) -> None:
     hosts = [start(name, ["zmq"], patience_s=5.0) for name in ("a@0", "b@0")]
     link(*hosts, "zmq")
-    hosts[source].control.send(ProbeLink(hosts[1 - source].name, 1_000_000))
+    hosts[source].control.send_word(ProbeLink(hosts[1 - source].name, 1_000_000))
     assert hosts[source].expect(LinkProbed).bytes_per_s > 0
 
 
 def test_a_peer_that_is_replaced_before_anybody_talks_to_it_is_found(start: Start) -> None:
     a, b, again = start("a@0", ["zmq"]), start("b@0", ["zmq"]), start("b@0", ["zmq"])
     introduce(a, b, "zmq")
-    b.control.send(Stop())
+    b.control.send_word(Stop())
     b.thread.join(WAIT_S)
     link(a, again, "zmq")
     assert cross(*channel(a.port(), again.port()), b"hello") == b"hello"
@@ -95,7 +95,7 @@ def test_a_peer_that_is_replaced_before_anybody_talks_to_it_is_found(start: Star
 
 def test_all_streams_of_a_link_are_opened(start: Start) -> None:
     a, b = start("a@0", ["zmq"]), start("b@0", ["zmq"])
-    link(a, b, "zmq", lanes=4)
+    link(a, b, "zmq", streams=4)
     assert cross(*channel(a.port(), b.port()), b"hello") == b"hello"
     until(lambda: connections(a) == {"b@0": 4} and connections(b) == {"a@0": 4})
 
@@ -107,9 +107,9 @@ def test_a_link_becomes_wider_while_messages_cross(told_first: int, start: Start
     ends = channel(a.port(), b.port())
     assert cross(*ends, b"one stream") == b"one stream"
     first, other = hosts[told_first], hosts[1 - told_first]
-    introduce(first, other, "zmq", lanes=3)
+    introduce(first, other, "zmq", streams=3)
     assert cross(*ends, b"told one side") == b"told one side"
-    introduce(other, first, "zmq", lanes=3)
+    introduce(other, first, "zmq", streams=3)
     until(lambda: connections(a) == {"b@0": 3} and connections(b) == {"a@0": 3})
     assert cross(*ends, b"three streams") == b"three streams"
 
@@ -119,8 +119,8 @@ def test_a_link_becomes_wider_while_messages_cross(told_first: int, start: Start
 def test_who_dials_decides_how_many_streams_there_are(told: tuple[int, int], start: Start) -> None:
     """The other side misses none, however long it waits."""
     a, b = (start(name, ["zmq"], patience_s=3.0) for name in ("a@0", "b@0"))
-    introduce(a, b, "zmq", lanes=told[0])
-    introduce(b, a, "zmq", lanes=told[1])
+    introduce(a, b, "zmq", streams=told[0])
+    introduce(b, a, "zmq", streams=told[1])
     ends = channel(a.port(), b.port())
     assert cross(*ends, b"hello") == b"hello"
     time.sleep(4.0)
@@ -132,11 +132,11 @@ def test_who_dials_decides_how_many_streams_there_are(told: tuple[int, int], sta
 @pytest.mark.parametrize("scheme", ["zmq", "grpc"])
 def test_a_link_becomes_narrower_and_loses_nothing(scheme: str, start: Start) -> None:
     a, b = (start(name, [scheme], patience_s=3.0) for name in ("a@0", "b@0"))
-    link(a, b, scheme, lanes=4)
+    link(a, b, scheme, streams=4)
     ends = channel(a.port(), b.port(), slot_bytes=CHUNK_BYTES * 8)
     content = bytes(range(256)) * (CHUNK_BYTES * 8 // 256)
     assert cross(*ends, content) == content
-    link(a, b, scheme, lanes=2)
+    link(a, b, scheme, streams=2)
     assert cross(*ends, content[::-1]) == content[::-1]
     time.sleep(4.0)
     assert connections(a) == {"b@0": 4}, "those that were connected stay so"
@@ -146,12 +146,12 @@ def test_a_link_becomes_narrower_and_loses_nothing(scheme: str, start: Start) ->
 @pytest.mark.slow
 def test_a_dialler_that_starts_anew_may_have_fewer_streams(start: Start) -> None:
     a, b = start("a@0", ["zmq"], process=True), start("b@0", ["zmq"], patience_s=3.0)
-    link(a, b, "zmq", lanes=4)
+    link(a, b, "zmq", streams=4)
     assert cross(*channel(a.port(), b.port()), b"four") == b"four"
     until(lambda: connections(b) == {"a@0": 4})
     a.kill()
     again = start("a@0", ["zmq"])
-    link(again, b, "zmq", lanes=1)
+    link(again, b, "zmq", streams=1)
     ports = again.port(), b.port(1)
     channel(*ports, epoch=1)
     assert b.expect(LostPeer).cause == "it has started anew"
@@ -162,26 +162,26 @@ def test_a_dialler_that_starts_anew_may_have_fewer_streams(start: Start) -> None
     assert connections(b) == {"a@0": 1}
 
 
-@pytest.mark.parametrize("lanes", [0, 17])
-def test_a_link_has_no_other_number_of_streams(lanes: int, start: Start) -> None:
+@pytest.mark.parametrize("streams", [0, 17])
+def test_a_link_has_no_other_number_of_streams(streams: int, start: Start) -> None:
     a, b = start("a@0", ["zmq"]), start("b@0", ["zmq"])
-    a.control.send(Introduce({"b@0": PeerSpec(b.uris["zmq"], b.key, lanes)}))
-    assert a.expect(Failed).error.value == lanes
+    a.control.send_word(Introduce({"b@0": PeerSpec(b.uris["zmq"], b.key, streams)}))
+    assert a.expect(Failed).error.value == streams
     link(a, b, "zmq")
     assert cross(*channel(a.port(), b.port()), b"hello") == b"hello"
 
 
 def test_a_link_that_nobody_has_needed_has_as_many_streams_as_it_was_told_last(start: Start) -> None:
     a, b = start("a@0", ["zmq"]), start("b@0", ["zmq"])
-    for lanes in (8, 2):
-        link(a, b, "zmq", lanes=lanes)
+    for streams in (8, 2):
+        link(a, b, "zmq", streams=streams)
     assert cross(*channel(a.port(), b.port()), b"hello") == b"hello"
     until(lambda: connections(a) == {"b@0": 2} and connections(b) == {"a@0": 2})
 
 
 def test_a_rank_that_nobody_serves_is_lost_at_once(start: Start) -> None:
     port = start("a@0", ["zmq"]).port()
-    sends = port.open(ChannelSpec(0, "sync", "x", port.rank, RankId("z", 0), 8, 1)).send(0, 8)
+    sends = port.open(ChannelSpec(0, "sync", "x", port.rank, RankId("z", 0), 8, 1)).send_message(0, 8)
     with pytest.raises(PeerLost, match="no connection to z:0"):
         sends.wait(WAIT_S)
 
@@ -200,7 +200,7 @@ def test_connections_grow_with_the_pairs_of_hosts_that_talk(start: Start) -> Non
     routes = {f"{name.partition('@')[0]}:{rank}": name for name in facts for rank in range(RANKS)}
     for host in hosts:
         peers = {name: of for name, of in facts.items() if name != host.name}
-        host.control.send(Introduce(peers, routes))
+        host.control.send_word(Introduce(peers, routes))
         host.expect(Introduced)
     ports = [[host.port(rank) for rank in range(RANKS)] for host in hosts]
     pairs, before = pairs_that_talk(), tcp_sockets()
@@ -219,7 +219,7 @@ def serve(ours: list[Port], theirs: list[Port]) -> None:
     arrivals = [receiver.post_recv(0) for _, receiver in flows]
     for number, (sender, _) in enumerate(flows):
         sender.slots.view(0)[:8] = number.to_bytes(8, "big")
-        sender.send(0, 8)
+        sender.send_message(0, 8)
     for number, (arrival, (_, receiver)) in enumerate(zip(arrivals, flows, strict=True)):
         arrival.wait(WAIT_S)
         assert bytes(receiver.slots.view(0)[:8]) == number.to_bytes(8, "big")

@@ -15,10 +15,10 @@ from balancer.errors import ScheduleError
 from balancer.problem import Problem
 from balancer.schedule import registry
 from balancer.schedule.action import COMPUTING, STEP, UNSPLIT, Action, Kind, refuse_unknown
+from balancer.schedule.consistency import check
 from balancer.schedule.grid import format_grid
 from balancer.schedule.lowering import forward_only, lower
 from balancer.schedule.registry import schedule, schedules
-from balancer.schedule.replay import check
 from balancer.schedule.schedule import Schedule
 from balancer.simulate.simulate import simulate
 from tests.unit.balancer.cases import plan, pool, topology, workload
@@ -220,8 +220,8 @@ class Split(Schedule):
     def in_flight(self, micro_batches, warmup):
         return micro_batches
 
-    def period_s(self, pace, warmup):
-        return max(pace.work_s)
+    def period_s(self, times, warmup):
+        return max(times.work_s)
 
 
 def test_whoever_reads_a_list_refuses_what_he_does_not_know(monkeypatch):

@@ -16,12 +16,12 @@ from collections.abc import Callable, Iterator
 import psutil
 import pytest
 
-from bridge.channel import ChannelSpec
 from bridge.errors import PeerLost
-from bridge.link.stream import WINDOW_BYTES
 from bridge.port.pipe import Pipe
 from bridge.port.port import Channel, Ticket
 from bridge.rank import RankId
+from bridge.transports.transport import WINDOW_BYTES
+from bridge.words.channel import ChannelSpec
 from bridge.words.endpoint import Attach, Attached, LostPeer
 from bridge.words.frame import CHUNK_BYTES
 from tests.contract.bridge_hosts import Host, await_connection, channel, cross, link, until
@@ -35,7 +35,7 @@ SLOT_BYTES, SLOTS = WINDOW_BYTES // 2, 4
 # a rank that receives from a:0 for ever
 RECEIVER = f"""
 import socket, sys
-from bridge.channel import ChannelSpec
+from bridge.words.channel import ChannelSpec
 from bridge.port.port import Port
 from bridge.rank import RankId
 rank = RankId("b", 0)
@@ -88,7 +88,7 @@ def receiver(start: Start) -> Iterator[Callable[[Host], subprocess.Popen[bytes]]
 
     def begin(host: Host) -> subprocess.Popen[bytes]:
         ours, theirs = Pipe.pair()
-        host.control.send(Attach(RankId("b", 0)), [theirs.fileno()])
+        host.control.send_word(Attach(RankId("b", 0)), [theirs.fileno()])
         host.expect(Attached)
         theirs.close()
         command = [sys.executable, "-c", RECEIVER, str(ours.fileno())]
@@ -111,7 +111,7 @@ def test_a_rank_that_takes_nothing_costs_no_memory_and_holds_nobody_else_up(
     rank, source = receiver(b), a.port()
     sender = source.open(ChannelSpec(0, "activation", "flow", source.rank, RankId("b", 0), SLOT_BYTES, SLOTS))
     others = channel(a.port(1), b.port(1), "others")
-    under_way = deque(sender.send(slot, SLOT_BYTES) for slot in range(SLOTS))
+    under_way = deque(sender.send_message(slot, SLOT_BYTES) for slot in range(SLOTS))
     send_on(sender, under_way, seconds=0.5)
     endpoints = [Watched(host.process.pid) for host in (a, b) if host.process]
     rank.send_signal(signal.SIGSTOP)
@@ -134,7 +134,7 @@ def send_on(sender: Channel, under_way: deque[Ticket], seconds: float) -> int:
     end, arrived = time.monotonic() + seconds, 0
     while time.monotonic() < end:
         if under_way[0].done():
-            under_way.append(sender.send(under_way.popleft().slot, SLOT_BYTES))
+            under_way.append(sender.send_message(under_way.popleft().slot, SLOT_BYTES))
             arrived += 1
         else:
             time.sleep(0.001)
@@ -152,7 +152,7 @@ def test_an_endpoint_that_stands_still_is_lost_and_costs_its_sender_a_window_at_
     until(lambda: a.stats("b@0")["bytes_received"] > 0)
     here = Watched(os.getpid())
     b.kill(signal.SIGSTOP)
-    departure, end = sender.send(0, 4 * WINDOW_BYTES), time.monotonic() + STALL_S
+    departure, end = sender.send_message(0, 4 * WINDOW_BYTES), time.monotonic() + STALL_S
 
     def over() -> bool:
         here.look()

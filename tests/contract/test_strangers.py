@@ -13,13 +13,14 @@ import pytest
 import zmq
 
 from bridge.transports import front, grpc, probation
+from bridge.transports.transport import Credentials
 from bridge.transports.zmq import ZmqConnection
-from bridge.trust.credentials import Admission, Credentials
-from bridge.trust.hello import Hello, connection_guard
+from bridge.trust.credentials import Admission
+from bridge.trust.hello import Hello, connection_seal
 from bridge.trust.identity import Identity, KeyPair
-from bridge.trust.seal import Checked, Sealed
+from bridge.trust.seal import Checked, Encrypted
 from bridge.words.endpoint import Failed, Introduce, Introduced, PeerSpec, TurnedAway
-from bridge.words.frame import EMPTY, HEADER_BYTES, Header, Kind, text_frame
+from bridge.words.frame import EMPTY, HEADER_BYTES, FrameKind, Header, text_frame
 from tests.contract import fuzz, fuzz_wire, strangers
 from tests.contract.bridge_hosts import Host, channel, cross, introduce, link
 from tests.contract.faults import Relay
@@ -75,7 +76,7 @@ class Stranger:
 def credentials_for(host: Host) -> Credentials:
     """Such as a peer has, `c@0`, of which the host is told."""
     peer, admission = Identity("c@0"), Admission("c@0")
-    host.control.send(Introduce({"c@0": PeerSpec(None, peer.public)}))
+    host.control.send_word(Introduce({"c@0": PeerSpec(None, peer.public)}))
     host.expect(Introduced)
     admission.meet(host.name, peer.share(host.name, host.key))
     return admission.credentials(host.name)
@@ -89,9 +90,9 @@ def stranger(pair: tuple[Host, Host]) -> Iterator[Stranger]:
     one.socket.close()
 
 
-def frame(kind: Kind, text: str = "", **fields: int) -> tuple[bytes, memoryview]:
+def frame(kind: FrameKind, text: str = "", **fields: int) -> tuple[bytes, memoryview]:
     header, payload = text_frame(kind, text)
-    return Checked().seal(header._replace(**fields), payload)
+    return Checked().apply(header._replace(**fields), payload)
 
 
 @pytest.mark.parametrize("scheme", ["zmq", "grpc"])
@@ -103,7 +104,7 @@ def test_whoever_has_another_key_than_was_told_is_not_let_in(scheme: str, sealed
     introduce(b, a, scheme, sealed=sealed)
     channel(a.port(), b.port())
     for host in (a, b):
-        while isinstance(word := host.control.recv(WAIT_S)[0], TurnedAway):
+        while isinstance(word := host.control.recv_word(WAIT_S)[0], TurnedAway):
             assert "credentials" in word.cause
         assert isinstance(word, Failed)
         assert word.error.type == "TransportError"
@@ -113,13 +114,13 @@ GARBAGE = {
     "noise": (os.urandom(200), os.urandom(1000)),
     "nothing": (b"",),
     "a short head": (bytes(HEADER_BYTES - 1), b"x"),
-    "data first": frame(Kind.DATA, "x", number=0),
-    "a hello that is none": frame(Kind.HELLO, '{"endpoint": 3}'),
-    "a hello of nobody": frame(Kind.HELLO, Hello(endpoint="z@9", instance="i").model_dump_json()),
-    "a size that lies": (Header(Kind.DATA, total=1 << 63, offset=1 << 62, length=(1 << 32) - 1).encode(), b"x"),
-    "a text that lies": (Header(Kind.HELLO, length=(1 << 32) - 1).encode(), b"x"),
+    "data first": frame(FrameKind.DATA, "x", number=0),
+    "a hello that is none": frame(FrameKind.HELLO, '{"endpoint": 3}'),
+    "a hello of nobody": frame(FrameKind.HELLO, Hello(endpoint="z@9", instance="i").model_dump_json()),
+    "a size that lies": (Header(FrameKind.DATA, total=1 << 63, offset=1 << 62, length=(1 << 32) - 1).encode(), b"x"),
+    "a text that lies": (Header(FrameKind.HELLO, length=(1 << 32) - 1).encode(), b"x"),
     "another version": (b"HB\x63" + bytes(HEADER_BYTES - 3), b""),
-    "three parts": (*frame(Kind.HELLO, "x"), b"more"),
+    "three parts": (*frame(FrameKind.HELLO, "x"), b"more"),
 }
 
 
@@ -139,7 +140,7 @@ def test_garbage_is_refused_with_a_reason_and_the_peers_go_on(
 def test_a_handshake_that_is_played_again_is_refused(pair: tuple[Host, Host], start: Start) -> None:
     a, b = start("a@0", patience_s=10.0), start("c@0", patience_s=10.0)
     said: list[tuple[bytes, bytes]] = []
-    send = ZmqConnection.send
+    send = ZmqConnection.send_frame
 
     def overheard(connection: ZmqConnection, head: bytes, body: memoryview) -> None:
         if connection.route is None:
@@ -147,7 +148,7 @@ def test_a_handshake_that_is_played_again_is_refused(pair: tuple[Host, Host], st
         send(connection, head, body)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ZmqConnection, "send", overheard)
+        patch.setattr(ZmqConnection, "send_frame", overheard)
         link(a, b, "zmq", sealed=True)
         assert cross(*channel(a.port(), b.port()), b"secret") == b"secret"
     again = Stranger(b.uris["zmq"], credentials_for(b))
@@ -161,15 +162,15 @@ def test_a_frame_that_is_played_again_ends_the_connection_alone(
     pair: tuple[Host, Host], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ends = channel(pair[0].port(), pair[1].port())
-    send, left = ZmqConnection.send, [1]
+    send, left = ZmqConnection.send_frame, [1]
 
     def twice(connection: ZmqConnection, head: bytes, body: memoryview) -> None:
         send(connection, head, body)
-        if head[3] == Kind.DATA and left:
+        if head[3] == FrameKind.DATA and left:
             left.pop()
             send(connection, head, body)
 
-    monkeypatch.setattr(ZmqConnection, "send", twice)
+    monkeypatch.setattr(ZmqConnection, "send_frame", twice)
     for word in (b"one", b"two", b"three"):
         assert cross(*ends, word) == word
 
@@ -190,31 +191,31 @@ def test_the_wire_does_not_show_the_payload(scheme: str, start: Start) -> None:
 def test_no_key_and_nonce_occur_twice_over_a_hundred_connections(monkeypatch: pytest.MonkeyPatch) -> None:
     used: set[tuple[bytes, int]] = set()
     keys: set[bytes] = set()
-    init = Sealed.__init__
+    init = Encrypted.__init__
 
-    def noted(self: Sealed, send_key: bytes, receive_key: bytes) -> None:
+    def noted(self: Encrypted, send_key: bytes, receive_key: bytes) -> None:
         keys.update((send_key, receive_key))
         init(self, send_key, receive_key)
 
-    monkeypatch.setattr(Sealed, "__init__", noted)
-    seal = Sealed.seal
+    monkeypatch.setattr(Encrypted, "__init__", noted)
+    apply = Encrypted.apply
 
-    def counted(self: Sealed, header: Header, payload: memoryview) -> tuple[bytes, memoryview]:
+    def counted(self: Encrypted, header: Header, payload: memoryview) -> tuple[bytes, memoryview]:
         nonce = (id(self._ours), self._sealed)
         assert nonce not in used
         used.add(nonce)
-        return seal(self, header, payload)
+        return apply(self, header, payload)
 
-    monkeypatch.setattr(Sealed, "seal", counted)
-    guards = []
+    monkeypatch.setattr(Encrypted, "apply", counted)
+    seals = []
     for _ in range(100):
         texts = [Hello(endpoint=name, instance="i").model_dump_json() for name in ("a@0", "b@0")]
         agreed = KeyPair().agree(KeyPair().public)
-        here, there = (connection_guard(bytes(32), agreed, *texts, we_dialled=dialled) for dialled in (True, False))
-        guards += [here, there]
+        here, there = (connection_seal(bytes(32), agreed, *texts, we_dialled=dialled) for dialled in (True, False))
+        seals += [here, there]
         for one, other in ((here, there), (there, here)):
-            header = Header(Kind.READY)
-            head, body = one.seal(header, EMPTY)
+            header = Header(FrameKind.READY)
+            head, body = one.apply(header, EMPTY)
             other.open(header, memoryview(head), body, None)
     assert len(keys) == 200
     assert len(used) == 200
@@ -225,8 +226,8 @@ def test_strangers_that_say_nothing_are_shown_the_door(start: Start) -> None:
     a = start("a@0", patience_s=1.0)
     link(a, b, "zmq", sealed=True)
     silent = Stranger(b.uris["zmq"], credentials_for(b))
-    silent.say(*frame(Kind.HELLO, HELLO.model_dump_json()))
-    assert Header.decode(silent.hears()[0]).kind is Kind.HELLO
+    silent.say(*frame(FrameKind.HELLO, HELLO.model_dump_json()))
+    assert Header.decode(silent.hears()[0]).kind is FrameKind.HELLO
     assert "no proof" in b.expect(TurnedAway).cause
     silent.socket.close()
 

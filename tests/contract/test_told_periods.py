@@ -17,7 +17,7 @@ from balancer.plan.plan import PipelinePlan, Plan, StagePlan
 from balancer.problem import Problem
 from balancer.schedule.lowering import actions_of
 from balancer.schedule.registry import schedule, schedules
-from balancer.schedule.schedule import Pace
+from balancer.schedule.schedule import MicroBatchTimes
 from balancer.simulate.simulate import Prediction, simulate
 from tests.unit.balancer.cases import pool, topology, unit, workload
 
@@ -30,7 +30,7 @@ class Line(NamedTuple):
     """A pipeline with a pool for each stage; `predict(schedule, n)` simulates a step of n micro-batches. `warmup` may
     not suit a schedule, which then has its usual ones."""
 
-    pace: Pace
+    times: MicroBatchTimes
     warmup: tuple[int, ...]
     predict: Callable[[str, int], Prediction]
 
@@ -52,9 +52,9 @@ def lines(draw):
     stages = range(draw(st.integers(1, 5)))
     work = [draw(st.floats(0.1, 2.0)) for _ in stages]
     forward = [draw(st.floats(0.2, 0.8)) * each for each in work]
-    hop_s, wire_s = draw(st.sampled_from([0.0, 0.2, 0.7])), draw(st.sampled_from([0.0, 0.3, 1.0]))
+    hop_s, link_s = draw(st.sampled_from([0.0, 0.2, 0.7])), draw(st.sampled_from([0.0, 0.3, 1.0]))
     warmup = sorted((draw(st.integers(1, 6)) for _ in stages), reverse=True)
-    link = {"bytes_per_s": BOUNDARY_BYTES / (wire_s or 1e-9), "latency_s": hop_s}
+    link = {"bytes_per_s": BOUNDARY_BYTES / (link_s or 1e-9), "latency_s": hop_s}
     chips = topology(*(pool(f"p{s}", 1) for s in stages), **link)
     kinds = [unit(f"k{s}", boundary=BOUNDARY_BYTES) for s in stages]
     times = Times({(f"p{s}", 1, f"k{s}"): UnitTime(forward[s], work[s] - forward[s]) for s in stages})
@@ -65,8 +65,8 @@ def lines(draw):
         written = Plan(schedule=name, pipelines=(PipelinePlan(share=micro_batches, stages=placed),))
         return simulate(complete(written, Problem(chips, step)), Problem(chips, step, times))
 
-    hops = [hop_s + wire_s] * (len(stages) - 1)
-    return Line(Pace(work, forward, hops, (wire_s, wire_s) if hops else (0.0, 0.0)), tuple(warmup), predict)
+    hops = [hop_s + link_s] * (len(stages) - 1)
+    return Line(MicroBatchTimes(work, forward, hops, (link_s, link_s) if hops else (0.0, 0.0)), tuple(warmup), predict)
 
 
 @ALL
@@ -74,14 +74,14 @@ def lines(draw):
 @settings(deadline=None, max_examples=15)
 def test_in_the_steady_state_one_micro_batch_more_takes_the_period_that_it_tells(name, line):
     longer_s = line.predict(name, MANY + MORE).compute_s - line.predict(name, MANY).compute_s
-    assert longer_s / MORE == pytest.approx(schedule(name).period_s(line.pace, line.warmups(name)), rel=0.01)
+    assert longer_s / MORE == pytest.approx(schedule(name).period_s(line.times, line.warmups(name)), rel=0.01)
 
 
 @ALL
 @given(line=lines())
 @settings(deadline=None)
 def test_the_first_micro_batch_takes_a_round_trip(name, line):
-    assert line.predict(name, 1).compute_s == pytest.approx(line.pace.round_trip_s)
+    assert line.predict(name, 1).compute_s == pytest.approx(line.times.round_trip_s)
 
 
 @ALL
@@ -100,8 +100,8 @@ def test_a_search_expects_a_period_between_the_slowest_stage_and_what_usual_warm
     told, stages = schedule(name), range(len(line.warmup))
     usual = told.usual_warmups(stages, MANY)
     told.check_warmups(stages, MANY, usual)
-    least, most = max(*line.pace.work_s, *line.pace.wire_s), told.period_s(line.pace, usual)
-    assert least * (1 - 1e-9) <= told.expected_period_s(line.pace, MANY) <= most * (1 + 1e-9)
+    least, most = max(*line.times.work_s, *line.times.link_s), told.period_s(line.times, usual)
+    assert least * (1 - 1e-9) <= told.expected_period_s(line.times, MANY) <= most * (1 + 1e-9)
 
 
 @ALL
@@ -109,6 +109,6 @@ def test_a_search_expects_a_period_between_the_slowest_stage_and_what_usual_warm
 def test_warmups_that_hide_hops_are_legal_and_no_less_deep(name, line):
     told, stages = schedule(name), range(len(line.warmup))
     usual = told.usual_warmups(stages, MANY)
-    deep = told.hiding_warmups(stages, line.pace, usual)
+    deep = told.hiding_warmups(stages, line.times, usual)
     told.check_warmups(stages, MANY, deep)
     assert all(n >= least for n, least in zip(deep, usual, strict=True))

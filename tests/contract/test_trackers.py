@@ -15,9 +15,9 @@ import pytest
 
 from hetero.monitoring.errors import MonitorError
 from hetero.monitoring.journal import METRICS, Journal, read
+from hetero.monitoring.monitor import Monitor
 from hetero.monitoring.options import MonitorOptions
 from hetero.monitoring.tracker import BUILT_IN, curves, load_tracker
-from hetero.monitoring.watch import Watch
 from tests.architecture.tree import ROOT
 from tests.contract.wandb_file import records
 from tests.patience import WAIT_S
@@ -89,17 +89,17 @@ def test_every_tracker_is_read_back() -> None:
 @pytest.mark.parametrize("name", sorted(BUILT_IN))
 def test_curves_equal_those_of_the_journal(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _needs(name)
-    monkeypatch.setattr("hetero.monitoring.watch.SECONDS_TO_CLOSE", WAIT_S)  # of which a busy machine may need some
+    monkeypatch.setattr("hetero.monitoring.monitor.SECONDS_TO_CLOSE", WAIT_S)  # of which a busy machine may need some
     run = tracked(tmp_path / "small-run")
     run.folder.mkdir()
-    watch = Watch(MonitorOptions.model_validate({"trackers": [name]}), run)
-    notices = watch.start()
+    monitor = Monitor(MonitorOptions.model_validate({"trackers": [name]}), run)
+    notices = monitor.start()
     with Journal(run.folder / METRICS) as journal:
         for step in range(STEPS):
             record = line(step, loss=float("nan") if step == 2 else 5.0 - 0.1 * step)
             journal.append(record)
-            notices += watch.record(record)
-    notices += watch.close()
+            notices += monitor.record(record)
+    notices += monitor.close()
     assert notices == []
     written = {record["step"]: curves(record, run) for record in read(run.folder / METRICS)}
     assert "loss" not in written[2]
@@ -136,10 +136,10 @@ def test_wandb_online_wants_a_key_before_anything_starts(monkeypatch: pytest.Mon
         monkeypatch.setenv(name, str(value))
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
     with pytest.raises(MonitorError, match="WANDB_API_KEY") as caught:
-        Watch(MonitorOptions.model_validate(online), tracked(tmp_path))
+        Monitor(MonitorOptions.model_validate(online), tracked(tmp_path))
     assert (caught.value.key, caught.value.value) == ("monitor.trackers[0].options.mode", "online")
     (tmp_path / "netrc").write_text("default login user password " + 40 * "a")  # as `wandb login` leaves it
-    Watch(MonitorOptions.model_validate(online), tracked(tmp_path)).close()
+    Monitor(MonitorOptions.model_validate(online), tracked(tmp_path)).close()
 
 
 @pytest.mark.slow
@@ -157,12 +157,12 @@ def test_a_tracker_works_without_a_home(name: str, tmp_path: Path) -> None:
 import os
 os.getuid = lambda: 2**31 - 5  # of a user whom nobody knows
 from hetero.monitoring.options import MonitorOptions
-from hetero.monitoring.watch import Watch
+from hetero.monitoring.monitor import Monitor
 from tests.unit.hetero.monitoring.runs import line, tracked
 from pathlib import Path
 run = tracked(Path({str(tmp_path)!r}))
-watch = Watch(MonitorOptions.model_validate({{"trackers": [{name!r}]}}), run)
-notices = watch.start() + watch.record(line(0)) + watch.close()
+monitor = Monitor(MonitorOptions.model_validate({{"trackers": [{name!r}]}}), run)
+notices = monitor.start() + monitor.record(line(0)) + monitor.close()
 assert notices == [], notices
 """
     own = {"PATH": os.environ["PATH"]}

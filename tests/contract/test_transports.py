@@ -15,14 +15,14 @@ from dataclasses import replace
 
 import pytest
 
-from bridge.channel import ChannelSpec
 from bridge.errors import BridgeTimeout, EpochClosed, PeerLost, TransportError
 from bridge.port.port import Ticket
 from bridge.rank import RankId
 from bridge.transports.transport import Connection, load_transport, schemes
-from bridge.trust.seal import Checked, Guard, Sealed
+from bridge.trust.seal import Checked, Encrypted, Seal
+from bridge.words.channel import ChannelSpec
 from bridge.words.endpoint import Failed, LinkProbed, LostPeer, PaceSpec, ProbeLink, Stop
-from bridge.words.frame import CHUNK_BYTES, Header, Kind
+from bridge.words.frame import CHUNK_BYTES, FrameKind, Header
 from tests.contract.bridge_hosts import Host, await_connection, channel, cross, introduce, link, until
 from tests.patience import WAIT_S
 
@@ -78,7 +78,7 @@ def test_many_channels_at_once_keep_their_order_and_lose_or_double_nothing(pair:
                 posted[n][slot] = receiver.post_recv(slot)
             message = bytes([n, turn]) * (turn * n + 1)
             sender.slots.view(slot)[: len(message)] = message
-            under_way[n][slot] = sender.send(slot, len(message))
+            under_way[n][slot] = sender.send_message(slot, len(message))
     for tickets in under_way:
         for ticket in tickets:
             assert ticket
@@ -95,7 +95,7 @@ def test_ranks_of_one_host_meet_through_their_endpoint(start: Start) -> None:
 def test_nothing_leaves_before_a_slot_is_posted_for_it(pair: tuple[Host, Host]) -> None:
     a, b = (host.port() for host in pair)
     sender, receiver = channel(a, b, slot_bytes=4 * CHUNK_BYTES, slots=3)
-    tickets = [sender.send(slot, 4 * CHUNK_BYTES) for slot in range(3)]
+    tickets = [sender.send_message(slot, 4 * CHUNK_BYTES) for slot in range(3)]
     time.sleep(0.2)
     assert pair[0].stats("b@0")["bytes_sent"] < CHUNK_BYTES
     receiver.post_recv(0).wait(WAIT_S)
@@ -114,7 +114,7 @@ def damage(monkeypatch: pytest.MonkeyPatch, times: float) -> None:
 
     def spoilt(header: Header) -> bytes:
         data = encode(header)
-        if header.kind is Kind.DATA and left[0] > 0:
+        if header.kind is FrameKind.DATA and left[0] > 0:
             left[0] -= 1
             return data[:20] + bytes([data[20] ^ 1]) + data[21:]
         return data
@@ -159,7 +159,7 @@ def test_damage_without_end_is_an_error_at_both_ends(
     link(a, b, scheme)
     sender, receiver = channel(a.port(), b.port())
     damage(monkeypatch, float("inf"))
-    arrival, departure = receiver.post_recv(0), sender.send(0, 5)
+    arrival, departure = receiver.post_recv(0), sender.send_message(0, 5)
     with pytest.raises(PeerLost, match="damaged"):
         arrival.wait(WAIT_S)
     with pytest.raises(PeerLost):
@@ -167,23 +167,23 @@ def test_damage_without_end_is_an_error_at_both_ends(
 
 
 @pytest.mark.parametrize("scheme", ["zmq", "grpc"])
-@pytest.mark.parametrize("guard", [Checked, Sealed])
+@pytest.mark.parametrize("kind", [Checked, Encrypted])
 def test_a_damaged_payload_is_sent_again(
-    scheme: str, guard: type[Guard], start: Start, monkeypatch: pytest.MonkeyPatch
+    scheme: str, kind: type[Seal], start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     a, b = (start(name, [scheme]) for name in ("a@0", "b@0"))
-    link(a, b, scheme, sealed=guard is Sealed)
+    link(a, b, scheme, sealed=kind is Encrypted)
     ends = channel(a.port(), b.port())
-    seal, left = guard.seal, [1]
+    apply, left = kind.apply, [1]
 
-    def spoilt(self: Guard, header: Header, payload: memoryview) -> tuple[bytes, memoryview]:
-        head, body = seal(self, header, payload)
-        if header.kind is Kind.DATA and left:
+    def spoilt(self: Seal, header: Header, payload: memoryview) -> tuple[bytes, memoryview]:
+        head, body = apply(self, header, payload)
+        if header.kind is FrameKind.DATA and left:
             left.pop()
             body = memoryview(bytes([body[0] ^ 1]) + bytes(body[1:]))
         return head, body
 
-    monkeypatch.setattr(guard, "seal", spoilt)
+    monkeypatch.setattr(kind, "apply", spoilt)
     assert cross(*ends, b"whole") == b"whole"
     assert a.stats("b@0")["reconnects"] == 1
 
@@ -198,7 +198,7 @@ def test_frames_of_a_closed_epoch_are_dropped_and_counted_and_the_next_epoch_wor
     with pytest.raises(EpochClosed):
         arrival.wait(WAIT_S)
     assert cross(*later, b"so b has closed it") == b"so b has closed it"
-    departure = sender.send(0, 7)
+    departure = sender.send_message(0, 7)
     until(lambda: pair[1].stats("a@0")["frames_dropped_epoch"] == 1)
     a.close_epoch(0)
     with pytest.raises(EpochClosed):
@@ -212,7 +212,7 @@ def test_an_end_may_be_opened_long_after_the_other(pair: tuple[Host, Host]) -> N
     late = type(spec)(0, "state", "late", a.rank, b.rank, 64, 1)
     arrival = b.open(late).post_recv(0)
     time.sleep(0.05)
-    a.open(late).send(0, 3).wait(WAIT_S)
+    a.open(late).send_message(0, 3).wait(WAIT_S)
     arrival.wait(WAIT_S)
     assert arrival.nbytes == 3
 
@@ -223,7 +223,7 @@ def test_a_deadline_names_the_channel_and_leaves_the_ticket_valid(pair: tuple[Ho
     arrival = receiver.post_recv(0)
     with pytest.raises(BridgeTimeout, match=r"layer 3 a:0 -> b:0.*a:0 sent no message within 0\.05 s"):
         arrival.wait(0.05)
-    sender.send(0, 1)
+    sender.send_message(0, 1)
     arrival.wait(WAIT_S)
 
 
@@ -237,7 +237,7 @@ def test_a_rank_that_ends_is_lost_to_those_who_wait_for_it(pair: tuple[Host, Hos
         arrival.wait(WAIT_S)
     assert cross(*unaffected, b"alive") == b"alive"
     with pytest.raises(EpochClosed):
-        sender.send(0, 1).wait(WAIT_S)
+        sender.send_message(0, 1).wait(WAIT_S)
 
 
 @pytest.mark.slow
@@ -250,7 +250,7 @@ def test_a_killed_peer_is_lost_within_the_patience(scheme: str, dials: bool, sta
     ours, theirs = a.port(), b.port()
     receives = channel(theirs, ours, "in")[1].post_recv(0)
     sender, _ = channel(ours, theirs, "out")
-    sends = sender.send(0, 1)
+    sends = sender.send_message(0, 1)
     await_connection(a, b)
     b.kill()
     for ticket in (receives, sends):
@@ -258,9 +258,9 @@ def test_a_killed_peer_is_lost_within_the_patience(scheme: str, dials: bool, sta
             ticket.wait(WAIT_S)
     assert a.expect(LostPeer).peer == there
     with pytest.raises(PeerLost):
-        sender.send(1, 1).wait(WAIT_S)
+        sender.send_message(1, 1).wait(WAIT_S)
     with pytest.raises(PeerLost, match="endpoint of this host"):
-        theirs.open(type(sender.spec)(0, "sync", "y", theirs.rank, ours.rank, 1, 1)).send(0, 1).wait(WAIT_S)
+        theirs.open(type(sender.spec)(0, "sync", "y", theirs.rank, ours.rank, 1, 1)).send_message(0, 1).wait(WAIT_S)
 
 
 @pytest.mark.slow
@@ -294,7 +294,7 @@ def test_a_peer_that_stops_in_good_order_is_no_loss_to_report(scheme: str, start
     sender, receiver = channel(b.port(), a.port())
     assert cross(sender, receiver, b"open at both ends") == b"open at both ends"
     arrival = receiver.post_recv(0)
-    b.control.send(Stop())
+    b.control.send_word(Stop())
     with pytest.raises(PeerLost, match="stopped"):
         arrival.wait(WAIT_S)
     assert a.stats("b@0")["frames_dropped_epoch"] == 0  # the next word is this, not LostPeer
@@ -307,7 +307,7 @@ def test_a_dial_that_nobody_answers_is_reported(scheme: str, dials: bool, start:
     here, there = ("a@0", "b@0") if dials else ("b@0", "a@0")
     a, b = start(here, [scheme], patience_s=0.5), start(there, [scheme])
     introduce(a, b, scheme)
-    b.control.send(Stop())
+    b.control.send_word(Stop())
     b.thread.join(WAIT_S)
     source = a.port()
     arrival = source.open(ChannelSpec(0, "sync", "x", RankId(there[0], 0), source.rank, 1, 1)).post_recv(0)
@@ -344,7 +344,7 @@ def test_a_paced_link_takes_its_time_one_message_after_the_other(scheme: str, st
     time.sleep(0.1)
     began = time.monotonic()
     for slot in range(2):
-        sender.send(slot, 1_000_000)
+        sender.send_message(slot, 1_000_000)
     for arrival, at_least_s in zip(arrivals, (0.08, 0.13), strict=True):
         arrival.wait(WAIT_S)
         assert time.monotonic() - began >= at_least_s
@@ -383,7 +383,7 @@ def test_an_unknown_scheme_is_an_error_with_a_hint() -> None:
 
 def test_a_link_is_measured_without_a_trace(pair: tuple[Host, Host]) -> None:
     ends = channel(pair[0].port(), pair[1].port())
-    pair[0].control.send(ProbeLink("b@0", 20_000_001))
+    pair[0].control.send_word(ProbeLink("b@0", 20_000_001))
     found = pair[0].expect(LinkProbed)
     assert found.peer == "b@0"
     assert 0 < found.bytes_per_s < 1e12

@@ -22,7 +22,7 @@ from hetero.checkpoint.manifest import RunState
 from hetero.checkpoint.store import CheckpointStore
 from hetero.cluster.control.instructions import News
 from hetero.cluster.fleet import FleetLink, FleetPool, FleetSpec, Programs
-from hetero.cluster.host.agent import Carrier, LocalAgents
+from hetero.cluster.host.agent import Agents, LocalAgents
 from hetero.cluster.session import Session
 from hetero.data.source import Prepared
 from hetero.engine.options import EvalOptions, TrainOptions
@@ -134,9 +134,9 @@ class Standing:
         self.session: Session
 
     @contextmanager
-    def up(self, carrier: Carrier | None = None, rank: str = Programs.rank) -> Iterator[Standing]:
+    def up(self, agents: Agents | None = None, rank: str = Programs.rank) -> Iterator[Standing]:
         fleet = fleet_spec(self._pools, rank, self._variables)
-        with Session.start(fleet, carrier or LocalAgents(), self._hear) as self.session:
+        with Session.start(fleet, agents or LocalAgents(), self._hear) as self.session:
             yield self
 
     def train(

@@ -10,7 +10,7 @@ import torch
 
 from balancer.plan.plan import Plan
 from bridge.layout.layout import Region
-from hetero.checkpoint.pieces import Reader
+from hetero.checkpoint.pieces import CheckpointReader
 from hetero.checkpoint.store import CheckpointStore
 from hetero.data.source import Prepared
 from hetero.engine.options import OptimizerOptions, TrainOptions
@@ -111,7 +111,7 @@ def state_deviation(store: CheckpointStore, training: PlainTraining, step: int) 
     """Over parameters and moments, which must be the same that torch keeps."""
     wanted = {name: training.state(name) for name in training.model.parameters}
     kinds = sorted({kind for state in wanted.values() for kind in state})
-    with Reader(store, step) as reader:
+    with CheckpointReader(store, step) as reader:
         assert {name: reader.kinds(name) for name in reader.names()} == {n: s.keys() for n, s in wanted.items()}
         found = {n: {k: reader.read(n, k, _whole(value)) for k, value in state.items()} for n, state in wanted.items()}
     worst = [tensor_deviation(_of_kind(found, kind), _of_kind(wanted, kind), LIMIT.floor) for kind in kinds]

@@ -79,7 +79,7 @@ def test_a_planted_outlier_falls_back_with_an_event(name: str, fleet: Standing, 
     exact = fleet.train(job, TWO, begin_from=tmp_path)
     (news,) = coded.told
     assert (news.kind, news.pool, news.rank, news.step) == ("codec_fallback", "nvidia", "nvidia:0", 0)
-    assert news.data["link"] == ["nvidia", "ascend"]
+    assert news.data["link"] == ("nvidia", "ascend")
     assert (news.data["purpose"], news.data["codec"], news.data["fallback"]) == ("activation", name, "bf16")
     assert news.data["error"] > news.data["limit"]
     assert series_deviation(coded.losses, exact.losses).deviation < 0.01

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from bridge.options import BridgeOptions
-from hetero.checkpoint.pieces import Reader
+from hetero.checkpoint.pieces import CheckpointReader
 from hetero.checkpoint.store import CheckpointStore
 from hetero.engine.options import LossScaleOptions, TrainOptions
 from hetero.models.dimensions import Dimensions
@@ -31,7 +31,7 @@ def test_nobody_updates(codec: str, fleet: Standing, tmp_path: Path) -> None:
     folders = {"begin_from": tmp_path / "before", "save_to": tmp_path / "after"}
     run = fleet.train(job, layout, bridge=BridgeOptions.model_validate({"codec": codec}), **folders)
     assert [step.skipped for step in run.totals] == [True, True]
-    with Reader(CheckpointStore(tmp_path / "after"), 2) as reader:
+    with CheckpointReader(CheckpointStore(tmp_path / "after"), 2) as reader:
         for name, value in model.parameters.items():
             assert reader.kinds(name) == {"parameter"}
             whole = tuple((0, extent) for extent in value.shape)

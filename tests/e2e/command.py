@@ -83,7 +83,7 @@ class Run:
         return json.loads((self.folder / name).read_text())
 
     def pids(self) -> dict[str, int]:
-        """Of ranks by name, and of endpoints and nurseries by host: `ascend:0`, `ascend@0 endpoint`."""
+        """Of ranks by name, and of endpoints and fork servers by host: `ascend:0`, `ascend@0 endpoint`."""
         ready = [event["data"] for event in self.events if event["kind"] == "host_ready"]
         return {
             name if ":" in name else f"{data['host']} {name}": pid

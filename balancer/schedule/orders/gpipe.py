@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from balancer.schedule.action import Action, Kind
-from balancer.schedule.schedule import Pace, Placed, Schedule
+from balancer.schedule.schedule import MicroBatchTimes, Placed, Schedule
 
 
 class GPipe(Schedule):
@@ -25,7 +25,7 @@ class GPipe(Schedule):
     def in_flight(self, micro_batches: int, warmup: int) -> int:
         return micro_batches
 
-    def period_s(self, pace: Pace, warmup: Sequence[int]) -> float:
+    def period_s(self, times: MicroBatchTimes, warmup: Sequence[int]) -> float:
         """Forwards go as fast as the slowest of them, and so do backwards."""
-        activations, gradients = pace.wire_s
-        return max(*pace.forward_s, activations) + max(*pace.backward_s, gradients)
+        activations, gradients = times.link_s
+        return max(*times.forward_s, activations) + max(*times.backward_s, gradients)

@@ -8,7 +8,7 @@ from math import ceil
 from balancer.errors import ScheduleError
 from balancer.schedule.action import Action, Kind
 from balancer.schedule.list_schedule import list_schedule
-from balancer.schedule.schedule import Pace, Placed, Schedule
+from balancer.schedule.schedule import MicroBatchTimes, Placed, Schedule
 
 _SLOW = 0.02
 """A hop is worth hiding from this part of the slowest stage on."""
@@ -48,28 +48,29 @@ class OneFOneB(Schedule):
     def in_flight(self, micro_batches: int, warmup: int) -> int:
         return min(warmup, micro_batches)
 
-    def period_s(self, pace: Pace, warmup: Sequence[int]) -> float:
+    def period_s(self, times: MicroBatchTimes, warmup: Sequence[int]) -> float:
         """Between two stages a micro-batch goes there and back while the first one runs ahead of the other, by the
         difference of their warm-ups and one more; so do as many others."""
-        longest = max(*pace.work_s, *pace.wire_s)
+        longest = max(*times.work_s, *times.link_s)
         for last in range(len(warmup)):
             trip_s = 0.0
             for first in range(last, -1, -1):
-                trip_s += pace.work_s[first] + (2 * pace.hop_s[first] if first < last else 0.0)
+                trip_s += times.work_s[first] + (2 * times.hop_s[first] if first < last else 0.0)
                 longest = max(longest, trip_s / (warmup[first] - warmup[last] + 1))
         return longest
 
-    def expected_period_s(self, pace: Pace, micro_batches: int) -> float:
+    def expected_period_s(self, times: MicroBatchTimes, micro_batches: int) -> float:
         """At the usual depths, but for waits between two stages before the end, which slightly deeper ones hide."""
-        longest, trip_s = max(*pace.work_s, *pace.wire_s), 0.0
-        for behind, (work, hop) in enumerate(zip(reversed(pace.work_s), (0.0, *reversed(pace.hop_s)), strict=True), 1):
+        longest, trip_s = max(*times.work_s, *times.link_s), 0.0
+        from_the_end = zip(reversed(times.work_s), (0.0, *reversed(times.hop_s)), strict=True)
+        for behind, (work, hop) in enumerate(from_the_end, 1):
             trip_s += work + 2 * hop
             longest = max(longest, trip_s / behind)
         return longest
 
-    def hiding_warmups(self, placed: Placed, pace: Pace, usual: Sequence[int]) -> tuple[int, ...]:
+    def hiding_warmups(self, placed: Placed, times: MicroBatchTimes, usual: Sequence[int]) -> tuple[int, ...]:
         """Round trip over slowest stage, and one more before a slow hop, since F and B alternate: enough by formula."""
-        work, hops = pace.work_s, pace.hop_s
+        work, hops = times.work_s, times.hop_s
         slowest_s = max(sum(each for each, s in zip(work, placed, strict=True) if s == stage) for stage in placed)
         depths = []
         for s, least in enumerate(usual):

@@ -21,8 +21,8 @@ from bridge.words.word import A, Answer
 from hetero.cluster.control import events as ev
 from hetero.cluster.control import instructions as ins
 from hetero.cluster.control.blame import Blame
-from hetero.cluster.control.gather import Gather
 from hetero.cluster.control.lease import LeaseBook
+from hetero.cluster.control.roll_call import RollCall
 from hetero.cluster.errors import ClusterError, FingerprintMismatch
 from hetero.cluster.fleet import FleetPool, FleetSpec, HostSpec, describe, host_id
 from hetero.words.orders import Configured, JoinWorld, Lease, OpenWorld, RankOrder, WorldJoined
@@ -56,7 +56,7 @@ class _Question:
     """An order under way: whose answers are still to come, and what follows from them."""
 
     hosts: Sequence[str]
-    answers: Gather[Sequence[Any]]
+    answers: RollCall[Sequence[Any]]
     then: Callable[[ByHost[Any]], Instructions]
 
 
@@ -71,12 +71,12 @@ class Controller:
         self._specs: dict[str, HostSpec] = {host.id: host for host in fleet.hosts}
         self._blame = Blame(self.options.grace_s)
         self._now = 0.0
-        self._ready: Gather[ev.HostReady] = Gather(self._hosts)
-        self._linked: Gather[None] = Gather([*fleet.names, *self._hosts])
+        self._ready: RollCall[ev.HostReady] = RollCall(self._hosts)
+        self._linked: RollCall[None] = RollCall([*fleet.names, *self._hosts])
         self._questions: dict[tuple[type[Answer], str], _Question] = {}
-        self._stopped: Gather[None] = Gather(self._hosts)
+        self._stopped: RollCall[None] = RollCall(self._hosts)
         self._usable: dict[str, int] = {}
-        self._saves: dict[int, Gather[Any]] = {}
+        self._saves: dict[int, RollCall[Any]] = {}
         self._active = self._hosts
         self._leases = LeaseBook(epoch=-1, start=0, hosts=len(self._hosts), ahead=self.options.ahead)
         self._handlers: dict[type, Callable[[Any], Instructions]] = {
@@ -136,13 +136,16 @@ class Controller:
     ) -> Instructions:
         """Has `hosts` carry out an order. Once all have answered, `then` says what follows from their answers, which it
         is given in the order of `hosts`."""
-        question = _Question(hosts, Gather(hosts), then)
+        question = _Question(hosts, RollCall(hosts), then)
         self._questions.update(dict.fromkeys([(order.answer, host) for host in hosts], question))
         return [ins.ToHosts(hosts, order)]
 
     def _answered(self, event: ev.Answered) -> Instructions:
         question = self._questions.pop((type(event.answers[0]), event.host), None)
-        if question is None or not question.answers.add(event.host, event.answers):
+        if question is None:
+            name = type(event.answers[0]).__name__
+            return self._trouble(ev.Trouble(event.host, "agent", ev.Severity.OWN_ERROR, f"said {name} unasked"))
+        if not question.answers.add(event.host, event.answers):
             return []
         return question.then({host: question.answers.parts[host] for host in question.hosts})
 
@@ -212,9 +215,7 @@ class Controller:
     def _world_joined(self, pool: str, said: ByHost[WorldJoined]) -> Instructions:
         free = [one.usable_bytes for one in _all(said) if one.usable_bytes is not None]
         self._usable |= {pool: min(free)} if free else {}
-        notes = [(host, note) for host, told in said.items() for note in sorted({one.note for one in told if one.note})]
-        news = [self._news("warning", host, {"note": f"chips of host {host}: {note}"}) for host, note in notes]
-        return [*news, *self._part_linked(pool)]
+        return [*self._notes(said), *self._part_linked(pool)]
 
     def _part_linked(self, part: str) -> Instructions:
         """A pool has joined its world, or a host knows its peers."""
@@ -224,7 +225,7 @@ class Controller:
         self._enter(Phase.STARTING, Phase.READY)
         told = self._links_told()
         self.fleet = replace(self.fleet, links=tuple(event.links))
-        self._linked = Gather(self._hosts)
+        self._linked = RollCall(self._hosts)
         return [*self._introduce_hosts(), *(link for link in self._links_told() if link not in told)]
 
     # Configure
@@ -251,7 +252,8 @@ class Controller:
         self._active = tuple(host for host, told in said.items() if any(one.active for one in told))
         start = self._leases.done
         self._leases = LeaseBook(self._leases.epoch, start, len(self._active), self.options.ahead)
-        return [self._news("configured", None, {"hosts": len(self._active)}), *self._complete(_all(said))]
+        configured = self._news("configured", None, {"hosts": len(self._active)})
+        return [configured, *self._notes(said), *self._complete(_all(said))]
 
     def _fingerprint_mismatch(self, said: ByHost[Configured]) -> FingerprintMismatch | None:
         seen: dict[str, list[str]] = {}
@@ -289,7 +291,7 @@ class Controller:
         return [ins.Deliver(step, reports), *self._lease(), *self._complete_run()]
 
     def _pieces_saved(self, event: ev.PiecesSaved) -> Instructions:
-        save = self._saves.setdefault(event.step, Gather(self._active))
+        save = self._saves.setdefault(event.step, RollCall(self._active))
         if not save.add(event.host, event.pieces):
             return []
         del self._saves[event.step]
@@ -298,7 +300,8 @@ class Controller:
         return [news, *self._complete_run()]
 
     def _rank_told(self, event: ev.RankTold) -> Instructions:
-        return [ins.News(event.kind, event.step, event.epoch, event.data, event.rank.pool, str(event.rank))]
+        told = event.told
+        return [ins.News(told.kind, event.step, event.epoch, told.facts, event.rank.pool, str(event.rank))]
 
     def _complete_run(self) -> Instructions:
         """A run is over when its steps are done and every checkpoint that was begun is whole."""
@@ -316,7 +319,7 @@ class Controller:
         if not self._stopped.add(event.host, None):
             return []
         self.phase = Phase.ENDED
-        return [ins.Answer()]
+        return [ins.Done()]
 
     def _trouble(self, event: ev.Trouble) -> Instructions:
         if self.phase is Phase.STOPPING and event.severity in (ev.Severity.IN_THE_WAKE, ev.Severity.ABORTED):
@@ -346,7 +349,12 @@ class Controller:
 
     def _complete(self, value: Any) -> Instructions:
         self.phase = Phase.READY
-        return [ins.Answer(value)]
+        return [ins.Done(value)]
+
+    def _notes(self, said: ByHost[WorldJoined] | ByHost[Configured]) -> Instructions:
+        """What chips say of themselves, once for all of a host that say the same."""
+        notes = [(host, note) for host, told in said.items() for note in sorted({one.note for one in told if one.note})]
+        return [self._news("warning", host, {"note": f"chips of host {host}: {note}"}) for host, note in notes]
 
     def _news(self, kind: str, host: str | None, data: Mapping[str, Any], rank: Any = None) -> ins.News:
         pool = self._specs[host].pool.name if host else None

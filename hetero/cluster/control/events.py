@@ -11,6 +11,7 @@ from bridge.rank import RankId
 from bridge.words.endpoint import EndpointOrder
 from bridge.words.word import Answer
 from hetero.cluster.fleet import FleetLink
+from hetero.words.notices import Told
 from hetero.words.orders import Configure, RankOrder
 from hetero.words.step import HostStep
 
@@ -124,14 +125,14 @@ class PiecesSaved:
 
 @dataclass(frozen=True)
 class RankTold:
-    """Something that a rank wants in the run's journal. Rare: it is not merged with what others say."""
+    """Something that a rank wants in the run's journal. Rare: it is not merged with what others say. `step` is
+    the one that it has yet to report."""
 
     host: str
     rank: RankId
-    kind: str
+    told: Told
     step: int
     epoch: int
-    data: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -157,8 +158,8 @@ class HostStopped:
 
 @dataclass(frozen=True)
 class Trouble:
-    """A process of a host died, failed or fell silent. `process` is rank, endpoint, nursery or agent; of no host, "",
-    are the parts of Ray."""
+    """A process of a host died, failed or fell silent. `process` is rank, endpoint, fork server or agent; of no host,
+    "", are the parts of Ray."""
 
     host: str
     process: str

@@ -16,12 +16,12 @@ from hetero.words.step import HostStep
 
 @dataclass(frozen=True)
 class StartHost:
-    """Start endpoint, nursery and ranks."""
+    """Start endpoint, fork server and ranks."""
 
 
 @dataclass(frozen=True)
 class StopHost:
-    """End ranks, nursery and endpoint in good order."""
+    """End ranks, fork server and endpoint in good order."""
 
 
 HostOrder: TypeAlias = StartHost | StopHost | Lease | RankOrder[Any] | EndpointOrder[Any]
@@ -38,7 +38,7 @@ class ToHosts:
 
 
 @dataclass(frozen=True)
-class Answer:
+class Done:
     """What was asked last is done."""
 
     value: Any = None
@@ -79,4 +79,4 @@ class Fail:
     others: Sequence[Trouble] = ()
 
 
-Instruction: TypeAlias = ToHosts | Answer | Refuse | Deliver | News | Fail
+Instruction: TypeAlias = ToHosts | Done | Refuse | Deliver | News | Fail

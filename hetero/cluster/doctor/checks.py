@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 
 from backends.errors import ChipError
 from backends.identify import identify
-from backends.probe import Finding as Chips
+from backends.probe import Detection
 from hetero.cluster.doctor.finding import Finding, judged
 from hetero.cluster.doctor.machine import TRIED_BYTES, Limits, Machine, Space
 
@@ -63,7 +63,7 @@ def torch(fault: str) -> Finding:
     return judged("torch in use", fault or "can be imported", "by every rank", remedy, error=bool(fault))
 
 
-def chips(found: Chips, driver: str | None) -> Finding:
+def chips(found: Detection, driver: str | None) -> Finding:
     """A device that is there and cannot be used stands in the way; a vendor's tool or package without one does not."""
     check, by = f"chips of {found.family}", f", driver {driver}" if driver else ""
     if found.chips:
@@ -79,7 +79,7 @@ def chips(found: Chips, driver: str | None) -> Finding:
     return judged(check, value, found.problem, remedy, error=devices, warning=True)
 
 
-def _called(found: Chips) -> str:
+def _called(found: Detection) -> str:
     """Which data sheet a job takes for these chips if it names none."""
     if not found.names:
         return ""

@@ -7,9 +7,9 @@ from dataclasses import replace
 from typing import Any
 
 from hetero.cluster.fleet import FleetSpec
-from hetero.cluster.needs import Needs
 from hetero.cluster.onray.actors import ray_agents
 from hetero.cluster.onray.runtime import ray_runtime
+from hetero.cluster.onray.shared_files import Needs
 from hetero.cluster.session import Session
 from hetero.interrupts import held, listening
 
@@ -20,5 +20,5 @@ def probe(fleet: FleetSpec, address: str | None) -> list[dict[str, Any]]:
     bare = replace(fleet, links=tuple(replace(link, bytes_per_s=None, delay_s=0.0) for link in fleet.links))
     with listening(), held(), ExitStack() as stack:
         stack.enter_context(ray_runtime(address))
-        carrier = stack.enter_context(ray_agents(bare, Needs(), lambda news: None))
-        return stack.enter_context(Session.start(bare, carrier)).probe()
+        agents = stack.enter_context(ray_agents(bare, Needs(), lambda news: None))
+        return stack.enter_context(Session.start(bare, agents)).probe()

@@ -16,8 +16,7 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
-from backends.probe import Finding as Chips
-from backends.probe import detect, torch_fault
+from backends.probe import Detection, detect, torch_fault
 from backends.versions import driver, installed, interpreter, plugin_faults
 from hetero.cluster.fleet import LOOPBACK
 from hetero.cluster.host.listening import listen_fault
@@ -52,7 +51,7 @@ class Machine:
     required: Sequence[Requirement]
     torch_fault: str
     plugin_faults: Mapping[str, tuple[str, str]]
-    chips: Sequence[Chips]
+    chips: Sequence[Detection]
     drivers: Mapping[str, str]
     shared_memory: Space | None
     memfd_fault: str

@@ -1,1 +1,8 @@
-"""One host of a run: its agent, its processes, and what they are told."""
+"""One host of a run: its agent, its processes, and what they are told.
+
+agent.Agents         carry orders to all hosts, and events back; `LocalAgents` do so in this process
+agent.Agent          the thread that one host lives in
+shared_files         what must be at hand before its ranks start
+processes.obituary   what the end of a process tells
+listening            whether this host can be listened on
+"""

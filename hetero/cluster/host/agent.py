@@ -17,8 +17,8 @@ POLL_S = 0.5
 CLOSING_S = 15.0
 
 
-class Carrier(Protocol):
-    """Carries orders to agents and events back, each way in order. `receive` gathers what arrives within `timeout`
+class Agents(Protocol):
+    """Carry orders to all hosts and events back, each way in order. `receive` gathers what arrives within `timeout`
     seconds; the death of an agent is an event too. `close` ends agents and all that they started."""
 
     def start(self, hosts: tuple[HostSpec, ...]) -> None: ...

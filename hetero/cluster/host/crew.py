@@ -1,4 +1,4 @@
-"""The processes of a host and the pipes to them: endpoint, nursery, and the ranks that the nursery forks."""
+"""The processes of a host and the pipes to them: endpoint, fork server, and the ranks that this one forks."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ class Crew:
         self._devices = Devices()
 
     def start(self) -> None:
-        """Starts endpoint and nursery; raises ClusterError if the pool's interpreter or chips are not there."""
+        """Starts endpoint and fork server; raises ClusterError if the pool's interpreter or chips are not there."""
         programs = self.spec.programs
         variables = environment(self.spec.pool, self.spec.address, self._devices.of(self.spec))
         self.endpoint = self._helper("endpoint", programs.endpoint, [], past_caches(variables))
-        births = [] if forks(self.spec.pool) else ["--afresh"]
-        arguments = ["--main", programs.rank, *births]
-        self.nursery = self._helper("nursery", "hetero.engine.fork_server", arguments, variables)
+        how = [] if forks(self.spec.pool) else ["--afresh"]
+        arguments = ["--main", programs.rank, *how]
+        self.fork_server = self._helper("fork server", "hetero.engine.fork_server", arguments, variables)
 
     def _helper(self, name: str, module: str, arguments: list[str], variables: Mapping[str, str]) -> Helper:
         helper = Helper(name, module, arguments, self.spec.pool, variables)
@@ -60,18 +60,18 @@ class Crew:
         return {helper.name: helper.pid for helper in self._helpers}
 
     def fork(self) -> dict[RankId, Member]:
-        """Has the nursery fork all ranks, each with a pipe to us and a port to the endpoint. Does not wait for them."""
+        """Has all ranks forked, each with a pipe to us and a port to the endpoint. Does not wait for them."""
         members: dict[RankId, Member] = {}
         theirs: list[Pipe] = []
         for rank in self.spec.ranks:
             ours, agent = Pipe.pair()
             endpoint, port = Pipe.pair()
             theirs += [agent, port]
-            self.endpoint.pipe.send(Attach(rank), [endpoint.fileno()])
+            self.endpoint.ask(Attach(rank), [endpoint.fileno()])
             endpoint.close()
             members[rank] = Member(rank, ours)
             self._selector.register(ours, selectors.EVENT_READ, members[rank])
-        self.nursery.pipe.send(Fork(self.spec.ranks), [pipe.fileno() for pipe in theirs])
+        self.fork_server.ask(Fork(self.spec.ranks), [pipe.fileno() for pipe in theirs])
         for pipe in theirs:
             pipe.close()
         return members
@@ -114,7 +114,7 @@ class Crew:
         words: list[Word | None] = []
         while True:
             try:
-                words.append(pipe.recv(0)[0])
+                words.append(pipe.recv_word(0)[0])
             except TimeoutError:
                 return words
             except (WordError, ReleaseDiffers) as error:

@@ -23,10 +23,11 @@ from hetero.cluster.host.crew import Crew
 from hetero.cluster.host.machine import machine
 from hetero.cluster.host.processes import Helper
 from hetero.cluster.host.roster import Member, Roster
-from hetero.cluster.host.watchdog import Vigil
+from hetero.cluster.host.watchdog import Watchdog
 from hetero.monitoring.record import merge_ranks
 from hetero.words.fork_server import Exited, Forked
-from hetero.words.orders import Configure, Configured, JoinWorld, Lease, OpenWorld, RankOrder, Ready, Saved, Told
+from hetero.words.notices import Told
+from hetero.words.orders import Configure, JoinWorld, Lease, OpenWorld, RankOrder, Ready, Saved
 from hetero.words.step import StepReport
 
 
@@ -40,7 +41,7 @@ class Host:
         self._crew = Crew(spec)
         self._clock = AwakeClock()
         self._roster = Roster(self._clock)
-        self._vigil = Vigil(spec, self._roster, self._clock, self._events.append)
+        self._watchdog = Watchdog(spec, self._roster, self._clock, self._events.append)
         self._listening: Listening | None = None
         self._software: dict[str, str] = {}
         self._unattached = set(spec.ranks)
@@ -60,7 +61,7 @@ class Host:
                 case RankOrder():
                     self._ask_ranks(order)
                 case EndpointOrder():
-                    self._crew.endpoint.pipe.send(order)
+                    self._crew.endpoint.ask(order)
                 case _:
                     raise TypeError(f"{order!r} is no order for a host")
 
@@ -71,7 +72,7 @@ class Host:
                 self._hear(speaker, word)
             except WordError as error:
                 self._hear(speaker, Failed(ErrorReport.of(error)))
-        self._vigil.look()
+        self._watchdog.look()
         self._maybe_stopped()
         events = list(self._events)
         self._events.clear()
@@ -90,12 +91,12 @@ class Host:
     def _hear(self, speaker: Helper | Member, word: Word | None) -> None:
         if isinstance(speaker, Member):
             if word is None:
-                self._vigil.rank_closed(speaker)
+                self._watchdog.rank_closed(speaker)
             else:
                 self._roster.heard(speaker)
                 self._rank_said(speaker, word)
         elif word is None:
-            self._vigil.helper_ended(speaker)
+            self._watchdog.helper_ended(speaker)
         else:
             self._helper_said(speaker, word)
 
@@ -105,20 +106,22 @@ class Host:
                 self._rank_stepped(member, word)
             case Answer():
                 self._rank_answered(member, word)
-            case Ready(pid=pid):
-                member.pid = pid
+            case Ready():
                 self._roster.answered(member, word)
                 self._maybe_ready()
             case Saved():
                 self._rank_saved(member, word)
             case Told():
-                self._events.append(ev.RankTold(self.spec.id, member.rank, word.kind, word.step, word.epoch, word.data))
+                when = member.next_step, self._roster.epoch
+                self._events.append(ev.RankTold(self.spec.id, member.rank, word, *when))
             case Failed():
-                self._vigil.rank_failed(member, word)
+                self._watchdog.rank_failed(member, word)
             case _:
                 raise unexpected(word)
 
     def _helper_said(self, helper: Helper, word: Word) -> None:
+        if isinstance(word, Answer):
+            helper.answered(word)
         match word:
             case Listening():
                 self._listening = word
@@ -128,20 +131,20 @@ class Host:
                 self._maybe_ready()
             case Forked(pids=pids, versions=versions):
                 for index, pid in pids.items():
-                    self._roster.members[RankId(self.spec.pool.name, index)].pid = pid
+                    self._roster.member(RankId(self.spec.pool.name, index), word).pid = pid
                 self._software = _system(self.spec.pool.family) | versions
                 self._maybe_ready()
             case Answer():
                 self._events.append(ev.Answered(self.spec.id, (word,)))
             case Exited(rank=rank, status=status):
-                self._vigil.rank_exited(self._roster.members[rank], status)
+                self._watchdog.rank_exited(self._roster.member(rank, word), status)
             case TurnedAway():
                 facts = {"from": word.stranger, "cause": word.cause, "count": word.count}
                 self._events.append(ev.StrangerRefused(self.spec.id, facts))
             case LostPeer():
-                self._vigil.peer_lost(helper, word)
+                self._watchdog.peer_lost(helper, word)
             case Failed():
-                self._vigil.helper_failed(helper, word)
+                self._watchdog.helper_failed(helper, word)
             case _:
                 raise unexpected(word)
 
@@ -151,7 +154,7 @@ class Host:
         agree(self.spec.release)
         self._crew.start()
         self._events += [ev.Warned(self.spec.id, note) for note in self._crew.notes]
-        self._crew.endpoint.pipe.send(Listen(self.spec.id, self._address, self.spec.schemes))
+        self._crew.endpoint.ask(Listen(self.spec.id, self._address, self.spec.schemes))
         self._roster.members |= self._crew.fork()
         self._roster.expect()
 
@@ -173,7 +176,7 @@ class Host:
             case JoinWorld(address=""):
                 self._join_here(order)
             case Configure():
-                self._roster.begin_epoch(order.start)
+                self._roster.begin_epoch(order.epoch, order.start)
                 self._roster.ask(order)
             case _:
                 self._roster.ask(order)
@@ -187,8 +190,6 @@ class Host:
             os.close(memory)
 
     def _rank_answered(self, member: Member, answer: Answer) -> None:
-        if isinstance(answer, Configured):
-            member.active = answer.active
         if answers := self._roster.answered(member, answer):
             self._events.append(ev.Answered(self.spec.id, answers))
 
@@ -206,16 +207,16 @@ class Host:
 
     def _stop(self) -> None:
         self._stop_by = self._clock.now() + self.spec.patience.stop_s
-        self._vigil.stopping = True
+        self._watchdog.stopping = True
         self._roster.dismiss()
 
     def _maybe_stopped(self) -> None:
         """Once all ranks have ended, or their time is up, the rest ends too."""
-        if self._stop_by is None or self._vigil.over:
+        if self._stop_by is None or self._watchdog.over:
             return
         if self._clock.now() < self._stop_by and any(not member.gone for member in self._roster):
             return
-        self._vigil.over = True
+        self._watchdog.over = True
         self._crew.end()
         self._events.append(ev.HostStopped(self.spec.id))
 

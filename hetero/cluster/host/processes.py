@@ -16,10 +16,12 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from backends.program import program
 from backends.registry import FAMILIES, find_family, process_environment
 from bridge.port.pipe import Pipe
+from bridge.words.word import Answer, Order, unexpected
 from hetero.cluster.control.events import Severity
 from hetero.cluster.errors import ClusterError
 from hetero.cluster.fleet import LOOPBACK, FleetPool
@@ -59,10 +61,11 @@ def interface_of(address: str) -> str | None:
 
 
 class Helper:
-    """A process that the agent talks to over a pipe: its endpoint or its nursery."""
+    """A process that the agent talks to over a pipe: its endpoint or its fork server."""
 
     def __init__(self, name: str, module: str, arguments: list[str], pool: FleetPool, variables: Mapping[str, str]):
         self.name = name
+        self._owes: list[type[Answer]] = []
         self.pipe, theirs = Pipe.pair()
         python = os.path.expanduser(pool.python or sys.executable)
         command = program(module, "--fd", str(theirs.fileno()), *arguments, python=python)
@@ -84,6 +87,17 @@ class Helper:
     @property
     def pid(self) -> int:
         return self._process.pid
+
+    def ask(self, order: Order[Any], fds: Sequence[int] = ()) -> None:
+        """Sends an order, and descriptors with it."""
+        self._owes.append(order.answer)
+        self.pipe.send_word(order, fds)
+
+    def answered(self, answer: Answer) -> None:
+        """Raises WordError where nobody asked for that."""
+        if type(answer) not in self._owes:
+            raise unexpected(answer, "nobody asked for it")
+        self._owes.remove(type(answer))
 
     def ask_to_end(self) -> None:
         """The first half of `end`, so that several processes can end at the same time."""

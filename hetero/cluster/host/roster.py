@@ -11,10 +11,10 @@ from bridge.port.pipe import Pipe
 from bridge.rank import RankId
 from bridge.system.awake import AwakeClock
 from bridge.words.endpoint import Stop
-from bridge.words.word import Answer, Word
-from hetero.cluster.control.gather import Gather
+from bridge.words.word import Answer, Word, unexpected
+from hetero.cluster.control.roll_call import RollCall
 from hetero.cluster.fleet import Patience
-from hetero.words.orders import Lease, RankOrder, Ready, Saved
+from hetero.words.orders import Configured, Lease, RankOrder, Ready, Saved
 from hetero.words.step import StepReport
 
 Said = TypeVar("Said", Ready, Answer)
@@ -43,7 +43,12 @@ class Member:
     @property
     def expected(self) -> bool:
         """Whether something should come from it."""
-        return not self.gone and (self.owes is not None or (self.active and self.next_step < self.leased))
+        return not self.gone and (self.owes is not None or self.due_step is not None)
+
+    @property
+    def due_step(self) -> int | None:
+        """What it is to report next; None of one that has no step to run."""
+        return self.next_step if self.active and self.next_step < self.leased else None
 
     def patience_s(self, patience: Patience) -> float:
         """How long it may be silent now."""
@@ -51,15 +56,24 @@ class Member:
 
 
 class Roster:
-    """The ranks of a host. Each question is gathered until all ranks that were asked have answered."""
+    """The ranks of a host. Each question is gathered until all ranks that were asked have answered.
+
+    A rank speaks for itself, of what is due from it; whatever else it says raises WordError."""
 
     def __init__(self, clock: AwakeClock) -> None:
         self._clock = clock
+        self.epoch = -1
         self.members: dict[RankId, Member] = {}
-        self._gathers: dict[tuple[type[Word], int], Gather[Word]] = {}
+        self._roll_calls: dict[tuple[type[Word], int], RollCall[Word]] = {}
 
     def __iter__(self) -> Iterator[Member]:
         return iter(self.members.values())
+
+    def member(self, rank: RankId, word: Word) -> Member:
+        """Of whom the word speaks."""
+        if rank not in self.members:
+            raise unexpected(word, f"there is no rank {rank} on this host")
+        return self.members[rank]
 
     @property
     def active(self) -> list[Member]:
@@ -71,15 +85,15 @@ class Roster:
     ) -> None:
         """Sends an order, and descriptors with it, to the ranks that `of` selects."""
         asked = [member for member in self.members.values() if of(member) and not member.gone]
-        self._gathers[order.answer, 0] = Gather(str(member.rank) for member in asked)
+        self._roll_calls[order.answer, 0] = RollCall(str(member.rank) for member in asked)
         for member in asked:
             member.owes = order.answer
             self.heard(member)
-            member.pipe.send(order, fds)
+            member.pipe.send_word(order, fds)
 
     def expect(self) -> None:
         """Awaits that all ranks are ready, which nobody has to ask for."""
-        self._gathers[Ready, 0] = Gather(str(rank) for rank in self.members)
+        self._roll_calls[Ready, 0] = RollCall(str(rank) for rank in self.members)
         for member in self.members.values():
             self.heard(member)
 
@@ -89,16 +103,24 @@ class Roster:
 
     def answered(self, member: Member, answer: Said) -> list[Said] | None:
         """All answers, in rank order, once this was the last."""
-        if member.owes is type(answer):
-            member.owes = None
+        if member.owes is not type(answer):
+            raise unexpected(answer, "nobody asked for it")
+        if isinstance(answer, Configured):
+            _agree(answer, f"epoch {answer.epoch}", f"epoch {self.epoch}")
+            member.active = answer.active
+        member.owes = None
         return self._add(0, member, answer)
 
     def stepped(self, member: Member, report: StepReport) -> list[StepReport] | None:
         """The step reports of all active ranks once the last is in."""
-        member.next_step = report.step + 1
+        _agree(report, _step(report.rank, report.epoch, report.step), _step(member.rank, self.epoch, member.due_step))
+        member.next_step += 1
         return self._per_step(member, report)
 
     def saved(self, member: Member, saved: Saved) -> list[Saved] | None:
+        """All that was saved after a step; a rank says so before it reports the step."""
+        saved_after, due = (_step(member.rank, self.epoch, step) for step in (saved.step - 1, member.due_step))
+        _agree(saved, saved_after, due)
         return self._per_step(member, saved)
 
     def lease(self, lease: Lease) -> None:
@@ -106,11 +128,12 @@ class Roster:
             if not member.expected:
                 self.heard(member)
             member.leased = lease.until
-            member.pipe.send(lease)
+            member.pipe.send_word(lease)
 
-    def begin_epoch(self, start: int) -> None:
-        """Forgets half-gathered steps of the old epoch; its last checkpoint may still be on its way."""
-        self._gathers = {key: gather for key, gather in self._gathers.items() if key[0] is Saved}
+    def begin_epoch(self, epoch: int, start: int) -> None:
+        """Forgets half-gathered steps of the old epoch."""
+        self.epoch = epoch
+        self._roll_calls.clear()
         for member in self.members.values():
             member.next_step = member.leased = start
             member.active = True
@@ -120,7 +143,7 @@ class Roster:
         for member in self.members.values():
             member.owes = None
             try:
-                member.pipe.send(Stop())
+                member.pipe.send_word(Stop())
             except PipeClosed:
                 continue
 
@@ -135,13 +158,22 @@ class Roster:
 
     def _per_step(self, member: Member, word: OfStep) -> list[OfStep] | None:
         key = (type(word), word.step)
-        if key not in self._gathers:
-            self._gathers[key] = Gather(str(one.rank) for one in self.active)
+        if key not in self._roll_calls:
+            self._roll_calls[key] = RollCall(str(one.rank) for one in self.active)
         return self._add(word.step, member, word)
 
     def _add(self, step: int, member: Member, word: Heard) -> list[Heard] | None:
-        gather = cast("Gather[Heard] | None", self._gathers.get((type(word), step)))
-        if gather is None or not gather.add(str(member.rank), word):
+        roll_call = cast("RollCall[Heard] | None", self._roll_calls.get((type(word), step)))
+        if roll_call is None or not roll_call.add(str(member.rank), word):
             return None
-        del self._gathers[type(word), step]
-        return [gather.parts[str(rank)] for rank in self.members if str(rank) in gather.parts]
+        del self._roll_calls[type(word), step]
+        return [roll_call.parts[str(rank)] for rank in self.members if str(rank) in roll_call.parts]
+
+
+def _step(rank: RankId, epoch: int, step: int | None) -> str:
+    return f"step {step} of epoch {epoch} of {rank}"
+
+
+def _agree(word: Word, said: str, due: str) -> None:
+    if said != due:
+        raise unexpected(word, f"it tells of {said}, where {due} was due")

@@ -18,7 +18,7 @@ from hetero.cluster.host.roster import Member, Roster
 EXIT_REPORT_S = 2.0
 
 
-class Vigil:
+class Watchdog:
     """Tells each trouble once. After a helper's death nothing more is told: it was first, whatever its ranks say. Once
     `stopping` is set, ends are no trouble."""
 
@@ -38,7 +38,7 @@ class Vigil:
         self._rank_ending(member)
 
     def rank_exited(self, member: Member, status: int) -> None:
-        """Its nursery says how a rank ended; what the rank itself said last may still be unread."""
+        """Its fork server says how a rank ended; what the rank itself said last may still be unread."""
         member.status = status
         self._rank_ending(member)
 

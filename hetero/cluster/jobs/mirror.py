@@ -11,7 +11,7 @@ from pathlib import Path
 from bridge.system.awake import LONGEST_S, AwakeClock
 from hetero.cluster.errors import ClusterError
 from hetero.cluster.jobs.jobs import JobServer, shell_path
-from hetero.cluster.jobs.relay import GROWING, REWRITTEN, DamagedPiece, Piece, Reader, command
+from hetero.cluster.jobs.relay import GROWING, REWRITTEN, DamagedPiece, FilePiece, PieceReader, command
 from hetero.cluster.private_folder import passing_folder
 from hetero.terminal import word
 
@@ -82,7 +82,7 @@ class _Mirror:
     def _follow(self) -> None:
         offsets = {file: _size(self._folder / file) for file in GROWING}
         self._errand = self._server.begin_errand(command(shell_path(self._run_dir), offsets, AT_A_TIME_S))
-        reader = Reader()
+        reader = PieceReader()
         try:
             for text in self._server.printed(self._errand):
                 for piece in reader.read(text):
@@ -94,7 +94,7 @@ class _Mirror:
             self._server.end_errand(self._errand)
 
 
-def write(folder: Path, piece: Piece) -> None:
+def write(folder: Path, piece: FilePiece) -> None:
     """Appends to a file that grows, replaces another. Raises DamagedPiece where bytes before it are missing, where all
     is more than MOST_BYTES, and for files that nobody asked for."""
     path = folder / piece.file

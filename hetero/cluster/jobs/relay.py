@@ -40,7 +40,7 @@ class DamagedPiece(ValueError):
 
 
 @dataclass(frozen=True)
-class Piece:
+class FilePiece:
     """Bytes of a file from `offset` on."""
 
     file: str
@@ -94,7 +94,7 @@ def command(folder: str, offsets: Mapping[str, int], seconds: int, every_s: floa
     )
 
 
-class Reader:
+class PieceReader:
     """Finds the pieces in a log that arrives bit by bit."""
 
     def __init__(self) -> None:
@@ -103,7 +103,7 @@ class Reader:
         self._lines: list[str] = []
         self._letters = 0
 
-    def read(self, text: str) -> Iterator[Piece | None]:
+    def read(self, text: str) -> Iterator[FilePiece | None]:
         """The pieces that are whole now; None where the command has nothing more to send for now.
 
         Raises DamagedPiece."""
@@ -123,7 +123,7 @@ class Reader:
                     raise DamagedPiece("a piece is longer than any that is sent")
                 self._lines.append(line)
 
-    def _whole(self, file: str, offset: int) -> Piece:
+    def _whole(self, file: str, offset: int) -> FilePiece:
         try:
             content = zlib.decompressobj(wbits=GZIP)
             unpacked = content.decompress(base64.b64decode("".join(self._lines)), MOST_BYTES + 1)
@@ -131,4 +131,4 @@ class Reader:
             raise DamagedPiece(str(error)) from error
         if not content.eof or len(unpacked) > MOST_BYTES:
             raise DamagedPiece("a piece is cut off, or larger than any that is sent")
-        return Piece(file, offset, unpacked)
+        return FilePiece(file, offset, unpacked)

@@ -1,1 +1,8 @@
-"""Ray: a runtime of our own or a cluster's, its actors, its reservations."""
+"""Ray: a runtime of our own or a cluster's, its actors, its reservations.
+
+runtime.ray_runtime   Ray is up for so long
+actors.ray_agents     agents for a fleet, in places that are theirs
+shared_files.Needs    what every host must have before its ranks start
+chips.ask_joined      what the chips of a cluster say of themselves
+metrics.RayMetrics    a run's figures among Ray's own
+"""

@@ -18,10 +18,10 @@ from hetero.cluster.control.events import Event, Severity, Trouble
 from hetero.cluster.control.instructions import HostOrder, News
 from hetero.cluster.fleet import FleetSpec, HostSpec
 from hetero.cluster.host.agent import POLL_S, Agent, drained
-from hetero.cluster.host.staging import SharedFolder, Staging, reach
-from hetero.cluster.needs import Needs, prepare
+from hetero.cluster.host.shared_files import SharedFolder, ShippedFiles, reach
 from hetero.cluster.onray.pulse import Pulse
 from hetero.cluster.onray.reservation import Reservation, reserved
+from hetero.cluster.onray.shared_files import Needs, prepare
 
 ACTOR: dict[str, Any] = {"num_cpus": 0.01, "max_restarts": 0, "concurrency_groups": {"events": 1}}
 CLOSING_S = 10.0
@@ -44,7 +44,7 @@ class HostActor:
 
     def __init__(self, spec: HostSpec) -> None:
         self._events: queue.SimpleQueue[list[Event]] = queue.SimpleQueue()
-        self._staging = Staging()
+        self._files = ShippedFiles()
         self._agent = Agent(_settled(spec), self._events.put)
 
     def node(self) -> str:
@@ -52,14 +52,14 @@ class HostActor:
 
     def append(self, path: str, chunk: bytes) -> None:
         """The next piece of a file that this host lacks."""
-        self._staging.append(path, chunk)
+        self._files.append(path, chunk)
 
     def reach(self, folder: SharedFolder, host: str) -> tuple[str, str | None]:
         """The machine, and why it cannot use a shared folder."""
         return socket.gethostname(), reach(folder, host)
 
     def order(self, order: HostOrder) -> None:
-        self._agent.send(self._staging.localized(order))
+        self._agent.send(self._files.localized(order))
 
     @ray.method(concurrency_group="events")
     def events(self, timeout: float) -> list[Event]:
@@ -68,7 +68,7 @@ class HostActor:
 
     def close(self) -> None:
         self._agent.close()
-        self._staging.close()
+        self._files.close()
 
 
 def _settled(spec: HostSpec) -> HostSpec:

@@ -12,14 +12,16 @@ from typing import NamedTuple
 import torch
 
 from backends.backend import Backend
-from bridge.channel import ChannelSpec
 from bridge.errors import BridgeTimeout
 from bridge.port.port import Channel, Port
 from bridge.rank import RankId
-from hetero.transfer.bridged import WAIT_S, BridgeReceiver, BridgeSender, PlainReader, PlainWriter, cut
-from hetero.transfer.carrier import Place, Waits
+from bridge.words.channel import ChannelSpec
+from hetero.transfer.bridge_messages import BridgeReceiver, BridgeSender
 from hetero.transfer.channels import Channels
 from hetero.transfer.coded import dtype_name
+from hetero.transfer.messages import Destination
+from hetero.transfer.slot_io import PlainReader, PlainWriter, cut
+from hetero.transfer.waits import WAIT_S, Waits
 
 MOST_BYTES, LEAST_BYTES = 16 << 20, 1 << 20
 """Of a message."""
@@ -39,9 +41,9 @@ class Pair(NamedTuple):
     dtype: torch.dtype
 
 
-def message_bytes(lanes: int) -> int:
+def message_bytes(channels: int) -> int:
     """Of the longest message where no rank has more than so many channels; both ends must come to the same."""
-    return max(LEAST_BYTES, min(MOST_BYTES, ROOM_BYTES // (SLOTS * max(1, lanes))))
+    return max(LEAST_BYTES, min(MOST_BYTES, ROOM_BYTES // (SLOTS * max(1, channels))))
 
 
 class Movement:
@@ -115,7 +117,7 @@ class _Out:
         """Whether there was something to do."""
         if not self.ready:
             return False
-        self._sender.send([view.to(self._dtype) for view in self.left.pop()])
+        self._sender.send_pieces([view.to(self._dtype) for view in self.left.pop()])
         return True
 
 
@@ -136,7 +138,7 @@ class _In:
         """Whether there was something to do."""
         if not self.ready:
             return False
-        self._receiver.receive([Place(tuple(view.shape), view) for view in self.left.pop()])
+        self._receiver.receive_pieces([Destination(tuple(view.shape), view) for view in self.left.pop()])
         if self._to_post:
             self._post()
         return True

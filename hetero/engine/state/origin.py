@@ -9,7 +9,7 @@ import torch
 
 from backends.backend import Backend
 from bridge.rank import RankId
-from hetero.checkpoint.pieces import Reader
+from hetero.checkpoint.pieces import CheckpointReader
 from hetero.checkpoint.store import CheckpointStore
 from hetero.engine.spec import RunSpec
 from hetero.engine.state.loss_scale import LossScale
@@ -18,6 +18,7 @@ from hetero.engine.state.saving import load
 from hetero.engine.state.state import State, owned_by, places_of
 from hetero.engine.step.stage import DTYPES, place_of
 from hetero.layers.builder import fill
+from hetero.layers.initial import host_makes
 from hetero.layers.spec import TensorSpec
 from hetero.models.registry import architecture
 
@@ -27,12 +28,20 @@ def begin(spec: RunSpec, tensors: Sequence[Holding], me: RankId, backend: Backen
     if spec.state == "initial":
         return _initial(spec, tensors, me, backend)
     assert spec.resume_folder is not None
-    with Reader(CheckpointStore(Path(spec.resume_folder)), spec.start) as reader:
+    with CheckpointReader(CheckpointStore(Path(spec.resume_folder)), spec.start) as reader:
         state = _blank(spec, tensors, me, backend)
         state.loss_scale = LossScale.of(spec.train.loss_scale, reader.manifest.run.scalars)
         state.make_masters(owned_by(tensors, me))
         load(reader, state)
         return state
+
+
+def note_of(spec: RunSpec, me: RankId, backend: Backend) -> str | None:
+    """What a person should know of how this rank's state began."""
+    if spec.state != "initial" or place_of(spec.plan, me) is None:
+        return None
+    why = host_makes(backend.device, DTYPES[spec.plan.precisions()[me.pool]])
+    return f"their initial values are made by the host, which takes longer: {why}" if why else None
 
 
 def _initial(spec: RunSpec, tensors: Sequence[Holding], me: RankId, backend: Backend) -> State:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from bridge.rank import RankId
-from hetero.checkpoint.pieces import Reader, write_piece
+from hetero.checkpoint.pieces import CheckpointReader, write_piece
 from hetero.checkpoint.store import CheckpointStore
 from hetero.engine.state.routes import PARAMETER
 from hetero.engine.state.state import State
@@ -19,7 +19,7 @@ def save(store: CheckpointStore, rank: RankId, state: State) -> dict[str, Any] |
     return write_piece(store.piece_path(state.step, rank), rank, owned, state.places)
 
 
-def load(reader: Reader, state: State) -> None:
+def load(reader: CheckpointReader, state: State) -> None:
     """Fills every shard held here from the checkpoint, and the masters and moments of those owned here."""
     state.updates = reader.manifest.run.updates
     for name, value in state.values.items():

@@ -22,7 +22,8 @@ from balancer.cost.sync_traffic import buckets
 from bridge.layout.reshard import Placement, Reshard, copies
 from bridge.rank import RankId
 from hetero.engine.state.ownership import Holding, PoolHolders
-from hetero.transfer.flow import Carriers, Flow
+from hetero.transfer.flow import Flow
+from hetero.transfer.point_to_point import PointToPoint
 from hetero.transfer.rounds import Round
 
 GRADIENTS, PARAMETERS = "gradients", "parameters"
@@ -34,7 +35,7 @@ class GradientSync:
 
     def __init__(
         self,
-        carriers: Carriers,
+        messenger: PointToPoint,
         shared: Communicator | None,
         tensors: Sequence[Holding],
         bucket_bytes: int,
@@ -45,9 +46,9 @@ class GradientSync:
         self._buckets: list[_Bucket] = []
         self._rounds: list[tuple[Round, list[_Bucket]]] = []
         found = list(enumerate(_in_buckets(tensors, bucket_bytes)))
-        for communicator, numbered in _in_rounds(found, carriers.me, shared, bucket_bytes):
-            round_ = Round(carriers, communicator, torch.float32)
-            made = [_Bucket(carriers, round_, number, bucket) for number, bucket in numbered]
+        for communicator, numbered in _in_rounds(found, messenger.me, shared, bucket_bytes):
+            round_ = Round(messenger, communicator, torch.float32)
+            made = [_Bucket(messenger, round_, number, bucket) for number, bucket in numbered]
             self._buckets += made
             self._rounds.append((round_, made))
         self._to_give: list[_Bucket] = []
@@ -95,19 +96,19 @@ class GradientSync:
 class _Bucket:
     """Tensors that have the same holders and owner, whose gradients travel together."""
 
-    def __init__(self, carriers: Carriers, round_: Round, number: int, tensors: list[Holding]) -> None:
-        self.names = [holding.name for holding in tensors if _holds(holding, carriers.me)]
+    def __init__(self, messenger: PointToPoint, round_: Round, number: int, tensors: list[Holding]) -> None:
+        self.names = [holding.name for holding in tensors if _holds(holding, messenger.me)]
         self._uses = {
             (chunk, holding.name)
             for holding in tensors
             for holder in holding.holders
-            if carriers.me in holder.placement.regions
+            if messenger.me in holder.placement.regions
             for chunk in holder.chunks
         }
         self.pending: set[tuple[int, str]] = set()
-        self._owned = any(carriers.me in holding.owners.regions for holding in tensors)
+        self._owned = any(messenger.me in holding.owners.regions for holding in tensors)
         self._pools = [
-            _PoolSum(carriers, round_, f"{GRADIENTS}/{number}.{i}", tensors, i) for i in range(len(tensors[0].pools))
+            _PoolSum(messenger, round_, f"{GRADIENTS}/{number}.{i}", tensors, i) for i in range(len(tensors[0].pools))
         ]
 
     def begin(self) -> None:
@@ -141,8 +142,8 @@ class _PoolSum:
     Where no tensor has more than one contribution in the pool, there is nothing to add up: all go to the owner at once.
     """
 
-    def __init__(self, carriers: Carriers, round_: Round, name: str, tensors: list[Holding], index: int) -> None:
-        self._me, here = carriers.me, [(holding, holding.pools[index]) for holding in tensors]
+    def __init__(self, messenger: PointToPoint, round_: Round, name: str, tensors: list[Holding], index: int) -> None:
+        self._me, here = messenger.me, [(holding, holding.pools[index]) for holding in tensors]
         self._parts = [(holding.name, source) for holding, pool in here for source in pool.contributions]
         self._hubs = [(holding.name, pool.hub) for holding, pool in here]
         owners = [holding.owners for holding in tensors]
@@ -154,7 +155,7 @@ class _PoolSum:
             self._inside = _flow(round_, f"{name}.inside", [source for _, source in self._parts], hubs)
         if not self._at_owner:
             sources = [hub for _, hub in self._hubs] if self._inside else [source for _, source in self._parts]
-            self._between = _flow(carriers, f"{name}.between", sources, owners)
+            self._between = _flow(messenger, f"{name}.between", sources, owners)
         self._is_hub = any(self._me in hub.regions for _, hub in self._hubs)
 
     def begin(self) -> None:
@@ -164,20 +165,20 @@ class _PoolSum:
     def give(self, gradients: dict[str, torch.Tensor]) -> None:
         mine = [gradients[name] if self._me in source.regions else None for name, source in self._parts]
         if any(gradient is not None for gradient in mine):
-            self._flows()[0].send(mine)
+            self._flows()[0].send_tensors(mine)
 
     def pass_on(self) -> None:
         """Sends what the pool has added up here. Blocks until the last summand is in."""
         if self._inside and self._between and self._is_hub:
             subtotal = self._subtotal(self._inside)
-            self._between.send([subtotal.get(name) for name, _ in self._hubs])
+            self._between.send_tensors([subtotal.get(name) for name, _ in self._hubs])
 
     def take(self) -> dict[str, torch.Tensor]:
         """At an owner: what the pool adds to the tensors owned here. Blocks until it is in."""
         if self._between is None:
             assert self._inside is not None
             return self._subtotal(self._inside)
-        found = zip(self._hubs, self._between.receive(), strict=True)
+        found = zip(self._hubs, self._between.receive_tensors(), strict=True)
         return {name: gradient for (name, _), gradient in found if gradient is not None}
 
     def drain(self) -> None:
@@ -189,7 +190,7 @@ class _PoolSum:
 
     def _subtotal(self, inside: Flow) -> dict[str, torch.Tensor]:
         total: dict[str, torch.Tensor] = {}
-        for (name, _), gradient in zip(self._parts, inside.receive(), strict=True):
+        for (name, _), gradient in zip(self._parts, inside.receive_tensors(), strict=True):
             if gradient is not None:
                 total[name] = total[name] + gradient if name in total else gradient
         return total
@@ -201,28 +202,28 @@ class ParameterReturn:
 
     def __init__(
         self,
-        carriers: Carriers,
+        messenger: PointToPoint,
         shared: Communicator | None,
         tensors: Sequence[Holding],
         bucket_bytes: int,
         parameters: dict[str, torch.Tensor],
         dtypes: Mapping[str, torch.dtype],
     ) -> None:
-        self._me, self._parameters = carriers.me, {name: shard.detach() for name, shard in parameters.items()}
+        self._me, self._parameters = messenger.me, {name: shard.detach() for name, shard in parameters.items()}
         self._dtype = dtypes[self._me.pool]
         away: dict[torch.dtype, list[tuple[Holding, PoolHolders]]] = {}
         for holding in tensors:
             for pool in (pool for pool in holding.pools if pool.hub != holding.owners):
                 away.setdefault(dtypes[pool.pool], []).append((holding, pool))
         self._away = [
-            (_flow(carriers, f"{PARAMETERS}/0.{i}", [h.owners for h, _ in to], [p.hub for _, p in to], dtype), to)
+            (_flow(messenger, f"{PARAMETERS}/0.{i}", [h.owners for h, _ in to], [p.hub for _, p in to], dtype), to)
             for i, (dtype, to) in enumerate(away.items())
         ]
         found = list(enumerate([holding] for holding in tensors))
         self._rounds = []
-        for number, (communicator, numbered) in enumerate(_in_rounds(found, carriers.me, shared, bucket_bytes)):
+        for number, (communicator, numbered) in enumerate(_in_rounds(found, messenger.me, shared, bucket_bytes)):
             uses = [(h, p, c.placement) for _, [h] in numbered for p in h.pools for c in p.holders]
-            round_ = Round(carriers, communicator, self._dtype)
+            round_ = Round(messenger, communicator, self._dtype)
             hubs, targets = [pool.hub for _, pool, _ in uses], [to for *_, to in uses]
             flow = _flow(round_, f"{PARAMETERS}/1.{number}", hubs, targets, self._dtype)
             self._rounds.append((uses, round_, flow))
@@ -237,13 +238,13 @@ class ParameterReturn:
         One round is under way while the one before is unpacked."""
         shards = cache(owned)
         for flow, to in self._away:
-            flow.send([shards(flow.dtype)[h.name] if self._me in h.owners.regions else None for h, _ in to])
-            flow.receive([self._shard(h, pool.hub) for h, pool in to])
+            flow.send_tensors([shards(flow.dtype)[h.name] if self._me in h.owners.regions else None for h, _ in to])
+            flow.receive_tensors([self._shard(h, pool.hub) for h, pool in to])
         mine = shards(self._dtype)
         under_way: list[tuple[Round, Flow, list[torch.Tensor | None]]] = []
         for uses, round_, flow in self._rounds:
             flow.begin(1)
-            flow.send([self._at_hub(h, pool, mine) for h, pool, _ in uses])
+            flow.send_tensors([self._at_hub(h, pool, mine) for h, pool, _ in uses])
             round_.issue()
             under_way.append((round_, flow, [self._shard(h, placement) for h, _, placement in uses]))
             if len(under_way) > 1:
@@ -262,7 +263,7 @@ class ParameterReturn:
 
 
 def _take(round_: Round, flow: Flow, into: list[torch.Tensor | None]) -> None:
-    flow.receive(into)
+    flow.receive_tensors(into)
     round_.clear()
 
 
@@ -303,7 +304,7 @@ def _gradient_bytes(tensors: Iterable[Holding]) -> int:
 
 
 def _flow(
-    carriers: Carriers | Round,
+    messenger: PointToPoint | Round,
     name: str,
     sources: Sequence[Placement],
     targets: Sequence[Placement],
@@ -311,7 +312,8 @@ def _flow(
 ) -> Flow:
     """One turn in each step; every target gets the whole of its shard."""
     plans = [Reshard(copies(source, target), ()) for source, target in zip(sources, targets, strict=True)]
-    return Flow(carriers, "sync", name, plans, [target.local_shape(carriers.me) for target in targets], dtype, window=1)
+    shapes = [target.local_shape(messenger.me) for target in targets]
+    return Flow(messenger, "sync", name, plans, shapes, dtype, window=1)
 
 
 def _holds(holding: Holding, rank: RankId) -> bool:

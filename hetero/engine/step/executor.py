@@ -13,7 +13,7 @@ from balancer.schedule.action import COMPUTING, Action, Actions, Kind, Purpose, 
 from balancer.schedule.lowering import last_backwards
 from hetero.engine.step.backward import backward
 from hetero.engine.step.meter import Meter
-from hetero.engine.step.stage import Boundary, Chunk
+from hetero.engine.step.stage import Boundary, ChunkModule
 from hetero.models.batch import Batch
 from hetero.transfer.flow import Flow
 
@@ -45,7 +45,7 @@ class Executor:
 
     def __init__(
         self,
-        chunks: Mapping[int, Chunk],
+        chunks: Mapping[int, ChunkModule],
         actions: Actions,
         flows: Mapping[FlowKey, Flow],
         names: Sequence[str],
@@ -157,7 +157,7 @@ class Executor:
         _, chunk, m, purpose = action
         assert purpose is not None
         with self._meter.waiting(f"wait {purpose} {chunk}.{m}"):
-            arrived = self._flows[purpose, action.boundary].receive()
+            arrived = self._flows[purpose, action.boundary].receive_tensors()
         self._arrived[purpose, chunk, m] = self._unflatten(arrived)
 
     def _send(self, action: Action) -> None:
@@ -169,7 +169,7 @@ class Executor:
             tensors = [_gradient(live.inputs[name]) for name in self._names]
             del self._live[action.chunk, action.micro_batch]
         flow = self._flows[action.purpose, action.boundary]
-        flow.send([x.flatten(0, 1).to(flow.dtype) for x in tensors])
+        flow.send_tensors([x.flatten(0, 1).to(flow.dtype) for x in tensors])
 
     def _complete(self, action: Action) -> None:
         self._sync(action.chunk, self._chunks[action.chunk].names)

@@ -9,7 +9,7 @@ from typing import Any
 
 from backends.backend import Backend, Stopwatch
 from balancer.schedule.action import Kind
-from hetero.transfer.carrier import Crossed, Waits
+from hetero.transfer.waits import Crossed, Waits
 from hetero.words.step import Spans
 
 FIELDS = {Kind.F: "forward_s", Kind.B: "backward_s", Kind.I: "backward_s", Kind.W: "weight_s", Kind.STEP: "optimizer_s"}

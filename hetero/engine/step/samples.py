@@ -10,7 +10,7 @@ from hetero.data.batches import micro_batch
 from hetero.data.split import HeldOut, Samples, Training
 from hetero.data.stream import TokenStream
 from hetero.engine.spec import RunSpec
-from hetero.engine.step.stage import Place
+from hetero.engine.step.stage import RankPlace
 from hetero.models.batch import Batch
 
 
@@ -21,7 +21,7 @@ class Text:
     consecutive shares of them, so which sample is trained when depends on no plan. Held-out batches are shared alike.
     """
 
-    def __init__(self, spec: RunSpec, place: Place, device: torch.device, reads: bool) -> None:
+    def __init__(self, spec: RunSpec, place: RankPlace, device: torch.device, reads: bool) -> None:
         shares = [pipeline.share for pipeline in spec.plan.pipelines]
         self._first, self._share = sum(shares[: place.pipeline]), shares[place.pipeline]
         self._global_batch = spec.train.global_batch

@@ -28,7 +28,7 @@ NOWHERE = torch.device("meta")
 
 
 @dataclass(frozen=True)
-class Place:
+class RankPlace:
     """Where a rank stands in a plan: its pipeline, its stage, and its position among the stage's ranks, which lie along
     `axes`."""
 
@@ -50,7 +50,7 @@ class Place:
         return f"pipeline {self.pipeline} stage {self.stage}"
 
 
-def place_of(plan: Plan, rank: RankId) -> Place | None:
+def place_of(plan: Plan, rank: RankId) -> RankPlace | None:
     """The rank's place, None where the plan does not use it."""
     for place in places(plan):
         if rank in place.ranks:
@@ -58,17 +58,17 @@ def place_of(plan: Plan, rank: RankId) -> Place | None:
     return None
 
 
-def places(plan: Plan) -> Iterator[Place]:
+def places(plan: Plan) -> Iterator[RankPlace]:
     """Every stage of the plan, as its first rank sees it."""
     for (pipeline, stage), placed in plan.stages():
-        yield Place(pipeline, stage, 0, stage_ranks(plan, pipeline, stage), placed.axes)
+        yield RankPlace(pipeline, stage, 0, stage_ranks(plan, pipeline, stage), placed.axes)
 
 
 Made = Callable[[int, Iterable[str]], None]
 """Is told of a unit's number and the names of its tensors."""
 
 
-class Chunk(nn.Module):
+class ChunkModule(nn.Module):
     """Consecutive units, from number `first` on, run as one piece: boundary tensors in, boundary tensors (or the loss)
     out. A tensor that several of its units use is counted as the first one's, which a backward comes to last."""
 
@@ -125,14 +125,14 @@ class Stage:
         self,
         dims: Dimensions,
         plan: Plan,
-        place: Place,
+        place: RankPlace,
         group: TensorGroup,
         backend: Backend,
         precision: str,
         values: Mapping[str, torch.Tensor],
     ) -> None:
         self.place, self.dtype = place, DTYPES[precision]
-        self.chunks: dict[int, Chunk] = {}
+        self.chunks: dict[int, ChunkModule] = {}
         self.parameters: dict[str, nn.Parameter] = {}
         shared: dict[str, nn.Parameter] = {}
         for chunk in plan.pipelines[place.pipeline].chunks():
@@ -142,7 +142,7 @@ class Stage:
                 build_unit(dims, unit, group, backend.operators, self.dtype, NOWHERE, 0, False, shared)
                 for unit in range(*chunk.units)
             ]
-            self.chunks[chunk.index] = Chunk(chunk.index, chunk.units[0], units)
+            self.chunks[chunk.index] = ChunkModule(chunk.index, chunk.units[0], units)
             for unit in units:
                 for tensor in unit.tensors():
                     if tensor.parameter.device == NOWHERE:

@@ -13,8 +13,8 @@ import torch.distributed as dist
 
 from bridge.layout.reshard import Piece
 from bridge.rank import RankId
-from hetero.transfer.carrier import Place, Receiver, Sender
-from hetero.transfer.flow import Carriers, Lane
+from hetero.transfer.messages import Destination, MessageSpec, Receiver, Sender
+from hetero.transfer.point_to_point import PointToPoint
 
 ROOM = 64
 """Numbers that one message may carry."""
@@ -26,22 +26,24 @@ class Totals:
     `group` holds this pool's active ranks and must take CPU tensors. The instance is for one epoch.
     """
 
-    def __init__(self, carriers: Carriers, ranks: dict[str, Sequence[RankId]], group: dist.ProcessGroup | None) -> None:
+    def __init__(
+        self, messenger: PointToPoint, ranks: dict[str, Sequence[RankId]], group: dist.ProcessGroup | None
+    ) -> None:
         leaders = [members[0] for members in ranks.values()]
         root = leaders[0]
-        self._group, self._leader = group, ranks[carriers.me.pool][0]
+        self._group, self._leader = group, ranks[messenger.me.pool][0]
         self._one_pool = len(leaders) == 1
-        self._alone = len(ranks[carriers.me.pool]) == 1
-        self._leads = carriers.me == self._leader
-        self.is_root = carriers.me == root
+        self._alone = len(ranks[messenger.me.pool]) == 1
+        self._leads = messenger.me == self._leader
+        self.is_root = messenger.me == root
         self._up: list[Receiver] | Sender | None = None
         self._down: list[Sender] | Receiver | None = None
         if self.is_root:
-            self._up = [_receiver(carriers, leader, root) for leader in leaders[1:]]
-            self._down = [_sender(carriers, root, leader) for leader in leaders[1:]]
+            self._up = [_receiver(messenger, leader, root) for leader in leaders[1:]]
+            self._down = [_sender(messenger, root, leader) for leader in leaders[1:]]
         elif self._leads:
-            self._up = _sender(carriers, carriers.me, root)
-            self._down = _receiver(carriers, root, carriers.me)
+            self._up = _sender(messenger, messenger.me, root)
+            self._down = _receiver(messenger, root, messenger.me)
 
     def sum(self, values: torch.Tensor) -> torch.Tensor:
         """The sum over all active ranks of a CPU vector of at most ROOM float64 or int64 numbers."""
@@ -63,23 +65,23 @@ class Totals:
             for receiver in self._up:
                 values += _take(receiver, values)
             for sender in self._down:
-                sender.send([values.view(torch.float64)])
+                sender.send_pieces([values.view(torch.float64)])
         elif self._up is not None and self._down is not None:
-            self._up.send([values.view(torch.float64)])  # type: ignore[union-attr]
+            self._up.send_pieces([values.view(torch.float64)])  # type: ignore[union-attr]
             values = _take(self._down, values)  # type: ignore[arg-type]
         return values
 
 
-def _lane(source: RankId, target: RankId) -> Lane:
-    return Lane(source, target, ((0, Piece(source, target, ((0, ROOM),), ((0, ROOM),))),))
+def _message(source: RankId, target: RankId) -> MessageSpec:
+    return MessageSpec(source, target, ((0, Piece(source, target, ((0, ROOM),), ((0, ROOM),))),))
 
 
-def _sender(carriers: Carriers, source: RankId, target: RankId) -> Sender:
-    return carriers.sender(_lane(source, target), "control", "totals", torch.float64, 2)
+def _sender(messenger: PointToPoint, source: RankId, target: RankId) -> Sender:
+    return messenger.sender(_message(source, target), "control", "totals", torch.float64, 2)
 
 
-def _receiver(carriers: Carriers, source: RankId, target: RankId) -> Receiver:
-    receiver = carriers.receiver(_lane(source, target), "control", "totals", torch.float64, 2)
+def _receiver(messenger: PointToPoint, source: RankId, target: RankId) -> Receiver:
+    receiver = messenger.receiver(_message(source, target), "control", "totals", torch.float64, 2)
     receiver.post()
     return receiver
 
@@ -87,6 +89,6 @@ def _receiver(carriers: Carriers, source: RankId, target: RankId) -> Receiver:
 def _take(receiver: Receiver, like: torch.Tensor) -> torch.Tensor:
     """The message, on the host; the next one is expected at once."""
     values = torch.empty_like(like)
-    receiver.receive([Place(tuple(like.shape), values.view(torch.float64))])
+    receiver.receive_pieces([Destination(tuple(like.shape), values.view(torch.float64))])
     receiver.post()
     return values

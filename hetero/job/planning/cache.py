@@ -16,7 +16,7 @@ Row = dict[str, Any]
 WITHOUT = "measurements are not kept between runs"
 
 
-class Kept:
+class MeasurementCache:
     """The rows of one run. `tell` hears once why they are not kept, if they are not."""
 
     def __init__(self, tell: Callable[[str], None]) -> None:
@@ -33,7 +33,7 @@ class Kept:
     def _read(self, name: str) -> list[Row] | None:
         """None too where a file is damaged; it is written anew then."""
         try:
-            found = json.loads((kept_folder() / name).read_bytes())
+            found = json.loads((cache_folder() / name).read_bytes())
             return found["rows"] if found["digest"] == _digest(found["rows"]) else None
         except (OSError, ValueError, LookupError, TypeError):
             return None
@@ -41,7 +41,7 @@ class Kept:
     @private_files()
     def _write(self, name: str, rows: list[Row]) -> None:
         try:
-            folder = kept_folder()
+            folder = cache_folder()
             folder.mkdir(parents=True, exist_ok=True)
             unfinished = folder / f"{name}.{os.getpid()}"
             unfinished.write_text(json.dumps({"digest": _digest(rows), "rows": rows}))
@@ -52,7 +52,7 @@ class Kept:
             self._told = True
 
 
-def kept_folder() -> Path:
+def cache_folder() -> Path:
     """Where they lie. Raises OSError without a home."""
     place = os.path.expanduser(os.environ.get("XDG_CACHE_HOME", ""))
     if not os.path.isabs(place):  # to be passed over, say the rules of XDG

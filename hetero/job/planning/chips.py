@@ -7,16 +7,16 @@ from collections.abc import Callable, Mapping
 from backends import probe
 from backends.errors import ChipError
 from backends.identify import AUTO, identify, sheets_of
-from backends.probe import Finding
+from backends.probe import Detection
 from hetero.cluster.options import PoolOptions
 from hetero.job.errors import JobError
 from hetero.job.job import Job
 from hetero.job.planning.planning import check_written_plan
 
-Ask = Callable[[Mapping[str, PoolOptions]], Mapping[str, Finding]]
+Ask = Callable[[Mapping[str, PoolOptions]], Mapping[str, Detection]]
 
 
-def ask_here(pools: Mapping[str, PoolOptions]) -> dict[str, Finding]:
+def ask_here(pools: Mapping[str, PoolOptions]) -> dict[str, Detection]:
     """What the chips of this host answer each pool's own interpreter. Takes seconds."""
     return {name: probe.ask(pool.family, pool.env.python, pool.env.vars) for name, pool in pools.items()}
 
@@ -45,7 +45,7 @@ def with_chips(job: Job, named: Mapping[str, str]) -> Job:
     return job
 
 
-def chip_of(name: str, pool: PoolOptions, found: Finding) -> str:
+def chip_of(name: str, pool: PoolOptions, found: Detection) -> str:
     """Which chip a pool has whose chips gave this answer."""
     key = f"pools.{name}.chip"
     if not found.chips:

@@ -22,7 +22,7 @@ Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Measured:
+class MeasuredRun:
     """What is known of a run: the seconds of a step, those that each stage, by (pipeline, stage), computed in it, how
     much slower emulated chips and links were made, and what was measured before the plan was made: `calibrated` chips,
     a row per pool, tp and kind of unit, and `probed` links, a row per direction."""
@@ -58,7 +58,7 @@ class Judged:
         return 1 - sum(self.measured.values())
 
 
-def judge(job: Job, plan: Plan, run: Measured) -> Judged:
+def judge(job: Job, plan: Plan, run: MeasuredRun) -> Judged:
     """Raises the balancer's errors."""
     probed = Probed(run.probed, run.time_scale)
     chips, work = topology(job, probed), workload(job)
@@ -68,7 +68,7 @@ def judge(job: Job, plan: Plan, run: Measured) -> Judged:
     return Judged(source, prediction.step_s, run.step_s, ledger(prediction), ledger(prediction, run.step_s))
 
 
-def _times(chips: Topology, work: Workload, plan: Plan, run: Measured) -> tuple[Source, Times]:
+def _times(chips: Topology, work: Workload, plan: Plan, run: MeasuredRun) -> tuple[Source, Times]:
     believed = datasheet_times(chips, work)
     if run.calibrated:
         return "calibration", Times.from_measurements(run.calibrated, otherwise=believed)
@@ -77,7 +77,7 @@ def _times(chips: Topology, work: Workload, plan: Plan, run: Measured) -> tuple[
     return "datasheet", believed
 
 
-def _stage_rows(work: Workload, plan: Plan, run: Measured, believed: Times) -> list[Row]:
+def _stage_rows(work: Workload, plan: Plan, run: MeasuredRun, believed: Times) -> list[Row]:
     """The units of each pool and tp that the plan uses, as much slower than believed as the stages were in all."""
     spent: dict[tuple[str, int], list[float]] = {}
     for p, pipeline in enumerate(plan.pipelines):

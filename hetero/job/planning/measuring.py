@@ -15,7 +15,7 @@ from hetero.cluster.fleet import host_id
 from hetero.cluster.session import Session
 from hetero.engine.spec import CalibrationSpec, PoolRun
 from hetero.job.job import Job
-from hetero.job.planning.cache import Kept, Row
+from hetero.job.planning.cache import MeasurementCache, Row
 from hetero.job.planning.links import NOTHING_PROBED, Probed, unknown_links
 from hetero.job.planning.planning import legal_tp, topology, workload
 
@@ -25,7 +25,7 @@ _LOOKS = 5  # at the bare arithmetic, of which the median counts
 
 
 @dataclass(frozen=True)
-class Measured:
+class Measurements:
     """`times` are None where a plan is given, which leaves nothing to choose by them; `rows` are what they are made
     from. `probed` are the links that the job file does not describe."""
 
@@ -37,18 +37,18 @@ class Measured:
 
 def measure(
     job: Job, session: Session, given: Plan | None, tell: Callable[[str], None] = lambda note: None
-) -> Measured:
+) -> Measurements:
     """Takes a second or two, and some for each unknown link, more where it is long; the next time a second for emulated
     chips and nothing for the others, unless job, pools or hosts have changed. `tell` hears why nothing is kept for
     that, if nothing is."""
-    kept = Kept(tell)
+    cache = MeasurementCache(tell)
     sizes = {name: _tp_sizes(job, name, given) for name in job.pools}
     scale = _time_scale(job, session, sizes)
     if given is not None:
-        return Measured(scale, None, probed=Probed(_probe(job, session, kept), scale))
-    rows = _calibrate(job, session, kept, sizes, scale)
+        return Measurements(scale, None, probed=Probed(_probe(job, session, cache), scale))
+    rows = _calibrate(job, session, cache, sizes, scale)
     times = Times.from_measurements(rows, otherwise=datasheet_times(topology(job), workload(job)))
-    return Measured(scale, times, rows, Probed(_probe(job, session, kept), scale))
+    return Measurements(scale, times, rows, Probed(_probe(job, session, cache), scale))
 
 
 def _time_scale(job: Job, session: Session, sizes: Mapping[str, Sequence[int]]) -> float:
@@ -82,12 +82,12 @@ def _tp_sizes(job: Job, name: str, given: Plan | None) -> tuple[int, ...]:
 
 
 def _calibrate(
-    job: Job, session: Session, kept: Kept, sizes: Mapping[str, Sequence[int]], time_scale: float
+    job: Job, session: Session, cache: MeasurementCache, sizes: Mapping[str, Sequence[int]], time_scale: float
 ) -> Sequence[Row]:
     """What chips take, which is told without the scale that emulated ones are slowed by."""
     spec = _spec(job, session, sizes, time_scale)
     nodes = [session.node(host.id) for host in session.fleet.hosts]
-    return kept.rows([{**spec, "time_scale": 1.0}, nodes, os.cpu_count()], lambda: session.calibrate(spec))
+    return cache.rows([{**spec, "time_scale": 1.0}, nodes, os.cpu_count()], lambda: session.calibrate(spec))
 
 
 def _spec(
@@ -105,12 +105,12 @@ def _spec(
     ).model_dump(mode="json")
 
 
-def _probe(job: Job, session: Session, kept: Kept) -> list[Row]:
+def _probe(job: Job, session: Session, cache: MeasurementCache) -> list[Row]:
     """Both directions of each unknown link, between the first hosts of its pools."""
     interfaces = {pool.name: pool.interface for pool in session.fleet.pools}
     rows = []
     for link in unknown_links(job):
         ends = [[pool, session.node(host_id(pool, 0)), interfaces[pool]] for pool in link]
         how = session.way(*link), session.fleet.link(*link).streams
-        rows += kept.rows([ends, *how], partial(session.probe, [link]))
+        rows += cache.rows([ends, *how], partial(session.probe, [link]))
     return rows

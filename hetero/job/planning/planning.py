@@ -22,6 +22,7 @@ from hetero.errors import explains_itself
 from hetero.job.errors import JobError
 from hetero.job.job import Job
 from hetero.job.planning.links import NOTHING_PROBED, Probed, link_spec, unknown_links
+from hetero.job.planning.silence import check_silence
 from hetero.models.registry import architecture
 from hetero.monitoring.table import PoolLabel
 
@@ -61,8 +62,16 @@ def plan_job(
     """The plan of a job: `given`, or the one in the job file, or the best that the balancer finds.
 
     `times`, `probed` and `usable_bytes` are measurements; without them the chips' datasheets are believed, and links
-    that the job file does not describe are plain ones. Raises the balancer's errors.
+    that the job file does not describe are plain ones. Raises the balancer's errors, and JobError where its steps would
+    be taken for hangs.
     """
+    planned = _planned(job, times, given, probed, usable_bytes)
+    if job.time_scale != "auto":
+        check_silence(job, planned.prediction, job.time_scale)
+    return planned
+
+
+def _planned(job: Job, times: Times | None, given: Plan | None, probed: Probed, usable_bytes: UsableBytes) -> Planned:
     asked = problem(job, times, probed, usable_bytes)
     wanted = given or _written(job)
     if wanted is None:

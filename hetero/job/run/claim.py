@@ -2,9 +2,9 @@
 
     .claim-3     who holds the folder; touched every few seconds for as long as that process lives
 
-One of many makes the file, for `O_CREAT | O_EXCL` is atomic, over NFS as well, and its owner alone removes it. The
-claim of a dead owner is not removed and made again, which two could do at once: whoever makes the next number has it,
-and then removes the lower one. So an owner that was thought dead finds its own file gone, which an NFS client cannot
+One of many makes the file, for `O_CREAT | O_EXCL` is atomic, over NFS as well, and its holder alone removes it. The
+claim of a dead holder is not removed and made again, which two could do at once: whoever makes the next number has it,
+and then removes the lower one. So a holder that was thought dead finds its own file gone, which an NFS client cannot
 miss: it asks the server whenever it opens a file, but not for what is new in a folder.
 """
 
@@ -21,17 +21,17 @@ from time import CLOCK_BOOTTIME, clock_gettime, sleep
 from hetero.data.written import CLAIM
 from hetero.interrupts import check
 from hetero.job.errors import FolderLost, JobError
-from hetero.job.run.owner import Owner, Seen, look
+from hetero.job.run.holder import ClaimHolder, Seen, look
 
 BEAT_S = 5.0
 SILENT_S = 60.0
-"""An owner on another host that has given no sign of life for so long, by the watcher's own clock, is dead."""
+"""A holder on another host that has given no sign of life for so long, by the watcher's own clock, is dead."""
 LOOK_S = 0.5
 logger = logging.getLogger(__name__)
 
 
 def held_by(folder: Path) -> Seen | None:
-    """The claim on a folder, unless its owner is known to be dead. Waits for nothing."""
+    """The claim on a folder, unless its holder is known to be dead. Waits for nothing."""
     return next((seen for seen in reversed(_claims(folder)) if seen.lives is not False), None)
 
 
@@ -108,7 +108,7 @@ class Claim:
 
 
 def _ended(other: Seen, key: str) -> bool:
-    """Whether a claim's owner is dead; False where the claim has gone meanwhile. Raises JobError if it lives."""
+    """Whether a claim's holder is dead; False where the claim has gone meanwhile. Raises JobError if it lives."""
     lives = other.lives
     if lives is None:
         logger.warning("%s may be held by %s: watching for %g s", other.path.parent, other, SILENT_S)
@@ -123,10 +123,10 @@ def _ended(other: Seen, key: str) -> bool:
 
 
 def _next(folder: Path, others: Sequence[Seen], rivals: set[Path]) -> tuple[Path, bytes] | None:
-    """A claim in place of others, whose owners are dead. None if somebody came between; the file of whoever made the
+    """A claim in place of others, whose holders are dead. None if somebody came between; the file of whoever made the
     same one earlier is added to `rivals`."""
     path = folder / f".claim-{max((other.number for other in others), default=0) + 1}"
-    content = Owner.this().model_dump_json().encode()
+    content = ClaimHolder.this().model_dump_json().encode()
     try:
         _make(path, content)
     except FileNotFoundError:  # another run was refused, and took its folder away

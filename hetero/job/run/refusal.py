@@ -16,21 +16,21 @@ from hetero.monitoring.journal import EVENTS, METRICS
 
 
 @contextlib.contextmanager
-def refusable(run_dir: Path, storage: Path | None = None) -> Iterator[Held]:
+def refusable(run_dir: Path, storage: Path | None = None) -> Iterator[ClaimedFolders]:
     """Claims `run_dir` and `storage`, made where they are missing. A user's mistake that shows before the first step
     leaves both as they were, and so does an interruption before the first event.
 
     Raises JobError where the run directory cannot be written, its disk is full, it holds another run, or a run that
     lives holds one of both; CheckpointError for storage that cannot be made."""
-    with _system_errors_explained(run_dir), Held() as held:
+    with _system_errors_explained(run_dir), ClaimedFolders() as claimed:
         try:
-            held.add(run_dir, _claim_run_dir)
+            claimed.add(run_dir, _claim_run_dir)
             if storage is not None and storage.resolve() != run_dir.resolve():
-                held.add(storage, _claim_storage)
-            yield held
+                claimed.add(storage, _claim_storage)
+            yield claimed
         except (Exception, KeyboardInterrupt) as error:
             if _leaves_nothing(error, run_dir):
-                held.empty()
+                claimed.empty()
             raise
 
 
@@ -40,18 +40,18 @@ def _leaves_nothing(error: BaseException, run_dir: Path) -> bool:
     return is_user_mistake(error) and not os.path.exists(run_dir / METRICS)
 
 
-class Held:
+class ClaimedFolders:
     """Folders that this run alone writes into until the end of the `with` block."""
 
     def __init__(self) -> None:
-        self._folders: list[_Folder] = []
+        self._folders: list[_ClaimedFolder] = []
 
     def add(self, folder: Path, claim: Callable[[Path], Claim]) -> None:
-        self._folders.append(_Folder(folder, claim))
+        self._folders.append(_ClaimedFolder(folder, claim))
 
     @property
     def taken_from(self) -> list[str]:
-        """The dead owners whose claims were in the way."""
+        """The dead holders whose claims were in the way."""
         claims = [one.claim for one in self._folders]
         return [f"{claim.path.parent} was held by {claim.taken_from}" for claim in claims if claim.taken_from]
 
@@ -72,7 +72,7 @@ class Held:
         for one in self._folders:
             one.empty()
 
-    def __enter__(self) -> Held:
+    def __enter__(self) -> ClaimedFolders:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -80,7 +80,7 @@ class Held:
             one.release()
 
 
-class _Folder:
+class _ClaimedFolder:
     """One that is held, and what was there before."""
 
     def __init__(self, folder: Path, claim: Callable[[Path], Claim]) -> None:

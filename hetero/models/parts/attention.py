@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from bridge.layout.layout import TensorLayout
 from hetero.layers.spec import Constant, Normal, TensorSpec
-from hetero.models.parts.part import Part, Work
+from hetero.models.parts.part import Part, PartWork
 
 
 @dataclass(frozen=True)
@@ -41,12 +41,12 @@ class Attention(Part):
                 bias = TensorLayout.split_heads((width,), 0, heads, tp, self.head_dim)
                 yield TensorSpec(f"{name}.bias", bias, Constant(0.0))
 
-    def work(self, seq_len: int, size: int) -> Work:
+    def work(self, seq_len: int, size: int) -> PartWork:
         """Kept are q, k, v, what they give, and one float32 log-sum for each head and position; backward has the
         gradients of the same four. The causal mask leaves half of the square."""
         query, shared = self.heads * self.head_dim, self.kv_heads * self.head_dim
         four = seq_len * size * (2 * query + 2 * shared)
-        return Work(
+        return PartWork(
             forward_flops=self.product_flops(seq_len) + 2.0 * seq_len * seq_len * query,
             collectives=1,
             kept_bytes=four + seq_len * 4 * self.heads,

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from bridge.layout.layout import TensorLayout
 from hetero.layers.spec import Normal, TensorSpec
-from hetero.models.parts.part import Part, Work
+from hetero.models.parts.part import Part, PartWork
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,8 @@ class Embedding(Part):
         layout = TensorLayout.split((self.vocab, self.hidden), 0, tp)
         return (TensorSpec("embedding.weight", layout, self.initial),)
 
-    def work(self, seq_len: int, size: int) -> Work:
-        return Work(collectives=1)
+    def work(self, seq_len: int, size: int) -> PartWork:
+        return PartWork(collectives=1)
 
     def legal_tp(self, tp: int) -> str | None:
         return f"tp {tp} is larger than the vocabulary ({self.vocab})" if tp > self.vocab else None

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from bridge.layout.layout import TensorLayout
 from hetero.layers.spec import Normal, TensorSpec
-from hetero.models.parts.part import Part, Work
+from hetero.models.parts.part import Part, PartWork
 
 
 @dataclass(frozen=True)
@@ -24,11 +24,11 @@ class Head(Part):
         layout = TensorLayout.split((self.vocab, self.hidden), 0, tp)
         return (TensorSpec("head.weight", layout, self.initial),)
 
-    def work(self, seq_len: int, size: int) -> Work:
+    def work(self, seq_len: int, size: int) -> PartWork:
         """The loss keeps the logarithms of the softmax in float32; before, there are the logits, and after, the
         gradients of both, in float32 too."""
         logits = seq_len * self.vocab
-        return Work(
+        return PartWork(
             forward_flops=self.product_flops(seq_len),
             kept_bytes=4 * logits,
             input_bytes=seq_len * size * self.hidden,

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from bridge.layout.layout import TensorLayout
 from hetero.layers.spec import Normal, TensorSpec
-from hetero.models.parts.part import Part, Work
+from hetero.models.parts.part import Part, PartWork
 
 
 @dataclass(frozen=True)
@@ -31,9 +31,9 @@ class SwiGLU(Part):
             TensorSpec("down.weight", down, self.into_stream),
         )
 
-    def work(self, seq_len: int, size: int) -> Work:
+    def work(self, seq_len: int, size: int) -> PartWork:
         """Kept are gate, its SiLU, up, and their product; backward has the gradients of two of them at once."""
-        return Work(
+        return PartWork(
             forward_flops=self.product_flops(seq_len),
             collectives=1,
             kept_bytes=seq_len * size * 4 * self.ffn,

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from bridge.layout.layout import TensorLayout
 from hetero.layers.spec import Constant, TensorSpec
-from hetero.models.parts.part import Part, Work
+from hetero.models.parts.part import Part, PartWork
 
 
 @dataclass(frozen=True)
@@ -22,10 +22,10 @@ class RMSNorm(Part):
     def tensors(self, tp: int) -> tuple[TensorSpec, ...]:
         return (TensorSpec("norm.weight", TensorLayout.replicated((self.hidden,), tp), Constant(1.0)),)
 
-    def work(self, seq_len: int, size: int) -> Work:
+    def work(self, seq_len: int, size: int) -> PartWork:
         """Kept are its input in float32 (which may be the input itself), that times the scale, and the scale; backward
         has four float32 arrays of its input's size at once."""
-        return Work(
+        return PartWork(
             whole_bytes=seq_len * (self.hidden * (4 + size) + 4),
             whole_backward_bytes=4 * 4 * seq_len * self.hidden,
         )

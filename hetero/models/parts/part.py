@@ -11,7 +11,7 @@ from hetero.layers.spec import TensorSpec
 
 
 @dataclass(frozen=True)
-class Work:
+class PartWork:
     """What a part costs per sequence, with the plain operators of `backends/operators.py`.
 
     `forward_flops` are those of matrix products, 2 per multiply-add. At tp 1, `kept_bytes` lie there until backward and
@@ -45,7 +45,7 @@ class Part(ABC):
         """Its tensors, named within the unit and laid out over a legal number of ranks, as the module makes them."""
 
     @abstractmethod
-    def work(self, seq_len: int, size: int) -> Work:
+    def work(self, seq_len: int, size: int) -> PartWork:
         """What it costs where an element of an activation has `size` bytes."""
 
     def legal_tp(self, tp: int) -> str | None:

@@ -65,7 +65,7 @@ class RunView:
             self._timeline = _timeline(last_timeline(self._trace))
 
 
-class Reader:
+class OpenPage:
     """What one open page has been sent already."""
 
     def __init__(self, view: RunView) -> None:

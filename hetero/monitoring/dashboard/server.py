@@ -17,7 +17,7 @@ from socket import socket
 from aiohttp import web
 
 from hetero.monitoring.dashboard.address import is_loopback
-from hetero.monitoring.dashboard.sections import Reader, RunView
+from hetero.monitoring.dashboard.sections import OpenPage, RunView
 
 POLL_S = 0.5
 HEARTBEAT_S = 15.0
@@ -87,11 +87,11 @@ class Dashboard:
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "X-Accel-Buffering": "no"})
         await response.prepare(request)
         await response.write(b"retry: 1000\n\n")
-        reader = Reader(self._view)
+        page = OpenPage(self._view)
         with contextlib.suppress(ConnectionError):  # the page was closed
             while not self._closing:
                 changed = self._changed
-                for name, text in reader.news():
+                for name, text in page.news():
                     await response.write(f"event: {name}\ndata: {text}\n\n".encode())
                 try:
                     await asyncio.wait_for(changed.wait(), HEARTBEAT_S)

@@ -59,7 +59,7 @@ SOURCES = {
 
 
 @dataclass(frozen=True)
-class Ledger:
+class LedgerTable:
     """Where the speed went, or in `missing` why that cannot be said. `source` says whence the chips' speeds are that it
     is predicted by."""
 
@@ -81,7 +81,7 @@ class PoolKind:
     spent: Chart
 
 
-def render(follower: Follower, ledger: Ledger, timeline: Timeline | None) -> str:
+def render(follower: Follower, ledger: LedgerTable, timeline: Timeline | None) -> str:
     """The whole page."""
     run = status(follower)
     page = _environment().get_template("report.html.jinja")

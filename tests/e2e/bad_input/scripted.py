@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from hetero.checkpoint.store import CheckpointStore
-from hetero.cluster import needs
 from hetero.cluster.control.events import Event, PiecesSaved, StepReported, Trouble
 from hetero.cluster.control.instructions import HostOrder, News
 from hetero.cluster.fleet import FleetSpec, HostSpec
-from hetero.cluster.needs import Needs
+from hetero.cluster.onray import shared_files
+from hetero.cluster.onray.shared_files import Needs
 from hetero.engine.spec import RunSpec
-from hetero.job.planning.measuring import Measured
+from hetero.job.planning.measuring import Measurements
 from hetero.monitoring.record import merge_ranks
 from hetero.words.orders import Configure, Lease
 from tests.unit.hetero.cluster.fake_hosts import FakeHosts
@@ -44,7 +44,7 @@ class ScriptedHosts(FakeHosts):
         yield self
 
     def start(self, hosts: tuple[HostSpec, ...]) -> None:  # type: ignore[override]
-        needs.prepare({host.id: _Actor(self._reach.get(host.id)) for host in hosts}, self._needs, 1.0)
+        shared_files.prepare({host.id: _Actor(self._reach.get(host.id)) for host in hosts}, self._needs, 1.0)
 
     def send(self, host: str, order: HostOrder) -> None:
         trouble = self._troubles.get(host) if isinstance(order, Configure) else None
@@ -103,6 +103,6 @@ def script(
     hosts = ScriptedHosts(fingerprints or {}, reach or {}, troubles or {}, totals)
     monkeypatch.setattr("hetero.train.ray_runtime", lambda address: contextlib.nullcontext())
     monkeypatch.setattr("hetero.train.ray_agents", hosts.agents)
-    monkeypatch.setattr("hetero.train.measure", lambda *_: Measured(1.0, None))
-    monkeypatch.setattr(needs, "_answers", lambda calls, _: calls)
-    monkeypatch.setattr(needs, "_hosts_elsewhere", lambda *_: [])
+    monkeypatch.setattr("hetero.train.measure", lambda *_: Measurements(1.0, None))
+    monkeypatch.setattr(shared_files, "_answers", lambda calls, _: calls)
+    monkeypatch.setattr(shared_files, "_hosts_elsewhere", lambda *_: [])

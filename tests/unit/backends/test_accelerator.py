@@ -5,6 +5,7 @@ It shows the order of streams, events and staging; only `tests/device` shows tha
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import SimpleNamespace
@@ -13,13 +14,14 @@ from typing import Any
 import pytest
 import torch
 
-from backends import ascend, cuda
+from backends import ascend, cuda, pinned
 from backends.accelerator import AcceleratorBackend
 from backends.ascend import AscendBackend
 from backends.backend import Copy, MemoryUse
 from backends.cuda import CudaBackend
 from backends.errors import DeviceError
 from backends.kunlun import KunlunBackend
+from tests.patience import WAIT_S
 
 
 class FakeModule:
@@ -269,6 +271,20 @@ def test_kunlun_copies_are_blocking_where_they_are_not_proven(
     assert not backend.capabilities.pinned_async
     assert backend.note() == KunlunBackend.examine() == f"copies are blocking: {told}"
     assert not backend.pin(memoryview(bytearray(64)))
+
+
+def test_kunlun_copies_that_never_end_are_not_waited_for(module: FakeModule, kunlun: pytest.MonkeyPatch) -> None:
+    ended = threading.Event()
+
+    class Endless(Copy):
+        def wait(self) -> None:
+            ended.wait(WAIT_S)
+
+    kunlun.setattr(AcceleratorBackend, "copy_in", lambda *_: Endless())
+    kunlun.setattr(pinned, "LIMIT_S", 0.05)
+    backend = opened(KunlunBackend(), module)
+    assert backend.note() == "copies are blocking: copies by pinned memory have not ended within 0.05 s"
+    ended.set()
 
 
 def test_kunlun_copies_without_streams_where_nothing_is_pinned(module: FakeModule) -> None:

@@ -33,7 +33,7 @@ def packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def names(findings: list[probe.Finding]) -> list[str]:
+def names(findings: list[probe.Detection]) -> list[str]:
     return [finding.family for finding in findings]
 
 
@@ -47,13 +47,13 @@ def test_a_host_without_chips_is_a_cpu_and_starts_no_process(bare: pytest.Monkey
 
 def test_kunlun_comes_before_the_cuda_that_it_looks_like(bare: pytest.MonkeyPatch) -> None:
     bare.setattr(probe, "glob", lambda path: [path] if path in ("/dev/xpu[0-9]*", "/dev/nvidiactl") else [])
-    bare.setattr(probe, "ask", lambda family: probe.Finding(family, 8, ()))
+    bare.setattr(probe, "ask", lambda family: probe.Detection(family, 8, ()))
     first = next(finding for finding in probe.detect() if finding.chips)
     assert (first.family, first.signs) == ("kunlun", ("/dev/xpu[0-9]*",))
 
 
 def test_an_explicit_choice_comes_first_and_is_asked_without_a_sign(bare: pytest.MonkeyPatch) -> None:
-    bare.setattr(probe, "ask", lambda family: probe.Finding(family, 2, ()))
+    bare.setattr(probe, "ask", lambda family: probe.Detection(family, 2, ()))
     findings = probe.detect("ascend")
     assert names(findings) == ["ascend", "kunlun", "cuda", "cpu"]
     assert findings[0].chips == 2
@@ -73,10 +73,26 @@ def test_a_probe_that_dies_or_hangs_is_a_finding(bare: pytest.MonkeyPatch) -> No
         raise subprocess.TimeoutExpired("probe", 120)
 
     for run, complaint in ((dies, "Segmentation fault"), (hangs, "timed out")):
-        bare.setattr(subprocess, "run", run)
+        bare.setattr(probe, "_run", run)
         finding = probe.detect("cuda")[0]
         assert finding.chips == 0
         assert complaint in finding.problem
+
+
+def test_a_probe_that_no_signal_ends_is_not_waited_for(tmp_path: Path, bare: pytest.MonkeyPatch) -> None:
+    """As one that a driver holds in the kernel."""
+    door = tmp_path / "door"
+    held: list[subprocess.Popen[str]] = []
+    os.mkfifo(door)
+    bare.setattr(subprocess.Popen, "kill", lambda process: held.append(process))
+    bare.setattr(probe, "program", lambda *_, **__: ["cat", str(door)])
+    bare.setattr(probe, "_TIMEOUT_S", 0.05)
+    assert "timed out" in probe.ask("cuda").problem
+    (process,) = held
+    assert process.poll() is None
+    door.write_text("")
+    with process:
+        pass
 
 
 @pytest.mark.slow

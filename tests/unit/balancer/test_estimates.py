@@ -16,7 +16,7 @@ from balancer.search.candidates import all_shapes
 from balancer.search.judges import Candidate, Judges
 from balancer.search.search import search
 from balancer.simulate.simulate import simulate
-from balancer.simulate.sync import Held, expected_sync_s
+from balancer.simulate.sync import HeldParameters, expected_sync_s
 from hetero.job.file.load import load_job
 from hetero.job.planning.planning import problem
 from tests.architecture.tree import ROOT
@@ -70,5 +70,5 @@ def test_the_sync_takes_what_is_expected_where_no_computation_hides_it(copies: i
     timed = Problem(chips, work, datasheet_times(chips, work))
     whole = plan((1, [("a", 1, (0, 12))]), *[(1, [("b", 1, (0, 12))])] * copies)
     found = simulate(complete(whole, timed), timed)
-    held = [Held(1, {"a": 12_000_000}), Held(copies, {"b": 12_000_000})]
+    held = [HeldParameters(1, {"a": 12_000_000}), HeldParameters(copies, {"b": 12_000_000})]
     assert found.sync_s == pytest.approx(expected_sync_s(held, chips, work), rel=0.01)

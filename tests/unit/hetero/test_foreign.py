@@ -10,7 +10,7 @@ import pytest
 
 from hetero.foreign import (
     LONGEST_LINE_BYTES,
-    Lines,
+    LineSplitter,
     NotPlain,
     NotPlainData,
     check_bounded,
@@ -36,7 +36,7 @@ def test_a_small_file_is_small(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("block", [1, 7, 1 << 20])
 def test_lines_come_whole_from_any_blocks(block: int) -> None:
-    text, lines = b"one\ntwo\n" + b"x" * 40 + b"\nrest", Lines()
+    text, lines = b"one\ntwo\n" + b"x" * 40 + b"\nrest", LineSplitter()
     found = [line for at in range(0, len(text), block) for line in lines.add(text[at : at + block])]
     assert found == [b"one", b"two", b"x" * 40]
     assert list(lines.add(b" of it\n")) == [b"rest of it"]
@@ -44,11 +44,11 @@ def test_lines_come_whole_from_any_blocks(block: int) -> None:
 
 @pytest.mark.parametrize("block", [1 << 16, LONGEST_LINE_BYTES + 2, 4 << 20])
 def test_a_line_without_an_end_is_not_kept(block: int) -> None:
-    lines = Lines()
+    lines = LineSplitter()
     for _ in range(40):
         assert list(lines.add(b"x" * block)) == []
         assert len(lines._rest) <= LONGEST_LINE_BYTES
-    assert list(lines.add(b"x\nnext\n")) == [Lines.TOO_LONG, b"next"]
+    assert list(lines.add(b"x\nnext\n")) == [LineSplitter.TOO_LONG, b"next"]
 
 
 @pytest.mark.parametrize(

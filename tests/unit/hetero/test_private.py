@@ -13,7 +13,7 @@ import yaml
 
 from hetero import train as training
 from hetero.job.file.load import load_job
-from hetero.job.planning.cache import Kept
+from hetero.job.planning.cache import MeasurementCache
 from hetero.private import private_files
 from tests.unit.hetero.test_masking import JOB, SECRET
 
@@ -85,5 +85,5 @@ def test_a_folder_that_was_there_keeps_its_mode(run_dir: Path, monkeypatch: pyte
 
 def test_measurements_are_kept_privately(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    Kept(print).rows({"a": 1}, lambda: [{"b": 2}])
+    MeasurementCache(print).rows({"a": 1}, lambda: [{"b": 2}])
     assert {mode[-2:] for mode in modes(tmp_path).values()} == {"00"}

@@ -41,7 +41,7 @@ class Stages:
         self.meets = ""
         for name, target in (("ray", "ray_runtime"), ("agents", "ray_agents")):
             patch.setattr(subject, target, lambda *_, name=name: self._stage(name))
-        patch.setattr(subject, "Watch", self._watch)
+        patch.setattr(subject, "Monitor", self._watch)
         patch.setattr(Session, "start", lambda *_: self._stage("session"))
         patch.setattr(subject._Run, "drive", lambda *_: self._arrives("drive"))
 

@@ -11,7 +11,7 @@ from balancer.cost.workload import Update
 from balancer.errors import PlanError
 from balancer.memory.communicators import communicator_bytes
 from balancer.memory.memory import SLACK, stage_bytes
-from balancer.memory.staging import staging
+from balancer.memory.sync_memory import sync_memory
 from balancer.problem import Problem
 from tests.unit.balancer.cases import plan, pool, topology, workload
 
@@ -23,7 +23,7 @@ def test_gradients_in_rounds_lie_there_from_last_backwards_until_they_are_summed
     chips, work = topology(pool("a", 4)), workload(8, batch=4)
     four = complete(plan(*[(1, [("a", 1, (0, 8))])] * 4), Problem(chips, work))
     for p in range(4):
-        found = staging(work, four, (p, 0), 4)
+        found = sync_memory(work, four, (p, 0), 4)
         assert sum(found.rounds.values()) == 4 * (6 + 2 * 3) * MILLION
         assert found.summed == 4 * 2 * MILLION
         assert found.summing >= sum(found.rounds.values())
@@ -33,7 +33,7 @@ def test_gradients_in_rounds_lie_there_from_last_backwards_until_they_are_summed
 def test_what_comes_over_a_bridge_lies_in_host_memory() -> None:
     chips, work = topology(pool("a", 1), pool("b", 1)), workload(8, batch=2)
     two = complete(plan((1, [("a", 1, (0, 8))]), (1, [("b", 1, (0, 8))])), Problem(chips, work))
-    found = staging(work, two, (0, 0), 4)
+    found = sync_memory(work, two, (0, 0), 4)
     assert (sum(found.rounds.values()), found.returning) == (0, 0)
     assert found.summed == 4 * 4 * MILLION
     assert found.summing == 4 * 5 * MILLION, "and the unit that is being added"
@@ -74,7 +74,7 @@ def test_a_hub_puts_together_what_comes_in_parts_from_a_larger_tp() -> None:
     mixed = complete(plan((1, [("a", 2, (0, 2))]), (1, [("a", 1, (0, 2))])), Problem(chips, work))
     owned = {place: stage.owned_units() for place, stage in mixed.stages()}
     assert sorted(map(len, owned.values())) == [1, 1]
-    at_one, at_two = (staging(work, mixed, (p, 0), 4, 1 << 30) for p in (1, 0))
+    at_one, at_two = (sync_memory(work, mixed, (p, 0), 4, 1 << 30) for p in (1, 0))
     assert at_one.summing == 4 * (1 + 1 + 1) * MILLION, (
         "what is taken, put together, and the sum; what was sent is gone"
     )
@@ -85,7 +85,7 @@ def test_what_a_round_has_sent_is_gone_before_its_sums_are_made() -> None:
     """Two copies: each sends what the other sums, and takes as much, in one round."""
     chips, work = topology(pool("a", 2)), workload(2, batch=2)
     two = complete(plan(*[(1, [("a", 1, (0, 2))])] * 2), Problem(chips, work))
-    found = staging(work, two, (0, 0), 4, 1 << 30)
+    found = sync_memory(work, two, (0, 0), 4, 1 << 30)
     assert (found.rounds, found.summing) == ({0: 4 * 2 * MILLION}, 4 * 2 * MILLION)
 
 

@@ -1,4 +1,4 @@
-"""What messages take on a chip: as many receives as `hetero/transfer/lines.py` posts, and what codecs need."""
+"""What messages take on a chip: receives as `hetero/transfer/native_messages.py` posts them, and what codecs need."""
 
 from __future__ import annotations
 

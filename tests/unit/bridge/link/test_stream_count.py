@@ -7,8 +7,8 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.link.stream_count import MOST_STREAMS, find_streams, streams_to_fill
-from bridge.words.endpoint import LinkProbed
+from bridge.link.stream_count import find_streams, streams_to_fill
+from bridge.words.endpoint import MOST_STREAMS, LinkProbed
 
 
 class Model:

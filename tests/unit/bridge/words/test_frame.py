@@ -5,10 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.errors import WireError
-from bridge.words.frame import HEADER_BYTES, VERSION, Header, Kind, checksum
+from bridge.words.frame import HEADER_BYTES, VERSION, FrameKind, Header, checksum
 
 U32, U64 = st.integers(0, 2**32 - 1), st.integers(0, 2**64 - 1)
-HEADERS = st.builds(Header, st.sampled_from(Kind), U32, U64, U64, U64, U64, U64, U64, U64, U64, U32)
+HEADERS = st.builds(Header, st.sampled_from(FrameKind), U32, U64, U64, U64, U64, U64, U64, U64, U64, U32)
 
 
 @given(HEADERS)
@@ -27,7 +27,7 @@ def test_any_flipped_bit_is_caught(header: Header, bit: int) -> None:
 
 
 def test_the_format_is_pinned() -> None:
-    data = Header(Kind.DATA, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10).encode()
+    data = Header(FrameKind.DATA, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10).encode()
     fields = "00000001" + "".join(f"{n:016x}" for n in range(2, 10)) + "0000000a"
     assert data[:76].hex() == b"HB".hex() + f"{VERSION:02x}01" + fields
 
@@ -39,7 +39,7 @@ def test_what_is_no_header_is_refused(data: bytes) -> None:
 
 
 def test_another_version_is_refused_by_name() -> None:
-    data = bytearray(Header(Kind.BYE).encode())
+    data = bytearray(Header(FrameKind.BYE).encode())
     data[2] = VERSION + 1
     with pytest.raises(WireError, match=f"speaks version {VERSION}"):
         Header.decode(bytes(data))

@@ -18,7 +18,7 @@ import torch
 from bridge.layout.layout import TensorLayout
 from bridge.rank import RankId
 from hetero.checkpoint.manifest import RunState
-from hetero.checkpoint.pieces import Reader, write_piece
+from hetero.checkpoint.pieces import CheckpointReader, write_piece
 from hetero.checkpoint.store import CheckpointStore
 
 LAYOUTS = {"units.1.q.weight": TensorLayout.split((7, 5), 0, 2), "units.1.k.weight": TensorLayout.split((3, 8), 1, 2)}
@@ -56,7 +56,7 @@ def seed_of_latest(store: CheckpointStore) -> int:
     step = store.latest()
     assert step is not None
     seed = store.verify(step).run.consumed_sequences
-    with Reader(store, step) as reader:
+    with CheckpointReader(store, step) as reader:
         for name, layout in LAYOUTS.items():
             for kind in KINDS:
                 whole = tuple((0, extent) for extent in layout.shape)

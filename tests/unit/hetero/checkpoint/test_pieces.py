@@ -14,7 +14,7 @@ from bridge.layout.layout import Shape, TensorLayout
 from bridge.rank import RankId
 from hetero.checkpoint.errors import CheckpointError, DamagedCheckpoint
 from hetero.checkpoint.manifest import RunState
-from hetero.checkpoint.pieces import Reader, write_piece
+from hetero.checkpoint.pieces import CheckpointReader, write_piece
 from hetero.checkpoint.store import CheckpointStore
 from tests.unit.bridge.layout.layouts import tilings
 
@@ -77,7 +77,7 @@ def test_any_partition_is_read_under_any_other(move: dict[str, tuple[TensorLayou
         store = CheckpointStore(Path(folder))
         save(store, 4, tensors, written)
         store.verify(4)
-        with Reader(store, 4) as reader:
+        with CheckpointReader(store, 4) as reader:
             assert reader.names() == set(move)
             for name, (_, wanted) in move.items():
                 assert (reader.kinds(name), reader.shape(name)) == (set(KINDS), wanted.shape)
@@ -98,14 +98,14 @@ def store(tmp_path: Path) -> CheckpointStore:
 
 def test_a_box_across_pieces_is_assembled(store: CheckpointStore) -> None:
     expected = values({"units.1.q.weight": TensorLayout.replicated((6, 4), 1)})["units.1.q.weight"]["exp_avg"]
-    with Reader(store, 4) as reader:
+    with CheckpointReader(store, 4) as reader:
         found = reader.read("units.1.q.weight", "exp_avg", ((1, 5), (2, 3)))
         assert reader.manifest.run == RUN
     assert torch.equal(found, expected[1:5, 2:3])
 
 
 def test_what_was_read_is_the_reader_s_own(store: CheckpointStore) -> None:
-    with Reader(store, 4) as reader:
+    with CheckpointReader(store, 4) as reader:
         found = reader.read("units.1.q.weight", "parameter", ((0, 2), (0, 4)))
     found.zero_()
     store.verify(4)
@@ -121,12 +121,12 @@ def test_what_was_read_is_the_reader_s_own(store: CheckpointStore) -> None:
     ],
 )
 def test_what_is_not_stored_is_explained(store: CheckpointStore, name: str, kind: str, region, rule: str) -> None:
-    with Reader(store, 4) as reader, pytest.raises(CheckpointError, match=rule):
+    with CheckpointReader(store, 4) as reader, pytest.raises(CheckpointError, match=rule):
         reader.read(name, kind, region)
 
 
 def test_a_missing_part_is_never_made_up(store: CheckpointStore) -> None:
-    with Reader(store, 4) as reader:
+    with CheckpointReader(store, 4) as reader:
         reader._boxes["units.1.q.weight", "parameter"].pop()
         with pytest.raises(DamagedCheckpoint, match="16 elements"):
             reader.read("units.1.q.weight", "parameter", ((0, 6), (0, 4)))
@@ -141,7 +141,7 @@ def test_views_are_saved_as_what_they_show(tmp_path: Path) -> None:
     entry = write_piece(store.piece_path(1, rank), rank, state, {"a": (layout, 0), "b": (layout, 0)})
     store.commit(1, RUN, [entry])
     assert entry["size_bytes"] < 24 * 4 + 500
-    with Reader(store, 1) as reader:
+    with CheckpointReader(store, 1) as reader:
         for name in state:
             assert torch.equal(reader.read(name, "parameter", layout.region(0)), state[name]["parameter"])
 
@@ -157,7 +157,7 @@ def test_a_piece_that_is_removed_under_a_reader_is_explained(tmp_path: Path) -> 
     store = CheckpointStore(tmp_path)
     layouts = {"w": TensorLayout.replicated((3,), 1)}
     save(store, 4, values(layouts), layouts)
-    with Reader(store, 4) as reader:
+    with CheckpointReader(store, 4) as reader:
         (store.folder(4) / reader.manifest.pieces[0].file).unlink()
         with pytest.raises(DamagedCheckpoint, match="the run that saved it may have removed it"):
             reader.read("w", "parameter", ((0, 3),))

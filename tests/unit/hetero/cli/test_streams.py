@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from hetero.cli.streams import Sink, StreamLost
+from hetero.cli.streams import OutputStream, StreamLost
 from tests.architecture.tree import ROOT
 
 SCRIPT = Path(sys.executable).with_name("hetero")
@@ -92,7 +92,7 @@ def test_what_is_lost_is_told_on_the_other() -> None:
 def test_a_stream_fails_once_and_quietly_where_its_reader_has_left() -> None:
     read, write = os.pipe()
     os.close(read)
-    sink = Sink(write, "a pipe")
+    sink = OutputStream(write, "a pipe")
     with pytest.raises(StreamLost, match="a pipe") as caught:
         sink.write(b"x")
     assert sink.write(b"xy") == 2

@@ -18,8 +18,8 @@ from bridge.words.endpoint import (
     ProbeLink,
 )
 
-BYTES_PER_S, MOST_LANES = 5e7, 3
-"""Of one lane, and how many make a link faster. What a probe costs tells how long it was."""
+BYTES_PER_S, MOST_STREAMS = 5e7, 3
+"""Of one stream, and how many make a link faster. What a probe costs tells how long it was."""
 
 
 def main() -> None:
@@ -28,21 +28,21 @@ def main() -> None:
     peers: dict[str, PeerSpec] = {}
     while True:
         try:
-            word, fds = control.recv()
+            word, fds = control.recv_word()
         except PipeClosed:
             return
         match word:
             case Listen(host=host, schemes=schemes):
-                control.send(Listening({scheme: f"{scheme}://{host}:1" for scheme in schemes}, "5e" * 32))
+                control.send_word(Listening({scheme: f"{scheme}://{host}:1" for scheme in schemes}, "5e" * 32))
             case Attach(rank=rank):
                 ports += fds
-                control.send(Attached(rank))
+                control.send_word(Attached(rank))
             case Introduce():
                 peers |= word.peers
-                control.send(Introduced())
+                control.send_word(Introduced())
             case ProbeLink(peer=peer, nbytes=nbytes):
-                rate = BYTES_PER_S * min(peers[peer].lanes, MOST_LANES)
-                control.send(LinkProbed(peer, rate, 0.04, cpu_s_per_gb=nbytes))
+                rate = BYTES_PER_S * min(peers[peer].streams, MOST_STREAMS)
+                control.send_word(LinkProbed(peer, rate, 0.04, cpu_s_per_gb=nbytes))
 
 
 if __name__ == "__main__":

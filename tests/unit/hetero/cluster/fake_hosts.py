@@ -60,7 +60,7 @@ class FakeHosts:
             for instruction in self.feed(queue.popleft()):
                 if isinstance(instruction, ins.ToHosts):
                     queue += [answer for host in instruction.hosts for answer in self._obey(host, instruction.order)]
-        answers = [one for one in self.told if isinstance(one, ins.Answer)]
+        answers = [one for one in self.told if isinstance(one, ins.Done)]
         return answers[-1].value if answers else None
 
     def feed(self, event: ev.Event) -> list[ins.Instruction]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -56,13 +55,13 @@ class FakeRank:
         self.step = 0
 
     def run(self) -> None:
-        self.agent.send(Ready(os.getpid(), sys.version, None))
+        self.agent.send_word(Ready())
         while True:
-            word, fds = self.agent.recv()
+            word, fds = self.agent.recv_word()
             if isinstance(word, Stop):
                 return
             if (answer := self.obey(word, fds)) is not None:
-                self.agent.send(answer)
+                self.agent.send_word(answer)
 
     def obey(self, word: Word, fds: list[int]) -> Answer | None:
         match word:
@@ -110,10 +109,10 @@ class FakeRank:
         every = self.spec.get("save_every", 0)
         if every and done % every == 0:
             piece = {"name": f"{self.rank}@{done}"} if self.rank.index == 0 else None
-            self.agent.send(Saved(done, piece))
+            self.agent.send_word(Saved(done, piece))
         place = {"rank": self.rank, "pipeline": 0, "stage": 0, "tp_rank": self.rank.index}
         times = {"start": start, "end": time.time(), **NOTHING}
-        self.agent.send(StepReport(self.step, self.spec["epoch"], **place, **times, overrun=False))
+        self.agent.send_word(StepReport(self.step, self.spec["epoch"], **place, **times, overrun=False))
         self.step = done
 
     def fault(self, step: int) -> None:
@@ -128,7 +127,7 @@ class FakeRank:
             case "hang":
                 time.sleep(1000)
             case "babble" | "command":
-                self.agent.send({"babble": Babble(), "command": Stop()}[what])
+                self.agent.send_word({"babble": Babble(), "command": Stop()}[what])
                 time.sleep(1000)
             case "fail":
                 raise ValueError("a mistake of its own")

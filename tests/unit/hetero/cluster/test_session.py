@@ -26,7 +26,7 @@ from hetero.cluster.onray.reaper import MARK, marked
 from hetero.cluster.session import PROBE_S, Session
 from hetero.errors import exit_code
 from tests.patience import WAIT_S
-from tests.unit.hetero.cluster.fake_endpoint import BYTES_PER_S, MOST_LANES
+from tests.unit.hetero.cluster.fake_endpoint import BYTES_PER_S, MOST_STREAMS
 from tests.unit.hetero.cluster.fleets import FAKES, ROOT, pool, three_families, two_hosts
 
 pytestmark = pytest.mark.slow
@@ -92,7 +92,7 @@ def test_links_are_probed_both_ways_for_a_second_each() -> None:
         assert [(row["source"], row["target"]) for row in rows] == [("ascend", "nvidia"), ("nvidia", "ascend")]
         assert {(row["cpu_s_per_gb"], row["streams"]) for row in rows} == {(BYTES_PER_S * PROBE_S, 1)}
         assert len(session.probe()) == 6
-        assert session.way("ascend", "nvidia") == {"scheme": "grpc", "sealed": False, "lanes": 1}
+        assert session.way("ascend", "nvidia") == {"scheme": "grpc", "sealed": False, "streams": 1}
 
 
 def test_where_nobody_has_said_how_many_streams_fill_a_link_it_is_tried() -> None:
@@ -100,18 +100,18 @@ def test_where_nobody_has_said_how_many_streams_fill_a_link_it_is_tried() -> Non
     fleet = replace(three_families(), links=(FleetLink(("nvidia", "ascend"), "grpc"),))
     with Session.start(fleet, LocalAgents(), news.append) as session:
         rows = session.probe([("ascend", "nvidia")])
-        assert {(row["bytes_per_s"], row["streams"]) for row in rows} == {(BYTES_PER_S * MOST_LANES, 4)}
-        assert session.way("ascend", "nvidia") == {"scheme": "grpc", "sealed": False, "lanes": 4}
+        assert {(row["bytes_per_s"], row["streams"]) for row in rows} == {(BYTES_PER_S * MOST_STREAMS, 4)}
+        assert session.way("ascend", "nvidia") == {"scheme": "grpc", "sealed": False, "streams": 4}
         assert session.probe([("ascend", "nvidia")]) == rows
     links = [one.data for one in news if one.kind == "link"]
-    assert [link["lanes"] for link in links if "kunlun" not in link["between"]] == [1, 2, 4, 8, 4] * 2
+    assert [link["streams"] for link in links if "kunlun" not in link["between"]] == [1, 2, 4, 8, 4] * 2
 
 
 def test_every_process_is_known_by_its_pid() -> None:
     with started() as session:
         for host in session.fleet.hosts:
             pids = session.pids(host.id)
-            assert set(pids) == {"endpoint", "nursery", *map(str, host.ranks)}
+            assert set(pids) == {"endpoint", "fork server", *map(str, host.ranks)}
             assert all(pid > 1 and runs(pid) for pid in pids.values())
 
 
@@ -195,7 +195,7 @@ def test_a_rank_that_hangs_is_noticed(fault: str) -> None:
     assert ("is stopped" in caught.value.cause) == (fault == "stop")
 
 
-@pytest.mark.parametrize("process", ["endpoint", "nursery"])
+@pytest.mark.parametrize("process", ["endpoint", "fork server"])
 def test_a_helper_s_death_is_named(process: str) -> None:
     with pytest.raises(HostFailure) as caught:
         run_to_the_end({"epoch": 0, "step_s": 0.01}, kill=("ascend@1", process))

@@ -42,7 +42,7 @@ def test_waiting_ends_and_with_it_the_agents() -> None:
 def test_a_good_end_is_not_broken_off(monkeypatch: pytest.MonkeyPatch) -> None:
     silent = Silent()
     session = Session(three_families(), silent, None, None)
-    ticks = iter([[], [], [ins.Answer(None)]])
+    ticks = iter([[], [], [ins.Done(None)]])
     monkeypatch.setattr(session._controller, "handle", lambda event: next(ticks))
     with listening(), held():
         session.close()

@@ -36,10 +36,10 @@ class Go(Word):
 def main(rank: RankId, agent: Pipe, port: Any) -> None:
     command = tuple(Path("/proc/self/cmdline").read_text().split("\0"))
     descriptors = len(os.listdir("/proc/self/fd"))
-    agent.send(
+    agent.send_word(
         Born(rank, os.getpid(), os.getppid(), os.getsid(0), IMPORTED_BY, os.umask(0), descriptors, command),
     )
-    word, _ = agent.recv()
+    word, _ = agent.recv_word()
     assert isinstance(word, Go)
     if word.status is None:
         raise ValueError("a mistake of its own")

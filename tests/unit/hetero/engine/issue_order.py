@@ -24,7 +24,7 @@ from hetero.engine.epoch import Epoch
 from hetero.engine.spec import RunSpec
 from hetero.engine.state.origin import begin
 from hetero.engine.step import totals as totals_module
-from hetero.engine.step.stage import Place, place_of
+from hetero.engine.step.stage import RankPlace, place_of
 from hetero.engine.wiring import EpochGroups, tensor_holdings
 from hetero.layers.group import TensorGroup
 from hetero.models.batch import Batch
@@ -83,7 +83,7 @@ class Recorder(Communicator):
     def all_gather(self, parts: Sequence[torch.Tensor]) -> None:
         self._together("all-gather").wait()
 
-    def exchange(self, inward: torch.Tensor, in_sizes: Any, outward: torch.Tensor, out_sizes: Any) -> Waitable:
+    def all_to_all(self, inward: torch.Tensor, in_sizes: Any, outward: torch.Tensor, out_sizes: Any) -> Waitable:
         return self._together("exchange")
 
     def send(self, x: torch.Tensor, target: int) -> Waitable:
@@ -203,7 +203,7 @@ class Chunk:
 
 
 class Stage:
-    def __init__(self, dims: Any, plan: Plan, place: Place, group: TensorGroup, *_: Any) -> None:
+    def __init__(self, dims: Any, plan: Plan, place: RankPlace, group: TensorGroup, *_: Any) -> None:
         model, self.dtype, self.reads_text, self.computes_loss = architecture(dims), torch.float32, False, False
         self.chunks: dict[int, Chunk] = {}
         self.layouts: dict[str, Any] = {}

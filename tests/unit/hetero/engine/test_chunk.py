@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from hetero.engine.step.stage import Chunk
+from hetero.engine.step.stage import ChunkModule
 from hetero.models.batch import Batch
 
 NOTHING = torch.empty(0)
@@ -36,14 +36,14 @@ class Scale(nn.Module):
         return {"x_BTD": x_BTD}
 
 
-def _backward(chunk: Chunk, made: Any) -> None:
+def _backward(chunk: ChunkModule, made: Any) -> None:
     outputs = chunk({"x_BTD": torch.ones(1, 1, 2).requires_grad_()}, Batch(NOTHING, NOTHING))
     with chunk.telling(made):
         outputs["x_BTD"].sum().backward()
 
 
-def _chunk(*units: Scale) -> Chunk:
-    return Chunk(0, 3, list(units))
+def _chunk(*units: Scale) -> ChunkModule:
+    return ChunkModule(0, 3, list(units))
 
 
 def test_units_are_told_from_the_last_to_the_first_with_their_gradients_made() -> None:

@@ -14,8 +14,9 @@ from balancer.schedule.action import Action, Actions, Kind
 from balancer.schedule.lowering import lower
 from balancer.schedule.registry import schedule
 from hetero.engine.step.executor import _needed_next
-from hetero.transfer.carrier import Place, Waits
-from hetero.transfer.lines import Lines
+from hetero.transfer.messages import Destination
+from hetero.transfer.native_messages import NativeMessages
+from hetero.transfer.waits import Waits
 
 CPU = torch.device("cpu")
 
@@ -36,21 +37,21 @@ class Posting:
 def counts(lists: tuple[Actions, ...], placed: list[int], stage: int) -> list[int]:
     """While each forward and backward of a stage runs, by the engine's own lines."""
     chips, taken, found = Posting(), 0, []
-    lines = Lines(chips, chips, stage, Waits(CpuBackend()))  # type: ignore[arg-type]
+    native = NativeMessages(chips, chips, stage, Waits(CpuBackend()))  # type: ignore[arg-type]
     receivers = {
-        (a.purpose, a.boundary): lines.receiver(_source(a, placed), (a.purpose, a.boundary), 1, torch.float32)
+        (a.purpose, a.boundary): native.receiver(_source(a, placed), (a.purpose, a.boundary), 1, torch.float32)
         for a in lists[stage]
         if a.kind is Kind.RECV
     }
     others = [
         (s, [a for a in one if a.kind is Kind.SEND and _target(a, placed) == stage]) for s, one in enumerate(lists)
     ]
-    lines.begin({s: [(a.purpose, a.boundary) for a in sent] for s, sent in others})
+    native.begin({s: [(a.purpose, a.boundary) for a in sent] for s, sent in others})
     for action, ahead in zip(lists[stage], _needed_next(lists[stage]), strict=True):
         for key in ahead:
             receivers[key].expect()
         if action.kind is Kind.RECV:
-            receivers[action.purpose, action.boundary].receive([Place((1,))])
+            receivers[action.purpose, action.boundary].receive_pieces([Destination((1,))])
             taken += 1
         elif action.kind in (Kind.F, Kind.B):
             found.append(chips.posted - taken)

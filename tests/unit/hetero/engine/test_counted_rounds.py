@@ -11,7 +11,7 @@ import torch
 from backends.chip import load_chip
 from balancer.completion.completion import complete
 from balancer.cost.topology import PoolSpec, Topology
-from balancer.memory.staging import gradient_rounds, shared_inside
+from balancer.memory.sync_memory import gradient_rounds, shared_inside
 from balancer.plan.plan import PipelinePlan, Plan, StagePlan
 from balancer.problem import Problem
 from bridge.rank import RankId

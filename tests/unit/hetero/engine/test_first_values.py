@@ -16,10 +16,10 @@ from hetero.checkpoint.store import CheckpointStore
 from hetero.engine.options import LossScaleOptions, TrainOptions
 from hetero.engine.spec import RunSpec, TextRun
 from hetero.engine.state import origin
-from hetero.engine.state.origin import begin
+from hetero.engine.state.origin import begin, note_of
 from hetero.engine.state.saving import save
 from hetero.engine.state.state import State
-from hetero.engine.step.stage import Place, Stage
+from hetero.engine.step.stage import RankPlace, Stage
 from hetero.engine.wiring import tensor_holdings
 from hetero.layers.group import TensorGroup
 from hetero.models.dimensions import Dimensions
@@ -42,7 +42,8 @@ def _begin(spec: RunSpec, me: RankId = ME) -> State:
 
 def test_a_stage_takes_no_memory_of_its_own() -> None:
     state = _begin(_spec())
-    stage = Stage(TINY, PLAN, Place(0, 0, 0, (ME,), STAGE.axes), TensorGroup(), CpuBackend(), "float32", state.values)
+    place = RankPlace(0, 0, 0, (ME,), STAGE.axes)
+    stage = Stage(TINY, PLAN, place, TensorGroup(), CpuBackend(), "float32", state.values)
     assert stage.parameters.keys() == state.values.keys()
     assert all(p.data_ptr() == state.values[name].data_ptr() for name, p in stage.parameters.items())
     held = {id(p) for chunk in stage.chunks.values() for p in chunk.parameters()}
@@ -67,3 +68,13 @@ def test_a_rank_that_the_plan_leaves_idle_holds_nothing() -> None:
     state = _begin(_spec(), RankId("a", 1))
     assert not state.keyed()
     assert (state.step, state.loss_scale.scale) == (0, 8.0)
+
+
+def test_a_rank_whose_chip_makes_none_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert note_of(_spec(), ME, CpuBackend()) is None
+    monkeypatch.setattr(origin, "host_makes", lambda *_: "its bits are not the host's")
+    assert str(note_of(_spec(), ME, CpuBackend())).endswith(
+        "made by the host, which takes longer: its bits are not the host's"
+    )
+    assert note_of(_spec(), RankId("idle", 0), CpuBackend()) is None
+    assert note_of(_spec(state="live"), ME, CpuBackend()) is None

@@ -25,8 +25,8 @@ MAIN = "tests.unit.hetero.engine.born_rank:main"
 BIRTHS = pytest.mark.parametrize("births", [(), ("--afresh",)], ids=["forked", "afresh"])
 
 
-class Brood:
-    """A nursery with two ranks."""
+class Served:
+    """A fork server with two ranks."""
 
     def __init__(self, births: tuple[str, ...], main: str = MAIN) -> None:
         self.control, theirs = Pipe.pair()
@@ -41,7 +41,7 @@ class Brood:
         self.ports = [port for _, (port, _) in pairs]
         given = [pipe for (_, agent), (_, port) in pairs for pipe in (agent, port)]
         ranks = tuple(RankId("pool", index) for index in range(2))
-        self.control.send(Fork(ranks), [pipe.fileno() for pipe in given])
+        self.control.send_word(Fork(ranks), [pipe.fileno() for pipe in given])
         for pipe in given:
             pipe.close()
 
@@ -53,50 +53,50 @@ class Brood:
 
 
 @pytest.fixture
-def brood(births: tuple[str, ...]) -> Iterator[Brood]:
-    brood = Brood(births)
-    yield brood
-    brood.close()
+def served(births: tuple[str, ...]) -> Iterator[Served]:
+    served = Served(births)
+    yield served
+    served.close()
 
 
 def heard(pipe: Pipe) -> Any:
-    return pipe.recv(WAIT_S)[0]
+    return pipe.recv_word(WAIT_S)[0]
 
 
 @BIRTHS
 def test_a_rank_afresh_imports_its_own_code_and_is_a_child_like_any_other(
-    brood: Brood, births: tuple[str, ...]
+    served: Served, births: tuple[str, ...]
 ) -> None:
-    nursery = brood.process.pid
-    told = [heard(agent) for agent in brood.agents]
-    assert heard(brood.control).pids == {index: one.pid for index, one in enumerate(told)}
+    server = served.process.pid
+    told = [heard(agent) for agent in served.agents]
+    assert heard(served.control).pids == {index: one.pid for index, one in enumerate(told)}
     assert [str(one.rank) for one in told] == ["pool:0", "pool:1"]
-    assert [one.imported_by for one in told] == [one.pid if births else nursery for one in told]
-    assert {(one.parent, one.session, one.umask & 0o077) for one in told} == {(nursery, nursery, 0o077)}
+    assert [one.imported_by for one in told] == [one.pid if births else server for one in told]
+    assert {(one.parent, one.session, one.umask & 0o077) for one in told} == {(server, server, 0o077)}
     assert {one.descriptors for one in told} == {6}, "three of any program, its two, and this look"
     assert all("hetero.engine.fork_server" in one.command for one in told)
 
 
 @BIRTHS
-def test_ends_and_errors_are_told(brood: Brood) -> None:
-    agents = {heard(agent).rank.index: agent for agent in brood.agents}
-    heard(brood.control)
-    agents[0].send(Go(status=3))
-    assert heard(brood.control) == Exited(RankId("pool", 0), 3)
-    agents[1].send(Go(status=None))
+def test_ends_and_errors_are_told(served: Served) -> None:
+    agents = {heard(agent).rank.index: agent for agent in served.agents}
+    heard(served.control)
+    agents[0].send_word(Go(status=3))
+    assert heard(served.control) == Exited(RankId("pool", 0), 3)
+    agents[1].send_word(Go(status=None))
     assert heard(agents[1]).error.message == "a mistake of its own"
-    assert heard(brood.control) == Exited(RankId("pool", 1), 1)
+    assert heard(served.control) == Exited(RankId("pool", 1), 1)
 
 
 @BIRTHS
 @pytest.mark.parametrize("end", ["killed", "told"])
-def test_ranks_end_with_their_nursery(brood: Brood, end: str) -> None:
-    for agent in brood.agents:
+def test_ranks_end_with_their_fork_server(served: Served, end: str) -> None:
+    for agent in served.agents:
         heard(agent)
-    brood.process.send_signal(signal.SIGKILL) if end == "killed" else brood.control.close()
-    for agent in brood.agents:
+    served.process.send_signal(signal.SIGKILL) if end == "killed" else served.control.close()
+    for agent in served.agents:
         with pytest.raises(PipeClosed):
-            agent.recv(WAIT_S)
+            agent.recv_word(WAIT_S)
 
 
 OLDER = """
@@ -107,31 +107,31 @@ runpy.run_module("hetero.engine.fork_server", run_name="__main__", alter_sys=Tru
 """
 
 
-def test_a_nursery_that_hears_another_release_says_its_own_and_ends_without_a_trace() -> None:
+def test_a_fork_server_that_hears_another_release_says_its_own_and_ends_without_a_trace() -> None:
     control, theirs = Pipe.pair()
     command = [sys.executable, "-c", OLDER, f"--fd={theirs.fileno()}", "--main=nobody:main", "--afresh"]
     process = subprocess.Popen(command, pass_fds=[theirs.fileno()], cwd=ROOT, stderr=subprocess.PIPE)
     theirs.close()
-    control.send(Fork(()))
+    control.send_word(Fork(()))
     with pytest.raises(ReleaseDiffers) as caught:
-        control.recv(WAIT_S)
+        control.recv_word(WAIT_S)
     assert caught.value.value == "0.0.9"
     with pytest.raises(PipeClosed):
-        control.recv(WAIT_S)
+        control.recv_word(WAIT_S)
     assert process.communicate(timeout=WAIT_S)[1] == b""
     assert process.returncode == 1
     control.close()
 
 
 def test_code_that_cannot_be_imported_afresh_is_the_rank_s_error() -> None:
-    brood = Brood(("--afresh",), "tests.unit.hetero.engine.nobody:main")
+    served = Served(("--afresh",), "tests.unit.hetero.engine.nobody:main")
     try:
-        assert heard(brood.agents[1]).error.type == "ModuleNotFoundError"
+        assert heard(served.agents[1]).error.type == "ModuleNotFoundError"
     finally:
-        brood.close()
+        served.close()
 
 
-def test_a_nursery_that_forks_nothing_of_torch_has_not_imported_it() -> None:
+def test_a_fork_server_that_forks_nothing_of_torch_has_not_imported_it() -> None:
     born = "from hetero.engine.fork_server import afresh; afresh('hetero.engine.rank:main')"
     code = f"{born}; import sys; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)

@@ -9,7 +9,7 @@ from contextlib import closing
 
 import pytest
 
-from hetero.engine.mesh import Ends, Mesh, strangers
+from hetero.engine.mesh import Mesh, RankConnections, strangers
 
 PATIENCE_S = 0.2
 
@@ -28,10 +28,12 @@ def test_a_connection_that_no_rank_has_called_is_a_stranger_s(elsewhere: socket.
         address = listener.getsockname()
         elsewhere.connect(address)
         with closing(listener.accept()[0]), socket.create_connection(address) as fellow, closing(listener.accept()[0]):
-            ends = Ends.told(json.loads(json.dumps(mesh.close())))
+            ends = RankConnections.told(json.loads(json.dumps(mesh.close())))
             assert ends.called == [(fellow.getsockname(), address)]
             assert strangers([ends]) == {(elsewhere.getsockname(), address)}
-            assert not strangers([ends, Ends([(elsewhere.getsockname(), address)], [])]), "a fellow has called"
+            assert not strangers([ends, RankConnections([(elsewhere.getsockname(), address)], [])]), (
+                "a fellow has called"
+            )
 
 
 def test_whoever_is_connected_goes_on_and_nobody_joins(elsewhere: socket.socket) -> None:

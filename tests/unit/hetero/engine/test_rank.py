@@ -1,4 +1,4 @@
-"""What a rank lets go of between two epochs."""
+"""What a rank lets go of between two epochs, and what it says of the new one."""
 
 from __future__ import annotations
 
@@ -7,8 +7,12 @@ import weakref
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
 from bridge.rank import RankId
+from hetero.engine import rank as engine_rank
 from hetero.engine.rank import Rank
+from hetero.words.orders import Configure, Configured
 
 
 class Held:
@@ -33,3 +37,16 @@ def test_what_an_epoch_held_is_gone_before_the_next_is_built() -> None:
         assert alive() is None
     finally:
         gc.enable()
+
+
+def test_what_a_person_should_know_of_its_chip_goes_with_its_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    spec: Any = SimpleNamespace(epoch=4, start=2, state="initial", plan=None, text=SimpleNamespace(path="here"))
+    monkeypatch.setattr(engine_rank.RunSpec, "model_validate", lambda _: spec)
+    monkeypatch.setattr(engine_rank, "Epoch", lambda *_: SimpleNamespace(fingerprint="f00d"))
+    monkeypatch.setattr(engine_rank, "note_of", lambda *_: "a note")
+    for part in ("tensor_holdings", "EpochGroups", "place_of", "claim_memory", "begin"):
+        monkeypatch.setattr(engine_rank, part, lambda *_: object())
+    nothing: Any = SimpleNamespace(backend=None)
+    rank = Rank(RankId("n", 0), nothing, nothing)
+    rank._world = nothing
+    assert rank._configure(Configure({})) == Configured(4, True, "here", "f00d", None, "a note")

@@ -8,7 +8,7 @@ import pytest
 
 from backends.backend import Stopwatch
 from backends.cpu import CpuBackend
-from hetero.transfer.carrier import Waits
+from hetero.transfer.waits import Waits
 
 
 class Watch(Stopwatch):

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from backends.probe import Finding as Chips
+from backends.probe import Detection
 from hetero.cli.app import run
 from hetero.cluster.doctor.finding import Finding
 from hetero.cluster.doctor.machine import Space
@@ -25,7 +25,7 @@ from tests.unit.hetero.cluster.doctor.machines import GIB, GOOD
 QUICKSTART = ROOT / "configs" / "runs" / "quickstart.yaml"
 REAL = "pools.ascend={family: ascend, chip: Ascend-910B2, count: 4, tp: 4}"
 FAMILIES = {"nvidia": "cuda", "ascend": "ascend", "kunlun": "kunlun"}
-HOST = replace(GOOD, chips=[Chips("ascend", 4, ("/dev/davinci[0-9]*",))])
+HOST = replace(GOOD, chips=[Detection("ascend", 4, ("/dev/davinci[0-9]*",))])
 
 
 def examined(*settings: str, machine: Any = HOST, nodes: Any = None) -> dict[str, Finding]:
@@ -47,7 +47,7 @@ def test_chips_that_the_plan_leaves_idle_are_a_warning() -> None:
 
 def test_chips_of_a_family_are_shared_by_its_pools() -> None:
     assert examined(REAL)["pools.ascend"].level == "ok"
-    few = examined(REAL, machine=replace(HOST, chips=[Chips("ascend", 3, ())]))["pools.ascend"]
+    few = examined(REAL, machine=replace(HOST, chips=[Detection("ascend", 3, ())]))["pools.ascend"]
     assert (few.level, few.value) == ("error", "3 chips of family ascend on this host")
     more = examined(REAL, "pools.kunlun={family: ascend, chip: Ascend-910B2, count: 2, tp: 1}")["pools.kunlun"]
     assert (more.level, more.rule) == ("error", "6 are needed by this pool and those above it")

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from backends.operators import Operators
-from hetero.checkpoint.pieces import Reader
+from hetero.checkpoint.pieces import CheckpointReader
 from hetero.checkpoint.resume import ResumePoint
 from hetero.data.batches import micro_batch
 from hetero.data.source import prepare
@@ -44,7 +44,7 @@ def test_it_is_the_same_job_on_the_same_text(tmp_path: Path) -> None:
 def test_it_has_the_tensors_of_the_model() -> None:
     model = architecture(_job().model.resolve())
     specs = {spec.name: spec for unit in range(len(model.units)) for spec in model.tensors(unit, 1).values()}
-    with Reader(POINT.store, POINT.step) as reader:
+    with CheckpointReader(POINT.store, POINT.step) as reader:
         assert {name: reader.shape(name) for name in reader.names()} == {
             name: spec.layout.shape for name, spec in specs.items()
         }
@@ -77,7 +77,7 @@ def test_it_goes_on_as_it_did(tmp_path: Path) -> None:
 
 
 def _load(parameters: dict[str, torch.nn.Parameter], optimizer: torch.optim.Optimizer) -> None:
-    with Reader(POINT.store, POINT.step) as reader:
+    with CheckpointReader(POINT.store, POINT.step) as reader:
         for name, parameter in parameters.items():
             whole = tuple((0, extent) for extent in parameter.shape)
             state = {kind: reader.read(name, kind, whole) for kind in reader.kinds(name)}

@@ -168,6 +168,7 @@ def test_threads_share_a_tensor_and_do_not_show(monkeypatch: pytest.MonkeyPatch)
 
 
 Change = Callable[[torch.Tensor], None]
+CHIP = torch.device("cuda")
 
 
 @pytest.fixture
@@ -184,19 +185,20 @@ def chip(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Change]]:
             change(table)
 
     monkeypatch.setattr(initial, "_make", made)
-    initial.agrees_with_the_host.cache_clear()
+    monkeypatch.setattr(torch, "empty_like", lambda like, device: torch.empty(like.shape, dtype=like.dtype))
+    initial.host_makes.cache_clear()
     yield changes
-    initial.agrees_with_the_host.cache_clear()
+    initial.host_makes.cache_clear()
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_a_chip_is_trusted_if_its_bits_are_the_hosts(dtype: torch.dtype, chip: list[Change]) -> None:
-    assert initial.agrees_with_the_host(torch.device("cpu"), dtype)
+    assert initial.host_makes(CHIP, dtype) == ""
 
 
 def test_one_bit_is_enough_not_to_trust_it(chip: list[Change]) -> None:
     chip.append(lambda table: table[3, 5].view(torch.int32).bitwise_xor_(1))
-    assert not initial.agrees_with_the_host(torch.device("cpu"), torch.float32)
+    assert initial.host_makes(CHIP, torch.float32) == "its bits are not the host's"
 
 
 def test_nor_is_one_that_lacks_an_operator(chip: list[Change]) -> None:
@@ -204,13 +206,13 @@ def test_nor_is_one_that_lacks_an_operator(chip: list[Change]) -> None:
         raise NotImplementedError("aten::bitwise_right_shift")
 
     chip.append(lacks)
-    assert not initial.agrees_with_the_host(torch.device("cpu"), torch.float32)
+    assert initial.host_makes(CHIP, torch.float32) == "aten::bitwise_right_shift"
 
 
 def test_what_a_chip_cannot_make_comes_from_the_host_in_bounded_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     carried: list[int] = []
     make = initial._make
-    monkeypatch.setattr(initial, "_makes_its_own", lambda *_: False)
+    monkeypatch.setattr(initial, "host_makes", lambda *_: "it is told so")
     monkeypatch.setattr(initial, "_CARRIED", 1000)
     monkeypatch.setattr(initial, "_make", lambda table, *rest: carried.append(table.numel()) or make(table, *rest))
     found = _part("w", (300, 70), [(1, 300), (3, 70)], dtype=torch.bfloat16)

@@ -22,7 +22,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from hetero.monitoring import scraped
 from hetero.monitoring.errors import MonitorError
-from hetero.monitoring.prometheus import Endpoint
+from hetero.monitoring.prometheus import PrometheusServer
 from tests.contract.bridge_hosts import until
 from tests.patience import WAIT_S
 from tests.unit.hetero.monitoring.runs import line, tracked
@@ -34,9 +34,9 @@ POOL_B = {**POOL_A, "pool": "b", "emulated": "false"}
 
 
 @pytest.fixture(scope="module")
-def endpoint() -> Iterator[Endpoint]:
+def endpoint() -> Iterator[PrometheusServer]:
     """Serves a run of four steps and two events."""
-    endpoint = Endpoint(tracked(), "auto")
+    endpoint = PrometheusServer(tracked(), "auto")
     for step in range(STEPS):
         endpoint.metrics.record(line(step, eval_loss=4.5, loss_scale=2.0, link_ratio=0.3))
     endpoint.metrics.event({"kind": "planned"})
@@ -45,7 +45,7 @@ def endpoint() -> Iterator[Endpoint]:
     endpoint.close()
 
 
-def _scraped(endpoint: Endpoint) -> str:
+def _scraped(endpoint: PrometheusServer) -> str:
     with urllib.request.urlopen(endpoint.url, timeout=WAIT_S) as answer:
         return str(answer.read().decode())
 
@@ -60,7 +60,7 @@ def _value(text: str, name: str, **labels: str) -> float:
     return value
 
 
-def test_gauges_equal_the_last_record(endpoint: Endpoint) -> None:
+def test_gauges_equal_the_last_record(endpoint: PrometheusServer) -> None:
     text, last = _scraped(endpoint), line(STEPS - 1)
     assert _value(text, "hetero_loss", **RUN) == last["loss"]
     assert _value(text, "hetero_step", **RUN) == STEPS - 1
@@ -73,7 +73,7 @@ def test_gauges_equal_the_last_record(endpoint: Endpoint) -> None:
     assert _value(text, "hetero_stage_backward_seconds", **stage) == last["stages"][1]["backward_s"]
 
 
-def test_counters_add_up_over_the_steps(endpoint: Endpoint) -> None:
+def test_counters_add_up_over_the_steps(endpoint: PrometheusServer) -> None:
     text = _scraped(endpoint)
     records = [line(step) for step in range(STEPS)]
     sent = sum(record["pools"]["a"]["bytes_sent"] for record in records)
@@ -89,20 +89,20 @@ def test_counters_add_up_over_the_steps(endpoint: Endpoint) -> None:
     assert _value(text, "hetero_events_total", **RUN, kind="planned") == 2
 
 
-def test_facts_are_labels_of_info_metrics(endpoint: Endpoint) -> None:
+def test_facts_are_labels_of_info_metrics(endpoint: PrometheusServer) -> None:
     text = _scraped(endpoint)
     assert _value(text, "hetero_pool_info", **POOL_A, chip="A", chips="2") == 1
     assert _value(text, "hetero_run_info", **RUN, project="small", folder="runs/small-run") == 1
 
 
-def test_a_port_that_is_taken_is_the_users_mistake(endpoint: Endpoint) -> None:
+def test_a_port_that_is_taken_is_the_users_mistake(endpoint: PrometheusServer) -> None:
     port = int(endpoint.url.rsplit(":", 1)[1].split("/")[0])
     with pytest.raises(MonitorError) as caught:
-        Endpoint(tracked(), port)
+        PrometheusServer(tracked(), port)
     assert (caught.value.key, caught.value.value) == ("monitor.prometheus_port", port)
 
 
-def test_only_this_host_is_served(endpoint: Endpoint) -> None:
+def test_only_this_host_is_served(endpoint: PrometheusServer) -> None:
     assert endpoint.url.startswith("http://127.0.0.1:")
 
 
@@ -111,7 +111,7 @@ def test_only_this_host_is_served(endpoint: Endpoint) -> None:
     [("127.0.0.1:1", 200), ("localhost", 200), ("[::1]:80", 200), ("evil.example", 403), ("evil.example:1", 403),
      ("127.0.0.1.evil.example", 403), ("[", 403)],
 )  # fmt: skip
-def test_it_answers_to_names_of_this_host_alone(endpoint: Endpoint, host: str, code: int) -> None:
+def test_it_answers_to_names_of_this_host_alone(endpoint: PrometheusServer, host: str, code: int) -> None:
     """No page of elsewhere can read it by a name that it points here."""
     request = urllib.request.Request(endpoint.url, headers={"Host": host})
     try:
@@ -123,7 +123,7 @@ def test_it_answers_to_names_of_this_host_alone(endpoint: Endpoint, host: str, c
     assert (b"hetero_step" in body) is (code == 200)
 
 
-def test_strangers_that_say_nothing_cost_few_threads(endpoint: Endpoint) -> None:
+def test_strangers_that_say_nothing_cost_few_threads(endpoint: PrometheusServer) -> None:
     address = ("127.0.0.1", int(endpoint.url.rsplit(":", 1)[1].split("/")[0]))
     before = threading.active_count()
     with contextlib.ExitStack() as strangers:
@@ -141,7 +141,7 @@ def _panels() -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("panel", _panels(), ids=lambda panel: panel["title"])
-def test_every_panel_names_metrics_that_the_run_exports(panel: dict[str, Any], endpoint: Endpoint) -> None:
+def test_every_panel_names_metrics_that_the_run_exports(panel: dict[str, Any], endpoint: PrometheusServer) -> None:
     samples = [sample for family in text_string_to_metric_families(_scraped(endpoint)) for sample in family.samples]
     names = {sample.name for sample in samples}
     labels = {label for sample in samples for label in sample.labels}
@@ -170,20 +170,20 @@ def _program(name: str) -> str:
     return path
 
 
-def test_promtool_has_nothing_to_say(endpoint: Endpoint) -> None:
+def test_promtool_has_nothing_to_say(endpoint: PrometheusServer) -> None:
     command = [_program("promtool"), "check", "metrics"]
     result = subprocess.run(command, input=_scraped(endpoint), capture_output=True, text=True, check=False)
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
 
 
-def test_promtool_would_speak_up(endpoint: Endpoint) -> None:
+def test_promtool_would_speak_up(endpoint: PrometheusServer) -> None:
     command = [_program("promtool"), "check", "metrics"]
     bad = "# TYPE hetero_sent counter\nhetero_sent 1\n"
     assert subprocess.run(command, input=bad, capture_output=True, text=True, check=False).returncode != 0
 
 
 @pytest.mark.slow
-def test_a_real_prometheus_scrapes_the_run(endpoint: Endpoint, tmp_path: Path) -> None:
+def test_a_real_prometheus_scrapes_the_run(endpoint: PrometheusServer, tmp_path: Path) -> None:
     program, port = _program("prometheus"), _free_port()
     target = endpoint.url.removeprefix("http://").removesuffix("/metrics")
     config = {"scrape_configs": [{"job_name": "hetero", "scrape_interval": "1s",

@@ -18,7 +18,7 @@ from hetero.cli.app import app, run
 from hetero.job.file.load import load_job
 from hetero.job.planning.planning import topology, workload
 from hetero.monitoring.follow import follow
-from hetero.monitoring.report.page import Ledger, render
+from hetero.monitoring.report.page import LedgerTable, render
 from hetero.monitoring.timeline import Timeline, last_timeline
 from hetero.monitoring.trace import Trace
 from tests.unit.hetero.monitoring.reports import traced
@@ -56,8 +56,8 @@ class _Page(HTMLParser):
         return " ".join(" ".join(self.words).split())
 
 
-def _render(run_dir: Path, ledger: Ledger | None = None, timeline: Timeline | None = None) -> _Page:
-    return _Page(render(follow(run_dir), ledger or Ledger(missing="none"), timeline))
+def _render(run_dir: Path, ledger: LedgerTable | None = None, timeline: Timeline | None = None) -> _Page:
+    return _Page(render(follow(run_dir), ledger or LedgerTable(missing="none"), timeline))
 
 
 def _trace(path: Path, steps: int = 2) -> None:
@@ -109,7 +109,7 @@ def test_names_stay_text(tmp_path: Path) -> None:
     }
     append(tmp_path / "events.jsonl", event)
     append(tmp_path / "events.jsonl", event | {"kind": "host_ready", "data": {"host": EVIL, EVIL: EVIL}})
-    page = _render(tmp_path, Ledger(missing=EVIL), last_timeline(tmp_path / "trace.json"))
+    page = _render(tmp_path, LedgerTable(missing=EVIL), last_timeline(tmp_path / "trace.json"))
     assert not [tag for tag, _ in page.tags if tag == "img"]
     assert not [name for _, attributes in page.tags for name in attributes if name.startswith("on")]
     assert " ".join(EVIL.split()) in page.text

@@ -13,10 +13,10 @@ import pytest
 from rich.console import Console
 
 from hetero.cli.app import run
-from hetero.monitoring.dashboard.sections import Reader, RunView
+from hetero.monitoring.dashboard.sections import OpenPage, RunView
 from hetero.monitoring.follow import Follower, Point, follow
 from hetero.monitoring.journal import parse
-from hetero.monitoring.report.page import Ledger, render
+from hetero.monitoring.report.page import LedgerTable, render
 from hetero.monitoring.shapes import JOB, METRICS_LINE, PLAN, fits
 from hetero.monitoring.status import status
 from hetero.monitoring.top import view
@@ -37,7 +37,7 @@ def looked_at(run_dir: Path) -> str:
     console.print(view(status(follow(run_dir))))
     seen = RunView(run_dir)
     seen.refresh()
-    for _, text in Reader(seen).news():
+    for _, text in OpenPage(seen).news():
         json.loads(text, parse_constant=pytest.fail)
     if follow(run_dir).events or follow(run_dir).recent:
         assert run(["report", str(run_dir)]) == 0
@@ -99,7 +99,7 @@ def replaced(data: Any, path: tuple[Any, ...], value: Any) -> Any:
 def glance(follower: Follower) -> None:
     console = Console(file=io.StringIO(), width=120)
     console.print(view(status(follower)))
-    render(follower, Ledger(missing="none"), None)
+    render(follower, LedgerTable(missing="none"), None)
 
 
 def test_no_type_of_value_in_a_line_of_metrics_breaks_a_view(tmp_path: Path) -> None:
@@ -171,7 +171,7 @@ def test_names_are_text_everywhere(tmp_path: Path) -> None:
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     seen = RunView(tmp_path)
     seen.refresh()
-    sent = "".join(text for _, text in Reader(seen).news())
+    sent = "".join(text for _, text in OpenPage(seen).news())
     assert "[bold]" in shown
     for letter in "\x1b\x07\u202e\x9b\ud800":
         assert letter not in shown

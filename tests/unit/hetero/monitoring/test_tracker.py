@@ -13,9 +13,9 @@ from hetero.job.errors import JobError
 from hetero.job.file.load import load_job
 from hetero.monitoring import tracker
 from hetero.monitoring.errors import MonitorError
+from hetero.monitoring.monitor import Monitor
 from hetero.monitoring.options import MonitorOptions
 from hetero.monitoring.tracker import Tracker, TrackerOptions, curves, load_tracker, tracker_names
-from hetero.monitoring.watch import Watch
 from tests.architecture.tree import ROOT
 from tests.unit.hetero.monitoring.runs import line, tracked
 
@@ -48,8 +48,8 @@ def foreign(monkeypatch: pytest.MonkeyPatch) -> None:
     Foreign.seen.clear()
 
 
-def _watch(*trackers: Any) -> Watch:
-    return Watch(MonitorOptions.model_validate({"trackers": trackers}), tracked())
+def _monitor(*trackers: Any) -> Monitor:
+    return Monitor(MonitorOptions.model_validate({"trackers": trackers}), tracked())
 
 
 def test_what_emulated_chips_decide_shares_no_curve_with_real_figures() -> None:
@@ -71,24 +71,24 @@ def test_real_runs_have_plain_names() -> None:
 
 def test_a_tracker_may_come_from_outside(foreign: None) -> None:
     assert "foreign" in tracker_names()
-    watch = _watch("foreign", {"name": "foreign", "options": {"color": "red"}})
-    assert watch.start() == []
-    assert watch.record(line(0)) == []
-    assert watch.close() == []
+    monitor = _monitor("foreign", {"name": "foreign", "options": {"color": "red"}})
+    assert monitor.start() == []
+    assert monitor.record(line(0)) == []
+    assert monitor.close() == []
     assert sorted(Foreign.seen) == [(-1, "blue"), (-1, "red"), (0, "blue"), (0, "red")]
-    assert watch.close() == [], "closed once"
+    assert monitor.close() == [], "closed once"
 
 
 def test_an_unknown_option_is_named(foreign: None) -> None:
     with pytest.raises(MonitorError) as caught:
-        _watch({"name": "foreign", "options": {"colour": "red"}})
+        _monitor({"name": "foreign", "options": {"colour": "red"}})
     assert caught.value.key == "monitor.trackers[0].options.colour"
     assert "did you mean 'color'?" in caught.value.remedy
 
 
 def test_an_option_of_the_wrong_type_is_named(foreign: None) -> None:
     with pytest.raises(MonitorError) as caught:
-        _watch({"name": "foreign", "options": {"color": 3}})
+        _monitor({"name": "foreign", "options": {"color": 3}})
     assert (caught.value.key, caught.value.value) == ("monitor.trackers[0].options.color", 3)
 
 

@@ -12,9 +12,9 @@ from backends.cpu import CpuBackend
 from bridge.codec import BLOCK, CODECS, Codec
 from bridge.errors import WireError
 from hetero.transfer import coded
-from hetero.transfer.carrier import Place
 from hetero.transfer.coded import CodedReader, CodedWriter, dtype_name
-from hetero.transfer.gate import Gate
+from hetero.transfer.gate import Fallback, Gate
+from hetero.transfer.messages import Destination
 
 PART_BYTES = 600
 ALL = pytest.mark.parametrize("codec", CODECS.values(), ids=lambda codec: codec.name)
@@ -36,7 +36,7 @@ class Line:
         spec = SimpleNamespace(slots=2, slot_bytes=size)
         channel: Any = SimpleNamespace(spec=spec, slots=SimpleNamespace(view=lambda n: memoryview(self.memory[n])))
         self.numel = numel
-        self.told: list[dict[str, Any]] = []
+        self.told: list[Fallback] = []
         gate = Gate(codec, dtype_name(dtype), self.told.append)
         self.writer = CodedWriter(channel, CpuBackend(), dtype, numel, gate, PART_BYTES)
         self.reader = CodedReader(channel, CpuBackend(), dtype, numel, codec, PART_BYTES)
@@ -50,7 +50,7 @@ class Line:
 
     def read(self, slot: int, nbytes: int) -> torch.Tensor:
         message: Any = SimpleNamespace(slot=slot, wait=lambda most=nbytes: min(most, nbytes))
-        [found], copy = self.reader.read(message, [Place((self.numel,))])
+        [found], copy = self.reader.read(message, [Destination((self.numel,))])
         assert copy.done()
         return found
 
@@ -93,8 +93,8 @@ def test_an_outlier_makes_the_message_safer_and_is_told(name: str) -> None:
     assert nbytes == CODECS["bf16"].encoded_bytes(x.numel(), "float32") + 1
     assert torch.equal(found, x.bfloat16().float())
     (event,) = line.told
-    assert (event["codec"], event["fallback"]) == (name, "bf16")
-    assert event["error"] > event["limit"] == CODECS[name].error_limit
+    assert (event.codec, event.fallback) == (name, "bf16")
+    assert event.error > event.limit == CODECS[name].error_limit
 
 
 @pytest.mark.parametrize("name", ["int8", "fp8"])
@@ -105,7 +105,7 @@ def test_what_is_not_finite_arrives_as_such_measured_or_not(name: str, bad: floa
     measured, unmeasured = Line(CODECS[name], x.numel()), Line(CODECS[name], x.numel())
     found, _ = measured.carry(x)
     assert torch.equal(found.isfinite(), x.isfinite())
-    assert measured.told[0]["fallback"] == "bf16"
+    assert measured.told[0].fallback == "bf16"
     unmeasured.carry(torch.ones(2 * BLOCK))
     found, _ = unmeasured.carry(x)
     assert not found[:BLOCK].isfinite().any()

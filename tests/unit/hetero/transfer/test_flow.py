@@ -1,4 +1,4 @@
-"""Flows pack, carry and unpack what the planner says, whatever the layouts; carriers in memory play the wires."""
+"""Flows pack, carry and unpack what the planner says, whatever the layouts; wires in memory carry them."""
 
 from __future__ import annotations
 
@@ -16,19 +16,20 @@ from backends.cpu import CpuBackend
 from bridge.layout.layout import LayoutError, TensorLayout
 from bridge.layout.reshard import Placement, Reshard, copies, reshard
 from bridge.rank import RankId
-from hetero.transfer.carrier import Place, Waits, unpack
-from hetero.transfer.flow import Flow, Lane, lanes
+from hetero.transfer.flow import Flow
+from hetero.transfer.messages import Destination, MessageSpec, message_specs, unpack
+from hetero.transfer.waits import Waits
 from tests.unit.hetero.engine.placements import SHAPES, numbered, part_of, placements, ranks
 
 
 class Wire:
-    """A lane in memory: messages arrive in the order of sending, into receives that were posted."""
+    """Messages in memory: they arrive in the order of sending, into receives that were posted."""
 
     def __init__(self) -> None:
         self._sent: deque[torch.Tensor] = deque()
         self.posted = 0
 
-    def send(self, pieces: Sequence[torch.Tensor]) -> None:
+    def send_pieces(self, pieces: Sequence[torch.Tensor]) -> None:
         self._sent.append(torch.cat([piece.reshape(-1) for piece in pieces]))
 
     def drain(self) -> None: ...
@@ -36,14 +37,14 @@ class Wire:
     def post(self) -> None:
         self.posted += 1
 
-    def receive(self, places: Sequence[Place]) -> list[torch.Tensor]:
+    def receive_pieces(self, places: Sequence[Destination]) -> list[torch.Tensor]:
         assert self.posted > 0, "nothing was posted"
         self.posted -= 1
         return unpack(self._sent.popleft(), places)
 
 
 class Wires:
-    """Makes both ends of each lane the same wire, as `Carriers` does between processes."""
+    """Makes both ends of each message the same wire, as `PointToPoint` does between processes."""
 
     def __init__(self) -> None:
         self.backend = CpuBackend()
@@ -54,8 +55,8 @@ class Wires:
             me=me, backend=self.backend, waits=Waits(self.backend), sender=self._end, receiver=self._end
         )
 
-    def _end(self, lane: Lane, *_: Any) -> Wire:
-        return self.by_pair.setdefault((lane.source, lane.target), Wire())
+    def _end(self, message: MessageSpec, *_: Any) -> Wire:
+        return self.by_pair.setdefault((message.source, message.target), Wire())
 
 
 def _move(tensors: list[tuple[Placement, Placement]], plans: list[Reshard], turns: int, window: int) -> None:
@@ -69,9 +70,9 @@ def _move(tensors: list[tuple[Placement, Placement]], plans: list[Reshard], turn
         flows[me].begin(turns)
     for turn in range(turns):
         for me in everyone:
-            flows[me].send([_held(source, me, turn) for source, _ in tensors])
+            flows[me].send_tensors([_held(source, me, turn) for source, _ in tensors])
         for me in everyone:
-            found = flows[me].receive()
+            found = flows[me].receive_tensors()
             for (_, target), value in zip(tensors, found, strict=True):
                 wanted = _held(target, me, turn)
                 assert (value is None) == (wanted is None)
@@ -114,18 +115,18 @@ def test_one_target_has_nobody_to_gather_from(data: st.DataObject) -> None:
 @given(_moves())
 def test_lanes_hold_each_piece_once_and_in_order(tensors: list[tuple[Placement, Placement]]) -> None:
     plans = [copies(source, target) for source, target in tensors]
-    found = lanes(plans)
-    assert len({(lane.source, lane.target) for lane in found}) == len(found)
-    for lane in found:
+    found = message_specs(plans)
+    assert len({(message.source, message.target) for message in found}) == len(found)
+    for message in found:
         wanted = [
             (number, piece)
             for number, pieces in enumerate(plans)
             for piece in pieces
-            if (piece.source, piece.target) == (lane.source, lane.target)
+            if (piece.source, piece.target) == (message.source, message.target)
         ]
-        assert list(lane.pieces) == wanted
-        assert lane.numel == sum(piece.numel for _, piece in wanted)
-    assert sum(len(lane.pieces) for lane in found) == sum(len(pieces) for pieces in plans)
+        assert list(message.pieces) == wanted
+        assert message.numel == sum(piece.numel for _, piece in wanted)
+    assert sum(len(message.pieces) for message in found) == sum(len(pieces) for pieces in plans)
 
 
 BOUNDARY = (8, 3)
@@ -161,8 +162,8 @@ def test_a_boundary_that_is_cut_along_the_tokens_arrives_whole() -> None:
     for flow in flows.values():
         flow.begin(1)
     for me in source.ranks:
-        flows[me].send([_held(source, me, 0)])
-    for found in [flows[me].receive() for me in target.ranks]:
+        flows[me].send_tensors([_held(source, me, 0)])
+    for found in [flows[me].receive_tensors() for me in target.ranks]:
         assert torch.equal(found[0], numbered(BOUNDARY))  # type: ignore[arg-type]
 
 
@@ -194,4 +195,4 @@ def test_a_missing_source_is_named() -> None:
     plan, me = Reshard(copies(source, target), ()), source.ranks[0]
     flow = Flow(Wires().seen_by(me), "sync", "test", [plan], [None], torch.float32, 1)
     with pytest.raises(ValueError, match="tensor 0 of the flow is not on this rank"):
-        flow.send([None])
+        flow.send_tensors([None])

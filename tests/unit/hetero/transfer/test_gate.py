@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
 from bridge.codec import CODECS
-from hetero.transfer.gate import EVERY, HOLD, Gate
+from hetero.transfer.gate import EVERY, HOLD, Fallback, Gate
 
 BAD, GOOD = 1.0, 0.001
 
@@ -16,7 +14,7 @@ class Traffic:
     """Sends messages of a given error through a gate, as a writer does."""
 
     def __init__(self, name: str) -> None:
-        self.told: list[dict[str, Any]] = []
+        self.told: list[Fallback] = []
         self.wanted = CODECS[name]
         self.gate = Gate(self.wanted, "float32", self.told.append)
 
@@ -55,13 +53,13 @@ def test_a_large_error_falls_back_for_a_while_and_is_told_once() -> None:
     sent = traffic.send(BAD, *[GOOD] * (HOLD + 5))
     assert sent == ["bf16"] * (1 + HOLD) + ["int8"] * 5
     limit = CODECS["int8"].error_limit
-    assert traffic.told == [{"codec": "int8", "fallback": "bf16", "error": BAD, "limit": limit, "messages": HOLD}]
+    assert traffic.told == [Fallback("int8", "bf16", BAD, limit, HOLD)]
 
 
 def test_a_codec_that_fails_again_is_left_alone_for_twice_as_long() -> None:
     traffic = Traffic("fp8")
     traffic.send(*[BAD] * (1 + HOLD + 1 + 2 * HOLD + 1))
-    assert [event["messages"] for event in traffic.told] == [HOLD, 2 * HOLD, 4 * HOLD]
+    assert [event.messages for event in traffic.told] == [HOLD, 2 * HOLD, 4 * HOLD]
 
 
 def test_after_a_good_measurement_a_failure_is_a_first_one_again() -> None:
@@ -69,17 +67,17 @@ def test_after_a_good_measurement_a_failure_is_a_first_one_again() -> None:
     traffic.send(BAD, *[GOOD] * HOLD, GOOD)
     while len(traffic.told) < 2:
         traffic.send(BAD)
-    assert [event["messages"] for event in traffic.told] == [HOLD, HOLD]
+    assert [event.messages for event in traffic.told] == [HOLD, HOLD]
 
 
 def test_where_the_next_codec_errs_as_well_the_last_is_none() -> None:
-    told: list[dict[str, Any]] = []
+    told: list[Fallback] = []
     gate = Gate(CODECS["fp8"], "float32", told.append)
     gate.begin()
     while not gate.allows(BAD):
         pass
     assert gate.codec.name == "none"
-    assert [(event["codec"], event["fallback"]) for event in told] == [("fp8", "bf16"), ("bf16", "none")]
+    assert [(event.codec, event.fallback) for event in told] == [("fp8", "bf16"), ("bf16", "none")]
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])

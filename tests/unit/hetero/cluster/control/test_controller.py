@@ -12,7 +12,8 @@ from hetero.cluster.control import events as ev
 from hetero.cluster.control import instructions as ins
 from hetero.cluster.control.controller import Phase
 from hetero.cluster.errors import FingerprintMismatch
-from hetero.words.orders import Calibrate, Configure, JoinWorld, Lease, OpenWorld, WorldOpened
+from hetero.words.notices import ChipWaits
+from hetero.words.orders import Calibrate, Configure, Configured, JoinWorld, Lease, OpenWorld, WorldOpened
 from tests.unit.hetero.cluster.fake_hosts import FakeHosts, key_of
 from tests.unit.hetero.cluster.fleets import big_fleet, three_families
 
@@ -74,7 +75,7 @@ def test_whole_life(hosts: FakeHosts) -> None:
         for host in hosts.leases:
             hosts.report(host, step)
     assert [one.step for one in of(ins.Deliver, hosts.told)] == [0, 1]
-    assert of(ins.Answer, hosts.told) == [ins.Answer(2)]
+    assert of(ins.Done, hosts.told) == [ins.Done(2)]
     hosts.ask(ev.ConfigureAsked(Configure({"epoch": 1, "start": 2})))
     hosts.ask(ev.RunAsked(3))
     assert set(hosts.leases.values()) == {Lease(1, 3)}
@@ -118,7 +119,17 @@ def test_idle_hosts_get_no_lease_and_are_not_waited_for(hosts: FakeHosts) -> Non
     assert set(hosts.leases) == {"nvidia@0", "ascend@0", "ascend@1"}
     for host in hosts.leases:
         hosts.report(host, 0)
-    assert of(ins.Answer, hosts.told)
+    assert of(ins.Done, hosts.told)
+
+
+def test_what_chips_say_of_themselves_is_a_warning_for_all_of_a_host(hosts: FakeHosts) -> None:
+    hosts.ask(ev.StartAsked())
+    hosts.feed(ev.ConfigureAsked(Configure({"epoch": 0})))
+    one, other = Configured(0, note="made by the host"), Configured(0)
+    answers = {"nvidia@0": [one, one], "ascend@0": [other], "ascend@1": [other], "kunlun@0": [one, other]}
+    told = [news for host, said in answers.items() for news in hosts.feed(ev.Answered(host, said))]
+    warnings = [(news.pool, news.data["note"]) for news in of(ins.News, told) if news.kind == "warning"]
+    assert warnings == [(pool, f"chips of host {pool}@0: made by the host") for pool in ("nvidia", "kunlun")]
 
 
 def test_hosts_that_read_different_text_are_named_and_the_session_goes_on(hosts: FakeHosts) -> None:
@@ -141,15 +152,17 @@ def test_a_checkpoint_is_told_once_it_is_whole_and_the_run_waits_for_it(hosts: F
         assert hosts.feed(ev.PiecesSaved(host, 1, [{"of": host}])) == []
     for host in names:
         hosts.report(host, 0)
-    assert not of(ins.Answer, hosts.told)
+    assert not of(ins.Done, hosts.told)
     news, answer = hosts.feed(ev.PiecesSaved(names[-1], 1, []))
     assert (news.kind, news.step, news.data) == ("saved", 1, {"pieces": [{"of": host} for host in names[:-1]]})
-    assert answer == ins.Answer(1)
+    assert answer == ins.Done(1)
 
 
 def test_what_a_rank_tells_becomes_news_under_its_own_name(hosts: FakeHosts) -> None:
-    told = ev.RankTold("ascend@1", RankId("ascend", 3), "codec_fallback", 7, 0, {"codec": "int8"})
-    assert hosts.feed(told) == [ins.News("codec_fallback", 7, 0, {"codec": "int8"}, "ascend", "ascend:3")]
+    waits = ChipWaits("world", 3, (2,), 31.0)
+    data = {"group": "world", "chip": 3, "waits_for": (2,), "seconds": 31.0}
+    told = ev.RankTold("ascend@1", RankId("ascend", 3), waits, 7, 0)
+    assert hosts.feed(told) == [ins.News("chip_waits", 7, 0, data, "ascend", "ascend:3")]
 
 
 def test_leases_are_renewed_ahead_of_need(hosts: FakeHosts) -> None:
@@ -199,6 +212,13 @@ def test_of_the_silent_the_one_furthest_behind_is_blamed(hosts: FakeHosts) -> No
     assert of(ins.Fail, hosts.feed(ev.Tick(10.0)))[0].root is troubles[1]
 
 
+def test_a_host_that_answers_what_nobody_asked_is_blamed(hosts: FakeHosts) -> None:
+    hosts.start()
+    hosts.feed(ev.Answered("ascend@0", [LinkProbed("kunlun@0", 5.0, None, 1.0)]))
+    root = of(ins.Fail, hosts.feed(ev.Tick(10.0)))[0].root
+    assert (root.host, root.process, root.cause) == ("ascend@0", "agent", "said LinkProbed unasked")
+
+
 def test_ranks_that_lose_each_other_while_all_stop_are_no_trouble(hosts: FakeHosts) -> None:
     hosts.start()
     hosts.feed(ev.StopAsked())
@@ -239,7 +259,7 @@ def test_hosts_of_one_machine_share_memory_and_hide_nothing_from_each_other(host
 def test_strangers_and_the_choice_of_links_are_told(hosts: FakeHosts) -> None:
     hosts.ask(ev.StartAsked())
     links = [news.data for news in of(ins.News, hosts.told) if news.kind == "link"]
-    assert {"between": ["nvidia", "ascend"], "scheme": "grpc", "sealed": True, "lanes": 1} in links
+    assert {"between": ["nvidia", "ascend"], "scheme": "grpc", "sealed": True, "streams": 1} in links
     assert len(links) == 3
     told = of(ins.News, hosts.feed(ev.StrangerRefused("kunlun@0", {"from": "x", "cause": "y", "count": 3})))
     assert [(news.kind, news.pool, news.data["count"]) for news in told] == [("stranger_refused", "kunlun", 3)]
@@ -251,7 +271,6 @@ def test_a_link_is_measured_by_the_host_at_its_one_end(hosts: FakeHosts) -> None
     assert (order.hosts, order.order) == (["nvidia@0"], ProbeLink("kunlun@0", 1000))
     assert hosts.controller.phase is Phase.ASKING
     found = LinkProbed("kunlun@0", 5.0, None, 1.0)
-    assert hosts.feed(ev.Answered("ascend@0", [found])) == [], "nobody asked it"
-    [answer] = of(ins.Answer, hosts.feed(ev.Answered("nvidia@0", [found])))
+    [answer] = of(ins.Done, hosts.feed(ev.Answered("nvidia@0", [found])))
     assert answer.value == [found]
     assert hosts.controller.phase is Phase.READY

@@ -6,11 +6,11 @@ import resource
 
 from packaging.requirements import Requirement
 
-from backends.probe import Finding as Chips
+from backends.probe import Detection
 from hetero.cluster.doctor.machine import Machine, Space
 
 GIB = 1024**3
-EIGHT = Chips("ascend", 8, ("/dev/davinci[0-9]*",))
+EIGHT = Detection("ascend", 8, ("/dev/davinci[0-9]*",))
 GOOD = Machine(
     host="a",
     python=(3, 11, 7),
@@ -18,7 +18,7 @@ GOOD = Machine(
     required=[Requirement("torch>=2.5"), Requirement("ray[default]>=2.52")],
     torch_fault="",
     plugin_faults={},
-    chips=[EIGHT, Chips("cuda", 0, (), "no sign of it on this host"), Chips("cpu", 64, ())],
+    chips=[EIGHT, Detection("cuda", 0, (), "no sign of it on this host"), Detection("cpu", 64, ())],
     drivers={"ascend": "24.1.0"},
     shared_memory=Space("/dev/shm", 8 * GIB),
     memfd_fault="",

@@ -10,15 +10,15 @@ from typing import Any
 
 import pytest
 
-from backends.probe import Finding as Chips
+from backends.probe import Detection
 from hetero.cluster.doctor.checks import examine
 from hetero.cluster.doctor.finding import Finding, blocking
 from hetero.cluster.doctor.machine import Space, home, measure, memfd_fault, own_address, space
 from hetero.cluster.host.listening import listen_fault
 from tests.unit.hetero.cluster.doctor.machines import GIB, GOOD
 
-BROKEN = Chips("ascend", 0, ("module torch_npu", "/dev/davinci[0-9]*"), "libhccl.so: cannot open")
-UNUSED = Chips("cuda", 0, ("nvidia-smi",), "torch 2.13.0+cpu lacks CUDA")
+BROKEN = Detection("ascend", 0, ("module torch_npu", "/dev/davinci[0-9]*"), "libhccl.so: cannot open")
+UNUSED = Detection("cuda", 0, ("nvidia-smi",), "torch 2.13.0+cpu lacks CUDA")
 
 
 def found(check: str, **changes: Any) -> Finding:
@@ -28,7 +28,7 @@ def found(check: str, **changes: Any) -> Finding:
 
 def test_what_an_opened_chip_says_stands_beside_the_count() -> None:
     note = "copies are blocking: torch has no pinned memory"
-    told = found("chips of kunlun", chips=[Chips("kunlun", 8, ("/dev/xpuctrl",), note=note)])
+    told = found("chips of kunlun", chips=[Detection("kunlun", 8, ("/dev/xpuctrl",), note=note)])
     assert (told.level, told.value) == ("ok", f"8; {note}")
 
 
@@ -44,7 +44,7 @@ def test_what_an_opened_chip_says_stands_beside_the_count() -> None:
     ],
 )
 def test_what_chips_call_themselves_and_what_a_job_takes_them_for(names: tuple[str, ...], told: str) -> None:
-    assert found("chips of cuda", chips=[Chips("cuda", 8, ("/dev/nvidiactl",), names=names)]).value == told
+    assert found("chips of cuda", chips=[Detection("cuda", 8, ("/dev/nvidiactl",), names=names)]).value == told
 
 
 def test_a_good_host() -> None:
@@ -97,7 +97,7 @@ def test_what_is_wrong_is_found_with_rule_and_remedy(check: str, level: str, cha
 def test_limits_that_do_not_matter() -> None:
     unlimited = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
     assert found("open files", open_files=unlimited).level == "ok"
-    assert found("locked memory", locked_memory=(8, 8), chips=[Chips("cpu", 2, ())]).level == "ok"
+    assert found("locked memory", locked_memory=(8, 8), chips=[Detection("cpu", 2, ())]).level == "ok"
 
 
 @pytest.mark.slow

@@ -19,7 +19,7 @@ import pytest
 from hetero.cluster.errors import ClusterError
 from hetero.cluster.jobs import mirror, relay
 from hetero.cluster.jobs.mirror import mirrored, write
-from hetero.cluster.jobs.relay import MOST_BYTES, DamagedPiece, Piece, Reader, command
+from hetero.cluster.jobs.relay import MOST_BYTES, DamagedPiece, FilePiece, PieceReader, command
 from tests.patience import WAIT_S
 
 
@@ -110,26 +110,26 @@ def test_the_command_ends_by_itself(tmp_path: Path) -> None:
         ["sh", "-c", command(str(tmp_path), {}, 1, 0.1)], capture_output=True, text=True, timeout=WAIT_S, check=True
     )
     assert done.stderr == ""
-    assert list(Reader().read(done.stdout)) == [Piece("job.yaml", 0, b"name: a"), None]
+    assert list(PieceReader().read(done.stdout)) == [FilePiece("job.yaml", 0, b"name: a"), None]
 
 
 def test_pieces_come_whole_or_not_at_all(tmp_path: Path) -> None:
-    write(tmp_path, Piece("metrics.jsonl", 0, b"abc"))
+    write(tmp_path, FilePiece("metrics.jsonl", 0, b"abc"))
     for offset in (0, 2, 4):
         with pytest.raises(DamagedPiece):
-            write(tmp_path, Piece("metrics.jsonl", offset, b"d"))
-    write(tmp_path, Piece("metrics.jsonl", 3, b"d"))
+            write(tmp_path, FilePiece("metrics.jsonl", offset, b"d"))
+    write(tmp_path, FilePiece("metrics.jsonl", 3, b"d"))
     assert (tmp_path / "metrics.jsonl").read_bytes() == b"abcd"
     torn = "-----PIECE metrics.jsonl 0-----\nH4sIAAAA\n-----END-----\n"
     with pytest.raises(DamagedPiece):
-        list(Reader().read(torn))
-    assert list(Reader().read(torn[:-15])) == []
+        list(PieceReader().read(torn))
+    assert list(PieceReader().read(torn[:-15])) == []
 
 
 @pytest.mark.parametrize("name", ["../metrics.jsonl", "..", "other.jsonl", "/etc/passwd"])
 def test_a_cluster_writes_no_file_that_is_not_followed(tmp_path: Path, name: str) -> None:
     with pytest.raises(DamagedPiece):
-        write(tmp_path, Piece(name, 0, b"d"))
+        write(tmp_path, FilePiece(name, 0, b"d"))
     assert not list(tmp_path.iterdir())
 
 
@@ -140,17 +140,17 @@ def piece_of(content: bytes, offset: str = "0") -> str:
 
 def test_a_piece_that_unpacks_to_more_than_any_is_damaged() -> None:
     """Of a few kilobytes."""
-    (largest,) = Reader().read(piece_of(bytes(MOST_BYTES)))
+    (largest,) = PieceReader().read(piece_of(bytes(MOST_BYTES)))
     assert largest is not None
     assert len(largest.content) == MOST_BYTES
     with pytest.raises(DamagedPiece, match="larger"):
-        list(Reader().read(piece_of(bytes(MOST_BYTES + 1))))
-    assert list(Reader().read(piece_of(b"a", offset="9" * 5000))) == []
+        list(PieceReader().read(piece_of(bytes(MOST_BYTES + 1))))
+    assert list(PieceReader().read(piece_of(b"a", offset="9" * 5000))) == []
 
 
 def test_a_log_without_an_end_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(relay, "MOST_LETTERS", 10_000)
-    reader = Reader()
+    reader = PieceReader()
     for _ in range(100):
         assert list(reader.read("A" * 10_000)) == []
     assert len(reader._rest) < 10_000
@@ -161,6 +161,6 @@ def test_a_log_without_an_end_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_a_mirrored_file_has_a_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mirror, "MOST_BYTES", 2)
-    write(tmp_path, Piece("metrics.jsonl", 0, b"ab"))
+    write(tmp_path, FilePiece("metrics.jsonl", 0, b"ab"))
     with pytest.raises(DamagedPiece):
-        write(tmp_path, Piece("metrics.jsonl", 2, b"c"))
+        write(tmp_path, FilePiece("metrics.jsonl", 2, b"c"))

@@ -219,11 +219,11 @@ def test_a_chip_without_room_for_both_plans_says_so(
         _move(ports, _plans()["one"], _plans()["tp 4"])
 
 
-@pytest.mark.parametrize("lanes", [0, 1, 5, 1000])
-def test_slots_of_all_channels_have_a_bounded_size(lanes: int) -> None:
-    size = moving.message_bytes(lanes)
+@pytest.mark.parametrize("channels", [0, 1, 5, 1000])
+def test_slots_of_all_channels_have_a_bounded_size(channels: int) -> None:
+    size = moving.message_bytes(channels)
     assert moving.LEAST_BYTES <= size <= moving.MOST_BYTES
-    assert size == moving.LEAST_BYTES or size * moving.SLOTS * max(1, lanes) <= moving.ROOM_BYTES
+    assert size == moving.LEAST_BYTES or size * moving.SLOTS * max(1, channels) <= moving.ROOM_BYTES
 
 
 def test_a_peer_that_has_gone_is_named() -> None:

@@ -20,8 +20,8 @@ from bridge.rank import RankId
 from hetero.engine.state.ownership import Holder, Holding, contributions
 from hetero.engine.state.sync import GradientSync, ParameterReturn, _in_buckets
 from hetero.engine.wiring import sharing
-from hetero.transfer.carrier import Place, Waits, unpack
-from hetero.transfer.flow import Lane
+from hetero.transfer.messages import Destination, MessageSpec, unpack
+from hetero.transfer.waits import Waits
 from tests.patience import WAIT_S
 from tests.unit.hetero.engine.placements import numbered, part_of, shard
 
@@ -37,18 +37,18 @@ SOME: dict[int, tuple[Region | None, ...]] = {
 
 
 class Wire:
-    """A lane between two threads."""
+    """Messages between two threads."""
 
     def __init__(self) -> None:
         self._sent: queue.Queue[torch.Tensor] = queue.Queue()
         self.numel = 0
 
-    def send(self, pieces: Sequence[torch.Tensor]) -> None:
+    def send_pieces(self, pieces: Sequence[torch.Tensor]) -> None:
         flat = torch.cat([piece.reshape(-1) for piece in pieces])
         self.numel += len(flat)
         self._sent.put(flat)
 
-    def receive(self, places: Sequence[Place]) -> list[torch.Tensor]:
+    def receive_pieces(self, places: Sequence[Destination]) -> list[torch.Tensor]:
         return unpack(self._sent.get(timeout=WAIT_S), places)
 
     def post(self) -> None: ...
@@ -63,16 +63,16 @@ class AllToAll:
         self.pool, self.members, self.me, self._wires = pool, tuple(members), me, wires
         self._turn = 0
 
-    def exchange(self, inward: torch.Tensor, in_sizes: Any, outward: torch.Tensor, out_sizes: Any) -> Any:
+    def all_to_all(self, inward: torch.Tensor, in_sizes: Any, outward: torch.Tensor, out_sizes: Any) -> Any:
         for member, part in zip(self.members, outward.split(out_sizes), strict=True):
-            self._wire(self.me, member).send([part])
+            self._wire(self.me, member).send_pieces([part])
         self._turn += 1
         wires = [self._wire(member, self.me, self._turn - 1) for member in self.members]
         return SimpleNamespace(wait=lambda: self._take(wires, inward.split(in_sizes)))
 
     def _take(self, wires: Sequence[Wire], parts: Sequence[torch.Tensor]) -> None:
         for wire, part in zip(wires, parts, strict=True):
-            wire.receive([Place(tuple(part.shape), part)])
+            wire.receive_pieces([Destination(tuple(part.shape), part)])
 
     def _wire(self, source: int, target: int, turn: int | None = None) -> Wire:
         name = f"exchange {self._turn if turn is None else turn}"
@@ -92,8 +92,8 @@ class Wires:
         backend = CpuBackend()
         return SimpleNamespace(me=me, backend=backend, waits=Waits(backend), sender=self._end, receiver=self._end)
 
-    def _end(self, lane: Lane, purpose: str, name: str, *_: Any) -> Wire:
-        return self.by_flow.setdefault((lane.source, lane.target, name), Wire())
+    def _end(self, message: MessageSpec, purpose: str, name: str, *_: Any) -> Wire:
+        return self.by_flow.setdefault((message.source, message.target, name), Wire())
 
     def crossed(self) -> int:
         """Elements that went from one pool to another."""

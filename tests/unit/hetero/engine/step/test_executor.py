@@ -11,7 +11,7 @@ from balancer.schedule.action import STEP, Action, Kind
 from hetero.engine.step.evaluation import Evaluator
 from hetero.engine.step.executor import Executor
 from hetero.engine.step.meter import Meter
-from hetero.transfer.carrier import Waits
+from hetero.transfer.waits import Waits
 
 
 @pytest.mark.parametrize("interpreter", [Executor, Evaluator])

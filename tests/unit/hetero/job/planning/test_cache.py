@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from hetero.job.planning.cache import Kept, kept_folder
+from hetero.job.planning.cache import MeasurementCache, cache_folder
 
 ROWS: list[dict[str, Any]] = [{"pool": "a", "forward_s": 0.5}]
 
@@ -19,9 +19,9 @@ class Cache:
 
     def rows(self, *facts: Any) -> list[dict[str, Any]]:
         """Of a run that asks for each of the `facts`, in turn."""
-        kept = Kept(self.told.append)
+        cache = MeasurementCache(self.told.append)
         for fact in facts or ("a",):
-            assert kept.rows(fact, self._measure) == ROWS
+            assert cache.rows(fact, self._measure) == ROWS
         return ROWS
 
     def _measure(self) -> list[dict[str, Any]]:
@@ -45,7 +45,7 @@ def test_the_same_facts_are_measured_once(cache: Cache) -> None:
 @pytest.mark.parametrize("damage", [b"", b"[]", b"{}", b"null", b'{"rows": 1, "digest": 2}', b"\xff\x00", None])
 def test_a_damaged_file_is_measured_and_written_anew(cache: Cache, damage: bytes | None) -> None:
     cache.rows()
-    (file,) = kept_folder().iterdir()
+    (file,) = cache_folder().iterdir()
     file.write_bytes(file.read_bytes().replace(b"0.5", b"9.5") if damage is None else damage)
     cache.rows()
     cache.rows()
@@ -78,4 +78,4 @@ def test_a_place_that_the_rules_do_not_know_is_the_home(
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     cache.rows()
     assert os.listdir(tmp_path) == ["home"]
-    assert kept_folder() == tmp_path / "home" / ".cache" / "hetero" / "calibration"
+    assert cache_folder() == tmp_path / "home" / ".cache" / "hetero" / "calibration"

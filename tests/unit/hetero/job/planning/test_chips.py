@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from backends import probe
-from backends.probe import Finding
+from backends.probe import Detection
 from hetero.cli.app import run
-from hetero.cluster.onray.asking import together
+from hetero.cluster.onray.chips import together
 from hetero.job.doctor import examine_job, name_chips
 from hetero.job.errors import JobError
 from hetero.job.file.load import load_job
@@ -26,7 +26,7 @@ pools:
   mine: {family: cuda, count: 2}
   spare: {family: cpu, count: 1}
 """
-H200 = Finding("cuda", 2, (), names=("NVIDIA H200",))
+H200 = Detection("cuda", 2, (), names=("NVIDIA H200",))
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def job_file(tmp_path: Path) -> Path:
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     asked: list[Any] = []
 
-    def ask(*arguments: Any) -> Finding:
+    def ask(*arguments: Any) -> Detection:
         asked.append(arguments)
         return H200
 
@@ -66,7 +66,7 @@ def test_real_chips_say_it_themselves(job_file: Path, asked: list[Any]) -> None:
 
 def test_what_depends_on_the_chip_is_checked_once_it_is_known(job_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     job = load_job(job_file, ["pools.mine.family=ascend", "pools.mine.precision=bfloat16"])
-    monkeypatch.setattr(probe, "ask", lambda *_: Finding("ascend", 2, (), names=("Ascend910A",)))
+    monkeypatch.setattr(probe, "ask", lambda *_: Detection("ascend", 2, (), names=("Ascend910A",)))
     with pytest.raises(JobError, match="bfloat16"):
         identified(job)
 
@@ -74,13 +74,13 @@ def test_what_depends_on_the_chip_is_checked_once_it_is_known(job_file: Path, mo
 @pytest.mark.parametrize(
     ("found", "words"),
     [
-        (Finding("cuda", 0, (), "torch lacks CUDA"), ("torch lacks CUDA", "name it, which is one of A100-80G")),
-        (Finding("cuda", 2, (), names=("NVIDIA B200",)), ("'NVIDIA B200'", "no data sheet of family cuda", "H200")),
-        (Finding("cuda", 2, (), names=("NVIDIA H20", "NVIDIA H200")), ("a pool is of equal chips",)),
+        (Detection("cuda", 0, (), "torch lacks CUDA"), ("torch lacks CUDA", "name it, which is one of A100-80G")),
+        (Detection("cuda", 2, (), names=("NVIDIA B200",)), ("'NVIDIA B200'", "no data sheet of family cuda", "H200")),
+        (Detection("cuda", 2, (), names=("NVIDIA H20", "NVIDIA H200")), ("a pool is of equal chips",)),
     ],
 )
 def test_chips_that_do_not_say_it_are_one_screen(
-    job_file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], found: Finding, words: Any
+    job_file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], found: Detection, words: Any
 ) -> None:
     monkeypatch.setattr(probe, "ask", lambda *_: found)
     for command in ("plan", "train"):
@@ -119,7 +119,7 @@ def test_the_doctor_tells_what_it_took_and_what_differs(job_file: Path, asked: l
 
 
 def test_the_doctor_goes_on_where_chips_do_not_say_it(job_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(probe, "ask", lambda *_: Finding("cuda", 0, (), "torch lacks CUDA"))
+    monkeypatch.setattr(probe, "ask", lambda *_: Detection("cuda", 0, (), "torch lacks CUDA"))
     job, [told] = name_chips(load_job(job_file))
     assert (told.level, told.check) == ("error", "pools.mine.chip")
     checks = {one.check for one in examine_job(job, GOOD, Path("runs"))}
@@ -131,5 +131,5 @@ def test_the_doctor_goes_on_where_chips_do_not_say_it(job_file: Path, monkeypatc
 
 def test_all_hosts_of_a_pool_have_the_same_chips() -> None:
     assert together([H200, H200]).names == ("NVIDIA H200",)
-    assert together([H200, Finding("cuda", 2, (), names=("NVIDIA H20",))]).names == ("NVIDIA H200", "NVIDIA H20")
-    assert together([H200, Finding("cuda", 0, (), "no driver")]).problem == "no driver"
+    assert together([H200, Detection("cuda", 2, (), names=("NVIDIA H20",))]).names == ("NVIDIA H200", "NVIDIA H20")
+    assert together([H200, Detection("cuda", 0, (), "no driver")]).problem == "no driver"

@@ -13,7 +13,7 @@ from hetero.cluster.fleet import FleetSpec
 from hetero.cluster.options import fleet_of
 from hetero.job.file.load import load_job
 from hetero.job.job import Job
-from hetero.job.planning.judging import Measured, judge
+from hetero.job.planning.judging import MeasuredRun, judge
 from hetero.job.planning.links import ASSUMED_GBIT_PER_S, ASSUMED_RTT_MS, Probed, unknown_links
 from hetero.job.planning.measuring import measure
 from hetero.job.planning.planning import plan_job, topology
@@ -93,7 +93,7 @@ class FakeSession:
         return self.nodes.get(host, "here")
 
     def way(self, one: str, other: str) -> dict[str, Any]:
-        return {"scheme": self.scheme, "sealed": False, "lanes": 1}
+        return {"scheme": self.scheme, "sealed": False, "streams": 1}
 
     def calibrate(self, spec: Any) -> list[dict[str, Any]]:
         return []
@@ -169,5 +169,5 @@ def test_a_run_is_judged_by_the_links_that_it_was_planned_with() -> None:
     job = _two()
     plan = plan_job(job).plan
     slow = [row | {"bytes_per_s": 1e3} for row in ROWS]
-    assumed, probed = (judge(job, plan, Measured(1.0, {}, probed=rows)).predicted_step_s for rows in ([], slow))
+    assumed, probed = (judge(job, plan, MeasuredRun(1.0, {}, probed=rows)).predicted_step_s for rows in ([], slow))
     assert probed > 10 * assumed

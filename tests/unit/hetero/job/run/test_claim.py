@@ -13,14 +13,14 @@ from hetero.foreign import open_plain
 from hetero.job.errors import FolderLost, JobError
 from hetero.job.run import claim as claims
 from hetero.job.run.claim import Claim, held_by
-from hetero.job.run.owner import Owner, started_at
+from hetero.job.run.holder import ClaimHolder, started_at
 
 
 def put(folder: Path, number: int, **facts: str | int) -> Path:
     """The claim of a process like this one but for some facts."""
     folder.mkdir(exist_ok=True)
     path = folder / f".claim-{number}"
-    path.write_text(Owner.this().model_copy(update=facts).model_dump_json())
+    path.write_text(ClaimHolder.this().model_copy(update=facts).model_dump_json())
     return path
 
 
@@ -35,7 +35,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """What the owner's and the watcher's clock show; a watcher that sleeps moves it on."""
+    """What the holder's and the watcher's clock show; a watcher that sleeps moves it on."""
     shows = [1000.0]
     monkeypatch.setattr(claims, "_now", lambda: shows[0])
     monkeypatch.setattr(claims, "sleep", lambda seconds: shows.__setitem__(0, shows[0] + seconds))
@@ -55,8 +55,8 @@ def test_who_comes_second_is_told_who_is_there(folder: Path) -> None:
     with pytest.raises(JobError) as error:
         Claim.take(folder, "--run-dir")
     assert (error.value.key, error.value.value, exit_code(error.value)) == ("--run-dir", str(folder), 2)
-    owner = Owner.this()
-    assert f"process {os.getpid()} on host {owner.host} since 20" in error.value.rule
+    holder = ClaimHolder.this()
+    assert f"process {os.getpid()} on host {holder.host} since 20" in error.value.rule
     assert "last sign of life 20" in error.value.rule
     claim.release()
 
@@ -110,7 +110,7 @@ def test_a_process_that_is_hidden_from_us_is_not_dead(folder: Path, monkeypatch:
 
 
 @pytest.mark.parametrize("content", ["elsewhere", "nothing"])
-def test_a_silent_owner_on_another_host_is_dead_after_a_while(folder: Path, clock: list[float], content: str) -> None:
+def test_a_silent_holder_on_another_host_is_dead_after_a_while(folder: Path, clock: list[float], content: str) -> None:
     path = put(folder, 7, home="elsewhere")
     if content == "nothing":
         path.write_text("")
@@ -122,7 +122,7 @@ def test_a_silent_owner_on_another_host_is_dead_after_a_while(folder: Path, cloc
 
 
 @pytest.mark.parametrize("pause", [1.0, 1000.0], ids=["awake", "suspended"])
-def test_an_owner_on_another_host_that_gives_a_sign_lives(
+def test_a_holder_on_another_host_that_gives_a_sign_lives(
     folder: Path, clock: list[float], monkeypatch: pytest.MonkeyPatch, pause: float
 ) -> None:
     """However long the watcher itself stood still, and whatever the other host's clock shows."""
@@ -148,7 +148,7 @@ def test_a_claim_that_may_not_be_read_is_watched(
             raise PermissionError
         return open_plain(asked)
 
-    monkeypatch.setattr("hetero.job.run.owner.open_plain", refuse)
+    monkeypatch.setattr("hetero.job.run.holder.open_plain", refuse)
     assert "has not said who it is" in str(held_by(folder))
     claim = Claim.take(folder, "--run-dir")
     assert (names(folder), clock[0] >= 1000 + claims.SILENT_S) == ([".claim-2"], True)
@@ -179,7 +179,7 @@ def test_a_claim_that_goes_while_it_is_watched_is_no_hindrance(
     assert clock[0] < 1000 + claims.SILENT_S
 
 
-def test_an_owner_that_was_thought_dead_learns_who_has_the_folder(
+def test_a_holder_that_was_thought_dead_learns_who_has_the_folder(
     folder: Path, clock: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(claims, "BEAT_S", 500.0)  # it gives no sign by itself, however long this takes

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from hetero.monitoring.dashboard.sections import Reader, RunView, slow_now
+from hetero.monitoring.dashboard.sections import OpenPage, RunView, slow_now
 from hetero.monitoring.follow import CHARTED, RECENT
 from tests.unit.hetero.monitoring.dashboard.runs import CHIPS, PLAN, SyntheticRun
 
@@ -20,7 +20,7 @@ def run(tmp_path: Path) -> Iterator[SyntheticRun]:
     run.close()
 
 
-def _news(view: RunView, reader: Reader) -> dict[str, Any]:
+def _news(view: RunView, reader: OpenPage) -> dict[str, Any]:
     view.refresh()
     return {name: json.loads(text) for name, text in reader.news()}
 
@@ -28,7 +28,7 @@ def _news(view: RunView, reader: Reader) -> dict[str, Any]:
 def test_a_new_page_is_sent_everything_and_then_only_what_changed(run: SyntheticRun) -> None:
     run.advance(3)
     view = RunView(run.folder)
-    reader = Reader(view)
+    reader = OpenPage(view)
     first = _news(view, reader)
     assert set(first) == {"run", "record", "stages", "evaluations", "plan", "timeline", "events", "points"}
     assert first["record"] == run.records[-1], "the figures are those of metrics.jsonl, untouched"
@@ -59,7 +59,7 @@ def test_refresh_says_whether_there_is_anything_new(run: SyntheticRun) -> None:
 def test_a_run_that_begins_anew_resets_the_curves(run: SyntheticRun) -> None:
     run.advance(20)
     view = RunView(run.folder)
-    reader = Reader(view)
+    reader = OpenPage(view)
     _news(view, reader)
     run.close()
     run.begin()
@@ -70,7 +70,7 @@ def test_a_run_that_begins_anew_resets_the_curves(run: SyntheticRun) -> None:
 
 def test_a_folder_without_a_run_is_shown_as_such(tmp_path: Path) -> None:
     view = RunView(tmp_path / "none")
-    news = _news(view, Reader(view))
+    news = _news(view, OpenPage(view))
     assert news["run"]["state"] == "waiting"
     assert news["points"] == {"reset": True, "pools": [], "points": []}
     assert (news["record"], news["plan"], news["timeline"]) == (None, None, None)
@@ -79,7 +79,7 @@ def test_a_folder_without_a_run_is_shown_as_such(tmp_path: Path) -> None:
 def test_a_slowed_pool_is_named_with_its_slow_rank_within_three_steps(run: SyntheticRun) -> None:
     run.advance(12)
     view = RunView(run.folder)
-    reader = Reader(view)
+    reader = OpenPage(view)
     assert all(pool["slow"] is None for pool in _news(view, reader)["run"]["pools"])
     run.slow = {"ascend"}
     run.advance(3)
@@ -104,7 +104,7 @@ def test_a_new_plan_makes_alerts_void() -> None:
 def test_the_timeline_is_that_of_the_last_traced_step(run: SyntheticRun) -> None:
     run.advance(11)
     view = RunView(run.folder)
-    timeline = _news(view, Reader(view))["timeline"]
+    timeline = _news(view, OpenPage(view))["timeline"]
     assert timeline["step"] == 10
     assert [rank["rank"] for rank in timeline["ranks"]][:3] == ["nvidia:0", "nvidia:1", "ascend:0"]
     assert timeline["ranks"][0]["spans"][0] == ["F 0.0", 0.0, 0.045]
@@ -116,7 +116,7 @@ def test_a_long_run_opens_fast_and_is_sent_thinned(run: SyntheticRun) -> None:
         file.writelines(line.replace('"step": 0', f'"step": {step}', 1) + "\n" for step in range(1, 100_000))
     began = time.process_time()
     view = RunView(run.folder)
-    news = _news(view, Reader(view))
+    news = _news(view, OpenPage(view))
     assert time.process_time() - began < 2.0
     assert news["record"]["step"] == 99_999
     assert 1000 < len(news["points"]["points"]) <= CHARTED + RECENT

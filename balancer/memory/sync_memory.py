@@ -1,0 +1,190 @@
+"""What the sync of gradients and the return of parameters keep on a chip, as
+`hetero/engine/state/sync.py` has them move.
+
+Inside a pool both go in rounds: what a chip sends lies packed, and what it takes lies beside that. Gradients do so from
+a round's last backward until all are summed, of parameters two rounds at a time. What crosses between pools lies in
+slots of host memory, but for the bucket that is being added.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+from typing import TypeVar
+
+from balancer.cost.sync_traffic import SharedUnits, buckets, shared_state
+from balancer.cost.workload import Workload
+from balancer.memory.communicators import sharing
+from balancer.plan.plan import Place, Plan
+
+GRADIENT_BYTES = 4  # summed in float32 over micro-batches and pipelines
+BUCKET_BYTES = 1 << 20
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class SyncMemory:
+    """Bytes per chip of a stage of a completed plan. `rounds`: gradients on their way inside the pool, by the unit
+    whose last backward sends them off.
+
+    `summing` is the most of these and of sums, while sums are made; `summed` are the sums that the owner updates by,
+    `returning` the most of parameters in rounds.
+    """
+
+    rounds: dict[int, int] = field(default_factory=dict)
+    summing: int = 0
+    summed: int = 0
+    returning: int = 0
+
+    def after(self, updating: int, updated: int) -> int:
+        """The most that is there once all is computed: while sums are made, while the update has its temporaries, or
+        when parameters go back, the `updated` ones beside their masters."""
+        return max(self.summing, self.summed + max(updating, updated + self.returning))
+
+
+def sync_memory(
+    workload: Workload, plan: Plan, place: Place, weight_bytes: int, bucket_bytes: int = BUCKET_BYTES
+) -> SyncMemory:
+    """Of one stage, whose weights have `weight_bytes` each."""
+    shared, side = shared_state(plan, workload), _Side(plan, place)
+    together = shared_inside(workload, plan, place)
+    apart = [units for units in shared if units not in together and place in units.uses]
+    rounds = gradient_rounds(plan, place, together, bucket_bytes)
+    tensors = [tensor for units in reversed(together) for tensor in _tensors(units)]
+    back = in_rounds(tensors, lambda one: one.parameters, _least(plan, place, together, bucket_bytes))
+    return SyncMemory(
+        rounds=_sent_off(side, rounds),
+        summing=GRADIENT_BYTES * _summing(side, rounds, _in_buckets(apart, bucket_bytes)),
+        summed=GRADIENT_BYTES * sum(map(side.summed, shared)),
+        returning=weight_bytes * _returning(side, back),
+    )
+
+
+SyncRound = list[list[SharedUnits]]
+
+
+def shared_inside(workload: Workload, plan: Plan, place: Place) -> list[SharedUnits]:
+    """What moves between the stages that a place shares state with, inside their pool."""
+    joined = sharing(workload, plan, place)
+    return [units for units in shared_state(plan, workload) if len(joined & units.uses.keys()) > 1]
+
+
+def gradient_rounds(plan: Plan, place: Place, together: list[SharedUnits], bucket_bytes: int) -> list[SyncRound]:
+    """The buckets of `together` by round, the last units first."""
+    packed = _in_buckets(together, bucket_bytes)
+    return in_rounds(packed, lambda one: sum(c.parameters for c in one), _least(plan, place, together, bucket_bytes))
+
+
+def _sent_off(side: _Side, rounds: list[SyncRound]) -> dict[int, int]:
+    """Rounds leave in their order, each when the place has made all of its own."""
+    made, found = 0, dict[int, int]()
+    for one in rounds:
+        units = [c.uses[side.place][0][2] for bucket in one for c in bucket if side.place in c.uses]
+        if units:
+            made = min(units) if not found else min(made, *units)
+            found[made] = found.get(made, 0) + GRADIENT_BYTES * side.in_round(one)
+    return found
+
+
+def _summing(side: _Side, rounds: list[SyncRound], alone: SyncRound) -> int:
+    """All rounds are on their way at first. What one has sent goes when it is over, what it has taken when that is
+    added to the sums. Before, the pool's sums are passed on."""
+    now = peak = sum(map(side.in_round, rounds))
+    sent = [sum(side.of(side.sent, bucket) for bucket in one) for one in rounds]
+    for number, one in enumerate(rounds):
+        if passed := [found for bucket in one if (found := side.of(side.passed_on, bucket))]:
+            now, sent[number] = now - sent[number], 0
+            peak = max(peak, now + max(passed))
+    for left, one in zip([*sent, 0], [*rounds, alone], strict=True):
+        now -= left
+        for bucket in one:
+            now += side.of(side.summed, bucket)
+            peak = max(peak, now + max(side.of(side.landed, bucket), side.of(side.added, bucket)))
+        now -= side.in_round(one) - sum(side.of(side.sent, bucket) for bucket in one)
+    return peak
+
+
+def _returning(side: _Side, rounds: list[list[SharedUnits]]) -> int:
+    """One round is on its way while the one before is unpacked."""
+    sizes = [side.of(side.inside, one) for one in rounds]
+    return max((before + now for before, now in pairwise([0, *sizes])), default=0)
+
+
+def _tensors(units: SharedUnits) -> list[SharedUnits]:
+    """Parameters go back tensor by tensor: as many of the largest as a unit can have, and what is left."""
+    whole, rest = divmod(units.parameters, units.largest_tensor or units.parameters)
+    sizes = [units.largest_tensor or units.parameters] * whole + [rest] * bool(rest)
+    return [replace(units, parameters=size) for size in sizes]
+
+
+def in_rounds(items: Iterable[_T], parameters: Callable[[_T], int], least: int) -> list[list[_T]]:
+    """Items in their order, until a round has so many parameters."""
+    rounds: list[list[_T]] = [[]]
+    for item in items:
+        rounds[-1].append(item)
+        if sum(map(parameters, rounds[-1])) >= least:
+            rounds.append([])
+    return [found for found in rounds if found]
+
+
+def _in_buckets(ours: Iterable[SharedUnits], bucket_bytes: int) -> SyncRound:
+    return buckets(ours, lambda one: one.route, lambda one: GRADIENT_BYTES * one.parameters, bucket_bytes)
+
+
+def _least(plan: Plan, place: Place, together: Iterable[SharedUnits], bucket_bytes: int) -> int:
+    """Parameters of a round: about a bucket for each hub."""
+    return -(-bucket_bytes // GRADIENT_BYTES) * len({units.hubs[_pool(plan, place)] for units in together})
+
+
+@dataclass(frozen=True)
+class _Side:
+    """What some units' state comes to at one place, in parameters."""
+
+    plan: Plan
+    place: Place
+
+    def of(self, what: Callable[[SharedUnits], int], bucket: Iterable[SharedUnits]) -> int:
+        return sum(map(what, bucket))
+
+    def in_round(self, one: SyncRound) -> int:
+        return sum(self.of(self.inside, bucket) for bucket in one)
+
+    def inside(self, units: SharedUnits) -> int:
+        """Sent to the pool's hub, or taken by it from all others; parameters go the same ways back."""
+        return self._here(units) * self._others(units) if self._is_hub(units) else self.sent(units)
+
+    def sent(self, units: SharedUnits) -> int:
+        return self._here(units) if self.place in units.uses and not self._is_hub(units) else 0
+
+    def summed(self, units: SharedUnits) -> int:
+        return self._here(units) if units.owner == self.place else 0
+
+    def passed_on(self, units: SharedUnits) -> int:
+        """Its pool's sum, which another pool's owner gets, and what is put together for it."""
+        if not self._is_hub(units) or units.owner == self.place or not self._others(units):
+            return 0
+        return self._here(units) + self.landed(units)
+
+    def landed(self, units: SharedUnits) -> int:
+        """At a hub: what comes in parts, from stages of the pool with a larger tp, is put together to be added."""
+        stages = [self.plan.pipelines[p].stages[s] for p, s in units.uses] if self._is_hub(units) else []
+        mine = self.plan.pipelines[self.place[0]].stages[self.place[1]]
+        return self._here(units) * sum(stage.pool == mine.pool and stage.tp > mine.tp for stage in stages)
+
+    def added(self, units: SharedUnits) -> int:
+        """Another pool's sum, which has come to the owner."""
+        return self.summed(units) if len(units.hubs) > 1 else 0
+
+    def _here(self, units: SharedUnits) -> int:
+        return units.parameters // self.plan.pipelines[self.place[0]].stages[self.place[1]].tp
+
+    def _is_hub(self, units: SharedUnits) -> bool:
+        return units.hubs.get(_pool(self.plan, self.place)) == self.place
+
+    def _others(self, units: SharedUnits) -> int:
+        return sum(_pool(self.plan, use) == _pool(self.plan, self.place) for use in units.uses) - 1
+
+
+def _pool(plan: Plan, place: Place) -> str:
+    return plan.pipelines[place[0]].stages[place[1]].pool

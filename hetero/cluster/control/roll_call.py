@@ -1,0 +1,28 @@
+"""Waiting until every host has said its part."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Generic, TypeVar
+
+Part = TypeVar("Part")
+
+
+class RollCall(Generic[Part]):
+    """One part from each of `members`. A second part of a member, or a stranger's, changes nothing."""
+
+    def __init__(self, members: Iterable[str]) -> None:
+        self._missing = set(members)
+        self.parts: dict[str, Part] = {}
+
+    @property
+    def missing(self) -> frozenset[str]:
+        return frozenset(self._missing)
+
+    def add(self, member: str, part: Part) -> bool:
+        """Whether this part made it whole; true once only."""
+        if member not in self._missing:
+            return False
+        self._missing.remove(member)
+        self.parts[member] = part
+        return not self._missing

@@ -1,0 +1,85 @@
+"""What must be at hand on every host before its ranks start: the text, and folders that all of them share.
+
+The agent's side; no Ray. A shipped file has no name on the disk, so nothing is left of it however its agent ends.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import IO, Any
+
+from bridge.system.awake import AwakeClock
+from hetero.cluster.control.instructions import HostOrder
+from hetero.words.orders import Configure
+
+SEEN_WITHIN_S = 3.0
+"""Network file systems show others' new files a little late."""
+
+
+@dataclass(frozen=True)
+class SharedFolder:
+    """A folder that all hosts must reach. `marker` is a file in it; `written` says whether hosts write to it."""
+
+    path: str
+    marker: str
+    written: bool
+
+
+class ShippedFiles:
+    """The files that were shipped to one agent, by the path that they have at the driver."""
+
+    def __init__(self) -> None:
+        self._files: dict[str, IO[bytes]] = {}
+
+    def append(self, path: str, chunk: bytes) -> None:
+        """The next piece of a file."""
+        if path not in self._files:
+            self._files[path] = tempfile.TemporaryFile()  # noqa: SIM115 (closed by `close`)
+        file = self._files[path]
+        file.write(chunk)
+        file.flush()
+
+    def localized(self, order: HostOrder) -> HostOrder:
+        """The order, with the paths of shipped files as this host's processes find them."""
+        if not (self._files and isinstance(order, Configure)):
+            return order
+        paths = {path: f"/proc/{os.getpid()}/fd/{file.fileno()}" for path, file in self._files.items()}
+        return replace(order, spec=_replaced(order.spec, paths))
+
+    def close(self) -> None:
+        for file in self._files.values():
+            file.close()
+        self._files.clear()
+
+
+def reach(folder: SharedFolder, host: str) -> str | None:
+    """Why this host cannot use the folder as the others do; None if it can."""
+    path = Path(folder.path)
+    clock = AwakeClock()
+    while not (path / folder.marker).exists():
+        if clock.now() > SEEN_WITHIN_S:
+            return "does not see what the driver wrote there" if path.is_dir() else "has no such folder"
+        time.sleep(0.1)
+    return _write(path / f"{folder.marker}-{host}") if folder.written else None
+
+
+def _write(path: Path) -> str | None:
+    try:
+        path.write_text("may be removed")
+        path.unlink()
+    except OSError as error:
+        return f"cannot write there ({error.strerror})"
+    return None
+
+
+def _replaced(value: Any, paths: dict[str, str]) -> Any:
+    """Plain data with some strings replaced."""
+    if isinstance(value, dict):
+        return {key: _replaced(part, paths) for key, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_replaced(part, paths) for part in value]
+    return paths.get(value, value) if isinstance(value, str) else value

@@ -1,0 +1,108 @@
+"""The driver's side of what hosts share: ships the text to other nodes, and asks each host for the shared folders."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.exceptions import RayActorError
+
+from bridge.system.awake import AwakeClock
+from hetero.cluster.errors import ClusterError
+from hetero.cluster.host.shared_files import SharedFolder
+from hetero.interrupts import check
+
+CHUNK_BYTES = 16 * 1024**2
+WAIT_S = 0.5
+Actors = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A folder that all hosts share; `key` names it to the user.
+
+    Hosts only read one that holds `proof`, a file that all must see; they must be able to write to any other.
+    """
+
+    key: str
+    path: Path
+    proof: str | None = None
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What every host needs before its ranks start: the contents of `files`, and `folders`."""
+
+    files: tuple[Path, ...] = ()
+    folders: tuple[Folder, ...] = ()
+
+
+def prepare(actors: Actors, needs: Needs, patience_s: float) -> None:
+    """Returns once every agent has what it needs. Raises ClusterError if a host does not reach a folder."""
+    for folder in needs.folders:
+        _check(folder, actors, patience_s)
+    away = _hosts_elsewhere(actors, patience_s) if needs.files else []
+    for path in needs.files if away else ():
+        _ship(path, {host: actors[host] for host in away}, patience_s)
+
+
+def _check(folder: Folder, actors: Actors, patience_s: float) -> None:
+    with _marked(folder) as marker:
+        shared = SharedFolder(str(folder.path.resolve()), marker, written=folder.proof is None)
+        answers = _answers({host: actor.reach.remote(shared, host) for host, actor in actors.items()}, patience_s)
+    faults = [f"host {host} ({node}) {why}" for host, (node, why) in answers.items() if why]
+    if faults:
+        rule = "\n  ".join(["every host must reach it", *faults])
+        raise ClusterError(folder.key, str(folder.path), rule, "name a folder on a file system that all hosts mount")
+
+
+@contextlib.contextmanager
+def _marked(folder: Folder) -> Iterator[str]:
+    """The name of a file in the folder, by which others know it for the same."""
+    if folder.proof is not None:
+        yield folder.proof
+        return
+    marker = folder.path / f".reached-{secrets.token_hex(8)}"
+    try:
+        marker.touch()
+    except OSError as error:
+        rule = f"the driver cannot write there ({error.strerror})"
+        raise ClusterError(folder.key, str(folder.path), rule, "name a folder that it may write to") from error
+    try:
+        yield marker.name
+    finally:
+        marker.unlink(missing_ok=True)
+
+
+def _hosts_elsewhere(actors: Actors, patience_s: float) -> list[str]:
+    """Those that are not on the driver's own node."""
+    here = ray.get_runtime_context().get_node_id()
+    nodes = _answers({host: actor.node.remote() for host, actor in actors.items()}, patience_s)
+    return [host for host, node in nodes.items() if node != here]
+
+
+def _ship(path: Path, actors: Actors, patience_s: float) -> None:
+    """Piece by piece, so that a large file fills no object store."""
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK_BYTES):
+            piece = ray.put(chunk)
+            _answers({host: actor.append.remote(str(path), piece) for host, actor in actors.items()}, patience_s)
+
+
+def _answers(calls: Mapping[str, Any], patience_s: float) -> dict[str, Any]:
+    """What the hosts answer. A host that is gone is left out: the session will hear of it, and say why."""
+    clock, waiting = AwakeClock(), list(calls.values())
+    while waiting and clock.now() < patience_s:
+        check()
+        _, waiting = ray.wait(waiting, num_returns=len(waiting), timeout=min(patience_s, WAIT_S))
+    answers = {}
+    for host, call in calls.items():
+        if call not in waiting:
+            with contextlib.suppress(RayActorError):
+                answers[host] = ray.get(call)
+    return answers

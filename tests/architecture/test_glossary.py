@@ -1,0 +1,48 @@
+"""One word, one thing: no two classes have one name, and a word of the glossary leads to the class of its name."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections import defaultdict
+
+import pytest
+
+from tests.architecture.markdown import glossary
+from tests.architecture.tree import PACKAGES, name_of, parsed, python_files
+
+STILL_TWO = {
+    *("Answer", "Gate", "Kind", "Lane", "Sink", "Part", "_Guest", "_Message"),
+    *("Gather", "Copy", "Piece", "Staging"),
+}
+"""To be told apart; nothing is added here."""
+
+
+def _classes() -> dict[str, list[str]]:
+    """The files that define a class of each name."""
+    found = defaultdict(list)
+    for path in python_files(*PACKAGES):
+        for node in ast.walk(parsed(path)):
+            if isinstance(node, ast.ClassDef):
+                found[node.name].append(name_of(path))
+    return found
+
+
+CLASSES = _classes()
+
+
+def test_no_two_classes_have_one_name() -> None:
+    assert len(CLASSES) > 500
+    twice = {name: files for name, files in CLASSES.items() if len(files) > 1}
+    assert not {name: files for name, files in twice.items() if name not in STILL_TWO}
+
+
+@pytest.mark.parametrize(("word", "text"), glossary().items())
+def test_a_word_of_the_glossary_names_one_class_at_most_and_leads_to_it(word: str, text: str) -> None:
+    name = "".join(part.capitalize() for part in re.split("[ -]", word))
+    files = CLASSES.get(name, []) + CLASSES.get(f"_{name}", [])
+    linked = re.findall(r"\]\(\.\./([^)]+)\)", text)
+    assert linked
+    if name not in STILL_TWO and f"_{name}" not in STILL_TWO:
+        assert len(files) <= 1, f"{word} names {files}"
+        assert set(files) <= set(linked), f"{word} is {files}, and leads to {linked}"

@@ -1,0 +1,138 @@
+"""What a host makes of the words of its processes, which a script says here."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Iterator
+
+import pytest
+
+from bridge.errors import PipeClosed
+from bridge.port.pipe import Pipe
+from bridge.rank import RankId
+from bridge.words.endpoint import Introduce, Introduced, LinkProbed
+from bridge.words.word import Word
+from hetero.cluster.control import events as ev
+from hetero.cluster.fleet import FleetSpec
+from hetero.cluster.host import processes
+from hetero.cluster.host.host import Host
+from hetero.cluster.host.processes import Helper
+from hetero.cluster.host.roster import Member
+from hetero.words.fork_server import Exited
+from hetero.words.notices import ChipWaits
+from hetero.words.orders import Calibrated, Configure, Configured, Lease, Ready, Saved
+from hetero.words.step import StepReport
+from tests.unit.hetero.cluster.fleets import pool
+from tests.unit.hetero.monitoring.reports import rank_report
+
+A, B = RankId("pool", 0), RankId("pool", 1)
+
+
+class ScriptedHost(Host):
+    """Two ranks without processes, ready for the steps 3 to 5 of epoch 7."""
+
+    def __init__(self) -> None:
+        super().__init__(FleetSpec((pool("pool", "cpu", 2),)).hosts[0])
+        self.theirs: list[Pipe] = []
+        for rank in (A, B):
+            ours, theirs = Pipe.pair()
+            self.theirs.append(theirs)
+            self._roster.members[rank] = Member(rank, ours)
+        self._crew.endpoint = Helper("endpoint", "nobody", [], self.spec.pool, {})
+        self._roster.expect()
+        self.hear(A, Ready())
+        self.hear(B, Ready())
+        self.handle(Configure({"epoch": 7, "start": 3}))
+        self.hear(A, Configured(7))
+        self.hear(B, Configured(7))
+        self.handle(Lease(7, 6))
+
+    def hear(self, speaker: RankId | None, *words: Word) -> list[ev.Event]:
+        """What comes of it that a rank says so, or the endpoint."""
+        who = self._crew.endpoint if speaker is None else self._roster.members[speaker]
+        self._crew.listen = lambda _: [(who, word) for word in words]  # type: ignore[method-assign]
+        return self.poll(0.0)
+
+    def close(self) -> None:
+        for pipe in (*self.theirs, *(member.pipe for member in self._roster), self._crew.endpoint.pipe):
+            pipe.close()
+        super().close()
+
+
+@pytest.fixture
+def host(monkeypatch: pytest.MonkeyPatch) -> Iterator[ScriptedHost]:
+    monkeypatch.setattr(processes.subprocess, "Popen", lambda *_, **__: types.SimpleNamespace(pid=17))
+    host = ScriptedHost()
+    yield host
+    host.close()
+
+
+def step(rank: RankId, number: int = 3, epoch: int = 7) -> StepReport:
+    return rank_report(rank.pool, rank.index, step=number, epoch=epoch)
+
+
+def test_a_step_that_all_have_finished_is_one_report(host: ScriptedHost) -> None:
+    assert host.hear(A, Saved(4, None), step(A)) == []
+    saved, stepped = host.hear(B, Saved(4, {"rank": "pool:1"}), step(B))
+    assert saved == ev.PiecesSaved("pool@0", 4, [{"rank": "pool:1"}])
+    assert isinstance(stepped, ev.StepReported)
+    assert (stepped.report.step, stepped.report.ranks) == (3, 2)
+
+
+def test_what_a_rank_tells_is_of_the_step_that_it_is_in(host: ScriptedHost) -> None:
+    waits = ChipWaits("world", 0, (1,), 31.0)
+    host.hear(A, step(A))
+    assert host.hear(A, waits) == [ev.RankTold("pool@0", A, waits, 4, 7)]
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        ([step(B)], "tells of step 3 of epoch 7 of pool:1, where step 3 of epoch 7 of pool:0 was due"),
+        ([step(A, 4)], "tells of step 4 of epoch 7 of pool:0, where step 3 "),
+        ([step(A), step(A)], "tells of step 3 of epoch 7 of pool:0, where step 4 "),
+        ([step(A, epoch=6)], "tells of step 3 of epoch 6 of pool:0, where step 3 of epoch 7 "),
+        ([*(step(A, number) for number in range(3, 7))], "tells of step 6 of epoch 7 of pool:0, where step None "),
+        ([Saved(5, None)], "tells of step 4 of epoch 7 of pool:0, where step 3 "),
+        ([Calibrated(())], "nobody asked for it"),
+        ([Configured(7)], "nobody asked for it"),
+        ([Ready()], "nobody asked for it"),
+    ],
+    ids=[
+        "another rank's",
+        "too early",
+        "twice",
+        "old epoch",
+        "not leased",
+        "saved",
+        "answer",
+        "second answer",
+        "ready",
+    ],
+)
+def test_a_rank_that_tells_of_what_is_not_its_own_or_not_due_is_blamed(
+    host: ScriptedHost, words: list[Word], why: str
+) -> None:
+    (trouble,) = host.hear(A, *words)
+    assert isinstance(trouble, ev.Trouble)
+    assert (trouble.process, trouble.rank, trouble.severity) == ("rank", A, ev.Severity.OWN_ERROR)
+    assert why in trouble.cause
+
+
+def test_an_answer_of_another_epoch_is_none(host: ScriptedHost) -> None:
+    host.handle(Configure({"epoch": 8, "start": 3}))
+    (trouble,) = host.hear(B, Configured(7))
+    assert isinstance(trouble, ev.Trouble)
+    assert (trouble.rank, "tells of epoch 7, where epoch 8 was due" in trouble.cause) == (B, True)
+
+
+def test_an_endpoint_answers_what_it_was_asked_once(host: ScriptedHost) -> None:
+    with pytest.raises(PipeClosed):
+        host._crew.endpoint.ask(Introduce({}))  # nobody is there to hear it
+    answer = Introduced()
+    assert host.hear(None, answer) == [ev.Answered("pool@0", (answer,))]
+    for unasked in (answer, LinkProbed("b@0", 1.0, None, 1.0), Exited(RankId("pool", 9), 0)):
+        (trouble,) = host.hear(None, unasked)
+        assert isinstance(trouble, ev.Trouble)
+        assert (trouble.process, trouble.rank) == ("endpoint", None)
+        assert ("nobody asked for it" in trouble.cause) or ("there is no rank pool:9" in trouble.cause)
