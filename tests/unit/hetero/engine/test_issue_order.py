@@ -82,6 +82,7 @@ def _check(plan: Plan, tied: bool, bucket_mib: float) -> None:
 MANY = given(_plans(), st.booleans(), st.sampled_from([1e-6, 1e-3, 1.0]))
 
 
+@pytest.mark.slow
 @settings(max_examples=12)
 @MANY
 def test_no_chips_wait_in_a_circle(plan: Plan, tied: bool, bucket_mib: float) -> None:
