@@ -12,11 +12,12 @@ FLOORS := tests/contract tests/unit/backends tests/unit/balancer tests/unit/brid
 HETERO := tests/architecture tests/unit/hetero
 # Ranks that train, on emulated and made-up chips.
 RANKS := tests/distributed tests/stand_in
-# Whole runs: those that end badly, commands that end at once and pages, and all others.
+# Whole runs: those that end badly, commands that end at once and pages, the tutorial, and all others.
 ENDS := tests/e2e/test_ends.py tests/e2e/test_stopped.py tests/e2e/test_surroundings.py
 SCREENS := tests/e2e/bad_input tests/e2e/test_report.py tests/e2e/test_watch_refused.py
+TUTORIAL := tests/e2e/test_getting_started.py
 
-.PHONY: install demo test test-all test-floors test-hetero test-ends test-runs \
+.PHONY: install demo test test-all test-floors test-hetero test-ranks test-runs \
         check check-types check-floors check-hetero bench clean
 
 install: $(STAMP)
@@ -44,21 +45,21 @@ check-floors:
 check-hetero:
 	$(BIN)/python -m pytest -m "not slow" $(HETERO)
 
-# Four parts side by side on two cores, for whole runs wait a lot.
+# Four parts of as much work, side by side on two cores, for whole runs wait a lot.
 test: install
-	$(MAKE) --no-print-directory -j4 -Oline test-floors test-hetero test-ends test-runs
+	$(MAKE) --no-print-directory -j4 -Oline test-floors test-hetero test-ranks test-runs
 
 test-floors:
-	$(BIN)/python -m pytest -m "not exhaustive" $(FLOORS) $(SCREENS)
+	$(BIN)/python -m pytest -m "not exhaustive" $(FLOORS) $(SCREENS) $(TUTORIAL)
 
 test-hetero:
-	$(BIN)/python -m pytest -m "not exhaustive" $(HETERO)
+	$(BIN)/python -m pytest -m "not exhaustive" $(HETERO) $(ENDS)
 
-test-ends:
-	$(BIN)/python -m pytest -m "not exhaustive" $(ENDS) $(RANKS)
+test-ranks:
+	$(BIN)/python -m pytest -m "not exhaustive" $(RANKS)
 
 test-runs:
-	$(BIN)/python -m pytest -m "not exhaustive" tests/e2e $(addprefix --ignore=,$(SCREENS) $(ENDS))
+	$(BIN)/python -m pytest -m "not exhaustive" tests/e2e $(addprefix --ignore=,$(SCREENS) $(TUTORIAL) $(ENDS))
 
 # Also what takes minutes by sheer number; -s shows what it measures.
 test-all: test

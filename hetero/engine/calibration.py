@@ -13,6 +13,7 @@ from backends.backend import Backend, Stopwatch
 from backends.emulation import Emulated
 from balancer.cost.times import datasheet_times
 from hetero.engine.expected import topology_of
+from hetero.engine.step.backward import backward
 from hetero.engine.step.stage import DTYPES
 from hetero.engine.trial import Limits, Trial
 from hetero.engine.world import World
@@ -109,10 +110,10 @@ def _once(
     outputs = unit(inputs, Batch(tokens, tokens))
     forward.stop()
     gradients = [fill_with_noise(torch.empty_like(output)) for output in outputs.values()]
-    backward = backend.start(expected[1])
-    torch.autograd.backward(list(outputs.values()), gradients)
-    backward.stop()
-    return forward, backward
+    back = backend.start(expected[1])
+    backward(list(outputs.values()), gradients)
+    back.stop()
+    return forward, back
 
 
 def fill_with_noise(tensor: torch.Tensor, spread: float = 1.0) -> torch.Tensor:

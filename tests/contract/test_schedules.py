@@ -84,6 +84,7 @@ def test_lowered_lists_agree_and_never_deadlock(name, case):
     assert sum(a.kind is Kind.SEND for actions in lowered for a in actions) == 2 * crossing * case[1]
 
 
+@pytest.mark.slow
 @ALL
 @given(case=cases(), data=st.data())
 @settings(deadline=None)

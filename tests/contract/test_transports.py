@@ -138,6 +138,7 @@ def held() -> tuple[int, int, int]:
     return connections, threading.active_count(), len(os.listdir("/proc/self/fd"))
 
 
+@pytest.mark.slow
 def test_connections_that_were_replaced_leave_nothing(pair: tuple[Host, Host], monkeypatch: pytest.MonkeyPatch) -> None:
     ends = channel(*(host.port() for host in pair))
     damage(monkeypatch, 1)

@@ -18,14 +18,33 @@ def forget(name: str, value: object) -> None:
     """A record that nobody keeps."""
 
 
-def trains_as_plain(case: Case, fleet: Standing, text: Prepared, folder: Path, record: Record = forget) -> None:
-    """Every step of the case, from weights without special values, which `folder` holds."""
+def trains_as_plain(case: Case, fleet: Standing, text: Prepared, folder: Path, record: Record = forget) -> Run:
+    """Every step of the case, from weights without special values, which `folder` holds; held-out losses where it asks
+    for them."""
     model = PlainModel(case.job.dimensions, case.job.train.seed).unsettle()
     model.save(folder)
     steps = list(range(case.job.train.steps))
     run = fleet.train(case.job, case.plan, begin_from=folder, capture=steps)
-    plain = list(PlainTraining(case.job, text, model).steps(len(steps)))
+    training, plain, held_out = PlainTraining(case.job, text, model), [], {}
+    for done, step in enumerate(training.steps(len(steps)), 1):
+        plain.append(step)
+        if done in run.eval_losses:
+            held_out[done] = training.validation_loss()
     is_as_plain(case, run, plain, steps, record)
+    is_validated_as_plain(case, run, held_out, record)
+    return run
+
+
+def is_validated_as_plain(case: Case, run: Run, held_out: dict[int, float], record: Record = forget) -> None:
+    """After every so many steps, and after the last."""
+    every, steps = case.job.evaluation.every, case.job.train.steps
+    assert list(run.eval_losses) == [
+        done for done in range(1, steps + 1) if every and (done % every == 0 or done == steps)
+    ]
+    if held_out:
+        found = series_deviation(list(run.eval_losses.values()), list(held_out.values()))
+        record("held out", found.deviation)
+        assert found.deviation <= TOLERANCES[case.job.coarsest].loss, found
 
 
 def is_as_plain(case: Case, run: Run, plain: list[PlainStep], captured: list[int], record: Record = forget) -> None:

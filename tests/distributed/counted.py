@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from unittest.mock import patch
 
+import torch
+
 from bridge.port.pipe import Pipe
 from bridge.port.port import Port
 from bridge.rank import RankId
@@ -12,6 +14,11 @@ from hetero.engine.state.live import LiveMove
 from hetero.engine.state.state import State
 from hetero.words.orders import Moved
 from tests.live_bytes import LiveBytes
+
+with LiveBytes():
+    torch.zeros(
+        1
+    )  # the first of its kind has torch load a second's worth of modules: better once, before ranks are forked
 
 OFF = 0.1
 NUMBERS_BYTES = 48

@@ -17,9 +17,10 @@ from hetero.checkpoint.manifest import RunState
 from hetero.checkpoint.pieces import write_piece
 from hetero.checkpoint.store import CheckpointStore
 from hetero.data.batches import micro_batch
-from hetero.data.source import Prepared
+from hetero.data.source import Prepared, prepare
 from hetero.data.split import HeldOut, Training
 from hetero.data.stream import TokenStream
+from hetero.job.file.load import load_job
 from hetero.layers.group import TensorGroup
 from hetero.models.batch import Batch
 from hetero.models.dimensions import Dimensions
@@ -129,6 +130,15 @@ class PlainTraining:
         parameter = self.model.parameters[name]
         moments = {kind: value for kind, value in self.optimizer.state[parameter].items() if kind != "step"}
         return {"parameter": parameter.detach(), **moments}
+
+
+def plain_steps(job_file: Path, folder: Path) -> list[PlainStep]:
+    """All steps of a job file, whose text's tokens `folder` gets."""
+    file = load_job(job_file)
+    job = Job(file.model.resolve(), file.train, file.eval)
+    assert file.data.seq_len == SEQ_LEN
+    training = PlainTraining(job, prepare(file.data, folder), PlainModel(job.dimensions, job.train.seed))
+    return list(training.steps(job.train.steps))
 
 
 def _array(parameter: torch.nn.Parameter) -> np.ndarray:

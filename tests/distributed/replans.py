@@ -15,9 +15,10 @@ from hetero.checkpoint.store import CheckpointStore
 from hetero.data.source import Prepared
 from hetero.models.dimensions import Dimensions
 from hetero.words.options import OptimizerOptions, TrainOptions
+from tests.distributed.beside_plain import Record, forget
 from tests.distributed.cases import COSINE, SMALL, a1, a2, a4, k1, k2, n1, n2, n4, pipeline, plan
-from tests.distributed.fleet import Job
-from tests.distributed.laws import TOLERANCES, Worst, tensor_deviation
+from tests.distributed.fleet import Job, Run
+from tests.distributed.laws import TOLERANCES, Worst, series_deviation, tensor_deviation
 from tests.distributed.plain import PlainModel, PlainStep, PlainTraining
 
 STEPS = 15
@@ -63,6 +64,22 @@ PAIRS: dict[str, tuple[Job, Plan, Plan]] = {
     "all of it": (TIED, SHARED, plan(pipeline(2, a2(0, 3), k1(3, 6)), pipeline(6, a1(0, 5), k1(5, 6), micro_batch=3))),
 }
 
+CHAIN = (
+    plan(pipeline(8, n2(0, 3), n2(3, 6), micro_batch=4)),
+    plan(pipeline(8, n2(0, 2), a4(2, 6), micro_batch=4)),
+    plan(pipeline(8, k1(0, 1), a2(1, 4), n4(4, 6), micro_batch=4)),
+    plan(pipeline(8, k2(0, 6), micro_batch=4)),
+    plan(pipeline(5, n4(0, 6), micro_batch=5), pipeline(3, k2(0, 6))),
+    plan(pipeline(2, n4(0, 6), micro_batch=2), pipeline(6, k2(0, 6), micro_batch=3)),
+    plan(pipeline(2, n4(0, 6, owns=[(0, 1)])), pipeline(6, k2(0, 6, owns=[(1, 6)]), micro_batch=3)),
+    plan(pipeline(8, n1(0, 2, 4, 6), n1(2, 4), micro_batch=2)),
+    plan(pipeline(3, n1(0, 6)), pipeline(3, n1(0, 6)), pipeline(2, a1(0, 5), a1(5, 6))),
+    plan(pipeline(2, a2(0, 3), k1(3, 6)), pipeline(6, n2(0, 5), k1(5, 6), micro_batch=3)),
+    plan(pipeline(8, n4(0, 2), a1(2, 6), micro_batch=4)),
+    plan(pipeline(8, n4(0, 2), a1(2, 6), micro_batch=4)),
+)
+"""Families come and go, chips stand idle; sizes, cuts, chunks, shares, owners, copies change; at last nothing does."""
+
 
 class Uninterrupted:
     """One plain run of each job."""
@@ -76,7 +93,21 @@ class Uninterrupted:
         return list(training.steps(self._steps)), training
 
 
-def state_deviation(store: CheckpointStore, training: PlainTraining, step: int = STEPS) -> Worst:
+def is_as_undisturbed(
+    runs: list[Run], store: CheckpointStore, steps: list[PlainStep], training: PlainTraining, record: Record = forget
+) -> None:
+    """All losses and norms of the runs, one after the other, and the state that the last has left in the store."""
+    losses = series_deviation([loss for run in runs for loss in run.losses], [step.loss for step in steps])
+    norms = series_deviation([norm for run in runs for norm in run.norms], [step.norm for step in steps])
+    state = state_deviation(store, training, len(steps))
+    for name, worst in (("loss", losses), ("norm", norms), ("state", state)):
+        record(name, worst.deviation)
+    assert losses.deviation <= LIMIT.loss, losses
+    assert norms.deviation <= LIMIT.norm, norms
+    assert state.deviation <= STATE_LIMIT, state
+
+
+def state_deviation(store: CheckpointStore, training: PlainTraining, step: int) -> Worst:
     """Over parameters and moments, which must be the same that torch keeps."""
     wanted = {name: training.state(name) for name in training.model.parameters}
     kinds = sorted({kind for state in wanted.values() for kind in state})

@@ -15,7 +15,7 @@ from hetero.cluster.host.agent import LocalAgents
 from hetero.data.source import Prepared
 from tests.contract.faults import Relay
 from tests.distributed.cases import Case, find
-from tests.distributed.fleet import Standing
+from tests.distributed.fleet import POOLS, Standing
 
 CUT_EVERY_S = 0.2
 
@@ -62,13 +62,14 @@ class RelayedAgents(LocalAgents):
 
 def _long(name: str) -> Case:
     case = find(name)
-    return replace(case, job=replace(case.job, train=case.job.train.model_copy(update={"steps": 12})))
+    return replace(case, job=replace(case.job, train=case.job.train.model_copy(update={"steps": 8})))
 
 
 @pytest.mark.parametrize("case", [_long("chunks and tp mixed")], ids=lambda case: case.name)
 def test_a_run_whose_connections_are_cut_has_the_same_bits(case: Case, text: Prepared, tmp_path: Path) -> None:
     agents = RelayedAgents()
-    with Standing(text, tmp_path).up(agents) as fleet:
+    pools = {name: POOLS[name] for name in sorted(case.plan.pools())}
+    with Standing(text, tmp_path, pools).up(agents) as fleet:
         whole = fleet.train(case.job, case.plan)
         with agents.cutting() as cuts:
             run = fleet.train(case.job, case.plan)

@@ -1,19 +1,35 @@
-"""Laws 1, 2 and 9: any plan trains as one plain process does."""
+"""Laws 1, 2 and 9: any plan trains, and validates, as one plain process does."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from hetero.data.source import Prepared
+from hetero.words.options import EvalOptions
 from tests.distributed.beside_plain import Record, is_as_plain, trains_as_plain
 from tests.distributed.cases import CASES, Case
 from tests.distributed.fleet import Standing
 from tests.distributed.plain import PlainModel, PlainTraining
 
-SHORT = [case for case in CASES if case.job.train.steps < 50]
+VALIDATED = ("tp grows", "chunks and tp mixed", "tied, apart and together", "7, 2 and 1 in stages", "bfloat16")
+
+
+def _short(case: Case) -> Case:
+    evaluation = EvalOptions(every=2, batches=2) if case.name in VALIDATED else case.job.evaluation
+    return replace(case, job=replace(case.job, evaluation=evaluation))
+
+
+SHORT = [_short(case) for case in CASES if case.job.train.steps < 50]
 LONG = [case for case in CASES if case.job.train.steps >= 50]
+IN_EVERY_RUN = ("long: tp 1, 2 and 4", "long: 20 and 12", "long: bfloat16")
+"""AdamW, plain SGD, and a precision that is not float32; another trains over Ray (tests/e2e)."""
+
+
+def _marks(case: Case) -> list[pytest.MarkDecorator]:
+    return [] if case.name in IN_EVERY_RUN else [pytest.mark.exhaustive]
 
 
 @pytest.mark.parametrize("case", SHORT, ids=lambda case: case.name)
@@ -24,7 +40,7 @@ def test_gradients_and_steps(
     trains_as_plain(case, fleet, text, tmp_path, record_property)
 
 
-@pytest.mark.parametrize("case", LONG, ids=lambda case: case.name)
+@pytest.mark.parametrize("case", [pytest.param(case, id=case.name, marks=_marks(case)) for case in LONG])
 def test_fifty_steps(case: Case, fleet: Standing, text: Prepared, record_property: Record) -> None:
     """From the job's own initial values."""
     run = fleet.train(case.job, case.plan, capture=[0])

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from hetero.cluster.host.agent import LocalAgents
-from hetero.job import planning
 from hetero.job.job import Job
+from hetero.job.planning import planning
 from hetero.job.planning.links import Probed
 from hetero.monitoring.journal import EVENTS, read
 from hetero.train import train

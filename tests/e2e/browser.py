@@ -24,6 +24,15 @@ ARGUMENTS = [
     "--metrics-recording-only", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
 ]  # fmt: skip
 DESKTOP, PHONE = (1280, 900), (390, 844)
+ON_EVERY_SCREEN = pytest.mark.parametrize(
+    ("device", "size", "scheme"),
+    [
+        ("desktop", DESKTOP, "light"),
+        ("phone", PHONE, "dark"),
+        pytest.param("desktop", DESKTOP, "dark", marks=pytest.mark.exhaustive),
+        pytest.param("phone", PHONE, "light", marks=pytest.mark.exhaustive),
+    ],
+)
 WAIT_MS = 1000 * WAIT_S
 
 

@@ -1,6 +1,7 @@
 """A Ray cluster on this machine: `python -m tests.e2e.nodes FOLDER`, until its standard input ends.
 
-Four nodes, each a raylet of its own: a plain head, and one for each chip family, with one chip that is but counted.
+Three nodes, each a raylet of its own: a plain head, and one for each of two families, with one chip that is but
+counted: a GPU, which Ray knows, and an NPU, which it does not.
 Prints two lines: the address of the job server, and that of the cluster.
 """
 
@@ -17,7 +18,6 @@ OBJECT_STORE_BYTES = 80 * 1024**2
 FAMILIES: dict[str, dict[str, Any]] = {
     "cuda": {"num_gpus": 1},
     "ascend": {"resources": {"NPU": 1}},
-    "kunlun": {"resources": {"KUNLUN": 1}},
 }
 
 

@@ -13,9 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.browser import DESKTOP, PHONE, WAIT_MS, Opened, Server, chromium, figures_of
-from tests.e2e.command import ROOT, Command, Run, short_folder
-from tests.patience import RUN_S
+from tests.e2e.browser import ON_EVERY_SCREEN, WAIT_MS, Opened, Server, chromium, figures_of
 from tests.unit.hetero.monitoring.crowd import SLOWEST, write_crowd
 from tests.unit.hetero.monitoring.dashboard.runs import SyntheticRun
 
@@ -197,8 +195,7 @@ def test_a_long_run_opens(browser: Any, run: SyntheticRun, tmp_path: Path) -> No
     server.stop()
 
 
-@pytest.mark.parametrize(("device", "size"), [("desktop", DESKTOP), ("phone", PHONE)])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@ON_EVERY_SCREEN
 def test_it_is_readable_on_every_screen(
     browser: Any, run: SyntheticRun, server: Server, tmp_path: Path, device: str, size: tuple[int, int], scheme: str
 ) -> None:
@@ -217,23 +214,3 @@ def test_it_is_readable_on_every_screen(
         path = folder / f"dashboard-{device}-{scheme}.png"
         opened.page.screenshot(path=path, full_page=True, scale="css")
         assert path.stat().st_size > 20_000
-
-
-def test_a_training_serves_its_own_page(browser: Any) -> None:
-    with short_folder() as place:
-        run = Run(place / "run")
-        settings = ("--set", "monitor.port=auto", "--set", "train.steps=6", "--run-dir", run.folder)
-        with Command(place, "train", ROOT / "configs/runs/quickstart.yaml", *settings) as command:
-            run.wait_for_steps(1, command, RUN_S)
-            address = command.output.partition("dashboard on ")[2].split()[0]
-            with Opened(browser, address) as opened:
-                opened.page.wait_for_selector("#loss .curve")
-                for _ in range(3):
-                    shown = opened.figures()
-                    recorded = figures_of(run.metrics[int(shown["step"])])
-                    assert {name: float(shown[name]) for name in recorded} == recorded
-                    opened.page.wait_for_timeout(700)
-                assert {url for url in opened.requests if not url.startswith(address)} == set()
-                assert command.wait(RUN_S) == 0, command.output
-                opened.page.wait_for_selector("#connection:text('reconnecting')")
-            assert command.footprint.left() == []

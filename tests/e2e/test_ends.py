@@ -112,11 +112,10 @@ def test_a_forgotten_segment_would_be_seen(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("who", "said"),
     [
-        ("ascend:0", "rank ascend:0 was killed by SIGKILL"),
-        ("nvidia@0 endpoint", "endpoint was killed by SIGKILL"),
-        ("ascend@0 agent", "agent died"),
+        pytest.param("ascend:0", "rank ascend:0 was killed by SIGKILL", id="rank"),
+        pytest.param("nvidia@0 endpoint", "endpoint was killed by SIGKILL", id="endpoint", marks=ANOTHER),
+        pytest.param("ascend@0 agent", "agent died", id="agent"),
     ],
-    ids=["rank", "endpoint", "agent"],
 )
 def test_a_death_ends_the_run_and_is_named(who: str, said: str, under_way: UnderWay) -> None:
     pool = re.split("[@:]", who)[0]
@@ -200,7 +199,8 @@ def test_so_does_one_that_is_interrupted_at_another_moment(moment: Moment, kill:
             while not moment(command, run):
                 assert command.process.poll() is None, command.output
                 assert time.monotonic() < until, command.output
-                command.footprint.look(command.process.pid)
+                time.sleep(0.05)
+            command.footprint.look(command.process.pid)
             until = time.monotonic() + RUN_S
             while command.process.poll() is None and time.monotonic() < until:
                 kill(command.process.pid, number)
@@ -214,18 +214,14 @@ def test_so_does_one_that_is_interrupted_at_another_moment(moment: Moment, kill:
         assert run.events[-1]["kind"] == "interrupted"
 
 
-def test_a_tracker_with_a_process_of_its_own_ends_in_good_order() -> None:
-    with short_folder() as place:
-        run = Run(place / "run")
-        settings = ("--set", "train.steps=10", "--set", "monitor.trackers=[wandb]")
-        with Command(place, "train", _job_file(place), "--run-dir", run.folder, *settings) as command:
-            run.wait_for_steps(2, command, RUN_S)
-            command.footprint.look(command.process.pid)
-            assert command.wait(RUN_S) == 0, command.output
-            assert command.footprint.left_after(RUN_S) == []
-        assert run.events[-1]["kind"] == "finished"
-        assert "Traceback" not in command.output
-        assert list(run.folder.glob("wandb/offline-run-*/*.wandb"))
+OWN_PROCESS = ("--set", "monitor.trackers=[wandb]")
+"""A tracker that has one."""
+
+
+def _tracker_ended_in_good_order(run: Run, command: Command) -> None:
+    assert run.events[-1]["kind"] == "finished"
+    assert "Traceback" not in command.output
+    assert list(run.folder.glob("wandb/offline-run-*/*.wandb"))
 
 
 def test_a_run_whose_driver_was_killed_leaves_nothing_and_can_be_resumed(under_way: UnderWay) -> None:
@@ -233,10 +229,13 @@ def test_a_run_whose_driver_was_killed_leaves_nothing_and_can_be_resumed(under_w
     first = under_way.run
     saved = CheckpointStore(first.folder / "checkpoints").steps()[0]
     second = Run(first.folder.with_name("resumed"))
-    more = ("--resume", f"{first.folder}@{saved}", "--set", f"train.steps={saved + 10}")
+    more = ("--resume", f"{first.folder}@{saved}", "--set", f"train.steps={saved + 10}", *OWN_PROCESS)
     with Command(first.folder.parent, "train", under_way.job, "--run-dir", second.folder, *more) as resumed:
+        second.wait_for_steps(2, resumed, RUN_S)
+        resumed.footprint.look(resumed.process.pid)
         assert resumed.wait(RUN_S) == 0, resumed.output
-        assert resumed.footprint.left() == []
+        assert resumed.footprint.left_after(RUN_S) == []
+    _tracker_ended_in_good_order(second, resumed)
     steps = {line["step"]: line for line in second.metrics}
     assert sorted(steps) == list(range(saved, saved + 10))
     assert steps[saved]["consumed_tokens"] == (saved + 1) * 3 * 16

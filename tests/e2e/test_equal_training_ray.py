@@ -17,8 +17,8 @@ from tests.distributed.text import every_byte
 
 CASES = pick(lambda case: case.job.train.steps == 50 and case.job.train.precision == "float32")
 
-IN_EVERY_RUN = "long: 20 and 12"
-"""Without Ray `tests/distributed` runs them all."""
+IN_EVERY_RUN = "long: tied, 7, 2 and 1"
+"""Without Ray `tests/distributed` runs others."""
 
 
 def _marks(case: Case) -> list[pytest.MarkDecorator]:

@@ -21,8 +21,9 @@ from tests.unit.hetero.monitoring.chrome_trace import read_trace
 
 JOB = ROOT / "configs/runs/quickstart.yaml"
 POOLS = ("nvidia", "ascend", "kunlun")
-AT_ONCE = ("--set", "time_scale=1")
-"""At the pace of the machine, whatever that is; how well an emulated pace is kept is for runs and benchmarks to say."""
+SETTINGS = ("time_scale=1", "data.seq_len=128")
+"""At the pace of the machine, whatever that is, and half the work; how well an emulated pace is kept is for runs and
+benchmarks to say."""
 
 LINE = {
     "step", "time", "epoch", "loss", "grad_norm", "lr", "loss_scale", "skipped", "tokens", "consumed_tokens", "step_s",
@@ -62,9 +63,10 @@ def place() -> Iterator[Path]:
 @pytest.fixture(scope="module")
 def finished(place: Path) -> Finished:
     run = Run(place / "run")
-    with Command(place, "train", JOB, *AT_ONCE, "--run-dir", run.folder) as command:
+    arguments = [part for setting in SETTINGS for part in ("--set", setting)]
+    with Command(place, "train", JOB, *arguments, "--run-dir", run.folder) as command:
         exit_code = command.wait(RUN_S)
-        return Finished(run, load_job(JOB, AT_ONCE[1:]), exit_code, command.output, command.footprint.left())
+        return Finished(run, load_job(JOB, SETTINGS), exit_code, command.output, command.footprint.left())
 
 
 def test_it_ends_well_and_leaves_nothing(finished: Finished) -> None:
@@ -77,7 +79,7 @@ def test_it_ends_well_and_leaves_nothing(finished: Finished) -> None:
 def test_it_learns(finished: Finished) -> None:
     first, last_five = finished.losses[0], finished.losses[-5:]
     assert first == pytest.approx(math.log(finished.job.model.resolve().vocab), rel=0.03)
-    assert sum(last_five) / 5 < min(2.85, _unigram_entropy(finished.job.data.source))
+    assert sum(last_five) / 5 < min(3.05, _unigram_entropy(finished.job.data.source))
 
 
 def _unigram_entropy(source: str) -> float:
@@ -99,6 +101,7 @@ def test_every_line_of_metrics_is_whole(finished: Finished) -> None:
         assert all(set(stage) == STAGE for stage in line["stages"])
         assert line["emulated"] is True
         assert line["link_ratio"] > 0
+        assert line["loss_scale"] == 1.0, "of float32"
         assert line["tokens"] == batch_tokens
         assert line["consumed_tokens"] == (line["step"] + 1) * batch_tokens
 

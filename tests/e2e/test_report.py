@@ -11,7 +11,7 @@ import pytest
 
 from hetero.cli.app import run
 from hetero.monitoring.trace import Trace
-from tests.e2e.browser import DESKTOP, PHONE, Opened, chromium
+from tests.e2e.browser import ON_EVERY_SCREEN, Opened, chromium
 from tests.unit.hetero.monitoring.crowd import write_crowd
 from tests.unit.hetero.monitoring.reports import traced
 from tests.unit.hetero.monitoring.synthetic import metrics_line, write_run
@@ -75,8 +75,7 @@ def test_markup_in_names_stays_text(browser: Any, tmp_path: Path) -> None:
         assert opened.dialogs == []
 
 
-@pytest.mark.parametrize(("device", "size"), [("desktop", DESKTOP), ("phone", PHONE)])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@ON_EVERY_SCREEN
 def test_it_is_readable_on_every_screen(
     browser: Any, tmp_path: Path, device: str, size: tuple[int, int], scheme: str
 ) -> None:

@@ -106,6 +106,13 @@ def test_without_the_token_nobody_is_heard(session: Path) -> None:
     assert refused == set(ORDERS)
 
 
+def test_it_is_no_more_of_ray_than_a_run_needs(session: Path) -> None:
+    """Each would take a run half a second of its start, and listen."""
+    running = [" ".join(process.cmdline()) for process in processes()]
+    assert any("raylet" in command for command in running)
+    assert not [command for command in running if "dashboard.py" in command or "_private/monitor.py" in command]
+
+
 def orders(port: int) -> dict[str, grpc.StatusCode]:
     """What becomes of each order."""
     codes = {}

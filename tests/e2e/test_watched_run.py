@@ -1,7 +1,9 @@
-"""A run that is watched in every way: curves, a scrape and alerts agree with the record; bad trackers stop nothing."""
+"""A run that is watched in every way: curves, a scrape, its page and alerts agree with the record; bad trackers stop
+nothing."""
 
 from __future__ import annotations
 
+import contextlib
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,6 +16,7 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.e2e.browser import Opened, chromium, figures_of
 from tests.e2e.command import Command, Run, short_folder
 from tests.e2e.listeners import differences, listeners
 from tests.patience import RUN_S, WAIT_S
@@ -70,11 +73,22 @@ ENTRY_POINTS = "[hetero.trackers]\nraising = bad_trackers:Raising\nhanging = bad
 
 
 @dataclass(frozen=True)
+class Page:
+    """What a browser was shown by the run itself: the figures at some moments, and what it says once that has ended."""
+
+    figures: list[dict[str, str]]
+    connection: str
+    elsewhere: set[str]
+    """What it asked of others."""
+
+
+@dataclass(frozen=True)
 class Watched:
     run: Run
     exit_code: int
     screen: str
     scrape: str
+    page: Page | None
     sockets: list[str]
     left: list[str]
 
@@ -111,7 +125,32 @@ def _scrape(run: Run) -> str:
 
 
 @pytest.fixture(scope="module")
-def watched() -> Iterator[Watched]:
+def browser() -> Iterator[Any]:
+    """None where there is none, for which only the page's own test skips."""
+    with contextlib.ExitStack() as stack:
+        found = None
+        with contextlib.suppress(pytest.skip.Exception):
+            found = stack.enter_context(chromium())
+        yield found
+
+
+def _page(browser: Any, command: Command) -> Page:
+    """Watches until the run ends."""
+    address = command.output.partition("dashboard on ")[2].split()[0]
+    with Opened(browser, address) as opened:
+        opened.page.wait_for_selector("#loss .curve")
+        figures = []
+        for _ in range(3):
+            figures.append(opened.figures())
+            opened.page.wait_for_timeout(700)
+        command.wait(RUN_S)
+        opened.page.wait_for_selector("#connection:text('reconnecting')")
+        elsewhere = {url for url in opened.requests if not url.startswith(address)}
+        return Page(figures, opened.text("#connection"), elsewhere)
+
+
+@pytest.fixture(scope="module")
+def watched(browser: Any) -> Iterator[Watched]:
     with short_folder() as place, pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(_install_bad_trackers(place)))
         run = Run(place / "run")
@@ -120,8 +159,9 @@ def watched() -> Iterator[Watched]:
             scrape = _scrape(run)
             command.footprint.look(command.process.pid)
             sockets = differences(listeners(command.footprint.processes), "on one machine")
+            page = _page(browser, command) if browser else None
             exit_code = command.wait(RUN_S)
-            yield Watched(run, exit_code, command.output, scrape, sockets, command.footprint.left_after(10.0))
+            yield Watched(run, exit_code, command.output, scrape, page, sockets, command.footprint.left_after(10.0))
 
 
 def test_it_ends_well_and_leaves_nothing(watched: Watched) -> None:
@@ -184,6 +224,17 @@ def test_a_scrape_of_the_run_under_way_has_its_figures(watched: Watched) -> None
     )
     assert sent == sum(line["pools"]["nvidia"]["bytes_sent"] for line in watched.run.metrics[: int(step) + 1]) > 0
     assert {sample.labels["emulated"] for sample in samples} == {"true"}
+
+
+def test_its_page_shows_what_is_recorded_until_it_ends(watched: Watched) -> None:
+    if watched.page is None:
+        with chromium():  # which says why there is none
+            pytest.fail("a browser came late")
+    for shown in watched.page.figures:
+        recorded = figures_of(watched.run.metrics[int(shown["step"])])
+        assert {name: float(shown[name]) for name in recorded} == recorded
+    assert watched.page.connection == "reconnecting"
+    assert watched.page.elsewhere == set()
 
 
 def test_the_slowed_pool_is_told_within_three_steps(watched: Watched) -> None:

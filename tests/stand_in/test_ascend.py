@@ -20,7 +20,7 @@ from hetero.models.registry import architecture
 from hetero.words.pool import Pool
 from tests.distributed.beside_plain import trains_as_plain
 from tests.distributed.cases import ADAMW, Case, _case, a1, a2, n1, pipeline
-from tests.distributed.fleet import SEQ_LEN, Standing
+from tests.distributed.fleet import SEQ_LEN, Run, Standing
 from tests.patience import RUN_S, WAIT_S
 from tests.stand_in.ascend import machine
 from tests.stand_in.processes import outcome, run
@@ -73,15 +73,14 @@ def fleet(text: Prepared, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_equal_training(case: Case, fleet: Standing, text: Prepared, tmp_path: Path) -> None:
-    trains_as_plain(case, fleet, text, tmp_path)
+    run = trains_as_plain(case, fleet, text, tmp_path)
+    if case.name in ("tp 2", "pp 2", "dp 2"):
+        _chips_held_what_plans_count(case, run)
 
 
-@pytest.mark.parametrize(
-    "case", [case for case in CASES if case.name in ("tp 2", "pp 2", "dp 2")], ids=lambda case: case.name
-)
-def test_chips_hold_what_plans_count(case: Case, fleet: Standing) -> None:
+def _chips_held_what_plans_count(case: Case, run: Run) -> None:
     """By the driver, communicators and all, give or take what an allocator of 20 MiB segments rounds up."""
-    told = [news for news in fleet.train(case.job, case.plan).told if news.kind == "memory_used"]
+    told = [news for news in run.told if news.kind == "memory_used"]
     job, plan, chip = case.job, case.job.complete(case.plan), load_chip("Ascend-910B2")
     work = architecture(job.dimensions).workload(SEQ_LEN, job.train.global_batch, job.train.precision)
     assert {(news.data["pipeline"], news.data["stage"]) for news in told} == {place for place, _ in plan.stages()}

@@ -7,11 +7,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
-import torch.fx.experimental.symbolic_shapes  # backward() loads it at first use: better once, before ranks are forked
 
 from backends.backend import Stopwatch
 from balancer.schedule.action import COMPUTING, Action, Actions, Kind, Purpose, refuse_unknown
 from balancer.schedule.lowering import last_backwards
+from hetero.engine.step.backward import backward
 from hetero.engine.step.meter import Meter
 from hetero.engine.step.stage import ChunkModule
 from hetero.models.batch import Batch
@@ -120,10 +120,9 @@ class Executor:
         ):
             if "loss" in live.outputs:
                 loss = live.outputs["loss"]
-                loss.backward(torch.full_like(loss, self.loss_scale))
+                backward([loss], [torch.full_like(loss, self.loss_scale)])
             else:
-                gradients = self._output_gradients(chunk, m)
-                torch.autograd.backward([live.outputs[name] for name in self._names], gradients)
+                backward([live.outputs[name] for name in self._names], self._output_gradients(chunk, m))
         live.outputs = {}
         self._live.pop((chunk + 1, m), None)
         if chunk == 0:

@@ -376,7 +376,7 @@ def test_who_waits_for_an_ascend_chip_sleeps(module: FakeModule, monkeypatch: py
     looks = iter([False, False, True])
     monkeypatch.setattr(FakeEvent, "query", lambda self: next(looks))
     slept: list[float] = []
-    monkeypatch.setattr(ascend.time, "sleep", slept.append)
+    monkeypatch.setattr(ascend, "time", SimpleNamespace(sleep=slept.append))
     opened(AscendBackend(), module).mark().wait()
     assert len(slept) == 2
     assert "host waits for main" not in module.log, "torch_npu would spin"

@@ -144,6 +144,7 @@ def test_plan_tells_chips_that_it_leaves_over(capsys: pytest.CaptureFixture[str]
     assert data["prediction"]["efficiency"]["ledger_idle"] > 0.01
 
 
+@pytest.mark.slow
 def test_plan_shows_equal_pipelines_once_however_many_chips_there_are(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -30,6 +30,11 @@ def three_families(**patience: float) -> FleetSpec:
     return fleet(*pools, links=links, patience=Patience(**patience))
 
 
+def two_hosts(**patience: float) -> FleetSpec:
+    """Of one pool, with two ranks each."""
+    return fleet(pool("ascend", "ascend", 4, chips_per_host=2), patience=Patience(**patience))
+
+
 def big_fleet(hosts: int, chips_per_host: int) -> FleetSpec:
     """Two pools with `hosts` hosts in all."""
     count = hosts // 2 * chips_per_host

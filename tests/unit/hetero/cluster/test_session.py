@@ -19,7 +19,7 @@ from bridge.words.release import RELEASE
 from hetero.cluster.control.controller import ControlOptions
 from hetero.cluster.control.instructions import News
 from hetero.cluster.errors import ClusterError, FingerprintMismatch, HostFailure, RankFailure
-from hetero.cluster.fleet import FleetLink, Hosting, HostSpec
+from hetero.cluster.fleet import FleetLink, FleetSpec, Hosting, HostSpec
 from hetero.cluster.host.agent import LocalAgents
 from hetero.cluster.host.processes import environment
 from hetero.cluster.onray.reaper import MARK, marked
@@ -28,7 +28,7 @@ from hetero.errors import exit_code
 from hetero.words.spec import RunSpec
 from tests.patience import WAIT_S
 from tests.unit.hetero.cluster.fake_endpoint import BYTES_PER_S, MOST_STREAMS
-from tests.unit.hetero.cluster.fleets import FAKES, ROOT, fleet, pool, three_families
+from tests.unit.hetero.cluster.fleets import FAKES, ROOT, fleet, pool, three_families, two_hosts
 from tests.unit.hetero.cluster.specs import CALIBRATION, epoch_spec
 
 pytestmark = pytest.mark.slow
@@ -45,13 +45,18 @@ def _nothing_is_left(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     assert len(os.listdir("/proc/self/fd")) == descriptors
 
 
-def started(grace_s: float = 0.2, **patience: float) -> Session:
-    return Session.start(three_families(**patience), LocalAgents(), options=ControlOptions(grace_s=grace_s))
+Fleet = Callable[..., FleetSpec]
 
 
-def run_to_the_end(spec: RunSpec, kill: tuple[str, str] | None = None, **started_with: float) -> None:
+def started(of: Fleet = three_families, grace_s: float = 0.2, **patience: float) -> Session:
+    return Session.start(of(**patience), LocalAgents(), options=ControlOptions(grace_s=grace_s))
+
+
+def run_to_the_end(
+    spec: RunSpec, kill: tuple[str, str] | None = None, of: Fleet = two_hosts, **started_with: float
+) -> None:
     """A session that a fault of `spec` ends, or the death of the process `kill` (host and name) at step 3."""
-    with started(**started_with) as session:
+    with started(of, **started_with) as session:
 
         def on_report(step: int, _: object) -> None:
             if kill is not None and step == 3:
@@ -174,7 +179,7 @@ def test_a_rank_s_end_is_named(fault: str, cause: str, step: int) -> None:
 def test_the_root_cause_wins_over_what_it_leads_to() -> None:
     faults = {"nvidia:0": [3, "peer lost"], "nvidia:1": [3, "closed by peer"], "kunlun:0": [3, "fail"]}
     with pytest.raises(RankFailure) as caught:
-        run_to_the_end(epoch_spec(faults=faults), grace_s=2.0)
+        run_to_the_end(epoch_spec(faults=faults), of=three_families, grace_s=2.0)
     assert str(caught.value.rank) == "kunlun:0"
     assert "traceback" in caught.value.error
     told = {line.split()[1] for line in caught.value.also}

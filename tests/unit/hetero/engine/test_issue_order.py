@@ -83,6 +83,7 @@ def _check(plan: Plan, tied: bool, bucket_mib: float) -> None:
 MANY = given(_plans(), st.booleans(), st.sampled_from([1e-6, 1e-3, 1.0]))
 
 
+@pytest.mark.slow
 @settings(max_examples=12)
 @MANY
 def test_no_chips_wait_in_a_circle(plan: Plan, tied: bool, bucket_mib: float) -> None:
@@ -90,7 +91,7 @@ def test_no_chips_wait_in_a_circle(plan: Plan, tied: bool, bucket_mib: float) ->
 
 
 @pytest.mark.slow
-@settings(max_examples=150)
+@settings(max_examples=50)
 @MANY
 def test_no_chips_wait_in_a_circle_under_many_plans(plan: Plan, tied: bool, bucket_mib: float) -> None:
     _check(plan, tied, bucket_mib)

@@ -68,6 +68,7 @@ def test_a_need_that_is_not_met(setting: str, check: str) -> None:
     assert finding.remedy
 
 
+@pytest.mark.slow
 def test_a_model_that_fits_no_plan() -> None:
     job = load_job(ROOT / "configs" / "runs" / "auto.yaml", ["model={preset: llama-70b}"])
     (finding,) = [one for one in examine_job(job, HOST, Path("runs")) if one.check == "plan"]

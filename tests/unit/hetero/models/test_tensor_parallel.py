@@ -16,6 +16,7 @@ from hetero.models.registry import family_names
 from tests.unit.hetero.models.standing_ranks import StandingRanks
 from tests.unit.hetero.models.whole_model import assemble, assert_equal_gradients, small, train_once
 
+pytestmark = pytest.mark.slow
 SIZES: dict[str, dict[str, Any]] = {
     "grouped, ffn and vocab uneven": {},
     "one key-value head": {"kv_heads": 1, "qkv_bias": True},

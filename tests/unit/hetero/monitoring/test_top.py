@@ -6,6 +6,7 @@ import io
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
@@ -105,7 +106,7 @@ def test_watching_follows_until_then(tmp_path: Path, monkeypatch: pytest.MonkeyP
         append(tmp_path / "metrics.jsonl", metrics_line(1))
         append(tmp_path / "events.jsonl", list(events(finished=True))[-1])
 
-    monkeypatch.setattr("hetero.monitoring.top.time.sleep", go_on)
+    monkeypatch.setattr("hetero.monitoring.top.time", SimpleNamespace(sleep=go_on))
     console = Console(file=io.StringIO(), width=120)
     assert watch(Follower(tmp_path), console, every_s=1).step == 2
 

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -161,6 +162,7 @@ def _other_pools(tensors: list[Holding]) -> int:
     return sum(numbered(h.owners.layout.shape).numel() * (len(h.pools) - 1) for h in tensors)
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(_models(), st.sampled_from([1, 1 << 20]))
 def test_owners_get_the_sum_of_all_and_each_pool_sends_it_once(tensors: list[Holding], bucket_bytes: int) -> None:
