@@ -10,6 +10,7 @@ export OMP_NUM_THREADS ?= 1
 # Parts of the tests: what is below `hetero` and its contracts, and `hetero` with the house.
 FLOORS := tests/contract tests/unit/backends tests/unit/balancer tests/unit/bridge
 HETERO := tests/architecture tests/unit/hetero
+VIEWS := tests/unit/hetero/monitoring
 # Ranks that train, on emulated and made-up chips.
 RANKS := tests/distributed tests/stand_in
 # Whole runs: those that end badly, commands that end at once and pages, the tutorial, and all others.
@@ -31,19 +32,19 @@ $(STAMP): setup.cfg pyproject.toml constraints.txt
 demo: install
 	$(BIN)/hetero train $(DEMO) $(ARGS)
 
-# Three parts of the fast checks, side by side on two cores.
+# Three parts of the fast checks, side by side on two cores, two of them of as much work.
 check: install
-	$(MAKE) --no-print-directory -j2 -Otarget check-floors check-hetero check-types
+	$(MAKE) --no-print-directory -j3 -Otarget check-hetero check-floors check-types
 
 check-types:
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
 check-floors:
-	$(BIN)/python -m pytest -m "not slow" $(FLOORS)
+	$(BIN)/python -m pytest -m "not slow" $(FLOORS) $(VIEWS)
 
 check-hetero:
-	$(BIN)/python -m pytest -m "not slow" $(HETERO)
+	$(BIN)/python -m pytest -m "not slow" $(HETERO) --ignore=$(VIEWS)
 
 # Four parts of as much work, side by side on two cores, for whole runs wait a lot.
 test: install

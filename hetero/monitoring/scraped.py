@@ -18,6 +18,8 @@ SILENT_S = 10.0
 class Server(ThreadingWSGIServer):
     """A thread for each of a few connections."""
 
+    request_queue_size = MOST
+
     def __init__(self, *arguments: Any, **options: Any) -> None:
         self._guests: dict[socket.socket, None] = {}  # in the order of arrival
         self._lock = threading.Lock()

@@ -69,6 +69,7 @@ def lines(draw):
     return Line(MicroBatchTimes(work, forward, hops, (link_s, link_s) if hops else (0.0, 0.0)), tuple(warmup), predict)
 
 
+@pytest.mark.slow
 @ALL
 @given(line=lines())
 @settings(deadline=None, max_examples=15)

@@ -74,6 +74,7 @@ def pipe(name: str) -> Callable[[Path], Any]:
         *(pipe(name) for name in ("metrics.jsonl", "events.jsonl", "trace.json", "job.yaml", "plan.json")),
     ],
 )  # fmt: skip
+@pytest.mark.slow
 def test_what_no_run_writes_is_passed_over(tmp_path: Path, spoil: Callable[[Path], Any]) -> None:
     Trace(write_run(tmp_path) / "trace.json").close()
     spoil(tmp_path)

@@ -198,6 +198,7 @@ def test_owners_get_the_sum_of_all_and_each_pool_sends_it_once(tensors: list[Hol
 DTYPES = st.sampled_from([torch.float32, torch.bfloat16, torch.float16])
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(_models(), st.fixed_dictionaries({"a": DTYPES, "b": DTYPES}), st.sampled_from([1, 1 << 20]))
 def test_all_copies_get_the_owner_s_values_rounded_once_and_each_pool_receives_them_once(
