@@ -38,6 +38,7 @@ class LocalRank:
     ) -> None:
         self.rank, self._loop, self._on_word, self._on_gone = rank, loop, on_word, on_gone
         self.ends: dict[int, ChannelEnd] = {}
+        self.closed_epoch = -1
         self._pipe = Pipe.from_fd(fd, MOST_WORD_BYTES)
         self._congested = self._closed = False
         loop.watch(self._pipe.fileno(), self._turn)

@@ -32,7 +32,7 @@ class _Early:
 
 
 class Router:
-    """All channels of the ranks of one endpoint. Plan epochs only grow: a closed one never comes back.
+    """All channels of the ranks of one endpoint. Plan epochs only grow: what all ranks have closed never comes back.
 
     A rank that says what makes no sense ends itself and nobody else: it is told, so are the ranks that it talks to, and
     `report` has Failed.
@@ -132,10 +132,11 @@ class Router:
             end.fail(error)
 
     def _close_epoch(self, rank: LocalRank, epoch: int) -> None:
-        self._closed_epoch = max(self._closed_epoch, epoch)
+        rank.closed_epoch = max(rank.closed_epoch, epoch)
+        self._closed_epoch = max(self._closed_epoch, min(one.closed_epoch for one in self._ranks.values()))
         for end in [end for end in rank.ends.values() if end.spec.epoch == epoch]:
             self._forget(rank, end)
-        self._early = {channel: early for channel, early in self._early.items() if early.epoch > epoch}
+        self._early = {channel: early for channel, early in self._early.items() if early.epoch > self._closed_epoch}
 
     # what links bring
 

@@ -32,11 +32,13 @@ class SlotRing:
     @classmethod
     def from_fd(cls, fd: int, slot_bytes: int, slots: int) -> SlotRing:
         """The same memory in another process. Takes ownership of `fd`, whatever comes of it: ValueError if the file is
-        smaller than told, OSError if it is none that can be mapped."""
+        smaller than told or may become so, OSError if it is none that can be mapped."""
         ring = cls.__new__(cls)
         try:
             if os.fstat(fd).st_size < _stride(slot_bytes) * slots:
                 raise ValueError(f"a file of {os.fstat(fd).st_size} bytes for {slots} slots of {slot_bytes}")
+            if not fcntl.fcntl(fd, fcntl.F_GET_SEALS) & fcntl.F_SEAL_SHRINK:
+                raise ValueError("a file that may shrink")
             ring._map(fd, slot_bytes, slots)
         except (OSError, ValueError):
             os.close(fd)

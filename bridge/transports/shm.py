@@ -17,7 +17,6 @@ from __future__ import annotations
 import array
 import contextlib
 import ctypes
-import fcntl
 import functools
 import os
 import secrets
@@ -162,8 +161,6 @@ class ShmConnection(Connection):
 
     def _map(self, packet: memoryview, fd: int) -> None:
         _, number, slot_bytes, slots = _LENT.unpack(packet)
-        if not fcntl.fcntl(fd, fcntl.F_GET_SEALS) & fcntl.F_SEAL_SHRINK:
-            raise ValueError("its memory may shrink while it is read")
         self._theirs[number] = ring = SlotRing.from_fd(os.dup(fd), slot_bytes, slots)
         ring.release_fd()
 

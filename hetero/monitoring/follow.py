@@ -32,6 +32,7 @@ RECENT = 256
 CHARTED = 2048
 EVENTS_KEPT = 512
 NAMES_KEPT = 4096
+MOST_UNITS = 1 << 20
 """Kinds of events, and hosts."""
 MOST_WHOLE_BYTES = 1 << 20
 _EVALUATED, _NOT_EVALUATED = b'"eval_loss"', b'"eval_loss": null'
@@ -269,8 +270,13 @@ class _Whole(Generic[T]):
 
 
 def _plan(data: bytes) -> Plan:
-    """Raises ValueError."""
-    return Plan.model_validate(parse_json(data))
+    """Raises ValueError, also for a plan of such numbers that a view would not come to an end."""
+    plan = Plan.model_validate(parse_json(data))
+    for _, stage in plan.stages():
+        ranges = (*stage.units, *(stage.owns or ()))
+        if not stage.units or stage.tp > MOST_UNITS or any(not 0 <= a < b <= MOST_UNITS for a, b in ranges):
+            raise ValueError("no plan of a model")
+    return plan
 
 
 def _job(data: bytes) -> Record:

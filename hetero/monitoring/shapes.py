@@ -66,7 +66,8 @@ class _EventShape(_Shape):
     seq: Count = 0
     time: Time | None = None
     step: Count | None = None
-    epoch: Count | None = None
+    epoch: Annotated[int, Field(ge=-1)] | None = None
+    """Runs of earlier releases say -1 before the first."""
     pool: str | None = None
     rank: str | None = None
     data: dict[str, Any] | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict, NonNegativeInt
 
 from bridge.layout.layout import Region, Shape
 
@@ -32,6 +32,6 @@ class StoredPiece(BaseModel):
 
     rank: str
     file: Annotated[str, AfterValidator(_in_its_folder)]
-    size_bytes: int
+    size_bytes: NonNegativeInt
     checksum: str
     tensors: dict[str, StoredTensor]

@@ -10,7 +10,7 @@ import pytest
 
 from hetero.cluster.host.agent import LocalAgents
 from hetero.job.job import Job
-from hetero.job.planning import planning
+from hetero.job.planning import plan_job as planning
 from hetero.job.planning.links import Probed
 from hetero.monitoring.journal import EVENTS, read
 from hetero.train import train

@@ -302,7 +302,8 @@ class Controller:
 
     def _rank_told(self, event: ev.RankTold) -> Instructions:
         told = event.told
-        return [ins.News(told.kind, event.step, event.epoch, told.facts, event.rank.pool, str(event.rank))]
+        epoch = _begun(event.epoch)
+        return [ins.News(told.kind, event.step, epoch, told.facts, event.rank.pool, str(event.rank))]
 
     def _complete_run(self) -> Instructions:
         """A run is over when its steps are done and every checkpoint that was begun is whole."""
@@ -360,7 +361,12 @@ class Controller:
     def _news(self, kind: str, host: str | None, data: Mapping[str, Any], rank: Any = None) -> ins.News:
         pool = self._specs[host].pool.name if host else None
         name = str(rank) if rank else None
-        return ins.News(kind, self.done, self._leases.epoch, data, pool, name)
+        return ins.News(kind, self.done, _begun(self._leases.epoch), data, pool, name)
+
+
+def _begun(epoch: int) -> int | None:
+    """None before the first."""
+    return epoch if epoch >= 0 else None
 
 
 def _all(said: ByHost[A]) -> list[A]:

@@ -65,7 +65,7 @@ class News:
 
     kind: str
     step: int
-    epoch: int
+    epoch: int | None
     data: Mapping[str, Any] = field(default_factory=dict)
     pool: str | None = None
     rank: str | None = None

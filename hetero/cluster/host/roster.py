@@ -121,6 +121,8 @@ class Roster:
         """All that was saved after a step; a rank says so before it reports the step."""
         saved_after, due = (_step(member.rank, self.epoch, step) for step in (saved.step - 1, member.due_step))
         _agree(saved, saved_after, due)
+        if saved.piece is not None:
+            _agree(saved, f"a piece of {saved.piece.rank}", f"a piece of {member.rank}")
         return self._per_step(member, saved)
 
     def lease(self, lease: Lease) -> None:

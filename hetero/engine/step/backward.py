@@ -1,5 +1,5 @@
 """A backward from given gradients, without what torch's own loads for it: `torch.autograd.backward` compares sizes as
-sums of symbols, and imports sympy for that, a quarter of what a rank imports. Autograd itself compares them as well."""
+sums of symbols, and imports sympy for that, a quarter of what a rank imports."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ import torch
 
 
 def backward(outputs: Sequence[torch.Tensor], gradients: Sequence[torch.Tensor]) -> None:
-    """Adds to the leaves' gradients. Both are of the same sizes; raises RuntimeError if they are not."""
+    """Adds to the leaves' gradients. Both are of the same sizes; raises ValueError if they are not."""
+    for output, gradient in zip(outputs, gradients, strict=True):
+        if output.shape != gradient.shape:  # autograd itself would add up what can be expanded to it
+            raise ValueError(f"a gradient of shape {tuple(gradient.shape)} for an output of {tuple(output.shape)}")
     total: torch.Tensor = _Given.apply(*outputs, *gradients)
     total.backward()
 

@@ -69,6 +69,13 @@ def short_file(speaker: Speaker) -> None:
     os.close(fd)
 
 
+def file_that_may_shrink(speaker: Speaker) -> None:
+    fd = os.memfd_create("soft")
+    os.ftruncate(fd, 1 << 20)
+    speaker.pipe.send_word(Open(OUT), [fd])
+    os.close(fd)
+
+
 def no_file(speaker: Speaker) -> None:
     near, far = socket.socketpair()
     speaker.pipe.send_word(Open(replace(OUT, slot_bytes=0)), [near.fileno()])
@@ -96,6 +103,7 @@ NONSENSE: dict[str, tuple[Callable[[Speaker], object], str]] = {
     "no slots": (lambda it: it.says(Open(OUT)), "Open.spec"),
     "slots that are too small": (short_file, "Open.spec"),
     "slots that are none": (no_file, "Open.spec"),
+    "slots that may go": (file_that_may_shrink, "Open.spec"),
     "others' channel": (lambda it: it.opens(replace(OUT, source=GOOD, target=OTHER)), "Open.spec"),
     "a channel twice": (lambda it: (it.opens(OUT), it.opens(OUT)), "Open.spec"),
     "a slot that is none": (opened(Post(IN.id, 2)), "Post.slot"),
@@ -173,6 +181,20 @@ def test_a_rank_reaches_no_other_s_channels(host: Host) -> None:
     speaker.says(Post(number, 0), Send(number, 0, 1, 1), Close(number), Close(number), Gossip())
     host.expect(Failed)
     assert cross(sender, receiver, b"after") == b"after"
+
+
+def test_an_epoch_that_one_rank_closes_goes_on_for_the_others(host: Host) -> None:
+    """Credit that comes before its channel is opened is kept for it."""
+    source, target, speaker = host.port(1), host.port(2), Speaker(host)
+    speaker.says(CloseEpoch(10**6), Gossip())
+    host.expect(Failed)
+    spec = ChannelSpec(3, "activation", "x", source.rank, target.rank, 64, 1)
+    receiver = target.open(spec)
+    arrival = receiver.post_recv(0)
+    host.control.send_word(AskStats())
+    host.expect(Stats)
+    source.open(spec).send_message(0, 1).wait(WAIT_S)
+    arrival.wait(WAIT_S)
 
 
 @pytest.mark.parametrize(

@@ -41,6 +41,12 @@ def test_it_is_the_same_job_on_the_same_text(tmp_path: Path) -> None:
     assert check_text(job, POINT, prepare(job.data, tmp_path)) == ""
 
 
+def test_every_line_of_it_can_be_read() -> None:
+    follower = follow(RUN)
+    assert follower.unreadable == 0
+    assert set(follower.hosts) == {pool + "@0" for pool in _job().pools}
+
+
 def test_it_has_the_tensors_of_the_model() -> None:
     model = architecture(_job().model.resolve())
     specs = {spec.name: spec for unit in range(len(model.units)) for spec in model.tensors(unit, 1).values()}

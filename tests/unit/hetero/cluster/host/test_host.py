@@ -73,9 +73,13 @@ def step(rank: RankId, number: int = 3, epoch: int = 7) -> StepReport:
     return rank_report(rank.pool, rank.index, step=number, epoch=epoch)
 
 
+def piece_of(rank: RankId) -> StoredPiece:
+    return StoredPiece(rank=str(rank), file="f", size_bytes=8, checksum="5e", tensors={})
+
+
 def test_a_step_that_all_have_finished_is_one_report(host: ScriptedHost) -> None:
     assert host.hear(A, Saved(4, None), step(A)) == []
-    piece = StoredPiece(rank="pool:1", file="f", size_bytes=8, checksum="5e", tensors={})
+    piece = piece_of(B)
     saved, stepped = host.hear(B, Saved(4, piece), step(B))
     assert saved == ev.PiecesSaved("pool@0", 4, [piece])
     assert isinstance(stepped, ev.StepReported)
@@ -97,6 +101,7 @@ def test_what_a_rank_tells_is_of_the_step_that_it_is_in(host: ScriptedHost) -> N
         ([step(A, epoch=6)], "tells of step 3 of epoch 6 of pool:0, where step 3 of epoch 7 "),
         ([*(step(A, number) for number in range(3, 7))], "tells of step 6 of epoch 7 of pool:0, where step None "),
         ([Saved(5, None)], "tells of step 4 of epoch 7 of pool:0, where step 3 "),
+        ([Saved(4, piece_of(B))], "tells of a piece of pool:1, where a piece of pool:0 "),
         ([Calibrated(())], "nobody asked for it"),
         ([Configured(7)], "nobody asked for it"),
         ([Ready()], "nobody asked for it"),
@@ -108,6 +113,7 @@ def test_what_a_rank_tells_is_of_the_step_that_it_is_in(host: ScriptedHost) -> N
         "old epoch",
         "not leased",
         "saved",
+        "another rank's piece",
         "answer",
         "second answer",
         "ready",

@@ -35,9 +35,11 @@ def test_gradients_add_up() -> None:
     assert torch.equal(leaf.grad, torch.full((2,), 6.0))
 
 
-def test_another_size_is_refused() -> None:
-    with pytest.raises(RuntimeError, match="shape"):
-        backward([torch.ones(2, requires_grad=True) * 3], [torch.ones(3)])
+@pytest.mark.parametrize(("output", "gradient"), [((2,), (3,)), ((1, 3), (4, 3)), ((3,), (1, 3))])
+def test_another_size_is_refused(output: tuple[int, ...], gradient: tuple[int, ...]) -> None:
+    """Also one that autograd would take, and add up."""
+    with pytest.raises(ValueError, match="shape"):
+        backward([torch.ones(output, requires_grad=True) * 3], [torch.ones(gradient)])
 
 
 @pytest.mark.slow
