@@ -14,7 +14,7 @@ from balancer.plan.plan import Plan
 from hetero.checkpoint.manifest import RunState, last_good
 from hetero.checkpoint.resume import ResumePoint, checkpoint_folder, checkpoint_place
 from hetero.checkpoint.store import MANIFEST, CheckpointStore
-from hetero.cluster.control.instructions import News
+from hetero.cluster.control.instructions import CheckpointWritten, News
 from hetero.cluster.doctor import guard
 from hetero.cluster.onray.actors import ray_agents
 from hetero.cluster.onray.metrics import RayMetrics
@@ -46,6 +46,7 @@ from hetero.monitoring.notice import Notice
 from hetero.monitoring.record import Recorder
 from hetero.monitoring.trace import Trace
 from hetero.private import private_files
+from hetero.words.notices import MemoryUsed
 from hetero.words.spec import RunSpec
 from hetero.words.step import HostStep
 
@@ -154,7 +155,9 @@ class _Run:
         self._loss_scale = LossScale.of(job.train.loss_scale, point.state.scalars if point else {})
         self._skips = skips_of(point)
         self._last: Record | None = None
-        self._saved: dict[int, News] = {}
+        self._written: dict[int, CheckpointWritten] = {}
+        self._plan: Plan
+        self._memory: MemoryCheck
         self._fleet_failed = False
 
     def __enter__(self) -> _Run:
@@ -238,12 +241,12 @@ class _Run:
             cause = getattr(error, "rule", None) or f"{type(error).__name__}: {error}"
             self._event("failed", process="driver", cause=cause)
 
-    def heard(self, news: News) -> None:
+    def heard(self, news: News | CheckpointWritten) -> None:
         """News of the fleet, for the journal. That all pieces of a checkpoint are written is heard just before the
         record of the step that it follows, which says whether that step was an update; then it gets its manifest."""
-        if news.kind == "saved":
-            self._saved[news.step] = news
-        elif news.kind == "memory_used":
+        if isinstance(news, CheckpointWritten):
+            self._written[news.step] = news
+        elif news.kind == MemoryUsed.kind:
             facts = {"step": news.step, "epoch": news.epoch, "rank": news.rank}
             self._note(self._memory.used(str(news.pool), news.data, facts))
         else:
@@ -280,19 +283,18 @@ class _Run:
                     self._event("validated", step=line["step"], epoch=line["epoch"], eval_loss=line["eval_loss"])
                 for record in self.record_to:
                     record(line)
-                if (saved := self._saved.pop(line["step"] + 1, None)) is not None:
-                    self._commit(saved)
+                if (written := self._written.pop(line["step"] + 1, None)) is not None:
+                    self._commit(written)
 
     def _scaled(self, line: Record) -> list[Notice]:
         """Follows the loss scale, which the ranks change by the same rule."""
         before, self._loss_scale = self._loss_scale, self._loss_scale.after(line["skipped"])
         return told(before, self._loss_scale, {"step": line["step"], "epoch": line["epoch"]})
 
-    def _commit(self, saved: News) -> None:
+    def _commit(self, written: CheckpointWritten) -> None:
         assert self._store is not None
         self._folders.check(thoroughly=True)
-        step, pieces = saved.step, saved.data["pieces"]
-        sequences = step * self._job.train.global_batch
+        sequences = written.step * self._job.train.global_batch
         state = RunState(
             consumed_sequences=sequences,
             consumed_tokens=sequences * self._job.data.seq_len,
@@ -305,9 +307,9 @@ class _Run:
                 "last_good": self._last_good() if self._skips.count else None, **self._loss_scale.kept(),
             },
         )  # fmt: skip
-        self._store.commit(step, state, pieces)
+        self._store.commit(written.step, state, written.pieces)
         self._store.prune(self._job.checkpoint.keep)
-        self._tell(saved, {"pieces": len(pieces)})
+        self._event("saved", step=written.step, epoch=written.epoch, pieces=len(written.pieces))
 
     def _last_good(self) -> str | None:
         """Where to go back to if updates are skipped, as `RUN_DIR@STEP`."""

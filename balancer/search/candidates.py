@@ -19,7 +19,7 @@ from balancer.simulate.simulate import Prediction
 _CUT, _SIMULATED = 16, 6  # how many of each subset's groupings go on to the next, dearer judge
 
 
-def candidates(problem: Problem) -> list[Prediction]:
+def predictions(problem: Problem) -> list[Prediction]:
     """The simulated plans of every subset of the pools, fastest first; of equally fast ones, more pools first."""
     judges = Judges(problem)
     found = [prediction for subset in problem.subsets() for prediction in _best(subset, judges)]

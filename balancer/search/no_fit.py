@@ -9,7 +9,7 @@ from math import inf
 from balancer.cost.topology import PoolSpec
 from balancer.errors import NoPlanFits
 from balancer.problem import Problem
-from balancer.search.candidates import all_groupings, candidates
+from balancer.search.candidates import all_groupings, predictions
 from balancer.search.pricing import Pricer, fill_by_memory
 
 _GIB = 2**30
@@ -31,7 +31,7 @@ def explain(problem: Problem) -> NoPlanFits:
 
 
 def _fits(problem: Problem) -> bool:
-    return _closest(problem)[1] <= 1 and bool(candidates(problem))
+    return _closest(problem)[1] <= 1 and bool(predictions(problem))
 
 
 def _closest(problem: Problem) -> tuple[PoolSpec | None, float]:

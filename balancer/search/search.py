@@ -8,7 +8,7 @@ from balancer.completion.idle import Idle
 from balancer.errors import PlanError
 from balancer.plan.plan import Plan
 from balancer.problem import Problem
-from balancer.search.candidates import candidates
+from balancer.search.candidates import predictions
 from balancer.search.no_fit import explain
 from balancer.search.reasons import left_idle, runners_up
 from balancer.simulate.simulate import Prediction
@@ -32,7 +32,7 @@ def search(problem: Problem) -> SearchResult:
     if size < 1 or batch % size:
         rule = f"a global batch of {batch} is whole micro-batches"
         raise PlanError("train.micro_batch", size, rule, "use a divisor of the global batch")
-    found = candidates(problem)
+    found = predictions(problem)
     if not found:
         raise explain(problem)
     best, *others = found

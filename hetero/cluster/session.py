@@ -24,7 +24,7 @@ from hetero.words.spec import CalibrationSpec, RunSpec
 from hetero.words.step import HostStep
 
 OnReport = Callable[[int, Sequence[HostStep]], None]
-OnEvent = Callable[[ins.News], None]
+OnEvent = Callable[[ins.News | ins.CheckpointWritten], None]
 
 RECEIVE_S = 0.2
 PROBE_S, PROBE_BYTES = 1.0, 256 << 20
@@ -47,7 +47,7 @@ class Session:
         self.fleet = fleet
         self._controller = Controller(fleet, options)
         self._agents = agents
-        self._on_event = on_event or (lambda news: None)
+        self._on_event = on_event or (lambda _: None)
         self._on_report: OnReport = lambda step, reports: None
         self._answer: ins.Done | ins.Refuse | None = None
         self._failed = False
@@ -63,8 +63,7 @@ class Session:
     ) -> Session:
         """Starts all agents and ranks, opens the pools' worlds and introduces the endpoints to each other.
 
-        `on_event` hears news for the journal, among it `kind` "saved" with all pieces of a checkpoint in `data`, which
-        wants its manifest.
+        `on_event` hears news for the journal, and of checkpoints that want their manifests.
         """
         session = cls(fleet, agents, on_event, options)
         try:
@@ -218,7 +217,7 @@ class Session:
                 self._answer = instruction
             case ins.Deliver(step, reports):
                 self._on_report(step, reports)
-            case ins.News():
+            case ins.News() | ins.CheckpointWritten():
                 self._on_event(instruction)
             case ins.Fail(root, others):
                 self._failed = True

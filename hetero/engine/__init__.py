@@ -1,1 +1,11 @@
-"""What one rank does in a step."""
+"""One rank: its life, its pool's world, and what a plan makes of it.
+
+rank         its life, from order to order: the process's main
+fork_server  where ranks come from
+world, mesh  the pool's process groups, and the connections between its ranks
+epoch        everything that a plan decides, made and used
+wiring       what a plan connects: groups, holders of tensors, flows over boundaries
+calibration  and trial: what units take on the chips; expected: what an emulated chip is told to take
+state/       what it has learnt
+step/        what it does in a step
+"""

@@ -169,9 +169,9 @@ class Epoch:
 
     def _update(self, step: int, scale: float) -> StepTotals:
         """`scale` is what the gradients were multiplied by."""
-        with self._meter.waiting("wait sync"):
+        with self._meter.mark("wait sync"):
             sums = self._gradients.sums()
-        with self._meter.waiting("wait totals"):
+        with self._meter.mark("wait totals"):
             loss, tokens, square, bad = self._totals.sum(self._numbers(sums)).tolist()
         divisor = tokens * scale
         norm = math.sqrt(square) / divisor if math.isfinite(square) else square
@@ -181,7 +181,7 @@ class Epoch:
         if not skipped:
             with self._meter.action(Kind.STEP, "STEP", self._expected.get((Kind.STEP, -1))):
                 self._optimizer.step(sums, gradient_scale(norm, divisor, self.spec.train.optimizer.clip), lr)
-        with self._meter.waiting("wait parameters"):
+        with self._meter.mark("wait parameters"):
             self._return.run(self._optimizer.shards)
         self._gradients.drain()
         was = self.state.loss_scale.value
@@ -246,14 +246,13 @@ class Epoch:
 
     def _report(self, step: int, totals: StepTotals) -> StepReport:
         return StepReport(
-            step=step,
-            epoch=self.spec.epoch,
+            **vars(self._meter.spent(step, self.spec.epoch)),
             rank=self._me,
             pipeline=self.place.pipeline,
             stage=self.place.stage,
             tp_rank=self.place.along("tp"),
-            **self._meter.report(),
             totals=totals if self._totals.is_root else None,
+            spans=self._meter.spans(),
         )
 
     def _make_executors(self, messenger: PointToPoint, group: TensorGroup) -> tuple[Executor, Evaluator]:

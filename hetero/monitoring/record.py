@@ -17,7 +17,7 @@ from hetero.words.step import HostStep, StageTimes, StepReport, StepTotals
 Report = dict[str, Any]
 
 BUSY = ("forward_s", "backward_s", "weight_s", "optimizer_s")
-SUMMED = (*BUSY, "sync_s", "bridge_wait_s", "bubble_s")
+SUMMED = (*BUSY, "bridge_wait_s", "bubble_s")
 SOMETIMES = ("eval_loss",)
 """In the lines of those steps alone after which the held-out samples were measured."""
 UNSCALED = 1.0

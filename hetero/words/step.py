@@ -39,7 +39,6 @@ class Spent:
     forward_s: float
     backward_s: float
     weight_s: float
-    sync_s: float
     optimizer_s: float
     bridge_wait_s: float
     bubble_s: float

@@ -74,6 +74,7 @@ def glossary() -> dict[str, str]:
     for line in read(ROOT / "docs" / "glossary.md").prose.splitlines():
         if line.startswith("#"):
             word = line.removeprefix("### ") if line.startswith("### ") else ""
+            assert word not in text, f"{word} stands twice in the glossary"
         elif word:
             text[word] = f"{text.get(word, '')}{line} "
     return text

@@ -19,7 +19,7 @@ from balancer.problem import Problem
 from bridge.options import BridgeOptions
 from hetero.checkpoint.manifest import RunState
 from hetero.checkpoint.store import CheckpointStore
-from hetero.cluster.control.instructions import News
+from hetero.cluster.control.instructions import CheckpointWritten, News
 from hetero.cluster.fleet import FleetLink, FleetSpec, Hosting, Programs
 from hetero.cluster.host.agent import Agents, LocalAgents
 from hetero.cluster.session import Session
@@ -129,7 +129,7 @@ class Standing:
         """`variables`, by pool, are its processes' beyond those that all have."""
         self._text, self._folder, self._pools, self._variables = text, folder, dict(pools), variables
         self._epoch = -1
-        self._saved: News | None = None
+        self._saved: CheckpointWritten | None = None
         self._run = Run()
         self.session: Session
 
@@ -210,10 +210,10 @@ class Standing:
             plan=plan.model_dump(mode="json"),
             scalars={"updates": start + skipped.count(False), **scale.kept()},
         )
-        CheckpointStore(folder).commit(self._saved.step, state, self._saved.data["pieces"])
+        CheckpointStore(folder).commit(self._saved.step, state, self._saved.pieces)
 
-    def _hear(self, news: News) -> None:
-        if news.kind == "saved":
+    def _hear(self, news: News | CheckpointWritten) -> None:
+        if isinstance(news, CheckpointWritten):
             self._saved = news
         elif news.rank is not None:
             self._run.told.append(news)

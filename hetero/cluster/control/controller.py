@@ -297,8 +297,8 @@ class Controller:
             return []
         del self._saves[event.step]
         pieces = [piece for host in self._active for piece in save.parts[host]]
-        news = ins.News("saved", event.step, self._leases.epoch, {"pieces": pieces})
-        return [news, *self._complete_run()]
+        written = ins.CheckpointWritten(event.step, self._leases.epoch, pieces)
+        return [written, *self._complete_run()]
 
     def _rank_told(self, event: ev.RankTold) -> Instructions:
         told = event.told
@@ -334,10 +334,10 @@ class Controller:
         return self._judge()
 
     def _judge(self) -> Instructions:
-        verdict = self._blame.root(self._now)
-        if verdict is None:
+        blamed = self._blame.root(self._now)
+        if blamed is None:
             return []
-        root, others = verdict
+        root, others = blamed
         self.phase = Phase.ENDED
         data = {"process": root.process, "host": root.host, "cause": root.cause, "error": root.error}
         return [self._news("failed", root.host, data, rank=root.rank), ins.Fail(root, others)]

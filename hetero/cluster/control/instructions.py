@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 from bridge.words.endpoint import EndpointOrder
 from hetero.cluster.control.events import Trouble
 from hetero.words.orders import Lease, RankOrder
+from hetero.words.piece import StoredPiece
 from hetero.words.step import HostStep
 
 # Orders for a host: its agent carries these out, and passes on the words that are for its ranks or its endpoint
@@ -61,7 +62,7 @@ class Deliver:
 
 @dataclass(frozen=True)
 class News:
-    """Something for the journal, or, `kind` "saved", all pieces of a checkpoint that now wants its manifest."""
+    """Something for the journal."""
 
     kind: str
     step: int
@@ -72,6 +73,15 @@ class News:
 
 
 @dataclass(frozen=True)
+class CheckpointWritten:
+    """All `pieces` of the checkpoint after `step` steps are there: now it wants its manifest."""
+
+    step: int
+    epoch: int
+    pieces: Sequence[StoredPiece]
+
+
+@dataclass(frozen=True)
 class Fail:
     """The run is over: the trouble at its root, and what came in its wake."""
 
@@ -79,4 +89,4 @@ class Fail:
     others: Sequence[Trouble] = ()
 
 
-Instruction: TypeAlias = ToHosts | Done | Refuse | Deliver | News | Fail
+Instruction: TypeAlias = ToHosts | Done | Refuse | Deliver | News | CheckpointWritten | Fail

@@ -1,4 +1,4 @@
-"""Waiting until every host has said its part."""
+"""Waiting until everyone, host or rank, has said its part."""
 
 from __future__ import annotations
 

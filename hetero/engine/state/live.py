@@ -26,7 +26,7 @@ from hetero.engine.state.routes import (
     Side,
     Transfer,
     crossing_bytes,
-    most_lanes,
+    most_pairs,
     peak_bytes,
     rounds,
 )
@@ -58,7 +58,7 @@ class LiveMove:
         self._share_numbers(state)
         before, after = self._sides(state)
         steps = rounds(before, after)
-        most_bytes = message_bytes(most_lanes(steps))
+        most_bytes = message_bytes(most_pairs(steps))
         peak = peak_bytes(before, after, self._me, steps[0], most_bytes)
         self._backend.claim(CLAIM, peak)
         moved = self._move(state, before.shards(self._me), after.shards(self._me), steps, most_bytes)

@@ -129,12 +129,12 @@ def crossing_bytes(rounds_: Iterable[Sequence[Transfer]], sender: RankId | None 
     )
 
 
-def most_lanes(rounds_: Iterable[Sequence[Transfer]]) -> int:
+def most_pairs(rounds_: Iterable[Sequence[Transfer]]) -> int:
     """Of the rank that has most to do with others, in its round with most of them."""
-    return max((count for row in rounds_ for count in _lanes(row).values()), default=0)
+    return max((count for row in rounds_ for count in _pairs(row).values()), default=0)
 
 
-def _lanes(row: Sequence[Transfer]) -> Counter[RankId]:
+def _pairs(row: Sequence[Transfer]) -> Counter[RankId]:
     pairs = {(one.piece.source, one.piece.target, one.dtype) for one in row if not one.piece.local}
     return Counter(rank for pair in pairs for rank in pair[:2])
 

@@ -157,7 +157,7 @@ class Executor:
     def _receive(self, action: Action) -> None:
         _, chunk, m, purpose = action
         assert purpose is not None
-        with self._meter.waiting(f"wait {purpose} {chunk}.{m}"):
+        with self._meter.mark(f"wait {purpose} {chunk}.{m}"):
             arrived = self._flows[purpose, action.boundary].receive_tensors()
         self._arrived[purpose, chunk, m] = self._unflatten(arrived)
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any
 
 from backends.backend import Backend, Stopwatch
 from balancer.schedule.action import Kind
 from hetero.transfer.waits import Crossed, Waits
-from hetero.words.step import Spans
+from hetero.words.step import Spans, Spent
 
 FIELDS = {Kind.F: "forward_s", Kind.B: "backward_s", Kind.I: "backward_s", Kind.W: "weight_s", Kind.STEP: "optimizer_s"}
 
@@ -42,7 +41,7 @@ class Meter:
             self._spans.append((label, began, watch))
 
     @contextmanager
-    def waiting(self, label: str) -> Iterator[None]:
+    def mark(self, label: str) -> Iterator[None]:
         """Marks a wait on traced steps; its length is booked by whoever waits."""
         began = time.time() if self._spans is not None else 0.0
         yield
@@ -51,29 +50,31 @@ class Meter:
 
     def syncing(self, chunk: int) -> AbstractContextManager[None]:
         """Marks the handing over of a chunk's gradients on traced steps."""
-        return self.waiting(f"SYNC {chunk}")
+        return self.mark(f"SYNC {chunk}")
 
-    def report(self) -> dict[str, Any]:
-        """The times of the step that began last, by their names in `StepReport`."""
+    def spent(self, step: int, epoch: int) -> Spent:
+        """Where the step that began last went, of which these are the numbers."""
         self._backend.synchronize()
         self.waits.settle()
-        seconds = dict.fromkeys(("forward_s", "backward_s", "weight_s", "sync_s", "optimizer_s"), 0.0)
+        seconds = dict.fromkeys(FIELDS.values(), 0.0)
         for field, watch in self._watches:
             seconds[field] += watch.seconds()
-        return {
+        return Spent(
+            step=step,
+            epoch=epoch,
+            start=self._start,
+            end=time.time(),
             **seconds,
-            "start": self._start,
-            "end": time.time(),
-            "bridge_wait_s": self.waits.link_s,
-            "bubble_s": self.waits.work_s,
-            "sent": _plain(self.waits.sent),
-            "received": _plain(self.waits.received),
-            "peak_memory_bytes": self._backend.memory().peak_bytes,
-            "overrun": any(watch.overrun for _, watch in self._watches),
-            "spans": self._read_spans(),
-        }
+            bridge_wait_s=self.waits.link_s,
+            bubble_s=self.waits.work_s,
+            sent=_plain(self.waits.sent),
+            received=_plain(self.waits.received),
+            peak_memory_bytes=self._backend.memory().peak_bytes,
+            overrun=any(watch.overrun for _, watch in self._watches),
+        )
 
-    def _read_spans(self) -> Spans | None:
+    def spans(self) -> Spans | None:
+        """The actions and waits of that step one by one, if it is traced."""
         if self._spans is None:
             return None
         return tuple(

@@ -17,7 +17,7 @@ import pytest
 from backends.registry import FAMILIES
 from bridge.words.release import RELEASE
 from hetero.cluster.control.controller import ControlOptions
-from hetero.cluster.control.instructions import News
+from hetero.cluster.control.instructions import CheckpointWritten, News
 from hetero.cluster.errors import ClusterError, FingerprintMismatch, HostFailure, RankFailure
 from hetero.cluster.fleet import FleetLink, FleetSpec, Hosting, HostSpec
 from hetero.cluster.host.agent import LocalAgents
@@ -85,7 +85,7 @@ def test_one_epoch_after_another_on_standing_ranks() -> None:
             done = session.run(until, lambda step, reports, steps=steps: steps.append((step, len(reports))))
             assert done == until
             assert steps == [(step, 3 if epoch else 4) for step in range(start, until)]
-    assert [(one.step, len(one.data["pieces"])) for one in news if one.kind == "saved"] == [(20, 3), (40, 3)]
+    assert [(one.step, len(one.pieces)) for one in news if isinstance(one, CheckpointWritten)] == [(20, 3), (40, 3)]
 
 
 def test_links_are_probed_both_ways_for_a_second_each() -> None:
