@@ -51,13 +51,13 @@ test: install
 	$(MAKE) --no-print-directory -j4 -Oline test-floors test-hetero test-ranks test-runs
 
 test-floors:
-	$(BIN)/python -m pytest -m "not exhaustive" $(FLOORS) $(SCREENS) $(TUTORIAL)
+	$(BIN)/python -m pytest -m "not exhaustive" $(FLOORS) $(SCREENS)
 
 test-hetero:
 	$(BIN)/python -m pytest -m "not exhaustive" $(HETERO) $(ENDS)
 
 test-ranks:
-	$(BIN)/python -m pytest -m "not exhaustive" $(RANKS)
+	$(BIN)/python -m pytest -m "not exhaustive" $(RANKS) $(TUTORIAL)
 
 test-runs:
 	$(BIN)/python -m pytest -m "not exhaustive" tests/e2e $(addprefix --ignore=,$(SCREENS) $(TUTORIAL) $(ENDS))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -34,7 +35,7 @@ def _plan(fault: str) -> Plan:
 
 
 def _fleet(text: Prepared, folder: Path) -> Standing:
-    return Standing(text, folder, {name: POOLS[name].model_copy(update={"count": 2}) for name in ("nvidia", "ascend")})
+    return Standing(text, folder, {name: replace(POOLS[name], count=2) for name in ("nvidia", "ascend")})
 
 
 @pytest.fixture(scope="module")
