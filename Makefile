@@ -14,7 +14,7 @@ VIEWS := tests/unit/hetero/monitoring
 # Ranks that train, on emulated and made-up chips.
 RANKS := tests/distributed tests/stand_in
 # Whole runs: those that end badly, commands that end at once and pages, the tutorial, and all others.
-ENDS := tests/e2e/test_ends.py tests/e2e/test_stopped.py tests/e2e/test_surroundings.py
+ENDS := tests/e2e/test_ends.py
 SCREENS := tests/e2e/bad_input tests/e2e/test_report.py tests/e2e/test_watch_refused.py
 TUTORIAL := tests/e2e/test_getting_started.py
 
