@@ -13,12 +13,11 @@ HETERO := tests/architecture tests/unit/hetero
 VIEWS := tests/unit/hetero/monitoring
 # Ranks that train, on emulated and made-up chips.
 RANKS := tests/distributed tests/stand_in
-# Whole runs: those that end badly, commands that end at once and pages, the tutorial, and all others.
-ENDS := tests/e2e/test_ends.py
-SCREENS := tests/e2e/bad_input tests/e2e/test_report.py tests/e2e/test_watch_refused.py
-TUTORIAL := tests/e2e/test_getting_started.py
+# Whole runs: those that end badly, commands and pages, and all others.
+ENDS := tests/e2e/test_ends.py tests/e2e/test_stopped.py tests/e2e/test_surroundings.py
+SCREENS := tests/e2e/bad_input tests/e2e/test_report.py tests/e2e/test_watch_refused.py tests/e2e/test_getting_started.py
 
-.PHONY: install demo test test-all test-floors test-hetero test-ranks test-runs \
+.PHONY: install demo test test-all test-floors test-hetero test-ranks test-ends test-screens test-runs \
         check check-types check-floors check-hetero bench clean
 
 install: $(STAMP)
@@ -46,21 +45,27 @@ check-floors:
 check-hetero:
 	$(BIN)/python -m pytest -m "not slow" $(HETERO) --ignore=$(VIEWS)
 
-# Four parts of as much work, side by side on two cores, for whole runs wait a lot.
+# Six parts side by side on two cores, for whole runs wait a lot.
 test: install
-	$(MAKE) --no-print-directory -j4 -Oline test-floors test-hetero test-ranks test-runs
+	$(MAKE) --no-print-directory -j6 -Oline test-runs test-ranks test-ends test-screens test-hetero test-floors
 
 test-floors:
-	$(BIN)/python -m pytest -m "not exhaustive" $(FLOORS) $(SCREENS)
+	$(BIN)/python -m pytest -m "not exhaustive" $(FLOORS)
 
 test-hetero:
-	$(BIN)/python -m pytest -m "not exhaustive" $(HETERO) $(ENDS)
+	$(BIN)/python -m pytest -m "not exhaustive" $(HETERO)
 
 test-ranks:
-	$(BIN)/python -m pytest -m "not exhaustive" $(RANKS) $(TUTORIAL)
+	$(BIN)/python -m pytest -m "not exhaustive" $(RANKS)
+
+test-ends:
+	$(BIN)/python -m pytest -m "not exhaustive" $(ENDS)
+
+test-screens:
+	$(BIN)/python -m pytest -m "not exhaustive" $(SCREENS)
 
 test-runs:
-	$(BIN)/python -m pytest -m "not exhaustive" tests/e2e $(addprefix --ignore=,$(SCREENS) $(TUTORIAL) $(ENDS))
+	$(BIN)/python -m pytest -m "not exhaustive" tests/e2e $(addprefix --ignore=,$(SCREENS) $(ENDS))
 
 # Also what takes minutes by sheer number; -s shows what it measures.
 test-all: test
