@@ -45,9 +45,9 @@ check-floors:
 check-hetero:
 	$(BIN)/python -m pytest -m "not slow" $(HETERO) --ignore=$(VIEWS)
 
-# Six parts side by side on two cores, for whole runs wait a lot.
+# Three parts at a time on two cores: whole runs wait a lot, and more of them would wait for each other.
 test: install
-	$(MAKE) --no-print-directory -j6 -Oline test-runs test-ranks test-ends test-screens test-hetero test-floors
+	$(MAKE) --no-print-directory -j3 -Oline test-floors test-runs test-ranks test-ends test-screens test-hetero
 
 test-floors:
 	$(BIN)/python -m pytest -m "not exhaustive" $(FLOORS)
