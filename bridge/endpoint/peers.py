@@ -32,7 +32,7 @@ _REFUSAL_S = 1.0  # strangers are told of so often at most, lest they flood the 
 
 
 class Frames(Protocol):
-    """Who takes the frames of channels."""
+    """Who takes the frames of channels: the `Router`."""
 
     def place_for(self, header: Header) -> memoryview | None: ...
     def on_frame(self, link: Link, header: Header, payload: memoryview) -> None: ...

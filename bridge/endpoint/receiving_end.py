@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from typing import Any
+from collections.abc import Callable
 
 from bridge.endpoint.channel_end import ChannelEnd
 from bridge.errors import WireError
-from bridge.words.channel import PART_BYTES
+from bridge.link.link import Link
+from bridge.port.slots import SlotRing
+from bridge.words.channel import PART_BYTES, ChannelSpec
 from bridge.words.frame import FrameKind, Header
-from bridge.words.port import Filled, Post, Received
+from bridge.words.port import ChannelReport, Filled, Post, Received
 
 
 class Filling:
@@ -31,8 +33,8 @@ class ReceivingEnd(ChannelEnd):
     """Messages go into the posted slots, in the order of posting. Over several streams their frames may come in any
     order; the rank learns of messages in order all the same, and of how far the oldest has come."""
 
-    def __init__(self, *args: Any) -> None:
-        super().__init__(*args)
+    def __init__(self, spec: ChannelSpec, ring: SlotRing, link: Link, report: Callable[[ChannelReport], None]) -> None:
+        super().__init__(spec, ring, link, report)
         self._posted: deque[int] = deque()
         self._credit = self._arrived = 0
         self._filling: dict[int, Filling] = {}  # of messages that have begun

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
 
 from bridge.endpoint.channel_end import ChannelEnd
 from bridge.errors import WireError
+from bridge.link.link import Link
+from bridge.port.slots import SlotRing
+from bridge.words.channel import ChannelSpec
 from bridge.words.frame import Frame, FrameKind, Header
-from bridge.words.port import Fill, Send, Sent
+from bridge.words.port import ChannelReport, Fill, Send, Sent
 from bridge.words.word import refused
 
 _URGENT_BYTES = 1 << 16  # messages that are never longer overtake the bulk of other channels
@@ -46,8 +49,8 @@ class SendingEnd(ChannelEnd):
     """Numbers messages from 0. A message leaves when the receiver has posted a slot for it, so that no memory is taken
     by messages that nobody expects, and as far as its rank has filled its own slot."""
 
-    def __init__(self, *args: Any) -> None:
-        super().__init__(*args)
+    def __init__(self, spec: ChannelSpec, ring: SlotRing, link: Link, report: Callable[[ChannelReport], None]) -> None:
+        super().__init__(spec, ring, link, report)
         self._waiting: deque[_QueuedMessage] = deque()
         self._slots: deque[int] = deque()  # of messages that have not arrived
         self._credit = self._sent = self._arrived = 0

@@ -20,7 +20,7 @@ _AHEAD_S = 0.002  # so long before an emulated line is free its next frame is ch
 
 
 class FrameSource(Protocol):
-    """Bulk that waits for its turn."""
+    """Bulk that waits for its turn: a `SendingEnd`, or a probe."""
 
     def next_frame(self) -> Frame | None:
         """The next frame, or None if there is none now: then it is asked again only after another `offer`."""

@@ -40,7 +40,8 @@ class RunState(BaseModel):
     """What a run needs beside its tensors in order to go on. `scalars` is the optimizer's own.
 
     `job_facts` are the settings that decide the numbers, and `text` is what they were computed on. Checkpoints of
-    before these were kept have neither."""
+    before these were kept have neither. `plan` is the one that the pieces were written under, for people: none
+    is needed to read them."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

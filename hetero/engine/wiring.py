@@ -95,7 +95,7 @@ def _pairs(spec: RunSpec, pool: str) -> list[tuple[int, int]]:
     for place in places(spec.plan):
         shape = (spec.plan.pipelines[place.pipeline].micro_batch, spec.text.seq_len)
         for boundary in _boundaries(spec.plan, place, sizes, shape):
-            pieces = (piece for plan in boundary.plans for piece in plan.pieces)
+            pieces = (piece for way in boundary.reshards for piece in way.pieces)
             found |= {(p.source.index, p.target.index) for p in pieces if p.source.pool == p.target.pool == pool}
     return sorted(found)
 
@@ -127,7 +127,7 @@ class _Boundary(NamedTuple):
     key: FlowKey
     name: str
     stages: tuple[int, int]
-    plans: list[Reshard]
+    reshards: list[Reshard]
     targets: list[Placement]
 
 
@@ -146,9 +146,9 @@ def _boundaries(
             placements = [
                 [_whole(shape_BT, size, ranks[stage]) for size in sizes.values()] for stage in (source, target)
             ]
-            plans = [reshard(one, other) for one, other in zip(*placements, strict=True)]
+            reshards = [reshard(one, other) for one, other in zip(*placements, strict=True)]
             name = _boundary_name(place.pipeline, before.index)
-            yield _Boundary((purpose, before.index), name, (source, target), plans, placements[1])
+            yield _Boundary((purpose, before.index), name, (source, target), reshards, placements[1])
 
 
 def boundary_flows(
@@ -164,10 +164,10 @@ def boundary_flows(
     pipeline = plan.pipelines[place.pipeline]
     window = min(pipeline.micro_batches, max(pipeline.warmups()) + 1)
     flows: dict[FlowKey, Flow] = {}
-    for key, name, stages, plans, targets in _boundaries(plan, place, sizes, shape_BT):
+    for key, name, stages, reshards, targets in _boundaries(plan, place, sizes, shape_BT):
         local = [target.local_shape(messenger.me) for target in targets]
         precision = crossing(*(str(pipeline.stages[stage].precision) for stage in stages))
-        flows[key] = Flow(messenger, key[0], name, plans, local, DTYPES[precision], window, group.communicator)
+        flows[key] = Flow(messenger, key[0], name, reshards, local, DTYPES[precision], window, group.communicator)
     return flows
 
 

@@ -82,6 +82,7 @@ def merge_hosts(hosts: Sequence[HostStep], facts: RunFacts, useful_s: float = 0.
     """
     step_s = max(host.end - host.start for host in hosts)
     totals = _totals(hosts)
+    # `Follower` knows a line by its first key and a whole one by its last, before it is parsed.
     tokens_per_s = totals.tokens / step_s if totals and step_s > 0 else 0.0
     now = max(host.end for host in hosts)
     useful_s += 0.0 if totals and totals.skipped else step_s

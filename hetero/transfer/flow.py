@@ -20,7 +20,7 @@ class Flow:
     """A row of turns. In each, every source rank calls `send_tensors` once and every target rank `receive_tensors`
     once, in order.
 
-    `plans[i]` moves tensor i; `shapes[i]` is the local shape of its target here, None where this rank is no target.
+    `reshards[i]` is the way of tensor i; `shapes[i]` the local shape of its target here, None where this rank is none.
     `window` turns may be under way before a sender waits for a slot. A turn must be announced by `begin`.
     """
 
@@ -29,7 +29,7 @@ class Flow:
         messenger: Messenger,
         purpose: str,
         name: str,
-        plans: Sequence[Reshard],
+        reshards: Sequence[Reshard],
         shapes: Sequence[tuple[int, ...] | None],
         dtype: torch.dtype,
         window: int,
@@ -38,12 +38,12 @@ class Flow:
         me = messenger.me
         self.dtype, self._shapes, self._window = dtype, shapes, window
         self._backend, self._waits, self._gather_group = messenger.backend, messenger.waits, gather_group
-        mine = [next((gather for gather in plan.gathers if me in gather.ranks), None) for plan in plans]
+        mine = [next((gather for gather in way.gathers if me in gather.ranks), None) for way in reshards]
         self._gathers = [_in_group_order(gather, gather_group) if gather else None for gather in mine]
         self._local: list[tuple[int, Piece]] = []
         self._out: list[tuple[MessageSpec, Sender]] = []
         self._in: list[tuple[MessageSpec, Receiver]] = []
-        for message in message_specs([plan.pieces for plan in plans]):
+        for message in message_specs([way.pieces for way in reshards]):
             if message.source == message.target == me:
                 self._local = list(message.pieces)
             elif message.source == me:

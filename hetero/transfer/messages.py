@@ -65,17 +65,18 @@ class MessageSpec:
         return sum(piece.numel for _, piece in self.pieces)
 
 
-def message_specs(plans: Sequence[Sequence[Piece]]) -> list[MessageSpec]:
+def message_specs(ways: Sequence[Sequence[Piece]]) -> list[MessageSpec]:
     """Groups the pieces of several tensors by pair of ranks. Both ends derive the same order."""
     pairs: dict[tuple[RankId, RankId], list[tuple[int, Piece]]] = {}
-    for number, pieces in enumerate(plans):
+    for number, pieces in enumerate(ways):
         for piece in pieces:
             pairs.setdefault((piece.source, piece.target), []).append((number, piece))
     return [MessageSpec(source, target, tuple(rows)) for (source, target), rows in pairs.items()]
 
 
 class Messenger(Protocol):
-    """Makes one rank's ends of messages that are sent again and again. `window` of them may be under way."""
+    """Makes one rank's ends of messages that are sent again and again. `window` of them may be under way.
+    `PointToPoint` is one, and so is a `Round`."""
 
     me: RankId
     backend: Backend

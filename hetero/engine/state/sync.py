@@ -311,9 +311,9 @@ def _flow(
     dtype: torch.dtype = torch.float32,
 ) -> Flow:
     """One turn in each step; every target gets the whole of its shard."""
-    plans = [Reshard(copies(source, target), ()) for source, target in zip(sources, targets, strict=True)]
+    reshards = [Reshard(copies(source, target), ()) for source, target in zip(sources, targets, strict=True)]
     shapes = [target.local_shape(messenger.me) for target in targets]
-    return Flow(messenger, "sync", name, plans, shapes, dtype, window=1)
+    return Flow(messenger, "sync", name, reshards, shapes, dtype, window=1)
 
 
 def _holds(holding: Holding, rank: RankId) -> bool:
