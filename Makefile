@@ -47,7 +47,7 @@ check-hetero:
 
 # Three parts at a time on two cores: whole runs wait a lot, and more of them would wait for each other.
 test: install
-	$(MAKE) --no-print-directory -j3 -Oline test-floors test-runs test-ranks test-ends test-screens test-hetero
+	$(MAKE) --no-print-directory -j3 -Oline test-floors test-runs test-ranks test-hetero test-ends test-screens
 
 test-floors:
 	$(BIN)/python -m pytest -m "not exhaustive" $(FLOORS)
