@@ -13,11 +13,12 @@ HETERO := tests/architecture tests/unit/hetero
 VIEWS := tests/unit/hetero/monitoring
 # Ranks that train, on emulated and made-up chips.
 RANKS := tests/distributed tests/stand_in
-# Whole runs: those that end badly, commands and pages, and all others.
-ENDS := tests/e2e/test_ends.py tests/e2e/test_stopped.py tests/e2e/test_surroundings.py
-SCREENS := tests/e2e/bad_input tests/e2e/test_report.py tests/e2e/test_watch_refused.py tests/e2e/test_getting_started.py
+# Whole runs: those that end badly, commands that end at once and pages, the tutorial, and all others.
+ENDS := tests/e2e/test_ends.py
+SCREENS := tests/e2e/bad_input tests/e2e/test_report.py tests/e2e/test_watch_refused.py
+TUTORIAL := tests/e2e/test_getting_started.py
 
-.PHONY: install demo test test-all test-floors test-hetero test-ranks test-ends test-screens test-runs \
+.PHONY: install demo test test-all test-floors test-hetero test-ranks test-runs \
         check check-types check-floors check-hetero bench clean
 
 install: $(STAMP)
@@ -45,27 +46,21 @@ check-floors:
 check-hetero:
 	$(BIN)/python -m pytest -m "not slow" $(HETERO) --ignore=$(VIEWS)
 
-# Three parts at a time on two cores: whole runs wait a lot, and more of them would wait for each other.
+# Four parts of as much work, side by side on two cores, for whole runs wait a lot.
 test: install
-	$(MAKE) --no-print-directory -j3 -Oline test-floors test-runs test-ranks test-hetero test-ends test-screens
+	$(MAKE) --no-print-directory -j4 -Oline test-floors test-hetero test-ranks test-runs
 
 test-floors:
-	$(BIN)/python -m pytest -m "not exhaustive" $(FLOORS)
+	$(BIN)/python -m pytest -m "not exhaustive" $(FLOORS) $(SCREENS)
 
 test-hetero:
-	$(BIN)/python -m pytest -m "not exhaustive" $(HETERO)
+	$(BIN)/python -m pytest -m "not exhaustive" $(HETERO) $(ENDS)
 
 test-ranks:
-	$(BIN)/python -m pytest -m "not exhaustive" $(RANKS)
-
-test-ends:
-	$(BIN)/python -m pytest -m "not exhaustive" $(ENDS)
-
-test-screens:
-	$(BIN)/python -m pytest -m "not exhaustive" $(SCREENS)
+	$(BIN)/python -m pytest -m "not exhaustive" $(RANKS) $(TUTORIAL)
 
 test-runs:
-	$(BIN)/python -m pytest -m "not exhaustive" tests/e2e $(addprefix --ignore=,$(SCREENS) $(ENDS))
+	$(BIN)/python -m pytest -m "not exhaustive" tests/e2e $(addprefix --ignore=,$(SCREENS) $(TUTORIAL) $(ENDS))
 
 # Also what takes minutes by sheer number; -s shows what it measures.
 test-all: test
