@@ -6,7 +6,6 @@ ports. It imports neither torch nor Ray and ends at once when the control pipe c
 
 from __future__ import annotations
 
-import os
 import traceback
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,6 +16,7 @@ from bridge.errors import BridgeError, PipeClosed
 from bridge.link.link import Link
 from bridge.port.pipe import Pipe
 from bridge.rank import RankId
+from bridge.system.linux import hand_over
 from bridge.system.loop import Loop
 from bridge.words.endpoint import (
     AskStats,
@@ -71,20 +71,13 @@ class Endpoint:
         while True:
             try:
                 for word, fds in self._control.drain():
-                    self._hear(word, fds)
+                    hand_over(word, fds, self._obey)
                 return
             except PipeClosed:
                 self._at_eof()
                 return
             except BridgeError as error:
                 self._report(Failed(ErrorReport.of(error)))
-
-    def _hear(self, word: Word, fds: list[int]) -> None:
-        try:
-            self._obey(word, fds)
-        finally:
-            for fd in fds:
-                os.close(fd)
 
     def _obey(self, word: Word, fds: list[int]) -> None:
         match word:

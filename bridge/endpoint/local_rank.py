@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
+from functools import partial
 from itertools import islice
 
 from bridge.endpoint.channel_end import ChannelEnd
 from bridge.errors import BridgeError, PipeClosed
 from bridge.port.pipe import Pipe
 from bridge.rank import RankId
+from bridge.system.linux import hand_over
 from bridge.system.loop import Loop
 from bridge.words.endpoint import Failed
 from bridge.words.error import ErrorReport
@@ -36,7 +37,7 @@ class LocalRank:
         on_word: Callable[[LocalRank, Word, list[int]], object],
         on_gone: Callable[[LocalRank, BridgeError | None], object],
     ) -> None:
-        self.rank, self._loop, self._on_word, self._on_gone = rank, loop, on_word, on_gone
+        self.rank, self._loop, self._take, self._on_gone = rank, loop, partial(on_word, self), on_gone
         self.ends: dict[int, ChannelEnd] = {}
         self.closed_epoch = -1
         self._pipe = Pipe.from_fd(fd, MOST_WORD_BYTES)
@@ -68,7 +69,7 @@ class LocalRank:
             return
         try:
             for word, fds in islice(self._pipe.drain(), _WORDS_PER_TURN):
-                self._hear(word, fds)
+                hand_over(word, fds, self._take)
             self._watch()
             if self._pipe.pending():  # and so nothing that the loop would see
                 self._loop.call_soon(self._turn)
@@ -76,13 +77,6 @@ class LocalRank:
             self._on_gone(self, None)
         except BridgeError as error:
             self._on_gone(self, error)
-
-    def _hear(self, word: Word, fds: list[int]) -> None:
-        try:
-            self._on_word(self, word, fds)
-        finally:
-            for fd in fds:
-                os.close(fd)
 
     def _watch(self) -> None:
         congested = not self._pipe.flush()

@@ -11,7 +11,10 @@ import socket
 import struct
 import time
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import TypeVar
+
+T = TypeVar("T")
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.mmap.restype = ctypes.c_void_p
@@ -157,3 +160,13 @@ def die_with_parent() -> None:
 
     signal.signal(signal.SIGHUP, check)
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGHUP, 0, 0, 0)
+
+
+def hand_over(what: T, fds: list[int], take: Callable[[T, list[int]], object]) -> None:
+    """Gives what has come, with descriptors, to who takes it. Those that he leaves in the list are closed, whatever
+    comes of it."""
+    try:
+        take(what, fds)
+    finally:
+        for fd in fds:
+            os.close(fd)

@@ -26,6 +26,7 @@ from collections import deque
 
 from bridge.errors import PeerLost, TransportError, WireError
 from bridge.port.slots import SlotRing
+from bridge.system.linux import hand_over
 from bridge.transports.transport import Admits, Connection, Credentials, FrameSink, Listener, Transport
 from bridge.words.frame import EMPTY, HEADER_BYTES, MOST_TEXT_BYTES, Header, wire_error
 
@@ -118,11 +119,7 @@ class ShmConnection(Connection):
         try:
             for _ in range(_PACKETS_PER_TURN):
                 packet, fds = self._packet()
-                try:
-                    self._take(packet, fds)
-                finally:
-                    for fd in fds:
-                        os.close(fd)
+                hand_over(packet, fds, self._take)
                 if not self.is_open:
                     return
         except BlockingIOError:
