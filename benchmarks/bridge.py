@@ -128,7 +128,7 @@ def main(arguments: Any = None) -> None:
     parser.add_argument("--rounds", type=int, default=7)
     options = parser.parse_args(arguments)
     void = other_work()
-    figures = {}
+    figures: dict[str, float] = {}
     for mib in options.sizes:
         figures |= at_size(mib, options.rounds)
     figures |= under_load(options.rounds)

@@ -347,7 +347,8 @@ class RayStore(Carrier):
 
         ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, configure_logging=False)
         self._ray = ray
-        self._source, self._target = (ray.remote(_RayEnd).remote(nbytes) for _ in range(2))
+        ends: list[Any] = [ray.remote(_RayEnd).remote(nbytes) for _ in range(2)]
+        self._source, self._target = ends
 
     def cross(self, nbytes: int, count: int, *, busy: bool = False, window: int = SLOTS) -> float:
         start = time.perf_counter()

@@ -29,7 +29,7 @@ from balancer.plan.plan import PipelinePlan, StagePlan
 from benchmarks.report import print_report
 from bridge.codec import CODECS, NONE
 from bridge.options import BridgeOptions
-from hetero.cluster.control.instructions import News
+from hetero.cluster.control.instructions import CheckpointWritten, News
 from hetero.cluster.fleet import Programs
 from hetero.cluster.host.agent import LocalAgents
 from hetero.cluster.options import fleet_of
@@ -116,9 +116,9 @@ class Bench:
         session.run(job.train.steps, lambda _, reports: run.record(reports))
         return run
 
-    def _hear(self, news: News) -> None:
+    def _hear(self, news: News | CheckpointWritten) -> None:
         """A rank's news is of the run that is under way."""
-        if news.kind == "codec_fallback":
+        if isinstance(news, News) and news.kind == "codec_fallback":
             self._run.fallbacks.append(news)
 
 

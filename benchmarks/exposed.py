@@ -24,7 +24,6 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 from balancer.completion.completion import complete
 from balancer.cost.times import Times, datasheet_times, units_time
@@ -42,6 +41,7 @@ from hetero.data.source import Prepared, prepare
 from hetero.job.job import Job
 from hetero.job.planning.problem import topology, workload
 from hetero.job.run.spec import fleet_links, run_spec
+from hetero.words.step import HostStep
 
 ROOT = Path(__file__).parents[1]
 STEPS = 2
@@ -183,9 +183,9 @@ class Bench:
         session.configure(run_spec(case.job, session.fleet, plan, self._text, scale))
         steps: list[float] = []
 
-        def record(_: int, hosts: Sequence[Mapping[str, Any]]) -> None:
-            steps.append(max(h["end"] for h in hosts) - min(h["start"] for h in hosts))
-            self.overruns[case.name] = self.overruns.get(case.name, 0) + any(h["overrun"] for h in hosts)
+        def record(_: int, hosts: Sequence[HostStep]) -> None:
+            steps.append(max(h.end for h in hosts) - min(h.start for h in hosts))
+            self.overruns[case.name] = self.overruns.get(case.name, 0) + any(h.overrun for h in hosts)
 
         session.run(count, record)
         return median(steps)

@@ -57,8 +57,8 @@ def main(arguments: Any = None) -> None:
     figures: dict[str, float] = {}
     with ExitStack() as stack:
         if options.ends:
-            namespaces, _, addresses = zip(*(end.partition("=") for end in options.ends), strict=True)
-            places = tuple(zip(addresses, namespaces, strict=True))
+            (here, _, near), (there, _, far) = (end.partition("=") for end in options.ends)
+            places: tuple[Place, Place] = (near, here), (far, there)
         else:
             places = stack.enter_context(wan(Line(rate, options.delay_ms / 1e3)))
         for kind in KINDS:

@@ -31,7 +31,7 @@ from balancer.plan.plan import Plan
 from benchmarks.counted import Counted
 from benchmarks.memory_plans import STEPS, Case, held_out, known, stand_in
 from benchmarks.report import print_report
-from hetero.cluster.control.instructions import News
+from hetero.cluster.control.instructions import CheckpointWritten, News
 from hetero.cluster.fleet import Programs
 from hetero.cluster.host.agent import LocalAgents
 from hetero.cluster.options import fleet_of
@@ -64,8 +64,8 @@ class Bench:
         self._told: list[News] = []
         self.session: Session
 
-    def hear(self, news: News) -> None:
-        if news.kind == Counted.kind:
+    def hear(self, news: News | CheckpointWritten) -> None:
+        if isinstance(news, News) and news.kind == Counted.kind:
             self._told.append(news)
 
     def run(self, case: Case) -> list[Found]:

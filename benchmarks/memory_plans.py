@@ -25,6 +25,8 @@ MODEL = {"layers": 4, "hidden": 128, "heads": 4, "kv_heads": 2, "ffn": 344, "voc
 OTHER = {"layers": 3, "hidden": 192, "heads": 6, "kv_heads": 6, "ffn": 500, "vocab": 1100}
 UNITS = 2 * MODEL["layers"] + 2
 LARGE_VOCAB = {"vocab": 4096}
+Fields = dict[str, Any]
+"""Some of a case's."""
 Ranges = Sequence[tuple[int, int]]
 
 
@@ -91,8 +93,8 @@ def known() -> list[Case]:
     lines = (pipeline(4, stage("n", 1, first), stage("n", 1, last)),) * 2
     mixed = (pipeline(6, stage("n", 2, first), stage("a", 1, last)), pipeline(2, stage("n", 1, whole)))
     three = (*copies, pipeline(2, stage("a", 2, whole)))
-    bf16, fp16 = {"precision": "bfloat16"}, {"precision": "float16"}
-    large, tied = {"model": LARGE_VOCAB}, {"model": {"tie_embeddings": True}}
+    bf16, fp16 = Fields(precision="bfloat16"), Fields(precision="float16")
+    large, tied = Fields(model=LARGE_VOCAB), Fields(model={"tie_embeddings": True})
     return [
         Case("one chip", (one,)),
         Case("one chip, bfloat16", (one,), **bf16),
@@ -142,9 +144,10 @@ def held_out() -> list[Case]:
     quarters = pipeline(8, *(stage("n", 1, part) for part in ((0, 2), (2, 4), (4, 6), (6, units))))
     copies = (pipeline(4, stage("n", 1, whole), micro_batch=4),) * 3
     uneven = (pipeline(4, stage("n", 2, whole)), pipeline(2, stage("n", 1, whole)), pipeline(2, stage("k", 1, whole)))
-    other, long = {"model": OTHER}, {"model": OTHER, "seq_len": 160}
-    bf16, fp16 = {"precision": "bfloat16"}, {"precision": "float16"}
-    sgd, momentum = {"optimizer": {"name": "sgd"}}, {"optimizer": {"name": "sgd", "momentum": 0.9, "weight_decay": 0.1}}
+    other, long = Fields(model=OTHER), Fields(model=OTHER, seq_len=160)
+    bf16, fp16 = Fields(precision="bfloat16"), Fields(precision="float16")
+    sgd = Fields(optimizer={"name": "sgd"})
+    momentum = Fields(optimizer={"name": "sgd", "momentum": 0.9, "weight_decay": 0.1})
     return [
         Case("another model", (pipeline(4, stage("n", 1, whole)),), **other),
         Case("another model, long, micro-batches of 2", (wide,), **bf16, **long),
@@ -165,7 +168,7 @@ def stand_in(variables: Mapping[str, str]) -> list[Case]:
     """Of a pool whose two chips are there, as far as torch_npu can tell. Sequences are short: attention is computed in
     the plain way there, and keeps what no chip's kernel does."""
     whole, half = (0, UNITS), ((0, 5), (5, UNITS))
-    real, bf16 = {"real": {"a": variables}, "seq_len": 16}, {"precision": "bfloat16"}
+    real, bf16 = Fields(real={"a": variables}, seq_len=16), Fields(precision="bfloat16")
     one, line = (
         pipeline(8, stage("a", 1, whole), micro_batch=4),
         pipeline(16, *(stage("a", 1, part) for part in half), micro_batch=4),

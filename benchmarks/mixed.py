@@ -35,6 +35,7 @@ from hetero.job.job import Job
 from hetero.job.planning.measuring import measure
 from hetero.job.planning.problem import problem, topology, workload
 from hetero.job.run.spec import fleet_links, run_spec
+from hetero.words.step import HostStep
 
 Steps = Sequence[tuple[float, bool]]
 """(seconds, overrun) of each step."""
@@ -111,8 +112,8 @@ def _run(job: Job, session: Session, text: Prepared, plan: Plan, scale: float) -
     """Trains the job's steps under a plan; the first one, which warms up, does not count."""
     steps: list[tuple[float, bool]] = []
 
-    def record(step: int, hosts: Sequence[Mapping[str, Any]]) -> None:
-        steps.append((max(h["end"] - h["start"] for h in hosts), any(h["overrun"] for h in hosts)))
+    def record(step: int, hosts: Sequence[HostStep]) -> None:
+        steps.append((max(h.end - h.start for h in hosts), any(h.overrun for h in hosts)))
 
     session.configure(run_spec(job, session.fleet, plan, text, scale))
     session.run(job.train.steps, record)

@@ -11,6 +11,7 @@ from zlib import crc32
 
 import torch
 
+from bridge.layout.layout import Region
 from bridge.port.pipe import Pipe
 from bridge.port.port import Port
 from bridge.rank import RankId
@@ -23,9 +24,9 @@ LARGEST = 2.0**-9
 """What rounding to bfloat16 changes a value by, relatively, at most."""
 
 
-def fill(parameter: torch.Tensor, spec: TensorSpec, position: int, seed: int) -> None:
+def fill(parameter: torch.Tensor, spec: TensorSpec, region: Region, seed: int) -> None:
     """In place of the engine's own first values."""
-    builder.fill(parameter, spec, position, seed)
+    builder.fill(parameter, spec, region, seed)
     generator = torch.Generator().manual_seed(crc32(spec.name.encode()))
     u = torch.rand(parameter.shape, generator=generator).mul_(2).sub_(1)
     parameter.mul_(1 + LARGEST * u)
