@@ -273,18 +273,18 @@ class _Run:
         self._folders.check()
         for host in hosts:
             trace.add(host)
-            if (line := recorder.add(host)) is not None:
-                metrics.append(line)
-                self._updates += not line["skipped"]
-                self._last = line
-                self._note(self._scaled(line))
-                self._note([*self._skips.record(line, self._last_good), *self._monitor.record(line)])
-                if "eval_loss" in line:
-                    self._event("validated", step=line["step"], epoch=line["epoch"], eval_loss=line["eval_loss"])
-                for record in self.record_to:
-                    record(line)
-                if (written := self._written.pop(line["step"] + 1, None)) is not None:
-                    self._commit(written)
+        line = recorder.line(hosts)
+        metrics.append(line)
+        self._updates += not line["skipped"]
+        self._last = line
+        self._note(self._scaled(line))
+        self._note([*self._skips.record(line, self._last_good), *self._monitor.record(line)])
+        if "eval_loss" in line:
+            self._event("validated", step=line["step"], epoch=line["epoch"], eval_loss=line["eval_loss"])
+        for record in self.record_to:
+            record(line)
+        if (written := self._written.pop(line["step"] + 1, None)) is not None:
+            self._commit(written)
 
     def _scaled(self, line: Record) -> list[Notice]:
         """Follows the loss scale, which the ranks change by the same rule."""
