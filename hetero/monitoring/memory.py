@@ -32,9 +32,9 @@ class MemoryCheck:
         if apart <= TOLERANCE * predicted or apart <= LEAST * said["limit_bytes"] or one in self._told:
             return []
         self._told.add(one)
-        where = {"pool": pool, "pipeline": said["pipeline"], "stage": said["stage"]}
+        where = {"pipeline": said["pipeline"], "stage": said["stage"]}
         sizes = {"predicted_bytes": predicted, "measured_bytes": measured, "tensors_bytes": said["peak_bytes"]}
-        return [Notice("memory_differs", {**facts, **where, **sizes, "ratio": measured / predicted})]
+        return [Notice("memory_differs", {**where, **sizes, "ratio": measured / predicted}, pool=pool, **facts)]
 
     def _predicted(self, pipeline: int, stage: int) -> int | None:
         """None of a stage that no plan has: a rank said so, who is not always right."""

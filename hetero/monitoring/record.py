@@ -38,8 +38,8 @@ class Assignment:
 
 @dataclass(frozen=True)
 class RunFacts:
-    """What turns seconds into rates. `flops_per_token` counts forward and backward without recompute; emulated chips run
-    `time_scale` times slower than their datasheet; `started` is unix time."""
+    """What turns seconds into rates. `flops_per_token` counts forward and backward without recompute; emulated chips
+    run `time_scale` times slower than their datasheet; `started` is unix time."""
 
     pools: Mapping[str, Assignment]
     flops_per_token: float
