@@ -59,7 +59,7 @@ class HostActor:
         """The machine, and why it cannot use a shared folder."""
         return socket.gethostname(), reach(folder, host)
 
-    def order(self, order: HostOrder) -> None:
+    def send(self, order: HostOrder) -> None:
         self._agent.send(self._files.localized(order))
 
     @ray.method(concurrency_group="events")
@@ -120,7 +120,7 @@ class RayAgents:
             self._listen(spec.id, spec.patience.start_s)
 
     def send(self, host: str, order: HostOrder) -> None:
-        self._actors[host].order.remote(order)
+        self._actors[host].send.remote(order)
 
     def receive(self, timeout: float) -> list[Event]:
         ray_is_gone = self._pulse.look() if self._pulse else []
