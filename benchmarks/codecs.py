@@ -29,7 +29,6 @@ from balancer.plan.plan import PipelinePlan, StagePlan
 from benchmarks.report import print_report
 from bridge.codec import CODECS, NONE
 from bridge.options import BridgeOptions
-from hetero.cluster.control.instructions import CheckpointWritten, News
 from hetero.cluster.fleet import Programs
 from hetero.cluster.host.agent import LocalAgents
 from hetero.cluster.options import fleet_of
@@ -40,6 +39,7 @@ from hetero.job.job import Job
 from hetero.job.planning.plan_job import plan_job
 from hetero.job.run.spec import run_spec
 from hetero.monitoring.links import total_bytes
+from hetero.monitoring.notice import Notice
 from hetero.words.step import HostStep
 
 QUICKSTART = Path(__file__).parents[1] / "configs" / "runs" / "quickstart.yaml"
@@ -57,7 +57,7 @@ class Run:
 
     losses: list[float] = field(default_factory=list)
     bytes_sent: int = 0
-    fallbacks: list[News] = field(default_factory=list)
+    fallbacks: list[Notice] = field(default_factory=list)
 
     def record(self, reports: Sequence[HostStep]) -> None:
         self.losses += [report.totals.loss for report in reports if report.totals]
@@ -116,10 +116,10 @@ class Bench:
         session.run(job.train.steps, lambda _, reports: run.record(reports))
         return run
 
-    def _hear(self, news: News | CheckpointWritten) -> None:
-        """A rank's news is of the run that is under way."""
-        if isinstance(news, News) and news.kind == "codec_fallback":
-            self._run.fallbacks.append(news)
+    def _hear(self, notice: Notice) -> None:
+        """A rank's notice is of the run that is under way."""
+        if notice.kind == "codec_fallback":
+            self._run.fallbacks.append(notice)
 
 
 def measure(job: Job, codecs: Sequence[str], seeds: int, say: Callable[[str], None]) -> list[Runs]:

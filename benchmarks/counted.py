@@ -16,14 +16,14 @@ from hetero.engine import rank as engine_rank
 from hetero.engine.epoch import Epoch
 from hetero.engine.step.stage import RankPlace
 from hetero.engine.world import World
-from hetero.words.notices import Told
+from hetero.words.notices import RankNotice
 from hetero.words.spec import RunSpec
 from hetero.words.step import StepReport
 from tests.live_bytes import LiveBytes
 
 
 @dataclass(frozen=True)
-class Counted(Told):
+class Counted(RankNotice):
     """The most bytes of tensors that were there at once."""
 
     kind = "counted"

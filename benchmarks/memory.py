@@ -31,7 +31,6 @@ from balancer.plan.plan import Plan
 from benchmarks.counted import Counted
 from benchmarks.memory_plans import STEPS, Case, held_out, known, stand_in
 from benchmarks.report import print_report
-from hetero.cluster.control.instructions import CheckpointWritten, News
 from hetero.cluster.fleet import Programs
 from hetero.cluster.host.agent import LocalAgents
 from hetero.cluster.options import fleet_of
@@ -39,6 +38,7 @@ from hetero.cluster.session import Session
 from hetero.data.source import Prepared, prepare
 from hetero.job.planning.problem import workload
 from hetero.job.run.spec import fleet_links, run_spec
+from hetero.monitoring.notice import Notice
 from tests.stand_in.ascend import machine
 
 NO_PACE = 1e-9
@@ -61,12 +61,12 @@ class Bench:
 
     def __init__(self, text: Prepared) -> None:
         self._text, self._epoch = text, -1
-        self._told: list[News] = []
+        self._told: list[Notice] = []
         self.session: Session
 
-    def hear(self, news: News | CheckpointWritten) -> None:
-        if isinstance(news, News) and news.kind == Counted.kind:
-            self._told.append(news)
+    def hear(self, notice: Notice) -> None:
+        if notice.kind == Counted.kind:
+            self._told.append(notice)
 
     def run(self, case: Case) -> list[Found]:
         self._epoch += 1
@@ -74,15 +74,15 @@ class Bench:
         job, plan = case.job, case.plan.model_copy(update={"epoch": self._epoch})
         self.session.configure(run_spec(job, self.session.fleet, plan, self._text, NO_PACE))
         self.session.run(STEPS, lambda *_: None)
-        return [_found(case, plan, news) for news in self._told if news.step == STEPS - 1]
+        return [_found(case, plan, notice) for notice in self._told if notice.step == STEPS - 1]
 
 
-def _found(case: Case, plan: Plan, news: News) -> Found:
-    place = news.data["pipeline"], news.data["stage"]
-    precision, bridge = case.job.precision_of(str(news.pool)), case.job.bridge
+def _found(case: Case, plan: Plan, notice: Notice) -> Found:
+    place = notice.data["pipeline"], notice.data["stage"]
+    precision, bridge = case.job.precision_of(str(notice.pool)), case.job.bridge
     crossing = bridge.sync_bucket_bytes, bridge.codecs_between
     need = stage_bytes(workload(case.job), plan, *place, precision, None, *crossing)
-    return Found(case.name, f"{news.rank} of {place}", news.data["peak"], need)
+    return Found(case.name, f"{notice.rank} of {place}", notice.data["peak"], need)
 
 
 def measure(chosen: Sequence[Case]) -> list[Found]:

@@ -60,10 +60,10 @@ class Watchers:
         """One step."""
         for host in hosts:
             self._trace.add(host)
-            if (line := self._recorder.add(host)) is not None:
-                self._metrics.append(line)
-                self._note(self._watch.record(line))
-                self._progress.record(line)
+        line = self._recorder.line(hosts)
+        self._metrics.append(line)
+        self._note(self._watch.record(line))
+        self._progress.record(line)
 
     def _open(self, enter: Callable[[Any], Any]) -> None:
         options = MonitorOptions.model_validate({"trackers": TRACKERS, "prometheus_port": "auto"})

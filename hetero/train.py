@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ from balancer.plan.plan import Plan
 from hetero.checkpoint.manifest import RunState, last_good
 from hetero.checkpoint.resume import ResumePoint, checkpoint_folder, checkpoint_place
 from hetero.checkpoint.store import MANIFEST, CheckpointStore
-from hetero.cluster.control.instructions import CheckpointWritten, News
+from hetero.cluster.control.instructions import CheckpointWritten
 from hetero.cluster.doctor import guard
 from hetero.cluster.onray.actors import ray_agents
 from hetero.cluster.onray.metrics import RayMetrics
@@ -241,17 +241,17 @@ class _Run:
             cause = getattr(error, "rule", None) or f"{type(error).__name__}: {error}"
             self._event("failed", process="driver", cause=cause)
 
-    def heard(self, news: News | CheckpointWritten) -> None:
-        """News of the fleet, for the journal. That all pieces of a checkpoint are written is heard just before the
+    def heard(self, notice: Notice | CheckpointWritten) -> None:
+        """What the fleet has for the journal. That all pieces of a checkpoint are written is heard just before the
         record of the step that it follows, which says whether that step was an update; then it gets its manifest."""
-        if isinstance(news, CheckpointWritten):
-            self._written[news.step] = news
-        elif news.kind == MemoryUsed.kind:
-            facts = {"step": news.step, "epoch": news.epoch, "rank": news.rank}
-            self._note(self._memory.used(str(news.pool), news.data, facts))
+        if isinstance(notice, CheckpointWritten):
+            self._written[notice.step] = notice
+        elif notice.kind == MemoryUsed.kind:
+            facts = {"step": notice.step, "epoch": notice.epoch, "rank": notice.rank}
+            self._note(self._memory.used(str(notice.pool), notice.data, facts))
         else:
-            self._fleet_failed |= news.kind == "failed"
-            self._tell(news, news.data)
+            self._fleet_failed |= notice.kind == "failed"
+            self._note([notice])
 
     def warn(self, *notes: str) -> None:
         """Tells what the run goes on in spite of; empty notes are none."""
@@ -273,18 +273,18 @@ class _Run:
         self._folders.check()
         for host in hosts:
             trace.add(host)
-            if (line := recorder.add(host)) is not None:
-                metrics.append(line)
-                self._updates += not line["skipped"]
-                self._last = line
-                self._note(self._scaled(line))
-                self._note([*self._skips.record(line, self._last_good), *self._monitor.record(line)])
-                if "eval_loss" in line:
-                    self._event("validated", step=line["step"], epoch=line["epoch"], eval_loss=line["eval_loss"])
-                for record in self.record_to:
-                    record(line)
-                if (written := self._written.pop(line["step"] + 1, None)) is not None:
-                    self._commit(written)
+        line = recorder.line(hosts)
+        metrics.append(line)
+        self._updates += not line["skipped"]
+        self._last = line
+        self._note(self._scaled(line))
+        self._note([*self._skips.record(line, self._last_good), *self._monitor.record(line)])
+        if "eval_loss" in line:
+            self._event("validated", step=line["step"], epoch=line["epoch"], eval_loss=line["eval_loss"])
+        for record in self.record_to:
+            record(line)
+        if (written := self._written.pop(line["step"] + 1, None)) is not None:
+            self._commit(written)
 
     def _scaled(self, line: Record) -> list[Notice]:
         """Follows the loss scale, which the ranks change by the same rule."""
@@ -317,9 +317,6 @@ class _Run:
         if good is not None:
             return f"{self.run_dir.resolve()}@{good.step}"
         return self._point.last_good(self._updates) if self._point else None
-
-    def _tell(self, news: News, data: Mapping[str, Any]) -> None:
-        self._event(news.kind, step=news.step, epoch=news.epoch, pool=news.pool, rank=news.rank, **data)
 
     def _note(self, notices: Sequence[Notice]) -> None:
         for notice in notices:

@@ -21,7 +21,7 @@ from balancer.schedule.lowering import actions_of, last_backwards
 from balancer.simulate.links import LinkDirection, SimulatedLinks
 from balancer.simulate.sync import SyncTiming
 
-Span = tuple[Action, float, float]
+TimedAction = tuple[Action, float, float]
 _Message = tuple[int, Message]  # of a pipeline
 
 
@@ -57,7 +57,7 @@ class Prediction:
     step_s: float
     compute_s: float
     busy_s: Mapping[Place, float]
-    spans: Mapping[Place, list[Span]]
+    spans: Mapping[Place, list[TimedAction]]
     link_s: float
 
     @property
@@ -101,7 +101,7 @@ class _StageProgress:
         self.place, self.plan, self.actions = place, plan, actions
         self.last_backwards = last_backwards(actions)
         self.next = 0
-        self.spans: list[Span] = []
+        self.spans: list[TimedAction] = []
         self.ready_at = 0.0  # when its list is at STEP
 
 

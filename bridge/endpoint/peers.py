@@ -137,7 +137,7 @@ class Peers:
             place = self._frames.place_for(header) if fresh else None
         else:
             place = memoryview(bytearray(min(header.length, len(body))))
-        stream.seal.open(header, head, body, place)
+        stream.seal.open_into(header, head, body, place)
         stream.heard()
         stream.on_seen(header.seen)
         if fresh:

@@ -39,7 +39,7 @@ class Handshake:
         """The other side's HELLO. Raises WireError if it is none, or of another endpoint than was dialled."""
         if header.kind is not FrameKind.HELLO:
             raise wire_error("kind", header.kind.name, "a connection begins with HELLO")
-        self._seal.open(header, head, body, None)
+        self._seal.open_into(header, head, body, None)
         self._theirs = read_text(body)
         hello = Hello.parse(self._theirs)
         if self.expected not in (None, hello.endpoint):
@@ -66,7 +66,7 @@ class Handshake:
         """Checks the other side's READY; gives the seal of all frames after it. Raises WireError if it is no proof."""
         if header.kind is not FrameKind.READY:
             raise wire_error("kind", header.kind.name, "READY comes after HELLO")
-        self._seal.open(header, head, body, None)
+        self._seal.open_into(header, head, body, None)
         if sealed:
             return self._seal
         return Unchecked() if self.connection.shares_memory else Checked()

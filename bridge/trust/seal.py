@@ -26,7 +26,7 @@ class Seal(ABC):
         """The peer has seen the frame of this body, so that nobody reads the body any more."""
 
     @abstractmethod
-    def open(self, header: Header, head: memoryview, body: memoryview, place: memoryview | None) -> None:
+    def open_into(self, header: Header, head: memoryview, body: memoryview, place: memoryview | None) -> None:
         """Puts the payload into `place`, `header.length` bytes long; with None it is only examined.
 
         Raises WireError unless the frame is as the peer sent it. Then `place` may hold anything.
@@ -39,7 +39,7 @@ class Unchecked(Seal):
     def apply(self, header: Header, payload: memoryview) -> tuple[bytes, memoryview]:
         return header.encode(), payload
 
-    def open(self, header: Header, head: memoryview, body: memoryview, place: memoryview | None) -> None:
+    def open_into(self, header: Header, head: memoryview, body: memoryview, place: memoryview | None) -> None:
         _expect(body, header.length)
         if place is not None:
             copy(place, body)
@@ -51,7 +51,7 @@ class Checked(Seal):
     def apply(self, header: Header, payload: memoryview) -> tuple[bytes, memoryview]:
         return header._replace(checksum=checksum(payload)).encode(), payload
 
-    def open(self, header: Header, head: memoryview, body: memoryview, place: memoryview | None) -> None:
+    def open_into(self, header: Header, head: memoryview, body: memoryview, place: memoryview | None) -> None:
         _expect(body, header.length)
         if checksum(body) != header.checksum:
             raise wire_error("checksum", header.checksum, "the payload was damaged on its way")
@@ -87,7 +87,7 @@ class Encrypted(Seal):
             return self._free.pop()
         return memoryview(bytearray(nbytes))
 
-    def open(self, header: Header, head: memoryview, body: memoryview, place: memoryview | None) -> None:
+    def open_into(self, header: Header, head: memoryview, body: memoryview, place: memoryview | None) -> None:
         _expect(body, header.length + TAG_BYTES)
         if place is None:
             place = memoryview(bytearray(header.length))

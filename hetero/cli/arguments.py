@@ -48,5 +48,5 @@ Settings = Annotated[
 _SERVER = typer.Option(
     "--address", metavar="URL", envvar="RAY_API_SERVER_ADDRESS", help="The cluster's job server, as http://HEAD:8265."
 )
-Server = Annotated[str, _SERVER]
-MaybeServer = Annotated[str | None, _SERVER]
+ServerAddress = Annotated[str, _SERVER]
+MaybeServerAddress = Annotated[str | None, _SERVER]

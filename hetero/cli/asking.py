@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from backends.probe import Detection
-    from hetero.cluster.control.instructions import News
     from hetero.cluster.options import PoolOptions
     from hetero.job.planning.chips import AskChips
+    from hetero.monitoring.notice import Notice
 
 
 def asking(address: str | None) -> AskChips:
@@ -32,8 +32,8 @@ def _joined(pools: Mapping[str, PoolOptions], *, address: str) -> dict[str, Dete
     return ask_joined(pools, address, _tell)
 
 
-def _tell(news: News) -> None:
+def _tell(notice: Notice) -> None:
     """That it waits for places, and that it has them."""
     from hetero.monitoring.progress import event_text
 
-    typer.echo(event_text({"kind": news.kind, "data": news.data}), err=True)
+    typer.echo(event_text({"kind": notice.kind, "data": notice.data}), err=True)

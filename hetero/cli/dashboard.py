@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hetero.cli.arguments import MaybeServer, RunOrJob
+from hetero.cli.arguments import MaybeServerAddress, RunOrJob
 
 if TYPE_CHECKING:
     import socket
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def dashboard(
     run: RunOrJob,
-    address: MaybeServer = None,
+    address: MaybeServerAddress = None,
     port: Annotated[
         int | None, typer.Option(min=1, max=65535, metavar="PORT", help="Listen here; a free one by default.")
     ] = None,

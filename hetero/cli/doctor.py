@@ -92,9 +92,9 @@ def _findings(
     from hetero.cli.asking import asking
     from hetero.cluster.doctor.checks import examine
     from hetero.cluster.doctor.ray_cluster import ask, not_asked, told_of
-    from hetero.job.doctor import cache, examine_job, held, name_chips
+    from hetero.job.doctor import cache, examine_job, name_chips, taken
 
-    findings = [*examine(machine), cache(), *held(run_dir)]
+    findings = [*examine(machine), cache(), *taken(run_dir)]
     cluster, nodes = ask(address) if address else ([not_asked()], None)
     findings += [*cluster, *told_of(os.environ)]
     if job is not None and (nodes is not None or address is None):

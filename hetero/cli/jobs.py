@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hetero.cli.arguments import Server, path_of
+from hetero.cli.arguments import ServerAddress, path_of
 from hetero.cli.submit import print_until_over
 from hetero.terminal import plain, word
 
@@ -21,7 +21,7 @@ jobs = typer.Typer(name="jobs", help="Look after the jobs on a cluster.", no_arg
 
 
 @jobs.command("list")
-def list_(address: Server) -> None:
+def list_(address: ServerAddress) -> None:
     """Every job, the newest first."""
     from rich.console import Console
     from rich.table import Table
@@ -41,7 +41,7 @@ def list_(address: Server) -> None:
 
 
 @jobs.command()
-def status(job_id: JobId, address: Server) -> None:
+def status(job_id: JobId, address: ServerAddress) -> None:
     """What is known of one job."""
     from hetero.cluster.jobs.jobs import JobServer
 
@@ -65,7 +65,7 @@ def status(job_id: JobId, address: Server) -> None:
 @jobs.command()
 def logs(
     job_id: JobId,
-    address: Server,
+    address: ServerAddress,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the job ends.")] = False,
 ) -> None:
     """What a job has printed."""
@@ -78,7 +78,7 @@ def logs(
 
 
 @jobs.command()
-def stop(job_id: JobId, address: Server) -> None:
+def stop(job_id: JobId, address: ServerAddress) -> None:
     """End a job; when this returns its processes have ended."""
     from hetero.cluster.errors import ClusterError
     from hetero.cluster.jobs.jobs import JobServer
@@ -92,7 +92,7 @@ def stop(job_id: JobId, address: Server) -> None:
 @jobs.command()
 def fetch(
     job_id: JobId,
-    address: Server,
+    address: ServerAddress,
     to: Annotated[
         Path | None, typer.Option(metavar="DIR", parser=path_of("--to"), help="Where to put it; default runs/JOB.")
     ] = None,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hetero.cli.arguments import MaybeServer, RunOrJob, path_of
+from hetero.cli.arguments import MaybeServerAddress, RunOrJob, path_of
 
 if TYPE_CHECKING:
     from hetero.monitoring.follow import Follower
@@ -21,7 +21,7 @@ NONSENSE = (ValueError, LookupError, TypeError, ArithmeticError)
 
 def report(
     run: RunOrJob,
-    address: MaybeServer = None,
+    address: MaybeServerAddress = None,
     output: Annotated[
         Path | None,
         typer.Option(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hetero.cli.arguments import JobFile, Server, Settings, path_there
+from hetero.cli.arguments import JobFile, ServerAddress, Settings, path_there
 from hetero.terminal import plain
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ PRINTED_S = 10.0
 
 def submit(
     job_file: JobFile,
-    address: Server,
+    address: ServerAddress,
     settings: Settings = None,
     follow: Annotated[
         bool, typer.Option("--follow", help="Print what the job prints; leave with its exit code.")

@@ -6,12 +6,12 @@ from typing import Annotated
 
 import typer
 
-from hetero.cli.arguments import MaybeServer, RunOrJob
+from hetero.cli.arguments import MaybeServerAddress, RunOrJob
 
 
 def top(
     run: RunOrJob,
-    address: MaybeServer = None,
+    address: MaybeServerAddress = None,
     once: Annotated[bool, typer.Option("--once", help="Print once and leave; what a pipe gets anyway.")] = False,
     every: Annotated[float, typer.Option(min=0.1, metavar="SECONDS", help="Time between two looks.")] = 1.0,
 ) -> None:

@@ -19,12 +19,13 @@ from hetero.cluster.control.controller import Controller, ControlOptions
 from hetero.cluster.fleet import FleetLink, FleetSpec, host_id
 from hetero.cluster.host.agent import Agents
 from hetero.interrupts import check
+from hetero.monitoring.notice import Notice
 from hetero.words.orders import Calibrate, Configure, Configured, RankOrder
 from hetero.words.spec import CalibrationSpec, RunSpec
 from hetero.words.step import HostStep
 
 OnReport = Callable[[int, Sequence[HostStep]], None]
-OnEvent = Callable[[ins.News | ins.CheckpointWritten], None]
+OnEvent = Callable[[Notice | ins.CheckpointWritten], None]
 
 RECEIVE_S = 0.2
 PROBE_S, PROBE_BYTES = 1.0, 256 << 20
@@ -63,7 +64,7 @@ class Session:
     ) -> Session:
         """Starts all agents and ranks, opens the pools' worlds and introduces the endpoints to each other.
 
-        `on_event` hears news for the journal, and of checkpoints that want their manifests.
+        `on_event` hears notices for the journal, and of checkpoints that want their manifests.
         """
         session = cls(fleet, agents, on_event, options)
         try:
@@ -217,7 +218,7 @@ class Session:
                 self._answer = instruction
             case ins.Deliver(step, reports):
                 self._on_report(step, reports)
-            case ins.News() | ins.CheckpointWritten():
+            case Notice() | ins.CheckpointWritten():
                 self._on_event(instruction)
             case ins.Fail(root, others):
                 self._failed = True

@@ -41,7 +41,7 @@ from hetero.transfer.gate import Fallback
 from hetero.transfer.native_messages import NativeMessages
 from hetero.transfer.point_to_point import PointToPoint
 from hetero.transfer.waits import Waits
-from hetero.words.notices import CodecFallback, MemoryUsed, Told
+from hetero.words.notices import CodecFallback, MemoryUsed, RankNotice
 from hetero.words.piece import StoredPiece
 from hetero.words.spec import RunSpec
 from hetero.words.step import StepReport, StepTotals
@@ -69,7 +69,7 @@ class Epoch:
         self.spec, self.place, self.state = spec, place, state
         self._backend, self._me = world.backend, world.rank
         self._waits = Waits(world.backend)
-        self._events: list[Told] = []
+        self._events: list[RankNotice] = []
         self._native = NativeMessages(groups.up, groups.down, self._me.index, self._waits)
         messenger = PointToPoint(
             self._me, spec.epoch, world.backend, port, self._native, self._waits, spec.bridge, self._codec_fell_back
@@ -126,7 +126,7 @@ class Epoch:
                 return replace(report, totals=replace(report.totals, eval_loss=loss))
         return report
 
-    def take_events(self) -> list[Told]:
+    def take_events(self) -> list[RankNotice]:
         """What has happened since the last call that the run's journal should know."""
         events = list(self._events)
         self._events.clear()

@@ -15,7 +15,7 @@ from backends.probe import Detection
 from hetero.cluster.doctor.finding import Finding, judged
 from hetero.cluster.doctor.machine import Machine, Space, space
 from hetero.cluster.fleet import LOOPBACK
-from hetero.cluster.host.listening import listen_fault
+from hetero.cluster.host.loopback import listen_fault
 from hetero.cluster.options import PoolOptions, fleet_of
 from hetero.cluster.placement import Node, PlacementError, asks_of, place
 from hetero.data.corpus import Corpus
@@ -39,7 +39,7 @@ def examine_job(job: Job, machine: Machine, run_dir: Path, nodes: Sequence[Node]
     return [*plan, *pools, _data(job, nodes is not None), *_storage(job, run_dir, nodes), *_ports(job)]
 
 
-def held(run_dir: Path) -> Iterator[Finding]:
+def taken(run_dir: Path) -> Iterator[Finding]:
     """Where a run goes on no other can be recorded."""
     if (claim := held_by(run_dir)) is not None:
         remedy = "name another --run-dir, or wait until that run has ended"

@@ -18,7 +18,7 @@ import xxhash
 from bridge.layout.layout import Region
 from hetero.layers.normals import STEP, Normals, wrapped
 
-Part = tuple[torch.Tensor, torch.Tensor]
+Rows = tuple[torch.Tensor, torch.Tensor]
 """Rows of a tensor and the states that they begin at."""
 
 _HOST_PAIRS, CHIP_PAIRS = 1 << 15, 1 << 20
@@ -73,7 +73,7 @@ def _make(table: torch.Tensor, states: torch.Tensor, columns: tuple[int, int], s
     parts = _parts(table, states.to(device), at_once)
     odd = start % 2
 
-    def work(mine: Sequence[Part]) -> None:
+    def work(mine: Sequence[Rows]) -> None:
         normals = Normals(min(at_once, len(table)) * len(steps), device)
         for part, numbers in mine:
             first, second = normals.make(numbers, steps, std)
@@ -83,12 +83,12 @@ def _make(table: torch.Tensor, states: torch.Tensor, columns: tuple[int, int], s
     _share_out(parts, work, len(os.sched_getaffinity(0)) if device.type == "cpu" else 1)
 
 
-def _parts(table: torch.Tensor, states: torch.Tensor, rows: int) -> list[Part]:
+def _parts(table: torch.Tensor, states: torch.Tensor, rows: int) -> list[Rows]:
     rows = max(1, rows)
     return list(zip(table.split(rows), states.split(rows), strict=True))
 
 
-def _share_out(parts: Sequence[Part], work: Callable[[Sequence[Part]], None], cores: int) -> None:
+def _share_out(parts: Sequence[Rows], work: Callable[[Sequence[Rows]], None], cores: int) -> None:
     """Among threads, who leave the interpreter to each other while torch works."""
     threads = min(len(parts), cores, _MOST_THREADS)
     if threads == 1:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from collections import deque
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from hetero.monitoring.notice import Notice
@@ -69,28 +69,28 @@ class Alerts:
             self._pools.clear()
             self._stages.clear()
         return [
-            Notice(kind, {"step": line["step"], "epoch": line["epoch"], **facts})
-            for kind, facts in (*self._pool_alerts(line), *self._stage_alerts(line))
+            replace(notice, step=line["step"], epoch=line["epoch"])
+            for notice in (*self._pool_alerts(line), *self._stage_alerts(line))
         ]
 
-    def _pool_alerts(self, line: Mapping[str, Any]) -> Iterable[tuple[str, dict[str, Any]]]:
+    def _pool_alerts(self, line: Mapping[str, Any]) -> Iterable[Notice]:
         for name, pool in line["pools"].items():
             capacity = pool["capacity_tokens_per_s"]
             baseline = self._pools.setdefault(name, Baseline())
             if capacity > 0 and baseline.add(capacity, lower_is_worse=True):
                 facts = {"capacity_tokens_per_s": capacity, "median_tokens_per_s": baseline.median}
-                yield _kind("pool", baseline), {"pool": name, **facts, "ratio": capacity / baseline.median}
+                yield Notice(_kind("pool", baseline), {**facts, "ratio": capacity / baseline.median}, pool=name)
 
-    def _stage_alerts(self, line: Mapping[str, Any]) -> Iterable[tuple[str, dict[str, Any]]]:
+    def _stage_alerts(self, line: Mapping[str, Any]) -> Iterable[Notice]:
         for stage in line["stages"]:
             place = stage["pipeline"], stage["stage"]
             compute_s = stage["forward_s"] + stage["backward_s"] + stage["weight_s"]
             baseline = self._stages.setdefault(place, Baseline())
             if compute_s > 0 and baseline.add(compute_s, lower_is_worse=False):
-                where = {"pool": stage["pool"], "rank": f"{stage['pool']}:{stage['slowest_rank']}"}
+                slowest = f"{stage['pool']}:{stage['slowest_rank']}"
                 facts = {"pipeline": place[0], "stage": place[1], "host": stage["host"]}
                 times = {"compute_s": compute_s, "median_s": baseline.median, "ratio": compute_s / baseline.median}
-                yield _kind("rank", baseline), {**where, **facts, **times}
+                yield Notice(_kind("rank", baseline), facts | times, pool=stage["pool"], rank=slowest)
 
 
 def _kind(what: str, baseline: Baseline) -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-from hetero.words.step import Crossed, HostStep
+from hetero.words.step import CrossedByPool, HostStep
 
 FIGURES = ("bytes_sent", "bytes_per_s", "exposed_s")
 
@@ -29,7 +29,7 @@ class LinkStatus:
     exposed_s: float
 
 
-def merge_crossed(members: Iterable[Crossed]) -> dict[str, tuple[int, float]]:
+def merge_crossed(members: Iterable[CrossedByPool]) -> dict[str, tuple[int, float]]:
     """Of several ranks of one pool: bytes add up; the wait is that of whoever waited longest, for they wait side by
     side."""
     merged: dict[str, tuple[int, float]] = {}
@@ -40,7 +40,7 @@ def merge_crossed(members: Iterable[Crossed]) -> dict[str, tuple[int, float]]:
     return merged
 
 
-def total_bytes(crossed: Crossed) -> int:
+def total_bytes(crossed: CrossedByPool) -> int:
     return sum(nbytes for nbytes, _ in crossed.values())
 
 

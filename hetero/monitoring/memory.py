@@ -24,15 +24,21 @@ class MemoryCheck:
     def used(self, pool: str, said: Mapping[str, Any], facts: Mapping[str, Any]) -> list[Notice]:
         """Takes what a rank has `said` (see `Epoch`); `facts` are when and who. `memory_differs` where its chip holds
         over 5% more or less than the plan says."""
-        try:
-            predicted, measured = self.predicted(said["pipeline"], said["stage"]), said["held_bytes"]
-        except IndexError:  # a rank said so, who is not always right
+        predicted, measured = self._predicted(said["pipeline"], said["stage"]), said["held_bytes"]
+        if predicted is None:
             return []
         one = pool, said["stage"], measured > predicted
         apart = abs(measured - predicted)
         if apart <= TOLERANCE * predicted or apart <= LEAST * said["limit_bytes"] or one in self._told:
             return []
         self._told.add(one)
-        where = {"pool": pool, "pipeline": said["pipeline"], "stage": said["stage"]}
+        where = {"pipeline": said["pipeline"], "stage": said["stage"]}
         sizes = {"predicted_bytes": predicted, "measured_bytes": measured, "tensors_bytes": said["peak_bytes"]}
-        return [Notice("memory_differs", {**facts, **where, **sizes, "ratio": measured / predicted})]
+        return [Notice("memory_differs", {**where, **sizes, "ratio": measured / predicted}, pool=pool, **facts)]
+
+    def _predicted(self, pipeline: int, stage: int) -> int | None:
+        """None of a stage that no plan has: a rank said so, who is not always right."""
+        try:
+            return self.predicted(pipeline, stage) if min(pipeline, stage) >= 0 else None
+        except IndexError:
+            return None

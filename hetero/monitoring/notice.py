@@ -1,13 +1,25 @@
-"""An event that somebody who watches the run wants written."""
+"""What somebody wants in a run's journal, where it becomes an event."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field
+from typing import Any
 
 
-class Notice(NamedTuple):
-    """`facts` are the keywords of `EventJournal.write`."""
+@dataclass(frozen=True)
+class Notice:
+    """`kind` and `data` are the event's; so is what is known of when it was, and whose."""
 
     kind: str
-    facts: Mapping[str, Any]
+    data: Mapping[str, Any] = field(default_factory=dict)
+    step: int | None = None
+    epoch: int | None = None
+    pool: str | None = None
+    rank: str | None = None
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """The keywords of `EventJournal.write`."""
+        where = {"step": self.step, "epoch": self.epoch, "pool": self.pool, "rank": self.rank}
+        return {key: value for key, value in where.items() if value is not None} | dict(self.data)

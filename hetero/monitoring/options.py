@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-Port = Annotated[int, Field(ge=1, le=65535)] | Literal["auto"] | None
+PortNumber = Annotated[int, Field(ge=1, le=65535)] | Literal["auto"] | None
 
 
 class TrackerChoice(BaseModel):
@@ -30,9 +30,9 @@ class MonitorOptions(BaseModel):
 
     trace_every: int = Field(10, ge=0, description="Steps between traced steps in `trace.json`; 0 traces none.")
     trackers: tuple[TrackerChoice, ...] = Field((), description="Tools that get the curves too.")
-    port: Port = Field(
+    port: PortNumber = Field(
         None, description="Port of the driver's host, on 127.0.0.1, of a live web page; `auto` takes a free one."
     )
-    prometheus_port: Port = Field(
+    prometheus_port: PortNumber = Field(
         None, description="Port of the driver's host, on 127.0.0.1, that serves the metrics; `auto` takes a free one."
     )

@@ -38,11 +38,10 @@ class Assignment:
 
 @dataclass(frozen=True)
 class RunFacts:
-    """What turns seconds into rates. `ranks` reports make a step; `flops_per_token` counts forward and backward without
-    recompute; emulated chips run `time_scale` times slower than their datasheet; `started` is unix time."""
+    """What turns seconds into rates. `flops_per_token` counts forward and backward without recompute; emulated chips
+    run `time_scale` times slower than their datasheet; `started` is unix time."""
 
     pools: Mapping[str, Assignment]
-    ranks: int
     flops_per_token: float
     started: float
     time_scale: float = 1.0
@@ -108,20 +107,15 @@ def merge_hosts(hosts: Sequence[HostStep], facts: RunFacts, useful_s: float = 0.
 
 
 class Recorder:
-    """Collects host reports until a step is whole. One recorder serves one epoch; `useful_s` carries goodput on."""
+    """Makes the lines of one epoch, whose steps come whole (see `LeaseBook`); `useful_s` carries goodput on."""
 
     def __init__(self, facts: RunFacts, useful_s: float = 0.0) -> None:
         self.facts = facts
         self.useful_s = useful_s
-        self._waiting: dict[int, list[HostStep]] = {}
 
-    def add(self, host: HostStep) -> Report | None:
-        """The finished line of the step, or None while other hosts are missing."""
-        hosts = self._waiting.setdefault(host.step, [])
-        hosts.append(host)
-        if sum(one.ranks for one in hosts) < self.facts.ranks:
-            return None
-        line = merge_hosts(self._waiting.pop(host.step), self.facts, self.useful_s)
+    def line(self, hosts: Sequence[HostStep]) -> Report:
+        """Of the next step, from the reports of all hosts."""
+        line = merge_hosts(hosts, self.facts, self.useful_s)
         self.useful_s += 0.0 if line["skipped"] else line["step_s"]
         return line
 

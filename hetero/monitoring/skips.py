@@ -35,10 +35,10 @@ class Skips:
         self.in_row = self.count == FEW or (self.in_row and self.count > 0)
         if self.in_row == was_in_row:
             return []
-        facts = {"step": line["step"], "epoch": line["epoch"]}
+        when = {"step": line["step"], "epoch": line["epoch"]}
         if self.in_row:
-            return [Notice("updates_skipped", facts | {"last_good": last_good() or "no checkpoint"})]
-        return [Notice("updates_recovered", facts)]
+            return [Notice("updates_skipped", {"last_good": last_good() or "no checkpoint"}, **when)]
+        return [Notice("updates_recovered", **when)]
 
 
 def _is_lost(line: Mapping[str, Any]) -> bool:

@@ -19,7 +19,7 @@ from hetero.monitoring.shapes import PLANNED, fits
 from hetero.words.pool import Pool
 
 Ended = Literal["finished", "failed", "interrupted"]
-State = Literal["waiting", "starting", "running", "silent"] | Ended
+StateName = Literal["waiting", "starting", "running", "silent"] | Ended
 ENDS: tuple[Ended, ...] = get_args(Ended)
 STARTS = ("started", "host_ready", "measuring", "planned", "configured")
 Numbers = tuple[int, ...]
@@ -90,7 +90,7 @@ class RunStatus:
     numbers of the plan's pipelines, those of equal ones together."""
 
     name: str
-    state: State
+    state: StateName
     emulated: bool
     link_ratio: float | None
     epoch: int
@@ -234,7 +234,7 @@ def _median(records: Sequence[Record]) -> Record:
     return {"step_s": statistics.median(record.get("step_s") or 0.0 for record in records), "pools": pools}
 
 
-def _state(follower: Follower, now: float) -> State:
+def _state(follower: Follower, now: float) -> StateName:
     end = _newest(follower, ENDS)
     if end is not None and _seq(end) > _seq(_newest(follower, STARTS)):
         return next(kind for kind in ENDS if kind == end["kind"])

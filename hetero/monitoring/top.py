@@ -21,7 +21,7 @@ from hetero.monitoring.progress import duration, event_text
 from hetero.monitoring.status import ENDS, PoolStatus, RunStatus, StageStatus, status
 from hetero.terminal import plain
 
-Kind = TypeVar("Kind", PoolStatus, LinkStatus)
+T = TypeVar("T", PoolStatus, LinkStatus)
 
 EVENTS_SHOWN = 6
 MOST_LETTERS = 4000
@@ -109,7 +109,7 @@ def _curve(name: str, values: Sequence[float | None], bars: str) -> Text:
     return Text(f"{name:6}{row}  {low:,.4g} to {high:,.4g}")
 
 
-def _kinds(shown: Sequence[Kind]) -> list[list[Kind]]:
+def _kinds(shown: Sequence[T]) -> list[list[T]]:
     """Real and emulated ones, which never share a column."""
     return [[one for one in shown if one.emulated is emulated] for emulated in (False, True)]
 

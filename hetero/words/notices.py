@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from bridge.words.word import Word
 
 
-class Told(Word):
+class RankNotice(Word):
     """`kind` is the event's."""
 
     kind: ClassVar[str]
@@ -23,7 +23,7 @@ class Told(Word):
 
 
 @dataclass(frozen=True)
-class ChipWaits(Told):
+class ChipWaits(RankNotice):
     """`chip` has waited so long for others of its pool, and still does: for what `group` does."""
 
     kind = "chip_waits"
@@ -34,7 +34,7 @@ class ChipWaits(Told):
 
 
 @dataclass(frozen=True)
-class MemoryUsed(Told):
+class MemoryUsed(RankNotice):
     """What a chip of a stage holds: `held_bytes` by its driver, `peak_bytes` of tensors, of `limit_bytes`."""
 
     kind = "memory_used"
@@ -46,7 +46,7 @@ class MemoryUsed(Told):
 
 
 @dataclass(frozen=True)
-class CodecFallback(Told):
+class CodecFallback(RankNotice):
     """A link's `codec` lost `error` of a message of `flow`, which is more than `limit`: `fallback` is used for so many
     `messages`. `link` names the pools at its ends, `target` the rank that receives it."""
 

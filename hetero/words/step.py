@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from bridge.rank import RankId
 from bridge.words.word import Word, WordPart
 
-Crossed = Mapping[str, tuple[int, float]]
+CrossedByPool = Mapping[str, tuple[int, float]]
 """(bytes, seconds waited) by the pool at the other end."""
 Spans = tuple[tuple[str, float, float], ...]
 """(label, start, seconds)."""
@@ -42,8 +42,8 @@ class Spent:
     optimizer_s: float
     bridge_wait_s: float
     bubble_s: float
-    sent: Crossed
-    received: Crossed
+    sent: CrossedByPool
+    received: CrossedByPool
     peak_memory_bytes: int
     overrun: bool
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections import defaultdict
+from collections.abc import Iterator
 
 import pytest
 
@@ -28,6 +29,21 @@ CLASSES = _classes()
 def test_no_two_classes_have_one_name() -> None:
     assert len(CLASSES) > 500
     assert not {name: files for name, files in CLASSES.items() if len(files) > 1}
+
+
+def _aliases() -> Iterator[tuple[str, str]]:
+    """Names of types that are no classes, and the files that say what they stand for."""
+    for path in python_files(*PACKAGES):
+        for node in parsed(path).body:
+            target = node.targets[0] if isinstance(node, ast.Assign) else getattr(node, "target", None)
+            if isinstance(target, ast.Name) and re.fullmatch("[A-Z][a-z]+[A-Za-z]*", target.id):
+                yield target.id, name_of(path)
+
+
+def test_no_alias_has_the_name_of_a_class() -> None:
+    aliases = list(_aliases())
+    assert len(aliases) > 50
+    assert not [(name, file, CLASSES[name]) for name, file in aliases if name in CLASSES]
 
 
 @pytest.mark.parametrize(("word", "text"), glossary().items())

@@ -17,7 +17,7 @@ from tests.architecture.tree import PACKAGES, ROOT, name_of, parsed, python_file
 KEYS = {"do", "report"}
 """By which messages once were told apart."""
 ROOMS = ("bridge/words", "hetero/words")
-BASES = {"Word", "WordPart", "Answer", "Order", "EndpointOrder", "RankOrder", "Told"}
+BASES = {"Word", "WordPart", "Answer", "Order", "EndpointOrder", "RankOrder", "RankNotice"}
 
 
 def _keyed(path: Path) -> Iterator[int]:

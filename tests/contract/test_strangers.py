@@ -216,7 +216,7 @@ def test_no_key_and_nonce_occur_twice_over_a_hundred_connections(monkeypatch: py
         for one, other in ((here, there), (there, here)):
             header = Header(FrameKind.READY)
             head, body = one.apply(header, EMPTY)
-            other.open(header, memoryview(head), body, None)
+            other.open_into(header, memoryview(head), body, None)
     assert len(keys) == 200
     assert len(used) == 200
 

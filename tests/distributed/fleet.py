@@ -19,7 +19,7 @@ from balancer.problem import Problem
 from bridge.options import BridgeOptions
 from hetero.checkpoint.manifest import RunState
 from hetero.checkpoint.store import CheckpointStore
-from hetero.cluster.control.instructions import CheckpointWritten, News
+from hetero.cluster.control.instructions import CheckpointWritten
 from hetero.cluster.fleet import FleetLink, FleetSpec, Hosting, Programs
 from hetero.cluster.host.agent import Agents, LocalAgents
 from hetero.cluster.session import Session
@@ -28,6 +28,7 @@ from hetero.engine.state.loss_scale import LossScale
 from hetero.models.dimensions import Dimensions
 from hetero.models.registry import architecture
 from hetero.monitoring.links import total_bytes
+from hetero.monitoring.notice import Notice
 from hetero.words.options import EvalOptions, TrainOptions
 from hetero.words.orders import Moved
 from hetero.words.pool import Pool
@@ -83,7 +84,7 @@ class Run:
 
     totals: list[StepTotals] = field(default_factory=list)
     bytes_sent: int = 0
-    told: list[News] = field(default_factory=list)
+    told: list[Notice] = field(default_factory=list)
     moved: list[Moved] = field(default_factory=list)
     folder: Path | None = None
 
@@ -212,11 +213,11 @@ class Standing:
         )
         CheckpointStore(folder).commit(self._saved.step, state, self._saved.pieces)
 
-    def _hear(self, news: News | CheckpointWritten) -> None:
-        if isinstance(news, CheckpointWritten):
-            self._saved = news
-        elif news.rank is not None:
-            self._run.told.append(news)
+    def _hear(self, notice: Notice | CheckpointWritten) -> None:
+        if isinstance(notice, CheckpointWritten):
+            self._saved = notice
+        elif notice.rank is not None:
+            self._run.told.append(notice)
 
 
 def fleet_spec(

@@ -77,9 +77,9 @@ def test_a_planted_outlier_falls_back_with_an_event(name: str, fleet: Standing, 
     options = BridgeOptions.model_validate({"codec": {"activation": name}})
     coded = fleet.train(job, TWO, begin_from=tmp_path, bridge=options)
     exact = fleet.train(job, TWO, begin_from=tmp_path)
-    (news,) = coded.told
-    assert (news.kind, news.pool, news.rank, news.step) == ("codec_fallback", "nvidia", "nvidia:0", 0)
-    assert news.data["link"] == ("nvidia", "ascend")
-    assert (news.data["purpose"], news.data["codec"], news.data["fallback"]) == ("activation", name, "bf16")
-    assert news.data["error"] > news.data["limit"]
+    (notice,) = coded.told
+    assert (notice.kind, notice.pool, notice.rank, notice.step) == ("codec_fallback", "nvidia", "nvidia:0", 0)
+    assert notice.data["link"] == ("nvidia", "ascend")
+    assert (notice.data["purpose"], notice.data["codec"], notice.data["fallback"]) == ("activation", name, "bf16")
+    assert notice.data["error"] > notice.data["limit"]
     assert series_deviation(coded.losses, exact.losses).deviation < 0.01

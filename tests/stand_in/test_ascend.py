@@ -80,14 +80,14 @@ def test_equal_training(case: Case, fleet: Standing, text: Prepared, tmp_path: P
 
 def _chips_held_what_plans_count(case: Case, run: Run) -> None:
     """By the driver, communicators and all, give or take what an allocator of 20 MiB segments rounds up."""
-    told = [news for news in run.told if news.kind == "memory_used"]
+    told = [notice for notice in run.told if notice.kind == "memory_used"]
     job, plan, chip = case.job, case.job.complete(case.plan), load_chip("Ascend-910B2")
     work = architecture(job.dimensions).workload(SEQ_LEN, job.train.global_batch, job.train.precision)
-    assert {(news.data["pipeline"], news.data["stage"]) for news in told} == {place for place, _ in plan.stages()}
-    for news in told:
-        need = stage_bytes(work, plan, news.data["pipeline"], news.data["stage"], "float32", chip)
+    assert {(notice.data["pipeline"], notice.data["stage"]) for notice in told} == {place for place, _ in plan.stages()}
+    for notice in told:
+        need = stage_bytes(work, plan, notice.data["pipeline"], notice.data["stage"], "float32", chip)
         assert need.communicators > 0
-        assert abs(news.data["held_bytes"] - need.total) < 40 * MIB, (need, news.data)
+        assert abs(notice.data["held_bytes"] - need.total) < 40 * MIB, (need, notice.data)
 
 
 def test_goes_on_to_the_bit_from_a_checkpoint(fleet: Standing, tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 controller.Controller  an event in, instructions out
 events                 what it hears: from the driver's shell, from hosts, from the clock
-instructions           what it says: orders to hosts, and news, reports and answers to the shell
+instructions           what it says: orders to hosts, and notices, reports and answers to the shell
 blame.failure          the one error that a user sees of many troubles
 roll_call.RollCall     one part from each of many
 """

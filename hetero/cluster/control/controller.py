@@ -25,6 +25,7 @@ from hetero.cluster.control.lease import LeaseBook
 from hetero.cluster.control.roll_call import RollCall
 from hetero.cluster.errors import ClusterError, FingerprintMismatch
 from hetero.cluster.fleet import FleetSpec, HostSpec, describe, host_id
+from hetero.monitoring.notice import Notice
 from hetero.words.orders import Configured, JoinWorld, Lease, OpenWorld, RankOrder, WorldJoined
 from hetero.words.pool import Pool
 
@@ -92,9 +93,9 @@ class Controller:
             ev.HostReady: self._host_ready,
             ev.Answered: self._answered,
             ev.PiecesSaved: self._pieces_saved,
-            ev.RankTold: self._rank_told,
-            ev.StrangerRefused: lambda event: [self._news("stranger_refused", event.host, event.data)],
-            ev.Warned: lambda event: [self._news("warning", event.host, {"note": event.note})],
+            ev.RankNoticed: self._rank_noticed,
+            ev.StrangerRefused: lambda event: [self._notice("stranger_refused", event.host, event.data)],
+            ev.Warned: lambda event: [self._notice("warning", event.host, {"note": event.note})],
             ev.HostStopped: self._host_stopped,
             ev.Trouble: self._trouble,
         }
@@ -164,8 +165,8 @@ class Controller:
     def _host_ready(self, event: ev.HostReady) -> Instructions:
         facts = {**describe(self._specs[event.host]), "node": event.node, "fingerprint": fingerprint(event.key)}
         facts |= {"software": dict(event.software), "pids": dict(event.pids)}
-        news: Instructions = [self._news("host_ready", event.host, facts)]
-        return news + self._link_hosts() if self._ready.add(event.host, event) else news
+        told: Instructions = [self._notice("host_ready", event.host, facts)]
+        return told + self._link_hosts() if self._ready.add(event.host, event) else told
 
     def _link_hosts(self) -> Instructions:
         worlds = chain.from_iterable(map(self._meet, self.fleet.pools))
@@ -173,7 +174,7 @@ class Controller:
 
     def _links_told(self) -> Instructions:
         pairs = combinations(self.fleet.names, 2)
-        return [self._news("link", None, {"between": list(pair), **self.way(*pair)}) for pair in pairs]
+        return [self._notice("link", None, {"between": list(pair), **self.way(*pair)}) for pair in pairs]
 
     def _introduce_hosts(self) -> Instructions:
         routes = self.fleet.routes()
@@ -253,7 +254,7 @@ class Controller:
         self._active = tuple(host for host, told in said.items() if any(one.active for one in told))
         start = self._leases.done
         self._leases = LeaseBook(self._leases.epoch, start, len(self._active), self.options.ahead)
-        configured = self._news("configured", None, {"hosts": len(self._active)})
+        configured = self._notice("configured", None, {"hosts": len(self._active)})
         return [configured, *self._notes(said), *self._complete(_all(said))]
 
     def _fingerprint_mismatch(self, said: ByHost[Configured]) -> FingerprintMismatch | None:
@@ -300,10 +301,9 @@ class Controller:
         written = ins.CheckpointWritten(event.step, self._leases.epoch, pieces)
         return [written, *self._complete_run()]
 
-    def _rank_told(self, event: ev.RankTold) -> Instructions:
-        told = event.told
-        epoch = _begun(event.epoch)
-        return [ins.News(told.kind, event.step, epoch, told.facts, event.rank.pool, str(event.rank))]
+    def _rank_noticed(self, event: ev.RankNoticed) -> Instructions:
+        said, epoch = event.notice, _begun(event.epoch)
+        return [Notice(said.kind, said.facts, event.step, epoch, event.rank.pool, str(event.rank))]
 
     def _complete_run(self) -> Instructions:
         """A run is over when its steps are done and every checkpoint that was begun is whole."""
@@ -340,7 +340,7 @@ class Controller:
         root, others = blamed
         self.phase = Phase.ENDED
         data = {"process": root.process, "host": root.host, "cause": root.cause, "error": root.error}
-        return [self._news("failed", root.host, data, rank=root.rank), ins.Fail(root, others)]
+        return [self._notice("failed", root.host, data, rank=root.rank), ins.Fail(root, others)]
 
     # Common steps
 
@@ -356,12 +356,12 @@ class Controller:
     def _notes(self, said: ByHost[WorldJoined] | ByHost[Configured]) -> Instructions:
         """What chips say of themselves, once for all of a host that say the same."""
         notes = [(host, note) for host, told in said.items() for note in sorted({one.note for one in told if one.note})]
-        return [self._news("warning", host, {"note": f"chips of host {host}: {note}"}) for host, note in notes]
+        return [self._notice("warning", host, {"note": f"chips of host {host}: {note}"}) for host, note in notes]
 
-    def _news(self, kind: str, host: str | None, data: Mapping[str, Any], rank: Any = None) -> ins.News:
+    def _notice(self, kind: str, host: str | None, data: Mapping[str, Any], rank: Any = None) -> Notice:
         pool = self._specs[host].pool.name if host else None
         name = str(rank) if rank else None
-        return ins.News(kind, self.done, _begun(self._leases.epoch), data, pool, name)
+        return Notice(kind, data, self.done, _begun(self._leases.epoch), pool, name)
 
 
 def _begun(epoch: int) -> int | None:

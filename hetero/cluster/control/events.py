@@ -11,7 +11,7 @@ from bridge.rank import RankId
 from bridge.words.endpoint import EndpointOrder
 from bridge.words.word import Answer
 from hetero.cluster.fleet import FleetLink
-from hetero.words.notices import Told
+from hetero.words.notices import RankNotice
 from hetero.words.orders import Configure, RankOrder
 from hetero.words.piece import StoredPiece
 from hetero.words.step import HostStep
@@ -125,13 +125,13 @@ class PiecesSaved:
 
 
 @dataclass(frozen=True)
-class RankTold:
+class RankNoticed:
     """Something that a rank wants in the run's journal. Rare: it is not merged with what others say. `step` is
     the one that it has yet to report."""
 
     host: str
     rank: RankId
-    told: Told
+    notice: RankNotice
     step: int
     epoch: int
 
@@ -184,7 +184,7 @@ Event: TypeAlias = (
     | Answered
     | StepReported
     | PiecesSaved
-    | RankTold
+    | RankNoticed
     | StrangerRefused
     | Warned
     | HostStopped

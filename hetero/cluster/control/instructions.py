@@ -1,13 +1,14 @@
-"""What the controller says: orders for hosts, and answers, reports and news for the driver's shell. Plain data."""
+"""What the controller says: orders for hosts, and answers, reports and notices for the driver's shell. Plain data."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from bridge.words.endpoint import EndpointOrder
 from hetero.cluster.control.events import Trouble
+from hetero.monitoring.notice import Notice
 from hetero.words.orders import Lease, RankOrder
 from hetero.words.piece import StoredPiece
 from hetero.words.step import HostStep
@@ -61,18 +62,6 @@ class Deliver:
 
 
 @dataclass(frozen=True)
-class News:
-    """Something for the journal."""
-
-    kind: str
-    step: int
-    epoch: int | None
-    data: Mapping[str, Any] = field(default_factory=dict)
-    pool: str | None = None
-    rank: str | None = None
-
-
-@dataclass(frozen=True)
 class CheckpointWritten:
     """All `pieces` of the checkpoint after `step` steps are there: now it wants its manifest."""
 
@@ -89,4 +78,4 @@ class Fail:
     others: Sequence[Trouble] = ()
 
 
-Instruction: TypeAlias = ToHosts | Done | Refuse | Deliver | News | CheckpointWritten | Fail
+Instruction: TypeAlias = ToHosts | Done | Refuse | Deliver | Notice | CheckpointWritten | Fail

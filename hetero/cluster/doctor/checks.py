@@ -9,7 +9,7 @@ from backends.errors import ChipError
 from backends.identify import identify
 from backends.probe import Detection
 from hetero.cluster.doctor.finding import Finding, judged
-from hetero.cluster.doctor.machine import TRIED_BYTES, Limits, Machine, Space
+from hetero.cluster.doctor.machine import TRIED_BYTES, Machine, ResourceLimits, Space
 
 OLDEST_PYTHON = (3, 10)
 FEWEST_FILES, GOOD_FILES = 1024, 8192
@@ -107,7 +107,7 @@ def nameless_memory(fault: str) -> Finding:
     return judged("memfd", fault or "works", rule, remedy, error=bool(fault))
 
 
-def open_files(limits: Limits) -> Finding:
+def open_files(limits: ResourceLimits) -> Finding:
     """Processes raise the soft limit to the hard one by themselves."""
     most = limits[1]
     rule = f"{GOOD_FILES} or more as hard limit, for connections and slots"
@@ -116,7 +116,7 @@ def open_files(limits: Limits) -> Finding:
     return judged("open files", _limits(limits), rule, remedy, error=few, warning=less)
 
 
-def locked_memory(limits: Limits, has_chips: bool) -> Finding:
+def locked_memory(limits: ResourceLimits, has_chips: bool) -> Finding:
     value = _limits((_in_mib(limits[0]), _in_mib(limits[1])), " MiB")
     rule = "unlimited on hosts with chips, whose collectives lock the memory that the network reads"
     remedy = "ulimit -l unlimited before Ray is started, or memlock in /etc/security/limits.conf"
@@ -167,6 +167,6 @@ def _in_mib(n_bytes: int) -> int:
     return n_bytes if n_bytes == resource.RLIM_INFINITY else n_bytes // 2**20
 
 
-def _limits(limits: Limits, unit: str = "") -> str:
+def _limits(limits: ResourceLimits, unit: str = "") -> str:
     soft, hard = ("unlimited" if one == resource.RLIM_INFINITY else f"{one}{unit}" for one in limits)
     return f"{soft}, at most {hard}"

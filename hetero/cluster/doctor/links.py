@@ -20,5 +20,5 @@ def probe(fleet: FleetSpec, address: str | None) -> list[dict[str, Any]]:
     bare = replace(fleet, links=tuple(replace(link, bytes_per_s=None, delay_s=0.0) for link in fleet.links))
     with listening(), held(), ExitStack() as stack:
         stack.enter_context(ray_runtime(address))
-        agents = stack.enter_context(ray_agents(bare, Needs(), lambda news: None))
+        agents = stack.enter_context(ray_agents(bare, Needs(), lambda notice: None))
         return stack.enter_context(Session.start(bare, agents)).probe()

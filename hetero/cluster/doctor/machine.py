@@ -19,12 +19,12 @@ from packaging.requirements import Requirement
 from backends.probe import Detection, detect, torch_fault
 from backends.versions import driver, installed, interpreter, plugin_faults
 from hetero.cluster.fleet import LOOPBACK
-from hetero.cluster.host.listening import listen_fault
+from hetero.cluster.host.loopback import listen_fault
 from hetero.cluster.jobs.proxy import proxies
 
 SHARED_MEMORY = Path("/dev/shm")
 TRIED_BYTES = 64 * 1024**2
-Limits = tuple[int, int]
+ResourceLimits = tuple[int, int]
 """Soft and hard; resource.RLIM_INFINITY is none."""
 
 
@@ -55,8 +55,8 @@ class Machine:
     drivers: Mapping[str, str]
     shared_memory: Space | None
     memfd_fault: str
-    open_files: Limits
-    locked_memory: Limits
+    open_files: ResourceLimits
+    locked_memory: ResourceLimits
     run_dir: Space
     address: str
     interfaces: Sequence[str]

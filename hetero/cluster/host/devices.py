@@ -1,7 +1,8 @@
 """Which chips of a node an agent may use.
 
 Ray hands out the accelerators that it knows, and says which. Those of other families it merely counts; their numbers
-agents on one node settle among themselves, by claims that the kernel frees when their owner is gone.
+agents on one node settle among themselves, by names and locks that the kernel frees when
+their owner is gone.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from backends.probe import device_files
 from backends.registry import visible_device_variables
 from hetero.cluster.errors import ClusterError
 from hetero.cluster.fleet import HostSpec
-from hetero.cluster.host.claims import Lock, Name
+from hetero.cluster.host.chip_locks import Lock, Name
 
 MOST_CHIPS = 1024
 
@@ -23,7 +24,7 @@ class Devices:
     truly or not."""
 
     def __init__(self) -> None:
-        self._claims: list[Lock | Name] = []
+        self._locks: list[Lock | Name] = []
         self.notes: list[str] = []
 
     def of(self, spec: HostSpec) -> tuple[str, ...] | None:
@@ -61,7 +62,7 @@ class Devices:
             name = Name(family, device)
             if name.is_ours and self._locked(family, device):
                 chosen.append(device)
-                self._claims.append(name)
+                self._locks.append(name)
             else:
                 name.close()
                 disputed |= {device: name.other} if name.other else {}
@@ -70,13 +71,13 @@ class Devices:
     def _locked(self, family: str, device: str) -> bool:
         lock = Lock(family, device)
         if lock.is_ours:
-            self._claims.append(lock)
+            self._locks.append(lock)
         return lock.is_ours
 
     def release(self) -> None:
-        for claim in self._claims:
-            claim.close()
-        self._claims.clear()
+        for lock in self._locks:
+            lock.close()
+        self._locks.clear()
 
 
 def _visible(variables: Sequence[str]) -> list[str] | None:

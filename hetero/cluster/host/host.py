@@ -26,7 +26,7 @@ from hetero.cluster.host.roster import Member, Roster
 from hetero.cluster.host.watchdog import Watchdog
 from hetero.monitoring.record import merge_ranks
 from hetero.words.fork_server import Exited, Forked
-from hetero.words.notices import Told
+from hetero.words.notices import RankNotice
 from hetero.words.orders import Configure, JoinWorld, Lease, OpenWorld, RankOrder, Ready, Saved
 from hetero.words.step import StepReport
 
@@ -111,9 +111,9 @@ class Host:
                 self._maybe_ready()
             case Saved():
                 self._rank_saved(member, word)
-            case Told():
+            case RankNotice():
                 when = member.next_step, self._roster.epoch
-                self._events.append(ev.RankTold(self.spec.id, member.rank, word, *when))
+                self._events.append(ev.RankNoticed(self.spec.id, member.rank, word, *when))
             case Failed():
                 self._watchdog.rank_failed(member, word)
             case _:

@@ -15,20 +15,21 @@ from ray.exceptions import OutOfMemoryError, RayActorError
 
 from bridge.system.awake import AwakeClock
 from hetero.cluster.control.events import Event, Severity, Trouble
-from hetero.cluster.control.instructions import HostOrder, News
+from hetero.cluster.control.instructions import HostOrder
 from hetero.cluster.fleet import FleetSpec, HostSpec
 from hetero.cluster.host.agent import POLL_S, Agent, drained
 from hetero.cluster.host.shared_files import SharedFolder, ShippedFiles, reach
 from hetero.cluster.onray.pulse import Pulse
 from hetero.cluster.onray.reservation import Reservation, reserved
 from hetero.cluster.onray.shared_files import Needs, prepare
+from hetero.monitoring.notice import Notice
 
 ACTOR: dict[str, Any] = {"num_cpus": 0.01, "max_restarts": 0, "concurrency_groups": {"events": 1}}
 CLOSING_S = 10.0
 
 
 @contextlib.contextmanager
-def ray_agents(fleet: FleetSpec, needs: Needs, on_event: Callable[[News], None]) -> Iterator[RayAgents]:
+def ray_agents(fleet: FleetSpec, needs: Needs, on_event: Callable[[Notice], None]) -> Iterator[RayAgents]:
     """Agents for a fleet: on a cluster in a place that is theirs until the end, else on this machine.
 
     Raises PlacementError if the cluster has no such place; waits, and tells so, while others use it."""
@@ -58,7 +59,7 @@ class HostActor:
         """The machine, and why it cannot use a shared folder."""
         return socket.gethostname(), reach(folder, host)
 
-    def order(self, order: HostOrder) -> None:
+    def send(self, order: HostOrder) -> None:
         self._agent.send(self._files.localized(order))
 
     @ray.method(concurrency_group="events")
@@ -119,7 +120,7 @@ class RayAgents:
             self._listen(spec.id, spec.patience.start_s)
 
     def send(self, host: str, order: HostOrder) -> None:
-        self._actors[host].order.remote(order)
+        self._actors[host].send.remote(order)
 
     def receive(self, timeout: float) -> list[Event]:
         ray_is_gone = self._pulse.look() if self._pulse else []

@@ -11,25 +11,25 @@ from ray.exceptions import RayError
 
 from backends import probe
 from backends.probe import Detection
-from hetero.cluster.control.instructions import News
 from hetero.cluster.errors import ClusterError
 from hetero.cluster.fleet import FleetSpec
 from hetero.cluster.onray.reservation import reserved
 from hetero.cluster.onray.runtime import ray_runtime
 from hetero.cluster.options import PoolOptions, fleet_of
+from hetero.monitoring.notice import Notice
 
 SLOWEST_S = 300.0
 
 
 def ask_joined(
-    pools: Mapping[str, PoolOptions], address: str, on_event: Callable[[News], None] = lambda news: None
+    pools: Mapping[str, PoolOptions], address: str, on_event: Callable[[Notice], None] = lambda notice: None
 ) -> dict[str, Detection]:
     """The same of the cluster at `address`, which is joined for so long."""
     with ray_runtime(address):
         return ask_cluster(fleet_of(pools, local=False), on_event)
 
 
-def ask_cluster(fleet: FleetSpec, on_event: Callable[[News], None]) -> dict[str, Detection]:
+def ask_cluster(fleet: FleetSpec, on_event: Callable[[Notice], None]) -> dict[str, Detection]:
     """By pool, what all its hosts find together. Ray must be up. Waits while others use the places that a run would
     take, and takes none after it returns. Raises PlacementError, and ClusterError where a host does not answer."""
     with reserved(fleet, on_event) as reservation:

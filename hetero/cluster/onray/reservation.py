@@ -14,10 +14,10 @@ from ray._private.state import available_resources_per_node
 from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-from hetero.cluster.control.instructions import News
 from hetero.cluster.fleet import FleetSpec
 from hetero.cluster.placement import Ask, Node, PlacementError, asks_of, place, wanted
 from hetero.interrupts import check
+from hetero.monitoring.notice import Notice
 
 AT_ONCE_S = 2.0
 LOOK_AGAIN_S = 10.0
@@ -46,7 +46,7 @@ class Reservation:
 
 
 @contextlib.contextmanager
-def reserved(fleet: FleetSpec, on_event: Callable[[News], None]) -> Iterator[Reservation]:
+def reserved(fleet: FleetSpec, on_event: Callable[[Notice], None]) -> Iterator[Reservation]:
     """Waits, and says so, while others use what is needed. Raises PlacementError where waiting would not help."""
     asks = asks_of(fleet)
     place(asks, nodes())
@@ -91,15 +91,15 @@ def _name(node: Mapping[str, Any]) -> str:
     return f"{named if named and named != address else node['NodeManagerHostname']} ({address})"
 
 
-def _queue(asks: tuple[Ask, ...], group: PlacementGroup, on_event: Callable[[News], None]) -> None:
-    on_event(News("queued", 0, 0, {"waits for": _missing(asks)}))
+def _queue(asks: tuple[Ask, ...], group: PlacementGroup, on_event: Callable[[Notice], None]) -> None:
+    on_event(Notice("queued", {"waits for": _missing(asks)}, 0, 0))
     look_again = time.monotonic() + LOOK_AGAIN_S
     while not group.wait(WAIT_S):
         check()
         if time.monotonic() >= look_again:
             place(asks, nodes())  # what was possible may have left the cluster
             look_again = time.monotonic() + LOOK_AGAIN_S
-    on_event(News("placed", 0, 0))
+    on_event(Notice("placed", step=0, epoch=0))
 
 
 def _missing(asks: tuple[Ask, ...]) -> str:

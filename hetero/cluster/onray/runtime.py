@@ -26,7 +26,7 @@ from ray._private.services import find_node_ids
 from ray.exceptions import AuthenticationError
 
 from hetero.cluster.errors import TOKEN, ClusterError, RayFailure
-from hetero.cluster.host.listening import check_loopback
+from hetero.cluster.host.loopback import check_loopback
 from hetero.cluster.onray.environment import look_again, private_environment
 from hetero.cluster.onray.reaper import MARK, Reaper, sweep
 from hetero.cluster.private_folder import private_folder

@@ -66,4 +66,4 @@ def told(before: LossScale, after: LossScale, facts: Mapping[str, int]) -> list[
     if before.value == after.value:
         return []
     kind = "loss_scale_least" if after.value == UNSCALED else "loss_scale"
-    return [Notice(kind, {**facts, "was": before.value, "scale": after.value})]
+    return [Notice(kind, {"was": before.value, "scale": after.value}, facts["step"], facts["epoch"])]

@@ -60,7 +60,7 @@ class Claim:
                 return cls(*made, key, others[-1] if others else None)
 
     @property
-    def held(self) -> bool:
+    def is_ours(self) -> bool:
         """As far as is known; asks the file system if the last sign of life was long ago, as after a suspension."""
         if _now() - self._beaten > 2 * BEAT_S:
             self._refresh()
@@ -73,7 +73,7 @@ class Claim:
 
     def raise_if_lost(self) -> None:
         """Raises FolderLost if it is known that another run has the folder."""
-        if self.held:
+        if self.is_ours:
             return
         now = held_by(self.path.parent)
         rule = "its claim was removed, or the folder with it"

@@ -27,7 +27,6 @@ def run_facts(job: Job, planned: Planned, time_scale: float, started: float) -> 
             name: Assignment(pool, chips[name], done[name] / (total * work.global_batch), peak[name])
             for name, pool in named_pools(job.pools).items()
         },
-        ranks=sum(chips.values()),
         flops_per_token=3 * total / work.seq_len,
         started=started,
         time_scale=time_scale,

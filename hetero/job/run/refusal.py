@@ -57,7 +57,7 @@ class ClaimedFolders:
 
     @property
     def lost(self) -> bool:
-        return not all(one.claim.held for one in self._folders)
+        return not all(one.claim.is_ours for one in self._folders)
 
     def check(self, thoroughly: bool = False) -> None:
         """Raises FolderLost if another run has taken one over; `thoroughly` asks the file systems."""

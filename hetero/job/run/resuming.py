@@ -70,7 +70,7 @@ def resume_notices(job: Job, point: ResumePoint) -> Iterator[Notice]:
     """That a save did not get to its end is normal; all else is a warning."""
     for fault in () if point.is_chosen else point.newer_faults():
         if fault.interrupted:
-            yield Notice("passed_over", {"step": fault.step, "note": fault.why})
+            yield Notice("passed_over", {"note": fault.why}, step=fault.step)
         else:
             rule = f"the checkpoint of step {fault.step} is damaged: {fault.why}"
             yield _warning(f"{rule}; this run goes on from an earlier one, of step {point.step}")

@@ -21,13 +21,13 @@ from pathlib import Path
 from backends.program import program
 from hetero.interrupts import ENDING
 from hetero.monitoring.dashboard.address import listen, url
-from hetero.monitoring.options import Port
+from hetero.monitoring.options import PortNumber
 
 STOP_S = 5.0
 
 
 @contextlib.contextmanager
-def dashboard(run_dir: Path, port: Port) -> Iterator[str | None]:
+def dashboard(run_dir: Path, port: PortNumber) -> Iterator[str | None]:
     """The address of a dashboard on `run_dir` that is served inside; None where no port is asked for.
 
     Raises MonitorError at `monitor.port` if the port is taken."""

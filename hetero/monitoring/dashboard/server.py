@@ -35,7 +35,7 @@ HEADERS = {
     "Cache-Control": "no-cache",
 }
 
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+RequestHandler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 log = logging.getLogger(__name__)
 
 
@@ -126,7 +126,7 @@ async def _protect(_: web.Request, response: web.StreamResponse) -> None:
 
 
 @web.middleware
-async def _local_hosts(request: web.Request, handler: Handler) -> web.StreamResponse:
+async def _local_hosts(request: web.Request, handler: RequestHandler) -> web.StreamResponse:
     if not is_loopback(request.url.host or ""):
         raise web.HTTPForbidden(text="this dashboard answers to localhost alone; start it with --host to share it")
     return await handler(request)

@@ -10,11 +10,12 @@ import pytest
 
 from hetero.checkpoint.store import CheckpointStore
 from hetero.cluster.control.events import Event, PiecesSaved, StepReported, Trouble
-from hetero.cluster.control.instructions import HostOrder, News
+from hetero.cluster.control.instructions import HostOrder
 from hetero.cluster.fleet import FleetSpec, HostSpec
 from hetero.cluster.onray import shared_files
 from hetero.cluster.onray.shared_files import Needs
 from hetero.job.planning.measuring import Measurements
+from hetero.monitoring.notice import Notice
 from hetero.monitoring.record import merge_ranks
 from hetero.words.orders import Configure, Lease
 from tests.unit.hetero.cluster.fake_hosts import FakeHosts
@@ -36,7 +37,7 @@ class ScriptedHosts(FakeHosts):
         self._next: dict[str, int] = {}
 
     @contextlib.contextmanager
-    def agents(self, fleet: FleetSpec, wanted: Needs, heard: Callable[[News], None]) -> Iterator[ScriptedHosts]:
+    def agents(self, fleet: FleetSpec, wanted: Needs, heard: Callable[[Notice], None]) -> Iterator[ScriptedHosts]:
         """In place of `ray_agents`."""
         FakeHosts.__init__(self, fleet)
         self.fingerprints, self._needs = self._fingerprints, wanted

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 import hetero.train as subject
-from hetero.cluster.control.instructions import News
 from hetero.cluster.doctor import guard
 from hetero.cluster.errors import RayFailure
 from hetero.cluster.session import Session
@@ -130,7 +129,7 @@ def test_what_the_fleet_has_told_is_not_told_again(
     stages: Stages, job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(run: subject._Run, *_: Any) -> None:
-        run.heard(News("failed", 0, 0, {"cause": "a rank died"}))
+        run.heard(Notice("failed", {"cause": "a rank died"}, 0, 0))
         raise RayFailure("Ray", "", "", "")
 
     monkeypatch.setattr(subject._Run, "drive", fail)

@@ -56,7 +56,7 @@ def test_each_opens_what_the_other_seals() -> None:
     assert isinstance(ours, Encrypted)
     assert isinstance(theirs, Encrypted)
     head, body = ours.apply(Header(FrameKind.PING), EMPTY)
-    theirs.open(Header(FrameKind.PING), memoryview(head), body, None)
+    theirs.open_into(Header(FrameKind.PING), memoryview(head), body, None)
 
 
 @pytest.mark.parametrize("whose", ["key_of_a", "key_of_b"])

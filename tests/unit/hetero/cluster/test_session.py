@@ -17,7 +17,7 @@ import pytest
 from backends.registry import FAMILIES
 from bridge.words.release import RELEASE
 from hetero.cluster.control.controller import ControlOptions
-from hetero.cluster.control.instructions import CheckpointWritten, News
+from hetero.cluster.control.instructions import CheckpointWritten
 from hetero.cluster.errors import ClusterError, FingerprintMismatch, HostFailure, RankFailure
 from hetero.cluster.fleet import FleetLink, FleetSpec, Hosting, HostSpec
 from hetero.cluster.host.agent import LocalAgents
@@ -25,6 +25,7 @@ from hetero.cluster.host.processes import environment
 from hetero.cluster.onray.reaper import MARK, marked
 from hetero.cluster.session import PROBE_S, Session
 from hetero.errors import exit_code
+from hetero.monitoring.notice import Notice
 from hetero.words.spec import RunSpec
 from tests.patience import WAIT_S
 from tests.unit.hetero.cluster.fake_endpoint import BYTES_PER_S, MOST_STREAMS
@@ -72,8 +73,8 @@ def faulty(rank: str, step: int, fault: str) -> RunSpec:
 
 
 def test_one_epoch_after_another_on_standing_ranks() -> None:
-    news: list[News] = []
-    with Session.start(three_families(), LocalAgents(), on_event=news.append) as session:
+    notice: list[Notice] = []
+    with Session.start(three_families(), LocalAgents(), on_event=notice.append) as session:
         assert [one["pool"] for one in session.calibrate(CALIBRATION)] == [
             "nvidia:0", "nvidia:1", "ascend:0", "ascend:1", "ascend:2", "ascend:3", "kunlun:0",
         ]  # fmt: skip
@@ -85,7 +86,7 @@ def test_one_epoch_after_another_on_standing_ranks() -> None:
             done = session.run(until, lambda step, reports, steps=steps: steps.append((step, len(reports))))
             assert done == until
             assert steps == [(step, 3 if epoch else 4) for step in range(start, until)]
-    assert [(one.step, len(one.pieces)) for one in news if isinstance(one, CheckpointWritten)] == [(20, 3), (40, 3)]
+    assert [(one.step, len(one.pieces)) for one in notice if isinstance(one, CheckpointWritten)] == [(20, 3), (40, 3)]
 
 
 def test_links_are_probed_both_ways_for_a_second_each() -> None:
@@ -98,14 +99,14 @@ def test_links_are_probed_both_ways_for_a_second_each() -> None:
 
 
 def test_where_nobody_has_said_how_many_streams_fill_a_link_it_is_tried() -> None:
-    news: list[News] = []
+    notice: list[Notice] = []
     fleet = replace(three_families(), links=(FleetLink(("nvidia", "ascend"), "grpc"),))
-    with Session.start(fleet, LocalAgents(), news.append) as session:
+    with Session.start(fleet, LocalAgents(), notice.append) as session:
         rows = session.probe([("ascend", "nvidia")])
         assert {(row["bytes_per_s"], row["streams"]) for row in rows} == {(BYTES_PER_S * MOST_STREAMS, 4)}
         assert session.way("ascend", "nvidia") == {"scheme": "grpc", "sealed": False, "streams": 4}
         assert session.probe([("ascend", "nvidia")]) == rows
-    links = [one.data for one in news if one.kind == "link"]
+    links = [one.data for one in notice if one.kind == "link"]
     assert [link["streams"] for link in links if "kunlun" not in link["between"]] == [1, 2, 4, 8, 4] * 2
 
 

@@ -16,7 +16,7 @@ from hetero.cli.app import run
 from hetero.cluster.doctor.finding import Finding
 from hetero.cluster.doctor.machine import Space
 from hetero.cluster.placement import Node
-from hetero.job.doctor import examine_job, held, storage
+from hetero.job.doctor import examine_job, storage, taken
 from hetero.job.file.load import load_job
 from hetero.job.run.claim import Claim
 from tests.architecture.tree import ROOT
@@ -91,9 +91,9 @@ def test_a_disk_that_is_too_small_for_the_checkpoints() -> None:
 
 
 def test_a_run_directory_that_a_run_writes(tmp_path: Path) -> None:
-    assert list(held(tmp_path)) == []
+    assert list(taken(tmp_path)) == []
     claim = Claim.take(tmp_path, "--run-dir")
-    (found,) = held(tmp_path)
+    (found,) = taken(tmp_path)
     assert (found.level, found.check) == ("error", "--run-dir")
     assert f"{tmp_path}: written by process {os.getpid()} on host" in found.value
     claim.release()

@@ -52,5 +52,5 @@ def facts(**changes: Any) -> RunFacts:
         "a": Assignment(POOLS["a"], chips=2, flops_share=0.75, peak_flops=1e9),
         "b": Assignment(POOLS["b"], chips=1, flops_share=0.25, peak_flops=1e9),
     }
-    values: dict[str, Any] = {"pools": pools, "ranks": 3, "flops_per_token": 1e5, "started": 99.0, "time_scale": 10.0}
+    values: dict[str, Any] = {"pools": pools, "flops_per_token": 1e5, "started": 99.0, "time_scale": 10.0}
     return RunFacts(**values | changes)

@@ -11,6 +11,7 @@ import pytest
 
 from hetero.interrupts import ENDING
 from hetero.monitoring.feed import Feed, Line
+from hetero.monitoring.notice import Notice
 from hetero.monitoring.tracker import Tracker
 
 
@@ -62,8 +63,8 @@ def test_what_raises_is_said_once_and_its_lines_are_counted() -> None:
     for line in _lines(6):
         feed.put(line)
     assert feed.close() == [
-        ("tracker_failed", {"tracker": "t", "cause": "SystemExit: no network"}),
-        ("tracker_incomplete", {"tracker": "t", "lost_lines": 3}),
+        Notice("tracker_failed", {"tracker": "t", "cause": "SystemExit: no network"}),
+        Notice("tracker_incomplete", {"tracker": "t", "lost_lines": 3}),
     ]
     assert tracker.steps == [0, 2, 4], "one bad line does not end the others"
     assert tracker.closed

@@ -28,10 +28,11 @@ def test_five_percent_more_or_less_than_the_plan_says_is_told(held: float, ratio
         assert notice.facts["measured_bytes"] == held * GIB
 
 
-def test_a_stage_that_no_plan_has_is_passed_over() -> None:
+@pytest.mark.parametrize(("pipeline", "stage"), [(0, 2), (1, 0), (0, -1), (-1, 0)])
+def test_a_stage_that_no_plan_has_is_passed_over(pipeline: int, stage: int) -> None:
     """A rank said so, and ends nobody's run with that."""
-    stages: list[int] = []
-    assert not MemoryCheck(lambda pipeline, stage: stages[stage]).used("ascend", said(50), {})
+    predicted = [[40 * GIB, 40 * GIB]]
+    assert not MemoryCheck(lambda p, s: predicted[p][s]).used("ascend", said(50, pipeline, stage), {})
 
 
 def test_what_is_little_to_the_chip_is_not_told() -> None:

@@ -12,6 +12,7 @@ from hetero.cluster.control import events as ev
 from hetero.cluster.control import instructions as ins
 from hetero.cluster.control.controller import Phase
 from hetero.cluster.errors import FingerprintMismatch
+from hetero.monitoring.notice import Notice
 from hetero.words.notices import ChipWaits
 from hetero.words.orders import Calibrate, Configure, Configured, JoinWorld, Lease, OpenWorld, WorldOpened
 from tests.unit.hetero.cluster.fake_hosts import FakeHosts, key_of
@@ -128,8 +129,8 @@ def test_what_chips_say_of_themselves_is_a_warning_for_all_of_a_host(hosts: Fake
     hosts.feed(ev.ConfigureAsked(Configure(epoch_spec())))
     one, other = Configured(0, note="made by the host"), Configured(0)
     answers = {"nvidia@0": [one, one], "ascend@0": [other], "ascend@1": [other], "kunlun@0": [one, other]}
-    told = [news for host, said in answers.items() for news in hosts.feed(ev.Answered(host, said))]
-    warnings = [(news.pool, news.data["note"]) for news in of(ins.News, told) if news.kind == "warning"]
+    told = [notice for host, said in answers.items() for notice in hosts.feed(ev.Answered(host, said))]
+    warnings = [(notice.pool, notice.data["note"]) for notice in of(Notice, told) if notice.kind == "warning"]
     assert warnings == [(pool, f"chips of host {pool}@0: made by the host") for pool in ("nvidia", "kunlun")]
 
 
@@ -154,16 +155,16 @@ def test_a_checkpoint_is_told_once_it_is_whole_and_the_run_waits_for_it(hosts: F
     for host in names:
         hosts.report(host, 0)
     assert not of(ins.Done, hosts.told)
-    news, answer = hosts.feed(ev.PiecesSaved(names[-1], 1, []))
-    assert (news.step, news.pieces) == (1, [{"of": host} for host in names[:-1]])
+    notice, answer = hosts.feed(ev.PiecesSaved(names[-1], 1, []))
+    assert (notice.step, notice.pieces) == (1, [{"of": host} for host in names[:-1]])
     assert answer == ins.Done(1)
 
 
 def test_what_a_rank_tells_becomes_news_under_its_own_name(hosts: FakeHosts) -> None:
     waits = ChipWaits("world", 3, (2,), 31.0)
     data = {"group": "world", "chip": 3, "waits_for": (2,), "seconds": 31.0}
-    told = ev.RankTold("ascend@1", RankId("ascend", 3), waits, 7, 0)
-    assert hosts.feed(told) == [ins.News("chip_waits", 7, 0, data, "ascend", "ascend:3")]
+    told = ev.RankNoticed("ascend@1", RankId("ascend", 3), waits, 7, 0)
+    assert hosts.feed(told) == [Notice("chip_waits", data, 7, 0, "ascend", "ascend:3")]
 
 
 def test_leases_are_renewed_ahead_of_need(hosts: FakeHosts) -> None:
@@ -186,9 +187,9 @@ OWN = ev.Trouble("kunlun@0", "rank", ev.Severity.OWN_ERROR, "failed: ValueError"
 def test_a_death_is_judged_at_once_and_blames_what_came_before_it(hosts: FakeHosts) -> None:
     hosts.start()
     assert hosts.feed(WAKE) == []
-    news, fail = hosts.feed(DEATH)
+    notice, fail = hosts.feed(DEATH)
     assert fail == ins.Fail(DEATH, (WAKE,))
-    assert (news.kind, news.pool, news.rank) == ("failed", "ascend", "ascend:3")
+    assert (notice.kind, notice.pool, notice.rank) == ("failed", "ascend", "ascend:3")
     assert hosts.controller.phase is Phase.ENDED
 
 
@@ -259,11 +260,11 @@ def test_hosts_of_one_machine_share_memory_and_hide_nothing_from_each_other(host
 
 def test_strangers_and_the_choice_of_links_are_told(hosts: FakeHosts) -> None:
     hosts.ask(ev.StartAsked())
-    links = [news.data for news in of(ins.News, hosts.told) if news.kind == "link"]
+    links = [notice.data for notice in of(Notice, hosts.told) if notice.kind == "link"]
     assert {"between": ["nvidia", "ascend"], "scheme": "grpc", "sealed": True, "streams": 1} in links
     assert len(links) == 3
-    told = of(ins.News, hosts.feed(ev.StrangerRefused("kunlun@0", {"from": "x", "cause": "y", "count": 3})))
-    assert [(news.kind, news.pool, news.data["count"]) for news in told] == [("stranger_refused", "kunlun", 3)]
+    told = of(Notice, hosts.feed(ev.StrangerRefused("kunlun@0", {"from": "x", "cause": "y", "count": 3})))
+    assert [(notice.kind, notice.pool, notice.data["count"]) for notice in told] == [("stranger_refused", "kunlun", 3)]
 
 
 def test_a_link_is_measured_by_the_host_at_its_one_end(hosts: FakeHosts) -> None:

@@ -14,7 +14,7 @@ from backends.probe import Detection
 from hetero.cluster.doctor.checks import examine
 from hetero.cluster.doctor.finding import Finding, blocking
 from hetero.cluster.doctor.machine import Space, home, measure, memfd_fault, own_address, space
-from hetero.cluster.host.listening import listen_fault
+from hetero.cluster.host.loopback import listen_fault
 from tests.unit.hetero.cluster.doctor.machines import GIB, GOOD
 
 BROKEN = Detection("ascend", 0, ("module torch_npu", "/dev/davinci[0-9]*"), "libhccl.so: cannot open")

@@ -130,7 +130,7 @@ def test_agents_that_found_several_folders_agree(locks: Path, agents: list[Devic
     one, other = agents
     first = one.of(host("kunlun", 3, "KUNLUN"))
     (locks / "hetero-chips-0").mkdir(mode=0o700)
-    for name in [claim for claim in one._claims if isinstance(claim, subject.Name)]:
+    for name in [lock for lock in one._locks if isinstance(lock, subject.Name)]:
         name.close()
     assert other.of(host("kunlun", 3, "KUNLUN")) == (*chips[3:],)
     assert first == (*chips[:3],)

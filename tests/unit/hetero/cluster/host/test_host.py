@@ -89,7 +89,7 @@ def test_a_step_that_all_have_finished_is_one_report(host: ScriptedHost) -> None
 def test_what_a_rank_tells_is_of_the_step_that_it_is_in(host: ScriptedHost) -> None:
     waits = ChipWaits("world", 0, (1,), 31.0)
     host.hear(A, step(A))
-    assert host.hear(A, waits) == [ev.RankTold("pool@0", A, waits, 4, 7)]
+    assert host.hear(A, waits) == [ev.RankNoticed("pool@0", A, waits, 4, 7)]
 
 
 @pytest.mark.parametrize(

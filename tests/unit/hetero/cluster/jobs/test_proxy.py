@@ -8,7 +8,7 @@ import socket
 import pytest
 
 from hetero.cluster.errors import ClusterError
-from hetero.cluster.host.listening import check_loopback
+from hetero.cluster.host.loopback import check_loopback
 from hetero.cluster.jobs.jobs import JobServer
 from hetero.cluster.jobs.proxy import masked, proxies, proxy_to, reach_loopback_directly
 

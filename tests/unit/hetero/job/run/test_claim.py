@@ -191,7 +191,7 @@ def test_a_holder_that_was_thought_dead_learns_who_has_the_folder(
     for ask in (claim.raise_if_lost, claim.check):
         with pytest.raises(FolderLost, match="on host another") as error:
             ask()
-    assert (error.value.key, exit_code(error.value), claim.held) == ("checkpoint.storage", 1, False)
+    assert (error.value.key, exit_code(error.value), claim.is_ours) == ("checkpoint.storage", 1, False)
     claim.release()
     assert names(folder) == [".claim-2"]
 

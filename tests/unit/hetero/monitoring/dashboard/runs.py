@@ -84,8 +84,8 @@ class SyntheticRun:
             line = self._line(len(self.records))
             self.records.append(line)
             self._metrics.append(line)
-            for kind, facts in self._alerts.record(line):
-                self._events.write(kind, **facts)
+            for notice in self._alerts.record(line):
+                self._events.write(notice.kind, **notice.facts)
             if line["step"] % 10 == 0:
                 self._trace_step(line["step"])
         return self.records[-1]
