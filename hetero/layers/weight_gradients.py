@@ -43,7 +43,6 @@ class WeightGradients:
         else:
             self._kept.append(kept)
 
-    @torch.no_grad()
     def make(self, kept: Kept) -> None:
         weight_ED, x_ND, gradient_NE = kept
         total_ED = self.sums.get(weight_ED, weight_ED.grad)
