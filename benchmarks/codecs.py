@@ -29,6 +29,7 @@ from balancer.plan.plan import PipelinePlan, StagePlan
 from benchmarks.report import print_report
 from bridge.codec import CODECS, NONE
 from bridge.options import BridgeOptions
+from hetero.cluster.control.instructions import CheckpointWritten
 from hetero.cluster.fleet import Programs
 from hetero.cluster.host.agent import LocalAgents
 from hetero.cluster.options import fleet_of
@@ -116,9 +117,9 @@ class Bench:
         session.run(job.train.steps, lambda _, reports: run.record(reports))
         return run
 
-    def _hear(self, notice: Notice) -> None:
+    def _hear(self, notice: Notice | CheckpointWritten) -> None:
         """A rank's notice is of the run that is under way."""
-        if notice.kind == "codec_fallback":
+        if isinstance(notice, Notice) and notice.kind == "codec_fallback":
             self._run.fallbacks.append(notice)
 
 

@@ -31,6 +31,7 @@ from balancer.plan.plan import Plan
 from benchmarks.counted import Counted
 from benchmarks.memory_plans import STEPS, Case, held_out, known, stand_in
 from benchmarks.report import print_report
+from hetero.cluster.control.instructions import CheckpointWritten
 from hetero.cluster.fleet import Programs
 from hetero.cluster.host.agent import LocalAgents
 from hetero.cluster.options import fleet_of
@@ -64,8 +65,8 @@ class Bench:
         self._told: list[Notice] = []
         self.session: Session
 
-    def hear(self, notice: Notice) -> None:
-        if notice.kind == Counted.kind:
+    def hear(self, notice: Notice | CheckpointWritten) -> None:
+        if isinstance(notice, Notice) and notice.kind == Counted.kind:
             self._told.append(notice)
 
     def run(self, case: Case) -> list[Found]:
