@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from contextlib import nullcontext, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
 from hetero.cli.arguments import MaybeServerAddress, RunOrJob, path_of
 
 if TYPE_CHECKING:
+    from balancer.plan.plan import Plan
+    from hetero.job.job import Job
     from hetero.monitoring.follow import Follower
-    from hetero.monitoring.report.page import LedgerTable
+    from hetero.monitoring.report.page import FlopsTable, LedgerTable
+    from hetero.monitoring.status import PoolStatus
+    from hetero.monitoring.waterfall import Computing, Term
+
+Table = TypeVar("Table")
 
 NONSENSE = (ValueError, LookupError, TypeError, ArithmeticError)
 """What comes of figures that no run has written."""
@@ -43,7 +50,7 @@ def report(
     follower = follow(run_dir)
     if not (follower.recent or follower.events):
         raise MonitorError("RUN_DIR", str(run_dir), "must hold a run", "give the folder that `hetero train` printed")
-    page = render(follower, _ledger(follower), last_timeline(run_dir / "trace.json"))
+    page = render(follower, _ledger(follower), _flops(follower), last_timeline(run_dir / "trace.json"))
     path = output or run_dir / "report.html"
     with private_files() if output is None else nullcontext():
         _write(path, page)
@@ -51,32 +58,69 @@ def report(
 
 
 def _ledger(follower: Follower) -> LedgerTable:
-    """By the job file and plan of the run; what those no longer say leaves the page without a ledger, not the user
-    without a page."""
-    from hetero.errors import explains_itself, render
-    from hetero.job.file.load import load_job
+    """By the job file and plan of the run."""
     from hetero.job.planning.judging import MeasuredRun, judge
     from hetero.monitoring.report.page import LedgerRow, LedgerTable
     from hetero.monitoring.status import calibrated, probed, time_scale, typical_stages_s, typical_step_s
 
-    step_s = typical_step_s(follower)
-    if not step_s or not follower.plan:
-        return LedgerTable(missing="No step of a plan was recorded.")
-    if not follower.job:
-        return LedgerTable(missing="The run has no job file that can be read.")
-    try:
+    def judged(job: Job, plan: Plan) -> LedgerTable:
         scale, found = time_scale(follower) or 1.0, (calibrated(follower), probed(follower))
-        run = MeasuredRun(step_s, typical_stages_s(follower), scale, *found)
-        judged = judge(load_job(follower.run_dir / "job.yaml"), follower.plan, run)
+        run = MeasuredRun(typical_step_s(follower) or 0.0, typical_stages_s(follower), scale, *found)
+        judged = judge(job, plan, run)
+        rows = [LedgerRow("efficiency against the ideal", judged.predicted_efficiency, judged.measured_efficiency)]
+        rows += [
+            LedgerRow(term.replace("_", " "), value, judged.measured[term]) for term, value in judged.predicted.items()
+        ]
+        return LedgerTable(rows, judged.source, judged.predicted_step_s, judged.measured_step_s)
+
+    return _by_job_and_plan(follower, judged, lambda why: LedgerTable(missing=why))
+
+
+def _flops(follower: Follower) -> FlopsTable:
+    """Where the FLOPs of each pool that computes went."""
+    from hetero.job.planning.computing import pool_work
+    from hetero.monitoring.report.page import FlopsTable
+    from hetero.monitoring.status import calibrated, typical_pools
+
+    def told(job: Job, plan: Plan) -> FlopsTable:
+        work = pool_work(job, plan, calibrated(follower))
+        pools = [pool for pool in typical_pools(follower) if pool.name in work and pool.mfu > 0]
+        waterfalls = {pool.name: _waterfall(pool, work[pool.name].computing) for pool in pools}
+        return FlopsTable(waterfalls, {name: one.whole_square for name, one in work.items()})
+
+    return _by_job_and_plan(follower, told, lambda why: FlopsTable(missing=why))
+
+
+def _by_job_and_plan(follower: Follower, make: Callable[[Job, Plan], Table], missing: Callable[[str], Table]) -> Table:
+    """What job file and plan no longer say leaves the page without a table, not the user without a page."""
+    from hetero.errors import explains_itself, render
+    from hetero.job.file.load import load_job
+    from hetero.monitoring.status import typical_step_s
+
+    if not typical_step_s(follower) or not follower.plan:
+        return missing("No step of a plan was recorded.")
+    if not follower.job:
+        return missing("The run has no job file that can be read.")
+    try:
+        return make(load_job(follower.run_dir / "job.yaml"), follower.plan)
     except Exception as error:
         if not (explains_itself(error) or isinstance(error, NONSENSE)):
             raise
-        return LedgerTable(missing=f"The run's job file and plan cannot be judged: {render(error)}")
-    rows = [LedgerRow("efficiency against the ideal", judged.predicted_efficiency, judged.measured_efficiency)]
-    rows += [
-        LedgerRow(term.replace("_", " "), value, judged.measured[term]) for term, value in judged.predicted.items()
-    ]
-    return LedgerTable(rows, judged.source, judged.predicted_step_s, judged.measured_step_s)
+        return missing(f"The run's job file and plan cannot be judged: {render(error)}")
+
+
+def _waterfall(pool: PoolStatus, computing: Computing) -> tuple[Term, ...] | str:
+    from hetero.errors import render
+    from hetero.monitoring.errors import MonitorError
+    from hetero.monitoring.waterfall import TimeSpent, waterfall
+
+    computed = pool.busy - (pool.optimizer or 0.0)
+    try:
+        return waterfall(
+            pool.mfu, TimeSpent(computed, pool.optimizer, pool.bubble, pool.bridge_wait, pool.other), computing
+        )
+    except (MonitorError, ArithmeticError) as error:
+        return render(error)
 
 
 def _write(path: Path, page: str) -> None:

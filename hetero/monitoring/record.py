@@ -166,6 +166,7 @@ def _pool(
         "tflops_per_chip": flops_per_chip / 1e12,
         "mfu": flops_per_chip / peak_flops if peak_flops > 0 else 0.0,
         "busy": busy,
+        "optimizer": spent["optimizer_s"] / whole_s,
         "bubble": spent["bubble_s"] / whole_s,
         "bridge_wait": spent["bridge_wait_s"] / whole_s,
         "other": (whole_s - accounted_s) / whole_s,

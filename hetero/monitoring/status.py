@@ -31,7 +31,7 @@ SILENT_AT_START_S = 600.0  # building a large model takes its time
 @dataclass(frozen=True)
 class PoolStatus:
     """One pool in the newest step; before the first step its figures are 0. `exposed_s` is what a step's bridge costs:
-    seconds that a rank of the pool waited for it."""
+    seconds that a rank of the pool waited for it. `optimizer` is a part of `busy`, which older runs do not tell."""
 
     pool: Pool
     capacity_tokens_per_s: float
@@ -47,6 +47,7 @@ class PoolStatus:
     received_bytes_per_s: float
     peak_memory_bytes: int
     idle_chips: int = 0
+    optimizer: float | None = None
 
     @property
     def name(self) -> str:
@@ -327,6 +328,7 @@ def _pool(pool: Pool, measured: Record, step_s: float, idle: int) -> PoolStatus:
         received_bytes_per_s=figure("bytes_received") / step_s if step_s else 0.0,
         peak_memory_bytes=int(figure("peak_memory_bytes")),
         idle_chips=idle,
+        optimizer=None if measured.get("optimizer") is None else figure("optimizer"),
     )
 
 

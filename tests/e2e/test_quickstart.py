@@ -30,8 +30,8 @@ LINE = {
     "tokens_per_s", "goodput", "emulated", "overrun", "link_ratio", "pools", "links", "stages",
 }  # fmt: skip
 POOL = {
-    "capacity_tokens_per_s", "tokens_per_s", "tflops_per_chip", "mfu", "busy", "bubble", "bridge_wait", "other",
-    "bytes_sent", "bytes_received", "peak_memory_bytes",
+    "capacity_tokens_per_s", "tokens_per_s", "tflops_per_chip", "mfu", "busy", "optimizer", "bubble",
+    "bridge_wait", "other", "bytes_sent", "bytes_received", "peak_memory_bytes",
 }  # fmt: skip
 LINK = {"source", "target", "bytes_sent", "bytes_received", "bytes_per_s", "exposed_s"}
 STAGE = {"pipeline", "stage", "pool", "forward_s", "backward_s", "weight_s", "wait_s", "slowest_rank", "host"}

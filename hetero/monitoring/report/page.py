@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib.resources import files
 from typing import Any
 
@@ -40,6 +40,7 @@ from hetero.monitoring.status import (
     typical_step_s,
 )
 from hetero.monitoring.timeline import Timeline
+from hetero.monitoring.waterfall import Term
 from hetero.terminal import plain
 
 
@@ -72,6 +73,16 @@ class LedgerTable:
 
 
 @dataclass(frozen=True)
+class FlopsTable:
+    """Where the FLOPs of pools went: by pool the terms of its waterfall or in words why there are none, and by what its
+    MFU is to be multiplied for one that counts all of attention's square."""
+
+    waterfalls: Mapping[str, Sequence[Term] | str] = field(default_factory=dict)
+    whole_square: Mapping[str, float] = field(default_factory=dict)
+    missing: str = ""
+
+
+@dataclass(frozen=True)
 class PoolKind:
     """The real or the emulated pools, which never share a column or an axis."""
 
@@ -82,7 +93,7 @@ class PoolKind:
     spent: Chart
 
 
-def render(follower: Follower, ledger: LedgerTable, timeline: Timeline | None) -> str:
+def render(follower: Follower, ledger: LedgerTable, flops: FlopsTable, timeline: Timeline | None) -> str:
     """The whole page."""
     run = status(follower)
     page = _environment().get_template("report.html.jinja")
@@ -93,6 +104,7 @@ def render(follower: Follower, ledger: LedgerTable, timeline: Timeline | None) -
         loss=loss_chart(run),
         throughput=throughput_chart(run),
         ledger=ledger,
+        flops=flops,
         speeds=SOURCES.get(ledger.source, ledger.source),
         timeline=timeline,
         timeline_chart=timeline_chart(timeline) if timeline else None,

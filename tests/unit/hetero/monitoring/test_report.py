@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import html
 import json
+import math
 import os
 import re
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from html.parser import HTMLParser
 from pathlib import Path
@@ -18,12 +20,13 @@ from hetero.cli.app import app, run
 from hetero.job.file.load import load_job
 from hetero.job.planning.problem import topology, workload
 from hetero.monitoring.follow import follow
-from hetero.monitoring.report.page import LedgerTable, render
+from hetero.monitoring.report.page import FlopsTable, LedgerTable, render
 from hetero.monitoring.timeline import Timeline, last_timeline
 from hetero.monitoring.trace import Trace
 from tests.unit.hetero.monitoring.reports import traced
 from tests.unit.hetero.monitoring.synthetic import CHIPS, START, Record, append, metrics_line, write_run
 
+RELEASED = Path(__file__).parents[1] / "job" / "released" / "run"
 EVIL = '</script><img src=x onerror="alert(1)"><b>{{ 7 * 7 }}'
 
 
@@ -57,7 +60,7 @@ class _Page(HTMLParser):
 
 
 def _render(run_dir: Path, ledger: LedgerTable | None = None, timeline: Timeline | None = None) -> _Page:
-    return _Page(render(follow(run_dir), ledger or LedgerTable(missing="none"), timeline))
+    return _Page(render(follow(run_dir), ledger or LedgerTable(missing="none"), FlopsTable(), timeline))
 
 
 def _trace(path: Path, steps: int = 2) -> None:
@@ -116,6 +119,33 @@ def test_names_stay_text(tmp_path: Path) -> None:
     assert len([tag for tag, attributes in page.tags if tag == "script" and "type" not in attributes]) == 2
     names = [line["name"] for line in page.charts[2]["data"]]
     assert html.escape(EVIL, quote=False) in names, "plotly reads HTML in names"
+
+
+def test_where_the_flops_went_multiplies_to_the_mfu(tmp_path: Path) -> None:
+    assert run(["report", str(write_run(tmp_path))]) == 0
+    page = (tmp_path / "report.html").read_text()
+    for pool in CHIPS:
+        (table,) = re.findall(rf"<caption><b>{pool}</b>.*?</table>", page, re.DOTALL)
+        factors = [float(factor) for factor in re.findall(r"<td>([\d.]+)<td>", table)]
+        assert "(emulated), MFU 40.0%" in table
+        assert len(factors) == 7
+        assert math.prod(factors) == pytest.approx(metrics_line(0)["pools"][pool]["mfu"], rel=5e-3)
+
+
+def test_of_an_older_run_the_update_is_no_term_of_its_own(tmp_path: Path) -> None:
+    shutil.copytree(RELEASED, tmp_path / "run")
+    assert run(["report", str(tmp_path / "run")]) == 0
+    text = _Page((tmp_path / "run" / "report.html").read_text()).text
+    assert "products, other operators, tensor parallel, optimizer" in text, "of pool a, with tp 2"
+    assert "products, other operators, optimizer" in text, "of pool b, with tp 1"
+
+
+def test_a_chip_that_is_faster_than_its_data_sheet_has_no_waterfall(tmp_path: Path) -> None:
+    write_run(tmp_path)
+    lines = (tmp_path / "metrics.jsonl").read_text()
+    (tmp_path / "metrics.jsonl").write_text(lines.replace('"mfu": 0.4', '"mfu": 1.4'))
+    assert run(["report", str(tmp_path)]) == 0
+    assert "no faster than the peak of its data sheet" in _Page((tmp_path / "report.html").read_text()).text
 
 
 def test_versions_of_driver_and_hosts_have_columns(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from hetero.cli.app import run
 from hetero.monitoring.dashboard.sections import OpenPage, RunView
 from hetero.monitoring.follow import Follower, Point, follow
 from hetero.monitoring.journal import parse
-from hetero.monitoring.report.page import LedgerTable, render
+from hetero.monitoring.report.page import FlopsTable, LedgerTable, render
 from hetero.monitoring.shapes import JOB, METRICS_LINE, fits
 from hetero.monitoring.status import status
 from hetero.monitoring.top import view
@@ -102,7 +102,7 @@ def replaced(data: Any, path: tuple[Any, ...], value: Any) -> Any:
 def glance(follower: Follower) -> None:
     console = Console(file=io.StringIO(), width=120)
     console.print(view(status(follower)))
-    render(follower, LedgerTable(missing="none"), None)
+    render(follower, LedgerTable(missing="none"), FlopsTable(), None)
 
 
 def test_no_type_of_value_in_a_line_of_metrics_breaks_a_view(tmp_path: Path) -> None:

@@ -1,0 +1,94 @@
+"""What forwards and backwards are made of, and that the terms which follow are those of the data sheets."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from balancer.cost.times import datasheet_times, units_time
+from balancer.plan.plan import Plan
+from hetero.job.job import Job
+from hetero.job.planning.computing import pool_work
+from hetero.job.planning.problem import topology, workload
+from hetero.models.flops import masked_flops
+from hetero.monitoring.waterfall import TimeSpent, waterfall
+from tests.unit.hetero.monitoring import synthetic
+
+PLAN = Plan.model_validate(synthetic.plan())
+
+
+def _job(**real: Any) -> Job:
+    """The pools of the plan, emulated but for those that are named."""
+    job = synthetic.job()
+    for name in real:
+        job["pools"][name] |= {"emulate": None}
+    return Job.model_validate(job)
+
+
+def _row(pool: str, tp: int, kind: str, seconds: float) -> dict[str, Any]:
+    return {"pool": pool, "tp": tp, "kind": kind, "forward_s": seconds / 3, "backward_s": seconds * 2 / 3}
+
+
+KINDS = ("embedding", "attention", "mlp", "head")
+
+
+def test_a_model_s_flops_are_six_for_each_weight_and_token_and_half_of_attention_s_square() -> None:
+    job, work = _job(), workload(_job())
+    dims, tokens = job.model.resolve(), job.data.seq_len
+    layer = dims.hidden * dims.head_dim * (2 * dims.heads + 2 * dims.kv_heads) + 3 * dims.hidden * dims.ffn
+    weights = dims.layers * layer + dims.vocab * dims.hidden
+    square = dims.layers * 4 * tokens * tokens * dims.heads * dims.head_dim
+    counted = 3 * sum(unit.forward_flops for unit in work.units)
+    assert counted == 6 * weights * tokens + 3 * square / 2
+    assert 3 * sum(masked_flops(dims, tokens)) == 3 * square / 2
+    assert {unit.kind for unit, masked in zip(work.units, masked_flops(dims, tokens), strict=True) if masked} == {
+        "attention"
+    }
+
+
+def test_an_emulated_pool_s_terms_are_its_data_sheet_s() -> None:
+    """A step at which chips never wait: products and other operators leave the efficiency, collectives the rest."""
+    job, (_, kunlun) = _job(), PLAN.pipelines
+    chips, work = topology(job), workload(job)
+    stage, sheets = kunlun.stages[0], datasheet_times(chips, work)
+    took_s = kunlun.share * stage.tp * units_time(sheets, work, "kunlun", stage.tp, stage.unit_indices()).total_s
+    chip = chips.pool("kunlun").chip
+    flops = 3 * kunlun.share * sum(unit.forward_flops for unit in work.units)
+    mfu = flops / chip.peak_flops["float32"] / took_s
+    terms = waterfall(mfu, TimeSpent(1.0, 0.0, 0.0, 0.0, 0.0), pool_work(job, PLAN, [])["kunlun"].computing)
+    found = {term.name: term.factor for term in terms}
+    assert found["products, other operators"] == pytest.approx(chip.efficiency)
+    assert found["tensor parallel"] == pytest.approx(mfu / chip.efficiency)
+    assert found["tensor parallel"] < 1
+
+
+def test_of_real_chips_only_what_was_measured_is_told_apart() -> None:
+    job = _job(nvidia=True)
+    assert pool_work(job, PLAN, [])["nvidia"].computing.tensor_parallel is None
+    grouped = [_row("nvidia", 2, kind, 0.6) for kind in KINDS]
+    assert pool_work(job, PLAN, grouped)["nvidia"].computing.tensor_parallel is None
+    both = grouped + [_row("nvidia", 1, kind, 0.9) for kind in KINDS]
+    assert pool_work(job, PLAN, both)["nvidia"].computing.tensor_parallel == pytest.approx(1 - 0.9 / 1.2)
+    slower_alone = grouped + [_row("nvidia", 1, kind, 1.5) for kind in KINDS]
+    assert pool_work(job, PLAN, slower_alone)["nvidia"].computing.tensor_parallel == 0.0
+
+
+def test_one_chip_alone_has_nobody_to_speak_to() -> None:
+    job = synthetic.job()
+    job["pools"]["kunlun"] |= {"emulate": None, "tp": 1}
+    plan = synthetic.plan()
+    plan["pipelines"][1]["stages"][0] |= {"tp": 1, "chips": [0]}
+    found = pool_work(Job.model_validate(job), Plan.model_validate(plan), [])
+    assert found["kunlun"].computing.tensor_parallel == 0.0
+
+
+def test_the_whole_square_counts_where_attention_is() -> None:
+    """A pool that has one attention and one MLP has more of it than one with the head as well."""
+    found = {name: one.whole_square for name, one in pool_work(_job(), PLAN, []).items()}
+    dims, tokens = _job().model.resolve(), 256
+    attention, mlp = workload(_job()).units[1:3]
+    assert found["nvidia"] == pytest.approx(
+        1 + 2 * tokens * tokens * dims.hidden / (attention.forward_flops + mlp.forward_flops)
+    )
+    assert 1 < found["kunlun"] < found["nvidia"]
