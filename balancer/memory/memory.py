@@ -133,10 +133,12 @@ def _inside(workload: Workload, plan: Plan, place: Place) -> dict[int, float]:
 def _unit_room(unit: UnitWork, micro_batch: int, tp: int, weight_bytes: int, parameters: int, packed: int) -> UnitRoom:
     split = 2 if tp > 1 else 1  # its gradient is copied before ranks add up theirs
     least = max(0.0, unit.whole_bytes + unit.last_bytes - unit_activation_bytes(unit, tp))
+    remade = unit.remade_whole_bytes + unit.remade_bytes / tp
     return UnitRoom(
         kept=micro_batch * unit_activation_bytes(unit, tp),
         forward=micro_batch * (unit.boundary_bytes + unit.forward_bytes / tp),
-        backward=micro_batch * (split * unit.boundary_bytes + max(unit.backward_bytes / tp, least)),
+        backward=micro_batch * (split * unit.boundary_bytes + max(remade + unit.backward_bytes / tp, least)),
+        remade=micro_batch * remade,
         gradient=unit.largest_tensor * weight_bytes / tp,
         sums=0 if weight_bytes < GRADIENT_BYTES else parameters * GRADIENT_BYTES,
         packed=packed,

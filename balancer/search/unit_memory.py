@@ -56,7 +56,8 @@ class UnitMemory:
             for u, unit in enumerate(units):
                 held = unit.parameters + (units[again[u]].parameters if u in again else 0)
                 kept = in_flight * problem.micro_batch * unit_activation_bytes(unit, tp)
-                kept += problem.micro_batch * unit.backward_bytes / tp if u == len(units) - 1 else 0.0
+                if u == len(units) - 1:
+                    kept += problem.micro_batch * (unit.backward_bytes + unit.remade_bytes) / tp
                 each.append((held * fixed + unit.parameters * owner) / tp + kept)
             self._sums[key] = tuple(accumulate(each, initial=0.0))
         return self._sums[key]

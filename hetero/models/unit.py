@@ -59,6 +59,8 @@ class Unit:
             forward_bytes=max(work.forward_bytes for work in works),
             backward_bytes=_backward_bytes(works),
             largest_tensor=max(elements.values()),
+            remade_bytes=sum(work.remade_bytes for work in works),
+            remade_flops=sum(work.remade_flops for work in works),
         )
 
 
