@@ -19,6 +19,10 @@ class PartWork:
     are kept as well, `input_bytes`, its input if backward reads that, and `whole_backward_bytes`. `collectives` are
     forward all-reduces of a boundary tensor. Backward makes `remade_bytes` again, which tp divides and which lie beside
     all else, by products of `remade_flops`.
+
+    Of a part without products, all that it keeps and gives can be made again from its input of `from_input_bytes`; of
+    another's `kept_bytes`, `elementwise_bytes` can, from the rest of them. `last_flops` are of a last product whose
+    result nobody keeps.
     """
 
     forward_flops: float = 0.0
@@ -31,6 +35,9 @@ class PartWork:
     whole_backward_bytes: int = 0
     remade_bytes: int = 0
     remade_flops: float = 0.0
+    from_input_bytes: int = 0
+    elementwise_bytes: int = 0
+    last_flops: float = 0.0
 
     @property
     def backward_reads_bytes(self) -> int:
