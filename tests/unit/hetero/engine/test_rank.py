@@ -22,6 +22,8 @@ class Held:
     def __init__(self) -> None:
         self.itself = self
 
+    def settle(self) -> None: ...
+
     def close(self) -> None: ...
 
 
