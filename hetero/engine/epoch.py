@@ -196,17 +196,20 @@ class Epoch:
 
     def _step(self, sums: dict[str, torch.Tensor], scale: float, lr: float) -> None:
         """Each slice leaves for its copies while the next one is updated."""
-        updated, owned = 0, sum(gradient.numel() for gradient in sums.values())
+        updated, owned, last = 0, sum(gradient.numel() for gradient in sums.values()), list[str]()
         with self._meter.action(Kind.STEP, "STEP", self._expected.get((Kind.STEP, -1))) as watch:
 
             def leave(names: Sequence[str]) -> None:
                 nonlocal updated
                 updated += sum(sums[name].numel() for name in names)
+                if updated == owned:
+                    last.extend(names)
+                    return
                 watch.lap(updated / owned)
-                with watch.paused():
-                    self._give(names)
+                self._give(names)
 
             self._optimizer.step(sums, scale, lr, self._return.slices, leave)
+        self._give(last)
 
     def _give(self, names: Sequence[str]) -> None:
         self._return.give({name: self.state.masters[name] for name in names})

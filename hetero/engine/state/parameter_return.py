@@ -46,7 +46,7 @@ class ParameterReturn:
         """`shared` are the chips of this pool that this one shares state with."""
         me, self._values = messenger.me, {name: value.detach() for name, value in values.items()}
         forwards = sorted(tensors, key=lambda holding: holding.unit)
-        buckets = in_buckets(forwards, bucket_bytes)
+        buckets = [bucket[::-1] for bucket in in_buckets(forwards[::-1], bucket_bytes)[::-1]]
         self.slices = _slices(buckets, me)
         self._crossings = sorted(_crossings(messenger, buckets, dtypes), key=lambda crossing: crossing.first)
         alone = [(number, [holding]) for number, holding in enumerate(forwards)]
@@ -78,7 +78,7 @@ class ParameterReturn:
                 self._values[name].copy_(master)
         self._given |= masters
         for crossing in [found for found in self._to_send if found.owned <= self._given.keys()]:
-            crossing.send(self._given)
+            crossing.send(self._values, self._given)
             self._to_send.remove(crossing)
         self._issue_given()
 
@@ -141,8 +141,10 @@ class _Crossing:
         self._flow = sync_flow(messenger, name, [holding.owners for holding in bucket], hubs, dtype)
         self._flow.begin(1)
 
-    def send(self, masters: Tensors) -> None:
-        self._flow.send_tensors([masters[n].to(self._dtype) if n in self.owned else None for n in self._names])
+    def send(self, values: Tensors, masters: Tensors) -> None:
+        """Values where they have the other pool's precision, else masters, rounded."""
+        held = {name: value if (value := values[name]).dtype == self._dtype else masters[name] for name in self.owned}
+        self._flow.send_tensors([held[n].to(self._dtype) if n in held else None for n in self._names])
 
     def take(self, values: Tensors) -> None:
         """And expects the next turn's."""
