@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import torch
@@ -192,13 +193,26 @@ class EventStopwatch(Stopwatch):
     """Times what the chip does between two events on the current stream; the host waits only in `seconds`."""
 
     def __init__(self, module: Any) -> None:
-        self._first = module.Event(enable_timing=True)
-        self._last = module.Event(enable_timing=True)
+        self._module = module
+        self._first, self._last = self._event(), self._event()
+        self._pauses: list[tuple[Any, Any]] = []
         self._first.record()
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        began, over = self._event(), self._event()
+        began.record()
+        yield
+        over.record()
+        self._pauses.append((began, over))
 
     def stop(self) -> None:
         self._last.record()
 
     def seconds(self) -> float:
         self._last.synchronize()
-        return float(self._first.elapsed_time(self._last)) / 1e3
+        paused_ms = sum(began.elapsed_time(over) for began, over in self._pauses)
+        return float(self._first.elapsed_time(self._last) - paused_ms) / 1e3
+
+    def _event(self) -> Any:
+        return self._module.Event(enable_timing=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -65,6 +66,10 @@ class Stopwatch(ABC):
 
     def lap(self, part: float) -> None:  # noqa: B027  # real chips take their time
         """So much of the action is done. An emulated chip waits until that part of its time has passed."""
+
+    @abstractmethod
+    def paused(self) -> AbstractContextManager[None]:
+        """What the chip waits for inside is no part of the action."""
 
     @abstractmethod
     def stop(self) -> None: ...

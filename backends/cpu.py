@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import os
 import resource
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from time import perf_counter
@@ -94,6 +95,12 @@ class HostStopwatch(Stopwatch):
     def __init__(self) -> None:
         self._start = perf_counter()
         self._seconds = 0.0
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        began = perf_counter()
+        yield
+        self._start += perf_counter() - began
 
     def stop(self) -> None:
         self._seconds = perf_counter() - self._start

@@ -8,6 +8,8 @@ from __future__ import annotations
 import math
 import random
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from time import perf_counter
 
@@ -105,6 +107,12 @@ class PacedStopwatch(Stopwatch):
     def lap(self, part: float) -> None:
         if self._target_s is not None:
             time.sleep(max(0.0, part * self._target_s - (perf_counter() - self._start)))
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        began = perf_counter()
+        yield
+        self._start += perf_counter() - began
 
     def stop(self) -> None:
         elapsed_s = perf_counter() - self._start

@@ -7,11 +7,11 @@ how much longer the step takes, as a fraction, where an activation or a gradient
 the time that the slower stage computes on a micro-batch. The warm-up is the balancer's own. `blocking_at_60` is the
 same plan with sends that wait for delivery (benchmarks/blocking.py). `sync`: two pipelines, one on each chip; all
 gradients that one owes the other take 60% of the time that it computes on a micro-batch. `sync_exposed` is with the
-engine's own buckets, `sync_exposed_without_overlap` with one that is sent when all gradients are made. Parameters come
-back after the update in either case. `predicted_` is what the simulator says of the same case.
+engine's own buckets, `sync_exposed_without_overlap` with one that is sent when all gradients are made, and comes back
+when all of it is updated. `predicted_` is what the simulator says of the same case.
 
-Cases take turns in every round, and a figure is the median over the rounds of the case's step over that round's step on
-an unlimited link.
+A step is what lies between the ends of two, since one may end with parameters on their way. Cases take turns in every
+round, and a figure is the median over the rounds of the case's step over that round's step on an unlimited link.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from statistics import median
 
@@ -44,8 +45,8 @@ from hetero.job.run.spec import fleet_links, run_spec
 from hetero.words.step import HostStep
 
 ROOT = Path(__file__).parents[1]
-STEPS = 2
-"""Steps of one visit to a case."""
+STEPS = 3
+"""Steps of one visit to a case. The first begins with all parameters there, and does not count."""
 WHOLE = 1e6
 """A bucket of so many MiB is full when all gradients are in it."""
 OWN, BLOCKING = Programs.rank, "benchmarks.blocking:main"
@@ -65,7 +66,7 @@ class Setting:
     batch: int
     stage_s: float
 
-    def job(self, gbit_per_s: float | None = None, bucket_mib: float = 1.0) -> Job:
+    def job(self, gbit_per_s: float | None = None, bucket_mib: float = 0.5) -> Job:
         emulate = {"count": 1, "emulate": {"precision": "bfloat16"}, "env": {"vars": {"PYTHONPATH": str(ROOT)}}}
         links = [{"between": list(POOLS), "gbit_per_s": gbit_per_s}]
         return Job.model_validate(
@@ -175,20 +176,20 @@ class Bench:
         self.overruns: dict[str, int] = {}
 
     def visit(self, case: Case, count: int = STEPS) -> float:
-        """The median step of a few."""
+        """The median of a few steps."""
         self._epoch += 1
         session, scale = self._sessions[case.rank], self._setting.time_scale
         plan = case.plan.model_copy(update={"epoch": self._epoch})
         session.relink(fleet_links(case.job, scale))
         session.configure(run_spec(case.job, session.fleet, plan, self._text, scale))
-        steps: list[float] = []
+        ends: list[float] = []
 
         def record(_: int, hosts: Sequence[HostStep]) -> None:
-            steps.append(max(h.end for h in hosts) - min(h.start for h in hosts))
-            self.overruns[case.name] = self.overruns.get(case.name, 0) + any(h.overrun for h in hosts)
+            ends.append(max(host.end for host in hosts))
+            self.overruns[case.name] = self.overruns.get(case.name, 0) + any(host.overrun for host in hosts)
 
         session.run(count, record)
-        return median(steps)
+        return median(after - before for before, after in pairwise(ends))
 
 
 def measure(setting: Setting, rounds: int) -> tuple[dict[str, float], list[str]]:
@@ -197,7 +198,7 @@ def measure(setting: Setting, rounds: int) -> tuple[dict[str, float], list[str]]
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         bench = Bench(setting, Path(folder), stack)
         for case in {case.rank: case for case in reversed(every)}.values():
-            bench.visit(case, 1)  # warms its ranks up
+            bench.visit(case, 2)  # warms its ranks up
         bench.overruns.clear()
         found = [_round(bench, every, number) for number in range(rounds)]
         overruns = bench.overruns

@@ -110,7 +110,7 @@ class BridgeOptions(BaseModel):
     )
     links: tuple[LinkOptions, ...] = Field((), description="What is known of each link, and how to use it.")
     sync_bucket_mib: float = Field(
-        1.0, gt=0, description="Gradients are sent on as soon as so much of them is complete; a unit stays whole."
+        0.5, gt=0, description="Gradients are sent on as soon as so much of them is complete; a unit stays whole."
     )
 
     @field_validator("links")

@@ -7,7 +7,6 @@ in any other the copies take turns from unit to unit.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -78,25 +77,3 @@ def _hubs(plan: Plan, unit: int, owner: Place, places: Iterable[Place]) -> dict[
 def owner_places(plan: Plan) -> dict[int, Place]:
     """The stage that owns each unit of a completed plan."""
     return {u: place for place, stage in plan.stages() for u in stage.owned_units()}
-
-
-@dataclass(frozen=True)
-class Returns:
-    """Parameters that go back after STEP, by (giver, taker): from owners to the hubs of other pools, then inside."""
-
-    between: Counter[tuple[Place, Place]]
-    inside: Counter[tuple[Place, Place]]
-
-
-def parameter_returns(plan: Plan, shared: Iterable[SharedUnits]) -> Returns:
-    between: Counter[tuple[Place, Place]] = Counter()
-    inside: Counter[tuple[Place, Place]] = Counter()
-    for units in shared:
-        for hub in units.hubs.values():
-            if hub != units.owner:
-                between[units.owner, hub] += units.parameters
-        for p, s in units.uses:
-            hub = units.hubs[plan.pipelines[p].stages[s].pool]
-            if hub != (p, s):
-                inside[hub, (p, s)] += units.parameters
-    return Returns(between, inside)

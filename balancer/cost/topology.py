@@ -78,7 +78,7 @@ class Topology:
 
     pools: tuple[PoolSpec, ...]
     links: tuple[LinkSpec, ...] = ()
-    bucket_bytes: int = 1 << 20
+    bucket_bytes: int = 1 << 19
 
     def pool(self, name: str) -> PoolSpec:
         """Raises PlanError for a pool that the job doesn't have."""

@@ -72,8 +72,9 @@ def stage_bytes(
 ) -> MemoryNeed:
     """Of one stage of a completed plan; with the communicators of `chip`, if it is given.
 
-    A chip is fullest while it computes, or after that, when gradients are summed or parameters go back. Float32
-    gradients are their own sums, which a step's first backwards make; the sums of narrower ones are always there."""
+    A chip is fullest while it computes, or after that, when gradients are summed or parameters go back, which they do
+    until a step's first forwards. Float32 gradients are their own sums, which a step's first backwards make; the sums
+    of narrower ones are always there."""
     workload = workload.at(precision)
     place, owner, placed = (pipeline, stage), plan.pipelines[pipeline], plan.pipelines[pipeline].stages[stage]
     weight_bytes = WEIGHT_BYTES[precision]
@@ -84,8 +85,9 @@ def stage_bytes(
     rooms = dict(_rooms(workload, plan, place, weight_bytes, sync.rounds))
     lists = actions_of(owner, plan.schedule)
     posted = posted_bytes(lists, stage, owner.stage_of_chunk(), _inside(workload, plan, place))
-    computing = round(compute_peak(lists[stage], rooms, posted)) - (0 if narrow else gradients)
-    after = sync.after(owned * _updating_bytes(workload.update, chip), owned * weight_bytes if narrow else 0)
+    beginning = sync.returning + sum(room.forward for room in rooms.values())
+    computing = round(max(beginning, compute_peak(lists[stage], rooms, posted))) - (0 if narrow else gradients)
+    after = sync.after(owned * _updating_bytes(workload.update, chip), owned * _rounded_bytes(plan, precision))
     computes = computing >= after
     return MemoryNeed(
         weights=held * weight_bytes,
@@ -168,3 +170,9 @@ def _updating_bytes(update: Update, chip: ChipSpec | None) -> int:
     """Per owned parameter, while it is updated."""
     fused = chip is None or find_family(chip.family).fused_adamw
     return _STATE_BYTES * (update.temporaries if fused else update.unfused)
+
+
+def _rounded_bytes(plan: Plan, precision: str) -> int:
+    """Per owned parameter, on its way to pools that compute in something else than its own and float32."""
+    others = {str(stage.precision) for _, stage in plan.stages()} - {precision, "float32"}
+    return sum(WEIGHT_BYTES[other] for other in others)

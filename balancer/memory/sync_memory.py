@@ -2,15 +2,14 @@
 `hetero/engine/state/sync.py` has them move.
 
 Inside a pool both go in rounds: what a chip sends lies packed, and what it takes lies beside that. Gradients do so from
-a round's last backward until all are summed, of parameters two rounds at a time. What crosses between pools lies in
-slots of host memory, but for the bucket that is being added.
+a round's last backward until all are summed, parameters from the update until the next step's first forward comes to
+them. What crosses between pools lies in slots of host memory, but for the bucket that is being added.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
-from itertools import pairwise
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 from balancer.cost.sync_traffic import SharedUnits, buckets, shared_state
@@ -19,7 +18,7 @@ from balancer.memory.communicators import sharing
 from balancer.plan.plan import Place, Plan
 
 GRADIENT_BYTES = 4  # summed in float32 over micro-batches and pipelines
-BUCKET_BYTES = 1 << 20
+BUCKET_BYTES = 1 << 19
 _T = TypeVar("_T")
 
 
@@ -29,7 +28,7 @@ class SyncMemory:
     whose last backward sends them off.
 
     `summing` is the most of these and of sums, while sums are made; `summed` are the sums that the owner updates by,
-    `returning` the most of parameters in rounds.
+    `returning` all parameters in rounds.
     """
 
     rounds: dict[int, int] = field(default_factory=dict)
@@ -37,10 +36,10 @@ class SyncMemory:
     summed: int = 0
     returning: int = 0
 
-    def after(self, updating: int, updated: int) -> int:
-        """The most that is there once all is computed: while sums are made, while the update has its temporaries, or
-        when parameters go back, the `updated` ones beside their masters."""
-        return max(self.summing, self.summed + max(updating, updated + self.returning))
+    def after(self, updating: int, rounded: int) -> int:
+        """The most that is there once all is computed: while sums are made, or updates with their temporaries, what is
+        `rounded` for pools of another precision, and what goes back meanwhile."""
+        return max(self.summing, self.summed + max(updating, rounded + self.returning))
 
 
 def sync_memory(
@@ -51,13 +50,11 @@ def sync_memory(
     together = shared_inside(workload, plan, place)
     apart = [units for units in shared if units not in together and place in units.uses]
     rounds = gradient_rounds(plan, place, together, bucket_bytes)
-    tensors = [tensor for units in reversed(together) for tensor in _tensors(units)]
-    back = in_rounds(tensors, lambda one: one.parameters, _least(plan, place, together, bucket_bytes))
     return SyncMemory(
         rounds=_sent_off(side, rounds),
         summing=GRADIENT_BYTES * _summing(side, rounds, _in_buckets(apart, bucket_bytes)),
         summed=GRADIENT_BYTES * sum(map(side.summed, shared)),
-        returning=weight_bytes * _returning(side, back),
+        returning=weight_bytes * sum(map(side.inside, together)),
     )
 
 
@@ -103,19 +100,6 @@ def _summing(side: _Side, rounds: list[SyncRound], alone: SyncRound) -> int:
             peak = max(peak, now + max(side.of(side.landed, bucket), side.of(side.added, bucket)))
         now -= side.in_round(one) - sum(side.of(side.sent, bucket) for bucket in one)
     return peak
-
-
-def _returning(side: _Side, rounds: list[list[SharedUnits]]) -> int:
-    """One round is on its way while the one before is unpacked."""
-    sizes = [side.of(side.inside, one) for one in rounds]
-    return max((before + now for before, now in pairwise([0, *sizes])), default=0)
-
-
-def _tensors(units: SharedUnits) -> list[SharedUnits]:
-    """Parameters go back tensor by tensor: as many of the largest as a unit can have, and what is left."""
-    whole, rest = divmod(units.parameters, units.largest_tensor or units.parameters)
-    sizes = [units.largest_tensor or units.parameters] * whole + [rest] * bool(rest)
-    return [replace(units, parameters=size) for size in sizes]
 
 
 def in_rounds(items: Iterable[_T], parameters: Callable[[_T], int], least: int) -> list[list[_T]]:

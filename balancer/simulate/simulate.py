@@ -10,15 +10,14 @@ from itertools import count, pairwise
 
 from balancer.cost.ideal import ideal_tokens_per_s
 from balancer.cost.stage_times import stage_time, stage_unit_time
-from balancer.cost.sync_traffic import parameter_returns
-from balancer.cost.times import Times, update_s
+from balancer.cost.times import Times
 from balancer.cost.topology import Topology
 from balancer.cost.workload import Workload
-from balancer.memory.memory import WEIGHT_BYTES
 from balancer.plan.plan import PipelinePlan, Place, Plan, StagePlan
 from balancer.problem import Problem
 from balancer.schedule.action import STEP, UNSPLIT, Action, Actions, Kind, Message, Purpose, refuse_unknown
 from balancer.schedule.lowering import actions_of, last_backwards
+from balancer.simulate.beginning import Beginning, FirstForward
 from balancer.simulate.links import LinkDirection, SimulatedLinks
 from balancer.simulate.sync import SyncTiming
 
@@ -50,9 +49,9 @@ class Scenario:
 
 @dataclass(frozen=True)
 class Prediction:
-    """One step. `spans` and `busy_s` are by (pipeline, stage); a span is (action, start, end) of what takes time.
-    `busy_s` counts forwards and backwards, `compute_s` is when the last one ends, and `sync_s` what gradients, norm,
-    update and parameters add to that."""
+    """One step of many. `spans` and `busy_s` are by (pipeline, stage); a span is (action, start, end) of what takes
+    time, if all parameters are there at the beginning. `busy_s` counts forwards and backwards, `compute_s` is when the
+    last one ends, and `sync_s` what gradients, norm, update and parameters add to that."""
 
     scenario: Scenario
     step_s: float
@@ -157,8 +156,7 @@ class _Simulator:
             what(now)
         compute_s = max(span[2] for stage in self.stages.values() for span in stage.spans)
         busy_s = {place: sum(end - start for _, start, end in stage.spans) for place, stage in self.stages.items()}
-        updated = self._update()
-        step_s = self._return_parameters(updated)
+        step_s = self._period()
         spans = {place: stage.spans for place, stage in self.stages.items()}
         return Prediction(self.scenario, step_s, compute_s, busy_s, spans, self.links.busiest_s())
 
@@ -209,31 +207,32 @@ class _Simulator:
                 self._at(end, partial(self.sync.made, stage.place, use))
             end -= stage_unit_time(*self.costs, stage.plan, unit).backward_s * scale
 
-    def _update(self) -> dict[Place, float]:
-        """When each stage has updated what it owns. Clipping needs the norm of all gradients, so none starts before the
-        last is complete and the norm has gone up and down."""
-        last = max(max(stage.ready_at, self.sync.ready_at[place]) for place, stage in self.stages.items())
-        everyone = last + self._norm_s()
-        done = {}
+    def _period(self) -> float:
+        """From one step's norm to the next one's, for clipping needs that of all gradients: updates, what of the return
+        of parameters the first forwards do not hide, and the step itself."""
+        scenario = self.scenario
+        links = SimulatedLinks(scenario.topology, scenario.time_scale, scenario.free_links)
+        common = self.plan, self.workload, scenario.topology, scenario.times, links, scenario.time_scale
+        beginning = Beginning(*common)
+        late_s = beginning.late_s(self.sync.shared, self._first_forwards())
+        last = max(stage.ready_at + late_s[p] for (p, _), stage in self.stages.items())
+        summed = max(self.sync.ready_at.values(), default=0.0) + max(late_s)
+        unhindered = max(max(stage.ready_at, self.sync.ready_at[place]) for place, stage in self.stages.items())
         for place, stage in self.stages.items():
-            chip = self.scenario.topology.pool(stage.plan.pool).chip
-            done[place] = everyone + update_s(chip, self.workload, stage.plan) * self.scenario.time_scale
-            stage.spans.append((STEP, everyone, done[place]))
-        return done
+            norm_at = unhindered + self._norm_s()
+            stage.spans.append((STEP, norm_at, norm_at + beginning.updated[place]))
+        return max(last, summed) + self._norm_s()
+
+    def _first_forwards(self) -> dict[tuple[int, int], FirstForward]:
+        found: dict[tuple[int, int], FirstForward] = {}
+        for (p, _), stage in self.stages.items():
+            for action, start, end in stage.spans:
+                if action.kind is Kind.F and (p, action.chunk) not in found:
+                    _, sends = self.boundaries.get((p, action.chunk, "activation"), (None, 0.0))
+                    found[p, action.chunk] = FirstForward(start, end, sends)
+        return found
 
     def _norm_s(self) -> float:
         first, *others = (stage.plan for stage in self.stages.values())
         there = max((self.links.between(first, other).latency_s for other in others), default=0.0)
         return 2 * there
-
-    def _return_parameters(self, updated: dict[Place, float]) -> float:
-        """When the last copy has its new parameters: hubs of other pools first, then the copies inside each pool."""
-        returns, has = parameter_returns(self.plan, self.sync.shared), dict(updated)
-        for level in (returns.between, returns.inside):
-            arrived = dict(has)
-            for giver, taker in sorted(level, key=lambda ends: has[ends[0]]):
-                source, target = self.stages[giver].plan, self.stages[taker].plan
-                size = level[giver, taker] * WEIGHT_BYTES[self.scenario.topology.pool(target.pool).precision]
-                arrived[taker] = max(arrived[taker], self.links.between(source, target).carry(size, has[giver]))
-            has = arrived
-        return max(has.values())

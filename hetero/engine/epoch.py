@@ -23,10 +23,11 @@ from hetero.checkpoint.store import CheckpointStore
 from hetero.engine.expected import Laps, expected_s, laps, topology_of
 from hetero.engine.state.optimizer import Optimizer, gradient_scale, learning_rate
 from hetero.engine.state.ownership import Holding, alike
+from hetero.engine.state.parameter_return import ParameterReturn
 from hetero.engine.state.replicas import ReplicaCheck
 from hetero.engine.state.saving import save
 from hetero.engine.state.state import State
-from hetero.engine.state.sync import GradientSync, ParameterReturn
+from hetero.engine.state.sync import GradientSync
 from hetero.engine.step.evaluation import Evaluator
 from hetero.engine.step.executor import Executor
 from hetero.engine.step.meter import Meter
@@ -100,18 +101,18 @@ class Epoch:
         return self.state.step
 
     def run_step(self) -> StepReport:
-        """Trains one step and returns its report."""
+        """Trains one step and returns its report. What it has updated may still be on its way to other copies: see
+        `settle`."""
         step = self.next_step
         if isinstance(self._backend, Emulated):
             self._backend.step(step)
         self._meter.begin(self.spec.traces(step))
         self._gradients.begin()
-        self._return.begin()
         scale = self.state.loss_scale.per_token(self.spec.train.global_batch * self.spec.text.seq_len)
         self._executor.loss_scale = scale
         self._overflowed()  # before this step, which is none of its business
         self._native.begin(self._orders)
-        self._executor.run(self._text.reader(step), self._sync)
+        self._executor.run(self._text.reader(step), self._sync, self._return)
         totals = self._update(step, scale)
         self._executor.drain()
         self.stage.clear()
@@ -125,6 +126,10 @@ class Epoch:
             if report.totals is not None:
                 return replace(report, totals=replace(report.totals, eval_loss=loss))
         return report
+
+    def settle(self) -> None:
+        """Until all copies held here are up to date: before anything but the next step looks at them."""
+        self._return.settle()
 
     def take_events(self) -> list[RankNotice]:
         """What has happened since the last call that the run's journal should know."""
@@ -178,15 +183,36 @@ class Epoch:
         skipped = bad > 0 or not math.isfinite(norm)
         lr = learning_rate(self.spec.train.optimizer, step, self.spec.train.steps)
         self._capture(step, sums, divisor)
-        if not skipped:
-            with self._meter.action(Kind.STEP, "STEP", self._expected.get((Kind.STEP, -1))):
-                self._optimizer.step(sums, gradient_scale(norm, divisor, self.spec.train.optimizer.clip), lr)
-        with self._meter.mark("wait parameters"):
-            self._return.run(self._optimizer.shards)
+        self._return.begin()
+        if skipped:
+            for names in self._return.slices:
+                self._give(names)
+        else:
+            self._step(sums, gradient_scale(norm, divisor, self.spec.train.optimizer.clip), lr)
         self._gradients.drain()
         was = self.state.loss_scale.value
         self.state.loss_scale = self.state.loss_scale.after(skipped)
         return StepTotals(loss / tokens, int(tokens), norm, lr, was, skipped, (step + 1) * int(tokens))
+
+    def _step(self, sums: dict[str, torch.Tensor], scale: float, lr: float) -> None:
+        """Each slice leaves for its copies while the next one is updated."""
+        updated, owned, last = 0, sum(gradient.numel() for gradient in sums.values()), list[str]()
+        with self._meter.action(Kind.STEP, "STEP", self._expected.get((Kind.STEP, -1))) as watch:
+
+            def leave(names: Sequence[str]) -> None:
+                nonlocal updated
+                updated += sum(sums[name].numel() for name in names)
+                if updated == owned:
+                    last.extend(names)
+                    return
+                watch.lap(updated / owned)
+                self._give(names)
+
+            self._optimizer.step(sums, scale, lr, self._return.slices, leave)
+        self._give(last)
+
+    def _give(self, names: Sequence[str]) -> None:
+        self._return.give({name: self.state.masters[name] for name in names})
 
     def _numbers(self, sums: dict[str, torch.Tensor]) -> torch.Tensor:
         """(sum of token losses, tokens, sum of squares of the gradient sums, found-inf) of this rank."""
@@ -204,6 +230,7 @@ class Epoch:
 
     def _evaluate(self) -> float:
         """The mean token loss over the held-out batches, equal on all ranks. No part of the step's figures."""
+        self.settle()
         loss, tokens = 0.0, 0
         for batch in range(self.spec.evaluation.batches):
             self._native.begin(self._forward_orders)
@@ -241,6 +268,7 @@ class Epoch:
     def _compare_replicas(self) -> None:
         every = self.spec.train.replica_check_every
         if every and (self.next_step % every == 0 or self.next_step == self.spec.steps):
+            self.settle()
             for replicas in self._replicas:
                 replicas.compare(self.next_step - 1, self._totals)
 

@@ -73,11 +73,14 @@ class Rank:
 
     def _next_word(self) -> tuple[Word, list[int]] | None:
         """With its descriptors. Waits for one only where there is no step to run."""
-        has_work = self._epoch is not None and self._epoch.next_step < self._until
         try:
-            return self._agent.recv_word(0.0 if has_work else None)
+            return self._agent.recv_word(0.0)
         except TimeoutError:
-            return None
+            if self._epoch is not None and self._epoch.next_step < self._until:
+                return None
+        if self._epoch is not None:
+            self._epoch.settle()
+        return self._agent.recv_word(None)
 
     def _obey(self, word: Word, fds: list[int]) -> Answer | None:
         match word:
@@ -163,6 +166,7 @@ class Rank:
 
     def _close_epoch(self) -> None:
         if self._epoch is not None:
+            self._epoch.settle()
             self._epoch.close()
             self._epoch = None
             gc.collect()  # what it held on the chip is in circles of references, and the next epoch needs the room

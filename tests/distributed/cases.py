@@ -63,7 +63,7 @@ def _case(
     dims = Dimensions(layers=layers, **{**SMALL, **changes})
     batch = sum(one.share for one in pipelines)
     train = TrainOptions(
-        steps=steps, global_batch=batch, precision=precision, seed=7, optimizer=optimizer, replica_check_every=1
+        steps=steps, global_batch=batch, precision=precision, seed=7, optimizer=optimizer, replica_check_every=3
     )
     return Case(name, plan(*pipelines, schedule=schedule), Job(dims, train, precisions=precisions or {}))
 

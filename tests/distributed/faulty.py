@@ -53,17 +53,36 @@ def _halve_a_norm(epoch: Epoch) -> None:
 
 
 def _skip_an_update(epoch: Epoch) -> None:
-    honest = epoch._return.run
-    replicas = {name: p.detach() for name, p in epoch.stage.parameters.items() if name not in epoch._optimizer.masters}
+    """What the copies here should get of one step goes elsewhere."""
+    back, honest, values = epoch._return, epoch._return.begin, epoch._return._values
 
-    def run(owned: dict[str, torch.Tensor]) -> None:
-        before = {name: value.clone() for name, value in replicas.items()}
-        honest(owned)
-        if epoch.next_step == SKIPPED_STEP:
-            for name, value in before.items():
-                replicas[name].copy_(value)
+    def begin() -> None:
+        honest()
+        lost = values.keys() - epoch._optimizer.masters if epoch.next_step == SKIPPED_STEP else ()
+        back._values = {name: value.clone() if name in lost else value for name, value in values.items()}
 
-    epoch._return.run = run  # type: ignore[method-assign]
+    back.begin = begin  # type: ignore[method-assign]
+
+
+def _use_stale_parameters(epoch: Epoch) -> None:
+    """Forwards do not wait for what the step before has updated."""
+    back, wait, settle = epoch._return, epoch._return.wait, epoch._return.settle
+    late: dict[str, torch.Tensor] = {}
+
+    def too_early(unit: int) -> None:
+        before = {name: value.clone() for name, value in back._values.items()}
+        wait(unit)
+        for name, value in back._values.items():
+            if not torch.equal(value, before[name]):
+                late[name] = value.clone()
+                value.copy_(before[name])
+
+    def afterwards() -> None:
+        settle()
+        for name in list(late):
+            back._values[name].copy_(late.pop(name))
+
+    back.wait, back.settle = too_early, afterwards  # type: ignore[method-assign]
 
 
 def _make(epoch: Epoch, times: int) -> None:
@@ -87,6 +106,7 @@ FAULTS = {
     "a gradient doubled": _double_a_gradient,
     "a norm halved": _halve_a_norm,
     "an update skipped": _skip_an_update,
+    "parameters that are stale": _use_stale_parameters,
 }
 
 

@@ -101,6 +101,14 @@ def test_a_skipped_update(faulty: Standing, plain: list[PlainStep]) -> None:
     assert series_deviation(run.losses[:sound], [step.loss for step in plain[:sound]]).deviation <= LIMIT.loss
 
 
+def test_stale_parameters(faulty: Standing, plain: list[PlainStep]) -> None:
+    """Law 2, from the second step on, though the copies are right before law 9 looks."""
+    run = faulty.train(_job(replica_check_every=STEPS), _plan("parameters that are stale"))
+    deviations = [abs(mine / step.loss - 1) for mine, step in zip(run.losses, plain, strict=True)]
+    assert deviations[0] <= LIMIT.loss
+    assert min(deviations[1:]) > LIMIT.loss
+
+
 def test_a_death_while_state_moves(text: Prepared, tmp_path: Path) -> None:
     """Named like any other."""
     moved = Plan(job_fingerprint=DEATH, pipelines=(pipeline(6, a2(0, 3), n1(3, 6)),))

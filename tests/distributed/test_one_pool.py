@@ -35,7 +35,7 @@ def one_pool(text: Prepared, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 @pytest.mark.parametrize("layout", PLANS.values(), ids=PLANS)
 def test_messages_of_a_pair_do_not_mix(layout: Plan, one_pool: Standing, text: Prepared, tmp_path: Path) -> None:
-    train = TrainOptions(steps=3, global_batch=6, optimizer=SGD, replica_check_every=1)
+    train = TrainOptions(steps=3, global_batch=6, optimizer=SGD, replica_check_every=3)
     job = Job(Dimensions(layers=5, tie_embeddings=True, **{**SMALL, "kv_heads": 1}), train)
     model, limit = PlainModel(job.dimensions, seed=0).unsettle(), TOLERANCES["float32"]
     model.save(tmp_path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 
 import torch
 from torch.optim.adamw import adamw
@@ -37,6 +38,9 @@ def moment_kinds(options: OptimizerOptions) -> tuple[str, ...]:
     return ("momentum_buffer",) if options.momentum else ()
 
 
+def _nobody(names: Sequence[str]) -> None: ...
+
+
 class Optimizer:
     """Updates the masters of a state, and the moments that go with them; a rank that owns nothing only counts.
 
@@ -46,29 +50,34 @@ class Optimizer:
     """
 
     def __init__(self, options: OptimizerOptions, state: State, matrices: set[str], fused: bool = False) -> None:
-        self._options, self._state, self._fused = options, state, fused
-        self._groups = [
-            ([name for name in state.masters if name in matrices], options.weight_decay),
-            ([name for name in state.masters if name not in matrices], 0.0),
-        ]
+        self._options, self._state, self._fused, self._matrices = options, state, fused, matrices
 
     @property
     def masters(self) -> Tensors:
         return self._state.masters
 
-    def step(self, gradients: Tensors, scale: float, lr: float) -> None:
-        """Updates the masters. `gradients` are sums; they are scaled in place."""
-        if self.masters:
-            torch._foreach_mul_([gradients[name] for name in self.masters], scale)
-        rule = self._adamw if self._options.name == "adamw" else self._sgd
-        for names, weight_decay in self._groups:
-            if names:
-                rule(names, weight_decay, [gradients[name] for name in names], lr)
+    def step(
+        self,
+        gradients: Tensors,
+        scale: float,
+        lr: float,
+        slices: Sequence[Sequence[str]] | None = None,
+        updated: Callable[[Sequence[str]], None] = _nobody,
+    ) -> None:
+        """Updates the masters, slice after slice (None: all at once), and tells of each. `gradients` are sums; they are
+        scaled in place."""
+        for names in [list(self.masters)] if slices is None else slices:
+            self._update(names, gradients, scale, lr)
+            updated(names)
         self._state.updates += 1
 
-    def shards(self, dtype: torch.dtype) -> Tensors:
-        """The masters in the working precision, to be sent to every copy; the masters themselves in float32."""
-        return {name: master.to(dtype) for name, master in self.masters.items()}
+    def _update(self, names: Sequence[str], gradients: Tensors, scale: float, lr: float) -> None:
+        if names:
+            torch._foreach_mul_([gradients[name] for name in names], scale)
+        rule = self._adamw if self._options.name == "adamw" else self._sgd
+        for decays, weight_decay in ((True, self._options.weight_decay), (False, 0.0)):
+            if some := [name for name in names if (name in self._matrices) == decays]:
+                rule(some, weight_decay, [gradients[name] for name in some], lr)
 
     def _adamw(self, names: list[str], weight_decay: float, gradients: list[torch.Tensor], lr: float) -> None:
         options, moments = self._options, self._state.moments

@@ -6,6 +6,8 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import partial
+from typing import Protocol
 
 import torch
 
@@ -15,7 +17,7 @@ from balancer.schedule.consistency import check_backwards
 from balancer.schedule.lowering import last_backwards
 from hetero.engine.step.backward import backward
 from hetero.engine.step.meter import Meter
-from hetero.engine.step.stage import ChunkModule, Made
+from hetero.engine.step.stage import Before, ChunkModule, Made
 from hetero.layers.weight_gradients import Kept
 from hetero.models.batch import Batch
 from hetero.models.unit_module import Boundary
@@ -25,6 +27,17 @@ FlowKey = tuple[Purpose, int]
 """Purpose, and the chunk before the boundary."""
 Sync = Callable[[int, Iterable[str]], None]
 """Is told of the tensors of a chunk whose gradients are complete."""
+
+
+class Arrival(Protocol):
+    """Of the parameters that the step before has updated (`hetero/engine/state/parameter_return.py`)."""
+
+    def wait(self, unit: int) -> None:
+        """Until those of a unit are here."""
+
+    def join(self) -> None:
+        """Before this rank waits for others: does its part for those who wait for it."""
+
 
 NEARLY_DONE = 0.95
 """What an emulated chip has to hand over from this part of its backward on waits for the end, to make it in time."""
@@ -71,6 +84,8 @@ class Executor:
         check_backwards(actions)
         self._batch_of: Callable[[int], Batch] = _no_batch
         self._sync: Sync = _nobody
+        self._arrival: Arrival = HERE
+        self._unused: set[int] = set()
         self._live: dict[tuple[int, int], _Live] = {}
         self._kept: dict[tuple[int, int], deque[Kept]] = {}
         self._arrived: dict[tuple[Purpose, int, int], Boundary] = {}
@@ -79,13 +94,15 @@ class Executor:
         self.loss_scale = 1.0
         """What the loss is multiplied by for its gradients."""
 
-    def run(self, batch_of: Callable[[int], Batch], sync: Sync) -> None:
+    def run(self, batch_of: Callable[[int], Batch], sync: Sync, arrival: Arrival | None = None) -> None:
         """One step up to STEP. `batch_of(m)` gives a micro-batch. `sync` is told of gradients as soon as they are
-        complete, in the midst of a chunk's last B or W, and of all of a chunk's at SYNC.
+        complete, in the midst of a chunk's last B or W, and of all of a chunk's at SYNC. A chunk's first forward waits
+        for each unit's parameters by `arrival` (None: all are here).
 
         Afterwards `loss` is the sum of token losses of the step, None on a stage without the head.
         """
-        self.loss, self._batch_of, self._sync = None, batch_of, sync
+        self.loss, self._batch_of, self._sync, self._arrival = None, batch_of, sync, arrival or HERE
+        self._unused = set(self._chunks)
         for key, flow in self._flows.items():
             flow.begin(self._turns[key])
         for action, ahead in zip(self._actions, self._ahead, strict=True):
@@ -100,13 +117,26 @@ class Executor:
 
     def _forward(self, action: Action) -> None:
         chunk, m, batch = action.chunk, action.micro_batch, self._batch_of(action.micro_batch)
-        with self._timed(action):
+        with self._timed(action) as watch:
             inputs = {name: x.requires_grad_() for name, x in self._inputs(chunk, m).items()}
-            outputs = self._chunks[chunk](inputs, batch)
+            outputs = self._chunks[chunk](inputs, batch, self._before(chunk, watch))
+        self._arrival.join()
         self._live[chunk, m] = _Live(inputs, outputs)
         if "loss" in outputs:
             loss = outputs["loss"].detach()
             self.loss = loss if self.loss is None else self.loss + loss
+
+    def _before(self, chunk: int, watch: Stopwatch) -> Before | None:
+        """What a chunk's first forward of a step does before each unit. An emulated chip comes to it in its time."""
+        if chunk not in self._unused:
+            return None
+        self._unused.discard(chunk)
+        return partial(self._await_parameters, chunk, watch)
+
+    def _await_parameters(self, chunk: int, watch: Stopwatch, unit: int) -> None:
+        watch.lap(1.0 - self._laps.get((chunk, unit), 1.0))  # backwards, what is done after a unit is what lies before
+        with watch.paused(), self._meter.mark(f"wait parameters {unit}"):
+            self._arrival.wait(unit)
 
     def _inputs(self, chunk: int, m: int) -> Boundary:
         """What the chunk before made of the micro-batch, on another stage or on this one."""
@@ -186,6 +216,7 @@ class Executor:
     def _receive(self, action: Action) -> None:
         _, chunk, m, purpose = action
         assert purpose is not None
+        self._arrival.join()
         with self._meter.mark(f"wait {purpose} {chunk}.{m}"):
             arrived = self._flows[purpose, action.boundary].receive_tensors()
         self._arrived[purpose, chunk, m] = self._unflatten(arrived)
@@ -230,6 +261,17 @@ def _needed_next(actions: Actions) -> list[list[FlowKey]]:
         elif action.kind is Kind.RECV and action.purpose is not None:
             latest.append((action.purpose, action.boundary))
     return found
+
+
+class _Here:
+    """Nothing is on its way."""
+
+    def wait(self, unit: int) -> None: ...
+
+    def join(self) -> None: ...
+
+
+HERE = _Here()
 
 
 def _nobody(chunk: int, names: Iterable[str]) -> None: ...

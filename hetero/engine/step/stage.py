@@ -67,6 +67,8 @@ def places(plan: Plan) -> Iterator[RankPlace]:
 
 Made = Callable[[int, Iterable[str]], None]
 """Is told of a unit's number and the names of its tensors."""
+Before = Callable[[int], None]
+"""Is told of a unit's number before it runs."""
 
 
 class ChunkModule(nn.Module):
@@ -92,8 +94,10 @@ class ChunkModule(nn.Module):
         """Of all its tensors."""
         return [name for found in self.parameters_of.values() for name in found]
 
-    def forward(self, boundary: Boundary, batch: Batch) -> Boundary:
-        for unit in self.units:
+    def forward(self, boundary: Boundary, batch: Batch, before: Before | None = None) -> Boundary:
+        for number, unit in zip(self.parameters_of, self.units, strict=True):
+            if before is not None:
+                before(number)
             boundary = unit(boundary, batch)
         return boundary
 

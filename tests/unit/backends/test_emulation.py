@@ -72,6 +72,17 @@ def test_a_lap_ends_when_its_part_of_the_action_would(clock: Clock) -> None:
     assert stopwatch.seconds() == pytest.approx(0.06)
 
 
+def test_what_a_chip_waits_for_in_mid_action_is_no_part_of_it(clock: Clock) -> None:
+    stopwatch = emulated().start(0.06)
+    stopwatch.lap(0.5)
+    with stopwatch.paused():
+        clock.sleep(7.0)
+    stopwatch.lap(0.75)
+    assert clock.now_s == pytest.approx(107.045)
+    stopwatch.stop()
+    assert (stopwatch.seconds(), stopwatch.overrun) == (pytest.approx(0.06), False)
+
+
 def test_pacing_never_shortens_and_marks_what_took_too_long(clock: Clock) -> None:
     assert timed(emulated(), clock, 0.005, work_s=0.02) == (pytest.approx(0.02), True)
 

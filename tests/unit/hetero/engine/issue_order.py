@@ -185,10 +185,14 @@ class Chunk:
         self.head = False
         self._made: Callable[[int, Iterable[str]], None] | None = None
 
-    def __call__(self, boundary: dict[str, torch.Tensor], batch: Batch) -> dict[str, torch.Tensor]:
+    def __call__(
+        self, boundary: dict[str, torch.Tensor], batch: Batch, before: Callable[[int], None] | None = None
+    ) -> dict[str, torch.Tensor]:
         blank = {name: torch.zeros(1, SEQ_LEN, size, requires_grad=True) for name, size in self._sizes.items()}
         x = {name: boundary.get(name, empty) for name, empty in blank.items()}
         for unit, names in self._units.items():
+            if before is not None:
+                before(unit)
             x = {name: self._group.reduce_out(self._group.copy_in(one) * 1.0) for name, one in x.items()}
             first = next(iter(x.values()))
             if first.requires_grad:

@@ -15,7 +15,7 @@ from balancer.memory.sync_memory import gradient_rounds, shared_inside
 from balancer.plan.plan import PipelinePlan, Plan, StagePlan
 from balancer.problem import Problem
 from bridge.rank import RankId
-from hetero.engine.state.sync import _in_buckets, _in_rounds
+from hetero.engine.state.buckets import in_buckets, in_rounds
 from hetero.engine.step.stage import places
 from hetero.engine.wiring import sharing, tensor_holdings
 from hetero.models.dimensions import Dimensions
@@ -47,11 +47,12 @@ def test_plans_count_the_rounds_that_ranks_make(pipelines: list[PipelinePlan], b
     work = architecture(DIMS).workload(16, 2 * len(pipelines), "float32")
     plan = complete(Plan(pipelines=tuple(pipelines)), Problem(Topology((pool,), ()), work))
     tensors = tensor_holdings(_of(plan))
-    buckets = list(enumerate(_in_buckets(tensors, bucket_bytes)))
+    backwards = sorted(tensors, key=lambda holding: -holding.unit)
+    buckets = list(enumerate(in_buckets(backwards, bucket_bytes)))
     for place in places(plan):
         me = place.ranks[0]
         counted = gradient_rounds(plan, (place.pipeline, place.stage), _shared(plan, place, work), bucket_bytes)
-        made = _in_rounds(buckets, me, _members(tensors, me), bucket_bytes)
+        made = in_rounds(buckets, me, _members(tensors, me), bucket_bytes)
         assert [_units_counted(one) for one in counted] == [_units_made(one) for together, one in made if together]
 
 

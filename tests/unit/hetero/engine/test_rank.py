@@ -22,6 +22,8 @@ class Held:
     def __init__(self) -> None:
         self.itself = self
 
+    def settle(self) -> None: ...
+
     def close(self) -> None: ...
 
 
@@ -50,3 +52,22 @@ def test_what_a_person_should_know_of_its_chip_goes_with_its_answer(monkeypatch:
     rank._world = nothing
     spec = epoch_spec(4, 2)
     assert rank._configure(Configure(spec)) == Configured(4, True, spec.text.path, "f00d", None, "a note")
+
+
+def test_a_rank_without_a_lease_settles_before_it_waits_for_its_agent() -> None:
+    told: list[str] = []
+
+    def hear(timeout_s: float | None) -> tuple[str, list[int]]:
+        told.append(f"listens for {timeout_s}")
+        if timeout_s is None:
+            return "an order", []
+        raise TimeoutError
+
+    rank = Rank(RankId("n", 0), SimpleNamespace(recv_word=hear), None)  # type: ignore[arg-type]
+    rank._epoch = SimpleNamespace(next_step=1, settle=lambda: told.append("settles"))  # type: ignore[assignment]
+    rank._until = 2
+    assert rank._next_word() is None
+    assert told == ["listens for 0.0"]
+    rank._until = 1
+    assert rank._next_word() == ("an order", [])
+    assert told[1:] == ["listens for 0.0", "settles", "listens for None"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import pytest
@@ -14,6 +15,9 @@ from hetero.transfer.waits import Waits
 class Watch(Stopwatch):
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
+
+    def paused(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def stop(self) -> None: ...
 

@@ -17,8 +17,10 @@ from backends.cpu import CpuBackend
 from bridge.layout.layout import Region, TensorLayout, whole
 from bridge.layout.reshard import Placement
 from bridge.rank import RankId
+from hetero.engine.state.buckets import in_buckets
 from hetero.engine.state.ownership import Holder, Holding, contributions
-from hetero.engine.state.sync import GradientSync, ParameterReturn, _in_buckets
+from hetero.engine.state.parameter_return import ParameterReturn
+from hetero.engine.state.sync import GradientSync
 from hetero.engine.wiring import sharing
 from hetero.transfer.messages import Destination, MessageSpec, unpack
 from hetero.transfer.waits import Waits
@@ -204,29 +206,62 @@ DTYPES = st.sampled_from([torch.float32, torch.bfloat16, torch.float16])
 def test_all_copies_get_the_owner_s_values_rounded_once_and_each_pool_receives_them_once(
     tensors: list[Holding], dtypes: dict[str, torch.dtype], bucket_bytes: int
 ) -> None:
-    wires = Wires()
+    """In two turns; a copy has a tensor as soon as it has waited for its unit."""
+    wires, arrived = Wires(), dict[tuple[RankId, str], torch.Tensor]()
 
     def thirds(holding: Holding) -> torch.Tensor:
         return numbered(holding.owners.layout.shape) / 3
 
-    def step(me: RankId) -> dict[str, torch.Tensor]:
+    def step(me: RankId) -> None:
         held = {h.name: torch.zeros_like(_gradient(h, me), dtype=dtypes[me.pool]) for h in _held(tensors, me)}
         shared = wires.shared_by(me, tensors)
         back = ParameterReturn(wires.seen_by(me), shared, tensors, bucket_bytes, held, dtypes)
         masters = {
             h.name: shard(thirds(h), h.owners.layout, h.owners.ranks.index(me)) for h in tensors if me in h.owners.ranks
         }
-        back.begin()
-        back.run(lambda dtype: {name: master.to(dtype) for name, master in masters.items()})
-        return held
+        for _ in range(2):
+            back.begin()
+            for names in back.slices:
+                back.give({name: masters[name] for name in names})
+            for holding in _held(tensors, me):
+                back.wait(holding.unit)
+                arrived[me, holding.name] = held[holding.name].clone()
+                held[holding.name].zero_()
+            back.join()
+        back.settle()
 
-    for rank, held in _at_once(step, _everyone(tensors)).items():
+    _at_once(step, _everyone(tensors))
+    for rank in _everyone(tensors):
         for holding in _held(tensors, rank):
             [placement] = [holder.placement for holder in holding.holders if rank in holder.placement.ranks]
             wanted = part_of(thirds(holding), placement, rank)
             assert wanted is not None
-            assert torch.equal(held[holding.name], wanted.to(dtypes[rank.pool]))
-    assert wires.crossed() == _other_pools(tensors)
+            assert torch.equal(arrived[rank, holding.name], wanted.to(dtypes[rank.pool]))
+    assert wires.crossed() == 2 * _other_pools(tensors)
+
+
+@pytest.mark.parametrize("other", [RankId("a", 1), RankId("b", 0)])
+def test_a_copy_waits_for_the_units_that_it_needs_and_for_no_later_one(other: RankId) -> None:
+    """Two units, of which the owner has given one, to a copy of its pool or of another."""
+    ranks = [RankId("a", 0), other]
+    places = [Placement(TensorLayout.replicated((4,), 1), (rank,)) for rank in ranks]
+    holders = tuple(Holder(p, 0, frozenset({0}), place) for p, place in enumerate(places))
+    tensors = [Holding(f"t{unit}", unit, holders, 0) for unit in range(2)]
+    wires, dtypes = Wires(), {"a": torch.float32, "b": torch.float32}
+    owned, copied = ({t.name: torch.full((4,), value) for t in tensors} for value in (1.0, 0.0))
+    owner, copy = (
+        ParameterReturn(wires.seen_by(me), wires.shared_by(me, tensors), tensors, 1, values, dtypes)
+        for me, values in zip(ranks, (owned, copied), strict=True)
+    )
+    assert owner.slices == [["t0"], ["t1"]]
+    owner.begin()
+    copy.begin()
+    owner.give({"t0": owned["t0"]})
+    copy.wait(0)
+    assert [copied[t.name][0].item() for t in tensors] == [1.0, 0.0]
+    owner.give({"t1": owned["t1"]})
+    copy.settle()
+    assert copied["t1"][0].item() == 1.0
 
 
 def test_a_chip_shares_state_only_with_those_that_hold_the_same_tensors() -> None:
@@ -286,8 +321,8 @@ def test_a_bucket_leaves_when_the_last_of_its_gradients_is_made() -> None:
         assert asked == expected
 
 
-def test_buckets_go_from_the_last_unit_to_the_first() -> None:
+def test_buckets_keep_the_order_of_units() -> None:
     holders = (Holder(0, 0, frozenset({0}), Placement(TensorLayout.replicated((4,), 1), (RankId("a", 0),))),)
     tensors = [Holding(f"t{unit}", unit, holders, 0) for unit in (0, 0, 1, 2)]
-    found = [[holding.unit for holding in bucket] for bucket in _in_buckets(tensors, 17)]
+    found = [[holding.unit for holding in bucket] for bucket in in_buckets(tensors[::-1], 17)]
     assert found == [[2, 1], [0, 0]]

@@ -1,0 +1,108 @@
+"""How late a step begins, since updated parameters return while it does (`hetero/engine/state/parameter_return.py`).
+
+Owners update slice by slice, and every slice leaves at once. A first forward waits at each unit for its parameters; all
+that comes after in a pipeline is as late as its first micro-batch is.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from itertools import pairwise
+from typing import NamedTuple
+
+from balancer.cost.sync_traffic import SharedUnits, Use, buckets
+from balancer.cost.times import Times, update_s
+from balancer.cost.topology import Topology
+from balancer.cost.workload import Workload
+from balancer.memory.memory import WEIGHT_BYTES
+from balancer.memory.sync_memory import GRADIENT_BYTES
+from balancer.plan.plan import Place, Plan
+from balancer.simulate.links import SimulatedLinks
+
+
+class FirstForward(NamedTuple):
+    """Of a chunk, in a step that begins with all parameters there; and what the boundary behind it sends on."""
+
+    start: float
+    end: float
+    sends: float
+
+
+class Beginning:
+    """Of the steps of a plan. All times are seconds after the moment when everybody knows the gradient's norm."""
+
+    def __init__(
+        self, plan: Plan, workload: Workload, topology: Topology, times: Times, links: SimulatedLinks, time_scale: float
+    ) -> None:
+        """`links` are idle, and nobody else's."""
+        self._plan, self._workload, self._topology, self._times = plan, workload, topology, times
+        self._links, self._scale, self._stages = links, time_scale, dict(plan.stages())
+        self.updated = {
+            place: update_s(topology.pool(stage.pool).chip, workload, stage) * time_scale
+            for place, stage in self._stages.items()
+        }
+
+    def late_s(self, shared: list[SharedUnits], firsts: Mapping[tuple[int, int], FirstForward]) -> list[float]:
+        """By pipeline; `firsts` are by pipeline and chunk."""
+        arrivals = self._arrivals(shared)
+        return [self._late_s(p, arrivals, firsts) for p in range(len(self._plan.pipelines))]
+
+    def _late_s(self, p: int, arrivals: Mapping[Use, float], firsts: Mapping[tuple[int, int], FirstForward]) -> float:
+        pipeline, now, most = self._plan.pipelines[p], 0.0, 0.0
+        late = {s: self.updated[p, s] for s in range(len(pipeline.stages))}
+        for chunk, after in pairwise([*pipeline.chunks(), None]):
+            assert chunk is not None
+            stage, first = pipeline.stages[chunk.stage], firsts[p, chunk.index]
+            now = max(now, first.start + late[chunk.stage])
+            for unit in range(*chunk.units):
+                time = self._times.lookup(stage.pool, stage.tp, self._workload.units[unit].kind)
+                now = max(now, arrivals.get((p, chunk.index, unit), 0.0))
+                now += time.forward_s * pipeline.micro_batch * self._scale
+            late[chunk.stage] = now - first.end
+            most = max(most, late[chunk.stage])
+            if after is not None and after.stage != chunk.stage:
+                now = self._links.between(stage, pipeline.stages[after.stage]).carry(first.sends, now)
+        return most
+
+    def _arrivals(self, shared: list[SharedUnits]) -> dict[Use, float]:
+        """When the units of each use are up to date: at their owner, at other pools' hubs, then at other copies."""
+        backwards = buckets(
+            shared, lambda one: one.route, lambda one: one.parameters * GRADIENT_BYTES, self._topology.bucket_bytes
+        )
+        forwards = [bucket[::-1] for bucket in backwards[::-1]]
+        left = self._leave(forwards)
+        at_hub = {
+            (number, pool): left[number]
+            for number, bucket in enumerate(forwards)
+            for pool, hub in bucket[0].hubs.items()
+            if hub == bucket[0].owner
+        }
+        for number in sorted(range(len(forwards)), key=lambda n: left[n]):
+            for pool, hub in forwards[number][0].hubs.items():
+                if (number, pool) not in at_hub:
+                    at_hub[number, pool] = self._carry(forwards[number], forwards[number][0].owner, hub, left[number])
+        found: dict[Use, float] = {}
+        for (number, pool), when in sorted(at_hub.items(), key=lambda item: item[1]):
+            bucket = forwards[number]
+            for place in (place for place in bucket[0].uses if self._stages[place].pool == pool):
+                hub = bucket[0].hubs[pool]
+                arrival = when if place == hub else self._carry(bucket, hub, place, when)
+                found |= {use: arrival for one in bucket for use in one.uses[place]}
+        return found
+
+    def _leave(self, forwards: list[list[SharedUnits]]) -> list[float]:
+        """When each bucket is updated."""
+        done: defaultdict[Place, int] = defaultdict(int)
+        left = []
+        for bucket in forwards:
+            owner = bucket[0].owner
+            done[owner] += sum(one.parameters for one in bucket)
+            owned = sum(self._workload.units[u].parameters for u in self._stages[owner].owned_units())
+            left.append(self.updated[owner] * done[owner] / owned)
+        return left
+
+    def _carry(self, bucket: list[SharedUnits], giver: Place, taker: Place, when: float) -> float:
+        source, target = self._stages[giver], self._stages[taker]
+        size = WEIGHT_BYTES[self._topology.pool(target.pool).precision] * sum(one.parameters for one in bucket)
+        return self._links.between(source, target).carry(size, when)
