@@ -3,17 +3,32 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
+from torch import Tensor
+from torch.nn import functional
 
 from backends.accelerator import AcceleratorBackend
 from backends.backend import Capabilities
+from backends.compiled import compiled
 from backends.errors import DeviceError
+from backends.offers import Offer, Operator
+from backends.operators import rotary, swiglu
 from backends.probe import kunlun_hook
 from backends.registry import visible_device_variables
 
 _PORTABLE = 1  # cudaHostRegisterPortable: pinned for every context of the process
+
+
+def _fused_rms_norm() -> Operator:
+    if not torch._C._dispatch_has_kernel_for_dispatch_key("aten::_fused_rms_norm", "CUDA"):
+        raise RuntimeError(f"torch {torch.__version__} has none")
+
+    def rms_norm(x_BTD: Tensor, weight_D: Tensor, eps: float) -> Tensor:
+        return functional.rms_norm(x_BTD, weight_D.shape, weight_D, eps)
+
+    return rms_norm
 
 
 class CudaBackend(AcceleratorBackend):
@@ -24,6 +39,12 @@ class CudaBackend(AcceleratorBackend):
     collective = "nccl"
     visible_devices = visible_device_variables(family)
     capabilities = Capabilities(bfloat16=True, float64_reduce=True, compile=True, pinned_async=True, fused_adamw=True)
+    offers: ClassVar[tuple[Offer, ...]] = (
+        Offer("rms_norm", "torch's fused kernel", _fused_rms_norm),
+        Offer("rotary", "torch.compile", compiled(rotary)),
+        Offer("swiglu", "torch.compile", compiled(swiglu)),
+    )
+    """Beside torch's own attention, whose plain form picks a fused kernel by itself."""
 
     @classmethod
     def load_module(cls) -> Any:
