@@ -31,6 +31,21 @@ def _fused_rms_norm() -> Operator:
     return rms_norm
 
 
+def _add_product() -> Operator:
+    """One product, which reads narrow ones and is added up as wide as it is computed."""
+    if not torch._C._dispatch_has_kernel_for_dispatch_key("aten::addmm.dtype_out", "CUDA"):
+        raise RuntimeError(f"torch {torch.__version__} has none")
+    add_wide: Any = torch.ops.aten.addmm.dtype_out
+
+    def add_product(total_ED: Tensor, gradient_NE: Tensor, x_ND: Tensor) -> None:
+        if total_ED.dtype == x_ND.dtype:
+            total_ED.addmm_(gradient_NE.t(), x_ND)
+        else:
+            add_wide(total_ED, gradient_NE.t(), x_ND, total_ED.dtype, out=total_ED)
+
+    return add_product
+
+
 class CudaBackend(AcceleratorBackend):
     """One NVIDIA GPU. Shared memory is pinned in place, so slots are copied from and to without staging."""
 
@@ -43,6 +58,7 @@ class CudaBackend(AcceleratorBackend):
         Offer("rms_norm", "torch's fused kernel", _fused_rms_norm),
         Offer("rotary", "torch.compile", compiled(rotary)),
         Offer("swiglu", "torch.compile", compiled(swiglu)),
+        Offer("add_product", "a product into float32", _add_product),
     )
     """Beside torch's own attention, whose plain form picks a fused kernel by itself."""
 

@@ -25,6 +25,7 @@ def test_without_its_kernels_all_is_plain_and_told() -> None:
         "rms_norm": f"torch's fused kernel: torch {torch.__version__} has none",
         "rotary": "torch.compile: triton is not installed",
         "swiglu": "torch.compile: triton is not installed",
+        "add_product": f"a product into float32: torch {torch.__version__} has none",
     }
 
 
