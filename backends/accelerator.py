@@ -12,6 +12,8 @@ from torch import Tensor
 
 from backends.backend import Backend, Copy, MemoryUse, Stopwatch, check_alike
 from backends.errors import DeviceError
+from backends.offers import Offer, choose
+from backends.operators import Operators
 
 
 class AcceleratorBackend(Backend):
@@ -20,6 +22,9 @@ class AcceleratorBackend(Backend):
     Copies run on streams of their own, one for each direction, through pinned memory: the slot itself where it is
     pinned, else a staging buffer from torch's caching host allocator. A family without `pinned_async` copies plainly.
     """
+
+    offers: ClassVar[tuple[Offer, ...]] = ()
+    """Operators that the family's stack may have."""
 
     _family_of_process: ClassVar[str | None] = None
 
@@ -58,9 +63,21 @@ class AcceleratorBackend(Backend):
         self._outward, self._inward = module.Stream(), module.Stream()
         self._usable_bytes = self._free_bytes()  # with the process's context made, which is no tensor's
 
+    @classmethod
+    def examine(cls) -> str:
+        """Which operators its stack brings, and why others are plain."""
+        chip = cls()
+        chip.open(0)
+        return str(chip.operators)
+
     @property
     def device(self) -> torch.device:
         return torch.device(self.device_type, self._index)
+
+    @property
+    def operators(self) -> Operators:
+        """Of what the family offers, what proves itself on the opened chip."""
+        return choose(self.offers, self.device)
 
     def synchronize(self) -> None:
         self._module.synchronize()

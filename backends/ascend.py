@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from backends.accelerator import AcceleratorBackend
+from backends.ascend_operators import OFFERS
 from backends.backend import Capabilities
 from backends.errors import DeviceError
 from backends.registry import visible_device_variables
@@ -36,6 +37,7 @@ class AscendBackend(AcceleratorBackend):
     collective = "hccl"
     visible_devices = visible_device_variables(family)
     capabilities = Capabilities(bfloat16=True, float64_reduce=False, compile=True, pinned_async=True, fused_adamw=True)
+    offers = OFFERS
 
     @classmethod
     def load_module(cls) -> Any:

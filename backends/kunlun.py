@@ -26,6 +26,8 @@ class KunlunBackend(CudaBackend):
     family = "kunlun"
     visible_devices = visible_device_variables(family)
     capabilities = Capabilities(bfloat16=True, float64_reduce=False, compile=False, pinned_async=False)
+    offers = ()
+    """What CUDA's stack brings beyond plain torch is not known to work behind the plug-in."""
 
     @classmethod
     def load_module(cls) -> Any:
@@ -44,7 +46,7 @@ class KunlunBackend(CudaBackend):
     def examine(cls) -> str:
         chip = cls()
         chip.open(0)
-        return chip.note() or "copies run beside compute"
+        return f"{chip.note() or 'copies run beside compute'}; {chip.operators}"
 
     def open(self, index: int) -> None:
         super().open(index)

@@ -6,8 +6,8 @@ product N tokens, D inputs, E outputs.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -22,7 +22,7 @@ def rms_norm(x_BTD: Tensor, weight_D: Tensor, eps: float) -> Tensor:
 
 
 def rotary(x_BHTK: Tensor, cos_TK: Tensor, sin_TK: Tensor) -> Tensor:
-    """Rotary position embedding, pairing element i with i + K/2 (Llama's order)."""
+    """Rotary position embedding, pairing element i with i + K/2 (Llama's order). No gradient by the angles is asked."""
     first, second = x_BHTK.chunk(2, dim=-1)
     return x_BHTK * cos_TK + torch.cat((-second, first), dim=-1) * sin_TK
 
@@ -48,10 +48,27 @@ def add_product(total_ED: Tensor, gradient_NE: Tensor, x_ND: Tensor) -> None:
 
 @dataclass(frozen=True)
 class Operators:
-    """One implementation of each operator, with the signatures of the functions above."""
+    """One implementation of each operator, with the signatures of the functions above.
+
+    `own` says by operator what computes it where that is not plain torch, `refused` why a family's own did not take its
+    place: see `backends/offers.py`.
+    """
 
     rms_norm: Callable[[Tensor, Tensor, float], Tensor] = rms_norm
     rotary: Callable[[Tensor, Tensor, Tensor], Tensor] = rotary
     attention: Callable[[Tensor, Tensor, Tensor], Tensor] = attention
     swiglu: Callable[[Tensor, Tensor], Tensor] = swiglu
     add_product: Callable[[Tensor, Tensor, Tensor], None] = add_product
+    own: Mapping[str, str] = field(default_factory=dict)
+    refused: Mapping[str, str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        """What `hetero doctor` tells of a chip."""
+        told = (("operators of its own", self.own), ("plain", self.refused))
+        return (
+            "; ".join(f"{head}: {_listed(names)}" for head, names in told if names) or "all operators are plain torch"
+        )
+
+
+def _listed(names: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} ({why})" for name, why in names.items())

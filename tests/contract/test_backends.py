@@ -17,18 +17,14 @@ import pytest
 import torch
 
 from backends.backend import Backend
-from backends.chip import GIB, ChipSpec, chip_names, load_chip
-from backends.emulation import Emulated, EmulateOptions
+from backends.chip import GIB
+from backends.emulation import Emulated
 from backends.errors import DeviceError, OutOfMemory
-from backends.operators import Operators
-from backends.registry import FAMILIES, family_names, find_family, load_backend, visible_device_variables
+from backends.registry import FAMILIES, find_family, load_backend, visible_device_variables
+from tests.contract.conftest import chips_of
 from tests.patience import WAIT_S
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.int64)
-
-
-def chips_of(family: str) -> list[ChipSpec]:
-    return [chip for chip in map(load_chip, chip_names()) if chip.family == family]
 
 
 def why_absent(inner: type[Backend]) -> DeviceError | None:
@@ -37,24 +33,6 @@ def why_absent(inner: type[Backend]) -> DeviceError | None:
     except DeviceError as absent:
         return absent
     return None
-
-
-@pytest.fixture(params=family_names())
-def family(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
-@pytest.fixture(params=["real", "emulated"])
-def backend(request: pytest.FixtureRequest, family: str) -> Backend:
-    """An open chip of the family; skips where it is not here."""
-    inner = load_backend(family)
-    emulate = request.param == "emulated"
-    chip = Emulated(inner, chips_of(family)[0], EmulateOptions()) if emulate else inner()
-    try:
-        chip.open(0)
-    except DeviceError as absent:
-        pytest.skip(str(absent))
-    return chip
 
 
 @pytest.fixture
@@ -266,20 +244,3 @@ def test_only_emulated_chips_count_claims(backend: Backend) -> None:
     else:
         backend.claim("weights", too_much)
     backend.release("weights")
-
-
-def test_operators_agree_with_the_plain_ones(backend: Backend) -> None:
-    torch.manual_seed(0)
-    plain, own = Operators(), backend.operators
-    q_BHTK, k_BGTK, v_BGTK = torch.randn(1, 4, 8, 16), torch.randn(1, 2, 8, 16), torch.randn(1, 2, 8, 16)
-    cos_TK, sin_TK = torch.randn(8, 16), torch.randn(8, 16)
-    cases = {
-        "rms_norm": (torch.randn(2, 8, 16), torch.randn(16), 1e-5),
-        "rotary": (q_BHTK, cos_TK, sin_TK),
-        "attention": (q_BHTK, k_BGTK, v_BGTK),
-        "swiglu": (torch.randn(2, 8), torch.randn(2, 8)),
-    }
-    for name, arguments in cases.items():
-        there = [item.to(backend.device) if isinstance(item, torch.Tensor) else item for item in arguments]
-        expected = getattr(plain, name)(*arguments)
-        torch.testing.assert_close(getattr(own, name)(*there).cpu(), expected, rtol=1e-3, atol=1e-3, msg=name)

@@ -1,4 +1,5 @@
-"""What only a real chip can show. Skips say what is missing; `tests/contract/test_backends.py` runs there too."""
+"""What only a real chip can show. Skips say what is missing; `tests/contract/test_backends.py` and
+`test_operators.py` run there too."""
 
 from __future__ import annotations
 
@@ -47,6 +48,13 @@ def matmul_s(chip: AcceleratorBackend, dtype: torch.dtype, repeats: int = 20) ->
 def test_the_host_is_detected_as_this_family(chip: AcceleratorBackend) -> None:
     first = next(finding for finding in detect() if finding.chips)
     assert (first.family, first.chips) == (chip.family, chip.count())
+
+
+def test_its_stack_brings_the_operators_that_the_family_offers(chip: AcceleratorBackend) -> None:
+    """By these names and with these gradients; else the plain ones take their place, which is right but slower."""
+    if chip.operators.refused:
+        pytest.skip(str(chip.operators))
+    assert chip.operators.own.keys() == {offer.operator for offer in chip.offers}
 
 
 def test_products_agree_with_the_cpu(chip: AcceleratorBackend) -> None:

@@ -44,17 +44,17 @@ CASES = (
 @pytest.mark.parametrize("family", ["cuda", "kunlun"])
 def test_the_contract_of_backends(family: str) -> None:
     """Every case of the suite."""
-    suite = ["tests/contract/test_backends.py", "-k", f"{family} and not emulated"]
+    suite = ["tests/contract/test_backends.py", "tests/contract/test_operators.py", "-k", f"{family} and not emulated"]
     told = run(["-m", "pytest", "-rs", "-p", "no:cacheprovider", *suite], machine.environment(family), RUN_S)
     passed, skipped = outcome(told)
-    assert passed >= 26, told
+    assert passed >= 45, told
     assert skipped == [f"{family} is here"]
 
 
 def test_a_host_says_whose_chips_these_are() -> None:
     told = json.loads(run(["-c", LOOK], machine.environment("kunlun"), RUN_S))
     found = {family: (chips, note) for family, chips, note in told}
-    assert found["kunlun"] == (2, "copies run beside compute")
+    assert found["kunlun"] == (2, "copies run beside compute; all operators are plain torch")
     assert found["cuda"][0] == 0
 
 

@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch.utils._pytree import tree_map
 
+from tests.stand_in.ascend import fused
+
 asked: Counter[str] = Counter()
 
 KEY = "PrivateUse1"
@@ -25,18 +27,20 @@ OWN = (
 """Beginnings of the names of what torch_npu does itself."""
 
 
-def install() -> torch.library.Library:
+def install() -> list[torch.library.Library]:
     """Registers them; they last as long as what is returned."""
-    library = torch.library.Library("aten", "IMPL")
+    library, vendors = (torch.library.Library(space, "IMPL") for space in ("aten", "npu"))
     for key in KEYS:
         for operator in _registered(key):
             if _computes(operator) and key == KEY:
-                library.impl(_short(operator), _on_cpu(operator), key, allow_override=True)
+                library.impl(_short(operator), on_cpu(_short(operator), operator), key, allow_override=True)
             elif _is_composed(operator):
                 library.impl(_short(operator), _composed(operator), key, allow_override=True)
     for key in KEYS:
         library.impl("scaled_dot_product_attention", _attention, key, allow_override=True)
-    return library
+    for name, compute in fused.KERNELS.items():
+        vendors.impl(name, on_cpu(name, compute), KEY, allow_override=True)
+    return [library, vendors]
 
 
 def on_host(tensor: torch.Tensor) -> torch.Tensor:
@@ -78,9 +82,11 @@ def _composed(operator: torch._ops.OpOverload) -> Callable[..., Any]:
     return lambda *args, **kwargs: operator.decompose(*args, **kwargs)
 
 
-def _on_cpu(operator: torch._ops.OpOverload) -> Callable[..., Any]:
+def on_cpu(name: str, compute: Callable[..., Any]) -> Callable[..., Any]:
+    """A kernel for the chip's tensors, of a computation with the CPU's."""
+
     def run(*args: Any, **kwargs: Any) -> Any:
-        asked[_short(operator)] += 1
+        asked[name] += 1
         torch.npu.current_stream().synchronize()  # what was given before may still be under way
         shared: list[tuple[torch.Tensor, torch.Tensor]] = []
 
@@ -102,7 +108,7 @@ def _on_cpu(operator: torch._ops.OpOverload) -> Callable[..., Any]:
             on_host(result).copy_(value)
             return result
 
-        return tree_map(outward, operator(*tree_map(inward, args), **tree_map(inward, kwargs)))
+        return tree_map(outward, compute(*tree_map(inward, args), **tree_map(inward, kwargs)))
 
     return run
 

@@ -23,6 +23,8 @@ from backends.errors import DeviceError
 from backends.kunlun import KunlunBackend
 from tests.patience import WAIT_S
 
+PLAIN = "all operators are plain torch"
+
 
 class FakeModule:
     """The part of `torch.cuda` that a backend uses. Copies happen at once; `log` says on which stream."""
@@ -240,7 +242,7 @@ def test_kunlun_copies_beside_compute_where_its_runtime_pins(module: FakeModule,
     backend.copy_out(torch.arange(3.0), host).wait()
     assert module.log[0] == "out waits for main"
     assert backend.pin(memoryview(bytearray(4096)))
-    assert KunlunBackend.examine() == "copies run beside compute"
+    assert KunlunBackend.examine() == f"copies run beside compute; {PLAIN}"
     assert not KunlunBackend.capabilities.pinned_async, "another chip proves it for itself"
 
 
@@ -269,7 +271,8 @@ def test_kunlun_copies_are_blocking_where_they_are_not_proven(
     kunlun.setattr(AcceleratorBackend, name, fault)
     backend = opened(KunlunBackend(), module)
     assert not backend.capabilities.pinned_async
-    assert backend.note() == KunlunBackend.examine() == f"copies are blocking: {told}"
+    assert backend.note() == f"copies are blocking: {told}"
+    assert KunlunBackend.examine() == f"copies are blocking: {told}; {PLAIN}"
     assert not backend.pin(memoryview(bytearray(64)))
 
 

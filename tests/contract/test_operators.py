@@ -1,0 +1,97 @@
+"""Every operator of every chip family against plain torch on the CPU, by value and by gradient.
+
+The CPU and emulated chips run all of it anywhere, real chips where they are; the skip says what is missing.
+
+Shapes: B batch, T time, H query heads, G key and value heads, K head dimension, D model dimension.
+"""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from backends.accelerator import AcceleratorBackend
+from backends.backend import Backend
+from backends.offers import TOLERANCES, Operator, Sample, as_function, outcome, samples
+from backends.operators import Operators
+
+NAMES = ("rms_norm", "rotary", "attention", "swiglu", "add_product")
+PLAIN = Operators()
+
+
+def _heads(batch: int, length: int, heads: int, size: int) -> torch.Tensor:
+    return torch.randn(batch, length, heads, size).transpose(1, 2)
+
+
+def _attention(batch: int, length: int, heads: int, groups: int, size: int) -> Sample:
+    return Sample(tuple(_heads(batch, length, count, size) for count in (heads, groups, groups)))
+
+
+def _rotary(batch: int, length: int, heads: int, size: int) -> Sample:
+    angles_TK = (torch.arange(length)[:, None] * 10.0 ** -torch.arange(size // 2)).repeat(1, 2)
+    return Sample((_heads(batch, length, heads, size),), (angles_TK.cos(), angles_TK.sin()))
+
+
+def _more(name: str) -> list[Sample]:
+    """One token alone, odd lengths, one head for all, sizes that are no power of two."""
+    torch.manual_seed(1)
+    sizes = ((1, 1, 8), (3, 65, 48), (2, 33, 100))
+    return {
+        "rms_norm": [Sample((5 * torch.randn(*size), torch.randn(size[-1])), (1e-6,)) for size in sizes],
+        "swiglu": [Sample((2 * torch.randn(*size), torch.randn(*size))) for size in sizes],
+        "rotary": [_rotary(1, 1, 1, 8), _rotary(3, 65, 2, 24), _rotary(2, 130, 5, 64)],
+        "add_product": [Sample((torch.randn(n, e), torch.randn(n, d))) for n, e, d in ((1, 1, 8), (130, 40, 33))],
+        "attention": [_attention(1, 1, 2, 1, 8), _attention(3, 65, 6, 2, 24), _attention(2, 130, 4, 1, 64)],
+    }[name]
+
+
+def _of(table: Operators, name: str) -> Operator:
+    return as_function(name, getattr(table, name))
+
+
+@pytest.fixture(params=NAMES)
+def name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.mark.parametrize("dtype", TOLERANCES, ids=str)
+def test_agrees_with_the_plain_one_by_value_and_gradient(backend: Backend, name: str, dtype: torch.dtype) -> None:
+    own, plain = _of(backend.operators, name), _of(PLAIN, name)
+    for sample in samples(name) + _more(name):
+        rounded = sample.to(torch.device("cpu"), dtype)
+        found = outcome(own, rounded.to(backend.device, dtype))
+        wanted = outcome(plain, rounded.to(torch.device("cpu"), torch.float32))
+        for ours, theirs in zip(found, wanted, strict=True):
+            assert ours.shape == theirs.shape
+            assert ours.dtype == (torch.float32 if name == "add_product" and ours is found[0] else dtype)
+            off = (ours.float().cpu() - theirs).norm()
+            assert off <= TOLERANCES[dtype] * max(theirs.norm(), 1e-3), (name, theirs.shape, off / theirs.norm())
+
+
+def test_leaves_what_it_is_given_alone(backend: Backend, name: str) -> None:
+    for sample in samples(name):
+        here = sample.to(backend.device, torch.float32)
+        outcome(_of(backend.operators, name), here)
+        for given, kept in zip(here.inputs + here.rest, sample.inputs + sample.rest, strict=True):
+            assert given == kept if isinstance(kept, float) else torch.equal(given.cpu(), kept)
+
+
+def test_gives_the_same_bits_again_and_without_gradients(backend: Backend, name: str) -> None:
+    """What is computed a second time for a backward stands for the first."""
+    sample = samples(name)[-1].to(backend.device, torch.float32)
+    operator = _of(backend.operators, name)
+    first = outcome(operator, sample)[0]
+    assert torch.equal(outcome(operator, sample)[0], first)
+    with torch.no_grad():
+        assert torch.equal(operator(*sample.inputs, *sample.rest), first)
+
+
+def test_what_a_family_offers_is_taken_or_refused_with_a_reason(backend: Backend) -> None:
+    table = backend.operators
+    offered = {offer.operator for offer in backend.offers} if isinstance(backend, AcceleratorBackend) else set()
+    assert offered <= table.own.keys() | table.refused.keys()
+    assert not table.own.keys() & table.refused.keys()
+    assert all(table.own.values())
+    assert all(table.refused.values())
+    for name in set(NAMES) - table.own.keys():
+        assert getattr(table, name) is getattr(PLAIN, name)
