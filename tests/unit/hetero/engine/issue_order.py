@@ -77,8 +77,14 @@ class Recorder(Communicator):
         super().__init__(name, me, members, torch.device("cpu"), Watch())
         self._order = order
 
-    def all_reduce(self, x: torch.Tensor, largest: bool = False) -> None:
-        self._together("all-reduce").wait()
+    def start_all_reduce(self, x: torch.Tensor, largest: bool = False) -> Waitable:
+        return self._together("all-reduce")
+
+    def start_all_gather(self, whole: torch.Tensor, part: torch.Tensor) -> Waitable:
+        return self._together("all-gather of rows")
+
+    def start_reduce_scatter(self, part: torch.Tensor, whole: torch.Tensor) -> Waitable:
+        return self._together("reduce-scatter")
 
     def all_gather(self, parts: Sequence[torch.Tensor]) -> None:
         self._together("all-gather").wait()
