@@ -53,7 +53,7 @@ class Communicator(ABC):
 
     @abstractmethod
     def start_all_reduce(self, x: Tensor, largest: bool = False) -> Work:
-        """The same, under way beside what is computed until it is waited for. All members wait in the order of issue."""
+        """The same, beside what is computed until it is waited for. All members wait in the order of issue."""
 
     @abstractmethod
     def start_all_gather(self, whole: Tensor, part: Tensor) -> Work:

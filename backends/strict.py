@@ -118,8 +118,8 @@ class StrictCommunicator(Communicator):
         return [(m, thing) for m, thing in zip(self.members, things, strict=True) if m != self.me]
 
     def _double(self, x: Tensor, combine: Any, tag: int, distance: int = 1) -> Work:
-        """Recursive doubling: log2(size) exchanges with one peer, so all members combine in the same order. The first is
-        under way at once, the others when it is waited for.
+        """Recursive doubling: log2(size) exchanges with one peer, so all members combine in the same order. The first
+        is under way at once, the others when it is waited for.
 
         On two CPU cores four ranks take half as long as with gloo's ring, which wakes each of them 2 (size - 1) times
         (Thakur et al., "Optimization of Collective Communication Operations in MPICH", 2005).

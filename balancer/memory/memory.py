@@ -14,10 +14,10 @@ from backends.chip import ChipSpec
 from backends.registry import find_family
 from balancer.cost.workload import UnitWork, Update, Workload
 from balancer.memory.communicators import communicator_bytes
-from balancer.memory.messages import Codecs, boundary_bytes, is_native, message_bytes, posted_bytes, uncoded
+from balancer.memory.messages import Codecs, boundary_bytes, held_bytes, is_native, message_bytes, posted_bytes, uncoded
 from balancer.memory.peak import ChunkRoom, UnitRoom, compute_peak
 from balancer.memory.sync_memory import BUCKET_BYTES, GRADIENT_BYTES, sync_memory
-from balancer.plan.plan import Place, Plan
+from balancer.plan.plan import Place, Plan, StagePlan
 from balancer.schedule.lowering import actions_of
 from bridge.precision import ITEM_BYTES
 
@@ -103,16 +103,17 @@ def _rooms(
 ) -> Iterator[tuple[int, ChunkRoom]]:
     """What the chunks of one stage need, by their number."""
     pipeline = plan.pipelines[place[0]]
-    tp, chunks = pipeline.stages[place[1]].tp, pipeline.chunks()
+    stage, chunks = pipeline.stages[place[1]], pipeline.chunks()
+    tp = stage.tp
     for chunk in chunks:
         if chunk.stage != place[1]:
             continue
         made = zip(range(*chunk.units), parameters_with_tied(workload, range(*chunk.units)), strict=True)
         units = tuple(
-            _unit_room(workload.units[u], pipeline.micro_batch, tp, weight_bytes, held // tp, rounds.get(u, 0))
+            _unit_room(workload.units[u], pipeline.micro_batch, stage, weight_bytes, held // tp, rounds.get(u, 0))
             for u, held in made
         )
-        before, after = (boundary_bytes(workload, pipeline, i) for i in (chunk.index - 1, chunk.index))
+        before, after = (held_bytes(workload, pipeline, i, stage) for i in (chunk.index - 1, chunk.index))
         yield (
             chunk.index,
             ChunkRoom(
@@ -130,11 +131,15 @@ def _inside(workload: Workload, plan: Plan, place: Place) -> dict[int, float]:
     return {boundary: boundary_bytes(workload, pipeline, boundary) / tp for boundary in native}
 
 
-def _unit_room(unit: UnitWork, micro_batch: int, tp: int, weight_bytes: int, parameters: int, packed: int) -> UnitRoom:
+def _unit_room(
+    unit: UnitWork, micro_batch: int, stage: StagePlan, weight_bytes: int, parameters: int, packed: int
+) -> UnitRoom:
+    tp, rows = stage.tp, stage.tp if stage.sequence_parallel else 1
     split = 2 if tp > 1 else 1  # its gradient is copied before ranks add up theirs
-    least = max(0.0, unit.whole_bytes + unit.last_bytes - unit_activation_bytes(unit, tp))
+    kept, whole = unit_activation_bytes(unit, tp, rows), _whole_bytes(unit, rows)
+    least = max(0.0, whole + unit.last_bytes / rows - kept)
     return UnitRoom(
-        kept=micro_batch * unit_activation_bytes(unit, tp),
+        kept=micro_batch * kept,
         forward=micro_batch * (unit.boundary_bytes + unit.forward_bytes / tp),
         backward=micro_batch * (split * unit.boundary_bytes + max(unit.backward_bytes / tp, least)),
         gradient=unit.largest_tensor * weight_bytes / tp,
@@ -161,6 +166,10 @@ def _updating_bytes(update: Update, chip: ChipSpec | None) -> int:
     return _STATE_BYTES * (update.temporaries if fused else update.unfused)
 
 
-def unit_activation_bytes(unit: UnitWork, tp: int) -> float:
-    """Kept for backward on one rank, per sequence."""
-    return unit.whole_bytes + (unit.activation_bytes - unit.whole_bytes) / tp
+def unit_activation_bytes(unit: UnitWork, tp: int, rows: int = 1) -> float:
+    """Kept for backward on one rank, per sequence; `rows` is over how many the stream is cut."""
+    return _whole_bytes(unit, rows) + (unit.activation_bytes - unit.whole_bytes) / tp
+
+
+def _whole_bytes(unit: UnitWork, rows: int) -> float:
+    return unit.gathered_bytes + (unit.whole_bytes - unit.gathered_bytes) / rows

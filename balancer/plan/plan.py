@@ -10,7 +10,16 @@ import re
 from collections.abc import Iterator
 from typing import Any, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_serializer, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    field_serializer,
+    field_validator,
+    model_serializer,
+)
 
 from balancer.errors import PlanError, did_you_mean
 from bridge.layout.axes import Axes
@@ -18,6 +27,8 @@ from bridge.rank import RankId
 
 Range = tuple[int, int]
 Place = tuple[int, int]  # (pipeline, stage)
+STRATEGIES = {"sequence_parallel"}
+"""Fields of a stage that ask for more than the plain way."""
 _NUMBERS = re.compile(r"\[[\d\s,\[\]]+\]")
 
 
@@ -56,6 +67,10 @@ class StagePlan(_Model):
     owns: tuple[Range, ...] | None = Field(
         None, description="Ranges of the units whose state this stage updates; `null` spreads them evenly."
     )
+    sequence_parallel: bool = Field(
+        False,
+        description="Between the split parts each chip of the group holds some tokens of the residual stream, not all.",
+    )
 
     @field_validator("units", mode="before")
     @classmethod
@@ -68,6 +83,16 @@ class StagePlan(_Model):
     @field_serializer("units")
     def _list_of_one_is_a_range(self, units: tuple[Range, ...]) -> Any:
         return list(units[0]) if len(units) == 1 else [list(r) for r in units]
+
+    @model_serializer(mode="wrap")
+    def _without_defaults(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Strategies that a plan does not ask for are left out: it reads as one that knows nothing of them."""
+        fields = type(self).model_fields
+        return {
+            name: value
+            for name, value in serialize(self).items()
+            if name not in STRATEGIES or value != fields[name].default
+        }
 
     @property
     def axes(self) -> Axes:

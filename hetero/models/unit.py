@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from balancer.cost.workload import UnitWork
 from hetero.layers.spec import TensorSpec
@@ -34,9 +34,14 @@ class Unit:
             rule = f"tensors must have names of their own, and ties be some of them: {names}, {list(self.ties)}"
             raise ValueError(f"unit {self.kind!r}: {rule}")
 
-    def tensors(self, tp: int) -> dict[str, TensorSpec]:
-        """By name within the unit, laid out over a legal number of ranks."""
-        return {spec.name: spec for part in self.parts for spec in part.tensors(tp)}
+    def tensors(self, tp: int, sequence_parallel: bool = False) -> dict[str, TensorSpec]:
+        """By name within the unit, laid out over a legal number of ranks. Where these have rows of the stream, each
+        makes of the tensors that are used there a share of the gradient."""
+        return {
+            spec.name: _summed(spec) if sequence_parallel and part.by_rows else spec
+            for part in self.parts
+            for spec in part.tensors(tp)
+        }
 
     def work(self, seq_len: int, size: int, boundary_bytes: int) -> UnitWork:
         """What it costs where an element of an activation has `size` bytes and what it gives has `boundary_bytes`.
@@ -55,11 +60,16 @@ class Unit:
             boundary_bytes=boundary_bytes,
             tp_collectives=sum(work.collectives for work in works),
             whole_bytes=whole,
+            gathered_bytes=sum(work.input_bytes for work in works[1:]),
             last_bytes=works[0].whole_backward_bytes,
             forward_bytes=max(work.forward_bytes for work in works),
             backward_bytes=_backward_bytes(works),
             largest_tensor=max(elements.values()),
         )
+
+
+def _summed(spec: TensorSpec) -> TensorSpec:
+    return replace(spec, layout=replace(spec.layout, gradients="summed"))
 
 
 def _backward_bytes(works: Sequence[PartWork]) -> int:

@@ -64,4 +64,4 @@ def build_unit(
     """
     builder = Builder(group, operators, dtype, device, seed if fill else None, {} if shared is None else shared)
     model = architecture(dims)
-    return UnitModule(builder, model.units[index], model.tensors(index, group.size))
+    return UnitModule(builder, model.units[index], model.tensors(index, group.size, group.sequence_parallel))
