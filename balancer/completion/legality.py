@@ -98,6 +98,12 @@ def _check_strategies(key: str, stage: StagePlan, workload: Workload) -> None:
         rule = f"each chip holds as many tokens as any other, and tp {stage.tp} does not divide the {workload.seq_len}"
         remedy = f"leave it out, or use a data.seq_len that is a multiple of {stage.tp}"
         raise PlanError(f"{key}.sequence_parallel", True, rule, remedy)
+    if stage.tp_slices > 1 and stage.tp == 1:
+        rule = "a group sums one slice while the next computes, and tp 1 sums nothing"
+        raise PlanError(f"{key}.tp_slices", stage.tp_slices, rule, "leave it out, or use a larger tp")
+    if stage.tp_slices > workload.seq_len // stage.tp:
+        rule = f"each slice has tokens of every chip, which has {workload.seq_len // stage.tp} of a sequence"
+        raise PlanError(f"{key}.tp_slices", stage.tp_slices, rule, "use less: 2 to 4 hide most")
 
 
 def _check_cover(key: str, pipeline: PipelinePlan, workload: Workload) -> None:

@@ -27,7 +27,7 @@ from bridge.rank import RankId
 
 Range = tuple[int, int]
 Place = tuple[int, int]  # (pipeline, stage)
-STRATEGIES = {"sequence_parallel"}
+STRATEGIES = {"sequence_parallel", "tp_slices"}
 """Fields of a stage that ask for more than the plain way."""
 _NUMBERS = re.compile(r"\[[\d\s,\[\]]+\]")
 
@@ -70,6 +70,12 @@ class StagePlan(_Model):
     sequence_parallel: bool = Field(
         False,
         description="Between the split parts each chip of the group holds some tokens of the residual stream, not all.",
+    )
+    tp_slices: int = Field(
+        1,
+        ge=1,
+        description="In how many slices, along the tokens, a split part's last product is made: the group sums one "
+        "while the next is computed.",
     )
 
     @field_validator("units", mode="before")

@@ -39,8 +39,9 @@ class EpochGroups:
             for ranks in _tensor_groups(place, me.pool):
                 found = world.communicator(f"tensor group of {place}", [rank.index for rank in ranks])
                 if found is not None:
-                    rows = _stage(plan, place).sequence_parallel
-                    self.tensor = TensorGroup(len(ranks), ranks.index(me), found, rows)
+                    stage = _stage(plan, place)
+                    ways = stage.sequence_parallel, stage.tp_slices
+                    self.tensor = TensorGroup(len(ranks), ranks.index(me), found, *ways)
         self.shared = self._share(world, plan, tensors)
         pairs = _pairs(spec, me.pool)
         self.up, self.down = (

@@ -71,6 +71,12 @@ def test_rows_of_the_stream_are_cut_over_a_group_that_divides_them():
     assert "a multiple of 2" in uneven.remedy
 
 
+@pytest.mark.parametrize(("stages", "slices"), [(GOOD, 65), ([("fast", 1, (0, 8))], 2)])
+def test_slices_have_tokens_of_every_chip_of_a_group(stages, slices):
+    error = refusal(changed(plan((16, stages)), 0, tp_slices=slices))
+    assert (error.key, error.value) == ("pipelines[0].stages[0].tp_slices", slices)
+
+
 def test_warmups_are_those_of_1f1b_and_at_most_the_micro_batches():
     stages = [("fast", 1, (0, 2)), ("fast", 1, (2, 4)), ("slow", 1, (4, 6)), ("slow", 1, (6, 8))]
     assert complete(plan((16, stages)), Problem(POOLS, WORK)).pipelines[0].warmups() == (4, 3, 2, 1)

@@ -51,17 +51,29 @@ def test_split_model_equals_whole(ranks: StandingRanks, family: str, sizes: dict
     assert_equal_gradients(assemble(dims, tp, outcomes), whole.gradients, 1e-5)
 
 
-def _by_rows(group: TensorGroup, dims: Dimensions) -> Outcome:
-    return train_once(replace(group, sequence_parallel=True), dims)
+def _in_ways(group: TensorGroup, dims: Dimensions, ways: dict[str, Any]) -> Outcome:
+    return train_once(replace(group, **ways), dims)
+
+
+WAYS: dict[str, dict[str, Any]] = {
+    "rows": {"sequence_parallel": True},
+    "slices": {"slices": 3},
+    "rows in slices": {"sequence_parallel": True, "slices": 5},
+}
 
 
 @pytest.mark.parametrize("tp", [2, 4])
+@pytest.mark.parametrize("ways", WAYS.values(), ids=WAYS)
 @pytest.mark.parametrize("sizes", list(SIZES.values())[::2], ids=list(SIZES)[::2])
-def test_split_model_with_rows_of_the_stream_equals_whole(ranks: StandingRanks, sizes: dict[str, Any], tp: int) -> None:
+def test_split_model_in_other_ways_equals_whole(
+    ranks: StandingRanks, sizes: dict[str, Any], ways: dict[str, Any], tp: int
+) -> None:
+    """The stream cut along its tokens, and products in slices that do not divide them."""
     dims = small(**sizes)
-    whole, outcomes = train_once(TensorGroup(), dims), ranks.run(tp, _by_rows, dims)
+    whole, outcomes = train_once(TensorGroup(), dims), ranks.run(tp, _in_ways, dims, ways)
     assert [outcome.loss for outcome in outcomes] == pytest.approx([whole.loss] * tp, rel=1e-6)
-    assert_equal_gradients(assemble(dims, tp, outcomes, sequence_parallel=True), whole.gradients, 1e-5)
+    found = assemble(dims, tp, outcomes, ways.get("sequence_parallel", False))
+    assert_equal_gradients(found, whole.gradients, 1e-5)
 
 
 def _kept(group: TensorGroup, dims: Dimensions, index: int) -> int:
