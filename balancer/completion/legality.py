@@ -82,6 +82,7 @@ def _check_stage(key: str, stage: StagePlan, problem: Problem) -> None:
         raise PlanError(f"{key}.precision", stage.precision, rule, remedy)
     if reason := problem.legal_tp(stage.tp):
         raise PlanError(f"{key}.tp", stage.tp, reason, "use a tp that divides the model's heads")
+    _check_strategies(key, stage, problem.workload)
     if stage.tp > pool.count:
         rule = f"pool {pool.name} has {pool.count} chips"
         raise PlanError(f"{key}.tp", stage.tp, rule, f"use at most tp {pool.count}")
@@ -92,6 +93,22 @@ def _check_stage(key: str, stage: StagePlan, problem: Problem) -> None:
     if stage.tp > pool.chips_per_host and pool.tp is None:
         rule = f"a tp group stays on one host ({pool.chips_per_host} chips each) unless its pool says so"
         raise PlanError(f"{key}.tp", stage.tp, rule, f"use at most tp {pool.chips_per_host}")
+
+
+def _check_strategies(key: str, stage: StagePlan, workload: Workload) -> None:
+    if stage.sequence_parallel and stage.tp == 1:
+        rule = "tokens are cut over the chips of a group, and tp 1 is one chip"
+        raise PlanError(f"{key}.sequence_parallel", True, rule, "leave it out, or use a larger tp")
+    if stage.sequence_parallel and workload.seq_len % stage.tp:
+        rule = f"each chip holds as many tokens as any other, and tp {stage.tp} does not divide the {workload.seq_len}"
+        remedy = f"leave it out, or use a data.seq_len that is a multiple of {stage.tp}"
+        raise PlanError(f"{key}.sequence_parallel", True, rule, remedy)
+    if stage.tp_slices > 1 and stage.tp == 1:
+        rule = "a group sums one slice while the next computes, and tp 1 sums nothing"
+        raise PlanError(f"{key}.tp_slices", stage.tp_slices, rule, "leave it out, or use a larger tp")
+    if stage.tp_slices > workload.seq_len // stage.tp:
+        rule = f"each slice has tokens of every chip, which has {workload.seq_len // stage.tp} of a sequence"
+        raise PlanError(f"{key}.tp_slices", stage.tp_slices, rule, "use less: 2 to 4 hide most")
 
 
 def _check_cover(key: str, pipeline: PipelinePlan, workload: Workload) -> None:

@@ -17,7 +17,8 @@ class UnitWork:
     tp 1 `forward_bytes` and `backward_bytes`; and `last_bytes` on every rank, when only `whole_bytes` are still kept.
     `largest_tensor` is a number of parameters. Backward makes again, by `remade_flops` beside twice those of forward,
     `remade_bytes` at tp 1 and `remade_whole_bytes` on every rank, which lie there beside what else it needs.
-    `recomputed` has what changes where more is made again and less is kept."""
+    `recomputed` has what changes where more is made again and less is kept. On a sequence-parallel stage it is not
+    `whole_bytes` that every rank keeps, but `gathered_bytes`, and its part of `row_bytes`."""
 
     kind: str
     forward_flops: float
@@ -33,11 +34,17 @@ class UnitWork:
     remade_flops: float = 0.0
     remade_bytes: int = 0
     remade_whole_bytes: int = 0
+    gathered_bytes: int = 0
+    row_bytes: int = 0
     recomputed: Mapping[str, UnitWork] = field(default_factory=dict, hash=False)
 
-    def kept_bytes(self, tp: int) -> float:
-        """For backward, on one rank, per sequence."""
-        return self.whole_bytes + (self.activation_bytes - self.whole_bytes) / tp
+    def kept_bytes(self, tp: int, rows: int = 1) -> float:
+        """For backward, on one rank, per sequence; `rows` is over how many ranks the stream is cut."""
+        return self.kept_whole_bytes(rows) + (self.activation_bytes - self.whole_bytes) / tp
+
+    def kept_whole_bytes(self, rows: int) -> float:
+        """The part of it that tp does not divide."""
+        return self.whole_bytes if rows == 1 else self.gathered_bytes + self.row_bytes / rows
 
     def under(self, recompute: str) -> UnitWork:
         """The same where a stage recomputes it that way."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise, takewhile
 
 from balancer.cost.workload import Workload
-from balancer.plan.plan import PipelinePlan, Place, Plan
+from balancer.plan.plan import PipelinePlan, Place, Plan, StagePlan
 from balancer.schedule.action import Action, Actions, Kind, Purpose
 from bridge.codec import CODECS, Codec
 from bridge.precision import ITEM_BYTES
@@ -29,7 +29,7 @@ def message_bytes(workload: Workload, plan: Plan, place: Place, precision: str, 
     for a, b in pairwise(pipeline.chunks()):
         if a.stage == b.stage or place[1] not in (a.stage, b.stage):
             continue
-        size = boundary_bytes(workload, pipeline, a.index)
+        size = held_bytes(workload, pipeline, a.index, pipeline.stages[place[1]])
         if is_native(pipeline, a.index):
             messages += size if b.stage == place[1] else 0
             continue
@@ -97,6 +97,11 @@ def boundary_bytes(workload: Workload, pipeline: PipelinePlan, chunk: int) -> in
     if chunk < 0:
         return 0
     return pipeline.micro_batch * workload.units[pipeline.chunks()[chunk].units[1] - 1].boundary_bytes
+
+
+def held_bytes(workload: Workload, pipeline: PipelinePlan, chunk: int, stage: StagePlan) -> int:
+    """The same, as one chip of a stage beside it holds it."""
+    return boundary_bytes(workload, pipeline, chunk) // (stage.tp if stage.sequence_parallel else 1)
 
 
 def is_native(pipeline: PipelinePlan, before: int) -> bool:

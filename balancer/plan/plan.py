@@ -28,8 +28,8 @@ from bridge.rank import RankId
 
 Range = tuple[int, int]
 Place = tuple[int, int]  # (pipeline, stage)
-_STRATEGIES = {"recompute"}
-"""Fields that are written only where they say something."""
+_STRATEGIES = {"recompute", "sequence_parallel", "tp_slices"}
+"""Fields of a stage that are written only where they ask for more than the plain way."""
 _NUMBERS = re.compile(r"\[[\d\s,\[\]]+\]")
 
 
@@ -73,6 +73,16 @@ class StagePlan(_Model):
         description="What backward makes again, not kept: `none`, `selective` (norms and other element-wise values), "
         "`full` (all of a unit but its input), or how many units from the stage's first on.",
     )
+    sequence_parallel: bool = Field(
+        False,
+        description="Between the split parts each chip of the group holds some tokens of the residual stream, not all.",
+    )
+    tp_slices: int = Field(
+        1,
+        ge=1,
+        description="In how many slices, along the tokens, a split part's last product is made: the group sums one "
+        "while the next is computed.",
+    )
 
     @field_validator("units", mode="before")
     @classmethod
@@ -87,13 +97,19 @@ class StagePlan(_Model):
     def _a_word_or_numbers(cls, value: Any) -> Any:
         return read_recompute(value)
 
-    @model_serializer(mode="wrap")
-    def _default_strategies_are_left_out(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return {name: value for name, value in write(self).items() if name not in _STRATEGIES or value != "none"}
-
     @field_serializer("units")
     def _list_of_one_is_a_range(self, units: tuple[Range, ...]) -> Any:
         return list(units[0]) if len(units) == 1 else [list(r) for r in units]
+
+    @model_serializer(mode="wrap")
+    def _without_defaults(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Strategies that a plan does not ask for are left out: it reads as one that knows nothing of them."""
+        fields = type(self).model_fields
+        return {
+            name: value
+            for name, value in serialize(self).items()
+            if name not in _STRATEGIES or value != fields[name].default
+        }
 
     @property
     def axes(self) -> Axes:

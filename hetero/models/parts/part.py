@@ -50,6 +50,9 @@ class Part(ABC):
     module: ClassVar[str]
     """"module:Class", which may import torch: made with (builder, part, specs), called with (x_BTD, batch)."""
 
+    by_rows: ClassVar[bool] = False
+    """Whether it works on the stream outside of split parts: of which a sequence-parallel stage gives it rows alone."""
+
     @abstractmethod
     def tensors(self, tp: int) -> tuple[TensorSpec, ...]:
         """Its tensors, named within the unit and laid out over a legal number of ranks, as the module makes them."""
