@@ -62,17 +62,21 @@ class Trained:
         told = Meter(backend, Waits(backend)), {}, {}
         self.executor = Executor(self.stage.chunks, _actions(written), {}, ["x_BTD"], (2, LENGTH), dtype, *told)
         self.told: list[tuple[int, list[str]]] = []
-        self.early: dict[str, torch.Tensor] = {}
+        self.early: dict[int, dict[str, torch.Tensor]] = {}
+        """By chunk: all gradients as they are when the chunk's last unit is told of."""
         self.looks = True
 
     def step(self) -> dict[str, torch.Tensor]:
         self.executor.run(lambda m: Batch(TEXT[m, :, :-1], TEXT[m, :, 1:]), self._sync)
-        return {name: g.clone() for name, g in self.stage.gradients(self.stage.parameters).items()}
+        return self._gradients()
 
     def _sync(self, chunk: int, names: Iterable[str]) -> None:
         self.told.append((chunk, sorted(names)))
-        if self.looks:
-            self.early |= {name: g.clone() for name, g in self.stage.gradients(names).items()}
+        if self.looks and chunk not in self.early:
+            self.early[chunk] = self._gradients()
+
+    def _gradients(self) -> dict[str, torch.Tensor]:
+        return {name: g.clone() for name, g in self.stage.gradients(self.stage.parameters).items()}
 
 
 @cache
@@ -111,7 +115,10 @@ def test_units_are_handed_over_one_by_one_with_their_gradients_made(written: str
     for chunk, names in told.items():
         units = trained.stage.chunks[chunk].parameters_of
         assert names == [*(sorted(units[unit]) for unit in reversed(units)), sorted(trained.stage.chunks[chunk].names)]
-    assert all(torch.equal(trained.early[name], gradient) for name, gradient in whole.items())
+        last, before = units[max(units)], units[max(units) - 1]
+        then = trained.early[chunk]
+        assert all(torch.equal(then[name], whole[name]) for name in last)
+        assert not any(torch.equal(then[name], whole[name]) for name in before if whole[name].dim() > 1)
 
 
 def _dropped(honest: Callable[[WeightGradients, Kept], None]) -> Callable[[WeightGradients, Kept], None]:
