@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 
 import pytest
@@ -36,6 +36,8 @@ LISTS = {
     "some whole": "F0 F1 I0 F2 B1 W0 I2 W2",
 }
 WHOLE = "F0 B0 F1 B1 F2 B2"
+REAL: Mapping[tuple[int, int], float] = {}
+"""Chips take their time by themselves."""
 
 
 def _actions(written: str) -> Actions:
@@ -52,27 +54,37 @@ def _actions(written: str) -> Actions:
 class Trained:
     """A model on one stage, with the gradients that a list of actions makes of it, and what was told of them."""
 
-    def __init__(self, written: str, precision: str = "float32", dims: Dimensions = DIMENSIONS) -> None:
+    def __init__(
+        self,
+        written: str,
+        precision: str = "float32",
+        dims: Dimensions = DIMENSIONS,
+        laps: Mapping[tuple[int, int], float] = REAL,
+    ) -> None:
         backend, dtype = CpuBackend(), DTYPES[precision]
         me, plan = RankId("a", 0), StagePlan(pool="a", units=CHUNKS, chips=(0,), owns=((0, 6),))
         values = {name: tensor.parameter.detach() for name, tensor in logical_tensors(build(dims, dtype=dtype)).items()}
         pipeline = PipelinePlan(share=2 * MICRO_BATCHES, micro_batch=2, stages=(plan,))
         place = RankPlace(0, 0, 0, (me,), plan.axes)
         self.stage = Stage(dims, Plan(pipelines=(pipeline,)), place, TensorGroup(), backend, precision, values)
-        told = Meter(backend, Waits(backend)), {}, {}
+        told = Meter(backend, Waits(backend)), {}, laps
         self.executor = Executor(self.stage.chunks, _actions(written), {}, ["x_BTD"], (2, LENGTH), dtype, *told)
         self.told: list[tuple[int, list[str]]] = []
-        self.early: dict[str, torch.Tensor] = {}
+        self.early: dict[int, dict[str, torch.Tensor]] = {}
+        """By chunk: all gradients as they are when the chunk's last unit is told of."""
         self.looks = True
 
     def step(self) -> dict[str, torch.Tensor]:
         self.executor.run(lambda m: Batch(TEXT[m, :, :-1], TEXT[m, :, 1:]), self._sync)
-        return {name: g.clone() for name, g in self.stage.gradients(self.stage.parameters).items()}
+        return self._gradients()
 
     def _sync(self, chunk: int, names: Iterable[str]) -> None:
         self.told.append((chunk, sorted(names)))
-        if self.looks:
-            self.early |= {name: g.clone() for name, g in self.stage.gradients(names).items()}
+        if self.looks and chunk not in self.early:
+            self.early[chunk] = self._gradients()
+
+    def _gradients(self) -> dict[str, torch.Tensor]:
+        return {name: g.clone() for name, g in self.stage.gradients(self.stage.parameters).items()}
 
 
 @cache
@@ -111,7 +123,23 @@ def test_units_are_handed_over_one_by_one_with_their_gradients_made(written: str
     for chunk, names in told.items():
         units = trained.stage.chunks[chunk].parameters_of
         assert names == [*(sorted(units[unit]) for unit in reversed(units)), sorted(trained.stage.chunks[chunk].names)]
-    assert all(torch.equal(trained.early[name], gradient) for name, gradient in whole.items())
+        last, before = units[max(units)], units[max(units) - 1]
+        then = trained.early[chunk]
+        assert all(torch.equal(then[name], whole[name]) for name in last)
+        assert not any(torch.equal(then[name], whole[name]) for name in before if whole[name].dim() > 1)
+
+
+@pytest.mark.parametrize("written", [WHOLE, LISTS["all W at the end"]], ids=["whole", "in two"])
+def test_an_emulated_chip_hands_over_each_unit_at_its_time(written: str) -> None:
+    """Once all is computed; what comes near the end waits for SYNC."""
+    parts = {(chunk, unit): (end - unit) / 3 for chunk, (first, end) in enumerate(CHUNKS) for unit in range(first, end)}
+    trained = Trained(written, laps=parts)
+    whole = trained.step()
+    for chunk in (0, 1):
+        held, then = trained.stage.chunks[chunk], trained.early[chunk]
+        units = [sorted(held.parameters_of[unit]) for unit in reversed(held.parameters_of)]
+        assert [names for one, names in trained.told if one == chunk] == [*units[:2], sorted(held.names)]
+        assert all(torch.equal(then[name], whole[name]) for name in held.names)
 
 
 def _dropped(honest: Callable[[WeightGradients, Kept], None]) -> Callable[[WeightGradients, Kept], None]:
