@@ -20,14 +20,15 @@ Operator = Callable[..., torch.Tensor]
 class Rerun:
     """A stretch of a forward of which only the inputs are kept. Backward runs it again, once, as far as it must.
 
-    A run must make the same values, and keep as many, whenever it is made: RuntimeError where it keeps fewer. The
-    inputs must not be written to in between.
+    A run must make and keep the same values whenever it is made; RuntimeError where they are of other shapes. Nobody
+    writes to the inputs in between.
     """
 
     def __init__(self, function: Operator, inputs: tuple[Any, ...]) -> None:
         self._function = function
         self._inputs = tuple(_apart(x) for x in inputs)
-        self._kept = self._readers = self._left = 0
+        self._kept: list[torch.Size] = []
+        self._readers = self._left = 0
         self._made: dict[int, torch.Tensor] = {}
         self._result: torch.Tensor | None = None
 
@@ -51,9 +52,9 @@ class Rerun:
             self._result = None
         return result
 
-    def _note(self, _: torch.Tensor) -> int:
-        self._kept += 1
-        return self._kept - 1
+    def _note(self, x: torch.Tensor) -> int:
+        self._kept.append(x.shape)
+        return len(self._kept) - 1
 
     def _remake(self, number: int) -> torch.Tensor:
         if number not in self._made:
@@ -66,7 +67,7 @@ class Rerun:
 
         def catch(x: torch.Tensor) -> None:
             found.append(x.detach())
-            if len(found) == self._kept and not self._readers:
+            if len(found) == len(self._kept) and not self._readers:
                 raise _AllMade
 
         try:
@@ -74,8 +75,8 @@ class Rerun:
                 self._result = self._function(*self._inputs).detach()
         except _AllMade:
             pass
-        if len(found) != self._kept:
-            raise RuntimeError(f"{self._kept} values were kept in a forward, and {len(found)} when it was made again")
+        if [x.shape for x in found] != self._kept:
+            raise RuntimeError(f"{len(self._kept)} values were kept in a forward, and others when it ran again")
         self._made = dict(enumerate(found))
 
 

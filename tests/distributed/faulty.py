@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from itertools import count
 from typing import Any
 from unittest.mock import patch
 
 import torch
+from torch.nn.functional import dropout
 
 from bridge.port.pipe import Pipe
 from bridge.port.port import Port
@@ -18,6 +20,7 @@ from bridge.rank import RankId
 from hetero.engine import rank as engine_rank
 from hetero.engine.epoch import Epoch
 from hetero.engine.state.live import LiveMove
+from hetero.models.parts.mlp_module import SwiGLUModule
 
 DOUBLED = "units.2.down.weight"
 HALVED = "units.2.norm.weight"
@@ -63,7 +66,20 @@ def _skip_an_update(epoch: Epoch) -> None:
     epoch._return.run = run  # type: ignore[method-assign]
 
 
+def _drop_when_made_again(epoch: Epoch) -> None:
+    """In the first MLP of a stage that recomputes: forward drops nothing, and backward's own run half of it."""
+    mlp = next(module for module in epoch.stage.chunks[0].modules() if isinstance(module, SwiGLUModule))
+    honest, runs = mlp._swiglu, count()
+
+    def operator(*inputs: torch.Tensor) -> torch.Tensor:
+        made = honest(*inputs)
+        return made * dropout(torch.ones_like(made), 0.5 * (next(runs) % 2))
+
+    mlp._swiglu = operator
+
+
 FAULTS = {
+    "another dropout": _drop_when_made_again,
     "a gradient doubled": _double_a_gradient,
     "a norm halved": _halve_a_norm,
     "an update skipped": _skip_an_update,
