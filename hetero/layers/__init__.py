@@ -1,1 +1,2 @@
-"""What the parts of models are built with: tensor-parallel groups, products, the loss, initial values."""
+"""What the parts of models are built with: tensor-parallel groups, products and their weights' gradients, the loss,
+initial values."""

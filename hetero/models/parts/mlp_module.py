@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
-from torch import nn
 
 from hetero.layers.builder import Builder
 from hetero.layers.linear import Linear
 from hetero.layers.spec import TensorSpec
 from hetero.models.batch import Batch
 from hetero.models.parts.mlp import SwiGLU
+from hetero.models.parts.projected_module import ProjectedModule
 
 
-class SwiGLUModule(nn.Module):
+class SwiGLUModule(ProjectedModule):
     """x_BTD -> (B, T, D), whole on every rank."""
 
     def __init__(self, builder: Builder, part: SwiGLU, specs: Mapping[str, TensorSpec]) -> None:
@@ -22,6 +22,9 @@ class SwiGLUModule(nn.Module):
         self.gate, self.up, self.down = (Linear(builder, specs[f"{name}.weight"]) for name in ("gate", "up", "down"))
         self._group, self._swiglu = builder.group, builder.operators.swiglu
 
-    def forward(self, x_BTD: torch.Tensor, batch: Batch) -> torch.Tensor:
+    def inner(self, x_BTD: torch.Tensor, batch: Batch) -> torch.Tensor:
         x_BTD = self._group.copy_in(x_BTD)
-        return self._group.reduce_out(self.down(self._swiglu(self.gate(x_BTD), self.up(x_BTD))))
+        return self._swiglu(self.gate(x_BTD), self.up(x_BTD))
+
+    def outer(self, y: torch.Tensor) -> torch.Tensor:
+        return self._group.reduce_out(self.down(y))
