@@ -44,8 +44,9 @@ class _Product(torch.autograd.Function):
         weights: WeightGradients,
         waits: bool,
     ) -> torch.Tensor:
-        ctx.save_for_backward(x, weight_ED)
-        ctx.weights, ctx.waits = weights, waits
+        ctx.save_for_backward(x)
+        # The weight itself, by which its gradient is known: what is saved may come back as another tensor.
+        ctx.weight_ED, ctx.weights, ctx.waits = weight_ED, weights, waits
         return F.linear(x, weight_ED, bias_E)
 
     @staticmethod
@@ -59,8 +60,8 @@ class _SummedProduct(torch.autograd.Function):
     def forward(
         ctx: Any, x: torch.Tensor, weight_ED: torch.Tensor, weights: WeightGradients, group: TensorGroup
     ) -> torch.Tensor:
-        ctx.save_for_backward(x, weight_ED)
-        ctx.weights, ctx.waits, ctx.group = weights, True, group
+        ctx.save_for_backward(x)
+        ctx.weight_ED, ctx.weights, ctx.waits, ctx.group = weight_ED, weights, True, group
         sums = _scattered_sums if group.sequence_parallel else _sums
         total_NE = sums(x.flatten(0, -2), weight_ED.t(), group)
         return total_NE.view(x.shape[0], -1, weight_ED.shape[0])
@@ -73,7 +74,7 @@ class _SummedProduct(torch.autograd.Function):
 
 def _input_gradient(ctx: Any, gradient: torch.Tensor) -> torch.Tensor | None:
     """Hands over what the weight's is made of."""
-    x, weight_ED = ctx.saved_tensors
+    (x,), weight_ED = ctx.saved_tensors, ctx.weight_ED
     gradient_NE = gradient.flatten(0, -2)
     dx = gradient_NE.mm(weight_ED).view(x.shape) if ctx.needs_input_grad[0] else None
     if ctx.needs_input_grad[1]:

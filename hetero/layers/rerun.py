@@ -18,16 +18,18 @@ Operator = Callable[..., torch.Tensor]
 
 
 class Rerun:
-    """A stretch of a forward of which only the inputs are kept. Backward runs it again, once, as far as it must.
+    """A stretch of a forward of which only the inputs are kept. The first backward that needs a value of it runs it
+    again, for all that need one.
 
-    A run must make the same values, and keep as many, whenever it is made: RuntimeError where it keeps fewer. The
-    inputs must not be written to in between.
+    A run must make and keep the same values whenever it is made; RuntimeError where they are of other shapes. Nobody
+    writes to the inputs in between.
     """
 
     def __init__(self, function: Operator, inputs: tuple[Any, ...]) -> None:
         self._function = function
         self._inputs = tuple(_apart(x) for x in inputs)
-        self._kept = self._readers = self._left = 0
+        self._kept: list[torch.Size] = []
+        self._readers = self._left = 0
         self._made: dict[int, torch.Tensor] = {}
         self._result: torch.Tensor | None = None
 
@@ -44,16 +46,15 @@ class Rerun:
         """Made again for all readers, and let go of with the last one."""
         if self._result is None:
             self._run_again()
-            self._left = self._readers
         result, self._left = self._result, self._left - 1
         assert result is not None
         if not self._left:
             self._result = None
         return result
 
-    def _note(self, _: torch.Tensor) -> int:
-        self._kept += 1
-        return self._kept - 1
+    def _note(self, x: torch.Tensor) -> int:
+        self._kept.append(x.shape)
+        return len(self._kept) - 1
 
     def _remake(self, number: int) -> torch.Tensor:
         if number not in self._made:
@@ -61,26 +62,17 @@ class Rerun:
         return self._made.pop(number)
 
     def _run_again(self) -> None:
-        """Without readers of the result, only until the last operator that keeps something has handed it over."""
         found: list[torch.Tensor] = []
-
-        def catch(x: torch.Tensor) -> None:
-            found.append(x.detach())
-            if len(found) == self._kept and not self._readers:
-                raise _AllMade
-
-        try:
-            with torch.enable_grad(), saved_tensors_hooks(catch, _never):
-                self._result = self._function(*self._inputs).detach()
-        except _AllMade:
-            pass
-        if len(found) != self._kept:
-            raise RuntimeError(f"{self._kept} values were kept in a forward, and {len(found)} when it was made again")
-        self._made = dict(enumerate(found))
+        with torch.enable_grad(), saved_tensors_hooks(lambda x: found.append(x.detach()), _never):
+            result = self._function(*self._inputs).detach()
+        if [x.shape for x in found] != self._kept:
+            raise RuntimeError(f"{len(self._kept)} values were kept in a forward, and others when it ran again")
+        self._made, self._left = dict(enumerate(found)), self._readers
+        self._result = result if self._readers else None
 
 
 class Remaker:
-    """Operators whose results are made again for those that read them, in the units that run inside `unit`."""
+    """Operators whose results are made again for those that read them inside `reading`."""
 
     def __init__(self) -> None:
         self._results: dict[int, tuple[torch.Tensor, Rerun]] = {}
@@ -99,8 +91,8 @@ class Remaker:
         return run
 
     @contextmanager
-    def unit(self) -> Iterator[None]:
-        """The results themselves stay until its forward ends, so that no other tensor comes to lie where they do."""
+    def reading(self) -> Iterator[None]:
+        """The results themselves stay as long, so that no other tensor comes to lie where they do."""
         try:
             with saved_tensors_hooks(self._keep, _give):
                 yield
@@ -132,7 +124,3 @@ def _apart(x: Any) -> Any:
 
 def _never(_: None) -> torch.Tensor:
     raise AssertionError("nobody goes backward through a second run")
-
-
-class _AllMade(Exception):
-    pass

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from importlib import import_module
@@ -16,12 +15,13 @@ from backends.operators import Operators
 from balancer.plan.recompute import Recompute
 from hetero.layers.builder import Builder, LogicalTensor, tensors
 from hetero.layers.group import TensorGroup
-from hetero.layers.rerun import Remaker, Rerun
+from hetero.layers.rerun import Remaker
 from hetero.layers.spec import TensorSpec
 from hetero.layers.weight_gradients import WeightGradients
 from hetero.models.batch import Batch
 from hetero.models.dimensions import Dimensions
 from hetero.models.parts.part import Part
+from hetero.models.parts.projected_module import ProjectedModule
 from hetero.models.registry import architecture
 from hetero.models.unit import STREAM, Unit
 
@@ -42,21 +42,24 @@ class UnitModule(nn.Module):
         self._residual, self._gives = unit.residual, unit.gives
 
     def forward(self, boundary: Boundary, batch: Batch) -> Boundary:
-        x = boundary.get(STREAM)
-        y = self._run(x, batch) if torch.is_grad_enabled() else self._through_parts(x, batch)
+        x, inner = boundary.get(STREAM), partial(self._inner, batch=batch)
+        if self._recompute == "none":
+            y = self._outer(inner(x))
+        else:
+            with self._remaker.reading():
+                y = self._outer((self._remaker.remade(inner) if self._recompute == "full" else inner)(x))
         return {self._gives: boundary[STREAM] + y if self._residual else y}
 
-    def _run(self, x: Any, batch: Batch) -> torch.Tensor:
-        """What is kept for backward is as `recompute` says."""
-        if self._recompute == "full":
-            return Rerun(partial(self._through_parts, batch=batch), (x,)).run(x)
-        with self._remaker.unit() if self._recompute == "selective" else nullcontext():
-            return self._through_parts(x, batch)
-
-    def _through_parts(self, x: Any, batch: Batch) -> torch.Tensor:
-        for part in self.parts:
+    def _inner(self, x: Any, batch: Batch) -> torch.Tensor:
+        """Through all parts; but for the last product, if they end in one, of which backward needs nothing."""
+        *parts, last = self.parts
+        for part in parts:
             x = part(x, batch)
-        return x
+        return last.inner(x, batch) if isinstance(last, ProjectedModule) else last(x, batch)
+
+    def _outer(self, y: torch.Tensor) -> torch.Tensor:
+        last = self.parts[-1]
+        return last.outer(y) if isinstance(last, ProjectedModule) else y
 
     def tensors(self) -> Iterator[LogicalTensor]:
         """This rank's part of the logical tensors that the unit uses."""

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any
 
 from balancer.plan.plan import PipelinePlan, Plan, StagePlan
+from balancer.plan.recompute import RecomputedUnits
 from hetero.models.dimensions import Dimensions
 from hetero.words.options import OptimizerOptions, TrainOptions
 from tests.distributed.fleet import Job
@@ -22,6 +23,8 @@ GENTLE = MOMENTUM.model_copy(update={"lr": 0.02})
 """Over fifty steps MOMENTUM makes of a rounding error in the last bit one that a law would see."""
 ADAMW = OptimizerOptions(lr=1e-3)
 COSINE = OptimizerOptions(lr=1e-3, schedule="cosine", warmup_steps=5, weight_decay=0.1)
+
+SOME = RecomputedUnits(full=1, selective=2)
 
 
 def _stage(pool: str, tp: int, *bounds: int, **by_hand: Any) -> StagePlan:
@@ -71,7 +74,10 @@ def _case(
 
 CASES = (
     _case("half a layer apart", pipeline(4, n1(0, 2), a1(2, 6))),
-    _case("tp grows", pipeline(4, k1(0, 2), n2(2, 3), a4(3, 6))),
+    _case(
+        "tp grows",
+        pipeline(4, k1(0, 2, recompute="full"), n2(2, 3, recompute="selective"), a4(3, 6, recompute=SOME)),
+    ),
     _case("tp shrinks", pipeline(4, a4(0, 1), n2(1, 5), k1(5, 6)), vocab=258),
     _case(
         "tp 4 next to 4, chips in another order",
@@ -80,7 +86,11 @@ CASES = (
     ),
     _case("five layers uneven", pipeline(6, n4(0, 7), a2(7, 10), k1(10, 12), micro_batch=3), layers=5),
     _case("seven layers, two stages of a pool", pipeline(6, n2(0, 6), a1(6, 9), n1(9, 11), a2(11, 16)), layers=7),
-    _case("chunks and tp mixed", pipeline(6, k1(0, 2, 8, 10), a4(2, 8, 10, 16), micro_batch=2), layers=7),
+    _case(
+        "chunks and tp mixed",
+        pipeline(6, k1(0, 2, 8, 10, recompute=SOME), a4(2, 8, 10, 16, recompute="full"), micro_batch=2),
+        layers=7,
+    ),
     _case(
         "20 and 12, owners and warm-up by hand",
         pipeline(20, n2(0, 3, warmup=4, owns=[(2, 3)]), a4(3, 6, owns=[(4, 5)]), micro_batch=4),
@@ -115,9 +125,9 @@ CASES = (
     _case("tied in two chunks", pipeline(4, a2(0, 3, 9, 12), n2(3, 9)), layers=5, tie_embeddings=True, kv_heads=1),
     _case(
         "tied in three pipelines",
-        pipeline(7, n2(0, 4), k2(4, 12)),
+        pipeline(7, n2(0, 4, recompute="full"), k2(4, 12, recompute="selective")),
         pipeline(2, a4(0, 12), micro_batch=2),
-        pipeline(1, n1(0, 5), n1(5, 12)),
+        pipeline(1, n1(0, 5), n1(5, 12, recompute=SOME)),
         layers=5,
         tie_embeddings=True,
         qkv_bias=True,
@@ -133,8 +143,18 @@ CASES = (
         pipeline(2, a2(0, 6)),
         kv_heads=1,
     ),
-    _case("bfloat16", pipeline(4, n2(0, 3), a4(3, 6)), pipeline(4, k2(0, 6)), precision="bfloat16"),
-    _case("float16", pipeline(4, n2(0, 3), a4(3, 6)), pipeline(4, k2(0, 6)), precision="float16"),
+    _case(
+        "bfloat16",
+        pipeline(4, n2(0, 3), a4(3, 6, recompute="selective")),
+        pipeline(4, k2(0, 6, recompute="full")),
+        precision="bfloat16",
+    ),
+    _case(
+        "float16",
+        pipeline(4, n2(0, 3, recompute="full"), a4(3, 6)),
+        pipeline(4, k2(0, 6, recompute="selective")),
+        precision="float16",
+    ),
     _case(
         "float16 beside bfloat16 and float32",
         pipeline(4, n2(0, 3), a4(3, 6)),

@@ -8,10 +8,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from functools import partial
+from itertools import count
 from typing import Any
 from unittest.mock import patch
 
 import torch
+from torch.nn.functional import dropout
 
 from bridge.port.pipe import Pipe
 from bridge.port.port import Port
@@ -20,6 +22,7 @@ from hetero.engine import rank as engine_rank
 from hetero.engine.epoch import Epoch
 from hetero.engine.state.live import LiveMove
 from hetero.layers.weight_gradients import Kept
+from hetero.models.parts.mlp_module import SwiGLUModule
 from tests.distributed.two_actions import SplitEpoch
 
 DOUBLED = "units.2.down.weight"
@@ -85,6 +88,18 @@ def _use_stale_parameters(epoch: Epoch) -> None:
     back.wait, back.settle = too_early, afterwards  # type: ignore[method-assign]
 
 
+def _drop_when_made_again(epoch: Epoch) -> None:
+    """In the first MLP of a stage that recomputes: forward drops nothing, and backward's own run half of it."""
+    mlp = next(module for module in epoch.stage.chunks[0].modules() if isinstance(module, SwiGLUModule))
+    honest, runs = mlp._swiglu, count()
+
+    def operator(*inputs: torch.Tensor) -> torch.Tensor:
+        made = honest(*inputs)
+        return made * dropout(torch.ones_like(made), 0.5 * (next(runs) % 2))
+
+    mlp._swiglu = operator
+
+
 def _make(epoch: Epoch, times: int) -> None:
     """One of a micro-batch so often."""
     products, weight = epoch.stage.chunks[0]._products, epoch.stage.parameters[DOUBLED]
@@ -101,6 +116,7 @@ def _make(epoch: Epoch, times: int) -> None:
 
 
 FAULTS = {
+    "another dropout": _drop_when_made_again,
     "W two later, one dropped": partial(_make, times=0),
     "W two later, one made twice": partial(_make, times=2),
     "a gradient doubled": _double_a_gradient,

@@ -30,7 +30,8 @@ def _job(replica_check_every: int = 0) -> Job:
 
 def _plan(fault: str) -> Plan:
     return Plan(
-        job_fingerprint=fault, pipelines=(pipeline(4, n1(0, 3), n1(3, 6), micro_batch=2), pipeline(2, a2(0, 6)))
+        job_fingerprint=fault,
+        pipelines=(pipeline(4, n1(0, 3), n1(3, 6), micro_batch=2), pipeline(2, a2(0, 6, recompute="full"))),
     )
 
 
@@ -71,6 +72,14 @@ def test_a_doubled_gradient(faulty: Standing, plain: list[PlainStep]) -> None:
     assert worst.deviation > 1000 * LIMIT.gradient
     assert worst.place == DOUBLED
     assert _norms(run, plain) > LIMIT.norm
+
+
+def test_a_dropout_that_backward_does_not_repeat(faulty: Standing, plain: list[PlainStep]) -> None:
+    """Law 1: the loss of the step is right, and gradients are those of another model."""
+    run = faulty.train(_job(), _plan("another dropout"), capture=[0], until=1)
+    assert series_deviation(run.losses, [plain[0].loss]).deviation <= LIMIT.loss
+    worst = tensor_deviation(run.gradients(0), plain[0].gradients, LIMIT.floor)
+    assert worst.deviation > 1000 * LIMIT.gradient
 
 
 @pytest.mark.parametrize("fault", ["", ", one dropped", ", one made twice"])

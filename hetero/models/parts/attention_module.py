@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
-from torch import nn
 
 from hetero.layers.builder import Builder
 from hetero.layers.linear import Linear, SummedLinear
@@ -16,9 +15,10 @@ from hetero.layers.rotary import Angles, angles_at, plain_angles
 from hetero.layers.spec import TensorSpec
 from hetero.models.batch import Batch
 from hetero.models.parts.attention import Attention
+from hetero.models.parts.projected_module import ProjectedModule
 
 
-class AttentionModule(nn.Module):
+class AttentionModule(ProjectedModule):
     """x_BTD -> (B, T, D), whole on every rank."""
 
     def __init__(self, builder: Builder, part: Attention, specs: Mapping[str, TensorSpec]) -> None:
@@ -28,13 +28,16 @@ class AttentionModule(nn.Module):
         self._group, self._gradients, self._operators = builder.group, builder.weight_gradients, builder.operators
         self._head_dim, self._theta = part.head_dim, part.rope_theta
 
-    def forward(self, x_BTD: torch.Tensor, batch: Batch) -> torch.Tensor:
+    def inner(self, x_BTD: torch.Tensor, batch: Batch) -> torch.Tensor:
         x_BTD = self._group.copy_in(x_BTD, self._gradients.make_waiting)
         cos_TK, sin_TK = self._angles(x_BTD, batch.positions_T)
         q_BHTK = self._operators.rotary(self._heads(self.q(x_BTD)), cos_TK, sin_TK)
         k_BGTK = self._operators.rotary(self._heads(self.k(x_BTD)), cos_TK, sin_TK)
         y_BHTK = self._operators.attention(q_BHTK, k_BGTK, self._heads(self.v(x_BTD)))
-        return self.o(y_BHTK.transpose(1, 2).flatten(2))
+        return y_BHTK.transpose(1, 2).flatten(2)
+
+    def outer(self, y: torch.Tensor) -> torch.Tensor:
+        return self.o(y)
 
     def _heads(self, x: torch.Tensor) -> torch.Tensor:
         return x.unflatten(-1, (-1, self._head_dim)).transpose(1, 2)

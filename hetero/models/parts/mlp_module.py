@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
-from torch import nn
 
 from hetero.layers.builder import Builder
 from hetero.layers.linear import Linear, SummedLinear
 from hetero.layers.spec import TensorSpec
 from hetero.models.batch import Batch
 from hetero.models.parts.mlp import SwiGLU
+from hetero.models.parts.projected_module import ProjectedModule
 
 
-class SwiGLUModule(nn.Module):
+class SwiGLUModule(ProjectedModule):
     """x_BTD -> (B, T, D), whole on every rank."""
 
     def __init__(self, builder: Builder, part: SwiGLU, specs: Mapping[str, TensorSpec]) -> None:
@@ -23,6 +23,9 @@ class SwiGLUModule(nn.Module):
         self.down = SummedLinear(builder, specs["down.weight"])
         self._group, self._gradients, self._swiglu = builder.group, builder.weight_gradients, builder.operators.swiglu
 
-    def forward(self, x_BTD: torch.Tensor, batch: Batch) -> torch.Tensor:
+    def inner(self, x_BTD: torch.Tensor, batch: Batch) -> torch.Tensor:
         x_BTD = self._group.copy_in(x_BTD, self._gradients.make_waiting)
-        return self.down(self._swiglu(self.gate(x_BTD), self.up(x_BTD)))
+        return self._swiglu(self.gate(x_BTD), self.up(x_BTD))
+
+    def outer(self, y: torch.Tensor) -> torch.Tensor:
+        return self.down(y)

@@ -13,16 +13,18 @@ import torch
 import torch.nn.functional as F
 
 from backends.operators import Operators
+from balancer.plan.recompute import Recompute
 from hetero.layers.cross_entropy import cross_entropy_sum
 from hetero.layers.group import TensorGroup
 from hetero.models.batch import Batch
 from hetero.models.dimensions import Dimensions
 from hetero.models.parts.head import Head
 from hetero.models.registry import architecture, family_names
+from hetero.models.unit import STREAM
 from hetero.models.unit_module import build_unit
 from tests.live_bytes import LiveBytes
 from tests.unit.hetero.models.standing_ranks import StandingRanks
-from tests.unit.hetero.models.whole_model import Outcome, assemble, assert_equal_gradients, small, train_once
+from tests.unit.hetero.models.whole_model import Outcome, assemble, assert_equal_gradients, small, text, train_once
 
 pytestmark = pytest.mark.slow
 PLACE = Operators(), torch.bfloat16, torch.device("cpu")
@@ -116,6 +118,34 @@ def test_a_loss_in_slices_equals_that_of_whole_logits(ranks: StandingRanks, tp: 
     outcomes = ranks.run(tp, _train_in_slices, dims, 3)
     assert [outcome.loss for outcome in outcomes] == pytest.approx([whole.loss] * tp, rel=1e-6)
     assert_equal_gradients(assemble(dims, tp, outcomes), whole.gradients, 1e-5)
+
+
+def _kept(group: TensorGroup, dims: Dimensions, recompute: Recompute, dtype: torch.dtype, slices: int) -> list[int]:
+    """Bytes that each unit keeps between forward and backward, what it was given among them."""
+    batch, found = text(dims, 1, 64), []
+    leaf = torch.ones(*batch.tokens_BT.shape, dims.hidden, dtype=dtype, requires_grad=True)
+    place = group, Operators(), dtype, torch.device("cpu")
+    with patch.object(Head, "slices", lambda *_: slices):
+        for index in range(len(architecture(dims).units)):
+            unit = build_unit(dims, index, *place, seed=0, recompute=recompute)
+            unit({STREAM: leaf}, batch)  # its angles are made once
+            with LiveBytes() as live:
+                (result,) = unit({STREAM: leaf * 1}, batch).values()
+                found.append(live.now - result.numel() * result.element_size())
+    return found
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("recompute", ["none", "selective", "full"])
+@pytest.mark.parametrize("tp", [1, 2, 4])
+def test_what_units_keep_is_as_told(ranks: StandingRanks, tp: int, recompute: Recompute, dtype: torch.dtype) -> None:
+    dims, precision = small(vocab=1600, ffn=176), str(dtype).removeprefix("torch.")
+    for slices in (1, 3):
+        with patch.object(Head, "slices", lambda *_, n=slices: n):
+            told = [unit.under(recompute) for unit in architecture(dims).workload(64, 1, precision).units]
+        for found in ranks.run(tp, _kept, dims, recompute, dtype, slices):
+            assert found[1:] == pytest.approx([unit.kept_bytes(tp) for unit in told[1:]], rel=0.05)
+            assert found[0] <= 16 * 64, "of an embedding, numbers of its tokens"
 
 
 LABELS_N = torch.tensor([0, 1, 2, 3, 4, 9, 10, 10, 0])
