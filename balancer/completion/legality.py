@@ -9,6 +9,7 @@ from balancer.cost.workload import Workload
 from balancer.errors import PlanError, ScheduleError
 from balancer.memory.need import memory_need
 from balancer.plan.plan import PipelinePlan, Plan, StagePlan
+from balancer.plan.recompute import RecomputedUnits
 from balancer.problem import Problem
 from balancer.schedule.lowering import actions_of
 from balancer.schedule.registry import schedule
@@ -84,6 +85,10 @@ def _check_stage(key: str, stage: StagePlan, problem: Problem) -> None:
     if stage.tp > pool.count:
         rule = f"pool {pool.name} has {pool.count} chips"
         raise PlanError(f"{key}.tp", stage.tp, rule, f"use at most tp {pool.count}")
+    if isinstance(stage.recompute, RecomputedUnits) and stage.recompute.count > len(stage.unit_indices()):
+        units = len(stage.unit_indices())
+        rule = f"counts {stage.recompute.count} units, and the stage has {units}"
+        raise PlanError(f"{key}.recompute", stage.recompute.model_dump(), rule, f"count at most {units} in all")
     if stage.tp > pool.chips_per_host and pool.tp is None:
         rule = f"a tp group stays on one host ({pool.chips_per_host} chips each) unless its pool says so"
         raise PlanError(f"{key}.tp", stage.tp, rule, f"use at most tp {pool.chips_per_host}")
@@ -184,5 +189,6 @@ def _check_memory(plan: Plan, problem: Problem) -> None:
         pool, need = problem.topology.pool(stage.pool), memory_need(plan, (p, s), problem)
         if need.total > pool.memory_bytes:
             rule = f"needs {need}, a chip of {pool.name} has {pool.memory_limit}"
-            remedy = "give the stage fewer units, a larger tp, or the pipeline a smaller micro_batch or warmup"
+            ways = "give the stage fewer units, a larger tp, or the pipeline a smaller micro_batch or warmup"
+            remedy = ways if stage.recompute == "full" else f"{ways}, or keep less: recompute: full"
             raise PlanError(f"pipelines[{p}].stages[{s}]", list(stage.units), rule, remedy)

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 
-from balancer.cost.times import UnitTime, units_time
+from balancer.cost.stage_times import stage_time
+from balancer.cost.times import UnitTime
 from balancer.errors import ScheduleError
 from balancer.memory.need import memory_need
 from balancer.plan.plan import Chunk, PipelinePlan, Place, Plan
@@ -100,7 +101,8 @@ class _Ladders:
 
     def _time(self, pipeline: PipelinePlan, chunk: Chunk) -> UnitTime:
         stage = pipeline.stages[chunk.stage]
-        return units_time(self.problem.times, self.problem.workload, stage.pool, stage.tp, range(*chunk.units))
+        problem = self.problem
+        return stage_time(problem.times, problem.topology, problem.workload, stage, range(*chunk.units))
 
     def _hop_s(self, pipeline: PipelinePlan, here: Chunk, there: Chunk) -> float:
         """One way on the mean, behind a message of every other pipeline that shares the link."""

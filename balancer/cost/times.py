@@ -78,8 +78,8 @@ def _scaled(modelled: Times, known: Mapping[_Key, UnitTime]) -> Callable[[str, i
 
 
 def datasheet_times(topology: Topology, workload: Workload) -> Times:
-    """Times by the chips' attainable FLOP/s and interconnect; a backward computes twice what its forward does and has
-    as many collectives. Units of one kind are taken to cost the same."""
+    """Times by the chips' attainable FLOP/s and interconnect; a backward computes twice what its forward does, beside
+    what it makes again, and has as many collectives. Units of one kind are taken to cost the same."""
     units = {
         pool.name: {unit.kind: unit for unit in reversed(workload.at(pool.precision).units)} for pool in topology.pools
     }
@@ -90,7 +90,8 @@ def _datasheet_time(pool: PoolSpec, tp: int, unit: UnitWork) -> UnitTime:
     compute = unit.forward_flops / (pool.flops_per_s * tp)
     ring = 2 * (tp - 1) / tp * unit.boundary_bytes / pool.chip.interconnect_bytes_per_s  # one all-reduce
     collectives = unit.tp_collectives * ring
-    return UnitTime(compute + collectives, 2 * compute + collectives)
+    remade = unit.remade_flops / (pool.flops_per_s * tp)
+    return UnitTime(compute + collectives, 2 * compute + remade + collectives)
 
 
 def units_time(times: Times, workload: Workload, pool: str, tp: int, units: Sequence[int]) -> UnitTime:

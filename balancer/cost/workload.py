@@ -15,7 +15,9 @@ class UnitWork:
     group keeps `whole_bytes`) and `boundary_bytes` (leaving it towards the next unit; also the size of each of its
     `tp_collectives` forward all-reduces). Its forward and its backward need a boundary tensor more for a while, and at
     tp 1 `forward_bytes` and `backward_bytes`; and `last_bytes` on every rank, when only `whole_bytes` are still kept.
-    `largest_tensor` is a number of parameters."""
+    `largest_tensor` is a number of parameters. Backward makes again, by `remade_flops` beside twice those of forward,
+    `remade_bytes` at tp 1 and `remade_whole_bytes` on every rank, which lie there beside what else it needs.
+    `recomputed` has what changes where more is made again and less is kept."""
 
     kind: str
     forward_flops: float
@@ -28,6 +30,18 @@ class UnitWork:
     backward_bytes: int = 0
     last_bytes: int = 0
     largest_tensor: int = 0
+    remade_flops: float = 0.0
+    remade_bytes: int = 0
+    remade_whole_bytes: int = 0
+    recomputed: Mapping[str, UnitWork] = field(default_factory=dict, hash=False)
+
+    def kept_bytes(self, tp: int) -> float:
+        """For backward, on one rank, per sequence."""
+        return self.whole_bytes + (self.activation_bytes - self.whole_bytes) / tp
+
+    def under(self, recompute: str) -> UnitWork:
+        """The same where a stage recomputes it that way."""
+        return self.recomputed.get(recompute, self)
 
 
 @dataclass(frozen=True)

@@ -109,7 +109,14 @@ def _rooms(
             continue
         made = zip(range(*chunk.units), parameters_with_tied(workload, range(*chunk.units)), strict=True)
         units = tuple(
-            _unit_room(workload.units[u], pipeline.micro_batch, tp, weight_bytes, held // tp, rounds.get(u, 0))
+            _unit_room(
+                workload.units[u].under(pipeline.stages[place[1]].recompute_of(u)),
+                pipeline.micro_batch,
+                tp,
+                weight_bytes,
+                held // tp,
+                rounds.get(u, 0),
+            )
             for u, held in made
         )
         before, after = (boundary_bytes(workload, pipeline, i) for i in (chunk.index - 1, chunk.index))
@@ -132,11 +139,13 @@ def _inside(workload: Workload, plan: Plan, place: Place) -> dict[int, float]:
 
 def _unit_room(unit: UnitWork, micro_batch: int, tp: int, weight_bytes: int, parameters: int, packed: int) -> UnitRoom:
     split = 2 if tp > 1 else 1  # its gradient is copied before ranks add up theirs
-    least = max(0.0, unit.whole_bytes + unit.last_bytes - unit_activation_bytes(unit, tp))
+    least = max(0.0, unit.whole_bytes + unit.last_bytes - unit.kept_bytes(tp))
+    remade = unit.remade_whole_bytes + unit.remade_bytes / tp
     return UnitRoom(
-        kept=micro_batch * unit_activation_bytes(unit, tp),
+        kept=micro_batch * unit.kept_bytes(tp),
         forward=micro_batch * (unit.boundary_bytes + unit.forward_bytes / tp),
-        backward=micro_batch * (split * unit.boundary_bytes + max(unit.backward_bytes / tp, least)),
+        backward=micro_batch * (split * unit.boundary_bytes + max(remade + unit.backward_bytes / tp, least)),
+        remade=micro_batch * remade,
         gradient=unit.largest_tensor * weight_bytes / tp,
         sums=0 if weight_bytes < GRADIENT_BYTES else parameters * GRADIENT_BYTES,
         packed=packed,
@@ -159,8 +168,3 @@ def _updating_bytes(update: Update, chip: ChipSpec | None) -> int:
     """Per owned parameter, while it is updated."""
     fused = chip is None or find_family(chip.family).fused_adamw
     return _STATE_BYTES * (update.temporaries if fused else update.unfused)
-
-
-def unit_activation_bytes(unit: UnitWork, tp: int) -> float:
-    """Kept for backward on one rank, per sequence."""
-    return unit.whole_bytes + (unit.activation_bytes - unit.whole_bytes) / tp

@@ -18,8 +18,9 @@ from balancer.schedule.action import UNSPLIT, Actions, Kind, refuse_unknown
 @dataclass(frozen=True)
 class UnitRoom:
     """Bytes of one micro-batch in one unit, on one chip: `kept` from its forward to its backward, `forward` and
-    `backward` beside that while these run, and `gradient`, a weight's while it waits to be added to the sum. `sums` are
-    the sums that its first backward makes, `packed` what its last one leaves to be sent."""
+    `backward` beside that while these run, of which backward makes `remade` again first, and `gradient`, a weight's
+    while it waits to be added to the sum. `sums` are the sums that its first backward makes, `packed` what its last one
+    leaves to be sent."""
 
     kept: float = 0.0
     forward: float = 0.0
@@ -27,6 +28,12 @@ class UnitRoom:
     gradient: float = 0.0
     sums: float = 0.0
     packed: float = 0.0
+    remade: float = 0.0
+
+    def temporary(self, adds: bool) -> float:
+        """What backward needs for a while, where the gradient of a weight is added to a sum that is there."""
+        beside = self.remade + (self.backward - self.remade) / 2
+        return max(self.backward, beside + (self.gradient if adds else 0.0))
 
 
 @dataclass(frozen=True)
@@ -55,9 +62,8 @@ class ChunkRoom:
         """The most that a backward adds to what was kept when it began; less than nothing if it only frees."""
         now, peak = self.arriving, -self.kept
         for unit in reversed(self.units):
-            temporary = max(unit.backward, unit.backward / 2 + (0.0 if first and unit.sums else unit.gradient))
             now += unit.sums if first else 0.0
-            peak = max(peak, now + temporary)
+            peak = max(peak, now + unit.temporary(adds=not (first and unit.sums)))
             now += (unit.packed if last else 0.0) - unit.kept
         return max(peak, now)
 

@@ -10,14 +10,26 @@ import re
 from collections.abc import Iterator
 from typing import Any, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_serializer, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    field_serializer,
+    field_validator,
+    model_serializer,
+)
 
 from balancer.errors import PlanError, did_you_mean
+from balancer.plan.recompute import Recompute, RecomputedUnits, read_recompute
 from bridge.layout.axes import Axes
 from bridge.rank import RankId
 
 Range = tuple[int, int]
 Place = tuple[int, int]  # (pipeline, stage)
+_STRATEGIES = {"recompute"}
+"""Fields that are written only where they say something."""
 _NUMBERS = re.compile(r"\[[\d\s,\[\]]+\]")
 
 
@@ -56,6 +68,11 @@ class StagePlan(_Model):
     owns: tuple[Range, ...] | None = Field(
         None, description="Ranges of the units whose state this stage updates; `null` spreads them evenly."
     )
+    recompute: Recompute | RecomputedUnits = Field(
+        "none",
+        description="What backward makes again, not kept: `none`, `selective` (norms and other element-wise values), "
+        "`full` (all of a unit but its input), or how many units from the stage's first on.",
+    )
 
     @field_validator("units", mode="before")
     @classmethod
@@ -65,6 +82,15 @@ class StagePlan(_Model):
             return tuple(tuple(v) if isinstance(v, list) else v for v in ([value] if one else value))
         return value
 
+    @field_validator("recompute", mode="before")
+    @classmethod
+    def _a_word_or_numbers(cls, value: Any) -> Any:
+        return read_recompute(value)
+
+    @model_serializer(mode="wrap")
+    def _default_strategies_are_left_out(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {name: value for name, value in write(self).items() if name not in _STRATEGIES or value != "none"}
+
     @field_serializer("units")
     def _list_of_one_is_a_range(self, units: tuple[Range, ...]) -> Any:
         return list(units[0]) if len(units) == 1 else [list(r) for r in units]
@@ -73,6 +99,12 @@ class StagePlan(_Model):
     def axes(self) -> Axes:
         """Along which the stage's chips lie, in their order."""
         return Axes.of(tp=self.tp)
+
+    def recompute_of(self, unit: int) -> Recompute:
+        """Of one of the stage's units."""
+        if isinstance(self.recompute, RecomputedUnits):
+            return self.recompute.of(self.unit_indices().index(unit))
+        return self.recompute
 
     def unit_indices(self) -> tuple[int, ...]:
         return tuple(u for a, b in sorted(self.units) for u in range(a, b))
@@ -170,4 +202,4 @@ def _plan_error(error: ValidationError) -> PlanError:
     if first["type"] == "extra_forbidden":
         fields = {name for model in (Plan, PipelinePlan, StagePlan) for name in model.model_fields}
         remedy = did_you_mean(str(first["loc"][-1]), fields)
-    return PlanError(key or "plan", first["input"], first["msg"].lower(), remedy)
+    return PlanError(key or "plan", first["input"], first["msg"].lower().removeprefix("value error, "), remedy)

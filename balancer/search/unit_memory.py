@@ -7,7 +7,7 @@ from functools import cached_property
 from itertools import accumulate
 
 from balancer.memory.communicators import all_to_all_bytes
-from balancer.memory.memory import SLACK, WEIGHT_BYTES, optimizer_bytes, unit_activation_bytes
+from balancer.memory.memory import SLACK, WEIGHT_BYTES, optimizer_bytes
 from balancer.memory.messages import MESSAGES
 from balancer.memory.sync_memory import GRADIENT_BYTES
 from balancer.problem import Problem
@@ -55,8 +55,9 @@ class UnitMemory:
             each = []
             for u, unit in enumerate(units):
                 held = unit.parameters + (units[again[u]].parameters if u in again else 0)
-                kept = in_flight * problem.micro_batch * unit_activation_bytes(unit, tp)
-                kept += problem.micro_batch * unit.backward_bytes / tp if u == len(units) - 1 else 0.0
+                kept = in_flight * problem.micro_batch * unit.kept_bytes(tp)
+                if u == len(units) - 1:
+                    kept += problem.micro_batch * (unit.backward_bytes + unit.remade_bytes) / tp
                 each.append((held * fixed + unit.parameters * owner) / tp + kept)
             self._sums[key] = tuple(accumulate(each, initial=0.0))
         return self._sums[key]

@@ -9,8 +9,9 @@ from functools import partial
 from itertools import count, pairwise
 
 from balancer.cost.ideal import ideal_tokens_per_s
+from balancer.cost.stage_times import stage_time, stage_unit_time
 from balancer.cost.sync_traffic import parameter_returns
-from balancer.cost.times import Times, units_time, update_s
+from balancer.cost.times import Times, update_s
 from balancer.cost.topology import Topology
 from balancer.cost.workload import Workload
 from balancer.memory.memory import WEIGHT_BYTES
@@ -111,6 +112,7 @@ class _Simulator:
 
     def __init__(self, scenario: Scenario) -> None:
         self.scenario, self.plan, self.workload = scenario, scenario.plan, scenario.workload
+        self.costs = scenario.times, scenario.topology, scenario.workload
         self.links = SimulatedLinks(scenario.topology, scenario.time_scale, scenario.free_links)
         self.heap: list[tuple[float, int, Callable[[float], None]]] = []
         self.numbers = count()
@@ -136,7 +138,7 @@ class _Simulator:
         scale = pipeline.micro_batch * self.scenario.time_scale
         for chunk in chunks:
             stage = pipeline.stages[chunk.stage]
-            time = units_time(self.scenario.times, self.workload, stage.pool, stage.tp, range(*chunk.units))
+            time = stage_time(*self.costs, stage, range(*chunk.units))
             self.seconds[p, chunk.index, Kind.F] = time.forward_s * scale
             self.seconds[p, chunk.index, Kind.B] = time.backward_s * scale
         for chunk, after in pairwise(chunks):
@@ -205,8 +207,7 @@ class _Simulator:
             use = (stage.place[0], chunk, unit)
             if self.sync.concerns(use):
                 self._at(end, partial(self.sync.made, stage.place, use))
-            kind = self.workload.units[unit].kind
-            end -= self.scenario.times.lookup(stage.plan.pool, stage.plan.tp, kind).backward_s * scale
+            end -= stage_unit_time(*self.costs, stage.plan, unit).backward_s * scale
 
     def _update(self) -> dict[Place, float]:
         """When each stage has updated what it owns. Clipping needs the norm of all gradients, so none starts before the

@@ -67,13 +67,26 @@ def print_planned(job: Job, planned: Planned, console: Console | None = None) ->
 
 def _stages(planned: Planned) -> Table:
     table = Table(title=f"plan, schedule {planned.plan.schedule}", title_justify="left")
-    for column in ("pipeline", "share", "stage", "pool", "tp", "units", "precision", "memory/chip"):
-        table.add_column(column, justify="left" if column in ("pool", "units", "precision") else "right")
+    recomputes = any(stage.recompute != "none" for _, stage in planned.plan.stages())
+    columns = (
+        "pipeline",
+        "share",
+        "stage",
+        "pool",
+        "tp",
+        "units",
+        "precision",
+        *["recompute"] * recomputes,
+        "memory/chip",
+    )
+    for column in columns:
+        table.add_column(column, justify="left" if column in ("pool", "units", "precision", "recompute") else "right")
     for numbers in equal_pipelines(planned.plan):
         pipeline = planned.plan.pipelines[numbers[0]]
         for s, stage in enumerate(pipeline.stages):
             most = max(planned.memory_bytes(p, s) for p in numbers)  # they own different units
-            table.add_row(*_row(numbered(numbers), pipeline, s, stage), _size(most))
+            recompute = [str(stage.recompute)] * recomputes
+            table.add_row(*_row(numbered(numbers), pipeline, s, stage), *recompute, _size(most))
     return table
 
 

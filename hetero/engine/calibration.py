@@ -74,8 +74,8 @@ def _unit_row(
     passes = [_once(world, unit, trial, expected) for _ in range(spec.repeats + 1)][1:]
     if any(watch.overrun for watches in passes for watch in watches):
         return None
-    told = zip(expected, expected_whole, strict=True)
-    shares = [part / all_ if part and all_ else trial.share_of(whole) for part, all_ in told]
+    told = zip(expected, expected_whole, trial.shares_of(whole), strict=True)
+    shares = [part / all_ if part and all_ else share for part, all_, share in told]
     scale = spec.micro_batch * (spec.time_scale or 1.0)
     forward, backward = (median(watches[i].seconds() for watches in passes) / shares[i] / scale for i in (0, 1))
     return TimedUnit(world.rank.pool, whole.tp, whole.kind, forward, backward)

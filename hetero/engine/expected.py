@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from itertools import accumulate
 
+from balancer.cost.stage_times import stage_time, stage_unit_time
 from balancer.cost.times import datasheet_times, update_s
 from balancer.cost.topology import Topology
 from balancer.cost.workload import Workload
@@ -34,10 +35,10 @@ def expected_s(topology: Topology, workload: Workload, plan: Plan, place: RankPl
     for chunk in pipeline.chunks():
         if chunk.stage != place.stage:
             continue
-        units = [times.lookup(stage.pool, stage.tp, workload.units[u].kind) for u in range(*chunk.units)]
+        time = stage_time(times, topology, workload, stage, range(*chunk.units))
         scale = pipeline.micro_batch * time_scale
-        found[Kind.F, chunk.index] = scale * sum(unit.forward_s for unit in units)
-        found[Kind.B, chunk.index] = scale * sum(unit.backward_s for unit in units)
+        found[Kind.F, chunk.index] = scale * time.forward_s
+        found[Kind.B, chunk.index] = scale * time.backward_s
     found[Kind.STEP, -1] = time_scale * update_s(topology.pool(stage.pool).chip, workload, stage)
     return found
 
@@ -50,8 +51,6 @@ def laps(topology: Topology, workload: Workload, plan: Plan, place: RankPlace) -
     for chunk in pipeline.chunks():
         if chunk.stage == place.stage:
             units = range(chunk.units[1] - 1, chunk.units[0] - 1, -1)
-            done = list(
-                accumulate(times.lookup(stage.pool, stage.tp, workload.units[u].kind).backward_s for u in units)
-            )
+            done = list(accumulate(stage_unit_time(times, topology, workload, stage, u).backward_s for u in units))
             found |= {(chunk.index, u): part / (done[-1] or 1.0) for u, part in zip(units, done, strict=True)}
     return found

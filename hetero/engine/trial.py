@@ -51,21 +51,25 @@ class Trial:
             trial = trial._with_half_the_vocabulary()
         return trial
 
-    def share_of(self, whole: Trial) -> float:
-        """Of the time for all sequences of `whole`: by its products, or by tokens and parameters where it has none."""
-        return self._size / whole._size
+    def shares_of(self, whole: Trial) -> tuple[float, float]:
+        """Of the times of forward and backward for all sequences of `whole`: by their products, or by tokens and
+        parameters where it has none."""
+        (forward, backward), (all_forward, all_backward) = self._sizes, whole._sizes
+        return forward / all_forward, backward / all_backward
 
     def _keeps(self, limits: Limits) -> bool:
-        return 3 * self._flops <= limits.flops and self._passing_bytes <= limits.bytes
+        return sum(self._flops) <= limits.flops and self._passing_bytes <= limits.bytes
 
     @property
-    def _flops(self) -> float:
-        """Of a forward; a backward has twice as many."""
-        return self.sequences * self.work.forward_flops / self.tp
+    def _flops(self) -> tuple[float, float]:
+        """Of a forward and a backward."""
+        each, forward = self.sequences / self.tp, self.work.forward_flops
+        return each * forward, each * (2 * forward + self.work.remade_flops)
 
     @property
-    def _size(self) -> float:
-        return self._flops or float(self.sequences * self.seq_len * self.work.parameters)
+    def _sizes(self) -> tuple[float, float]:
+        passing = float(self.sequences * self.seq_len * self.work.parameters)
+        return self._flops if self.work.forward_flops else (passing, passing)
 
     @property
     def _weight_bytes(self) -> float:
@@ -74,7 +78,7 @@ class Trial:
     @property
     def _passing_bytes(self) -> float:
         work = self.work
-        split = work.activation_bytes - work.whole_bytes + work.forward_bytes + work.backward_bytes
+        split = work.activation_bytes - work.whole_bytes + work.forward_bytes + work.backward_bytes + work.remade_bytes
         return self.sequences * (work.whole_bytes + work.boundary_bytes + split / self.tp)
 
     def _with_half_the_tokens(self) -> Trial:

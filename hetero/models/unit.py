@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from balancer.cost.workload import UnitWork
+from balancer.plan.recompute import Recompute
 from hetero.layers.spec import TensorSpec
 from hetero.models.parts.part import Part, PartWork
+from hetero.models.recomputed_work import full_work, selective_work
 
 STREAM, LOSS = "x_BTD", "loss"
 """Of what units give: the residual stream, and the sum of the token losses."""
@@ -38,6 +40,13 @@ class Unit:
         """By name within the unit, laid out over a legal number of ranks."""
         return {spec.name: spec for part in self.parts for spec in part.tensors(tp)}
 
+    def recomputed(self, asked: Recompute) -> Recompute:
+        """What is done where a plan asks for something: a unit without an input keeps nothing, and one that makes the
+        loss keeps little more than its input once its norm is made again."""
+        if self.gives == LOSS:
+            return "selective" if asked == "full" else asked
+        return asked if self.residual else "none"
+
     def work(self, seq_len: int, size: int, boundary_bytes: int) -> UnitWork:
         """What it costs where an element of an activation has `size` bytes and what it gives has `boundary_bytes`.
 
@@ -47,7 +56,7 @@ class Unit:
         works = [part.work(seq_len, size) for part in self.parts]
         elements = {name: math.prod(spec.layout.shape) for name, spec in self.tensors(1).items()}
         whole = sum(work.whole_bytes for work in works) + sum(work.input_bytes for work in works[1:])
-        return UnitWork(
+        plain = UnitWork(
             kind=self.kind,
             forward_flops=sum(work.forward_flops for work in works),
             parameters=sum(count for name, count in elements.items() if name not in self.ties),
@@ -59,7 +68,11 @@ class Unit:
             forward_bytes=max(work.forward_bytes for work in works),
             backward_bytes=_backward_bytes(works),
             largest_tensor=max(elements.values()),
+            remade_bytes=sum(work.remade_bytes for work in works),
+            remade_flops=sum(work.remade_flops for work in works),
         )
+        made = {"none": plain, "selective": selective_work(plain, works, size), "full": full_work(plain, works, size)}
+        return replace(plain, recomputed={asked: made[self.recomputed(asked)] for asked in ("selective", "full")})
 
 
 def _backward_bytes(works: Sequence[PartWork]) -> int:

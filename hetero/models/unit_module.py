@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
+from dataclasses import replace
+from functools import partial
 from importlib import import_module
 from typing import Any
 
@@ -10,8 +13,10 @@ import torch
 from torch import nn
 
 from backends.operators import Operators
+from balancer.plan.recompute import Recompute
 from hetero.layers.builder import Builder, LogicalTensor, tensors
 from hetero.layers.group import TensorGroup
+from hetero.layers.rerun import Remaker, Rerun
 from hetero.layers.spec import TensorSpec
 from hetero.models.batch import Batch
 from hetero.models.dimensions import Dimensions
@@ -25,20 +30,41 @@ Boundary = dict[str, torch.Tensor]
 class UnitModule(nn.Module):
     """One unit: boundary tensors in, boundary tensors out; the last one gives {"loss": the sum of token losses}."""
 
-    def __init__(self, builder: Builder, unit: Unit, specs: Mapping[str, TensorSpec]) -> None:
+    def __init__(
+        self, builder: Builder, unit: Unit, specs: Mapping[str, TensorSpec], recompute: Recompute = "none"
+    ) -> None:
         super().__init__()
+        self._recompute, self._remaker = unit.recomputed(recompute), Remaker()
+        if self._recompute == "selective":
+            builder = replace(builder, operators=_remade(builder.operators, self._remaker))
         self.parts = nn.ModuleList(_module(builder, part, specs) for part in unit.parts)
         self._residual, self._gives = unit.residual, unit.gives
 
     def forward(self, boundary: Boundary, batch: Batch) -> Boundary:
-        y: Any = boundary.get(STREAM)
-        for part in self.parts:
-            y = part(y, batch)
+        x = boundary.get(STREAM)
+        y = self._run(x, batch) if torch.is_grad_enabled() else self._through_parts(x, batch)
         return {self._gives: boundary[STREAM] + y if self._residual else y}
+
+    def _run(self, x: Any, batch: Batch) -> torch.Tensor:
+        """What is kept for backward is as `recompute` says."""
+        if self._recompute == "full":
+            return Rerun(partial(self._through_parts, batch=batch), (x,)).run(x)
+        with self._remaker.unit() if self._recompute == "selective" else nullcontext():
+            return self._through_parts(x, batch)
+
+    def _through_parts(self, x: Any, batch: Batch) -> torch.Tensor:
+        for part in self.parts:
+            x = part(x, batch)
+        return x
 
     def tensors(self) -> Iterator[LogicalTensor]:
         """This rank's part of the logical tensors that the unit uses."""
         return tensors(self)
+
+
+def _remade(operators: Operators, remaker: Remaker) -> Operators:
+    """With those that work on each element alone, and keep more than they are given. Rotary keeps nothing."""
+    return replace(operators, rms_norm=remaker.remade(operators.rms_norm), swiglu=remaker.remade(operators.swiglu))
 
 
 def _module(builder: Builder, part: Part, specs: Mapping[str, TensorSpec]) -> nn.Module:
@@ -56,12 +82,14 @@ def build_unit(
     seed: int,
     fill: bool = True,
     shared: dict[str, nn.Parameter] | None = None,
+    recompute: Recompute = "none",
 ) -> UnitModule:
-    """Unit `index` of the model, as rank `group.rank` of its group holds it.
+    """Unit `index` of the model, as rank `group.rank` of its group holds it, of whose values backward makes again what
+    `recompute` says.
 
     `fill` False leaves the parameters' memory as it comes. Units of one rank that are built with the same `shared`
     use one Parameter for a tied tensor. Raises LayoutError where the group's size is illegal for the model.
     """
     builder = Builder(group, operators, dtype, device, seed if fill else None, {} if shared is None else shared)
     model = architecture(dims)
-    return UnitModule(builder, model.units[index], model.tensors(index, group.size))
+    return UnitModule(builder, model.units[index], model.tensors(index, group.size), recompute)

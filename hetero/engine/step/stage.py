@@ -134,13 +134,12 @@ class Stage:
         self.chunks: dict[int, ChunkModule] = {}
         self.parameters: dict[str, nn.Parameter] = {}
         shared: dict[str, nn.Parameter] = {}
+        placed = plan.pipelines[place.pipeline].stages[place.stage]
         for chunk in plan.pipelines[place.pipeline].chunks():
             if chunk.stage != place.stage:
                 continue
-            units = [
-                build_unit(dims, unit, group, backend.operators, self.dtype, NOWHERE, 0, False, shared)
-                for unit in range(*chunk.units)
-            ]
+            common = group, backend.operators, self.dtype, NOWHERE, 0, False, shared
+            units = [build_unit(dims, unit, *common, placed.recompute_of(unit)) for unit in range(*chunk.units)]
             self.chunks[chunk.index] = ChunkModule(chunk.index, chunk.units[0], units)
             for unit in units:
                 for tensor in unit.tensors():
@@ -148,7 +147,7 @@ class Stage:
                         torch.utils.swap_tensors(tensor.parameter, nn.Parameter(values[tensor.name]))
                     self.parameters[tensor.name] = tensor.parameter
         first, last = 0, len(architecture(dims).units) - 1
-        held = {unit for chunk in plan.pipelines[place.pipeline].stages[place.stage].units for unit in range(*chunk)}
+        held = {unit for chunk in placed.units for unit in range(*chunk)}
         self.reads_text = bool(held & {first, last})
         self.computes_loss = last in held
         self._wide = self._accumulate_in_float32() if self.dtype != torch.float32 else None

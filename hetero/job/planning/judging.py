@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from balancer.cost.times import Times, datasheet_times, units_time
+from balancer.cost.stage_times import stage_time
+from balancer.cost.times import Times, datasheet_times
 from balancer.cost.topology import Topology
 from balancer.cost.workload import Workload
 from balancer.plan.plan import Plan
@@ -73,17 +74,17 @@ def _times(chips: Topology, work: Workload, plan: Plan, run: MeasuredRun) -> tup
     believed = datasheet_times(chips, work)
     if run.calibrated:
         return "calibration", Times.from_measurements(run.calibrated, otherwise=believed)
-    if rows := _stage_rows(work, plan, run, believed):
+    if rows := _stage_rows(chips, work, plan, run, believed):
         return "run", Times.from_measurements(rows, otherwise=believed)
     return "datasheet", believed
 
 
-def _stage_rows(work: Workload, plan: Plan, run: MeasuredRun, believed: Times) -> list[Row]:
+def _stage_rows(chips: Topology, work: Workload, plan: Plan, run: MeasuredRun, believed: Times) -> list[Row]:
     """The units of each pool and tp that the plan uses, as much slower than believed as the stages were in all."""
     spent: dict[tuple[str, int], list[float]] = {}
     for p, pipeline in enumerate(plan.pipelines):
         for s, stage in enumerate(pipeline.stages):
-            each = units_time(believed, work, stage.pool, stage.tp, stage.unit_indices())
+            each = stage_time(believed, chips, work, stage, stage.unit_indices())
             so_far = spent.setdefault((stage.pool, stage.tp), [0.0, 0.0])
             so_far[0] += run.stages_s.get((p, s), 0.0)
             so_far[1] += pipeline.share * run.time_scale * each.total_s

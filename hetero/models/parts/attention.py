@@ -52,6 +52,7 @@ class Attention(Part):
             kept_bytes=four + seq_len * 4 * self.heads,
             input_bytes=seq_len * size * self.hidden,
             backward_bytes=four,
+            last_flops=2.0 * seq_len * self.hidden * query,
         )
 
     def legal_tp(self, tp: int) -> str | None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
 from bridge.layout.layout import TensorLayout
 from hetero.layers.spec import Normal, TensorSpec
 from hetero.models.parts.part import Part, PartWork
+
+SLICE_BYTES = 64 * 2**20
+"""Of a sequence's logits in float32, at tp 1: as many are there at once."""
 
 
 @dataclass(frozen=True)
@@ -24,16 +28,34 @@ class Head(Part):
         layout = TensorLayout.split((self.vocab, self.hidden), 0, tp)
         return (TensorSpec("head.weight", layout, self.initial),)
 
+    def slices(self, seq_len: int) -> int:
+        """Parts of the vocabulary whose logits are made one after another. They do not depend on tp, so that all ranks
+        of a group have as many."""
+        return max(1, math.ceil(4 * seq_len * self.vocab / SLICE_BYTES))
+
     def work(self, seq_len: int, size: int) -> PartWork:
-        """The loss keeps the logarithms of the softmax in float32; before, there are the logits, and after, the
-        gradients of both, in float32 too."""
-        logits = seq_len * self.vocab
+        """In one slice, the loss keeps the logarithms of the softmax in float32; before, there are the logits, and
+        after, the gradients of both, in float32 too. In several, two float32 numbers for each token are kept, a slice
+        is there at a time, and backward makes its logits again; the gradients of its input are summed in float32."""
+        flops, slices = self.product_flops(seq_len), self.slices(seq_len)
+        logits, wide = -(-seq_len * self.vocab // slices), size + (4 if size < 4 else 0)
+        x_bytes = seq_len * size * self.hidden
+        if slices == 1:
+            return PartWork(
+                forward_flops=flops,
+                kept_bytes=4 * logits,
+                input_bytes=x_bytes,
+                forward_bytes=logits * wide,
+                backward_bytes=8 * logits,
+            )
         return PartWork(
-            forward_flops=self.product_flops(seq_len),
-            kept_bytes=4 * logits,
-            input_bytes=seq_len * size * self.hidden,
-            forward_bytes=logits * (size + (4 if size < 4 else 0)),
-            backward_bytes=8 * logits,
+            forward_flops=flops,
+            remade_flops=flops,
+            whole_bytes=8 * seq_len,
+            input_bytes=x_bytes,
+            forward_bytes=logits * wide,
+            remade_bytes=logits * wide,
+            whole_backward_bytes=4 * seq_len * self.hidden + x_bytes,
         )
 
     def legal_tp(self, tp: int) -> str | None:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
-import torch.nn.functional as F
 
 from hetero.layers.builder import Builder, ShardedModule
-from hetero.layers.cross_entropy import cross_entropy_sum
+from hetero.layers.sliced_loss import projected_loss_sum
 from hetero.layers.spec import TensorSpec
 from hetero.models.batch import Batch
 from hetero.models.parts.head import Head
@@ -23,9 +22,10 @@ class HeadModule(ShardedModule):
         super().__init__()
         weight = specs["head.weight"]
         self.hold("weight", weight, builder.shared_parameter(weight))
-        self._group = builder.group
+        self._group, self._slices = builder.group, part.slices
         self._first = weight.layout.region(builder.group.rank)[0][0]
 
     def forward(self, x_BTD: torch.Tensor, batch: Batch) -> torch.Tensor:
-        logits_BTV = F.linear(self._group.copy_in(x_BTD), self.weight)
-        return cross_entropy_sum(logits_BTV.flatten(0, 1), batch.labels_BT.flatten(), self._group, self._first)
+        x_ND, labels_N = self._group.copy_in(x_BTD).flatten(0, 1), batch.labels_BT.flatten()
+        slices = self._slices(x_BTD.shape[1])
+        return projected_loss_sum(x_ND, self.weight, labels_N, self._group, self._first, slices)

@@ -32,13 +32,16 @@ class SwiGLU(Part):
         )
 
     def work(self, seq_len: int, size: int) -> PartWork:
-        """Kept are gate, its SiLU, up, and their product; backward has the gradients of two of them at once."""
+        """Kept are gate, its SiLU, up, and their product, of which the second and the last can be made again; backward
+        has the gradients of two of them at once."""
         return PartWork(
             forward_flops=self.product_flops(seq_len),
             collectives=1,
             kept_bytes=seq_len * size * 4 * self.ffn,
             input_bytes=seq_len * size * self.hidden,
             backward_bytes=seq_len * size * 2 * self.ffn,
+            elementwise_bytes=seq_len * size * 2 * self.ffn,
+            last_flops=2.0 * seq_len * self.hidden * self.ffn,
         )
 
     def legal_tp(self, tp: int) -> str | None:

@@ -27,5 +27,6 @@ class RMSNorm(Part):
         has four float32 arrays of its input's size at once."""
         return PartWork(
             whole_bytes=seq_len * (self.hidden * (4 + size) + 4),
+            from_input_bytes=seq_len * self.hidden * size,
             whole_backward_bytes=4 * 4 * seq_len * self.hidden,
         )

@@ -17,7 +17,12 @@ class PartWork:
     `forward_flops` are those of matrix products, 2 per multiply-add. At tp 1, `kept_bytes` lie there until backward and
     `forward_bytes` and `backward_bytes` are needed meanwhile; tp divides these. It does not divide `whole_bytes`, which
     are kept as well, `input_bytes`, its input if backward reads that, and `whole_backward_bytes`. `collectives` are
-    forward all-reduces of a boundary tensor.
+    forward all-reduces of a boundary tensor. Backward makes `remade_bytes` again, which tp divides and which lie beside
+    all else, by products of `remade_flops`.
+
+    Of a part without products, all that it keeps and gives can be made again from its input of `from_input_bytes`; of
+    another's `kept_bytes`, `elementwise_bytes` can, from the rest of them. `last_flops` are of a last product whose
+    result nobody keeps.
     """
 
     forward_flops: float = 0.0
@@ -28,6 +33,11 @@ class PartWork:
     forward_bytes: int = 0
     backward_bytes: int = 0
     whole_backward_bytes: int = 0
+    remade_bytes: int = 0
+    remade_flops: float = 0.0
+    from_input_bytes: int = 0
+    elementwise_bytes: int = 0
+    last_flops: float = 0.0
 
     @property
     def backward_reads_bytes(self) -> int:

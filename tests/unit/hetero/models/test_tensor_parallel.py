@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -12,9 +13,11 @@ import torch.nn.functional as F
 
 from hetero.layers.cross_entropy import cross_entropy_sum
 from hetero.layers.group import TensorGroup
+from hetero.models.dimensions import Dimensions
+from hetero.models.parts.head import Head
 from hetero.models.registry import family_names
 from tests.unit.hetero.models.standing_ranks import StandingRanks
-from tests.unit.hetero.models.whole_model import assemble, assert_equal_gradients, small, train_once
+from tests.unit.hetero.models.whole_model import Outcome, assemble, assert_equal_gradients, small, train_once
 
 pytestmark = pytest.mark.slow
 SIZES: dict[str, dict[str, Any]] = {
@@ -48,6 +51,20 @@ def test_split_model_equals_whole_in_bfloat16(ranks: StandingRanks) -> None:
     outcomes = ranks.run(2, train_once, small(), torch.bfloat16)
     assert outcomes[0].loss == pytest.approx(whole.loss, rel=1e-2)
     assert_equal_gradients(assemble(small(), 2, outcomes), whole.gradients, 0.1)
+
+
+def _train_in_slices(group: TensorGroup, dims: Dimensions, slices: int, dtype: torch.dtype = torch.float32) -> Outcome:
+    with patch.object(Head, "slices", lambda *_: slices):
+        return train_once(group, dims, dtype)
+
+
+@pytest.mark.parametrize("tp", [1, 2, 4])
+def test_a_loss_in_slices_equals_that_of_whole_logits(ranks: StandingRanks, tp: int) -> None:
+    dims = small(tie_embeddings=True)
+    whole = train_once(TensorGroup(), dims)
+    outcomes = ranks.run(tp, _train_in_slices, dims, 3)
+    assert [outcome.loss for outcome in outcomes] == pytest.approx([whole.loss] * tp, rel=1e-6)
+    assert_equal_gradients(assemble(dims, tp, outcomes), whole.gradients, 1e-5)
 
 
 LABELS_N = torch.tensor([0, 1, 2, 3, 4, 9, 10, 10, 0])

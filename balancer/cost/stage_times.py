@@ -1,0 +1,31 @@
+"""How long a stage takes for its units, with what its backward makes again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from balancer.cost.times import Times, UnitTime
+from balancer.cost.topology import Topology
+from balancer.cost.workload import Workload
+from balancer.plan.plan import StagePlan
+
+
+def stage_time(
+    times: Times, topology: Topology, workload: Workload, stage: StagePlan, units: Sequence[int]
+) -> UnitTime:
+    """Of several of its units, per sequence."""
+    each = (stage_unit_time(times, topology, workload, stage, unit) for unit in units)
+    return UnitTime(*map(sum, zip(*each, strict=True)))
+
+
+def stage_unit_time(times: Times, topology: Topology, workload: Workload, stage: StagePlan, unit: int) -> UnitTime:
+    """Of one of its units, per sequence. Products that are made again go as fast as a forward; other values are written
+    once more and read once more."""
+    pool, plain = topology.pool(stage.pool), times.lookup(stage.pool, stage.tp, workload.units[unit].kind)
+    kept = workload.at(pool.precision).units[unit]
+    made = kept.under(stage.recompute_of(unit))
+    flops, bytes_ = made.remade_flops - kept.remade_flops, kept.kept_bytes(stage.tp) - made.kept_bytes(stage.tp)
+    again_s = 2 * bytes_ / pool.chip.memory_bytes_per_s
+    if flops:
+        again_s = plain.forward_s * flops / kept.forward_flops
+    return plain._replace(backward_s=plain.backward_s + again_s)

@@ -1,0 +1,118 @@
+"""The loss of tokens straight from their vectors: logits of one slice of the vocabulary are there at a time.
+
+Slices are of the vocabulary and not of the tokens: so each row of the weight's gradient is one product over all tokens,
+written once, and ranks speak to each other once for all slices.
+
+Shapes: N tokens, D hidden, V vocabulary entries of this rank, S of a slice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple, cast
+
+import torch
+import torch.nn.functional as F
+
+from hetero.layers.cross_entropy import cross_entropy_sum
+from hetero.layers.group import TensorGroup
+
+
+def projected_loss_sum(
+    x_ND: torch.Tensor, weight_VD: torch.Tensor, labels_N: torch.Tensor, group: TensorGroup, first: int, slices: int
+) -> torch.Tensor:
+    """`cross_entropy_sum` of the logits x W^T. With several slices backward makes them again: one product more.
+
+    All ranks have the same number of slices. Gradients of x are this rank's part, as those of a plain product.
+    """
+    if slices == 1:
+        return cross_entropy_sum(F.linear(x_ND, weight_VD), labels_N, group, first)
+    return cast(torch.Tensor, _SlicedLoss.apply(x_ND, weight_VD, labels_N, group, first, slices))
+
+
+class _SlicedLoss(torch.autograd.Function):
+    """Keeps two float32 numbers for each token beside what it was given."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x_ND: torch.Tensor,
+        weight_VD: torch.Tensor,
+        labels_N: torch.Tensor,
+        group: TensorGroup,
+        first: int,
+        slices: int,
+    ) -> torch.Tensor:
+        own = _Sums.of_nothing(x_ND)
+        for one in _slices(weight_VD, labels_N, first, slices):
+            own = own.with_slice(one, x_ND)
+        peak_N = group.all_reduce_max(own.peak_N.clone())
+        has_label_N = (labels_N >= first) & (labels_N < first + len(weight_VD))
+        chosen_N = torch.where(has_label_N, own.chosen_N - peak_N, 0.0)
+        total_N = own.total_N * (own.peak_N - peak_N).exp()
+        total_N, chosen_N = group.all_reduce_sum(torch.stack((total_N, chosen_N)))
+        ctx.save_for_backward(x_ND, weight_VD, labels_N, peak_N, total_N)
+        ctx.first, ctx.slices = first, slices
+        return (total_N.log() - chosen_N).sum()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        x_ND, weight_VD, labels_N, peak_N, total_N = ctx.saved_tensors
+        scale_N = gradients[0] / total_N
+        x_sum_ND = torch.zeros_like(x_ND, dtype=torch.float32)
+        weight_gradient_VD = torch.empty_like(weight_VD)
+        for one in _slices(weight_VD, labels_N, ctx.first, ctx.slices):
+            logits_NS = one.logits(x_ND).sub_(peak_N[:, None]).exp_().mul_(scale_N[:, None])
+            one.subtract_at_labels(logits_NS, gradients[0])
+            gradient_NS = logits_NS.to(x_ND.dtype)
+            del logits_NS
+            torch.mm(gradient_NS.t(), x_ND, out=weight_gradient_VD[one.begin : one.begin + len(one.rows_SD)])
+            x_sum_ND += gradient_NS @ one.rows_SD
+            del gradient_NS
+        return x_sum_ND.to(x_ND.dtype), weight_gradient_VD, None, None, None, None
+
+
+class _Slice(NamedTuple):
+    """Rows of a rank's weight, from number `begin` on. `column_N1` is the label's place among them, 0 where it has
+    none."""
+
+    begin: int
+    rows_SD: torch.Tensor
+    column_N1: torch.Tensor
+    here_N: torch.Tensor
+
+    def logits(self, x_ND: torch.Tensor) -> torch.Tensor:
+        """In float32, fresh."""
+        return F.linear(x_ND, self.rows_SD).float()
+
+    def subtract_at_labels(self, gradient_NS: torch.Tensor, amount: torch.Tensor) -> None:
+        gradient_NS.scatter_add_(-1, self.column_N1, -(self.here_N * amount)[:, None])
+
+
+def _slices(weight_VD: torch.Tensor, labels_N: torch.Tensor, first: int, count: int) -> Iterator[_Slice]:
+    begin = 0
+    for rows_SD in weight_VD.split(-(-len(weight_VD) // count)):
+        column_N = labels_N - (first + begin)
+        here_N = (column_N >= 0) & (column_N < len(rows_SD))
+        yield _Slice(begin, rows_SD, column_N.masked_fill_(~here_N, 0)[:, None], here_N)
+        begin += len(rows_SD)
+
+
+class _Sums(NamedTuple):
+    """Of the slices so far, in float32: the largest logit, the sum of exp(logit - largest), and the label's logit."""
+
+    peak_N: torch.Tensor
+    total_N: torch.Tensor
+    chosen_N: torch.Tensor
+
+    @staticmethod
+    def of_nothing(x_ND: torch.Tensor) -> _Sums:
+        zeros_N = torch.zeros(len(x_ND), dtype=torch.float32, device=x_ND.device)
+        return _Sums(torch.full_like(zeros_N, -torch.inf), zeros_N, zeros_N)
+
+    def with_slice(self, one: _Slice, x_ND: torch.Tensor) -> _Sums:
+        logits_NS = one.logits(x_ND)
+        chosen_N = torch.where(one.here_N, logits_NS.gather(-1, one.column_N1).squeeze(-1), self.chosen_N)
+        peak_N = torch.maximum(self.peak_N, logits_NS.amax(-1))
+        total_N = self.total_N * (self.peak_N - peak_N).exp()
+        return _Sums(peak_N, total_N + logits_NS.sub_(peak_N[:, None]).exp_().sum(-1), chosen_N)
