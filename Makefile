@@ -76,6 +76,7 @@ bench: install
 	$(BIN)/python -m benchmarks.startup --json
 	$(BIN)/python -m benchmarks.migrate --json
 	$(BIN)/python -m benchmarks.strangers --json
+	$(BIN)/python -m benchmarks.mfu --json
 
 clean:
 	rm -rf $(VENV) *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

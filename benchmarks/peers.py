@@ -29,7 +29,7 @@ from hetero.data.stream import TokenStream
 from hetero.engine.epoch import workload_of
 from hetero.engine.expected import Expected, expected_s, topology_of
 from hetero.engine.rank import open_backend
-from hetero.engine.step.stage import place_of
+from hetero.engine.step.stage import DTYPES, place_of
 from hetero.layers.group import TensorGroup
 from hetero.models.batch import Batch
 from hetero.models.registry import architecture
@@ -85,33 +85,43 @@ class Trainer(ABC):
 
     def __init__(self, spec: RunSpec, rank: int, units: tuple[int, int], backend: Backend) -> None:
         self.spec, self.rank, self.backend = spec, rank, backend
-        self.model = Units(spec, backend, units)
+        self.model = self.build(units)
         options = spec.train.optimizer
         self.optimizer = torch.optim.AdamW(
-            self.model.parameters(), lr=options.lr, betas=options.betas, eps=options.eps, weight_decay=0.0, fused=True
+            self.model.parameters(),
+            lr=options.lr,
+            betas=options.betas,
+            eps=options.eps,
+            weight_decay=0.0,
+            fused=backend.capabilities.fused_adamw,
         )
         self.stream = TokenStream(spec.text.path, spec.text.seq_len, spec.text.vocab)
         self.order = SampleOrder(spec.train.seed, len(self.stream))
         self.tokens = spec.train.global_batch * spec.text.seq_len
         self.overrun = False
 
+    def build(self, units: tuple[int, int]) -> nn.Module:
+        """What is trained, in float32: tokens and labels in, the sum of the token losses out."""
+        return Units(self.spec, self.backend, units)
+
     @abstractmethod
     def step(self, number: int) -> float: ...
 
     def read(self, first: int, count: int) -> Batch:
-        return micro_batch(self.stream, self.order, first, count)
+        return micro_batch(self.stream, self.order, first, count).to(self.backend.device)
 
 
 class PlainLoop(Trainer):
-    """Micro-batches one after another in one process."""
+    """Micro-batches one after another in one process, under torch's autocast where the job is not float32."""
 
     def step(self, number: int) -> float:
-        total = torch.zeros(())
-        size = self.spec.train.micro_batch
+        total = torch.zeros((), device=self.backend.device)
+        size, precision = self.spec.train.micro_batch, self.spec.train.precision
         first = number * self.spec.train.global_batch
         for start in range(first, first + self.spec.train.global_batch, size):
             batch = self.read(start, size)
-            loss = self.model(batch.tokens_BT, batch.labels_BT) / self.tokens
+            with torch.autocast(self.backend.device_type, DTYPES[precision], enabled=precision != "float32"):
+                loss = self.model(batch.tokens_BT, batch.labels_BT) / self.tokens
             loss.backward()
             total += loss.detach()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.spec.train.optimizer.clip or torch.inf)

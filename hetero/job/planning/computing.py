@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-from balancer.cost.times import Times, datasheet_times, units_time
+from balancer.cost.stage_times import stage_time
+from balancer.cost.times import Times, datasheet_times
+from balancer.cost.topology import Topology
 from balancer.cost.workload import Workload
 from balancer.plan.plan import Plan, StagePlan
 from hetero.job.job import Job
@@ -27,35 +29,52 @@ class PoolWork:
     whole_square: float
 
 
+class _ChipSeconds(NamedTuple):
+    """Of a stage: all of them, what is computed `again`, and what one chip `alone` would take without that."""
+
+    whole: float
+    again: float
+    alone: float
+
+
 def pool_work(job: Job, plan: Plan, calibrated: Sequence[Mapping[str, Any]]) -> dict[str, PoolWork]:
-    """Of the pools that the plan uses. Emulated chips keep to their data sheets; of real ones only what a calibration
-    measured is believed."""
-    work = workload(job)
-    sheets, measured = datasheet_times(topology(job), work), Times.from_measurements(calibrated)
+    """Of the pools that the plan uses. Emulated chips keep to their data sheets; what the ranks of real ones say to
+    each other is told apart where a calibration measured one chip alone, too."""
+    chips, work = topology(job), workload(job)
+    sheets, measured = datasheet_times(chips, work), Times.from_measurements(calibrated)
     masked = masked_flops(job.model.resolve(), job.data.seq_len)
     found = {}
     for pool in sorted(plan.pools()):
         stages = [(plan.pipelines[p].share, stage) for (p, _), stage in plan.stages() if stage.pool == pool]
-        times = measured if job.pools[pool].emulate is None else sheets
-        computing = Computing(tensor_parallel=_tensor_parallel(times, work, stages))
+        emulated = job.pools[pool].emulate is not None
+        known = not emulated and all(measured.knows(pool, tp, work) for _, stage in stages for tp in (1, stage.tp))
+        told_apart = emulated or known or all(stage.tp == 1 for _, stage in stages)
+        computing = _computing(measured if known else sheets, chips, work, stages, told_apart)
         found[pool] = PoolWork(computing, _whole_square(work, masked, stages))
     return found
 
 
-def _tensor_parallel(times: Times, work: Workload, stages: _Shares) -> float | None:
+def _computing(times: Times, chips: Topology, work: Workload, stages: _Shares, told_apart: bool) -> Computing:
     """By how much a group of n takes longer than an n-th of what one chip does: its collectives, and on real chips what
-    thinner products lose; as a part of its time. None where one chip alone was not measured."""
-    if all(stage.tp == 1 for _, stage in stages):
-        return 0.0
-    if not all(times.knows(stage.pool, tp, work) for _, stage in stages for tp in (1, stage.tp)):
-        return None
-    together = sum(share * stage.tp * _seconds(times, work, stage, stage.tp) for share, stage in stages)
-    alone = sum(share * _seconds(times, work, stage, 1) for share, stage in stages)
-    return max(0.0, 1 - alone / together) if together > 0 else None
+    thinner products lose. What is computed again is priced as planners do."""
+    found = [(share, _chip_seconds(times, chips, work, stage)) for share, stage in stages]
+    whole, again, alone = (sum(share * seconds[n] for share, seconds in found) for n in range(3))
+    if whole <= 0:
+        return Computing()
+    spoken = max(0.0, whole - again - alone) / whole
+    return Computing(tensor_parallel=spoken if told_apart else None, recompute=again / whole)
 
 
-def _seconds(times: Times, work: Workload, stage: StagePlan, tp: int) -> float:
-    return units_time(times, work, stage.pool, tp, stage.unit_indices()).total_s
+def _chip_seconds(times: Times, chips: Topology, work: Workload, stage: StagePlan) -> _ChipSeconds:
+    """For one sequence."""
+    whole = stage_time(times, chips, work, stage, stage.unit_indices()).total_s
+    once = alone = 0.0
+    for unit in (work.units[index] for index in stage.unit_indices()):
+        counted = 3 * unit.forward_flops
+        part = counted / (counted + unit.remade_flops) if counted else 1.0  # a unit may make things again by itself
+        once += part * times.lookup(stage.pool, stage.tp, unit.kind).total_s
+        alone += part * times.lookup(stage.pool, 1, unit.kind).total_s
+    return _ChipSeconds(stage.tp * whole, stage.tp * (whole - once), alone)
 
 
 def _whole_square(work: Workload, masked: Sequence[float], stages: _Shares) -> float:

@@ -6,23 +6,27 @@ from typing import Any
 
 import pytest
 
+from balancer.cost.stage_times import stage_time
 from balancer.cost.times import datasheet_times, units_time
 from balancer.plan.plan import Plan
 from hetero.job.job import Job
 from hetero.job.planning.computing import pool_work
 from hetero.job.planning.problem import topology, workload
 from hetero.models.flops import masked_flops
+from hetero.models.options import load_preset
 from hetero.monitoring.waterfall import TimeSpent, waterfall
 from tests.unit.hetero.monitoring import synthetic
 
 PLAN = Plan.model_validate(synthetic.plan())
 
 
-def _job(**real: Any) -> Job:
-    """The pools of the plan, emulated but for those that are named."""
+def _job(real: str = "", vocab: int = 257) -> Job:
+    """The pools of the plan, emulated but for one that is named."""
     job = synthetic.job()
-    for name in real:
-        job["pools"][name] |= {"emulate": None}
+    dims = load_preset("llama-tiny").model_dump() | {"vocab": vocab}
+    job["model"] = {"dimensions": dims}
+    if real:
+        job["pools"][real] |= {"emulate": None}
     return Job.model_validate(job)
 
 
@@ -47,24 +51,37 @@ def test_a_model_s_flops_are_six_for_each_weight_and_token_and_half_of_attention
     }
 
 
-def test_an_emulated_pool_s_terms_are_its_data_sheet_s() -> None:
-    """A step at which chips never wait: products and other operators leave the efficiency, collectives the rest."""
-    job, (_, kunlun) = _job(), PLAN.pipelines
+@pytest.mark.parametrize(("recompute", "vocab"), [("none", 257), ("selective", 257), ("full", 257), ("none", 300_000)])
+def test_an_emulated_pool_s_terms_are_its_data_sheet_s(recompute: str, vocab: int) -> None:
+    """A step at which chips never wait: products and other operators leave the efficiency, collectives and what is
+    computed again the rest."""
+    plan = synthetic.plan()
+    plan["pipelines"][1]["stages"][0]["recompute"] = recompute
+    job, kunlun = _job(vocab=vocab), Plan.model_validate(plan).pipelines[1]
     chips, work = topology(job), workload(job)
     stage, sheets = kunlun.stages[0], datasheet_times(chips, work)
-    took_s = kunlun.share * stage.tp * units_time(sheets, work, "kunlun", stage.tp, stage.unit_indices()).total_s
+    plain_s, took_s = (
+        kunlun.share * stage.tp * seconds.total_s
+        for seconds in (
+            units_time(sheets, work, "kunlun", stage.tp, stage.unit_indices()),
+            stage_time(sheets, chips, work, stage, stage.unit_indices()),
+        )
+    )
     chip = chips.pool("kunlun").chip
     flops = 3 * kunlun.share * sum(unit.forward_flops for unit in work.units)
     mfu = flops / chip.peak_flops["float32"] / took_s
-    terms = waterfall(mfu, TimeSpent(1.0, 0.0, 0.0, 0.0, 0.0), pool_work(job, PLAN, [])["kunlun"].computing)
+    computing = pool_work(job, Plan.model_validate(plan), [])["kunlun"].computing
+    terms = waterfall(mfu, TimeSpent(1.0, 0.0, 0.0, 0.0, 0.0), computing)
     found = {term.name: term.factor for term in terms}
     assert found["products, other operators"] == pytest.approx(chip.efficiency)
-    assert found["tensor parallel"] == pytest.approx(mfu / chip.efficiency)
+    assert found["recompute"] <= plain_s / took_s * (1 + 1e-9)
+    assert (found["recompute"] < 1) is (recompute != "none" or vocab > 257), "logits of many symbols are made again"
+    assert found["tensor parallel"] == pytest.approx(mfu / chip.efficiency / found["recompute"])
     assert found["tensor parallel"] < 1
 
 
 def test_of_real_chips_only_what_was_measured_is_told_apart() -> None:
-    job = _job(nvidia=True)
+    job = _job(real="nvidia")
     assert pool_work(job, PLAN, [])["nvidia"].computing.tensor_parallel is None
     grouped = [_row("nvidia", 2, kind, 0.6) for kind in KINDS]
     assert pool_work(job, PLAN, grouped)["nvidia"].computing.tensor_parallel is None
