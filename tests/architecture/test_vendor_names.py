@@ -1,4 +1,5 @@
-"""Vendor names live in `backends/` alone: whoever adds a chip edits one file there."""
+"""Vendor names live in `backends/` alone, and so do those of operators and compilers: whoever adds a chip edits one file
+there."""
 
 from __future__ import annotations
 
@@ -12,15 +13,18 @@ import pytest
 from tests.architecture.tree import name_of, parsed, python_files
 
 VENDOR_WORDS = {
-    *("cuda", "nccl", "rocm"),
-    *("ascend", "npu", "torch_npu", "hccl", "cann"),
-    *("kunlun", "kunlunxin", "xpu", "torch_xmlir", "xmlir", "bkcl", "xccl"),
+    *("cuda", "nccl", "rocm", "cudnn", "cublas", "cutlass", "cudart"),
+    *("ascend", "npu", "torch_npu", "hccl", "cann", "acl", "aclnn"),
+    *("kunlun", "kunlunxin", "xpu", "torch_xmlir", "xmlir", "xpytorch", "bkcl", "xccl"),
+    *("triton", "inductor", "dynamo", "flash", "xformers", "apex"),
 }
+_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 
 
 def _words(text: str) -> set[str]:
+    """Also those that a name is put together from: `CudaBackend`, `npu_rms_norm`, `isCUDA`."""
     pieces = re.findall(r"[A-Za-z_]+", text)
-    return {word.lower() for piece in pieces for word in (piece, *piece.split("_"))}
+    return {word.lower() for piece in pieces for word in (piece, *piece.split("_"), *_WORD.findall(piece))}
 
 
 def _vendor_uses(path: Path) -> Iterator[tuple[int, str]]:
@@ -50,6 +54,17 @@ def _texts(node: ast.AST) -> Iterator[str]:
         yield node.value
 
 
+def test_a_family_is_asked_by_the_table_alone() -> None:
+    """What computes an operator is its family's own business: nobody else compiles, or picks a kernel."""
+    found = [
+        f"{name_of(path)}:{node.lineno}: {ast.unparse(node)}"
+        for path in python_files("balancer", "bridge", "hetero")
+        for node in ast.walk(parsed(path))
+        if isinstance(node, ast.Attribute) and ast.unparse(node) in ("torch.compile", "torch.ops", "torch.jit")
+    ]
+    assert not found, "\n".join(found)
+
+
 def test_vendor_names_are_in_backends_alone() -> None:
     found = [
         f"{name_of(path)}:{line}: {word}"
@@ -65,7 +80,15 @@ def test_vendor_names_are_in_backends_alone() -> None:
         ('device = "cuda:0"', {"cuda"}),
         ("torch.npu.synchronize()", {"npu"}),
         ("import torch_npu", {"torch_npu", "npu"}),
+        ("from backends.cuda import CudaBackend", {"cuda"}),
+        ("options = HCCLOptions()", {"hccl"}),
+        ("y = torch.ops.npu_rms_norm(x)", {"npu"}),
+        ('operator = f"aclnn{name}"', {"aclnn"}),
+        ("torch.backends.cuda.sdp_kernel(enable_flash=True)", {"cuda", "flash"}),
+        ("import triton.language as tl", {"triton"}),
+        ("from torch._inductor import config", {"inductor"}),
         ('"""Speaks of Kunlun."""', set()),
+        ("inputs = ascending(x)", set()),
         ("def f(accumulate): return accumulate", set()),
     ],
 )
