@@ -25,7 +25,7 @@ class _Given(torch.autograd.Function):
     def forward(ctx: Any, *both: torch.Tensor) -> torch.Tensor:
         half = len(both) // 2
         ctx.gradients = both[half:]
-        return torch.zeros((), device=both[0].device)
+        return torch.empty((), device=both[0].device)  # nobody reads it, so nothing has to fill it
 
     @staticmethod
     def backward(ctx: Any, *_: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
