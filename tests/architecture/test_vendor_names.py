@@ -1,5 +1,5 @@
-"""Vendor names live in `backends/` alone, and so do those of operators and compilers: whoever adds a chip edits one
-file there."""
+"""Vendor names live in `backends/` alone, those of operators and compilers too: whoever adds a chip edits one file
+there."""
 
 from __future__ import annotations
 

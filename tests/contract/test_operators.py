@@ -7,6 +7,10 @@ Shapes: B batch, T time, H query heads, G key and value heads, K head dimension,
 
 from __future__ import annotations
 
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 import torch
 
@@ -66,6 +70,26 @@ def test_agrees_with_the_plain_one_by_value_and_gradient(backend: Backend, name:
             assert ours.dtype == (torch.float32 if name == "add_product" and ours is found[0] else dtype)
             off = (ours.float().cpu() - theirs).norm()
             assert off <= TOLERANCES[dtype] * max(theirs.norm(), 1e-3), (name, theirs.shape, off / theirs.norm())
+
+
+class _Scaled(torch.autograd.Function):
+    """The right value with a gradient that is a little too large."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> torch.Tensor:
+        return 1.01 * gradients[0]
+
+
+@pytest.mark.parametrize("name", ["rms_norm", "rotary", "attention", "swiglu"])
+def test_a_wrong_gradient_is_seen(name: str) -> None:
+    wrong = replace(PLAIN, **{name: lambda *given: _Scaled.apply(getattr(PLAIN, name)(*given))})
+    backend: Any = SimpleNamespace(operators=wrong, device=torch.device("cpu"))
+    with pytest.raises(AssertionError, match=name):
+        test_agrees_with_the_plain_one_by_value_and_gradient(backend, name, torch.float32)
 
 
 def test_leaves_what_it_is_given_alone(backend: Backend, name: str) -> None:
