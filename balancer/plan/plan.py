@@ -10,7 +10,16 @@ import re
 from collections.abc import Iterator
 from typing import Any, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_serializer, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    field_serializer,
+    field_validator,
+    model_serializer,
+)
 
 from balancer.errors import PlanError, did_you_mean
 from bridge.layout.axes import Axes
@@ -19,6 +28,10 @@ from bridge.rank import RankId
 Range = tuple[int, int]
 Place = tuple[int, int]  # (pipeline, stage)
 _NUMBERS = re.compile(r"\[[\d\s,\[\]]+\]")
+
+
+PLAIN = (("optimizer", "chip"),)
+"""Strategies that nobody asks for."""
 
 
 class Chunk(NamedTuple):
@@ -56,6 +69,17 @@ class StagePlan(_Model):
     owns: tuple[Range, ...] | None = Field(
         None, description="Ranges of the units whose state this stage updates; `null` spreads them evenly."
     )
+
+    optimizer: Literal["chip", "host"] = Field(
+        "chip",
+        description="Where masters and moments of what the stage owns lie, and are updated: on its chips or in their "
+        "hosts' memory.",
+    )
+
+    @model_serializer(mode="wrap")
+    def _as_ever_without_strategies(self, written: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Fields that ask for a strategy are written where they ask for one."""
+        return {key: value for key, value in written(self).items() if (key, value) not in PLAIN}
 
     @field_validator("units", mode="before")
     @classmethod
