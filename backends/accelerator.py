@@ -135,6 +135,9 @@ class AcceleratorBackend(Backend):
         tensor.record_stream(self._module.current_stream())
         return tensor
 
+    def beside(self, tensor: Tensor, dtype: torch.dtype) -> Tensor:
+        return torch.empty(tensor.shape, dtype=dtype, pin_memory=self.capabilities.pinned_async)
+
     def mark(self) -> Copy:
         return StreamCopy(self._event(self._module.current_stream()))
 

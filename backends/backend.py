@@ -153,6 +153,12 @@ class Backend(ABC):
         so far. `host` must not be changed before the copy is over.
         """
 
+    def beside(self, tensor: Tensor, dtype: torch.dtype) -> Tensor:
+        """Host memory of a tensor's shape, of any content; pinned where its copies may run beside compute."""
+        import torch
+
+        return torch.empty(tensor.shape, dtype=dtype)
+
     @abstractmethod
     def landing(self, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
         """A new tensor on the chip, of any content, to copy into beside the work given so far."""

@@ -19,6 +19,8 @@ from backends import core_schema
 from backends.errors import ChipError, did_you_mean
 
 GIB, MIB = 2**30, 2**20
+HOST_BYTES_PER_S = 25e9
+"""What PCIe 4.0 x16 carries each way, and about what each of eight chips has of the memory of its host."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,7 @@ class ChipSpec:
     of its host in one direction, `efficiency` the fraction of the peak that training usually reaches. A communicator of
     the family's collectives takes `communicator_bytes` of each of its chips, `pair_communicator_bytes` where two chips
     send to each other, and `exchange_peer_bytes` more for each other chip of its host that it has all-to-alls with.
+    `host_bytes_per_s` is its link to its host's memory, each way, and its share of that memory's own rate.
     `float8`: its torch converts to float8 and back. `device_names` are what its driver calls it. `provenance` is keyed
     by figure ("memory_bytes", "peak_flops.bfloat16").
     """
@@ -60,6 +63,7 @@ class ChipSpec:
     communicator_bytes: int = 0
     pair_communicator_bytes: int = 0
     exchange_peer_bytes: int = 0
+    host_bytes_per_s: float = HOST_BYTES_PER_S
     float8: bool = False
     device_names: tuple[str, ...] = ()
 
@@ -147,6 +151,7 @@ class _Sheet(_Strict):
     communicator_mib: _Figure | None = None
     pair_communicator_mib: _Figure | None = None
     exchange_peer_mib: _Figure | None = None
+    host_gb_per_s: _Figure | None = None
     memory_gb_per_s: _Figure
     interconnect_gb_per_s: _Figure
     efficiency: _Figure
@@ -177,7 +182,12 @@ class _Sheet(_Strict):
             "pair_communicator_bytes": self.pair_communicator_mib,
             "exchange_peer_bytes": self.exchange_peer_mib,
         }
-        said = {**buffers, "float8": self.float8, "device_names": self.device_names}
+        said = {
+            **buffers,
+            "host_bytes_per_s": self.host_gb_per_s,
+            "float8": self.float8,
+            "device_names": self.device_names,
+        }
         figures |= {key: figure for key, figure in said.items() if figure is not None}
         return ChipSpec(
             name=self.name,
@@ -190,6 +200,7 @@ class _Sheet(_Strict):
             provenance={name: figure.provenance() for name, figure in figures.items()},
             note=self.note,
             reserve_bytes=round(self.reserve_gib.value * GIB),
+            host_bytes_per_s=self.host_gb_per_s.value * 1e9 if self.host_gb_per_s else HOST_BYTES_PER_S,
             float8=self.float8 is not None and self.float8.value,
             device_names=self.device_names.value if self.device_names else (),
             **{key: round(figure.value * MIB) if figure else 0 for key, figure in buffers.items()},

@@ -34,6 +34,11 @@ class EmulateOptions(BaseModel):
         description="What the chip is paced as; `null` is the pool's own. A CPU, which is slow at bfloat16, may "
         "compute in float32 for a chip that would not.",
     )
+    host_gb_per_s: float | None = Field(
+        default=None,
+        gt=0,
+        description="What its link to its host's memory carries each way, in GB/s; `null` is the datasheet's.",
+    )
     events: tuple[SpeedEvent, ...] = Field((), description="Changes of the speed during the run.")
 
     def speed_at(self, step: int) -> float:

@@ -111,6 +111,7 @@ def transfer_s(link: LinkSpec, bytes_: float) -> float:
 
 
 def update_s(chip: ChipSpec, workload: Workload, stage: StagePlan) -> float:
-    """The optimizer step over what a stage owns, bound by memory."""
+    """The optimizer step over what a stage owns, bound by memory: each chip's, or its share of its host's."""
     owned = sum(workload.units[u].parameters for u in stage.owned_units())
-    return owned * _UPDATE_BYTES / (stage.tp * chip.memory_bytes_per_s)
+    rate = chip.host_bytes_per_s if stage.optimizer == "host" else chip.memory_bytes_per_s
+    return owned * _UPDATE_BYTES / (stage.tp * rate)

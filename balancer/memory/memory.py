@@ -32,7 +32,8 @@ _STATE_BYTES = 4  # of a master, a moment or a temporary of the update
 class MemoryNeed:
     """Bytes per chip when it is fullest. `sync` is what lies there to be summed or sent when
     all is computed, if the chip is fullest then; `slack` is kept by
-    torch's allocator, `communicators` by the collectives' library."""
+    torch's allocator, `communicators` by the collectives' library. `host` is no chip's memory, but what its host keeps
+    for it."""
 
     weights: int
     gradients: int
@@ -41,6 +42,7 @@ class MemoryNeed:
     messages: int
     sync: int = 0
     communicators: int = 0
+    host: int = 0
 
     @property
     def total(self) -> int:
@@ -55,9 +57,10 @@ class MemoryNeed:
         return round(SLACK * self.tensors)
 
     def __str__(self) -> str:
-        parts = (*(part.name for part in fields(self)), "slack")
+        parts = (*(part.name for part in fields(self) if part.name != "host"), "slack")
         listed = ", ".join(f"{part} {getattr(self, part) / 2**30:.2f}" for part in parts)
-        return f"{self.total / 2**30:.2f} GiB ({listed})"
+        beside = f", and {self.host / 2**30:.2f} GiB of its host's" if self.host else ""
+        return f"{self.total / 2**30:.2f} GiB ({listed}){beside}"
 
 
 def stage_bytes(
@@ -87,16 +90,19 @@ def stage_bytes(
     posted = posted_bytes(lists, stage, owner.stage_of_chunk(), _inside(workload, plan, place))
     beginning = sync.returning + sum(room.forward for room in rooms.values())
     computing = round(max(beginning, compute_peak(lists[stage], rooms, posted))) - (0 if narrow else gradients)
-    after = sync.after(owned * _updating_bytes(workload.update, chip), owned * _rounded_bytes(plan, precision))
+    on_chip = placed.optimizer == "chip"
+    updating = owned * _updating_bytes(workload.update, chip) if on_chip else 0
+    after = sync.after(updating, owned * _rounded_bytes(plan, precision))
     computes = computing >= after
     return MemoryNeed(
         weights=held * weight_bytes,
         gradients=gradients,
-        optimizer=owned * optimizer_bytes(precision, workload.update),
+        optimizer=owned * optimizer_bytes(precision, workload.update) if on_chip else 0,
         activations=computing if computes else 0,
         messages=message_bytes(workload, plan, place, precision, codecs),
         sync=0 if computes else after,
         communicators=communicator_bytes(workload, plan, place, chip) if chip else 0,
+        host=0 if on_chip else owned * host_bytes(weight_bytes, workload.update),
     )
 
 
@@ -168,6 +174,12 @@ def parameters_with_tied(workload: Workload, units: Iterable[int]) -> list[int]:
 def optimizer_bytes(precision: str, update: Update) -> int:
     """Per owned parameter: the moments, and a float32 master value where weights are narrower."""
     return _STATE_BYTES * (update.moments + (precision != "float32"))
+
+
+def host_bytes(weight_bytes: int, update: Update) -> int:
+    """Per owned parameter whose optimizer lies in host memory: master, moments, the gradient that comes and the value
+    that goes back."""
+    return _STATE_BYTES * (2 + update.moments) + weight_bytes
 
 
 def _updating_bytes(update: Update, chip: ChipSpec | None) -> int:

@@ -28,7 +28,7 @@ from bridge.rank import RankId
 
 Range = tuple[int, int]
 Place = tuple[int, int]  # (pipeline, stage)
-_STRATEGIES = {"recompute", "sequence_parallel", "tp_slices"}
+_STRATEGIES = {"recompute", "sequence_parallel", "tp_slices", "optimizer"}
 """Fields of a stage that are written only where they ask for more than the plain way."""
 _NUMBERS = re.compile(r"\[[\d\s,\[\]]+\]")
 
@@ -82,6 +82,11 @@ class StagePlan(_Model):
         ge=1,
         description="In how many slices, along the tokens, a split part's last product is made: the group sums one "
         "while the next is computed.",
+    )
+    optimizer: Literal["chip", "host"] = Field(
+        "chip",
+        description="Where masters and moments of what the stage owns lie, and are updated: on its chips or in their "
+        "hosts' memory.",
     )
 
     @field_validator("units", mode="before")

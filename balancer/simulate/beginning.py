@@ -1,7 +1,8 @@
 """How late a step begins, since updated parameters return while it does (`hetero/engine/state/parameter_return.py`).
 
 Owners update slice by slice, and every slice leaves at once. A first forward waits at each unit for its parameters; all
-that comes after in a pipeline is as late as its first micro-batch is.
+that comes after in a pipeline is as late as its first micro-batch is. An owner whose optimizer lies in host memory may
+begin while that updates, and waits for its own slices too.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from balancer.cost.topology import Topology
 from balancer.cost.workload import Workload
 from balancer.memory.memory import WEIGHT_BYTES
 from balancer.memory.sync_memory import GRADIENT_BYTES
-from balancer.plan.plan import Place, Plan
+from balancer.plan.plan import Chunk, Place, Plan, StagePlan
 from balancer.simulate.links import SimulatedLinks
 
 
@@ -50,7 +51,7 @@ class Beginning:
 
     def _late_s(self, p: int, arrivals: Mapping[Use, float], firsts: Mapping[tuple[int, int], FirstForward]) -> float:
         pipeline, now, most = self._plan.pipelines[p], 0.0, 0.0
-        late = {s: self.updated[p, s] for s in range(len(pipeline.stages))}
+        late = {s: self.updated[p, s] if stage.optimizer == "chip" else 0.0 for s, stage in enumerate(pipeline.stages)}
         for chunk, after in pairwise([*pipeline.chunks(), None]):
             assert chunk is not None
             stage, first = pipeline.stages[chunk.stage], firsts[p, chunk.index]
@@ -82,14 +83,40 @@ class Beginning:
             for pool, hub in forwards[number][0].hubs.items():
                 if (number, pool) not in at_hub:
                     at_hub[number, pool] = self._carry(forwards[number], forwards[number][0].owner, hub, left[number])
-        found: dict[Use, float] = {}
+        found = self._from_hosts()
         for (number, pool), when in sorted(at_hub.items(), key=lambda item: item[1]):
             bucket = forwards[number]
             for place in (place for place in bucket[0].uses if self._stages[place].pool == pool):
                 hub = bucket[0].hubs[pool]
                 arrival = when if place == hub else self._carry(bucket, hub, place, when)
-                found |= {use: arrival for one in bucket for use in one.uses[place]}
+                for use in (use for one in bucket for use in one.uses[place]):
+                    found[use] = max(found.get(use, 0.0), arrival)
         return found
+
+    def _from_hosts(self) -> dict[Use, float]:
+        """Of each unit that is updated in host memory, at its owner: one after another, the first needed first."""
+        found: dict[Use, float] = {}
+        for (p, s), stage in self._stages.items():
+            units = sorted(stage.owned_units()) if stage.optimizer == "host" else []
+            sizes = [self._workload.units[unit].parameters for unit in units]
+            back_s = self._host_byte_s(stage) * WEIGHT_BYTES[self._topology.pool(stage.pool).precision] / stage.tp
+            done, free_at = 0, 0.0
+            for unit, size in zip(units, sizes, strict=True):
+                done += size
+                free_at = max(free_at, self.updated[p, s] * done / max(1, sum(sizes))) + back_s * size
+                found |= {(p, c.index, unit): free_at for c in self._plan.pipelines[p].chunks() if _has(c, s, unit)}
+        return found
+
+    def leaving_s(self, place: Place) -> float:
+        """How long the last unit's sums, which nothing hides, are on their way to host memory."""
+        stage = self._stages[place]
+        if stage.optimizer == "chip" or not stage.owned_units():
+            return 0.0
+        first = self._workload.units[min(stage.owned_units())].parameters
+        return self._host_byte_s(stage) * GRADIENT_BYTES * first / stage.tp
+
+    def _host_byte_s(self, stage: StagePlan) -> float:
+        return self._scale / self._topology.pool(stage.pool).chip.host_bytes_per_s
 
     def _leave(self, forwards: list[list[SharedUnits]]) -> list[float]:
         """When each bucket is updated."""
@@ -106,3 +133,7 @@ class Beginning:
         source, target = self._stages[giver], self._stages[taker]
         size = WEIGHT_BYTES[self._topology.pool(target.pool).precision] * sum(one.parameters for one in bucket)
         return self._links.between(source, target).carry(size, when)
+
+
+def _has(chunk: Chunk, stage: int, unit: int) -> bool:
+    return chunk.stage == stage and chunk.units[0] <= unit < chunk.units[1]

@@ -85,8 +85,10 @@ def _stages(planned: Planned) -> Table:
         pipeline = planned.plan.pipelines[numbers[0]]
         for s, stage in enumerate(pipeline.stages):
             most = max(planned.memory_bytes(p, s) for p in numbers)  # they own different units
+            host = max(planned.host_bytes(p, s) for p in numbers)
+            size = f"{_size(most)} + {_size(host)} of its host" if host else _size(most)
             recompute = [str(stage.recompute)] * recomputes
-            table.add_row(*_row(numbered(numbers), pipeline, s, stage), *recompute, _size(most))
+            table.add_row(*_row(numbered(numbers), pipeline, s, stage), *recompute, size)
     return table
 
 
@@ -98,6 +100,7 @@ def _memory(planned: Planned) -> list[dict[str, Any]]:
             "pipeline": p,
             "stage": s,
             "need_bytes": planned.memory_bytes(p, s),
+            "host_bytes": planned.host_bytes(p, s),
             "limit_bytes": pools.pool(stage.pool).memory_bytes,
             "limit_told_by": pools.pool(stage.pool).memory_told_by,
         }

@@ -11,19 +11,23 @@ import torch
 
 from backends.backend import Backend
 from backends.chip import load_chip
+from backends.cpu import CpuBackend
 from backends.emulation import Emulated
 from balancer.cost.workload import Workload
 from balancer.memory.memory import stage_bytes
+from balancer.plan.plan import Plan, stage_ranks
 from balancer.schedule.action import Kind
 from balancer.schedule.lowering import actions_of, forward_actions_of
 from bridge.port.port import Port
+from bridge.rank import RankId
 from bridge.words.channel import ChannelSpec
 from hetero.checkpoint.pieces import write_piece
 from hetero.checkpoint.store import CheckpointStore
 from hetero.engine.expected import Laps, expected_s, laps, topology_of
+from hetero.engine.state.host_update import HostArrival, HostPace, HostUpdate
 from hetero.engine.state.optimizer import Optimizer, gradient_scale, learning_rate
 from hetero.engine.state.ownership import Holding, alike
-from hetero.engine.state.parameter_return import ParameterReturn
+from hetero.engine.state.parameter_return import ParameterReturn, has_copies
 from hetero.engine.state.replicas import ReplicaCheck
 from hetero.engine.state.saving import save
 from hetero.engine.state.state import State
@@ -80,7 +84,7 @@ class Epoch:
             spec.dimensions, spec.plan, place, groups.tensor, world.backend, self._precision, state.values
         )
         self._text = Text(spec, place, world.backend.device, self.stage.reads_text)
-        self._optimizer = _optimizer(spec, state, tensors, world.backend)
+        self._optimizer = _optimizer(spec, state, tensors, world.backend.capabilities.fused_adamw)
         self._meter = Meter(world.backend, self._waits)
         self._expected = _expected(spec, place, world.backend)
         self._executor, self._evaluator = self._make_executors(messenger, groups.tensor)
@@ -88,7 +92,12 @@ class Epoch:
         self._gradients = GradientSync(*common, self.stage.gradients)
         precisions = spec.plan.precisions()
         dtypes = {pool: DTYPES[precision] for pool, precision in precisions.items()}
-        self._return = ParameterReturn(*common, dict(self.stage.parameters), dtypes)
+        self._return = ParameterReturn(*common, dict(self.stage.parameters), dtypes, _in_host(spec.plan))
+        self._host: HostUpdate | None = None
+        self._arrival: HostArrival | ParameterReturn = self._return
+        self._alone: set[str] = set()
+        if self._me in _in_host(spec.plan):
+            self._move_to_host(tensors)
         self._totals = Totals(messenger, active_ranks(spec.plan), groups.active)
         self._replicas = [
             ReplicaCheck(found, dict(self.stage.parameters), self._me) for found in alike(tensors, precisions)
@@ -112,7 +121,7 @@ class Epoch:
         self._executor.loss_scale = scale
         self._overflowed()  # before this step, which is none of its business
         self._native.begin(self._orders)
-        self._executor.run(self._text.reader(step), self._sync, self._return)
+        self._executor.run(self._text.reader(step), self._sync, self._arrival)
         totals = self._update(step, scale)
         self._executor.drain()
         self.stage.clear()
@@ -129,7 +138,7 @@ class Epoch:
 
     def settle(self) -> None:
         """Until all copies held here are up to date: before anything but the next step looks at them."""
-        self._return.settle()
+        self._arrival.settle()
 
     def take_events(self) -> list[RankNotice]:
         """What has happened since the last call that the run's journal should know."""
@@ -140,12 +149,15 @@ class Epoch:
     def save(self) -> StoredPiece | None:
         """Writes this rank's piece of a checkpoint of the steps done so far."""
         assert self.spec.checkpoint_folder is not None
+        self.settle()
         store = CheckpointStore(Path(self.spec.checkpoint_folder))
         return save(store, self._me, self.state)
 
     def close(self) -> None:
         """Gives back what the chip holds for the epoch."""
         self._messenger.close()
+        if self._host is not None:
+            self._host.close()
         self._backend.release(str(self.place))
 
     @property
@@ -171,11 +183,15 @@ class Epoch:
     def _sync(self, chunk: int, names: Iterable[str]) -> None:
         with self._meter.syncing(chunk):
             self._gradients.made(chunk, names)
+            if self._host is not None:
+                self._host.take(self.stage.gradients(name for name in names if name in self._alone))
 
     def _update(self, step: int, scale: float) -> StepTotals:
         """`scale` is what the gradients were multiplied by."""
         with self._meter.mark("wait sync"):
             sums = self._gradients.sums()
+        if self._host is not None:
+            self._host.take(sums)
         with self._meter.mark("wait totals"):
             loss, tokens, square, bad = self._totals.sum(self._numbers(sums)).tolist()
         divisor = tokens * scale
@@ -184,11 +200,17 @@ class Epoch:
         lr = learning_rate(self.spec.train.optimizer, step, self.spec.train.steps)
         self._capture(step, sums, divisor)
         self._return.begin()
+        scale = gradient_scale(norm, divisor, self.spec.train.optimizer.clip)
+        if self._host is not None:
+            with self._meter.mark("wait host"):
+                self._host.leave()
         if skipped:
             for names in self._return.slices:
                 self._give(names)
+        elif self._host is not None:
+            self._host.start(scale, lr)
         else:
-            self._step(sums, gradient_scale(norm, divisor, self.spec.train.optimizer.clip), lr)
+            self._step(sums, scale, lr)
         self._gradients.drain()
         was = self.state.loss_scale.value
         self.state.loss_scale = self.state.loss_scale.after(skipped)
@@ -210,6 +232,17 @@ class Epoch:
 
             self._optimizer.step(sums, scale, lr, self._return.slices, leave)
         self._give(last)
+
+    def _move_to_host(self, tensors: Sequence[Holding]) -> None:
+        """Masters and moments, which the host updates from now on."""
+        state, spec = self.state, self.spec
+        state.to_host(lambda tensor: self._backend.beside(tensor, tensor.dtype))
+        self._optimizer = _optimizer(spec, state, tensors, CpuBackend.capabilities.fused_adamw)
+        units = {holding.name: holding.unit for holding in tensors}
+        self._alone = {h.name for h in tensors if h.name in state.masters and not has_copies(h) and _used_once(h)}
+        pace = _host_pace(spec, self.place, self._backend, sum(master.numel() for master in state.masters.values()))
+        self._host = HostUpdate(self._optimizer, state, self._backend, self._return.slices, units, pace)
+        self._arrival = HostArrival(self._host, self._return, state.masters)
 
     def _give(self, names: Sequence[str]) -> None:
         self._return.give({name: self.state.masters[name] for name in names})
@@ -310,9 +343,26 @@ def claim_memory(spec: RunSpec, place: RankPlace, backend: Backend) -> None:
     backend.claim(str(place), stage_bytes(workload_of(spec), *common).total)
 
 
-def _optimizer(spec: RunSpec, state: State, tensors: Sequence[Holding], backend: Backend) -> Optimizer:
+def _in_host(plan: Plan) -> set[RankId]:
+    """The ranks that update in host memory."""
+    return {rank for (p, s), stage in plan.stages() if stage.optimizer == "host" for rank in stage_ranks(plan, p, s)}
+
+
+def _used_once(holding: Holding) -> bool:
+    return all(len(holder.chunks) == 1 for holder in holding.holders)
+
+
+def _host_pace(spec: RunSpec, place: RankPlace, backend: Backend, owned: int) -> HostPace:
+    if not isinstance(backend, Emulated) or not owned:
+        return HostPace()
+    pool = spec.pools[place.ranks[0].pool].planned(spec.plan.precisions()[place.ranks[0].pool])
+    update_s = _expected(spec, place, backend)[Kind.STEP, -1]
+    return HostPace(spec.time_scale / pool.chip.host_bytes_per_s, update_s / owned)
+
+
+def _optimizer(spec: RunSpec, state: State, tensors: Sequence[Holding], fused: bool) -> Optimizer:
     matrices = {holding.name for holding in tensors if len(holding.owners.layout.shape) > 1}
-    return Optimizer(spec.train.optimizer, state, matrices, backend.capabilities.fused_adamw)
+    return Optimizer(spec.train.optimizer, state, matrices, fused)
 
 
 def _expected(spec: RunSpec, place: RankPlace, backend: Backend) -> dict[tuple[Kind, int], float]:

@@ -144,9 +144,18 @@ CASES = (
         kv_heads=1,
     ),
     _case(
+        "optimizers in host memory",
+        pipeline(3, n1(0, 3, optimizer="host"), n1(3, 6, optimizer="host")),
+        pipeline(2, n2(0, 6)),
+        pipeline(3, a2(0, 2, optimizer="host"), k2(2, 6)),
+        tie_embeddings=True,
+        optimizer=MOMENTUM,
+        steps=4,
+    ),
+    _case(
         "bfloat16",
-        pipeline(4, n2(0, 3), a4(3, 6, recompute="selective")),
-        pipeline(4, k2(0, 6, recompute="full")),
+        pipeline(4, n2(0, 3, optimizer="host"), a4(3, 6, recompute="selective")),
+        pipeline(4, k2(0, 6, recompute="full", optimizer="host")),
         precision="bfloat16",
     ),
     _case(

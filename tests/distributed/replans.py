@@ -61,15 +61,20 @@ PAIRS: dict[str, tuple[Job, Plan, Plan]] = {
     "cuts into chunks": (TIED, NVIDIA, plan(pipeline(8, n2(0, 2, 4, 6), n2(2, 4), micro_batch=2))),
     "shares": (ADAMW, SHARED, plan(pipeline(2, n4(0, 6), micro_batch=2), pipeline(6, k2(0, 6), micro_batch=3))),
     "pipelines": (MOMENTUM, CHIP, plan(pipeline(5, n2(0, 6)), pipeline(2, n1(0, 6)), pipeline(1, n1(0, 6)))),
+    "optimizers to the host's memory": (
+        NARROW,
+        SHARED,
+        plan(pipeline(5, n4(0, 6, optimizer="host"), micro_batch=5), pipeline(3, k2(0, 6, optimizer="host"))),
+    ),
     "all of it": (TIED, SHARED, plan(pipeline(2, a2(0, 3), k1(3, 6)), pipeline(6, a1(0, 5), k1(5, 6), micro_batch=3))),
 }
 
 CHAIN = (
     plan(pipeline(8, n2(0, 3), n2(3, 6), micro_batch=4)),
-    plan(pipeline(8, n2(0, 2), a4(2, 6), micro_batch=4)),
+    plan(pipeline(8, n2(0, 2), a4(2, 6, optimizer="host"), micro_batch=4)),
     plan(pipeline(8, k1(0, 1), a2(1, 4), n4(4, 6), micro_batch=4)),
     plan(pipeline(8, k2(0, 6), micro_batch=4)),
-    plan(pipeline(5, n4(0, 6), micro_batch=5), pipeline(3, k2(0, 6))),
+    plan(pipeline(5, n4(0, 6, optimizer="host"), micro_batch=5), pipeline(3, k2(0, 6, optimizer="host"))),
     plan(pipeline(2, n4(0, 6), micro_batch=2), pipeline(6, k2(0, 6), micro_batch=3)),
     plan(pipeline(2, n4(0, 6, owns=[(0, 1)])), pipeline(6, k2(0, 6, owns=[(1, 6)]), micro_batch=3)),
     plan(pipeline(8, n1(0, 2, 4, 6), n1(2, 4), micro_batch=2)),

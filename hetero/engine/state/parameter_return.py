@@ -7,12 +7,12 @@ pool the copies get theirs in rounds, which all members issue in one order.
 Nobody may stand still for others while a round waits for him. So a round is issued as soon as its owners have given
 theirs; but if another pool owns some of it, when the rank comes to a unit of it, and at last before it waits for
 anybody else. Which rounds these are depends on the plan alone: ranks of one tensor-parallel group come to the same
-units, and issue rounds between the same collectives.
+units, and issue rounds between the same collectives. So it is with what an owner updates in host memory.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import torch
 
@@ -42,17 +42,19 @@ class ParameterReturn:
         bucket_bytes: int,
         values: Tensors,
         dtypes: Mapping[str, torch.dtype],
+        in_host: Collection[RankId] = (),
     ) -> None:
-        """`shared` are the chips of this pool that this one shares state with."""
+        """`shared` are the chips of this pool that this one shares state with; `in_host` those ranks of the job that
+        update in host memory, and give what they have while the next step begins."""
         me, self._values = messenger.me, {name: value.detach() for name, value in values.items()}
         forwards = sorted(tensors, key=lambda holding: holding.unit)
         buckets = [bucket[::-1] for bucket in in_buckets(forwards[::-1], bucket_bytes)[::-1]]
-        self.slices = _slices(buckets, me)
+        self.slices = _slices(buckets, me, apart=me in in_host)
         self._crossings = sorted(_crossings(messenger, buckets, dtypes), key=lambda crossing: crossing.first)
         alone = [(number, [holding]) for number, holding in enumerate(forwards)]
         rounds = in_rounds(alone, me, shared, bucket_bytes)
         self._rounds = [
-            _ReturnRound(messenger, communicator, number, [h for _, [h] in found], dtypes[me.pool])
+            _ReturnRound(messenger, communicator, number, [h for _, [h] in found], dtypes[me.pool], in_host)
             for number, (communicator, found) in enumerate(rounds)
             if communicator is not None
         ]
@@ -71,16 +73,21 @@ class ParameterReturn:
         self._to_issue = list(self._rounds)
         self._issue_given()
 
-    def give(self, masters: Tensors) -> None:
-        """A slice of what is owned here is up to date. Does not wait."""
-        for name, master in masters.items():
-            if self._values[name].data_ptr() != master.data_ptr():
-                self._values[name].copy_(master)
+    def give(self, masters: Tensors, values: Tensors | None = None) -> None:
+        """A slice of what is owned here is up to date; `values` are the masters as the chip computes with them, if
+        somebody has made these. Does not wait."""
+        for name, value in (masters if values is None else values).items():
+            if self._values[name].data_ptr() != value.data_ptr():
+                self._values[name].copy_(value, non_blocking=True)
         self._given |= masters
         for crossing in [found for found in self._to_send if found.owned <= self._given.keys()]:
             crossing.send(self._values, self._given)
             self._to_send.remove(crossing)
         self._issue_given()
+
+    def reach(self, unit: int) -> int:
+        """What must be given before `wait` for a unit: all up to this one."""
+        return max([unit, *(round_.last for round_ in self._to_issue if round_.first <= unit)])
 
     def wait(self, unit: int) -> None:
         """Until this rank's tensors of a unit are up to date. Units come in ascending order."""
@@ -144,7 +151,8 @@ class _Crossing:
     def send(self, values: Tensors, masters: Tensors) -> None:
         """Values where they have the other pool's precision, else masters, rounded."""
         held = {name: value if (value := values[name]).dtype == self._dtype else masters[name] for name in self.owned}
-        self._flow.send_tensors([held[n].to(self._dtype) if n in held else None for n in self._names])
+        sent = {name: tensor.to(values[name].device, self._dtype) for name, tensor in held.items()}
+        self._flow.send_tensors([sent.get(name) for name in self._names])
 
     def take(self, values: Tensors) -> None:
         """And expects the next turn's."""
@@ -157,8 +165,8 @@ class _Crossing:
 
 
 class _ReturnRound:
-    """What a pool's hubs give to its other copies at once. `late` says that somebody's hub gets some of it from another
-    pool first."""
+    """What a pool's hubs give to its other copies at once. `late` says that some of it is there later than a step ends:
+    it comes from another pool, or its owner updates in host memory."""
 
     def __init__(
         self,
@@ -167,12 +175,13 @@ class _ReturnRound:
         number: int,
         tensors: Sequence[Holding],
         dtype: torch.dtype,
+        in_host: Collection[RankId],
     ) -> None:
         me = messenger.me
         here = [(holding, pool) for holding in tensors for pool in holding.pools if pool.pool == me.pool]
         self.first, self.last = tensors[0].unit, tensors[-1].unit
         self.owned = {holding.name for holding in tensors if me in holding.owners.ranks}
-        self.late = any(pool.hub != holding.owners for holding, pool in here)
+        self.late = any(h.owners != pool.hub or not set(h.owners.ranks).isdisjoint(in_host) for h, pool in here)
         uses = [(h.name, pool.hub, holder.placement) for h, pool in here for holder in pool.holders]
         self._gives = [(name, me in hub.regions) for name, hub, _ in uses]
         self._takes = [(name, me in placement.regions) for name, _, placement in uses]
@@ -190,19 +199,20 @@ class _ReturnRound:
         self._round.clear()
 
 
-def _slices(buckets: Sequence[Sequence[Holding]], me: RankId) -> list[list[str]]:
-    """What is owned here: bucket by bucket where somebody else has a copy, the first needed first; then all others."""
+def _slices(buckets: Sequence[Sequence[Holding]], me: RankId, apart: bool) -> list[list[str]]:
+    """What is owned here, the first needed first: each bucket `apart`, or those alone of which somebody else has a
+    copy, and at last all others."""
     first, last = list[tuple[int, list[str]]](), list[str]()
     for bucket in buckets:
         if owned := [holding.name for holding in bucket if me in holding.owners.ranks]:
-            if any(_has_copies(holding) for holding in bucket):
+            if apart or any(has_copies(holding) for holding in bucket):
                 first.append((bucket[0].unit, owned))
             else:
                 last += owned
     return [names for _, names in sorted(first)] + [last] * bool(last)
 
 
-def _has_copies(holding: Holding) -> bool:
+def has_copies(holding: Holding) -> bool:
     return any(rank not in holding.owners.ranks for holder in holding.holders for rank in holder.placement.regions)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -23,7 +23,8 @@ class State:
     """`step` steps are done, `updates` of them were not skipped; the data position follows from `step`.
 
     `values` are the shards that the rank computes with, in its pool's precision. Of those that it owns, `masters` are
-    the truth in float32, where a value is its own master, and `moments` the optimizer's, once there was an update.
+    the truth in float32, where a value is its own master, and `moments` the optimizer's, once there was an update. A
+    plan may have these two lie in host memory: then no value is its own master.
     """
 
     step: int
@@ -78,6 +79,22 @@ class State:
     def make_masters(self, names: Iterable[str]) -> None:
         """Of these tensors, from the values."""
         self.masters = {name: self.values[name].to(torch.float32) for name in names}
+
+    def to_host(self, blank: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        """Masters and moments go to memory of their own; `blank` makes it, for one like a tensor."""
+        self.masters = {name: blank(master).copy_(master) for name, master in self.masters.items()}
+        self.moments = {
+            name: {kind: blank(moment).copy_(moment) for kind, moment in kinds.items()}
+            for name, kinds in self.moments.items()
+        }
+
+    def to_chip(self) -> None:
+        """Back to where the values are; a float32 value, which is up to date, is its own master again."""
+        for name, master in self.masters.items():
+            value = self.values[name]
+            self.masters[name] = value if value.dtype == torch.float32 else master.to(value.device)
+            if name in self.moments:
+                self.moments[name] = {kind: moment.to(value.device) for kind, moment in self.moments[name].items()}
 
 
 def places_of(tensors: Iterable[Holding], me: RankId) -> dict[str, tuple[TensorLayout, int]]:

@@ -44,6 +44,10 @@ class Planned:
         """What one chip of a stage needs."""
         return memory_need(self.plan, (pipeline, stage), self.prediction.scenario.problem).total
 
+    def host_bytes(self, pipeline: int, stage: int) -> int:
+        """What it needs beside that of its host's memory."""
+        return memory_need(self.plan, (pipeline, stage), self.prediction.scenario.problem).host
+
 
 def plan_job(
     job: Job,

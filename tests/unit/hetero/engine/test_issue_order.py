@@ -54,6 +54,7 @@ def _pipelines(draw: st.DrawFn, chips: int) -> PipelinePlan:
     ranges = list(zip((0, *cuts), (*cuts, 8), strict=True))
     share = draw(st.integers(1, 6))
     deeper = draw(st.integers(0, 4)) if chunks == 1 else None
+    optimizers = [draw(st.sampled_from(["chip", "chip", "host"])) for _ in sizes]
     stages = tuple(
         StagePlan(
             pool="nvidia",
@@ -61,6 +62,7 @@ def _pipelines(draw: st.DrawFn, chips: int) -> PipelinePlan:
             sequence_parallel=tp > 1 and draw(st.booleans()),
             units=tuple(ranges[s :: len(sizes)]),
             warmup=None if deeper is None else 1 + (len(sizes) - 1 - s) * (1 + deeper),
+            optimizer=optimizers[s],
         )
         for s, tp in enumerate(sizes)
     )
