@@ -52,7 +52,6 @@ class WeightGradients:
         while self._waiting:
             self.make(self._waiting.popleft())
 
-    @torch.no_grad()
     def make(self, kept: Kept) -> None:
         weight_ED, x_ND, gradient_NE = kept
         total_ED = self.sums.get(weight_ED, weight_ED.grad)
