@@ -6,7 +6,7 @@ Two ranks hold a model in halves and go forward and backward with it. Each is a 
 for collectives (benchmarks/streams.py), whose rates are such that the collectives make a tenth of a step that waits for
 each of them. `tp_exposed_plain` is the part of that step that they take, `tp_exposed` where weight gradients are made
 while an input's is summed and the last product of each part is made in six slices, `tp_exposed_rows` where the stream
-is cut along its tokens too: then half of the bytes go in gathers, beside which nothing computes. `_unsliced` has the
+is cut along its tokens too: then nothing computes beside the gather that a part begins with. `_unsliced` has the
 backward's way alone.
 
 Ways take turns in every round; a figure is the median over the rounds of one less that round's step on links that take
