@@ -68,8 +68,12 @@ class _SummedProduct(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        whole = ctx.group.gather_rows(gradients[0]) if ctx.group.sequence_parallel else gradients[0]
-        return _input_gradient(ctx, whole), None, None, None
+        if not ctx.group.sequence_parallel:
+            return _input_gradient(ctx, gradients[0]), None, None, None
+        x, weight_ED = ctx.saved_tensors
+        whole_NE, dx_ND = _gathered_product(gradients[0].flatten(0, -2), weight_ED, ctx.group)
+        ctx.weights.take(Kept(weight_ED, x.detach().flatten(0, -2), whole_NE), ctx.waits)
+        return dx_ND.view(x.shape), None, None, None
 
 
 def _input_gradient(ctx: Any, gradient: torch.Tensor) -> torch.Tensor | None:
@@ -106,3 +110,22 @@ def _scattered_sums(x_ND: torch.Tensor, weight_DE: torch.Tensor, group: TensorGr
     for work, _ in works:
         work.wait()
     return mine_NE
+
+
+def _gathered_product(
+    mine_NE: torch.Tensor, weight_ED: torch.Tensor, group: TensorGroup
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """All ranks' rows, and their product: that of one slice is made while the next is gathered."""
+    assert group.communicator is not None
+    whole_RNE = mine_NE.new_empty(group.size, *mine_NE.shape)
+    product_RND = mine_NE.new_empty(group.size, mine_NE.shape[0], weight_ED.shape[1])
+    works = []
+    for rows_NE in mine_NE.tensor_split(group.slices):
+        gathered_RNE = mine_NE.new_empty(group.size, *rows_NE.shape)
+        works.append((group.communicator.start_all_gather(gathered_RNE, rows_NE.contiguous()), gathered_RNE))
+    slices = whole_RNE.tensor_split(group.slices, 1), product_RND.tensor_split(group.slices, 1)
+    for (work, gathered_RNE), slice_RNE, slice_RND in zip(works, *slices, strict=True):
+        work.wait()
+        slice_RNE.copy_(gathered_RNE)
+        slice_RND.copy_(gathered_RNE @ weight_ED)
+    return whole_RNE.flatten(0, 1), product_RND.flatten(0, 1)

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 
 from backends.operators import Operators
 from balancer.plan.recompute import Recompute
+from benchmarks.tp_overlap import predict
 from hetero.layers.cross_entropy import cross_entropy_sum
 from hetero.layers.group import TensorGroup
 from hetero.models.batch import Batch
@@ -203,3 +204,11 @@ def test_reduce_out_sums_forward_and_passes_gradients_through(ranks: StandingRan
     for total, gradient in ranks.run(4, _reduced):
         assert total == [12.0] * 3
         assert gradient == [2.0] * 3
+
+
+def test_what_computes_beside_a_groups_collectives_hides_four_fifths_of_them(ranks: StandingRanks) -> None:
+    """By the clock of chips that take a tenth of a step for them; products and collectives in the order of the code."""
+    _, exposed = predict(ranks)
+    assert exposed["tp_exposed_plain"] == pytest.approx(0.1, abs=1e-6)
+    assert exposed["tp_exposed_unsliced"] < 0.06
+    assert exposed["tp_exposed"] < 0.02
