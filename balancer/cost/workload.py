@@ -15,7 +15,8 @@ class UnitWork:
     group keeps `whole_bytes`) and `boundary_bytes` (leaving it towards the next unit; also the size of each of its
     `tp_collectives` forward all-reduces). Its forward and its backward need a boundary tensor more for a while, and at
     tp 1 `forward_bytes` and `backward_bytes`; and `last_bytes` on every rank, when only `whole_bytes` are still kept.
-    `largest_tensor` is a number of parameters."""
+    `largest_tensor` is a number of parameters. A backward in two actions leaves `weight_flops` to the second, and keeps
+    `pair_bytes` until then at tp 1, and `whole_pair_bytes` on every rank."""
 
     kind: str
     forward_flops: float
@@ -28,6 +29,9 @@ class UnitWork:
     backward_bytes: int = 0
     last_bytes: int = 0
     largest_tensor: int = 0
+    weight_flops: float = 0.0
+    pair_bytes: int = 0
+    whole_pair_bytes: int = 0
 
 
 @dataclass(frozen=True)
