@@ -33,6 +33,16 @@ def check(plan: Plan, problem: Problem) -> None:
     _check_chips(plan, problem.topology)
 
 
+def check_ticks(plan: Plan) -> None:
+    """There are as many as chunks and boundaries, once each stage has its chunks."""
+    for p, pipeline in enumerate(plan.pipelines):
+        chunks, ticks = len(pipeline.chunks()), pipeline.ticks
+        if ticks is not None and (len(ticks.chunks), len(ticks.hops)) != (chunks, chunks - 1):
+            rule = f"ticks tell of each of {chunks} chunks and of the {chunks - 1} boundaries between them"
+            found = {"chunks": len(ticks.chunks), "hops": len(ticks.hops)}
+            raise PlanError(f"pipelines[{p}].ticks", found, rule, "leave ticks out, they are then what is expected")
+
+
 def check_completed(plan: Plan, problem: Problem) -> None:
     """The rules about what completion filled in or kept: warm-ups, owners, memory."""
     for p, pipeline in enumerate(plan.pipelines):

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from math import ceil
 
 from balancer.errors import ScheduleError
+from balancer.plan.plan import Ticks
 from balancer.schedule.action import Action, Kind
 from balancer.schedule.list_schedule import list_schedule
 from balancer.schedule.schedule import MicroBatchTimes, Placed, Schedule
@@ -21,7 +22,9 @@ class OneFOneB(Schedule):
 
     name = "1f1b"
 
-    def compute(self, placed: Placed, micro_batches: int, warmup: Sequence[int]) -> list[list[Action]]:
+    def compute(
+        self, placed: Placed, micro_batches: int, warmup: Sequence[int], ticks: Ticks | None = None
+    ) -> list[list[Action]]:
         if _several(placed):
             return list_schedule(placed, micro_batches, warmup)
         self.check_warmups(placed, micro_batches, warmup)
