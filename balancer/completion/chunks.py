@@ -14,8 +14,8 @@ from balancer.schedule.schedule import Placed
 
 
 def lay_chunks(plan: Plan, workload: Workload) -> Plan:
-    """Stages with one range each get their schedule's chunks, of about as many units as that range has. Raises PlanError
-    if the model cannot be cut so often."""
+    """Stages with one range each get their schedule's chunks, of about as many units as that range has. Raises
+    PlanError if the model cannot be cut so often."""
     pipelines = tuple(
         _laid(f"pipelines[{p}]", pipeline, schedule(plan.schedule).wanted_placement(len(pipeline.stages)), workload)
         for p, pipeline in enumerate(plan.pipelines)

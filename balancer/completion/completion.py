@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from balancer.completion.chunks import lay_chunks
-from balancer.completion.legality import check, check_completed, check_ticks
+from balancer.completion.legality import check, check_chunks, check_completed
 from balancer.completion.timing import fill_ticks
 from balancer.completion.warmup import deepen
 from balancer.cost.topology import PoolSpec, Topology
@@ -21,12 +21,12 @@ _Changes = dict[Place, dict[str, object]]
 
 
 def complete(plan: Plan, problem: Problem) -> Plan:
-    """The plan that ranks obey: replicas expanded, chunks, precisions, chips, ticks, warm-ups and owners filled in. Warm-ups that were
-    left open are as deep as hiding the links takes, where the times of all stages are known. Completing a completed
+    """The plan that ranks obey: replicas expanded, chunks, precisions, chips, ticks, warm-ups and owners filled in.
+    Warm-ups that were left open are as deep as hiding the links takes, where the times of all stages are known. Completing a completed
     plan changes nothing. Raises PlanError for every illegal plan."""
     check(plan, problem)
     plan = lay_chunks(plan, problem.workload)
-    check_ticks(plan)
+    check_chunks(plan)
     written = [p for p, pipeline in enumerate(plan.pipelines) for _ in range(pipeline.replicas)]
     plan = fill_precisions(expand_replicas(plan), problem.topology)
     open_ = [place for place, stage in plan.stages() if stage.warmup is None]

@@ -23,6 +23,9 @@ _Depths = tuple[int, ...]
 _AS_GOOD = 1.001
 """A depth is as good as the best one if its step is no longer than this many times that one's."""
 
+_RUNGS = 6
+"""Depths that are tried of a schedule whose lists take a while to make."""
+
 
 def deepen(plan: Plan, places: Collection[Place], problem: Problem) -> Plan:
     """The completed plan with the smallest warm-ups of the stages at `places` that hide its links as well as any do
@@ -65,7 +68,9 @@ class _Ladders:
         rungs = [usual]
         most = pipeline.micro_batches
         spans = (range(max(0, wanted - most), wanted - have) for wanted, have in zip(deepest, usual, strict=True))
-        for less in sorted({less for span in spans for less in span}, reverse=True):
+        every = sorted({less for span in spans for less in span})
+        step = -(-len(every) // _RUNGS) if self._schedule.timed else 1
+        for less in reversed(every[:: max(1, step)]):
             depths = tuple(
                 max(have, min(wanted - less, most)) if (p, s) in self.places else have
                 for s, (wanted, have) in enumerate(zip(deepest, usual, strict=True))

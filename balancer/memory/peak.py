@@ -117,10 +117,7 @@ def compute_peak(actions: Actions, rooms: Mapping[int, ChunkRoom], posted: Itera
     most: dict[_Moment, float] = {}
     for moment, there in _moments(actions, rooms, posted):
         most[moment] = max(most.get(moment, 0.0), there)
-    return max(
-        there + rooms[chunk].most(kind, first, last)
-        for (kind, chunk, first, last), there in most.items()
-    )
+    return max(there + rooms[chunk].most(kind, first, last) for (kind, chunk, first, last), there in most.items())
 
 
 def _moments(

@@ -54,7 +54,7 @@ class _Wires:
         return self._free_at[way] + latency
 
 
-class _Clock:
+class _Progress:
     """What has begun, and when what it gives will be where it is needed, by chunk."""
 
     def __init__(self, placed: Placed, micro_batches: int, ticks: Ticks) -> None:
@@ -86,13 +86,11 @@ class _Clock:
         return self.placed[to], arrival
 
 
-class _Decider(_Clock):
+class _Decider(_Progress):
     """Stages that choose for themselves. Only a stage's entry chunk is held back by its bound of micro-batches, each of
     which counts from its first forward to its last backward there: the oldest one can always move."""
 
-    def __init__(
-        self, placed: Placed, micro_batches: int, warmup: Sequence[int], ticks: Ticks, policy: Policy
-    ) -> None:
+    def __init__(self, placed: Placed, micro_batches: int, warmup: Sequence[int], ticks: Ticks, policy: Policy) -> None:
         super().__init__(placed, micro_batches, ticks)
         self.warmup, self.policy = warmup, policy
         self.back, self.last = (Kind.I, Kind.W) if policy.split else (Kind.B, Kind.B)
@@ -172,7 +170,7 @@ def decide(placed: Placed, micro_batches: int, warmup: Sequence[int], ticks: Tic
 def replay(lists: Sequence[Sequence[Action]], placed: Placed, ticks: Ticks) -> int:
     """Ticks until the last stage is done with its list."""
     micro_batches = sum(action.kind is Kind.F and action.chunk == 0 for actions in lists for action in actions)
-    clock, position = _Clock(placed, micro_batches, ticks), [0] * len(lists)
+    clock, position = _Progress(placed, micro_batches, ticks), [0] * len(lists)
     ready = list(range(len(lists)))
     while ready:
         stage = ready.pop()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterable, Sequence
+from itertools import accumulate
 from math import ceil
 from typing import ClassVar
 
@@ -15,8 +16,6 @@ from balancer.schedule.schedule import MicroBatchTimes, Placed, Schedule
 
 _PRECISION = 100_000
 """Ticks of the slowest chunk of a micro-batch."""
-_ROUNDS = 60
-"""Micro-batches that a period is measured over."""
 _MOST = 12
 """Micro-batches that are worth keeping for a way as long as a stage's work on one."""
 
@@ -51,13 +50,13 @@ class TimedSchedule(Schedule):
         return min(warmup, micro_batches)
 
     def period_s(self, times: MicroBatchTimes, warmup: Sequence[int]) -> float:
-        """By the clock: it has no formula."""
-        placed, ticks = range(len(times.work_s)), ticks_for(times)
-        begin = 2 * max(warmup) + 2 * len(placed)
-        first, second = (
-            replay(self.compute(placed, begin + more, warmup, ticks), placed, ticks) for more in (0, _ROUNDS)
-        )
-        return (second - first) / _ROUNDS * _tick_s(times)
+        """At least: a stage keeps each of its micro-batches for the way to the end and back, and its own work."""
+        forward, inputs, _ = times.parts_s
+        longest = max(*times.work_s, *times.link_s)
+        for stage, (work, depth) in enumerate(zip(times.work_s, warmup, strict=True)):
+            away_s = sum(forward[stage + 1 :]) + sum(inputs[stage + 1 :]) + 2 * sum(times.hop_s[stage:])
+            longest = max(longest, (work + away_s) / depth)
+        return longest
 
     def expected_period_s(self, times: MicroBatchTimes, micro_batches: int) -> float:
         """With warm-ups that hide what can be hidden."""
@@ -66,7 +65,7 @@ class TimedSchedule(Schedule):
     def hiding_warmups(self, placed: Placed, times: MicroBatchTimes, usual: Sequence[int]) -> tuple[int, ...]:
         """Forwards for the way to the end and back, at the start, and weight gradients for the way to the first stage,
         at the end."""
-        forward, weights, inputs = times.forward_s, times.parts_s[2], times.parts_s[1]
+        forward, inputs, weights = times.parts_s
         depths = []
         for stage, least in enumerate(usual):
             own = [chunk for chunk, where in enumerate(placed) if where == stage]
@@ -82,27 +81,18 @@ class TimedSchedule(Schedule):
 
 def _one_f_one_b(placed: Placed, micro_batches: int, warmup: Sequence[int]) -> Lists:
     """With warm-ups that it takes."""
-    several = len(set(placed)) < len(placed)
-    falling = [warmup[stage] if several else min(warmup[: stage + 1]) for stage in range(len(warmup))]
-    return OneFOneB().compute(placed, micro_batches, falling)
-
-
-def ticks_for(times: MicroBatchTimes) -> Ticks:
-    """Of chunks and links that take so long."""
-    activation_s, gradient_s = times.link_s
-    mean_s = (activation_s + gradient_s) / 2
-    return whole(times, [(activation_s, gradient_s, max(0.0, hop - mean_s)) for hop in times.hop_s])
+    depths = list(warmup)
+    if len(set(placed)) == len(placed):
+        for stage, depth in zip(placed, accumulate((warmup[stage] for stage in placed), min), strict=True):
+            depths[stage] = depth
+    return OneFOneB().compute(placed, micro_batches, depths)
 
 
 def whole(times: MicroBatchTimes, hops_s: Iterable[tuple[float, float, float]]) -> Ticks:
     """Seconds of chunks and, by boundary, of activation, gradient and latency, in ticks."""
-    tick_s = _tick_s(times)
+    tick_s = max(times.work_s) / _PRECISION or 1.0
     chunks, hops = (
         tuple(tuple(round(part / tick_s) for part in one) for one in every)
         for every in (zip(*times.parts_s, strict=True), hops_s)
     )
     return Ticks.model_validate({"chunks": chunks, "hops": hops})
-
-
-def _tick_s(times: MicroBatchTimes) -> float:
-    return max(times.work_s) / _PRECISION or 1.0

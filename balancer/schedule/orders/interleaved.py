@@ -22,4 +22,6 @@ class Interleaved(TimedSchedule):
         stages = len(set(placed))
         if list(placed) != list(placed[:stages]) * (len(placed) // stages):
             rule = f"chunks go along all {stages} stages again and again in one order, here they lie on {list(placed)}"
-            raise ScheduleError("stages", list(placed), rule, "give each stage one range of units, or as many as others")
+            raise ScheduleError(
+                "stages", list(placed), rule, "give each stage one range of units, or as many as others"
+            )

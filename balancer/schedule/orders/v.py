@@ -22,4 +22,6 @@ class V(ZeroBubble):
         if list(placed) not in (there + there[::-1], there + there[-2::-1]):
             wanted = list(self.wanted_placement(stages) or ())
             rule = f"chunks go along the stages and back: of {stages} they lie on {wanted}, here on {list(placed)}"
-            raise ScheduleError("stages", list(placed), rule, "give each stage one range of units, or two in that order")
+            raise ScheduleError(
+                "stages", list(placed), rule, "give each stage one range of units, or two in that order"
+            )

@@ -10,4 +10,4 @@ class ZeroBubble(TimedSchedule):
     """After Qi et al., "Zero bubble pipeline parallelism" (2401.10241), for chunks and hops that differ."""
 
     name = "zero-bubble"
-    policies = tuple(Policy(True, alternate, patience) for alternate in (True, False) for patience in (0, 50, 100))
+    policies = (Policy(split=True), Policy(split=True, patience=100), Policy(split=True, alternate=False))

@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from balancer.cost.ideal import ideal_tokens_per_s
-from balancer.cost.times import Times, UnitTime, datasheet_times, transfer_s
+from balancer.cost.times import Times, datasheet_times, transfer_s
 from balancer.cost.topology import LinkSpec
 from balancer.errors import CostError, PlanError
 from balancer.options import BalanceOptions
