@@ -1,6 +1,7 @@
 """The operators that a chip family may replace by its own, and their plain torch form.
 
-Shapes: B batch, T time, H query heads, G key and value heads, K head dimension, D model dimension, F feed-forward.
+Shapes: B batch, T time, H query heads, G key and value heads, K head dimension, D model dimension, F feed-forward; of a
+product N tokens, D inputs, E outputs.
 """
 
 from __future__ import annotations
@@ -37,6 +38,14 @@ def swiglu(gate_BTF: Tensor, up_BTF: Tensor) -> Tensor:
     return functional.silu(gate_BTF) * up_BTF
 
 
+def add_product(total_ED: Tensor, gradient_NE: Tensor, x_ND: Tensor) -> None:
+    """Adds gradient^T x to a sum in its own type or in float32. Narrow ones are made whole first, and then added."""
+    if total_ED.dtype == x_ND.dtype:
+        total_ED.addmm_(gradient_NE.t(), x_ND)
+    else:
+        total_ED.add_(gradient_NE.t().mm(x_ND))
+
+
 @dataclass(frozen=True)
 class Operators:
     """One implementation of each operator, with the signatures of the functions above."""
@@ -45,3 +54,4 @@ class Operators:
     rotary: Callable[[Tensor, Tensor, Tensor], Tensor] = rotary
     attention: Callable[[Tensor, Tensor, Tensor], Tensor] = attention
     swiglu: Callable[[Tensor, Tensor], Tensor] = swiglu
+    add_product: Callable[[Tensor, Tensor, Tensor], None] = add_product

@@ -1,10 +1,11 @@
 """Actions: what a stage does, one at a time. Two interpreters read lists of them: the simulator (time) and the pipeline
 executor (tensors). How both must read a lowered list:
 
-A stage executes it in order; SEND is asynchronous; RECV waits for the arrival; the last backward of a chunk hands over
+A stage executes it in order; SEND is asynchronous; RECV waits for the arrival; the last B or W of a chunk hands over
 the gradients of each of its units as soon as it has made them, and by SYNC(chunk), which follows it, all of them are.
-Handing over is asynchronous too, since pipelines with other cuts do it in another order. STEP waits for every gradient
-owned here, updates, and sends parameters back.
+An I makes all gradients but those of products' weights, and keeps what these are made of for its W. Handing over is
+asynchronous too, since pipelines with other cuts do it in another order. STEP waits for every gradient owned here,
+updates, and sends parameters back.
 
 An action's chunk is always one of its own stage: SEND activation of chunk c goes to chunk c + 1, RECV activation of c
 comes from c - 1, SEND gradient of c goes to c - 1, RECV gradient of c comes from c + 1. A message's identity is

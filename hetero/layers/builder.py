@@ -13,6 +13,7 @@ from bridge.layout.layout import Region, TensorLayout
 from hetero.layers.group import TensorGroup
 from hetero.layers.initial import fill_normal
 from hetero.layers.spec import Constant, TensorSpec
+from hetero.layers.weight_gradients import WeightGradients
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,8 @@ class Builder:
     """Makes this rank's parameters, for modules that run `operators` and talk over `group`.
 
     `seed` None leaves memory as it comes, for values that are loaded next. `shared` holds the tied parameters by name:
-    the units of one rank that are built with the same dictionary use one parameter.
+    the units of one rank that are built with the same dictionary use one parameter. `weight_gradients` is
+    what makes those of products.
     """
 
     group: TensorGroup
@@ -38,6 +40,7 @@ class Builder:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     seed: int | None = 0
     shared: dict[str, nn.Parameter] = field(default_factory=dict)
+    weight_gradients: WeightGradients = field(default_factory=WeightGradients)
 
     def parameter(self, spec: TensorSpec) -> nn.Parameter:
         """This rank's slice of the tensor, with its first values."""

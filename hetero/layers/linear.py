@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 
 from hetero.layers.builder import Builder, ShardedModule
+from hetero.layers.product import product
 from hetero.layers.spec import TensorSpec
 
 
@@ -22,6 +22,8 @@ class Linear(ShardedModule):
             self.bias = None
         else:
             self.hold("bias", bias, builder.parameter(bias))
+        self._gradients = builder.weight_gradients
+        self._gradients.weights.add(self.weight)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return F.linear(x, self.weight, self.bias)
+        return product(x, self.weight, self.bias, self._gradients)

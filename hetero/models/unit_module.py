@@ -13,6 +13,7 @@ from backends.operators import Operators
 from hetero.layers.builder import Builder, LogicalTensor, tensors
 from hetero.layers.group import TensorGroup
 from hetero.layers.spec import TensorSpec
+from hetero.layers.weight_gradients import WeightGradients
 from hetero.models.batch import Batch
 from hetero.models.dimensions import Dimensions
 from hetero.models.parts.part import Part
@@ -56,12 +57,16 @@ def build_unit(
     seed: int,
     fill: bool = True,
     shared: dict[str, nn.Parameter] | None = None,
+    weight_gradients: WeightGradients | None = None,
 ) -> UnitModule:
     """Unit `index` of the model, as rank `group.rank` of its group holds it.
 
     `fill` False leaves the parameters' memory as it comes. Units of one rank that are built with the same `shared`
-    use one Parameter for a tied tensor. Raises LayoutError where the group's size is illegal for the model.
+    use one Parameter for a tied tensor; `weight_gradients` makes those of products, by
+    default at once. Raises LayoutError where the group's size is illegal for the model.
     """
-    builder = Builder(group, operators, dtype, device, seed if fill else None, {} if shared is None else shared)
+    first_values = seed if fill else None
+    tied, made = {} if shared is None else shared, weight_gradients or WeightGradients(operators.add_product)
+    builder = Builder(group, operators, dtype, device, first_values, tied, made)
     model = architecture(dims)
     return UnitModule(builder, model.units[index], model.tensors(index, group.size))

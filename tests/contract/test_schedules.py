@@ -291,6 +291,16 @@ def test_check_finds_a_missing_message_a_wrong_order_and_a_deadlock():
         check([backwards_first, lowered[1]])
 
 
+@pytest.mark.parametrize("wrong", ["F I", "F W", "F I W W", "F W I", "F B W", "F B B", "F", "B F"])
+def test_check_finds_a_backward_that_is_not_whole(wrong):
+    whole = lower(Split().actions((0,), 2, (1,)), (0,))
+    check(whole)
+    computed = tuple(Action(Kind(kind), 0, 1) for kind in wrong.split())
+    others = tuple(a for a in whole[0] if a.micro_batch != 1)
+    with pytest.raises(ScheduleError, match=f"{wrong} of micro-batch 1 in chunk 0.*one backward after it"):
+        check([computed + others])
+
+
 def test_the_grid_shows_1f1b():
     grid = format_grid(lower(schedule("1f1b").actions((0, 1), 3, (2, 1)), (0, 1)))
     assert grid.splitlines() == [

@@ -1,4 +1,5 @@
-"""Ranks that count what a chip holds while state moves, and refuse to go on if that is not what was predicted."""
+"""Ranks that count what a chip holds while state moves, and refuse to go on if that is not what was predicted. Their
+backwards come in two actions where a plan says so."""
 
 from __future__ import annotations
 
@@ -13,6 +14,7 @@ from hetero.engine import rank as engine_rank
 from hetero.engine.state.live import LiveMove
 from hetero.engine.state.state import State
 from hetero.words.orders import Moved
+from tests.distributed.two_actions import SplitEpoch
 from tests.live_bytes import LiveBytes
 
 with LiveBytes():
@@ -39,5 +41,5 @@ class CountedMove(LiveMove):
 
 
 def main(rank: RankId, agent: Pipe, port: Port) -> None:
-    with patch.object(engine_rank, "LiveMove", CountedMove):
+    with patch.object(engine_rank, "LiveMove", CountedMove), patch.object(engine_rank, "Epoch", SplitEpoch):
         engine_rank.main(rank, agent, port)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 from unittest.mock import patch
 
@@ -18,6 +19,8 @@ from bridge.rank import RankId
 from hetero.engine import rank as engine_rank
 from hetero.engine.epoch import Epoch
 from hetero.engine.state.live import LiveMove
+from hetero.layers.weight_gradients import Kept
+from tests.distributed.two_actions import SplitEpoch
 
 DOUBLED = "units.2.down.weight"
 HALVED = "units.2.norm.weight"
@@ -25,7 +28,7 @@ SKIPPED_STEP = 3
 DEATH, MORTAL, DEATH_STATUS = "a death on the way", RankId("ascend", 1), 7
 
 
-class FaultyEpoch(Epoch):
+class FaultyEpoch(SplitEpoch):
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
         fault = FAULTS.get(self.spec.plan.job_fingerprint)
@@ -63,7 +66,24 @@ def _skip_an_update(epoch: Epoch) -> None:
     epoch._return.run = run  # type: ignore[method-assign]
 
 
+def _make(epoch: Epoch, times: int) -> None:
+    """One of a micro-batch so often."""
+    products, weight = epoch.stage.chunks[0]._products, epoch.stage.parameters[DOUBLED]
+    honest, left = products.make, [1]
+
+    def make(kept: Kept) -> None:
+        wrong = kept.weight_ED is weight and left
+        for _ in range(times if wrong else 1):
+            honest(kept)
+        if wrong:
+            left.pop()
+
+    products.make = make  # type: ignore[method-assign]
+
+
 FAULTS = {
+    "W two later, one dropped": partial(_make, times=0),
+    "W two later, one made twice": partial(_make, times=2),
     "a gradient doubled": _double_a_gradient,
     "a norm halved": _halve_a_norm,
     "an update skipped": _skip_an_update,

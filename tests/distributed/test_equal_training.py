@@ -10,9 +10,10 @@ import pytest
 from hetero.data.source import Prepared
 from hetero.words.options import EvalOptions
 from tests.distributed.beside_plain import Record, is_as_plain, trains_as_plain
-from tests.distributed.cases import CASES, Case
+from tests.distributed.cases import CASES, Case, find
 from tests.distributed.fleet import Standing
 from tests.distributed.plain import PlainModel, PlainTraining
+from tests.distributed.two_actions import WAYS
 
 VALIDATED = ("tp grows", "chunks and tp mixed", "tied, apart and together", "7, 2 and 1 in stages", "bfloat16")
 
@@ -37,6 +38,31 @@ def test_gradients_and_steps(
     case: Case, fleet: Standing, text: Prepared, tmp_path: Path, record_property: Record
 ) -> None:
     """Plain SGD, so that gradients of later steps may be compared as well."""
+    trains_as_plain(case, fleet, text, tmp_path, record_property)
+
+
+IN_TWO = {"chunks and tp mixed": "W two later", "tied in two chunks": "W at once", "bfloat16": "W at the end"}
+"""When weight gradients are made."""
+
+
+def _in_two(case: Case, way: str) -> Case:
+    return replace(case, plan=case.plan.model_copy(update={"job_fingerprint": way}))
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param(
+            _in_two(find(name), way), id=f"{name}, {way}", marks=[pytest.mark.exhaustive] * (name not in IN_TWO)
+        )
+        for name in dict.fromkeys([*IN_TWO, *(case.name for case in SHORT)])
+        for way in ([IN_TWO[name]] if name in IN_TWO else WAYS)
+    ],
+)
+def test_backwards_in_two_actions(
+    case: Case, fleet: Standing, text: Prepared, tmp_path: Path, record_property: Record
+) -> None:
+    """Uneven cuts, tp of several families, tied weights, chunks, precisions."""
     trains_as_plain(case, fleet, text, tmp_path, record_property)
 
 

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
 import torch
 
 from backends.backend import Stopwatch
 from balancer.schedule.action import COMPUTING, Action, Actions, Kind, Purpose, refuse_unknown
+from balancer.schedule.consistency import check_backwards
 from balancer.schedule.lowering import last_backwards
 from hetero.engine.step.backward import backward
 from hetero.engine.step.meter import Meter
-from hetero.engine.step.stage import ChunkModule
+from hetero.engine.step.stage import ChunkModule, Made
+from hetero.layers.weight_gradients import Kept
 from hetero.models.batch import Batch
 from hetero.models.unit_module import Boundary
 from hetero.transfer.flow import Flow
@@ -36,8 +39,8 @@ class _Live:
 
 
 class Executor:
-    """Runs the F, B, SEND and RECV of one stage, step after step; what SYNC and STEP do is the caller's. A list with
-    anything else in it is refused (ScheduleError).
+    """Runs the F, B, I, W, SEND and RECV of one stage, step after step; what SYNC and STEP do is the caller's. A list
+    with anything else in it, or with halves of backwards that do not fit, is refused (ScheduleError).
 
     `names` are the boundary tensors in order; a flow carries them as (B * T, D) in a precision of its own, and the
     stage computes in `dtype`. `expected_s` is what emulated chips are told to take, `laps` when in a chunk's backward
@@ -61,13 +64,15 @@ class Executor:
         self._last, self._dtype = last_backwards(actions), dtype
         self._ahead = _needed_next(actions)
         self._does: dict[Kind, Callable[[Action], None]] = {
-            Kind.F: self._forward, Kind.B: self._backward, Kind.SEND: self._send, Kind.RECV: self._receive,
-            Kind.SYNC: self._complete, Kind.STEP: self._end,
+            Kind.F: self._forward, Kind.B: self._backward, Kind.I: self._input_gradient, Kind.W: self._weight_gradients,
+            Kind.SEND: self._send, Kind.RECV: self._receive, Kind.SYNC: self._complete, Kind.STEP: self._end,
         }  # fmt: skip
         refuse_unknown(actions, tuple(self._does), "the executor")
+        check_backwards(actions)
         self._batch_of: Callable[[int], Batch] = _no_batch
         self._sync: Sync = _nobody
         self._live: dict[tuple[int, int], _Live] = {}
+        self._kept: dict[tuple[int, int], deque[Kept]] = {}
         self._arrived: dict[tuple[Purpose, int, int], Boundary] = {}
         self._turns = {key: self._count(key, Kind.RECV) for key in flows}
         self.loss: torch.Tensor | None = None
@@ -76,7 +81,7 @@ class Executor:
 
     def run(self, batch_of: Callable[[int], Batch], sync: Sync) -> None:
         """One step up to STEP. `batch_of(m)` gives a micro-batch. `sync` is told of gradients as soon as they are
-        complete, in the midst of a chunk's last backward, and of all of a chunk's at SYNC.
+        complete, in the midst of a chunk's last B or W, and of all of a chunk's at SYNC.
 
         Afterwards `loss` is the sum of token losses of the step, None on a stage without the head.
         """
@@ -95,7 +100,7 @@ class Executor:
 
     def _forward(self, action: Action) -> None:
         chunk, m, batch = action.chunk, action.micro_batch, self._batch_of(action.micro_batch)
-        with self._meter.action(Kind.F, f"F {chunk}.{m}", self._expected_s.get((Kind.F, chunk))):
+        with self._timed(action):
             inputs = {name: x.requires_grad_() for name, x in self._inputs(chunk, m).items()}
             outputs = self._chunks[chunk](inputs, batch)
         self._live[chunk, m] = _Live(inputs, outputs)
@@ -113,28 +118,53 @@ class Executor:
 
     def _backward(self, action: Action) -> None:
         chunk, m = action.chunk, action.micro_batch
-        live = self._live[chunk, m]
-        with (
-            self._meter.action(Kind.B, f"B {chunk}.{m}", self._expected_s.get((Kind.B, chunk))) as watch,
-            self._handing_over(chunk, m, watch),
-        ):
-            if "loss" in live.outputs:
-                loss = live.outputs["loss"]
-                backward([loss], [torch.full_like(loss, self.loss_scale)])
+        with self._timed(action) as watch:
+            if self._last.get(chunk) != action:
+                self._differentiate(chunk, m)
             else:
-                backward([live.outputs[name] for name in self._names], self._output_gradients(chunk, m))
-        live.outputs = {}
+                with self._handing_over(chunk, watch) as made, self._chunks[chunk].telling(made):
+                    self._differentiate(chunk, m)
+        self._forget(chunk, m)
+
+    def _input_gradient(self, action: Action) -> None:
+        chunk, m = action.chunk, action.micro_batch
+        with self._timed(action), self._chunks[chunk].keeping() as kept:
+            self._differentiate(chunk, m)
+        self._kept[chunk, m] = kept
+        self._forget(chunk, m)
+
+    def _weight_gradients(self, action: Action) -> None:
+        chunk, kept = action.chunk, self._kept.pop((action.chunk, action.micro_batch))
+        with self._timed(action) as watch:
+            if self._last.get(chunk) != action:
+                self._chunks[chunk].make(kept, _nobody)
+            else:
+                with self._handing_over(chunk, watch) as made:
+                    self._chunks[chunk].make(kept, made)
+
+    def _timed(self, action: Action) -> AbstractContextManager[Stopwatch]:
+        kind, chunk, m, _ = action
+        return self._meter.action(kind, f"{kind.value} {chunk}.{m}", self._expected_s.get((kind, chunk)))
+
+    def _differentiate(self, chunk: int, m: int) -> None:
+        live = self._live[chunk, m]
+        if "loss" in live.outputs:
+            loss = live.outputs["loss"]
+            backward([loss], [torch.full_like(loss, self.loss_scale)])
+        else:
+            backward([live.outputs[name] for name in self._names], self._output_gradients(chunk, m))
+
+    def _forget(self, chunk: int, m: int) -> None:
+        """What was there for a backward that is done."""
+        self._live[chunk, m].outputs = {}
         self._live.pop((chunk + 1, m), None)
         if chunk == 0:
             del self._live[chunk, m]
 
     @contextmanager
-    def _handing_over(self, chunk: int, m: int, watch: Stopwatch) -> Iterator[None]:
-        """Inside, a chunk's last backward hands over the gradients of each unit when it has made them. An emulated chip
-        computes first, and then hands them over at their times, the last ones with SYNC."""
-        if (last := self._last.get(chunk)) is None or last.micro_batch != m:
-            yield
-            return
+    def _handing_over(self, chunk: int, watch: Stopwatch) -> Iterator[Made]:
+        """Whom a chunk's last backward tells of each unit: its gradients are handed over. An emulated chip computes
+        first, and then hands them over at their times, the last ones with SYNC."""
         paced: list[tuple[float, Iterable[str]]] = []
 
         def made(unit: int, names: Iterable[str]) -> None:
@@ -143,8 +173,7 @@ class Executor:
             elif part < NEARLY_DONE:
                 paced.append((part, names))
 
-        with self._chunks[chunk].telling(made):
-            yield
+        yield made
         for part, names in paced:
             watch.lap(part)
             self._sync(chunk, names)

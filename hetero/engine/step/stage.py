@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -16,6 +17,7 @@ from balancer.plan.plan import Plan, stage_ranks
 from bridge.layout.axes import Axes
 from bridge.rank import RankId
 from hetero.layers.group import TensorGroup
+from hetero.layers.weight_gradients import Kept, WeightGradients
 from hetero.models.batch import Batch
 from hetero.models.dimensions import Dimensions
 from hetero.models.registry import architecture
@@ -69,11 +71,13 @@ Made = Callable[[int, Iterable[str]], None]
 
 class ChunkModule(nn.Module):
     """Consecutive units, from number `first` on, run as one piece: boundary tensors in, boundary tensors (or the loss)
-    out. A tensor that several of its units use is counted as the first one's, which a backward comes to last."""
+    out. A tensor that several of its units use is counted as the first one's, which a backward comes to last.
 
-    def __init__(self, index: int, first: int, units: list[Any]) -> None:
+    `products` makes the gradients of its products' weights."""
+
+    def __init__(self, index: int, first: int, units: list[Any], products: WeightGradients | None = None) -> None:
         super().__init__()
-        self.index = index
+        self.index, self._products = index, products or WeightGradients()
         self.units = nn.ModuleList(units)
         self.parameters_of: dict[int, dict[str, nn.Parameter]] = {}
         seen: set[str] = set()
@@ -81,6 +85,7 @@ class ChunkModule(nn.Module):
             found = {tensor.name: tensor.parameter for tensor in unit.tensors()}
             self.parameters_of[number] = {name: p for name, p in found.items() if name not in seen}
             seen |= found.keys()
+        self._unit_of: dict[Any, int] = {p: unit for unit, found in self.parameters_of.items() for p in found.values()}
 
     @property
     def names(self) -> list[str]:
@@ -94,18 +99,33 @@ class ChunkModule(nn.Module):
 
     @contextmanager
     def telling(self, made: Made) -> Iterator[None]:
-        """Inside, a backward tells of each unit when it has made the gradients of all its tensors."""
-        handles = []
+        """Inside, a whole backward tells of each unit when it has made the gradients of all its tensors."""
+        hooks: dict[torch.Tensor, Callable[[torch.Tensor], None]] = {}
         for unit, found in self.parameters_of.items():
             left = set(found)
             for name, parameter in found.items():
-                hook = partial(_tick, left, name, partial(made, unit, list(found)))
-                handles.append(parameter.register_post_accumulate_grad_hook(hook))
+                hooks[parameter] = partial(_tick, left, name, partial(made, unit, list(found)))
+        handles = [p.register_post_accumulate_grad_hook(hooks[p]) for p in hooks.keys() - self._products.weights]
         try:
-            yield
+            with self._products.telling(hooks):
+                yield
         finally:
             for handle in handles:
                 handle.remove()
+
+    def keeping(self) -> AbstractContextManager[deque[Kept]]:
+        """Inside, a backward makes all gradients but those of products' weights, of which it leaves what they are made
+        of."""
+        return self._products.keeping()
+
+    def make(self, kept: deque[Kept], made: Made) -> None:
+        """The gradients that a backward has left, and lets go of what they are made of. Tells of each unit when its own
+        are made, from the last one on, as if all other gradients were there."""
+        for unit, found in reversed(self.parameters_of.items()):
+            while kept and self._unit_of[kept[0].weight_ED] == unit:
+                self._products.make(kept.popleft())
+            made(unit, list(found))
+        assert not kept, "gradients of weights that are no unit's"
 
 
 def _tick(left: set[str], name: str, made: Callable[[], None], _: torch.Tensor) -> None:
@@ -132,16 +152,17 @@ class Stage:
     ) -> None:
         self.place, self.dtype = place, DTYPES[precision]
         self.chunks: dict[int, ChunkModule] = {}
+        products = WeightGradients(backend.operators.add_product)
         self.parameters: dict[str, nn.Parameter] = {}
         shared: dict[str, nn.Parameter] = {}
         for chunk in plan.pipelines[place.pipeline].chunks():
             if chunk.stage != place.stage:
                 continue
             units = [
-                build_unit(dims, unit, group, backend.operators, self.dtype, NOWHERE, 0, False, shared)
+                build_unit(dims, unit, group, backend.operators, self.dtype, NOWHERE, 0, False, shared, products)
                 for unit in range(*chunk.units)
             ]
-            self.chunks[chunk.index] = ChunkModule(chunk.index, chunk.units[0], units)
+            self.chunks[chunk.index] = ChunkModule(chunk.index, chunk.units[0], units, products)
             for unit in units:
                 for tensor in unit.tensors():
                     if tensor.parameter.device == NOWHERE:
@@ -151,7 +172,7 @@ class Stage:
         held = {unit for chunk in plan.pipelines[place.pipeline].stages[place.stage].units for unit in range(*chunk)}
         self.reads_text = bool(held & {first, last})
         self.computes_loss = last in held
-        self._wide = self._accumulate_in_float32() if self.dtype != torch.float32 else None
+        self._wide = self._accumulate_in_float32(products) if self.dtype != torch.float32 else None
 
     def gradients(self, names: Iterable[str]) -> dict[str, torch.Tensor]:
         """This rank's float32 sums of these tensors; valid until `clear`."""
@@ -165,10 +186,12 @@ class Stage:
         for parameter in self.parameters.values():
             parameter.grad = None
 
-    def _accumulate_in_float32(self) -> dict[str, torch.Tensor]:
+    def _accumulate_in_float32(self, products: WeightGradients) -> dict[str, torch.Tensor]:
         sums = {name: torch.zeros_like(p, dtype=torch.float32) for name, p in self.parameters.items()}
         for name, parameter in self.parameters.items():
-            parameter.register_post_accumulate_grad_hook(_Widen(sums[name]))
+            if parameter not in products.weights:
+                parameter.register_post_accumulate_grad_hook(_Widen(sums[name]))
+        products.sums = {parameter: sums[name] for name, parameter in self.parameters.items()}
         return sums
 
 

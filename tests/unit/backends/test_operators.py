@@ -37,6 +37,19 @@ def test_rotary_is_a_rotation_in_the_complex_plane() -> None:
     torch.testing.assert_close(OPERATORS.rotary(x_BHTK, cos_TK, sin_TK), expected)
 
 
+@pytest.mark.parametrize("narrow", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("wide", [True, False])
+def test_a_product_is_added_to_a_sum_of_its_own_type_or_of_float32(narrow: torch.dtype, wide: bool) -> None:
+    gradient_NE, x_ND = torch.randn(B * T, H).to(narrow), torch.randn(B * T, D).to(narrow)
+    before_ED = torch.randn(H, D).to(torch.float32 if wide else narrow)
+    total_ED = before_ED.clone()
+    OPERATORS.add_product(total_ED, gradient_NE, x_ND)
+    assert total_ED.dtype == before_ED.dtype
+    expected_ED = before_ED.double() + torch.einsum("ne,nd->ed", gradient_NE.double(), x_ND.double())
+    eps = torch.finfo(narrow).eps
+    torch.testing.assert_close(total_ED.double(), expected_ED, rtol=2 * eps, atol=8 * eps)
+
+
 @pytest.mark.parametrize("groups", [1, 2, 4])
 def test_attention_is_causal_softmax_over_shared_heads(groups: int) -> None:
     q_BHTK, k_BGTK, v_BGTK = torch.randn(B, H, T, K), torch.randn(B, groups, T, K), torch.randn(B, groups, T, K)

@@ -15,9 +15,9 @@ from hetero.transfer.waits import Waits
 
 
 @pytest.mark.parametrize("interpreter", [Executor, Evaluator])
-@pytest.mark.parametrize("kind", [Kind.I, Kind.W])
-def test_an_action_that_it_does_not_know_is_refused_before_any_step(interpreter: type[Executor], kind: Kind) -> None:
+@pytest.mark.parametrize("kinds", ["FI", "FW", "FIWW", "FWI", "FIB", "FBW", "FBB", "FIIW", "B", "IW"])
+def test_a_backward_that_is_not_whole_is_refused_before_any_step(interpreter: type[Executor], kinds: str) -> None:
     backend = CpuBackend()
-    actions = (Action(Kind.F, 0, 0), Action(kind, 0, 0), STEP)
-    with pytest.raises(ScheduleError, match=f"{kind.value}0.*the executor knows F, B, SEND, RECV, SYNC, STEP"):
+    actions = (*(Action(Kind(kind), 0, 0) for kind in kinds), STEP)
+    with pytest.raises(ScheduleError, match=f"{' '.join(kinds)} of micro-batch 0 in chunk 0.*one backward after it"):
         interpreter({}, actions, {}, ["x"], (1, 1), torch.float32, Meter(backend, Waits(backend)), {}, {})

@@ -1,0 +1,72 @@
+"""What becomes of the weight gradients of products: made at once, or kept back for an action of their own.
+
+Shapes: N tokens, D inputs and E outputs of a product.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import torch
+
+from backends.operators import add_product as plain_add_product
+
+AddProduct = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], None]
+
+
+class Kept(NamedTuple):
+    """What the gradient of a weight is made of: its product's input, and the gradient of its output."""
+
+    weight_ED: torch.Tensor
+    x_ND: torch.Tensor
+    gradient_NE: torch.Tensor
+
+
+class WeightGradients:
+    """Those of one stage; autograd makes none of them. Each is added to what `sums` has of its weight, or else to the
+    weight's `grad`, which the first one makes. `weights` are all of them; each is in one product of a micro-batch."""
+
+    def __init__(self, add_product: AddProduct = plain_add_product) -> None:
+        self.weights: set[torch.Tensor] = set()
+        self.sums: Mapping[torch.Tensor, torch.Tensor] = {}
+        self._add_product = add_product
+        self._kept: deque[Kept] | None = None
+        self._hooks: Mapping[torch.Tensor, Callable[[torch.Tensor], None]] = {}
+
+    def take(self, kept: Kept) -> None:
+        """From a backward that has just made the gradient of a product's input."""
+        if self._kept is None:
+            self.make(kept)
+        else:
+            self._kept.append(kept)
+
+    def make(self, kept: Kept) -> None:
+        weight_ED, x_ND, gradient_NE = kept
+        total_ED = self.sums.get(weight_ED, weight_ED.grad)
+        if total_ED is None:
+            weight_ED.grad = gradient_NE.t().mm(x_ND)
+        else:
+            self._add_product(total_ED, gradient_NE, x_ND)
+        if (hook := self._hooks.get(weight_ED)) is not None:
+            hook(weight_ED)
+
+    @contextmanager
+    def keeping(self) -> Iterator[deque[Kept]]:
+        """Inside, backwards make none: what this gives has them in the order of their making, each to be made once."""
+        self._kept = kept = deque[Kept]()
+        try:
+            yield kept
+        finally:
+            self._kept = None
+
+    @contextmanager
+    def telling(self, hooks: Mapping[torch.Tensor, Callable[[torch.Tensor], None]]) -> Iterator[None]:
+        """Inside, a weight's hook is called when its gradient is made."""
+        self._hooks = hooks
+        try:
+            yield
+        finally:
+            self._hooks = {}
