@@ -22,8 +22,8 @@ _Changes = dict[Place, dict[str, object]]
 
 def complete(plan: Plan, problem: Problem) -> Plan:
     """The plan that ranks obey: replicas expanded, chunks, precisions, chips, ticks, warm-ups and owners filled in.
-    Warm-ups that were left open are as deep as hiding the links takes, where the times of all stages are known. Completing a completed
-    plan changes nothing. Raises PlanError for every illegal plan."""
+    Warm-ups that were left open are as deep as hiding the links takes, where the times of all stages are known.
+    Completing a completed plan changes nothing. Raises PlanError for every illegal plan."""
     check(plan, problem)
     plan = lay_chunks(plan, problem.workload)
     check_chunks(plan)

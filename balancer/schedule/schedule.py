@@ -1,8 +1,8 @@
 """What a schedule is: the order in which the stages of a pipeline compute, and what follows from it.
 
-It is made for the stage of each chunk, in model order, a number of micro-batches, a warm-up of each stage, and, if it is
-timed, what chunks and messages take. It
-decides computation alone; messages are added by `balancer.schedule.lowering`.
+It is made for the stage of each chunk, in model order, a number of micro-batches, a warm-up of each stage, and, if it
+is timed, what chunks and messages take. It decides computation alone; messages are added by
+`balancer.schedule.lowering`.
 """
 
 from __future__ import annotations
