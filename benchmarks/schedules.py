@@ -5,9 +5,9 @@
 Three emulated chips, one stage each, cut by half layers where it suits their speeds, over links that are busy for a
 third of the slowest stage's time. Plans name the schedule and the cut; chunks, warm-ups and ticks are completion's own.
 `zero_bubble_vs_1f1b` is the measured step of 1F1B over that of zero bubble, `_efficiency` the speed over that of all
-chips that never wait, the update left out. `_ideal` is the same by arithmetic: no step is shorter than what the fullest stage computes, and
-what comes before it: the way of the first forward, and for 1F1B that of the last backward too. `prediction_error` is
-the largest of the differences between a simulated and a measured step, as a fraction.
+chips that never wait, the update left out. `_ideal` is the same by arithmetic: no step is shorter than what the fullest
+stage computes, and what comes before it: the way of the first forward, and for 1F1B that of the last backward too.
+`prediction_error` is the largest of the differences between a simulated and a measured step, as a fraction.
 
 Schedules take turns in every round on the same standing ranks; a figure is the median over the rounds.
 """
@@ -22,7 +22,6 @@ from functools import cached_property
 from itertools import accumulate, pairwise
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 from balancer.completion.completion import complete
 from balancer.cost.ideal import ideal_tokens_per_s
@@ -32,6 +31,7 @@ from balancer.problem import Problem
 from balancer.schedule.action import Kind
 from balancer.search.cut import StageCost, cut
 from balancer.simulate.simulate import Prediction, simulate
+from benchmarks.ideal import HostReports
 from benchmarks.report import print_report
 from hetero.cluster.host.agent import LocalAgents
 from hetero.cluster.options import fleet_of
@@ -155,9 +155,9 @@ class Bench:
         plan, steps = case.plan.model_copy(update={"epoch": self._epoch}), list[float]()
         self._session.configure(run_spec(self._job, self._session.fleet, plan, self._text, case.time_scale))
 
-        def record(_: int, hosts: Sequence[Mapping[str, Any]]) -> None:
-            steps.append(max(h["end"] for h in hosts) - min(h["start"] for h in hosts))
-            self.overruns += any(h["overrun"] for h in hosts)
+        def record(_: int, hosts: HostReports) -> None:
+            steps.append(max(h.end for h in hosts) - min(h.start for h in hosts))
+            self.overruns += any(h.overrun for h in hosts)
 
         self._session.run(count, record)
         return median(steps)

@@ -16,6 +16,8 @@ from balancer.schedule.schedule import MicroBatchTimes, Placed, Schedule
 
 _PRECISION = 100_000
 """Ticks of the slowest chunk of a micro-batch."""
+_REHEARSED = 48
+"""Micro-batches that policies are compared over; and one for each chunk on the way there and back."""
 _MOST = 12
 """Micro-batches that are worth keeping for a way as long as a stage's work on one."""
 
@@ -35,7 +37,7 @@ class TimedSchedule(Schedule):
     def compute(
         self, placed: Placed, micro_batches: int, warmup: Sequence[int], ticks: Ticks | None = None
     ) -> list[list[Action]]:
-        ticks, few = ticks or even_ticks(placed), min(micro_batches, 2 * len(placed) + 2 * max(warmup))
+        ticks, few = ticks or even_ticks(placed), min(micro_batches, _REHEARSED + 2 * len(placed))
 
         def rehearsed(policy: Policy) -> int:
             return replay(decide(placed, few, warmup, ticks, policy), placed, ticks)
