@@ -56,9 +56,9 @@ class Transformers(PlainLoop):
             rope_parameters={"rope_type": "default", "rope_theta": dims.rope_theta},
             tie_word_embeddings=dims.tie_embeddings,
             max_position_embeddings=self.spec.text.seq_len,
-            attn_implementation="sdpa",
             use_cache=False,
         )
+        config._attn_implementation = "sdpa"
         with torch.device(self.backend.device):
             model = LlamaForCausalLM(config)
         if self.checkpointing:

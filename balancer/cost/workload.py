@@ -18,7 +18,9 @@ class UnitWork:
     `largest_tensor` is a number of parameters. Backward makes again, by `remade_flops` beside twice those of forward,
     `remade_bytes` at tp 1 and `remade_whole_bytes` on every rank, which lie there beside what else it needs.
     `recomputed` has what changes where more is made again and less is kept. On a sequence-parallel stage it is not
-    `whole_bytes` that every rank keeps, but `gathered_bytes`, and its part of `row_bytes`."""
+    `whole_bytes` that every rank keeps, but `gathered_bytes`, and its part of `row_bytes`. A backward in two actions
+    leaves `weight_flops` to the second, and keeps `pair_bytes` until then at tp 1, and `whole_pair_bytes` on every
+    rank."""
 
     kind: str
     forward_flops: float
@@ -31,6 +33,9 @@ class UnitWork:
     backward_bytes: int = 0
     last_bytes: int = 0
     largest_tensor: int = 0
+    weight_flops: float = 0.0
+    pair_bytes: int = 0
+    whole_pair_bytes: int = 0
     remade_flops: float = 0.0
     remade_bytes: int = 0
     remade_whole_bytes: int = 0

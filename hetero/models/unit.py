@@ -78,6 +78,9 @@ class Unit:
             largest_tensor=max(elements.values()),
             remade_bytes=sum(work.remade_bytes for work in works),
             remade_flops=sum(work.remade_flops for work in works),
+            weight_flops=sum(work.weight_flops for work in works),
+            pair_bytes=sum(work.pair_bytes for work in works),
+            whole_pair_bytes=sum(work.whole_pair_bytes for work in works),
         )
         made = {"none": plain, "selective": selective_work(plain, works, size), "full": full_work(plain, works, size)}
         return replace(plain, recomputed={asked: made[self.recomputed(asked)] for asked in ("selective", "full")})

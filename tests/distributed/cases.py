@@ -153,6 +153,22 @@ CASES = (
         steps=4,
     ),
     _case(
+        "zero bubble",
+        pipeline(8, n2(0, 5), a2(5, 9), k1(9, 12)),
+        pipeline(2, a2(0, 12)),
+        layers=5,
+        schedule="zero-bubble",
+    ),
+    _case(
+        "there and back, tied, in bfloat16",
+        pipeline(6, k1(0, 4), a4(4, 7), n2(7, 12)),
+        layers=5,
+        schedule="v",
+        tie_embeddings=True,
+        precision="bfloat16",
+    ),
+    _case("again and again", pipeline(6, n2(0, 5), a2(5, 12)), layers=5, schedule="interleaved"),
+    _case(
         "bfloat16",
         pipeline(4, n2(0, 3, optimizer="host"), a4(3, 6, recompute="selective")),
         pipeline(4, k2(0, 6, recompute="full", optimizer="host")),

@@ -10,7 +10,7 @@ import torch
 
 from backends.cpu import CpuBackend
 from balancer.memory.messages import posted_bytes
-from balancer.schedule.action import Action, Actions, Kind
+from balancer.schedule.action import COMPUTING, Action, Actions, Kind
 from balancer.schedule.lowering import lower
 from balancer.schedule.registry import schedule
 from hetero.engine.step.executor import _needed_next
@@ -35,7 +35,7 @@ class Posting:
 
 
 def counts(lists: tuple[Actions, ...], placed: list[int], stage: int) -> list[int]:
-    """While each forward and backward of a stage runs, by the engine's own lines."""
+    """While each computation of a stage runs, by the engine's own lines."""
     chips, taken, found = Posting(), 0, []
     native = NativeMessages(chips, chips, stage, Waits(CpuBackend()))  # type: ignore[arg-type]
     receivers = {
@@ -53,7 +53,7 @@ def counts(lists: tuple[Actions, ...], placed: list[int], stage: int) -> list[in
         if action.kind is Kind.RECV:
             receivers[action.purpose, action.boundary].receive_pieces([Destination((1,))])
             taken += 1
-        elif action.kind in (Kind.F, Kind.B):
+        elif action.kind in COMPUTING:
             found.append(chips.posted - taken)
     return found
 
@@ -66,7 +66,7 @@ def _target(sent: Action, placed: list[int]) -> int:
     return placed[sent.boundary + (sent.purpose == "activation")]
 
 
-@pytest.mark.parametrize("name", ["1f1b", "gpipe"])
+@pytest.mark.parametrize("name", ["1f1b", "gpipe", "zero-bubble"])
 @pytest.mark.parametrize(
     ("placed", "warmup"),
     [([0, 1], [4, 2]), ([0, 1, 2], [3, 2, 1]), ([0, 1, 0, 1], [3, 2]), ([0, 1, 2, 1, 0], [4, 3, 2])],
