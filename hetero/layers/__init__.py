@@ -1,1 +1,9 @@
-"""What the parts of models are built with: tensor-parallel groups, products, the loss, initial values."""
+"""What the parts of models are built with.
+
+group.TensorGroup  the ranks that hold one unit's tensors together
+linear.Linear      a product with this rank's slice of a weight
+rotary             angles of positions
+cross_entropy      the summed loss of a cut vocabulary
+spec.TensorSpec    what a logical tensor is, without torch
+builder            `Builder`: how modules get their parameters; `fill`, their initial values
+"""
