@@ -1,6 +1,7 @@
 """What a run writes down and shows.
 
 record               `merge_ranks` on a host, a `Recorder` on the driver: from the reports of ranks to a line of metrics
+metrics_line         `MetricsLine`, which the one writes and views read; `bounds` of its numbers
 notice.Notice        what becomes an event of the journal
 journal              `Journal` of metrics, `EventJournal`
 trace.Trace          the actions of traced steps; timeline, the last of them
