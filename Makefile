@@ -7,19 +7,24 @@ STAMP  := $(VENV)/.installed
 DEMO   ?= configs/runs/quickstart.yaml
 export OMP_NUM_THREADS ?= 1
 
-# Parts of the tests: what is below `hetero` and its contracts, and `hetero` with the house.
+# Parts of the tests. What is below `hetero`, its contracts, and `hetero` with the house: each by itself, and fast.
 FLOORS := tests/contract tests/unit/backends tests/unit/balancer tests/unit/bridge
 HETERO := tests/architecture tests/unit/hetero
 VIEWS := tests/unit/hetero/monitoring
-# Ranks that train, on emulated and made-up chips.
-RANKS := tests/distributed tests/stand_in
-# Whole runs: those that end badly, commands that end at once and pages, the tutorial, and all others.
+# Ranks that train, on emulated chips and on made-up ones. Whole runs: on a cluster, that end badly, as the tutorial has
+# them, short ones, pages and commands that end at once; and all others.
+RANKS := tests/distributed
+CHIPS := tests/stand_in
+CLUSTER := tests/e2e/test_cluster.py
 ENDS := tests/e2e/test_ends.py
-SCREENS := tests/e2e/bad_input tests/e2e/test_report.py tests/e2e/test_watch_refused.py
 TUTORIAL := tests/e2e/test_getting_started.py
+SHORT := tests/e2e/test_surroundings.py tests/e2e/test_unlike_precisions.py tests/e2e/test_equal_training_ray.py tests/e2e/test_stopped.py
+PAGES := tests/e2e/bad_input tests/e2e/test_report.py tests/e2e/test_dashboard.py tests/e2e/test_watch_refused.py
+OTHERS := tests/e2e $(addprefix --ignore=,$(CLUSTER) $(ENDS) $(TUTORIAL) $(SHORT) $(PAGES))
+# The longest first, so that none is left alone at the end.
+PARTS := RANKS CLUSTER ENDS CHIPS OTHERS SHORT TUTORIAL PAGES FLOORS HETERO
 
-.PHONY: install demo test test-all test-floors test-hetero test-ranks test-runs \
-        check check-types check-floors check-hetero bench clean
+.PHONY: install demo test test-all $(PARTS) check check-types check-floors check-hetero bench clean
 
 install: $(STAMP)
 
@@ -46,21 +51,12 @@ check-floors:
 check-hetero:
 	$(BIN)/python -m pytest -m "not slow" $(HETERO) --ignore=$(VIEWS)
 
-# Four parts of as much work, side by side on two cores, for whole runs wait a lot.
+# Six parts at a time on two cores, for whole runs wait a lot; as one ends, however it does, the next begins.
 test: install
-	$(MAKE) --no-print-directory -j4 -Oline test-floors test-hetero test-ranks test-runs
+	$(MAKE) --no-print-directory -j6 -k -Oline $(PARTS)
 
-test-floors:
-	$(BIN)/python -m pytest -m "not exhaustive" $(FLOORS) $(SCREENS)
-
-test-hetero:
-	$(BIN)/python -m pytest -m "not exhaustive" $(HETERO) $(ENDS)
-
-test-ranks:
-	$(BIN)/python -m pytest -m "not exhaustive" $(RANKS) $(TUTORIAL)
-
-test-runs:
-	$(BIN)/python -m pytest -m "not exhaustive" tests/e2e $(addprefix --ignore=,$(SCREENS) $(TUTORIAL) $(ENDS))
+$(PARTS):
+	$(BIN)/python -m pytest -m "not exhaustive" $($@)
 
 # Also what takes minutes by sheer number; -s shows what it measures.
 test-all: test

@@ -1,1 +1,16 @@
-"""What a chip is: its facts and how to drive it."""
+"""What a chip is: its facts and how to drive it.
+
+registry            which families there are: `find_family`, `load_backend`
+backend             `Backend`: how to drive one kind of chip, with `Copy` and `Stopwatch`
+chip                `ChipSpec`, read from the catalogue
+communicator        `Communicator` of some chips of a pool, and its `Work`
+operators           `Operators` that a family may replace by its own
+emulation.Emulated  a chip that is not here; what a job says of it is in options
+probe               which chips this host has; identify, which data sheet one is of
+watch.Watch         sees who waits long for another chip
+versions            of what drives chips
+surroundings        which environment variables matter to chips
+program             how a module of ours becomes a process
+core_schema         all YAML of the program
+errors              `ChipError`, `OutOfMemory`
+"""

@@ -1,1 +1,6 @@
-"""Numbers in, decisions out."""
+"""Numbers in, decisions out.
+
+problem.Problem         what a plan is wanted for
+options.BalanceOptions  what a job says of it
+errors.PlanError        what a plan breaks
+"""

@@ -41,6 +41,7 @@ from hetero.masking import hidden, secret_values
 from hetero.monitoring.environment import drivers_environment
 from hetero.monitoring.journal import EVENTS, METRICS, EventJournal, Journal
 from hetero.monitoring.memory import MemoryCheck
+from hetero.monitoring.metrics_line import MetricsLine
 from hetero.monitoring.monitor import Monitor
 from hetero.monitoring.notice import Notice
 from hetero.monitoring.record import Recorder
@@ -60,7 +61,7 @@ class RunSummary:
     run_dir: Path
     plan: Plan
     text: Prepared
-    last: Record | None
+    last: MetricsLine | None
 
 
 @private_files()
@@ -71,7 +72,7 @@ def train(
     address: str | None = None,
     plan: Plan | None = None,
     resume: str | None = None,
-    on_record: Callable[[Record], None] | None = None,
+    on_record: Callable[[MetricsLine], None] | None = None,
     on_event: Callable[[Record], None] | None = None,
 ) -> RunSummary:
     """Runs the job to its last step, on a Ray of its own or on the cluster at `address`.
@@ -142,19 +143,19 @@ class _Run:
         point: ResumePoint | None,
         events: EventJournal,
         monitor: Monitor,
-        on_record: Callable[[Record], None] | None,
+        on_record: Callable[[MetricsLine], None] | None,
         on_event: Callable[[Record], None] | None,
     ) -> None:
         self._job, self.run_dir, self._text, self._point, self._events = job, run_dir, text, point, events
         self._secrets = secret_values(job.unmasked())
         self._folders, self._monitor = folders, monitor
         self._on_event = on_event or _ignore
-        self.record_to: list[Callable[[Record], None]] = [on_record] if on_record else []
+        self.record_to: list[Callable[[MetricsLine], None]] = [on_record] if on_record else []
         self._store = _store(job, run_dir)
         self._updates = point.state.updates if point else 0
         self._loss_scale = LossScale.of(job.train.loss_scale, point.state.scalars if point else {})
         self._skips = skips_of(point)
-        self._last: Record | None = None
+        self._last: MetricsLine | None = None
         self._written: dict[int, CheckpointWritten] = {}
         self._plan: Plan
         self._memory: MemoryCheck
@@ -286,9 +287,9 @@ class _Run:
         if (written := self._written.pop(line["step"] + 1, None)) is not None:
             self._commit(written)
 
-    def _scaled(self, line: Record) -> list[Notice]:
+    def _scaled(self, line: MetricsLine) -> list[Notice]:
         """Follows the loss scale, which the ranks change by the same rule."""
-        before, self._loss_scale = self._loss_scale, self._loss_scale.after(line["skipped"])
+        before, self._loss_scale = self._loss_scale, self._loss_scale.after(bool(line["skipped"]))
         return told(before, self._loss_scale, {"step": line["step"], "epoch": line["epoch"]})
 
     def _commit(self, written: CheckpointWritten) -> None:

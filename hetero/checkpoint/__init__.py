@@ -1,1 +1,9 @@
-"""The state of a run on disk: written by its owners under one plan, read under any other."""
+"""The state of a run on disk: written by its owners under one plan, read under any other.
+
+store.CheckpointStore  the checkpoints of one run
+manifest.RunState      what a checkpoint knows of the run beside its tensors
+pieces                 `write_piece` of an owner, `CheckpointReader` of any rank
+resume.ResumePoint     where a run goes on
+options                `CheckpointOptions` of a job
+errors                 `CheckpointError`, `StorageFull`
+"""

@@ -4,5 +4,6 @@ job         `Job`
 file/       from YAML to a job
 planning/   from a job to its plan
 run/        the folder of a run
+checks      what of a job no section can tell by itself; `errors`, its mistakes
 doctor      what `hetero doctor` says of a job
 """

@@ -1,2 +1,11 @@
-"""What the parts of models are built with: tensor-parallel groups, products and their weights' gradients, the loss,
-initial values."""
+"""What the parts of models are built with.
+
+group.TensorGroup  the ranks that hold one unit's tensors together
+linear.Linear      a product with this rank's slice of a weight
+weight_gradients   `WeightGradients`: those of products, made at once or kept back
+rerun              values that backward makes again
+rotary             angles of positions
+cross_entropy      the summed loss of a cut vocabulary
+spec.TensorSpec    what a logical tensor is, without torch
+builder            `Builder`: how modules get their parameters; `fill`, their initial values
+"""

@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 import yaml
 
@@ -26,6 +26,7 @@ from balancer.plan.plan import Plan
 from hetero.foreign import DEEPEST, LineSplitter, check_bounded, open_plain, parse_json, read_plain
 from hetero.monitoring.errors import MonitorError
 from hetero.monitoring.journal import BLOCK_BYTES, EVENTS, METRICS, Record, parse
+from hetero.monitoring.metrics_line import MetricsLine
 from hetero.monitoring.shapes import EVENT, JOB, METRICS_LINE, fits
 
 RECENT = 256
@@ -55,7 +56,7 @@ class Point:
     pool_tokens_per_s: Mapping[str, float]
 
     @classmethod
-    def of(cls, record: Record) -> Point:
+    def of(cls, record: MetricsLine) -> Point:
         pools = record.get("pools") or {}
         return cls(
             step=record["step"],
@@ -74,7 +75,7 @@ class Follower:
 
     def __init__(self, run_dir: Path) -> None:
         self.run_dir = run_dir
-        self.recent: deque[Record] = deque(maxlen=RECENT)
+        self.recent: deque[MetricsLine] = deque(maxlen=RECENT)
         self.events: deque[Record] = deque(maxlen=EVENTS_KEPT)
         self.last_of_kind: dict[str, Record] = {}
         self.hosts: dict[str, Record] = {}
@@ -94,7 +95,7 @@ class Follower:
         return any(news)
 
     @property
-    def last(self) -> Record | None:
+    def last(self) -> MetricsLine | None:
         """The newest line of metrics."""
         return self.recent[-1] if self.recent else None
 
@@ -138,7 +139,7 @@ class Follower:
                 self._evaluated.offer(step, line)
         self._history.settle()
         self._evaluated.settle()
-        self.recent.extend(record for _, line in fresh if (record := parse(line, METRICS_LINE)) is not None)
+        self.recent.extend(record for _, line in fresh if (record := _metrics(line)) is not None)
         return replaced or before != (self._step, self.restarts)
 
     def _step_of(self, line: bytes) -> int | None:
@@ -146,7 +147,7 @@ class Follower:
         quick = _STEP.match(line)
         if quick and line.endswith(b"]}") and int(quick[1]) > self._step:
             return int(quick[1])
-        record = parse(line, METRICS_LINE)
+        record = _metrics(line)
         return None if record is None else record["step"]
 
     def _forget(self, from_step: int) -> None:
@@ -298,6 +299,10 @@ def _yaml(data: bytes) -> Any:
     return core_schema.load(data)
 
 
+def _metrics(line: bytes) -> MetricsLine | None:
+    return cast("MetricsLine | None", parse(line, METRICS_LINE))
+
+
 def _point(line: bytes) -> Point | None:
-    record = parse(line, METRICS_LINE)
+    record = _metrics(line)
     return None if record is None else Point.of(record)

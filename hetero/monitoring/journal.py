@@ -12,7 +12,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -36,7 +36,7 @@ class Journal:
         if torn:
             self._write(b"\n")
 
-    def append(self, record: Record) -> None:
+    def append(self, record: Mapping[str, Any]) -> None:
         """Write one record; numbers that JSON does not have (NaN, infinities) become null.
 
         Raises OSError if the disk is full; the file then ends with the record before."""

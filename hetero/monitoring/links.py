@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
-from typing import Any
+from typing import Any, Literal
 
+from hetero.monitoring.metrics_line import LinkFigures
 from hetero.words.step import CrossedByPool, HostStep
 
 FIGURES = ("bytes_sent", "bytes_per_s", "exposed_s")
@@ -44,10 +45,10 @@ def total_bytes(crossed: CrossedByPool) -> int:
     return sum(nbytes for nbytes, _ in crossed.values())
 
 
-def step_links(hosts: Iterable[HostStep], pools: Iterable[str], step_s: float) -> list[dict[str, Any]]:
+def step_links(hosts: Iterable[HostStep], pools: Iterable[str], step_s: float) -> list[LinkFigures]:
     """The links that a step used, in the order of `pools`. `exposed_s` is what a link cost the step at most: seconds
     of the rank, at either end, that stood still for it longest. Waits of different links may lie side by side."""
-    found: dict[tuple[str, str], dict[str, Any]] = {}
+    found: dict[tuple[str, str], LinkFigures] = {}
     for host in hosts:
         for peer, crossed in host.sent.items():
             _add(found, (host.pool, peer), "bytes_sent", crossed)
@@ -74,11 +75,16 @@ def link_statuses(records: Sequence[Mapping[str, Any]], emulated: Iterable[str])
 
 
 def _add(
-    found: dict[tuple[str, str], dict[str, Any]], ends: tuple[str, str], key: str, crossed: tuple[int, float]
+    found: dict[tuple[str, str], LinkFigures],
+    ends: tuple[str, str],
+    key: Literal["bytes_sent", "bytes_received"],
+    crossed: tuple[int, float],
 ) -> None:
-    source, target = ends
-    unused = {"source": source, "target": target, "bytes_sent": 0, "bytes_received": 0, "bytes_per_s": 0.0}
-    link = found.setdefault(ends, unused | {"exposed_s": 0.0})
+    nothing: LinkFigures = {
+        "source": ends[0], "target": ends[1], "bytes_sent": 0, "bytes_received": 0, "bytes_per_s": 0.0,
+        "exposed_s": 0.0,
+    }  # fmt: skip
+    link = found.setdefault(ends, nothing)
     nbytes, waited_s = crossed
     link[key] += nbytes
     link["exposed_s"] = max(link["exposed_s"], waited_s)

@@ -8,21 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from math import nan
+from typing import cast
 
 from hetero.monitoring.links import merge_crossed, step_links, total_bytes
+from hetero.monitoring.metrics_line import MetricsLine, PoolFigures, StageFigures
 from hetero.words.pool import Pool
 from hetero.words.step import HostStep, StageTimes, StepReport, StepTotals
 
-Report = dict[str, Any]
-
 BUSY = ("forward_s", "backward_s", "weight_s", "optimizer_s")
 SUMMED = (*BUSY, "bridge_wait_s", "bubble_s")
-SOMETIMES = ("eval_loss",)
-"""In the lines of those steps alone after which the held-out samples were measured."""
 UNSCALED = 1.0
 """The `loss_scale` of a step whose loss is not multiplied. No other is less."""
-TOTALS = ("loss", "grad_norm", "lr", "loss_scale", "skipped", "tokens", "consumed_tokens")
+UNTOLD = StepTotals(nan, 0, nan, nan, nan, False, 0)
+"""Of a step of which no rank has told them."""
 
 
 @dataclass(frozen=True)
@@ -74,23 +73,31 @@ def merge_ranks(host: str, reports: Sequence[StepReport]) -> HostStep:
     )
 
 
-def merge_hosts(hosts: Sequence[HostStep], facts: RunFacts, useful_s: float = 0.0) -> Report:
+def merge_hosts(hosts: Sequence[HostStep], facts: RunFacts, useful_s: float = 0.0) -> MetricsLine:
     """The `metrics.jsonl` line of one step, from the reports of all hosts. `useful_s` is what the steps before it took.
 
     A step takes as long as its slowest host says: times of two hosts' clocks are never subtracted.
     """
     step_s = max(host.end - host.start for host in hosts)
-    totals = _totals(hosts)
-    # `Follower` knows a line by its first key and a whole one by its last, before it is parsed.
-    tokens_per_s = totals.tokens / step_s if totals and step_s > 0 else 0.0
+    totals = _totals(hosts) or UNTOLD
+    tokens_per_s = totals.tokens / step_s if step_s > 0 else 0.0
     now = max(host.end for host in hosts)
-    useful_s += 0.0 if totals and totals.skipped else step_s
-    return {
+    useful_s += 0.0 if totals.skipped else step_s
+    line: MetricsLine = {
         "step": hosts[0].step,
         "time": now,
         "epoch": hosts[0].epoch,
-        **{key: getattr(totals, key, None) for key in TOTALS},
-        **{key: told for key in SOMETIMES if (told := getattr(totals, key, None)) is not None},
+        "loss": totals.loss,
+        "grad_norm": totals.grad_norm,
+        "lr": totals.lr,
+        "loss_scale": totals.loss_scale,
+        "skipped": totals.skipped,
+        "tokens": totals.tokens,
+        "consumed_tokens": totals.consumed_tokens,
+    }
+    if totals.eval_loss is not None:
+        line["eval_loss"] = totals.eval_loss
+    line |= {
         "step_s": step_s,
         "tokens_per_s": tokens_per_s,
         "goodput": min(1.0, useful_s / max(now - facts.started, step_s, 1e-9)),
@@ -102,8 +109,9 @@ def merge_hosts(hosts: Sequence[HostStep], facts: RunFacts, useful_s: float = 0.
             for name, assigned in facts.pools.items()
         },
         "links": step_links(hosts, facts.pools, step_s),
-        "stages": [asdict(stage) for stage in _slowest_of_each_stage(one for host in hosts for one in host.stages)],
+        "stages": [_figures(stage) for stage in _slowest_of_each_stage(one for host in hosts for one in host.stages)],
     }
+    return line
 
 
 class Recorder:
@@ -113,15 +121,19 @@ class Recorder:
         self.facts = facts
         self.useful_s = useful_s
 
-    def line(self, hosts: Sequence[HostStep]) -> Report:
+    def line(self, hosts: Sequence[HostStep]) -> MetricsLine:
         """Of the next step, from the reports of all hosts."""
         line = merge_hosts(hosts, self.facts, self.useful_s)
-        self.useful_s += 0.0 if line["skipped"] else line["step_s"]
+        self.useful_s += 0.0 if line["skipped"] else line["step_s"] or 0.0
         return line
 
 
 def _totals(reports: Iterable[StepReport | HostStep]) -> StepTotals | None:
     return next((report.totals for report in reports if report.totals), None)
+
+
+def _figures(stage: StageTimes) -> StageFigures:
+    return cast(StageFigures, asdict(stage))
 
 
 def _stage(host: str, report: StepReport) -> StageTimes:
@@ -150,7 +162,7 @@ def _slowest_of_each_stage(stages: Iterable[StageTimes]) -> tuple[StageTimes, ..
 
 def _pool(
     hosts: list[HostStep], assigned: Assignment, facts: RunFacts, job_tokens_per_s: float, step_s: float
-) -> Report:
+) -> PoolFigures:
     spent = {key: sum(getattr(host, key) for host in hosts) for key in SUMMED}
     busy_s = sum(spent[key] for key in BUSY)
     accounted_s = busy_s + spent["bubble_s"] + spent["bridge_wait_s"]

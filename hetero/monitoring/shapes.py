@@ -7,58 +7,14 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
-Number = Annotated[float, Field(ge=-1e60, le=1e60)]
-Count = Annotated[int, Field(ge=0, le=10**12)]
-Time = Annotated[float, Field(ge=0, le=1e11)]
-"""Unix seconds of years with four digits."""
-Figures = dict[str, Number | None]
+from hetero.monitoring.bounds import Count, Number, Time
+from hetero.monitoring.metrics_line import MetricsLine
 
 
 class _Shape(BaseModel):
     """Further keys may hold what they like."""
-
-    model_config = ConfigDict(strict=True)
-
-
-class _LinkShape(_Shape):
-    source: str
-    target: str
-    bytes_sent: Number
-    bytes_per_s: Number
-    exposed_s: Number
-
-
-class _StageShape(_Shape):
-    pipeline: Count
-    stage: Count
-    pool: str = ""
-    host: str | None = None
-    slowest_rank: Count | None = None
-    forward_s: Number | None = None
-    backward_s: Number | None = None
-    weight_s: Number | None = None
-    wait_s: Number | None = None
-
-
-class _MetricsLineShape(_Shape):
-    step: Count
-    time: Time | None = None
-    epoch: Count | None = None
-    loss: Number | None = None
-    eval_loss: Number | None = None
-    grad_norm: Number | None = None
-    lr: Number | None = None
-    step_s: Number | None = None
-    tokens_per_s: Number | None = None
-    goodput: Number | None = None
-    link_ratio: Number | None = None
-    emulated: bool = False
-    overrun: bool | None = None
-    pools: dict[str, Figures] | None = None
-    links: list[_LinkShape] | None = None
-    stages: list[_StageShape] | None = None
 
 
 class _EventShape(_Shape):
@@ -108,15 +64,15 @@ class _JobShape(_Shape):
     pools: dict[str, _PoolShape] | None = None
 
 
-Shape = type[_Shape]
-RECORD, METRICS_LINE, EVENT = _Shape, _MetricsLineShape, _EventShape
-PLANNED, JOB = _PlannedShape, _JobShape
+Shape = TypeAdapter[Any]
+RECORD, METRICS_LINE, EVENT = TypeAdapter(_Shape), TypeAdapter(MetricsLine), TypeAdapter(_EventShape)
+PLANNED, JOB = TypeAdapter(_PlannedShape), TypeAdapter(_JobShape)
 
 
 def fits(data: Any, shape: Shape) -> bool:
     """Whether plain data is what a view expects."""
     try:
-        shape.model_validate(data)
+        shape.validate_python(data, strict=True)
     except ValidationError:
         return False
     return isinstance(data, dict)

@@ -6,7 +6,7 @@ import statistics
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 from backends.options import EmulateOptions
 from balancer.completion.idle import Idle, used_chips
@@ -15,6 +15,7 @@ from balancer.plan.plan import Plan
 from hetero.monitoring.follow import Follower, Point
 from hetero.monitoring.journal import Record
 from hetero.monitoring.links import LinkStatus, link_statuses
+from hetero.monitoring.metrics_line import MetricsLine, PoolFigures
 from hetero.monitoring.shapes import PLANNED, fits
 from hetero.words.pool import Pool
 
@@ -135,7 +136,8 @@ class RunStatus:
 
 def status(follower: Follower, now: float | None = None) -> RunStatus:
     """The run as last polled. `now` (unix time) tells whether it has fallen silent."""
-    job, last, plan = follower.job, follower.last or {}, follower.plan
+    job, plan = follower.job, follower.plan
+    last: Mapping[str, Any] = follower.last or {}
     equal = tuple(equal_pipelines(plan)) if plan else ()
     return RunStatus(
         name=str(job.get("name") or follower.run_dir.resolve().name),
@@ -183,7 +185,8 @@ def typical_stages_s(follower: Follower) -> dict[tuple[int, int], float]:
     found: dict[tuple[int, int], list[float]] = {}
     for record in _settled(follower):
         for stage in record.get("stages") or ():
-            seconds = sum(stage.get(key) or 0.0 for key in ("forward_s", "backward_s", "weight_s"))
+            parts = stage.get("forward_s"), stage.get("backward_s"), stage.get("weight_s")
+            seconds = sum(part or 0.0 for part in parts)
             found.setdefault((stage["pipeline"], stage["stage"]), []).append(seconds)
     return {place: statistics.median(seconds) for place, seconds in found.items()}
 
@@ -214,21 +217,21 @@ def _planned_by(follower: Follower) -> Record:
     return told if fits(told, PLANNED) else {}
 
 
-def _settled(follower: Follower) -> list[Record]:
-    epoch = (follower.last or {}).get("epoch")
+def _settled(follower: Follower) -> list[MetricsLine]:
+    epoch = follower.last and follower.last.get("epoch")
     records = [record for record in follower.recent if record.get("epoch") == epoch]
     return records[1:] or records
 
 
-def _median(records: Sequence[Record]) -> Record:
+def _median(records: Sequence[MetricsLine]) -> Mapping[str, Any]:
     """The medians of a step's seconds and of all figures of its pools."""
     if not records:
         return {}
     figures: dict[tuple[str, str], list[float]] = {}
     for record in records:
         for name, pool in (record.get("pools") or {}).items():
-            for key, value in pool.items():
-                figures.setdefault((name, key), []).append(value or 0.0)
+            for key in PoolFigures.__annotations__.keys() & pool.keys():
+                figures.setdefault((name, key), []).append(cast(float, pool.get(key)) or 0.0)
     pools: dict[str, Record] = {}
     for (name, key), values in figures.items():
         pools.setdefault(name, {})[key] = statistics.median(values)
@@ -273,7 +276,7 @@ def _failure(follower: Follower) -> str | None:
     return str(message or data.get("cause") or "the run failed")
 
 
-def _pools(follower: Follower, last: Record) -> tuple[PoolStatus, ...]:
+def _pools(follower: Follower, last: Mapping[str, Any]) -> tuple[PoolStatus, ...]:
     """In the order of the job file; pools that a plan leaves out too, with no figures."""
     measured: Mapping[str, Record] = last.get("pools") or {}
     pools = {name: Pool(name, "", "", 0) for name in measured} | _declared(follower)
@@ -332,11 +335,11 @@ def _pool(pool: Pool, measured: Record, step_s: float, idle: int) -> PoolStatus:
     )
 
 
-def _links(follower: Follower, records: Sequence[Record]) -> tuple[LinkStatus, ...]:
+def _links(follower: Follower, records: Sequence[Mapping[str, Any]]) -> tuple[LinkStatus, ...]:
     return link_statuses(records, (pool.name for pool in _declared(follower).values() if pool.emulated))
 
 
-def _stages(follower: Follower, last: Record, equal: Sequence[Numbers]) -> tuple[StageStatus, ...]:
+def _stages(follower: Follower, last: Mapping[str, Any], equal: Sequence[Numbers]) -> tuple[StageStatus, ...]:
     """Of equal pipelines the stage that computed longest stands for all."""
     declared = _declared(follower)
     names = {number: numbered(numbers, counted=False) for numbers in equal for number in numbers}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rich import box
@@ -11,7 +11,7 @@ from rich.table import Table
 
 from hetero.words.pool import Pool
 
-Record = dict[str, Any]
+Record = Mapping[str, Any]
 
 COLUMNS = (
     "capacity\ntok/s", "tok/s", "TFLOP/s\nper chip", "MFU", "busy", "bubble", "bridge\nwait", "other", "peak\nMiB",

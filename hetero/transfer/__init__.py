@@ -6,6 +6,7 @@ native_messages  `NativeMessages` of a pool's chips, and `greet`, their first co
 rounds           `Round`: what several flows send inside a pool, as one all-to-all
 messages         `Sender`, `Receiver`, `Destination`, `MessageSpec`: a message and its two ends
 bridge_messages  `BridgeSender`, `BridgeReceiver` over a channel; `slot_io`, how tensors get into its slots
+coded, gate      messages through a codec, and the `Fallback` of one that lost too much
 channels         `Channels` with pinned slots, for messages that no flow sends
 waits            `Waits` of a rank, and what has `Crossed` the bridge
 """

@@ -1,4 +1,4 @@
-"""What a room says of itself: the files that it lists, and the names that are used from outside, are there."""
+"""What a room says of itself: what it lists is there, and it lists each of its files that is used from outside."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.architecture.tree import PACKAGES, name_of, parsed, python_files
+from tests.architecture.tree import PACKAGES, ROOT, name_of, parsed, python_files
 
 _ROW = re.compile(r"^(\w+)(?:\.(\w+))?/? {2,}\S", re.MULTILINE)
 _NAME = re.compile(r"`([A-Za-z_]\w*)`")
@@ -37,3 +37,31 @@ def test_what_a_room_names_is_there(path: Path) -> None:
     there = {other.stem for other in path.parent.iterdir()}
     assert {file for file, _ in rows} <= there
     assert {name for _, name in rows if name} | set(_NAME.findall(text)) <= _defined(path.parent) | there
+
+
+def _used_from_outside() -> dict[Path, set[str]]:
+    """By room, its files from which others import."""
+    found: dict[Path, set[str]] = {path.parent: set() for path in ROOMS}
+    for path in python_files(*PACKAGES):
+        for node in ast.walk(parsed(path)):
+            if isinstance(node, ast.ImportFrom) and node.module:
+                module = ROOT.joinpath(*node.module.split("."))
+                files = [module, *(module / name.name for name in node.names)]
+                for file in (file for file in files if file.with_suffix(".py").exists()):
+                    if file.parent in found and file.parent not in path.parents:
+                        found[file.parent].add(file.name)
+    return found
+
+
+USED = _used_from_outside()
+
+
+@pytest.mark.parametrize("path", ROOMS, ids=name_of)
+def test_a_room_names_what_is_used_from_outside(path: Path) -> None:
+    words = set(re.findall(r"\w+", ast.get_docstring(parsed(path)) or ""))
+    assert USED[path.parent] <= words
+
+
+def test_what_is_used_from_outside_is_seen() -> None:
+    assert {"store", "manifest"} <= USED[ROOT / "hetero" / "checkpoint"]
+    assert "durable" not in USED[ROOT / "hetero" / "checkpoint"], "of the room alone"

@@ -21,9 +21,9 @@ from tests.unit.hetero.monitoring.chrome_trace import read_trace
 
 JOB = ROOT / "configs/runs/quickstart.yaml"
 POOLS = ("nvidia", "ascend", "kunlun")
-SETTINGS = ("time_scale=1", "data.seq_len=128")
-"""At the pace of the machine, whatever that is, and half the work; how well an emulated pace is kept is for runs and
-benchmarks to say."""
+SETTINGS = ("time_scale=1", "data.seq_len=64")
+"""At the pace of the machine, whatever that is, and a quarter of the work; how well an emulated pace is kept is for
+runs and benchmarks to say."""
 
 LINE = {
     "step", "time", "epoch", "loss", "grad_norm", "lr", "loss_scale", "skipped", "tokens", "consumed_tokens", "step_s",

@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.bad_input.screens import JOB, check_screen
-from tests.e2e.command import ROOT, SCRIPT, Command, Run, short_folder
-from tests.e2e.test_ends import _job_file
+from tests.e2e.command import ROOT, SCRIPT, Run, short_folder
 from tests.patience import RUN_S
 from tests.unit.hetero.cluster.onray.test_environment import OTHERS
 
@@ -21,7 +20,7 @@ FEW_LETTERS = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "OM
 
 
 @pytest.mark.slow
-def test_a_run_of_nobody_with_nowhere_to_print() -> None:
+def test_a_run_of_nobody_among_other_modules_and_another_ray_with_nowhere_to_print() -> None:
     if subprocess.run([*NOBODY, "true"], check=False).returncode:
         pytest.skip("this system lets nobody make a user")
     read, write = os.pipe()
@@ -31,10 +30,12 @@ def test_a_run_of_nobody_with_nowhere_to_print() -> None:
         job = JOB.replace("source: python-stdlib", f"source: {place / 'text.txt'}").replace("nvidia", "池")
         measured = job[: job.index("balance:")] + job[job.index("checkpoint:") :].replace("time_scale: 1.0", "")
         (place / "job.yaml").write_text(measured, encoding="utf-8")
+        for module in MODULES:
+            (place / f"{module}.py").write_text("raise RuntimeError('of the working folder')")
         run = Run(place / "run")
         ended = subprocess.run(
-            [*NOBODY, SCRIPT, "train", place / "job.yaml", "--run-dir", run.folder], cwd=ROOT, timeout=RUN_S,
-            env={"PATH": os.environ["PATH"], "TMPDIR": str(place), **FEW_LETTERS},
+            [*NOBODY, SCRIPT, "train", place / "job.yaml", "--run-dir", run.folder], cwd=place, timeout=RUN_S,
+            env={"PATH": os.environ["PATH"], "TMPDIR": str(place), **FEW_LETTERS, **OTHERS},
             stdin=subprocess.DEVNULL, stdout=write, stderr=subprocess.PIPE, text=True, check=False,
         )  # fmt: skip
         os.close(write)
@@ -61,16 +62,3 @@ def test_without_any_interface_a_run_is_refused_at_once(tmp_path: Path) -> None:
     check_screen(ended.returncode, ended.stderr)
     assert "ip link set lo up" in ended.stderr
     assert not (tmp_path / "run").exists()
-
-
-def test_a_run_among_other_modules_and_another_ray(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in OTHERS.items():
-        monkeypatch.setenv(name, value)
-    with short_folder() as place:
-        job, run = _job_file(place), Run(place / "run")
-        for module in MODULES:
-            (place / f"{module}.py").write_text("raise RuntimeError('of the working folder')")
-        few = ("--set", "train.steps=2", "--set", "checkpoint.every=0")
-        with Command(place, "train", job, "--run-dir", run.folder, *few, cwd=place) as command:
-            assert command.wait(RUN_S) == 0, command.output
-        assert [line["step"] for line in run.metrics] == [0, 1]

@@ -61,7 +61,7 @@ class LossScale:
         return {"loss_scale": self.scale, "good_steps": self.good_steps}
 
 
-def told(before: LossScale, after: LossScale, facts: Mapping[str, int]) -> list[Notice]:
+def told(before: LossScale, after: LossScale, facts: Mapping[str, int | None]) -> list[Notice]:
     """What the journal should know of a step: another scale, and that it can fall no further."""
     if before.value == after.value:
         return []

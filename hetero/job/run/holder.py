@@ -13,7 +13,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from hetero.foreign import NotPlain, open_plain
-from hetero.monitoring.shapes import Time
+from hetero.monitoring.bounds import Time
 
 _MOST_BYTES = 1 << 16
 

@@ -1,1 +1,5 @@
-"""What models are made of. A part tells its tensors and its work without torch, and beside it lies its module."""
+"""What models are made of. A part tells its tensors and its work without torch, and beside it lies its module.
+
+part                                  what a part tells
+embedding, norm, attention, mlp, head  those that there are
+"""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
 
 from hetero.models.dimensions import Dimensions
 from tests.unit.hetero.models.whole_model import (
@@ -37,7 +37,9 @@ def _their_name(ours: str, layers: int) -> str:
     return f"model.layers.{(number - 1) // 2}.{names[(number - 1) % 2 if part == 'norm' else 0]}.{kind}"
 
 
-def _reference(dims: Dimensions) -> LlamaForCausalLM:
+def _reference(dims: Dimensions) -> Any:
+    from transformers import LlamaConfig, LlamaForCausalLM  # which takes longer than all that is collected beside
+
     config = LlamaConfig(
         vocab_size=dims.vocab,
         hidden_size=dims.hidden,
@@ -56,6 +58,7 @@ def _reference(dims: Dimensions) -> LlamaForCausalLM:
 CASES = [*itertools.product([1, 2, 8], [False, True]), (4, True)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kv_heads", "varied"), CASES)
 def test_loss_and_gradients_equal_transformers(kv_heads: int, varied: bool) -> None:
     """`varied` ties the embeddings, has biases, another base of the rotary angles and another epsilon."""

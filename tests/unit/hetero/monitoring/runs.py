@@ -6,7 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from hetero.monitoring.record import Report, merge_hosts
+from hetero.monitoring.journal import Record
+from hetero.monitoring.record import merge_hosts
 from hetero.monitoring.tracked import TrackedRun
 from tests.unit.hetero.monitoring.reports import POOLS, TOTALS, facts, merged, rank_report
 
@@ -16,7 +17,7 @@ def tracked(folder: Path = Path("runs/small-run")) -> TrackedRun:
     return TrackedRun("small", folder, pools, {"name": "small", "train": {"steps": 5}})
 
 
-def line(step: int, slow_a: float = 1.0, **changes: Any) -> Report:
+def line(step: int, slow_a: float = 1.0, **changes: Any) -> Record:
     """Step `step`, whose loss is 5 - 0.1 * step; pool "a" computes `slow_a` times as long as it should."""
     times = {"forward_s": 0.2 * slow_a, "backward_s": 0.4 * slow_a}
     totals = TOTALS | {"loss": 5.0 - 0.1 * step}

@@ -9,8 +9,9 @@ import pytest
 from rich.console import Console
 
 from backends.options import EmulateOptions
+from hetero.monitoring.journal import Record
 from hetero.monitoring.progress import SECONDS_BETWEEN_VIEWS, Progress
-from hetero.monitoring.record import Report, merge_hosts
+from hetero.monitoring.record import merge_hosts
 from hetero.monitoring.table import pool_tables
 from hetero.words.pool import Pool
 from tests.unit.hetero.monitoring.reports import POOLS, TOTALS, facts, merged, rank_report
@@ -18,13 +19,13 @@ from tests.unit.hetero.monitoring.reports import POOLS, TOTALS, facts, merged, r
 LARGE = Pool("a", "ascend", "Ascend-910B2", 128, emulate=EmulateOptions())
 
 
-def _record(step: int, **changes: object) -> Report:
+def _record(step: int, **changes: object) -> Record:
     a = merged([rank_report("a", 0, step=step, totals=TOTALS), rank_report("a", 1, step=step)])
     b = merged([rank_report("b", 0, step=step)])
     return merge_hosts([a, b], facts(link_ratio=0.25)) | changes
 
 
-def _shown(terminal: bool, records: list[Report], clock: float = 0.0) -> str:
+def _shown(terminal: bool, records: list[Record], clock: float = 0.0) -> str:
     console = Console(file=io.StringIO(), force_terminal=terminal, width=200)
     with Progress(len(records), POOLS.values(), console, clock=lambda: clock) as progress:
         progress.event({"kind": "calibrated", "data": {"seconds": 1.5}})
