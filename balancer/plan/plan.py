@@ -134,7 +134,7 @@ class StagePlan(_Model):
         return tuple(u for a, b in self.owns or () for u in range(a, b))
 
 
-Tick = Annotated[int, Field(ge=0)]
+TickCount = Annotated[int, Field(ge=0)]
 
 
 class Ticks(_Model):
@@ -142,10 +142,10 @@ class Ticks(_Model):
     a micro-batch, by chunk in model order: forward, gradient of the input, gradients of the weights. By boundary: how
     long an activation and a gradient occupy the link, and how much later each arrives."""
 
-    chunks: tuple[tuple[Tick, Tick, Tick], ...] = Field(
+    chunks: tuple[tuple[TickCount, TickCount, TickCount], ...] = Field(
         description="By chunk in model order: forward, gradient of the input, gradients of the weights."
     )
-    hops: tuple[tuple[Tick, Tick, Tick], ...] = Field(
+    hops: tuple[tuple[TickCount, TickCount, TickCount], ...] = Field(
         description="By boundary between chunks: an activation and a gradient on the link, and its latency."
     )
 

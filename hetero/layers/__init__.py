@@ -6,6 +6,7 @@ weight_gradients   `WeightGradients`: those of products, made at once or kept ba
 rerun              values that backward makes again
 rotary             angles of positions
 cross_entropy      the summed loss of a cut vocabulary
+sliced_loss        the same without the logits of all of it at once
 spec.TensorSpec    what a logical tensor is, without torch
 builder            `Builder`: how modules get their parameters; `fill`, their initial values
 """

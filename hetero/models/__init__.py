@@ -3,4 +3,5 @@
 dimensions.Dimensions  the sizes of a model
 batch.Batch            what a unit's module is given of a micro-batch
 options.ModelOptions   what a job says of its model
+flops.masked_flops     what a causal mask leaves out
 """

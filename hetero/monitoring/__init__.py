@@ -6,6 +6,7 @@ notice.Notice        what becomes an event of the journal
 journal              `Journal` of metrics, `EventJournal`
 trace.Trace          the actions of traced steps; timeline, the last of them
 monitor.Monitor      all that looks on: trackers, Prometheus, alerts; tracked.TrackedRun, what it knows beforehand
+waterfall            a pool's MFU as a product of `Term`s
 skips, memory        updates skipped in a row, and chips that hold other than planned
 progress, top        what a terminal shows of a run, while it trains and from outside
 follow.Follower      a run directory, read while it is written, as far as `shapes` go; status, what views make of it

@@ -6,6 +6,7 @@ measuring   `measure`, before the plan
 chips       `identified`: a job whose chips have said what they are
 links       `Probed`: links as they were measured
 silence     `check_silence`: steps that would be taken for a hang
+computing   `pool_work`: how a pool's computing seconds come apart, for its MFU
 judging     `judge`: a run's steps beside what the plan promises
 cache       `cache_folder`, where measurements are kept
 """

@@ -2,4 +2,5 @@
 
 part                                  what a part tells
 embedding, norm, attention, mlp, head  those that there are
+projected_module                      the module of a part that ends in a product
 """
