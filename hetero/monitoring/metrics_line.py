@@ -19,6 +19,7 @@ class PoolFigures(TypedDict, total=False):
     tflops_per_chip: Number | None
     mfu: Number | None
     busy: Number | None
+    optimizer: Number | None
     bubble: Number | None
     bridge_wait: Number | None
     other: Number | None
