@@ -12,6 +12,7 @@ from backends.operators import Operators
 from balancer.plan.recompute import Recompute
 from bridge.layout.layout import LayoutError
 from hetero.layers.group import TensorGroup
+from hetero.layers.weight_gradients import WeightGradients
 from hetero.models.architecture import Architecture
 from hetero.models.batch import Batch
 from hetero.models.dimensions import Dimensions
@@ -152,3 +153,23 @@ def _check_bytes(
     short = 1.06 if recompute == "selective" else 1.02  # a norm's result made again, beside gradients of what reads it
     assert live.peak <= short * (kept + told.boundary_bytes + max(needs, remade + (needs - remade) / 2 + weight)), kind
     assert live.peak >= 0.98 * (kept + told.boundary_bytes + needs), kind
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_what_waits_for_weight_gradients_is_what_the_workload_tells(family: str, dtype: torch.dtype) -> None:
+    """Pairs of inputs and gradients, each tensor once, and the products that are made of them."""
+    dims, model = _model(family, vocab=1500, ffn=176, heads=4, kv_heads=2)
+    work, length = model.workload(32, 1, str(dtype).removeprefix("torch.")).units, 32
+    for index in {unit.kind: number for number, unit in enumerate(model.units)}.values():
+        keeper = WeightGradients()
+        place = TensorGroup(), Operators(), dtype, torch.device("cpu")
+        unit = build_unit(dims, index, *place, seed=0, weight_gradients=keeper)
+        tokens_BT = torch.zeros(1, length, dtype=torch.int64)
+        x_BTD = torch.randn(1, length, dims.hidden, dtype=dtype, requires_grad=True)
+        (out,) = unit({"x_BTD": x_BTD}, Batch(tokens_BT, tokens_BT)).values()
+        with keeper.keeping() as kept:
+            out.backward(torch.ones_like(out))
+        tensors = {t.untyped_storage().data_ptr(): t for one in kept for t in (one.x_ND, one.gradient_NE)}
+        told, bytes_ = work[index], sum(t.untyped_storage().nbytes() for t in tensors.values())
+        assert bytes_ == pytest.approx(told.pair_bytes + told.whole_pair_bytes, rel=0.02), told.kind
+        assert told.weight_flops == sum(2.0 * length * one.weight_ED.numel() for one in kept), told.kind
