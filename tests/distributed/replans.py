@@ -62,7 +62,7 @@ PAIRS: dict[str, tuple[Job, Plan, Plan]] = {
     "shares": (ADAMW, SHARED, plan(pipeline(2, n4(0, 6), micro_batch=2), pipeline(6, k2(0, 6), micro_batch=3))),
     "pipelines": (MOMENTUM, CHIP, plan(pipeline(5, n2(0, 6)), pipeline(2, n1(0, 6)), pipeline(1, n1(0, 6)))),
     "optimizers to the host's memory": (
-        NARROW,
+        ADAMW,
         SHARED,
         plan(pipeline(5, n4(0, 6, optimizer="host"), micro_batch=5), pipeline(3, k2(0, 6, optimizer="host"))),
     ),

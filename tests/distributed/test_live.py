@@ -62,7 +62,8 @@ def test_goes_on_under_another_plan(
 @pytest.mark.parametrize("job", [NARROW, FLOAT16], ids=["bfloat16", "float16"])
 def test_nothing_is_lost_where_pools_compute_in_less(job: Job, fleet: Standing) -> None:
     """Away and back again: to the bit, loss scale included."""
-    away = plan(pipeline(6, a2(0, 5), k1(5, 6), micro_batch=3), pipeline(2, n1(0, 6), micro_batch=2))
+    there = a2(0, 5, optimizer="host"), k1(5, 6)
+    away = plan(pipeline(6, *there, micro_batch=3), pipeline(2, n1(0, 6, optimizer="host"), micro_batch=2))
     whole = fleet.train(job, SMALL_SHARED, until=4)
     first = fleet.train(job, SMALL_SHARED, until=2)
     fleet.train(job, away, start=2, until=2, live=True)
