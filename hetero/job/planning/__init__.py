@@ -7,5 +7,6 @@ chips       `identified`: a job whose chips have said what they are
 links       `Probed`: links as they were measured
 silence     `check_silence`: steps that would be taken for a hang
 judging     `judge`: a run's steps beside what the plan promises
+computing   `pool_work`: what the time of forwards and backwards is made of
 cache       `cache_folder`, where measurements are kept
 """
