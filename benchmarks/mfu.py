@@ -10,12 +10,12 @@ our modules, and transformers' LlamaForCausalLM under torch.compile (benchmarks/
   nothing twice; `mfu_8b_whole_square` counts all of the square;
 - `mfu_8b_vs_plain`, `mfu_8b_vs_transformers`: our tokens per second over theirs. `mfu_8b_transformers_checkpointed`
   is 1 where that fits only with each layer computed again;
-- `mfu_8b_products` and so on: the terms of the waterfall (docs/monitoring.md), which multiply to `mfu_8b`. Products and
-  attention are timed one by one in our modules, outside of the steps.
+- `mfu_8b_products` and so on: the terms of the waterfall (docs/monitoring.md), which multiply to `mfu_8b`, by the
+  calibration of the same chip.
 
 What does not fit, or fails, is told on stderr and has no figures. `--layers` takes the first layers of what is too
-large, and says so by `mfu_8b_layers`; `--stage` adds what a plan may say of a stage, such as `warmup=2`. Where there is
-no accelerator, a tiny model goes the same way on the CPU, and the figures are void.
+large, and says so by `mfu_8b_layers`; `--stage` adds what a plan may say of a stage, such as `recompute=full`. Where
+there is no accelerator, a tiny model goes the same way on the CPU, and the figures are void.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from backends.errors import BackendError, ChipError
 from backends.identify import identify
 from backends.probe import detect
 from balancer.plan.plan import PipelinePlan, Plan, StagePlan
-from benchmarks.mfu_peers import CheckpointedTransformers, Transformers, alone, product_seconds, train
+from benchmarks.mfu_peers import CheckpointedTransformers, Transformers, alone
 from benchmarks.peers import PlainLoop, Turn
 from benchmarks.report import print_report
 from hetero.cluster.host.agent import LocalAgents
@@ -46,13 +46,14 @@ from hetero.cluster.session import Session
 from hetero.data.source import Prepared, prepare
 from hetero.errors import explains_itself, render
 from hetero.job.job import Job
+from hetero.job.planning.computing import pool_work
 from hetero.job.planning.plan_job import plan_job
 from hetero.job.planning.problem import workload
 from hetero.job.run.spec import run_spec
 from hetero.models.dimensions import Dimensions
 from hetero.models.flops import masked_flops
 from hetero.monitoring.waterfall import Computing, TimeSpent, waterfall
-from hetero.words.spec import RunSpec
+from hetero.words.spec import CalibrationSpec, RunSpec
 from hetero.words.step import HostStep
 
 Found = TypeVar("Found")
@@ -64,7 +65,7 @@ MODELS = {
 }
 TINY = Dimensions(layers=2, hidden=128, heads=4, kv_heads=2, ffn=352, vocab=512)
 PRECISION = "bfloat16"
-WARM_UP, PASSES = 2, 5
+WARM_UP = 2
 SAME_LOSS = 0.02
 """Ours and the plain loop's begin with the same values, on the same text, and differ by how they round."""
 NOTHING = "nothing could be measured"
@@ -165,11 +166,13 @@ class Bench:
         ours = spec and self._tried(setting, "engine", lambda: _engine(setting, spec, self._steps))
         if not spec or not ours:
             return {}
-        step_s = median(step.end - step.start for step in ours[WARM_UP:])
+        rows, steps = ours
+        step_s = median(step.end - step.start for step in steps[WARM_UP:])
         mfu = setting.flops / setting.peak_flops / step_s
         figures = {"": mfu, "whole_square": mfu * setting.whole_square, "step_s": step_s, **setting.cut}
-        figures |= dict(self._others(setting, spec, _loss(ours[0]), step_s))
-        figures |= self._tried(setting, "terms", lambda: _terms(setting, mfu, ours[WARM_UP:], spec)) or {}
+        computing = pool_work(setting.job, spec.plan, rows)["chip"].computing
+        figures |= self._tried(setting, "terms", lambda: _terms(mfu, steps[WARM_UP:], computing)) or {}
+        figures |= dict(self._others(setting, spec, _loss(steps[0]), step_s))
         return {"_".join(filter(None, ("mfu", setting.name, name))): figure for name, figure in figures.items()}
 
     def _others(self, setting: Setting, spec: RunSpec, loss: float, step_s: float) -> Iterator[tuple[str, float]]:
@@ -185,7 +188,7 @@ class Bench:
                 return
 
     def _trained(self, setting: Setting, spec: RunSpec, kind: type[PlainLoop]) -> list[Turn] | None:
-        return self._tried(setting, kind.__name__, lambda: alone(train, kind, spec.model_dump_json(), self._steps))
+        return self._tried(setting, kind.__name__, lambda: alone(kind, spec, self._steps))
 
     def _tried(self, setting: Setting, what: str, make: Callable[[], Found]) -> Found | None:
         try:
@@ -196,31 +199,29 @@ class Bench:
             return None
 
 
-def _engine(setting: Setting, spec: RunSpec, steps: int) -> list[HostStep]:
+def _engine(setting: Setting, spec: RunSpec, steps: int) -> tuple[list[dict[str, Any]], list[HostStep]]:
+    """What calibration says of the chip, and each step."""
+    asked = CalibrationSpec(
+        dimensions=spec.dimensions, pools=spec.pools, tensor_parallel={"chip": (1,)}, seq_len=setting.seq_len,
+        micro_batch=1, precisions={"chip": PRECISION}, time_scale=1.0,
+    )  # fmt: skip
     reports: list[HostStep] = []
     with Session.start(fleet_of(setting.job.pools), LocalAgents()) as session:
+        rows = session.calibrate(asked)
         session.configure(spec)
         session.run(steps, lambda _, hosts: reports.extend(hosts))
-    return reports
+    return rows, reports
 
 
-def _terms(setting: Setting, mfu: float, steps: Sequence[HostStep], spec: RunSpec) -> dict[str, float]:
-    spent, computed_s = time_spent(steps)
-    products = alone(product_seconds, spec.model_dump_json(), PASSES)
-    each_s = sum(products[unit.kind] for unit in workload(setting.job).units)
-    known = Computing(products=setting.batch * len(steps) * each_s / computed_s, tensor_parallel=0.0)
-    return {term.name.replace(" ", "_"): term.factor for term in waterfall(mfu, spent, known)}
-
-
-def time_spent(steps: Sequence[HostStep]) -> tuple[TimeSpent, float]:
-    """Of a chip's steps, and its seconds of forwards and backwards."""
+def _terms(mfu: float, steps: Sequence[HostStep], computing: Computing) -> dict[str, float]:
     whole_s = sum(step.end - step.start for step in steps)
     computed_s = sum(step.forward_s + step.backward_s + step.weight_s for step in steps)
     update_s, bubble_s, bridge_s = (
         sum(getattr(step, name) for step in steps) for name in ("optimizer_s", "bubble_s", "bridge_wait_s")
     )
     host_s = max(0.0, whole_s - computed_s - update_s - bubble_s - bridge_s)
-    return TimeSpent(computed_s, update_s, bubble_s, bridge_s, host_s), computed_s
+    spent = TimeSpent(computed_s, update_s, bubble_s, bridge_s, host_s)
+    return {term.name.replace(" ", "_"): term.factor for term in waterfall(mfu, spent, computing)}
 
 
 def _loss(step: HostStep) -> float:

@@ -9,7 +9,7 @@ a vocabulary of 128,256, and is bfloat16.
 - `initial_values_s`: 1e9 on the chip. What the operators read and write, counted, at the rate of its memory, or what it
   takes to launch them, 10 microseconds each, an assumption, whichever is longer;
 - `initial_values_host_s`: 1e9 where the host makes them, on the cores that a rank has here, at most eight;
-- `calibration_s`: four passes of each kind of unit at tp 1, 2, 4 and 8, 4,096 tokens each, at the chip's operations and
+- `calibration_s`: five passes of each kind of unit at tp 1, 2, 4 and 8, 4,096 tokens each, at the chip's operations and
   usual efficiency, and filling embedding and head at tp 1 at the rate of its memory;
 - `calibration_host_s`: measured, of a rank of a `cpu` pool: hidden 256, 512 tokens, the same vocabulary, float32;
 - `pinning_s`: 1 GiB of slots, an assumption, over the rate at which their pages are first touched: a driver's own work
@@ -60,7 +60,7 @@ from hetero.words.spec import CalibrationSpec
 PARAMETERS, TOKENS = 1e9, 64 * 4096
 MODEL = Dimensions(layers=32, hidden=4096, heads=32, kv_heads=8, ffn=14336, vocab=128_256)
 SMALL = Dimensions(layers=1, hidden=256, heads=4, kv_heads=4, ffn=704, vocab=MODEL.vocab)
-SLOT_BYTES, CHECK_EVERY, LAUNCH_S, PASSES = 1 << 30, 10, 10e-6, 4
+SLOT_BYTES, CHECK_EVERY, LAUNCH_S, PASSES = 1 << 30, 10, 10e-6, 5
 CHIPS = ("A100-80G", "A800-80G", "H800", "Ascend-910B2", "Kunlun-P800")
 QUICKSTART = Path(__file__).parents[1] / "configs" / "runs" / "quickstart.yaml"
 
@@ -121,7 +121,7 @@ def _calibration_here() -> float:
     pool = {"pool": Pool("pool", "cpu", "cpu", 1)}
     spec = CalibrationSpec(
         dimensions=SMALL, pools=pool, tensor_parallel={"pool": (1,)}, seq_len=512, micro_batch=1,
-        precisions={"pool": "float32"}, repeats=PASSES - 1,
+        precisions={"pool": "float32"}, repeats=PASSES - 2, time_scale=1.0,
     )  # fmt: skip
     world = World(CpuBackend(), RankId("pool", 0), 1)
     with tempfile.NamedTemporaryFile() as memory:

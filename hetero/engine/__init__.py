@@ -5,7 +5,7 @@ fork_server  where ranks come from
 world, mesh  the pool's process groups, and the connections between its ranks
 epoch        everything that a plan decides, made and used
 wiring       what a plan connects: groups, holders of tensors, flows over boundaries
-calibration  and trial: what units take on the chips; expected: what an emulated chip is told to take
+calibration  with trial and products: what units take on the chips; expected: what an emulated chip is told to take
 state/       what it has learnt
 step/        what it does in a step
 """

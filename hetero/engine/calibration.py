@@ -13,6 +13,7 @@ from backends.backend import Backend, Stopwatch
 from backends.emulation import Emulated
 from balancer.cost.times import datasheet_times
 from hetero.engine.expected import topology_of
+from hetero.engine.products import Products
 from hetero.engine.step.backward import backward
 from hetero.engine.step.stage import DTYPES
 from hetero.engine.trial import Limits, Trial
@@ -77,8 +78,19 @@ def _unit_row(
     told = zip(expected, expected_whole, trial.shares_of(whole), strict=True)
     shares = [part / all_ if part and all_ else share for part, all_, share in told]
     scale = spec.micro_batch * (spec.time_scale or 1.0)
-    forward, backward = (median(watches[i].seconds() for watches in passes) / shares[i] / scale for i in (0, 1))
-    return TimedUnit(world.rank.pool, whole.tp, whole.kind, forward, backward)
+    took = [median(watches[i].seconds() for watches in passes) for i in (0, 1)]
+    forward, backward = (seconds / share / scale for seconds, share in zip(took, shares, strict=True))
+    products = None
+    if spec.time_scale is not None and not isinstance(backend, Emulated):
+        products = (forward + backward) * _part_of_products(world, unit, trial, sum(took))
+    return TimedUnit(world.rank.pool, whole.tp, whole.kind, forward, backward, products)
+
+
+def _part_of_products(world: World, unit: torch.nn.Module, trial: Trial, seconds: float) -> float:
+    """Of a forward with its backward that takes so long. On a chip that waits for its host they may seem longer."""
+    with Products(world.backend) as products:
+        _once(world, unit, trial, (None, None))
+    return min(1.0, products.seconds / seconds) if seconds > 0 else 0.0
 
 
 def _limits(backend: Backend) -> Limits:

@@ -53,13 +53,15 @@ class JoinWorld(RankOrder[WorldJoined]):
 
 @dataclass(frozen=True)
 class TimedUnit(WordPart):
-    """What one kind of unit takes on a tensor-parallel group of a pool, in seconds per sequence."""
+    """What one kind of unit takes on a tensor-parallel group of a pool, in seconds per sequence. `products_s` are for
+    matrix products and attention, forward and backward; None for emulated chips, whose time is not theirs."""
 
     pool: str
     tp: int
     kind: str
     forward_s: float
     backward_s: float
+    products_s: float | None = None
 
 
 @dataclass(frozen=True)

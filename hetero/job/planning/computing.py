@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 from balancer.cost.stage_times import stage_time
-from balancer.cost.times import Times, datasheet_times
-from balancer.cost.topology import Topology
-from balancer.cost.workload import Workload
+from balancer.cost.times import Times
+from balancer.cost.workload import UnitWork, Workload
 from balancer.plan.plan import Plan, StagePlan
+from balancer.problem import Problem
 from hetero.job.job import Job
-from hetero.job.planning.problem import topology, workload
+from hetero.job.planning.problem import problem
 from hetero.models.flops import masked_flops
 from hetero.monitoring.waterfall import Computing
 
 _Shares = Sequence[tuple[int, StagePlan]]
 """The stages of a pool, each with the sequences that it has in a step."""
+_Products = Mapping[tuple[str, int, str], float]
+"""Seconds of a sequence by pool, tp and kind of unit."""
 
 
 @dataclass(frozen=True)
@@ -29,52 +31,57 @@ class PoolWork:
     whole_square: float
 
 
-class _ChipSeconds(NamedTuple):
-    """Of a stage: all of them, what is computed `again`, and what one chip `alone` would take without that."""
-
-    whole: float
-    again: float
-    alone: float
-
-
 def pool_work(job: Job, plan: Plan, calibrated: Sequence[Mapping[str, Any]]) -> dict[str, PoolWork]:
-    """Of the pools that the plan uses. Emulated chips keep to their data sheets; what the ranks of real ones say to
-    each other is told apart where a calibration measured one chip alone, too."""
-    chips, work = topology(job), workload(job)
-    sheets, measured = datasheet_times(chips, work), Times.from_measurements(calibrated)
-    masked = masked_flops(job.model.resolve(), job.data.seq_len)
+    """Of the pools that the plan uses. Emulated chips keep to their data sheets; of real ones a calibration tells apart
+    what it measured: products, and a group where it timed one chip alone, too."""
+    sheets, masked = problem(job), masked_flops(job.model.resolve(), job.data.seq_len)
+    measured = replace(sheets, times=Times.from_measurements(calibrated))
+    timed = ((row["pool"], row["tp"], row["kind"], row.get("products_s")) for row in calibrated)
+    products = {(pool, tp, kind): seconds for pool, tp, kind, seconds in timed if seconds is not None}
     found = {}
     for pool in sorted(plan.pools()):
         stages = [(plan.pipelines[p].share, stage) for (p, _), stage in plan.stages() if stage.pool == pool]
-        emulated = job.pools[pool].emulate is not None
-        known = not emulated and all(measured.knows(pool, tp, work) for _, stage in stages for tp in (1, stage.tp))
-        told_apart = emulated or known or all(stage.tp == 1 for _, stage in stages)
-        computing = _computing(measured if known else sheets, chips, work, stages, told_apart)
-        found[pool] = PoolWork(computing, _whole_square(work, masked, stages))
+        emulated, sizes = job.pools[pool].emulate is not None, {stage.tp for _, stage in stages}
+        known = not emulated and all(measured.knows(pool, tp) for tp in sizes)
+        alone = emulated or sizes == {1} or (known and measured.knows(pool, 1))
+        computing = _computing(measured if known else sheets, stages, alone, products if known else {})
+        found[pool] = PoolWork(computing, _whole_square(sheets.workload, masked, stages))
     return found
 
 
-def _computing(times: Times, chips: Topology, work: Workload, stages: _Shares, told_apart: bool) -> Computing:
-    """By how much a group of n takes longer than an n-th of what one chip does: its collectives, and on real chips what
-    thinner products lose. What is computed again is priced as planners do."""
-    found = [(share, _chip_seconds(times, chips, work, stage)) for share, stage in stages]
-    whole, again, alone = (sum(share * seconds[n] for share, seconds in found) for n in range(3))
+def _computing(asked: Problem, stages: _Shares, alone: bool, products: _Products) -> Computing:
+    """A group of n takes longer than an n-th of what one chip does `alone`, where that is known: for its collectives,
+    and on real chips for what thinner products lose. What is computed again has the planner's price."""
+    times, work = asked.times, asked.workload
+
+    def chip_seconds(of: Callable[[StagePlan, str], float]) -> float:
+        """In a step, of what is computed once."""
+        units = ((share, stage, work.units[index]) for share, stage in stages for index in stage.unit_indices())
+        return sum(share * _once(unit) * of(stage, unit.kind) for share, stage, unit in units)
+
+    whole = sum(
+        share * stage.tp * stage_time(times, asked.topology, work, stage, stage.unit_indices()).total_s
+        for share, stage in stages
+    )
     if whole <= 0:
         return Computing()
-    spoken = max(0.0, whole - again - alone) / whole
-    return Computing(tensor_parallel=spoken if told_apart else None, recompute=again / whole)
+    once = chip_seconds(lambda stage, kind: stage.tp * times.lookup(stage.pool, stage.tp, kind).total_s)
+    spoken = once - chip_seconds(lambda stage, kind: times.lookup(stage.pool, 1, kind).total_s) if alone else None
+    needed = {(stage.pool, stage.tp, work.units[index].kind) for _, stage in stages for index in stage.unit_indices()}
+    multiplied = None
+    if needed <= products.keys():
+        multiplied = chip_seconds(lambda stage, kind: stage.tp * products[stage.pool, stage.tp, kind])
+    return Computing(
+        products=None if multiplied is None else multiplied / whole,
+        tensor_parallel=None if spoken is None else max(0.0, spoken / whole),
+        recompute=max(0.0, whole - once) / whole,
+    )
 
 
-def _chip_seconds(times: Times, chips: Topology, work: Workload, stage: StagePlan) -> _ChipSeconds:
-    """For one sequence."""
-    whole = stage_time(times, chips, work, stage, stage.unit_indices()).total_s
-    once = alone = 0.0
-    for unit in (work.units[index] for index in stage.unit_indices()):
-        counted = 3 * unit.forward_flops
-        part = counted / (counted + unit.remade_flops) if counted else 1.0  # a unit may make things again by itself
-        once += part * times.lookup(stage.pool, stage.tp, unit.kind).total_s
-        alone += part * times.lookup(stage.pool, 1, unit.kind).total_s
-    return _ChipSeconds(stage.tp * whole, stage.tp * (whole - once), alone)
+def _once(unit: UnitWork) -> float:
+    """The part of a unit's time in which it makes nothing again, which a unit may do by itself."""
+    counted = 3 * unit.forward_flops
+    return counted / (counted + unit.remade_flops) if counted else 1.0
 
 
 def _whole_square(work: Workload, masked: Sequence[float], stages: _Shares) -> float:

@@ -50,6 +50,15 @@ def test_each_kind_of_unit_is_timed_once_and_no_first_value_is_made(monkeypatch:
     assert all(row.forward_s > 0 and row.backward_s > 0 for row in rows)
 
 
+def test_of_real_chips_the_part_of_products_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(CpuBackend, "start", lambda *_: Second())
+    rows = _rows(monkeypatch, _spec().model_copy(update={"time_scale": 1.0}))
+    whole = {row.kind: row.forward_s + row.backward_s for row in rows}
+    assert all(row.products_s is not None and 0 <= row.products_s <= whole[row.kind] for row in rows)
+    assert {row.kind for row in rows if not row.products_s} == {"embedding"}
+    assert {row.products_s for row in _rows(monkeypatch)} == {None}, "of bare arithmetic, which emulation is paced by"
+
+
 def test_inputs_and_weights_are_as_different_as_in_training(monkeypatch: pytest.MonkeyPatch) -> None:
     """Equal values flatter: products of ones switch few transistors, and all tokens would read one row."""
     seen: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []

@@ -14,7 +14,7 @@ from hetero.job.planning.computing import pool_work
 from hetero.job.planning.problem import topology, workload
 from hetero.models.flops import masked_flops
 from hetero.models.options import load_preset
-from hetero.monitoring.waterfall import TimeSpent, waterfall
+from hetero.monitoring.waterfall import Computing, TimeSpent, waterfall
 from tests.unit.hetero.monitoring import synthetic
 
 PLAN = Plan.model_validate(synthetic.plan())
@@ -75,7 +75,9 @@ def test_an_emulated_pool_s_terms_are_its_data_sheet_s(recompute: str, vocab: in
     found = {term.name: term.factor for term in terms}
     assert found["products, other operators"] == pytest.approx(chip.efficiency)
     assert found["recompute"] <= plain_s / took_s * (1 + 1e-9)
-    assert (found["recompute"] < 1) is (recompute != "none" or vocab > 257), "logits of many symbols are made again"
+    assert (found["recompute"] < 1 - 1e-9) is (recompute != "none" or vocab > 257), (
+        "logits of many symbols are made again"
+    )
     assert found["tensor parallel"] == pytest.approx(mfu / chip.efficiency / found["recompute"])
     assert found["tensor parallel"] < 1
 
@@ -89,6 +91,16 @@ def test_of_real_chips_only_what_was_measured_is_told_apart() -> None:
     assert pool_work(job, PLAN, both)["nvidia"].computing.tensor_parallel == pytest.approx(1 - 0.9 / 1.2)
     slower_alone = grouped + [_row("nvidia", 1, kind, 1.5) for kind in KINDS]
     assert pool_work(job, PLAN, slower_alone)["nvidia"].computing.tensor_parallel == 0.0
+
+
+def test_products_that_a_calibration_timed_are_a_part_of_their_own() -> None:
+    job = _job(real="nvidia")
+    grouped = [_row("nvidia", 2, kind, 0.6) | {"products_s": 0.45} for kind in KINDS]
+    computing = pool_work(job, PLAN, grouped)["nvidia"].computing
+    assert computing == Computing(products=pytest.approx(0.75), tensor_parallel=None, recompute=pytest.approx(0.0))
+    assert pool_work(job, PLAN, grouped[:-1])["nvidia"].computing.products is None, "one kind was never timed"
+    emulated = pool_work(_job(), PLAN, grouped)["nvidia"].computing
+    assert emulated.products is None, "the data sheet has one efficiency for both"
 
 
 def test_one_chip_alone_has_nobody_to_speak_to() -> None:
