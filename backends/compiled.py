@@ -11,16 +11,27 @@ import torch
 
 from backends.offers import Operator
 
+_VARIANTS = 64
+"""Types, sizes of one, and whether gradients are asked for: more than torch compiles of one function by default."""
+
 
 def compiled(plain: Operator) -> Callable[[], Operator]:
-    """The operator, for an offer to load. It is compiled when it is first called, once for all shapes of a kind."""
+    """The operator, for an offer to load. It is compiled when it is first called, once for all shapes of a kind; what
+    cannot be compiled later on, torch runs as it is."""
 
     def load() -> Operator:
         if find_spec("triton") is None:
             raise RuntimeError("triton is not installed")
-        settings: Any = import_module("torch._inductor.config")
-        settings.compile_threads = 1  # a rank starts no processes of its own
-        made: Operator = torch.compile(plain, dynamic=True, fullgraph=True)
+        _set("torch._inductor.config", "compile_threads", 1)  # a rank starts no processes of its own
+        _set("torch._dynamo.config", "recompile_limit", _VARIANTS)
+        made: Operator = torch.compile(plain, dynamic=True)
         return made
 
     return load
+
+
+def _set(module: str, name: str, value: int) -> None:
+    """Where this torch has such a setting: they are its own affair, and change."""
+    settings: Any = import_module(module)
+    if hasattr(settings, name):
+        setattr(settings, name, value)

@@ -102,7 +102,8 @@ def outcome(operator: Operator, sample: Sample) -> tuple[Tensor, ...]:
 
 
 def samples(name: str) -> list[Sample]:
-    """On the host, in float32, as modules hand them over: heads are a view of the projections' results."""
+    """On the host, in float32, as modules hand them over: heads are a view of the projections' results. No two sizes
+    of one are alike, lest a compiler take them for the same in all."""
     made = torch.Generator().manual_seed(0)
 
     def normal(*shape: int) -> Tensor:

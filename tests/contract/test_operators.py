@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch.optim.adamw import adamw
 
 from backends.accelerator import AcceleratorBackend
 from backends.backend import Backend
@@ -119,3 +120,35 @@ def test_what_a_family_offers_is_taken_or_refused_with_a_reason(backend: Backend
     assert all(table.refused.values())
     for name in set(NAMES) - table.own.keys():
         assert getattr(table, name) is getattr(PLAIN, name)
+
+
+def test_the_update_is_the_plain_one(backend: Backend) -> None:
+    """AdamW by the chip's own kernel where it has one, after as many steps as its moments take to matter."""
+    torch.manual_seed(2)
+    state = [[torch.randn(33, 5), torch.randn(7)] for _ in range(2)] + [[torch.rand(33, 5), torch.rand(7)]]
+    gradients = [[0.1 * torch.randn_like(x) for x in state[0]] for _ in range(4)]
+    found = _updated(state, gradients, backend.device, backend.capabilities.fused_adamw)
+    wanted = _updated(state, gradients, torch.device("cpu"), fused=False)
+    torch.testing.assert_close([x.cpu() for x in found], wanted, rtol=1e-5, atol=1e-6)
+
+
+def _updated(
+    state: list[list[torch.Tensor]], gradients: list[list[torch.Tensor]], device: torch.device, fused: bool
+) -> list[torch.Tensor]:
+    masters, first, second = ([x.to(device, copy=True) for x in part] for part in state)
+    for number, given in enumerate(gradients):
+        steps = [torch.tensor(float(number), device=device if fused else "cpu") for _ in masters]
+        rates = {"lr": 1e-2, "beta1": 0.9, "beta2": 0.99, "weight_decay": 0.1, "eps": 1e-8}
+        there = [x.to(device) for x in given]
+        adamw(masters, there, first, second, [], steps, foreach=not fused, fused=fused, amsgrad=False, maximize=False,
+              **rates)  # fmt: skip
+    return masters + first + second
+
+
+def test_norms_of_gradients_are_the_plain_ones(backend: Backend) -> None:
+    """By one operator for all of them; large and small beside each other."""
+    torch.manual_seed(3)
+    gradients = [scale * torch.randn(size) for scale, size in ((1e-6, 3), (1.0, 1000), (1e4, 129))]
+    found = torch.stack(torch._foreach_norm([x.to(backend.device) for x in gradients])).cpu()
+    wanted = torch.stack([x.double().norm() for x in gradients])
+    torch.testing.assert_close(found.double(), wanted, rtol=1e-6, atol=0.0)

@@ -1,6 +1,9 @@
 """CUDA's and Kunlun's own code on a machine that has no such chip, with `torch.cuda` over the CPU: what is copied
 beside compute is copied as late as it may be, so whoever does not wait reads what was there before.
 
+Beside them stands a family from outside: a distribution with an entry point, a data sheet, and a backend with an
+operator of its own. The contract suites run over it as over those that are built in.
+
 It says nothing of CUDA, NCCL, torch_xmlir or BKCL. See docs/hardware.md.
 """
 
@@ -12,7 +15,6 @@ from pathlib import Path
 
 import pytest
 
-from backends.options import EmulateOptions
 from hetero.data.source import Prepared
 from hetero.words.pool import Pool
 from tests.distributed.beside_plain import trains_as_plain
@@ -20,6 +22,7 @@ from tests.distributed.cases import MOMENTUM, Case, _case, a1, k1, k2, n1, n2, p
 from tests.distributed.fleet import Standing
 from tests.patience import RUN_S
 from tests.stand_in.cuda import machine
+from tests.stand_in.outside import machine as outsiders
 from tests.stand_in.processes import outcome, run
 
 pytestmark = pytest.mark.slow
@@ -31,24 +34,28 @@ print(json.dumps([[found.family, found.chips, found.note] for found in detect()]
 POOLS = {
     "nvidia": Pool("nvidia", "cuda", "A800-80G", 2),
     "kunlun": Pool("kunlun", "kunlun", "Kunlun-P800", 2),
-    "ascend": Pool("ascend", "ascend", "Ascend-910B2", 1, emulate=EmulateOptions()),
+    "ascend": Pool("ascend", "toy", "Toy-1", 1),
 }
 CASES = (
     _case("tp 2 to tp 2", pipeline(4, n2(0, 3), k2(3, 6), micro_batch=2)),
+    _case("beside one from outside", pipeline(4, n1(0, 2), a1(2, 6))),
     _case("three families, bfloat16", pipeline(4, n1(0, 2), k1(2, 4), a1(4, 6)), precision="bfloat16"),
     _case("pp 2 and dp 2, momentum", pipeline(4, n1(0, 3), n1(3, 6)), pipeline(2, k1(0, 6)), optimizer=MOMENTUM),
     _case("tp 2 and a bridge, float16", pipeline(4, k2(0, 3), n1(3, 6)), precision="float16"),
 )
 
 
-@pytest.mark.parametrize("family", ["cuda", "kunlun"])
-def test_the_contract_of_backends(family: str) -> None:
-    """Every case of the suite."""
-    suite = ["tests/contract/test_backends.py", "tests/contract/test_operators.py", "-k", f"{family} and not emulated"]
-    told = run(["-m", "pytest", "-rs", "-p", "no:cacheprovider", *suite], machine.environment(family), RUN_S)
+@pytest.mark.parametrize("families", ["cuda or toy", "kunlun"])
+def test_the_contracts_of_backends_and_operators(families: str) -> None:
+    """Every case of the suites."""
+    suites = ["tests/contract/test_backends.py", "tests/contract/test_operators.py", "-k"]
+    family, *outside = families.split(" or ")
+    environment = outsiders.environment(**machine.environment(family))
+    chosen = f"({families}) and not emulated"
+    told = run(["-m", "pytest", "-rs", "-p", "no:cacheprovider", *suites, chosen], environment, RUN_S)
     passed, skipped = outcome(told)
-    assert passed >= 45, told
-    assert skipped == [f"{family} is here"]
+    assert passed >= 47 * len((family, *outside)), told
+    assert sorted(skipped) == [f"{one} is here" for one in (family, *outside)]
 
 
 def test_a_host_says_whose_chips_these_are() -> None:
@@ -60,8 +67,8 @@ def test_a_host_says_whose_chips_these_are() -> None:
 
 @pytest.fixture(scope="module")
 def fleet(text: Prepared, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Standing]:
-    variables = {name: machine.environment(POOLS[name].family) for name in ("nvidia", "kunlun")}
-    with Standing(text, tmp_path_factory.mktemp("fleet"), POOLS, variables).up() as standing:
+    variables = {name: outsiders.environment(**machine.environment(POOLS[name].family)) for name in POOLS}
+    with outsiders.installed(), Standing(text, tmp_path_factory.mktemp("fleet"), POOLS, variables).up() as standing:
         yield standing
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -35,15 +38,22 @@ def test_its_norm_is_the_plain_one(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not fault_of("rms_norm", OFFERS["rms_norm"].load(), CPU)
 
 
-def test_what_is_compiled_is_whole_for_any_shape_and_starts_no_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_compiled_is_for_any_shape_and_starts_no_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: dict[str, Any] = {}
-    settings = type("Settings", (), {})()
+    settings = SimpleNamespace(compile_threads=8)
     monkeypatch.setattr(compiling, "find_spec", lambda name: name)
     monkeypatch.setattr(compiling, "import_module", lambda name: settings)
     monkeypatch.setattr(torch, "compile", lambda plain, **options: asked.update(options) or plain)
     assert compiled(swiglu)() is swiglu
-    assert asked == {"dynamic": True, "fullgraph": True}
-    assert settings.compile_threads == 1
+    assert asked == {"dynamic": True}
+    assert vars(settings) == {"compile_threads": 1}, "and no setting that this torch does not have"
+
+
+def test_torch_has_the_settings_by_these_names() -> None:
+    """Without loading its compiler: the files of settings are read."""
+    for module, name in (("_inductor", "compile_threads"), ("_dynamo", "recompile_limit")):
+        text = (Path(torch.__file__).parent / module / "config.py").read_text()
+        assert re.search(rf"^(def )?{name}\b|^    {name}\b", text, re.MULTILINE), name
 
 
 def test_nothing_of_it_is_thought_to_work_behind_a_plug_in() -> None:
