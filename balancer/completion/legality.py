@@ -33,6 +33,20 @@ def check(plan: Plan, problem: Problem) -> None:
     _check_chips(plan, problem.topology)
 
 
+def check_chunks(plan: Plan) -> None:
+    """Once each stage has its chunks: they lie as the schedule can order them, and ticks tell of all of them."""
+    for p, pipeline in enumerate(plan.pipelines):
+        try:
+            schedule(plan.schedule).check_placement(pipeline.stage_of_chunk())
+        except ScheduleError as error:
+            raise PlanError(f"pipelines[{p}].{error.key}", error.value, error.rule, error.remedy) from None
+        chunks, ticks = len(pipeline.chunks()), pipeline.ticks
+        if ticks is not None and (len(ticks.chunks), len(ticks.hops)) != (chunks, chunks - 1):
+            rule = f"ticks tell of each of {chunks} chunks and of the {chunks - 1} boundaries between them"
+            found = {"chunks": len(ticks.chunks), "hops": len(ticks.hops)}
+            raise PlanError(f"pipelines[{p}].ticks", found, rule, "leave ticks out, they are then what is expected")
+
+
 def check_completed(plan: Plan, problem: Problem) -> None:
     """The rules about what completion filled in or kept: warm-ups, owners, memory."""
     for p, pipeline in enumerate(plan.pipelines):

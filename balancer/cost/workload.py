@@ -15,8 +15,9 @@ class UnitWork:
     group keeps `whole_bytes`) and `boundary_bytes` (leaving it towards the next unit; also the size of each of its
     `tp_collectives` forward all-reduces). Its forward and its backward need a boundary tensor more for a while, and at
     tp 1 `forward_bytes` and `backward_bytes`; and `last_bytes` on every rank, when only `whole_bytes` are still kept.
-    `largest_tensor` is a number of parameters. Of `whole_bytes`, `gathered_bytes` are whole on the ranks of a
-    sequence-parallel stage too."""
+    `largest_tensor` is a number of parameters. A backward in two actions leaves `weight_flops` to the second, and keeps
+    `pair_bytes` until then at tp 1, and `whole_pair_bytes` on every rank. Of `whole_bytes`, `gathered_bytes` are whole
+    on the ranks of a sequence-parallel stage too."""
 
     kind: str
     forward_flops: float
@@ -29,6 +30,9 @@ class UnitWork:
     backward_bytes: int = 0
     last_bytes: int = 0
     largest_tensor: int = 0
+    weight_flops: float = 0.0
+    pair_bytes: int = 0
+    whole_pair_bytes: int = 0
     gathered_bytes: int = 0
 
 

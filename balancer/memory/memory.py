@@ -145,6 +145,7 @@ def _unit_room(
         gradient=unit.largest_tensor * weight_bytes / tp,
         sums=0 if weight_bytes < GRADIENT_BYTES else parameters * GRADIENT_BYTES,
         packed=packed,
+        pairs=micro_batch * (unit.whole_pair_bytes + unit.pair_bytes / tp),
     )
 
 

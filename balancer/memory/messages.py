@@ -8,7 +8,7 @@ from itertools import pairwise, takewhile
 
 from balancer.cost.workload import Workload
 from balancer.plan.plan import PipelinePlan, Place, Plan, StagePlan
-from balancer.schedule.action import Action, Actions, Kind, Purpose
+from balancer.schedule.action import COMPUTING, Action, Actions, Kind, Purpose
 from bridge.codec import CODECS, Codec
 from bridge.precision import ITEM_BYTES
 
@@ -51,7 +51,7 @@ def _coding(names: tuple[str, str], precision: str) -> list[Codec]:
 def posted_bytes(
     lists: Sequence[Actions], stage: int, placed: Sequence[int], sizes: Mapping[int, float]
 ) -> Iterator[float]:
-    """While each forward and backward of a stage runs: the messages from its pool that it has posted receives for, of
+    """While each computation of a stage runs: the messages from its pool that it has posted receives for, of
     these `sizes` by boundary. They are what the next one takes, and what their senders have sent before that
     (`hetero/transfer/native_messages.py`)."""
     coming = {s: deque(_sent_to(stage, lists[s], placed)) for s in set(placed)}
@@ -60,7 +60,7 @@ def posted_bytes(
         if action.kind is Kind.RECV and sizes.get(action.boundary):
             _post(action, posted, coming, placed)
             posted[_key(action)] -= 1
-        elif action.kind in (Kind.F, Kind.B):
+        elif action.kind in COMPUTING:
             for ahead in _until_next(actions, number):
                 if ahead.kind is Kind.RECV and sizes.get(ahead.boundary):
                     _post(ahead, posted, coming, placed)
@@ -68,7 +68,6 @@ def posted_bytes(
 
 
 _Key = tuple[Purpose | None, int]
-_COMPUTES = (Kind.F, Kind.B, Kind.I, Kind.W)
 
 
 def _key(action: Action) -> _Key:
@@ -77,7 +76,7 @@ def _key(action: Action) -> _Key:
 
 def _until_next(actions: Actions, number: int) -> Iterator[Action]:
     """What lies between a computation and the next."""
-    return takewhile(lambda action: action.kind not in _COMPUTES, (actions[n] for n in range(number + 1, len(actions))))
+    return takewhile(lambda action: action.kind not in COMPUTING, (actions[n] for n in range(number + 1, len(actions))))
 
 
 def _post(received: Action, posted: Counter[_Key], coming: Mapping[int, deque[_Key]], placed: Sequence[int]) -> None:

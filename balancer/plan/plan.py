@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import (
     BaseModel,
@@ -112,6 +112,22 @@ class StagePlan(_Model):
         return tuple(u for a, b in self.owns or () for u in range(a, b))
 
 
+Tick = Annotated[int, Field(ge=0)]
+
+
+class Ticks(_Model):
+    """What a timed schedule is made for, in whole parts of a common measure, so that all ranks make the same of it. Of
+    a micro-batch, by chunk in model order: forward, gradient of the input, gradients of the weights. By boundary: how
+    long an activation and a gradient occupy the link, and how much later each arrives."""
+
+    chunks: tuple[tuple[Tick, Tick, Tick], ...] = Field(
+        description="By chunk in model order: forward, gradient of the input, gradients of the weights."
+    )
+    hops: tuple[tuple[Tick, Tick, Tick], ...] = Field(
+        description="By boundary between chunks: an activation and a gradient on the link, and its latency."
+    )
+
+
 class PipelinePlan(_Model):
     """Stages that together hold the model. `share` is in sequences per step; `replicas: n` writes n equal pipelines."""
 
@@ -119,6 +135,9 @@ class PipelinePlan(_Model):
     micro_batch: int = Field(default=1, ge=1, description="Sequences in one action; divides `share`.")
     stages: tuple[StagePlan, ...] = Field(min_length=1, description="In model order; together they hold the model.")
     replicas: int = Field(default=1, ge=1, description="Writes this pipeline so many times.")
+    ticks: Ticks | None = Field(
+        None, description="What a timed schedule reckons with, in whole parts; `null` is what the balancer expects."
+    )
 
     @property
     def micro_batches(self) -> int:

@@ -65,6 +65,9 @@ class Unit:
             forward_bytes=max(work.forward_bytes for work in works),
             backward_bytes=_backward_bytes(works),
             largest_tensor=max(elements.values()),
+            weight_flops=sum(work.weight_flops for work in works),
+            pair_bytes=sum(work.pair_bytes for work in works),
+            whole_pair_bytes=sum(work.whole_pair_bytes for work in works),
         )
 
 

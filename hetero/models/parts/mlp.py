@@ -32,13 +32,17 @@ class SwiGLU(Part):
         )
 
     def work(self, seq_len: int, size: int) -> PartWork:
-        """Kept are gate, its SiLU, up, and their product; backward has the gradients of two of them at once."""
+        """Kept are gate, its SiLU, up, and their product; backward has the gradients of two of them at once. Pairs
+        are of the three products, of which the first two read the same."""
         return PartWork(
             forward_flops=self.product_flops(seq_len),
             collectives=1,
             kept_bytes=seq_len * size * 4 * self.ffn,
             input_bytes=seq_len * size * self.hidden,
             backward_bytes=seq_len * size * 2 * self.ffn,
+            weight_flops=self.product_flops(seq_len),
+            pair_bytes=seq_len * size * 3 * self.ffn,
+            whole_pair_bytes=seq_len * size * 2 * self.hidden,
         )
 
     def legal_tp(self, tp: int) -> str | None:

@@ -18,6 +18,10 @@ class PartWork:
     `forward_bytes` and `backward_bytes` are needed meanwhile; tp divides these. It does not divide `whole_bytes`, which
     are kept as well, `input_bytes`, its input if backward reads that, and `whole_backward_bytes`. `collectives` are
     forward all-reduces of a boundary tensor.
+
+    Where a backward is two actions, the gradients of its products' weights come with the second, and take
+    `weight_flops`. Until then the products' inputs and their outputs' gradients are kept: `pair_bytes`, which tp
+    divides, and `whole_pair_bytes`.
     """
 
     forward_flops: float = 0.0
@@ -28,6 +32,9 @@ class PartWork:
     forward_bytes: int = 0
     backward_bytes: int = 0
     whole_backward_bytes: int = 0
+    weight_flops: float = 0.0
+    pair_bytes: int = 0
+    whole_pair_bytes: int = 0
 
     @property
     def backward_reads_bytes(self) -> int:
