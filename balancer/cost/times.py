@@ -19,11 +19,13 @@ _UPDATE_BYTES = 28  # AdamW in float32: reads gradient, value and two moments, w
 
 class UnitTime(NamedTuple):
     """Seconds per sequence of one unit on one tensor-parallel group, its collectives included. `weight_s` is the part
-    of the backward that makes weight gradients, where that is an action of its own."""
+    of the backward that makes weight gradients, where that is an action of its own: then `hidden_s` of collectives,
+    which a whole backward has beside them, is the other part's."""
 
     forward_s: float
     backward_s: float
     weight_s: float = 0.0
+    hidden_s: float = 0.0
 
     @property
     def total_s(self) -> float:
@@ -32,7 +34,7 @@ class UnitTime(NamedTuple):
     def of(self, kind: Kind) -> float:
         """Of an action that computes."""
         kinds = {Kind.F: self.forward_s, Kind.B: self.backward_s, Kind.W: self.weight_s}
-        return kinds[kind] if kind in kinds else self.backward_s - self.weight_s
+        return kinds[kind] if kind in kinds else self.backward_s - self.weight_s + self.hidden_s
 
     def slowed(self, ratio: float) -> UnitTime:
         """The same on a chip that is slower by a ratio."""
@@ -65,8 +67,8 @@ class Times:
     def from_measurements(rows: Iterable[Mapping[str, Any]], otherwise: Times | None = None) -> Times:
         """Rows of {"pool", "tp", "kind", "forward_s", "backward_s"}; of equal ones the median counts.
 
-        What was not measured is taken from `otherwise`, scaled by how the pool's measurements compare with it; so is
-        the part of a backward that makes weight gradients, which nobody measures apart.
+        What was not measured is taken from `otherwise`, scaled by how the pool's measurements compare with it; so are
+        the parts of a backward, which nobody measures apart.
         """
         found: dict[_Key, list[UnitTime]] = {}
         for row in rows:
@@ -75,8 +77,10 @@ class Times:
         known = {}
         for key, times in found.items():
             backward_s = median(t.backward_s for t in times)
-            part = _weight_part(otherwise.lookup(*key)) if otherwise else 0.0
-            known[key] = UnitTime(median(t.forward_s for t in times), backward_s, part * backward_s)
+            parts = _parts(otherwise.lookup(*key)) if otherwise else (0.0, 0.0)
+            known[key] = UnitTime(
+                median(t.forward_s for t in times), backward_s, *(backward_s * part for part in parts)
+            )
         return Times(known, _scaled(otherwise, known) if otherwise else None)
 
 
@@ -90,14 +94,16 @@ def _scaled(modelled: Times, known: Mapping[_Key, UnitTime]) -> Callable[[str, i
     return lookup
 
 
-def _weight_part(time: UnitTime) -> float:
-    return time.weight_s / time.backward_s if time.backward_s > 0 else 0.0
+def _parts(time: UnitTime) -> tuple[float, float]:
+    """Of a backward: what makes weight gradients, and the collectives beside that."""
+    whole_s = time.backward_s or 1.0
+    return time.weight_s / whole_s, time.hidden_s / whole_s
 
 
 def datasheet_times(topology: Topology, workload: Workload) -> Times:
     """Times by the chips' attainable FLOP/s and interconnect; a backward computes twice what its forward does, beside
-    what it makes again, and has as many collectives, none of them for weight gradients. Units of one kind are taken to
-    cost the same."""
+    what it makes again, and has as many collectives, beside which it makes weight gradients. What `tp_slices` of a
+    stage hide of a forward's is not counted. Units of one kind are taken to cost the same."""
     units = {
         pool.name: {unit.kind: unit for unit in reversed(workload.at(pool.precision).units)} for pool in topology.pools
     }
@@ -109,14 +115,15 @@ def _datasheet_time(pool: PoolSpec, tp: int, unit: UnitWork) -> UnitTime:
     compute = unit.forward_flops / flops_per_s
     ring = 2 * (tp - 1) / tp * unit.boundary_bytes / pool.chip.interconnect_bytes_per_s  # one all-reduce
     collectives = unit.tp_collectives * ring
-    remade = unit.remade_flops / flops_per_s
-    return UnitTime(compute + collectives, 2 * compute + remade + collectives, unit.weight_flops / flops_per_s)
+    remade, weights = unit.remade_flops / flops_per_s, unit.weight_flops / flops_per_s
+    hidden = min(collectives, weights)
+    return UnitTime(compute + collectives, 2 * compute + remade + collectives - hidden, weights, hidden)
 
 
 def units_time(times: Times, workload: Workload, pool: str, tp: int, units: Sequence[int]) -> UnitTime:
     """Of several units on one stage, per sequence."""
     each = [times.lookup(pool, tp, workload.units[u].kind) for u in units]
-    return UnitTime(sum(t.forward_s for t in each), sum(t.backward_s for t in each), sum(t.weight_s for t in each))
+    return UnitTime(*(sum(seconds) for seconds in zip(*each, strict=True))) if each else UnitTime(0.0, 0.0)
 
 
 def model_time(times: Times, workload: Workload, pool: str, tp: int) -> float:

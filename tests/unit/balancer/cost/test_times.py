@@ -12,6 +12,7 @@ from balancer.cost.times import Times, datasheet_times, transfer_s
 from balancer.cost.topology import LinkSpec
 from balancer.errors import CostError, PlanError
 from balancer.options import BalanceOptions
+from balancer.schedule.action import Kind
 from tests.unit.balancer.cases import halved, pool, topology, unit, workload
 
 POOLS = topology(pool("a", 2, interconnect=1e7), pool("b", 2, 2.0))
@@ -20,18 +21,26 @@ WORK = workload([unit("x", 1000, boundary=1_000_000), unit("y", 500)])
 
 def test_datasheet_times_count_flops_and_collectives():
     times = datasheet_times(POOLS, WORK)
-    assert times.lookup("a", 1, "x") == pytest.approx((1.0, 2.0, 0.8))
-    assert times.lookup("b", 1, "x") == pytest.approx((0.5, 1.0, 0.4))
+    assert times.lookup("a", 1, "x") == pytest.approx((1.0, 2.0, 0.8, 0.0))
+    assert times.lookup("b", 1, "x") == pytest.approx((0.5, 1.0, 0.4, 0.0))
     ring_s = 2 * (1 / 2) * 1e6 / 1e7
-    assert times.lookup("a", 2, "x") == pytest.approx((0.5 + ring_s, 1.0 + ring_s, 0.4))
+    assert times.lookup("a", 2, "x") == pytest.approx((0.5 + ring_s, 1.0, 0.4, ring_s))
+
+
+def test_a_whole_backward_hides_collectives_behind_its_weight_gradients_and_half_of_one_does_not():
+    ring_s, slow_s = 0.1, 10.0
+    quick = datasheet_times(POOLS, WORK).lookup("a", 2, "x")
+    assert [quick.of(kind) for kind in (Kind.B, Kind.I, Kind.W)] == pytest.approx([1.0, 0.6 + ring_s, 0.4])
+    slow = datasheet_times(topology(pool("a", 2, interconnect=1e5)), WORK).lookup("a", 2, "x")
+    assert [slow.of(kind) for kind in (Kind.B, Kind.I)] == pytest.approx([0.6 + slow_s, 0.6 + slow_s])
 
 
 def test_measurements_win_and_scale_what_was_not_measured():
     rows = [{"pool": "a", "tp": 1, "kind": "x", "forward_s": s, "backward_s": 2 * s} for s in (1.9, 2.0, 9.0)]
     times = Times.from_measurements(rows, otherwise=datasheet_times(POOLS, WORK))
-    assert times.lookup("a", 1, "x") == pytest.approx((2.0, 4.0, 1.6))
-    assert times.lookup("a", 1, "y") == pytest.approx((1.0, 2.0, 0.8))
-    assert times.lookup("b", 1, "y") == pytest.approx((0.25, 0.5, 0.2))
+    assert times.lookup("a", 1, "x") == pytest.approx((2.0, 4.0, 1.6, 0.0))
+    assert times.lookup("a", 1, "y") == pytest.approx((1.0, 2.0, 0.8, 0.0))
+    assert times.lookup("b", 1, "y") == pytest.approx((0.25, 0.5, 0.2, 0.0))
 
 
 def test_what_nobody_measured_is_an_error():
