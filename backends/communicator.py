@@ -47,9 +47,21 @@ class Communicator(ABC):
             one = torch.zeros(1, device=self.device)
             (self.send(one, peer) if sends else self.receive(one, peer)).wait()
 
-    @abstractmethod
     def all_reduce(self, x: Tensor, largest: bool = False) -> None:
         """The sum over the members in place of `x`, or the largest; all get the same bits."""
+        self.start_all_reduce(x, largest).wait()
+
+    @abstractmethod
+    def start_all_reduce(self, x: Tensor, largest: bool = False) -> Work:
+        """The same, beside what is computed until it is waited for. All members wait in the order of issue."""
+
+    @abstractmethod
+    def start_all_gather(self, whole: Tensor, part: Tensor) -> Work:
+        """Equal parts of all members, end to end in their order, in `whole`; `part` is this one's. Both contiguous."""
+
+    @abstractmethod
+    def start_reduce_scatter(self, part: Tensor, whole: Tensor) -> Work:
+        """The inverse: to each member its own part of the sum of all members' `whole`. Both contiguous."""
 
     @abstractmethod
     def all_gather(self, parts: Sequence[Tensor]) -> None:
@@ -66,6 +78,11 @@ class Communicator(ABC):
     def receive(self, x: Tensor, source: int) -> Work: ...
 
 
+# By the names that torch 2.13 has for them, and by those of the releases before it.
+_ALL_GATHER = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
+_REDUCE_SCATTER = getattr(dist, "reduce_scatter_single", None) or dist.reduce_scatter_tensor
+
+
 class VendorCommunicator(Communicator):
     """Over the vendor's library, as torch drives it.
 
@@ -80,8 +97,15 @@ class VendorCommunicator(Communicator):
         super().__init__(name, me, members, device, watch)
         self._group = group
 
-    def all_reduce(self, x: Tensor, largest: bool = False) -> None:
-        dist.all_reduce(x, dist.ReduceOp.MAX if largest else dist.ReduceOp.SUM, group=self._group)
+    def start_all_reduce(self, x: Tensor, largest: bool = False) -> Work:
+        operation = dist.ReduceOp.MAX if largest else dist.ReduceOp.SUM
+        return _started(dist.all_reduce(x, operation, group=self._group, async_op=True))
+
+    def start_all_gather(self, whole: Tensor, part: Tensor) -> Work:
+        return _started(_ALL_GATHER(whole.view(-1), part.view(-1), group=self._group, async_op=True))
+
+    def start_reduce_scatter(self, part: Tensor, whole: Tensor) -> Work:
+        return _started(_REDUCE_SCATTER(part.view(-1), whole.view(-1), group=self._group, async_op=True))
 
     def all_gather(self, parts: Sequence[Tensor]) -> None:
         if len({part.shape for part in parts}) == 1 and all(part.is_contiguous() for part in parts):

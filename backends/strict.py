@@ -24,7 +24,7 @@ those of many plans (tests/unit/hetero/engine/test_issue_order.py), so that no r
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -39,7 +39,7 @@ from backends.watch import Watch
 ROOM = 8
 """Operations that a chip has room for at once."""
 
-_MESSAGE, _REDUCE, _GATHER, _EXCHANGE, _HELLO, _HELLO_ALL = range(6)
+_MESSAGE, _REDUCE, _GATHER, _SCATTER, _EXCHANGE, _HELLO, _HELLO_ALL = range(7)
 _ROWS, _TURNS = 1 << 9, 1 << 18
 _PATIENCE = timedelta(minutes=10)
 
@@ -66,14 +66,25 @@ class StrictCommunicator(Communicator):
         self._turns: Counter[int | None] = Counter()
         self._met: set[int | None] = set()
 
-    def all_reduce(self, x: Tensor, largest: bool = False) -> None:
+    def start_all_reduce(self, x: Tensor, largest: bool = False) -> Work:
         tag = self._collective(_REDUCE)
         combine = torch.maximum if largest else torch.add
         size = len(self.members)
         if size & (size - 1) == 0:
-            self._double(x, combine, tag)
-        else:
-            self._combine_in_order(x, combine, tag)
+            return self._double(x, combine, tag)
+        return self._combine_in_order(x, [x] * size, combine, tag)
+
+    def start_all_gather(self, whole: Tensor, part: Tensor) -> Work:
+        tag = self._collective(_GATHER)
+        rooms = whole.view(-1).chunk(len(self.members))
+        rooms[self.members.index(self.me)].copy_(part.view(-1))
+        works = [self._irecv(room, member, tag) for member, room in self._each(rooms)]
+        works += [self._isend(part, member, tag) for member in self._others]
+        return _SeveralWorks(works)
+
+    def start_reduce_scatter(self, part: Tensor, whole: Tensor) -> Work:
+        tag = self._collective(_SCATTER)
+        return self._combine_in_order(part.view(-1), whole.view(-1).chunk(len(self.members)), torch.add, tag)
 
     def all_gather(self, parts: Sequence[Tensor]) -> None:
         tag = self._collective(_GATHER)
@@ -106,31 +117,35 @@ class StrictCommunicator(Communicator):
         """What belongs to each of the others."""
         return [(m, thing) for m, thing in zip(self.members, things, strict=True) if m != self.me]
 
-    def _double(self, x: Tensor, combine: Any, tag: int) -> None:
-        """Recursive doubling: log2(size) exchanges with one peer, so all members combine in the same order.
+    def _double(self, x: Tensor, combine: Any, tag: int, distance: int = 1) -> Work:
+        """Recursive doubling: log2(size) exchanges with one peer, so all members combine in the same order. The first
+        is under way at once, the others when it is waited for.
 
         On two CPU cores four ranks take half as long as with gloo's ring, which wakes each of them 2 (size - 1) times
         (Thakur et al., "Optimization of Collective Communication Operations in MPICH", 2005).
         """
-        here, theirs, distance = self.members.index(self.me), torch.empty_like(x), 1
-        while distance < len(self.members):
-            peer = self.members[here ^ distance]
-            coming = self._irecv(theirs, peer, tag)
-            going = self._isend(x, peer, tag)
-            coming.wait()
-            going.wait()
-            combine(x, theirs, out=x)
-            distance *= 2
+        theirs, peer = torch.empty_like(x), self.members[self.members.index(self.me) ^ distance]
 
-    def _combine_in_order(self, x: Tensor, combine: Any, tag: int) -> None:
-        parts = [x.clone() if member == self.me else torch.empty_like(x) for member in self.members]
+        def go_on() -> None:
+            combine(x, theirs, out=x)
+            if 2 * distance < len(self.members):
+                self._double(x, combine, tag, 2 * distance).wait()
+
+        return _SeveralWorks([self._irecv(theirs, peer, tag), self._isend(x, peer, tag)], go_on)
+
+    def _combine_in_order(self, x: Tensor, outward: Sequence[Tensor], combine: Any, tag: int) -> Work:
+        """To each member its own of `outward`; in `x`, what all have for this one."""
+        here = self.members.index(self.me)
+        parts = [outward[here].clone() if member == self.me else torch.empty_like(x) for member in self.members]
         works = [self._irecv(part, member, tag) for member, part in self._each(parts)]
-        works += [self._isend(parts[self.members.index(self.me)], member, tag) for member in self._others]
-        for work in works:
-            work.wait()
-        x.copy_(parts[0])
-        for part in parts[1:]:
-            combine(x, part, out=x)
+        works += [self._isend(part, member, tag) for member, part in self._each(outward)]
+
+        def add() -> None:
+            x.copy_(parts[0])
+            for part in parts[1:]:
+                combine(x, part, out=x)
+
+        return _SeveralWorks(works, add)
 
     def _collective(self, kind: int) -> int:
         """The tag of the group's next collective; the first one waits until all members have come to theirs."""
@@ -186,12 +201,18 @@ class _MessageWork:
 
 
 class _SeveralWorks:
-    def __init__(self, works: Sequence[Work]) -> None:
-        self._works = works
+    """And what is to be done when they are over, by whoever waits."""
+
+    def __init__(self, works: Sequence[Work], then: Callable[[], None] | None = None) -> None:
+        self._works, self._then = works, then
 
     def wait(self) -> None:
         for work in self._works:
             work.wait()
+        self._works = ()  # gloo's own may be waited for once
+        then, self._then = self._then, None
+        if then is not None:
+            then()
 
     def is_completed(self) -> bool:
-        return all(work.is_completed() for work in self._works)
+        return self._then is None and all(work.is_completed() for work in self._works)

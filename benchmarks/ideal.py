@@ -28,7 +28,7 @@ def modelled_step_s(job: Job, plan: Plan, time_scale: float) -> float:
     def true(pool: str, tp: int, kind: str) -> UnitTime:
         emulate, time = job.pools[pool].emulate, believed.lookup(pool, tp, kind)
         speed = emulate.speed if emulate else 1.0
-        return UnitTime(time.forward_s / speed, time.backward_s / speed)
+        return time.slowed(1 / speed)
 
     return run(Scenario(plan, Problem(chips, work, Times({}, true)), time_scale, free_links=True)).step_s
 
@@ -59,7 +59,7 @@ def _laid_out(job: Job, plan: Plan, reports: HostReports) -> float:
 
 def _per_unit(job: Job, stage: StagePlan, row: StageTimes) -> UnitTime:
     shares = len(stage.unit_indices()) * job.train.global_batch
-    return UnitTime(row.forward_s / shares, row.backward_s / shares)
+    return UnitTime(row.forward_s / shares, (row.backward_s + row.weight_s) / shares, row.weight_s / shares)
 
 
 def _one_pool_per_stage(job: Job, stages: Sequence[StagePlan], names: Sequence[str]) -> Topology:

@@ -98,7 +98,7 @@ def _true_times(job: Job, chips: Topology) -> Times:
     def true(pool: str, tp: int, kind: str) -> UnitTime:
         emulate, time = job.pools[pool].emulate, believed.lookup(pool, tp, kind)
         speed = emulate.speed if emulate else 1.0
-        return UnitTime(time.forward_s / speed, time.backward_s / speed)
+        return time.slowed(1 / speed)
 
     return Times({}, true)
 

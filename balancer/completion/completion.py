@@ -1,11 +1,14 @@
-"""What a plan leaves open and how it is filled: precisions, which chips, how deep a warm-up, who owns which unit."""
+"""What a plan leaves open and how it is filled: chunks, precisions, which chips, what a schedule
+reckons with, how deep a warm-up, who owns which unit."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
 
-from balancer.completion.legality import check, check_completed
+from balancer.completion.chunks import lay_chunks
+from balancer.completion.legality import check, check_chunks, check_completed
+from balancer.completion.timing import fill_ticks
 from balancer.completion.warmup import deepen
 from balancer.cost.topology import PoolSpec, Topology
 from balancer.cost.workload import Workload
@@ -18,14 +21,17 @@ _Changes = dict[Place, dict[str, object]]
 
 
 def complete(plan: Plan, problem: Problem) -> Plan:
-    """The plan that ranks obey: replicas expanded, precisions, chips, warm-ups and owners filled in. Warm-ups that were
-    left open are as deep as hiding the links takes, where the times of all stages are known. Completing a completed
-    plan changes nothing. Raises PlanError for every illegal plan."""
+    """The plan that ranks obey: replicas expanded, chunks, precisions, chips, ticks, warm-ups and owners filled in.
+    Warm-ups that were left open are as deep as hiding the links takes, where the times of all stages are known.
+    Completing a completed plan changes nothing. Raises PlanError for every illegal plan."""
     check(plan, problem)
+    plan = lay_chunks(plan, problem.workload)
+    check_chunks(plan)
     written = [p for p, pipeline in enumerate(plan.pipelines) for _ in range(pipeline.replicas)]
     plan = fill_precisions(expand_replicas(plan), problem.topology)
     open_ = [place for place, stage in plan.stages() if stage.warmup is None]
-    plan = assign_owners(fill_warmups(place_chips(plan, problem.topology)), problem.workload)
+    plan = fill_ticks(place_chips(plan, problem.topology), problem)
+    plan = assign_owners(fill_warmups(plan), problem.workload)
     if open_ and all(problem.knows(stage.pool, stage.tp) for _, stage in plan.stages()):
         plan = deepen(plan, open_, problem)
     try:

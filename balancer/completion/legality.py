@@ -34,6 +34,20 @@ def check(plan: Plan, problem: Problem) -> None:
     _check_chips(plan, problem.topology)
 
 
+def check_chunks(plan: Plan) -> None:
+    """Once each stage has its chunks: they lie as the schedule can order them, and ticks tell of all of them."""
+    for p, pipeline in enumerate(plan.pipelines):
+        try:
+            schedule(plan.schedule).check_placement(pipeline.stage_of_chunk())
+        except ScheduleError as error:
+            raise PlanError(f"pipelines[{p}].{error.key}", error.value, error.rule, error.remedy) from None
+        chunks, ticks = len(pipeline.chunks()), pipeline.ticks
+        if ticks is not None and (len(ticks.chunks), len(ticks.hops)) != (chunks, chunks - 1):
+            rule = f"ticks tell of each of {chunks} chunks and of the {chunks - 1} boundaries between them"
+            found = {"chunks": len(ticks.chunks), "hops": len(ticks.hops)}
+            raise PlanError(f"pipelines[{p}].ticks", found, rule, "leave ticks out, they are then what is expected")
+
+
 def check_completed(plan: Plan, problem: Problem) -> None:
     """The rules about what completion filled in or kept: warm-ups, owners, memory."""
     for p, pipeline in enumerate(plan.pipelines):
@@ -82,6 +96,7 @@ def _check_stage(key: str, stage: StagePlan, problem: Problem) -> None:
         raise PlanError(f"{key}.precision", stage.precision, rule, remedy)
     if reason := problem.legal_tp(stage.tp):
         raise PlanError(f"{key}.tp", stage.tp, reason, "use a tp that divides the model's heads")
+    _check_strategies(key, stage, problem.workload)
     if stage.tp > pool.count:
         rule = f"pool {pool.name} has {pool.count} chips"
         raise PlanError(f"{key}.tp", stage.tp, rule, f"use at most tp {pool.count}")
@@ -92,6 +107,22 @@ def _check_stage(key: str, stage: StagePlan, problem: Problem) -> None:
     if stage.tp > pool.chips_per_host and pool.tp is None:
         rule = f"a tp group stays on one host ({pool.chips_per_host} chips each) unless its pool says so"
         raise PlanError(f"{key}.tp", stage.tp, rule, f"use at most tp {pool.chips_per_host}")
+
+
+def _check_strategies(key: str, stage: StagePlan, workload: Workload) -> None:
+    if stage.sequence_parallel and stage.tp == 1:
+        rule = "tokens are cut over the chips of a group, and tp 1 is one chip"
+        raise PlanError(f"{key}.sequence_parallel", True, rule, "leave it out, or use a larger tp")
+    if stage.sequence_parallel and workload.seq_len % stage.tp:
+        rule = f"each chip holds as many tokens as any other, and tp {stage.tp} does not divide the {workload.seq_len}"
+        remedy = f"leave it out, or use a data.seq_len that is a multiple of {stage.tp}"
+        raise PlanError(f"{key}.sequence_parallel", True, rule, remedy)
+    if stage.tp_slices > 1 and stage.tp == 1:
+        rule = "a group sums one slice while the next computes, and tp 1 sums nothing"
+        raise PlanError(f"{key}.tp_slices", stage.tp_slices, rule, "leave it out, or use a larger tp")
+    if stage.tp_slices > workload.seq_len // stage.tp:
+        rule = f"each slice has tokens of every chip, which has {workload.seq_len // stage.tp} of a sequence"
+        raise PlanError(f"{key}.tp_slices", stage.tp_slices, rule, "use less: 2 to 4 hide most")
 
 
 def _check_cover(key: str, pipeline: PipelinePlan, workload: Workload) -> None:

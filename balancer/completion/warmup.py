@@ -6,25 +6,25 @@ meanwhile; each costs the memory of a micro-batch. The schedule says what is eno
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
 
-from balancer.cost.stage_times import stage_time
-from balancer.cost.times import UnitTime
+from balancer.completion.timing import PlanTiming
 from balancer.errors import ScheduleError
 from balancer.memory.need import memory_need
-from balancer.plan.plan import Chunk, PipelinePlan, Place, Plan
+from balancer.plan.plan import PipelinePlan, Place, Plan
 from balancer.problem import Problem
 from balancer.schedule.registry import schedule
-from balancer.schedule.schedule import MicroBatchTimes, Schedule
+from balancer.schedule.schedule import Schedule
 from balancer.simulate.simulate import simulate
 
 _Depths = tuple[int, ...]
 _AS_GOOD = 1.001
 """A depth is as good as the best one if its step is no longer than this many times that one's."""
+
+_RUNGS = 6
+"""Depths that are tried of a schedule whose lists take a while to make."""
 
 
 def deepen(plan: Plan, places: Collection[Place], problem: Problem) -> Plan:
@@ -68,7 +68,9 @@ class _Ladders:
         rungs = [usual]
         most = pipeline.micro_batches
         spans = (range(max(0, wanted - most), wanted - have) for wanted, have in zip(deepest, usual, strict=True))
-        for less in sorted({less for span in spans for less in span}, reverse=True):
+        every = sorted({less for span in spans for less in span})
+        step = -(-len(every) // _RUNGS) if self._schedule.timed else 1
+        for less in reversed(every[:: max(1, step)]):
             depths = tuple(
                 max(have, min(wanted - less, most)) if (p, s) in self.places else have
                 for s, (wanted, have) in enumerate(zip(deepest, usual, strict=True))
@@ -88,42 +90,12 @@ class _Ladders:
         return all(memory_need(plan, (p, s), self.problem).total <= limit for s, limit in enumerate(limits))
 
     def _deepest(self, pipeline: PipelinePlan) -> _Depths:
-        chunks = pipeline.chunks()
-        work = [self._time(pipeline, chunk) for chunk in chunks]
-        hop_s = [self._hop_s(pipeline, here, there) for here, there in pairwise(chunks)]
-        n = pipeline.micro_batch
-        times = MicroBatchTimes([time.total_s * n for time in work], [time.forward_s * n for time in work], hop_s)
+        times = PlanTiming(self.plan, self.problem).micro_batch(pipeline)
         return self._schedule.hiding_warmups(pipeline.stage_of_chunk(), times, pipeline.warmups())
 
     @cached_property
     def _schedule(self) -> Schedule:
         return schedule(self.plan.schedule)
-
-    def _time(self, pipeline: PipelinePlan, chunk: Chunk) -> UnitTime:
-        stage = pipeline.stages[chunk.stage]
-        problem = self.problem
-        return stage_time(problem.times, problem.topology, problem.workload, stage, range(*chunk.units))
-
-    def _hop_s(self, pipeline: PipelinePlan, here: Chunk, there: Chunk) -> float:
-        """One way on the mean, behind a message of every other pipeline that shares the link."""
-        ends = pipeline.stages[here.stage].pool, pipeline.stages[there.stage].pool
-        topology, workload = self.problem.topology, self.problem.workload
-        link, units = topology.link(*ends), workload.at(topology.crossing(*ends)).units
-        size = float(units[here.units[1] - 1].boundary_bytes)
-        size *= (link.activation_ratio + link.gradient_ratio) / 2 * pipeline.micro_batch
-        return link.latency_s + self._sharing[frozenset(ends)] * size / link.bytes_per_s
-
-    @cached_property
-    def _sharing(self) -> dict[frozenset[str], int]:
-        """How many pipelines cross between two pools, over as many pairs of hosts as the smaller one has hosts."""
-        crossing: Counter[frozenset[str]] = Counter()
-        for pipeline in self.plan.pipelines:
-            pools = [pipeline.stages[chunk.stage].pool for chunk in pipeline.chunks()]
-            crossing.update({frozenset(ends) for ends in pairwise(pools)})
-        hosts = {pool.name: -(-pool.count // pool.chips_per_host) for pool in self.problem.topology.pools}
-        return {
-            ends: -(-n // min(hosts[name] for name in ends)) if len(ends) > 1 else 1 for ends, n in crossing.items()
-        }
 
 
 def _legal(schedule: Schedule, pipeline: PipelinePlan, depths: _Depths) -> bool:

@@ -11,20 +11,32 @@ from balancer.cost.topology import LinkSpec, PoolSpec, Topology
 from balancer.cost.workload import UnitWork, Workload
 from balancer.errors import CostError
 from balancer.plan.plan import StagePlan
+from balancer.schedule.action import Kind
 
 _Key = tuple[str, int, str]
 _UPDATE_BYTES = 28  # AdamW in float32: reads gradient, value and two moments, writes the last three
 
 
 class UnitTime(NamedTuple):
-    """Seconds per sequence of one unit on one tensor-parallel group, its collectives included."""
+    """Seconds per sequence of one unit on one tensor-parallel group, its collectives included. `weight_s` is the part
+    of the backward that makes weight gradients, where that is an action of its own."""
 
     forward_s: float
     backward_s: float
+    weight_s: float = 0.0
 
     @property
     def total_s(self) -> float:
         return self.forward_s + self.backward_s
+
+    def of(self, kind: Kind) -> float:
+        """Of an action that computes."""
+        kinds = {Kind.F: self.forward_s, Kind.B: self.backward_s, Kind.W: self.weight_s}
+        return kinds[kind] if kind in kinds else self.backward_s - self.weight_s
+
+    def slowed(self, ratio: float) -> UnitTime:
+        """The same on a chip that is slower by a ratio."""
+        return UnitTime(*(ratio * seconds for seconds in self))
 
 
 class Times:
@@ -53,16 +65,18 @@ class Times:
     def from_measurements(rows: Iterable[Mapping[str, Any]], otherwise: Times | None = None) -> Times:
         """Rows of {"pool", "tp", "kind", "forward_s", "backward_s"}; of equal ones the median counts.
 
-        What was not measured is taken from `otherwise`, scaled by how the pool's measurements compare with it.
+        What was not measured is taken from `otherwise`, scaled by how the pool's measurements compare with it; so is
+        the part of a backward that makes weight gradients, which nobody measures apart.
         """
         found: dict[_Key, list[UnitTime]] = {}
         for row in rows:
             time = UnitTime(float(row["forward_s"]), float(row["backward_s"]))
             found.setdefault((row["pool"], int(row["tp"]), row["kind"]), []).append(time)
-        known = {
-            key: UnitTime(median(t.forward_s for t in times), median(t.backward_s for t in times))
-            for key, times in found.items()
-        }
+        known = {}
+        for key, times in found.items():
+            backward_s = median(t.backward_s for t in times)
+            part = _weight_part(otherwise.lookup(*key)) if otherwise else 0.0
+            known[key] = UnitTime(median(t.forward_s for t in times), backward_s, part * backward_s)
         return Times(known, _scaled(otherwise, known) if otherwise else None)
 
 
@@ -71,15 +85,19 @@ def _scaled(modelled: Times, known: Mapping[_Key, UnitTime]) -> Callable[[str, i
         measured = {key: time.total_s for key, time in known.items() if key[0] == pool}
         expected = sum(modelled.lookup(*key).total_s for key in measured)
         ratio = sum(measured.values()) / expected if expected > 0 else 1.0
-        time = modelled.lookup(pool, tp, kind)
-        return UnitTime(time.forward_s * ratio, time.backward_s * ratio)
+        return modelled.lookup(pool, tp, kind).slowed(ratio)
 
     return lookup
 
 
+def _weight_part(time: UnitTime) -> float:
+    return time.weight_s / time.backward_s if time.backward_s > 0 else 0.0
+
+
 def datasheet_times(topology: Topology, workload: Workload) -> Times:
     """Times by the chips' attainable FLOP/s and interconnect; a backward computes twice what its forward does, beside
-    what it makes again, and has as many collectives. Units of one kind are taken to cost the same."""
+    what it makes again, and has as many collectives, none of them for weight gradients. Units of one kind are taken to
+    cost the same."""
     units = {
         pool.name: {unit.kind: unit for unit in reversed(workload.at(pool.precision).units)} for pool in topology.pools
     }
@@ -87,17 +105,18 @@ def datasheet_times(topology: Topology, workload: Workload) -> Times:
 
 
 def _datasheet_time(pool: PoolSpec, tp: int, unit: UnitWork) -> UnitTime:
-    compute = unit.forward_flops / (pool.flops_per_s * tp)
+    flops_per_s = pool.flops_per_s * tp
+    compute = unit.forward_flops / flops_per_s
     ring = 2 * (tp - 1) / tp * unit.boundary_bytes / pool.chip.interconnect_bytes_per_s  # one all-reduce
     collectives = unit.tp_collectives * ring
-    remade = unit.remade_flops / (pool.flops_per_s * tp)
-    return UnitTime(compute + collectives, 2 * compute + remade + collectives)
+    remade = unit.remade_flops / flops_per_s
+    return UnitTime(compute + collectives, 2 * compute + remade + collectives, unit.weight_flops / flops_per_s)
 
 
 def units_time(times: Times, workload: Workload, pool: str, tp: int, units: Sequence[int]) -> UnitTime:
     """Of several units on one stage, per sequence."""
     each = [times.lookup(pool, tp, workload.units[u].kind) for u in units]
-    return UnitTime(sum(t.forward_s for t in each), sum(t.backward_s for t in each))
+    return UnitTime(sum(t.forward_s for t in each), sum(t.backward_s for t in each), sum(t.weight_s for t in each))
 
 
 def model_time(times: Times, workload: Workload, pool: str, tp: int) -> float:

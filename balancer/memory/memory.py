@@ -14,10 +14,10 @@ from backends.chip import ChipSpec
 from backends.registry import find_family
 from balancer.cost.workload import UnitWork, Update, Workload
 from balancer.memory.communicators import communicator_bytes
-from balancer.memory.messages import Codecs, boundary_bytes, is_native, message_bytes, posted_bytes, uncoded
+from balancer.memory.messages import Codecs, boundary_bytes, held_bytes, is_native, message_bytes, posted_bytes, uncoded
 from balancer.memory.peak import ChunkRoom, UnitRoom, compute_peak
 from balancer.memory.sync_memory import BUCKET_BYTES, GRADIENT_BYTES, sync_memory
-from balancer.plan.plan import Place, Plan
+from balancer.plan.plan import Place, Plan, StagePlan
 from balancer.schedule.lowering import actions_of
 from bridge.precision import ITEM_BYTES
 
@@ -103,23 +103,24 @@ def _rooms(
 ) -> Iterator[tuple[int, ChunkRoom]]:
     """What the chunks of one stage need, by their number."""
     pipeline = plan.pipelines[place[0]]
-    tp, chunks = pipeline.stages[place[1]].tp, pipeline.chunks()
+    stage, chunks = pipeline.stages[place[1]], pipeline.chunks()
+    tp = stage.tp
     for chunk in chunks:
         if chunk.stage != place[1]:
             continue
         made = zip(range(*chunk.units), parameters_with_tied(workload, range(*chunk.units)), strict=True)
         units = tuple(
             _unit_room(
-                workload.units[u].under(pipeline.stages[place[1]].recompute_of(u)),
+                workload.units[u].under(stage.recompute_of(u)),
                 pipeline.micro_batch,
-                tp,
+                stage,
                 weight_bytes,
                 held // tp,
                 rounds.get(u, 0),
             )
             for u, held in made
         )
-        before, after = (boundary_bytes(workload, pipeline, i) for i in (chunk.index - 1, chunk.index))
+        before, after = (held_bytes(workload, pipeline, i, stage) for i in (chunk.index - 1, chunk.index))
         yield (
             chunk.index,
             ChunkRoom(
@@ -137,18 +138,23 @@ def _inside(workload: Workload, plan: Plan, place: Place) -> dict[int, float]:
     return {boundary: boundary_bytes(workload, pipeline, boundary) / tp for boundary in native}
 
 
-def _unit_room(unit: UnitWork, micro_batch: int, tp: int, weight_bytes: int, parameters: int, packed: int) -> UnitRoom:
+def _unit_room(
+    unit: UnitWork, micro_batch: int, stage: StagePlan, weight_bytes: int, parameters: int, packed: int
+) -> UnitRoom:
+    tp, rows = stage.tp, stage.tp if stage.sequence_parallel else 1
     split = 2 if tp > 1 else 1  # its gradient is copied before ranks add up theirs
-    least = max(0.0, unit.whole_bytes + unit.last_bytes - unit.kept_bytes(tp))
+    kept, whole = unit.kept_bytes(tp, rows), unit.kept_whole_bytes(rows)
+    least = max(0.0, whole + unit.last_bytes / rows - kept)
     remade = unit.remade_whole_bytes + unit.remade_bytes / tp
     return UnitRoom(
-        kept=micro_batch * unit.kept_bytes(tp),
+        kept=micro_batch * kept,
         forward=micro_batch * (unit.boundary_bytes + unit.forward_bytes / tp),
         backward=micro_batch * (split * unit.boundary_bytes + max(remade + unit.backward_bytes / tp, least)),
         remade=micro_batch * remade,
         gradient=unit.largest_tensor * weight_bytes / tp,
         sums=0 if weight_bytes < GRADIENT_BYTES else parameters * GRADIENT_BYTES,
         packed=packed,
+        pairs=micro_batch * (unit.whole_pair_bytes + unit.pair_bytes / tp),
     )
 
 

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise, takewhile
 
 from balancer.cost.workload import Workload
-from balancer.plan.plan import PipelinePlan, Place, Plan
-from balancer.schedule.action import Action, Actions, Kind, Purpose
+from balancer.plan.plan import PipelinePlan, Place, Plan, StagePlan
+from balancer.schedule.action import COMPUTING, Action, Actions, Kind, Purpose
 from bridge.codec import CODECS, Codec
 from bridge.precision import ITEM_BYTES
 
@@ -29,7 +29,7 @@ def message_bytes(workload: Workload, plan: Plan, place: Place, precision: str, 
     for a, b in pairwise(pipeline.chunks()):
         if a.stage == b.stage or place[1] not in (a.stage, b.stage):
             continue
-        size = boundary_bytes(workload, pipeline, a.index)
+        size = held_bytes(workload, pipeline, a.index, pipeline.stages[place[1]])
         if is_native(pipeline, a.index):
             messages += size if b.stage == place[1] else 0
             continue
@@ -51,7 +51,7 @@ def _coding(names: tuple[str, str], precision: str) -> list[Codec]:
 def posted_bytes(
     lists: Sequence[Actions], stage: int, placed: Sequence[int], sizes: Mapping[int, float]
 ) -> Iterator[float]:
-    """While each forward and backward of a stage runs: the messages from its pool that it has posted receives for, of
+    """While each computation of a stage runs: the messages from its pool that it has posted receives for, of
     these `sizes` by boundary. They are what the next one takes, and what their senders have sent before that
     (`hetero/transfer/native_messages.py`)."""
     coming = {s: deque(_sent_to(stage, lists[s], placed)) for s in set(placed)}
@@ -60,7 +60,7 @@ def posted_bytes(
         if action.kind is Kind.RECV and sizes.get(action.boundary):
             _post(action, posted, coming, placed)
             posted[_key(action)] -= 1
-        elif action.kind in (Kind.F, Kind.B):
+        elif action.kind in COMPUTING:
             for ahead in _until_next(actions, number):
                 if ahead.kind is Kind.RECV and sizes.get(ahead.boundary):
                     _post(ahead, posted, coming, placed)
@@ -68,7 +68,6 @@ def posted_bytes(
 
 
 _Key = tuple[Purpose | None, int]
-_COMPUTES = (Kind.F, Kind.B, Kind.I, Kind.W)
 
 
 def _key(action: Action) -> _Key:
@@ -77,7 +76,7 @@ def _key(action: Action) -> _Key:
 
 def _until_next(actions: Actions, number: int) -> Iterator[Action]:
     """What lies between a computation and the next."""
-    return takewhile(lambda action: action.kind not in _COMPUTES, (actions[n] for n in range(number + 1, len(actions))))
+    return takewhile(lambda action: action.kind not in COMPUTING, (actions[n] for n in range(number + 1, len(actions))))
 
 
 def _post(received: Action, posted: Counter[_Key], coming: Mapping[int, deque[_Key]], placed: Sequence[int]) -> None:
@@ -97,6 +96,11 @@ def boundary_bytes(workload: Workload, pipeline: PipelinePlan, chunk: int) -> in
     if chunk < 0:
         return 0
     return pipeline.micro_batch * workload.units[pipeline.chunks()[chunk].units[1] - 1].boundary_bytes
+
+
+def held_bytes(workload: Workload, pipeline: PipelinePlan, chunk: int, stage: StagePlan) -> int:
+    """The same, as one chip of a stage beside it holds it."""
+    return boundary_bytes(workload, pipeline, chunk) // (stage.tp if stage.sequence_parallel else 1)
 
 
 def is_native(pipeline: PipelinePlan, before: int) -> bool:

@@ -1,7 +1,8 @@
 """When a stage's chip is fullest while it computes: its action list, walked with the bytes that each action keeps.
 
 A forward keeps what its units' backwards read, until these have run. A backward goes from the last unit to the first:
-each needs some room of its own while it runs, and what it has read is gone when it is done.
+each needs some room of its own while it runs, and what it has read is gone when it is done. Where it is two actions,
+the first leaves the pairs that the second reads: inputs of products, and the gradients of what they gave.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
-from balancer.schedule.action import UNSPLIT, Actions, Kind, refuse_unknown
+from balancer.schedule.action import COMPUTING, KINDS, Actions, Kind, refuse_unknown
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,7 @@ class UnitRoom:
     """Bytes of one micro-batch in one unit, on one chip: `kept` from its forward to its backward, `forward` and
     `backward` beside that while these run, of which backward makes `remade` again first, and `gradient`, a weight's
     while it waits to be added to the sum. `sums` are the sums that its first backward makes, `packed` what its last one
-    leaves to be sent."""
+    leaves to be sent, `pairs` what is kept of it between the two actions of a backward."""
 
     kept: float = 0.0
     forward: float = 0.0
@@ -28,6 +29,7 @@ class UnitRoom:
     gradient: float = 0.0
     sums: float = 0.0
     packed: float = 0.0
+    pairs: float = 0.0
     remade: float = 0.0
 
     def temporary(self, adds: bool) -> float:
@@ -58,13 +60,45 @@ class ChunkRoom:
             peak = max(peak, now + unit.forward)
         return peak
 
-    def backward(self, first: bool, last: bool) -> float:
-        """The most that a backward adds to what was kept when it began; less than nothing if it only frees."""
+    @cached_property
+    def pairs(self) -> float:
+        return sum(unit.pairs for unit in self.units)
+
+    def most(self, kind: Kind, first: bool, last: bool) -> float:
+        """The most that an action adds to what was kept when it began; less than nothing if it only frees."""
+        if kind is Kind.F:
+            return self.forward
+        if kind is Kind.I:
+            return self._inputs(first)
+        return self._weights(last) if kind is Kind.W else self._backward(first, last)
+
+    def left(self, kind: Kind, first: bool) -> float:
+        """What an action adds to what is kept."""
+        sums = self.sums if first else 0.0
+        added = {Kind.F: self.kept, Kind.I: sums + self.pairs - self.kept, Kind.W: -self.pairs}
+        return added.get(kind, sums - self.kept)
+
+    def _backward(self, first: bool, last: bool) -> float:
         now, peak = self.arriving, -self.kept
         for unit in reversed(self.units):
             now += unit.sums if first else 0.0
             peak = max(peak, now + unit.temporary(adds=not (first and unit.sums)))
             now += (unit.packed if last else 0.0) - unit.kept
+        return max(peak, now)
+
+    def _inputs(self, first: bool) -> float:
+        now, peak = self.arriving, -self.kept
+        for unit in reversed(self.units):
+            now += unit.sums if first else 0.0
+            peak = max(peak, now + unit.backward)
+            now += unit.pairs - unit.kept
+        return max(peak, now)
+
+    def _weights(self, last: bool) -> float:
+        now, peak = 0.0, -self.pairs
+        for unit in reversed(self.units):
+            peak = max(peak, now + unit.gradient)
+            now += (unit.packed if last else 0.0) - unit.pairs
         return max(peak, now)
 
     @cached_property
@@ -84,29 +118,23 @@ class _Moment(NamedTuple):
 
 def compute_peak(actions: Actions, rooms: Mapping[int, ChunkRoom], posted: Iterable[float]) -> float:
     """The most bytes at once, beside those that are there all the time; `rooms` by chunk, `posted` what lies ready for
-    messages while each forward and backward runs."""
+    messages while each computation runs."""
     most: dict[_Moment, float] = {}
     for moment, there in _moments(actions, rooms, posted):
         most[moment] = max(most.get(moment, 0.0), there)
-    return max(
-        there + (rooms[chunk].forward if kind is Kind.F else rooms[chunk].backward(first, last))
-        for (kind, chunk, first, last), there in most.items()
-    )
+    return max(there + rooms[chunk].most(kind, first, last) for (kind, chunk, first, last), there in most.items())
 
 
 def _moments(
     actions: Actions, rooms: Mapping[int, ChunkRoom], posted: Iterable[float]
 ) -> Iterator[tuple[_Moment, float]]:
-    """Each forward and backward, with the bytes that are there when it begins."""
-    refuse_unknown(actions, UNSPLIT, "the memory model")
-    computing = [(action.kind, action.chunk) for action in actions if action.kind in (Kind.F, Kind.B)]
+    """Each computation, with the bytes that are there when it begins."""
+    refuse_unknown(actions, KINDS, "the memory model")
+    computing = [(action.kind, action.chunk) for action in actions if action.kind in COMPUTING]
     left, kept, begun = Counter(computing), 0.0, set[tuple[Kind, int]]()
     for (kind, chunk), ready in zip(computing, posted, strict=True):
         left[kind, chunk] -= 1
         first = (kind, chunk) not in begun
         yield _Moment(kind, chunk, first, left[kind, chunk] == 0), kept + ready
         begun.add((kind, chunk))
-        if kind is Kind.F:
-            kept += rooms[chunk].kept
-        else:
-            kept += (rooms[chunk].sums if first else 0.0) - rooms[chunk].kept
+        kept += rooms[chunk].left(kind, first)

@@ -51,4 +51,4 @@ def _ranges(numbers: Sequence[int]) -> Iterator[tuple[int, int]]:
 
 def _signature(pipeline: PipelinePlan) -> Hashable:
     stages = tuple((s.pool, s.tp, s.units, s.precision, s.warmup, s.recompute) for s in pipeline.stages)
-    return pipeline.share, pipeline.micro_batch, stages
+    return pipeline.share, pipeline.micro_batch, pipeline.ticks, stages

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import (
     BaseModel,
@@ -28,8 +28,8 @@ from bridge.rank import RankId
 
 Range = tuple[int, int]
 Place = tuple[int, int]  # (pipeline, stage)
-_STRATEGIES = {"recompute"}
-"""Fields that are written only where they say something."""
+STRATEGIES = {"recompute", "sequence_parallel", "tp_slices"}
+"""Fields of a stage that ask for more than the plain way."""
 _NUMBERS = re.compile(r"\[[\d\s,\[\]]+\]")
 
 
@@ -68,6 +68,16 @@ class StagePlan(_Model):
     owns: tuple[Range, ...] | None = Field(
         None, description="Ranges of the units whose state this stage updates; `null` spreads them evenly."
     )
+    sequence_parallel: bool = Field(
+        False,
+        description="Between the split parts each chip of the group holds some tokens of the residual stream, not all.",
+    )
+    tp_slices: int = Field(
+        1,
+        ge=1,
+        description="In how many slices, along the tokens, a split part's last product is made: the group sums one "
+        "while the next is computed.",
+    )
     recompute: Recompute | RecomputedUnits = Field(
         "none",
         description="What backward makes again, not kept: `none`, `selective` (norms and other element-wise values), "
@@ -87,13 +97,19 @@ class StagePlan(_Model):
     def _a_word_or_numbers(cls, value: Any) -> Any:
         return read_recompute(value)
 
-    @model_serializer(mode="wrap")
-    def _default_strategies_are_left_out(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return {name: value for name, value in write(self).items() if name not in _STRATEGIES or value != "none"}
-
     @field_serializer("units")
     def _list_of_one_is_a_range(self, units: tuple[Range, ...]) -> Any:
         return list(units[0]) if len(units) == 1 else [list(r) for r in units]
+
+    @model_serializer(mode="wrap")
+    def _without_defaults(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Strategies that a plan does not ask for are left out: it reads as one that knows nothing of them."""
+        fields = type(self).model_fields
+        return {
+            name: value
+            for name, value in serialize(self).items()
+            if name not in STRATEGIES or value != fields[name].default
+        }
 
     @property
     def axes(self) -> Axes:
@@ -113,6 +129,22 @@ class StagePlan(_Model):
         return tuple(u for a, b in self.owns or () for u in range(a, b))
 
 
+Tick = Annotated[int, Field(ge=0)]
+
+
+class Ticks(_Model):
+    """What a timed schedule is made for, in whole parts of a common measure, so that all ranks make the same of it. Of
+    a micro-batch, by chunk in model order: forward, gradient of the input, gradients of the weights. By boundary: how
+    long an activation and a gradient occupy the link, and how much later each arrives."""
+
+    chunks: tuple[tuple[Tick, Tick, Tick], ...] = Field(
+        description="By chunk in model order: forward, gradient of the input, gradients of the weights."
+    )
+    hops: tuple[tuple[Tick, Tick, Tick], ...] = Field(
+        description="By boundary between chunks: an activation and a gradient on the link, and its latency."
+    )
+
+
 class PipelinePlan(_Model):
     """Stages that together hold the model. `share` is in sequences per step; `replicas: n` writes n equal pipelines."""
 
@@ -120,6 +152,9 @@ class PipelinePlan(_Model):
     micro_batch: int = Field(default=1, ge=1, description="Sequences in one action; divides `share`.")
     stages: tuple[StagePlan, ...] = Field(min_length=1, description="In model order; together they hold the model.")
     replicas: int = Field(default=1, ge=1, description="Writes this pipeline so many times.")
+    ticks: Ticks | None = Field(
+        None, description="What a timed schedule reckons with, in whole parts; `null` is what the balancer expects."
+    )
 
     @property
     def micro_batches(self) -> int:

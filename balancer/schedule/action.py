@@ -68,8 +68,8 @@ Message = tuple[int, Purpose | None, int]
 STEP = Action(Kind.STEP, -1, -1)
 COMPUTING = (Kind.F, Kind.B, Kind.I, Kind.W)
 MESSAGES = (Kind.SEND, Kind.RECV)
-UNSPLIT = (Kind.F, Kind.B, Kind.SEND, Kind.RECV, Kind.SYNC, Kind.STEP)
-"""The kinds of a list whose backwards are whole."""
+KINDS = (*COMPUTING, *MESSAGES, Kind.SYNC, Kind.STEP)
+"""What is read by whoever reads all that there is today."""
 
 
 def refuse_unknown(actions: Iterable[Action], known: Sequence[Kind], reader: str) -> None:

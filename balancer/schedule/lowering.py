@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import lru_cache
 
-from balancer.plan.plan import PipelinePlan
+from balancer.plan.plan import PipelinePlan, Ticks
 from balancer.schedule.action import MESSAGES, Action, Actions, Kind, unknown
 from balancer.schedule.registry import schedule
 from balancer.schedule.schedule import Placed
@@ -13,7 +13,7 @@ from balancer.schedule.schedule import Placed
 
 def actions_of(pipeline: PipelinePlan, name: str) -> tuple[Actions, ...]:
     """The lowered lists, one per stage, of a completed pipeline plan. The executor and the simulator both call this."""
-    return _lowered(name, pipeline.stage_of_chunk(), pipeline.micro_batches, pipeline.warmups())
+    return _lowered(name, pipeline.stage_of_chunk(), pipeline.micro_batches, pipeline.warmups(), pipeline.ticks)
 
 
 def forward_actions_of(pipeline: PipelinePlan) -> tuple[Actions, ...]:
@@ -33,8 +33,10 @@ def forward_only(placed: Placed, micro_batches: int) -> tuple[Actions, ...]:
 
 
 @lru_cache(maxsize=256)
-def _lowered(name: str, placed: tuple[int, ...], micro_batches: int, warmups: tuple[int, ...]) -> tuple[Actions, ...]:
-    return lower(schedule(name).actions(placed, micro_batches, warmups), placed)
+def _lowered(
+    name: str, placed: tuple[int, ...], micro_batches: int, warmups: tuple[int, ...], ticks: Ticks | None
+) -> tuple[Actions, ...]:
+    return lower(schedule(name).actions(placed, micro_batches, warmups, ticks), placed)
 
 
 def last_backwards(actions: Actions) -> dict[int, Action]:

@@ -1,7 +1,8 @@
 """What a schedule is: the order in which the stages of a pipeline compute, and what follows from it.
 
-It is made for the stage of each chunk, in model order, a number of micro-batches and a warm-up of each stage. It
-decides computation alone; messages are added by `balancer.schedule.lowering`.
+It is made for the stage of each chunk, in model order, a number of micro-batches, a warm-up of each stage, and, if it
+is timed, what chunks and messages take. It decides computation alone; messages are added by
+`balancer.schedule.lowering`.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import ClassVar, NamedTuple
 
+from balancer.plan.plan import Ticks
 from balancer.schedule.action import STEP, Action, Actions, Kind
 
 Placed = Sequence[int]
@@ -18,13 +20,15 @@ Placed = Sequence[int]
 
 class MicroBatchTimes(NamedTuple):
     """Seconds of one micro-batch: `work_s` forwards and backwards of each chunk in model order, `forward_s` the
-    forwards' part of it, `hop_s` one way between neighbours (the mean of both ways), and `link_s`, for which the
-    busiest link is taken, by activations and by gradients."""
+    forwards' part of it, `hop_s` one way between neighbours (the mean of both ways), `link_s`, for which the
+    busiest link is taken, by activations and by gradients, and `weight_s` the part of `work_s` that weight gradients
+    take (none, where nobody says)."""
 
     work_s: Sequence[float]
     forward_s: Sequence[float]
     hop_s: Sequence[float]
     link_s: tuple[float, float] = (0.0, 0.0)
+    weight_s: Sequence[float] = ()
 
     @property
     def round_trip_s(self) -> float:
@@ -32,17 +36,27 @@ class MicroBatchTimes(NamedTuple):
         return sum(self.work_s) + 2 * sum(self.hop_s)
 
     @property
+    def parts_s(self) -> tuple[Sequence[float], Sequence[float], Sequence[float]]:
+        """Forwards, gradients of inputs, gradients of weights."""
+        weights = self.weight_s or [0.0] * len(self.work_s)
+        return self.forward_s, [b - w for b, w in zip(self.backward_s, weights, strict=True)], weights
+
+    @property
     def backward_s(self) -> list[float]:
         return [work - forward for work, forward in zip(self.work_s, self.forward_s, strict=True)]
 
 
 class Schedule(ABC):
-    """One way to order forwards and backwards."""
+    """One way to order forwards and backwards. A `timed` one reads ticks, which completion writes into plans for it;
+    without any, chunks are alike to it."""
 
     name: ClassVar[str]
+    timed: ClassVar[bool] = False
 
     @abstractmethod
-    def compute(self, placed: Placed, micro_batches: int, warmup: Sequence[int]) -> list[list[Action]]:
+    def compute(
+        self, placed: Placed, micro_batches: int, warmup: Sequence[int], ticks: Ticks | None = None
+    ) -> list[list[Action]]:
         """What each stage computes, in order. Raises ScheduleError for warm-ups that it refuses."""
 
     @abstractmethod
@@ -59,6 +73,13 @@ class Schedule(ABC):
         """What a search reckons with, while it doesn't know yet how deep warm-ups will be."""
         return self.period_s(times, self.usual_warmups(range(len(times.work_s)), micro_batches))
 
+    def wanted_placement(self, stages: int) -> Placed | None:
+        """Where a plan does not say which chunks a stage has: the stage of each chunk, or None for one each."""
+        return None
+
+    def check_placement(self, placed: Placed) -> None:  # noqa: B027
+        """Raises ScheduleError for chunks that `compute` has no order for."""
+
     def check_warmups(self, placed: Placed, micro_batches: int, warmup: Sequence[int]) -> None:  # noqa: B027
         """Raises ScheduleError for warm-ups that `compute` would refuse."""
 
@@ -73,9 +94,13 @@ class Schedule(ABC):
         """Deep enough to hide the hops, and nowhere less than `usual`: that, if deeper ones would hide nothing."""
         return tuple(usual)
 
-    def actions(self, placed: Placed, micro_batches: int, warmup: Sequence[int]) -> tuple[Actions, ...]:
-        """One list per stage: SYNC of each chunk follows its last backward, STEP ends the list."""
-        return tuple(_with_sync_and_step(actions) for actions in self.compute(placed, micro_batches, warmup))
+    def actions(
+        self, placed: Placed, micro_batches: int, warmup: Sequence[int], ticks: Ticks | None = None
+    ) -> tuple[Actions, ...]:
+        """One list per stage: SYNC of each chunk follows its last backward, STEP ends the list. Raises ScheduleError
+        for chunks or warm-ups that it refuses."""
+        self.check_placement(placed)
+        return tuple(_with_sync_and_step(actions) for actions in self.compute(placed, micro_batches, warmup, ticks))
 
 
 def _with_sync_and_step(actions: Sequence[Action]) -> Actions:

@@ -17,7 +17,7 @@ from balancer.cost.workload import Workload
 from balancer.memory.memory import WEIGHT_BYTES
 from balancer.plan.plan import PipelinePlan, Place, Plan, StagePlan
 from balancer.problem import Problem
-from balancer.schedule.action import STEP, UNSPLIT, Action, Actions, Kind, Message, Purpose, refuse_unknown
+from balancer.schedule.action import COMPUTING, KINDS, STEP, Action, Actions, Kind, Message, Purpose, refuse_unknown
 from balancer.schedule.lowering import actions_of, last_backwards
 from balancer.simulate.links import LinkDirection, SimulatedLinks
 from balancer.simulate.sync import SyncTiming
@@ -122,7 +122,7 @@ class _Simulator:
         self.boundaries: dict[tuple[int, int, Purpose | None], tuple[LinkDirection, float]] = {}
         for p, pipeline in enumerate(self.plan.pipelines):
             for s, actions in enumerate(actions_of(pipeline, self.plan.schedule)):
-                refuse_unknown(actions, UNSPLIT, "the simulator")
+                refuse_unknown(actions, KINDS, "the simulator")
                 self.stages[p, s] = _StageProgress((p, s), pipeline.stages[s], actions)
             self._add_chunks(p, pipeline)
         for stage in self.stages.values():
@@ -139,8 +139,7 @@ class _Simulator:
         for chunk in chunks:
             stage = pipeline.stages[chunk.stage]
             time = stage_time(*self.costs, stage, range(*chunk.units))
-            self.seconds[p, chunk.index, Kind.F] = time.forward_s * scale
-            self.seconds[p, chunk.index, Kind.B] = time.backward_s * scale
+            self.seconds |= {(p, chunk.index, kind): time.slowed(scale).of(kind) for kind in COMPUTING}
         for chunk, after in pairwise(chunks):
             here, there = pipeline.stages[chunk.stage], pipeline.stages[after.stage]
             topology = self.scenario.topology
@@ -187,7 +186,7 @@ class _Simulator:
                 stage.spans.append((action, now, end))
                 stage.next += 1
                 if self.sync.shared and stage.last_backwards.get(action.chunk) == action:
-                    self._hand_over_gradients(stage, action.chunk, end)
+                    self._hand_over_gradients(stage, action, end)
                 self._at(end, partial(self._advance, stage))
                 return
             stage.next += 1
@@ -199,15 +198,16 @@ class _Simulator:
         if message in self.waiting:
             self._at(arrival, partial(self._advance, self.waiting.pop(message)))
 
-    def _hand_over_gradients(self, stage: _StageProgress, chunk: int, end: float) -> None:
+    def _hand_over_gradients(self, stage: _StageProgress, last: Action, end: float) -> None:
         """Of each unit of a last backward that ends then, once its part of it is done: the last unit's first."""
+        chunk = last.chunk
         pipeline = self.plan.pipelines[stage.place[0]]
         scale = pipeline.micro_batch * self.scenario.time_scale
         for unit in range(*pipeline.chunks()[chunk].units):
             use = (stage.place[0], chunk, unit)
             if self.sync.concerns(use):
                 self._at(end, partial(self.sync.made, stage.place, use))
-            end -= stage_unit_time(*self.costs, stage.plan, unit).backward_s * scale
+            end -= stage_unit_time(*self.costs, stage.plan, unit).of(last.kind) * scale
 
     def _update(self) -> dict[Place, float]:
         """When each stage has updated what it owns. Clipping needs the norm of all gradients, so none starts before the

@@ -267,7 +267,8 @@ class Epoch:
         actions, forwards = lists[self.place.stage], forward_lists[self.place.stage]
         flows = boundary_flows(messenger, spec.plan, self.place, sizes, shape, group)
         told = self._meter, self._expected, _laps(spec, self.place, self._backend)
-        common = flows, list(sizes), shape, self.stage.dtype, *told
+        rows = shape[0], shape[1] // group.size if group.sequence_parallel else shape[1]
+        common = flows, list(sizes), rows, self.stage.dtype, *told
         return Executor(self.stage.chunks, actions, *common), Evaluator(self.stage.chunks, forwards, *common)
 
 

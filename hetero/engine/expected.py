@@ -10,7 +10,8 @@ from balancer.cost.times import datasheet_times, update_s
 from balancer.cost.topology import Topology
 from balancer.cost.workload import Workload
 from balancer.plan.plan import Plan
-from balancer.schedule.action import Kind
+from balancer.schedule.action import COMPUTING, Kind
+from balancer.schedule.lowering import actions_of, last_backwards
 from hetero.engine.step.stage import RankPlace
 from hetero.words.pool import Pool
 
@@ -19,7 +20,7 @@ Expected = dict[tuple[Kind, int], float]
 
 
 Laps = dict[tuple[int, int], float]
-"""By chunk and unit: the part of the chunk's backward after which the unit's own is done."""
+"""By chunk and unit: the part of the action that ends the chunk's gradients after which the unit's own are made."""
 
 
 def topology_of(pools: Mapping[str, Pool], precisions: Mapping[str, str]) -> Topology:
@@ -28,7 +29,7 @@ def topology_of(pools: Mapping[str, Pool], precisions: Mapping[str, str]) -> Top
 
 
 def expected_s(topology: Topology, workload: Workload, plan: Plan, place: RankPlace, time_scale: float) -> Expected:
-    """For the chunks of one stage. Forward and backward are those of one micro-batch."""
+    """For the chunks of one stage, of one micro-batch: forwards, backwards, and both parts of these."""
     pipeline, stage = plan.pipelines[place.pipeline], plan.pipelines[place.pipeline].stages[place.stage]
     times = datasheet_times(topology, workload)
     found: Expected = {}
@@ -36,21 +37,23 @@ def expected_s(topology: Topology, workload: Workload, plan: Plan, place: RankPl
         if chunk.stage != place.stage:
             continue
         time = stage_time(times, topology, workload, stage, range(*chunk.units))
-        scale = pipeline.micro_batch * time_scale
-        found[Kind.F, chunk.index] = scale * time.forward_s
-        found[Kind.B, chunk.index] = scale * time.backward_s
+        time = time.slowed(pipeline.micro_batch * time_scale)
+        found |= {(kind, chunk.index): time.of(kind) for kind in COMPUTING}
     found[Kind.STEP, -1] = time_scale * update_s(topology.pool(stage.pool).chip, workload, stage)
     return found
 
 
 def laps(topology: Topology, workload: Workload, plan: Plan, place: RankPlace) -> Laps:
-    """Of the chunks of one stage; backwards go from the last unit to the first."""
+    """Of the chunks of one stage: of a whole backward, or where it is two actions, of that of the weight gradients.
+    Both go from the last unit to the first."""
     pipeline, stage = plan.pipelines[place.pipeline], plan.pipelines[place.pipeline].stages[place.stage]
     times = datasheet_times(topology, workload)
+    last = last_backwards(actions_of(pipeline, plan.schedule)[place.stage])
     found: Laps = {}
     for chunk in pipeline.chunks():
         if chunk.stage == place.stage:
             units = range(chunk.units[1] - 1, chunk.units[0] - 1, -1)
-            done = list(accumulate(stage_unit_time(times, topology, workload, stage, u).backward_s for u in units))
+            each = (stage_unit_time(times, topology, workload, stage, u) for u in units)
+            done = list(accumulate(time.of(last[chunk.index].kind) for time in each))
             found |= {(chunk.index, u): part / (done[-1] or 1.0) for u, part in zip(units, done, strict=True)}
     return found

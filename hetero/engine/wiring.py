@@ -7,9 +7,9 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from backends.communicator import Communicator
-from balancer.plan.plan import Plan
+from balancer.plan.plan import Plan, StagePlan
 from balancer.schedule.action import Action, Actions, Kind, Purpose
-from bridge.layout.layout import TensorLayout
+from bridge.layout.layout import TensorLayout, even_bounds
 from bridge.layout.reshard import Placement, Reshard, reshard
 from bridge.precision import crossing
 from bridge.rank import RankId
@@ -39,7 +39,9 @@ class EpochGroups:
             for ranks in _tensor_groups(place, me.pool):
                 found = world.communicator(f"tensor group of {place}", [rank.index for rank in ranks])
                 if found is not None:
-                    self.tensor = TensorGroup(len(ranks), ranks.index(me), found)
+                    stage = _stage(plan, place)
+                    ways = stage.sequence_parallel, stage.tp_slices
+                    self.tensor = TensorGroup(len(ranks), ranks.index(me), found, *ways)
         self.shared = self._share(world, plan, tensors)
         pairs = _pairs(spec, me.pool)
         self.up, self.down = (
@@ -113,12 +115,17 @@ def tensor_holdings(spec: RunSpec) -> list[Holding]:
     model = architecture(spec.dimensions)
     layouts = {}
     for place in places(spec.plan):
-        axes = place.axes
-        for unit in spec.plan.pipelines[place.pipeline].stages[place.stage].unit_indices():
-            if (unit, axes) not in layouts:
-                found = model.tensors(unit, axes.extent("tp")).values()
-                layouts[unit, axes] = {tensor.name: axes.spread(tensor.layout, "tp") for tensor in found}
+        axes, stage = place.axes, _stage(spec.plan, place)
+        rows = stage.sequence_parallel
+        for unit in stage.unit_indices():
+            if (unit, axes, rows) not in layouts:
+                found = model.tensors(unit, axes.extent("tp"), rows).values()
+                layouts[unit, axes, rows] = {tensor.name: axes.spread(tensor.layout, "tp") for tensor in found}
     return holdings(spec.plan, layouts)
+
+
+def _stage(plan: Plan, place: RankPlace) -> StagePlan:
+    return plan.pipelines[place.pipeline].stages[place.stage]
 
 
 class _Boundary(NamedTuple):
@@ -144,7 +151,11 @@ def _boundaries(
         directions: tuple[tuple[Purpose, tuple[int, int]], ...] = (("activation", ends), ("gradient", ends[::-1]))
         for purpose, (source, target) in directions:
             placements = [
-                [_whole(shape_BT, size, ranks[stage]) for size in sizes.values()] for stage in (source, target)
+                [
+                    _stream(shape_BT, size, ranks[stage], pipeline.stages[stage].sequence_parallel)
+                    for size in sizes.values()
+                ]
+                for stage in (source, target)
             ]
             reshards = [reshard(one, other) for one, other in zip(*placements, strict=True)]
             name = _boundary_name(place.pipeline, before.index)
@@ -198,6 +209,11 @@ def _boundary_name(pipeline: int, chunk: int) -> str:
     return f"pipeline{pipeline}.boundary{chunk}"
 
 
-def _whole(shape_BT: tuple[int, int], size: int, ranks: Sequence[RankId]) -> Placement:
-    """A boundary tensor, as (B * T, D), lies whole on every rank of a stage."""
-    return Placement(TensorLayout.replicated((shape_BT[0] * shape_BT[1], size), len(ranks)), tuple(ranks))
+def _stream(shape_BT: tuple[int, int], size: int, ranks: Sequence[RankId], rows: bool) -> Placement:
+    """A boundary tensor, as (B * T, D), lies whole on every rank of a stage, or `rows` of it in the order of the ranks'
+    numbers, which is their communicator's."""
+    shape = (shape_BT[0] * shape_BT[1], size)
+    if not rows:
+        return Placement(TensorLayout.replicated(shape, len(ranks)), tuple(ranks))
+    bounds = dict(zip(sorted(rank.index for rank in ranks), even_bounds(shape[0], len(ranks)), strict=True))
+    return Placement(TensorLayout.cut(shape, 0, [bounds[rank.index] for rank in ranks]), tuple(ranks))

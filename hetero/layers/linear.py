@@ -5,12 +5,13 @@ from __future__ import annotations
 import torch
 
 from hetero.layers.builder import Builder, ShardedModule
-from hetero.layers.product import product
+from hetero.layers.product import product, summed_product
 from hetero.layers.spec import TensorSpec
 
 
 class Linear(ShardedModule):
-    """y = x W^T + b, W stored as (out, in). The layout says which of the two is cut; summing is left to the caller."""
+    """y = x W^T + b, W stored as (out, in). Where there are several ranks it lies in a split part, whose `copy_in` has
+    the gradient of its weight made."""
 
     weight: torch.Tensor
     bias: torch.Tensor | None
@@ -24,6 +25,17 @@ class Linear(ShardedModule):
             self.hold("bias", bias, builder.parameter(bias))
         self._gradients = builder.weight_gradients
         self._gradients.weights.add(self.weight)
+        self._group = builder.group
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return product(x, self.weight, self.bias, self._gradients)
+        return product(x, self.weight, self.bias, self._gradients, waits=self._group.size > 1)
+
+
+class SummedLinear(Linear):
+    """The last product of a split part: each rank has some of its inputs, and what it makes of them is summed and
+    handed out as `TensorGroup.reduce_out` does."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self._group.slices == 1 or self._group.size == 1:
+            return self._group.reduce_out(super().forward(x))
+        return summed_product(x, self.weight, self._gradients, self._group)

@@ -1,6 +1,6 @@
 """A matrix product whose backward comes in two parts: the gradient of its input, and that of its weight.
 
-Shapes: N tokens, D inputs, E outputs.
+Shapes: N tokens, D inputs, E outputs, R ranks that have rows of the stream.
 """
 
 from __future__ import annotations
@@ -10,33 +10,122 @@ from typing import Any, cast
 import torch
 import torch.nn.functional as F
 
+from hetero.layers.group import TensorGroup
 from hetero.layers.weight_gradients import Kept, WeightGradients
 
 
 def product(
-    x: torch.Tensor, weight_ED: torch.Tensor, bias_E: torch.Tensor | None, weights: WeightGradients
+    x: torch.Tensor,
+    weight_ED: torch.Tensor,
+    bias_E: torch.Tensor | None,
+    weights: WeightGradients,
+    waits: bool = False,
 ) -> torch.Tensor:
     """(..., D) -> (..., E). Autograd gives x and bias their gradients; `weights` is handed what the weight's is made
     of, as soon as that of x is made."""
-    return cast(torch.Tensor, _Product.apply(x, weight_ED, bias_E, weights))
+    return cast(torch.Tensor, _Product.apply(x, weight_ED, bias_E, weights, waits))
+
+
+def summed_product(
+    x: torch.Tensor, weight_ED: torch.Tensor, weights: WeightGradients, group: TensorGroup
+) -> torch.Tensor:
+    """(..., D) -> (..., E), summed over the ranks or this one's rows of the sum, as `TensorGroup.reduce_out` gives
+    them. It is made in `group.slices` of the rows: each is summed while the next is computed."""
+    return cast(torch.Tensor, _SummedProduct.apply(x, weight_ED, weights, group))
 
 
 class _Product(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, x: torch.Tensor, weight_ED: torch.Tensor, bias_E: torch.Tensor | None, weights: WeightGradients
+        ctx: Any,
+        x: torch.Tensor,
+        weight_ED: torch.Tensor,
+        bias_E: torch.Tensor | None,
+        weights: WeightGradients,
+        waits: bool,
     ) -> torch.Tensor:
         ctx.save_for_backward(x)
         # The weight itself, by which its gradient is known: what is saved may come back as another tensor.
-        ctx.weight_ED, ctx.weights = weight_ED, weights
+        ctx.weight_ED, ctx.weights, ctx.waits = weight_ED, weights, waits
         return F.linear(x, weight_ED, bias_E)
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        bias_E = gradients[0].flatten(0, -2).sum(0) if ctx.needs_input_grad[2] else None
+        return _input_gradient(ctx, gradients[0]), None, bias_E, None, None
+
+
+class _SummedProduct(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, x: torch.Tensor, weight_ED: torch.Tensor, weights: WeightGradients, group: TensorGroup
+    ) -> torch.Tensor:
+        ctx.save_for_backward(x)
+        ctx.weight_ED, ctx.weights, ctx.waits, ctx.group = weight_ED, weights, True, group
+        sums = _scattered_sums if group.sequence_parallel else _sums
+        total_NE = sums(x.flatten(0, -2), weight_ED.t(), group)
+        return total_NE.view(x.shape[0], -1, weight_ED.shape[0])
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        if not ctx.group.sequence_parallel:
+            return _input_gradient(ctx, gradients[0]), None, None, None
         (x,), weight_ED = ctx.saved_tensors, ctx.weight_ED
-        gradient_NE = gradients[0].flatten(0, -2)
-        dx = gradient_NE.mm(weight_ED).view(x.shape) if ctx.needs_input_grad[0] else None
-        bias_E = gradient_NE.sum(0) if ctx.needs_input_grad[2] else None
-        if ctx.needs_input_grad[1]:
-            ctx.weights.take(Kept(weight_ED, x.detach().flatten(0, -2), gradient_NE))
-        return dx, None, bias_E, None
+        whole_NE, dx_ND = _gathered_product(gradients[0].flatten(0, -2), weight_ED, ctx.group)
+        ctx.weights.take(Kept(weight_ED, x.detach().flatten(0, -2), whole_NE), ctx.waits)
+        return dx_ND.view(x.shape), None, None, None
+
+
+def _input_gradient(ctx: Any, gradient: torch.Tensor) -> torch.Tensor | None:
+    """Hands over what the weight's is made of."""
+    (x,), weight_ED = ctx.saved_tensors, ctx.weight_ED
+    gradient_NE = gradient.flatten(0, -2)
+    dx = gradient_NE.mm(weight_ED).view(x.shape) if ctx.needs_input_grad[0] else None
+    if ctx.needs_input_grad[1]:
+        ctx.weights.take(Kept(weight_ED, x.detach().flatten(0, -2), gradient_NE), ctx.waits)
+    return dx
+
+
+def _sums(x_ND: torch.Tensor, weight_DE: torch.Tensor, group: TensorGroup) -> torch.Tensor:
+    assert group.communicator is not None
+    total_NE = x_ND.new_empty(x_ND.shape[0], weight_DE.shape[1])
+    works = []
+    for rows_ND, sum_NE in zip(x_ND.tensor_split(group.slices), total_NE.tensor_split(group.slices), strict=True):
+        torch.mm(rows_ND, weight_DE, out=sum_NE)
+        works.append(group.communicator.start_all_reduce(sum_NE))
+    for work in works:
+        work.wait()
+    return total_NE
+
+
+def _scattered_sums(x_ND: torch.Tensor, weight_DE: torch.Tensor, group: TensorGroup) -> torch.Tensor:
+    """A slice has some of each rank's rows."""
+    assert group.communicator is not None
+    x_RND = x_ND.view(group.size, -1, x_ND.shape[-1])
+    mine_NE = x_ND.new_empty(x_RND.shape[1], weight_DE.shape[1])
+    works = []
+    for rows_RND, sum_NE in zip(x_RND.tensor_split(group.slices, 1), mine_NE.tensor_split(group.slices), strict=True):
+        part_NE = rows_RND.flatten(0, 1).mm(weight_DE)
+        works.append((group.communicator.start_reduce_scatter(sum_NE, part_NE), part_NE))
+    for work, _ in works:
+        work.wait()
+    return mine_NE
+
+
+def _gathered_product(
+    mine_NE: torch.Tensor, weight_ED: torch.Tensor, group: TensorGroup
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """All ranks' rows, and their product: that of one slice is made while the next is gathered."""
+    assert group.communicator is not None
+    whole_RNE = mine_NE.new_empty(group.size, *mine_NE.shape)
+    product_RND = mine_NE.new_empty(group.size, mine_NE.shape[0], weight_ED.shape[1])
+    works = []
+    for rows_NE in mine_NE.tensor_split(group.slices):
+        gathered_RNE = mine_NE.new_empty(group.size, *rows_NE.shape)
+        works.append((group.communicator.start_all_gather(gathered_RNE, rows_NE.contiguous()), gathered_RNE))
+    slices = whole_RNE.tensor_split(group.slices, 1), product_RND.tensor_split(group.slices, 1)
+    for (work, gathered_RNE), slice_RNE, slice_RND in zip(works, *slices, strict=True):
+        work.wait()
+        slice_RNE.copy_(gathered_RNE)
+        slice_RND.copy_(gathered_RNE @ weight_ED)
+    return whole_RNE.flatten(0, 1), product_RND.flatten(0, 1)

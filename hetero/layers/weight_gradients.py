@@ -34,14 +34,23 @@ class WeightGradients:
         self.sums: Mapping[torch.Tensor, torch.Tensor] = {}
         self._add_product = add_product
         self._kept: deque[Kept] | None = None
+        self._waiting = deque[Kept]()
         self._hooks: Mapping[torch.Tensor, Callable[[torch.Tensor], None]] = {}
 
-    def take(self, kept: Kept) -> None:
-        """From a backward that has just made the gradient of a product's input."""
-        if self._kept is None:
-            self.make(kept)
-        else:
+    def take(self, kept: Kept, waits: bool = False) -> None:
+        """From a backward that has just made the gradient of a product's input. One that `waits` is made with others,
+        by `make_waiting`."""
+        if self._kept is not None:
             self._kept.append(kept)
+        elif waits:
+            self._waiting.append(kept)
+        else:
+            self.make(kept)
+
+    def make_waiting(self) -> None:
+        """Those that have waited for a collective to run beside."""
+        while self._waiting:
+            self.make(self._waiting.popleft())
 
     def make(self, kept: Kept) -> None:
         weight_ED, x_ND, gradient_NE = kept

@@ -41,7 +41,7 @@ class Architecture:
         """Pairs of units that use one tensor, its own unit first."""
         return tuple((owner, number) for number, unit in enumerate(self.units) for owner, _ in unit.ties.values())
 
-    def tensors(self, unit: int, tp: int) -> dict[str, TensorSpec]:
+    def tensors(self, unit: int, tp: int, sequence_parallel: bool = False) -> dict[str, TensorSpec]:
         """The logical tensors that a unit uses, by their name within the unit, laid out over tp ranks.
 
         LayoutError where tp is illegal; IndexError where there is no such unit.
@@ -49,7 +49,7 @@ class Architecture:
         reason = self.legal_tp(tp)
         if reason:
             raise LayoutError("tp", tp, reason, "choose a tp that divides heads and kv_heads")
-        found, ties = self.units[unit].tensors(tp), self.units[unit].ties
+        found, ties = self.units[unit].tensors(tp, sequence_parallel), self.units[unit].ties
         owners = {name: ties.get(name, (unit, name)) for name in found}
         return {name: replace(found[name], name=f"units.{owner}.{own}") for name, (owner, own) in owners.items()}
 

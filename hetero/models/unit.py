@@ -36,9 +36,14 @@ class Unit:
             rule = f"tensors must have names of their own, and ties be some of them: {names}, {list(self.ties)}"
             raise ValueError(f"unit {self.kind!r}: {rule}")
 
-    def tensors(self, tp: int) -> dict[str, TensorSpec]:
-        """By name within the unit, laid out over a legal number of ranks."""
-        return {spec.name: spec for part in self.parts for spec in part.tensors(tp)}
+    def tensors(self, tp: int, sequence_parallel: bool = False) -> dict[str, TensorSpec]:
+        """By name within the unit, laid out over a legal number of ranks. Where these have rows of the stream, each
+        makes of the tensors that are used there a share of the gradient."""
+        return {
+            spec.name: _summed(spec) if sequence_parallel and part.by_rows else spec
+            for part in self.parts
+            for spec in part.tensors(tp)
+        }
 
     def recomputed(self, asked: Recompute) -> Recompute:
         """What is done where a plan asks for something: a unit without an input keeps nothing, and one that makes the
@@ -64,15 +69,23 @@ class Unit:
             boundary_bytes=boundary_bytes,
             tp_collectives=sum(work.collectives for work in works),
             whole_bytes=whole,
+            gathered_bytes=sum(work.input_bytes for work in works[1:]),
             last_bytes=works[0].whole_backward_bytes,
             forward_bytes=max(work.forward_bytes for work in works),
             backward_bytes=_backward_bytes(works),
             largest_tensor=max(elements.values()),
             remade_bytes=sum(work.remade_bytes for work in works),
             remade_flops=sum(work.remade_flops for work in works),
+            weight_flops=sum(work.weight_flops for work in works),
+            pair_bytes=sum(work.pair_bytes for work in works),
+            whole_pair_bytes=sum(work.whole_pair_bytes for work in works),
         )
         made = {"none": plain, "selective": selective_work(plain, works, size), "full": full_work(plain, works, size)}
         return replace(plain, recomputed={asked: made[self.recomputed(asked)] for asked in ("selective", "full")})
+
+
+def _summed(spec: TensorSpec) -> TensorSpec:
+    return replace(spec, layout=replace(spec.layout, gradients="summed"))
 
 
 def _backward_bytes(works: Sequence[PartWork]) -> int:

@@ -100,4 +100,5 @@ def build_unit(
     tied, made = {} if shared is None else shared, weight_gradients or WeightGradients(operators.add_product)
     builder = Builder(group, operators, dtype, device, first_values, tied, made)
     model = architecture(dims)
-    return UnitModule(builder, model.units[index], model.tensors(index, group.size), recompute)
+    specs = model.tensors(index, group.size, group.sequence_parallel)
+    return UnitModule(builder, model.units[index], specs, recompute)

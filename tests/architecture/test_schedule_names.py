@@ -11,6 +11,7 @@ DEFAULTS = {"balancer/plan/plan.py", "balancer/options.py"}
 
 
 def test_no_schedule_is_told_by_its_name() -> None:
-    quoted = re.compile(rf"""["']({"|".join(schedules())})["']""")
+    names = (name for name in schedules() if len(name) > 1)  # a letter may be anything
+    quoted = re.compile(rf"""["']({"|".join(names)})["']""")
     found = {name_of(path) for path in python_files(*PACKAGES) if quoted.search(path.read_text())}
     assert {name for name in found if not name.startswith("balancer/schedule/orders/")} == DEFAULTS

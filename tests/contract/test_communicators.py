@@ -150,6 +150,31 @@ def test_collectives(ranks: Ranks) -> None:
         assert inward == [10.0 * member + rank for member in range(SIZE) for _ in range(rank * (member + 1))]
 
 
+def _started(backend: Backend, rank: int) -> list[Any]:
+    """Four under way at once, waited for in their order when all have been issued."""
+    one, device = _of(backend, rank, 3), backend.device
+    one.meet()
+    total, more = (torch.full((4,), scale * (rank + 1), device=device) for scale in (1.0, 10.0))
+    mine, whole = torch.full((2, 2), float(rank), device=device), torch.empty(SIZE * 2, 2, device=device)
+    rows = torch.arange(2.0 * SIZE, device=device) * (rank + 1)
+    part = torch.empty(2, device=device)
+    works = [one.start_all_reduce(total), one.start_all_gather(whole, mine)]
+    works += [one.start_reduce_scatter(part, rows), one.start_all_reduce(more)]
+    for work in works:
+        work.wait()
+        work.wait()
+    return [tensor.tolist() for tensor in (total, more, whole[:, 0], part, rows)]
+
+
+def test_collectives_under_way_at_once(ranks: Ranks) -> None:
+    for rank, (total, more, whole, part, rows) in enumerate(ranks.run(_started)):
+        assert total == [6.0] * 4
+        assert more == [60.0] * 4
+        assert whole == [0.0, 0.0, 1.0, 1.0, 2.0, 2.0]
+        assert part == [6.0 * (2 * rank), 6.0 * (2 * rank + 1)]
+        assert rows == [float(n * (rank + 1)) for n in range(2 * SIZE)], "what was given stays as it was"
+
+
 def _messages(backend: Backend, rank: int) -> list[float]:
     """Rank 0 sends three to rank 2, which it takes in their order."""
     one = _of(backend, rank, 2)

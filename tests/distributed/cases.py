@@ -34,6 +34,7 @@ def _stage(pool: str, tp: int, *bounds: int, **by_hand: Any) -> StagePlan:
 
 n1, n2, n4 = (partial(_stage, "nvidia", tp) for tp in (1, 2, 4))
 a1, a2, a4 = (partial(_stage, "ascend", tp) for tp in (1, 2, 4))
+ROWS = {"sequence_parallel": True}
 k1, k2 = (partial(_stage, "kunlun", tp) for tp in (1, 2))
 
 
@@ -160,6 +161,14 @@ CASES = (
         pipeline(4, k2(0, 6)),
         precision="bfloat16",
         precisions={"ascend": "float16", "kunlun": "float32"},
+    ),
+    _case("rows of the stream, tp grows", pipeline(4, k1(0, 2), n2(2, 3, **ROWS), a4(3, 6, **ROWS, tp_slices=3))),
+    _case(
+        "rows of the stream beside all of it, tied",
+        pipeline(4, n4(0, 3, chips=(2, 0, 3, 1), **ROWS), a4(3, 6, chips=(3, 2, 1, 0), tp_slices=2), micro_batch=2),
+        pipeline(2, k2(0, 6, **ROWS)),
+        tie_embeddings=True,
+        kv_heads=1,
     ),
     _case(
         "long: tp 1, 2 and 4",

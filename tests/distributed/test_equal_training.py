@@ -15,7 +15,13 @@ from tests.distributed.fleet import Standing
 from tests.distributed.plain import PlainModel, PlainTraining
 from tests.distributed.two_actions import WAYS
 
-VALIDATED = ("tp grows", "chunks and tp mixed", "tied, apart and together", "7, 2 and 1 in stages", "bfloat16")
+VALIDATED = (
+    "rows of the stream, tp grows",
+    "chunks and tp mixed",
+    "tied, apart and together",
+    "7, 2 and 1 in stages",
+    "bfloat16",
+)
 
 
 def _short(case: Case) -> Case:

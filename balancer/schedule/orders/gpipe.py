@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from balancer.plan.plan import Ticks
 from balancer.schedule.action import Action, Kind
 from balancer.schedule.schedule import MicroBatchTimes, Placed, Schedule
 
@@ -13,7 +14,9 @@ class GPipe(Schedule):
 
     name = "gpipe"
 
-    def compute(self, placed: Placed, micro_batches: int, warmup: Sequence[int]) -> list[list[Action]]:
+    def compute(
+        self, placed: Placed, micro_batches: int, warmup: Sequence[int], ticks: Ticks | None = None
+    ) -> list[list[Action]]:
         last = len(placed) - 1
         lists: list[list[Action]] = [[] for _ in range(max(placed) + 1)]
         for chunk in range(last + 1):

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from math import ceil
 
 from balancer.errors import ScheduleError
+from balancer.plan.plan import Ticks
 from balancer.schedule.action import Action, Kind
-from balancer.schedule.list_schedule import list_schedule
+from balancer.schedule.clock import Policy, decide, even_ticks
 from balancer.schedule.schedule import MicroBatchTimes, Placed, Schedule
 
 _SLOW = 0.02
@@ -21,9 +22,11 @@ class OneFOneB(Schedule):
 
     name = "1f1b"
 
-    def compute(self, placed: Placed, micro_batches: int, warmup: Sequence[int]) -> list[list[Action]]:
+    def compute(
+        self, placed: Placed, micro_batches: int, warmup: Sequence[int], ticks: Ticks | None = None
+    ) -> list[list[Action]]:
         if _several(placed):
-            return list_schedule(placed, micro_batches, warmup)
+            return decide(placed, micro_batches, warmup, even_ticks(placed), Policy(split=False, alternate=False))
         self.check_warmups(placed, micro_batches, warmup)
         lists: list[list[Action]] = [[] for _ in placed]
         for chunk, stage in enumerate(placed):

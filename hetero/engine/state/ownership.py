@@ -122,15 +122,15 @@ def first_replicas(placement: Placement, replica: int) -> Placement:
     return Placement(TensorLayout(layout.shape, regions, layout.gradients), ranks)
 
 
-def holdings(plan: Plan, layouts: Mapping[tuple[int, Axes], Mapping[str, TensorLayout]]) -> list[Holding]:
-    """All tensors of the model. `layouts[unit, axes]` names the tensors of a unit and lays them out over the ranks of a
-    stage that lie along such axes."""
+def holdings(plan: Plan, layouts: Mapping[tuple[int, Axes, bool], Mapping[str, TensorLayout]]) -> list[Holding]:
+    """All tensors of the model. `layouts[unit, axes, rows]` names the tensors of a unit and lays them out over the
+    ranks of a stage that lie along such axes and have rows of the stream or all of it."""
     uses: dict[str, list[tuple[int, Holder]]] = {}
     for pipeline, parts in enumerate(plan.pipelines):
         for chunk in parts.chunks():
-            ranks, axes = stage_ranks(plan, pipeline, chunk.stage), parts.stages[chunk.stage].axes
+            ranks, stage = stage_ranks(plan, pipeline, chunk.stage), parts.stages[chunk.stage]
             for unit in range(*chunk.units):
-                for name, layout in layouts[unit, axes].items():
+                for name, layout in layouts[unit, stage.axes, stage.sequence_parallel].items():
                     holder = Holder(pipeline, chunk.stage, frozenset({chunk.index}), Placement(layout, ranks))
                     uses.setdefault(name, []).append((unit, holder))
     return [_holding(plan, name, found) for name, found in uses.items()]

@@ -42,9 +42,9 @@ class Executor:
     """Runs the F, B, I, W, SEND and RECV of one stage, step after step; what SYNC and STEP do is the caller's. A list
     with anything else in it, or with halves of backwards that do not fit, is refused (ScheduleError).
 
-    `names` are the boundary tensors in order; a flow carries them as (B * T, D) in a precision of its own, and the
-    stage computes in `dtype`. `expected_s` is what emulated chips are told to take, `laps` when in a chunk's backward
-    they are done with each unit.
+    `names` are the boundary tensors in order, of `shape_BT` on this rank; a flow carries them as (B * T, D) in a
+    precision of its own, and the stage computes in `dtype`. `expected_s` is what emulated chips are told to take,
+    `laps` when in a chunk's backward they are done with each unit.
     """
 
     def __init__(

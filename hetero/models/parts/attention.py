@@ -43,7 +43,8 @@ class Attention(Part):
 
     def work(self, seq_len: int, size: int) -> PartWork:
         """Kept are q, k, v, what they give, and one float32 log-sum for each head and position; backward has the
-        gradients of the same four. The causal mask leaves half of the square."""
+        gradients of the same four. The causal mask leaves half of the square, which has no weights. Pairs are of
+        the four projections, of which the first three read the same."""
         query, shared = self.heads * self.head_dim, self.kv_heads * self.head_dim
         four = seq_len * size * (2 * query + 2 * shared)
         return PartWork(
@@ -53,6 +54,9 @@ class Attention(Part):
             input_bytes=seq_len * size * self.hidden,
             backward_bytes=four,
             last_flops=2.0 * seq_len * self.hidden * query,
+            weight_flops=self.product_flops(seq_len),
+            pair_bytes=four,
+            whole_pair_bytes=seq_len * size * 2 * self.hidden,
         )
 
     def legal_tp(self, tp: int) -> str | None:

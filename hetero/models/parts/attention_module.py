@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import torch
 
 from hetero.layers.builder import Builder
-from hetero.layers.linear import Linear
+from hetero.layers.linear import Linear, SummedLinear
 from hetero.layers.rotary import Angles, angles_at, plain_angles
 from hetero.layers.spec import TensorSpec
 from hetero.models.batch import Batch
@@ -23,14 +23,13 @@ class AttentionModule(ProjectedModule):
 
     def __init__(self, builder: Builder, part: Attention, specs: Mapping[str, TensorSpec]) -> None:
         super().__init__()
-        self.q, self.k, self.v, self.o = (
-            Linear(builder, specs[f"{name}.weight"], specs.get(f"{name}.bias")) for name in "qkvo"
-        )
-        self._group, self._operators = builder.group, builder.operators
+        self.q, self.k, self.v = (Linear(builder, specs[f"{name}.weight"], specs.get(f"{name}.bias")) for name in "qkv")
+        self.o = SummedLinear(builder, specs["o.weight"])
+        self._group, self._gradients, self._operators = builder.group, builder.weight_gradients, builder.operators
         self._head_dim, self._theta = part.head_dim, part.rope_theta
 
     def inner(self, x_BTD: torch.Tensor, batch: Batch) -> torch.Tensor:
-        x_BTD = self._group.copy_in(x_BTD)
+        x_BTD = self._group.copy_in(x_BTD, self._gradients.make_waiting)
         cos_TK, sin_TK = self._angles(x_BTD, batch.positions_T)
         q_BHTK = self._operators.rotary(self._heads(self.q(x_BTD)), cos_TK, sin_TK)
         k_BGTK = self._operators.rotary(self._heads(self.k(x_BTD)), cos_TK, sin_TK)
@@ -38,7 +37,7 @@ class AttentionModule(ProjectedModule):
         return y_BHTK.transpose(1, 2).flatten(2)
 
     def outer(self, y: torch.Tensor) -> torch.Tensor:
-        return self._group.reduce_out(self.o(y))
+        return self.o(y)
 
     def _heads(self, x: torch.Tensor) -> torch.Tensor:
         return x.unflatten(-1, (-1, self._head_dim)).transpose(1, 2)

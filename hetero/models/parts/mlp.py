@@ -33,7 +33,8 @@ class SwiGLU(Part):
 
     def work(self, seq_len: int, size: int) -> PartWork:
         """Kept are gate, its SiLU, up, and their product, of which the second and the last can be made again; backward
-        has the gradients of two of them at once."""
+        has the gradients of two of them at once. Pairs are of the three products, of which the first two read the
+        same."""
         return PartWork(
             forward_flops=self.product_flops(seq_len),
             collectives=1,
@@ -42,6 +43,9 @@ class SwiGLU(Part):
             backward_bytes=seq_len * size * 2 * self.ffn,
             elementwise_bytes=seq_len * size * 2 * self.ffn,
             last_flops=2.0 * seq_len * self.hidden * self.ffn,
+            weight_flops=self.product_flops(seq_len),
+            pair_bytes=seq_len * size * 3 * self.ffn,
+            whole_pair_bytes=seq_len * size * 2 * self.hidden,
         )
 
     def legal_tp(self, tp: int) -> str | None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 
 from hetero.layers.builder import Builder
-from hetero.layers.linear import Linear
+from hetero.layers.linear import Linear, SummedLinear
 from hetero.layers.spec import TensorSpec
 from hetero.models.batch import Batch
 from hetero.models.parts.mlp import SwiGLU
@@ -19,12 +19,13 @@ class SwiGLUModule(ProjectedModule):
 
     def __init__(self, builder: Builder, part: SwiGLU, specs: Mapping[str, TensorSpec]) -> None:
         super().__init__()
-        self.gate, self.up, self.down = (Linear(builder, specs[f"{name}.weight"]) for name in ("gate", "up", "down"))
-        self._group, self._swiglu = builder.group, builder.operators.swiglu
+        self.gate, self.up = (Linear(builder, specs[f"{name}.weight"]) for name in ("gate", "up"))
+        self.down = SummedLinear(builder, specs["down.weight"])
+        self._group, self._gradients, self._swiglu = builder.group, builder.weight_gradients, builder.operators.swiglu
 
     def inner(self, x_BTD: torch.Tensor, batch: Batch) -> torch.Tensor:
-        x_BTD = self._group.copy_in(x_BTD)
+        x_BTD = self._group.copy_in(x_BTD, self._gradients.make_waiting)
         return self._swiglu(self.gate(x_BTD), self.up(x_BTD))
 
     def outer(self, y: torch.Tensor) -> torch.Tensor:
-        return self._group.reduce_out(self.down(y))
+        return self.down(y)

@@ -15,6 +15,7 @@ class RMSNorm(Part):
     """x / rms(x) * weight; `eps` is added to the mean square."""
 
     module: ClassVar[str] = "hetero.models.parts.norm_module:RMSNormModule"
+    by_rows: ClassVar[bool] = True
 
     hidden: int
     eps: float

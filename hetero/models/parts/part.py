@@ -23,6 +23,10 @@ class PartWork:
     Of a part without products, all that it keeps and gives can be made again from its input of `from_input_bytes`; of
     another's `kept_bytes`, `elementwise_bytes` can, from the rest of them. `last_flops` are of a last product whose
     result nobody keeps.
+
+    Where a backward is two actions, the gradients of its products' weights come with the second, and take
+    `weight_flops`. Until then the products' inputs and their outputs' gradients are kept: `pair_bytes`, which tp
+    divides, and `whole_pair_bytes`.
     """
 
     forward_flops: float = 0.0
@@ -38,6 +42,9 @@ class PartWork:
     from_input_bytes: int = 0
     elementwise_bytes: int = 0
     last_flops: float = 0.0
+    weight_flops: float = 0.0
+    pair_bytes: int = 0
+    whole_pair_bytes: int = 0
 
     @property
     def backward_reads_bytes(self) -> int:
@@ -49,6 +56,9 @@ class Part(ABC):
 
     module: ClassVar[str]
     """"module:Class", which may import torch: made with (builder, part, specs), called with (x_BTD, batch)."""
+
+    by_rows: ClassVar[bool] = False
+    """Whether it works on the stream outside of split parts: of which a sequence-parallel stage gives it rows alone."""
 
     @abstractmethod
     def tensors(self, tp: int) -> tuple[TensorSpec, ...]:

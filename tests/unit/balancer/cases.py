@@ -23,7 +23,9 @@ def topology(*pools, bytes_per_s=1e15, latency_s=0.0):
 
 
 def unit(kind="attention", gflops=100.0, parameters=1_000_000, kept=1_000_000, boundary=1_000_000):
-    return UnitWork(kind, gflops * 1e9, parameters, kept, boundary, tp_collectives=1)
+    """Four fifths of its products are with weights."""
+    flops = gflops * 1e9
+    return UnitWork(kind, flops, parameters, kept, boundary, tp_collectives=1, weight_flops=0.8 * flops)
 
 
 def workload(units=8, batch=16, *, cuts=None, tied=(), **each):

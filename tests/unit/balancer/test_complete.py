@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given, settings
 
@@ -55,6 +57,24 @@ def test_replicas_are_written_out_with_their_share_each():
     completed = complete(changed(written, replicas=2), Problem(POOLS, WORK))
     assert [p.share for p in completed.pipelines] == [8, 8]
     assert [s.chips for p in completed.pipelines for s in p.stages] == [(0,), (0,), (1,), (1,)]
+
+
+def test_rows_of_the_stream_are_cut_over_a_group_that_divides_them():
+    written, rows = plan((16, GOOD)), {"sequence_parallel": True}
+    assert complete(changed(written, 1, **rows), Problem(POOLS, WORK)).pipelines[0].stages[1].sequence_parallel
+    alone = refusal(changed(plan((16, [("fast", 1, (0, 8))])), 0, **rows))
+    assert alone.key == "pipelines[0].stages[0].sequence_parallel"
+    assert "tp 1 is one chip" in alone.rule
+    uneven = refusal(changed(written, 1, **rows), work=replace(WORK, seq_len=127))
+    assert uneven.key == "pipelines[0].stages[1].sequence_parallel"
+    assert "does not divide the 127" in uneven.rule
+    assert "a multiple of 2" in uneven.remedy
+
+
+@pytest.mark.parametrize(("stages", "slices"), [(GOOD, 65), ([("fast", 1, (0, 8))], 2)])
+def test_slices_have_tokens_of_every_chip_of_a_group(stages, slices):
+    error = refusal(changed(plan((16, stages)), 0, tp_slices=slices))
+    assert (error.key, error.value) == ("pipelines[0].stages[0].tp_slices", slices)
 
 
 def test_warmups_are_those_of_1f1b_and_at_most_the_micro_batches():

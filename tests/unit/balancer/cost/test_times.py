@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from balancer.cost.ideal import ideal_tokens_per_s
-from balancer.cost.times import Times, UnitTime, datasheet_times, transfer_s
+from balancer.cost.times import Times, datasheet_times, transfer_s
 from balancer.cost.topology import LinkSpec
 from balancer.errors import CostError, PlanError
 from balancer.options import BalanceOptions
@@ -20,18 +20,18 @@ WORK = workload([unit("x", 1000, boundary=1_000_000), unit("y", 500)])
 
 def test_datasheet_times_count_flops_and_collectives():
     times = datasheet_times(POOLS, WORK)
-    assert times.lookup("a", 1, "x") == pytest.approx((1.0, 2.0))
-    assert times.lookup("b", 1, "x") == pytest.approx((0.5, 1.0))
+    assert times.lookup("a", 1, "x") == pytest.approx((1.0, 2.0, 0.8))
+    assert times.lookup("b", 1, "x") == pytest.approx((0.5, 1.0, 0.4))
     ring_s = 2 * (1 / 2) * 1e6 / 1e7
-    assert times.lookup("a", 2, "x") == pytest.approx((0.5 + ring_s, 1.0 + ring_s))
+    assert times.lookup("a", 2, "x") == pytest.approx((0.5 + ring_s, 1.0 + ring_s, 0.4))
 
 
 def test_measurements_win_and_scale_what_was_not_measured():
     rows = [{"pool": "a", "tp": 1, "kind": "x", "forward_s": s, "backward_s": 2 * s} for s in (1.9, 2.0, 9.0)]
     times = Times.from_measurements(rows, otherwise=datasheet_times(POOLS, WORK))
-    assert times.lookup("a", 1, "x") == UnitTime(2.0, 4.0)
-    assert times.lookup("a", 1, "y") == pytest.approx((1.0, 2.0))
-    assert times.lookup("b", 1, "y") == pytest.approx((0.25, 0.5))
+    assert times.lookup("a", 1, "x") == pytest.approx((2.0, 4.0, 1.6))
+    assert times.lookup("a", 1, "y") == pytest.approx((1.0, 2.0, 0.8))
+    assert times.lookup("b", 1, "y") == pytest.approx((0.25, 0.5, 0.2))
 
 
 def test_what_nobody_measured_is_an_error():

@@ -12,8 +12,9 @@ from balancer.errors import PlanError
 from balancer.memory.communicators import communicator_bytes
 from balancer.memory.memory import SLACK, stage_bytes
 from balancer.memory.sync_memory import sync_memory
+from balancer.plan.plan import Plan
 from balancer.problem import Problem
-from tests.unit.balancer.cases import plan, pool, topology, workload
+from tests.unit.balancer.cases import plan, pool, topology, unit, workload
 
 MILLION = 1_000_000
 
@@ -54,6 +55,18 @@ def test_communicators_count_by_what_the_family_takes_for_one() -> None:
 
     many = bytes_(*[(1, [("a", 1, (0, 8))]) for _ in range(12)])
     assert many == 400 + 7 * 5 + 4 * 40, "beyond a host's chips buffers are as between two"
+
+
+def test_rows_of_the_stream_are_held_by_one_chip_each() -> None:
+    """Of what a norm keeps, half is left at tp 2, and of a boundary and its gradient; not of what products read."""
+    kept, whole, gathered = 8 * MILLION, 6 * MILLION, 2 * MILLION
+    one = replace(unit(kept=kept, boundary=MILLION), whole_bytes=whole, gathered_bytes=gathered)
+    chips, work = topology(pool("a", 2)), workload([one] * 4, batch=1)
+    written = plan((1, [("a", 2, (0, 4))]))
+    rows = Plan.model_validate_json(written.to_json().replace('"tp": 2', '"tp": 2, "sequence_parallel": true'))
+    needs = [stage_bytes(work, complete(p, Problem(chips, work)), 0, 0, "float32") for p in (written, rows)]
+    assert needs[0].activations - needs[1].activations == 4 * (whole - gathered) // 2 + 2 * MILLION // 2
+    assert one.kept_bytes(2, 2) == gathered + (whole - gathered) / 2 + (kept - whole) / 2
 
 
 def test_slack_and_communicators_count_against_the_limit() -> None:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from balancer.completion.completion import complete
 from balancer.errors import PlanError
-from balancer.plan.plan import Plan, owner_of, stage_ranks
+from balancer.plan.plan import Plan, StagePlan, owner_of, stage_ranks
 from balancer.problem import Problem
 from bridge.rank import RankId
 from tests.unit.balancer.cases import pipelines, plan, pool, topology, workload
@@ -35,6 +35,15 @@ def test_json_with_chunks_chips_and_owners_round_trips():
     completed = complete(TWO, Problem(POOLS, workload()))
     assert Plan.from_json(completed.to_json()) == completed
     assert '"units": [[0, 2], [4, 8]]' in completed.to_json()
+
+
+def test_strategies_are_written_where_they_are_asked_for():
+    first = TWO.pipelines[0].stages[0]
+    assert "sequence_parallel" not in TWO.to_json()
+    asked = first.model_copy(update={"sequence_parallel": True})
+    assert asked.model_dump()["sequence_parallel"] is True
+    assert StagePlan.model_validate(asked.model_dump()) == asked
+    assert StagePlan.model_validate(first.model_dump()) == first
 
 
 def test_chunks_are_in_model_order():

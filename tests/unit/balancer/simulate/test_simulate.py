@@ -16,7 +16,7 @@ from balancer.cost.times import datasheet_times, units_time
 from balancer.memory.memory import stage_bytes
 from balancer.problem import Problem
 from balancer.schedule.action import Kind
-from balancer.schedule.registry import schedules
+from balancer.schedule.registry import schedule, schedules
 from balancer.search.ledger import TERMS, efficiency, ledger
 from balancer.simulate.simulate import Scenario, run, simulate
 from tests.unit.balancer.cases import halved, pipelines, plan, pool, topology, unit, workload
@@ -39,7 +39,11 @@ def costs(prediction):
     return each, hops
 
 
-@given(case=pipelines(), name=st.sampled_from(schedules()))
+WHOLE = [name for name in schedules() if not schedule(name).timed]
+"""Schedules whose backwards are one action."""
+
+
+@given(case=pipelines(), name=st.sampled_from(WHOLE))
 @settings(deadline=None)
 def test_never_beats_the_lower_bound(case, name):
     chips, work, written = case
@@ -63,7 +67,7 @@ def test_1f1b_never_exceeds_its_upper_bound(case):
     assert prediction.compute_s <= bound * (1 + 1e-9)
 
 
-@given(case=pipelines(), name=st.sampled_from(schedules()))
+@given(case=pipelines(), name=st.sampled_from(WHOLE))
 @settings(deadline=None)
 def test_spans_are_the_stage_s_actions_in_order_without_overlap(case, name):
     chips, work, written = case

@@ -77,8 +77,14 @@ class Recorder(Communicator):
         super().__init__(name, me, members, torch.device("cpu"), Watch())
         self._order = order
 
-    def all_reduce(self, x: torch.Tensor, largest: bool = False) -> None:
-        self._together("all-reduce").wait()
+    def start_all_reduce(self, x: torch.Tensor, largest: bool = False) -> Waitable:
+        return self._together("all-reduce")
+
+    def start_all_gather(self, whole: torch.Tensor, part: torch.Tensor) -> Waitable:
+        return self._together("all-gather of rows")
+
+    def start_reduce_scatter(self, part: torch.Tensor, whole: torch.Tensor) -> Waitable:
+        return self._together("reduce-scatter")
 
     def all_gather(self, parts: Sequence[torch.Tensor]) -> None:
         self._together("all-gather").wait()
@@ -186,7 +192,8 @@ class Chunk:
         self._made: Callable[[int, Iterable[str]], None] | None = None
 
     def __call__(self, boundary: dict[str, torch.Tensor], batch: Batch) -> dict[str, torch.Tensor]:
-        blank = {name: torch.zeros(1, SEQ_LEN, size, requires_grad=True) for name, size in self._sizes.items()}
+        rows = SEQ_LEN // (self._group.size if self._group.sequence_parallel else 1)
+        blank = {name: torch.zeros(1, rows, size, requires_grad=True) for name, size in self._sizes.items()}
         x = {name: boundary.get(name, empty) for name, empty in blank.items()}
         for unit, names in self._units.items():
             x = {name: self._group.reduce_out(self._group.copy_in(one) * 1.0) for name, one in x.items()}
@@ -213,7 +220,7 @@ class Stage:
                 continue
             units: dict[int, list[str]] = {}
             for unit in range(*chunk.units):
-                found = model.tensors(unit, group.size).values()
+                found = model.tensors(unit, group.size, group.sequence_parallel).values()
                 known = {name for names in units.values() for name in names}
                 units[unit] = [tensor.name for tensor in found if tensor.name not in known]
                 self.layouts |= {tensor.name: tensor.layout for tensor in found}

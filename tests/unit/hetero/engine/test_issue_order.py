@@ -58,6 +58,7 @@ def _pipelines(draw: st.DrawFn, chips: int) -> PipelinePlan:
         StagePlan(
             pool="nvidia",
             tp=tp,
+            sequence_parallel=tp > 1 and draw(st.booleans()),
             units=tuple(ranges[s :: len(sizes)]),
             warmup=None if deeper is None else 1 + (len(sizes) - 1 - s) * (1 + deeper),
         )

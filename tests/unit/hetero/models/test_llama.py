@@ -45,6 +45,16 @@ def test_forward_flops_are_two_for_each_weight_and_token_plus_attention() -> Non
     assert sum(unit.forward_flops for unit in work.units) == pytest.approx(2.0 * 2048 * products + attention)
 
 
+def test_weight_gradients_that_may_wait_are_those_of_the_layers_products() -> None:
+    dims = load_preset("llama-7b")
+    work = architecture(dims).workload(seq_len=2048, global_batch=1, precision="bfloat16")
+    for unit in work.units:
+        norm = dims.hidden
+        waits = unit.kind in ("attention", "mlp")
+        assert unit.weight_flops == (2.0 * 2048 * (unit.parameters - norm) if waits else 0.0)
+        assert 0 < unit.pair_bytes + unit.whole_pair_bytes < unit.activation_bytes if waits else unit.pair_bytes == 0
+
+
 def test_plain_positions_are_the_default() -> None:
     units, batch = build(small()), text(small())
     length = batch.tokens_BT.shape[1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 from unittest.mock import patch
 
@@ -13,8 +14,10 @@ import torch.nn.functional as F
 
 from backends.operators import Operators
 from balancer.plan.recompute import Recompute
+from benchmarks.tp_overlap import predict
 from hetero.layers.cross_entropy import cross_entropy_sum
 from hetero.layers.group import TensorGroup
+from hetero.models.batch import Batch
 from hetero.models.dimensions import Dimensions
 from hetero.models.parts.head import Head
 from hetero.models.registry import architecture, family_names
@@ -25,6 +28,7 @@ from tests.unit.hetero.models.standing_ranks import StandingRanks
 from tests.unit.hetero.models.whole_model import Outcome, assemble, assert_equal_gradients, small, text, train_once
 
 pytestmark = pytest.mark.slow
+PLACE = Operators(), torch.bfloat16, torch.device("cpu")
 SIZES: dict[str, dict[str, Any]] = {
     "grouped, ffn and vocab uneven": {},
     "one key-value head": {"kv_heads": 1, "qkv_bias": True},
@@ -49,6 +53,51 @@ def test_split_model_equals_whole(ranks: StandingRanks, family: str, sizes: dict
     outcomes = ranks.run(tp, train_once, dims)
     assert [outcome.loss for outcome in outcomes] == pytest.approx([whole.loss] * tp, rel=1e-6)
     assert_equal_gradients(assemble(dims, tp, outcomes), whole.gradients, 1e-5)
+
+
+def _in_ways(group: TensorGroup, dims: Dimensions, ways: dict[str, Any]) -> Outcome:
+    return train_once(replace(group, **ways), dims)
+
+
+WAYS: dict[str, dict[str, Any]] = {
+    "rows": {"sequence_parallel": True},
+    "slices": {"slices": 3},
+    "rows in slices": {"sequence_parallel": True, "slices": 5},
+}
+
+
+@pytest.mark.parametrize("tp", [2, 4])
+@pytest.mark.parametrize("ways", WAYS.values(), ids=WAYS)
+@pytest.mark.parametrize("sizes", list(SIZES.values())[::2], ids=list(SIZES)[::2])
+def test_split_model_in_other_ways_equals_whole(
+    ranks: StandingRanks, sizes: dict[str, Any], ways: dict[str, Any], tp: int
+) -> None:
+    """The stream cut along its tokens, and products in slices that do not divide them."""
+    dims = small(**sizes)
+    whole, outcomes = train_once(TensorGroup(), dims), ranks.run(tp, _in_ways, dims, ways)
+    assert [outcome.loss for outcome in outcomes] == pytest.approx([whole.loss] * tp, rel=1e-6)
+    found = assemble(dims, tp, outcomes, ways.get("sequence_parallel", False))
+    assert_equal_gradients(found, whole.gradients, 1e-5)
+
+
+def _kept(group: TensorGroup, dims: Dimensions, index: int) -> int:
+    """Bytes between a unit's forward and its backward."""
+    unit = build_unit(dims, index, replace(group, sequence_parallel=True), *PLACE, seed=0)
+    x_BSD = torch.randn(1, 128 // group.size, dims.hidden, dtype=torch.bfloat16, requires_grad=True)
+    nothing = torch.empty(0, dtype=torch.int64)
+    unit({"x_BTD": x_BSD}, Batch(nothing, nothing))  # its angles are made once
+    with LiveBytes() as live:
+        _ = unit({"x_BTD": x_BSD}, Batch(nothing, nothing))
+        return live.now
+
+
+@pytest.mark.parametrize("index", [1, 2])
+@pytest.mark.parametrize("tp", [2, 4])
+def test_rows_of_the_stream_keep_the_bytes_that_are_counted(ranks: StandingRanks, tp: int, index: int) -> None:
+    dims = small(ffn=176)
+    told = architecture(dims).workload(128, 1, "bfloat16").units[index]
+    wanted = told.kept_bytes(tp, tp) + told.boundary_bytes / tp
+    assert ranks.run(tp, _kept, dims, index) == pytest.approx([wanted] * tp, rel=0.02)
 
 
 def test_split_model_equals_whole_in_bfloat16(ranks: StandingRanks) -> None:
@@ -155,3 +204,11 @@ def test_reduce_out_sums_forward_and_passes_gradients_through(ranks: StandingRan
     for total, gradient in ranks.run(4, _reduced):
         assert total == [12.0] * 3
         assert gradient == [2.0] * 3
+
+
+def test_what_computes_beside_a_groups_collectives_hides_four_fifths_of_them(ranks: StandingRanks) -> None:
+    """By the clock of chips that take a tenth of a step for them; products and collectives in the order of the code."""
+    _, exposed = predict(ranks)
+    assert exposed["tp_exposed_plain"] == pytest.approx(0.1, abs=1e-6)
+    assert exposed["tp_exposed_unsliced"] < 0.06
+    assert exposed["tp_exposed"] < 0.02

@@ -74,11 +74,13 @@ def train_once(group: TensorGroup, dims: Dimensions, dtype: torch.dtype = torch.
     return Outcome(loss.item(), gradients)
 
 
-def assemble(dims: Dimensions, tp: int, outcomes: list[Outcome]) -> dict[str, np.ndarray]:
+def assemble(
+    dims: Dimensions, tp: int, outcomes: list[Outcome], sequence_parallel: bool = False
+) -> dict[str, np.ndarray]:
     """Whole gradients from the ranks' parts; checks what each layout says of its replicas."""
     whole: dict[str, np.ndarray] = {}
     model = architecture(dims)
-    specs = [spec for unit in range(len(model.units)) for spec in model.tensors(unit, tp).values()]
+    specs = [spec for unit in range(len(model.units)) for spec in model.tensors(unit, tp, sequence_parallel).values()]
     for spec in specs:
         layout, gradient = spec.layout, np.zeros(spec.layout.shape, np.float32)
         for positions in layout.replica_groups():

@@ -1,0 +1,98 @@
+"""Schedules that are made on a clock: for these chunks, with these times."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterable, Sequence
+from itertools import accumulate
+from math import ceil
+from typing import ClassVar
+
+from balancer.plan.plan import Ticks
+from balancer.schedule.action import Action
+from balancer.schedule.clock import Lists, Policy, decide, even_ticks, replay
+from balancer.schedule.orders.one_f_one_b import OneFOneB
+from balancer.schedule.schedule import MicroBatchTimes, Placed, Schedule
+
+_PRECISION = 100_000
+"""Ticks of the slowest chunk of a micro-batch."""
+_MOST = 12
+"""Micro-batches that are worth keeping for a way as long as a stage's work on one."""
+
+
+class TimedSchedule(Schedule):
+    """A stage does what it can as soon as it can, by the policy that is fastest for these times. Its warm-up is a bound
+    on the micro-batches between its first forward and its last backward, weight gradients included. Never slower than
+    1F1B with the same bounds: where that is faster, these are its lists."""
+
+    timed: ClassVar[bool] = True
+
+    @property
+    @abstractmethod
+    def policies(self) -> Sequence[Policy]:
+        """To choose from, the simplest first."""
+
+    def compute(
+        self, placed: Placed, micro_batches: int, warmup: Sequence[int], ticks: Ticks | None = None
+    ) -> list[list[Action]]:
+        ticks, few = ticks or even_ticks(placed), min(micro_batches, 2 * len(placed) + 2 * max(warmup))
+
+        def rehearsed(policy: Policy) -> int:
+            return replay(decide(placed, few, warmup, ticks, policy), placed, ticks)
+
+        best = min(self.policies, key=rehearsed)
+        made = decide(placed, micro_batches, warmup, ticks, best)
+        whole_backwards = decide(placed, micro_batches, warmup, ticks, Policy(split=False))
+        every = [made, whole_backwards, _one_f_one_b(placed, micro_batches, warmup)]
+        return min(every, key=lambda lists: replay(lists, placed, ticks))
+
+    def in_flight(self, micro_batches: int, warmup: int) -> int:
+        return min(warmup, micro_batches)
+
+    def period_s(self, times: MicroBatchTimes, warmup: Sequence[int]) -> float:
+        """At least: a stage keeps each of its micro-batches for the way to the end and back, and its own work."""
+        forward, inputs, _ = times.parts_s
+        longest = max(*times.work_s, *times.link_s)
+        for stage, (work, depth) in enumerate(zip(times.work_s, warmup, strict=True)):
+            away_s = sum(forward[stage + 1 :]) + sum(inputs[stage + 1 :]) + 2 * sum(times.hop_s[stage:])
+            longest = max(longest, (work + away_s) / depth)
+        return longest
+
+    def expected_period_s(self, times: MicroBatchTimes, micro_batches: int) -> float:
+        """With warm-ups that hide what can be hidden."""
+        return max(*times.work_s, *times.link_s)
+
+    def hiding_warmups(self, placed: Placed, times: MicroBatchTimes, usual: Sequence[int]) -> tuple[int, ...]:
+        """Forwards for the way to the end and back, at the start, and weight gradients for the way to the first stage,
+        at the end."""
+        forward, inputs, weights = times.parts_s
+        depths = []
+        for stage, least in enumerate(usual):
+            own = [chunk for chunk, where in enumerate(placed) if where == stage]
+            first = own[0]
+            there_s = sum(forward[first + 1 :]) + sum(inputs[first + 1 :]) + 2 * sum(times.hop_s[first:])
+            back_s = sum(inputs[:first]) + sum(times.hop_s[:first]) + weights[0]
+            work_s = sum(times.work_s[chunk] for chunk in own)
+            filling = there_s / max(forward[first], work_s / _MOST)
+            emptying = back_s / max(sum(weights[chunk] for chunk in own), work_s / _MOST)
+            depths.append(max(least, ceil(max(filling, emptying)) + 1))
+        return tuple(depths)
+
+
+def _one_f_one_b(placed: Placed, micro_batches: int, warmup: Sequence[int]) -> Lists:
+    """With warm-ups that it takes."""
+    depths = list(warmup)
+    if len(set(placed)) == len(placed):
+        for stage, depth in zip(placed, accumulate((warmup[stage] for stage in placed), min), strict=True):
+            depths[stage] = depth
+    return OneFOneB().compute(placed, micro_batches, depths)
+
+
+def whole(times: MicroBatchTimes, hops_s: Iterable[tuple[float, float, float]]) -> Ticks:
+    """Seconds of chunks and, by boundary, of activation, gradient and latency, in ticks."""
+    tick_s = max(times.work_s) / _PRECISION or 1.0
+    chunks, hops = (
+        tuple(tuple(round(part / tick_s) for part in one) for one in every)
+        for every in (zip(*times.parts_s, strict=True), hops_s)
+    )
+    return Ticks.model_validate({"chunks": chunks, "hops": hops})
