@@ -12,6 +12,10 @@ its chip offers, each chip being given what the plan predicts, slack included, a
 real chip's allocator. gloo does not tell when a message has left, so what stages send inside a pool is there until the
 end of the step, and counts, where a chip would have let it go: plans of pp are short by some boundary tensors.
 
+`selective_saved` and `full_saved` are the parts of the fullest chip's peak, counted, that plans which recompute save
+against one that does not; `sliced_logits_saved` that of a head with 65,536 entries. `selective_step_ratio` and
+`full_step_ratio` are CPU seconds of forward and backward over those without recompute (`benchmarks/recompute.py`).
+
 `--stand-in` runs other plans, on chips that torch_npu takes for real (`tests/stand_in`): what is held against the
 prediction is its own allocator's peak.
 """
@@ -29,7 +33,8 @@ from typing import Any
 from balancer.memory.memory import stage_bytes
 from balancer.plan.plan import Plan
 from benchmarks.counted import Counted
-from benchmarks.memory_plans import STEPS, Case, held_out, known, stand_in
+from benchmarks.memory_plans import RECOMPUTED, STEPS, Case, held_out, known, stand_in
+from benchmarks.recompute import sliced_logits_saved, step_ratios
 from benchmarks.report import print_report
 from hetero.cluster.control.instructions import CheckpointWritten
 from hetero.cluster.fleet import Programs
@@ -104,6 +109,12 @@ def figures_of(found: Sequence[Found], prefix: str) -> dict[str, float]:
     }
 
 
+def _recompute_figures(found: Sequence[Found]) -> dict[str, float]:
+    peak = {way: max(one.counted for one in found if one.case == name) for way, name in RECOMPUTED.items()}
+    saved = {f"{way}_saved": 1 - peak[way] / peak["none"] for way in ("selective", "full")}
+    return {**saved, "sliced_logits_saved": sliced_logits_saved(), **step_ratios()}
+
+
 def over_limit(found: Iterable[Found]) -> set[str]:
     return {one.case for one in found if one.counted > one.need.total}
 
@@ -129,6 +140,7 @@ def main() -> None:
         **figures_of(others, "held_out"),
         **({"held_out_plans": len({one.case for one in others}), "held_out_ranks": len(others)} if others else {}),
         "over_limit_plans": len(over_limit(found)),
+        **(_recompute_figures(found) if not options.stand_in and options.only is None else {}),
     }
     name = "memory_stand_in" if options.stand_in else "memory"
     print_report(name, figures, emulated=True, quiet=options.json)

@@ -30,8 +30,12 @@ Fields = dict[str, Any]
 Ranges = Sequence[tuple[int, int]]
 
 
-def stage(pool: str, tp: int, *units: tuple[int, int]) -> StagePlan:
-    return StagePlan(pool=pool, tp=tp, units=units)
+RECOMPUTED = {way: f"pp over a bridge, long, bfloat16, recompute {way}" for way in ("none", "selective", "full")}
+"""Names of plans that differ in that alone."""
+
+
+def stage(pool: str, tp: int, *units: tuple[int, int], **strategy: Any) -> StagePlan:
+    return StagePlan(pool=pool, tp=tp, units=units, **strategy)
 
 
 def pipeline(share: int, *stages: StagePlan, micro_batch: int = 1) -> PipelinePlan:
@@ -128,7 +132,12 @@ def known() -> list[Case]:
         Case("tp 2 to 1 over a bridge, and a copy", mixed),
         Case("tp 2 to 1 over a bridge, and a copy, bfloat16", mixed, **bf16),
         Case("two copies in one pool, tp 2 in the other", three, **bf16),
+        *(Case(name, (_recomputed(way),), seq_len=512, **bf16) for way, name in RECOMPUTED.items()),
     ]
+
+
+def _recomputed(way: str) -> PipelinePlan:
+    return pipeline(8, stage("n", 1, (0, 6), recompute=way), stage("a", 1, (6, UNITS), recompute=way))
 
 
 def held_out() -> list[Case]:
@@ -141,6 +150,7 @@ def held_out() -> list[Case]:
     families = pipeline(8, stage("n", 2, (0, 3)), stage("a", 2, (3, 6)), stage("k", 1, (6, units)))
     each = tuple(pipeline(2, stage(pool, 1, whole)) for pool in POOLS)
     chunks = pipeline(8, stage("n", 1, (0, 2), (4, 6)), stage("n", 1, (2, 4), (6, units)), micro_batch=2)
+    some = pipeline(8, stage("n", 2, (0, 5), recompute={"full": 2, "selective": 2}), stage("a", 1, (5, units)))
     quarters = pipeline(8, *(stage("n", 1, part) for part in ((0, 2), (2, 4), (4, 6), (6, units))))
     copies = (pipeline(4, stage("n", 1, whole), micro_batch=4),) * 3
     uneven = (pipeline(4, stage("n", 2, whole)), pipeline(2, stage("n", 1, whole)), pipeline(2, stage("k", 1, whole)))
@@ -159,6 +169,7 @@ def held_out() -> list[Case]:
         Case("a pipeline of each family, float16", each, **fp16, **other),
         Case("dp 3, micro-batches of 4", copies, **other),
         Case("tp 2 and 1 in a pool, another family beside", uneven, **bf16, **other),
+        Case("another model, tp 2, some units recomputed", (some,), **bf16, **long),
         Case("SGD, dp 3", copies, **sgd, **bf16, **other),
         Case("SGD with momentum and decay", (line,), **momentum, **other),
     ]

@@ -77,7 +77,7 @@ class Case:
     @cached_property
     def plan(self) -> Plan:
         units = len(self.problem.workload.units)
-        stage = StagePlan(pool="nvidia", units=((0, units),), optimizer=self.optimizer)  # type: ignore[arg-type]
+        stage = StagePlan(pool="nvidia", units=((0, units),), optimizer=self.optimizer)
         share = MICRO_BATCH * MICRO_BATCHES
         written = Plan(pipelines=(PipelinePlan(share=share, micro_batch=MICRO_BATCH, stages=(stage,)),))
         return complete(written, self.problem)

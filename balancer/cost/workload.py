@@ -15,12 +15,14 @@ class UnitWork:
     group keeps `whole_bytes`) and `boundary_bytes` (leaving it towards the next unit; also the size of each of its
     `tp_collectives` forward all-reduces). Its forward and its backward need a boundary tensor more for a while, and at
     tp 1 `forward_bytes` and `backward_bytes`; and `last_bytes` on every rank, when only `whole_bytes` are still kept.
-    `largest_tensor` is a number of parameters. Backward makes again, by `remade_flops` beside twice those of forward,
-    `remade_bytes` at tp 1 and `remade_whole_bytes` on every rank, which lie there beside what else it needs.
-    `recomputed` has what changes where more is made again and less is kept. On a sequence-parallel stage it is not
-    `whole_bytes` that every rank keeps, but `gathered_bytes`, and its part of `row_bytes`. A backward in two actions
-    leaves `weight_flops` to the second, and keeps `pair_bytes` until then at tp 1, and `whole_pair_bytes` on every
-    rank."""
+    `largest_tensor` is a number of parameters. A backward in two actions leaves `weight_flops` to the second, and keeps
+    `pair_bytes` until then at tp 1, and `whole_pair_bytes` on every rank. Of `whole_bytes`, `gathered_bytes` are whole
+    on the ranks of a sequence-parallel stage too.
+
+    Backward makes again, by `remade_flops` beside twice those of forward, `remade_bytes` at tp 1 and
+    `remade_whole_bytes` on every rank, which lie there beside what else it needs. `recomputed` has what changes where
+    more is made again and less is kept; a sequence-parallel stage then keeps `apart_bytes` more on every rank, which
+    were gathered from what is made again."""
 
     kind: str
     forward_flops: float
@@ -36,20 +38,21 @@ class UnitWork:
     weight_flops: float = 0.0
     pair_bytes: int = 0
     whole_pair_bytes: int = 0
+    gathered_bytes: int = 0
     remade_flops: float = 0.0
     remade_bytes: int = 0
     remade_whole_bytes: int = 0
-    gathered_bytes: int = 0
-    row_bytes: int = 0
+    apart_bytes: int = 0
     recomputed: Mapping[str, UnitWork] = field(default_factory=dict, hash=False)
 
     def kept_bytes(self, tp: int, rows: int = 1) -> float:
-        """For backward, on one rank, per sequence; `rows` is over how many ranks the stream is cut."""
+        """For backward, on one rank, per sequence; `rows` is over how many the stream is cut."""
         return self.kept_whole_bytes(rows) + (self.activation_bytes - self.whole_bytes) / tp
 
     def kept_whole_bytes(self, rows: int) -> float:
-        """The part of it that tp does not divide."""
-        return self.whole_bytes if rows == 1 else self.gathered_bytes + self.row_bytes / rows
+        """Of these, what tp does not divide."""
+        apart = self.apart_bytes if rows > 1 else 0
+        return apart + self.gathered_bytes + (self.whole_bytes - self.gathered_bytes) / rows
 
     def under(self, recompute: str) -> UnitWork:
         """The same where a stage recomputes it that way."""

@@ -70,7 +70,7 @@ class _SummedProduct(torch.autograd.Function):
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         if not ctx.group.sequence_parallel:
             return _input_gradient(ctx, gradients[0]), None, None, None
-        x, weight_ED = ctx.saved_tensors
+        (x,), weight_ED = ctx.saved_tensors, ctx.weight_ED
         whole_NE, dx_ND = _gathered_product(gradients[0].flatten(0, -2), weight_ED, ctx.group)
         ctx.weights.take(Kept(weight_ED, x.detach().flatten(0, -2), whole_NE), ctx.waits)
         return dx_ND.view(x.shape), None, None, None

@@ -71,7 +71,6 @@ class Unit:
             tp_collectives=sum(work.collectives for work in works),
             whole_bytes=whole,
             gathered_bytes=gathered,
-            row_bytes=whole - gathered,
             last_bytes=works[0].whole_backward_bytes,
             forward_bytes=max(work.forward_bytes for work in works),
             backward_bytes=_backward_bytes(works),

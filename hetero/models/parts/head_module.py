@@ -27,5 +27,5 @@ class HeadModule(ShardedModule):
 
     def forward(self, x_BTD: torch.Tensor, batch: Batch) -> torch.Tensor:
         x_ND, labels_N = self._group.copy_in(x_BTD).flatten(0, 1), batch.labels_BT.flatten()
-        slices = self._slices(x_BTD.shape[1])
+        slices = self._slices(batch.labels_BT.shape[1])
         return projected_loss_sum(x_ND, self.weight, labels_N, self._group, self._first, slices)

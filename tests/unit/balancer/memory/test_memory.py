@@ -60,9 +60,7 @@ def test_communicators_count_by_what_the_family_takes_for_one() -> None:
 def test_rows_of_the_stream_are_held_by_one_chip_each() -> None:
     """Of what a norm keeps, half is left at tp 2, and of a boundary and its gradient; not of what products read."""
     kept, whole, gathered = 8 * MILLION, 6 * MILLION, 2 * MILLION
-    one = replace(
-        unit(kept=kept, boundary=MILLION), whole_bytes=whole, gathered_bytes=gathered, row_bytes=whole - gathered
-    )
+    one = replace(unit(kept=kept, boundary=MILLION), whole_bytes=whole, gathered_bytes=gathered)
     chips, work = topology(pool("a", 2)), workload([one] * 4, batch=1)
     written = plan((1, [("a", 2, (0, 4))]))
     rows = Plan.model_validate_json(written.to_json().replace('"tp": 2', '"tp": 2, "sequence_parallel": true'))
