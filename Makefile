@@ -11,9 +11,10 @@ export OMP_NUM_THREADS ?= 1
 FLOORS := tests/contract tests/unit/backends tests/unit/balancer tests/unit/bridge
 HETERO := tests/architecture tests/unit/hetero
 VIEWS := tests/unit/hetero/monitoring
-# Ranks that train, on emulated chips and on made-up ones. Whole runs: on a cluster, that end badly, as the tutorial has
-# them, short ones, pages and commands that end at once; and all others.
-RANKS := tests/distributed
+# Ranks that train: on one standing fleet, on fleets of a test's own, and on made-up chips. Whole runs: on a cluster,
+# that end badly, as the tutorial has them, short ones, pages and commands that end at once; and all others.
+FLEETS := $(patsubst %,tests/distributed/test_%.py,cut_connections faults measured_links one_pool)
+RANKS := tests/distributed $(addprefix --ignore=,$(FLEETS))
 CHIPS := tests/stand_in
 CLUSTER := tests/e2e/test_cluster.py
 ENDS := tests/e2e/test_ends.py
@@ -22,7 +23,7 @@ SHORT := tests/e2e/test_surroundings.py tests/e2e/test_unlike_precisions.py test
 PAGES := tests/e2e/bad_input tests/e2e/test_report.py tests/e2e/test_dashboard.py tests/e2e/test_watch_refused.py
 OTHERS := tests/e2e $(addprefix --ignore=,$(CLUSTER) $(ENDS) $(TUTORIAL) $(SHORT) $(PAGES))
 # The longest first, so that none is left alone at the end.
-PARTS := RANKS CLUSTER ENDS CHIPS OTHERS SHORT TUTORIAL PAGES FLOORS HETERO
+PARTS := RANKS ENDS CLUSTER CHIPS OTHERS SHORT FLEETS TUTORIAL PAGES FLOORS HETERO
 
 .PHONY: install demo test test-all $(PARTS) check check-types check-floors check-hetero bench clean
 

@@ -1,4 +1,5 @@
-"""How all tests run: a slow or busy machine is no failure of a property, and CI sees the same examples every time."""
+"""How all tests run: a slow or busy machine is no failure of a property. CI sees the same examples every time; a person
+sees half as many, and others every time."""
 
 import contextlib
 import os
@@ -6,8 +7,9 @@ import signal
 
 from hypothesis import HealthCheck, settings
 
-settings.register_profile("local", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.register_profile("ci", settings.get_profile("local"), derandomize=True)
+PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("local", PATIENT, max_examples=50)
+settings.register_profile("ci", PATIENT, derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "local")
 
 # A shell has what it starts in the background ignore Ctrl-C, which every child of ours would inherit.

@@ -8,15 +8,15 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
+import runpy
 import shutil
 import subprocess
 import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
-
-import torch
 
 ROOT = Path(__file__).parents[3]
 HERE = Path(__file__).parent
@@ -37,11 +37,18 @@ def why_not() -> str:
     """Why there is no such machine here; empty where there is."""
     if sys.platform != "linux" or platform.machine() not in ("x86_64", "aarch64"):
         return "torch_npu has no wheel for this platform"
-    if torch.version.cuda is not None:
+    if _built_with_cuda():
         return "torch_npu goes with the CPU build of torch alone"
     if not HEADERS.is_dir():
         return f"torch_npu is not in {WHEEL}: make install"
     return "" if shutil.which("g++") else "g++ is missing, which compiles the stand-in for CANN"
+
+
+def _built_with_cuda() -> bool:
+    """As `torch.version.cuda` says it, without an import that takes longer than all else of who asks."""
+    torch = find_spec("torch")
+    assert torch is not None
+    return runpy.run_path(f"{Path(str(torch.origin)).parent}/version.py")["cuda"] is not None
 
 
 def environment(**variables: str) -> dict[str, str]:
