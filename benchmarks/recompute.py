@@ -9,6 +9,7 @@ from unittest.mock import patch
 import torch
 
 from backends.operators import Operators
+from balancer.plan.recompute import Recompute
 from hetero.layers.group import TensorGroup
 from hetero.models.batch import Batch
 from hetero.models.dimensions import Dimensions
@@ -55,7 +56,7 @@ def _head_peak() -> int:
         return live.peak
 
 
-def _units(dims: Dimensions, way: str) -> list[UnitModule]:
+def _units(dims: Dimensions, way: Recompute) -> list[UnitModule]:
     place = TensorGroup(), Operators(), torch.float32, torch.device("cpu")
     units = range(len(architecture(dims).units))
     return [build_unit(dims, unit, *place, seed=0, recompute=way) for unit in units]
