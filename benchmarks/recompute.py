@@ -21,7 +21,7 @@ from tests.live_bytes import LiveBytes
 TIMED = Dimensions(layers=1, hidden=1024, heads=8, kv_heads=4, ffn=2816, vocab=512)
 LARGE = Dimensions(layers=1, hidden=128, heads=4, kv_heads=2, ffn=344, vocab=65536)
 TOKENS, ROUNDS = 512, 7
-WAYS = ("none", "selective", "full")
+WAYS: tuple[Recompute, ...] = ("none", "selective", "full")
 
 
 def step_ratios() -> dict[str, float]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
+
 import torch
 from torch.nn import functional
 
@@ -11,6 +13,9 @@ from hetero.engine.products import Products
 
 
 class _Second(Stopwatch):
+    def paused(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
     def stop(self) -> None: ...
 
     def seconds(self) -> float:
