@@ -25,6 +25,7 @@ from balancer.problem import Problem
 from balancer.search.ledger import ledger
 from balancer.search.search import search
 from balancer.simulate.simulate import simulate
+from benchmarks.ideal import HostReports
 from benchmarks.report import print_report
 from hetero.cluster.host.agent import LocalAgents
 from hetero.cluster.options import fleet_of
@@ -111,8 +112,8 @@ def _run(job: Job, session: Session, text: Prepared, plan: Plan, scale: float) -
     """Trains the job's steps under a plan; the first one, which warms up, does not count."""
     steps: list[tuple[float, bool]] = []
 
-    def record(step: int, hosts: Sequence[Mapping[str, Any]]) -> None:
-        steps.append((max(h["end"] - h["start"] for h in hosts), any(h["overrun"] for h in hosts)))
+    def record(step: int, hosts: HostReports) -> None:
+        steps.append((max(h.end - h.start for h in hosts), any(h.overrun for h in hosts)))
 
     session.configure(run_spec(job, session.fleet, plan, text, scale))
     session.run(job.train.steps, record)
