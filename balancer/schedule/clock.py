@@ -6,7 +6,7 @@ All arithmetic is of whole numbers, and ties fall by number, so that every rank 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from balancer.plan.plan import Ticks
@@ -115,28 +115,30 @@ class _Decider(_Progress):
         return self.lists
 
     def _choose(self, stage: int, now: int) -> tuple[Kind, int] | None:
-        full = self._is_full(stage)
-        forward, back = self._ready(Kind.F, stage, now, full), self._ready(self.back, stage, now, False)
-        turned = self.policy.alternate and self.latest[stage] is self.back
+        full, turned = self._is_full(stage), self.policy.alternate and self.latest[stage] is self.back
+        forward, back = self._ready(Kind.F, stage, now, full), self._ready(self.back, stage, now)
         if forward is not None and (back is None or turned):
             return Kind.F, forward
         weights = self._oldest_weights(stage)
-        held = turned and weights is not None and full and self._ready(Kind.F, stage, now, False) is not None
+        held = turned and weights is not None and full and self._ready(Kind.F, stage, now) is not None
         if back is not None and not held:
             return self.back, back
-        if weights is not None and (held or self._is_idle(stage, now, full, weights)):
-            return Kind.W, weights
+        if weights is not None:
+            until = now + self.takes[Kind.W, weights] * self.policy.patience // 100
+            if held or self._is_idle(stage, full, until):
+                return Kind.W, weights
         return None
 
-    def _ready(self, kind: Kind, stage: int, now: int, full: bool) -> int | None:
-        """The last of the stage's chunks that can begin its next action of that kind."""
+    def _coming(self, kind: Kind, stage: int, full: bool) -> Iterator[tuple[int, int]]:
+        """The stage's chunks whose next action of that kind waits for nothing but its input: when that is there. The
+        last chunk comes first; a stage that is full takes no more into its entry."""
         arrivals, begun = self.arrivals(kind), self.begun[kind]
-        for chunk in reversed(self.chunks[stage]):
-            if full and chunk == self.chunks[stage][0]:
-                continue
-            if begun[chunk] < len(arrivals[chunk]) and arrivals[chunk][begun[chunk]] <= now:
-                return chunk
-        return None
+        for chunk in reversed(self.chunks[stage][full:]):
+            if begun[chunk] < len(arrivals[chunk]):
+                yield chunk, arrivals[chunk][begun[chunk]]
+
+    def _ready(self, kind: Kind, stage: int, now: int, full: bool = False) -> int | None:
+        return next((chunk for chunk, arrival in self._coming(kind, stage, full) if arrival <= now), None)
 
     def _is_full(self, stage: int) -> bool:
         chunks, left = self.chunks[stage], self.begun[self.last]
@@ -150,16 +152,10 @@ class _Decider(_Progress):
         waiting = [(made[chunk], -chunk) for chunk in self.chunks[stage] if made[chunk] < begun[chunk]]
         return -min(waiting)[1] if waiting else None
 
-    def _is_idle(self, stage: int, now: int, full: bool, weights: int) -> bool:
-        until = now + self.takes[Kind.W, weights] * self.policy.patience // 100
-        for kind in (Kind.F, self.back):
-            arrivals, begun = self.arrivals(kind), self.begun[kind]
-            for chunk in self.chunks[stage]:
-                if kind is Kind.F and full and chunk == self.chunks[stage][0]:
-                    continue
-                if begun[chunk] < len(arrivals[chunk]) and arrivals[chunk][begun[chunk]] < until:
-                    return False
-        return True
+    def _is_idle(self, stage: int, full: bool, until: int) -> bool:
+        """Whether nothing else is known to come before."""
+        coming = (*self._coming(Kind.F, stage, full), *self._coming(self.back, stage, False))
+        return all(arrival >= until for _, arrival in coming)
 
 
 def decide(placed: Placed, micro_batches: int, warmup: Sequence[int], ticks: Ticks, policy: Policy) -> Lists:

@@ -25,7 +25,7 @@ _MOST = 12
 class TimedSchedule(Schedule):
     """A stage does what it can as soon as it can, by the policy that is fastest for these times. Its warm-up is a bound
     on the micro-batches between its first forward and its last backward, weight gradients included. Never slower than
-    1F1B with the same bounds: where that is faster, these are its lists."""
+    1F1B with the same bounds: where that is as fast, these are its lists."""
 
     timed: ClassVar[bool] = True
 
@@ -43,9 +43,8 @@ class TimedSchedule(Schedule):
             return replay(decide(placed, few, warmup, ticks, policy), placed, ticks)
 
         best = min(self.policies, key=rehearsed)
-        made = decide(placed, micro_batches, warmup, ticks, best)
-        whole_backwards = decide(placed, micro_batches, warmup, ticks, Policy(split=False))
-        every = [made, whole_backwards, _one_f_one_b(placed, micro_batches, warmup)]
+        every = [_one_f_one_b(placed, micro_batches, warmup)]
+        every += [decide(placed, micro_batches, warmup, ticks, policy) for policy in (Policy(split=False), best)]
         return min(every, key=lambda lists: replay(lists, placed, ticks))
 
     def in_flight(self, micro_batches: int, warmup: int) -> int:
