@@ -72,6 +72,7 @@ bench: install
 	$(BIN)/python -m benchmarks.monitoring --json
 	$(BIN)/python -m benchmarks.bridge --json
 	$(BIN)/python -m benchmarks.exposed --json
+	$(BIN)/python -m benchmarks.offload --json
 	$(BIN)/python -m benchmarks.memory --json
 	$(BIN)/python -m benchmarks.startup --json
 	$(BIN)/python -m benchmarks.migrate --json

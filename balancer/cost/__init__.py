@@ -3,6 +3,6 @@
 topology       `Topology` of `PoolSpec` and `LinkSpec`
 workload       `Workload` of `UnitWork`
 times          `Times` of units, by `datasheet_times` or measured; `units_time`, `update_s`, `transfer_s`
-sync_traffic   `shared_state`: the `SharedUnits` that several stages hold; `buckets` of them, `parameter_returns`
+sync_traffic   `shared_state`: the `SharedUnits` that several stages hold; `buckets` of them
 ideal          `ideal_tokens_per_s`, which efficiency is measured against
 """
