@@ -71,6 +71,7 @@ bench: install
 	$(BIN)/python -m benchmarks.exposed --json
 	$(BIN)/python -m benchmarks.tp_overlap --json
 	$(BIN)/python -m benchmarks.schedules --json
+	$(BIN)/python -m benchmarks.offload --json
 	$(BIN)/python -m benchmarks.memory --json
 	$(BIN)/python -m benchmarks.startup --json
 	$(BIN)/python -m benchmarks.migrate --json

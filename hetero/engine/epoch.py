@@ -24,7 +24,7 @@ from bridge.words.channel import ChannelSpec
 from hetero.checkpoint.pieces import write_piece
 from hetero.checkpoint.store import CheckpointStore
 from hetero.engine.expected import Laps, expected_s, laps, topology_of
-from hetero.engine.state.host_update import HostArrival, HostPace, HostUpdate
+from hetero.engine.state.host_update import HostPace, HostReturn, HostUpdate
 from hetero.engine.state.optimizer import Optimizer, gradient_scale, learning_rate
 from hetero.engine.state.ownership import Holding, alike
 from hetero.engine.state.parameter_return import ParameterReturn, has_copies
@@ -94,7 +94,7 @@ class Epoch:
         dtypes = {pool: DTYPES[precision] for pool, precision in precisions.items()}
         self._return = ParameterReturn(*common, dict(self.stage.parameters), dtypes, _in_host(spec.plan))
         self._host: HostUpdate | None = None
-        self._arrival: HostArrival | ParameterReturn = self._return
+        self._arrival: HostReturn | ParameterReturn = self._return
         self._alone: set[str] = set()
         if self._me in _in_host(spec.plan):
             self._move_to_host(tensors)
@@ -242,7 +242,7 @@ class Epoch:
         self._alone = {h.name for h in tensors if h.name in state.masters and not has_copies(h) and _used_once(h)}
         pace = _host_pace(spec, self.place, self._backend, sum(master.numel() for master in state.masters.values()))
         self._host = HostUpdate(self._optimizer, state, self._backend, self._return.slices, units, pace)
-        self._arrival = HostArrival(self._host, self._return, state.masters)
+        self._arrival = HostReturn(self._host, self._return, state.masters)
 
     def _give(self, names: Sequence[str]) -> None:
         self._return.give({name: self.state.masters[name] for name in names})

@@ -39,8 +39,15 @@ POOLS = {
 CASES = (
     _case("tp 2 to tp 2", pipeline(4, n2(0, 3), k2(3, 6), micro_batch=2)),
     _case("beside one from outside", pipeline(4, n1(0, 2), a1(2, 6))),
-    _case("three families, bfloat16", pipeline(4, n1(0, 2), k1(2, 4), a1(4, 6)), precision="bfloat16"),
-    _case("pp 2 and dp 2, momentum", pipeline(4, n1(0, 3), n1(3, 6)), pipeline(2, k1(0, 6)), optimizer=MOMENTUM),
+    _case(
+        "three families, bfloat16", pipeline(4, n1(0, 2, optimizer="host"), k1(2, 4), a1(4, 6)), precision="bfloat16"
+    ),
+    _case(
+        "pp 2 and dp 2, momentum",
+        pipeline(4, n1(0, 3, optimizer="host"), n1(3, 6)),
+        pipeline(2, k1(0, 6, optimizer="host")),
+        optimizer=MOMENTUM,
+    ),
     _case("tp 2 and a bridge, float16", pipeline(4, k2(0, 3), n1(3, 6)), precision="float16"),
 )
 

@@ -118,7 +118,7 @@ class HostUpdate:
             self._updated.put(error)
 
 
-class HostArrival:
+class HostReturn:
     """The return of parameters whose owner updates them in host memory: they are given when they have come."""
 
     def __init__(self, host: HostUpdate, back: ParameterReturn, masters: Tensors) -> None:

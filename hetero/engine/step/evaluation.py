@@ -7,16 +7,14 @@ from collections.abc import Callable, Iterable
 import torch
 
 from balancer.schedule.action import Action
-from hetero.engine.step.executor import Executor, Sync, UpdatedParameters
+from hetero.engine.step.executor import Executor, Returning, Sync
 from hetero.models.batch import Batch
 
 
 class Evaluator(Executor):
     """Interprets a list of forwards. No graph is recorded, and tensors are dropped once they are handed on."""
 
-    def run(
-        self, batch_of: Callable[[int], Batch], sync: Sync | None = None, arrival: UpdatedParameters | None = None
-    ) -> None:
+    def run(self, batch_of: Callable[[int], Batch], sync: Sync | None = None, arrival: Returning | None = None) -> None:
         with torch.no_grad():
             super().run(batch_of, sync or _no_gradients, arrival)
         assert not self._live, "an evaluated micro-batch was kept"

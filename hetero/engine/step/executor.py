@@ -29,7 +29,7 @@ Sync = Callable[[int, Iterable[str]], None]
 """Is told of the tensors of a chunk whose gradients are complete."""
 
 
-class UpdatedParameters(Protocol):
+class Returning(Protocol):
     """Of the parameters that the step before has updated (`hetero/engine/state/parameter_return.py`)."""
 
     def wait(self, unit: int) -> None:
@@ -84,7 +84,7 @@ class Executor:
         check_backwards(actions)
         self._batch_of: Callable[[int], Batch] = _no_batch
         self._sync: Sync = _nobody
-        self._arrival: UpdatedParameters = HERE
+        self._arrival: Returning = HERE
         self._unused: set[int] = set()
         self._live: dict[tuple[int, int], _Live] = {}
         self._kept: dict[tuple[int, int], deque[Kept]] = {}
@@ -94,7 +94,7 @@ class Executor:
         self.loss_scale = 1.0
         """What the loss is multiplied by for its gradients."""
 
-    def run(self, batch_of: Callable[[int], Batch], sync: Sync, arrival: UpdatedParameters | None = None) -> None:
+    def run(self, batch_of: Callable[[int], Batch], sync: Sync, arrival: Returning | None = None) -> None:
         """One step up to STEP. `batch_of(m)` gives a micro-batch. `sync` is told of gradients as soon as they are
         complete, in the midst of a chunk's last B or W, and of all of a chunk's at SYNC. A chunk's first forward waits
         for each unit's parameters by `arrival` (None: all are here).

@@ -117,3 +117,21 @@ def test_an_update_that_is_not_fused_has_temporaries() -> None:
     fused, other = (replace(chips.pools[0].chip, family=family) for family in ("cuda", "kunlun"))
     needs = [stage_bytes(work, one, 0, 0, "bfloat16", chip) for chip in (fused, other)]
     assert [need.sync for need in needs] == [0, 4 * 8 * MILLION]
+
+
+@pytest.mark.parametrize(("precision", "value"), [("float32", 4), ("bfloat16", 2)])
+def test_an_optimizer_in_host_memory_takes_no_room_on_the_chip(precision: str, value: int) -> None:
+    """But on its host, for master, gradient, moments, and what goes back."""
+    work, chips = workload(8, batch=2), topology(pool("a", 1))
+    (pipeline,) = plan((2, [("a", 1, (0, 8))])).pipelines
+    stage = pipeline.stages[0].model_copy(update={"optimizer": "host"})
+    hosted = pipeline.model_copy(update={"stages": (stage,)})
+    here, there = (
+        stage_bytes(work, complete(Plan(pipelines=(one,)), Problem(chips, work)), 0, 0, precision)
+        for one in (pipeline, hosted)
+    )
+    assert (there.optimizer, there.host) == (0, 8 * MILLION * (4 * (2 + 2) + value))
+    assert here.host == 0
+    assert here.tensors - there.tensors == here.optimizer + here.sync - there.sync
+    assert "GiB of its host's" in str(there)
+    assert "host" not in str(here)

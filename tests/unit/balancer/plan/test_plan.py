@@ -93,3 +93,16 @@ def test_owners_cover_every_unit_exactly_once(pipelines, tied):
 def test_owner_of_an_open_plan_is_refused():
     with pytest.raises(PlanError, match="no stage owns"):
         owner_of(TWO, 0)
+
+
+def test_a_strategy_is_written_where_a_stage_asks_for_it() -> None:
+    """So that plans without one read as they always did."""
+    stages = [{"pool": "a", "units": [0, 2]}, {"pool": "a", "units": [2, 4], "optimizer": "host"}]
+    plan = Plan.model_validate({"pipelines": [{"share": 4, "stages": stages}]})
+    assert [stage.optimizer for stage in plan.pipelines[0].stages] == ["chip", "host"]
+    assert plan.to_json().count("optimizer") == 1
+    assert Plan.from_json(plan.to_json()) == plan
+    assert "optimizer" not in plan.model_dump(mode="json")["pipelines"][0]["stages"][0]
+    wrong = plan.to_json().replace('"host"', '"disk"')
+    with pytest.raises(PlanError, match=r"pipelines\[0\].stages\[1\].optimizer.*'chip' or 'host'"):
+        Plan.from_json(wrong)

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from balancer.completion.completion import complete
 from balancer.cost.times import datasheet_times, units_time
 from balancer.memory.memory import stage_bytes
+from balancer.plan.plan import PipelinePlan, Plan, StagePlan
 from balancer.problem import Problem
 from balancer.schedule.action import Kind
 from balancer.schedule.registry import schedule, schedules
@@ -238,3 +239,16 @@ def test_activations_are_counted_in_the_stage_s_precision():
     assert narrow.activations < wide.activations
     text_bytes = 16 * 128
     assert (wide.messages - text_bytes, narrow.messages - text_bytes) == (2_000_000, 1_000_000)
+
+
+def test_an_optimizer_in_host_memory_updates_beside_the_next_forward():
+    """Two units of 4 s forward and 8 s backward, each updated in 7 s and back in 1 s; sums leave within 1 s."""
+    there = pool("a", 1)
+    there = replace(there, chip=replace(there.chip, host_bytes_per_s=4e6))
+    chips, work = topology(there), workload(2, batch=1, gflops=4000, parameters=1_000_000)
+    stage = StagePlan(pool="a", units=((0, 2),), optimizer="host")
+    found = predict(chips, work, Plan(pipelines=(PipelinePlan(share=1, stages=(stage,)),)))
+    assert found.compute_s == pytest.approx(24)
+    first_s, second_s, leaving_s = 7 + 1, 14 + 1, 1
+    assert first_s + 4 < second_s
+    assert found.step_s == pytest.approx(second_s + 4 + 16 + leaving_s)

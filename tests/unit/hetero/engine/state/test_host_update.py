@@ -12,7 +12,7 @@ import torch
 
 from backends.cpu import CpuBackend
 from hetero.engine.state import host_update
-from hetero.engine.state.host_update import HostArrival, HostPace, HostUpdate
+from hetero.engine.state.host_update import HostPace, HostReturn, HostUpdate
 from hetero.engine.state.loss_scale import LossScale
 from hetero.engine.state.optimizer import Optimizer
 from hetero.engine.state.state import State
@@ -85,7 +85,7 @@ def test_a_unit_waits_for_its_own_slice_and_for_no_later_one() -> None:
         reach=lambda unit: unit, wait=lambda unit: given.append(f"wait {unit}"), join=lambda: given.append("join"),
         settle=lambda: given.append("settle"), give=lambda masters, values: given.extend(masters),
     )  # fmt: skip
-    arrival = HostArrival(host, back, state.masters)
+    arrival = HostReturn(host, back, state.masters)
     host.take(_sums(0))
     host.leave()
     host.start(1.0, 0.01)
