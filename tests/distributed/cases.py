@@ -189,6 +189,11 @@ CASES = (
     ),
     _case("rows of the stream, tp grows", pipeline(4, k1(0, 2), n2(2, 3, **ROWS), a4(3, 6, **ROWS, tp_slices=3))),
     _case(
+        "rows of the stream, backwards in two actions",
+        pipeline(4, n2(0, 3, **ROWS, tp_slices=2), a2(3, 6, **ROWS)),
+        schedule="zero-bubble",
+    ),
+    _case(
         "rows of the stream beside all of it, tied",
         pipeline(4, n4(0, 3, chips=(2, 0, 3, 1), **ROWS), a4(3, 6, chips=(3, 2, 1, 0), tp_slices=2), micro_batch=2),
         pipeline(2, k2(0, 6, **ROWS)),
