@@ -99,8 +99,9 @@ def test_full_takes_its_products_again_and_selective_the_traffic() -> None:
     plain, thinner, thinnest = (
         stage_unit_time(times, chips, WORK, _stage(r), 5) for r in ("none", "selective", "full")
     )
-    assert thinner[:2] == (plain.forward_s, pytest.approx(plain.backward_s + 2 * 4e6 / 1e9))
-    assert thinnest[:2] == (plain.forward_s, pytest.approx(plain.backward_s + 0.75 * plain.forward_s))
+    assert thinner.backward_s == pytest.approx(plain.backward_s + 2 * 4e6 / 1e9)
+    assert thinnest.backward_s == pytest.approx(plain.backward_s + 0.75 * plain.forward_s)
+    assert {(time.forward_s, time.weight_s) for time in (thinner, thinnest)} == {(plain.forward_s, plain.weight_s)}
     both = stage_time(times, chips, WORK, _stage({"full": 3}), (1, 5, 6))
     assert both.backward_s == pytest.approx(2 * thinnest.backward_s + plain.backward_s)
 
