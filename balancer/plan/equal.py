@@ -50,5 +50,6 @@ def _ranges(numbers: Sequence[int]) -> Iterator[tuple[int, int]]:
 
 
 def _signature(pipeline: PipelinePlan) -> Hashable:
-    stages = tuple((s.pool, s.tp, s.units, s.precision, s.warmup, s.recompute) for s in pipeline.stages)
-    return pipeline.share, pipeline.micro_batch, pipeline.ticks, stages
+    """All that it says, but for which chips it has and which units they own."""
+    stages = tuple(stage.model_copy(update={"chips": None, "owns": None}) for stage in pipeline.stages)
+    return pipeline.model_copy(update={"stages": stages})

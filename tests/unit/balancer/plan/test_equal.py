@@ -4,6 +4,7 @@ import pytest
 
 from balancer.completion.completion import complete
 from balancer.plan.equal import alike, equal_pipelines, numbered
+from balancer.plan.plan import Plan
 from balancer.problem import Problem
 from tests.unit.balancer.cases import plan, pool, topology, workload
 
@@ -18,6 +19,15 @@ def test_pipelines_on_other_chips_that_own_other_units_are_equal():
 def test_another_share_is_another_pipeline():
     stages = [("a", 1, (0, 8))]
     assert equal_pipelines(plan((3, stages), (3, stages), (2, stages))) == [(0, 1), (2,)]
+
+
+@pytest.mark.parametrize(
+    "asked", [{"recompute": "full"}, {"sequence_parallel": True}, {"tp_slices": 4}, {"optimizer": "host"}]
+)
+def test_another_strategy_is_another_pipeline(asked):
+    plain = plan((2, [("a", 2, (0, 8))])).pipelines[0]
+    other = plain.model_copy(update={"stages": (plain.stages[0].model_copy(update=asked),)})
+    assert equal_pipelines(Plan(pipelines=(plain, other, plain))) == [(0, 2), (1,)]
 
 
 @pytest.mark.parametrize(
