@@ -53,7 +53,7 @@ class Case:
     job: Job
 
 
-def _case(
+def case_of(
     name: str,
     *pipelines: PipelinePlan,
     layers: int = 2,
@@ -73,37 +73,37 @@ def _case(
 
 
 CASES = (
-    _case("half a layer apart", pipeline(4, n1(0, 2), a1(2, 6))),
-    _case(
+    case_of("half a layer apart", pipeline(4, n1(0, 2), a1(2, 6))),
+    case_of(
         "tp grows",
         pipeline(4, k1(0, 2, recompute="full"), n2(2, 3, recompute="selective"), a4(3, 6, recompute=SOME)),
     ),
-    _case("tp shrinks", pipeline(4, a4(0, 1), n2(1, 5), k1(5, 6)), vocab=258),
-    _case(
+    case_of("tp shrinks", pipeline(4, a4(0, 1), n2(1, 5), k1(5, 6)), vocab=258),
+    case_of(
         "tp 4 next to 4, chips in another order",
         pipeline(4, n4(0, 3, chips=(2, 0, 3, 1)), a4(3, 6, chips=(3, 2, 1, 0)), micro_batch=2),
         vocab=263,
     ),
-    _case("five layers uneven", pipeline(6, n4(0, 7), a2(7, 10), k1(10, 12), micro_batch=3), layers=5),
-    _case("seven layers, two stages of a pool", pipeline(6, n2(0, 6), a1(6, 9), n1(9, 11), a2(11, 16)), layers=7),
-    _case(
+    case_of("five layers uneven", pipeline(6, n4(0, 7), a2(7, 10), k1(10, 12), micro_batch=3), layers=5),
+    case_of("seven layers, two stages of a pool", pipeline(6, n2(0, 6), a1(6, 9), n1(9, 11), a2(11, 16)), layers=7),
+    case_of(
         "chunks and tp mixed",
         pipeline(6, k1(0, 2, 8, 10, recompute=SOME), a4(2, 8, 10, 16, recompute="full"), micro_batch=2),
         layers=7,
     ),
-    _case(
+    case_of(
         "20 and 12, owners and warm-up by hand",
         pipeline(20, n2(0, 3, warmup=4, owns=[(2, 3)]), a4(3, 6, owns=[(4, 5)]), micro_batch=4),
         pipeline(12, k2(0, 6, owns=[(0, 2), (3, 4), (5, 6)]), micro_batch=3),
     ),
-    _case(
+    case_of(
         "20 and 12, five layers",
         pipeline(20, a4(0, 4), n4(4, 12), micro_batch=5),
         pipeline(12, k1(0, 7), k1(7, 12), micro_batch=2),
         layers=5,
     ),
-    _case("7, 2 and 1", pipeline(7, n4(0, 6)), pipeline(2, a4(0, 6), micro_batch=2), pipeline(1, k1(0, 6))),
-    _case(
+    case_of("7, 2 and 1", pipeline(7, n4(0, 6)), pipeline(2, a4(0, 6), micro_batch=2), pipeline(1, k1(0, 6))),
+    case_of(
         "7, 2 and 1 in stages",
         pipeline(7, n2(0, 5), a1(5, 12)),
         pipeline(2, n2(0, 8), k2(8, 12), micro_batch=2),
@@ -111,19 +111,19 @@ CASES = (
         layers=5,
         schedule="gpipe",
     ),
-    _case("a head for each key", pipeline(4, n4(0, 4), k2(4, 6)), kv_heads=4),
-    _case("one key for all heads", pipeline(4, a4(0, 2), n2(2, 6)), pipeline(2, k1(0, 6)), kv_heads=1),
-    _case("biases", pipeline(4, n4(0, 2), k2(2, 6)), pipeline(2, a2(0, 4), a1(4, 6)), qkv_bias=True),
-    _case("tied over two stages", pipeline(4, n2(0, 2), a4(2, 6)), tie_embeddings=True),
-    _case(
+    case_of("a head for each key", pipeline(4, n4(0, 4), k2(4, 6)), kv_heads=4),
+    case_of("one key for all heads", pipeline(4, a4(0, 2), n2(2, 6)), pipeline(2, k1(0, 6)), kv_heads=1),
+    case_of("biases", pipeline(4, n4(0, 2), k2(2, 6)), pipeline(2, a2(0, 4), a1(4, 6)), qkv_bias=True),
+    case_of("tied over two stages", pipeline(4, n2(0, 2), a4(2, 6)), tie_embeddings=True),
+    case_of(
         "tied, apart and together",
         pipeline(4, k2(0, 2), a4(2, 6)),
         pipeline(2, n1(0, 6), micro_batch=2),
         tie_embeddings=True,
         optimizer=MOMENTUM,
     ),
-    _case("tied in two chunks", pipeline(4, a2(0, 3, 9, 12), n2(3, 9)), layers=5, tie_embeddings=True, kv_heads=1),
-    _case(
+    case_of("tied in two chunks", pipeline(4, a2(0, 3, 9, 12), n2(3, 9)), layers=5, tie_embeddings=True, kv_heads=1),
+    case_of(
         "tied in three pipelines",
         pipeline(7, n2(0, 4, recompute="full"), k2(4, 12, recompute="selective")),
         pipeline(2, a4(0, 12), micro_batch=2),
@@ -134,7 +134,7 @@ CASES = (
         kv_heads=4,
         schedule="gpipe",
     ),
-    _case(
+    case_of(
         "pools that add up their own first",
         pipeline(3, n1(0, 6)),
         pipeline(2, a1(0, 2), a1(2, 6)),
@@ -143,7 +143,7 @@ CASES = (
         pipeline(2, a2(0, 6)),
         kv_heads=1,
     ),
-    _case(
+    case_of(
         "optimizers in host memory",
         pipeline(3, n1(0, 3, optimizer="host"), n1(3, 6, optimizer="host")),
         pipeline(2, n2(0, 6)),
@@ -152,14 +152,14 @@ CASES = (
         optimizer=MOMENTUM,
         steps=4,
     ),
-    _case(
+    case_of(
         "zero bubble",
         pipeline(8, n2(0, 5), a2(5, 9), k1(9, 12)),
         pipeline(2, a2(0, 12)),
         layers=5,
         schedule="zero-bubble",
     ),
-    _case(
+    case_of(
         "there and back, tied, in bfloat16",
         pipeline(6, k1(0, 4), a4(4, 7), n2(7, 12)),
         layers=5,
@@ -167,52 +167,52 @@ CASES = (
         tie_embeddings=True,
         precision="bfloat16",
     ),
-    _case("again and again", pipeline(6, n2(0, 5), a2(5, 12)), layers=5, schedule="interleaved"),
-    _case(
+    case_of("again and again", pipeline(6, n2(0, 5), a2(5, 12)), layers=5, schedule="interleaved"),
+    case_of(
         "bfloat16",
         pipeline(4, n2(0, 3, optimizer="host"), a4(3, 6, recompute="selective")),
         pipeline(4, k2(0, 6, recompute="full", optimizer="host")),
         precision="bfloat16",
     ),
-    _case(
+    case_of(
         "float16",
         pipeline(4, n2(0, 3, recompute="full"), a4(3, 6)),
         pipeline(4, k2(0, 6, recompute="selective")),
         precision="float16",
     ),
-    _case(
+    case_of(
         "float16 beside bfloat16 and float32",
         pipeline(4, n2(0, 3), a4(3, 6)),
         pipeline(4, k2(0, 6)),
         precision="bfloat16",
         precisions={"ascend": "float16", "kunlun": "float32"},
     ),
-    _case("rows of the stream, tp grows", pipeline(4, k1(0, 2), n2(2, 3, **ROWS), a4(3, 6, **ROWS, tp_slices=3))),
-    _case(
+    case_of("rows of the stream, tp grows", pipeline(4, k1(0, 2), n2(2, 3, **ROWS), a4(3, 6, **ROWS, tp_slices=3))),
+    case_of(
         "rows of the stream, backwards in two actions",
         pipeline(4, n2(0, 3, **ROWS, tp_slices=2), a2(3, 6, **ROWS)),
         schedule="zero-bubble",
     ),
-    _case(
+    case_of(
         "rows of the stream beside all of it, tied",
         pipeline(4, n4(0, 3, chips=(2, 0, 3, 1), **ROWS), a4(3, 6, chips=(3, 2, 1, 0), tp_slices=2), micro_batch=2),
         pipeline(2, k2(0, 6, **ROWS)),
         tie_embeddings=True,
         kv_heads=1,
     ),
-    _case(
+    case_of(
         "long: tp 1, 2 and 4",
         pipeline(8, k1(0, 2), n2(2, 3), a4(3, 6), micro_batch=4),
         optimizer=COSINE,
         steps=50,
     ),
-    _case(
+    case_of(
         "long: 20 and 12",
         pipeline(20, n2(0, 3), a2(3, 6), micro_batch=10),
         pipeline(12, k2(0, 6), micro_batch=6),
         steps=50,
     ),
-    _case(
+    case_of(
         "long: tied, 7, 2 and 1",
         pipeline(7, n1(0, 3), k1(3, 6), micro_batch=7),
         pipeline(2, a2(0, 6), micro_batch=2),
@@ -221,21 +221,21 @@ CASES = (
         tie_embeddings=True,
         optimizer=ADAMW,
     ),
-    _case(
+    case_of(
         "long: two chunks on each stage",
         pipeline(4, n2(0, 3, 6, 9), a2(3, 6, 9, 12), micro_batch=2),
         steps=50,
         layers=5,
         optimizer=GENTLE,
     ),
-    _case(
+    case_of(
         "tied, float16 beside float32",
         pipeline(4, k1(0, 2), a4(2, 6)),
         pipeline(2, n2(0, 6)),
         tie_embeddings=True,
         precisions={"ascend": "float16"},
     ),
-    _case(
+    case_of(
         "long: bfloat16",
         pipeline(4, n2(0, 3), a1(3, 6), micro_batch=2),
         pipeline(2, k1(0, 6)),
@@ -243,7 +243,7 @@ CASES = (
         precision="bfloat16",
         optimizer=ADAMW,
     ),
-    _case(
+    case_of(
         "long: float16 beside bfloat16",
         pipeline(4, n2(0, 3), a1(3, 6), micro_batch=2),
         pipeline(2, a2(0, 6)),

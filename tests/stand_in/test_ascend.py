@@ -19,7 +19,7 @@ from hetero.data.source import Prepared
 from hetero.models.registry import architecture
 from hetero.words.pool import Pool
 from tests.distributed.beside_plain import trains_as_plain
-from tests.distributed.cases import ADAMW, Case, _case, a1, a2, n1, pipeline
+from tests.distributed.cases import ADAMW, Case, a1, a2, case_of, n1, pipeline
 from tests.distributed.fleet import SEQ_LEN, Run, Standing
 from tests.patience import RUN_S, WAIT_S
 from tests.stand_in.ascend import machine
@@ -36,16 +36,16 @@ POOLS = {
     "nvidia": Pool("nvidia", "cuda", "A800-80G", 1, emulate=EmulateOptions()),
 }
 CASES = (
-    _case("one chip", pipeline(4, a1(0, 6), micro_batch=2)),
-    _case("one chip, bfloat16", pipeline(4, a1(0, 6), micro_batch=2), precision="bfloat16"),
-    _case("one chip, float16", pipeline(4, a1(0, 6), micro_batch=2), precision="float16"),
-    _case("dp 2, AdamW", pipeline(2, a1(0, 6)), pipeline(2, a1(0, 6)), optimizer=ADAMW),
-    _case("a bridge to an emulated pool", pipeline(4, a1(0, 3), n1(3, 6))),
-    _case("tp 2", pipeline(4, a2(0, 6))),
-    _case("pp 2", pipeline(4, a1(0, 3), a1(3, 6))),
-    _case("dp 2", pipeline(2, a1(0, 6)), pipeline(2, a1(0, 6))),
-    _case("tp 2 and a bridge, bfloat16", pipeline(4, a2(0, 3), n1(3, 6)), precision="bfloat16"),
-    _case("tp 2 and a bridge, float16", pipeline(4, a2(0, 3), n1(3, 6)), precision="float16"),
+    case_of("one chip", pipeline(4, a1(0, 6), micro_batch=2)),
+    case_of("one chip, bfloat16", pipeline(4, a1(0, 6), micro_batch=2), precision="bfloat16"),
+    case_of("one chip, float16", pipeline(4, a1(0, 6), micro_batch=2), precision="float16"),
+    case_of("dp 2, AdamW", pipeline(2, a1(0, 6)), pipeline(2, a1(0, 6)), optimizer=ADAMW),
+    case_of("a bridge to an emulated pool", pipeline(4, a1(0, 3), n1(3, 6))),
+    case_of("tp 2", pipeline(4, a2(0, 6))),
+    case_of("pp 2", pipeline(4, a1(0, 3), a1(3, 6))),
+    case_of("dp 2", pipeline(2, a1(0, 6)), pipeline(2, a1(0, 6))),
+    case_of("tp 2 and a bridge, bfloat16", pipeline(4, a2(0, 3), n1(3, 6)), precision="bfloat16"),
+    case_of("tp 2 and a bridge, float16", pipeline(4, a2(0, 3), n1(3, 6)), precision="float16"),
 )
 
 

@@ -18,7 +18,7 @@ import pytest
 from hetero.data.source import Prepared
 from hetero.words.pool import Pool
 from tests.distributed.beside_plain import trains_as_plain
-from tests.distributed.cases import MOMENTUM, Case, _case, a1, k1, k2, n1, n2, pipeline
+from tests.distributed.cases import MOMENTUM, Case, a1, case_of, k1, k2, n1, n2, pipeline
 from tests.distributed.fleet import Standing
 from tests.patience import RUN_S
 from tests.stand_in.cuda import machine
@@ -37,18 +37,18 @@ POOLS = {
     "ascend": Pool("ascend", "toy", "Toy-1", 1),
 }
 CASES = (
-    _case("tp 2 to tp 2", pipeline(4, n2(0, 3), k2(3, 6), micro_batch=2)),
-    _case("beside one from outside", pipeline(4, n1(0, 2), a1(2, 6))),
-    _case(
+    case_of("tp 2 to tp 2", pipeline(4, n2(0, 3), k2(3, 6), micro_batch=2)),
+    case_of("beside one from outside", pipeline(4, n1(0, 2), a1(2, 6))),
+    case_of(
         "three families, bfloat16", pipeline(4, n1(0, 2, optimizer="host"), k1(2, 4), a1(4, 6)), precision="bfloat16"
     ),
-    _case(
+    case_of(
         "pp 2 and dp 2, momentum",
         pipeline(4, n1(0, 3, optimizer="host"), n1(3, 6)),
         pipeline(2, k1(0, 6, optimizer="host")),
         optimizer=MOMENTUM,
     ),
-    _case("tp 2 and a bridge, float16", pipeline(4, k2(0, 3), n1(3, 6)), precision="float16"),
+    case_of("tp 2 and a bridge, float16", pipeline(4, k2(0, 3), n1(3, 6)), precision="float16"),
 )
 
 
