@@ -11,6 +11,7 @@ const PARTS = [
 ];
 const FACTS = [
   ["MFU", "mfu", percent],
+  ["optimizer, within busy", "optimizer", percent],
   ["TFLOP/s per chip", "tflops_per_chip", (value) => plain(value, 3)],
   ["peak memory of a chip", "peak_memory_bytes", bytes],
 ];
