@@ -110,7 +110,9 @@ def test_it_is_no_more_of_ray_than_a_run_needs(session: Path) -> None:
     """Each would take a run half a second of its start, and listen."""
     running = [" ".join(process.cmdline()) for process in processes()]
     assert any("raylet" in command for command in running)
-    assert not [command for command in running if "ray/dashboard/dashboard.py" in command or "_private/monitor.py" in command]
+    assert not [
+        command for command in running if "ray/dashboard/dashboard.py" in command or "_private/monitor.py" in command
+    ]
 
 
 def orders(port: int) -> dict[str, grpc.StatusCode]:

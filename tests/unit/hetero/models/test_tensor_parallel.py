@@ -80,9 +80,9 @@ def test_split_model_in_other_ways_equals_whole(
     assert_equal_gradients(found, whole.gradients, 1e-5)
 
 
-def _kept(group: TensorGroup, dims: Dimensions, index: int) -> int:
+def _rows_kept(group: TensorGroup, dims: Dimensions, index: int, recompute: Recompute) -> int:
     """Bytes between a unit's forward and its backward."""
-    unit = build_unit(dims, index, replace(group, sequence_parallel=True), *PLACE, seed=0)
+    unit = build_unit(dims, index, replace(group, sequence_parallel=True), *PLACE, seed=0, recompute=recompute)
     x_BSD = torch.randn(1, 128 // group.size, dims.hidden, dtype=torch.bfloat16, requires_grad=True)
     nothing = torch.empty(0, dtype=torch.int64)
     unit({"x_BTD": x_BSD}, Batch(nothing, nothing))  # its angles are made once
@@ -92,12 +92,15 @@ def _kept(group: TensorGroup, dims: Dimensions, index: int) -> int:
 
 
 @pytest.mark.parametrize("index", [1, 2])
-@pytest.mark.parametrize("tp", [2, 4])
-def test_rows_of_the_stream_keep_the_bytes_that_are_counted(ranks: StandingRanks, tp: int, index: int) -> None:
+@pytest.mark.parametrize(("tp", "recompute"), [(2, "none"), (4, "none"), (2, "selective"), (2, "full")])
+def test_rows_of_the_stream_keep_the_bytes_that_are_counted(
+    ranks: StandingRanks, tp: int, index: int, recompute: Recompute
+) -> None:
     dims = small(ffn=176)
-    told = architecture(dims).workload(128, 1, "bfloat16").units[index]
-    wanted = told.kept_bytes(tp, tp) + told.boundary_bytes / tp
-    assert ranks.run(tp, _kept, dims, index) == pytest.approx([wanted] * tp, rel=0.02)
+    told = architecture(dims).workload(128, 1, "bfloat16").units[index].under(recompute)
+    given = told.boundary_bytes / tp if recompute == "none" else 0  # else it is what is kept
+    wanted = told.kept_bytes(tp, tp) + given
+    assert ranks.run(tp, _rows_kept, dims, index, recompute) == pytest.approx([wanted] * tp, rel=0.02)
 
 
 def test_split_model_equals_whole_in_bfloat16(ranks: StandingRanks) -> None:
