@@ -14,7 +14,9 @@ from balancer.plan.plan import StagePlan
 from balancer.schedule.action import Kind
 
 _Key = tuple[str, int, str]
-_UPDATE_BYTES = 28  # AdamW in float32: reads gradient, value and two moments, writes the last three
+_UPDATE_BYTES = 28
+"""Of AdamW in float32, which reads gradient, value and two moments and writes the last three; SGD, which moves less, is
+taken for it."""
 
 
 class UnitTime(NamedTuple):
