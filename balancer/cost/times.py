@@ -21,8 +21,8 @@ taken for it."""
 
 class UnitTime(NamedTuple):
     """Seconds per sequence of one unit on one tensor-parallel group, its collectives included. `weight_s` is the part
-    of the backward that makes weight gradients, where that is an action of its own: then `hidden_s` of collectives,
-    which a whole backward has beside them, is the other part's."""
+    of the backward that makes the gradients of products' weights, where that is an action of its own: then `hidden_s`
+    of collectives, which a whole backward has beside them, is the other part's."""
 
     forward_s: float
     backward_s: float
