@@ -1,1 +1,1 @@
-"""The measurements that the README quotes."""
+"""Measurements: those that the README quotes, and more."""

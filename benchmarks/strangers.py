@@ -8,8 +8,7 @@ comes again a second later. They compute too, which on real hosts they would do 
 or without them, and they have another. Loopback delivers what they send on theirs.
 
 `steps_SCHEME_KIND` is steps per second beside them over those of the undisturbed blocks before and after; `grown_mb` is
-what
-the endpoint that they were at has grown by, at most; `losses_equal` is 1 if no loss differed in any block.
+what the endpoint that they were at has grown by, at most; `losses_equal` is 1 if no loss differed in any block.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""What a plan leaves open and how it is filled: chunks, precisions, which chips, what a schedule
-reckons with, how deep a warm-up, who owns which unit."""
+"""What a plan leaves open and how it is filled: chunks, precisions, which chips, what a schedule reckons with, how deep
+a warm-up, who owns which unit."""
 
 from __future__ import annotations
 

@@ -14,13 +14,15 @@ from balancer.plan.plan import StagePlan
 from balancer.schedule.action import Kind
 
 _Key = tuple[str, int, str]
-_UPDATE_BYTES = 28  # AdamW in float32: reads gradient, value and two moments, writes the last three
+_UPDATE_BYTES = 28
+"""Of AdamW in float32, which reads gradient, value and two moments and writes the last three; SGD, which moves less, is
+taken for it."""
 
 
 class UnitTime(NamedTuple):
     """Seconds per sequence of one unit on one tensor-parallel group, its collectives included. `weight_s` is the part
-    of the backward that makes weight gradients, where that is an action of its own: then `hidden_s` of collectives,
-    which a whole backward has beside them, is the other part's."""
+    of the backward that makes the gradients of products' weights, where that is an action of its own: then `hidden_s`
+    of collectives, which a whole backward has beside them, is the other part's."""
 
     forward_s: float
     backward_s: float

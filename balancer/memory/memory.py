@@ -1,8 +1,8 @@
 """How many bytes a stage needs on each of its chips. docs/design/memory.md says what is counted.
 
 After Korthikanti et al., "Reducing activation recomputation in large transformer models": what tp divides is counted by
-unit (`activation_bytes`), what it does not (a unit's input and its norm, kept whole on every rank) is its
-`whole_bytes`.
+unit (`activation_bytes`), what it does not (a unit's input and its norm, whole on every rank unless the stage is
+sequence-parallel) is its `whole_bytes`.
 """
 
 from __future__ import annotations
@@ -30,10 +30,9 @@ _STATE_BYTES = 4  # of a master, a moment or a temporary of the update
 
 @dataclass(frozen=True)
 class MemoryNeed:
-    """Bytes per chip when it is fullest. `sync` is what lies there to be summed or sent when
-    all is computed, if the chip is fullest then; `slack` is kept by
-    torch's allocator, `communicators` by the collectives' library. `host` is no chip's memory, but what its host keeps
-    for it."""
+    """Bytes per chip when it is fullest. `sync` is what lies there to be summed or sent when all is computed, if the
+    chip is fullest then; `slack` is kept by torch's allocator, `communicators` by the collectives' library. `host` is
+    no chip's memory, but what its host keeps for it."""
 
     weights: int
     gradients: int

@@ -1,5 +1,5 @@
-"""What the sync of gradients and the return of parameters keep on a chip, as
-`hetero/engine/state/sync.py` has them move.
+"""What the sync of gradients and the return of parameters keep on a chip, as `hetero/engine/state/` has them move
+(`sync.py`, `parameter_return.py`).
 
 Inside a pool both go in rounds: what a chip sends lies packed, and what it takes lies beside that. Gradients do so from
 a round's last backward until all are summed, parameters from the update until the next step's first forward comes to

@@ -28,7 +28,8 @@ PURPOSES = get_args(Purpose)
 
 
 class Kind(str, Enum):
-    """F forward, B whole backward, I input gradient, W weight gradient (B = I + W), SYNC gradients of a chunk."""
+    """F forward, B whole backward, I all of its gradients but those of products' weights, W these (B = I + W), SYNC
+    gradients of a chunk, STEP the update, SEND and RECV a message across a boundary."""
 
     F = "F"
     B = "B"

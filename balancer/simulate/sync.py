@@ -1,5 +1,5 @@
-"""What the sync of gradients and parameters takes: of a finished plan in simulated time, bucket by bucket while
-backwards go on; before there is one, by what crosses between pools in all."""
+"""What the sync takes. Of a finished plan, its gradients in simulated time, bucket by bucket while backwards go on
+(`beginning` has the way back of parameters); before there is one, both, by what crosses between pools in all."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class _TimedBucket:
 
 
 class SyncTiming:
-    """Prices what `hetero/engine/state/sync.py` does.
+    """Prices what `hetero/engine/state/sync.py` does: gradients alone.
 
     `ready_at` is when an owner has all gradients that others make for it."""
 

@@ -30,8 +30,8 @@ class Builder:
     """Makes this rank's parameters, for modules that run `operators` and talk over `group`.
 
     `seed` None leaves memory as it comes, for values that are loaded next. `shared` holds the tied parameters by name:
-    the units of one rank that are built with the same dictionary use one parameter. `weight_gradients` is
-    what makes those of products.
+    the units of one rank that are built with the same dictionary use one parameter. `weight_gradients` is what makes
+    those of products.
     """
 
     group: TensorGroup

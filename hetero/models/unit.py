@@ -55,8 +55,8 @@ class Unit:
     def work(self, seq_len: int, size: int, boundary_bytes: int) -> UnitWork:
         """What it costs where an element of an activation has `size` bytes and what it gives has `boundary_bytes`.
 
-        The first part's input is what another unit gave. Backward comes to that part last, when only what every rank
-        keeps whole is still there. Tied tensors count with their own unit, as `Workload.tied` asks.
+        The first part's input is what another unit gave. Backward comes to that part last, when only what tp
+        does not divide is still there. Tied tensors count with their own unit, as `Workload.tied` asks.
         """
         works = [part.work(seq_len, size) for part in self.parts]
         elements = {name: math.prod(spec.layout.shape) for name, spec in self.tensors(1).items()}

@@ -92,9 +92,9 @@ def build_unit(
     """Unit `index` of the model, as rank `group.rank` of its group holds it, of whose values backward makes again what
     `recompute` says.
 
-    `fill` False leaves the parameters' memory as it comes. Units of one rank that are built with the same `shared`
-    use one Parameter for a tied tensor; `weight_gradients` makes those of products, by
-    default at once. Raises LayoutError where the group's size is illegal for the model.
+    `fill` False leaves the parameters' memory as it comes. Units of one rank that are built with the same `shared` use
+    one Parameter for a tied tensor; `weight_gradients` makes those of products, by default at once. Raises LayoutError
+    where the group's size is illegal for the model.
     """
     first_values = seed if fill else None
     tied, made = {} if shared is None else shared, weight_gradients or WeightGradients(operators.add_product)

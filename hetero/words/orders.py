@@ -1,8 +1,8 @@
 """Between an agent and a rank: each order stands behind its answer, `class Calibrate(RankOrder[Calibrated])`.
 
 A new one is such a pair, a `case` and its handler in `hetero/engine/rank.py`, and its caller in
-`hetero/cluster/session.py`; whoever is between them passes it on, but for the paths of files
-that an agent has brought to its host.
+`hetero/cluster/session.py`; whoever is between them passes it on, but for the paths of files that an agent has brought
+to its host.
 """
 
 from __future__ import annotations

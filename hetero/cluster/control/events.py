@@ -87,8 +87,8 @@ class Tick:
 @dataclass(frozen=True)
 class HostReady:
     """Endpoint listens, ranks are up. `uris` by scheme; `key` is the public half of the endpoint's key pair, by which
-    others know it; `node` is the machine's name, `machine` what tells whether two
-    hosts are one (hetero/cluster/host/machine.py); `software` are versions: of its system, driver and packages."""
+    others know it; `node` is the machine's name, `machine` what tells whether two hosts are one
+    (hetero/cluster/host/machine.py); `software` are versions: of its system, driver and packages."""
 
     host: str
     node: str

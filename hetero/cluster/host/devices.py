@@ -1,8 +1,7 @@
 """Which chips of a node an agent may use.
 
 Ray hands out the accelerators that it knows, and says which. Those of other families it merely counts; their numbers
-agents on one node settle among themselves, by names and locks that the kernel frees when
-their owner is gone.
+agents on one node settle among themselves, by names and locks that the kernel frees when their owner is gone.
 """
 
 from __future__ import annotations

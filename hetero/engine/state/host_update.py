@@ -1,9 +1,6 @@
 """The optimizer in host memory: sums leave the chip when they are complete, the host updates beside the chip, and
-values come back while the next step begins, in the order in which forwards need them.
-
-The host computes, and state is not streamed through the chip: AdamW in float32 reads and writes 28 bytes a parameter,
-which a chip's share of its host's memory carries about as fast as its link carries the 24 of masters and moments, in
-and out; but a host goes on beside the chip, needs no room there, and only 4 bytes leave and 2 or 4 come back.
+values come back while the next step begins, in the order in which forwards need them. Why the host computes and state
+is not streamed through the chip: docs/design/state.md.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from hetero.models.parts.projected_module import ProjectedModule
 
 
 class SwiGLUModule(ProjectedModule):
-    """x_BTD -> (B, T, D), whole on every rank."""
+    """x_BTD -> (B, T, D), whole on every rank; where the stage is sequence-parallel, both are this rank's rows."""
 
     def __init__(self, builder: Builder, part: SwiGLU, specs: Mapping[str, TensorSpec]) -> None:
         super().__init__()

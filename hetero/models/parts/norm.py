@@ -1,4 +1,5 @@
-"""Normalisation of each position's vector, whole on every rank."""
+"""Normalisation of each position's vector: every rank does all of them or, where the stage is sequence-parallel, those
+of its own rows."""
 
 from __future__ import annotations
 
