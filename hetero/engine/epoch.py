@@ -241,8 +241,8 @@ class Epoch:
         units = {holding.name: holding.unit for holding in tensors}
         self._alone = {h.name for h in tensors if h.name in state.masters and not has_copies(h) and _used_once(h)}
         pace = _host_pace(spec, self.place, self._backend, sum(master.numel() for master in state.masters.values()))
-        self._host = HostUpdate(self._optimizer, state, self._backend, self._return.slices, units, pace)
-        self._arrival = HostReturn(self._host, self._return, state.masters)
+        self._host = HostUpdate(self._optimizer, state, self._backend, self._return.slices, units, pace, self._waits)
+        self._arrival = HostReturn(self._host, self._return, state)
 
     def _give(self, names: Sequence[str]) -> None:
         self._return.give({name: self.state.masters[name] for name in names})
