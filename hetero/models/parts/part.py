@@ -25,8 +25,8 @@ class PartWork:
     result nobody keeps.
 
     Where a backward is two actions, the gradients of its products' weights come with the second, and take
-    `weight_flops`. Until then the products' inputs and their outputs' gradients are kept: `pair_bytes`, which tp
-    divides, and `whole_pair_bytes`.
+    `weight_flops`. Until then their pairs of input and output's gradient are kept: `pair_bytes`, which tp divides,
+    and `whole_pair_bytes`.
     """
 
     forward_flops: float = 0.0
