@@ -149,10 +149,10 @@ def _inside(workload: Workload, plan: Plan, place: Place) -> dict[int, float]:
 def _unit_room(
     unit: UnitWork, micro_batch: int, stage: StagePlan, weight_bytes: int, parameters: int, packed: int
 ) -> UnitRoom:
-    tp, rows = stage.tp, stage.tp if stage.sequence_parallel else 1
+    tp, stream_parts = stage.tp, stage.tp if stage.sequence_parallel else 1
     split = 2 if tp > 1 else 1  # its gradient is copied before ranks add up theirs
-    kept, remade = unit.kept_bytes(tp, rows), unit.remade_whole_bytes + unit.remade_bytes / tp
-    least = max(0.0, unit.kept_whole_bytes(rows) + unit.last_bytes / rows - kept)
+    kept, remade = unit.kept_bytes(tp, stream_parts), unit.remade_whole_bytes + unit.remade_bytes / tp
+    least = max(0.0, unit.kept_whole_bytes(stream_parts) + unit.last_bytes / stream_parts - kept)
     return UnitRoom(
         kept=micro_batch * kept,
         forward=micro_batch * (unit.boundary_bytes + unit.forward_bytes / tp),
