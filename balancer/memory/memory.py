@@ -16,10 +16,11 @@ from balancer.cost.workload import UnitWork, Update, Workload
 from balancer.memory.communicators import communicator_bytes
 from balancer.memory.messages import Codecs, boundary_bytes, held_bytes, is_native, message_bytes, posted_bytes, uncoded
 from balancer.memory.peak import ChunkRoom, UnitRoom, compute_peak
-from balancer.memory.sync_memory import BUCKET_BYTES, GRADIENT_BYTES, sync_memory
+from balancer.memory.sync_memory import GRADIENT_BYTES, sync_memory
 from balancer.plan.plan import Place, Plan, StagePlan
 from balancer.schedule.lowering import actions_of
 from bridge.precision import ITEM_BYTES
+from bridge.words.channel import SYNC_BUCKET_BYTES
 
 WEIGHT_BYTES = ITEM_BYTES
 SLACK = 0.04
@@ -70,7 +71,7 @@ def stage_bytes(
     stage: int,
     precision: str,
     chip: ChipSpec | None = None,
-    bucket_bytes: int = BUCKET_BYTES,
+    bucket_bytes: int = SYNC_BUCKET_BYTES,
     codecs: Codecs = uncoded,
 ) -> MemoryNeed:
     """Of one stage of a completed plan; with the communicators of `chip`, if it is given.
