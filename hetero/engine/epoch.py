@@ -268,7 +268,7 @@ class Epoch:
         loss, tokens = 0.0, 0
         for batch in range(self.spec.evaluation.batches):
             self._native.begin(self._forward_orders)
-            self._evaluator.run(self._text.held_out_reader(batch))
+            self._evaluator.evaluate(self._text.held_out_reader(batch))
             loss += self._loss_of(self._evaluator)
             tokens += self._tokens
         self._evaluator.drain()
