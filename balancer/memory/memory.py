@@ -151,6 +151,8 @@ def _unit_room(
     unit: UnitWork, micro_batch: int, stage: StagePlan, weight_bytes: int, parameters: int, packed: int
 ) -> UnitRoom:
     tp, stream_parts = stage.tp, stage.tp if stage.sequence_parallel else 1
+    narrow = weight_bytes < GRADIENT_BYTES
+    straight = not narrow and unit.weight_flops > 0  # products add to float32 sums as they are made
     split = 2 if tp > 1 else 1  # its gradient is copied before ranks add up theirs
     kept, remade = unit.kept_bytes(tp, stream_parts), unit.remade_whole_bytes + unit.remade_bytes / tp
     least = max(0.0, unit.kept_whole_bytes(stream_parts) + unit.last_bytes / stream_parts - kept)
@@ -159,8 +161,8 @@ def _unit_room(
         forward=micro_batch * (unit.boundary_bytes + unit.forward_bytes / tp),
         backward=micro_batch * (split * unit.boundary_bytes + max(remade + unit.backward_bytes / tp, least)),
         remade=micro_batch * remade,
-        gradient=unit.largest_tensor * weight_bytes / tp,
-        sums=0 if weight_bytes < GRADIENT_BYTES else parameters * GRADIENT_BYTES,
+        gradient=0 if straight else unit.largest_tensor * weight_bytes / tp,
+        sums=0 if narrow else parameters * GRADIENT_BYTES,
         packed=packed,
         pairs=micro_batch * (unit.whole_pair_bytes + unit.pair_bytes / tp),
     )
