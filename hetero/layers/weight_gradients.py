@@ -1,4 +1,4 @@
-"""What becomes of the weight gradients of products: made at once, or kept back for an action of their own.
+"""What becomes of the weight gradients of products: made at once, or kept back as product pairs for an action apart.
 
 Shapes: N tokens, D inputs and E outputs of a product.
 """
