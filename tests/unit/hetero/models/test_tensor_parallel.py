@@ -80,7 +80,7 @@ def test_split_model_in_other_ways_equals_whole(
     assert_equal_gradients(found, whole.gradients, 1e-5)
 
 
-def _kept(group: TensorGroup, dims: Dimensions, index: int) -> int:
+def _kept_of_rows(group: TensorGroup, dims: Dimensions, index: int) -> int:
     """Bytes between a unit's forward and its backward."""
     unit = build_unit(dims, index, replace(group, sequence_parallel=True), *PLACE, seed=0)
     x_BSD = torch.randn(1, 128 // group.size, dims.hidden, dtype=torch.bfloat16, requires_grad=True)
@@ -97,7 +97,7 @@ def test_rows_of_the_stream_keep_the_bytes_that_are_counted(ranks: StandingRanks
     dims = small(ffn=176)
     told = architecture(dims).workload(128, 1, "bfloat16").units[index]
     wanted = told.kept_bytes(tp, tp) + told.boundary_bytes / tp
-    assert ranks.run(tp, _kept, dims, index) == pytest.approx([wanted] * tp, rel=0.02)
+    assert ranks.run(tp, _kept_of_rows, dims, index) == pytest.approx([wanted] * tp, rel=0.02)
 
 
 def test_split_model_equals_whole_in_bfloat16(ranks: StandingRanks) -> None:
