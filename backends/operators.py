@@ -70,5 +70,10 @@ class Operators:
         )
 
 
+ELEMENTWISE = ("rms_norm", "swiglu")
+"""Those that work on each element or vector alone, and keep more than they are given: what a selective recomputation
+makes again, and what parts of models tell of it. Rotary keeps nothing."""
+
+
 def _listed(names: Mapping[str, str]) -> str:
     return ", ".join(f"{name} ({why})" for name, why in names.items())

@@ -8,6 +8,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationIn
 
 from bridge.codec import CODECS
 from bridge.link.stream_count import streams_to_fill
+from bridge.words.channel import SYNC_BUCKET_BYTES
 from bridge.words.endpoint import MOST_STREAMS
 
 TransportName = Literal["auto", "zmq", "grpc", "shm"]
@@ -110,7 +111,9 @@ class BridgeOptions(BaseModel):
     )
     links: tuple[LinkOptions, ...] = Field((), description="What is known of each link, and how to use it.")
     sync_bucket_mib: float = Field(
-        0.5, gt=0, description="Gradients are sent on as soon as so much of them is complete; a unit stays whole."
+        SYNC_BUCKET_BYTES / 2**20,
+        gt=0,
+        description="Gradients are sent on as soon as so much of them is complete; a unit stays whole.",
     )
 
     @field_validator("links")

@@ -12,7 +12,7 @@ from balancer.plan.plan import Chunk, PipelinePlan, Plan, Ticks
 from balancer.problem import Problem
 from balancer.schedule.registry import schedule
 from balancer.schedule.schedule import MicroBatchTimes
-from balancer.schedule.timed import whole
+from balancer.schedule.timed import ticks_of_seconds
 
 
 def fill_ticks(plan: Plan, problem: Problem) -> Plan:
@@ -48,7 +48,7 @@ class PlanTiming:
     def ticks(self, pipeline: PipelinePlan) -> Ticks:
         times = self.micro_batch(pipeline)
         hops = [self._hop_s(pipeline, here, there) for here, there in pairwise(pipeline.chunks())]
-        return whole(times, hops)
+        return ticks_of_seconds(times, hops)
 
     def _hop_s(self, pipeline: PipelinePlan, here: Chunk, there: Chunk) -> tuple[float, float, float]:
         """Activation, gradient, and latency; behind a message of every other pipeline that shares the link."""

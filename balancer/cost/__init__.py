@@ -4,6 +4,6 @@ topology       `Topology` of `PoolSpec` and `LinkSpec`
 workload       `Workload` of `UnitWork`
 stage_times    `stage_time` and `stage_unit_time`, with what a stage makes again
 times          `Times` of units, by `datasheet_times` or measured; `units_time`, `update_s`, `transfer_s`
-sync_traffic   `shared_state`: the `SharedUnits` that several stages hold; `buckets` of them
+sync_traffic   `shared_state`: the `SharedUnits` that several stages hold; `buckets` and `rounds` of them
 ideal          `ideal_tokens_per_s`, which efficiency is measured against
 """

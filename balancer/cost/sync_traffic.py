@@ -33,6 +33,11 @@ def buckets(
     return closed + list(open_.values())
 
 
+def rounds(items: Iterable[_T], bytes_: Callable[[_T], int], bucket_bytes: int, hubs: int) -> list[list[_T]]:
+    """Items in their order, whatever their routes, until each of so many hubs has about a bucket of a round."""
+    return buckets(items, lambda _: None, bytes_, bucket_bytes * hubs)
+
+
 @dataclass(frozen=True)
 class SharedUnits:
     """The stages that hold some units: `uses` are where their gradients are made, `hubs` by pool."""
@@ -41,7 +46,6 @@ class SharedUnits:
     uses: dict[Place, tuple[Use, ...]]
     hubs: dict[str, Place]
     parameters: int
-    largest_tensor: int = 0
 
     @cached_property
     def route(self) -> Hashable:
@@ -62,8 +66,7 @@ def shared_state(plan: Plan, workload: Workload) -> list[SharedUnits]:
             if here:  # a weight used twice in a chunk is complete with its first use, the last in a backward
                 uses[p, stage] = (*uses.get((p, stage), ()), (p, index, min(here)))
         if len(uses) > 1 and workload.units[u].parameters:
-            sizes = workload.units[u].parameters, workload.units[u].largest_tensor
-            found.append(SharedUnits(owners[u], uses, _hubs(plan, u, owners[u], uses), *sizes))
+            found.append(SharedUnits(owners[u], uses, _hubs(plan, u, owners[u], uses), workload.units[u].parameters))
     return found
 
 

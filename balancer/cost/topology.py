@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from backends.chip import ChipSpec
 from balancer.errors import PlanError, did_you_mean
 from bridge.precision import crossing
+from bridge.words.channel import SYNC_BUCKET_BYTES
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ class Topology:
 
     pools: tuple[PoolSpec, ...]
     links: tuple[LinkSpec, ...] = ()
-    bucket_bytes: int = 1 << 19
+    bucket_bytes: int = SYNC_BUCKET_BYTES
 
     def pool(self, name: str) -> PoolSpec:
         """Raises PlanError for a pool that the job doesn't have."""

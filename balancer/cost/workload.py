@@ -45,14 +45,15 @@ class UnitWork:
     apart_bytes: int = 0
     recomputed: Mapping[str, UnitWork] = field(default_factory=dict, hash=False)
 
-    def kept_bytes(self, tp: int, rows: int = 1) -> float:
-        """For backward, on one rank, per sequence; `rows` is over how many the stream is cut."""
-        return self.kept_whole_bytes(rows) + (self.activation_bytes - self.whole_bytes) / tp
+    def kept_bytes(self, tp: int, stream_parts: int = 1) -> float:
+        """For backward, on one rank, per sequence; the stream is cut into `stream_parts` for the group's
+        ranks."""
+        return self.kept_whole_bytes(stream_parts) + (self.activation_bytes - self.whole_bytes) / tp
 
-    def kept_whole_bytes(self, rows: int) -> float:
+    def kept_whole_bytes(self, stream_parts: int) -> float:
         """Of these, what tp does not divide."""
-        apart = self.apart_bytes if rows > 1 else 0
-        return apart + self.gathered_bytes + (self.whole_bytes - self.gathered_bytes) / rows
+        apart = self.apart_bytes if stream_parts > 1 else 0
+        return apart + self.gathered_bytes + (self.whole_bytes - self.gathered_bytes) / stream_parts
 
     def under(self, recompute: str) -> UnitWork:
         """The same where a stage recomputes it that way."""

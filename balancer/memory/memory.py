@@ -16,10 +16,11 @@ from balancer.cost.workload import UnitWork, Update, Workload
 from balancer.memory.communicators import communicator_bytes
 from balancer.memory.messages import Codecs, boundary_bytes, held_bytes, is_native, message_bytes, posted_bytes, uncoded
 from balancer.memory.peak import ChunkRoom, UnitRoom, compute_peak
-from balancer.memory.sync_memory import BUCKET_BYTES, GRADIENT_BYTES, sync_memory
+from balancer.memory.sync_memory import GRADIENT_BYTES, sync_memory
 from balancer.plan.plan import Place, Plan, StagePlan
 from balancer.schedule.lowering import actions_of
 from bridge.precision import ITEM_BYTES
+from bridge.words.channel import SYNC_BUCKET_BYTES
 
 WEIGHT_BYTES = ITEM_BYTES
 SLACK = 0.04
@@ -69,7 +70,7 @@ def stage_bytes(
     stage: int,
     precision: str,
     chip: ChipSpec | None = None,
-    bucket_bytes: int = BUCKET_BYTES,
+    bucket_bytes: int = SYNC_BUCKET_BYTES,
     codecs: Codecs = uncoded,
 ) -> MemoryNeed:
     """Of one stage of a completed plan; with the communicators of `chip`, if it is given.
@@ -148,17 +149,19 @@ def _inside(workload: Workload, plan: Plan, place: Place) -> dict[int, float]:
 def _unit_room(
     unit: UnitWork, micro_batch: int, stage: StagePlan, weight_bytes: int, parameters: int, packed: int
 ) -> UnitRoom:
-    tp, rows = stage.tp, stage.tp if stage.sequence_parallel else 1
+    tp, stream_parts = stage.tp, stage.tp if stage.sequence_parallel else 1
+    narrow = weight_bytes < GRADIENT_BYTES
+    straight = not narrow and unit.weight_flops > 0  # products add to float32 sums as they are made
     split = 2 if tp > 1 else 1  # its gradient is copied before ranks add up theirs
-    kept, remade = unit.kept_bytes(tp, rows), unit.remade_whole_bytes + unit.remade_bytes / tp
-    least = max(0.0, unit.kept_whole_bytes(rows) + unit.last_bytes / rows - kept)
+    kept, remade = unit.kept_bytes(tp, stream_parts), unit.remade_whole_bytes + unit.remade_bytes / tp
+    least = max(0.0, unit.kept_whole_bytes(stream_parts) + unit.last_bytes / stream_parts - kept)
     return UnitRoom(
         kept=micro_batch * kept,
         forward=micro_batch * (unit.boundary_bytes + unit.forward_bytes / tp),
         backward=micro_batch * (split * unit.boundary_bytes + max(remade + unit.backward_bytes / tp, least)),
         remade=micro_batch * remade,
-        gradient=unit.largest_tensor * weight_bytes / tp,
-        sums=0 if weight_bytes < GRADIENT_BYTES else parameters * GRADIENT_BYTES,
+        gradient=0 if straight else unit.largest_tensor * weight_bytes / tp,
+        sums=0 if narrow else parameters * GRADIENT_BYTES,
         packed=packed,
         pairs=micro_batch * (unit.whole_pair_bytes + unit.pair_bytes / tp),
     )

@@ -20,8 +20,8 @@ from balancer.schedule.action import COMPUTING, KINDS, Actions, Kind, refuse_unk
 class UnitRoom:
     """Bytes of one micro-batch in one unit, on one chip: `kept` from its forward to its backward, `forward` and
     `backward` beside that while these run, of which backward makes `remade` again first, and `gradient`, a weight's
-    while it waits to be added to the sum. `sums` are the sums that its first backward makes, `packed` what its last one
-    leaves to be sent, `pairs` what is kept of it between the two actions of a backward."""
+    while it waits to be added to the sum, if one does. `sums` are the sums that its first backward makes, `packed` what
+    its last one leaves to be sent, `pairs` what is kept of it between the two actions of a backward."""
 
     kept: float = 0.0
     forward: float = 0.0

@@ -10,16 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import TypeVar
 
-from balancer.cost.sync_traffic import SharedUnits, buckets, shared_state
+from balancer.cost.sync_traffic import SharedUnits, buckets, rounds, shared_state
 from balancer.cost.workload import Workload
 from balancer.memory.communicators import sharing
 from balancer.plan.plan import Place, Plan
+from bridge.words.channel import SYNC_BUCKET_BYTES
 
 GRADIENT_BYTES = 4  # summed in float32 over micro-batches and pipelines
-BUCKET_BYTES = 1 << 19
-_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -43,16 +41,16 @@ class SyncMemory:
 
 
 def sync_memory(
-    workload: Workload, plan: Plan, place: Place, weight_bytes: int, bucket_bytes: int = BUCKET_BYTES
+    workload: Workload, plan: Plan, place: Place, weight_bytes: int, bucket_bytes: int = SYNC_BUCKET_BYTES
 ) -> SyncMemory:
     """Of one stage, whose weights have `weight_bytes` each."""
     shared, side = shared_state(plan, workload), _Side(plan, place)
     together = shared_inside(workload, plan, place)
     apart = [units for units in shared if units not in together and place in units.uses]
-    rounds = gradient_rounds(plan, place, together, bucket_bytes)
+    sent = gradient_rounds(plan, place, together, bucket_bytes)
     return SyncMemory(
-        rounds=_sent_off(side, rounds),
-        summing=GRADIENT_BYTES * _summing(side, rounds, _in_buckets(apart, bucket_bytes)),
+        rounds=_sent_off(side, sent),
+        summing=GRADIENT_BYTES * _summing(side, sent, _in_buckets(apart, bucket_bytes)),
         summed=GRADIENT_BYTES * sum(map(side.summed, shared)),
         returning=weight_bytes * sum(map(side.inside, together)),
     )
@@ -69,8 +67,8 @@ def shared_inside(workload: Workload, plan: Plan, place: Place) -> list[SharedUn
 
 def gradient_rounds(plan: Plan, place: Place, together: list[SharedUnits], bucket_bytes: int) -> list[SyncRound]:
     """The buckets of `together` by round, the last units first."""
-    packed = _in_buckets(together, bucket_bytes)
-    return in_rounds(packed, lambda one: sum(c.parameters for c in one), _least(plan, place, together, bucket_bytes))
+    packed, hubs = _in_buckets(together, bucket_bytes), {units.hubs[_pool(plan, place)] for units in together}
+    return rounds(packed, lambda bucket: sum(map(_gradient_bytes, bucket)), bucket_bytes, len(hubs))
 
 
 def _sent_off(side: _Side, rounds: list[SyncRound]) -> dict[int, int]:
@@ -102,23 +100,12 @@ def _summing(side: _Side, rounds: list[SyncRound], alone: SyncRound) -> int:
     return peak
 
 
-def in_rounds(items: Iterable[_T], parameters: Callable[[_T], int], least: int) -> list[list[_T]]:
-    """Items in their order, until a round has so many parameters."""
-    rounds: list[list[_T]] = [[]]
-    for item in items:
-        rounds[-1].append(item)
-        if sum(map(parameters, rounds[-1])) >= least:
-            rounds.append([])
-    return [found for found in rounds if found]
-
-
 def _in_buckets(ours: Iterable[SharedUnits], bucket_bytes: int) -> SyncRound:
-    return buckets(ours, lambda one: one.route, lambda one: GRADIENT_BYTES * one.parameters, bucket_bytes)
+    return buckets(ours, lambda one: one.route, _gradient_bytes, bucket_bytes)
 
 
-def _least(plan: Plan, place: Place, together: Iterable[SharedUnits], bucket_bytes: int) -> int:
-    """Parameters of a round: about a bucket for each hub."""
-    return -(-bucket_bytes // GRADIENT_BYTES) * len({units.hubs[_pool(plan, place)] for units in together})
+def _gradient_bytes(units: SharedUnits) -> int:
+    return GRADIENT_BYTES * units.parameters
 
 
 @dataclass(frozen=True)

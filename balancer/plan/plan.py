@@ -28,7 +28,7 @@ from bridge.rank import RankId
 
 Range = tuple[int, int]
 Place = tuple[int, int]  # (pipeline, stage)
-_STRATEGIES = {"recompute", "sequence_parallel", "tp_slices", "optimizer"}
+_STRATEGIES = "recompute", "sequence_parallel", "tp_slices", "optimizer"
 """Fields of a stage that are written only where they ask for more than the plain way."""
 _NUMBERS = re.compile(r"\[[\d\s,\[\]]+\]")
 
@@ -109,12 +109,13 @@ class StagePlan(_Model):
     @model_serializer(mode="wrap")
     def _without_defaults(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Strategies that a plan does not ask for are left out: it reads as one that knows nothing of them."""
+        plain = set(_STRATEGIES) - self.strategies().keys()
+        return {name: value for name, value in serialize(self).items() if name not in plain}
+
+    def strategies(self) -> dict[str, Any]:
+        """Those that ask for more than the plain way, by field."""
         fields = type(self).model_fields
-        return {
-            name: value
-            for name, value in serialize(self).items()
-            if name not in _STRATEGIES or value != fields[name].default
-        }
+        return {name: value for name in _STRATEGIES if (value := getattr(self, name)) != fields[name].default}
 
     @property
     def axes(self) -> Axes:

@@ -17,6 +17,9 @@ class RecomputedUnits(BaseModel):
     full: int = Field(0, ge=0, description="Units of which only the input is kept.")
     selective: int = Field(0, ge=0, description="Units after these whose element-wise values are made again.")
 
+    def __str__(self) -> str:
+        return " + ".join(f"{count} {word}" for word, count in self if count) or "none"
+
     @property
     def count(self) -> int:
         return self.full + self.selective

@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 from balancer.plan.plan import Ticks
 from balancer.schedule.action import COMPUTING, Action, Kind, Purpose
+from balancer.schedule.schedule import Placed
 
-Placed = Sequence[int]
 Lists = list[list[Action]]
 
 

@@ -14,7 +14,7 @@ _NO_TIME = (Kind.SEND, Kind.RECV, Kind.SYNC, Kind.STEP)
 def format_grid(lowered: Sequence[Actions], max_columns: int = 32, max_rows: int = 16) -> str:
     """One row per stage, one column per tick (a forward takes 1, a backward 2, messages none): "F3" is the forward of
     micro-batch 3, "F3.1" that of the stage's chunk 1 where there are several chunks."""
-    rows = _ticks(lowered)
+    rows = _columns(lowered)
     width = max((len(cell) for row in rows for cell in row), default=1) + 1
     lines = []
     for s, row in enumerate(rows[:max_rows]):
@@ -25,7 +25,8 @@ def format_grid(lowered: Sequence[Actions], max_columns: int = 32, max_rows: int
     return "\n".join(lines)
 
 
-def _ticks(lowered: Sequence[Actions]) -> list[list[str]]:
+def _columns(lowered: Sequence[Actions]) -> list[list[str]]:
+    """By stage, what is in each of its columns."""
     rows: list[list[str]] = [[] for _ in lowered]
     position, sent = [0] * len(lowered), dict[Message, int]()
     several = [len({a.chunk for a in actions if a.kind is Kind.F}) > 1 for actions in lowered]

@@ -89,8 +89,8 @@ def _one_f_one_b(placed: Placed, micro_batches: int, warmup: Sequence[int]) -> L
     return OneFOneB().compute(placed, micro_batches, depths)
 
 
-def whole(times: MicroBatchTimes, hops_s: Iterable[tuple[float, float, float]]) -> Ticks:
-    """Seconds of chunks and, by boundary, of activation, gradient and latency, in ticks."""
+def ticks_of_seconds(times: MicroBatchTimes, hops_s: Iterable[tuple[float, float, float]]) -> Ticks:
+    """Of chunks and, by boundary, of activation, gradient and latency."""
     tick_s = max(times.work_s) / _PRECISION or 1.0
     chunks, hops = (
         tuple(tuple(round(part / tick_s) for part in one) for one in every)

@@ -12,6 +12,8 @@ from bridge.words.word import WordPart
 
 PART_BYTES = 4 << 20
 """How finely the ends of a channel tell how far a slot is filled: a part's copy takes longer than the telling."""
+SYNC_BUCKET_BYTES = 1 << 19
+"""How much of the gradients travels at once where nobody says otherwise."""
 PURPOSES = ("activation", "gradient", "sync", "tied", "state", "control")
 
 

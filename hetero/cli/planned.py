@@ -67,7 +67,7 @@ def print_planned(job: Job, planned: Planned, console: Console | None = None) ->
 
 def _stages(planned: Planned) -> Table:
     table = Table(title=f"plan, schedule {planned.plan.schedule}", title_justify="left")
-    recomputes = any(stage.recompute != "none" for _, stage in planned.plan.stages())
+    asks = any(stage.strategies() for _, stage in planned.plan.stages())
     columns = (
         "pipeline",
         "share",
@@ -76,19 +76,19 @@ def _stages(planned: Planned) -> Table:
         "tp",
         "units",
         "precision",
-        *["recompute"] * recomputes,
+        *["strategies"] * asks,
         "memory/chip",
     )
     for column in columns:
-        table.add_column(column, justify="left" if column in ("pool", "units", "precision", "recompute") else "right")
+        table.add_column(column, justify="left" if column in ("pool", "units", "precision", "strategies") else "right")
     for numbers in equal_pipelines(planned.plan):
         pipeline = planned.plan.pipelines[numbers[0]]
         for s, stage in enumerate(pipeline.stages):
             most = max(planned.memory_bytes(p, s) for p in numbers)  # they own different units
             host = max(planned.host_bytes(p, s) for p in numbers)
             size = f"{_size(most)} + {_size(host)} of its host" if host else _size(most)
-            recompute = [str(stage.recompute)] * recomputes
-            table.add_row(*_row(numbered(numbers), pipeline, s, stage), *recompute, size)
+            strategies = [_strategies(stage)] * asks
+            table.add_row(*_row(numbered(numbers), pipeline, s, stage), *strategies, size)
     return table
 
 
@@ -111,6 +111,12 @@ def _memory(planned: Planned) -> list[dict[str, Any]]:
 def _row(name: str, pipeline: PipelinePlan, s: int, stage: StagePlan) -> list[str]:
     units = ", ".join(f"{start}-{stop - 1}" for start, stop in stage.units)
     return [name, str(pipeline.share), str(s), stage.pool, str(stage.tp), units, str(stage.precision)]
+
+
+def _strategies(stage: StagePlan) -> str:
+    """What the stage asks for beyond the plain way, such as "recompute full, sequence_parallel"."""
+    asked = stage.strategies().items()
+    return ", ".join(name if value is True else f"{name} {value}" for name, value in asked)
 
 
 def _coded_links(job: Job, planned: Planned) -> list[dict[str, Any]]:

@@ -117,12 +117,13 @@ class Epoch:
             self._backend.step(step)
         self._meter.begin(self.spec.traces(step))
         self._gradients.begin()
-        scale = self.state.loss_scale.per_token(self.spec.train.global_batch * self.spec.text.seq_len)
-        self._executor.loss_scale = scale
+        self._executor.loss_scale = loss_scale = self.state.loss_scale.per_token(
+            self.spec.train.global_batch * self.spec.text.seq_len
+        )
         self._overflowed()  # before this step, which is none of its business
         self._native.begin(self._orders)
         self._executor.run(self._text.reader(step), self._sync, self._arrival)
-        totals = self._update(step, scale)
+        totals = self._update(step, loss_scale)
         self._executor.drain()
         self.stage.clear()
         self.state.step = step + 1
@@ -186,15 +187,15 @@ class Epoch:
             if self._host is not None:
                 self._host.take(self.stage.gradients(name for name in names if name in self._alone))
 
-    def _update(self, step: int, scale: float) -> StepTotals:
-        """`scale` is what the gradients were multiplied by."""
+    def _update(self, step: int, loss_scale: float) -> StepTotals:
+        """`loss_scale` is what the gradients were multiplied by."""
         with self._meter.mark("wait sync"):
             sums = self._gradients.sums()
         if self._host is not None:
             self._host.take(sums)
         with self._meter.mark("wait totals"):
             loss, tokens, square, bad = self._totals.sum(self._numbers(sums)).tolist()
-        divisor = tokens * scale
+        divisor = tokens * loss_scale
         norm = math.sqrt(square) / divisor if math.isfinite(square) else square
         skipped = bad > 0 or not math.isfinite(norm)
         lr = learning_rate(self.spec.train.optimizer, step, self.spec.train.steps)
@@ -241,8 +242,8 @@ class Epoch:
         units = {holding.name: holding.unit for holding in tensors}
         self._alone = {h.name for h in tensors if h.name in state.masters and not has_copies(h) and _used_once(h)}
         pace = _host_pace(spec, self.place, self._backend, sum(master.numel() for master in state.masters.values()))
-        self._host = HostUpdate(self._optimizer, state, self._backend, self._return.slices, units, pace)
-        self._arrival = HostReturn(self._host, self._return, state.masters)
+        self._host = HostUpdate(self._optimizer, state, self._backend, self._return.slices, units, pace, self._waits)
+        self._arrival = HostReturn(self._host, self._return, state)
 
     def _give(self, names: Sequence[str]) -> None:
         self._return.give({name: self.state.masters[name] for name in names})
@@ -267,7 +268,7 @@ class Epoch:
         loss, tokens = 0.0, 0
         for batch in range(self.spec.evaluation.batches):
             self._native.begin(self._forward_orders)
-            self._evaluator.run(self._text.held_out_reader(batch))
+            self._evaluator.evaluate(self._text.held_out_reader(batch))
             loss += self._loss_of(self._evaluator)
             tokens += self._tokens
         self._evaluator.drain()

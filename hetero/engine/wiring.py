@@ -116,11 +116,13 @@ def tensor_holdings(spec: RunSpec) -> list[Holding]:
     layouts = {}
     for place in places(spec.plan):
         axes, stage = place.axes, _stage(spec.plan, place)
-        rows = stage.sequence_parallel
+        sequence_parallel = stage.sequence_parallel
         for unit in stage.unit_indices():
-            if (unit, axes, rows) not in layouts:
-                found = model.tensors(unit, axes.extent("tp"), rows).values()
-                layouts[unit, axes, rows] = {tensor.name: axes.spread(tensor.layout, "tp") for tensor in found}
+            if (unit, axes, sequence_parallel) not in layouts:
+                found = model.tensors(unit, axes.extent("tp"), sequence_parallel).values()
+                layouts[unit, axes, sequence_parallel] = {
+                    tensor.name: axes.spread(tensor.layout, "tp") for tensor in found
+                }
     return holdings(spec.plan, layouts)
 
 
@@ -209,11 +211,11 @@ def _boundary_name(pipeline: int, chunk: int) -> str:
     return f"pipeline{pipeline}.boundary{chunk}"
 
 
-def _stream(shape_BT: tuple[int, int], size: int, ranks: Sequence[RankId], rows: bool) -> Placement:
-    """A boundary tensor, as (B * T, D), lies whole on every rank of a stage, or `rows` of it in the order of the ranks'
-    numbers, which is their communicator's."""
+def _stream(shape_BT: tuple[int, int], size: int, ranks: Sequence[RankId], sequence_parallel: bool) -> Placement:
+    """A boundary tensor, as (B * T, D), lies whole on every rank of a stage, or, if that is sequence-parallel, in rows,
+    in the order of the ranks' numbers, which is their communicator's."""
     shape = (shape_BT[0] * shape_BT[1], size)
-    if not rows:
+    if not sequence_parallel:
         return Placement(TensorLayout.replicated(shape, len(ranks)), tuple(ranks))
     bounds = dict(zip(sorted(rank.index for rank in ranks), even_bounds(shape[0], len(ranks)), strict=True))
     return Placement(TensorLayout.cut(shape, 0, [bounds[rank.index] for rank in ranks]), tuple(ranks))

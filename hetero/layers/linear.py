@@ -23,12 +23,12 @@ class Linear(ShardedModule):
             self.bias = None
         else:
             self.hold("bias", bias, builder.parameter(bias))
-        self._gradients = builder.weight_gradients
-        self._gradients.weights.add(self.weight)
+        self._weight_gradients = builder.weight_gradients
+        self._weight_gradients.weights.add(self.weight)
         self._group = builder.group
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return product(x, self.weight, self.bias, self._gradients, waits=self._group.size > 1)
+        return product(x, self.weight, self.bias, self._weight_gradients, deferred=self._group.size > 1)
 
 
 class SummedLinear(Linear):
@@ -38,4 +38,4 @@ class SummedLinear(Linear):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if self._group.slices == 1 or self._group.size == 1:
             return self._group.reduce_out(super().forward(x))
-        return summed_product(x, self.weight, self._gradients, self._group)
+        return summed_product(x, self.weight, self._weight_gradients, self._group)

@@ -11,27 +11,27 @@ import torch
 import torch.nn.functional as F
 
 from hetero.layers.group import TensorGroup
-from hetero.layers.weight_gradients import Kept, WeightGradients
+from hetero.layers.weight_gradients import ProductPair, WeightGradients
 
 
 def product(
     x: torch.Tensor,
     weight_ED: torch.Tensor,
     bias_E: torch.Tensor | None,
-    weights: WeightGradients,
-    waits: bool = False,
+    weight_gradients: WeightGradients,
+    deferred: bool = False,
 ) -> torch.Tensor:
-    """(..., D) -> (..., E). Autograd gives x and bias their gradients; `weights` is handed what the weight's is made
-    of, as soon as that of x is made."""
-    return cast(torch.Tensor, _Product.apply(x, weight_ED, bias_E, weights, waits))
+    """(..., D) -> (..., E). Autograd gives x and bias their gradients; `weight_gradients` is handed what the weight's
+    is made of, as soon as that of x is made."""
+    return cast(torch.Tensor, _Product.apply(x, weight_ED, bias_E, weight_gradients, deferred))
 
 
 def summed_product(
-    x: torch.Tensor, weight_ED: torch.Tensor, weights: WeightGradients, group: TensorGroup
+    x: torch.Tensor, weight_ED: torch.Tensor, weight_gradients: WeightGradients, group: TensorGroup
 ) -> torch.Tensor:
     """(..., D) -> (..., E), summed over the ranks or this one's rows of the sum, as `TensorGroup.reduce_out` gives
     them. It is made in `group.slices` of the rows: each is summed while the next is computed."""
-    return cast(torch.Tensor, _SummedProduct.apply(x, weight_ED, weights, group))
+    return cast(torch.Tensor, _SummedProduct.apply(x, weight_ED, weight_gradients, group))
 
 
 class _Product(torch.autograd.Function):
@@ -41,12 +41,12 @@ class _Product(torch.autograd.Function):
         x: torch.Tensor,
         weight_ED: torch.Tensor,
         bias_E: torch.Tensor | None,
-        weights: WeightGradients,
-        waits: bool,
+        weight_gradients: WeightGradients,
+        deferred: bool,
     ) -> torch.Tensor:
         ctx.save_for_backward(x)
         # The weight itself, by which its gradient is known: what is saved may come back as another tensor.
-        ctx.weight_ED, ctx.weights, ctx.waits = weight_ED, weights, waits
+        ctx.weight_ED, ctx.weight_gradients, ctx.deferred = weight_ED, weight_gradients, deferred
         return F.linear(x, weight_ED, bias_E)
 
     @staticmethod
@@ -58,10 +58,10 @@ class _Product(torch.autograd.Function):
 class _SummedProduct(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, x: torch.Tensor, weight_ED: torch.Tensor, weights: WeightGradients, group: TensorGroup
+        ctx: Any, x: torch.Tensor, weight_ED: torch.Tensor, weight_gradients: WeightGradients, group: TensorGroup
     ) -> torch.Tensor:
         ctx.save_for_backward(x)
-        ctx.weight_ED, ctx.weights, ctx.waits, ctx.group = weight_ED, weights, True, group
+        ctx.weight_ED, ctx.weight_gradients, ctx.deferred, ctx.group = weight_ED, weight_gradients, True, group
         sums = _scattered_sums if group.sequence_parallel else _sums
         total_NE = sums(x.flatten(0, -2), weight_ED.t(), group)
         return total_NE.view(x.shape[0], -1, weight_ED.shape[0])
@@ -72,7 +72,7 @@ class _SummedProduct(torch.autograd.Function):
             return _input_gradient(ctx, gradients[0]), None, None, None
         (x,), weight_ED = ctx.saved_tensors, ctx.weight_ED
         whole_NE, dx_ND = _gathered_product(gradients[0].flatten(0, -2), weight_ED, ctx.group)
-        ctx.weights.take(Kept(weight_ED, x.detach().flatten(0, -2), whole_NE), ctx.waits)
+        ctx.weight_gradients.take(ProductPair(weight_ED, x.detach().flatten(0, -2), whole_NE), ctx.deferred)
         return dx_ND.view(x.shape), None, None, None
 
 
@@ -82,7 +82,7 @@ def _input_gradient(ctx: Any, gradient: torch.Tensor) -> torch.Tensor | None:
     gradient_NE = gradient.flatten(0, -2)
     dx = gradient_NE.mm(weight_ED).view(x.shape) if ctx.needs_input_grad[0] else None
     if ctx.needs_input_grad[1]:
-        ctx.weights.take(Kept(weight_ED, x.detach().flatten(0, -2), gradient_NE), ctx.waits)
+        ctx.weight_gradients.take(ProductPair(weight_ED, x.detach().flatten(0, -2), gradient_NE), ctx.deferred)
     return dx
 
 

@@ -1,4 +1,4 @@
-"""What becomes of the weight gradients of products: made at once, or kept back for an action of their own.
+"""What becomes of the weight gradients of products: made at once, or kept back as product pairs for an action apart.
 
 Shapes: N tokens, D inputs and E outputs of a product.
 """
@@ -17,7 +17,7 @@ from backends.operators import add_product as plain_add_product
 AddProduct = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], None]
 
 
-class Kept(NamedTuple):
+class ProductPair(NamedTuple):
     """What the gradient of a weight is made of: its product's input, and the gradient of its output."""
 
     weight_ED: torch.Tensor
@@ -33,27 +33,27 @@ class WeightGradients:
         self.weights: set[torch.Tensor] = set()
         self.sums: Mapping[torch.Tensor, torch.Tensor] = {}
         self._add_product = add_product
-        self._kept: deque[Kept] | None = None
-        self._waiting = deque[Kept]()
+        self._kept_back: deque[ProductPair] | None = None
+        self._deferred = deque[ProductPair]()
         self._hooks: Mapping[torch.Tensor, Callable[[torch.Tensor], None]] = {}
 
-    def take(self, kept: Kept, waits: bool = False) -> None:
-        """From a backward that has just made the gradient of a product's input. One that `waits` is made with others,
-        by `make_waiting`."""
-        if self._kept is not None:
-            self._kept.append(kept)
-        elif waits:
-            self._waiting.append(kept)
+    def take(self, pair: ProductPair, deferred: bool = False) -> None:
+        """From a backward that has just made the gradient of a product's input. One that is `deferred` is made with
+        others, by `flush`."""
+        if self._kept_back is not None:
+            self._kept_back.append(pair)
+        elif deferred:
+            self._deferred.append(pair)
         else:
-            self.make(kept)
+            self.make(pair)
 
-    def make_waiting(self) -> None:
-        """Those that have waited for a collective to run beside."""
-        while self._waiting:
-            self.make(self._waiting.popleft())
+    def flush(self) -> None:
+        """Makes those that were deferred until a collective runs beside."""
+        while self._deferred:
+            self.make(self._deferred.popleft())
 
-    def make(self, kept: Kept) -> None:
-        weight_ED, x_ND, gradient_NE = kept
+    def make(self, pair: ProductPair) -> None:
+        weight_ED, x_ND, gradient_NE = pair
         total_ED = self.sums.get(weight_ED, weight_ED.grad)
         if total_ED is None:
             weight_ED.grad = gradient_NE.t().mm(x_ND)
@@ -63,13 +63,14 @@ class WeightGradients:
             hook(weight_ED)
 
     @contextmanager
-    def keeping(self) -> Iterator[deque[Kept]]:
-        """Inside, backwards make none: what this gives has them in the order of their making, each to be made once."""
-        self._kept = kept = deque[Kept]()
+    def keeping(self) -> Iterator[deque[ProductPair]]:
+        """Inside, backwards make none: what this gives has their pairs in the order of their making, each to be made
+        once."""
+        self._kept_back = pairs = deque[ProductPair]()
         try:
-            yield kept
+            yield pairs
         finally:
-            self._kept = None
+            self._kept_back = None
 
     @contextmanager
     def telling(self, hooks: Mapping[torch.Tensor, Callable[[torch.Tensor], None]]) -> Iterator[None]:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from backends.operators import Operators
+from backends.operators import ELEMENTWISE, Operators
 from balancer.plan.recompute import Recompute
 from hetero.layers.builder import Builder, LogicalTensor, tensors
 from hetero.layers.group import TensorGroup
@@ -67,8 +67,9 @@ class UnitModule(nn.Module):
 
 
 def _remade(operators: Operators, remaker: Remaker) -> Operators:
-    """With those that work on each element alone, and keep more than they are given. Rotary keeps nothing."""
-    return replace(operators, rms_norm=remaker.remade(operators.rms_norm), swiglu=remaker.remade(operators.swiglu))
+    """With `ELEMENTWISE` ones that keep what they are given alone."""
+    remade: dict[str, Any] = {name: remaker.remade(getattr(operators, name)) for name in ELEMENTWISE}
+    return replace(operators, **remade)
 
 
 def _module(builder: Builder, part: Part, specs: Mapping[str, TensorSpec]) -> nn.Module:

@@ -1,9 +1,10 @@
-"""How long a chip stood still for messages, and what crossed the bridge meanwhile."""
+"""How long a chip stood still for messages and for its host, and what crossed the bridge meanwhile."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from backends.backend import Backend, Stopwatch
@@ -21,8 +22,8 @@ class Crossed:
 
 
 class Waits:
-    """Seconds a rank's chip stood still since the last reading: for a link, and for somebody's work. `sent` and
-    `received` say what crossed the bridge, by the pool at the other end.
+    """Seconds a rank's chip stood still since the last reading: for a link, for somebody's work, and for its host's
+    update. `sent` and `received` say what crossed the bridge, by the pool at the other end.
 
     The chip may still compute while its rank waits, so waits are timed by its own stopwatches, which are read at last.
     """
@@ -30,18 +31,28 @@ class Waits:
     def __init__(self, backend: Backend) -> None:
         self.start = backend.start
         self._booked: list[tuple[Sequence[Stopwatch], float, Crossed | None]] = []
+        self._updates: list[Stopwatch] = []
         self.clear()
 
     def clear(self) -> None:
-        self.link_s = self.work_s = 0.0
+        self.link_s = self.work_s = self.update_s = 0.0
         self.sent: defaultdict[str, Crossed] = defaultdict(Crossed)
         self.received: defaultdict[str, Crossed] = defaultdict(Crossed)
         self._booked.clear()
+        self._updates.clear()
 
     def book(self, watches: Sequence[Stopwatch], transfer_s: float = 0.0, crossed: Crossed | None = None) -> None:
         """Waits for one message, timed and over. The part of them during which it was on its way is the link's fault;
         the rest is its sender's."""
         self._booked.append((watches, transfer_s, crossed))
+
+    @contextmanager
+    def updating(self) -> Iterator[None]:
+        """Inside, the chip waits for what its host updates."""
+        watch = self.start()
+        yield
+        watch.stop()
+        self._updates.append(watch)
 
     def settle(self) -> None:
         """Adds up what was booked."""
@@ -52,4 +63,6 @@ class Waits:
             self.work_s += seconds - link_s
             if crossed is not None:
                 crossed.waited_s += link_s
+        self.update_s += sum(watch.seconds() for watch in self._updates)
         self._booked.clear()
+        self._updates.clear()

@@ -21,7 +21,7 @@ from bridge.rank import RankId
 from hetero.engine import rank as engine_rank
 from hetero.engine.epoch import Epoch
 from hetero.engine.state.live import LiveMove
-from hetero.layers.weight_gradients import Kept
+from hetero.layers.weight_gradients import ProductPair
 from hetero.models.parts.mlp_module import SwiGLUModule
 from tests.distributed.two_actions import SplitEpoch
 
@@ -102,17 +102,17 @@ def _drop_when_made_again(epoch: Epoch) -> None:
 
 def _make(epoch: Epoch, times: int) -> None:
     """One of a micro-batch so often."""
-    products, weight = epoch.stage.chunks[0]._products, epoch.stage.parameters[DOUBLED]
-    honest, left = products.make, [1]
+    weight_gradients, weight = epoch.stage.chunks[0]._weight_gradients, epoch.stage.parameters[DOUBLED]
+    honest, left = weight_gradients.make, [1]
 
-    def make(kept: Kept) -> None:
-        wrong = kept.weight_ED is weight and left
+    def make(pair: ProductPair) -> None:
+        wrong = pair.weight_ED is weight and left
         for _ in range(times if wrong else 1):
-            honest(kept)
+            honest(pair)
         if wrong:
             left.pop()
 
-    products.make = make  # type: ignore[method-assign]
+    weight_gradients.make = make  # type: ignore[method-assign]
 
 
 FAULTS = {

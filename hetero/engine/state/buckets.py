@@ -8,7 +8,7 @@ from math import prod
 import torch
 
 from backends.communicator import Communicator
-from balancer.cost.sync_traffic import buckets
+from balancer.cost.sync_traffic import buckets, rounds
 from bridge.layout.reshard import Placement, Reshard, copies
 from bridge.rank import RankId
 from hetero.engine.state.ownership import Holding
@@ -39,13 +39,9 @@ def in_rounds(
     here = {number: [p for h in bucket for p in h.pools if p.pool == me.pool] for number, bucket in ours}
     together = [one for one in ours if any(pool.others for pool in here[one[0]])]
     hubs = {min(pool.hub.ranks) for number, _ in together for pool in here[number]}
-    rounds: list[list[Numbered]] = [[]]
-    for one in together:
-        rounds[-1].append(one)
-        if sum(_gradient_bytes(bucket) for _, bucket in rounds[-1]) >= bucket_bytes * len(hubs):
-            rounds.append([])
+    made = rounds(together, lambda one: _gradient_bytes(one[1]), bucket_bytes, len(hubs))
     apart = [one for one in ours if one not in together]
-    return [(shared, one) for one in rounds if one] + [(None, apart)] * bool(apart)
+    return [(shared, one) for one in made] + [(None, apart)] * bool(apart)
 
 
 def sync_flow(

@@ -19,6 +19,7 @@ from backends.backend import Backend, Copy
 from hetero.engine.state.optimizer import Optimizer
 from hetero.engine.state.parameter_return import ParameterReturn
 from hetero.engine.state.state import State
+from hetero.transfer.waits import Waits
 
 Tensors = Mapping[str, torch.Tensor]
 
@@ -35,7 +36,7 @@ class HostUpdate:
     """`state` has its masters and moments in host memory; `slices` are of them, `units` where each is first needed.
 
     In a step: `take` of complete sums, `leave`, `start`, and `through` for what is needed next. Until all is through,
-    nobody else may look at the state.
+    nobody else may look at the state. How long the chip stands still for it is booked in `waits`.
     """
 
     def __init__(
@@ -46,9 +47,10 @@ class HostUpdate:
         slices: Sequence[Sequence[str]],
         units: Mapping[str, int],
         pace: HostPace,
+        waits: Waits,
     ) -> None:
         self._optimizer, self._state, self._backend, self._pace = optimizer, state, backend, pace
-        self._slices, self._units = slices, units
+        self._slices, self._units, self._waits = slices, units, waits
         self._sums = {name: backend.beside(master, torch.float32) for name, master in state.masters.items()}
         self._narrow = {
             name: backend.beside(master, state.values[name].dtype)
@@ -69,9 +71,10 @@ class HostUpdate:
 
     def leave(self) -> None:
         """Waits until the sums have left the chip."""
-        for copy in self._copies.values():
-            copy.wait()
-        _sleep_until(self._out_free)
+        with self._waits.updating():
+            for copy in self._copies.values():
+                copy.wait()
+            _sleep_until(self._out_free)
         self._copies.clear()
 
     def start(self, scale: float, lr: float) -> None:
@@ -80,20 +83,23 @@ class HostUpdate:
         self._thread.submit(self._run, scale, lr)
 
     def through(self, unit: float) -> Iterator[Sequence[str]]:
-        """The slices that begin with a unit up to this one and have not been given yet, when the chip may have them."""
+        """The slices that begin with a unit up to this one and have not been given yet, when their values are here."""
         while self._left and self._units[self._left[0][0]] <= unit:
-            there_at = self._updated.get()
-            if isinstance(there_at, Exception):
-                raise there_at
-            _sleep_until(there_at)
+            with self._waits.updating():
+                there_at = self._updated.get()
+                if isinstance(there_at, Exception):
+                    raise there_at
+                _sleep_until(there_at)
+                for name, value in self._values(self._left[0]).items():
+                    self._state.values[name].copy_(value, non_blocking=True)
             yield self._left.pop(0)
-
-    def values(self, names: Sequence[str]) -> dict[str, torch.Tensor]:
-        """In what the chip computes in, but still here."""
-        return {name: self._narrow.get(name, self._state.masters[name]) for name in names}
 
     def close(self) -> None:
         self._thread.shutdown()
+
+    def _values(self, names: Sequence[str]) -> dict[str, torch.Tensor]:
+        """In what the chip computes in, but still here."""
+        return {name: self._narrow.get(name, self._state.masters[name]) for name in names}
 
     def _run(self, scale: float, lr: float) -> None:
         done_at = in_free = perf_counter()
@@ -103,7 +109,7 @@ class HostUpdate:
             for name in names:
                 if name in self._narrow:
                     self._narrow[name].copy_(self._state.masters[name])
-            values = self.values(names).values()
+            values = self._values(names).values()
             done_at += self._pace.parameter_s * sum(value.numel() for value in values)
             _sleep_until(done_at)
             in_free = max(in_free, perf_counter()) + self._pace.byte_s * sum(value.nbytes for value in values)
@@ -118,8 +124,8 @@ class HostUpdate:
 class HostReturn:
     """The return of parameters whose owner updates them in host memory: they are given when they have come."""
 
-    def __init__(self, host: HostUpdate, back: ParameterReturn, masters: Tensors) -> None:
-        self._host, self._back, self._masters = host, back, masters
+    def __init__(self, host: HostUpdate, back: ParameterReturn, state: State) -> None:
+        self._host, self._back, self._state = host, back, state
 
     def wait(self, unit: int) -> None:
         self._give(self._back.reach(unit))
@@ -135,7 +141,8 @@ class HostReturn:
 
     def _give(self, unit: float) -> None:
         for names in self._host.through(unit):
-            self._back.give({name: self._masters[name] for name in names}, self._host.values(names))
+            held = self._state.masters, self._state.values
+            self._back.give(*({name: tensors[name] for name in names} for tensors in held))
 
 
 def _sleep_until(when: float) -> None:

@@ -7,16 +7,17 @@ from collections.abc import Callable, Iterable
 import torch
 
 from balancer.schedule.action import Action
-from hetero.engine.step.executor import Executor, Returning, Sync
+from hetero.engine.step.executor import Executor
 from hetero.models.batch import Batch
 
 
 class Evaluator(Executor):
     """Interprets a list of forwards. No graph is recorded, and tensors are dropped once they are handed on."""
 
-    def run(self, batch_of: Callable[[int], Batch], sync: Sync | None = None, arrival: Returning | None = None) -> None:
+    def evaluate(self, batch_of: Callable[[int], Batch]) -> None:
+        """One batch; `loss` is then its sum of token losses, None on a stage without the head."""
         with torch.no_grad():
-            super().run(batch_of, sync or _no_gradients, arrival)
+            self.run(batch_of, _no_gradients)
         assert not self._live, "an evaluated micro-batch was kept"
 
     def _forward(self, action: Action) -> None:

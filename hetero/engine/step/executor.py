@@ -18,7 +18,7 @@ from balancer.schedule.lowering import last_backwards
 from hetero.engine.step.backward import backward
 from hetero.engine.step.meter import Meter
 from hetero.engine.step.stage import Before, ChunkModule, Made
-from hetero.layers.weight_gradients import Kept
+from hetero.layers.weight_gradients import ProductPair
 from hetero.models.batch import Batch
 from hetero.models.unit_module import Boundary
 from hetero.transfer.flow import Flow
@@ -87,7 +87,7 @@ class Executor:
         self._arrival: Returning = HERE
         self._unused: set[int] = set()
         self._live: dict[tuple[int, int], _Live] = {}
-        self._kept: dict[tuple[int, int], deque[Kept]] = {}
+        self._pairs: dict[tuple[int, int], deque[ProductPair]] = {}
         self._arrived: dict[tuple[Purpose, int, int], Boundary] = {}
         self._turns = {key: self._count(key, Kind.RECV) for key in flows}
         self.loss: torch.Tensor | None = None
@@ -158,19 +158,19 @@ class Executor:
 
     def _input_gradient(self, action: Action) -> None:
         chunk, m = action.chunk, action.micro_batch
-        with self._timed(action), self._chunks[chunk].keeping() as kept:
+        with self._timed(action), self._chunks[chunk].keeping() as pairs:
             self._differentiate(chunk, m)
-        self._kept[chunk, m] = kept
+        self._pairs[chunk, m] = pairs
         self._forget(chunk, m)
 
     def _weight_gradients(self, action: Action) -> None:
-        chunk, kept = action.chunk, self._kept.pop((action.chunk, action.micro_batch))
+        chunk, pairs = action.chunk, self._pairs.pop((action.chunk, action.micro_batch))
         with self._timed(action) as watch:
             if self._last.get(chunk) != action:
-                self._chunks[chunk].make(kept, _nobody)
+                self._chunks[chunk].make(pairs, _nobody)
             else:
                 with self._handing_over(chunk, watch) as made:
-                    self._chunks[chunk].make(kept, made)
+                    self._chunks[chunk].make(pairs, made)
 
     def _timed(self, action: Action) -> AbstractContextManager[Stopwatch]:
         kind, chunk, m, _ = action

@@ -59,6 +59,7 @@ class Meter:
         seconds = dict.fromkeys(FIELDS.values(), 0.0)
         for field, watch in self._watches:
             seconds[field] += watch.seconds()
+        seconds[FIELDS[Kind.STEP]] += self.waits.update_s
         return Spent(
             step=step,
             epoch=epoch,

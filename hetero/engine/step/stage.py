@@ -17,7 +17,7 @@ from balancer.plan.plan import Plan, stage_ranks
 from bridge.layout.axes import Axes
 from bridge.rank import RankId
 from hetero.layers.group import TensorGroup
-from hetero.layers.weight_gradients import Kept, WeightGradients
+from hetero.layers.weight_gradients import ProductPair, WeightGradients
 from hetero.models.batch import Batch
 from hetero.models.dimensions import Dimensions
 from hetero.models.registry import architecture
@@ -75,11 +75,11 @@ class ChunkModule(nn.Module):
     """Consecutive units, from number `first` on, run as one piece: boundary tensors in, boundary tensors (or the loss)
     out. A tensor that several of its units use is counted as the first one's, which a backward comes to last.
 
-    `products` makes the gradients of its products' weights."""
+    `weight_gradients` makes the gradients of its products' weights."""
 
-    def __init__(self, index: int, first: int, units: list[Any], products: WeightGradients | None = None) -> None:
+    def __init__(self, first: int, units: list[Any], weight_gradients: WeightGradients | None = None) -> None:
         super().__init__()
-        self.index, self._products = index, products or WeightGradients()
+        self._weight_gradients = weight_gradients or WeightGradients()
         self.units = nn.ModuleList(units)
         self.parameters_of: dict[int, dict[str, nn.Parameter]] = {}
         seen: set[str] = set()
@@ -109,27 +109,27 @@ class ChunkModule(nn.Module):
             left = set(found)
             for name, parameter in found.items():
                 hooks[parameter] = partial(_tick, left, name, partial(made, unit, list(found)))
-        handles = [p.register_post_accumulate_grad_hook(hooks[p]) for p in hooks.keys() - self._products.weights]
+        others = hooks.keys() - self._weight_gradients.weights
+        handles = [parameter.register_post_accumulate_grad_hook(hooks[parameter]) for parameter in others]
         try:
-            with self._products.telling(hooks):
+            with self._weight_gradients.telling(hooks):
                 yield
         finally:
             for handle in handles:
                 handle.remove()
 
-    def keeping(self) -> AbstractContextManager[deque[Kept]]:
-        """Inside, a backward makes all gradients but those of products' weights, of which it leaves what they are made
-        of."""
-        return self._products.keeping()
+    def keeping(self) -> AbstractContextManager[deque[ProductPair]]:
+        """Inside, a backward makes all gradients but those of products' weights, of which it leaves the pairs."""
+        return self._weight_gradients.keeping()
 
-    def make(self, kept: deque[Kept], made: Made) -> None:
+    def make(self, pairs: deque[ProductPair], made: Made) -> None:
         """The gradients that a backward has left, and lets go of what they are made of. Tells of each unit when its own
         are made, from the last one on, as if all other gradients were there."""
         for unit, found in reversed(self.parameters_of.items()):
-            while kept and self._unit_of[kept[0].weight_ED] == unit:
-                self._products.make(kept.popleft())
+            while pairs and self._unit_of[pairs[0].weight_ED] == unit:
+                self._weight_gradients.make(pairs.popleft())
             made(unit, list(found))
-        assert not kept, "gradients of weights that are no unit's"
+        assert not pairs, "gradients of weights that are no unit's"
 
 
 def _tick(left: set[str], name: str, made: Callable[[], None], _: torch.Tensor) -> None:
@@ -156,16 +156,16 @@ class Stage:
     ) -> None:
         self.place, self.dtype = place, DTYPES[precision]
         self.chunks: dict[int, ChunkModule] = {}
-        products = WeightGradients(backend.operators.add_product)
+        weight_gradients = WeightGradients(backend.operators.add_product)
         self.parameters: dict[str, nn.Parameter] = {}
         shared: dict[str, nn.Parameter] = {}
         placed = plan.pipelines[place.pipeline].stages[place.stage]
         for chunk in plan.pipelines[place.pipeline].chunks():
             if chunk.stage != place.stage:
                 continue
-            common = group, backend.operators, self.dtype, NOWHERE, 0, False, shared, products
+            common = group, backend.operators, self.dtype, NOWHERE, 0, False, shared, weight_gradients
             units = [build_unit(dims, unit, *common, placed.recompute_of(unit)) for unit in range(*chunk.units)]
-            self.chunks[chunk.index] = ChunkModule(chunk.index, chunk.units[0], units, products)
+            self.chunks[chunk.index] = ChunkModule(chunk.units[0], units, weight_gradients)
             for unit in units:
                 for tensor in unit.tensors():
                     if tensor.parameter.device == NOWHERE:
@@ -175,7 +175,7 @@ class Stage:
         held = {unit for chunk in placed.units for unit in range(*chunk)}
         self.reads_text = bool(held & {first, last})
         self.computes_loss = last in held
-        self._wide = self._accumulate_in_float32(products) if self.dtype != torch.float32 else None
+        self._wide = self._accumulate_in_float32(weight_gradients) if self.dtype != torch.float32 else None
 
     def gradients(self, names: Iterable[str]) -> dict[str, torch.Tensor]:
         """This rank's float32 sums of these tensors; valid until `clear`."""
@@ -189,12 +189,12 @@ class Stage:
         for parameter in self.parameters.values():
             parameter.grad = None
 
-    def _accumulate_in_float32(self, products: WeightGradients) -> dict[str, torch.Tensor]:
+    def _accumulate_in_float32(self, weight_gradients: WeightGradients) -> dict[str, torch.Tensor]:
         sums = {name: torch.zeros_like(p, dtype=torch.float32) for name, p in self.parameters.items()}
         for name, parameter in self.parameters.items():
-            if parameter not in products.weights:
+            if parameter not in weight_gradients.weights:
                 parameter.register_post_accumulate_grad_hook(_Widen(sums[name]))
-        products.sums = {parameter: sums[name] for name, parameter in self.parameters.items()}
+        weight_gradients.sums = {parameter: sums[name] for name, parameter in self.parameters.items()}
         return sums
 
 

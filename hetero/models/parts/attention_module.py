@@ -25,11 +25,15 @@ class AttentionModule(ProjectedModule):
         super().__init__()
         self.q, self.k, self.v = (Linear(builder, specs[f"{name}.weight"], specs.get(f"{name}.bias")) for name in "qkv")
         self.o = SummedLinear(builder, specs["o.weight"])
-        self._group, self._gradients, self._operators = builder.group, builder.weight_gradients, builder.operators
+        self._group, self._weight_gradients, self._operators = (
+            builder.group,
+            builder.weight_gradients,
+            builder.operators,
+        )
         self._head_dim, self._theta = part.head_dim, part.rope_theta
 
     def inner(self, x_BTD: torch.Tensor, batch: Batch) -> torch.Tensor:
-        x_BTD = self._group.copy_in(x_BTD, self._gradients.make_waiting)
+        x_BTD = self._group.copy_in(x_BTD, self._weight_gradients.flush)
         cos_TK, sin_TK = self._angles(x_BTD, batch.positions_T)
         q_BHTK = self._operators.rotary(self._heads(self.q(x_BTD)), cos_TK, sin_TK)
         k_BGTK = self._operators.rotary(self._heads(self.k(x_BTD)), cos_TK, sin_TK)

@@ -21,10 +21,11 @@ class SwiGLUModule(ProjectedModule):
         super().__init__()
         self.gate, self.up = (Linear(builder, specs[f"{name}.weight"]) for name in ("gate", "up"))
         self.down = SummedLinear(builder, specs["down.weight"])
-        self._group, self._gradients, self._swiglu = builder.group, builder.weight_gradients, builder.operators.swiglu
+        self._group, self._weight_gradients = builder.group, builder.weight_gradients
+        self._swiglu = builder.operators.swiglu
 
     def inner(self, x_BTD: torch.Tensor, batch: Batch) -> torch.Tensor:
-        x_BTD = self._group.copy_in(x_BTD, self._gradients.make_waiting)
+        x_BTD = self._group.copy_in(x_BTD, self._weight_gradients.flush)
         return self._swiglu(self.gate(x_BTD), self.up(x_BTD))
 
     def outer(self, y: torch.Tensor) -> torch.Tensor:

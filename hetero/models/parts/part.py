@@ -20,13 +20,13 @@ class PartWork:
     forward all-reduces of a boundary tensor. Backward makes `remade_bytes` again, which tp divides and which lie beside
     all else, by products of `remade_flops`.
 
-    Of a part without products, all that it keeps and gives can be made again from its input of `from_input_bytes`; of
-    another's `kept_bytes`, `elementwise_bytes` can, from the rest of them. `last_flops` are of a last product whose
-    result nobody keeps.
+    What `ELEMENTWISE` operators (`backends/operators.py`) give and keep can be made again: all of a part that is one of
+    them, from its input of `from_input_bytes`; of another's `kept_bytes`, `elementwise_bytes`, from the rest of them.
+    `last_flops` are of a last product whose result nobody keeps.
 
     Where a backward is two actions, the gradients of its products' weights come with the second, and take
-    `weight_flops`. Until then the products' inputs and their outputs' gradients are kept: `pair_bytes`, which tp
-    divides, and `whole_pair_bytes`.
+    `weight_flops`. Until then their pairs of input and output's gradient are kept: `pair_bytes`, which tp divides,
+    and `whole_pair_bytes`.
     """
 
     forward_flops: float = 0.0

@@ -135,3 +135,20 @@ def test_an_optimizer_in_host_memory_takes_no_room_on_the_chip(precision: str, v
     assert here.tensors - there.tensors == here.optimizer + here.sync - there.sync
     assert "GiB of its host's" in str(there)
     assert "host" not in str(here)
+
+
+@pytest.mark.parametrize(("precision", "products", "waits"), [
+    ("float32", 1.0, False), ("float32", 0.0, True), ("bfloat16", 1.0, True), ("bfloat16", 0.0, True),
+])  # fmt: skip
+def test_gradients_of_products_wait_only_where_their_sums_are_wider(
+    precision: str, products: float, waits: bool
+) -> None:
+    """In float32 a product is added to its sum as it is made; what autograd makes is added when it is whole."""
+    small = replace(unit(), weight_flops=products)
+    large = replace(small, largest_tensor=100 * MILLION)
+    chips, found = topology(pool("a", 1, precision=precision)), []
+    for one in (small, large):
+        work = workload([one] * 4, batch=2)
+        alone = complete(plan((2, [("a", 1, (0, 4))])), Problem(chips, work))
+        found.append(stage_bytes(work, alone, 0, 0, precision).total)
+    assert (found[1] > found[0]) == waits

@@ -117,6 +117,27 @@ def test_plan_prints_stages_grid_and_prediction(capsys: pytest.CaptureFixture[st
         assert expected in text
 
 
+def test_plan_shows_all_that_stages_ask_for_beyond_the_plain_way(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    first = {"pool": "nvidia", "tp": 2, "units": [0, 2], "sequence_parallel": True, "tp_slices": 2}
+    second = {"pool": "ascend", "tp": 4, "units": [2, 10], "optimizer": "host"}
+    second["recompute"] = {"full": 1, "selective": 2}
+    rest = {"pool": "kunlun", "units": [0, 10]}
+    pipelines = [{"share": 8, "stages": [first, second]}, {"share": 6, "stages": [rest]}]
+    assert run(["plan", QUICKSTART, "--set", f"balance.pipelines={json.dumps(pipelines)}"]) == 0
+    text = capsys.readouterr().out
+    for expected in (
+        " strategies ",
+        " sequence_parallel, tp_slices 2 ",
+        " recompute 1 full + 2 selective, optimizer host ",
+    ):
+        assert expected in text
+    assert run(["plan", QUICKSTART]) == 0
+    assert "strategies" not in capsys.readouterr().out
+
+
 def test_plan_says_which_pool_is_left_idle_and_why(capsys: pytest.CaptureFixture[str]) -> None:
     slow = [{"between": ["nvidia", other], "gbit_per_s": 1e-6, "rtt_ms": 1e6} for other in ("ascend", "kunlun")]
     assert run(["plan", AUTO, "--set", f"bridge.links={json.dumps(slow)}"]) == 0

@@ -43,7 +43,7 @@ def _backward(chunk: ChunkModule, made: Any) -> None:
 
 
 def _chunk(*units: Scale) -> ChunkModule:
-    return ChunkModule(0, 3, list(units))
+    return ChunkModule(3, list(units))
 
 
 def test_units_are_told_from_the_last_to_the_first_with_their_gradients_made() -> None:

@@ -29,7 +29,7 @@ def pipeline(*stages: tuple[int, tuple[int, int]]) -> PipelinePlan:
     return PipelinePlan(share=2, stages=tuple(StagePlan(pool="n", tp=tp, units=units) for tp, units in stages))
 
 
-@pytest.mark.parametrize("bucket_bytes", [1, 500, 1000, 1 << 20])
+@pytest.mark.parametrize("bucket_bytes", [1, 500, 1000, 1066, 1 << 20])
 @pytest.mark.parametrize(
     "pipelines",
     [

@@ -62,10 +62,10 @@ def test_an_input_that_needs_no_gradient_gets_none() -> None:
 @PRECISIONS
 def test_gradients_of_narrow_weights_are_added_to_their_wide_sums(precision: torch.dtype) -> None:
     x_BTD, weight_ED, _ = _made(precision)
-    weights, total_ED = WeightGradients(), torch.zeros(E, D)
-    weights.sums = {weight_ED: total_ED}
+    weight_gradients, total_ED = WeightGradients(), torch.zeros(E, D)
+    weight_gradients.sums = {weight_ED: total_ED}
     for _ in range(2):
-        product(x_BTD, weight_ED, None, weights).backward(_gradient(precision))
+        product(x_BTD, weight_ED, None, weight_gradients).backward(_gradient(precision))
     once_ED = (_gradient(precision).flatten(0, 1).t() @ x_BTD.detach().flatten(0, 1)).float()
     torch.testing.assert_close(total_ED, 2 * once_ED)
     assert weight_ED.grad is None
@@ -74,48 +74,48 @@ def test_gradients_of_narrow_weights_are_added_to_their_wide_sums(precision: tor
 @PRECISIONS
 def test_what_is_kept_back_makes_the_same_later(precision: torch.dtype) -> None:
     x_BTD, weight_ED, bias_E = _made(precision)
-    weights = WeightGradients()
-    with weights.keeping() as kept:
-        product(x_BTD, weight_ED, bias_E, weights).backward(_gradient(precision))
+    weight_gradients = WeightGradients()
+    with weight_gradients.keeping() as pairs:
+        product(x_BTD, weight_ED, bias_E, weight_gradients).backward(_gradient(precision))
     assert weight_ED.grad is None
     assert x_BTD.grad is not None
     assert bias_E is not None
     assert bias_E.grad is not None
-    assert [one.weight_ED for one in kept] == [weight_ED]
-    weights.make(kept.pop())
+    assert [one.weight_ED for one in pairs] == [weight_ED]
+    weight_gradients.make(pairs.pop())
     at_once = _made(precision)[1]
-    product(x_BTD, at_once, bias_E, weights).backward(_gradient(precision))
+    product(x_BTD, at_once, bias_E, weight_gradients).backward(_gradient(precision))
     assert torch.equal(weight_ED.grad, at_once.grad)
 
 
 def test_what_is_kept_back_holds_no_graph() -> None:
     """It would hold all that the units before have kept."""
     x_BTD, weight_ED, _ = _made(torch.float32)
-    weights = WeightGradients()
-    with weights.keeping() as kept:
-        product(x_BTD * 2, weight_ED, None, weights).backward(_gradient(torch.float32))
-    (one,) = kept
+    weight_gradients = WeightGradients()
+    with weight_gradients.keeping() as pairs:
+        product(x_BTD * 2, weight_ED, None, weight_gradients).backward(_gradient(torch.float32))
+    (one,) = pairs
     assert one.x_ND.grad_fn is None
     assert one.gradient_NE.grad_fn is None
     assert one.x_ND._base is None or one.x_ND._base.grad_fn is None
 
 
 def test_a_backward_that_fails_leaves_nobody_keeping() -> None:
-    weights = WeightGradients()
-    with pytest.raises(RuntimeError, match="broken"), weights.keeping():
+    weight_gradients = WeightGradients()
+    with pytest.raises(RuntimeError, match="broken"), weight_gradients.keeping():
         raise RuntimeError("broken")
     x_BTD, weight_ED, _ = _made(torch.float32)
-    product(x_BTD, weight_ED, None, weights).sum().backward()
+    product(x_BTD, weight_ED, None, weight_gradients).sum().backward()
     assert weight_ED.grad is not None
 
 
 def test_whoever_asks_is_told_when_a_gradient_is_made() -> None:
     x_BTD, weight_ED, _ = _made(torch.float32)
-    weights, told = WeightGradients(), []
-    with weights.telling({weight_ED: lambda weight: told.append(weight.grad is not None)}):
-        with weights.keeping() as kept:
-            product(x_BTD, weight_ED, None, weights).sum().backward()
+    weight_gradients, told = WeightGradients(), []
+    with weight_gradients.telling({weight_ED: lambda weight: told.append(weight.grad is not None)}):
+        with weight_gradients.keeping() as pairs:
+            product(x_BTD, weight_ED, None, weight_gradients).sum().backward()
         assert told == []
-        weights.make(kept.pop())
-    product(x_BTD, weight_ED, None, weights).sum().backward()
+        weight_gradients.make(pairs.pop())
+    product(x_BTD, weight_ED, None, weight_gradients).sum().backward()
     assert told == [True]

@@ -16,6 +16,8 @@ from hetero.engine.state.host_update import HostPace, HostReturn, HostUpdate
 from hetero.engine.state.loss_scale import LossScale
 from hetero.engine.state.optimizer import Optimizer
 from hetero.engine.state.state import State
+from hetero.engine.step.meter import Meter
+from hetero.transfer.waits import Waits
 from hetero.words.options import LossScaleOptions, OptimizerOptions
 from tests.patience import WAIT_S
 
@@ -35,10 +37,11 @@ def _sums(step: int) -> dict[str, torch.Tensor]:
     return {name: torch.full((4, 3), 0.1 * (unit + step + 1)) for name, unit in UNITS.items()}
 
 
-def _hosted(state: State, pace: HostPace | None = None) -> HostUpdate:
+def _hosted(state: State, pace: HostPace | None = None, waits: Waits | None = None) -> HostUpdate:
     state.to_host(torch.empty_like)
     optimizer = Optimizer(OPTIONS, state, set(UNITS), fused=True)
-    return HostUpdate(optimizer, state, CpuBackend(), SLICES, UNITS, pace or HostPace())
+    booked = waits or Waits(CpuBackend())
+    return HostUpdate(optimizer, state, CpuBackend(), SLICES, UNITS, pace or HostPace(), booked)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -56,9 +59,7 @@ def test_bits_are_those_of_the_chip_and_come_back_with_the_state(dtype: torch.dt
         host.leave()
         host.start(0.5, 0.01)
         for names in host.through(inf):
-            back.append(host.values(names))
-            for name, value in host.values(names).items():
-                moving.values[name].copy_(value)
+            back.append({name: moving.values[name] for name in names})
     host.close()
     assert [list(values) for values in back] == SLICES * 2
     assert all(value.dtype == dtype for values in back for value in values.values())
@@ -85,7 +86,7 @@ def test_a_unit_waits_for_its_own_slice_and_for_no_later_one() -> None:
         reach=lambda unit: unit, wait=lambda unit: given.append(f"wait {unit}"), join=lambda: given.append("join"),
         settle=lambda: given.append("settle"), give=lambda masters, values: given.extend(masters),
     )  # fmt: skip
-    arrival = HostReturn(host, back, state.masters)
+    arrival = HostReturn(host, back, state)
     host.take(_sums(0))
     host.leave()
     host.start(1.0, 0.01)
@@ -126,4 +127,39 @@ def test_an_emulated_host_takes_its_time(monkeypatch: pytest.MonkeyPatch) -> Non
     host._run(1.0, 0.01)
     assert waited == pytest.approx([105.0, 109.0])
     assert [host._updated.get(), host._updated.get()] == pytest.approx([106.0, 111.0])
+    host.close()
+
+
+def test_what_the_chip_waits_for_its_host_is_time_of_the_optimizer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It stands still while sums leave, and for a slice that is not there yet; one that is there costs nothing."""
+    now = [100.0]
+
+    class Watch:
+        def __init__(self) -> None:
+            self._began = self._stopped = now[0]
+
+        def stop(self) -> None:
+            self._stopped = now[0]
+
+        def seconds(self) -> float:
+            return self._stopped - self._began
+
+    def sleep_until(when: float) -> None:
+        now[0] = max(now[0], when)
+
+    monkeypatch.setattr(host_update, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(host_update, "_sleep_until", sleep_until)
+    clock: Any = SimpleNamespace(start=Watch)
+    waits = Waits(clock)
+    host = _hosted(_state(torch.float32), HostPace(byte_s=1 / 48, parameter_s=2 / 12), waits)
+    host.take(_sums(0))
+    host.leave()
+    host._left = list(SLICES)
+    host._run(1.0, 0.01)
+    now[0] = 107.0
+    assert list(host.through(0)) == [["a"]], "since 106"
+    assert list(host.through(inf)) == [["b", "c"]], "at 111"
+    spent = Meter(CpuBackend(), waits).spent(0, 0)
+    assert spent.optimizer_s == pytest.approx(3.0 + 4.0)
+    assert spent.bubble_s == spent.bridge_wait_s == 0.0
     host.close()

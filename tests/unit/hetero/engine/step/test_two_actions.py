@@ -16,7 +16,7 @@ from hetero.engine.step.executor import Executor
 from hetero.engine.step.meter import Meter
 from hetero.engine.step.stage import DTYPES, RankPlace, Stage
 from hetero.layers.group import TensorGroup
-from hetero.layers.weight_gradients import Kept, WeightGradients
+from hetero.layers.weight_gradients import ProductPair, WeightGradients
 from hetero.models.batch import Batch
 from hetero.models.dimensions import Dimensions
 from hetero.transfer.waits import Waits
@@ -142,24 +142,24 @@ def test_an_emulated_chip_hands_over_each_unit_at_its_time(written: str) -> None
         assert all(torch.equal(then[name], whole[name]) for name in held.names)
 
 
-def _dropped(honest: Callable[[WeightGradients, Kept], None]) -> Callable[[WeightGradients, Kept], None]:
+def _dropped(honest: Callable[[WeightGradients, ProductPair], None]) -> Callable[[WeightGradients, ProductPair], None]:
     left = [5]
 
-    def make(self: WeightGradients, kept: Kept) -> None:
+    def make(self: WeightGradients, pair: ProductPair) -> None:
         left[0] -= 1
         if left[0]:
-            honest(self, kept)
+            honest(self, pair)
 
     return make
 
 
-def _twice(honest: Callable[[WeightGradients, Kept], None]) -> Callable[[WeightGradients, Kept], None]:
+def _twice(honest: Callable[[WeightGradients, ProductPair], None]) -> Callable[[WeightGradients, ProductPair], None]:
     left = [5]
 
-    def make(self: WeightGradients, kept: Kept) -> None:
+    def make(self: WeightGradients, pair: ProductPair) -> None:
         left[0] -= 1
         for _ in range(1 if left[0] else 2):
-            honest(self, kept)
+            honest(self, pair)
 
     return make
 
@@ -185,7 +185,7 @@ def test_what_an_input_gradient_leaves_is_what_weight_gradients_are_made_of() ->
     def look(action: Action) -> None:
         honest[action.kind](action)
         if action.kind in (Kind.I, Kind.W) and action.chunk == 0:
-            kept = [tensor for pairs in executor._kept.values() for one in pairs for tensor in one[1:]]
+            kept = [tensor for pairs in executor._pairs.values() for one in pairs for tensor in one[1:]]
             held = {tensor.untyped_storage().data_ptr(): tensor.nbytes for tensor in kept}
             assert all(tensor.untyped_storage().nbytes() == tensor.nbytes for tensor in kept), "parts of something"
             counted.append((str(action), live.now - _bytes(executor.loss), sum(held.values())))
