@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 from unittest.mock import patch
 
 import torch
+from torch.utils._python_dispatch import _disable_current_modes
 
 from bridge.port.pipe import Pipe
 from bridge.port.port import Port
 from bridge.rank import RankId
 from hetero.engine import rank as engine_rank
 from hetero.engine.epoch import Epoch
+from hetero.engine.state.ownership import Holding
 from hetero.engine.step.stage import RankPlace
 from hetero.engine.world import World
 from hetero.words.notices import RankNotice
@@ -43,9 +46,15 @@ class CountedEpoch(Epoch):
         with self._live or nullcontext():
             super().__init__(spec, place, world, *others)
         if self._live is not None:
-            for tensor in self.state.keyed().values():
+            there = self.state.values if self._host is not None else self.state.keyed()
+            for tensor in there.values():
                 self._live.count(tensor)
             self._live.peak = self._live.now
+
+    def _move_to_host(self, tensors: Sequence[Holding]) -> None:
+        """What lies there is no chip's, though it is the same memory here."""
+        with _disable_current_modes():
+            super()._move_to_host(tensors)
 
     def run_step(self) -> StepReport:
         with self._live or nullcontext():

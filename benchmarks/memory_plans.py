@@ -94,6 +94,10 @@ def known() -> list[Case]:
     across = (pipeline(4, stage("n", 1, whole)), pipeline(4, stage("a", 1, whole)))
     both = (pipeline(4, stage("n", 2, whole)),) * 2
     chunks = pipeline(4, stage("n", 1, (0, 3), (6, 8)), stage("n", 1, (3, 6), (8, UNITS)))
+    there_and_back = pipeline(8, stage("n", 1, (0, 3), (8, UNITS)), stage("n", 1, (3, 8)))
+    deep = pipeline(8, stage("n", 1, first, warmup=4), stage("n", 1, last, warmup=3))
+    rows = pipeline(4, stage("n", 2, whole, sequence_parallel=True))
+    hosted = pipeline(8, stage("n", 1, first, optimizer="host"), stage("n", 1, last, optimizer="host"))
     lines = (pipeline(4, stage("n", 1, first), stage("n", 1, last)),) * 2
     mixed = (pipeline(6, stage("n", 2, first), stage("a", 1, last)), pipeline(2, stage("n", 1, whole)))
     three = (*copies, pipeline(2, stage("a", 2, whole)))
@@ -132,6 +136,10 @@ def known() -> list[Case]:
         Case("tp 2 to 1 over a bridge, and a copy", mixed),
         Case("tp 2 to 1 over a bridge, and a copy, bfloat16", mixed, **bf16),
         Case("two copies in one pool, tp 2 in the other", three, **bf16),
+        Case("pp 2, zero-bubble, large vocab, bfloat16", (deep,), schedule="zero-bubble", **bf16, **large),
+        Case("pp 2, v", (there_and_back,), schedule="v"),
+        Case("tp 2, rows", (rows,)),
+        Case("pp 2, optimizer in host memory, bfloat16", (hosted,), **bf16),
         *(Case(name, (_recomputed(way),), seq_len=512, **bf16) for way, name in RECOMPUTED.items()),
     ]
 
@@ -151,6 +159,8 @@ def held_out() -> list[Case]:
     each = tuple(pipeline(2, stage(pool, 1, whole)) for pool in POOLS)
     chunks = pipeline(8, stage("n", 1, (0, 2), (4, 6)), stage("n", 1, (2, 4), (6, units)), micro_batch=2)
     some = pipeline(8, stage("n", 2, (0, 5), recompute={"full": 2, "selective": 2}), stage("a", 1, (5, units)))
+    rows = stage("n", 2, half[0], sequence_parallel=True, tp_slices=2)
+    sliced = pipeline(8, rows, stage("a", 2, half[1], sequence_parallel=True, tp_slices=2, optimizer="host"))
     quarters = pipeline(8, *(stage("n", 1, part) for part in ((0, 2), (2, 4), (4, 6), (6, units))))
     copies = (pipeline(4, stage("n", 1, whole), micro_batch=4),) * 3
     uneven = (pipeline(4, stage("n", 2, whole)), pipeline(2, stage("n", 1, whole)), pipeline(2, stage("k", 1, whole)))
@@ -170,6 +180,8 @@ def held_out() -> list[Case]:
         Case("dp 3, micro-batches of 4", copies, **other),
         Case("tp 2 and 1 in a pool, another family beside", uneven, **bf16, **other),
         Case("another model, tp 2, some units recomputed", (some,), **bf16, **long),
+        Case("another model, interleaved, bfloat16", (chunks,), schedule="interleaved", **bf16, **long),
+        Case("rows, slices, a host's optimizer, zero-bubble", (sliced,), schedule="zero-bubble", **bf16, **long),
         Case("SGD, dp 3", copies, **sgd, **bf16, **other),
         Case("SGD with momentum and decay", (line,), **momentum, **other),
     ]

@@ -180,9 +180,9 @@ def optimizer_bytes(precision: str, update: Update) -> int:
 
 
 def host_bytes(weight_bytes: int, update: Update) -> int:
-    """Per owned parameter whose optimizer lies in host memory: master, moments, the gradient that comes and the value
-    that goes back."""
-    return _STATE_BYTES * (2 + update.moments) + weight_bytes
+    """Per owned parameter whose optimizer lies in host memory: master, moments, the gradient that comes, and the value
+    that goes back, which in float32 is the master."""
+    return _STATE_BYTES * (2 + update.moments) + (weight_bytes if weight_bytes < GRADIENT_BYTES else 0)
 
 
 def _updating_bytes(update: Update, chip: ChipSpec | None) -> int:

@@ -37,6 +37,14 @@ class UnitRoom:
         beside = self.remade + (self.backward - self.remade) / 2
         return max(self.backward, beside + (self.gradient if adds else 0.0))
 
+    def first_action(self, adds: bool) -> float:
+        """The same of the first of two actions: a unit without pairs makes all its gradients there."""
+        return self.backward if self.pairs else self.temporary(adds)
+
+    @property
+    def second_action(self) -> float:
+        return self.gradient if self.pairs else 0.0
+
 
 @dataclass(frozen=True)
 class ChunkRoom:
@@ -90,14 +98,14 @@ class ChunkRoom:
         now, peak = self.arriving, -self.kept
         for unit in reversed(self.units):
             now += unit.sums if first else 0.0
-            peak = max(peak, now + unit.backward)
+            peak = max(peak, now + unit.first_action(adds=not (first and unit.sums)))
             now += unit.pairs - unit.kept
         return max(peak, now)
 
     def _weights(self, last: bool) -> float:
         now, peak = 0.0, -self.pairs
         for unit in reversed(self.units):
-            peak = max(peak, now + unit.gradient)
+            peak = max(peak, now + unit.second_action)
             now += (unit.packed if last else 0.0) - unit.pairs
         return max(peak, now)
 

@@ -122,11 +122,10 @@ class _Bucket:
             pool.pass_on()
 
     def sums(self) -> dict[str, torch.Tensor]:
-        total: dict[str, torch.Tensor] = {}
+        sums = Sums()
         for pool in self._pools if self._owned else ():
-            for name, gradient in pool.take().items():
-                total[name] = total[name] + gradient if name in total else gradient
-        return total
+            sums.add(pool.take().items())
+        return sums.total
 
     def drain(self) -> None:
         for pool in self._pools:
@@ -186,8 +185,25 @@ class _PoolSum:
         return [flow for flow in (self._inside, self._between) if flow is not None]
 
     def _subtotal(self, inside: Flow) -> dict[str, torch.Tensor]:
-        total: dict[str, torch.Tensor] = {}
-        for (name, _), gradient in zip(self._parts, inside.receive_tensors(), strict=True):
-            if gradient is not None:
-                total[name] = total[name] + gradient if name in total else gradient
-        return total
+        sums, found = Sums(), zip(self._parts, inside.receive_tensors(), strict=True)
+        sums.add((name, gradient) for (name, _), gradient in found if gradient is not None)
+        return sums.total
+
+
+class Sums:
+    """`total` of what is added, by name and in that order. None of it is written to: the first sum of two is a new
+    tensor, and takes all others."""
+
+    def __init__(self) -> None:
+        self.total: dict[str, torch.Tensor] = {}
+        self._made: set[str] = set()
+
+    def add(self, gradients: Iterable[tuple[str, torch.Tensor]]) -> None:
+        for name, gradient in gradients:
+            if name in self._made:
+                self.total[name] += gradient
+            elif name in self.total:
+                self.total[name] = self.total[name] + gradient
+                self._made.add(name)
+            else:
+                self.total[name] = gradient

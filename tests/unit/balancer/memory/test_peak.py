@@ -31,16 +31,35 @@ def test_pairs_are_kept_from_the_first_action_of_a_backward_to_the_second(listed
     assert compute_peak(actions, {0: ROOM}, [0.0] * len(actions)) == peak
 
 
+@pytest.mark.parametrize(
+    ("listed", "sums", "peak"),
+    [
+        ("F0 I0 W0", 0, 8 + 2 + 20),  # half of what a backward needs is gone when the gradient is added
+        ("F0 I0 W0", 20, 8 + 20 + 4),  # the first is the sum
+        ("F0 I0 F1 I1 W0 W1", 20, 20 + 8 + 2 + 20),
+    ],
+)
+def test_a_unit_without_pairs_makes_its_weight_gradient_in_the_first_action(
+    listed: str, sums: float, peak: float
+) -> None:
+    room = ChunkRoom(units=(UnitRoom(kept=8, backward=4, gradient=20, sums=sums),))
+    actions = tuple(Action(Kind(name[0]), 0, int(name[1])) for name in listed.split())
+    assert compute_peak(actions, {0: room}, [0.0] * len(actions)) == peak
+    assert room.most(Kind.W, first=False, last=False) == 0
+
+
 def test_last_weight_gradients_leave_what_is_to_be_sent() -> None:
     room = ChunkRoom(units=(UnitRoom(kept=10, pairs=4, packed=50),))
     actions = tuple(Action(Kind(kind), 0, 0) for kind in "FIW")
     assert compute_peak(actions, {0: room}, [0.0] * 3) == 50
 
 
+@pytest.mark.parametrize("vocab", [32_000, 128_256])
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_zero_bubble_keeps_no_more_than_1f1b_with_the_same_bounds(precision: str) -> None:
+def test_zero_bubble_keeps_no_more_than_1f1b_with_the_same_bounds(precision: str, vocab: int) -> None:
     """A pair is less than what a forward keeps of the same product."""
-    work = architecture(load_preset("llama-7b")).workload(2048, 16, precision)
+    dims = load_preset("llama-7b").model_copy(update={"vocab": vocab})
+    work = architecture(dims).workload(2048, 16, precision)
     middle = len(work.units) // 2
     chips = topology(*(pool(name, 1, gib=1e3, precision=precision) for name in "ab"))
     stages = [("a", 1, (0, middle)), ("b", 1, (middle, len(work.units)))]
@@ -51,3 +70,4 @@ def test_zero_bubble_keeps_no_more_than_1f1b_with_the_same_bounds(precision: str
     for s in (0, 1):
         found, least = (stage_bytes(work, one, 0, s, precision) for one in (zero, plain))
         assert found.total <= least.total
+    assert found.total == least.total, "the last stage is fullest in its head, whose I is a whole backward"

@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 from unittest.mock import patch
@@ -26,6 +27,8 @@ from hetero.engine.step import totals as totals_module
 from hetero.engine.step.stage import RankPlace, place_of
 from hetero.engine.wiring import EpochGroups, tensor_holdings
 from hetero.layers.group import TensorGroup
+from hetero.layers.product import product, summed_product
+from hetero.layers.weight_gradients import Kept, WeightGradients
 from hetero.models.batch import Batch
 from hetero.models.registry import architecture
 from hetero.words.spec import RunSpec
@@ -183,34 +186,66 @@ def _all_there(
 
 
 class Chunk:
-    """Each unit reduces once forward and once backward, as a split one does, and has gradients when that is over."""
+    """Each unit is one product, as a split one's last: it is summed forward, in slices if so asked, and the gradient of
+    what went in is summed backward. A unit has all gradients when that is over; every other one, which has nothing
+    before its product, while it runs."""
 
-    def __init__(self, index: int, units: dict[int, list[str]], sizes: dict[str, int], group: TensorGroup) -> None:
-        self.index, self._units, self._sizes, self._group = index, units, sizes, group
+    def __init__(
+        self,
+        index: int,
+        units: dict[int, list[str]],
+        sizes: dict[str, int],
+        group: TensorGroup,
+        products: WeightGradients,
+    ) -> None:
+        self.index, self._units, self._sizes, self._group, self._products = index, units, sizes, group, products
         self.names = [name for names in units.values() for name in names]
+        (self._size,) = sizes.values()
+        self._weights = {unit: nn.Parameter(torch.zeros(self._size, self._size)) for unit in units}
+        products.weights |= set(self._weights.values())
         self.head = False
         self._made: Callable[[int, Iterable[str]], None] | None = None
 
     def __call__(
         self, boundary: dict[str, torch.Tensor], batch: Batch, before: Callable[[int], None] | None = None
     ) -> dict[str, torch.Tensor]:
-        rows = SEQ_LEN // (self._group.size if self._group.sequence_parallel else 1)
-        blank = {name: torch.zeros(1, rows, size, requires_grad=True) for name, size in self._sizes.items()}
-        x = {name: boundary.get(name, empty) for name, empty in blank.items()}
-        for unit, names in self._units.items():
+        (name,), rows = self._sizes, SEQ_LEN // (self._group.size if self._group.sequence_parallel else 1)
+        x = boundary.get(name, torch.zeros(1, rows, self._size, requires_grad=True)).view(1, rows, self._size)
+        for unit in self._units:
             if before is not None:
                 before(unit)
-            x = {name: self._group.reduce_out(self._group.copy_in(one) * 1.0) for name, one in x.items()}
-            first = next(iter(x.values()))
-            if first.requires_grad:
-                first.register_hook(lambda _, unit=unit, names=names: self._made and self._made(unit, names))
-        return {"loss": sum(one.sum() for one in x.values())} if self.head else x  # type: ignore[dict-item]
+            if x.requires_grad and not unit % 2:
+                x.register_hook(lambda _, unit=unit: self._tell(unit))
+            x = self._split(x, self._weights[unit])
+        return {"loss": x.sum()} if self.head else {name: x}
+
+    def _split(self, x: torch.Tensor, weight: nn.Parameter) -> torch.Tensor:
+        group, products = self._group, self._products
+        x = group.copy_in(x, products.make_waiting)
+        if group.slices > 1:
+            return summed_product(x, weight, products, group)
+        return group.reduce_out(product(x, weight, None, products, waits=group.size > 1))
+
+    def _tell(self, unit: int, _: Any = None) -> None:
+        if self._made is not None:
+            self._made(unit, self._units[unit])
 
     @contextmanager
     def telling(self, made: Callable[[int, Iterable[str]], None]) -> Iterator[None]:
         self._made = made
-        yield
+        hooks = {self._weights[unit]: partial(self._tell, unit) for unit in self._units if unit % 2}
+        with self._products.telling(hooks):
+            yield
         self._made = None
+
+    def keeping(self) -> AbstractContextManager[deque[Kept]]:
+        return self._products.keeping()
+
+    def make(self, kept: deque[Kept], made: Callable[[int, Iterable[str]], None]) -> None:
+        for unit, names in reversed(self._units.items()):
+            self._products.make(kept.popleft())
+            made(unit, names)
+        assert not kept
 
 
 class Stage:
@@ -218,6 +253,7 @@ class Stage:
         model, self.dtype, self.reads_text, self.computes_loss = architecture(dims), torch.float32, False, False
         self.chunks: dict[int, Chunk] = {}
         self.layouts: dict[str, Any] = {}
+        products = WeightGradients()
         last = len(model.units) - 1
         for chunk in plan.pipelines[place.pipeline].chunks():
             if chunk.stage != place.stage:
@@ -228,7 +264,7 @@ class Stage:
                 known = {name for names in units.values() for name in names}
                 units[unit] = [tensor.name for tensor in found if tensor.name not in known]
                 self.layouts |= {tensor.name: tensor.layout for tensor in found}
-            self.chunks[chunk.index] = Chunk(chunk.index, units, model.boundary, group)
+            self.chunks[chunk.index] = Chunk(chunk.index, units, model.boundary, group, products)
             self.chunks[chunk.index].head = last in units
             self.computes_loss |= last in units
         self.parameters = {

@@ -20,10 +20,11 @@ from bridge.rank import RankId
 from hetero.engine.state.buckets import in_buckets
 from hetero.engine.state.ownership import Holder, Holding, contributions
 from hetero.engine.state.parameter_return import ParameterReturn
-from hetero.engine.state.sync import GradientSync
+from hetero.engine.state.sync import GradientSync, Sums
 from hetero.engine.wiring import sharing
 from hetero.transfer.messages import Destination, MessageSpec, unpack
 from hetero.transfer.waits import Waits
+from tests.live_bytes import LiveBytes
 from tests.patience import WAIT_S
 from tests.unit.hetero.engine.placements import numbered, part_of, shard
 
@@ -292,6 +293,20 @@ def test_the_order_of_a_sum_is_pool_by_pool_and_pipeline_by_pipeline() -> None:
         return sync.sums()
 
     assert _at_once(step, ranks)[ranks[0]]["t"].item() == 2.0**24 + 2
+
+
+def test_a_sum_of_many_takes_no_more_than_the_sum_and_one_that_is_added() -> None:
+    def came(value: float) -> list[tuple[str, torch.Tensor]]:
+        return [("weight", torch.full((64,), value))]
+
+    sums, own = Sums(), torch.ones(64)
+    sums.add([("weight", own)])
+    with LiveBytes() as live:
+        for value in (2.0, 3.0, 4.0):
+            sums.add(came(value))
+    assert live.peak == 2 * own.nbytes
+    assert torch.equal(sums.total["weight"], torch.full((64,), 10.0))
+    assert torch.equal(own, torch.ones(64))
 
 
 def test_a_bucket_leaves_when_the_last_of_its_gradients_is_made() -> None:

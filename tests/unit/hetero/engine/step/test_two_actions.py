@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from backends.cpu import CpuBackend
+from balancer.memory import memory
 from balancer.plan.plan import PipelinePlan, Plan, StagePlan
 from balancer.schedule.action import STEP, Action, Actions, Kind
 from bridge.rank import RankId
@@ -19,6 +20,7 @@ from hetero.layers.group import TensorGroup
 from hetero.layers.weight_gradients import ProductPair, WeightGradients
 from hetero.models.batch import Batch
 from hetero.models.dimensions import Dimensions
+from hetero.models.registry import architecture
 from hetero.transfer.waits import Waits
 from tests.live_bytes import LiveBytes
 from tests.unit.hetero.models.whole_model import build, logical_tensors
@@ -62,11 +64,13 @@ class Trained:
         laps: Mapping[tuple[int, int], float] = REAL,
     ) -> None:
         backend, dtype = CpuBackend(), DTYPES[precision]
-        me, plan = RankId("a", 0), StagePlan(pool="a", units=CHUNKS, chips=(0,), owns=((0, 6),))
+        me = RankId("a", 0)
+        plan = StagePlan(pool="a", units=CHUNKS, chips=(0,), owns=((0, 6),), precision=precision)
         values = {name: tensor.parameter.detach() for name, tensor in logical_tensors(build(dims, dtype=dtype)).items()}
         pipeline = PipelinePlan(share=2 * MICRO_BATCHES, micro_batch=2, stages=(plan,))
+        self.plan = Plan(pipelines=(pipeline,))
         place = RankPlace(0, 0, 0, (me,), plan.axes)
-        self.stage = Stage(dims, Plan(pipelines=(pipeline,)), place, TensorGroup(), backend, precision, values)
+        self.stage = Stage(dims, self.plan, place, TensorGroup(), backend, precision, values)
         told = Meter(backend, Waits(backend)), {}, laps
         self.executor = Executor(self.stage.chunks, _actions(written), {}, ["x_BTD"], (2, LENGTH), dtype, *told)
         self.told: list[tuple[int, list[str]]] = []
@@ -197,6 +201,23 @@ def test_what_an_input_gradient_leaves_is_what_weight_gradients_are_made_of() ->
     one = counted[0][2]
     assert one > 0
     assert [(live, kept) for _, live, kept in counted] == [(n * one, n * one) for n in (1, 2, 1, 2, 1, 0)]
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("written", [WHOLE, LISTS["W one later"]], ids=["whole", "in two"])
+def test_a_chip_is_as_full_as_predicted_where_units_without_pairs_are_large(
+    written: str, precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The gradients of head's and embedding's weights are made by the first action, and wait there for their sums."""
+    dims = DIMENSIONS.model_copy(update={"hidden": 256, "vocab": 300})
+    trained, work = Trained(written, precision, dims), architecture(dims).workload(LENGTH, 2 * MICRO_BATCHES, precision)
+    trained.looks = False
+    with LiveBytes() as live:
+        trained.executor.run(lambda m: Batch(TEXT[m, :, :-1], TEXT[m, :, 1:]), trained._sync)
+    monkeypatch.setattr(memory, "actions_of", lambda *_: (_actions(written),))
+    need = memory.stage_bytes(work, trained.plan, 0, 0, precision)
+    made = need.gradients if precision == "float32" else 0
+    assert live.peak - made == pytest.approx(need.activations, rel=0.1)
 
 
 def _bytes(loss: torch.Tensor | None) -> int:
