@@ -32,6 +32,10 @@ class UnitTime(NamedTuple):
     def total_s(self) -> float:
         return self.forward_s + self.backward_s
 
+    def taken_s(self, apart: bool) -> float:
+        """Forward and backward, where that is one action or two `apart`."""
+        return self.total_s + (self.hidden_s if apart else 0.0)
+
     def of(self, kind: Kind) -> float:
         """Of an action that computes."""
         kinds = {Kind.F: self.forward_s, Kind.B: self.backward_s, Kind.W: self.weight_s}
