@@ -43,7 +43,8 @@ class PlanTiming:
             activation_s, gradient_s, latency_s = self._hop_s(pipeline, here, there)
             hop_s.append(latency_s + (activation_s + gradient_s) / 2)
         forward_s, weight_s = [time.forward_s for time in work], [time.weight_s for time in work]
-        return MicroBatchTimes([time.total_s for time in work], forward_s, hop_s, weight_s=weight_s)
+        hidden_s = [time.hidden_s for time in work]
+        return MicroBatchTimes([time.total_s for time in work], forward_s, hop_s, weight_s=weight_s, hidden_s=hidden_s)
 
     def ticks(self, pipeline: PipelinePlan) -> Ticks:
         times = self.micro_batch(pipeline)

@@ -19,13 +19,15 @@ def stage_time(
 
 
 def stage_unit_time(times: Times, topology: Topology, workload: Workload, stage: StagePlan, unit: int) -> UnitTime:
-    """Of one of its units, per sequence. Products that are made again go as fast as a forward; other values are written
-    once more and read once more."""
+    """Of one of its units, per sequence. Products that are made again go as fast as a forward without its collectives,
+    of which only the gathering of rows is done again, half of an all-reduce; other values are written once more and
+    read once more."""
     pool, plain = topology.pool(stage.pool), times.lookup(stage.pool, stage.tp, workload.units[unit].kind)
     kept = workload.at(pool.precision).units[unit]
     made = kept.under(stage.recompute_of(unit))
     flops, bytes_ = made.remade_flops - kept.remade_flops, kept.kept_bytes(stage.tp) - made.kept_bytes(stage.tp)
     again_s = 2 * bytes_ / pool.chip.memory_bytes_per_s
     if flops:
-        again_s = plain.forward_s * flops / kept.forward_flops
+        again_s = (plain.forward_s - plain.collectives_s) * flops / kept.forward_flops
+        again_s += plain.collectives_s / 2 if stage.sequence_parallel else 0.0
     return plain._replace(backward_s=plain.backward_s + again_s)

@@ -20,23 +20,34 @@ taken for it."""
 
 
 class UnitTime(NamedTuple):
-    """Seconds per sequence of one unit on one tensor-parallel group, its collectives included. `weight_s` is the part
-    of the backward that makes the gradients of products' weights, where that is an action of its own: then `hidden_s`
-    of collectives, which a whole backward has beside them, is the other part's."""
+    """Seconds per sequence of one unit on one tensor-parallel group, its collectives included, of which the forward has
+    `collectives_s`. `weight_s` is the part of the backward that makes the gradients of products' weights, where that is
+    an action of its own: then `hidden_s` of collectives, which a whole backward has beside them, is the other part's."""
 
     forward_s: float
     backward_s: float
     weight_s: float = 0.0
     hidden_s: float = 0.0
+    collectives_s: float = 0.0
 
     @property
     def total_s(self) -> float:
         return self.forward_s + self.backward_s
 
+    def taken_s(self, apart: bool) -> float:
+        """Forward and backward, where that is one action or two `apart`."""
+        return self.total_s + (self.hidden_s if apart else 0.0)
+
     def of(self, kind: Kind) -> float:
         """Of an action that computes."""
         kinds = {Kind.F: self.forward_s, Kind.B: self.backward_s, Kind.W: self.weight_s}
         return kinds[kind] if kind in kinds else self.backward_s - self.weight_s + self.hidden_s
+
+    def divided_as(self, other: UnitTime) -> UnitTime:
+        """The same with parts as large as the other's."""
+        forward, backward = self.forward_s / (other.forward_s or 1.0), self.backward_s / (other.backward_s or 1.0)
+        parts = backward * other.weight_s, backward * other.hidden_s, forward * other.collectives_s
+        return UnitTime(self.forward_s, self.backward_s, *parts)
 
     def slowed(self, ratio: float) -> UnitTime:
         """The same on a chip that is slower by a ratio."""
@@ -70,7 +81,7 @@ class Times:
         """Rows of {"pool", "tp", "kind", "forward_s", "backward_s"}; of equal ones the median counts.
 
         What was not measured is taken from `otherwise`, scaled by how the pool's measurements compare with it; so are
-        the parts of a backward, which nobody measures apart.
+        the parts of forwards and backwards, which nobody measures apart.
         """
         found: dict[_Key, list[UnitTime]] = {}
         for row in rows:
@@ -78,11 +89,8 @@ class Times:
             found.setdefault((row["pool"], int(row["tp"]), row["kind"]), []).append(time)
         known = {}
         for key, times in found.items():
-            backward_s = median(t.backward_s for t in times)
-            parts = _parts(otherwise.lookup(*key)) if otherwise else (0.0, 0.0)
-            known[key] = UnitTime(
-                median(t.forward_s for t in times), backward_s, *(backward_s * part for part in parts)
-            )
+            took = UnitTime(median(t.forward_s for t in times), median(t.backward_s for t in times))
+            known[key] = took.divided_as(otherwise.lookup(*key)) if otherwise else took
         return Times(known, _scaled(otherwise, known) if otherwise else None)
 
 
@@ -94,12 +102,6 @@ def _scaled(modelled: Times, known: Mapping[_Key, UnitTime]) -> Callable[[str, i
         return modelled.lookup(pool, tp, kind).slowed(ratio)
 
     return lookup
-
-
-def _parts(time: UnitTime) -> tuple[float, float]:
-    """Of a backward: what makes weight gradients, and the collectives beside that."""
-    whole_s = time.backward_s or 1.0
-    return time.weight_s / whole_s, time.hidden_s / whole_s
 
 
 def datasheet_times(topology: Topology, workload: Workload) -> Times:
@@ -119,7 +121,8 @@ def _datasheet_time(pool: PoolSpec, tp: int, unit: UnitWork) -> UnitTime:
     collectives = unit.tp_collectives * ring
     remade, weights = unit.remade_flops / flops_per_s, unit.weight_flops / flops_per_s
     hidden = min(collectives, weights)
-    return UnitTime(compute + collectives, 2 * compute + remade + collectives - hidden, weights, hidden)
+    backward = 2 * compute + remade + collectives - hidden
+    return UnitTime(compute + collectives, backward, weights, hidden, collectives)
 
 
 def units_time(times: Times, workload: Workload, pool: str, tp: int, units: Sequence[int]) -> UnitTime:

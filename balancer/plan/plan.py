@@ -138,13 +138,24 @@ class StagePlan(_Model):
 TickCount = Annotated[int, Field(ge=0)]
 
 
+class ChunkTicks(NamedTuple):
+    """Of one chunk and micro-batch. A backward in two actions has the collectives that a whole one hides beside its
+    gradients of weights in the open, `hidden` ticks in its first part."""
+
+    forward: TickCount
+    inputs: TickCount
+    weights: TickCount
+    hidden: TickCount = 0
+
+
 class Ticks(_Model):
     """What a timed schedule is made for, in whole parts of a common measure, so that all ranks make the same of it. Of
-    a micro-batch, by chunk in model order: forward, gradient of the input, gradients of the weights. By boundary: how
-    long an activation and a gradient occupy the link, and how much later each arrives."""
+    a micro-batch, by chunk in model order. By boundary: how long an activation and a gradient occupy the link, and how
+    much later each arrives."""
 
-    chunks: tuple[tuple[TickCount, TickCount, TickCount], ...] = Field(
-        description="By chunk in model order: forward, gradient of the input, gradients of the weights."
+    chunks: tuple[ChunkTicks, ...] = Field(
+        description="By chunk in model order: forward, gradient of the input, gradients of the weights, and "
+        "collectives that a backward hides where it is one action (0, if left out)."
     )
     hops: tuple[tuple[TickCount, TickCount, TickCount], ...] = Field(
         description="By boundary between chunks: an activation and a gradient on the link, and its latency."

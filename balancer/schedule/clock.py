@@ -9,7 +9,7 @@ import heapq
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from balancer.plan.plan import Ticks
+from balancer.plan.plan import ChunkTicks, Ticks
 from balancer.schedule.action import COMPUTING, Action, Kind, Purpose
 from balancer.schedule.schedule import Placed
 
@@ -28,12 +28,12 @@ class Policy(NamedTuple):
 
 def even_ticks(placed: Placed) -> Ticks:
     """Of equal chunks whose messages take no time."""
-    return Ticks(chunks=((1, 1, 1),) * len(placed), hops=((0, 0, 0),) * (len(placed) - 1))
+    return Ticks(chunks=(ChunkTicks(1, 1, 1),) * len(placed), hops=((0, 0, 0),) * (len(placed) - 1))
 
 
 def ticks_of(ticks: Ticks, kind: Kind, chunk: int) -> int:
-    forward, inputs, weights = ticks.chunks[chunk]
-    return {Kind.F: forward, Kind.B: inputs + weights, Kind.I: inputs, Kind.W: weights}[kind]
+    forward, inputs, weights, hidden = ticks.chunks[chunk]
+    return {Kind.F: forward, Kind.B: inputs + weights, Kind.I: inputs + hidden, Kind.W: weights}[kind]
 
 
 class _Wires:

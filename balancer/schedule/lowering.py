@@ -45,6 +45,11 @@ def last_backwards(actions: Actions) -> dict[int, Action]:
     return {action.chunk: last[action.chunk] for action in actions if action.kind is Kind.SYNC}
 
 
+def backwards_apart(pipeline: PipelinePlan, name: str) -> tuple[bool, ...]:
+    """By stage of a completed pipeline plan: whether its backwards are two actions."""
+    return tuple(any(action.kind is Kind.W for action in actions) for actions in actions_of(pipeline, name))
+
+
 def lower(compute: Sequence[Sequence[Action]], placed: Placed) -> tuple[Actions, ...]:
     """Add RECV right before a first use and SEND right after production, where neighbours are on different stages."""
     return tuple(tuple(a for action in actions for a in _with_messages(action, placed)) for actions in compute)

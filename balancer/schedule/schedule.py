@@ -22,13 +22,14 @@ class MicroBatchTimes(NamedTuple):
     """Seconds of one micro-batch: `work_s` forwards and backwards of each chunk in model order, `forward_s` the
     forwards' part of it, `hop_s` one way between neighbours (the mean of both ways), `link_s`, for which the
     busiest link is taken, by activations and by gradients, and `weight_s` the part of `work_s` that weight gradients
-    take (none, where nobody says)."""
+    take. Where these are an action of their own, backwards take `hidden_s` more in all. (None, where nobody says.)"""
 
     work_s: Sequence[float]
     forward_s: Sequence[float]
     hop_s: Sequence[float]
     link_s: tuple[float, float] = (0.0, 0.0)
     weight_s: Sequence[float] = ()
+    hidden_s: Sequence[float] = ()
 
     @property
     def round_trip_s(self) -> float:
@@ -36,10 +37,18 @@ class MicroBatchTimes(NamedTuple):
         return sum(self.work_s) + 2 * sum(self.hop_s)
 
     @property
-    def parts_s(self) -> tuple[Sequence[float], Sequence[float], Sequence[float]]:
-        """Forwards, gradients of inputs, gradients of weights."""
-        weights = self.weight_s or [0.0] * len(self.work_s)
-        return self.forward_s, [b - w for b, w in zip(self.backward_s, weights, strict=True)], weights
+    def parts_s(self) -> tuple[Sequence[float], Sequence[float], Sequence[float], Sequence[float]]:
+        """Forwards, gradients of inputs and of weights in a whole backward, and what this hides."""
+        nothing = [0.0] * len(self.work_s)
+        weights = self.weight_s or nothing
+        inputs = [b - w for b, w in zip(self.backward_s, weights, strict=True)]
+        return self.forward_s, inputs, weights, self.hidden_s or nothing
+
+    @property
+    def apart_s(self) -> tuple[Sequence[float], Sequence[float], Sequence[float]]:
+        """Forwards, gradients of inputs, and gradients of weights, where each is an action."""
+        forward, inputs, weights, hidden = self.parts_s
+        return forward, [i + h for i, h in zip(inputs, hidden, strict=True)], weights
 
     @property
     def backward_s(self) -> list[float]:

@@ -52,7 +52,7 @@ class TimedSchedule(Schedule):
 
     def period_s(self, times: MicroBatchTimes, warmup: Sequence[int]) -> float:
         """At least: a stage keeps each of its micro-batches for the way to the end and back, and its own work."""
-        forward, inputs, _ = times.parts_s
+        forward, inputs, _ = times.apart_s
         longest = max(*times.work_s, *times.link_s)
         for stage, (work, depth) in enumerate(zip(times.work_s, warmup, strict=True)):
             away_s = sum(forward[stage + 1 :]) + sum(inputs[stage + 1 :]) + 2 * sum(times.hop_s[stage:])
@@ -66,7 +66,7 @@ class TimedSchedule(Schedule):
     def hiding_warmups(self, placed: Placed, times: MicroBatchTimes, usual: Sequence[int]) -> tuple[int, ...]:
         """Forwards for the way to the end and back, at the start, and weight gradients for the way to the first stage,
         at the end."""
-        forward, inputs, weights = times.parts_s
+        forward, inputs, weights = times.apart_s
         depths = []
         for stage, least in enumerate(usual):
             own = [chunk for chunk, where in enumerate(placed) if where == stage]

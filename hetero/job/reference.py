@@ -73,8 +73,8 @@ class _Walk:
 
     def _below(self, schema: Schema, key: str) -> Iterator[tuple[Schema, str]]:
         """The sections that a value may hold, each with the key that it starts at."""
-        if "$ref" in schema:
-            yield self._model(schema), key
+        if "$ref" in schema and "properties" in (model := self._model(schema)):
+            yield model, key
         for alternative in schema.get("anyOf", ()):
             yield from self._below(alternative, key)
         if "items" in schema:
@@ -90,7 +90,8 @@ class _Walk:
 
     def _kind(self, schema: Schema) -> str:
         if "$ref" in schema:
-            return "section"
+            model = self._model(schema)
+            return "section" if "properties" in model else self._kind(model)
         if "anyOf" in schema:
             return " or ".join(self._kind(alternative) for alternative in schema["anyOf"])
         if "const" in schema or "enum" in schema:

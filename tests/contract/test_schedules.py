@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from balancer.completion.completion import complete
 from balancer.cost.times import datasheet_times
 from balancer.errors import ScheduleError
-from balancer.plan.plan import Ticks
+from balancer.plan.plan import ChunkTicks, Ticks
 from balancer.problem import Problem
 from balancer.schedule import registry
 from balancer.schedule.action import KINDS, STEP, Action, Kind, refuse_unknown
@@ -50,9 +50,9 @@ def cases(draw, most_chunks=3):
 def ticks(draw, chunks):
     """Of chunks of very different lengths, some without weight gradients, and hops that are nothing or long."""
     random = draw(st.randoms(use_true_random=False))
-    each = [tuple(random.choice((0, 1, 7, 10, 40)) + random.randrange(3) for _ in range(3)) for _ in range(chunks)]
+    each = [[random.choice((0, 1, 7, 10, 40)) + random.randrange(3) for _ in range(4)] for _ in range(chunks)]
     hops = [tuple(random.choice((0, 0, 5, 30)) for _ in range(3)) for _ in range(chunks - 1)]
-    return Ticks(chunks=tuple(each), hops=tuple(hops))
+    return Ticks(chunks=tuple(ChunkTicks(*one) for one in each), hops=tuple(hops))
 
 
 def legal(name, case):

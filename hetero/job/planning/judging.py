@@ -12,6 +12,7 @@ from balancer.cost.topology import Topology
 from balancer.cost.workload import Workload
 from balancer.plan.plan import Plan
 from balancer.problem import Problem
+from balancer.schedule.lowering import backwards_apart
 from balancer.search.ledger import ledger
 from balancer.simulate.simulate import simulate
 from hetero.job.job import Job
@@ -83,11 +84,11 @@ def _stage_rows(chips: Topology, work: Workload, plan: Plan, run: MeasuredRun, b
     """The units of each pool and tp that the plan uses, as much slower than believed as the stages were in all."""
     spent: dict[tuple[str, int], list[float]] = {}
     for p, pipeline in enumerate(plan.pipelines):
-        for s, stage in enumerate(pipeline.stages):
+        for s, (stage, apart) in enumerate(zip(pipeline.stages, backwards_apart(pipeline, plan.schedule), strict=True)):
             each = stage_time(believed, chips, work, stage, stage.unit_indices())
             so_far = spent.setdefault((stage.pool, stage.tp), [0.0, 0.0])
             so_far[0] += run.stages_s.get((p, s), 0.0)
-            so_far[1] += pipeline.share * run.time_scale * each.total_s
+            so_far[1] += pipeline.share * run.time_scale * each.taken_s(apart)
     kinds = {unit.kind for unit in work.units}
     return [
         {

@@ -58,17 +58,17 @@ SECONDS = st.floats(0.01, 1.0, allow_nan=False)
 
 
 @st.composite
-def pipelines(draw, most_stages=5, most_units=10):
+def pipelines(draw, most_stages=5, most_units=10, tp=1, interconnect=1e15):
     """(topology, workload, plan) of one pipeline with a pool for each stage, any speeds and links."""
     stages = draw(st.integers(1, most_stages))
     n = draw(st.integers(stages, most_units))
     bounds = [0, *sorted(draw(st.permutations(range(1, n)))[: stages - 1]), n]
-    pools = [pool(f"p{s}", 1, draw(st.floats(0.2, 5.0))) for s in range(stages)]
+    pools = [pool(f"p{s}", tp, draw(st.floats(0.2, 5.0)), interconnect=interconnect) for s in range(stages)]
     link = {
         "bytes_per_s": draw(st.sampled_from([1e6, 1e7, 1e9, 1e15])),
         "latency_s": draw(st.sampled_from([0.0, 0.05])),
     }
     units = [unit(f"k{u}", draw(st.floats(10.0, 300.0))) for u in range(n)]
     batch = draw(st.integers(1, 20))
-    shape = [(f"p{s}", 1, (bounds[s], bounds[s + 1])) for s in range(stages)]
+    shape = [(f"p{s}", tp, (bounds[s], bounds[s + 1])) for s in range(stages)]
     return topology(*pools, **link), workload(units, batch), plan((batch, shape))

@@ -21,10 +21,10 @@ WORK = workload([unit("x", 1000, boundary=1_000_000), unit("y", 500)])
 
 def test_datasheet_times_count_flops_and_collectives():
     times = datasheet_times(POOLS, WORK)
-    assert times.lookup("a", 1, "x") == pytest.approx((1.0, 2.0, 0.8, 0.0))
-    assert times.lookup("b", 1, "x") == pytest.approx((0.5, 1.0, 0.4, 0.0))
+    assert times.lookup("a", 1, "x") == pytest.approx((1.0, 2.0, 0.8, 0.0, 0.0))
+    assert times.lookup("b", 1, "x") == pytest.approx((0.5, 1.0, 0.4, 0.0, 0.0))
     ring_s = 2 * (1 / 2) * 1e6 / 1e7
-    assert times.lookup("a", 2, "x") == pytest.approx((0.5 + ring_s, 1.0, 0.4, ring_s))
+    assert times.lookup("a", 2, "x") == pytest.approx((0.5 + ring_s, 1.0, 0.4, ring_s, ring_s))
 
 
 def test_a_whole_backward_hides_collectives_behind_its_weight_gradients_and_half_of_one_does_not():
@@ -38,9 +38,17 @@ def test_a_whole_backward_hides_collectives_behind_its_weight_gradients_and_half
 def test_measurements_win_and_scale_what_was_not_measured():
     rows = [{"pool": "a", "tp": 1, "kind": "x", "forward_s": s, "backward_s": 2 * s} for s in (1.9, 2.0, 9.0)]
     times = Times.from_measurements(rows, otherwise=datasheet_times(POOLS, WORK))
-    assert times.lookup("a", 1, "x") == pytest.approx((2.0, 4.0, 1.6, 0.0))
-    assert times.lookup("a", 1, "y") == pytest.approx((1.0, 2.0, 0.8, 0.0))
-    assert times.lookup("b", 1, "y") == pytest.approx((0.25, 0.5, 0.2, 0.0))
+    assert times.lookup("a", 1, "x") == pytest.approx((2.0, 4.0, 1.6, 0.0, 0.0))
+    assert times.lookup("a", 1, "y") == pytest.approx((1.0, 2.0, 0.8, 0.0, 0.0))
+    assert times.lookup("b", 1, "y") == pytest.approx((0.25, 0.5, 0.2, 0.0, 0.0))
+
+
+def test_measurements_are_divided_as_data_sheets_say():
+    modelled = datasheet_times(POOLS, WORK)
+    row = {"pool": "a", "tp": 2, "kind": "x", "forward_s": 1.2, "backward_s": 3.0}
+    measured = Times.from_measurements([row], otherwise=modelled).lookup("a", 2, "x")
+    ring_s = 0.1
+    assert measured == pytest.approx((1.2, 3.0, 3 * 0.4, 3 * ring_s, 2 * ring_s))
 
 
 def test_what_nobody_measured_is_an_error():

@@ -106,6 +106,20 @@ def test_full_takes_its_products_again_and_selective_the_traffic() -> None:
     assert both.backward_s == pytest.approx(2 * thinnest.backward_s + plain.backward_s)
 
 
+@pytest.mark.parametrize(("rows", "gathered"), [(False, 0.0), (True, 0.5)])
+def test_products_are_made_again_without_their_collectives(rows: bool, gathered: float) -> None:
+    """But for the gathering of rows, on a group whose all-reduce takes as long as its products."""
+    chips = topology(pool("a", 2, interconnect=2e7))
+    work = workload([replace(unit, boundary_bytes=1_000_000) for unit in WORK.units])
+    times, asked = datasheet_times(chips, work), StagePlan(pool="a", tp=2, units=((0, 8),), sequence_parallel=rows)
+    plain, full = (
+        stage_unit_time(times, chips, work, asked.model_copy(update={"recompute": word}), 0)
+        for word in ("none", "full")
+    )
+    assert plain.forward_s == pytest.approx(0.05 + 0.05)
+    assert full.backward_s - plain.backward_s == pytest.approx((0.75 + gathered) * 0.05)
+
+
 def test_the_simulator_takes_what_the_stage_takes() -> None:
     problem = Problem(CHIPS, WORK, datasheet_times(CHIPS, WORK))
     none, full = (simulate(complete(_read(recompute), problem), problem) for recompute in ("none", "full"))

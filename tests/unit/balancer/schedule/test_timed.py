@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from balancer.completion.completion import complete
 from balancer.cost.times import datasheet_times
 from balancer.errors import PlanError
-from balancer.plan.plan import Plan, Ticks
+from balancer.plan.plan import ChunkTicks, Plan, Ticks
 from balancer.problem import Problem
 from balancer.schedule.action import Kind
 from balancer.schedule.clock import replay
@@ -43,7 +43,7 @@ def least(prediction):
     """No schedule is faster: each stage computes all its part after its first forward can begin."""
     s, pipeline = prediction.scenario, prediction.plan.pipelines[0]
     chunks, hops = pipeline.ticks.chunks, pipeline.ticks.hops
-    ways = [f + activation + latency for (f, _, _), (activation, _, latency) in zip(chunks, hops, strict=False)]
+    ways = [f + activation + latency for (f, *_), (activation, _, latency) in zip(chunks, hops, strict=False)]
     begin = list(accumulate(ways, initial=0))
     placed, work = pipeline.stage_of_chunk(), Counter()
     for stage, each in zip(placed, chunks, strict=True):
@@ -84,6 +84,40 @@ def test_zero_bubble_is_never_slower_than_1f1b_with_the_same_bounds(case):
     assert complete(zero.plan, asked) == zero.plan
     assert zero.compute_s <= simulate(plain, asked).compute_s * 1.001
     assert zero.compute_s >= least(zero) * 0.999
+
+
+SLOW = st.tuples(st.sampled_from([2, 8]), st.sampled_from([1e6, 1e7, 1e8]))
+"""Groups whose collectives take a while: 0.01 to 1.75 s where products take 0.01 to 0.3 s and more."""
+
+
+@pytest.mark.parametrize("name", TIMED)
+@given(case=SLOW.flatmap(lambda slow: pipelines(most_stages=3, tp=slow[0], interconnect=slow[1])))
+@settings(deadline=None, max_examples=25)
+def test_groups_with_slow_collectives_are_never_slower_than_with_1f1b(name, case):
+    """A backward in two actions shows those that a whole one hides."""
+    chips, work, written = case
+    if name != "zero-bubble" and len(work.units) < 2 * len(written.pipelines[0].stages):
+        return
+    asked = Problem(chips, work, datasheet_times(chips, work))
+    if name == "zero-bubble":
+        written = complete(written, asked)
+    timed = complete(written.model_copy(update={"schedule": name}), asked)
+    plain = complete(timed.model_copy(update={"schedule": "1f1b"}), asked)
+    assert simulate(timed, asked).compute_s <= simulate(plain, asked).compute_s * 1.001
+
+
+def test_collectives_that_only_a_whole_backward_hides_decide_for_it():
+    """Weights' gradients in the bubble would save less than the collectives beside them cost."""
+    chips, work = topology(pool("a", 16, interconnect=1e7)), workload(8, batch=8)
+    asked = Problem(chips, work, datasheet_times(chips, work))
+    written = complete(plan((8, [("a", 8, (0, 4)), ("a", 8, (4, 8))])), asked)
+    timed = complete(written.model_copy(update={"schedule": "zero-bubble"}), asked)
+    assert timed.pipelines[0].ticks.chunks[0].hidden > 0
+    assert simulate(timed, asked).compute_s == pytest.approx(simulate(written, asked).compute_s)
+
+
+def test_ticks_of_an_older_plan_hide_nothing():
+    assert Ticks.model_validate({"chunks": [[5, 6, 4]], "hops": []}).chunks == (ChunkTicks(5, 6, 4, 0),)
 
 
 @given(case=pipelines(most_stages=4), name=st.sampled_from(TIMED))
@@ -166,7 +200,7 @@ def test_a_model_with_too_few_cuts_is_refused():
 
 def test_ticks_of_other_chunks_are_refused():
     written = plan((32, THREE), schedule="zero-bubble")
-    wrong = written.pipelines[0].model_copy(update={"ticks": Ticks(chunks=((1, 1, 1),), hops=())})
+    wrong = written.pipelines[0].model_copy(update={"ticks": Ticks(chunks=(ChunkTicks(1, 1, 1),), hops=())})
     with pytest.raises(PlanError, match="each of 3 chunks") as error:
         complete(written.model_copy(update={"pipelines": (wrong,)}), problem())
     assert error.value.key == "pipelines[0].ticks"
@@ -174,7 +208,8 @@ def test_ticks_of_other_chunks_are_refused():
 
 def test_sixteen_stages_and_256_micro_batches_are_made_in_no_time():
     placed = tuple(range(16))
-    uneven = Ticks(chunks=tuple((1000 + 13 * s, 1100, 900 - 7 * s) for s in placed), hops=((300, 300, 10),) * 15)
+    chunks = tuple(ChunkTicks(1000 + 13 * s, 1100, 900 - 7 * s) for s in placed)
+    uneven = Ticks(chunks=chunks, hops=((300, 300, 10),) * 15)
     before = process_time()
     made = schedule("zero-bubble").compute(placed, 256, (20,) * 16, uneven)
     assert process_time() - before < 5, "a second by itself, and generous"

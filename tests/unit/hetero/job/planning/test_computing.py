@@ -82,6 +82,21 @@ def test_an_emulated_pool_s_terms_are_its_data_sheet_s(recompute: str, vocab: in
     assert found["tensor parallel"] < 1
 
 
+def test_backwards_in_two_actions_have_the_collectives_that_whole_ones_hide() -> None:
+    """They are the group's term, and no more of what is computed again."""
+    whole, apart = (
+        {pool: work.computing for pool, work in pool_work(_job(), plan, []).items()}
+        for plan in (PLAN, PLAN.model_copy(update={"schedule": "zero-bubble"}))
+    )
+    sheets, chips, work = datasheet_times(topology(_job()), workload(_job())), topology(_job()), workload(_job())
+    stage = PLAN.pipelines[0].stages[0]
+    time = stage_time(sheets, chips, work, stage, stage.unit_indices())
+    assert time.hidden_s > 0
+    spoken_s = whole["nvidia"].tensor_parallel * time.total_s + time.hidden_s
+    assert apart["nvidia"].tensor_parallel == pytest.approx(spoken_s / (time.total_s + time.hidden_s))
+    assert apart["kunlun"] == whole["kunlun"], "with no other stage, its backwards are whole"
+
+
 def test_of_real_chips_only_what_was_measured_is_told_apart() -> None:
     job = _job(real="nvidia")
     assert pool_work(job, PLAN, [])["nvidia"].computing.tensor_parallel is None
