@@ -39,7 +39,7 @@ class WeightGradients:
 
     def take(self, kept: Kept, waits: bool = False) -> None:
         """From a backward that has just made the gradient of a product's input. One that `waits` is made with others,
-        by `make_waiting`."""
+        by `make_waiting`, which whoever runs the backward calls at its end."""
         if self._kept is not None:
             self._kept.append(kept)
         elif waits:

@@ -15,7 +15,6 @@ from backends.backend import Stopwatch
 from balancer.schedule.action import COMPUTING, Action, Actions, Kind, Purpose, refuse_unknown
 from balancer.schedule.consistency import check_backwards
 from balancer.schedule.lowering import last_backwards
-from hetero.engine.step.backward import backward
 from hetero.engine.step.meter import Meter
 from hetero.engine.step.stage import Before, ChunkModule, Made
 from hetero.layers.weight_gradients import Kept
@@ -177,12 +176,12 @@ class Executor:
         return self._meter.action(kind, f"{kind.value} {chunk}.{m}", self._expected_s.get((kind, chunk)))
 
     def _differentiate(self, chunk: int, m: int) -> None:
-        live = self._live[chunk, m]
+        live, differentiate = self._live[chunk, m], self._chunks[chunk].differentiate
         if "loss" in live.outputs:
             loss = live.outputs["loss"]
-            backward([loss], [torch.full_like(loss, self.loss_scale)])
+            differentiate([loss], [torch.full_like(loss, self.loss_scale)])
         else:
-            backward([live.outputs[name] for name in self._names], self._output_gradients(chunk, m))
+            differentiate([live.outputs[name] for name in self._names], self._output_gradients(chunk, m))
 
     def _forget(self, chunk: int, m: int) -> None:
         """What was there for a backward that is done."""
