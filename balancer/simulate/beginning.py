@@ -107,13 +107,17 @@ class Beginning:
                 found |= {(p, c.index, unit): free_at for c in self._plan.pipelines[p].chunks() if _has(c, s, unit)}
         return found
 
-    def leaving_s(self, place: Place) -> float:
-        """How long the last unit's sums, which nothing hides, are on their way to host memory."""
+    def leaving_s(self, place: Place, shared: list[SharedUnits]) -> float:
+        """How long sums that nothing hides are on their way to host memory: where there are copies all that are owned,
+        which leave when they are added up, else the last unit's."""
         stage = self._stages[place]
         if stage.optimizer == "chip" or not stage.owned_units():
             return 0.0
-        first = self._workload.units[min(stage.owned_units())].parameters
-        return self._host_byte_s(stage) * GRADIENT_BYTES * first / stage.tp
+        added_up = [one for one in shared if one.owner == place]
+        late, last = sum(one.parameters for one in added_up), min(stage.owned_units())
+        if not any(unit == last for one in added_up for _, _, unit in one.uses[place]):
+            late += self._workload.units[last].parameters
+        return self._host_byte_s(stage) * GRADIENT_BYTES * late / stage.tp
 
     def _host_byte_s(self, stage: StagePlan) -> float:
         return self._scale / self._topology.pool(stage.pool).chip.host_bytes_per_s
