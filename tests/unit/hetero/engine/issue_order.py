@@ -23,6 +23,7 @@ from hetero.engine import epoch as epoch_module
 from hetero.engine.epoch import Epoch
 from hetero.engine.state.origin import begin
 from hetero.engine.step import totals as totals_module
+from hetero.engine.step.backward import backward
 from hetero.engine.step.stage import RankPlace, place_of
 from hetero.engine.wiring import EpochGroups, tensor_holdings
 from hetero.layers.group import TensorGroup
@@ -205,6 +206,9 @@ class Chunk:
             if first.requires_grad:
                 first.register_hook(lambda _, unit=unit, names=names: self._made and self._made(unit, names))
         return {"loss": sum(one.sum() for one in x.values())} if self.head else x  # type: ignore[dict-item]
+
+    def differentiate(self, outputs: Sequence[torch.Tensor], gradients: Sequence[torch.Tensor]) -> None:
+        backward(outputs, gradients)
 
     @contextmanager
     def telling(self, made: Callable[[int, Iterable[str]], None]) -> Iterator[None]:

@@ -70,7 +70,9 @@ def test_bits_are_those_of_the_chip_and_come_back_with_the_state(dtype: torch.dt
         assert all(torch.equal(tensor, moving.owned()[name][kind]) for kind, tensor in kinds.items())
 
 
-def test_a_unit_waits_for_its_own_slice_and_for_no_later_one() -> None:
+@pytest.mark.parametrize("owed", [-1, 0])
+def test_a_unit_waits_for_its_own_slice_and_for_no_later_one(owed: int) -> None:
+    """Nor does a rank before it waits for others, if the later one is its alone."""
     state, later = _state(torch.float32), Event()
     host = _hosted(state)
     update = host._optimizer._update
@@ -83,7 +85,7 @@ def test_a_unit_waits_for_its_own_slice_and_for_no_later_one() -> None:
     given: list[str] = []
     back: Any = SimpleNamespace(
         reach=lambda unit: unit, wait=lambda unit: given.append(f"wait {unit}"), join=lambda: given.append("join"),
-        settle=lambda: given.append("settle"), give=lambda masters, values: given.extend(masters),
+        settle=lambda: given.append("settle"), give=lambda masters, values: given.extend(masters), owed=owed,
     )  # fmt: skip
     arrival = HostReturn(host, back, state.masters)
     host.take(_sums(0))
@@ -91,11 +93,24 @@ def test_a_unit_waits_for_its_own_slice_and_for_no_later_one() -> None:
     host.start(1.0, 0.01)
     arrival.wait(0)
     arrival.wait(1)
-    assert given == ["a", "wait 0", "wait 1"], "the second slice is not there yet"
-    later.set()
     arrival.join()
+    assert given == ["a", "wait 0", "wait 1", "join"], "the second slice is not there yet"
+    later.set()
     arrival.settle()
-    assert given[3:] == ["b", "c", "join", "settle"]
+    assert given[4:] == ["b", "c", "settle"]
+    host.close()
+
+
+def test_before_a_rank_waits_for_others_they_have_what_they_wait_for() -> None:
+    host, given = _hosted(_state(torch.float32)), list[str]()
+    back: Any = SimpleNamespace(
+        join=lambda: given.append("join"), give=lambda masters, values: given.extend(masters), owed=2
+    )
+    host.take(_sums(0))
+    host.leave()
+    host.start(1.0, 0.01)
+    HostReturn(host, back, host._state.masters).join()
+    assert given == ["a", "b", "c", "join"]
     host.close()
 
 
