@@ -264,3 +264,20 @@ def test_sums_that_copies_add_up_leave_for_host_memory_in_full():
     assert all(len(stage.owned_units()) == 4 for _, stage in found.plan.stages())
     out_s, update_s, last_back_s = 1.6, 28 * 40e6 / 1e8, 0.4
     assert found.sync_s == pytest.approx(out_s + update_s + last_back_s, rel=0.02)
+
+
+def _second_stage_in_host_memory(pipelines: int) -> float:
+    """What parameters that come back add to a step whose second stage updates its three units there, in 7 s each."""
+    there = pool("a", 2 * pipelines)
+    there = replace(there, chip=replace(there.chip, host_bytes_per_s=4e6, memory_bytes_per_s=1e15))
+    chips, work = topology(there, bytes_per_s=1e15), workload(6, batch=pipelines, gflops=4000, parameters=1_000_000)
+    stages = StagePlan(pool="a", units=((0, 3),)), StagePlan(pool="a", units=((3, 6),), optimizer="host")
+    found = predict(chips, work, Plan(pipelines=(PipelinePlan(share=1, stages=stages),) * pipelines))
+    return found.sync_s
+
+
+def test_a_later_stage_begins_unit_by_unit_only_where_nobody_else_waits():
+    """It may begin after 12 s; what is there after 22 s is the third unit that it comes to. Of two copies one owns two
+    units, and takes its activation when it has given both, after 15 s."""
+    assert _second_stage_in_host_memory(1) == pytest.approx(22 - (12 + 2 * 4))
+    assert _second_stage_in_host_memory(2) == pytest.approx(15 - 12)
