@@ -66,6 +66,12 @@ def places(plan: Plan) -> Iterator[RankPlace]:
         yield RankPlace(pipeline, stage, 0, stage_ranks(plan, pipeline, stage), placed.axes)
 
 
+def updates_in_host(plan: Plan, rank: RankId) -> bool:
+    """Whether the plan has the rank's masters and moments in host memory."""
+    place = place_of(plan, rank)
+    return place is not None and plan.pipelines[place.pipeline].stages[place.stage].optimizer == "host"
+
+
 Made = Callable[[int, Iterable[str]], None]
 """Is told of a unit's number and the names of its tensors."""
 Before = Callable[[int], None]
