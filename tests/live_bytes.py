@@ -11,10 +11,12 @@ from torch.utils._pytree import tree_leaves
 
 
 class LiveBytes(TorchDispatchMode):
-    """Bytes `now` and at `peak` of the storages that were made inside and are still alive. Views add nothing."""
+    """Bytes `now` and at `peak` of the storages that were made inside and are still alive, of all devices or one type.
+    Views add nothing."""
 
-    def __init__(self) -> None:
+    def __init__(self, device: str | None = None) -> None:
         super().__init__()
+        self._device = device
         self.now = self.peak = 0
         self._storages: dict[int, int] = {}
 
@@ -32,6 +34,8 @@ class LiveBytes(TorchDispatchMode):
             self._add(_storage(x))
 
     def _add(self, storage: torch.UntypedStorage) -> None:
+        if self._device not in (None, storage.device.type):
+            return
         self._storages[storage._cdata] = storage.nbytes()
         self.now += storage.nbytes()
         self.peak = max(self.peak, self.now)

@@ -22,7 +22,8 @@ taken for it."""
 class UnitTime(NamedTuple):
     """Seconds per sequence of one unit on one tensor-parallel group, its collectives included, of which the forward has
     `collectives_s`. `weight_s` is the part of the backward that makes the gradients of products' weights, where that is
-    an action of its own: then `hidden_s` of collectives, which a whole backward has beside them, is the other part's."""
+    an action of its own: then `hidden_s` of collectives, which a whole backward has beside them, belongs to the other
+    part."""
 
     forward_s: float
     backward_s: float

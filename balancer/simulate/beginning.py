@@ -46,20 +46,28 @@ class Beginning:
 
     def late_s(self, shared: list[SharedUnits], firsts: Mapping[tuple[int, int], FirstForward]) -> list[float]:
         """By pipeline; `firsts` are by pipeline and chunk."""
-        arrivals = self._arrivals(shared)
-        return [self._late_s(p, arrivals, firsts) for p in range(len(self._plan.pipelines))]
+        arrivals, joined = self._arrivals(shared), self._joined(shared)
+        return [self._late_s(p, arrivals, joined, firsts) for p in range(len(self._plan.pipelines))]
 
-    def _late_s(self, p: int, arrivals: Mapping[Use, float], firsts: Mapping[tuple[int, int], FirstForward]) -> float:
-        pipeline, now, most = self._plan.pipelines[p], 0.0, 0.0
+    def _late_s(
+        self,
+        p: int,
+        arrivals: Mapping[Use, float],
+        joined: Mapping[Place, float],
+        firsts: Mapping[tuple[int, int], FirstForward],
+    ) -> float:
+        pipeline, now, most, before = self._plan.pipelines[p], 0.0, 0.0, None
         late = {s: self.updated[p, s] if stage.optimizer == "chip" else 0.0 for s, stage in enumerate(pipeline.stages)}
         for chunk, after in pairwise([*pipeline.chunks(), None]):
             assert chunk is not None
             stage, first = pipeline.stages[chunk.stage], firsts[p, chunk.index]
-            now = max(now, first.start + late[chunk.stage])
+            given = joined.get((p, chunk.stage), 0.0)
+            now = max(now, first.start + late[chunk.stage], given if before not in (None, chunk.stage) else 0.0)
             for unit in range(*chunk.units):
                 time = self._times.lookup(stage.pool, stage.tp, self._workload.units[unit].kind)
                 now = max(now, arrivals.get((p, chunk.index, unit), 0.0))
                 now += time.forward_s * pipeline.micro_batch * self._scale
+            now, before = max(now, given), chunk.stage
             late[chunk.stage] = now - first.end
             most = max(most, late[chunk.stage])
             if after is not None and after.stage != chunk.stage:
@@ -72,7 +80,8 @@ class Beginning:
             shared, lambda one: one.route, lambda one: one.parameters * GRADIENT_BYTES, self._topology.bucket_bytes
         )
         forwards = [bucket[::-1] for bucket in backwards[::-1]]
-        left = self._leave(forwards)
+        found = self._from_hosts()
+        left = self._leave(forwards, found)
         at_hub = {
             (number, pool): left[number]
             for number, bucket in enumerate(forwards)
@@ -83,7 +92,6 @@ class Beginning:
             for pool, hub in forwards[number][0].hubs.items():
                 if (number, pool) not in at_hub:
                     at_hub[number, pool] = self._carry(forwards[number], forwards[number][0].owner, hub, left[number])
-        found = self._from_hosts()
         for (number, pool), when in sorted(at_hub.items(), key=lambda item: item[1]):
             bucket = forwards[number]
             for place in (place for place in bucket[0].uses if self._stages[place].pool == pool):
@@ -107,26 +115,44 @@ class Beginning:
                 found |= {(p, c.index, unit): free_at for c in self._plan.pipelines[p].chunks() if _has(c, s, unit)}
         return found
 
-    def leaving_s(self, place: Place) -> float:
-        """How long the last unit's sums, which nothing hides, are on their way to host memory."""
+    def _joined(self, shared: list[SharedUnits]) -> dict[Place, float]:
+        """When a stage that updates in host memory has given all that others have copies of, which it waits for before
+        it waits for them. Of what a tensor-parallel group updates each chip has copies."""
+        found: dict[Place, float] = {}
+        given = {one.owner: set[int]() for one in shared}
+        for one in shared:
+            given[one.owner] |= {unit for _, _, unit in one.uses[one.owner]}
+        for (p, c, unit), when in self._from_hosts().items():
+            place = p, self._plan.pipelines[p].chunks()[c].stage
+            if self._stages[place].tp > 1 or unit in given.get(place, ()):
+                found[place] = max(found.get(place, 0.0), when)
+        return found
+
+    def leaving_s(self, place: Place, shared: list[SharedUnits]) -> float:
+        """How long sums that nothing hides are on their way to host memory: where there are copies all that are owned,
+        which leave when they are added up, else the last unit's."""
         stage = self._stages[place]
         if stage.optimizer == "chip" or not stage.owned_units():
             return 0.0
-        first = self._workload.units[min(stage.owned_units())].parameters
-        return self._host_byte_s(stage) * GRADIENT_BYTES * first / stage.tp
+        added_up = [one for one in shared if one.owner == place]
+        late, last = sum(one.parameters for one in added_up), min(stage.owned_units())
+        if not any(unit == last for one in added_up for _, _, unit in one.uses[place]):
+            late += self._workload.units[last].parameters
+        return self._host_byte_s(stage) * GRADIENT_BYTES * late / stage.tp
 
     def _host_byte_s(self, stage: StagePlan) -> float:
         return self._scale / self._topology.pool(stage.pool).chip.host_bytes_per_s
 
-    def _leave(self, forwards: list[list[SharedUnits]]) -> list[float]:
-        """When each bucket is updated."""
+    def _leave(self, forwards: list[list[SharedUnits]], from_hosts: Mapping[Use, float]) -> list[float]:
+        """When each bucket is updated, and back from its owner's host if it is updated there."""
         done: defaultdict[Place, int] = defaultdict(int)
         left = []
         for bucket in forwards:
             owner = bucket[0].owner
             done[owner] += sum(one.parameters for one in bucket)
             owned = sum(self._workload.units[u].parameters for u in self._stages[owner].owned_units())
-            left.append(self.updated[owner] * done[owner] / owned)
+            back = (from_hosts.get(use, 0.0) for one in bucket for use in one.uses[owner])
+            left.append(max(self.updated[owner] * done[owner] / owned, *back))
         return left
 
     def _carry(self, bucket: list[SharedUnits], giver: Place, taker: Place, when: float) -> float:

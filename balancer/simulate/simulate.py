@@ -215,10 +215,9 @@ class _Simulator:
         common = self.plan, self.workload, scenario.topology, scenario.times, links, scenario.time_scale
         beginning = Beginning(*common)
         late_s = beginning.late_s(self.sync.shared, self._first_forwards())
-        last = max(
-            stage.ready_at + late_s[place[0]] + beginning.leaving_s(place) for place, stage in self.stages.items()
-        )
-        summed = max(self.sync.ready_at.values(), default=0.0) + max(late_s)
+        leaving_s = {place: beginning.leaving_s(place, self.sync.shared) for place in self.stages}
+        last = max(stage.ready_at + late_s[place[0]] + leaving_s[place] for place, stage in self.stages.items())
+        summed = max((when + leaving_s[place] for place, when in self.sync.ready_at.items()), default=0.0) + max(late_s)
         unhindered = max(max(stage.ready_at, self.sync.ready_at[place]) for place, stage in self.stages.items())
         for place, stage in self.stages.items():
             norm_at = unhindered + self._norm_s()

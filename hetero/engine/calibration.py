@@ -14,11 +14,11 @@ from backends.emulation import Emulated
 from balancer.cost.times import datasheet_times
 from hetero.engine.expected import topology_of
 from hetero.engine.products import Products
-from hetero.engine.step.backward import backward
-from hetero.engine.step.stage import DTYPES
+from hetero.engine.step.stage import DTYPES, ChunkModule
 from hetero.engine.trial import Limits, Trial
 from hetero.engine.world import World
 from hetero.layers.group import TensorGroup
+from hetero.layers.weight_gradients import WeightGradients
 from hetero.models.batch import Batch
 from hetero.models.registry import architecture
 from hetero.models.unit_module import build_unit
@@ -68,7 +68,9 @@ def _unit_row(
     spec: CalibrationSpec, world: World, group: TensorGroup, whole: Trial, limits: Limits, index: int
 ) -> TimedUnit | None:
     backend, trial, dtype = world.backend, whole.within(limits), DTYPES[whole.precision]
-    unit = build_unit(trial.dims, index, group, backend.operators, dtype, backend.device, 0, fill=False)
+    weight_gradients = WeightGradients(backend.operators.add_product)
+    common = group, backend.operators, dtype, backend.device, 0, False, None, weight_gradients
+    unit = ChunkModule(index, [build_unit(trial.dims, index, *common)], weight_gradients)
     for parameter in unit.parameters():
         fill_with_noise(parameter.data, _SPREAD)
     expected, expected_whole = _expected(spec, world, trial), _expected(spec, world, whole)
@@ -86,7 +88,7 @@ def _unit_row(
     return TimedUnit(world.rank.pool, whole.tp, whole.kind, forward, backward, products)
 
 
-def _part_of_products(world: World, unit: torch.nn.Module, trial: Trial, seconds: float) -> float:
+def _part_of_products(world: World, unit: ChunkModule, trial: Trial, seconds: float) -> float:
     """Of a forward with its backward that takes so long. On a chip that waits for its host they may seem longer."""
     with Products(world.backend) as products:
         _once(world, unit, trial, (None, None))
@@ -104,7 +106,7 @@ def _limits(backend: Backend) -> Limits:
 
 
 def _once(
-    world: World, unit: torch.nn.Module, trial: Trial, expected: Sequence[float | None]
+    world: World, unit: ChunkModule, trial: Trial, expected: Sequence[float | None]
 ) -> tuple[Stopwatch, Stopwatch]:
     """The forward and the backward of the trial's sequences."""
     backend, dims = world.backend, trial.dims
@@ -123,7 +125,7 @@ def _once(
     forward.stop()
     gradients = [fill_with_noise(torch.empty_like(output)) for output in outputs.values()]
     back = backend.start(expected[1])
-    backward(list(outputs.values()), gradients)
+    unit.differentiate(list(outputs.values()), gradients)
     back.stop()
     return forward, back
 

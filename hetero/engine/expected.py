@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from itertools import accumulate
 
 from balancer.cost.stage_times import stage_time, stage_unit_time
@@ -19,8 +19,9 @@ Expected = dict[tuple[Kind, int], float]
 """Seconds by kind and chunk; STEP has the chunk -1."""
 
 
-Laps = dict[tuple[int, int], float]
-"""By chunk and unit: the part of the action that ends the chunk's gradients after which the unit's own are made."""
+Laps = dict[tuple[Kind, int, int], float]
+"""By kind of action, chunk and unit. Of a forward, the part of it after which it comes to the unit; of what ends the
+chunk's gradients, the part after which the unit's own are made."""
 
 
 def topology_of(pools: Mapping[str, Pool], precisions: Mapping[str, str]) -> Topology:
@@ -44,16 +45,24 @@ def expected_s(topology: Topology, workload: Workload, plan: Plan, place: RankPl
 
 
 def laps(topology: Topology, workload: Workload, plan: Plan, place: RankPlace) -> Laps:
-    """Of the chunks of one stage: of a whole backward, or where it is two actions, of that of the weight gradients.
-    Both go from the last unit to the first."""
+    """Of the chunks of one stage: of a forward, and of a whole backward or, where it is two actions, of that of the
+    weight gradients. Backwards go from the last unit to the first."""
     pipeline, stage = plan.pipelines[place.pipeline], plan.pipelines[place.pipeline].stages[place.stage]
     times = datasheet_times(topology, workload)
     last = last_backwards(actions_of(pipeline, plan.schedule)[place.stage])
     found: Laps = {}
     for chunk in pipeline.chunks():
         if chunk.stage == place.stage:
-            units = range(chunk.units[1] - 1, chunk.units[0] - 1, -1)
-            each = (stage_unit_time(times, topology, workload, stage, u) for u in units)
-            done = list(accumulate(time.of(last[chunk.index].kind) for time in each))
-            found |= {(chunk.index, u): part / (done[-1] or 1.0) for u, part in zip(units, done, strict=True)}
+            units, kind = range(*chunk.units), last[chunk.index].kind
+            each = [stage_unit_time(times, topology, workload, stage, unit) for unit in units]
+            begun = _parts(time.of(Kind.F) for time in each)
+            made = _parts(time.of(kind) for time in reversed(each))
+            found |= {(Kind.F, chunk.index, unit): part for unit, part in zip(units, begun[:-1], strict=True)}
+            found |= {(kind, chunk.index, unit): part for unit, part in zip(reversed(units), made[1:], strict=True)}
     return found
+
+
+def _parts(seconds: Iterable[float]) -> list[float]:
+    """How much of all is over at the beginning, and after each."""
+    over = list(accumulate(seconds, initial=0.0))
+    return [so_far / (over[-1] or 1.0) for so_far in over]

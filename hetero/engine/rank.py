@@ -162,7 +162,6 @@ class Rank:
         assert self._spec is not None
         assert self._state is not None
         self._close_epoch()
-        self._state.to_chip()
         return LiveMove(self._spec, spec, self._me, self._world.backend, self._port).run(self._state)
 
     def _close_epoch(self) -> None:

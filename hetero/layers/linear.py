@@ -10,8 +10,8 @@ from hetero.layers.spec import TensorSpec
 
 
 class Linear(ShardedModule):
-    """y = x W^T + b, W stored as (out, in). Where there are several ranks it lies in a split part, whose `copy_in` has
-    the gradient of its weight made."""
+    """y = x W^T + b, W stored as (out, in). Where there are several ranks, the gradient of its weight is made while a
+    `copy_in` that is given `flush` sums, or at the end of the backward."""
 
     weight: torch.Tensor
     bias: torch.Tensor | None
@@ -33,7 +33,12 @@ class Linear(ShardedModule):
 
 class SummedLinear(Linear):
     """The last product of a split part: each rank has some of its inputs, and what it makes of them is summed and
-    handed out as `TensorGroup.reduce_out` does."""
+    handed out as `TensorGroup.reduce_out` does. It has no bias, which would be summed, too: ValueError."""
+
+    def __init__(self, builder: Builder, weight: TensorSpec, bias: TensorSpec | None = None) -> None:
+        if bias is not None:
+            raise ValueError(f"{bias.name}: a product that is summed over the ranks has no bias; add it to the sum")
+        super().__init__(builder, weight)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if self._group.slices == 1 or self._group.size == 1:

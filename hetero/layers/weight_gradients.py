@@ -39,7 +39,7 @@ class WeightGradients:
 
     def take(self, pair: ProductPair, deferred: bool = False) -> None:
         """From a backward that has just made the gradient of a product's input. One that is `deferred` is made with
-        others, by `flush`."""
+        others, by `flush`, which whoever runs the backward calls at its end."""
         if self._kept_back is not None:
             self._kept_back.append(pair)
         elif deferred:

@@ -132,7 +132,8 @@ class HostReturn:
         self._back.wait(unit)
 
     def join(self) -> None:
-        self._give(inf)
+        """What is this rank's alone goes on being updated."""
+        self._give(self._back.owed)
         self._back.join()
 
     def settle(self) -> None:

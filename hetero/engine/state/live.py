@@ -21,6 +21,7 @@ from hetero.engine.state.optimizer import moment_kinds
 from hetero.engine.state.routes import (
     PARAMETER,
     VALUE,
+    WIDE,
     Key,
     Shard,
     Side,
@@ -31,7 +32,7 @@ from hetero.engine.state.routes import (
     rounds,
 )
 from hetero.engine.state.state import State, owned_by, places_of
-from hetero.engine.step.stage import DTYPES
+from hetero.engine.step.stage import DTYPES, NOWHERE, updates_in_host
 from hetero.engine.wiring import active_ranks, tensor_holdings
 from hetero.words.orders import Moved
 from hetero.words.spec import RunSpec
@@ -60,8 +61,9 @@ class LiveMove:
         steps = rounds(before, after)
         most_bytes = message_bytes(most_pairs(steps))
         peak = peak_bytes(before, after, self._me, steps[0], most_bytes)
-        self._backend.claim(CLAIM, peak)
-        moved = self._move(state, before.shards(self._me), after.shards(self._me), steps, most_bytes)
+        had, will = before.shards(self._me), after.shards(self._me)
+        self._backend.claim(CLAIM, peak - self._beside_chip(had, will))
+        moved = self._move(state, had, will, steps, most_bytes)
         self._backend.release(CLAIM)
         self._movement.close()
         sent = {pool: nbytes - self._numbers.get(pool, 0) for pool, nbytes in self._movement.sent_bytes.items()}
@@ -98,7 +100,7 @@ class LiveMove:
         most_bytes: int,
     ) -> State:
         old = state.keyed()
-        new = {key: old[key] if had.get(key) == shard else self._blank(shard) for key, shard in will.items()}
+        new = {key: self._kept(old, had, key, shard) for key, shard in will.items()}
         self._carry("first round", steps[0], old, new, most_bytes)
         for key, value in new.items():
             if key.kind == VALUE and key._replace(kind=PARAMETER) in new and value is not old.get(key):
@@ -123,9 +125,32 @@ class LiveMove:
                 into[Pair(piece.source, DTYPES[dtype])].append(_box(new[key], piece.target_slices))
         self._movement.run(name, out, into, most_bytes)
 
-    def _blank(self, shard: Shard) -> torch.Tensor:
-        shape = [stop - start for start, stop in shard.region]
-        return torch.empty(shape, dtype=DTYPES[shard.dtype], device=self._backend.device)
+    def _kept(self, old: Tensors, had: Mapping[Key, Shard], key: Key, shard: Shard) -> torch.Tensor:
+        """What is there as it is wanted, or else memory where it is wanted."""
+        in_host, there = _in_host(self._after, self._me, key), old[key] if had.get(key) == shard else None
+        if there is not None and there.device.type == ("cpu" if in_host else self._backend.device.type):
+            return there
+        shape, dtype = [stop - start for start, stop in shard.region], DTYPES[shard.dtype]
+        if in_host:
+            return self._backend.beside(torch.empty(shape, device=NOWHERE), dtype)
+        return torch.empty(shape, dtype=dtype, device=self._backend.device)
+
+    def _beside_chip(self, had: Mapping[Key, Shard], will: Mapping[Key, Shard]) -> int:
+        """Of the peak, the bytes in host memory, but for those that come to the chip as they are."""
+        were, will_be = (
+            {key for key in shards if _in_host(spec, self._me, key)}
+            for spec, shards in ((self._before, had), (self._after, will))
+        )
+        fresh = sum(will[key].nbytes for key in will_be if had.get(key) != will[key])
+        coming = sum(will[key].nbytes for key in were & will.keys() - will_be if had[key] == will[key])
+        return sum(had[key].nbytes for key in were) + fresh - coming
+
+
+def _in_host(spec: RunSpec, me: RankId, key: Key) -> bool:
+    """Whether a plan has it in host memory: masters and moments, if no chip computes with them."""
+    if not updates_in_host(spec.plan, me) or key.kind == VALUE:
+        return False
+    return key.kind != PARAMETER or spec.plan.precisions()[me.pool] != WIDE
 
 
 def _source(tensors: Tensors, key: Key, dtype: torch.dtype) -> torch.Tensor:

@@ -14,8 +14,8 @@ from hetero.checkpoint.store import CheckpointStore
 from hetero.engine.state.loss_scale import LossScale
 from hetero.engine.state.ownership import Holding
 from hetero.engine.state.saving import load
-from hetero.engine.state.state import State, owned_by, places_of
-from hetero.engine.step.stage import DTYPES, place_of
+from hetero.engine.state.state import Blank, State, owned_by, places_of
+from hetero.engine.step.stage import DTYPES, place_of, updates_in_host
 from hetero.layers.builder import fill
 from hetero.layers.initial import host_makes
 from hetero.layers.spec import TensorSpec
@@ -31,7 +31,11 @@ def begin(spec: RunSpec, tensors: Sequence[Holding], me: RankId, backend: Backen
     with CheckpointReader(CheckpointStore(Path(spec.resume_folder)), spec.start) as reader:
         state = _blank(spec, tensors, me, backend)
         state.loss_scale = LossScale.of(spec.train.loss_scale, reader.manifest.run.scalars)
-        state.make_masters(owned_by(tensors, me))
+        owned, blank = owned_by(tensors, me), _host_memory(spec, me, backend)
+        if blank is None:
+            state.make_masters(owned)
+        else:
+            state.masters = {name: blank(state.values[name]) for name in owned}
         load(reader, state)
         return state
 
@@ -49,8 +53,15 @@ def _initial(spec: RunSpec, tensors: Sequence[Holding], me: RankId, backend: Bac
     for name, value in state.values.items():
         layout, position = state.places[name]
         fill(value, specs[name], layout.region(position), spec.train.seed)
-    state.make_masters(owned_by(tensors, me))
+    state.make_masters(owned_by(tensors, me), _host_memory(spec, me, backend))
     return state
+
+
+def _host_memory(spec: RunSpec, me: RankId, backend: Backend) -> Blank | None:
+    """For the masters of a stage that updates there, whose chip may have no room for them; None for any other."""
+    if not updates_in_host(spec.plan, me):
+        return None
+    return lambda value: backend.beside(value, torch.float32)
 
 
 def _blank(spec: RunSpec, tensors: Sequence[Holding], me: RankId, backend: Backend) -> State:

@@ -58,6 +58,9 @@ class ParameterReturn:
             for number, (communicator, found) in enumerate(rounds)
             if communicator is not None
         ]
+        sent = set[str]().union(*(one.owned for one in self._crossings), *(one.owned for one in self._rounds))
+        self.owed = max((holding.unit for holding in tensors if holding.name in sent), default=-1)
+        """The last unit of which others wait for what is owned here; -1 if none."""
         self._given: dict[str, torch.Tensor] = {}
         self._to_send: list[_Crossing] = []
         self._to_take: list[_Crossing] = []

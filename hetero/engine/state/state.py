@@ -16,6 +16,8 @@ from hetero.engine.state.routes import PARAMETER, VALUE, Key
 Tensors = dict[str, torch.Tensor]
 Places = Mapping[str, tuple[TensorLayout, int]]
 """Of each tensor held here: its layout and this rank's position in it."""
+Blank = Callable[[torch.Tensor], torch.Tensor]
+"""Makes float32 memory of a tensor's shape, of any content."""
 
 
 @dataclass
@@ -58,11 +60,11 @@ class State:
         return state
 
     def keyed(self) -> dict[Key, torch.Tensor]:
-        """Every tensor, once."""
+        """Every tensor, once; but of a float32 value its equal master in host memory."""
         wide = {name: value for name, value in self.values.items() if value.dtype == torch.float32}
         narrow = {Key(name, VALUE): value for name, value in self.values.items() if name not in wide}
         moments = {Key(name, kind): moment for name, kinds in self.moments.items() for kind, moment in kinds.items()}
-        return {Key(name, PARAMETER): tensor for name, tensor in (wide | self.masters).items()} | narrow | moments
+        return {Key(name, PARAMETER): tensor for name, tensor in (self.masters | wide).items()} | narrow | moments
 
     def owned(self) -> dict[str, Tensors]:
         """Per tensor that is owned here: its master ("parameter") and its moments."""
@@ -76,25 +78,22 @@ class State:
         # Fused updates trust moments to lie in memory as their masters do; what a file gives may be a view of more.
         self.moments[name] = {kind: torch.empty_like(master).copy_(values[kind]) for kind in kinds}
 
-    def make_masters(self, names: Iterable[str]) -> None:
-        """Of these tensors, from the values."""
-        self.masters = {name: self.values[name].to(torch.float32) for name in names}
-
-    def to_host(self, blank: Callable[[torch.Tensor], torch.Tensor]) -> None:
-        """Masters and moments go to memory of their own; `blank` makes it, for one like a tensor."""
-        self.masters = {name: blank(master).copy_(master) for name, master in self.masters.items()}
-        self.moments = {
-            name: {kind: blank(moment).copy_(moment) for kind, moment in kinds.items()}
-            for name, kinds in self.moments.items()
-        }
-
-    def to_chip(self) -> None:
-        """Back to where the values are; a float32 value, which is up to date, is its own master again."""
-        for name, master in self.masters.items():
+    def make_masters(self, names: Iterable[str], blank: Blank | None = None) -> None:
+        """Of these tensors, from the values; in memory of their own, if `blank` makes it."""
+        for name in names:
             value = self.values[name]
-            self.masters[name] = value if value.dtype == torch.float32 else master.to(value.device)
-            if name in self.moments:
-                self.moments[name] = {kind: moment.to(value.device) for kind, moment in self.moments[name].items()}
+            self.masters[name] = value.to(torch.float32) if blank is None else blank(value).copy_(value)
+
+    def to_host(self, blank: Blank) -> None:
+        """Masters and moments that are not there yet go to host memory of their own."""
+
+        def moved(tensor: torch.Tensor) -> torch.Tensor:
+            return tensor if tensor.device.type == "cpu" else blank(tensor).copy_(tensor)
+
+        for name, master in self.masters.items():
+            self.masters[name] = blank(master).copy_(master) if master is self.values[name] else moved(master)
+        for kinds in self.moments.values():
+            kinds.update({kind: moved(moment) for kind, moment in kinds.items()})
 
 
 def places_of(tensors: Iterable[Holding], me: RankId) -> dict[str, tuple[TensorLayout, int]]:

@@ -15,7 +15,6 @@ from backends.backend import Stopwatch
 from balancer.schedule.action import COMPUTING, Action, Actions, Kind, Purpose, refuse_unknown
 from balancer.schedule.consistency import check_backwards
 from balancer.schedule.lowering import last_backwards
-from hetero.engine.step.backward import backward
 from hetero.engine.step.meter import Meter
 from hetero.engine.step.stage import Before, ChunkModule, Made
 from hetero.layers.weight_gradients import ProductPair
@@ -57,7 +56,8 @@ class Executor:
 
     `names` are the boundary tensors in order, of `shape_BT` on this rank; a flow carries them as (B * T, D) in a
     precision of its own, and the stage computes in `dtype`. `expected_s` is what emulated chips are told to take,
-    `laps` when in a chunk's backward they are done with each unit.
+    `laps`, by kind, chunk and unit, after which part of a forward they come to the unit, and after which of a backward
+    they are done with it.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class Executor:
         dtype: torch.dtype,
         meter: Meter,
         expected_s: Mapping[tuple[Kind, int], float],
-        laps: Mapping[tuple[int, int], float],
+        laps: Mapping[tuple[Kind, int, int], float],
     ) -> None:
         self._chunks, self._actions, self._flows, self._names = chunks, actions, flows, tuple(names)
         self._shape_BT, self._meter, self._expected_s, self._laps = shape_BT, meter, expected_s, laps
@@ -134,7 +134,7 @@ class Executor:
         return partial(self._await_parameters, chunk, watch)
 
     def _await_parameters(self, chunk: int, watch: Stopwatch, unit: int) -> None:
-        watch.lap(1.0 - self._laps.get((chunk, unit), 1.0))  # backwards, what is done after a unit is what lies before
+        watch.lap(self._laps.get((Kind.F, chunk, unit), 0.0))
         with watch.paused(), self._meter.mark(f"wait parameters {unit}"):
             self._arrival.wait(unit)
 
@@ -152,7 +152,7 @@ class Executor:
             if self._last.get(chunk) != action:
                 self._differentiate(chunk, m)
             else:
-                with self._handing_over(chunk, watch) as made, self._chunks[chunk].telling(made):
+                with self._handing_over(action, watch) as made, self._chunks[chunk].telling(made):
                     self._differentiate(chunk, m)
         self._forget(chunk, m)
 
@@ -169,7 +169,7 @@ class Executor:
             if self._last.get(chunk) != action:
                 self._chunks[chunk].make(pairs, _nobody)
             else:
-                with self._handing_over(chunk, watch) as made:
+                with self._handing_over(action, watch) as made:
                     self._chunks[chunk].make(pairs, made)
 
     def _timed(self, action: Action) -> AbstractContextManager[Stopwatch]:
@@ -177,12 +177,12 @@ class Executor:
         return self._meter.action(kind, f"{kind.value} {chunk}.{m}", self._expected_s.get((kind, chunk)))
 
     def _differentiate(self, chunk: int, m: int) -> None:
-        live = self._live[chunk, m]
+        live, differentiate = self._live[chunk, m], self._chunks[chunk].differentiate
         if "loss" in live.outputs:
             loss = live.outputs["loss"]
-            backward([loss], [torch.full_like(loss, self.loss_scale)])
+            differentiate([loss], [torch.full_like(loss, self.loss_scale)])
         else:
-            backward([live.outputs[name] for name in self._names], self._output_gradients(chunk, m))
+            differentiate([live.outputs[name] for name in self._names], self._output_gradients(chunk, m))
 
     def _forget(self, chunk: int, m: int) -> None:
         """What was there for a backward that is done."""
@@ -192,13 +192,14 @@ class Executor:
             del self._live[chunk, m]
 
     @contextmanager
-    def _handing_over(self, chunk: int, watch: Stopwatch) -> Iterator[Made]:
+    def _handing_over(self, action: Action, watch: Stopwatch) -> Iterator[Made]:
         """Whom a chunk's last backward tells of each unit: its gradients are handed over. An emulated chip computes
         first, and then hands them over at their times, the last ones with SYNC."""
+        kind, chunk = action.kind, action.chunk
         paced: list[tuple[float, Iterable[str]]] = []
 
         def made(unit: int, names: Iterable[str]) -> None:
-            if (part := self._laps.get((chunk, unit))) is None:
+            if (part := self._laps.get((kind, chunk, unit))) is None:
                 self._sync(chunk, names)
             elif part < NEARLY_DONE:
                 paced.append((part, names))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -16,6 +16,7 @@ from backends.backend import Backend
 from balancer.plan.plan import Plan, stage_ranks
 from bridge.layout.axes import Axes
 from bridge.rank import RankId
+from hetero.engine.step.backward import backward
 from hetero.layers.group import TensorGroup
 from hetero.layers.weight_gradients import ProductPair, WeightGradients
 from hetero.models.batch import Batch
@@ -65,6 +66,12 @@ def places(plan: Plan) -> Iterator[RankPlace]:
         yield RankPlace(pipeline, stage, 0, stage_ranks(plan, pipeline, stage), placed.axes)
 
 
+def updates_in_host(plan: Plan, rank: RankId) -> bool:
+    """Whether the plan has the rank's masters and moments in host memory."""
+    place = place_of(plan, rank)
+    return place is not None and plan.pipelines[place.pipeline].stages[place.stage].optimizer == "host"
+
+
 Made = Callable[[int, Iterable[str]], None]
 """Is told of a unit's number and the names of its tensors."""
 Before = Callable[[int], None]
@@ -100,6 +107,12 @@ class ChunkModule(nn.Module):
                 before(number)
             boundary = unit(boundary, batch)
         return boundary
+
+    def differentiate(self, outputs: Sequence[torch.Tensor], gradients: Sequence[torch.Tensor]) -> None:
+        """A backward from the gradients of outputs. Afterwards no weight's gradient waits for a collective any more,
+        which a part that has none in its backward leaves to do."""
+        backward(outputs, gradients)
+        self._weight_gradients.flush()
 
     @contextmanager
     def telling(self, made: Made) -> Iterator[None]:

@@ -252,3 +252,32 @@ def test_an_optimizer_in_host_memory_updates_beside_the_next_forward():
     first_s, second_s, leaving_s = 7 + 1, 14 + 1, 1
     assert first_s + 4 < second_s
     assert found.step_s == pytest.approx(second_s + 4 + 16 + leaving_s)
+
+
+def test_sums_that_copies_add_up_leave_for_host_memory_in_full():
+    """Of 80 million parameters each of two pipelines owns half: 160 MB at 0.1 GB/s once all have added theirs."""
+    there = pool("a", 2)
+    there = replace(there, chip=replace(there.chip, host_bytes_per_s=1e8, memory_bytes_per_s=1e15))
+    chips, work = topology(there, bytes_per_s=1e15), workload(8, batch=2, gflops=1, parameters=10_000_000)
+    stages = [StagePlan(pool="a", units=((0, 8),), optimizer="host") for _ in range(2)]
+    found = predict(chips, work, Plan(pipelines=tuple(PipelinePlan(share=1, stages=(stage,)) for stage in stages)))
+    assert all(len(stage.owned_units()) == 4 for _, stage in found.plan.stages())
+    out_s, update_s, last_back_s = 1.6, 28 * 40e6 / 1e8, 0.4
+    assert found.sync_s == pytest.approx(out_s + update_s + last_back_s, rel=0.02)
+
+
+def _second_stage_in_host_memory(pipelines: int) -> float:
+    """What parameters that come back add to a step whose second stage updates its three units there, in 7 s each."""
+    there = pool("a", 2 * pipelines)
+    there = replace(there, chip=replace(there.chip, host_bytes_per_s=4e6, memory_bytes_per_s=1e15))
+    chips, work = topology(there, bytes_per_s=1e15), workload(6, batch=pipelines, gflops=4000, parameters=1_000_000)
+    stages = StagePlan(pool="a", units=((0, 3),)), StagePlan(pool="a", units=((3, 6),), optimizer="host")
+    found = predict(chips, work, Plan(pipelines=(PipelinePlan(share=1, stages=stages),) * pipelines))
+    return found.sync_s
+
+
+def test_a_later_stage_begins_unit_by_unit_only_where_nobody_else_waits():
+    """It may begin after 12 s; what is there after 22 s is the third unit that it comes to. Of two copies one owns two
+    units, and takes its activation when it has given both, after 15 s."""
+    assert _second_stage_in_host_memory(1) == pytest.approx(22 - (12 + 2 * 4))
+    assert _second_stage_in_host_memory(2) == pytest.approx(15 - 12)

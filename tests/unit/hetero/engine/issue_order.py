@@ -24,6 +24,7 @@ from hetero.engine import epoch as epoch_module
 from hetero.engine.epoch import Epoch
 from hetero.engine.state.origin import begin
 from hetero.engine.step import totals as totals_module
+from hetero.engine.step.backward import backward
 from hetero.engine.step.stage import RankPlace, place_of
 from hetero.engine.wiring import EpochGroups, tensor_holdings
 from hetero.layers.group import TensorGroup
@@ -221,7 +222,7 @@ class Chunk:
 
     def _split(self, x: torch.Tensor, weight: nn.Parameter) -> torch.Tensor:
         group, products = self._group, self._products
-        x = group.copy_in(x, products.make_waiting)
+        x = group.copy_in(x, products.flush)
         if group.slices > 1:
             return summed_product(x, weight, products, group)
         return group.reduce_out(product(x, weight, None, products, waits=group.size > 1))
@@ -229,6 +230,9 @@ class Chunk:
     def _tell(self, unit: int, _: Any = None) -> None:
         if self._made is not None:
             self._made(unit, self._units[unit])
+
+    def differentiate(self, outputs: Sequence[torch.Tensor], gradients: Sequence[torch.Tensor]) -> None:
+        backward(outputs, gradients)
 
     @contextmanager
     def telling(self, made: Callable[[int, Iterable[str]], None]) -> Iterator[None]:

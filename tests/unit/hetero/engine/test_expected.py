@@ -11,7 +11,7 @@ from balancer.plan.plan import Plan
 from balancer.problem import Problem
 from balancer.schedule.action import Kind
 from bridge.layout.axes import Axes
-from hetero.engine.expected import expected_s, laps
+from hetero.engine.expected import Laps, expected_s, laps
 from hetero.engine.step.stage import RankPlace
 from tests.unit.balancer.cases import plan, pool, topology, unit, workload
 
@@ -36,5 +36,17 @@ def test_both_actions_of_a_backward_take_as_long_as_the_whole() -> None:
 def test_units_are_done_in_the_midst_of_the_action_that_makes_their_last_gradients() -> None:
     """Where that makes gradients of weights alone, a head without any is done when it begins."""
     whole, two = (laps(CHIPS, WORK, completed(name), LAST) for name in ("1f1b", "zero-bubble"))
-    assert whole == pytest.approx({(1, 3): 20 / 50, (1, 2): 40 / 50, (1, 1): 1.0})
-    assert two == pytest.approx({(1, 3): 0.0, (1, 2): 10 / 15, (1, 1): 1.0})
+    assert _of(Kind.B, whole) == pytest.approx({3: 20 / 50, 2: 40 / 50, 1: 1.0})
+    assert _of(Kind.W, two) == pytest.approx({3: 0.0, 2: 10 / 15, 1: 1.0})
+
+
+@pytest.mark.parametrize("schedule", ["1f1b", "zero-bubble"])
+def test_a_forward_comes_to_each_unit_after_those_before(schedule: str) -> None:
+    """Also where a backward is two actions: a head has a forward, though it has no weights' gradients."""
+    found = laps(CHIPS, WORK, completed(schedule), LAST)
+    assert _of(Kind.F, found) == pytest.approx({1: 0.0, 2: 5 / 25, 3: 15 / 25})
+
+
+def _of(kind: Kind, found: Laps) -> dict[int, float]:
+    """By unit of the last chunk."""
+    return {unit: part for (one, chunk, unit), part in found.items() if (one, chunk) == (kind, 1)}

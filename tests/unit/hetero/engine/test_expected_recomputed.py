@@ -11,7 +11,7 @@ from balancer.plan.plan import PipelinePlan, Plan, StagePlan
 from balancer.problem import Problem
 from balancer.schedule.action import Kind
 from bridge.rank import RankId
-from hetero.engine.expected import expected_s, laps
+from hetero.engine.expected import Laps, expected_s, laps
 from hetero.engine.step.stage import place_of
 from hetero.models.dimensions import Dimensions
 from hetero.models.registry import architecture
@@ -27,7 +27,7 @@ def _plan(recompute: Any) -> Plan:
     return complete(Plan(pipelines=(PipelinePlan(share=4, stages=(stage,)),)), Problem(CHIPS, WORK))
 
 
-def _told(recompute: Any) -> tuple[dict[tuple[Kind, int], float], dict[tuple[int, int], float]]:
+def _told(recompute: Any) -> tuple[dict[tuple[Kind, int], float], Laps]:
     plan = _plan(recompute)
     place = place_of(plan, RankId("a", 0))
     assert place is not None
@@ -43,5 +43,5 @@ def test_a_backward_is_longer_by_the_products_that_are_made_again() -> None:
 
 def test_units_that_are_made_again_are_done_later() -> None:
     (_, none), (_, some) = _told("none"), _told({"full": 3})
-    assert none[0, 0] == some[0, 0] == 1.0
-    assert some[0, 3] < none[0, 3], "the last units, which are not, have less of the whole"
+    assert none[Kind.B, 0, 0] == some[Kind.B, 0, 0] == 1.0
+    assert some[Kind.B, 0, 3] < none[Kind.B, 0, 3], "the last units, which are not, have less of the whole"

@@ -45,14 +45,13 @@ def _hosted(state: State, pace: HostPace | None = None, waits: Waits | None = No
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_bits_are_those_of_the_chip_and_come_back_with_the_state(dtype: torch.dtype) -> None:
-    """Two steps there, and one here again."""
+def test_bits_are_those_of_the_chip_and_come_back(dtype: torch.dtype) -> None:
     on_chip, moving = _state(dtype), _state(dtype)
     chip = Optimizer(OPTIONS, on_chip, set(UNITS), fused=True)
     for step in range(3):
         chip.step(_sums(step), 0.5, 0.01)
     host, back = _hosted(moving), list[dict[str, torch.Tensor]]()
-    for step in range(2):
+    for step in range(3):
         sums = _sums(step)
         host.take({"a": sums["a"]})
         host.take(sums)
@@ -61,17 +60,16 @@ def test_bits_are_those_of_the_chip_and_come_back_with_the_state(dtype: torch.dt
         for names in host.through(inf):
             back.append({name: moving.values[name] for name in names})
     host.close()
-    assert [list(values) for values in back] == SLICES * 2
+    assert [list(values) for values in back] == SLICES * 3
     assert all(value.dtype == dtype for values in back for value in values.values())
     assert moving.masters["a"].data_ptr() != moving.values["a"].data_ptr()
-    moving.to_chip()
-    assert (moving.masters["a"] is moving.values["a"]) == (dtype == torch.float32)
-    Optimizer(OPTIONS, moving, set(UNITS), fused=True).step(_sums(2), 0.5, 0.01)
     for name, kinds in on_chip.owned().items():
         assert all(torch.equal(tensor, moving.owned()[name][kind]) for kind, tensor in kinds.items())
 
 
-def test_a_unit_waits_for_its_own_slice_and_for_no_later_one() -> None:
+@pytest.mark.parametrize("owed", [-1, 0])
+def test_a_unit_waits_for_its_own_slice_and_for_no_later_one(owed: int) -> None:
+    """Nor does a rank before it waits for others, if the later one is its alone."""
     state, later = _state(torch.float32), Event()
     host = _hosted(state)
     update = host._optimizer._update
@@ -84,7 +82,7 @@ def test_a_unit_waits_for_its_own_slice_and_for_no_later_one() -> None:
     given: list[str] = []
     back: Any = SimpleNamespace(
         reach=lambda unit: unit, wait=lambda unit: given.append(f"wait {unit}"), join=lambda: given.append("join"),
-        settle=lambda: given.append("settle"), give=lambda masters, values: given.extend(masters),
+        settle=lambda: given.append("settle"), give=lambda masters, values: given.extend(masters), owed=owed,
     )  # fmt: skip
     arrival = HostReturn(host, back, state)
     host.take(_sums(0))
@@ -92,11 +90,24 @@ def test_a_unit_waits_for_its_own_slice_and_for_no_later_one() -> None:
     host.start(1.0, 0.01)
     arrival.wait(0)
     arrival.wait(1)
-    assert given == ["a", "wait 0", "wait 1"], "the second slice is not there yet"
-    later.set()
     arrival.join()
+    assert given == ["a", "wait 0", "wait 1", "join"], "the second slice is not there yet"
+    later.set()
     arrival.settle()
-    assert given[3:] == ["b", "c", "join", "settle"]
+    assert given[4:] == ["b", "c", "settle"]
+    host.close()
+
+
+def test_before_a_rank_waits_for_others_they_have_what_they_wait_for() -> None:
+    host, given = _hosted(_state(torch.float32)), list[str]()
+    back: Any = SimpleNamespace(
+        join=lambda: given.append("join"), give=lambda masters, values: given.extend(masters), owed=2
+    )
+    host.take(_sums(0))
+    host.leave()
+    host.start(1.0, 0.01)
+    HostReturn(host, back, host._state.masters).join()
+    assert given == ["a", "b", "c", "join"]
     host.close()
 
 

@@ -178,6 +178,59 @@ def test_pools_that_compute_in_less_get_masters_where_they_own(ports: Mapping[Ra
         _check(_move(ports, plans[one], plans[other]), plans[other])
 
 
+def _hosted(plan: Plan) -> Plan:
+    """With all optimizers in host memory."""
+    return plan.model_copy(
+        update={
+            "pipelines": tuple(
+                pipeline.model_copy(
+                    update={"stages": tuple(s.model_copy(update={"optimizer": "host"}) for s in pipeline.stages)}
+                )
+                for pipeline in plan.pipelines
+            )
+        }
+    )
+
+
+@pytest.mark.parametrize("narrow", ["", "a"])
+@pytest.mark.parametrize(("there", "here"), [(True, False), (False, True), (True, True)])
+def test_state_moves_from_and_to_host_memory(
+    ports: Mapping[RankId, Port], narrow: str, there: bool, here: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As it is where it was, and what is new there is made there: no chip has it for a while."""
+    plans, beside, made = _plans(narrow), CpuBackend.beside, set[int]()
+
+    def recorded(*asked: Any) -> torch.Tensor:
+        found = beside(*asked)
+        made.add(found.data_ptr())
+        return found
+
+    one, other = (_hosted(plans[n]) if host else plans[n] for n, host in (("stages", there), ("other owner", here)))
+    monkeypatch.setattr(CpuBackend, "beside", recorded)
+    results = _move(ports, one, other)
+    _check(results, other)
+    for result in results.values():
+        kept = {tensor.data_ptr() for tensor in result.before.keyed().values()}
+        for key, tensor in result.after.keyed().items():
+            chip = key.kind == VALUE or (key.kind == PARAMETER and result.after.values[key.name].dtype == torch.float32)
+            if tensor.data_ptr() not in kept:
+                assert (tensor.data_ptr() in made) == (here and not chip)
+
+
+@pytest.mark.parametrize(("there", "here"), [(False, False), (True, False), (False, True), (True, True)])
+def test_a_chip_is_asked_for_what_it_holds_itself_while_state_moves(
+    ports: Mapping[RankId, Port], there: bool, here: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the same layout before and after: bfloat16 values, with masters and moments that stay, come, go or are not."""
+    claimed: list[int] = []
+    monkeypatch.setattr(CpuBackend, "claim", lambda self, name, nbytes: claimed.append(nbytes))
+    plan = _plans("a")["one"]
+    one, other = (_hosted(plan) if host else plan for host in (there, here))
+    result = _move(ports, one, other)[RANKS[0]]
+    values = sum(value.nbytes for value in result.after.values.values())
+    assert max(claimed) == values + (0 if there and here else 3 * 2 * values)
+
+
 def _scattered(spec: RunSpec) -> list[Holding]:
     """Of a stage's ranks, the first has no part of any matrix, and the others a box that is cut in both dimensions."""
     return [

@@ -341,3 +341,19 @@ def test_buckets_keep_the_order_of_units() -> None:
     tensors = [Holding(f"t{unit}", unit, holders, 0) for unit in (0, 0, 1, 2)]
     found = [[holding.unit for holding in bucket] for bucket in in_buckets(tensors[::-1], 17)]
     assert found == [[2, 1], [0, 0]]
+
+
+def test_an_owner_owes_others_what_they_have_copies_of() -> None:
+    me, other = RankId("a", 0), RankId("a", 1)
+    mine, theirs = (
+        Holder(p, 0, frozenset({0}), Placement(TensorLayout.replicated((4,), 1), (rank,)))
+        for p, rank in enumerate((me, other))
+    )
+    copies = [(mine,), (mine, theirs), (mine,)]
+    tensors = [Holding(f"t{unit}", unit, holders, 0) for unit, holders in enumerate(copies)]
+    wires, values = Wires(), {t.name: torch.zeros(4) for t in tensors}
+    owner, copy = (
+        ParameterReturn(wires.seen_by(one), wires.shared_by(one, tensors), tensors, 1, values, {"a": torch.float32})
+        for one in (me, other)
+    )
+    assert (owner.owed, copy.owed) == (1, -1)

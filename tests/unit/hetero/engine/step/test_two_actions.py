@@ -38,7 +38,7 @@ LISTS = {
     "some whole": "F0 F1 I0 F2 B1 W0 I2 W2",
 }
 WHOLE = "F0 B0 F1 B1 F2 B2"
-REAL: Mapping[tuple[int, int], float] = {}
+REAL: Mapping[tuple[Kind, int, int], float] = {}
 """Chips take their time by themselves."""
 
 
@@ -61,7 +61,7 @@ class Trained:
         written: str,
         precision: str = "float32",
         dims: Dimensions = DIMENSIONS,
-        laps: Mapping[tuple[int, int], float] = REAL,
+        laps: Mapping[tuple[Kind, int, int], float] = REAL,
     ) -> None:
         backend, dtype = CpuBackend(), DTYPES[precision]
         me = RankId("a", 0)
@@ -136,7 +136,8 @@ def test_units_are_handed_over_one_by_one_with_their_gradients_made(written: str
 @pytest.mark.parametrize("written", [WHOLE, LISTS["all W at the end"]], ids=["whole", "in two"])
 def test_an_emulated_chip_hands_over_each_unit_at_its_time(written: str) -> None:
     """Once all is computed; what comes near the end waits for SYNC."""
-    parts = {(chunk, unit): (end - unit) / 3 for chunk, (first, end) in enumerate(CHUNKS) for unit in range(first, end)}
+    kind, units = Kind(written.split()[-1][0]), [range(*chunk) for chunk in CHUNKS]
+    parts = {(kind, chunk, unit): (held.stop - unit) / 3 for chunk, held in enumerate(units) for unit in held}
     trained = Trained(written, laps=parts)
     whole = trained.step()
     for chunk in (0, 1):
