@@ -29,7 +29,7 @@ from hetero.engine.step.stage import RankPlace, place_of
 from hetero.engine.wiring import EpochGroups, tensor_holdings
 from hetero.layers.group import TensorGroup
 from hetero.layers.product import product, summed_product
-from hetero.layers.weight_gradients import Kept, WeightGradients
+from hetero.layers.weight_gradients import ProductPair, WeightGradients
 from hetero.models.batch import Batch
 from hetero.models.registry import architecture
 from hetero.words.spec import RunSpec
@@ -225,7 +225,7 @@ class Chunk:
         x = group.copy_in(x, products.flush)
         if group.slices > 1:
             return summed_product(x, weight, products, group)
-        return group.reduce_out(product(x, weight, None, products, waits=group.size > 1))
+        return group.reduce_out(product(x, weight, None, products, deferred=group.size > 1))
 
     def _tell(self, unit: int, _: Any = None) -> None:
         if self._made is not None:
@@ -242,10 +242,10 @@ class Chunk:
             yield
         self._made = None
 
-    def keeping(self) -> AbstractContextManager[deque[Kept]]:
+    def keeping(self) -> AbstractContextManager[deque[ProductPair]]:
         return self._products.keeping()
 
-    def make(self, kept: deque[Kept], made: Callable[[int, Iterable[str]], None]) -> None:
+    def make(self, kept: deque[ProductPair], made: Callable[[int, Iterable[str]], None]) -> None:
         for unit, names in reversed(self._units.items()):
             self._products.make(kept.popleft())
             made(unit, names)
