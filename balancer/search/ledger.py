@@ -4,16 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 from balancer.completion.idle import used_chips
 from balancer.cost.ideal import ideal_tokens_per_s, pool_sequences_per_s
+from balancer.cost.stage_times import stage_time, stage_unit_time
 from balancer.cost.times import model_time
-from balancer.plan.plan import PipelinePlan
+from balancer.plan.plan import PipelinePlan, Plan, StagePlan
+from balancer.plan.recompute import RecomputedUnits
 from balancer.search.cut import StageCost, cut
 from balancer.search.shares import shares
 from balancer.simulate.simulate import Prediction, Scenario, run
 
 TERMS = ("rounding", "imbalance", "bubble", "exposed_link", "recompute", "idle", "other")
+
+
+class _Work(NamedTuple):
+    """Seconds per micro-batch of each stage of a pipeline, its backwards whole: as it is `now`, and under the `best`
+    cut, memory aside, unless that is as it is: several chunks on a stage may beat every single cut."""
+
+    now: list[float]
+    best: list[float]
 
 
 def efficiency(prediction: Prediction) -> dict[str, float]:
@@ -30,25 +41,27 @@ def ledger(prediction: Prediction, measured_step_s: float | None = None) -> dict
     rounding      whole units and whole micro-batches: the busiest stage if these stages had the best cuts and shares
     imbalance     this plan's busiest stage against that of the cuts and shares which suit the times that it is judged
                   by (shares that reckon with each pipeline's filling); 0 for a plan made for these very times
-    bubble        the rest of the computation, all links free: filling and emptying
+    bubble        the rest of the computation, all links free: filling and emptying, and collectives that
+                  backwards in two actions no longer hide
     exposed_link  what the links add, gradient sync included
-    recompute     forwards done twice (no schedule here does)
+    recompute     what backwards make again: the busiest stage under the best cuts and shares, with it and without
     idle          chips that the plan gives no work
     other         a tp that is not the pool's fastest, the optimizer's update, what was not predicted
     """
     s = prediction.scenario
     step_s = measured_step_s or prediction.step_s
     free, used_s = run(replace(s, free_links=True)), _used_step_s(s)
-    best = [_best_cut(s, pipeline) for pipeline in s.plan.pipelines]
-    busy_s = max(prediction.busy_s.values())
-    best_s = min(busy_s, _busiest_s(s, best, [0.0] * len(best)))
-    imbalance_s = max(0.0, busy_s - _busiest_s(s, best, [sum(work) - max(work) for work in best]))
+    work = _work(s)
+    once = work if _recomputes_nothing(s.plan) else _work(replace(s, plan=_without_recompute(s.plan)))
+    best_s, busy_s, best = _best_s(s, work), _busy_s(s, work), [each.best for each in work]
+    once_s = min(best_s, _best_s(s, once))
+    imbalance_s = max(0.0, busy_s - _busiest_s(s, best, [sum(each) - max(each) for each in best]))
     terms = {
-        "rounding": (best_s - used_s) / step_s,
+        "rounding": (once_s - used_s) / step_s,
         "imbalance": imbalance_s / step_s,
         "bubble": (free.compute_s - best_s - imbalance_s) / step_s,
         "exposed_link": (prediction.step_s - free.step_s) / step_s,
-        "recompute": 0.0,
+        "recompute": (best_s - once_s) / step_s,
     }
     ideal_s = s.time_scale * s.workload.global_batch * s.workload.seq_len
     ideal_s /= ideal_tokens_per_s(s.topology, s.workload, s.times)
@@ -72,6 +85,29 @@ def _used_step_s(s: Scenario) -> float:
     return s.time_scale * s.workload.global_batch / rate
 
 
+def _recomputes_nothing(plan: Plan) -> bool:
+    return all(stage.recompute == "none" for _, stage in plan.stages())
+
+
+def _without_recompute(plan: Plan) -> Plan:
+    pipelines = tuple(
+        pipeline.model_copy(
+            update={"stages": tuple(stage.model_copy(update={"recompute": "none"}) for stage in pipeline.stages)}
+        )
+        for pipeline in plan.pipelines
+    )
+    return plan.model_copy(update={"pipelines": pipelines})
+
+
+def _best_s(s: Scenario, work: Sequence[_Work]) -> float:
+    return min(_busy_s(s, work), _busiest_s(s, [each.best for each in work], [0.0] * len(work)))
+
+
+def _busy_s(s: Scenario, work: Sequence[_Work]) -> float:
+    """Work of the busiest stage."""
+    return max(p.micro_batches * max(each.now) for p, each in zip(s.plan.pipelines, work, strict=True))
+
+
 def _busiest_s(s: Scenario, best: Sequence[Sequence[float]], fill_s: Sequence[float]) -> float:
     """Work of the busiest stage if the pipelines had these cuts and shares that reckon with these fills. Pipelines
     with different micro-batch sizes keep the shares that they have."""
@@ -82,19 +118,32 @@ def _busiest_s(s: Scenario, best: Sequence[Sequence[float]], fill_s: Sequence[fl
     return max(n * each for n, each in zip(counts, slowest, strict=True))
 
 
-def _best_cut(s: Scenario, pipeline: PipelinePlan) -> list[float]:
-    """Seconds per micro-batch of each stage under the best cut, memory aside; or as they are, since several chunks on a
-    stage may beat every single cut."""
+def _work(s: Scenario) -> list[_Work]:
+    """By pipeline."""
+    found = []
+    for pipeline in s.plan.pipelines:
+        costs = _costs(s, pipeline)
+        now, ranges = [0.0] * len(costs), cut(costs, s.workload.cuts) or ()
+        for chunk in pipeline.chunks():
+            now[chunk.stage] += costs[chunk.stage].between(chunk.units)
+        best = [cost.between(units) for cost, units in zip(costs, ranges, strict=False)]
+        found.append(_Work(now, best if best and max(best) < max(now) else now))
+    return found
+
+
+def _costs(s: Scenario, pipeline: PipelinePlan) -> list[StageCost]:
     scale = s.time_scale * pipeline.micro_batch
-    costs = [
-        StageCost.of_units(
-            [s.times.lookup(stage.pool, stage.tp, unit.kind).total_s * scale for unit in s.workload.units]
-        )
-        for stage in pipeline.stages
-    ]
-    now = [0.0] * len(costs)
-    for chunk in pipeline.chunks():
-        now[chunk.stage] += costs[chunk.stage].between(chunk.units)
-    ranges = cut(costs, s.workload.cuts) or ()
-    best = [cost.between(units) for cost, units in zip(costs, ranges, strict=False)]
-    return best if best and max(best) < max(now) else now
+    return [StageCost.of_units([scale * each for each in _units_s(s, stage)]) for stage in pipeline.stages]
+
+
+def _units_s(s: Scenario, stage: StagePlan) -> list[float]:
+    """Of each unit of the model, if the stage had it. Where a number of units is recomputed, others of its are taken to
+    make as large a part of their work again."""
+    once = [s.times.lookup(stage.pool, stage.tp, unit.kind).total_s for unit in s.workload.units]
+    if stage.recompute == "none":
+        return once
+    costs, own = (s.times, s.topology, s.workload), stage.unit_indices()
+    if not isinstance(stage.recompute, RecomputedUnits):
+        return [stage_unit_time(*costs, stage, unit).total_s for unit in range(len(once))]
+    slower = stage_time(*costs, stage, own).total_s / (sum(once[unit] for unit in own) or 1.0)
+    return [slower * each for each in once]

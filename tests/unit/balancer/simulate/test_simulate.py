@@ -15,6 +15,7 @@ from balancer.completion.completion import complete
 from balancer.cost.times import datasheet_times, units_time
 from balancer.memory.memory import stage_bytes
 from balancer.plan.plan import PipelinePlan, Plan, StagePlan
+from balancer.plan.recompute import RecomputedUnits
 from balancer.problem import Problem
 from balancer.schedule.action import Kind
 from balancer.schedule.registry import schedule, schedules
@@ -153,6 +154,60 @@ def test_the_ledger_sums_to_what_was_lost(case, miss):
     measured = ledger(prediction, measured_step_s=miss * prediction.step_s)
     assert sum(measured.values()) == pytest.approx(1 - prediction.efficiency_vs_ideal / miss, abs=1e-12)
     assert efficiency(prediction)["ledger_bubble"] == terms["bubble"]
+
+
+RECOMPUTE = st.sampled_from(["none", "full", RecomputedUnits(full=1)])
+
+
+def again(work):
+    """The workload whose units can make three quarters of their forward again, and keep nothing for it."""
+    units = tuple(
+        replace(unit, recomputed={"full": replace(unit, remade_flops=0.75 * unit.forward_flops)}) for unit in work.units
+    )
+    return replace(work, units=units)
+
+
+def recomputing(written, words):
+    """The plan whose first pipeline's stages recompute that."""
+    pipeline = written.pipelines[0]
+    stages = tuple(
+        stage.model_copy(update={"recompute": word}) for stage, word in zip(pipeline.stages, words, strict=False)
+    )
+    return written.model_copy(update={"pipelines": (pipeline.model_copy(update={"stages": stages}),)})
+
+
+@given(
+    case=pipelines(tp=2, interconnect=1e7),
+    words=st.lists(RECOMPUTE, min_size=5, max_size=5),
+    name=st.sampled_from(["1f1b", "zero-bubble"]),
+)
+@settings(deadline=None, max_examples=30)
+def test_the_ledger_sums_up_where_stages_recompute(case, words, name):
+    """Rounding apart: where collectives weigh on slow chips less than on fast ones, a cut may beat their mean."""
+    chips, work, written = case
+    prediction = predict(chips, again(work), recomputing(written, words).model_copy(update={"schedule": name}))
+    terms = ledger(prediction)
+    assert sum(terms.values()) == pytest.approx(1 - prediction.efficiency_vs_ideal, abs=1e-12)
+    assert all(terms[term] >= -1e-9 for term in ("imbalance", "bubble", "exposed_link", "recompute"))
+
+
+def test_what_is_made_again_is_recompute_and_no_imbalance():
+    chips, work = topology(pool("a", 1), pool("b", 1)), again(workload(8, batch=16))
+    even = plan((16, [("a", 1, (0, 4)), ("b", 1, (4, 8))]))
+    plain = predict(chips, work, even)
+    for word in ("full", RecomputedUnits(full=4)):
+        full = predict(chips, work, recomputing(even, [word] * 2))
+        terms = ledger(full)
+        assert terms["recompute"] == pytest.approx(0.25 * max(plain.busy_s.values()) / full.step_s)
+        assert terms["imbalance"] == pytest.approx(0)
+        assert terms["rounding"] == pytest.approx(0)
+
+
+def test_a_cut_that_suits_what_is_made_again_is_no_imbalance():
+    """A stage that takes a quarter longer for a unit has eight where the other has ten, and not nine."""
+    chips, work = topology(pool("a", 1), pool("b", 1)), again(workload(18, batch=16))
+    suits = recomputing(plan((16, [("a", 1, (0, 8)), ("b", 1, (8, 18))])), ["full", "none"])
+    assert ledger(predict(chips, work, suits))["imbalance"] == pytest.approx(0)
 
 
 def test_the_ledger_names_the_cause():

@@ -64,7 +64,7 @@ def test_a_unit_that_is_timed_leaves_none_behind(monkeypatch: pytest.MonkeyPatch
             kept.append(self)
 
         def take(self, one: Any, waits: bool = False) -> None:
-            super().take(one, waits=True)
+            super().take(one, deferred=True)
 
     monkeypatch.setattr(TensorGroup, "copy_in", _plain_copy_in)
     monkeypatch.setattr(calibration, "WeightGradients", Seen)
