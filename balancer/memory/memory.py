@@ -15,7 +15,7 @@ from backends.registry import find_family
 from balancer.cost.workload import UnitWork, Update, Workload
 from balancer.memory.communicators import communicator_bytes
 from balancer.memory.messages import Codecs, boundary_bytes, held_bytes, is_native, message_bytes, posted_bytes, uncoded
-from balancer.memory.peak import ChunkRoom, UnitRoom, compute_peak
+from balancer.memory.peak import ChunkRoom, UnitRoom, compute_peak, first_forwards_peak
 from balancer.memory.sync_memory import GRADIENT_BYTES, sync_memory
 from balancer.plan.plan import Place, Plan, StagePlan
 from balancer.schedule.lowering import actions_of
@@ -88,7 +88,8 @@ def stage_bytes(
     rooms = dict(_rooms(workload, plan, place, weight_bytes, sync.rounds))
     lists = actions_of(owner, plan.schedule)
     posted = posted_bytes(lists, stage, owner.stage_of_chunk(), _inside(workload, plan, place))
-    beginning = sync.returning + sum(room.forward for room in rooms.values())
+    back = {c.index: [sync.back.get(u, 0) for u in range(*c.units)] for c in owner.chunks() if c.index in rooms}
+    beginning = first_forwards_peak(lists[stage], rooms, back)
     computing = round(max(beginning, compute_peak(lists[stage], rooms, posted))) - (0 if narrow else gradients)
     on_chip = placed.optimizer == "chip"
     updating = owned * _updating_bytes(workload.update, chip) if on_chip else 0

@@ -8,9 +8,10 @@ the first leaves the pairs that the second reads: inputs of products, and the gr
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate
 from typing import NamedTuple
 
 from balancer.schedule.action import COMPUTING, KINDS, Actions, Kind, refuse_unknown
@@ -60,13 +61,14 @@ class ChunkRoom:
         return self.ends + sum(unit.kept for unit in self.units)
 
     @cached_property
+    def forwards(self) -> tuple[float, ...]:
+        """What a forward needs in each unit, with what it keeps."""
+        kept = accumulate((unit.kept for unit in self.units), initial=self.ends)
+        return tuple(now + unit.kept + unit.forward for now, unit in zip(kept, self.units, strict=False))
+
+    @property
     def forward(self) -> float:
-        """The most that a forward needs, with what it keeps."""
-        peak = now = self.ends
-        for unit in self.units:
-            now += unit.kept
-            peak = max(peak, now + unit.forward)
-        return peak
+        return max(self.ends, *self.forwards)
 
     @cached_property
     def pairs(self) -> float:
@@ -131,6 +133,24 @@ def compute_peak(actions: Actions, rooms: Mapping[int, ChunkRoom], posted: Itera
     for moment, there in _moments(actions, rooms, posted):
         most[moment] = max(most.get(moment, 0.0), there)
     return max(there + rooms[chunk].most(kind, first, last) for (kind, chunk, first, last), there in most.items())
+
+
+def first_forwards_peak(
+    actions: Actions, rooms: Mapping[int, ChunkRoom], returning: Mapping[int, Sequence[int]]
+) -> float:
+    """The most while parameters return: a chunk's first forward lets go of what has come for a unit when it comes to
+    it. `returning` are the bytes of each unit, by chunk."""
+    kept, left = 0.0, float(sum(map(sum, returning.values())))
+    peak, waits = left, dict(returning)
+    for action in (action for action in actions if action.kind in COMPUTING):
+        if action.kind is not Kind.F:
+            break
+        room = rooms[action.chunk]
+        for needed, came in zip(room.forwards, waits.pop(action.chunk, [0] * len(room.units)), strict=True):
+            left -= came
+            peak = max(peak, left + kept + needed)
+        kept += room.kept
+    return peak
 
 
 def _moments(

@@ -8,6 +8,7 @@ them. What crosses between pools lies in slots of host memory, but for the bucke
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
@@ -26,13 +27,17 @@ class SyncMemory:
     whose last backward sends them off.
 
     `summing` is the most of these and of sums, while sums are made; `summed` are the sums that the owner updates by,
-    `returning` all parameters in rounds.
+    `back` parameters in rounds, by the unit whose first forward lets go of them, and `returning` all of these.
     """
 
     rounds: dict[int, int] = field(default_factory=dict)
     summing: int = 0
     summed: int = 0
-    returning: int = 0
+    back: dict[int, int] = field(default_factory=dict)
+
+    @property
+    def returning(self) -> int:
+        return sum(self.back.values())
 
     def after(self, updating: int, rounded: int) -> int:
         """The most that is there once all is computed: while sums are made, or updates with their temporaries, what is
@@ -52,7 +57,7 @@ def sync_memory(
         rounds=_sent_off(side, sent),
         summing=GRADIENT_BYTES * _summing(side, sent, _in_buckets(apart, bucket_bytes)),
         summed=GRADIENT_BYTES * sum(map(side.summed, shared)),
-        returning=weight_bytes * sum(map(side.inside, together)),
+        back=_coming_back(side, together, weight_bytes),
     )
 
 
@@ -80,6 +85,14 @@ def _sent_off(side: _Side, rounds: list[SyncRound]) -> dict[int, int]:
             made = min(units) if not found else min(made, *units)
             found[made] = found.get(made, 0) + GRADIENT_BYTES * side.in_round(one)
     return found
+
+
+def _coming_back(side: _Side, together: Iterable[SharedUnits], weight_bytes: int) -> dict[int, int]:
+    found = Counter[int]()
+    for units in together:
+        if side.place in units.uses:
+            found[units.uses[side.place][0][2]] += weight_bytes * side.inside(units)
+    return dict(found)
 
 
 def _summing(side: _Side, rounds: list[SyncRound], alone: SyncRound) -> int:

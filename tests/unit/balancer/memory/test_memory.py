@@ -31,6 +31,16 @@ def test_gradients_in_rounds_lie_there_from_last_backwards_until_they_are_summed
         assert found.returning == 4 * (2 * 3 + 6) * MILLION, "all at once, while the next step begins"
 
 
+def test_a_tied_weight_returns_with_its_first_use_beside_what_else_is_first_used_there() -> None:
+    chips, work = topology(pool("a", 4)), replace(workload(8, batch=2), tied=((0, 7),))
+    two = complete(plan(*[(1, [("a", 1, (0, 4)), ("a", 1, (4, 8))])] * 2), Problem(chips, work))
+    for place, _ in two.stages():
+        found = sync_memory(work, two, place, 4)
+        assert found.back.keys() == set(range(place[1] * 4, place[1] * 4 + 4))
+        assert found.returning == sum(found.back.values()) >= 4 * 4 * MILLION
+    assert found.back[7] > found.back[6] > 0
+
+
 def test_what_comes_over_a_bridge_lies_in_host_memory() -> None:
     chips, work = topology(pool("a", 1), pool("b", 1)), workload(8, batch=2)
     two = complete(plan((1, [("a", 1, (0, 8))]), (1, [("b", 1, (0, 8))])), Problem(chips, work))

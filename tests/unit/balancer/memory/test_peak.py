@@ -6,7 +6,7 @@ import pytest
 
 from balancer.completion.completion import complete
 from balancer.memory.memory import stage_bytes
-from balancer.memory.peak import ChunkRoom, UnitRoom, compute_peak
+from balancer.memory.peak import ChunkRoom, UnitRoom, compute_peak, first_forwards_peak
 from balancer.problem import Problem
 from balancer.schedule.action import Action, Kind
 from hetero.models.options import load_preset
@@ -46,6 +46,22 @@ def test_a_unit_without_pairs_makes_its_weight_gradient_in_the_first_action(
     actions = tuple(Action(Kind(name[0]), 0, int(name[1])) for name in listed.split())
     assert compute_peak(actions, {0: room}, [0.0] * len(actions)) == peak
     assert room.most(Kind.W, first=False, last=False) == 0
+
+
+@pytest.mark.parametrize(
+    ("back", "peak"),
+    [
+        ({0: [0, 0], 2: [0]}, 32 + 15),  # two micro-batches of the first chunk, one of the other
+        ({0: [50, 0], 2: [0]}, 50),  # before any forward
+        ({0: [0, 50], 2: [0]}, 50 + 13),  # beside the first unit's
+        ({0: [0, 0], 2: [50]}, 50 + 33),  # beside all forwards of the first chunk
+    ],
+)
+def test_first_forwards_let_go_of_parameters_that_return_unit_by_unit(back: dict[int, list[int]], peak: float) -> None:
+    first = ChunkRoom(units=(UnitRoom(kept=10, forward=2), UnitRoom(kept=5, forward=1)), ends=1)
+    rooms = {0: first, 2: ChunkRoom(units=(UnitRoom(kept=10, forward=5),))}
+    listed = [(Kind.F, 0, 0), (Kind.F, 0, 1), (Kind.F, 2, 0), (Kind.B, 2, 0), (Kind.F, 2, 1)]
+    assert first_forwards_peak([Action(*one) for one in listed], rooms, back) == peak
 
 
 def test_last_weight_gradients_leave_what_is_to_be_sent() -> None:

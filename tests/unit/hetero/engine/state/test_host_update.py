@@ -106,7 +106,7 @@ def test_before_a_rank_waits_for_others_they_have_what_they_wait_for() -> None:
     host.take(_sums(0))
     host.leave()
     host.start(1.0, 0.01)
-    HostReturn(host, back, host._state.masters).join()
+    HostReturn(host, back, host._state).join()
     assert given == ["a", "b", "c", "join"]
     host.close()
 

@@ -63,8 +63,8 @@ def test_a_unit_that_is_timed_leaves_none_behind(monkeypatch: pytest.MonkeyPatch
             super().__init__(*given)
             kept.append(self)
 
-        def take(self, one: Any, waits: bool = False) -> None:
-            super().take(one, deferred=True)
+        def take(self, pair: Any, deferred: bool = False) -> None:
+            super().take(pair, deferred=True)
 
     monkeypatch.setattr(TensorGroup, "copy_in", _plain_copy_in)
     monkeypatch.setattr(calibration, "WeightGradients", Seen)
