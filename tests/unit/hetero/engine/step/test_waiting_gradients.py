@@ -70,7 +70,7 @@ def test_a_unit_that_is_timed_leaves_none_behind(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(calibration, "WeightGradients", Seen)
     assert _rows(monkeypatch)
     assert kept
-    assert not any(one._waiting for one in kept)
+    assert not any(one._deferred for one in kept)
 
 
 def test_a_summed_product_has_no_bias() -> None:
