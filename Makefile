@@ -7,8 +7,9 @@ STAMP  := $(VENV)/.installed
 DEMO   ?= configs/runs/quickstart.yaml
 export OMP_NUM_THREADS ?= 1
 
-# Parts of the tests. What is below `hetero`, its contracts, and `hetero` with the house: each by itself, and fast.
-FLOORS := tests/contract tests/unit/backends tests/unit/balancer tests/unit/bridge
+# Parts of the tests. Contracts, what is below `hetero`, and `hetero` with the house: each by itself, and fast.
+CONTRACTS := tests/contract
+FLOORS := tests/unit/backends tests/unit/balancer tests/unit/bridge
 HETERO := tests/architecture tests/unit/hetero
 VIEWS := tests/unit/hetero/monitoring
 # Ranks that train: on one standing fleet, on fleets of a test's own, and on made-up chips. Whole runs: on a cluster,
@@ -23,7 +24,7 @@ SHORT := tests/e2e/test_surroundings.py tests/e2e/test_unlike_precisions.py test
 PAGES := tests/e2e/bad_input tests/e2e/test_report.py tests/e2e/test_dashboard.py tests/e2e/test_watch_refused.py
 OTHERS := tests/e2e $(addprefix --ignore=,$(CLUSTER) $(ENDS) $(TUTORIAL) $(SHORT) $(PAGES))
 # The longest first, so that none is left alone at the end.
-PARTS := RANKS ENDS CLUSTER CHIPS OTHERS SHORT FLEETS TUTORIAL PAGES FLOORS HETERO
+PARTS := RANKS CONTRACTS ENDS CLUSTER CHIPS OTHERS HETERO FLEETS SHORT TUTORIAL PAGES FLOORS
 
 .PHONY: install demo test test-all $(PARTS) check check-types check-floors check-hetero bench clean
 
@@ -47,7 +48,7 @@ check-types:
 	$(BIN)/mypy
 
 check-floors:
-	$(BIN)/python -m pytest -m "not slow" $(FLOORS) $(VIEWS)
+	$(BIN)/python -m pytest -m "not slow" $(CONTRACTS) $(FLOORS) $(VIEWS)
 
 check-hetero:
 	$(BIN)/python -m pytest -m "not slow" $(HETERO) --ignore=$(VIEWS)

@@ -68,7 +68,7 @@ class ChunkRoom:
 
     @property
     def forward(self) -> float:
-        return max(self.ends, *self.forwards)
+        return max([self.ends, *self.forwards])
 
     @cached_property
     def pairs(self) -> float:
