@@ -39,7 +39,8 @@ class Returning(Protocol):
 
 
 NEARLY_DONE = 0.95
-"""What an emulated chip has to hand over from this part of its backward on waits for the end, to make it in time."""
+"""What an emulated chip has to hand over from this part of its backward on waits for the end, to make it in time; and
+no unit of a forward begins later than that."""
 
 
 @dataclass
@@ -134,7 +135,7 @@ class Executor:
         return partial(self._await_parameters, chunk, watch)
 
     def _await_parameters(self, chunk: int, watch: Stopwatch, unit: int) -> None:
-        watch.lap(self._laps.get((Kind.F, chunk, unit), 0.0))
+        watch.lap(min(NEARLY_DONE, self._laps.get((Kind.F, chunk, unit), 0.0)))
         with watch.paused(), self._meter.mark(f"wait parameters {unit}"):
             self._arrival.wait(unit)
 
