@@ -25,18 +25,13 @@ class Transformers(PlainLoop):
     checkpointing = False
 
     def build(self, units: tuple[int, int]) -> nn.Module:
-        from transformers import LlamaConfig, LlamaForCausalLM
+        from transformers import LlamaForCausalLM
+
+        from tests.llama_config import llama_config
 
         dims = self.spec.dimensions
-        config = LlamaConfig(
-            vocab_size=dims.vocab,
-            hidden_size=dims.hidden,
-            intermediate_size=dims.ffn,
-            num_hidden_layers=dims.layers,
-            num_attention_heads=dims.heads,
-            num_key_value_heads=dims.kv_heads,
-            rms_norm_eps=dims.norm_eps,
-            rope_parameters={"rope_type": "default", "rope_theta": dims.rope_theta},
+        config = llama_config(
+            dims,
             tie_word_embeddings=dims.tie_embeddings,
             max_position_embeddings=self.spec.text.seq_len,
             use_cache=False,

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import LlamaForCausalLM
 
 from hetero.data.source import Prepared
 from hetero.models.dimensions import Dimensions
@@ -15,6 +15,7 @@ from tests.distributed.cases import Case, find
 from tests.distributed.fleet import Standing
 from tests.distributed.laws import TOLERANCES, tensor_deviation
 from tests.distributed.plain import GlobalBatches, PlainModel
+from tests.llama_config import llama_config
 
 NAMES_IN_LAYER = (
     {"norm": "input_layernorm", **{name: f"self_attn.{name}_proj" for name in "qkvo"}},
@@ -39,18 +40,7 @@ def _names(dims: Dimensions) -> dict[str, str]:
 
 def _llama(model: PlainModel) -> LlamaForCausalLM:
     dims = model.dims
-    config = LlamaConfig(
-        vocab_size=dims.vocab,
-        hidden_size=dims.hidden,
-        intermediate_size=dims.ffn,
-        num_hidden_layers=dims.layers,
-        num_attention_heads=dims.heads,
-        num_key_value_heads=dims.kv_heads,
-        rms_norm_eps=dims.norm_eps,
-        rope_parameters={"rope_type": "default", "rope_theta": dims.rope_theta},
-        tie_word_embeddings=False,
-    )
-    llama = LlamaForCausalLM(config)
+    llama = LlamaForCausalLM(llama_config(dims, tie_word_embeddings=False))
     names = _names(dims)
     llama.load_state_dict({names[name]: value.detach() for name, value in model.parameters.items()})
     return llama

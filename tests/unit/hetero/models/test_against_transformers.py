@@ -38,17 +38,12 @@ def _their_name(ours: str, layers: int) -> str:
 
 
 def _reference(dims: Dimensions) -> Any:
-    from transformers import LlamaConfig, LlamaForCausalLM  # which takes longer than all that is collected beside
+    from transformers import LlamaForCausalLM  # which takes longer than all that is collected beside
 
-    config = LlamaConfig(
-        vocab_size=dims.vocab,
-        hidden_size=dims.hidden,
-        intermediate_size=dims.ffn,
-        num_hidden_layers=dims.layers,
-        num_attention_heads=dims.heads,
-        num_key_value_heads=dims.kv_heads,
-        rms_norm_eps=dims.norm_eps,
-        rope_parameters={"rope_type": "default", "rope_theta": dims.rope_theta},
+    from tests.llama_config import llama_config
+
+    config = llama_config(
+        dims,
         tie_word_embeddings=dims.tie_embeddings,
         attention_bias=dims.qkv_bias,  # also on o, which stays zero here
     )
