@@ -219,7 +219,7 @@ class EventStopwatch(Stopwatch):
         self._first.record()
 
     @contextmanager
-    def paused(self) -> Iterator[None]:
+    def paused(self, part: float) -> Iterator[None]:
         began, over = self._event(), self._event()
         began.record()
         yield

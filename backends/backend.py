@@ -68,8 +68,9 @@ class Stopwatch(ABC):
         """So much of the action is done. An emulated chip waits until that part of its time has passed."""
 
     @abstractmethod
-    def paused(self) -> AbstractContextManager[None]:
-        """What the chip waits for inside is no part of the action."""
+    def paused(self, part: float) -> AbstractContextManager[None]:
+        """What the chip waits for inside, when it has done so much of the action, is no part of it. The rank may come
+        there before its chip; an emulated chip, too, waits only from then on."""
 
     @abstractmethod
     def stop(self) -> None: ...

@@ -97,7 +97,7 @@ class HostStopwatch(Stopwatch):
         self._seconds = 0.0
 
     @contextmanager
-    def paused(self) -> Iterator[None]:
+    def paused(self, part: float) -> Iterator[None]:
         began = perf_counter()
         yield
         self._start += perf_counter() - began

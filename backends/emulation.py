@@ -51,6 +51,8 @@ class Emulated(CpuBackend):
         self._limit_bytes = chip.usable_bytes if options.memory_gib is None else round(options.memory_gib * GIB)
         self._claims: dict[str, int] = {}
         self._peak_bytes = 0
+        self.busy_until = 0.0
+        """When the chip is through with what its rank has given it to compute before it waited."""
 
     def open(self, index: int) -> None:
         """Chips of one pool differ in their jitter: each draws its own from the seed and its index."""
@@ -61,7 +63,8 @@ class Emulated(CpuBackend):
         self._speed = self._options.speed_at(number)
 
     def start(self, expected_s: float | None = None) -> PacedStopwatch:
-        return PacedStopwatch(None if expected_s is None else expected_s * self._slowness())
+        """An action without a time of its own is a wait, which for the chip begins when it is through."""
+        return PacedStopwatch(self, None if expected_s is None else expected_s * self._slowness())
 
     def memory(self) -> MemoryUse:
         """What was claimed at most, and the emulated chip's memory."""
@@ -99,27 +102,28 @@ class Emulated(CpuBackend):
 class PacedStopwatch(Stopwatch):
     """Lasts until its target: `lap()` and `stop()` sleep off what real compute left of it, and shorten nothing."""
 
-    def __init__(self, target_s: float | None) -> None:
-        self._target_s = target_s
+    def __init__(self, chip: Emulated, target_s: float | None) -> None:
+        self._chip, self._target_s = chip, target_s
         self._seconds = 0.0
-        self._start = perf_counter()
+        self._start = perf_counter() if target_s is not None else max(perf_counter(), chip.busy_until)
 
     def lap(self, part: float) -> None:
         if self._target_s is not None:
             time.sleep(max(0.0, part * self._target_s - (perf_counter() - self._start)))
 
     @contextmanager
-    def paused(self) -> Iterator[None]:
-        began = perf_counter()
+    def paused(self, part: float) -> Iterator[None]:
+        through = self._start + part * (self._target_s or 0.0)
+        self._chip.busy_until = began = max(perf_counter(), through)
         yield
-        self._start += perf_counter() - began
+        self._start += max(0.0, perf_counter() - began)
 
     def stop(self) -> None:
         elapsed_s = perf_counter() - self._start
         if self._target_s is not None:
             self.overrun = elapsed_s > self._target_s
             time.sleep(max(0.0, self._target_s - elapsed_s))
-        self._seconds = perf_counter() - self._start
+        self._seconds = max(0.0, perf_counter() - self._start)
 
     def seconds(self) -> float:
         """The action's real time, pacing and its overshoot of a tenth of a millisecond included."""

@@ -218,21 +218,20 @@ class Epoch:
         return StepTotals(loss / tokens, int(tokens), norm, lr, was, skipped, (step + 1) * int(tokens))
 
     def _step(self, sums: dict[str, torch.Tensor], scale: float, lr: float) -> None:
-        """Each slice leaves for its copies while the next one is updated."""
-        updated, owned, last = 0, sum(gradient.numel() for gradient in sums.values()), list[str]()
-        with self._meter.action(Kind.STEP, "STEP", self._expected.get((Kind.STEP, -1))) as watch:
-
-            def leave(names: Sequence[str]) -> None:
-                nonlocal updated
+        """Each slice leaves for its copies while the next one is updated. An emulated chip updates all first, and then
+        lets each leave at its time, the last one at the end."""
+        expected_s, paced = self._expected.get((Kind.STEP, -1)), list[Sequence[str]]()
+        leave = self._give if expected_s is None else paced.append
+        with self._meter.action(Kind.STEP, "STEP", expected_s) as watch:
+            self._optimizer.step(sums, scale, lr, self._return.slices, leave)
+            owned = sum(gradient.numel() for gradient in sums.values())
+            updated = 0
+            for names in paced[:-1]:
                 updated += sum(sums[name].numel() for name in names)
-                if updated == owned:
-                    last.extend(names)
-                    return
                 watch.lap(updated / owned)
                 self._give(names)
-
-            self._optimizer.step(sums, scale, lr, self._return.slices, leave)
-        self._give(last)
+        for names in paced[-1:]:
+            self._give(names)
 
     def _move_to_host(self, tensors: Sequence[Holding]) -> None:
         """Masters and moments, which the host updates from now on."""

@@ -39,8 +39,7 @@ class Returning(Protocol):
 
 
 NEARLY_DONE = 0.95
-"""What an emulated chip has to hand over from this part of its backward on waits for the end, to make it in time; and
-no unit of a forward begins later than that."""
+"""What an emulated chip has to hand over from this part of its backward on waits for the end, to make it in time."""
 
 
 @dataclass
@@ -128,15 +127,15 @@ class Executor:
             self.loss = loss if self.loss is None else self.loss + loss
 
     def _before(self, chunk: int, watch: Stopwatch) -> Before | None:
-        """What a chunk's first forward of a step does before each unit. An emulated chip comes to it in its time."""
+        """What a chunk's first forward of a step does before each unit."""
         if chunk not in self._unused:
             return None
         self._unused.discard(chunk)
         return partial(self._await_parameters, chunk, watch)
 
     def _await_parameters(self, chunk: int, watch: Stopwatch, unit: int) -> None:
-        watch.lap(min(NEARLY_DONE, self._laps.get((Kind.F, chunk, unit), 0.0)))
-        with watch.paused(), self._meter.mark(f"wait parameters {unit}"):
+        part = self._laps.get((Kind.F, chunk, unit), 0.0)
+        with watch.paused(part), self._meter.mark(f"wait parameters {unit}"):
             self._arrival.wait(unit)
 
     def _inputs(self, chunk: int, m: int) -> Boundary:

@@ -74,13 +74,26 @@ def test_a_lap_ends_when_its_part_of_the_action_would(clock: Clock) -> None:
 
 def test_what_a_chip_waits_for_in_mid_action_is_no_part_of_it(clock: Clock) -> None:
     stopwatch = emulated().start(0.06)
-    stopwatch.lap(0.5)
-    with stopwatch.paused():
+    with stopwatch.paused(0.5):  # the rank comes there at once, its chip in 0.03 s
         clock.sleep(7.0)
     stopwatch.lap(0.75)
-    assert clock.now_s == pytest.approx(107.045)
+    assert clock.now_s == pytest.approx(107.015)
     stopwatch.stop()
     assert (stopwatch.seconds(), stopwatch.overrun) == (pytest.approx(0.06), False)
+
+
+def test_a_wait_before_the_chip_is_through_is_none_of_its_own(clock: Clock) -> None:
+    chip = emulated()
+    stopwatch = chip.start(0.06)
+    with stopwatch.paused(0.5):
+        early, late = chip.start(), chip.start()
+        clock.sleep(0.02)
+        early.stop()
+        clock.sleep(0.03)
+        late.stop()
+    stopwatch.stop()
+    assert (early.seconds(), late.seconds()) == (0.0, pytest.approx(0.02))
+    assert clock.now_s == pytest.approx(100.08)
 
 
 def test_pacing_never_shortens_and_marks_what_took_too_long(clock: Clock) -> None:

@@ -87,7 +87,7 @@ def test_long_tensors_are_filled_block_by_block(monkeypatch: pytest.MonkeyPatch)
 class Second(Stopwatch):
     """Whatever is timed takes one."""
 
-    def paused(self) -> AbstractContextManager[None]:
+    def paused(self, part: float) -> AbstractContextManager[None]:
         return nullcontext()
 
     def stop(self) -> None:

@@ -13,7 +13,7 @@ from hetero.engine.products import Products
 
 
 class _Second(Stopwatch):
-    def paused(self) -> AbstractContextManager[None]:
+    def paused(self, part: float) -> AbstractContextManager[None]:
         return nullcontext()
 
     def stop(self) -> None: ...

@@ -16,7 +16,7 @@ class Watch(Stopwatch):
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
 
-    def paused(self) -> AbstractContextManager[None]:
+    def paused(self, part: float) -> AbstractContextManager[None]:
         return nullcontext()
 
     def stop(self) -> None: ...

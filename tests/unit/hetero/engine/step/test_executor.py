@@ -62,7 +62,7 @@ def test_each_first_forward_of_a_step_waits_for_its_units_one_by_one() -> None:
         executor._live.clear()
 
 
-def test_an_emulated_forward_comes_to_each_unit_in_its_own_time() -> None:
+def test_an_emulated_forward_waits_for_each_unit_from_its_own_time_on() -> None:
     """Whatever the parts of the backward are."""
     told: list[str] = []
 
@@ -71,11 +71,11 @@ def test_an_emulated_forward_comes_to_each_unit_in_its_own_time() -> None:
             before(unit)
         return {"x": torch.zeros(1, 1, 1)}
 
-    watch: Any = SimpleNamespace(lap=lambda part: told.append(f"lap {part}"), paused=nullcontext)
+    watch: Any = SimpleNamespace(paused=lambda part: nullcontext(told.append(f"from {part}")))
     meter: Any = SimpleNamespace(action=lambda *_: nullcontext(watch), mark=lambda label: nullcontext())
     arrival: Any = SimpleNamespace(wait=lambda unit: told.append(f"wait {unit}"), join=lambda: None)
     laps = {(Kind.F, 0, 0): 0.0, (Kind.F, 0, 1): 0.25, (Kind.W, 0, 1): 0.0, (Kind.W, 0, 0): 1.0}
     chunks: Any = {0: units}
     executor = Executor(chunks, (Action(Kind.F, 0, 0), STEP), {}, ["x"], (1, 1), torch.float32, meter, {}, laps)
     executor.run(lambda m: Batch(torch.zeros(0), torch.zeros(0)), lambda chunk, names: None, arrival)
-    assert told == ["lap 0.0", "wait 0", "lap 0.25", "wait 1"]
+    assert told == ["from 0.0", "wait 0", "from 0.25", "wait 1"]
