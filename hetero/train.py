@@ -156,7 +156,7 @@ class _Run:
         self._loss_scale = LossScale.of(job.train.loss_scale, point.state.scalars if point else {})
         self._skips = skips_of(point)
         self._last: MetricsLine | None = None
-        self._written: dict[int, CheckpointWritten] = {}
+        self._states: dict[int, RunState] = {}
         self._plan: Plan
         self._memory: MemoryCheck
         self._fleet_failed = False
@@ -212,13 +212,20 @@ class _Run:
         self.warn(*planned.notes)
         facts["idle"] = [asdict(idle) for idle in planned.idle]
         self._event("planned", **facts, calibrated=list(measured.rows), probed=list(measured.probed.rows))
-        session.configure(self._spec(session, planned, measured.time_scale))
+        spec = self._spec(session, planned, measured.time_scale)
+        session.configure(spec)
         titles = {pool.name: str(pool) for pool in session.fleet.pools}
         with Journal(self.run_dir / METRICS) as metrics:
             trace = Trace(self.run_dir / "trace.json", titles)
             try:
                 recorder = Recorder(run_facts(self._job, planned, measured.time_scale, time.time()))
-                session.run(self._job.train.steps, lambda step, hosts: self._record(recorder, metrics, trace, hosts))
+
+                def on_report(step: int, hosts: Sequence[HostStep]) -> None:
+                    self._record(recorder, metrics, trace, hosts)
+                    if spec.saves_at(step + 1):
+                        self._states[step + 1] = self._state(step + 1)
+
+                session.run(self._job.train.steps, on_report)
             finally:
                 trace.close()
         if self._skips.in_row:
@@ -243,10 +250,10 @@ class _Run:
             self._event("failed", process="driver", cause=cause)
 
     def heard(self, notice: Notice | CheckpointWritten) -> None:
-        """What the fleet has for the journal. That all pieces of a checkpoint are written is heard just before the
-        record of the step that it follows, which says whether that step was an update; then it gets its manifest."""
+        """What the fleet has for the journal. That all pieces of a checkpoint are written is heard after the record of
+        the step that it follows, at once or steps later; then it gets its manifest."""
         if isinstance(notice, CheckpointWritten):
-            self._written[notice.step] = notice
+            self._commit(notice)
         elif notice.kind == MemoryUsed.kind:
             facts = {"step": notice.step, "epoch": notice.epoch, "rank": notice.rank}
             self._note(self._memory.used(str(notice.pool), notice.data, facts))
@@ -284,19 +291,16 @@ class _Run:
             self._event("validated", step=line["step"], epoch=line["epoch"], eval_loss=line["eval_loss"])
         for record in self.record_to:
             record(line)
-        if (written := self._written.pop(line["step"] + 1, None)) is not None:
-            self._commit(written)
 
     def _scaled(self, line: MetricsLine) -> list[Notice]:
         """Follows the loss scale, which the ranks change by the same rule."""
         before, self._loss_scale = self._loss_scale, self._loss_scale.after(bool(line["skipped"]))
         return told(before, self._loss_scale, {"step": line["step"], "epoch": line["epoch"]})
 
-    def _commit(self, written: CheckpointWritten) -> None:
-        assert self._store is not None
-        self._folders.check(thoroughly=True)
-        sequences = written.step * self._job.train.global_batch
-        state = RunState(
+    def _state(self, done: int) -> RunState:
+        """What a checkpoint of the steps done by now keeps beside its tensors."""
+        sequences = done * self._job.train.global_batch
+        return RunState(
             consumed_sequences=sequences,
             consumed_tokens=sequences * self._job.data.seq_len,
             job_fingerprint=self._job.fingerprint(),
@@ -308,7 +312,11 @@ class _Run:
                 "last_good": self._last_good() if self._skips.count else None, **self._loss_scale.kept(),
             },
         )  # fmt: skip
-        self._store.commit(written.step, state, written.pieces)
+
+    def _commit(self, written: CheckpointWritten) -> None:
+        assert self._store is not None
+        self._folders.check(thoroughly=True)
+        self._store.commit(written.step, self._states.pop(written.step), written.pieces)
         self._store.prune(self._job.checkpoint.keep)
         self._event("saved", step=written.step, epoch=written.epoch, pieces=len(written.pieces))
 

@@ -67,9 +67,13 @@ class RunSpec(BaseModel):
 
     def saves_at(self, done: int) -> bool:
         """Whether a checkpoint is written once `done` steps are complete."""
-        if self.checkpoint_folder is None or self.checkpoint_every == 0:
-            return False
-        return done % self.checkpoint_every == 0 or done == self.steps
+        return self.next_save(done - 1) == done
+
+    def next_save(self, done: int) -> int | None:
+        """Of how many steps the first checkpoint is that is written after so many; None if none is."""
+        if self.checkpoint_folder is None or self.checkpoint_every == 0 or done >= self.steps:
+            return None
+        return min((done // self.checkpoint_every + 1) * self.checkpoint_every, self.steps)
 
     def evaluates_at(self, done: int) -> bool:
         """Whether the held-out samples are measured once `done` steps are complete."""
