@@ -6,6 +6,8 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 DEMO   ?= configs/runs/quickstart.yaml
 export OMP_NUM_THREADS ?= 1
+# Compiled once, and not by each of the hundreds of processes that tests start.
+unexport PYTHONDONTWRITEBYTECODE
 
 # Parts of the tests. Contracts, what is below `hetero`, and `hetero` with the house: each by itself, and fast.
 CONTRACTS := tests/contract
