@@ -26,6 +26,13 @@ class _NoPath(ValueError):
         self.rule, self.remedy = rule, remedy
 
 
+def scheme_of(text: str) -> str | None:
+    """In lower case, of an address of anything but files; None of a path."""
+    address = _ADDRESS.match(text)
+    scheme = (address[1] or "file").lower() if address else "file"
+    return None if scheme == "file" else scheme
+
+
 def path_text(text: str) -> str:
     """The path that is meant, its `~` left to the machine that uses it. Raises ValueError where none is."""
     if address := _ADDRESS.match(text):

@@ -153,7 +153,7 @@ class Epoch:
         assert self.spec.checkpoint_folder is not None
         if self._host is not None:
             self.settle()
-        store = CheckpointStore(Path(self.spec.checkpoint_folder))
+        store = CheckpointStore(self.spec.checkpoint_folder)
         self._saver.save(store, self.state, self._copied_byte_s)
 
     def close(self) -> None:

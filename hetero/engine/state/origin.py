@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch
 
@@ -28,7 +27,7 @@ def begin(spec: RunSpec, tensors: Sequence[Holding], me: RankId, backend: Backen
     if spec.state == "initial":
         return _initial(spec, tensors, me, backend)
     assert spec.resume_folder is not None
-    with CheckpointReader(CheckpointStore(Path(spec.resume_folder)), spec.start) as reader:
+    with CheckpointReader(CheckpointStore(spec.resume_folder), spec.start) as reader:
         state = _blank(spec, tensors, me, backend)
         state.loss_scale = LossScale.of(spec.train.loss_scale, reader.manifest.run.scalars)
         owned, blank = owned_by(tensors, me), _host_memory(spec, me, backend)
