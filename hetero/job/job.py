@@ -17,6 +17,7 @@ from hetero.data.options import DataOptions
 from hetero.job.checks import check_links, check_model, check_pool, check_sizes, check_time_scale, check_trackers
 from hetero.masking import masked
 from hetero.models.options import ModelOptions
+from hetero.models.tuning import EVERYTHING
 from hetero.monitoring.options import MonitorOptions
 from hetero.words.options import EvalOptions, TrainOptions
 
@@ -73,7 +74,7 @@ class Job(BaseModel):
             check_pool(name, pool, self.train.precision)
         check_links(self.bridge, self.pools, self.train.precision)
         check_time_scale(self.time_scale, self.emulated)
-        check_model(self.model, self.data, self.pools)
+        check_model(self.model, self.data, self.pools, self.train.tuning)
         check_trackers(self.monitor)
         return self
 
@@ -109,6 +110,8 @@ class Job(BaseModel):
         invariant = {"micro_batch", "replica_check_every", "loss_scale"}
         if self.train.optimizer.schedule == "constant":
             invariant.add("steps")
+        if self.train.tuning == EVERYTHING:
+            invariant |= {"freeze", "lora"}
         return {
             "model": {"dimensions": self.model.resolve().model_dump(mode="json")},
             "data": self.data.model_dump(mode="json", exclude={"source"}),
