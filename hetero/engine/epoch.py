@@ -80,19 +80,18 @@ class Epoch:
             self._me, spec.epoch, world.backend, port, self._native, self._waits, spec.bridge, self._codec_fell_back
         )
         self._messenger = messenger
-        self.stage = Stage(
-            spec.dimensions, spec.plan, place, groups.tensor, world.backend, self._precision, state.values
-        )
+        common = groups.tensor, world.backend, self._precision, state.values, spec.train.tuning
+        self.stage = Stage(spec.dimensions, spec.plan, place, *common)
         self._text = Text(spec, place, world.backend.device, self.stage.reads_text)
         self._optimizer = _optimizer(spec, state, tensors, world.backend.capabilities.fused_adamw)
         self._meter = Meter(world.backend, self._waits)
         self._expected = _expected(spec, place, world.backend)
         self._executor, self._evaluator = self._make_executors(messenger, groups.tensor)
-        common = messenger, groups.shared, tensors, spec.bridge.sync_bucket_bytes
-        self._gradients = GradientSync(*common, self.stage.gradients)
+        told = messenger, groups.shared, [h for h in tensors if h.trains], spec.bridge.sync_bucket_bytes
+        self._gradients = GradientSync(*told, self.stage.gradients)
         precisions = spec.plan.precisions()
         dtypes = {pool: DTYPES[precision] for pool, precision in precisions.items()}
-        self._return = ParameterReturn(*common, dict(self.stage.parameters), dtypes, _in_host(spec.plan))
+        self._return = ParameterReturn(*told, dict(self.stage.parameters), dtypes, _in_host(spec.plan))
         self._host: HostUpdate | None = None
         self._arrival: HostReturn | ParameterReturn = self._return
         self._alone: set[str] = set()
@@ -401,5 +400,6 @@ def _laps(spec: RunSpec, place: RankPlace, backend: Backend) -> Laps:
 
 def workload_of(spec: RunSpec) -> Workload:
     """What the run's model costs, unit by unit."""
-    work = architecture(spec.dimensions).workload(spec.text.seq_len, spec.train.global_batch, spec.train.precision)
-    return replace(work, update=spec.train.optimizer.update)
+    model, train = architecture(spec.dimensions, spec.train.tuning), spec.train
+    work = model.workload(spec.text.seq_len, train.global_batch, train.precision)
+    return replace(work, update=train.optimizer.update)

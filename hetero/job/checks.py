@@ -21,6 +21,7 @@ from hetero.job.errors import JobError
 from hetero.masking import MASK, first_masked
 from hetero.models.options import ModelOptions
 from hetero.models.registry import architecture
+from hetero.models.tuning import EVERYTHING, Tuning
 from hetero.monitoring.options import MonitorOptions
 from hetero.monitoring.tracker import tracker_names
 from hetero.words.options import TrainOptions
@@ -155,17 +156,18 @@ def check_time_scale(time_scale: float | str, emulated: bool) -> None:
         raise JobError("time_scale", time_scale, "slows emulated pools only, and none is", "remove it")
 
 
-def check_model(model: ModelOptions, data: DataOptions, pools: Pools) -> None:
-    """The model is a known one, has room for every symbol of the text, and can be cut as the pools ask."""
+def check_model(model: ModelOptions, data: DataOptions, pools: Pools, tuning: Tuning = EVERYTHING) -> None:
+    """The model is a known one, has what the job freezes and adapts, and room for every symbol of the text, and can be
+    cut as the pools ask."""
     try:
         dimensions = model.resolve()
         _check_layers(dimensions.layers)
-        legal_tp = architecture(dimensions).legal_tp
+        legal_tp = architecture(dimensions, tuning).legal_tp
     except Exception as error:
         if not explains_itself(error):
             raise
         key = str(error.key)  # type: ignore[attr-defined]
-        raise JobError.at(key if key.startswith("model") else f"model.{key}", error) from None
+        raise JobError.at(key if key.startswith(("model", "train")) else f"model.{key}", error) from None
     if data.vocab is not None and dimensions.vocab < data.vocab:
         rule = f"must have room for the {data.vocab} symbols of the {data.tokenizer!r} tokenizer"
         raise JobError("model", f"vocab {dimensions.vocab}", rule, f"choose a vocab of at least {data.vocab}")

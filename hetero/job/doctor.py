@@ -12,6 +12,7 @@ from pathlib import Path
 from backends.errors import ChipError
 from backends.identify import AUTO, identify
 from backends.probe import Detection
+from bridge.precision import ITEM_BYTES
 from hetero.cluster.doctor.finding import Finding, judged
 from hetero.cluster.doctor.machine import Machine, Space, space
 from hetero.cluster.fleet import LOOPBACK
@@ -162,7 +163,9 @@ def _data(job: Job, elsewhere: bool) -> Finding:
 def _storage(job: Job, run_dir: Path, nodes: Sequence[Node] | None) -> Iterator[Finding]:
     if job.checkpoint.every == 0:
         return
-    n_bytes = STATE_BYTES * sum(unit.parameters for unit in workload(job).units) * (job.checkpoint.keep + 1)
+    value_bytes = ITEM_BYTES[job.train.precision]
+    saved = sum(STATE_BYTES * unit.trained + value_bytes * unit.frozen for unit in workload(job).units)
+    n_bytes = saved * (job.checkpoint.keep + 1)
     if nodes is None or job.checkpoint.storage is not None:
         folder = Path(os.path.expanduser(job.checkpoint.storage or run_dir))
         yield storage(space(folder), n_bytes, elsewhere=nodes is not None)

@@ -25,6 +25,7 @@ from hetero.job.checks import (
 )
 from hetero.masking import masked
 from hetero.models.options import ModelOptions
+from hetero.models.tuning import EVERYTHING
 from hetero.monitoring.options import MonitorOptions
 from hetero.words.options import EvalOptions, TrainOptions
 
@@ -81,7 +82,7 @@ class Job(BaseModel):
             check_pool(name, pool, self.train.precision)
         check_links(self.bridge, self.pools, self.train.precision)
         check_time_scale(self.time_scale, self.emulated)
-        check_model(self.model, self.data, self.pools)
+        check_model(self.model, self.data, self.pools, self.train.tuning)
         check_trackers(self.monitor)
         return self
 
@@ -122,6 +123,8 @@ class Job(BaseModel):
         invariant = {"micro_batch", "replica_check_every", "loss_scale"}
         if self.train.optimizer.schedule == "constant":
             invariant.add("steps")
+        if self.train.tuning == EVERYTHING:
+            invariant |= {"freeze", "lora"}
         return {
             "model": {"dimensions": self.model.resolve().model_dump(mode="json")},
             "data": self.data.facts(),

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, model_validator
 from balancer.plan.plan import Plan
 from bridge.options import BridgeOptions
 from hetero.models.dimensions import Dimensions
+from hetero.models.tuning import EVERYTHING, Tuning
 from hetero.words.options import EvalOptions, TrainOptions
 from hetero.words.pool import Pool
 
@@ -128,6 +129,7 @@ class CalibrationSpec(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     dimensions: Dimensions
+    tuning: Tuning = EVERYTHING
     pools: dict[str, Pool]
     tensor_parallel: dict[str, tuple[int, ...]]
     seq_len: int

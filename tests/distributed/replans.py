@@ -94,7 +94,8 @@ class Uninterrupted:
         self.of = cache(self._train)
 
     def _train(self, job: Job) -> tuple[list[PlainStep], PlainTraining]:
-        training = PlainTraining(job, self._text, PlainModel(job.dimensions, job.train.seed))
+        model = PlainModel(job.dimensions, job.train.seed, job.train.tuning)
+        training = PlainTraining(job, self._text, model)
         return list(training.steps(self._steps)), training
 
 

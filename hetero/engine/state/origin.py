@@ -66,6 +66,7 @@ def _host_memory(spec: RunSpec, me: RankId, backend: Backend) -> Blank | None:
 def _blank(spec: RunSpec, tensors: Sequence[Holding], me: RankId, backend: Backend) -> State:
     """Memory for the values, of any content."""
     state = State(spec.start, LossScale.of(spec.train.loss_scale, {}), places=places_of(tensors, me))
+    state.frozen = tuple(owned_by(tensors, me, trains=False))
     if state.places:
         dtype = DTYPES[spec.plan.precisions()[me.pool]]
         for name, (layout, position) in state.places.items():
@@ -75,7 +76,7 @@ def _blank(spec: RunSpec, tensors: Sequence[Holding], me: RankId, backend: Backe
 
 def _tensor_specs(spec: RunSpec, me: RankId) -> dict[str, TensorSpec]:
     """Of the tensors that a rank's stage uses."""
-    place, model = place_of(spec.plan, me), architecture(spec.dimensions)
+    place, model = place_of(spec.plan, me), architecture(spec.dimensions, spec.train.tuning)
     if place is None:
         return {}
     units = spec.plan.pipelines[place.pipeline].stages[place.stage].unit_indices()
