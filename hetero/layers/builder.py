@@ -10,6 +10,7 @@ from torch import nn
 
 from backends.operators import Operators
 from bridge.layout.layout import Region, TensorLayout
+from hetero.layers.auxiliary import AuxiliaryLoss
 from hetero.layers.group import TensorGroup
 from hetero.layers.initial import fill_normal
 from hetero.layers.spec import Constant, TensorSpec
@@ -31,7 +32,7 @@ class Builder:
 
     `seed` None leaves memory as it comes, for values that are loaded next. `shared` holds the tied parameters by name:
     the units of one rank that are built with the same dictionary use one parameter. `weight_gradients` is what makes
-    those of products.
+    those of products, `auxiliary` what lets losses of parts into a backward.
     """
 
     group: TensorGroup
@@ -41,6 +42,7 @@ class Builder:
     seed: int | None = 0
     shared: dict[str, nn.Parameter] = field(default_factory=dict)
     weight_gradients: WeightGradients = field(default_factory=WeightGradients)
+    auxiliary: AuxiliaryLoss = field(default_factory=AuxiliaryLoss)
 
     def parameter(self, spec: TensorSpec) -> nn.Parameter:
         """This rank's slice of the tensor, with its first values."""

@@ -13,6 +13,7 @@ from torch import nn
 
 from backends.operators import ELEMENTWISE, Operators
 from balancer.plan.recompute import Recompute
+from hetero.layers.auxiliary import AuxiliaryLoss
 from hetero.layers.builder import Builder, LogicalTensor, tensors
 from hetero.layers.group import TensorGroup
 from hetero.layers.rerun import Remaker
@@ -89,17 +90,18 @@ def build_unit(
     shared: dict[str, nn.Parameter] | None = None,
     weight_gradients: WeightGradients | None = None,
     recompute: Recompute = "none",
+    auxiliary: AuxiliaryLoss | None = None,
 ) -> UnitModule:
     """Unit `index` of the model, as rank `group.rank` of its group holds it, of whose values backward makes again what
     `recompute` says.
 
     `fill` False leaves the parameters' memory as it comes. Units of one rank that are built with the same `shared` use
-    one Parameter for a tied tensor; `weight_gradients` makes those of products, by default at once. Raises LayoutError
-    where the group's size is illegal for the model.
+    one Parameter for a tied tensor; `weight_gradients` makes those of products, by default at once; `auxiliary` lets
+    losses of parts into a backward. Raises LayoutError where the group's size is illegal for the model.
     """
     first_values = seed if fill else None
     tied, made = {} if shared is None else shared, weight_gradients or WeightGradients(operators.add_product)
-    builder = Builder(group, operators, dtype, device, first_values, tied, made)
+    builder = Builder(group, operators, dtype, device, first_values, tied, made, auxiliary or AuxiliaryLoss())
     model = architecture(dims)
-    specs = model.tensors(index, group.size, group.sequence_parallel)
+    specs = model.tensors(index, group.size, group.sequence_parallel, group.spread)
     return UnitModule(builder, model.units[index], specs, recompute)
