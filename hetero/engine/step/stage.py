@@ -21,7 +21,7 @@ from hetero.layers.auxiliary import AuxiliaryLoss
 from hetero.layers.group import TensorGroup
 from hetero.layers.weight_gradients import ProductPair, WeightGradients
 from hetero.models.batch import Batch
-from hetero.models.dimensions import Dimensions
+from hetero.models.description import ModelDescription
 from hetero.models.registry import architecture
 from hetero.models.unit_module import Boundary, build_unit
 
@@ -160,7 +160,7 @@ class Stage:
 
     def __init__(
         self,
-        dims: Dimensions,
+        model: ModelDescription,
         plan: Plan,
         place: RankPlace,
         group: TensorGroup,
@@ -180,7 +180,7 @@ class Stage:
                 continue
             common = group, backend.operators, self.dtype, NOWHERE, 0, False, shared, weight_gradients
             units = [
-                build_unit(dims, unit, *common, placed.recompute_of(unit), self.auxiliary)
+                build_unit(model, unit, *common, placed.recompute_of(unit), self.auxiliary)
                 for unit in range(*chunk.units)
             ]
             self.chunks[chunk.index] = ChunkModule(chunk.units[0], units, weight_gradients)
@@ -189,7 +189,7 @@ class Stage:
                     if tensor.parameter.device == NOWHERE:
                         torch.utils.swap_tensors(tensor.parameter, nn.Parameter(values[tensor.name]))
                     self.parameters[tensor.name] = tensor.parameter
-        first, last = 0, len(architecture(dims).units) - 1
+        first, last = 0, len(architecture(model).units) - 1
         held = {unit for chunk in placed.units for unit in range(*chunk)}
         self.reads_text = bool(held & {first, last})
         self.computes_loss = last in held
