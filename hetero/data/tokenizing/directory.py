@@ -23,8 +23,8 @@ FILES = (TOKENIZER, CONFIG, SPECIAL, TEMPLATE)
 
 
 class DirectoryTokenizer:
-    """By the package `tokenizers`, which works on all cores. Whether a text gets a begin mark says tokenizer.json, as for
-    transformers 5, whatever its configuration says. Raises DataError for a directory that has none."""
+    """By the package `tokenizers`, which works on all cores. Whether a text gets a begin mark is said by tokenizer.json
+    alone, as for transformers 5. Raises DataError for a directory that has none."""
 
     def __init__(self, folder: Path) -> None:
         files = {name: _read(folder / name) for name in FILES}
