@@ -28,7 +28,7 @@ def run_spec(
     weights = None if folder else job.model.weights
     return RunSpec(
         epoch=plan.epoch,
-        dimensions=job.model.resolve(),
+        model=job.model.resolve(),
         train=job.train,
         text=TextRun(
             path=str(text.path.resolve()), fingerprint=text.fingerprint, seq_len=job.data.seq_len, vocab=text.vocab
