@@ -24,6 +24,11 @@ class DataOptions(BaseModel):
     seq_len: int = Field(gt=0, description="tokens in a sample, which is one sequence")
 
     @property
+    def packs(self) -> bool:
+        """Whether a sample holds several documents, which do not see each other."""
+        return False
+
+    @property
     def vocab(self) -> int:
         """How many symbols the tokenizer has."""
         return 257

@@ -23,6 +23,8 @@ class TextRun(BaseModel):
     seq_len: int
     vocab: int
     """How many symbols its tokens are of."""
+    packs: bool = False
+    """Whether a sample holds several documents. All stages need to know where they end."""
 
 
 class Capture(BaseModel):

@@ -30,7 +30,11 @@ def run_spec(
         dimensions=job.model.resolve(),
         train=job.train,
         text=TextRun(
-            path=str(text.path.resolve()), fingerprint=text.fingerprint, seq_len=job.data.seq_len, vocab=text.vocab
+            path=str(text.path.resolve()),
+            fingerprint=text.fingerprint,
+            seq_len=job.data.seq_len,
+            vocab=text.vocab,
+            packs=job.data.packs,
         ),
         plan=plan,
         pools={pool.name: pool for pool in fleet.pools},

@@ -10,7 +10,7 @@ from hetero.words.step import HostStep, StepTotals
 from tests.unit.hetero.monitoring.reports import TOTALS, facts, merged, rank_report
 
 DESIGN_KEYS = [
-    "step", "time", "epoch", "loss", "grad_norm", "lr", "loss_scale", "skipped", "tokens", "consumed_tokens",
+    "step", "time", "epoch", "loss", "grad_norm", "lr", "loss_scale", "skipped", "tokens", "consumed_tokens", "counted_tokens",
     "step_s", "tokens_per_s", "goodput", "emulated", "overrun", "link_ratio", "pools", "links", "stages",
 ]  # fmt: skip
 POOL_KEYS = [
