@@ -55,9 +55,9 @@ def calibrate(spec: CalibrationSpec, world: World) -> list[TimedUnit]:
 
 
 def _unit_rows(spec: CalibrationSpec, world: World, tp: int, group: TensorGroup, limits: Limits) -> list[TimedUnit]:
-    kinds = {unit.kind: index for index, unit in reversed(list(enumerate(architecture(spec.dimensions).units)))}
+    kinds = {unit.kind: index for index, unit in reversed(list(enumerate(architecture(spec.model).units)))}
     whole = {
-        kind: Trial(spec.dimensions, kind, tp, spec.precisions[world.rank.pool], spec.micro_batch, spec.seq_len)
+        kind: Trial(spec.model, kind, tp, spec.precisions[world.rank.pool], spec.micro_batch, spec.seq_len)
         for kind in kinds
     }
     rows = (_unit_row(spec, world, group, whole[kind], limits, index) for kind, index in kinds.items())
@@ -70,7 +70,7 @@ def _unit_row(
     backend, trial, dtype = world.backend, whole.within(limits), DTYPES[whole.precision]
     weight_gradients = WeightGradients(backend.operators.add_product)
     common = group, backend.operators, dtype, backend.device, 0, False, None, weight_gradients
-    unit = ChunkModule(index, [build_unit(trial.dims, index, *common)], weight_gradients)
+    unit = ChunkModule(index, [build_unit(trial.model, index, *common)], weight_gradients)
     for parameter in unit.parameters():
         fill_with_noise(parameter.data, _SPREAD)
     expected, expected_whole = _expected(spec, world, trial), _expected(spec, world, whole)
@@ -109,11 +109,11 @@ def _once(
     world: World, unit: ChunkModule, trial: Trial, expected: Sequence[float | None]
 ) -> tuple[Stopwatch, Stopwatch]:
     """The forward and the backward of the trial's sequences."""
-    backend, dims = world.backend, trial.dims
-    sizes = architecture(dims).boundary
+    backend, model = world.backend, trial.model
+    sizes = architecture(model).boundary
     shape = trial.sequences, trial.seq_len
     made = torch.Generator().manual_seed(0)
-    tokens = torch.randint(dims.vocab, shape, generator=made).to(backend.device)
+    tokens = torch.randint(model.vocab, shape, generator=made).to(backend.device)
     inputs = {
         name: fill_with_noise(
             torch.empty((*shape, size), dtype=DTYPES[trial.precision], device=backend.device)
@@ -146,8 +146,8 @@ def fill_with_noise(tensor: torch.Tensor, spread: float = 1.0) -> torch.Tensor:
 def _expected(spec: CalibrationSpec, world: World, trial: Trial) -> tuple[float | None, float | None]:
     if spec.time_scale is None or not isinstance(world.backend, Emulated):
         return None, None
-    pool, dims = world.rank.pool, trial.dims
-    workload = architecture(dims).workload(trial.seq_len, trial.sequences, trial.precision)
+    pool, model = world.rank.pool, trial.model
+    workload = architecture(model).workload(trial.seq_len, trial.sequences, trial.precision)
     unit = datasheet_times(topology_of(spec.pools, spec.precisions), workload).lookup(pool, trial.tp, trial.kind)
     scale = trial.sequences * spec.time_scale
     return unit.forward_s * scale, unit.backward_s * scale

@@ -80,10 +80,8 @@ class Epoch:
             self._me, spec.epoch, world.backend, port, self._native, self._waits, spec.bridge, self._codec_fell_back
         )
         self._messenger = messenger
-        self.stage = Stage(
-            spec.dimensions, spec.plan, place, groups.tensor, world.backend, self._precision, state.values
-        )
-        self._text = self._read(self.stage.reads_text or spec.text.packs)
+        self.stage = Stage(spec.model, spec.plan, place, groups.tensor, world.backend, self._precision, state.values)
+        self._text = Text(spec, place, world.backend.device, self.stage.reads_text or spec.text.packs)
         self._optimizer = _optimizer(spec, state, tensors, world.backend.capabilities.fused_adamw)
         self._meter = Meter(world.backend, self._waits)
         self._expected = _expected(spec, place, world.backend)
@@ -284,9 +282,6 @@ class Epoch:
         """Of a global batch, whether they are counted or not."""
         return self.spec.train.global_batch * self.spec.text.seq_len
 
-    def _read(self, reads: bool) -> Text:
-        return Text(self.spec, self.place, self._backend.device, reads)
-
     def _capture(self, step: int, sums: dict[str, torch.Tensor], divisor: float) -> None:
         capture = self.spec.capture
         if capture is None or step not in capture.steps or not sums:
@@ -317,7 +312,7 @@ class Epoch:
     def _make_executors(self, messenger: PointToPoint, group: TensorGroup) -> tuple[Executor, Evaluator]:
         """Both work over the same flows, one after the other."""
         spec, pipeline = self.spec, self.spec.plan.pipelines[self.place.pipeline]
-        sizes = architecture(spec.dimensions).boundary
+        sizes = architecture(spec.model).boundary
         shape = (pipeline.micro_batch, spec.text.seq_len)
         lists, forward_lists = actions_of(pipeline, spec.plan.schedule), forward_actions_of(pipeline)
         self._orders, self._forward_orders = (
@@ -378,5 +373,5 @@ def _laps(spec: RunSpec, place: RankPlace, backend: Backend) -> Laps:
 
 def workload_of(spec: RunSpec) -> Workload:
     """What the run's model costs, unit by unit."""
-    work = architecture(spec.dimensions).workload(spec.text.seq_len, spec.train.global_batch, spec.train.precision)
+    work = architecture(spec.model).workload(spec.text.seq_len, spec.train.global_batch, spec.train.precision)
     return replace(work, update=spec.train.optimizer.update, packed=spec.text.packs)

@@ -19,7 +19,7 @@ from hetero.layers.rerun import Remaker
 from hetero.layers.spec import TensorSpec
 from hetero.layers.weight_gradients import WeightGradients
 from hetero.models.batch import Batch
-from hetero.models.dimensions import Dimensions
+from hetero.models.description import ModelDescription
 from hetero.models.parts.part import Part
 from hetero.models.parts.projected_module import ProjectedModule
 from hetero.models.registry import architecture
@@ -78,7 +78,7 @@ def _module(builder: Builder, part: Part, specs: Mapping[str, TensorSpec]) -> nn
 
 
 def build_unit(
-    dims: Dimensions,
+    description: ModelDescription,
     index: int,
     group: TensorGroup,
     operators: Operators,
@@ -100,6 +100,6 @@ def build_unit(
     first_values = seed if fill else None
     tied, made = {} if shared is None else shared, weight_gradients or WeightGradients(operators.add_product)
     builder = Builder(group, operators, dtype, device, first_values, tied, made)
-    model = architecture(dims)
+    model = architecture(description)
     specs = model.tensors(index, group.size, group.sequence_parallel)
     return UnitModule(builder, model.units[index], specs, recompute)

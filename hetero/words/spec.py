@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, model_validator
 
 from balancer.plan.plan import Plan
 from bridge.options import BridgeOptions
-from hetero.models.dimensions import Dimensions
+from hetero.models.description import ModelDescription
 from hetero.words.options import EvalOptions, TrainOptions
 from hetero.words.pool import Pool
 
@@ -42,7 +42,7 @@ class RunSpec(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     epoch: int
-    dimensions: Dimensions
+    model: ModelDescription
     train: TrainOptions
     text: TextRun
     plan: Plan
@@ -88,7 +88,7 @@ class CalibrationSpec(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    dimensions: Dimensions
+    model: ModelDescription
     pools: dict[str, Pool]
     tensor_parallel: dict[str, tuple[int, ...]]
     seq_len: int

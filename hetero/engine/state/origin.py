@@ -76,7 +76,7 @@ def _blank(spec: RunSpec, tensors: Sequence[Holding], me: RankId, backend: Backe
 
 def _tensor_specs(spec: RunSpec, me: RankId) -> dict[str, TensorSpec]:
     """Of the tensors that a rank's stage uses."""
-    place, model = place_of(spec.plan, me), architecture(spec.dimensions)
+    place, model = place_of(spec.plan, me), architecture(spec.model)
     if place is None:
         return {}
     units = spec.plan.pipelines[place.pipeline].stages[place.stage].unit_indices()

@@ -27,7 +27,7 @@ def run_spec(
     folder, start = resume or (None, 0)
     return RunSpec(
         epoch=plan.epoch,
-        dimensions=job.model.resolve(),
+        model=job.model.resolve(),
         train=job.train,
         text=TextRun(
             path=str(text.path.resolve()),
