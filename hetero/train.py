@@ -22,8 +22,9 @@ from hetero.cluster.onray.runtime import ray_runtime
 from hetero.cluster.onray.shared_files import Folder, Needs
 from hetero.cluster.options import fleet_of
 from hetero.cluster.session import Session
-from hetero.data.source import Prepared, prepare
-from hetero.data.split import check_split
+from hetero.data.mixture import check_splits
+from hetero.data.prepared import Prepared
+from hetero.data.source import prepare
 from hetero.data.written import check_apart
 from hetero.engine.state.loss_scale import LossScale, told
 from hetero.errors import SPOKEN, is_user_mistake, unspoken
@@ -89,7 +90,8 @@ def train(
             plan_job(job, given=plan)  # what cannot be planned by datasheet fails before anything is started
         storage = _storage(job, run_dir)
         for folder in filter(None, (run_dir, storage)):
-            check_apart(job.data.source, folder)
+            for source in job.data.sources:
+                check_apart(source.source, folder)
         with refusable(run_dir, storage) as folders, ExitStack() as stack:
             monitor = Monitor(job.monitor, tracked_run(job, run_dir))
             stack.callback(monitor.close)
@@ -105,9 +107,8 @@ def train(
 def _prepared(job: Job, run_dir: Path, point: ResumePoint | None) -> tuple[Prepared, str]:
     """The text, and in words what of it could not be compared with that of the checkpoint."""
     with let_through():
-        text = prepare(job.data, run_dir / "data")
-    sequences = (text.n_tokens - 1) // job.data.seq_len
-    check_split(sequences, job.train.global_batch, job.eval.held_out_batches)
+        text = prepare(job.text(), run_dir / "data", room=job.model.resolve().vocab)
+    check_splits(text.samples, text.weights, job.train.global_batch, job.eval.held_out_batches)
     return text, check_text(job, point, text) if point else ""
 
 
@@ -194,7 +195,7 @@ class _Run:
             store, step = self._point.store, self._point.step
             proof = (store.folder(step) / MANIFEST).relative_to(store.root)
             folders.append(Folder("--resume", store.root, proof=str(proof)))
-        return Needs(files=(self._text.path.resolve(),), folders=tuple(folders))
+        return Needs(files=self._text.files, folders=tuple(folders))
 
     def drive(self, session: Session, given: Plan | None) -> RunSummary:
         """Measures, plans and trains."""

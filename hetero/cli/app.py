@@ -10,6 +10,7 @@ import typer
 
 from hetero.cli import streams
 from hetero.cli.dashboard import dashboard
+from hetero.cli.data import data
 from hetero.cli.doctor import doctor
 from hetero.cli.jobs import jobs
 from hetero.cli.plan import plan
@@ -32,6 +33,7 @@ app = typer.Typer(
 app.command()(plan)
 app.command()(train)
 app.command()(submit)
+app.add_typer(data)
 app.add_typer(jobs)
 app.command()(top)
 app.command()(dashboard)

@@ -15,7 +15,7 @@ from bridge.codec import NONE
 from bridge.options import BridgeOptions
 from bridge.precision import crossing
 from hetero.cluster.options import PoolOptions
-from hetero.data.options import DataOptions
+from hetero.data.options import BYTES, MODEL, DataOptions
 from hetero.errors import did_you_mean, explains_itself
 from hetero.job.errors import JobError
 from hetero.masking import MASK, first_masked
@@ -166,13 +166,25 @@ def check_model(model: ModelOptions, data: DataOptions, pools: Pools) -> None:
             raise
         key = str(error.key)  # type: ignore[attr-defined]
         raise JobError.at(key if key.startswith("model") else f"model.{key}", error) from None
-    if dimensions.vocab < data.vocab:
+    if data.vocab is not None and dimensions.vocab < data.vocab:
         rule = f"must have room for the {data.vocab} symbols of the {data.tokenizer!r} tokenizer"
         raise JobError("model", f"vocab {dimensions.vocab}", rule, f"choose a vocab of at least {data.vocab}")
     for name, pool in pools.items():
         if pool.tp != "auto" and (reason := legal_tp(pool.tp)):
             legal = [str(tp) for tp in range(1, min(pool.count, dimensions.heads) + 1) if legal_tp(tp) is None]
             raise JobError(f"pools.{name}.tp", pool.tp, reason, f"set it to {' or '.join(legal)}, or to auto")
+
+
+def with_tokenizer(data: DataOptions, model: ModelOptions) -> DataOptions:
+    """The data, with the directory of the model's tokenizer where it asks for that. Raises JobError where the model has
+    none."""
+    if data.tokenizer != MODEL:
+        return data
+    directory = getattr(model, "hf", None)
+    if directory is None:
+        rule = "is the tokenizer of the model's directory, and the model has none"
+        raise JobError("data.tokenizer", MODEL, rule, f"name a directory with a tokenizer.json, or use {BYTES}")
+    return data.model_copy(update={"tokenizer": str(directory)})
 
 
 def _check_layers(layers: int) -> None:

@@ -18,7 +18,8 @@ from hetero.cluster.fleet import LOOPBACK
 from hetero.cluster.host.loopback import listen_fault
 from hetero.cluster.options import PoolOptions, fleet_of
 from hetero.cluster.placement import Node, PlacementError, asks_of, place
-from hetero.data.corpus import Corpus
+from hetero.data.source_files import SourceFiles
+from hetero.data.tokenizing.tokenizer import load_tokenizer
 from hetero.errors import explains_itself
 from hetero.job.job import Job
 from hetero.job.planning.cache import cache_folder
@@ -150,13 +151,16 @@ def _pools_there(job: Job, nodes: Sequence[Node]) -> Iterator[Finding]:
 def _data(job: Job, elsewhere: bool) -> Finding:
     """On a cluster a path that is not here may be there."""
     try:
-        note = Corpus.of(job.data.source).note
+        load_tokenizer(job.text().tokenizer)
+        sources = [SourceFiles(source) for source in job.data.sources]
     except Exception as error:
         if not explains_itself(error):
             raise
         found = Finding.of(error)
         return Finding("warning" if elsewhere else "error", found.check, found.value, found.rule, found.remedy)
-    return Finding("ok", "data.source", job.data.source, "can be read" + (note and f"; {note}"))
+    note = "; ".join(filter(None, (files.note for files in sources)))
+    named = ", ".join(source.source for source in job.data.sources)
+    return Finding("ok", "data.source", named, "can be read" + (note and f"; {note}"))
 
 
 def _storage(job: Job, run_dir: Path, nodes: Sequence[Node] | None) -> Iterator[Finding]:

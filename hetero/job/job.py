@@ -14,7 +14,15 @@ from bridge.options import BridgeOptions
 from hetero.checkpoint.options import CheckpointOptions
 from hetero.cluster.options import PoolOptions
 from hetero.data.options import DataOptions
-from hetero.job.checks import check_links, check_model, check_pool, check_sizes, check_time_scale, check_trackers
+from hetero.job.checks import (
+    check_links,
+    check_model,
+    check_pool,
+    check_sizes,
+    check_time_scale,
+    check_trackers,
+    with_tokenizer,
+)
 from hetero.masking import masked
 from hetero.models.options import ModelOptions
 from hetero.monitoring.options import MonitorOptions
@@ -90,6 +98,11 @@ class Job(BaseModel):
         """What a pool computes in."""
         return self.pools[pool].precision or self.train.precision
 
+    def text(self) -> DataOptions:
+        """The data, with the directory of the model's tokenizer where it is asked for. Raises JobError where the model
+        has no directory."""
+        return with_tokenizer(self.data, self.model)
+
     def resolved(self) -> dict[str, Any]:
         """Plain data with every default filled in, to be shown and recorded; loading it gives an equal job, but for
         masked values, without which it cannot be run."""
@@ -111,7 +124,7 @@ class Job(BaseModel):
             invariant.add("steps")
         return {
             "model": {"dimensions": self.model.resolve().model_dump(mode="json")},
-            "data": self.data.model_dump(mode="json", exclude={"source"}),
+            "data": self.data.facts(),
             "train": self.train.model_dump(mode="json", exclude=invariant),
             "eval": {"held_out_batches": self.eval.held_out_batches},
         }
@@ -125,7 +138,7 @@ class Job(BaseModel):
         facts = self.facts()
         deciding = {
             "model": facts["model"]["dimensions"],
-            "data": self.data.model_dump(mode="json"),
+            "data": self.data.facts() | {"source": self.data.model_dump(mode="json")["source"]},
             "train": facts["train"],
         }
         if self.eval.held_out_batches:

@@ -45,10 +45,10 @@ class ShippedFiles:
 
     def localized(self, order: HostOrder) -> HostOrder:
         """The order, with the text where this host's processes find it, if it was shipped."""
-        if not (isinstance(order, Configure) and (file := self._files.get(order.spec.text.path))):
+        if not (isinstance(order, Configure) and self._files.keys() & set(order.spec.text.files)):
             return order
-        text = order.spec.text.model_copy(update={"path": f"/proc/{os.getpid()}/fd/{file.fileno()}"})
-        return Configure(order.spec.model_copy(update={"text": text}))
+        here = {path: f"/proc/{os.getpid()}/fd/{file.fileno()}" for path, file in self._files.items()}
+        return Configure(order.spec.model_copy(update={"text": order.spec.text.moved(here)}))
 
     def close(self) -> None:
         for file in self._files.values():

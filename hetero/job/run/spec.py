@@ -10,7 +10,7 @@ from hetero.data.source import Prepared
 from hetero.job.job import Job
 from hetero.job.planning.links import NOTHING_PROBED, Probed
 from hetero.job.planning.problem import topology
-from hetero.words.spec import RunSpec, TextRun
+from hetero.words.spec import RunSpec
 
 
 def run_spec(
@@ -29,13 +29,7 @@ def run_spec(
         epoch=plan.epoch,
         model=job.model.resolve(),
         train=job.train,
-        text=TextRun(
-            path=str(text.path.resolve()),
-            fingerprint=text.fingerprint,
-            seq_len=job.data.seq_len,
-            vocab=text.vocab,
-            packs=job.data.packs,
-        ),
+        text=text.told(job.data.seq_len),
         plan=plan,
         pools={pool.name: pool for pool in fleet.pools},
         bridge=job.bridge,
