@@ -297,7 +297,8 @@ class _Run:
 
     def _scaled(self, line: MetricsLine) -> list[Notice]:
         """Follows the loss scale, which the ranks change by the same rule."""
-        before, self._loss_scale = self._loss_scale, self._loss_scale.after(bool(line["skipped"]))
+        before = self._loss_scale
+        self._loss_scale = before.after(bool(line["skipped"]), line["counted_tokens"])
         return told(before, self._loss_scale, {"step": line["step"], "epoch": line["epoch"]})
 
     def _commit(self, written: CheckpointWritten) -> None:

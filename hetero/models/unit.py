@@ -80,6 +80,7 @@ class Unit:
             weight_flops=sum(work.weight_flops for work in works),
             pair_bytes=sum(work.pair_bytes for work in works),
             whole_pair_bytes=sum(work.whole_pair_bytes for work in works),
+            mask_bytes=sum(work.mask_bytes for work in works),
         )
         made = {"none": plain, "selective": selective_work(plain, works, size), "full": full_work(plain, works, size)}
         return replace(plain, recomputed={asked: made[self.recomputed(asked)] for asked in ("selective", "full")})
