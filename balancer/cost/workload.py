@@ -25,7 +25,8 @@ class UnitWork:
     Backward makes again, by `remade_flops` beside twice those of forward, `remade_bytes` at tp 1 and
     `remade_whole_bytes` on every rank, which lie there beside what else it needs. `recomputed` has what changes where
     more is made again and less is kept; a sequence-parallel stage then keeps `apart_bytes` more on every rank, which
-    were gathered from what is made again."""
+    were gathered from what is made again. Where samples are packed, units of a kind in a chunk keep `mask_bytes` once
+    for all of them."""
 
     kind: str
     forward_flops: float
@@ -48,6 +49,7 @@ class UnitWork:
     apart_bytes: int = 0
     frozen: int = 0
     frozen_flops: float = 0.0
+    mask_bytes: int = 0
     recomputed: Mapping[str, UnitWork] = field(default_factory=dict, hash=False)
 
     @property
@@ -98,7 +100,8 @@ class Workload:
     that use one weight: the first unit's parameters count it, the later's don't. `by_precision` has the units as pools
     of another precision than the job's hold them: they differ in bytes alone. `update` is AdamW's unless told.
     `experts` are those of the layer that has the fewest, 0 where none has any: their work is that of the chosen ones,
-    their parameters are those of all.
+    their parameters are those of all. `packed` samples are of several documents. FLOPs stay those of whole ones, which
+    are the most that it may take.
     """
 
     units: tuple[UnitWork, ...]
@@ -109,6 +112,7 @@ class Workload:
     by_precision: Mapping[str, tuple[UnitWork, ...]] = field(default_factory=dict)
     update: Update = Update()
     experts: int = 0
+    packed: bool = False
 
     def at(self, precision: str) -> Workload:
         """The same where it is computed in `precision`."""

@@ -11,7 +11,8 @@ from hetero.words.spec import TextPart, TextRun
 @dataclass(frozen=True)
 class Prepared:
     """Files of tokens and what is known of them. `path` is the one that names them all to a person, `parts` the sources
-    that are documents, `samples` how many each part has, or the one stream of tokens. `unigram_entropy` is in nats per
+    that are documents, `samples` how many each part has, or the one stream of tokens, `packs` whether
+    any sample is of several documents. `unigram_entropy` is in nats per
     token; `note` says in words what of the source was left out, if anything was."""
 
     path: Path
@@ -22,6 +23,7 @@ class Prepared:
     note: str = ""
     samples: tuple[int, ...] = ()
     parts: tuple[TextPart, ...] = ()
+    packs: bool = False
 
     @property
     def weights(self) -> tuple[float, ...]:
@@ -41,5 +43,6 @@ class Prepared:
             fingerprint=self.fingerprint,
             seq_len=seq_len,
             vocab=self.vocab,
+            packs=self.packs,
             parts=self.parts,
         )

@@ -101,6 +101,7 @@ class Unit:
             frozen_flops=sum(work.frozen_flops for work in works),
             pair_bytes=sum(work.pair_bytes for work in works),
             whole_pair_bytes=sum(work.whole_pair_bytes for work in works),
+            mask_bytes=sum(work.mask_bytes for work in works),
         )
         made = {"none": plain, "selective": selective_work(plain, works, size), "full": full_work(plain, works, size)}
         return replace(plain, recomputed={asked: made[self.recomputed(asked)] for asked in ("selective", "full")})

@@ -42,7 +42,7 @@ def prepare_documents(options: DataOptions, folder: Path, room: int | None, tell
     entropy = sum(one.entropy * one.n_tokens for one in facts) / n_tokens
     note = "; ".join(dict.fromkeys(filter(None, (part.note for part in made))))
     known = streams.fingerprint(), max(one.vocab for one in facts), n_tokens, entropy, note
-    return Prepared(Path(text.path), *known, samples=streams.sizes, parts=parts)
+    return Prepared(Path(text.path), *known, samples=streams.sizes, parts=parts, packs=streams.packs)
 
 
 class _PreparedSource:

@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any
 
 from jinja2 import TemplateError
 from jinja2.ext import Extension, loopcontrols
@@ -92,7 +92,7 @@ class ChatTemplate:
 class _Generation(Extension):
     """`{% generation %}` ... `{% endgeneration %}`."""
 
-    tags: ClassVar[set[str]] = {"generation"}
+    tags = {"generation"}  # noqa: RUF012 (the base class says so)
 
     def parse(self, parser: Parser) -> Node:
         line = next(parser.stream).lineno

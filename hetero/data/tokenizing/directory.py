@@ -23,16 +23,16 @@ FILES = (TOKENIZER, CONFIG, SPECIAL, TEMPLATE)
 
 
 class DirectoryTokenizer:
-    """By the package `tokenizers`, which works on all cores. Whether a text gets a begin mark says tokenizer.json, as for
-    transformers 5, whatever its configuration says. Raises DataError for a directory that has none."""
+    """By the package `tokenizers`, which works on all cores. Whether a text gets a begin mark is said by tokenizer.json
+    alone, as for transformers 5. Raises DataError for a directory that has none."""
 
     def __init__(self, folder: Path) -> None:
         files = {name: _read(folder / name) for name in FILES}
         self._tokenizer = _load(folder, files[TOKENIZER])
         config = _json(folder / SPECIAL, files[SPECIAL]) | _json(folder / CONFIG, files[CONFIG])
-        marks = {name: _content(token) for name, token in config.items() if name.endswith("_token") and token}
-        marks = {name: mark for name, mark in marks.items() if mark is not None}
-        self._end = self._tokenizer.token_to_id(marks["eos_token"]) if "eos_token" in marks else None
+        named = {name: _content(token) for name, token in config.items() if name.endswith("_token")}
+        marks = {name: mark for name, mark in named.items() if mark}
+        self._end: int | None = self._tokenizer.token_to_id(marks["eos_token"]) if "eos_token" in marks else None
         text = _template(config, files[TEMPLATE])
         self.template = ChatTemplate(text, marks) if text else None
         self.vocab = max(self._tokenizer.get_vocab(with_added_tokens=True).values()) + 1
@@ -56,14 +56,14 @@ class DirectoryTokenizer:
 
     def _encoded(self, passage: Passage, found: Any) -> Encoded:
         tokens = np.array(found.ids, np.uint32)
-        ends = not passage.written_out and self._end is not None and (not len(tokens) or tokens[-1] != self._end)
-        if ends:
-            tokens = np.append(tokens, np.uint32(self._end))
+        end = None if passage.written_out else self._end
+        if end is not None and (not len(tokens) or tokens[-1] != end):
+            tokens = np.append(tokens, np.uint32(end))
         if passage.answers is None:
             return Encoded(tokens)
         learnt = np.zeros(len(tokens), bool)
         learnt[: len(found)] = _overlap(found.offsets, passage.answers)
-        if not passage.written_out and self._end is not None:
+        if end is not None:
             learnt[-1] = bool(passage.answers) and passage.answers[-1][1] == len(passage.text)
         return Encoded(tokens, learnt)
 

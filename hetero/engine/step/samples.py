@@ -15,7 +15,7 @@ from hetero.words.spec import RunSpec
 
 
 class Text:
-    """Reads a pipeline's share of each global batch. Stages without embedding and head read nothing.
+    """Reads a pipeline's share of each global batch; a stage that does not, gives empty batches.
 
     Step s trains on the samples [s * global_batch, (s + 1) * global_batch) of the seeded order; pipelines take
     consecutive shares of them, so which sample is trained when depends on no plan. Held-out batches are shared alike.
@@ -52,5 +52,4 @@ class Text:
             return lambda number: self._blank
         first = batch * self._global_batch + self._first
         share = micro_batch(self._stream, samples, first, self._share).to(self._device)
-        tokens, labels = share.tokens_BT.split(self._micro_batch), share.labels_BT.split(self._micro_batch)
-        return lambda number: Batch(tokens[number], labels[number])
+        return lambda number: share.part(number, self._micro_batch)

@@ -27,7 +27,7 @@ class PartWork:
     Where a backward is two actions, the gradients of its products' weights come with the second, and take
     `weight_flops`. Until then their pairs of input and output's gradient are kept: `pair_bytes`, which tp divides,
     and `whole_pair_bytes`. Of products with frozen weights nobody makes the gradients, which is `frozen_flops` less in
-    a backward.
+    a backward. Where a sample is of several documents, all parts alike of a chunk share `mask_bytes`.
     """
 
     forward_flops: float = 0.0
@@ -47,6 +47,7 @@ class PartWork:
     pair_bytes: int = 0
     whole_pair_bytes: int = 0
     frozen_flops: float = 0.0
+    mask_bytes: int = 0
 
     @property
     def backward_reads_bytes(self) -> int:

@@ -24,15 +24,14 @@ from hetero.data.tokenizing.tokenizer import load_tokenizer
 from tests.unit.hetero.data.made_tokenizer import CHAT, made_tokenizer
 
 SEQ_LEN = 64
-CHATS = [
-    {
-        "messages": [
-            {"role": "user", "content": f"what is {n}?"},
-            {"role": "assistant", "content": f"{n} fox" * (n % 3 + 1)},
-        ]
-    }
-    for n in range(30)
-]
+
+
+def _chat(*contents: str) -> dict[str, Any]:
+    roles = ("user", "assistant")[: len(contents)]
+    return {"messages": [{"role": role, "content": text} for role, text in zip(roles, contents, strict=True)]}
+
+
+CHATS = [_chat(f"what is {n}?", f"{n} fox" * (n % 3 + 1)) for n in range(30)]
 
 
 @pytest.fixture(autouse=True)
