@@ -38,7 +38,14 @@ def examine_job(job: Job, machine: Machine, run_dir: Path, nodes: Sequence[Node]
     """With the `nodes` of a cluster the pools need a place there, else all of them run on this host."""
     pools = _pools_here(job, machine) if nodes is None else _pools_there(job, nodes)
     plan = [] if job.unidentified else _plan(job)
-    return [_model(job, nodes is not None), *plan, *pools, _data(job, nodes is not None), *_storage(job, run_dir, nodes), *_ports(job)]
+    return [
+        _model(job, nodes is not None),
+        *plan,
+        *pools,
+        _data(job, nodes is not None),
+        *_storage(job, run_dir, nodes),
+        *_ports(job),
+    ]
 
 
 def taken(run_dir: Path) -> Iterator[Finding]:
