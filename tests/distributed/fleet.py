@@ -25,7 +25,7 @@ from hetero.cluster.host.agent import Agents, LocalAgents
 from hetero.cluster.session import Session
 from hetero.data.source import Prepared
 from hetero.engine.state.loss_scale import LossScale
-from hetero.models.dimensions import Dimensions
+from hetero.models.description import ModelDescription
 from hetero.models.registry import architecture
 from hetero.monitoring.links import total_bytes
 from hetero.monitoring.notice import Notice
@@ -59,7 +59,7 @@ LINKS = (
 class Job:
     """What is trained, whatever the plan."""
 
-    dimensions: Dimensions
+    dimensions: ModelDescription
     train: TrainOptions
     evaluation: EvalOptions = NO_VALIDATION
     precisions: Mapping[str, str] = field(default_factory=dict, hash=False)

@@ -21,9 +21,10 @@ from hetero.data.source import Prepared, prepare
 from hetero.data.split import HeldOut, Training
 from hetero.data.stream import TokenStream
 from hetero.job.file.load import load_job
+from hetero.layers.auxiliary import AuxiliaryLoss
 from hetero.layers.group import TensorGroup
 from hetero.models.batch import Batch
-from hetero.models.dimensions import Dimensions
+from hetero.models.description import ModelDescription
 from hetero.models.registry import architecture
 from hetero.models.unit_module import build_unit
 from hetero.words.options import OptimizerOptions
@@ -42,12 +43,14 @@ class PlainStep:
 class PlainModel:
     """All units of a model with tensor-parallel size 1, in float32."""
 
-    def __init__(self, dims: Dimensions, seed: int) -> None:
+    def __init__(self, dims: ModelDescription, seed: int) -> None:
         self.dims = dims
         shared: dict[str, torch.nn.Parameter] = {}
         place = (TensorGroup(), Operators(), torch.float32, torch.device("cpu"), seed)
         count = len(architecture(dims).units)
-        self.units = [build_unit(dims, unit, *place, shared=shared) for unit in range(count)]
+        self.auxiliary = AuxiliaryLoss()
+        common = {"shared": shared, "auxiliary": self.auxiliary}
+        self.units = [build_unit(dims, unit, *place, **common) for unit in range(count)]
         self.parameters = {tensor.name: tensor.parameter for unit in self.units for tensor in unit.tensors()}
 
     def unsettle(self) -> PlainModel:
@@ -107,6 +110,7 @@ class PlainTraining:
         options, parameters = self.job.train.optimizer, self.model.parameters
         for number in range(start, until):
             batch = self._batches[number]
+            self.model.auxiliary.scale = 1 / batch.tokens_BT.numel()
             loss = self.model.loss_sum(batch) / batch.tokens_BT.numel()
             self.optimizer.zero_grad()
             loss.backward()
