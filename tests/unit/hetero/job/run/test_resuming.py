@@ -147,3 +147,17 @@ def test_a_checkpoint_without_facts_says_no_more_than_it_knows(setting: str) -> 
 def test_a_checkpoint_without_facts_is_known_by_the_hash_of_its_time(settings: tuple[str, ...], known: str) -> None:
     """Which the version before facts were kept gave these jobs."""
     assert load_job(AUTO, settings).fingerprint_with_path() == known
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "says"),
+    [
+        ([], ["train.lora={rank: 4}"], "train.lora.rank was not set, is 4"),
+        (["train.lora={rank: 4}"], ["train.lora={rank: 8}"], "train.lora.rank was 4, is 8"),
+        (["train.freeze=[embedding*]"], [], "train.freeze was ['embedding*'], is not set"),
+    ],
+)
+def test_a_job_that_trains_other_tensors_is_another(before: list[str], after: list[str], says: str) -> None:
+    with pytest.raises(JobError) as found:
+        check_resume(_job(*after), _saved(_job(*before)))
+    assert says in found.value.rule
