@@ -103,7 +103,9 @@ class Unit:
             whole_pair_bytes=sum(work.whole_pair_bytes for work in works),
             mask_bytes=sum(work.mask_bytes for work in works),
         )
-        made = {"none": plain, "selective": selective_work(plain, works, size), "full": full_work(plain, works, size)}
+        narrow = seq_len * size * sum(adapter.rank for adapter in self.adapters.values())
+        full = full_work(plain, works, size, narrow)
+        made = {"none": plain, "selective": selective_work(plain, works, size), "full": full}
         return replace(plain, recomputed={asked: made[self.recomputed(asked)] for asked in ("selective", "full")})
 
 

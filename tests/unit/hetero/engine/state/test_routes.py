@@ -22,13 +22,15 @@ Arrays = dict[Key, np.ndarray]
 
 
 @st.composite
-def sides(draw: st.DrawFn, names: Sequence[tuple[int, ...]], precisions: dict[str, str]) -> Side:
+def sides(
+    draw: st.DrawFn, names: Sequence[tuple[int, ...]], precisions: dict[str, str], trains: Sequence[bool]
+) -> Side:
     """Tensors of these shapes, each held by one stage or by one of each pool."""
     pools = draw(st.sampled_from([("a",), ("b",), ("a", "b"), ("b", "a")]))
     tensors = []
     for unit, shape in enumerate(names):
         holders = tuple(Holder(p, 0, frozenset({0}), draw(placements(shape, pool))) for p, pool in enumerate(pools))
-        tensors.append(Holding(f"t{unit}", unit, holders, draw(st.integers(0, len(pools) - 1))))
+        tensors.append(Holding(f"t{unit}", unit, holders, draw(st.integers(0, len(pools) - 1)), trains[unit]))
     return Side(tensors, precisions, (MOMENT,))
 
 
@@ -36,7 +38,8 @@ def sides(draw: st.DrawFn, names: Sequence[tuple[int, ...]], precisions: dict[st
 def moves(draw: st.DrawFn) -> tuple[Side, Side]:
     shapes = draw(st.lists(st.sampled_from(SHAPES), min_size=1, max_size=2))
     precisions = {pool: draw(st.sampled_from(["float32", "bfloat16"])) for pool in "ab"}
-    return draw(sides(shapes, precisions)), draw(sides(shapes, precisions))
+    trains = [draw(st.booleans()) for _ in shapes]
+    return draw(sides(shapes, precisions, trains)), draw(sides(shapes, precisions, trains))
 
 
 @given(moves())
