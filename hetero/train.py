@@ -49,6 +49,7 @@ from hetero.monitoring.monitor import Monitor
 from hetero.monitoring.notice import Notice
 from hetero.monitoring.record import Recorder
 from hetero.monitoring.trace import Trace
+from hetero.paths import scheme_of
 from hetero.private import private_files
 from hetero.words.notices import MemoryUsed
 from hetero.words.spec import RunSpec
@@ -200,8 +201,7 @@ class _Run:
             folders.append(Folder("checkpoint.storage", self._store.root))
         if self._point is not None:
             store, step = self._point.store, self._point.step
-            proof = (store.folder(step) / MANIFEST).relative_to(store.root)
-            folders.append(Folder("--resume", store.root, proof=str(proof)))
+            folders.append(Folder("--resume", store.root, proof=f"{store.folder(step).name}/{MANIFEST}"))
         return Needs(files=self._text.files, folders=tuple(folders), model=self._model)
 
     def drive(self, session: Session, given: Plan | None) -> RunSummary:
@@ -326,7 +326,7 @@ class _Run:
         assert self._store is not None
         self._folders.check(thoroughly=True)
         self._store.commit(written.step, self._states.pop(written.step), written.pieces)
-        self._store.prune(self._job.checkpoint.keep)
+        self._store.prune(self._job.checkpoint.keep, self._job.checkpoint.keep_every)
         self._event("saved", step=written.step, epoch=written.epoch, pieces=len(written.pieces))
 
     def _last_good(self) -> str | None:
@@ -354,9 +354,11 @@ def _store(job: Job, run_dir: Path) -> CheckpointStore | None:
 
 
 def _storage(job: Job, run_dir: Path) -> Path | None:
-    """The folder outside the run's own that its checkpoints go to."""
-    away = job.checkpoint.every and job.checkpoint.storage
-    return checkpoint_place(run_dir, str(away)) if away else None
+    """The folder outside the run's own that its checkpoints go to; a store is none."""
+    storage = job.checkpoint.storage
+    if job.checkpoint.every == 0 or storage is None or scheme_of(storage):
+        return None
+    return checkpoint_place(run_dir, storage)
 
 
 def _ignore(_: Record) -> None:

@@ -44,6 +44,7 @@ class Address:
         return Address(self._text.rpartition("/")[0])
 
     def exists(self) -> bool:
+        self._system.invalidate_cache()
         with self._explained("cannot be read"):
             return bool(self._system.exists(self._path))
 
@@ -53,8 +54,10 @@ class Address:
 
     def size(self) -> int | None:
         """Of a file; None where there is none."""
+        self._system.invalidate_cache()
         try:
-            found = self._system.info(self._path)
+            with self._explained("cannot be read"):
+                found = self._system.info(self._path)
         except FileNotFoundError:
             return None
         return int(found["size"]) if found["type"] == "file" else None

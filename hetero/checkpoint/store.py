@@ -123,13 +123,14 @@ class CheckpointStore:
         self._refuse(manifest, faults)
         return manifest
 
-    def prune(self, keep: int) -> list[int]:
-        """Remove all but the `keep` checkpoints saved last, and what to go back to where the very last is not good;
-        returns the steps that went."""
+    def prune(self, keep: int, keep_every: int = 0) -> list[int]:
+        """Remove all but the `keep` checkpoints saved last, those of a multiple of `keep_every` steps, and what to go
+        back to where the very last is not good; returns the steps that went."""
         saved = self.saved()
         in_need = bool(saved) and not saved[-1].run.is_good
         good = last_good(saved, saved[-1].run.updates) if in_need else None
-        old = [manifest.step for manifest in saved[:-keep] if manifest is not good]
+        older = [manifest for manifest in saved[:-keep] if manifest is not good]
+        old = [manifest.step for manifest in older if not keep_every or manifest.step % keep_every]
         for step in old:
             (self.folder(step) / MANIFEST).unlink()
             sync_folder(self.folder(step))

@@ -80,4 +80,5 @@ def _header(tensors: list[tuple[str, torch.Tensor]]) -> bytes:
 
 
 def _bytes(tensor: torch.Tensor) -> memoryview:
-    return memoryview(tensor.reshape(-1).view(torch.uint8).numpy())
+    flat: Any = tensor.reshape(-1).view(torch.uint8).numpy()
+    return memoryview(flat)

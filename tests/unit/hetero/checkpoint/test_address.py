@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from unittest import mock
 
@@ -19,7 +20,9 @@ from hetero.checkpoint.durable import writing
 from hetero.checkpoint.errors import CheckpointError, DamagedCheckpoint, StorageFailed
 from hetero.checkpoint.manifest import RunState
 from hetero.checkpoint.pieces import CheckpointReader, write_piece
+from hetero.checkpoint.resume import ResumePoint, checkpoint_folder
 from hetero.checkpoint.store import CheckpointStore
+from hetero.cluster.host.shared_files import SharedFolder, reach
 
 RUN = RunState(consumed_sequences=1, consumed_tokens=1, job_fingerprint="", plan={})
 NAME, LAYOUT = "units.1.q.weight", TensorLayout.split((6, 4), 0, 2)
@@ -98,6 +101,29 @@ def test_a_missing_package_is_named_with_what_to_install() -> None:
     assert (error.value.key, error.value.value) == ("checkpoint.storage", "s3://bucket/runs")
     assert "s3fs" in error.value.rule
     assert error.value.remedy.startswith("install it for the driver and for the ranks")
+
+
+def test_a_run_says_where_its_checkpoints_are_and_another_does_not_take_its_place(tmp_path: Path) -> None:
+    run_dir, storage = tmp_path / "first", f"local://{tmp_path}/kept"
+    run_dir.mkdir()
+    place = checkpoint_folder(run_dir, storage)
+    save(CheckpointStore(place), 4)
+    assert ResumePoint.parse(str(run_dir)).store.root == Address(f"{storage}/first")
+    assert str(ResumePoint.parse(f"{run_dir}@4")) == f"{run_dir}@4"
+    with pytest.raises(CheckpointError, match="may hold what another run saved"):
+        checkpoint_folder(run_dir, storage)
+    (run_dir / "checkpoints.address").write_text("http://elsewhere/x")
+    with pytest.raises(CheckpointError, match="does not say where"):
+        ResumePoint.parse(str(run_dir))
+
+
+def test_a_host_proves_that_it_reaches_a_store(tmp_path: Path) -> None:
+    (tmp_path / ".reached-1").touch()
+    folder = SharedFolder(f"local://{tmp_path}", ".reached-1", written=True)
+    assert reach(folder, "nvidia@0") is None
+    assert [path.name for path in tmp_path.iterdir()] == [".reached-1"]
+    with mock.patch.dict(sys.modules, {"s3fs": None}):
+        assert "s3fs" in str(reach(replace(folder, path="s3://bucket/runs"), "nvidia@0"))
 
 
 def test_what_a_store_raises_is_explained() -> None:
