@@ -62,9 +62,9 @@ test: install
 $(PARTS):
 	$(BIN)/python -m pytest -m "not exhaustive" $($@)
 
-# Also what takes minutes by sheer number; -s shows what it measures.
+# Also what takes minutes by sheer number, and properties with many examples; -s shows what is measured.
 test-all: test
-	$(BIN)/python -m pytest -s -m exhaustive tests
+	$(BIN)/python -m pytest -s -m "exhaustive or hypothesis" --hypothesis-profile=many tests
 
 bench: install
 	$(BIN)/python -m benchmarks.overhead --json
