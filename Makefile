@@ -55,9 +55,10 @@ check-floors:
 check-hetero:
 	$(BIN)/python -m pytest -m "not slow" $(HETERO) --ignore=$(VIEWS)
 
-# Six parts at a time on two cores, for whole runs wait a lot; as one ends, however it does, the next begins.
+# Several parts at a time on two cores, for whole runs wait a lot; as one ends, however it does, the next begins.
+AT_ONCE ?= 6
 test: install
-	$(MAKE) --no-print-directory -j6 -k -Oline $(PARTS)
+	$(MAKE) --no-print-directory -j$(AT_ONCE) -k -Oline $(PARTS)
 
 $(PARTS):
 	$(BIN)/python -m pytest -m "not exhaustive" $($@)
