@@ -55,16 +55,17 @@ check-floors:
 check-hetero:
 	$(BIN)/python -m pytest -m "not slow" $(HETERO) --ignore=$(VIEWS)
 
-# Six parts at a time on two cores, for whole runs wait a lot; as one ends, however it does, the next begins.
+# Several parts at a time on two cores, for whole runs wait a lot; as one ends, however it does, the next begins.
+AT_ONCE ?= 6
 test: install
-	$(MAKE) --no-print-directory -j6 -k -Oline $(PARTS)
+	$(MAKE) --no-print-directory -j$(AT_ONCE) -k -Oline $(PARTS)
 
 $(PARTS):
 	$(BIN)/python -m pytest -m "not exhaustive" $($@)
 
-# Also what takes minutes by sheer number; -s shows what it measures.
+# Also what takes minutes by sheer number, and properties with many examples; -s shows what is measured.
 test-all: test
-	$(BIN)/python -m pytest -s -m exhaustive tests
+	$(BIN)/python -m pytest -s -m "exhaustive or hypothesis" --hypothesis-profile=many tests
 
 bench: install
 	$(BIN)/python -m benchmarks.overhead --json

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from math import prod
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.layout.layout import Region
@@ -14,6 +14,7 @@ from bridge.rank import RankId
 from hetero.engine.state.ownership import Holder, Holding
 from hetero.engine.state.routes import PARAMETER, VALUE, Key, Side, Transfer, rounds
 from hetero.engine.state.state import owned_by, places_of
+from tests.examples import out_of_100
 from tests.unit.hetero.engine.placements import SHAPES, placements, ranks
 
 EVERYONE = [*ranks("a", 4), *ranks("b", 4)]
@@ -43,7 +44,7 @@ def moves(draw: st.DrawFn) -> tuple[Side, Side]:
 
 
 @given(moves())
-@settings(max_examples=60, deadline=None)
+@out_of_100(60)
 def test_every_rank_comes_to_all_that_the_other_plan_gives_it(move: tuple[Side, Side]) -> None:
     before, after = move
     old = {me: held(before, me) for me in EVERYONE}
@@ -61,7 +62,7 @@ def test_every_rank_comes_to_all_that_the_other_plan_gives_it(move: tuple[Side, 
 
 
 @given(moves())
-@settings(max_examples=30)
+@out_of_100(30)
 def test_a_rank_has_a_place_for_what_it_holds_and_for_nothing_else(move: tuple[Side, Side]) -> None:
     side, _ = move
     for me in EVERYONE:
