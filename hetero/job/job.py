@@ -14,11 +14,20 @@ from bridge.options import BridgeOptions
 from hetero.checkpoint.options import CheckpointOptions
 from hetero.cluster.options import PoolOptions
 from hetero.data.options import DataOptions
-from hetero.job.checks import check_links, check_model, check_pool, check_sizes, check_time_scale, check_trackers
+from hetero.job.checks import (
+    check_links,
+    check_model,
+    check_pool,
+    check_sizes,
+    check_time_scale,
+    check_trackers,
+    with_tokenizer,
+)
 from hetero.masking import masked
 from hetero.models.description import ModelDescription
 from hetero.models.dimensions import Dimensions
 from hetero.models.options import ModelOptions
+from hetero.models.tuning import EVERYTHING
 from hetero.monitoring.options import MonitorOptions
 from hetero.words.options import EvalOptions, TrainOptions
 
@@ -75,7 +84,7 @@ class Job(BaseModel):
             check_pool(name, pool, self.train.precision)
         check_links(self.bridge, self.pools, self.train.precision)
         check_time_scale(self.time_scale, self.emulated)
-        check_model(self.model, self.data, self.pools)
+        check_model(self.model, self.data, self.pools, self.train.tuning)
         check_trackers(self.monitor)
         return self
 
@@ -91,6 +100,11 @@ class Job(BaseModel):
     def precision_of(self, pool: str) -> str:
         """What a pool computes in."""
         return self.pools[pool].precision or self.train.precision
+
+    def text(self) -> DataOptions:
+        """The data, with the directory of the model's tokenizer where it is asked for. Raises JobError where the model
+        has no directory."""
+        return with_tokenizer(self.data, self.model)
 
     def resolved(self) -> dict[str, Any]:
         """Plain data with every default filled in, to be shown and recorded; loading it gives an equal job, but for
@@ -111,9 +125,11 @@ class Job(BaseModel):
         invariant = {"micro_batch", "replica_check_every", "loss_scale"}
         if self.train.optimizer.schedule == "constant":
             invariant.add("steps")
+        if self.train.tuning == EVERYTHING:
+            invariant |= {"freeze", "lora"}
         return {
             "model": _model_facts(self.model.resolve()),
-            "data": self.data.model_dump(mode="json", exclude={"source"}),
+            "data": self.data.facts(),
             "train": self.train.model_dump(mode="json", exclude=invariant),
             "eval": {"held_out_batches": self.eval.held_out_batches},
         }
@@ -127,7 +143,7 @@ class Job(BaseModel):
         facts = self.facts()
         deciding = {
             "model": facts["model"].get("dimensions"),
-            "data": self.data.model_dump(mode="json"),
+            "data": self.data.facts() | {"source": self.data.model_dump(mode="json")["source"]},
             "train": facts["train"],
         }
         if self.eval.held_out_batches:

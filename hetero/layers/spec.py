@@ -23,8 +23,18 @@ class Constant:
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """One logical tensor of the model; `name` is the same under every plan."""
+    """One logical tensor of the model; `name` is the same under every plan. One that does not train stays as it is."""
 
     name: str
     layout: TensorLayout
     initial: Normal | Constant
+    trains: bool = True
+
+
+@dataclass(frozen=True)
+class AdapterSpec:
+    """What is added to a product with a weight: `scale` (x A^T) B^T, A as (rank, in), B as (out, rank)."""
+
+    a: TensorSpec
+    b: TensorSpec
+    scale: float

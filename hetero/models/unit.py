@@ -9,8 +9,10 @@ from dataclasses import dataclass, field, replace
 from balancer.cost.workload import UnitWork
 from balancer.plan.recompute import Recompute
 from hetero.layers.spec import TensorSpec
+from hetero.models.adapter import Adapter
 from hetero.models.parts.part import Part, PartWork
 from hetero.models.recomputed_work import full_work, selective_work
+from hetero.models.tuned_work import tuned_work
 
 STREAM, LOSS = "x_BTD", "loss"
 """Of what units give: the residual stream, and the sum of the token losses."""
@@ -21,7 +23,8 @@ class Unit:
     """Parts one after another; where `residual`, what came in is added to their result, which is called `gives`.
 
     Units of a kind are alike. `ties` names tensors that are another unit's own: by their name within this unit, the
-    other's number and the name there.
+    other's number and the name there. `adapters` stand beside products, by the name of their weight; `frozen` are those
+    of its tensors that do not train.
     """
 
     kind: str
@@ -29,6 +32,8 @@ class Unit:
     residual: bool = False
     gives: str = STREAM
     ties: Mapping[str, tuple[int, str]] = field(default_factory=dict)
+    adapters: Mapping[str, Adapter] = field(default_factory=dict)
+    frozen: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         names = [spec.name for part in self.parts for spec in part.tensors(1)]
@@ -36,14 +41,25 @@ class Unit:
             rule = f"tensors must have names of their own, and ties be some of them: {names}, {list(self.ties)}"
             raise ValueError(f"unit {self.kind!r}: {rule}")
 
-    def tensors(self, tp: int, sequence_parallel: bool = False) -> dict[str, TensorSpec]:
+    def tensors(self, tp: int, sequence_parallel: bool = False, spread: bool = False) -> dict[str, TensorSpec]:
         """By name within the unit, laid out over a legal number of ranks. Where these have rows of the stream, each
-        makes of the tensors that are used there a share of the gradient."""
-        return {
-            spec.name: _summed(spec) if sequence_parallel and part.by_rows else spec
+        makes of the tensors that are used there a share of the gradient; where experts are spread, each has some of
+        them whole."""
+        found = (
+            _summed(spec) if sequence_parallel and part.by_rows else spec
             for part in self.parts
-            for spec in part.tensors(tp)
-        }
+            for spec in (part.spread_tensors(tp) if spread else part.tensors(tp))
+        )
+        all_ = (one for spec in found for one in (spec, *self._adapters_of(spec)))
+        return {spec.name: replace(spec, trains=spec.name not in self.frozen) for spec in all_}
+
+    @property
+    def multiplied(self) -> tuple[str, ...]:
+        """The weights that may have adapters, by their name within the unit."""
+        return tuple(name for part in self.parts for name in part.multiplied())
+
+    def _adapters_of(self, weight: TensorSpec) -> tuple[TensorSpec, ...]:
+        return self.adapters[weight.name].tensors(weight) if weight.name in self.adapters else ()
 
     def recomputed(self, asked: Recompute) -> Recompute:
         """What is done where a plan asks for something: a unit without an input keeps nothing, and one that makes the
@@ -58,14 +74,18 @@ class Unit:
         The first part's input is what another unit gave. Backward comes to that part last, when only what tp
         does not divide is still there. Tied tensors count with their own unit, as `Workload.tied` asks.
         """
-        works = [part.work(seq_len, size) for part in self.parts]
-        elements = {name: math.prod(spec.layout.shape) for name, spec in self.tensors(1).items()}
+        specs = self.tensors(1)
+        works = [tuned_work(part, specs, self.adapters, seq_len, size) for part in self.parts]
+        elements = {name: math.prod(spec.layout.shape) for name, spec in specs.items()}
+        own = {name: count for name, count in elements.items() if name not in self.ties}
+        trained = {name: count for name, count in elements.items() if name not in self.frozen}
         gathered = sum(work.input_bytes for work in works[1:])
         whole = sum(work.whole_bytes for work in works) + gathered
         plain = UnitWork(
             kind=self.kind,
             forward_flops=sum(work.forward_flops for work in works),
-            parameters=sum(count for name, count in elements.items() if name not in self.ties),
+            parameters=sum(own.values()),
+            frozen=sum(own[name] for name in own.keys() & self.frozen),
             activation_bytes=whole + sum(work.kept_bytes for work in works),
             boundary_bytes=boundary_bytes,
             tp_collectives=sum(work.collectives for work in works),
@@ -74,14 +94,18 @@ class Unit:
             last_bytes=works[0].whole_backward_bytes,
             forward_bytes=max(work.forward_bytes for work in works),
             backward_bytes=_backward_bytes(works),
-            largest_tensor=max(elements.values()),
+            largest_tensor=min(max(trained.values(), default=0), max(part.largest_weight for part in self.parts)),
             remade_bytes=sum(work.remade_bytes for work in works),
             remade_flops=sum(work.remade_flops for work in works),
             weight_flops=sum(work.weight_flops for work in works),
+            frozen_flops=sum(work.frozen_flops for work in works),
             pair_bytes=sum(work.pair_bytes for work in works),
             whole_pair_bytes=sum(work.whole_pair_bytes for work in works),
+            mask_bytes=sum(work.mask_bytes for work in works),
         )
-        made = {"none": plain, "selective": selective_work(plain, works, size), "full": full_work(plain, works, size)}
+        narrow = seq_len * size * sum(adapter.rank for adapter in self.adapters.values())
+        full = full_work(plain, works, size, narrow)
+        made = {"none": plain, "selective": selective_work(plain, works, size), "full": full}
         return replace(plain, recomputed={asked: made[self.recomputed(asked)] for asked in ("selective", "full")})
 
 

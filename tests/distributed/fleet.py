@@ -72,7 +72,7 @@ class Job:
         return next(precision for precision in ("bfloat16", "float16", "float32") if precision in used)
 
     def complete(self, plan: Plan) -> Plan:
-        model, train = architecture(self.dimensions), self.train
+        model, train = architecture(self.dimensions, self.train.tuning), self.train
         workload = model.workload(SEQ_LEN, train.global_batch, train.precision)
         topology = _topology({name: self.precisions.get(name, train.precision) for name in POOLS})
         return complete(plan, Problem(topology, workload, legal_tp=model.legal_tp))

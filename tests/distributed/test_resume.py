@@ -29,7 +29,7 @@ from tests.distributed.replans import (
 
 SAVED = 10
 
-IN_EVERY_RUN = ("tp and momentum", "shares")
+IN_EVERY_RUN = ("tp and momentum", "shares", "adapters, two families added")
 """With two other rules of update than the chain, which changes whatever these pairs do."""
 
 

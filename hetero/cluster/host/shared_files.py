@@ -9,10 +9,11 @@ import os
 import tempfile
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import IO
 
 from bridge.system.awake import AwakeClock
+from hetero.checkpoint.durable import Place, place_of, write_durably
+from hetero.checkpoint.errors import CheckpointError
 from hetero.cluster.control.instructions import HostOrder
 from hetero.huggingface.errors import HfError
 from hetero.huggingface.folder import HfFolder
@@ -56,10 +57,10 @@ class ShippedFiles:
 
     def localized(self, order: HostOrder) -> HostOrder:
         """The order, with the text where this host's processes find it, if it was shipped."""
-        if not (isinstance(order, Configure) and (file := self._files.get(order.spec.text.path))):
+        if not (isinstance(order, Configure) and self._files.keys() & set(order.spec.text.files)):
             return order
-        text = order.spec.text.model_copy(update={"path": f"/proc/{os.getpid()}/fd/{file.fileno()}"})
-        return Configure(order.spec.model_copy(update={"text": text}))
+        here = {path: f"/proc/{os.getpid()}/fd/{file.fileno()}" for path, file in self._files.items()}
+        return Configure(order.spec.model_copy(update={"text": order.spec.text.moved(here)}))
 
     def close(self) -> None:
         for file in self._files.values():
@@ -69,13 +70,15 @@ class ShippedFiles:
 
 def reach(folder: SharedFolder, host: str) -> str | None:
     """Why this host cannot use the folder as the others do; None if it can."""
-    path = Path(folder.path)
-    clock = AwakeClock()
-    while not (path / folder.marker).exists():
-        if clock.now() > SEEN_WITHIN_S:
-            return "does not see what the driver wrote there" if path.is_dir() else "has no such folder"
-        time.sleep(0.1)
-    return _write(path / f"{folder.marker}-{host}") if folder.written else None
+    path, clock = place_of(folder.path), AwakeClock()
+    try:
+        while not (path / folder.marker).exists():
+            if clock.now() > SEEN_WITHIN_S:
+                return "does not see what the driver wrote there" if path.is_dir() else "has no such folder"
+            time.sleep(0.1)
+        return _write(path / f"{folder.marker}-{host}") if folder.written else None
+    except CheckpointError as error:
+        return f"cannot use it: {error.rule}"
 
 
 def compare(folder: ModelFolder) -> str | None:
@@ -87,9 +90,9 @@ def compare(folder: ModelFolder) -> str | None:
     return None if found == folder.fingerprint else "has another model there"
 
 
-def _write(path: Path) -> str | None:
+def _write(path: Place) -> str | None:
     try:
-        path.write_text("may be removed")
+        write_durably(path, b"may be removed")
         path.unlink()
     except OSError as error:
         return f"cannot write there ({error.strerror})"

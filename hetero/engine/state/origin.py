@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch
 
@@ -35,7 +34,7 @@ def begin(spec: RunSpec, tensors: Sequence[Holding], me: RankId, backend: Backen
     if spec.state == "weights":
         return _from_weights(spec, tensors, me, backend)
     assert spec.resume_folder is not None
-    with CheckpointReader(CheckpointStore(Path(spec.resume_folder)), spec.start) as reader:
+    with CheckpointReader(CheckpointStore(spec.resume_folder), spec.start) as reader:
         state = _blank(spec, tensors, me, backend)
         state.loss_scale = LossScale.of(spec.train.loss_scale, reader.manifest.run.scalars)
         _blank_masters(spec, state, tensors, me, backend)
@@ -96,6 +95,7 @@ def _host_memory(spec: RunSpec, me: RankId, backend: Backend) -> Blank | None:
 def _blank(spec: RunSpec, tensors: Sequence[Holding], me: RankId, backend: Backend) -> State:
     """Memory for the values, of any content."""
     state = State(spec.start, LossScale.of(spec.train.loss_scale, {}), places=places_of(tensors, me))
+    state.frozen = tuple(owned_by(tensors, me, trains=False))
     if state.places:
         dtype = DTYPES[spec.plan.precisions()[me.pool]]
         for name, (layout, position) in state.places.items():
@@ -105,7 +105,7 @@ def _blank(spec: RunSpec, tensors: Sequence[Holding], me: RankId, backend: Backe
 
 def _tensor_specs(spec: RunSpec, me: RankId) -> dict[str, TensorSpec]:
     """Of the tensors that a rank's stage uses."""
-    place, model = place_of(spec.plan, me), architecture(spec.model)
+    place, model = place_of(spec.plan, me), architecture(spec.model, spec.train.tuning)
     if place is None:
         return {}
     units = spec.plan.pipelines[place.pipeline].stages[place.stage].unit_indices()

@@ -7,15 +7,15 @@ from collections.abc import Callable
 import torch
 
 from hetero.data.batches import micro_batch
-from hetero.data.split import HeldOut, Samples, Training
-from hetero.data.stream import TokenStream
+from hetero.data.split import Samples
+from hetero.data.text import TextStream, orders, text_stream
 from hetero.engine.step.stage import RankPlace
 from hetero.models.batch import Batch
 from hetero.words.spec import RunSpec
 
 
 class Text:
-    """Reads a pipeline's share of each global batch. Stages without embedding and head read nothing.
+    """Reads a pipeline's share of each global batch; a stage that does not, gives empty batches.
 
     Step s trains on the samples [s * global_batch, (s + 1) * global_batch) of the seeded order; pipelines take
     consecutive shares of them, so which sample is trained when depends on no plan. Held-out batches are shared alike.
@@ -30,14 +30,13 @@ class Text:
         self.fingerprint: str | None = None
         nothing = torch.empty(0, dtype=torch.int64)
         self._blank = Batch(nothing, nothing)
-        self._stream: TokenStream | None = None
+        self._stream: TextStream | None = None
         self._training: Samples | None = None
         self._validation: Samples | None = None
         if reads:
-            self._stream = TokenStream(spec.text.path, spec.text.seq_len, spec.text.vocab)
+            self._stream = text_stream(spec.text)
             held_out = spec.evaluation.held_out_batches * self._global_batch
-            self._training = Training(spec.train.seed, len(self._stream), held_out)
-            self._validation = HeldOut(len(self._stream), held_out)
+            self._training, self._validation = orders(spec.text, self._stream, spec.train.seed, held_out)
             self.fingerprint = self._stream.fingerprint()
 
     def reader(self, step: int) -> Callable[[int], Batch]:
@@ -53,5 +52,4 @@ class Text:
             return lambda number: self._blank
         first = batch * self._global_batch + self._first
         share = micro_batch(self._stream, samples, first, self._share).to(self._device)
-        tokens, labels = share.tokens_BT.split(self._micro_batch), share.labels_BT.split(self._micro_batch)
-        return lambda number: Batch(tokens[number], labels[number])
+        return lambda number: share.part(number, self._micro_batch)

@@ -44,7 +44,7 @@ class Attention(Part):
     def work(self, seq_len: int, size: int) -> PartWork:
         """Kept are q, k, v, what they give, and one float32 log-sum for each head and position; backward has the
         gradients of the same four. The causal mask leaves half of the square, which has no weights. Pairs are of
-        the four projections, of which the first three read the same."""
+        the four projections, of which the first three read the same. Of documents there are a mask and angles."""
         query, shared = self.heads * self.head_dim, self.kv_heads * self.head_dim
         four = seq_len * size * (2 * query + 2 * shared)
         return PartWork(
@@ -57,6 +57,7 @@ class Attention(Part):
             weight_flops=self.product_flops(seq_len),
             pair_bytes=four,
             whole_pair_bytes=seq_len * size * 2 * self.hidden,
+            mask_bytes=seq_len * size * (seq_len + 2 * self.head_dim),
         )
 
     def legal_tp(self, tp: int) -> str | None:

@@ -27,5 +27,8 @@ class Embedding(Part):
     def work(self, seq_len: int, size: int) -> PartWork:
         return PartWork(collectives=1)
 
+    def multiplied(self) -> tuple[str, ...]:
+        return ()
+
     def legal_tp(self, tp: int) -> str | None:
         return f"tp {tp} is larger than the vocabulary ({self.vocab})" if tp > self.vocab else None

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from hetero.models.batch import IGNORED, Batch
+from hetero.layers.cross_entropy import IGNORED
+from hetero.models.batch import Batch
 from tests.unit.hetero.models.whole_model import build, logical_tensors, loss_of, small
 
 LENGTHS = ((5, 11, 8), (24,), (1, 23))
@@ -54,15 +55,15 @@ def test_borders_and_positions_each_matter() -> None:
     assert len({round(loss, 1) for loss in (both, positions, neither)}) == 3
 
 
-def test_a_split_keeps_samples_whole() -> None:
+def test_parts_keep_samples_whole() -> None:
     whole, _ = packed(257)
-    parts = whole.split(2)
+    parts = [whole.part(number, 2) for number in range(2)]
     assert [len(part.tokens_BT) for part in parts] == [2, 1]
     assert torch.equal(torch.cat([part.documents_BT for part in parts]), whole.documents_BT)
     assert torch.equal(torch.cat([part.positions_BT for part in parts]), whole.positions_BT)
     assert sum(int(part.counted) for part in parts) == int(whole.counted) == 72 - 24
-    bare = Batch(whole.tokens_BT, whole.labels_BT).split(2)
-    assert [part.positions_BT for part in bare] == [part.documents_BT for part in bare] == [None, None]
+    bare = Batch(whole.tokens_BT, whole.labels_BT).part(1, 2)
+    assert bare.positions_BT is bare.documents_BT is None
 
 
 def test_what_is_made_once_is_made_for_a_batch() -> None:

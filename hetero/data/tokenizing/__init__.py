@@ -1,0 +1,7 @@
+"""From records to tokens.
+
+tokenizer       `Tokenizer`, `Passage`, `Encoded`; `load_tokenizer` by what the job file says
+byte_tokenizer  `END_OF_DOCUMENT`, and the tokenizer that is always there
+passages        `Passages`: what of a record is learnt, as text
+chat_template   `ChatTemplate`: a model's own way to write down a chat
+"""
