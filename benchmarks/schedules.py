@@ -191,7 +191,7 @@ def figures(every: Sequence[Case], steps: Mapping[str, float]) -> dict[str, floa
         found[f"{name}_warmup"] = max(case.plan.pipelines[0].warmups())
     found["prediction_error"] = max(abs(case.prediction.step_s / steps[case.schedule] - 1) for case in every)
     found["link_ratio"] = min(case.prediction.link_ratio for case in every)
-    return found | {"micro_batches": MICRO_BATCHES, "layers": every[0].job.model.resolve().layers}
+    return found | {"micro_batches": MICRO_BATCHES, "layers": len(every[0].problem.workload.units) // 2 - 1}
 
 
 def main() -> None:

@@ -37,8 +37,8 @@ def export(
     """Writes what transformers loads as `model`, with the files `beside`, to `target`, which is whole or not there.
 
     As `layout` "hf" there are safetensors, and a shard and a few tensors in memory at a time; as "torch" one pickled
-    state dict, and all of them. `dtype` None is that of the model's own configuration, or float32. Raises CheckpointError where there is a target, or the checkpoint is of another
-    model."""
+    state dict, and all of them. `dtype` None is that of the model's own configuration, or float32. Raises
+    CheckpointError where there is a target, or the checkpoint is of another model."""
     found, config = weights(model), dict(model.values)
     dtype = dtype or _dtype(config)
     config[_dtype_key(config)] = dtype
@@ -81,7 +81,7 @@ def _dtype_key(config: dict[str, Any]) -> str:
 
 
 def _dtype(config: dict[str, Any]) -> str:
-    named = config.get(_dtype_key(config))
+    named = str(config.get(_dtype_key(config)))
     return named if named in DTYPES.values() else "float32"
 
 

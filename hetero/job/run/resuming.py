@@ -108,7 +108,7 @@ def _changes(job: Job, run: RunState) -> list[tuple[str, str]]:
 def _with_kind(facts: Mapping[str, Any]) -> Mapping[str, Any]:
     """Models that are told in different ways have no key in common."""
     model = facts.get("model", {})
-    return facts | {"model": {**model, "told as": ", ".join(model)}} if model else facts
+    return {**facts, "model": {**model, "told as": ", ".join(model)}} if model else facts
 
 
 def _flat(facts: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
