@@ -12,10 +12,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from backends.attention_mask import AttentionMask
 from backends.offers import Offer, Operator
 
-_CAUSAL, _BLOCK = 2, 2048
-"""The kernel's number for a causal mask, and the size of the block that stands for it."""
+_WHOLE, _CAUSAL, _BAND, _BLOCK = 1, 2, 4, 2048
+"""The kernel's numbers for masks, and the size of the block that stands for those that are not given whole."""
+_SEQUENCES = 1024
+"""Of many lengths: the kernel takes no more."""
 
 
 def _rms_norm() -> Operator:
@@ -27,8 +30,11 @@ def _rotary() -> Operator:
     kernel = _kernel("npu_rotary_mul")
 
     def rotary(x_BHTK: Tensor, cos_TK: Tensor, sin_TK: Tensor) -> Tensor:
-        turned: Tensor = kernel(x_BHTK.transpose(1, 2), cos_TK[None, :, None], sin_TK[None, :, None])
-        return turned.transpose(1, 2)
+        """The kernel's angles are of one sample: where each has its own, all are taken for one."""
+        x_BTHK, angles = x_BHTK.transpose(1, 2), (cos_TK, sin_TK)
+        rows = x_BTHK if cos_TK.dim() == 2 else x_BTHK.flatten(0, 1)[None]
+        turned: Tensor = kernel(rows, *(part.reshape(1, -1, 1, part.size(-1)) for part in angles))
+        return turned.view(x_BTHK.shape).transpose(1, 2)
 
     return rotary
 
@@ -42,6 +48,28 @@ def _attention() -> Operator:
         place = {"atten_mask": _later(q.device), "sparse_mode": _CAUSAL}
         y_BTHK: Tensor = kernel(q, k, v, q.size(2), "BSND", scale=q.size(-1) ** -0.5, **place)[0]
         return y_BTHK.transpose(1, 2)
+
+    return attention
+
+
+def _masked_attention() -> Operator:
+    """Documents are sequences of many lengths, a window is a band. Where documents are too many for that, the kernel is
+    given the whole mask."""
+    kernel = _kernel("npu_fusion_attention")
+
+    def attention(q_BHTK: Tensor, k_BGTK: Tensor, v_BGTK: Tensor, mask: AttentionMask) -> Tensor:
+        q, k, v = (x.transpose(1, 2) for x in (q_BHTK, k_BGTK, v_BGTK))
+        place = {"atten_mask": _later(q.device), "sparse_mode": _CAUSAL}
+        if mask.window is not None:
+            place |= {"sparse_mode": _BAND, "pre_tockens": mask.window - 1, "next_tockens": 0}
+        common, layout = {"scale": q.size(-1) ** -0.5}, "BSND"
+        if mask.documents_BT is not None and len(mask.ends) <= _SEQUENCES:
+            layout, common = "TND", common | {"actual_seq_qlen": mask.ends, "actual_seq_kvlen": mask.ends}
+            q, k, v = (x.flatten(0, 1) for x in (q, k, v))
+        elif mask.documents_BT is not None:
+            place = {"atten_mask": mask.added(q_BHTK).isinf(), "sparse_mode": _WHOLE}
+        y: Tensor = kernel(q, k, v, q.size(-2), layout, **common, **place)[0]
+        return y.view(q_BHTK.transpose(1, 2).shape).transpose(1, 2)
 
     return attention
 
@@ -66,5 +94,6 @@ OFFERS = (
     Offer("rms_norm", "npu_rms_norm", _rms_norm),
     Offer("rotary", "npu_rotary_mul", _rotary),
     Offer("attention", "npu_fusion_attention", _attention),
+    Offer("masked_attention", "npu_fusion_attention", _masked_attention),
     Offer("swiglu", "npu_swiglu", _swiglu),
 )

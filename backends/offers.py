@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from backends.attention_mask import AttentionMask
 from backends.operators import Operators
 
 Operator = Callable[..., Any]
@@ -112,12 +113,18 @@ def samples(name: str) -> list[Sample]:
     def heads(batch: int, length: int, count: int, size: int) -> Tensor:
         return normal(batch, length, count, size).transpose(1, 2)
 
-    angles_TK = (normal(7, 8) * 3).repeat(1, 2)
+    angles_TK, angles_B1TK = (normal(7, 8) * 3).repeat(1, 2), (normal(2, 1, 7, 8) * 3).repeat(1, 1, 1, 2)
+    documents_BT = torch.tensor([[0, 0, 0, 0, 1, 2, 2, 2, 2], [3, 4, 4, 4, 4, 4, 4, 5, 5]])
     return {
         "rms_norm": lambda: [Sample((3 * normal(b, 7, 64), normal(64)), (1e-5,)) for b in (1, 2)],
-        "rotary": lambda: [Sample((heads(b, 7, 4, 16),), (angles_TK.cos(), angles_TK.sin())) for b in (1, 2)],
+        "rotary": lambda: [Sample((heads(b, 7, 4, 16),), (angles.cos(), angles.sin()))
+                           for b, angles in ((1, angles_TK), (2, angles_TK), (2, angles_B1TK))],
         "attention": lambda: [Sample((heads(b, 9, 4, 16), heads(b, 9, g, 16), heads(b, 9, g, 16)))
                               for b, g in ((1, 4), (2, 2))],
+        "masked_attention": lambda: [
+            Sample((heads(b, 9, 4, 16), heads(b, 9, g, 16), heads(b, 9, g, 16)), (AttentionMask(documents, window),))
+            for b, g, documents, window in ((1, 4, None, 3), (2, 2, documents_BT, None), (2, 4, documents_BT, 3))
+        ],
         "swiglu": lambda: [Sample((normal(b, 7, 64), normal(b, 7, 64))) for b in (1, 2)],
         "add_product": lambda: [Sample((normal(7, 16), normal(7, 24)))],
     }[name]()  # fmt: skip

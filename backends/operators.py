@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from backends.attention_mask import AttentionMask
+
 
 def rms_norm(x_BTD: Tensor, weight_D: Tensor, eps: float) -> Tensor:
     """Root-mean-square normalisation, computed in float32, in the type of its input."""
@@ -22,7 +24,8 @@ def rms_norm(x_BTD: Tensor, weight_D: Tensor, eps: float) -> Tensor:
 
 
 def rotary(x_BHTK: Tensor, cos_TK: Tensor, sin_TK: Tensor) -> Tensor:
-    """Rotary position embedding, pairing element i with i + K/2 (Llama's order). No gradient by the angles is asked."""
+    """Rotary position embedding, pairing element i with i + K/2 (Llama's order). No gradient by the angles is asked,
+    which are (B, 1, T, K) where each sample has its own."""
     first, second = x_BHTK.chunk(2, dim=-1)
     return x_BHTK * cos_TK + torch.cat((-second, first), dim=-1) * sin_TK
 
@@ -31,6 +34,13 @@ def attention(q_BHTK: Tensor, k_BGTK: Tensor, v_BGTK: Tensor) -> Tensor:
     """Causal attention; consecutive groups of H/G query heads share one key and value head. Returns BHTK."""
     shared = q_BHTK.size(1) != k_BGTK.size(1)
     return functional.scaled_dot_product_attention(q_BHTK, k_BGTK, v_BGTK, is_causal=True, enable_gqa=shared)
+
+
+def masked_attention(q_BHTK: Tensor, k_BGTK: Tensor, v_BGTK: Tensor, mask: AttentionMask) -> Tensor:
+    """`attention` of which each position reads what the mask lets it."""
+    shared = q_BHTK.size(1) != k_BGTK.size(1)
+    added = mask.added(q_BHTK)
+    return functional.scaled_dot_product_attention(q_BHTK, k_BGTK, v_BGTK, attn_mask=added, enable_gqa=shared)
 
 
 def swiglu(gate_BTF: Tensor, up_BTF: Tensor) -> Tensor:
@@ -57,6 +67,7 @@ class Operators:
     rms_norm: Callable[[Tensor, Tensor, float], Tensor] = rms_norm
     rotary: Callable[[Tensor, Tensor, Tensor], Tensor] = rotary
     attention: Callable[[Tensor, Tensor, Tensor], Tensor] = attention
+    masked_attention: Callable[[Tensor, Tensor, Tensor, AttentionMask], Tensor] = masked_attention
     swiglu: Callable[[Tensor, Tensor], Tensor] = swiglu
     add_product: Callable[[Tensor, Tensor, Tensor], None] = add_product
     own: Mapping[str, str] = field(default_factory=dict)

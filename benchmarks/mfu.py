@@ -202,7 +202,7 @@ class Bench:
 def _engine(setting: Setting, spec: RunSpec, steps: int) -> tuple[list[dict[str, Any]], list[HostStep]]:
     """What calibration says of the chip, and each step."""
     asked = CalibrationSpec(
-        dimensions=spec.dimensions, pools=spec.pools, tensor_parallel={"chip": (1,)}, seq_len=setting.seq_len,
+        model=spec.model, pools=spec.pools, tensor_parallel={"chip": (1,)}, seq_len=setting.seq_len,
         micro_batch=1, precisions={"chip": PRECISION}, time_scale=1.0,
     )  # fmt: skip
     reports: list[HostStep] = []

@@ -29,7 +29,7 @@ class Transformers(PlainLoop):
 
         from tests.llama_config import llama_config
 
-        dims = self.spec.dimensions
+        dims = self.spec.model
         config = llama_config(
             dims,
             tie_word_embeddings=dims.tie_embeddings,

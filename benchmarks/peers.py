@@ -65,12 +65,12 @@ class Units(nn.Module):
         shared: dict[str, nn.Parameter] = {}
         self.units = nn.ModuleList(
             build_unit(
-                spec.dimensions, unit, TensorGroup(), backend.operators, torch.float32, backend.device,
+                spec.model, unit, TensorGroup(), backend.operators, torch.float32, backend.device,
                 spec.train.seed, shared=shared,
             )
             for unit in range(*units)
         )  # fmt: skip
-        self.first, self.last = units[0] == 0, units[1] == len(architecture(spec.dimensions).units)
+        self.first, self.last = units[0] == 0, units[1] == len(architecture(spec.model).units)
 
     def forward(self, x: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:
         boundary = {} if self.first else {"x_BTD": x}

@@ -120,7 +120,7 @@ def _calibration_on(chip: ChipSpec) -> float:
 def _calibration_here() -> float:
     pool = {"pool": Pool("pool", "cpu", "cpu", 1)}
     spec = CalibrationSpec(
-        dimensions=SMALL, pools=pool, tensor_parallel={"pool": (1,)}, seq_len=512, micro_batch=1,
+        model=SMALL, pools=pool, tensor_parallel={"pool": (1,)}, seq_len=512, micro_batch=1,
         precisions={"pool": "float32"}, repeats=PASSES - 2, time_scale=1.0,
     )  # fmt: skip
     world = World(CpuBackend(), RankId("pool", 0), 1)

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import typer
 
 from hetero.cli import streams
+from hetero.cli.checkpoint import checkpoint
 from hetero.cli.dashboard import dashboard
 from hetero.cli.doctor import doctor
 from hetero.cli.jobs import jobs
@@ -36,6 +37,7 @@ app.add_typer(jobs)
 app.command()(top)
 app.command()(dashboard)
 app.command()(report)
+app.add_typer(checkpoint)
 app.command()(doctor)
 
 

@@ -55,10 +55,10 @@ def calibrate(spec: CalibrationSpec, world: World) -> list[TimedUnit]:
 
 
 def _unit_rows(spec: CalibrationSpec, world: World, tp: int, group: TensorGroup, limits: Limits) -> list[TimedUnit]:
-    units = architecture(spec.dimensions, spec.tuning).units
+    units = architecture(spec.model, spec.tuning).units
     kinds = {unit.kind: index for index, unit in reversed(list(enumerate(units)))}
     asked = tp, spec.precisions[world.rank.pool], spec.micro_batch, spec.seq_len, spec.tuning
-    whole = {kind: Trial(spec.dimensions, kind, *asked) for kind in kinds}
+    whole = {kind: Trial(spec.model, kind, *asked) for kind in kinds}
     rows = (_unit_row(spec, world, group, whole[kind], limits, index) for kind, index in kinds.items())
     return [row for row in rows if row is not None]
 
@@ -69,7 +69,7 @@ def _unit_row(
     backend, trial, dtype = world.backend, whole.within(limits), DTYPES[whole.precision]
     weight_gradients = WeightGradients(backend.operators.add_product)
     common = group, backend.operators, dtype, backend.device, 0, False, None, weight_gradients
-    unit = ChunkModule(index, [build_unit(trial.dims, index, *common, tuning=trial.tuning)], weight_gradients)
+    unit = ChunkModule(index, [build_unit(trial.model, index, *common, tuning=trial.tuning)], weight_gradients)
     for parameter in unit.parameters():
         fill_with_noise(parameter.data, _SPREAD)
     expected, expected_whole = _expected(spec, world, trial), _expected(spec, world, whole)
@@ -108,11 +108,11 @@ def _once(
     world: World, unit: ChunkModule, trial: Trial, expected: Sequence[float | None]
 ) -> tuple[Stopwatch, Stopwatch]:
     """The forward and the backward of the trial's sequences."""
-    backend, dims = world.backend, trial.dims
-    sizes = architecture(dims).boundary
+    backend, model = world.backend, trial.model
+    sizes = architecture(model).boundary
     shape = trial.sequences, trial.seq_len
     made = torch.Generator().manual_seed(0)
-    tokens = torch.randint(dims.vocab, shape, generator=made).to(backend.device)
+    tokens = torch.randint(model.vocab, shape, generator=made).to(backend.device)
     inputs = {
         name: fill_with_noise(
             torch.empty((*shape, size), dtype=DTYPES[trial.precision], device=backend.device)
@@ -145,8 +145,8 @@ def fill_with_noise(tensor: torch.Tensor, spread: float = 1.0) -> torch.Tensor:
 def _expected(spec: CalibrationSpec, world: World, trial: Trial) -> tuple[float | None, float | None]:
     if spec.time_scale is None or not isinstance(world.backend, Emulated):
         return None, None
-    pool, dims = world.rank.pool, trial.dims
-    workload = architecture(dims, trial.tuning).workload(trial.seq_len, trial.sequences, trial.precision)
+    pool, model = world.rank.pool, trial.model
+    workload = architecture(model, trial.tuning).workload(trial.seq_len, trial.sequences, trial.precision)
     unit = datasheet_times(topology_of(spec.pools, spec.precisions), workload).lookup(pool, trial.tp, trial.kind)
     scale = trial.sequences * spec.time_scale
     return unit.forward_s * scale, unit.backward_s * scale

@@ -81,7 +81,7 @@ class Epoch:
         )
         self._messenger = messenger
         common = groups.tensor, world.backend, self._precision, state.values, spec.train.tuning
-        self.stage = Stage(spec.dimensions, spec.plan, place, *common)
+        self.stage = Stage(spec.model, spec.plan, place, *common)
         self._text = Text(spec, place, world.backend.device, self.stage.reads_text)
         self._optimizer = _optimizer(spec, state, tensors, world.backend.capabilities.fused_adamw)
         self._meter = Meter(world.backend, self._waits)
@@ -318,7 +318,7 @@ class Epoch:
     def _make_executors(self, messenger: PointToPoint, group: TensorGroup) -> tuple[Executor, Evaluator]:
         """Both work over the same flows, one after the other."""
         spec, pipeline = self.spec, self.spec.plan.pipelines[self.place.pipeline]
-        sizes = architecture(spec.dimensions).boundary
+        sizes = architecture(spec.model).boundary
         shape = (pipeline.micro_batch, spec.text.seq_len)
         lists, forward_lists = actions_of(pipeline, spec.plan.schedule), forward_actions_of(pipeline)
         self._orders, self._forward_orders = (
@@ -379,6 +379,6 @@ def _laps(spec: RunSpec, place: RankPlace, backend: Backend) -> Laps:
 
 def workload_of(spec: RunSpec) -> Workload:
     """What the run's model costs, unit by unit."""
-    model, train = architecture(spec.dimensions, spec.train.tuning), spec.train
+    model, train = architecture(spec.model, spec.train.tuning), spec.train
     work = model.workload(spec.text.seq_len, train.global_batch, train.precision)
     return replace(work, update=train.optimizer.update)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from balancer.cost.workload import UnitWork
 from bridge.precision import ITEM_BYTES
-from hetero.models.dimensions import Dimensions
+from hetero.models.description import ModelDescription
 from hetero.models.registry import architecture
 from hetero.models.tuning import EVERYTHING, Tuning
 
@@ -27,7 +27,7 @@ class Limits:
 class Trial:
     """`sequences` of `seq_len` tokens through a unit of this kind, of which this rank has one part of `tp`."""
 
-    dims: Dimensions
+    model: ModelDescription
     kind: str
     tp: int
     precision: str
@@ -38,18 +38,18 @@ class Trial:
     @property
     def work(self) -> UnitWork:
         """Of one sequence."""
-        units = architecture(self.dims, self.tuning).workload(self.seq_len, 1, self.precision).units
+        units = architecture(self.model, self.tuning).workload(self.seq_len, 1, self.precision).units
         return next(unit for unit in units if unit.kind == self.kind)
 
     def within(self, limits: Limits) -> Trial:
         """The largest of these that keeps the limits, as far as it goes: of fewer sequences, then of shorter ones. A
         vocabulary becomes smaller where its weights alone are too much, or its products for the fewest tokens."""
         trial = self
-        while trial._weight_bytes > limits.bytes and trial.dims.vocab > _SMALLEST_VOCABULARY:
+        while trial._weight_bytes > limits.bytes and trial.model.vocab > _SMALLEST_VOCABULARY:
             trial = trial._with_half_the_vocabulary()
         while not trial._keeps(limits) and trial.sequences * trial.seq_len > _FEWEST_TOKENS:
             trial = trial._with_half_the_tokens()
-        while not trial._keeps(limits) and trial.dims.vocab > _SMALLEST_VOCABULARY:
+        while not trial._keeps(limits) and trial.model.vocab > _SMALLEST_VOCABULARY:
             trial = trial._with_half_the_vocabulary()
         return trial
 
@@ -89,4 +89,4 @@ class Trial:
         return replace(self, seq_len=self.seq_len // 2)
 
     def _with_half_the_vocabulary(self) -> Trial:
-        return replace(self, dims=self.dims.model_copy(update={"vocab": self.dims.vocab // 2}))
+        return replace(self, model=self.model.with_vocab(self.model.vocab // 2))

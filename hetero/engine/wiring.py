@@ -93,7 +93,7 @@ def sharing(tensors: Iterable[Holding], pool: str) -> list[set[int]]:
 
 def _pairs(spec: RunSpec, pool: str) -> list[tuple[int, int]]:
     """The chips of a pool, (source, target), between which boundaries lie."""
-    sizes = architecture(spec.dimensions).boundary
+    sizes = architecture(spec.model).boundary
     found: set[tuple[int, int]] = set()
     for place in places(spec.plan):
         shape = (spec.plan.pipelines[place.pipeline].micro_batch, spec.text.seq_len)
@@ -113,7 +113,7 @@ def active_ranks(plan: Plan) -> dict[str, Sequence[RankId]]:
 
 def tensor_holdings(spec: RunSpec) -> list[Holding]:
     """Every logical tensor of the model with its holders under the spec's plan."""
-    model = architecture(spec.dimensions, spec.train.tuning)
+    model = architecture(spec.model, spec.train.tuning)
     layouts = {}
     for place in places(spec.plan):
         axes, stage = place.axes, _stage(spec.plan, place)

@@ -19,6 +19,8 @@ from hetero.data.options import DataOptions
 from hetero.errors import did_you_mean, explains_itself
 from hetero.job.errors import JobError
 from hetero.masking import MASK, first_masked
+from hetero.models.description import ModelDescription
+from hetero.models.dimensions import Dimensions
 from hetero.models.options import ModelOptions
 from hetero.models.registry import architecture
 from hetero.models.tuning import EVERYTHING, Tuning
@@ -30,7 +32,7 @@ Pools = Mapping[str, PoolOptions]
 
 FLOAT8, BFLOAT16 = "fp8", "bfloat16"
 """The codec whose values are such."""
-MOST_CHIPS, MOST_LAYERS = 10**6, 1000
+MOST_CHIPS, MOST_LAYERS, MOST_TP = 10**6, 1000, 128
 """More would keep the balancer busy for minutes."""
 _NO_NAME = re.compile(r"[^\w-]|^$")
 LONGEST_NAME = 63
@@ -160,21 +162,27 @@ def check_model(model: ModelOptions, data: DataOptions, pools: Pools, tuning: Tu
     """The model is a known one, has what the job freezes and adapts, and room for every symbol of the text, and can be
     cut as the pools ask."""
     try:
-        dimensions = model.resolve()
-        _check_layers(dimensions.layers)
-        legal_tp = architecture(dimensions, tuning).legal_tp
+        described = model.resolve()
+        _check_layers(_layers(described))
+        legal_tp = architecture(described, tuning).legal_tp
     except Exception as error:
         if not explains_itself(error):
             raise
         key = str(error.key)  # type: ignore[attr-defined]
         raise JobError.at(key if key.startswith(("model", "train")) else f"model.{key}", error) from None
-    if dimensions.vocab < data.vocab:
+    if described.vocab < data.vocab:
         rule = f"must have room for the {data.vocab} symbols of the {data.tokenizer!r} tokenizer"
-        raise JobError("model", f"vocab {dimensions.vocab}", rule, f"choose a vocab of at least {data.vocab}")
+        raise JobError("model", f"vocab {described.vocab}", rule, f"choose a vocab of at least {data.vocab}")
     for name, pool in pools.items():
         if pool.tp != "auto" and (reason := legal_tp(pool.tp)):
-            legal = [str(tp) for tp in range(1, min(pool.count, dimensions.heads) + 1) if legal_tp(tp) is None]
+            legal = [str(tp) for tp in range(1, min(pool.count, MOST_TP) + 1) if legal_tp(tp) is None]
             raise JobError(f"pools.{name}.tp", pool.tp, reason, f"set it to {' or '.join(legal)}, or to auto")
+
+
+def _layers(model: ModelDescription) -> int:
+    """What config.json says, if it says a number, is what a family reads first."""
+    layers = model.layers if isinstance(model, Dimensions) else model.values.get("num_hidden_layers")
+    return layers if isinstance(layers, int) else 0
 
 
 def _check_layers(layers: int) -> None:

@@ -16,6 +16,8 @@ from hetero.cluster.options import PoolOptions
 from hetero.data.options import DataOptions
 from hetero.job.checks import check_links, check_model, check_pool, check_sizes, check_time_scale, check_trackers
 from hetero.masking import masked
+from hetero.models.description import ModelDescription
+from hetero.models.dimensions import Dimensions
 from hetero.models.options import ModelOptions
 from hetero.models.tuning import EVERYTHING
 from hetero.monitoring.options import MonitorOptions
@@ -39,7 +41,7 @@ class Job(BaseModel):
         max_length=LONGEST_JOB_NAME,
         description="Names the run directory; the file's own name by default.",
     )
-    model: ModelOptions = Field(..., description="What is trained: a preset's name, or dimensions.")
+    model: ModelOptions = Field(..., description="What is trained: a preset's name, dimensions, or a directory.")
     data: DataOptions
     train: TrainOptions
     pools: dict[str, PoolOptions] = Field(
@@ -113,7 +115,7 @@ class Job(BaseModel):
         if self.train.tuning == EVERYTHING:
             invariant |= {"freeze", "lora"}
         return {
-            "model": {"dimensions": self.model.resolve().model_dump(mode="json")},
+            "model": _model_facts(self.model.resolve()),
             "data": self.data.model_dump(mode="json", exclude={"source"}),
             "train": self.train.model_dump(mode="json", exclude=invariant),
             "eval": {"held_out_batches": self.eval.held_out_batches},
@@ -127,13 +129,24 @@ class Job(BaseModel):
         """The fingerprint as checkpoints have it that hold no facts: it covers the path of the text too."""
         facts = self.facts()
         deciding = {
-            "model": facts["model"]["dimensions"],
+            "model": facts["model"].get("dimensions"),
             "data": self.data.model_dump(mode="json"),
             "train": facts["train"],
         }
         if self.eval.held_out_batches:
             deciding |= facts["eval"]
         return _hash(deciding)
+
+
+_NO_MATTER = {"architectures", "dtype", "torch_dtype", "transformers_version"}
+"""Of config.json: who saved it, and in which type."""
+
+
+def _model_facts(model: ModelDescription) -> dict[str, Any]:
+    if isinstance(model, Dimensions):
+        return {"dimensions": model.model_dump(mode="json")}
+    deciding = {key: value for key, value in model.values.items() if key not in _NO_MATTER and key[0] != "_"}
+    return {"hf": deciding}
 
 
 def _hash(facts: dict[str, Any]) -> str:

@@ -16,6 +16,12 @@ def plain_angles(theta: float, head_dim: int, length: int, device: torch.device,
         return angles_at(torch.arange(length), theta, head_dim, device, dtype)
 
 
+def angles_of(plain: Angles, positions_BT: torch.Tensor) -> Angles:
+    """(cos_B1TK, sin_B1TK) of positions that each sample has its own of, out of the plain ones."""
+    cos_TK, sin_TK = plain
+    return cos_TK[positions_BT][:, None], sin_TK[positions_BT][:, None]
+
+
 def angles_at(
     positions_T: torch.Tensor, theta: float, head_dim: int, device: torch.device, dtype: torch.dtype
 ) -> Angles:

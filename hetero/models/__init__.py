@@ -1,6 +1,7 @@
 """Models as units out of parts. `registry.architecture` tells one without torch, `unit_module.build_unit` builds it.
 
-dimensions.Dimensions  the sizes of a model
+description            what a model is made from: `Dimensions`, the sizes of a model, or `HfModel`, a config.json
+registry.weights       where a Hugging Face directory has the model's tensors: a `WeightMap`
 batch.Batch            what a unit's module is given of a micro-batch
 options.ModelOptions   what a job says of its model
 flops.masked_flops     what a causal mask leaves out

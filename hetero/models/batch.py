@@ -2,20 +2,62 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 import torch
 
+from backends.attention_mask import AttentionMask
 
-@dataclass(frozen=True)
+IGNORED = -100
+"""The label of a token whose loss is not counted."""
+
+Made = TypeVar("Made")
+
+
+@dataclass(frozen=True, eq=False)
 class Batch:
-    """tokens_BT and labels_BT (int64, on the rank's device); positions_T None means 0, 1, ..., T-1."""
+    """tokens_BT and labels_BT, int64, on the rank's device.
+
+    positions_BT, where they are not 0, 1, ..., T-1, are each less than T. documents_BT number each position's document
+    where a sample has several, which lie side by side; attention ends at their borders. They stay on the host.
+    """
 
     tokens_BT: torch.Tensor
     labels_BT: torch.Tensor
-    positions_T: torch.Tensor | None = None
+    positions_BT: torch.Tensor | None = None
+    documents_BT: torch.Tensor | None = None
+    _made: dict[Hashable, Any] = field(default_factory=dict, init=False, repr=False)
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on another device."""
-        positions = None if self.positions_T is None else self.positions_T.to(device)
-        return Batch(self.tokens_BT.to(device), self.labels_BT.to(device), positions)
+        positions = None if self.positions_BT is None else self.positions_BT.to(device)
+        return Batch(self.tokens_BT.to(device), self.labels_BT.to(device), positions, self.documents_BT)
+
+    def split(self, count: int) -> list[Batch]:
+        """So many samples each."""
+        parts = (self.tokens_BT, self.labels_BT, self.positions_BT, self.documents_BT)
+        pieces = -(-len(self.labels_BT) // count)
+        columns = [[None] * pieces if part is None else list(part.split(count)) for part in parts]
+        return [Batch(*row) for row in zip(*columns, strict=True)]  # type: ignore[arg-type]
+
+    @property
+    def counted(self) -> torch.Tensor:
+        """Tokens whose loss is counted, as a number where the labels lie."""
+        return (self.labels_BT != IGNORED).sum()
+
+    def mask(self, length: int, window: int | None = None) -> AttentionMask | None:
+        """What a position of `length` reads, of no more than the last `window`; None where that is all before it. One
+        for all layers that ask."""
+        window = None if window is None or window >= length else window
+        if self.documents_BT is None and window is None:
+            return None
+        return self.once(("mask", window), lambda: AttentionMask(self.documents_BT, window))
+
+    def once(self, key: Hashable, make: Callable[[], Made]) -> Made:
+        """What all layers need alike: made by the first that asks, kept as long as the batch."""
+        if key not in self._made:
+            self._made[key] = make()
+        made: Made = self._made[key]
+        return made

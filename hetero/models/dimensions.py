@@ -27,6 +27,10 @@ class Dimensions(BaseModel):
         """Width of one head."""
         return self.hidden // self.heads
 
+    def with_vocab(self, vocab: int) -> Dimensions:
+        """The same model with another number of token entries."""
+        return self.model_copy(update={"vocab": vocab})
+
     @model_validator(mode="after")
     def _heads_fit(self) -> Dimensions:
         if self.hidden % (2 * self.heads):

@@ -6,27 +6,49 @@ from difflib import get_close_matches
 from functools import cache
 from importlib import import_module
 from pkgutil import iter_modules
+from types import ModuleType
 
 from hetero.models import families
 from hetero.models.architecture import Architecture
+from hetero.models.description import ModelDescription
 from hetero.models.dimensions import Dimensions
 from hetero.models.errors import ModelError
+from hetero.models.hf_model import HfModel
 from hetero.models.tuning import EVERYTHING, Tuning, tuned
+from hetero.models.weight_map import WeightMap
+
+OF_DIMENSIONS = ("llama",)
+"""The families that sizes alone tell."""
 
 
 @cache
 def family_names() -> tuple[str, ...]:
-    """The known families, sorted."""
+    """The known families, sorted: types of models that a Hugging Face directory may be of."""
     return tuple(sorted(module.name for module in iter_modules(families.__path__)))
 
 
 @cache
-def architecture(dims: Dimensions, tuning: Tuning = EVERYTHING) -> Architecture:
-    """The model of these sizes, with what a job trains of it; ModelError if there is no such family, and as `tuned`."""
-    if dims.family not in family_names():
-        near = get_close_matches(dims.family, family_names(), n=1)
-        remedy = f"did you mean {near[0]}?" if near else "use one of them"
-        rule = f"known architectures: {', '.join(family_names())}"
-        raise ModelError("model.dimensions.family", dims.family, rule, remedy)
-    found: Architecture = import_module(f"{families.__name__}.{dims.family}").describe(dims)
+def architecture(description: ModelDescription, tuning: Tuning = EVERYTHING) -> Architecture:
+    """The model that is described, with what a job trains of it; ModelError if there is no such family, it does not
+    know what is asked of it, or `tuned` has nothing of a name."""
+    if isinstance(description, Dimensions):
+        family = _family("model.dimensions.family", description.family, OF_DIMENSIONS)
+    else:
+        family = _family("model.hf", description.model_type, family_names())
+    found: Architecture = family.describe(description)
     return tuned(found, tuning)
+
+
+@cache
+def weights(model: HfModel) -> WeightMap:
+    """Where its directory has the model's tensors; ModelError as `architecture`."""
+    found: WeightMap = _family("model.hf", model.model_type, family_names()).weights(model)
+    return found
+
+
+def _family(key: str, name: str, known: tuple[str, ...]) -> ModuleType:
+    if name not in known:
+        near = get_close_matches(name, known, n=1)
+        remedy = f"did you mean {near[0]}?" if near else "use one of them"
+        raise ModelError(key, name, f"known architectures: {', '.join(known)}", remedy)
+    return import_module(f"{families.__name__}.{name}")

@@ -20,7 +20,7 @@ from hetero.layers.spec import AdapterSpec, TensorSpec
 from hetero.layers.weight_gradients import WeightGradients
 from hetero.models.adapter import adapter_names
 from hetero.models.batch import Batch
-from hetero.models.dimensions import Dimensions
+from hetero.models.description import ModelDescription
 from hetero.models.parts.part import Part
 from hetero.models.parts.projected_module import ProjectedModule
 from hetero.models.registry import architecture
@@ -80,7 +80,7 @@ def _module(builder: Builder, part: Part, specs: Mapping[str, TensorSpec]) -> nn
 
 
 def build_unit(
-    dims: Dimensions,
+    description: ModelDescription,
     index: int,
     group: TensorGroup,
     operators: Operators,
@@ -102,7 +102,7 @@ def build_unit(
     """
     first_values = seed if fill else None
     tied, made = {} if shared is None else shared, weight_gradients or WeightGradients(operators.add_product)
-    model = architecture(dims, tuning)
+    model = architecture(description, tuning)
     unit, specs = model.units[index], model.tensors(index, group.size, group.sequence_parallel)
     builder = Builder(group, operators, dtype, device, first_values, tied, made, _adapters(unit, specs))
     return UnitModule(builder, unit, specs, recompute)

@@ -17,7 +17,7 @@ from hetero.models.architecture import Architecture
 from hetero.models.batch import Batch
 from hetero.models.dimensions import Dimensions
 from hetero.models.parts import head
-from hetero.models.registry import architecture, family_names
+from hetero.models.registry import OF_DIMENSIONS, architecture
 from hetero.models.unit_module import build_unit
 from tests.live_bytes import LiveBytes
 from tests.unit.hetero.models.whole_model import build, logical_tensors, loss_of, small, text
@@ -26,7 +26,7 @@ PLACE = (Operators(), torch.float32, torch.device("cpu"))
 RECOMPUTE: tuple[Recompute, ...] = get_args(Recompute)
 VARIED: list[dict[str, Any]] = [{}, {"tie_embeddings": True}, {"qkv_bias": True, "kv_heads": 2}]
 
-pytestmark = pytest.mark.parametrize("family", family_names())
+pytestmark = pytest.mark.parametrize("family", OF_DIMENSIONS)
 
 
 def _model(family: str, **changes: Any) -> tuple[Dimensions, Architecture]:

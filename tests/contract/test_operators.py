@@ -16,11 +16,12 @@ import torch
 from torch.optim.adamw import adamw
 
 from backends.accelerator import AcceleratorBackend
+from backends.attention_mask import AttentionMask
 from backends.backend import Backend
 from backends.offers import TOLERANCES, Operator, Sample, as_function, outcome, samples
 from backends.operators import Operators
 
-NAMES = ("rms_norm", "rotary", "attention", "swiglu", "add_product")
+NAMES = ("rms_norm", "rotary", "attention", "masked_attention", "swiglu", "add_product")
 PLAIN = Operators()
 
 
@@ -30,6 +31,11 @@ def _heads(batch: int, length: int, heads: int, size: int) -> torch.Tensor:
 
 def _attention(batch: int, length: int, heads: int, groups: int, size: int) -> Sample:
     return Sample(tuple(_heads(batch, length, count, size) for count in (heads, groups, groups)))
+
+
+def _masked(batch: int, length: int, heads: int, groups: int, size: int, window: int | None = None) -> Sample:
+    documents_BT = torch.randint(4, (batch, length)).sort(-1).values
+    return replace(_attention(batch, length, heads, groups, size), rest=(AttentionMask(documents_BT, window),))
 
 
 def _rotary(batch: int, length: int, heads: int, size: int) -> Sample:
@@ -44,6 +50,7 @@ def _more(name: str) -> list[Sample]:
     return {
         "rms_norm": [Sample((5 * torch.randn(*size), torch.randn(size[-1])), (1e-6,)) for size in sizes],
         "swiglu": [Sample((2 * torch.randn(*size), torch.randn(*size))) for size in sizes],
+        "masked_attention": [_masked(1, 1, 2, 1, 8), _masked(3, 65, 6, 2, 24), _masked(2, 130, 4, 1, 64, window=40)],
         "rotary": [_rotary(1, 1, 1, 8), _rotary(3, 65, 2, 24), _rotary(2, 130, 5, 64)],
         "add_product": [Sample((torch.randn(n, e), torch.randn(n, d))) for n, e, d in ((1, 1, 8), (130, 40, 33))],
         "attention": [_attention(1, 1, 2, 1, 8), _attention(3, 65, 6, 2, 24), _attention(2, 130, 4, 1, 64)],
@@ -85,7 +92,7 @@ class _Scaled(torch.autograd.Function):
         return 1.01 * gradients[0]
 
 
-@pytest.mark.parametrize("name", ["rms_norm", "rotary", "attention", "swiglu"])
+@pytest.mark.parametrize("name", ["rms_norm", "rotary", "attention", "masked_attention", "swiglu"])
 def test_a_wrong_gradient_is_seen(name: str) -> None:
     wrong = replace(PLAIN, **{name: lambda *given: _Scaled.apply(getattr(PLAIN, name)(*given))})
     backend: Any = SimpleNamespace(operators=wrong, device=torch.device("cpu"))
@@ -98,7 +105,7 @@ def test_leaves_what_it_is_given_alone(backend: Backend, name: str) -> None:
         here = sample.to(backend.device, torch.float32)
         outcome(_of(backend.operators, name), here)
         for given, kept in zip(here.inputs + here.rest, sample.inputs + sample.rest, strict=True):
-            assert given == kept if isinstance(kept, float) else torch.equal(given.cpu(), kept)
+            assert torch.equal(given.cpu(), kept) if isinstance(kept, torch.Tensor) else given == kept
 
 
 def test_gives_the_same_bits_again_and_without_gradients(backend: Backend, name: str) -> None:

@@ -162,7 +162,7 @@ class Standing:
         run = self._run = Run(folder=self._folder / f"epoch-{self._epoch}")
         spec = RunSpec(
             epoch=self._epoch,
-            dimensions=job.dimensions,
+            model=job.dimensions,
             train=job.train,
             text=TextRun(
                 path=str(self._text.path), fingerprint=self._text.fingerprint, seq_len=SEQ_LEN, vocab=self._text.vocab

@@ -20,7 +20,7 @@ from hetero.engine.step.backward import backward
 from hetero.layers.group import TensorGroup
 from hetero.layers.weight_gradients import ProductPair, WeightGradients
 from hetero.models.batch import Batch
-from hetero.models.dimensions import Dimensions
+from hetero.models.description import ModelDescription
 from hetero.models.registry import architecture
 from hetero.models.tuning import EVERYTHING, Tuning
 from hetero.models.unit_module import Boundary, build_unit
@@ -163,7 +163,7 @@ class Stage:
 
     def __init__(
         self,
-        dims: Dimensions,
+        model: ModelDescription,
         plan: Plan,
         place: RankPlace,
         group: TensorGroup,
@@ -182,7 +182,9 @@ class Stage:
             if chunk.stage != place.stage:
                 continue
             common = group, backend.operators, self.dtype, NOWHERE, 0, False, shared, weight_gradients
-            units = [build_unit(dims, unit, *common, placed.recompute_of(unit), tuning) for unit in range(*chunk.units)]
+            units = [
+                build_unit(model, unit, *common, placed.recompute_of(unit), tuning) for unit in range(*chunk.units)
+            ]
             self.chunks[chunk.index] = ChunkModule(chunk.units[0], units, weight_gradients)
             for unit in units:
                 for tensor in unit.tensors():
@@ -190,7 +192,7 @@ class Stage:
                         value = nn.Parameter(values[tensor.name], tensor.parameter.requires_grad)
                         torch.utils.swap_tensors(tensor.parameter, value)
                     self.parameters[tensor.name] = tensor.parameter
-        first, last = 0, len(architecture(dims).units) - 1
+        first, last = 0, len(architecture(model).units) - 1
         held = {unit for chunk in placed.units for unit in range(*chunk)}
         self.reads_text = bool(held & {first, last})
         self.computes_loss = last in held

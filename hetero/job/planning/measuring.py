@@ -94,7 +94,7 @@ def _spec(
     job: Job, session: Session, sizes: Mapping[str, Sequence[int]], time_scale: float | None, repeats: int = 3
 ) -> CalibrationSpec:
     return CalibrationSpec(
-        dimensions=job.model.resolve(),
+        model=job.model.resolve(),
         tuning=job.train.tuning,
         pools={pool.name: pool for pool in session.fleet.pools},
         tensor_parallel={name: tuple(found) for name, found in sizes.items()},

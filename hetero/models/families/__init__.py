@@ -1,1 +1,5 @@
-"""One file for each family of models: `describe(dims)` makes an Architecture out of parts. Torch-free."""
+"""One file for each type of model, named as transformers names it. Torch-free.
+
+describe(description)  makes an Architecture out of parts; ModelError for what the family does not know of it
+weights(model)         where a Hugging Face directory has its tensors
+"""

@@ -11,7 +11,7 @@ import torch
 
 from hetero.layers.builder import Builder
 from hetero.layers.linear import Linear, SummedLinear
-from hetero.layers.rotary import Angles, angles_at, plain_angles
+from hetero.layers.rotary import Angles, angles_of, plain_angles
 from hetero.layers.spec import TensorSpec
 from hetero.models.batch import Batch
 from hetero.models.parts.attention import Attention
@@ -34,10 +34,14 @@ class AttentionModule(ProjectedModule):
 
     def inner(self, x_BTD: torch.Tensor, batch: Batch) -> torch.Tensor:
         x_BTD = self._group.copy_in(x_BTD, self._weight_gradients.flush)
-        cos_TK, sin_TK = self._angles(x_BTD, batch.positions_T)
-        q_BHTK = self._operators.rotary(self._heads(self.q(x_BTD)), cos_TK, sin_TK)
-        k_BGTK = self._operators.rotary(self._heads(self.k(x_BTD)), cos_TK, sin_TK)
-        y_BHTK = self._operators.attention(q_BHTK, k_BGTK, self._heads(self.v(x_BTD)))
+        angles = self._angles(x_BTD, batch)
+        q_BHTK = self._operators.rotary(self._heads(self.q(x_BTD)), *angles)
+        k_BGTK = self._operators.rotary(self._heads(self.k(x_BTD)), *angles)
+        v_BGTK = self._heads(self.v(x_BTD))
+        if (mask := batch.mask(x_BTD.shape[1])) is None:
+            y_BHTK = self._operators.attention(q_BHTK, k_BGTK, v_BGTK)
+        else:
+            y_BHTK = self._operators.masked_attention(q_BHTK, k_BGTK, v_BGTK, mask)
         return y_BHTK.transpose(1, 2).flatten(2)
 
     def outer(self, y: torch.Tensor) -> torch.Tensor:
@@ -46,7 +50,9 @@ class AttentionModule(ProjectedModule):
     def _heads(self, x: torch.Tensor) -> torch.Tensor:
         return x.unflatten(-1, (-1, self._head_dim)).transpose(1, 2)
 
-    def _angles(self, x_BTD: torch.Tensor, positions_T: torch.Tensor | None) -> Angles:
-        if positions_T is None:
-            return plain_angles(self._theta, self._head_dim, x_BTD.shape[1], x_BTD.device, x_BTD.dtype)
-        return angles_at(positions_T, self._theta, self._head_dim, x_BTD.device, x_BTD.dtype)
+    def _angles(self, x_BTD: torch.Tensor, batch: Batch) -> Angles:
+        positions_BT = batch.positions_BT
+        plain = plain_angles(self._theta, self._head_dim, x_BTD.shape[1], x_BTD.device, x_BTD.dtype)
+        if positions_BT is None:
+            return plain
+        return batch.once(("angles", self._theta, self._head_dim, x_BTD.dtype), lambda: angles_of(plain, positions_BT))

@@ -13,7 +13,7 @@ import torch
 
 Tensors = tuple[torch.Tensor, ...]
 FLOATS = (torch.float16, torch.bfloat16, torch.float32)
-LEFT_UP, RIGHT_DOWN = 2, 3
+WHOLE, LEFT_UP, RIGHT_DOWN, BAND = 1, 2, 3, 4
 BLOCK = 2048
 _ASKED = (
     "query", "key", "value", "head_num", "input_layout", "pse", "padding_mask", "atten_mask", "scale", "keep_prob",
@@ -65,14 +65,17 @@ def swiglu_backward(dy: torch.Tensor, x: torch.Tensor, dim: int = -1) -> torch.T
 
 def fusion_attention(*given: Any, **named: Any) -> tuple[Any, ...]:
     asked = dict(zip(_ASKED, given, strict=False)) | named
-    q, v, heads = asked["query"], asked["value"], asked["head_num"]
-    y_BSND = (_attention_weights(asked, asked["scale"]) @ _heads_first(v, heads)).transpose(1, 2).to(q.dtype)
-    kept = torch.zeros(q.size(0), heads, q.size(1), 8)
-    return y_BSND.contiguous(), kept, kept.clone(), torch.empty(0), 0, 0, 0
+    asked, heads, like = _by_samples(asked), asked["head_num"], asked["query"]
+    v = asked["value"]
+    y_BSND = (_attention_weights(asked, asked["scale"]) @ _heads_first(v, heads)).transpose(1, 2).to(v.dtype)
+    kept = torch.zeros(v.size(0), heads, v.size(1), 8)
+    return y_BSND.reshape(like.shape).contiguous(), kept, kept.clone(), torch.empty(0), 0, 0, 0
 
 
 def fusion_attention_grad(*given: Any, **named: Any) -> tuple[Any, ...]:
     asked = dict(zip((*_ASKED[:3], "dy", *_ASKED[3:5]), given, strict=False)) | named
+    like = [asked[name] for name in _ASKED[:3]]
+    asked = _by_samples(asked)
     q, k, v, dy = (asked[name] for name in ("query", "key", "value", "dy"))
     heads, scale = asked["head_num"], asked["scale_value"]
     weights_BNSS = _attention_weights(asked, scale)
@@ -82,7 +85,8 @@ def fusion_attention_grad(*given: Any, **named: Any) -> tuple[Any, ...]:
     dq = (by_score @ _heads_first(k, heads)).transpose(1, 2)
     dk, dv = by_score.transpose(-1, -2) @ q_BNSD, weights_BNSS.transpose(-1, -2) @ dy_BNSD
     shared = (x.unflatten(1, (k.size(2), -1)).sum(2).transpose(1, 2) for x in (dk, dv))
-    return *(x.to(q.dtype).contiguous() for x in (dq, *shared)), torch.empty(0), torch.empty(0)
+    found = (x.reshape(y.shape).to(y.dtype).contiguous() for x, y in zip((dq, *shared), like, strict=True))
+    return *found, torch.empty(0), torch.empty(0)
 
 
 def _takes_rotary(x: torch.Tensor, r1: torch.Tensor, r2: torch.Tensor, mode: str) -> None:
@@ -105,6 +109,40 @@ def _summed_like(x: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
     return x.sum(tuple(axis for axis, size in enumerate(like.shape) if size == 1), keepdim=True).to(like.dtype)
 
 
+def _by_samples(asked: dict[str, Any]) -> dict[str, Any]:
+    """Sequences of many lengths, (S, N, D), as one sample whose scores are hidden between them."""
+    if asked["input_layout"] == "BSND":
+        return asked
+    assert asked["input_layout"] == "TND"
+    ends = list(asked["actual_seq_qlen"])
+    assert ends == list(asked["actual_seq_kvlen"]) == sorted(ends)
+    assert len(ends) <= 1024
+    assert ends[-1] == asked["query"].size(0)
+    rows = {name: asked[name][None] for name in ("query", "key", "value", "dy") if name in asked}
+    return asked | rows | {"input_layout": "BSND", "ends": torch.tensor(ends)}
+
+
+def _hidden(asked: dict[str, Any], length: int) -> torch.Tensor:
+    """Which scores are no weights, (S, S) or (B, 1, S, S)."""
+    place, mode = torch.arange(length), asked["sparse_mode"]
+    mask = asked["atten_mask"]
+    assert mask.dtype in (torch.bool, torch.uint8)
+    if mode == WHOLE:
+        assert mask.shape in [(size, 1, length, length) for size in (1, asked["query"].size(0))]
+        assert not mask.bool().all(-1).any()
+        return mask.bool()
+    assert mode in (LEFT_UP, RIGHT_DOWN, BAND), "the first two are alike where queries are as many as keys"
+    assert torch.equal(mask.bool(), _block())
+    hidden = place > place[:, None]
+    if mode == BAND:
+        assert asked["next_tockens"] == 0 <= asked["pre_tockens"]
+        hidden |= place[:, None] - place > asked["pre_tockens"]
+    if "ends" in asked:
+        sequence = torch.bucketize(place, asked["ends"], right=True)
+        hidden |= sequence != sequence[:, None]
+    return hidden
+
+
 def _attention_weights(asked: dict[str, Any], scale: float) -> torch.Tensor:
     """Float32, (B, N, S, S)."""
     q, k, v, heads = asked["query"], asked["key"], asked["value"], asked["head_num"]
@@ -114,13 +152,9 @@ def _attention_weights(asked: dict[str, Any], scale: float) -> torch.Tensor:
     assert heads % k.size(2) == 0
     assert k.shape == v.shape == (q.size(0), q.size(1), k.size(2), q.size(3))
     assert q.size(3) <= 768
-    assert asked["sparse_mode"] in (LEFT_UP, RIGHT_DOWN), "alike where queries are as many as keys"
     assert asked.get("keep_prob", 1.0) == 1.0
-    assert asked["atten_mask"].dtype in (torch.bool, torch.uint8)
-    assert torch.equal(asked["atten_mask"].bool(), _block())
     scores = _heads_first(q, heads) @ _heads_first(k, heads).transpose(-1, -2) * scale
-    later = torch.ones(scores.shape[-2:], dtype=torch.bool).triu(1)
-    return scores.masked_fill(later, float("-inf")).softmax(-1)
+    return scores.masked_fill(_hidden(asked, q.size(1)), float("-inf")).softmax(-1)
 
 
 @cache

@@ -13,7 +13,7 @@ from hetero.words.spec import CalibrationSpec, RunSpec, TextRun
 MODEL = Dimensions(layers=1, hidden=8, heads=1, kv_heads=1, ffn=8, vocab=2)
 PLAN = Plan(pipelines=(PipelinePlan(share=1, stages=(StagePlan(pool="nvidia", units=((0, 4),)),)),))
 CALIBRATION = CalibrationSpec(
-    dimensions=MODEL, pools={}, tensor_parallel={}, seq_len=1, micro_batch=1, precisions={}, repeats=5
+    model=MODEL, pools={}, tensor_parallel={}, seq_len=1, micro_batch=1, precisions={}, repeats=5
 )
 
 
@@ -21,7 +21,7 @@ def epoch_spec(epoch: int = 0, start: int = 0, state: Literal["initial", "live"]
     """`script` is what fake ranks do in the epoch."""
     return RunSpec(
         epoch=epoch,
-        dimensions=MODEL,
+        model=MODEL,
         train=TrainOptions(steps=1000, global_batch=1),
         text=TextRun(path=json.dumps(script), fingerprint="", seq_len=1, vocab=2),
         plan=PLAN,

@@ -27,7 +27,7 @@ TINY = Dimensions(layers=1, hidden=16, heads=2, kv_heads=2, ffn=32, vocab=50)
 
 def _spec(dims: Dimensions = TINY, seq_len: int = 8) -> CalibrationSpec:
     return CalibrationSpec(
-        dimensions=dims,
+        model=dims,
         pools={},
         tensor_parallel={"a": (1,)},
         seq_len=seq_len,

@@ -57,7 +57,7 @@ def test_plans_count_the_rounds_that_ranks_make(pipelines: list[PipelinePlan], b
 
 
 def _of(plan: Plan) -> Any:
-    return SimpleNamespace(dimensions=DIMS, plan=plan)
+    return SimpleNamespace(model=DIMS, plan=plan)
 
 
 def _shared(plan: Plan, place: Any, work: Any) -> Any:

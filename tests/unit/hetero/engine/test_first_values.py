@@ -34,7 +34,7 @@ PLAN = Plan(pipelines=(PipelinePlan(share=1, micro_batch=1, stages=(STAGE,)),))
 def _spec(**facts: Any) -> RunSpec:
     train = TrainOptions(steps=2, global_batch=1, loss_scale=LossScaleOptions(initial=8.0))
     text = TextRun(path="", fingerprint="", seq_len=4, vocab=TINY.vocab)
-    return RunSpec(epoch=0, dimensions=TINY, train=train, text=text, plan=PLAN, pools={}, steps=2, **facts)
+    return RunSpec(epoch=0, model=TINY, train=train, text=text, plan=PLAN, pools={}, steps=2, **facts)
 
 
 def _begin(spec: RunSpec, me: RankId = ME) -> State:

@@ -40,7 +40,7 @@ def spec_of(plan: Plan, tied: bool = False, bucket_mib: float = 1e-4) -> RunSpec
     workload = model.workload(SEQ_LEN, batch, "float32")
     return RunSpec(
         epoch=0,
-        dimensions=dims,
+        model=dims,
         train=train,
         text=TextRun(path="", fingerprint="", seq_len=SEQ_LEN, vocab=11),
         plan=complete(plan, Problem(Topology((pool,), ()), workload, legal_tp=model.legal_tp)),

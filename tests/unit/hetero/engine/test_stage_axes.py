@@ -27,7 +27,7 @@ def spec_of(tp: int) -> RunSpec:
         pool="a", tp=tp, units=(UNITS,), chips=tuple(range(tp)), precision="float32", warmup=1, owns=(UNITS,)
     )
     return RunSpec(
-        epoch=0, dimensions=TINY, train=TrainOptions(steps=1, global_batch=1), steps=1, pools={},
+        epoch=0, model=TINY, train=TrainOptions(steps=1, global_batch=1), steps=1, pools={},
         text=TextRun(path="", fingerprint="", seq_len=4, vocab=TINY.vocab),
         plan=Plan(pipelines=(PipelinePlan(share=1, stages=(stage,)),)),
     )  # fmt: skip

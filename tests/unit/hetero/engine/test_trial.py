@@ -72,5 +72,5 @@ def test_a_share_of_an_embedding_is_by_tokens_and_vocabulary() -> None:
     whole = _whole("embedding")
     assert replace(whole, seq_len=1024).shares_of(whole) == (1 / 4, 1 / 4)
     smaller = whole.within(HOST)
-    assert smaller.dims.vocab == PAPER.vocab // 16
+    assert smaller.model.vocab == PAPER.vocab // 16
     assert smaller.shares_of(whole) == (1 / 16, 1 / 16)

@@ -6,7 +6,7 @@ import math
 
 import torch
 
-from hetero.layers.rotary import angles_at, plain_angles
+from hetero.layers.rotary import angles_at, angles_of, plain_angles
 
 CPU = torch.device("cpu")
 
@@ -27,11 +27,11 @@ def test_made_once_for_each_length_and_type() -> None:
 
 
 def test_positions_pick_rows_of_the_plain_table() -> None:
-    positions_T = torch.tensor([5, 0, 5])
-    for picked, table in zip(
-        angles_at(positions_T, 1e4, 8, CPU, torch.float32), plain_angles(1e4, 8, 6, CPU, torch.float32), strict=True
-    ):
-        assert torch.equal(picked, table[positions_T])
+    positions_BT = torch.tensor([[5, 0, 5], [1, 2, 3]])
+    plain = plain_angles(1e4, 8, 6, CPU, torch.float32)
+    for picked_B1TK, positions_T in zip(torch.stack(angles_of(plain, positions_BT), dim=-1), positions_BT, strict=True):
+        there = torch.stack(angles_at(positions_T, 1e4, 8, CPU, torch.float32), dim=-1)
+        assert torch.equal(picked_B1TK, there[None])
 
 
 def test_a_table_first_made_for_evaluation_serves_training() -> None:

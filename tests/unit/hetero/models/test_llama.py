@@ -58,7 +58,8 @@ def test_weight_gradients_that_may_wait_are_those_of_the_layers_products() -> No
 def test_plain_positions_are_the_default() -> None:
     units, batch = build(small()), text(small())
     length = batch.tokens_BT.shape[1]
-    told = Batch(batch.tokens_BT, batch.labels_BT, torch.arange(length))
-    far = Batch(batch.tokens_BT, batch.labels_BT, 2 * torch.arange(length))
+    plain_BT = torch.arange(length).expand_as(batch.tokens_BT)
+    told = Batch(batch.tokens_BT, batch.labels_BT, plain_BT)
+    far = Batch(batch.tokens_BT, batch.labels_BT, 2 * plain_BT % length)
     assert torch.equal(loss_of(units, told), loss_of(units, batch))
     assert not torch.allclose(loss_of(units, far), loss_of(units, batch), rtol=1e-7)

@@ -20,7 +20,7 @@ from hetero.layers.group import TensorGroup
 from hetero.models.batch import Batch
 from hetero.models.dimensions import Dimensions
 from hetero.models.parts.head import Head
-from hetero.models.registry import architecture, family_names
+from hetero.models.registry import OF_DIMENSIONS, architecture
 from hetero.models.unit import STREAM
 from hetero.models.unit_module import build_unit
 from tests.live_bytes import LiveBytes
@@ -46,7 +46,7 @@ def ranks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StandingRanks]:
 
 @pytest.mark.parametrize("tp", [2, 4])
 @pytest.mark.parametrize("sizes", SIZES.values(), ids=SIZES.keys())
-@pytest.mark.parametrize("family", family_names())
+@pytest.mark.parametrize("family", OF_DIMENSIONS)
 def test_split_model_equals_whole(ranks: StandingRanks, family: str, sizes: dict[str, Any], tp: int) -> None:
     dims = small(family=family, **sizes)
     whole = train_once(TensorGroup(), dims)

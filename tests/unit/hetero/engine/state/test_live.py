@@ -89,7 +89,7 @@ def ports() -> Iterator[Mapping[RankId, Port]]:
 def _spec(plan: Plan, epoch: int, optimizer: OptimizerOptions) -> RunSpec:
     train = TrainOptions(steps=9, global_batch=len(plan.pipelines), optimizer=optimizer)
     text = TextRun(path="", fingerprint="", seq_len=4, vocab=DIMS.vocab)
-    return RunSpec(epoch=epoch, dimensions=DIMS, train=train, text=text, plan=plan, pools={}, start=STEP, steps=9)
+    return RunSpec(epoch=epoch, model=DIMS, train=train, text=text, plan=plan, pools={}, start=STEP, steps=9)
 
 
 def _numbered(key: Key, shape: tuple[int, ...]) -> torch.Tensor:

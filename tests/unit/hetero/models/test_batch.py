@@ -1,0 +1,75 @@
+"""Documents packed into one sample, positions of their own, and labels that are not counted."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from hetero.models.batch import IGNORED, Batch
+from tests.unit.hetero.models.whole_model import build, logical_tensors, loss_of, small
+
+LENGTHS = ((5, 11, 8), (24,), (1, 23))
+"""Of the documents of three samples of 24 tokens."""
+
+
+def packed(vocab: int) -> tuple[Batch, list[Batch]]:
+    """Samples of several documents, and each of these alone. Every third label is ignored."""
+    made = torch.Generator().manual_seed(9)
+    tokens_BT = torch.randint(vocab, (len(LENGTHS), 24), generator=made)
+    labels_BT = torch.randint(vocab, tokens_BT.shape, generator=made)
+    labels_BT.view(-1)[::3] = IGNORED
+    positions_BT, documents_BT, alone = torch.empty_like(tokens_BT), torch.empty_like(tokens_BT), []
+    for b, lengths in enumerate(LENGTHS):
+        end = 0
+        for number, length in enumerate(lengths):
+            first, end = end, end + length
+            positions_BT[b, first:end], documents_BT[b, first:end] = torch.arange(length), number
+            alone.append(Batch(tokens_BT[b : b + 1, first:end], labels_BT[b : b + 1, first:end]))
+    return Batch(tokens_BT, labels_BT, positions_BT, documents_BT), alone
+
+
+@pytest.mark.parametrize("changes", [{}, {"kv_heads": 8, "tie_embeddings": True}])
+def test_a_packed_sample_has_the_gradients_of_its_documents_one_by_one(changes: dict[str, int]) -> None:
+    dims = small(**changes)
+    together, alone = packed(dims.vocab)
+    losses, gradients = [], []
+    for batches in ([together], alone):
+        units = build(dims, dtype=torch.float64)
+        loss = sum(loss_of(units, batch) for batch in batches)
+        loss.backward()  # type: ignore[union-attr]
+        losses.append(loss.item())  # type: ignore[union-attr]
+        gradients.append({name: t.parameter.grad for name, t in logical_tensors(units).items()})
+    assert losses[0] == pytest.approx(losses[1], rel=1e-6)
+    for name, gradient in gradients[0].items():
+        assert (gradient - gradients[1][name]).norm() <= 1e-6 * gradient.norm(), name
+
+
+def test_borders_and_positions_each_matter() -> None:
+    """But for rounding, turning all positions of a document alike turns no score inside it."""
+    whole, _ = packed(257)
+    units, parts = build(small()), (whole.tokens_BT, whole.labels_BT)
+    told = whole, Batch(*parts, None, whole.documents_BT), Batch(*parts, whole.positions_BT), Batch(*parts)
+    both, borders, positions, neither = (loss_of(units, batch).item() for batch in told)
+    assert both == pytest.approx(borders, rel=1e-5)
+    assert len({round(loss, 1) for loss in (both, positions, neither)}) == 3
+
+
+def test_a_split_keeps_samples_whole() -> None:
+    whole, _ = packed(257)
+    parts = whole.split(2)
+    assert [len(part.tokens_BT) for part in parts] == [2, 1]
+    assert torch.equal(torch.cat([part.documents_BT for part in parts]), whole.documents_BT)
+    assert torch.equal(torch.cat([part.positions_BT for part in parts]), whole.positions_BT)
+    assert sum(int(part.counted) for part in parts) == int(whole.counted) == 72 - 24
+    bare = Batch(whole.tokens_BT, whole.labels_BT).split(2)
+    assert [part.positions_BT for part in bare] == [part.documents_BT for part in bare] == [None, None]
+
+
+def test_what_is_made_once_is_made_for_a_batch() -> None:
+    whole, other = packed(257)[0], packed(257)[0]
+    assert whole.mask(24) is whole.mask(24)
+    assert whole.mask(24) is not other.mask(24)
+    assert whole.mask(24) is whole.mask(24, window=24)
+    assert whole.mask(24, window=23) is not whole.mask(24)
+    bare = Batch(whole.tokens_BT, whole.labels_BT)
+    assert bare.mask(24) is bare.mask(24, window=24) is None
