@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
@@ -27,7 +27,6 @@ from hetero.models.registry import weights
 from hetero.models.tuning import LoraOptions
 from hetero.models.weight_map import WeightMap
 
-Format = Literal["hf", "torch"]
 PICKLED = "pytorch_model.bin"
 _MOST_KEPT = 3
 """Logical tensors in memory beside a shard: of stacked ones, each gives a part to many."""
@@ -39,15 +38,15 @@ def export(
     model: HfModel,
     beside: Sequence[Path],
     target: Path,
-    layout: Format,
+    layout: str,
     dtype: str | None,
     merge: LoraOptions | None = None,
 ) -> None:
     """Writes what transformers loads as `model`, with the files `beside`, to `target`, which is whole or not there.
     `merge` folds adapters that were trained so into the weights.
 
-    `dtype` None is that of the model's own configuration, or float32. In memory there is a shard and a few tensors at a
-    time, of the layout `torch` all. Raises CheckpointError where there is a target, or the checkpoint is of another
+    As `layout` "hf" there are safetensors, and a shard and a few tensors in memory at a time; as "torch" one pickled
+    state dict, and all of them. `dtype` None is that of the model's own configuration, or float32. Raises CheckpointError where there is a target, or the checkpoint is of another
     model."""
     found, config = weights(model), dict(model.values)
     dtype = dtype or _dtype(config)

@@ -25,7 +25,7 @@ from hetero.cluster.host.agent import Agents, LocalAgents
 from hetero.cluster.session import Session
 from hetero.data.source import Prepared
 from hetero.engine.state.loss_scale import LossScale
-from hetero.models.dimensions import Dimensions
+from hetero.models.description import ModelDescription
 from hetero.models.registry import architecture
 from hetero.monitoring.links import total_bytes
 from hetero.monitoring.notice import Notice
@@ -59,7 +59,7 @@ LINKS = (
 class Job:
     """What is trained, whatever the plan."""
 
-    dimensions: Dimensions
+    dimensions: ModelDescription
     train: TrainOptions
     evaluation: EvalOptions = NO_VALIDATION
     precisions: Mapping[str, str] = field(default_factory=dict, hash=False)
@@ -148,12 +148,14 @@ class Standing:
         start: int = 0,
         until: int | None = None,
         begin_from: Path | None = None,
+        weights: Path | None = None,
         live: bool = False,
         save_to: Path | None = None,
         capture: Sequence[int] = (),
         bridge: BridgeOptions = PLAIN_LINKS,
     ) -> Run:
-        """Steps [start, until). `begin_from` holds the checkpoint of step `start`; `save_to` gets that of `until`.
+        """Steps [start, until). `begin_from` holds the checkpoint of step `start`, or `weights` those of the model;
+        `save_to` gets that of `until`.
 
         `live` goes on from what the last run left in the ranks."""
         self._epoch += 1
@@ -174,7 +176,8 @@ class Standing:
             steps=until,
             time_scale=NO_PACE,
             evaluation=job.evaluation,
-            state="live" if live else "initial" if begin_from is None else "checkpoint",
+            state="live" if live else "weights" if weights else "initial" if begin_from is None else "checkpoint",
+            weights_folder=str(weights) if weights else None,
             resume_folder=None if begin_from is None else str(begin_from),
             checkpoint_folder=None if save_to is None else str(save_to),
             checkpoint_every=0 if save_to is None else until,

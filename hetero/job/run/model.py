@@ -1,4 +1,4 @@
-"""The directory that a job's model comes from: its weights fit, and a run keeps what belongs to the model beside them."""
+"""The directory that a job's model comes from: its weights fit, and a run keeps what belongs to it beside them."""
 
 from __future__ import annotations
 

@@ -168,6 +168,6 @@ def test_a_model_that_is_told_in_another_way_is_another(tmp_path: Path) -> None:
     config = {"model_type": "llama", "vocab_size": 300, "num_hidden_layers": 1}
     write_folder(tmp_path / "tiny", config=config)
     point, model = _saved(_job()), f"model={{hf: {tmp_path / 'tiny'}}}"
-    with pytest.raises(JobError, match="model.told as was dimensions, is hf"):
+    with pytest.raises(JobError, match=r"model\.told as was dimensions, is hf"):
         check_resume(_job(model), point)
     check_resume(_job(model), _saved(_job(model)))
