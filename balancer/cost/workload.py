@@ -97,6 +97,8 @@ class Workload:
     `legal_cuts` are the unit indices where a chunk may begin (0 is always one). `tied` pairs (first, later) units
     that use one weight: the first unit's parameters count it, the later's don't. `by_precision` has the units as pools
     of another precision than the job's hold them: they differ in bytes alone. `update` is AdamW's unless told.
+    `experts` are those of the layer that has the fewest, 0 where none has any: their work is that of the chosen ones,
+    their parameters are those of all.
     """
 
     units: tuple[UnitWork, ...]
@@ -106,6 +108,7 @@ class Workload:
     tied: tuple[tuple[int, int], ...] = ()
     by_precision: Mapping[str, tuple[UnitWork, ...]] = field(default_factory=dict)
     update: Update = Update()
+    experts: int = 0
 
     def at(self, precision: str) -> Workload:
         """The same where it is computed in `precision`."""

@@ -119,6 +119,7 @@ class Epoch:
         self._executor.loss_scale = loss_scale = self.state.loss_scale.per_token(
             self.spec.train.global_batch * self.spec.text.seq_len
         )
+        self.stage.auxiliary.scale = loss_scale
         self._overflowed()  # before this step, which is none of its business
         self._native.begin(self._orders)
         self._executor.run(self._text.reader(step), self._sync, self._arrival)

@@ -13,7 +13,7 @@ from bridge.layout.layout import TensorLayout, even_bounds
 from bridge.layout.reshard import Placement, Reshard, reshard
 from bridge.precision import crossing
 from bridge.rank import RankId
-from hetero.engine.state.ownership import Holding, holdings
+from hetero.engine.state.ownership import Holding, Ways, holdings
 from hetero.engine.step.executor import FlowKey
 from hetero.engine.step.stage import DTYPES, RankPlace, places
 from hetero.engine.world import World
@@ -40,7 +40,7 @@ class EpochGroups:
                 found = world.communicator(f"tensor group of {place}", [rank.index for rank in ranks])
                 if found is not None:
                     stage = _stage(plan, place)
-                    ways = stage.sequence_parallel, stage.tp_slices
+                    ways = stage.sequence_parallel, stage.tp_slices, stage.experts == "spread"
                     self.tensor = TensorGroup(len(ranks), ranks.index(me), found, *ways)
         self.shared = self._share(world, plan, tensors)
         pairs = _pairs(spec, me.pool)
@@ -116,14 +116,11 @@ def tensor_holdings(spec: RunSpec) -> list[Holding]:
     model = architecture(spec.model, spec.train.tuning)
     layouts = {}
     for place in places(spec.plan):
-        axes, stage = place.axes, _stage(spec.plan, place)
-        sequence_parallel = stage.sequence_parallel
-        for unit in stage.unit_indices():
-            if (unit, axes, sequence_parallel) not in layouts:
-                found = model.tensors(unit, axes.extent("tp"), sequence_parallel).values()
-                layouts[unit, axes, sequence_parallel] = {
-                    tensor.name: axes.spread(tensor.layout, "tp") for tensor in found
-                }
+        axes, ways = place.axes, Ways.of(_stage(spec.plan, place))
+        for unit in _stage(spec.plan, place).unit_indices():
+            if (unit, ways) not in layouts:
+                found = model.tensors(unit, axes.extent("tp"), ways.sequence_parallel, ways.spread).values()
+                layouts[unit, ways] = {tensor.name: axes.spread(tensor.layout, "tp") for tensor in found}
     return holdings(spec.plan, layouts, model.frozen)
 
 

@@ -10,6 +10,7 @@ from torch import nn
 
 from backends.operators import Operators
 from bridge.layout.layout import Region, TensorLayout
+from hetero.layers.auxiliary import AuxiliaryLoss
 from hetero.layers.group import TensorGroup
 from hetero.layers.initial import fill_normal
 from hetero.layers.spec import AdapterSpec, Constant, TensorSpec
@@ -31,7 +32,8 @@ class Builder:
 
     `seed` None leaves memory as it comes, for values that are loaded next. `shared` holds the tied parameters by name:
     the units of one rank that are built with the same dictionary use one parameter. `weight_gradients` is what makes
-    those of products, `adapters` are what is added to them, by the names of their weights.
+    those of products, `auxiliary` what lets losses of parts into a backward. `adapters` are what is added to products,
+    by the names of their weights.
     """
 
     group: TensorGroup
@@ -41,6 +43,7 @@ class Builder:
     seed: int | None = 0
     shared: dict[str, nn.Parameter] = field(default_factory=dict)
     weight_gradients: WeightGradients = field(default_factory=WeightGradients)
+    auxiliary: AuxiliaryLoss = field(default_factory=AuxiliaryLoss)
     adapters: Mapping[str, AdapterSpec] = field(default_factory=dict)
 
     def parameter(self, spec: TensorSpec) -> nn.Parameter:

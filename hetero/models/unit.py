@@ -41,13 +41,14 @@ class Unit:
             rule = f"tensors must have names of their own, and ties be some of them: {names}, {list(self.ties)}"
             raise ValueError(f"unit {self.kind!r}: {rule}")
 
-    def tensors(self, tp: int, sequence_parallel: bool = False) -> dict[str, TensorSpec]:
+    def tensors(self, tp: int, sequence_parallel: bool = False, spread: bool = False) -> dict[str, TensorSpec]:
         """By name within the unit, laid out over a legal number of ranks. Where these have rows of the stream, each
-        makes of the tensors that are used there a share of the gradient."""
+        makes of the tensors that are used there a share of the gradient; where experts are spread, each has some of
+        them whole."""
         found = (
             _summed(spec) if sequence_parallel and part.by_rows else spec
             for part in self.parts
-            for spec in part.tensors(tp)
+            for spec in (part.spread_tensors(tp) if spread else part.tensors(tp))
         )
         all_ = (one for spec in found for one in (spec, *self._adapters_of(spec)))
         return {spec.name: replace(spec, trains=spec.name not in self.frozen) for spec in all_}
@@ -78,6 +79,7 @@ class Unit:
         elements = {name: math.prod(spec.layout.shape) for name, spec in specs.items()}
         own = {name: count for name, count in elements.items() if name not in self.ties}
         trained = {name: count for name, count in elements.items() if name not in self.frozen}
+        largest = max(part.largest_weight for part in self.parts)
         gathered = sum(work.input_bytes for work in works[1:])
         whole = sum(work.whole_bytes for work in works) + gathered
         plain = UnitWork(
@@ -93,7 +95,7 @@ class Unit:
             last_bytes=works[0].whole_backward_bytes,
             forward_bytes=max(work.forward_bytes for work in works),
             backward_bytes=_backward_bytes(works),
-            largest_tensor=max(trained.values(), default=0),
+            largest_tensor=min(largest, max(trained.values(), default=0)),
             remade_bytes=sum(work.remade_bytes for work in works),
             remade_flops=sum(work.remade_flops for work in works),
             weight_flops=sum(work.weight_flops for work in works),

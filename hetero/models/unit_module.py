@@ -13,6 +13,7 @@ from torch import nn
 
 from backends.operators import ELEMENTWISE, Operators
 from balancer.plan.recompute import Recompute
+from hetero.layers.auxiliary import AuxiliaryLoss
 from hetero.layers.builder import Builder, LogicalTensor, tensors
 from hetero.layers.group import TensorGroup
 from hetero.layers.rerun import Remaker
@@ -91,20 +92,22 @@ def build_unit(
     shared: dict[str, nn.Parameter] | None = None,
     weight_gradients: WeightGradients | None = None,
     recompute: Recompute = "none",
+    auxiliary: AuxiliaryLoss | None = None,
     tuning: Tuning = EVERYTHING,
 ) -> UnitModule:
     """Unit `index` of the model, as rank `group.rank` of its group holds it, of whose values backward makes again what
     `recompute` says.
 
     `fill` False leaves the parameters' memory as it comes. Units of one rank that are built with the same `shared` use
-    one Parameter for a tied tensor; `weight_gradients` makes those of products, by default at once. Raises LayoutError
-    where the group's size is illegal for the model.
+    one Parameter for a tied tensor; `weight_gradients` makes those of products, by default at once; `auxiliary` lets
+    losses of parts into a backward. Raises LayoutError where the group's size is illegal for the model.
     """
     first_values = seed if fill else None
     tied, made = {} if shared is None else shared, weight_gradients or WeightGradients(operators.add_product)
     model = architecture(description, tuning)
-    unit, specs = model.units[index], model.tensors(index, group.size, group.sequence_parallel)
-    builder = Builder(group, operators, dtype, device, first_values, tied, made, _adapters(unit, specs))
+    unit, specs = model.units[index], model.tensors(index, group.size, group.sequence_parallel, group.spread)
+    builder = Builder(group, operators, dtype, device, first_values, tied, made, auxiliary or AuxiliaryLoss())
+    builder = replace(builder, adapters=_adapters(unit, specs))
     return UnitModule(builder, unit, specs, recompute)
 
 

@@ -36,6 +36,18 @@ def _stored(model: HfModel, tensors: dict[str, torch.Tensor]) -> dict[str, torch
     return {name: tensors[name] for name in found.foreign}
 
 
+def _as_saved(theirs: Any, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Tensors like transformers' own by the names that it saves them under."""
+    from transformers.core_model_loading import revert_weight_conversion
+
+    return revert_weight_conversion(theirs, tensors)
+
+
+def _gradient(tensor: torch.Tensor) -> torch.Tensor:
+    """Zeros where there is none: of what is never trained."""
+    return torch.zeros_like(tensor) if tensor.grad is None else tensor.grad
+
+
 def _taken(tensors: dict[str, torch.Tensor], name: str, slices: tuple[slice, ...]) -> torch.Tensor:
     assert all(one.step is None for one in slices)
     return tensors[name][slices]
@@ -44,7 +56,7 @@ def _taken(tensors: dict[str, torch.Tensor], name: str, slices: tuple[slice, ...
 def test_loss_and_gradients_equal_transformers(kind: str) -> None:
     model = tiny(kind)
     theirs, units, batch, there = _theirs(model), build(model), text(model), weights(model)
-    stored = _stored(model, theirs.state_dict())
+    stored = _stored(model, _as_saved(theirs, theirs.state_dict()))
     ours = logical_tensors(units)
     with torch.no_grad():
         for name, tensor in ours.items():
@@ -58,9 +70,9 @@ def test_loss_and_gradients_equal_transformers(kind: str) -> None:
     wanted.backward()
 
     assert loss.item() == pytest.approx(wanted.item(), rel=1e-6)
-    parameters = dict(theirs.named_parameters())
-    gradients = {name: np.asarray(parameters[name].grad) for name in there.foreign}
-    found = {name: np.asarray(there.write(name, lambda one: ours[one].parameter.grad)) for name in there.foreign}
+    made = _as_saved(theirs, {name: _gradient(tensor) for name, tensor in theirs.state_dict(keep_vars=True).items()})
+    gradients = {name: np.asarray(made[name]) for name in there.foreign}
+    found = {name: np.asarray(there.write(name, lambda one: _gradient(ours[one].parameter))) for name in there.foreign}
     assert_equal_gradients(found, gradients, 1e-5)
 
 

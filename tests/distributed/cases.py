@@ -13,9 +13,11 @@ from typing import Any
 from balancer.plan.plan import PipelinePlan, Plan, StagePlan
 from balancer.plan.recompute import RecomputedUnits
 from hetero.models.dimensions import Dimensions
+from hetero.models.hf_model import HfModel
 from hetero.models.tuning import EVERYTHING, LoraOptions, Tuning
 from hetero.words.options import OptimizerOptions, TrainOptions
 from tests.distributed.fleet import Job
+from tests.tiny_models import tiny
 
 SMALL = {"hidden": 32, "heads": 4, "kv_heads": 2, "ffn": 42, "vocab": 257}
 SGD = OptimizerOptions(name="sgd", lr=0.05)
@@ -65,9 +67,10 @@ def case_of(
     precision: Any = "float32",
     precisions: dict[str, str] | None = None,
     tuning: Tuning = EVERYTHING,
+    model: HfModel | None = None,
     **changes: Any,
 ) -> Case:
-    dims = Dimensions(layers=layers, **{**SMALL, **changes})
+    dims = model or Dimensions(layers=layers, **{**SMALL, **changes})
     batch = sum(one.share for one in pipelines)
     common = {"precision": precision, "seed": 7, "optimizer": optimizer, "replica_check_every": 3}
     train = TrainOptions(steps=steps, global_batch=batch, **common, **vars(tuning))
@@ -188,6 +191,13 @@ CASES = (
         pipeline(4, k2(0, 6)),
         precision="bfloat16",
         precisions={"ascend": "float16", "kunlun": "float32"},
+    ),
+    case_of(
+        "experts split, spread, and spread over rows",
+        pipeline(4, n2(0, 3, experts="spread"), a4(3, 6, experts="spread", **ROWS)),
+        pipeline(2, k2(0, 3, recompute="full"), a1(3, 6, recompute="selective"), micro_batch=2),
+        schedule="zero-bubble",
+        model=tiny("deepseek_v3", vocab_size=257, aux_loss_alpha=0.1),
     ),
     case_of("rows of the stream, tp grows", pipeline(4, k1(0, 2), n2(2, 3, **ROWS), a4(3, 6, **ROWS, tp_slices=3))),
     case_of(

@@ -21,9 +21,10 @@ from hetero.data.source import Prepared, prepare
 from hetero.data.split import HeldOut, Training
 from hetero.data.stream import TokenStream
 from hetero.job.file.load import load_job
+from hetero.layers.auxiliary import AuxiliaryLoss
 from hetero.layers.group import TensorGroup
 from hetero.models.batch import Batch
-from hetero.models.dimensions import Dimensions
+from hetero.models.description import ModelDescription
 from hetero.models.registry import architecture
 from hetero.models.tuning import EVERYTHING, Tuning
 from hetero.models.unit_module import build_unit
@@ -43,12 +44,14 @@ class PlainStep:
 class PlainModel:
     """All units of a model with tensor-parallel size 1, in float32."""
 
-    def __init__(self, dims: Dimensions, seed: int, tuning: Tuning = EVERYTHING) -> None:
+    def __init__(self, dims: ModelDescription, seed: int, tuning: Tuning = EVERYTHING) -> None:
         self.dims = dims
         shared: dict[str, torch.nn.Parameter] = {}
         place = (TensorGroup(), Operators(), torch.float32, torch.device("cpu"), seed)
         count = len(architecture(dims).units)
-        self.units = [build_unit(dims, unit, *place, shared=shared, tuning=tuning) for unit in range(count)]
+        self.auxiliary = AuxiliaryLoss()
+        common = {"shared": shared, "auxiliary": self.auxiliary}
+        self.units = [build_unit(dims, unit, *place, **common, tuning=tuning) for unit in range(count)]
         self.parameters = {tensor.name: tensor.parameter for unit in self.units for tensor in unit.tensors()}
         self.trained = {name: parameter for name, parameter in self.parameters.items() if parameter.requires_grad}
 
@@ -109,6 +112,7 @@ class PlainTraining:
         options, parameters = self.job.train.optimizer, self.model.trained
         for number in range(start, until):
             batch = self._batches[number]
+            self.model.auxiliary.scale = 1 / batch.tokens_BT.numel()
             loss = self.model.loss_sum(batch) / batch.tokens_BT.numel()
             self.optimizer.zero_grad()
             loss.backward()

@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
+from typing import NamedTuple
 
-from balancer.plan.plan import Plan, owner_of, stage_ranks
+from balancer.plan.plan import Plan, StagePlan, owner_of, stage_ranks
 from bridge.layout.axes import Axes
 from bridge.layout.layout import TensorLayout
 from bridge.layout.reshard import Placement
@@ -124,19 +125,32 @@ def first_replicas(placement: Placement, replica: int) -> Placement:
     return Placement(TensorLayout(layout.shape, regions, layout.gradients), ranks)
 
 
+class Ways(NamedTuple):
+    """How the ranks of a stage hold its tensors: along which axes they lie, whether they have rows of the stream or all
+    of it, and some experts whole or a slice of each."""
+
+    axes: Axes
+    sequence_parallel: bool
+    spread: bool
+
+    @classmethod
+    def of(cls, stage: StagePlan) -> Ways:
+        return cls(stage.axes, stage.sequence_parallel, stage.experts == "spread")
+
+
 def holdings(
     plan: Plan,
-    layouts: Mapping[tuple[int, Axes, bool], Mapping[str, TensorLayout]],
+    layouts: Mapping[tuple[int, Ways], Mapping[str, TensorLayout]],
     frozen: Collection[str] = frozenset(),
 ) -> list[Holding]:
-    """All tensors of the model. `layouts[unit, axes, rows]` names the tensors of a unit and lays them out over the
-    ranks of a stage that lie along such axes and have rows of the stream or all of it."""
+    """All tensors of the model. `layouts[unit, ways]` names the tensors of a unit and lays them out over the ranks of a
+    stage that hold them so."""
     uses: dict[str, list[tuple[int, Holder]]] = {}
     for pipeline, parts in enumerate(plan.pipelines):
         for chunk in parts.chunks():
             ranks, stage = stage_ranks(plan, pipeline, chunk.stage), parts.stages[chunk.stage]
             for unit in range(*chunk.units):
-                for name, layout in layouts[unit, stage.axes, stage.sequence_parallel].items():
+                for name, layout in layouts[unit, Ways.of(stage)].items():
                     holder = Holder(pipeline, chunk.stage, frozenset({chunk.index}), Placement(layout, ranks))
                     uses.setdefault(name, []).append((unit, holder))
     return [_holding(plan, name, found, name not in frozen) for name, found in uses.items()]

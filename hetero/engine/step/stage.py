@@ -17,6 +17,7 @@ from balancer.plan.plan import Plan, stage_ranks
 from bridge.layout.axes import Axes
 from bridge.rank import RankId
 from hetero.engine.step.backward import backward
+from hetero.layers.auxiliary import AuxiliaryLoss
 from hetero.layers.group import TensorGroup
 from hetero.layers.weight_gradients import ProductPair, WeightGradients
 from hetero.models.batch import Batch
@@ -175,6 +176,7 @@ class Stage:
         self.place, self.dtype = place, DTYPES[precision]
         self.chunks: dict[int, ChunkModule] = {}
         weight_gradients = WeightGradients(backend.operators.add_product)
+        self.auxiliary = AuxiliaryLoss()
         self.parameters: dict[str, nn.Parameter] = {}
         shared: dict[str, nn.Parameter] = {}
         placed = plan.pipelines[place.pipeline].stages[place.stage]
@@ -183,7 +185,8 @@ class Stage:
                 continue
             common = group, backend.operators, self.dtype, NOWHERE, 0, False, shared, weight_gradients
             units = [
-                build_unit(model, unit, *common, placed.recompute_of(unit), tuning) for unit in range(*chunk.units)
+                build_unit(model, unit, *common, placed.recompute_of(unit), self.auxiliary, tuning)
+                for unit in range(*chunk.units)
             ]
             self.chunks[chunk.index] = ChunkModule(chunk.units[0], units, weight_gradients)
             for unit in units:

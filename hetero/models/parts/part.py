@@ -66,6 +66,20 @@ class Part(ABC):
     def tensors(self, tp: int) -> tuple[TensorSpec, ...]:
         """Its tensors, named within the unit and laid out over a legal number of ranks, as the module makes them."""
 
+    def spread_tensors(self, tp: int) -> tuple[TensorSpec, ...]:
+        """The same where each rank of a stage has some experts whole, in place of a slice of each."""
+        return self.tensors(tp)
+
+    @property
+    def expert_count(self) -> int:
+        """Experts that a token may go to, 0 where it has none."""
+        return 0
+
+    @property
+    def largest_weight(self) -> int:
+        """Elements of the largest gradient that is made at once."""
+        return max(math.prod(spec.layout.shape) for spec in self.tensors(1))
+
     @abstractmethod
     def work(self, seq_len: int, size: int) -> PartWork:
         """What it costs where an element of an activation has `size` bytes."""

@@ -77,6 +77,15 @@ def test_slices_have_tokens_of_every_chip_of_a_group(stages, slices):
     assert (error.key, error.value) == ("pipelines[0].stages[0].tp_slices", slices)
 
 
+@pytest.mark.parametrize(("stages", "experts"), [(GOOD, 0), (GOOD, 1), ([("fast", 1, (0, 8))], 8)])
+def test_experts_are_spread_over_no_more_chips_than_there_are(stages, experts):
+    asked = changed(plan((16, stages)), 0, experts="spread")
+    with pytest.raises(PlanError) as caught:
+        complete(asked, Problem(POOLS, replace(WORK, experts=experts)))
+    assert (caught.value.key, caught.value.value) == ("pipelines[0].stages[0].experts", "spread")
+    assert "leave it out" in caught.value.remedy
+
+
 def test_warmups_are_those_of_1f1b_and_at_most_the_micro_batches():
     stages = [("fast", 1, (0, 2)), ("fast", 1, (2, 4)), ("slow", 1, (4, 6)), ("slow", 1, (6, 8))]
     assert complete(plan((16, stages)), Problem(POOLS, WORK)).pipelines[0].warmups() == (4, 3, 2, 1)

@@ -27,6 +27,7 @@ from hetero.engine.step import totals as totals_module
 from hetero.engine.step.backward import backward
 from hetero.engine.step.stage import RankPlace, place_of
 from hetero.engine.wiring import EpochGroups, tensor_holdings
+from hetero.layers.auxiliary import AuxiliaryLoss
 from hetero.layers.group import TensorGroup
 from hetero.layers.product import product, summed_product
 from hetero.layers.weight_gradients import ProductPair, WeightGradients
@@ -257,6 +258,7 @@ class Stage:
         model, self.dtype, self.reads_text, self.computes_loss = architecture(dims), torch.float32, False, False
         self.chunks: dict[int, Chunk] = {}
         self.layouts: dict[str, Any] = {}
+        self.auxiliary = AuxiliaryLoss()
         products = WeightGradients()
         last = len(model.units) - 1
         for chunk in plan.pipelines[place.pipeline].chunks():

@@ -11,7 +11,7 @@ from bridge.layout.axes import Axes
 from bridge.layout.layout import Region, TensorLayout
 from bridge.layout.reshard import copies
 from bridge.rank import RankId
-from hetero.engine.state.ownership import Holder, Holding, alike, contributions, first_replicas, holdings
+from hetero.engine.state.ownership import Holder, Holding, Ways, alike, contributions, first_replicas, holdings
 from tests.unit.hetero.engine.placements import SHAPES, numbered, placements, shard
 
 TIED = "units.0.embedding.weight"
@@ -25,13 +25,13 @@ def _plan(*pipelines: tuple[StagePlan, ...]) -> Plan:
     return Plan(pipelines=[PipelinePlan(share=1, stages=stages) for stages in pipelines])
 
 
-def _layouts() -> dict[tuple[int, Axes, bool], dict[str, TensorLayout]]:
+def _layouts() -> dict[tuple[int, Ways], dict[str, TensorLayout]]:
     """Three units, of which the last uses the first one's weight; at tp 1 and 2."""
-    found: dict[tuple[int, Axes, bool], dict[str, TensorLayout]] = {}
+    found: dict[tuple[int, Ways], dict[str, TensorLayout]] = {}
     for tp in (1, 2):
         weight, middle = TensorLayout.split((6, 2), 0, tp), TensorLayout.replicated((2,), tp)
         tensors = ({TIED: weight}, {"units.1.norm": middle}, {TIED: weight})
-        found |= {(unit, Axes.of(tp=tp), False): of_unit for unit, of_unit in enumerate(tensors)}
+        found |= {(unit, Ways(Axes.of(tp=tp), False, False)): of_unit for unit, of_unit in enumerate(tensors)}
     return found
 
 
