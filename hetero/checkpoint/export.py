@@ -46,8 +46,8 @@ def export(
     `merge` folds adapters that were trained so into the weights.
 
     As `layout` "hf" there are safetensors, and a shard and a few tensors in memory at a time; as "torch" one pickled
-    state dict, and all of them. `dtype` None is that of the model's own configuration, or float32. Raises CheckpointError where there is a target, or the checkpoint is of another
-    model."""
+    state dict, and all of them. `dtype` None is that of the model's own configuration, or float32. Raises
+    CheckpointError where there is a target, or the checkpoint is of another model."""
     found, config = weights(model), dict(model.values)
     dtype = dtype or _dtype(config)
     config[_dtype_key(config)] = dtype
