@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -84,14 +85,14 @@ def _rows(found: WeightMap, name: str, one: str, shapes: Mapping[str, tuple[int,
     """For each output of a directory's matrix the output of one of ours that it is, -1 if of none. Raises
     CheckpointError where its inputs are not those of ours."""
 
-    def numbered(logical: str, dim: int) -> torch.Tensor:
+    def numbered(dim: int, logical: str) -> torch.Tensor:
         shape = shapes[logical]
         if logical != one:
             return torch.full(shape, -1)
         view = [-1 if at == dim else 1 for at in range(len(shape))]
         return torch.arange(shape[dim]).view(view).expand(shape)
 
-    outputs, inputs = (found.write(name, lambda logical, dim=dim: numbered(logical, dim)) for dim in (0, 1))
+    outputs, inputs = (found.write(name, partial(numbered, dim)) for dim in (0, 1))
     if outputs.dim() == 2 and (outputs != outputs[:, :1]).any():
         outputs, inputs = outputs.t(), inputs.t()
     plain = torch.arange(shapes[one][1])
