@@ -23,16 +23,12 @@ def describe(model: HfModel) -> Architecture:
         config.only(key, value)
     config.only("sliding_window", None)
     count, sparse = config.integer("num_local_experts", 8), range(sizes.layers)
-    routing = Routing(
-        count, read_chosen(config, count, 2), normalised=True, auxiliary=read_auxiliary(config, sparse)
-    )
+    routing = Routing(count, read_chosen(config, count, 2), normalised=True, auxiliary=read_auxiliary(config, sparse))
     eps, tied = config.number("rms_norm_eps", 1e-5), config.flag("tie_word_embeddings", False)
     theta = read_theta(config, sizes.head_dim, 1e6)
     config.finish()
     initial, into_stream = sizes.initial, sizes.into_stream
-    attention = Attention(
-        sizes.hidden, sizes.heads, sizes.kv_heads, sizes.head_dim, theta, False, initial, into_stream
-    )
+    attention = Attention(sizes.hidden, sizes.heads, sizes.kv_heads, sizes.head_dim, theta, False, initial, into_stream)
     return sparse_decoder(
         sizes, eps, attention, Experts(sizes.hidden, sizes.ffn, routing, initial, into_stream), sparse, tied
     )

@@ -40,7 +40,10 @@ def describe(model: HfModel) -> Architecture:
         normalised=config.flag("norm_topk_prob", False),
         auxiliary=read_auxiliary(config, sparse),
     )
-    width, shared = config.integer("moe_intermediate_size", 1408), config.integer("shared_expert_intermediate_size", 5632)
+    width, shared = (
+        config.integer("moe_intermediate_size", 1408),
+        config.integer("shared_expert_intermediate_size", 5632),
+    )
     eps, tied = config.number("rms_norm_eps", 1e-6), config.flag("tie_word_embeddings", False)
     theta, bias = read_theta(config, sizes.head_dim), config.flag("qkv_bias", True)
     config.finish()

@@ -27,6 +27,8 @@ class RouterModule(ShardedModule):
     with its input's: it is no share of what a schedule can put off."""
 
     weight: torch.Tensor
+    bias: torch.Tensor
+    correction: torch.Tensor
 
     def __init__(self, builder: Builder, routing: Routing, specs: Mapping[str, TensorSpec]) -> None:
         super().__init__()

@@ -20,8 +20,8 @@ from hetero.layers.group import TensorGroup
 from hetero.models.batch import Batch
 from hetero.models.description import ModelDescription
 from hetero.models.dimensions import Dimensions
-from hetero.models.parts.head import Head
 from hetero.models.hf_model import HfModel
+from hetero.models.parts.head import Head
 from hetero.models.registry import OF_DIMENSIONS, architecture
 from hetero.models.unit import STREAM
 from hetero.models.unit_module import build_unit

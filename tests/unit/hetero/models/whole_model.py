@@ -24,7 +24,9 @@ def small(**changes: Any) -> Dimensions:
     return Dimensions(**{**SMALL, **changes})
 
 
-def build(dims: ModelDescription, group: TensorGroup | None = None, dtype: torch.dtype = torch.float32) -> list[UnitModule]:
+def build(
+    dims: ModelDescription, group: TensorGroup | None = None, dtype: torch.dtype = torch.float32
+) -> list[UnitModule]:
     """The units on the CPU, tied parameters shared; every value is far from a special one."""
     shared: dict[str, torch.nn.Parameter] = {}
     place = (group or TensorGroup(), Operators(), dtype, torch.device("cpu"))
