@@ -40,7 +40,7 @@ class Batch:
         parts = (self.tokens_BT, self.labels_BT, self.positions_BT, self.documents_BT)
         pieces = -(-len(self.labels_BT) // count)
         columns = [[None] * pieces if part is None else list(part.split(count)) for part in parts]
-        return [Batch(*row) for row in zip(*columns, strict=True)]  # type: ignore[arg-type]
+        return [Batch(*row) for row in zip(*columns, strict=True)]
 
     @property
     def counted(self) -> torch.Tensor:

@@ -80,7 +80,7 @@ class RouterModule(ShardedModule):
 
     def _auxiliary_loss(self, probability_BTE: torch.Tensor, experts_NC: torch.Tensor) -> torch.Tensor:
         """Summed over the sequences, each times its tokens."""
-        sequences, length, experts = probability_BTE.shape
+        sequences, _, experts = probability_BTE.shape
         experts_BM = experts_NC.view(sequences, -1)
         chosen_BE = probability_BTE.new_zeros(sequences, experts)
         chosen_BE.scatter_add_(-1, experts_BM, torch.ones_like(experts_BM, dtype=chosen_BE.dtype))

@@ -1,4 +1,4 @@
-"""Experts compute what each expert for each token would, keep what they tell, and let their loss in where they stand."""
+"""Experts compute what each expert for each token would, keep what they tell, and let in their loss where they are."""
 
 from __future__ import annotations
 
