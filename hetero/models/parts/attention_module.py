@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from backends.attention_mask import AttentionMask
-from hetero.layers.builder import Builder
+from hetero.layers.builder import Builder, ShardedModule
 from hetero.layers.capped_attention import capped_attention
 from hetero.layers.frequencies import Rotary
 from hetero.layers.linear import Linear, SummedLinear
@@ -36,6 +36,7 @@ class AttentionModule(ProjectedModule):
             builder.operators,
         )
         self._part = part
+        self.sinks = _Sinks(builder, specs["sinks.weight"]) if part.sinks else None
         self.q_norm, self.k_norm = (head_norm(builder, part.norm, specs.get(f"{name}_norm.weight")) for name in "qk")
 
     def inner(self, x_BTD: torch.Tensor, batch: Batch) -> torch.Tensor:
@@ -58,15 +59,26 @@ class AttentionModule(ProjectedModule):
 
     def _read(self, q_BHTK: torch.Tensor, k_BGTK: torch.Tensor, v_BGTK: torch.Tensor, batch: Batch) -> torch.Tensor:
         mask, cap = batch.mask(q_BHTK.shape[2], self._part.window), self._part.cap
-        if cap is not None:
+        if cap is not None or self.sinks is not None:
             every = batch.once(("mask", None), AttentionMask) if mask is None else mask
-            return capped_attention(q_BHTK, k_BGTK, v_BGTK, every.added(q_BHTK), cap)
+            sink_H = None if self.sinks is None else self.sinks.weight
+            return capped_attention(q_BHTK, k_BGTK, v_BGTK, every.added(q_BHTK), cap, sink_H)
         if mask is None:
             return self._operators.attention(q_BHTK, k_BGTK, v_BGTK)
         return self._operators.masked_attention(q_BHTK, k_BGTK, v_BGTK, mask)
 
     def _heads(self, x: torch.Tensor) -> torch.Tensor:
         return x.unflatten(-1, (-1, self._part.head_dim))
+
+
+class _Sinks(ShardedModule):
+    """Those of this rank's heads."""
+
+    weight: torch.Tensor
+
+    def __init__(self, builder: Builder, spec: TensorSpec) -> None:
+        super().__init__()
+        self.hold("weight", spec, builder.parameter(spec))
 
 
 def angles_for(rotary: Rotary, x_BTD: torch.Tensor, batch: Batch) -> Angles:
