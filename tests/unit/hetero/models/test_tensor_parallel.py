@@ -86,6 +86,7 @@ def test_split_model_in_other_ways_equals_whole(
 EXPERTS: dict[str, HfModel] = {
     "mixtral, equally busy": tiny("mixtral", output_router_logits=True, router_aux_loss_coef=0.5),
     "qwen2_moe": tiny("qwen2_moe"),
+    "gpt_oss": tiny("gpt_oss"),
     "deepseek_v3, equally busy": tiny("deepseek_v3", aux_loss_alpha=0.5),
 }
 
@@ -95,7 +96,7 @@ EXPERTS: dict[str, HfModel] = {
 )
 @pytest.mark.parametrize("model", EXPERTS.values(), ids=EXPERTS)
 def test_experts_split_or_spread_equal_whole_ones(ranks: StandingRanks, model: HfModel, ways: dict[str, Any]) -> None:
-    """Their auxiliary losses count once; uneven where there are 6 experts for 4 ranks."""
+    """Their auxiliary losses count once, as biases do; uneven where there are 6 experts for 4 ranks."""
     tp = 4 if model.model_type == "qwen2_moe" and "spread" in ways else 2
     whole, outcomes = train_once(TensorGroup(), model), ranks.run(tp, _in_ways, model, ways)
     assert [outcome.loss for outcome in outcomes] == pytest.approx([whole.loss] * tp, rel=1e-6)
