@@ -129,9 +129,7 @@ def import_(
     stored = StoredWeights(model, folder)
     stored.check()
     if run_dir.exists():
-        raise CheckpointError(
-            "RUN_DIR", str(run_dir), "it is there already, and nothing is overwritten", "name another"
-        )
+        raise CheckpointError("RUN_DIR", str(run_dir), "it is there, and nothing is overwritten", "name another one")
     run_dir.mkdir(parents=True)
     keep_folder(folder, run_dir)
     import_weights(stored, architecture(model), ResumePoint(run_dir, 0).store, {"model": model_facts(model)})
