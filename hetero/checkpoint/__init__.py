@@ -6,6 +6,7 @@ pieces                 `write_piece` of an owner, `CheckpointReader` of any rank
 resume.ResumePoint     where a run goes on; `split` of RUN_DIR[@STEP]
 summary.Summary        what one holds, for people
 export                 `export`: one as a directory that transformers loads
+imported               `import_weights`: one of such a directory
 options                `CheckpointOptions` of a job
 errors                 `CheckpointError`, `StorageFull`
 """
