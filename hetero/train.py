@@ -16,6 +16,7 @@ from hetero.checkpoint.resume import ResumePoint, checkpoint_folder, checkpoint_
 from hetero.checkpoint.store import MANIFEST, CheckpointStore
 from hetero.cluster.control.instructions import CheckpointWritten
 from hetero.cluster.doctor import guard
+from hetero.cluster.host.shared_files import ModelFolder
 from hetero.cluster.onray.actors import ray_agents
 from hetero.cluster.onray.metrics import RayMetrics
 from hetero.cluster.onray.runtime import ray_runtime
@@ -35,6 +36,7 @@ from hetero.job.planning.measuring import measure
 from hetero.job.planning.plan_job import Planned, plan_job
 from hetero.job.planning.silence import check_silence
 from hetero.job.run.facts import run_facts, tracked_run
+from hetero.job.run.model import checked_weights, keep_model
 from hetero.job.run.refusal import ClaimedFolders, refusable
 from hetero.job.run.resuming import check_resume, check_text, resume_notices, saved_text, skips_of
 from hetero.job.run.spec import fleet_links, run_spec
@@ -88,6 +90,7 @@ def train(
             if point is not None:
                 check_resume(job, point)
             plan_job(job, given=plan)  # what cannot be planned by datasheet fails before anything is started
+            model = checked_weights(job) if point is None else None
         storage = _storage(job, run_dir)
         for folder in filter(None, (run_dir, storage)):
             for source in job.data.sources:
@@ -98,8 +101,10 @@ def train(
             (run_dir / "job.yaml").write_text(core_schema.dump(job.resolved()), encoding="utf-8")
             events = EventJournal(run_dir / EVENTS)  # by these no other run takes the folder for text
             stack.callback(events.close)
+            keep_model(job, run_dir)
             text, not_compared = _prepared(job, run_dir, point)
-            run = stack.enter_context(_Run(job, run_dir, folders, text, point, events, monitor, on_record, on_event))
+            made = folders, text, point, model, events
+            run = stack.enter_context(_Run(job, run_dir, *made, monitor, on_record, on_event))
             run.warn(text.note, not_compared)
             return _on_a_fleet(job, run, address, plan)
 
@@ -142,12 +147,14 @@ class _Run:
         folders: ClaimedFolders,
         text: Prepared,
         point: ResumePoint | None,
+        model: ModelFolder | None,
         events: EventJournal,
         monitor: Monitor,
         on_record: Callable[[MetricsLine], None] | None,
         on_event: Callable[[Record], None] | None,
     ) -> None:
         self._job, self.run_dir, self._text, self._point, self._events = job, run_dir, text, point, events
+        self._model = model
         self._secrets = secret_values(job.unmasked())
         self._folders, self._monitor = folders, monitor
         self._on_event = on_event or _ignore
@@ -195,7 +202,7 @@ class _Run:
             store, step = self._point.store, self._point.step
             proof = (store.folder(step) / MANIFEST).relative_to(store.root)
             folders.append(Folder("--resume", store.root, proof=str(proof)))
-        return Needs(files=self._text.files, folders=tuple(folders))
+        return Needs(files=self._text.files, folders=tuple(folders), model=self._model)
 
     def drive(self, session: Session, given: Plan | None) -> RunSummary:
         """Measures, plans and trains."""

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import typer
 
 from hetero.cli import streams
+from hetero.cli.checkpoint import checkpoint
 from hetero.cli.dashboard import dashboard
 from hetero.cli.data import data
 from hetero.cli.doctor import doctor
@@ -38,6 +39,7 @@ app.add_typer(jobs)
 app.command()(top)
 app.command()(dashboard)
 app.command()(report)
+app.add_typer(checkpoint)
 app.command()(doctor)
 
 

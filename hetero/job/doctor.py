@@ -27,7 +27,9 @@ from hetero.job.planning.chips import AskChips, ask_here, chip_of, unidentified_
 from hetero.job.planning.plan_job import plan_job
 from hetero.job.planning.problem import workload
 from hetero.job.run.claim import held_by
+from hetero.job.run.model import checked_weights
 from hetero.job.run.spec import fleet_links
+from hetero.models.options import NATIVE
 
 STATE_BYTES = 12
 """Of a parameter in a checkpoint: itself and the two moments of AdamW, in float32."""
@@ -37,7 +39,14 @@ def examine_job(job: Job, machine: Machine, run_dir: Path, nodes: Sequence[Node]
     """With the `nodes` of a cluster the pools need a place there, else all of them run on this host."""
     pools = _pools_here(job, machine) if nodes is None else _pools_there(job, nodes)
     plan = [] if job.unidentified else _plan(job)
-    return [*plan, *pools, _data(job, nodes is not None), *_storage(job, run_dir, nodes), *_ports(job)]
+    return [
+        _model(job, nodes is not None),
+        *plan,
+        *pools,
+        _data(job, nodes is not None),
+        *_storage(job, run_dir, nodes),
+        *_ports(job),
+    ]
 
 
 def taken(run_dir: Path) -> Iterator[Finding]:
@@ -75,6 +84,20 @@ def name_chips(job: Job, ask: AskChips | None = ask_here) -> tuple[Job, list[Fin
         if not explains_itself(error):
             raise
         return job, [*findings, Finding.of(error)]
+
+
+def _model(job: Job, elsewhere: bool) -> Finding:
+    """On a cluster a directory that is here must be there as well, which a run compares."""
+    value, served = job.model.told(), f"served by the {NATIVE} provider"
+    try:
+        if checked_weights(job) is None:
+            return Finding("ok", "model", value, served)
+    except Exception as error:
+        if not explains_itself(error):
+            raise
+        return Finding.of(error)
+    also = "; each host must have it, which a run compares" if elsewhere else ""
+    return Finding("ok", "model", value, f"{served}; its weights are whole{also}")
 
 
 def _plan(job: Job) -> Iterator[Finding]:

@@ -24,6 +24,8 @@ from hetero.job.checks import (
     with_tokenizer,
 )
 from hetero.masking import masked
+from hetero.models.description import ModelDescription
+from hetero.models.dimensions import Dimensions
 from hetero.models.options import ModelOptions
 from hetero.monitoring.options import MonitorOptions
 from hetero.words.options import EvalOptions, TrainOptions
@@ -46,7 +48,7 @@ class Job(BaseModel):
         max_length=LONGEST_JOB_NAME,
         description="Names the run directory; the file's own name by default.",
     )
-    model: ModelOptions = Field(..., description="What is trained: a preset's name, or dimensions.")
+    model: ModelOptions = Field(..., description="What is trained: a preset's name, dimensions, or a directory.")
     data: DataOptions
     train: TrainOptions
     pools: dict[str, PoolOptions] = Field(
@@ -123,7 +125,7 @@ class Job(BaseModel):
         if self.train.optimizer.schedule == "constant":
             invariant.add("steps")
         return {
-            "model": {"dimensions": self.model.resolve().model_dump(mode="json")},
+            "model": _model_facts(self.model.resolve()),
             "data": self.data.facts(),
             "train": self.train.model_dump(mode="json", exclude=invariant),
             "eval": {"held_out_batches": self.eval.held_out_batches},
@@ -137,13 +139,24 @@ class Job(BaseModel):
         """The fingerprint as checkpoints have it that hold no facts: it covers the path of the text too."""
         facts = self.facts()
         deciding = {
-            "model": facts["model"]["dimensions"],
+            "model": facts["model"].get("dimensions"),
             "data": self.data.facts() | {"source": self.data.model_dump(mode="json")["source"]},
             "train": facts["train"],
         }
         if self.eval.held_out_batches:
             deciding |= facts["eval"]
         return _hash(deciding)
+
+
+_NO_MATTER = {"architectures", "dtype", "torch_dtype", "transformers_version"}
+"""Of config.json: who saved it, and in which type."""
+
+
+def _model_facts(model: ModelDescription) -> dict[str, Any]:
+    if isinstance(model, Dimensions):
+        return {"dimensions": model.model_dump(mode="json")}
+    deciding = {key: value for key, value in model.values.items() if key not in _NO_MATTER and key[0] != "_"}
+    return {"hf": deciding}
 
 
 def _hash(facts: dict[str, Any]) -> str:

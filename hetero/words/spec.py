@@ -90,8 +90,10 @@ class RunSpec(BaseModel):
     time_scale: float = 1.0
     checkpoint_folder: str | None = None
     checkpoint_every: int = 0
-    state: Literal["initial", "checkpoint", "live"] = "initial"
+    state: Literal["initial", "weights", "checkpoint", "live"] = "initial"
     """Where the epoch's state comes from: `live` from the ranks that hold it, which have done `start` steps."""
+    weights_folder: str | None = None
+    """The directory of the model, as the user named it, that the epoch begins from, if it begins from `weights`."""
     resume_folder: str | None = None
     """Where the checkpoint of step `start` lies that the epoch begins from, if it begins from one."""
     trace_every: int = 0
@@ -102,6 +104,8 @@ class RunSpec(BaseModel):
     def _a_checkpoint_lies_somewhere(self) -> RunSpec:
         if (self.state == "checkpoint") != (self.resume_folder is not None):
             raise ValueError("an epoch that begins from a checkpoint, and no other, has a resume_folder")
+        if (self.state == "weights") != (self.weights_folder is not None):
+            raise ValueError("an epoch that begins from weights, and no other, has a weights_folder")
         return self
 
     def saves_at(self, done: int) -> bool:

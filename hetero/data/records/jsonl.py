@@ -38,7 +38,7 @@ def read(file: TextFile, skip: int) -> Iterator[DataRecord]:
 def _unpacked(file: TextFile, raw: IO[bytes]) -> IO[bytes]:
     match file.path.suffix:
         case ".gz":
-            return io.BufferedReader(gzip.GzipFile(fileobj=raw), _BUFFER_BYTES)  # type: ignore[arg-type]
+            return io.BufferedReader(gzip.GzipFile(fileobj=raw), _BUFFER_BYTES)
         case ".zst":
             return io.BufferedReader(ZstdFile(raw, required("zstandard", file.path)), _BUFFER_BYTES)
         case _:

@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any
 
 from jinja2 import TemplateError
 from jinja2.ext import Extension, loopcontrols
@@ -53,7 +53,7 @@ class ChatTemplate:
             if message.get("role") != ASSISTANT:
                 continue
             before = self.render(messages[:number], then_answer=True) if number else ""
-            until = self.render(messages[: number + 1])
+            until = self.render(messages[: number + 1]) if number + 1 < len(messages) else whole
             if not (until.startswith(before) and whole.startswith(until)):
                 raise TemplateFault(
                     "the model's chat template has no {% generation %} that marks answers, and they cannot be found "
@@ -92,7 +92,7 @@ class ChatTemplate:
 class _Generation(Extension):
     """`{% generation %}` ... `{% endgeneration %}`."""
 
-    tags: ClassVar[set[str]] = {"generation"}
+    tags = {"generation"}  # noqa: RUF012 (the base class says so)
 
     def parse(self, parser: Parser) -> Node:
         line = next(parser.stream).lineno

@@ -13,7 +13,7 @@ import xxhash
 
 from hetero.data.errors import DataError
 from hetero.data.tokenizing.chat_template import ChatTemplate
-from hetero.data.tokenizing.tokenizer import Answers, Encoded, Passage
+from hetero.data.tokenizing.tokenizer import Encoded, Passage
 
 KEY = "data.tokenizer"
 TOKENIZER, CONFIG, SPECIAL = "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"
@@ -30,9 +30,9 @@ class DirectoryTokenizer:
         files = {name: _read(folder / name) for name in FILES}
         self._tokenizer = _load(folder, files[TOKENIZER])
         config = _json(folder / SPECIAL, files[SPECIAL]) | _json(folder / CONFIG, files[CONFIG])
-        marks = {name: _content(token) for name, token in config.items() if name.endswith("_token") and token}
-        marks = {name: mark for name, mark in marks.items() if mark is not None}
-        self._end = self._tokenizer.token_to_id(marks["eos_token"]) if "eos_token" in marks else None
+        named = {name: _content(token) for name, token in config.items() if name.endswith("_token")}
+        marks = {name: mark for name, mark in named.items() if mark}
+        self._end: int | None = self._tokenizer.token_to_id(marks["eos_token"]) if "eos_token" in marks else None
         text = _template(config, files[TEMPLATE])
         self.template = ChatTemplate(text, marks) if text else None
         self.vocab = max(self._tokenizer.get_vocab(with_added_tokens=True).values()) + 1
@@ -56,25 +56,28 @@ class DirectoryTokenizer:
 
     def _encoded(self, passage: Passage, found: Any) -> Encoded:
         tokens = np.array(found.ids, np.uint32)
-        ends = not passage.written_out and self._end is not None and (not len(tokens) or tokens[-1] != self._end)
-        if ends:
-            tokens = np.append(tokens, np.uint32(self._end))
+        end = None if passage.written_out else self._end
+        if end is not None and (not len(tokens) or tokens[-1] != end):
+            tokens = np.append(tokens, np.uint32(end))
         if passage.answers is None:
             return Encoded(tokens)
         learnt = np.zeros(len(tokens), bool)
-        learnt[: len(found)] = _overlap(found.offsets, passage.answers)
-        if not passage.written_out and self._end is not None:
+        for start, stop in passage.answers:
+            learnt[_tokens_of(found, start, stop)] = True
+        if end is not None:
             learnt[-1] = bool(passage.answers) and passage.answers[-1][1] == len(passage.text)
         return Encoded(tokens, learnt)
 
 
-def _overlap(offsets: Sequence[tuple[int, int]], answers: Answers) -> Any:
-    """Which tokens have a letter of an answer."""
-    starts, stops = np.array(offsets, np.int64).reshape(-1, 2).T
-    found = np.zeros(len(starts), bool)
-    for start, stop in answers:
-        found |= (starts < stop) & (stops > start)
-    return found
+def _tokens_of(found: Any, start: int, stop: int) -> slice:
+    """The tokens that have a letter of text[start:stop]; asked one by one, for all offsets take long to hand over."""
+    first = next((token for at in range(start, stop) if (token := found.char_to_token(at)) is not None), None)
+    if first is None:
+        return slice(0, 0)
+    last = next(token for at in range(stop - 1, start - 1, -1) if (token := found.char_to_token(at)) is not None)
+    while last + 1 < len(found) and (letters := found.token_to_chars(last + 1)) and letters[0] < stop <= letters[1]:
+        last += 1  # of a letter in several tokens it tells the first
+    return slice(first, last + 1)
 
 
 def _load(folder: Path, data: bytes | None) -> Any:

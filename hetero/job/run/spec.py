@@ -25,6 +25,7 @@ def run_spec(
 ) -> RunSpec:
     """One epoch of the job. `checkpoints` is where to save, `resume` the folder and step of what to begin from."""
     folder, start = resume or (None, 0)
+    weights = None if folder else job.model.weights
     return RunSpec(
         epoch=plan.epoch,
         model=job.model.resolve(),
@@ -38,7 +39,8 @@ def run_spec(
         time_scale=time_scale,
         checkpoint_folder=str(checkpoints.resolve()) if checkpoints else None,
         checkpoint_every=job.checkpoint.every,
-        state="checkpoint" if folder else "initial",
+        state="checkpoint" if folder else "weights" if weights else "initial",
+        weights_folder=weights,
         resume_folder=str(folder.resolve()) if folder else None,
         trace_every=job.monitor.trace_every,
         evaluation=job.eval,
