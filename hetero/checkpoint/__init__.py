@@ -3,6 +3,7 @@
 store.CheckpointStore  the checkpoints of one run
 manifest.RunState      what a checkpoint knows of the run beside its tensors
 pieces                 `write_piece` of an owner, `CheckpointReader` of any rank
+address.StoreAddress        where a store of fsspec has it; a `Location` is a path or such an address
 resume.ResumePoint     where a run goes on
 options                `CheckpointOptions` of a job
 errors                 `CheckpointError`, `StorageFull`
