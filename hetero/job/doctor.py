@@ -13,7 +13,7 @@ from backends.errors import ChipError
 from backends.identify import AUTO, identify
 from backends.probe import Detection
 from bridge.precision import ITEM_BYTES
-from hetero.checkpoint.address import Address
+from hetero.checkpoint.address import StoreAddress
 from hetero.checkpoint.errors import CheckpointError
 from hetero.cluster.doctor.finding import Finding, judged
 from hetero.cluster.doctor.machine import Machine, Space, space
@@ -215,7 +215,7 @@ def _kept(job: Job) -> int:
 
 def _store(address: str, *, elsewhere: bool) -> Finding:
     try:
-        Address(address).exists()
+        StoreAddress(address).exists()
     except CheckpointError as error:
         found = Finding.of(error)
         return Finding("warning" if elsewhere else "error", found.check, found.value, found.rule, found.remedy)
