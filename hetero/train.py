@@ -303,7 +303,8 @@ class _Run:
     def _scaled(self, line: MetricsLine) -> list[Notice]:
         """Follows the loss scale, which the ranks change by the same rule."""
         before = self._loss_scale
-        self._loss_scale = before.after(bool(line["skipped"]), line["counted_tokens"])
+        counted = line["counted_tokens"]
+        self._loss_scale = before.after(bool(line["skipped"]), None if counted is None else int(counted))
         return told(before, self._loss_scale, {"step": line["step"], "epoch": line["epoch"]})
 
     def _state(self, done: int) -> RunState:

@@ -93,15 +93,22 @@ def export(
     dtype: Annotated[
         ExportDtype | None, typer.Option(help="Of the values; default that of the model's config.json, or float32.")
     ] = None,
+    merge: Annotated[bool, typer.Option("--merge", help="Fold low-rank adapters into the weights.")] = False,
+    adapter: Annotated[bool, typer.Option("--adapter", help="Write the adapters alone, as PEFT reads them.")] = False,
 ) -> None:
     """Write a checkpoint as a directory that transformers loads."""
     from hetero.checkpoint.export import export as write
-    from hetero.job.run.model import kept_files, recorded_model
+    from hetero.checkpoint.export import export_adapter
+    from hetero.job.run.model import kept_files, recorded_adapters, recorded_model
     from hetero.models.as_hf import as_hf
 
     point = _point(run)
     model = as_hf(recorded_model(point.run_dir))
-    write(point, model, kept_files(point.run_dir), directory, layout.value, dtype and dtype.value)
+    lora, base = recorded_adapters(point.run_dir) if merge or adapter else (None, None)
+    if adapter:
+        export_adapter(point, model, directory, lora, base)
+    else:
+        write(point, model, kept_files(point.run_dir), directory, layout.value, dtype and dtype.value, lora)
     typer.echo(f"wrote {directory}, as {model.model_type}")
 
 

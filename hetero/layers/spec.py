@@ -23,12 +23,17 @@ class Constant:
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """One logical tensor of the model; `name` is the same under every plan. One that does not train stays as it is."""
+    """One logical tensor of the model; `name` is the same under every plan. One that does not train stays as it is.
+
+    `by_rows` is whether it is used on the stream outside of split parts, of which a sequence-parallel stage gives a
+    rank rows alone.
+    """
 
     name: str
     layout: TensorLayout
     initial: Normal | Constant
     trains: bool = True
+    by_rows: bool = False
 
 
 @dataclass(frozen=True)

@@ -53,6 +53,11 @@ def adapter_names(weight: str) -> tuple[str, str]:
     return f"{stem}.lora_a", f"{stem}.lora_b"
 
 
+def is_adapter(name: str) -> bool:
+    """Whether a tensor, by its logical name or that within its unit, is one of the two."""
+    return name.endswith((".lora_a", ".lora_b"))
+
+
 def _factor(weight: TensorLayout, shared: int, shape: tuple[int, int]) -> TensorLayout:
     """The factor that has dimension `shared` of the weight, where its ranks have of it what they have of the weight."""
     other = 1 - shared

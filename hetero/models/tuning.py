@@ -10,7 +10,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from hetero.models.adapter import Adapter
+from hetero.models.adapter import Adapter, is_adapter
 from hetero.models.architecture import Architecture
 from hetero.models.errors import ModelError
 from hetero.models.unit import Unit
@@ -63,7 +63,7 @@ def trainable(model: Architecture, tuning: Tuning) -> frozenset[str]:
     trains = set(known)
     if tuning.lora is not None:
         also = _matching(known, "train.lora.train_also", tuning.lora.train_also)
-        trains = {name for name in known if name.endswith((".lora_a", ".lora_b"))} | also
+        trains = {name for name in known if is_adapter(name)} | also
     trains -= _matching(known, "train.freeze", tuning.freeze)
     if not trains:
         raise ModelError("train.freeze", list(tuning.freeze), "it freezes all that would train", "freeze less")

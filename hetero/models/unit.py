@@ -20,8 +20,11 @@ STREAM, LOSS = "x_BTD", "loss"
 
 @dataclass(frozen=True)
 class Unit:
-    """Parts one after another; where `residual`, what came in is added to their result, which is called `gives`.
+    """Parts one after another; where `residual`, what came in is added to their result, times `scale`, which is called
+    `gives`.
 
+    `branches` are numbers of parts. At each begins a branch that is given what the parts before the first branch make
+    of what came in; their results are added up.
     Units of a kind are alike. `ties` names tensors that are another unit's own: by their name within this unit, the
     other's number and the name there. `adapters` stand beside products, by the name of their weight; `frozen` are those
     of its tensors that do not train.
@@ -34,6 +37,8 @@ class Unit:
     ties: Mapping[str, tuple[int, str]] = field(default_factory=dict)
     adapters: Mapping[str, Adapter] = field(default_factory=dict)
     frozen: frozenset[str] = frozenset()
+    branches: tuple[int, ...] = ()
+    scale: float = 1.0
 
     def __post_init__(self) -> None:
         names = [spec.name for part in self.parts for spec in part.tensors(1)]
@@ -46,7 +51,7 @@ class Unit:
         makes of the tensors that are used there a share of the gradient; where experts are spread, each has some of
         them whole."""
         found = (
-            _summed(spec) if sequence_parallel and part.by_rows else spec
+            _summed(spec) if sequence_parallel and spec.by_rows else spec
             for part in self.parts
             for spec in (part.spread_tensors(tp) if spread else part.tensors(tp))
         )
@@ -72,15 +77,17 @@ class Unit:
         """What it costs where an element of an activation has `size` bytes and what it gives has `boundary_bytes`.
 
         The first part's input is what another unit gave. Backward comes to that part last, when only what tp
-        does not divide is still there. Tied tensors count with their own unit, as `Workload.tied` asks.
+        does not divide is still there. Tied tensors count with their own unit, as `Workload.tied` asks. Of branches
+        that begin with a norm of what came in, all keep one tensor.
         """
         specs = self.tensors(1)
-        works = [tuned_work(part, specs, self.adapters, seq_len, size) for part in self.parts]
+        works = self._works(specs, seq_len, size)
+        steps, alike = self._steps(works), sum(works[number].from_input_bytes for number in self.branches[1:])
         elements = {name: math.prod(spec.layout.shape) for name, spec in specs.items()}
         own = {name: count for name, count in elements.items() if name not in self.ties}
         trained = {name: count for name, count in elements.items() if name not in self.frozen}
-        gathered = sum(work.input_bytes for work in works[1:])
-        whole = sum(work.whole_bytes for work in works) + gathered
+        gathered = sum(work.input_bytes for work in works)
+        whole = sum(work.whole_bytes for work in works) + gathered - alike
         plain = UnitWork(
             kind=self.kind,
             forward_flops=sum(work.forward_flops for work in works),
@@ -104,9 +111,25 @@ class Unit:
             mask_bytes=sum(work.mask_bytes for work in works),
         )
         narrow = seq_len * size * sum(adapter.rank for adapter in self.adapters.values())
-        full = full_work(plain, works, size, narrow)
-        made = {"none": plain, "selective": selective_work(plain, works, size), "full": full}
+        made = {
+            "none": plain,
+            "selective": selective_work(plain, steps, alike, size),
+            "full": full_work(plain, works, size, narrow),
+        }
         return replace(plain, recomputed={asked: made[self.recomputed(asked)] for asked in ("selective", "full")})
+
+    def _steps(self, works: Sequence[PartWork]) -> list[tuple[PartWork | None, PartWork]]:
+        """Each part with the one whose result it reads, None where that is what came in."""
+        first = self.branches[0] if self.branches else 0
+        before = [(first if number in self.branches else number) - 1 for number in range(len(works))]
+        return [(works[at] if at >= 0 else None, work) for at, work in zip(before, works, strict=True)]
+
+    def _works(self, specs: Mapping[str, TensorSpec], seq_len: int, size: int) -> list[PartWork]:
+        """Of all parts; branches that read one tensor keep it once."""
+        works = [tuned_work(part, specs, self.adapters, seq_len, size) for part in self.parts]
+        for number in self.branches[1:]:
+            works[number] = replace(works[number], input_bytes=0)
+        return works
 
 
 def _summed(spec: TensorSpec) -> TensorSpec:

@@ -53,7 +53,7 @@ class ChatTemplate:
             if message.get("role") != ASSISTANT:
                 continue
             before = self.render(messages[:number], then_answer=True) if number else ""
-            until = self.render(messages[: number + 1])
+            until = self.render(messages[: number + 1]) if number + 1 < len(messages) else whole
             if not (until.startswith(before) and whole.startswith(until)):
                 raise TemplateFault(
                     "the model's chat template has no {% generation %} that marks answers, and they cannot be found "

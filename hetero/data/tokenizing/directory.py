@@ -13,7 +13,7 @@ import xxhash
 
 from hetero.data.errors import DataError
 from hetero.data.tokenizing.chat_template import ChatTemplate
-from hetero.data.tokenizing.tokenizer import Answers, Encoded, Passage
+from hetero.data.tokenizing.tokenizer import Encoded, Passage
 
 KEY = "data.tokenizer"
 TOKENIZER, CONFIG, SPECIAL = "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"
@@ -62,19 +62,22 @@ class DirectoryTokenizer:
         if passage.answers is None:
             return Encoded(tokens)
         learnt = np.zeros(len(tokens), bool)
-        learnt[: len(found)] = _overlap(found.offsets, passage.answers)
+        for start, stop in passage.answers:
+            learnt[_tokens_of(found, start, stop)] = True
         if end is not None:
             learnt[-1] = bool(passage.answers) and passage.answers[-1][1] == len(passage.text)
         return Encoded(tokens, learnt)
 
 
-def _overlap(offsets: Sequence[tuple[int, int]], answers: Answers) -> Any:
-    """Which tokens have a letter of an answer."""
-    starts, stops = np.array(offsets, np.int64).reshape(-1, 2).T
-    found = np.zeros(len(starts), bool)
-    for start, stop in answers:
-        found |= (starts < stop) & (stops > start)
-    return found
+def _tokens_of(found: Any, start: int, stop: int) -> slice:
+    """The tokens that have a letter of text[start:stop]; asked one by one, for all offsets take long to hand over."""
+    first = next((token for at in range(start, stop) if (token := found.char_to_token(at)) is not None), None)
+    if first is None:
+        return slice(0, 0)
+    last = next(token for at in range(stop - 1, start - 1, -1) if (token := found.char_to_token(at)) is not None)
+    while last + 1 < len(found) and (letters := found.token_to_chars(last + 1)) and letters[0] < stop <= letters[1]:
+        last += 1  # of a letter in several tokens it tells the first
+    return slice(first, last + 1)
 
 
 def _load(folder: Path, data: bytes | None) -> Any:

@@ -21,6 +21,7 @@ from hetero.huggingface.reader import HfReader
 from hetero.layers.builder import fill
 from hetero.layers.initial import host_makes
 from hetero.layers.spec import TensorSpec
+from hetero.models.adapter import is_adapter
 from hetero.models.hf_model import HfModel
 from hetero.models.registry import architecture
 from hetero.models.stored_weights import StoredWeights
@@ -60,17 +61,22 @@ def _initial(spec: RunSpec, tensors: Sequence[Holding], me: RankId, backend: Bac
 
 
 def _from_weights(spec: RunSpec, tensors: Sequence[Holding], me: RankId, backend: Backend) -> State:
-    """Reads what is held here and nothing else; masters keep what a narrower value would round away."""
+    """Reads what is held here and nothing else; masters keep what a narrower value would round away. Adapters begin as
+    they do without weights."""
     assert isinstance(spec.model, HfModel)
     assert spec.weights_folder is not None
     state = _blank(spec, tensors, me, backend)
     _blank_masters(spec, state, tensors, me, backend)
     stored = StoredWeights(spec.model, HfFolder(place(spec.weights_folder), spec.weights_folder))
-    reader = HfReader(stored.folder)
+    reader, specs = HfReader(stored.folder), _tensor_specs(spec, me)
     for name, value in state.values.items():
-        layout, position = state.places[name]
-        part = stored.map.read(name, layout.region(position), lambda one, box: reader.get(stored.names[one], box))
-        value.copy_(part)
+        region = state.places[name][0].region(state.places[name][1])
+        if is_adapter(name):
+            fill(value, specs[name], region, spec.train.seed)
+            part = value
+        else:
+            part = stored.map.read(name, region, lambda one, box: reader.get(stored.names[one], box))
+            value.copy_(part)
         if name in state.masters and state.masters[name] is not value:
             state.masters[name].copy_(part)
     return state

@@ -5,13 +5,15 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+from backends import core_schema
 from hetero.cluster.host.shared_files import ModelFolder
 from hetero.huggingface.folder import CONFIG, HfFolder
-from hetero.job.file.load import KEPT_MODEL, recorded_job
+from hetero.job.file.load import JOB_FILE, KEPT_MODEL, recorded_job
 from hetero.job.job import Job
 from hetero.models.description import ModelDescription
 from hetero.models.hf_model import HfModel
 from hetero.models.stored_weights import StoredWeights
+from hetero.models.tuning import LoraOptions
 
 
 def checked_weights(job: Job) -> ModelFolder | None:
@@ -42,6 +44,12 @@ def keep_folder(folder: HfFolder, run_dir: Path) -> None:
 def kept_files(run_dir: Path) -> tuple[Path, ...]:
     """What a run keeps of its model's directory; nothing of a model that came from none."""
     return HfFolder(run_dir / KEPT_MODEL).beside
+
+
+def recorded_adapters(run_dir: Path) -> tuple[LoraOptions | None, str | None]:
+    """How a run has trained adapters, and where its model's directory lay."""
+    written = core_schema.load((run_dir / JOB_FILE).read_text(encoding="utf-8"))
+    return recorded_job(run_dir).train.lora, written.get("model", {}).get("hf")
 
 
 def recorded_model(run_dir: Path) -> ModelDescription:

@@ -61,7 +61,7 @@ def test_parts_keep_samples_whole() -> None:
     assert [len(part.tokens_BT) for part in parts] == [2, 1]
     assert torch.equal(torch.cat([part.documents_BT for part in parts]), whole.documents_BT)
     assert torch.equal(torch.cat([part.positions_BT for part in parts]), whole.positions_BT)
-    assert sum(int(part.counted) for part in parts) == int(whole.counted) == 72 - 24
+    assert sum(part.counted for part in parts) == whole.counted == 72 - 24
     bare = Batch(whole.tokens_BT, whole.labels_BT).part(1, 2)
     assert bare.positions_BT is bare.documents_BT is None
 
