@@ -117,6 +117,10 @@ def samples(name: str) -> list[Sample]:
     documents_BT = torch.tensor([[0, 0, 0, 0, 1, 2, 2, 2, 2], [3, 4, 4, 4, 4, 4, 4, 5, 5]])
     return {
         "rms_norm": lambda: [Sample((3 * normal(b, 7, 64), normal(64)), (1e-5,)) for b in (1, 2)],
+        "offset_rms_norm": lambda: [Sample((3 * normal(b, 7, 64), normal(64)), (1e-5,)) for b in (1, 2)],
+        "layer_norm": lambda: [Sample((3 * normal(b, 7, 64), normal(64), normal(64)), (1e-5,)) for b in (1, 2)],
+        "geglu": lambda: [Sample((normal(b, 7, 64), normal(b, 7, 64)), ("tanh",)) for b in (1, 2)],
+        "gelu": lambda: [Sample((normal(b, 7, 64),), ("tanh",)) for b in (1, 2)],
         "rotary": lambda: [Sample((heads(b, 7, 4, 16),), (angles.cos(), angles.sin()))
                            for b, angles in ((1, angles_TK), (2, angles_TK), (2, angles_B1TK))],
         "attention": lambda: [Sample((heads(b, 9, 4, 16), heads(b, 9, g, 16), heads(b, 9, g, 16)))

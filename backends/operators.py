@@ -23,6 +23,18 @@ def rms_norm(x_BTD: Tensor, weight_D: Tensor, eps: float) -> Tensor:
     return weight_D * (wide_BTD * scale_BT1).to(x_BTD.dtype)
 
 
+def offset_rms_norm(x_BTD: Tensor, weight_D: Tensor, eps: float) -> Tensor:
+    """The same with 1 + weight for a weight, whose product is made in float32, too (Gemma's order)."""
+    wide_BTD = x_BTD.float()
+    scale_BT1 = torch.rsqrt(wide_BTD.pow(2).mean(-1, keepdim=True) + eps)
+    return (wide_BTD * scale_BT1 * (1.0 + weight_D.float())).to(x_BTD.dtype)
+
+
+def layer_norm(x_BTD: Tensor, weight_D: Tensor, bias_D: Tensor | None, eps: float) -> Tensor:
+    """Normalisation of mean and variance."""
+    return functional.layer_norm(x_BTD, weight_D.shape, weight_D, bias_D, eps)
+
+
 def rotary(x_BHTK: Tensor, cos_TK: Tensor, sin_TK: Tensor) -> Tensor:
     """Rotary position embedding, pairing element i with i + K/2 (Llama's order). No gradient by the angles is asked,
     which are (B, 1, T, K) where each sample has its own."""
@@ -48,6 +60,16 @@ def swiglu(gate_BTF: Tensor, up_BTF: Tensor) -> Tensor:
     return functional.silu(gate_BTF) * up_BTF
 
 
+def geglu(gate_BTF: Tensor, up_BTF: Tensor, approximate: str) -> Tensor:
+    """GELU of the gate, times `up`; `approximate` is "tanh", or "none" for the error function."""
+    return functional.gelu(gate_BTF, approximate=approximate) * up_BTF
+
+
+def gelu(x_BTF: Tensor, approximate: str) -> Tensor:
+    """GELU alone."""
+    return functional.gelu(x_BTF, approximate=approximate)
+
+
 def add_product(total_ED: Tensor, gradient_NE: Tensor, x_ND: Tensor) -> None:
     """Adds gradient^T x to a sum in its own type or in float32. Narrow ones are made whole first, and then added."""
     if total_ED.dtype == x_ND.dtype:
@@ -65,10 +87,14 @@ class Operators:
     """
 
     rms_norm: Callable[[Tensor, Tensor, float], Tensor] = rms_norm
+    offset_rms_norm: Callable[[Tensor, Tensor, float], Tensor] = offset_rms_norm
+    layer_norm: Callable[[Tensor, Tensor, Tensor | None, float], Tensor] = layer_norm
     rotary: Callable[[Tensor, Tensor, Tensor], Tensor] = rotary
     attention: Callable[[Tensor, Tensor, Tensor], Tensor] = attention
     masked_attention: Callable[[Tensor, Tensor, Tensor, AttentionMask], Tensor] = masked_attention
     swiglu: Callable[[Tensor, Tensor], Tensor] = swiglu
+    geglu: Callable[[Tensor, Tensor, str], Tensor] = geglu
+    gelu: Callable[[Tensor, str], Tensor] = gelu
     add_product: Callable[[Tensor, Tensor, Tensor], None] = add_product
     own: Mapping[str, str] = field(default_factory=dict)
     refused: Mapping[str, str] = field(default_factory=dict)
@@ -81,8 +107,8 @@ class Operators:
         )
 
 
-ELEMENTWISE = ("rms_norm", "swiglu")
-"""Those that work on each element or vector alone, and keep more than they are given: what a selective recomputation
+ELEMENTWISE = ("rms_norm", "offset_rms_norm", "layer_norm", "swiglu", "geglu", "gelu")
+"""Those that work on each element or vector alone, and whose results others keep: what a selective recomputation
 makes again, and what parts of models tell of it. Rotary keeps nothing."""
 
 

@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from benchmarks.peers import PlainLoop, Turn
 from hetero.engine.rank import open_backend
+from hetero.models.dimensions import Dimensions
 from hetero.words.spec import RunSpec
 
 
@@ -30,6 +31,7 @@ class Transformers(PlainLoop):
         from tests.llama_config import llama_config
 
         dims = self.spec.model
+        assert isinstance(dims, Dimensions)
         config = llama_config(
             dims,
             tie_word_embeddings=dims.tie_embeddings,

@@ -10,10 +10,36 @@ _COMMON = {
     "vocab_size": 61, "hidden_size": 32, "intermediate_size": 44, "num_hidden_layers": 2, "num_attention_heads": 4,
     "num_key_value_heads": 2,
 }  # fmt: skip
+_TOKENS = {"pad_token_id": None, "bos_token_id": 1, "eos_token_id": 2}
+_LLAMA3 = {"rope_type": "llama3", "rope_theta": 1e4, "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+           "original_max_position_embeddings": 16}  # fmt: skip
+_YARN = {"rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0, "original_max_position_embeddings": 16}
+_LONGROPE = {"rope_type": "longrope", "short_factor": [1.0, 1.5, 2.0], "long_factor": [2.0, 3.0, 4.0]}
+_MIXED = ["sliding_attention", "full_attention"]
 TINY: dict[str, dict[str, Any]] = {
-    "llama": {**_COMMON, "tie_word_embeddings": True},
-    "qwen2": {**_COMMON, "rms_norm_eps": 1e-3},
-}
+    "cohere2": {**_COMMON, **_TOKENS, "sliding_window": 7, "layer_types": _MIXED},
+    "gemma": {**_COMMON, **_TOKENS, "head_dim": 16},
+    "gemma2": {**_COMMON, **_TOKENS, "head_dim": 16, "sliding_window": 7, "attn_logit_softcapping": 3.0,
+               "final_logit_softcapping": 5.0, "query_pre_attn_scalar": 20},
+    "gemma3_text": {**_COMMON, **_TOKENS, "head_dim": 16, "sliding_window": 7, "layer_types": _MIXED,
+                    "rope_parameters": {"sliding_attention": {"rope_type": "default", "rope_theta": 1e3},
+                                        "full_attention": {"rope_type": "linear", "rope_theta": 1e4, "factor": 8.0}}},
+    "glm4": {**_COMMON, **_TOKENS, "head_dim": 8},
+    "gpt2": {"vocab_size": 61, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 40},
+    "gpt_neox": {**_COMMON, "num_key_value_heads": None, "rope_parameters": {"rope_type": "default", "rope_theta": 1e4,
+                                                "partial_rotary_factor": 0.5}},
+    "granite": {**_COMMON, "embedding_multiplier": 3.0, "logits_scaling": 2.0, "residual_multiplier": 0.5,
+                "attention_multiplier": 0.2},
+    "llama": {**_COMMON, "tie_word_embeddings": True, "rope_parameters": _LLAMA3},
+    "mistral": {**_COMMON, "sliding_window": 7},
+    "olmo2": {**_COMMON, **_TOKENS},
+    "phi3": {**_COMMON, **_TOKENS, "max_position_embeddings": 64, "original_max_position_embeddings": 16,
+             "rope_parameters": {**_LONGROPE, "rope_theta": 1e4, "partial_rotary_factor": 0.75}},
+    "qwen2": {**_COMMON, "use_sliding_window": True, "sliding_window": 7, "max_window_layers": 1},
+    "qwen3": {**_COMMON, "head_dim": 16, "rope_parameters": _YARN},
+    "smollm3": {**_COMMON, **_TOKENS, "no_rope_layers": [1, 0]},
+    "starcoder2": {**_COMMON, **_TOKENS, "sliding_window": 7},
+}  # fmt: skip
 
 
 def tiny(kind: str, **changes: Any) -> HfModel:

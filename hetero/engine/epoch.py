@@ -118,8 +118,9 @@ class Epoch:
         self._executor.loss_scale = loss_scale = self.state.loss_scale.per_token(self._all_tokens)
         self._overflowed()  # before this step, which is none of its business
         self._native.begin(self._orders)
-        self._executor.run(self._text.reader(step), self._sync, self._arrival)
-        totals = self._update(step, loss_scale)
+        share = self._text.share(step)
+        self._executor.run(share.micro_batch, self._sync, self._arrival)
+        totals = self._update(step, loss_scale, share.counted)
         self._executor.drain()
         self.stage.clear()
         self.state.step = step + 1
@@ -183,14 +184,14 @@ class Epoch:
             if self._host is not None:
                 self._host.take(self.stage.gradients(name for name in names if name in self._alone))
 
-    def _update(self, step: int, loss_scale: float) -> StepTotals:
-        """`loss_scale` is what the gradients were multiplied by."""
+    def _update(self, step: int, loss_scale: float, counted: float) -> StepTotals:
+        """`loss_scale` is what the gradients were multiplied by, `counted` how many tokens the loss is of."""
         with self._meter.mark("wait sync"):
             sums = self._gradients.sums()
         if self._host is not None:
             self._host.take(sums)
         with self._meter.mark("wait totals"):
-            loss, counted, square, bad = self._totals.sum(self._numbers(sums)).tolist()
+            loss, counted, square, bad = self._totals.sum(self._numbers(sums, counted)).tolist()
         divisor = max(counted, 1.0) * loss_scale
         norm = math.sqrt(square) / divisor if math.isfinite(square) else square
         skipped = bad > 0 or not math.isfinite(norm) or not counted
@@ -244,14 +245,14 @@ class Epoch:
     def _give(self, names: Sequence[str]) -> None:
         self._return.give({name: self.state.masters[name] for name in names})
 
-    def _numbers(self, sums: dict[str, torch.Tensor]) -> torch.Tensor:
+    def _numbers(self, sums: dict[str, torch.Tensor], counted: float) -> torch.Tensor:
         """(sum of token losses, tokens that it is of, sum of squares of the gradient sums, found-inf) of this rank."""
         square = 0.0
         if sums:
             norms = torch._foreach_norm(list(sums.values()))
             square = float(torch.stack(norms).cpu().double().square().sum())
         bad = not math.isfinite(square) or self._overflowed()
-        return torch.tensor([*self._spoken(self._executor), square, float(bad)], dtype=torch.float64)
+        return torch.tensor([*self._spoken(self._executor, counted), square, float(bad)], dtype=torch.float64)
 
     def _overflowed(self) -> bool:
         """Since this was asked last, on a chip that does not show it."""
@@ -264,18 +265,19 @@ class Epoch:
         spoken = torch.zeros(2, dtype=torch.float64)
         for batch in range(self.spec.evaluation.batches):
             self._native.begin(self._forward_orders)
-            self._evaluator.evaluate(self._text.held_out_reader(batch))
-            spoken += torch.tensor(self._spoken(self._evaluator), dtype=torch.float64)
+            share = self._text.held_out_share(batch)
+            self._evaluator.evaluate(share.micro_batch)
+            spoken += torch.tensor(self._spoken(self._evaluator, share.counted), dtype=torch.float64)
         self._evaluator.drain()
         loss, counted = self._totals.sum(spoken).tolist()
         return loss / counted if counted else None
 
-    def _spoken(self, executor: Executor) -> tuple[float, float]:
+    def _spoken(self, executor: Executor, counted: float) -> tuple[float, float]:
         """The sum of token losses that this rank speaks for, and the number of the tokens: of the ranks that know a
-        pipeline's, one counts them."""
-        if executor.loss is None or executor.counted is None or self.place.along("tp") > 0:
+        pipeline's, one does."""
+        if executor.loss is None or self.place.along("tp") > 0:
             return 0.0, 0.0
-        return float(executor.loss), float(executor.counted)
+        return float(executor.loss), counted
 
     @property
     def _all_tokens(self) -> int:

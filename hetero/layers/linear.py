@@ -33,14 +33,13 @@ class Linear(ShardedModule):
 
 class SummedLinear(Linear):
     """The last product of a split part: each rank has some of its inputs, and what it makes of them is summed and
-    handed out as `TensorGroup.reduce_out` does. It has no bias, which would be summed, too: ValueError."""
-
-    def __init__(self, builder: Builder, weight: TensorSpec, bias: TensorSpec | None = None) -> None:
-        if bias is not None:
-            raise ValueError(f"{bias.name}: a product that is summed over the ranks has no bias; add it to the sum")
-        super().__init__(builder, weight)
+    handed out as `TensorGroup.reduce_out` does. A bias, whole on every rank, is added to the sum."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if self._group.slices == 1 or self._group.size == 1:
-            return self._group.reduce_out(super().forward(x))
-        return summed_product(x, self.weight, self._weight_gradients, self._group)
+        if self._group.size == 1:
+            return super().forward(x)
+        if self._group.slices == 1:
+            total = self._group.reduce_out(product(x, self.weight, None, self._weight_gradients, deferred=True))
+        else:
+            total = summed_product(x, self.weight, self._weight_gradients, self._group)
+        return total if self.bias is None else total + self.bias

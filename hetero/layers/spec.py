@@ -23,8 +23,13 @@ class Constant:
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """One logical tensor of the model; `name` is the same under every plan."""
+    """One logical tensor of the model; `name` is the same under every plan.
+
+    `by_rows` is whether it is used on the stream outside of split parts, of which a sequence-parallel stage gives a
+    rank rows alone.
+    """
 
     name: str
     layout: TensorLayout
     initial: Normal | Constant
+    by_rows: bool = False

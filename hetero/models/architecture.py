@@ -59,6 +59,12 @@ class Architecture:
         return next((reason for reason in reasons if reason), None)
 
     @property
+    def longest(self) -> int | None:
+        """The longest sample that the model is made for, None where it is for any."""
+        found = (part.longest for unit in self._of_kind.values() for part in unit.parts)
+        return min((longest for longest in found if longest is not None), default=None)
+
+    @property
     def parameter_count(self) -> int:
         """Elements of all logical tensors, tied ones once."""
         specs = {spec.name: spec for unit in range(len(self.units)) for spec in self.tensors(unit, 1).values()}
@@ -94,9 +100,22 @@ Layer = Mapping[str, tuple[Part, ...]]
 """The units of a layer by kind, each added to the residual stream."""
 
 
-def decoder(embedding: Embedding, layers: Sequence[Layer], head: tuple[Part, ...], tied: bool) -> Architecture:
-    """Embedding, layers, and what makes a loss of the residual stream; where `tied`, with the embedding's weight."""
-    inner = (Unit(kind, parts, residual=True) for layer in layers for kind, parts in layer.items())
+def decoder(
+    embedding: Embedding,
+    layers: Sequence[Layer],
+    head: tuple[Part, ...],
+    tied: bool,
+    branches: tuple[int, ...] = (),
+    scale: float = 1.0,
+) -> Architecture:
+    """Embedding, layers, and what makes a loss of the residual stream; where `tied`, with the embedding's weight.
+
+    `branches` and `scale` are those of the layers' units."""
+    inner = (
+        Unit(kind, parts, residual=True, branches=branches, scale=scale)
+        for layer in layers
+        for kind, parts in layer.items()
+    )
     ties = {"head.weight": (0, "embedding.weight")} if tied else {}
     last = Unit("head", head, gives=LOSS, ties=ties)
     return Architecture((Unit("embedding", (embedding,)), *inner, last), {STREAM: embedding.hidden})

@@ -40,9 +40,9 @@ class Batch:
         return Batch(self.tokens_BT[rows], self.labels_BT[rows], positions, documents)
 
     @property
-    def counted(self) -> torch.Tensor:
-        """Tokens whose loss is counted, as a number where the labels lie."""
-        return (self.labels_BT != IGNORED).sum()
+    def counted(self) -> int:
+        """Tokens whose loss is counted: best asked where the labels are on the host."""
+        return int((self.labels_BT != IGNORED).sum())
 
     def mask(self, length: int, window: int | None = None) -> AttentionMask | None:
         """What a position of `length` reads, of no more than the last `window`; None where that is all before it. One

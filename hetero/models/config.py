@@ -64,6 +64,11 @@ class Config:
         """What is there must be this, which is also transformers' default."""
         self.choice(key, value, (value,))
 
+    def without_dropout(self, *keys: str) -> None:
+        """Dropout is not supported: it must be 0 in training, too."""
+        for key in keys:
+            self.only(key, 0.0)
+
     def finish(self) -> None:
         """Refuses what nobody has read."""
         for key in ("is_encoder_decoder", "add_cross_attention"):

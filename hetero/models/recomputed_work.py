@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import pairwise
 
 from balancer.cost.workload import UnitWork
 from hetero.models.parts.part import PartWork
 
 
-def selective_work(plain: UnitWork, works: Sequence[PartWork], size: int) -> UnitWork:
-    """Element-wise parts keep their input alone, and who reads their results nothing; others keep what their products
+def selective_work(
+    plain: UnitWork, steps: Sequence[tuple[PartWork | None, PartWork]], alike: int, size: int
+) -> UnitWork:
+    """Of parts with those whose results they read; what branches have `alike` is kept once.
+
+    Element-wise parts keep their input alone, and who reads their results nothing; others keep what their products
     gave. Each part makes its own again when backward comes to it."""
-    read = sum(work.input_bytes for before, work in pairwise(works) if not before.from_input_bytes)
-    read_again = sum(work.input_bytes for work in works[1:]) - read
-    whole = read + sum(work.from_input_bytes or work.whole_bytes for work in works)
+    works = [work for _, work in steps]
+    read = sum(work.input_bytes for before, work in steps if before is None or not before.from_input_bytes)
+    read_again = sum(work.input_bytes for work in works) - read
+    whole = read + sum(work.from_input_bytes or work.whole_bytes for work in works) - alike
     split = sum(work.kept_bytes - work.elementwise_bytes for work in works)
     remade, first = sum(work.elementwise_bytes for work in works), works[0]
     return replace(
@@ -34,7 +38,7 @@ def full_work(plain: UnitWork, works: Sequence[PartWork], size: int) -> UnitWork
     """Only what came in is kept, as large as what is given. The second run ends before the last product, whose result
     nobody keeps."""
     split, whole = plain.activation_bytes - plain.whole_bytes, plain.whole_bytes
-    remade_whole = whole - works[0].whole_bytes + _made_of_input(works[0], size)
+    remade_whole = whole - works[0].whole_bytes - works[0].input_bytes + _made_of_input(works[0], size)
     return replace(
         plain,
         activation_bytes=plain.boundary_bytes,

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
+from hetero.layers.frequencies import Rotary
 from hetero.layers.spec import Normal
 from hetero.models.config import Config
 from hetero.models.hf_model import config_error
+from hetero.models.parts.attention import Attention
+from hetero.models.parts.embedding import Embedding
+from hetero.models.parts.head import Head
+from hetero.models.parts.mlp import MLP
 
 
 @dataclass(frozen=True)
@@ -22,6 +28,23 @@ class Sizes:
     ffn: int
     vocab: int
     std: float
+
+    def attention(self, rotary: Rotary | None, **others: Any) -> Attention:
+        """`others` are fields of `Attention`."""
+        heads = self.hidden, self.heads, self.kv_heads, self.head_dim
+        return Attention(*heads, rotary, self.initial, self.into_stream, **others)
+
+    def mlp(self, **others: Any) -> MLP:
+        """`others` are fields of `MLP`."""
+        return MLP(self.hidden, self.ffn, self.initial, self.into_stream, **others)
+
+    def embedding(self, **others: Any) -> Embedding:
+        """`others` are fields of `Embedding`."""
+        return Embedding(self.vocab, self.hidden, self.initial, **others)
+
+    def head(self, **others: Any) -> Head:
+        """`others` are fields of `Head`."""
+        return Head(self.vocab, self.hidden, self.initial, **others)
 
     @property
     def initial(self) -> Normal:
@@ -43,6 +66,7 @@ def read_sizes(
     heads: int,
     kv_heads: int | None = None,
     head_dim: int | None = None,
+    std: float = 0.02,
 ) -> Sizes:
     """Given are transformers' own defaults for the family; None is as many as heads, and hidden over heads."""
     hidden, heads = config.integer("hidden_size", hidden), config.integer("num_attention_heads", heads)
@@ -61,5 +85,5 @@ def read_sizes(
         head_dim=config.integer("head_dim", hidden // heads if width is None else width),
         ffn=config.integer("intermediate_size", ffn),
         vocab=config.integer("vocab_size", vocab),
-        std=config.number("initializer_range", 0.02),
+        std=config.number("initializer_range", std),
     )

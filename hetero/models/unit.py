@@ -18,8 +18,11 @@ STREAM, LOSS = "x_BTD", "loss"
 
 @dataclass(frozen=True)
 class Unit:
-    """Parts one after another; where `residual`, what came in is added to their result, which is called `gives`.
+    """Parts one after another; where `residual`, what came in is added to their result, times `scale`, which is called
+    `gives`.
 
+    `branches` are numbers of parts. At each begins a branch that is given what the parts before the first branch make
+    of what came in; their results are added up.
     Units of a kind are alike. `ties` names tensors that are another unit's own: by their name within this unit, the
     other's number and the name there.
     """
@@ -29,6 +32,8 @@ class Unit:
     residual: bool = False
     gives: str = STREAM
     ties: Mapping[str, tuple[int, str]] = field(default_factory=dict)
+    branches: tuple[int, ...] = ()
+    scale: float = 1.0
 
     def __post_init__(self) -> None:
         names = [spec.name for part in self.parts for spec in part.tensors(1)]
@@ -40,7 +45,7 @@ class Unit:
         """By name within the unit, laid out over a legal number of ranks. Where these have rows of the stream, each
         makes of the tensors that are used there a share of the gradient."""
         return {
-            spec.name: _summed(spec) if sequence_parallel and part.by_rows else spec
+            spec.name: _summed(spec) if sequence_parallel and spec.by_rows else spec
             for part in self.parts
             for spec in part.tensors(tp)
         }
@@ -56,12 +61,14 @@ class Unit:
         """What it costs where an element of an activation has `size` bytes and what it gives has `boundary_bytes`.
 
         The first part's input is what another unit gave. Backward comes to that part last, when only what tp
-        does not divide is still there. Tied tensors count with their own unit, as `Workload.tied` asks.
+        does not divide is still there. Tied tensors count with their own unit, as `Workload.tied` asks. Of branches
+        that begin with a norm of what came in, all keep one tensor.
         """
-        works = [part.work(seq_len, size) for part in self.parts]
+        works = self._works(seq_len, size)
+        steps, alike = self._steps(works), sum(works[number].from_input_bytes for number in self.branches[1:])
         elements = {name: math.prod(spec.layout.shape) for name, spec in self.tensors(1).items()}
-        gathered = sum(work.input_bytes for work in works[1:])
-        whole = sum(work.whole_bytes for work in works) + gathered
+        gathered = sum(work.input_bytes for work in works)
+        whole = sum(work.whole_bytes for work in works) + gathered - alike
         plain = UnitWork(
             kind=self.kind,
             forward_flops=sum(work.forward_flops for work in works),
@@ -82,8 +89,25 @@ class Unit:
             whole_pair_bytes=sum(work.whole_pair_bytes for work in works),
             mask_bytes=sum(work.mask_bytes for work in works),
         )
-        made = {"none": plain, "selective": selective_work(plain, works, size), "full": full_work(plain, works, size)}
+        made = {
+            "none": plain,
+            "selective": selective_work(plain, steps, alike, size),
+            "full": full_work(plain, works, size),
+        }
         return replace(plain, recomputed={asked: made[self.recomputed(asked)] for asked in ("selective", "full")})
+
+    def _steps(self, works: Sequence[PartWork]) -> list[tuple[PartWork | None, PartWork]]:
+        """Each part with the one whose result it reads, None where that is what came in."""
+        first = self.branches[0] if self.branches else 0
+        before = [(first if number in self.branches else number) - 1 for number in range(len(works))]
+        return [(works[at] if at >= 0 else None, work) for at, work in zip(before, works, strict=True)]
+
+    def _works(self, seq_len: int, size: int) -> list[PartWork]:
+        """Of all parts; branches that read one tensor keep it once."""
+        works = [part.work(seq_len, size) for part in self.parts]
+        for number in self.branches[1:]:
+            works[number] = replace(works[number], input_bytes=0)
+        return works
 
 
 def _summed(spec: TensorSpec) -> TensorSpec:

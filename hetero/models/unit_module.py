@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from functools import partial
+from functools import partial, reduce
 from importlib import import_module
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -39,7 +40,8 @@ class UnitModule(nn.Module):
         if self._recompute == "selective":
             builder = replace(builder, operators=_remade(builder.operators, self._remaker))
         self.parts = nn.ModuleList(_module(builder, part, specs) for part in unit.parts)
-        self._residual, self._gives = unit.residual, unit.gives
+        self._residual, self._gives, self._scale = unit.residual, unit.gives, unit.scale
+        self._branches = [range(*ends) for ends in pairwise((*unit.branches, len(unit.parts)))]
 
     def forward(self, boundary: Boundary, batch: Batch) -> Boundary:
         x, inner = boundary.get(STREAM), partial(self._inner, batch=batch)
@@ -48,18 +50,32 @@ class UnitModule(nn.Module):
         else:
             with self._remaker.reading():
                 y = self._outer((self._remaker.remade(inner) if self._recompute == "full" else inner)(x))
+        if self._scale != 1.0:
+            y = y * self._scale
         return {self._gives: boundary[STREAM] + y if self._residual else y}
 
     def _inner(self, x: Any, batch: Batch) -> torch.Tensor:
         """Through all parts; but for the last product, if they end in one, of which backward needs nothing."""
+        if self._branches:
+            return self._branched(x, batch)
         *parts, last = self.parts
         for part in parts:
             x = part(x, batch)
         return last.inner(x, batch) if isinstance(last, ProjectedModule) else last(x, batch)
 
+    def _branched(self, x: Any, batch: Batch) -> torch.Tensor:
+        for number in range(self._branches[0].start):
+            x = self.parts[number](x, batch)
+        return reduce(torch.add, (self._through(branch, x, batch) for branch in self._branches))
+
+    def _through(self, branch: range, x: Any, batch: Batch) -> Any:
+        for number in branch:
+            x = self.parts[number](x, batch)
+        return x
+
     def _outer(self, y: torch.Tensor) -> torch.Tensor:
         last = self.parts[-1]
-        return last.outer(y) if isinstance(last, ProjectedModule) else y
+        return last.outer(y) if isinstance(last, ProjectedModule) and not self._branches else y
 
     def tensors(self) -> Iterator[LogicalTensor]:
         """This rank's part of the logical tensors that the unit uses."""

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from hetero.models.hf_model import HfModel
 from hetero.models.registry import architecture, family_names, weights
-from tests.tiny_models import TINY, tiny
+from hetero.models.unit_module import UnitModule
+from tests.tiny_models import tiny
 from tests.unit.hetero.models.whole_model import assert_equal_gradients, build, logical_tensors, loss_of, text
 
 pytestmark = [pytest.mark.slow, pytest.mark.parametrize("kind", family_names())]
+WEIGHTS = "model.safetensors"
 
 
 def _theirs(model: HfModel) -> Any:
@@ -29,27 +34,39 @@ def _theirs(model: HfModel) -> Any:
     return theirs
 
 
-def _stored(model: HfModel, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """By the names of a directory, without those that are another's; all that are there are known."""
-    found = weights(model)
-    assert tensors.keys() - found.ties.keys() == found.foreign.keys()
-    return {name: tensors[name] for name in found.foreign}
-
-
 def _taken(tensors: dict[str, torch.Tensor], name: str, slices: tuple[slice, ...]) -> torch.Tensor:
     assert all(one.step is None for one in slices)
     return tensors[name][slices]
 
 
-def test_loss_and_gradients_equal_transformers(kind: str) -> None:
+@torch.no_grad()
+def _fill(units: list[UnitModule], model: HfModel, folder: Path) -> None:
+    """With a directory's values; all tensors there are known, and no other is."""
+    stored, there = load_file(folder / WEIGHTS), weights(model)
+    shapes = {name: tuple(tensor.shape) for name, tensor in stored.items() if name not in there.ties}
+    assert shapes == there.foreign
+    for name, tensor in logical_tensors(units).items():
+        found = there.read(name, tensor.layout.region(0), lambda *asked: _taken(stored, *asked))
+        tensor.parameter.copy_(found)
+
+
+def _as_theirs(model: HfModel, logical: dict[str, torch.Tensor], folder: Path) -> dict[str, np.ndarray]:
+    """By transformers' own names, which reads them from a directory of ours as if they were weights."""
+    from transformers import AutoModelForCausalLM
+
+    there = weights(model)
+    save_file({name: there.write(name, logical.__getitem__) for name in there.foreign}, folder / WEIGHTS)
+    found, info = AutoModelForCausalLM.from_pretrained(folder, output_loading_info=True, dtype=torch.float32)
+    assert not any(info[what] for what in ("missing_keys", "unexpected_keys", "mismatched_keys"))
+    return {name: np.asarray(parameter.detach()) for name, parameter in found.named_parameters()}
+
+
+def test_loss_and_gradients_equal_transformers(kind: str, tmp_path: Path) -> None:
     model = tiny(kind)
-    theirs, units, batch, there = _theirs(model), build(model), text(model), weights(model)
-    stored = _stored(model, theirs.state_dict())
-    ours = logical_tensors(units)
-    with torch.no_grad():
-        for name, tensor in ours.items():
-            region = tensor.layout.region(0)
-            tensor.parameter.copy_(there.read(name, region, lambda *asked: _taken(stored, *asked)))
+    theirs, units, batch = _theirs(model), build(model), text(model)
+    theirs.save_pretrained(tmp_path)
+    assert architecture(HfModel.of(json.loads((tmp_path / "config.json").read_text()))) == architecture(model)
+    _fill(units, model, tmp_path)
 
     loss = loss_of(units, batch)
     loss.backward()
@@ -58,18 +75,20 @@ def test_loss_and_gradients_equal_transformers(kind: str) -> None:
     wanted.backward()
 
     assert loss.item() == pytest.approx(wanted.item(), rel=1e-6)
-    parameters = dict(theirs.named_parameters())
-    gradients = {name: np.asarray(parameters[name].grad) for name in there.foreign}
-    found = {name: np.asarray(there.write(name, lambda one: ours[one].parameter.grad)) for name in there.foreign}
-    assert_equal_gradients(found, gradients, 1e-5)
+    gradients = {name: tensor.parameter.grad for name, tensor in logical_tensors(units).items()}
+    found = _as_theirs(model, gradients, tmp_path)
+    assert_equal_gradients(
+        found, {name: np.asarray(parameter.grad) for name, parameter in theirs.named_parameters()}, 1e-5
+    )
 
 
 def test_the_map_gives_back_every_bit(kind: str) -> None:
     model = tiny(kind)
-    found = weights(model)
+    found, told = weights(model), architecture(model)
     numbers = {name: torch.randn(shape) for name, shape in found.foreign.items()}
-    shapes = {spec.name: spec.layout.shape for unit in range(len(architecture(model).units))
-              for spec in architecture(model).tensors(unit, 1).values()}  # fmt: skip
+    shapes = {
+        spec.name: spec.layout.shape for unit in range(len(told.units)) for spec in told.tensors(unit, 1).values()
+    }
     logical = {
         name: found.read(name, tuple((0, extent) for extent in shape), lambda *asked: _taken(numbers, *asked))
         for name, shape in shapes.items()
@@ -84,4 +103,3 @@ def test_what_config_json_leaves_out_is_as_transformers_has_it(kind: str) -> Non
 
     told = AutoConfig.for_model(kind).to_dict()
     assert architecture(HfModel.of({"model_type": kind})) == architecture(HfModel.of(told))
-    assert kind in TINY

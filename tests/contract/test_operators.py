@@ -21,7 +21,10 @@ from backends.backend import Backend
 from backends.offers import TOLERANCES, Operator, Sample, as_function, outcome, samples
 from backends.operators import Operators
 
-NAMES = ("rms_norm", "rotary", "attention", "masked_attention", "swiglu", "add_product")
+NAMES = (
+    "rms_norm", "offset_rms_norm", "layer_norm", "rotary", "attention", "masked_attention", "swiglu", "geglu", "gelu",
+    "add_product",
+)  # fmt: skip
 PLAIN = Operators()
 
 
@@ -49,6 +52,10 @@ def _more(name: str) -> list[Sample]:
     sizes = ((1, 1, 8), (3, 65, 48), (2, 33, 100))
     return {
         "rms_norm": [Sample((5 * torch.randn(*size), torch.randn(size[-1])), (1e-6,)) for size in sizes],
+        "offset_rms_norm": [Sample((5 * torch.randn(*size), torch.randn(size[-1])), (1e-6,)) for size in sizes],
+        "layer_norm": [Sample((5 * torch.randn(*size), *torch.randn(2, size[-1])), (1e-6,)) for size in sizes],
+        "geglu": [Sample((2 * torch.randn(*size), torch.randn(*size)), ("none",)) for size in sizes],
+        "gelu": [Sample((2 * torch.randn(*size),), ("none",)) for size in sizes],
         "swiglu": [Sample((2 * torch.randn(*size), torch.randn(*size))) for size in sizes],
         "masked_attention": [_masked(1, 1, 2, 1, 8), _masked(3, 65, 6, 2, 24), _masked(2, 130, 4, 1, 64, window=40)],
         "rotary": [_rotary(1, 1, 1, 8), _rotary(3, 65, 2, 24), _rotary(2, 130, 5, 64)],

@@ -15,7 +15,7 @@ class Evaluator(Executor):
     """Interprets a list of forwards. No graph is recorded, and tensors are dropped once they are handed on."""
 
     def evaluate(self, batch_of: Callable[[int], Batch]) -> None:
-        """One batch; `loss` and `counted` are then of it, None on a stage without the head."""
+        """One batch; `loss` is then its sum of token losses, None on a stage without the head."""
         with torch.no_grad():
             self.run(batch_of, _no_gradients)
         assert not self._live, "an evaluated micro-batch was kept"

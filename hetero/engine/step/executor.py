@@ -91,7 +91,6 @@ class Executor:
         self._arrived: dict[tuple[Purpose, int, int], Boundary] = {}
         self._turns = {key: self._count(key, Kind.RECV) for key in flows}
         self.loss: torch.Tensor | None = None
-        self.counted: torch.Tensor | None = None
         self.loss_scale = 1.0
         """What the loss is multiplied by for its gradients."""
 
@@ -100,11 +99,9 @@ class Executor:
         complete, in the midst of a chunk's last B or W, and of all of a chunk's at SYNC. A chunk's first forward waits
         for each unit's parameters by `arrival` (None: all are here).
 
-        Afterwards `loss` is the sum of token losses of the step and `counted` how many tokens it is of, None on a
-        stage without the head.
+        Afterwards `loss` is the sum of token losses of the step, None on a stage without the head.
         """
-        self.loss, self.counted = None, None
-        self._batch_of, self._sync, self._arrival = batch_of, sync, arrival or HERE
+        self.loss, self._batch_of, self._sync, self._arrival = None, batch_of, sync, arrival or HERE
         self._unused = set(self._chunks)
         for key, flow in self._flows.items():
             flow.begin(self._turns[key])
@@ -126,8 +123,8 @@ class Executor:
         self._arrival.join()
         self._live[chunk, m] = _Live(inputs, outputs)
         if "loss" in outputs:
-            self.loss = _plus(self.loss, outputs["loss"].detach())
-            self.counted = _plus(self.counted, batch.counted)
+            loss = outputs["loss"].detach()
+            self.loss = loss if self.loss is None else self.loss + loss
 
     def _before(self, chunk: int, watch: Stopwatch) -> Before | None:
         """What a chunk's first forward of a step does before each unit."""
@@ -283,10 +280,6 @@ def _nobody(chunk: int, names: Iterable[str]) -> None: ...
 
 def _no_batch(micro_batch: int) -> Batch:
     raise RuntimeError("no step has begun")
-
-
-def _plus(total: torch.Tensor | None, x: torch.Tensor) -> torch.Tensor:
-    return x if total is None else total + x
 
 
 def _gradient(x: torch.Tensor) -> torch.Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 
@@ -12,6 +12,18 @@ from hetero.data.text import TextStream, orders, text_stream
 from hetero.engine.step.stage import RankPlace
 from hetero.models.batch import Batch
 from hetero.words.spec import RunSpec
+
+
+@dataclass(frozen=True)
+class Share:
+    """A pipeline's samples of one global batch, of `size` each micro-batch, and how many of their tokens count."""
+
+    batch: Batch
+    size: int
+    counted: int
+
+    def micro_batch(self, number: int) -> Batch:
+        return self.batch.part(number, self.size)
 
 
 class Text:
@@ -29,7 +41,7 @@ class Text:
         self._device = device
         self.fingerprint: str | None = None
         nothing = torch.empty(0, dtype=torch.int64)
-        self._blank = Batch(nothing, nothing)
+        self._blank = Share(Batch(nothing, nothing), self._micro_batch, counted=0)
         self._stream: TextStream | None = None
         self._training: Samples | None = None
         self._validation: Samples | None = None
@@ -39,17 +51,17 @@ class Text:
             self._training, self._validation = orders(spec.text, self._stream, spec.train.seed, held_out)
             self.fingerprint = self._stream.fingerprint()
 
-    def reader(self, step: int) -> Callable[[int], Batch]:
-        """The step's micro-batches by number. The whole share is read at once: no stage waits for text in mid-step."""
+    def share(self, step: int) -> Share:
+        """Of the step's batch. It is read at once: no stage waits for text in mid-step."""
         return self._share_of(step, self._training)
 
-    def held_out_reader(self, batch: int) -> Callable[[int], Batch]:
+    def held_out_share(self, batch: int) -> Share:
         """The same of a held-out batch."""
         return self._share_of(batch, self._validation)
 
-    def _share_of(self, batch: int, samples: Samples | None) -> Callable[[int], Batch]:
+    def _share_of(self, batch: int, samples: Samples | None) -> Share:
         if self._stream is None or samples is None:
-            return lambda number: self._blank
+            return self._blank
         first = batch * self._global_batch + self._first
-        share = micro_batch(self._stream, samples, first, self._share).to(self._device)
-        return lambda number: share.part(number, self._micro_batch)
+        read = micro_batch(self._stream, samples, first, self._share)
+        return Share(read.to(self._device), self._micro_batch, read.counted)

@@ -1,12 +1,14 @@
-"""Qwen2: Llama with biases on the query, key and value projections."""
+"""Qwen2: Llama with biases on the query, key and value projections; its last layers may read a window."""
 
 from __future__ import annotations
 
-from hetero.models.architecture import Architecture
+from hetero.models.architecture import Architecture, decoder
 from hetero.models.config import Config
-from hetero.models.families.llama import NAMES, llama
+from hetero.models.families.llama import NAMES
 from hetero.models.hf_model import HfModel
-from hetero.models.rope import read_theta
+from hetero.models.layer_types import FULL, SLIDING, read_layer_types
+from hetero.models.parts.norm import RMSNorm
+from hetero.models.rope import read_rotary
 from hetero.models.sizes import read_sizes
 from hetero.models.weight_map import WeightMap
 
@@ -15,14 +17,21 @@ def describe(model: HfModel) -> Architecture:
     config = Config(model)
     sizes = read_sizes(config, vocab=151936, hidden=4096, ffn=22016, layers=32, heads=32, kv_heads=32)
     config.only("hidden_act", "silu")
-    config.only("attention_dropout", 0.0)
-    config.only("use_sliding_window", False)
-    for key in ("sliding_window", "max_window_layers", "layer_types"):  # say nothing without it
-        config.optional(key, None)
-    eps, tied = config.number("rms_norm_eps", 1e-6), config.flag("tie_word_embeddings", False)
-    theta = read_theta(config, sizes.head_dim)
+    config.without_dropout("attention_dropout")
+    norm = RMSNorm(sizes.hidden, config.number("rms_norm_eps", 1e-6))
+    window = config.optional("sliding_window", 4096) if config.flag("use_sliding_window", False) else None
+    first = config.optional("max_window_layers", 28)
+    config.optional("sliding_window", None)
+    rotary, mlp = read_rotary(config, sizes.head_dim), (norm, sizes.mlp())
+    attention = {
+        FULL: {"attention": (norm, sizes.attention(rotary, qkv_bias=True))},
+        SLIDING: {"sliding_attention": (norm, sizes.attention(rotary, qkv_bias=True, window=window))},
+    }
+    types = [FULL if window is None or layer < first else SLIDING for layer in range(sizes.layers)]
+    layers = [{**attention[kind], "mlp": mlp} for kind in read_layer_types(config, types)]
+    tied = config.flag("tie_word_embeddings", False)
     config.finish()
-    return llama(sizes, eps, theta, qkv_bias=True, tied=tied)
+    return decoder(sizes.embedding(), layers, (norm, sizes.head()), tied)
 
 
 def weights(model: HfModel) -> WeightMap:

@@ -1,4 +1,4 @@
-"""Causal self-attention with grouped queries and rotary positions, its heads cut over the ranks."""
+"""Causal self-attention with grouped queries, its heads cut over the ranks."""
 
 from __future__ import annotations
 
@@ -7,14 +7,31 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from bridge.layout.layout import TensorLayout
+from hetero.layers.frequencies import Rotary
 from hetero.layers.spec import Constant, Normal, TensorSpec
 from hetero.models.parts.part import Part, PartWork
 
 
 @dataclass(frozen=True)
+class HeadNorm:
+    """An RMS norm of queries and of keys, before they are turned: of each head by itself or, where it is `whole`, of
+    all heads together. With an `offset`, 1 + weight is in the weight's place."""
+
+    eps: float
+    whole: bool = False
+    offset: bool = False
+
+
+@dataclass(frozen=True)
 class Attention(Part):
     """`heads / kv_heads` query heads read one key-value head; with fewer of these than ranks, each rank has the one
-    that its query heads read. `into_stream` is how the output projection begins, `initial` the other three."""
+    that its query heads read. `into_stream` is how the output projection begins, `initial` the other three.
+
+    rotary  positions, if it knows any
+    window  how many positions each one reads, itself among them; None is all before it
+    scale   of scores, 1 / sqrt(head_dim) by default
+    cap     which scores do not exceed: cap * tanh(score / cap)
+    """
 
     module: ClassVar[str] = "hetero.models.parts.attention_module:AttentionModule"
 
@@ -22,15 +39,28 @@ class Attention(Part):
     heads: int
     kv_heads: int
     head_dim: int
-    rope_theta: float
-    qkv_bias: bool
+    rotary: Rotary | None
     initial: Normal
     into_stream: Normal
+    qkv_bias: bool = False
+    o_bias: bool = False
+    norm: HeadNorm | None = None
+    window: int | None = None
+    scale: float | None = None
+    cap: float | None = None
+
+    @property
+    def query_scale(self) -> float:
+        """By what queries are multiplied, so that operators' own 1 / sqrt(head_dim) makes the scale of it."""
+        return 1.0 if self.scale is None else self.scale * self.head_dim**0.5
 
     def tensors(self, tp: int) -> tuple[TensorSpec, ...]:
         width = self.heads * self.head_dim
         out = TensorLayout.split_heads((self.hidden, width), 1, self.heads, tp, self.head_dim)
-        return (*self._projections(tp), TensorSpec("o.weight", out, self.into_stream))
+        found = [*self._projections(tp), TensorSpec("o.weight", out, self.into_stream)]
+        if self.o_bias:
+            found.append(TensorSpec("o.bias", TensorLayout.replicated((self.hidden,), tp), Constant(0.0), by_rows=True))
+        return (*found, *self._norms(tp))
 
     def _projections(self, tp: int) -> Iterator[TensorSpec]:
         for name, heads in (("q", self.heads), ("k", self.kv_heads), ("v", self.kv_heads)):
@@ -41,24 +71,55 @@ class Attention(Part):
                 bias = TensorLayout.split_heads((width,), 0, heads, tp, self.head_dim)
                 yield TensorSpec(f"{name}.bias", bias, Constant(0.0))
 
+    def _norms(self, tp: int) -> Iterator[TensorSpec]:
+        """Each rank makes a share of the gradient of what all heads share."""
+        if self.norm is None:
+            return
+        first = Constant(0.0 if self.norm.offset else 1.0)
+        for name, heads in (("q_norm", self.heads), ("k_norm", self.kv_heads)):
+            if self.norm.whole:
+                layout = TensorLayout.split_heads((heads * self.head_dim,), 0, heads, tp, self.head_dim)
+            else:
+                layout = TensorLayout.replicated((self.head_dim,), tp, "summed")
+            yield TensorSpec(f"{name}.weight", layout, first)
+
     def work(self, seq_len: int, size: int) -> PartWork:
         """Kept are q, k, v, what they give, and one float32 log-sum for each head and position; backward has the
-        gradients of the same four. The causal mask leaves half of the square, which has no weights. Pairs are of
-        the four projections, of which the first three read the same. Of documents there are a mask and angles."""
+        gradients of the same four. The causal mask leaves half of the square, which has no weights; a window's
+        counts as if it were none. Pairs are of the four projections, of which the first three read the same. Of
+        documents there are a mask and angles.
+
+        Norms of heads keep what they are given in float32, what they make of it, and scales; those of each head by
+        itself can be made again. With a cap the squares of the heads of one group are there at a time, in float32;
+        backward makes them again."""
         query, shared = self.heads * self.head_dim, self.kv_heads * self.head_dim
         four = seq_len * size * (2 * query + 2 * shared)
+        square = 2.0 * seq_len * seq_len * query
+        normed = seq_len * self._normed_bytes(size)
+        given = seq_len * size * (query + shared) if normed else 0
+        squares = 4 * seq_len * seq_len * (self.heads // self.kv_heads) if self.cap else 0
         return PartWork(
-            forward_flops=self.product_flops(seq_len) + 2.0 * seq_len * seq_len * query,
+            forward_flops=self.product_flops(seq_len) + square,
             collectives=1,
-            kept_bytes=four + seq_len * 4 * self.heads,
+            kept_bytes=four + (0 if self.cap else seq_len * 4 * self.heads) + normed,
             input_bytes=seq_len * size * self.hidden,
-            backward_bytes=four,
+            forward_bytes=3 * squares,
+            backward_bytes=four + 5 * squares,
+            elementwise_bytes=0 if self.norm is None or self.norm.whole else normed - given,
+            remade_flops=square / 2 if self.cap else 0.0,
             last_flops=2.0 * seq_len * self.hidden * query,
             weight_flops=self.product_flops(seq_len),
             pair_bytes=four,
             whole_pair_bytes=seq_len * size * 2 * self.hidden,
             mask_bytes=seq_len * size * (seq_len + 2 * self.head_dim),
         )
+
+    def _normed_bytes(self, size: int) -> int:
+        """Of a position."""
+        if self.norm is None:
+            return 0
+        heads = self.heads + self.kv_heads
+        return heads * (self.head_dim * (4 + (4 if self.norm.offset else size)) + (0 if self.norm.whole else 4))
 
     def legal_tp(self, tp: int) -> str | None:
         if self.heads % tp:

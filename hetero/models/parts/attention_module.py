@@ -8,13 +8,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
+from torch import nn
 
+from backends.attention_mask import AttentionMask
 from hetero.layers.builder import Builder
+from hetero.layers.capped_attention import capped_attention
+from hetero.layers.frequencies import Rotary
 from hetero.layers.linear import Linear, SummedLinear
-from hetero.layers.rotary import Angles, angles_of, plain_angles
+from hetero.layers.rotary import Angles, angles_of, plain_angles, turned
 from hetero.layers.spec import TensorSpec
 from hetero.models.batch import Batch
 from hetero.models.parts.attention import Attention
+from hetero.models.parts.head_norm_module import head_norm
 from hetero.models.parts.projected_module import ProjectedModule
 
 
@@ -24,35 +29,49 @@ class AttentionModule(ProjectedModule):
     def __init__(self, builder: Builder, part: Attention, specs: Mapping[str, TensorSpec]) -> None:
         super().__init__()
         self.q, self.k, self.v = (Linear(builder, specs[f"{name}.weight"], specs.get(f"{name}.bias")) for name in "qkv")
-        self.o = SummedLinear(builder, specs["o.weight"])
+        self.o = SummedLinear(builder, specs["o.weight"], specs.get("o.bias"))
         self._group, self._weight_gradients, self._operators = (
             builder.group,
             builder.weight_gradients,
             builder.operators,
         )
-        self._head_dim, self._theta = part.head_dim, part.rope_theta
+        self._part = part
+        self.q_norm, self.k_norm = (head_norm(builder, part.norm, specs.get(f"{name}_norm.weight")) for name in "qk")
 
     def inner(self, x_BTD: torch.Tensor, batch: Batch) -> torch.Tensor:
         x_BTD = self._group.copy_in(x_BTD, self._weight_gradients.flush)
-        angles = self._angles(x_BTD, batch)
-        q_BHTK = self._operators.rotary(self._heads(self.q(x_BTD)), *angles)
-        k_BGTK = self._operators.rotary(self._heads(self.k(x_BTD)), *angles)
-        v_BGTK = self._heads(self.v(x_BTD))
-        if (mask := batch.mask(x_BTD.shape[1])) is None:
-            y_BHTK = self._operators.attention(q_BHTK, k_BGTK, v_BGTK)
-        else:
-            y_BHTK = self._operators.masked_attention(q_BHTK, k_BGTK, v_BGTK, mask)
-        return y_BHTK.transpose(1, 2).flatten(2)
+        q_BHTK = self._turned(self.q, self.q_norm, x_BTD, batch)
+        k_BGTK = self._turned(self.k, self.k_norm, x_BTD, batch)
+        if (scale := self._part.query_scale) != 1.0:
+            q_BHTK = q_BHTK * scale
+        return self._read(q_BHTK, k_BGTK, self._heads(self.v(x_BTD)).transpose(1, 2), batch).transpose(1, 2).flatten(2)
 
     def outer(self, y: torch.Tensor) -> torch.Tensor:
         return self.o(y)
 
-    def _heads(self, x: torch.Tensor) -> torch.Tensor:
-        return x.unflatten(-1, (-1, self._head_dim)).transpose(1, 2)
+    def _turned(self, linear: Linear, norm: nn.Module, x_BTD: torch.Tensor, batch: Batch) -> torch.Tensor:
+        """Queries or keys, with their positions."""
+        x_BHTK = norm(self._heads(linear(x_BTD))).transpose(1, 2)
+        if (rotary := self._part.rotary) is None:
+            return x_BHTK
+        return turned(x_BHTK, rotary, _angles(rotary, x_BTD, batch), self._operators.rotary)
 
-    def _angles(self, x_BTD: torch.Tensor, batch: Batch) -> Angles:
-        positions_BT = batch.positions_BT
-        plain = plain_angles(self._theta, self._head_dim, x_BTD.shape[1], x_BTD.device, x_BTD.dtype)
-        if positions_BT is None:
-            return plain
-        return batch.once(("angles", self._theta, self._head_dim, x_BTD.dtype), lambda: angles_of(plain, positions_BT))
+    def _read(self, q_BHTK: torch.Tensor, k_BGTK: torch.Tensor, v_BGTK: torch.Tensor, batch: Batch) -> torch.Tensor:
+        mask, cap = batch.mask(q_BHTK.shape[2], self._part.window), self._part.cap
+        if cap is not None:
+            every = batch.once(("mask", None), AttentionMask) if mask is None else mask
+            return capped_attention(q_BHTK, k_BGTK, v_BGTK, every.added(q_BHTK), cap)
+        if mask is None:
+            return self._operators.attention(q_BHTK, k_BGTK, v_BGTK)
+        return self._operators.masked_attention(q_BHTK, k_BGTK, v_BGTK, mask)
+
+    def _heads(self, x: torch.Tensor) -> torch.Tensor:
+        return x.unflatten(-1, (-1, self._part.head_dim))
+
+
+def _angles(rotary: Rotary, x_BTD: torch.Tensor, batch: Batch) -> Angles:
+    positions_BT = batch.positions_BT
+    plain = plain_angles(rotary, x_BTD.shape[1], x_BTD.device, x_BTD.dtype)
+    if positions_BT is None:
+        return plain
+    return batch.once(("angles", rotary, x_BTD.dtype), lambda: angles_of(plain, positions_BT))

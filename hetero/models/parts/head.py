@@ -16,13 +16,16 @@ SLICE_BYTES = 64 * 2**20
 
 @dataclass(frozen=True)
 class Head(Part):
-    """`initial` is of its weight, (vocab, hidden)."""
+    """`initial` is of its weight, (vocab, hidden). Logits are multiplied by `scale`, and then do not exceed a `cap`:
+    cap * tanh(logit / cap)."""
 
     module: ClassVar[str] = "hetero.models.parts.head_module:HeadModule"
 
     vocab: int
     hidden: int
     initial: Normal
+    scale: float = 1.0
+    cap: float | None = None
 
     def tensors(self, tp: int) -> tuple[TensorSpec, ...]:
         layout = TensorLayout.split((self.vocab, self.hidden), 0, tp)
@@ -36,16 +39,18 @@ class Head(Part):
     def work(self, seq_len: int, size: int) -> PartWork:
         """In one slice, the loss keeps the logarithms of the softmax in float32; before, there are the logits, and
         after, the gradients of both, in float32 too. In several, two float32 numbers for each token are kept, a slice
-        is there at a time, and backward makes its logits again; the gradients of its input are summed in float32."""
+        is there at a time, and backward makes its logits again; the gradients of its input are summed in float32. A
+        cap keeps what it bends in float32, or has it and its slope beside a slice."""
         flops, slices = self.product_flops(seq_len), self.slices(seq_len)
         logits, wide = -(-seq_len * self.vocab // slices), size + (4 if size < 4 else 0)
         x_bytes = seq_len * size * self.hidden
+        bent = 4 * logits if self.cap else 0
         if slices == 1:
             return PartWork(
                 forward_flops=flops,
-                kept_bytes=4 * logits,
+                kept_bytes=4 * logits + bent,
                 input_bytes=x_bytes,
-                forward_bytes=logits * wide,
+                forward_bytes=logits * wide + bent,
                 backward_bytes=8 * logits,
             )
         return PartWork(
@@ -54,7 +59,7 @@ class Head(Part):
             whole_bytes=8 * seq_len,
             input_bytes=x_bytes,
             forward_bytes=logits * wide,
-            remade_bytes=logits * wide,
+            remade_bytes=logits * wide + bent,
             whole_backward_bytes=4 * seq_len * self.hidden + x_bytes,
         )
 

@@ -22,10 +22,11 @@ class HeadModule(ShardedModule):
         super().__init__()
         weight = specs["head.weight"]
         self.hold("weight", weight, builder.shared_parameter(weight))
-        self._group, self._slices = builder.group, part.slices
+        self._group, self._slices, self._scale, self._cap = builder.group, part.slices, part.scale, part.cap
         self._first = weight.layout.region(builder.group.rank)[0][0]
 
     def forward(self, x_BTD: torch.Tensor, batch: Batch) -> torch.Tensor:
         x_ND, labels_N = self._group.copy_in(x_BTD).flatten(0, 1), batch.labels_BT.flatten()
         slices = self._slices(batch.labels_BT.shape[1])
-        return projected_loss_sum(x_ND, self.weight, labels_N, self._group, self._first, slices)
+        x_ND = x_ND if self._scale == 1.0 else x_ND * self._scale
+        return projected_loss_sum(x_ND, self.weight, labels_N, self._group, self._first, slices, self._cap)

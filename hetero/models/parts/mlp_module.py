@@ -1,4 +1,4 @@
-"""The SwiGLU block with this rank's slice of its inner dimension."""
+"""The MLP with this rank's slice of its inner dimension."""
 
 from __future__ import annotations
 
@@ -10,23 +10,31 @@ from hetero.layers.builder import Builder
 from hetero.layers.linear import Linear, SummedLinear
 from hetero.layers.spec import TensorSpec
 from hetero.models.batch import Batch
-from hetero.models.parts.mlp import SwiGLU
+from hetero.models.parts.mlp import MLP
 from hetero.models.parts.projected_module import ProjectedModule
 
+_APPROXIMATE = {"gelu": "none", "gelu_tanh": "tanh"}
 
-class SwiGLUModule(ProjectedModule):
+
+class MLPModule(ProjectedModule):
     """x_BTD -> (B, T, D), whole on every rank; where the stage is sequence-parallel, both are this rank's rows."""
 
-    def __init__(self, builder: Builder, part: SwiGLU, specs: Mapping[str, TensorSpec]) -> None:
+    def __init__(self, builder: Builder, part: MLP, specs: Mapping[str, TensorSpec]) -> None:
         super().__init__()
-        self.gate, self.up = (Linear(builder, specs[f"{name}.weight"]) for name in ("gate", "up"))
-        self.down = SummedLinear(builder, specs["down.weight"])
+        for name in part.inward:
+            self.add_module(name, Linear(builder, specs[f"{name}.weight"], specs.get(f"{name}.bias")))
+        self.down = SummedLinear(builder, specs["down.weight"], specs.get("down.bias"))
+        self._inward, self._activation = part.inward, part.activation
         self._group, self._weight_gradients = builder.group, builder.weight_gradients
-        self._swiglu = builder.operators.swiglu
+        self._operators = builder.operators
 
     def inner(self, x_BTD: torch.Tensor, batch: Batch) -> torch.Tensor:
         x_BTD = self._group.copy_in(x_BTD, self._weight_gradients.flush)
-        return self._swiglu(self.gate(x_BTD), self.up(x_BTD))
+        made = [self.get_submodule(name)(x_BTD) for name in self._inward]
+        if self._activation == "silu":
+            return self._operators.swiglu(*made)
+        approximate = _APPROXIMATE[self._activation]
+        return self._operators.geglu(*made, approximate) if len(made) > 1 else self._operators.gelu(*made, approximate)
 
     def outer(self, y: torch.Tensor) -> torch.Tensor:
         return self.down(y)

@@ -13,22 +13,52 @@ from hetero.models.parts.part import Part, PartWork
 
 @dataclass(frozen=True)
 class RMSNorm(Part):
-    """x / rms(x) * weight; `eps` is added to the mean square."""
+    """x / rms(x) * weight; `eps` is added to the mean square. With an `offset`, 1 + weight is in the weight's place.
+    `name` begins its tensors', of which a unit has each once."""
 
     module: ClassVar[str] = "hetero.models.parts.norm_module:RMSNormModule"
-    by_rows: ClassVar[bool] = True
 
     hidden: int
     eps: float
+    offset: bool = False
+    name: str = "norm"
 
     def tensors(self, tp: int) -> tuple[TensorSpec, ...]:
-        return (TensorSpec("norm.weight", TensorLayout.replicated((self.hidden,), tp), Constant(1.0)),)
+        first = Constant(0.0 if self.offset else 1.0)
+        layout = TensorLayout.replicated((self.hidden,), tp)
+        return (TensorSpec(f"{self.name}.weight", layout, first, by_rows=True),)
 
     def work(self, seq_len: int, size: int) -> PartWork:
-        """Kept are its input in float32 (which may be the input itself), that times the scale, and the scale; backward
-        has four float32 arrays of its input's size at once."""
+        """Kept are its input in float32 (which may be the input itself), that times the scale (in float32 where the
+        weight has an offset), and the scale; backward has four float32 arrays of its input's size at once."""
+        scaled = 4 if self.offset else size
         return PartWork(
-            whole_bytes=seq_len * (self.hidden * (4 + size) + 4),
+            whole_bytes=seq_len * (self.hidden * (4 + scaled) + 4),
             from_input_bytes=seq_len * self.hidden * size,
             whole_backward_bytes=4 * 4 * seq_len * self.hidden,
+        )
+
+
+@dataclass(frozen=True)
+class LayerNorm(Part):
+    """(x - mean) / deviation * weight + bias, if it has one."""
+
+    module: ClassVar[str] = "hetero.models.parts.norm_module:LayerNormModule"
+
+    hidden: int
+    eps: float
+    bias: bool = True
+    name: str = "norm"
+
+    def tensors(self, tp: int) -> tuple[TensorSpec, ...]:
+        layout = TensorLayout.replicated((self.hidden,), tp)
+        weight = TensorSpec(f"{self.name}.weight", layout, Constant(1.0), by_rows=True)
+        return (weight, TensorSpec(f"{self.name}.bias", layout, Constant(0.0), by_rows=True))[: 1 + self.bias]
+
+    def work(self, seq_len: int, size: int) -> PartWork:
+        """Kept are its input, and mean and deviation in float32."""
+        return PartWork(
+            whole_bytes=seq_len * (self.hidden * size + 8),
+            from_input_bytes=seq_len * self.hidden * size,
+            whole_backward_bytes=seq_len * self.hidden * size,
         )

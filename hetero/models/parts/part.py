@@ -58,9 +58,6 @@ class Part(ABC):
     module: ClassVar[str]
     """"module:Class", which may import torch: made with (builder, part, specs), called with (x_BTD, batch)."""
 
-    by_rows: ClassVar[bool] = False
-    """Whether it works on the stream outside of split parts: of which a sequence-parallel stage gives it rows alone."""
-
     @abstractmethod
     def tensors(self, tp: int) -> tuple[TensorSpec, ...]:
         """Its tensors, named within the unit and laid out over a legal number of ranks, as the module makes them."""
@@ -71,6 +68,11 @@ class Part(ABC):
 
     def legal_tp(self, tp: int) -> str | None:
         """Why it cannot be split over tp ranks, or None if it can."""
+        return None
+
+    @property
+    def longest(self) -> int | None:
+        """The longest sample that it is made for, None where it is for any."""
         return None
 
     def product_flops(self, seq_len: int) -> float:

@@ -43,7 +43,10 @@ def _saved(run_dir: Path, tensors: dict[str, torch.Tensor]) -> ResumePoint:
         rank = RankId("a", number)
         places = {name: (TensorLayout.split(tuple(x.shape), 0, 2), number) for name, x in tensors.items()}
         boxes = {name: layout.region(number)[0] for name, (layout, _) in places.items()}
-        state = {name: {"parameter": x[slice(*boxes[name])], "exp_avg": x[slice(*boxes[name])]} for name, x in tensors.items()}
+        state = {
+            name: {"parameter": x[slice(*boxes[name])], "exp_avg": x[slice(*boxes[name])]}
+            for name, x in tensors.items()
+        }
         pieces.append(write_piece(store.piece_path(3, rank), rank, state, places))
     facts = {"consumed_sequences": 6, "consumed_tokens": 24, "job_fingerprint": "f", "plan": {}}
     store.commit(3, RunState(**facts, scalars={"updates": 3}), pieces)
@@ -94,7 +97,11 @@ def test_what_lies_beside_the_weights_comes_along(tmp_path: Path) -> None:
     (tmp_path / "tokenizer.json").write_text("{}")
     point = _saved(tmp_path / "run", _logical(DIMS))
     export(point, as_hf(DIMS), (tmp_path / "tokenizer.json",), tmp_path / "out", "hf", None)
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {"config.json", "model.safetensors", "tokenizer.json"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        "config.json",
+        "model.safetensors",
+        "tokenizer.json",
+    }
     assert json.loads((tmp_path / "out" / "config.json").read_text())["dtype"] == "float32"
 
 

@@ -8,11 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from backends.operators import Operators
 from hetero.engine import calibration
-from hetero.layers.builder import Builder
 from hetero.layers.group import TensorGroup
-from hetero.layers.linear import SummedLinear
 from hetero.layers.weight_gradients import WeightGradients
 from tests.unit.hetero.engine.step.one_stage import OneStage
 from tests.unit.hetero.engine.test_calibration import _rows
@@ -71,11 +68,3 @@ def test_a_unit_that_is_timed_leaves_none_behind(monkeypatch: pytest.MonkeyPatch
     assert _rows(monkeypatch)
     assert kept
     assert not any(one._deferred for one in kept)
-
-
-def test_a_summed_product_has_no_bias() -> None:
-    stage = OneStage(layers=1, micro_batches=1, tp=2).stage
-    found = next(part for part in stage.chunks[0].modules() if isinstance(part, SummedLinear))
-    spec = found._specs["weight"]
-    with pytest.raises(ValueError, match=f"{spec.name}: .* has no bias"):
-        SummedLinear(Builder(TensorGroup(), Operators()), spec, spec)
