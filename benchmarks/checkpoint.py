@@ -46,7 +46,7 @@ from hetero.job.run.spec import fleet_links, run_spec
 from hetero.words.step import HostStep
 
 FILES, TENSORS, ROWS, COLUMNS = 2, 12, 1024, 1024
-STEPS, STEP_S, EVERY = 6, 1.5, 3
+STEPS, STEP_S, EVERY = 6, 3.0, 3
 """Of one visit: a save begins after every third step and is written in three. The first steps do not count."""
 COPIED_STEPS, STATE_BYTES = 0.5, 12
 """How much of a step the chip's link to its host takes for the state, and that of a parameter."""

@@ -18,7 +18,7 @@ from hetero.engine import rank as engine_rank
 from hetero.engine.state import saving
 from hetero.words.piece import StoredPiece
 
-SAVE_S = 4.0
+SAVE_S = 8.0
 
 
 def _write_slowly(path: Any, rank: RankId, state: Mapping[str, Any], places: Mapping[str, Any]) -> StoredPiece:
