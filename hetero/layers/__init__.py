@@ -4,7 +4,9 @@ group.TensorGroup  the ranks that hold one unit's tensors together
 linear.Linear      a product with this rank's slice of a weight
 weight_gradients   `WeightGradients`: those of products, made at once or kept back
 rerun              values that backward makes again
-rotary             angles of positions
+frequencies        how fast the angles of positions grow, without torch
+rotary             the angles of positions
+capped_attention   attention whose scores do not exceed a cap
 cross_entropy      the summed loss of a cut vocabulary
 sliced_loss        the same without the logits of all of it at once
 spec.TensorSpec    what a logical tensor is, without torch
