@@ -19,7 +19,7 @@ from hetero.cluster.host.loopback import listen_fault
 from hetero.cluster.options import PoolOptions, fleet_of
 from hetero.cluster.placement import Node, PlacementError, asks_of, place
 from hetero.data.source_files import SourceFiles
-from hetero.data.tokenizing.tokenizer import load_tokenizer
+from hetero.data.tokenizing.loading import load_tokenizer
 from hetero.errors import explains_itself
 from hetero.job.job import Job
 from hetero.job.planning.cache import cache_folder
