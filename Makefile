@@ -78,6 +78,7 @@ bench: install
 	$(BIN)/python -m benchmarks.migrate --json
 	$(BIN)/python -m benchmarks.strangers --json
 	$(BIN)/python -m benchmarks.mfu --json
+	$(BIN)/python -m benchmarks.data --json
 
 clean:
 	rm -rf $(VENV) *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -64,3 +64,13 @@ def local(text: str | Path, key: str) -> Path:
         rule = f"the home {path.split('/')[0]} is not known on this machine"
         raise PathError(key, path, rule, "write the path out; a folder of that very name is ./~")
     return Path(found)
+
+
+def cache_home() -> Path:
+    """Where this user's caches of ours lie. Raises OSError without a home."""
+    place = os.path.expanduser(os.environ.get("XDG_CACHE_HOME", ""))
+    if not os.path.isabs(place):  # to be passed over, say the rules of XDG
+        place = os.path.expanduser("~/.cache")
+    if not os.path.isabs(place):
+        raise OSError("no home is known for this user; set HOME or XDG_CACHE_HOME to a folder")
+    return Path(place, "hetero")

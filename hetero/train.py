@@ -16,14 +16,16 @@ from hetero.checkpoint.resume import ResumePoint, checkpoint_folder, checkpoint_
 from hetero.checkpoint.store import MANIFEST, CheckpointStore
 from hetero.cluster.control.instructions import CheckpointWritten
 from hetero.cluster.doctor import guard
+from hetero.cluster.host.shared_files import ModelFolder
 from hetero.cluster.onray.actors import ray_agents
 from hetero.cluster.onray.metrics import RayMetrics
 from hetero.cluster.onray.runtime import ray_runtime
 from hetero.cluster.onray.shared_files import Folder, Needs
 from hetero.cluster.options import fleet_of
 from hetero.cluster.session import Session
-from hetero.data.source import Prepared, prepare
-from hetero.data.split import check_split
+from hetero.data.mixture import check_splits
+from hetero.data.prepared import Prepared
+from hetero.data.source import prepare
 from hetero.data.written import check_apart
 from hetero.engine.state.loss_scale import LossScale, told
 from hetero.errors import SPOKEN, is_user_mistake, unspoken
@@ -34,6 +36,7 @@ from hetero.job.planning.measuring import measure
 from hetero.job.planning.plan_job import Planned, plan_job
 from hetero.job.planning.silence import check_silence
 from hetero.job.run.facts import run_facts, tracked_run
+from hetero.job.run.model import checked_weights, keep_model
 from hetero.job.run.refusal import ClaimedFolders, refusable
 from hetero.job.run.resuming import check_resume, check_text, resume_notices, saved_text, skips_of
 from hetero.job.run.spec import fleet_links, run_spec
@@ -87,17 +90,21 @@ def train(
             if point is not None:
                 check_resume(job, point)
             plan_job(job, given=plan)  # what cannot be planned by datasheet fails before anything is started
+            model = checked_weights(job) if point is None else None
         storage = _storage(job, run_dir)
         for folder in filter(None, (run_dir, storage)):
-            check_apart(job.data.source, folder)
+            for source in job.data.sources:
+                check_apart(source.source, folder)
         with refusable(run_dir, storage) as folders, ExitStack() as stack:
             monitor = Monitor(job.monitor, tracked_run(job, run_dir))
             stack.callback(monitor.close)
             (run_dir / "job.yaml").write_text(core_schema.dump(job.resolved()), encoding="utf-8")
             events = EventJournal(run_dir / EVENTS)  # by these no other run takes the folder for text
             stack.callback(events.close)
+            keep_model(job, run_dir)
             text, not_compared = _prepared(job, run_dir, point)
-            run = stack.enter_context(_Run(job, run_dir, folders, text, point, events, monitor, on_record, on_event))
+            made = folders, text, point, model, events
+            run = stack.enter_context(_Run(job, run_dir, *made, monitor, on_record, on_event))
             run.warn(text.note, not_compared)
             return _on_a_fleet(job, run, address, plan)
 
@@ -105,9 +112,8 @@ def train(
 def _prepared(job: Job, run_dir: Path, point: ResumePoint | None) -> tuple[Prepared, str]:
     """The text, and in words what of it could not be compared with that of the checkpoint."""
     with let_through():
-        text = prepare(job.data, run_dir / "data")
-    sequences = (text.n_tokens - 1) // job.data.seq_len
-    check_split(sequences, job.train.global_batch, job.eval.held_out_batches)
+        text = prepare(job.text(), run_dir / "data", room=job.model.resolve().vocab)
+    check_splits(text.samples, text.weights, job.train.global_batch, job.eval.held_out_batches)
     return text, check_text(job, point, text) if point else ""
 
 
@@ -141,12 +147,14 @@ class _Run:
         folders: ClaimedFolders,
         text: Prepared,
         point: ResumePoint | None,
+        model: ModelFolder | None,
         events: EventJournal,
         monitor: Monitor,
         on_record: Callable[[MetricsLine], None] | None,
         on_event: Callable[[Record], None] | None,
     ) -> None:
         self._job, self.run_dir, self._text, self._point, self._events = job, run_dir, text, point, events
+        self._model = model
         self._secrets = secret_values(job.unmasked())
         self._folders, self._monitor = folders, monitor
         self._on_event = on_event or _ignore
@@ -194,7 +202,7 @@ class _Run:
             store, step = self._point.store, self._point.step
             proof = (store.folder(step) / MANIFEST).relative_to(store.root)
             folders.append(Folder("--resume", store.root, proof=str(proof)))
-        return Needs(files=(self._text.path.resolve(),), folders=tuple(folders))
+        return Needs(files=self._text.files, folders=tuple(folders), model=self._model)
 
     def drive(self, session: Session, given: Plan | None) -> RunSummary:
         """Measures, plans and trains."""
@@ -289,7 +297,8 @@ class _Run:
 
     def _scaled(self, line: MetricsLine) -> list[Notice]:
         """Follows the loss scale, which the ranks change by the same rule."""
-        before, self._loss_scale = self._loss_scale, self._loss_scale.after(bool(line["skipped"]))
+        before = self._loss_scale
+        self._loss_scale = before.after(bool(line["skipped"]), line["counted_tokens"])
         return told(before, self._loss_scale, {"step": line["step"], "epoch": line["epoch"]})
 
     def _commit(self, written: CheckpointWritten) -> None:

@@ -22,7 +22,8 @@ class UnitWork:
     Backward makes again, by `remade_flops` beside twice those of forward, `remade_bytes` at tp 1 and
     `remade_whole_bytes` on every rank, which lie there beside what else it needs. `recomputed` has what changes where
     more is made again and less is kept; a sequence-parallel stage then keeps `apart_bytes` more on every rank, which
-    were gathered from what is made again."""
+    were gathered from what is made again. Where samples are packed, units of a kind in a chunk keep `mask_bytes` once
+    for all of them."""
 
     kind: str
     forward_flops: float
@@ -43,6 +44,7 @@ class UnitWork:
     remade_bytes: int = 0
     remade_whole_bytes: int = 0
     apart_bytes: int = 0
+    mask_bytes: int = 0
     recomputed: Mapping[str, UnitWork] = field(default_factory=dict, hash=False)
 
     def kept_bytes(self, tp: int, stream_parts: int = 1) -> float:
@@ -77,6 +79,7 @@ class Workload:
     `legal_cuts` are the unit indices where a chunk may begin (0 is always one). `tied` pairs (first, later) units
     that use one weight: the first unit's parameters count it, the later's don't. `by_precision` has the units as pools
     of another precision than the job's hold them: they differ in bytes alone. `update` is AdamW's unless told.
+    `packed` samples are of several documents. FLOPs stay those of whole ones, which are the most that it may take.
     """
 
     units: tuple[UnitWork, ...]
@@ -86,6 +89,7 @@ class Workload:
     tied: tuple[tuple[int, int], ...] = ()
     by_precision: Mapping[str, tuple[UnitWork, ...]] = field(default_factory=dict)
     update: Update = Update()
+    packed: bool = False
 
     def at(self, precision: str) -> Workload:
         """The same where it is computed in `precision`."""

@@ -130,14 +130,21 @@ def _rooms(
             for u, held in made
         )
         before, after = (held_bytes(workload, pipeline, i, stage) for i in (chunk.index - 1, chunk.index))
+        masks = pipeline.micro_batch * _mask_bytes(workload, range(*chunk.units))
         yield (
             chunk.index,
             ChunkRoom(
                 units=units,
-                ends=after + (before if weight_bytes < GRADIENT_BYTES else 0),
+                ends=masks + after + (before if weight_bytes < GRADIENT_BYTES else 0),
                 arriving=after,
             ),
         )
+
+
+def _mask_bytes(workload: Workload, units: Iterable[int]) -> int:
+    """Of a packed sequence: units of a kind share them."""
+    kinds = {workload.units[u].kind: workload.units[u].mask_bytes for u in units}
+    return sum(kinds.values()) if workload.packed else 0
 
 
 def _inside(workload: Workload, plan: Plan, place: Place) -> dict[int, float]:

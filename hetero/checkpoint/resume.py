@@ -57,23 +57,23 @@ class ResumePoint:
     is_chosen: bool = field(default=False, compare=False)
 
     @classmethod
-    def parse(cls, text: str) -> ResumePoint:
-        """Read `RUN_DIR`, which means the checkpoint saved last, or `RUN_DIR@STEP`.
+    def parse(cls, text: str, key: str = "--resume") -> ResumePoint:
+        """Read `RUN_DIR`, which means the checkpoint saved last, or `RUN_DIR@STEP`; `key` is what the user gave it as.
 
         Raises CheckpointError, which names the steps that exist, if there is no such checkpoint.
         """
-        folder, step = _split(text)
+        folder, step = split(text, key)
         if not os.path.isdir(folder):  # False too where it cannot be asked, as of a name that is too long
-            raise CheckpointError("--resume", text, f"there is no folder {folder}", "give RUN_DIR or RUN_DIR@STEP")
+            raise CheckpointError(key, text, f"there is no folder {folder}", "give RUN_DIR or RUN_DIR@STEP")
         store = CheckpointStore(folder / CHECKPOINTS)
         steps = store.steps()
         if not steps:
             rule = f"there is no whole checkpoint in {store.root}{_why(store.faults())}"
-            raise CheckpointError("--resume", text, rule, "give a run whose job set checkpoint.every")
+            raise CheckpointError(key, text, rule, "give a run whose job set checkpoint.every")
         if step is not None and step not in steps:
             faults = [fault for fault in store.faults() if fault.step == step]
             rule = f"there is no whole checkpoint of step {step} in {store.root}{_why(faults)}"
-            raise CheckpointError("--resume", text, rule, f"use one of {_listed(folder, sorted(steps))}")
+            raise CheckpointError(key, text, rule, f"use one of {_listed(folder, sorted(steps))}")
         return cls(folder, steps[-1]) if step is None else cls(folder, step, is_chosen=True)
 
     @property
@@ -114,19 +114,19 @@ def _why(faults: Iterable[Fault]) -> str:
     return "".join(f"; step {fault.step}: {fault.why}" for fault in faults)
 
 
-def _split(text: str) -> tuple[Path, int | None]:
-    """A folder whose own name has an @ in it wins over a step."""
+def split(text: str, key: str) -> tuple[Path, int | None]:
+    """Folder and step; a folder whose own name has an @ in it wins over a step."""
     folder, at, step = text.rpartition("@")
-    if not at or os.path.isdir(local(text, "--resume")):
-        return local(text, "--resume"), None
+    if not at or os.path.isdir(local(text, key)):
+        return local(text, key), None
     if not (step.isascii() and step.isdigit()):
         raise CheckpointError(
-            "--resume",
+            key,
             text,
             f"what follows the @ is a step, a whole number, not {step!r}",
             "give RUN_DIR or RUN_DIR@STEP",
         )
-    return local(folder, "--resume"), int(step)
+    return local(folder, key), int(step)
 
 
 def _listed(folder: Path, steps: list[int]) -> str:

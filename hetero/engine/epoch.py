@@ -81,7 +81,7 @@ class Epoch:
         )
         self._messenger = messenger
         self.stage = Stage(spec.model, spec.plan, place, groups.tensor, world.backend, self._precision, state.values)
-        self._text = Text(spec, place, world.backend.device, self.stage.reads_text)
+        self._text = Text(spec, place, world.backend.device, self.stage.reads_text or spec.text.packs)
         self._optimizer = _optimizer(spec, state, tensors, world.backend.capabilities.fused_adamw)
         self._meter = Meter(world.backend, self._waits)
         self._expected = _expected(spec, place, world.backend)
@@ -115,13 +115,12 @@ class Epoch:
             self._backend.step(step)
         self._meter.begin(self.spec.traces(step))
         self._gradients.begin()
-        self._executor.loss_scale = loss_scale = self.state.loss_scale.per_token(
-            self.spec.train.global_batch * self.spec.text.seq_len
-        )
+        self._executor.loss_scale = loss_scale = self.state.loss_scale.per_token(self._all_tokens)
         self._overflowed()  # before this step, which is none of its business
         self._native.begin(self._orders)
-        self._executor.run(self._text.reader(step), self._sync, self._arrival)
-        totals = self._update(step, loss_scale)
+        batch = self._text.batch(step)
+        self._executor.run(batch.micro_batch, self._sync, self._arrival)
+        totals = self._update(step, loss_scale, batch.counted)
         self._executor.drain()
         self.stage.clear()
         self.state.step = step + 1
@@ -185,17 +184,17 @@ class Epoch:
             if self._host is not None:
                 self._host.take(self.stage.gradients(name for name in names if name in self._alone))
 
-    def _update(self, step: int, loss_scale: float) -> StepTotals:
-        """`loss_scale` is what the gradients were multiplied by."""
+    def _update(self, step: int, loss_scale: float, counted: float) -> StepTotals:
+        """`loss_scale` is what the gradients were multiplied by, `counted` how many tokens the loss is of."""
         with self._meter.mark("wait sync"):
             sums = self._gradients.sums()
         if self._host is not None:
             self._host.take(sums)
         with self._meter.mark("wait totals"):
-            loss, tokens, square, bad = self._totals.sum(self._numbers(sums)).tolist()
-        divisor = tokens * loss_scale
+            loss, counted, square, bad = self._totals.sum(self._numbers(sums, counted)).tolist()
+        divisor = max(counted, 1.0) * loss_scale
         norm = math.sqrt(square) / divisor if math.isfinite(square) else square
-        skipped = bad > 0 or not math.isfinite(norm)
+        skipped = bad > 0 or not math.isfinite(norm) or not counted
         lr = learning_rate(self.spec.train.optimizer, step, self.spec.train.steps)
         self._capture(step, sums, divisor)
         self._return.begin()
@@ -212,8 +211,9 @@ class Epoch:
             self._step(sums, scale, lr)
         self._gradients.drain()
         was = self.state.loss_scale.value
-        self.state.loss_scale = self.state.loss_scale.after(skipped)
-        return StepTotals(loss / tokens, int(tokens), norm, lr, was, skipped, (step + 1) * int(tokens))
+        self.state.loss_scale = self.state.loss_scale.after(skipped, int(counted))
+        mean, tokens = loss / counted if counted else math.nan, self._all_tokens
+        return StepTotals(mean, tokens, norm, lr, was, skipped, (step + 1) * tokens, int(counted))
 
     def _step(self, sums: dict[str, torch.Tensor], scale: float, lr: float) -> None:
         """Each slice leaves for its copies while the next one is updated. An emulated chip updates all first, and then
@@ -245,47 +245,44 @@ class Epoch:
     def _give(self, names: Sequence[str]) -> None:
         self._return.give({name: self.state.masters[name] for name in names})
 
-    def _numbers(self, sums: dict[str, torch.Tensor]) -> torch.Tensor:
-        """(sum of token losses, tokens, sum of squares of the gradient sums, found-inf) of this rank."""
+    def _numbers(self, sums: dict[str, torch.Tensor], counted: float) -> torch.Tensor:
+        """(sum of token losses, tokens that it is of, sum of squares of the gradient sums, found-inf) of this rank."""
         square = 0.0
         if sums:
             norms = torch._foreach_norm(list(sums.values()))
             square = float(torch.stack(norms).cpu().double().square().sum())
         bad = not math.isfinite(square) or self._overflowed()
-        numbers = [self._loss_of(self._executor), self._tokens, square, float(bad)]
-        return torch.tensor(numbers, dtype=torch.float64)
+        return torch.tensor([*self._spoken(self._executor, counted), square, float(bad)], dtype=torch.float64)
 
     def _overflowed(self) -> bool:
         """Since this was asked last, on a chip that does not show it."""
         return self._precision == "float16" and self._backend.overflowed()
 
-    def _evaluate(self) -> float:
-        """The mean token loss over the held-out batches, equal on all ranks. No part of the step's figures."""
+    def _evaluate(self) -> float | None:
+        """The mean token loss over the held-out batches, equal on all ranks; None where no token of them is counted. No
+        part of the step's figures."""
         self.settle()
-        loss, tokens = 0.0, 0
-        for batch in range(self.spec.evaluation.batches):
+        spoken = torch.zeros(2, dtype=torch.float64)
+        for number in range(self.spec.evaluation.batches):
             self._native.begin(self._forward_orders)
-            self._evaluator.evaluate(self._text.held_out_reader(batch))
-            loss += self._loss_of(self._evaluator)
-            tokens += self._tokens
+            batch = self._text.held_out_batch(number)
+            self._evaluator.evaluate(batch.micro_batch)
+            spoken += torch.tensor(self._spoken(self._evaluator, batch.counted), dtype=torch.float64)
         self._evaluator.drain()
-        loss, all_tokens = self._totals.sum(torch.tensor([loss, tokens], dtype=torch.float64)).tolist()
-        return loss / all_tokens
+        loss, counted = self._totals.sum(spoken).tolist()
+        return loss / counted if counted else None
 
-    def _loss_of(self, executor: Executor) -> float:
-        """The sum of token losses that this rank speaks for."""
-        return float(executor.loss) if self._speaks and executor.loss is not None else 0.0
-
-    @property
-    def _speaks(self) -> bool:
-        """Of the ranks that know a pipeline's loss, one counts it."""
-        return self.stage.computes_loss and self.place.along("tp") == 0
+    def _spoken(self, executor: Executor, counted: float) -> tuple[float, float]:
+        """The sum of token losses that this rank speaks for, and the number of the tokens: of the ranks that know a
+        pipeline's, one does."""
+        if executor.loss is None or self.place.along("tp") > 0:
+            return 0.0, 0.0
+        return float(executor.loss), counted
 
     @property
-    def _tokens(self) -> int:
-        """Of its pipeline's share of a global batch, where this rank speaks for it."""
-        share = self.spec.plan.pipelines[self.place.pipeline].share
-        return share * self.spec.text.seq_len if self._speaks else 0
+    def _all_tokens(self) -> int:
+        """Of a global batch, whether they are counted or not."""
+        return self.spec.train.global_batch * self.spec.text.seq_len
 
     def _capture(self, step: int, sums: dict[str, torch.Tensor], divisor: float) -> None:
         capture = self.spec.capture
@@ -379,4 +376,4 @@ def _laps(spec: RunSpec, place: RankPlace, backend: Backend) -> Laps:
 def workload_of(spec: RunSpec) -> Workload:
     """What the run's model costs, unit by unit."""
     work = architecture(spec.model).workload(spec.text.seq_len, spec.train.global_batch, spec.train.precision)
-    return replace(work, update=spec.train.optimizer.update)
+    return replace(work, update=spec.train.optimizer.update, packed=spec.text.packs)

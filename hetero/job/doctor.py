@@ -18,7 +18,8 @@ from hetero.cluster.fleet import LOOPBACK
 from hetero.cluster.host.loopback import listen_fault
 from hetero.cluster.options import PoolOptions, fleet_of
 from hetero.cluster.placement import Node, PlacementError, asks_of, place
-from hetero.data.corpus import Corpus
+from hetero.data.source_files import SourceFiles
+from hetero.data.tokenizing.loading import load_tokenizer
 from hetero.errors import explains_itself
 from hetero.job.job import Job
 from hetero.job.planning.cache import cache_folder
@@ -26,7 +27,9 @@ from hetero.job.planning.chips import AskChips, ask_here, chip_of, unidentified_
 from hetero.job.planning.plan_job import plan_job
 from hetero.job.planning.problem import workload
 from hetero.job.run.claim import held_by
+from hetero.job.run.model import checked_weights
 from hetero.job.run.spec import fleet_links
+from hetero.models.options import NATIVE
 
 STATE_BYTES = 12
 """Of a parameter in a checkpoint: itself and the two moments of AdamW, in float32."""
@@ -36,7 +39,14 @@ def examine_job(job: Job, machine: Machine, run_dir: Path, nodes: Sequence[Node]
     """With the `nodes` of a cluster the pools need a place there, else all of them run on this host."""
     pools = _pools_here(job, machine) if nodes is None else _pools_there(job, nodes)
     plan = [] if job.unidentified else _plan(job)
-    return [*plan, *pools, _data(job, nodes is not None), *_storage(job, run_dir, nodes), *_ports(job)]
+    return [
+        _model(job, nodes is not None),
+        *plan,
+        *pools,
+        _data(job, nodes is not None),
+        *_storage(job, run_dir, nodes),
+        *_ports(job),
+    ]
 
 
 def taken(run_dir: Path) -> Iterator[Finding]:
@@ -74,6 +84,20 @@ def name_chips(job: Job, ask: AskChips | None = ask_here) -> tuple[Job, list[Fin
         if not explains_itself(error):
             raise
         return job, [*findings, Finding.of(error)]
+
+
+def _model(job: Job, elsewhere: bool) -> Finding:
+    """On a cluster a directory that is here must be there as well, which a run compares."""
+    value, served = job.model.told(), f"served by the {NATIVE} provider"
+    try:
+        if checked_weights(job) is None:
+            return Finding("ok", "model", value, served)
+    except Exception as error:
+        if not explains_itself(error):
+            raise
+        return Finding.of(error)
+    also = "; each host must have it, which a run compares" if elsewhere else ""
+    return Finding("ok", "model", value, f"{served}; its weights are whole{also}")
 
 
 def _plan(job: Job) -> Iterator[Finding]:
@@ -150,13 +174,16 @@ def _pools_there(job: Job, nodes: Sequence[Node]) -> Iterator[Finding]:
 def _data(job: Job, elsewhere: bool) -> Finding:
     """On a cluster a path that is not here may be there."""
     try:
-        note = Corpus.of(job.data.source).note
+        load_tokenizer(job.text().tokenizer)
+        sources = [SourceFiles(source) for source in job.data.sources]
     except Exception as error:
         if not explains_itself(error):
             raise
         found = Finding.of(error)
         return Finding("warning" if elsewhere else "error", found.check, found.value, found.rule, found.remedy)
-    return Finding("ok", "data.source", job.data.source, "can be read" + (note and f"; {note}"))
+    note = "; ".join(filter(None, (files.note for files in sources)))
+    named = ", ".join(source.source for source in job.data.sources)
+    return Finding("ok", "data.source", named, "can be read" + (note and f"; {note}"))
 
 
 def _storage(job: Job, run_dir: Path, nodes: Sequence[Node] | None) -> Iterator[Finding]:

@@ -14,8 +14,18 @@ from bridge.options import BridgeOptions
 from hetero.checkpoint.options import CheckpointOptions
 from hetero.cluster.options import PoolOptions
 from hetero.data.options import DataOptions
-from hetero.job.checks import check_links, check_model, check_pool, check_sizes, check_time_scale, check_trackers
+from hetero.job.checks import (
+    check_links,
+    check_model,
+    check_pool,
+    check_sizes,
+    check_time_scale,
+    check_trackers,
+    with_tokenizer,
+)
 from hetero.masking import masked
+from hetero.models.description import ModelDescription
+from hetero.models.dimensions import Dimensions
 from hetero.models.options import ModelOptions
 from hetero.monitoring.options import MonitorOptions
 from hetero.words.options import EvalOptions, TrainOptions
@@ -38,7 +48,7 @@ class Job(BaseModel):
         max_length=LONGEST_JOB_NAME,
         description="Names the run directory; the file's own name by default.",
     )
-    model: ModelOptions = Field(..., description="What is trained: a preset's name, or dimensions.")
+    model: ModelOptions = Field(..., description="What is trained: a preset's name, dimensions, or a directory.")
     data: DataOptions
     train: TrainOptions
     pools: dict[str, PoolOptions] = Field(
@@ -90,6 +100,11 @@ class Job(BaseModel):
         """What a pool computes in."""
         return self.pools[pool].precision or self.train.precision
 
+    def text(self) -> DataOptions:
+        """The data, with the directory of the model's tokenizer where it is asked for. Raises JobError where the model
+        has no directory."""
+        return with_tokenizer(self.data, self.model)
+
     def resolved(self) -> dict[str, Any]:
         """Plain data with every default filled in, to be shown and recorded; loading it gives an equal job, but for
         masked values, without which it cannot be run."""
@@ -110,8 +125,8 @@ class Job(BaseModel):
         if self.train.optimizer.schedule == "constant":
             invariant.add("steps")
         return {
-            "model": {"dimensions": self.model.resolve().model_dump(mode="json")},
-            "data": self.data.model_dump(mode="json", exclude={"source"}),
+            "model": _model_facts(self.model.resolve()),
+            "data": self.data.facts(),
             "train": self.train.model_dump(mode="json", exclude=invariant),
             "eval": {"held_out_batches": self.eval.held_out_batches},
         }
@@ -124,13 +139,24 @@ class Job(BaseModel):
         """The fingerprint as checkpoints have it that hold no facts: it covers the path of the text too."""
         facts = self.facts()
         deciding = {
-            "model": facts["model"]["dimensions"],
-            "data": self.data.model_dump(mode="json"),
+            "model": facts["model"].get("dimensions"),
+            "data": self.data.facts() | {"source": self.data.model_dump(mode="json")["source"]},
             "train": facts["train"],
         }
         if self.eval.held_out_batches:
             deciding |= facts["eval"]
         return _hash(deciding)
+
+
+_NO_MATTER = {"architectures", "dtype", "torch_dtype", "transformers_version"}
+"""Of config.json: who saved it, and in which type."""
+
+
+def _model_facts(model: ModelDescription) -> dict[str, Any]:
+    if isinstance(model, Dimensions):
+        return {"dimensions": model.model_dump(mode="json")}
+    deciding = {key: value for key, value in model.values.items() if key not in _NO_MATTER and key[0] != "_"}
+    return {"hf": deciding}
 
 
 def _hash(facts: dict[str, Any]) -> str:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, cast
 import torch
 import torch.nn.functional as F
 
-from hetero.layers.cross_entropy import cross_entropy_sum
+from hetero.layers.cross_entropy import IGNORED, cross_entropy_sum
 from hetero.layers.group import TensorGroup
 
 
@@ -68,12 +68,12 @@ class _SlicedLoss(torch.autograd.Function):
         total_N, chosen_N = group.all_reduce_sum(torch.stack((total_N, chosen_N)))
         ctx.save_for_backward(x_ND, weight_VD, labels_N, peak_N, total_N)
         ctx.first, ctx.slices, ctx.scale, ctx.cap = first, slices, scale, cap
-        return (total_N.log() - chosen_N).sum()
+        return (total_N.log() - chosen_N).masked_fill_(labels_N == IGNORED, 0.0).sum()
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         x_ND, weight_VD, labels_N, peak_N, total_N = ctx.saved_tensors
-        scale_N = gradients[0] / total_N
+        scale_N = gradients[0] / total_N.masked_fill(labels_N == IGNORED, torch.inf)
         x_sum_ND = torch.zeros_like(x_ND, dtype=torch.float32)
         weight_gradient_VD = torch.empty_like(weight_VD)
         for one in _slices(weight_VD, labels_N, ctx.first, ctx.slices, (ctx.scale, ctx.cap)):

@@ -87,6 +87,7 @@ class Unit:
             weight_flops=sum(work.weight_flops for work in works),
             pair_bytes=sum(work.pair_bytes for work in works),
             whole_pair_bytes=sum(work.whole_pair_bytes for work in works),
+            mask_bytes=sum(work.mask_bytes for work in works),
         )
         made = {
             "none": plain,

@@ -27,6 +27,8 @@ RUN_BY = {
     "hetero plan": "tests/unit/hetero/cli/test_commands.py::test_plan_prints_stages_grid_and_prediction",
     "hetero train": "tests/e2e/test_quickstart.py::finished",
     "hetero train job.yaml --address": "tests/e2e/test_cluster.py::test_jobs_from_outside",  # what a handed-in job runs
+    "hetero data prepare": "tests/unit/hetero/cli/test_data.py::test_prepare_says_what_there_is",
+    "hetero data look": "tests/unit/hetero/cli/test_data.py::test_look_tells_what_is_learnt",
     "hetero submit": "tests/e2e/test_cluster.py::test_jobs_from_outside",
     "hetero jobs list": "tests/e2e/test_cluster.py::test_jobs_from_outside",
     "hetero jobs status": "tests/e2e/test_cluster.py::test_jobs_from_outside",

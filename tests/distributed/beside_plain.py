@@ -24,7 +24,7 @@ def trains_as_plain(case: Case, fleet: Standing, text: Prepared, folder: Path, r
     model = PlainModel(case.job.dimensions, case.job.train.seed).unsettle()
     model.save(folder)
     steps = list(range(case.job.train.steps))
-    run = fleet.train(case.job, case.plan, begin_from=folder, capture=steps)
+    run = fleet.train(case.job, case.plan, begin_from=folder, capture=steps, text=text)
     training, plain, held_out = PlainTraining(case.job, text, model), [], {}
     for done, step in enumerate(training.steps(len(steps)), 1):
         plain.append(step)

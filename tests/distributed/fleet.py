@@ -32,7 +32,7 @@ from hetero.monitoring.notice import Notice
 from hetero.words.options import EvalOptions, TrainOptions
 from hetero.words.orders import Moved
 from hetero.words.pool import Pool
-from hetero.words.spec import Capture, RunSpec, TextRun
+from hetero.words.spec import Capture, RunSpec
 from hetero.words.step import HostStep, StepTotals
 
 ROOT = Path(__file__).parents[2]
@@ -152,11 +152,14 @@ class Standing:
         save_to: Path | None = None,
         capture: Sequence[int] = (),
         bridge: BridgeOptions = PLAIN_LINKS,
+        text: Prepared | None = None,
     ) -> Run:
         """Steps [start, until). `begin_from` holds the checkpoint of step `start`; `save_to` gets that of `until`.
+        `text` is another than the session's own.
 
         `live` goes on from what the last run left in the ranks."""
         self._epoch += 1
+        text = text or self._text
         until = job.train.steps if until is None else until
         completed = job.complete(plan).model_copy(update={"epoch": self._epoch})
         run = self._run = Run(folder=self._folder / f"epoch-{self._epoch}")
@@ -164,9 +167,7 @@ class Standing:
             epoch=self._epoch,
             model=job.dimensions,
             train=job.train,
-            text=TextRun(
-                path=str(self._text.path), fingerprint=self._text.fingerprint, seq_len=SEQ_LEN, vocab=self._text.vocab
-            ),
+            text=text.told(SEQ_LEN),
             plan=completed,
             pools=self._pools,
             bridge=bridge,
@@ -185,7 +186,7 @@ class Standing:
         if save_to is not None:
             CheckpointStore(save_to).begin(until)
         answers = self.session.configure(spec)
-        assert {answer.fingerprint for answer in answers} - {None} == {self._text.fingerprint}
+        assert {answer.fingerprint for answer in answers} - {None} == {text.fingerprint}
         run.moved = [answer.moved for answer in answers if answer.moved is not None]
         self.session.run(until, lambda step, reports: self._record(reports))
         assert len(run.totals) == until - start, "one rank, and no other, reports a step's totals"
@@ -201,8 +202,8 @@ class Standing:
         """As the driver does: it follows the loss scale by what it is told of the steps."""
         assert self._saved is not None
         skipped = [step.skipped for step in self._run.totals]
-        for each in skipped:
-            scale = scale.after(each)
+        for step in self._run.totals:
+            scale = scale.after(step.skipped, step.counted_tokens)
         sequences = (start + len(skipped)) * job.train.global_batch
         state = RunState(
             consumed_sequences=sequences,

@@ -16,10 +16,8 @@ from bridge.rank import RankId
 from hetero.checkpoint.manifest import RunState
 from hetero.checkpoint.pieces import write_piece
 from hetero.checkpoint.store import CheckpointStore
-from hetero.data.batches import micro_batch
 from hetero.data.source import Prepared, prepare
-from hetero.data.split import HeldOut, Training
-from hetero.data.stream import TokenStream
+from hetero.data.text import orders, text_stream
 from hetero.job.file.load import load_job
 from hetero.layers.group import TensorGroup
 from hetero.models.batch import Batch
@@ -27,6 +25,7 @@ from hetero.models.dimensions import Dimensions
 from hetero.models.registry import architecture
 from hetero.models.unit_module import build_unit
 from hetero.words.options import OptimizerOptions
+from tests.distributed.documents import micro_batch
 from tests.distributed.fleet import SEQ_LEN, Job
 
 
@@ -78,11 +77,10 @@ class GlobalBatches:
     """What each step of a job trains on, as one batch."""
 
     def __init__(self, text: Prepared, job: Job) -> None:
-        self._stream = TokenStream(text.path, SEQ_LEN, text.vocab)
-        self._size = job.train.global_batch
+        told = text.told(SEQ_LEN)
+        self._stream, self._size = text_stream(told), job.train.global_batch
         held_out = job.evaluation.held_out_batches * self._size
-        self._training = Training(job.train.seed, len(self._stream), held_out)
-        self._validation = HeldOut(len(self._stream), held_out)
+        self._training, self._validation = orders(told, self._stream, job.train.seed, held_out)
 
     def __getitem__(self, step: int) -> Batch:
         return micro_batch(self._stream, self._training, step * self._size, self._size)
@@ -107,7 +105,7 @@ class PlainTraining:
         options, parameters = self.job.train.optimizer, self.model.parameters
         for number in range(start, until):
             batch = self._batches[number]
-            loss = self.model.loss_sum(batch) / batch.tokens_BT.numel()
+            loss = self.model.loss_sum(batch) / batch.counted
             self.optimizer.zero_grad()
             loss.backward()
             gradients = {name: _array(p) for name, p in parameters.items()}
@@ -122,8 +120,8 @@ class PlainTraining:
     def validation_loss(self) -> float:
         """The mean loss of the held-out tokens."""
         batches = [self._batches.held_out(number) for number in range(self.job.evaluation.batches)]
-        tokens = sum(batch.tokens_BT.numel() for batch in batches)
-        return sum(self.model.loss_sum(batch).item() for batch in batches) / tokens
+        counted = sum(batch.counted for batch in batches)
+        return sum(self.model.loss_sum(batch).item() for batch in batches) / counted
 
     def state(self, name: str) -> dict[str, torch.Tensor]:
         """A tensor and its moments."""

@@ -14,6 +14,9 @@ from typing import IO
 
 from bridge.system.awake import AwakeClock
 from hetero.cluster.control.instructions import HostOrder
+from hetero.huggingface.errors import HfError
+from hetero.huggingface.folder import HfFolder
+from hetero.huggingface.hub import place
 from hetero.words.orders import Configure
 
 SEEN_WITHIN_S = 3.0
@@ -27,6 +30,14 @@ class SharedFolder:
     path: str
     marker: str
     written: bool
+
+
+@dataclass(frozen=True)
+class ModelFolder:
+    """A model's directory that each host finds by its name; copies of one have its `fingerprint`."""
+
+    named: str
+    fingerprint: str
 
 
 class ShippedFiles:
@@ -45,10 +56,10 @@ class ShippedFiles:
 
     def localized(self, order: HostOrder) -> HostOrder:
         """The order, with the text where this host's processes find it, if it was shipped."""
-        if not (isinstance(order, Configure) and (file := self._files.get(order.spec.text.path))):
+        if not (isinstance(order, Configure) and self._files.keys() & set(order.spec.text.files)):
             return order
-        text = order.spec.text.model_copy(update={"path": f"/proc/{os.getpid()}/fd/{file.fileno()}"})
-        return Configure(order.spec.model_copy(update={"text": text}))
+        here = {path: f"/proc/{os.getpid()}/fd/{file.fileno()}" for path, file in self._files.items()}
+        return Configure(order.spec.model_copy(update={"text": order.spec.text.moved(here)}))
 
     def close(self) -> None:
         for file in self._files.values():
@@ -65,6 +76,15 @@ def reach(folder: SharedFolder, host: str) -> str | None:
             return "does not see what the driver wrote there" if path.is_dir() else "has no such folder"
         time.sleep(0.1)
     return _write(path / f"{folder.marker}-{host}") if folder.written else None
+
+
+def compare(folder: ModelFolder) -> str | None:
+    """Why this host has not the same directory as the driver; None if it has."""
+    try:
+        found = HfFolder(place(folder.named), folder.named).fingerprint
+    except HfError as error:
+        return error.rule
+    return None if found == folder.fingerprint else "has another model there"
 
 
 def _write(path: Path) -> str | None:

@@ -47,7 +47,7 @@ def workload(job: Job) -> Workload:
     """The job's model as the balancer sees it: numbers per unit."""
     model = architecture(job.model.resolve())
     work = model.workload(job.data.seq_len, job.train.global_batch, job.train.precision)
-    return replace(work, update=job.train.optimizer.update)
+    return replace(work, update=job.train.optimizer.update, packed=job.data.packs)
 
 
 def legal_tp(job: Job) -> LegalTp:

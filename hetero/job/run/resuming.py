@@ -96,9 +96,15 @@ def _differences(job: Job, run: RunState) -> str:
 
 def _changes(job: Job, run: RunState) -> list[tuple[str, str]]:
     """The keys of facts that differ, each with a word on how."""
-    then, now = dict(_flat(run.job_facts or {})), dict(_flat(job.facts()))
+    then, now = dict(_flat(_with_kind(run.job_facts or {}))), dict(_flat(_with_kind(job.facts())))
     differ = sorted(key for key in then.keys() & now.keys() if then[key] != now[key])
     return [(key, f"{key} was {then[key]}, is {now[key]}") for key in differ]
+
+
+def _with_kind(facts: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Models that are told in different ways have no key in common."""
+    model = facts.get("model", {})
+    return facts | {"model": {**model, "told as": ", ".join(model)}} if model else facts
 
 
 def _flat(facts: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -10,7 +10,7 @@ from hetero.data.source import Prepared
 from hetero.job.job import Job
 from hetero.job.planning.links import NOTHING_PROBED, Probed
 from hetero.job.planning.problem import topology
-from hetero.words.spec import RunSpec, TextRun
+from hetero.words.spec import RunSpec
 
 
 def run_spec(
@@ -25,13 +25,12 @@ def run_spec(
 ) -> RunSpec:
     """One epoch of the job. `checkpoints` is where to save, `resume` the folder and step of what to begin from."""
     folder, start = resume or (None, 0)
+    weights = None if folder else job.model.weights
     return RunSpec(
         epoch=plan.epoch,
         model=job.model.resolve(),
         train=job.train,
-        text=TextRun(
-            path=str(text.path.resolve()), fingerprint=text.fingerprint, seq_len=job.data.seq_len, vocab=text.vocab
-        ),
+        text=text.told(job.data.seq_len),
         plan=plan,
         pools={pool.name: pool for pool in fleet.pools},
         bridge=job.bridge,
@@ -40,7 +39,8 @@ def run_spec(
         time_scale=time_scale,
         checkpoint_folder=str(checkpoints.resolve()) if checkpoints else None,
         checkpoint_every=job.checkpoint.every,
-        state="checkpoint" if folder else "initial",
+        state="checkpoint" if folder else "weights" if weights else "initial",
+        weights_folder=weights,
         resume_folder=str(folder.resolve()) if folder else None,
         trace_every=job.monitor.trace_every,
         evaluation=job.eval,

@@ -26,7 +26,7 @@ class PartWork:
 
     Where a backward is two actions, the gradients of its products' weights come with the second, and take
     `weight_flops`. Until then their pairs of input and output's gradient are kept: `pair_bytes`, which tp divides,
-    and `whole_pair_bytes`.
+    and `whole_pair_bytes`. Where a sample is of several documents, all parts alike of a chunk share `mask_bytes`.
     """
 
     forward_flops: float = 0.0
@@ -45,6 +45,7 @@ class PartWork:
     weight_flops: float = 0.0
     pair_bytes: int = 0
     whole_pair_bytes: int = 0
+    mask_bytes: int = 0
 
     @property
     def backward_reads_bytes(self) -> int:

@@ -25,6 +25,7 @@ from hetero.engine.epoch import Epoch
 from hetero.engine.state.origin import begin
 from hetero.engine.step import totals as totals_module
 from hetero.engine.step.backward import backward
+from hetero.engine.step.samples import PipelineBatch
 from hetero.engine.step.stage import RankPlace, place_of
 from hetero.engine.wiring import EpochGroups, tensor_holdings
 from hetero.layers.group import TensorGroup
@@ -286,11 +287,11 @@ class Text:
 
     def __init__(self, *_: Any) -> None: ...
 
-    def reader(self, _: int) -> Callable[[int], Batch]:
+    def batch(self, _: int) -> PipelineBatch:
         nothing = torch.empty(0, dtype=torch.int64)
-        return lambda number: Batch(nothing, nothing)
+        return PipelineBatch(Batch(nothing, nothing), 1, counted=1)
 
-    held_out_reader = reader
+    held_out_batch = batch
 
 
 def orders_of(spec: RunSpec, pool: str, count: int) -> dict[int, Order]:

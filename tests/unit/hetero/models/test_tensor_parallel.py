@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from backends.operators import Operators
 from balancer.plan.recompute import Recompute
 from benchmarks.tp_overlap import predict
-from hetero.layers.cross_entropy import cross_entropy_sum
+from hetero.layers.cross_entropy import IGNORED, cross_entropy_sum
 from hetero.layers.group import TensorGroup
 from hetero.models.batch import Batch
 from hetero.models.dimensions import Dimensions
@@ -165,7 +165,7 @@ def test_what_units_keep_is_as_told(ranks: StandingRanks, tp: int, recompute: Re
             assert found[0] <= 16 * 64, "of an embedding, numbers of its tokens"
 
 
-LABELS_N = torch.tensor([0, 1, 2, 3, 4, 9, 10, 10, 0])
+LABELS_N = torch.tensor([0, 1, 2, IGNORED, 3, 4, 9, 10, 10, 0])
 
 
 def _logits(scale: float) -> torch.Tensor:
