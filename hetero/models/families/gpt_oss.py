@@ -14,7 +14,7 @@ from hetero.models.rope import rotary_of
 from hetero.models.sizes import Sizes, read_sizes
 from hetero.models.sparse import read_auxiliary, read_chosen, sparse_decoder, sparse_names
 from hetero.models.weight_map import WeightMap
-from hetero.models.weight_rules import Names, Rule
+from hetero.models.weight_rules import Names, Rule, Table
 
 _YARN = {
     "rope_type": "yarn", "factor": 32.0, "beta_fast": 32.0, "beta_slow": 1.0, "truncate": False,
@@ -63,7 +63,7 @@ def _names(ffn: int) -> Names:
     """Experts lie there in one tensor, inputs first; gate and up take turns."""
     block = LAYER + "mlp."
     both = {kind: tuple(f"experts.{name}.{kind}" for name in ("gate", "up")) for kind in ("weight", "bias")}
-    experts = {
+    experts: Table = {
         "router.weight": block + "router.weight",
         "router.bias": block + "router.bias",
         both["weight"]: Rule(block + "experts.gate_up_proj", axis=1, groups=ffn, transposed=True),
