@@ -22,8 +22,8 @@ class PlainEpoch(Epoch):
         super().__init__(*arguments)
         self._alone = set()
 
-    def _update(self, step: int, scale: float) -> StepTotals:
-        totals = super()._update(step, scale)
+    def _update(self, step: int, loss_scale: float, counted: float) -> StepTotals:
+        totals = super()._update(step, loss_scale, counted)
         self.settle()
         return totals
 

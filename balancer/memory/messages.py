@@ -13,7 +13,7 @@ from bridge.codec import CODECS, Codec
 from bridge.precision import ITEM_BYTES
 
 MESSAGES = 2  # kept for each boundary of a stage to another pool
-_TEXT_BYTES = 16  # of a token and its label, as int64
+_TEXT_BYTES, _POSITION_BYTES = 16, 8  # of a token and its label, and of its position in a document, as int64
 Codecs = Callable[[str, str], tuple[str, str]]
 """Of two pools, by the names that codecs have: of what goes forward over a boundary, and of what comes back."""
 
@@ -38,8 +38,9 @@ def message_bytes(workload: Workload, plan: Plan, place: Place, precision: str, 
         for codec in _coding(codecs(*(pipeline.stages[stage].pool for stage in (a.stage, b.stage))), precision):
             messages += codec.encoded_bytes(numbers, precision)
             scratch[codec.name] = max(scratch[codec.name], codec.scratch_bytes(numbers))
-    reads = {0, len(workload.units) - 1} & set(pipeline.stages[place[1]].unit_indices())
-    return messages + scratch.total() + (_TEXT_BYTES * pipeline.share * workload.seq_len if reads else 0)
+    reads = workload.packed or {0, len(workload.units) - 1} & set(pipeline.stages[place[1]].unit_indices())
+    text = _TEXT_BYTES + (_POSITION_BYTES if workload.packed else 0)
+    return messages + scratch.total() + (text * pipeline.share * workload.seq_len if reads else 0)
 
 
 def _coding(names: tuple[str, str], precision: str) -> list[Codec]:

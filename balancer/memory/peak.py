@@ -49,8 +49,8 @@ class UnitRoom:
 
 @dataclass(frozen=True)
 class ChunkRoom:
-    """`ends` are the boundary tensors at both ends, kept as long as the units' own, `arriving` the gradient that a
-    backward is given."""
+    """`ends` are the boundary tensors at both ends and what units share, kept as long as the units' own, `arriving` the
+    gradient that a backward is given."""
 
     units: tuple[UnitRoom, ...]
     ends: float = 0.0

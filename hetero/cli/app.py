@@ -9,7 +9,9 @@ from collections.abc import Sequence
 import typer
 
 from hetero.cli import streams
+from hetero.cli.checkpoint import checkpoint
 from hetero.cli.dashboard import dashboard
+from hetero.cli.data import data
 from hetero.cli.doctor import doctor
 from hetero.cli.jobs import jobs
 from hetero.cli.plan import plan
@@ -32,10 +34,12 @@ app = typer.Typer(
 app.command()(plan)
 app.command()(train)
 app.command()(submit)
+app.add_typer(data)
 app.add_typer(jobs)
 app.command()(top)
 app.command()(dashboard)
 app.command()(report)
+app.add_typer(checkpoint)
 app.command()(doctor)
 
 

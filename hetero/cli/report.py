@@ -94,7 +94,7 @@ def _flops(follower: Follower) -> FlopsTable:
 def _by_job_and_plan(follower: Follower, make: Callable[[Job, Plan], Table], missing: Callable[[str], Table]) -> Table:
     """What job file and plan no longer say leaves the page without a table, not the user without a page."""
     from hetero.errors import explains_itself, render
-    from hetero.job.file.load import load_job
+    from hetero.job.file.load import recorded_job
     from hetero.monitoring.status import typical_step_s
 
     if not typical_step_s(follower) or not follower.plan:
@@ -102,7 +102,7 @@ def _by_job_and_plan(follower: Follower, make: Callable[[Job, Plan], Table], mis
     if not follower.job:
         return missing("The run has no job file that can be read.")
     try:
-        return make(load_job(follower.run_dir / "job.yaml"), follower.plan)
+        return make(recorded_job(follower.run_dir), follower.plan)
     except Exception as error:
         if not (explains_itself(error) or isinstance(error, NONSENSE)):
             raise

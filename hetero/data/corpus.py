@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import stat
 from collections.abc import Iterator, Mapping
@@ -32,6 +33,8 @@ class Corpus:
         if source == BUILT_IN:
             return cls(tuple(standard_library()))
         path = local(source, "data.source")
+        if glob.has_magic(source) and not os.path.lexists(path):
+            return cls._matching(source, path)
         status = _status(source, path)
         if stat.S_ISDIR(status.st_mode):
             return cls._below(source, path)
@@ -48,6 +51,16 @@ class Corpus:
             raise DataError("data.source", source, "is what a run wrote", "name a folder of text")
         files = sorted(walk.files, key=lambda file: file.name)
         return cls(tuple(files), {reason: n for reason, n in walk.omitted.items() if n}, tuple(walk.leading_out))
+
+    @classmethod
+    def _matching(cls, source: str, pattern: Path) -> Corpus:
+        """The files that a pattern names, each by its path below the first folder that holds them all."""
+        found = [Path(name) for name in sorted(glob.glob(str(pattern), recursive=True)) if os.path.isfile(name)]
+        if not found:
+            remedy = f"check the pattern (the working directory is {Path.cwd()})"
+            raise DataError("data.source", source, "there is no such file", remedy)
+        above = Path(os.path.commonpath([path.parent for path in found]))
+        return cls(tuple(text_file(path, path.relative_to(above).as_posix(), path.stat().st_size) for path in found))
 
     @property
     def note(self) -> str:

@@ -1,10 +1,9 @@
-"""From a source to one file of tokens, made once and shipped to all hosts. No torch."""
+"""From sources to files of tokens, made once and shipped to all hosts. No torch."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,45 +11,54 @@ import numpy as np
 import numpy.typing as npt
 
 from hetero.data.corpus import Corpus
+from hetero.data.documents.making import MakingProgress, Tell
+from hetero.data.documents.prepare import prepare_documents
 from hetero.data.errors import DataError
 from hetero.data.options import DataOptions
+from hetero.data.prepared import Prepared
+from hetero.data.records.formats import format_of
 from hetero.data.stream import Tokens, TokenStream, token_type
+from hetero.data.tokenizing.byte_tokenizer import END_OF_DOCUMENT
 from hetero.data.written import TOKENS, unfinished_tokens
 
-END_OF_DOCUMENT = 256
 
+def prepare(options: DataOptions, folder: Path, *, room: int | None = None, tell: Tell | None = None) -> Prepared:
+    """Make the sources into tokens: a text of bytes in `folder`/tokens.bin, whole or not at all, all else where it is
+    kept between runs, or below `folder` if that is nowhere. `room` is for how many symbols the model has entries;
+    `tell` hears how far it is.
 
-@dataclass(frozen=True)
-class Prepared:
-    """A file of tokens and what is known of it. `unigram_entropy` is in nats per token; `note` says in words what of
-    the source was left out, if anything was."""
-
-    path: Path
-    fingerprint: str
-    vocab: int
-    n_tokens: int
-    unigram_entropy: float
-    note: str = ""
-
-
-def prepare(options: DataOptions, folder: Path) -> Prepared:
-    """Write the source's tokens to `folder`/tokens.bin, whole or not at all.
-
-    Raises DataError if the source is missing, unreadable, empty, shorter than one sample, or changes meanwhile.
+    Raises DataError if a source is missing, unreadable, empty, shorter than one sample, or changes meanwhile, and
+    RecordError, with file and line, for what stands in it.
     """
-    corpus = Corpus.of(options.source)
+    if isinstance(options.source, str) and options.is_plain:
+        corpus = Corpus.of(options.source)
+        if format_of(options.source, corpus.files, options.format) == "text":
+            return _stream(options, corpus, folder)
+    return prepare_documents(options, folder, room, tell or _nobody)
+
+
+def _stream(options: DataOptions, corpus: Corpus, folder: Path) -> Prepared:
+    """All bytes, one after another."""
+    assert isinstance(options.source, str)
+    assert options.vocab is not None
     folder.mkdir(parents=True, exist_ok=True)
     path, unfinished = folder / TOKENS, unfinished_tokens(folder)
     try:
         counts = _write(corpus, options.vocab, unfinished)
         if not counts.any():
             raise corpus.no_text(options.source)
-        _check_length(options, int(counts.sum()))
+        n_tokens = int(counts.sum())
+        _check_length(options, n_tokens)
         os.replace(unfinished, path)
     finally:
         unfinished.unlink(missing_ok=True)
-    fingerprint = TokenStream(path, options.seq_len, options.vocab).fingerprint()
-    return Prepared(path, fingerprint, options.vocab, int(counts.sum()), _entropy(counts), corpus.note)
+    stream = TokenStream(path, options.seq_len, options.vocab)
+    facts = stream.fingerprint(), options.vocab, n_tokens, _entropy(counts), corpus.note
+    return Prepared(path, *facts, samples=(len(stream),))
+
+
+def _nobody(progress: MakingProgress) -> None:
+    """Who hears of it."""
 
 
 def _write(corpus: Corpus, vocab: int, path: Path) -> npt.NDArray[np.int64]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,16 @@ _HASH_TOKENS = 1 << 22
 def token_type(vocab: int) -> np.dtype[Any]:
     """What a token of so many symbols, up to 2^32, lies in a file as."""
     return _NARROW if vocab <= 1 << 16 else _WIDE
+
+
+class TextSample(NamedTuple):
+    """Tokens and labels, each (seq_len,). Where documents lie side by side, also each token's position in its own, and
+    the number of that in the sample; a label of -100 is of nothing that is learnt."""
+
+    tokens: npt.NDArray[Any]
+    labels: npt.NDArray[Any]
+    positions: npt.NDArray[np.int64] | None = None
+    documents: npt.NDArray[np.int64] | None = None
 
 
 class TokenStream:
@@ -39,12 +49,20 @@ class TokenStream:
     def __len__(self) -> int:
         return (len(self._tokens) - 1) // self.seq_len
 
-    def sequence(self, index: int) -> tuple[Tokens, Tokens]:
-        """Tokens and labels of a sample, each (seq_len,), views of the file."""
+    packs = False
+    """Documents run on into each other."""
+
+    @property
+    def sizes(self) -> tuple[int]:
+        """It is of one source."""
+        return (len(self),)
+
+    def sequence(self, index: int) -> TextSample:
+        """Views of the file."""
         if not 0 <= index < len(self):
             raise IndexError(f"sample {index} of {len(self)}")
         window = self._tokens[index * self.seq_len : (index + 1) * self.seq_len + 1]
-        return window[:-1], window[1:]
+        return TextSample(window[:-1], window[1:])
 
     def fingerprint(self) -> str:
         """A hash of all tokens and the samples' length: equal where the samples are."""

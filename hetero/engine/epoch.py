@@ -29,7 +29,7 @@ from hetero.engine.state.optimizer import Optimizer, gradient_scale, learning_ra
 from hetero.engine.state.ownership import Holding, alike
 from hetero.engine.state.parameter_return import ParameterReturn, has_copies
 from hetero.engine.state.replicas import ReplicaCheck
-from hetero.engine.state.saving import save
+from hetero.engine.state.saving import Saver
 from hetero.engine.state.state import State
 from hetero.engine.state.sync import GradientSync
 from hetero.engine.step.evaluation import Evaluator
@@ -47,7 +47,6 @@ from hetero.transfer.native_messages import NativeMessages
 from hetero.transfer.point_to_point import PointToPoint
 from hetero.transfer.waits import Waits
 from hetero.words.notices import CodecFallback, MemoryUsed, RankNotice
-from hetero.words.piece import StoredPiece
 from hetero.words.spec import RunSpec
 from hetero.words.step import StepReport, StepTotals
 
@@ -58,7 +57,7 @@ STEPS_TO_FILL = 2
 class Epoch:
     """An active rank's share of the job from `spec.start` on. Building one is collective within the pool.
 
-    It works on `state`, which is the rank's and outlives it. `claim_memory` comes before.
+    It works on `state`, which is the rank's and outlives it, as `saver` does. `claim_memory` comes before.
     """
 
     def __init__(
@@ -70,8 +69,9 @@ class Epoch:
         tensors: Sequence[Holding],
         port: Port,
         state: State,
+        saver: Saver,
     ) -> None:
-        self.spec, self.place, self.state = spec, place, state
+        self.spec, self.place, self.state, self._saver = spec, place, state, saver
         self._backend, self._me = world.backend, world.rank
         self._waits = Waits(world.backend)
         self._events: list[RankNotice] = []
@@ -80,17 +80,18 @@ class Epoch:
             self._me, spec.epoch, world.backend, port, self._native, self._waits, spec.bridge, self._codec_fell_back
         )
         self._messenger = messenger
-        self.stage = Stage(spec.model, spec.plan, place, groups.tensor, world.backend, self._precision, state.values)
-        self._text = Text(spec, place, world.backend.device, self.stage.reads_text)
+        common = groups.tensor, world.backend, self._precision, state.values, spec.train.tuning
+        self.stage = Stage(spec.model, spec.plan, place, *common)
+        self._text = Text(spec, place, world.backend.device, self.stage.reads_text or spec.text.packs)
         self._optimizer = _optimizer(spec, state, tensors, world.backend.capabilities.fused_adamw)
         self._meter = Meter(world.backend, self._waits)
         self._expected = _expected(spec, place, world.backend)
         self._executor, self._evaluator = self._make_executors(messenger, groups.tensor)
-        common = messenger, groups.shared, tensors, spec.bridge.sync_bucket_bytes
-        self._gradients = GradientSync(*common, self.stage.gradients)
+        told = messenger, groups.shared, [h for h in tensors if h.trains], spec.bridge.sync_bucket_bytes
+        self._gradients = GradientSync(*told, self.stage.gradients)
         precisions = spec.plan.precisions()
         dtypes = {pool: DTYPES[precision] for pool, precision in precisions.items()}
-        self._return = ParameterReturn(*common, dict(self.stage.parameters), dtypes, _in_host(spec.plan))
+        self._return = ParameterReturn(*told, dict(self.stage.parameters), dtypes, _in_host(spec.plan))
         self._host: HostUpdate | None = None
         self._arrival: HostReturn | ParameterReturn = self._return
         self._alone: set[str] = set()
@@ -115,14 +116,13 @@ class Epoch:
             self._backend.step(step)
         self._meter.begin(self.spec.traces(step))
         self._gradients.begin()
-        self._executor.loss_scale = loss_scale = self.state.loss_scale.per_token(
-            self.spec.train.global_batch * self.spec.text.seq_len
-        )
+        self._executor.loss_scale = loss_scale = self.state.loss_scale.per_token(self._all_tokens)
         self.stage.auxiliary.scale = loss_scale
         self._overflowed()  # before this step, which is none of its business
         self._native.begin(self._orders)
-        self._executor.run(self._text.reader(step), self._sync, self._arrival)
-        totals = self._update(step, loss_scale)
+        share = self._text.share(step)
+        self._executor.run(share.micro_batch, self._sync, self._arrival)
+        totals = self._update(step, loss_scale, share.counted)
         self._executor.drain()
         self.stage.clear()
         self.state.step = step + 1
@@ -146,12 +146,14 @@ class Epoch:
         self._events.clear()
         return events
 
-    def save(self) -> StoredPiece | None:
-        """Writes this rank's piece of a checkpoint of the steps done so far."""
+    def save(self) -> None:
+        """Begins to write this rank's piece of a checkpoint of the steps done so far. An owner's masters are there
+        before its copies are, but for those that its host still updates."""
         assert self.spec.checkpoint_folder is not None
-        self.settle()
-        store = CheckpointStore(Path(self.spec.checkpoint_folder))
-        return save(store, self._me, self.state)
+        if self._host is not None:
+            self.settle()
+        store = CheckpointStore(self.spec.checkpoint_folder)
+        self._saver.save(store, self.state, self._copied_byte_s)
 
     def close(self) -> None:
         """Gives back what the chip holds for the epoch."""
@@ -164,6 +166,11 @@ class Epoch:
     def fingerprint(self) -> str | None:
         """Of the text that this rank reads, None if it reads none."""
         return self._text.fingerprint
+
+    @property
+    def _copied_byte_s(self) -> float:
+        """Of an emulated chip whose state is not in host memory already."""
+        return 0.0 if self._host is not None else _host_byte_s(self.spec, self.place, self._backend)
 
     @property
     def _precision(self) -> str:
@@ -186,17 +193,17 @@ class Epoch:
             if self._host is not None:
                 self._host.take(self.stage.gradients(name for name in names if name in self._alone))
 
-    def _update(self, step: int, loss_scale: float) -> StepTotals:
-        """`loss_scale` is what the gradients were multiplied by."""
+    def _update(self, step: int, loss_scale: float, counted: float) -> StepTotals:
+        """`loss_scale` is what the gradients were multiplied by, `counted` how many tokens the loss is of."""
         with self._meter.mark("wait sync"):
             sums = self._gradients.sums()
         if self._host is not None:
             self._host.take(sums)
         with self._meter.mark("wait totals"):
-            loss, tokens, square, bad = self._totals.sum(self._numbers(sums)).tolist()
-        divisor = tokens * loss_scale
+            loss, counted, square, bad = self._totals.sum(self._numbers(sums, counted)).tolist()
+        divisor = max(counted, 1.0) * loss_scale
         norm = math.sqrt(square) / divisor if math.isfinite(square) else square
-        skipped = bad > 0 or not math.isfinite(norm)
+        skipped = bad > 0 or not math.isfinite(norm) or not counted
         lr = learning_rate(self.spec.train.optimizer, step, self.spec.train.steps)
         self._capture(step, sums, divisor)
         self._return.begin()
@@ -204,6 +211,7 @@ class Epoch:
         if self._host is not None:
             with self._meter.mark("wait host"):
                 self._host.leave()
+        self._let_change()
         if skipped:
             for names in self._return.slices:
                 self._give(names)
@@ -213,8 +221,15 @@ class Epoch:
             self._step(sums, scale, lr)
         self._gradients.drain()
         was = self.state.loss_scale.value
-        self.state.loss_scale = self.state.loss_scale.after(skipped)
-        return StepTotals(loss / tokens, int(tokens), norm, lr, was, skipped, (step + 1) * int(tokens))
+        self.state.loss_scale = self.state.loss_scale.after(skipped, int(counted))
+        mean, tokens = loss / counted if counted else math.nan, self._all_tokens
+        return StepTotals(mean, tokens, norm, lr, was, skipped, (step + 1) * tokens, int(counted))
+
+    def _let_change(self) -> None:
+        """Waits until a save has copied the state."""
+        if self._saver.is_copying:
+            with self._meter.mark("wait save"), self._waits.updating():
+                self._saver.copied()
 
     def _step(self, sums: dict[str, torch.Tensor], scale: float, lr: float) -> None:
         """Each slice leaves for its copies while the next one is updated. An emulated chip updates all first, and then
@@ -246,47 +261,44 @@ class Epoch:
     def _give(self, names: Sequence[str]) -> None:
         self._return.give({name: self.state.masters[name] for name in names})
 
-    def _numbers(self, sums: dict[str, torch.Tensor]) -> torch.Tensor:
-        """(sum of token losses, tokens, sum of squares of the gradient sums, found-inf) of this rank."""
+    def _numbers(self, sums: dict[str, torch.Tensor], counted: float) -> torch.Tensor:
+        """(sum of token losses, tokens that it is of, sum of squares of the gradient sums, found-inf) of this rank."""
         square = 0.0
         if sums:
             norms = torch._foreach_norm(list(sums.values()))
             square = float(torch.stack(norms).cpu().double().square().sum())
         bad = not math.isfinite(square) or self._overflowed()
-        numbers = [self._loss_of(self._executor), self._tokens, square, float(bad)]
-        return torch.tensor(numbers, dtype=torch.float64)
+        return torch.tensor([*self._spoken(self._executor, counted), square, float(bad)], dtype=torch.float64)
 
     def _overflowed(self) -> bool:
         """Since this was asked last, on a chip that does not show it."""
         return self._precision == "float16" and self._backend.overflowed()
 
-    def _evaluate(self) -> float:
-        """The mean token loss over the held-out batches, equal on all ranks. No part of the step's figures."""
+    def _evaluate(self) -> float | None:
+        """The mean token loss over the held-out batches, equal on all ranks; None where no token of them is counted. No
+        part of the step's figures."""
         self.settle()
-        loss, tokens = 0.0, 0
+        spoken = torch.zeros(2, dtype=torch.float64)
         for batch in range(self.spec.evaluation.batches):
             self._native.begin(self._forward_orders)
-            self._evaluator.evaluate(self._text.held_out_reader(batch))
-            loss += self._loss_of(self._evaluator)
-            tokens += self._tokens
+            share = self._text.held_out_share(batch)
+            self._evaluator.evaluate(share.micro_batch)
+            spoken += torch.tensor(self._spoken(self._evaluator, share.counted), dtype=torch.float64)
         self._evaluator.drain()
-        loss, all_tokens = self._totals.sum(torch.tensor([loss, tokens], dtype=torch.float64)).tolist()
-        return loss / all_tokens
+        loss, counted = self._totals.sum(spoken).tolist()
+        return loss / counted if counted else None
 
-    def _loss_of(self, executor: Executor) -> float:
-        """The sum of token losses that this rank speaks for."""
-        return float(executor.loss) if self._speaks and executor.loss is not None else 0.0
-
-    @property
-    def _speaks(self) -> bool:
-        """Of the ranks that know a pipeline's loss, one counts it."""
-        return self.stage.computes_loss and self.place.along("tp") == 0
+    def _spoken(self, executor: Executor, counted: float) -> tuple[float, float]:
+        """The sum of token losses that this rank speaks for, and the number of the tokens: of the ranks that know a
+        pipeline's, one does."""
+        if executor.loss is None or self.place.along("tp") > 0:
+            return 0.0, 0.0
+        return float(executor.loss), counted
 
     @property
-    def _tokens(self) -> int:
-        """Of its pipeline's share of a global batch, where this rank speaks for it."""
-        share = self.spec.plan.pipelines[self.place.pipeline].share
-        return share * self.spec.text.seq_len if self._speaks else 0
+    def _all_tokens(self) -> int:
+        """Of a global batch, whether they are counted or not."""
+        return self.spec.train.global_batch * self.spec.text.seq_len
 
     def _capture(self, step: int, sums: dict[str, torch.Tensor], divisor: float) -> None:
         capture = self.spec.capture
@@ -354,9 +366,16 @@ def _used_once(holding: Holding) -> bool:
 def _host_pace(spec: RunSpec, place: RankPlace, backend: Backend, owned: int) -> HostPace:
     if not isinstance(backend, Emulated) or not owned:
         return HostPace()
-    pool = spec.pools[place.ranks[0].pool].planned(spec.plan.precisions()[place.ranks[0].pool])
     update_s = _expected(spec, place, backend)[Kind.STEP, -1]
-    return HostPace(spec.time_scale / pool.chip.host_bytes_per_s, update_s / owned)
+    return HostPace(_host_byte_s(spec, place, backend), update_s / owned)
+
+
+def _host_byte_s(spec: RunSpec, place: RankPlace, backend: Backend) -> float:
+    """What an emulated chip takes to give its host a byte."""
+    if not isinstance(backend, Emulated):
+        return 0.0
+    pool = spec.pools[place.ranks[0].pool].planned(spec.plan.precisions()[place.ranks[0].pool])
+    return spec.time_scale / pool.chip.host_bytes_per_s
 
 
 def _optimizer(spec: RunSpec, state: State, tensors: Sequence[Holding], fused: bool) -> Optimizer:
@@ -379,5 +398,6 @@ def _laps(spec: RunSpec, place: RankPlace, backend: Backend) -> Laps:
 
 def workload_of(spec: RunSpec) -> Workload:
     """What the run's model costs, unit by unit."""
-    work = architecture(spec.model).workload(spec.text.seq_len, spec.train.global_batch, spec.train.precision)
-    return replace(work, update=spec.train.optimizer.update)
+    model, train = architecture(spec.model, spec.train.tuning), spec.train
+    work = model.workload(spec.text.seq_len, train.global_batch, train.precision)
+    return replace(work, update=train.optimizer.update, packed=spec.text.packs)

@@ -80,9 +80,10 @@ def _tensor_groups(place: RankPlace, pool: str) -> list[tuple[RankId, ...]]:
 
 
 def sharing(tensors: Iterable[Holding], pool: str) -> list[set[int]]:
-    """The chips of a pool in sets that share no state with each other, by their lowest number."""
+    """The chips of a pool in sets that share no state with each other, by their lowest number. What is frozen is
+    nobody's to tell."""
     sets: list[set[int]] = []
-    for holding in tensors:
+    for holding in (one for one in tensors if one.trains):
         ours = {rank.index for holder in holding.holders for rank in holder.placement.regions if rank.pool == pool}
         if ours:
             joined = ours.union(*(one for one in sets if one & ours))
@@ -112,7 +113,7 @@ def active_ranks(plan: Plan) -> dict[str, Sequence[RankId]]:
 
 def tensor_holdings(spec: RunSpec) -> list[Holding]:
     """Every logical tensor of the model with its holders under the spec's plan."""
-    model = architecture(spec.model)
+    model = architecture(spec.model, spec.train.tuning)
     layouts = {}
     for place in places(spec.plan):
         axes, ways = place.axes, Ways.of(_stage(spec.plan, place))
@@ -120,7 +121,7 @@ def tensor_holdings(spec: RunSpec) -> list[Holding]:
             if (unit, ways) not in layouts:
                 found = model.tensors(unit, axes.extent("tp"), ways.sequence_parallel, ways.spread).values()
                 layouts[unit, ways] = {tensor.name: axes.spread(tensor.layout, "tp") for tensor in found}
-    return holdings(spec.plan, layouts)
+    return holdings(spec.plan, layouts, model.frozen)
 
 
 def _stage(plan: Plan, place: RankPlace) -> StagePlan:

@@ -15,12 +15,16 @@ from bridge.codec import NONE
 from bridge.options import BridgeOptions
 from bridge.precision import crossing
 from hetero.cluster.options import PoolOptions
-from hetero.data.options import DataOptions
+from hetero.data.options import BYTES, MODEL, DataOptions
 from hetero.errors import did_you_mean, explains_itself
+from hetero.huggingface.hub import place
 from hetero.job.errors import JobError
 from hetero.masking import MASK, first_masked
+from hetero.models.description import ModelDescription
+from hetero.models.dimensions import Dimensions
 from hetero.models.options import ModelOptions
 from hetero.models.registry import architecture
+from hetero.models.tuning import EVERYTHING, Tuning
 from hetero.monitoring.options import MonitorOptions
 from hetero.monitoring.tracker import tracker_names
 from hetero.words.options import TrainOptions
@@ -29,7 +33,7 @@ Pools = Mapping[str, PoolOptions]
 
 FLOAT8, BFLOAT16 = "fp8", "bfloat16"
 """The codec whose values are such."""
-MOST_CHIPS, MOST_LAYERS = 10**6, 1000
+MOST_CHIPS, MOST_LAYERS, MOST_TP = 10**6, 1000, 128
 """More would keep the balancer busy for minutes."""
 _NO_NAME = re.compile(r"[^\w-]|^$")
 LONGEST_NAME = 63
@@ -155,24 +159,42 @@ def check_time_scale(time_scale: float | str, emulated: bool) -> None:
         raise JobError("time_scale", time_scale, "slows emulated pools only, and none is", "remove it")
 
 
-def check_model(model: ModelOptions, data: DataOptions, pools: Pools) -> None:
-    """The model is a known one, has room for every symbol of the text, and can be cut as the pools ask."""
+def check_model(model: ModelOptions, data: DataOptions, pools: Pools, tuning: Tuning = EVERYTHING) -> None:
+    """The model is a known one, has what the job freezes and adapts, and room for every symbol of the text, and can be
+    cut as the pools ask."""
     try:
-        dimensions = model.resolve()
-        _check_layers(dimensions.layers)
-        legal_tp = architecture(dimensions).legal_tp
+        described = model.resolve()
+        _check_layers(_layers(described))
+        legal_tp = architecture(described, tuning).legal_tp
     except Exception as error:
         if not explains_itself(error):
             raise
         key = str(error.key)  # type: ignore[attr-defined]
-        raise JobError.at(key if key.startswith("model") else f"model.{key}", error) from None
-    if dimensions.vocab < data.vocab:
+        raise JobError.at(key if key.startswith(("model", "train")) else f"model.{key}", error) from None
+    if data.vocab is not None and described.vocab < data.vocab:
         rule = f"must have room for the {data.vocab} symbols of the {data.tokenizer!r} tokenizer"
-        raise JobError("model", f"vocab {dimensions.vocab}", rule, f"choose a vocab of at least {data.vocab}")
+        raise JobError("model", f"vocab {described.vocab}", rule, f"choose a vocab of at least {data.vocab}")
     for name, pool in pools.items():
         if pool.tp != "auto" and (reason := legal_tp(pool.tp)):
-            legal = [str(tp) for tp in range(1, min(pool.count, dimensions.heads) + 1) if legal_tp(tp) is None]
+            legal = [str(tp) for tp in range(1, min(pool.count, MOST_TP) + 1) if legal_tp(tp) is None]
             raise JobError(f"pools.{name}.tp", pool.tp, reason, f"set it to {' or '.join(legal)}, or to auto")
+
+
+def with_tokenizer(data: DataOptions, model: ModelOptions) -> DataOptions:
+    """The data, with the directory of the model's tokenizer where it asks for that. Raises JobError where the model has
+    none, HfError where it is not there."""
+    if data.tokenizer != MODEL:
+        return data
+    if model.hf is None:
+        rule = "is the tokenizer of the model's directory, and the model has none"
+        raise JobError("data.tokenizer", MODEL, rule, f"name a directory with a tokenizer.json, or use {BYTES}")
+    return data.model_copy(update={"tokenizer": str(place(model.hf))})
+
+
+def _layers(model: ModelDescription) -> int:
+    """What config.json says, if it says a number, is what a family reads first."""
+    layers = model.layers if isinstance(model, Dimensions) else model.values.get("num_hidden_layers")
+    return layers if isinstance(layers, int) else 0
 
 
 def _check_layers(layers: int) -> None:

@@ -12,13 +12,17 @@ from pathlib import Path
 from backends.errors import ChipError
 from backends.identify import AUTO, identify
 from backends.probe import Detection
+from bridge.precision import ITEM_BYTES
+from hetero.checkpoint.address import StoreAddress
+from hetero.checkpoint.errors import CheckpointError
 from hetero.cluster.doctor.finding import Finding, judged
 from hetero.cluster.doctor.machine import Machine, Space, space
 from hetero.cluster.fleet import LOOPBACK
 from hetero.cluster.host.loopback import listen_fault
 from hetero.cluster.options import PoolOptions, fleet_of
 from hetero.cluster.placement import Node, PlacementError, asks_of, place
-from hetero.data.corpus import Corpus
+from hetero.data.source_files import SourceFiles
+from hetero.data.tokenizing.loading import load_tokenizer
 from hetero.errors import explains_itself
 from hetero.job.job import Job
 from hetero.job.planning.cache import cache_folder
@@ -26,7 +30,10 @@ from hetero.job.planning.chips import AskChips, ask_here, chip_of, unidentified_
 from hetero.job.planning.plan_job import plan_job
 from hetero.job.planning.problem import workload
 from hetero.job.run.claim import held_by
+from hetero.job.run.model import checked_weights
 from hetero.job.run.spec import fleet_links
+from hetero.models.options import NATIVE
+from hetero.paths import scheme_of
 
 STATE_BYTES = 12
 """Of a parameter in a checkpoint: itself and the two moments of AdamW, in float32."""
@@ -36,7 +43,14 @@ def examine_job(job: Job, machine: Machine, run_dir: Path, nodes: Sequence[Node]
     """With the `nodes` of a cluster the pools need a place there, else all of them run on this host."""
     pools = _pools_here(job, machine) if nodes is None else _pools_there(job, nodes)
     plan = [] if job.unidentified else _plan(job)
-    return [*plan, *pools, _data(job, nodes is not None), *_storage(job, run_dir, nodes), *_ports(job)]
+    return [
+        _model(job, nodes is not None),
+        *plan,
+        *pools,
+        _data(job, nodes is not None),
+        *_storage(job, run_dir, nodes),
+        *_ports(job),
+    ]
 
 
 def taken(run_dir: Path) -> Iterator[Finding]:
@@ -74,6 +88,20 @@ def name_chips(job: Job, ask: AskChips | None = ask_here) -> tuple[Job, list[Fin
         if not explains_itself(error):
             raise
         return job, [*findings, Finding.of(error)]
+
+
+def _model(job: Job, elsewhere: bool) -> Finding:
+    """On a cluster a directory that is here must be there as well, which a run compares."""
+    value, served = job.model.told(), f"served by the {NATIVE} provider"
+    try:
+        if checked_weights(job) is None:
+            return Finding("ok", "model", value, served)
+    except Exception as error:
+        if not explains_itself(error):
+            raise
+        return Finding.of(error)
+    also = "; each host must have it, which a run compares" if elsewhere else ""
+    return Finding("ok", "model", value, f"{served}; its weights are whole{also}")
 
 
 def _plan(job: Job) -> Iterator[Finding]:
@@ -150,25 +178,48 @@ def _pools_there(job: Job, nodes: Sequence[Node]) -> Iterator[Finding]:
 def _data(job: Job, elsewhere: bool) -> Finding:
     """On a cluster a path that is not here may be there."""
     try:
-        note = Corpus.of(job.data.source).note
+        load_tokenizer(job.text().tokenizer)
+        sources = [SourceFiles(source) for source in job.data.sources]
     except Exception as error:
         if not explains_itself(error):
             raise
         found = Finding.of(error)
         return Finding("warning" if elsewhere else "error", found.check, found.value, found.rule, found.remedy)
-    return Finding("ok", "data.source", job.data.source, "can be read" + (note and f"; {note}"))
+    note = "; ".join(filter(None, (files.note for files in sources)))
+    named = ", ".join(source.source for source in job.data.sources)
+    return Finding("ok", "data.source", named, "can be read" + (note and f"; {note}"))
 
 
 def _storage(job: Job, run_dir: Path, nodes: Sequence[Node] | None) -> Iterator[Finding]:
     if job.checkpoint.every == 0:
         return
-    n_bytes = STATE_BYTES * sum(unit.parameters for unit in workload(job).units) * (job.checkpoint.keep + 1)
+    if job.checkpoint.storage is not None and scheme_of(job.checkpoint.storage):
+        yield _store(job.checkpoint.storage, elsewhere=nodes is not None)
+        return
+    value_bytes = ITEM_BYTES[job.train.precision]
+    saved = sum(STATE_BYTES * unit.trained + value_bytes * unit.frozen for unit in workload(job).units)
+    n_bytes = saved * _kept(job)
     if nodes is None or job.checkpoint.storage is not None:
         folder = Path(os.path.expanduser(job.checkpoint.storage or run_dir))
         yield storage(space(folder), n_bytes, elsewhere=nodes is not None)
     elif len(nodes) > 1:
         rule = f"hosts of {len(nodes)} nodes write there, so all of them must reach it"
         yield Finding("warning", "checkpoint.storage", "the run directory", rule, "name a folder that all hosts mount")
+
+
+def _kept(job: Job) -> int:
+    """How many checkpoints lie there at most, the one that is written included."""
+    every = job.checkpoint.keep_every
+    return job.checkpoint.keep + 1 + (job.train.steps // every if every else 0)
+
+
+def _store(address: str, *, elsewhere: bool) -> Finding:
+    try:
+        StoreAddress(address).exists()
+    except CheckpointError as error:
+        found = Finding.of(error)
+        return Finding("warning" if elsewhere else "error", found.check, found.value, found.rule, found.remedy)
+    return Finding("ok", "checkpoint.storage", address, "can be reached; a run tries at its start to write there")
 
 
 def storage(there: Space, n_bytes: int, *, elsewhere: bool) -> Finding:

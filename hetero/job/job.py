@@ -14,9 +14,20 @@ from bridge.options import BridgeOptions
 from hetero.checkpoint.options import CheckpointOptions
 from hetero.cluster.options import PoolOptions
 from hetero.data.options import DataOptions
-from hetero.job.checks import check_links, check_model, check_pool, check_sizes, check_time_scale, check_trackers
+from hetero.job.checks import (
+    check_links,
+    check_model,
+    check_pool,
+    check_sizes,
+    check_time_scale,
+    check_trackers,
+    with_tokenizer,
+)
 from hetero.masking import masked
+from hetero.models.description import ModelDescription
+from hetero.models.dimensions import Dimensions
 from hetero.models.options import ModelOptions
+from hetero.models.tuning import EVERYTHING
 from hetero.monitoring.options import MonitorOptions
 from hetero.words.options import EvalOptions, TrainOptions
 
@@ -38,7 +49,7 @@ class Job(BaseModel):
         max_length=LONGEST_JOB_NAME,
         description="Names the run directory; the file's own name by default.",
     )
-    model: ModelOptions = Field(..., description="What is trained: a preset's name, or dimensions.")
+    model: ModelOptions = Field(..., description="What is trained: a preset's name, dimensions, or a directory.")
     data: DataOptions
     train: TrainOptions
     pools: dict[str, PoolOptions] = Field(
@@ -73,7 +84,7 @@ class Job(BaseModel):
             check_pool(name, pool, self.train.precision)
         check_links(self.bridge, self.pools, self.train.precision)
         check_time_scale(self.time_scale, self.emulated)
-        check_model(self.model, self.data, self.pools)
+        check_model(self.model, self.data, self.pools, self.train.tuning)
         check_trackers(self.monitor)
         return self
 
@@ -89,6 +100,11 @@ class Job(BaseModel):
     def precision_of(self, pool: str) -> str:
         """What a pool computes in."""
         return self.pools[pool].precision or self.train.precision
+
+    def text(self) -> DataOptions:
+        """The data, with the directory of the model's tokenizer where it is asked for. Raises JobError where the model
+        has no directory."""
+        return with_tokenizer(self.data, self.model)
 
     def resolved(self) -> dict[str, Any]:
         """Plain data with every default filled in, to be shown and recorded; loading it gives an equal job, but for
@@ -109,9 +125,11 @@ class Job(BaseModel):
         invariant = {"micro_batch", "replica_check_every", "loss_scale"}
         if self.train.optimizer.schedule == "constant":
             invariant.add("steps")
+        if self.train.tuning == EVERYTHING:
+            invariant |= {"freeze", "lora"}
         return {
-            "model": {"dimensions": self.model.resolve().model_dump(mode="json")},
-            "data": self.data.model_dump(mode="json", exclude={"source"}),
+            "model": model_facts(self.model.resolve()),
+            "data": self.data.facts(),
             "train": self.train.model_dump(mode="json", exclude=invariant),
             "eval": {"held_out_batches": self.eval.held_out_batches},
         }
@@ -124,13 +142,25 @@ class Job(BaseModel):
         """The fingerprint as checkpoints have it that hold no facts: it covers the path of the text too."""
         facts = self.facts()
         deciding = {
-            "model": facts["model"]["dimensions"],
-            "data": self.data.model_dump(mode="json"),
+            "model": facts["model"].get("dimensions"),
+            "data": self.data.facts() | {"source": self.data.model_dump(mode="json")["source"]},
             "train": facts["train"],
         }
         if self.eval.held_out_batches:
             deciding |= facts["eval"]
         return _hash(deciding)
+
+
+_NO_MATTER = {"architectures", "dtype", "torch_dtype", "transformers_version"}
+"""Of config.json: who saved it, and in which type."""
+
+
+def model_facts(model: ModelDescription) -> dict[str, Any]:
+    """What decides the numbers of a model, as plain data."""
+    if isinstance(model, Dimensions):
+        return {"dimensions": model.model_dump(mode="json")}
+    deciding = {key: value for key, value in model.values.items() if key not in _NO_MATTER and key[0] != "_"}
+    return {"hf": deciding}
 
 
 def _hash(facts: dict[str, Any]) -> str:

@@ -12,16 +12,19 @@ import torch.nn.functional as F
 
 from hetero.layers.group import TensorGroup
 
+IGNORED = -100
+"""The label of a token whose loss is not counted. It has no gradient either."""
+
 
 def cross_entropy_sum(
     logits_NV: torch.Tensor, labels_N: torch.Tensor, group: TensorGroup, first: int = 0
 ) -> torch.Tensor:
     """Sum over tokens of -log softmax(logits)[label]: a float32 scalar, equal on all ranks.
 
-    `first` is the vocabulary entry of this rank's column 0; labels are entries of the whole vocabulary.
+    `first` is the vocabulary entry of this rank's column 0; labels are entries of the whole vocabulary, or IGNORED.
     """
     if group.size == 1:
-        return F.cross_entropy(logits_NV.float(), labels_N, reduction="sum")
+        return F.cross_entropy(logits_NV.float(), labels_N, ignore_index=IGNORED, reduction="sum")
     return cast(torch.Tensor, _SplitCrossEntropy.apply(logits_NV, labels_N, group, first))
 
 
@@ -40,10 +43,12 @@ class _SplitCrossEntropy(torch.autograd.Function):
         chosen_N = probability_NV.gather(-1, column_N1).squeeze(-1) * here_N
         total_N = probability_NV.exp_().sum(-1)
         total_N, chosen_N = group.all_reduce_sum(torch.stack((total_N, chosen_N)))
-        probability_NV.div_(total_N[:, None]).scatter_add_(-1, column_N1, -here_N.float()[:, None])
+        ignored_N = labels_N == IGNORED
+        probability_NV.div_(total_N.masked_fill(ignored_N, torch.inf)[:, None])
+        probability_NV.scatter_add_(-1, column_N1, -here_N.float()[:, None])
         ctx.save_for_backward(probability_NV)
         ctx.dtype = logits_NV.dtype
-        return (total_N.log() - chosen_N).sum()
+        return (total_N.log() - chosen_N).masked_fill_(ignored_N, 0.0).sum()
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None, None, None]:

@@ -34,7 +34,8 @@ class DispatchedLinear(ShardedModule):
         else:
             self.hold("bias", bias, builder.parameter(bias))
         self._weight_gradients = builder.weight_gradients
-        self._weight_gradients.weights.add(self.weight)
+        if weight.trains:
+            self._weight_gradients.weights.add(self.weight)
         self._deferred = builder.group.size > 1
 
     def forward(self, x_ND: torch.Tensor, dispatch: Dispatch) -> torch.Tensor:

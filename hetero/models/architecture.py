@@ -56,6 +56,12 @@ class Architecture:
         owners = {name: ties.get(name, (unit, name)) for name in found}
         return {name: replace(found[name], name=f"units.{owner}.{own}") for name, (owner, own) in owners.items()}
 
+    @cached_property
+    def frozen(self) -> frozenset[str]:
+        """The logical tensors that do not train."""
+        specs = (spec for unit in range(len(self.units)) for spec in self.tensors(unit, 1).values())
+        return frozenset(spec.name for spec in specs if not spec.trains)
+
     def legal_tp(self, tp: int) -> str | None:
         """Why the model cannot be split over tp ranks, or None if it can."""
         reasons = (part.legal_tp(tp) for unit in self._of_kind.values() for part in unit.parts)

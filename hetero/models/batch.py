@@ -9,16 +9,14 @@ from typing import Any, TypeVar
 import torch
 
 from backends.attention_mask import AttentionMask
-
-IGNORED = -100
-"""The label of a token whose loss is not counted."""
+from hetero.layers.cross_entropy import IGNORED
 
 Made = TypeVar("Made")
 
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """tokens_BT and labels_BT, int64, on the rank's device.
+    """tokens_BT and labels_BT, int64, on the rank's device. A label of IGNORED is not counted.
 
     positions_BT, where they are not 0, 1, ..., T-1, are each less than T. documents_BT number each position's document
     where a sample has several, which lie side by side; attention ends at their borders. They stay on the host.
@@ -35,17 +33,16 @@ class Batch:
         positions = None if self.positions_BT is None else self.positions_BT.to(device)
         return Batch(self.tokens_BT.to(device), self.labels_BT.to(device), positions, self.documents_BT)
 
-    def split(self, count: int) -> list[Batch]:
-        """So many samples each."""
-        parts = (self.tokens_BT, self.labels_BT, self.positions_BT, self.documents_BT)
-        pieces = -(-len(self.labels_BT) // count)
-        columns = [[None] * pieces if part is None else list(part.split(count)) for part in parts]
-        return [Batch(*row) for row in zip(*columns, strict=True)]
+    def part(self, number: int, count: int) -> Batch:
+        """Of parts of `count` samples each, one; it makes anew what is made once."""
+        rows = slice(number * count, (number + 1) * count)
+        positions, documents = (None if x is None else x[rows] for x in (self.positions_BT, self.documents_BT))
+        return Batch(self.tokens_BT[rows], self.labels_BT[rows], positions, documents)
 
     @property
-    def counted(self) -> torch.Tensor:
-        """Tokens whose loss is counted, as a number where the labels lie."""
-        return (self.labels_BT != IGNORED).sum()
+    def counted(self) -> int:
+        """Tokens whose loss is counted: best asked where the labels are on the host."""
+        return int((self.labels_BT != IGNORED).sum())
 
     def mask(self, length: int, window: int | None = None) -> AttentionMask | None:
         """What a position of `length` reads, of no more than the last `window`; None where that is all before it. One

@@ -18,13 +18,15 @@ from hetero.layers.auxiliary import AuxiliaryLoss
 from hetero.layers.builder import Builder, LogicalTensor, tensors
 from hetero.layers.group import TensorGroup
 from hetero.layers.rerun import Remaker
-from hetero.layers.spec import TensorSpec
+from hetero.layers.spec import AdapterSpec, TensorSpec
 from hetero.layers.weight_gradients import WeightGradients
+from hetero.models.adapter import adapter_names
 from hetero.models.batch import Batch
 from hetero.models.description import ModelDescription
 from hetero.models.parts.part import Part
 from hetero.models.parts.projected_module import ProjectedModule
 from hetero.models.registry import architecture
+from hetero.models.tuning import EVERYTHING, Tuning
 from hetero.models.unit import STREAM, Unit
 
 Boundary = dict[str, torch.Tensor]
@@ -107,6 +109,7 @@ def build_unit(
     weight_gradients: WeightGradients | None = None,
     recompute: Recompute = "none",
     auxiliary: AuxiliaryLoss | None = None,
+    tuning: Tuning = EVERYTHING,
 ) -> UnitModule:
     """Unit `index` of the model, as rank `group.rank` of its group holds it, of whose values backward makes again what
     `recompute` says.
@@ -117,7 +120,16 @@ def build_unit(
     """
     first_values = seed if fill else None
     tied, made = {} if shared is None else shared, weight_gradients or WeightGradients(operators.add_product)
-    builder = Builder(group, operators, dtype, device, first_values, tied, made, auxiliary or AuxiliaryLoss())
-    model = architecture(description)
-    specs = model.tensors(index, group.size, group.sequence_parallel, group.spread)
-    return UnitModule(builder, model.units[index], specs, recompute)
+    model = architecture(description, tuning)
+    unit, specs = model.units[index], model.tensors(index, group.size, group.sequence_parallel, group.spread)
+    common = first_values, tied, made, auxiliary or AuxiliaryLoss(), _adapters(unit, specs)
+    return UnitModule(Builder(group, operators, dtype, device, *common), unit, specs, recompute)
+
+
+def _adapters(unit: Unit, specs: Mapping[str, TensorSpec]) -> dict[str, AdapterSpec]:
+    """By the logical names of the weights that they stand beside."""
+    found = {}
+    for weight, adapter in unit.adapters.items():
+        a, b = adapter_names(weight)
+        found[specs[weight].name] = AdapterSpec(specs[a], specs[b], adapter.scale)
+    return found

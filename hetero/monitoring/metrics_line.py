@@ -66,6 +66,8 @@ class MetricsLine(TypedDict, total=False):
     skipped: bool | None
     tokens: Number | None
     consumed_tokens: Number | None
+    counted_tokens: Number | None
+    """Of `tokens`, those whose loss is counted: runs of earlier releases counted all."""
     eval_loss: Number | None
     """In the lines of those steps alone after which the held-out samples were measured."""
     step_s: Number | None

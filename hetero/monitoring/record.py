@@ -20,7 +20,7 @@ BUSY = ("forward_s", "backward_s", "weight_s", "optimizer_s")
 SUMMED = (*BUSY, "bridge_wait_s", "bubble_s")
 UNSCALED = 1.0
 """The `loss_scale` of a step whose loss is not multiplied. No other is less."""
-UNTOLD = StepTotals(nan, 0, nan, nan, nan, False, 0)
+UNTOLD = StepTotals(nan, 0, nan, nan, nan, False, 0, 0)
 """Of a step of which no rank has told them."""
 
 
@@ -94,6 +94,7 @@ def merge_hosts(hosts: Sequence[HostStep], facts: RunFacts, useful_s: float = 0.
         "skipped": totals.skipped,
         "tokens": totals.tokens,
         "consumed_tokens": totals.consumed_tokens,
+        "counted_tokens": totals.counted_tokens,
     }
     if totals.eval_loss is not None:
         line["eval_loss"] = totals.eval_loss

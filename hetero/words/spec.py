@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, model_validator
@@ -9,12 +10,38 @@ from pydantic import BaseModel, ConfigDict, model_validator
 from balancer.plan.plan import Plan
 from bridge.options import BridgeOptions
 from hetero.models.description import ModelDescription
+from hetero.models.tuning import EVERYTHING, Tuning
 from hetero.words.options import EvalOptions, TrainOptions
 from hetero.words.pool import Pool
 
 
+class TextPart(BaseModel):
+    """Where the documents of one source lie on this host."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    tokens: str
+    learnt: str | None = None
+    """Which tokens are learnt; None means all."""
+    pieces: str
+    """How documents make samples."""
+    vocab: int
+    weight: float = 1.0
+    """Its part of the samples, beside the others'."""
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """All that are read."""
+        return tuple(name for name in (self.tokens, self.learnt, self.pieces) if name is not None)
+
+    def moved(self, places: Mapping[str, str]) -> TextPart:
+        """With other paths for those that `places` names."""
+        there = {name: getattr(self, name) for name in ("tokens", "learnt", "pieces")}
+        return self.model_copy(update={name: places.get(path, path) for name, path in there.items()})
+
+
 class TextRun(BaseModel):
-    """Where the token stream lies on this host, and what it must be."""
+    """Where the text lies on this host, the stream of tokens at `path` or documents in `parts`, and what it must be."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -23,6 +50,19 @@ class TextRun(BaseModel):
     seq_len: int
     vocab: int
     """How many symbols its tokens are of."""
+    packs: bool = False
+    """Whether a sample holds several documents. All stages need to know where they end."""
+    parts: tuple[TextPart, ...] = ()
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """All that are read."""
+        return tuple(name for part in self.parts for name in part.files) or (self.path,)
+
+    def moved(self, places: Mapping[str, str]) -> TextRun:
+        """With other paths for those that `places` names."""
+        parts = tuple(part.moved(places) for part in self.parts)
+        return self.model_copy(update={"path": places.get(self.path, self.path), "parts": parts})
 
 
 class Capture(BaseModel):
@@ -51,8 +91,10 @@ class RunSpec(BaseModel):
     time_scale: float = 1.0
     checkpoint_folder: str | None = None
     checkpoint_every: int = 0
-    state: Literal["initial", "checkpoint", "live"] = "initial"
+    state: Literal["initial", "weights", "checkpoint", "live"] = "initial"
     """Where the epoch's state comes from: `live` from the ranks that hold it, which have done `start` steps."""
+    weights_folder: str | None = None
+    """The directory of the model, as the user named it, that the epoch begins from, if it begins from `weights`."""
     resume_folder: str | None = None
     """Where the checkpoint of step `start` lies that the epoch begins from, if it begins from one."""
     trace_every: int = 0
@@ -63,13 +105,19 @@ class RunSpec(BaseModel):
     def _a_checkpoint_lies_somewhere(self) -> RunSpec:
         if (self.state == "checkpoint") != (self.resume_folder is not None):
             raise ValueError("an epoch that begins from a checkpoint, and no other, has a resume_folder")
+        if (self.state == "weights") != (self.weights_folder is not None):
+            raise ValueError("an epoch that begins from weights, and no other, has a weights_folder")
         return self
 
     def saves_at(self, done: int) -> bool:
         """Whether a checkpoint is written once `done` steps are complete."""
-        if self.checkpoint_folder is None or self.checkpoint_every == 0:
-            return False
-        return done % self.checkpoint_every == 0 or done == self.steps
+        return self.next_save(done - 1) == done
+
+    def next_save(self, done: int) -> int | None:
+        """Of how many steps the first checkpoint is that is written after so many; None if none is."""
+        if self.checkpoint_folder is None or self.checkpoint_every == 0 or done >= self.steps:
+            return None
+        return min((done // self.checkpoint_every + 1) * self.checkpoint_every, self.steps)
 
     def evaluates_at(self, done: int) -> bool:
         """Whether the held-out samples are measured once `done` steps are complete."""
@@ -87,6 +135,7 @@ class CalibrationSpec(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     model: ModelDescription
+    tuning: Tuning = EVERYTHING
     pools: dict[str, Pool]
     tensor_parallel: dict[str, tuple[int, ...]]
     seq_len: int

@@ -16,7 +16,8 @@ Spans = tuple[tuple[str, float, float], ...]
 
 @dataclass(frozen=True)
 class StepTotals(WordPart):
-    """Of the whole job; one rank tells them. `eval_loss` after those steps alone that are followed by an evaluation."""
+    """Of the whole job; one rank tells them. `loss` is the mean over `counted_tokens`, and not a number where there are
+    none. `eval_loss` after those steps alone that are followed by an evaluation."""
 
     loss: float
     tokens: int
@@ -25,6 +26,7 @@ class StepTotals(WordPart):
     loss_scale: float
     skipped: bool
     consumed_tokens: int
+    counted_tokens: int
     eval_loss: float | None = None
 
 

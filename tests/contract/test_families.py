@@ -84,7 +84,7 @@ def test_the_first_loss_is_that_of_a_guess(family: str) -> None:
     dims, model = _model(family, hidden=128)
     units = [build_unit(dims, index, TensorGroup(), *PLACE, seed=0) for index in range(len(model.units))]
     batch = text(dims)
-    loss = loss_of(units, batch) / batch.labels_BT.numel()
+    loss = loss_of(units, batch) / batch.counted
     assert loss.dtype == torch.float32
     assert loss.item() == pytest.approx(math.log(dims.vocab), rel=0.03)
 

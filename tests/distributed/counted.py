@@ -1,5 +1,5 @@
 """Ranks that count what a chip holds while state moves, and refuse to go on if that is not what was predicted. Their
-backwards come in two actions where a plan says so."""
+backwards come in two actions where a plan says so, and they leave many packed samples out."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from bridge.rank import RankId
 from hetero.engine import rank as engine_rank
 from hetero.engine.state.live import LiveMove
 from hetero.engine.state.state import State
+from hetero.engine.step import samples
 from hetero.words.orders import Moved
+from tests.distributed import documents
 from tests.distributed.two_actions import SplitEpoch
 from tests.live_bytes import LiveBytes
 
@@ -41,5 +43,9 @@ class CountedMove(LiveMove):
 
 
 def main(rank: RankId, agent: Pipe, port: Port) -> None:
-    with patch.object(engine_rank, "LiveMove", CountedMove), patch.object(engine_rank, "Epoch", SplitEpoch):
+    with (
+        patch.object(engine_rank, "LiveMove", CountedMove),
+        patch.object(engine_rank, "Epoch", SplitEpoch),
+        patch.object(samples, "micro_batch", documents.micro_batch),
+    ):
         engine_rank.main(rank, agent, port)

@@ -16,18 +16,18 @@ from bridge.rank import RankId
 from hetero.checkpoint.manifest import RunState
 from hetero.checkpoint.pieces import write_piece
 from hetero.checkpoint.store import CheckpointStore
-from hetero.data.batches import micro_batch
 from hetero.data.source import Prepared, prepare
-from hetero.data.split import HeldOut, Training
-from hetero.data.stream import TokenStream
+from hetero.data.text import orders, text_stream
 from hetero.job.file.load import load_job
 from hetero.layers.auxiliary import AuxiliaryLoss
 from hetero.layers.group import TensorGroup
 from hetero.models.batch import Batch
 from hetero.models.description import ModelDescription
 from hetero.models.registry import architecture
+from hetero.models.tuning import EVERYTHING, Tuning
 from hetero.models.unit_module import build_unit
 from hetero.words.options import OptimizerOptions
+from tests.distributed.documents import micro_batch
 from tests.distributed.fleet import SEQ_LEN, Job
 
 
@@ -43,15 +43,16 @@ class PlainStep:
 class PlainModel:
     """All units of a model with tensor-parallel size 1, in float32."""
 
-    def __init__(self, dims: ModelDescription, seed: int) -> None:
+    def __init__(self, dims: ModelDescription, seed: int, tuning: Tuning = EVERYTHING) -> None:
         self.dims = dims
         shared: dict[str, torch.nn.Parameter] = {}
         place = (TensorGroup(), Operators(), torch.float32, torch.device("cpu"), seed)
         count = len(architecture(dims).units)
         self.auxiliary = AuxiliaryLoss()
-        common = {"shared": shared, "auxiliary": self.auxiliary}
+        common = {"shared": shared, "auxiliary": self.auxiliary, "tuning": tuning}
         self.units = [build_unit(dims, unit, *place, **common) for unit in range(count)]
         self.parameters = {tensor.name: tensor.parameter for unit in self.units for tensor in unit.tensors()}
+        self.trained = {name: parameter for name, parameter in self.parameters.items() if parameter.requires_grad}
 
     def unsettle(self) -> PlainModel:
         """Moves every value off the special ones that training begins with."""
@@ -81,11 +82,10 @@ class GlobalBatches:
     """What each step of a job trains on, as one batch."""
 
     def __init__(self, text: Prepared, job: Job) -> None:
-        self._stream = TokenStream(text.path, SEQ_LEN, text.vocab)
-        self._size = job.train.global_batch
+        told = text.told(SEQ_LEN)
+        self._stream, self._size = text_stream(told), job.train.global_batch
         held_out = job.evaluation.held_out_batches * self._size
-        self._training = Training(job.train.seed, len(self._stream), held_out)
-        self._validation = HeldOut(len(self._stream), held_out)
+        self._training, self._validation = orders(told, self._stream, job.train.seed, held_out)
 
     def __getitem__(self, step: int) -> Batch:
         return micro_batch(self._stream, self._training, step * self._size, self._size)
@@ -104,14 +104,14 @@ class PlainTraining:
 
     def forget(self) -> None:
         """Begins with an optimizer that knows nothing."""
-        self.optimizer = _optimizer(self.job.train.optimizer, list(self.model.parameters.values()))
+        self.optimizer = _optimizer(self.job.train.optimizer, list(self.model.trained.values()))
 
     def steps(self, until: int, start: int = 0) -> Iterator[PlainStep]:
-        options, parameters = self.job.train.optimizer, self.model.parameters
+        options, parameters = self.job.train.optimizer, self.model.trained
         for number in range(start, until):
             batch = self._batches[number]
-            self.model.auxiliary.scale = 1 / batch.tokens_BT.numel()
-            loss = self.model.loss_sum(batch) / batch.tokens_BT.numel()
+            self.model.auxiliary.scale = 1 / int(batch.counted)
+            loss = self.model.loss_sum(batch) / batch.counted
             self.optimizer.zero_grad()
             loss.backward()
             gradients = {name: _array(p) for name, p in parameters.items()}
@@ -126,13 +126,14 @@ class PlainTraining:
     def validation_loss(self) -> float:
         """The mean loss of the held-out tokens."""
         batches = [self._batches.held_out(number) for number in range(self.job.evaluation.batches)]
-        tokens = sum(batch.tokens_BT.numel() for batch in batches)
-        return sum(self.model.loss_sum(batch).item() for batch in batches) / tokens
+        counted = sum(batch.counted for batch in batches)
+        return sum(self.model.loss_sum(batch).item() for batch in batches) / counted
 
     def state(self, name: str) -> dict[str, torch.Tensor]:
         """A tensor and its moments."""
         parameter = self.model.parameters[name]
-        moments = {kind: value for kind, value in self.optimizer.state[parameter].items() if kind != "step"}
+        known = self.optimizer.state.get(parameter, {})
+        moments = {kind: value for kind, value in known.items() if kind != "step"}
         return {"parameter": parameter.detach(), **moments}
 
 

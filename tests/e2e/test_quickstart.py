@@ -26,7 +26,8 @@ SETTINGS = ("time_scale=1", "data.seq_len=64")
 runs and benchmarks to say."""
 
 LINE = {
-    "step", "time", "epoch", "loss", "grad_norm", "lr", "loss_scale", "skipped", "tokens", "consumed_tokens", "step_s",
+    "step", "time", "epoch", "loss", "grad_norm", "lr", "loss_scale", "skipped", "tokens", "consumed_tokens",
+    "counted_tokens", "step_s",
     "tokens_per_s", "goodput", "emulated", "overrun", "link_ratio", "pools", "links", "stages",
 }  # fmt: skip
 POOL = {

@@ -9,11 +9,15 @@ import os
 import tempfile
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import IO
 
 from bridge.system.awake import AwakeClock
+from hetero.checkpoint.address import Location, location_of, write_mark
+from hetero.checkpoint.errors import CheckpointError
 from hetero.cluster.control.instructions import HostOrder
+from hetero.huggingface.errors import HfError
+from hetero.huggingface.folder import HfFolder
+from hetero.huggingface.hub import place
 from hetero.words.orders import Configure
 
 SEEN_WITHIN_S = 3.0
@@ -27,6 +31,14 @@ class SharedFolder:
     path: str
     marker: str
     written: bool
+
+
+@dataclass(frozen=True)
+class ModelFolder:
+    """A model's directory that each host finds by its name; copies of one have its `fingerprint`."""
+
+    named: str
+    fingerprint: str
 
 
 class ShippedFiles:
@@ -45,10 +57,10 @@ class ShippedFiles:
 
     def localized(self, order: HostOrder) -> HostOrder:
         """The order, with the text where this host's processes find it, if it was shipped."""
-        if not (isinstance(order, Configure) and (file := self._files.get(order.spec.text.path))):
+        if not (isinstance(order, Configure) and self._files.keys() & set(order.spec.text.files)):
             return order
-        text = order.spec.text.model_copy(update={"path": f"/proc/{os.getpid()}/fd/{file.fileno()}"})
-        return Configure(order.spec.model_copy(update={"text": text}))
+        here = {path: f"/proc/{os.getpid()}/fd/{file.fileno()}" for path, file in self._files.items()}
+        return Configure(order.spec.model_copy(update={"text": order.spec.text.moved(here)}))
 
     def close(self) -> None:
         for file in self._files.values():
@@ -58,18 +70,29 @@ class ShippedFiles:
 
 def reach(folder: SharedFolder, host: str) -> str | None:
     """Why this host cannot use the folder as the others do; None if it can."""
-    path = Path(folder.path)
-    clock = AwakeClock()
-    while not (path / folder.marker).exists():
-        if clock.now() > SEEN_WITHIN_S:
-            return "does not see what the driver wrote there" if path.is_dir() else "has no such folder"
-        time.sleep(0.1)
-    return _write(path / f"{folder.marker}-{host}") if folder.written else None
-
-
-def _write(path: Path) -> str | None:
+    path, clock = location_of(folder.path), AwakeClock()
     try:
-        path.write_text("may be removed")
+        while not (path / folder.marker).exists():
+            if clock.now() > SEEN_WITHIN_S:
+                return "does not see what the driver wrote there" if path.is_dir() else "has no such folder"
+            time.sleep(0.1)
+        return _write(path / f"{folder.marker}-{host}") if folder.written else None
+    except CheckpointError as error:
+        return f"cannot use it: {error.rule}"
+
+
+def compare(folder: ModelFolder) -> str | None:
+    """Why this host has not the same directory as the driver; None if it has."""
+    try:
+        found = HfFolder(place(folder.named), folder.named).fingerprint
+    except HfError as error:
+        return error.rule
+    return None if found == folder.fingerprint else "has another model there"
+
+
+def _write(path: Location) -> str | None:
+    try:
+        write_mark(path)
         path.unlink()
     except OSError as error:
         return f"cannot write there ({error.strerror})"

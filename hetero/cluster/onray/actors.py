@@ -18,7 +18,7 @@ from hetero.cluster.control.events import Event, Severity, Trouble
 from hetero.cluster.control.instructions import HostOrder
 from hetero.cluster.fleet import FleetSpec, HostSpec
 from hetero.cluster.host.agent import POLL_S, Agent, drained
-from hetero.cluster.host.shared_files import SharedFolder, ShippedFiles, reach
+from hetero.cluster.host.shared_files import ModelFolder, SharedFolder, ShippedFiles, compare, reach
 from hetero.cluster.onray.pulse import Pulse
 from hetero.cluster.onray.reservation import Reservation, reserved
 from hetero.cluster.onray.shared_files import Needs, prepare
@@ -58,6 +58,10 @@ class HostActor:
     def reach(self, folder: SharedFolder, host: str) -> tuple[str, str | None]:
         """The machine, and why it cannot use a shared folder."""
         return socket.gethostname(), reach(folder, host)
+
+    def compare(self, model: ModelFolder) -> tuple[str, str | None]:
+        """The machine, and why it has not the driver's model."""
+        return socket.gethostname(), compare(model)
 
     def send(self, order: HostOrder) -> None:
         self._agent.send(self._files.localized(order))

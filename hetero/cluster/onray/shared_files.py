@@ -13,8 +13,9 @@ import ray
 from ray.exceptions import RayActorError
 
 from bridge.system.awake import AwakeClock
+from hetero.checkpoint.address import Location, write_mark
 from hetero.cluster.errors import ClusterError
-from hetero.cluster.host.shared_files import SharedFolder
+from hetero.cluster.host.shared_files import ModelFolder, SharedFolder
 from hetero.interrupts import check
 
 CHUNK_BYTES = 16 * 1024**2
@@ -30,22 +31,26 @@ class Folder:
     """
 
     key: str
-    path: Path
+    path: Location
     proof: str | None = None
 
 
 @dataclass(frozen=True)
 class Needs:
-    """What every host needs before its ranks start: the contents of `files`, and `folders`."""
+    """What every host needs before its ranks start: the contents of `files`, `folders`, and the model's directory."""
 
     files: tuple[Path, ...] = ()
     folders: tuple[Folder, ...] = ()
+    model: ModelFolder | None = None
 
 
 def prepare(actors: Actors, needs: Needs, patience_s: float) -> None:
-    """Returns once every agent has what it needs. Raises ClusterError if a host does not reach a folder."""
+    """Returns once every agent has what it needs. Raises ClusterError if a host does not reach a folder, or has another
+    model than the driver."""
     for folder in needs.folders:
         _check(folder, actors, patience_s)
+    if needs.model is not None:
+        _compare(needs.model, actors, patience_s)
     away = _hosts_elsewhere(actors, patience_s) if needs.files else []
     for path in needs.files if away else ():
         _ship(path, {host: actors[host] for host in away}, patience_s)
@@ -53,12 +58,25 @@ def prepare(actors: Actors, needs: Needs, patience_s: float) -> None:
 
 def _check(folder: Folder, actors: Actors, patience_s: float) -> None:
     with _marked(folder) as marker:
-        shared = SharedFolder(str(folder.path.resolve()), marker, written=folder.proof is None)
+        path = folder.path.resolve() if isinstance(folder.path, Path) else folder.path
+        shared = SharedFolder(str(path), marker, written=folder.proof is None)
         answers = _answers({host: actor.reach.remote(shared, host) for host, actor in actors.items()}, patience_s)
-    faults = [f"host {host} ({node}) {why}" for host, (node, why) in answers.items() if why]
-    if faults:
+    if faults := _faults(answers):
         rule = "\n  ".join(["every host must reach it", *faults])
-        raise ClusterError(folder.key, str(folder.path), rule, "name a folder on a file system that all hosts mount")
+        raise ClusterError(
+            folder.key, str(folder.path), rule, "name a folder on a file system that all hosts mount, or a store"
+        )
+
+
+def _compare(model: ModelFolder, actors: Actors, patience_s: float) -> None:
+    calls = {host: actor.compare.remote(model) for host, actor in actors.items()}
+    if faults := _faults(_answers(calls, patience_s)):
+        rule = "\n  ".join(["every host must have the same directory as the driver", *faults])
+        raise ClusterError("model.hf", model.named, rule, "name one that all hosts mount, or copy it to each")
+
+
+def _faults(answers: Mapping[str, tuple[str, str | None]]) -> list[str]:
+    return [f"host {host} ({node}) {why}" for host, (node, why) in answers.items() if why]
 
 
 @contextlib.contextmanager
@@ -69,14 +87,15 @@ def _marked(folder: Folder) -> Iterator[str]:
         return
     marker = folder.path / f".reached-{secrets.token_hex(8)}"
     try:
-        marker.touch()
+        write_mark(marker)
     except OSError as error:
         rule = f"the driver cannot write there ({error.strerror})"
         raise ClusterError(folder.key, str(folder.path), rule, "name a folder that it may write to") from error
     try:
         yield marker.name
     finally:
-        marker.unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            marker.unlink()
 
 
 def _hosts_elsewhere(actors: Actors, patience_s: float) -> list[str]:

@@ -43,12 +43,14 @@ class LossScale:
         return self.scale if self.used else UNSCALED
 
     def per_token(self, tokens: int) -> float:
-        """What the sum of the losses of a step's `tokens` is multiplied by."""
+        """What the sum of the losses of a step's `tokens` is multiplied by: of all tokens, since how many are counted
+        is known when their losses are."""
         return self.scale / tokens if self.used else 1.0
 
-    def after(self, skipped: bool) -> LossScale:
-        """That of the step after one whose update was skipped, or was not."""
-        if not self.used:
+    def after(self, skipped: bool, counted: float | None = None) -> LossScale:
+        """That of the step after one whose update was skipped, or was not. One without a counted token tells nothing
+        of it (None: some were)."""
+        if not self.used or counted == 0:
             return self
         if skipped:
             return replace(self, scale=max(self.scale / 2, UNSCALED), good_steps=0)

@@ -1,9 +1,8 @@
-"""Where the state of a new epoch comes from: initial values, or a checkpoint."""
+"""Where the state of a new epoch comes from: initial values, a model's directory, or a checkpoint."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch
 
@@ -16,10 +15,16 @@ from hetero.engine.state.ownership import Holding
 from hetero.engine.state.saving import load
 from hetero.engine.state.state import Blank, State, owned_by, places_of
 from hetero.engine.step.stage import DTYPES, place_of, updates_in_host
+from hetero.huggingface.folder import HfFolder
+from hetero.huggingface.hub import place
+from hetero.huggingface.reader import HfReader
 from hetero.layers.builder import fill
 from hetero.layers.initial import host_makes
 from hetero.layers.spec import TensorSpec
+from hetero.models.adapter import is_adapter
+from hetero.models.hf_model import HfModel
 from hetero.models.registry import architecture
+from hetero.models.stored_weights import StoredWeights
 from hetero.words.spec import RunSpec
 
 
@@ -27,15 +32,13 @@ def begin(spec: RunSpec, tensors: Sequence[Holding], me: RankId, backend: Backen
     """This rank's state before step `spec.start`: nothing but numbers where the plan does not use it."""
     if spec.state == "initial":
         return _initial(spec, tensors, me, backend)
+    if spec.state == "weights":
+        return _from_weights(spec, tensors, me, backend)
     assert spec.resume_folder is not None
-    with CheckpointReader(CheckpointStore(Path(spec.resume_folder)), spec.start) as reader:
+    with CheckpointReader(CheckpointStore(spec.resume_folder), spec.start) as reader:
         state = _blank(spec, tensors, me, backend)
         state.loss_scale = LossScale.of(spec.train.loss_scale, reader.manifest.run.scalars)
-        owned, blank = owned_by(tensors, me), _host_memory(spec, me, backend)
-        if blank is None:
-            state.make_masters(owned)
-        else:
-            state.masters = {name: blank(state.values[name]) for name in owned}
+        _blank_masters(spec, state, tensors, me, backend)
         load(reader, state)
         return state
 
@@ -57,6 +60,37 @@ def _initial(spec: RunSpec, tensors: Sequence[Holding], me: RankId, backend: Bac
     return state
 
 
+def _from_weights(spec: RunSpec, tensors: Sequence[Holding], me: RankId, backend: Backend) -> State:
+    """Reads what is held here and nothing else; masters keep what a narrower value would round away. Adapters begin as
+    they do without weights."""
+    assert isinstance(spec.model, HfModel)
+    assert spec.weights_folder is not None
+    state = _blank(spec, tensors, me, backend)
+    _blank_masters(spec, state, tensors, me, backend)
+    stored = StoredWeights(spec.model, HfFolder(place(spec.weights_folder), spec.weights_folder))
+    reader, specs = HfReader(stored.folder), _tensor_specs(spec, me)
+    for name, value in state.values.items():
+        region = state.places[name][0].region(state.places[name][1])
+        if is_adapter(name):
+            fill(value, specs[name], region, spec.train.seed)
+            part = value
+        else:
+            part = stored.map.read(name, region, lambda one, box: reader.get(stored.names[one], box))
+            value.copy_(part)
+        if name in state.masters and state.masters[name] is not value:
+            state.masters[name].copy_(part)
+    return state
+
+
+def _blank_masters(spec: RunSpec, state: State, tensors: Sequence[Holding], me: RankId, backend: Backend) -> None:
+    """Memory for the masters of what is owned here, of any content; a float32 value on the chip is its own."""
+    owned, blank = owned_by(tensors, me), _host_memory(spec, me, backend)
+    if blank is None:
+        state.make_masters(owned)
+    else:
+        state.masters = {name: blank(state.values[name]) for name in owned}
+
+
 def _host_memory(spec: RunSpec, me: RankId, backend: Backend) -> Blank | None:
     """For the masters of a stage that updates there, whose chip may have no room for them; None for any other."""
     if not updates_in_host(spec.plan, me):
@@ -67,6 +101,7 @@ def _host_memory(spec: RunSpec, me: RankId, backend: Backend) -> Blank | None:
 def _blank(spec: RunSpec, tensors: Sequence[Holding], me: RankId, backend: Backend) -> State:
     """Memory for the values, of any content."""
     state = State(spec.start, LossScale.of(spec.train.loss_scale, {}), places=places_of(tensors, me))
+    state.frozen = tuple(owned_by(tensors, me, trains=False))
     if state.places:
         dtype = DTYPES[spec.plan.precisions()[me.pool]]
         for name, (layout, position) in state.places.items():
@@ -76,7 +111,7 @@ def _blank(spec: RunSpec, tensors: Sequence[Holding], me: RankId, backend: Backe
 
 def _tensor_specs(spec: RunSpec, me: RankId) -> dict[str, TensorSpec]:
     """Of the tensors that a rank's stage uses."""
-    place, model = place_of(spec.plan, me), architecture(spec.model)
+    place, model = place_of(spec.plan, me), architecture(spec.model, spec.train.tuning)
     if place is None:
         return {}
     units = spec.plan.pipelines[place.pipeline].stages[place.stage].unit_indices()

@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 
 from hetero.data.batches import micro_batch
-from hetero.data.split import HeldOut, Samples, Training
-from hetero.data.stream import TokenStream
+from hetero.data.split import Samples
+from hetero.data.text import TextStream, orders, text_stream
 from hetero.engine.step.stage import RankPlace
 from hetero.models.batch import Batch
 from hetero.words.spec import RunSpec
 
 
+@dataclass(frozen=True)
+class Share:
+    """A pipeline's samples of one global batch, of `size` each micro-batch, and how many of their tokens count."""
+
+    batch: Batch
+    size: int
+    counted: int
+
+    def micro_batch(self, number: int) -> Batch:
+        return self.batch.part(number, self.size)
+
+
 class Text:
-    """Reads a pipeline's share of each global batch. Stages without embedding and head read nothing.
+    """Reads a pipeline's share of each global batch; a stage that does not, gives empty batches.
 
     Step s trains on the samples [s * global_batch, (s + 1) * global_batch) of the seeded order; pipelines take
     consecutive shares of them, so which sample is trained when depends on no plan. Held-out batches are shared alike.
@@ -29,29 +41,27 @@ class Text:
         self._device = device
         self.fingerprint: str | None = None
         nothing = torch.empty(0, dtype=torch.int64)
-        self._blank = Batch(nothing, nothing)
-        self._stream: TokenStream | None = None
+        self._blank = Share(Batch(nothing, nothing), self._micro_batch, counted=0)
+        self._stream: TextStream | None = None
         self._training: Samples | None = None
         self._validation: Samples | None = None
         if reads:
-            self._stream = TokenStream(spec.text.path, spec.text.seq_len, spec.text.vocab)
+            self._stream = text_stream(spec.text)
             held_out = spec.evaluation.held_out_batches * self._global_batch
-            self._training = Training(spec.train.seed, len(self._stream), held_out)
-            self._validation = HeldOut(len(self._stream), held_out)
+            self._training, self._validation = orders(spec.text, self._stream, spec.train.seed, held_out)
             self.fingerprint = self._stream.fingerprint()
 
-    def reader(self, step: int) -> Callable[[int], Batch]:
-        """The step's micro-batches by number. The whole share is read at once: no stage waits for text in mid-step."""
+    def share(self, step: int) -> Share:
+        """Of the step's batch. It is read at once: no stage waits for text in mid-step."""
         return self._share_of(step, self._training)
 
-    def held_out_reader(self, batch: int) -> Callable[[int], Batch]:
+    def held_out_share(self, batch: int) -> Share:
         """The same of a held-out batch."""
         return self._share_of(batch, self._validation)
 
-    def _share_of(self, batch: int, samples: Samples | None) -> Callable[[int], Batch]:
+    def _share_of(self, batch: int, samples: Samples | None) -> Share:
         if self._stream is None or samples is None:
-            return lambda number: self._blank
+            return self._blank
         first = batch * self._global_batch + self._first
-        share = micro_batch(self._stream, samples, first, self._share).to(self._device)
-        tokens, labels = share.tokens_BT.split(self._micro_batch), share.labels_BT.split(self._micro_batch)
-        return lambda number: Batch(tokens[number], labels[number])
+        read = micro_batch(self._stream, samples, first, self._share)
+        return Share(read.to(self._device), self._micro_batch, read.counted)

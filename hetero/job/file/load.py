@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -16,6 +19,9 @@ from hetero.job.file.malformed import malformed
 from hetero.job.file.numbers import check_numbers
 from hetero.job.job import LONGEST_JOB_NAME, Job
 from hetero.job.planning.plan_job import check_written_plan
+
+JOB_FILE, KEPT_MODEL = "job.yaml", "model"
+"""In a run directory."""
 
 
 def load_job(path: Path | str, settings: Iterable[str] = ()) -> Job:
@@ -36,6 +42,13 @@ def job_from(document: Document) -> Job:
         if not explains_itself(error):
             raise
         raise _located(JobError.at(str(error.key), error), document) from None  # type: ignore[attr-defined]
+
+
+def recorded_job(run_dir: Path) -> Job:
+    """The job of a run, with the model that the run kept, wherever its directory is by now. Raises JobError."""
+    kept = run_dir / KEPT_MODEL
+    settings = [f"model.hf={json.dumps(os.path.abspath(kept))}"] if kept.is_dir() else []
+    return load_job(run_dir / JOB_FILE, settings)
 
 
 @contextlib.contextmanager
@@ -60,7 +73,15 @@ def _document(path: Path, settings: Iterable[str]) -> Document:
     for assignment in settings:
         document.put(assignment)
     document.data.setdefault("name", _name_of(path))
+    _find_beside(path, document.data.get("model"))
     return document
+
+
+def _find_beside(path: Path, model: Any) -> None:
+    """A model's directory is named as it lies beside the job file; any other name stays as it is."""
+    named = model.get("hf") if isinstance(model, dict) else None
+    if isinstance(named, str) and os.path.isdir(beside := path.parent / named):
+        model["hf"] = os.path.abspath(beside)
 
 
 def _name_of(path: Path) -> str:

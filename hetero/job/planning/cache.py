@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from hetero.paths import cache_home
 from hetero.private import private_files
 
 Row = dict[str, Any]
@@ -54,12 +55,7 @@ class MeasurementCache:
 
 def cache_folder() -> Path:
     """Where they lie. Raises OSError without a home."""
-    place = os.path.expanduser(os.environ.get("XDG_CACHE_HOME", ""))
-    if not os.path.isabs(place):  # to be passed over, say the rules of XDG
-        place = os.path.expanduser("~/.cache")
-    if not os.path.isabs(place):
-        raise OSError("no home is known for this user; set HOME or XDG_CACHE_HOME to a folder")
-    return Path(place, "hetero", "calibration")
+    return cache_home() / "calibration"
 
 
 def _digest(data: Any) -> str:

@@ -4,6 +4,7 @@ refusal    `refusable`: the folders while the run lasts, as they were if it cann
 claim      `held_by`: who has a folder to itself
 resuming   `check_resume`, `check_text` and what a resumed run is told
 spec       `run_spec`, which ranks get, and `fleet_links`
+model      `checked_weights`, and what a run keeps of its model's directory
 facts      `run_facts`, `tracked_run`: what monitoring needs to know
 parcel     `pack`: a job with its files, for a cluster
 """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import importlib.util
 import os
 import shutil
@@ -10,7 +11,9 @@ from pathlib import Path
 from backends import core_schema
 from hetero.data.corpus import Corpus
 from hetero.data.errors import DataError
-from hetero.data.options import BUILT_IN
+from hetero.data.options import BUILT_IN, BYTES, MODEL
+from hetero.data.records.formats import format_of
+from hetero.data.tokenizing.directory import FILES, TOKENIZER
 from hetero.job.checks import check_told
 from hetero.job.errors import JobError
 from hetero.job.job import Job
@@ -30,16 +33,44 @@ def pack(job: Job, folder: Path) -> str:
     be read or is not all below the source."""
     for package in PACKAGES:
         shutil.copytree(_home(package), folder / package, ignore=shutil.ignore_patterns("__pycache__", ".*"))
-    data, note = job.unmasked(), ""
+    data = job.unmasked()
     check_told(data)
-    source = os.path.expanduser(job.data.source)  # a home that is not known here is one there
-    if job.data.source != BUILT_IN and os.path.exists(source):
-        corpus = Corpus.of(job.data.source)
-        data["data"]["source"] = _pack_data(corpus, Path(source), folder)
-        note = corpus.note
+    if isinstance(job.data.source, str):
+        data["data"]["source"], note = _packed(job.data.source, folder, Path("data"))
+    else:
+        packed = [_packed(one.source, folder, Path("data", str(n))) for n, one in enumerate(job.data.source)]
+        for said, (place, _) in zip(data["data"]["source"], packed, strict=True):
+            said["source"] = place
+        note = "; ".join(filter(None, (note for _, note in packed)))
+    data["data"]["tokenizer"] = _packed_tokenizer(job.data.tokenizer, folder)
     with private_files():
         (folder / JOB_FILE).write_text(core_schema.dump(data), encoding="utf-8")
     return note
+
+
+def _packed(source: str, folder: Path, below: Path) -> tuple[str, str]:
+    """Where a source is on the cluster, and in words what of it was left out."""
+    path = os.path.expanduser(source)  # a home that is not known here is one there
+    if source == BUILT_IN or not (os.path.exists(path) or glob.glob(path, recursive=True)):
+        return source, ""
+    corpus = Corpus.of(source)
+    if format_of(source, corpus.files, "auto") == "megatron" and not os.path.isdir(path):
+        rule = "is one of the two files of a Megatron data set, which travels as a folder alone"
+        raise JobError("data.source", source, rule, "name the folder that holds both, or a path on the cluster")
+    return _pack_data(corpus, Path(path), folder, below), corpus.note
+
+
+def _packed_tokenizer(said: str, folder: Path) -> str:
+    """Where a tokenizer is on the cluster."""
+    there = Path(os.path.expanduser(said))
+    if said in (BYTES, MODEL) or not (there / TOKENIZER).is_file():
+        return said
+    target = Path("tokenizer")
+    (folder / target).mkdir()
+    for name in FILES:
+        if (there / name).is_file():
+            shutil.copyfile(there / name, folder / target / name)
+    return str(target)
 
 
 def _home(package: str) -> Path:
@@ -49,12 +80,13 @@ def _home(package: str) -> Path:
     return Path(next(iter(spec.submodule_search_locations)))
 
 
-def _pack_data(corpus: Corpus, source: Path, folder: Path) -> str:
+def _pack_data(corpus: Corpus, source: Path, folder: Path, below: Path) -> str:
     """Copies the files under the names that they have in the source; returns its path below `folder`."""
     _check_portable(corpus, source)
-    target = Path("data") / (source.resolve().name or "text")
+    is_file = source.is_file()
+    target = below / ((source.resolve().name if source.exists() else "") or "text")
     for file in corpus.files:
-        place = folder / target / file.name if source.is_dir() else folder / target
+        place = folder / target if is_file else folder / target / file.name
         place.parent.mkdir(parents=True, exist_ok=True)
         with place.open("wb") as copy:
             copy.writelines(file.pieces())

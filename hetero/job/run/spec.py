@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from balancer.plan.plan import Plan
+from hetero.checkpoint.address import Location
 from hetero.cluster.fleet import FleetLink, FleetSpec
 from hetero.data.source import Prepared
 from hetero.job.job import Job
 from hetero.job.planning.links import NOTHING_PROBED, Probed
 from hetero.job.planning.problem import topology
-from hetero.words.spec import RunSpec, TextRun
+from hetero.words.spec import RunSpec
 
 
 def run_spec(
@@ -20,31 +21,35 @@ def run_spec(
     text: Prepared,
     time_scale: float,
     *,
-    checkpoints: Path | None = None,
-    resume: tuple[Path, int] | None = None,
+    checkpoints: Location | None = None,
+    resume: tuple[Location, int] | None = None,
 ) -> RunSpec:
     """One epoch of the job. `checkpoints` is where to save, `resume` the folder and step of what to begin from."""
     folder, start = resume or (None, 0)
+    weights = None if folder else job.model.weights
     return RunSpec(
         epoch=plan.epoch,
         model=job.model.resolve(),
         train=job.train,
-        text=TextRun(
-            path=str(text.path.resolve()), fingerprint=text.fingerprint, seq_len=job.data.seq_len, vocab=text.vocab
-        ),
+        text=text.told(job.data.seq_len),
         plan=plan,
         pools={pool.name: pool for pool in fleet.pools},
         bridge=job.bridge,
         start=start,
         steps=job.train.steps,
         time_scale=time_scale,
-        checkpoint_folder=str(checkpoints.resolve()) if checkpoints else None,
+        checkpoint_folder=_absolute(checkpoints) if checkpoints else None,
         checkpoint_every=job.checkpoint.every,
-        state="checkpoint" if folder else "initial",
-        resume_folder=str(folder.resolve()) if folder else None,
+        state="checkpoint" if folder else "weights" if weights else "initial",
+        weights_folder=weights,
+        resume_folder=_absolute(folder) if folder else None,
         trace_every=job.monitor.trace_every,
         evaluation=job.eval,
     )
+
+
+def _absolute(place: Location) -> str:
+    return str(place.resolve() if isinstance(place, Path) else place)
 
 
 def fleet_links(job: Job, time_scale: float = 1.0, probed: Probed = NOTHING_PROBED) -> list[FleetLink]:

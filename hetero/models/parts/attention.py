@@ -91,7 +91,8 @@ class Attention(Part):
     def work(self, seq_len: int, size: int) -> PartWork:
         """Kept are q, k, v, what they give, and one float32 log-sum for each head and position; backward has the
         gradients of the same four. The causal mask leaves half of the square, which has no weights; a window's
-        counts as if it were none. Pairs are of the four projections, of which the first three read the same.
+        counts as if it were none. Pairs are of the four projections, of which the first three read the same. Of
+        documents there are a mask and angles.
 
         Norms of heads keep what they are given in float32, what they make of it, and scales; those of each head by
         itself can be made again. With a cap or sinks the squares of the heads of one group are there at a time, in
@@ -116,6 +117,7 @@ class Attention(Part):
             weight_flops=self.product_flops(seq_len),
             pair_bytes=four,
             whole_pair_bytes=seq_len * size * 2 * self.hidden,
+            mask_bytes=seq_len * size * (seq_len + 2 * self.head_dim),
         )
 
     def _normed_bytes(self, size: int) -> int:

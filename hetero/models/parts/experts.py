@@ -58,6 +58,10 @@ class Experts(Part):
     def spread_tensors(self, tp: int) -> tuple[TensorSpec, ...]:
         return tuple(self._tensors(tp, spread=True))
 
+    def multiplied(self) -> tuple[str, ...]:
+        """Of the shared expert alone: others are stacks, and choices have no adapters."""
+        return tuple(spec.name for spec in self._shared(1)) if self.shared_ffn else ()
+
     def _tensors(self, tp: int, spread: bool) -> Iterator[TensorSpec]:
         yield from self.routing.tensors(self.hidden, tp, self.initial)
         yield from self._experts(tp, spread)

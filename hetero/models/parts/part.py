@@ -26,7 +26,8 @@ class PartWork:
 
     Where a backward is two actions, the gradients of its products' weights come with the second, and take
     `weight_flops`. Until then their pairs of input and output's gradient are kept: `pair_bytes`, which tp divides,
-    and `whole_pair_bytes`.
+    and `whole_pair_bytes`. Of products with frozen weights nobody makes the gradients, which is `frozen_flops` less in
+    a backward. Where a sample is of several documents, all parts alike of a chunk share `mask_bytes`.
     """
 
     forward_flops: float = 0.0
@@ -45,6 +46,8 @@ class PartWork:
     weight_flops: float = 0.0
     pair_bytes: int = 0
     whole_pair_bytes: int = 0
+    frozen_flops: float = 0.0
+    mask_bytes: int = 0
 
     @property
     def backward_reads_bytes(self) -> int:
@@ -78,6 +81,11 @@ class Part(ABC):
     @abstractmethod
     def work(self, seq_len: int, size: int) -> PartWork:
         """What it costs where an element of an activation has `size` bytes."""
+
+    def multiplied(self) -> tuple[str, ...]:
+        """Of its tensors, the weights that its module multiplies by with `hetero/layers/linear.py`: these may have
+        adapters."""
+        return tuple(spec.name for spec in self.tensors(1) if len(spec.layout.shape) == 2)
 
     def legal_tp(self, tp: int) -> str | None:
         """Why it cannot be split over tp ranks, or None if it can."""

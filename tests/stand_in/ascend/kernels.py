@@ -132,4 +132,6 @@ def _attention(
     if is_causal:
         later = torch.ones(weights.shape[-2:], dtype=torch.bool, device=q.device).triu(1)
         weights = weights.masked_fill(later, float("-inf"))
+    if attn_mask is not None:
+        weights = weights + attn_mask
     return weights.softmax(-1) @ v

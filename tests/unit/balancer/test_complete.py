@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 
 from balancer.completion.completion import complete
 from balancer.cost.topology import Topology
@@ -37,7 +37,6 @@ def refusal(written, pools=POOLS, work=WORK, **arguments) -> PlanError:
 
 
 @given(case=pipelines())
-@settings(deadline=None)
 def test_completing_again_changes_nothing(case):
     pools, work, written = case
     completed = complete(written, Problem(pools, work))

@@ -147,7 +147,9 @@ def test_plan_says_which_pool_is_left_idle_and_why(capsys: pytest.CaptureFixture
 def test_plan_as_json_is_one_object(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["plan", AUTO, "--json"]) == 0
     data = json.loads(capsys.readouterr().out)
-    assert set(data) == {"job", "emulated", "plan", "prediction", "memory", "links", "runners_up", "idle", "notes"}
+    assert data["model"] == {"told": "llama-tiny", "provider": "native"}
+    own = {"job", "emulated", "model", "plan", "prediction", "memory", "links", "runners_up", "idle", "notes"}
+    assert set(data) == own
     assert data["links"] == data["idle"] == []
     assert data["emulated"] is True
     assert data["prediction"]["step_s"] > 0

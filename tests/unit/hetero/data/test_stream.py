@@ -28,7 +28,7 @@ def test_samples_lie_side_by_side_and_labels_are_one_on(path: Path) -> None:
     stream = TokenStream(path, 5, VOCAB)
     assert len(stream) == 6
     for index in range(6):
-        tokens, labels = stream.sequence(index)
+        tokens, labels, *_ = stream.sequence(index)
         assert tokens.tolist() == list(range(5 * index, 5 * index + 5))
         assert labels.tolist() == list(range(5 * index + 1, 5 * index + 6))
 
@@ -69,8 +69,8 @@ def test_a_micro_batch_is_consecutive_samples_of_the_order(path: Path) -> None:
     batch = micro_batch(stream, order, 4, 3)
     wanted = [stream.sequence(order.index(position)) for position in (4, 5, 6)]
     assert batch.tokens_BT.dtype == batch.labels_BT.dtype == torch.int64
-    assert batch.tokens_BT.tolist() == [tokens.tolist() for tokens, _ in wanted]
-    assert batch.labels_BT.tolist() == [labels.tolist() for _, labels in wanted]
+    assert batch.tokens_BT.tolist() == [tokens.tolist() for tokens, *_ in wanted]
+    assert batch.labels_BT.tolist() == [labels.tolist() for _, labels, *_ in wanted]
 
 
 def test_shares_of_any_plan_are_the_same_samples(path: Path) -> None:

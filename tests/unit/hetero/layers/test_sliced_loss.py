@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from hetero.layers.cross_entropy import IGNORED
 from hetero.layers.group import TensorGroup
 from hetero.layers.sliced_loss import projected_loss_sum
 from tests.live_bytes import LiveBytes
@@ -20,7 +21,7 @@ def _given(dtype: torch.dtype, spread: float = 1.0) -> tuple[torch.Tensor, torch
     x_ND = torch.randn(TOKENS, HIDDEN, generator=made).mul_(spread).to(dtype)
     weight_VD = torch.randn(VOCAB, HIDDEN, generator=made).to(dtype)
     labels_N = torch.randint(VOCAB, (TOKENS,), generator=made)
-    labels_N[:2] = torch.tensor([0, VOCAB - 1])
+    labels_N[:4] = torch.tensor([0, VOCAB - 1, IGNORED, IGNORED])
     return x_ND.requires_grad_(), weight_VD.requires_grad_(), labels_N
 
 

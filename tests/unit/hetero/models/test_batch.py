@@ -5,7 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from hetero.models.batch import IGNORED, Batch
+from hetero.layers.cross_entropy import IGNORED
+from hetero.models.batch import Batch
+from hetero.models.registry import architecture
+from tests.live_bytes import LiveBytes
 from tests.unit.hetero.models.whole_model import build, logical_tensors, loss_of, small
 
 LENGTHS = ((5, 11, 8), (24,), (1, 23))
@@ -54,15 +57,15 @@ def test_borders_and_positions_each_matter() -> None:
     assert len({round(loss, 1) for loss in (both, positions, neither)}) == 3
 
 
-def test_a_split_keeps_samples_whole() -> None:
+def test_parts_keep_samples_whole() -> None:
     whole, _ = packed(257)
-    parts = whole.split(2)
+    parts = [whole.part(number, 2) for number in range(2)]
     assert [len(part.tokens_BT) for part in parts] == [2, 1]
     assert torch.equal(torch.cat([part.documents_BT for part in parts]), whole.documents_BT)
     assert torch.equal(torch.cat([part.positions_BT for part in parts]), whole.positions_BT)
-    assert sum(int(part.counted) for part in parts) == int(whole.counted) == 72 - 24
-    bare = Batch(whole.tokens_BT, whole.labels_BT).split(2)
-    assert [part.positions_BT for part in bare] == [part.documents_BT for part in bare] == [None, None]
+    assert sum(part.counted for part in parts) == whole.counted == 72 - 24
+    bare = Batch(whole.tokens_BT, whole.labels_BT).part(1, 2)
+    assert bare.positions_BT is bare.documents_BT is None
 
 
 def test_what_is_made_once_is_made_for_a_batch() -> None:
@@ -73,3 +76,22 @@ def test_what_is_made_once_is_made_for_a_batch() -> None:
     assert whole.mask(24, window=23) is not whole.mask(24)
     bare = Batch(whole.tokens_BT, whole.labels_BT)
     assert bare.mask(24) is bare.mask(24, window=24) is None
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_what_packed_samples_keep_more_is_as_told_and_once_for_all_layers(dtype: torch.dtype) -> None:
+    dims, length = small(), 192
+    told = architecture(dims).workload(length, 1, str(dtype).removeprefix("torch.")).units
+    tokens_BT = torch.zeros(1, length, dtype=torch.int64)
+    positions_BT, documents_BT = torch.arange(length)[None] % 64, torch.arange(length)[None] // 64
+    kept = []
+    for given in ((), (positions_BT, documents_BT)):
+        units = build(dims, dtype=dtype)[1:4]
+        for batch in (Batch(tokens_BT, tokens_BT, *given) for _ in range(2)):  # angles of plain positions are made once
+            boundary = {"x_BTD": torch.ones(1, length, dims.hidden, dtype=dtype, requires_grad=True)}
+            with LiveBytes() as live:
+                for unit in units:
+                    boundary = unit(boundary, batch)
+                now = live.now
+        kept.append(now)
+    assert kept[1] - kept[0] == pytest.approx(told[1].mask_bytes, rel=0.02)

@@ -10,6 +10,7 @@ import torch
 
 from backends.operators import Operators
 from hetero.layers.builder import LogicalTensor
+from hetero.layers.cross_entropy import IGNORED
 from hetero.layers.group import TensorGroup
 from hetero.models.batch import Batch
 from hetero.models.description import ModelDescription
@@ -51,7 +52,9 @@ def logical_tensors(units: list[UnitModule]) -> dict[str, LogicalTensor]:
 def text(dims: ModelDescription, sequences: int = 2, length: int = 24) -> Batch:
     tokens = torch.randint(0, dims.vocab, (sequences, length + 1), generator=torch.Generator().manual_seed(5))
     tokens[0, :3] = torch.tensor([0, dims.vocab - 1, 1])
-    return Batch(tokens[:, :-1], tokens[:, 1:])
+    labels = tokens[:, 1:].clone()
+    labels[:, 5::4] = IGNORED
+    return Batch(tokens[:, :-1], labels)
 
 
 def loss_of(units: list[UnitModule], batch: Batch) -> torch.Tensor:

@@ -14,6 +14,7 @@ from hetero.words.step import HostStep, Spans, StepReport, StepTotals
 TOTALS = {
     "loss": 5.0, "tokens": 1000, "grad_norm": 1.2, "lr": 0.001, "loss_scale": 1.0, "skipped": False,
     "consumed_tokens": 4000,
+    "counted_tokens": 900,
 }  # fmt: skip
 
 POOLS = {

@@ -11,7 +11,8 @@ from tests.unit.hetero.monitoring.reports import TOTALS, facts, merged, rank_rep
 
 DESIGN_KEYS = [
     "step", "time", "epoch", "loss", "grad_norm", "lr", "loss_scale", "skipped", "tokens", "consumed_tokens",
-    "step_s", "tokens_per_s", "goodput", "emulated", "overrun", "link_ratio", "pools", "links", "stages",
+    "counted_tokens", "step_s", "tokens_per_s", "goodput", "emulated", "overrun", "link_ratio", "pools", "links",
+    "stages",
 ]  # fmt: skip
 POOL_KEYS = [
     "capacity_tokens_per_s", "tokens_per_s", "tflops_per_chip", "mfu", "busy", "optimizer", "bubble", "bridge_wait",

@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from hetero.cluster.host.shared_files import SharedFolder, ShippedFiles, reach
+from hetero.cluster.host.shared_files import ModelFolder, SharedFolder, ShippedFiles, compare, reach
 from hetero.data.stream import TokenStream
+from hetero.huggingface.folder import HfFolder
 from hetero.words.orders import Configure, Lease
-from hetero.words.spec import RunSpec
+from hetero.words.spec import RunSpec, TextPart
 from tests.unit.hetero.cluster.specs import epoch_spec
+from tests.unit.hetero.huggingface.written import write_folder
 
 
 def reading(path: str) -> RunSpec:
@@ -39,6 +41,21 @@ def test_a_shipped_file_is_found_under_its_new_path_and_leaves_nothing(
     assert not Path(path).exists()
 
 
+def test_each_file_of_documents_is_found() -> None:
+    part = TextPart(tokens="/there/tokens.bin", pieces="/there/pieces.bin", vocab=257)
+    spec = reading(part.tokens)
+    spec = spec.model_copy(update={"text": spec.text.model_copy(update={"parts": (part,)})})
+    shipped = ShippedFiles()
+    for path in part.files:
+        shipped.append(path, path.encode())
+    order = shipped.localized(Configure(spec))
+    assert isinstance(order, Configure)
+    (found,) = order.spec.text.parts
+    assert [Path(path).read_text() for path in found.files] == list(part.files)
+    assert found.learnt is None
+    shipped.close()
+
+
 def test_other_orders_and_unshipped_paths_stay() -> None:
     shipped = ShippedFiles()
     order = Configure(reading("/there"))
@@ -64,3 +81,10 @@ def test_why_a_folder_is_not_reached(tmp_path: Path, monkeypatch: pytest.MonkeyP
     (tmp_path / "marker-a@0").mkdir()
     assert "cannot write there" in str(reach(folder, "a@0"))
     assert reach(SharedFolder(str(tmp_path), "marker", written=False), "a@0") is None
+
+
+def test_a_model_is_the_same_or_it_is_said_why_not(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path)
+    assert compare(ModelFolder(str(folder), HfFolder(folder).fingerprint)) is None
+    assert compare(ModelFolder(str(folder), "another")) == "has another model there"
+    assert compare(ModelFolder(str(tmp_path / "none"), "any")) == "there is no such folder"

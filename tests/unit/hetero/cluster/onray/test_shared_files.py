@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from hetero.cluster.errors import ClusterError
-from hetero.cluster.host.shared_files import SharedFolder
+from hetero.cluster.host.shared_files import ModelFolder, SharedFolder
 from hetero.cluster.onray import shared_files
 from hetero.cluster.onray.shared_files import Folder, Needs, prepare
 from hetero.errors import render
@@ -29,6 +29,7 @@ class Agent:
         self._why = why
         self.node = Remote(lambda: node)
         self.reach, self.append = Remote(self._reach), Remote(self._append)
+        self.compare = Remote(lambda model: ("machine", why))
 
     def _reach(self, folder: SharedFolder, host: str) -> tuple[str, str | None]:
         self.seen.append(folder.marker)
@@ -79,3 +80,12 @@ def test_a_folder_to_read_from_is_proved_by_what_is_in_it(tmp_path: Path) -> Non
 def test_a_folder_that_the_driver_cannot_write_to(tmp_path: Path) -> None:
     with pytest.raises(ClusterError, match="the driver cannot write there"):
         prepare({}, Needs(folders=(Folder("checkpoint.storage", tmp_path / "none"),)), 1.0)
+
+
+def test_a_host_with_another_model_is_named() -> None:
+    agents = {"a@0": Agent("head"), "b@1": Agent("other", "has another model there")}
+    prepare({"a@0": agents["a@0"]}, Needs(model=ModelFolder("org/name", "f")), 1.0)
+    with pytest.raises(ClusterError) as caught:
+        prepare(agents, Needs(model=ModelFolder("org/name", "f")), 1.0)
+    assert (caught.value.key, caught.value.value) == ("model.hf", "org/name")
+    assert caught.value.rule.endswith("\n  host b@1 (machine) has another model there")

@@ -47,6 +47,14 @@ def test_a_holder_for_each_pipeline_and_one_owner() -> None:
     assert found[TIED].owners.ranks == (RankId("a", 0), RankId("a", 1))
 
 
+def test_what_is_frozen_is_saved_by_its_owner_unless_another_has_more_of_it() -> None:
+    stages = _stage("a", (0, 1), ((0, 3),), ((0, 3),)), _stage("b", (0,), ((0, 3),))
+    for wide, owner in (("a", 0), ("b", 1), ("a and b", 0), ("", 0)):
+        placed = [one.model_copy(update={"precision": "float32" if one.pool in wide else "bfloat16"}) for one in stages]
+        found = holdings(_plan(*((one,) for one in placed)), _layouts(), {TIED})
+        assert {h.name: (h.trains, h.owner) for h in found} == {TIED: (False, owner), "units.1.norm": (True, 0)}
+
+
 def test_a_tied_weight_on_two_stages_has_two_holders_and_one_owner() -> None:
     stages = _stage("a", (0, 1), ((0, 1),), ((0, 1), (2, 3))), _stage("b", (0,), ((1, 3),), ((1, 2),))
     tied = _holdings(_plan(stages))[TIED]

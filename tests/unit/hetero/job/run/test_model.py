@@ -1,0 +1,116 @@
+"""A job on a model's directory, before its first step and when the directory has gone."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from hetero.errors import render
+from hetero.huggingface.errors import HfError
+from hetero.huggingface.folder import HfFolder
+from hetero.job.doctor import examine_job
+from hetero.job.errors import JobError
+from hetero.job.file.load import load_job, recorded_job
+from hetero.job.job import Job
+from hetero.job.run.model import checked_weights, keep_model, kept_files, recorded_model
+from hetero.models.hf_model import HfModel
+from hetero.models.registry import weights
+from tests.unit.hetero.cluster.doctor.machines import GOOD
+from tests.unit.hetero.huggingface.written import write_folder
+
+CONFIG: dict[str, Any] = {
+    "model_type": "llama", "vocab_size": 300, "hidden_size": 8, "intermediate_size": 12, "num_hidden_layers": 1,
+    "num_attention_heads": 2, "num_key_value_heads": 1,
+}  # fmt: skip
+
+
+def _written(folder: Path, **changes: Any) -> Path:
+    config = CONFIG | changes
+    shapes = weights(HfModel.of(config)).foreign
+    return write_folder(folder, {name: torch.randn(shape) for name, shape in shapes.items()}, config)
+
+
+def _job(folder: Path, *settings: str, **model: Any) -> Job:
+    """Its file lies in `folder`, beside the model's directory."""
+    job = {
+        "model": {"hf": "tiny", **model},
+        "data": {"seq_len": 4},
+        "train": {"steps": 4, "global_batch": 2},
+        "pools": {"here": {"family": "cpu", "count": 2}},
+    }
+    (folder / "job.yaml").write_text(yaml.safe_dump(job, sort_keys=False))
+    return load_job(folder / "job.yaml", settings)
+
+
+def test_a_directory_lies_beside_the_job_file(tmp_path: Path) -> None:
+    here = _written(tmp_path / "tiny")
+    job = _job(tmp_path)
+    assert job.model.hf == str(here)
+    shared = checked_weights(job)
+    assert shared is not None
+    assert (shared.named, shared.fingerprint) == (str(here), HfFolder(here).fingerprint)
+    assert checked_weights(_job(tmp_path, init="random")) is None
+
+
+def test_a_mistake_in_it_is_told_at_its_line(tmp_path: Path) -> None:
+    with pytest.raises(JobError) as raised:
+        _job(tmp_path)
+    assert (raised.value.key, raised.value.line) == ("model.hf", 2)
+    _written(tmp_path / "tiny")
+    for changes, word in (({"vocab_size": 200}, "257 symbols"), ({"model_type": "lama"}, "did you mean llama")):
+        write_folder(tmp_path / "tiny", config=CONFIG | changes)
+        with pytest.raises(JobError) as raised:
+            _job(tmp_path)
+        assert word in render(raised.value)
+        assert raised.value.line is not None
+
+
+def test_a_pool_that_cannot_cut_it(tmp_path: Path) -> None:
+    _written(tmp_path / "tiny", num_attention_heads=1)
+    with pytest.raises(JobError, match="does not divide") as raised:
+        _job(tmp_path, "pools.here.tp=2")
+    assert raised.value.remedy == "set it to 1, or to auto"
+
+
+def test_weights_that_do_not_fit_stop_a_run_and_no_plan(tmp_path: Path) -> None:
+    write_folder(tmp_path / "tiny", config=CONFIG)
+    job = _job(tmp_path)
+    with pytest.raises(HfError, match="missing: "):
+        checked_weights(job)
+    found = next(one for one in examine_job(job, GOOD, tmp_path / "run") if one.check == "model.hf")
+    assert found.level == "error"
+
+
+def test_the_doctor_says_who_serves_the_model(tmp_path: Path) -> None:
+    here = _written(tmp_path / "tiny")
+    found = next(one for one in examine_job(_job(tmp_path), GOOD, tmp_path / "run") if one.check == "model")
+    assert (found.level, found.value) == ("ok", f"llama of {here}, from its weights")
+    assert "native provider" in found.rule
+
+
+def test_a_run_keeps_what_belongs_to_the_model(tmp_path: Path) -> None:
+    here, run_dir = _written(tmp_path / "tiny"), tmp_path / "run"
+    (here / "tokenizer.json").write_text("{}")
+    run_dir.mkdir()
+    job = _job(tmp_path)
+    keep_model(job, run_dir)
+    (run_dir / "job.yaml").write_text(yaml.safe_dump(job.resolved()))
+    shutil.rmtree(here)
+    assert {path.name for path in kept_files(run_dir)} == {"config.json", "tokenizer.json"}
+    assert recorded_model(run_dir) == HfModel.of(CONFIG)
+    assert recorded_job(run_dir).model.resolve() == HfModel.of(CONFIG)
+
+
+def test_what_decides_the_numbers(tmp_path: Path) -> None:
+    _written(tmp_path / "tiny")
+    facts = _job(tmp_path).facts()
+    assert facts["model"] == {"hf": CONFIG}
+    _written(tmp_path / "tiny", transformers_version="9", _name_or_path="x", torch_dtype="float16")
+    assert _job(tmp_path).facts() == facts
+    _written(tmp_path / "tiny", rope_theta=7.0)
+    assert _job(tmp_path).facts() != facts
