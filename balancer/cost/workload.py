@@ -20,7 +20,7 @@ class UnitWork:
     `gathered_bytes` are whole on the ranks of a sequence-parallel stage too.
 
     Of its `parameters`, `frozen` do not train: backward makes no gradients of them, which saves `frozen_flops` of twice
-    those of forward.
+    those of forward. Of those that do, `undivided` are counted whole on every rank.
 
     Backward makes again, by `remade_flops` beside twice those of forward, `remade_bytes` at tp 1 and
     `remade_whole_bytes` on every rank, which lie there beside what else it needs. `recomputed` has what changes where
@@ -49,6 +49,7 @@ class UnitWork:
     apart_bytes: int = 0
     frozen: int = 0
     frozen_flops: float = 0.0
+    undivided: int = 0
     mask_bytes: int = 0
     recomputed: Mapping[str, UnitWork] = field(default_factory=dict, hash=False)
 

@@ -82,9 +82,11 @@ def stage_bytes(
     place, owner, placed = (pipeline, stage), plan.pipelines[pipeline], plan.pipelines[pipeline].stages[stage]
     weight_bytes = WEIGHT_BYTES[precision]
     narrow, sync = weight_bytes < GRADIENT_BYTES, sync_memory(workload, plan, place, weight_bytes, bucket_bytes)
-    held = sum(parameters_with_tied(workload, placed.unit_indices())) // placed.tp
-    owned = sum(workload.units[u].trained for u in placed.owned_units()) // placed.tp
-    gradients = sum(trained_with_tied(workload, placed.unit_indices())) // placed.tp * GRADIENT_BYTES
+    whole, owned_whole = (_undivided(workload, units) for units in (placed.unit_indices(), placed.owned_units()))
+    held = _on_chip(sum(parameters_with_tied(workload, placed.unit_indices())), whole, placed.tp)
+    owned = _on_chip(sum(workload.units[u].trained for u in placed.owned_units()), owned_whole, placed.tp)
+    trained = sum(trained_with_tied(workload, placed.unit_indices()))
+    gradients = _on_chip(trained, whole, placed.tp) * GRADIENT_BYTES
     rooms = dict(_rooms(workload, plan, place, weight_bytes, sync.rounds))
     lists = actions_of(owner, plan.schedule)
     posted = posted_bytes(lists, stage, owner.stage_of_chunk(), _inside(workload, plan, place))
@@ -124,7 +126,7 @@ def _rooms(
                 pipeline.micro_batch,
                 stage,
                 weight_bytes,
-                trained // tp,
+                _on_chip(trained, workload.units[u].undivided, tp),
                 rounds.get(u, 0),
             )
             for u, trained in made
@@ -183,6 +185,14 @@ def parameters_with_tied(workload: Workload, units: Iterable[int]) -> list[int]:
 def trained_with_tied(workload: Workload, units: Iterable[int]) -> list[int]:
     """Those that train."""
     return _with_tied(workload, units, [unit.trained for unit in workload.units])
+
+
+def _undivided(workload: Workload, units: Iterable[int]) -> int:
+    return sum(workload.units[u].undivided for u in units)
+
+
+def _on_chip(parameters: int, undivided: int, tp: int) -> int:
+    return (parameters + (tp - 1) * undivided) // tp
 
 
 def _with_tied(workload: Workload, units: Iterable[int], sizes: Sequence[int]) -> list[int]:

@@ -59,7 +59,8 @@ class UnitMemory:
                 kept = in_flight * problem.micro_batch * unit.kept_bytes(tp)
                 if u == len(units) - 1:
                     kept += problem.micro_batch * (unit.backward_bytes + unit.remade_bytes) / tp
-                each.append((held + unit.trained * owner) / tp + kept)
+                whole = (tp - 1) * unit.undivided * (weight + GRADIENT_BYTES + owner)
+                each.append((held + unit.trained * owner + whole) / tp + kept)
             self._sums[key] = tuple(accumulate(each, initial=0.0))
         return self._sums[key]
 

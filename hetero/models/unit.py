@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from balancer.cost.workload import UnitWork
 from balancer.plan.recompute import Recompute
 from hetero.layers.spec import TensorSpec
-from hetero.models.adapter import Adapter
+from hetero.models.adapter import Adapter, is_adapter
 from hetero.models.parts.part import Part, PartWork
 from hetero.models.recomputed_work import full_work, selective_work
 from hetero.models.tuned_work import tuned_work
@@ -93,6 +93,7 @@ class Unit:
             forward_flops=sum(work.forward_flops for work in works),
             parameters=sum(own.values()),
             frozen=sum(own[name] for name in own.keys() & self.frozen),
+            undivided=sum(count for name, count in trained.items() if is_adapter(name)),
             activation_bytes=whole + sum(work.kept_bytes for work in works),
             boundary_bytes=boundary_bytes,
             tp_collectives=sum(work.collectives for work in works),

@@ -51,3 +51,12 @@ def test_a_backward_is_shorter_by_its_weights_gradients_and_an_update_by_all_of_
     stage = completed.pipelines[0].stages[0]
     took = [update_s(CHIPS.pool("a").chip, _work(n), stage) for n in (0, 900_000)]
     assert took[1] == pytest.approx(took[0] / 10)
+
+
+def test_what_tp_does_not_divide_is_whole_on_every_chip() -> None:
+    """As adapters are, of which one factor lies so."""
+    units = [replace(unit(), frozen=900_000, undivided=100_000)] * 8
+    completed = complete(PLAN, Problem(CHIPS, workload(units)))
+    found = stage_bytes(workload(units), completed, 1, 0, "float32")
+    assert found.weights == 8 * (450_000 + 100_000) * WEIGHT_BYTES["float32"]
+    assert found.gradients == 8 * 100_000 * GRADIENT_BYTES

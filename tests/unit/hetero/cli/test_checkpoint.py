@@ -16,7 +16,7 @@ from hetero.huggingface.reader import HfReader
 from hetero.job.file.load import load_job
 from hetero.job.run.resuming import check_resume
 from hetero.models.as_hf import as_hf
-from tests.unit.hetero.checkpoint.test_export import DIMS, _logical, _saved
+from tests.unit.hetero.checkpoint.test_export import DIMS, LORA, _logical, _saved, _with_adapters
 from tests.unit.hetero.huggingface.written import write_folder
 
 BYTES = DIMS.model_copy(update={"vocab": 300})
@@ -117,3 +117,25 @@ def test_what_is_no_model_is_not_imported(tmp_path: Path, capsys: pytest.Capture
     assert run(["checkpoint", "import", str(folder), str(tmp_path / "imported")]) == 2
     assert "missing: model.embed_tokens.weight" in capsys.readouterr().err
     assert not (tmp_path / "imported").exists()
+
+
+@pytest.fixture
+def adapted(saved: ResumePoint, tmp_path: Path) -> ResumePoint:
+    job = yaml.safe_load((saved.run_dir / "job.yaml").read_text())
+    job["train"]["lora"] = LORA.model_dump(mode="json")
+    point = _saved(tmp_path / "tuned", _with_adapters(as_hf(BYTES)))
+    (point.run_dir / "job.yaml").write_text(yaml.safe_dump(job))
+    return point
+
+
+def test_export_of_adapters(adapted: ResumePoint, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    common = ["checkpoint", "export", str(adapted.run_dir)]
+    assert run([*common, str(tmp_path / "out")]) == 2
+    assert "fold them in with --merge, or give --adapter" in " ".join(capsys.readouterr().err.split())
+    assert run([*common, str(tmp_path / "merged"), "--merge"]) == 0
+    assert len(HfFolder(tmp_path / "merged").tensors) == 12
+    assert run([*common, str(tmp_path / "alone"), "--adapter"]) == 0
+    assert {path.name for path in (tmp_path / "alone").iterdir()} == {
+        "adapter_config.json",
+        "adapter_model.safetensors",
+    }

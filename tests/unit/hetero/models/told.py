@@ -21,7 +21,7 @@ SEQ_LEN, GLOBAL_BATCH = 192, 6
 VARIED = Dimensions(
     layers=3, hidden=96, heads=12, kv_heads=2, ffn=130, vocab=259, tie_embeddings=True, qkv_bias=True, norm_eps=1e-6
 )
-OF_TUNED = ("frozen", "frozen_flops")
+OF_TUNED = ("frozen", "frozen_flops", "undivided")
 """Of a model that trains as a whole there are none."""
 MODELS = {**{name: load_preset(name) for name in preset_names()}, "varied": VARIED}
 
