@@ -9,7 +9,8 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from functools import cached_property
-from typing import Any, BinaryIO
+from pathlib import Path
+from typing import Any, BinaryIO, TypeAlias
 
 from hetero.checkpoint.errors import CheckpointError, StorageFailed
 from hetero.paths import scheme_of
@@ -17,20 +18,20 @@ from hetero.paths import scheme_of
 KEY = "checkpoint.storage"
 
 
-class Address:
+class StoreAddress:
     """What is asked of a `Path`, of a store. Nothing touches the store before it must."""
 
     def __init__(self, text: str) -> None:
         self._text = text.rstrip("/")
 
-    def __truediv__(self, name: str) -> Address:
-        return Address(f"{self._text}/{name}")
+    def __truediv__(self, name: str) -> StoreAddress:
+        return StoreAddress(f"{self._text}/{name}")
 
     def __str__(self) -> str:
         return self._text
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Address) and other._text == self._text
+        return isinstance(other, StoreAddress) and other._text == self._text
 
     def __hash__(self) -> int:
         return hash(self._text)
@@ -40,8 +41,8 @@ class Address:
         return self._text.rpartition("/")[2]
 
     @property
-    def parent(self) -> Address:
-        return Address(self._text.rpartition("/")[0])
+    def parent(self) -> StoreAddress:
+        return StoreAddress(self._text.rpartition("/")[0])
 
     def exists(self) -> bool:
         self._system.invalidate_cache()
@@ -62,7 +63,7 @@ class Address:
             return None
         return int(found["size"]) if found["type"] == "file" else None
 
-    def iterdir(self) -> Iterator[Address]:
+    def iterdir(self) -> Iterator[StoreAddress]:
         """Asks the store anew. A folder that is not there has nothing in it."""
         self._system.invalidate_cache()
         with self._explained("cannot be listed"), contextlib.suppress(FileNotFoundError):
@@ -132,3 +133,21 @@ class Address:
             remedy = "see that the store can be reached and written, then go on from the last checkpoint with --resume"
             told = f"{what} ({type(error).__name__}: {error})"
             raise StorageFailed(KEY, self._text, told, remedy) from error
+
+
+Location: TypeAlias = Path | StoreAddress
+"""Where something lies: on a file system, or in a store."""
+
+
+def location_of(text: str) -> Location:
+    """What an absolute path or an address names."""
+    return StoreAddress(text) if scheme_of(text) else Path(text)
+
+
+def write_mark(location: Location) -> None:
+    """A file that says nothing but that it can be written. Raises OSError, StorageFailed."""
+    if isinstance(location, Path):
+        location.touch()
+        return
+    with location.writing() as file:
+        file.write(b"may be removed")

@@ -7,36 +7,28 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, TypeAlias
+from typing import BinaryIO
 
 import xxhash
 
-from hetero.checkpoint.address import Address
+from hetero.checkpoint.address import Location, StoreAddress
 from hetero.checkpoint.errors import StorageFull
 from hetero.errors import is_disk_full
-from hetero.paths import scheme_of
 
 CHUNK_BYTES = 1 << 20
-Place: TypeAlias = Path | Address
-"""Where something lies: on a file system, or in a store."""
 
 
-def place_of(text: str) -> Place:
-    """What an absolute path or an address names."""
-    return Address(text) if scheme_of(text) else Path(text)
-
-
-def write_durably(path: Place, data: bytes) -> None:
+def write_durably(path: Location, data: bytes) -> None:
     """Write or replace a file atomically; on return it is on the disk."""
     with writing(path) as file:
         file.write(data)
 
 
 @contextlib.contextmanager
-def writing(path: Place) -> Iterator[BinaryIO]:
+def writing(path: Location) -> Iterator[BinaryIO]:
     """A file that is whole and on the disk when the block ends, and has its name then. Raises StorageFull,
     StorageFailed."""
-    if isinstance(path, Address):
+    if isinstance(path, StoreAddress):
         with path.writing() as file:
             yield file
         return
@@ -73,9 +65,9 @@ def publish(temporary: Path, path: Path) -> None:
     sync_folder(path.parent)
 
 
-def make_folder(path: Place) -> None:
+def make_folder(path: Location) -> None:
     """Make a folder and its parents, and see that their names are on the disk."""
-    if isinstance(path, Address):
+    if isinstance(path, StoreAddress):
         path.make()
         return
     missing = [folder for folder in (path, *path.parents) if not folder.exists()]
@@ -84,9 +76,9 @@ def make_folder(path: Place) -> None:
         sync_folder(folder.parent)
 
 
-def remove_tree(path: Place) -> None:
+def remove_tree(path: Location) -> None:
     """Remove a folder and all in it. One that someone else is removing too is no error."""
-    if isinstance(path, Address):
+    if isinstance(path, StoreAddress):
         path.remove_tree()
         return
     shutil.rmtree(path, ignore_errors=True)
@@ -94,12 +86,12 @@ def remove_tree(path: Place) -> None:
         shutil.rmtree(path)
 
 
-def sync_folder(path: Place) -> None:
+def sync_folder(path: Location) -> None:
     if isinstance(path, Path):
         _sync(path, os.O_DIRECTORY)
 
 
-def checksum(path: Place) -> str:
+def checksum(path: Location) -> str:
     """The xxh3-64 of a file, in hexadecimal."""
     digest = xxhash.xxh3_64()
     with path.open("rb") as file:

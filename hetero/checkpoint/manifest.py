@@ -15,7 +15,7 @@ import xxhash
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from bridge.layout.layout import Region, Shape, overlap
-from hetero.checkpoint.durable import Place
+from hetero.checkpoint.address import Location
 from hetero.checkpoint.errors import DamagedCheckpoint
 from hetero.foreign import NotPlain, check_bounded, read_plain
 from hetero.words.piece import StoredPiece, StoredTensor
@@ -94,7 +94,7 @@ class Manifest(BaseModel):
         return json.dumps({"checksum": _checksum(body), **body}, indent=1).encode()
 
     @classmethod
-    def read(cls, path: Place) -> Manifest:
+    def read(cls, path: Location) -> Manifest:
         """Raises OSError where there is none, DamagedCheckpoint for anything but a file that `encode` made."""
         try:
             data = _read_bounded(path)
@@ -162,7 +162,7 @@ def last_good(saved: Sequence[Manifest], updates: int) -> Manifest | None:
     return next(reversed(earlier or good), None)
 
 
-def _read_bounded(path: Place) -> bytes:
+def _read_bounded(path: Location) -> bytes:
     if isinstance(path, Path):
         return read_plain(path, MOST_BYTES)
     with path.open() as file:

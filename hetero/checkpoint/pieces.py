@@ -12,8 +12,8 @@ from safetensors import safe_open
 
 from bridge.layout.layout import Region, Shape, TensorLayout, overlap
 from bridge.rank import RankId
-from hetero.checkpoint.address import Address
-from hetero.checkpoint.durable import Place, make_folder, writing
+from hetero.checkpoint.address import Location, StoreAddress
+from hetero.checkpoint.durable import make_folder, writing
 from hetero.checkpoint.errors import CheckpointError, DamagedCheckpoint
 from hetero.checkpoint.store import CheckpointStore
 from hetero.checkpoint.tensor_file import TensorFile, write_tensors
@@ -21,7 +21,7 @@ from hetero.words.piece import StoredPiece, StoredTensor
 
 
 def write_piece(
-    path: Place,
+    path: Location,
     rank: RankId,
     state: Mapping[str, Mapping[str, torch.Tensor]],
     places: Mapping[str, tuple[TensorLayout, int]],
@@ -127,7 +127,7 @@ class CheckpointReader:
     def _open(self, piece: StoredPiece) -> Any:
         path = self._folder / piece.file
         try:
-            if isinstance(path, Address):
+            if isinstance(path, StoreAddress):
                 return nullcontext(TensorFile(self._stack.enter_context(path.open())))
             return safe_open(path, framework="pt")
         except FileNotFoundError as error:

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from hetero.checkpoint.address import Address
-from hetero.checkpoint.durable import Place, make_folder, write_durably
+from hetero.checkpoint.address import Location, StoreAddress
+from hetero.checkpoint.durable import make_folder, write_durably
 from hetero.checkpoint.errors import CheckpointError
 from hetero.checkpoint.manifest import RunState, last_good
 from hetero.checkpoint.store import CheckpointStore, Fault
@@ -23,7 +23,7 @@ def store_of(run_dir: Path) -> CheckpointStore:
     """The checkpoints of a run, wherever they lie. Raises CheckpointError if that cannot be made out."""
     try:
         text = read_plain(run_dir / ADDRESS, MOST_ADDRESS_BYTES).decode()
-        return CheckpointStore(Address(path_or_address(text)))
+        return CheckpointStore(StoreAddress(path_or_address(text)))
     except FileNotFoundError:
         return CheckpointStore(run_dir / CHECKPOINTS)
     except (OSError, ValueError) as error:
@@ -31,7 +31,7 @@ def store_of(run_dir: Path) -> CheckpointStore:
         raise CheckpointError("checkpoint.storage", str(run_dir / ADDRESS), rule, remedy) from error
 
 
-def checkpoint_folder(run_dir: Path, storage: str | None) -> Place:
+def checkpoint_folder(run_dir: Path, storage: str | None) -> Location:
     """Make the folder that a run saves into, and return its absolute path, or its address.
 
     It is `run_dir/checkpoints`, or, with a `storage` folder, `storage/NAME_OF_RUN_DIR`, to which that then links; of an
@@ -55,8 +55,8 @@ def checkpoint_folder(run_dir: Path, storage: str | None) -> Place:
     return folder
 
 
-def _at_address(run_dir: Path, storage: str) -> Address:
-    place = Address(storage) / run_dir.resolve().name
+def _at_address(run_dir: Path, storage: str) -> StoreAddress:
+    place = StoreAddress(storage) / run_dir.resolve().name
     if any(True for _ in place.iterdir()):
         rule = f"{place} may hold what another run saved"
         raise CheckpointError("checkpoint.storage", storage, rule, "use another run directory or storage")

@@ -16,12 +16,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from bridge.rank import RankId
-from hetero.checkpoint.address import Address
+from hetero.checkpoint.address import Location, StoreAddress, location_of
 from hetero.checkpoint.durable import (
-    Place,
     checksum,
     make_folder,
-    place_of,
     remove_tree,
     sync_folder,
     write_durably,
@@ -47,18 +45,18 @@ class Fault(NamedTuple):
 class CheckpointStore:
     """The folder `root`, on a file system or in a store that all ranks and the driver reach: a path or an address."""
 
-    def __init__(self, root: Place | str) -> None:
-        self.root = place_of(root) if isinstance(root, str) else root
+    def __init__(self, root: Location | str) -> None:
+        self.root = location_of(root) if isinstance(root, str) else root
 
-    def folder(self, step: int) -> Place:
+    def folder(self, step: int) -> Location:
         """Where the checkpoint of a step lies."""
         return self.root / f"step-{step:08d}"
 
-    def piece_path(self, step: int, rank: RankId) -> Place:
+    def piece_path(self, step: int, rank: RankId) -> Location:
         """A file name that no piece has had, for what `rank` owns."""
         return self.folder(step) / f"{rank.pool}-{rank.index}-{secrets.token_hex(4)}.safetensors"
 
-    def begin(self, step: int) -> Place:
+    def begin(self, step: int) -> Location:
         """Make the folder of a step, and remove what interrupted saves left. No other save may be under way."""
         self.clean()
         make_folder(self.folder(step))
@@ -137,7 +135,7 @@ class CheckpointStore:
             remove_tree(self.folder(step))
         return old
 
-    def _folders(self) -> dict[int, Place]:
+    def _folders(self) -> dict[int, Location]:
         if not self.root.is_dir():
             return {}
         found = ((_FOLDER.fullmatch(path.name), path) for path in self.root.iterdir())
@@ -182,7 +180,7 @@ class CheckpointStore:
         file = str(self.folder(manifest.step))
         raise DamagedCheckpoint("step", manifest.step, _brief(faults), self._choices(manifest.step), file=file)
 
-    def _path(self, step: int, piece: StoredPiece) -> Place:
+    def _path(self, step: int, piece: StoredPiece) -> Location:
         return self.folder(step) / piece.file
 
     def _remove_unlisted(self, step: int) -> None:
@@ -205,9 +203,9 @@ def _brief(faults: Sequence[str]) -> str:
     return "; ".join(faults[:3]) + more
 
 
-def _misplacement(path: Place, size_bytes: int) -> str | None:
+def _misplacement(path: Location, size_bytes: int) -> str | None:
     """Why a path is not a piece of this size; None where it is. A link is none: nobody knows what it leads to later."""
-    if isinstance(path, Address):
+    if isinstance(path, StoreAddress):
         size = path.size()
         return "is missing" if size is None else _missize(size, size_bytes)
     try:

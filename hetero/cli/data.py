@@ -45,7 +45,7 @@ def look(
     """Show the first samples that a job trains on: learnt tokens in green, borders of documents, padding."""
     from hetero.data.look import looked
     from hetero.data.text import orders, text_stream
-    from hetero.data.tokenizing.tokenizer import load_tokenizer
+    from hetero.data.tokenizing.loading import load_tokenizer
 
     with _prepared(job_file, settings or ()) as (job, text):
         run = text.told(job.data.seq_len)

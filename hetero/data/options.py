@@ -10,7 +10,7 @@ from hetero.paths import PathText
 
 BUILT_IN = "python-stdlib"
 BYTES, MODEL = "bytes", "model"
-Format = Literal["auto", "text", "jsonl", "parquet", "arrow", "megatron"]
+DataFormat = Literal["auto", "text", "jsonl", "parquet", "arrow", "megatron"]
 _SINCE_DOCUMENTS = {"loss": "all", "pack": True}
 """Keys that once were not there, and what was so then."""
 
@@ -44,7 +44,7 @@ class WeightedSource(BaseModel):
 
     source: PathText = Field(description="a file, a folder or a pattern such as `chats/*.jsonl`")
     weight: float = Field(1.0, gt=0, allow_inf_nan=False, description="its part of the samples, beside the others'")
-    format: Format | None = Field(None, description="as `data.format`, of this source alone")
+    format: DataFormat | None = Field(None, description="as `data.format`, of this source alone")
     fields: FieldNames | None = Field(None, description="as `data.fields`, of this source alone")
 
 
@@ -58,7 +58,7 @@ class DataOptions(BaseModel):
         description=f"`{BUILT_IN}`, the source text of Python's standard library; a file, a folder, or a pattern such "
         "as `chats/*.jsonl`; or a list of sources with weights",
     )
-    format: Format = Field("auto", description="what the files are; `auto` goes by their names, and else is text")
+    format: DataFormat = Field("auto", description="what the files are; `auto` goes by their names, and else is text")
     fields: FieldNames | None = Field(
         None, description="what a record's fields are called; by default those of these names that it has"
     )

@@ -10,7 +10,7 @@ import xxhash
 
 from hetero.data.corpus import Corpus
 from hetero.data.errors import DataError
-from hetero.data.options import Format, WeightedSource
+from hetero.data.options import DataFormat, WeightedSource
 from hetero.data.records.formats import format_of, readable
 from hetero.data.text_file import TextFile, unreadable
 
@@ -22,7 +22,7 @@ class SourceFiles:
 
     def __init__(self, source: WeightedSource) -> None:
         self._corpus, self._said = Corpus.of(source.source), source.source
-        self.form: Format = format_of(source.source, self._corpus.files, source.format or "auto")
+        self.form: DataFormat = format_of(source.source, self._corpus.files, source.format or "auto")
         self.files: Sequence[TextFile] = readable(source.source, self._corpus.files, self.form)
         self.fields: Mapping[str, str] = source.fields.names if source.fields else {}
         self._state = self._now()

@@ -13,7 +13,7 @@ from backends.errors import ChipError
 from backends.identify import AUTO, identify
 from backends.probe import Detection
 from bridge.precision import ITEM_BYTES
-from hetero.checkpoint.address import Address
+from hetero.checkpoint.address import StoreAddress
 from hetero.checkpoint.errors import CheckpointError
 from hetero.cluster.doctor.finding import Finding, judged
 from hetero.cluster.doctor.machine import Machine, Space, space
@@ -22,7 +22,7 @@ from hetero.cluster.host.loopback import listen_fault
 from hetero.cluster.options import PoolOptions, fleet_of
 from hetero.cluster.placement import Node, PlacementError, asks_of, place
 from hetero.data.source_files import SourceFiles
-from hetero.data.tokenizing.tokenizer import load_tokenizer
+from hetero.data.tokenizing.loading import load_tokenizer
 from hetero.errors import explains_itself
 from hetero.job.job import Job
 from hetero.job.planning.cache import cache_folder
@@ -215,7 +215,7 @@ def _kept(job: Job) -> int:
 
 def _store(address: str, *, elsewhere: bool) -> Finding:
     try:
-        Address(address).exists()
+        StoreAddress(address).exists()
     except CheckpointError as error:
         found = Finding.of(error)
         return Finding("warning" if elsewhere else "error", found.check, found.value, found.rule, found.remedy)

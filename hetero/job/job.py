@@ -128,7 +128,7 @@ class Job(BaseModel):
         if self.train.tuning == EVERYTHING:
             invariant |= {"freeze", "lora"}
         return {
-            "model": _model_facts(self.model.resolve()),
+            "model": model_facts(self.model.resolve()),
             "data": self.data.facts(),
             "train": self.train.model_dump(mode="json", exclude=invariant),
             "eval": {"held_out_batches": self.eval.held_out_batches},
@@ -155,7 +155,8 @@ _NO_MATTER = {"architectures", "dtype", "torch_dtype", "transformers_version"}
 """Of config.json: who saved it, and in which type."""
 
 
-def _model_facts(model: ModelDescription) -> dict[str, Any]:
+def model_facts(model: ModelDescription) -> dict[str, Any]:
+    """What decides the numbers of a model, as plain data."""
     if isinstance(model, Dimensions):
         return {"dimensions": model.model_dump(mode="json")}
     deciding = {key: value for key, value in model.values.items() if key not in _NO_MATTER and key[0] != "_"}

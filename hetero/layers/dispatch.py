@@ -18,8 +18,8 @@ class Share(NamedTuple):
 
 
 class Dispatch(NamedTuple):
-    """M rows, those of one weight of a stack after those of the one before: `token_M` are the tokens that they are of, a
-    token at most once for each weight. `weight_M` is what a row counts where they are added up, and `counts` says how
+    """M rows, those of one weight of a stack after those of the one before: `token_M` are the tokens that they are of,
+    a token at most once for each weight. `weight_M` is what a row counts where they are added up, and `counts` says how
     many each weight has."""
 
     token_M: torch.Tensor

@@ -97,7 +97,7 @@ class _Gathered(torch.autograd.Function):
             dx_ND = torch.zeros_like(x_ND, memory_format=torch.contiguous_format)
             for number, rows, tokens in dispatch.shares():
                 dx_ND.index_add_(0, tokens, gradient_ME[rows].mm(ctx.weight_XED[number]))
-        _take(ctx, ProductPair(ctx.weight_XED, x_ND.detach(), gradient_ME, dispatch))
+        _take(ctx, ProductPair(ctx.weight_XED, x_ND, gradient_ME, dispatch))
         return dx_ND, None, None, None, None
 
 
@@ -129,7 +129,7 @@ class _Combined(torch.autograd.Function):
             torch.mm(gradient_NE.index_select(0, tokens), ctx.weight_XED[number], out=dx_MD[rows])
             torch.sum(dx_MD[rows] * x_MD[rows], -1, out=dweight_M[rows])
             dx_MD[rows].mul_(dispatch.weight_M[rows, None])
-        _take(ctx, ProductPair(ctx.weight_XED, x_MD.detach(), gradient_NE, dispatch, combined=True))
+        _take(ctx, ProductPair(ctx.weight_XED, x_MD, gradient_NE, dispatch, combined=True))
         return dx_MD, dweight_M, None, None, None, None, None
 
 
@@ -174,8 +174,9 @@ def _keep(
 
 
 def _kept(ctx: Any) -> tuple[torch.Tensor, Dispatch]:
+    """Without the graph that they came from, which what is handed over must not hold."""
     x, token_M, weight_M = ctx.saved_tensors
-    return x, Dispatch(token_M, weight_M, ctx.counts)
+    return x.detach(), Dispatch(token_M, weight_M.detach(), ctx.counts)
 
 
 def _take(ctx: Any, pair: ProductPair) -> None:

@@ -80,7 +80,7 @@ def test_yaml_is_a_job_or_sections_of_one(block: Block, tmp_path: Path) -> None:
         path.parent.mkdir()
         path.write_text(yaml.safe_dump(content))
         if named := content["model"].get("hf"):
-            write_folder(path.parent / named, config=CONFIG)
+            write_folder(path.parent / named, config={**CONFIG, "num_attention_heads": 4, "num_key_value_heads": 4})
         jobs.append(load_job(path))
     assert jobs[0] != jobs[1]
 

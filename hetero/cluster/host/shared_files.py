@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import IO
 
 from bridge.system.awake import AwakeClock
-from hetero.checkpoint.durable import Place, place_of, write_durably
+from hetero.checkpoint.address import Location, location_of, write_mark
 from hetero.checkpoint.errors import CheckpointError
 from hetero.cluster.control.instructions import HostOrder
 from hetero.huggingface.errors import HfError
@@ -70,7 +70,7 @@ class ShippedFiles:
 
 def reach(folder: SharedFolder, host: str) -> str | None:
     """Why this host cannot use the folder as the others do; None if it can."""
-    path, clock = place_of(folder.path), AwakeClock()
+    path, clock = location_of(folder.path), AwakeClock()
     try:
         while not (path / folder.marker).exists():
             if clock.now() > SEEN_WITHIN_S:
@@ -90,9 +90,9 @@ def compare(folder: ModelFolder) -> str | None:
     return None if found == folder.fingerprint else "has another model there"
 
 
-def _write(path: Place) -> str | None:
+def _write(path: Location) -> str | None:
     try:
-        write_durably(path, b"may be removed")
+        write_mark(path)
         path.unlink()
     except OSError as error:
         return f"cannot write there ({error.strerror})"

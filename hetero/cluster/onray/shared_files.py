@@ -13,7 +13,7 @@ import ray
 from ray.exceptions import RayActorError
 
 from bridge.system.awake import AwakeClock
-from hetero.checkpoint.durable import Place, write_durably
+from hetero.checkpoint.address import Location, write_mark
 from hetero.cluster.errors import ClusterError
 from hetero.cluster.host.shared_files import ModelFolder, SharedFolder
 from hetero.interrupts import check
@@ -31,7 +31,7 @@ class Folder:
     """
 
     key: str
-    path: Place
+    path: Location
     proof: str | None = None
 
 
@@ -87,7 +87,7 @@ def _marked(folder: Folder) -> Iterator[str]:
         return
     marker = folder.path / f".reached-{secrets.token_hex(8)}"
     try:
-        write_durably(marker, b"may be removed")
+        write_mark(marker)
     except OSError as error:
         rule = f"the driver cannot write there ({error.strerror})"
         raise ClusterError(folder.key, str(folder.path), rule, "name a folder that it may write to") from error

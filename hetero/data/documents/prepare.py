@@ -19,7 +19,8 @@ from hetero.data.errors import DataError
 from hetero.data.options import DataOptions, WeightedSource
 from hetero.data.prepared import Prepared
 from hetero.data.source_files import SourceFiles
-from hetero.data.tokenizing.tokenizer import Tokenizer, load_tokenizer
+from hetero.data.tokenizing.loading import load_tokenizer
+from hetero.data.tokenizing.tokenizer import Tokenizer
 from hetero.paths import cache_home
 from hetero.private import private_files
 from hetero.words.spec import TextPart, TextRun

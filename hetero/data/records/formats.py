@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hetero.data.errors import DataError
-from hetero.data.options import Format
+from hetero.data.options import DataFormat
 from hetero.data.text_file import TextFile
 
 PACKED = (".gz", ".zst")
-_BY_SUFFIX: dict[str, Format] = {
+_BY_SUFFIX: dict[str, DataFormat] = {
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
     ".parquet": "parquet",
@@ -23,7 +23,7 @@ _STATE, _SPLITS = "state.json", "dataset_dict.json"
 _BESIDE = {_STATE, "dataset_info.json"}
 
 
-def format_of(source: str, files: Sequence[TextFile], asked: Format) -> Format:
+def format_of(source: str, files: Sequence[TextFile], asked: DataFormat) -> DataFormat:
     """What was asked for, or what the names of all files say alike, or text."""
     if asked != "auto":
         return asked
@@ -34,7 +34,7 @@ def format_of(source: str, files: Sequence[TextFile], asked: Format) -> Format:
     return found.pop() if len(found) == 1 else "text"
 
 
-def _by_name(file: TextFile) -> Format:
+def _by_name(file: TextFile) -> DataFormat:
     name = file.path.with_suffix("") if file.path.suffix in PACKED else file.path
     by_name = _BY_SUFFIX.get(name.suffix, "text")
     if by_name == "megatron" and not all(file.path.with_suffix(suffix).exists() for suffix in (".bin", ".idx")):
@@ -49,7 +49,7 @@ def _splits(file: TextFile) -> list[str]:
         return []
 
 
-def readable(source: str, files: Sequence[TextFile], form: Format) -> tuple[TextFile, ...]:
+def readable(source: str, files: Sequence[TextFile], form: DataFormat) -> tuple[TextFile, ...]:
     """Those that hold records, in the order in which they are read. Raises DataError if there is none."""
     if form == "arrow" and (state := next((file for file in files if file.name == _STATE), None)):
         found = _saved_to_disk(state, files)

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from hetero.data.options import BYTES
 from hetero.data.tokenizing.chat_template import ChatTemplate
-from hetero.paths import local
 
 Ids = npt.NDArray[np.uint32]
 Answers = tuple[tuple[int, int], ...]
@@ -50,14 +47,3 @@ class Tokenizer(Protocol):
 
     def decode(self, tokens: Sequence[int]) -> str:
         """The text of some of a document's tokens, begin and end marks included."""
-
-
-def load_tokenizer(said: str) -> Tokenizer:
-    """`bytes`, or that of a directory. Raises DataError for one that cannot be read."""
-    if said == BYTES:
-        from hetero.data.tokenizing.byte_tokenizer import ByteTokenizer
-
-        return ByteTokenizer()
-    from hetero.data.tokenizing.directory import DirectoryTokenizer
-
-    return DirectoryTokenizer(Path(local(said, "data.tokenizer")))

@@ -47,7 +47,7 @@ class LossScale:
         is known when their losses are."""
         return self.scale / tokens if self.used else 1.0
 
-    def after(self, skipped: bool, counted: int | None = None) -> LossScale:
+    def after(self, skipped: bool, counted: float | None = None) -> LossScale:
         """That of the step after one whose update was skipped, or was not. One without a counted token tells nothing
         of it (None: some were)."""
         if not self.used or counted == 0:

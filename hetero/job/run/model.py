@@ -29,11 +29,15 @@ def checked_weights(job: Job) -> ModelFolder | None:
 
 def keep_model(job: Job, run_dir: Path) -> None:
     """Configuration and tokenizer, without which weights are no model for others."""
-    if job.model.hf is None:
-        return
+    if job.model.hf is not None:
+        keep_folder(job.model.folder(), run_dir)
+
+
+def keep_folder(folder: HfFolder, run_dir: Path) -> None:
+    """The same of a directory that no job names."""
     kept = run_dir / KEPT_MODEL
     kept.mkdir()
-    for path in job.model.folder().beside:
+    for path in folder.beside:
         shutil.copyfile(path, kept / path.name)
 
 

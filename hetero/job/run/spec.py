@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from balancer.plan.plan import Plan
-from hetero.checkpoint.durable import Place
+from hetero.checkpoint.address import Location
 from hetero.cluster.fleet import FleetLink, FleetSpec
 from hetero.data.source import Prepared
 from hetero.job.job import Job
@@ -21,8 +21,8 @@ def run_spec(
     text: Prepared,
     time_scale: float,
     *,
-    checkpoints: Place | None = None,
-    resume: tuple[Place, int] | None = None,
+    checkpoints: Location | None = None,
+    resume: tuple[Location, int] | None = None,
 ) -> RunSpec:
     """One epoch of the job. `checkpoints` is where to save, `resume` the folder and step of what to begin from."""
     folder, start = resume or (None, 0)
@@ -48,7 +48,7 @@ def run_spec(
     )
 
 
-def _absolute(place: Place) -> str:
+def _absolute(place: Location) -> str:
     return str(place.resolve() if isinstance(place, Path) else place)
 
 

@@ -9,6 +9,7 @@ from hetero.models.families.deepseek_v2 import (
     ATTENTION,
     SHARED,
     latent_attention,
+    read_fixed,
     read_groups,
     read_own_auxiliary,
     routed_and_shared,
@@ -27,9 +28,7 @@ NAMES = sparse_names(
 def describe(model: HfModel) -> Architecture:
     config = Config(model)
     sizes = read_sizes(config, vocab=129280, hidden=7168, ffn=18432, layers=61, heads=128, kv_heads=128)
-    for key, value in {"hidden_act": "silu", "attention_dropout": 0.0, "attention_bias": False, "pretraining_tp": 1,
-                       "moe_layer_freq": 1, "ep_size": 1, "scoring_func": "sigmoid", "topk_method": "noaux_tc"}.items():  # fmt: skip
-        config.only(key, value)
+    read_fixed(config, {"scoring_func": "sigmoid", "topk_method": "noaux_tc"})
     for key in ("num_mtp_layers", "num_nextn_predict_layers"):  # of layers that predict beyond the next token
         config.optional(key, None)
     dense, count = config.optional("first_k_dense_replace", 3) or 0, config.integer("n_routed_experts", 256)

@@ -162,3 +162,20 @@ def test_gradients_of_products_wait_only_where_their_sums_are_wider(
         alone = complete(plan((2, [("a", 1, (0, 4))])), Problem(chips, work))
         found.append(stage_bytes(work, alone, 0, 0, precision).total)
     assert (found[1] > found[0]) == waits
+
+
+@pytest.mark.parametrize(("precision", "size"), [("float32", 4), ("bfloat16", 2)])
+def test_a_mask_is_kept_once_for_a_chunk_and_micro_batch_in_flight(precision: str, size: int) -> None:
+    """Whatever tp is; and every stage has positions."""
+    chips, work = topology(pool("a", 6)), workload(8, batch=4)
+    masked = {name: tuple(replace(u, mask_bytes=MILLION * bytes_) for u in work.units)
+              for name, bytes_ in (("float32", 4), ("bfloat16", 2))}  # fmt: skip
+    work = replace(work, units=masked["float32"], by_precision=masked)
+    three = complete(plan((4, [("a", 2, (0, 2)), ("a", 2, (2, 5)), ("a", 2, (5, 8))])), Problem(chips, work))
+    for stage, in_flight in ((0, 3), (1, 2), (2, 1)):
+        plain, packed = (
+            stage_bytes(replace(work, packed=packs), three, 0, stage, precision) for packs in (False, True)
+        )
+        assert packed.activations - plain.activations == in_flight * size * MILLION
+        text = 8 if stage in (0, 2) else 24
+        assert packed.messages - plain.messages == text * 4 * work.seq_len

@@ -15,7 +15,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from bridge.layout.layout import TensorLayout
 from bridge.rank import RankId
-from hetero.checkpoint.address import Address
+from hetero.checkpoint.address import StoreAddress
 from hetero.checkpoint.durable import writing
 from hetero.checkpoint.errors import CheckpointError, DamagedCheckpoint, StorageFailed
 from hetero.checkpoint.manifest import RunState
@@ -67,14 +67,14 @@ def test_a_save_that_broke_off_counts_for_nothing_and_goes(store: CheckpointStor
     assert [place.name for place in store.root.iterdir()] == ["step-00000001"]
 
 
-def _break_off(place: Address) -> None:
+def _break_off(place: StoreAddress) -> None:
     with writing(place) as file:
         file.write(b"half")
         raise KeyboardInterrupt
 
 
 def test_a_file_that_breaks_off_never_has_its_name(tmp_path: Path) -> None:
-    place = Address(f"local://{tmp_path}/piece")
+    place = StoreAddress(f"local://{tmp_path}/piece")
     with pytest.raises(KeyboardInterrupt):
         _break_off(place)
     assert not place.exists()
@@ -97,7 +97,7 @@ def test_a_flipped_bit_is_found(store: CheckpointStore) -> None:
 
 def test_a_missing_package_is_named_with_what_to_install() -> None:
     with mock.patch.dict(sys.modules, {"s3fs": None}), pytest.raises(CheckpointError) as error:
-        Address("s3://bucket/runs").exists()
+        StoreAddress("s3://bucket/runs").exists()
     assert (error.value.key, error.value.value) == ("checkpoint.storage", "s3://bucket/runs")
     assert "s3fs" in error.value.rule
     assert error.value.remedy.startswith("install it for the driver and for the ranks")
@@ -108,7 +108,7 @@ def test_a_run_says_where_its_checkpoints_are_and_another_does_not_take_its_plac
     run_dir.mkdir()
     place = checkpoint_folder(run_dir, storage)
     save(CheckpointStore(place), 4)
-    assert ResumePoint.parse(str(run_dir)).store.root == Address(f"{storage}/first")
+    assert ResumePoint.parse(str(run_dir)).store.root == StoreAddress(f"{storage}/first")
     assert str(ResumePoint.parse(f"{run_dir}@4")) == f"{run_dir}@4"
     with pytest.raises(CheckpointError, match="may hold what another run saved"):
         checkpoint_folder(run_dir, storage)
@@ -129,4 +129,4 @@ def test_a_host_proves_that_it_reaches_a_store(tmp_path: Path) -> None:
 def test_what_a_store_raises_is_explained() -> None:
     broken = mock.patch.object(fsspec.get_filesystem_class("memory"), "ls", side_effect=RuntimeError("403"))
     with broken, pytest.raises(StorageFailed, match=r"cannot be listed \(RuntimeError: 403\)"):
-        list(Address("memory://runs").iterdir())
+        list(StoreAddress("memory://runs").iterdir())

@@ -68,11 +68,23 @@ def test_a_stream_of_bytes_is_shown_too(job: str, tmp_path: Path, capsys: pytest
     assert "document 2: " in shown
 
 
+def test_the_tokenizer_of_the_models_directory(job: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = {"model_type": "llama", "num_hidden_layers": 1, "hidden_size": 8, "num_attention_heads": 1}
+    config |= {"intermediate_size": 8, "vocab_size": 300, "max_position_embeddings": 99}
+    (tmp_path / "tokenizer" / "config.json").write_text(json.dumps(config))
+    said = json.loads(Path(job).read_text())
+    said["model"] = {"hf": str(tmp_path / "tokenizer"), "init": "random"}
+    said["data"]["tokenizer"] = "model"
+    Path(job).write_text(json.dumps(said))
+    assert run(["data", "look", job, "--samples=1"]) == 0
+    assert "four<|im_end|>" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("setting", "place", "rule"),
     [
         ("model.dimensions.vocab=299", "job.yaml", "has 300 symbols, and the model's embedding has room for 299"),
-        ("data.tokenizer=model", "job.yaml", "the model has none"),
+        ("data.tokenizer=model", "--set: data.tokenizer", "the model has none"),
         ("data.fields.text=words", "chat.jsonl:1", "has no field 'words'; its fields are 'messages'"),
     ],
 )

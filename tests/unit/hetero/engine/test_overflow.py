@@ -17,8 +17,10 @@ from hetero.engine.epoch import Epoch
 )
 def test_the_chip_is_believed_though_all_gradients_are_finite(precision: str, hidden: bool, bad: int) -> None:
     epoch: Any = SimpleNamespace(
-        _precision=precision, _backend=SimpleNamespace(overflowed=lambda: hidden), _executor=None, _tokens=2,
-        _loss_of=lambda executor: 3.0,
-    )  # fmt: skip
+        _precision=precision,
+        _backend=SimpleNamespace(overflowed=lambda: hidden),
+        _executor=None,
+        _spoken=lambda executor, counted: (3.0, counted),
+    )
     epoch._overflowed = partial(Epoch._overflowed, epoch)
-    assert Epoch._numbers(epoch, {"w": torch.tensor([3.0, 4.0])}).tolist() == [3.0, 2.0, 25.0, bad]
+    assert Epoch._numbers(epoch, {"w": torch.tensor([3.0, 4.0])}, 2).tolist() == [3.0, 2.0, 25.0, bad]

@@ -7,6 +7,8 @@ import torch
 
 from hetero.layers.cross_entropy import IGNORED
 from hetero.models.batch import Batch
+from hetero.models.registry import architecture
+from tests.live_bytes import LiveBytes
 from tests.unit.hetero.models.whole_model import build, logical_tensors, loss_of, small
 
 LENGTHS = ((5, 11, 8), (24,), (1, 23))
@@ -74,3 +76,22 @@ def test_what_is_made_once_is_made_for_a_batch() -> None:
     assert whole.mask(24, window=23) is not whole.mask(24)
     bare = Batch(whole.tokens_BT, whole.labels_BT)
     assert bare.mask(24) is bare.mask(24, window=24) is None
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_what_packed_samples_keep_more_is_as_told_and_once_for_all_layers(dtype: torch.dtype) -> None:
+    dims, length = small(), 192
+    told = architecture(dims).workload(length, 1, str(dtype).removeprefix("torch.")).units
+    tokens_BT = torch.zeros(1, length, dtype=torch.int64)
+    positions_BT, documents_BT = torch.arange(length)[None] % 64, torch.arange(length)[None] // 64
+    kept = []
+    for given in ((), (positions_BT, documents_BT)):
+        units = build(dims, dtype=dtype)[1:4]
+        for batch in (Batch(tokens_BT, tokens_BT, *given) for _ in range(2)):  # angles of plain positions are made once
+            boundary = {"x_BTD": torch.ones(1, length, dims.hidden, dtype=dtype, requires_grad=True)}
+            with LiveBytes() as live:
+                for unit in units:
+                    boundary = unit(boundary, batch)
+                now = live.now
+        kept.append(now)
+    assert kept[1] - kept[0] == pytest.approx(told[1].mask_bytes, rel=0.02)

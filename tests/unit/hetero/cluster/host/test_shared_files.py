@@ -11,7 +11,7 @@ from hetero.cluster.host.shared_files import ModelFolder, SharedFolder, ShippedF
 from hetero.data.stream import TokenStream
 from hetero.huggingface.folder import HfFolder
 from hetero.words.orders import Configure, Lease
-from hetero.words.spec import RunSpec
+from hetero.words.spec import RunSpec, TextPart
 from tests.unit.hetero.cluster.specs import epoch_spec
 from tests.unit.hetero.huggingface.written import write_folder
 
@@ -39,6 +39,21 @@ def test_a_shipped_file_is_found_under_its_new_path_and_leaves_nothing(
     assert not list(tmp_path.iterdir())
     shipped.close()
     assert not Path(path).exists()
+
+
+def test_each_file_of_documents_is_found() -> None:
+    part = TextPart(tokens="/there/tokens.bin", pieces="/there/pieces.bin", vocab=257)
+    spec = reading(part.tokens)
+    spec = spec.model_copy(update={"text": spec.text.model_copy(update={"parts": (part,)})})
+    shipped = ShippedFiles()
+    for path in part.files:
+        shipped.append(path, path.encode())
+    order = shipped.localized(Configure(spec))
+    assert isinstance(order, Configure)
+    (found,) = order.spec.text.parts
+    assert [Path(path).read_text() for path in found.files] == list(part.files)
+    assert found.learnt is None
+    shipped.close()
 
 
 def test_other_orders_and_unshipped_paths_stay() -> None:

@@ -11,7 +11,9 @@ import numpy as np
 import pyarrow
 import pyarrow.ipc
 import pytest
+import torch
 
+from hetero.data.batches import micro_batch
 from hetero.data.documents import making
 from hetero.data.documents.writer import DocumentWriter
 from hetero.data.errors import DataError, RecordError
@@ -19,8 +21,8 @@ from hetero.data.options import DataOptions
 from hetero.data.prepared import Prepared
 from hetero.data.source import prepare
 from hetero.data.stream import TextSample
-from hetero.data.text import text_stream
-from hetero.data.tokenizing.tokenizer import load_tokenizer
+from hetero.data.text import orders, text_stream
+from hetero.data.tokenizing.loading import load_tokenizer
 from tests.unit.hetero.data.made_tokenizer import CHAT, made_tokenizer
 
 SEQ_LEN = 64
@@ -95,6 +97,26 @@ def test_positions_and_documents_of_a_packed_sample(tmp_path: Path, tokenizer: P
         begins = np.flatnonzero(np.diff(sample.documents, prepend=-1))
         assert sample.positions[begins].tolist() == [0] * len(begins)
         assert (np.diff(sample.positions)[np.diff(sample.documents) == 0] == 1).all()
+
+
+@pytest.mark.parametrize("pack", [True, False])
+def test_a_micro_batch_says_where_documents_end_if_samples_have_several(
+    tmp_path: Path, tokenizer: Path, pack: bool
+) -> None:
+    text = _prepare(tmp_path, _lines(tmp_path / "chat.jsonl", CHATS), tokenizer, loss="answers", pack=pack)
+    run = text.told(SEQ_LEN)
+    assert run.packs == pack
+    stream = text_stream(run)
+    training, _ = orders(run, stream, 7, 0)
+    whole = micro_batch(stream, training, 2, 5)
+    wanted = [stream.sequence(training.index(position)) for position in range(2, 7)]
+    assert whole.labels_BT.tolist() == [sample.labels.tolist() for sample in wanted]
+    assert int(whole.counted) == sum((sample.labels != -100).sum() for sample in wanted)
+    assert (whole.documents_BT is None, whole.positions_BT is None) == (not pack, not pack)
+    parts = [micro_batch(stream, training, first, count) for first, count in ((2, 1), (3, 4))]
+    assert torch.equal(torch.cat([part.tokens_BT for part in parts]), whole.tokens_BT)
+    if whole.documents_BT is not None:
+        assert whole.documents_BT.tolist() == [sample.documents.tolist() for sample in wanted]  # type: ignore[union-attr]
 
 
 def test_unpacked_samples_are_a_document_each(tmp_path: Path, tokenizer: Path) -> None:

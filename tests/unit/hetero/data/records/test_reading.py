@@ -16,7 +16,7 @@ import pytest
 import zstandard
 
 from hetero.data.errors import DataError, RecordError
-from hetero.data.options import Format
+from hetero.data.options import DataFormat
 from hetero.data.records.reading import records
 from hetero.data.text_file import TextFile
 
@@ -54,7 +54,7 @@ def _arrow_stream(path: Path) -> None:
         file.write_table(table, max_chunksize=3)
 
 
-KINDS: list[tuple[str, Format, Callable[[Path], None]]] = [
+KINDS: list[tuple[str, DataFormat, Callable[[Path], None]]] = [
     ("a.jsonl", "jsonl", _jsonl),
     ("a.jsonl.gz", "jsonl", _gzip),
     ("a.jsonl.zst", "jsonl", _zstd),
@@ -71,7 +71,7 @@ def _file(path: Path) -> TextFile:
 @pytest.mark.parametrize(("name", "form", "write"), KINDS, ids=lambda kind: getattr(kind, "__name__", kind))
 @pytest.mark.parametrize("skip", [0, 2, 3, 5, 7])
 def test_records_come_in_order_from_any_one_on(
-    tmp_path: Path, name: str, form: Format, write: Callable[[Path], None], skip: int
+    tmp_path: Path, name: str, form: DataFormat, write: Callable[[Path], None], skip: int
 ) -> None:
     write(tmp_path / name)
     found = list(records(_file(tmp_path / name), form, skip))
@@ -82,7 +82,7 @@ def test_records_come_in_order_from_any_one_on(
 
 @pytest.mark.parametrize(("name", "form", "write"), KINDS[1:], ids=lambda kind: getattr(kind, "__name__", kind))
 def test_a_file_that_is_cut_short_is_refused_by_its_name(
-    tmp_path: Path, name: str, form: Format, write: Callable[[Path], None]
+    tmp_path: Path, name: str, form: DataFormat, write: Callable[[Path], None]
 ) -> None:
     """Also within the last frame, of which Zstandard's own reader says nothing."""
     write(path := tmp_path / name)
@@ -95,7 +95,7 @@ def test_a_file_that_is_cut_short_is_refused_by_its_name(
 
 @pytest.mark.parametrize(("name", "form", "write"), KINDS[1:5], ids=lambda kind: getattr(kind, "__name__", kind))
 def test_a_file_with_other_bytes_in_it_is_refused(
-    tmp_path: Path, name: str, form: Format, write: Callable[[Path], None]
+    tmp_path: Path, name: str, form: DataFormat, write: Callable[[Path], None]
 ) -> None:
     write(path := tmp_path / name)
     size = path.stat().st_size

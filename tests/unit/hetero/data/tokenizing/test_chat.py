@@ -12,7 +12,8 @@ from transformers import AutoTokenizer
 
 from hetero.data.errors import DataError
 from hetero.data.tokenizing.chat_template import ChatTemplate, TemplateFault
-from hetero.data.tokenizing.tokenizer import Passage, load_tokenizer
+from hetero.data.tokenizing.loading import load_tokenizer
+from hetero.data.tokenizing.tokenizer import Passage
 from tests.unit.hetero.data.made_tokenizer import CHAT, MARKED, made_tokenizer
 
 Chat = list[dict[str, Any]]

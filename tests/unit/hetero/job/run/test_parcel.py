@@ -16,6 +16,7 @@ from hetero.job.errors import JobError
 from hetero.job.file.load import load_job
 from hetero.job.run import parcel
 from tests.architecture.tree import ROOT
+from tests.unit.hetero.data.made_tokenizer import made_tokenizer
 from tests.unit.hetero.data.refused import not_listed
 
 AUTO = ROOT / "configs" / "runs" / "auto.yaml"
@@ -132,6 +133,25 @@ def test_data_that_cannot_be_read_or_is_none_is_refused_here(tmp_path: Path) -> 
 def test_a_path_that_no_system_takes_is_left_to_the_cluster(tmp_path: Path, source: str) -> None:
     parcel.pack(load_job(AUTO, [f"data.source={source}"]), tmp_path)
     assert load_job(tmp_path / "job.yaml").data.source == source
+
+
+def test_sources_and_a_tokenizer_travel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = tmp_path / "parcel"
+    target.mkdir()
+    made_tokenizer(tmp_path / "tokenizer")
+    for name in "ab":
+        (tmp_path / f"{name}.jsonl").write_text('{"text": "the fox"}\n' * 90)
+    listed = f"[{{source: '{tmp_path}/[ab].jsonl', weight: 2}}, {{source: '{tmp_path}/a.jsonl'}}, {{source: /there}}]"
+    settings = [f"data.source={listed}", f"data.tokenizer={tmp_path / 'tokenizer'}", "data.seq_len=8"]
+    job = load_job(AUTO, settings)
+    parcel.pack(job, target)
+    monkeypatch.chdir(target)
+    there = load_job("job.yaml")
+    assert [one.source for one in there.data.sources] == ["data/0/text", "data/1/a.jsonl", "/there"]
+    assert there.fingerprint() == job.fingerprint()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    here, packed = (one.data.model_copy(update={"source": one.data.source[:2]}) for one in (job, there))
+    assert prepare(packed, tmp_path).fingerprint == prepare(here, tmp_path).fingerprint
 
 
 def test_data_of_the_cluster_keeps_its_path(tmp_path: Path) -> None:
