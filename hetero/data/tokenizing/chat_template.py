@@ -87,7 +87,7 @@ class ChatTemplate:
             trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, loopcontrols]
         )
         environment.filters["tojson"] = _to_json
-        environment.globals |= {"raise_exception": _refuse, "namespace": _Names, "dict": _dict}
+        environment.globals |= {"raise_exception": _refuse, "namespace": _KeptNames, "dict": _dict}
         return environment.from_string(self._text)
 
 
@@ -105,7 +105,7 @@ class _Generation(Extension):
         return f"{_BEGIN}{caller()}{_END}"
 
 
-class _Names(Namespace):
+class _KeptNames(Namespace):
     """What a template may keep; no names of Python's own, by which it could reach out of its sandbox."""
 
     def __init__(*args: Any, **kwargs: Any) -> None:
