@@ -6,6 +6,8 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 DEMO   ?= configs/runs/quickstart.yaml
 export OMP_NUM_THREADS ?= 1
+# Compiled once, and not by each of the hundreds of processes that tests start.
+unexport PYTHONDONTWRITEBYTECODE
 
 # Parts of the tests. Contracts, what is below `hetero`, and `hetero` with the house: each by itself, and fast.
 CONTRACTS := tests/contract
@@ -53,16 +55,17 @@ check-floors:
 check-hetero:
 	$(BIN)/python -m pytest -m "not slow" $(HETERO) --ignore=$(VIEWS)
 
-# Six parts at a time on two cores, for whole runs wait a lot; as one ends, however it does, the next begins.
+# Several parts at a time on two cores, for whole runs wait a lot; as one ends, however it does, the next begins.
+AT_ONCE ?= 6
 test: install
-	$(MAKE) --no-print-directory -j6 -k -Oline $(PARTS)
+	$(MAKE) --no-print-directory -j$(AT_ONCE) -k -Oline $(PARTS)
 
 $(PARTS):
 	$(BIN)/python -m pytest -m "not exhaustive" $($@)
 
-# Also what takes minutes by sheer number; -s shows what it measures.
+# Also what takes minutes by sheer number, and properties with many examples; -s shows what is measured.
 test-all: test
-	$(BIN)/python -m pytest -s -m exhaustive tests
+	$(BIN)/python -m pytest -s -m "exhaustive or hypothesis" --hypothesis-profile=many tests
 
 bench: install
 	$(BIN)/python -m benchmarks.overhead --json
@@ -76,6 +79,7 @@ bench: install
 	$(BIN)/python -m benchmarks.memory --json
 	$(BIN)/python -m benchmarks.startup --json
 	$(BIN)/python -m benchmarks.migrate --json
+	$(BIN)/python -m benchmarks.checkpoint --json
 	$(BIN)/python -m benchmarks.strangers --json
 	$(BIN)/python -m benchmarks.mfu --json
 	$(BIN)/python -m benchmarks.data --json

@@ -94,7 +94,7 @@ class AcceleratorBackend(Backend):
     def _free_bytes(self) -> int:
         return int(self._module.mem_get_info(self._index)[0])
 
-    def start(self, expected_s: float | None = None) -> Stopwatch:
+    def start(self, expected_s: float | None = None, after: Stopwatch | None = None) -> Stopwatch:
         return EventStopwatch(self._module)
 
     def copy_out(self, tensor: Tensor, host: Tensor) -> Copy:

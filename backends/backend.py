@@ -135,8 +135,12 @@ class Backend(ABC):
         return None
 
     @abstractmethod
-    def start(self, expected_s: float | None = None) -> Stopwatch:
-        """Time an action. An emulated chip paces it to `expected_s`, which real ones ignore; None: do not pace."""
+    def start(self, expected_s: float | None = None, after: Stopwatch | None = None) -> Stopwatch:
+        """Time an action. An emulated chip paces it to `expected_s`, which real ones ignore; None: do not pace.
+
+        `after` is the action before it, if the rank did nothing since but see to messages. A real chip is given work
+        ahead, so that it never waits for its rank: an emulated one goes on from where it was through, too, or from the
+        end of the last wait."""
 
     @abstractmethod
     def copy_out(self, tensor: Tensor, host: Tensor) -> Copy:

@@ -57,7 +57,7 @@ class CpuBackend(Backend):
         peak_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return MemoryUse(peak_kib * 1024, _host_memory_bytes())
 
-    def start(self, expected_s: float | None = None) -> Stopwatch:
+    def start(self, expected_s: float | None = None, after: Stopwatch | None = None) -> Stopwatch:
         return HostStopwatch()
 
     def copy_out(self, tensor: Tensor, host: Tensor) -> Copy:

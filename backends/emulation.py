@@ -15,11 +15,14 @@ from time import perf_counter
 
 from backends.backend import Backend, MemoryUse, Stopwatch
 from backends.chip import GIB, ChipSpec
-from backends.cpu import CpuBackend
+from backends.cpu import CpuBackend, HostStopwatch
 from backends.errors import ChipError, OutOfMemory
 from backends.options import EmulateOptions, SpeedEvent
 
 __all__ = ["EmulateOptions", "Emulated", "PacedStopwatch", "SpeedEvent"]
+
+LOOK_S = 0.5e-3
+"""A wait of no more found all there."""
 
 
 class Emulated(CpuBackend):
@@ -53,6 +56,8 @@ class Emulated(CpuBackend):
         self._peak_bytes = 0
         self.busy_until = 0.0
         """When the chip is through with what its rank has given it to compute before it waited."""
+        self.waited_until = 0.0
+        """The end of the last wait in which something was still to come."""
 
     def open(self, index: int) -> None:
         """Chips of one pool differ in their jitter: each draws its own from the seed and its index."""
@@ -62,9 +67,12 @@ class Emulated(CpuBackend):
         """Tell the chip which step begins, so that its events happen."""
         self._speed = self._options.speed_at(number)
 
-    def start(self, expected_s: float | None = None) -> PacedStopwatch:
+    def start(self, expected_s: float | None = None, after: Stopwatch | None = None) -> Stopwatch:
         """An action without a time of its own is a wait, which for the chip begins when it is through."""
-        return PacedStopwatch(self, None if expected_s is None else expected_s * self._slowness())
+        if expected_s is None:
+            return WaitStopwatch(self)
+        before = after if isinstance(after, PacedStopwatch) else None
+        return PacedStopwatch(self, expected_s * self._slowness(), before)
 
     def memory(self) -> MemoryUse:
         """What was claimed at most, and the emulated chip's memory."""
@@ -102,32 +110,47 @@ class Emulated(CpuBackend):
 class PacedStopwatch(Stopwatch):
     """Lasts until its target: `lap()` and `stop()` sleep off what real compute left of it, and shorten nothing."""
 
-    def __init__(self, chip: Emulated, target_s: float | None) -> None:
+    def __init__(self, chip: Emulated, target_s: float, after: PacedStopwatch | None) -> None:
         self._chip, self._target_s = chip, target_s
-        self._seconds = 0.0
-        self._start = perf_counter() if target_s is not None else max(perf_counter(), chip.busy_until)
+        now = perf_counter()
+        self._start = now if after is None else max(after.end, chip.waited_until)
+        self._rank_s = now - self._start
+        """What the rank was busy with meanwhile."""
+        self.end: float = self._start
 
     def lap(self, part: float) -> None:
-        if self._target_s is not None:
-            time.sleep(max(0.0, part * self._target_s - (perf_counter() - self._start)))
+        time.sleep(max(0.0, self._start + part * self._target_s - perf_counter()))
 
     @contextmanager
     def paused(self, part: float) -> Iterator[None]:
-        through = self._start + part * (self._target_s or 0.0)
-        self._chip.busy_until = began = max(perf_counter(), through)
+        self._chip.busy_until = began = max(perf_counter(), self._start + part * self._target_s)
         yield
         self._start += max(0.0, perf_counter() - began)
 
     def stop(self) -> None:
-        elapsed_s = perf_counter() - self._start
-        if self._target_s is not None:
-            self.overrun = elapsed_s > self._target_s
-            time.sleep(max(0.0, self._target_s - elapsed_s))
-        self._seconds = max(0.0, perf_counter() - self._start)
+        now, target = perf_counter(), self._start + self._target_s
+        self.overrun = now - self._rank_s > target
+        time.sleep(max(0.0, target - now))
+        self.end = max(now, target)
 
     def seconds(self) -> float:
-        """The action's real time, pacing and its overshoot of a tenth of a millisecond included."""
-        return self._seconds
+        """The action's time on the chip, without what the last sleep took too long."""
+        return self.end - self._start
+
+
+class WaitStopwatch(HostStopwatch):
+    """What the chip waits for, from when it is through with what it was given."""
+
+    def __init__(self, chip: Emulated) -> None:
+        super().__init__()
+        self._chip = chip
+        self._start = max(self._start, chip.busy_until)
+
+    def stop(self) -> None:
+        super().stop()
+        self._seconds = max(0.0, self._seconds)
+        if self._seconds > LOOK_S:
+            self._chip.waited_until = perf_counter()
 
 
 def _gib(bytes_: int) -> str:

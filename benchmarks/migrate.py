@@ -79,7 +79,7 @@ class Found:
 
 
 def _plan(job: Job, pool: str, epoch: int) -> Plan:
-    units = (0, 2 * job.model.resolve().layers + 2)
+    units = (0, len(workload(job).units))
     written = Plan(epoch=epoch, pipelines=(PipelinePlan(share=1, stages=(StagePlan(pool=pool, units=(units,)),)),))
     return complete(written, Problem(topology(job), workload(job), legal_tp=legal_tp(job)))
 

@@ -85,7 +85,7 @@ def _figures(
         "tokens_per_s": mixed,
         **{f"tokens_per_s_{name}_alone": speed for name, speed in alone.items()},
         "prediction_ratio": predicted.step_s / step_s,
-        "layers": job.model.resolve().layers,
+        "layers": len(workload(job).units) // 2 - 1,
         "micro_batches": job.train.global_batch // job.train.micro_batch,
         "pipelines": len(plan.pipelines),
         "time_scale": scale,

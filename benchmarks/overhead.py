@@ -24,7 +24,8 @@ from balancer.completion.completion import complete
 from balancer.plan.plan import PipelinePlan, Plan, StagePlan
 from balancer.problem import Problem
 from benchmarks.ideal import measured_step_s, modelled_step_s
-from benchmarks.peers import SETTINGS, Peer, Pipelining, PlainLoop, Trainer, Turn
+from benchmarks.peers import SETTINGS, Peer, PlainLoop, Trainer, Turn
+from benchmarks.pipelining import Pipelining
 from benchmarks.report import print_report
 from hetero.cluster.host.agent import LocalAgents
 from hetero.cluster.options import fleet_of

@@ -42,9 +42,9 @@ from hetero.job.planning.problem import problem
 from hetero.job.run.spec import fleet_links, run_spec
 
 ROOT = Path(__file__).parents[1]
-STEPS = 2
-"""Steps of one visit to a schedule."""
-STAGE_S = 0.2
+STEPS = 3
+"""Steps of one visit to a schedule; from the end of one to the end of the next is a step's time."""
+STAGE_S = 0.4
 """What the slowest stage takes for a micro-batch."""
 LINK = 0.35
 """The part of that for which an activation, or a gradient, is on its way."""
@@ -150,17 +150,17 @@ class Bench:
         self.overruns = 0
 
     def visit(self, case: Case, count: int = STEPS) -> float:
-        """The median step of a few."""
+        """The median step of a few, of which the first only warms up: one begins while the one before still ends."""
         self._epoch += 1
-        plan, steps = case.plan.model_copy(update={"epoch": self._epoch}), list[float]()
+        plan, ends = case.plan.model_copy(update={"epoch": self._epoch}), list[float]()
         self._session.configure(run_spec(self._job, self._session.fleet, plan, self._text, case.time_scale))
 
         def record(_: int, hosts: HostReports) -> None:
-            steps.append(max(h.end for h in hosts) - min(h.start for h in hosts))
+            ends.append(max(h.end for h in hosts))
             self.overruns += any(h.overrun for h in hosts)
 
         self._session.run(count, record)
-        return median(steps)
+        return median(after - before for before, after in pairwise(ends))
 
 
 def measure(every: Sequence[Case], rounds: int) -> tuple[dict[str, float], str | None]:
@@ -170,7 +170,7 @@ def measure(every: Sequence[Case], rounds: int) -> tuple[dict[str, float], str |
         fleet = fleet_of(one.job.pools, fleet_links(one.job, one.time_scale))
         with Session.start(fleet, LocalAgents()) as session:
             bench = Bench(one.job, session, prepare(one.job.data, Path(folder)))
-            bench.visit(one, 1)  # warms the ranks up
+            bench.visit(one, 2)  # warms the ranks up
             bench.overruns = 0
             found = [{case.schedule: bench.visit(case) for case in every} for _ in range(rounds)]
     steps = {case.schedule: median(seconds[case.schedule] for seconds in found) for case in every}
@@ -191,7 +191,7 @@ def figures(every: Sequence[Case], steps: Mapping[str, float]) -> dict[str, floa
         found[f"{name}_warmup"] = max(case.plan.pipelines[0].warmups())
     found["prediction_error"] = max(abs(case.prediction.step_s / steps[case.schedule] - 1) for case in every)
     found["link_ratio"] = min(case.prediction.link_ratio for case in every)
-    return found | {"micro_batches": MICRO_BATCHES, "layers": every[0].job.model.resolve().layers}
+    return found | {"micro_batches": MICRO_BATCHES, "layers": len(every[0].problem.workload.units) // 2 - 1}
 
 
 def main() -> None:

@@ -13,6 +13,7 @@ from pydantic import AfterValidator
 
 from hetero.errors import ExplainedError
 
+_READ_ONLY = {"http", "https", "data", "github"}
 _ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://([^/]*)(.*)|(file):()(/.*)", re.DOTALL | re.IGNORECASE)
 
 
@@ -24,6 +25,13 @@ class _NoPath(ValueError):
     def __init__(self, rule: str, remedy: str) -> None:
         super().__init__(f"{rule}: {remedy}")
         self.rule, self.remedy = rule, remedy
+
+
+def scheme_of(text: str) -> str | None:
+    """In lower case, of an address of anything but files; None of a path."""
+    address = _ADDRESS.match(text)
+    scheme = (address[1] or "file").lower() if address else "file"
+    return None if scheme == "file" else scheme
 
 
 def path_text(text: str) -> str:
@@ -41,6 +49,22 @@ def path_text(text: str) -> str:
         raise _NoPath("has letters that this machine's locale cannot read", remedy)
     if not text.strip() or "\0" in text:
         raise _NoPath("has a null character in it" if text.strip() else "is empty", "name a file or folder")
+    return text
+
+
+def path_or_address(text: str) -> str:
+    """As `path_text`; or, as it is, the address of a store that fsspec knows. Raises ValueError."""
+    if (scheme := scheme_of(text)) is None:
+        return path_text(text)
+    from fsspec import available_protocols
+
+    if scheme not in available_protocols() or scheme in _READ_ONLY or "::" in text:
+        raise _NoPath(f"is an address of {scheme}, where nothing can be saved", "name a folder, or a store of fsspec's")
+    if re.match(r"[^/]*//[^/@]*:[^/@]*@", text):
+        remedy = "leave it to the store's own settings: variables or files that its package reads"
+        raise _NoPath("has a password in it, which a job file shows to many", remedy)
+    if text.rstrip("/") in (f"{scheme}:", f"{scheme}:/"):
+        raise _NoPath("names no place in the store", f"write {scheme}://PLACE")
     return text
 
 

@@ -49,6 +49,7 @@ from hetero.monitoring.monitor import Monitor
 from hetero.monitoring.notice import Notice
 from hetero.monitoring.record import Recorder
 from hetero.monitoring.trace import Trace
+from hetero.paths import scheme_of
 from hetero.private import private_files
 from hetero.words.notices import MemoryUsed
 from hetero.words.spec import RunSpec
@@ -164,7 +165,7 @@ class _Run:
         self._loss_scale = LossScale.of(job.train.loss_scale, point.state.scalars if point else {})
         self._skips = skips_of(point)
         self._last: MetricsLine | None = None
-        self._written: dict[int, CheckpointWritten] = {}
+        self._states: dict[int, RunState] = {}
         self._plan: Plan
         self._memory: MemoryCheck
         self._fleet_failed = False
@@ -200,8 +201,7 @@ class _Run:
             folders.append(Folder("checkpoint.storage", self._store.root))
         if self._point is not None:
             store, step = self._point.store, self._point.step
-            proof = (store.folder(step) / MANIFEST).relative_to(store.root)
-            folders.append(Folder("--resume", store.root, proof=str(proof)))
+            folders.append(Folder("--resume", store.root, proof=f"{store.folder(step).name}/{MANIFEST}"))
         return Needs(files=self._text.files, folders=tuple(folders), model=self._model)
 
     def drive(self, session: Session, given: Plan | None) -> RunSummary:
@@ -220,13 +220,20 @@ class _Run:
         self.warn(*planned.notes)
         facts["idle"] = [asdict(idle) for idle in planned.idle]
         self._event("planned", **facts, calibrated=list(measured.rows), probed=list(measured.probed.rows))
-        session.configure(self._spec(session, planned, measured.time_scale))
+        spec = self._spec(session, planned, measured.time_scale)
+        session.configure(spec)
         titles = {pool.name: str(pool) for pool in session.fleet.pools}
         with Journal(self.run_dir / METRICS) as metrics:
             trace = Trace(self.run_dir / "trace.json", titles)
             try:
                 recorder = Recorder(run_facts(self._job, planned, measured.time_scale, time.time()))
-                session.run(self._job.train.steps, lambda step, hosts: self._record(recorder, metrics, trace, hosts))
+
+                def on_report(step: int, hosts: Sequence[HostStep]) -> None:
+                    self._record(recorder, metrics, trace, hosts)
+                    if spec.saves_at(step + 1):
+                        self._states[step + 1] = self._state(step + 1)
+
+                session.run(self._job.train.steps, on_report)
             finally:
                 trace.close()
         if self._skips.in_row:
@@ -251,10 +258,10 @@ class _Run:
             self._event("failed", process="driver", cause=cause)
 
     def heard(self, notice: Notice | CheckpointWritten) -> None:
-        """What the fleet has for the journal. That all pieces of a checkpoint are written is heard just before the
-        record of the step that it follows, which says whether that step was an update; then it gets its manifest."""
+        """What the fleet has for the journal. That all pieces of a checkpoint are written is heard after the record of
+        the step that it follows, at once or steps later; then it gets its manifest."""
         if isinstance(notice, CheckpointWritten):
-            self._written[notice.step] = notice
+            self._commit(notice)
         elif notice.kind == MemoryUsed.kind:
             facts = {"step": notice.step, "epoch": notice.epoch, "rank": notice.rank}
             self._note(self._memory.used(str(notice.pool), notice.data, facts))
@@ -292,20 +299,18 @@ class _Run:
             self._event("validated", step=line["step"], epoch=line["epoch"], eval_loss=line["eval_loss"])
         for record in self.record_to:
             record(line)
-        if (written := self._written.pop(line["step"] + 1, None)) is not None:
-            self._commit(written)
 
     def _scaled(self, line: MetricsLine) -> list[Notice]:
         """Follows the loss scale, which the ranks change by the same rule."""
         before = self._loss_scale
-        self._loss_scale = before.after(bool(line["skipped"]), line["counted_tokens"])
+        counted = line["counted_tokens"]
+        self._loss_scale = before.after(bool(line["skipped"]), None if counted is None else int(counted))
         return told(before, self._loss_scale, {"step": line["step"], "epoch": line["epoch"]})
 
-    def _commit(self, written: CheckpointWritten) -> None:
-        assert self._store is not None
-        self._folders.check(thoroughly=True)
-        sequences = written.step * self._job.train.global_batch
-        state = RunState(
+    def _state(self, done: int) -> RunState:
+        """What a checkpoint of the steps done by now keeps beside its tensors."""
+        sequences = done * self._job.train.global_batch
+        return RunState(
             consumed_sequences=sequences,
             consumed_tokens=sequences * self._job.data.seq_len,
             job_fingerprint=self._job.fingerprint(),
@@ -317,8 +322,12 @@ class _Run:
                 "last_good": self._last_good() if self._skips.count else None, **self._loss_scale.kept(),
             },
         )  # fmt: skip
-        self._store.commit(written.step, state, written.pieces)
-        self._store.prune(self._job.checkpoint.keep)
+
+    def _commit(self, written: CheckpointWritten) -> None:
+        assert self._store is not None
+        self._folders.check(thoroughly=True)
+        self._store.commit(written.step, self._states.pop(written.step), written.pieces)
+        self._store.prune(self._job.checkpoint.keep, self._job.checkpoint.keep_every)
         self._event("saved", step=written.step, epoch=written.epoch, pieces=len(written.pieces))
 
     def _last_good(self) -> str | None:
@@ -346,9 +355,11 @@ def _store(job: Job, run_dir: Path) -> CheckpointStore | None:
 
 
 def _storage(job: Job, run_dir: Path) -> Path | None:
-    """The folder outside the run's own that its checkpoints go to."""
-    away = job.checkpoint.every and job.checkpoint.storage
-    return checkpoint_place(run_dir, str(away)) if away else None
+    """The folder outside the run's own that its checkpoints go to; a store is none."""
+    storage = job.checkpoint.storage
+    if job.checkpoint.every == 0 or storage is None or scheme_of(storage):
+        return None
+    return checkpoint_place(run_dir, storage)
 
 
 def _ignore(_: Record) -> None:

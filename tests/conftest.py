@@ -1,16 +1,17 @@
-"""How all tests run: a slow or busy machine is no failure of a property. CI sees the same examples every time; a person
-sees half as many, and others every time."""
+"""How all tests run: a slow or busy machine is no failure of a property, which is tried with few examples, by
+`make test-all` with many. CI sees the same examples every time, a person others."""
 
 import contextlib
+import gc
 import os
 import signal
 
 from hypothesis import HealthCheck, settings
 
-PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.register_profile("local", PATIENT, max_examples=50)
-settings.register_profile("ci", PATIENT, derandomize=True)
-settings.load_profile("ci" if os.environ.get("CI") else "local")
+PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize="CI" in os.environ)
+settings.register_profile("few", PATIENT, max_examples=25)
+settings.register_profile("many", PATIENT, max_examples=200)
+settings.load_profile("few")
 
 # A shell has what it starts in the background ignore Ctrl-C, which every child of ours would inherit.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -19,3 +20,11 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 # lock, which he may do for long if he is put aside for each that wakes. Whatever a test starts inherits it.
 with contextlib.suppress(AttributeError, OSError):
     os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+
+# What is collected stays to the end: no collection of garbage needs to walk it again.
+gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()

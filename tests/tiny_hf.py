@@ -24,3 +24,22 @@ def write_llama(folder: Path, dtype: torch.dtype = torch.float32, **changes: Any
             parameter.add_(torch.randn_like(parameter), alpha=0.05)
     model.to(dtype).save_pretrained(folder)
     return folder
+
+
+class HfTraining:
+    """transformers' own model of a directory, by torch's SGD."""
+
+    def __init__(self, folder: Path, lr: float) -> None:
+        from transformers import AutoModelForCausalLM
+
+        self.model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager")
+        self._optimizer = torch.optim.SGD(self.model.parameters(), lr=lr)
+
+    def step(self, tokens_BT: torch.Tensor, labels_BT: torch.Tensor) -> float:
+        """The loss before it."""
+        logits_BTV = self.model(tokens_BT).logits
+        loss = torch.nn.functional.cross_entropy(logits_BTV.flatten(0, 1), labels_BT.flatten())
+        self._optimizer.zero_grad()
+        loss.backward()
+        self._optimizer.step()
+        return loss.item()

@@ -115,7 +115,7 @@ def assign_owners(plan: Plan, workload: Workload) -> Plan:
         )
         pipeline_of[u] = place[0]
         owns[place].append(u)
-        owned[place] += unit.parameters / plan.pipelines[place[0]].stages[place[1]].tp
+        owned[place] += unit.trained / plan.pipelines[place[0]].stages[place[1]].tp
     return _update(plan, {place: {"owns": _ranges(units)} for place, units in owns.items()})
 
 

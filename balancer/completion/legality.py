@@ -123,6 +123,19 @@ def _check_strategies(key: str, stage: StagePlan, workload: Workload) -> None:
     if stage.tp_slices > workload.seq_len // stage.tp:
         rule = f"each slice has tokens of every chip, which has {workload.seq_len // stage.tp} of a sequence"
         raise PlanError(f"{key}.tp_slices", stage.tp_slices, rule, "use less: 2 to 4 hide most")
+    if stage.experts == "spread" and (fault := _unspreadable(stage.tp, workload.experts)):
+        raise PlanError(f"{key}.experts", stage.experts, *fault)
+
+
+def _unspreadable(tp: int, experts: int) -> tuple[str, str] | None:
+    """Why experts cannot be spread over the chips of a group, and what to do about it; None where they can."""
+    if not experts:
+        return "no layer of the model has experts", "leave it out"
+    if tp == 1:
+        return "experts are spread over the chips of a group, and tp 1 is one chip", "leave it out, or use a larger tp"
+    if tp > experts:
+        return f"a layer has {experts} experts, too few for tp {tp}", f"leave it out, or use at most tp {experts}"
+    return None
 
 
 def _check_cover(key: str, pipeline: PipelinePlan, workload: Workload) -> None:

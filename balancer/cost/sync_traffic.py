@@ -40,7 +40,8 @@ def rounds(items: Iterable[_T], bytes_: Callable[[_T], int], bucket_bytes: int, 
 
 @dataclass(frozen=True)
 class SharedUnits:
-    """The stages that hold some units: `uses` are where their gradients are made, `hubs` by pool."""
+    """The stages that hold some units: `uses` are where their gradients are made, `hubs` by pool. `parameters` are
+    those that train."""
 
     owner: Place
     uses: dict[Place, tuple[Use, ...]]
@@ -65,8 +66,8 @@ def shared_state(plan: Plan, workload: Workload) -> list[SharedUnits]:
             here = [v for v in named if begin <= v < end]
             if here:  # a weight used twice in a chunk is complete with its first use, the last in a backward
                 uses[p, stage] = (*uses.get((p, stage), ()), (p, index, min(here)))
-        if len(uses) > 1 and workload.units[u].parameters:
-            found.append(SharedUnits(owners[u], uses, _hubs(plan, u, owners[u], uses), workload.units[u].parameters))
+        if len(uses) > 1 and workload.units[u].trained:
+            found.append(SharedUnits(owners[u], uses, _hubs(plan, u, owners[u], uses), workload.units[u].trained))
     return found
 
 

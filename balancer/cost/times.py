@@ -106,9 +106,10 @@ def _scaled(modelled: Times, known: Mapping[_Key, UnitTime]) -> Callable[[str, i
 
 
 def datasheet_times(topology: Topology, workload: Workload) -> Times:
-    """Times by the chips' attainable FLOP/s and interconnect; a backward computes twice what its forward does, beside
-    what it makes again, and has as many collectives, beside which it makes weight gradients. What `tp_slices` of a
-    stage hide of a forward's is not counted. Units of one kind are taken to cost the same."""
+    """Times by the chips' attainable FLOP/s and interconnect; a backward computes twice what its forward does but for
+    the gradients of what is frozen, beside what it makes again, and has as many collectives, beside which it makes
+    weight gradients. What `tp_slices` of a stage hide of a forward's is not counted. Units of one kind are taken to
+    cost the same."""
     units = {
         pool.name: {unit.kind: unit for unit in reversed(workload.at(pool.precision).units)} for pool in topology.pools
     }
@@ -122,7 +123,7 @@ def _datasheet_time(pool: PoolSpec, tp: int, unit: UnitWork) -> UnitTime:
     collectives = unit.tp_collectives * ring
     remade, weights = unit.remade_flops / flops_per_s, unit.weight_flops / flops_per_s
     hidden = min(collectives, weights)
-    backward = 2 * compute + remade + collectives - hidden
+    backward = unit.backward_flops / flops_per_s + remade + collectives - hidden
     return UnitTime(compute + collectives, backward, weights, hidden, collectives)
 
 
@@ -144,6 +145,6 @@ def transfer_s(link: LinkSpec, bytes_: float) -> float:
 
 def update_s(chip: ChipSpec, workload: Workload, stage: StagePlan) -> float:
     """The optimizer step over what a stage owns, bound by memory: each chip's, or its share of its host's."""
-    owned = sum(workload.units[u].parameters for u in stage.owned_units())
+    owned = sum(workload.units[u].trained for u in stage.owned_units())
     rate = chip.host_bytes_per_s if stage.optimizer == "host" else chip.memory_bytes_per_s
     return owned * _UPDATE_BYTES / (stage.tp * rate)

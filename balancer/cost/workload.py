@@ -15,9 +15,12 @@ class UnitWork:
     group keeps `whole_bytes`) and `boundary_bytes` (leaving it towards the next unit; also the size of each of its
     `tp_collectives` forward all-reduces). Its forward and its backward need a boundary tensor more for a while, and at
     tp 1 `forward_bytes` and `backward_bytes`; and `last_bytes` on every rank, when only `whole_bytes` are still kept.
-    `largest_tensor` is a number of parameters. A backward in two actions leaves `weight_flops` to the second, and keeps
-    `pair_bytes` until then at tp 1, and `whole_pair_bytes` on every rank. Of `whole_bytes`, `gathered_bytes` are whole
-    on the ranks of a sequence-parallel stage too.
+    `largest_tensor` is a number of parameters, of those that train. A backward in two actions leaves `weight_flops` to
+    the second, and keeps `pair_bytes` until then at tp 1, and `whole_pair_bytes` on every rank. Of `whole_bytes`,
+    `gathered_bytes` are whole on the ranks of a sequence-parallel stage too.
+
+    Of its `parameters`, `frozen` do not train: backward makes no gradients of them, which saves `frozen_flops` of twice
+    those of forward. Of those that do, `undivided` are counted whole on every rank.
 
     Backward makes again, by `remade_flops` beside twice those of forward, `remade_bytes` at tp 1 and
     `remade_whole_bytes` on every rank, which lie there beside what else it needs. `recomputed` has what changes where
@@ -44,8 +47,26 @@ class UnitWork:
     remade_bytes: int = 0
     remade_whole_bytes: int = 0
     apart_bytes: int = 0
+    frozen: int = 0
+    frozen_flops: float = 0.0
+    undivided: int = 0
     mask_bytes: int = 0
     recomputed: Mapping[str, UnitWork] = field(default_factory=dict, hash=False)
+
+    @property
+    def trained(self) -> int:
+        """The parameters that train."""
+        return self.parameters - self.frozen
+
+    @property
+    def backward_flops(self) -> float:
+        """Without what is made again."""
+        return 2 * self.forward_flops - self.frozen_flops
+
+    @property
+    def model_flops(self) -> float:
+        """Of forward and backward: what an MFU counts."""
+        return self.forward_flops + self.backward_flops
 
     def kept_bytes(self, tp: int, stream_parts: int = 1) -> float:
         """For backward, on one rank, per sequence; the stream is cut into `stream_parts` for the group's
@@ -79,7 +100,9 @@ class Workload:
     `legal_cuts` are the unit indices where a chunk may begin (0 is always one). `tied` pairs (first, later) units
     that use one weight: the first unit's parameters count it, the later's don't. `by_precision` has the units as pools
     of another precision than the job's hold them: they differ in bytes alone. `update` is AdamW's unless told.
-    `packed` samples are of several documents. FLOPs stay those of whole ones, which are the most that it may take.
+    `experts` are those of the layer that has the fewest, 0 where none has any: their work is that of the chosen ones,
+    their parameters are those of all. `packed` samples are of several documents. FLOPs stay those of whole ones, which
+    are the most that it may take.
     """
 
     units: tuple[UnitWork, ...]
@@ -89,6 +112,7 @@ class Workload:
     tied: tuple[tuple[int, int], ...] = ()
     by_precision: Mapping[str, tuple[UnitWork, ...]] = field(default_factory=dict)
     update: Update = Update()
+    experts: int = 0
     packed: bool = False
 
     def at(self, precision: str) -> Workload:

@@ -7,7 +7,7 @@ sequence-parallel) is its `whole_bytes`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 
 from backends.chip import ChipSpec
@@ -82,9 +82,11 @@ def stage_bytes(
     place, owner, placed = (pipeline, stage), plan.pipelines[pipeline], plan.pipelines[pipeline].stages[stage]
     weight_bytes = WEIGHT_BYTES[precision]
     narrow, sync = weight_bytes < GRADIENT_BYTES, sync_memory(workload, plan, place, weight_bytes, bucket_bytes)
-    held = sum(parameters_with_tied(workload, placed.unit_indices())) // placed.tp
-    owned = sum(workload.units[u].parameters for u in placed.owned_units()) // placed.tp
-    gradients = held * GRADIENT_BYTES
+    whole, owned_whole = (_undivided(workload, units) for units in (placed.unit_indices(), placed.owned_units()))
+    held = _on_chip(sum(parameters_with_tied(workload, placed.unit_indices())), whole, placed.tp)
+    owned = _on_chip(sum(workload.units[u].trained for u in placed.owned_units()), owned_whole, placed.tp)
+    trained = sum(trained_with_tied(workload, placed.unit_indices()))
+    gradients = _on_chip(trained, whole, placed.tp) * GRADIENT_BYTES
     rooms = dict(_rooms(workload, plan, place, weight_bytes, sync.rounds))
     lists = actions_of(owner, plan.schedule)
     posted = posted_bytes(lists, stage, owner.stage_of_chunk(), _inside(workload, plan, place))
@@ -117,17 +119,17 @@ def _rooms(
     for chunk in chunks:
         if chunk.stage != place[1]:
             continue
-        made = zip(range(*chunk.units), parameters_with_tied(workload, range(*chunk.units)), strict=True)
+        made = zip(range(*chunk.units), trained_with_tied(workload, range(*chunk.units)), strict=True)
         units = tuple(
             _unit_room(
                 workload.units[u].under(stage.recompute_of(u)),
                 pipeline.micro_batch,
                 stage,
                 weight_bytes,
-                held // tp,
+                _on_chip(trained, workload.units[u].undivided, tp),
                 rounds.get(u, 0),
             )
-            for u, held in made
+            for u, trained in made
         )
         before, after = (held_bytes(workload, pipeline, i, stage) for i in (chunk.index - 1, chunk.index))
         masks = pipeline.micro_batch * _mask_bytes(workload, range(*chunk.units))
@@ -177,9 +179,26 @@ def _unit_room(
 
 def parameters_with_tied(workload: Workload, units: Iterable[int]) -> list[int]:
     """Parameters of each unit; a unit that uses an earlier one's weight counts it where that one is not at hand."""
+    return _with_tied(workload, units, [unit.parameters for unit in workload.units])
+
+
+def trained_with_tied(workload: Workload, units: Iterable[int]) -> list[int]:
+    """Those that train."""
+    return _with_tied(workload, units, [unit.trained for unit in workload.units])
+
+
+def _undivided(workload: Workload, units: Iterable[int]) -> int:
+    return sum(workload.units[u].undivided for u in units)
+
+
+def _on_chip(parameters: int, undivided: int, tp: int) -> int:
+    return (parameters + (tp - 1) * undivided) // tp
+
+
+def _with_tied(workload: Workload, units: Iterable[int], sizes: Sequence[int]) -> list[int]:
     held = list(units)
-    borrowed = {later: workload.units[first].parameters for first, later in workload.tied if first not in held}
-    return [workload.units[u].parameters + borrowed.get(u, 0) for u in held]
+    borrowed = {later: sizes[first] for first, later in workload.tied if first not in held}
+    return [sizes[u] + borrowed.get(u, 0) for u in held]
 
 
 def optimizer_bytes(precision: str, update: Update) -> int:

@@ -28,7 +28,7 @@ from bridge.rank import RankId
 
 Range = tuple[int, int]
 Place = tuple[int, int]  # (pipeline, stage)
-_STRATEGIES = "recompute", "sequence_parallel", "tp_slices", "optimizer"
+_STRATEGIES = "recompute", "sequence_parallel", "tp_slices", "optimizer", "experts"
 """Fields of a stage that are written only where they ask for more than the plain way."""
 _NUMBERS = re.compile(r"\[[\d\s,\[\]]+\]")
 
@@ -87,6 +87,11 @@ class StagePlan(_Model):
         "chip",
         description="Where masters and moments of what the stage owns lie, and are updated: on its chips or in their "
         "hosts' memory.",
+    )
+    experts: Literal["split", "spread"] = Field(
+        "split",
+        description="How the chips of the group hold a layer's experts: each a slice of every expert, or some experts "
+        "whole.",
     )
 
     @field_validator("units", mode="before")

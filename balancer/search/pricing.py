@@ -111,7 +111,7 @@ class Pricer:
                 links.append([one / link.bytes_per_s * group.pipelines for one in sizes])
         parameters: Counter[str] = Counter()
         for (pool, _), (a, b) in zip(group.stages, ranges, strict=True):
-            parameters[pool] += sum(unit.parameters for unit in self.workload.units[a:b])
+            parameters[pool] += sum(unit.trained for unit in self.workload.units[a:b])
         activations, gradients = zip(*links, strict=True)
         times = MicroBatchTimes(stage_s, forward_s, hops, (max(activations), max(gradients)))
         each = max(1, self.problem.micro_batches // group.pipelines)

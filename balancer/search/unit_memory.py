@@ -50,15 +50,17 @@ class UnitMemory:
             problem, precision = self.problem, self.problem.topology.pool(pool).precision
             units = problem.workload.at(precision).units
             again = {later: first for first, later in problem.workload.tied if apart}
-            fixed = WEIGHT_BYTES[precision] + GRADIENT_BYTES
+            weight = WEIGHT_BYTES[precision]
             owner = owned * optimizer_bytes(precision, problem.workload.update)
             each = []
             for u, unit in enumerate(units):
-                held = unit.parameters + (units[again[u]].parameters if u in again else 0)
+                here = [unit, units[again[u]]] if u in again else [unit]
+                held = sum(one.parameters * weight + one.trained * GRADIENT_BYTES for one in here)
                 kept = in_flight * problem.micro_batch * unit.kept_bytes(tp)
                 if u == len(units) - 1:
                     kept += problem.micro_batch * (unit.backward_bytes + unit.remade_bytes) / tp
-                each.append((held * fixed + unit.parameters * owner) / tp + kept)
+                whole = (tp - 1) * unit.undivided * (weight + GRADIENT_BYTES + owner)
+                each.append((held + unit.trained * owner + whole) / tp + kept)
             self._sums[key] = tuple(accumulate(each, initial=0.0))
         return self._sums[key]
 

@@ -106,7 +106,7 @@ class Beginning:
         found: dict[Use, float] = {}
         for (p, s), stage in self._stages.items():
             units = sorted(stage.owned_units()) if stage.optimizer == "host" else []
-            sizes = [self._workload.units[unit].parameters for unit in units]
+            sizes = [self._workload.units[unit].trained for unit in units]
             back_s = self._host_byte_s(stage) * WEIGHT_BYTES[self._topology.pool(stage.pool).precision] / stage.tp
             done, free_at = 0, 0.0
             for unit, size in zip(units, sizes, strict=True):
@@ -137,7 +137,7 @@ class Beginning:
         added_up = [one for one in shared if one.owner == place]
         late, last = sum(one.parameters for one in added_up), min(stage.owned_units())
         if not any(unit == last for one in added_up for _, _, unit in one.uses[place]):
-            late += self._workload.units[last].parameters
+            late += self._workload.units[last].trained
         return self._host_byte_s(stage) * GRADIENT_BYTES * late / stage.tp
 
     def _host_byte_s(self, stage: StagePlan) -> float:
@@ -150,7 +150,7 @@ class Beginning:
         for bucket in forwards:
             owner = bucket[0].owner
             done[owner] += sum(one.parameters for one in bucket)
-            owned = sum(self._workload.units[u].parameters for u in self._stages[owner].owned_units())
+            owned = sum(self._workload.units[u].trained for u in self._stages[owner].owned_units())
             back = (from_hosts.get(use, 0.0) for one in bucket for use in one.uses[owner])
             left.append(max(self.updated[owner] * done[owner] / owned, *back))
         return left

@@ -7,19 +7,34 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import xxhash
 
+from hetero.checkpoint.address import Location, StoreAddress
 from hetero.checkpoint.errors import StorageFull
 from hetero.errors import is_disk_full
 
 CHUNK_BYTES = 1 << 20
 
 
-def write_durably(path: Path, data: bytes) -> None:
+def write_durably(path: Location, data: bytes) -> None:
     """Write or replace a file atomically; on return it is on the disk."""
+    with writing(path) as file:
+        file.write(data)
+
+
+@contextlib.contextmanager
+def writing(path: Location) -> Iterator[BinaryIO]:
+    """A file that is whole and on the disk when the block ends, and has its name then. Raises StorageFull,
+    StorageFailed."""
+    if isinstance(path, StoreAddress):
+        with path.writing() as file:
+            yield file
+        return
     with unfinished(path) as temporary:
-        temporary.write_bytes(data)
+        with temporary.open("wb") as file:
+            yield file
         publish(temporary, path)
 
 
@@ -50,26 +65,33 @@ def publish(temporary: Path, path: Path) -> None:
     sync_folder(path.parent)
 
 
-def make_folder(path: Path) -> None:
+def make_folder(path: Location) -> None:
     """Make a folder and its parents, and see that their names are on the disk."""
+    if isinstance(path, StoreAddress):
+        path.make()
+        return
     missing = [folder for folder in (path, *path.parents) if not folder.exists()]
     path.mkdir(parents=True, exist_ok=True)
     for folder in missing:
         sync_folder(folder.parent)
 
 
-def remove_tree(path: Path) -> None:
+def remove_tree(path: Location) -> None:
     """Remove a folder and all in it. One that someone else is removing too is no error."""
+    if isinstance(path, StoreAddress):
+        path.remove_tree()
+        return
     shutil.rmtree(path, ignore_errors=True)
     if path.exists():
         shutil.rmtree(path)
 
 
-def sync_folder(path: Path) -> None:
-    _sync(path, os.O_DIRECTORY)
+def sync_folder(path: Location) -> None:
+    if isinstance(path, Path):
+        _sync(path, os.O_DIRECTORY)
 
 
-def checksum(path: Path) -> str:
+def checksum(path: Location) -> str:
     """The xxh3-64 of a file, in hexadecimal."""
     digest = xxhash.xxh3_64()
     with path.open("rb") as file:

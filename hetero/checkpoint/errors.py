@@ -15,5 +15,11 @@ class DamagedCheckpoint(CheckpointError):
     failure = True
 
 
+class StorageFailed(CheckpointError):
+    """A store did not do what was asked of it. What was saved before is whole."""
+
+    failure = True
+
+
 class StorageFull(CheckpointError):
     """The disk has no room for a checkpoint. What was saved before is whole."""

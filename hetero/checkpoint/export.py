@@ -8,24 +8,25 @@ import secrets
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
-from bridge.layout.layout import whole
+from hetero.checkpoint.adapters import merged, read_whole, write_adapter
 from hetero.checkpoint.durable import remove_tree
 from hetero.checkpoint.errors import CheckpointError
 from hetero.checkpoint.pieces import CheckpointReader
 from hetero.checkpoint.resume import ResumePoint
 from hetero.huggingface.folder import CONFIG, DTYPES
 from hetero.huggingface.shards import write_shards
+from hetero.models.adapter import is_adapter
 from hetero.models.hf_model import HfModel
 from hetero.models.registry import weights
+from hetero.models.tuning import LoraOptions
 from hetero.models.weight_map import WeightMap
 
-Format = Literal["hf", "torch"]
 PICKLED = "pytorch_model.bin"
 _MOST_KEPT = 3
 """Logical tensors in memory beside a shard: of stacked ones, each gives a part to many."""
@@ -33,19 +34,26 @@ _MOST_NAMED = 3
 
 
 def export(
-    point: ResumePoint, model: HfModel, beside: Sequence[Path], target: Path, layout: Format, dtype: str | None
+    point: ResumePoint,
+    model: HfModel,
+    beside: Sequence[Path],
+    target: Path,
+    layout: str,
+    dtype: str | None,
+    merge: LoraOptions | None = None,
 ) -> None:
     """Writes what transformers loads as `model`, with the files `beside`, to `target`, which is whole or not there.
+    `merge` folds adapters that were trained so into the weights.
 
-    `dtype` None is that of the model's own configuration, or float32. In memory there is a shard and a few tensors at a
-    time, of the layout `torch` all. Raises CheckpointError where there is a target, or the checkpoint is of another
-    model."""
+    As `layout` "hf" there are safetensors, and a shard and a few tensors in memory at a time; as "torch" one pickled
+    state dict, and all of them. `dtype` None is that of the model's own configuration, or float32. Raises
+    CheckpointError where there is a target, or the checkpoint is of another model."""
     found, config = weights(model), dict(model.values)
     dtype = dtype or _dtype(config)
     config[_dtype_key(config)] = dtype
     with CheckpointReader(point.store, point.step) as reader, _unfinished(target) as folder:
-        _check_same(reader, found, point)
-        get = _tensors(reader, found)
+        _check_same(reader, found, point, merge)
+        get = _tensors(reader, found, merge)
         for path in beside:
             shutil.copyfile(path, folder / path.name)
         (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
@@ -55,20 +63,37 @@ def export(
             torch.save({name: get(name).to(getattr(torch, dtype)) for name in found.foreign}, folder / PICKLED)
 
 
-def _tensors(reader: CheckpointReader, found: WeightMap) -> Callable[[str], torch.Tensor]:
-    @lru_cache(_MOST_KEPT)
-    def logical(name: str) -> torch.Tensor:
-        return reader.read(name, "parameter", whole(reader.shape(name)))
+def export_adapter(
+    point: ResumePoint, model: HfModel, target: Path, lora: LoraOptions | None, base: str | None
+) -> None:
+    """Writes the adapters alone, as PEFT loads them beside the model `base`. Raises CheckpointError where there are
+    none, and for what else has been trained."""
+    if lora is None:
+        raise CheckpointError("--adapter", str(point), "the run trains no adapters", "export it without --adapter")
+    found = weights(model)
+    with CheckpointReader(point.store, point.step) as reader, _unfinished(target) as folder:
+        _check_same(reader, found, point, lora)
+        write_adapter(folder, reader, found, lora, base)
 
+
+def _tensors(reader: CheckpointReader, found: WeightMap, merge: LoraOptions | None) -> Callable[[str], torch.Tensor]:
+    plain = lru_cache(_MOST_KEPT)(partial(read_whole, reader))
+    logical = plain if merge is None else lru_cache(_MOST_KEPT)(partial(merged, reader, merge))
     return lambda name: found.write(name, logical)
 
 
-def _check_same(reader: CheckpointReader, found: WeightMap, point: ResumePoint) -> None:
-    """Both have the same logical tensors, of as many elements."""
+def _check_same(reader: CheckpointReader, found: WeightMap, point: ResumePoint, lora: LoraOptions | None) -> None:
+    """Both have the same logical tensors, of as many elements, and the checkpoint adapters if they are asked for."""
     wanted = {logical for name in found.foreign for logical in found.logical_of(name)}
+    adapters = {name for name in reader.names() if is_adapter(name)}
+    if bool(adapters) != (lora is not None):
+        rule, remedy = "it has adapters beside the model's tensors", "fold them in with --merge, or give --adapter"
+        if lora is not None:
+            rule, remedy = "it has no adapters", "export it without --merge and --adapter"
+        raise CheckpointError("RUN_DIR[@STEP]", str(point), rule, remedy)
     faults = [
         f"{word}: {', '.join(sorted(names)[:_MOST_NAMED])}" + (", ..." if len(names) > _MOST_NAMED else "")
-        for word, names in (("missing", wanted - reader.names()), ("of no use", reader.names() - wanted))
+        for word, names in (("missing", wanted - reader.names()), ("of no use", reader.names() - wanted - adapters))
         if names
     ]
     if faults:
@@ -82,7 +107,7 @@ def _dtype_key(config: dict[str, Any]) -> str:
 
 
 def _dtype(config: dict[str, Any]) -> str:
-    named = config.get(_dtype_key(config))
+    named = str(config.get(_dtype_key(config)))
     return named if named in DTYPES.values() else "float32"
 
 

@@ -15,6 +15,7 @@ import xxhash
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from bridge.layout.layout import Region, Shape, overlap
+from hetero.checkpoint.address import Location
 from hetero.checkpoint.errors import DamagedCheckpoint
 from hetero.foreign import NotPlain, check_bounded, read_plain
 from hetero.words.piece import StoredPiece, StoredTensor
@@ -93,10 +94,10 @@ class Manifest(BaseModel):
         return json.dumps({"checksum": _checksum(body), **body}, indent=1).encode()
 
     @classmethod
-    def read(cls, path: Path) -> Manifest:
+    def read(cls, path: Location) -> Manifest:
         """Raises OSError where there is none, DamagedCheckpoint for anything but a file that `encode` made."""
         try:
-            data = read_plain(path, MOST_BYTES)
+            data = _read_bounded(path)
         except NotPlain as error:
             remedy = "resume from another step"
             raise DamagedCheckpoint("manifest", None, str(error), remedy, file=str(path)) from error
@@ -159,6 +160,16 @@ def last_good(saved: Sequence[Manifest], updates: int) -> Manifest | None:
     good = [manifest for manifest in saved if manifest.run.is_good]
     earlier = [manifest for manifest in good if manifest.run.updates < updates]
     return next(reversed(earlier or good), None)
+
+
+def _read_bounded(path: Location) -> bytes:
+    if isinstance(path, Path):
+        return read_plain(path, MOST_BYTES)
+    with path.open() as file:
+        data = file.read(MOST_BYTES + 1)
+    if len(data) > MOST_BYTES:
+        raise NotPlain(f"{path} has more than {MOST_BYTES} bytes")
+    return data
 
 
 def _checksum(body: dict[str, Any]) -> str:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
+from typing import Annotated
 
-from hetero.paths import PathText
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from hetero.paths import path_or_address
 
 
 class CheckpointOptions(BaseModel):
@@ -14,6 +16,9 @@ class CheckpointOptions(BaseModel):
 
     every: int = Field(0, ge=0, description="Steps between checkpoints, and one at the end; 0 saves none.")
     keep: int = Field(3, ge=1, description="Checkpoints that stay, beside the last good one while updates are skipped.")
-    storage: PathText | None = Field(
-        None, description="A folder that all hosts reach, as a path or a file:/// address."
+    keep_every: int = Field(0, ge=0, description="Those of a multiple of so many steps stay too; 0 keeps no more.")
+    storage: Annotated[str, AfterValidator(path_or_address)] | None = Field(
+        None,
+        description="A folder that all hosts reach, as a path or a file:/// address, or the address of a store that"
+        " fsspec knows, as s3://bucket/runs.",
     )

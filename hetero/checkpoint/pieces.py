@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import ExitStack
-from pathlib import Path
+from contextlib import ExitStack, nullcontext
 from types import TracebackType
 from typing import Any
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
 
 from bridge.layout.layout import Region, Shape, TensorLayout, overlap
 from bridge.rank import RankId
-from hetero.checkpoint.durable import checksum, make_folder, publish, unfinished
+from hetero.checkpoint.address import Location, StoreAddress
+from hetero.checkpoint.durable import make_folder, writing
 from hetero.checkpoint.errors import CheckpointError, DamagedCheckpoint
 from hetero.checkpoint.store import CheckpointStore
+from hetero.checkpoint.tensor_file import TensorFile, write_tensors
 from hetero.words.piece import StoredPiece, StoredTensor
 
 
 def write_piece(
-    path: Path,
+    path: Location,
     rank: RankId,
     state: Mapping[str, Mapping[str, torch.Tensor]],
     places: Mapping[str, tuple[TensorLayout, int]],
@@ -30,15 +30,14 @@ def write_piece(
 
     `state[name][kind]` is the shard of a logical tensor or of its moments, `places[name]` the layout and position that
     say which box of the tensor it is. On return the file is whole and on the disk. Raises StorageFull when there
-    is no room for it, ValueError when a shard's shape is not that of its box.
+    is no room for it, StorageFailed of a store that does not take it, ValueError when a shard's shape is not that of
+    its box.
     """
     tensors = {name: _stored(name, kinds, *places[name]) for name, kinds in state.items()}
     make_folder(path.parent)
     values = {_key(name, kind): value for name, kinds in state.items() for kind, value in kinds.items()}
-    with unfinished(path) as temporary:
-        save_file({key: _own(value) for key, value in values.items()}, temporary)
-        digest, size = checksum(temporary), temporary.stat().st_size
-        publish(temporary, path)
+    with writing(path) as file:
+        digest, size = write_tensors(file, {key: value.detach().cpu().contiguous() for key, value in values.items()})
     return StoredPiece(rank=str(rank), file=path.name, size_bytes=size, checksum=digest, tensors=tensors)
 
 
@@ -121,11 +120,16 @@ class CheckpointReader:
         if piece.file not in self._files:
             self._files[piece.file] = self._stack.enter_context(self._open(piece))
         file = self._files[piece.file]
+        if isinstance(file, TensorFile):
+            return file.read(key, box)
         return file.get_slice(key)[box] if box else file.get_tensor(key)
 
     def _open(self, piece: StoredPiece) -> Any:
+        path = self._folder / piece.file
         try:
-            return safe_open(self._folder / piece.file, framework="pt")
+            if isinstance(path, StoreAddress):
+                return nullcontext(TensorFile(self._stack.enter_context(path.open())))
+            return safe_open(path, framework="pt")
         except FileNotFoundError as error:
             rule, remedy = "it is gone: the run that saved it may have removed it", "resume from a newer checkpoint"
             raise DamagedCheckpoint("piece", piece.file, rule, remedy, file=str(self._folder)) from error
@@ -137,13 +141,6 @@ def _stored(name: str, kinds: Mapping[str, torch.Tensor], layout: TensorLayout, 
         if tuple(value.shape) != shape:
             raise ValueError(f"{kind} of {name} has the shape {tuple(value.shape)}, its box has {shape}")
     return StoredTensor(shape=layout.shape, region=layout.region(position), kinds=tuple(kinds))
-
-
-def _own(value: torch.Tensor) -> torch.Tensor:
-    """On the CPU, contiguous, and alone in its storage, as the file format wants it."""
-    value = value.detach().cpu()
-    alone = value.is_contiguous() and value.untyped_storage().nbytes() == value.numel() * value.element_size()
-    return value if alone else value.clone(memory_format=torch.contiguous_format)
 
 
 def _key(name: str, kind: str) -> str:

@@ -7,21 +7,39 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from hetero.checkpoint.durable import make_folder
+from hetero.checkpoint.address import Location, StoreAddress
+from hetero.checkpoint.durable import make_folder, write_durably
 from hetero.checkpoint.errors import CheckpointError
 from hetero.checkpoint.manifest import RunState, last_good
 from hetero.checkpoint.store import CheckpointStore, Fault
-from hetero.paths import local
+from hetero.foreign import read_plain
+from hetero.paths import local, path_or_address, scheme_of
 
-CHECKPOINTS = "checkpoints"
+CHECKPOINTS, ADDRESS = "checkpoints", "checkpoints.address"
+MOST_ADDRESS_BYTES = 4096
 
 
-def checkpoint_folder(run_dir: Path, storage: str | None) -> Path:
-    """Make the folder that a run saves into, and return its absolute path.
+def store_of(run_dir: Path) -> CheckpointStore:
+    """The checkpoints of a run, wherever they lie. Raises CheckpointError if that cannot be made out."""
+    try:
+        text = read_plain(run_dir / ADDRESS, MOST_ADDRESS_BYTES).decode()
+        return CheckpointStore(StoreAddress(path_or_address(text)))
+    except FileNotFoundError:
+        return CheckpointStore(run_dir / CHECKPOINTS)
+    except (OSError, ValueError) as error:
+        rule, remedy = f"it does not say where the checkpoints are ({error})", "see who has changed it"
+        raise CheckpointError("checkpoint.storage", str(run_dir / ADDRESS), rule, remedy) from error
 
-    It is `run_dir/checkpoints`, or, with a `storage` folder, `storage/NAME_OF_RUN_DIR`, to which that then links.
-    Raises CheckpointError when it cannot be made, or holds what another run saved.
+
+def checkpoint_folder(run_dir: Path, storage: str | None) -> Location:
+    """Make the folder that a run saves into, and return its absolute path, or its address.
+
+    It is `run_dir/checkpoints`, or, with a `storage` folder, `storage/NAME_OF_RUN_DIR`, to which that then links; of an
+    address a file `checkpoints.address` tells. Raises CheckpointError when it cannot be made, or holds what another run
+    saved.
     """
+    if storage is not None and scheme_of(storage):
+        return _at_address(run_dir, storage)
     place = run_dir / CHECKPOINTS
     folder = place.resolve() if storage is None else checkpoint_place(run_dir, storage)
     try:
@@ -35,6 +53,15 @@ def checkpoint_folder(run_dir: Path, storage: str | None) -> Path:
         rule = f"the folder cannot be made: {error}"
         raise CheckpointError("checkpoint.storage", storage, rule, "name a folder that you may write to") from error
     return folder
+
+
+def _at_address(run_dir: Path, storage: str) -> StoreAddress:
+    place = StoreAddress(storage) / run_dir.resolve().name
+    if any(True for _ in place.iterdir()):
+        rule = f"{place} may hold what another run saved"
+        raise CheckpointError("checkpoint.storage", storage, rule, "use another run directory or storage")
+    write_durably(run_dir / ADDRESS, str(place).encode())
+    return place
 
 
 def checkpoint_place(run_dir: Path, storage: str) -> Path:
@@ -65,7 +92,7 @@ class ResumePoint:
         folder, step = split(text, key)
         if not os.path.isdir(folder):  # False too where it cannot be asked, as of a name that is too long
             raise CheckpointError(key, text, f"there is no folder {folder}", "give RUN_DIR or RUN_DIR@STEP")
-        store = CheckpointStore(folder / CHECKPOINTS)
+        store = store_of(folder)
         steps = store.steps()
         if not steps:
             rule = f"there is no whole checkpoint in {store.root}{_why(store.faults())}"
@@ -78,7 +105,7 @@ class ResumePoint:
 
     @property
     def store(self) -> CheckpointStore:
-        return CheckpointStore(self.run_dir / CHECKPOINTS)
+        return store_of(self.run_dir)
 
     @property
     def state(self) -> RunState:

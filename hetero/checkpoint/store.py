@@ -13,11 +13,17 @@ import re
 import secrets
 import stat
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 from bridge.rank import RankId
-from hetero.checkpoint.durable import checksum, make_folder, remove_tree, sync_folder, write_durably
+from hetero.checkpoint.address import Location, StoreAddress, location_of
+from hetero.checkpoint.durable import (
+    checksum,
+    make_folder,
+    remove_tree,
+    sync_folder,
+    write_durably,
+)
 from hetero.checkpoint.errors import CheckpointError, DamagedCheckpoint
 from hetero.checkpoint.manifest import Manifest, RunState, last_good
 from hetero.words.piece import StoredPiece
@@ -37,20 +43,20 @@ class Fault(NamedTuple):
 
 
 class CheckpointStore:
-    """The folder `root`, on a file system that all ranks and the driver reach."""
+    """The folder `root`, on a file system or in a store that all ranks and the driver reach: a path or an address."""
 
-    def __init__(self, root: Path) -> None:
-        self.root = Path(root)
+    def __init__(self, root: Location | str) -> None:
+        self.root = location_of(root) if isinstance(root, str) else root
 
-    def folder(self, step: int) -> Path:
+    def folder(self, step: int) -> Location:
         """Where the checkpoint of a step lies."""
         return self.root / f"step-{step:08d}"
 
-    def piece_path(self, step: int, rank: RankId) -> Path:
+    def piece_path(self, step: int, rank: RankId) -> Location:
         """A file name that no piece has had, for what `rank` owns."""
         return self.folder(step) / f"{rank.pool}-{rank.index}-{secrets.token_hex(4)}.safetensors"
 
-    def begin(self, step: int) -> Path:
+    def begin(self, step: int) -> Location:
         """Make the folder of a step, and remove what interrupted saves left. No other save may be under way."""
         self.clean()
         make_folder(self.folder(step))
@@ -115,20 +121,21 @@ class CheckpointStore:
         self._refuse(manifest, faults)
         return manifest
 
-    def prune(self, keep: int) -> list[int]:
-        """Remove all but the `keep` checkpoints saved last, and what to go back to where the very last is not good;
-        returns the steps that went."""
+    def prune(self, keep: int, keep_every: int = 0) -> list[int]:
+        """Remove all but the `keep` checkpoints saved last, those of a multiple of `keep_every` steps, and what to go
+        back to where the very last is not good; returns the steps that went."""
         saved = self.saved()
         in_need = bool(saved) and not saved[-1].run.is_good
         good = last_good(saved, saved[-1].run.updates) if in_need else None
-        old = [manifest.step for manifest in saved[:-keep] if manifest is not good]
+        older = [manifest for manifest in saved[:-keep] if manifest is not good]
+        old = [manifest.step for manifest in older if not keep_every or manifest.step % keep_every]
         for step in old:
             (self.folder(step) / MANIFEST).unlink()
             sync_folder(self.folder(step))
             remove_tree(self.folder(step))
         return old
 
-    def _folders(self) -> dict[int, Path]:
+    def _folders(self) -> dict[int, Location]:
         if not self.root.is_dir():
             return {}
         found = ((_FOLDER.fullmatch(path.name), path) for path in self.root.iterdir())
@@ -173,7 +180,7 @@ class CheckpointStore:
         file = str(self.folder(manifest.step))
         raise DamagedCheckpoint("step", manifest.step, _brief(faults), self._choices(manifest.step), file=file)
 
-    def _path(self, step: int, piece: StoredPiece) -> Path:
+    def _path(self, step: int, piece: StoredPiece) -> Location:
         return self.folder(step) / piece.file
 
     def _remove_unlisted(self, step: int) -> None:
@@ -196,12 +203,19 @@ def _brief(faults: Sequence[str]) -> str:
     return "; ".join(faults[:3]) + more
 
 
-def _misplacement(path: Path, size_bytes: int) -> str | None:
+def _misplacement(path: Location, size_bytes: int) -> str | None:
     """Why a path is not a piece of this size; None where it is. A link is none: nobody knows what it leads to later."""
+    if isinstance(path, StoreAddress):
+        size = path.size()
+        return "is missing" if size is None else _missize(size, size_bytes)
     try:
         found = path.lstat()
     except OSError:
         return "is missing"
     if not stat.S_ISREG(found.st_mode):
         return "is no file of its own" if stat.S_ISLNK(found.st_mode) else "is no file"
-    return None if found.st_size == size_bytes else f"has {found.st_size} of {size_bytes} bytes"
+    return _missize(found.st_size, size_bytes)
+
+
+def _missize(found: int, wanted: int) -> str | None:
+    return None if found == wanted else f"has {found} of {wanted} bytes"

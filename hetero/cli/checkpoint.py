@@ -24,14 +24,14 @@ checkpoint = typer.Typer(
 )
 
 
-class Format(str, Enum):
+class ExportFormat(str, Enum):
     """What an export is written as."""
 
     hf = "hf"
     torch = "torch"
 
 
-class Dtype(str, Enum):
+class ExportDtype(str, Enum):
     """What an export's values are rounded to."""
 
     float32 = "float32"
@@ -88,21 +88,59 @@ def export(
         Path, typer.Argument(metavar="DIR", parser=path_of("DIR"), help="Where to write it; nothing may be there.")
     ],
     layout: Annotated[
-        Format, typer.Option("--format", help="hf: safetensors for transformers; torch: one pickled state dict.")
-    ] = Format.hf,
+        ExportFormat, typer.Option("--format", help="hf: safetensors for transformers; torch: one pickled state dict.")
+    ] = ExportFormat.hf,
     dtype: Annotated[
-        Dtype | None, typer.Option(help="Of the values; default that of the model's config.json, or float32.")
+        ExportDtype | None, typer.Option(help="Of the values; default that of the model's config.json, or float32.")
     ] = None,
+    merge: Annotated[bool, typer.Option("--merge", help="Fold low-rank adapters into the weights.")] = False,
+    adapter: Annotated[bool, typer.Option("--adapter", help="Write the adapters alone, as PEFT reads them.")] = False,
 ) -> None:
     """Write a checkpoint as a directory that transformers loads."""
     from hetero.checkpoint.export import export as write
-    from hetero.job.run.model import kept_files, recorded_model
+    from hetero.checkpoint.export import export_adapter
+    from hetero.job.run.model import kept_files, recorded_adapters, recorded_model
     from hetero.models.as_hf import as_hf
 
     point = _point(run)
     model = as_hf(recorded_model(point.run_dir))
-    write(point, model, kept_files(point.run_dir), directory, layout.value, dtype and dtype.value)
+    lora, base = recorded_adapters(point.run_dir) if merge or adapter else (None, None)
+    if adapter:
+        export_adapter(point, model, directory, lora, base)
+    else:
+        write(point, model, kept_files(point.run_dir), directory, layout.value, dtype and dtype.value, lora)
     typer.echo(f"wrote {directory}, as {model.model_type}")
+
+
+@checkpoint.command("import")
+def import_(
+    directory: Annotated[str, typer.Argument(metavar="DIR", help="A Hugging Face directory, or its name on the hub.")],
+    run_dir: Annotated[
+        Path, typer.Argument(metavar="RUN_DIR", parser=path_of("RUN_DIR"), help="Where to; nothing may be there.")
+    ],
+) -> None:
+    """Make a directory's weights a checkpoint of step 0, from which a job on that model goes on with --resume."""
+    from hetero.checkpoint.errors import CheckpointError
+    from hetero.checkpoint.imported import import_weights
+    from hetero.checkpoint.resume import ResumePoint
+    from hetero.huggingface.folder import HfFolder
+    from hetero.huggingface.hub import place
+    from hetero.job.job import model_facts
+    from hetero.job.run.model import keep_folder
+    from hetero.models.hf_model import HfModel
+    from hetero.models.registry import architecture
+    from hetero.models.stored_weights import StoredWeights
+
+    folder = HfFolder(place(directory, "DIR"), directory, "DIR")
+    model = HfModel.of(folder.config)
+    stored = StoredWeights(model, folder)
+    stored.check()
+    if run_dir.exists():
+        raise CheckpointError("RUN_DIR", str(run_dir), "it is there, and nothing is overwritten", "name another one")
+    run_dir.mkdir(parents=True)
+    keep_folder(folder, run_dir)
+    import_weights(stored, architecture(model), ResumePoint(run_dir, 0).store, {"model": model_facts(model)})
+    typer.echo(f"wrote {run_dir}@0, of {model.model_type}")
 
 
 def _point(run: str) -> ResumePoint:

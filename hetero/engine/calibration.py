@@ -55,11 +55,10 @@ def calibrate(spec: CalibrationSpec, world: World) -> list[TimedUnit]:
 
 
 def _unit_rows(spec: CalibrationSpec, world: World, tp: int, group: TensorGroup, limits: Limits) -> list[TimedUnit]:
-    kinds = {unit.kind: index for index, unit in reversed(list(enumerate(architecture(spec.model).units)))}
-    whole = {
-        kind: Trial(spec.model, kind, tp, spec.precisions[world.rank.pool], spec.micro_batch, spec.seq_len)
-        for kind in kinds
-    }
+    units = architecture(spec.model, spec.tuning).units
+    kinds = {unit.kind: index for index, unit in reversed(list(enumerate(units)))}
+    asked = tp, spec.precisions[world.rank.pool], spec.micro_batch, spec.seq_len, spec.tuning
+    whole = {kind: Trial(spec.model, kind, *asked) for kind in kinds}
     rows = (_unit_row(spec, world, group, whole[kind], limits, index) for kind, index in kinds.items())
     return [row for row in rows if row is not None]
 
@@ -70,7 +69,7 @@ def _unit_row(
     backend, trial, dtype = world.backend, whole.within(limits), DTYPES[whole.precision]
     weight_gradients = WeightGradients(backend.operators.add_product)
     common = group, backend.operators, dtype, backend.device, 0, False, None, weight_gradients
-    unit = ChunkModule(index, [build_unit(trial.model, index, *common)], weight_gradients)
+    unit = ChunkModule(index, [build_unit(trial.model, index, *common, tuning=trial.tuning)], weight_gradients)
     for parameter in unit.parameters():
         fill_with_noise(parameter.data, _SPREAD)
     expected, expected_whole = _expected(spec, world, trial), _expected(spec, world, whole)
@@ -147,7 +146,7 @@ def _expected(spec: CalibrationSpec, world: World, trial: Trial) -> tuple[float 
     if spec.time_scale is None or not isinstance(world.backend, Emulated):
         return None, None
     pool, model = world.rank.pool, trial.model
-    workload = architecture(model).workload(trial.seq_len, trial.sequences, trial.precision)
+    workload = architecture(model, trial.tuning).workload(trial.seq_len, trial.sequences, trial.precision)
     unit = datasheet_times(topology_of(spec.pools, spec.precisions), workload).lookup(pool, trial.tp, trial.kind)
     scale = trial.sequences * spec.time_scale
     return unit.forward_s * scale, unit.backward_s * scale

@@ -29,7 +29,7 @@ from hetero.engine.state.optimizer import Optimizer, gradient_scale, learning_ra
 from hetero.engine.state.ownership import Holding, alike
 from hetero.engine.state.parameter_return import ParameterReturn, has_copies
 from hetero.engine.state.replicas import ReplicaCheck
-from hetero.engine.state.saving import save
+from hetero.engine.state.saving import Saver
 from hetero.engine.state.state import State
 from hetero.engine.state.sync import GradientSync
 from hetero.engine.step.evaluation import Evaluator
@@ -47,7 +47,6 @@ from hetero.transfer.native_messages import NativeMessages
 from hetero.transfer.point_to_point import PointToPoint
 from hetero.transfer.waits import Waits
 from hetero.words.notices import CodecFallback, MemoryUsed, RankNotice
-from hetero.words.piece import StoredPiece
 from hetero.words.spec import RunSpec
 from hetero.words.step import StepReport, StepTotals
 
@@ -58,7 +57,7 @@ STEPS_TO_FILL = 2
 class Epoch:
     """An active rank's share of the job from `spec.start` on. Building one is collective within the pool.
 
-    It works on `state`, which is the rank's and outlives it. `claim_memory` comes before.
+    It works on `state`, which is the rank's and outlives it, as `saver` does. `claim_memory` comes before.
     """
 
     def __init__(
@@ -70,8 +69,9 @@ class Epoch:
         tensors: Sequence[Holding],
         port: Port,
         state: State,
+        saver: Saver,
     ) -> None:
-        self.spec, self.place, self.state = spec, place, state
+        self.spec, self.place, self.state, self._saver = spec, place, state, saver
         self._backend, self._me = world.backend, world.rank
         self._waits = Waits(world.backend)
         self._events: list[RankNotice] = []
@@ -80,17 +80,18 @@ class Epoch:
             self._me, spec.epoch, world.backend, port, self._native, self._waits, spec.bridge, self._codec_fell_back
         )
         self._messenger = messenger
-        self.stage = Stage(spec.model, spec.plan, place, groups.tensor, world.backend, self._precision, state.values)
+        common = groups.tensor, world.backend, self._precision, state.values, spec.train.tuning
+        self.stage = Stage(spec.model, spec.plan, place, *common)
         self._text = Text(spec, place, world.backend.device, self.stage.reads_text or spec.text.packs)
         self._optimizer = _optimizer(spec, state, tensors, world.backend.capabilities.fused_adamw)
         self._meter = Meter(world.backend, self._waits)
         self._expected = _expected(spec, place, world.backend)
         self._executor, self._evaluator = self._make_executors(messenger, groups.tensor)
-        common = messenger, groups.shared, tensors, spec.bridge.sync_bucket_bytes
-        self._gradients = GradientSync(*common, self.stage.gradients)
+        told = messenger, groups.shared, [h for h in tensors if h.trains], spec.bridge.sync_bucket_bytes
+        self._gradients = GradientSync(*told, self.stage.gradients)
         precisions = spec.plan.precisions()
         dtypes = {pool: DTYPES[precision] for pool, precision in precisions.items()}
-        self._return = ParameterReturn(*common, dict(self.stage.parameters), dtypes, _in_host(spec.plan))
+        self._return = ParameterReturn(*told, dict(self.stage.parameters), dtypes, _in_host(spec.plan))
         self._host: HostUpdate | None = None
         self._arrival: HostReturn | ParameterReturn = self._return
         self._alone: set[str] = set()
@@ -116,6 +117,7 @@ class Epoch:
         self._meter.begin(self.spec.traces(step))
         self._gradients.begin()
         self._executor.loss_scale = loss_scale = self.state.loss_scale.per_token(self._all_tokens)
+        self.stage.auxiliary.scale = loss_scale
         self._overflowed()  # before this step, which is none of its business
         self._native.begin(self._orders)
         batch = self._text.batch(step)
@@ -144,12 +146,14 @@ class Epoch:
         self._events.clear()
         return events
 
-    def save(self) -> StoredPiece | None:
-        """Writes this rank's piece of a checkpoint of the steps done so far."""
+    def save(self) -> None:
+        """Begins to write this rank's piece of a checkpoint of the steps done so far. An owner's masters are there
+        before its copies are, but for those that its host still updates."""
         assert self.spec.checkpoint_folder is not None
-        self.settle()
-        store = CheckpointStore(Path(self.spec.checkpoint_folder))
-        return save(store, self._me, self.state)
+        if self._host is not None:
+            self.settle()
+        store = CheckpointStore(self.spec.checkpoint_folder)
+        self._saver.save(store, self.state, self._copied_byte_s)
 
     def close(self) -> None:
         """Gives back what the chip holds for the epoch."""
@@ -162,6 +166,11 @@ class Epoch:
     def fingerprint(self) -> str | None:
         """Of the text that this rank reads, None if it reads none."""
         return self._text.fingerprint
+
+    @property
+    def _copied_byte_s(self) -> float:
+        """Of an emulated chip whose state is not in host memory already."""
+        return 0.0 if self._host is not None else _host_byte_s(self.spec, self.place, self._backend)
 
     @property
     def _precision(self) -> str:
@@ -202,6 +211,7 @@ class Epoch:
         if self._host is not None:
             with self._meter.mark("wait host"):
                 self._host.leave()
+        self._let_change()
         if skipped:
             for names in self._return.slices:
                 self._give(names)
@@ -214,6 +224,12 @@ class Epoch:
         self.state.loss_scale = self.state.loss_scale.after(skipped, int(counted))
         mean, tokens = loss / counted if counted else math.nan, self._all_tokens
         return StepTotals(mean, tokens, norm, lr, was, skipped, (step + 1) * tokens, int(counted))
+
+    def _let_change(self) -> None:
+        """Waits until a save has copied the state."""
+        if self._saver.is_copying:
+            with self._meter.mark("wait save"), self._waits.updating():
+                self._saver.copied()
 
     def _step(self, sums: dict[str, torch.Tensor], scale: float, lr: float) -> None:
         """Each slice leaves for its copies while the next one is updated. An emulated chip updates all first, and then
@@ -350,9 +366,16 @@ def _used_once(holding: Holding) -> bool:
 def _host_pace(spec: RunSpec, place: RankPlace, backend: Backend, owned: int) -> HostPace:
     if not isinstance(backend, Emulated) or not owned:
         return HostPace()
-    pool = spec.pools[place.ranks[0].pool].planned(spec.plan.precisions()[place.ranks[0].pool])
     update_s = _expected(spec, place, backend)[Kind.STEP, -1]
-    return HostPace(spec.time_scale / pool.chip.host_bytes_per_s, update_s / owned)
+    return HostPace(_host_byte_s(spec, place, backend), update_s / owned)
+
+
+def _host_byte_s(spec: RunSpec, place: RankPlace, backend: Backend) -> float:
+    """What an emulated chip takes to give its host a byte."""
+    if not isinstance(backend, Emulated):
+        return 0.0
+    pool = spec.pools[place.ranks[0].pool].planned(spec.plan.precisions()[place.ranks[0].pool])
+    return spec.time_scale / pool.chip.host_bytes_per_s
 
 
 def _optimizer(spec: RunSpec, state: State, tensors: Sequence[Holding], fused: bool) -> Optimizer:
@@ -375,5 +398,6 @@ def _laps(spec: RunSpec, place: RankPlace, backend: Backend) -> Laps:
 
 def workload_of(spec: RunSpec) -> Workload:
     """What the run's model costs, unit by unit."""
-    work = architecture(spec.model).workload(spec.text.seq_len, spec.train.global_batch, spec.train.precision)
-    return replace(work, update=spec.train.optimizer.update, packed=spec.text.packs)
+    model, train = architecture(spec.model, spec.train.tuning), spec.train
+    work = model.workload(spec.text.seq_len, train.global_batch, train.precision)
+    return replace(work, update=train.optimizer.update, packed=spec.text.packs)

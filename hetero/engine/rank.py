@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gc
 from contextlib import suppress
+from traceback import format_exception
 from typing import Any
 
 from backends.backend import Backend
@@ -18,12 +19,14 @@ from bridge.errors import PipeClosed
 from bridge.port.pipe import Pipe
 from bridge.port.port import Port
 from bridge.rank import RankId
-from bridge.words.endpoint import Stop
+from bridge.words.endpoint import Failed, Stop
+from bridge.words.error import ErrorReport
 from bridge.words.word import Answer, Word, unexpected
 from hetero.engine.calibration import calibrate
 from hetero.engine.epoch import Epoch, claim_memory
 from hetero.engine.state.live import LiveMove
 from hetero.engine.state.origin import begin, note_of
+from hetero.engine.state.saving import Saver
 from hetero.engine.state.state import State
 from hetero.engine.step.stage import place_of
 from hetero.engine.wiring import EpochGroups, tensor_holdings
@@ -39,7 +42,6 @@ from hetero.words.orders import (
     Moved,
     OpenWorld,
     Ready,
-    Saved,
     WorldJoined,
     WorldOpened,
 )
@@ -55,6 +57,7 @@ class Rank:
         self._world: World | None = None
         self._epoch: Epoch | None = None
         self._state: State | None = None
+        self._saver: Saver | None = None
         self._spec: RunSpec | None = None
         self._number = -1
         self._until = 0
@@ -107,7 +110,7 @@ class Rank:
             self._agent.send_word(event)
         done = self._epoch.next_step
         if self._epoch.spec.saves_at(done):
-            self._agent.send_word(Saved(done, self._epoch.save()))
+            self._epoch.save()
         self._agent.send_word(report)
 
     def _open_world(self, order: OpenWorld) -> WorldOpened:
@@ -133,6 +136,11 @@ class Rank:
         with suppress(PipeClosed):
             self._agent.send_word(ChipWaits(wait["group"], wait["chip"], tuple(wait["waits_for"]), wait["seconds"]))
 
+    def _save_failed(self, error: Exception) -> None:
+        """Called by the thread that saves: this rank may wait for an order meanwhile."""
+        with suppress(PipeClosed):
+            self._agent.send_word(Failed(ErrorReport.of(error, "".join(format_exception(error)))))
+
     def _calibrate(self, order: Calibrate) -> Calibrated:
         assert self._world is not None
         return Calibrated(tuple(calibrate(order.spec, self._world)))
@@ -141,6 +149,8 @@ class Rank:
         """Drops the epoch before and builds the new one, idle where the plan does not use this rank."""
         assert self._world is not None
         spec = order.spec
+        self._saver = self._saver or Saver(self._me, self._world.backend, self._agent.send_word, self._save_failed)
+        self._saver.wait()
         self._state, moved = self._move(spec) if spec.state == "live" else (None, None)
         self._end_epoch()
         tensors = tensor_holdings(spec)
@@ -150,7 +160,7 @@ class Rank:
             claim_memory(spec, place, self._world.backend)
         self._state = self._state or begin(spec, tensors, self._me, self._world.backend)
         if place is not None:
-            self._epoch = Epoch(spec, place, self._world, groups, tensors, self._port, self._state)
+            self._epoch = Epoch(spec, place, self._world, groups, tensors, self._port, self._state, self._saver)
         self._spec, self._number, self._until = spec, spec.epoch, spec.start
         fingerprint = self._epoch.fingerprint if self._epoch else None
         note = note_of(spec, self._me, self._world.backend)

@@ -8,6 +8,7 @@ from balancer.cost.workload import UnitWork
 from bridge.precision import ITEM_BYTES
 from hetero.models.description import ModelDescription
 from hetero.models.registry import architecture
+from hetero.models.tuning import EVERYTHING, Tuning
 
 _FEWEST_TOKENS, _SMALLEST_VOCABULARY = 64, 1024
 """With fewer, products would run at another speed than whole ones."""
@@ -32,11 +33,12 @@ class Trial:
     precision: str
     sequences: int
     seq_len: int
+    tuning: Tuning = EVERYTHING
 
     @property
     def work(self) -> UnitWork:
         """Of one sequence."""
-        units = architecture(self.model).workload(self.seq_len, 1, self.precision).units
+        units = architecture(self.model, self.tuning).workload(self.seq_len, 1, self.precision).units
         return next(unit for unit in units if unit.kind == self.kind)
 
     def within(self, limits: Limits) -> Trial:
@@ -64,7 +66,7 @@ class Trial:
     def _flops(self) -> tuple[float, float]:
         """Of a forward and a backward."""
         each, forward = self.sequences / self.tp, self.work.forward_flops
-        return each * forward, each * (2 * forward + self.work.remade_flops)
+        return each * forward, each * (self.work.backward_flops + self.work.remade_flops)
 
     @property
     def _sizes(self) -> tuple[float, float]:

@@ -13,7 +13,7 @@ from bridge.layout.layout import TensorLayout, even_bounds
 from bridge.layout.reshard import Placement, Reshard, reshard
 from bridge.precision import crossing
 from bridge.rank import RankId
-from hetero.engine.state.ownership import Holding, holdings
+from hetero.engine.state.ownership import Holding, Ways, holdings
 from hetero.engine.step.executor import FlowKey
 from hetero.engine.step.stage import DTYPES, RankPlace, places
 from hetero.engine.world import World
@@ -40,7 +40,7 @@ class EpochGroups:
                 found = world.communicator(f"tensor group of {place}", [rank.index for rank in ranks])
                 if found is not None:
                     stage = _stage(plan, place)
-                    ways = stage.sequence_parallel, stage.tp_slices
+                    ways = stage.sequence_parallel, stage.tp_slices, stage.experts == "spread"
                     self.tensor = TensorGroup(len(ranks), ranks.index(me), found, *ways)
         self.shared = self._share(world, plan, tensors)
         pairs = _pairs(spec, me.pool)
@@ -80,9 +80,10 @@ def _tensor_groups(place: RankPlace, pool: str) -> list[tuple[RankId, ...]]:
 
 
 def sharing(tensors: Iterable[Holding], pool: str) -> list[set[int]]:
-    """The chips of a pool in sets that share no state with each other, by their lowest number."""
+    """The chips of a pool in sets that share no state with each other, by their lowest number. What is frozen is
+    nobody's to tell."""
     sets: list[set[int]] = []
-    for holding in tensors:
+    for holding in (one for one in tensors if one.trains):
         ours = {rank.index for holder in holding.holders for rank in holder.placement.regions if rank.pool == pool}
         if ours:
             joined = ours.union(*(one for one in sets if one & ours))
@@ -112,18 +113,15 @@ def active_ranks(plan: Plan) -> dict[str, Sequence[RankId]]:
 
 def tensor_holdings(spec: RunSpec) -> list[Holding]:
     """Every logical tensor of the model with its holders under the spec's plan."""
-    model = architecture(spec.model)
+    model = architecture(spec.model, spec.train.tuning)
     layouts = {}
     for place in places(spec.plan):
-        axes, stage = place.axes, _stage(spec.plan, place)
-        sequence_parallel = stage.sequence_parallel
-        for unit in stage.unit_indices():
-            if (unit, axes, sequence_parallel) not in layouts:
-                found = model.tensors(unit, axes.extent("tp"), sequence_parallel).values()
-                layouts[unit, axes, sequence_parallel] = {
-                    tensor.name: axes.spread(tensor.layout, "tp") for tensor in found
-                }
-    return holdings(spec.plan, layouts)
+        axes, ways = place.axes, Ways.of(_stage(spec.plan, place))
+        for unit in _stage(spec.plan, place).unit_indices():
+            if (unit, ways) not in layouts:
+                found = model.tensors(unit, axes.extent("tp"), ways.sequence_parallel, ways.spread).values()
+                layouts[unit, ways] = {tensor.name: axes.spread(tensor.layout, "tp") for tensor in found}
+    return holdings(spec.plan, layouts, model.frozen)
 
 
 def _stage(plan: Plan, place: RankPlace) -> StagePlan:

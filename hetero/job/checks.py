@@ -24,6 +24,7 @@ from hetero.models.description import ModelDescription
 from hetero.models.dimensions import Dimensions
 from hetero.models.options import ModelOptions
 from hetero.models.registry import architecture
+from hetero.models.tuning import EVERYTHING, Tuning
 from hetero.monitoring.options import MonitorOptions
 from hetero.monitoring.tracker import tracker_names
 from hetero.words.options import TrainOptions
@@ -158,17 +159,18 @@ def check_time_scale(time_scale: float | str, emulated: bool) -> None:
         raise JobError("time_scale", time_scale, "slows emulated pools only, and none is", "remove it")
 
 
-def check_model(model: ModelOptions, data: DataOptions, pools: Pools) -> None:
-    """The model is a known one, has room for every symbol of the text, and can be cut as the pools ask."""
+def check_model(model: ModelOptions, data: DataOptions, pools: Pools, tuning: Tuning = EVERYTHING) -> None:
+    """The model is a known one, has what the job freezes and adapts, and room for every symbol of the text, and can be
+    cut as the pools ask."""
     try:
         described = model.resolve()
         _check_layers(_layers(described))
-        legal_tp = architecture(described).legal_tp
+        legal_tp = architecture(described, tuning).legal_tp
     except Exception as error:
         if not explains_itself(error):
             raise
         key = str(error.key)  # type: ignore[attr-defined]
-        raise JobError.at(key if key.startswith("model") else f"model.{key}", error) from None
+        raise JobError.at(key if key.startswith(("model", "train")) else f"model.{key}", error) from None
     if data.vocab is not None and described.vocab < data.vocab:
         rule = f"must have room for the {data.vocab} symbols of the {data.tokenizer!r} tokenizer"
         raise JobError("model", f"vocab {described.vocab}", rule, f"choose a vocab of at least {data.vocab}")

@@ -12,6 +12,9 @@ from pathlib import Path
 from backends.errors import ChipError
 from backends.identify import AUTO, identify
 from backends.probe import Detection
+from bridge.precision import ITEM_BYTES
+from hetero.checkpoint.address import StoreAddress
+from hetero.checkpoint.errors import CheckpointError
 from hetero.cluster.doctor.finding import Finding, judged
 from hetero.cluster.doctor.machine import Machine, Space, space
 from hetero.cluster.fleet import LOOPBACK
@@ -30,6 +33,7 @@ from hetero.job.run.claim import held_by
 from hetero.job.run.model import checked_weights
 from hetero.job.run.spec import fleet_links
 from hetero.models.options import NATIVE
+from hetero.paths import scheme_of
 
 STATE_BYTES = 12
 """Of a parameter in a checkpoint: itself and the two moments of AdamW, in float32."""
@@ -189,13 +193,33 @@ def _data(job: Job, elsewhere: bool) -> Finding:
 def _storage(job: Job, run_dir: Path, nodes: Sequence[Node] | None) -> Iterator[Finding]:
     if job.checkpoint.every == 0:
         return
-    n_bytes = STATE_BYTES * sum(unit.parameters for unit in workload(job).units) * (job.checkpoint.keep + 1)
+    if job.checkpoint.storage is not None and scheme_of(job.checkpoint.storage):
+        yield _store(job.checkpoint.storage, elsewhere=nodes is not None)
+        return
+    value_bytes = ITEM_BYTES[job.train.precision]
+    saved = sum(STATE_BYTES * unit.trained + value_bytes * unit.frozen for unit in workload(job).units)
+    n_bytes = saved * _kept(job)
     if nodes is None or job.checkpoint.storage is not None:
         folder = Path(os.path.expanduser(job.checkpoint.storage or run_dir))
         yield storage(space(folder), n_bytes, elsewhere=nodes is not None)
     elif len(nodes) > 1:
         rule = f"hosts of {len(nodes)} nodes write there, so all of them must reach it"
         yield Finding("warning", "checkpoint.storage", "the run directory", rule, "name a folder that all hosts mount")
+
+
+def _kept(job: Job) -> int:
+    """How many checkpoints lie there at most, the one that is written included."""
+    every = job.checkpoint.keep_every
+    return job.checkpoint.keep + 1 + (job.train.steps // every if every else 0)
+
+
+def _store(address: str, *, elsewhere: bool) -> Finding:
+    try:
+        StoreAddress(address).exists()
+    except CheckpointError as error:
+        found = Finding.of(error)
+        return Finding("warning" if elsewhere else "error", found.check, found.value, found.rule, found.remedy)
+    return Finding("ok", "checkpoint.storage", address, "can be reached; a run tries at its start to write there")
 
 
 def storage(there: Space, n_bytes: int, *, elsewhere: bool) -> Finding:

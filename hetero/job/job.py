@@ -27,6 +27,7 @@ from hetero.masking import masked
 from hetero.models.description import ModelDescription
 from hetero.models.dimensions import Dimensions
 from hetero.models.options import ModelOptions
+from hetero.models.tuning import EVERYTHING
 from hetero.monitoring.options import MonitorOptions
 from hetero.words.options import EvalOptions, TrainOptions
 
@@ -83,7 +84,7 @@ class Job(BaseModel):
             check_pool(name, pool, self.train.precision)
         check_links(self.bridge, self.pools, self.train.precision)
         check_time_scale(self.time_scale, self.emulated)
-        check_model(self.model, self.data, self.pools)
+        check_model(self.model, self.data, self.pools, self.train.tuning)
         check_trackers(self.monitor)
         return self
 
@@ -124,8 +125,10 @@ class Job(BaseModel):
         invariant = {"micro_batch", "replica_check_every", "loss_scale"}
         if self.train.optimizer.schedule == "constant":
             invariant.add("steps")
+        if self.train.tuning == EVERYTHING:
+            invariant |= {"freeze", "lora"}
         return {
-            "model": _model_facts(self.model.resolve()),
+            "model": model_facts(self.model.resolve()),
             "data": self.data.facts(),
             "train": self.train.model_dump(mode="json", exclude=invariant),
             "eval": {"held_out_batches": self.eval.held_out_batches},
@@ -152,7 +155,8 @@ _NO_MATTER = {"architectures", "dtype", "torch_dtype", "transformers_version"}
 """Of config.json: who saved it, and in which type."""
 
 
-def _model_facts(model: ModelDescription) -> dict[str, Any]:
+def model_facts(model: ModelDescription) -> dict[str, Any]:
+    """What decides the numbers of a model, as plain data."""
     if isinstance(model, Dimensions):
         return {"dimensions": model.model_dump(mode="json")}
     deciding = {key: value for key, value in model.values.items() if key not in _NO_MATTER and key[0] != "_"}

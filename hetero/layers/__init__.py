@@ -2,6 +2,9 @@
 
 group.TensorGroup  the ranks that hold one unit's tensors together
 linear.Linear      a product with this rank's slice of a weight
+adapter            what low-rank adapters add to a product
+dispatched         products of a stack of weights, each with the tokens that a `dispatch.Dispatch` gives it
+auxiliary          losses of parts, beside that of the tokens
 weight_gradients   `WeightGradients`: those of products, made at once or kept back
 rerun              values that backward makes again
 frequencies        how fast the angles of positions grow, without torch

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -10,9 +10,10 @@ from torch import nn
 
 from backends.operators import Operators
 from bridge.layout.layout import Region, TensorLayout
+from hetero.layers.auxiliary import AuxiliaryLoss
 from hetero.layers.group import TensorGroup
 from hetero.layers.initial import fill_normal
-from hetero.layers.spec import Constant, TensorSpec
+from hetero.layers.spec import AdapterSpec, Constant, TensorSpec
 from hetero.layers.weight_gradients import WeightGradients
 
 
@@ -31,7 +32,8 @@ class Builder:
 
     `seed` None leaves memory as it comes, for values that are loaded next. `shared` holds the tied parameters by name:
     the units of one rank that are built with the same dictionary use one parameter. `weight_gradients` is what makes
-    those of products.
+    those of products, `auxiliary` what lets losses of parts into a backward, and `adapters` are what is added to
+    products, by the names of their weights.
     """
 
     group: TensorGroup
@@ -41,11 +43,13 @@ class Builder:
     seed: int | None = 0
     shared: dict[str, nn.Parameter] = field(default_factory=dict)
     weight_gradients: WeightGradients = field(default_factory=WeightGradients)
+    auxiliary: AuxiliaryLoss = field(default_factory=AuxiliaryLoss)
+    adapters: Mapping[str, AdapterSpec] = field(default_factory=dict)
 
     def parameter(self, spec: TensorSpec) -> nn.Parameter:
         """This rank's slice of the tensor, with its first values."""
         shape = spec.layout.local_shape(self.group.rank)
-        parameter = nn.Parameter(torch.empty(shape, dtype=self.dtype, device=self.device))
+        parameter = nn.Parameter(torch.empty(shape, dtype=self.dtype, device=self.device), spec.trains)
         if self.seed is not None:
             fill(parameter, spec, spec.layout.region(self.group.rank), self.seed)
         return parameter

@@ -33,6 +33,8 @@ class TensorGroup:
     sequence_parallel: bool = False
     slices: int = 1
     """In how many a split part's last product is made, so that the sum of one hides behind the next."""
+    spread: bool = False
+    """Whether each rank has some experts whole, in place of a slice of each."""
 
     def copy_in(self, x: torch.Tensor, meanwhile: Callable[[], None] = _nothing) -> torch.Tensor:
         """Identity forward; backward sums the ranks' gradients. Rows x_BSD are gathered to (B, T, D), and get their own

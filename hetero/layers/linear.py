@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import torch
 
+from hetero.layers.adapter import AdapterModule
 from hetero.layers.builder import Builder, ShardedModule
 from hetero.layers.product import product, summed_product
 from hetero.layers.spec import TensorSpec
 
 
 class Linear(ShardedModule):
-    """y = x W^T + b, W stored as (out, in). Where there are several ranks, the gradient of its weight is made while a
-    `copy_in` that is given `flush` sums, or at the end of the backward."""
+    """y = x W^T + b, W stored as (out, in), and what an adapter of the weight adds. Where there are several ranks, the
+    gradient of its weight is made while a `copy_in` that is given `flush` sums, or at the end of the backward."""
 
     weight: torch.Tensor
     bias: torch.Tensor | None
@@ -24,11 +25,14 @@ class Linear(ShardedModule):
         else:
             self.hold("bias", bias, builder.parameter(bias))
         self._weight_gradients = builder.weight_gradients
-        self._weight_gradients.weights.add(self.weight)
+        if weight.trains:
+            self._weight_gradients.weights.add(self.weight)
         self._group = builder.group
+        self.adapter = AdapterModule(builder, found) if (found := builder.adapters.get(weight.name)) else None
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return product(x, self.weight, self.bias, self._weight_gradients, deferred=self._group.size > 1)
+        y = product(x, self.weight, self.bias, self._weight_gradients, deferred=self._group.size > 1)
+        return y if self.adapter is None else y + self.adapter(x)
 
 
 class SummedLinear(Linear):
@@ -38,8 +42,10 @@ class SummedLinear(Linear):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if self._group.size == 1:
             return super().forward(x)
+        added = None if self.adapter is None else self.adapter(x)
         if self._group.slices == 1:
-            total = self._group.reduce_out(product(x, self.weight, None, self._weight_gradients, deferred=True))
+            own = product(x, self.weight, None, self._weight_gradients, deferred=True)
+            total = self._group.reduce_out(own if added is None else own + added)
         else:
-            total = summed_product(x, self.weight, self._weight_gradients, self._group)
+            total = summed_product(x, self.weight, self._weight_gradients, self._group, added)
         return total if self.bias is None else total + self.bias

@@ -75,7 +75,7 @@ class _SlicedLoss(torch.autograd.Function):
         x_ND, weight_VD, labels_N, peak_N, total_N = ctx.saved_tensors
         scale_N = gradients[0] / total_N.masked_fill(labels_N == IGNORED, torch.inf)
         x_sum_ND = torch.zeros_like(x_ND, dtype=torch.float32)
-        weight_gradient_VD = torch.empty_like(weight_VD)
+        weight_gradient_VD = torch.empty_like(weight_VD) if ctx.needs_input_grad[1] else None
         for one in _slices(weight_VD, labels_N, ctx.first, ctx.slices, (ctx.scale, ctx.cap)):
             logits_NS = one.logits(x_ND)
             slope_NS = None if ctx.cap is None else 1.0 - (logits_NS / ctx.cap).square_()
@@ -87,7 +87,8 @@ class _SlicedLoss(torch.autograd.Function):
                 logits_NS *= ctx.scale
             gradient_NS = logits_NS.to(x_ND.dtype)
             del logits_NS
-            torch.mm(gradient_NS.t(), x_ND, out=weight_gradient_VD[one.begin : one.begin + len(one.rows_SD)])
+            if weight_gradient_VD is not None:
+                torch.mm(gradient_NS.t(), x_ND, out=weight_gradient_VD[one.begin : one.begin + len(one.rows_SD)])
             x_sum_ND += gradient_NS @ one.rows_SD
             del gradient_NS
         return x_sum_ND.to(x_ND.dtype), weight_gradient_VD, None, None, None, None, None, None

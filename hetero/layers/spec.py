@@ -23,7 +23,7 @@ class Constant:
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """One logical tensor of the model; `name` is the same under every plan.
+    """One logical tensor of the model; `name` is the same under every plan. One that does not train stays as it is.
 
     `by_rows` is whether it is used on the stream outside of split parts, of which a sequence-parallel stage gives a
     rank rows alone.
@@ -32,4 +32,14 @@ class TensorSpec:
     name: str
     layout: TensorLayout
     initial: Normal | Constant
+    trains: bool = True
     by_rows: bool = False
+
+
+@dataclass(frozen=True)
+class AdapterSpec:
+    """What is added to a product with a weight: `scale` (x A^T) B^T, A as (rank, in), B as (out, rank)."""
+
+    a: TensorSpec
+    b: TensorSpec
+    scale: float

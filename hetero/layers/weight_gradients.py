@@ -1,6 +1,6 @@
 """What becomes of the weight gradients of products: made at once, or kept back as product pairs for an action apart.
 
-Shapes: N tokens, D inputs and E outputs of a product.
+Shapes: N tokens, D inputs and E outputs of a product, X weights of a stack.
 """
 
 from __future__ import annotations
@@ -13,16 +13,21 @@ from typing import NamedTuple
 import torch
 
 from backends.operators import add_product as plain_add_product
+from hetero.layers.dispatch import Dispatch
 
 AddProduct = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], None]
 
 
 class ProductPair(NamedTuple):
-    """What the gradient of a weight is made of: its product's input, and the gradient of its output."""
+    """What the gradient of a weight is made of: its product's input, and the gradient of its output. Of a stack of
+    weights (X, E, D) one of the two has the rows of a `dispatch`, and the other all tokens: the input or, where its
+    rows are `combined`, the gradient."""
 
     weight_ED: torch.Tensor
     x_ND: torch.Tensor
     gradient_NE: torch.Tensor
+    dispatch: Dispatch | None = None
+    combined: bool = False
 
 
 class WeightGradients:
@@ -53,14 +58,28 @@ class WeightGradients:
             self.make(self._deferred.popleft())
 
     def make(self, pair: ProductPair) -> None:
-        weight_ED, x_ND, gradient_NE = pair
+        weight_ED, x_ND, gradient_NE = pair[:3]
         total_ED = self.sums.get(weight_ED, weight_ED.grad)
-        if total_ED is None:
+        if pair.dispatch is not None:
+            self._make_stack(pair, pair.dispatch, total_ED)
+        elif total_ED is None:
             weight_ED.grad = gradient_NE.t().mm(x_ND)
         else:
             self._add_product(total_ED, gradient_NE, x_ND)
         if (hook := self._hooks.get(weight_ED)) is not None:
             hook(weight_ED)
+
+    def _make_stack(self, pair: ProductPair, dispatch: Dispatch, total_XED: torch.Tensor | None) -> None:
+        """A weight without rows gets nothing."""
+        if total_XED is None:
+            total_XED = pair.weight_ED.grad = torch.zeros_like(pair.weight_ED)
+        for number, rows, tokens in dispatch.shares():
+            if pair.combined:
+                x_MD, gradient_ME = pair.x_ND[rows], pair.gradient_NE.index_select(0, tokens)
+                gradient_ME *= dispatch.weight_M[rows, None]
+            else:
+                x_MD, gradient_ME = pair.x_ND.index_select(0, tokens), pair.gradient_NE[rows]
+            self._add_product(total_XED[number], gradient_ME, x_MD)
 
     @contextmanager
     def keeping(self) -> Iterator[deque[ProductPair]]:

@@ -41,22 +41,37 @@ class Architecture:
         """Pairs of units that use one tensor, its own unit first."""
         return tuple((owner, number) for number, unit in enumerate(self.units) for owner, _ in unit.ties.values())
 
-    def tensors(self, unit: int, tp: int, sequence_parallel: bool = False) -> dict[str, TensorSpec]:
-        """The logical tensors that a unit uses, by their name within the unit, laid out over tp ranks.
+    def tensors(
+        self, unit: int, tp: int, sequence_parallel: bool = False, spread: bool = False
+    ) -> dict[str, TensorSpec]:
+        """The logical tensors that a unit uses, by their name within the unit, laid out over tp ranks, which may have
+        rows of the stream, and experts `spread` over them.
 
         LayoutError where tp is illegal; IndexError where there is no such unit.
         """
         reason = self.legal_tp(tp)
         if reason:
             raise LayoutError("tp", tp, reason, "choose a tp that divides heads and kv_heads")
-        found, ties = self.units[unit].tensors(tp, sequence_parallel), self.units[unit].ties
+        found, ties = self.units[unit].tensors(tp, sequence_parallel, spread), self.units[unit].ties
         owners = {name: ties.get(name, (unit, name)) for name in found}
         return {name: replace(found[name], name=f"units.{owner}.{own}") for name, (owner, own) in owners.items()}
+
+    @cached_property
+    def frozen(self) -> frozenset[str]:
+        """The logical tensors that do not train."""
+        specs = (spec for unit in range(len(self.units)) for spec in self.tensors(unit, 1).values())
+        return frozenset(spec.name for spec in specs if not spec.trains)
 
     def legal_tp(self, tp: int) -> str | None:
         """Why the model cannot be split over tp ranks, or None if it can."""
         reasons = (part.legal_tp(tp) for unit in self._of_kind.values() for part in unit.parts)
         return next((reason for reason in reasons if reason), None)
+
+    @property
+    def expert_count(self) -> int:
+        """Experts of the layer that has the fewest, 0 where none has any."""
+        counts = (part.expert_count for unit in self._of_kind.values() for part in unit.parts)
+        return min(filter(None, counts), default=0)
 
     @property
     def longest(self) -> int | None:
@@ -80,6 +95,7 @@ class Architecture:
             legal_cuts=self.legal_cuts,
             tied=self.tied,
             by_precision=by_precision,
+            experts=self.expert_count,
         )
 
     def _work(self, seq_len: int, size: int) -> tuple[UnitWork, ...]:

@@ -1,7 +1,8 @@
 """What an MFU counts, and what it might count. Torch-free.
 
 The FLOPs of a model are those of its matrix products, 2 per multiply-add, three times those of its forward: 6 for each
-weight and token, the head's among them, but none for looking up embeddings. Of attention's square they have the half
+weight and token, the head's among them, but none for looking up embeddings, and 4 for a weight that does not train. Of
+attention's square they have the half
 that the causal mask leaves; nothing that is computed again is counted again. Others count the whole square.
 """
 

@@ -34,15 +34,15 @@ def selective_work(
     )
 
 
-def full_work(plain: UnitWork, works: Sequence[PartWork], size: int) -> UnitWork:
-    """Only what came in is kept, as large as what is given. The second run ends before the last product, whose result
-    nobody keeps."""
+def full_work(plain: UnitWork, works: Sequence[PartWork], size: int, beside: int = 0) -> UnitWork:
+    """Only what came in is kept, as large as what is given, and at most `beside` of adapters of the last product. The
+    second run ends before that product, whose result nobody keeps."""
     split, whole = plain.activation_bytes - plain.whole_bytes, plain.whole_bytes
     remade_whole = whole - works[0].whole_bytes - works[0].input_bytes + _made_of_input(works[0], size)
     return replace(
         plain,
-        activation_bytes=plain.boundary_bytes,
-        whole_bytes=plain.boundary_bytes,
+        activation_bytes=plain.boundary_bytes + beside,
+        whole_bytes=plain.boundary_bytes + beside,
         gathered_bytes=0,
         last_bytes=plain.last_bytes + remade_whole,
         forward_bytes=plain.forward_bytes + split,

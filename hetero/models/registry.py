@@ -14,6 +14,7 @@ from hetero.models.description import ModelDescription
 from hetero.models.dimensions import Dimensions
 from hetero.models.errors import ModelError
 from hetero.models.hf_model import HfModel
+from hetero.models.tuning import EVERYTHING, Tuning, tuned
 from hetero.models.weight_map import WeightMap
 
 OF_DIMENSIONS = ("llama",)
@@ -27,14 +28,15 @@ def family_names() -> tuple[str, ...]:
 
 
 @cache
-def architecture(description: ModelDescription) -> Architecture:
-    """The model that is described; ModelError if there is no such family, or it does not know what is asked of it."""
+def architecture(description: ModelDescription, tuning: Tuning = EVERYTHING) -> Architecture:
+    """The model that is described, with what a job trains of it; ModelError if there is no such family, or it does not
+    know what is asked of it, and as `tuned`."""
     if isinstance(description, Dimensions):
         family = _family("model.dimensions.family", description.family, OF_DIMENSIONS)
     else:
         family = _family("model.hf", description.model_type, family_names())
     found: Architecture = family.describe(description)
-    return found
+    return tuned(found, tuning)
 
 
 @cache

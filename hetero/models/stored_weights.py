@@ -14,7 +14,7 @@ MOST_NAMED = 3
 
 
 class StoredWeights:
-    """The weights of `model` in `folder`, which may leave out ties, and the prefix of all names where it has no head."""
+    """The weights of `model` in `folder`, which may leave out ties and, without a head, the prefix of names."""
 
     def __init__(self, model: HfModel, folder: HfFolder) -> None:
         self.map: WeightMap = weights(model)

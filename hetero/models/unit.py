@@ -9,8 +9,10 @@ from dataclasses import dataclass, field, replace
 from balancer.cost.workload import UnitWork
 from balancer.plan.recompute import Recompute
 from hetero.layers.spec import TensorSpec
+from hetero.models.adapter import Adapter, is_adapter
 from hetero.models.parts.part import Part, PartWork
 from hetero.models.recomputed_work import full_work, selective_work
+from hetero.models.tuned_work import tuned_work
 
 STREAM, LOSS = "x_BTD", "loss"
 """Of what units give: the residual stream, and the sum of the token losses."""
@@ -24,7 +26,8 @@ class Unit:
     `branches` are numbers of parts. At each begins a branch that is given what the parts before the first branch make
     of what came in; their results are added up.
     Units of a kind are alike. `ties` names tensors that are another unit's own: by their name within this unit, the
-    other's number and the name there.
+    other's number and the name there. `adapters` stand beside products, by the name of their weight; `frozen` are those
+    of its tensors that do not train.
     """
 
     kind: str
@@ -32,6 +35,8 @@ class Unit:
     residual: bool = False
     gives: str = STREAM
     ties: Mapping[str, tuple[int, str]] = field(default_factory=dict)
+    adapters: Mapping[str, Adapter] = field(default_factory=dict)
+    frozen: frozenset[str] = frozenset()
     branches: tuple[int, ...] = ()
     scale: float = 1.0
 
@@ -41,14 +46,25 @@ class Unit:
             rule = f"tensors must have names of their own, and ties be some of them: {names}, {list(self.ties)}"
             raise ValueError(f"unit {self.kind!r}: {rule}")
 
-    def tensors(self, tp: int, sequence_parallel: bool = False) -> dict[str, TensorSpec]:
+    def tensors(self, tp: int, sequence_parallel: bool = False, spread: bool = False) -> dict[str, TensorSpec]:
         """By name within the unit, laid out over a legal number of ranks. Where these have rows of the stream, each
-        makes of the tensors that are used there a share of the gradient."""
-        return {
-            spec.name: _summed(spec) if sequence_parallel and spec.by_rows else spec
+        makes of the tensors that are used there a share of the gradient; where experts are spread, each has some of
+        them whole."""
+        found = (
+            _summed(spec) if sequence_parallel and spec.by_rows else spec
             for part in self.parts
-            for spec in part.tensors(tp)
-        }
+            for spec in (part.spread_tensors(tp) if spread else part.tensors(tp))
+        )
+        all_ = (one for spec in found for one in (spec, *self._adapters_of(spec)))
+        return {spec.name: replace(spec, trains=spec.name not in self.frozen) for spec in all_}
+
+    @property
+    def multiplied(self) -> tuple[str, ...]:
+        """The weights that may have adapters, by their name within the unit."""
+        return tuple(name for part in self.parts for name in part.multiplied())
+
+    def _adapters_of(self, weight: TensorSpec) -> tuple[TensorSpec, ...]:
+        return self.adapters[weight.name].tensors(weight) if weight.name in self.adapters else ()
 
     def recomputed(self, asked: Recompute) -> Recompute:
         """What is done where a plan asks for something: a unit without an input keeps nothing, and one that makes the
@@ -64,15 +80,20 @@ class Unit:
         does not divide is still there. Tied tensors count with their own unit, as `Workload.tied` asks. Of branches
         that begin with a norm of what came in, all keep one tensor.
         """
-        works = self._works(seq_len, size)
+        specs = self.tensors(1)
+        works = self._works(specs, seq_len, size)
         steps, alike = self._steps(works), sum(works[number].from_input_bytes for number in self.branches[1:])
-        elements = {name: math.prod(spec.layout.shape) for name, spec in self.tensors(1).items()}
+        elements = {name: math.prod(spec.layout.shape) for name, spec in specs.items()}
+        own = {name: count for name, count in elements.items() if name not in self.ties}
+        trained = {name: count for name, count in elements.items() if name not in self.frozen}
         gathered = sum(work.input_bytes for work in works)
         whole = sum(work.whole_bytes for work in works) + gathered - alike
         plain = UnitWork(
             kind=self.kind,
             forward_flops=sum(work.forward_flops for work in works),
-            parameters=sum(count for name, count in elements.items() if name not in self.ties),
+            parameters=sum(own.values()),
+            frozen=sum(own[name] for name in own.keys() & self.frozen),
+            undivided=sum(count for name, count in trained.items() if is_adapter(name)),
             activation_bytes=whole + sum(work.kept_bytes for work in works),
             boundary_bytes=boundary_bytes,
             tp_collectives=sum(work.collectives for work in works),
@@ -81,18 +102,20 @@ class Unit:
             last_bytes=works[0].whole_backward_bytes,
             forward_bytes=max(work.forward_bytes for work in works) + (boundary_bytes if self.branches else 0),
             backward_bytes=_backward_bytes(works),
-            largest_tensor=max(elements.values()),
+            largest_tensor=min(max(trained.values(), default=0), max(part.largest_weight for part in self.parts)),
             remade_bytes=sum(work.remade_bytes for work in works),
             remade_flops=sum(work.remade_flops for work in works),
             weight_flops=sum(work.weight_flops for work in works),
+            frozen_flops=sum(work.frozen_flops for work in works),
             pair_bytes=sum(work.pair_bytes for work in works),
             whole_pair_bytes=sum(work.whole_pair_bytes for work in works),
             mask_bytes=sum(work.mask_bytes for work in works),
         )
+        narrow = seq_len * size * sum(adapter.rank for adapter in self.adapters.values())
         made = {
             "none": plain,
             "selective": selective_work(plain, steps, alike, size),
-            "full": full_work(plain, works, size),
+            "full": full_work(plain, works, size, narrow),
         }
         return replace(plain, recomputed={asked: made[self.recomputed(asked)] for asked in ("selective", "full")})
 
@@ -102,9 +125,9 @@ class Unit:
         before = [(first if number in self.branches else number) - 1 for number in range(len(works))]
         return [(works[at] if at >= 0 else None, work) for at, work in zip(before, works, strict=True)]
 
-    def _works(self, seq_len: int, size: int) -> list[PartWork]:
+    def _works(self, specs: Mapping[str, TensorSpec], seq_len: int, size: int) -> list[PartWork]:
         """Of all parts; branches that read one tensor keep it once."""
-        works = [part.work(seq_len, size) for part in self.parts]
+        works = [tuned_work(part, specs, self.adapters, seq_len, size) for part in self.parts]
         for number in self.branches[1:]:
             works[number] = replace(works[number], input_bytes=0)
         return works

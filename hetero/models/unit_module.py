@@ -14,16 +14,19 @@ from torch import nn
 
 from backends.operators import ELEMENTWISE, Operators
 from balancer.plan.recompute import Recompute
+from hetero.layers.auxiliary import AuxiliaryLoss
 from hetero.layers.builder import Builder, LogicalTensor, tensors
 from hetero.layers.group import TensorGroup
 from hetero.layers.rerun import Remaker
-from hetero.layers.spec import TensorSpec
+from hetero.layers.spec import AdapterSpec, TensorSpec
 from hetero.layers.weight_gradients import WeightGradients
+from hetero.models.adapter import adapter_names
 from hetero.models.batch import Batch
 from hetero.models.description import ModelDescription
 from hetero.models.parts.part import Part
 from hetero.models.parts.projected_module import ProjectedModule
 from hetero.models.registry import architecture
+from hetero.models.tuning import EVERYTHING, Tuning
 from hetero.models.unit import STREAM, Unit
 
 Boundary = dict[str, torch.Tensor]
@@ -105,17 +108,28 @@ def build_unit(
     shared: dict[str, nn.Parameter] | None = None,
     weight_gradients: WeightGradients | None = None,
     recompute: Recompute = "none",
+    auxiliary: AuxiliaryLoss | None = None,
+    tuning: Tuning = EVERYTHING,
 ) -> UnitModule:
     """Unit `index` of the model, as rank `group.rank` of its group holds it, of whose values backward makes again what
     `recompute` says.
 
     `fill` False leaves the parameters' memory as it comes. Units of one rank that are built with the same `shared` use
-    one Parameter for a tied tensor; `weight_gradients` makes those of products, by default at once. Raises LayoutError
-    where the group's size is illegal for the model.
+    one Parameter for a tied tensor; `weight_gradients` makes those of products, by default at once; `auxiliary` lets
+    losses of parts into a backward. Raises LayoutError where the group's size is illegal for the model.
     """
     first_values = seed if fill else None
     tied, made = {} if shared is None else shared, weight_gradients or WeightGradients(operators.add_product)
-    builder = Builder(group, operators, dtype, device, first_values, tied, made)
-    model = architecture(description)
-    specs = model.tensors(index, group.size, group.sequence_parallel)
-    return UnitModule(builder, model.units[index], specs, recompute)
+    model = architecture(description, tuning)
+    unit, specs = model.units[index], model.tensors(index, group.size, group.sequence_parallel, group.spread)
+    common = first_values, tied, made, auxiliary or AuxiliaryLoss(), _adapters(unit, specs)
+    return UnitModule(Builder(group, operators, dtype, device, *common), unit, specs, recompute)
+
+
+def _adapters(unit: Unit, specs: Mapping[str, TensorSpec]) -> dict[str, AdapterSpec]:
+    """By the logical names of the weights that they stand beside."""
+    found = {}
+    for weight, adapter in unit.adapters.items():
+        a, b = adapter_names(weight)
+        found[specs[weight].name] = AdapterSpec(specs[a], specs[b], adapter.scale)
+    return found

@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from balancer.cost.workload import Update
+from hetero.models.tuning import LoraOptions, Tuning
 
 
 class OptimizerOptions(BaseModel):
@@ -82,7 +83,18 @@ class TrainOptions(BaseModel):
     loss_scale: LossScaleOptions = LossScaleOptions()
     seed: int = Field(0, ge=0, lt=2**32, description="Decides initial values and the order of samples, under any plan.")
     optimizer: OptimizerOptions = OptimizerOptions()
+    freeze: tuple[str, ...] = Field(
+        (),
+        description="Tensors that stay as they are, by name: `units.3.q.weight`, `q.weight` or `attention.q.weight`, "
+        "where `*` is anything.",
+    )
+    lora: LoraOptions | None = Field(None, description="Low-rank adapters; they alone train, not the model.")
     replica_check_every: int = Field(10, ge=0, description="Steps between comparisons of parameter hashes; 0 never.")
+
+    @property
+    def tuning(self) -> Tuning:
+        """What of the model trains."""
+        return Tuning(freeze=self.freeze, lora=self.lora)
 
     @model_validator(mode="after")
     def _whole_micro_batches(self) -> TrainOptions:

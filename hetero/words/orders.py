@@ -127,7 +127,8 @@ class Ready(Word):
 
 @dataclass(frozen=True)
 class Saved(Word):
-    """`piece` is its entry of the checkpoint of so many steps, None if it has nothing to save."""
+    """`piece` is its entry of the checkpoint of so many steps, None if it has nothing to save. Said when its file is
+    whole, which may be steps later, and in the order of saves."""
 
     step: int
     piece: StoredPiece | None

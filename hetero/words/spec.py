@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, model_validator
 from balancer.plan.plan import Plan
 from bridge.options import BridgeOptions
 from hetero.models.description import ModelDescription
+from hetero.models.tuning import EVERYTHING, Tuning
 from hetero.words.options import EvalOptions, TrainOptions
 from hetero.words.pool import Pool
 
@@ -110,9 +111,13 @@ class RunSpec(BaseModel):
 
     def saves_at(self, done: int) -> bool:
         """Whether a checkpoint is written once `done` steps are complete."""
-        if self.checkpoint_folder is None or self.checkpoint_every == 0:
-            return False
-        return done % self.checkpoint_every == 0 or done == self.steps
+        return self.next_save(done - 1) == done
+
+    def next_save(self, done: int) -> int | None:
+        """Of how many steps the first checkpoint is that is written after so many; None if none is."""
+        if self.checkpoint_folder is None or self.checkpoint_every == 0 or done >= self.steps:
+            return None
+        return min((done // self.checkpoint_every + 1) * self.checkpoint_every, self.steps)
 
     def evaluates_at(self, done: int) -> bool:
         """Whether the held-out samples are measured once `done` steps are complete."""
@@ -130,6 +135,7 @@ class CalibrationSpec(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     model: ModelDescription
+    tuning: Tuning = EVERYTHING
     pools: dict[str, Pool]
     tensor_parallel: dict[str, tuple[int, ...]]
     seq_len: int

@@ -16,6 +16,8 @@ from hetero.job.file.load import load_job
 from hetero.job.job import Job
 from tests.architecture.markdown import Block, Document, documents, glossary, read
 from tests.architecture.tree import PACKAGES, ROOT
+from tests.unit.hetero.huggingface.written import write_folder
+from tests.unit.hetero.job.run.test_model import CONFIG
 from tests.unit.hetero.monitoring.synthetic import metrics_line
 
 DOCS = ROOT / "docs"
@@ -68,7 +70,8 @@ def test_yaml_stands_in_blocks_of_yaml_alone() -> None:
 
 @pytest.mark.parametrize("block", YAML, ids=str)
 def test_yaml_is_a_job_or_sections_of_one(block: Block, tmp_path: Path) -> None:
-    """A whole job loads as it stands; sections load in the place of those of a job, and change it."""
+    """A whole job loads as it stands, beside the directory of its model; sections load in the place of those of a job,
+    and change it."""
     data, plain = yaml.safe_load(block.text), _plain()
     whole = {name for name, field in Job.model_fields.items() if field.is_required()} <= data.keys()
     jobs = []
@@ -76,6 +79,8 @@ def test_yaml_is_a_job_or_sections_of_one(block: Block, tmp_path: Path) -> None:
         path = tmp_path / str(number) / "job.yaml"
         path.parent.mkdir()
         path.write_text(yaml.safe_dump(content))
+        if named := content["model"].get("hf"):
+            write_folder(path.parent / named, config={**CONFIG, "num_attention_heads": 4, "num_key_value_heads": 4})
         jobs.append(load_job(path))
     assert jobs[0] != jobs[1]
 

@@ -10,14 +10,14 @@ from collections.abc import Iterator
 import pytest
 
 from tests.architecture.markdown import glossary
-from tests.architecture.tree import PACKAGES, name_of, parsed, python_files
+from tests.architecture.tree import PACKAGES, name_of, nodes, parsed, python_files
 
 
 def _classes() -> dict[str, list[str]]:
     """The files that define a class of each name."""
     found = defaultdict(list)
     for path in python_files(*PACKAGES):
-        for node in ast.walk(parsed(path)):
+        for node in nodes(path):
             if isinstance(node, ast.ClassDef):
                 found[node.name].append(name_of(path))
     return found

@@ -6,10 +6,10 @@ import ast
 
 import pytest
 
-from tests.architecture.tree import PACKAGES, name_of, parsed, python_files
+from tests.architecture.tree import PACKAGES, name_of, nodes, python_files
 
 
 @pytest.mark.parametrize("path", python_files(*PACKAGES), ids=name_of)
 def test_no_process_is_started_by_dash_m(path) -> None:  # type: ignore[no-untyped-def]
-    lines = [node.lineno for node in ast.walk(parsed(path)) if isinstance(node, ast.Constant) and node.value == "-m"]
+    lines = [node.lineno for node in nodes(path) if isinstance(node, ast.Constant) and node.value == "-m"]
     assert not lines, f"{name_of(path)}:{lines}: use backends.program"

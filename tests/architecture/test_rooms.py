@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.architecture.tree import PACKAGES, ROOT, name_of, parsed, python_files
+from tests.architecture.tree import PACKAGES, ROOT, name_of, nodes, parsed, python_files
 
 _ROW = re.compile(r"^(\w+)(?:\.(\w+))?/? {2,}\S", re.MULTILINE)
 _NAME = re.compile(r"`([A-Za-z_]\w*)`")
@@ -43,7 +43,7 @@ def _used_from_outside() -> dict[Path, set[str]]:
     """By room, its files from which others import."""
     found: dict[Path, set[str]] = {path.parent: set() for path in ROOMS}
     for path in python_files(*PACKAGES):
-        for node in ast.walk(parsed(path)):
+        for node in nodes(path):
             if isinstance(node, ast.ImportFrom) and node.module:
                 module = ROOT.joinpath(*node.module.split("."))
                 files = [module, *(module / name.name for name in node.names)]

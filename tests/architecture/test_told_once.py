@@ -6,7 +6,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator, Set
 
-from tests.architecture.tree import PACKAGES, name_of, parsed, python_files
+from tests.architecture.tree import PACKAGES, name_of, nodes, python_files
 
 POOL = {"family", "chip", "count", "chips_per_host", "emulate", "emulated"}
 """What a pool is, by the names that its facts bear everywhere."""
@@ -22,7 +22,7 @@ PLAN = {"share", "micro_batch", "units", "tp", "owns"}
 def _classes_that_tell(facts: Set[str]) -> Iterator[tuple[str, str]]:
     """File and name of those that have two of the facts as fields of their own."""
     for path in python_files(*PACKAGES):
-        for node in ast.walk(parsed(path)):
+        for node in nodes(path):
             if isinstance(node, ast.ClassDef):
                 fields = {ast.unparse(line.target) for line in node.body if isinstance(line, ast.AnnAssign)}
                 if len(fields & facts) > 1:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.architecture.tree import name_of, parsed, python_files
+from tests.architecture.tree import name_of, nodes, python_files
 
 VENDOR_WORDS = {
     *("cuda", "nccl", "rocm", "cudnn", "cublas", "cutlass", "cudart"),
@@ -29,9 +29,8 @@ def _words(text: str) -> set[str]:
 
 def _vendor_uses(path: Path) -> Iterator[tuple[int, str]]:
     """Identifiers and string literals that name a vendor; docstrings may, since they are for people."""
-    tree = parsed(path)
-    spoken = {id(doc) for node in ast.walk(tree) if (doc := _docstring(node)) is not None}
-    for node in ast.walk(tree):
+    spoken = {id(doc) for node in nodes(path) if (doc := _docstring(node)) is not None}
+    for node in nodes(path):
         for text in _texts(node):
             for word in _words(text) & VENDOR_WORDS:
                 if id(node) not in spoken:
@@ -59,7 +58,7 @@ def test_a_family_is_asked_by_the_table_alone() -> None:
     found = [
         f"{name_of(path)}:{node.lineno}: {ast.unparse(node)}"
         for path in python_files("balancer", "bridge", "hetero")
-        for node in ast.walk(parsed(path))
+        for node in nodes(path)
         if isinstance(node, ast.Attribute) and ast.unparse(node) in ("torch.compile", "torch.ops", "torch.jit")
     ]
     assert not found, "\n".join(found)

@@ -12,7 +12,7 @@ from typing import Any, get_args, get_type_hints
 import pytest
 
 from bridge.words.word import Answer, Order, Word, WordPart
-from tests.architecture.tree import PACKAGES, ROOT, name_of, parsed, python_files
+from tests.architecture.tree import PACKAGES, ROOT, name_of, nodes, python_files
 
 KEYS = {"do", "report"}
 """By which messages once were told apart."""
@@ -22,7 +22,7 @@ BASES = {"Word", "WordPart", "Answer", "Order", "EndpointOrder", "RankOrder", "R
 
 def _keyed(path: Path) -> Iterator[int]:
     """Lines where a dict has such a key, or is asked for it."""
-    for node in ast.walk(parsed(path)):
+    for node in nodes(path):
         match node:
             case ast.Dict(keys=keys):
                 keyed = keys
@@ -80,7 +80,7 @@ def test_every_order_stands_behind_its_answer() -> None:
 
 def _matches(path: Path) -> Iterator[ast.Match]:
     """Those over classes of words."""
-    for node in ast.walk(parsed(path)):
+    for node in nodes(path):
         if isinstance(node, ast.Match) and any(
             isinstance(part, ast.MatchClass) and ast.unparse(part.cls) in NAMES
             for case in node.cases

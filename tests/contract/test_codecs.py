@@ -7,12 +7,13 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from bridge.codec import BLOCK, CODECS, UNDERFLOW, Codec
 from hetero.transfer.codecs import Float8, Int8, kernel, worst_error
+from tests.examples import out_of_100
 from tests.live_bytes import LiveBytes
 
 CPU = torch.device("cpu")
@@ -61,7 +62,7 @@ ROWS = arrays(np.float32, st.integers(0, BLOCK + 40), elements=FINITE | MAGNITUD
 
 
 @ALL
-@settings(max_examples=30)
+@out_of_100(30)
 @given(row=ROWS)
 def test_no_error_is_above_the_bound(codec: Codec, row: np.ndarray) -> None:
     x = torch.from_numpy(row)
@@ -77,7 +78,7 @@ def test_a_bound_is_not_much_too_wide(codec: Codec) -> None:
 
 
 @pytest.mark.parametrize("name", ["none", "bf16"])
-@settings(max_examples=30)
+@out_of_100(30)
 @given(row=ROWS)
 def test_what_bfloat16_can_hold_comes_back_as_it_was(name: str, row: np.ndarray) -> None:
     x = torch.from_numpy(row).bfloat16().float()

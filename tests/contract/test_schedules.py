@@ -7,7 +7,7 @@ from itertools import pairwise
 from random import Random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from balancer.completion.completion import complete
@@ -23,10 +23,11 @@ from balancer.schedule.lowering import forward_only, lower
 from balancer.schedule.registry import schedule, schedules
 from balancer.schedule.schedule import Schedule
 from balancer.simulate.simulate import simulate
+from tests.examples import out_of_100
 from tests.unit.balancer.cases import plan, pool, topology, workload
 
 ALL = pytest.mark.parametrize("name", schedules())
-FEW = settings(deadline=None, max_examples=15)
+FEW = out_of_100(15)
 
 
 @st.composite

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from balancer.completion.completion import complete
@@ -20,6 +20,7 @@ from balancer.schedule.lowering import actions_of
 from balancer.schedule.registry import schedule, schedules
 from balancer.schedule.schedule import MicroBatchTimes
 from balancer.simulate.simulate import Prediction, simulate
+from tests.examples import out_of_100
 from tests.unit.balancer.cases import pool, topology, unit, workload
 
 ALL = pytest.mark.parametrize("name", [name for name in schedules() if schedule(name).wanted_placement(2) is None])
@@ -81,21 +82,20 @@ def slope_s(line: Line, name: str) -> float:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["1f1b", "gpipe"])
 @given(line=lines())
-@settings(deadline=None, max_examples=15)
+@out_of_100(15)
 def test_in_the_steady_state_one_micro_batch_more_takes_the_period_that_it_tells(name, line):
     assert slope_s(line, name) == pytest.approx(schedule(name).period_s(line.times, line.warmups(name)), rel=0.01)
 
 
 @pytest.mark.slow
 @given(line=lines())
-@settings(deadline=None, max_examples=3)
+@out_of_100(3)
 def test_what_is_made_on_a_clock_takes_no_less_than_it_tells(line):
     assert slope_s(line, "zero-bubble") >= 0.99 * schedule("zero-bubble").period_s(line.times, line.warmup)
 
 
 @ALL
 @given(line=lines())
-@settings(deadline=None)
 def test_the_first_micro_batch_takes_a_round_trip(name, line):
     """Less where weight gradients need not be made on the way."""
     took_s, trip_s = line.predict(name, 1).compute_s, line.times.round_trip_s
@@ -105,7 +105,6 @@ def test_the_first_micro_batch_takes_a_round_trip(name, line):
 
 @ALL
 @given(line=lines(), micro_batches=st.integers(1, 12))
-@settings(deadline=None)
 def test_the_memory_model_counts_what_it_keeps_in_flight(name, line, micro_batches):
     pipeline = line.predict(name, micro_batches).scenario.plan.pipelines[0]
     for s, (actions, warmup) in enumerate(zip(actions_of(pipeline, name), line.warmups(name), strict=True)):

@@ -21,7 +21,7 @@ def forget(name: str, value: object) -> None:
 def trains_as_plain(case: Case, fleet: Standing, text: Prepared, folder: Path, record: Record = forget) -> Run:
     """Every step of the case, from weights without special values, which `folder` holds; held-out losses where it asks
     for them."""
-    model = PlainModel(case.job.dimensions, case.job.train.seed).unsettle()
+    model = PlainModel(case.job.dimensions, case.job.train.seed, case.job.train.tuning).unsettle()
     model.save(folder)
     steps = list(range(case.job.train.steps))
     run = fleet.train(case.job, case.plan, begin_from=folder, capture=steps, text=text)

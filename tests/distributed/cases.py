@@ -13,8 +13,11 @@ from typing import Any
 from balancer.plan.plan import PipelinePlan, Plan, StagePlan
 from balancer.plan.recompute import RecomputedUnits
 from hetero.models.dimensions import Dimensions
+from hetero.models.hf_model import HfModel
+from hetero.models.tuning import EVERYTHING, LoraOptions, Tuning
 from hetero.words.options import OptimizerOptions, TrainOptions
 from tests.distributed.fleet import Job
+from tests.tiny_models import tiny
 
 SMALL = {"hidden": 32, "heads": 4, "kv_heads": 2, "ffn": 42, "vocab": 257}
 SGD = OptimizerOptions(name="sgd", lr=0.05)
@@ -24,6 +27,7 @@ GENTLE = MOMENTUM.model_copy(update={"lr": 0.02})
 ADAMW = OptimizerOptions(lr=1e-3)
 COSINE = OptimizerOptions(lr=1e-3, schedule="cosine", warmup_steps=5, weight_decay=0.1)
 
+LORA = Tuning(lora=LoraOptions(rank=4, alpha=8.0))
 SOME = RecomputedUnits(full=1, selective=2)
 
 
@@ -62,13 +66,14 @@ def case_of(
     steps: int = 3,
     precision: Any = "float32",
     precisions: dict[str, str] | None = None,
+    tuning: Tuning = EVERYTHING,
+    model: HfModel | None = None,
     **changes: Any,
 ) -> Case:
-    dims = Dimensions(layers=layers, **{**SMALL, **changes})
+    dims = model or Dimensions(layers=layers, **{**SMALL, **changes})
     batch = sum(one.share for one in pipelines)
-    train = TrainOptions(
-        steps=steps, global_batch=batch, precision=precision, seed=7, optimizer=optimizer, replica_check_every=3
-    )
+    common = {"precision": precision, "seed": 7, "optimizer": optimizer, "replica_check_every": 3}
+    train = TrainOptions(steps=steps, global_batch=batch, **common, **vars(tuning))
     return Case(name, plan(*pipelines, schedule=schedule), Job(dims, train, precisions=precisions or {}))
 
 
@@ -187,6 +192,13 @@ CASES = (
         precision="bfloat16",
         precisions={"ascend": "float16", "kunlun": "float32"},
     ),
+    case_of(
+        "experts split, spread, and spread over rows",
+        pipeline(4, n2(0, 3, experts="spread"), a2(3, 6, experts="spread", **ROWS)),
+        pipeline(2, k2(0, 3, recompute="full"), a1(3, 6, recompute="selective"), micro_batch=2),
+        schedule="zero-bubble",
+        model=tiny("deepseek_v3", vocab_size=257, aux_loss_alpha=0.1),
+    ),
     case_of("rows of the stream, tp grows", pipeline(4, k1(0, 2), n2(2, 3, **ROWS), a4(3, 6, **ROWS, tp_slices=3))),
     case_of(
         "rows of the stream, backwards in two actions",
@@ -199,6 +211,30 @@ CASES = (
         pipeline(2, k2(0, 6, **ROWS)),
         tie_embeddings=True,
         kv_heads=1,
+    ),
+    case_of(
+        "adapters, tp 2, a cut in the middle",
+        pipeline(4, n2(0, 3, **ROWS, tp_slices=3), a2(3, 6, recompute=SOME)),
+        pipeline(2, k1(0, 6)),
+        tuning=LORA,
+        kv_heads=1,
+    ),
+    case_of(
+        "adapters of some, backwards in two actions, tied, in bfloat16",
+        pipeline(4, n2(0, 5, tp_slices=2), a4(5, 12, optimizer="host")),
+        pipeline(2, k1(0, 12, recompute="full")),
+        layers=5,
+        schedule="zero-bubble",
+        precision="bfloat16",
+        tie_embeddings=True,
+        tuning=Tuning(freeze=("units.[12].*",), lora=LoraOptions(rank=3, targets=("q", "v", "down"))),
+    ),
+    case_of(
+        "the first stage frozen, and the head",
+        pipeline(4, n2(0, 3), a4(3, 6, recompute="selective")),
+        pipeline(4, k1(0, 1), k1(1, 6, recompute="full")),
+        tuning=Tuning(freeze=("embedding*", "units.1.*", "units.2.*", "head*", "*.o.weight", "attention.v.*")),
+        qkv_bias=True,
     ),
     case_of(
         "long: tp 1, 2 and 4",

@@ -25,7 +25,7 @@ from hetero.cluster.host.agent import Agents, LocalAgents
 from hetero.cluster.session import Session
 from hetero.data.source import Prepared
 from hetero.engine.state.loss_scale import LossScale
-from hetero.models.dimensions import Dimensions
+from hetero.models.description import ModelDescription
 from hetero.models.registry import architecture
 from hetero.monitoring.links import total_bytes
 from hetero.monitoring.notice import Notice
@@ -59,7 +59,7 @@ LINKS = (
 class Job:
     """What is trained, whatever the plan."""
 
-    dimensions: Dimensions
+    dimensions: ModelDescription
     train: TrainOptions
     evaluation: EvalOptions = NO_VALIDATION
     precisions: Mapping[str, str] = field(default_factory=dict, hash=False)
@@ -72,7 +72,7 @@ class Job:
         return next(precision for precision in ("bfloat16", "float16", "float32") if precision in used)
 
     def complete(self, plan: Plan) -> Plan:
-        model, train = architecture(self.dimensions), self.train
+        model, train = architecture(self.dimensions, self.train.tuning), self.train
         workload = model.workload(SEQ_LEN, train.global_batch, train.precision)
         topology = _topology({name: self.precisions.get(name, train.precision) for name in POOLS})
         return complete(plan, Problem(topology, workload, legal_tp=model.legal_tp))
@@ -130,7 +130,7 @@ class Standing:
         """`variables`, by pool, are its processes' beyond those that all have."""
         self._text, self._folder, self._pools, self._variables = text, folder, dict(pools), variables
         self._epoch = -1
-        self._saved: CheckpointWritten | None = None
+        self._saved: list[CheckpointWritten] = []
         self._run = Run()
         self.session: Session
 
@@ -147,15 +147,18 @@ class Standing:
         *,
         start: int = 0,
         until: int | None = None,
-        begin_from: Path | None = None,
+        begin_from: Path | str | None = None,
+        weights: Path | None = None,
         live: bool = False,
-        save_to: Path | None = None,
+        save_to: Path | str | None = None,
+        save_every: int | None = None,
         capture: Sequence[int] = (),
         bridge: BridgeOptions = PLAIN_LINKS,
         text: Prepared | None = None,
     ) -> Run:
-        """Steps [start, until). `begin_from` holds the checkpoint of step `start`; `save_to` gets that of `until`.
-        `text` is another than the session's own.
+        """Steps [start, until). `begin_from` holds the checkpoint of step `start`, or `weights` those of the model;
+        `save_to` gets that of `until`, and those of every so many steps before. `text` is another than the session's
+        own.
 
         `live` goes on from what the last run left in the ranks."""
         self._epoch += 1
@@ -175,34 +178,38 @@ class Standing:
             steps=until,
             time_scale=NO_PACE,
             evaluation=job.evaluation,
-            state="live" if live else "initial" if begin_from is None else "checkpoint",
+            state="live" if live else "weights" if weights else "initial" if begin_from is None else "checkpoint",
+            weights_folder=str(weights) if weights else None,
             resume_folder=None if begin_from is None else str(begin_from),
             checkpoint_folder=None if save_to is None else str(save_to),
-            checkpoint_every=0 if save_to is None else until,
+            checkpoint_every=0 if save_to is None else save_every or until,
             capture=Capture(folder=str(run.folder), steps=tuple(capture)) if capture else None,
         )
         kept = {} if begin_from is None else CheckpointStore(begin_from).manifest(start).run.scalars
         scale = LossScale.of(job.train.loss_scale, kept).where(completed.precisions().values())
         if save_to is not None:
             CheckpointStore(save_to).begin(until)
+        self._saved.clear()
         answers = self.session.configure(spec)
         assert {answer.fingerprint for answer in answers} - {None} == {text.fingerprint}
         run.moved = [answer.moved for answer in answers if answer.moved is not None]
         self.session.run(until, lambda step, reports: self._record(reports))
         assert len(run.totals) == until - start, "one rank, and no other, reports a step's totals"
-        if save_to is not None:
-            self._commit(save_to, job, completed, start, scale)
+        for saved in self._saved:
+            self._commit(saved, CheckpointStore(str(save_to)), job, completed, start, scale)
         return run
 
     def _record(self, reports: Sequence[HostStep]) -> None:
         self._run.totals += [report.totals for report in reports if report.totals]
         self._run.bytes_sent += sum(total_bytes(report.sent) for report in reports)
 
-    def _commit(self, folder: Path, job: Job, plan: Plan, start: int, scale: LossScale) -> None:
+    def _commit(
+        self, saved: CheckpointWritten, store: CheckpointStore, job: Job, plan: Plan, start: int, scale: LossScale
+    ) -> None:
         """As the driver does: it follows the loss scale by what it is told of the steps."""
-        assert self._saved is not None
-        skipped = [step.skipped for step in self._run.totals]
-        for step in self._run.totals:
+        steps = self._run.totals[: saved.step - start]
+        skipped = [step.skipped for step in steps]
+        for step in steps:
             scale = scale.after(step.skipped, step.counted_tokens)
         sequences = (start + len(skipped)) * job.train.global_batch
         state = RunState(
@@ -212,11 +219,11 @@ class Standing:
             plan=plan.model_dump(mode="json"),
             scalars={"updates": start + skipped.count(False), **scale.kept()},
         )
-        CheckpointStore(folder).commit(self._saved.step, state, self._saved.pieces)
+        store.commit(saved.step, state, saved.pieces)
 
     def _hear(self, notice: Notice | CheckpointWritten) -> None:
         if isinstance(notice, CheckpointWritten):
-            self._saved = notice
+            self._saved.append(notice)
         elif notice.rank is not None:
             self._run.told.append(notice)
 

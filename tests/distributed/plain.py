@@ -19,10 +19,12 @@ from hetero.checkpoint.store import CheckpointStore
 from hetero.data.source import Prepared, prepare
 from hetero.data.text import orders, text_stream
 from hetero.job.file.load import load_job
+from hetero.layers.auxiliary import AuxiliaryLoss
 from hetero.layers.group import TensorGroup
 from hetero.models.batch import Batch
-from hetero.models.dimensions import Dimensions
+from hetero.models.description import ModelDescription
 from hetero.models.registry import architecture
+from hetero.models.tuning import EVERYTHING, Tuning
 from hetero.models.unit_module import build_unit
 from hetero.words.options import OptimizerOptions
 from tests.distributed.documents import micro_batch
@@ -41,13 +43,16 @@ class PlainStep:
 class PlainModel:
     """All units of a model with tensor-parallel size 1, in float32."""
 
-    def __init__(self, dims: Dimensions, seed: int) -> None:
+    def __init__(self, dims: ModelDescription, seed: int, tuning: Tuning = EVERYTHING) -> None:
         self.dims = dims
         shared: dict[str, torch.nn.Parameter] = {}
         place = (TensorGroup(), Operators(), torch.float32, torch.device("cpu"), seed)
         count = len(architecture(dims).units)
-        self.units = [build_unit(dims, unit, *place, shared=shared) for unit in range(count)]
+        self.auxiliary = AuxiliaryLoss()
+        common = {"shared": shared, "auxiliary": self.auxiliary, "tuning": tuning}
+        self.units = [build_unit(dims, unit, *place, **common) for unit in range(count)]
         self.parameters = {tensor.name: tensor.parameter for unit in self.units for tensor in unit.tensors()}
+        self.trained = {name: parameter for name, parameter in self.parameters.items() if parameter.requires_grad}
 
     def unsettle(self) -> PlainModel:
         """Moves every value off the special ones that training begins with."""
@@ -99,12 +104,13 @@ class PlainTraining:
 
     def forget(self) -> None:
         """Begins with an optimizer that knows nothing."""
-        self.optimizer = _optimizer(self.job.train.optimizer, list(self.model.parameters.values()))
+        self.optimizer = _optimizer(self.job.train.optimizer, list(self.model.trained.values()))
 
     def steps(self, until: int, start: int = 0) -> Iterator[PlainStep]:
-        options, parameters = self.job.train.optimizer, self.model.parameters
+        options, parameters = self.job.train.optimizer, self.model.trained
         for number in range(start, until):
             batch = self._batches[number]
+            self.model.auxiliary.scale = 1 / int(batch.counted)
             loss = self.model.loss_sum(batch) / batch.counted
             self.optimizer.zero_grad()
             loss.backward()
@@ -126,7 +132,8 @@ class PlainTraining:
     def state(self, name: str) -> dict[str, torch.Tensor]:
         """A tensor and its moments."""
         parameter = self.model.parameters[name]
-        moments = {kind: value for kind, value in self.optimizer.state[parameter].items() if kind != "step"}
+        known = self.optimizer.state.get(parameter, {})
+        moments = {kind: value for kind, value in known.items() if kind != "step"}
         return {"parameter": parameter.detach(), **moments}
 
 
@@ -140,8 +147,8 @@ def plain_steps(job_file: Path, folder: Path) -> list[PlainStep]:
 
 
 def _array(parameter: torch.nn.Parameter) -> np.ndarray:
-    assert parameter.grad is not None
-    return parameter.grad.numpy().copy()
+    """Zeros for what no gradient reaches."""
+    return np.zeros(parameter.shape, np.float32) if parameter.grad is None else parameter.grad.numpy().copy()
 
 
 def _optimizer(options: OptimizerOptions, parameters: list[torch.nn.Parameter]) -> torch.optim.Optimizer:

@@ -14,6 +14,7 @@ from hetero.checkpoint.pieces import CheckpointReader
 from hetero.checkpoint.store import CheckpointStore
 from hetero.data.source import Prepared
 from hetero.models.dimensions import Dimensions
+from hetero.models.tuning import EVERYTHING, LoraOptions, Tuning
 from hetero.words.options import OptimizerOptions, TrainOptions
 from tests.distributed.beside_plain import Record, forget
 from tests.distributed.cases import COSINE, SMALL, a1, a2, a4, k1, k2, n1, n2, n4, pipeline, plan
@@ -28,10 +29,9 @@ STATE_LIMIT = 5e-4
 smallest gradients, noise and all: a bias that began at zero deviates by 5e-5. Lost state deviates by far more."""
 
 
-def job(optimizer: OptimizerOptions, precision: Any = "float32", **changes: Any) -> Job:
-    train = TrainOptions(
-        steps=STEPS, global_batch=8, precision=precision, seed=3, optimizer=optimizer, replica_check_every=5
-    )
+def job(optimizer: OptimizerOptions, precision: Any = "float32", tuning: Tuning = EVERYTHING, **changes: Any) -> Job:
+    common = {"precision": precision, "seed": 3, "optimizer": optimizer, "replica_check_every": 5}
+    train = TrainOptions(steps=STEPS, global_batch=8, **common, **vars(tuning))
     return Job(Dimensions(layers=2, **{**SMALL, **changes}), train)
 
 
@@ -40,6 +40,9 @@ MOMENTUM = job(OptimizerOptions(name="sgd", lr=0.05, momentum=0.9, schedule="cos
 TIED = job(COSINE, tie_embeddings=True, qkv_bias=True, kv_heads=1)
 NARROW = job(COSINE, precision="bfloat16")
 FLOAT16 = job(COSINE, precision="float16")
+ADAPTERS = Tuning(freeze=("units.3.*",), lora=LoraOptions(rank=3, train_also=("norm*",)))
+ADAPTED = job(COSINE, tuning=ADAPTERS, tie_embeddings=True)
+NARROW_ADAPTED = job(COSINE, precision="bfloat16", tuning=ADAPTERS)
 
 CHIP = plan(pipeline(8, n1(0, 6), micro_batch=4))
 NVIDIA = plan(pipeline(8, n2(0, 3), n2(3, 6), micro_batch=4))
@@ -57,6 +60,8 @@ PAIRS: dict[str, tuple[Job, Plan, Plan]] = {
     "one family for another": (ADAMW, NVIDIA, ASCEND),
     "tp": (TIED, MIXED, plan(pipeline(8, n4(0, 2), a1(2, 6), micro_batch=4))),
     "tp and momentum": (MOMENTUM, ASCEND, plan(pipeline(8, a2(0, 6), micro_batch=4))),
+    "adapters, two families added": (ADAPTED, CHIP, THREE),
+    "adapters, shares": (ADAPTED, THREE, SMALL_SHARED),
     "cuts": (ADAMW, MIXED, plan(pipeline(8, n2(0, 5), a4(5, 6), micro_batch=4))),
     "cuts into chunks": (TIED, NVIDIA, plan(pipeline(8, n2(0, 2, 4, 6), n2(2, 4), micro_batch=2))),
     "shares": (ADAMW, SHARED, plan(pipeline(2, n4(0, 6), micro_batch=2), pipeline(6, k2(0, 6), micro_batch=3))),
@@ -94,7 +99,8 @@ class Uninterrupted:
         self.of = cache(self._train)
 
     def _train(self, job: Job) -> tuple[list[PlainStep], PlainTraining]:
-        training = PlainTraining(job, self._text, PlainModel(job.dimensions, job.train.seed))
+        model = PlainModel(job.dimensions, job.train.seed, job.train.tuning)
+        training = PlainTraining(job, self._text, model)
         return list(training.steps(self._steps)), training
 
 
@@ -119,12 +125,14 @@ def state_deviation(store: CheckpointStore, training: PlainTraining, step: int) 
     with CheckpointReader(store, step) as reader:
         assert {name: reader.kinds(name) for name in reader.names()} == {n: s.keys() for n, s in wanted.items()}
         found = {n: {k: reader.read(n, k, _whole(value)) for k, value in state.items()} for n, state in wanted.items()}
+    assert any(state.keys() == set(kinds) for state in wanted.values())
     worst = [tensor_deviation(_of_kind(found, kind), _of_kind(wanted, kind), LIMIT.floor) for kind in kinds]
     return max(worst, key=lambda one: one.deviation)
 
 
 def _of_kind(states: dict[str, dict[str, torch.Tensor]], kind: str) -> dict[str, np.ndarray]:
-    return {name: state[kind].numpy() for name, state in states.items()}
+    """But of what is frozen there is none."""
+    return {name: state[kind].numpy() for name, state in states.items() if kind in state}
 
 
 def _whole(value: torch.Tensor) -> Region:

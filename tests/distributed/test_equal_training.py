@@ -31,15 +31,52 @@ def _short(case: Case) -> Case:
 
 SHORT = [_short(case) for case in CASES if case.job.train.steps < 50]
 LONG = [case for case in CASES if case.job.train.steps >= 50]
-IN_EVERY_RUN = ("long: tp 1, 2 and 4", "long: bfloat16")
-"""A rate that changes, and a precision that is not float32; unequal shares of one batch train over Ray (tests/e2e)."""
+IN_EVERY_RUN = ("long: tp 1, 2 and 4",)
+"""A rate that changes; unequal shares of one batch train over Ray (tests/e2e)."""
+ANOTHER_TIME = (
+    "half a layer apart",
+    "tp 4 next to 4, chips in another order",
+    "five layers uneven",
+    "seven layers, two stages of a pool",
+    "20 and 12, five layers",
+    "7, 2 and 1",
+    "a head for each key",
+    "one key for all heads",
+    "biases",
+    "tied over two stages",
+    "tied in two chunks",
+    "tied, float16 beside float32",
+)
+"""Other cuts and shares of what is in another case as well."""
+
+
+def _in_every_run(case: Case) -> bool:
+    return case.name in IN_EVERY_RUN if case in LONG else case.name not in ANOTHER_TIME
 
 
 def _marks(case: Case) -> list[pytest.MarkDecorator]:
-    return [] if case.name in IN_EVERY_RUN else [pytest.mark.exhaustive]
+    return [] if _in_every_run(case) else [pytest.mark.exhaustive]
 
 
-@pytest.mark.parametrize("case", SHORT, ids=lambda case: case.name)
+def _strategies(cases: list[Case]) -> set[tuple[str, str]]:
+    found = set[tuple[str, str]]()
+    for case in cases:
+        dims, stages = case.job.dimensions, [stage for one in case.plan.pipelines for stage in one.stages]
+        found |= {(name, str(getattr(dims, name))) for name in ("kv_heads", "qkv_bias", "tie_embeddings")}
+        found |= {("schedule", case.plan.schedule), ("coarsest", case.job.coarsest)}
+        found |= {
+            (name, str(getattr(stage, name)))
+            for name in ("pool", "tp", "recompute", "sequence_parallel", "tp_slices", "optimizer")
+            for stage in stages
+        }
+    return found
+
+
+def test_every_run_has_each_strategy() -> None:
+    assert _strategies([case for case in SHORT if _in_every_run(case)]) == _strategies(SHORT)
+
+
+@pytest.mark.parametrize("case", [pytest.param(case, id=case.name, marks=_marks(case)) for case in SHORT])
 def test_gradients_and_steps(
     case: Case, fleet: Standing, text: Prepared, tmp_path: Path, record_property: Record
 ) -> None:

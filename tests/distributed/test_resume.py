@@ -9,6 +9,7 @@ import pytest
 from hetero.checkpoint.store import CheckpointStore
 from hetero.data.source import Prepared
 from tests.distributed.beside_plain import Record
+from tests.distributed.cases import a1, k1, n2, pipeline, plan
 from tests.distributed.fleet import Job, Run, Standing
 from tests.distributed.laws import series_deviation
 from tests.distributed.plain import PlainModel, PlainTraining
@@ -29,7 +30,8 @@ from tests.distributed.replans import (
 
 SAVED = 10
 
-IN_EVERY_RUN = ("tp and momentum", "shares")
+HALF_IN_HOSTS = plan(pipeline(6, n2(0, 3), a1(3, 6, optimizer="host"), micro_batch=3), pipeline(2, k1(0, 6)))
+IN_EVERY_RUN = ("tp and momentum", "shares", "adapters, two families added")
 """With two other rules of update than the chain, which changes whatever these pairs do."""
 
 
@@ -68,6 +70,17 @@ def test_goes_on_to_the_bit_under_the_same_plan(job: Job, fleet: Standing, tmp_p
     whole = fleet.train(job, SMALL_SHARED, until=6)
     assert first.losses + second.losses == whole.losses
     assert first.norms + second.norms == whole.norms
+
+
+def test_what_is_saved_beside_the_steps_is_the_state_before_them_wherever_it_goes(
+    fleet: Standing, tmp_path: Path
+) -> None:
+    """Half of the chips update in their hosts' memory. All of it goes to a store that knows no folders."""
+    store = f"local://{tmp_path}/store"
+    whole = fleet.train(ADAMW, HALF_IN_HOSTS, until=6, save_to=store, save_every=2)
+    assert CheckpointStore(store).steps() == [2, 4, 6]
+    rest = fleet.train(ADAMW, HALF_IN_HOSTS, start=2, until=6, begin_from=store)
+    assert (rest.losses, rest.norms) == (whole.losses[2:], whole.norms[2:])
 
 
 @pytest.mark.parametrize("job", [ADAMW, MOMENTUM, TIED], ids=["adamw", "momentum", "tied"])

@@ -48,6 +48,13 @@ CASES = (
     case_of("tp 2 and a bridge, float16", pipeline(4, a2(0, 3), n1(3, 6)), precision="float16"),
 )
 
+ANOTHER_TIME = ("one chip, bfloat16", "one chip, float16", "a bridge to an emulated pool")
+"""What is in another case as well."""
+
+
+def _marks(case: Case) -> list[pytest.MarkDecorator]:
+    return [pytest.mark.exhaustive] if case.name in ANOTHER_TIME else []
+
 
 def test_the_contract_of_backends(tmp_path: Path) -> None:
     """Every case of the suite, on the wheel."""
@@ -72,7 +79,7 @@ def fleet(text: Prepared, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         yield standing
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+@pytest.mark.parametrize("case", [pytest.param(case, id=case.name, marks=_marks(case)) for case in CASES])
 def test_equal_training(case: Case, fleet: Standing, text: Prepared, tmp_path: Path) -> None:
     run = trains_as_plain(case, fleet, text, tmp_path)
     if case.name in ("tp 2", "pp 2", "dp 2"):

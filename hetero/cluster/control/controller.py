@@ -23,11 +23,13 @@ from hetero.cluster.control import instructions as ins
 from hetero.cluster.control.blame import Blame
 from hetero.cluster.control.lease import LeaseBook
 from hetero.cluster.control.roll_call import RollCall
+from hetero.cluster.control.save_book import SaveBook
 from hetero.cluster.errors import ClusterError, FingerprintMismatch
 from hetero.cluster.fleet import FleetSpec, HostSpec, describe, host_id
 from hetero.monitoring.notice import Notice
 from hetero.words.orders import Configured, JoinWorld, Lease, OpenWorld, RankOrder, WorldJoined
 from hetero.words.pool import Pool
+from hetero.words.spec import RunSpec
 
 Instructions = list[ins.Instruction]
 ByHost = Mapping[str, Sequence[A]]
@@ -78,8 +80,8 @@ class Controller:
         self._questions: dict[tuple[type[Answer], str], _Question] = {}
         self._stopped: RollCall[None] = RollCall(self._hosts)
         self._usable: dict[str, int] = {}
-        self._saves: dict[int, RollCall[Any]] = {}
         self._active = self._hosts
+        self._saves: SaveBook | None = None
         self._leases = LeaseBook(epoch=-1, start=0, hosts=len(self._hosts), ahead=self.options.ahead)
         self._handlers: dict[type, Callable[[Any], Instructions]] = {
             ev.StepReported: self._step_reported,
@@ -244,9 +246,9 @@ class Controller:
             return [ins.Refuse(ClusterError("state", f"live, from step {start}", rule, remedy))]
         self._enter(Phase.CONFIGURING, Phase.READY)
         self._leases = LeaseBook(epoch, start, len(self._hosts), self.options.ahead)
-        return self.ask(self._hosts, event.order, self._configured)
+        return self.ask(self._hosts, event.order, partial(self._configured, spec))
 
-    def _configured(self, said: ByHost[Configured]) -> Instructions:
+    def _configured(self, spec: RunSpec, said: ByHost[Configured]) -> Instructions:
         mismatch = self._fingerprint_mismatch(said)
         if mismatch:
             self.phase = Phase.READY
@@ -254,6 +256,7 @@ class Controller:
         self._active = tuple(host for host, told in said.items() if any(one.active for one in told))
         start = self._leases.done
         self._leases = LeaseBook(self._leases.epoch, start, len(self._active), self.options.ahead)
+        self._saves = SaveBook(spec, self._active)
         configured = self._notice("configured", None, {"hosts": len(self._active)})
         return [configured, *self._notes(said), *self._complete(_all(said))]
 
@@ -290,16 +293,18 @@ class Controller:
         reports = self._leases.report(step, event.report)
         if reports is None:
             return []
-        return [ins.Deliver(step, reports), *self._lease(), *self._complete_run()]
+        return [ins.Deliver(step, reports), *self._lease(), *self._written(), *self._complete_run()]
 
     def _pieces_saved(self, event: ev.PiecesSaved) -> Instructions:
-        save = self._saves.setdefault(event.step, RollCall(self._active))
-        if not save.add(event.host, event.pieces):
-            return []
-        del self._saves[event.step]
-        pieces = [piece for host in self._active for piece in save.parts[host]]
-        written = ins.CheckpointWritten(event.step, self._leases.epoch, pieces)
-        return [written, *self._complete_run()]
+        assert self._saves is not None
+        self._saves.add(event.host, event.step, event.pieces)
+        return [*self._written(), *self._complete_run()]
+
+    def _written(self) -> Instructions:
+        """What is whole, once the steps before it are told."""
+        assert self._saves is not None
+        whole = self._saves.take_whole(self.done)
+        return [ins.CheckpointWritten(step, self._leases.epoch, pieces) for step, pieces in whole]
 
     def _rank_noticed(self, event: ev.RankNoticed) -> Instructions:
         said, epoch = event.notice, _begun(event.epoch)
@@ -307,9 +312,10 @@ class Controller:
 
     def _complete_run(self) -> Instructions:
         """A run is over when its steps are done and every checkpoint that was begun is whole."""
-        if self.phase is Phase.RUNNING and self._leases.finished and not self._saves:
-            return self._complete(self._leases.done)
-        return []
+        if self.phase is not Phase.RUNNING or not self._leases.finished:
+            return []
+        is_owed = self._saves is not None and self._saves.is_owed(self.done)
+        return [] if is_owed else self._complete(self.done)
 
     # End
 

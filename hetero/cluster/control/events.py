@@ -117,7 +117,8 @@ class StepReported:
 
 @dataclass(frozen=True)
 class PiecesSaved:
-    """All ranks of a host have answered for a checkpoint; `pieces` leaves out those with nothing to save."""
+    """All ranks of a host are through with a save, in the order of saves; `pieces` leaves out those with nothing to
+    save."""
 
     host: str
     step: int

@@ -176,7 +176,7 @@ class Host:
             case JoinWorld(address=""):
                 self._join_here(order)
             case Configure():
-                self._roster.begin_epoch(order.spec.epoch, order.spec.start)
+                self._roster.begin_epoch(order.spec)
                 self._roster.ask(order)
             case _:
                 self._roster.ask(order)

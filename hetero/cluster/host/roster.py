@@ -15,6 +15,7 @@ from bridge.words.word import Answer, Word, unexpected
 from hetero.cluster.control.roll_call import RollCall
 from hetero.cluster.fleet import Patience
 from hetero.words.orders import Configured, Lease, RankOrder, Ready, Saved
+from hetero.words.spec import RunSpec
 from hetero.words.step import StepReport
 
 Said = TypeVar("Said", Ready, Answer)
@@ -24,7 +25,8 @@ Heard = TypeVar("Heard", bound=Word)
 
 @dataclass
 class Member:
-    """One rank. `owes` is what it was asked for, if any; `next_step` the step it has yet to report."""
+    """One rank. `owes` is what it was asked for, if any; `next_step` the step it has yet to report, `next_save` of how
+    many steps it has yet to write a piece."""
 
     rank: RankId
     pipe: Pipe
@@ -32,6 +34,7 @@ class Member:
     owes: type[Word] | None = Ready
     active: bool = True
     next_step: int = 0
+    next_save: int | None = None
     leased: int = 0
     heard: float = 0.0
     failed: bool = False
@@ -43,12 +46,28 @@ class Member:
     @property
     def expected(self) -> bool:
         """Whether something should come from it."""
-        return not self.gone and (self.owes is not None or self.due_step is not None)
+        return not self.gone and (self.owes is not None or self.due_step is not None or self.due_save is not None)
 
     @property
     def due_step(self) -> int | None:
         """What it is to report next; None of one that has no step to run."""
         return self.next_step if self.active and self.next_step < self.leased else None
+
+    @property
+    def due_save(self) -> int | None:
+        """The save that it has begun, as far as its steps are reported."""
+        if not self.active or self.next_save is None or self.next_save > self.next_step:
+            return None
+        return self.next_save
+
+    @property
+    def debt(self) -> str:
+        """In words, what should come from it."""
+        if self.owes:
+            return f"owes {self.owes.__name__!r}"
+        if self.due_step is None and self.due_save is not None:
+            return f"has not written what it saves after {self.due_save} steps"
+        return f"has not finished step {self.next_step}"
 
     def patience_s(self, patience: Patience) -> float:
         """How long it may be silent now."""
@@ -62,9 +81,14 @@ class Roster:
 
     def __init__(self, clock: AwakeClock) -> None:
         self._clock = clock
-        self.epoch = -1
+        self._spec: RunSpec | None = None
         self.members: dict[RankId, Member] = {}
         self._roll_calls: dict[tuple[type[Word], int], RollCall[Word]] = {}
+
+    @property
+    def epoch(self) -> int:
+        """-1 before the first."""
+        return -1 if self._spec is None else self._spec.epoch
 
     def __iter__(self) -> Iterator[Member]:
         return iter(self.members.values())
@@ -118,9 +142,11 @@ class Roster:
         return self._per_step(member, report)
 
     def saved(self, member: Member, saved: Saved) -> list[Saved] | None:
-        """All that was saved after a step; a rank says so before it reports the step."""
-        saved_after, due = (_step(member.rank, self.epoch, step) for step in (saved.step - 1, member.due_step))
-        _agree(saved, saved_after, due)
+        """All that was saved after a step. A rank may be through before it reports the step, or steps later."""
+        assert self._spec is not None
+        soonest = member.next_save if member.next_save == member.next_step + 1 else member.due_save
+        _agree(saved, _save(member.rank, self.epoch, saved.step), _save(member.rank, self.epoch, soonest))
+        member.next_save = self._spec.next_save(saved.step)
         if saved.piece is not None:
             _agree(saved, f"a piece of {saved.piece.rank}", f"a piece of {member.rank}")
         return self._per_step(member, saved)
@@ -132,12 +158,13 @@ class Roster:
             member.leased = lease.until
             member.pipe.send_word(lease)
 
-    def begin_epoch(self, epoch: int, start: int) -> None:
+    def begin_epoch(self, spec: RunSpec) -> None:
         """Forgets half-gathered steps of the old epoch."""
-        self.epoch = epoch
+        self._spec = spec
         self._roll_calls.clear()
         for member in self.members.values():
-            member.next_step = member.leased = start
+            member.next_step = member.leased = spec.start
+            member.next_save = spec.next_save(spec.start)
             member.active = True
 
     def dismiss(self) -> None:
@@ -174,6 +201,10 @@ class Roster:
 
 def _step(rank: RankId, epoch: int, step: int | None) -> str:
     return f"step {step} of epoch {epoch} of {rank}"
+
+
+def _save(rank: RankId, epoch: int, step: int | None) -> str:
+    return f"the save after {step} steps of epoch {epoch} of {rank}"
 
 
 def _agree(word: Word, said: str, due: str) -> None:

@@ -9,10 +9,11 @@ import os
 import tempfile
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import IO
 
 from bridge.system.awake import AwakeClock
+from hetero.checkpoint.address import Location, location_of, write_mark
+from hetero.checkpoint.errors import CheckpointError
 from hetero.cluster.control.instructions import HostOrder
 from hetero.huggingface.errors import HfError
 from hetero.huggingface.folder import HfFolder
@@ -69,13 +70,15 @@ class ShippedFiles:
 
 def reach(folder: SharedFolder, host: str) -> str | None:
     """Why this host cannot use the folder as the others do; None if it can."""
-    path = Path(folder.path)
-    clock = AwakeClock()
-    while not (path / folder.marker).exists():
-        if clock.now() > SEEN_WITHIN_S:
-            return "does not see what the driver wrote there" if path.is_dir() else "has no such folder"
-        time.sleep(0.1)
-    return _write(path / f"{folder.marker}-{host}") if folder.written else None
+    path, clock = location_of(folder.path), AwakeClock()
+    try:
+        while not (path / folder.marker).exists():
+            if clock.now() > SEEN_WITHIN_S:
+                return "does not see what the driver wrote there" if path.is_dir() else "has no such folder"
+            time.sleep(0.1)
+        return _write(path / f"{folder.marker}-{host}") if folder.written else None
+    except CheckpointError as error:
+        return f"cannot use it: {error.rule}"
 
 
 def compare(folder: ModelFolder) -> str | None:
@@ -87,9 +90,9 @@ def compare(folder: ModelFolder) -> str | None:
     return None if found == folder.fingerprint else "has another model there"
 
 
-def _write(path: Path) -> str | None:
+def _write(path: Location) -> str | None:
     try:
-        path.write_text("may be removed")
+        write_mark(path)
         path.unlink()
     except OSError as error:
         return f"cannot write there ({error.strerror})"

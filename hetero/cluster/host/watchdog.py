@@ -76,9 +76,8 @@ class Watchdog:
     def _silent(self, member: Member) -> None:
         member.heard = float("inf")  # told once
         state = process_state(member.pid)
-        what = f"owes {member.owes.__name__!r}" if member.owes else f"has not finished step {member.next_step}"
         patience_s = member.patience_s(self._spec.patience)
-        said = f"has been silent for {patience_s:g} s: {what}; its process {member.pid} {state}"
+        said = f"has been silent for {patience_s:g} s: {member.debt}; its process {member.pid} {state}"
         progress = -1 if state == "is stopped" else member.next_step
         self._trouble("rank", Severity.SILENT, said.rstrip(), member.rank, progress=progress)
 

@@ -13,6 +13,7 @@ import ray
 from ray.exceptions import RayActorError
 
 from bridge.system.awake import AwakeClock
+from hetero.checkpoint.address import Location, write_mark
 from hetero.cluster.errors import ClusterError
 from hetero.cluster.host.shared_files import ModelFolder, SharedFolder
 from hetero.interrupts import check
@@ -30,7 +31,7 @@ class Folder:
     """
 
     key: str
-    path: Path
+    path: Location
     proof: str | None = None
 
 
@@ -57,11 +58,14 @@ def prepare(actors: Actors, needs: Needs, patience_s: float) -> None:
 
 def _check(folder: Folder, actors: Actors, patience_s: float) -> None:
     with _marked(folder) as marker:
-        shared = SharedFolder(str(folder.path.resolve()), marker, written=folder.proof is None)
+        path = folder.path.resolve() if isinstance(folder.path, Path) else folder.path
+        shared = SharedFolder(str(path), marker, written=folder.proof is None)
         answers = _answers({host: actor.reach.remote(shared, host) for host, actor in actors.items()}, patience_s)
     if faults := _faults(answers):
         rule = "\n  ".join(["every host must reach it", *faults])
-        raise ClusterError(folder.key, str(folder.path), rule, "name a folder on a file system that all hosts mount")
+        raise ClusterError(
+            folder.key, str(folder.path), rule, "name a folder on a file system that all hosts mount, or a store"
+        )
 
 
 def _compare(model: ModelFolder, actors: Actors, patience_s: float) -> None:
@@ -83,14 +87,15 @@ def _marked(folder: Folder) -> Iterator[str]:
         return
     marker = folder.path / f".reached-{secrets.token_hex(8)}"
     try:
-        marker.touch()
+        write_mark(marker)
     except OSError as error:
         rule = f"the driver cannot write there ({error.strerror})"
         raise ClusterError(folder.key, str(folder.path), rule, "name a folder that it may write to") from error
     try:
         yield marker.name
     finally:
-        marker.unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            marker.unlink()
 
 
 def _hosts_elsewhere(actors: Actors, patience_s: float) -> list[str]:

@@ -107,8 +107,9 @@ class LiveMove:
                 value.copy_(new[key._replace(kind=PARAMETER)])
         self._carry("second round", steps[1], new, new, most_bytes)
         scale = LossScale.of(self._after.train.loss_scale, state.loss_scale.kept())
-        places, owned = places_of(self._tensors, self._me), owned_by(self._tensors, self._me)
-        return State.of(new, places, owned, step=self._after.start, updates=state.updates, loss_scale=scale)
+        places = places_of(self._tensors, self._me)
+        owned, frozen = (owned_by(self._tensors, self._me, trains) for trains in (True, False))
+        return State.of(new, places, owned, frozen, step=self._after.start, updates=state.updates, loss_scale=scale)
 
     def _carry(self, name: str, transfers: Sequence[Transfer], old: Tensors, new: Tensors, most_bytes: int) -> None:
         out: defaultdict[Pair, list[torch.Tensor]] = defaultdict(list)
@@ -154,9 +155,13 @@ def _in_host(spec: RunSpec, me: RankId, key: Key) -> bool:
 
 
 def _source(tensors: Tensors, key: Key, dtype: torch.dtype) -> torch.Tensor:
-    """What is sent as `dtype`: the tensor that has it, else the float32 one, to be rounded."""
+    """What is sent as `dtype`: the tensor that has it, else the float32 one, to be rounded; of what is frozen, and has
+    none here, the value."""
     found = tensors.get(key)
-    return found if found is not None and found.dtype == dtype else tensors[key._replace(kind=PARAMETER)]
+    if found is not None and found.dtype == dtype:
+        return found
+    wide, value = key._replace(kind=PARAMETER), key._replace(kind=VALUE)
+    return tensors[wide] if wide in tensors else tensors[value]
 
 
 def _box(tensor: torch.Tensor, region: Region) -> torch.Tensor:

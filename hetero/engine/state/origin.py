@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch
 
@@ -22,6 +21,7 @@ from hetero.huggingface.reader import HfReader
 from hetero.layers.builder import fill
 from hetero.layers.initial import host_makes
 from hetero.layers.spec import TensorSpec
+from hetero.models.adapter import is_adapter
 from hetero.models.hf_model import HfModel
 from hetero.models.registry import architecture
 from hetero.models.stored_weights import StoredWeights
@@ -35,7 +35,7 @@ def begin(spec: RunSpec, tensors: Sequence[Holding], me: RankId, backend: Backen
     if spec.state == "weights":
         return _from_weights(spec, tensors, me, backend)
     assert spec.resume_folder is not None
-    with CheckpointReader(CheckpointStore(Path(spec.resume_folder)), spec.start) as reader:
+    with CheckpointReader(CheckpointStore(spec.resume_folder), spec.start) as reader:
         state = _blank(spec, tensors, me, backend)
         state.loss_scale = LossScale.of(spec.train.loss_scale, reader.manifest.run.scalars)
         _blank_masters(spec, state, tensors, me, backend)
@@ -61,17 +61,22 @@ def _initial(spec: RunSpec, tensors: Sequence[Holding], me: RankId, backend: Bac
 
 
 def _from_weights(spec: RunSpec, tensors: Sequence[Holding], me: RankId, backend: Backend) -> State:
-    """Reads what is held here and nothing else; masters keep what a narrower value would round away."""
+    """Reads what is held here and nothing else; masters keep what a narrower value would round away. Adapters begin as
+    they do without weights."""
     assert isinstance(spec.model, HfModel)
     assert spec.weights_folder is not None
     state = _blank(spec, tensors, me, backend)
     _blank_masters(spec, state, tensors, me, backend)
     stored = StoredWeights(spec.model, HfFolder(place(spec.weights_folder), spec.weights_folder))
-    reader = HfReader(stored.folder)
+    reader, specs = HfReader(stored.folder), _tensor_specs(spec, me)
     for name, value in state.values.items():
-        layout, position = state.places[name]
-        part = stored.map.read(name, layout.region(position), lambda one, box: reader.get(stored.names[one], box))
-        value.copy_(part)
+        region = state.places[name][0].region(state.places[name][1])
+        if is_adapter(name):
+            fill(value, specs[name], region, spec.train.seed)
+            part = value
+        else:
+            part = stored.map.read(name, region, lambda one, box: reader.get(stored.names[one], box))
+            value.copy_(part)
         if name in state.masters and state.masters[name] is not value:
             state.masters[name].copy_(part)
     return state
@@ -96,6 +101,7 @@ def _host_memory(spec: RunSpec, me: RankId, backend: Backend) -> Blank | None:
 def _blank(spec: RunSpec, tensors: Sequence[Holding], me: RankId, backend: Backend) -> State:
     """Memory for the values, of any content."""
     state = State(spec.start, LossScale.of(spec.train.loss_scale, {}), places=places_of(tensors, me))
+    state.frozen = tuple(owned_by(tensors, me, trains=False))
     if state.places:
         dtype = DTYPES[spec.plan.precisions()[me.pool]]
         for name, (layout, position) in state.places.items():
@@ -105,7 +111,7 @@ def _blank(spec: RunSpec, tensors: Sequence[Holding], me: RankId, backend: Backe
 
 def _tensor_specs(spec: RunSpec, me: RankId) -> dict[str, TensorSpec]:
     """Of the tensors that a rank's stage uses."""
-    place, model = place_of(spec.plan, me), architecture(spec.model)
+    place, model = place_of(spec.plan, me), architecture(spec.model, spec.train.tuning)
     if place is None:
         return {}
     units = spec.plan.pipelines[place.pipeline].stages[place.stage].unit_indices()

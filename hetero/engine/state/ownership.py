@@ -2,19 +2,21 @@
 
 Holders are the stages that have a copy of a tensor: one per pipeline, or more where a tied weight is used on two
 stages. One of them is the owner: it sums the gradients of all, updates, and sends the parameters back (law 9). The sum
-goes pool by pool, in pipeline order inside each.
+goes pool by pool, in pipeline order inside each. Of a frozen tensor it alone saves what it has.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
+from typing import NamedTuple
 
-from balancer.plan.plan import Plan, owner_of, stage_ranks
+from balancer.plan.plan import Plan, StagePlan, owner_of, stage_ranks
 from bridge.layout.axes import Axes
 from bridge.layout.layout import TensorLayout
 from bridge.layout.reshard import Placement
+from bridge.precision import ITEM_BYTES
 from bridge.rank import RankId
 
 
@@ -64,6 +66,7 @@ class Holding:
     unit: int
     holders: tuple[Holder, ...]
     owner: int
+    trains: bool = True
 
     @cached_property
     def owners(self) -> Placement:
@@ -122,25 +125,50 @@ def first_replicas(placement: Placement, replica: int) -> Placement:
     return Placement(TensorLayout(layout.shape, regions, layout.gradients), ranks)
 
 
-def holdings(plan: Plan, layouts: Mapping[tuple[int, Axes, bool], Mapping[str, TensorLayout]]) -> list[Holding]:
-    """All tensors of the model. `layouts[unit, axes, rows]` names the tensors of a unit and lays them out over the
-    ranks of a stage that lie along such axes and have rows of the stream or all of it."""
+class Ways(NamedTuple):
+    """How the ranks of a stage hold its tensors: along which axes they lie, whether they have rows of the stream or all
+    of it, and some experts whole or a slice of each."""
+
+    axes: Axes
+    sequence_parallel: bool
+    spread: bool
+
+    @classmethod
+    def of(cls, stage: StagePlan) -> Ways:
+        return cls(stage.axes, stage.sequence_parallel, stage.experts == "spread")
+
+
+def holdings(
+    plan: Plan,
+    layouts: Mapping[tuple[int, Ways], Mapping[str, TensorLayout]],
+    frozen: Collection[str] = frozenset(),
+) -> list[Holding]:
+    """All tensors of the model. `layouts[unit, ways]` names the tensors of a unit and lays them out over the ranks of a
+    stage that hold them so."""
     uses: dict[str, list[tuple[int, Holder]]] = {}
     for pipeline, parts in enumerate(plan.pipelines):
         for chunk in parts.chunks():
             ranks, stage = stage_ranks(plan, pipeline, chunk.stage), parts.stages[chunk.stage]
             for unit in range(*chunk.units):
-                for name, layout in layouts[unit, stage.axes, stage.sequence_parallel].items():
+                for name, layout in layouts[unit, Ways.of(stage)].items():
                     holder = Holder(pipeline, chunk.stage, frozenset({chunk.index}), Placement(layout, ranks))
                     uses.setdefault(name, []).append((unit, holder))
-    return [_holding(plan, name, found) for name, found in uses.items()]
+    return [_holding(plan, name, found, name not in frozen) for name, found in uses.items()]
 
 
-def _holding(plan: Plan, name: str, uses: list[tuple[int, Holder]]) -> Holding:
+def _holding(plan: Plan, name: str, uses: list[tuple[int, Holder]], trains: bool) -> Holding:
     unit = min(unit for unit, _ in uses)
     holders = _merge(holder for _, holder in sorted(uses, key=lambda use: (use[1].pipeline, use[0])))
     places = [holder.place for holder in holders]
-    return Holding(name, unit, holders, places.index(owner_of(plan, unit)))
+    owner = places.index(owner_of(plan, unit))
+    return Holding(name, unit, holders, owner if trains else _widest(plan, holders, owner), trains)
+
+
+def _widest(plan: Plan, holders: Sequence[Holder], owner: int) -> int:
+    """The owner, unless somebody has more of each value: what is frozen has no float32 master."""
+    precisions = plan.precisions()
+    sizes = [ITEM_BYTES[precisions[holder.pool]] for holder in holders]
+    return owner if sizes[owner] == max(sizes) else sizes.index(max(sizes))
 
 
 def _merge(holders: Iterable[Holder]) -> tuple[Holder, ...]:

@@ -61,7 +61,7 @@ class Side:
     def kinds(self, holding: Holding) -> Iterator[tuple[str, str, tuple[Box, ...]]]:
         """Who holds what of a tensor: (kind, dtype, parts)."""
         yield PARAMETER, WIDE, self.wide(holding)
-        for kind in self.moments:
+        for kind in self.moments if holding.trains else ():
             yield kind, WIDE, holding.owners.boxes
         for dtype in self.narrow:
             yield VALUE, dtype, self.values(holding, dtype)
@@ -71,8 +71,14 @@ class Side:
         return sorted(set(self.precisions.values()) - {WIDE})
 
     def wide(self, holding: Holding) -> tuple[Box, ...]:
-        """Owners' masters, and the values of pools that compute in float32."""
-        return tuple(dict.fromkeys([*holding.owners.boxes, *self.values(holding, WIDE)]))
+        """Owners' masters, unless it is frozen, and the values of pools that compute in float32."""
+        masters = holding.owners.boxes if holding.trains else ()
+        return tuple(dict.fromkeys([*masters, *self.values(holding, WIDE)]))
+
+    def nearest(self, holding: Holding, dtype: str) -> tuple[Box, ...]:
+        """Who has it as `dtype`, else in float32, else, if it is frozen, its owner."""
+        exact = self.wide(holding) if dtype == WIDE else self.values(holding, dtype)
+        return exact or self.wide(holding) or holding.owners.boxes
 
     def values(self, holding: Holding, dtype: str) -> tuple[Box, ...]:
         holders = (holder for holder in holding.holders if self.precisions[holder.pool] == dtype)
@@ -112,14 +118,14 @@ _Boxes = tuple[Box, ...]
 
 def _moves(before: Side, old: Holding, after: Side, new: Holding) -> Iterator[tuple[Key, str, _Boxes, _Boxes, _Boxes]]:
     """(key, dtype, who holds it, who wants it, who makes it) for each kind of state of a tensor."""
-    yield Key(new.name, PARAMETER), WIDE, before.wide(old), after.wide(new), ()
-    for kind in after.moments:
+    yield Key(new.name, PARAMETER), WIDE, before.nearest(old, WIDE), after.wide(new), ()
+    for kind in after.moments if new.trains else ():
         yield Key(new.name, kind), WIDE, old.owners.boxes, new.owners.boxes, ()
     for dtype in after.narrow:
-        held, wanted = before.values(old, dtype), after.values(new, dtype)
-        made = tuple(part for part in wanted if part.rank in new.owners.ranks)
+        wanted = after.values(new, dtype)
+        made = tuple(part for part in wanted if new.trains and part.rank in new.owners.ranks)
         others = tuple(part for part in wanted if part not in made)
-        yield Key(new.name, VALUE), dtype, held or before.wide(old), others, made
+        yield Key(new.name, VALUE), dtype, before.nearest(old, dtype), others, made
 
 
 def crossing_bytes(rounds_: Iterable[Sequence[Transfer]], sender: RankId | None = None) -> int:

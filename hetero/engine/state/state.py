@@ -26,7 +26,8 @@ class State:
 
     `values` are the shards that the rank computes with, in its pool's precision. Of those that it owns, `masters` are
     the truth in float32, where a value is its own master, and `moments` the optimizer's, once there was an update. A
-    plan may have these two lie in host memory: then no value is its own master.
+    plan may have these two lie in host memory: then no value is its own master. What is `frozen` and owned here has
+    neither.
     """
 
     step: int
@@ -36,6 +37,7 @@ class State:
     values: Tensors = field(default_factory=dict)
     masters: Tensors = field(default_factory=dict)
     moments: dict[str, Tensors] = field(default_factory=dict)
+    frozen: tuple[str, ...] = ()
 
     @classmethod
     def of(
@@ -43,13 +45,14 @@ class State:
         tensors: Mapping[Key, torch.Tensor],
         places: Mapping[str, tuple[TensorLayout, int]],
         owned: Iterable[str],
+        frozen: Iterable[str] = (),
         *,
         step: int,
         updates: int,
         loss_scale: LossScale,
     ) -> State:
         """What `keyed` gave of one."""
-        state = cls(step, loss_scale, updates, dict(places))
+        state = cls(step, loss_scale, updates, dict(places), frozen=tuple(frozen))
         state.values = {
             name: tensors[key if (key := Key(name, VALUE)) in tensors else Key(name, PARAMETER)] for name in places
         }
@@ -67,8 +70,10 @@ class State:
         return {Key(name, PARAMETER): tensor for name, tensor in (self.masters | wide).items()} | narrow | moments
 
     def owned(self) -> dict[str, Tensors]:
-        """Per tensor that is owned here: its master ("parameter") and its moments."""
-        return {name: {PARAMETER: master, **self.moments.get(name, {})} for name, master in self.masters.items()}
+        """Per tensor that is owned here: its master ("parameter") and its moments, or the value that does not
+        change."""
+        trained = {name: {PARAMETER: master, **self.moments.get(name, {})} for name, master in self.masters.items()}
+        return trained | {name: {PARAMETER: self.values[name]} for name in self.frozen}
 
     def restore(self, name: str, values: Mapping[str, torch.Tensor]) -> None:
         """Puts back what `owned` gave of a tensor."""
@@ -106,6 +111,6 @@ def places_of(tensors: Iterable[Holding], me: RankId) -> dict[str, tuple[TensorL
     return found
 
 
-def owned_by(tensors: Iterable[Holding], me: RankId) -> list[str]:
-    """The tensors of which a rank updates its part."""
-    return [holding.name for holding in tensors if me in holding.owners.ranks]
+def owned_by(tensors: Iterable[Holding], me: RankId, trains: bool = True) -> list[str]:
+    """The tensors of which a rank updates its part; or of the frozen ones, those of which it saves its part."""
+    return [holding.name for holding in tensors if holding.trains == trains and me in holding.owners.ranks]

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 
 from backends.backend import Backend, Stopwatch
-from balancer.schedule.action import Kind
+from balancer.schedule.action import COMPUTING, Kind
 from hetero.transfer.waits import Crossed, Waits
 from hetero.words.step import Spans, Spent
 
@@ -22,20 +22,23 @@ class Meter:
         self._watches: list[tuple[str, Stopwatch]] = []
         self._spans: list[tuple[str, float, Stopwatch | float]] | None = None
         self._start = 0.0
+        self._before: Stopwatch | None = None
 
     def begin(self, traced: bool) -> None:
         self._watches.clear()
         self._spans = [] if traced else None
-        self._start = time.time()
+        self._start, self._before = time.time(), None
         self.waits.clear()
 
     @contextmanager
     def action(self, kind: Kind, label: str, expected_s: float | None) -> Iterator[Stopwatch]:
         """Times what runs inside; an emulated chip takes `expected_s` for it."""
         began = time.time() if self._spans is not None else 0.0
-        watch = self._backend.start(expected_s)
+        computes = kind in COMPUTING
+        watch = self._backend.start(expected_s, self._before if computes else None)
         yield watch
         watch.stop()
+        self._before = watch if computes else None
         self._watches.append((FIELDS[kind], watch))
         if self._spans is not None:
             self._spans.append((label, began, watch))

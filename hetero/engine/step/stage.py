@@ -17,11 +17,13 @@ from balancer.plan.plan import Plan, stage_ranks
 from bridge.layout.axes import Axes
 from bridge.rank import RankId
 from hetero.engine.step.backward import backward
+from hetero.layers.auxiliary import AuxiliaryLoss
 from hetero.layers.group import TensorGroup
 from hetero.layers.weight_gradients import ProductPair, WeightGradients
 from hetero.models.batch import Batch
 from hetero.models.description import ModelDescription
 from hetero.models.registry import architecture
+from hetero.models.tuning import EVERYTHING, Tuning
 from hetero.models.unit_module import Boundary, build_unit
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -80,7 +82,8 @@ Before = Callable[[int], None]
 
 class ChunkModule(nn.Module):
     """Consecutive units, from number `first` on, run as one piece: boundary tensors in, boundary tensors (or the loss)
-    out. A tensor that several of its units use is counted as the first one's, which a backward comes to last.
+    out. A tensor that several of its units use is counted as the first one's, which a backward comes to last; one that
+    does not train is not counted.
 
     `weight_gradients` makes the gradients of its products' weights."""
 
@@ -91,14 +94,14 @@ class ChunkModule(nn.Module):
         self.parameters_of: dict[int, dict[str, nn.Parameter]] = {}
         seen: set[str] = set()
         for number, unit in enumerate(units, first):
-            found = {tensor.name: tensor.parameter for tensor in unit.tensors()}
+            found = {tensor.name: tensor.parameter for tensor in unit.tensors() if tensor.parameter.requires_grad}
             self.parameters_of[number] = {name: p for name, p in found.items() if name not in seen}
             seen |= found.keys()
         self._unit_of: dict[Any, int] = {p: unit for unit, found in self.parameters_of.items() for p in found.values()}
 
     @property
     def names(self) -> list[str]:
-        """Of all its tensors."""
+        """Of all its tensors that train."""
         return [name for found in self.parameters_of.values() for name in found]
 
     def forward(self, boundary: Boundary, batch: Batch, before: Before | None = None) -> Boundary:
@@ -109,9 +112,10 @@ class ChunkModule(nn.Module):
         return boundary
 
     def differentiate(self, outputs: Sequence[torch.Tensor], gradients: Sequence[torch.Tensor]) -> None:
-        """A backward from the gradients of outputs. Afterwards no weight's gradient waits for a collective any more,
-        which a part that has none in its backward leaves to do."""
-        backward(outputs, gradients)
+        """A backward from the gradients of outputs, if they depend on anything that trains. Afterwards no weight's
+        gradient waits for a collective any more, which a part that has none in its backward leaves to do."""
+        if any(output.requires_grad for output in outputs):
+            backward(outputs, gradients)
         self._weight_gradients.flush()
 
     @contextmanager
@@ -152,7 +156,8 @@ def _tick(left: set[str], name: str, made: Callable[[], None], _: torch.Tensor) 
 
 
 class Stage:
-    """A rank's chunks and parameters. Gradients are float32 sums over the step so far, of the scaled token losses.
+    """A rank's chunks and parameters. Gradients, of those that train, are float32 sums over the step so far, of the
+    scaled token losses.
 
     `values` are the tensors that the parameters lie in, by name; they stay the caller's.
     """
@@ -166,10 +171,12 @@ class Stage:
         backend: Backend,
         precision: str,
         values: Mapping[str, torch.Tensor],
+        tuning: Tuning = EVERYTHING,
     ) -> None:
         self.place, self.dtype = place, DTYPES[precision]
         self.chunks: dict[int, ChunkModule] = {}
         weight_gradients = WeightGradients(backend.operators.add_product)
+        self.auxiliary = AuxiliaryLoss()
         self.parameters: dict[str, nn.Parameter] = {}
         shared: dict[str, nn.Parameter] = {}
         placed = plan.pipelines[place.pipeline].stages[place.stage]
@@ -177,12 +184,14 @@ class Stage:
             if chunk.stage != place.stage:
                 continue
             common = group, backend.operators, self.dtype, NOWHERE, 0, False, shared, weight_gradients
-            units = [build_unit(model, unit, *common, placed.recompute_of(unit)) for unit in range(*chunk.units)]
+            made = self.auxiliary, tuning
+            units = [build_unit(model, unit, *common, placed.recompute_of(unit), *made) for unit in range(*chunk.units)]
             self.chunks[chunk.index] = ChunkModule(chunk.units[0], units, weight_gradients)
             for unit in units:
                 for tensor in unit.tensors():
                     if tensor.parameter.device == NOWHERE:
-                        torch.utils.swap_tensors(tensor.parameter, nn.Parameter(values[tensor.name]))
+                        value = nn.Parameter(values[tensor.name], tensor.parameter.requires_grad)
+                        torch.utils.swap_tensors(tensor.parameter, value)
                     self.parameters[tensor.name] = tensor.parameter
         first, last = 0, len(architecture(model).units) - 1
         held = {unit for chunk in placed.units for unit in range(*chunk)}
@@ -203,11 +212,12 @@ class Stage:
             parameter.grad = None
 
     def _accumulate_in_float32(self, weight_gradients: WeightGradients) -> dict[str, torch.Tensor]:
-        sums = {name: torch.zeros_like(p, dtype=torch.float32) for name, p in self.parameters.items()}
-        for name, parameter in self.parameters.items():
+        trained = {name: parameter for name, parameter in self.parameters.items() if parameter.requires_grad}
+        sums = {name: torch.zeros_like(p, dtype=torch.float32) for name, p in trained.items()}
+        for name, parameter in trained.items():
             if parameter not in weight_gradients.weights:
                 parameter.register_post_accumulate_grad_hook(_Widen(sums[name]))
-        weight_gradients.sums = {parameter: sums[name] for name, parameter in self.parameters.items()}
+        weight_gradients.sums = {parameter: sums[name] for name, parameter in trained.items()}
         return sums
 
 

@@ -100,13 +100,13 @@ def _computing(asked: Problem, stages: Sequence[_Shared], alone: bool, products:
 
 def _once(unit: UnitWork) -> float:
     """The part of a unit's time in which it makes nothing again, which a unit may do by itself."""
-    counted = 3 * unit.forward_flops
+    counted = unit.model_flops
     return counted / (counted + unit.remade_flops) if counted else 1.0
 
 
 def _whole_square(work: Workload, masked: Sequence[float], stages: Sequence[_Shared]) -> float:
     counted, taken = (
         sum(stage.share * flops[unit] for stage in stages for unit in stage.plan.unit_indices())
-        for flops in ([unit.forward_flops for unit in work.units], masked)
+        for flops in ([unit.model_flops for unit in work.units], [3 * flops for flops in masked])
     )
     return 1 + taken / counted if counted else 1.0

@@ -95,6 +95,7 @@ def _spec(
 ) -> CalibrationSpec:
     return CalibrationSpec(
         model=job.model.resolve(),
+        tuning=job.train.tuning,
         pools={pool.name: pool for pool in session.fleet.pools},
         tensor_parallel={name: tuple(found) for name, found in sizes.items()},
         seq_len=job.data.seq_len,

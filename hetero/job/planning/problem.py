@@ -45,7 +45,7 @@ def topology(job: Job, probed: Probed = NOTHING_PROBED, usable_bytes: UsableByte
 
 def workload(job: Job) -> Workload:
     """The job's model as the balancer sees it: numbers per unit."""
-    model = architecture(job.model.resolve())
+    model = architecture(job.model.resolve(), job.train.tuning)
     work = model.workload(job.data.seq_len, job.train.global_batch, job.train.precision)
     return replace(work, update=job.train.optimizer.update, packed=job.data.packs)
 

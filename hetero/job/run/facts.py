@@ -15,11 +15,11 @@ from hetero.monitoring.tracked import TrackedRun
 def run_facts(job: Job, planned: Planned, time_scale: float, started: float) -> RunFacts:
     """`started` is unix time. A pool's part of the model's FLOPs follows from its units and its pipelines' shares."""
     work, plan = workload(job), planned.plan
-    total = sum(unit.forward_flops for unit in work.units)
+    total = sum(unit.model_flops for unit in work.units)
     done, chips = dict.fromkeys(job.pools, 0.0), dict.fromkeys(job.pools, 0)
     for pipeline in plan.pipelines:
         for stage in pipeline.stages:
-            done[stage.pool] += pipeline.share * sum(work.units[unit].forward_flops for unit in stage.unit_indices())
+            done[stage.pool] += pipeline.share * sum(work.units[unit].model_flops for unit in stage.unit_indices())
             chips[stage.pool] += stage.tp
     peak = {pool.name: pool.chip.peak_flops[pool.pace] for pool in topology(job).pools}
     return RunFacts(
@@ -27,7 +27,7 @@ def run_facts(job: Job, planned: Planned, time_scale: float, started: float) -> 
             name: Assignment(pool, chips[name], done[name] / (total * work.global_batch), peak[name])
             for name, pool in named_pools(job.pools).items()
         },
-        flops_per_token=3 * total / work.seq_len,
+        flops_per_token=total / work.seq_len,
         started=started,
         time_scale=time_scale,
         link_ratio=planned.prediction.link_ratio if job.emulated else None,

@@ -23,6 +23,8 @@ MAY_CHANGE = {
     *(f"train.optimizer.{key}" for key in ("betas", "eps", "clip")),
 }
 """What a run that diverged is resumed with other values of: nothing that is stored depends on them."""
+TUNING, NOT_SET = ("train.freeze", "train.lora"), "not set"
+"""What a job without it says nothing of."""
 NOT_COMPARED = "an earlier version of Hetero saved this checkpoint: whether the text is the same could not be compared"
 
 
@@ -97,14 +99,16 @@ def _differences(job: Job, run: RunState) -> str:
 def _changes(job: Job, run: RunState) -> list[tuple[str, str]]:
     """The keys of facts that differ, each with a word on how."""
     then, now = dict(_flat(_with_kind(run.job_facts or {}))), dict(_flat(_with_kind(job.facts())))
-    differ = sorted(key for key in then.keys() & now.keys() if then[key] != now[key])
-    return [(key, f"{key} was {then[key]}, is {now[key]}") for key in differ]
+    tuning = {key for key in then.keys() | now.keys() if key.startswith(TUNING)} if run.job_facts else set()
+    both = sorted((then.keys() & now.keys()) | tuning)
+    found = [(key, then.get(key, NOT_SET), now.get(key, NOT_SET)) for key in both]
+    return [(key, f"{key} was {was}, is {is_}") for key, was, is_ in found if was != is_]
 
 
 def _with_kind(facts: Mapping[str, Any]) -> Mapping[str, Any]:
     """Models that are told in different ways have no key in common."""
     model = facts.get("model", {})
-    return facts | {"model": {**model, "told as": ", ".join(model)}} if model else facts
+    return {**facts, "model": {**model, "told as": ", ".join(model)}} if model else facts
 
 
 def _flat(facts: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from balancer.plan.plan import Plan
+from hetero.checkpoint.address import Location
 from hetero.cluster.fleet import FleetLink, FleetSpec
 from hetero.data.source import Prepared
 from hetero.job.job import Job
@@ -20,8 +21,8 @@ def run_spec(
     text: Prepared,
     time_scale: float,
     *,
-    checkpoints: Path | None = None,
-    resume: tuple[Path, int] | None = None,
+    checkpoints: Location | None = None,
+    resume: tuple[Location, int] | None = None,
 ) -> RunSpec:
     """One epoch of the job. `checkpoints` is where to save, `resume` the folder and step of what to begin from."""
     folder, start = resume or (None, 0)
@@ -37,14 +38,18 @@ def run_spec(
         start=start,
         steps=job.train.steps,
         time_scale=time_scale,
-        checkpoint_folder=str(checkpoints.resolve()) if checkpoints else None,
+        checkpoint_folder=_absolute(checkpoints) if checkpoints else None,
         checkpoint_every=job.checkpoint.every,
         state="checkpoint" if folder else "weights" if weights else "initial",
         weights_folder=weights,
-        resume_folder=str(folder.resolve()) if folder else None,
+        resume_folder=_absolute(folder) if folder else None,
         trace_every=job.monitor.trace_every,
         evaluation=job.eval,
     )
+
+
+def _absolute(place: Location) -> str:
+    return str(place.resolve() if isinstance(place, Path) else place)
 
 
 def fleet_links(job: Job, time_scale: float = 1.0, probed: Probed = NOTHING_PROBED) -> list[FleetLink]:

@@ -34,6 +34,9 @@ class Embedding(Part):
         """Kept are the numbers of positions."""
         return PartWork(collectives=1, whole_bytes=0 if self.positions is None else 8 * seq_len)
 
+    def multiplied(self) -> tuple[str, ...]:
+        return ()
+
     @property
     def longest(self) -> int | None:
         return self.positions

@@ -63,5 +63,8 @@ class Head(Part):
             whole_backward_bytes=4 * seq_len * self.hidden + x_bytes,
         )
 
+    def multiplied(self) -> tuple[str, ...]:
+        return ()
+
     def legal_tp(self, tp: int) -> str | None:
         return f"tp {tp} is larger than the vocabulary ({self.vocab})" if tp > self.vocab else None

@@ -30,11 +30,13 @@ class MLPModule(ProjectedModule):
 
     def inner(self, x_BTD: torch.Tensor, batch: Batch) -> torch.Tensor:
         x_BTD = self._group.copy_in(x_BTD, self._weight_gradients.flush)
-        made = [self.get_submodule(name)(x_BTD) for name in self._inward]
+        first, *second = (self.get_submodule(name)(x_BTD) for name in self._inward)
         if self._activation == "silu":
-            return self._operators.swiglu(*made)
+            return self._operators.swiglu(first, *second)
         approximate = _APPROXIMATE[self._activation]
-        return self._operators.geglu(*made, approximate) if len(made) > 1 else self._operators.gelu(*made, approximate)
+        if second:
+            return self._operators.geglu(first, second[0], approximate)
+        return self._operators.gelu(first, approximate)
 
     def outer(self, y: torch.Tensor) -> torch.Tensor:
         return self.down(y)

@@ -26,7 +26,8 @@ class PartWork:
 
     Where a backward is two actions, the gradients of its products' weights come with the second, and take
     `weight_flops`. Until then their pairs of input and output's gradient are kept: `pair_bytes`, which tp divides,
-    and `whole_pair_bytes`. Where a sample is of several documents, all parts alike of a chunk share `mask_bytes`.
+    and `whole_pair_bytes`. Of products with frozen weights nobody makes the gradients, which is `frozen_flops` less in
+    a backward. Where a sample is of several documents, all parts alike of a chunk share `mask_bytes`.
     """
 
     forward_flops: float = 0.0
@@ -45,6 +46,7 @@ class PartWork:
     weight_flops: float = 0.0
     pair_bytes: int = 0
     whole_pair_bytes: int = 0
+    frozen_flops: float = 0.0
     mask_bytes: int = 0
 
     @property
@@ -62,9 +64,28 @@ class Part(ABC):
     def tensors(self, tp: int) -> tuple[TensorSpec, ...]:
         """Its tensors, named within the unit and laid out over a legal number of ranks, as the module makes them."""
 
+    def spread_tensors(self, tp: int) -> tuple[TensorSpec, ...]:
+        """The same where each rank of a stage has some experts whole, in place of a slice of each."""
+        return self.tensors(tp)
+
+    @property
+    def expert_count(self) -> int:
+        """Experts that a token may go to, 0 where it has none."""
+        return 0
+
+    @property
+    def largest_weight(self) -> int:
+        """Elements of the largest gradient that is made at once."""
+        return max(math.prod(spec.layout.shape) for spec in self.tensors(1))
+
     @abstractmethod
     def work(self, seq_len: int, size: int) -> PartWork:
         """What it costs where an element of an activation has `size` bytes."""
+
+    def multiplied(self) -> tuple[str, ...]:
+        """Of its tensors, the weights that its module multiplies by with `hetero/layers/linear.py`: these may have
+        adapters."""
+        return tuple(spec.name for spec in self.tensors(1) if len(spec.layout.shape) == 2)
 
     def legal_tp(self, tp: int) -> str | None:
         """Why it cannot be split over tp ranks, or None if it can."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 
 from balancer.completion.completion import complete
 from balancer.cost.topology import Topology
@@ -37,7 +37,6 @@ def refusal(written, pools=POOLS, work=WORK, **arguments) -> PlanError:
 
 
 @given(case=pipelines())
-@settings(deadline=None)
 def test_completing_again_changes_nothing(case):
     pools, work, written = case
     completed = complete(written, Problem(pools, work))
@@ -75,6 +74,15 @@ def test_rows_of_the_stream_are_cut_over_a_group_that_divides_them():
 def test_slices_have_tokens_of_every_chip_of_a_group(stages, slices):
     error = refusal(changed(plan((16, stages)), 0, tp_slices=slices))
     assert (error.key, error.value) == ("pipelines[0].stages[0].tp_slices", slices)
+
+
+@pytest.mark.parametrize(("stages", "experts"), [(GOOD, 0), (GOOD, 1), ([("fast", 1, (0, 8))], 8)])
+def test_experts_are_spread_over_no_more_chips_than_there_are(stages, experts):
+    asked = changed(plan((16, stages)), 0, experts="spread")
+    with pytest.raises(PlanError) as caught:
+        complete(asked, Problem(POOLS, replace(WORK, experts=experts)))
+    assert (caught.value.key, caught.value.value) == ("pipelines[0].stages[0].experts", "spread")
+    assert "leave it out" in caught.value.remedy
 
 
 def test_warmups_are_those_of_1f1b_and_at_most_the_micro_batches():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 
 from balancer.completion.completion import complete
 from balancer.cost.times import datasheet_times
@@ -36,7 +36,6 @@ def test_a_busy_link_costs_its_filling_and_emptying_alone(hop, most):
 
 
 @given(case=pipelines())
-@settings(deadline=None)
 def test_one_micro_batch_less_would_expose_more(case):
     chips, work, written = case
     depths, hidden = planned(chips, work, written)

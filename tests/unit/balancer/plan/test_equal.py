@@ -22,7 +22,14 @@ def test_another_share_is_another_pipeline():
 
 
 @pytest.mark.parametrize(
-    "asked", [{"recompute": "full"}, {"sequence_parallel": True}, {"tp_slices": 4}, {"optimizer": "host"}]
+    "asked",
+    [
+        {"recompute": "full"},
+        {"sequence_parallel": True},
+        {"tp_slices": 4},
+        {"optimizer": "host"},
+        {"experts": "spread"},
+    ],
 )
 def test_another_strategy_is_another_pipeline(asked):
     plain = plan((2, [("a", 2, (0, 8))])).pipelines[0]

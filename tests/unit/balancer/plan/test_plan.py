@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from balancer.completion.completion import complete
@@ -23,7 +23,6 @@ def test_a_range_and_a_list_of_ranges_read_alike():
 
 
 @given(case=pipelines(), epoch=st.integers(0, 9))
-@settings(deadline=None)
 def test_json_round_trips(case, epoch):
     chips, work, written = case
     written = written.model_copy(update={"epoch": epoch, "job_fingerprint": "f[1, 2]"})

@@ -8,7 +8,7 @@ from itertools import accumulate
 from time import process_time
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from balancer.completion.completion import complete
@@ -20,6 +20,7 @@ from balancer.schedule.action import Kind
 from balancer.schedule.clock import replay
 from balancer.schedule.registry import schedule, schedules
 from balancer.simulate.simulate import simulate
+from tests.examples import out_of_100
 from tests.unit.balancer.cases import pipelines, plan, pool, topology, unit, workload
 
 TIMED = [name for name in schedules() if schedule(name).timed]
@@ -74,7 +75,7 @@ def test_interleaving_fills_faster_where_hops_cost_nothing():
 
 
 @given(case=pipelines(most_stages=4))
-@settings(deadline=None, max_examples=25)
+@out_of_100(25)
 def test_zero_bubble_is_never_slower_than_1f1b_with_the_same_bounds(case):
     chips, work, written = case
     asked = Problem(chips, work, datasheet_times(chips, work))
@@ -92,7 +93,7 @@ SLOW = st.tuples(st.sampled_from([2, 8]), st.sampled_from([1e6, 1e7, 1e8]))
 
 @pytest.mark.parametrize("name", TIMED)
 @given(case=SLOW.flatmap(lambda slow: pipelines(most_stages=3, tp=slow[0], interconnect=slow[1])))
-@settings(deadline=None, max_examples=25)
+@out_of_100(25)
 def test_groups_with_slow_collectives_are_never_slower_than_with_1f1b(name, case):
     """A backward in two actions shows those that a whole one hides."""
     chips, work, written = case
@@ -121,7 +122,7 @@ def test_ticks_of_an_older_plan_hide_nothing():
 
 
 @given(case=pipelines(most_stages=4), name=st.sampled_from(TIMED))
-@settings(deadline=None, max_examples=25)
+@out_of_100(25)
 def test_actions_wait_for_what_they_read(case, name):
     """In simulated time: a forward for the one before, an input's gradient for the one behind, a weight's for both."""
     chips, work, written = case

@@ -6,7 +6,7 @@ from dataclasses import replace
 from time import process_time
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from balancer.completion.completion import complete
@@ -16,6 +16,7 @@ from balancer.options import BalanceOptions
 from balancer.problem import Problem
 from balancer.search.search import search
 from balancer.simulate.simulate import simulate
+from tests.examples import out_of_100
 from tests.unit.balancer.cases import plan, pool, topology, unit, workload
 
 GIB = 2**30
@@ -42,7 +43,7 @@ def jobs(draw, most_pools=2):
 
 
 @given(job=jobs())
-@settings(deadline=None, max_examples=25)
+@out_of_100(25)
 def test_what_it_finds_is_legal_predicted_truly_and_best_of_all_it_tells(job):
     pools, link, work = job
     chips = topology(*pools, **link)
@@ -56,7 +57,7 @@ def test_what_it_finds_is_legal_predicted_truly_and_best_of_all_it_tells(job):
 
 @pytest.mark.slow
 @given(job=jobs(), count=st.sampled_from([1, 2, 4]), faster=st.floats(1.0, 4.0))
-@settings(deadline=None, max_examples=25)
+@out_of_100(25)
 def test_a_faster_pool_more_never_makes_the_step_longer(job, count, faster):
     pools, link, work = job
     more = pool("more", count, faster * max(p.flops_per_s for p in pools) / 1e12, interconnect=1e8)
@@ -71,7 +72,7 @@ def test_a_faster_pool_more_never_makes_the_step_longer(job, count, faster):
     latency_s=st.sampled_from([0.0, 0.1]),
 )
 @example(speeds=[1.125, 2.409], gflops=[200.0, 65.0, 155.0, 120.0, 200.0, 131.0], batch=2, latency_s=0.0)  # 1.15
-@settings(deadline=None, max_examples=25)
+@out_of_100(25)
 def test_close_to_brute_force_over_cuts_and_shares(speeds, gflops, batch, latency_s):
     """A cut is judged by its slowest stage alone, so filling and draining may take a period more than they need to."""
     n = len(gflops)
@@ -86,7 +87,7 @@ def test_close_to_brute_force_over_cuts_and_shares(speeds, gflops, batch, latenc
 
 
 @given(count=st.sampled_from([1, 2, 4]), per_stage=st.integers(1, 4))
-@settings(deadline=None, max_examples=10)
+@out_of_100(10)
 def test_equal_chips_get_equal_work(count, per_stage):
     found = find(topology(pool("a", count)), workload(count * per_stage, batch=8 * count))
     sizes = {b - a for pipeline in stages(found) for _, _, (a, b) in pipeline}

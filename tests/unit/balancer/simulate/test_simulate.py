@@ -8,7 +8,7 @@ from itertools import accumulate, pairwise
 from time import process_time
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from balancer.completion.completion import complete
@@ -21,6 +21,7 @@ from balancer.schedule.action import Kind
 from balancer.schedule.registry import schedule, schedules
 from balancer.search.ledger import TERMS, efficiency, ledger
 from balancer.simulate.simulate import Scenario, run, simulate
+from tests.examples import out_of_100
 from tests.unit.balancer.cases import halved, pipelines, plan, pool, topology, unit, workload
 
 
@@ -46,7 +47,6 @@ WHOLE = [name for name in schedules() if not schedule(name).timed]
 
 
 @given(case=pipelines(), name=st.sampled_from(WHOLE))
-@settings(deadline=None)
 def test_never_beats_the_lower_bound(case, name):
     chips, work, written = case
     prediction = predict(chips, work, written.model_copy(update={"schedule": name}))
@@ -59,7 +59,6 @@ def test_never_beats_the_lower_bound(case, name):
 
 
 @given(case=pipelines())
-@settings(deadline=None)
 def test_1f1b_never_exceeds_its_upper_bound(case):
     chips, work, written = case
     prediction = predict(chips, work, written)
@@ -70,7 +69,6 @@ def test_1f1b_never_exceeds_its_upper_bound(case):
 
 
 @given(case=pipelines(), name=st.sampled_from(WHOLE))
-@settings(deadline=None)
 def test_spans_are_the_stage_s_actions_in_order_without_overlap(case, name):
     chips, work, written = case
     prediction = predict(chips, work, written.model_copy(update={"schedule": name}))
@@ -86,7 +84,6 @@ def test_spans_are_the_stage_s_actions_in_order_without_overlap(case, name):
 
 
 @given(case=pipelines(), scale=st.floats(0.1, 1000))
-@settings(deadline=None)
 def test_time_scale_slows_everything_alike(case, scale):
     one, scaled = predict(*case), predict(*case, time_scale=scale)
     assert scaled.step_s == pytest.approx(scale * one.step_s)
@@ -95,7 +92,6 @@ def test_time_scale_slows_everything_alike(case, scale):
 
 
 @given(case=pipelines())
-@settings(deadline=None)
 def test_free_links_are_never_slower(case):
     assert predict(*case, free_links=True).step_s <= predict(*case).step_s * (1 + 1e-9)
 
@@ -144,7 +140,6 @@ def test_a_tied_weight_on_two_stages_is_summed_at_its_first():
 
 
 @given(case=pipelines(), miss=st.floats(1.0, 3.0))
-@settings(deadline=None)
 def test_the_ledger_sums_to_what_was_lost(case, miss):
     prediction = predict(*case)
     terms = ledger(prediction)
@@ -181,7 +176,7 @@ def recomputing(written, words):
     words=st.lists(RECOMPUTE, min_size=5, max_size=5),
     name=st.sampled_from(["1f1b", "zero-bubble"]),
 )
-@settings(deadline=None, max_examples=30)
+@out_of_100(30)
 def test_the_ledger_sums_up_where_stages_recompute(case, words, name):
     """Rounding apart: where collectives weigh on slow chips less than on fast ones, a cut may beat their mean."""
     chips, work, written = case
@@ -237,7 +232,6 @@ def test_several_chunks_on_a_stage_run():
 
 
 @given(case=pipelines())
-@settings(deadline=None)
 def test_memory_counts_what_1f1b_keeps_in_flight(case):
     chips, work, written = case
     completed = complete(written, Problem(chips, work))

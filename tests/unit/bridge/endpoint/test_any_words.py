@@ -7,7 +7,7 @@ import socket
 import struct
 from contextlib import suppress
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.endpoint.router import Router
@@ -20,6 +20,7 @@ from bridge.words.endpoint import AskStats, Failed
 from bridge.words.port import Close, CloseEpoch, Fill, Filled, Open, Post, Send
 from bridge.words.release import RELEASE, Release
 from bridge.words.word import Word, encode
+from tests.examples import out_of_100
 
 ME, PEER = RankId("a", 0), RankId("b", 0)
 SPECS = [
@@ -62,7 +63,7 @@ def _descriptor(what: str) -> int:
 
 
 @given(st.lists(st.tuples(frames, memory), max_size=12))
-@settings(deadline=None, max_examples=150)
+@out_of_100(150)
 def test_whatever_a_rank_says_nothing_is_raised_and_nothing_left(said: list[tuple[bytes, str]]) -> None:
     before = _descriptors()
     loop, (ours, theirs) = Loop(), socket.socketpair()

@@ -6,12 +6,13 @@ from math import prod
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.layout.layout import LayoutError, Region, Shape, TensorLayout, overlap
 from bridge.layout.reshard import Box, Piece, Placement, copies, relocate, reshard
 from bridge.rank import RankId
+from tests.examples import out_of_100
 from tests.unit.bridge.layout.layouts import layouts
 
 RANKS = tuple(RankId(pool, index) for pool in ("nvidia", "ascend") for index in range(6))
@@ -66,7 +67,7 @@ def assert_shards(received: dict[RankId, np.ndarray], target: Placement) -> None
 
 
 @given(moves)
-@settings(max_examples=200)
+@out_of_100(200)
 def test_every_target_ends_with_exactly_its_shard(move: tuple[Placement, Placement]) -> None:
     source, target = move
     plan = reshard(source, target)
@@ -80,7 +81,7 @@ def test_every_target_ends_with_exactly_its_shard(move: tuple[Placement, Placeme
 
 
 @given(moves)
-@settings(max_examples=200)
+@out_of_100(200)
 def test_each_byte_crosses_once_per_distinct_target_shard(move: tuple[Placement, Placement]) -> None:
     source, target = move
     plan = reshard(source, target)
@@ -107,7 +108,7 @@ def test_copies_bring_each_target_its_whole_shard_once(move: tuple[Placement, Pl
 
 
 @given(moves)
-@settings(max_examples=200)
+@out_of_100(200)
 def test_replicas_share_the_sending_to_within_one_row(move: tuple[Placement, Placement]) -> None:
     source, target = move
     for pieces in (reshard(source, target).pieces, copies(source, target)):

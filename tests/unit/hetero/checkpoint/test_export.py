@@ -8,13 +8,15 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from bridge.layout.layout import TensorLayout, whole
 from bridge.rank import RankId
+from hetero.checkpoint.adapters import write_adapter
 from hetero.checkpoint.errors import CheckpointError
-from hetero.checkpoint.export import export
+from hetero.checkpoint.export import export, export_adapter
 from hetero.checkpoint.manifest import RunState
-from hetero.checkpoint.pieces import write_piece
+from hetero.checkpoint.pieces import CheckpointReader, write_piece
 from hetero.checkpoint.resume import CHECKPOINTS, ResumePoint
 from hetero.checkpoint.store import CheckpointStore
 from hetero.huggingface import shards
@@ -25,6 +27,8 @@ from hetero.models.description import ModelDescription
 from hetero.models.dimensions import Dimensions
 from hetero.models.hf_model import HfModel
 from hetero.models.registry import architecture, weights
+from hetero.models.tuning import LoraOptions, Tuning
+from hetero.models.weight_map import Block, WeightMap
 
 DIMS = Dimensions(layers=1, hidden=8, heads=2, kv_heads=1, ffn=12, vocab=11)
 
@@ -42,11 +46,8 @@ def _saved(run_dir: Path, tensors: dict[str, torch.Tensor]) -> ResumePoint:
     for number in (0, 1):
         rank = RankId("a", number)
         places = {name: (TensorLayout.split(tuple(x.shape), 0, 2), number) for name, x in tensors.items()}
-        boxes = {name: layout.region(number)[0] for name, (layout, _) in places.items()}
-        state = {
-            name: {"parameter": x[slice(*boxes[name])], "exp_avg": x[slice(*boxes[name])]}
-            for name, x in tensors.items()
-        }
+        parts = {name: x[slice(*places[name][0].region(number)[0])] for name, x in tensors.items()}
+        state = {name: {"parameter": part, "exp_avg": part} for name, part in parts.items()}
         pieces.append(write_piece(store.piece_path(3, rank), rank, state, places))
     facts = {"consumed_sequences": 6, "consumed_tokens": 24, "job_fingerprint": "f", "plan": {}}
     store.commit(3, RunState(**facts, scalars={"updates": 3}), pieces)
@@ -97,11 +98,8 @@ def test_what_lies_beside_the_weights_comes_along(tmp_path: Path) -> None:
     (tmp_path / "tokenizer.json").write_text("{}")
     point = _saved(tmp_path / "run", _logical(DIMS))
     export(point, as_hf(DIMS), (tmp_path / "tokenizer.json",), tmp_path / "out", "hf", None)
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {
-        "config.json",
-        "model.safetensors",
-        "tokenizer.json",
-    }
+    there = {path.name for path in (tmp_path / "out").iterdir()}
+    assert there == {"config.json", "model.safetensors", "tokenizer.json"}
     assert json.loads((tmp_path / "out" / "config.json").read_text())["dtype"] == "float32"
 
 
@@ -161,3 +159,85 @@ def test_transformers_computes_the_same_with_it(qkv_bias: bool, tmp_path: Path) 
     logits_BTV = theirs(batch.tokens_BT).logits
     wanted = torch.nn.functional.cross_entropy(logits_BTV.flatten(0, 1), batch.labels_BT.flatten(), reduction="sum")
     assert loss_of(units, batch).item() == pytest.approx(wanted.item(), rel=1e-6)
+
+
+LORA = LoraOptions(rank=2, alpha=6.0)
+TUNED = Tuning(lora=LORA)
+
+
+def _with_adapters(model: HfModel) -> dict[str, torch.Tensor]:
+    told = architecture(model, TUNED)
+    specs = {spec.name: spec for unit in range(len(told.units)) for spec in told.tensors(unit, 1).values()}
+    return {name: torch.randn(spec.layout.shape) for name, spec in specs.items()}
+
+
+def test_adapters_are_folded_into_the_weights_that_they_stand_beside(tmp_path: Path) -> None:
+    model = as_hf(DIMS)
+    tensors = _with_adapters(model)
+    export(_saved(tmp_path / "run", tensors), model, (), tmp_path / "out", "hf", None, LORA)
+    reader = HfReader(HfFolder(tmp_path / "out"))
+    for ours, theirs in (("q", "self_attn.q_proj"), ("o", "self_attn.o_proj")):
+        wanted = tensors[f"units.1.{ours}.weight"] + 3.0 * (
+            tensors[f"units.1.{ours}.lora_b"] @ tensors[f"units.1.{ours}.lora_a"]
+        )
+        name = f"model.layers.0.{theirs}.weight"
+        found = reader.get(name, tuple(slice(0, extent) for extent in wanted.shape))
+        torch.testing.assert_close(found, wanted)
+
+
+def test_adapters_alone_are_pefts(tmp_path: Path) -> None:
+    model = as_hf(DIMS)
+    tensors = _with_adapters(model)
+    export_adapter(_saved(tmp_path / "run", tensors), model, tmp_path / "out", LORA, "the/model")
+    config = json.loads((tmp_path / "out" / "adapter_config.json").read_text())
+    modules = ["down_proj", "gate_proj", "k_proj", "o_proj", "q_proj", "up_proj", "v_proj"]
+    assert config["target_modules"] == modules
+    assert (config["peft_type"], config["r"], config["lora_alpha"]) == ("LORA", 2, 6.0)
+    assert config["base_model_name_or_path"] == "the/model"
+    found = load_file(tmp_path / "out" / "adapter_model.safetensors")
+    assert len(found) == 2 * len(modules)
+    stem = "base_model.model.model.layers.0.mlp.gate_proj.lora"
+    assert torch.equal(found[f"{stem}_A.weight"], tensors["units.2.gate.lora_a"])
+    assert torch.equal(found[f"{stem}_B.weight"], tensors["units.2.gate.lora_b"])
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_matrix_of_several_of_ours_has_an_adapter_of_all_their_factors(turned: bool, tmp_path: Path) -> None:
+    """As fused query, key and value have; A's and B's are never turned."""
+    shapes = {"units.1.q.weight": (4, 3), "units.1.k.weight": (2, 3)}
+    order, blocks = (1, 0) if turned else (0, 1), []
+    for name, rows in (("units.1.q.weight", slice(0, 4, 1)), ("units.1.k.weight", slice(4, 6, 1))):
+        there = (slice(0, 3, 1), rows) if turned else (rows, slice(0, 3, 1))
+        blocks.append(Block(name, whole(shapes[name]), "h.qk.weight", there, order))
+    found = WeightMap(shapes, blocks)
+    tensors = {name: torch.randn(shape) for name, shape in shapes.items()}
+    for stem, out in (("units.1.q", 4), ("units.1.k", 2)):
+        tensors |= {f"{stem}.lora_a": torch.randn(2, 3), f"{stem}.lora_b": torch.randn(out, 2)}
+    point = _saved(tmp_path / "run", tensors)
+    with CheckpointReader(point.store, point.step) as reader:
+        write_adapter(tmp_path, reader, found, LORA, None)
+    a, b = (load_file(tmp_path / "adapter_model.safetensors")[f"base_model.model.h.qk.lora_{x}.weight"] for x in "AB")
+    stems = {name: name.removesuffix(".weight") for name in shapes}
+    added = {name: tensors[f"{stem}.lora_b"] @ tensors[f"{stem}.lora_a"] for name, stem in stems.items()}
+    wanted = found.write("h.qk.weight", added.__getitem__)
+    torch.testing.assert_close(b @ a, wanted.t() if turned else wanted)
+    config = json.loads((tmp_path / "adapter_config.json").read_text())
+    assert (config["rank_pattern"], config["alpha_pattern"]) == ({"qk": 4}, {"qk": 12.0})
+
+
+@pytest.mark.parametrize("lora", [None, LORA])
+def test_whether_adapters_are_meant_is_said(lora: LoraOptions | None, tmp_path: Path) -> None:
+    model = as_hf(DIMS)
+    tensors = _logical(model) if lora else _with_adapters(model)
+    with pytest.raises(CheckpointError, match="--merge"):
+        export(_saved(tmp_path / "run", tensors), model, (), tmp_path / "out", "hf", None, lora)
+    with pytest.raises(CheckpointError, match=r"--merge|trains no adapters"):
+        export_adapter(_saved(tmp_path / "other", _logical(model)), model, tmp_path / "out", lora, None)
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_trained_beside_adapters_has_no_place_in_pefts_file(tmp_path: Path) -> None:
+    model = as_hf(DIMS)
+    lora = LORA.model_copy(update={"train_also": ("norm*",)})
+    with pytest.raises(CheckpointError, match="train_also"):
+        export_adapter(_saved(tmp_path / "run", _with_adapters(model)), model, tmp_path / "out", lora, None)

@@ -7,7 +7,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.layout.layout import Shape, TensorLayout
@@ -16,6 +16,7 @@ from hetero.checkpoint.errors import CheckpointError, DamagedCheckpoint
 from hetero.checkpoint.manifest import RunState
 from hetero.checkpoint.pieces import CheckpointReader, write_piece
 from hetero.checkpoint.store import CheckpointStore
+from tests.examples import out_of_100
 from tests.unit.bridge.layout.layouts import tilings
 
 RUN = RunState(consumed_sequences=32, consumed_tokens=8192, job_fingerprint="f", plan={}, scalars={"updates": 4})
@@ -69,7 +70,7 @@ def save(store: CheckpointStore, step: int, tensors: Tensors, layouts: Layouts) 
 
 
 @given(moves, st.integers(0, 99))
-@settings(max_examples=40, deadline=None)
+@out_of_100(40)
 def test_any_partition_is_read_under_any_other(move: dict[str, tuple[TensorLayout, TensorLayout]], seed: int) -> None:
     written = {name: source for name, (source, _) in move.items()}
     tensors = values(written, seed)

@@ -95,6 +95,13 @@ def test_prune_keeps_those_saved_last_even_of_lower_steps(store: CheckpointStore
     assert sorted(path.name for path in store.root.iterdir()) == ["step-00000020", "step-00000050"]
 
 
+def test_prune_keeps_those_of_a_multiple_too(store: CheckpointStore) -> None:
+    save(store, 10, 20, 30, 40, 50)
+    assert store.prune(1, keep_every=20) == [10, 30]
+    assert store.prune(1, keep_every=25) == [20, 40]
+    assert store.steps() == [50]
+
+
 def save_after(store: CheckpointStore, *states: tuple[int, int, int]) -> None:
     """Steps with the updates that were done, and the skipped ones that are not made up for."""
     for step, updates, skips in states:

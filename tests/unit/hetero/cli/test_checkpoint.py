@@ -6,13 +6,18 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 from hetero.checkpoint.resume import ResumePoint
 from hetero.cli.app import run
 from hetero.huggingface.folder import HfFolder
+from hetero.huggingface.reader import HfReader
+from hetero.job.file.load import load_job
+from hetero.job.run.resuming import check_resume
 from hetero.models.as_hf import as_hf
-from tests.unit.hetero.checkpoint.test_export import DIMS, _logical, _saved
+from tests.unit.hetero.checkpoint.test_export import DIMS, LORA, _logical, _saved, _with_adapters
+from tests.unit.hetero.huggingface.written import write_folder
 
 BYTES = DIMS.model_copy(update={"vocab": 300})
 
@@ -89,3 +94,48 @@ def test_export_by_what_the_run_kept(saved: ResumePoint, tmp_path: Path, capsys:
     assert run(["checkpoint", "export", f"{saved.run_dir}@3", str(tmp_path / "out")]) == 0
     assert [path.name for path in HfFolder(tmp_path / "out").beside] == ["config.json", "tokenizer.json"]
     assert "as llama" in capsys.readouterr().out
+
+
+def test_import_and_back(saved: ResumePoint, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    there, back = tmp_path / "there", tmp_path / "back"
+    assert run(["checkpoint", "export", str(saved.run_dir), str(there), "--dtype", "bfloat16"]) == 0
+    assert run(["checkpoint", "import", str(there), str(tmp_path / "imported")]) == 0
+    assert run(["checkpoint", "export", str(tmp_path / "imported"), str(back)]) == 0
+    one, other = HfFolder(there), HfFolder(back)
+    assert one.tensors.keys() == other.tensors.keys()
+    assert all(torch.equal(HfReader(one).get(name), HfReader(other).get(name)) for name in one.tensors)
+
+    job = {**yaml.safe_load((saved.run_dir / "job.yaml").read_text()), "model": {"hf": "there"}}
+    (tmp_path / "job.yaml").write_text(yaml.safe_dump(job))
+    check_resume(load_job(tmp_path / "job.yaml"), ResumePoint.parse(str(tmp_path / "imported")))
+    assert run(["checkpoint", "import", str(there), str(tmp_path / "imported")]) == 2
+    assert "nothing is overwritten" in capsys.readouterr().err
+
+
+def test_what_is_no_model_is_not_imported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = write_folder(tmp_path / "there", config=json.loads(as_hf(BYTES).config))
+    assert run(["checkpoint", "import", str(folder), str(tmp_path / "imported")]) == 2
+    assert "missing: model.embed_tokens.weight" in capsys.readouterr().err
+    assert not (tmp_path / "imported").exists()
+
+
+@pytest.fixture
+def adapted(saved: ResumePoint, tmp_path: Path) -> ResumePoint:
+    job = yaml.safe_load((saved.run_dir / "job.yaml").read_text())
+    job["train"]["lora"] = LORA.model_dump(mode="json")
+    point = _saved(tmp_path / "tuned", _with_adapters(as_hf(BYTES)))
+    (point.run_dir / "job.yaml").write_text(yaml.safe_dump(job))
+    return point
+
+
+def test_export_of_adapters(adapted: ResumePoint, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    common = ["checkpoint", "export", str(adapted.run_dir)]
+    assert run([*common, str(tmp_path / "out")]) == 2
+    assert "fold them in with --merge, or give --adapter" in " ".join(capsys.readouterr().err.split())
+    assert run([*common, str(tmp_path / "merged"), "--merge"]) == 0
+    assert len(HfFolder(tmp_path / "merged").tensors) == 12
+    assert run([*common, str(tmp_path / "alone"), "--adapter"]) == 0
+    assert {path.name for path in (tmp_path / "alone").iterdir()} == {
+        "adapter_config.json",
+        "adapter_model.safetensors",
+    }

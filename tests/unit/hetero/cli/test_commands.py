@@ -148,18 +148,8 @@ def test_plan_as_json_is_one_object(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["plan", AUTO, "--json"]) == 0
     data = json.loads(capsys.readouterr().out)
     assert data["model"] == {"told": "llama-tiny", "provider": "native"}
-    assert set(data) == {
-        "job",
-        "emulated",
-        "model",
-        "plan",
-        "prediction",
-        "memory",
-        "links",
-        "runners_up",
-        "idle",
-        "notes",
-    }
+    own = {"job", "emulated", "model", "plan", "prediction", "memory", "links", "runners_up", "idle", "notes"}
+    assert set(data) == own
     assert data["links"] == data["idle"] == []
     assert data["emulated"] is True
     assert data["prediction"]["step_s"] > 0

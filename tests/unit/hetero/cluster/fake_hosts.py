@@ -71,9 +71,9 @@ class FakeHosts:
         self.told += instructions
         return instructions
 
-    def start(self, epoch: int = 0, start: int = 0) -> None:
+    def start(self, epoch: int = 0, start: int = 0, save_every: int = 0) -> None:
         self.ask(ev.StartAsked())
-        self.ask(ev.ConfigureAsked(Configure(epoch_spec(epoch, start))))
+        self.ask(ev.ConfigureAsked(Configure(epoch_spec(epoch, start, save_every=save_every))))
 
     def report(self, host: str, step: int, epoch: int = 0) -> list[ins.Instruction]:
         for one in (instructions := self.feed(ev.StepReported(step_of(step, epoch)))):

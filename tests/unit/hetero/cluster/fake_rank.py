@@ -93,6 +93,7 @@ class FakeRank:
         return WorldJoined()
 
     def configure(self, order: Configure) -> Configured:
+        self.spec = order.spec
         self.epoch, self.step, self.script = order.spec.epoch, order.spec.start, json.loads(order.spec.text.path)
         fingerprint = self.script.get("fingerprints", {}).get(str(self.rank))
         active = str(self.rank) not in self.script.get("idle", ())
@@ -109,8 +110,7 @@ class FakeRank:
         time.sleep(self.script.get("step_s", 0.0))
         self.fault(self.step)
         done = self.step + 1
-        every = self.script.get("save_every", 0)
-        if every and done % every == 0:
+        if self.spec.saves_at(done):
             told = {"rank": str(self.rank), "file": f"{self.rank}@{done}", "size_bytes": 0, "checksum": ""}
             piece = StoredPiece(**told, tensors={}) if self.rank.index == 0 else None
             self.agent.send_word(Saved(done, piece))

@@ -17,7 +17,9 @@ CALIBRATION = CalibrationSpec(
 )
 
 
-def epoch_spec(epoch: int = 0, start: int = 0, state: Literal["initial", "live"] = "initial", **script: Any) -> RunSpec:
+def epoch_spec(
+    epoch: int = 0, start: int = 0, state: Literal["initial", "live"] = "initial", save_every: int = 0, **script: Any
+) -> RunSpec:
     """`script` is what fake ranks do in the epoch."""
     return RunSpec(
         epoch=epoch,
@@ -29,4 +31,6 @@ def epoch_spec(epoch: int = 0, start: int = 0, state: Literal["initial", "live"]
         start=start,
         steps=1000,
         state=state,
+        checkpoint_folder="nowhere",
+        checkpoint_every=save_every,
     )

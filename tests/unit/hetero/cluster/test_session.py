@@ -169,8 +169,18 @@ def test_other_text_is_refused_and_the_session_goes_on() -> None:
         ("peer lost", "PeerLost"),
     ],
 )
-@pytest.mark.parametrize("step", [-1, 3])
-def test_a_rank_s_end_is_named(fault: str, cause: str, step: int) -> None:
+def test_a_rank_s_end_is_named(fault: str, cause: str) -> None:
+    check_end(3, fault, cause)
+
+
+@pytest.mark.parametrize(
+    ("fault", "cause"), [("kill", "was killed by SIGKILL"), ("fail", "ValueError: a mistake of its own")]
+)
+def test_so_is_its_end_before_the_first_step(fault: str, cause: str) -> None:
+    check_end(-1, fault, cause)
+
+
+def check_end(step: int, fault: str, cause: str) -> None:
     with pytest.raises(RankFailure) as caught:
         run_to_the_end(faulty("ascend:2", step, fault))
     assert (caught.value.pool, caught.value.host, str(caught.value.rank)) == ("ascend", "ascend@1", "ascend:2")

@@ -5,17 +5,18 @@ from __future__ import annotations
 import itertools
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from hetero.data.order import SampleOrder
+from tests.examples import out_of_100
 
 
 def _epoch(order: SampleOrder, epoch: int = 0) -> list[int]:
     return [order.index(epoch * order.n + place) for place in range(order.n)]
 
 
-@settings(max_examples=50, deadline=None)
+@out_of_100(50)
 @given(n=st.integers(1, 300), seed=st.integers(0, 2**63), epoch=st.integers(0, 5))
 def test_every_epoch_is_a_permutation(n: int, seed: int, epoch: int) -> None:
     assert sorted(_epoch(SampleOrder(seed, n), epoch)) == list(range(n))

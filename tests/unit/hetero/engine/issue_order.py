@@ -23,11 +23,13 @@ from bridge.rank import RankId
 from hetero.engine import epoch as epoch_module
 from hetero.engine.epoch import Epoch
 from hetero.engine.state.origin import begin
+from hetero.engine.state.saving import Saver
 from hetero.engine.step import totals as totals_module
 from hetero.engine.step.backward import backward
 from hetero.engine.step.samples import PipelineBatch
 from hetero.engine.step.stage import RankPlace, place_of
 from hetero.engine.wiring import EpochGroups, tensor_holdings
+from hetero.layers.auxiliary import AuxiliaryLoss
 from hetero.layers.group import TensorGroup
 from hetero.layers.product import product, summed_product
 from hetero.layers.weight_gradients import ProductPair, WeightGradients
@@ -258,6 +260,7 @@ class Stage:
         model, self.dtype, self.reads_text, self.computes_loss = architecture(dims), torch.float32, False, False
         self.chunks: dict[int, Chunk] = {}
         self.layouts: dict[str, Any] = {}
+        self.auxiliary = AuxiliaryLoss()
         products = WeightGradients()
         last = len(model.units) - 1
         for chunk in plan.pipelines[place.pipeline].chunks():
@@ -316,7 +319,8 @@ def _order_of(spec: RunSpec, me: RankId, count: int) -> Order:
         groups = EpochGroups(spec, world, tensors)  # type: ignore[arg-type]
         if (place := place_of(spec.plan, me)) is not None:
             state = begin(spec, tensors, me, world.backend)
-            running = Epoch(spec, place, world, groups, tensors, None, state)  # type: ignore[arg-type]
+            saver = Saver(me, world.backend, print, print)
+            running = Epoch(spec, place, world, groups, tensors, None, state, saver)  # type: ignore[arg-type]
             met = order.met - {"host"}
             for _ in range(spec.steps):
                 running.run_step()

@@ -15,13 +15,14 @@ from hetero.checkpoint.manifest import RunState
 from hetero.checkpoint.store import CheckpointStore
 from hetero.engine.state import origin
 from hetero.engine.state.origin import begin, note_of
-from hetero.engine.state.saving import save
+from hetero.engine.state.saving import Saver
 from hetero.engine.state.state import State
 from hetero.engine.step.stage import RankPlace, Stage
 from hetero.engine.wiring import tensor_holdings
 from hetero.layers.group import TensorGroup
 from hetero.models.dimensions import Dimensions
 from hetero.words.options import LossScaleOptions, TrainOptions
+from hetero.words.orders import Saved
 from hetero.words.spec import RunSpec, TextRun
 from tests.live_bytes import LiveBytes
 
@@ -54,11 +55,14 @@ def test_a_stage_takes_no_memory_of_its_own() -> None:
 def _saved(tmp_path: Path, state: State) -> RunSpec:
     """The run that goes on from it."""
     store, state.step = CheckpointStore(tmp_path), 1
-    piece = save(store, ME, state)
-    assert piece is not None
+    told: list[Saved] = []
+    saver = Saver(ME, CpuBackend(), told.append, print)
+    saver.save(store, state)
+    saver.wait()
+    pieces = [saved.piece for saved in told if saved.piece is not None]
     scalars = {"updates": 1, "loss_scale": 4.0, "good_steps": 1}
     run = RunState(consumed_sequences=1, consumed_tokens=4, job_fingerprint="", plan={}, scalars=scalars)
-    store.commit(1, run, [piece])
+    store.commit(1, run, pieces)
     return _spec(start=1, state="checkpoint", resume_folder=str(tmp_path))
 
 

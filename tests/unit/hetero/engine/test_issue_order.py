@@ -6,7 +6,7 @@ An order depends on the plan alone, so this is a proof without processes: each r
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from backends.chip import load_chip
@@ -23,6 +23,7 @@ from hetero.models.registry import architecture
 from hetero.words.options import EvalOptions, TrainOptions
 from hetero.words.pool import Pool
 from hetero.words.spec import RunSpec, TextRun
+from tests.examples import out_of_100
 from tests.unit.hetero.engine.issue_order import SEQ_LEN, Order, Stuck, orders_of, replay
 
 CHIPS = 8
@@ -88,25 +89,11 @@ def _plans(draw: st.DrawFn) -> Plan:
     return Plan(schedule=schedule, pipelines=tuple(found))
 
 
-def _check(plan: Plan, tied: bool, bucket_mib: float) -> None:
-    replay(orders_of(spec_of(plan, tied, bucket_mib), "nvidia", CHIPS), ROOM)
-
-
-MANY = given(_plans(), st.booleans(), st.sampled_from([1e-6, 1e-3, 1.0]))
-
-
 @pytest.mark.slow
-@settings(max_examples=10)
-@MANY
+@out_of_100(40)
+@given(_plans(), st.booleans(), st.sampled_from([1e-6, 1e-3, 1.0]))
 def test_no_chips_wait_in_a_circle(plan: Plan, tied: bool, bucket_mib: float) -> None:
-    _check(plan, tied, bucket_mib)
-
-
-@pytest.mark.slow
-@settings(max_examples=30)
-@MANY
-def test_no_chips_wait_in_a_circle_under_many_plans(plan: Plan, tied: bool, bucket_mib: float) -> None:
-    _check(plan, tied, bucket_mib)
+    replay(orders_of(spec_of(plan, tied, bucket_mib), "nvidia", CHIPS), ROOM)
 
 
 @pytest.mark.slow

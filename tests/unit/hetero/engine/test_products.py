@@ -23,7 +23,7 @@ class _Second(Stopwatch):
 
 
 class _Clock(CpuBackend):
-    def start(self, expected_s: float | None = None) -> Stopwatch:
+    def start(self, expected_s: float | None = None, after: Stopwatch | None = None) -> Stopwatch:
         return _Second()
 
 

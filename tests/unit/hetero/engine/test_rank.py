@@ -47,7 +47,8 @@ def test_what_a_person_should_know_of_its_chip_goes_with_its_answer(monkeypatch:
     monkeypatch.setattr(engine_rank, "note_of", lambda *_: "a note")
     for part in ("tensor_holdings", "EpochGroups", "place_of", "claim_memory", "begin"):
         monkeypatch.setattr(engine_rank, part, lambda *_: object())
-    nothing: Any = SimpleNamespace(backend=None)
+    monkeypatch.setattr(engine_rank, "Saver", lambda *_: SimpleNamespace(wait=lambda: None))
+    nothing: Any = SimpleNamespace(backend=None, send_word=None)
     rank = Rank(RankId("n", 0), nothing, nothing)
     rank._world = nothing
     spec = epoch_spec(4, 2)

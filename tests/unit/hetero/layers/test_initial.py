@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.traffic import Traffic
@@ -20,6 +20,7 @@ from hetero.layers.builder import fill
 from hetero.layers.initial import fill_normal
 from hetero.layers.normals import STEP, box_muller, mix
 from hetero.layers.spec import Constant, Normal, TensorSpec
+from tests.examples import out_of_100
 from tests.live_bytes import LiveBytes
 from tests.unit.hetero.layers import plain_normals
 
@@ -80,7 +81,7 @@ def test_the_polynomials_are_close_to_what_they_stand_for() -> None:
     assert np.abs(second / radius + np.sin(angle)).max() < 2e-5
 
 
-@settings(max_examples=60, deadline=None)
+@out_of_100(60)
 @given(data=st.data(), shape=st.lists(st.integers(1, 13), min_size=1, max_size=3))
 def test_any_slice_equals_the_slice_of_the_whole(data: st.DataObject, shape: list[int]) -> None:
     region = []

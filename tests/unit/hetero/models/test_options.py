@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from hetero.huggingface.errors import HfError
 from hetero.models.dimensions import Dimensions
 from hetero.models.errors import ModelError
-from hetero.huggingface.errors import HfError
 from hetero.models.hf_model import HfModel
 from hetero.models.options import ModelOptions, load_preset, preset_names
 from hetero.models.registry import architecture

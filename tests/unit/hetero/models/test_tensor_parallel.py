@@ -18,7 +18,9 @@ from benchmarks.tp_overlap import predict
 from hetero.layers.cross_entropy import IGNORED, cross_entropy_sum
 from hetero.layers.group import TensorGroup
 from hetero.models.batch import Batch
+from hetero.models.description import ModelDescription
 from hetero.models.dimensions import Dimensions
+from hetero.models.hf_model import HfModel
 from hetero.models.parts.head import Head
 from hetero.models.registry import OF_DIMENSIONS, architecture, family_names
 from hetero.models.unit import STREAM
@@ -56,7 +58,7 @@ def test_split_model_equals_whole(ranks: StandingRanks, family: str, sizes: dict
     assert_equal_gradients(assemble(dims, tp, outcomes), whole.gradients, 1e-5)
 
 
-def _in_ways(group: TensorGroup, dims: Dimensions, ways: dict[str, Any]) -> Outcome:
+def _in_ways(group: TensorGroup, dims: ModelDescription, ways: dict[str, Any]) -> Outcome:
     return train_once(replace(group, **ways), dims)
 
 
@@ -78,6 +80,27 @@ def test_split_model_in_other_ways_equals_whole(
     whole, outcomes = train_once(TensorGroup(), dims), ranks.run(tp, _in_ways, dims, ways)
     assert [outcome.loss for outcome in outcomes] == pytest.approx([whole.loss] * tp, rel=1e-6)
     found = assemble(dims, tp, outcomes, ways.get("sequence_parallel", False))
+    assert_equal_gradients(found, whole.gradients, 1e-5)
+
+
+EXPERTS: dict[str, HfModel] = {
+    "mixtral, equally busy": tiny("mixtral", output_router_logits=True, router_aux_loss_coef=0.5),
+    "qwen2_moe": tiny("qwen2_moe"),
+    "gpt_oss": tiny("gpt_oss"),
+    "deepseek_v3, equally busy": tiny("deepseek_v3", aux_loss_alpha=0.5),
+}
+
+
+@pytest.mark.parametrize(
+    "ways", [{}, {"spread": True}, {"spread": True, "sequence_parallel": True}], ids=["split", "spread", "in rows"]
+)
+@pytest.mark.parametrize("model", EXPERTS.values(), ids=EXPERTS)
+def test_experts_split_or_spread_equal_whole_ones(ranks: StandingRanks, model: HfModel, ways: dict[str, Any]) -> None:
+    """Their auxiliary losses count once, as biases do; uneven where there are 6 experts for 4 ranks."""
+    tp = 4 if model.model_type == "qwen2_moe" and "spread" in ways else 2
+    whole, outcomes = train_once(TensorGroup(), model), ranks.run(tp, _in_ways, model, ways)
+    assert [outcome.loss for outcome in outcomes] == pytest.approx([whole.loss] * tp, rel=1e-6)
+    found = assemble(model, tp, outcomes, ways.get("sequence_parallel", False), ways.get("spread", False))
     assert_equal_gradients(found, whole.gradients, 1e-5)
 
 

@@ -10,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from balancer.cost.workload import UnitWork
 from bridge.precision import ITEM_BYTES
 from hetero.models.dimensions import Dimensions
 from hetero.models.options import load_preset, preset_names
@@ -20,6 +21,8 @@ SEQ_LEN, GLOBAL_BATCH = 192, 6
 VARIED = Dimensions(
     layers=3, hidden=96, heads=12, kv_heads=2, ffn=130, vocab=259, tie_embeddings=True, qkv_bias=True, norm_eps=1e-6
 )
+OF_TUNED = ("frozen", "frozen_flops", "undivided")
+"""Of a model that trains as a whole there are none."""
 MODELS = {**{name: load_preset(name) for name in preset_names()}, "varied": VARIED}
 
 
@@ -37,9 +40,14 @@ def told(dims: Dimensions) -> dict[str, Any]:
         "parameters": model.parameter_count,
         "tensors": {f"tp {tp}": _tensors(dims, tp) for tp in (1, 2, 4) if model.legal_tp(tp) is None},
         "work": {
-            precision: {unit.kind: asdict(unit) for unit in work.by_precision[precision]} for precision in ITEM_BYTES
+            precision: {unit.kind: _costs(unit) for unit in work.by_precision[precision]} for precision in ITEM_BYTES
         },
     }
+
+
+def _costs(unit: UnitWork) -> dict[str, Any]:
+    assert not any(getattr(unit, name) for name in OF_TUNED)
+    return asdict(unit, dict_factory=lambda pairs: {name: cost for name, cost in pairs if name not in OF_TUNED})
 
 
 def _tensors(dims: Dimensions, tp: int) -> dict[str, list[Any]]:

@@ -13,6 +13,7 @@ from hetero.layers.builder import LogicalTensor
 from hetero.layers.cross_entropy import IGNORED
 from hetero.layers.group import TensorGroup
 from hetero.models.batch import Batch
+from hetero.models.description import ModelDescription
 from hetero.models.dimensions import Dimensions
 from hetero.models.registry import architecture
 from hetero.models.unit_module import UnitModule, build_unit
@@ -24,7 +25,9 @@ def small(**changes: Any) -> Dimensions:
     return Dimensions(**{**SMALL, **changes})
 
 
-def build(dims: Dimensions, group: TensorGroup | None = None, dtype: torch.dtype = torch.float32) -> list[UnitModule]:
+def build(
+    dims: ModelDescription, group: TensorGroup | None = None, dtype: torch.dtype = torch.float32
+) -> list[UnitModule]:
     """The units on the CPU, tied parameters shared; every value is far from a special one."""
     shared: dict[str, torch.nn.Parameter] = {}
     place = (group or TensorGroup(), Operators(), dtype, torch.device("cpu"))
@@ -46,7 +49,7 @@ def logical_tensors(units: list[UnitModule]) -> dict[str, LogicalTensor]:
     return {tensor.name: tensor for unit in units for tensor in unit.tensors()}
 
 
-def text(dims: Dimensions, sequences: int = 2, length: int = 24) -> Batch:
+def text(dims: ModelDescription, sequences: int = 2, length: int = 24) -> Batch:
     tokens = torch.randint(0, dims.vocab, (sequences, length + 1), generator=torch.Generator().manual_seed(5))
     tokens[0, :3] = torch.tensor([0, dims.vocab - 1, 1])
     labels = tokens[:, 1:].clone()
@@ -69,21 +72,26 @@ class Outcome:
     gradients: dict[str, np.ndarray]
 
 
-def train_once(group: TensorGroup, dims: Dimensions, dtype: torch.dtype = torch.float32) -> Outcome:
+def train_once(group: TensorGroup, dims: ModelDescription, dtype: torch.dtype = torch.float32) -> Outcome:
     units = build(dims, group, dtype)
     loss = loss_of(units, text(dims))
     loss.backward()
-    gradients = {name: t.parameter.grad.float().numpy() for name, t in logical_tensors(units).items()}
+    gradients = {name: _gradient(t.parameter).float().numpy() for name, t in logical_tensors(units).items()}
     return Outcome(loss.item(), gradients)
 
 
+def _gradient(parameter: torch.nn.Parameter) -> torch.Tensor:
+    return torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+
+
 def assemble(
-    dims: Dimensions, tp: int, outcomes: list[Outcome], sequence_parallel: bool = False
+    dims: ModelDescription, tp: int, outcomes: list[Outcome], sequence_parallel: bool = False, spread: bool = False
 ) -> dict[str, np.ndarray]:
     """Whole gradients from the ranks' parts; checks what each layout says of its replicas."""
     whole: dict[str, np.ndarray] = {}
     model = architecture(dims)
-    specs = [spec for unit in range(len(model.units)) for spec in model.tensors(unit, tp, sequence_parallel).values()]
+    ways = tp, sequence_parallel, spread
+    specs = [spec for unit in range(len(model.units)) for spec in model.tensors(unit, *ways).values()]
     for spec in specs:
         layout, gradient = spec.layout, np.zeros(spec.layout.shape, np.float32)
         for positions in layout.replica_groups():

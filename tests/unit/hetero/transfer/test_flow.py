@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from backends.cpu import CpuBackend
@@ -19,6 +19,7 @@ from bridge.rank import RankId
 from hetero.transfer.flow import Flow
 from hetero.transfer.messages import Destination, MessageSpec, message_specs, unpack
 from hetero.transfer.waits import Waits
+from tests.examples import out_of_100
 from tests.unit.hetero.engine.placements import SHAPES, numbered, part_of, placements, ranks
 
 
@@ -92,14 +93,14 @@ def _moves(draw: st.DrawFn) -> list[tuple[Placement, Placement]]:
     return [(draw(placements(shape, "a")), draw(placements(shape, target_pool))) for shape in shapes]
 
 
-@settings(max_examples=60)
+@out_of_100(60)
 @given(_moves(), st.integers(1, 3), st.integers(1, 2))
 def test_any_layout_to_any_layout(tensors: list[tuple[Placement, Placement]], turns: int, window: int) -> None:
     plans = [Reshard(copies(source, target), ()) for source, target in tensors]
     _move(tensors, plans, turns, window)
 
 
-@settings(max_examples=60)
+@out_of_100(60)
 @given(st.data())
 def test_one_target_has_nobody_to_gather_from(data: st.DataObject) -> None:
     shape = data.draw(st.sampled_from(SHAPES))

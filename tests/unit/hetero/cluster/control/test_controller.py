@@ -147,7 +147,7 @@ def test_hosts_that_read_different_text_are_named_and_the_session_goes_on(hosts:
 
 
 def test_a_checkpoint_is_told_once_it_is_whole_and_the_run_waits_for_it(hosts: FakeHosts) -> None:
-    hosts.start()
+    hosts.start(save_every=1)
     hosts.ask(ev.RunAsked(1))
     names = list(hosts.leases)
     for host in names[:-1]:
@@ -158,6 +158,34 @@ def test_a_checkpoint_is_told_once_it_is_whole_and_the_run_waits_for_it(hosts: F
     notice, answer = hosts.feed(ev.PiecesSaved(names[-1], 1, []))
     assert (notice.step, notice.pieces) == (1, [{"of": host} for host in names[:-1]])
     assert answer == ins.Done(1)
+
+
+def test_a_run_is_not_over_before_the_pieces_of_its_last_checkpoint_begin_to_come(hosts: FakeHosts) -> None:
+    hosts.start(save_every=2)
+    hosts.ask(ev.RunAsked(3))
+    names = list(hosts.leases)
+    for step in range(3):
+        for host in names:
+            hosts.report(host, step)
+    assert not of(ins.Done, hosts.told)
+    assert [hosts.feed(ev.PiecesSaved(host, 2, [])) for host in names[:-1]] == [[], [], []]
+    written, answer = hosts.feed(ev.PiecesSaved(names[-1], 2, []))
+    assert (written.step, answer) == (2, ins.Done(3))
+
+
+def test_a_checkpoint_whose_pieces_are_all_there_is_told_behind_the_step_that_it_follows(hosts: FakeHosts) -> None:
+    hosts.start(save_every=1)
+    hosts.ask(ev.RunAsked(2))
+    names = list(hosts.leases)
+    for host in names:
+        assert hosts.feed(ev.PiecesSaved(host, 1, [])) == []
+    told = [one for host in names for one in hosts.report(host, 0)]
+    assert [type(one) for one in told] == [ins.Deliver, ins.CheckpointWritten]
+    for host in names[1:]:
+        hosts.report(host, 1)
+        hosts.feed(ev.PiecesSaved(host, 2, []))
+    hosts.feed(ev.PiecesSaved(names[0], 2, []))
+    assert [type(one) for one in hosts.report(names[0], 1)] == [ins.Deliver, ins.CheckpointWritten, ins.Done]
 
 
 def test_what_a_rank_tells_becomes_news_under_its_own_name(hosts: FakeHosts) -> None:

@@ -44,7 +44,7 @@ class ScriptedHost(Host):
         self._roster.expect()
         self.hear(A, Ready())
         self.hear(B, Ready())
-        self.handle(Configure(epoch_spec(7, 3)))
+        self.handle(Configure(epoch_spec(7, 3, save_every=4)))
         self.hear(A, Configured(7))
         self.hear(B, Configured(7))
         self.handle(Lease(7, 6))
@@ -86,6 +86,23 @@ def test_a_step_that_all_have_finished_is_one_report(host: ScriptedHost) -> None
     assert (stepped.report.step, stepped.report.ranks) == (3, 2)
 
 
+def test_a_piece_may_be_whole_before_its_step_is_reported_or_steps_later(host: ScriptedHost) -> None:
+    stepped, _ = host.hear(A, *(step(A, number) for number in (3, 4))), host.hear(A, Saved(4, piece_of(A)))
+    assert stepped == []
+    *steps, saved = host.hear(B, *(step(B, number) for number in (3, 4, 5)), Saved(4, None))
+    assert [one.report.step for one in steps] == [3, 4]
+    assert saved == ev.PiecesSaved("pool@0", 4, [piece_of(A)])
+
+
+def test_who_has_run_its_steps_and_still_writes_is_expected_to_speak(host: ScriptedHost) -> None:
+    host.hear(A, *(step(A, number) for number in (3, 4, 5)))
+    member = host._roster.members[A]
+    assert member.expected
+    assert member.debt == "has not written what it saves after 4 steps"
+    host.hear(A, Saved(4, None))
+    assert not member.expected
+
+
 def test_what_a_rank_tells_is_of_the_step_that_it_is_in(host: ScriptedHost) -> None:
     waits = ChipWaits("world", 0, (1,), 31.0)
     host.hear(A, step(A))
@@ -100,7 +117,9 @@ def test_what_a_rank_tells_is_of_the_step_that_it_is_in(host: ScriptedHost) -> N
         ([step(A), step(A)], "tells of step 3 of epoch 7 of pool:0, where step 4 "),
         ([step(A, epoch=6)], "tells of step 3 of epoch 6 of pool:0, where step 3 of epoch 7 "),
         ([*(step(A, number) for number in range(3, 7))], "tells of step 6 of epoch 7 of pool:0, where step None "),
-        ([Saved(5, None)], "tells of step 4 of epoch 7 of pool:0, where step 3 "),
+        ([Saved(5, None)], "tells of the save after 5 steps of epoch 7 of pool:0, where the save after 4 steps "),
+        ([Saved(4, None), Saved(4, None)], "tells of the save after 4 steps of epoch 7 of pool:0, where "),
+        ([Saved(4, None), Saved(8, None)], "tells of the save after 8 steps of epoch 7 of pool:0, where "),
         ([Saved(4, piece_of(B))], "tells of a piece of pool:1, where a piece of pool:0 "),
         ([Calibrated(())], "nobody asked for it"),
         ([Configured(7)], "nobody asked for it"),
@@ -113,6 +132,8 @@ def test_what_a_rank_tells_is_of_the_step_that_it_is_in(host: ScriptedHost) -> N
         "old epoch",
         "not leased",
         "saved",
+        "saved twice",
+        "saved too early",
         "another rank's piece",
         "answer",
         "second answer",

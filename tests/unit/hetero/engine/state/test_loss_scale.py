@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from hetero.engine.state.loss_scale import LossScale, told
@@ -17,7 +17,6 @@ def _scale(initial: float = 1024.0, grow_every: int = 3, **kept: float) -> LossS
     return LossScale.of(LossScaleOptions(initial=initial, grow_every=grow_every), kept).where(["bfloat16", "float16"])
 
 
-@settings(deadline=None)
 @given(STEPS, st.integers(1, 5))
 def test_it_changes_as_torchs_does(skipped: list[bool], grow_every: int) -> None:
     initial = 2.0**70  # from where it comes neither to its least nor to its most

@@ -11,7 +11,7 @@ from bridge.layout.axes import Axes
 from bridge.layout.layout import Region, TensorLayout
 from bridge.layout.reshard import copies
 from bridge.rank import RankId
-from hetero.engine.state.ownership import Holder, Holding, alike, contributions, first_replicas, holdings
+from hetero.engine.state.ownership import Holder, Holding, Ways, alike, contributions, first_replicas, holdings
 from tests.unit.hetero.engine.placements import SHAPES, numbered, placements, shard
 
 TIED = "units.0.embedding.weight"
@@ -25,13 +25,13 @@ def _plan(*pipelines: tuple[StagePlan, ...]) -> Plan:
     return Plan(pipelines=[PipelinePlan(share=1, stages=stages) for stages in pipelines])
 
 
-def _layouts() -> dict[tuple[int, Axes, bool], dict[str, TensorLayout]]:
+def _layouts() -> dict[tuple[int, Ways], dict[str, TensorLayout]]:
     """Three units, of which the last uses the first one's weight; at tp 1 and 2."""
-    found: dict[tuple[int, Axes, bool], dict[str, TensorLayout]] = {}
+    found: dict[tuple[int, Ways], dict[str, TensorLayout]] = {}
     for tp in (1, 2):
         weight, middle = TensorLayout.split((6, 2), 0, tp), TensorLayout.replicated((2,), tp)
         tensors = ({TIED: weight}, {"units.1.norm": middle}, {TIED: weight})
-        found |= {(unit, Axes.of(tp=tp), False): of_unit for unit, of_unit in enumerate(tensors)}
+        found |= {(unit, Ways(Axes.of(tp=tp), False, False)): of_unit for unit, of_unit in enumerate(tensors)}
     return found
 
 
@@ -45,6 +45,14 @@ def test_a_holder_for_each_pipeline_and_one_owner() -> None:
     assert [holder.place for holder in found["units.1.norm"].holders] == [(0, 0), (1, 0)]
     assert found["units.1.norm"].owners.ranks == (RankId("b", 0),)
     assert found[TIED].owners.ranks == (RankId("a", 0), RankId("a", 1))
+
+
+def test_what_is_frozen_is_saved_by_its_owner_unless_another_has_more_of_it() -> None:
+    stages = _stage("a", (0, 1), ((0, 3),), ((0, 3),)), _stage("b", (0,), ((0, 3),))
+    for wide, owner in (("a", 0), ("b", 1), ("a and b", 0), ("", 0)):
+        placed = [one.model_copy(update={"precision": "float32" if one.pool in wide else "bfloat16"}) for one in stages]
+        found = holdings(_plan(*((one,) for one in placed)), _layouts(), {TIED})
+        assert {h.name: (h.trains, h.owner) for h in found} == {TIED: (False, owner), "units.1.norm": (True, 0)}
 
 
 def test_a_tied_weight_on_two_stages_has_two_holders_and_one_owner() -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from math import prod
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.layout.layout import Region
@@ -14,6 +14,7 @@ from bridge.rank import RankId
 from hetero.engine.state.ownership import Holder, Holding
 from hetero.engine.state.routes import PARAMETER, VALUE, Key, Side, Transfer, rounds
 from hetero.engine.state.state import owned_by, places_of
+from tests.examples import out_of_100
 from tests.unit.hetero.engine.placements import SHAPES, placements, ranks
 
 EVERYONE = [*ranks("a", 4), *ranks("b", 4)]
@@ -22,13 +23,15 @@ Arrays = dict[Key, np.ndarray]
 
 
 @st.composite
-def sides(draw: st.DrawFn, names: Sequence[tuple[int, ...]], precisions: dict[str, str]) -> Side:
+def sides(
+    draw: st.DrawFn, names: Sequence[tuple[int, ...]], precisions: dict[str, str], trains: Sequence[bool]
+) -> Side:
     """Tensors of these shapes, each held by one stage or by one of each pool."""
     pools = draw(st.sampled_from([("a",), ("b",), ("a", "b"), ("b", "a")]))
     tensors = []
     for unit, shape in enumerate(names):
         holders = tuple(Holder(p, 0, frozenset({0}), draw(placements(shape, pool))) for p, pool in enumerate(pools))
-        tensors.append(Holding(f"t{unit}", unit, holders, draw(st.integers(0, len(pools) - 1))))
+        tensors.append(Holding(f"t{unit}", unit, holders, draw(st.integers(0, len(pools) - 1)), trains[unit]))
     return Side(tensors, precisions, (MOMENT,))
 
 
@@ -36,11 +39,12 @@ def sides(draw: st.DrawFn, names: Sequence[tuple[int, ...]], precisions: dict[st
 def moves(draw: st.DrawFn) -> tuple[Side, Side]:
     shapes = draw(st.lists(st.sampled_from(SHAPES), min_size=1, max_size=2))
     precisions = {pool: draw(st.sampled_from(["float32", "bfloat16"])) for pool in "ab"}
-    return draw(sides(shapes, precisions)), draw(sides(shapes, precisions))
+    trains = [draw(st.booleans()) for _ in shapes]
+    return draw(sides(shapes, precisions, trains)), draw(sides(shapes, precisions, trains))
 
 
 @given(moves())
-@settings(max_examples=60, deadline=None)
+@out_of_100(60)
 def test_every_rank_comes_to_all_that_the_other_plan_gives_it(move: tuple[Side, Side]) -> None:
     before, after = move
     old = {me: held(before, me) for me in EVERYONE}
@@ -58,7 +62,7 @@ def test_every_rank_comes_to_all_that_the_other_plan_gives_it(move: tuple[Side, 
 
 
 @given(moves())
-@settings(max_examples=30)
+@out_of_100(30)
 def test_a_rank_has_a_place_for_what_it_holds_and_for_nothing_else(move: tuple[Side, Side]) -> None:
     side, _ = move
     for me in EVERYONE:

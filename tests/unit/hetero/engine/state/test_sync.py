@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from backends.cpu import CpuBackend
@@ -24,6 +24,7 @@ from hetero.engine.state.sync import GradientSync, Sums
 from hetero.engine.wiring import sharing
 from hetero.transfer.messages import Destination, MessageSpec, unpack
 from hetero.transfer.waits import Waits
+from tests.examples import out_of_100
 from tests.live_bytes import LiveBytes
 from tests.patience import WAIT_S
 from tests.unit.hetero.engine.placements import numbered, part_of, shard
@@ -166,7 +167,7 @@ def _other_pools(tensors: list[Holding]) -> int:
 
 
 @pytest.mark.slow
-@settings(max_examples=60, deadline=None)
+@out_of_100(60)
 @given(_models(), st.sampled_from([1, 1 << 20]))
 def test_owners_get_the_sum_of_all_and_each_pool_sends_it_once(tensors: list[Holding], bucket_bytes: int) -> None:
     wires = Wires()
@@ -202,7 +203,7 @@ DTYPES = st.sampled_from([torch.float32, torch.bfloat16, torch.float16])
 
 
 @pytest.mark.slow
-@settings(max_examples=60, deadline=None)
+@out_of_100(60)
 @given(_models(), st.fixed_dictionaries({"a": DTYPES, "b": DTYPES}), st.sampled_from([1, 1 << 20]))
 def test_all_copies_get_the_owner_s_values_rounded_once_and_each_pool_receives_them_once(
     tensors: list[Holding], dtypes: dict[str, torch.dtype], bucket_bytes: int

@@ -18,6 +18,7 @@ from hetero.layers.group import TensorGroup
 from hetero.models.batch import Batch
 from hetero.models.dimensions import Dimensions
 from hetero.models.registry import architecture
+from hetero.models.tuning import EVERYTHING, Tuning
 from hetero.models.unit_module import build_unit
 from hetero.transfer.waits import Waits
 
@@ -29,17 +30,24 @@ class OneStage:
     device; on "meta" nothing is computed, and whoever wants to know a number of the chip's is refused."""
 
     def __init__(
-        self, layers: int, micro_batches: int, precision: str = "float32", device: str = "cpu", tp: int = 1
+        self,
+        layers: int,
+        micro_batches: int,
+        precision: str = "float32",
+        device: str = "cpu",
+        tp: int = 1,
+        tuning: Tuning = EVERYTHING,
     ) -> None:
         dims = Dimensions(layers=layers, hidden=32, heads=4, kv_heads=2, ffn=44, vocab=50)
         backend, group = CpuBackend(), TensorGroup() if tp == 1 else TensorGroup(tp, 0, MagicMock(spec=Communicator))
         units, place = len(architecture(dims).units), torch.device(device)
         stage = StagePlan(pool="a", tp=tp, units=((0, units),), chips=tuple(range(tp)), warmup=1)
         pipeline = PipelinePlan(share=micro_batches, micro_batch=1, stages=(stage,))
-        made = [build_unit(dims, unit, group, backend.operators, DTYPES[precision], place, 0) for unit in range(units)]
+        common = group, backend.operators, DTYPES[precision], place, 0
+        made = [build_unit(dims, unit, *common, tuning=tuning) for unit in range(units)]
         values = {tensor.name: tensor.parameter.detach() for unit in made for tensor in unit.tensors()}
         me = RankPlace(0, 0, 0, tuple(RankId("a", chip) for chip in range(tp)), stage.axes)
-        self.stage = Stage(dims, Plan(pipelines=(pipeline,)), me, group, backend, precision, values)
+        self.stage = Stage(dims, Plan(pipelines=(pipeline,)), me, group, backend, precision, values, tuning)
         self.meter = Meter(backend, Waits(backend))
         told = [*architecture(dims).boundary], (1, LENGTH), self.stage.dtype, self.meter, {}, {}
         self.executor = Executor(self.stage.chunks, actions_of(pipeline, "1f1b")[0], {}, *told)

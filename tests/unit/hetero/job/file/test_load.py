@@ -62,6 +62,9 @@ def test_a_job_is_named_after_its_file_and_survives_being_written_down(tmp_path:
         ("pools.one.family=cude", "pools.one.family", "cuda"),
         ("model.preset=lama-tiny", "model.preset", "llama-tiny"),
         ("bridge.links[0].between=[one, tow]", "bridge.links[0].between", "two"),
+        ("train.freeze=[embeding.weight]", "train.freeze", "embedding.weight"),
+        ("train.lora={targets: [gat]}", "train.lora.targets", "gate"),
+        ("train.lora={rnak: 8}", "train.lora.rnak", "rank"),
     ],
 )
 def test_a_misspelt_name_is_guessed_at_every_level(tmp_path: Path, setting: str, key: str, guess: str) -> None:
@@ -82,6 +85,9 @@ def test_a_misspelt_name_is_guessed_at_every_level(tmp_path: Path, setting: str,
         ("pools.two={family: ascend, chip: Ascend-910B2, count: 4, chips_per_host: 2, tp: 4}", "pools.two.tp"),
         ("pools.one.family=ascend", "pools.one.chip"),
         ("pools.two.chip=Ascend-910A", None),
+        ("train.freeze=['*']", "train.freeze"),
+        ("train.lora={rank: 0}", "train.lora.rank"),
+        ("train.lora={dropout: 0.1}", "train.lora.dropout"),
         ("time_scale=0", "time_scale"),
         ("time_scale=fast", "time_scale"),
         ("bridge.links=[{between: [one, one]}]", "bridge.links[0].between"),
@@ -207,7 +213,13 @@ def test_the_fingerprint_is_of_what_decides_the_numbers(tmp_path: Path) -> None:
         "data.source=/else",
     ):
         assert _load(tmp_path, JOB, setting).fingerprint() == base, setting
-    for setting in ("train.seed=1", "train.global_batch=8", "data.seq_len=128", "train.optimizer.lr=0.1"):
+    for setting in (
+        "train.seed=1",
+        "train.global_batch=8",
+        "data.seq_len=128",
+        "train.optimizer.lr=0.1",
+        "train.lora={}",
+    ):
         assert _load(tmp_path, JOB, setting).fingerprint() != base, setting
 
 

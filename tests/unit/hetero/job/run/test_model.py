@@ -43,7 +43,7 @@ def _job(folder: Path, *settings: str, **model: Any) -> Job:
         "train": {"steps": 4, "global_batch": 2},
         "pools": {"here": {"family": "cpu", "count": 2}},
     }
-    (folder / "job.yaml").write_text(yaml.safe_dump(job))
+    (folder / "job.yaml").write_text(yaml.safe_dump(job, sort_keys=False))
     return load_job(folder / "job.yaml", settings)
 
 
@@ -60,7 +60,7 @@ def test_a_directory_lies_beside_the_job_file(tmp_path: Path) -> None:
 def test_a_mistake_in_it_is_told_at_its_line(tmp_path: Path) -> None:
     with pytest.raises(JobError) as raised:
         _job(tmp_path)
-    assert (raised.value.key, raised.value.line) == ("model.hf", 14)
+    assert (raised.value.key, raised.value.line) == ("model.hf", 2)
     _written(tmp_path / "tiny")
     for changes, word in (({"vocab_size": 200}, "257 symbols"), ({"model_type": "lama"}, "did you mean llama")):
         write_folder(tmp_path / "tiny", config=CONFIG | changes)
@@ -78,7 +78,7 @@ def test_a_pool_that_cannot_cut_it(tmp_path: Path) -> None:
 
 
 def test_weights_that_do_not_fit_stop_a_run_and_no_plan(tmp_path: Path) -> None:
-    write_folder(_written(tmp_path / "tiny"))
+    write_folder(tmp_path / "tiny", config=CONFIG)
     job = _job(tmp_path)
     with pytest.raises(HfError, match="missing: "):
         checked_weights(job)

@@ -154,6 +154,20 @@ def test_a_model_that_is_told_in_another_way_is_another(tmp_path: Path) -> None:
     config = {"model_type": "llama", "vocab_size": 300, "num_hidden_layers": 1}
     write_folder(tmp_path / "tiny", config=config)
     point, model = _saved(_job()), f"model={{hf: {tmp_path / 'tiny'}}}"
-    with pytest.raises(JobError, match="model.told as was dimensions, is hf"):
+    with pytest.raises(JobError, match=r"model\.told as was dimensions, is hf"):
         check_resume(_job(model), point)
     check_resume(_job(model), _saved(_job(model)))
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "says"),
+    [
+        ([], ["train.lora={rank: 4}"], "train.lora.rank was not set, is 4"),
+        (["train.lora={rank: 4}"], ["train.lora={rank: 8}"], "train.lora.rank was 4, is 8"),
+        (["train.freeze=[embedding*]"], [], "train.freeze was ['embedding*'], is not set"),
+    ],
+)
+def test_a_job_that_trains_other_tensors_is_another(before: list[str], after: list[str], says: str) -> None:
+    with pytest.raises(JobError) as found:
+        check_resume(_job(*after), _saved(_job(*before)))
+    assert says in found.value.rule
