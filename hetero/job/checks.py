@@ -193,8 +193,10 @@ def with_tokenizer(data: DataOptions, model: ModelOptions) -> DataOptions:
 
 def _layers(model: ModelDescription) -> int:
     """What config.json says, if it says a number, is what a family reads first."""
-    layers = model.layers if isinstance(model, Dimensions) else model.values.get("num_hidden_layers")
-    return layers if isinstance(layers, int) else 0
+    if isinstance(model, Dimensions):
+        return model.layers
+    told = (model.values.get(key) for key in ("num_hidden_layers", "n_layer"))
+    return max((layers for layers in told if isinstance(layers, int)), default=0)
 
 
 def _check_layers(layers: int) -> None:

@@ -46,6 +46,8 @@ ANOTHER_TIME = (
     "tied over two stages",
     "tied in two chunks",
     "tied, float16 beside float32",
+    "adapters of latents and a shared expert, routers train also",
+    "experts and routers frozen",
 )
 """Other cuts and shares of what is in another case as well."""
 

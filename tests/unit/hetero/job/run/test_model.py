@@ -77,6 +77,13 @@ def test_a_pool_that_cannot_cut_it(tmp_path: Path) -> None:
     assert raised.value.remedy == "set it to 1, or to auto"
 
 
+@pytest.mark.parametrize(("kind", "key"), [("llama", "num_hidden_layers"), ("gpt2", "n_layer")])
+def test_layers_are_counted_before_they_are_listed(kind: str, key: str, tmp_path: Path) -> None:
+    write_folder(tmp_path / "tiny", config={"model_type": kind, "vocab_size": 300, key: 10**9})
+    with pytest.raises(JobError, match="at most 1000 layers"):
+        _job(tmp_path)
+
+
 def test_weights_that_do_not_fit_stop_a_run_and_no_plan(tmp_path: Path) -> None:
     write_folder(tmp_path / "tiny", config=CONFIG)
     job = _job(tmp_path)
