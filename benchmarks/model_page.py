@@ -39,7 +39,8 @@ norm, each against the larger of its own and a ten-thousandth of the whole. A ro
 """
 
 COLUMNS = (
-    "type", "provider", "tensors", "parameters", "round trip", "logits", "gradients", "mixed plan", "that / one process",
+    "type", "provider", "tensors", "parameters", "round trip", "logits", "gradients", "mixed plan",
+    "that / one process",
 )  # fmt: skip
 
 REFUSED = """## What is refused
