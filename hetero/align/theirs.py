@@ -47,9 +47,12 @@ def transformers_trace(source: Source, dtype: torch.dtype, batch: Batch) -> Trac
 def _loaded(folder: str, name: str, dtype: torch.dtype) -> nn.Module:
     try:
         from transformers import AutoModelForCausalLM
+        from transformers.utils import logging
     except ImportError:
         remedy = "pip install transformers where the command runs, or all that belongs to it with pip install hetero[hf]"
         raise AlignError("--against", "transformers", "it is not installed", remedy) from None
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
     try:
         model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, attn_implementation="eager")
     except (OSError, ValueError, KeyError, RuntimeError) as error:
@@ -125,9 +128,9 @@ class _Found:
         return hook
 
     def _after(self, number: int, name: str, rows: torch.Tensor | None) -> Callable[..., None]:
-        def hook(_: nn.Module, given: Any, made: Any) -> None:
+        def hook(_: nn.Module, given: tuple[Any, ...], made: Any) -> None:
             if isinstance(made, torch.Tensor):
-                made = made.detach()
+                made = _positions_first(given[0], made.detach())
                 self.operators[number][name] = made if rows is None else made[..., rows]
 
         return hook
@@ -143,6 +146,11 @@ class _Found:
                 if rotary.interleaved:
                     x = x.unflatten(-1, (-1, 2)).transpose(-1, -2).flatten(-2)
                 self.operators[number][name] = x
+
+
+def _positions_first(given: torch.Tensor, made: torch.Tensor) -> torch.Tensor:
+    """Norms of heads are given (B, T, H, K) in some types, and a view of that with heads first in others."""
+    return made.transpose(1, 2) if given.dim() == 4 and given.stride(1) < given.stride(2) else made
 
 
 def _module(model: nn.Module, path: str) -> nn.Module | None:
