@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 from hetero.models.architecture import Architecture, Layer, decoder
 from hetero.models.config import Config
 from hetero.models.families.llama import ATTENTION, EMBEDDING, HEAD, MLP
 from hetero.models.hf_model import config_error
-from hetero.models.parts.embedding import Embedding
+from hetero.models.parts.attention import Attention
 from hetero.models.parts.experts import Experts
-from hetero.models.parts.head import Head
-from hetero.models.parts.mlp import SwiGLU
 from hetero.models.parts.norm import RMSNorm
 from hetero.models.parts.part import Part
 from hetero.models.sizes import Sizes
@@ -19,16 +17,22 @@ from hetero.models.weight_rules import Names, Table
 
 
 def sparse_decoder(
-    sizes: Sizes, eps: float, attention: Part, experts: Experts, sparse: Collection[int], tied: bool
+    sizes: Sizes,
+    eps: float,
+    attention: Part | Sequence[Part],
+    experts: Experts,
+    sparse: Collection[int],
+    tied: bool,
 ) -> Architecture:
-    """Layers with the attention, and the experts or, where a layer's number is not among the `sparse`, an MLP."""
-    norm, initial = RMSNorm(sizes.hidden, eps), sizes.initial
-    mlp = SwiGLU(sizes.hidden, sizes.ffn, initial, sizes.into_stream)
-    first = {"attention": (norm, attention)}
-    kinds: tuple[Layer, Layer] = {**first, "mlp": (norm, mlp)}, {**first, "experts": (norm, experts)}
-    layers = [kinds[layer in sparse] for layer in range(sizes.layers)]
-    embedding, head = Embedding(sizes.vocab, sizes.hidden, initial), Head(sizes.vocab, sizes.hidden, initial)
-    return decoder(embedding, layers, (norm, head), tied)
+    """Layers with the attention, or each with its own, and the experts or, where a layer's number is not among the
+    `sparse`, an MLP."""
+    norm, layers = RMSNorm(sizes.hidden, eps), []
+    own = attention if isinstance(attention, Sequence) else [attention] * sizes.layers
+    for layer, first in enumerate(own):
+        windowed = isinstance(first, Attention) and first.window is not None
+        second: Layer = {"experts": (norm, experts)} if layer in sparse else {"mlp": (norm, sizes.mlp())}
+        layers.append({"sliding_attention" if windowed else "attention": (norm, first), **second})
+    return decoder(sizes.embedding(), layers, (norm, sizes.head()), tied)
 
 
 def sparse_names(experts: Table, attention: Table = ATTENTION) -> Names:

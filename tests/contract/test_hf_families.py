@@ -11,14 +11,29 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from backends.operators import Operators
+from balancer.plan.recompute import Recompute
+from hetero.layers.group import TensorGroup
+from hetero.models.batch import Batch
 from hetero.models.hf_model import HfModel
+from hetero.models.parts.embedding import Embedding
+from hetero.models.parts.norm import RMSNorm
 from hetero.models.registry import architecture, family_names, weights
-from hetero.models.unit_module import UnitModule
+from hetero.models.unit import STREAM
+from hetero.models.unit_module import UnitModule, build_unit
+from tests.live_bytes import LiveBytes
 from tests.tiny_models import tiny
 from tests.unit.hetero.models.whole_model import assert_equal_gradients, build, logical_tensors, loss_of, text
 
 pytestmark = [pytest.mark.slow, pytest.mark.parametrize("kind", family_names())]
 WEIGHTS = "model.safetensors"
+
+
+def _wider(kind: str) -> HfModel:
+    """As large as bytes are counted of, its heads as they are."""
+    if kind == "gpt2":
+        return tiny(kind, n_embd=64, n_inner=176, n_head=8, vocab_size=1500, n_positions=128)
+    return tiny(kind, hidden_size=64, intermediate_size=176, num_attention_heads=8, vocab_size=1500)
 
 
 def _theirs(model: HfModel) -> Any:
@@ -100,6 +115,34 @@ def test_the_map_gives_back_every_bit(kind: str) -> None:
     assert {name: tensor.shape for name, tensor in logical.items()} == shapes
     for name, tensor in numbers.items():
         assert torch.equal(found.write(name, logical.__getitem__), tensor), name
+
+
+@pytest.mark.parametrize(
+    "recompute", ["none", *(pytest.param(way, marks=pytest.mark.exhaustive) for way in ("selective", "full"))]
+)
+def test_bytes_are_those_of_the_tensors_that_are_there(kind: str, recompute: Recompute) -> None:
+    """What each kind of unit keeps, within a fiftieth, and what its backward needs."""
+    model, length, dtype = _wider(kind), 128, torch.bfloat16
+    told = architecture(model)
+    for unit_kind, index in {unit.kind: number for number, unit in enumerate(told.units)}.items():
+        unit = build_unit(model, index, TensorGroup(), Operators(), dtype, torch.device("cpu"), 0, recompute=recompute)
+        tokens_BT = torch.zeros(1, length, dtype=torch.int64)
+        x_BTD, batch = torch.randn(1, length, 64, dtype=dtype, requires_grad=True), Batch(tokens_BT, tokens_BT)
+        unit({STREAM: x_BTD}, batch)  # its angles are made once
+        for parameter in unit.parameters():
+            parameter.grad = torch.zeros_like(parameter)
+        with LiveBytes() as live:
+            (out,) = unit({STREAM: x_BTD}, batch).values()
+            kept, gradient = live.now, torch.ones_like(out)
+            live.peak = live.now
+            out.backward(gradient)
+        work, first = told.workload(length, 1, "bfloat16").units[index].under(recompute), told.units[index].parts[0]
+        made = isinstance(first, Embedding) or (isinstance(first, RMSNorm) and recompute == "none")
+        before = 0 if made else x_BTD.numel() * dtype.itemsize  # what came in is kept, and was there before
+        assert kept == pytest.approx(work.activation_bytes - before + work.boundary_bytes, rel=0.02), unit_kind
+        needs = work.remade_bytes + work.remade_whole_bytes + work.backward_bytes
+        needs = max(needs, work.whole_bytes + work.last_bytes - work.activation_bytes)
+        assert live.peak <= 1.25 * (kept + work.boundary_bytes + max(needs, 2 * work.largest_tensor)), unit_kind
 
 
 def test_what_config_json_leaves_out_is_as_transformers_has_it(kind: str) -> None:

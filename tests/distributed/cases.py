@@ -194,7 +194,7 @@ CASES = (
     ),
     case_of(
         "experts split, spread, and spread over rows",
-        pipeline(4, n2(0, 3, experts="spread"), a4(3, 6, experts="spread", **ROWS)),
+        pipeline(4, n2(0, 3, experts="spread"), a2(3, 6, experts="spread", **ROWS)),
         pipeline(2, k2(0, 3, recompute="full"), a1(3, 6, recompute="selective"), micro_batch=2),
         schedule="zero-bubble",
         model=tiny("deepseek_v3", vocab_size=257, aux_loss_alpha=0.1),

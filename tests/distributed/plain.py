@@ -147,8 +147,8 @@ def plain_steps(job_file: Path, folder: Path) -> list[PlainStep]:
 
 
 def _array(parameter: torch.nn.Parameter) -> np.ndarray:
-    assert parameter.grad is not None
-    return parameter.grad.numpy().copy()
+    """Zeros for what no gradient reaches."""
+    return np.zeros(parameter.shape, np.float32) if parameter.grad is None else parameter.grad.numpy().copy()
 
 
 def _optimizer(options: OptimizerOptions, parameters: list[torch.nn.Parameter]) -> torch.optim.Optimizer:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Collection, Mapping
+from typing import Any
+
 from hetero.models.architecture import Architecture
 from hetero.models.config import Config
 from hetero.models.hf_model import HfModel, config_error
 from hetero.models.parts.experts import Experts
 from hetero.models.parts.latent import LatentAttention
 from hetero.models.parts.routing import Routing
-from hetero.models.rope import read_theta
+from hetero.models.rope import read_rotary
 from hetero.models.sizes import Sizes, read_sizes
 from hetero.models.sparse import PROJECTIONS, expert_names, read_chosen, sparse_decoder, sparse_names
 from hetero.models.weight_map import WeightMap
@@ -29,15 +33,11 @@ NAMES = sparse_names(expert_names("mlp", PROJECTIONS, SHARED), ATTENTION)
 def describe(model: HfModel) -> Architecture:
     config = Config(model)
     sizes = read_sizes(config, vocab=102400, hidden=4096, ffn=11008, layers=32, heads=32)
-    for key, value in {"hidden_act": "silu", "attention_dropout": 0.0, "attention_bias": False, "mlp_bias": False,
-                       "pretraining_tp": 1, "moe_layer_freq": 1, "ep_size": 1, "scoring_func": "softmax",
-                       "norm_topk_prob": False}.items():  # fmt: skip
-        config.only(key, value)
+    read_fixed(config, {"mlp_bias": False, "scoring_func": "softmax", "norm_topk_prob": False})
     dense, count = config.optional("first_k_dense_replace", 0) or 0, config.integer("n_routed_experts", 64)
     method = config.choice("topk_method", "greedy", ("greedy", "group_limited_greedy"))
     groups, chosen_groups = read_groups(config, count, 1, 1, least=1)
-    limited, chosen = method == "group_limited_greedy", config.integer("num_experts_per_tok", 2)
-    chosen = read_chosen(config, count, chosen)
+    limited, chosen = method == "group_limited_greedy", read_chosen(config, count, 2)
     routing = Routing(
         count,
         chosen,
@@ -53,16 +53,25 @@ def describe(model: HfModel) -> Architecture:
     return sparse_decoder(sizes, eps, attention, experts, range(dense, sizes.layers), tied)
 
 
+def read_fixed(config: Config, others: Mapping[str, Any], but: Collection[str] = ()) -> None:
+    """What must be as it is in all models of these types, `but` for what a type reads for itself."""
+    common = {"hidden_act": "silu", "attention_bias": False, "pretraining_tp": 1, "moe_layer_freq": 1, "ep_size": 1}
+    for key, value in {**common, **others}.items():
+        if key not in but:
+            config.only(key, value)
+    config.without_dropout("attention_dropout")
+
+
 def latent_attention(config: Config, sizes: Sizes, query_latent: int, interleaved: bool) -> LatentAttention:
     if sizes.kv_heads != sizes.heads:
         rule = f"every head has a key of its own, and there are {sizes.heads}"
         raise config_error("num_key_value_heads", sizes.kv_heads, rule, "leave it out")
-    plain, rotary = config.integer("qk_nope_head_dim", 128), config.integer("qk_rope_head_dim", 64)
+    plain, turning = config.integer("qk_nope_head_dim", 128), config.integer("qk_rope_head_dim", 64)
     for key in ("head_dim", "qk_head_dim"):  # what these are, or their sum
         config.optional(key, None)
     value = config.integer("v_head_dim", 128)
-    if value > plain + rotary:
-        rule = f"a value is no wider than a key, which has {plain + rotary}"
+    if value > plain + turning:
+        rule = f"a value is no wider than a key, which has {plain + turning}"
         raise config_error("v_head_dim", value, rule, "use another model")
     return LatentAttention(
         sizes.hidden,
@@ -70,14 +79,21 @@ def latent_attention(config: Config, sizes: Sizes, query_latent: int, interleave
         config.optional("q_lora_rank", query_latent) or 0,
         config.integer("kv_lora_rank", 512),
         plain,
-        rotary,
+        read_rotary(config, turning, interleaved=interleaved),
         value,
-        read_theta(config, rotary),
-        interleaved,
-        (plain + rotary) ** -0.5,
+        _scale(config, plain + turning),
         sizes.initial,
         sizes.into_stream,
     )
+
+
+def _scale(config: Config, key: int) -> float:
+    """Of scores: positions that were stretched are sharpened by yarn's `mscale_all_dim`."""
+    told = config.optional("rope_scaling", None) or config.optional("rope_parameters", None) or {}
+    factor, of = told.get("factor", 1.0), told.get("mscale_all_dim") or 0.0
+    stretched = told.get("rope_type", told.get("type", "default")) != "default" and of and factor > 1
+    mscale = 0.1 * of * math.log(factor) + 1.0 if stretched else 1.0
+    return key**-0.5 * mscale * mscale
 
 
 def routed_and_shared(config: Config, sizes: Sizes, routing: Routing, width: int, shared: int) -> Experts:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from hetero.models.architecture import Architecture
 from hetero.models.config import Config
 from hetero.models.hf_model import HfModel
-from hetero.models.parts.attention import Attention
+from hetero.models.layer_types import FULL, SLIDING, read_layer_types
 from hetero.models.parts.experts import Experts
 from hetero.models.parts.routing import Routing
-from hetero.models.rope import read_theta
+from hetero.models.rope import read_rotary
 from hetero.models.sizes import read_sizes
 from hetero.models.sparse import (
     PROJECTIONS,
@@ -29,10 +29,8 @@ NAMES = sparse_names(
 def describe(model: HfModel) -> Architecture:
     config = Config(model)
     sizes = read_sizes(config, vocab=151936, hidden=2048, ffn=5632, layers=24, heads=16, kv_heads=16)
-    for key, value in {"hidden_act": "silu", "attention_dropout": 0.0, "use_sliding_window": False}.items():
-        config.only(key, value)
-    for key in ("sliding_window", "max_window_layers", "layer_types"):  # say nothing without it
-        config.optional(key, None)
+    config.only("hidden_act", "silu")
+    config.without_dropout("attention_dropout")
     count, sparse = config.integer("num_experts", 60), read_stepped(config, sizes.layers)
     routing = Routing(
         count,
@@ -45,12 +43,23 @@ def describe(model: HfModel) -> Architecture:
         config.integer("shared_expert_intermediate_size", 5632),
     )
     eps, tied = config.number("rms_norm_eps", 1e-6), config.flag("tie_word_embeddings", False)
-    theta, bias = read_theta(config, sizes.head_dim), config.flag("qkv_bias", True)
+    rotary, bias = read_rotary(config, sizes.head_dim), config.flag("qkv_bias", True)
+    windows = _windows(config, sizes.layers)
     config.finish()
-    initial, into_stream = sizes.initial, sizes.into_stream
-    attention = Attention(sizes.hidden, sizes.heads, sizes.kv_heads, sizes.head_dim, theta, bias, initial, into_stream)
-    experts = Experts(sizes.hidden, width, routing, initial, into_stream, shared_ffn=shared, shared_gate=True)
+    attention = [sizes.attention(rotary, qkv_bias=bias, window=window) for window in windows]
+    experts = Experts(
+        sizes.hidden, width, routing, sizes.initial, sizes.into_stream, shared_ffn=shared, shared_gate=True
+    )
     return sparse_decoder(sizes, eps, attention, experts, sparse, tied)
+
+
+def _windows(config: Config, layers: int) -> list[int | None]:
+    """Of each layer: every other one of the first has one, where any has."""
+    window = config.optional("sliding_window", 4096) if config.flag("use_sliding_window", False) else None
+    config.optional("sliding_window", None)
+    first = config.optional("max_window_layers", 28)
+    types = [SLIDING if window and not layer % 2 and layer < first else FULL for layer in range(layers)]
+    return [window if kind == SLIDING else None for kind in read_layer_types(config, types)]
 
 
 def weights(model: HfModel) -> WeightMap:

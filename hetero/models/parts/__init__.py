@@ -1,6 +1,7 @@
 """What models are made of. A part tells its tensors and its work without torch, and beside it lies its module.
 
 part                                  what a part tells
-embedding, norm, attention, mlp, head  those that there are
+embedding, norm, attention, mlp, head  those of dense models
+experts, routing, latent              experts, how tokens choose them, and latent attention
 projected_module                      the module of a part that ends in a product
 """

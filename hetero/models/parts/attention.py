@@ -31,6 +31,7 @@ class Attention(Part):
     window  how many positions each one reads, itself among them; None is all before it
     scale   of scores, 1 / sqrt(head_dim) by default
     cap     which scores do not exceed: cap * tanh(score / cap)
+    sinks   each head has one more score, whose value is nothing
     """
 
     module: ClassVar[str] = "hetero.models.parts.attention_module:AttentionModule"
@@ -48,6 +49,7 @@ class Attention(Part):
     window: int | None = None
     scale: float | None = None
     cap: float | None = None
+    sinks: bool = False
 
     @property
     def query_scale(self) -> float:
@@ -60,6 +62,9 @@ class Attention(Part):
         found = [*self._projections(tp), TensorSpec("o.weight", out, self.into_stream)]
         if self.o_bias:
             found.append(TensorSpec("o.bias", TensorLayout.replicated((self.hidden,), tp), Constant(0.0), by_rows=True))
+        if self.sinks:
+            sinks = TensorLayout.split_heads((self.heads,), 0, self.heads, tp, 1)
+            found.append(TensorSpec("sinks.weight", sinks, self.initial))
         return (*found, *self._norms(tp))
 
     def _projections(self, tp: int) -> Iterator[TensorSpec]:
@@ -90,23 +95,24 @@ class Attention(Part):
         documents there are a mask and angles.
 
         Norms of heads keep what they are given in float32, what they make of it, and scales; those of each head by
-        itself can be made again. With a cap the squares of the heads of one group are there at a time, in float32;
-        backward makes them again."""
+        itself can be made again. With a cap or sinks the squares of the heads of one group are there at a time, in
+        float32; backward makes them again."""
         query, shared = self.heads * self.head_dim, self.kv_heads * self.head_dim
         four = seq_len * size * (2 * query + 2 * shared)
         square = 2.0 * seq_len * seq_len * query
         normed = seq_len * self._normed_bytes(size)
         given = seq_len * size * (query + shared) if normed else 0
-        squares = 4 * seq_len * seq_len * (self.heads // self.kv_heads) if self.cap else 0
+        squared = self.cap is not None or self.sinks
+        squares = 4 * seq_len * seq_len * (self.heads // self.kv_heads) if squared else 0
         return PartWork(
             forward_flops=self.product_flops(seq_len) + square,
             collectives=1,
-            kept_bytes=four + (0 if self.cap else seq_len * 4 * self.heads) + normed,
+            kept_bytes=four + (0 if squared else seq_len * 4 * self.heads) + normed,
             input_bytes=seq_len * size * self.hidden,
-            forward_bytes=3 * squares,
-            backward_bytes=four + 5 * squares,
+            forward_bytes=4 * squares,
+            backward_bytes=max(four + 6 * squares, self._norm_backward_bytes(seq_len, size)),
             elementwise_bytes=0 if self.norm is None or self.norm.whole else normed - given,
-            remade_flops=square / 2 if self.cap else 0.0,
+            remade_flops=square / 2 if squared else 0.0,
             last_flops=2.0 * seq_len * self.hidden * query,
             weight_flops=self.product_flops(seq_len),
             pair_bytes=four,
@@ -120,6 +126,13 @@ class Attention(Part):
             return 0
         heads = self.heads + self.kv_heads
         return heads * (self.head_dim * (4 + (4 if self.norm.offset else size)) + (0 if self.norm.whole else 4))
+
+    def _norm_backward_bytes(self, seq_len: int, size: int) -> int:
+        """Beside the gradients of q, k and v, three float32 arrays of all queries where these are narrower."""
+        if self.norm is None or size >= 4:
+            return 0
+        query, shared = self.heads * self.head_dim, self.kv_heads * self.head_dim
+        return seq_len * (size * (query + 2 * shared) + 12 * query)
 
     def legal_tp(self, tp: int) -> str | None:
         if self.heads % tp:

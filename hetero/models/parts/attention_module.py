@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from backends.attention_mask import AttentionMask
-from hetero.layers.builder import Builder
+from hetero.layers.builder import Builder, ShardedModule
 from hetero.layers.capped_attention import capped_attention
 from hetero.layers.frequencies import Rotary
 from hetero.layers.linear import Linear, SummedLinear
@@ -36,6 +36,7 @@ class AttentionModule(ProjectedModule):
             builder.operators,
         )
         self._part = part
+        self.sinks = _Sinks(builder, specs["sinks.weight"]) if part.sinks else None
         self.q_norm, self.k_norm = (head_norm(builder, part.norm, specs.get(f"{name}_norm.weight")) for name in "qk")
 
     def inner(self, x_BTD: torch.Tensor, batch: Batch) -> torch.Tensor:
@@ -54,13 +55,14 @@ class AttentionModule(ProjectedModule):
         x_BHTK = norm(self._heads(linear(x_BTD))).transpose(1, 2)
         if (rotary := self._part.rotary) is None:
             return x_BHTK
-        return turned(x_BHTK, rotary, _angles(rotary, x_BTD, batch), self._operators.rotary)
+        return turned(x_BHTK, rotary, angles_for(rotary, x_BTD, batch), self._operators.rotary)
 
     def _read(self, q_BHTK: torch.Tensor, k_BGTK: torch.Tensor, v_BGTK: torch.Tensor, batch: Batch) -> torch.Tensor:
         mask, cap = batch.mask(q_BHTK.shape[2], self._part.window), self._part.cap
-        if cap is not None:
+        if cap is not None or self.sinks is not None:
             every = batch.once(("mask", None), AttentionMask) if mask is None else mask
-            return capped_attention(q_BHTK, k_BGTK, v_BGTK, every.added(q_BHTK), cap)
+            sink_H = None if self.sinks is None else self.sinks.weight
+            return capped_attention(q_BHTK, k_BGTK, v_BGTK, every.added(q_BHTK), cap, sink_H)
         if mask is None:
             return self._operators.attention(q_BHTK, k_BGTK, v_BGTK)
         return self._operators.masked_attention(q_BHTK, k_BGTK, v_BGTK, mask)
@@ -69,7 +71,18 @@ class AttentionModule(ProjectedModule):
         return x.unflatten(-1, (-1, self._part.head_dim))
 
 
-def _angles(rotary: Rotary, x_BTD: torch.Tensor, batch: Batch) -> Angles:
+class _Sinks(ShardedModule):
+    """Those of this rank's heads."""
+
+    weight: torch.Tensor
+
+    def __init__(self, builder: Builder, spec: TensorSpec) -> None:
+        super().__init__()
+        self.hold("weight", spec, builder.parameter(spec))
+
+
+def angles_for(rotary: Rotary, x_BTD: torch.Tensor, batch: Batch) -> Angles:
+    """Of the positions of a batch, for all layers alike."""
     positions_BT = batch.positions_BT
     plain = plain_angles(rotary, x_BTD.shape[1], x_BTD.device, x_BTD.dtype)
     if positions_BT is None:

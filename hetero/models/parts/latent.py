@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from bridge.layout.layout import TensorLayout
+from hetero.layers.frequencies import Rotary
 from hetero.layers.spec import Constant, Normal, TensorSpec
 from hetero.models.parts.part import Part, PartWork
 
@@ -16,10 +17,9 @@ LATENT_EPS = 1e-6
 
 @dataclass(frozen=True)
 class LatentAttention(Part):
-    """A position is pressed into a latent of `kv_latent` and one key of `rotary` that all heads share and positions
-    turn; of the latent's norm each head makes a key of `plain` and a value of `value`. Queries are made of the stream,
-    or of a latent of `query_latent`, if that is not 0. `interleaved` pairs element 2i with 2i + 1 for its turn, else i
-    with i + rotary / 2. `scale` is what scores are multiplied by.
+    """A position is pressed into a latent of `kv_latent` and one key that all heads share and positions turn, as wide
+    as `rotary` has it; of the latent's norm each head makes a key of `plain` and a value of `value`. Queries are made
+    of the stream, or of a latent of `query_latent`, if that is not 0. `scale` is what scores are multiplied by.
 
     Heads are cut over the ranks. Every rank presses all positions, which is little, and makes a share of the gradients
     of what does it: that of its heads. `into_stream` is how the output projection begins, `initial` the others.
@@ -32,10 +32,8 @@ class LatentAttention(Part):
     query_latent: int
     kv_latent: int
     plain: int
-    rotary: int
+    rotary: Rotary
     value: int
-    rope_theta: float
-    interleaved: bool
     scale: float
     initial: Normal
     into_stream: Normal
@@ -43,12 +41,12 @@ class LatentAttention(Part):
     @property
     def key(self) -> int:
         """Width of a head's query and key."""
-        return self.plain + self.rotary
+        return self.plain + self.rotary.dim
 
     def tensors(self, tp: int) -> tuple[TensorSpec, ...]:
         return (
             *self._queries(tp),
-            self._whole("kv_down.weight", tp, self.kv_latent + self.rotary, self.hidden),
+            self._whole("kv_down.weight", tp, self.kv_latent + self.rotary.dim, self.hidden),
             self._norm("kv_norm.weight", tp, self.kv_latent),
             self._heads("kv_up.weight", tp, self.plain + self.value, self.kv_latent),
             TensorSpec(
@@ -77,26 +75,25 @@ class LatentAttention(Part):
         return TensorSpec(name, TensorLayout.replicated((width,), tp, "summed"), Constant(1.0))
 
     def work(self, seq_len: int, size: int) -> PartWork:
-        """Kept are q, k, v and what they give, all as wide as keys, since kernels want that; what is left of the last
-        at a value's width, if that is another; and one float32 log-sum for each head and position. Of latents, on
+        """Kept are q, k, v and what they give, all as wide as keys, since kernels want that; the last at a value's
+        width, side by side for the product; and one float32 log-sum for each head and position. Of latents, on
         every rank, what their norms keep and what these give. Backward has the gradients of the same four. The causal
         mask leaves half of the square, which has no weights."""
         tokens, heads = seq_len * size, seq_len * size * self.heads
         four, latents = 4 * heads * self.key, self.query_latent + self.kv_latent
-        of_value = heads * self.value if self.value < self.key else 0
-        turned = tokens * self.rotary if size == 4 else 0  # lies beside the latent
+        turned = tokens * self.rotary.dim if size == 4 else 0  # lies beside the latent
         norms = (1 + (self.query_latent > 0)) * seq_len * 4
         return PartWork(
             forward_flops=self.product_flops(seq_len) + 1.0 * seq_len * seq_len * self.heads * (self.key + self.value),
             collectives=1,
-            kept_bytes=four + of_value + seq_len * 4 * self.heads,
+            kept_bytes=four + heads * self.value + seq_len * 4 * self.heads,
             whole_bytes=seq_len * latents * (4 + 2 * size) + norms + turned,
             input_bytes=tokens * self.hidden,
             backward_bytes=four,
             last_flops=2.0 * seq_len * self.hidden * self.heads * self.value,
             weight_flops=self.product_flops(seq_len),
             pair_bytes=heads * (self.key + self.plain + 2 * self.value),
-            whole_pair_bytes=tokens * (2 * self.hidden + 2 * latents + self.rotary),
+            whole_pair_bytes=tokens * (2 * self.hidden + 2 * latents + self.rotary.dim),
         )
 
     def legal_tp(self, tp: int) -> str | None:

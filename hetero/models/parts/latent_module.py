@@ -13,9 +13,10 @@ import torch.nn.functional as F
 
 from hetero.layers.builder import Builder, ShardedModule
 from hetero.layers.linear import Linear, SummedLinear
-from hetero.layers.rotary import Angles, angles_of, plain_angles
+from hetero.layers.rotary import Angles, turned
 from hetero.layers.spec import TensorSpec
 from hetero.models.batch import Batch
+from hetero.models.parts.attention_module import angles_for
 from hetero.models.parts.latent import LATENT_EPS, LatentAttention
 from hetero.models.parts.projected_module import ProjectedModule
 
@@ -38,10 +39,10 @@ class LatentAttentionModule(ProjectedModule):
     def inner(self, x_BTD: torch.Tensor, batch: Batch) -> torch.Tensor:
         part = self._part
         x_BTD = self._group.copy_in(x_BTD, self._weight_gradients.flush)
-        angles = self._angles(x_BTD, batch)
+        angles = angles_for(part.rotary, x_BTD, batch)
         q_BHTK = self._queries(x_BTD, angles)
         k_BHTK, v_BHTV = self._keys_and_values(x_BTD, angles)
-        v_BHTK = F.pad(v_BHTV, (0, part.key - part.value)) if part.value < part.key else v_BHTV
+        v_BHTK = F.pad(v_BHTV, (0, part.key - part.value)) if part.value < part.key else v_BHTV.contiguous()
         if (mask := batch.mask(x_BTD.shape[1])) is None:
             y_BHTK = self._operators.attention(q_BHTK, k_BHTK, v_BHTK)
         else:
@@ -55,35 +56,24 @@ class LatentAttentionModule(ProjectedModule):
         """With the scale of the scores, where that is not the operator's own."""
         part = self._part
         q_BTE = self.q(self.q_norm(self.q_down(x_BTD)) if part.query_latent else x_BTD)
-        plain, turned = self._heads(q_BTE, part.key).split((part.plain, part.rotary), -1)
-        q_BHTK = torch.cat((plain, self._turned(turned, angles)), -1)
+        plain, turning = self._heads(q_BTE, part.key).split((part.plain, part.rotary.dim), -1)
+        q_BHTK = torch.cat((plain, self._turned(turning, angles)), -1)
         factor = part.scale * part.key**0.5
         return q_BHTK if abs(factor - 1) < 1e-12 else q_BHTK * factor
 
     def _keys_and_values(self, x_BTD: torch.Tensor, angles: Angles) -> tuple[torch.Tensor, torch.Tensor]:
         part = self._part
-        latent_BTL, turned = self.kv_down(x_BTD).split((part.kv_latent, part.rotary), -1)
+        latent_BTL, turning = self.kv_down(x_BTD).split((part.kv_latent, part.rotary.dim), -1)
         both = self._heads(self.kv_up(self.kv_norm(latent_BTL)), part.plain + part.value)
         plain, v_BHTV = both.split((part.plain, part.value), -1)
-        turned_BHTR = self._turned(turned[:, None], angles).expand(-1, plain.shape[1], -1, -1)
+        turned_BHTR = self._turned(turning[:, None], angles).expand(-1, plain.shape[1], -1, -1)
         return torch.cat((plain, turned_BHTR), -1), v_BHTV
 
     def _turned(self, x_BHTR: torch.Tensor, angles: Angles) -> torch.Tensor:
-        """Interleaved pairs are put as halves first, of queries and keys alike, which their product does not see."""
-        if self._part.interleaved:
-            x_BHTR = x_BHTR.unflatten(-1, (-1, 2)).transpose(-1, -2).flatten(-2)
-        return self._operators.rotary(x_BHTR, *angles)
+        return turned(x_BHTR, self._part.rotary, angles, self._operators.rotary)
 
     def _heads(self, x: torch.Tensor, width: int) -> torch.Tensor:
         return x.unflatten(-1, (-1, width)).transpose(1, 2)
-
-    def _angles(self, x_BTD: torch.Tensor, batch: Batch) -> Angles:
-        positions_BT, part = batch.positions_BT, self._part
-        plain = plain_angles(part.rope_theta, part.rotary, x_BTD.shape[1], x_BTD.device, x_BTD.dtype)
-        if positions_BT is None:
-            return plain
-        key = "angles", part.rope_theta, part.rotary, x_BTD.dtype
-        return batch.once(key, lambda: angles_of(plain, positions_BT))
 
 
 class _LatentNorm(ShardedModule):

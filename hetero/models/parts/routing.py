@@ -38,7 +38,7 @@ class Routing:
     auxiliary: float = 0.0
 
     def tensors(self, hidden: int, tp: int, initial: Normal) -> Iterator[TensorSpec]:
-        """Whole on every rank, each of which makes a share of the gradient: that of what its part of the experts gave."""
+        """Whole on every rank, each of which makes a share of the gradient: that of what its experts gave."""
 
         def whole(*shape: int) -> TensorLayout:
             return TensorLayout.replicated(shape, tp, "summed")

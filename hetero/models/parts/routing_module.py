@@ -27,6 +27,8 @@ class RouterModule(ShardedModule):
     with its input's: it is no share of what a schedule can put off."""
 
     weight: torch.Tensor
+    bias: torch.Tensor
+    correction: torch.Tensor
 
     def __init__(self, builder: Builder, routing: Routing, specs: Mapping[str, TensorSpec]) -> None:
         super().__init__()
@@ -78,7 +80,7 @@ class RouterModule(ShardedModule):
 
     def _auxiliary_loss(self, probability_BTE: torch.Tensor, experts_NC: torch.Tensor) -> torch.Tensor:
         """Summed over the sequences, each times its tokens."""
-        sequences, length, experts = probability_BTE.shape
+        sequences, _, experts = probability_BTE.shape
         experts_BM = experts_NC.view(sequences, -1)
         chosen_BE = probability_BTE.new_zeros(sequences, experts)
         chosen_BE.scatter_add_(-1, experts_BM, torch.ones_like(experts_BM, dtype=chosen_BE.dtype))

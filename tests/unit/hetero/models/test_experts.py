@@ -1,4 +1,4 @@
-"""Experts compute what each expert for each token would, keep what they tell, and let their loss in where they stand."""
+"""Experts compute what each expert for each token would, keep what they tell, and let in their loss where they are."""
 
 from __future__ import annotations
 
@@ -61,6 +61,8 @@ def test_values_and_gradients_are_those_of_each_expert_for_each_token(part: Expe
             y_BTD.backward(gradient_BTD)
         assert all(weight.grad is None for weight in weight_gradients.weights)
         for pair in pairs:
+            held = (*pair[1:3], *(pair.dispatch[:2] if pair.dispatch else ()))
+            assert not any(tensor.requires_grad for tensor in held), "a pair would hold the graph that it came from"
             weight_gradients.make(pair)
     else:
         y_BTD.backward(gradient_BTD)

@@ -22,7 +22,7 @@ from hetero.models.description import ModelDescription
 from hetero.models.dimensions import Dimensions
 from hetero.models.hf_model import HfModel
 from hetero.models.parts.head import Head
-from hetero.models.registry import OF_DIMENSIONS, architecture
+from hetero.models.registry import OF_DIMENSIONS, architecture, family_names
 from hetero.models.unit import STREAM
 from hetero.models.unit_module import build_unit
 from tests.live_bytes import LiveBytes
@@ -83,9 +83,22 @@ def test_split_model_in_other_ways_equals_whole(
     assert_equal_gradients(found, whole.gradients, 1e-5)
 
 
+@pytest.mark.parametrize("tp", [2, pytest.param(4, marks=pytest.mark.exhaustive)])
+@pytest.mark.parametrize("kind", family_names())
+def test_every_family_split_equals_whole(ranks: StandingRanks, kind: str, tp: int) -> None:
+    """Plainly, and with rows of the stream and products in slices; with more ranks than key-value heads, too."""
+    model = tiny(kind)
+    whole = train_once(TensorGroup(), model)
+    for ways in ({}, WAYS["rows in slices"]):
+        outcomes = ranks.run(tp, _in_ways, model, ways)
+        assert [outcome.loss for outcome in outcomes] == pytest.approx([whole.loss] * tp, rel=1e-6)
+        assert_equal_gradients(assemble(model, tp, outcomes, "sequence_parallel" in ways), whole.gradients, 1e-5)
+
+
 EXPERTS: dict[str, HfModel] = {
     "mixtral, equally busy": tiny("mixtral", output_router_logits=True, router_aux_loss_coef=0.5),
     "qwen2_moe": tiny("qwen2_moe"),
+    "gpt_oss": tiny("gpt_oss"),
     "deepseek_v3, equally busy": tiny("deepseek_v3", aux_loss_alpha=0.5),
 }
 
@@ -95,7 +108,7 @@ EXPERTS: dict[str, HfModel] = {
 )
 @pytest.mark.parametrize("model", EXPERTS.values(), ids=EXPERTS)
 def test_experts_split_or_spread_equal_whole_ones(ranks: StandingRanks, model: HfModel, ways: dict[str, Any]) -> None:
-    """Their auxiliary losses count once; uneven where there are 6 experts for 4 ranks."""
+    """Their auxiliary losses count once, as biases do; uneven where there are 6 experts for 4 ranks."""
     tp = 4 if model.model_type == "qwen2_moe" and "spread" in ways else 2
     whole, outcomes = train_once(TensorGroup(), model), ranks.run(tp, _in_ways, model, ways)
     assert [outcome.loss for outcome in outcomes] == pytest.approx([whole.loss] * tp, rel=1e-6)
