@@ -14,17 +14,18 @@ from dataclasses import dataclass, field
 import torch
 
 from hetero.align.errors import AlignError
-from hetero.align.fault import Fault, lacking
+from hetero.align.misalignment import Misalignment, lacking
+from hetero.align.model_trace import ModelTrace
 from hetero.align.ours import OurModel
 from hetero.align.source import Source
-from hetero.align.tolerance import SMALLEST_SHARE, Tolerance, length, relative
-from hetero.align.trace import Trace
-from hetero.align.weights import difference
+from hetero.align.tolerance import Tolerance, length, relative
+from hetero.align.weights import Difference, difference
 from hetero.models.architecture import Architecture
 from hetero.models.batch import Batch
+from hetero.models.unit import LOSS
 
-REST = "sum"
-"""Of a unit whose operators agree: what it makes of them."""
+REST, HEAD = "sum", "head"
+"""What a unit makes of its operators; the last one a loss."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class Errors:
 
     @property
     def worst(self) -> float:
-        return max(self.value, self.gradient, *self.tensors.values())
+        return max((self.value, self.gradient, *self.tensors.values()))
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class UnitAlignment:
     whole: Errors
     alone: Errors
     operators: Mapping[str, float] = field(default_factory=dict)
-    weights: Mapping[str, str] = field(default_factory=dict)
+    weights: Mapping[str, Difference] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -64,10 +65,10 @@ class Alignment:
     dtype: str
     tolerance: Tolerance
     units: Sequence[UnitAlignment]
-    lacking: Sequence[Fault] = ()
+    lacking: Sequence[Misalignment] = ()
 
     @property
-    def faults(self) -> list[Fault]:
+    def faults(self) -> list[Misalignment]:
         """Of each unit that fails alone; or where none does, of the first that fails behind others."""
         found = [*self.lacking, *(fault for unit in self.units if (fault := self._fault(unit)))]
         if not found:
@@ -75,11 +76,11 @@ class Alignment:
             found = [self._late(late)] if late else []
         return found
 
-    def _fault(self, unit: UnitAlignment) -> Fault | None:
+    def _fault(self, unit: UnitAlignment) -> Misalignment | None:
         limit = self.tolerance.alone
         if unit.alone.worst <= limit:
             return None
-        wrong = {name: error for name, error in unit.operators.items() if error > limit}
+        wrong = {name: error for name, error in unit.operators.items() if error > limit < unit.alone.value}
         learnt = {name: error for name, error in unit.alone.tensors.items() if error > limit}
         if wrong:
             (name, error), what = next(iter(wrong.items())), "value"
@@ -89,19 +90,26 @@ class Alignment:
             (name, error), what = [*learnt.items()][-1], "gradient"
         else:
             name, error, what = "input", unit.alone.gradient, "gradient"
+        name = name.removesuffix(".weight").removesuffix(".bias")
         if unit.weights and (not wrong or name == REST):
-            name = next(iter(unit.weights))
+            name = _named(*next(iter(unit.weights.items())))
         cause = "; ".join(f"{tensor} {how}" for tensor, how in unit.weights.items())
-        return Fault(unit.number, unit.kind, unit.place, name.removesuffix(".weight"), what, error, limit, cause)
+        return Misalignment(unit.number, unit.kind, unit.place, name, what, error, limit, cause)
 
-    def _late(self, unit: UnitAlignment) -> Fault:
+    def _late(self, unit: UnitAlignment) -> Misalignment:
         cause = "each unit alone agrees: what differs is the sum of their roundings"
         what = "value" if unit.whole.value > self.tolerance.whole else "gradient"
-        return Fault(unit.number, unit.kind, unit.place, "", what, unit.whole.worst, self.tolerance.whole, cause)
+        return Misalignment(unit.number, unit.kind, unit.place, "", what, unit.whole.worst, self.tolerance.whole, cause)
+
+
+def _named(tensor: str, how: Difference) -> str:
+    """The operator that has the tensor, of a stack the first that differs."""
+    name = tensor.removesuffix(".weight")
+    return f"{name}[{how.items[0]}]" if how.items else name
 
 
 def align(
-    ours: Source, reference: Source, trace: Trace, name: str, batch: Batch, dtype: str, tolerance: Tolerance
+    ours: Source, reference: Source, trace: ModelTrace, name: str, batch: Batch, dtype: str, tolerance: Tolerance
 ) -> Alignment:
     """Of what `ours` and a `trace` computed on one batch; `reference` has the weights of the trace, and `name` is what
     a person called it. AlignError where they are not models of one kind."""
@@ -111,7 +119,7 @@ def align(
     return Alignment(ours.name, name, dtype, tolerance, [*comparison.units(whole)])
 
 
-def check_comparable(model: Architecture, trace: Trace, reference: Source, name: str) -> None:
+def check_comparable(model: Architecture, trace: ModelTrace, reference: Source, name: str) -> None:
     """AlignError unless units and tensors are as many and as large."""
     tensors = {spec.name: spec.layout.shape for number in range(len(model.units))
                for spec in model.tensors(number, 1).values()}  # fmt: skip
@@ -127,12 +135,14 @@ def check_comparable(model: Architecture, trace: Trace, reference: Source, name:
 class _Comparison:
     """`floor` is what the norm of a tensor's gradient is taken to be at least."""
 
-    def __init__(self, model: OurModel, trace: Trace, reference: Source, batch: Batch, tolerance: Tolerance) -> None:
+    def __init__(
+        self, model: OurModel, trace: ModelTrace, reference: Source, batch: Batch, tolerance: Tolerance
+    ) -> None:
         self._model, self._trace, self._reference, self._batch = model, trace, reference, batch
         self._tolerance = tolerance
-        self._floor = SMALLEST_SHARE * math.sqrt(sum(length(one) ** 2 for one in trace.tensors.values()))
+        self._floor = tolerance.share * math.sqrt(sum(length(one) ** 2 for one in trace.tensors.values()))
 
-    def units(self, found: Trace) -> Iterator[UnitAlignment]:
+    def units(self, found: ModelTrace) -> Iterator[UnitAlignment]:
         trace, count = self._trace, len(self._trace.values)
         self._model.forget()
         locals_ = [
@@ -160,12 +170,13 @@ class _Comparison:
         return self._trace.values[number - 1] if number else None
 
     def _tensors(self, number: int, gradients: Mapping[str, torch.Tensor]) -> dict[str, float]:
-        """Of the unit's own tensors."""
-        wanted, unit = self._trace.tensors, self._model.architecture.units[number]
+        """Of the unit's tensors; those of several units are judged with the last, whose backward comes first."""
+        wanted, model = self._trace.tensors, self._model.architecture
+        lent = {own for at, unit in enumerate(model.units) for owner, own in unit.ties.values() if owner == number < at}
         return {
             local: relative(gradients[spec.name], wanted[spec.name], self._floor)
-            for local, spec in self._model.architecture.tensors(number, 1).items()
-            if local not in unit.ties
+            for local, spec in model.tensors(number, 1).items()
+            if local not in lent
         }
 
     def _operators(self, number: int) -> dict[str, float]:
@@ -180,10 +191,11 @@ class _Comparison:
             return known[name].reshape(value.shape).to(value.dtype) if same else value
 
         value = self._model.seen(number, self._given(number), self._batch, seen)
-        errors.setdefault(REST, relative(value, self._trace.values[number]))
+        unit = self._model.architecture.units[number]
+        errors.setdefault(HEAD if unit.gives == LOSS else REST, relative(value, self._trace.values[number]))
         return errors
 
-    def _weights(self, number: int) -> dict[str, str]:
+    def _weights(self, number: int) -> dict[str, Difference]:
         found = {}
         for local, spec in self._model.architecture.tensors(number, 1).items():
             how = difference(self._model.parameter(spec.name), self._reference.read(spec.name))

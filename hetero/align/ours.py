@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import torch
 
-from hetero.align.probe import Probe, Seen
+from hetero.align.model_trace import ModelTrace
+from hetero.align.operator_probe import OperatorProbe, Seen
 from hetero.align.source import Source
-from hetero.align.trace import Trace
 from hetero.layers.group import TensorGroup
 from hetero.models.batch import Batch
 from hetero.models.registry import architecture
@@ -31,7 +31,7 @@ class OurModel:
 
     def __init__(self, source: Source, dtype: torch.dtype) -> None:
         self.source = source
-        self.architecture, self._probe = architecture(source.description), Probe()
+        self.architecture, self._probe = architecture(source.description), OperatorProbe()
         shared: dict[str, torch.nn.Parameter] = {}
         place = TensorGroup(), self._probe.operators, dtype, torch.device("cpu")
         count = range(len(self.architecture.units))
@@ -45,7 +45,7 @@ class OurModel:
             for name, parameter in self._parameters.items():
                 parameter.copy_(source.read(name))
 
-    def trace(self, batch: Batch) -> Trace:
+    def trace(self, batch: Batch) -> ModelTrace:
         """Forward and backward through all units."""
         self.forget()
         values: list[torch.Tensor] = []
@@ -58,7 +58,7 @@ class OurModel:
             operators.append(found)
         values[-1].backward()
         gradients = [_gradient(value) for value in values]
-        return Trace([value.detach() for value in values], gradients, operators, self.gradients())
+        return ModelTrace([value.detach() for value in values], gradients, operators, self.gradients())
 
     def alone(self, number: int, given: torch.Tensor | None, gradient: torch.Tensor, batch: Batch) -> Local:
         """Of one unit. Gradients of its tensors are added to those that are there."""
@@ -94,6 +94,7 @@ class OurModel:
         with self._probe.looking(seen):
             made = self.units[number](boundary, batch)
         return made[LOSS] if LOSS in made else made[STREAM]
+
 
 def _keeper(found: dict[str, torch.Tensor]) -> Seen:
     def keep(name: str, value: torch.Tensor) -> torch.Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 
 from hetero.align.alignment import Alignment, align, lacked
@@ -56,4 +58,4 @@ def made_up(ours: Source, samples: int, length: int, seed: int) -> Batch:
 
 def _limits(dtypes: tuple[str, ...], asked: float | None) -> Tolerance:
     coarser = max((TOLERANCES[name] for name in dtypes), key=lambda limits: limits.alone)
-    return coarser if asked is None else Tolerance(asked, asked)
+    return coarser if asked is None else replace(coarser, alone=asked, whole=asked)

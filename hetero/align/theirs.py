@@ -16,17 +16,18 @@ from torch import nn
 
 from bridge.layout.layout import whole
 from hetero.align.errors import AlignError
-from hetero.align.probe import BEFORE, TURNED
+from hetero.align.model_trace import ModelTrace
+from hetero.align.operator_probe import BEFORE, TURNED, as_weights
 from hetero.align.source import Source
-from hetero.align.trace import Trace
 from hetero.layers.cross_entropy import IGNORED
 from hetero.models.batch import Batch
 from hetero.models.parts.attention import Attention
+from hetero.models.parts.routing_module import Routes
 from hetero.models.registry import architecture
 from hetero.models.weight_map import WeightMap
 
 
-def transformers_trace(source: Source, dtype: torch.dtype, batch: Batch) -> Trace:
+def transformers_trace(source: Source, dtype: torch.dtype, batch: Batch) -> ModelTrace:
     """Of the directory's own class, with plain attention. AlignError where there is no transformers, or it has no such
     model."""
     with source.directory() as folder:
@@ -41,7 +42,7 @@ def transformers_trace(source: Source, dtype: torch.dtype, batch: Batch) -> Trac
     streams = [found.given[number] for number in range(1, len(found.operators))]
     values = [*(stream.detach() for stream in streams), loss.detach()]
     gradients = [*(stream.grad.detach() for stream in streams), torch.ones_like(loss)]
-    return Trace(values, gradients, found.operators, found.gradients())
+    return ModelTrace(values, gradients, found.operators, found.gradients())
 
 
 def _loaded(folder: str, name: str, dtype: torch.dtype) -> nn.Module:
@@ -49,7 +50,9 @@ def _loaded(folder: str, name: str, dtype: torch.dtype) -> nn.Module:
         from transformers import AutoModelForCausalLM
         from transformers.utils import logging
     except ImportError:
-        remedy = "pip install transformers where the command runs, or all that belongs to it with pip install hetero[hf]"
+        remedy = (
+            "pip install transformers where the command runs, or all that belongs to it with pip install hetero[hf]"
+        )
         raise AlignError("--against", "transformers", "it is not installed", remedy) from None
     logging.disable_progress_bar()
     logging.set_verbosity_error()
@@ -82,7 +85,9 @@ class _Found:
 
     def gradients(self) -> Mapping[str, torch.Tensor]:
         """By logical name."""
-        there = _as_saved(self._model, {name: _gradient(one) for name, one in self._model.named_parameters()})
+        there = _as_saved(
+            self._model, {name: _gradient(one) for name, one in self._model.state_dict(keep_vars=True).items()}
+        )
 
         def get(name: str, slices: tuple[slice, ...]) -> torch.Tensor:
             return there[name if name in there else name.removeprefix(self._map.prefix)][slices]
@@ -96,6 +101,7 @@ class _Found:
 
     def _hooks(self, number: int, attentions: dict[nn.Module, int]) -> Iterator[Any]:
         unit, first = self._architecture.units[number], True
+        yield from self._hooks_of_experts(number)
         for local, spec in self._architecture.tensors(number, 1).items():
             if local in unit.ties or not local.endswith(".weight"):
                 continue
@@ -112,6 +118,26 @@ class _Found:
                 attentions[_module(self._model, foreign.rpartition(".")[0].rpartition(".")[0])] = number
             if name != "head" and not name.startswith("experts."):
                 yield module.register_forward_hook(self._after(number, name, _rows(self._map, spec.name, foreign)))
+
+    def _hooks_of_experts(self, number: int) -> Iterator[Any]:
+        """By the module that is given the routes: names of routers are not what directories say."""
+        specs = self._architecture.tensors(number, 1)
+        if "router.weight" not in specs:
+            return
+        experts, layer = specs["router.weight"].layout.shape[0], self._map.foreign_of(specs["router.weight"].name)[0]
+        within = ".".join(layer.split(".")[:-3]) + "."
+        for name, module in self._model.named_modules():
+            if name.startswith(within) and name.endswith(".experts"):
+                yield module.register_forward_pre_hook(self._routed(number, experts))
+
+    def _routed(self, number: int, experts: int) -> Callable[..., None]:
+        def hook(_: nn.Module, given: tuple[Any, ...]) -> None:
+            _, experts_NC, weights = given
+            if weights.shape != experts_NC.shape:
+                weights = weights.gather(-1, experts_NC)
+            self.operators[number]["router"] = as_weights(Routes(experts_NC, weights.detach()), experts)
+
+        return hook
 
     def _entering(self, number: int) -> Callable[..., None]:
         def hook(_: nn.Module, given: tuple[Any, ...], named: dict[str, Any]) -> None:

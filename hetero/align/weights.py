@@ -2,25 +2,38 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 
 MOST_NAMED = 3
 ROUNDED = ("bfloat16", "float16")
 
 
-def difference(found: torch.Tensor, wanted: torch.Tensor) -> str:
-    """In words; "" where they are equal. Of a stack, which of its items differ."""
+@dataclass(frozen=True)
+class Difference:
+    """`how` in words; `items` are those of a stack that differ, where the others do not."""
+
+    how: str
+    items: tuple[int, ...] = ()
+
+    def __str__(self) -> str:
+        more = ", ..." if len(self.items) > MOST_NAMED else ""
+        where = f" in {', '.join(map(str, self.items[:MOST_NAMED]))}{more}" if self.items else ""
+        return f"differs{where}: {self.how}"
+
+
+def difference(found: torch.Tensor, wanted: torch.Tensor) -> Difference | None:
+    """None where they are equal."""
     wanted = wanted.to(found.dtype)
     if torch.equal(found, wanted):
-        return ""
-    if found.dim() == 3 and len(items := _differing(found, wanted)) < len(found):
-        more = f" and {len(items) - MOST_NAMED} more" if len(items) > MOST_NAMED else ""
-        return f"differs in {', '.join(map(str, items[:MOST_NAMED]))}{more} of {len(found)}: {_how(found, wanted)}"
-    return f"differs: {_how(found, wanted)}"
+        return None
+    items = _differing(found, wanted) if found.dim() == 3 else ()
+    return Difference(_how(found, wanted), items if len(items) < len(found) else ())
 
 
-def _differing(found: torch.Tensor, wanted: torch.Tensor) -> list[int]:
-    return [number for number in range(len(found)) if not torch.equal(found[number], wanted[number])]
+def _differing(found: torch.Tensor, wanted: torch.Tensor) -> tuple[int, ...]:
+    return tuple(number for number in range(len(found)) if not torch.equal(found[number], wanted[number]))
 
 
 def _how(found: torch.Tensor, wanted: torch.Tensor) -> str:

@@ -3,28 +3,21 @@
 from __future__ import annotations
 
 import json
-from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hetero.cli.arguments import path_of
+from hetero.cli.arguments import Dtype, path_of
 
 if TYPE_CHECKING:
     from hetero.align.alignment import Alignment
 
 
-class Dtype(str, Enum):
-    """What is computed in."""
-
-    float32 = "float32"
-    bfloat16 = "bfloat16"
-    float16 = "float16"
-
-
 def align(
-    model: Annotated[str, typer.Option(metavar="DIR|RUN_DIR[@STEP]", help="A model's directory, or a run's checkpoint.")],
+    model: Annotated[
+        str, typer.Option(metavar="DIR|RUN_DIR[@STEP]", help="A model's directory, or a run's checkpoint.")
+    ],
     against: Annotated[
         str,
         typer.Option(metavar="transformers|DIR|RUN_DIR[@STEP]", help="Its own class there, or another model of ours."),

@@ -11,7 +11,7 @@ from hetero.models.registry import architecture
 
 
 @dataclass(frozen=True)
-class Fault:
+class Misalignment:
     """In unit `unit`, which a directory calls `place`: the first `operator` that differs, or "" where it is the unit.
     `what` differs by `error` where `tolerance` is the most; without an error it could not be computed."""
 
@@ -33,11 +33,11 @@ class Fault:
         return f"{told} ({self.cause})" if self.cause else told
 
 
-def lacking(source: Source) -> list[Fault]:
+def lacking(source: Source) -> list[Misalignment]:
     """Of each tensor that cannot be read as the model has it. HfError for what else does not fit."""
     model = architecture(source.description)
     faults = [
-        Fault(number, model.units[number].kind, name.rpartition(".")[0], local.removesuffix(".weight"), "tensor",
+        Misalignment(number, model.units[number].kind, name.rpartition(".")[0], local.removesuffix(".weight"), "tensor",
               cause=why)
         for name, why in source.lacking().items()
         for number, local in _users(model, source, name)

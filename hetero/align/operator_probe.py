@@ -24,7 +24,7 @@ TURNED = ("rotary q", "rotary k")
 """In the order in which parts turn them."""
 
 
-class Probe:
+class OperatorProbe:
     """Watches units that are built with its `operators`: products and norms by the names of their weights."""
 
     def __init__(self) -> None:

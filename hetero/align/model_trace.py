@@ -9,7 +9,7 @@ import torch
 
 
 @dataclass(frozen=True)
-class Trace:
+class ModelTrace:
     """Of each unit in model order, detached, on the CPU.
 
     values     what it gave: the residual stream (B, T, D), of the last one the sum of the token losses
