@@ -15,7 +15,7 @@ class Tolerance:
 
     alone: float
     whole: float
-    share: float = 1e-4
+    share: float = 1e-3
 
 
 TOLERANCES = {
