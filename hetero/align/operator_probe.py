@@ -46,15 +46,15 @@ class OperatorProbe:
         within = {spec.name: name for name, spec in specs.items()}
         for module in unit.modules():
             if isinstance(module, ShardedModule) and (own := [*module.own_tensors()]):
-                self._watch(module, within[own[0].name].removesuffix(".weight"))
+                self._watch(module, within[own[0].name].removesuffix(".weight"), own[0].layout.shape[0])
 
-    def _watch(self, module: nn.Module, name: str) -> None:
+    def _watch(self, module: nn.Module, name: str, rows: int) -> None:
         def before(_: nn.Module, given: tuple[Any, ...]) -> tuple[Any, ...]:
             return (self._see(BEFORE[name], given[0]), *given[1:])
 
         def after(_: nn.Module, given: tuple[Any, ...], made: Any) -> Any:
             if isinstance(made, Routes):
-                return self._see_routes(name, made, module.weight.shape[0])
+                return self._see_routes(name, made, rows)
             return self._see(name, made)
 
         if name in BEFORE:

@@ -39,9 +39,9 @@ def transformers_trace(source: Source, dtype: torch.dtype, batch: Batch) -> Mode
         logits_BTV.flatten(0, 1).float(), batch.labels_BT.flatten(), reduction="sum", ignore_index=IGNORED
     )
     loss.backward()
-    streams = [found.given[number] for number in range(1, len(found.operators))]
+    streams = found.streams()
     values = [*(stream.detach() for stream in streams), loss.detach()]
-    gradients = [*(stream.grad.detach() for stream in streams), torch.ones_like(loss)]
+    gradients = [*(_gradient(stream) for stream in streams), torch.ones_like(loss)]
     return ModelTrace(values, gradients, found.operators, found.gradients())
 
 
@@ -57,7 +57,9 @@ def _loaded(folder: str, name: str, dtype: torch.dtype) -> nn.Module:
     logging.disable_progress_bar()
     logging.set_verbosity_error()
     try:
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, attn_implementation="eager")
+        model = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=dtype, attn_implementation="eager", experts_implementation="eager"
+        )
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         rule = f"transformers does not load {name} ({error})"
         raise AlignError("--against", "transformers", rule, "compare with another model of ours") from None
@@ -82,6 +84,14 @@ class _Found:
                     stack.callback(handle.remove)
             stack.enter_context(_turned(lambda module, q, k: self._turn(attentions.get(module), q, k)))
             yield
+
+    def streams(self) -> list[torch.Tensor]:
+        """What each unit but the first was given."""
+        unseen = sorted(set(range(1, len(self.operators))) - self.given.keys())
+        if unseen:
+            rule = f"its modules do not show what enters unit {unseen[0]}"
+            raise AlignError("--against", "transformers", rule, "compare with another model of ours")
+        return [self.given[number] for number in range(1, len(self.operators))]
 
     def gradients(self) -> Mapping[str, torch.Tensor]:
         """By logical name."""
@@ -115,7 +125,7 @@ class _Found:
             if name in BEFORE:
                 yield module.register_forward_pre_hook(self._before(number, BEFORE[name]))
             if name == "o":
-                attentions[_module(self._model, foreign.rpartition(".")[0].rpartition(".")[0])] = number
+                attentions[self._model.get_submodule(foreign.rpartition(".")[0].rpartition(".")[0])] = number
             if name != "head" and not name.startswith("experts."):
                 yield module.register_forward_hook(self._after(number, name, _rows(self._map, spec.name, foreign)))
 
