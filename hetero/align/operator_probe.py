@@ -15,7 +15,7 @@ from hetero.layers.builder import ShardedModule
 from hetero.layers.spec import TensorSpec
 from hetero.models.parts.routing_module import Routes
 
-Seen = Callable[[str, torch.Tensor], torch.Tensor]
+Watcher = Callable[[str, torch.Tensor], torch.Tensor]
 """Given an operator's name and its value; what is returned goes on in its place."""
 
 BEFORE = {"o": "attention", "down": "activation"}
@@ -29,11 +29,11 @@ class OperatorProbe:
 
     def __init__(self) -> None:
         self.operators = replace(Operators(), rotary=self._rotary)
-        self._seen: Seen | None = None
+        self._seen: Watcher | None = None
         self._turned = 0
 
     @contextmanager
-    def looking(self, seen: Seen) -> Iterator[None]:
+    def looking(self, seen: Watcher) -> Iterator[None]:
         """Around the forward of one unit."""
         self._seen, self._turned = seen, 0
         try:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from hetero.align.model_trace import ModelTrace
-from hetero.align.operator_probe import OperatorProbe, Seen
+from hetero.align.operator_probe import OperatorProbe, Watcher
 from hetero.align.source import Source
 from hetero.layers.group import TensorGroup
 from hetero.models.batch import Batch
@@ -68,7 +68,7 @@ class OurModel:
         return Local(value.detach(), None if given is None else _gradient(given))
 
     @torch.no_grad()
-    def seen(self, number: int, given: torch.Tensor | None, batch: Batch, seen: Seen) -> torch.Tensor:
+    def seen(self, number: int, given: torch.Tensor | None, batch: Batch, seen: Watcher) -> torch.Tensor:
         """What a unit gives where `seen` puts other values in its operators' place."""
         given = None if given is None else given.to(self.dtype)
         return self._forward(number, given, batch, seen)
@@ -89,14 +89,14 @@ class OurModel:
     def parameter(self, name: str) -> torch.Tensor:
         return self._parameters[name].detach()
 
-    def _forward(self, number: int, given: torch.Tensor | None, batch: Batch, seen: Seen) -> torch.Tensor:
+    def _forward(self, number: int, given: torch.Tensor | None, batch: Batch, seen: Watcher) -> torch.Tensor:
         boundary = {} if given is None else {STREAM: given}
         with self._probe.looking(seen):
             made = self.units[number](boundary, batch)
         return made[LOSS] if LOSS in made else made[STREAM]
 
 
-def _keeper(found: dict[str, torch.Tensor]) -> Seen:
+def _keeper(found: dict[str, torch.Tensor]) -> Watcher:
     def keep(name: str, value: torch.Tensor) -> torch.Tensor:
         found[name] = value.detach().clone()
         return value

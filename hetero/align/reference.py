@@ -6,8 +6,10 @@ from dataclasses import replace
 
 import torch
 
-from hetero.align.alignment import Alignment, align, lacked
+from hetero.align.alignment import Alignment
+from hetero.align.comparison import align
 from hetero.align.errors import AlignError
+from hetero.align.lacking import lacking
 from hetero.align.ours import OurModel
 from hetero.align.source import Source, source
 from hetero.align.theirs import transformers_trace
@@ -33,8 +35,8 @@ def aligned(
     explain themselves."""
     ours, reference_dtype = source(model, "--model"), reference_dtype or dtype
     limits = _limits((dtype, reference_dtype), tolerance)
-    if early := lacked(ours, against, dtype, limits):
-        return early
+    if early := lacking(ours):
+        return Alignment(ours.name, against, dtype, limits, [], early)
     reference = ours if against == TRANSFORMERS else source(against, "--against")
     if reference is not ours and (lost := reference.lacking()):
         rule, remedy = "; ".join(lost.values()), "compare with a model that is whole"

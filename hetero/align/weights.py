@@ -1,26 +1,12 @@
-"""How the values of one tensor differ from those of another."""
+"""Values of one tensor beside those of another."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 
-MOST_NAMED = 3
+from hetero.align.difference import Difference
+
 ROUNDED = ("bfloat16", "float16")
-
-
-@dataclass(frozen=True)
-class Difference:
-    """`how` in words; `items` are those of a stack that differ, where the others do not."""
-
-    how: str
-    items: tuple[int, ...] = ()
-
-    def __str__(self) -> str:
-        more = ", ..." if len(self.items) > MOST_NAMED else ""
-        where = f" in {', '.join(map(str, self.items[:MOST_NAMED]))}{more}" if self.items else ""
-        return f"differs{where}: {self.how}"
 
 
 def difference(found: torch.Tensor, wanted: torch.Tensor) -> Difference | None:

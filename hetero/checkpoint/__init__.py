@@ -5,6 +5,7 @@ manifest.RunState      what a checkpoint knows of the run beside its tensors
 pieces                 `write_piece` of an owner, `CheckpointReader` of any rank
 resume.ResumePoint     where a run goes on; `split` of RUN_DIR[@STEP]
 summary.Summary        what one holds, for people
+adapters               low-rank ones folded into the weights
 export                 `export`: one as a directory that transformers loads
 options                `CheckpointOptions` of a job
 errors                 `CheckpointError`, `StorageFull`

@@ -11,16 +11,18 @@ import pytest
 import torch
 import yaml
 
-from hetero.align.alignment import Alignment, align
+from hetero.align.alignment import Alignment
 from hetero.align.as_data import as_data
 from hetero.align.as_page import page
+from hetero.align.comparison import align
+from hetero.align.distance import relative
 from hetero.align.errors import AlignError
 from hetero.align.misalignment import Misalignment
 from hetero.align.model_trace import ModelTrace
 from hetero.align.ours import OurModel
 from hetero.align.reference import aligned, made_up
 from hetero.align.source import source
-from hetero.align.tolerance import TOLERANCES, Tolerance, relative
+from hetero.align.tolerance import TOLERANCES, Tolerance
 from hetero.align.weights import difference
 from hetero.cli.app import run
 from hetero.huggingface.errors import HfError
@@ -113,9 +115,7 @@ def test_a_checkpoint_is_compared_like_a_directory(tmp_path: Path, capsys: pytes
     assert "aligned: " in capsys.readouterr().out
 
 
-def test_the_command_names_the_first_operator_and_leaves_with_1(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_command_names_the_first_operator(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     planted = PLANTED["transposed weight"]
     wrong, right = write(tmp_path / "wrong", planted.kind, planted.plant), write(tmp_path / "right", planted.kind)
     html = tmp_path / "page.html"

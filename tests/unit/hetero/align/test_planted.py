@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from hetero.align.alignment import align
+from hetero.align.comparison import align
 from hetero.align.reference import aligned, made_up
 from hetero.align.source import source
 from hetero.align.theirs import transformers_trace
