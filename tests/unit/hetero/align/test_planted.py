@@ -16,10 +16,17 @@ from tests.unit.hetero.align.planted import PLANTED, Planted, write
 
 EVERYWHERE = {"rope base", "norm's epsilon", "scale of scores", "cap of scores", "scale of branches"}
 """Faults of every layer."""
-each = pytest.mark.parametrize("name", PLANTED)
+FIRST = [*PLANTED][:7]
 
 
-@each
+def _each(more: pytest.MarkDecorator) -> pytest.MarkDecorator:
+    """The first in any case, their siblings with a mark."""
+    return pytest.mark.parametrize(
+        "name", [pytest.param(name, marks=() if name in FIRST else more) for name in PLANTED]
+    )
+
+
+@_each(pytest.mark.slow)
 def test_against_another_directory(name: str, tmp_path: Path) -> None:
     planted = PLANTED[name]
     wrong, right = write(tmp_path / "wrong", planted.kind, planted.plant), write(tmp_path / "right", planted.kind)
@@ -29,7 +36,7 @@ def test_against_another_directory(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@each
+@_each(pytest.mark.exhaustive)
 def test_against_transformers(name: str, tmp_path: Path) -> None:
     """Which has read the directory without the fault."""
     planted = PLANTED[name]
