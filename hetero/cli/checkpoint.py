@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hetero.cli.arguments import path_of
+from hetero.cli.arguments import Dtype, path_of
 
 if TYPE_CHECKING:
     from hetero.checkpoint.resume import ResumePoint
@@ -29,14 +29,6 @@ class ExportFormat(str, Enum):
 
     hf = "hf"
     torch = "torch"
-
-
-class ExportDtype(str, Enum):
-    """What an export's values are rounded to."""
-
-    float32 = "float32"
-    bfloat16 = "bfloat16"
-    float16 = "float16"
 
 
 @checkpoint.command()
