@@ -63,9 +63,7 @@ def export(
             torch.save({name: get(name).to(getattr(torch, dtype)) for name in found.foreign}, folder / PICKLED)
 
 
-def export_adapter(
-    point: ResumePoint, model: HfModel, target: Path, lora: LoraOptions, base: str | None
-) -> None:
+def export_adapter(point: ResumePoint, model: HfModel, target: Path, lora: LoraOptions, base: str | None) -> None:
     """Writes the adapters alone, as PEFT loads them beside the model `base`. Raises CheckpointError as `export` does,
     where there are none, and for what else has been trained."""
     found = weights(model)
