@@ -22,7 +22,7 @@ from hetero.models.unit import STREAM
 from hetero.models.unit_module import UnitModule, build_unit
 from tests.live_bytes import LiveBytes
 from tests.tiny_hf import gradient, random_model
-from tests.tiny_models import tiny
+from tests.tiny_models import TINY, tiny
 from tests.unit.hetero.models.whole_model import assert_equal_gradients, build, logical_tensors, loss_of, text
 
 pytestmark = [pytest.mark.slow, pytest.mark.parametrize("kind", family_names())]
@@ -33,7 +33,9 @@ def _wider(kind: str) -> HfModel:
     """As large as bytes are counted of, its heads as they are."""
     if kind == "gpt2":
         return tiny(kind, n_embd=64, n_inner=176, n_head=8, vocab_size=1500, n_positions=128)
-    return tiny(kind, hidden_size=64, intermediate_size=176, num_attention_heads=8, vocab_size=1500)
+    alone = TINY[kind]["num_key_value_heads"] == TINY[kind]["num_attention_heads"]
+    heads = {"num_attention_heads": 8} | ({"num_key_value_heads": 8} if alone else {})
+    return tiny(kind, hidden_size=64, intermediate_size=176, vocab_size=1500, **heads)
 
 
 def _taken(tensors: dict[str, torch.Tensor], name: str, slices: tuple[slice, ...]) -> torch.Tensor:
