@@ -52,18 +52,12 @@ def aligned(
 
 def check_comparable(ours: Source, reference: Source) -> None:
     """AlignError unless units and tensors are as many and as large."""
-    wanted, found = _shapes(ours), _shapes(reference)
+    wanted, found = ours.shapes, reference.shapes
     odd = sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
     if odd:
         here, there = (shapes.get(odd[0], "not there") for shapes in (wanted, found))
         rule = f"{odd[0]} is {there}, and the model's {here}"
         raise AlignError("--against", reference.name, rule, "compare models of one architecture and size")
-
-
-def _shapes(one: Source) -> dict[str, tuple[int, ...]]:
-    model = architecture(one.description)
-    specs = (spec for unit in range(len(model.units)) for spec in model.tensors(unit, 1).values())
-    return {spec.name: spec.layout.shape for spec in specs}
 
 
 def made_up(ours: Source, samples: int, length: int, seed: int) -> Batch:
