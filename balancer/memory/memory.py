@@ -212,6 +212,13 @@ def host_bytes(weight_bytes: int, update: Update) -> int:
     return _STATE_BYTES * (2 + update.moments) + (weight_bytes if weight_bytes < GRADIENT_BYTES else 0)
 
 
+def saved_bytes(workload: Workload, plan: Plan, pipeline: int, stage: int) -> int:
+    """Of host memory, for a chip of a stage that saves beside its steps: its masters and moments once more."""
+    placed = plan.pipelines[pipeline].stages[stage]
+    owned = sum(workload.units[u].parameters for u in placed.owned_units()) // placed.tp
+    return owned * _STATE_BYTES * (1 + workload.update.moments)
+
+
 def _updating_bytes(update: Update, chip: ChipSpec | None) -> int:
     """Per owned parameter, while it is updated."""
     fused = chip is None or find_family(chip.family).fused_adamw

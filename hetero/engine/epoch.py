@@ -120,9 +120,9 @@ class Epoch:
         self.stage.auxiliary.scale = loss_scale
         self._overflowed()  # before this step, which is none of its business
         self._native.begin(self._orders)
-        share = self._text.share(step)
-        self._executor.run(share.micro_batch, self._sync, self._arrival)
-        totals = self._update(step, loss_scale, share.counted)
+        batch = self._text.batch(step)
+        self._executor.run(batch.micro_batch, self._sync, self._arrival)
+        totals = self._update(step, loss_scale, batch.counted)
         self._executor.drain()
         self.stage.clear()
         self.state.step = step + 1
@@ -279,11 +279,11 @@ class Epoch:
         part of the step's figures."""
         self.settle()
         spoken = torch.zeros(2, dtype=torch.float64)
-        for batch in range(self.spec.evaluation.batches):
+        for number in range(self.spec.evaluation.batches):
             self._native.begin(self._forward_orders)
-            share = self._text.held_out_share(batch)
-            self._evaluator.evaluate(share.micro_batch)
-            spoken += torch.tensor(self._spoken(self._evaluator, share.counted), dtype=torch.float64)
+            batch = self._text.held_out_batch(number)
+            self._evaluator.evaluate(batch.micro_batch)
+            spoken += torch.tensor(self._spoken(self._evaluator, batch.counted), dtype=torch.float64)
         self._evaluator.drain()
         loss, counted = self._totals.sum(spoken).tolist()
         return loss / counted if counted else None

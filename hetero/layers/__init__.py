@@ -7,7 +7,9 @@ dispatched         products of a stack of weights, each with the tokens that a `
 auxiliary          losses of parts, beside that of the tokens
 weight_gradients   `WeightGradients`: those of products, made at once or kept back
 rerun              values that backward makes again
+frequencies        how fast the angles of positions grow, without torch
 rotary             angles of positions
+capped_attention   attention with a cap on its scores, or with sinks
 cross_entropy      the summed loss of a cut vocabulary
 sliced_loss        the same without the logits of all of it at once
 spec.TensorSpec    what a logical tensor is, without torch

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 
 
-class Share(NamedTuple):
+class WeightRows(NamedTuple):
     """Of one weight: its number in the stack, where its rows lie among all, and the tokens that they are of."""
 
     number: int
@@ -26,9 +26,9 @@ class Dispatch(NamedTuple):
     weight_M: torch.Tensor
     counts: tuple[int, ...]
 
-    def shares(self) -> Iterator[Share]:
+    def by_weight(self) -> Iterator[WeightRows]:
         """Of those weights that have any."""
         for number, (end, count) in enumerate(zip(accumulate(self.counts), self.counts, strict=True)):
             if count:
                 rows = slice(end - count, end)
-                yield Share(number, rows, self.token_M[rows])
+                yield WeightRows(number, rows, self.token_M[rows])

@@ -85,7 +85,7 @@ class _Gathered(torch.autograd.Function):
     ) -> torch.Tensor:
         _keep(ctx, x_ND, weight_XED, dispatch, weight_gradients, deferred)
         y_ME = x_ND.new_empty(len(dispatch.token_M), weight_XED.shape[1])
-        for number, rows, tokens in dispatch.shares():
+        for number, rows, tokens in dispatch.by_weight():
             torch.mm(x_ND.index_select(0, tokens), weight_XED[number].t(), out=y_ME[rows])
         return y_ME
 
@@ -95,7 +95,7 @@ class _Gathered(torch.autograd.Function):
         dx_ND = None
         if ctx.needs_input_grad[0]:
             dx_ND = torch.zeros_like(x_ND, memory_format=torch.contiguous_format)
-            for number, rows, tokens in dispatch.shares():
+            for number, rows, tokens in dispatch.by_weight():
                 dx_ND.index_add_(0, tokens, gradient_ME[rows].mm(ctx.weight_XED[number]))
         _take(ctx, ProductPair(ctx.weight_XED, x_ND, gradient_ME, dispatch))
         return dx_ND, None, None, None, None
@@ -116,7 +116,7 @@ class _Combined(torch.autograd.Function):
         _keep(ctx, x_MD, weight_XED, dispatch, weight_gradients, deferred)
         y = x_MD.new_zeros(shape)
         y_NE = y.flatten(0, -2)
-        for number, rows, tokens in dispatch.shares():
+        for number, rows, tokens in dispatch.by_weight():
             y_ME = x_MD[rows].mm(weight_XED[number].t()).mul_(dispatch.weight_M[rows, None])
             y_NE.index_add_(0, tokens, y_ME)
         return y
@@ -125,7 +125,7 @@ class _Combined(torch.autograd.Function):
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         (x_MD, dispatch), gradient_NE = _kept(ctx), gradients[0].flatten(0, -2)
         dx_MD, dweight_M = torch.empty_like(x_MD), torch.empty_like(dispatch.weight_M)
-        for number, rows, tokens in dispatch.shares():
+        for number, rows, tokens in dispatch.by_weight():
             torch.mm(gradient_NE.index_select(0, tokens), ctx.weight_XED[number], out=dx_MD[rows])
             torch.sum(dx_MD[rows] * x_MD[rows], -1, out=dweight_M[rows])
             dx_MD[rows].mul_(dispatch.weight_M[rows, None])
@@ -140,7 +140,7 @@ class _AddBias(torch.autograd.Function):
     def forward(ctx: Any, y_ME: torch.Tensor, bias_XE: torch.Tensor, dispatch: Dispatch) -> torch.Tensor:
         ctx.mark_dirty(y_ME)
         ctx.counts = dispatch.counts
-        for number, rows, _ in dispatch.shares():
+        for number, rows, _ in dispatch.by_weight():
             y_ME[rows] += bias_XE[number]
         return y_ME
 

@@ -40,11 +40,12 @@ def angles_at(
 
 
 def turned(x_BHTK: torch.Tensor, rotary: Rotary, angles: Angles, turn: Turn) -> torch.Tensor:
-    """The heads with their first elements turned by the operator `turn`. Interleaved pairs are left as halves: a
-    query's product with a key that is left so, too, is the same."""
+    """The heads with their first elements turned by the operator `turn`, in memory as (B, T, H, K). Interleaved pairs
+    are left as halves: a query's product with a key that is left so, too, is the same."""
     if rotary.dim == x_BHTK.size(-1) and not rotary.interleaved:
         return turn(x_BHTK, *angles)
-    x_BHTR, rest = x_BHTK[..., : rotary.dim], x_BHTK[..., rotary.dim :]
+    x_BTHR, rest = x_BHTK.transpose(1, 2).tensor_split((rotary.dim,), dim=-1)
     if rotary.interleaved:
-        x_BHTR = x_BHTR.unflatten(-1, (-1, 2)).transpose(-1, -2).flatten(-2)
-    return torch.cat((turn(x_BHTR, *angles), rest), dim=-1)
+        x_BTHR = x_BTHR.unflatten(-1, (-1, 2)).transpose(-1, -2).flatten(-2)
+    made_BHTR = turn(x_BTHR.transpose(1, 2), *angles)
+    return torch.cat((made_BHTR.transpose(1, 2), rest), dim=-1).transpose(1, 2) if rest.size(-1) else made_BHTR

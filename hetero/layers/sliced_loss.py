@@ -25,19 +25,22 @@ def projected_loss_sum(
     group: TensorGroup,
     first: int,
     slices: int,
+    scale: float = 1.0,
     cap: float | None = None,
 ) -> torch.Tensor:
-    """`cross_entropy_sum` of the logits x W^T, or with a cap of cap * tanh(x W^T / cap). With several slices backward
-    makes them again: one product more.
+    """`cross_entropy_sum` of the logits scale * x W^T, which a cap bends to cap * tanh(logits / cap). With several
+    slices backward makes them again: one product more.
 
     All ranks have the same number of slices. Gradients of x are this rank's part, as those of a plain product.
     """
     if slices == 1:
         logits_NV = F.linear(x_ND, weight_VD)
+        if scale != 1.0:
+            logits_NV = logits_NV.mul_(scale)
         if cap is not None:
             logits_NV = cap * (logits_NV.float() / cap).tanh()
         return cross_entropy_sum(logits_NV, labels_N, group, first)
-    return cast(torch.Tensor, _SlicedLoss.apply(x_ND, weight_VD, labels_N, group, first, slices, cap))
+    return cast(torch.Tensor, _SlicedLoss.apply(x_ND, weight_VD, labels_N, group, first, slices, scale, cap))
 
 
 class _SlicedLoss(torch.autograd.Function):
@@ -52,10 +55,11 @@ class _SlicedLoss(torch.autograd.Function):
         group: TensorGroup,
         first: int,
         slices: int,
+        scale: float,
         cap: float | None,
     ) -> torch.Tensor:
         own = _Sums.of_nothing(x_ND)
-        for one in _slices(weight_VD, labels_N, first, slices, cap):
+        for one in _slices(weight_VD, labels_N, first, slices, (scale, cap)):
             own = own.with_slice(one, x_ND)
         peak_N = group.all_reduce_max(own.peak_N.clone())
         has_label_N = (labels_N >= first) & (labels_N < first + len(weight_VD))
@@ -63,7 +67,7 @@ class _SlicedLoss(torch.autograd.Function):
         total_N = own.total_N * (own.peak_N - peak_N).exp()
         total_N, chosen_N = group.all_reduce_sum(torch.stack((total_N, chosen_N)))
         ctx.save_for_backward(x_ND, weight_VD, labels_N, peak_N, total_N)
-        ctx.first, ctx.slices, ctx.cap = first, slices, cap
+        ctx.first, ctx.slices, ctx.scale, ctx.cap = first, slices, scale, cap
         return (total_N.log() - chosen_N).masked_fill_(labels_N == IGNORED, 0.0).sum()
 
     @staticmethod
@@ -72,20 +76,22 @@ class _SlicedLoss(torch.autograd.Function):
         scale_N = gradients[0] / total_N.masked_fill(labels_N == IGNORED, torch.inf)
         x_sum_ND = torch.zeros_like(x_ND, dtype=torch.float32)
         weight_gradient_VD = torch.empty_like(weight_VD) if ctx.needs_input_grad[1] else None
-        for one in _slices(weight_VD, labels_N, ctx.first, ctx.slices, ctx.cap):
+        for one in _slices(weight_VD, labels_N, ctx.first, ctx.slices, (ctx.scale, ctx.cap)):
             logits_NS = one.logits(x_ND)
             slope_NS = None if ctx.cap is None else 1.0 - (logits_NS / ctx.cap).square_()
             logits_NS = logits_NS.sub_(peak_N[:, None]).exp_().mul_(scale_N[:, None])
             one.subtract_at_labels(logits_NS, gradients[0])
             if slope_NS is not None:
                 logits_NS *= slope_NS
+            if ctx.scale != 1.0:
+                logits_NS *= ctx.scale
             gradient_NS = logits_NS.to(x_ND.dtype)
             del logits_NS
             if weight_gradient_VD is not None:
                 torch.mm(gradient_NS.t(), x_ND, out=weight_gradient_VD[one.begin : one.begin + len(one.rows_SD)])
             x_sum_ND += gradient_NS @ one.rows_SD
             del gradient_NS
-        return x_sum_ND.to(x_ND.dtype), weight_gradient_VD, None, None, None, None, None
+        return x_sum_ND.to(x_ND.dtype), weight_gradient_VD, None, None, None, None, None, None
 
 
 class _Slice(NamedTuple):
@@ -96,25 +102,27 @@ class _Slice(NamedTuple):
     rows_SD: torch.Tensor
     column_N1: torch.Tensor
     here_N: torch.Tensor
-    cap: float | None
+    bent: tuple[float, float | None]
+    """The scale of logits, and their cap."""
 
     def logits(self, x_ND: torch.Tensor) -> torch.Tensor:
         """In float32, fresh."""
-        logits_NS = F.linear(x_ND, self.rows_SD).float()
-        return logits_NS if self.cap is None else logits_NS.div_(self.cap).tanh_().mul_(self.cap)
+        logits_NS, (scale, cap) = F.linear(x_ND, self.rows_SD).float(), self.bent
+        logits_NS = logits_NS if scale == 1.0 else logits_NS.mul_(scale)
+        return logits_NS if cap is None else logits_NS.div_(cap).tanh_().mul_(cap)
 
     def subtract_at_labels(self, gradient_NS: torch.Tensor, amount: torch.Tensor) -> None:
         gradient_NS.scatter_add_(-1, self.column_N1, -(self.here_N * amount)[:, None])
 
 
 def _slices(
-    weight_VD: torch.Tensor, labels_N: torch.Tensor, first: int, count: int, cap: float | None
+    weight_VD: torch.Tensor, labels_N: torch.Tensor, first: int, count: int, bent: tuple[float, float | None]
 ) -> Iterator[_Slice]:
     begin = 0
     for rows_SD in weight_VD.split(-(-len(weight_VD) // count)):
         column_N = labels_N - (first + begin)
         here_N = (column_N >= 0) & (column_N < len(rows_SD))
-        yield _Slice(begin, rows_SD, column_N.masked_fill_(~here_N, 0)[:, None], here_N, cap)
+        yield _Slice(begin, rows_SD, column_N.masked_fill_(~here_N, 0)[:, None], here_N, bent)
         begin += len(rows_SD)
 
 

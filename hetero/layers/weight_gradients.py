@@ -73,7 +73,7 @@ class WeightGradients:
         """A weight without rows gets nothing."""
         if total_XED is None:
             total_XED = pair.weight_ED.grad = torch.zeros_like(pair.weight_ED)
-        for number, rows, tokens in dispatch.shares():
+        for number, rows, tokens in dispatch.by_weight():
             if pair.combined:
                 x_MD, gradient_ME = pair.x_ND[rows], pair.gradient_NE.index_select(0, tokens)
                 gradient_ME *= dispatch.weight_M[rows, None]

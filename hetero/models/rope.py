@@ -52,6 +52,9 @@ def rotary_of(
     except KeyError as missing:
         name = str(missing.args[0])
         raise config_error(f"rope_parameters.{name}", None, f"is what the type {kind} needs", "give it") from None
+    except (TypeError, ValueError):
+        rule = f"must have numbers, and as many factors as the {dim // 2} frequencies"
+        raise config_error("rope_parameters", told, rule, "correct them") from None
 
 
 def _default(told: Told, base: float, dim: int) -> Rotary:

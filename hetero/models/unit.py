@@ -100,7 +100,7 @@ class Unit:
             whole_bytes=whole,
             gathered_bytes=gathered,
             last_bytes=works[0].whole_backward_bytes,
-            forward_bytes=max(work.forward_bytes for work in works),
+            forward_bytes=max(work.forward_bytes for work in works) + (boundary_bytes if self.branches else 0),
             backward_bytes=_backward_bytes(works),
             largest_tensor=min(max(trained.values(), default=0), max(part.largest_weight for part in self.parts)),
             remade_bytes=sum(work.remade_bytes for work in works),

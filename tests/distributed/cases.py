@@ -230,6 +230,20 @@ CASES = (
         tuning=Tuning(freeze=("units.[12].*",), lora=LoraOptions(rank=3, targets=("q", "v", "down"))),
     ),
     case_of(
+        "adapters of latents and a shared expert, routers train also",
+        pipeline(4, n2(0, 3, **ROWS), a2(3, 8, experts="spread")),
+        pipeline(2, k1(0, 8)),
+        tuning=Tuning(lora=LoraOptions(rank=3, train_also=("router*",))),
+        model=tiny("deepseek_v2", vocab_size=257),
+    ),
+    case_of(
+        "experts and routers frozen",
+        pipeline(4, n2(0, 3), a2(3, 6)),
+        pipeline(2, k1(0, 6)),
+        tuning=Tuning(freeze=("experts.*", "router*", "norm*")),
+        model=tiny("mixtral", vocab_size=257),
+    ),
+    case_of(
         "the first stage frozen, and the head",
         pipeline(4, n2(0, 3), a4(3, 6, recompute="selective")),
         pipeline(4, k1(0, 1), k1(1, 6, recompute="full")),

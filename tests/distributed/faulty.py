@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from dataclasses import replace
 from functools import partial
 from itertools import count
 from typing import Any
@@ -22,7 +23,7 @@ from hetero.engine import rank as engine_rank
 from hetero.engine.epoch import Epoch
 from hetero.engine.state.live import LiveMove
 from hetero.layers.weight_gradients import ProductPair
-from hetero.models.parts.mlp_module import SwiGLUModule
+from hetero.models.parts.mlp_module import MLPModule
 from tests.distributed.two_actions import SplitEpoch
 
 DOUBLED = "units.2.down.weight"
@@ -90,14 +91,14 @@ def _use_stale_parameters(epoch: Epoch) -> None:
 
 def _drop_when_made_again(epoch: Epoch) -> None:
     """In the first MLP of a stage that recomputes: forward drops nothing, and backward's own run half of it."""
-    mlp = next(module for module in epoch.stage.chunks[0].modules() if isinstance(module, SwiGLUModule))
-    honest, runs = mlp._swiglu, count()
+    mlp = next(module for module in epoch.stage.chunks[0].modules() if isinstance(module, MLPModule))
+    honest, runs = mlp._operators.swiglu, count()
 
     def operator(*inputs: torch.Tensor) -> torch.Tensor:
         made = honest(*inputs)
         return made * dropout(torch.ones_like(made), 0.5 * (next(runs) % 2))
 
-    mlp._swiglu = operator
+    mlp._operators = replace(mlp._operators, swiglu=operator)
 
 
 def _make(epoch: Epoch, times: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import secrets
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -50,7 +51,7 @@ def prepare(actors: Actors, needs: Needs, patience_s: float) -> None:
     for folder in needs.folders:
         _check(folder, actors, patience_s)
     if needs.model is not None:
-        _compare(needs.model, actors, patience_s)
+        _compare(needs.model, actors)
     away = _hosts_elsewhere(actors, patience_s) if needs.files else []
     for path in needs.files if away else ():
         _ship(path, {host: actors[host] for host in away}, patience_s)
@@ -68,9 +69,10 @@ def _check(folder: Folder, actors: Actors, patience_s: float) -> None:
         )
 
 
-def _compare(model: ModelFolder, actors: Actors, patience_s: float) -> None:
+def _compare(model: ModelFolder, actors: Actors) -> None:
+    """However long a host reads: for one that is gone Ray answers."""
     calls = {host: actor.compare.remote(model) for host, actor in actors.items()}
-    if faults := _faults(_answers(calls, patience_s)):
+    if faults := _faults(_answers(calls, math.inf)):
         rule = "\n  ".join(["every host must have the same directory as the driver", *faults])
         raise ClusterError("model.hf", model.named, rule, "name one that all hosts mount, or copy it to each")
 

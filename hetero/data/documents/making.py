@@ -23,7 +23,7 @@ from hetero.data.stream import token_type
 from hetero.data.tokenizing.passages import Passages, fields_of
 from hetero.data.tokenizing.tokenizer import Encoded, Passage, Tokenizer
 
-BATCH, AHEAD, KEEP_EVERY = 256, 3, 64
+BATCH, AHEAD, KEEP_EVERY = 256, 4, 64
 _ENTROPY_TOKENS = 1 << 22
 WHOLE = {"messages", "prompt", "completion"}
 """Documents with such fields are never cut in two."""
@@ -89,7 +89,7 @@ class Making:
 
     def _encoded(self, files: int, skip: int) -> Iterator[tuple[_Read, list[Encoded]]]:
         """What is read and what came of it, in order; a few batches are always under way."""
-        with ThreadPoolExecutor(1) as pool:
+        with ThreadPoolExecutor(2) as pool:  # one hands over what it has found while the other encodes
             waiting: deque[tuple[_Read, Future[list[Encoded]]]] = deque()
             for read in self._read(files, skip):
                 waiting.append((read, pool.submit(self._encode, read)))

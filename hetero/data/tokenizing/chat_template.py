@@ -13,11 +13,13 @@ from jinja2.ext import Extension, loopcontrols
 from jinja2.nodes import CallBlock, Node
 from jinja2.parser import Parser
 from jinja2.runtime import Macro
-from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2.sandbox import ImmutableSandboxedEnvironment, SecurityError
+from jinja2.utils import Namespace
 
 Message = Mapping[str, Any]
 ASSISTANT = "assistant"
 _GENERATION = re.compile(r"\{%-?\s*generation\s*-?%\}")
+_THOUGHT = ("reasoning_content", "thinking", "reasoning")
 _BEGIN, _END = "\ue0f0", "\ue0f1"
 """Around an answer while a chat is rendered. Letters of private use, which a chat must not have."""
 
@@ -80,7 +82,7 @@ class ChatTemplate:
         return len(text) if at < 0 or not mark else at + len(mark)
 
     def _render(self, messages: Sequence[Message], then_answer: bool) -> str:
-        plain = [{key: value for key, value in message.items() if value is not None} for message in messages]
+        plain = [_message(message) for message in messages]
         if self._marks_answers and any(letter in str(plain) for letter in (_BEGIN, _END)):
             raise TemplateFault("a message has letters of private use that mark answers here")
         try:
@@ -96,7 +98,7 @@ class ChatTemplate:
             trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, loopcontrols]
         )
         environment.filters["tojson"] = _to_json
-        environment.globals["raise_exception"] = _refuse
+        environment.globals |= {"raise_exception": _refuse, "namespace": _KeptNames, "dict": _dict}
         return environment.from_string(self._text)
 
 
@@ -112,6 +114,38 @@ class _Generation(Extension):
 
     def _marked(self, caller: Macro) -> str:
         return f"{_BEGIN}{caller()}{_END}"
+
+
+class _KeptNames(Namespace):
+    """What a template may keep; no names of Python's own, by which it could reach out of its sandbox."""
+
+    def __init__(*args: Any, **kwargs: Any) -> None:
+        names = dict(*args[1:], **kwargs)
+        for name in names:
+            _check_name(name)
+        Namespace.__init__(args[0], names)
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        _check_name(name)
+        super().__setitem__(name, value)
+
+
+def _check_name(name: Any) -> None:
+    if isinstance(name, str) and name.startswith("_"):
+        raise SecurityError(f"a template may not keep {name!r}")
+
+
+def _dict(*args: Any, **kwargs: Any) -> dict[Any, Any]:
+    """No class, which has more to it than making one."""
+    return dict(*args, **kwargs)
+
+
+def _message(message: Message) -> dict[str, Any]:
+    """As transformers hands it to a template: without what is null, and with what was thought under each of its names
+    that templates read."""
+    plain = {key: value for key, value in message.items() if value is not None}
+    thought = next((plain[name] for name in _THOUGHT if name in plain), None)
+    return plain if thought is None else {"thinking": thought, **plain, "reasoning_content": thought}
 
 
 def _stretches(marked: str) -> tuple[str, tuple[tuple[int, int], ...]]:

@@ -45,8 +45,8 @@ class LiveMove:
     """From the epoch `before`, which has given back all but its state, to `after`, over channels of the latter."""
 
     def __init__(self, before: RunSpec, after: RunSpec, me: RankId, backend: Backend, port: Port) -> None:
-        if (before.model, _rule(before)) != (after.model, _rule(after)):
-            raise ValueError("state that lives is of one model and one optimizer's rule")
+        if (before.model, before.train.tuning, _rule(before)) != (after.model, after.train.tuning, _rule(after)):
+            raise ValueError("state that lives is of one model, one tuning of it, and one optimizer's rule")
         self._before, self._after, self._me, self._backend = before, after, me, backend
         self._tensors = tensor_holdings(after)
         self._movement = Movement(me, after.epoch, backend, port)

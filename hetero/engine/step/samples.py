@@ -15,15 +15,15 @@ from hetero.words.spec import RunSpec
 
 
 @dataclass(frozen=True)
-class Share:
+class PipelineBatch:
     """A pipeline's samples of one global batch, of `size` each micro-batch, and how many of their tokens count."""
 
-    batch: Batch
+    samples: Batch
     size: int
     counted: int
 
     def micro_batch(self, number: int) -> Batch:
-        return self.batch.part(number, self.size)
+        return self.samples.part(number, self.size)
 
 
 class Text:
@@ -41,7 +41,7 @@ class Text:
         self._device = device
         self.fingerprint: str | None = None
         nothing = torch.empty(0, dtype=torch.int64)
-        self._blank = Share(Batch(nothing, nothing), self._micro_batch, counted=0)
+        self._blank = PipelineBatch(Batch(nothing, nothing), self._micro_batch, counted=0)
         self._stream: TextStream | None = None
         self._training: Samples | None = None
         self._validation: Samples | None = None
@@ -51,17 +51,17 @@ class Text:
             self._training, self._validation = orders(spec.text, self._stream, spec.train.seed, held_out)
             self.fingerprint = self._stream.fingerprint()
 
-    def share(self, step: int) -> Share:
+    def batch(self, step: int) -> PipelineBatch:
         """Of the step's batch. It is read at once: no stage waits for text in mid-step."""
-        return self._share_of(step, self._training)
+        return self._batch_of(step, self._training)
 
-    def held_out_share(self, batch: int) -> Share:
+    def held_out_batch(self, batch: int) -> PipelineBatch:
         """The same of a held-out batch."""
-        return self._share_of(batch, self._validation)
+        return self._batch_of(batch, self._validation)
 
-    def _share_of(self, batch: int, samples: Samples | None) -> Share:
+    def _batch_of(self, batch: int, samples: Samples | None) -> PipelineBatch:
         if self._stream is None or samples is None:
             return self._blank
         first = batch * self._global_batch + self._first
         read = micro_batch(self._stream, samples, first, self._share)
-        return Share(read.to(self._device), self._micro_batch, read.counted)
+        return PipelineBatch(read.to(self._device), self._micro_batch, read.counted)

@@ -10,6 +10,7 @@ from balancer.completion.completion import complete
 from balancer.completion.idle import Idle, idle_chips
 from balancer.cost.times import Times
 from balancer.cost.topology import Topology
+from balancer.memory.memory import saved_bytes
 from balancer.memory.need import memory_need
 from balancer.plan.plan import Plan
 from balancer.problem import Problem
@@ -45,8 +46,10 @@ class Planned:
         return memory_need(self.plan, (pipeline, stage), self.prediction.scenario.problem).total
 
     def host_bytes(self, pipeline: int, stage: int) -> int:
-        """What it needs beside that of its host's memory."""
-        return memory_need(self.plan, (pipeline, stage), self.prediction.scenario.problem).host
+        """What it needs beside that of its host's memory, to update there and to save beside its steps."""
+        asked = self.prediction.scenario.problem
+        saved = saved_bytes(asked.workload, self.plan, pipeline, stage) if self.job.checkpoint.every else 0
+        return memory_need(self.plan, (pipeline, stage), asked).host + saved
 
 
 def plan_job(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from hetero.models.architecture import Architecture
@@ -53,11 +53,12 @@ def describe(model: HfModel) -> Architecture:
     return sparse_decoder(sizes, eps, attention, experts, range(dense, sizes.layers), tied)
 
 
-def read_fixed(config: Config, others: Mapping[str, Any]) -> None:
-    """What must be as it is in all models of these types."""
+def read_fixed(config: Config, others: Mapping[str, Any], but: Collection[str] = ()) -> None:
+    """What must be as it is in all models of these types, `but` for what a type reads for itself."""
     common = {"hidden_act": "silu", "attention_bias": False, "pretraining_tp": 1, "moe_layer_freq": 1, "ep_size": 1}
     for key, value in {**common, **others}.items():
-        config.only(key, value)
+        if key not in but:
+            config.only(key, value)
     config.without_dropout("attention_dropout")
 
 

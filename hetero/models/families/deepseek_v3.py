@@ -20,38 +20,42 @@ from hetero.models.sizes import read_sizes
 from hetero.models.sparse import PROJECTIONS, expert_names, read_chosen, sparse_decoder, sparse_names
 from hetero.models.weight_map import WeightMap
 
-NAMES = sparse_names(
-    expert_names("mlp", PROJECTIONS, SHARED, {"router.correction": "gate.e_score_correction_bias"}), ATTENTION
-)
+CORRECTION = {"router.correction": "gate.e_score_correction_bias"}
+NAMES = sparse_names(expert_names("mlp", PROJECTIONS, SHARED, CORRECTION), ATTENTION)
 
 
 def describe(model: HfModel) -> Architecture:
     config = Config(model)
     sizes = read_sizes(config, vocab=129280, hidden=7168, ffn=18432, layers=61, heads=128, kv_heads=128)
     read_fixed(config, {"scoring_func": "sigmoid", "topk_method": "noaux_tc"})
+    dense = config.optional("first_k_dense_replace", 3) or 0
+    routing = corrected_routing(config, experts=256, groups=8, chosen_groups=4, scale=2.5)
+    attention = latent_attention(config, sizes, 1536, config.flag("rope_interleave", True))
+    experts = routed_and_shared(config, sizes, routing, 2048, 1)
+    eps, tied = config.number("rms_norm_eps", 1e-6), config.flag("tie_word_embeddings", False)
+    config.finish()
+    return sparse_decoder(sizes, eps, attention, experts, range(dense, sizes.layers), tied)
+
+
+def corrected_routing(config: Config, experts: int, groups: int, chosen_groups: int, scale: float) -> Routing:
+    """Given is what the family has where config.json says nothing."""
     for key in ("num_mtp_layers", "num_nextn_predict_layers"):  # of layers that predict beyond the next token
         config.optional(key, None)
-    dense, count = config.optional("first_k_dense_replace", 3) or 0, config.integer("n_routed_experts", 256)
-    sparse = range(dense, sizes.layers)
-    groups, chosen_groups = read_groups(config, count, 8, 4, least=2)
+    count = config.integer("n_routed_experts", experts)
+    groups, chosen_groups = read_groups(config, count, groups, chosen_groups, least=2)
     chosen = read_chosen(config, count, 8)
-    routing = Routing(
+    return Routing(
         count,
         chosen,
         "sigmoid",
         normalised=config.flag("norm_topk_prob", True),
-        scale=config.number("routed_scaling_factor", 2.5),
+        scale=config.number("routed_scaling_factor", scale),
         groups=groups,
         chosen_groups=chosen_groups,
         best_of_group=2,
         correction=True,
         auxiliary=read_own_auxiliary(config, chosen),
     )
-    attention = latent_attention(config, sizes, 1536, config.flag("rope_interleave", True))
-    experts = routed_and_shared(config, sizes, routing, 2048, 1)
-    eps, tied = config.number("rms_norm_eps", 1e-6), config.flag("tie_word_embeddings", False)
-    config.finish()
-    return sparse_decoder(sizes, eps, attention, experts, sparse, tied)
 
 
 def weights(model: HfModel) -> WeightMap:

@@ -109,8 +109,8 @@ class Attention(Part):
             collectives=1,
             kept_bytes=four + (0 if squared else seq_len * 4 * self.heads) + normed,
             input_bytes=seq_len * size * self.hidden,
-            forward_bytes=3 * squares,
-            backward_bytes=four + 5 * squares,
+            forward_bytes=4 * squares,
+            backward_bytes=max(four + 6 * squares, self._norm_backward_bytes(seq_len, size)),
             elementwise_bytes=0 if self.norm is None or self.norm.whole else normed - given,
             remade_flops=square / 2 if squared else 0.0,
             last_flops=2.0 * seq_len * self.hidden * query,
@@ -126,6 +126,13 @@ class Attention(Part):
             return 0
         heads = self.heads + self.kv_heads
         return heads * (self.head_dim * (4 + (4 if self.norm.offset else size)) + (0 if self.norm.whole else 4))
+
+    def _norm_backward_bytes(self, seq_len: int, size: int) -> int:
+        """Beside the gradients of q, k and v, three float32 arrays of all queries where these are narrower."""
+        if self.norm is None or size >= 4:
+            return 0
+        query, shared = self.heads * self.head_dim, self.kv_heads * self.head_dim
+        return seq_len * (size * (query + 2 * shared) + 12 * query)
 
     def legal_tp(self, tp: int) -> str | None:
         if self.heads % tp:

@@ -31,7 +31,8 @@ class Embedding(Part):
         )
 
     def work(self, seq_len: int, size: int) -> PartWork:
-        return PartWork(collectives=1)
+        """Kept are the numbers of positions."""
+        return PartWork(collectives=1, whole_bytes=0 if self.positions is None else 8 * seq_len)
 
     def multiplied(self) -> tuple[str, ...]:
         return ()

@@ -50,7 +50,7 @@ class Head(Part):
                 forward_flops=flops,
                 kept_bytes=4 * logits + bent,
                 input_bytes=x_bytes,
-                forward_bytes=logits * wide + bent,
+                forward_bytes=logits * wide,
                 backward_bytes=8 * logits,
             )
         return PartWork(

@@ -28,5 +28,4 @@ class HeadModule(ShardedModule):
     def forward(self, x_BTD: torch.Tensor, batch: Batch) -> torch.Tensor:
         x_ND, labels_N = self._group.copy_in(x_BTD).flatten(0, 1), batch.labels_BT.flatten()
         slices = self._slices(batch.labels_BT.shape[1])
-        x_ND = x_ND if self._scale == 1.0 else x_ND * self._scale
-        return projected_loss_sum(x_ND, self.weight, labels_N, self._group, self._first, slices, self._cap)
+        return projected_loss_sum(x_ND, self.weight, labels_N, self._group, self._first, slices, self._scale, self._cap)

@@ -75,19 +75,18 @@ class LatentAttention(Part):
         return TensorSpec(name, TensorLayout.replicated((width,), tp, "summed"), Constant(1.0))
 
     def work(self, seq_len: int, size: int) -> PartWork:
-        """Kept are q, k, v and what they give, all as wide as keys, since kernels want that; what is left of the last
-        at a value's width, if that is another; and one float32 log-sum for each head and position. Of latents, on
+        """Kept are q, k, v and what they give, all as wide as keys, since kernels want that; the last at a value's
+        width, side by side for the product; and one float32 log-sum for each head and position. Of latents, on
         every rank, what their norms keep and what these give. Backward has the gradients of the same four. The causal
         mask leaves half of the square, which has no weights."""
         tokens, heads = seq_len * size, seq_len * size * self.heads
         four, latents = 4 * heads * self.key, self.query_latent + self.kv_latent
-        of_value = heads * self.value if self.value < self.key else 0
         turned = tokens * self.rotary.dim if size == 4 else 0  # lies beside the latent
         norms = (1 + (self.query_latent > 0)) * seq_len * 4
         return PartWork(
             forward_flops=self.product_flops(seq_len) + 1.0 * seq_len * seq_len * self.heads * (self.key + self.value),
             collectives=1,
-            kept_bytes=four + of_value + seq_len * 4 * self.heads,
+            kept_bytes=four + heads * self.value + seq_len * 4 * self.heads,
             whole_bytes=seq_len * latents * (4 + 2 * size) + norms + turned,
             input_bytes=tokens * self.hidden,
             backward_bytes=four,

@@ -42,7 +42,7 @@ class LatentAttentionModule(ProjectedModule):
         angles = angles_for(part.rotary, x_BTD, batch)
         q_BHTK = self._queries(x_BTD, angles)
         k_BHTK, v_BHTV = self._keys_and_values(x_BTD, angles)
-        v_BHTK = F.pad(v_BHTV, (0, part.key - part.value)) if part.value < part.key else v_BHTV
+        v_BHTK = F.pad(v_BHTV, (0, part.key - part.value)) if part.value < part.key else v_BHTV.contiguous()
         if (mask := batch.mask(x_BTD.shape[1])) is None:
             y_BHTK = self._operators.attention(q_BHTK, k_BHTK, v_BHTK)
         else:

@@ -46,8 +46,8 @@ class MLP(Part):
 
     def work(self, seq_len: int, size: int) -> PartWork:
         """Kept are the results of the products inward, the gate's activation, and what `down` reads, of which the last
-        two can be made again; backward has the gradients of two of them at once. Pairs are of all products, of which
-        those inward read the same."""
+        two can be made again; backward has the gradients of two of them at once, or of one without a gate. Pairs are of
+        all products, of which those inward read the same."""
         inward, made = len(self.inward), 2 if self.gated else 1
         inner = seq_len * size * self.ffn
         return PartWork(
@@ -55,7 +55,7 @@ class MLP(Part):
             collectives=1,
             kept_bytes=inner * (inward + made),
             input_bytes=seq_len * size * self.hidden,
-            backward_bytes=2 * inner,
+            backward_bytes=inward * inner,
             elementwise_bytes=made * inner,
             last_flops=2.0 * seq_len * self.hidden * self.ffn,
             weight_flops=self.product_flops(seq_len),

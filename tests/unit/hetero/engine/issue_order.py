@@ -26,7 +26,7 @@ from hetero.engine.state.origin import begin
 from hetero.engine.state.saving import Saver
 from hetero.engine.step import totals as totals_module
 from hetero.engine.step.backward import backward
-from hetero.engine.step.samples import Share
+from hetero.engine.step.samples import PipelineBatch
 from hetero.engine.step.stage import RankPlace, place_of
 from hetero.engine.wiring import EpochGroups, tensor_holdings
 from hetero.layers.auxiliary import AuxiliaryLoss
@@ -290,11 +290,11 @@ class Text:
 
     def __init__(self, *_: Any) -> None: ...
 
-    def share(self, _: int) -> Share:
+    def batch(self, _: int) -> PipelineBatch:
         nothing = torch.empty(0, dtype=torch.int64)
-        return Share(Batch(nothing, nothing), 1, counted=1)
+        return PipelineBatch(Batch(nothing, nothing), 1, counted=1)
 
-    held_out_share = share
+    held_out_batch = batch
 
 
 def orders_of(spec: RunSpec, pool: str, count: int) -> dict[int, Order]:

@@ -20,6 +20,7 @@ from hetero.engine.step.stage import places
 from hetero.engine.wiring import sharing, tensor_holdings
 from hetero.models.dimensions import Dimensions
 from hetero.models.registry import architecture
+from hetero.words.options import TrainOptions
 
 DIMS = Dimensions(layers=3, hidden=8, heads=4, kv_heads=2, ffn=6, vocab=11)
 ALL = (0, 8)
@@ -57,7 +58,7 @@ def test_plans_count_the_rounds_that_ranks_make(pipelines: list[PipelinePlan], b
 
 
 def _of(plan: Plan) -> Any:
-    return SimpleNamespace(model=DIMS, plan=plan)
+    return SimpleNamespace(model=DIMS, plan=plan, train=TrainOptions(steps=1, global_batch=1))
 
 
 def _shared(plan: Plan, place: Any, work: Any) -> Any:

@@ -43,16 +43,17 @@ def _batch(length: int) -> Batch:
 def test_bytes_are_those_of_the_tensors_that_are_there(
     part: LatentAttention, dtype: torch.dtype, recompute: Recompute
 ) -> None:
-    """What is kept to a fiftieth, but for latents' norms that are made again; what backward needs is never told as
-    less."""
+    """What is kept to a fiftieth, but that latents' norms can be made again, too, which nobody counts on; what backward
+    needs, to what is alive of small things meanwhile."""
     unit, length, size = _unit(part), 128, dtype.itemsize
     made = UnitModule(Builder(TensorGroup(), Operators(), dtype), unit, unit.tensors(1), recompute)
     x_BTD = torch.randn(1, length, D, dtype=dtype, requires_grad=True)
-    made({"x_BTD": x_BTD}, _batch(length))  # its angles are made once
+    batch = _batch(length)
+    made({"x_BTD": x_BTD}, batch)  # its angles are made once
     for parameter in made.parameters():
         parameter.grad = torch.zeros_like(parameter)
     with LiveBytes() as live:
-        (out,) = made({"x_BTD": x_BTD}, _batch(length)).values()
+        (out,) = made({"x_BTD": x_BTD}, batch).values()
         kept = live.now
         gradient = torch.ones_like(out)
         live.peak = live.now
@@ -60,11 +61,10 @@ def test_bytes_are_those_of_the_tensors_that_are_there(
     told = unit.work(length, size, size * length * D).under(recompute)
     wanted = told.activation_bytes + told.boundary_bytes
     wanted -= 0 if recompute == "none" and size < 4 else size * length * D
-    wanted -= 2 * 8 * length  # of the batch
-    least = 0.86 if recompute == "selective" else 0.98
-    assert least * wanted <= kept <= 1.02 * wanted + 4 * 8 * length
+    least = 0.75 if recompute == "selective" else 0.98
+    assert least * wanted <= kept <= 1.02 * wanted
     needs = told.remade_bytes + told.remade_whole_bytes + told.backward_bytes
-    assert 0.97 * live.peak <= kept + told.boundary_bytes + needs <= 1.15 * live.peak
+    assert 0.95 * live.peak <= kept + told.boundary_bytes + needs <= 1.15 * live.peak
 
 
 @EVERY

@@ -34,6 +34,13 @@ TRIMMED = (
     "{%- else %}{{ raise_exception('only users') }}{% endif %}\n"
     "{%- endfor %}"
 )
+REFUSED = (
+    "{{ messages.__class__.mro() }}",
+    "{{ messages.append(1) }}",
+    "{{ 1 / 0 }}",
+    "{% set n = namespace(__a=1) %}",
+    "{% set n = namespace() %}{% set n.__class__ = 1 %}",
+)
 
 
 @pytest.mark.parametrize("template", [CHAT, MARKED, TRIMMED], ids=["plain", "marked", "trimmed"])
@@ -88,10 +95,32 @@ def test_a_template_may_cut_what_was_thought() -> None:
     assert ChatTemplate(cut, {}).answers(chat) == ("[two and two?][four]", ((14, 20),))
 
 
-@pytest.mark.parametrize("template", ["{{ messages.__class__.mro() }}", "{{ messages.append(1) }}", "{{ 1 / 0 }}"])
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{{ messages.__class__.mro() }}",
+        "{{ messages.append(1) }}",
+        "{{ 1 / 0 }}",
+        "{% set n = namespace(__a=1) %}",
+        "{% set n = namespace() %}{% set n.__class__ = 1 %}",
+    ],
+)
 def test_a_template_only_reads_the_chat(template: str) -> None:
     with pytest.raises(TemplateFault, match="refuses it"):
         ChatTemplate(template, {}).render(CHATS[0])
+
+
+@pytest.mark.parametrize("name", ["reasoning_content", "thinking", "reasoning"])
+def test_what_was_thought_is_found_under_its_names(tmp_path: Path, name: str) -> None:
+    template = (
+        "{% set n = namespace(count=0) %}{% for m in messages %}{% set n.count = n.count + 1 %}{{ n.count }}"
+        "{{ m.reasoning_content }}/{{ m.thinking }}/{{ m | tojson }}{{ dict(a=m.role) }}{% endfor %}"
+    )
+    chat = [*CHATS[0], {"role": "assistant", name: "hm <b>", "content": "grüße"}]
+    theirs = AutoTokenizer.from_pretrained(made_tokenizer(tmp_path, template))
+    ours = load_tokenizer(str(tmp_path)).template
+    assert ours is not None
+    assert ours.render(chat) == theirs.apply_chat_template(chat, tokenize=False)
 
 
 def test_no_sample_depends_on_the_day() -> None:

@@ -104,3 +104,12 @@ def test_a_pool_with_a_wider_precision_gets_less_work() -> None:
         return sum(p.share * len(s.unit_indices()) for p in pipelines for s in p.stages if s.pool == "ascend")
 
     assert units("float32") < units("float16")
+
+
+def test_a_job_that_saves_needs_its_state_once_more_in_its_hosts_memory() -> None:
+    without, with_saves = (plan_job(_job("quickstart", f"checkpoint.every={every}")) for every in (0, 5))
+    places = [place for place, _ in without.plan.stages()]
+    assert [without.host_bytes(*place) for place in places] == [0] * len(places)
+    chips = {place: stage.tp for place, stage in with_saves.plan.stages()}
+    parameters = sum(unit.parameters for unit in with_saves.prediction.scenario.problem.workload.units)
+    assert sum(with_saves.host_bytes(*place) * tp for place, tp in chips.items()) == pytest.approx(12 * parameters)
