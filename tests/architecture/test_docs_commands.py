@@ -41,6 +41,7 @@ RUN_BY = {
     "hetero checkpoint verify": "tests/unit/hetero/cli/test_checkpoint.py::test_verify",
     "hetero checkpoint export": "tests/unit/hetero/cli/test_checkpoint.py::test_export_by_the_job_of_the_run",
     "hetero checkpoint import": "tests/unit/hetero/cli/test_checkpoint.py::test_import_and_back",
+    "hetero align": "tests/unit/hetero/align/test_alignment.py::test_the_command_names_the_first_operator",
     "hetero report": "tests/e2e/test_report.py::_page",
     "python -m tests.stand_in.ascend.called": "tests/stand_in/test_ascend.py::test_the_contract_of_backends",
     "python -m hetero.job.reference": "tests/unit/hetero/job/test_reference.py::test_the_page_is_the_generated_one",

@@ -21,12 +21,8 @@ from hetero.models.registry import architecture, family_names, weights
 from hetero.models.unit import STREAM
 from hetero.models.unit_module import UnitModule, build_unit
 from tests.live_bytes import LiveBytes
-<<<<<<< HEAD
-from tests.tiny_models import TINY, tiny
-=======
 from tests.tiny_hf import gradient, random_model
-from tests.tiny_models import tiny
->>>>>>> cards
+from tests.tiny_models import TINY, tiny
 from tests.unit.hetero.models.whole_model import assert_equal_gradients, build, logical_tensors, loss_of, text
 
 pytestmark = [pytest.mark.slow, pytest.mark.parametrize("kind", family_names())]

@@ -67,8 +67,6 @@ def _strategies(cases: list[Case]) -> set[tuple[str, str]]:
         dims, stages = case.job.dimensions, [stage for one in case.plan.pipelines for stage in one.stages]
         if isinstance(dims, Dimensions):
             found |= {(name, str(getattr(dims, name))) for name in ("kv_heads", "qkv_bias", "tie_embeddings")}
-        else:
-            found.add(("family", dims.model_type))
         found |= {("schedule", case.plan.schedule), ("coarsest", case.job.coarsest)}
         found |= {
             (name, str(getattr(stage, name)))
