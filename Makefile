@@ -16,7 +16,7 @@ HETERO := tests/architecture tests/unit/hetero
 VIEWS := tests/unit/hetero/monitoring
 # Ranks that train: on one standing fleet, on fleets of a test's own, and on made-up chips. Whole runs: on a cluster,
 # that end badly, as the tutorial has them, short ones, pages and commands that end at once; and all others.
-FLEETS := $(patsubst %,tests/distributed/test_%.py,cut_connections faults measured_links one_pool)
+FLEETS := $(patsubst %,tests/distributed/test_%.py,cut_connections faults measured_links)
 RANKS := tests/distributed $(addprefix --ignore=,$(FLEETS))
 CHIPS := tests/stand_in
 CLUSTER := tests/e2e/test_cluster.py

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,7 @@ from hetero.data.source import Prepared
 from hetero.models.dimensions import Dimensions
 from hetero.words.options import TrainOptions
 from tests.distributed.cases import SGD, SMALL, n1, n2, pipeline, plan
-from tests.distributed.fleet import POOLS, Job, Standing
+from tests.distributed.fleet import Job, Standing
 from tests.distributed.laws import TOLERANCES, series_deviation, tensor_deviation
 from tests.distributed.plain import PlainModel, PlainTraining
 
@@ -26,20 +25,13 @@ PLANS = {
 }
 
 
-@pytest.fixture(scope="module")
-def one_pool(text: Prepared, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Standing]:
-    standing = Standing(text, tmp_path_factory.mktemp("one-pool"), {"nvidia": POOLS["nvidia"]})
-    with standing.up():
-        yield standing
-
-
 @pytest.mark.parametrize("layout", PLANS.values(), ids=PLANS)
-def test_messages_of_a_pair_do_not_mix(layout: Plan, one_pool: Standing, text: Prepared, tmp_path: Path) -> None:
+def test_messages_of_a_pair_do_not_mix(layout: Plan, fleet: Standing, text: Prepared, tmp_path: Path) -> None:
     train = TrainOptions(steps=3, global_batch=6, optimizer=SGD, replica_check_every=3)
     job = Job(Dimensions(layers=5, tie_embeddings=True, **{**SMALL, "kv_heads": 1}), train)
     model, limit = PlainModel(job.dimensions, seed=0).unsettle(), TOLERANCES["float32"]
     model.save(tmp_path)
-    run = one_pool.train(job, layout, begin_from=tmp_path, capture=[2])
+    run = fleet.train(job, layout, begin_from=tmp_path, capture=[2])
     plain = list(PlainTraining(job, text, model).steps(3))
     assert series_deviation(run.losses, [step.loss for step in plain]).deviation <= limit.loss
     assert tensor_deviation(run.gradients(2), plain[2].gradients, limit.floor).deviation <= limit.gradient

@@ -208,35 +208,35 @@ def _stop(cluster: RayCluster, job: str, processes: list[psutil.Process]) -> Non
     assert cluster.run(job).events[-1]["kind"] == "interrupted"
 
 
+ABACUS = ("--set", "pools.ascend.select.labels.family=abacus")
+
+
 def test_a_pool_that_no_node_can_serve(cluster: RayCluster) -> None:
-    wrong = ("--set", "pools.ascend.select.labels.family=abacus", "--follow")
-    said = cluster.says("submit", str(cluster.job), *wrong, code=2)
+    said = cluster.says("submit", str(cluster.job), *ABACUS, "--follow", code=2)
     for part in ("pools.ascend.select", "labelled family abacus", "its label family is 'cuda', not abacus", "plain"):
         assert part in said, said
     assert "Traceback" not in said
 
 
-def test_the_doctor_asks_a_cluster(cluster: RayCluster) -> None:
-    ask = ("doctor", cluster.job, "--json", "--run-dir", cluster.outside / "runs", "--address")
-    wrong = ("--set", "pools.ascend.select.labels.family=abacus")
-    asked = {
-        cluster.hetero(*ask, cluster.jobs): 0,
-        cluster.hetero(*ask, cluster.address): 0,
-        cluster.hetero(*ask, cluster.jobs, *wrong): 2,
-    }
-    for command, code in asked.items():
-        with command:
-            assert command.wait(RUN_S) == code, command.output
-            told = json.loads(command.output[command.output.index("{") :])
-        found = {one["check"]: one for one in told["findings"]}
-        assert found["Ray"]["level"] == "ok"
-        assert found["Ray's token"]["value"] == "asked for"
-        (node,) = [one for check, one in found.items() if check.startswith("node ascend ")]
-        assert re.search(r"\bNPU 1\b.*; labelled family=ascend", node["value"]), node
-        if code == 0:
-            assert found["pools.ascend"]["value"].startswith("ascend@0 on ascend ")
-        else:
-            assert "its label family is 'cuda', not abacus" in found["pools.ascend.select"]["rule"]
+@pytest.mark.parametrize(
+    ("by", "wrong", "code"),
+    [("address", (), 0), ("jobs", ABACUS, 2), pytest.param("jobs", (), 0, marks=pytest.mark.exhaustive)],
+    ids=["as one that joins", "as one outside, a wrong job", "as one outside"],
+)
+def test_the_doctor_asks_a_cluster(cluster: RayCluster, by: str, wrong: tuple[str, ...], code: int) -> None:
+    ask = ("doctor", cluster.job, "--json", "--run-dir", cluster.outside / "runs", "--address", getattr(cluster, by))
+    with cluster.hetero(*ask, *wrong) as command:
+        assert command.wait(RUN_S) == code, command.output
+        told = json.loads(command.output[command.output.index("{") :])
+    found = {one["check"]: one for one in told["findings"]}
+    assert found["Ray"]["level"] == "ok"
+    assert found["Ray's token"]["value"] == "asked for"
+    (node,) = [one for check, one in found.items() if check.startswith("node ascend ")]
+    assert re.search(r"\bNPU 1\b.*; labelled family=ascend", node["value"]), node
+    if code == 0:
+        assert found["pools.ascend"]["value"].startswith("ascend@0 on ascend ")
+    else:
+        assert "its label family is 'cuda', not abacus" in found["pools.ascend.select"]["rule"]
 
 
 @pytest.mark.skipif(bool(machine.why_not()), reason=machine.why_not())

@@ -181,11 +181,11 @@ def _told(kind: str) -> Moment:
 @pytest.mark.parametrize(
     ("moment", "kill", "number"),
     [
-        pytest.param(_told("started"), os.killpg, signal.SIGINT, id="ray starts"),
+        pytest.param(_told("started"), os.killpg, signal.SIGINT, id="ray starts", marks=ANOTHER),
         pytest.param(_told("started"), os.killpg, signal.SIGTERM, id="ray starts, terminated", marks=ANOTHER),
         pytest.param(_agents_start, os.killpg, signal.SIGHUP, id="agents start"),
         pytest.param(_told("measuring"), os.killpg, signal.SIGTERM, id="measuring", marks=ANOTHER),
-        pytest.param(_told("saved"), os.killpg, signal.SIGINT, id="saving"),
+        pytest.param(_told("saved"), os.killpg, signal.SIGINT, id="saving", marks=ANOTHER),
     ],
 )
 def test_so_does_one_that_is_interrupted_at_another_moment(moment: Moment, kill: Kill, number: signal.Signals) -> None:

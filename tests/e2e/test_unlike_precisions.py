@@ -60,6 +60,7 @@ def _train(job_file: Path, name: str, *more: str | Path) -> Run:
         return Run(place / name)
 
 
+@pytest.mark.exhaustive  # without Ray `tests/distributed` has it in every run, and a resume in float16
 def test_losses_stay_near_those_of_float32_also_after_a_resume(job_file: Path) -> None:
     mixed = _train(job_file, "mixed")
     stages = [stage for pipeline in mixed.json("plan.json")["pipelines"] for stage in pipeline["stages"]]

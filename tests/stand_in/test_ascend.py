@@ -48,7 +48,7 @@ CASES = (
     case_of("tp 2 and a bridge, float16", pipeline(4, a2(0, 3), n1(3, 6)), precision="float16"),
 )
 
-ANOTHER_TIME = ("one chip, bfloat16", "one chip, float16", "a bridge to an emulated pool")
+ANOTHER_TIME = ("one chip", "one chip, bfloat16", "one chip, float16", "a bridge to an emulated pool")
 """What is in another case as well."""
 
 

@@ -51,8 +51,15 @@ CASES = (
     case_of("tp 2 and a bridge, float16", pipeline(4, k2(0, 3), n1(3, 6)), precision="float16"),
 )
 
+ANOTHER_TIME = ("beside one from outside",)
+"""What is in another case as well."""
 
-@pytest.mark.parametrize("families", ["cuda or toy", "kunlun"])
+
+def _marks(case: Case) -> list[pytest.MarkDecorator]:
+    return [pytest.mark.exhaustive] if case.name in ANOTHER_TIME else []
+
+
+@pytest.mark.parametrize("families", ["cuda or toy", pytest.param("kunlun", marks=pytest.mark.exhaustive)])
 def test_the_contracts_of_backends_and_operators(families: str) -> None:
     """Every case of the suites."""
     suites = ["tests/contract/test_backends.py", "tests/contract/test_operators.py", "-k"]
@@ -79,6 +86,6 @@ def fleet(text: Prepared, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         yield standing
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+@pytest.mark.parametrize("case", [pytest.param(case, id=case.name, marks=_marks(case)) for case in CASES])
 def test_equal_training(case: Case, fleet: Standing, text: Prepared, tmp_path: Path) -> None:
     trains_as_plain(case, fleet, text, tmp_path)
