@@ -35,6 +35,7 @@ IN_EVERY_RUN = ("long: tp 1, 2 and 4",)
 """A rate that changes; unequal shares of one batch train over Ray (tests/e2e)."""
 ANOTHER_TIME = (
     "half a layer apart",
+    "tp shrinks",
     "tp 4 next to 4, chips in another order",
     "five layers uneven",
     "seven layers, two stages of a pool",
@@ -46,6 +47,8 @@ ANOTHER_TIME = (
     "tied over two stages",
     "tied in two chunks",
     "tied, float16 beside float32",
+    "rows of the stream beside all of it, tied",
+    "adapters, tp 2, a cut in the middle",
     "adapters of latents and a shared expert, routers train also",
     "experts and routers frozen",
 )
