@@ -83,6 +83,7 @@ bench: install
 	$(BIN)/python -m benchmarks.strangers --json
 	$(BIN)/python -m benchmarks.mfu --json
 	$(BIN)/python -m benchmarks.data --json
+	$(BIN)/python -m benchmarks.models --json
 
 clean:
 	rm -rf $(VENV) *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 
+from hetero.models.hf_model import HfModel
+
 SIZES: dict[str, Any] = {
     "vocab_size": 257, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
     "num_key_value_heads": 2,
@@ -24,6 +26,24 @@ def write_llama(folder: Path, dtype: torch.dtype = torch.float32, **changes: Any
             parameter.add_(torch.randn_like(parameter), alpha=0.05)
     model.to(dtype).save_pretrained(folder)
     return folder
+
+
+def random_model(model: HfModel) -> Any:
+    """transformers' own of it, in float32, no value of which is a special one."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    config = AutoConfig.for_model(**model.values)
+    torch.manual_seed(0)
+    theirs = AutoModelForCausalLM.from_config(config, attn_implementation="eager", dtype=torch.float32).eval()
+    with torch.no_grad():
+        for parameter in theirs.parameters():
+            parameter.mul_(2.0).add_(0.1 * torch.randn(parameter.shape) * (parameter.dim() == 1))
+    return theirs
+
+
+def gradient(tensor: torch.Tensor) -> torch.Tensor:
+    """Zeros where there is none: of what is never trained."""
+    return torch.zeros_like(tensor) if tensor.grad is None else tensor.grad
 
 
 class HfTraining:

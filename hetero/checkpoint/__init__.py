@@ -6,6 +6,7 @@ pieces                 `write_piece` of an owner, `CheckpointReader` of any rank
 address.StoreAddress   where a store of fsspec has it; a `Location` is a path or such an address
 resume.ResumePoint     where a run goes on; `split` of RUN_DIR[@STEP]
 summary.Summary        what one holds, for people
+adapters               low-rank ones folded into the weights
 export                 `export`: one as a directory that transformers loads
 imported               `import_weights`: one of such a directory
 options                `CheckpointOptions` of a job

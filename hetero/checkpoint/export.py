@@ -47,11 +47,11 @@ def export(
 
     As `layout` "hf" there are safetensors, and a shard and a few tensors in memory at a time; as "torch" one pickled
     state dict, and all of them. `dtype` None is that of the model's own configuration, or float32. Raises
-    CheckpointError where there is a target, or the checkpoint is of another model."""
+    CheckpointError where there is a target, or the checkpoint is of another model or not as it was written."""
     found, config = weights(model), dict(model.values)
     dtype = dtype or _dtype(config)
     config[_dtype_key(config)] = dtype
-    with CheckpointReader(point.store, point.step) as reader, _unfinished(target) as folder:
+    with _unfinished(target) as folder, _verified(point) as reader:
         _check_same(reader, found, point, merge)
         get = _tensors(reader, found, merge)
         for path in beside:
@@ -63,17 +63,19 @@ def export(
             torch.save({name: get(name).to(getattr(torch, dtype)) for name in found.foreign}, folder / PICKLED)
 
 
-def export_adapter(
-    point: ResumePoint, model: HfModel, target: Path, lora: LoraOptions | None, base: str | None
-) -> None:
-    """Writes the adapters alone, as PEFT loads them beside the model `base`. Raises CheckpointError where there are
-    none, and for what else has been trained."""
-    if lora is None:
-        raise CheckpointError("--adapter", str(point), "the run trains no adapters", "export it without --adapter")
+def export_adapter(point: ResumePoint, model: HfModel, target: Path, lora: LoraOptions, base: str | None) -> None:
+    """Writes the adapters alone, as PEFT loads them beside the model `base`. Raises CheckpointError as `export` does,
+    where there are none, and for what else has been trained."""
     found = weights(model)
-    with CheckpointReader(point.store, point.step) as reader, _unfinished(target) as folder:
+    with _unfinished(target) as folder, _verified(point) as reader:
         _check_same(reader, found, point, lora)
         write_adapter(folder, reader, found, lora, base)
+
+
+def _verified(point: ResumePoint) -> CheckpointReader:
+    """Of a checkpoint every byte of which is as it was written."""
+    point.store.verify(point.step)
+    return CheckpointReader(point.store, point.step)
 
 
 def _tensors(reader: CheckpointReader, found: WeightMap, merge: LoraOptions | None) -> Callable[[str], torch.Tensor]:

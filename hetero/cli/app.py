@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import typer
 
 from hetero.cli import streams
+from hetero.cli.align import align
 from hetero.cli.checkpoint import checkpoint
 from hetero.cli.dashboard import dashboard
 from hetero.cli.data import data
@@ -40,6 +41,7 @@ app.command()(top)
 app.command()(dashboard)
 app.command()(report)
 app.add_typer(checkpoint)
+app.command()(align)
 app.command()(doctor)
 
 

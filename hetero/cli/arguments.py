@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
@@ -29,6 +30,14 @@ def path_there(key: str) -> Callable[[str], str]:
         return spelt(text, key)
 
     return path
+
+
+class Dtype(str, Enum):
+    """What values are rounded to."""
+
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+    float16 = "float16"
 
 
 JobFile = Annotated[

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hetero.cli.arguments import path_of
+from hetero.cli.arguments import Dtype, path_of
 
 if TYPE_CHECKING:
     from hetero.checkpoint.resume import ResumePoint
     from hetero.checkpoint.summary import Summary
+    from hetero.models.tuning import LoraOptions
 
 RUN = "RUN_DIR[@STEP]"
 Run = Annotated[str, typer.Argument(metavar=RUN, help="A run's folder, whose last checkpoint is meant, or one of it.")]
@@ -29,14 +30,6 @@ class ExportFormat(str, Enum):
 
     hf = "hf"
     torch = "torch"
-
-
-class ExportDtype(str, Enum):
-    """What an export's values are rounded to."""
-
-    float32 = "float32"
-    bfloat16 = "bfloat16"
-    float16 = "float16"
 
 
 @checkpoint.command()
@@ -91,21 +84,25 @@ def export(
         ExportFormat, typer.Option("--format", help="hf: safetensors for transformers; torch: one pickled state dict.")
     ] = ExportFormat.hf,
     dtype: Annotated[
-        ExportDtype | None, typer.Option(help="Of the values; default that of the model's config.json, or float32.")
+        Dtype | None, typer.Option(help="Of the values; default that of the model's config.json, or float32.")
     ] = None,
     merge: Annotated[bool, typer.Option("--merge", help="Fold low-rank adapters into the weights.")] = False,
     adapter: Annotated[bool, typer.Option("--adapter", help="Write the adapters alone, as PEFT reads them.")] = False,
 ) -> None:
     """Write a checkpoint as a directory that transformers loads."""
+    from hetero.checkpoint.errors import CheckpointError
     from hetero.checkpoint.export import export as write
     from hetero.checkpoint.export import export_adapter
-    from hetero.job.run.model import kept_files, recorded_adapters, recorded_model
+    from hetero.job.run.model import kept_files, recorded_model
     from hetero.models.as_hf import as_hf
 
     point = _point(run)
     model = as_hf(recorded_model(point.run_dir))
-    lora, base = recorded_adapters(point.run_dir) if merge or adapter else (None, None)
-    if adapter:
+    if adapter and (merge or dtype or layout is not ExportFormat.hf):
+        rule = "adapters alone are written in one way, as they were trained"
+        raise CheckpointError("--adapter", str(point), rule, "leave out --merge, --dtype and --format")
+    lora, base = _adapters(point, "--merge" if merge else "--adapter") if merge or adapter else (None, None)
+    if adapter and lora is not None:
         export_adapter(point, model, directory, lora, base)
     else:
         write(point, model, kept_files(point.run_dir), directory, layout.value, dtype and dtype.value, lora)
@@ -141,6 +138,17 @@ def import_(
     keep_folder(folder, run_dir)
     import_weights(stored, architecture(model), ResumePoint(run_dir, 0).store, {"model": model_facts(model)})
     typer.echo(f"wrote {run_dir}@0, of {model.model_type}")
+
+
+def _adapters(point: ResumePoint, option: str) -> tuple[LoraOptions, str | None]:
+    """How the run has trained adapters, and beside which model."""
+    from hetero.checkpoint.errors import CheckpointError
+    from hetero.job.run.model import recorded_adapters
+
+    lora, base = recorded_adapters(point.run_dir)
+    if lora is None:
+        raise CheckpointError(option, str(point), "the run trains no adapters", f"export it without {option}")
+    return lora, base
 
 
 def _point(run: str) -> ResumePoint:

@@ -42,7 +42,7 @@ def look(
     samples: Annotated[int, typer.Option(min=1, help="How many of the first samples of the run.")] = 5,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")] = False,
 ) -> None:
-    """Show the first samples that a job trains on: learnt tokens in green, borders of documents, padding."""
+    """Show the first samples that a job trains on: what is learnt in green, or in ⟦ ⟧; documents, padding."""
     from hetero.data.look import looked
     from hetero.data.text import orders, text_stream
     from hetero.data.tokenizing.loading import load_tokenizer
@@ -98,13 +98,15 @@ def _print(samples: Iterator[LookedSample]) -> None:
     from rich.text import Text
 
     console = Console(highlight=False)
+    begin, end = ("", "") if console.color_system else "⟦⟧"
     for sample in samples:
         console.rule(f"sample {sample.position} of the run, {sample.index} of the text", style="bold")
         for number, document in enumerate(sample.documents, 1):
             console.print(f"document {number}: {document.learnt} of {document.tokens} tokens are learnt", style="cyan")
             text = Text()
             for stretch in document.stretches:
-                text.append(plain(stretch.text), style="green" if stretch.learnt else "dim")
+                shown = plain(stretch.text)
+                text.append(f"{begin}{shown}{end}" if stretch.learnt else shown, "green" if stretch.learnt else "dim")
             console.print(text, soft_wrap=True)
         if sample.padding:
             console.print(f"padding: {sample.padding} tokens", style="cyan")

@@ -160,12 +160,12 @@ def check_time_scale(time_scale: float | str, emulated: bool) -> None:
 
 
 def check_model(model: ModelOptions, data: DataOptions, pools: Pools, tuning: Tuning = EVERYTHING) -> None:
-    """The model is a known one, has what the job freezes and adapts, and room for every symbol of the text, and can be
-    cut as the pools ask."""
+    """The model is a known one, has what the job freezes and adapts, and room for every symbol and position of the
+    text, and can be cut as the pools ask."""
     try:
         described = model.resolve()
         _check_layers(_layers(described))
-        legal_tp = architecture(described, tuning).legal_tp
+        told = architecture(described, tuning)
     except Exception as error:
         if not explains_itself(error):
             raise
@@ -174,9 +174,12 @@ def check_model(model: ModelOptions, data: DataOptions, pools: Pools, tuning: Tu
     if data.vocab is not None and described.vocab < data.vocab:
         rule = f"must have room for the {data.vocab} symbols of the {data.tokenizer!r} tokenizer"
         raise JobError("model", f"vocab {described.vocab}", rule, f"choose a vocab of at least {data.vocab}")
+    if told.longest is not None and data.seq_len > told.longest:
+        rule = f"the model has learnt {told.longest} positions"
+        raise JobError("data.seq_len", data.seq_len, rule, f"use {told.longest} or less")
     for name, pool in pools.items():
-        if pool.tp != "auto" and (reason := legal_tp(pool.tp)):
-            legal = [str(tp) for tp in range(1, min(pool.count, MOST_TP) + 1) if legal_tp(tp) is None]
+        if pool.tp != "auto" and (reason := told.legal_tp(pool.tp)):
+            legal = [str(tp) for tp in range(1, min(pool.count, MOST_TP) + 1) if told.legal_tp(tp) is None]
             raise JobError(f"pools.{name}.tp", pool.tp, reason, f"set it to {' or '.join(legal)}, or to auto")
 
 

@@ -29,15 +29,30 @@ class StoredWeights:
 
     def check(self) -> None:
         """Reads headers, and of ties the bytes. Raises HfError that names what does not fit."""
-        faults = [*self._missing(), *self._unknown(), *self._misshapen()]
-        if not faults:
-            faults = [*self._untied()]
+        self._refuse([*self._missing(), *self._unknown(), *self._misshapen()] or [*self._parted()])
+
+    def check_known(self) -> None:
+        """Reads headers. Raises HfError where there are tensors that are none of the model's, or not of its shapes."""
+        self._refuse([*self._unknown(), *self._misshapen()])
+
+    @property
+    def lost(self) -> list[str]:
+        """The foreign tensors that the directory has not."""
+        return [name for name in self.map.foreign if self.names[name] not in self.folder.tensors]
+
+    @property
+    def untied(self) -> list[tuple[str, str]]:
+        """Ties that are there, and not equal to what they are said to be, each with that one. Reads their bytes."""
+        there = [pair for pair in self.map.ties.items() if self.names[pair[0]] in self.folder.tensors]
+        return [(one, other) for one, other in there if not self.folder.equal(self.names[one], self.names[other])]
+
+    def _refuse(self, faults: list[str]) -> None:
         if faults:
             rule = "; ".join(["its tensors are not those of its config.json", *faults])
             raise self.folder.error(rule, "use the directory as it was saved, config.json and weights together")
 
     def _missing(self) -> Iterator[str]:
-        if lost := [name for name in self.map.foreign if self.names[name] not in self.folder.tensors]:
+        if lost := self.lost:
             yield f"missing: {_listed(lost)}"
 
     def _unknown(self) -> Iterator[str]:
@@ -53,11 +68,9 @@ class StoredWeights:
         if wrong:
             yield _listed(wrong)
 
-    def _untied(self) -> Iterator[str]:
-        for tie, owner in self.map.ties.items():
-            one, other = self.names[tie], self.names[owner]
-            if one in self.folder.tensors and not self.folder.equal(one, other):
-                yield f"{one} is said to be {other} (tie_word_embeddings), but is not equal to it"
+    def _parted(self) -> Iterator[str]:
+        for one, other in self.untied:
+            yield f"{self.names[one]} is said to be {self.names[other]} (tie_word_embeddings), but is not equal to it"
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -87,6 +87,9 @@ class WeightMap:
             if held != math.prod(shape):
                 raise ValueError(f"{name}: blocks have {held} of its {math.prod(shape)} elements")
 
+    def shape(self, logical: str) -> Shape:
+        return self._logical[logical]
+
     def foreign_of(self, logical: str) -> tuple[str, ...]:
         """The foreign tensors that have elements of a logical one."""
         return tuple(dict.fromkeys(block.foreign for block in self._blocks[logical]))

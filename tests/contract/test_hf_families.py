@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -22,7 +21,8 @@ from hetero.models.registry import architecture, family_names, weights
 from hetero.models.unit import STREAM
 from hetero.models.unit_module import UnitModule, build_unit
 from tests.live_bytes import LiveBytes
-from tests.tiny_models import tiny
+from tests.tiny_hf import gradient, random_model
+from tests.tiny_models import TINY, tiny
 from tests.unit.hetero.models.whole_model import assert_equal_gradients, build, logical_tensors, loss_of, text
 
 pytestmark = [pytest.mark.slow, pytest.mark.parametrize("kind", family_names())]
@@ -33,25 +33,9 @@ def _wider(kind: str) -> HfModel:
     """As large as bytes are counted of, its heads as they are."""
     if kind == "gpt2":
         return tiny(kind, n_embd=64, n_inner=176, n_head=8, vocab_size=1500, n_positions=128)
-    return tiny(kind, hidden_size=64, intermediate_size=176, num_attention_heads=8, vocab_size=1500)
-
-
-def _theirs(model: HfModel) -> Any:
-    """transformers' own of it, in float32, no value of which is a special one."""
-    from transformers import AutoConfig, AutoModelForCausalLM  # which takes longer than all that is collected beside
-
-    config = AutoConfig.for_model(**model.values)
-    torch.manual_seed(0)
-    theirs = AutoModelForCausalLM.from_config(config, attn_implementation="eager", dtype=torch.float32).eval()
-    with torch.no_grad():
-        for parameter in theirs.parameters():
-            parameter.mul_(2.0).add_(0.1 * torch.randn(parameter.shape) * (parameter.dim() == 1))
-    return theirs
-
-
-def _gradient(tensor: torch.Tensor) -> torch.Tensor:
-    """Zeros where there is none: of what is never trained."""
-    return torch.zeros_like(tensor) if tensor.grad is None else tensor.grad
+    alone = TINY[kind]["num_key_value_heads"] == TINY[kind]["num_attention_heads"]
+    heads = {"num_attention_heads": 8} | ({"num_key_value_heads": 8} if alone else {})
+    return tiny(kind, hidden_size=64, intermediate_size=176, vocab_size=1500, **heads)
 
 
 def _taken(tensors: dict[str, torch.Tensor], name: str, slices: tuple[slice, ...]) -> torch.Tensor:
@@ -83,7 +67,7 @@ def _as_theirs(model: HfModel, logical: dict[str, torch.Tensor], folder: Path) -
 
 def test_loss_and_gradients_equal_transformers(kind: str, tmp_path: Path) -> None:
     model = tiny(kind)
-    theirs, units, batch = _theirs(model), build(model), text(model)
+    theirs, units, batch = random_model(model), build(model), text(model)
     theirs.save_pretrained(tmp_path)
     assert architecture(HfModel.of(json.loads((tmp_path / "config.json").read_text()))) == architecture(model)
     _fill(units, model, tmp_path)
@@ -95,9 +79,9 @@ def test_loss_and_gradients_equal_transformers(kind: str, tmp_path: Path) -> Non
     wanted.backward()
 
     assert loss.item() == pytest.approx(wanted.item(), rel=1e-6)
-    gradients = {name: _gradient(tensor.parameter) for name, tensor in logical_tensors(units).items()}
+    gradients = {name: gradient(tensor.parameter) for name, tensor in logical_tensors(units).items()}
     found = _as_theirs(model, gradients, tmp_path)
-    wanted_gradients = {name: np.asarray(_gradient(parameter)) for name, parameter in theirs.named_parameters()}
+    wanted_gradients = {name: np.asarray(gradient(parameter)) for name, parameter in theirs.named_parameters()}
     assert_equal_gradients(found, wanted_gradients, 1e-5)
 
 

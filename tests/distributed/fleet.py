@@ -128,7 +128,7 @@ class Standing:
         variables: Mapping[str, Mapping[str, str]] = NO_VARIABLES,
     ) -> None:
         """`variables`, by pool, are its processes' beyond those that all have."""
-        self._text, self._folder, self._pools, self._variables = text, folder, dict(pools), variables
+        self.text, self._folder, self._pools, self._variables = text, folder, dict(pools), variables
         self._epoch = -1
         self._saved: list[CheckpointWritten] = []
         self._run = Run()
@@ -162,7 +162,7 @@ class Standing:
 
         `live` goes on from what the last run left in the ranks."""
         self._epoch += 1
-        text = text or self._text
+        text = text or self.text
         until = job.train.steps if until is None else until
         completed = job.complete(plan).model_copy(update={"epoch": self._epoch})
         run = self._run = Run(folder=self._folder / f"epoch-{self._epoch}")

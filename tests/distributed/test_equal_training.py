@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from hetero.data.source import Prepared
+from hetero.models.dimensions import Dimensions
 from hetero.words.options import EvalOptions
 from tests.distributed.beside_plain import Record, is_as_plain, trains_as_plain
 from tests.distributed.cases import CASES, Case, find
@@ -67,11 +68,12 @@ def _strategies(cases: list[Case]) -> set[tuple[str, str]]:
     found = set[tuple[str, str]]()
     for case in cases:
         dims, stages = case.job.dimensions, [stage for one in case.plan.pipelines for stage in one.stages]
-        found |= {(name, str(getattr(dims, name))) for name in ("kv_heads", "qkv_bias", "tie_embeddings")}
+        if isinstance(dims, Dimensions):
+            found |= {(name, str(getattr(dims, name))) for name in ("kv_heads", "qkv_bias", "tie_embeddings")}
         found |= {("schedule", case.plan.schedule), ("coarsest", case.job.coarsest)}
         found |= {
             (name, str(getattr(stage, name)))
-            for name in ("pool", "tp", "recompute", "sequence_parallel", "tp_slices", "optimizer")
+            for name in ("pool", "tp", "recompute", "sequence_parallel", "tp_slices", "optimizer", "experts")
             for stage in stages
         }
     return found

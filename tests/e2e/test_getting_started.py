@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shlex
 import signal
-import subprocess
-import sys
 import urllib.request
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -20,67 +15,34 @@ from hetero.data.corpus import Corpus
 from hetero.monitoring.journal import METRICS, read
 from tests.architecture import markdown
 from tests.architecture.tree import ROOT
-from tests.e2e.command import short_folder
-from tests.patience import RUN_S, WAIT_S
+from tests.e2e.page import EXIT_CODE, Done, checkout, ends_as_said, lines, run, started
+from tests.patience import WAIT_S
 
 PAGE = markdown.read(ROOT / "docs" / "getting-started.md")
 BEFORE = {"make install", ". .venv/bin/activate", "make demo"}
 """What .ci/run does; the tests run in what it installs."""
-EXIT_CODE = re.compile(r"# exit code (\d)$")
 pytestmark = pytest.mark.slow
-
-
-@dataclass(frozen=True)
-class Done:
-    code: int
-    screen: str
 
 
 @pytest.fixture(scope="module")
 def place() -> Iterator[Path]:
-    """A checkout, to those who look no closer."""
-    with short_folder() as folder:
-        for name in ("home", "tmp", "cache"):
-            (folder / name).mkdir()
-        (folder / "configs").symlink_to(ROOT / "configs")
-        for block in PAGE.in_language("yaml"):
-            (folder / block.text.split("\n", 1)[0].removeprefix("# ")).write_text(block.text)
+    with checkout(PAGE) as folder:
         yield folder
 
 
 @pytest.fixture(scope="module")
 def done(place: Path) -> dict[str, Done]:
     """By its line, what came of each command."""
-    return {line: _serve(line, place) if "dashboard" in line else _run(line, place) for line in _lines()}
+    return {line: _serve(line, place) if "dashboard" in line else run(line, place) for line in _lines()}
 
 
 def _lines() -> list[str]:
-    lines = [line for block in PAGE.in_language("bash") for line in block.text.splitlines()]
-    return [line for line in lines if line not in BEFORE]
-
-
-def _started(line: str, place: Path) -> subprocess.Popen[str]:
-    words = shlex.split(line, comments=True)
-    words[0] = str(Path(sys.executable).with_name(words[0]))
-    own = {"HOME": place / "home", "TMPDIR": place / "tmp", "XDG_CACHE_HOME": place / "cache", "COLUMNS": 200}
-    return subprocess.Popen(
-        words, cwd=place, env={**os.environ, **{name: str(value) for name, value in own.items()}}, text=True,
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-    )  # fmt: skip
-
-
-def _run(line: str, place: Path) -> Done:
-    with _started(line, place) as process:
-        try:
-            screen, _ = process.communicate(timeout=RUN_S)
-        finally:
-            process.kill()
-    return Done(process.returncode, screen)
+    return [line for line in lines(PAGE) if line not in BEFORE]
 
 
 def _serve(line: str, place: Path) -> Done:
     """The page that is served, until Ctrl-C."""
-    with _started(line, place) as process:
+    with started(line, place) as process:
         try:
             assert process.stdout is not None
             address = re.search(r"http://\S+", process.stdout.readline())
@@ -95,8 +57,7 @@ def _serve(line: str, place: Path) -> Done:
 
 @pytest.mark.parametrize("line", _lines())
 def test_a_command_ends_as_the_page_says(done: dict[str, Done], line: str) -> None:
-    expected = EXIT_CODE.search(line)
-    assert done[line].code == (int(expected[1]) if expected else 0), done[line].screen
+    assert ends_as_said(line, done[line]), done[line].screen
 
 
 def test_a_screen_is_the_one_that_is_shown(done: dict[str, Done]) -> None:
@@ -106,9 +67,8 @@ def test_a_screen_is_the_one_that_is_shown(done: dict[str, Done]) -> None:
 
 
 def test_what_runs_leave(done: dict[str, Done], place: Path) -> None:
-    steps = {
-        run: [line["step"] for line in read(place / "runs" / run / METRICS)] for run in ("first", "second", "third")
-    }
+    runs = ("first", "second", "third")
+    steps = {name: [line["step"] for line in read(place / "runs" / name / METRICS)] for name in runs}
     assert steps == {"first": list(range(10)), "second": list(range(10, 12)), "third": [5, 6]}
     assert "<html" in (place / "runs" / "first" / "report.html").read_text()
     assert (place / "runs" / "first" / "plan.json").exists()

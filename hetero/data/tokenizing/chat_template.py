@@ -61,8 +61,19 @@ class ChatTemplate:
                     "the model's chat template has no {% generation %} that marks answers, and they cannot be found "
                     f"without: up to message {number + 1} it writes something else than the beginning of the whole chat"
                 )
+            if not self._writes(messages[: number + 1], until[len(before) :]):
+                raise TemplateFault(
+                    f"the model's chat template does not write down what the assistant says in message {number + 1}"
+                )
             found.append((len(before), self._end_of(until, len(before))))
         return found
+
+    def _writes(self, messages: Sequence[Message], written: str) -> bool:
+        """Whether the last message's words are in what comes with it, or at least change it: templates may cut them."""
+        said = messages[-1].get("content")
+        if not isinstance(said, str) or said.strip() in written:
+            return True
+        return not self.render([*messages[:-1], {**messages[-1], "content": ""}]).endswith(written)
 
     def _end_of(self, text: str, start: int) -> int:
         """An answer ends with the end mark that the template puts behind it, if it does."""

@@ -29,7 +29,7 @@ class Document:
         return self.file, None
 
     def put(self, assignment: str) -> None:
-        """Obey one `--set path=value`; the value is YAML."""
+        """Obey one `--set path=value`; the value is YAML. `null` takes a pool away."""
         name, equals, text = assignment.partition("=")
         *parents, last = _parts(name.strip())
         if not equals or "" in (*parents, last):
@@ -40,7 +40,11 @@ class Document:
                 place[str(part)] = {}
                 self._forget(dotted(parents[: depth + 1]))
             place = self._step(place, part, name, parents[:depth])
-        self._assign(place, last, _value(name, text), name, parents)
+        value = _value(name, text)
+        if parents == ["pools"] and value is None:
+            self._take_away(place, str(last), name)
+        else:
+            self._assign(place, last, value, name, parents)
         self._forget(dotted([*parents, last]))
 
     def _forget(self, key: str) -> None:
@@ -53,6 +57,13 @@ class Document:
             return place[part if isinstance(place, list) else str(part)]
         except (IndexError, TypeError):
             raise self._no_such_place(place, part, name, around) from None
+
+    @staticmethod
+    def _take_away(pools: Any, pool: str, name: str) -> None:
+        if not isinstance(pools, dict) or pool not in pools:
+            known = ", ".join(map(str, pools)) if isinstance(pools, dict) else "none"
+            raise JobError(f"--set {name}", pool, "there is no such pool to take away", f"the job has: {known}")
+        del pools[pool]
 
     def _assign(self, place: Any, last: str | int, value: Any, name: str, around: list[str | int]) -> None:
         if isinstance(place, dict):

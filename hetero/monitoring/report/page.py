@@ -115,9 +115,14 @@ def render(follower: Follower, ledger: LedgerTable, flops: FlopsTable, timeline:
         time_scale=time_scale(follower),
         job=core_schema.dump(masked(follower.job), allow_unicode=True),
         plotly=Markup(get_plotlyjs()),
-        style=Markup(_own("report.css")),
+        style=Markup(style()),
         script=Markup(_own("report.js")),
     )
+
+
+def style() -> str:
+    """The style sheet of pages that are written."""
+    return _own("report.css")
 
 
 def _environment() -> Environment:

@@ -64,6 +64,9 @@ def test_a_flipped_bit_is_found(saved: ResumePoint, capsys: pytest.CaptureFixtur
     piece.write_bytes(content)
     assert run(["checkpoint", "verify", str(saved.run_dir)]) == 1
     assert f"step 3: damaged: {piece.name} (of a:1) has changed since it was written" in capsys.readouterr().out
+    assert run(["checkpoint", "export", str(saved.run_dir), str(saved.run_dir / "out")]) == 1
+    assert "has changed since it was written" in " ".join(capsys.readouterr().err.split())
+    assert not list(saved.run_dir.glob("*out*"))
     piece.unlink()
     assert run(["checkpoint", "verify", str(saved.run_dir)]) == 1
     assert "is missing" in capsys.readouterr().out
@@ -94,6 +97,15 @@ def test_export_by_what_the_run_kept(saved: ResumePoint, tmp_path: Path, capsys:
     assert run(["checkpoint", "export", f"{saved.run_dir}@3", str(tmp_path / "out")]) == 0
     assert [path.name for path in HfFolder(tmp_path / "out").beside] == ["config.json", "tokenizer.json"]
     assert "as llama" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("option", ["--merge", "--adapter"])
+def test_a_run_without_adapters_has_none_to_export(
+    option: str, saved: ResumePoint, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["checkpoint", "export", str(saved.run_dir), str(tmp_path / "out"), option]) == 2
+    assert f"export it without {option}" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 def test_import_and_back(saved: ResumePoint, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -134,6 +146,9 @@ def test_export_of_adapters(adapted: ResumePoint, tmp_path: Path, capsys: pytest
     assert "fold them in with --merge, or give --adapter" in " ".join(capsys.readouterr().err.split())
     assert run([*common, str(tmp_path / "merged"), "--merge"]) == 0
     assert len(HfFolder(tmp_path / "merged").tensors) == 12
+    for more in (["--merge"], ["--dtype", "bfloat16"], ["--format", "torch"]):
+        assert run([*common, str(tmp_path / "alone"), "--adapter", *more]) == 2
+        assert "leave out --merge, --dtype and --format" in capsys.readouterr().err
     assert run([*common, str(tmp_path / "alone"), "--adapter"]) == 0
     assert {path.name for path in (tmp_path / "alone").iterdir()} == {
         "adapter_config.json",

@@ -54,7 +54,19 @@ def test_look_tells_what_is_learnt(job: str, capsys: pytest.CaptureFixture[str])
     assert run(["data", "look", job, "--samples", "1"]) == 0
     shown = capsys.readouterr().out
     assert "document 2: " in shown
-    assert "four<|im_end|>" in shown
+    assert "assistant\n⟦four<|im_end|>⟧" in shown
+
+
+def test_on_a_terminal_it_is_green(
+    job: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    assert run(["data", "look", job, "--samples", "1"]) == 0
+    shown = capsys.readouterr().out
+    assert "\x1b[32mfour<|im_end|>" in shown
+    assert "⟦" not in shown
 
 
 def test_a_stream_of_bytes_is_shown_too(job: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -64,7 +76,7 @@ def test_a_stream_of_bytes_is_shown_too(job: str, tmp_path: Path, capsys: pytest
     assert run(["data", "look", job, "--samples=1", *(f"--set={one}" for one in settings)]) == 0
     shown = capsys.readouterr().out
     assert "\x1b" not in shown
-    assert r"a \x1b[2Jtext" in shown
+    assert r"a⟦ \x1b[2Jtext" in shown
     assert "document 2: " in shown
 
 

@@ -83,6 +83,18 @@ def test_a_template_that_writes_earlier_answers_otherwise_is_refused() -> None:
         ChatTemplate(only_last, {}).answers(CHATS[1])
 
 
+def test_a_template_that_writes_no_answer_is_refused() -> None:
+    only_asked = "{% for m in messages %}{{ m.role }}: {% if m.role == 'user' %}{{ m.content }}{% endif %}{% endfor %}"
+    with pytest.raises(TemplateFault, match="does not write down what the assistant says in message 2"):
+        ChatTemplate(only_asked, {}).answers(CHATS[0])
+
+
+def test_a_template_may_cut_what_was_thought() -> None:
+    cut = "{% for m in messages %}[{{ m.content.split('</think>')[-1] }}]{% endfor %}"
+    chat = [{"role": "user", "content": "two and two?"}, {"role": "assistant", "content": "hm</think>four"}]
+    assert ChatTemplate(cut, {}).answers(chat) == ("[two and two?][four]", ((14, 20),))
+
+
 @pytest.mark.parametrize(
     "template",
     [

@@ -81,9 +81,18 @@ def test_a_key_that_set_gave_is_placed_there(document: Document) -> None:
     assert document.place("bridge") == (document.file, 5)
 
 
+def test_set_takes_a_pool_away(document: Document) -> None:
+    document.data["pools"] = {"a": {"count": 1}, "b": {"count": 2}}
+    document.put("pools.a=null")
+    assert document.data["pools"] == {"b": {"count": 2}}
+    with pytest.raises(JobError, match="there is no such pool") as caught:
+        document.put("pools.c=null")
+    assert caught.value.remedy == "the job has: b"
+
+
 @pytest.mark.parametrize(
     "assignment",
-    ["train.steps", "train.steps=0100", "=1", "train.steps.deep=1", "bridge.links[7].rate=1", "a=[1"],
+    ["train.steps", "train.steps=0100", "=1", "train.steps.deep=1", "bridge.links[7].rate=1", "a=[1", "pools.a=null"],
 )
 def test_set_that_cannot_be_obeyed_is_explained(document: Document, assignment: str) -> None:
     with pytest.raises(JobError) as caught:

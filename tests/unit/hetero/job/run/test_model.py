@@ -84,6 +84,15 @@ def test_layers_are_counted_before_they_are_listed(kind: str, key: str, tmp_path
         _job(tmp_path)
 
 
+def test_a_sample_is_no_longer_than_the_positions_that_a_model_has_learnt(tmp_path: Path) -> None:
+    sizes = {"n_embd": 8, "n_layer": 1, "n_head": 2, "n_positions": 7}
+    write_folder(tmp_path / "tiny", config={"model_type": "gpt2", "vocab_size": 300, **sizes})
+    with pytest.raises(JobError, match="has learnt 7 positions") as raised:
+        _job(tmp_path, "data.seq_len=8")
+    assert raised.value.key == "data.seq_len"
+    _job(tmp_path, "data.seq_len=7")
+
+
 def test_weights_that_do_not_fit_stop_a_run_and_no_plan(tmp_path: Path) -> None:
     write_folder(tmp_path / "tiny", config=CONFIG)
     job = _job(tmp_path)
