@@ -71,6 +71,8 @@ def _strategies(cases: list[Case]) -> set[tuple[str, str]]:
         if isinstance(dims, Dimensions):
             found |= {(name, str(getattr(dims, name))) for name in ("kv_heads", "qkv_bias", "tie_embeddings")}
         found |= {("schedule", case.plan.schedule), ("coarsest", case.job.coarsest)}
+        tuning = case.job.train.tuning
+        found |= {("adapters", str(tuning.lora is not None)), ("frozen", str(bool(tuning.freeze)))}
         found |= {
             (name, str(getattr(stage, name)))
             for name in ("pool", "tp", "recompute", "sequence_parallel", "tp_slices", "optimizer", "experts")
