@@ -61,6 +61,7 @@ def test_a_backend_loads_no_other_package() -> None:
     assert not loaded.intersection({"ray", "zmq", "grpc", "bridge", "balancer", "hetero"})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "command", [[], ["plan"], ["train"], ["dashboard"], ["submit"], ["jobs"], ["jobs", "fetch"], ["doctor"]]
 )
