@@ -89,7 +89,8 @@ def _findings(
     machine: Machine, job: Job | None, address: str | None, run_dir: Path
 ) -> tuple[list[Finding], Job | None]:
     """What was found, and the job with the names of its chips."""
-    from hetero.cli.asking import asking
+    from hetero.asking import asking
+    from hetero.cli.heard import heard
     from hetero.cluster.doctor.checks import examine
     from hetero.cluster.doctor.ray_cluster import ask, not_asked, told_of
     from hetero.job.doctor import cache, examine_job, name_chips, taken
@@ -98,7 +99,7 @@ def _findings(
     cluster, nodes = ask(address) if address else ([not_asked()], None)
     findings += [*cluster, *told_of(os.environ)]
     if job is not None and (nodes is not None or address is None):
-        job, told = name_chips(job, None if address and "://" in address else asking(address))
+        job, told = name_chips(job, None if address and "://" in address else asking(address, heard))
         findings += [*told, *examine_job(job, machine, run_dir, nodes)]
     return findings, job
 

@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import signal
-import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from types import TracebackType
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from hetero.cli import streams
 from hetero.cli.arguments import JobFile, Settings, path_of, path_there
+from hetero.cli.heard import heard
 
 if TYPE_CHECKING:
-    from balancer.plan.plan import Plan
-    from hetero.job.job import Job
-
-MOST_PLAN_BYTES = 4 << 20
+    from hetero.callbacks import RunStart
+    from hetero.monitoring.metrics_line import MetricsLine
+    from hetero.monitoring.progress import Progress
 
 
 def train(
@@ -49,45 +48,62 @@ def train(
     from hetero.interrupts import sigmask
 
     with sigmask(signal.SIG_BLOCK, signal.SIGTERM):  # in the threads of libraries: Ray wants it in no other than this
-        from hetero.cli.asking import asking
-        from hetero.job.file.load import load_job, mistakes_located
-        from hetero.job.planning.chips import identified
-        from hetero.job.run.refusal import refuse_used
         from hetero.monitoring.journal import EVENTS
+        from hetero.training import train as run
 
-    job = load_job(job_file, settings or ())
-    folder = run_dir or _new_run_dir(job.name)
-    refuse_used(folder)
-    streams.last()
     try:
-        with mistakes_located(job_file, settings or (), plan):
-            job = identified(job, asking(address))
-            given = _read_plan(plan) if plan else None
-            _train_and_show(job, folder, address, given, resume)
+        with _Shown() as shown:
+            run(
+                job_file, set=settings or (), plan=plan, run_dir=run_dir, resume=resume, address=address,
+                callbacks=[shown],
+            )  # fmt: skip
     except KeyboardInterrupt:
-        recorded = f"recorded in {folder}" if (folder / EVENTS).exists() else "nothing was recorded"
+        folder = shown.run_dir
+        recorded = f"recorded in {folder}" if folder and (folder / EVENTS).exists() else "nothing was recorded"
         typer.echo(f"interrupted; {recorded}", err=True)
         raise typer.Exit(1) from None
-    typer.echo(f"recorded in {folder}")
+    typer.echo(f"recorded in {shown.run_dir}")
 
 
-def _train_and_show(job: Job, folder: Path, address: str | None, plan: Plan | None, resume: str | None) -> None:
-    from hetero.cluster.options import named_pools
-    from hetero.interrupts import held, sigmask
-    from hetero.monitoring.dashboard.process import dashboard
-    from hetero.monitoring.progress import Progress
+class _Shown:
+    """How a run goes, on the terminal; a context manager that follows it as a callback."""
 
-    with sigmask(signal.SIG_BLOCK, signal.SIGTERM):
-        from hetero.train import train as run
+    def __init__(self) -> None:
+        self.run_dir: Path | None = None
+        self._progress: Progress | None = None
+        self._stack = contextlib.ExitStack()
 
-    shown = Progress(job.train.steps, named_pools(job.pools).values())
-    with held(), _no_questions(), dashboard(folder, job.monitor.port) as page, shown as progress:
-        if page:
-            typer.echo(f"dashboard on {page}")
-        run(
-            job, folder, address=address, plan=plan, resume=resume,
-            on_record=progress.record, on_event=progress.event,
-        )  # fmt: skip
+    def __enter__(self) -> _Shown:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.__exit__(kind, error, trace)
+
+    def on_start(self, start: RunStart) -> None:
+        from hetero.cluster.options import named_pools
+        from hetero.interrupts import held
+        from hetero.monitoring.progress import Progress
+
+        self.run_dir = start.run_dir
+        streams.last()
+        self._stack.enter_context(held())
+        self._stack.enter_context(_no_questions())
+        if start.page:
+            typer.echo(f"dashboard on {start.page}")
+        pools = named_pools(start.job.pools).values()
+        self._progress = self._stack.enter_context(Progress(start.job.train.steps, pools))
+
+    def on_step(self, metrics: MetricsLine) -> None:
+        assert self._progress is not None
+        self._progress.record(metrics)
+
+    def on_event(self, event: dict[str, Any]) -> None:
+        if self._progress is None:  # while the pools' chips are asked what they are
+            heard(event)
+        else:
+            self._progress.event(event)
 
 
 @contextlib.contextmanager
@@ -101,31 +117,3 @@ def _no_questions() -> Iterator[None]:
     finally:
         os.dup2(terminal, 0)
         os.close(terminal)
-
-
-def _new_run_dir(name: str) -> Path:
-    """Two runs that start within one second have two."""
-    plain = name.replace("/", "-").encode()[:100].decode(errors="ignore")  # a file's name has room for 255 bytes
-    return Path("runs") / f"{plain}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
-
-
-def _read_plan(path: Path) -> Plan:
-    from balancer.errors import PlanError
-    from balancer.plan.plan import Plan
-    from hetero.job.errors import JobError
-
-    try:
-        with path.open("rb") as file:
-            data = file.read(MOST_PLAN_BYTES + 1)
-        if len(data) > MOST_PLAN_BYTES:
-            rule = f"must be at most {MOST_PLAN_BYTES >> 20} MiB"
-            raise JobError("--plan", str(path), rule, "check the path: is this a plan.json?")
-        return Plan.from_json(data.decode("utf-8"))
-    except OSError as error:
-        raise JobError("--plan", str(path), f"must be a readable file ({error.strerror})", "check the path") from None
-    except ValueError as error:
-        raise JobError("--plan", str(path), f"must be UTF-8 text ({error})", "give a plan.json") from None
-    except PlanError as error:
-        if error.key != "plan":
-            raise
-        raise JobError("--plan", str(path), error.rule, "give a plan.json") from None

@@ -44,9 +44,18 @@ def test_importing_a_package_loads_nothing_heavy(package: str) -> None:
     assert not loaded.intersection(HEAVY)
 
 
+def test_what_python_is_offered_is_there_and_no_module_takes_its_name() -> None:
+    script = "import hetero; assert not {'hetero.training', 'pydantic'} & set(sys.modules)"
+    script += (
+        "; import hetero.run, hetero.training, hetero.cli.train; assert callable(hetero.train); hetero.Job.model_fields"
+    )
+    assert "hetero" in _loaded_by(script)
+
+
 def test_init_files_are_docstrings() -> None:
+    """But the one whose names people import."""
     for path in python_files(*PACKAGES):
-        if path.name == "__init__.py":
+        if path.name == "__init__.py" and path != ROOT / "hetero" / "__init__.py":
             assert len(parsed(path).body) <= 1, f"{name_of(path)} holds more than a docstring"
 
 

@@ -13,7 +13,7 @@ from hetero.job.job import Job
 from hetero.job.planning import plan_job as planning
 from hetero.job.planning.links import Probed
 from hetero.monitoring.journal import EVENTS, read
-from hetero.train import train
+from hetero.run import train
 from tests.distributed.fleet import ROOT
 
 pytestmark = pytest.mark.slow
@@ -41,8 +41,8 @@ def test_a_measured_link_reaches_the_plan(tmp_path: Path, monkeypatch: pytest.Mo
     search = planning.search
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(planning, "search", lambda problem: searched.append(problem.topology) or search(problem))
-    monkeypatch.setattr("hetero.train.ray_runtime", lambda address: contextlib.nullcontext())
-    monkeypatch.setattr("hetero.train.ray_agents", lambda *_: contextlib.nullcontext(LocalAgents()))
+    monkeypatch.setattr("hetero.run.ray_runtime", lambda address: contextlib.nullcontext())
+    monkeypatch.setattr("hetero.run.ray_agents", lambda *_: contextlib.nullcontext(LocalAgents()))
     train(_job(text), tmp_path / "run")
     (planned,) = [event for event in read(tmp_path / "run" / EVENTS) if event["kind"] == "planned"]
     rows = planned["data"]["probed"]

@@ -1,15 +1,15 @@
-"""From a YAML file to a checked `Job`, or to one `JobError` that says where and what to do."""
+"""From a YAML file, or the same as data, to a checked `Job`, or to one `JobError` that says where and what to do."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from balancer.plan.plan import Plan
 from hetero.errors import explains_itself, is_user_mistake
@@ -23,10 +23,13 @@ from hetero.job.planning.plan_job import check_written_plan
 JOB_FILE, KEPT_MODEL = "job.yaml", "model"
 """In a run directory."""
 
+JobSource = str | os.PathLike[str] | Mapping[str, Any] | Job
+"""A job file; the same as data; or a job that has been checked."""
 
-def load_job(path: Path | str, settings: Iterable[str] = ()) -> Job:
-    """Read a job file, obey `--set` assignments in order, validate. Raises JobError with file and line."""
-    return job_from(_document(Path(path), settings))
+
+def load_job(job: JobSource, settings: Iterable[str] = ()) -> Job:
+    """Read a job, obey `--set` assignments in order, validate. Raises JobError, of a file with its line."""
+    return job_from(_document(job, settings))
 
 
 def job_from(document: Document) -> Job:
@@ -52,10 +55,10 @@ def recorded_job(run_dir: Path) -> Job:
 
 
 @contextlib.contextmanager
-def mistakes_located(path: Path, settings: Sequence[str] = (), plan: Path | None = None) -> Iterator[None]:
+def mistakes_located(job: JobSource, settings: Sequence[str] = (), plan: Path | None = None) -> Iterator[None]:
     """A user's mistake that only comes to light inside, and is about a key of this job or plan, leaves with its
     place. The job is read before: a cluster takes its file away while the run ends."""
-    document = _document(path, settings)
+    document = _document(job, settings)
     try:
         yield
     except Exception as error:
@@ -68,13 +71,26 @@ def mistakes_located(path: Path, settings: Sequence[str] = (), plan: Path | None
         raise
 
 
-def _document(path: Path, settings: Iterable[str]) -> Document:
-    document = read_document(path)
+def _document(job: JobSource, settings: Iterable[str]) -> Document:
+    path = None if isinstance(job, (Mapping, Job)) else Path(job)
+    document = read_document(path) if path else Document("", _plain(job))
     for assignment in settings:
         document.put(assignment)
-    document.data.setdefault("name", _name_of(path))
-    _find_beside(path, document.data.get("model"))
+    if path:
+        document.data.setdefault("name", _name_of(path))
+        _find_beside(path, document.data.get("model"))
     return document
+
+
+def _plain(given: Any) -> Any:
+    """A job of Python's own objects as a file would have it, which nobody else holds."""
+    if isinstance(given, BaseModel):
+        return given.unmasked() if isinstance(given, Job) else given.model_dump(mode="json", by_alias=True)
+    if isinstance(given, Mapping):
+        return {str(key): _plain(value) for key, value in given.items()}
+    if isinstance(given, (list, tuple)):
+        return [_plain(item) for item in given]
+    return os.fspath(given) if isinstance(given, os.PathLike) else given
 
 
 def _find_beside(path: Path, model: Any) -> None:

@@ -1,4 +1,4 @@
-"""The one function behind `hetero train`: a job becomes a run, recorded in a folder."""
+"""A job becomes a run, recorded in a folder."""
 
 from __future__ import annotations
 
@@ -106,8 +106,7 @@ def train(
             text, not_compared = _prepared(job, run_dir, point)
             made = folders, text, point, model, events
             run = stack.enter_context(_Run(job, run_dir, *made, monitor, on_record, on_event))
-            run.warn(text.note, not_compared)
-            return _on_a_fleet(job, run, address, plan)
+            return _on_a_fleet(job, run, address, plan, not_compared)
 
 
 def _prepared(job: Job, run_dir: Path, point: ResumePoint | None) -> tuple[Prepared, str]:
@@ -118,10 +117,11 @@ def _prepared(job: Job, run_dir: Path, point: ResumePoint | None) -> tuple[Prepa
     return text, check_text(job, point, text) if point else ""
 
 
-def _on_a_fleet(job: Job, run: _Run, address: str | None, plan: Plan | None) -> RunSummary:
+def _on_a_fleet(job: Job, run: _Run, address: str | None, plan: Plan | None, not_compared: str) -> RunSummary:
     """From nothing to a fleet that has done the run, and back."""
     with ExitStack() as stack:
         try:
+            run.begin(not_compared)
             stack.enter_context(ray_runtime(address))
             if address is not None:  # a Ray of the run's own lets nobody in, and has nobody who asks it for metrics
                 run.warn(*guard.warnings(guard.of_joined()))
@@ -170,12 +170,15 @@ class _Run:
         self._memory: MemoryCheck
         self._fleet_failed = False
 
-    def __enter__(self) -> _Run:
+    def begin(self, not_compared: str) -> None:
         self._event("started", **drivers_environment())
         for owner in self._folders.taken_from:
             self._event("warning", note=f"{owner}, which has ended without a word: taken over")
         if self._point is not None:
             self._note([*resume_notices(self._job, self._point)])
+        self.warn(self._text.note, not_compared)
+
+    def __enter__(self) -> _Run:
         return self
 
     def __exit__(self, *_: object) -> None:
