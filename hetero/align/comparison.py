@@ -15,13 +15,11 @@ import torch
 from hetero.align.alignment import HEAD, REST, Alignment, Errors, UnitAlignment
 from hetero.align.difference import Difference
 from hetero.align.distance import length, relative
-from hetero.align.errors import AlignError
 from hetero.align.model_trace import ModelTrace
 from hetero.align.ours import OurModel
 from hetero.align.source import Source
 from hetero.align.tolerance import Tolerance
 from hetero.align.weights import difference
-from hetero.models.architecture import Architecture
 from hetero.models.batch import Batch
 from hetero.models.unit import LOSS
 
@@ -30,24 +28,10 @@ def align(
     ours: Source, reference: Source, trace: ModelTrace, name: str, batch: Batch, dtype: str, tolerance: Tolerance
 ) -> Alignment:
     """Of what `ours` and a `trace` computed on one batch; `reference` has the weights of the trace, and `name` is what
-    a person called it. AlignError where they are not models of one kind."""
+    a person called it. They are models of one size."""
     model = OurModel(ours, getattr(torch, dtype))
-    check_comparable(model.architecture, trace, reference, name)
     whole, comparison = model.trace(batch), _Comparison(model, trace, reference, batch, tolerance)
     return Alignment(ours.name, name, dtype, tolerance, [*comparison.units(whole)])
-
-
-def check_comparable(model: Architecture, trace: ModelTrace, reference: Source, name: str) -> None:
-    """AlignError unless units and tensors are as many and as large."""
-    tensors = {spec.name: spec.layout.shape for number in range(len(model.units))
-               for spec in model.tensors(number, 1).values()}  # fmt: skip
-    there = {known: tuple(gradient.shape) for known, gradient in trace.tensors.items()}
-    if len(model.units) != len(trace.values) or tensors != there:
-        odd = sorted(known for known in tensors.keys() | there.keys() if tensors.get(known) != there.get(known))
-        rule = f"it has {len(trace.values)} units, the model {len(model.units)}"
-        if odd:
-            rule = f"{odd[0]} is {there.get(odd[0], 'not there')}, and the model's {tensors.get(odd[0], 'not there')}"
-        raise AlignError("--against", name, rule, "compare models of one architecture and size")
 
 
 class _Comparison:

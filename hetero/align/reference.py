@@ -41,12 +41,23 @@ def aligned(
     if reference is not ours and (lost := reference.lacking()):
         rule, remedy = "; ".join(lost.values()), "compare with a model that is whole"
         raise AlignError("--against", against, rule, remedy)
+    check_comparable(ours, reference)
     batch, wide = made_up(ours, samples, length, seed), getattr(torch, reference_dtype)
     if against == TRANSFORMERS:
         trace = transformers_trace(reference, wide, batch)
     else:
         trace = OurModel(reference, wide).trace(batch)
     return align(ours, reference, trace, against, batch, dtype, limits)
+
+
+def check_comparable(ours: Source, reference: Source) -> None:
+    """AlignError unless units and tensors are as many and as large."""
+    wanted, found = ours.shapes, reference.shapes
+    odd = sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
+    if odd:
+        here, there = (shapes.get(odd[0], "not there") for shapes in (wanted, found))
+        rule = f"{odd[0]} is {there}, and the model's {here}"
+        raise AlignError("--against", reference.name, rule, "compare models of one architecture and size")
 
 
 def made_up(ours: Source, samples: int, length: int, seed: int) -> Batch:

@@ -48,6 +48,13 @@ class Source(ABC):
     def map(self) -> WeightMap:
         """Where a directory has its tensors."""
 
+    @cached_property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Of the model's logical tensors, by name."""
+        model = architecture(self.description)
+        specs = (spec for unit in range(len(model.units)) for spec in model.tensors(unit, 1).values())
+        return {spec.name: spec.layout.shape for spec in specs}
+
     def lacking(self) -> dict[str, str]:
         """By a tensor's name in a directory, why it cannot be read as the model has it."""
         return {}
@@ -65,17 +72,11 @@ class HfSource(Source):
     def map(self) -> WeightMap:
         return self._stored.map
 
-    @cached_property
-    def _shapes(self) -> dict[str, tuple[int, ...]]:
-        model = architecture(self.description)
-        specs = (spec for unit in range(len(model.units)) for spec in model.tensors(unit, 1).values())
-        return {spec.name: spec.layout.shape for spec in specs}
-
     def read(self, logical: str) -> torch.Tensor:
         def get(name: str, slices: tuple[slice, ...]) -> torch.Tensor:
             return self._reader.get(self._stored.names[name], slices)
 
-        return self.map.read(logical, whole(self._shapes[logical]), get)
+        return self.map.read(logical, whole(self.shapes[logical]), get)
 
     def lacking(self) -> dict[str, str]:
         """Also raises HfError for what else does not fit."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hetero.cli.arguments import path_of
+from hetero.cli.arguments import Dtype, path_of
 
 if TYPE_CHECKING:
     from hetero.checkpoint.resume import ResumePoint
@@ -84,7 +84,7 @@ def export(
         ExportFormat, typer.Option("--format", help="hf: safetensors for transformers; torch: one pickled state dict.")
     ] = ExportFormat.hf,
     dtype: Annotated[
-        ExportDtype | None, typer.Option(help="Of the values; default that of the model's config.json, or float32.")
+        Dtype | None, typer.Option(help="Of the values; default that of the model's config.json, or float32.")
     ] = None,
     merge: Annotated[bool, typer.Option("--merge", help="Fold low-rank adapters into the weights.")] = False,
     adapter: Annotated[bool, typer.Option("--adapter", help="Write the adapters alone, as PEFT reads them.")] = False,

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import signal
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -53,10 +51,11 @@ def train(
         from hetero.job.file.load import load_job, mistakes_located
         from hetero.job.planning.chips import identified
         from hetero.job.run.refusal import refuse_used
+        from hetero.job.run.run_dir import new_run_dir
         from hetero.monitoring.journal import EVENTS
 
     job = load_job(job_file, settings or ())
-    folder = run_dir or _new_run_dir(job.name)
+    folder = run_dir or new_run_dir(job.name)
     refuse_used(folder)
     streams.last()
     try:
@@ -78,7 +77,7 @@ def _train_and_show(job: Job, folder: Path, address: str | None, plan: Plan | No
     from hetero.monitoring.progress import Progress
 
     with sigmask(signal.SIG_BLOCK, signal.SIGTERM):
-        from hetero.train import train as run
+        from hetero.training import train as run
 
     shown = Progress(job.train.steps, named_pools(job.pools).values())
     with held(), _no_questions(), dashboard(folder, job.monitor.port) as page, shown as progress:
@@ -101,12 +100,6 @@ def _no_questions() -> Iterator[None]:
     finally:
         os.dup2(terminal, 0)
         os.close(terminal)
-
-
-def _new_run_dir(name: str) -> Path:
-    """Two runs that start within one second have two."""
-    plain = name.replace("/", "-").encode()[:100].decode(errors="ignore")  # a file's name has room for 255 bytes
-    return Path("runs") / f"{plain}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
 
 
 def _read_plan(path: Path) -> Plan:

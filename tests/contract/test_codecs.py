@@ -61,6 +61,7 @@ MAGNITUDES = st.builds(lambda sign, exponent: sign * 10.0**exponent, st.sampled_
 ROWS = arrays(np.float32, st.integers(0, BLOCK + 40), elements=FINITE | MAGNITUDES | st.just(0.0))
 
 
+@pytest.mark.slow
 @ALL
 @out_of_100(30)
 @given(row=ROWS)
@@ -149,6 +150,7 @@ def test_the_measured_error_of_zeros_and_of_nothing_is_none() -> None:
     assert worst_error(torch.ones(BLOCK), torch.zeros(BLOCK)) == 1
 
 
+@pytest.mark.slow
 @ALL
 def test_a_kernel_keeps_what_plans_count_for_it(codec: Codec) -> None:
     made = {"int8": Int8, "fp8": Float8}

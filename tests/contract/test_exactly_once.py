@@ -126,7 +126,13 @@ def run(flows: list[Flow], until: Callable[[], bool], seconds: float = RUN_S) ->
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("scheme", "sealed"), [("zmq", False), ("zmq", True), ("grpc", False), ("grpc", True), ("shm", False)]
+    ("scheme", "sealed"),
+    [
+        ("zmq", True),
+        ("grpc", False),
+        ("shm", False),
+        *(pytest.param(*other, marks=pytest.mark.exhaustive) for other in (("zmq", False), ("grpc", True))),
+    ],
 )
 def test_frames_that_suffer(scheme: str, sealed: bool, linked: Linked, monkeypatch: pytest.MonkeyPatch) -> None:
     kinds = KINDS if scheme != "shm" else [kind for kind in KINDS if kind not in ("truncate", "flip_body")]  # no bodies
@@ -143,7 +149,7 @@ def test_frames_that_suffer(scheme: str, sealed: bool, linked: Linked, monkeypat
 
 @pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["zmq", "grpc"])
-@pytest.mark.parametrize("streams", [1, 3])
+@pytest.mark.parametrize("streams", [pytest.param(1, marks=pytest.mark.exhaustive), 3])
 def test_streams_that_are_cut_in_the_middle(scheme: str, streams: int, linked: Linked) -> None:
     relays: list[Relay] = []
     flows = flows_of(*linked(scheme, streams=streams, relays=relays))

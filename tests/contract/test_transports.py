@@ -62,6 +62,7 @@ def test_messages_of_any_size_arrive_as_they_were(pair: tuple[Host, Host]) -> No
             assert cross(sender, receiver, data, slot=size % 2) == data
 
 
+@pytest.mark.slow
 def test_many_channels_at_once_keep_their_order_and_lose_or_double_nothing(pair: tuple[Host, Host]) -> None:
     ports = pair[0].port(), pair[1].port()
     flows = [channel(*(ports if n % 2 else ports[::-1]), name=str(n), slot_bytes=4096, slots=4) for n in range(8)]

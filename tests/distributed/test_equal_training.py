@@ -36,6 +36,7 @@ IN_EVERY_RUN = ("long: tp 1, 2 and 4",)
 """A rate that changes; unequal shares of one batch train over Ray (tests/e2e)."""
 ANOTHER_TIME = (
     "half a layer apart",
+    "tp shrinks",
     "tp 4 next to 4, chips in another order",
     "five layers uneven",
     "seven layers, two stages of a pool",
@@ -47,6 +48,8 @@ ANOTHER_TIME = (
     "tied over two stages",
     "tied in two chunks",
     "tied, float16 beside float32",
+    "rows of the stream beside all of it, tied",
+    "adapters, tp 2, a cut in the middle",
     "adapters of latents and a shared expert, routers train also",
     "experts and routers frozen",
 )
@@ -68,6 +71,8 @@ def _strategies(cases: list[Case]) -> set[tuple[str, str]]:
         if isinstance(dims, Dimensions):
             found |= {(name, str(getattr(dims, name))) for name in ("kv_heads", "qkv_bias", "tie_embeddings")}
         found |= {("schedule", case.plan.schedule), ("coarsest", case.job.coarsest)}
+        tuning = case.job.train.tuning
+        found |= {("adapters", str(tuning.lora is not None)), ("frozen", str(bool(tuning.freeze)))}
         found |= {
             (name, str(getattr(stage, name)))
             for name in ("pool", "tp", "recompute", "sequence_parallel", "tp_slices", "optimizer", "experts")

@@ -181,6 +181,7 @@ def test_markup_in_names_stays_text(browser: Any, tmp_path: Path) -> None:
     run.close()
 
 
+@pytest.mark.exhaustive
 def test_a_long_run_opens(browser: Any, run: SyntheticRun, tmp_path: Path) -> None:
     """How soon is for `benchmarks.monitoring` to say."""
     line = json.dumps(run.records[0])

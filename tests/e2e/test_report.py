@@ -53,6 +53,7 @@ def test_it_draws_and_asks_for_nothing(browser: Any, tmp_path: Path) -> None:
         assert opened.complaints == [], "the page obeys its own policy"
 
 
+@pytest.mark.exhaustive
 def test_a_thousand_chips_are_one_page(browser: Any, tmp_path: Path) -> None:
     assert run(["report", str(write_crowd(tmp_path))]) == 0
     with Opened(browser, (tmp_path / "report.html").as_uri()) as opened:
@@ -64,6 +65,7 @@ def test_a_thousand_chips_are_one_page(browser: Any, tmp_path: Path) -> None:
         assert [row.split()[0] for row in text.splitlines() if row.startswith("0-63.")] == ["0-63.0", "0-63.1"]
 
 
+@pytest.mark.exhaustive
 def test_markup_in_names_stays_text(browser: Any, tmp_path: Path) -> None:
     with Opened(browser, _page(tmp_path, name=MARKUP, pool_names={"nvidia": MARKUP})) as opened:
         _drawn(opened)

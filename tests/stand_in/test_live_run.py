@@ -16,7 +16,11 @@ from tests.e2e.command import Command, Run, short_folder
 from tests.patience import RUN_S
 from tests.stand_in.ascend import machine
 
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(machine.why_not()), reason=machine.why_not())]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.exhaustive,  # such chips train without Ray, and a cluster asks them what they are, in every run
+    pytest.mark.skipif(bool(machine.why_not()), reason=machine.why_not()),
+]
 
 STEPS = 5
 LIMIT = TOLERANCES["float32"]

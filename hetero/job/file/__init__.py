@@ -1,4 +1,5 @@
 """From a YAML file to a checked job, or to one error that says where and what to do.
 
-load   `load_job`; `mistakes_located`, for what is found out about it later
+load       `load_job`; `mistakes_located`, for what is found out about it later
+malformed  the error of data that is no job
 """

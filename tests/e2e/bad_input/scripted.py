@@ -101,8 +101,8 @@ def script(
 ) -> None:
     """Lets `hetero train` of this process find such hosts."""
     hosts = ScriptedHosts(fingerprints or {}, reach or {}, troubles or {}, totals)
-    monkeypatch.setattr("hetero.train.ray_runtime", lambda address: contextlib.nullcontext())
-    monkeypatch.setattr("hetero.train.ray_agents", hosts.agents)
-    monkeypatch.setattr("hetero.train.measure", lambda *_: Measurements(1.0, None))
+    monkeypatch.setattr("hetero.training.ray_runtime", lambda address: contextlib.nullcontext())
+    monkeypatch.setattr("hetero.training.ray_agents", hosts.agents)
+    monkeypatch.setattr("hetero.training.measure", lambda *_: Measurements(1.0, None))
     monkeypatch.setattr(shared_files, "_answers", lambda calls, _: calls)
     monkeypatch.setattr(shared_files, "_hosts_elsewhere", lambda *_: [])

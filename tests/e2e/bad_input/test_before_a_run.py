@@ -123,7 +123,7 @@ def test_a_run_directory_and_storage_in_the_text_are_no_part_of_it(
     job = place.job.rename(place.folder / "run.yaml")
     monkeypatch.chdir(corpus)
     tokens: list[int] = []
-    monkeypatch.setattr("hetero.train._Run.drive", lambda run, *_: tokens.append(run._text.n_tokens))
+    monkeypatch.setattr("hetero.training._Run.drive", lambda run, *_: tokens.append(run._text.n_tokens))
     for number, written in ((1, 2), (2, 4)):
         script(monkeypatch)
         assert run(["train", str(job), "--run-dir", f"runs/{number}"]) == 0, capsys.readouterr().err

@@ -62,6 +62,7 @@ def test_a_tag_does_not_bring_the_old_numbers_back(text: str) -> None:
 DOUBTFUL = ["0100", "08", "1:30", "1_000", "1e-3", ".5", "yes", "no", "on", "y", "~", "", "null", "0o17", "2026-01-31"]
 
 
+@pytest.mark.slow
 @given(st.sampled_from(DOUBTFUL) | st.text(st.characters(codec="utf-8", exclude_categories=["C"])) | st.floats())
 def test_what_is_written_is_read_alike_by_old_and_new_readers(value: str | float) -> None:
     text = dump({"key": value})

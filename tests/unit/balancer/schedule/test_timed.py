@@ -91,6 +91,7 @@ SLOW = st.tuples(st.sampled_from([2, 8]), st.sampled_from([1e6, 1e7, 1e8]))
 """Groups whose collectives take a while: 0.01 to 1.75 s where products take 0.01 to 0.3 s and more."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TIMED)
 @given(case=SLOW.flatmap(lambda slow: pipelines(most_stages=3, tp=slow[0], interconnect=slow[1])))
 @out_of_100(25)
@@ -207,6 +208,7 @@ def test_ticks_of_other_chunks_are_refused():
     assert error.value.key == "pipelines[0].ticks"
 
 
+@pytest.mark.slow
 def test_sixteen_stages_and_256_micro_batches_are_made_in_no_time():
     placed = tuple(range(16))
     chunks = tuple(ChunkTicks(1000 + 13 * s, 1100, 900 - 7 * s) for s in placed)

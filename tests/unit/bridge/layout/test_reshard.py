@@ -80,6 +80,7 @@ def test_every_target_ends_with_exactly_its_shard(move: tuple[Placement, Placeme
     assert_shards(received, target)
 
 
+@pytest.mark.slow
 @given(moves)
 @out_of_100(200)
 def test_each_byte_crosses_once_per_distinct_target_shard(move: tuple[Placement, Placement]) -> None:

@@ -19,9 +19,9 @@ Tensors = dict[str, torch.Tensor]
 Plant = Callable[[Config, Tensors], None]
 
 
-def write(folder: Path, kind: str, plant: Plant = lambda config, tensors: None) -> str:
+def write(folder: Path, kind: str, plant: Plant = lambda config, tensors: None, **changes: Any) -> str:
     """Equal values in each directory of a kind, but for what `plant` does to them."""
-    model, generator = tiny(kind), torch.Generator().manual_seed(1)
+    model, generator = tiny(kind, **changes), torch.Generator().manual_seed(1)
     config: Config = json.loads(model.config)
     tensors = {
         name: torch.randn(shape, generator=generator) * 0.1 + (len(shape) == 1 and name.endswith("weight"))

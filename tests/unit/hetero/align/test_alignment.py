@@ -83,6 +83,12 @@ def test_a_model_of_another_size_is_no_reference(tmp_path: Path) -> None:
         aligned(one, other)
 
 
+def test_a_model_of_fewer_tokens_is_no_reference(tmp_path: Path) -> None:
+    one, fewer = write(tmp_path / "one", "qwen2"), write(tmp_path / "fewer", "qwen2", vocab_size=37)
+    with pytest.raises(AlignError, match=r"units\.0\.embedding\.weight is \(37, 32\), and the model's \(61, 32\)"):
+        aligned(one, fewer)
+
+
 def test_a_tensor_that_is_nobodys_is_refused(tmp_path: Path) -> None:
     def plant(config: dict, tensors: dict) -> None:
         tensors["model.extra.weight"] = torch.zeros(2)

@@ -171,6 +171,7 @@ def _with_adapters(model: HfModel) -> dict[str, torch.Tensor]:
     return {name: torch.randn(spec.layout.shape) for name, spec in specs.items()}
 
 
+@pytest.mark.slow
 def test_adapters_are_folded_into_the_weights_that_they_stand_beside(tmp_path: Path) -> None:
     model = as_hf(DIMS)
     tensors = _with_adapters(model)

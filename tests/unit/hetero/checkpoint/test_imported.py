@@ -26,6 +26,7 @@ def _written(folder: Path, model: HfModel) -> StoredWeights:
     return StoredWeights(model, HfFolder(folder))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", family_names())
 def test_there_and_back(kind: str, tmp_path: Path) -> None:
     stored, point = _written(tmp_path / "in", tiny(kind)), ResumePoint(tmp_path / "run", 0)

@@ -19,7 +19,7 @@ QUICKSTART = str(ROOT / "configs" / "runs" / "quickstart.yaml")
 
 
 class Trainer:
-    """Stands in for `hetero.train`: notes how it was called, then does as told."""
+    """Stands in for `hetero.training`: notes how it was called, then does as told."""
 
     def __init__(self) -> None:
         self.called: dict[str, Any] = {}
@@ -34,9 +34,9 @@ class Trainer:
 @pytest.fixture
 def trainer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Trainer:
     trainer = Trainer()
-    module = types.ModuleType("hetero.train")
+    module = types.ModuleType("hetero.training")
     module.train = trainer  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "hetero.train", module)
+    monkeypatch.setitem(sys.modules, "hetero.training", module)
     monkeypatch.chdir(tmp_path)
     return trainer
 
@@ -98,7 +98,7 @@ def test_interruption_is_1(trainer: Trainer, monkeypatch: pytest.MonkeyPatch) ->
     def interrupt(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(sys.modules["hetero.train"], "train", interrupt)
+    monkeypatch.setattr(sys.modules["hetero.training"], "train", interrupt)
     assert run(["train", QUICKSTART]) == 1
 
 

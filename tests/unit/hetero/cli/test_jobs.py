@@ -91,6 +91,7 @@ def test_submit_says_who_else_may_hand_in_or_read_jobs(
     assert way.startswith("warning: way to the job server: http: ")
 
 
+@pytest.mark.slow
 def test_submit_says_what_of_the_data_stays_here(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "a.txt").write_text("text")
     (tmp_path / "nowhere").symlink_to("none")

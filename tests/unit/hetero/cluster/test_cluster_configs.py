@@ -48,6 +48,7 @@ def kuberay() -> Iterator[Node]:
             yield node(f"{group['groupName']}-{replica}", group["labels"], group["resources"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cluster", [by_hand, kuberay])
 def test_the_job_has_a_place(cluster: Any) -> None:
     job = load_job(JOB)

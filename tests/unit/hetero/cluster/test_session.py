@@ -161,11 +161,11 @@ def test_other_text_is_refused_and_the_session_goes_on() -> None:
     ("fault", "cause"),
     [
         ("kill", "was killed by SIGKILL"),
-        ("abort", "was killed by SIGABRT"),
+        pytest.param("abort", "was killed by SIGABRT", marks=pytest.mark.exhaustive),
         ("exit", "ended with exit status 3"),
         ("fail", "ValueError: a mistake of its own"),
         ("babble", "WordError: word = Babble; it is not known here"),
-        ("command", "WordError: word = Stop; nobody says that here"),
+        pytest.param("command", "WordError: word = Stop; nobody says that here", marks=pytest.mark.exhaustive),
         ("peer lost", "PeerLost"),
     ],
 )
@@ -263,7 +263,11 @@ with Session.start(three_families(), LocalAgents()) as session:
 """
 
 
-@pytest.mark.parametrize("ending", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT], ids=lambda ending: ending.name)
+@pytest.mark.parametrize(
+    "ending",
+    [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.exhaustive), signal.SIGINT],
+    ids=lambda ending: ending.name,
+)
 def test_nothing_outlives_the_driver(ending: signal.Signals) -> None:
     """Signals go to the driver's whole group, as a terminal sends its Ctrl-C."""
     driver = subprocess.Popen(

@@ -97,6 +97,7 @@ class Second(Stopwatch):
         return 1.0
 
 
+@pytest.mark.slow
 def test_a_large_vocabulary_takes_little_memory_and_time_and_counts_in_full(monkeypatch: pytest.MonkeyPatch) -> None:
     """Logits of 2 x 2048 tokens would take 2 GB, several times over, in each rank at once."""
     passed: list[float] = []

@@ -20,6 +20,8 @@ from hetero.words.fork_server import Exited, Fork
 from tests.patience import WAIT_S
 from tests.unit.hetero.engine.born_rank import Go
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[4]
 MAIN = "tests.unit.hetero.engine.born_rank:main"
 BIRTHS = pytest.mark.parametrize("births", [(), ("--afresh",)], ids=["forked", "afresh"])

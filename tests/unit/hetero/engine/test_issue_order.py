@@ -90,7 +90,7 @@ def _plans(draw: st.DrawFn) -> Plan:
 
 
 @pytest.mark.slow
-@out_of_100(40)
+@out_of_100(20)
 @given(_plans(), st.booleans(), st.sampled_from([1e-6, 1e-3, 1.0]))
 def test_no_chips_wait_in_a_circle(plan: Plan, tied: bool, bucket_mib: float) -> None:
     replay(orders_of(spec_of(plan, tied, bucket_mib), "nvidia", CHIPS), ROOM)

@@ -27,6 +27,7 @@ class Held:
     def close(self) -> None: ...
 
 
+@pytest.mark.slow
 def test_what_an_epoch_held_is_gone_before_the_next_is_built() -> None:
     nothing: Any = SimpleNamespace(end_epoch=lambda: None, close_epoch=lambda number: None)
     rank = Rank(RankId("n", 0), nothing, nothing)

@@ -39,6 +39,7 @@ def test_a_share_of_a_backward_counts_what_it_makes_again() -> None:
     assert replace(whole, seq_len=64).shares_of(whole) == (1 / 64, 2 / 3 / 64)
 
 
+@pytest.mark.slow
 @given(
     kind=st.sampled_from(KINDS),
     tp=st.sampled_from([1, 2, 8]),

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from hetero.cli.train import _new_run_dir
 from hetero.job.errors import JobError
 from hetero.job.file.load import load_job
+from hetero.job.run.run_dir import new_run_dir
 
 JOB = """\
 model: {preset: llama-tiny}
@@ -81,4 +81,4 @@ def test_a_file_of_any_name_gives_its_job_one(tmp_path: Path, file: str) -> None
     (tmp_path / file).write_text(JOB.replace("NAME", "a").replace(", MORE", ""))
     name = load_job(tmp_path / file).name
     assert name.isprintable()
-    (tmp_path / _new_run_dir(name)).mkdir(parents=True)
+    (tmp_path / new_run_dir(name)).mkdir(parents=True)

@@ -175,7 +175,7 @@ def _kept(group: TensorGroup, dims: Dimensions, recompute: Recompute, dtype: tor
     return found
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("dtype", [pytest.param(torch.float32, marks=pytest.mark.exhaustive), torch.bfloat16])
 @pytest.mark.parametrize("recompute", ["none", "selective", "full"])
 @pytest.mark.parametrize("tp", [1, 2, 4])
 def test_what_units_keep_is_as_told(ranks: StandingRanks, tp: int, recompute: Recompute, dtype: torch.dtype) -> None:

@@ -132,6 +132,7 @@ def test_a_half_written_plan_leaves_the_one_before(tmp_path: Path) -> None:
     assert follower.plan == before
 
 
+@pytest.mark.slow
 def test_a_long_run_opens_at_once_and_in_little_memory(tmp_path: Path) -> None:
     steps = 100_000
     with (tmp_path / "metrics.jsonl").open("w") as file:

@@ -117,6 +117,7 @@ def test_the_command_prints_once_into_a_pipe(tmp_path: Path) -> None:
     assert "step 40/40" in result.output
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["top", "report"])
 def test_help_is_light(command: str) -> None:
     script = f"""

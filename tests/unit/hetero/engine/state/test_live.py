@@ -171,6 +171,7 @@ def test_every_rank_gets_what_the_new_plan_gives_it(ports: Mapping[RankId, Port]
     _check(_move(ports, plans[one], plans[other]), plans[other])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("narrow", ["a", "b", "ab"])
 def test_pools_that_compute_in_less_get_masters_where_they_own(ports: Mapping[RankId, Port], narrow: str) -> None:
     plans = _plans(narrow)
@@ -192,6 +193,7 @@ def _hosted(plan: Plan) -> Plan:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("narrow", ["", "a"])
 @pytest.mark.parametrize(("there", "here"), [(True, False), (False, True), (True, True)])
 def test_state_moves_from_and_to_host_memory(
@@ -249,6 +251,7 @@ def _without_first(placement: Placement) -> Placement:
     return Placement(TensorLayout(shape, (None, *others, first)), placement.ranks)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("one", "other"), [("tp 4", "copies"), ("other owner", "tp 4"), ("stages", "other cut")])
 @pytest.mark.parametrize("narrow", ["", "a"])
 def test_what_some_ranks_hold_nothing_of_moves_alike(
@@ -286,6 +289,7 @@ def test_another_owner_gets_moments_alone(ports: Mapping[RankId, Port]) -> None:
     assert sum(sent) == sum(moment.nbytes for moment in moments)
 
 
+@pytest.mark.slow
 def test_messages_are_cut_and_slots_used_again(ports: Mapping[RankId, Port], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(moving, "MOST_BYTES", 256)
     monkeypatch.setattr(moving, "LEAST_BYTES", 256)

@@ -167,7 +167,7 @@ def _other_pools(tensors: list[Holding]) -> int:
 
 
 @pytest.mark.slow
-@out_of_100(60)
+@out_of_100(30)
 @given(_models(), st.sampled_from([1, 1 << 20]))
 def test_owners_get_the_sum_of_all_and_each_pool_sends_it_once(tensors: list[Holding], bucket_bytes: int) -> None:
     wires = Wires()
@@ -203,7 +203,7 @@ DTYPES = st.sampled_from([torch.float32, torch.bfloat16, torch.float16])
 
 
 @pytest.mark.slow
-@out_of_100(60)
+@out_of_100(30)
 @given(_models(), st.fixed_dictionaries({"a": DTYPES, "b": DTYPES}), st.sampled_from([1, 1 << 20]))
 def test_all_copies_get_the_owner_s_values_rounded_once_and_each_pool_receives_them_once(
     tensors: list[Holding], dtypes: dict[str, torch.dtype], bucket_bytes: int

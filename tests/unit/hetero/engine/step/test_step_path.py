@@ -76,6 +76,7 @@ def garbage() -> Iterator[list[object]]:
     gc.enable()
 
 
+@pytest.mark.slow
 def test_a_micro_batch_leaves_nothing_behind(garbage: list[object]) -> None:
     """However many there were, as many objects stay; and none that would keep a chip's memory until it is collected."""
     ones = [OneStage(1, micro_batches, "bfloat16") for micro_batches in (2, 6)]

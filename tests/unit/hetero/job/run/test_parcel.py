@@ -22,6 +22,7 @@ from tests.unit.hetero.data.refused import not_listed
 AUTO = ROOT / "configs" / "runs" / "auto.yaml"
 
 
+@pytest.mark.slow
 def test_a_parcel_runs_without_this_checkout(tmp_path: Path) -> None:
     """The packages in it come first, and its job is the one that was packed."""
     job = load_job(AUTO)

@@ -98,9 +98,9 @@ def test_train_says_where_its_page_is(
         address = capsys.readouterr().out.partition("dashboard on ")[2].split()[0]
         served.append((address, _answers(address)))
 
-    module = types.ModuleType("hetero.train")
+    module = types.ModuleType("hetero.training")
     module.train = train  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "hetero.train", module)
+    monkeypatch.setitem(sys.modules, "hetero.training", module)
     assert run(["train", QUICKSTART, "--run-dir", str(tmp_path), "--set", "monitor.port=auto"]) == 0
     [(address, answered)] = served
     assert answered

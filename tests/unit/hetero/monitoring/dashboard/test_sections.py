@@ -112,6 +112,7 @@ def test_the_timeline_is_that_of_the_last_traced_step(run: SyntheticRun) -> None
     assert timeline["ranks"][0]["spans"][0] == ["F 0.0", 0.0, 0.045]
 
 
+@pytest.mark.slow
 def test_a_long_run_opens_fast_and_is_sent_thinned(run: SyntheticRun) -> None:
     line = json.dumps(run.advance())
     with (run.folder / "metrics.jsonl").open("a") as file:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-import hetero.train as subject
+import hetero.training as subject
 from hetero.cluster.doctor import guard
 from hetero.cluster.errors import RayFailure
 from hetero.cluster.session import Session
@@ -141,7 +141,7 @@ def test_what_the_fleet_has_told_is_not_told_again(
 def test_an_interruption_while_the_text_is_made_leaves_nothing(
     stages: Stages, job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def prepare(_: Any, folder: Path) -> None:
+    def prepare(_: Any, folder: Path, **__: Any) -> None:
         folder.mkdir()
         signal.raise_signal(signal.SIGHUP)
 
