@@ -213,10 +213,13 @@ def host_bytes(weight_bytes: int, update: Update) -> int:
 
 
 def saved_bytes(workload: Workload, plan: Plan, pipeline: int, stage: int) -> int:
-    """Of host memory, for a chip of a stage that saves beside its steps: its masters and moments once more."""
+    """Of host memory, for a chip of a stage that saves beside its steps: its masters and moments once more, and
+    frozen weights as they are."""
     placed = plan.pipelines[pipeline].stages[stage]
-    owned = sum(workload.units[u].parameters for u in placed.owned_units()) // placed.tp
-    return owned * _STATE_BYTES * (1 + workload.update.moments)
+    units = [workload.units[u] for u in placed.owned_units()]
+    trained = sum(unit.trained for unit in units) * _STATE_BYTES * (1 + workload.update.moments)
+    frozen = sum(unit.frozen for unit in units) * WEIGHT_BYTES[str(placed.precision)]
+    return (trained + frozen) // placed.tp
 
 
 def _updating_bytes(update: Update, chip: ChipSpec | None) -> int:

@@ -85,7 +85,7 @@ def _tensors(reader: CheckpointReader, found: WeightMap, merge: LoraOptions | No
 
 
 def _check_same(reader: CheckpointReader, found: WeightMap, point: ResumePoint, lora: LoraOptions | None) -> None:
-    """Both have the same logical tensors, of as many elements, and the checkpoint adapters if they are asked for."""
+    """Both have the same logical tensors, of the same shapes, and the checkpoint adapters if they are asked for."""
     wanted = {logical for name in found.foreign for logical in found.logical_of(name)}
     adapters = {name for name in reader.names() if is_adapter(name)}
     if bool(adapters) != (lora is not None):
@@ -98,8 +98,10 @@ def _check_same(reader: CheckpointReader, found: WeightMap, point: ResumePoint, 
         for word, names in (("missing", wanted - reader.names()), ("of no use", reader.names() - wanted - adapters))
         if names
     ]
+    shapes = [(name, tuple(reader.shape(name)), tuple(found.shape(name))) for name in sorted(wanted & reader.names())]
+    faults += [f"{name} has the shape {shape}, the model {told}" for name, shape, told in shapes if shape != told]
     if faults:
-        rule = "; ".join(["its tensors are not those of the model", *faults])
+        rule = "; ".join(["its tensors are not those of the model", *faults[:_MOST_NAMED]])
         remedy = "export from the run directory that saved it"
         raise CheckpointError("RUN_DIR[@STEP]", str(point), rule, remedy)
 

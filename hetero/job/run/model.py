@@ -47,7 +47,10 @@ def kept_files(run_dir: Path) -> tuple[Path, ...]:
 
 
 def recorded_adapters(run_dir: Path) -> tuple[LoraOptions | None, str | None]:
-    """How a run has trained adapters, and where its model's directory lay."""
+    """How a run has trained adapters, and where its model's directory lay. Nothing was trained where no job was run, as
+    of what was imported."""
+    if not (run_dir / JOB_FILE).exists():
+        return None, None
     written = core_schema.load((run_dir / JOB_FILE).read_text(encoding="utf-8"))
     return recorded_job(run_dir).train.lora, written.get("model", {}).get("hf")
 

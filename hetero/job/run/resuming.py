@@ -25,6 +25,8 @@ MAY_CHANGE = {
 """What a run that diverged is resumed with other values of: nothing that is stored depends on them."""
 TUNING, NOT_SET = ("train.freeze", "train.lora"), "not set"
 """What a job without it says nothing of."""
+HF, TOLD_AS = "model.hf.", "model.told as"
+"""A config.json says nothing of what its family has a default for."""
 NOT_COMPARED = "an earlier version of Hetero saved this checkpoint: whether the text is the same could not be compared"
 
 
@@ -99,8 +101,9 @@ def _differences(job: Job, run: RunState) -> str:
 def _changes(job: Job, run: RunState) -> list[tuple[str, str]]:
     """The keys of facts that differ, each with a word on how."""
     then, now = dict(_flat(_with_kind(run.job_facts or {}))), dict(_flat(_with_kind(job.facts())))
-    tuning = {key for key in then.keys() | now.keys() if key.startswith(TUNING)} if run.job_facts else set()
-    both = sorted((then.keys() & now.keys()) | tuning)
+    may_lack = (*TUNING, HF) if then.get(TOLD_AS) == now.get(TOLD_AS) else TUNING
+    lacking = {key for key in then.keys() | now.keys() if key.startswith(may_lack)} if run.job_facts else set()
+    both = sorted((then.keys() & now.keys()) | lacking)
     found = [(key, then.get(key, NOT_SET), now.get(key, NOT_SET)) for key in both]
     return [(key, f"{key} was {was}, is {is_}") for key, was, is_ in found if was != is_]
 
@@ -112,9 +115,9 @@ def _with_kind(facts: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _flat(facts: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """The leaves, by their dotted keys."""
+    """The leaves, by their dotted keys; what a config.json says of one key is one leaf."""
     for key, value in facts.items():
-        if isinstance(value, Mapping):
+        if isinstance(value, Mapping) and prefix != HF:
             yield from _flat(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value

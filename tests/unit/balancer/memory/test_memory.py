@@ -10,7 +10,7 @@ from balancer.completion.completion import complete
 from balancer.cost.workload import Update
 from balancer.errors import PlanError
 from balancer.memory.communicators import communicator_bytes
-from balancer.memory.memory import SLACK, stage_bytes
+from balancer.memory.memory import SLACK, saved_bytes, stage_bytes
 from balancer.memory.sync_memory import sync_memory
 from balancer.plan.plan import Plan
 from balancer.problem import Problem
@@ -179,3 +179,10 @@ def test_a_mask_is_kept_once_for_a_chunk_and_micro_batch_in_flight(precision: st
         assert packed.activations - plain.activations == in_flight * size * MILLION
         text = 8 if stage in (0, 2) else 24
         assert packed.messages - plain.messages == text * 4 * work.seq_len
+
+
+def test_of_frozen_weights_a_checkpoint_has_neither_masters_nor_moments() -> None:
+    chips = topology(pool("a", 1))
+    work = replace(workload(2, batch=2), units=(replace(unit(), frozen=MILLION), replace(unit(), frozen=MILLION // 4)))
+    one = complete(plan((2, [("a", 1, (0, 2))])), Problem(chips, work))
+    assert saved_bytes(work, one, 0, 0) == (3 * 4 * 3 + 5 * 4) * MILLION // 4

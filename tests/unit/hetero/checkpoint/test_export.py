@@ -125,7 +125,14 @@ def test_nothing_is_overwritten(tmp_path: Path) -> None:
     assert _refused(point, tmp_path / "out").key == "DIR"
 
 
-@pytest.mark.parametrize(("ours", "word"), [({"layers": 2}, "missing: units.3.k.weight"), ({}, "of no use: more")])
+@pytest.mark.parametrize(
+    ("ours", "word"),
+    [
+        ({"layers": 2}, "missing: units.3.k.weight"),
+        ({}, "of no use: more"),
+        ({"ffn": 16}, "units.2.down.weight has the shape (8, 12), the model (8, 16)"),
+    ],
+)
 def test_another_model_is_refused_by_name(ours: dict[str, Any], word: str, tmp_path: Path) -> None:
     tensors = _logical(DIMS) | ({} if ours else {"more": torch.zeros(2)})
     point = _saved(tmp_path / "run", tensors)

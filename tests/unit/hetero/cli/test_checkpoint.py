@@ -113,6 +113,8 @@ def test_import_and_back(saved: ResumePoint, tmp_path: Path, capsys: pytest.Capt
     assert run(["checkpoint", "export", str(saved.run_dir), str(there), "--dtype", "bfloat16"]) == 0
     assert run(["checkpoint", "import", str(there), str(tmp_path / "imported")]) == 0
     assert run(["checkpoint", "export", str(tmp_path / "imported"), str(back)]) == 0
+    assert run(["checkpoint", "export", str(tmp_path / "imported"), str(tmp_path / "merged"), "--merge"]) == 2
+    assert "export it without --merge" in capsys.readouterr().err
     one, other = HfFolder(there), HfFolder(back)
     assert one.tensors.keys() == other.tensors.keys()
     assert all(torch.equal(HfReader(one).get(name), HfReader(other).get(name)) for name in one.tensors)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -171,3 +172,24 @@ def test_a_job_that_trains_other_tensors_is_another(before: list[str], after: li
     with pytest.raises(JobError) as found:
         check_resume(_job(*after), _saved(_job(*before)))
     assert says in found.value.rule
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "says"),
+    [
+        ({"rope_scaling": None}, {"rope_scaling": {"type": "linear", "factor": 2.0}}, "rope_scaling was None, is {"),
+        ({}, {"attention_bias": True}, "attention_bias was not set, is True"),
+        ({"rope_theta": 7.0}, {}, "rope_theta was 7.0, is not set"),
+    ],
+)
+def test_what_a_model_is_no_more_silent_about_makes_it_another(
+    before: dict[str, Any], after: dict[str, Any], says: str, tmp_path: Path
+) -> None:
+    config = {"model_type": "llama", "vocab_size": 300, "num_hidden_layers": 1}
+    model = f"model={{hf: {tmp_path / 'tiny'}, init: random}}"
+    write_folder(tmp_path / "tiny", config=config | before)
+    point = _saved(_job(model))
+    write_folder(tmp_path / "tiny", config=config | after)
+    with pytest.raises(JobError) as found:
+        check_resume(_job(model), point)
+    assert f"model.hf.{says}" in found.value.rule
