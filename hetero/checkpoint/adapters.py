@@ -31,12 +31,12 @@ def read_whole(reader: CheckpointReader, name: str) -> torch.Tensor:
 
 
 def merged(reader: CheckpointReader, lora: LoraOptions, name: str) -> torch.Tensor:
-    """A logical tensor with what its adapter adds, in its own type."""
+    """A logical tensor with what its adapter adds, in float32: only who writes it rounds."""
     weight = read_whole(reader, name)
     if adapter_names(name)[0] not in reader.names():
         return weight
     a, b = _factors(reader, name)
-    return (weight.float() + lora.alpha / lora.rank * (b.float() @ a.float())).to(weight.dtype)
+    return weight.float() + lora.alpha / lora.rank * (b.float() @ a.float())
 
 
 def write_adapter(

@@ -110,25 +110,34 @@ class WeightMap:
         whole = None
         for common, block in parts:
             part = block.read(common, get)
-            if whole is None:
-                whole = part.new_empty([stop - start for start, stop in region])
+            whole = _room(whole, part, [stop - start for start, stop in region])
             within = zip(common, region, strict=True)
             whole[tuple(slice(start - begin, stop - begin) for (start, stop), (begin, _) in within)] = part
         assert whole is not None
         return whole
 
     def write(self, foreign: str, get: Callable[[str], torch.Tensor]) -> torch.Tensor:
-        """A whole foreign tensor, contiguous, of whole logical ones, each of which is asked for once."""
+        """A whole foreign tensor, contiguous, of whole logical ones, each of which is asked for once. As what `read`
+        gives, it is of a type that holds exactly what those of all have."""
         blocks = self._blocks_of[foreign]
         whole = None
         for logical in self.logical_of(foreign):
             source = get(logical)
+            whole = _room(whole, source, self.foreign[foreign])
             for block in blocks:
                 if block.logical == logical:
-                    whole = source.new_empty(self.foreign[foreign]) if whole is None else whole
                     whole[block.there] = block.written(source)
         assert whole is not None
         return whole
+
+
+def _room(whole: torch.Tensor | None, part: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
+    """For the part beside those before it in `whole`."""
+    import torch
+
+    if whole is None:
+        return part.new_empty(shape)
+    return whole.to(torch.promote_types(whole.dtype, part.dtype))
 
 
 def _shape(blocks: Sequence[Block]) -> Shape:

@@ -45,9 +45,9 @@ class Saver:
         owned = state.owned()
         rests = self._begin_copies(owned)
         over_at = time.perf_counter() + byte_s * sum(host.nbytes for host in self._kept.values())
-        self._copied = self._thread.submit(_finish_copies, rests, over_at)
+        self._copied = copied = self._thread.submit(_finish_copies, rests, over_at)
         copies = {name: {kind: self._kept[Key(name, kind)] for kind in kinds} for name, kinds in owned.items()}
-        self._written = self._thread.submit(self._write, store, state.step, copies, dict(state.places))
+        self._written = self._thread.submit(self._write, copied, store, state.step, copies, dict(state.places))
 
     @property
     def is_copying(self) -> bool:
@@ -83,8 +83,12 @@ class Saver:
             return partial(host.copy_, tensor)
         return self._backend.copy_out(tensor, host).wait
 
-    def _write(self, store: CheckpointStore, step: int, copies: dict[str, Tensors], places: Places) -> None:
+    def _write(
+        self, copied: Future[None], store: CheckpointStore, step: int, copies: dict[str, Tensors], places: Places
+    ) -> None:
+        """What `copied` failed of, the write fails of: memory has then what was there before."""
         try:
+            copied.result()
             piece = None
             if copies:
                 piece = write_piece(store.piece_path(step, self._rank), self._rank, copies, places)

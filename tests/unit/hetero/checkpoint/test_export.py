@@ -22,6 +22,7 @@ from hetero.checkpoint.store import CheckpointStore
 from hetero.huggingface import shards
 from hetero.huggingface.folder import HfFolder
 from hetero.huggingface.reader import HfReader
+from hetero.models.adapter import is_adapter
 from hetero.models.as_hf import as_hf
 from hetero.models.description import ModelDescription
 from hetero.models.dimensions import Dimensions
@@ -191,6 +192,15 @@ def test_adapters_are_folded_into_the_weights_that_they_stand_beside(tmp_path: P
         name = f"model.layers.0.{theirs}.weight"
         found = reader.get(name, tuple(slice(0, extent) for extent in wanted.shape))
         torch.testing.assert_close(found, wanted)
+
+
+def test_what_adapters_add_to_frozen_weights_in_bfloat16_is_not_rounded_to_that(tmp_path: Path) -> None:
+    model = as_hf(DIMS)
+    tensors = {name: x if is_adapter(name) else x.bfloat16() for name, x in _with_adapters(model).items()}
+    export(_saved(tmp_path / "run", tensors), model, (), tmp_path / "out", "hf", "float32", LORA)
+    q, a, b = (tensors[f"units.1.q.{name}"].float() for name in ("weight", "lora_a", "lora_b"))
+    found = HfReader(HfFolder(tmp_path / "out")).get("model.layers.0.self_attn.q_proj.weight")
+    torch.testing.assert_close(found, q + 3.0 * (b @ a))
 
 
 def test_adapters_alone_are_pefts(tmp_path: Path) -> None:

@@ -48,6 +48,20 @@ def test_what_is_read_in_boxes_is_written_again(rule: Rule, shapes: Shapes) -> N
         assert {other for one in found.logical_of(name) for other in found.foreign_of(one)} >= {name}
 
 
+@pytest.mark.parametrize("first", [torch.bfloat16, torch.float32])
+def test_tensors_of_several_types_are_rounded_nowhere(first: torch.dtype) -> None:
+    """As stacks of frozen and trained tensors are written, and directories of mixed types read."""
+    second = torch.float32 if first == torch.bfloat16 else torch.bfloat16
+    ours = {"a": torch.randn(6, 4).to(first), "b": torch.randn(3, 4).to(second)}
+    joined = WeightMap({"a": (6, 4), "b": (3, 4)}, Rule("w").blocks(0, [("a", (6, 4)), ("b", (3, 4))]))
+    assert torch.equal(joined.write("w", ours.__getitem__), torch.cat([ours["a"].float(), ours["b"].float()]))
+
+    theirs = {"w.0": torch.randn(4, 2).to(first), "w.1": torch.randn(4, 2).to(second)}
+    stacked = WeightMap({"a": (2, 4, 2)}, Rule("w.{item}").blocks(0, [("a", (2, 4, 2))]))
+    found = stacked.read("a", ((0, 2), (0, 4), (0, 2)), lambda name, slices: theirs[name][slices])
+    assert torch.equal(found, torch.stack([one.float() for one in theirs.values()]))
+
+
 def test_only_what_is_in_a_box_is_asked_for() -> None:
     found = WeightMap({"a": (6, 4), "b": (3, 4)}, Rule("w").blocks(0, [("a", (6, 4)), ("b", (3, 4))]))
     asked: list[tuple[slice, ...]] = []

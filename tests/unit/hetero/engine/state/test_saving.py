@@ -141,14 +141,17 @@ class Chip(CpuBackend):
     def __init__(self) -> None:
         self.copies: list[torch.Tensor] = []
         self.through = threading.Event()
+        self.lost = False
 
     def copy_out(self, tensor: torch.Tensor, host: torch.Tensor) -> Copy:
         self.copies.append(host)
-        through = self.through
+        chip = self
 
         class Slow(Copy):
             def wait(self) -> None:
-                assert through.wait(PATIENCE_S)
+                assert chip.through.wait(PATIENCE_S)
+                if chip.lost:
+                    raise RuntimeError("the chip is lost")
                 host.fill_(9.0)
 
         return Slow()
@@ -168,3 +171,21 @@ def test_a_chip_copies_beside_its_work_to_memory_that_stays(told: list[Saved], t
     first, second = chip.copies
     assert first.data_ptr() == second.data_ptr()
     assert numbers(store, told[1]) == {9.0, 4.0}
+
+
+def test_a_copy_that_fails_is_no_checkpoint(told: list[Saved], tmp_path: Path) -> None:
+    """The memory that it should have filled has what the save before left there."""
+    failed: list[Exception] = []
+    chip, store, state = Chip(), CheckpointStore(tmp_path), state_of(4)
+    state.masters = {name: master.to("meta") for name, master in state.masters.items()}
+    saver = Saver(ME, chip, told.append, failed.append)
+    chip.through.set()
+    saver.save(store, state)
+    saver.wait()
+    state.step, chip.lost = 5, True
+    saver.save(store, state)
+    with pytest.raises(RuntimeError, match="the chip is lost"):
+        saver.wait()
+    assert [saved.step for saved in told] == [4]
+    assert [str(error) for error in failed] == ["the chip is lost"]
+    assert not store.piece_path(5, ME).exists()
