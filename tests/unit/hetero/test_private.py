@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from hetero import train as training
+from hetero import run as training
 from hetero.job.file.load import load_job
 from hetero.job.planning.cache import MeasurementCache
 from hetero.private import private_files
