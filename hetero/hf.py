@@ -34,7 +34,7 @@ _NO_MATTER = {
     "per_device_eval_batch_size", "remove_unused_columns", "save_only_model", "tf32", "average_tokens_across_devices",
     "dataloader_num_workers", "dataloader_pin_memory", "dataloader_persistent_workers", "dataloader_prefetch_factor",
 }  # fmt: skip
-"""Of arguments: how often something is shown, how samples are fetched, what `max_steps` overrides, what a plan decides."""
+"""How often something is shown, how samples are fetched, what `max_steps` overrides, and what a plan decides."""
 
 
 class Trainer:
