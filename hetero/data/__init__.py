@@ -2,6 +2,7 @@
 
 source           `prepare` makes files of tokens out of sources
 prepared         `Prepared`, what came of it
+kind             whether they become one stream of bytes, or documents
 corpus.Corpus    the files of a source
 source_files     `SourceFiles`: those of them that hold records, and a digest of all
 written          what runs write, which is text of no source

@@ -85,11 +85,6 @@ class DataOptions(BaseModel):
         return 257 if self.tokenizer == BYTES else None
 
     @property
-    def packs(self) -> bool:
-        """Whether a sample holds several documents, which do not see each other."""
-        return self.pack and not (self.is_plain and self.format in ("auto", "text"))
-
-    @property
     def is_plain(self) -> bool:
         """Whether a text would be one stream of bytes, which samples cut wherever they end."""
         return self.tokenizer == BYTES and self.pack and self.loss == "all" and self.fields is None

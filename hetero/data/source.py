@@ -14,9 +14,9 @@ from hetero.data.corpus import Corpus
 from hetero.data.documents.making import MakingProgress, Tell
 from hetero.data.documents.prepare import prepare_documents
 from hetero.data.errors import DataError
+from hetero.data.kind import is_stream
 from hetero.data.options import DataOptions
 from hetero.data.prepared import Prepared
-from hetero.data.records.formats import format_of
 from hetero.data.stream import Tokens, TokenStream, token_type
 from hetero.data.tokenizing.byte_tokenizer import END_OF_DOCUMENT
 from hetero.data.written import TOKENS, unfinished_tokens
@@ -30,10 +30,9 @@ def prepare(options: DataOptions, folder: Path, *, room: int | None = None, tell
     Raises DataError if a source is missing, unreadable, empty, shorter than one sample, or changes meanwhile, and
     RecordError, with file and line, for what stands in it.
     """
-    if isinstance(options.source, str) and options.is_plain:
-        corpus = Corpus.of(options.source)
-        if format_of(options.source, corpus.files, options.format) == "text":
-            return _stream(options, corpus, folder)
+    if is_stream(options):
+        assert isinstance(options.source, str)
+        return _stream(options, Corpus.of(options.source), folder)
     return prepare_documents(options, folder, room, tell or _nobody)
 
 

@@ -30,14 +30,15 @@ def format_of(source: str, files: Sequence[TextFile], asked: DataFormat) -> Data
     if splits := [file for file in files if file.name == _SPLITS]:
         named = ", ".join(str(splits[0].path.parent / name) for name in _splits(splits[0]))
         raise DataError("data.source", source, "holds several data sets", f"name one of them: {named}")
-    found = {_by_name(file) for file in files if file.name not in _BESIDE}
+    found = {by_name(file.path) for file in files if file.name not in _BESIDE}
     return found.pop() if len(found) == 1 else "text"
 
 
-def _by_name(file: TextFile) -> DataFormat:
-    name = file.path.with_suffix("") if file.path.suffix in PACKED else file.path
+def by_name(path: Path) -> DataFormat:
+    """What the name of one file says."""
+    name = path.with_suffix("") if path.suffix in PACKED else path
     by_name = _BY_SUFFIX.get(name.suffix, "text")
-    if by_name == "megatron" and not all(file.path.with_suffix(suffix).exists() for suffix in (".bin", ".idx")):
+    if by_name == "megatron" and not all(path.with_suffix(suffix).exists() for suffix in (".bin", ".idx")):
         return "text"
     return by_name
 

@@ -12,7 +12,7 @@ from hetero.job.file.load import load_job
 from hetero.job.job import Job
 from hetero.job.planning.links import ASSUMED_GBIT_PER_S
 from hetero.job.planning.plan_job import plan_job
-from hetero.job.planning.problem import topology
+from hetero.job.planning.problem import topology, workload
 from tests.architecture.tree import ROOT
 
 RUNS = ROOT / "configs" / "runs"
@@ -113,3 +113,9 @@ def test_a_job_that_saves_needs_its_state_once_more_in_its_hosts_memory() -> Non
     chips = {place: stage.tp for place, stage in with_saves.plan.stages()}
     parameters = sum(unit.parameters for unit in with_saves.prediction.scenario.problem.workload.units)
     assert sum(with_saves.host_bytes(*place) * tp for place, tp in chips.items()) == pytest.approx(12 * parameters)
+
+
+def test_records_of_bytes_are_planned_as_packed(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"text": "one"}\n')
+    assert workload(_job("auto", f"data.source={tmp_path / 'a.jsonl'}")).packed
+    assert not workload(_job("auto")).packed
