@@ -58,12 +58,13 @@ def tuned(model: Architecture, tuning: Tuning) -> Architecture:
 
 def trainable(model: Architecture, tuning: Tuning) -> frozenset[str]:
     """The logical tensors that train. With adapters these are the adapters alone, and what trains also; of them, and of
-    a whole model, all that is not frozen. A tensor that two units use is frozen by either's name for it."""
+    a whole model, all that is not frozen and can train. A tensor that two units use is frozen by either's name for
+    it."""
     known = _known_by(model)
-    trains = set(known)
+    trains = known.keys() - model.frozen
     if tuning.lora is not None:
         also = _matching(known, "train.lora.train_also", tuning.lora.train_also)
-        trains = {name for name in known if is_adapter(name)} | also
+        trains &= {name for name in known if is_adapter(name)} | also
     trains -= _matching(known, "train.freeze", tuning.freeze)
     if not trains:
         raise ModelError("train.freeze", list(tuning.freeze), "it freezes all that would train", "freeze less")

@@ -27,7 +27,7 @@ class Unit:
     of what came in; their results are added up.
     Units of a kind are alike. `ties` names tensors that are another unit's own: by their name within this unit, the
     other's number and the name there. `adapters` stand beside products, by the name of their weight; `frozen` are those
-    of its tensors that do not train.
+    of its tensors that do not train, beside those that never do.
     """
 
     kind: str
@@ -56,7 +56,7 @@ class Unit:
             for spec in (part.spread_tensors(tp) if spread else part.tensors(tp))
         )
         all_ = (one for spec in found for one in (spec, *self._adapters_of(spec)))
-        return {spec.name: replace(spec, trains=spec.name not in self.frozen) for spec in all_}
+        return {spec.name: replace(spec, trains=spec.trains and spec.name not in self.frozen) for spec in all_}
 
     @property
     def multiplied(self) -> tuple[str, ...]:
@@ -85,14 +85,14 @@ class Unit:
         steps, alike = self._steps(works), sum(works[number].from_input_bytes for number in self.branches[1:])
         elements = {name: math.prod(spec.layout.shape) for name, spec in specs.items()}
         own = {name: count for name, count in elements.items() if name not in self.ties}
-        trained = {name: count for name, count in elements.items() if name not in self.frozen}
+        trained = {name: count for name, count in elements.items() if specs[name].trains}
         gathered = sum(work.input_bytes for work in works)
         whole = sum(work.whole_bytes for work in works) + gathered - alike
         plain = UnitWork(
             kind=self.kind,
             forward_flops=sum(work.forward_flops for work in works),
             parameters=sum(own.values()),
-            frozen=sum(own[name] for name in own.keys() & self.frozen),
+            frozen=sum(own[name] for name in own.keys() - trained.keys()),
             undivided=sum(count for name, count in trained.items() if is_adapter(name)),
             activation_bytes=whole + sum(work.kept_bytes for work in works),
             boundary_bytes=boundary_bytes,

@@ -47,4 +47,4 @@ class Routing:
         if self.bias:
             yield TensorSpec("router.bias", whole(self.experts), Constant(0.0))
         if self.correction:
-            yield TensorSpec("router.correction", whole(self.experts), Constant(0.0))
+            yield TensorSpec("router.correction", whole(self.experts), Constant(0.0), trains=False)

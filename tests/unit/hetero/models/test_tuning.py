@@ -17,6 +17,7 @@ from hetero.models.registry import architecture
 from hetero.models.tuning import LoraOptions, Tuning, trainable
 from hetero.models.unit_module import UnitModule, build_unit
 from tests.live_bytes import LiveBytes
+from tests.tiny_models import tiny
 from tests.unit.hetero.models.whole_model import small
 
 LENGTH = 32
@@ -57,6 +58,21 @@ def test_tensors_are_frozen_by_the_names_that_people_know(pattern: str, stays: s
 def test_a_tied_tensor_is_frozen_by_either_of_its_names() -> None:
     assert _model(Tuning(freeze=("embedding*",)), tie_embeddings=True).frozen == {"units.0.embedding.weight"}
     assert _model(Tuning(freeze=("head.weight",)), tie_embeddings=True).frozen == {"units.0.embedding.weight"}
+
+
+@pytest.mark.parametrize("kind", ["deepseek_v3", "glm4_moe"])
+@pytest.mark.parametrize("tuning", [Tuning(), Tuning(freeze=("embedding*",)), Tuning(lora=LoraOptions())])
+def test_what_no_gradient_reaches_is_frozen_whatever_trains(kind: str, tuning: Tuning) -> None:
+    """Weight decay would change a router's correction."""
+    plain, tuned = architecture(tiny(kind)), architecture(tiny(kind), tuning)
+    never = {name for name in (spec.name for spec in plain.tensors(4, 1).values()) if "correction" in name}
+    assert plain.frozen == never
+    assert len(never) == 1
+    assert never <= tuned.frozen
+    assert not never & trainable(tuned, tuning)
+    assert plain.workload(LENGTH, 1, "float32").units[4].frozen == 8
+    everything = LoraOptions(train_also=("*",))
+    assert architecture(tiny(kind), Tuning(lora=everything)).frozen == never
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,16 @@ from __future__ import annotations
 import pytest
 import torch
 
+from backends.operators import Operators
+from hetero.engine.step.stage import ChunkModule
+from hetero.layers.group import TensorGroup
+from hetero.layers.weight_gradients import WeightGradients
+from hetero.models.batch import Batch
+from hetero.models.registry import architecture
 from hetero.models.tuning import LoraOptions, Tuning
+from hetero.models.unit_module import build_unit
 from tests.live_bytes import LiveBytes
+from tests.tiny_models import tiny
 from tests.unit.hetero.engine.step.one_stage import OneStage
 
 SOME = Tuning(freeze=("embedding*", "units.1.*", "mlp.norm*", "*.q.weight", "head.weight"))
@@ -47,3 +55,18 @@ def test_sums_lie_there_for_what_trains_alone() -> None:
         trained = sum(parameter.numel() for parameter in parameters if parameter.requires_grad)
         assert sizes[tuning] == pytest.approx(2 * sum(p.numel() for p in parameters) + 4 * trained, rel=0.02)
     assert sizes[LORA] < sizes[Tuning()] / 2
+
+
+@pytest.mark.parametrize("kind", ["deepseek_v3", "glm4_moe", "gpt_oss", "gpt2"])
+def test_a_backward_tells_of_each_unit_as_soon_as_its_gradients_are_made(kind: str) -> None:
+    """Of the last one first: none waits for a tensor that no gradient reaches, as a router's correction."""
+    model, weight_gradients, told = tiny(kind), WeightGradients(), list[int]()
+    common = TensorGroup(), Operators(), torch.float32, torch.device("cpu"), 0
+    shared: dict[str, torch.nn.Parameter] = {}
+    numbers = range(len(architecture(model).units))
+    units = [build_unit(model, n, *common, shared=shared, weight_gradients=weight_gradients) for n in numbers]
+    chunk, tokens_BT = ChunkModule(0, units, weight_gradients), torch.arange(12)[None]
+    (loss,) = chunk({}, Batch(tokens_BT, tokens_BT)).values()
+    with chunk.telling(lambda unit, names: told.append(unit)):
+        chunk.differentiate([loss], [torch.ones_like(loss)])
+    assert told == [number for number in reversed(numbers) if chunk.parameters_of[number]]
