@@ -6,7 +6,8 @@ Shapes: B batch, T time; of a kernel's own, S positions of all samples one after
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
+from functools import cached_property
+from weakref import WeakValueDictionary
 
 import torch
 from torch import Tensor
@@ -23,20 +24,28 @@ class AttentionMask:
 
     documents_BT: Tensor | None = None
     window: int | None = None
-    _added: dict[tuple[torch.device, torch.dtype], Tensor] = field(default_factory=dict, init=False, repr=False)
+    _added: dict[tuple[int, torch.device, torch.dtype], Tensor] = field(default_factory=dict, init=False, repr=False)
 
     def added(self, x_BHTK: Tensor) -> Tensor:
         """What scores are added up with: 0 where a position is read, -inf elsewhere. (B, 1, T, T) in the type and on
         the device of x; without documents (1, 1, T, T)."""
-        length, where = x_BHTK.size(2), (x_BHTK.device, x_BHTK.dtype)
-        if self.documents_BT is None:
-            return _added_by_window(length, self.window, *where)
-        if where not in self._added:
+        how = x_BHTK.size(2), x_BHTK.device, x_BHTK.dtype
+        if how not in self._added:
             with torch.inference_mode(False):
-                document_BT = self.documents_BT.to(x_BHTK.device)
-                alike_BTT = document_BT[:, :, None] == document_BT[:, None, :]
-                self._added[where] = _as_added(alike_BTT & _in_window(length, self.window, x_BHTK.device), *where)
-        return self._added[where]
+                self._added[how] = self._make_added(*how)
+        return self._added[how]
+
+    def _make_added(self, length: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+        if self.documents_BT is None:
+            read_BTT = torch.ones(1, length, length, dtype=torch.bool, device=device)
+        else:
+            document_BT = self.documents_BT.to(device)
+            read_BTT = document_BT[:, :, None] == document_BT[:, None, :]
+        read_BTT.tril_()
+        if self.window is not None:
+            read_BTT.triu_(1 - self.window)
+        added_BTT = torch.zeros(read_BTT.shape, dtype=dtype, device=device)
+        return added_BTT.masked_fill_(read_BTT.logical_not_(), -torch.inf)[:, None]
 
     @cached_property
     def ends(self) -> tuple[int, ...]:
@@ -48,18 +57,12 @@ class AttentionMask:
         return tuple((last_BT.flatten().nonzero().flatten() + 1).tolist())
 
 
-def _in_window(length: int, window: int | None, device: torch.device) -> Tensor:
-    read_TT = torch.ones(length, length, dtype=torch.bool, device=device).tril_()
-    return read_TT if window is None else read_TT.triu_(1 - window)
+_plain: WeakValueDictionary[int | None, AttentionMask] = WeakValueDictionary()
 
 
-def _as_added(read_BTT: Tensor, device: torch.device, dtype: torch.dtype) -> Tensor:
-    added_BTT = torch.zeros(read_BTT.shape, dtype=dtype, device=device)
-    return added_BTT.masked_fill_(~read_BTT, -torch.inf)[:, None]
-
-
-@lru_cache(maxsize=8)
-def _added_by_window(length: int, window: int | None, device: torch.device, dtype: torch.dtype) -> Tensor:
-    """Of all micro-batches alike."""
-    with torch.inference_mode(False):
-        return _as_added(_in_window(length, window, device)[None], device, dtype)
+def plain_mask(window: int | None) -> AttentionMask:
+    """That of samples of one document each: the same for all micro-batches, as long as anybody holds it."""
+    mask = _plain.get(window)
+    if mask is None:
+        mask = _plain[window] = AttentionMask(None, window)
+    return mask

@@ -25,8 +25,9 @@ class UnitWork:
     Backward makes again, by `remade_flops` beside twice those of forward, `remade_bytes` at tp 1 and
     `remade_whole_bytes` on every rank, which lie there beside what else it needs. `recomputed` has what changes where
     more is made again and less is kept; a sequence-parallel stage then keeps `apart_bytes` more on every rank, which
-    were gathered from what is made again. Where samples are packed, units of a kind in a chunk keep `mask_bytes` once
-    for all of them."""
+    were gathered from what is made again. Units share what has one name, in bytes of a sequence at any tp:
+    where samples are packed, a chunk has each of `masks` once for a micro-batch in flight; where they are not, a stage
+    has each of `plain_masks` once for all."""
 
     kind: str
     forward_flops: float
@@ -50,7 +51,8 @@ class UnitWork:
     frozen: int = 0
     frozen_flops: float = 0.0
     undivided: int = 0
-    mask_bytes: int = 0
+    masks: Mapping[str, int] = field(default_factory=dict, hash=False)
+    plain_masks: Mapping[str, int] = field(default_factory=dict, hash=False)
     recomputed: Mapping[str, UnitWork] = field(default_factory=dict, hash=False)
 
     @property

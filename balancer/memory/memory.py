@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
+from itertools import chain
 
 from backends.chip import ChipSpec
 from backends.registry import find_family
@@ -97,11 +98,12 @@ def stage_bytes(
     updating = owned * _updating_bytes(workload.update, chip) if on_chip else 0
     after = sync.after(updating, owned * _rounded_bytes(plan, precision))
     computes = computing >= after
+    plain = 0 if workload.packed else _shared_bytes(workload.units[u].plain_masks for u in placed.unit_indices())
     return MemoryNeed(
         weights=held * weight_bytes,
         gradients=gradients,
         optimizer=owned * optimizer_bytes(precision, workload.update) if on_chip else 0,
-        activations=computing if computes else 0,
+        activations=plain + (computing if computes else 0),
         messages=message_bytes(workload, plan, place, precision, codecs),
         sync=0 if computes else after,
         communicators=communicator_bytes(workload, plan, place, chip) if chip else 0,
@@ -132,21 +134,20 @@ def _rooms(
             for u, trained in made
         )
         before, after = (held_bytes(workload, pipeline, i, stage) for i in (chunk.index - 1, chunk.index))
-        masks = pipeline.micro_batch * _mask_bytes(workload, range(*chunk.units))
+        masks = _shared_bytes(workload.units[u].masks for u in range(*chunk.units)) if workload.packed else 0
         yield (
             chunk.index,
             ChunkRoom(
                 units=units,
-                ends=masks + after + (before if weight_bytes < GRADIENT_BYTES else 0),
+                ends=pipeline.micro_batch * masks + after + (before if weight_bytes < GRADIENT_BYTES else 0),
                 arriving=after,
             ),
         )
 
 
-def _mask_bytes(workload: Workload, units: Iterable[int]) -> int:
-    """Of a packed sequence: units of a kind share them."""
-    kinds = {workload.units[u].kind: workload.units[u].mask_bytes for u in units}
-    return sum(kinds.values()) if workload.packed else 0
+def _shared_bytes(masks: Iterable[Mapping[str, int]]) -> int:
+    """What has one name counts once."""
+    return sum(dict(chain.from_iterable(each.items() for each in masks)).values())
 
 
 def _inside(workload: Workload, plan: Plan, place: Place) -> dict[int, float]:

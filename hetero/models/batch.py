@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from backends.attention_mask import AttentionMask
+from backends.attention_mask import AttentionMask, plain_mask
 from hetero.layers.cross_entropy import IGNORED
 
 Made = TypeVar("Made")
@@ -48,8 +48,8 @@ class Batch:
         """What a position of `length` reads, of no more than the last `window`; None where that is all before it. One
         for all layers that ask."""
         window = None if window is None or window >= length else window
-        if self.documents_BT is None and window is None:
-            return None
+        if self.documents_BT is None:
+            return None if window is None else plain_mask(window)
         return self.once(("mask", window), lambda: AttentionMask(self.documents_BT, window))
 
     def once(self, key: Hashable, make: Callable[[], Made]) -> Made:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import ChainMap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -109,7 +110,8 @@ class Unit:
             frozen_flops=sum(work.frozen_flops for work in works),
             pair_bytes=sum(work.pair_bytes for work in works),
             whole_pair_bytes=sum(work.whole_pair_bytes for work in works),
-            mask_bytes=sum(work.mask_bytes for work in works),
+            masks=dict(ChainMap(*(dict(work.masks) for work in works))),
+            plain_masks=dict(ChainMap(*(dict(work.plain_masks) for work in works))),
         )
         narrow = seq_len * size * sum(adapter.rank for adapter in self.adapters.values())
         made = {

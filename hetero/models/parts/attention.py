@@ -92,7 +92,7 @@ class Attention(Part):
         """Kept are q, k, v, what they give, and one float32 log-sum for each head and position; backward has the
         gradients of the same four. The causal mask leaves half of the square, which has no weights; a window's
         counts as if it were none. Pairs are of the four projections, of which the first three read the same. Of
-        documents there are a mask and angles.
+        documents there are a mask and angles; of a window, or beside a cap or sinks, there is always a mask.
 
         Norms of heads keep what they are given in float32, what they make of it, and scales; those of each head by
         itself can be made again. With a cap or sinks the squares of the heads of one group are there at a time, in
@@ -117,7 +117,8 @@ class Attention(Part):
             weight_flops=self.product_flops(seq_len),
             pair_bytes=four,
             whole_pair_bytes=seq_len * size * 2 * self.hidden,
-            mask_bytes=seq_len * size * (seq_len + 2 * self.head_dim),
+            masks=masks(seq_len, size, self.rotary, self.window),
+            plain_masks=plain_masks(seq_len, size, self.window, squared),
         )
 
     def _normed_bytes(self, size: int) -> int:
@@ -140,3 +141,19 @@ class Attention(Part):
         if self.kv_heads % tp and tp % self.kv_heads:
             return f"of tp {tp} and the {self.kv_heads} kv_heads, neither divides the other"
         return None
+
+
+def masks(seq_len: int, size: int, rotary: Rotary | None, window: int | None = None) -> dict[str, int]:
+    """Of a sample of several documents: which positions are read, and the angles of those that restart."""
+    found: dict[str, int] = {_mask_name(window, seq_len): size * seq_len * seq_len}
+    return found if rotary is None else {**found, f"angles {rotary}": 2 * size * seq_len * rotary.dim}
+
+
+def plain_masks(seq_len: int, size: int, window: int | None, always: bool) -> dict[str, int]:
+    """Of samples that are a document each: without a window, only where attention is `always` given a mask."""
+    shorter = window is not None and window < seq_len
+    return {_mask_name(window, seq_len): size * seq_len * seq_len} if always or shorter else {}
+
+
+def _mask_name(window: int | None, seq_len: int) -> str:
+    return "mask" if window is None or window >= seq_len else f"mask of {window}"

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 
-from backends.attention_mask import AttentionMask
+from backends.attention_mask import plain_mask
 from hetero.layers.builder import Builder, ShardedModule
 from hetero.layers.capped_attention import capped_attention
 from hetero.layers.frequencies import Rotary
@@ -36,6 +36,7 @@ class AttentionModule(ProjectedModule):
             builder.operators,
         )
         self._part = part
+        self._plain_masks = [plain_mask(window) for window in (part.window, None)]  # held: made once for a stage
         self.sinks = _Sinks(builder, specs["sinks.weight"]) if part.sinks else None
         self.q_norm, self.k_norm = (head_norm(builder, part.norm, specs.get(f"{name}_norm.weight")) for name in "qk")
 
@@ -60,7 +61,7 @@ class AttentionModule(ProjectedModule):
     def _read(self, q_BHTK: torch.Tensor, k_BGTK: torch.Tensor, v_BGTK: torch.Tensor, batch: Batch) -> torch.Tensor:
         mask, cap = batch.mask(q_BHTK.shape[2], self._part.window), self._part.cap
         if cap is not None or self.sinks is not None:
-            every = batch.once(("mask", None), AttentionMask) if mask is None else mask
+            every = plain_mask(None) if mask is None else mask
             sink_H = None if self.sinks is None else self.sinks.weight
             return capped_attention(q_BHTK, k_BGTK, v_BGTK, every.added(q_BHTK), cap, sink_H)
         if mask is None:

@@ -9,6 +9,7 @@ from typing import ClassVar
 from bridge.layout.layout import TensorLayout
 from hetero.layers.frequencies import Rotary
 from hetero.layers.spec import Constant, Normal, TensorSpec
+from hetero.models.parts.attention import masks
 from hetero.models.parts.part import Part, PartWork
 
 LATENT_EPS = 1e-6
@@ -94,6 +95,7 @@ class LatentAttention(Part):
             weight_flops=self.product_flops(seq_len),
             pair_bytes=heads * (self.key + self.plain + 2 * self.value),
             whole_pair_bytes=tokens * (2 * self.hidden + 2 * latents + self.rotary.dim),
+            masks=masks(seq_len, size, self.rotary),
         )
 
     def legal_tp(self, tp: int) -> str | None:

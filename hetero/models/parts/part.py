@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 from hetero.layers.spec import TensorSpec
@@ -27,7 +28,8 @@ class PartWork:
     Where a backward is two actions, the gradients of its products' weights come with the second, and take
     `weight_flops`. Until then their pairs of input and output's gradient are kept: `pair_bytes`, which tp divides,
     and `whole_pair_bytes`. Of products with frozen weights nobody makes the gradients, which is `frozen_flops` less in
-    a backward. Where a sample is of several documents, all parts alike of a chunk share `mask_bytes`.
+    a backward. What parts share of a sample has a name for all that read it: `masks` where samples are of several
+    documents, of each in flight, and `plain_masks` where they are not, of all samples alike.
     """
 
     forward_flops: float = 0.0
@@ -47,7 +49,8 @@ class PartWork:
     pair_bytes: int = 0
     whole_pair_bytes: int = 0
     frozen_flops: float = 0.0
-    mask_bytes: int = 0
+    masks: Mapping[str, int] = field(default_factory=dict)
+    plain_masks: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def backward_reads_bytes(self) -> int:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from gc import collect
+from weakref import ref
+
 import pytest
 import torch
 
-from backends.attention_mask import AttentionMask
+from backends.attention_mask import AttentionMask, plain_mask
 from backends.operators import Operators
 
 DOCUMENTS_BT = torch.tensor([[7, 7, 7, 2, 2, 2, 2], [0, 1, 1, 1, 5, 5, 5]])
@@ -40,7 +43,18 @@ def test_numbers_are_made_once_for_a_type_and_those_of_a_window_alone_once_for_a
     mask, q_BHTK = AttentionMask(DOCUMENTS_BT), _heads(1)
     assert mask.added(q_BHTK) is mask.added(q_BHTK + 1)
     assert mask.added(q_BHTK.bfloat16()).dtype is torch.bfloat16
-    assert AttentionMask(None, 3).added(q_BHTK) is AttentionMask(None, 3).added(q_BHTK)
+    held = plain_mask(3)
+    assert held.added(q_BHTK) is plain_mask(3).added(q_BHTK)
+
+
+def test_a_plain_mask_goes_with_the_last_that_holds_it() -> None:
+    """Calibration's shorter ones, and those of an epoch that is over, are on no chip afterwards."""
+    held = plain_mask(3)
+    made = ref(held.added(_heads(1)))
+    assert made() is not None
+    del held
+    collect()
+    assert made() is None
 
 
 @pytest.mark.parametrize("window", [None, 2])

@@ -168,7 +168,7 @@ def test_gradients_of_products_wait_only_where_their_sums_are_wider(
 def test_a_mask_is_kept_once_for_a_chunk_and_micro_batch_in_flight(precision: str, size: int) -> None:
     """Whatever tp is; and every stage has positions."""
     chips, work = topology(pool("a", 6)), workload(8, batch=4)
-    masked = {name: tuple(replace(u, mask_bytes=MILLION * bytes_) for u in work.units)
+    masked = {name: tuple(replace(u, masks={"mask": MILLION * bytes_}, plain_masks={}) for u in work.units)
               for name, bytes_ in (("float32", 4), ("bfloat16", 2))}  # fmt: skip
     work = replace(work, units=masked["float32"], by_precision=masked)
     three = complete(plan((4, [("a", 2, (0, 2)), ("a", 2, (2, 5)), ("a", 2, (5, 8))])), Problem(chips, work))
@@ -186,3 +186,14 @@ def test_of_frozen_weights_a_checkpoint_has_neither_masters_nor_moments() -> Non
     work = replace(workload(2, batch=2), units=(replace(unit(), frozen=MILLION), replace(unit(), frozen=MILLION // 4)))
     one = complete(plan((2, [("a", 1, (0, 2))])), Problem(chips, work))
     assert saved_bytes(work, one, 0, 0) == (3 * 4 * 3 + 5 * 4) * MILLION // 4
+
+
+def test_a_mask_of_windows_is_kept_once_for_a_stage_whatever_is_in_flight_and_whichever_kinds_read_it() -> None:
+    chips, work = topology(pool("a", 6)), workload(8, batch=4)
+    names = ["near", "near", "near", "far", "near", "near", "near", "near"]
+    units = tuple(replace(u, kind=f"{u.kind} {n}", plain_masks={name: MILLION}) for n, (u, name) in
+                  enumerate(zip(work.units, names, strict=True)))  # fmt: skip
+    three = complete(plan((4, [("a", 2, (0, 2)), ("a", 2, (2, 5)), ("a", 2, (5, 8))])), Problem(chips, work))
+    for stage, masks in ((0, 1), (1, 2), (2, 1)):
+        bare, masked = (stage_bytes(replace(work, units=u), three, 0, stage, "float32") for u in (work.units, units))
+        assert masked.tensors - bare.tensors == masks * MILLION

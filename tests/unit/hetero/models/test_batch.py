@@ -5,8 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
+from backends.attention_mask import AttentionMask
 from hetero.layers.cross_entropy import IGNORED
 from hetero.models.batch import Batch
+from hetero.models.hf_model import HfModel
+from hetero.models.parts.attention_module import AttentionModule
 from hetero.models.registry import architecture
 from tests.live_bytes import LiveBytes
 from tests.unit.hetero.models.whole_model import build, logical_tensors, loss_of, small
@@ -94,4 +97,25 @@ def test_what_packed_samples_keep_more_is_as_told_and_once_for_all_layers(dtype:
                     boundary = unit(boundary, batch)
                 now = live.now
         kept.append(now)
-    assert kept[1] - kept[0] == pytest.approx(told[1].mask_bytes, rel=0.02)
+    assert kept[1] - kept[0] == pytest.approx(sum(told[1].masks.values()), rel=0.02)
+
+
+@pytest.mark.parametrize(("window", "masks"), [(None, 0), (64, 1), (192, 0)])
+def test_a_window_keeps_one_mask_for_all_layers_and_micro_batches_as_told(window: int | None, masks: int) -> None:
+    config = {"model_type": "mistral", "vocab_size": 97, "hidden_size": 32, "intermediate_size": 32,
+              "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 2,
+              "sliding_window": window}  # fmt: skip
+    description, length = HfModel.of(config), 192
+    attention = architecture(description).workload(length, 1, "float32").units[1]
+    assert sum(attention.plain_masks.values()) == masks * 4 * length**2
+    units = build(description)[1:4]
+    boundary = {"x_BTD": torch.ones(1, length, 32)}
+    tokens_BT = torch.zeros(1, length, dtype=torch.int64)
+    for unit in units:
+        unit(boundary, Batch(tokens_BT, tokens_BT))  # angles are made once
+    held = {id(mask): mask for unit in units for mask in _plain_masks_of(unit)}.values()
+    assert sum(made.numel() for mask in held for made in mask._added.values()) == masks * length**2
+
+
+def _plain_masks_of(unit: torch.nn.Module) -> list[AttentionMask]:
+    return [mask for module in unit.modules() if isinstance(module, AttentionModule) for mask in module._plain_masks]

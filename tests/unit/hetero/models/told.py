@@ -47,7 +47,14 @@ def told(dims: Dimensions) -> dict[str, Any]:
 
 def _costs(unit: UnitWork) -> dict[str, Any]:
     assert not any(getattr(unit, name) for name in OF_TUNED)
-    return asdict(unit, dict_factory=lambda pairs: {name: cost for name, cost in pairs if name not in OF_TUNED})
+    return asdict(unit, dict_factory=_recorded)
+
+
+def _recorded(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Of masks all bytes together; none of these models has windows."""
+    costs = {name: cost for name, cost in pairs if name not in OF_TUNED}
+    assert not costs.pop("plain_masks")
+    return {"mask_bytes": sum(costs.pop("masks").values()), **costs}
 
 
 def _tensors(dims: Dimensions, tp: int) -> dict[str, list[Any]]:
