@@ -133,11 +133,10 @@ class WeightMap:
 
 def _room(whole: torch.Tensor | None, part: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
     """For the part beside those before it in `whole`."""
-    import torch
-
     if whole is None:
         return part.new_empty(shape)
-    return whole.to(torch.promote_types(whole.dtype, part.dtype))
+    both = whole.new_zeros(()) + part.new_zeros(())  # of the type that holds what either has
+    return whole.to(both.dtype)
 
 
 def _shape(blocks: Sequence[Block]) -> Shape:
