@@ -68,7 +68,7 @@ class DataOptions(BaseModel):
     tokenizer: PathText = Field(
         BYTES,
         description=f"`{BYTES}`: a token for each byte, one more ends a document; `{MODEL}`: that of the model's "
-        "directory; or a directory with a tokenizer.json",
+        "directory, as by default where that has one; or a directory with a tokenizer.json",
     )
     seq_len: int = Field(gt=0, description="tokens in a sample, which is one sequence")
     pack: bool = Field(True, description="a sample holds as many documents as fit, which do not see each other")

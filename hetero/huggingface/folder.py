@@ -19,11 +19,12 @@ from hetero.huggingface.errors import KEY, HfError
 
 CONFIG = "config.json"
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
-BESIDE = (
-    CONFIG, "generation_config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
-    "added_tokens.json", "vocab.json", "vocab.txt", "merges.txt", "tokenizer.model", "chat_template.jinja",
-    "chat_template.json",
+TOKENIZER = "tokenizer.json"
+TOKENIZER_FILES = (
+    TOKENIZER, "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json", "vocab.txt",
+    "merges.txt", "tokenizer.model", "chat_template.jinja", "chat_template.json",
 )  # fmt: skip
+BESIDE = (CONFIG, "generation_config.json", *TOKENIZER_FILES)
 """What belongs to a model beside its weights."""
 DTYPES = {"BF16": "bfloat16", "F16": "float16", "F32": "float32"}
 MOST_CONFIG_BYTES, MOST_INDEX_BYTES = 4 << 20, 256 << 20

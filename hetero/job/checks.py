@@ -15,9 +15,8 @@ from bridge.codec import NONE
 from bridge.options import BridgeOptions
 from bridge.precision import crossing
 from hetero.cluster.options import PoolOptions
-from hetero.data.options import BYTES, MODEL, DataOptions
+from hetero.data.options import DataOptions
 from hetero.errors import did_you_mean, explains_itself
-from hetero.huggingface.hub import place
 from hetero.job.errors import JobError
 from hetero.masking import MASK, first_masked
 from hetero.models.description import ModelDescription
@@ -181,17 +180,6 @@ def check_model(model: ModelOptions, data: DataOptions, pools: Pools, tuning: Tu
         if pool.tp != "auto" and (reason := told.legal_tp(pool.tp)):
             legal = [str(tp) for tp in range(1, min(pool.count, MOST_TP) + 1) if told.legal_tp(tp) is None]
             raise JobError(f"pools.{name}.tp", pool.tp, reason, f"set it to {' or '.join(legal)}, or to auto")
-
-
-def with_tokenizer(data: DataOptions, model: ModelOptions) -> DataOptions:
-    """The data, with the directory of the model's tokenizer where it asks for that. Raises JobError where the model has
-    none, HfError where it is not there."""
-    if data.tokenizer != MODEL:
-        return data
-    if model.hf is None:
-        rule = "is the tokenizer of the model's directory, and the model has none"
-        raise JobError("data.tokenizer", MODEL, rule, f"name a directory with a tokenizer.json, or use {BYTES}")
-    return data.model_copy(update={"tokenizer": str(place(model.hf))})
 
 
 def _layers(model: ModelDescription) -> int:

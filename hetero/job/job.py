@@ -6,7 +6,7 @@ import hashlib
 import json
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from backends.identify import AUTO
 from balancer.options import BalanceOptions
@@ -21,8 +21,8 @@ from hetero.job.checks import (
     check_sizes,
     check_time_scale,
     check_trackers,
-    with_tokenizer,
 )
+from hetero.job.tokenizer import with_default, with_directory
 from hetero.masking import masked
 from hetero.models.description import ModelDescription
 from hetero.models.dimensions import Dimensions
@@ -77,6 +77,12 @@ class Job(BaseModel):
             raise ValueError("should have no control characters")
         return name
 
+    @field_validator("data")
+    @classmethod
+    def _has_tokenizer(cls, data: DataOptions, info: ValidationInfo) -> DataOptions:
+        model = info.data.get("model")  # which is missing where it is malformed
+        return data if model is None else with_default(data, model)
+
     @model_validator(mode="after")
     def _sections_fit(self) -> Job:
         check_sizes(self.pools, self.train)
@@ -104,7 +110,7 @@ class Job(BaseModel):
     def text(self) -> DataOptions:
         """The data, with the directory of the model's tokenizer where it is asked for. Raises JobError where the model
         has no directory."""
-        return with_tokenizer(self.data, self.model)
+        return with_directory(self.data, self.model)
 
     def resolved(self) -> dict[str, Any]:
         """Plain data with every default filled in, to be shown and recorded; loading it gives an equal job, but for

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from balancer.plan.plan import Plan
 from hetero.errors import explains_itself, is_user_mistake
+from hetero.huggingface.folder import CONFIG
 from hetero.job.errors import JobError
 from hetero.job.file.document import Document, read_document
 from hetero.job.file.malformed import malformed
@@ -50,7 +51,7 @@ def job_from(document: Document) -> Job:
 def recorded_job(run_dir: Path) -> Job:
     """The job of a run, with the model that the run kept, wherever its directory is by now. Raises JobError."""
     kept = run_dir / KEPT_MODEL
-    settings = [f"model.hf={json.dumps(os.path.abspath(kept))}"] if kept.is_dir() else []
+    settings = [f"model.hf={json.dumps(os.path.abspath(kept))}"] if (kept / CONFIG).is_file() else []
     return load_job(run_dir / JOB_FILE, settings)
 
 

@@ -22,6 +22,7 @@ from hetero.job.job import Job
 from hetero.job.planning.links import NOTHING_PROBED, Probed, unknown_links
 from hetero.job.planning.problem import UsableBytes, legal_tp, problem, topology, workload
 from hetero.job.planning.silence import check_silence, silence_notes
+from hetero.job.tokenizer import tokenizer_notes
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,8 @@ class Planned:
     @property
     def notes(self) -> list[str]:
         """In words."""
-        return [*map(str, self.idle), *self.assumed, *silence_notes(self.job, self.prediction)]
+        tokenizer = tokenizer_notes(self.job.data, self.job.model)
+        return [*tokenizer, *map(str, self.idle), *self.assumed, *silence_notes(self.job, self.prediction)]
 
     def memory_bytes(self, pipeline: int, stage: int) -> int:
         """What one chip of a stage needs."""

@@ -1,19 +1,22 @@
-"""The directory that a job's model comes from: its weights fit, and a run keeps what belongs to it beside them."""
+"""The directory that a job's model comes from: its weights fit, and a run keeps what belongs to a model beside them."""
 
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 from backends import core_schema
 from hetero.cluster.host.shared_files import ModelFolder
-from hetero.huggingface.folder import CONFIG, HfFolder
+from hetero.data.options import BYTES
+from hetero.huggingface.folder import CONFIG, TOKENIZER_FILES, HfFolder
 from hetero.job.file.load import JOB_FILE, KEPT_MODEL, recorded_job
 from hetero.job.job import Job
 from hetero.models.description import ModelDescription
 from hetero.models.hf_model import HfModel
 from hetero.models.stored_weights import StoredWeights
 from hetero.models.tuning import LoraOptions
+from hetero.paths import local
 
 
 def checked_weights(job: Job) -> ModelFolder | None:
@@ -28,16 +31,24 @@ def checked_weights(job: Job) -> ModelFolder | None:
 
 
 def keep_model(job: Job, run_dir: Path) -> None:
-    """Configuration and tokenizer, without which weights are no model for others."""
-    if job.model.hf is not None:
-        keep_folder(job.model.folder(), run_dir)
+    """Its configuration and the tokenizer of the text, without which weights are no model for others."""
+    model = job.model.folder().beside if job.model.hf is not None else ()
+    tokenizer = job.text().tokenizer
+    text = HfFolder(local(tokenizer, "data.tokenizer")).beside if tokenizer != BYTES else ()
+    used = [path for path in text if path.name in TOKENIZER_FILES]
+    _keep([*(path for path in model if path.name not in TOKENIZER_FILES), *used], run_dir)
 
 
 def keep_folder(folder: HfFolder, run_dir: Path) -> None:
     """The same of a directory that no job names."""
+    _keep(folder.beside, run_dir)
+
+
+def _keep(files: Sequence[Path], run_dir: Path) -> None:
     kept = run_dir / KEPT_MODEL
-    kept.mkdir()
-    for path in folder.beside:
+    if files:
+        kept.mkdir()
+    for path in files:
         shutil.copyfile(path, kept / path.name)
 
 

@@ -17,6 +17,7 @@ from hetero.job.doctor import examine_job
 from hetero.job.errors import JobError
 from hetero.job.file.load import load_job, recorded_job
 from hetero.job.job import Job
+from hetero.job.planning.plan_job import plan_job
 from hetero.job.run.model import checked_weights, keep_model, kept_files, recorded_model
 from hetero.models.hf_model import HfModel
 from hetero.models.registry import weights
@@ -120,6 +121,57 @@ def test_a_run_keeps_what_belongs_to_the_model(tmp_path: Path) -> None:
     assert {path.name for path in kept_files(run_dir)} == {"config.json", "tokenizer.json"}
     assert recorded_model(run_dir) == HfModel.of(CONFIG)
     assert recorded_job(run_dir).model.resolve() == HfModel.of(CONFIG)
+
+
+@pytest.mark.parametrize("said", [None, "bytes", "other"])
+def test_a_run_keeps_the_tokenizer_of_its_text(said: str | None, tmp_path: Path) -> None:
+    here, run_dir, other = _written(tmp_path / "tiny"), tmp_path / "run", tmp_path / "other"
+    for folder, text in ((here, "{}"), (other, '{"other": 1}')):
+        folder.mkdir(exist_ok=True)
+        (folder / "tokenizer.json").write_text(text)
+    (here / "chat_template.jinja").write_text("of tiny")
+    (other / "config.json").write_text("of no model")
+    run_dir.mkdir()
+    settings = {None: [], "bytes": ["data.tokenizer=bytes"], "other": [f"data.tokenizer={other}"]}[said]
+    keep_model(_job(tmp_path, *settings), run_dir)
+    kept = {path.name: path.read_text() for path in kept_files(run_dir)}
+    assert kept.pop("config.json") == (here / "config.json").read_text()
+    own = {"tokenizer.json": "{}", "chat_template.jinja": "of tiny"}
+    assert kept == {None: own, "bytes": {}, "other": {"tokenizer.json": '{"other": 1}'}}[said]
+
+
+def test_a_run_of_our_own_sizes_keeps_its_tokenizer(tmp_path: Path) -> None:
+    _written(tmp_path / "tiny")
+    (tmp_path / "tiny" / "tokenizer.json").write_text("{}")
+    (run_dir := tmp_path / "run").mkdir()
+    job = _job(tmp_path, "model={preset: llama-tiny}", f"data.tokenizer={tmp_path / 'tiny'}")
+    keep_model(job, run_dir)
+    (run_dir / "job.yaml").write_text(yaml.safe_dump(job.resolved()))
+    assert [path.name for path in kept_files(run_dir)] == ["tokenizer.json"]
+    assert recorded_model(run_dir) == job.model.resolve()
+
+
+def test_a_directory_with_a_tokenizer_reads_the_text_unless_another_is_named(tmp_path: Path) -> None:
+    here = _written(tmp_path / "tiny")
+    assert _job(tmp_path).data.tokenizer == "bytes"
+    (here / "tokenizer.json").write_text("{}")
+    job = _job(tmp_path)
+    assert (job.data.tokenizer, job.text().tokenizer) == ("model", str(here))
+    assert job.resolved()["data"]["tokenizer"] == "model"
+    assert job.facts()["data"]["tokenizer"] == "a directory's"
+    assert _job(tmp_path, "data.tokenizer=bytes").data.tokenizer == "bytes"
+    assert _job(tmp_path, "model={preset: llama-tiny}").data.tokenizer == "bytes"
+
+
+def test_trained_weights_on_raw_bytes_are_told_of(tmp_path: Path) -> None:
+    here = _written(tmp_path / "tiny")
+    (note,) = plan_job(_job(tmp_path)).notes
+    assert "raw bytes" in note
+    assert "it has no tokenizer.json" in note
+    (here / "tokenizer.json").write_text("{}")
+    assert "data.tokenizer: model takes" in plan_job(_job(tmp_path, "data.tokenizer=bytes")).notes[0]
+    assert not plan_job(_job(tmp_path)).notes
+    assert not plan_job(_job(tmp_path, "data.tokenizer=bytes", "model.init=random")).notes
 
 
 def test_what_decides_the_numbers(tmp_path: Path) -> None:
