@@ -133,11 +133,9 @@ class WeightMap:
 
 def _room(whole: torch.Tensor | None, part: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
     """For the part beside those before it in `whole`."""
-    import torch
-
     if whole is None:
         return part.new_empty(shape)
-    return whole.to(torch.promote_types(whole.dtype, part.dtype))
+    return whole.to((whole.new_empty(0) + part.new_empty(0)).dtype)
 
 
 def _shape(blocks: Sequence[Block]) -> Shape:
