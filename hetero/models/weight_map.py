@@ -135,8 +135,7 @@ def _room(whole: torch.Tensor | None, part: torch.Tensor, shape: Sequence[int]) 
     """For the part beside those before it in `whole`."""
     if whole is None:
         return part.new_empty(shape)
-    both = whole.new_zeros(()) + part.new_zeros(())  # of the type that holds what either has
-    return whole.to(both.dtype)
+    return whole.to((whole.new_empty(0) + part.new_empty(0)).dtype)
 
 
 def _shape(blocks: Sequence[Block]) -> Shape:

@@ -21,6 +21,7 @@ from hetero.job.errors import JobError
 from hetero.job.job import Job
 from hetero.job.planning.links import NOTHING_PROBED, Probed, unknown_links
 from hetero.job.planning.problem import UsableBytes, legal_tp, problem, topology, workload
+from hetero.job.planning.rounding import rounding_notes
 from hetero.job.planning.silence import check_silence, silence_notes
 from hetero.job.tokenizer import tokenizer_notes
 
@@ -40,8 +41,8 @@ class Planned:
     @property
     def notes(self) -> list[str]:
         """In words."""
-        tokenizer = tokenizer_notes(self.job.data, self.job.model)
-        return [*tokenizer, *map(str, self.idle), *self.assumed, *silence_notes(self.job, self.prediction)]
+        before = *tokenizer_notes(self.job.data, self.job.model), *map(str, self.idle), *self.assumed
+        return [*before, *silence_notes(self.job, self.prediction), *rounding_notes(self.job, self.plan)]
 
     def memory_bytes(self, pipeline: int, stage: int) -> int:
         """What one chip of a stage needs."""
