@@ -57,7 +57,7 @@ def calibrate(spec: CalibrationSpec, world: World) -> list[TimedUnit]:
 def _unit_rows(spec: CalibrationSpec, world: World, tp: int, group: TensorGroup, limits: Limits) -> list[TimedUnit]:
     units = architecture(spec.model, spec.tuning).units
     kinds = {unit.kind: index for index, unit in reversed(list(enumerate(units)))}
-    asked = tp, spec.precisions[world.rank.pool], spec.micro_batch, spec.seq_len, spec.tuning
+    asked = tp, spec.precisions[world.rank.pool], spec.micro_batch, spec.seq_len, spec.tuning, spec.packed
     whole = {kind: Trial(spec.model, kind, *asked) for kind in kinds}
     rows = (_unit_row(spec, world, group, whole[kind], limits, index) for kind, index in kinds.items())
     return [row for row in rows if row is not None]
@@ -73,7 +73,8 @@ def _unit_row(
     for parameter in unit.parameters():
         fill_with_noise(parameter.data, _SPREAD)
     expected, expected_whole = _expected(spec, world, trial), _expected(spec, world, whole)
-    passes = [_once(world, unit, trial, expected) for _ in range(spec.repeats + 1)][1:]
+    batch = _batch(trial).to(backend.device)
+    passes = [_once(world, unit, trial, batch, expected) for _ in range(spec.repeats + 1)][1:]
     if any(watch.overrun for watches in passes for watch in watches):
         return None
     told = zip(expected, expected_whole, trial.shares_of(whole), strict=True)
@@ -83,14 +84,14 @@ def _unit_row(
     forward, backward = (seconds / share / scale for seconds, share in zip(took, shares, strict=True))
     products = None
     if spec.time_scale is not None and not isinstance(backend, Emulated):
-        products = (forward + backward) * _part_of_products(world, unit, trial, sum(took))
+        products = (forward + backward) * _part_of_products(world, unit, trial, batch, sum(took))
     return TimedUnit(world.rank.pool, whole.tp, whole.kind, forward, backward, products)
 
 
-def _part_of_products(world: World, unit: ChunkModule, trial: Trial, seconds: float) -> float:
+def _part_of_products(world: World, unit: ChunkModule, trial: Trial, batch: Batch, seconds: float) -> float:
     """Of a forward with its backward that takes so long. On a chip that waits for its host they may seem longer."""
     with Products(world.backend) as products:
-        _once(world, unit, trial, (None, None))
+        _once(world, unit, trial, batch, (None, None))
     return min(1.0, products.seconds / seconds) if seconds > 0 else 0.0
 
 
@@ -105,14 +106,11 @@ def _limits(backend: Backend) -> Limits:
 
 
 def _once(
-    world: World, unit: ChunkModule, trial: Trial, expected: Sequence[float | None]
+    world: World, unit: ChunkModule, trial: Trial, batch: Batch, expected: Sequence[float | None]
 ) -> tuple[Stopwatch, Stopwatch]:
     """The forward and the backward of the trial's sequences."""
-    backend, model = world.backend, trial.model
-    sizes = architecture(model).boundary
+    backend, sizes = world.backend, architecture(trial.model).boundary
     shape = trial.sequences, trial.seq_len
-    made = torch.Generator().manual_seed(0)
-    tokens = torch.randint(model.vocab, shape, generator=made).to(backend.device)
     inputs = {
         name: fill_with_noise(
             torch.empty((*shape, size), dtype=DTYPES[trial.precision], device=backend.device)
@@ -120,13 +118,22 @@ def _once(
         for name, size in sizes.items()
     }
     forward = backend.start(expected[0])
-    outputs = unit(inputs, Batch(tokens, tokens))
+    outputs = unit(inputs, batch)
     forward.stop()
     gradients = [fill_with_noise(torch.empty_like(output)) for output in outputs.values()]
     back = backend.start(expected[1])
     unit.differentiate(list(outputs.values()), gradients)
     back.stop()
     return forward, back
+
+
+def _batch(trial: Trial) -> Batch:
+    """One for all passes: masks are made in the first, which does not count, as the other layers of a run find them."""
+    shape = trial.sequences, trial.seq_len
+    tokens_BT = torch.randint(trial.model.vocab, shape, generator=torch.Generator().manual_seed(0))
+    if not trial.packed:
+        return Batch(tokens_BT, tokens_BT)
+    return Batch(tokens_BT, tokens_BT, torch.arange(trial.seq_len).expand(shape), torch.zeros_like(tokens_BT))
 
 
 def fill_with_noise(tensor: torch.Tensor, spread: float = 1.0) -> torch.Tensor:

@@ -25,7 +25,8 @@ class Limits:
 
 @dataclass(frozen=True)
 class Trial:
-    """`sequences` of `seq_len` tokens through a unit of this kind, of which this rank has one part of `tp`."""
+    """`sequences` of `seq_len` tokens through a unit of this kind, of which this rank has one part of `tp`. Where they
+    are `packed`, attention is that of documents, of which each has one: the longest that may come."""
 
     model: ModelDescription
     kind: str
@@ -34,6 +35,7 @@ class Trial:
     sequences: int
     seq_len: int
     tuning: Tuning = EVERYTHING
+    packed: bool = False
 
     @property
     def work(self) -> UnitWork:
@@ -81,7 +83,10 @@ class Trial:
     def _passing_bytes(self) -> float:
         work = self.work
         split = work.activation_bytes - work.whole_bytes + work.forward_bytes + work.backward_bytes + work.remade_bytes
-        return self.sequences * (work.whole_bytes + work.boundary_bytes + split / self.tp)
+        each = work.whole_bytes + work.boundary_bytes + split / self.tp
+        if self.packed:
+            return self.sequences * (each + sum(work.masks.values()))
+        return self.sequences * each + sum(work.plain_masks.values())
 
     def _with_half_the_tokens(self) -> Trial:
         if self.sequences > 1:

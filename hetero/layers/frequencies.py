@@ -10,7 +10,7 @@ class Rotary:
     """Angles of the first `dim` elements of a head, in radians for each position: one for a pair of elements.
 
     Pairs are i and i + dim / 2 or, where they are `interleaved`, 2i and 2i + 1. `factor` multiplies sine and cosine.
-    Samples longer than `long_from` have the frequencies `long` in place of the others.
+    Documents longer than `long_from` have the frequencies `long` in place of the others.
     """
 
     frequencies: tuple[float, ...]

@@ -52,6 +52,23 @@ class Batch:
             return None if window is None else plain_mask(window)
         return self.once(("mask", window), lambda: AttentionMask(self.documents_BT, window))
 
+    @property
+    def filled_BT(self) -> torch.Tensor | None:
+        """Which positions are no padding, on the labels' device; None where samples have no documents. Of each of these
+        something is counted, so a sample's last one of which nothing is, is padding."""
+        if self.documents_BT is None:
+            return None
+        last_BT = (self.documents_BT == self.documents_BT[:, -1:]).to(self.labels_BT.device)
+        return ~last_BT | ((self.labels_BT != IGNORED) & last_BT).any(-1, keepdim=True)
+
+    @property
+    def lengths_BT(self) -> torch.Tensor | None:
+        """Of each position's document, as many positions as it has; on the host."""
+        if self.documents_BT is None:
+            return None
+        told = (row_T.unique_consecutive(return_inverse=True, return_counts=True) for row_T in self.documents_BT)
+        return torch.stack([counts[inverse_T] for _, inverse_T, counts in told])
+
     def once(self, key: Hashable, make: Callable[[], Made]) -> Made:
         """What all layers need alike: made by the first that asks, kept as long as the batch."""
         if key not in self._made:

@@ -140,6 +140,8 @@ class CalibrationSpec(BaseModel):
     tensor_parallel: dict[str, tuple[int, ...]]
     seq_len: int
     micro_batch: int
+    packed: bool = False
+    """Whether samples are of several documents."""
     precisions: dict[str, str]
     """By pool."""
     repeats: int = 3

@@ -100,6 +100,7 @@ def _spec(
         tensor_parallel={name: tuple(found) for name, found in sizes.items()},
         seq_len=job.data.seq_len,
         micro_batch=job.train.micro_batch,
+        packed=job.data.packs,
         precisions={name: job.precision_of(name) for name in job.pools},
         repeats=repeats,
         time_scale=time_scale,

@@ -88,4 +88,16 @@ def angles_for(rotary: Rotary, x_BTD: torch.Tensor, batch: Batch) -> Angles:
     plain = plain_angles(rotary, x_BTD.shape[1], x_BTD.device, x_BTD.dtype)
     if positions_BT is None:
         return plain
-    return batch.once(("angles", rotary, x_BTD.dtype), lambda: angles_of(plain, positions_BT))
+    return batch.once(("angles", rotary, x_BTD.dtype), lambda: _angles(rotary, plain, positions_BT, batch))
+
+
+def _angles(rotary: Rotary, plain: Angles, positions_BT: torch.Tensor, batch: Batch) -> Angles:
+    """A document that is short has a short sample's angles, however long the sample is that it lies in."""
+    found, limit = angles_of(plain, positions_BT), rotary.long_from
+    if limit is None or len(plain[0]) <= limit or (lengths_BT := batch.lengths_BT) is None:
+        return found
+    short = plain_angles(rotary, limit, plain[0].device, plain[0].dtype)
+    of_short = angles_of(short, positions_BT.clamp(max=limit - 1))
+    is_long_B1T1 = (lengths_BT > limit).to(positions_BT.device)[:, None, :, None]
+    cos_B1TR, sin_B1TR = (torch.where(is_long_B1T1, a, b) for a, b in zip(found, of_short, strict=True))
+    return cos_B1TR, sin_B1TR

@@ -42,7 +42,7 @@ class ExpertsModule(ProjectedModule):
     def inner(self, x_BTD: torch.Tensor, batch: Batch) -> torch.Tensor:
         x_BTD = self._group.copy_in(x_BTD, self._weight_gradients.flush)
         shared_BTD = None if self.shared is None else self.shared(x_BTD)
-        routes = self.router(x_BTD)
+        routes = self.router(x_BTD, batch)
         y_BTD = self._routed(x_BTD, routes)
         if self.bias is not None:
             y_BTD = self.bias(y_BTD, routes)

@@ -21,8 +21,9 @@ class Routing:
     alone, and no gradient reaches it.
 
     `auxiliary` is the coefficient of a loss that keeps experts equally busy: experts * sum over them of f * P, where f
-    is how many of a sequence's tokens have chosen the expert, and P its mean probability, both over the tokens. It is
-    that of each sequence alone, which no plan changes, weighted by its tokens as their own losses are.
+    is how many of a sequence's tokens have chosen the expert, and P its mean probability, both over the tokens, of
+    which padding of packed samples is none. It is that of each sequence alone, which no plan changes, weighted by its
+    tokens as their own losses are.
     """
 
     experts: int

@@ -12,6 +12,7 @@ import torch
 
 from hetero.layers.builder import Builder, ShardedModule
 from hetero.layers.spec import TensorSpec
+from hetero.models.batch import Batch
 from hetero.models.parts.routing import Routing
 
 
@@ -38,7 +39,7 @@ class RouterModule(ShardedModule):
             if (spec := specs.get(f"router.{name}")) is not None:
                 self.hold(name, spec, builder.parameter(spec))
 
-    def forward(self, x_BTD: torch.Tensor) -> Routes:
+    def forward(self, x_BTD: torch.Tensor, batch: Batch) -> Routes:
         logits_NE = cast(torch.Tensor, _WideProduct.apply(x_BTD.flatten(0, 1), self.weight))
         if self._routing.bias:
             logits_NE = logits_NE + self.bias
@@ -47,7 +48,8 @@ class RouterModule(ShardedModule):
             return routes
         if probability_NE is None:
             probability_NE = logits_NE.softmax(-1)
-        loss = self._auxiliary_loss(probability_NE.unflatten(0, x_BTD.shape[:2]), routes.experts_NC)
+        filled_BT = batch.once("filled", lambda: batch.filled_BT)
+        loss = self._auxiliary_loss(probability_NE.unflatten(0, x_BTD.shape[:2]), routes.experts_NC, filled_BT)
         return routes._replace(weights_NC=self._auxiliary.enter(routes.weights_NC, loss))
 
     def _routes(self, logits_NE: torch.Tensor) -> tuple[Routes, torch.Tensor | None]:
@@ -78,13 +80,21 @@ class RouterModule(ShardedModule):
             scores_NE = scores_NGX.masked_fill(~open_NG[..., None], -torch.inf).flatten(-2)
         return _best(scores_NE, routing.chosen)
 
-    def _auxiliary_loss(self, probability_BTE: torch.Tensor, experts_NC: torch.Tensor) -> torch.Tensor:
-        """Summed over the sequences, each times its tokens."""
+    def _auxiliary_loss(
+        self, probability_BTE: torch.Tensor, experts_NC: torch.Tensor, filled_BT: torch.Tensor | None
+    ) -> torch.Tensor:
+        """Summed over the sequences, each times its tokens; padding is none of them."""
         sequences, _, experts = probability_BTE.shape
         experts_BM = experts_NC.view(sequences, -1)
         chosen_BE = probability_BTE.new_zeros(sequences, experts)
-        chosen_BE.scatter_add_(-1, experts_BM, torch.ones_like(experts_BM, dtype=chosen_BE.dtype))
-        return self._routing.auxiliary * experts * (chosen_BE * probability_BTE.mean(1)).sum()
+        if filled_BT is None:
+            ones_BM, mean_BE = torch.ones_like(experts_BM, dtype=chosen_BE.dtype), probability_BTE.mean(1)
+        else:
+            filled_BT1 = filled_BT[..., None].to(chosen_BE.dtype)
+            ones_BM = filled_BT1.expand(-1, -1, experts_NC.shape[1]).flatten(1)
+            mean_BE = (probability_BTE * filled_BT1).sum(1) / filled_BT1.sum(1).clamp(min=1)
+        chosen_BE.scatter_add_(-1, experts_BM, ones_BM)
+        return self._routing.auxiliary * experts * (chosen_BE * mean_BE).sum()
 
 
 def _best(scores_NE: torch.Tensor, count: int) -> torch.Tensor:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
+from backends import operators
+from backends.attention_mask import AttentionMask
 from backends.backend import Stopwatch
 from backends.cpu import CpuBackend
 from bridge.rank import RankId
@@ -82,6 +85,21 @@ def test_long_tensors_are_filled_block_by_block(monkeypatch: pytest.MonkeyPatch)
     filled = calibration.fill_with_noise(torch.full((3, 8), torch.nan))
     assert filled.isfinite().all()
     assert filled.unique().numel() == 7
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_attention_is_timed_as_samples_are(monkeypatch: pytest.MonkeyPatch, packed: bool) -> None:
+    """Packed ones run another operator, whose mask the first layer makes for all."""
+    seen: list[AttentionMask] = []
+
+    def masked(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: AttentionMask) -> torch.Tensor:
+        seen.append(mask)
+        return operators.masked_attention(q, k, v, mask)
+
+    monkeypatch.setattr(CpuBackend, "operators", replace(CpuBackend().operators, masked_attention=masked))
+    rows = _rows(monkeypatch, _spec().model_copy(update={"packed": packed}))
+    assert {row.kind for row in rows} == {"embedding", "attention", "mlp", "head"}
+    assert (len(seen), len(set(seen))) == ((2, 1) if packed else (0, 0)), "a pass that does not count, and one"
 
 
 class Second(Stopwatch):

@@ -7,9 +7,10 @@ import torch
 
 from backends.attention_mask import AttentionMask
 from hetero.layers.cross_entropy import IGNORED
+from hetero.layers.frequencies import Rotary
 from hetero.models.batch import Batch
 from hetero.models.hf_model import HfModel
-from hetero.models.parts.attention_module import AttentionModule
+from hetero.models.parts.attention_module import AttentionModule, angles_for
 from hetero.models.registry import architecture
 from tests.live_bytes import LiveBytes
 from tests.unit.hetero.models.whole_model import build, logical_tensors, loss_of, small
@@ -119,3 +120,11 @@ def test_a_window_keeps_one_mask_for_all_layers_and_micro_batches_as_told(window
 
 def _plain_masks_of(unit: torch.nn.Module) -> list[AttentionMask]:
     return [mask for module in unit.modules() if isinstance(module, AttentionModule) for mask in module._plain_masks]
+
+
+def test_each_document_of_a_packed_sample_has_the_frequencies_of_its_own_length() -> None:
+    rotary = Rotary((1.0, 0.1), long=(0.5, 0.01), long_from=8)
+    whole, alone = packed(97)
+    together = torch.stack(angles_for(rotary, torch.empty(3, 24, 4), whole))[:, :, 0].flatten(1, 2)
+    each = [torch.stack(angles_for(rotary, torch.empty(1, one.tokens_BT.shape[1], 4), one)) for one in alone]
+    assert torch.equal(together, torch.cat(each, dim=1))

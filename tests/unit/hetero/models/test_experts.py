@@ -12,6 +12,7 @@ from backends.operators import Operators
 from balancer.plan.recompute import Recompute
 from hetero.layers.auxiliary import AuxiliaryLoss
 from hetero.layers.builder import Builder, tensors
+from hetero.layers.cross_entropy import IGNORED
 from hetero.layers.group import TensorGroup
 from hetero.layers.weight_gradients import WeightGradients
 from hetero.models.batch import Batch
@@ -26,6 +27,7 @@ from tests.live_bytes import LiveBytes
 from tests.unit.hetero.models.expert_parts import MIXTRAL, PARTS, STD, D, plainly
 
 NOTHING = Batch(torch.empty(0, dtype=torch.int64), torch.empty(0, dtype=torch.int64))
+MIXTRAL_BUSY = replace(MIXTRAL, routing=replace(MIXTRAL.routing, auxiliary=0.5))
 EVERY = pytest.mark.parametrize("part", PARTS.values(), ids=PARTS)
 
 
@@ -96,13 +98,29 @@ def test_a_second_micro_batch_adds_and_an_expert_without_tokens_gets_zeros() -> 
     assert sum(not expert.any() for expert in made.down.weight.grad) >= 5
 
 
+def test_padding_is_not_in_the_auxiliary_loss() -> None:
+    """The gradient is that of the sample without it."""
+    gradients = []
+    for length in (12, 7):
+        auxiliary, labels_BT = AuxiliaryLoss(), torch.arange(length)[None].clone()
+        labels_BT[:, 7:] = IGNORED
+        documents_BT = torch.tensor([[0] * 4 + [1] * 3 + [2] * 5])[:, :length]
+        router = _built(MIXTRAL_BUSY, auxiliary=auxiliary).router
+        routes = router(_x(1)[:, :length], Batch(labels_BT, labels_BT, None, documents_BT))
+        (0 * routes.weights_NC.sum()).backward()
+        gradients.append(router.weight.grad)
+    assert gradients[0] is not None
+    assert gradients[0].any()
+    torch.testing.assert_close(*gradients)
+
+
 def test_equal_scores_go_to_lower_numbers() -> None:
     """Whatever the chip's `topk` would say: ranks of a group must choose alike."""
     routing = Routing(64, 5, groups=8, chosen_groups=3)
     specs = {spec.name: spec for spec in routing.tensors(D, 1, STD)}
     router = RouterModule(Builder(TensorGroup(), Operators()), routing, specs)
     torch.nn.init.zeros_(router.weight)
-    assert router(_x()).experts_NC.unique(dim=0).tolist() == [[0, 1, 2, 3, 4]]
+    assert router(_x(), NOTHING).experts_NC.unique(dim=0).tolist() == [[0, 1, 2, 3, 4]]
 
 
 @EVERY
