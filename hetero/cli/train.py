@@ -79,16 +79,17 @@ class _Shown:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._stack.__exit__(kind, error, trace)
+        from hetero.interrupts import held
+
+        with held():
+            self._stack.__exit__(kind, error, trace)
 
     def on_start(self, start: RunStart) -> None:
         from hetero.cluster.options import named_pools
-        from hetero.interrupts import held
         from hetero.monitoring.progress import Progress
 
         self.run_dir = start.run_dir
         streams.last()
-        self._stack.enter_context(held())
         self._stack.enter_context(_no_questions())
         if start.page:
             typer.echo(f"dashboard on {start.page}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 import types
 from pathlib import Path
@@ -50,6 +51,7 @@ def test_train_hands_over_what_was_asked(trainer: Trainer) -> None:
     assert called["run_dir"].name.startswith("quickstart-")
     assert callable(called["on_record"])
     assert callable(called["on_event"])
+    assert not signal.pthread_sigmask(signal.SIG_BLOCK, []), "a signal is kept waiting for good"
 
 
 @pytest.mark.parametrize("file", ["metrics.jsonl", "events.jsonl", "job.yaml"])
