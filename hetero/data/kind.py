@@ -8,6 +8,7 @@ from hetero.data.corpus import Corpus
 from hetero.data.errors import DataError
 from hetero.data.options import BUILT_IN, DataFormat, DataOptions
 from hetero.data.records.formats import by_name, format_of
+from hetero.paths import PathError
 
 
 def is_stream(options: DataOptions) -> bool:
@@ -26,5 +27,5 @@ def _format(source: str, asked: DataFormat) -> DataFormat:
         return "text" if asked == "auto" else asked
     try:
         return format_of(source, Corpus.of(source).files, asked)
-    except DataError:
+    except (DataError, PathError):
         return by_name(Path(source))

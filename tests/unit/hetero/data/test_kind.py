@@ -42,6 +42,14 @@ def test_whether_samples_are_of_several_documents(said: dict[str, Any], wanted: 
     assert packs(options) == prepare(options, tmp_path / "made").packs == wanted
 
 
-@pytest.mark.parametrize(("source", "wanted"), [("/there/chats/*.jsonl.gz", True), ("/there/folder", False)])
+@pytest.mark.parametrize(
+    ("source", "wanted"),
+    [
+        ("/there/chats/*.jsonl.gz", True),
+        ("/there/folder", False),
+        ("~nobody-here/chats.jsonl", True),
+        ("~nobody-here/text", False),
+    ],
+)
 def test_a_source_on_another_machine_is_known_by_its_name(source: str, wanted: bool) -> None:
     assert packs(DataOptions(seq_len=8, source=source)) == wanted
