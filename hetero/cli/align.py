@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hetero.cli.arguments import Dtype, path_of
+from hetero.cli.arguments import Dtype, path_of, path_there
 
 if TYPE_CHECKING:
     from hetero.align.alignment import Alignment
@@ -16,11 +16,20 @@ if TYPE_CHECKING:
 
 def align(
     model: Annotated[
-        str, typer.Option(metavar="DIR|RUN_DIR[@STEP]", help="A model's directory, or a run's checkpoint.")
+        str,
+        typer.Option(
+            metavar="DIR|RUN_DIR[@STEP]",
+            parser=path_there("--model"),
+            help="A model's directory, or a run's checkpoint.",
+        ),
     ],
     against: Annotated[
         str,
-        typer.Option(metavar="transformers|DIR|RUN_DIR[@STEP]", help="Its own class there, or another model of ours."),
+        typer.Option(
+            metavar="transformers|DIR|RUN_DIR[@STEP]",
+            parser=path_there("--against"),
+            help="Its own class there, or another model of ours.",
+        ),
     ] = "transformers",
     dtype: Annotated[Dtype, typer.Option(help="What the model is computed in.")] = Dtype.float32,
     reference_dtype: Annotated[Dtype | None, typer.Option(help="And the reference; default the same.")] = None,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hetero.cli.arguments import Dtype, path_of
+from hetero.cli.arguments import Dtype, path_of, path_there
 
 if TYPE_CHECKING:
     from hetero.checkpoint.resume import ResumePoint
@@ -17,7 +17,12 @@ if TYPE_CHECKING:
     from hetero.models.tuning import LoraOptions
 
 RUN = "RUN_DIR[@STEP]"
-Run = Annotated[str, typer.Argument(metavar=RUN, help="A run's folder, whose last checkpoint is meant, or one of it.")]
+Run = Annotated[
+    str,
+    typer.Argument(
+        metavar=RUN, parser=path_there(RUN), help="A run's folder, whose last checkpoint is meant, or one of it."
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")]
 
 checkpoint = typer.Typer(
@@ -111,7 +116,12 @@ def export(
 
 @checkpoint.command("import")
 def import_(
-    directory: Annotated[str, typer.Argument(metavar="DIR", help="A Hugging Face directory, or its name on the hub.")],
+    directory: Annotated[
+        str,
+        typer.Argument(
+            metavar="DIR", parser=path_there("DIR"), help="A Hugging Face directory, or its name on the hub."
+        ),
+    ],
     run_dir: Annotated[
         Path, typer.Argument(metavar="RUN_DIR", parser=path_of("RUN_DIR"), help="Where to; nothing may be there.")
     ],

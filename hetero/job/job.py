@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from functools import cached_property
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
@@ -13,6 +14,7 @@ from balancer.options import BalanceOptions
 from bridge.options import BridgeOptions
 from hetero.checkpoint.options import CheckpointOptions
 from hetero.cluster.options import PoolOptions
+from hetero.data.kind import packs
 from hetero.data.options import DataOptions
 from hetero.job.checks import (
     check_links,
@@ -102,6 +104,12 @@ class Job(BaseModel):
     def unidentified(self) -> tuple[str, ...]:
         """The pools whose chips are still to say what they are; see `hetero.job.planning.chips`."""
         return tuple(name for name, pool in self.pools.items() if pool.chip == AUTO)
+
+    @cached_property
+    def packs(self) -> bool:
+        """Whether samples are of several documents, as its files say. They are asked once: the folder from which a path
+        goes out may be gone later, as that of a submitted job is."""
+        return packs(self.data)
 
     def precision_of(self, pool: str) -> str:
         """What a pool computes in."""

@@ -12,7 +12,6 @@ from balancer.cost.times import Times, datasheet_times
 from balancer.plan.plan import Plan
 from hetero.cluster.fleet import host_id
 from hetero.cluster.session import Session
-from hetero.data.kind import packs
 from hetero.job.job import Job
 from hetero.job.planning.cache import MeasurementCache, Row
 from hetero.job.planning.links import NOTHING_PROBED, Probed, unknown_links
@@ -101,7 +100,7 @@ def _spec(
         tensor_parallel={name: tuple(found) for name, found in sizes.items()},
         seq_len=job.data.seq_len,
         micro_batch=job.train.micro_batch,
-        packed=packs(job.data),
+        packed=job.packs,
         precisions={name: job.precision_of(name) for name in job.pools},
         repeats=repeats,
         time_scale=time_scale,

@@ -12,7 +12,6 @@ from balancer.cost.topology import PoolSpec, Topology
 from balancer.cost.workload import LegalTp, Workload
 from balancer.problem import Problem
 from hetero.cluster.options import named_pools
-from hetero.data.kind import packs
 from hetero.job.job import Job
 from hetero.job.planning.links import NOTHING_PROBED, Probed, link_spec
 from hetero.models.registry import architecture
@@ -48,7 +47,7 @@ def workload(job: Job) -> Workload:
     """The job's model as the balancer sees it: numbers per unit."""
     model = architecture(job.model.resolve(), job.train.tuning)
     work = model.workload(job.data.seq_len, job.train.global_batch, job.train.precision)
-    return replace(work, update=job.train.optimizer.update, packed=packs(job.data))
+    return replace(work, update=job.train.optimizer.update, packed=job.packs)
 
 
 def legal_tp(job: Job) -> LegalTp:

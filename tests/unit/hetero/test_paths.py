@@ -95,7 +95,9 @@ def test_every_key_that_is_a_path_is_read_as_one() -> None:
     paths = {key for key, field in fields.items() if _is_path(field)}
     sounds = re.compile(r"\b(folder|file|path|interpreter)\b", re.IGNORECASE)
     sounding = {key for key, field in fields.items() if sounds.search(field.description or "") and key != "name"}
-    assert paths == {"data.source", "checkpoint.storage", "pools.env.python"}
+    assert paths == {
+        "data.source.source", "data.tokenizer", "model.hf", "checkpoint.storage", "pools.env.python"
+    }  # fmt: skip
     assert sounding - {"monitor.trace_every"} <= paths
     assert _is_path(TensorBoardOptions.model_fields["folder"])
 

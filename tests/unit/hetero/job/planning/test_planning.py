@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from pathlib import Path
 
 import pytest
@@ -119,3 +120,16 @@ def test_records_of_bytes_are_planned_as_packed(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text('{"text": "one"}\n')
     assert workload(_job("auto", f"data.source={tmp_path / 'a.jsonl'}")).packed
     assert not workload(_job("auto")).packed
+
+
+def test_a_job_that_is_planned_again_does_not_look_for_its_data_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "leaves"
+    (folder / "text").mkdir(parents=True)
+    (folder / "text" / "a.jsonl").write_text('{"text": "a"}\n')
+    monkeypatch.chdir(folder)
+    job = _job("auto", "data.source=text")
+    assert workload(job).packed
+    shutil.rmtree(folder)
+    assert workload(job.model_copy()).packed
