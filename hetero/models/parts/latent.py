@@ -79,7 +79,8 @@ class LatentAttention(Part):
         """Kept are q, k, v and what they give, all as wide as keys, since kernels want that; the last at a value's
         width, side by side for the product; and one float32 log-sum for each head and position. Of latents, on
         every rank, what their norms keep and what these give. Backward has the gradients of the same four. The causal
-        mask leaves half of the square, which has no weights."""
+        mask leaves half of the square, which has no weights. What norms of latents give is counted as kept where it is
+        made again, too."""
         tokens, heads = seq_len * size, seq_len * size * self.heads
         four, latents = 4 * heads * self.key, self.query_latent + self.kv_latent
         turned = tokens * self.rotary.dim if size == 4 else 0  # lies beside the latent
