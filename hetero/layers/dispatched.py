@@ -13,29 +13,19 @@ from typing import Any, cast
 
 import torch
 
-from hetero.layers.builder import Builder, ShardedModule
+from hetero.layers.builder import Builder
 from hetero.layers.dispatch import Dispatch
+from hetero.layers.linear import WeightedModule
 from hetero.layers.spec import TensorSpec
 from hetero.layers.weight_gradients import ProductPair, WeightGradients
 
 
-class DispatchedLinear(ShardedModule):
+class DispatchedLinear(WeightedModule):
     """y = x W^T + b for each weight of a stack (X, E, D) with biases (X, E). The gradient of the weights is made as a
     `Linear`'s is."""
 
-    weight: torch.Tensor
-    bias: torch.Tensor | None
-
     def __init__(self, builder: Builder, weight: TensorSpec, bias: TensorSpec | None = None) -> None:
-        super().__init__()
-        self.hold("weight", weight, builder.parameter(weight))
-        if bias is None:
-            self.bias = None
-        else:
-            self.hold("bias", bias, builder.parameter(bias))
-        self._weight_gradients = builder.weight_gradients
-        if weight.trains:
-            self._weight_gradients.weights.add(self.weight)
+        super().__init__(builder, weight, bias)
         self._deferred = builder.group.size > 1
 
     def forward(self, x_ND: torch.Tensor, dispatch: Dispatch) -> torch.Tensor:

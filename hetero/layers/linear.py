@@ -10,9 +10,8 @@ from hetero.layers.product import product, summed_product
 from hetero.layers.spec import TensorSpec
 
 
-class Linear(ShardedModule):
-    """y = x W^T + b, W stored as (out, in), and what an adapter of the weight adds. Where there are several ranks, the
-    gradient of its weight is made while a `copy_in` that is given `flush` sums, or at the end of the backward."""
+class WeightedModule(ShardedModule):
+    """Products with a weight, whose gradient `weight_gradients` makes if it trains, and perhaps a bias."""
 
     weight: torch.Tensor
     bias: torch.Tensor | None
@@ -27,6 +26,14 @@ class Linear(ShardedModule):
         self._weight_gradients = builder.weight_gradients
         if weight.trains:
             self._weight_gradients.weights.add(self.weight)
+
+
+class Linear(WeightedModule):
+    """y = x W^T + b, W stored as (out, in), and what an adapter of the weight adds. Where there are several ranks, the
+    gradient of its weight is made while a `copy_in` that is given `flush` sums, or at the end of the backward."""
+
+    def __init__(self, builder: Builder, weight: TensorSpec, bias: TensorSpec | None = None) -> None:
+        super().__init__(builder, weight, bias)
         self._group = builder.group
         self.adapter = AdapterModule(builder, found) if (found := builder.adapters.get(weight.name)) else None
 

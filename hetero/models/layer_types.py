@@ -23,3 +23,12 @@ def read_layer_types(config: Config, default: Sequence[str]) -> tuple[str, ...]:
 def every(number: int, layers: int) -> list[str]:
     """Each so many layers are full, and those between read a window."""
     return [SLIDING if (layer + 1) % number else FULL for layer in range(layers)]
+
+
+def read_last_windows(config: Config, layers: int) -> tuple[int | None, tuple[str, ...]]:
+    """The window, None where none is used, and of each layer what it reads: the last ones a window, as Qwen has it."""
+    window = config.optional("sliding_window", 4096)
+    window = window if config.flag("use_sliding_window", False) else None
+    first = config.optional("max_window_layers", 28)
+    default = [FULL if window is None or layer < first else SLIDING for layer in range(layers)]
+    return window, read_layer_types(config, default)

@@ -6,7 +6,7 @@ from hetero.models.architecture import Architecture, decoder
 from hetero.models.config import Config
 from hetero.models.families.llama import NAMES
 from hetero.models.hf_model import HfModel
-from hetero.models.layer_types import FULL, SLIDING, read_layer_types
+from hetero.models.layer_types import FULL, SLIDING, read_last_windows
 from hetero.models.parts.norm import RMSNorm
 from hetero.models.rope import read_rotary
 from hetero.models.sizes import read_sizes
@@ -19,16 +19,13 @@ def describe(model: HfModel) -> Architecture:
     config.only("hidden_act", "silu")
     config.without_dropout("attention_dropout")
     norm = RMSNorm(sizes.hidden, config.number("rms_norm_eps", 1e-6))
-    window = config.optional("sliding_window", 4096) if config.flag("use_sliding_window", False) else None
-    first = config.optional("max_window_layers", 28)
-    config.optional("sliding_window", None)
+    window, types = read_last_windows(config, sizes.layers)
     rotary, mlp = read_rotary(config, sizes.head_dim), (norm, sizes.mlp())
     attention = {
         FULL: {"attention": (norm, sizes.attention(rotary, qkv_bias=True))},
         SLIDING: {"sliding_attention": (norm, sizes.attention(rotary, qkv_bias=True, window=window))},
     }
-    types = [FULL if window is None or layer < first else SLIDING for layer in range(sizes.layers)]
-    layers = [{**attention[kind], "mlp": mlp} for kind in read_layer_types(config, types)]
+    layers = [{**attention[kind], "mlp": mlp} for kind in types]
     tied = config.flag("tie_word_embeddings", False)
     config.finish()
     return decoder(sizes.embedding(), layers, (norm, sizes.head()), tied)
