@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from weakref import WeakValueDictionary
+
 import pytest
 import torch
 
+from backends import attention_mask
 from backends.attention_mask import AttentionMask
 from hetero.layers.cross_entropy import IGNORED
 from hetero.layers.frequencies import Rotary
@@ -102,7 +105,10 @@ def test_what_packed_samples_keep_more_is_as_told_and_once_for_all_layers(dtype:
 
 
 @pytest.mark.parametrize(("window", "masks"), [(None, 0), (64, 1), (192, 0)])
-def test_a_window_keeps_one_mask_for_all_layers_and_micro_batches_as_told(window: int | None, masks: int) -> None:
+def test_a_window_keeps_one_mask_for_all_layers_and_micro_batches_as_told(
+    window: int | None, masks: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attention_mask, "_plain", WeakValueDictionary())  # another test's model may still live
     config = {"model_type": "mistral", "vocab_size": 97, "hidden_size": 32, "intermediate_size": 32,
               "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 2,
               "sliding_window": window}  # fmt: skip
