@@ -213,7 +213,8 @@ class _Run:
         written = plan_job(self._job, given=given).plan if given or self._job.balance.pipelines else None
         measured = measure(self._job, session, written, lambda note: self._event("warning", note=note))
         with let_through():
-            planned = plan_job(self._job, measured.times, given, measured.probed, session.usable_bytes)
+            known = measured.probed, session.usable_bytes, measured.profile
+            planned = plan_job(self._job, measured.times, given, *known)
             check_silence(self._job, planned.prediction, measured.time_scale)
         self._plan, self._memory = planned.plan, MemoryCheck(planned.memory_bytes)
         self._loss_scale = self._loss_scale.where(planned.plan.precisions().values())

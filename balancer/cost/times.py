@@ -14,7 +14,7 @@ from balancer.plan.plan import StagePlan
 from balancer.schedule.action import Kind
 
 _Key = tuple[str, int, str]
-_UPDATE_BYTES = 28
+UPDATE_BYTES = 28
 """Of AdamW in float32, which reads gradient, value and two moments and writes the last three; SGD, which moves less, is
 taken for it."""
 
@@ -147,4 +147,4 @@ def update_s(chip: ChipSpec, workload: Workload, stage: StagePlan) -> float:
     """The optimizer step over what a stage owns, bound by memory: each chip's, or its share of its host's."""
     owned = sum(workload.units[u].trained for u in stage.owned_units())
     rate = chip.host_bytes_per_s if stage.optimizer == "host" else chip.memory_bytes_per_s
-    return owned * _UPDATE_BYTES / (stage.tp * rate)
+    return owned * UPDATE_BYTES / (stage.tp * rate)

@@ -16,6 +16,7 @@ from hetero.cli.data import data
 from hetero.cli.doctor import doctor
 from hetero.cli.jobs import jobs
 from hetero.cli.plan import plan
+from hetero.cli.profile import profile
 from hetero.cli.report import report
 from hetero.cli.submit import submit
 from hetero.cli.top import top
@@ -33,6 +34,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command()(plan)
+app.command()(profile)
 app.command()(train)
 app.command()(submit)
 app.add_typer(data)

@@ -140,6 +140,10 @@ class CalibrationSpec(BaseModel):
     tensor_parallel: dict[str, tuple[int, ...]]
     seq_len: int
     micro_batch: int
+    also: tuple[int, ...] = ()
+    """Other micro-batches to time, as far as this rank takes them whole."""
+    strategies: bool = False
+    """Whether to time backwards in two actions, and those that make values again, too."""
     packed: bool = False
     """Whether samples are of several documents."""
     precisions: dict[str, str]

@@ -14,6 +14,7 @@ from balancer.problem import Problem
 from hetero.cluster.options import named_pools
 from hetero.job.job import Job
 from hetero.job.planning.links import NOTHING_PROBED, Probed, link_spec
+from hetero.job.planning.profile import NOTHING_MEASURED, Profile
 from hetero.models.registry import architecture
 from hetero.words.pool import Pool
 
@@ -26,18 +27,26 @@ def problem(
     times: Times | None = None,
     probed: Probed = NOTHING_PROBED,
     usable_bytes: UsableBytes = MappingProxyType({}),
+    profile: Profile = NOTHING_MEASURED,
 ) -> Problem:
     """What the job asks the balancer; without `times`, by the chips' datasheets."""
-    chips, work = topology(job, probed, usable_bytes), workload(job)
-    times = times or datasheet_times(chips, work)
+    chips, work = topology(job, probed, usable_bytes, profile), workload(job)
+    times = times or datasheet_times(topology(job), work)
     return Problem(chips, work, times, legal_tp(job), job.balance, job.train.micro_batch)
 
 
-def topology(job: Job, probed: Probed = NOTHING_PROBED, usable_bytes: UsableBytes = MappingProxyType({})) -> Topology:
+def topology(
+    job: Job,
+    probed: Probed = NOTHING_PROBED,
+    usable_bytes: UsableBytes = MappingProxyType({}),
+    profile: Profile = NOTHING_MEASURED,
+) -> Topology:
     """Pools and links of a job, by datasheet and job file; a link that is not described there is as it was measured,
-    else a plain one. A chip's memory is what the chip itself has said, where it has."""
+    else a plain one. A chip's memory is what the chip itself has said, where it has, and its rates are those of the
+    profile."""
+    pools = (_pool(job, pool, usable_bytes.get(pool.name)) for pool in named_pools(job.pools).values())
     return Topology(
-        pools=tuple(_pool(job, pool, usable_bytes.get(pool.name)) for pool in named_pools(job.pools).values()),
+        pools=tuple(replace(pool, chip=profile.chip(pool.name, pool.chip)) for pool in pools),
         links=tuple(link_spec(job, a, b, probed) for a, b in combinations(job.pools, 2)),
         bucket_bytes=job.bridge.sync_bucket_bytes,
     )

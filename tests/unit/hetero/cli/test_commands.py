@@ -32,6 +32,11 @@ class Trainer:
             raise self.error
 
 
+@pytest.fixture(autouse=True)
+def _nothing_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
 @pytest.fixture
 def trainer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Trainer:
     trainer = Trainer()
@@ -151,6 +156,7 @@ def test_plan_as_json_is_one_object(capsys: pytest.CaptureFixture[str]) -> None:
     data = json.loads(capsys.readouterr().out)
     assert data["model"] == {"told": "llama-tiny", "provider": "native"}
     own = {"job", "emulated", "model", "plan", "prediction", "memory", "links", "runners_up", "idle", "notes"}
+    own |= {"origins"}
     assert set(data) == own
     assert data["links"] == data["idle"] == []
     assert data["emulated"] is True
