@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from threading import Thread
+from time import sleep
 from typing import Any
 
 import pytest
 
 from balancer.plan.plan import Plan
 from balancer.search.search import search
+from hetero.cli.app import run as command
 from hetero.job.file.load import load_job
 from hetero.job.job import Job
 from hetero.job.planning.problem import problem
-from hetero.job.run.replan_request import ReplanRequest, leave
+from hetero.job.run.replan_request import REQUEST, ReplanRequest, leave
 from hetero.monitoring.follow import follow
 from hetero.monitoring.journal import EVENTS, METRICS, read
 from hetero.monitoring.status import status
@@ -183,3 +186,49 @@ def test_a_request_that_others_could_have_written_is_not_obeyed(runs: Runs) -> N
     assert len(runs.session.specs) == 1
     (warning,) = [event for event in runs.events("warning") if "replan.json" in event["data"]["note"]]
     assert "writable by its user alone" in warning["data"]["note"]
+
+
+class Shell:
+    """Another shell, in which somebody types `hetero replan` after a step, and the run goes on once it is asked."""
+
+    def __init__(self, runs: Runs, *asks: tuple[int, list[str]]) -> None:
+        self._runs, self._asks = runs, dict(asks)
+        self._threads: list[Thread] = []
+        self.codes: list[int] = []
+
+    def __call__(self, step: int) -> None:
+        if step in self._asks:
+            line = ["replan", str(self._runs.run_dir), *self._asks[step]]
+            self._threads.append(Thread(target=lambda: self.codes.append(command(line))))
+            self._threads[-1].start()
+            while self._threads[-1].is_alive() and not (self._runs.run_dir / REQUEST).exists():
+                sleep(0.01)
+
+    def join(self) -> None:
+        for thread in self._threads:
+            thread.join()
+
+
+def test_the_command_waits_for_the_answer(runs: Runs, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    wanted, illegal = tmp_path / "wanted.json", tmp_path / "illegal.json"
+    wanted.write_text(by_hand(20).to_json())
+    illegal.write_text(by_hand(20).model_copy(update={"schedule": "unheard-of"}).to_json())
+    shell = Shell(runs, (5, ["--plan", str(wanted)]), (10, ["--plan", str(illegal)]), (15, ["--back"]))
+    runs.train(runs.job(**BY_HAND), lambda step: {}, shell)
+    shell.join()
+    assert sorted(shell.codes) == [0, 0, 2]
+    assert [shares(spec.plan) for spec in runs.session.specs] == [[32, 32], [20, 44], [32, 32]]
+    told = capsys.readouterr()
+    assert "from step 8 on, as epoch 1" in told.out
+    assert "unheard-of" in told.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "key"), [([], "--plan"), (["--back"], "RUN_DIR")], ids=["no plan", "no run goes on"]
+)
+def test_the_command_asks_nobody_in_vain(
+    arguments: list[str], key: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command(["replan", str(tmp_path), *arguments]) == 2
+    assert key in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
