@@ -22,7 +22,17 @@ class BalanceOptions(BaseModel):
     pipelines: tuple[PipelinePlan, ...] | None = Field(
         None, description="The plan by hand; writing it means mode `manual`."
     )
+    live: Literal["auto", "off"] | None = Field(
+        None,
+        description="`auto`: the balancer changes the plan while the run goes on, where the pools' speeds have changed "
+        "and that is worth the move; `off` keeps it. `null` is `auto` for a plan that the balancer made, and `off` for "
+        "one by hand.",
+    )
     schedule: str = Field("1f1b", description="The order of forwards and backwards on a stage.")
+
+    def follows(self, by_hand: bool) -> bool:
+        """Whether the balancer looks after a run under such a plan."""
+        return self.live == "auto" or (self.live is None and not by_hand)
 
     @field_validator("schedule")
     @classmethod

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +32,15 @@ from hetero.errors import SPOKEN, is_user_mistake, unspoken
 from hetero.interrupts import held, let_through, listening
 from hetero.job.checks import check_told
 from hetero.job.job import Job
-from hetero.job.planning.measuring import measure
+from hetero.job.planning.measuring import Measurements, measure
 from hetero.job.planning.plan_job import Planned, plan_job
+from hetero.job.planning.problem import UsableBytes
 from hetero.job.planning.silence import check_silence
 from hetero.job.run.facts import run_facts, tracked_run
+from hetero.job.run.kept_plans import keep_plan
+from hetero.job.run.live_balance import LiveBalance
 from hetero.job.run.model import checked_weights, keep_model
+from hetero.job.run.proposals import Proposals
 from hetero.job.run.refusal import ClaimedFolders, refusable
 from hetero.job.run.resuming import check_resume, check_text, resume_notices, saved_text, skips_of
 from hetero.job.run.spec import fleet_links, run_spec
@@ -168,6 +172,8 @@ class _Run:
         self._states: dict[int, RunState] = {}
         self._plan: Plan
         self._memory: MemoryCheck
+        self._recorder: Recorder
+        self._spec: RunSpec
         self._fleet_failed = False
 
     def begin(self, not_compared: str) -> None:
@@ -216,28 +222,31 @@ class _Run:
             known = measured.probed, session.usable_bytes, measured.profile
             planned = plan_job(self._job, measured.times, given, *known)
             check_silence(self._job, planned.prediction, measured.time_scale)
-        self._plan, self._memory = planned.plan, MemoryCheck(planned.memory_bytes)
-        self._loss_scale = self._loss_scale.where(planned.plan.precisions().values())
-        (self.run_dir / "plan.json").write_text(planned.plan.to_json(), encoding="utf-8")
         session.relink(fleet_links(self._job, measured.time_scale, measured.probed))
         facts: Record = {"time_scale": measured.time_scale, "link_ratio": planned.prediction.link_ratio}
         self.warn(*planned.notes)
         facts["idle"] = [asdict(idle) for idle in planned.idle]
         self._event("planned", **facts, calibrated=list(measured.rows), probed=list(measured.probed.rows))
-        spec = self._spec(session, planned, measured.time_scale)
-        session.configure(spec)
+        changes = self._changes(measured, planned, session.usable_bytes, by_hand=written is not None)
+        self._obey(planned, self._first_spec(session, planned, measured.time_scale))
+        keep_plan(self.run_dir, planned.plan)
+        session.configure(self._spec)
+        changes.begin(planned, self._spec.start)
         titles = {pool.name: str(pool) for pool in session.fleet.pools}
         with Journal(self.run_dir / METRICS) as metrics:
             trace = Trace(self.run_dir / "trace.json", titles)
             try:
-                recorder = Recorder(run_facts(self._job, planned, measured.time_scale, time.time()))
+                self._recorder = Recorder(run_facts(self._job, planned, measured.time_scale, time.time()))
 
                 def on_report(step: int, hosts: Sequence[HostStep]) -> None:
-                    self._record(recorder, metrics, trace, hosts)
-                    if spec.saves_at(step + 1):
+                    line = self._record(metrics, trace, hosts)
+                    if self._spec.saves_at(step + 1):
                         self._states[step + 1] = self._state(step + 1)
+                    if changes.hear(line):
+                        session.hold()
 
-                session.run(self._job.train.steps, on_report)
+                while (done := session.run(self._job.train.steps, on_report)) < self._job.train.steps:
+                    self._change(session, changes, done)
             finally:
                 trace.close()
         if self._skips.in_row:
@@ -246,7 +255,42 @@ class _Run:
             )
             self._event("warning", note=note)
         self._event("finished")
-        return RunSummary(self.run_dir, planned.plan, self._text, self._last)
+        return RunSummary(self.run_dir, self._plan, self._text, self._last)
+
+    def _changes(self, measured: Measurements, first: Planned, usable: UsableBytes, by_hand: bool) -> Proposals:
+        def plan_for(plan: Plan) -> Planned:
+            planned = plan_job(self._job, measured.times, plan, measured.probed, usable)
+            check_silence(self._job, planned.prediction, measured.time_scale)
+            return planned
+
+        steps, asked = self._job.train.steps, first.prediction.scenario.problem
+        live = LiveBalance(asked, steps, measured.time_scale) if self._job.balance.follows(by_hand) else None
+        return Proposals(self.run_dir, steps, plan_for, live, self._event)
+
+    def _obey(self, planned: Planned, spec: RunSpec) -> None:
+        """From the next step on."""
+        self._plan, self._spec, self._memory = planned.plan, spec, MemoryCheck(planned.memory_bytes)
+        self._loss_scale = self._loss_scale.where(planned.plan.precisions().values())
+
+    def _change(self, session: Session, changes: Proposals, done: int) -> None:
+        """The ranks stand after `done` steps: they go on under the next plan, with what they hold."""
+        began, before, proposal = time.perf_counter(), self._plan, changes.next
+        assert proposal is not None, "nobody else holds a run"
+        plan = proposal.planned.plan.model_copy(update={"epoch": before.epoch + 1})
+        planned = replace(proposal.planned, plan=plan)
+        scale, facts = self._spec.time_scale, self._recorder.facts
+        checkpoints = self._store.root if self._store else None
+        spec = run_spec(self._job, session.fleet, plan, self._text, scale, checkpoints=checkpoints, live=done)
+        moved = [answer.moved for answer in session.configure(spec) if answer.moved]
+        self._obey(planned, spec)
+        keep_plan(self.run_dir, plan, before)
+        self._recorder = Recorder(run_facts(self._job, planned, scale, facts.started), self._recorder.useful_s)
+        told: Record = {"by": proposal.by, "from_epoch": before.epoch, "to_epoch": plan.epoch, "back": proposal.back}
+        pause_s = time.perf_counter() - began
+        told |= {"sent_bytes": sum(sum(one.sent_bytes.values()) for one in moved), "pause_s": pause_s}
+        told["idle"] = [asdict(idle) for idle in planned.idle]
+        self._event("rebalanced", step=done, epoch=plan.epoch, **told, **proposal.facts)
+        changes.begin(planned, done, pause_s)
 
     def interrupted(self) -> None:
         """Written down at once: whoever asked it to end may not wait until it has."""
@@ -278,7 +322,7 @@ class _Run:
         for note in filter(None, notes):
             self._event("warning", note=note)
 
-    def _spec(self, session: Session, planned: Planned, time_scale: float) -> RunSpec:
+    def _first_spec(self, session: Session, planned: Planned, time_scale: float) -> RunSpec:
         checkpoints, resume = None, None
         if self._store is not None:
             self._store.clean()
@@ -289,11 +333,11 @@ class _Run:
             self._job, session.fleet, planned.plan, self._text, time_scale, checkpoints=checkpoints, resume=resume
         )
 
-    def _record(self, recorder: Recorder, metrics: Journal, trace: Trace, hosts: Sequence[HostStep]) -> None:
+    def _record(self, metrics: Journal, trace: Trace, hosts: Sequence[HostStep]) -> MetricsLine:
         self._folders.check()
         for host in hosts:
             trace.add(host)
-        line = recorder.line(hosts)
+        line = self._recorder.line(hosts)
         metrics.append(line)
         self._updates += not line["skipped"]
         self._last = line
@@ -303,6 +347,7 @@ class _Run:
             self._event("validated", step=line["step"], epoch=line["epoch"], eval_loss=line["eval_loss"])
         for record in self.record_to:
             record(line)
+        return line
 
     def _scaled(self, line: MetricsLine) -> list[Notice]:
         """Follows the loss scale, which the ranks change by the same rule."""

@@ -17,6 +17,7 @@ from hetero.cli.doctor import doctor
 from hetero.cli.jobs import jobs
 from hetero.cli.plan import plan
 from hetero.cli.profile import profile
+from hetero.cli.replan import replan
 from hetero.cli.report import report
 from hetero.cli.submit import submit
 from hetero.cli.top import top
@@ -41,6 +42,7 @@ app.add_typer(data)
 app.add_typer(jobs)
 app.command()(top)
 app.command()(dashboard)
+app.command()(replan)
 app.command()(report)
 app.add_typer(checkpoint)
 app.command()(align)

@@ -153,6 +153,11 @@ class Session:
         self._on_report = on_report or (lambda step, reports: None)
         return int(self._ask(ev.RunAsked(until)))
 
+    def hold(self) -> None:
+        """Has the `run` under way return after the next step, once all ranks know of it in time. The epoch is over
+        then: another is to be configured, if steps are left. Does nothing between runs."""
+        self._feed(ev.HoldAsked())
+
     def node(self, host: str) -> str:
         """The machine that a host id stands for."""
         return self._controller.node(host)

@@ -75,6 +75,8 @@ class Epoch:
         self._backend, self._me = world.backend, world.rank
         self._waits = Waits(world.backend)
         self._events: list[RankNotice] = []
+        self.hold = self.held = False
+        """Whether this rank was asked to have the epoch end, and whether all have agreed that it has."""
         self._native = NativeMessages(groups.up, groups.down, self._me.index, self._waits)
         messenger = PointToPoint(
             self._me, spec.epoch, world.backend, port, self._native, self._waits, spec.bridge, self._codec_fell_back
@@ -200,7 +202,8 @@ class Epoch:
         if self._host is not None:
             self._host.take(sums)
         with self._meter.mark("wait totals"):
-            loss, counted, square, bad = self._totals.sum(self._numbers(sums, counted)).tolist()
+            loss, counted, square, bad, hold = self._totals.sum(self._numbers(sums, counted)).tolist()
+        self.held = hold > 0
         divisor = max(counted, 1.0) * loss_scale
         norm = math.sqrt(square) / divisor if math.isfinite(square) else square
         skipped = bad > 0 or not math.isfinite(norm) or not counted
@@ -223,7 +226,8 @@ class Epoch:
         was = self.state.loss_scale.value
         self.state.loss_scale = self.state.loss_scale.after(skipped, int(counted))
         mean, tokens = loss / counted if counted else math.nan, self._all_tokens
-        return StepTotals(mean, tokens, norm, lr, was, skipped, (step + 1) * tokens, int(counted))
+        done = (step + 1) * tokens
+        return StepTotals(mean, tokens, norm, lr, was, skipped, done, int(counted), held=self.held)
 
     def _let_change(self) -> None:
         """Waits until a save has copied the state."""
@@ -262,13 +266,15 @@ class Epoch:
         self._return.give({name: self.state.masters[name] for name in names})
 
     def _numbers(self, sums: dict[str, torch.Tensor], counted: float) -> torch.Tensor:
-        """(sum of token losses, tokens that it is of, sum of squares of the gradient sums, found-inf) of this rank."""
+        """(sum of token losses, tokens that it is of, sum of squares of the gradient sums, found-inf, asked to hold) of
+        this rank."""
         square = 0.0
         if sums:
             norms = torch._foreach_norm(list(sums.values()))
             square = float(torch.stack(norms).cpu().double().square().sum())
         bad = not math.isfinite(square) or self._overflowed()
-        return torch.tensor([*self._spoken(self._executor, counted), square, float(bad)], dtype=torch.float64)
+        told = *self._spoken(self._executor, counted), square, float(bad), float(self.hold)
+        return torch.tensor(told, dtype=torch.float64)
 
     def _overflowed(self) -> bool:
         """Since this was asked last, on a chip that does not show it."""

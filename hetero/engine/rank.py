@@ -38,6 +38,7 @@ from hetero.words.orders import (
     Calibrated,
     Configure,
     Configured,
+    Hold,
     JoinWorld,
     Lease,
     MeasureRates,
@@ -102,6 +103,8 @@ class Rank:
                 return self._configure(word)
             case Lease():
                 self._lease(word)
+            case Hold():
+                self._hold(word)
             case Stop():
                 self._stopped = True
             case _:
@@ -116,6 +119,8 @@ class Rank:
         done = self._epoch.next_step
         if self._epoch.spec.saves_at(done):
             self._epoch.save()
+        if self._epoch.held:
+            self._until = done
         self._agent.send_word(report)
 
     def _open_world(self, order: OpenWorld) -> WorldOpened:
@@ -198,8 +203,14 @@ class Rank:
             self._world.end_epoch()
 
     def _lease(self, lease: Lease) -> None:
-        if lease.epoch == self._number:
+        """One that was on its way when the epoch was held is void."""
+        is_held = self._epoch is not None and self._epoch.held
+        if lease.epoch == self._number and not is_held:
             self._until = lease.until
+
+    def _hold(self, hold: Hold) -> None:
+        if hold.epoch == self._number and self._epoch is not None:
+            self._epoch.hold = True
 
 
 def open_backend(pool: Pool, index: int) -> Backend:

@@ -23,7 +23,15 @@ RECENT_STEPS = 10
 SECONDS_BETWEEN_LINES = 5.0
 SECONDS_BETWEEN_VIEWS = 0.25
 PLAIN_WIDTH = 110
-STAY = ("warning", "passed_over", "updates_skipped", "updates_recovered", "loss_scale_least")
+STAY = (
+    "warning",
+    "passed_over",
+    "updates_skipped",
+    "updates_recovered",
+    "loss_scale_least",
+    "rebalanced",
+    "replan_refused",
+)
 """Events that remain on a terminal when the view has gone on."""
 
 

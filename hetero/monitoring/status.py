@@ -302,8 +302,10 @@ def _declared(follower: Follower) -> dict[str, Pool]:
 
 
 def _idle(follower: Follower) -> tuple[Idle, ...]:
-    """As it was told when the plan was made, and else as far as plan and pools say it."""
-    told = _planned_by(follower).get("idle")
+    """As it was told when the newest plan was made, and else as far as plan and pools say it."""
+    event = _newest(follower, ("planned", "rebalanced")) or {}
+    said = event.get("data") or {}
+    told = said.get("idle") if fits(said, PLANNED) else None
     if told or follower.plan is None:
         known = [one.name for one in fields(Idle)]
         return tuple(Idle(**{key: one[key] for key in known if key in one}) for one in told or ())

@@ -159,6 +159,14 @@ class Lease(Word):
     until: int
 
 
+@dataclass(frozen=True)
+class Hold(Word):
+    """Have an epoch end early. One rank hears it: with the sums of its next step all come to know that this was the
+    last, whatever their leases say."""
+
+    epoch: int
+
+
 # What a rank says of itself; what it tells for the journal are `hetero/words/notices.py`
 
 

@@ -28,6 +28,8 @@ class StepTotals(WordPart):
     consumed_tokens: int
     counted_tokens: int
     eval_loss: float | None = None
+    held: bool = False
+    """The epoch ends with this step, as somebody asked; see `Hold`."""
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,7 @@ RUN_BY = {
     "hetero jobs stop": "tests/e2e/test_cluster.py::_stop",
     "hetero jobs fetch": "tests/e2e/test_cluster.py::test_jobs_from_outside",
     "hetero top": "tests/unit/hetero/monitoring/test_top.py::test_the_command_prints_once_into_a_pipe",
+    "hetero replan": "tests/unit/hetero/test_live_run.py::test_the_command_waits_for_the_answer",
     "hetero dashboard": "tests/e2e/browser.py::_start",
     "hetero checkpoint inspect": "tests/unit/hetero/cli/test_checkpoint.py::test_inspect",
     "hetero checkpoint verify": "tests/unit/hetero/cli/test_checkpoint.py::test_verify",

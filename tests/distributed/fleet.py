@@ -155,10 +155,11 @@ class Standing:
         capture: Sequence[int] = (),
         bridge: BridgeOptions = PLAIN_LINKS,
         text: Prepared | None = None,
+        hold_at: int | None = None,
     ) -> Run:
-        """Steps [start, until). `begin_from` holds the checkpoint of step `start`, or `weights` those of the model;
-        `save_to` gets that of `until`, and those of every so many steps before. `text` is another than the session's
-        own.
+        """Steps [start, until), or fewer if the run is asked to hold when it reports step `hold_at`. `begin_from` holds
+        the checkpoint of step `start`, or `weights` those of the model; `save_to` gets that of `until`, and those of
+        every so many steps before. `text` is another than the session's own.
 
         `live` goes on from what the last run left in the ranks."""
         self._epoch += 1
@@ -193,8 +194,14 @@ class Standing:
         answers = self.session.configure(spec)
         assert {answer.fingerprint for answer in answers} - {None} == {text.fingerprint}
         run.moved = [answer.moved for answer in answers if answer.moved is not None]
-        self.session.run(until, lambda step, reports: self._record(reports))
-        assert len(run.totals) == until - start, "one rank, and no other, reports a step's totals"
+
+        def on_report(step: int, reports: Sequence[HostStep]) -> None:
+            self._record(reports)
+            if step == hold_at:
+                self.session.hold()
+
+        done = self.session.run(until, on_report)
+        assert len(run.totals) == done - start, "one rank, and no other, reports a step's totals"
         for saved in self._saved:
             self._commit(saved, CheckpointStore(str(save_to)), job, completed, start, scale)
         return run

@@ -11,10 +11,12 @@ from hetero.data.source import Prepared
 from tests.distributed.beside_plain import Record
 from tests.distributed.cases import a2, k1, k2, n1, n4, pipeline, plan
 from tests.distributed.fleet import Job, Run, Standing
+from tests.distributed.laws import series_deviation
 from tests.distributed.replans import (
     ADAMW,
     CHAIN,
     FLOAT16,
+    LIMIT,
     NARROW,
     NARROW_ADAPTED,
     PAIRS,
@@ -47,6 +49,18 @@ def test_a_plan_for_each_step(
         )
     _check(TIED, runs, undisturbed, CheckpointStore(tmp_path), record_property)
     assert not any(sum(moved.sent_bytes.values()) for moved in runs[-1].moved), "nothing had to move"
+
+
+def test_a_run_that_is_held_ends_after_the_same_step_everywhere_and_goes_on_as_undisturbed(
+    fleet: Standing, undisturbed: Uninterrupted
+) -> None:
+    """Whatever step its ranks were in; leases reach further, and what was on its way is void."""
+    first = fleet.train(TIED, CHAIN[2], until=STEPS, hold_at=1)
+    held = len(first.losses)
+    assert 2 < held <= STEPS
+    second = fleet.train(TIED, CHAIN[5], start=held, until=STEPS, live=True)
+    losses = series_deviation(first.losses + second.losses, [step.loss for step in undisturbed.of(TIED)[0]])
+    assert losses.deviation <= LIMIT.loss, losses
 
 
 @pytest.mark.exhaustive

@@ -27,7 +27,7 @@ from hetero.cluster.control.save_book import SaveBook
 from hetero.cluster.errors import ClusterError, FingerprintMismatch
 from hetero.cluster.fleet import FleetSpec, HostSpec, describe, host_id
 from hetero.monitoring.notice import Notice
-from hetero.words.orders import Configured, JoinWorld, Lease, OpenWorld, RankOrder, WorldJoined
+from hetero.words.orders import Configured, Hold, JoinWorld, Lease, OpenWorld, RankOrder, WorldJoined
 from hetero.words.pool import Pool
 from hetero.words.spec import RunSpec
 
@@ -91,6 +91,7 @@ class Controller:
             ev.OrderAsked: self._order_asked,
             ev.ConfigureAsked: self._configure_asked,
             ev.RunAsked: self._run_asked,
+            ev.HoldAsked: self._hold_asked,
             ev.StopAsked: self._stop_asked,
             ev.HostReady: self._host_ready,
             ev.Answered: self._answered,
@@ -282,8 +283,15 @@ class Controller:
 
     def _run_asked(self, event: ev.RunAsked) -> Instructions:
         self._enter(Phase.RUNNING, Phase.READY)
+        if self._leases.ended and event.until > self.done:
+            raise RuntimeError(f"epoch {self._leases.epoch} was held after step {self.done - 1}: configure another")
         self._leases.until = max(event.until, self._leases.done)
         return self._lease() + self._complete_run()
+
+    def _hold_asked(self, _: ev.HoldAsked) -> Instructions:
+        """One host is enough: its ranks tell all others on their way."""
+        is_running = self.phase is Phase.RUNNING and not self._leases.finished
+        return [ins.ToHosts(self._active[:1], Hold(self._leases.epoch))] if is_running else []
 
     def _lease(self) -> Instructions:
         until = self._leases.grant()
@@ -297,6 +305,10 @@ class Controller:
         reports = self._leases.report(step, event.report)
         if reports is None:
             return []
+        if any(one.totals and one.totals.held for one in reports):
+            self._leases.end()
+            over = ins.ToHosts(self._active, Lease(self._leases.epoch, self.done))
+            return [over, ins.Deliver(step, reports), *self._written(), *self._complete_run()]
         return [ins.Deliver(step, reports), *self._lease(), *self._written(), *self._complete_run()]
 
     def _pieces_saved(self, event: ev.PiecesSaved) -> Instructions:

@@ -70,6 +70,11 @@ class RunAsked:
 
 
 @dataclass(frozen=True)
+class HoldAsked:
+    """Let the run stand once the ranks are through with a step, the next one at best. Its run then is done early."""
+
+
+@dataclass(frozen=True)
 class StopAsked:
     """End all ranks in good order."""
 
@@ -179,6 +184,7 @@ Event: TypeAlias = (
     | OrderAsked
     | ConfigureAsked
     | RunAsked
+    | HoldAsked
     | StopAsked
     | Tick
     | HostReady

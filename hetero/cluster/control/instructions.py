@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 from bridge.words.endpoint import EndpointOrder
 from hetero.cluster.control.events import Trouble
 from hetero.monitoring.notice import Notice
-from hetero.words.orders import Lease, RankOrder
+from hetero.words.orders import Hold, Lease, RankOrder
 from hetero.words.piece import StoredPiece
 from hetero.words.step import HostStep
 
@@ -26,7 +26,7 @@ class StopHost:
     """End ranks, fork server and endpoint in good order."""
 
 
-HostOrder: TypeAlias = StartHost | StopHost | Lease | RankOrder[Any] | EndpointOrder[Any]
+HostOrder: TypeAlias = StartHost | StopHost | Lease | Hold | RankOrder[Any] | EndpointOrder[Any]
 
 # For the driver's shell
 

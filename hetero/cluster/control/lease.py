@@ -16,6 +16,7 @@ class LeaseBook:
 
     def __init__(self, epoch: int, start: int, hosts: int, ahead: int) -> None:
         self.epoch, self.done, self.until, self.granted = epoch, start, start, start
+        self.ended = False
         self._hosts, self._ahead = hosts, ahead
         self._waiting: dict[int, list[HostStep]] = {}
 
@@ -30,6 +31,11 @@ class LeaseBook:
             return None
         self.granted = goal
         return goal
+
+    def end(self) -> None:
+        """No step more is to come, whatever was granted."""
+        self.ended = True
+        self.until = self.granted = self.done
 
     def report(self, step: int, report: HostStep) -> Sequence[HostStep] | None:
         """All reports of the step once the last host's is in. Hosts report in order, so steps complete in order."""

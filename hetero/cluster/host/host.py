@@ -27,7 +27,7 @@ from hetero.cluster.host.watchdog import Watchdog
 from hetero.monitoring.record import merge_ranks
 from hetero.words.fork_server import Exited, Forked
 from hetero.words.notices import RankNotice
-from hetero.words.orders import Configure, JoinWorld, Lease, OpenWorld, RankOrder, Ready, Saved
+from hetero.words.orders import Configure, Hold, JoinWorld, Lease, OpenWorld, RankOrder, Ready, Saved
 from hetero.words.step import StepReport
 
 
@@ -58,6 +58,8 @@ class Host:
                     self._stop()
                 case Lease():
                     self._roster.lease(order)
+                case Hold():
+                    self._roster.hold(order)
                 case RankOrder():
                     self._ask_ranks(order)
                 case EndpointOrder():

@@ -14,7 +14,7 @@ from bridge.words.endpoint import Stop
 from bridge.words.word import Answer, Word, unexpected
 from hetero.cluster.control.roll_call import RollCall
 from hetero.cluster.fleet import Patience
-from hetero.words.orders import Configured, Lease, RankOrder, Ready, Saved
+from hetero.words.orders import Configured, Hold, Lease, RankOrder, Ready, Saved
 from hetero.words.spec import RunSpec
 from hetero.words.step import StepReport
 
@@ -157,6 +157,11 @@ class Roster:
                 self.heard(member)
             member.leased = lease.until
             member.pipe.send_word(lease)
+
+    def hold(self, hold: Hold) -> None:
+        """One rank tells all others, also those of other hosts."""
+        for member in self.active[:1]:
+            member.pipe.send_word(hold)
 
     def begin_epoch(self, spec: RunSpec) -> None:
         """Forgets half-gathered steps of the old epoch."""

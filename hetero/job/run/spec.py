@@ -23,10 +23,13 @@ def run_spec(
     *,
     checkpoints: Location | None = None,
     resume: tuple[Location, int] | None = None,
+    live: int | None = None,
 ) -> RunSpec:
-    """One epoch of the job. `checkpoints` is where to save, `resume` the folder and step of what to begin from."""
-    folder, start = resume or (None, 0)
-    weights = None if folder else job.model.weights
+    """One epoch of the job. `checkpoints` is where to save, `resume` the folder and step of what to begin from; or it
+    goes on from what the ranks hold after `live` steps."""
+    folder, start = (None, live) if live is not None else resume or (None, 0)
+    weights = None if folder or live is not None else job.model.weights
+    state = "live" if live is not None else "checkpoint" if folder else "weights" if weights else "initial"
     return RunSpec(
         epoch=plan.epoch,
         model=job.model.resolve(),
@@ -40,7 +43,7 @@ def run_spec(
         time_scale=time_scale,
         checkpoint_folder=_absolute(checkpoints) if checkpoints else None,
         checkpoint_every=job.checkpoint.every,
-        state="checkpoint" if folder else "weights" if weights else "initial",
+        state=state,
         weights_folder=weights,
         resume_folder=_absolute(folder) if folder else None,
         trace_every=job.monitor.trace_every,

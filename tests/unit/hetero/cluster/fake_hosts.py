@@ -16,6 +16,7 @@ from hetero.words.orders import (
     Calibrated,
     Configure,
     Configured,
+    Hold,
     JoinWorld,
     Lease,
     OpenWorld,
@@ -23,7 +24,7 @@ from hetero.words.orders import (
     WorldJoined,
     WorldOpened,
 )
-from hetero.words.step import HostStep
+from hetero.words.step import HostStep, StepTotals
 from tests.unit.hetero.cluster.specs import epoch_spec
 
 
@@ -33,10 +34,11 @@ def key_of(host: str) -> str:
 
 
 @cache
-def step_of(step: int, epoch: int) -> HostStep:
+def step_of(step: int, epoch: int, held: bool = False) -> HostStep:
     """A step in which nothing was done, of any host."""
+    totals = StepTotals(0.0, 0, 0.0, 0.0, 1.0, False, 0, 0, held=True) if held else None
     return HostStep(
-        step, epoch, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, {}, {}, 0, False, "pool", "pool@0", 1, None, ()
+        step, epoch, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, {}, {}, 0, False, "pool", "pool@0", 1, totals, ()
     )
 
 
@@ -49,6 +51,7 @@ class FakeHosts:
         self.orders: Counter[type] = Counter()
         self.heard: Counter[type] = Counter()
         self.leases: dict[str, Lease] = {}
+        self.holds: dict[str, Hold] = {}
         self.told: list[ins.Instruction] = []
         self.fingerprints: dict[str, str] = {}
         self.idle: set[str] = set()
@@ -75,8 +78,8 @@ class FakeHosts:
         self.ask(ev.StartAsked())
         self.ask(ev.ConfigureAsked(Configure(epoch_spec(epoch, start, save_every=save_every))))
 
-    def report(self, host: str, step: int, epoch: int = 0) -> list[ins.Instruction]:
-        for one in (instructions := self.feed(ev.StepReported(step_of(step, epoch)))):
+    def report(self, host: str, step: int, epoch: int = 0, held: bool = False) -> list[ins.Instruction]:
+        for one in (instructions := self.feed(ev.StepReported(step_of(step, epoch, held)))):
             if isinstance(one, ins.ToHosts):
                 for member in one.hosts:
                     self._obey(member, one.order)
@@ -102,6 +105,9 @@ class FakeHosts:
                 return [ev.Answered(host, [Configured(order.spec.epoch, active, "text.bin", text)])]
             case Lease():
                 self.leases[host] = order
+                return []
+            case Hold():
+                self.holds[host] = order
                 return []
             case ins.StopHost():
                 return [ev.HostStopped(host)]

@@ -12,7 +12,7 @@ import pytest
 from bridge.rank import RankId
 from hetero.engine import rank as engine_rank
 from hetero.engine.rank import Rank
-from hetero.words.orders import Configure, Configured
+from hetero.words.orders import Configure, Configured, Hold, Lease
 from tests.unit.hetero.cluster.specs import epoch_spec
 
 
@@ -73,3 +73,25 @@ def test_a_rank_without_a_lease_settles_before_it_waits_for_its_agent() -> None:
     rank._until = 1
     assert rank._next_word() == ("an order", [])
     assert told[1:] == ["listens for 0.0", "settles", "listens for None"]
+
+
+def test_a_held_rank_runs_no_step_more_whatever_its_lease_says() -> None:
+    told: list[str] = []
+    epoch = SimpleNamespace(next_step=3, hold=False, held=False, take_events=list)
+    epoch.spec = SimpleNamespace(saves_at=lambda done: False)
+
+    def run_step() -> str:
+        epoch.next_step, epoch.held = epoch.next_step + 1, epoch.hold
+        return f"step {epoch.next_step}"
+
+    epoch.run_step = run_step
+    rank = Rank(RankId("n", 0), SimpleNamespace(send_word=told.append), None)  # type: ignore[arg-type]
+    rank._epoch, rank._number = epoch, 7
+    rank._obey(Lease(7, 20), [])
+    rank._obey(Hold(6), [])
+    rank._train()
+    assert not epoch.held, "that was of another epoch"
+    rank._obey(Hold(7), [])
+    rank._train()
+    rank._obey(Lease(7, 30), [])
+    assert rank._until == epoch.next_step == 5

@@ -14,7 +14,7 @@ from hetero.cluster.control.controller import Phase
 from hetero.cluster.errors import FingerprintMismatch
 from hetero.monitoring.notice import Notice
 from hetero.words.notices import ChipWaits
-from hetero.words.orders import Calibrate, Configure, Configured, JoinWorld, Lease, OpenWorld, WorldOpened
+from hetero.words.orders import Calibrate, Configure, Configured, Hold, JoinWorld, Lease, OpenWorld, WorldOpened
 from tests.unit.hetero.cluster.fake_hosts import FakeHosts, key_of
 from tests.unit.hetero.cluster.fleets import big_fleet, three_families
 from tests.unit.hetero.cluster.specs import CALIBRATION, epoch_spec
@@ -86,6 +86,42 @@ def test_whole_life(hosts: FakeHosts) -> None:
     hosts.ask(ev.StopAsked())
     assert hosts.controller.phase is Phase.ENDED
     assert hosts.controller.handle(ev.Tick(1e9)) == []
+
+
+def test_a_held_epoch_ends_with_the_step_that_its_ranks_agree_on(hosts: FakeHosts) -> None:
+    hosts.start(epoch=4)
+    hosts.ask(ev.RunAsked(50))
+    for host in hosts.leases:
+        hosts.report(host, 0, epoch=4)
+    hosts.ask(ev.HoldAsked())
+    assert hosts.holds == {"nvidia@0": Hold(4)}, "its ranks tell all others"
+    for host in hosts.leases:
+        hosts.report(host, 1, epoch=4)
+    assert not of(ins.Done, hosts.told)
+    for host in hosts.leases:
+        hosts.report(host, 2, epoch=4, held=host == "ascend@1")
+    assert of(ins.Done, hosts.told) == [ins.Done(3)]
+    assert set(hosts.leases.values()) == {Lease(4, 3)}, "nobody waits for more"
+    with pytest.raises(RuntimeError, match="epoch 4 was held after step 2"):
+        hosts.ask(ev.RunAsked(50))
+
+
+def test_a_held_epoch_is_followed_by_another_that_goes_on_from_there(hosts: FakeHosts) -> None:
+    hosts.start()
+    hosts.ask(ev.RunAsked(50))
+    for host in hosts.leases:
+        hosts.report(host, 0, held=True)
+    hosts.ask(ev.ConfigureAsked(Configure(epoch_spec(1, 1, state="live"))))
+    hosts.ask(ev.RunAsked(2))
+    for host in hosts.leases:
+        hosts.report(host, 1, epoch=1)
+    assert of(ins.Done, hosts.told) == [ins.Done(2)]
+
+
+def test_nothing_is_held_where_nothing_runs(hosts: FakeHosts) -> None:
+    hosts.start()
+    hosts.ask(ev.HoldAsked())
+    assert not hosts.holds
 
 
 def test_reports_of_an_old_epoch_are_dropped_and_counted(hosts: FakeHosts) -> None:

@@ -20,7 +20,7 @@ from hetero.cluster.host.processes import Helper
 from hetero.cluster.host.roster import Member
 from hetero.words.fork_server import Exited
 from hetero.words.notices import ChipWaits
-from hetero.words.orders import Calibrated, Configure, Configured, Lease, Ready, Saved
+from hetero.words.orders import Calibrated, Configure, Configured, Hold, Lease, Ready, Saved
 from hetero.words.piece import StoredPiece
 from hetero.words.step import StepReport
 from tests.unit.hetero.cluster.fleets import pool
@@ -101,6 +101,21 @@ def test_who_has_run_its_steps_and_still_writes_is_expected_to_speak(host: Scrip
     assert member.debt == "has not written what it saves after 4 steps"
     host.hear(A, Saved(4, None))
     assert not member.expected
+
+
+def test_one_rank_hears_that_the_epoch_is_to_be_held_and_no_step_after_it_is_expected(host: ScriptedHost) -> None:
+    for pipe in host.theirs:
+        while not isinstance(pipe.recv_word(1.0)[0], Lease):
+            pass
+    host.handle(Hold(7))
+    assert host.theirs[0].recv_word(1.0)[0] == Hold(7)
+    with pytest.raises(TimeoutError):
+        host.theirs[1].recv_word(0.0)
+    host.hear(A, step(A), Saved(4, None))
+    host.hear(B, step(B), Saved(4, None))
+    assert host._roster.members[A].expected
+    host.handle(Lease(7, 4))
+    assert not any(member.expected for member in host._roster)
 
 
 def test_what_a_rank_tells_is_of_the_step_that_it_is_in(host: ScriptedHost) -> None:
