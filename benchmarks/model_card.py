@@ -19,7 +19,7 @@ from hetero.checkpoint.export import export
 from hetero.checkpoint.resume import CHECKPOINTS, ResumePoint
 from hetero.huggingface.folder import WEIGHTS, HfFolder
 from hetero.huggingface.reader import HfReader
-from hetero.layers import sliced_loss
+from hetero.layers import cross_entropy, sliced_loss
 from hetero.layers.cross_entropy import cross_entropy_sum
 from hetero.models.batch import Batch
 from hetero.models.hf_model import HfModel
@@ -153,7 +153,10 @@ def _seen_logits() -> Iterator[list[torch.Tensor]]:
         seen.append(logits_NV.clone())
         return cross_entropy_sum(logits_NV, *others)
 
-    with patch.object(sliced_loss, "cross_entropy_sum", loss_sum):
+    with (
+        patch.object(sliced_loss, "cross_entropy_sum", loss_sum),
+        patch.object(cross_entropy, "cross_entropy_sum", loss_sum),
+    ):
         yield seen
 
 

@@ -14,6 +14,7 @@ from hetero.models.description import ModelDescription
 from hetero.models.dimensions import Dimensions
 from hetero.models.errors import ModelError
 from hetero.models.hf_model import HfModel
+from hetero.models.provided import model as provided
 from hetero.models.tuning import EVERYTHING, Tuning, tuned
 from hetero.models.weight_map import WeightMap
 
@@ -33,8 +34,10 @@ def architecture(description: ModelDescription, tuning: Tuning = EVERYTHING) -> 
     know what is asked of it, and as `tuned`."""
     if isinstance(description, Dimensions):
         family = _family("model.dimensions.family", description.family, OF_DIMENSIONS)
-    else:
+    elif description.model_type in family_names():
         family = _family("model.hf", description.model_type, family_names())
+    else:
+        family = provided
     found: Architecture = family.describe(description)
     return tuned(found, tuning)
 
@@ -42,6 +45,8 @@ def architecture(description: ModelDescription, tuning: Tuning = EVERYTHING) -> 
 @cache
 def weights(model: HfModel) -> WeightMap:
     """Where its directory has the model's tensors; ModelError as `architecture`."""
+    if model.model_type not in family_names():
+        return provided.weights(model)
     found: WeightMap = _family("model.hf", model.model_type, family_names()).weights(model)
     return found
 
