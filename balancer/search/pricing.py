@@ -79,14 +79,16 @@ class Pricer:
     def seconds(self, pool: str, tp: int) -> tuple[float, ...]:
         """Prefix sums over units, per micro-batch."""
         if (pool, tp) not in self._seconds:
-            each = [self.times.lookup(pool, tp, unit.kind).total_s * self.micro_batch for unit in self.workload.units]
+            size, units = self.micro_batch, self.workload.units
+            each = [self.times.lookup(pool, tp, unit.kind, size).total_s * size for unit in units]
             self._seconds[pool, tp] = tuple(accumulate(each, initial=0.0))
         return self._seconds[pool, tp]
 
     def _forward_s(self, stage: tuple[str, int], units: Range) -> float:
         """A stage's forward of a micro-batch."""
         if stage not in self._forward:
-            each = [self.times.lookup(*stage, unit.kind).forward_s * self.micro_batch for unit in self.workload.units]
+            size, work = self.micro_batch, self.workload.units
+            each = [self.times.lookup(*stage, unit.kind, size).forward_s * size for unit in work]
             self._forward[stage] = tuple(accumulate(each, initial=0.0))
         return self._forward[stage][units[1]] - self._forward[stage][units[0]]
 

@@ -64,9 +64,9 @@ class Beginning:
             given = joined.get((p, chunk.stage), 0.0)
             now = max(now, first.start + late[chunk.stage], given if before not in (None, chunk.stage) else 0.0)
             for unit in range(*chunk.units):
-                time = self._times.lookup(stage.pool, stage.tp, self._workload.units[unit].kind)
+                size, kind = pipeline.micro_batch, self._workload.units[unit].kind
                 now = max(now, arrivals.get((p, chunk.index, unit), 0.0))
-                now += time.forward_s * pipeline.micro_batch * self._scale
+                now += self._times.lookup(stage.pool, stage.tp, kind, size).forward_s * size * self._scale
             now, before = max(now, given), chunk.stage
             late[chunk.stage] = now - first.end
             most = max(most, late[chunk.stage])

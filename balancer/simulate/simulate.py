@@ -134,18 +134,18 @@ class _Simulator:
 
     def _add_chunks(self, p: int, pipeline: PipelinePlan) -> None:
         chunks = pipeline.chunks()
-        scale = pipeline.micro_batch * self.scenario.time_scale
+        size = pipeline.micro_batch
         for chunk in chunks:
             stage = pipeline.stages[chunk.stage]
-            time = stage_time(*self.costs, stage, range(*chunk.units)).slowed(scale)
+            time = stage_time(*self.costs, stage, range(*chunk.units), size).slowed(size * self.scenario.time_scale)
             self.seconds |= {(p, chunk.index, kind): time.of(kind) for kind in COMPUTING}
         for chunk, after in pairwise(chunks):
             here, there = pipeline.stages[chunk.stage], pipeline.stages[after.stage]
             topology = self.scenario.topology
             units = self.workload.at(topology.crossing(here.pool, there.pool)).units
-            size = units[chunk.units[1] - 1].boundary_bytes * pipeline.micro_batch
+            sent = units[chunk.units[1] - 1].boundary_bytes * size
             link = topology.link(here.pool, there.pool)
-            forwards, backwards = size * link.activation_ratio, size * link.gradient_ratio
+            forwards, backwards = sent * link.activation_ratio, sent * link.gradient_ratio
             self.boundaries[p, chunk.index, "activation"] = self.links.between(here, there), forwards
             self.boundaries[p, chunk.index, "gradient"] = self.links.between(there, here), backwards
 
@@ -200,12 +200,13 @@ class _Simulator:
         """Of each unit of a last backward that ends then, once its part of it is done: the last unit's first."""
         chunk = last.chunk
         pipeline = self.plan.pipelines[stage.place[0]]
-        scale = pipeline.micro_batch * self.scenario.time_scale
+        size = pipeline.micro_batch
+        scale = size * self.scenario.time_scale
         for unit in range(*pipeline.chunks()[chunk].units):
             use = (stage.place[0], chunk, unit)
             if self.sync.concerns(use):
                 self._at(end, partial(self.sync.made, stage.place, use))
-            end -= stage_unit_time(*self.costs, stage.plan, unit).of(last.kind) * scale
+            end -= stage_unit_time(*self.costs, stage.plan, unit, size).of(last.kind) * scale
 
     def _period(self) -> float:
         """From one step's norm to the next one's, for clipping needs that of all gradients: updates, what of the return
