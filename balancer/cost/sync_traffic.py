@@ -7,12 +7,13 @@ in any other the copies take turns from unit to unit.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeVar
 
-from balancer.cost.workload import Workload
+from balancer.cost.workload import UnitWork, Workload
 from balancer.plan.plan import Place, Plan
 
 _T = TypeVar("_T")
@@ -55,7 +56,16 @@ class SharedUnits:
 
 
 def shared_state(plan: Plan, workload: Workload) -> list[SharedUnits]:
-    """Each unit's state that has several copies, in the order in which gradients are made: from the last unit on."""
+    """Each unit's state that has several copies, in the order in which gradients are made: from the last unit on. It is
+    asked for again and again of one plan, and worked out once."""
+    for known, units, found in _KNOWN:
+        if known is plan and units is workload.units:
+            return found
+    _KNOWN.append((plan, workload.units, _shared_state(plan, workload)))
+    return _KNOWN[-1][2]
+
+
+def _shared_state(plan: Plan, workload: Workload) -> list[SharedUnits]:
     owners, later_uses = owner_places(plan), dict(workload.tied)
     chunks = [(p, chunk) for p, pipeline in enumerate(plan.pipelines) for chunk in pipeline.chunks()]
     found = []
@@ -69,6 +79,10 @@ def shared_state(plan: Plan, workload: Workload) -> list[SharedUnits]:
         if len(uses) > 1 and workload.units[u].trained:
             found.append(SharedUnits(owners[u], uses, _hubs(plan, u, owners[u], uses), workload.units[u].trained))
     return found
+
+
+_KNOWN: deque[tuple[Plan, tuple[UnitWork, ...], list[SharedUnits]]] = deque(maxlen=4)
+"""Of the plans that were asked for last."""
 
 
 def _hubs(plan: Plan, unit: int, owner: Place, places: Iterable[Place]) -> dict[str, Place]:
