@@ -10,10 +10,10 @@ from balancer.cost.times import Times
 from balancer.cost.topology import Topology
 from balancer.cost.workload import LegalTp, Workload
 from balancer.options import BalanceOptions
+from balancer.schedule.registry import searched_schedules
 
 MOST_CHOSEN = 16
 """Sequences of the largest micro-batch that a search tries: a larger one keeps chips no busier."""
-CHOSEN_SCHEDULES = "1f1b", "zero-bubble", "interleaved", "v"
 
 
 def _any_tp(tp: int) -> str | None:
@@ -43,7 +43,7 @@ class Problem:
     @property
     def schedules(self) -> tuple[str, ...]:
         """To choose from."""
-        return CHOSEN_SCHEDULES if "schedule" in self.options.choose else (self.options.schedule,)
+        return searched_schedules() if "schedule" in self.options.choose else (self.options.schedule,)
 
     def knows(self, pool: str, tp: int) -> bool:
         """Whether there are times of every unit there."""

@@ -96,8 +96,8 @@ def _true_times(job: Job, chips: Topology) -> Times:
     """What the emulated chips take, of which the planner knows only the datasheet's part and its own measurement."""
     believed = datasheet_times(chips, workload(job))
 
-    def true(pool: str, tp: int, kind: str) -> UnitTime:
-        emulate, time = job.pools[pool].emulate, believed.lookup(pool, tp, kind)
+    def true(pool: str, tp: int, kind: str, micro_batch: int) -> UnitTime:
+        emulate, time = job.pools[pool].emulate, believed.lookup(pool, tp, kind, micro_batch)
         speed = emulate.speed if emulate else 1.0
         return time.slowed(1 / speed)
 

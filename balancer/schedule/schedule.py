@@ -56,11 +56,12 @@ class MicroBatchTimes(NamedTuple):
 
 
 class Schedule(ABC):
-    """One way to order forwards and backwards. A `timed` one reads ticks, which completion writes into plans for it;
+    """One way to order forwards and backwards. One that is not `searched` has no merit that another lacks. A `timed` one reads ticks, which completion writes into plans for it;
     without any, chunks are alike to it."""
 
     name: ClassVar[str]
     timed: ClassVar[bool] = False
+    searched: ClassVar[bool] = True
 
     @abstractmethod
     def compute(

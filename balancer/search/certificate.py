@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 
-class Part(str, Enum):
+class Unseen(str, Enum):
     """What a search has not looked through: `shapes`, all pipelines that may be formed; `stages`, those with fewer
     stages than there is room for; `plans`, all cuts, strategies and shares of those that it has looked at."""
 
@@ -36,7 +36,7 @@ class Certificate:
 
     bound_s: float
     step_s: float
-    left: frozenset[Part]
+    left: frozenset[Unseen]
     interrupted: bool = False
 
     @property

@@ -132,18 +132,19 @@ def _work(s: Scenario) -> list[_Work]:
 
 
 def _costs(s: Scenario, pipeline: PipelinePlan) -> list[StageCost]:
-    scale = s.time_scale * pipeline.micro_batch
-    return [StageCost.of_units([scale * each for each in _units_s(s, stage)]) for stage in pipeline.stages]
+    size = pipeline.micro_batch
+    scale = s.time_scale * size
+    return [StageCost.of_units([scale * each for each in _units_s(s, stage, size)]) for stage in pipeline.stages]
 
 
-def _units_s(s: Scenario, stage: StagePlan) -> list[float]:
+def _units_s(s: Scenario, stage: StagePlan, micro_batch: int) -> list[float]:
     """Of each unit of the model, if the stage had it. Where a number of units is recomputed, others of its are taken to
     make as large a part of their work again."""
-    once = [s.times.lookup(stage.pool, stage.tp, unit.kind).total_s for unit in s.workload.units]
+    once = [s.times.lookup(stage.pool, stage.tp, unit.kind, micro_batch).total_s for unit in s.workload.units]
     if stage.recompute == "none":
         return once
     costs, own = (s.times, s.topology, s.workload), stage.unit_indices()
     if not isinstance(stage.recompute, RecomputedUnits):
-        return [stage_unit_time(*costs, stage, unit).total_s for unit in range(len(once))]
-    slower = stage_time(*costs, stage, own).total_s / (sum(once[unit] for unit in own) or 1.0)
+        return [stage_unit_time(*costs, stage, unit, micro_batch).total_s for unit in range(len(once))]
+    slower = stage_time(*costs, stage, own, micro_batch).total_s / (sum(once[unit] for unit in own) or 1.0)
     return [slower * each for each in once]

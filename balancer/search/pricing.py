@@ -20,7 +20,7 @@ from balancer.search.grouping import Group, Grouping
 from balancer.search.layouts import LayoutSpace
 from balancer.search.room import ChipRoom
 from balancer.search.shares import uneven_shares
-from balancer.search.stage_costs import Place, StageCosts
+from balancer.search.stage_costs import Standing, StageCosts
 from balancer.simulate.sync import HeldParameters, expected_sync_s
 
 LOOSER = 1.0, 1.04, 1.12
@@ -112,13 +112,13 @@ class Pricer:
 
     def places(
         self, group: Group, name: str, pipelines: int, micro_batches: int, cautious: bool = False
-    ) -> list[Place]:
+    ) -> list[Standing]:
         """Pipelines share units to own evenly; to be `cautious`, this group takes all it could."""
         order = schedule(name)
         placed = order.wanted_placement(len(group.stages)) or range(len(group.stages))
         warmups = order.usual_warmups(placed if len(group.stages) > 1 else range(1), micro_batches)
         return [
-            Place(
+            Standing(
                 in_flight=order.in_flight(micro_batches, warmups[s]),
                 limit_bytes=self.room.limit_bytes(group, s) * (0.97 if cautious else 1.0),
                 owned=1.0 if cautious else 1 / pipelines,
@@ -160,7 +160,7 @@ class Pricer:
         name: str,
         micro_batches: int,
         costs: Sequence[StageCosts],
-        places: Sequence[Place],
+        places: Sequence[Standing],
         ranges: Sequence[Range],
     ) -> Priced:
         stages = tuple(cost.stage(place, units) for cost, place, units in zip(costs, places, ranges, strict=True))

@@ -12,7 +12,7 @@ from balancer.completion.completion import complete
 from balancer.errors import PlanError
 from balancer.plan.plan import Plan
 from balancer.problem import Problem
-from balancer.search.certificate import Certificate, Part, Sizes
+from balancer.search.certificate import Certificate, Unseen, Sizes
 from balancer.search.enumeration import Enumeration
 from balancer.search.grouping import Grouping
 from balancer.search.layouts import LayoutSpace
@@ -47,7 +47,7 @@ class Seeking:
         self.best: Prediction | None = None
         self.work = 0.0
         self.priced = self.enumerated = self.ways = 0
-        self.left: set[Part] = set()
+        self.left: set[Unseen] = set()
         self.open_s = inf
         self.interrupted = False
 
@@ -59,7 +59,7 @@ class Seeking:
         except KeyboardInterrupt:
             self.interrupted = True
         if self.interrupted:
-            self.left |= {Part.SHAPES}
+            self.left |= {Unseen.SHAPES}
             self.open_s = min(self.bounds_s.values())
         found = [one for one in self.predictions.values() if one is not None]
         return sorted(found, key=lambda one: (one.step_s, -len(one.plan.pools())))
@@ -119,13 +119,13 @@ class Seeking:
         most = round(_LISTED * self.effort)
         self.work = 0.0
         if not self.space.whole:
-            self._leave(Part.STAGES, min(self.bounds_s.values()))
+            self._leave(Unseen.STAGES, min(self.bounds_s.values()))
         for parts in sorted(self.bounds_s, key=self.bounds_s.__getitem__):
             if self.bounds_s[parts] >= self._best_s:
                 return
             shapes = self.shapes.of_all(parts, self._best_s, most) if not self._is_over() else None
             if shapes is None:
-                self._leave(Part.SHAPES, self.bounds_s[parts])
+                self._leave(Unseen.SHAPES, self.bounds_s[parts])
                 continue
             for bound_s, shape in sorted(shapes, key=lambda one: one[0]):
                 if bound_s < self._best_s:
@@ -138,19 +138,19 @@ class Seeking:
             if self.work < most_work and not self._is_over():
                 plans = Enumeration(self.problem, self.space, grouping).below(self._best_s, most)
             if plans is None:
-                self._leave(Part.PLANS, bound_s)
+                self._leave(Unseen.PLANS, bound_s)
                 continue
             self.enumerated += len(plans)
             for number, (plan_s, plan) in enumerate(plans):
                 if plan_s >= self._best_s:
                     break
                 if self.work > most_work:
-                    self._leave(Part.PLANS, max(bound_s, plan_s))
+                    self._leave(Unseen.PLANS, max(bound_s, plan_s))
                     break
                 self._judge_plan(plan)
                 self._tell(0.5 + 0.5 * min(1.0, number / len(plans)))
 
-    def _leave(self, part: Part, bound_s: float) -> None:
+    def _leave(self, part: Unseen, bound_s: float) -> None:
         self.left.add(part)
         self.open_s = min(self.open_s, bound_s)
 

@@ -27,8 +27,8 @@ _Word = Literal["none", "selective", "full"]
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a stage stands: how many micro-batches it keeps, the bytes that one of its chips has for its units, which
+class Standing:
+    """Where a stage stands in its pipeline: how many micro-batches it keeps, the bytes that one of its chips has for its units, which
     part of its units it owns, and how many micro-batches share the time of an update."""
 
     in_flight: int
@@ -68,7 +68,7 @@ class StageCosts:
         self.cuts = np.array(problem.workload.cuts)
         self.plains = [self._plain(strategy) for strategy in strategies(problem, tp)]
         self.front = _best(self.plains)
-        self._matrices: dict[tuple[Place, float], Floats] = {}
+        self._matrices: dict[tuple[Standing, float], Floats] = {}
 
     @cached_property
     def least_s(self) -> Floats:
@@ -86,7 +86,7 @@ class StageCosts:
         total = sum(units.seconds[b] - units.seconds[a] for units, a, b in parts)
         return float(total), float(sum(units.forward[b] - units.forward[a] for units, a, b in parts))
 
-    def need_bytes(self, place: Place, stage: StagePlan) -> float:
+    def need_bytes(self, place: Standing, stage: StagePlan) -> float:
         """Of its units on one chip."""
         (begin, end), plain, parts = stage.units[0], self._plain_of(stage), list(self._parts(stage))
         state = plain.held + place.owned * plain.owned
@@ -114,7 +114,7 @@ class StageCosts:
         found: Floats = np.min([np.diff(plain.held) for plain in self.plains], axis=0)
         return found
 
-    def matrix(self, place: Place, most_s: float = np.inf) -> Floats:
+    def matrix(self, place: Standing, most_s: float = np.inf) -> Floats:
         """Seconds of a micro-batch by first and last cut; infinite where nothing fits, or all takes more than
         `most_s`."""
         key = place, most_s
@@ -127,7 +127,7 @@ class StageCosts:
             self._matrices[key] = found
         return self._matrices[key]
 
-    def stage(self, place: Place, units: Range) -> StagePlan:
+    def stage(self, place: Standing, units: Range) -> StagePlan:
         """With the strategies that are fastest there."""
         best: tuple[float, StagePlan] | None = None
         for plain, seconds, full, selective in self._ways(place, np.array([units[0]]), np.array([units[1]])):
@@ -137,7 +137,7 @@ class StageCosts:
         assert best is not None
         return best[1]
 
-    def least_need(self, place: Place, begin: Ints, end: Ints) -> Floats:
+    def least_need(self, place: Standing, begin: Ints, end: Ints) -> Floats:
         """Bytes under the strategies that need least."""
         words: tuple[_Word, ...] = ("none", "selective", "full")
         needs = [
@@ -146,7 +146,7 @@ class StageCosts:
         found: Floats = np.min(needs, axis=0)
         return found
 
-    def _ways(self, place: Place, begin: Ints, end: Ints) -> Iterator[tuple[Plain, Floats, Ints, Ints]]:
+    def _ways(self, place: Standing, begin: Ints, end: Ints) -> Iterator[tuple[Plain, Floats, Ints, Ints]]:
         """Of each strategy and way to recompute: seconds of each range of units (infinite where it doesn't fit), and
         how many of its units are recomputed in full and selectively."""
         none = np.zeros_like(begin)
@@ -162,7 +162,7 @@ class StageCosts:
                 yield self._mixed(place, plain, low, high, begin, end, update)  # type: ignore[arg-type]
 
     def _mixed(
-        self, place: Place, plain: Plain, low: _Word, high: _Word, begin: Ints, end: Ints, update: Floats
+        self, place: Standing, plain: Plain, low: _Word, high: _Word, begin: Ints, end: Ints, update: Floats
     ) -> tuple[Plain, Floats, Ints, Ints]:
         """As few units as fit are recomputed the `high` way, the first ones, and the others the `low` way."""
         below, above = plain.units[low], plain.units[high]
@@ -177,7 +177,7 @@ class StageCosts:
         full, selective = (several, rest) if high == "full" else (np.zeros_like(begin), several)
         return plain, np.where(fits, seconds, np.inf), full, selective
 
-    def _need(self, place: Place, plain: Plain, word: _Word, begin: Ints, end: Ints) -> Floats:
+    def _need(self, place: Standing, plain: Plain, word: _Word, begin: Ints, end: Ints) -> Floats:
         units = plain.units[word]
         state = plain.held + place.owned * plain.owned + place.in_flight * units.kept + units.last
         found: Floats = state[end] - state[begin] + units.room
@@ -238,7 +238,7 @@ class StageCosts:
 
     def _time(self, stage: StagePlan, unit: int) -> UnitTime:
         costs = self.problem.times, self.problem.topology, self.problem.workload
-        return stage_unit_time(*costs, stage, unit)
+        return stage_unit_time(*costs, stage, unit, self.micro_batch)
 
 
 def _sums(each: Floats) -> Floats:
