@@ -16,7 +16,7 @@ class Unseen(str, Enum):
 
 
 @dataclass(frozen=True)
-class Sizes:
+class SpaceSizes:
     """`layouts` are ways to make equal pipelines of some pools, of which `pruned` fit no memory. `priced` groupings
     have been cut, `enumerated` plans listed one by one, and `simulated` ones simulated. `ways` is how many groupings
     there are: layouts joined, in every order, under every schedule."""

@@ -20,7 +20,7 @@ from balancer.search.grouping import Group, Grouping
 from balancer.search.layouts import LayoutSpace
 from balancer.search.room import ChipRoom
 from balancer.search.shares import uneven_shares
-from balancer.search.stage_costs import Standing, StageCosts
+from balancer.search.stage_costs import StageCosts, Standing
 from balancer.simulate.sync import HeldParameters, expected_sync_s
 
 LOOSER = 1.0, 1.04, 1.12

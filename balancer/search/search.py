@@ -8,10 +8,10 @@ from balancer.completion.idle import Idle
 from balancer.errors import PlanError
 from balancer.plan.plan import Plan
 from balancer.problem import Problem
-from balancer.search.certificate import Certificate, Sizes
+from balancer.search.certificate import Certificate, SpaceSizes
 from balancer.search.no_fit import explain
 from balancer.search.reasons import Loss, left_idle, losses, runners_up
-from balancer.search.seeking import Progress, Seeking
+from balancer.search.seeking import OnProgress, Seeking
 from balancer.simulate.simulate import Prediction
 
 
@@ -25,7 +25,7 @@ class SearchResult:
     runners_up: tuple[tuple[Plan, Prediction, str], ...]
     idle: tuple[Idle, ...]
     losses: tuple[Loss, ...]
-    sizes: Sizes
+    sizes: SpaceSizes
     certificate: Certificate
 
     @property
@@ -38,7 +38,7 @@ def search(
     problem: Problem,
     effort: float = 1.0,
     deadline_s: float | None = None,
-    progress: Progress | None = None,
+    progress: OnProgress | None = None,
 ) -> SearchResult:
     """Without a deadline the same problem has the same answer everywhere; `effort` is how many times as much is tried
     as usually. At the deadline, or where the user interrupts, the best so far is the answer. `progress` is called with

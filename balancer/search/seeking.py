@@ -12,7 +12,7 @@ from balancer.completion.completion import complete
 from balancer.errors import PlanError
 from balancer.plan.plan import Plan
 from balancer.problem import Problem
-from balancer.search.certificate import Certificate, Unseen, Sizes
+from balancer.search.certificate import Certificate, SpaceSizes, Unseen
 from balancer.search.enumeration import Enumeration
 from balancer.search.grouping import Grouping
 from balancer.search.layouts import LayoutSpace
@@ -20,7 +20,7 @@ from balancer.search.pricing import Candidate, Pricer
 from balancer.search.shapes import Shape, Shapes
 from balancer.simulate.simulate import Prediction, simulate
 
-Progress = Callable[[float, float], None]
+OnProgress = Callable[[float, float], None]
 _SHAPES = 8
 """Promising shapes that are cut."""
 _SIMULATED = 4
@@ -36,7 +36,7 @@ class Seeking:
     """One search."""
 
     def __init__(
-        self, problem: Problem, effort: float = 1.0, deadline_s: float | None = None, progress: Progress | None = None
+        self, problem: Problem, effort: float = 1.0, deadline_s: float | None = None, progress: OnProgress | None = None
     ) -> None:
         self.problem, self.effort, self.progress = problem, effort, progress
         self.ends_at = inf if deadline_s is None else monotonic() + deadline_s
@@ -65,9 +65,9 @@ class Seeking:
         return sorted(found, key=lambda one: (one.step_s, -len(one.plan.pools())))
 
     @property
-    def sizes(self) -> Sizes:
+    def sizes(self) -> SpaceSizes:
         simulated = len(self.predictions)
-        return Sizes(self.space.size, self.space.passed_over, self.ways, self.priced, self.enumerated, simulated)
+        return SpaceSizes(self.space.size, self.space.passed_over, self.ways, self.priced, self.enumerated, simulated)
 
     @property
     def certificate(self) -> Certificate:

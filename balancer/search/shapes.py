@@ -23,7 +23,7 @@ _EXACT = 1e-4
 _ENDLESS = 1e15
 
 
-class Way(NamedTuple):
+class Row(NamedTuple):
     """A row of layouts."""
 
     layouts: Layouts
@@ -43,7 +43,7 @@ class Way(NamedTuple):
         return self.pipelines * self.layouts.micro_batch * max(0.0, each)
 
 
-Shape = tuple[Way, ...]
+Shape = tuple[Row, ...]
 
 
 class Shapes:
@@ -63,7 +63,7 @@ class Shapes:
         lists = []
         for part in parts:
             ways = [
-                (done, Way(layouts, row))
+                (done, Row(layouts, row))
                 for layouts in self.space.of(part)
                 for row, done in enumerate(layouts.sequences(within_s, self.fills))
                 if done > 0
@@ -94,7 +94,7 @@ class Shapes:
                 fill = np.maximum(0.0, self.fills * layouts.trip_s - period)
                 done = layouts.pipelines * layouts.micro_batch * (within_s - fill) / period
                 best = np.argsort(-done, kind="stable")[:most]
-                ways += [(float(done[row]), Way(layouts, int(row))) for row in best if done[row] > 0]
+                ways += [(float(done[row]), Row(layouts, int(row))) for row in best if done[row] > 0]
             lists.append([way for _, way in sorted(ways, key=lambda way: -way[0])[: 2 * most]])
         for shape in product(*lists):
             if self._feeds(shape):
@@ -129,7 +129,7 @@ class Shapes:
         """Whether each pipeline gets a micro-batch."""
         return sum(way.pipelines * way.layouts.micro_batch for way in shape) <= self.problem.workload.global_batch
 
-    def _enough(self, lists: list[list[tuple[float, Way]]], batch: float) -> Iterator[Shape]:
+    def _enough(self, lists: list[list[tuple[float, Row]]], batch: float) -> Iterator[Shape]:
         """Joined ways, given by falling numbers of sequences, that get the batch done."""
         if not lists:
             if batch <= 0:
