@@ -24,8 +24,10 @@ def stage_unit_time(
     """Of one of its units, per sequence of a micro-batch of so many. Products that are made again go as fast as a
     forward without its collectives, of which only the gathering of rows is done again, half of an all-reduce; other
     values are written once more and read once more."""
-    pool = topology.pool(stage.pool)
     plain = times.lookup(stage.pool, stage.tp, workload.units[unit].kind, micro_batch)
+    if stage.recompute == "none":
+        return plain
+    pool = topology.pool(stage.pool)
     kept = workload.at(pool.precision).units[unit]
     made = kept.under(stage.recompute_of(unit))
     flops, bytes_ = made.remade_flops - kept.remade_flops, kept.kept_bytes(stage.tp) - made.kept_bytes(stage.tp)
