@@ -19,6 +19,7 @@ from balancer.cost.workload import Workload
 from balancer.memory.memory import WEIGHT_BYTES
 from balancer.memory.sync_memory import GRADIENT_BYTES
 from balancer.plan.plan import Chunk, Place, Plan, StagePlan
+from balancer.simulate.copies import CopyLinks
 from balancer.simulate.links import SimulatedLinks
 
 
@@ -39,6 +40,7 @@ class Beginning:
         """`links` are idle, and nobody else's."""
         self._plan, self._workload, self._topology, self._times = plan, workload, topology, times
         self._links, self._scale, self._stages = links, time_scale, dict(plan.stages())
+        self._copies = CopyLinks(plan, topology, links.scale)
         self.updated = {
             place: update_s(topology.pool(stage.pool).chip, workload, stage) * time_scale
             for place, stage in self._stages.items()
@@ -158,6 +160,8 @@ class Beginning:
     def _carry(self, bucket: list[SharedUnits], giver: Place, taker: Place, when: float) -> float:
         source, target = self._stages[giver], self._stages[taker]
         size = WEIGHT_BYTES[self._topology.pool(target.pool).precision] * sum(one.parameters for one in bucket)
+        if source.pool == target.pool and self._copies.concern(target):
+            return self._copies.of(target).carry(size, when)
         return self._links.between(source, target).carry(size, when)
 
 

@@ -27,7 +27,7 @@ class SimulatedLinks:
     link; inside a pool each pair of stages has the interconnect of its chips."""
 
     def __init__(self, topology: Topology, time_scale: float = 1.0, free: bool = False) -> None:
-        self._topology, self._scale = topology, 0.0 if free else time_scale
+        self.topology, self.scale = topology, 0.0 if free else time_scale
         self._links: dict[tuple[_End, _End], LinkDirection] = {}
 
     def between(self, source: StagePlan, target: StagePlan) -> LinkDirection:
@@ -35,10 +35,16 @@ class SimulatedLinks:
         inside = source.pool == target.pool
         ends = (self._end(source, inside), self._end(target, inside))
         if ends not in self._links:
-            link = self._topology.link(source.pool, target.pool)
-            pairs = min(source.tp, target.tp) if inside else 1
-            self._links[ends] = LinkDirection(self._scale / (link.bytes_per_s * pairs), self._scale * link.latency_s)
+            link = self.topology.link(source.pool, target.pool)
+            rate = self._inside_bytes_per_s(source, target) if inside else link.bytes_per_s
+            self._links[ends] = LinkDirection(self.scale / rate, self.scale * link.latency_s)
         return self._links[ends]
+
+    def _inside_bytes_per_s(self, source: StagePlan, target: StagePlan) -> float:
+        """Chip by chip, each of the smaller group to one of the larger."""
+        pool = self.topology.pool(source.pool)
+        hosts = {pool.host_of(stage.chips[0]) for stage in (source, target) if stage.chips}
+        return self.topology.inside_bytes_per_s(pool, max(1, len(hosts))) * min(source.tp, target.tp)
 
     def busiest_s(self) -> float:
         """How long the busiest direction between two pools has carried bytes."""
@@ -47,4 +53,4 @@ class SimulatedLinks:
 
     def _end(self, stage: StagePlan, inside: bool) -> _End:
         chip = stage.chips[0] if stage.chips else 0
-        return stage.pool, chip if inside else self._topology.pool(stage.pool).host_of(chip)
+        return stage.pool, chip if inside else self.topology.pool(stage.pool).host_of(chip)

@@ -223,7 +223,7 @@ class _Simulator:
         for place, stage in self.stages.items():
             norm_at = unhindered + self._norm_s()
             stage.spans.append((STEP, norm_at, norm_at + beginning.updated[place]))
-        return max(last, summed) + self._norm_s()
+        return max(last, summed) + self._norm_s() + self._idle_s()
 
     def _first_forwards(self) -> dict[tuple[int, int], FirstForward]:
         found: dict[tuple[int, int], FirstForward] = {}
@@ -233,6 +233,12 @@ class _Simulator:
                     _, sends = self.boundaries.get((p, action.chunk, "activation"), (None, 0.0))
                     found[p, action.chunk] = FirstForward(start, end, sends)
         return found
+
+    def _idle_s(self) -> float:
+        """What of a step runs on no chip, where that is known of a pool's."""
+        topology = self.scenario.topology
+        shaped = any(topology.pool(stage.plan.pool).shaped for stage in self.stages.values())
+        return self.scenario.time_scale * topology.kernels.step_s if shaped else 0.0
 
     def _norm_s(self) -> float:
         first, *others = (stage.plan for stage in self.stages.values())

@@ -14,6 +14,7 @@ from balancer.cost.workload import Workload
 from balancer.memory.memory import WEIGHT_BYTES
 from balancer.memory.sync_memory import GRADIENT_BYTES
 from balancer.plan.plan import Place, Plan, StagePlan
+from balancer.simulate.copies import CopyLinks
 from balancer.simulate.links import SimulatedLinks
 
 At = Callable[[float, Callable[[float], None]], None]
@@ -40,6 +41,7 @@ class SyncTiming:
         self.shared = shared_state(plan, workload)
         self.ready_at: dict[Place, float] = defaultdict(float)
         self._stages, self._links, self._at = dict(plan.stages()), links, at
+        self._copies = CopyLinks(plan, links.topology, links.scale)
         self._by_use: dict[Use, list[_TimedBucket]] = defaultdict(list)
         self._at_step: dict[Place, float] = {}
         self._held: dict[Place, list[tuple[_TimedBucket, str]]] = defaultdict(list)
@@ -95,7 +97,10 @@ class SyncTiming:
         self.ready_at[bucket.owner] = max(self.ready_at[bucket.owner], arrival)
 
     def _carry(self, source: Place, target: Place, bucket: _TimedBucket, now: float) -> float:
-        return self._links.between(self._stages[source], self._stages[target]).carry(bucket.bytes, now)
+        here, there = self._stages[source], self._stages[target]
+        if here.pool == there.pool and self._copies.concern(here):
+            return self._copies.of(here).carry(bucket.bytes, now)
+        return self._links.between(here, there).carry(bucket.bytes, now)
 
 
 class HeldParameters(NamedTuple):
