@@ -12,6 +12,7 @@ from balancer.cost.workload import UnitWork, Workload
 from balancer.errors import CostError
 from balancer.plan.plan import StagePlan
 from balancer.schedule.action import Kind
+from bridge.precision import ITEM_BYTES
 
 _Key = tuple[str, int, str]
 _Modelled = Callable[[str, int, str, int], "UnitTime"]
@@ -128,17 +129,24 @@ def _scaled(modelled: Times, measured: Mapping[_Key, Mapping[int, UnitTime]]) ->
 
 
 def datasheet_times(topology: Topology, workload: Workload) -> Times:
-    """Times by the chips' attainable FLOP/s and interconnect; a backward computes twice what its forward does but for
-    the gradients of what is frozen, beside what it makes again, and has as many collectives, beside which it makes
-    weight gradients. What `tp_slices` of a stage hide of a forward's is not counted. Units of one kind are taken to
-    cost the same."""
+    """Times by the chips' data sheets; a backward computes twice what its forward does but for the gradients of what is
+    frozen, beside what it makes again, and has as many collectives, beside which it makes weight gradients. What
+    `tp_slices` of a stage hide of a forward's is not counted. Units of one kind are taken to cost the same."""
     units = {
         pool.name: {unit.kind: unit for unit in reversed(workload.at(pool.precision).units)} for pool in topology.pools
     }
-    return Times({}, lambda pool, tp, kind, _: _datasheet_time(topology.pool(pool), tp, units[pool][kind]))
+
+    def modelled(name: str, tp: int, kind: str, micro_batch: int) -> UnitTime:
+        pool, unit = topology.pool(name), units[name][kind]
+        if pool.shaped:
+            return _shaped_time(topology, pool, tp, unit, micro_batch)
+        return _flat_time(pool, tp, unit)
+
+    return Times({}, modelled)
 
 
-def _datasheet_time(pool: PoolSpec, tp: int, unit: UnitWork) -> UnitTime:
+def _flat_time(pool: PoolSpec, tp: int, unit: UnitWork) -> UnitTime:
+    """By the chip's attainable FLOP/s and interconnect, whatever the shapes: as emulated chips are paced."""
     flops_per_s = pool.flops_per_s * tp
     compute = unit.forward_flops / flops_per_s
     ring = 2 * (tp - 1) / tp * unit.boundary_bytes / pool.chip.interconnect_bytes_per_s  # one all-reduce
@@ -147,6 +155,29 @@ def _datasheet_time(pool: PoolSpec, tp: int, unit: UnitWork) -> UnitTime:
     hidden = min(collectives, weights)
     backward = unit.backward_flops / flops_per_s + remade + collectives - hidden
     return UnitTime(compute + collectives, backward, weights, hidden, collectives)
+
+
+def _shaped_time(topology: Topology, pool: PoolSpec, tp: int, unit: UnitWork, micro_batch: int) -> UnitTime:
+    """By what kernels lose (`balancer.cost.kernels`). A backward has twice a forward's, the half of it with the
+    gradients of weights."""
+    kernels, per_flop = topology.kernels, 1 / (tp * pool.matrix_flops_per_s * topology.kernels.products)
+    squares = (unit.forward_flops - unit.product_flops) * per_flop / kernels.squares
+    weights_bytes = unit.parameters * ITEM_BYTES[pool.precision] / tp / micro_batch
+    moved_s = (kernels.sweeps * unit.kept_bytes(tp) + weights_bytes) / pool.chip.memory_bytes_per_s
+    forward = max(unit.product_flops * per_flop + squares + moved_s, kernels.launch_s / micro_batch)
+    backward = 2 * forward + (unit.remade_flops - unit.frozen_flops) * per_flop
+    collectives = unit.tp_collectives * _ring_s(topology, pool, tp, unit, micro_batch)
+    weights = unit.weight_flops * per_flop
+    hidden = min(collectives, weights)
+    return UnitTime(forward + collectives, backward + collectives - hidden, weights, hidden, collectives)
+
+
+def _ring_s(topology: Topology, pool: PoolSpec, tp: int, unit: UnitWork, micro_batch: int) -> float:
+    """An all-reduce of what leaves the unit, per sequence."""
+    if tp == 1:
+        return 0.0
+    rate = topology.inside_bytes_per_s(pool, -(-tp // pool.chips_per_host), beside=min(tp, pool.chips_per_host))
+    return 2 * (tp - 1) / tp * unit.boundary_bytes / rate + topology.kernels.ring_s / micro_batch
 
 
 def units_time(times: Times, workload: Workload, pool: str, tp: int, units: Sequence[int]) -> UnitTime:

@@ -61,6 +61,12 @@ class UnitWork:
         return self.parameters - self.frozen
 
     @property
+    def product_flops(self) -> float:
+        """Of a forward's products with weights: all but attention's square. A unit whose backward is never two actions
+        has no square."""
+        return self.weight_flops + self.frozen_flops or self.forward_flops
+
+    @property
     def backward_flops(self) -> float:
         """Without what is made again."""
         return 2 * self.forward_flops - self.frozen_flops

@@ -30,7 +30,7 @@ class Alike:
         self._plan = plan
         self._crossings = [() if free else tuple(_crossings(pipeline, topology)) for pipeline in plan.pipelines]
         self.neighbourhoods = _neighbourhoods(self._crossings, topology)
-        signatures = [_signature(pipeline) for pipeline in plan.pipelines]
+        signatures = [_signature(pipeline, topology) for pipeline in plan.pipelines]
         kinds: dict[Hashable, Neighbourhood] = {}
         self.computes_as: dict[int, int] = {}
         """By pipeline, the one that tells how it computes."""
@@ -66,9 +66,12 @@ class Alike:
         )
 
 
-def _signature(pipeline: PipelinePlan) -> Hashable:
-    stages = tuple(_of_stage(stage) for stage in pipeline.stages)
-    return pipeline.share, pipeline.micro_batch, pipeline.ticks, stages
+def _signature(pipeline: PipelinePlan, topology: Topology) -> Hashable:
+    """With which of its stages lie on one host, where that makes a difference."""
+    stages, hosts = tuple(_of_stage(stage) for stage in pipeline.stages), dict[End, int]()
+    joined = (stage for stage in pipeline.stages if topology.pool(stage.pool).fabric_bytes_per_s is not None)
+    together = tuple(hosts.setdefault(host_of(topology, stage), len(hosts)) for stage in joined)
+    return pipeline.share, pipeline.micro_batch, pipeline.ticks, stages, together
 
 
 def _of_stage(stage: StagePlan) -> Hashable:

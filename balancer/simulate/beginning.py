@@ -17,6 +17,7 @@ from balancer.cost.times import update_s
 from balancer.memory.memory import WEIGHT_BYTES
 from balancer.memory.sync_memory import GRADIENT_BYTES
 from balancer.plan.plan import Chunk, Place, StagePlan
+from balancer.simulate.copies import CopyLinks
 from balancer.simulate.scenario import Scenario
 
 
@@ -36,7 +37,7 @@ class Beginning:
         """`shared` has these pipelines' uses."""
         self._plan, self._workload, self._topology = scenario.plan, scenario.workload, scenario.topology
         self._times, self._scale, self._links = scenario.times, scenario.time_scale, scenario.links()
-        self._shared, self._pipelines = shared, sorted(pipelines)
+        self._shared, self._pipelines, self._copies = shared, sorted(pipelines), CopyLinks(scenario)
         self._chunks = {p: self._plan.pipelines[p].chunks() for p in self._pipelines}
         self._stages = {
             (p, s): stage for p in self._pipelines for s, stage in enumerate(self._plan.pipelines[p].stages)
@@ -159,6 +160,8 @@ class Beginning:
     def _carry(self, bucket: list[SharedUnits], giver: Place, taker: Place, when: float) -> float:
         source, target = self._stages[giver], self._stages[taker]
         size = WEIGHT_BYTES[self._topology.pool(target.pool).precision] * sum(one.parameters for one in bucket)
+        if source.pool == target.pool and self._copies.concern(target):
+            return self._copies.of(target).carry(size, when)
         return self._links.between(source, target).carry(size, when)
 
 

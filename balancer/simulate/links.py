@@ -88,14 +88,19 @@ class SimulatedLinks:
         if self._free:
             return LinkDirection((), 0.0)
         pools = source[0], target[0]
+        if source[0] == target[0]:
+            return LinkDirection((Wire(self._scale / (self._inside_bytes_per_s(source, target) * pairs)),), 0.0)
         if pools not in self._specs:
             self._specs[pools] = self._topology.link(*pools)
         link, latency_s = self._specs[pools], self._scale * self._specs[pools].latency_s
-        wire = Wire(self._scale / (link.bytes_per_s * pairs))
-        if source[0] == target[0]:
-            return LinkDirection((wire,), latency_s)
+        wire = Wire(self._scale / link.bytes_per_s)
         self._between_pools.append(wire)
         return LinkDirection((*self._network(source, True), wire, *self._network(target, False)), latency_s)
+
+    def _inside_bytes_per_s(self, source: End, target: End) -> float:
+        """From chip to chip."""
+        pool = self._topology.pool(source[0])
+        return self._topology.inside_bytes_per_s(pool, len({pool.host_of(chip) for _, chip in (source, target)}))
 
     def _network(self, host: End, outward: bool) -> tuple[Wire, ...]:
         """One direction of what a host has for all its links to other pools, where that says how much it carries."""

@@ -106,7 +106,7 @@ class _Step:
 
         return Prediction(
             self.scenario,
-            step_s=max(last, summed + max(late_s.values())) + norm_s,
+            step_s=max(last, summed + max(late_s.values())) + norm_s + self._idle_s(),
             compute_s=max(stage.spans[-1][2] for stage in self.computing.stages.values()),
             busy_s=ByPlace(plan, lambda place: self._stage(place).busy_s),
             spans=ByPlace(plan, spans),
@@ -126,6 +126,12 @@ class _Step:
                         sends = ways[2 * action.chunk].bytes if 2 * action.chunk < len(ways) else 0.0
                         found[p, action.chunk] = FirstForward(start, end, sends)
         return found
+
+    def _idle_s(self) -> float:
+        """What of a step runs on no chip, where that is known of a pool's."""
+        topology = self.scenario.topology
+        shaped = any(topology.pool(pool).shaped for pool in self.scenario.plan.pools())
+        return self.scenario.time_scale * topology.kernels.step_s if shaped else 0.0
 
     def _norm_s(self) -> float:
         """There and back."""

@@ -18,6 +18,7 @@ from balancer.plan.plan import Place, StagePlan
 from balancer.schedule.action import Action
 from balancer.simulate.agenda import Agenda
 from balancer.simulate.computation import unit_seconds
+from balancer.simulate.copies import CopyLinks
 from balancer.simulate.links import SimulatedLinks
 from balancer.simulate.scenario import Scenario
 
@@ -49,7 +50,7 @@ class SyncTiming:
     ) -> None:
         self.ready_at: dict[Place, float] = defaultdict(float)
         self._scenario, self._links, self._agenda = scenario, links, agenda
-        self._stages = dict(scenario.plan.stages())
+        self._stages, self._copies = dict(scenario.plan.stages()), CopyLinks(scenario)
         self._by_use: dict[Use, list[_TimedBucket]] = defaultdict(list)
         self._computed: dict[Place, float] = {}
         self._held: dict[Place, list[tuple[_TimedBucket, str]]] = defaultdict(list)
@@ -114,7 +115,10 @@ class SyncTiming:
         self.ready_at[bucket.owner] = max(self.ready_at[bucket.owner], arrival)
 
     def _carry(self, source: Place, target: Place, bucket: _TimedBucket, now: float) -> float:
-        direction = self._links.between(self._stages[source], self._stages[target])
+        here, there = self._stages[source], self._stages[target]
+        if here.pool == there.pool and self._copies.concern(here):
+            return self._copies.of(here).carry(bucket.bytes, now)
+        direction = self._links.between(here, there)
         if now <= direction.resumed:
             raise Overtaken
         return direction.carry(bucket.bytes, now)

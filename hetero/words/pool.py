@@ -48,6 +48,8 @@ class Pool(WordPart):
         """As the balancer knows it: computing in `precision`, and only in groups of `tp` where that is given.
         `usable_bytes` is what its chips have said that they have free, None where they have not."""
         chip = load_chip(self.chip)
+        if self.emulate is not None:
+            chip = replace(chip, matrix_efficiency=None)  # it is paced alike whatever the shapes of its kernels
         if self.emulate is not None and self.emulate.host_gb_per_s is not None:
             chip = replace(chip, host_bytes_per_s=self.emulate.host_gb_per_s * 1e9)
         planned = PoolSpec(
