@@ -63,13 +63,16 @@ class Replay:
     def _carry(self, message: Message, now: Samples) -> Samples:
         boundary, purpose, _ = message
         assert purpose is not None
-        link, seconds = self._ways[boundary, purpose]
-        free: Samples = np.maximum(self._free.get(id(link), 0.0), now) + seconds
-        self._free[id(link)] = free
-        return free + link.latency_s
+        direction, bytes_ = self._ways[boundary, purpose]
+        start = end = now
+        for wire in direction.wires:
+            start = np.maximum(start, self._free.get(id(wire), 0.0))
+            self._free[id(wire)] = start + bytes_ * wire.seconds_per_byte
+            end = np.maximum(end, self._free[id(wire)])
+        return end + direction.latency_s
 
     def _boundaries(self) -> dict[tuple[int, Purpose], tuple[LinkDirection, float]]:
-        """Between stages: the direction of a link, and how long a message occupies it."""
+        """Between stages: the direction of a link, and the bytes of a message."""
         found: dict[tuple[int, Purpose], tuple[LinkDirection, float]] = {}
         topology, work = self._scenario.topology, self._scenario.workload
         for chunk, after in pairwise(self._chunks):
@@ -79,6 +82,6 @@ class Replay:
             unit = work.at(topology.crossing(here.pool, there.pool)).units[chunk.units[1] - 1]
             link, bytes_ = topology.link(here.pool, there.pool), unit.boundary_bytes * self._plan.micro_batch
             out, back = self._links.between(here, there), self._links.between(there, here)
-            found[chunk.index, "activation"] = out, bytes_ * link.activation_ratio * out.seconds_per_byte
-            found[chunk.index, "gradient"] = back, bytes_ * link.gradient_ratio * back.seconds_per_byte
+            found[chunk.index, "activation"] = out, bytes_ * link.activation_ratio
+            found[chunk.index, "gradient"] = back, bytes_ * link.gradient_ratio
         return found
