@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache, partial
 from math import prod
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -139,4 +139,5 @@ def _write(file: int, data: memoryview, offset: int) -> None:
 
 
 def _bytes(values: torch.Tensor) -> memoryview:
-    return memoryview(values.reshape(-1).view(torch.uint8).numpy())
+    flat: Any = values.reshape(-1).view(torch.uint8).numpy()
+    return memoryview(flat)

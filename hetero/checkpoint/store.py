@@ -201,7 +201,7 @@ class CheckpointStore:
         """Remove what an interrupted or replaced save of this step left; nothing, if its manifest is unreadable."""
         try:
             manifest = self.manifest(step)
-            listed = {MANIFEST, *(told.file for told in (*manifest.pieces, *manifest.directory))}
+            listed = {MANIFEST, *(piece.file for piece in manifest.pieces), *(told.file for told in manifest.directory)}
         except CheckpointError:
             return
         for path in self.folder(step).iterdir():
