@@ -14,6 +14,7 @@ from balancer.completion.legality import MOST_MICRO_BATCHES
 from bridge.codec import NONE
 from bridge.options import BridgeOptions
 from bridge.precision import crossing
+from hetero.checkpoint.options import CheckpointOptions
 from hetero.cluster.options import PoolOptions
 from hetero.data.options import DataOptions
 from hetero.errors import did_you_mean, explains_itself
@@ -194,6 +195,19 @@ def _check_layers(layers: int) -> None:
     """Before they are listed."""
     if layers > MOST_LAYERS:
         raise JobError("model", f"{layers} layers", f"has at most {MOST_LAYERS} layers", "use fewer")
+
+
+def check_format(checkpoint: CheckpointOptions, tuning: Tuning) -> None:
+    """What a model's directory can hold, and where it can be written."""
+    if checkpoint.format != "hf":
+        return
+    remedy = "leave it out, and write a directory with hetero checkpoint export"
+    if tuning.lora is not None:
+        rule = "adapters are trained, which no model's own directory has a place for"
+        raise JobError("checkpoint.format", checkpoint.format, rule, remedy)
+    if checkpoint.in_store:
+        rule = "its files are written by several owners at once, which a store cannot take"
+        raise JobError("checkpoint.format", checkpoint.format, rule, remedy)
 
 
 def check_trackers(monitor: MonitorOptions) -> None:

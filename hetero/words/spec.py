@@ -91,6 +91,8 @@ class RunSpec(BaseModel):
     time_scale: float = 1.0
     checkpoint_folder: str | None = None
     checkpoint_every: int = 0
+    checkpoint_directory: bool = False
+    """Whether what is saved is a model's directory too."""
     state: Literal["initial", "weights", "checkpoint", "live"] = "initial"
     """Where the epoch's state comes from: `live` from the ranks that hold it, which have done `start` steps."""
     weights_folder: str | None = None
