@@ -17,7 +17,7 @@ from balancer.schedule.grid import format_grid
 from balancer.schedule.lowering import actions_of
 from balancer.search.ledger import efficiency
 from hetero.cli.profiled import told
-from hetero.models.options import NATIVE
+from hetero.models.registry import provider, served
 
 if TYPE_CHECKING:
     from balancer.simulate.simulate import Prediction
@@ -30,7 +30,7 @@ def as_data(job: Job, planned: Planned) -> str:
     data = {
         "job": job.name,
         "emulated": job.emulated,
-        "model": {"told": job.model.told(), "provider": NATIVE},
+        "model": {"told": job.model.told(), "provider": provider(job.model.resolve())},
         "plan": json.loads(planned.plan.to_json()),
         "prediction": _figures(planned.prediction) | ({"band": asdict(planned.band)} if planned.band else {}),
         "origins": _origins(planned),
@@ -48,8 +48,7 @@ def as_data(job: Job, planned: Planned) -> str:
 
 def print_planned(job: Job, planned: Planned, console: Console | None = None) -> None:
     console = console or Console()
-    served = f"model {job.model.told()}, served by the {NATIVE} provider"
-    console.print(served, soft_wrap=True, markup=False, highlight=False)
+    console.print(f"model {job.model.told()}, {served(job.model.resolve())}", soft_wrap=True, markup=False, highlight=False)
     console.print(_stages(planned))
     for pool in sorted(planned.plan.pools()):
         limit = planned.prediction.scenario.topology.pool(pool).memory_limit

@@ -22,6 +22,31 @@ OF_DIMENSIONS = ("llama",)
 """The families that sizes alone tell."""
 
 
+NATIVE, TRANSFORMERS = "native", "transformers"
+"""Who serves a model: our own parts, cut between half layers, for every strategy; or transformers' own modules."""
+
+
+def provider(description: ModelDescription) -> str:
+    """By the type alone: whether transformers' modules can be units is told by `architecture`."""
+    native = isinstance(description, Dimensions) or description.model_type in family_names()
+    return NATIVE if native else TRANSFORMERS
+
+
+def served(description: ModelDescription) -> str:
+    """In words, with what it costs. Raises as `architecture`."""
+    name = provider(description)
+    if name == NATIVE:
+        return f"served by the {name} provider"
+    tps = [str(tp) for tp in range(2, _MOST_TP) if architecture(description).legal_tp(tp) is None]
+    why = architecture(description).legal_tp(2)
+    split = f"split over {', '.join(tps)} chips" if tps else f"not split over chips: {why}"
+    refused = ", ".join(architecture(description).refused)
+    return f"served by the {name} provider: whole layers, {split}; without {refused} but in full"
+
+
+_MOST_TP = 65
+
+
 @cache
 def family_names() -> tuple[str, ...]:
     """The known families, sorted: types of models that a Hugging Face directory may be of."""

@@ -100,6 +100,26 @@ class Part(ABC):
         """The longest sample that it is made for, None where it is for any."""
         return None
 
+    @property
+    def refused(self) -> dict[str, str]:
+        """Strategies of a plan that it does not know, with the reason."""
+        return {}
+
+    @property
+    def is_layer(self) -> bool:
+        """Whether it is all of a layer, of which backward can make everything again."""
+        return False
+
+    @property
+    def alone(self) -> str | None:
+        """Why a sample must be one document, None where it need not."""
+        return None
+
+    @property
+    def unlike(self) -> str | None:
+        """The first of its tensors whose own first values are not known here."""
+        return None
+
     def product_flops(self, seq_len: int) -> float:
         """Of one product with each of its matrices."""
         shapes = (spec.layout.shape for spec in self.tensors(1))

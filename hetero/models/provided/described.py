@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from math import prod
 from typing import Any
 from unittest.mock import patch
@@ -101,21 +101,32 @@ def _check_values(model: HfModel) -> None:
 
 def _gives(frame: Frame) -> list[int]:
     """How many things each layer gives, by its class: layers of a class are alike in it."""
-    batch, found = _batch(), dict[type, int]()
-    shell = frame.shell([0] * len(frame.layers))
-    calls = shell.calls(batch, frame.causal.config.get_text_config().hidden_size, torch.float32)
+    found: dict[type, int] = {}
+    calls = _first_calls(frame)
     for layer, call in zip(frame.layers, calls, strict=True):
         if type(layer) not in found and call is not None:
             found[type(layer)] = _count_of(layer, call, frame)
     return [found.get(type(layer), 0) for layer in frame.layers]
 
 
+def _first_calls(frame: Frame) -> list[Call]:
+    """As of layers that give one thing or, where the model wants more of them, several."""
+    hidden = frame.causal.config.get_text_config().hidden_size
+    for count in (0, 2, 3):
+        with suppress(ValueError):
+            return frame.shell([count] * len(frame.layers)).calls(_batch(), hidden, torch.float32)
+    return frame.shell([0] * len(frame.layers)).calls(_batch(), hidden, torch.float32)
+
+
 def _count_of(layer: nn.Module, call: Call, frame: Frame) -> int:
     from hetero.models.provided.measured import on_meta, without_experts
 
     x = torch.empty(*_batch().tokens_BT.shape, frame.causal.config.get_text_config().hidden_size, device="meta")
-    with without_experts(layer), torch.no_grad():
-        made = on_meta(call)(layer, x)
+    try:
+        with without_experts(layer), torch.no_grad():
+            made = on_meta(call)(layer, x)
+    except FAULTS:  # what it is given beside the stream tells why
+        return 0
     return len(made) if isinstance(made, tuple) else 0
 
 

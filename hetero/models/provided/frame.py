@@ -33,7 +33,11 @@ class Frame:
         self.causal = _built(model)
         self.base = getattr(self.causal, self.causal.base_model_prefix)
         plan = list(type(self.causal.config).base_model_pp_plan)
-        (self.layers_name,) = (name for name in plan if isinstance(getattr(self.base, name, None), nn.ModuleList))
+        lists = [name for name in plan if isinstance(getattr(self.base, name, None), nn.ModuleList)]
+        if len(lists) != 1:
+            rule = "transformers' modules of it have no one list of layers"
+            raise config_error("model_type", model.model_type, rule, "choose a model of another type")
+        self.layers_name = lists[0]
         after = plan[plan.index(self.layers_name) + 1 :]
         self.norm_name = next((name for name in after if isinstance(getattr(self.base, name, None), nn.Module)), None)
         self.head_name = self._name_of(self.causal, self.causal.get_output_embeddings())
@@ -76,15 +80,14 @@ class Frame:
 
     def behind(self, product: nn.Module) -> Logits:
         """What makes logits of the last vectors, with `product` in the head's place."""
-        head, base = self.causal.get_submodule(self.head_name), self.causal._modules[self.causal.base_model_prefix]
-        self.causal._modules[self.causal.base_model_prefix] = given = _Given()
+        name = self.causal.base_model_prefix
+        self.causal._modules[name] = _Given()
         try:
             copy = deepcopy(self.causal)
         finally:
-            self.causal._modules[self.causal.base_model_prefix] = base
-        del head
+            self.causal._modules[name] = self.base
         _put(copy, self.head_name, product)
-        return Logits(copy, copy._modules[self.causal.base_model_prefix] or given)
+        return Logits(copy, copy.get_submodule(name))
 
     @staticmethod
     def _name_of(model: nn.Module, wanted: nn.Module) -> str:
@@ -146,9 +149,20 @@ class _Given(nn.Module):
     x_BTD: torch.Tensor
 
     def forward(self, *_: Any, **__: Any) -> Any:
-        from transformers.modeling_outputs import MoeModelOutputWithPast
+        return _Output(self.x_BTD)
 
-        return MoeModelOutputWithPast(last_hidden_state=self.x_BTD)
+
+class _Output:
+    """Of a model without its head: all else is None."""
+
+    def __init__(self, x_BTD: torch.Tensor) -> None:
+        self.last_hidden_state = x_BTD
+
+    def __getitem__(self, number: int) -> torch.Tensor | None:
+        return self.last_hidden_state if number == 0 else None
+
+    def __getattr__(self, name: str) -> None:
+        return None
 
 
 class Logits(nn.Module):

@@ -11,7 +11,7 @@ from unittest.mock import patch
 import torch
 from torch import nn
 from torch.autograd.graph import saved_tensors_hooks
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_map
 from torch.utils.flop_counter import FlopCounterMode
 
 from backends.operators import Operators
@@ -42,9 +42,10 @@ def without_experts(layer: nn.Module) -> Iterator[list[int]]:
     """Which tokens go where nobody knows here: experts give what they are given. Notes how many each token goes to."""
     chosen: list[int] = []
 
-    def forward(x: torch.Tensor, numbers: torch.Tensor, weights: torch.Tensor, *_: Any, **__: Any) -> torch.Tensor:
-        chosen.append(numbers.shape[-1])
-        return x * 1.0 + weights.sum() * 0.0
+    def forward(x: torch.Tensor, *given: Any, **named: Any) -> torch.Tensor:
+        tensors = [one for one in (*given, *named.values()) if isinstance(one, torch.Tensor)]
+        chosen.extend(one.shape[-1] for one in tensors if not one.is_floating_point())
+        return sum((one.sum() * 0.0 for one in tensors if one.is_floating_point()), x * 1.0)
 
     found = [module for _, module in layer.named_modules() if _is_experts(module)]
     for module in found:
@@ -186,19 +187,17 @@ class _Layer:
         )
 
     def _kept(self, tp: int, length: int, dtype: torch.dtype) -> int:
-        module, found = self.module(tp, dtype), {}
-        still = {id(p.untyped_storage()) for p in module.parameters()}
-        batch_bytes: dict[int, int] = {}
+        module = self.module(tp, dtype)
+        found: dict[int, tuple[int, Any]] = {}
 
         def keep(x: torch.Tensor) -> torch.Tensor:
             storage = x.untyped_storage()
             if x.device == META and not isinstance(x, nn.Parameter):
-                found[storage._cdata] = (storage.nbytes(), storage)
+                found[storage._cdata] = storage.nbytes(), storage
             return x
 
         with without_experts(module.layer), saved_tensors_hooks(keep, lambda x: x):
             self.run(module, length, dtype)
-        del still, batch_bytes
         return sum(size for size, _ in found.values())
 
     def _flops(self, length: int) -> tuple[float, int]:
@@ -233,10 +232,10 @@ class _Layer:
 
         with without_experts(module.layer), patch.object(TensorGroup, "reduce_out", reduce_out):
             x, made = self.run(module, LENGTHS[0])
-        inside = _reached([one.grad_fn for one in ends], "_CopyInBackward")
-        outside = _reached([made.grad_fn], "_ReduceOutBackward") | _reached(
-            [node for end in _nodes([one.grad_fn for one in ends], "") if type(end).__name__ == "_CopyInBackward"
-             for node, _ in end.next_functions], "_ReduceOutBackward")  # fmt: skip
+        cut = [one.grad_fn for one in ends]
+        entered = [node for node in _nodes(cut, ()) if type(node).__name__ in _ENTERING]
+        whole = [made.grad_fn, *(before for node in entered for before, _ in node.next_functions)]
+        inside, outside = _reached(cut, _ENTERING), _reached(whole, _LEAVING)
         if id(x) in inside:
             return kind, "its plan does not say how the gradient of the stream is summed"
         parameters = {id(t.parameter): t.name for t in module.tensors_held()}
@@ -251,7 +250,11 @@ class _Layer:
         return kind.model_copy(update={"tensors": tuple(tensors)}), ""
 
 
-def _nodes(begin: Sequence[Any], stop: str) -> Iterator[Any]:
+_ENTERING, _LEAVING = ("_CopyInBackward", "_ToHeadsBackward"), ("_ReduceOutBackward",)
+"""Nodes of a graph where what ranks cut begins, and where it ends."""
+
+
+def _nodes(begin: Sequence[Any], stop: Sequence[str]) -> Iterator[Any]:
     seen, left = set(), [node for node in begin if node is not None]
     while left:
         node = left.pop()
@@ -259,11 +262,11 @@ def _nodes(begin: Sequence[Any], stop: str) -> Iterator[Any]:
             continue
         seen.add(node)
         yield node
-        if not stop or type(node).__name__ != stop:
+        if type(node).__name__ not in stop:
             left += [one for one, _ in node.next_functions if one is not None]
 
 
-def _reached(begin: Sequence[Any], stop: str) -> set[int]:
+def _reached(begin: Sequence[Any], stop: Sequence[str]) -> set[int]:
     """The leaves that lie before these nodes, up to those of a kind."""
     return {id(node.variable) for node in _nodes(begin, stop) if hasattr(node, "variable")}
 
@@ -292,5 +295,3 @@ def _work_around(kind: ToldUnit, hidden: int) -> ToldWork:
     kept = {size: ToldBytes(split=(4.0 * entries, 0.0), whole=(3.0 * size * hidden, 0.0)) for size in (2, 4)}
     return ToldWork(flops=(2.0 * entries * hidden, 0.0), kept=kept)
 
-
-__all__ = ["FAULTS", "measured", "on_meta", "tree_leaves", "without_experts"]

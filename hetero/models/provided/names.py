@@ -93,16 +93,16 @@ def _gathered(blocks: Sequence[ToldBlock]) -> Iterator[ToldBlock]:
     """Those of one index of the first dimension each, as one."""
     rows: dict[Any, list[ToldBlock]] = {}
     for block in blocks:
-        item = block.here[0][0]
         stacked = 0 not in block.dims and len(block.here) > 1
+        item = block.here[0][0] if stacked else 0
         name = re.sub(rf"(?<=\.){item}(?=\.)", "{item}", block.foreign) if stacked else block.foreign
         if stacked and name.count("{item}") > 1:  # a layer of the same number
             head, _, tail = block.foreign.rpartition(f".{item}.")
             name = f"{head}.{{item}}.{tail}"
-        rows.setdefault((block.tensor, name, block.here[1:], block.there, block.dims, stacked), []).append(block)
+        rest = block.here[1:] if stacked else block.here
+        rows.setdefault((block.tensor, name, rest, block.there, block.dims, stacked), []).append(block)
     for (_, name, *_, stacked), found in rows.items():
-        items = [block.here[0] for block in found]
-        if stacked and len(found) > 1 and "{item}" in name and all(b == a + 1 for a, b in items):
+        if stacked and "{item}" in name and [block.here[0][0] for block in found] == [*range(len(found))]:
             yield found[0].model_copy(update={"foreign": name, "here": ((0, len(found)), *found[0].here[1:])})
         else:
             yield from found

@@ -66,6 +66,24 @@ class ProvidedPart(Part):
             whole_pair_bytes=work.pair * size * seq_len,
         )
 
+    @property
+    def refused(self) -> dict[str, str]:
+        """None of them is possible without a view into a layer."""
+        why = "the model runs on transformers' own modules, which know nothing of it"
+        return dict.fromkeys(("recompute", "sequence_parallel", "tp_slices", "experts"), why)
+
+    @property
+    def is_layer(self) -> bool:
+        return self.unit.role == "layer"
+
+    @property
+    def alone(self) -> str | None:
+        return "the model runs on transformers' own modules, which are given samples of one document"
+
+    @property
+    def unlike(self) -> str | None:
+        return next((t.name for t in self.unit.tensors if t.trains and t.std is None and t.value is None), None)
+
     def multiplied(self) -> tuple[str, ...]:
         """Adapters stand beside products that are ours."""
         return tuple(f"{path}.weight" for path in self.unit.linear)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -55,11 +55,24 @@ def latent(group: TensorGroup, module: nn.Module, rope: int) -> None:
     own: Callable[[torch.Tensor], torch.Tensor] = module.forward
 
     def forward(x: torch.Tensor) -> torch.Tensor:
-        y = own(x)
-        shared, to_heads = y.split([y.shape[-1] - rope, rope], dim=-1)
-        return torch.cat([shared, group.copy_in(to_heads)], dim=-1)
+        return cast(torch.Tensor, _ToHeads.apply(own(x), group, rope))
 
     module.forward = forward  # type: ignore[method-assign]
+
+
+class _ToHeads(torch.autograd.Function):
+    """The same forward; backward sums the gradients of the last outputs. Those of the others come summed."""
+
+    @staticmethod
+    def forward(ctx: Any, y: torch.Tensor, group: TensorGroup, rope: int) -> torch.Tensor:
+        ctx.group, ctx.rope = group, rope
+        return y.view_as(y)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+        total = gradients[0].clone(memory_format=torch.contiguous_format)
+        total[..., -ctx.rope :] = ctx.group.all_reduce_sum(total[..., -ctx.rope :].contiguous())
+        return total, None, None
 
 
 def _entering(group: TensorGroup, x: Any) -> Any:
