@@ -1,5 +1,7 @@
 """What to do about a plan whose chips are not as fast as it takes them for, while its run goes on.
 
-`speeds` hears how long stages take and says when a pool's speed has changed, `policy` decides what follows from that,
-`moves` says what a change of plan costs.
+rebalancer   `Rebalancer` follows a run, and asks when a pool has changed its speed
+policy       `decide`, which answers: keep the plan, or another one
+decision     `Situation` and `Decision`: the question, and the answer with its reasons
+moves        `move`: what a change of plan costs
 """

@@ -26,7 +26,7 @@ def reshared(now: Prediction) -> Prediction | None:
     """With the shares that end earliest, in whole micro-batches; None if these are the same, or cannot be."""
     plan = now.plan
     ends = _evened([_End.of(now, p) for p in range(len(plan.pipelines))])
-    pipelines = [_reopened(pipeline, end.share) for pipeline, end in zip(plan.pipelines, ends, strict=True)]
+    pipelines = [_reopened(pipeline, end.sequences) for pipeline, end in zip(plan.pipelines, ends, strict=True)]
     if [one.share for one in pipelines] == [one.share for one in plan.pipelines]:
         return None
     return _predicted(plan, pipelines, now.scenario.problem)
@@ -63,10 +63,10 @@ def _reopened(pipeline: PipelinePlan, share: int | None = None, cuts: Cuts | Non
 
 @dataclass(frozen=True)
 class _End:
-    """When a pipeline ends, which is later by `sequence_s` for each sequence more."""
+    """When a pipeline ends that has so many sequences, some `at_once`: later by `sequence_s` for each one more."""
 
-    share: int
-    micro_batch: int
+    sequences: int
+    at_once: int
     end_s: float
     sequence_s: float
 
@@ -78,8 +78,8 @@ class _End:
         slowest_s = max(now.busy_s[place] for place in places)
         return cls(pipeline.share, pipeline.micro_batch, end_s, slowest_s / pipeline.share)
 
-    def given(self, sequences: int) -> _End:
-        return replace(self, share=self.share + sequences, end_s=self.end_s + sequences * self.sequence_s)
+    def given(self, more: int) -> _End:
+        return replace(self, sequences=self.sequences + more, end_s=self.end_s + more * self.sequence_s)
 
 
 def _evened(ends: list[_End]) -> list[_End]:
@@ -87,8 +87,8 @@ def _evened(ends: list[_End]) -> list[_End]:
     while True:
         last = max(range(len(ends)), key=lambda p: ends[p].end_s)
         giver = ends[last]
-        amounts = [lcm(giver.micro_batch, end.micro_batch) for end in ends]
-        others = [p for p in range(len(ends)) if p != last and amounts[p] < giver.share]
+        amounts = [lcm(giver.at_once, end.at_once) for end in ends]
+        others = [p for p in range(len(ends)) if p != last and amounts[p] < giver.sequences]
         if not others:
             return ends
         to = min(others, key=lambda p: ends[p].given(amounts[p]).end_s)

@@ -58,7 +58,7 @@ class _Held(NamedTuple):
 
 
 @dataclass(frozen=True)
-class _Side:
+class _Holdings:
     """Who has what under a plan."""
 
     plan: Plan
@@ -95,14 +95,14 @@ def _parts(plan: Plan) -> Iterator[tuple[StagePlan, int, int, _Held]]:
 def move(before: Plan, after: Plan, problem: Problem) -> Move:
     """Between two completed plans, as far as whole units tell it. What a chip has it keeps, what its pool has comes
     from there, all else crosses into a pool once."""
-    were, will = _Side(before), _Side(after)
+    were, will = _Holdings(before), _Holdings(after)
     crossing = _crossing(were, will, problem.workload)
     seconds = max((_seconds(way, nbytes, problem.topology) for way, nbytes in crossing.items()), default=0.0)
     short = _shortage_bytes(were, will, problem.workload, problem.topology)
     return Move(round(sum(crossing.values())), seconds, short)
 
 
-def _crossing(were: _Side, will: _Side, work: Workload) -> dict[Way, float]:
+def _crossing(were: _Holdings, will: _Holdings, work: Workload) -> dict[Way, float]:
     crossing: dict[Way, float] = {}
     came: set[tuple[str, int, float]] = set()
     for (chip, u), held in will.held.items():
@@ -124,7 +124,7 @@ def _seconds(way: Way, nbytes: float, topology: Topology) -> float:
     return max((transfer_s(link, nbytes) for link in links), default=0.0)
 
 
-def _shortage_bytes(were: _Side, will: _Side, work: Workload, topology: Topology) -> int:
+def _shortage_bytes(were: _Holdings, will: _Holdings, work: Workload, topology: Topology) -> int:
     """A chip has all that it had, and beside it what is new."""
     need: Counter[_Chip] = Counter()
     for (chip, u), held in were.held.items():
