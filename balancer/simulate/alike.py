@@ -15,8 +15,9 @@ from math import isinf
 
 from balancer.cost.sync_traffic import SharedUnits
 from balancer.cost.topology import Topology
-from balancer.plan.plan import PipelinePlan, Plan, StagePlan
+from balancer.plan.plan import PipelinePlan, StagePlan
 from balancer.simulate.links import End, host_of
+from balancer.simulate.scenario import Scenario
 
 Neighbourhood = tuple[int, ...]
 _OWN = "chips", "owns"
@@ -24,13 +25,15 @@ _OWN = "chips", "owns"
 
 
 class Alike:
-    """Of a completed plan whose links are `free` or not."""
+    """Pipelines of a scenario."""
 
-    def __init__(self, plan: Plan, topology: Topology, free: bool) -> None:
-        self._plan = plan
-        self._crossings = [() if free else tuple(_crossings(pipeline, topology)) for pipeline in plan.pipelines]
+    def __init__(self, scenario: Scenario) -> None:
+        self._plan, topology = scenario.plan, scenario.topology
+        self._crossings = [
+            () if scenario.free_links else tuple(_crossings(pipeline, topology)) for pipeline in self._plan.pipelines
+        ]
         self.neighbourhoods = _neighbourhoods(self._crossings, topology)
-        signatures = [_signature(pipeline, topology) for pipeline in plan.pipelines]
+        signatures = [_signature(p, scenario) for p in range(len(self._plan.pipelines))]
         kinds: dict[Hashable, Neighbourhood] = {}
         self.computes_as: dict[int, int] = {}
         """By pipeline, the one that tells how it computes."""
@@ -66,12 +69,14 @@ class Alike:
         )
 
 
-def _signature(pipeline: PipelinePlan, topology: Topology) -> Hashable:
+def _signature(p: int, scenario: Scenario) -> Hashable:
     """With which of its stages lie on one host, where that makes a difference."""
-    stages, hosts = tuple(_of_stage(stage) for stage in pipeline.stages), dict[End, int]()
+    pipeline, topology, hosts = scenario.plan.pipelines[p], scenario.topology, dict[End, int]()
+    stages = tuple(_of_stage(stage) for stage in pipeline.stages)
+    paces = tuple(scenario.paces.get((p, s)) for s in range(len(stages))) if scenario.paces else ()
     joined = (stage for stage in pipeline.stages if topology.pool(stage.pool).fabric_bytes_per_s is not None)
     together = tuple(hosts.setdefault(host_of(topology, stage), len(hosts)) for stage in joined)
-    return pipeline.share, pipeline.micro_batch, pipeline.ticks, stages, together
+    return pipeline.share, pipeline.micro_batch, pipeline.ticks, stages, paces, together
 
 
 def _of_stage(stage: StagePlan) -> Hashable:

@@ -18,7 +18,7 @@ from balancer.schedule.action import COMPUTING, KINDS, PURPOSES, Action, Actions
 from balancer.schedule.lowering import last_backwards, lowered
 from balancer.simulate.agenda import Agenda
 from balancer.simulate.links import LinkDirection, SimulatedLinks, Wire
-from balancer.simulate.scenario import Scenario
+from balancer.simulate.scenario import Pace, Scenario
 
 TimedAction = tuple[Action, float, float]
 _NONE = -1
@@ -47,8 +47,8 @@ class StageRun:
     """What one stage has done, and where it stands in its list. `lasts` are the last backwards of its chunks with their
     ends, and `ready_at` is when its list is at STEP."""
 
-    def __init__(self, place: Place, items: Sequence[_Item], seconds: Sequence[float]) -> None:
-        self.place, self.items, self.seconds = place, items, seconds
+    def __init__(self, place: Place, items: Sequence[_Item], seconds: Sequence[float], pause_s: float) -> None:
+        self.place, self.items, self.seconds, self.pause_s = place, items, seconds, pause_s
         self.next, self.now = 0, 0.0
         self.spans: list[TimedAction] = []
         self.lasts: list[tuple[Action, float]] = []
@@ -83,7 +83,7 @@ class Computation:
             pipeline = scenario.plan.pipelines[p]
             self.ways[p] = list(_ways(pipeline, scenario, links))
             for s, items in enumerate(_programs(pipeline, scenario.plan.schedule)):
-                self.stages[p, s] = StageRun((p, s), items, _seconds(pipeline, s, scenario))
+                self.stages[p, s] = StageRun((p, s), items, *_seconds(p, s, scenario))
         self._apart = self._only_users()
 
     def run(self) -> None:
@@ -109,7 +109,7 @@ class Computation:
             self._advance(self._ready.pop())
 
     def _advance(self, stage: StageRun) -> None:
-        items, seconds, now, p = stage.items, stage.seconds, stage.now, stage.place[0]
+        items, seconds, pause_s, now, p = stage.items, stage.seconds, stage.pause_s, stage.now, stage.place[0]
         arrivals, apart = self._arrivals[p], self._apart[p]
         for number in range(stage.next, len(items)):
             awaited, action, slot, is_last, made, way = items[number]
@@ -121,6 +121,7 @@ class Computation:
                 if arrival > now:
                     now = arrival
             if action is not None:
+                now += pause_s
                 end = now + seconds[slot]
                 stage.spans.append((action, now, end))
                 now = end
@@ -220,19 +221,22 @@ def _ways(pipeline: PipelinePlan, scenario: Scenario, links: SimulatedLinks) -> 
         yield Way(after.stage, chunk.stage, links.between(there, here), size * link.gradient_ratio)
 
 
-def _seconds(pipeline: PipelinePlan, s: int, scenario: Scenario) -> list[float]:
-    """By slot: of each chunk and kind, if the chunk is the stage's."""
+def _seconds(p: int, s: int, scenario: Scenario) -> tuple[list[float], float]:
+    """By slot, of each chunk and kind, if the chunk is the stage's; and the pause before each."""
+    pipeline, pace = scenario.plan.pipelines[p], scenario.paces.get((p, s), Pace())
     size, stage, found = pipeline.micro_batch, pipeline.stages[s], list[float]()
     for chunk in pipeline.chunks():
         units = range(*chunk.units) if chunk.stage == s else range(0)
-        costs = scenario.times, scenario.topology, scenario.workload
-        time = stage_time(*costs, stage, units, size).slowed(size * scenario.time_scale) if units else None
+        costs, slower = (scenario.times, scenario.topology, scenario.workload), size * scenario.time_scale * pace.ratio
+        time = stage_time(*costs, stage, units, size).slowed(slower) if units else None
         found += [time.of(kind) if time else 0.0 for kind in COMPUTING]
-    return found
+    return found, pace.pause_s
 
 
-def unit_seconds(scenario: Scenario, pipeline: PipelinePlan, s: int, unit: int, kind: Kind) -> float:
+def unit_seconds(scenario: Scenario, place: Place, unit: int, kind: Kind) -> float:
     """What one unit of a stage adds to an action."""
+    p, s = place
+    pipeline, pace = scenario.plan.pipelines[p], scenario.paces.get(place, Pace())
     costs = scenario.times, scenario.topology, scenario.workload
     time = stage_unit_time(*costs, pipeline.stages[s], unit, pipeline.micro_batch)
-    return time.of(kind) * pipeline.micro_batch * scenario.time_scale
+    return time.of(kind) * pipeline.micro_batch * scenario.time_scale * pace.ratio

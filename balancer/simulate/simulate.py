@@ -49,7 +49,7 @@ def _of_kinds(scenario: Scenario) -> Prediction:
     """Computation of each kind of neighbourhood by itself, then the sync of all. Raises Overtaken where that is not how
     it goes."""
     plan, links, agenda = scenario.plan, scenario.links(), Agenda()
-    alike = Alike(plan, scenario.topology, scenario.free_links)
+    alike = Alike(scenario)
     steps_as = alike.steps_as(shared_state(plan, scenario.workload, among=()))
     shared = shared_state(plan, scenario.workload, among=set(steps_as.values()))
     computing = Computation(scenario, (p for one in alike.computing for p in one), scenario.links(), Agenda())

@@ -67,7 +67,7 @@ class SyncTiming:
         for unit in range(*pipeline.chunks()[chunk].units):
             if (p, chunk, unit) in self._by_use:
                 self._agenda.at(end, (0, *place), partial(self._made, place, (p, chunk, unit)))
-            end -= unit_seconds(self._scenario, pipeline, place[1], unit, action.kind)
+            end -= unit_seconds(self._scenario, place, unit, action.kind)
 
     def computed(self, place: Place, end: float) -> None:
         """From here on a stage passes on what its pool has summed there."""

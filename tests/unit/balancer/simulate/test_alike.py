@@ -99,15 +99,15 @@ def many(replicas: int, tp: int = 8, network: float = float("inf")) -> Scenario:
 @pytest.mark.parametrize(("tp", "neighbours"), [(8, 1), (4, 2), (2, 4)])
 def test_pipelines_of_one_pair_of_hosts_are_neighbours_and_all_such_are_alike(tp: int, neighbours: int) -> None:
     scenario = many(4, tp)
-    alike = Alike(scenario.plan, scenario.topology, free=False)
+    alike = Alike(scenario)
     assert {len(one) for one in alike.neighbourhoods} == {neighbours}
     assert alike.computing == (tuple(range(neighbours)),)
-    assert len(Alike(scenario.plan, scenario.topology, free=True).computing) == 1
+    assert len(Alike(replace(scenario, free_links=True)).computing) == 1
 
 
 def test_all_copies_but_owners_and_hubs_are_one() -> None:
     scenario = many(12)
-    alike = Alike(scenario.plan, scenario.topology, free=False)
+    alike = Alike(scenario)
     units = len(scenario.workload.units)
     told = set(alike.steps_as(shared_state(scenario.plan, scenario.workload)).values())
     assert len(told) == units // 2 + 1, "each owner owns a unit of either stage"
