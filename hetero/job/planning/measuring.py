@@ -24,8 +24,8 @@ from hetero.words.spec import CalibrationSpec
 SAFETY = 1.5
 """Emulated actions are given this many times the bare arithmetic's time, measured with all ranks at work at once."""
 _LOOKS = 5  # at the bare arithmetic, of which the median counts
-_QUICK, _THOROUGH = 3, 64  # repeats before a run, and of a profile
-_MICRO_BATCHES = (1, 2, 4, 8)
+_QUICK, _THOROUGH = 3, 32  # repeats before a run, and of a profile
+_MICRO_BATCHES = (1, 2, 4)
 Tell = Callable[[str], None]
 
 
