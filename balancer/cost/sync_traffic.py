@@ -7,12 +7,13 @@ in any other the copies take turns from unit to unit.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeVar
 
-from balancer.cost.workload import Workload
+from balancer.cost.workload import UnitWork, Workload
 from balancer.plan.plan import PipelinePlan, Place, Plan
 
 _T = TypeVar("_T")
@@ -56,7 +57,22 @@ class SharedUnits:
 
 def shared_state(plan: Plan, workload: Workload, among: Collection[int] | None = None) -> list[SharedUnits]:
     """Each unit's state that has several copies, in the order in which gradients are made: from the last unit on. With
-    `among`, only those pipelines' uses of it."""
+    `among`, only those pipelines' uses of it. All uses are asked for again and again of one plan, and worked out
+    once."""
+    if among is not None:
+        return _shared_state(plan, workload, among)
+    for known, units, found in _KNOWN:
+        if known is plan and units is workload.units:
+            return found
+    _KNOWN.append((plan, workload.units, _shared_state(plan, workload, None)))
+    return _KNOWN[-1][2]
+
+
+_KNOWN: deque[tuple[Plan, tuple[UnitWork, ...], list[SharedUnits]]] = deque(maxlen=4)
+"""Of the plans that were asked for last."""
+
+
+def _shared_state(plan: Plan, workload: Workload, among: Collection[int] | None) -> list[SharedUnits]:
     owners, later_uses, holders = owner_places(plan), dict(workload.tied), _Holders(plan)
     told = range(len(plan.pipelines)) if among is None else sorted(among)
     found = []
