@@ -11,18 +11,23 @@ from balancer.plan.plan import StagePlan
 
 
 def stage_time(
-    times: Times, topology: Topology, workload: Workload, stage: StagePlan, units: Sequence[int]
+    times: Times, topology: Topology, workload: Workload, stage: StagePlan, units: Sequence[int], micro_batch: int = 1
 ) -> UnitTime:
-    """Of several of its units, per sequence."""
-    each = (stage_unit_time(times, topology, workload, stage, unit) for unit in units)
+    """Of several of its units, per sequence of a micro-batch of so many."""
+    each = (stage_unit_time(times, topology, workload, stage, unit, micro_batch) for unit in units)
     return UnitTime(*map(sum, zip(*each, strict=True)))
 
 
-def stage_unit_time(times: Times, topology: Topology, workload: Workload, stage: StagePlan, unit: int) -> UnitTime:
-    """Of one of its units, per sequence. Products that are made again go as fast as a forward without its collectives,
-    of which only the gathering of rows is done again, half of an all-reduce; other values are written once more and
-    read once more."""
-    pool, plain = topology.pool(stage.pool), times.lookup(stage.pool, stage.tp, workload.units[unit].kind)
+def stage_unit_time(
+    times: Times, topology: Topology, workload: Workload, stage: StagePlan, unit: int, micro_batch: int = 1
+) -> UnitTime:
+    """Of one of its units, per sequence of a micro-batch of so many. Products that are made again go as fast as a
+    forward without its collectives, of which only the gathering of rows is done again, half of an all-reduce; other
+    values are written once more and read once more."""
+    plain = times.lookup(stage.pool, stage.tp, workload.units[unit].kind, micro_batch)
+    if stage.recompute == "none":
+        return plain
+    pool = topology.pool(stage.pool)
     kept = workload.at(pool.precision).units[unit]
     made = kept.under(stage.recompute_of(unit))
     flops, bytes_ = made.remade_flops - kept.remade_flops, kept.kept_bytes(stage.tp) - made.kept_bytes(stage.tp)

@@ -14,6 +14,8 @@ from balancer.plan.plan import StagePlan
 from balancer.schedule.action import Kind
 
 _Key = tuple[str, int, str]
+_Modelled = Callable[[str, int, str, int], "UnitTime"]
+"""Of a pool, tp, kind of unit and size of the micro-batch."""
 UPDATE_BYTES = 28
 """Of AdamW in float32, which reads gradient, value and two moments and writes the last three; SGD, which moves less, is
 taken for it."""
@@ -56,51 +58,71 @@ class UnitTime(NamedTuple):
 
 
 class Times:
-    """Unit times by (pool, tp, kind of unit): measured ones first, `modelled` ones for what was not measured."""
+    """Unit times by (pool, tp, kind of unit) and size of the micro-batch, in sequences: measured ones first, `modelled`
+    ones for what was not measured. `known` are those of micro-batches of one sequence."""
 
-    def __init__(self, known: Mapping[_Key, UnitTime], modelled: Callable[[str, int, str], UnitTime] | None = None):
-        self._known = dict(known)
+    def __init__(self, known: Mapping[_Key, UnitTime], modelled: _Modelled | None = None):
+        self._measured = {key: {1: time} for key, time in known.items()}
         self._modelled = modelled
+        self._found: dict[tuple[_Key, int], UnitTime] = {}
 
-    def lookup(self, pool: str, tp: int, kind: str) -> UnitTime:
-        """Raises CostError for what is neither measured nor modelled."""
-        key = pool, tp, kind
-        if key not in self._known:
-            if self._modelled is None:
-                rule = f"the time of unit kind {kind!r} on pool {pool} at tp {tp} was never measured"
-                raise CostError(
-                    "times", list(key), rule, "measure it, or give datasheet times for what is not measured"
-                )
-            self._known[key] = self._modelled(*key)
-        return self._known[key]
+    def lookup(self, pool: str, tp: int, kind: str, micro_batch: int = 1) -> UnitTime:
+        """Seconds per sequence, whatever the size. Raises CostError for what is neither measured nor modelled."""
+        asked = (pool, tp, kind), micro_batch
+        if asked not in self._found:
+            self._found[asked] = self._lookup(*asked)
+        return self._found[asked]
+
+    def _lookup(self, key: _Key, micro_batch: int) -> UnitTime:
+        """Between sizes of which one was measured there is what the model sees between them."""
+        measured = self._measured.get(key)
+        if measured:
+            near = min(measured, key=lambda size: (abs(size - micro_batch), size))
+            return measured[near].slowed(self._grown(key, near, micro_batch))
+        if self._modelled is None:
+            pool, tp, kind = key
+            rule = f"the time of unit kind {kind!r} on pool {pool} at tp {tp} was never measured"
+            raise CostError("times", list(key), rule, "measure it, or give datasheet times for what is not measured")
+        return self._modelled(*key, micro_batch)
+
+    def _grown(self, key: _Key, measured: int, asked: int) -> float:
+        """How much longer a sequence takes in a micro-batch of another size."""
+        if self._modelled is None or measured == asked:
+            return 1.0
+        before = self._modelled(*key, measured).total_s
+        return self._modelled(*key, asked).total_s / before if before > 0 else 1.0
 
     def knows(self, pool: str, tp: int, workload: Workload) -> bool:
-        return self._modelled is not None or all((pool, tp, unit.kind) in self._known for unit in workload.units)
+        return self._modelled is not None or all((pool, tp, unit.kind) in self._measured for unit in workload.units)
 
     @staticmethod
     def from_measurements(rows: Iterable[Mapping[str, Any]], otherwise: Times | None = None) -> Times:
-        """Rows of {"pool", "tp", "kind", "forward_s", "backward_s"}; of equal ones the median counts.
+        """Rows of {"pool", "tp", "kind", "forward_s", "backward_s"}, in seconds per sequence, of micro-batches of
+        "micro_batch" sequences, which is 1 where it is left out; of equal ones the median counts.
 
         What was not measured is taken from `otherwise`, scaled by how the pool's measurements compare with it; so are
         the parts of forwards and backwards, which nobody measures apart.
         """
-        found: dict[_Key, list[UnitTime]] = {}
+        found: dict[tuple[_Key, int], list[UnitTime]] = {}
         for row in rows:
             time = UnitTime(float(row["forward_s"]), float(row["backward_s"]))
-            found.setdefault((row["pool"], int(row["tp"]), row["kind"]), []).append(time)
-        known = {}
-        for key, times in found.items():
+            key = row["pool"], int(row["tp"]), row["kind"]
+            found.setdefault((key, int(row.get("micro_batch", 1))), []).append(time)
+        measured: dict[_Key, dict[int, UnitTime]] = {}
+        for (key, size), times in found.items():
             took = UnitTime(median(t.forward_s for t in times), median(t.backward_s for t in times))
-            known[key] = took.divided_as(otherwise.lookup(*key)) if otherwise else took
-        return Times(known, _scaled(otherwise, known) if otherwise else None)
+            measured.setdefault(key, {})[size] = took.divided_as(otherwise.lookup(*key, size)) if otherwise else took
+        made = Times({}, _scaled(otherwise, measured) if otherwise else None)
+        made._measured = measured
+        return made
 
 
-def _scaled(modelled: Times, known: Mapping[_Key, UnitTime]) -> Callable[[str, int, str], UnitTime]:
-    def lookup(pool: str, tp: int, kind: str) -> UnitTime:
-        measured = {key: time.total_s for key, time in known.items() if key[0] == pool}
-        expected = sum(modelled.lookup(*key).total_s for key in measured)
-        ratio = sum(measured.values()) / expected if expected > 0 else 1.0
-        return modelled.lookup(pool, tp, kind).slowed(ratio)
+def _scaled(modelled: Times, measured: Mapping[_Key, Mapping[int, UnitTime]]) -> _Modelled:
+    def lookup(pool: str, tp: int, kind: str, micro_batch: int) -> UnitTime:
+        of_pool = {(key, size): t for key, sizes in measured.items() if key[0] == pool for size, t in sizes.items()}
+        expected = sum(modelled.lookup(*key, size).total_s for key, size in of_pool)
+        ratio = sum(time.total_s for time in of_pool.values()) / expected if expected > 0 else 1.0
+        return modelled.lookup(pool, tp, kind, micro_batch).slowed(ratio)
 
     return lookup
 
@@ -113,7 +135,7 @@ def datasheet_times(topology: Topology, workload: Workload) -> Times:
     units = {
         pool.name: {unit.kind: unit for unit in reversed(workload.at(pool.precision).units)} for pool in topology.pools
     }
-    return Times({}, lambda pool, tp, kind: _datasheet_time(topology.pool(pool), tp, units[pool][kind]))
+    return Times({}, lambda pool, tp, kind, _: _datasheet_time(topology.pool(pool), tp, units[pool][kind]))
 
 
 def _datasheet_time(pool: PoolSpec, tp: int, unit: UnitWork) -> UnitTime:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 
 from backends.chip import ChipSpec
 from balancer.errors import PlanError, did_you_mean
@@ -26,6 +27,8 @@ class PoolSpec:
     memory_told_by: str = "its data sheet, less the reserve"
     paced_as: str | None = None
     """Of an emulated pool: the precision whose speed it has, where that is not its own."""
+    network_bytes_per_s: float = inf
+    """What one host carries to all other pools together, each way."""
 
     @property
     def memory_limit(self) -> str:

@@ -50,7 +50,7 @@ class Pool(WordPart):
         chip = load_chip(self.chip)
         if self.emulate is not None and self.emulate.host_gb_per_s is not None:
             chip = replace(chip, host_bytes_per_s=self.emulate.host_gb_per_s * 1e9)
-        return PoolSpec(
+        planned = PoolSpec(
             self.name,
             chip,
             self.count,
@@ -58,9 +58,9 @@ class Pool(WordPart):
             chip.usable_bytes if usable_bytes is None else usable_bytes,
             tp,
             precision,
-            **({} if usable_bytes is None else {"memory_told_by": "the chip itself"}),
             paced_as=self.emulate.precision if self.emulate else None,
         )
+        return planned if usable_bytes is None else replace(planned, memory_told_by="the chip itself")
 
     def ranks_by_host(self) -> tuple[tuple[RankId, ...], ...]:
         ranks = [RankId(self.name, index) for index in range(self.count)]

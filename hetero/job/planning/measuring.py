@@ -86,7 +86,7 @@ def kept_profile(job: Job) -> Profile:
 
 def times(job: Job, found: Profile) -> Times | None:
     """By what was measured, and by data sheets where nothing was; None where nothing was at all."""
-    rows = found.units(job.train.micro_batch)
+    rows = found.units()
     return Times.from_measurements(rows, otherwise=datasheet_times(topology(job), workload(job))) if rows else None
 
 
