@@ -28,8 +28,8 @@ _Word = Literal["none", "selective", "full"]
 
 @dataclass(frozen=True)
 class Standing:
-    """Where a stage stands in its pipeline: how many micro-batches it keeps, the bytes that one of its chips has for its
-    units, which part of its units it owns, and how many micro-batches share the time of an update."""
+    """Where a stage stands in its pipeline: how many micro-batches it keeps, the bytes that one of its chips has for
+    its units, which part of its units it owns, and how many micro-batches share the time of an update."""
 
     in_flight: int
     limit_bytes: float
