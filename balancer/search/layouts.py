@@ -39,16 +39,22 @@ class Layouts:
     expected_s: Floats
     trip_s: float
 
-    def sequences(self, within_s: float, fills: float, period_s: Floats | None = None) -> Floats:
-        """That each way gets done in some time, if a pipeline fills for this part of what a micro-batch takes."""
-        period = self.period_s if period_s is None else period_s
-        fill = np.maximum(0.0, fills * self.trip_s - period)
-        each = np.floor((within_s - fill) / period * (1 + 1e-9) + 1e-9)
+    def sequences(self, within_s: float, fills: float) -> Floats:
+        """That each way gets done in some time at most, if a pipeline fills for this part of what a micro-batch takes
+        at least."""
+        fill = np.maximum(0.0, fills * self.trip_s - self.period_s)
+        each = np.floor((within_s - fill) / self.period_s * (1 + 1e-9) + 1e-9)
         found: Floats = np.maximum(each, 0.0) * (self.pipelines * self.micro_batch)
         return found
 
+    def expected_sequences(self, within_s: float) -> Floats:
+        """The same by a guess, with parts of micro-batches."""
+        each = np.maximum(0.0, within_s / self.expected_s - (self.stages.sum(axis=1) - 1))
+        found: Floats = each * (self.pipelines * self.micro_batch)
+        return found
+
     def groups(self, way: int) -> Iterator[Group]:
-        """The orders in which the pools may follow each other."""
+        """The orders in which the pools may follow each other, the first pools' first."""
         segments = [Segment(*each) for each in zip(self.pools, self.tps, map(int, self.stages[way]), strict=True)]
         for order in permutations(segments):
             yield Group(order, int(self.pipelines[way]), self.micro_batch)

@@ -36,10 +36,10 @@ class Row(NamedTuple):
     def sequences(self, within_s: float, fills: float, guess: bool) -> float:
         """That all pipelines get done in some time."""
         period_s = float((self.layouts.expected_s if guess else self.layouts.period_s)[self.row])
-        fill_s = max(0.0, fills * self.layouts.trip_s - period_s)
-        each = (within_s - fill_s) / period_s
-        if not guess:
-            each = int(each * (1 + 1e-9) + 1e-9)
+        if guess:
+            each = (within_s - (int(self.layouts.stages[self.row].sum()) - 1) * period_s) / period_s
+        else:
+            each = int((within_s - max(0.0, fills * self.layouts.trip_s - period_s)) / period_s * (1 + 1e-9) + 1e-9)
         return self.pipelines * self.layouts.micro_batch * max(0.0, each)
 
 
@@ -52,7 +52,9 @@ class Shapes:
     def __init__(self, problem: Problem, space: LayoutSpace) -> None:
         self.problem, self.space = problem, space
         self.fills = 0.0 if any(schedule(name).timed for name in problem.schedules) else 1.0
-        self.parts = [parts for names in subsets(problem) for parts in partitions(names)]
+        names = [pool.name for pool in problem.topology.pools]
+        every = (parts for some in subsets(problem) for parts in partitions(some))
+        self.parts = [sorted(parts, key=lambda part: names.index(part[0])) for parts in every]
 
     def bound_s(self, parts: Sequence[tuple[str, ...]]) -> float:
         """No plan with these pools in common pipelines is faster; infinite without one."""
@@ -90,9 +92,7 @@ class Shapes:
         for part in parts:
             ways = []
             for layouts in self.space.of(part):
-                period = layouts.expected_s
-                fill = np.maximum(0.0, self.fills * layouts.trip_s - period)
-                done = layouts.pipelines * layouts.micro_batch * (within_s - fill) / period
+                done = layouts.expected_sequences(within_s)
                 best = np.argsort(-done, kind="stable")[:most]
                 ways += [(float(done[row]), Row(layouts, int(row))) for row in best if done[row] > 0]
             lists.append([way for _, way in sorted(ways, key=lambda way: -way[0])[: 2 * most]])
@@ -101,7 +101,7 @@ class Shapes:
                 yield self.solve(shape, guess=True), shape
 
     def groupings(self, shape: Shape) -> Iterator[Grouping]:
-        """Its orders and schedules."""
+        """Its orders and schedules, the usual schedule first, and pools with much memory first."""
         stages = [sum(map(int, way.layouts.stages[way.row])) for way in shape]
         names = self.problem.schedules if max(stages) > 1 else self.problem.schedules[:1]
         for groups in product(*(list(way.layouts.groups(way.row)) for way in shape)):
@@ -120,10 +120,10 @@ class Shapes:
         return _least(lambda t: sum(self._most(part, t, guess) for part in parts) >= batch)
 
     def _most(self, part: tuple[str, ...], within_s: float, guess: bool) -> float:
-        return max(
-            float(one.sequences(within_s, self.fills, one.expected_s if guess else None).max())
-            for one in self.space.of(part)
-        )
+        found = self.space.of(part)
+        if guess:
+            return max(float(one.expected_sequences(within_s).max()) for one in found)
+        return max(float(one.sequences(within_s, self.fills).max()) for one in found)
 
     def _feeds(self, shape: Shape) -> bool:
         """Whether each pipeline gets a micro-batch."""
