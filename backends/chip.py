@@ -42,10 +42,12 @@ class ChipSpec:
 
     `peak_flops` is dense FLOP/s by precision (a missing precision is one the chip lacks), `memory_bytes` the memory
     as built, of which driver and context keep `reserve_bytes`, `interconnect_bytes_per_s` the links to the other chips
-    of its host in one direction, `efficiency` the fraction of the peak that training usually reaches. A communicator of
-    the family's collectives takes `communicator_bytes` of each of its chips, `pair_communicator_bytes` where two chips
-    send to each other, and `exchange_peer_bytes` more for each other chip of its host that it has all-to-alls with.
-    `host_bytes_per_s` is its link to its host's memory, each way, and its share of that memory's own rate.
+    of its host in one direction, `efficiency` the fraction of the peak that training usually reaches, and
+    `matrix_efficiency` the fraction that a large matrix product reaches by itself, None where nobody has published it.
+    A communicator of the family's collectives takes `communicator_bytes` of each of its chips,
+    `pair_communicator_bytes` where two chips send to each other, and `exchange_peer_bytes` more for each other chip of
+    its host that it has all-to-alls with. `host_bytes_per_s` is its link to its host's memory, each way, and its share
+    of that memory's own rate.
     `float8`: its torch converts to float8 and back. `device_names` are what its driver calls it. `provenance` is keyed
     by figure ("memory_bytes", "peak_flops.bfloat16").
     """
@@ -64,6 +66,7 @@ class ChipSpec:
     pair_communicator_bytes: int = 0
     exchange_peer_bytes: int = 0
     host_bytes_per_s: float = HOST_BYTES_PER_S
+    matrix_efficiency: float | None = None
     float8: bool = False
     device_names: tuple[str, ...] = ()
 
@@ -155,6 +158,7 @@ class _Sheet(_Strict):
     memory_gb_per_s: _Figure
     interconnect_gb_per_s: _Figure
     efficiency: _Figure
+    matrix_efficiency: _Figure | None = None
     float8: _Fact | None = None
     device_names: _Names | None = None
 
@@ -162,8 +166,9 @@ class _Sheet(_Strict):
     def _plausible(self) -> _Sheet:
         if "float32" not in self.peak_tflops:
             raise ValueError("peak_tflops lacks float32, which every chip has")
-        if self.efficiency.value > 1:
-            raise ValueError("efficiency is a fraction of the peak, so at most 1")
+        for name, fraction in (("efficiency", self.efficiency), ("matrix_efficiency", self.matrix_efficiency)):
+            if fraction is not None and fraction.value > 1:
+                raise ValueError(f"{name} is a fraction of the peak, so at most 1")
         if self.reserve_gib.value >= self.memory_gib.value:
             raise ValueError("reserve_gib is a part of memory_gib")
         return self
@@ -185,6 +190,7 @@ class _Sheet(_Strict):
         said = {
             **buffers,
             "host_bytes_per_s": self.host_gb_per_s,
+            "matrix_efficiency": self.matrix_efficiency,
             "float8": self.float8,
             "device_names": self.device_names,
         }
@@ -201,6 +207,7 @@ class _Sheet(_Strict):
             note=self.note,
             reserve_bytes=round(self.reserve_gib.value * GIB),
             host_bytes_per_s=self.host_gb_per_s.value * 1e9 if self.host_gb_per_s else HOST_BYTES_PER_S,
+            matrix_efficiency=self.matrix_efficiency.value if self.matrix_efficiency else None,
             float8=self.float8 is not None and self.float8.value,
             device_names=self.device_names.value if self.device_names else (),
             **{key: round(figure.value * MIB) if figure else 0 for key, figure in buffers.items()},

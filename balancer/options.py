@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from balancer.errors import ScheduleError
 from balancer.plan.plan import PipelinePlan
 from balancer.schedule.registry import schedule
+
+Choice = Literal[
+    "micro_batch", "schedule", "recompute", "optimizer", "sequence_parallel", "tp_slices", "experts"
+]  # fmt: skip
+CHOICES: tuple[Choice, ...] = get_args(Choice)
+"""What a search may choose beside pools, tp, cuts and shares."""
 
 
 class BalanceOptions(BaseModel):
@@ -29,10 +35,16 @@ class BalanceOptions(BaseModel):
         "one by hand.",
     )
     schedule: str = Field("1f1b", description="The order of forwards and backwards on a stage.")
+    choose: tuple[Choice, ...] = Field(
+        ("recompute", "optimizer"),
+        description="What the balancer may choose beside pools, tp, cuts and shares; what is not named is as the job "
+        "says, or plain. `all` names everything.",
+    )
 
-    def follows(self, by_hand: bool) -> bool:
-        """Whether the balancer looks after a run under such a plan."""
-        return self.live == "auto" or (self.live is None and not by_hand)
+    @field_validator("choose", mode="before")
+    @classmethod
+    def _all_is_everything(cls, value: Any) -> Any:
+        return CHOICES if value == "all" else value
 
     @field_validator("schedule")
     @classmethod
@@ -54,3 +66,7 @@ class BalanceOptions(BaseModel):
         if mode == "manual" and not written:
             raise ValueError("mode manual obeys `pipelines`; write at least one or set mode to auto")
         return {**section, "mode": mode}
+
+    def follows(self, by_hand: bool) -> bool:
+        """Whether the balancer looks after a run under such a plan."""
+        return self.live == "auto" or (self.live is None and not by_hand)

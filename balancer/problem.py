@@ -10,6 +10,10 @@ from balancer.cost.times import Times
 from balancer.cost.topology import Topology
 from balancer.cost.workload import LegalTp, Workload
 from balancer.options import BalanceOptions
+from balancer.schedule.registry import searched_schedules
+
+MOST_CHOSEN = 16
+"""Sequences of the largest micro-batch that a search tries: a larger one keeps chips no busier."""
 
 
 def _any_tp(tp: int) -> str | None:
@@ -19,7 +23,7 @@ def _any_tp(tp: int) -> str | None:
 @dataclass(frozen=True)
 class Problem:
     """A `workload` on the chips and links of a `topology`, whose units take `times` there (none, where nobody has told
-    them yet). A search gives every pipeline the same `micro_batch`; a plan by hand has its own."""
+    them yet). A search gives pipelines the `micro_batch`, unless it may choose; a plan by hand has its own."""
 
     topology: Topology
     workload: Workload
@@ -29,9 +33,17 @@ class Problem:
     micro_batch: int = 1
 
     @property
-    def micro_batches(self) -> int:
-        """Of all pipelines in a step."""
-        return self.workload.global_batch // self.micro_batch
+    def micro_batch_sizes(self) -> tuple[int, ...]:
+        """To choose from, in sequences."""
+        if "micro_batch" not in self.options.choose:
+            return (self.micro_batch,)
+        batch = self.workload.global_batch
+        return tuple(size for size in range(1, min(batch, MOST_CHOSEN) + 1) if batch % size == 0)
+
+    @property
+    def schedules(self) -> tuple[str, ...]:
+        """To choose from."""
+        return searched_schedules() if "schedule" in self.options.choose else (self.options.schedule,)
 
     def knows(self, pool: str, tp: int) -> bool:
         """Whether there are times of every unit there."""

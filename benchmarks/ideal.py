@@ -25,8 +25,8 @@ def modelled_step_s(job: Job, plan: Plan, time_scale: float) -> float:
     chips, work = topology(job), workload(job)
     believed = datasheet_times(chips, work)
 
-    def true(pool: str, tp: int, kind: str) -> UnitTime:
-        emulate, time = job.pools[pool].emulate, believed.lookup(pool, tp, kind)
+    def true(pool: str, tp: int, kind: str, micro_batch: int) -> UnitTime:
+        emulate, time = job.pools[pool].emulate, believed.lookup(pool, tp, kind, micro_batch)
         speed = emulate.speed if emulate else 1.0
         return time.slowed(1 / speed)
 

@@ -19,19 +19,20 @@ from hetero.checkpoint.export import export
 from hetero.checkpoint.resume import CHECKPOINTS, ResumePoint
 from hetero.huggingface.folder import WEIGHTS, HfFolder
 from hetero.huggingface.reader import HfReader
-from hetero.layers import sliced_loss
+from hetero.layers import cross_entropy, sliced_loss
 from hetero.layers.cross_entropy import cross_entropy_sum
 from hetero.models.batch import Batch
 from hetero.models.hf_model import HfModel
-from hetero.models.registry import architecture
+from hetero.models.registry import NATIVE, architecture, provider
 from hetero.models.stored_weights import StoredWeights
 from hetero.words.options import OptimizerOptions, TrainOptions
-from tests.distributed.cases import a1, n2, pipeline, plan
+from tests.distributed.cases import a1, n1, n2, pipeline, plan
 from tests.distributed.fleet import Job, Standing
 from tests.distributed.laws import TOLERANCES, tensor_deviation
 from tests.distributed.plain import GlobalBatches, PlainModel
 from tests.tiny_hf import gradient, random_model
-from tests.tiny_models import tiny
+from tests.tiny_models import TINY, tiny
+from tests.tiny_provided import tiny_provided
 
 LIMIT, FLOOR = 1e-5, TOLERANCES["float32"].floor
 VOCAB = 257
@@ -44,6 +45,7 @@ Arrays = Mapping[str, np.ndarray]
 class Card:
     """Deviations are the largest of any tensor, relative to it by norm (law 1); None where that was not reached.
 
+    tp                   of the mixed plan's first stage
     tensors, parameters  of the tiny directory
     logits, gradients    one process of ours against transformers
     mixed                gradients of the mixed plan against transformers
@@ -53,6 +55,8 @@ class Card:
     """
 
     kind: str
+    provider: str = NATIVE
+    tp: int = 2
     tensors: int = 0
     parameters: int = 0
     logits: float | None = None
@@ -65,17 +69,20 @@ class Card:
 
 def card(kind: str, fleet: Standing, folder: Path) -> Card:
     """`folder` is made, and gets all that is written. The fleet has the pools `nvidia` and `ascend`."""
-    theirs = random_model(tiny(kind, vocab_size=VOCAB))
+    theirs = random_model(tiny(kind, vocab_size=VOCAB) if kind in TINY else tiny_provided(kind))
     theirs.save_pretrained(folder / "in")
     stored = HfFolder(folder / "in")
     job = Job(HfModel.of(stored.config), TrainOptions(steps=1, global_batch=2, optimizer=NO_CHANGE))
     batch = GlobalBatches(fleet.text, job)[0]
     ours = _Ours(stored, batch)
     wanted = _Theirs(theirs, batch, folder)
-    mixed = _mixed_gradients(job, fleet, folder)
+    tp = 1 if architecture(job.dimensions).legal_tp(2) else 2
+    mixed = _mixed_gradients(job, tp, fleet, folder)
     zeros = {name: np.zeros_like(one) for name, one in ours.gradients.items()}
     found = Card(
         kind,
+        provider=provider(job.dimensions),
+        tp=tp,
         tensors=len(stored.tensors),
         parameters=sum(prod(tensor.shape) for tensor in stored.tensors.values()),
         logits=_deviation(ours.logits_BTV, wanted.logits_BTV),
@@ -153,15 +160,19 @@ def _seen_logits() -> Iterator[list[torch.Tensor]]:
         seen.append(logits_NV.clone())
         return cross_entropy_sum(logits_NV, *others)
 
-    with patch.object(sliced_loss, "cross_entropy_sum", loss_sum):
+    with (
+        patch.object(sliced_loss, "cross_entropy_sum", loss_sum),
+        patch.object(cross_entropy, "cross_entropy_sum", loss_sum),
+    ):
         yield seen
 
 
-def _mixed_gradients(job: Job, fleet: Standing, folder: Path) -> dict[str, np.ndarray]:
+def _mixed_gradients(job: Job, tp: int, fleet: Standing, folder: Path) -> dict[str, np.ndarray]:
     """By logical name, of what is trained. The checkpoint after the step lies in `folder`."""
     units = len(architecture(job.dimensions).units)
-    cut = 2 * ceil(units / 4)  # behind attention and before its MLP, where a layer is two units
-    mixed = plan(pipeline(2, n2(0, cut), a1(cut, units)))
+    native = provider(job.dimensions) == NATIVE
+    cut = 2 * ceil(units / 4) if native else units // 2  # behind attention and before its MLP, where these are units
+    mixed = plan(pipeline(2, (n2 if tp == 2 else n1)(0, cut), a1(cut, units)))
     run = fleet.train(job, mixed, weights=folder / "in", save_to=folder / CHECKPOINTS, capture=[0])
     return run.gradients(0)
 

@@ -39,7 +39,7 @@ from hetero.job.planning.silence import check_silence
 from hetero.job.run.facts import run_facts, tracked_run
 from hetero.job.run.kept_plans import keep_plan
 from hetero.job.run.live_balance import LiveBalance
-from hetero.job.run.model import checked_weights, keep_model
+from hetero.job.run.model import checked_weights, checkpoint_directory, keep_model
 from hetero.job.run.proposals import Proposals
 from hetero.job.run.refusal import ClaimedFolders, refusable
 from hetero.job.run.resuming import check_resume, check_text, resume_notices, saved_text, skips_of
@@ -165,6 +165,7 @@ class _Run:
         self._on_event = on_event or _ignore
         self.record_to: list[Callable[[MetricsLine], None]] = [on_record] if on_record else []
         self._store = _store(job, run_dir)
+        self._directory = checkpoint_directory(job, run_dir)
         self._updates = point.state.updates if point else 0
         self._loss_scale = LossScale.of(job.train.loss_scale, point.state.scalars if point else {})
         self._skips = skips_of(point)
@@ -219,7 +220,8 @@ class _Run:
         written = plan_job(self._job, given=given).plan if given or self._job.balance.pipelines else None
         measured = measure(self._job, session, written, lambda note: self._event("warning", note=note))
         with let_through():
-            planned = plan_job(self._job, measured.times, given, measured.probed, session.usable_bytes)
+            known = measured.probed, session.usable_bytes, measured.profile
+            planned = plan_job(self._job, measured.times, given, *known)
             check_silence(self._job, planned.prediction, measured.time_scale)
         session.relink(fleet_links(self._job, measured.time_scale, measured.probed))
         facts: Record = {"time_scale": measured.time_scale, "link_ratio": planned.prediction.link_ratio}
@@ -374,7 +376,7 @@ class _Run:
     def _commit(self, written: CheckpointWritten) -> None:
         assert self._store is not None
         self._folders.check(thoroughly=True)
-        self._store.commit(written.step, self._states.pop(written.step), written.pieces)
+        self._store.commit(written.step, self._states.pop(written.step), written.pieces, self._directory)
         self._store.prune(self._job.checkpoint.keep, self._job.checkpoint.keep_every)
         self._event("saved", step=written.step, epoch=written.epoch, pieces=len(written.pieces))
 

@@ -58,26 +58,29 @@ def place_chips(plan: Plan, topology: Topology) -> Plan:
     chips: dict[Place, tuple[int, ...]] = {}
     for pool in topology.pools:
         stages = [(place, stage) for place, stage in plan.stages() if stage.pool == pool.name]
-        free = [c for c in range(pool.count) if not any(c in (stage.chips or ()) for _, stage in stages)]
+        taken = {chip for _, stage in stages for chip in stage.chips or ()}
+        hosts = (range(first, pool.count)[: pool.chips_per_host] for first in range(0, pool.count, pool.chips_per_host))
+        free = [[chip for chip in host if chip not in taken] for host in hosts]
         for place, stage in sorted(stages, key=lambda found: -found[1].tp):
             chips[place] = stage.chips or _take(free, stage.tp, pool, place)
-            free = [c for c in free if c not in chips[place]]
     return _update(plan, {place: {"chips": taken} for place, taken in chips.items()})
 
 
-def _take(free: list[int], tp: int, pool: PoolSpec, place: Place) -> tuple[int, ...]:
-    size = pool.chips_per_host
-    if tp > size:
-        whole = [h for h in range(pool.count // size) if all(c in free for c in range(h * size, (h + 1) * size))]
-        found = [c for h in whole for c in range(h * size, (h + 1) * size)]
-        found += [c for c in free if c not in found]
-        if len(found) >= tp:
-            return tuple(found[:tp])
-    for host in range(-(-pool.count // size)):
-        on_host = [c for c in free if pool.host_of(c) == host]
-        if len(on_host) >= tp:
-            return tuple(on_host[:tp])
-    rule = f"pool {pool.name} has {pool.count} chips, {size} to a host, of which {len(free)} are free for this stage"
+def _take(free: list[list[int]], tp: int, pool: PoolSpec, place: Place) -> tuple[int, ...]:
+    """Out of the free chips by host, which are then free no more."""
+    whole = [chip for host in free if len(host) == pool.chips_per_host for chip in host]
+    rest = [chip for host in free if len(host) < pool.chips_per_host for chip in host]
+    if tp > pool.chips_per_host and len(whole) + len(rest) >= tp:
+        taken = tuple((whole + rest)[:tp])
+        for host in free:
+            host[:] = [chip for chip in host if chip not in taken]
+        return taken
+    for host in free:
+        if len(host) >= tp:
+            taken, host[:] = tuple(host[:tp]), host[tp:]
+            return taken
+    rule = f"pool {pool.name} has {pool.count} chips, {pool.chips_per_host} to a host"
+    rule += f", of which {sum(map(len, free))} are free for this stage"
     remedy = "use fewer stages or a smaller tp there, or a larger pool"
     raise PlanError(f"pipelines[{place[0]}].stages[{place[1]}].tp", tp, rule, remedy)
 

@@ -37,7 +37,7 @@ class PlanTiming:
         for chunk in chunks:
             stage = pipeline.stages[chunk.stage]
             costs = self.problem.times, self.problem.topology, self.problem.workload
-            work.append(stage_time(*costs, stage, range(*chunk.units)).slowed(n))
+            work.append(stage_time(*costs, stage, range(*chunk.units), n).slowed(n))
         hop_s = []
         for here, there in pairwise(chunks):
             activation_s, gradient_s, latency_s = self._hop_s(pipeline, here, there)

@@ -6,23 +6,29 @@ from collections.abc import Sequence
 
 from balancer.cost.times import Times, UnitTime
 from balancer.cost.topology import Topology
-from balancer.cost.workload import Workload
+from balancer.cost.workload import UnitWork, Workload
 from balancer.plan.plan import StagePlan
 
 
 def stage_time(
-    times: Times, topology: Topology, workload: Workload, stage: StagePlan, units: Sequence[int]
+    times: Times, topology: Topology, workload: Workload, stage: StagePlan, units: Sequence[int], micro_batch: int = 1
 ) -> UnitTime:
-    """Of several of its units, per sequence."""
-    each = (stage_unit_time(times, topology, workload, stage, unit) for unit in units)
+    """Of several of its units, per sequence of a micro-batch of so many."""
+    each = (stage_unit_time(times, topology, workload, stage, unit, micro_batch) for unit in units)
     return UnitTime(*map(sum, zip(*each, strict=True)))
 
 
-def stage_unit_time(times: Times, topology: Topology, workload: Workload, stage: StagePlan, unit: int) -> UnitTime:
-    """Of one of its units, per sequence. Products that are made again go as fast as a forward without its collectives,
-    of which only the gathering of rows is done again, half of an all-reduce; other values are written once more and
-    read once more."""
-    pool, plain = topology.pool(stage.pool), times.lookup(stage.pool, stage.tp, workload.units[unit].kind)
+def stage_unit_time(
+    times: Times, topology: Topology, workload: Workload, stage: StagePlan, unit: int, micro_batch: int = 1
+) -> UnitTime:
+    """Of one of its units, per sequence of a micro-batch of so many. Products that are made again go as fast as a
+    forward without its collectives, of which only the gathering of rows is done again, half of an all-reduce; other
+    values are written once more and read once more. On chips whose kernels have a price of their own, rows of the
+    stream that are apart are swept apart, and slices of a last product hide the sums of those before them."""
+    pool = topology.pool(stage.pool)
+    plain = times.lookup(stage.pool, stage.tp, workload.units[unit].kind, micro_batch)
+    if stage.recompute == "none" and not pool.shaped:
+        return plain
     kept = workload.at(pool.precision).units[unit]
     made = kept.under(stage.recompute_of(unit))
     flops, bytes_ = made.remade_flops - kept.remade_flops, kept.kept_bytes(stage.tp) - made.kept_bytes(stage.tp)
@@ -30,4 +36,18 @@ def stage_unit_time(times: Times, topology: Topology, workload: Workload, stage:
     if flops:
         again_s = (plain.forward_s - plain.collectives_s) * flops / kept.forward_flops
         again_s += plain.collectives_s / 2 if stage.sequence_parallel else 0.0
-    return plain._replace(backward_s=plain.backward_s + again_s)
+    time = plain._replace(backward_s=plain.backward_s + again_s)
+    return _by_strategy(time, topology, stage, kept) if pool.shaped else time
+
+
+def _by_strategy(time: UnitTime, topology: Topology, stage: StagePlan, unit: UnitWork) -> UnitTime:
+    pool, spared_s = topology.pool(stage.pool), 0.0
+    if stage.sequence_parallel:
+        spared = unit.kept_bytes(stage.tp) - unit.kept_bytes(stage.tp, stage.tp)
+        spared_s = topology.kernels.sweeps * max(0.0, spared) / pool.chip.memory_bytes_per_s
+    hidden_s = time.collectives_s * (1 - 1 / stage.tp_slices)
+    return time._replace(
+        forward_s=time.forward_s - spared_s - hidden_s,
+        backward_s=time.backward_s - 2 * spared_s,
+        collectives_s=time.collectives_s - hidden_s,
+    )

@@ -12,9 +12,12 @@ from balancer.cost.workload import UnitWork, Workload
 from balancer.errors import CostError
 from balancer.plan.plan import StagePlan
 from balancer.schedule.action import Kind
+from bridge.precision import ITEM_BYTES
 
 _Key = tuple[str, int, str]
-_UPDATE_BYTES = 28
+_Modelled = Callable[[str, int, str, int], "UnitTime"]
+"""Of a pool, tp, kind of unit and size of the micro-batch."""
+UPDATE_BYTES = 28
 """Of AdamW in float32, which reads gradient, value and two moments and writes the last three; SGD, which moves less, is
 taken for it."""
 
@@ -56,67 +59,94 @@ class UnitTime(NamedTuple):
 
 
 class Times:
-    """Unit times by (pool, tp, kind of unit): measured ones first, `modelled` ones for what was not measured."""
+    """Unit times by (pool, tp, kind of unit) and size of the micro-batch, in sequences: measured ones first, `modelled`
+    ones for what was not measured. `known` are those of micro-batches of one sequence."""
 
-    def __init__(self, known: Mapping[_Key, UnitTime], modelled: Callable[[str, int, str], UnitTime] | None = None):
-        self._known = dict(known)
+    def __init__(self, known: Mapping[_Key, UnitTime], modelled: _Modelled | None = None):
+        self._measured = {key: {1: time} for key, time in known.items()}
         self._modelled = modelled
+        self._found: dict[tuple[_Key, int], UnitTime] = {}
 
-    def lookup(self, pool: str, tp: int, kind: str) -> UnitTime:
-        """Raises CostError for what is neither measured nor modelled."""
-        key = pool, tp, kind
-        if key not in self._known:
-            if self._modelled is None:
-                rule = f"the time of unit kind {kind!r} on pool {pool} at tp {tp} was never measured"
-                raise CostError(
-                    "times", list(key), rule, "measure it, or give datasheet times for what is not measured"
-                )
-            self._known[key] = self._modelled(*key)
-        return self._known[key]
+    def lookup(self, pool: str, tp: int, kind: str, micro_batch: int = 1) -> UnitTime:
+        """Seconds per sequence, whatever the size. Raises CostError for what is neither measured nor modelled."""
+        asked = (pool, tp, kind), micro_batch
+        if asked not in self._found:
+            self._found[asked] = self._lookup(*asked)
+        return self._found[asked]
+
+    def _lookup(self, key: _Key, micro_batch: int) -> UnitTime:
+        """Between sizes of which one was measured there is what the model sees between them."""
+        measured = self._measured.get(key)
+        if measured:
+            near = min(measured, key=lambda size: (abs(size - micro_batch), size))
+            return measured[near].slowed(self._grown(key, near, micro_batch))
+        if self._modelled is None:
+            pool, tp, kind = key
+            rule = f"the time of unit kind {kind!r} on pool {pool} at tp {tp} was never measured"
+            raise CostError("times", list(key), rule, "measure it, or give datasheet times for what is not measured")
+        return self._modelled(*key, micro_batch)
+
+    def _grown(self, key: _Key, measured: int, asked: int) -> float:
+        """How much longer a sequence takes in a micro-batch of another size."""
+        if self._modelled is None or measured == asked:
+            return 1.0
+        before = self._modelled(*key, measured).total_s
+        return self._modelled(*key, asked).total_s / before if before > 0 else 1.0
 
     def knows(self, pool: str, tp: int, workload: Workload) -> bool:
-        return self._modelled is not None or all((pool, tp, unit.kind) in self._known for unit in workload.units)
+        return self._modelled is not None or all((pool, tp, unit.kind) in self._measured for unit in workload.units)
 
     @staticmethod
     def from_measurements(rows: Iterable[Mapping[str, Any]], otherwise: Times | None = None) -> Times:
-        """Rows of {"pool", "tp", "kind", "forward_s", "backward_s"}; of equal ones the median counts.
+        """Rows of {"pool", "tp", "kind", "forward_s", "backward_s"}, in seconds per sequence, of micro-batches of
+        "micro_batch" sequences, which is 1 where it is left out; of equal ones the median counts.
 
         What was not measured is taken from `otherwise`, scaled by how the pool's measurements compare with it; so are
         the parts of forwards and backwards, which nobody measures apart.
         """
-        found: dict[_Key, list[UnitTime]] = {}
+        found: dict[tuple[_Key, int], list[UnitTime]] = {}
         for row in rows:
             time = UnitTime(float(row["forward_s"]), float(row["backward_s"]))
-            found.setdefault((row["pool"], int(row["tp"]), row["kind"]), []).append(time)
-        known = {}
-        for key, times in found.items():
+            key = row["pool"], int(row["tp"]), row["kind"]
+            found.setdefault((key, int(row.get("micro_batch", 1))), []).append(time)
+        measured: dict[_Key, dict[int, UnitTime]] = {}
+        for (key, size), times in found.items():
             took = UnitTime(median(t.forward_s for t in times), median(t.backward_s for t in times))
-            known[key] = took.divided_as(otherwise.lookup(*key)) if otherwise else took
-        return Times(known, _scaled(otherwise, known) if otherwise else None)
+            measured.setdefault(key, {})[size] = took.divided_as(otherwise.lookup(*key, size)) if otherwise else took
+        made = Times({}, _scaled(otherwise, measured) if otherwise else None)
+        made._measured = measured
+        return made
 
 
-def _scaled(modelled: Times, known: Mapping[_Key, UnitTime]) -> Callable[[str, int, str], UnitTime]:
-    def lookup(pool: str, tp: int, kind: str) -> UnitTime:
-        measured = {key: time.total_s for key, time in known.items() if key[0] == pool}
-        expected = sum(modelled.lookup(*key).total_s for key in measured)
-        ratio = sum(measured.values()) / expected if expected > 0 else 1.0
-        return modelled.lookup(pool, tp, kind).slowed(ratio)
+def _scaled(modelled: Times, measured: Mapping[_Key, Mapping[int, UnitTime]]) -> _Modelled:
+    def lookup(pool: str, tp: int, kind: str, micro_batch: int) -> UnitTime:
+        of_pool = {(key, size): t for key, sizes in measured.items() if key[0] == pool for size, t in sizes.items()}
+        expected = sum(modelled.lookup(*key, size).total_s for key, size in of_pool)
+        ratio = sum(time.total_s for time in of_pool.values()) / expected if expected > 0 else 1.0
+        return modelled.lookup(pool, tp, kind, micro_batch).slowed(ratio)
 
     return lookup
 
 
 def datasheet_times(topology: Topology, workload: Workload) -> Times:
-    """Times by the chips' attainable FLOP/s and interconnect; a backward computes twice what its forward does but for
-    the gradients of what is frozen, beside what it makes again, and has as many collectives, beside which it makes
-    weight gradients. What `tp_slices` of a stage hide of a forward's is not counted. Units of one kind are taken to
-    cost the same."""
+    """Times by the chips' data sheets; a backward computes twice what its forward does but for the gradients of what is
+    frozen, beside what it makes again, and has as many collectives, beside which it makes weight gradients. What
+    `tp_slices` of a stage hide of a forward's is not counted. Units of one kind are taken to cost the same."""
     units = {
         pool.name: {unit.kind: unit for unit in reversed(workload.at(pool.precision).units)} for pool in topology.pools
     }
-    return Times({}, lambda pool, tp, kind: _datasheet_time(topology.pool(pool), tp, units[pool][kind]))
+
+    def modelled(name: str, tp: int, kind: str, micro_batch: int) -> UnitTime:
+        pool, unit = topology.pool(name), units[name][kind]
+        if pool.shaped:
+            return _shaped_time(topology, pool, tp, unit, micro_batch)
+        return _flat_time(pool, tp, unit)
+
+    return Times({}, modelled)
 
 
-def _datasheet_time(pool: PoolSpec, tp: int, unit: UnitWork) -> UnitTime:
+def _flat_time(pool: PoolSpec, tp: int, unit: UnitWork) -> UnitTime:
+    """By the chip's attainable FLOP/s and interconnect, whatever the shapes: as emulated chips are paced."""
     flops_per_s = pool.flops_per_s * tp
     compute = unit.forward_flops / flops_per_s
     ring = 2 * (tp - 1) / tp * unit.boundary_bytes / pool.chip.interconnect_bytes_per_s  # one all-reduce
@@ -125,6 +155,29 @@ def _datasheet_time(pool: PoolSpec, tp: int, unit: UnitWork) -> UnitTime:
     hidden = min(collectives, weights)
     backward = unit.backward_flops / flops_per_s + remade + collectives - hidden
     return UnitTime(compute + collectives, backward, weights, hidden, collectives)
+
+
+def _shaped_time(topology: Topology, pool: PoolSpec, tp: int, unit: UnitWork, micro_batch: int) -> UnitTime:
+    """By what kernels lose (`balancer.cost.kernels`). A backward has twice a forward's, the half of it with the
+    gradients of weights."""
+    kernels, per_flop = topology.kernels, 1 / (tp * pool.matrix_flops_per_s * topology.kernels.products)
+    squares = (unit.forward_flops - unit.product_flops) * per_flop / kernels.squares
+    weights_bytes = unit.parameters * ITEM_BYTES[pool.precision] / tp / micro_batch
+    moved_s = (kernels.sweeps * unit.kept_bytes(tp) + weights_bytes) / pool.chip.memory_bytes_per_s
+    forward = max(unit.product_flops * per_flop + squares + moved_s, kernels.launch_s / micro_batch)
+    backward = 2 * forward + (unit.remade_flops - unit.frozen_flops) * per_flop
+    collectives = unit.tp_collectives * _ring_s(topology, pool, tp, unit, micro_batch)
+    weights = unit.weight_flops * per_flop
+    hidden = min(collectives, weights)
+    return UnitTime(forward + collectives, backward + collectives - hidden, weights, hidden, collectives)
+
+
+def _ring_s(topology: Topology, pool: PoolSpec, tp: int, unit: UnitWork, micro_batch: int) -> float:
+    """An all-reduce of what leaves the unit, per sequence."""
+    if tp == 1:
+        return 0.0
+    rate = topology.inside_bytes_per_s(pool, -(-tp // pool.chips_per_host), beside=min(tp, pool.chips_per_host))
+    return 2 * (tp - 1) / tp * unit.boundary_bytes / rate + topology.kernels.ring_s / micro_batch
 
 
 def units_time(times: Times, workload: Workload, pool: str, tp: int, units: Sequence[int]) -> UnitTime:
@@ -147,4 +200,4 @@ def update_s(chip: ChipSpec, workload: Workload, stage: StagePlan) -> float:
     """The optimizer step over what a stage owns, bound by memory: each chip's, or its share of its host's."""
     owned = sum(workload.units[u].trained for u in stage.owned_units())
     rate = chip.host_bytes_per_s if stage.optimizer == "host" else chip.memory_bytes_per_s
-    return owned * _UPDATE_BYTES / (stage.tp * rate)
+    return owned * UPDATE_BYTES / (stage.tp * rate)

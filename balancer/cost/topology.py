@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import inf
 
 from backends.chip import ChipSpec
+from balancer.cost.kernels import FITTED, Kernels
 from balancer.errors import PlanError, did_you_mean
 from bridge.precision import crossing
 from bridge.words.channel import SYNC_BUCKET_BYTES
@@ -26,11 +28,21 @@ class PoolSpec:
     memory_told_by: str = "its data sheet, less the reserve"
     paced_as: str | None = None
     """Of an emulated pool: the precision whose speed it has, where that is not its own."""
+    network_bytes_per_s: float = inf
+    """What one host carries to all other pools together, each way."""
+    fabric_bytes_per_s: float | None = None
+    """A chip's share of what carries bytes to other hosts of the pool, in one direction; None where that is as fast as
+    the interconnect."""
 
     @property
     def memory_limit(self) -> str:
         """In words."""
         return f"{self.memory_bytes / 2**30:.2f} GiB by {self.memory_told_by}"
+
+    @property
+    def shaped(self) -> bool:
+        """Whether its kernels' shapes make a difference, as far as is known."""
+        return self.chip.matrix_efficiency is not None
 
     def host_of(self, chip: int) -> int:
         return chip // self.chips_per_host
@@ -53,6 +65,11 @@ class PoolSpec:
     def pace(self) -> str:
         """The precision whose speed it has."""
         return self.paced_as or self.precision
+
+    @property
+    def matrix_flops_per_s(self) -> float:
+        """That of a large product by itself, of a chip whose data sheet has it."""
+        return self.chip.peak_flops[self.pace] * (self.chip.matrix_efficiency or self.chip.efficiency)
 
     @property
     def flops_per_s(self) -> float:
@@ -80,6 +97,7 @@ class Topology:
     pools: tuple[PoolSpec, ...]
     links: tuple[LinkSpec, ...] = ()
     bucket_bytes: int = SYNC_BUCKET_BYTES
+    kernels: Kernels = FITTED
 
     def pool(self, name: str) -> PoolSpec:
         """Raises PlanError for a pool that the job doesn't have."""
@@ -97,6 +115,14 @@ class Topology:
                 return link
         raise PlanError("links", [a, b], "no link joins these pools", f"declare a link between {a} and {b}")
 
+    def inside_bytes_per_s(self, pool: PoolSpec, hosts: int, beside: int = 1) -> float:
+        """What a chip sends to others of its pool, on as many hosts, where so many chips of a host are at the same."""
+        near, far = (self.kernels.ring, self.kernels.network) if pool.shaped else (1.0, 1.0)
+        rate = near * pool.chip.interconnect_bytes_per_s
+        if hosts == 1 or pool.fabric_bytes_per_s is None:
+            return rate
+        return min(rate, far * pool.fabric_bytes_per_s * beside)
+
     def codecs_between(self, a: str, b: str) -> tuple[str, str]:
         """Of what goes forward over a stage boundary, and of what comes back."""
         return self.link(a, b).codecs
@@ -107,4 +133,4 @@ class Topology:
 
     def only(self, names: frozenset[str]) -> Topology:
         """The same without the other pools; order is kept."""
-        return Topology(tuple(p for p in self.pools if p.name in names), self.links, self.bucket_bytes)
+        return replace(self, pools=tuple(p for p in self.pools if p.name in names))

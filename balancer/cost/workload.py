@@ -61,6 +61,12 @@ class UnitWork:
         return self.parameters - self.frozen
 
     @property
+    def product_flops(self) -> float:
+        """Of a forward's products with weights: all but attention's square. A unit whose backward is never two actions
+        has no square."""
+        return self.weight_flops + self.frozen_flops or self.forward_flops
+
+    @property
     def backward_flops(self) -> float:
         """Without what is made again."""
         return 2 * self.forward_flops - self.frozen_flops
@@ -103,7 +109,7 @@ class Workload:
     that use one weight: the first unit's parameters count it, the later's don't. `by_precision` has the units as pools
     of another precision than the job's hold them: they differ in bytes alone. `update` is AdamW's unless told.
     `experts` are those of the layer that has the fewest, 0 where none has any: their work is that of the chosen ones,
-    their parameters are those of all. `packed` samples are of several documents. FLOPs stay those of whole ones, which
+    their parameters are those of all. `refused` says of strategies why no stage has them. `packed` samples are of several documents. FLOPs stay those of whole ones, which
     are the most that it may take.
     """
 
@@ -115,6 +121,7 @@ class Workload:
     by_precision: Mapping[str, tuple[UnitWork, ...]] = field(default_factory=dict)
     update: Update = Update()
     experts: int = 0
+    refused: Mapping[str, str] = field(default_factory=dict, hash=False)
     packed: bool = False
 
     def at(self, precision: str) -> Workload:

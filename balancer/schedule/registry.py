@@ -17,6 +17,11 @@ def schedules() -> tuple[str, ...]:
     return tuple(sorted(_known()))
 
 
+def searched_schedules() -> tuple[str, ...]:
+    """Of which a search may choose one: the untimed ones first, which cost less to make."""
+    return tuple(sorted((name for name in schedules() if _known()[name].searched), key=lambda n: _known()[n].timed))
+
+
 def schedule(name: str) -> Schedule:
     """The schedule of that name. Raises ScheduleError for an unknown one."""
     if name not in _known():

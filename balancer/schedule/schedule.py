@@ -57,10 +57,11 @@ class MicroBatchTimes(NamedTuple):
 
 class Schedule(ABC):
     """One way to order forwards and backwards. A `timed` one reads ticks, which completion writes into plans for it;
-    without any, chunks are alike to it."""
+    without any, chunks are alike to it. One that is not `searched` has no merit that another lacks."""
 
     name: ClassVar[str]
     timed: ClassVar[bool] = False
+    searched: ClassVar[bool] = True
 
     @abstractmethod
     def compute(

@@ -1,6 +1,7 @@
 """The best plan for a problem, and what is said about the choice.
 
-search   `search`, which gives the best plan, its prediction, and why others lost
-cut      `cut`: which consecutive units each stage gets
-ledger   `ledger` and `efficiency` of a prediction: where the speed goes
+search       `search`, which gives the best plan, its prediction, why others lost, and a certificate
+certificate  `Certificate` and `SpaceSizes`: how good a plan is known to be
+cut          `cut`, the exact cut of stages whose costs are given
+ledger       `ledger` and `efficiency` of a prediction: where the speed goes
 """

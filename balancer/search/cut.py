@@ -7,7 +7,14 @@ from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from math import inf
 
-Range = tuple[int, int]
+import numpy as np
+from numpy.typing import NDArray
+
+from balancer.plan.plan import Range
+
+_EVENLY = 0.01
+"""How much a stage's square counts beside itself: of cuts that are as good, the more even one is taken."""
+_AS_GOOD = 1 + 1e-12
 
 
 @dataclass(frozen=True)
@@ -28,55 +35,60 @@ class StageCost:
         """Seconds of a range of units."""
         return self.seconds[units[1]] - self.seconds[units[0]]
 
-
-_Best = tuple[float, float, int]  # slowest stage; sum of squares, to spread what is left evenly; where the stage begins
-_NONE: _Best = (inf, inf, -1)
+    def matrix(self, places: Sequence[int]) -> NDArray[np.float64]:
+        """Seconds by where a stage begins and ends; infinite where it doesn't fit."""
+        at = np.array(places)
+        seconds, needed = np.array(self.seconds)[at], np.array(self.bytes)[at]
+        fits = needed[None, :] - needed[:, None] <= self.limit_bytes
+        found: NDArray[np.float64] = np.where(fits, seconds[None, :] - seconds[:, None], inf)
+        return found
 
 
 def cut(stages: Sequence[StageCost], places: Sequence[int]) -> tuple[Range, ...] | None:
-    """One non-empty range of units per stage, cut at `places` (ascending, first 0, last n) alone; None if none fits.
-
-    The dynamic program of min over i of max(best(s - 1, i), seconds_s(i, j)): O(stages * places^2) at worst, nearly
-    linear in practice, since each search begins where the one before ended and stops where no better can follow.
-    """
-    rows: list[list[_Best]] = [[(0.0, 0.0, 0)] + [_NONE] * (len(places) - 1)]
-    for stage in stages:
-        rows.append(_row(stage, places, rows[-1]))
-    if rows[-1][-1][0] == inf:
+    """One non-empty range of units per stage, cut at `places` (ascending, first 0, last n) alone; None if none fits."""
+    matrices = [stage.matrix(places) for stage in stages]
+    slowest_s = shortest(matrices)
+    if slowest_s == inf:
         return None
-    bounds = [len(places) - 1]
-    for row in reversed(rows[1:]):
-        bounds.append(row[bounds[-1]][2])
-    return tuple((places[i], places[j]) for i, j in pairwise(reversed(bounds)))
+    ranges = spread(matrices, slowest_s)
+    assert ranges is not None
+    return tuple((places[i], places[j]) for i, j in ranges)
 
 
-def _row(stage: StageCost, places: Sequence[int], before: Sequence[_Best]) -> list[_Best]:
-    """The best way to end this stage at each place, given that of the stage before."""
-    least_from = list(accumulate((best[0] for best in reversed(before)), min))[::-1]
-    row, guess = [_NONE], 0
-    for j in range(1, len(places)):
-        row.append(_best_end(stage, places, before, least_from, j, min(guess, j - 1)))
-        guess = max(row[-1][2], 0)
-    return row
+def shortest(matrices: Sequence[NDArray[np.float64]]) -> float:
+    """What the slowest stage takes at best, of one range of places for each matrix; infinite if none fits. The dynamic
+    program of min over i of max(best(s - 1, i), seconds_s(i, j)), all i and j of a stage at once."""
+    best = _begin(matrices)
+    for matrix in matrices:
+        best = np.maximum(best[:, None], _ahead(matrix)).min(axis=0)
+    return float(best[-1])
 
 
-def _best_end(
-    stage: StageCost, places: Sequence[int], before: Sequence[_Best], least_from: Sequence[float], j: int, guess: int
-) -> _Best:
-    """Tries beginnings from the guess down while the stage itself isn't too long, then up while what lies before may
-    still be short enough."""
-    best, seconds, needed, end = _NONE, stage.seconds, stage.bytes, places[j]
-    least_begin = needed[end] - stage.limit_bytes
-    for i in range(guess, -1, -1):
-        own = seconds[end] - seconds[places[i]]
-        if own > best[0] or needed[places[i]] < least_begin:
-            break
-        if before[i][0] <= best[0]:
-            best = min(best, (max(before[i][0], own), before[i][1] + own * own, i))
-    for i in range(guess + 1, j):
-        if least_from[i] > best[0]:
-            break
-        own = seconds[end] - seconds[places[i]]
-        if own <= best[0] and before[i][0] <= best[0] and needed[places[i]] >= least_begin:
-            best = min(best, (max(before[i][0], own), before[i][1] + own * own, i))
+def spread(matrices: Sequence[NDArray[np.float64]], most_s: float) -> tuple[Range, ...] | None:
+    """The ranges of places under which all stages together take least, none of them more than `most_s`; of such, even
+    ones. None if there are none."""
+    best, steps = _begin(matrices), []
+    for matrix in matrices:
+        ahead = _ahead(matrix)
+        own = np.where(ahead <= most_s * _AS_GOOD, ahead + _EVENLY * ahead * ahead / (most_s or 1.0), inf)
+        total = best[:, None] + own
+        steps.append(total.argmin(axis=0))
+        best = total.min(axis=0)
+    if best[-1] == inf:
+        return None
+    bounds = [len(best) - 1]
+    for step in reversed(steps):
+        bounds.append(int(step[bounds[-1]]))
+    return tuple(pairwise(reversed(bounds)))
+
+
+def _begin(matrices: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
+    best = np.full(len(matrices[0]), inf)
+    best[0] = 0.0
     return best
+
+
+def _ahead(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Without empty ranges and such that go backwards."""
+    found: NDArray[np.float64] = np.where(np.tri(len(matrix), dtype=bool), inf, matrix)
+    return found

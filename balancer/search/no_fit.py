@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from math import inf
+from math import ceil, inf
 
-from balancer.cost.topology import PoolSpec
+import numpy as np
+
+from balancer.cost.topology import PoolSpec, Topology
 from balancer.errors import NoPlanFits
 from balancer.problem import Problem
-from balancer.search.candidates import all_groupings, predictions
-from balancer.search.pricing import Pricer, fill_by_memory
+from balancer.search.cut import shortest, spread
+from balancer.search.grouping import Group
+from balancer.search.layouts import Layouts, LayoutSpace
+from balancer.search.pricing import Pricer
+from balancer.search.seeking import Seeking
 
 _GIB = 2**30
 
@@ -31,32 +36,61 @@ def explain(problem: Problem) -> NoPlanFits:
 
 
 def _fits(problem: Problem) -> bool:
-    return _closest(problem)[1] <= 1 and bool(predictions(problem))
+    return _closest(problem)[1] <= 1 and bool(Seeking(problem).run())
 
 
 def _closest(problem: Problem) -> tuple[PoolSpec | None, float]:
-    """Of single pipelines over all pools, those with most memory first: the fullest stage's pool where that overflows
-    least, and how many times over its limit it is."""
-    pricer = Pricer(problem)
+    """Of pipelines over all pools, those with most memory first, with the strategies that need least: the fullest
+    stage's pool where that overflows least, and how many times over its limit it is."""
+    space = LayoutSpace(replace(problem, topology=_roomy(problem)))
+    pricer = Pricer(problem, space)
     closest: tuple[PoolSpec | None, float] = (None, inf)
-    for grouping in all_groupings(problem):
-        group, pools = grouping[0], [problem.topology.pool(segment.pool) for segment in grouping[0].segments]
-        if len(grouping) > 1 or pools != sorted(pools, key=lambda pool: -pool.memory_bytes):
-            continue
-        filled = fill_by_memory(pricer.costs(group, group.pipelines), problem.workload.cuts)
-        if filled is None:
-            continue
-        stages = [problem.topology.pool(name) for name, _ in group.stages]
-        needs = [pricer.memory.need_bytes(group, s, bytes_) for s, bytes_ in enumerate(filled)]
-        factor, s = max((need / pool.memory_bytes, s) for s, (need, pool) in enumerate(zip(needs, stages, strict=True)))
-        if factor < closest[1]:
-            closest = stages[s], factor
+    for layouts in space.of(tuple(pool.name for pool in problem.topology.pools)):
+        for row in _rows(layouts):
+            group = max(layouts.groups(row), key=lambda group: [problem.topology.pool(s.pool).memory_bytes
+                                                                for s in group.segments])  # fmt: skip
+            filled = _filled(pricer, group)
+            if filled[1] < closest[1]:
+                closest = filled
     return closest
+
+
+def _rows(layouts: Layouts) -> Iterator[int]:
+    """Of 1, 2, 4, ... pipelines, with the most stages."""
+    most: dict[int, int] = {}
+    for row, n in enumerate(map(int, layouts.pipelines)):
+        if n & (n - 1) == 0 and (n not in most or layouts.stages[row].sum() > layouts.stages[most[n]].sum()):
+            most[n] = row
+    yield from most.values()
+
+
+def _filled(pricer: Pricer, group: Group) -> tuple[PoolSpec | None, float]:
+    """The fullest stage's pool, and how full it is, where memory alone decides the cut."""
+    problem, micro_batches = pricer.problem, ceil(pricer.problem.workload.global_batch / group.pipelines)
+    places = pricer.places(group, problem.schedules[0], group.pipelines, ceil(micro_batches / group.micro_batch))
+    pools, matrices = [problem.topology.pool(name) for name, _ in group.stages], []
+    for s, (place, pool, (_, tp)) in enumerate(zip(places, pools, group.stages, strict=True)):
+        cost = pricer.space.cost(pool.name, tp, group.micro_batch)
+        begin, end = (each.ravel() for each in np.meshgrid(cost.cuts, cost.cuts, indexing="ij"))
+        units = cost.least_need(place, begin, end).reshape(len(cost.cuts), -1)
+        matrices.append(pricer.room.need_bytes(group, s, units) / pool.memory_bytes)
+    factor = shortest(matrices)
+    ranges = spread(matrices, factor) if factor < inf else None
+    if ranges is None:
+        return None, inf
+    fullest = max(range(len(ranges)), key=lambda s: matrices[s][ranges[s]])
+    return pools[fullest], float(matrices[fullest][ranges[fullest]])
+
+
+def _roomy(problem: Problem) -> Topology:
+    """The same chips, whatever the memory."""
+    pools = tuple(replace(pool, memory_bytes=2**62) for pool in problem.topology.pools)
+    return replace(problem.topology, pools=pools)
 
 
 def _changes(problem: Problem) -> Iterator[tuple[str, Problem]]:
     """Smaller micro-batches, then more chips in one pool, the fewest first."""
-    size = problem.micro_batch
+    size = problem.micro_batch if len(problem.micro_batch_sizes) == 1 else 1
     for smaller in (n for n in range(size - 1, 0, -1) if problem.workload.global_batch % n == 0):
         yield f"set train.micro_batch to {smaller}", replace(problem, micro_batch=smaller)
     pools = problem.topology.pools

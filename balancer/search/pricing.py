@@ -1,30 +1,40 @@
-"""What a grouping costs: cuts, periods and warm-ups of its groups, by formula. Cheap enough to price thousands."""
+"""What a grouping costs: cuts, strategies, periods and shares of its groups, by formula. Cheap enough to price
+hundreds."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import accumulate
-from math import ceil
+from itertools import pairwise
+from math import ceil, inf
 
 from balancer.cost.times import transfer_s
+from balancer.plan.plan import PipelinePlan, Plan, Range, StagePlan
 from balancer.problem import Problem
 from balancer.schedule.registry import schedule
 from balancer.schedule.schedule import MicroBatchTimes
-from balancer.search.cut import Range, StageCost, cut
-from balancer.search.grouping import Group
-from balancer.search.unit_memory import UnitMemory
+from balancer.search.cut import shortest, spread
+from balancer.search.grouping import Group, Grouping
+from balancer.search.layouts import LayoutSpace
+from balancer.search.room import ChipRoom
+from balancer.search.shares import uneven_shares
+from balancer.search.stage_costs import StageCosts, Standing
+from balancer.simulate.sync import HeldParameters, expected_sync_s
+
+LOOSER = 1.0, 1.04, 1.12
+"""How much longer than need be the slowest stage may take, so that all together take less."""
+_CAP = 2.5
 
 
 @dataclass(frozen=True)
 class Priced:
-    """A group with its cut: `times` in a plan with one micro-batch of every pipeline on a link, seconds from one
-    micro-batch to the next at the schedule's usual warm-ups, and `parameters` by pool."""
+    """A group with its cut and strategies: `times` in a plan with one micro-batch of every pipeline on a link, seconds
+    from one micro-batch to the next at the schedule's usual warm-ups, and `parameters` by pool."""
 
     group: Group
-    ranges: tuple[Range, ...]
+    stages: tuple[StagePlan, ...]
     times: MicroBatchTimes
     period_s: float
     parameters: Mapping[str, int]
@@ -35,97 +45,146 @@ class Priced:
         return self.times.round_trip_s - self.period_s
 
 
+@dataclass(frozen=True)
+class Candidate:
+    """A plan but for what its completion fills in; `micro_batches` are of each pipeline, `step_s` is a guess."""
+
+    schedule: str
+    groups: tuple[Priced, ...]
+    micro_batches: tuple[int, ...]
+    step_s: float
+
+    @property
+    def plan(self) -> Plan:
+        pipelines = [priced for priced in self.groups for _ in range(priced.group.pipelines)]
+        return Plan(
+            schedule=self.schedule,
+            pipelines=tuple(
+                PipelinePlan(share=n * one.group.micro_batch, micro_batch=one.group.micro_batch, stages=one.stages)
+                for n, one in zip(self.micro_batches, pipelines, strict=True)
+            ),
+        )
+
+
 class Pricer:
-    """Prices groups for one problem; everything that several groups share is worked out once."""
+    """Prices groupings of one problem; everything that several share is worked out once."""
 
-    def __init__(self, problem: Problem) -> None:
-        self.problem, self.memory = problem, UnitMemory(problem)
-        self.topology, self.workload, self.times = problem.topology, problem.workload, problem.times
-        self.micro_batch, self.schedule = problem.micro_batch, schedule(problem.options.schedule)
-        self._seconds: dict[tuple[str, int], tuple[float, ...]] = {}
-        self._forward: dict[tuple[str, int], tuple[float, ...]] = {}
-        self._rough: dict[Group, Priced | None] = {}
-        self._exact: dict[tuple[Group, int, bool], Priced | None] = {}
+    def __init__(self, problem: Problem, space: LayoutSpace) -> None:
+        self.problem, self.space, self.room = problem, space, ChipRoom(problem)
+        self.topology, self.workload = problem.topology, problem.workload
+        self._known: dict[tuple[Group, str, int, int, bool], list[Priced]] = {}
 
-    def rough(self, group: Group) -> Priced | None:
-        """The price of a group in whatever order of its pools, memory and hops aside. None if it has too few units."""
-        usual = Group(tuple(sorted(group.segments, key=lambda segment: segment.pool)), group.pipelines)
-        if usual not in self._rough:
-            costs = [StageCost(self.seconds(*stage), self._no_bytes) for stage in usual.stages]
-            self._rough[usual] = self._priced(usual, costs, with_links=False)
-        return self._rough[usual]
+    def candidates(self, grouping: Grouping, within_s: float, cautious: bool = False) -> Iterator[Candidate]:
+        """The best cuts of a grouping whose step is expected to take so long, with the best shares."""
+        pipelines, groups = grouping.pipelines, grouping.groups
+        spent = {group: self._micro_batches(group, within_s) for group in groups}
+        priced = [self._group(group, grouping.schedule, pipelines, spent[group], cautious) for group in groups]
+        for looser in range(len(LOOSER)):
+            if not all(priced) or looser >= max(map(len, priced)):
+                return
+            found = self._shared_out(grouping, [one[min(looser, len(one) - 1)] for one in priced])
+            if found:
+                yield found
 
-    def exact(self, group: Group, pipelines: int, cautious: bool = False) -> Priced | None:
-        """With memory and hops, in a plan of so many pipelines."""
-        key = group, pipelines, cautious
-        if key not in self._exact:
-            costs = self.costs(group, pipelines, cautious)
-            self._exact[key] = self._priced(group, costs, with_links=True)
-        return self._exact[key]
-
-    def costs(self, group: Group, pipelines: int, cautious: bool = False) -> list[StageCost]:
-        """Pipelines share units to own and micro-batches evenly; to be `cautious`, this group takes all it could."""
-        stages, total = group.stages, self.problem.micro_batches
-        most = total - pipelines + 1 if cautious else ceil(total / pipelines)
-        owned = 1.0 if cautious else 1 / pipelines
-        warmups = self.schedule.usual_warmups(range(len(stages)), most)
-        costs = []
-        for s, (pool, tp) in enumerate(stages):
-            in_flight = self.schedule.in_flight(most, warmups[s])
-            needed = self.memory.sums(pool, tp, in_flight, len(stages) > 1, owned)
-            costs.append(StageCost(self.seconds(pool, tp), needed, self.memory.limit_bytes(group, s)))
-        return costs
-
-    def seconds(self, pool: str, tp: int) -> tuple[float, ...]:
-        """Prefix sums over units, per micro-batch."""
-        if (pool, tp) not in self._seconds:
-            each = [self.times.lookup(pool, tp, unit.kind).total_s * self.micro_batch for unit in self.workload.units]
-            self._seconds[pool, tp] = tuple(accumulate(each, initial=0.0))
-        return self._seconds[pool, tp]
-
-    def _forward_s(self, stage: tuple[str, int], units: Range) -> float:
-        """A stage's forward of a micro-batch."""
-        if stage not in self._forward:
-            each = [self.times.lookup(*stage, unit.kind).forward_s * self.micro_batch for unit in self.workload.units]
-            self._forward[stage] = tuple(accumulate(each, initial=0.0))
-        return self._forward[stage][units[1]] - self._forward[stage][units[0]]
+    def _shared_out(self, grouping: Grouping, groups: Sequence[Priced]) -> Candidate | None:
+        pipelines = [group for group in groups for _ in range(group.group.pipelines)]
+        fill_s, period_s = [p.fill_s for p in pipelines], [p.period_s for p in pipelines]
+        sizes = [p.group.micro_batch for p in pipelines]
+        counts = uneven_shares(fill_s, period_s, sizes, self.workload.global_batch)
+        if counts is None:
+            return None
+        last = max(fill + n * each for fill, n, each in zip(fill_s, counts, period_s, strict=True))
+        held = [HeldParameters(group.group.pipelines, group.parameters) for group in groups]
+        sync_s = expected_sync_s(held, self.topology, self.workload) / self._pairs
+        return Candidate(grouping.schedule, tuple(groups), counts, last + sync_s)
 
     @cached_property
-    def _no_bytes(self) -> tuple[float, ...]:
-        return (0.0,) * (len(self.workload.units) + 1)
+    def _pairs(self) -> int:
+        """Of hosts, over which what crosses between two pools is spread."""
+        return min(-(-pool.count // pool.chips_per_host) for pool in self.topology.pools)
 
-    def _priced(self, group: Group, costs: Sequence[StageCost], with_links: bool) -> Priced | None:
-        ranges = cut(costs, self.workload.cuts)
-        if ranges is None:
-            return None
-        stage_s = [cost.between(units) for cost, units in zip(costs, ranges, strict=True)]
-        forward_s = [self._forward_s(stage, units) for stage, units in zip(group.stages, ranges, strict=True)]
+    def _micro_batches(self, group: Group, within_s: float) -> int:
+        """About as many of each pipeline."""
+        costs = [self.space.cost(pool, tp, group.micro_batch) for pool, tp in group.stages]
+        period_s = 1 / sum(1 / float(cost.least_s[-1]) for cost in costs)
+        most = self.workload.global_batch // group.micro_batch
+        return max(1, min(most, ceil(within_s / period_s)))
+
+    def places(
+        self, group: Group, name: str, pipelines: int, micro_batches: int, cautious: bool = False
+    ) -> list[Standing]:
+        """Pipelines share units to own evenly; to be `cautious`, this group takes all it could."""
+        order = schedule(name)
+        placed = order.wanted_placement(len(group.stages)) or range(len(group.stages))
+        warmups = order.usual_warmups(placed if len(group.stages) > 1 else range(1), micro_batches)
+        return [
+            Standing(
+                in_flight=order.in_flight(micro_batches, warmups[s]),
+                limit_bytes=self.room.limit_bytes(group, s) * (0.97 if cautious else 1.0),
+                owned=1.0 if cautious else 1 / pipelines,
+                micro_batches=micro_batches,
+            )
+            for s in range(len(group.stages))
+        ]
+
+    def _group(self, group: Group, name: str, pipelines: int, micro_batches: int, cautious: bool) -> list[Priced]:
+        key = group, name, pipelines, micro_batches, cautious
+        if key not in self._known:
+            self._known[key] = list(self._priced(*key))
+        return self._known[key]
+
+    def _priced(self, group: Group, name: str, pipelines: int, micro_batches: int, cautious: bool) -> Iterator[Priced]:
+        costs = [self.space.cost(pool, tp, group.micro_batch) for pool, tp in group.stages]
+        places = self.places(group, name, pipelines, micro_batches, cautious)
+        cap_s = _CAP * max(1 / sum(1 / cost.least_s[-1] for cost in costs), max(c.least_block_s for c in costs))
+        for most_s in (cap_s, inf):
+            matrices = [cost.matrix(place, most_s) for cost, place in zip(costs, places, strict=True)]
+            slowest_s = shortest(matrices)
+            if slowest_s <= most_s and slowest_s < inf:
+                break
+        else:
+            return
+        seen = set()
+        for looser in LOOSER if len(costs) > 1 else LOOSER[:1]:
+            ranges = spread(matrices, looser * slowest_s)
+            if ranges and ranges not in seen:
+                seen.add(ranges)
+                cuts = self.workload.cuts
+                yield self._with_times(
+                    group, name, micro_batches, costs, places, [(cuts[a], cuts[b]) for a, b in ranges]
+                )
+
+    def _with_times(
+        self,
+        group: Group,
+        name: str,
+        micro_batches: int,
+        costs: Sequence[StageCosts],
+        places: Sequence[Standing],
+        ranges: Sequence[Range],
+    ) -> Priced:
+        stages = tuple(cost.stage(place, units) for cost, place, units in zip(costs, places, ranges, strict=True))
+        work = [cost.seconds(stage) for cost, stage in zip(costs, stages, strict=True)]
         hops, links = [], [[0.0, 0.0]]
-        for (_, end), here, there in zip(ranges, group.stages, group.stages[1:], strict=False):
-            link = self.topology.link(here[0], there[0])
-            units = self.workload.at(self.topology.crossing(here[0], there[0])).units
-            size = units[end - 1].boundary_bytes * self.micro_batch
+        for here, there in pairwise(stages):
+            link = self.topology.link(here.pool, there.pool)
+            units = self.workload.at(self.topology.crossing(here.pool, there.pool)).units
+            size = units[here.units[0][1] - 1].boundary_bytes * group.micro_batch
             sizes = size * link.activation_ratio, size * link.gradient_ratio
-            hops.append(sum(transfer_s(link, one) for one in sizes) / 2 if with_links else 0.0)
-            if here[0] != there[0]:
-                links.append([one / link.bytes_per_s * group.pipelines for one in sizes])
+            hops.append(sum(transfer_s(link, one) for one in sizes) / 2)
+            if here.pool != there.pool:
+                links.append([one / link.bytes_per_s * self._on_a_link(group, here.pool, there.pool) for one in sizes])
         parameters: Counter[str] = Counter()
-        for (pool, _), (a, b) in zip(group.stages, ranges, strict=True):
-            parameters[pool] += sum(unit.trained for unit in self.workload.units[a:b])
+        for stage in stages:
+            parameters[stage.pool] += sum(self.workload.units[u].trained for u in stage.unit_indices())
         activations, gradients = zip(*links, strict=True)
-        times = MicroBatchTimes(stage_s, forward_s, hops, (max(activations), max(gradients)))
-        each = max(1, self.problem.micro_batches // group.pipelines)
-        return Priced(group, ranges, times, self.schedule.expected_period_s(times, each), parameters)
+        times = MicroBatchTimes(
+            [total for total, _ in work], [forward for _, forward in work], hops, (max(activations), max(gradients))
+        )
+        period_s = schedule(name).expected_period_s(times, micro_batches)
+        return Priced(group, stages, times, period_s, parameters)
 
-
-def fill_by_memory(costs: Sequence[StageCost], places: Sequence[int]) -> list[float] | None:
-    """The units' bytes of each stage, where memory alone decides the cut; None without a cut."""
-    limits = [max(1.0, cost.limit_bytes) for cost in costs]
-    full = [
-        StageCost(tuple(b / limit for b in cost.bytes), (0.0,) * len(cost.bytes))
-        for cost, limit in zip(costs, limits, strict=True)
-    ]
-    ranges = cut(full, places)
-    if ranges is None:
-        return None
-    return [cost.bytes[end] - cost.bytes[begin] for cost, (begin, end) in zip(costs, ranges, strict=True)]
+    def _on_a_link(self, group: Group, *pools: str) -> int:
+        """Pipelines that cross between the same two hosts."""
+        specs = [self.topology.pool(name) for name in pools]
+        return -(-group.pipelines // min(-(-spec.count // spec.chips_per_host) for spec in specs))

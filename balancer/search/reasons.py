@@ -2,17 +2,60 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, cast
 
 from balancer.completion.idle import Idle, idle_chips
-from balancer.plan.plan import Plan
+from balancer.memory.need import memory_need
+from balancer.plan.plan import Place, Plan
 from balancer.problem import Problem
-from balancer.search.candidates import all_groupings
+from balancer.search.layouts import LayoutSpace
 from balancer.search.ledger import TERMS, ledger
 from balancer.simulate.simulate import Prediction
 
 _MOST = 5
+_FULL = 0.97
+"""Of its memory, from which on a chip is full."""
+Binding = Literal["memory", "rounding", "imbalance", "bubble", "link", "recompute", "idle", "other"]
+
+
+@dataclass(frozen=True)
+class Loss:
+    """How many `seconds` a plan's step is longer than the chosen one's, and the term of the ledger that grew most, by
+    `term_s`. `binds` is what holds the plan itself back: the fullest chip's memory, at `stage`, where units are uneven
+    because of it or made again, else the largest term of its own ledger."""
+
+    seconds: float
+    term: str
+    term_s: float
+    binds: Binding
+    stage: Place | None = None
+
+
+def losses(chosen: Prediction, others: Sequence[Prediction]) -> tuple[Loss, ...]:
+    """Of the chosen plan itself, then of each of the runners-up."""
+    return tuple(_loss(chosen, other) for other in (chosen, *(told for _, told, _ in runners_up(chosen, others))))
+
+
+def _loss(chosen: Prediction, other: Prediction) -> Loss:
+    mine, theirs = ledger(chosen), ledger(other)
+    lost_s = {term: theirs[term] * other.step_s - mine[term] * chosen.step_s for term in TERMS}
+    term = max(TERMS, key=lambda term: lost_s[term])
+    most = max(TERMS, key=lambda term: theirs[term])
+    full = _fullest(other) if most in ("recompute", "imbalance") else None
+    names: dict[str, Binding] = {"exposed_link": "link"}
+    binds: Binding = "memory" if full else names.get(most, cast(Binding, most))
+    return Loss(other.step_s - chosen.step_s, term, lost_s[term], binds, full)
+
+
+def _fullest(prediction: Prediction) -> Place | None:
+    """The stage whose chips are fullest, if they are full."""
+    problem, plan, most = prediction.scenario.problem, prediction.plan, (_FULL, None)
+    for place, stage in plan.stages():
+        part = memory_need(plan, place, problem).total / problem.topology.pool(stage.pool).memory_bytes
+        most = max(most, (part, place), key=lambda found: found[0])  # type: ignore[assignment]
+    return most[1]
 
 
 def runners_up(chosen: Prediction, others: Sequence[Prediction]) -> tuple[tuple[Plan, Prediction, str], ...]:
@@ -28,7 +71,10 @@ def runners_up(chosen: Prediction, others: Sequence[Prediction]) -> tuple[tuple[
 
 def _signature(plan: Plan) -> tuple[object, ...]:
     """What a person would call the plan: its stages, but not how deep their warm-ups are."""
-    return tuple((p.share, tuple((s.pool, s.tp, s.units) for s in p.stages)) for p in plan.pipelines)
+    return plan.schedule, *(
+        (p.share, p.micro_batch, tuple((s.pool, s.tp, s.units, str(s.strategies())) for s in p.stages))
+        for p in plan.pipelines
+    )
 
 
 def why(best: Prediction, other: Prediction) -> str:
@@ -43,21 +89,23 @@ def why(best: Prediction, other: Prediction) -> str:
     return f"{slower}: more {most.replace('_', ' ')} (+{lost_s[most] / best.step_s:.1%} of the step)"
 
 
-def left_idle(problem: Problem, found: Sequence[Prediction]) -> tuple[Idle, ...]:
+def left_idle(
+    problem: Problem, found: Sequence[Prediction], best_with: Callable[[str], float | None]
+) -> tuple[Idle, ...]:
     """Of predictions from fast to slow: the chips that the first leaves idle; where that is a whole pool, by what the
     search knows of the plans with it."""
     return tuple(
-        idle if idle.chips < idle.count else _left_out(idle, problem, found)
+        idle if idle.chips < idle.count else _left_out(idle, problem, found[0], best_with(idle.pool))
         for idle in idle_chips(found[0].plan, problem.topology, problem.legal_tp)
     )
 
 
-def _left_out(idle: Idle, problem: Problem, found: Sequence[Prediction]) -> Idle:
-    using = next((other.step_s for other in found if idle.pool in other.plan.pools()), None)
+def _left_out(idle: Idle, problem: Problem, best: Prediction, using: float | None) -> Idle:
     if using is not None:
-        why = f"the best plan with it takes {using:.4g} s a step, this one {found[0].step_s:.4g} s"
+        why = f"the best plan with it takes {using:.4g} s a step, this one {best.step_s:.4g} s"
         return replace(idle, why=why, remedy="take the pool out of the job, or give it a faster link")
-    if any(all_groupings(problem.only(frozenset({idle.pool})))):
+    roomy = [replace(pool, memory_bytes=2**62) for pool in problem.topology.pools if pool.name == idle.pool]
+    if LayoutSpace(replace(problem, topology=replace(problem.topology, pools=tuple(roomy)))).of((idle.pool,)):
         why = "no plan with it fits the memory of the chips"
         return replace(idle, why=why, remedy="use more chips there, chips with more memory, or a smaller micro_batch")
     why = "it has no division into stages with a legal tp, enough units and a micro-batch for each pipeline"

@@ -33,3 +33,37 @@ def _before_bound(fill_s: Sequence[float], seconds: Sequence[float], micro_batch
         if sum(counts) <= micro_batches:
             return counts
     return [1] * len(pairs)
+
+
+def uneven_shares(
+    fill_s: Sequence[float], seconds: Sequence[float], sizes: Sequence[int], sequences: int
+) -> tuple[int, ...] | None:
+    """The same for micro-batches of unlike sizes, that hold so many sequences in all: None where none do. Where sizes
+    differ this is close to the best, not always the best."""
+    if len(set(sizes)) == 1:
+        each = sequences // sizes[0]
+        return shares(fill_s, seconds, each) if sequences % sizes[0] == 0 and each >= len(sizes) else None
+    pipelines = list(zip(fill_s, seconds, sizes, strict=True))
+    bound = (sequences + sum(fill / each * n for fill, each, n in pipelines)) / sum(
+        n / each for _, each, n in pipelines
+    )
+    counts = [max(1, floor((bound - fill) / each)) for fill, each, _ in pipelines]
+    for _ in range(4 * len(sizes) + max(sizes)):
+        missing = sequences - sum(n * count for n, count in zip(sizes, counts, strict=True))
+        if missing == 0:
+            return tuple(counts)
+        _move(counts, pipelines, missing)
+    return None
+
+
+def _move(counts: list[int], pipelines: Sequence[tuple[float, float, int]], missing: int) -> None:
+    """One micro-batch more where that ends first, of those that are missed, or one less where the last one ends."""
+    ends = [fill + count * each for (fill, each, _), count in zip(pipelines, counts, strict=True)]
+    fitting = [i for i, (_, _, n) in enumerate(pipelines) if n <= abs(missing)]
+    if missing > 0:
+        i = min(fitting or range(len(ends)), key=lambda i: ends[i] + pipelines[i][1])
+        counts[i] += 1
+    else:
+        several = [i for i in fitting if counts[i] > 1] or [i for i in range(len(ends)) if counts[i] > 1]
+        if several:
+            counts[max(several, key=lambda i: ends[i])] -= 1

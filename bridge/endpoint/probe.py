@@ -58,5 +58,9 @@ class Probe:
     def _finish(self) -> None:
         self._close()
         seconds, cpu_s = time.monotonic() - self._began, time.process_time() - self._cpu_s
-        found = self._nbytes / seconds, self._link.clock.round_trip_s, cpu_s / self._nbytes * 1e9
+        rtt_s = self._link.clock.round_trip_s
+        carrying_s = max(
+            seconds - (rtt_s or 0.0), seconds / 2
+        )  # the last byte's way, and the word that it came, is none
+        found = self._nbytes / carrying_s, rtt_s, cpu_s / self._nbytes * 1e9
         self._done(LinkProbed(self._link.peer, *found))

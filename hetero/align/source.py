@@ -14,13 +14,15 @@ import torch
 
 from bridge.layout.layout import whole
 from hetero.checkpoint.adapters import merged, read_whole
+from hetero.checkpoint.errors import CheckpointError
 from hetero.checkpoint.export import export
 from hetero.checkpoint.pieces import CheckpointReader
 from hetero.checkpoint.resume import ResumePoint
 from hetero.huggingface.folder import CONFIG, HfFolder
 from hetero.huggingface.hub import place
 from hetero.huggingface.reader import HfReader
-from hetero.job.run.model import kept_files, recorded_adapters, recorded_model
+from hetero.job.run.model import JOB_FILE, kept_files, recorded_adapters, recorded_model
+from hetero.models.adapter import is_adapter
 from hetero.models.as_hf import as_hf
 from hetero.models.description import ModelDescription
 from hetero.models.hf_model import HfModel
@@ -93,13 +95,18 @@ class HfSource(Source):
 
 
 class RunSource(Source):
-    """A checkpoint of a run, low-rank adapters folded into the weights."""
+    """A checkpoint of a run, low-rank adapters folded into the weights. Raises CheckpointError for adapters of which no
+    job says how much they add."""
 
     def __init__(self, point: ResumePoint) -> None:
         self.name, self._point = str(point), point
         self.description = recorded_model(point.run_dir)
         self._adapters, _ = recorded_adapters(point.run_dir)
         self._stored = CheckpointReader(point.store, point.step)
+        with self._stored as reader:
+            if self._adapters is None and any(map(is_adapter, reader.names())):
+                rule = f"the checkpoint has adapters, and no {JOB_FILE} beside it says how much they add"
+                raise CheckpointError("--model", str(point), rule, f"bring the {JOB_FILE} of its run")
 
     @property
     def map(self) -> WeightMap:
@@ -124,7 +131,7 @@ def source(text: str, key: str) -> Source:
     """What a person called `text`: a folder with config.json or a name in the local hub cache is a directory, and all
     else RUN_DIR[@STEP]. Raises errors that explain themselves."""
     run = text.rpartition("@")[0] or text
-    if os.path.exists(os.path.join(os.path.expanduser(run), "job.yaml")):
+    if os.path.exists(os.path.join(os.path.expanduser(run), JOB_FILE)):
         return RunSource(ResumePoint.parse(text, key))
     path = place(text, key)
     if not (path / CONFIG).exists():

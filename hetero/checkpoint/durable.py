@@ -39,6 +39,25 @@ def writing(path: Location) -> Iterator[BinaryIO]:
 
 
 @contextlib.contextmanager
+def file_in_place(path: Path, size_bytes: int) -> Iterator[int]:
+    """The descriptor of a file of this size under its own name, other parts of which others write. What is written in
+    the block is on the disk when it ends. Raises StorageFull."""
+    try:
+        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:
+            os.ftruncate(file, size_bytes)
+            yield file
+            os.fsync(file)
+        finally:
+            os.close(file)
+    except OSError as error:
+        if is_disk_full(error):
+            raise _full(path, error) from error
+        raise
+    sync_folder(path.parent)
+
+
+@contextlib.contextmanager
 def unfinished(path: Path) -> Iterator[Path]:
     """A name to write under before `publish`; nothing is left of it if that fails. Raises StorageFull."""
     temporary = path.with_name(path.name + ".tmp")

@@ -10,16 +10,16 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from hetero.checkpoint.adapters import merged, read_whole, write_adapter
 from hetero.checkpoint.durable import remove_tree
 from hetero.checkpoint.errors import CheckpointError
+from hetero.checkpoint.hf_layout import HfLayout
 from hetero.checkpoint.pieces import CheckpointReader
 from hetero.checkpoint.resume import ResumePoint
-from hetero.huggingface.folder import CONFIG, DTYPES
+from hetero.huggingface.folder import CONFIG
 from hetero.huggingface.shards import write_shards
 from hetero.models.adapter import is_adapter
 from hetero.models.hf_model import HfModel
@@ -48,19 +48,18 @@ def export(
     As `layout` "hf" there are safetensors, and a shard and a few tensors in memory at a time; as "torch" one pickled
     state dict, and all of them. `dtype` None is that of the model's own configuration, or float32. Raises
     CheckpointError where there is a target, or the checkpoint is of another model or not as it was written."""
-    found, config = weights(model), dict(model.values)
-    dtype = dtype or _dtype(config)
-    config[_dtype_key(config)] = dtype
+    told = HfLayout(model, dtype)
+    found, rounded = told.map, getattr(torch, told.dtype)
     with _unfinished(target) as folder, _verified(point) as reader:
         _check_same(reader, found, point, merge)
         get = _tensors(reader, found, merge)
         for path in beside:
             shutil.copyfile(path, folder / path.name)
-        (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+        (folder / CONFIG).write_text(json.dumps(told.config, indent=2) + "\n", encoding="utf-8")
         if layout == "hf":
-            write_shards(folder, found.foreign, getattr(torch, dtype), get)
+            write_shards(folder, found.foreign, rounded, get)
         else:
-            torch.save({name: get(name).to(getattr(torch, dtype)) for name in found.foreign}, folder / PICKLED)
+            torch.save({name: get(name).to(rounded) for name in found.foreign}, folder / PICKLED)
 
 
 def export_adapter(point: ResumePoint, model: HfModel, target: Path, lora: LoraOptions, base: str | None) -> None:
@@ -104,15 +103,6 @@ def _check_same(reader: CheckpointReader, found: WeightMap, point: ResumePoint, 
         rule = "; ".join(["its tensors are not those of the model", *faults[:_MOST_NAMED]])
         remedy = "export from the run directory that saved it"
         raise CheckpointError("RUN_DIR[@STEP]", str(point), rule, remedy)
-
-
-def _dtype_key(config: dict[str, Any]) -> str:
-    return "torch_dtype" if "torch_dtype" in config else "dtype"
-
-
-def _dtype(config: dict[str, Any]) -> str:
-    named = str(config.get(_dtype_key(config)))
-    return named if named in DTYPES.values() else "float32"
 
 
 @contextmanager

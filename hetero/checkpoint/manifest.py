@@ -18,7 +18,7 @@ from bridge.layout.layout import Region, Shape, overlap
 from hetero.checkpoint.address import Location
 from hetero.checkpoint.errors import DamagedCheckpoint
 from hetero.foreign import NotPlain, check_bounded, read_plain
-from hetero.words.piece import StoredPiece, StoredTensor
+from hetero.words.piece import StoredFile, StoredPiece, StoredTensor
 
 Scalar = int | float | str | bool | None
 MOST_BYTES = 256 << 20
@@ -78,7 +78,8 @@ class RunState(BaseModel):
 
 
 class Manifest(BaseModel):
-    """A whole checkpoint: `step` updates are done. `sequence` counts the saves of the run, in their order."""
+    """A whole checkpoint: `step` updates are done. `sequence` counts the saves of the run, in their order. `directory`
+    are the files that make it one of Hugging Face: nothing is resumed from them."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -87,10 +88,11 @@ class Manifest(BaseModel):
     sequence: int
     run: RunState
     pieces: tuple[StoredPiece, ...]
+    directory: tuple[StoredFile, ...] = ()
 
     def encode(self) -> bytes:
-        """JSON with a checksum of its own."""
-        body = self.model_dump(mode="json")
+        """JSON with a checksum of its own. What older versions do not know is there only where it says something."""
+        body = self.model_dump(mode="json", exclude=None if self.directory else {"directory"})
         return json.dumps({"checksum": _checksum(body), **body}, indent=1).encode()
 
     @classmethod

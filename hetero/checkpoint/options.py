@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from hetero.paths import path_or_address
+from hetero.paths import path_or_address, scheme_of
 
 
 class CheckpointOptions(BaseModel):
@@ -22,3 +22,13 @@ class CheckpointOptions(BaseModel):
         description="A folder that all hosts reach, as a path or a file:/// address, or the address of a store that"
         " fsspec knows, as s3://bucket/runs.",
     )
+    format: Literal["auto", "hf", "hetero"] = Field(
+        "auto",
+        description="`hf`: each checkpoint is a directory that transformers loads too; `hetero`: the state alone; "
+        "`auto`: the first where the model came from such a directory and no adapters are trained, on a file system.",
+    )
+
+    @property
+    def in_store(self) -> bool:
+        """Whether checkpoints go to an address."""
+        return self.storage is not None and scheme_of(self.storage) is not None

@@ -2,6 +2,8 @@
 
     step-00000100/
       nvidia-0-5f3a90c1.safetensors     one file per rank that owns state
+      model-00001-of-00006.safetensors  and a model's directory, where one was asked for
+      config.json, ...
       manifest.json                     written last: a checkpoint exists if and only if its manifest does
 
 A piece never takes the name of another, so that a step can be saved again without harming what it replaces.
@@ -13,6 +15,7 @@ import re
 import secrets
 import stat
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 from bridge.rank import RankId
@@ -25,6 +28,7 @@ from hetero.checkpoint.durable import (
     write_durably,
 )
 from hetero.checkpoint.errors import CheckpointError, DamagedCheckpoint
+from hetero.checkpoint.hf_directory import HfDirectory
 from hetero.checkpoint.manifest import Manifest, RunState, last_good
 from hetero.words.piece import StoredPiece
 
@@ -70,12 +74,17 @@ class CheckpointStore:
             else:
                 self._remove_unlisted(step)
 
-    def commit(self, step: int, run: RunState, pieces: Iterable[StoredPiece]) -> Manifest:
-        """Turn the pieces, as `write_piece` described them, into a checkpoint. Raises DamagedCheckpoint if one is not
-        there or state is missing from them; what was saved of the step before then stays."""
+    def commit(
+        self, step: int, run: RunState, pieces: Iterable[StoredPiece], directory: HfDirectory | None = None
+    ) -> Manifest:
+        """Turn the pieces, as `write_piece` described them, into a checkpoint, and what `write_owned` has written
+        beside them into a model's `directory`. Raises DamagedCheckpoint if one is not there or state is missing from
+        them; what was saved of the step before then stays."""
         sequence = 1 + max((manifest.sequence for manifest in self.saved()), default=0)
-        manifest = Manifest(step=step, sequence=sequence, run=run, pieces=tuple(pieces))
-        self._refuse(manifest, [*self._misplaced(manifest), *manifest.gaps()])
+        folder = self.folder(step)
+        files = directory.write(folder) if directory and isinstance(folder, Path) else ()
+        manifest = Manifest(step=step, sequence=sequence, run=run, pieces=tuple(pieces), directory=files)
+        self._refuse(manifest, [*self._misplaced(manifest), *manifest.gaps(), *self._strange(manifest)])
         write_durably(self.folder(step) / MANIFEST, manifest.encode())
         self._remove_unlisted(step)
         return manifest
@@ -115,9 +124,11 @@ class CheckpointStore:
     def verify(self, step: int) -> Manifest:
         """Read every byte of a checkpoint and compare checksums. Raises DamagedCheckpoint naming what is wrong."""
         manifest = self.manifest(step)
-        faults = [*self._misplaced(manifest), *manifest.gaps()]
+        faults = [*self._misplaced(manifest), *manifest.gaps(), *self._strange(manifest)]
         if not faults:
-            faults = [fault for piece in manifest.pieces for fault in self._changed(step, piece)]
+            named = [(piece.file, f" (of {piece.rank})", piece.checksum) for piece in manifest.pieces]
+            named += [(told.file, "", told.checksum) for told in manifest.directory if told.checksum is not None]
+            faults = [fault for told in named for fault in self._changed(step, *told)]
         self._refuse(manifest, faults)
         return manifest
 
@@ -161,18 +172,24 @@ class CheckpointStore:
         """The pieces that are not there at their full size."""
         faults = []
         for piece in manifest.pieces:
-            path = self._path(manifest.step, piece)
+            path = self.folder(manifest.step) / piece.file
             if (fault := _misplacement(path, piece.size_bytes)) is not None:
                 faults.append(f"{piece.file} (of {piece.rank}) {fault}")
         return faults
 
-    def _changed(self, step: int, piece: StoredPiece) -> Iterator[str]:
-        """What is wrong with the bytes of a piece, if anything."""
+    def _strange(self, manifest: Manifest) -> list[str]:
+        """The files of its directory that are not there at their full size."""
+        folder = self.folder(manifest.step)
+        found = {told.file: _misplacement(folder / told.file, told.size_bytes) for told in manifest.directory}
+        return [f"{file} {fault}" for file, fault in found.items() if fault is not None]
+
+    def _changed(self, step: int, file: str, of: str, written: str) -> Iterator[str]:
+        """What is wrong with the bytes of a file, if anything."""
         try:
-            if checksum(self._path(step, piece)) != piece.checksum:
-                yield f"{piece.file} (of {piece.rank}) has changed since it was written"
+            if checksum(self.folder(step) / file) != written:
+                yield f"{file}{of} has changed since it was written"
         except OSError as error:
-            yield f"{piece.file} (of {piece.rank}) cannot be read ({error.strerror})"
+            yield f"{file}{of} cannot be read ({error.strerror})"
 
     def _refuse(self, manifest: Manifest, faults: list[str]) -> None:
         if not faults:
@@ -180,13 +197,11 @@ class CheckpointStore:
         file = str(self.folder(manifest.step))
         raise DamagedCheckpoint("step", manifest.step, _brief(faults), self._choices(manifest.step), file=file)
 
-    def _path(self, step: int, piece: StoredPiece) -> Location:
-        return self.folder(step) / piece.file
-
     def _remove_unlisted(self, step: int) -> None:
         """Remove what an interrupted or replaced save of this step left; nothing, if its manifest is unreadable."""
         try:
-            listed = {MANIFEST, *(piece.file for piece in self.manifest(step).pieces)}
+            manifest = self.manifest(step)
+            listed = {MANIFEST, *(piece.file for piece in manifest.pieces), *(told.file for told in manifest.directory)}
         except CheckpointError:
             return
         for path in self.folder(step).iterdir():

@@ -20,7 +20,8 @@ _MOST_HEADER_BYTES = 100 << 20
 @dataclass(frozen=True)
 class Summary:
     """`tensors` are logical ones with their shapes, `elements` counts those of each kind of state, `dtypes` how many
-    are stored in which type. `plan` is empty where none was saved that this version reads."""
+    are stored in which type. `directory_bytes` are those of the model's directory beside it, 0 where there is none.
+    `plan` is empty where none was saved that this version reads."""
 
     step: int
     updates: int
@@ -28,6 +29,7 @@ class Summary:
     consumed_tokens: int
     pieces: int
     bytes: int
+    directory_bytes: int
     tensors: dict[str, tuple[int, ...]]
     elements: dict[str, int]
     dtypes: dict[str, int]
@@ -55,6 +57,7 @@ class Summary:
             consumed_tokens=run.consumed_tokens,
             pieces=len(manifest.pieces),
             bytes=sum(piece.size_bytes for piece in manifest.pieces),
+            directory_bytes=sum(told.size_bytes for told in manifest.directory),
             tensors=dict(sorted(shapes.items())),
             elements=dict(elements),
             dtypes=dict(dtypes),

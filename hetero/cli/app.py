@@ -16,6 +16,7 @@ from hetero.cli.data import data
 from hetero.cli.doctor import doctor
 from hetero.cli.jobs import jobs
 from hetero.cli.plan import plan
+from hetero.cli.profile import profile
 from hetero.cli.replan import replan
 from hetero.cli.report import report
 from hetero.cli.submit import submit
@@ -34,6 +35,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command()(plan)
+app.command()(profile)
 app.command()(train)
 app.command()(submit)
 app.add_typer(data)

@@ -54,6 +54,7 @@ def inspect(run: Run, as_json: AsJson = False) -> None:
 def verify(run: Run, as_json: AsJson = False) -> None:
     """Read every byte of a checkpoint, or of all of a run's, and leave with 1 if one is not as it was written."""
     from hetero.checkpoint.errors import CheckpointError
+    from hetero.checkpoint.hf_weights import verify_weights
     from hetero.checkpoint.resume import ResumePoint, split
 
     folder, step = split(run, RUN)
@@ -63,6 +64,7 @@ def verify(run: Run, as_json: AsJson = False) -> None:
     for number in there if step is None else [step]:
         try:
             store.verify(number)
+            verify_weights(store, number)
         except CheckpointError as error:
             if not error.failure:
                 raise
@@ -183,6 +185,7 @@ def _print(point: ResumePoint, summary: Summary) -> None:
         "tensors": f"{len(summary.tensors)}, each with {kinds}",
         "dtype": ", ".join(f"{dtype} ({count})" for dtype, count in summary.dtypes.items()),
         "bytes": f"{summary.bytes:,} in {summary.pieces} files",
+        "directory": f"transformers loads it, {summary.directory_bytes:,} bytes" if summary.directory_bytes else "none",
         "plan": summary.plan or "none",
     }
     for name, value in rows.items():

@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from balancer.plan.equal import alike, equal_pipelines, named, numbered
 from balancer.plan.plan import PipelinePlan, Plan, StagePlan
 from balancer.schedule.grid import format_grid
 from balancer.schedule.lowering import actions_of
 from balancer.search.ledger import efficiency
-from hetero.models.options import NATIVE
+from hetero.cli.profiled import told
+from hetero.models.registry import provider, served
 
 if TYPE_CHECKING:
     from balancer.simulate.simulate import Prediction
@@ -28,9 +30,10 @@ def as_data(job: Job, planned: Planned) -> str:
     data = {
         "job": job.name,
         "emulated": job.emulated,
-        "model": {"told": job.model.told(), "provider": NATIVE},
+        "model": {"told": job.model.told(), "provider": provider(job.model.resolve())},
         "plan": json.loads(planned.plan.to_json()),
-        "prediction": _figures(planned.prediction),
+        "prediction": _figures(planned.prediction) | ({"band": asdict(planned.band)} if planned.band else {}),
+        "origins": _origins(planned),
         "memory": _memory(planned),
         "links": _coded_links(job, planned),
         "runners_up": [
@@ -45,8 +48,7 @@ def as_data(job: Job, planned: Planned) -> str:
 
 def print_planned(job: Job, planned: Planned, console: Console | None = None) -> None:
     console = console or Console()
-    served = f"model {job.model.told()}, served by the {NATIVE} provider"
-    console.print(served, soft_wrap=True, markup=False, highlight=False)
+    console.print(f"model {job.model.told()}, {served(job.model.resolve())}", soft_wrap=True, markup=False, highlight=False)
     console.print(_stages(planned))
     for pool in sorted(planned.plan.pools()):
         limit = planned.prediction.scenario.topology.pool(pool).memory_limit
@@ -59,14 +61,39 @@ def print_planned(job: Job, planned: Planned, console: Console | None = None) ->
         console.print(grid, soft_wrap=True, markup=False, highlight=False)
     _print_coded_links(_coded_links(job, planned), console)
     prediction = planned.prediction
-    labelled = "emulated chips at their datasheet speed" if job.emulated else "by datasheet"
     figures = f"{prediction.step_s:.4g} s, {prediction.tokens_per_s:,.0f} tokens/s"
-    console.print(f"\npredicted step {figures} ({labelled})", soft_wrap=True)
+    console.print(f"\npredicted step {figures} ({_labelled(job, planned)})", soft_wrap=True)
+    if (band := planned.band) is not None:
+        console.print(f"9 of 10 steps take {band.low_s:.4g} to {band.high_s:.4g} s", highlight=False)
+    if planned.profile.rows:
+        for pool, origin in _origins(planned).items():
+            console.print(Text(f"  {pool}: {origin}"), soft_wrap=True)
     for name, value in efficiency(prediction).items():
         console.print(f"  {name} {round(value, 3) + 0.0:.3f}")
     _print_runners_up(planned, console)
     for note in planned.notes:
         console.print(f"\nnote: {note}", soft_wrap=True, markup=False, highlight=False)
+
+
+def _labelled(job: Job, planned: Planned) -> str:
+    """By what the prediction is."""
+    measured = planned.profile.noise().keys()
+    if planned.plan.pools() <= measured:
+        return "as measured"
+    if planned.plan.pools() & measured:
+        return "as measured in part"
+    return "emulated chips at their datasheet speed" if job.emulated else "by datasheet"
+
+
+def _origins(planned: Planned) -> dict[str, str]:
+    """By pool, where the times of its chips come from."""
+    noise = planned.profile.noise()
+    return {
+        pool: f"{told(planned.profile)}, {noise[pool].spread:.1%} from one action to the next"
+        if pool in noise
+        else "data sheet"
+        for pool in sorted(planned.plan.pools())
+    }
 
 
 def _stages(planned: Planned) -> Table:

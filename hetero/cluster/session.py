@@ -20,7 +20,7 @@ from hetero.cluster.fleet import FleetLink, FleetSpec, host_id
 from hetero.cluster.host.agent import Agents
 from hetero.interrupts import check
 from hetero.monitoring.notice import Notice
-from hetero.words.orders import Calibrate, Configure, Configured, RankOrder
+from hetero.words.orders import Calibrate, Configure, Configured, MeasureRates, RankOrder
 from hetero.words.spec import CalibrationSpec, RunSpec
 from hetero.words.step import HostStep
 
@@ -134,6 +134,10 @@ class Session:
         """The measurements of all ranks, as they are kept between runs."""
         return [asdict(unit) for answer in self.ask(Calibrate(spec)) for unit in answer.measurements]
 
+    def rates(self, spec: CalibrationSpec) -> list[dict[str, Any]]:
+        """What chips do in a second of what units are made of, as it is kept between runs."""
+        return [asdict(rate) for answer in self.ask(MeasureRates(spec)) for rate in answer.rates]
+
     def configure(self, spec: RunSpec) -> list[Configured]:
         """Begins the epoch `spec.epoch`, which must be greater than the last, on every rank; returns their answers.
 
@@ -157,6 +161,10 @@ class Session:
     def node(self, host: str) -> str:
         """The machine that a host id stands for."""
         return self._controller.node(host)
+
+    def software(self, host: str) -> Mapping[str, str]:
+        """The versions of a host's system, driver and packages."""
+        return self._controller.software(host)
 
     def way(self, one: str, other: str) -> dict[str, Any]:
         """How two pools are joined: scheme, whether it is sealed, and how many streams it has."""

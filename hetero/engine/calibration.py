@@ -2,100 +2,64 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from math import inf
-from statistics import median
 
 import torch
 import torch.distributed as dist
 
 from backends.backend import Backend, Stopwatch
 from backends.emulation import Emulated
+from balancer.cost.stage_times import stage_unit_time
 from balancer.cost.times import datasheet_times
+from balancer.plan.plan import StagePlan
+from balancer.plan.recompute import Recompute
+from balancer.schedule.action import COMPUTING, Kind
 from hetero.engine.expected import topology_of
+from hetero.engine.passes import Expected, Passes
 from hetero.engine.products import Products
-from hetero.engine.step.stage import DTYPES, ChunkModule
+from hetero.engine.repeats import Repeats, repeat, spread
 from hetero.engine.trial import Limits, Trial
 from hetero.engine.world import World
 from hetero.layers.group import TensorGroup
-from hetero.layers.weight_gradients import WeightGradients
-from hetero.models.batch import Batch
 from hetero.models.registry import architecture
-from hetero.models.unit_module import build_unit
+from hetero.models.unit import Unit
 from hetero.words.orders import TimedUnit
 from hetero.words.spec import CalibrationSpec
 
-_SPREAD = 0.02
-"""Of weights, about as models begin with."""
 _HOST_LIMITS = Limits(flops=1e10, bytes=256e6)
 """Where the host computes: half a second of a core, and what several ranks of a small machine may have at once."""
-_BLOCK = (1 << 18) + 1
-"""Values that are made; odd, so that no two rows of a matrix are equal soon."""
 
 
 def calibrate(spec: CalibrationSpec, world: World) -> list[TimedUnit]:
-    """One row per kind of unit and tensor-parallel size: seconds per sequence, median of the repeats.
+    """A row per kind of unit, tensor-parallel size and micro-batch: seconds per sequence, the middle of the repeats.
 
     With a `time_scale`, seconds are those of the emulated chip; without, real ones. What an emulated chip cannot be
     paced to, since computing it here takes longer, is left out. Collective within the pool; index 0 speaks for all.
     """
-    me, rows, limits = world.rank, [], _limits(world.backend)
+    me, rows, limits = world.rank, [], limits_of(world.backend)
     for tp in spec.tensor_parallel[me.pool]:
-        group = TensorGroup()
-        for first in range(0, world.size - tp + 1, tp) if tp > 1 else ():
-            made = world.communicator(f"calibration with tp {tp}", range(first, first + tp))
-            group = TensorGroup(tp, me.index - first, made) if made is not None else group
-        if group.communicator is not None:
-            group.communicator.meet()
-        dist.all_reduce(torch.zeros(1))  # all begin at once
+        group = group_of(world, tp)
         if me.index < world.size // tp * tp:
-            rows += _unit_rows(spec, world, tp, group, limits)
+            rows += _unit_rows(spec, world, group, limits)
     world.end_epoch()
     return rows if me.index == 0 else []
 
 
-def _unit_rows(spec: CalibrationSpec, world: World, tp: int, group: TensorGroup, limits: Limits) -> list[TimedUnit]:
-    units = architecture(spec.model, spec.tuning).units
-    kinds = {unit.kind: index for index, unit in reversed(list(enumerate(units)))}
-    asked = tp, spec.precisions[world.rank.pool], spec.micro_batch, spec.seq_len, spec.tuning, spec.packed
-    whole = {kind: Trial(spec.model, kind, *asked) for kind in kinds}
-    rows = (_unit_row(spec, world, group, whole[kind], limits, index) for kind, index in kinds.items())
-    return [row for row in rows if row is not None]
+def group_of(world: World, tp: int) -> TensorGroup:
+    """This rank's among all of that size that the pool has room for. All begin at once."""
+    me, group = world.rank, TensorGroup()
+    for first in range(0, world.size - tp + 1, tp) if tp > 1 else ():
+        made = world.communicator(f"calibration with tp {tp}", range(first, first + tp))
+        group = TensorGroup(tp, me.index - first, made) if made is not None else group
+    if group.communicator is not None:
+        group.communicator.meet()
+    dist.all_reduce(torch.zeros(1))
+    return group
 
 
-def _unit_row(
-    spec: CalibrationSpec, world: World, group: TensorGroup, whole: Trial, limits: Limits, index: int
-) -> TimedUnit | None:
-    backend, trial, dtype = world.backend, whole.within(limits), DTYPES[whole.precision]
-    weight_gradients = WeightGradients(backend.operators.add_product)
-    common = group, backend.operators, dtype, backend.device, 0, False, None, weight_gradients
-    unit = ChunkModule(index, [build_unit(trial.model, index, *common, tuning=trial.tuning)], weight_gradients)
-    for parameter in unit.parameters():
-        fill_with_noise(parameter.data, _SPREAD)
-    expected, expected_whole = _expected(spec, world, trial), _expected(spec, world, whole)
-    batch = _batch(trial).to(backend.device)
-    passes = [_once(world, unit, trial, batch, expected) for _ in range(spec.repeats + 1)][1:]
-    if any(watch.overrun for watches in passes for watch in watches):
-        return None
-    told = zip(expected, expected_whole, trial.shares_of(whole), strict=True)
-    shares = [part / all_ if part and all_ else share for part, all_, share in told]
-    scale = spec.micro_batch * (spec.time_scale or 1.0)
-    took = [median(watches[i].seconds() for watches in passes) for i in (0, 1)]
-    forward, backward = (seconds / share / scale for seconds, share in zip(took, shares, strict=True))
-    products = None
-    if spec.time_scale is not None and not isinstance(backend, Emulated):
-        products = (forward + backward) * _part_of_products(world, unit, trial, batch, sum(took))
-    return TimedUnit(world.rank.pool, whole.tp, whole.kind, forward, backward, products)
-
-
-def _part_of_products(world: World, unit: ChunkModule, trial: Trial, batch: Batch, seconds: float) -> float:
-    """Of a forward with its backward that takes so long. On a chip that waits for its host they may seem longer."""
-    with Products(world.backend) as products:
-        _once(world, unit, trial, batch, (None, None))
-    return min(1.0, products.seconds / seconds) if seconds > 0 else 0.0
-
-
-def _limits(backend: Backend) -> Limits:
+def limits_of(backend: Backend) -> Limits:
     """A chip has the time, and memory for what it trains later, on more chips perhaps. All of a pool keep the limits of
     the one with the least, for they measure together."""
     if backend.device.type == "cpu":
@@ -105,55 +69,96 @@ def _limits(backend: Backend) -> Limits:
     return Limits(inf, usable_bytes.item() / 8)
 
 
-def _once(
-    world: World, unit: ChunkModule, trial: Trial, batch: Batch, expected: Sequence[float | None]
-) -> tuple[Stopwatch, Stopwatch]:
-    """The forward and the backward of the trial's sequences."""
-    backend, sizes = world.backend, architecture(trial.model).boundary
-    shape = trial.sequences, trial.seq_len
-    inputs = {
-        name: fill_with_noise(
-            torch.empty((*shape, size), dtype=DTYPES[trial.precision], device=backend.device)
-        ).requires_grad_()
-        for name, size in sizes.items()
-    }
-    forward = backend.start(expected[0])
-    outputs = unit(inputs, batch)
-    forward.stop()
-    gradients = [fill_with_noise(torch.empty_like(output)) for output in outputs.values()]
-    back = backend.start(expected[1])
-    unit.differentiate(list(outputs.values()), gradients)
-    back.stop()
-    return forward, back
+def _unit_rows(spec: CalibrationSpec, world: World, group: TensorGroup, limits: Limits) -> list[TimedUnit]:
+    units = architecture(spec.model, spec.tuning).units
+    kinds = {unit.kind: index for index, unit in reversed(list(enumerate(units)))}
+    rows: list[TimedUnit | None] = []
+    for kind, index in kinds.items():
+        asked = group.size, spec.precisions[world.rank.pool], spec.micro_batch, spec.seq_len, spec.tuning, spec.packed
+        whole = Trial(spec.model, kind, *asked)
+        others = [replace(whole, sequences=size) for size in spec.also if size != spec.micro_batch]
+        tried = [whole, *(other for other in others if other.within(limits) == other)]
+        rows += [_Measured(spec, world, group, one, limits, index).row() for one in tried]
+    return [row for row in rows if row is not None]
 
 
-def _batch(trial: Trial) -> Batch:
-    """One for all passes: masks are made in the first, which does not count, as the other layers of a run find them."""
-    shape = trial.sequences, trial.seq_len
-    tokens_BT = torch.randint(trial.model.vocab, shape, generator=torch.Generator().manual_seed(0))
-    if not trial.packed:
-        return Batch(tokens_BT, tokens_BT)
-    return Batch(tokens_BT, tokens_BT, torch.arange(trial.seq_len).expand(shape), torch.zeros_like(tokens_BT))
+@dataclass(frozen=True)
+class _Measured:
+    """One unit, for a micro-batch of `whole`, of which as much is tried as keeps the limits."""
 
+    spec: CalibrationSpec
+    world: World
+    group: TensorGroup
+    whole: Trial
+    limits: Limits
+    index: int
 
-def fill_with_noise(tensor: torch.Tensor, spread: float = 1.0) -> torch.Tensor:
-    """Fills a new tensor with normal values and returns it: chips compute faster and cooler on equal ones.
+    @property
+    def _trial(self) -> Trial:
+        return self.whole.within(self.limits)
 
-    A block of them again and again, at the speed of the chip's memory. Equal on all ranks of a tensor-parallel group.
-    """
-    flat = tensor.view(-1)
-    made = torch.Generator().manual_seed(0)
-    block = torch.randn(min(_BLOCK, flat.numel()), generator=made).mul_(spread).to(tensor.device, tensor.dtype)
-    for part in flat.split(_BLOCK):
-        part.copy_(block[: part.numel()])
-    return tensor
+    def row(self) -> TimedUnit | None:
+        """None where an emulated chip could not keep its pace."""
+        if (plain := self._repeat(lambda passes: passes.whole())) is None:
+            return None
+        forward, backward = self._per_sequence(plain, (Kind.F, Kind.B))
+        key = self.world.rank.pool, self.whole.tp, self.whole.kind
+        products = self._products_s(forward + backward, sum(each.middle for each in plain))
+        row = TimedUnit(*key, forward, backward, products, self.whole.sequences)
+        row = replace(row, repeats=min(len(each.seconds) for each in plain), spread=spread(plain))
+        return self._with_strategies(row) if self.spec.strategies else row
 
+    def _with_strategies(self, row: TimedUnit) -> TimedUnit:
+        unit = architecture(self.spec.model, self.spec.tuning).units[self.index]
+        if (parts := self._repeat(lambda passes: passes.apart())) is not None:
+            inputs, weights = self._per_sequence(parts, (Kind.I, Kind.W))
+            row = replace(row, input_s=inputs, weight_s=weights)
+        return replace(row, selective_s=self._remade_s(unit, "selective"), full_s=self._remade_s(unit, "full"))
 
-def _expected(spec: CalibrationSpec, world: World, trial: Trial) -> tuple[float | None, float | None]:
-    if spec.time_scale is None or not isinstance(world.backend, Emulated):
-        return None, None
-    pool, model = world.rank.pool, trial.model
-    workload = architecture(model, trial.tuning).workload(trial.seq_len, trial.sequences, trial.precision)
-    unit = datasheet_times(topology_of(spec.pools, spec.precisions), workload).lookup(pool, trial.tp, trial.kind)
-    scale = trial.sequences * spec.time_scale
-    return unit.forward_s * scale, unit.backward_s * scale
+    def _remade_s(self, unit: Unit, way: Recompute) -> float | None:
+        """Of a backward that makes values again; None where it is one of another kind, or could not be paced."""
+        made = self._repeat(lambda passes: passes.whole(), way) if unit.recomputed(way) == way else None
+        return None if made is None else self._per_sequence(made, (Kind.F, Kind.B), way)[1]
+
+    def _repeat(
+        self, once: Callable[[Passes], Sequence[Stopwatch]], recompute: Recompute = "none"
+    ) -> list[Repeats] | None:
+        trial, expected = self._trial, self._expected(self._trial, recompute)
+        passes = Passes(self.world, self.group, trial, self.index, expected, recompute)
+        paced_s = expected[Kind.F] + expected[Kind.B] if expected else 0.0
+        return repeat(lambda: once(passes), trial.repeats(self.limits, self.spec.repeats, paced_s))
+
+    def _per_sequence(
+        self, took: list[Repeats], kinds: tuple[Kind, Kind], recompute: Recompute = "none"
+    ) -> tuple[float, float]:
+        """Of the whole micro-batch: of what was tried a part is told by what a chip is expected to take for it, or by
+        its products."""
+        expected, whole = (self._expected(trial, recompute) for trial in (self._trial, self.whole))
+        forward, backward = self._trial.shares_of(self.whole)
+        scale, found = self.whole.sequences * (self.spec.time_scale or 1.0), []
+        for kind, repeats in zip(kinds, took, strict=True):
+            share = forward if kind is Kind.F else backward
+            part, all_ = expected.get(kind), whole.get(kind)
+            found.append(repeats.middle / (part / all_ if part and all_ else share) / scale)
+        return found[0], found[1]
+
+    def _products_s(self, whole_s: float, took_s: float) -> float | None:
+        """Of a forward with its backward. On a chip that waits for its host they may seem longer."""
+        if self.spec.time_scale is None or isinstance(self.world.backend, Emulated):
+            return None
+        passes = Passes(self.world, self.group, self._trial, self.index, {})
+        passes.whole()
+        with Products(self.world.backend) as products:
+            passes.whole()
+        return whole_s * min(1.0, products.seconds / took_s) if took_s > 0 else 0.0
+
+    def _expected(self, trial: Trial, recompute: Recompute) -> Expected:
+        spec, pool = self.spec, self.world.rank.pool
+        if spec.time_scale is None or not isinstance(self.world.backend, Emulated):
+            return {}
+        workload = architecture(trial.model, trial.tuning).workload(trial.seq_len, trial.sequences, trial.precision)
+        chips = topology_of(spec.pools, spec.precisions)
+        stage = StagePlan(pool=pool, tp=trial.tp, units=((self.index, self.index + 1),), recompute=recompute)
+        time = stage_unit_time(datasheet_times(chips, workload), chips, workload, stage, self.index)
+        slowed = time.slowed(trial.sequences * spec.time_scale)
+        return {kind: slowed.of(kind) for kind in COMPUTING}

@@ -21,6 +21,7 @@ from balancer.schedule.lowering import actions_of, forward_actions_of
 from bridge.port.port import Port
 from bridge.rank import RankId
 from bridge.words.channel import ChannelSpec
+from hetero.checkpoint.hf_layout import HfLayout
 from hetero.checkpoint.pieces import write_piece
 from hetero.checkpoint.store import CheckpointStore
 from hetero.engine.expected import Laps, expected_s, laps, topology_of
@@ -41,6 +42,7 @@ from hetero.engine.step.totals import Totals
 from hetero.engine.wiring import EpochGroups, active_ranks, boundary_flows, native_orders
 from hetero.engine.world import World
 from hetero.layers.group import TensorGroup
+from hetero.models.as_hf import as_hf
 from hetero.models.registry import architecture
 from hetero.transfer.gate import Fallback
 from hetero.transfer.native_messages import NativeMessages
@@ -155,7 +157,8 @@ class Epoch:
         if self._host is not None:
             self.settle()
         store = CheckpointStore(self.spec.checkpoint_folder)
-        self._saver.save(store, self.state, self._copied_byte_s)
+        layout = HfLayout(as_hf(self.spec.model)) if self.spec.checkpoint_directory else None
+        self._saver.save(store, self.state, self._copied_byte_s, layout)
 
     def close(self) -> None:
         """Gives back what the chip holds for the epoch."""

@@ -37,8 +37,8 @@ def expected_s(topology: Topology, workload: Workload, plan: Plan, place: RankPl
     for chunk in pipeline.chunks():
         if chunk.stage != place.stage:
             continue
-        time = stage_time(times, topology, workload, stage, range(*chunk.units))
-        time = time.slowed(pipeline.micro_batch * time_scale)
+        size = pipeline.micro_batch
+        time = stage_time(times, topology, workload, stage, range(*chunk.units), size).slowed(size * time_scale)
         found |= {(kind, chunk.index): time.of(kind) for kind in COMPUTING}
     found[Kind.STEP, -1] = time_scale * update_s(topology.pool(stage.pool).chip, workload, stage)
     return found
@@ -54,7 +54,7 @@ def laps(topology: Topology, workload: Workload, plan: Plan, place: RankPlace) -
     for chunk in pipeline.chunks():
         if chunk.stage == place.stage:
             units, kind = range(*chunk.units), last[chunk.index].kind
-            each = [stage_unit_time(times, topology, workload, stage, unit) for unit in units]
+            each = [stage_unit_time(times, topology, workload, stage, unit, pipeline.micro_batch) for unit in units]
             begun = _parts(time.of(Kind.F) for time in each)
             made = _parts(time.of(kind) for time in reversed(each))
             found |= {(Kind.F, chunk.index, unit): part for unit, part in zip(units, begun[:-1], strict=True)}

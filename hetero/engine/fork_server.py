@@ -137,9 +137,11 @@ def die_with(parent: int) -> None:
 
 def forked(main: str) -> Child:
     """Ranks share what is imported here."""
+    gc.disable()  # a fifth of the time of an import of torch, in which nothing is garbage
     rank_main = imported(main)
     gc.collect()
     gc.freeze()  # keeps the shared pages of the imports shared
+    gc.enable()
     return lambda rank, agent_fd, port_fd: run_rank(rank_main, rank, Pipe.from_fd(agent_fd), port_fd)
 
 

@@ -24,6 +24,7 @@ from bridge.words.error import ErrorReport
 from bridge.words.word import Answer, Word, unexpected
 from hetero.engine.calibration import calibrate
 from hetero.engine.epoch import Epoch, claim_memory
+from hetero.engine.rates import measure_rates
 from hetero.engine.state.live import LiveMove
 from hetero.engine.state.origin import begin, note_of
 from hetero.engine.state.saving import Saver
@@ -40,8 +41,10 @@ from hetero.words.orders import (
     Hold,
     JoinWorld,
     Lease,
+    MeasureRates,
     Moved,
     OpenWorld,
+    Rated,
     Ready,
     WorldJoined,
     WorldOpened,
@@ -94,6 +97,8 @@ class Rank:
                 return self._join_world(word, fds)
             case Calibrate():
                 return self._calibrate(word)
+            case MeasureRates():
+                return self._rate(word)
             case Configure():
                 return self._configure(word)
             case Lease():
@@ -149,6 +154,10 @@ class Rank:
     def _calibrate(self, order: Calibrate) -> Calibrated:
         assert self._world is not None
         return Calibrated(tuple(calibrate(order.spec, self._world)))
+
+    def _rate(self, order: MeasureRates) -> Rated:
+        assert self._world is not None
+        return Rated(tuple(measure_rates(order.spec, self._world)))
 
     def _configure(self, order: Configure) -> Configured:
         """Drops the epoch before and builds the new one, idle where the plan does not use this rank."""

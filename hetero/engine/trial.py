@@ -12,6 +12,7 @@ from hetero.models.tuning import EVERYTHING, Tuning
 
 _FEWEST_TOKENS, _SMALLEST_VOCABULARY = 64, 1024
 """With fewer, products would run at another speed than whole ones."""
+_FEW, _PACED_S = 5, 1.0
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,12 @@ class Trial:
         while not trial._keeps(limits) and trial.model.vocab > _SMALLEST_VOCABULARY:
             trial = trial._with_half_the_vocabulary()
         return trial
+
+    def repeats(self, limits: Limits, wanted: int, paced_s: float = 0.0) -> int:
+        """How often it is passed: as is wanted, but no longer than a few of the largest trials take, nor than a second
+        of an emulated chip that takes `paced_s`."""
+        most = min(_FEW * limits.flops / max(1.0, sum(self._flops)), _PACED_S / max(paced_s, 1e-9))
+        return min(wanted, max(_FEW, int(min(most, wanted))))
 
     def shares_of(self, whole: Trial) -> tuple[float, float]:
         """Of the times of forward and backward for all sequences of `whole`: by their products, or by tokens and

@@ -14,7 +14,9 @@ from balancer.completion.legality import MOST_MICRO_BATCHES
 from bridge.codec import NONE
 from bridge.options import BridgeOptions
 from bridge.precision import crossing
+from hetero.checkpoint.options import CheckpointOptions
 from hetero.cluster.options import PoolOptions
+from hetero.data.kind import packs
 from hetero.data.options import DataOptions
 from hetero.errors import did_you_mean, explains_itself
 from hetero.job.errors import JobError
@@ -176,6 +178,11 @@ def check_model(model: ModelOptions, data: DataOptions, pools: Pools, tuning: Tu
     if told.longest is not None and data.seq_len > told.longest:
         rule = f"the model has learnt {told.longest} positions"
         raise JobError("data.seq_len", data.seq_len, rule, f"use {told.longest} or less")
+    if told.alone is not None and packs(data):
+        raise JobError("data.pack", True, told.alone, "set it to false")
+    if model.hf is not None and model.weights is None and told.unlike is not None:
+        rule = f"{told.unlike} does not begin at random, and how it does is not known here"
+        raise JobError("model.init", "random", rule, "let transformers write a directory, and begin with its weights")
     for name, pool in pools.items():
         if pool.tp != "auto" and (reason := told.legal_tp(pool.tp)):
             legal = [str(tp) for tp in range(1, min(pool.count, MOST_TP) + 1) if told.legal_tp(tp) is None]
@@ -194,6 +201,19 @@ def _check_layers(layers: int) -> None:
     """Before they are listed."""
     if layers > MOST_LAYERS:
         raise JobError("model", f"{layers} layers", f"has at most {MOST_LAYERS} layers", "use fewer")
+
+
+def check_format(checkpoint: CheckpointOptions, tuning: Tuning) -> None:
+    """What a model's directory can hold, and where it can be written."""
+    if checkpoint.format != "hf":
+        return
+    remedy = "leave it out, and write a directory with hetero checkpoint export"
+    if tuning.lora is not None:
+        rule = "adapters are trained, which no model's own directory has a place for"
+        raise JobError("checkpoint.format", checkpoint.format, rule, remedy)
+    if checkpoint.in_store:
+        rule = "its files are written by several owners at once, which a store cannot take"
+        raise JobError("checkpoint.format", checkpoint.format, rule, remedy)
 
 
 def check_trackers(monitor: MonitorOptions) -> None:

@@ -32,7 +32,7 @@ from hetero.job.planning.problem import workload
 from hetero.job.run.claim import held_by
 from hetero.job.run.model import checked_weights
 from hetero.job.run.spec import fleet_links
-from hetero.models.options import NATIVE
+from hetero.models.registry import NATIVE, provider, served
 from hetero.paths import scheme_of
 
 STATE_BYTES = 12
@@ -92,16 +92,17 @@ def name_chips(job: Job, ask: AskChips | None = ask_here) -> tuple[Job, list[Fin
 
 def _model(job: Job, elsewhere: bool) -> Finding:
     """On a cluster a directory that is here must be there as well, which a run compares."""
-    value, served = job.model.told(), f"served by the {NATIVE} provider"
+    value = job.model.told()
     try:
+        by = served(job.model.resolve())
         if checked_weights(job) is None:
-            return Finding("ok", "model", value, served)
+            return Finding("ok", "model", value, by)
     except Exception as error:
         if not explains_itself(error):
             raise
         return Finding.of(error)
     also = "; each host must have it, which a run compares" if elsewhere else ""
-    return Finding("ok", "model", value, f"{served}; its weights are whole{also}")
+    return Finding("ok", "model", value, f"{by}; its weights are whole{also}")
 
 
 def _plan(job: Job) -> Iterator[Finding]:

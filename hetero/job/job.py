@@ -17,6 +17,7 @@ from hetero.cluster.options import PoolOptions
 from hetero.data.kind import packs
 from hetero.data.options import DataOptions
 from hetero.job.checks import (
+    check_format,
     check_links,
     check_model,
     check_pool,
@@ -94,6 +95,7 @@ class Job(BaseModel):
         check_time_scale(self.time_scale, self.emulated)
         check_model(self.model, self.data, self.pools, self.train.tuning)
         check_trackers(self.monitor)
+        check_format(self.checkpoint, self.train.tuning)
         return self
 
     @property
@@ -110,6 +112,12 @@ class Job(BaseModel):
         """Whether samples are of several documents, as its files say. They are asked once: the folder from which a path
         goes out may be gone later, as that of a submitted job is."""
         return packs(self.data)
+
+    @property
+    def saves_directory(self) -> bool:
+        """Whether its checkpoints are models' directories too."""
+        fits = self.model.hf is not None and self.train.lora is None and not self.checkpoint.in_store
+        return self.checkpoint.format == "hf" or (self.checkpoint.format == "auto" and fits)
 
     def precision_of(self, pool: str) -> str:
         """What a pool computes in."""

@@ -85,6 +85,23 @@ class Architecture:
         specs = {spec.name: spec for unit in range(len(self.units)) for spec in self.tensors(unit, 1).values()}
         return sum(math.prod(spec.layout.shape) for spec in specs.values())
 
+    @property
+    def refused(self) -> dict[str, str]:
+        """Strategies that no stage may have, with the reason."""
+        return {name: why for unit in self._of_kind.values() for part in unit.parts for name, why in part.refused.items()}
+
+    @property
+    def alone(self) -> str | None:
+        """Why samples cannot be of several documents, None where they can."""
+        reasons = (part.alone for unit in self._of_kind.values() for part in unit.parts)
+        return next((reason for reason in reasons if reason), None)
+
+    @property
+    def unlike(self) -> str | None:
+        """A tensor that does not begin at random as its authors have it, None where all do."""
+        reasons = (part.unlike for unit in self._of_kind.values() for part in unit.parts)
+        return next((reason for reason in reasons if reason), None)
+
     def workload(self, seq_len: int, global_batch: int, precision: str) -> Workload:
         """The balancer's view; `precision` is that of activations, where a pool has no other."""
         by_precision = {name: self._work(seq_len, size) for name, size in ITEM_BYTES.items()}
@@ -96,6 +113,7 @@ class Architecture:
             tied=self.tied,
             by_precision=by_precision,
             experts=self.expert_count,
+            refused=self.refused,
         )
 
     def _work(self, seq_len: int, size: int) -> tuple[UnitWork, ...]:

@@ -22,10 +22,6 @@ from hetero.paths import PathText
 _PRESETS = Path(__file__).parents[2] / "configs" / "models"
 
 
-NATIVE = "native"
-"""The provider whose models are made of our own parts, cut between half layers, for every strategy."""
-
-
 class ModelOptions(BaseModel):
     """A preset's name, dimensions, or the directory of a Hugging Face model."""
 

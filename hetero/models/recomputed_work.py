@@ -19,7 +19,8 @@ def selective_work(
     works = [work for _, work in steps]
     read = sum(work.input_bytes for before, work in steps if before is None or not before.from_input_bytes)
     read_again = sum(work.input_bytes for work in works) - read
-    whole = read + sum(work.from_input_bytes or work.whole_bytes for work in works) - alike
+    remade_whole = sum(work.elementwise_whole_bytes for work in works)
+    whole = read + sum(work.from_input_bytes or work.whole_bytes for work in works) - alike - remade_whole
     split = sum(work.kept_bytes - work.elementwise_bytes for work in works)
     remade, first = sum(work.elementwise_bytes for work in works), works[0]
     return replace(
@@ -31,6 +32,7 @@ def selective_work(
         last_bytes=plain.last_bytes + read_again + (_made_of_input(first, size) if first.from_input_bytes else 0),
         forward_bytes=plain.forward_bytes + remade,
         remade_bytes=plain.remade_bytes + remade,
+        remade_whole_bytes=plain.remade_whole_bytes + remade_whole,
     )
 
 

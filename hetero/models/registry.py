@@ -14,11 +14,37 @@ from hetero.models.description import ModelDescription
 from hetero.models.dimensions import Dimensions
 from hetero.models.errors import ModelError
 from hetero.models.hf_model import HfModel
+from hetero.models.provided import model as provided
 from hetero.models.tuning import EVERYTHING, Tuning, tuned
 from hetero.models.weight_map import WeightMap
 
 OF_DIMENSIONS = ("llama",)
 """The families that sizes alone tell."""
+
+
+NATIVE, TRANSFORMERS = "native", "transformers"
+"""Who serves a model: our own parts, cut between half layers, for every strategy; or transformers' own modules."""
+
+
+def provider(description: ModelDescription) -> str:
+    """By the type alone: whether transformers' modules can be units is told by `architecture`."""
+    native = isinstance(description, Dimensions) or description.model_type in family_names()
+    return NATIVE if native else TRANSFORMERS
+
+
+def served(description: ModelDescription) -> str:
+    """In words, with what it costs. Raises as `architecture`."""
+    name = provider(description)
+    if name == NATIVE:
+        return f"served by the {name} provider"
+    tps = [str(tp) for tp in range(2, _MOST_TP) if architecture(description).legal_tp(tp) is None]
+    why = architecture(description).legal_tp(2)
+    split = f"split over {', '.join(tps)} chips" if tps else f"not split over chips: {why}"
+    refused = ", ".join(architecture(description).refused)
+    return f"served by the {name} provider: whole layers, {split}; without {refused} but in full"
+
+
+_MOST_TP = 65
 
 
 @cache
@@ -33,8 +59,10 @@ def architecture(description: ModelDescription, tuning: Tuning = EVERYTHING) -> 
     know what is asked of it, and as `tuned`."""
     if isinstance(description, Dimensions):
         family = _family("model.dimensions.family", description.family, OF_DIMENSIONS)
-    else:
+    elif description.model_type in family_names():
         family = _family("model.hf", description.model_type, family_names())
+    else:
+        family = provided
     found: Architecture = family.describe(description)
     return tuned(found, tuning)
 
@@ -42,6 +70,8 @@ def architecture(description: ModelDescription, tuning: Tuning = EVERYTHING) -> 
 @cache
 def weights(model: HfModel) -> WeightMap:
     """Where its directory has the model's tensors; ModelError as `architecture`."""
+    if model.model_type not in family_names():
+        return provided.weights(model)
     found: WeightMap = _family("model.hf", model.model_type, family_names()).weights(model)
     return found
 

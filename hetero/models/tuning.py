@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import replace
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
@@ -63,7 +63,7 @@ def trainable(model: Architecture, tuning: Tuning) -> frozenset[str]:
     known = _known_by(model)
     trains = known.keys() - model.frozen
     if tuning.lora is not None:
-        also = _matching(known, "train.lora.train_also", tuning.lora.train_also)
+        also = _matching(known, "train.lora.train_also", tuning.lora.train_also, model.frozen)
         trains &= {name for name in known if is_adapter(name)} | also
     trains -= _matching(known, "train.freeze", tuning.freeze)
     if not trains:
@@ -81,13 +81,19 @@ def _known_by(model: Architecture) -> dict[str, set[str]]:
     return found
 
 
-def _matching(known: Mapping[str, set[str]], key: str, patterns: Sequence[str]) -> set[str]:
+def _matching(
+    known: Mapping[str, set[str]], key: str, patterns: Sequence[str], never: Set[str] = frozenset()
+) -> set[str]:
+    """Each pattern names a tensor, and not only such as `never` train."""
     found: set[str] = set()
     for pattern in patterns:
         more = {name for name, names in known.items() if any(fnmatchcase(one, pattern) for one in names)}
         if not more:
             names = sorted(set().union(*known.values()))
             raise _unknown(key, pattern, "no tensor of the model has such a name", names)
+        if more <= never:
+            rule = f"no gradient reaches {', '.join(sorted(more)[:_NEAR])}, which never trains"
+            raise ModelError(key, pattern, rule, "leave it out")
         found |= more
     return found
 

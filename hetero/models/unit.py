@@ -72,7 +72,7 @@ class Unit:
         loss keeps little more than its input once its norm is made again."""
         if self.gives == LOSS:
             return "selective" if asked == "full" else asked
-        return asked if self.residual else "none"
+        return asked if self.residual or self.parts[0].is_layer else "none"
 
     def work(self, seq_len: int, size: int, boundary_bytes: int) -> UnitWork:
         """What it costs where an element of an activation has `size` bytes and what it gives has `boundary_bytes`.

@@ -7,7 +7,7 @@ foreign ones, which tile both sides. Importing it takes no torch.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -34,13 +34,18 @@ class Block:
     there: Slices
     dims: tuple[int, ...]
 
-    def read(self, box: Region, take: Take) -> torch.Tensor:
-        """A box of the logical tensor that lies in `here`."""
-        asked = []
+    def place(self, box: Region) -> Slices:
+        """Where the foreign tensor has a box of the logical one that lies in `here`."""
+        found = []
         for dim, bounds in zip(self.dims, self.there, strict=True):
             first, last = (at - self.here[dim][0] for at in (box[dim][0], box[dim][1] - 1))
-            asked.append(slice(bounds.start + first * bounds.step, bounds.start + last * bounds.step + 1))
-        found = take(self.foreign, tuple(asked))[tuple(slice(None, None, bounds.step) for bounds in self.there)]
+            found.append(slice(bounds.start + first * bounds.step, bounds.start + last * bounds.step + 1, bounds.step))
+        return tuple(found)
+
+    def read(self, box: Region, take: Take) -> torch.Tensor:
+        """A box of the logical tensor that lies in `here`."""
+        asked = tuple(slice(bounds.start, bounds.stop) for bounds in self.place(box))
+        found = take(self.foreign, asked)[tuple(slice(None, None, bounds.step) for bounds in self.there)]
         found = found.permute(sorted(range(found.dim()), key=lambda at: self.dims[at]))
         for dim in self._lacking:
             found = found.unsqueeze(dim)
@@ -48,8 +53,11 @@ class Block:
 
     def written(self, logical: torch.Tensor) -> torch.Tensor:
         """What the foreign tensor has in `there`, of the whole logical one."""
-        found = logical[tuple(slice(*bounds) for bounds in self.here)]
-        found = found.reshape([extent for dim, extent in enumerate(found.shape) if dim not in self._lacking])
+        return self.turned(logical[tuple(slice(*bounds) for bounds in self.here)])
+
+    def turned(self, part: torch.Tensor) -> torch.Tensor:
+        """A box of the logical tensor that lies in `here`, as the foreign one has it in its place."""
+        found = part.reshape([extent for dim, extent in enumerate(part.shape) if dim not in self._lacking])
         order = sorted(self.dims)
         return found.permute([order.index(dim) for dim in self.dims])
 
@@ -115,6 +123,14 @@ class WeightMap:
             whole[tuple(slice(start - begin, stop - begin) for (start, stop), (begin, _) in within)] = part
         assert whole is not None
         return whole
+
+    def placed(self, logical: str, region: Region, part: torch.Tensor) -> Iterator[tuple[str, Slices, torch.Tensor]]:
+        """The box of a logical tensor as foreign ones have it: each one's name, and what is where in it, as a view."""
+        for block in self._blocks[logical]:
+            if (common := overlap(region, block.here)) is not None:
+                within = zip(common, region, strict=True)
+                inside = tuple(slice(start - begin, stop - begin) for (start, stop), (begin, _) in within)
+                yield block.foreign, block.place(common), block.turned(part[inside])
 
     def write(self, foreign: str, get: Callable[[str], torch.Tensor]) -> torch.Tensor:
         """A whole foreign tensor, contiguous, of whole logical ones, each of which is asked for once. As what `read`

@@ -53,8 +53,12 @@ class JoinWorld(RankOrder[WorldJoined]):
 
 @dataclass(frozen=True)
 class TimedUnit(WordPart):
-    """What one kind of unit takes on a tensor-parallel group of a pool, in seconds per sequence. `products_s` are for
-    matrix products and attention, forward and backward; None for emulated chips, whose time is not theirs."""
+    """What one kind of unit takes on a tensor-parallel group of a pool, in seconds per sequence of a micro-batch.
+    `products_s` are for matrix products and attention, forward and backward; None for emulated chips, whose time is not
+    theirs. Where that was asked for, `input_s` and `weight_s` are of a backward in two actions, and `selective_s` and
+    `full_s` of one that makes values again, as far as the unit has any.
+
+    `spread` is by how much one of the `repeats` differs from the next, as a fraction."""
 
     pool: str
     tp: int
@@ -62,6 +66,13 @@ class TimedUnit(WordPart):
     forward_s: float
     backward_s: float
     products_s: float | None = None
+    micro_batch: int = 1
+    input_s: float | None = None
+    weight_s: float | None = None
+    selective_s: float | None = None
+    full_s: float | None = None
+    repeats: int = 1
+    spread: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -74,6 +85,37 @@ class Calibrated(Answer):
 @dataclass(frozen=True)
 class Calibrate(RankOrder[Calibrated]):
     """Time units on this chip."""
+
+    spec: CalibrationSpec
+
+
+@dataclass(frozen=True)
+class Rate(WordPart):
+    """How much of one thing a chip of a pool does in a second, or a group of `tp` of them: FLOPs of `products` (tokens,
+    inputs and outputs of one are its `shape`), bytes of a copy in `memory`, `to_host` or `from_host`, bytes of an
+    `all_reduce`, parameters of an `update`, or of a `host_update`. `latency_s` is what the smallest takes, where that
+    was looked at. `spread` as of a `TimedUnit`."""
+
+    pool: str
+    part: str
+    tp: int
+    shape: tuple[int, ...]
+    per_s: float
+    latency_s: float = 0.0
+    repeats: int = 1
+    spread: float = 0.0
+
+
+@dataclass(frozen=True)
+class Rated(Answer):
+    """Of one rank for all of its pool."""
+
+    rates: tuple[Rate, ...]
+
+
+@dataclass(frozen=True)
+class MeasureRates(RankOrder[Rated]):
+    """Time what units are made of on this chip."""
 
     spec: CalibrationSpec
 

@@ -35,3 +35,13 @@ class StoredPiece(BaseModel):
     size_bytes: NonNegativeInt
     checksum: str
     tensors: dict[str, StoredTensor]
+
+
+class StoredFile(BaseModel):
+    """One file of a checkpoint that is a directory. `checksum` is None of weights, which the state itself proves."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    file: Annotated[str, AfterValidator(_in_its_folder)]
+    size_bytes: NonNegativeInt
+    checksum: str | None = None

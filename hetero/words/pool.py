@@ -48,9 +48,11 @@ class Pool(WordPart):
         """As the balancer knows it: computing in `precision`, and only in groups of `tp` where that is given.
         `usable_bytes` is what its chips have said that they have free, None where they have not."""
         chip = load_chip(self.chip)
+        if self.emulate is not None:
+            chip = replace(chip, matrix_efficiency=None)  # it is paced alike whatever the shapes of its kernels
         if self.emulate is not None and self.emulate.host_gb_per_s is not None:
             chip = replace(chip, host_bytes_per_s=self.emulate.host_gb_per_s * 1e9)
-        return PoolSpec(
+        planned = PoolSpec(
             self.name,
             chip,
             self.count,
@@ -58,9 +60,9 @@ class Pool(WordPart):
             chip.usable_bytes if usable_bytes is None else usable_bytes,
             tp,
             precision,
-            **({} if usable_bytes is None else {"memory_told_by": "the chip itself"}),
             paced_as=self.emulate.precision if self.emulate else None,
         )
+        return planned if usable_bytes is None else replace(planned, memory_told_by="the chip itself")
 
     def ranks_by_host(self) -> tuple[tuple[RankId, ...], ...]:
         ranks = [RankId(self.name, index) for index in range(self.count)]

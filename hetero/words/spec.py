@@ -91,6 +91,8 @@ class RunSpec(BaseModel):
     time_scale: float = 1.0
     checkpoint_folder: str | None = None
     checkpoint_every: int = 0
+    checkpoint_directory: bool = False
+    """Whether what is saved is a model's directory too."""
     state: Literal["initial", "weights", "checkpoint", "live"] = "initial"
     """Where the epoch's state comes from: `live` from the ranks that hold it, which have done `start` steps."""
     weights_folder: str | None = None
@@ -140,6 +142,10 @@ class CalibrationSpec(BaseModel):
     tensor_parallel: dict[str, tuple[int, ...]]
     seq_len: int
     micro_batch: int
+    also: tuple[int, ...] = ()
+    """Other micro-batches to time, as far as this rank takes them whole."""
+    strategies: bool = False
+    """Whether to time backwards in two actions, and those that make values again, too."""
     packed: bool = False
     """Whether samples are of several documents."""
     precisions: dict[str, str]

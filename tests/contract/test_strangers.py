@@ -7,11 +7,13 @@ import os
 import socket
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import psutil
 import pytest
 import zmq
 
+from bridge.port.port import Channel
 from bridge.transports import front, grpc, probation
 from bridge.transports.transport import Credentials
 from bridge.transports.zmq import ZmqConnection
@@ -36,8 +38,8 @@ def start(monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
     """Starts hosts. They are closed before what a test has patched is put back."""
     hosts: list[Host] = []
 
-    def begin(name: str, *, patience_s: float = 1.0, process: bool = False) -> Host:
-        hosts.append(Host(name, ["zmq", "grpc"], patience_s=patience_s, process=process))
+    def begin(name: str, *, patience_s: float = 1.0) -> Host:
+        hosts.append(Host(name, ["zmq", "grpc"], patience_s=patience_s))
         return hosts[-1]
 
     yield begin
@@ -264,20 +266,39 @@ def test_what_bounds_strangers_does_not_end_a_peer(start: Start, monkeypatch: py
 KINDS = [(scheme, kind) for scheme, kinds in strangers.BY_SCHEME.items() for kind in kinds]
 
 
-@pytest.mark.parametrize(("scheme", "kind"), KINDS, ids=[" ".join(of) for of in KINDS])
-def test_strangers_cost_next_to_nothing_and_are_hung_up_on(scheme: str, kind: str, start: Start) -> None:
-    a, b = (start(name, process=True) for name in ("a@0", "b@0"))
+@dataclass(frozen=True)
+class Talking:
+    """Two endpoints in processes of their own, and what crosses between them."""
+
+    scheme: str
+    uri: str
+    endpoint: psutil.Process
+    ends: tuple[Channel, Channel]
+
+
+@pytest.fixture(scope="module")
+def talking(request: pytest.FixtureRequest) -> Iterator[Talking]:
+    """The same for all kinds of strangers, who come one after another."""
+    scheme: str = request.param
+    a, b = (Host(name, ["zmq", "grpc"], process=True) for name in ("a@0", "b@0"))
     link(a, b, scheme)
-    ends = channel(a.port(), b.port())
+    assert b.process
+    yield Talking(scheme, b.uris[scheme], psutil.Process(b.process.pid), channel(a.port(), b.port()))
+    a.close()
+    b.close()
+
+
+@pytest.mark.parametrize(("talking", "kind"), KINDS, ids=[" ".join(of) for of in KINDS], indirect=["talking"])
+def test_strangers_cost_next_to_nothing_and_are_hung_up_on(talking: Talking, kind: str) -> None:
+    endpoint, ends = talking.endpoint, talking.ends
     assert cross(*ends, b"before") == b"before"
-    endpoint = psutil.Process(b.process.pid)
     before_bytes, most_threads = endpoint.memory_info().rss, endpoint.num_threads() + 32
-    crowd = strangers.Crowd(strangers.BY_SCHEME[scheme][kind], b.uris[scheme], 100)
+    crowd = strangers.Crowd(strangers.BY_SCHEME[talking.scheme][kind], talking.uri, 100)
     end = time.monotonic() + WAIT_S
     while crowd.present or not crowd.came:
         assert time.monotonic() < end, f"{crowd.present} are still there"
         crowd.turn(0.05, again=False)
-        assert endpoint.memory_info().rss - before_bytes < strangers.MOST_BYTES[scheme]
+        assert endpoint.memory_info().rss - before_bytes < strangers.MOST_BYTES[talking.scheme]
         assert endpoint.num_threads() <= most_threads
         assert cross(*ends, b"undisturbed") == b"undisturbed"
     crowd.close()

@@ -17,6 +17,8 @@ from balancer.cost.topology import LinkSpec, Topology
 from balancer.plan.plan import Plan
 from balancer.problem import Problem
 from bridge.options import BridgeOptions
+from hetero.checkpoint.hf_directory import HfDirectory
+from hetero.checkpoint.hf_layout import HfLayout
 from hetero.checkpoint.manifest import RunState
 from hetero.checkpoint.store import CheckpointStore
 from hetero.cluster.control.instructions import CheckpointWritten
@@ -25,6 +27,7 @@ from hetero.cluster.host.agent import Agents, LocalAgents
 from hetero.cluster.session import Session
 from hetero.data.source import Prepared
 from hetero.engine.state.loss_scale import LossScale
+from hetero.models.as_hf import as_hf
 from hetero.models.description import ModelDescription
 from hetero.models.registry import architecture
 from hetero.monitoring.links import total_bytes
@@ -152,6 +155,7 @@ class Standing:
         live: bool = False,
         save_to: Path | str | None = None,
         save_every: int | None = None,
+        save_directory: bool = False,
         capture: Sequence[int] = (),
         bridge: BridgeOptions = PLAIN_LINKS,
         text: Prepared | None = None,
@@ -159,7 +163,8 @@ class Standing:
     ) -> Run:
         """Steps [start, until), or fewer if the run is asked to hold when it reports step `hold_at`. `begin_from` holds
         the checkpoint of step `start`, or `weights` those of the model; `save_to` gets that of `until`, and those of
-        every so many steps before. `text` is another than the session's own.
+        every so many steps before, as directories of the model too if asked to. `text` is another than the session's
+        own.
 
         `live` goes on from what the last run left in the ranks."""
         self._epoch += 1
@@ -184,6 +189,7 @@ class Standing:
             resume_folder=None if begin_from is None else str(begin_from),
             checkpoint_folder=None if save_to is None else str(save_to),
             checkpoint_every=0 if save_to is None else save_every or until,
+            checkpoint_directory=save_directory,
             capture=Capture(folder=str(run.folder), steps=tuple(capture)) if capture else None,
         )
         kept = {} if begin_from is None else CheckpointStore(begin_from).manifest(start).run.scalars
@@ -203,7 +209,8 @@ class Standing:
         done = self.session.run(until, on_report)
         assert len(run.totals) == done - start, "one rank, and no other, reports a step's totals"
         for saved in self._saved:
-            self._commit(saved, CheckpointStore(str(save_to)), job, completed, start, scale)
+            directory = HfDirectory(HfLayout(as_hf(job.dimensions))) if save_directory else None
+            self._commit(saved, CheckpointStore(str(save_to)), job, completed, start, scale, directory)
         return run
 
     def _record(self, reports: Sequence[HostStep]) -> None:
@@ -211,7 +218,14 @@ class Standing:
         self._run.bytes_sent += sum(total_bytes(report.sent) for report in reports)
 
     def _commit(
-        self, saved: CheckpointWritten, store: CheckpointStore, job: Job, plan: Plan, start: int, scale: LossScale
+        self,
+        saved: CheckpointWritten,
+        store: CheckpointStore,
+        job: Job,
+        plan: Plan,
+        start: int,
+        scale: LossScale,
+        directory: HfDirectory | None,
     ) -> None:
         """As the driver does: it follows the loss scale by what it is told of the steps."""
         steps = self._run.totals[: saved.step - start]
@@ -226,7 +240,7 @@ class Standing:
             plan=plan.model_dump(mode="json"),
             scalars={"updates": start + skipped.count(False), **scale.kept()},
         )
-        store.commit(saved.step, state, saved.pieces)
+        store.commit(saved.step, state, saved.pieces, directory)
 
     def _hear(self, notice: Notice | CheckpointWritten) -> None:
         if isinstance(notice, CheckpointWritten):

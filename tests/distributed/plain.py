@@ -81,8 +81,8 @@ class PlainModel:
 class GlobalBatches:
     """What each step of a job trains on, as one batch."""
 
-    def __init__(self, text: Prepared, job: Job) -> None:
-        told = text.told(SEQ_LEN)
+    def __init__(self, text: Prepared, job: Job, seq_len: int = SEQ_LEN) -> None:
+        told = text.told(seq_len)
         self._stream, self._size = text_stream(told), job.train.global_batch
         held_out = job.evaluation.held_out_batches * self._size
         self._training, self._validation = orders(told, self._stream, job.train.seed, held_out)
@@ -97,9 +97,9 @@ class GlobalBatches:
 class PlainTraining:
     """A plain loop over whole batches; its optimizer's state can be looked at afterwards."""
 
-    def __init__(self, job: Job, text: Prepared, model: PlainModel) -> None:
+    def __init__(self, job: Job, text: Prepared, model: PlainModel, seq_len: int = SEQ_LEN) -> None:
         self.job, self.model = job, model
-        self._batches = GlobalBatches(text, job)
+        self._batches = GlobalBatches(text, job, seq_len)
         self.forget()
 
     def forget(self) -> None:
@@ -137,13 +137,12 @@ class PlainTraining:
         return {"parameter": parameter.detach(), **moments}
 
 
-def plain_steps(job_file: Path, folder: Path) -> list[PlainStep]:
-    """All steps of a job file, whose text's tokens `folder` gets."""
+def plain_steps(job_file: Path, folder: Path, until: int | None = None) -> list[PlainStep]:
+    """The steps of a job file, all or the first so many; `folder` gets its text's tokens."""
     file = load_job(job_file)
     job = Job(file.model.resolve(), file.train, file.eval)
-    assert file.data.seq_len == SEQ_LEN
-    training = PlainTraining(job, prepare(file.data, folder), PlainModel(job.dimensions, job.train.seed))
-    return list(training.steps(job.train.steps))
+    text, model = prepare(file.data, folder), PlainModel(job.dimensions, job.train.seed)
+    return list(PlainTraining(job, text, model, file.data.seq_len).steps(until or job.train.steps))
 
 
 def _array(parameter: torch.nn.Parameter) -> np.ndarray:

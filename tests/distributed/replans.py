@@ -14,6 +14,7 @@ from hetero.checkpoint.pieces import CheckpointReader
 from hetero.checkpoint.store import CheckpointStore
 from hetero.data.source import Prepared
 from hetero.models.dimensions import Dimensions
+from hetero.models.hf_model import HfModel
 from hetero.models.tuning import EVERYTHING, LoraOptions, Tuning
 from hetero.words.options import OptimizerOptions, TrainOptions
 from tests.distributed.beside_plain import Record, forget
@@ -21,6 +22,7 @@ from tests.distributed.cases import COSINE, SMALL, a1, a2, a4, k1, k2, n1, n2, n
 from tests.distributed.fleet import Job, Run
 from tests.distributed.laws import TOLERANCES, Worst, series_deviation, tensor_deviation
 from tests.distributed.plain import PlainModel, PlainStep, PlainTraining
+from tests.tiny_models import tiny
 
 STEPS = 15
 LIMIT = TOLERANCES["float32"]
@@ -29,10 +31,16 @@ STATE_LIMIT = 5e-4
 smallest gradients, noise and all: a bias that began at zero deviates by 5e-5. Lost state deviates by far more."""
 
 
-def job(optimizer: OptimizerOptions, precision: Any = "float32", tuning: Tuning = EVERYTHING, **changes: Any) -> Job:
+def job(
+    optimizer: OptimizerOptions,
+    precision: Any = "float32",
+    tuning: Tuning = EVERYTHING,
+    model: HfModel | None = None,
+    **changes: Any,
+) -> Job:
     common = {"precision": precision, "seed": 3, "optimizer": optimizer, "replica_check_every": 5}
     train = TrainOptions(steps=STEPS, global_batch=8, **common, **vars(tuning))
-    return Job(Dimensions(layers=2, **{**SMALL, **changes}), train)
+    return Job(model or Dimensions(layers=2, **{**SMALL, **changes}), train)
 
 
 ADAMW = job(COSINE)
@@ -42,6 +50,12 @@ NARROW = job(COSINE, precision="bfloat16")
 FLOAT16 = job(COSINE, precision="float16")
 ADAPTERS = Tuning(freeze=("units.3.*",), lora=LoraOptions(rank=3, train_also=("norm*",)))
 ADAPTED = job(COSINE, tuning=ADAPTERS, tie_embeddings=True)
+EXPERTS = job(MOMENTUM.train.optimizer, model=tiny("mixtral", vocab_size=257))
+ADAPTED_EXPERTS = job(
+    COSINE,
+    tuning=Tuning(lora=LoraOptions(rank=3, train_also=("router*",))),
+    model=tiny("deepseek_v2", vocab_size=257),
+)
 NARROW_ADAPTED = job(COSINE, precision="bfloat16", tuning=ADAPTERS)
 
 CHIP = plan(pipeline(8, n1(0, 6), micro_batch=4))
@@ -50,6 +64,7 @@ ASCEND = plan(pipeline(8, a4(0, 6), micro_batch=4))
 MIXED = plan(pipeline(8, n2(0, 2), a4(2, 6), micro_batch=4))
 THREE = plan(pipeline(8, k1(0, 1), a2(1, 4), n4(4, 6), micro_batch=4))
 SHARED = plan(pipeline(5, n4(0, 6), micro_batch=5), pipeline(3, k2(0, 6)))
+SPREAD = plan(pipeline(8, n2(0, 3, experts="spread"), a2(3, 6, experts="spread"), micro_batch=4))
 SMALL_SHARED = plan(pipeline(6, n2(0, 3), a1(3, 6), micro_batch=3), pipeline(2, k1(0, 6), micro_batch=2))
 
 PAIRS: dict[str, tuple[Job, Plan, Plan]] = {
@@ -62,6 +77,18 @@ PAIRS: dict[str, tuple[Job, Plan, Plan]] = {
     "tp and momentum": (MOMENTUM, ASCEND, plan(pipeline(8, a2(0, 6), micro_batch=4))),
     "adapters, two families added": (ADAPTED, CHIP, THREE),
     "adapters, shares": (ADAPTED, THREE, SMALL_SHARED),
+    "experts spread to split, a family removed": (EXPERTS, SPREAD, NVIDIA),
+    "experts split to spread, a family added": (EXPERTS, ASCEND, SPREAD),
+    "experts spread to split, adapters on": (
+        ADAPTED_EXPERTS,
+        plan(pipeline(8, n4(0, 4, experts="spread"), a2(4, 8, experts="spread"), micro_batch=4)),
+        plan(pipeline(5, n2(0, 3), a2(3, 8), micro_batch=5), pipeline(3, k2(0, 8, experts="spread"))),
+    ),
+    "experts split to spread, adapters on": (
+        ADAPTED_EXPERTS,
+        plan(pipeline(8, n2(0, 4), a4(4, 8), micro_batch=4)),
+        plan(pipeline(8, k2(0, 3, experts="spread"), n4(3, 8, experts="spread"), micro_batch=4)),
+    ),
     "cuts": (ADAMW, MIXED, plan(pipeline(8, n2(0, 5), a4(5, 6), micro_batch=4))),
     "cuts into chunks": (TIED, NVIDIA, plan(pipeline(8, n2(0, 2, 4, 6), n2(2, 4), micro_batch=2))),
     "shares": (ADAMW, SHARED, plan(pipeline(2, n4(0, 6), micro_batch=2), pipeline(6, k2(0, 6), micro_batch=3))),

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from hetero.checkpoint.export import export
+from hetero.checkpoint.hf_weights import verify_weights
 from hetero.checkpoint.resume import CHECKPOINTS, ResumePoint
 from hetero.data.source import Prepared
 from hetero.huggingface.folder import HfFolder
@@ -28,8 +29,9 @@ def test_in_and_out(dtype: torch.dtype, fleet: Standing, text: Prepared, tmp_pat
     job = Job(HfModel.of(folder.config), train)
     mixed = plan(pipeline(4, k1(0, 2), n2(2, 3), a4(3, 6)), pipeline(2, n2(0, 6), micro_batch=2))
     checkpoints = tmp_path / "run" / CHECKPOINTS
-    run = fleet.train(job, mixed, weights=folder.path, save_to=checkpoints)
-    export(ResumePoint(tmp_path / "run", STEPS), job.dimensions, folder.beside, tmp_path / "out", "hf", "float32")
+    run = fleet.train(job, mixed, weights=folder.path, save_to=checkpoints, save_directory=True)
+    point = ResumePoint(tmp_path / "run", STEPS)
+    export(point, job.dimensions, folder.beside, tmp_path / "out", "hf", "float32")
 
     theirs, batches = HfTraining(folder.path, LR), GlobalBatches(text, job)
     for number, loss in enumerate(run.losses):
@@ -39,5 +41,9 @@ def test_in_and_out(dtype: torch.dtype, fleet: Standing, text: Prepared, tmp_pat
     assert back.config.tie_word_embeddings
     for (name, found), (_, wanted) in zip(back.named_parameters(), theirs.model.named_parameters(), strict=True):
         assert torch.linalg.norm(found - wanted) <= 1e-6 * torch.linalg.norm(wanted), name
+    saved = checkpoints / f"step-{STEPS:08d}"
+    for found, wanted in zip(HfTraining(saved, LR).model.parameters(), back.parameters(), strict=True):
+        assert torch.equal(found, wanted.to(dtype).float()), "the checkpoint itself is the model in its own type"
+    verify_weights(point.store, STEPS)
     tokens_BT = batches[STEPS].tokens_BT
     torch.testing.assert_close(back(tokens_BT).logits, theirs.model(tokens_BT).logits, rtol=1e-5, atol=1e-5)

@@ -16,6 +16,7 @@ from tests.distributed.plain import PlainModel, PlainTraining
 from tests.distributed.replans import (
     ADAMW,
     CHAIN,
+    EXPERTS,
     FLOAT16,
     LIMIT,
     MOMENTUM,
@@ -31,7 +32,9 @@ from tests.distributed.replans import (
 SAVED = 10
 
 HALF_IN_HOSTS = plan(pipeline(6, n2(0, 3), a1(3, 6, optimizer="host"), micro_batch=3), pipeline(2, k1(0, 6)))
-IN_EVERY_RUN = ("tp and momentum", "shares", "adapters, two families added")
+IN_EVERY_RUN = (
+    "tp and momentum", "shares", "adapters, two families added", "experts spread to split, a family removed",
+)  # fmt: skip
 """With two other rules of update than the chain, which changes whatever these pairs do."""
 
 
@@ -83,7 +86,7 @@ def test_what_is_saved_beside_the_steps_is_the_state_before_them_wherever_it_goe
     assert (rest.losses, rest.norms) == (whole.losses[2:], whole.norms[2:])
 
 
-@pytest.mark.parametrize("job", [ADAMW, MOMENTUM, TIED], ids=["adamw", "momentum", "tied"])
+@pytest.mark.parametrize("job", [ADAMW, MOMENTUM, TIED, EXPERTS], ids=["adamw", "momentum", "tied", "experts"])
 def test_forgotten_moments_would_show(job: Job, text: Prepared, uninterrupted: Uninterrupted) -> None:
     """The tolerances are narrow enough to miss the optimizer's state, if a checkpoint had lost it."""
     training = PlainTraining(job, text, PlainModel(job.dimensions, job.train.seed))

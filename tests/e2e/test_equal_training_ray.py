@@ -17,12 +17,7 @@ from tests.distributed.text import every_byte
 
 CASES = pick(lambda case: case.job.train.steps == 50 and case.job.train.precision == "float32")
 
-IN_EVERY_RUN = "long: tied, 7, 2 and 1"
-"""Without Ray `tests/distributed` runs others."""
-
-
-def _marks(case: Case) -> list[pytest.MarkDecorator]:
-    return [] if case.name == IN_EVERY_RUN else [pytest.mark.exhaustive]
+pytestmark = pytest.mark.exhaustive  # in every run are fifty steps without Ray, and fewer over it in test_quickstart
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +31,7 @@ def fleet(text: Prepared, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         yield standing
 
 
-@pytest.mark.parametrize("case", [pytest.param(case, id=case.name, marks=_marks(case)) for case in CASES])
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_fifty_steps(case: Case, fleet: Standing, text: Prepared) -> None:
     run = fleet.train(case.job, case.plan)
     model = PlainModel(case.job.dimensions, case.job.train.seed)
@@ -50,4 +45,3 @@ def test_fifty_steps(case: Case, fleet: Standing, text: Prepared) -> None:
 
 def test_the_cases_cover_what_they_should() -> None:
     assert len(CASES) == 4
-    assert IN_EVERY_RUN in {case.name for case in CASES}

@@ -15,6 +15,8 @@ from balancer.plan.plan import Plan
 from hetero.data.corpus import Corpus
 from hetero.job.file.load import load_job
 from hetero.job.job import Job
+from tests.distributed.laws import TOLERANCES, series_deviation
+from tests.distributed.plain import plain_steps
 from tests.e2e.command import ROOT, Command, Run, short_folder
 from tests.patience import RUN_S, WAIT_S
 from tests.unit.hetero.monitoring.chrome_trace import read_trace
@@ -24,6 +26,8 @@ POOLS = ("nvidia", "ascend", "kunlun")
 SETTINGS = ("time_scale=1", "data.seq_len=64")
 """At the pace of the machine, whatever that is, and a quarter of the work; how well an emulated pace is kept is for
 runs and benchmarks to say."""
+BESIDE_PLAIN = 8
+"""Steps that a plain process trains too."""
 
 LINE = {
     "step", "time", "epoch", "loss", "grad_norm", "lr", "loss_scale", "skipped", "tokens", "consumed_tokens",
@@ -90,6 +94,16 @@ def _unigram_entropy(source: str) -> float:
         counts.update(piece)
     total = counts.total()
     return -sum(count / total * math.log(count / total) for count in counts.values())
+
+
+def test_it_trains_as_one_plain_process(finished: Finished, place: Path) -> None:
+    """Law 2 with nothing in place of the real thing but the chips: Ray, all three families, shares of 6 and 8."""
+    plain = plain_steps(finished.run.folder / "job.yaml", place / "plain", BESIDE_PLAIN)
+    lines, limit = finished.run.metrics[:BESIDE_PLAIN], TOLERANCES["float32"]
+    loss = series_deviation([line["loss"] for line in lines], [step.loss for step in plain])
+    norm = series_deviation([line["grad_norm"] for line in lines], [step.norm for step in plain])
+    assert loss.deviation <= limit.loss, loss
+    assert norm.deviation <= limit.norm, norm
 
 
 def test_every_line_of_metrics_is_whole(finished: Finished) -> None:

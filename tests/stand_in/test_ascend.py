@@ -19,7 +19,7 @@ from hetero.data.source import Prepared
 from hetero.models.registry import architecture
 from hetero.words.pool import Pool
 from tests.distributed.beside_plain import trains_as_plain
-from tests.distributed.cases import ADAMW, Case, a1, a2, case_of, n1, pipeline
+from tests.distributed.cases import ADAMW, ROWS, SOME, Case, a1, a2, case_of, n1, pipeline
 from tests.distributed.fleet import SEQ_LEN, Run, Standing
 from tests.patience import RUN_S, WAIT_S
 from tests.stand_in.ascend import machine
@@ -46,9 +46,23 @@ CASES = (
     case_of("dp 2", pipeline(2, a1(0, 6)), pipeline(2, a1(0, 6))),
     case_of("tp 2 and a bridge, bfloat16", pipeline(4, a2(0, 3), n1(3, 6)), precision="bfloat16"),
     case_of("tp 2 and a bridge, float16", pipeline(4, a2(0, 3), n1(3, 6)), precision="float16"),
+    case_of("tp 2, rows in slices, some made again", pipeline(4, a2(0, 6, **ROWS, tp_slices=2, recompute=SOME))),
+    case_of(
+        "zero bubble, optimizer on the host",
+        pipeline(4, a1(0, 3, optimizer="host"), a1(3, 6, optimizer="host", recompute="full")),
+        schedule="zero-bubble",
+        optimizer=ADAMW,
+    ),
+    case_of(
+        "v, selective, a bridge, bfloat16",
+        pipeline(4, a1(0, 2, 5, 6, recompute="selective"), n1(2, 5)),
+        schedule="v",
+        precision="bfloat16",
+    ),
+    case_of("interleaved", pipeline(4, a1(0, 2, 4, 5, optimizer="host"), a1(2, 4, 5, 6)), schedule="interleaved"),
 )
 
-ANOTHER_TIME = ("one chip", "one chip, bfloat16", "one chip, float16", "a bridge to an emulated pool")
+ANOTHER_TIME = ("one chip", "one chip, bfloat16", "one chip, float16", "a bridge to an emulated pool", "interleaved")
 """What is in another case as well."""
 
 

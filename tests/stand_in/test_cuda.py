@@ -18,7 +18,7 @@ import pytest
 from hetero.data.source import Prepared
 from hetero.words.pool import Pool
 from tests.distributed.beside_plain import trains_as_plain
-from tests.distributed.cases import MOMENTUM, Case, a1, case_of, k1, k2, n1, n2, pipeline
+from tests.distributed.cases import MOMENTUM, ROWS, SOME, Case, a1, case_of, k1, k2, n1, n2, pipeline
 from tests.distributed.fleet import Standing
 from tests.patience import RUN_S
 from tests.stand_in.cuda import machine
@@ -49,9 +49,14 @@ CASES = (
         optimizer=MOMENTUM,
     ),
     case_of("tp 2 and a bridge, float16", pipeline(4, k2(0, 3), n1(3, 6)), precision="float16"),
+    case_of(
+        "rows in slices, some made again, zero bubble",
+        pipeline(4, n2(0, 3, **ROWS, recompute=SOME), k2(3, 6, **ROWS, tp_slices=2, recompute="selective")),
+        schedule="zero-bubble",
+    ),
 )
 
-ANOTHER_TIME = ("beside one from outside",)
+ANOTHER_TIME = ("beside one from outside", "rows in slices, some made again, zero bubble")
 """What is in another case as well."""
 
 

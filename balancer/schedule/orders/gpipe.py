@@ -13,6 +13,7 @@ class GPipe(Schedule):
     """Every micro-batch is in flight; warm-ups are not read, so none hides more than another."""
 
     name = "gpipe"
+    searched = False
 
     def compute(
         self, placed: Placed, micro_batches: int, warmup: Sequence[int], ticks: Ticks | None = None

@@ -113,6 +113,10 @@ class Controller:
         ready = self._ready.parts.get(host)
         return ready.node if ready else ""
 
+    def software(self, host: str) -> Mapping[str, str]:
+        """The versions of what a host that is ready runs."""
+        return self._ready.parts[host].software
+
     def way(self, one: str, other: str) -> dict[str, Any]:
         """How two pools are joined, once `auto` is decided: as their first hosts are."""
         here, there = (self._ready.parts[host_id(pool, 0)].machine for pool in (one, other))

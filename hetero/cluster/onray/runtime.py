@@ -21,12 +21,12 @@ import ray
 from ray._private import ray_constants, services
 from ray._private import utils as ray_utils
 from ray._private.authentication.http_token_authentication import get_auth_headers_if_auth_enabled
-from ray._private.node import Node
 from ray._private.services import find_node_ids
 from ray.exceptions import AuthenticationError
 
 from hetero.cluster.errors import TOKEN, ClusterError, RayFailure
 from hetero.cluster.host.loopback import check_loopback
+from hetero.cluster.onray.daemons import few_daemons
 from hetero.cluster.onray.environment import look_again, private_environment
 from hetero.cluster.onray.reaper import MARK, Reaper, sweep
 from hetero.cluster.private_folder import private_folder
@@ -65,7 +65,7 @@ def _local() -> Iterator[None]:
     folder, mark = private_folder(_LONGEST_FOLDER), secrets.token_hex(16)
     reaper = Reaper(mark, folder)
     try:
-        with private_environment(secrets.token_hex(32), {MARK: mark}), _on_the_loopback(), _without_a_cluster():
+        with private_environment(secrets.token_hex(32), {MARK: mark}), _on_the_loopback(), few_daemons():
             _init(
                 address="local",
                 num_cpus=2,
@@ -186,17 +186,6 @@ def _on_the_loopback() -> Iterator[None]:
         yield
     finally:
         ray_constants.ENABLE_RAY_CLUSTER = before
-
-
-@contextlib.contextmanager
-def _without_a_cluster() -> Iterator[None]:
-    """Ray starts neither its job server, of which `include_dashboard` leaves out but a part, nor what adds hosts: two
-    processes less, and a run begins sooner."""
-    with contextlib.ExitStack() as stack:
-        for start in ("start_api_server", "start_monitor"):
-            if hasattr(Node, start):  # a Ray that calls it otherwise starts it, that is all
-                stack.enter_context(mock.patch.object(Node, start))
-        yield
 
 
 class _JobConfig(ray.job_config.JobConfig):

@@ -23,6 +23,9 @@ from hetero.data.stream import token_type
 from hetero.data.tokenizing.passages import Passages, fields_of
 from hetero.data.tokenizing.tokenizer import Encoded, Passage, Tokenizer
 
+VERSION = 1
+"""Of what is made of a source: greater by one as soon as anything here or below makes other tokens or labels of it, so
+that nobody trains on documents that an older release has kept."""
 BATCH, AHEAD, KEEP_EVERY = 256, 4, 64
 _ENTROPY_TOKENS = 1 << 22
 WHOLE = {"messages", "prompt", "completion"}

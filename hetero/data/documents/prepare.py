@@ -13,7 +13,7 @@ import xxhash
 
 from hetero.data.document_stream import DocumentStreams
 from hetero.data.documents.files import DocumentFacts, DocumentFiles
-from hetero.data.documents.making import Making, Tell, check_room
+from hetero.data.documents.making import VERSION, Making, Tell, check_room
 from hetero.data.documents.packing import Packed, packed
 from hetero.data.errors import DataError
 from hetero.data.options import DataOptions, WeightedSource
@@ -59,7 +59,13 @@ class _PreparedSource:
             rule = f"the files of {source.source} are {found.form}, which has neither fields nor answers"
             raise DataError(key, value, rule, "leave it out, or name data of records")
         self._making = Making(found, tokenizer, room, answers=options.loss == "answers")
-        identity = [found.digest(), tokenizer.fingerprint, sorted(self._making.fields.items()), self._making.vocab]
+        identity = [
+            VERSION,
+            found.digest(),
+            tokenizer.fingerprint,
+            sorted(self._making.fields.items()),
+            self._making.vocab,
+        ]
         key = xxhash.xxh3_128(json.dumps([*identity, options.loss]).encode()).hexdigest()
         self._files, self.note = DocumentFiles(place / key), ""
 

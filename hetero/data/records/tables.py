@@ -41,4 +41,5 @@ def _next(file: TextFile, batches: Iterator[Any], number: int) -> Any:
 def broken(file: TextFile, number: int, error: Exception) -> Exception:
     """The error for a file of which the rows from `number` (from 0) on cannot be read."""
     rule = f"cannot be read from here on ({str(error).splitlines()[0]})"
-    return RecordPlace(file.path, number + 1).error(str(file.path), rule, "copy the file again, or leave it out")
+    remedy = "copy the file again, leave it out, or name what it is in data.format"
+    return RecordPlace(file.path, number + 1).error(str(file.path), rule, remedy)

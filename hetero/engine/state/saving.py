@@ -6,11 +6,14 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
+from pathlib import Path
 
 import torch
 
 from backends.backend import Backend
 from bridge.rank import RankId
+from hetero.checkpoint.hf_layout import HfLayout
+from hetero.checkpoint.hf_weights import write_owned
 from hetero.checkpoint.pieces import CheckpointReader, write_piece
 from hetero.checkpoint.store import CheckpointStore
 from hetero.engine.state.routes import PARAMETER, Key
@@ -37,8 +40,9 @@ class Saver:
         self._copied: Future[None] | None = None
         self._written: Future[None] | None = None
 
-    def save(self, store: CheckpointStore, state: State, byte_s: float = 0.0) -> None:
-        """Begins to save the state as it is, once the save before is over; nothing may change it until `copied`.
+    def save(self, store: CheckpointStore, state: State, byte_s: float = 0.0, layout: HfLayout | None = None) -> None:
+        """Begins to save the state as it is, once the save before is over; nothing may change it until `copied`. With
+        its values as the weights of a model's directory too, if there is a `layout`.
 
         `byte_s` is what an emulated chip takes to give a byte to its host. Raises what the save before failed of."""
         self.wait()
@@ -47,7 +51,8 @@ class Saver:
         over_at = time.perf_counter() + byte_s * sum(host.nbytes for host in self._kept.values())
         self._copied = copied = self._thread.submit(_finish_copies, rests, over_at)
         copies = {name: {kind: self._kept[Key(name, kind)] for kind in kinds} for name, kinds in owned.items()}
-        self._written = self._thread.submit(self._write, copied, store, state.step, copies, dict(state.places))
+        told = store, state.step, copies, dict(state.places), layout
+        self._written = self._thread.submit(self._write, copied, *told)
 
     @property
     def is_copying(self) -> bool:
@@ -84,7 +89,13 @@ class Saver:
         return self._backend.copy_out(tensor, host).wait
 
     def _write(
-        self, copied: Future[None], store: CheckpointStore, step: int, copies: dict[str, Tensors], places: Places
+        self,
+        copied: Future[None],
+        store: CheckpointStore,
+        step: int,
+        copies: dict[str, Tensors],
+        places: Places,
+        layout: HfLayout | None,
     ) -> None:
         """What `copied` failed of, the write fails of: memory has then what was there before."""
         try:
@@ -92,6 +103,8 @@ class Saver:
             piece = None
             if copies:
                 piece = write_piece(store.piece_path(step, self._rank), self._rank, copies, places)
+                if layout is not None and isinstance(folder := store.folder(step), Path):
+                    write_owned(layout, folder, copies, places)
             self._tell(Saved(step, piece))
         except Exception as error:
             self._fail(error)

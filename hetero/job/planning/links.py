@@ -40,6 +40,14 @@ class Probed:
         """How many fill the link, as far as was measured."""
         return next((int(row["streams"]) for row in self._between(a, b)), None)
 
+    def unscaled(self) -> list[dict[str, Any]]:
+        """The rows, as if nothing were slowed."""
+        scaled = self.time_scale
+        return [
+            {**row, "bytes_per_s": row["bytes_per_s"] * scaled, "rtt_s": row["rtt_s"] and row["rtt_s"] / scaled}
+            for row in self.rows
+        ]
+
     def _between(self, a: str, b: str) -> list[Mapping[str, Any]]:
         return [row for row in self.rows if {row["source"], row["target"]} == {a, b}]
 

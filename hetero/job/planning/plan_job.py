@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from types import MappingProxyType
 
 from balancer.completion.completion import complete
@@ -15,12 +16,14 @@ from balancer.memory.need import memory_need
 from balancer.plan.plan import Plan
 from balancer.problem import Problem
 from balancer.search.search import search
+from balancer.simulate.band import Band, band
 from balancer.simulate.simulate import Prediction, simulate
 from hetero.errors import explains_itself
 from hetero.job.errors import JobError
 from hetero.job.job import Job
 from hetero.job.planning.links import NOTHING_PROBED, Probed, unknown_links
 from hetero.job.planning.problem import UsableBytes, legal_tp, problem, topology, workload
+from hetero.job.planning.profile import NOTHING_MEASURED, Profile
 from hetero.job.planning.rounding import rounding_notes
 from hetero.job.planning.silence import check_silence, silence_notes
 from hetero.job.tokenizer import tokenizer_notes
@@ -28,8 +31,8 @@ from hetero.job.tokenizer import tokenizer_notes
 
 @dataclass(frozen=True)
 class Planned:
-    """A completed plan, what is expected of it, the plans that lost, each with the reason, the chips that it leaves
-    idle, and what else a person should know of it."""
+    """A completed plan, what is expected of it by the `profile` and by data sheets, the plans that lost, each with the
+    reason, the chips that it leaves idle, and what else a person should know of it."""
 
     job: Job
     plan: Plan
@@ -37,6 +40,12 @@ class Planned:
     runners_up: Sequence[tuple[Plan, Prediction, str]] = ()
     idle: Sequence[Idle] = ()
     assumed: Sequence[str] = ()
+    profile: Profile = NOTHING_MEASURED
+
+    @cached_property
+    def band(self) -> Band | None:
+        """Between which seconds a step lies; None where not all of it was measured."""
+        return band(self.prediction, self.profile.noise())
 
     @property
     def notes(self) -> list[str]:
@@ -61,21 +70,21 @@ def plan_job(
     given: Plan | None = None,
     probed: Probed = NOTHING_PROBED,
     usable_bytes: UsableBytes = MappingProxyType({}),
+    profile: Profile = NOTHING_MEASURED,
 ) -> Planned:
     """The plan of a job: `given`, or the one in the job file, or the best that the balancer finds.
 
-    `times`, `probed` and `usable_bytes` are measurements; without them the chips' datasheets are believed, and links
-    that the job file does not describe are plain ones. Raises the balancer's errors, and JobError where its steps would
-    be taken for hangs.
+    `times`, `probed`, `usable_bytes` and the rates of `profile` are measurements; without them the chips' datasheets
+    are believed, and links that the job file does not describe are plain ones. Raises the balancer's errors, and
+    JobError where its steps would be taken for hangs.
     """
-    planned = _planned(job, times, given, probed, usable_bytes)
+    planned = replace(_planned(job, problem(job, times, probed, usable_bytes, profile), given, probed), profile=profile)
     if job.time_scale != "auto":
         check_silence(job, planned.prediction, job.time_scale)
     return planned
 
 
-def _planned(job: Job, times: Times | None, given: Plan | None, probed: Probed, usable_bytes: UsableBytes) -> Planned:
-    asked = problem(job, times, probed, usable_bytes)
+def _planned(job: Job, asked: Problem, given: Plan | None, probed: Probed) -> Planned:
     wanted = given or _written(job)
     if wanted is None:
         found = search(asked)

@@ -7,11 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from backends import core_schema
+from hetero.checkpoint.hf_directory import HfDirectory
+from hetero.checkpoint.hf_layout import HfLayout
 from hetero.cluster.host.shared_files import ModelFolder
 from hetero.data.options import BYTES
 from hetero.huggingface.folder import CONFIG, TOKENIZER_FILES, HfFolder
 from hetero.job.file.load import JOB_FILE, KEPT_MODEL, recorded_job
 from hetero.job.job import Job
+from hetero.models.as_hf import as_hf
 from hetero.models.description import ModelDescription
 from hetero.models.hf_model import HfModel
 from hetero.models.stored_weights import StoredWeights
@@ -55,6 +58,13 @@ def _keep(files: Sequence[Path], run_dir: Path) -> None:
 def kept_files(run_dir: Path) -> tuple[Path, ...]:
     """What a run keeps of its model's directory; nothing of a model that came from none."""
     return HfFolder(run_dir / KEPT_MODEL).beside
+
+
+def checkpoint_directory(job: Job, run_dir: Path) -> HfDirectory | None:
+    """What makes a run's checkpoints directories of its model; None where they are none."""
+    if not job.saves_directory:
+        return None
+    return HfDirectory(HfLayout(as_hf(job.model.resolve())), kept_files(run_dir))
 
 
 def recorded_adapters(run_dir: Path) -> tuple[LoraOptions | None, str | None]:

@@ -43,6 +43,7 @@ def run_spec(
         time_scale=time_scale,
         checkpoint_folder=_absolute(checkpoints) if checkpoints else None,
         checkpoint_every=job.checkpoint.every,
+        checkpoint_directory=job.saves_directory,
         state=state,
         weights_folder=weights,
         resume_folder=_absolute(folder) if folder else None,

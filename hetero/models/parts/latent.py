@@ -78,20 +78,22 @@ class LatentAttention(Part):
     def work(self, seq_len: int, size: int) -> PartWork:
         """Kept are q, k, v and what they give, all as wide as keys, since kernels want that; the last at a value's
         width, side by side for the product; and one float32 log-sum for each head and position. Of latents, on
-        every rank, what their norms keep and what these give. Backward has the gradients of the same four. The causal
-        mask leaves half of the square, which has no weights. What norms of latents give is counted as kept where it is
-        made again, too."""
+        every rank, what their norms keep and what these give, which can be made again from the latents and what lies
+        beside them. Backward has the gradients of the same four. The causal mask leaves half of the square, which has
+        no weights."""
         tokens, heads = seq_len * size, seq_len * size * self.heads
         four, latents = 4 * heads * self.key, self.query_latent + self.kv_latent
         turned = tokens * self.rotary.dim if size == 4 else 0  # lies beside the latent
         norms = (1 + (self.query_latent > 0)) * seq_len * 4
+        whole = seq_len * latents * (4 + 2 * size) + norms + turned
         return PartWork(
             forward_flops=self.product_flops(seq_len) + 1.0 * seq_len * seq_len * self.heads * (self.key + self.value),
             collectives=1,
             kept_bytes=four + heads * self.value + seq_len * 4 * self.heads,
-            whole_bytes=seq_len * latents * (4 + 2 * size) + norms + turned,
+            whole_bytes=whole,
             input_bytes=tokens * self.hidden,
             backward_bytes=four,
+            elementwise_whole_bytes=whole - tokens * (latents + self.rotary.dim),
             last_flops=2.0 * seq_len * self.hidden * self.heads * self.value,
             weight_flops=self.product_flops(seq_len),
             pair_bytes=heads * (self.key + self.plain + 2 * self.value),

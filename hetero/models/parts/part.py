@@ -22,8 +22,8 @@ class PartWork:
     all else, by products of `remade_flops`.
 
     What `ELEMENTWISE` operators (`backends/operators.py`) give and keep can be made again: all of a part that is one of
-    them, from its input of `from_input_bytes`; of another's `kept_bytes`, `elementwise_bytes`, from the rest of them.
-    `last_flops` are of a last product whose result nobody keeps.
+    them, from its input of `from_input_bytes`; of another's `kept_bytes`, `elementwise_bytes`, and of `whole_bytes`,
+    `elementwise_whole_bytes`, from the rest of them. `last_flops` are of a last product whose result nobody keeps.
 
     Where a backward is two actions, the gradients of its products' weights come with the second, and take
     `weight_flops`. Until then their pairs of input and output's gradient are kept: `pair_bytes`, which tp divides,
@@ -44,6 +44,7 @@ class PartWork:
     remade_flops: float = 0.0
     from_input_bytes: int = 0
     elementwise_bytes: int = 0
+    elementwise_whole_bytes: int = 0
     last_flops: float = 0.0
     weight_flops: float = 0.0
     pair_bytes: int = 0
@@ -97,6 +98,26 @@ class Part(ABC):
     @property
     def longest(self) -> int | None:
         """The longest sample that it is made for, None where it is for any."""
+        return None
+
+    @property
+    def refused(self) -> dict[str, str]:
+        """Strategies of a plan that it does not know, with the reason."""
+        return {}
+
+    @property
+    def is_layer(self) -> bool:
+        """Whether it is all of a layer, of which backward can make everything again."""
+        return False
+
+    @property
+    def alone(self) -> str | None:
+        """Why a sample must be one document, None where it need not."""
+        return None
+
+    @property
+    def unlike(self) -> str | None:
+        """The first of its tensors whose own first values are not known here."""
         return None
 
     def product_flops(self, seq_len: int) -> float:

@@ -51,6 +51,7 @@ def test_every_sheet_is_a_plausible_chip(name: str) -> None:
     figures |= {"float8"}
     figures |= set() if chip.family == "cpu" else {"communicator_bytes", "pair_communicator_bytes"}
     figures |= {"exchange_peer_bytes"} if chip.exchange_peer_bytes else set()
+    figures |= {"matrix_efficiency"} if chip.matrix_efficiency else set()
     figures |= {"device_names"} if chip.device_names else set()
     assert set(chip.provenance) == figures | {f"peak_flops.{precision}" for precision in chip.peak_flops}
     assert all(origin.source and (origin.tier != "C" or origin.estimated) for origin in chip.provenance.values())

@@ -9,12 +9,10 @@ import pytest
 
 from balancer.completion.completion import complete
 from balancer.cost.times import datasheet_times
-from balancer.memory.memory import SLACK
 from balancer.memory.need import memory_need
 from balancer.problem import Problem
-from balancer.search.candidates import all_groupings
-from balancer.search.judges import Candidate, Judges
 from balancer.search.search import search
+from balancer.search.seeking import Seeking
 from balancer.simulate.simulate import simulate
 from balancer.simulate.sync import HeldParameters, expected_sync_s
 from hetero.job.file.load import load_job
@@ -26,32 +24,23 @@ RUNS = [path for path in sorted((ROOT / "configs/runs").glob("*.yaml")) if path.
 GIB = 2**30
 
 
-def judged(judges: Judges, asked: Problem) -> list[Candidate]:
-    """Some of the plans of each choice of pools."""
-    found = []
-    for subset in asked.subsets():
-        for grouping in list(all_groupings(subset))[:4]:
-            cut = judges.formula(grouping) and judges.exact_cut(judges.formula(grouping))
-            found += [one for one in [cut and judges.simulation(cut)] if one]
-    return found
-
-
 @pytest.mark.parametrize("path", RUNS, ids=lambda path: path.stem)
 def test_memory_by_unit_is_that_of_the_finished_plan(path: Path) -> None:
     asked = problem(load_job(path))
-    judges = Judges(asked)
-    for found in judged(judges, asked):
-        pipelines, p = sum(group.pipelines for group in found.grouping), 0
-        for priced in found.groups:
-            for s, cost in enumerate(judges.pricer.costs(priced.group, pipelines)):
-                need = memory_need(found.prediction.plan, (p, s), asked)
-                has = asked.topology.pool(priced.group.stages[s][0]).memory_bytes
-                begin, end = priced.ranges[s]
-                apart = has / (1 + SLACK) - cost.limit_bytes  # communicators and messages
-                expected = (cost.bytes[end] - cost.bytes[begin] + apart) * (1 + SLACK)
-                assert judges.pricer.memory.communicator_bytes(priced.group, s) == need.communicators
-                assert 0.85 < expected / need.total < 1.05
-            p += priced.group.pipelines
+    seeking = Seeking(asked)
+    found = seeking.candidates(seeking.bounds_s, 2)
+    assert len(found) > 3
+    for candidate in found[:6]:
+        plan, p = complete(candidate.plan, asked), 0
+        for priced in candidate.groups:
+            group, many = priced.group, len(candidate.micro_batches)
+            places = seeking.pricer.places(group, plan.schedule, many, candidate.micro_batches[p])
+            for s, (stage, place) in enumerate(zip(priced.stages, places, strict=True)):
+                need = memory_need(plan, (p, s), asked)
+                units = seeking.space.cost(stage.pool, stage.tp, group.micro_batch).need_bytes(place, stage)
+                assert seeking.pricer.room.communicator_bytes(group, s) == need.communicators
+                assert 0.85 < seeking.pricer.room.need_bytes(group, s, units) / need.total < 1.2
+            p += group.pipelines
 
 
 def test_a_chip_that_needs_no_communicator_keeps_no_room_for_one() -> None:

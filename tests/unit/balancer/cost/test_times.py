@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from balancer.cost.ideal import ideal_tokens_per_s
-from balancer.cost.times import Times, datasheet_times, transfer_s
+from balancer.cost.times import Times, UnitTime, datasheet_times, transfer_s
 from balancer.cost.topology import LinkSpec
 from balancer.errors import CostError, PlanError
 from balancer.options import BalanceOptions
@@ -49,6 +49,24 @@ def test_measurements_are_divided_as_data_sheets_say():
     measured = Times.from_measurements([row], otherwise=modelled).lookup("a", 2, "x")
     ring_s = 0.1
     assert measured == pytest.approx((1.2, 3.0, 3 * 0.4, 3 * ring_s, 2 * ring_s))
+
+
+def test_a_size_of_micro_batch_that_was_not_measured_is_the_nearest_one_grown_as_the_model_sees():
+    rows = [
+        {"pool": "a", "tp": 1, "kind": "x", "forward_s": s, "backward_s": 2 * s, "micro_batch": size}
+        for size, s in ((1, 3.0), (4, 2.0))
+    ]
+    alone = Times.from_measurements(rows)
+    assert [alone.lookup("a", 1, "x", size).forward_s for size in (1, 2, 4, 16)] == [3.0, 3.0, 2.0, 2.0]
+
+    def modelled(pool: str, tp: int, kind: str, micro_batch: int) -> UnitTime:
+        return UnitTime(1 + 1 / micro_batch, 2 + 2 / micro_batch)
+
+    beside = Times.from_measurements(rows, otherwise=Times({}, modelled))
+    assert [beside.lookup("a", 1, "x", size).forward_s for size in (1, 2, 4, 16)] == pytest.approx(
+        [3.0, 3.0 * 1.5 / 2, 2.0, 2.0 * (17 / 16) / 1.25]
+    )
+    assert beside.lookup("a", 1, "y", 4).forward_s == pytest.approx(1.25 * 5 / 3.25)
 
 
 def test_what_nobody_measured_is_an_error():

@@ -38,7 +38,7 @@ from bridge.words.word import Order, Word, decode, encode, unexpected
 from hetero.words.fork_server import Fork, Forked
 from hetero.words.notices import ChipWaits, CodecFallback, MemoryUsed
 from hetero.words.options import EvalOptions
-from hetero.words.orders import Calibrate, Calibrated, Configure, JoinWorld, Saved, TimedUnit
+from hetero.words.orders import Calibrate, Calibrated, Configure, JoinWorld, Rate, Rated, Saved, TimedUnit
 from hetero.words.piece import StoredPiece, StoredTensor
 from hetero.words.pool import Pool
 from hetero.words.spec import Capture
@@ -86,6 +86,7 @@ WORDS: list[Word] = [
     Calibrate(CALIBRATION),
     CONFIGURE,
     Calibrated((TimedUnit("a", 2, "attention", 0.1, 0.2),)),
+    Rated((Rate("a", "products", 2, (64, 128, 256), 1e12, 1e-6, 9, 0.01),)),
     Saved(7, None),
     SAVED,
     CodecFallback(("a", "b"), "b:1", "activation", "x", "int8", "bf16", 0.5, 0.1, 64),

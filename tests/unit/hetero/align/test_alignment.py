@@ -24,10 +24,13 @@ from hetero.align.reference import aligned, made_up
 from hetero.align.source import source
 from hetero.align.tolerance import TOLERANCES, Tolerance
 from hetero.align.weights import difference
+from hetero.checkpoint.errors import CheckpointError
 from hetero.cli.app import run
 from hetero.huggingface.errors import HfError
+from hetero.job.file.load import KEPT_MODEL
+from hetero.models.as_hf import as_hf
 from tests.unit.hetero.align.planted import LAYER, PLANTED, write
-from tests.unit.hetero.checkpoint.test_export import DIMS, _logical, _saved
+from tests.unit.hetero.checkpoint.test_export import DIMS, _logical, _saved, _with_adapters
 
 
 def _against_itself(folder: Path, change=lambda trace: trace, limits: Tolerance = TOLERANCES["float32"]) -> Alignment:
@@ -119,6 +122,15 @@ def test_a_checkpoint_is_compared_like_a_directory(tmp_path: Path, capsys: pytes
     assert run(["checkpoint", "export", str(point.run_dir), out]) == 0
     assert run(["align", "--model", f"{point.run_dir}@3", "--against", out, "--seq-len", "8", "--tolerance", "0"]) == 0
     assert "aligned: " in capsys.readouterr().out
+
+
+def test_adapters_of_which_no_job_tells_are_refused(tmp_path: Path) -> None:
+    model = as_hf(DIMS)
+    point = _saved(tmp_path / "run", _with_adapters(model))
+    (tmp_path / "run" / KEPT_MODEL).mkdir()
+    (tmp_path / "run" / KEPT_MODEL / "config.json").write_text(model.config)
+    with pytest.raises(CheckpointError, match="adapters"):
+        source(str(point.run_dir), "--model")
 
 
 def test_the_command_names_the_first_operator(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -19,16 +19,28 @@ import torch
 from backends.cpu import CpuBackend
 from bridge.layout.layout import TensorLayout
 from bridge.rank import RankId
+from hetero.checkpoint.hf_directory import HfDirectory
+from hetero.checkpoint.hf_layout import HfLayout
+from hetero.checkpoint.hf_weights import verify_weights, write_owned
 from hetero.checkpoint.manifest import RunState
 from hetero.checkpoint.pieces import CheckpointReader, write_piece
 from hetero.checkpoint.store import CheckpointStore
 from hetero.engine.state.loss_scale import LossScale
 from hetero.engine.state.saving import Saver
 from hetero.engine.state.state import State
+from hetero.models.as_hf import as_hf
+from hetero.models.dimensions import Dimensions
+from hetero.models.registry import architecture
 from hetero.words.options import LossScaleOptions
 from hetero.words.orders import Saved
 
-LAYOUTS = {"units.1.q.weight": TensorLayout.split((7, 5), 0, 2), "units.1.k.weight": TensorLayout.split((3, 8), 1, 2)}
+MODEL = Dimensions(layers=1, hidden=8, heads=2, kv_heads=1, ffn=12, vocab=11)
+DIRECTORY = HfLayout(as_hf(MODEL), "bfloat16")
+LAYOUTS = {
+    spec.name: TensorLayout.split(spec.layout.shape, len(spec.name) % len(spec.layout.shape), 2)
+    for unit in range(len(architecture(MODEL).units))
+    for spec in architecture(MODEL).tensors(unit, 1).values()
+}
 KINDS = ("parameter", "exp_avg")
 
 
@@ -37,17 +49,19 @@ def value(seed: int, name: str, kind: str) -> torch.Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed * 100 + len(name + kind) + ord(name[8])))
 
 
-def save(store: CheckpointStore, step: int, seed: int) -> None:
-    pieces = []
+def save(store: CheckpointStore, step: int, seed: int, layout: HfLayout | None) -> None:
+    pieces, layouts = [], LAYOUTS if layout else dict(list(LAYOUTS.items())[:2])
     for position in range(2):
         rank = RankId("ascend", position)
         state = {
             name: {kind: value(seed, name, kind)[_slices(layout, position)] for kind in KINDS}
-            for name, layout in LAYOUTS.items()
+            for name, layout in layouts.items()
         }
-        places = {name: (layout, position) for name, layout in LAYOUTS.items()}
+        places = {name: (layout, position) for name, layout in layouts.items()}
         pieces.append(write_piece(store.piece_path(step, rank), rank, state, places))
-    store.commit(step, _run(seed), pieces)
+        if layout is not None:
+            write_owned(layout, Path(str(store.folder(step))), state, places)
+    store.commit(step, _run(seed), pieces, HfDirectory(layout) if layout else None)
 
 
 def _slices(layout: TensorLayout, position: int) -> tuple[slice, ...]:
@@ -58,15 +72,18 @@ def _run(seed: int) -> RunState:
     return RunState(consumed_sequences=seed, consumed_tokens=seed, job_fingerprint="", plan={})
 
 
-def seed_of_latest(store: CheckpointStore) -> int:
+def seed_of_latest(store: CheckpointStore, as_directory: bool = True) -> int:
     """Verifies the checkpoint saved last, compares every tensor in it, and returns the seed it was made from."""
     step = store.latest()
     assert step is not None
-    seed = store.verify(step).run.consumed_sequences
+    seed = store.manifest(step).run.consumed_sequences
+    if as_directory:
+        store.verify(step)
+        verify_weights(store, step)
     with CheckpointReader(store, step) as reader:
-        for name, layout in LAYOUTS.items():
+        for name in reader.names():
             for kind in KINDS:
-                whole = tuple((0, extent) for extent in layout.shape)
+                whole = tuple((0, extent) for extent in LAYOUTS[name].shape)
                 assert torch.equal(reader.read(name, kind, whole), value(seed, name, kind))
     return seed
 
@@ -95,24 +112,28 @@ def crash_before(count: int) -> Iterator[list[str]]:
         yield done
 
 
+@pytest.mark.parametrize("layout", [None, pytest.param(DIRECTORY, marks=pytest.mark.exhaustive)], ids=["", "directory"])
 @pytest.mark.parametrize("step", [1, 2], ids=["the same step", "the next step"])
-def test_a_crash_before_any_change_leaves_the_old_or_the_new_checkpoint(tmp_path: Path, step: int) -> None:
+def test_a_crash_before_any_change_leaves_the_old_or_the_new_checkpoint(
+    step: int, layout: HfLayout | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "fsync", lambda _: None)  # whose place counts here, and not the disk's time
     ends: list[int] = []
-    for count in range(100):
+    for count in range(200):
         store = CheckpointStore(tmp_path / str(count))
-        save(store, 1, seed=1)
+        save(store, 1, seed=1, layout=layout)
         try:
             with crash_before(count) as done:
                 store.begin(step)
-                save(store, step, seed=2)
+                save(store, step, seed=2, layout=layout)
                 store.prune(1)
         except Crash:
-            ends.append(seed_of_latest(store))
+            ends.append(seed_of_latest(store, as_directory=step == 2))  # what is saved again changes in place
             store.begin(3)
-            save(store, 3, seed=3)
+            save(store, 3, seed=3, layout=layout)
             store.prune(1)
             assert [path.name for path in store.root.iterdir()] == ["step-00000003"]
-            assert len(list(store.folder(3).iterdir())) == 3
+            assert len(list(store.folder(3).iterdir())) == 3 + len(store.manifest(3).directory)
         else:
             break
     assert seed_of_latest(store) == 2
@@ -142,12 +163,13 @@ def save_for_ever(root: Path, seed: int, committed: Connection) -> None:
         store.begin(seed)
         states = [state_of(seed, position) for position in range(2)]
         for saver, state in zip(savers, states, strict=True):
-            saver.save(store, state)
+            saver.save(store, state, layout=DIRECTORY)
         for saver, state in zip(savers, states, strict=True):
             saver.copied()
             for master in state.masters.values():
                 master.fill_(torch.nan)
-        store.commit(seed, _run(seed), [saved.piece for saved in (told.get(), told.get()) if saved.piece is not None])
+        pieces = [saved.piece for saved in (told.get(), told.get()) if saved.piece is not None]
+        store.commit(seed, _run(seed), pieces, HfDirectory(DIRECTORY))
         committed.send(seed)
         store.prune(2)
 

@@ -15,8 +15,9 @@ from backends.attention_mask import AttentionMask
 from backends.backend import Stopwatch
 from backends.cpu import CpuBackend
 from bridge.rank import RankId
-from hetero.engine import calibration
+from hetero.engine import calibration, passes
 from hetero.engine.calibration import calibrate
+from hetero.engine.trial import Limits
 from hetero.engine.world import World
 from hetero.layers import builder
 from hetero.models.dimensions import Dimensions
@@ -81,8 +82,8 @@ def test_inputs_and_weights_are_as_different_as_in_training(monkeypatch: pytest.
 
 
 def test_long_tensors_are_filled_block_by_block(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(calibration, "_BLOCK", 7)
-    filled = calibration.fill_with_noise(torch.full((3, 8), torch.nan))
+    monkeypatch.setattr(passes, "_BLOCK", 7)
+    filled = passes.fill_with_noise(torch.full((3, 8), torch.nan))
     assert filled.isfinite().all()
     assert filled.unique().numel() == 7
 
@@ -144,4 +145,19 @@ def test_all_of_a_pool_keep_the_limits_of_the_chip_with_the_least(monkeypatch: p
 
     monkeypatch.setattr(calibration.dist, "all_reduce", least)
     chip = SimpleNamespace(device=torch.device("meta"), usable_bytes=lambda: 16 << 30)
-    assert calibration._limits(chip).bytes == 1e9  # type: ignore[arg-type]
+    assert calibration.limits_of(chip).bytes == 1e9  # type: ignore[arg-type]
+
+
+def test_a_profile_times_strategies_and_micro_batches_that_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(calibration, "_HOST_LIMITS", Limits(1e10, 45e3))
+    rows = _rows(monkeypatch, _spec().model_copy(update={"strategies": True, "also": (1, 2, 4, 64)}))
+    sizes = {kind: [row.micro_batch for row in rows if row.kind == kind] for kind in ("attention", "mlp")}
+    assert sizes == {"attention": [2, 1, 4], "mlp": [2, 1, 4]}
+    layers = [row for row in rows if row.kind in sizes]
+    assert all(row.input_s and row.weight_s and row.selective_s and row.full_s for row in layers)
+    assert {row.full_s for row in rows if row.kind in ("embedding", "head")} == {None}, "nothing to make again"
+
+
+def test_before_a_run_no_more_than_that_is_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = _rows(monkeypatch)
+    assert {(row.micro_batch, row.input_s, row.selective_s, row.repeats) for row in rows} == {(2, None, None, 1)}

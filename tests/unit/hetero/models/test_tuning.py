@@ -73,6 +73,9 @@ def test_what_no_gradient_reaches_is_frozen_whatever_trains(kind: str, tuning: T
     assert plain.workload(LENGTH, 1, "float32").units[4].frozen == 8
     everything = LoraOptions(train_also=("*",))
     assert architecture(tiny(kind), Tuning(lora=everything)).frozen == never
+    with pytest.raises(ModelError, match="never trains") as found:
+        architecture(tiny(kind), Tuning(lora=LoraOptions(train_also=("*correction*",))))
+    assert found.value.key == "train.lora.train_also"
 
 
 @pytest.mark.parametrize(

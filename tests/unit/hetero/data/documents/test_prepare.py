@@ -15,6 +15,7 @@ import torch
 
 from hetero.data.batches import micro_batch
 from hetero.data.documents import making
+from hetero.data.documents import prepare as preparing
 from hetero.data.documents.writer import DocumentWriter
 from hetero.data.errors import DataError, RecordError
 from hetero.data.options import DataOptions
@@ -162,6 +163,10 @@ def test_documents_are_made_once_whatever_the_samples(
     assert [path.stat().st_mode & 0o077 for path in cache.rglob("*.bin")] == [0] * 4
     with pytest.raises(TypeError):
         _prepare(tmp_path, tmp_path / "other.jsonl", tokenizer, loss="answers")
+    with monkeypatch.context() as release:
+        release.setattr(preparing, "VERSION", making.VERSION + 1)
+        with pytest.raises(TypeError):
+            _prepare(tmp_path, tmp_path / "other.jsonl", tokenizer)
     made_tokenizer(tokenizer, CHAT.replace("user", "human"))
     (tokenizer / "chat_template.jinja").write_text(CHAT + " ")
     with pytest.raises(TypeError):

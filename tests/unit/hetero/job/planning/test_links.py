@@ -90,6 +90,9 @@ class FakeSession:
     scheme: str = "shm"
     probes: list[Any] = field(default_factory=list)
 
+    def software(self, host: str) -> dict[str, str]:
+        return {}
+
     def node(self, host: str) -> str:
         return self.nodes.get(host, "here")
 

@@ -1,0 +1,191 @@
+"""The search itself: promising shapes by formula, the best of them by simulation; then, as far as the effort goes, one
+after another of all that may still be faster, until nothing is left or what is left is told in the certificate."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from heapq import nsmallest
+from math import inf
+from time import monotonic
+
+from balancer.completion.completion import complete
+from balancer.errors import PlanError
+from balancer.plan.plan import Plan
+from balancer.problem import Problem
+from balancer.search.certificate import Certificate, SpaceSizes, Unseen
+from balancer.search.enumeration import Enumeration
+from balancer.search.grouping import Grouping
+from balancer.search.layouts import LayoutSpace
+from balancer.search.pricing import Candidate, Pricer
+from balancer.search.shapes import Shape, Shapes
+from balancer.simulate.simulate import Prediction, simulate
+
+OnProgress = Callable[[float, float], None]
+_SHAPES = 8
+"""Promising shapes that are cut."""
+_SIMULATED = 4
+"""Of the plans that formulas find best, those that are simulated at least; how many more depends on their size."""
+_WORK, _EACH = 1024, 64
+"""Forwards and backwards that are simulated while plans are compared, and then while all are looked through; and how
+many of these the rest of a plan counts for."""
+_LISTED = 128
+"""Plans, and shapes, that are listed one by one."""
+
+
+class Seeking:
+    """One search."""
+
+    def __init__(
+        self, problem: Problem, effort: float = 1.0, deadline_s: float | None = None, progress: OnProgress | None = None
+    ) -> None:
+        self.problem, self.effort, self.progress = problem, effort, progress
+        self.ends_at = inf if deadline_s is None else monotonic() + deadline_s
+        self.space = LayoutSpace(problem)
+        self.shapes, self.pricer = Shapes(problem, self.space), Pricer(problem, self.space)
+        self.bounds_s = {tuple(parts): self.shapes.bound_s(parts) for parts in self.shapes.parts}
+        self.predictions: dict[Plan, Prediction | None] = {}
+        self.best: Prediction | None = None
+        self.work = 0.0
+        self.priced = self.enumerated = self.ways = 0
+        self.left: set[Unseen] = set()
+        self.open_s = inf
+        self.interrupted = False
+
+    def run(self) -> list[Prediction]:
+        """What was simulated, fastest first; of equally fast ones, more pools first."""
+        try:
+            self._compare()
+            self._look_through()
+        except KeyboardInterrupt:
+            self.interrupted = True
+        if self.interrupted:
+            self.left |= {Unseen.SHAPES}
+            self.open_s = min(self.bounds_s.values())
+        found = [one for one in self.predictions.values() if one is not None]
+        return sorted(found, key=lambda one: (one.step_s, -len(one.plan.pools())))
+
+    @property
+    def sizes(self) -> SpaceSizes:
+        simulated = len(self.predictions)
+        return SpaceSizes(self.space.size, self.space.passed_over, self.ways, self.priced, self.enumerated, simulated)
+
+    @property
+    def certificate(self) -> Certificate:
+        assert self.best is not None
+        step_s = self.best.step_s
+        return Certificate(min(step_s, self.open_s), step_s, frozenset(self.left), self.interrupted)
+
+    def best_with(self, pool: str) -> float | None:
+        """The best step of a plan with a pool that the formulas know of."""
+        known = [one.step_s for one in self.predictions.values() if one and pool in one.plan.pools()]
+        if known:
+            return min(known)
+        for parts in sorted(self.bounds_s, key=self.bounds_s.__getitem__):
+            if any(pool in part for part in parts):
+                for candidate in self.candidates([parts], 1):
+                    if found := self._judge(candidate):
+                        return found.step_s
+        return None
+
+    def _compare(self) -> None:
+        """Simulates the plans that formulas find best."""
+        found = self.candidates(self.bounds_s, max(1, round(_SHAPES * self.effort)))
+        most = self.effort * _WORK
+        for number, candidate in enumerate(found):
+            if self._is_over() or (number >= _SIMULATED and self.work > most and self.best):
+                return
+            self._judge(candidate)
+            self._tell(0.1 + 0.4 * min(1.0, self.work / most))
+
+    def candidates(self, every: Iterable[tuple[tuple[str, ...], ...]], most: int) -> list[Candidate]:
+        """Plans by formula, of a few times as many shapes of these parts, the fastest first."""
+        guesses = [
+            (step_s, number, shape)
+            for number, parts in enumerate(every)
+            if self.bounds_s[parts] < self._best_s
+            for step_s, shape in self.shapes.promising(parts)
+        ]
+        found: list[Candidate] = []
+        for step_s, _, shape in nsmallest(most * 4, guesses, key=lambda guess: guess[0]):
+            if len(found) >= most * 4 or self._is_over():
+                break
+            for grouping in self.shapes.groupings(shape):
+                self.priced += 1
+                found += self.pricer.candidates(grouping, step_s)
+        return sorted(found, key=lambda one: one.step_s)
+
+    def _look_through(self) -> None:
+        """All that may be faster, by its bound, while it is little enough."""
+        most = round(_LISTED * self.effort)
+        self.work = 0.0
+        if not self.space.whole:
+            self._leave(Unseen.STAGES, min(self.bounds_s.values()))
+        for parts in sorted(self.bounds_s, key=self.bounds_s.__getitem__):
+            if self.bounds_s[parts] >= self._best_s:
+                return
+            shapes = self.shapes.of_all(parts, self._best_s, most) if not self._is_over() else None
+            if shapes is None:
+                self._leave(Unseen.SHAPES, self.bounds_s[parts])
+                continue
+            for bound_s, shape in sorted(shapes, key=lambda one: one[0]):
+                if bound_s < self._best_s:
+                    self._exhaust(bound_s, shape, most)
+
+    def _exhaust(self, bound_s: float, shape: Shape, most: int) -> None:
+        most_work = self.effort * _WORK
+        for grouping in self.shapes.groupings(shape):
+            plans = None
+            if self.work < most_work and not self._is_over():
+                plans = Enumeration(self.problem, self.space, grouping).below(self._best_s, most)
+            if plans is None:
+                self._leave(Unseen.PLANS, bound_s)
+                continue
+            self.enumerated += len(plans)
+            for number, (plan_s, plan) in enumerate(plans):
+                if plan_s >= self._best_s:
+                    break
+                if self.work > most_work:
+                    self._leave(Unseen.PLANS, max(bound_s, plan_s))
+                    break
+                self._judge_plan(plan)
+                self._tell(0.5 + 0.5 * min(1.0, number / len(plans)))
+
+    def _leave(self, part: Unseen, bound_s: float) -> None:
+        self.left.add(part)
+        self.open_s = min(self.open_s, bound_s)
+
+    @property
+    def _best_s(self) -> float:
+        return self.best.step_s if self.best else inf
+
+    def _judge(self, candidate: Candidate) -> Prediction | None:
+        """The finished plan; cut again with care if its exact memory turns out not to fit."""
+        self._judge_plan(candidate.plan)
+        found = self.predictions[candidate.plan]
+        if found is None:
+            grouping = Grouping(tuple(priced.group for priced in candidate.groups), candidate.schedule)
+            for careful in self.pricer.candidates(grouping, candidate.step_s, cautious=True):
+                self._judge_plan(careful.plan)
+                return self.predictions[careful.plan]
+        return found
+
+    def _judge_plan(self, plan: Plan) -> None:
+        if plan in self.predictions:
+            return
+        self.work += _EACH + sum(p.micro_batches * len(p.stages) for p in plan.pipelines)
+        try:
+            found = simulate(complete(plan, self.problem), self.problem)
+        except PlanError:
+            self.predictions[plan] = None
+            return
+        self.predictions[plan] = found
+        if found.step_s < self._best_s:
+            self.best = found
+
+    def _is_over(self) -> bool:
+        self.interrupted = self.interrupted or monotonic() > self.ends_at
+        return self.interrupted
+
+    def _tell(self, part: float) -> None:
+        if self.progress:
+            self.progress(part, self._best_s)

@@ -1,0 +1,157 @@
+"""Shapes: layouts of disjoint pools that together make a plan. Bounds on what the best of them takes, and guesses which
+that is, over all shapes at once: at a time that is given, each part does what its best layout can."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import product
+from math import inf
+from typing import NamedTuple
+
+import numpy as np
+
+from balancer.problem import Problem
+from balancer.schedule.registry import schedule
+from balancer.search.bounds import SAFE
+from balancer.search.grouping import Grouping
+from balancer.search.layouts import Layouts, LayoutSpace, partitions, subsets
+
+_PROMISING = 24
+"""Layouts of a part that are joined with those of others, of a part alone."""
+_EXACT = 1e-4
+"""How near a bound is found."""
+_ENDLESS = 1e15
+
+
+class Row(NamedTuple):
+    """A row of layouts."""
+
+    layouts: Layouts
+    row: int
+
+    @property
+    def pipelines(self) -> int:
+        return int(self.layouts.pipelines[self.row])
+
+    def sequences(self, within_s: float, fills: float, guess: bool) -> float:
+        """That all pipelines get done in some time."""
+        period_s = float((self.layouts.expected_s if guess else self.layouts.period_s)[self.row])
+        fill_s = max(0.0, fills * self.layouts.trip_s - period_s)
+        each = (within_s - fill_s) / period_s
+        if not guess:
+            each = int(each * (1 + 1e-9) + 1e-9)
+        return self.pipelines * self.layouts.micro_batch * max(0.0, each)
+
+
+Shape = tuple[Row, ...]
+
+
+class Shapes:
+    """Of a problem. `fills` is the part of a micro-batch's way there and back for which any schedule must fill."""
+
+    def __init__(self, problem: Problem, space: LayoutSpace) -> None:
+        self.problem, self.space = problem, space
+        self.fills = 0.0 if any(schedule(name).timed for name in problem.schedules) else 1.0
+        self.parts = [parts for names in subsets(problem) for parts in partitions(names)]
+
+    def bound_s(self, parts: Sequence[tuple[str, ...]]) -> float:
+        """No plan with these pools in common pipelines is faster; infinite without one."""
+        return SAFE * self._time(parts, guess=False)
+
+    def of_all(self, parts: Sequence[tuple[str, ...]], within_s: float, most: int) -> list[tuple[float, Shape]] | None:
+        """Every shape that may be faster, with its bound; None if there are more than so many."""
+        lists = []
+        for part in parts:
+            ways = [
+                (done, Row(layouts, row))
+                for layouts in self.space.of(part)
+                for row, done in enumerate(layouts.sequences(within_s, self.fills))
+                if done > 0
+            ]
+            lists.append(sorted(ways, key=lambda way: -way[0]))
+        if not all(lists):
+            return []
+        found: list[tuple[float, Shape]] = []
+        for shape in self._enough(lists, self.problem.workload.global_batch):
+            if len(found) == most:
+                return None
+            if self._feeds(shape):
+                found.append((SAFE * self.solve(shape, guess=False), shape))
+        return found
+
+    def promising(self, parts: Sequence[tuple[str, ...]]) -> Iterator[tuple[float, Shape]]:
+        """A few shapes with a guess at their steps: of each part the layouts that get most done by the end of the best
+        of them."""
+        within_s = self._time(parts, guess=True)
+        if within_s == inf:
+            return
+        most = max(3, int(_PROMISING ** (1 / len(parts))))
+        lists = []
+        for part in parts:
+            ways = []
+            for layouts in self.space.of(part):
+                period = layouts.expected_s
+                fill = np.maximum(0.0, self.fills * layouts.trip_s - period)
+                done = layouts.pipelines * layouts.micro_batch * (within_s - fill) / period
+                best = np.argsort(-done, kind="stable")[:most]
+                ways += [(float(done[row]), Row(layouts, int(row))) for row in best if done[row] > 0]
+            lists.append([way for _, way in sorted(ways, key=lambda way: -way[0])[: 2 * most]])
+        for shape in product(*lists):
+            if self._feeds(shape):
+                yield self.solve(shape, guess=True), shape
+
+    def groupings(self, shape: Shape) -> Iterator[Grouping]:
+        """Its orders and schedules."""
+        stages = [sum(map(int, way.layouts.stages[way.row])) for way in shape]
+        names = self.problem.schedules if max(stages) > 1 else self.problem.schedules[:1]
+        for groups in product(*(list(way.layouts.groups(way.row)) for way in shape)):
+            for name in names:
+                yield Grouping(groups, name)
+
+    def solve(self, shape: Shape, guess: bool) -> float:
+        """The least time in which a shape's pipelines get the batch done."""
+        batch = self.problem.workload.global_batch
+        return _least(lambda t: sum(way.sequences(t, self.fills, guess) for way in shape) >= batch)
+
+    def _time(self, parts: Sequence[tuple[str, ...]], guess: bool) -> float:
+        if not all(self.space.of(part) for part in parts):
+            return inf
+        batch = self.problem.workload.global_batch
+        return _least(lambda t: sum(self._most(part, t, guess) for part in parts) >= batch)
+
+    def _most(self, part: tuple[str, ...], within_s: float, guess: bool) -> float:
+        return max(
+            float(one.sequences(within_s, self.fills, one.expected_s if guess else None).max())
+            for one in self.space.of(part)
+        )
+
+    def _feeds(self, shape: Shape) -> bool:
+        """Whether each pipeline gets a micro-batch."""
+        return sum(way.pipelines * way.layouts.micro_batch for way in shape) <= self.problem.workload.global_batch
+
+    def _enough(self, lists: list[list[tuple[float, Row]]], batch: float) -> Iterator[Shape]:
+        """Joined ways, given by falling numbers of sequences, that get the batch done."""
+        if not lists:
+            if batch <= 0:
+                yield ()
+            return
+        rest = sum(ways[0][0] for ways in lists[1:])
+        for done, way in lists[0]:
+            if done + rest < batch:
+                return
+            for more in self._enough(lists[1:], batch - done):
+                yield (way, *more)
+
+
+def _least(enough: Callable[[float], bool]) -> float:
+    """The smallest time that is enough, or a little less; infinite if none is."""
+    high = 1e-9
+    while not enough(high):
+        high *= 4
+        if high > _ENDLESS:
+            return inf
+    low = high / 4
+    while high > low * (1 + _EXACT):
+        middle = (low + high) / 2
+        low, high = (low, middle) if enough(middle) else (middle, high)
+    return low

@@ -1,0 +1,70 @@
+"""Between which seconds a step lies, by how much chips differ from one action to the next, and how well they are known:
+a prediction replayed many times over, each time as chance has it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from balancer.plan.equal import equal_pipelines
+from balancer.simulate.replay import Factors, Replay, Samples
+from balancer.simulate.simulate import Prediction
+
+PART = 0.9
+"""Of all steps, those that lie in a band."""
+MISSED = 0.004
+"""What a prediction misses where nothing is left to chance, as a fraction: one standard deviation."""
+_SAMPLES, _FEWEST, _ACTIONS = 256, 32, 2_000_000
+"""So many samples, but no more actions in all than these."""
+
+
+class Noise(NamedTuple):
+    """Of the chips of a pool, as fractions: how much one action differs from the next, and how wrong what was measured
+    may be for all of them. One standard deviation each."""
+
+    spread: float
+    error: float
+
+
+@dataclass(frozen=True)
+class Band:
+    """Seconds of a step: the mean, and between which 9 of 10 lie."""
+
+    mean_s: float
+    low_s: float
+    high_s: float
+
+
+def band(prediction: Prediction, noise: Mapping[str, Noise], steps: int = 1, seed: int = 0) -> Band | None:
+    """Of the mean of so many steps; None where the plan uses a pool of which nothing is known. What comes after the
+    last backward is taken to be as long as predicted."""
+    if not prediction.plan.pools() <= noise.keys():
+        return None
+    drawn = np.random.default_rng(seed)
+    actions = sum(len(spans) for spans in prediction.spans.values())
+    size = max(_FEWEST, min(_SAMPLES, _ACTIONS // max(1, actions)))
+    wrong = {pool: 1 + known.error * drawn.standard_normal(size) for pool, known in sorted(noise.items())}
+    differ = _relative(prediction, lambda stage: np.exp(noise[stage.pool].spread * drawn.standard_normal(size)), drawn)
+    each_step = drawn.choice(differ, (size, steps)).mean(axis=1)
+    missed = 1 + MISSED * drawn.standard_normal(size)
+    relative = each_step * missed * _relative(prediction, lambda stage: wrong[stage.pool], drawn)
+    seconds = prediction.step_s + prediction.compute_s * (relative - 1)
+    low, high = np.quantile(seconds, [(1 - PART) / 2, (1 + PART) / 2])
+    return Band(float(seconds.mean()), float(low), float(high))
+
+
+def _relative(prediction: Prediction, factors: Factors, drawn: np.random.Generator) -> Samples:
+    """The end of all computing over that of the same without chance. Of equal pipelines one is replayed, and when the
+    last of them ends is drawn from what it took."""
+    ends, plain = list[Samples](), 0.0
+    for numbers in equal_pipelines(prediction.plan):
+        replay = Replay(prediction, numbers[0])
+        took = replay.ends(factors)
+        if len(numbers) > 1:
+            took = np.quantile(took, drawn.random(took.shape) ** (1 / len(numbers)))
+        ends.append(took)
+        plain = max(plain, float(replay.ends(lambda _: np.ones(1))[0]))
+    return np.asarray(np.max(ends, axis=0) / plain)

@@ -1,0 +1,52 @@
+"""Ray's processes that a Ray of our own goes without: each listens, holds memory, and takes a run part of its start."""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+from collections.abc import Iterator, Sequence
+from typing import Any
+from unittest import mock
+
+from ray import _raylet
+from ray._private import services
+from ray._private.node import Node
+
+_AGENT = "--dashboard_agent_command="
+_NOBODY = "sleep infinity"
+"""In the agent's place: the raylet ends when that process does."""
+_PORTS = ("METRICS_AGENT_PORT_NAME", "METRICS_EXPORT_PORT_NAME", "DASHBOARD_AGENT_LISTEN_PORT_NAME")
+_NO_PORT = -1
+
+
+@contextlib.contextmanager
+def few_daemons() -> Iterator[None]:
+    """Ray starts neither its job server, of which `include_dashboard` leaves out but a part, nor what adds hosts, nor
+    the agent of both on each host. A Ray that calls one otherwise starts it, that is all."""
+    with contextlib.ExitStack() as stack:
+        for start in ("start_api_server", "start_monitor"):
+            if hasattr(Node, start):
+                stack.enter_context(mock.patch.object(Node, start))
+        if hasattr(_raylet, "persist_port") and all(hasattr(_raylet, name) for name in _PORTS):
+            stack.enter_context(mock.patch.object(services, "start_ray_process", _Starting(services.start_ray_process)))
+        yield
+
+
+class _Starting:
+    """Starts a process of Ray's, a raylet without its agent."""
+
+    def __init__(self, start: Any) -> None:
+        self._start = start
+
+    def __call__(self, command: Sequence[str], *arguments: Any, **options: Any) -> Any:
+        return self._start([_without_agent(part) for part in command], *arguments, **options)
+
+
+def _without_agent(part: str) -> str:
+    """Says that the agent has no ports, for which the raylet waits."""
+    if not part.startswith(_AGENT):
+        return part
+    told = dict(word.split("=", 1) for word in shlex.split(part.removeprefix(_AGENT)) if "=" in word)
+    for name in _PORTS:
+        _raylet.persist_port(told["--session-dir"], told["--node-id"], getattr(_raylet, name), _NO_PORT)
+    return _AGENT + _NOBODY

@@ -1,0 +1,80 @@
+"""How far a step may lie from its prediction."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from balancer.completion.completion import complete
+from balancer.cost.times import datasheet_times
+from balancer.problem import Problem
+from balancer.simulate.band import Noise, band
+from balancer.simulate.replay import Replay
+from balancer.simulate.simulate import simulate
+from tests.unit.balancer.cases import pipelines, plan, pool, topology, workload
+
+SCHEDULES = st.sampled_from(["1f1b", "gpipe", "zero-bubble"])
+"""Of one chunk a stage."""
+
+
+def predict(chips, work, written, schedule="1f1b"):
+    asked = Problem(chips, work, datasheet_times(chips, work))
+    return simulate(complete(written.model_copy(update={"schedule": schedule}), asked), asked, 3.0)
+
+
+def two_stages(pipelines=1):
+    chips = topology(pool("a", 4), pool("b", 4))
+    share = 16 // pipelines
+    written = plan(*[(share, [("a", 1, (0, 4)), ("b", 1, (4, 8))])] * pipelines)
+    return predict(chips, workload(8), written)
+
+
+@given(case=pipelines(), name=SCHEDULES)
+def test_a_replay_without_chance_is_the_prediction(case, name):
+    prediction = predict(*case, name)
+    assert Replay(prediction, 0).ends(lambda _: np.ones(2)) == pytest.approx([prediction.compute_s] * 2)
+
+
+@given(case=pipelines(), name=SCHEDULES, ratio=st.floats(0.5, 2.0))
+def test_chips_and_links_that_are_all_as_much_slower_are_a_slower_prediction(case, name, ratio):
+    """Links keep their speed: slower chips take no longer than by the ratio, faster ones no less."""
+    prediction = predict(*case, name)
+    (end,) = Replay(prediction, 0).ends(lambda _: np.full(1, ratio))
+    low, high = sorted((prediction.compute_s, ratio * prediction.compute_s))
+    assert low * (1 - 1e-9) <= end <= high * (1 + 1e-9)
+
+
+def test_a_band_is_as_wide_as_chips_are_unsteady_and_unknown():
+    prediction = two_stages()
+    quiet, unsteady, unknown = (
+        band(prediction, dict.fromkeys("ab", noise)) for noise in (Noise(0, 0), Noise(0.2, 0), Noise(0, 0.1))
+    )
+    assert quiet.mean_s == pytest.approx(prediction.step_s, rel=0.002)
+    assert quiet.high_s - quiet.low_s < 0.02 * prediction.step_s
+    assert unsteady.mean_s > 1.02 * prediction.step_s, "stages wait for whoever is late"
+    assert unknown.high_s - unknown.low_s > 0.15 * prediction.step_s
+    assert unknown.high_s - unknown.low_s < 0.4 * prediction.step_s
+
+
+def test_the_mean_of_many_steps_lies_closer_than_one_step():
+    noise = dict.fromkeys("ab", Noise(0.3, 0))
+    one, ten = (band(two_stages(), noise, steps) for steps in (1, 10))
+    assert ten.high_s - ten.low_s < 0.6 * (one.high_s - one.low_s)
+
+
+def test_a_step_of_many_pipelines_is_that_of_the_last():
+    noise = dict.fromkeys("ab", Noise(0.3, 0))
+    one, four = (two_stages(count) for count in (1, 4))
+    late = [band(each, noise).mean_s / each.step_s for each in (one, four)]
+    assert late[1] > late[0]
+
+
+def test_the_same_question_has_the_same_answer():
+    noise = dict.fromkeys("ab", Noise(0.1, 0.1))
+    assert band(two_stages(), noise) == band(two_stages(), noise)
+
+
+def test_of_a_pool_that_nobody_measured_there_is_no_band():
+    assert band(two_stages(), {"a": Noise(0.1, 0.1)}) is None
