@@ -79,6 +79,7 @@ bench: install
 	$(BIN)/python -m benchmarks.memory --json
 	$(BIN)/python -m benchmarks.startup --json
 	$(BIN)/python -m benchmarks.migrate --json
+	$(BIN)/python -m benchmarks.rebalance --json
 	$(BIN)/python -m benchmarks.checkpoint --json
 	$(BIN)/python -m benchmarks.strangers --json
 	$(BIN)/python -m benchmarks.mfu --json

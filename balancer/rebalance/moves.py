@@ -40,6 +40,11 @@ class _Held(NamedTuple):
     precision: str
     owned: bool
 
+    @property
+    def makes_values(self) -> bool:
+        """From masters, which it gets in any case."""
+        return self.owned and self.precision != WIDE
+
     def values_bytes(self, unit: UnitWork) -> float:
         return (self.end - self.begin) * unit.parameters * ITEM_BYTES[self.precision]
 
@@ -107,7 +112,7 @@ def _crossing(were: _Holdings, will: _Holdings, work: Workload) -> dict[Way, flo
     came: set[tuple[str, int, float]] = set()
     for (chip, u), held in will.held.items():
         pool, unit, old = chip[0], work.units[u], were.held.get((chip, u))
-        values = held.missing(old) * held.values_bytes(unit)
+        values = 0.0 if held.makes_values else held.missing(old) * held.values_bytes(unit)
         moved = held.missing(old if old and old.owned else None) * held.owner_bytes(unit)
         is_near = pool in were.pools[u] or (pool, u, held.begin) in came
         if values:

@@ -75,10 +75,15 @@ class Job:
         return next(precision for precision in ("bfloat16", "float16", "float32") if precision in used)
 
     def complete(self, plan: Plan) -> Plan:
+        return complete(plan, self.problem)
+
+    @property
+    def problem(self) -> Problem:
+        """What plans are asked for, without the times of anything."""
         model, train = architecture(self.dimensions, self.train.tuning), self.train
         workload = model.workload(SEQ_LEN, train.global_batch, train.precision)
         topology = _topology({name: self.precisions.get(name, train.precision) for name in POOLS})
-        return complete(plan, Problem(topology, workload, legal_tp=model.legal_tp))
+        return Problem(topology, workload, legal_tp=model.legal_tp)
 
 
 @dataclass
