@@ -203,9 +203,7 @@ def _behaviour(frame: Frame, calls: Sequence[Call], number: int) -> str:
     return f"{type(layer).__name__} {types[number] if types and number < len(types) else ''}"
 
 
-def _layer(
-    frame: Frame, number: int, gives: int, first: Mapping[int, tuple[str, float]], cuts: Cuts
-) -> ToldUnit:
+def _layer(frame: Frame, number: int, gives: int, first: Mapping[int, tuple[str, float]], cuts: Cuts) -> ToldUnit:
     layer, tensors = frame.layers[number], []
     for name, _, _, tensor in parameters_of(layer):
         tensors += _tensors(name, tensor, first, cuts.packed(number, name), cuts.cut(number, name))

@@ -71,7 +71,9 @@ class EmbeddingModule(ProvidedModule):
         self.fill(self.shell.base, set())
         layout = specs[f"{frame.embedding_name}.weight"].layout
         if builder.group.size > 1:
-            _cut_rows(self.shell.base.get_submodule(frame.embedding_name), builder.group, layout.region(builder.group.rank)[0])
+            _cut_rows(
+                self.shell.base.get_submodule(frame.embedding_name), builder.group, layout.region(builder.group.rank)[0]
+            )
 
     def forward(self, x_BTD: torch.Tensor | None, batch: Batch) -> torch.Tensor:
         settle(self.shell, batch.tokens_BT.device)
@@ -167,4 +169,3 @@ def _cut_rows(embedding: Any, group: TensorGroup, rows: tuple[int, int]) -> None
         return group.reduce_out(found.masked_fill(elsewhere[..., None], 0))
 
     embedding.forward = forward
-
