@@ -27,28 +27,31 @@ from hetero.huggingface.folder import HfFolder
 from hetero.models.hf_model import HfModel
 from hetero.models.weight_map import Slices
 
-State = Mapping[str, Mapping[str, torch.Tensor]]
-Places = Mapping[str, tuple[TensorLayout, int]]
 _AT_ONCE_BYTES = 64 << 20
 _MOST_KEPT, _MOST_NAMED = 3, 3
 
 
-class Placed(NamedTuple):
+class ForeignPart(NamedTuple):
     """What belongs to `where` of a foreign tensor."""
 
     where: Slices
     values: torch.Tensor
 
 
-def write_owned(layout: HfLayout, folder: Path, state: State, places: Places) -> None:
+def write_owned(
+    layout: HfLayout,
+    folder: Path,
+    state: Mapping[str, Mapping[str, torch.Tensor]],
+    places: Mapping[str, tuple[TensorLayout, int]],
+) -> None:
     """Writes the `parameter`s of `state`, which lie as `places` says, rounded to the directory's type. One tensor at a
     time is in memory besides. On return they are on the disk. Raises StorageFull."""
     make_folder(folder)
-    found: dict[str, list[Placed]] = {}
+    found: dict[str, list[ForeignPart]] = {}
     for name, kinds in state.items():
         box = places[name][0].region(places[name][1])
         for foreign, where, values in layout.map.placed(name, box, kinds["parameter"].detach()):
-            found.setdefault(foreign, []).append(Placed(where, values))
+            found.setdefault(foreign, []).append(ForeignPart(where, values))
     mine = [shard for shard in layout.shards if not found.keys().isdisjoint(shard.tensors)]
     for shard in mine:
         _write_shard(layout, folder, shard, {name: found[name] for name in shard.tensors if name in found})
@@ -84,7 +87,7 @@ def _changed(layout: HfLayout, folder: Path, reader: CheckpointReader) -> Iterat
                     yield f"{name} in {shard.file}"
 
 
-def _write_shard(layout: HfLayout, folder: Path, shard: ShardLayout, mine: Mapping[str, Sequence[Placed]]) -> None:
+def _write_shard(layout: HfLayout, folder: Path, shard: ShardLayout, mine: Mapping[str, Sequence[ForeignPart]]) -> None:
     with file_in_place(folder / shard.file, shard.size_bytes) as file:
         _write(file, memoryview(shard.header), 0)  # the same by whoever writes it
         for name, parts in mine.items():
@@ -93,7 +96,7 @@ def _write_shard(layout: HfLayout, folder: Path, shard: ShardLayout, mine: Mappi
                 _write(file, run, begin + first)
 
 
-def _runs(shape: Shape, parts: Sequence[Placed], dtype: torch.dtype) -> Iterator[tuple[int, memoryview]]:
+def _runs(shape: Shape, parts: Sequence[ForeignPart], dtype: torch.dtype) -> Iterator[tuple[int, memoryview]]:
     """Bytes that follow one another in a tensor, and the place of the first in it: of all that is in parts."""
     sides = list(zip(*(part.where for part in parts), strict=True))
     begins = [min(at.start for at in side) for side in sides]
