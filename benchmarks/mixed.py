@@ -2,29 +2,35 @@
 
     python -m benchmarks.mixed [--json] [--job configs/runs/mixed.yaml]
 
-Each pool alone runs its own best plan for the same model, sequence length and global batch. All runs use the same
-standing ranks and the same time scale, one after another. `efficiency` is tokens/s mixed over the sum alone;
-`efficiency_vs_ideal` is over all chips at their true speeds, never waiting; the ledger's terms sum to 1 minus that.
+Each pool alone runs its own best plan for the same model, sequence length and global batch; together they run the best
+plan (`free`), and the best single pipeline over all of them with zero bubble (`forced`). All runs use the same standing
+ranks, links and time scale, one after another. `efficiency` is tokens/s mixed over the sum alone; `ideal` is over all
+chips at their true speeds, never waiting; a ledger's terms sum to 1 minus that, and those of a pool to 1.
 """
 
 from __future__ import annotations
 
 import argparse
 import tempfile
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import permutations
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+from balancer.completion.completion import complete
 from balancer.cost.ideal import ideal_tokens_per_s
 from balancer.cost.times import Times, UnitTime, datasheet_times
 from balancer.cost.topology import Topology
-from balancer.plan.plan import Plan
+from balancer.errors import PlanError
+from balancer.plan.plan import PipelinePlan, Place, Plan, StagePlan
 from balancer.problem import Problem
 from balancer.search.ledger import ledger
+from balancer.search.missed import MeasuredStage, MeasuredStep
+from balancer.search.pool_ledger import PoolTime, pool_ledgers
 from balancer.search.search import search
-from balancer.simulate.simulate import simulate
+from balancer.simulate.simulate import Prediction, simulate
 from benchmarks.report import print_report
 from hetero.cluster.host.agent import LocalAgents
 from hetero.cluster.options import fleet_of
@@ -35,10 +41,27 @@ from hetero.job.job import Job
 from hetero.job.planning.measuring import measure
 from hetero.job.planning.problem import problem, topology, workload
 from hetero.job.run.spec import fleet_links, run_spec
+from hetero.monitoring.record import BUSY
 from hetero.words.step import HostStep
 
-Steps = Sequence[tuple[float, bool]]
-"""(seconds, overrun) of each step."""
+Steps = Sequence[Sequence[HostStep]]
+FREE, FORCED = "free", "forced"
+
+
+@dataclass(frozen=True)
+class Ran:
+    """A plan and its steps but for the first, which warms up."""
+
+    plan: Plan
+    steps: Steps
+
+    @property
+    def step_s(self) -> float:
+        return median(_seconds(hosts) for hosts in self.steps)
+
+    @property
+    def overruns(self) -> int:
+        return sum(any(host.overrun for host in hosts) for hosts in self.steps)
 
 
 def main() -> None:
@@ -57,39 +80,124 @@ def compare(job: Job, session: Session, text: Prepared) -> tuple[dict[str, float
     chips = topology(job)
     measured = measure(job, session, None)
     assert measured.times is not None
-    session.relink(fleet_links(job, measured.time_scale))
-    groups = [frozenset({name}) for name in job.pools] + [frozenset(job.pools)]
-    runs: dict[frozenset[str], tuple[Plan, Steps]] = {}
-    for epoch, names in enumerate(groups):
-        plan = _plan(job, chips.only(names), measured.times, epoch)
-        runs[names] = plan, _run(job, session, text, plan, measured.time_scale)
-    speeds = {names: _tokens_per_s(job, steps) for names, (_, steps) in runs.items()}
-    plan, steps = runs[groups[-1]]
-    figures = _figures(job, chips, plan, median(seconds for seconds, _ in steps), speeds, measured.time_scale)
-    overruns = sum(overrun for _, found in runs.values() for _, overrun in found)
+    scale = measured.time_scale
+    session.relink(fleet_links(job, scale))
+    asked = problem(job, measured.times)
+    plans = {name: search(replace(asked, topology=chips.only(frozenset({name})))).plan for name in job.pools}
+    plans |= {FREE: search(asked).plan, FORCED: one_pipeline(asked)}
+    ran = {
+        name: _run(job, session, text, plan.model_copy(update={"epoch": epoch}), scale)
+        for epoch, (name, plan) in enumerate(plans.items())
+    }
+    figures = _figures(job, chips, ran, scale)
+    overruns = sum(each.overruns for each in ran.values())
     return figures, f"{overruns} steps overran their modelled time" if overruns else None
 
 
-def _figures(
-    job: Job, chips: Topology, plan: Plan, step_s: float, speeds: Mapping[frozenset[str], float], scale: float
-) -> dict[str, float]:
-    work, true = workload(job), _true_times(job, chips)
-    mixed = speeds[frozenset(job.pools)]
-    alone = {name: speeds[frozenset({name})] for name in job.pools}
-    predicted = simulate(plan, Problem(chips, work, true), scale)
+def one_pipeline(asked: Problem) -> Plan:
+    """The fastest with zero bubble that goes once over all pools, a stage each: from every order of them, boundaries
+    move while that helps."""
+    found = [
+        best
+        for order in permutations(asked.topology.pools)
+        if (best := _settled(asked, [(pool.name, pool.tp or pool.count) for pool in order])) is not None
+    ]
+    return min(found, key=lambda prediction: prediction.step_s).plan
+
+
+def _settled(asked: Problem, stages: Sequence[tuple[str, int]]) -> Prediction | None:
+    cuts = asked.workload.cuts
+    speeds = [1 / asked.times.lookup(*stage, asked.workload.units[1].kind).total_s for stage in stages]
+    ends = [round(sum(speeds[: s + 1]) / sum(speeds) * (len(cuts) - 1)) for s in range(len(stages) - 1)]
+    best = _predicted(asked, stages, [cuts[end] for end in ends])
+    moved = True
+    while moved:
+        moved = False
+        for s, step in ((s, step) for s in range(len(ends)) for step in (-1, 1)):
+            tried = [end + step * (s == place) for place, end in enumerate(ends)]
+            found = _predicted(asked, stages, [cuts[min(max(end, 0), len(cuts) - 1)] for end in tried])
+            if found is not None and (best is None or found.step_s < best.step_s):
+                best, ends, moved = found, tried, True
+    return best
+
+
+def _predicted(asked: Problem, stages: Sequence[tuple[str, int]], ends: Sequence[int]) -> Prediction | None:
+    """None where that is no plan."""
+    bounds = [0, *ends, len(asked.workload.units)]
+    placed = tuple(
+        StagePlan(pool=pool, tp=tp, units=((bounds[s], bounds[s + 1]),)) for s, (pool, tp) in enumerate(stages)
+    )
+    pipeline = PipelinePlan(share=asked.workload.global_batch, micro_batch=asked.micro_batch, stages=placed)
+    try:
+        return simulate(complete(Plan(schedule="zero-bubble", pipelines=(pipeline,)), asked), asked)
+    except PlanError:
+        return None
+
+
+def _figures(job: Job, chips: Topology, ran: Mapping[str, Ran], scale: float) -> dict[str, float]:
+    tokens = job.train.global_batch * job.data.seq_len
+    alone = {name: tokens / ran[name].step_s for name in job.pools}
+    figures: dict[str, float] = {}
+    for name in (FREE, FORCED):
+        figures |= {f"{key}_{name}": value for key, value in _of_mix(job, chips, ran[name], sum(alone.values()), scale)}
     return {
-        "efficiency": mixed / sum(alone.values()),
-        "efficiency_vs_ideal": mixed * scale / ideal_tokens_per_s(chips, work, true),
-        **{f"ledger_{term}": value for term, value in ledger(predicted, step_s).items()},
-        "link_ratio": predicted.link_ratio,
-        "tokens_per_s": mixed,
+        **figures,
+        "link_ratio": figures[f"link_ratio_{FORCED}"],
         **{f"tokens_per_s_{name}_alone": speed for name, speed in alone.items()},
-        "prediction_ratio": predicted.step_s / step_s,
         "layers": len(workload(job).units) // 2 - 1,
         "micro_batches": job.train.global_batch // job.train.micro_batch,
-        "pipelines": len(plan.pipelines),
         "time_scale": scale,
     }
+
+
+def _of_mix(job: Job, chips: Topology, ran: Ran, alone: float, scale: float) -> Iterable[tuple[str, float]]:
+    work, true = workload(job), _true_times(job, chips)
+    speed = job.train.global_batch * job.data.seq_len / ran.step_s
+    predicted = simulate(ran.plan, Problem(chips, work, true), scale)
+    yield "efficiency", speed / alone
+    yield "ideal", speed * scale / ideal_tokens_per_s(chips, work, true)
+    yield "link_ratio", predicted.link_ratio
+    yield "prediction_ratio", predicted.step_s / ran.step_s
+    yield "tokens_per_s", speed
+    yield "pipelines", len(ran.plan.pipelines)
+    for term, value in ledger(predicted, measured_step(ran)).items():
+        yield f"ledger_{term}", value
+    for pool, parts in pool_ledgers(predicted.scenario, ran.step_s, pool_times(ran)).items():
+        for term, value in parts._asdict().items():
+            yield f"ledger_{pool}_{term}", value
+
+
+def measured_step(ran: Ran) -> MeasuredStep:
+    """What the stages' slowest ranks have told, in the median."""
+    told: dict[Place, list[MeasuredStage]] = {}
+    for hosts in ran.steps:
+        for host in hosts:
+            update_s, link_s = host.optimizer_s / host.ranks, host.bridge_wait_s / host.ranks
+            for stage in host.stages:
+                told.setdefault((stage.pipeline, stage.stage), []).append(
+                    MeasuredStage(stage.compute_s, update_s, stage.wait_s, link_s)
+                )
+    stages = {place: MeasuredStage(*map(median, zip(*each, strict=True))) for place, each in told.items()}
+    return MeasuredStep(ran.step_s, stages)
+
+
+def pool_times(ran: Ran) -> dict[str, PoolTime]:
+    """Of the ranks of each pool, over all steps."""
+    found: dict[str, list[float]] = {}
+    for hosts in ran.steps:
+        step_s = _seconds(hosts)
+        for host in hosts:
+            update_s = host.optimizer_s
+            compute_s = sum(getattr(host, part) for part in BUSY) - update_s
+            spent = compute_s, update_s, host.bubble_s, host.bridge_wait_s
+            whole = step_s * host.ranks
+            so_far = found.setdefault(host.pool, [0.0] * 5)
+            found[host.pool] = [a + b for a, b in zip(so_far, (*spent, whole - sum(spent)), strict=True)]
+    return {pool: PoolTime(*(part / sum(parts) for part in parts)) for pool, parts in found.items()}
+
+
+def _seconds(hosts: Sequence[HostStep]) -> float:
+    return max(host.end - host.start for host in hosts)
 
 
 def _true_times(job: Job, chips: Topology) -> Times:
@@ -104,24 +212,12 @@ def _true_times(job: Job, chips: Topology) -> Times:
     return Times({}, true)
 
 
-def _plan(job: Job, chips: Topology, times: Times, epoch: int) -> Plan:
-    return search(replace(problem(job, times), topology=chips)).plan.model_copy(update={"epoch": epoch})
-
-
-def _run(job: Job, session: Session, text: Prepared, plan: Plan, scale: float) -> Steps:
-    """Trains the job's steps under a plan; the first one, which warms up, does not count."""
-    steps: list[tuple[float, bool]] = []
-
-    def record(step: int, hosts: Sequence[HostStep]) -> None:
-        steps.append((max(h.end - h.start for h in hosts), any(h.overrun for h in hosts)))
-
+def _run(job: Job, session: Session, text: Prepared, plan: Plan, scale: float) -> Ran:
+    """Trains the job's steps under a plan."""
+    steps: list[Sequence[HostStep]] = []
     session.configure(run_spec(job, session.fleet, plan, text, scale))
-    session.run(job.train.steps, record)
-    return steps[1:]
-
-
-def _tokens_per_s(job: Job, steps: Steps) -> float:
-    return job.train.global_batch * job.data.seq_len / median(seconds for seconds, _ in steps)
+    session.run(job.train.steps, lambda _, hosts: steps.append(hosts))
+    return Ran(plan, steps[1:])
 
 
 def _fleet(job: Job) -> Any:

@@ -27,6 +27,8 @@ def stage_unit_time(
     stream that are apart are swept apart, and slices of a last product hide the sums of those before them."""
     pool = topology.pool(stage.pool)
     plain = times.lookup(stage.pool, stage.tp, workload.units[unit].kind, micro_batch)
+    if stage.recompute == "none" and not pool.shaped:
+        return plain
     kept = workload.at(pool.precision).units[unit]
     made = kept.under(stage.recompute_of(unit))
     flops, bytes_ = made.remade_flops - kept.remade_flops, kept.kept_bytes(stage.tp) - made.kept_bytes(stage.tp)

@@ -7,13 +7,13 @@ in any other the copies take turns from unit to unit.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeVar
 
 from balancer.cost.workload import Workload
-from balancer.plan.plan import Place, Plan
+from balancer.plan.plan import PipelinePlan, Place, Plan
 
 _T = TypeVar("_T")
 Use = tuple[int, int, int]  # pipeline, chunk, unit
@@ -54,28 +54,76 @@ class SharedUnits:
         return self.owner, tuple(self.uses), tuple(self.hubs.values())
 
 
-def shared_state(plan: Plan, workload: Workload) -> list[SharedUnits]:
-    """Each unit's state that has several copies, in the order in which gradients are made: from the last unit on."""
-    owners, later_uses = owner_places(plan), dict(workload.tied)
-    chunks = [(p, chunk) for p, pipeline in enumerate(plan.pipelines) for chunk in pipeline.chunks()]
+def shared_state(plan: Plan, workload: Workload, among: Collection[int] | None = None) -> list[SharedUnits]:
+    """Each unit's state that has several copies, in the order in which gradients are made: from the last unit on. With
+    `among`, only those pipelines' uses of it."""
+    owners, later_uses, holders = owner_places(plan), dict(workload.tied), _Holders(plan)
+    told = range(len(plan.pipelines)) if among is None else sorted(among)
     found = []
     for u in range(len(workload.units) - 1, -1, -1):
-        uses: dict[Place, tuple[Use, ...]] = {}
-        named = {u, later_uses.get(u, u)}
-        for p, (index, stage, (begin, end)) in chunks:
-            here = [v for v in named if begin <= v < end]
-            if here:  # a weight used twice in a chunk is complete with its first use, the last in a backward
-                uses[p, stage] = (*uses.get((p, stage), ()), (p, index, min(here)))
-        if len(uses) > 1 and workload.units[u].trained:
-            found.append(SharedUnits(owners[u], uses, _hubs(plan, u, owners[u], uses), workload.units[u].trained))
+        if not workload.units[u].trained:
+            continue
+        by_shape = holders.stages({u, later_uses.get(u, u)})
+        copies = holders.copies(by_shape)
+        if sum(map(len, copies.values())) > 1:
+            uses = holders.uses(by_shape, told)
+            found.append(SharedUnits(owners[u], uses, _hubs(copies, u, owners[u]), workload.units[u].trained))
     return found
 
 
-def _hubs(plan: Plan, unit: int, owner: Place, places: Iterable[Place]) -> dict[str, Place]:
-    by_pool: dict[str, list[Place]] = {}
-    for p, s in places:
-        by_pool.setdefault(plan.pipelines[p].stages[s].pool, []).append((p, s))
-    return {pool: owner if owner in found else found[unit % len(found)] for pool, found in by_pool.items()}
+_Stages = tuple[tuple[int, tuple[tuple[int, int], ...]], ...]
+"""Of a pipeline: the stages that hold some units, in the order of their chunks, each with (chunk, unit) of its uses."""
+
+
+class _Holders:
+    """Who holds which units. What is alike for pipelines of one shape is worked out once."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        numbers: dict[Hashable, int] = {}
+        self._shape_of: list[int] = []
+        self._first: list[PipelinePlan] = []
+        for pipeline in plan.pipelines:
+            number = numbers.setdefault(tuple((stage.pool, stage.units) for stage in pipeline.stages), len(numbers))
+            self._shape_of.append(number)
+            if number == len(self._first):
+                self._first.append(pipeline)
+        self._chunks = [pipeline.chunks() for pipeline in self._first]
+        self._copies: dict[tuple[tuple[int, ...], ...], dict[str, list[Place]]] = {}
+
+    def stages(self, named: Collection[int]) -> list[_Stages]:
+        """By shape, of units that are one state. A weight used twice in a chunk is complete with its first use, the
+        last in a backward."""
+        found = []
+        for chunks in self._chunks:
+            here: dict[int, tuple[tuple[int, int], ...]] = {}
+            for index, stage, (begin, end) in chunks:
+                units = [unit for unit in named if begin <= unit < end]
+                if units:
+                    here[stage] = (*here.get(stage, ()), (index, min(units)))
+            found.append(tuple(here.items()))
+        return found
+
+    def copies(self, by_shape: list[_Stages]) -> dict[str, list[Place]]:
+        """The places that hold them, by pool."""
+        key = tuple(tuple(stage for stage, _ in stages) for stages in by_shape)
+        if key not in self._copies:
+            found = self._copies[key] = {}
+            for p, shape in enumerate(self._shape_of):
+                for s in key[shape]:
+                    found.setdefault(self._first[shape].stages[s].pool, []).append((p, s))
+        return self._copies[key]
+
+    def uses(self, by_shape: list[_Stages], pipelines: Iterable[int]) -> dict[Place, tuple[Use, ...]]:
+        return {
+            (p, s): tuple((p, index, unit) for index, unit in uses)
+            for p in pipelines
+            for s, uses in by_shape[self._shape_of[p]]
+        }
+
+
+def _hubs(copies: Mapping[str, list[Place]], unit: int, owner: Place) -> dict[str, Place]:
+    return {pool: owner if owner in found else found[unit % len(found)] for pool, found in copies.items()}
 
 
 def owner_places(plan: Plan) -> dict[int, Place]:

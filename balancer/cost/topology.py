@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from math import inf
 
 from backends.chip import ChipSpec
 from balancer.cost.kernels import FITTED, Kernels
@@ -27,6 +28,8 @@ class PoolSpec:
     memory_told_by: str = "its data sheet, less the reserve"
     paced_as: str | None = None
     """Of an emulated pool: the precision whose speed it has, where that is not its own."""
+    network_bytes_per_s: float = inf
+    """What one host carries to all other pools together, each way."""
     fabric_bytes_per_s: float | None = None
     """A chip's share of what carries bytes to other hosts of the pool, in one direction; None where that is as fast as
     the interconnect."""

@@ -13,7 +13,7 @@ from balancer.schedule.schedule import Placed
 
 def actions_of(pipeline: PipelinePlan, name: str) -> tuple[Actions, ...]:
     """The lowered lists, one per stage, of a completed pipeline plan. The executor and the simulator both call this."""
-    return _lowered(name, pipeline.stage_of_chunk(), pipeline.micro_batches, pipeline.warmups(), pipeline.ticks)
+    return lowered(name, pipeline.stage_of_chunk(), pipeline.micro_batches, pipeline.warmups(), pipeline.ticks)
 
 
 def forward_actions_of(pipeline: PipelinePlan) -> tuple[Actions, ...]:
@@ -33,9 +33,10 @@ def forward_only(placed: Placed, micro_batches: int) -> tuple[Actions, ...]:
 
 
 @lru_cache(maxsize=256)
-def _lowered(
+def lowered(
     name: str, placed: tuple[int, ...], micro_batches: int, warmups: tuple[int, ...], ticks: Ticks | None
 ) -> tuple[Actions, ...]:
+    """The same of what such a plan says of a pipeline."""
     return lower(schedule(name).actions(placed, micro_batches, warmups, ticks), placed)
 
 

@@ -13,10 +13,12 @@ from balancer.cost.times import model_time
 from balancer.plan.plan import PipelinePlan, Plan, StagePlan
 from balancer.plan.recompute import RecomputedUnits
 from balancer.search.cut import StageCost, cut
+from balancer.search.missed import MeasuredStep, missed
 from balancer.search.shares import shares
 from balancer.simulate.simulate import Prediction, Scenario, run
 
-TERMS = ("rounding", "imbalance", "bubble", "exposed_link", "recompute", "idle", "other")
+TERMS = ("rounding", "imbalance", "bubble", "exposed_link", "recompute", "update", "tp", "idle", "other")
+"""Of a prediction. A measured step has those of `balancer.search.missed` too, before the last."""
 
 
 class _Work(NamedTuple):
@@ -33,9 +35,9 @@ def efficiency(prediction: Prediction) -> dict[str, float]:
     return {"efficiency_vs_ideal": prediction.efficiency_vs_ideal, **terms}
 
 
-def ledger(prediction: Prediction, measured_step_s: float | None = None) -> dict[str, float]:
-    """The terms, as fractions of the step, summing to 1 - (ideal step / step). With `measured_step_s` the step is the
-    measured one, and what the prediction missed is in `other`.
+def ledger(prediction: Prediction, measured: MeasuredStep | None = None) -> dict[str, float]:
+    """The terms, as fractions of the step, summing to 1 - (ideal step / step). Of a `measured` step there are, beside
+    those that the prediction foresees, the causes of what it missed.
 
     The step is built up from the ideal one, each stretch with its own name:
     rounding      whole units and whole micro-batches: the busiest stage if these stages had the best cuts and shares
@@ -45,30 +47,35 @@ def ledger(prediction: Prediction, measured_step_s: float | None = None) -> dict
                   backwards in two actions no longer hide
     exposed_link  what the links add, gradient sync included
     recompute     what backwards make again: the busiest stage under the best cuts and shares, with it and without
+    update        the optimizer's, and its way to host memory and back
+    tp            a tp that is not the pool's fastest
     idle          chips that the plan gives no work
-    other         a tp that is not the pool's fastest, the optimizer's update, what was not predicted
+    other         what nothing explains: of a prediction nothing is left
     """
     s = prediction.scenario
-    step_s = measured_step_s or prediction.step_s
+    step_s = measured.step_s if measured else prediction.step_s
     free, used_s = run(replace(s, free_links=True)), _used_step_s(s)
     work = _work(s)
     once = work if _recomputes_nothing(s.plan) else _work(replace(s, plan=_without_recompute(s.plan)))
     best_s, busy_s, best = _best_s(s, work), _busy_s(s, work), [each.best for each in work]
     once_s = min(best_s, _best_s(s, once))
     imbalance_s = max(0.0, busy_s - _busiest_s(s, best, [sum(each) - max(each) for each in best]))
-    terms = {
-        "rounding": (once_s - used_s) / step_s,
-        "imbalance": imbalance_s / step_s,
-        "bubble": (free.compute_s - best_s - imbalance_s) / step_s,
-        "exposed_link": (prediction.step_s - free.step_s) / step_s,
-        "recompute": (best_s - once_s) / step_s,
-    }
     ideal_s = s.time_scale * s.workload.global_batch * s.workload.seq_len
     ideal_s /= ideal_tokens_per_s(s.topology, s.workload, s.times)
-    idle = _idle_part(s)
-    terms["idle"] = ideal_s * idle / (1 - idle) / step_s
-    terms["other"] = 1 - ideal_s / step_s - sum(terms.values())
-    return terms
+    idle, exposed_s = _idle_part(s), prediction.step_s - free.step_s
+    seconds = {
+        "rounding": once_s - used_s,
+        "imbalance": imbalance_s,
+        "bubble": free.compute_s - best_s - imbalance_s,
+        "exposed_link": exposed_s,
+        "recompute": best_s - once_s,
+        "update": free.sync_s,
+        "tp": used_s - ideal_s / (1 - idle),
+        "idle": ideal_s * idle / (1 - idle),
+        **(missed(prediction, measured, exposed_s) if measured else {}),
+    }
+    terms = {name: each / step_s for name, each in seconds.items()}
+    return terms | {"other": 1 - ideal_s / step_s - sum(terms.values())}
 
 
 def _idle_part(s: Scenario) -> float:

@@ -1,6 +1,9 @@
 """A step in simulated time.
 
-simulate   `simulate` a plan, which gives a `Prediction`; `run` a `Scenario`, where links may be free
-beginning  `Beginning`, how late a step begins while parameters return
-sync       `expected_sync_s`, before there is a plan
+simulate     `simulate` a plan, which gives a `Prediction`; `run` a `Scenario`, where links may be free
+prediction   `Prediction`, by place; scenario, `Scenario`
+alike        `Alike`: which pipelines go through a step in the same way, so that one is simulated
+computation  `Computation`: the lists of pipelines on a clock; links, what their messages wait for
+beginning    `Beginning`, how late a step begins while parameters return
+sync         `SyncTiming` of gradients; `expected_sync_s`, before there is a plan
 """

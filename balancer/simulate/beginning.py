@@ -8,19 +8,17 @@ begin while that updates, and waits for its own slices too.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from itertools import pairwise
 from typing import NamedTuple
 
 from balancer.cost.sync_traffic import SharedUnits, Use, buckets
-from balancer.cost.times import Times, update_s
-from balancer.cost.topology import Topology
-from balancer.cost.workload import Workload
+from balancer.cost.times import update_s
 from balancer.memory.memory import WEIGHT_BYTES
 from balancer.memory.sync_memory import GRADIENT_BYTES
-from balancer.plan.plan import Chunk, Place, Plan, StagePlan
+from balancer.plan.plan import Chunk, Place, StagePlan
 from balancer.simulate.copies import CopyLinks
-from balancer.simulate.links import SimulatedLinks
+from balancer.simulate.scenario import Scenario
 
 
 class FirstForward(NamedTuple):
@@ -32,24 +30,27 @@ class FirstForward(NamedTuple):
 
 
 class Beginning:
-    """Of the steps of a plan. All times are seconds after the moment when everybody knows the gradient's norm."""
+    """Of the steps of a plan, where `pipelines` stand for those that are like them. All times are seconds after the
+    moment when everybody knows the gradient's norm."""
 
-    def __init__(
-        self, plan: Plan, workload: Workload, topology: Topology, times: Times, links: SimulatedLinks, time_scale: float
-    ) -> None:
-        """`links` are idle, and nobody else's."""
-        self._plan, self._workload, self._topology, self._times = plan, workload, topology, times
-        self._links, self._scale, self._stages = links, time_scale, dict(plan.stages())
-        self._copies = CopyLinks(plan, topology, links.scale)
+    def __init__(self, scenario: Scenario, shared: list[SharedUnits], pipelines: Collection[int]) -> None:
+        """`shared` has these pipelines' uses."""
+        self._plan, self._workload, self._topology = scenario.plan, scenario.workload, scenario.topology
+        self._times, self._scale, self._links = scenario.times, scenario.time_scale, scenario.links()
+        self._shared, self._pipelines, self._copies = shared, sorted(pipelines), CopyLinks(scenario)
+        self._chunks = {p: self._plan.pipelines[p].chunks() for p in self._pipelines}
+        self._stages = {
+            (p, s): stage for p in self._pipelines for s, stage in enumerate(self._plan.pipelines[p].stages)
+        }
         self.updated = {
-            place: update_s(topology.pool(stage.pool).chip, workload, stage) * time_scale
+            place: update_s(self._topology.pool(stage.pool).chip, self._workload, stage) * self._scale
             for place, stage in self._stages.items()
         }
 
-    def late_s(self, shared: list[SharedUnits], firsts: Mapping[tuple[int, int], FirstForward]) -> list[float]:
+    def late_s(self, firsts: Mapping[tuple[int, int], FirstForward]) -> dict[int, float]:
         """By pipeline; `firsts` are by pipeline and chunk."""
-        arrivals, joined = self._arrivals(shared), self._joined(shared)
-        return [self._late_s(p, arrivals, joined, firsts) for p in range(len(self._plan.pipelines))]
+        arrivals, joined = self._arrivals(), self._joined()
+        return {p: self._late_s(p, arrivals, joined, firsts) for p in self._pipelines}
 
     def _late_s(
         self,
@@ -60,7 +61,7 @@ class Beginning:
     ) -> float:
         pipeline, now, most, before = self._plan.pipelines[p], 0.0, 0.0, None
         late = {s: self.updated[p, s] if stage.optimizer == "chip" else 0.0 for s, stage in enumerate(pipeline.stages)}
-        for chunk, after in pairwise([*pipeline.chunks(), None]):
+        for chunk, after in pairwise([*self._chunks[p], None]):
             assert chunk is not None
             stage, first = pipeline.stages[chunk.stage], firsts[p, chunk.index]
             given = joined.get((p, chunk.stage), 0.0)
@@ -76,11 +77,10 @@ class Beginning:
                 now = self._links.between(stage, pipeline.stages[after.stage]).carry(first.sends, now)
         return most
 
-    def _arrivals(self, shared: list[SharedUnits]) -> dict[Use, float]:
+    def _arrivals(self) -> dict[Use, float]:
         """When the units of each use are up to date: at their owner, at other pools' hubs, then at other copies."""
-        backwards = buckets(
-            shared, lambda one: one.route, lambda one: one.parameters * GRADIENT_BYTES, self._topology.bucket_bytes
-        )
+        route, bytes_ = (lambda one: one.route), (lambda one: one.parameters * GRADIENT_BYTES)
+        backwards = buckets(self._shared, route, bytes_, self._topology.bucket_bytes)
         forwards = [bucket[::-1] for bucket in backwards[::-1]]
         found = self._from_hosts()
         left = self._leave(forwards, found)
@@ -114,29 +114,29 @@ class Beginning:
             for unit, size in zip(units, sizes, strict=True):
                 done += size
                 free_at = max(free_at, self.updated[p, s] * done / max(1, sum(sizes))) + back_s * size
-                found |= {(p, c.index, unit): free_at for c in self._plan.pipelines[p].chunks() if _has(c, s, unit)}
+                found |= {(p, c.index, unit): free_at for c in self._chunks[p] if _has(c, s, unit)}
         return found
 
-    def _joined(self, shared: list[SharedUnits]) -> dict[Place, float]:
+    def _joined(self) -> dict[Place, float]:
         """When a stage that updates in host memory has given all that others have copies of, which it waits for before
         it waits for them. Of what a tensor-parallel group updates each chip has copies."""
         found: dict[Place, float] = {}
-        given = {one.owner: set[int]() for one in shared}
-        for one in shared:
+        given = {one.owner: set[int]() for one in self._shared}
+        for one in self._shared:
             given[one.owner] |= {unit for _, _, unit in one.uses[one.owner]}
         for (p, c, unit), when in self._from_hosts().items():
-            place = p, self._plan.pipelines[p].chunks()[c].stage
+            place = p, self._chunks[p][c].stage
             if self._stages[place].tp > 1 or unit in given.get(place, ()):
                 found[place] = max(found.get(place, 0.0), when)
         return found
 
-    def leaving_s(self, place: Place, shared: list[SharedUnits]) -> float:
+    def leaving_s(self, place: Place) -> float:
         """How long sums that nothing hides are on their way to host memory: where there are copies all that are owned,
         which leave when they are added up, else the last unit's."""
         stage = self._stages[place]
         if stage.optimizer == "chip" or not stage.owned_units():
             return 0.0
-        added_up = [one for one in shared if one.owner == place]
+        added_up = [one for one in self._shared if one.owner == place]
         late, last = sum(one.parameters for one in added_up), min(stage.owned_units())
         if not any(unit == last for one in added_up for _, _, unit in one.uses[place]):
             late += self._workload.units[last].trained
@@ -160,7 +160,7 @@ class Beginning:
     def _carry(self, bucket: list[SharedUnits], giver: Place, taker: Place, when: float) -> float:
         source, target = self._stages[giver], self._stages[taker]
         size = WEIGHT_BYTES[self._topology.pool(target.pool).precision] * sum(one.parameters for one in bucket)
-        if source.pool == target.pool and self._copies.concern(target):
+        if self._copies.join(source, target):
             return self._copies.of(target).carry(size, when)
         return self._links.between(source, target).carry(size, when)
 

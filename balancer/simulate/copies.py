@@ -7,33 +7,34 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 
-from balancer.cost.topology import Topology
-from balancer.plan.plan import Plan, Range, StagePlan
-from balancer.simulate.links import LinkDirection
+from balancer.plan.plan import Range, StagePlan
+from balancer.simulate.links import LinkDirection, Wire
+from balancer.simulate.scenario import Scenario
 
 _Held = tuple[str, tuple[Range, ...]]
 
 
 class CopyLinks:
-    """Of a completed plan, made as they are asked for: one of each stage, for whatever it gives or is given."""
+    """Made as they are asked for: one of each stage, for whatever it gives or is given."""
 
-    def __init__(self, plan: Plan, topology: Topology, scale: float) -> None:
-        self._topology, self._scale = topology, scale
+    def __init__(self, scenario: Scenario) -> None:
+        self._topology, self._scale, self._free = scenario.topology, scenario.time_scale, scenario.free_links
         self._copies: defaultdict[_Held, Counter[int]] = defaultdict(Counter)
         self._links: dict[tuple[str, tuple[int, ...] | None], LinkDirection] = {}
-        for _, stage in plan.stages():
-            if self.concern(stage):
+        for _, stage in scenario.plan.stages():
+            if self._topology.pool(stage.pool).fabric_bytes_per_s is not None:
                 self._copies[stage.pool, stage.units][self._host(stage)] += 1
 
-    def concern(self, stage: StagePlan) -> bool:
-        return self._topology.pool(stage.pool).fabric_bytes_per_s is not None
+    def join(self, one: StagePlan, other: StagePlan) -> bool:
+        return one.pool == other.pool and (one.pool, one.units) in self._copies
 
     def of(self, stage: StagePlan) -> LinkDirection:
         key = stage.pool, stage.chips
         if key not in self._links:
             pool, copies = self._topology.pool(stage.pool), self._copies[stage.pool, stage.units]
             rate = self._topology.inside_bytes_per_s(pool, len(copies), beside=copies[self._host(stage)])
-            self._links[key] = LinkDirection(self._scale / (rate * stage.tp), 0.0)
+            wires = () if self._free else (Wire(self._scale / (rate * stage.tp)),)
+            self._links[key] = LinkDirection(wires, 0.0)
         return self._links[key]
 
     def _host(self, stage: StagePlan) -> int:

@@ -2,55 +2,117 @@
 
 from __future__ import annotations
 
-from balancer.cost.topology import Topology
+from math import inf, isinf
+
+from balancer.cost.topology import LinkSpec, Topology
 from balancer.plan.plan import StagePlan
 
-_End = tuple[str, int]
+End = tuple[str, int]
+"""A pool and a host of it; inside a pool, a chip of it."""
+
+
+class Wire:
+    """Carries one message after another. `latest` is when the last one was handed over, `resumed` the same of those
+    that were carried before it resumed."""
+
+    __slots__ = "busy_s", "free_at", "latest", "resumed", "seconds_per_byte"
+
+    def __init__(self, seconds_per_byte: float) -> None:
+        self.seconds_per_byte = seconds_per_byte
+        self.free_at = self.busy_s = 0.0
+        self.latest = self.resumed = -inf
 
 
 class LinkDirection:
-    """One direction between two ends."""
+    """From one end to another: over each wire on the way, on which a message leaves for the next one as it comes."""
 
-    def __init__(self, seconds_per_byte: float, latency_s: float) -> None:
-        self.seconds_per_byte, self.latency_s = seconds_per_byte, latency_s
-        self.free_at = self.busy_s = 0.0
+    __slots__ = "latency_s", "wires"
+
+    def __init__(self, wires: tuple[Wire, ...], latency_s: float) -> None:
+        self.wires, self.latency_s = wires, latency_s
+
+    @property
+    def resumed(self) -> float:
+        """A message that is handed over later comes after all that were carried before."""
+        return max((wire.resumed for wire in self.wires), default=-inf)
 
     def carry(self, bytes_: float, now: float) -> float:
         """When a message handed over now arrives. Call in order of time."""
-        self.busy_s += bytes_ * self.seconds_per_byte
-        self.free_at = max(self.free_at, now) + bytes_ * self.seconds_per_byte
-        return self.free_at + self.latency_s
+        start = end = now
+        for wire in self.wires:
+            took = bytes_ * wire.seconds_per_byte
+            if wire.free_at > start:
+                start = wire.free_at
+            wire.free_at = start + took
+            wire.busy_s += took
+            wire.latest = now
+            if wire.free_at > end:
+                end = wire.free_at
+        return end + self.latency_s
+
+    def resume(self, other: LinkDirection) -> None:
+        """Go on from where an equal direction stands."""
+        for mine, theirs in zip(self.wires, other.wires, strict=True):
+            mine.free_at, mine.busy_s, mine.resumed = theirs.free_at, theirs.busy_s, theirs.latest
 
 
 class SimulatedLinks:
     """The links of a topology, made as they are asked for. Pools meet host by host, so all stages of two hosts share a
-    link; inside a pool each pair of stages has the interconnect of its chips."""
+    link, and all links of a host to other pools share its network; inside a pool each pair of stages has the
+    interconnect of its chips. Over `free` ones everything arrives at once."""
 
     def __init__(self, topology: Topology, time_scale: float = 1.0, free: bool = False) -> None:
-        self.topology, self.scale = topology, 0.0 if free else time_scale
-        self._links: dict[tuple[_End, _End], LinkDirection] = {}
+        self._topology, self._scale, self._free = topology, time_scale, free
+        self._specs: dict[tuple[str, str], LinkSpec] = {}
+        self._links: dict[tuple[End, End], LinkDirection] = {}
+        self._between_pools: list[Wire] = []
+        self._networks: dict[tuple[End, bool], tuple[Wire, ...]] = {}
 
     def between(self, source: StagePlan, target: StagePlan) -> LinkDirection:
         """From one stage of a completed plan to another."""
-        inside = source.pool == target.pool
-        ends = (self._end(source, inside), self._end(target, inside))
-        if ends not in self._links:
-            link = self.topology.link(source.pool, target.pool)
-            rate = self._inside_bytes_per_s(source, target) if inside else link.bytes_per_s
-            self._links[ends] = LinkDirection(self.scale / rate, self.scale * link.latency_s)
-        return self._links[ends]
-
-    def _inside_bytes_per_s(self, source: StagePlan, target: StagePlan) -> float:
-        """Chip by chip, each of the smaller group to one of the larger."""
-        pool = self.topology.pool(source.pool)
-        hosts = {pool.host_of(stage.chips[0]) for stage in (source, target) if stage.chips}
-        return self.topology.inside_bytes_per_s(pool, max(1, len(hosts))) * min(source.tp, target.tp)
+        if source.pool == target.pool:
+            ends = (source.pool, _first_chip(source)), (target.pool, _first_chip(target))
+        else:
+            ends = host_of(self._topology, source), host_of(self._topology, target)
+        found = self._links.get(ends)
+        if found is None:
+            pairs = min(source.tp, target.tp) if source.pool == target.pool else 1
+            found = self._links[ends] = self._made(*ends, pairs)
+        return found
 
     def busiest_s(self) -> float:
         """How long the busiest direction between two pools has carried bytes."""
-        between_pools = [direction for (one, other), direction in self._links.items() if one[0] != other[0]]
-        return max((direction.busy_s for direction in between_pools), default=0.0)
+        return max((wire.busy_s for wire in self._between_pools), default=0.0)
 
-    def _end(self, stage: StagePlan, inside: bool) -> _End:
-        chip = stage.chips[0] if stage.chips else 0
-        return stage.pool, chip if inside else self.topology.pool(stage.pool).host_of(chip)
+    def _made(self, source: End, target: End, pairs: int) -> LinkDirection:
+        if self._free:
+            return LinkDirection((), 0.0)
+        pools = source[0], target[0]
+        if pools not in self._specs:
+            self._specs[pools] = self._topology.link(*pools)
+        link, latency_s = self._specs[pools], self._scale * self._specs[pools].latency_s
+        if source[0] == target[0]:
+            pool = self._topology.pool(source[0])
+            hosts = len({pool.host_of(chip) for _, chip in (source, target)})
+            return LinkDirection(
+                (Wire(self._scale / (self._topology.inside_bytes_per_s(pool, hosts) * pairs)),), latency_s
+            )
+        wire = Wire(self._scale / (link.bytes_per_s * pairs))
+        self._between_pools.append(wire)
+        return LinkDirection((*self._network(source, True), wire, *self._network(target, False)), latency_s)
+
+    def _network(self, host: End, outward: bool) -> tuple[Wire, ...]:
+        """One direction of what a host has for all its links to other pools, where that says how much it carries."""
+        if (host, outward) not in self._networks:
+            rate = self._topology.pool(host[0]).network_bytes_per_s
+            self._networks[host, outward] = () if isinf(rate) else (Wire(self._scale / rate),)
+        return self._networks[host, outward]
+
+
+def host_of(topology: Topology, stage: StagePlan) -> End:
+    """Where a stage's messages to other pools leave and arrive."""
+    return stage.pool, topology.pool(stage.pool).host_of(_first_chip(stage))
+
+
+def _first_chip(stage: StagePlan) -> int:
+    return stage.chips[0] if stage.chips else 0

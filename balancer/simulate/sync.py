@@ -4,66 +4,83 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from itertools import permutations, product
 from typing import NamedTuple
 
-from balancer.cost.sync_traffic import SharedUnits, Use, buckets, shared_state
+from balancer.cost.sync_traffic import SharedUnits, Use, buckets
 from balancer.cost.topology import Topology
 from balancer.cost.workload import Workload
 from balancer.memory.memory import WEIGHT_BYTES
 from balancer.memory.sync_memory import GRADIENT_BYTES
-from balancer.plan.plan import Place, Plan, StagePlan
+from balancer.plan.plan import Place, StagePlan
+from balancer.schedule.action import Action
+from balancer.simulate.agenda import Agenda
+from balancer.simulate.computation import unit_seconds
 from balancer.simulate.copies import CopyLinks
 from balancer.simulate.links import SimulatedLinks
+from balancer.simulate.scenario import Scenario
 
-At = Callable[[float, Callable[[float], None]], None]
-"""Asks to be called at a time."""
+
+class Overtaken(Exception):
+    """A message of the sync comes before one of an activation or a gradient that was carried without it."""
 
 
 class _TimedBucket:
     """Units of one route, whose gradients travel together."""
 
-    def __init__(self, units: list[SharedUnits], stages: Mapping[Place, StagePlan]) -> None:
-        self.owner, self.hubs = units[0].owner, units[0].hubs
+    def __init__(self, number: int, units: list[SharedUnits], stages: Mapping[Place, StagePlan]) -> None:
+        self.number, self.owner, self.hubs = number, units[0].owner, units[0].hubs
         self.bytes = GRADIENT_BYTES * sum(one.parameters for one in units)
         self.missing = {place: {use for one in units for use in one.uses[place]} for place in units[0].uses}
         self.copies = Counter(stages[place].pool for place in self.missing)
+        self.alone = {pool for pool, copies in self.copies.items() if copies == 1}
         self.summed_at: dict[str, float] = defaultdict(float)
 
 
 class SyncTiming:
-    """Prices what `hetero/engine/state/sync.py` does: gradients alone.
+    """Prices what `hetero/engine/state/sync.py` does: gradients alone. Of copies that are alike one is enough, if it is
+    neither owner nor hub.
 
     `ready_at` is when an owner has all gradients that others make for it."""
 
-    def __init__(self, plan: Plan, workload: Workload, links: SimulatedLinks, bucket_bytes: int, at: At) -> None:
-        self.shared = shared_state(plan, workload)
+    def __init__(
+        self, scenario: Scenario, shared: Iterable[SharedUnits], links: SimulatedLinks, agenda: Agenda
+    ) -> None:
         self.ready_at: dict[Place, float] = defaultdict(float)
-        self._stages, self._links, self._at = dict(plan.stages()), links, at
-        self._copies = CopyLinks(plan, links.topology, links.scale)
+        self._scenario, self._links, self._agenda = scenario, links, agenda
+        self._stages, self._copies = dict(scenario.plan.stages()), CopyLinks(scenario)
         self._by_use: dict[Use, list[_TimedBucket]] = defaultdict(list)
-        self._at_step: dict[Place, float] = {}
+        self._computed: dict[Place, float] = {}
         self._held: dict[Place, list[tuple[_TimedBucket, str]]] = defaultdict(list)
-        units = buckets(self.shared, lambda one: one.route, lambda one: one.parameters * GRADIENT_BYTES, bucket_bytes)
-        for bucket in (_TimedBucket(found, self._stages) for found in units):
+        found = buckets(
+            shared, lambda one: one.route, lambda one: one.parameters * GRADIENT_BYTES, scenario.topology.bucket_bytes
+        )
+        for bucket in (_TimedBucket(number, units, self._stages) for number, units in enumerate(found)):
             for use in {use for uses in bucket.missing.values() for use in uses}:
                 self._by_use[use].append(bucket)
 
-    def concerns(self, use: Use) -> bool:
-        """Whether other copies of what is used there exist."""
-        return use in self._by_use
+    def last_backward(self, place: Place, action: Action, end: float) -> None:
+        """Each unit's gradients are handed over once its part of the backward is done: the last unit's first."""
+        p, chunk, pipeline = place[0], action.chunk, self._scenario.plan.pipelines[place[0]]
+        for unit in range(*pipeline.chunks()[chunk].units):
+            if (p, chunk, unit) in self._by_use:
+                self._agenda.at(end, (0, *place), partial(self._made, place, (p, chunk, unit)))
+            end -= unit_seconds(self._scenario, place, unit, action.kind)
 
-    def made(self, place: Place, use: Use, now: float) -> None:
-        """A unit's gradients are complete at a stage."""
+    def computed(self, place: Place, end: float) -> None:
+        """From here on a stage passes on what its pool has summed there."""
+        self._agenda.at(end, (0, *place), partial(self._at_step, place))
+
+    def _made(self, place: Place, use: Use, now: float) -> None:
         for bucket in self._by_use[use]:
             bucket.missing[place].discard(use)
             if not bucket.missing[place]:
                 self._give(bucket, place, now)
 
-    def at_step(self, place: Place, now: float) -> None:
-        """A stage has computed everything: from here on it passes on what its pool has summed there."""
-        self._at_step[place] = now
+    def _at_step(self, place: Place, now: float) -> None:
+        self._computed[place] = now
         for bucket, pool in self._held.pop(place, ()):
             self._pass_on(bucket, pool)
 
@@ -75,22 +92,23 @@ class SyncTiming:
         bucket.summed_at[pool] = max(bucket.summed_at[pool], arrival)
         bucket.copies[pool] -= 1
         if bucket.copies[pool] == 0:
-            self._summed(bucket, pool, alone=sum(self._stages[p].pool == pool for p in bucket.missing) == 1)
+            self._summed(bucket, pool)
 
-    def _summed(self, bucket: _TimedBucket, pool: str, alone: bool) -> None:
+    def _summed(self, bucket: _TimedBucket, pool: str) -> None:
         hub, when = bucket.hubs[pool], bucket.summed_at[pool]
         if hub == bucket.owner:
             self.ready_at[hub] = max(self.ready_at[hub], when)
-        elif alone:
+        elif pool in bucket.alone:
             self._send(bucket, pool, when)
-        elif hub in self._at_step:
+        elif hub in self._computed:
             self._pass_on(bucket, pool)
         else:
             self._held[hub].append((bucket, pool))
 
     def _pass_on(self, bucket: _TimedBucket, pool: str) -> None:
-        when = max(bucket.summed_at[pool], self._at_step[bucket.hubs[pool]])
-        self._at(when, lambda now: self._send(bucket, pool, now))
+        hub = bucket.hubs[pool]
+        when = max(bucket.summed_at[pool], self._computed[hub])
+        self._agenda.at(when, (0, *hub, bucket.number), partial(self._send, bucket, pool))
 
     def _send(self, bucket: _TimedBucket, pool: str, now: float) -> None:
         arrival = self._carry(bucket.hubs[pool], bucket.owner, bucket, now)
@@ -98,9 +116,12 @@ class SyncTiming:
 
     def _carry(self, source: Place, target: Place, bucket: _TimedBucket, now: float) -> float:
         here, there = self._stages[source], self._stages[target]
-        if here.pool == there.pool and self._copies.concern(here):
+        if self._copies.join(here, there):
             return self._copies.of(here).carry(bucket.bytes, now)
-        return self._links.between(here, there).carry(bucket.bytes, now)
+        direction = self._links.between(here, there)
+        if now <= direction.resumed:
+            raise Overtaken
+        return direction.carry(bucket.bytes, now)
 
 
 class HeldParameters(NamedTuple):

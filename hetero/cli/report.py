@@ -14,6 +14,7 @@ from hetero.cli.arguments import MaybeServerAddress, RunOrJob, path_of
 
 if TYPE_CHECKING:
     from balancer.plan.plan import Plan
+    from balancer.search.pool_ledger import PoolTime
     from hetero.job.job import Job
     from hetero.monitoring.follow import Follower
     from hetero.monitoring.report.page import FlopsTable, LedgerTable
@@ -61,19 +62,38 @@ def _ledger(follower: Follower) -> LedgerTable:
     """By the job file and plan of the run."""
     from hetero.job.planning.judging import MeasuredRun, judge
     from hetero.monitoring.report.page import LedgerRow, LedgerTable
-    from hetero.monitoring.status import calibrated, probed, time_scale, typical_stages_s, typical_step_s
+    from hetero.monitoring.status import (
+        calibrated,
+        probed,
+        time_scale,
+        typical_pools,
+        typical_stages_s,
+        typical_step_s,
+        typical_waits_s,
+    )
 
     def judged(job: Job, plan: Plan) -> LedgerTable:
         scale, found = time_scale(follower) or 1.0, (calibrated(follower), probed(follower))
-        run = MeasuredRun(typical_step_s(follower) or 0.0, typical_stages_s(follower), scale, *found)
-        judged = judge(job, plan, run)
+        told = typical_stages_s(follower), scale, *found, typical_waits_s(follower)
+        spent = {pool.name: _spent(pool) for pool in typical_pools(follower) if pool.busy > 0}
+        judged = judge(job, plan, MeasuredRun(typical_step_s(follower) or 0.0, *told, spent))
         rows = [LedgerRow("efficiency against the ideal", judged.predicted_efficiency, judged.measured_efficiency)]
         rows += [
-            LedgerRow(term.replace("_", " "), value, judged.measured[term]) for term, value in judged.predicted.items()
+            LedgerRow(term.replace("_", " "), judged.predicted.get(term, 0.0), value)
+            for term, value in judged.measured.items()
         ]
-        return LedgerTable(rows, judged.source, judged.predicted_step_s, judged.measured_step_s)
+        return LedgerTable(rows, judged.source, judged.predicted_step_s, judged.measured_step_s, judged.pools)
 
     return _by_job_and_plan(follower, judged, lambda why: LedgerTable(missing=why))
+
+
+def _spent(pool: PoolStatus) -> PoolTime:
+    """Medians of parts, made to sum to 1."""
+    from balancer.search.pool_ledger import PoolTime
+
+    update = pool.optimizer or 0.0
+    parts = pool.busy - update, update, pool.bubble, pool.bridge_wait, pool.other
+    return PoolTime(*(part / sum(parts) for part in parts))
 
 
 def _flops(follower: Follower) -> FlopsTable:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, cast, get_args
 
@@ -15,7 +15,7 @@ from balancer.plan.plan import Plan
 from hetero.monitoring.follow import Follower, Point
 from hetero.monitoring.journal import Record
 from hetero.monitoring.links import LinkStatus, link_statuses
-from hetero.monitoring.metrics_line import MetricsLine, PoolFigures
+from hetero.monitoring.metrics_line import MetricsLine, PoolFigures, StageFigures
 from hetero.monitoring.shapes import PLANNED, fits
 from hetero.words.pool import Pool
 
@@ -182,13 +182,24 @@ def typical_links(follower: Follower) -> tuple[LinkStatus, ...]:
 
 def typical_stages_s(follower: Follower) -> dict[tuple[int, int], float]:
     """By (pipeline, stage), what its slowest rank computed in a step: the median of the same steps."""
+    return _of_stages(follower, _computed_s)
+
+
+def typical_waits_s(follower: Follower) -> dict[tuple[int, int], float]:
+    """The same of what that rank waited for others and for bytes."""
+    return _of_stages(follower, lambda stage: stage.get("wait_s") or 0.0)
+
+
+def _computed_s(stage: StageFigures) -> float:
+    return sum(part or 0.0 for part in (stage.get("forward_s"), stage.get("backward_s"), stage.get("weight_s")))
+
+
+def _of_stages(follower: Follower, seconds: Callable[[StageFigures], float]) -> dict[tuple[int, int], float]:
     found: dict[tuple[int, int], list[float]] = {}
     for record in _settled(follower):
         for stage in record.get("stages") or ():
-            parts = stage.get("forward_s"), stage.get("backward_s"), stage.get("weight_s")
-            seconds = sum(part or 0.0 for part in parts)
-            found.setdefault((stage["pipeline"], stage["stage"]), []).append(seconds)
-    return {place: statistics.median(seconds) for place, seconds in found.items()}
+            found.setdefault((stage["pipeline"], stage["stage"]), []).append(seconds(stage))
+    return {place: statistics.median(told) for place, told in found.items()}
 
 
 def typical_step_s(follower: Follower) -> float | None:

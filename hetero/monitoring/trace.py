@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from hetero.words.step import HostStep
+from hetero.words.step import HostStep, Spans
 
 FIRST_GROUP, FIRST_ROW = 1, 1000
 """To viewers, row 0 of group 0 is the idle one, and a row with its group's number is the group's main thread."""
@@ -29,13 +29,17 @@ class Trace:
     def add(self, host: HostStep) -> None:
         """Write the spans of one host's step; a step that was not traced adds nothing."""
         for rank, spans in (host.spans or {}).items():
-            pool, _, index = rank.rpartition(":")
-            row = {"pid": self._group(pool), "tid": FIRST_ROW + int(index)}
-            self._name_row(rank, row, host.host)
-            for name, start_us, end_us in _side_by_side(spans):
-                times = {"ts": start_us, "dur": end_us - start_us}
-                self._write({"ph": "X", "name": name, **row, **times, "args": {"step": host.step}})
+            self.add_rank(rank, host.host, host.step, spans)
         self._file.flush()
+
+    def add_rank(self, rank: str, host: str, step: int, spans: Spans) -> None:
+        """Write what one rank, such as `nvidia:0`, did in a step on its host."""
+        pool, _, index = rank.rpartition(":")
+        row = {"pid": self._group(pool), "tid": FIRST_ROW + int(index)}
+        self._name_row(rank, row, host)
+        for name, start_us, end_us in _side_by_side(spans):
+            times = {"ts": start_us, "dur": end_us - start_us}
+            self._write({"ph": "X", "name": name, **row, **times, "args": {"step": step}})
 
     def close(self) -> None:
         if not self._file.closed:

@@ -52,19 +52,17 @@ class Pool(WordPart):
             chip = replace(chip, matrix_efficiency=None)  # it is paced alike whatever the shapes of its kernels
         if self.emulate is not None and self.emulate.host_gb_per_s is not None:
             chip = replace(chip, host_bytes_per_s=self.emulate.host_gb_per_s * 1e9)
-        pool = PoolSpec(
+        planned = PoolSpec(
             self.name,
             chip,
             self.count,
             self.host_chips,
-            chip.usable_bytes,
+            chip.usable_bytes if usable_bytes is None else usable_bytes,
             tp,
             precision,
             paced_as=self.emulate.precision if self.emulate else None,
         )
-        if usable_bytes is None:
-            return pool
-        return replace(pool, memory_bytes=usable_bytes, memory_told_by="the chip itself")
+        return planned if usable_bytes is None else replace(planned, memory_told_by="the chip itself")
 
     def ranks_by_host(self) -> tuple[tuple[RankId, ...], ...]:
         ranks = [RankId(self.name, index) for index in range(self.count)]

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from balancer.cost.stage_times import stage_time
 from balancer.cost.times import Times, datasheet_times
 from balancer.cost.topology import Topology
 from balancer.cost.workload import Workload
-from balancer.plan.plan import Plan
+from balancer.plan.plan import Place, Plan
 from balancer.problem import Problem
 from balancer.schedule.lowering import backwards_apart
 from balancer.search.ledger import ledger
+from balancer.search.missed import MeasuredStage, MeasuredStep
+from balancer.search.pool_ledger import PoolLedger, PoolTime, pool_ledgers
 from balancer.simulate.simulate import simulate
 from hetero.job.job import Job
 from hetero.job.planning.links import Probed
@@ -28,19 +30,33 @@ Row = Mapping[str, Any]
 class MeasuredRun:
     """What is known of a run: the seconds of a step, those that each stage, by (pipeline, stage), computed in it, how
     much slower emulated chips and links were made, and what was measured before the plan was made: `calibrated` chips,
-    a row per pool, tp and kind of unit, and `probed` links, a row per direction."""
+    a row per pool, tp and kind of unit, and `probed` links, a row per direction. `waits_s` are a stage's seconds for
+    others and for bytes, `pools` where the time of their chips went."""
 
     step_s: float
-    stages_s: Mapping[tuple[int, int], float]
+    stages_s: Mapping[Place, float]
     time_scale: float = 1.0
     calibrated: Sequence[Row] = ()
     probed: Sequence[Row] = ()
+    waits_s: Mapping[Place, float] = field(default_factory=dict)
+    pools: Mapping[str, PoolTime] = field(default_factory=dict)
+
+    def step(self, plan: Plan) -> MeasuredStep:
+        """By stage, where its waits are known."""
+        stages = {}
+        for place, stage in plan.stages():
+            if place in self.stages_s and place in self.waits_s and stage.pool in self.pools:
+                time = self.pools[stage.pool]
+                told = self.stages_s[place], self.step_s * time.update, self.waits_s[place], self.step_s * time.link
+                stages[place] = MeasuredStage(*told)
+        return MeasuredStep(self.step_s, stages)
 
 
 @dataclass(frozen=True)
 class Judged:
     """A step as predicted and as measured. The terms of a ledger are parts of 1 that, with the efficiency against the
-    ideal, sum to 1; of the measured one, `other` holds what the prediction does not foresee.
+    ideal, sum to 1; the measured one has the causes of what the prediction does not foresee too. `pools` is that of
+    each pool and of all, from their own clocks.
 
     Prediction and ideal are by the chips' speeds, whose `source` is a calibration, else the run itself: how long its
     stages took. Where the run says nothing of them either, it is the datasheets.
@@ -51,6 +67,7 @@ class Judged:
     measured_step_s: float
     predicted: Mapping[str, float]
     measured: Mapping[str, float]
+    pools: Mapping[str, PoolLedger]
 
     @property
     def predicted_efficiency(self) -> float:
@@ -68,7 +85,9 @@ def judge(job: Job, plan: Plan, run: MeasuredRun) -> Judged:
     plan = plan_job(job, given=plan, probed=probed).plan
     source, times = _times(chips, work, plan, run)
     prediction = simulate(plan, Problem(chips, work, times), run.time_scale)
-    return Judged(source, prediction.step_s, run.step_s, ledger(prediction), ledger(prediction, run.step_s))
+    measured = ledger(prediction, run.step(plan))
+    pools = pool_ledgers(prediction.scenario, run.step_s, run.pools)
+    return Judged(source, prediction.step_s, run.step_s, ledger(prediction), measured, pools)
 
 
 def _times(chips: Topology, work: Workload, plan: Plan, run: MeasuredRun) -> tuple[SpeedSource, Times]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from itertools import combinations
+from math import inf
 from types import MappingProxyType
 
 from balancer.cost.times import Times, datasheet_times
-from balancer.cost.topology import PoolSpec, Topology
+from balancer.cost.topology import LinkSpec, PoolSpec, Topology
 from balancer.cost.workload import LegalTp, Workload
 from balancer.problem import Problem
 from hetero.cluster.options import named_pools
@@ -35,12 +36,20 @@ def problem(
 
 def topology(job: Job, probed: Probed = NOTHING_PROBED, usable_bytes: UsableBytes = MappingProxyType({})) -> Topology:
     """Pools and links of a job, by datasheet and job file; a link that is not described there is as it was measured,
-    else a plain one. A chip's memory is what the chip itself has said, where it has."""
+    else a plain one. A chip's memory is what the chip itself has said, where it has. A host's network is taken to
+    carry what its fastest link does; emulated links are paced each by itself."""
+    links = tuple(link_spec(job, a, b, probed) for a, b in combinations(job.pools, 2))
+    pools = (_pool(job, pool, usable_bytes.get(pool.name)) for pool in named_pools(job.pools).values())
     return Topology(
-        pools=tuple(_pool(job, pool, usable_bytes.get(pool.name)) for pool in named_pools(job.pools).values()),
-        links=tuple(link_spec(job, a, b, probed) for a, b in combinations(job.pools, 2)),
+        pools=tuple(pool if job.pools[pool.name].emulate else _networked(pool, links) for pool in pools),
+        links=links,
         bucket_bytes=job.bridge.sync_bucket_bytes,
     )
+
+
+def _networked(pool: PoolSpec, links: Iterable[LinkSpec]) -> PoolSpec:
+    rates = (link.bytes_per_s for link in links if pool.name in link.between)
+    return replace(pool, network_bytes_per_s=max(rates, default=inf))
 
 
 def workload(job: Job) -> Workload:

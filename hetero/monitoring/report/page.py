@@ -15,6 +15,7 @@ from plotly.offline import get_plotlyjs  # type: ignore[import-untyped]
 
 from backends import core_schema
 from balancer.plan.equal import named
+from balancer.search.pool_ledger import PoolLedger
 from hetero.masking import masked
 from hetero.monitoring.follow import Follower
 from hetero.monitoring.journal import Record
@@ -63,12 +64,13 @@ SOURCES = {
 @dataclass(frozen=True)
 class LedgerTable:
     """Where the speed went, or in `missing` why that cannot be said. `source` says whence the chips' speeds are that it
-    is predicted by."""
+    is predicted by; `pools` has the parts of each pool's time, and of all."""
 
     rows: Sequence[LedgerRow] = ()
     source: str = ""
     predicted_step_s: float = 0.0
     measured_step_s: float = 0.0
+    pools: Mapping[str, PoolLedger] = field(default_factory=dict)
     missing: str = ""
 
 

@@ -20,6 +20,7 @@ from balancer.problem import Problem
 from balancer.schedule.action import Kind
 from balancer.schedule.registry import schedule, schedules
 from balancer.search.ledger import TERMS, efficiency, ledger
+from balancer.search.missed import CAUSES, MeasuredStep
 from balancer.simulate.simulate import Scenario, run, simulate
 from tests.examples import out_of_100
 from tests.unit.balancer.cases import halved, pipelines, plan, pool, topology, unit, workload
@@ -146,7 +147,9 @@ def test_the_ledger_sums_to_what_was_lost(case, miss):
     assert tuple(terms) == TERMS
     assert sum(terms.values()) == pytest.approx(1 - prediction.efficiency_vs_ideal, abs=1e-12)
     assert all(terms[term] >= -1e-9 for term in ("rounding", "imbalance", "bubble", "exposed_link", "recompute"))
-    measured = ledger(prediction, measured_step_s=miss * prediction.step_s)
+    assert terms["other"] == pytest.approx(0, abs=1e-9)
+    measured = ledger(prediction, MeasuredStep(miss * prediction.step_s, {}))
+    assert tuple(measured) == (*TERMS[:-1], *CAUSES, "other")
     assert sum(measured.values()) == pytest.approx(1 - prediction.efficiency_vs_ideal / miss, abs=1e-12)
     assert efficiency(prediction)["ledger_bubble"] == terms["bubble"]
 

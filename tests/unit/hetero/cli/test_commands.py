@@ -13,6 +13,7 @@ import pytest
 
 from hetero.cli.app import run
 from hetero.cluster.errors import HostFailure
+from hetero.monitoring.timeline import last_timeline
 from tests.architecture.tree import ROOT
 
 AUTO = str(ROOT / "configs" / "runs" / "auto.yaml")
@@ -156,6 +157,23 @@ def test_plan_as_json_is_one_object(capsys: pytest.CaptureFixture[str]) -> None:
     assert data["emulated"] is True
     assert data["prediction"]["step_s"] > 0
     assert sum(pipeline["share"] for pipeline in data["plan"]["pipelines"]) == 14
+
+
+def test_plan_writes_the_predicted_step_as_a_trace(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["plan", QUICKSTART, "--json", "--trace", str(tmp_path / "trace.json")]) == 0
+    data = json.loads(capsys.readouterr().out)
+    timeline = last_timeline(tmp_path / "trace.json")
+    assert timeline is not None
+    assert len(timeline.ranks) == sum(len(pipeline["stages"]) for pipeline in data["plan"]["pipelines"])
+    kinds = [[span.kind for span in spans] for spans in timeline.ranks.values()]
+    assert all({"F", "B", "STEP"} <= set(each) for each in kinds)
+    assert any("wait" in each for each in kinds)
+    ends = [spans[-2].start_s + spans[-2].seconds for spans in timeline.ranks.values()]
+    assert max(ends) <= data["prediction"]["step_s"] * 1.001
+    titles = json.loads((tmp_path / "trace.json").read_text())[0]["args"]["name"]
+    assert titles.endswith("emulated), predicted")
+    assert run(["plan", QUICKSTART, "--trace", str(tmp_path)]) == 2
+    assert "--trace" in capsys.readouterr().err
 
 
 def test_plan_tells_chips_that_it_leaves_over(capsys: pytest.CaptureFixture[str]) -> None:

@@ -78,12 +78,21 @@ def test_the_command_writes_the_whole_page(tmp_path: Path) -> None:
     page = _Page((tmp_path / "report.html").read_text())
     for heading in ("Loss", "Throughput", "Emulated pools", "Ledger", "Plan", "Timeline of step 1", "Environment"):
         assert heading in page.text
-    for term in ("efficiency against the ideal", "rounding", "bubble", "exposed link"):
+    for term in ("efficiency against the ideal", "rounding", "bubble", "exposed link", "slower chips", "host"):
         assert term in page.text
     assert f"{metrics_line(39)['loss']:.4f}" in page.text
     assert "units 3-9" in page.text
     assert "nvidia ascend 2 2.5 0.02 2.5%" in page.text
     assert not list(tmp_path.glob("*.part"))
+
+
+def test_each_pool_s_time_sums_up(tmp_path: Path) -> None:
+    assert run(["report", str(write_run(tmp_path))]) == 0
+    (table,) = re.findall(r"<caption>Each pool's time.*?</table>", (tmp_path / "report.html").read_text(), re.DOTALL)
+    cells = dict(re.findall(r"<tr><th>(\w+)(<td>.*?)</tr>", table))
+    rows = {name: re.findall(r"<td>([-\d.]+)%", parts) for name, parts in cells.items()}
+    assert set(rows) == {*CHIPS, "all"}
+    assert all(sum(map(float, parts)) == pytest.approx(100, abs=0.5) for parts in rows.values())
 
 
 def test_charts_hold_the_figures_of_the_metrics(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from balancer.plan.plan import Plan
+from balancer.search.pool_ledger import PoolTime
 from balancer.simulate.simulate import simulate
 from hetero.job.job import Job
 from hetero.job.planning.judging import MeasuredRun, judge
@@ -32,3 +33,23 @@ def test_stages_that_took_what_was_expected_are_no_slower(written: dict[str, Any
     judged = judge(job, plan, run)
     assert judged.source == "run"
     assert judged.predicted_step_s == pytest.approx(expected.step_s)
+
+
+def test_what_the_stages_tell_names_what_the_prediction_missed() -> None:
+    """All of them a tenth slower than they were calibrated."""
+    job = Job.model_validate(synthetic.job())
+    plan = plan_job(job, given=Plan.model_validate(synthetic.plan())).plan
+    expected = simulate(plan, problem(job))
+    times = problem(job).times
+    rows = [
+        {"pool": stage.pool, "tp": stage.tp, "kind": kind, **times.lookup(stage.pool, stage.tp, kind)._asdict()}
+        for _, stage in plan.stages()
+        for kind in {unit.kind for unit in expected.scenario.workload.units}
+    ]
+    step_s, busy_s = 1.1 * expected.step_s, {place: 1.1 * busy for place, busy in expected.busy_s.items()}
+    waits_s = {place: step_s - busy for place, busy in busy_s.items()}
+    pools = {name: PoolTime(0.8, 0.0, 0.2, 0.0, 0.0) for name in plan.pools()}
+    judged = judge(job, plan, MeasuredRun(step_s, busy_s, 1.0, rows, (), waits_s, pools))
+    assert judged.measured["slower_chips"] == pytest.approx(0.1 / 1.1, abs=0.01)
+    assert abs(judged.measured["other"]) < 0.01
+    assert set(judged.pools) == {*pools, "all"}
