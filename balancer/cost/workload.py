@@ -34,7 +34,7 @@ class UnitWork:
     parameters: int
     activation_bytes: int
     boundary_bytes: int
-    tp_collectives: int = 0
+    tp_collectives: float = 0
     whole_bytes: int = 0
     forward_bytes: int = 0
     backward_bytes: int = 0
