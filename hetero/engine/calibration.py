@@ -77,10 +77,9 @@ def _unit_rows(spec: CalibrationSpec, world: World, group: TensorGroup, limits: 
     for kind, index in kinds.items():
         asked = group.size, spec.precisions[world.rank.pool], spec.micro_batch, spec.seq_len, spec.tuning, spec.packed
         whole = Trial(spec.model, kind, *asked)
-        plain = _Measured(spec, world, group, whole, limits, index)
-        others = (
-            replace(plain, whole=replace(whole, sequences=size)) for size in spec.also if size != spec.micro_batch
-        )
+        plain = _Measured(spec, world, group, whole, limits, index, spec.repeats)
+        sizes = [size for size in spec.also if size != spec.micro_batch]
+        others = [replace(plain, whole=replace(whole, sequences=size), repeats=_fewer(spec.repeats)) for size in sizes]
         rows.append(plain.row(strategies=spec.strategies))
         rows += [other.row() for other in others if other.fits]
     return [row for row in rows if row is not None]
@@ -96,6 +95,7 @@ class _Measured:
     whole: Trial
     limits: Limits
     index: int
+    repeats: int
 
     @property
     def _trial(self) -> Trial:
@@ -109,8 +109,8 @@ class _Measured:
 
     def row(self, strategies: bool = False) -> TimedUnit | None:
         """None where an emulated chip could not keep its pace. All of a group do the same, whatever each could keep."""
-        plain = self._repeat(lambda passes: passes.whole())
-        parts = self._repeat(lambda passes: passes.apart()) if strategies else None
+        plain = self._repeat(lambda passes: passes.whole(), self.repeats)
+        parts = self._repeat(lambda passes: passes.apart(), _fewer(self.repeats)) if strategies else None
         remade = [self._remade_s(way) if strategies else None for way in _WAYS]
         if plain is None:
             return None
@@ -124,15 +124,17 @@ class _Measured:
     def _remade_s(self, way: Recompute) -> float | None:
         """Of a backward that makes values again; None where it is one of another kind, or could not be paced."""
         unit = architecture(self.spec.model, self.spec.tuning).units[self.index]
-        made = self._repeat(lambda passes: passes.whole(), way) if unit.recomputed(way) == way else None
+        if unit.recomputed(way) != way:
+            return None
+        made = self._repeat(lambda passes: passes.whole(), _fewer(self.repeats), way)
         return None if made is None else self._per_sequence(made, (Kind.F, Kind.B), way)[1]
 
     def _repeat(
-        self, once: Callable[[Passes], Sequence[Stopwatch]], recompute: Recompute = "none"
+        self, once: Callable[[Passes], Sequence[Stopwatch]], wanted: int, recompute: Recompute = "none"
     ) -> list[Repeats] | None:
         trial, expected = self._trial, self._expected(self._trial, recompute)
         passes = Passes(self.world, self.group, trial, self.index, expected, recompute)
-        return repeat(lambda: once(passes), trial.repeats(self.limits, self.spec.repeats, _whole_s(expected)))
+        return repeat(lambda: once(passes), trial.repeats(self.limits, wanted, _whole_s(expected)))
 
     def _per_sequence(
         self, took: list[Repeats], kinds: tuple[Kind, Kind], recompute: Recompute = "none"
@@ -168,6 +170,11 @@ class _Measured:
         time = stage_unit_time(datasheet_times(chips, workload), chips, workload, stage, self.index)
         slowed = time.slowed(trial.sequences * spec.time_scale)
         return {kind: slowed.of(kind) for kind in COMPUTING}
+
+
+def _fewer(repeats: int) -> int:
+    """Of what hangs together with something that is timed more often."""
+    return -(-repeats // 4)
 
 
 def _whole_s(expected: Expected) -> float:

@@ -12,7 +12,7 @@ from hetero.models.tuning import EVERYTHING, Tuning
 
 _FEWEST_TOKENS, _SMALLEST_VOCABULARY = 64, 1024
 """With fewer, products would run at another speed than whole ones."""
-_FEW, _PACED_S = 5, 0.4
+_FEW, _PACED_S = 5, 1.0
 
 
 @dataclass(frozen=True)
