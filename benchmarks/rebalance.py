@@ -37,7 +37,7 @@ from hetero.monitoring.journal import EVENTS, METRICS, read
 from hetero.run import train
 
 SLOW, AGAIN, FOLLOWED = 20, 60, 10
-RATIO, ENOUGH = 1.5, 0.95
+SLOWED, RATIO, ENOUGH = "ascend", 1.5, 0.95
 NOISE, NOISY_STEPS = 0.05, 500
 POOLS = {"nvidia": ("cuda", "A800-80G"), "ascend": ("ascend", "Ascend-910B2"), "kunlun": ("kunlun", "Kunlun-P800")}
 
@@ -57,22 +57,22 @@ class Ran:
 
 
 def job_of(steps: int, live: str, **emulate: Any) -> Job:
-    sizes = {"layers": 4, "hidden": 128, "heads": 8, "kv_heads": 4, "ffn": 344, "vocab": 257}
+    sizes = {"layers": 4, "hidden": 64, "heads": 4, "kv_heads": 2, "ffn": 172, "vocab": 257}
     pools = {
         name: {"family": family, "chip": chip, "count": 1, "emulate": {"jitter": 0.01, "seed": seed}}
         for seed, (name, (family, chip)) in enumerate(POOLS.items())
     }
-    pools["nvidia"]["emulate"] = {"jitter": 0.01, "seed": 7, **emulate}
+    pools[SLOWED]["emulate"] = {"jitter": 0.01, "seed": 7, **emulate}
     pairs = (["nvidia", "ascend"], ["nvidia", "kunlun"], ["ascend", "kunlun"])
     return Job.model_validate(
         {
             "model": {"dimensions": {"family": "llama", **sizes}},
-            "data": {"source": "python-stdlib", "tokenizer": "bytes", "seq_len": 256},
+            "data": {"source": "python-stdlib", "tokenizer": "bytes", "seq_len": 128},
             "train": {"steps": steps, "global_batch": 48, "precision": "float32", "optimizer": {"lr": 1e-3}},
             "pools": pools,
             "bridge": {"links": [{"between": pair, "gbit_per_s": 1600, "rtt_ms": 0.0002} for pair in pairs]},
             "balance": {"live": live},
-            "time_scale": 2000,
+            "time_scale": 16000,
         }
     )
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -231,9 +232,7 @@ class _Run:
         written = plan_job(self._job, given=given).plan if given or self._job.balance.pipelines else None
         measured = measure(self._job, session, written, lambda note: self._event("warning", note=note))
         with let_through():
-            known = measured.probed, session.usable_bytes, measured.profile
-            planned = plan_job(self._job, measured.times, given, *known)
-            check_silence(self._job, planned.prediction, measured.time_scale)
+            planned = self._planned(measured, session.usable_bytes, given)
         session.relink(fleet_links(self._job, measured.time_scale, measured.probed))
         facts: Record = {"time_scale": measured.time_scale, "link_ratio": planned.prediction.link_ratio}
         self.warn(*planned.notes)
@@ -269,12 +268,13 @@ class _Run:
         self._event("finished")
         return RunSummary(self.run_dir, self._plan, self._text, self._last)
 
-    def _changes(self, measured: Measurements, first: Planned, usable: UsableBytes, by_hand: bool) -> Proposals:
-        def plan_for(plan: Plan) -> Planned:
-            planned = plan_job(self._job, measured.times, plan, measured.probed, usable)
-            check_silence(self._job, planned.prediction, measured.time_scale)
-            return planned
+    def _planned(self, measured: Measurements, usable: UsableBytes, given: Plan | None) -> Planned:
+        planned = plan_job(self._job, measured.times, given, measured.probed, usable, measured.profile)
+        check_silence(self._job, planned.prediction, measured.time_scale)
+        return planned
 
+    def _changes(self, measured: Measurements, first: Planned, usable: UsableBytes, by_hand: bool) -> Proposals:
+        plan_for = partial(self._planned, measured, usable)
         steps, asked = self._job.train.steps, first.prediction.scenario.problem
         live = LiveBalance(asked, steps, measured.time_scale) if self._job.balance.follows(by_hand) else None
         return Proposals(self.run_dir, steps, plan_for, live, self._event)

@@ -17,7 +17,7 @@ from balancer.schedule.action import COMPUTING
 from balancer.search.cut import StageCost, cut
 from balancer.simulate.simulate import Prediction, simulate
 
-Cuts = tuple[Range, ...]
+PipelineCuts = tuple[Range, ...]
 """The chunks of a pipeline, stage by stage."""
 WAY = (1.0, 0.5, 0.25)
 
@@ -52,7 +52,7 @@ def _predicted(before: Plan, pipelines: Sequence[PipelinePlan], problem: Problem
         return None
 
 
-def _reopened(pipeline: PipelinePlan, share: int | None = None, cuts: Cuts | None = None) -> PipelinePlan:
+def _reopened(pipeline: PipelinePlan, share: int | None = None, cuts: PipelineCuts | None = None) -> PipelinePlan:
     """What depends on shares and cuts is left open again."""
     stages = [stage.model_copy(update={"warmup": None}) for stage in pipeline.stages]
     if cuts is not None and cuts != _cuts(pipeline):
@@ -98,7 +98,7 @@ def _evened(ends: list[_End]) -> list[_End]:
         ends[to], ends[last] = taken, giver.given(-amounts[to])
 
 
-def _towards(plan: Plan, problem: Problem) -> Iterator[list[Cuts]]:
+def _towards(plan: Plan, problem: Problem) -> Iterator[list[PipelineCuts]]:
     """The best cuts of all pipelines, then those half of the way and a quarter of the way there."""
     now = [_cuts(pipeline) for pipeline in plan.pipelines]
     best = [_best_cut(pipeline, problem) for pipeline in plan.pipelines]
@@ -122,7 +122,7 @@ def _nearest(wanted: float, places: Sequence[int]) -> int:
     return min(places, key=lambda place: (abs(place - wanted), place))
 
 
-def _best_cut(pipeline: PipelinePlan, problem: Problem) -> Cuts:
+def _best_cut(pipeline: PipelinePlan, problem: Problem) -> PipelineCuts:
     """By time alone. A pipeline whose stages have several chunks keeps them."""
     if any(len(stage.units) > 1 for stage in pipeline.stages):
         return _cuts(pipeline)
@@ -131,7 +131,7 @@ def _best_cut(pipeline: PipelinePlan, problem: Problem) -> Cuts:
     return cut(costs, problem.workload.cuts) or _cuts(pipeline)
 
 
-def _cuts(pipeline: PipelinePlan) -> Cuts:
+def _cuts(pipeline: PipelinePlan) -> PipelineCuts:
     return tuple(units for stage in pipeline.stages for units in stage.units)
 
 

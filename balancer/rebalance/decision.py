@@ -12,8 +12,9 @@ from balancer.plan.plan import Plan
 from balancer.problem import Problem
 from balancer.rebalance.speeds import Slowness
 
-Rung = Literal["keep", "shares", "cuts", "plan"]
-"""From what moves least: nothing, micro-batches alone, units at the stages' boundaries, everything."""
+Rung = Literal["keep", "shares", "cuts", "plan", "back"]
+"""From what moves least: nothing, micro-batches alone, units at the stages' boundaries, everything. And to the plan
+before, which a change was to better and did not."""
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from bridge.precision import ITEM_BYTES
 WIDE = "float32"
 MOMENTS_BYTES, MASTER_BYTES = 8, 4
 """Of a parameter, with the optimizer that keeps most."""
-Way = tuple[str, str]
+PoolPair = tuple[str, str]
 _Chip = tuple[str, int]
 
 
@@ -107,8 +107,8 @@ def move(before: Plan, after: Plan, problem: Problem) -> Move:
     return Move(round(sum(crossing.values())), seconds, short)
 
 
-def _crossing(were: _Holdings, will: _Holdings, work: Workload) -> dict[Way, float]:
-    crossing: dict[Way, float] = {}
+def _crossing(were: _Holdings, will: _Holdings, work: Workload) -> dict[PoolPair, float]:
+    crossing: dict[PoolPair, float] = {}
     came: set[tuple[str, int, float]] = set()
     for (chip, u), held in will.held.items():
         pool, unit, old = chip[0], work.units[u], were.held.get((chip, u))
@@ -123,7 +123,7 @@ def _crossing(were: _Holdings, will: _Holdings, work: Workload) -> dict[Way, flo
     return crossing
 
 
-def _seconds(way: Way, nbytes: float, topology: Topology) -> float:
+def _seconds(way: PoolPair, nbytes: float, topology: Topology) -> float:
     """Over the slowest link where it stays inside a pool: state crosses the bridge there too."""
     links = [topology.link(*way)] if way[0] != way[1] else list(topology.links)
     return max((transfer_s(link, nbytes) for link in links), default=0.0)

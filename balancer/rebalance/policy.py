@@ -7,10 +7,12 @@ from collections.abc import Callable, Iterator
 
 from balancer.cost.ideal import ideal_tokens_per_s
 from balancer.errors import BalancerError
+from balancer.plan.plan import Plan
 from balancer.problem import Problem
 from balancer.rebalance.candidates import recut, reshared
 from balancer.rebalance.decision import Decision, Reasons, Rung, Situation
 from balancer.rebalance.moves import move
+from balancer.rebalance.speeds import Slowness
 from balancer.search.search import search
 from balancer.simulate.simulate import Prediction, simulate
 
@@ -39,6 +41,24 @@ def decide(situation: Situation) -> Decision:
         if best is None or reasons.net_s > best.reasons.net_s + HIGHER * situation.steps_left * situation.step_s:
             best = Decision(rung, prediction.plan, reasons)
     return best or kept or Decision("keep", situation.plan, _reasons(situation, stays, stays)[0])
+
+
+def regret(situation: Situation, before: Plan, before_s: float) -> Decision | None:
+    """Whether to go back to the plan `before`, whose steps were measured to take `before_s`: a prediction may be wrong.
+    None where the change has not made steps longer by more than noise, or going back costs more than it saves."""
+    moved = move(situation.plan, before, situation.problem)
+    reasons = Reasons(
+        slowness=_named(situation.slowness),
+        step_s=situation.step_s,
+        stays_s=situation.step_s,
+        becomes_s=before_s,
+        steps_left=situation.steps_left,
+        gain_s=(situation.step_s - before_s) * situation.steps_left,
+        cost_s=situation.pause_s + moved.seconds * situation.time_scale,
+        moved_bytes=moved.nbytes,
+    )
+    fits = moved.shortage_bytes == 0
+    return Decision("back", before, reasons) if fits and _is_worth_it(reasons) else None
 
 
 def _rungs(situation: Situation, stays: Prediction) -> Iterator[tuple[Rung, Prediction]]:
@@ -76,7 +96,7 @@ def _reasons(situation: Situation, stays: Prediction, becomes: Prediction) -> tu
     cost_s = situation.pause_s + moved.seconds * situation.time_scale
     scale = situation.time_scale
     reasons = Reasons(
-        slowness={f"{pool}:{tp}": ratio for (pool, tp), ratio in sorted(situation.slowness.items())},
+        slowness=_named(situation.slowness),
         step_s=situation.step_s,
         stays_s=stays.step_s * scale,
         becomes_s=becomes.step_s * scale,
@@ -86,6 +106,10 @@ def _reasons(situation: Situation, stays: Prediction, becomes: Prediction) -> tu
         moved_bytes=moved.nbytes,
     )
     return reasons, moved.shortage_bytes == 0
+
+
+def _named(slowness: Slowness) -> dict[str, float]:
+    return {f"{pool}:{tp}": ratio for (pool, tp), ratio in sorted(slowness.items())}
 
 
 def _ideal_s(problem: Problem) -> float:

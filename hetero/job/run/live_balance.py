@@ -34,6 +34,8 @@ class LiveBalance:
         if not line["overrun"]:
             stages_s = {(one["pipeline"], one["stage"]): _computed_s(one) for one in line["stages"] or ()}
             self._asked = self._rebalancer.hear(line["step"], line["step_s"] or 0.0, stages_s) or self._asked
+            if self._asked is None and (back := self._rebalancer.regret(line["step"])):
+                return back
         if self._thought is None and self._asked is not None:
             self._thought, self._asked = _Thought(self._asked), None
             self._thought.join(AT_ONCE_S)

@@ -10,10 +10,12 @@ from hypothesis import strategies as st
 
 from balancer.completion.completion import complete
 from balancer.cost.times import datasheet_times
+from balancer.plan.plan import Plan
 from balancer.problem import Problem
 from balancer.rebalance.candidates import recut, reshared
-from balancer.rebalance.decision import Situation
+from balancer.rebalance.decision import Decision, Situation
 from balancer.rebalance.policy import decide
+from balancer.rebalance.rebalancer import Rebalancer
 from balancer.search.search import search
 from balancer.simulate.simulate import simulate
 from tests.examples import out_of_100
@@ -36,6 +38,7 @@ CHAIN = plan((32, [("p0", 2, (0, 5)), ("p1", 2, (5, 8))]))
 SHARED = plan((19, [("p0", 2, (0, 8))]), (13, [("p1", 2, (0, 8))]))
 
 
+@pytest.mark.slow
 @out_of_100(12)
 @given(
     ratio=st.floats(1.15, 3.0),
@@ -112,6 +115,31 @@ def test_no_plan_leaves_a_pool_idle_that_is_at_work() -> None:
     """Nobody would hear when it is fast again."""
     decided = decide(_situation(SHARED, 40.0))
     assert decided.plan.pools() == {"p0", "p1"}
+
+
+@pytest.mark.parametrize(("after_s", "goes_back"), [(1.5, True), (1.01, False), (0.5, False)])
+def test_a_change_that_made_steps_longer_is_undone_once(after_s: float, goes_back: bool) -> None:
+    """Against its prediction, which knows no more than the plan's own times."""
+    before, worse = complete(SHARED, TWO), complete(CHAIN, TWO)
+    rebalancer = Rebalancer(TWO, STEPS)
+    rebalancer.begin(before, 0)
+    _steps(rebalancer, before, range(6), 1.0)
+    rebalancer.begin(worse, 6, 0.5)
+    decisions = _steps(rebalancer, worse, range(6, 20), after_s)
+    assert [(decision.rung, decision.plan) for decision in decisions] == [("back", before)] * goes_back
+    if goes_back:
+        rebalancer.begin(before, 20, 0.5)
+        assert _steps(rebalancer, before, range(20, 40), 2.0) == [], "and not undone again"
+
+
+def _steps(rebalancer: Rebalancer, obeyed: Plan, steps: range, step_s: float) -> list[Decision]:
+    """What it says to steps of chips that are as fast as planned."""
+    stages_s = simulate(obeyed, TWO).busy_s
+    said = []
+    for step in steps:
+        assert rebalancer.hear(step, step_s, stages_s) is None
+        said.append(rebalancer.regret(step))
+    return [decision for decision in said if decision]
 
 
 def test_shares_keep_their_micro_batches_whole() -> None:
