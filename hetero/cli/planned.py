@@ -45,7 +45,9 @@ def as_data(job: Job, planned: Planned) -> str:
 
 def print_planned(job: Job, planned: Planned, console: Console | None = None) -> None:
     console = console or Console()
-    console.print(f"model {job.model.told()}, {served(job.model.resolve())}", soft_wrap=True, markup=False, highlight=False)
+    console.print(
+        f"model {job.model.told()}, {served(job.model.resolve())}", soft_wrap=True, markup=False, highlight=False
+    )
     console.print(_stages(planned))
     for pool in sorted(planned.plan.pools()):
         limit = planned.prediction.scenario.topology.pool(pool).memory_limit
