@@ -52,6 +52,7 @@ class Card:
     mixed_vs_one         the same against one process of ours
     bit_equal            whether every tensor comes back as it was
     fault                what does not hold; nothing if all does
+    refused              why no provider serves the type
     """
 
     kind: str
@@ -65,6 +66,7 @@ class Card:
     mixed_vs_one: float | None = None
     bit_equal: bool | None = None
     fault: str = ""
+    refused: str = ""
 
 
 def card(kind: str, fleet: Standing, folder: Path) -> Card:

@@ -21,6 +21,7 @@ from hetero.models.provided.plan import Cuts, read_cuts
 from hetero.models.provided.told import Told, ToldTensor, ToldUnit
 
 LENGTH = 24
+REFUSED = {"phi4_multimodal": "it reads images and sound too, whose parts no text trains"}
 _ELSEWHERE = "choose a model of another type"
 
 
@@ -84,6 +85,8 @@ def _check_values(model: HfModel) -> None:
     from transformers import CONFIG_MAPPING
 
     kind = model.model_type
+    if kind in REFUSED:
+        raise config_error("model_type", kind, REFUSED[kind], _ELSEWHERE)
     known = CONFIG_MAPPING[kind] if kind in CONFIG_MAPPING else None
     if not (getattr(known, "base_model_pp_plan", None) and getattr(known, "base_model_tp_plan", None)):
         rule = "transformers has no plan of how it is cut, and it is none of the native types"
