@@ -38,7 +38,7 @@ def plan(
         typer.Option(
             "--what-if",
             metavar="KEY=VALUE[,VALUE]",
-            help="Instead, how fast the job were with other values, such as pools.ascend.count=8,16.",
+            help="Instead, how fast the job were with other values, such as train.global_batch=256,512.",
         ),
     ] = None,
     figure: Annotated[

@@ -66,7 +66,7 @@ def _variant(chosen: tuple[str, ...], job: Job | JobError, plan: Callable[[Job],
 def _choices(asked: str) -> list[str]:
     key, equals, values = asked.partition("=")
     if not equals or not key.strip():
-        rule, remedy = "reads key=value, or key=value,value", "for example --what-if pools.ascend.count=8,16"
+        rule, remedy = "reads key=value, or key=value,value", "for example --what-if train.global_batch=256,512"
         raise JobError("--what-if", asked, rule, remedy)
     return [f"{key.strip()}={value}" for value in _split(values)]
 
