@@ -190,11 +190,15 @@ def _is_same(one: HfFolder, other: HfFolder, ties: Mapping[str, str]) -> bool:
     names = one.tensors.keys() | other.tensors.keys()
     here, there = HfReader(one), HfReader(other)
     return all(
-        torch.equal(here.get(name).view(torch.uint8), there.get(name).view(torch.uint8))
+        torch.equal(_bits(here.get(name)), _bits(there.get(name)))
         if name in one.tensors and name in other.tensors
         else name in ties
         for name in names
     )
+
+
+def _bits(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.reshape(-1).view(torch.uint8)
 
 
 def _fault(found: Card, wanted: _Theirs, exported: Path) -> str:
