@@ -71,7 +71,9 @@ class Card:
 
 def card(kind: str, fleet: Standing, folder: Path) -> Card:
     """`folder` is made, and gets all that is written. The fleet has the pools `nvidia` and `ascend`."""
-    theirs = random_model(tiny(kind, vocab_size=VOCAB) if kind in TINY else tiny_provided(kind))
+    model = tiny(kind, vocab_size=VOCAB) if kind in TINY else tiny_provided(kind)
+    architecture(model)  # or it is refused
+    theirs = random_model(model)
     theirs.save_pretrained(folder / "in")
     stored = HfFolder(folder / "in")
     job = Job(HfModel.of(stored.config), TrainOptions(steps=1, global_batch=2, optimizer=NO_CHANGE))

@@ -27,8 +27,8 @@ _ELSEWHERE = "choose a model of another type"
 
 def describe(model: HfModel) -> Told:
     """ModelError where transformers' modules of the model cannot be units, and says why."""
-    _check_values(model)
     try:
+        _check_values(model)
         return _described(model)
     except FAULTS as error:
         rule = f"transformers' modules of it cannot be taken apart ({str(error).splitlines()[0]})"
