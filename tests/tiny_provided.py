@@ -19,12 +19,14 @@ _SIZES: dict[str, Any] = {
 }  # fmt: skip
 """Of each what the type's configuration has."""
 _LATENT = {"num_key_value_heads": 4}
+_OWN_STREAM = {"hidden_size_per_layer_input": 0, "num_kv_shared_layers": 0, "initializer_range": 0.05}
 _LINEAR_FIRST = {"layer_types": ["linear_attention", "full_attention"]}
 _ROPE = {"rope_type": "default", "rope_theta": 1e4}
 _PLAIN = (
     "afmoe", "apertus", "apertus1p5_text", "arcee", "aria_text", "beam", "codegen", "cohere", "cohere2_moe", "cwm",
     "doge", "ernie4_5", "ernie4_5_moe", "exaone", "exaone4", "exaone_moe", "flex_olmo", "flint", "glm", "gptj",
-    "granite_swa", "helium", "hy_v3", "hyperclovax", "internlm3", "iquestcoder", "jais2", "kolibri1", "laguna",
+    "granite_swa", "helium", "hy_v3", "hyperclovax", "internlm3", "inkling_text",
+    "iquestcoder", "jais2", "kolibri1", "laguna",
     "mellum", "mimo_v2_flash", "minimax", "minimax_m2", "minimax_m3_vl_text", "ministral3", "olmo", "olmo3",
     "olmo_hybrid", "phi", "sarvam_moe", "seed_oss", "solar_open", "vaultgemma",
 )  # fmt: skip
@@ -32,6 +34,9 @@ _WITH_LATENT = ("axk1", "axk2", "deepseek_v32", "dots3_note_text", "glm4_moe_lit
 PROVIDED: dict[str, dict[str, Any]] = dict(sorted({
     **{kind: {} for kind in _PLAIN},
     **dict.fromkeys(_WITH_LATENT, _LATENT),
+    **dict.fromkeys(("gemma4_text", "gemma4_unified_text"), _OWN_STREAM),
+    "youtu": {**_LATENT, "initializer_range": 0.08},
+    "minicpm3": {**_LATENT, "initializer_range": 0.05},
     **{kind: {**_LATENT, **_LINEAR_FIRST} for kind in ("bailing_hybrid", "kimi_linear")},
     **dict.fromkeys(("qwen3_5_moe_text", "qwen3_5_text", "qwen3_next"), _LINEAR_FIRST),
     "cohere_compass_text": {"rope_parameters": {"full_attention": _ROPE, "sliding_attention": _ROPE}},
@@ -42,8 +47,10 @@ PROVIDED: dict[str, dict[str, Any]] = dict(sorted({
     "ministral": {"head_dim": 8},
 }.items()))  # fmt: skip
 """What is peculiar to the types that are served."""
-REFUSED = ("deepseek_v4", "gemma3n_text", "gemma4_text", "gemma4_unified_text", "glm_moe_dsa", "hrm_text", "hy_v4",
-           "inkling_text", "phi4_multimodal")  # fmt: skip
+REFUSED: dict[str, dict[str, Any]] = {
+    "deepseek_v4": {}, "gemma3n_text": {"num_kv_shared_layers": 0}, "glm_moe_dsa": _LATENT, "hrm_text": {},
+    "hy_v4": _LATENT, "phi4_multimodal": {},
+}  # fmt: skip
 """Types with the same plans whose modules cannot be units."""
 
 
@@ -53,4 +60,4 @@ def tiny_provided(kind: str) -> HfModel:
 
     known = CONFIG_MAPPING[kind]().to_dict()
     sizes = {name: value for name, value in _SIZES.items() if known.get(name) is not None or name == "pad_token_id"}
-    return HfModel.of({"model_type": kind, **sizes, **PROVIDED.get(kind, {})})
+    return HfModel.of({"model_type": kind, **sizes, **{**PROVIDED, **REFUSED}[kind]})

@@ -27,8 +27,8 @@ _ELSEWHERE = "choose a model of another type"
 
 def describe(model: HfModel) -> Told:
     """ModelError where transformers' modules of the model cannot be units, and says why."""
-    _check_values(model)
     try:
+        _check_values(model)
         return _described(model)
     except FAULTS as error:
         rule = f"transformers' modules of it cannot be taken apart ({str(error).splitlines()[0]})"
@@ -87,7 +87,7 @@ def _check_values(model: HfModel) -> None:
     kind = model.model_type
     if kind in REFUSED:
         raise config_error("model_type", kind, REFUSED[kind], _ELSEWHERE)
-    known = CONFIG_MAPPING[kind] if kind in CONFIG_MAPPING else None
+    known = CONFIG_MAPPING[kind] if kind in CONFIG_MAPPING else None  # noqa: SIM401 (it is no mapping of values)
     if not (getattr(known, "base_model_pp_plan", None) and getattr(known, "base_model_tp_plan", None)):
         rule = "transformers has no plan of how it is cut, and it is none of the native types"
         raise config_error("model_type", kind, rule, _ELSEWHERE)
