@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import permutations, product
 
 import numpy as np
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from balancer.memory.memory import SLACK
 from balancer.problem import Problem
 from balancer.search.grouping import Group, Segment
-from balancer.search.stage_costs import StageCosts
+from balancer.search.stage_costs import SENT, TAKEN, StageCosts
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -38,6 +39,11 @@ class Layouts:
     period_s: Floats
     expected_s: Floats
     trip_s: float
+
+    @cached_property
+    def fastest(self) -> float:
+        """Sequences per second of the best way, once it is full."""
+        return float((self.pipelines / self.period_s).max()) * self.micro_batch
 
     def sequences(self, within_s: float, fills: float) -> Floats:
         """That each way gets done in some time at most, if a pipeline fills for this part of what a micro-batch takes
@@ -128,6 +134,7 @@ class LayoutSpace:
     def _expected(self, costs: Sequence[StageCosts], limits: Floats, pipelines: Ints, stages: Ints) -> Floats:
         """If every stage is as its pool's others, with the fastest strategy under which half of what the first of them
         keeps fits."""
+        largest = np.array([np.diff(cost.front[0].gradients).max() for cost in costs])
         depth, best = (stages.sum(axis=1) + 1) / 2, np.full(len(stages), np.inf)
         for plain in range(min(len(cost.front) for cost in costs)):
             for word in costs[0].front[plain].units:
@@ -135,15 +142,17 @@ class LayoutSpace:
                 models = np.array([one.seconds[-1] for one in units])
                 period = 1 / (stages / models).sum(axis=1)
                 part = period[:, None] / models
-                held, owned, kept = (
+                held, gradients, owned, kept = (
                     np.array(each)
                     for each in zip(
-                        *((c.front[plain].held[-1], c.front[plain].owned[-1], u.kept[-1])
+                        *((c.front[plain].held[-1], c.front[plain].gradients[-1], c.front[plain].owned[-1], u.kept[-1])
                           for c, u in zip(costs, units, strict=True)),
                         strict=True,
                     )
                 )  # fmt: skip
-                need = part * (held + owned / pipelines[:, None] + depth[:, None] * kept)
+                taken = TAKEN * (pipelines[:, None] - 1) * largest
+                copies = (SENT * part * gradients + taken) * (pipelines[:, None] > 1)
+                need = part * (held + owned / pipelines[:, None]) + np.maximum(part * depth[:, None] * kept, copies)
                 best = np.where((need <= limits).all(axis=1), np.minimum(best, period), best)
         return best
 

@@ -3,7 +3,9 @@ after another of all that may still be faster, until nothing is left or what is 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from heapq import nsmallest
 from itertools import islice
 from math import inf
@@ -27,11 +29,12 @@ _SHAPES = 8
 """Promising shapes that are cut."""
 _SIMULATED = 4
 """Of the plans that formulas find best, those that are simulated at least; how many more depends on their size."""
-_WORK, _OF_A_CHIP = 1024, 64
-"""Forwards and backwards that are simulated while plans are compared, and then while all are looked through: at least,
-and of each chip."""
-_EACH, _TIMED = 64, 12
-"""How many of these the rest of a plan counts for, and each one of a schedule whose lists take a while to make."""
+_WORK, _OF_A_CHIP = 1024, 16
+"""Forwards and backwards that are simulated while plans are compared, and then while all are looked through; and more
+for each chip."""
+_EACH, _STAGE, _TIMED = 64, 16, 12
+"""How many of these the rest of a plan counts for, of each stage, and each one of a schedule whose lists take a while
+to make."""
 _LISTED = 128
 """Plans, and shapes, that are listed one by one."""
 
@@ -51,7 +54,7 @@ class Seeking:
         self.best: Prediction | None = None
         self.work = 0.0
         chips = sum(pool.count for pool in problem.topology.pools)
-        self.most_work = effort * max(_WORK, _OF_A_CHIP * chips)
+        self.most_work = effort * (_WORK + _OF_A_CHIP * chips)
         self.priced = self.enumerated = self.ways = 0
         self.left: set[Unseen] = set()
         self.open_s = inf
@@ -97,10 +100,9 @@ class Seeking:
         """Simulates the plans that formulas find best."""
         found = self.candidates(self.bounds_s, max(1, round(_SHAPES * self.effort)))
         for number, candidate in enumerate(sorted(found, key=lambda one: schedule(one.schedule).timed)):
-            if self._is_over() or (self.best and self._worth(candidate.plan) + self.work > self.most_work):
-                if number >= _SIMULATED:
-                    return
-                continue
+            much = number >= _SIMULATED and self.work + self._worth(candidate.plan) > self.most_work
+            if self.best and (much or self._is_over()):
+                return
             self._judge(candidate)
             self._tell(0.1 + 0.4 * min(1.0, self.work / self.most_work))
 
@@ -114,12 +116,15 @@ class Seeking:
         ]
         usual: list[tuple[float, int, float, Shape]] = []
         found: list[Candidate] = []
-        for number, (step_s, _, shape) in enumerate(nsmallest(most * 2, guesses, key=lambda guess: guess[0])):
+        for number, (step_s, _, shape) in enumerate(_mixed(guesses, most * 3)):
             cut = self._cut(islice(self.shapes.groupings(shape), 1), step_s)
             usual += [(min(one.step_s for one in cut), number, step_s, shape)] if cut else []
             found += cut
         for _, _, step_s, shape in nsmallest(max(1, most // 4), usual):
-            found += self._cut(islice(self.shapes.groupings(shape), 1, None), step_s)
+            first, *others = self.shapes.groupings(shape)
+            orders = self._cut([one for one in others if one.schedule == first.schedule], step_s)
+            best = min((*orders, *found), key=lambda one: one.step_s).grouping
+            found += orders + self._cut([replace(best, schedule=name) for name in self.problem.schedules[1:]], step_s)
         return sorted(found, key=lambda one: one.step_s)
 
     def _cut(self, groupings: Iterable[Grouping], step_s: float) -> list[Candidate]:
@@ -178,8 +183,7 @@ class Seeking:
         self._judge_plan(candidate.plan)
         found = self.predictions[candidate.plan]
         if found is None:
-            grouping = Grouping(tuple(priced.group for priced in candidate.groups), candidate.schedule)
-            for careful in self.pricer.candidates(grouping, candidate.step_s, cautious=True):
+            for careful in self.pricer.candidates(candidate.grouping, candidate.step_s, cautious=True):
                 self._judge_plan(careful.plan)
                 return self.predictions[careful.plan]
         return found
@@ -200,7 +204,9 @@ class Seeking:
     def _worth(self, plan: Plan) -> int:
         """How much work a plan is, by its actions alone."""
         each = _TIMED if schedule(plan.schedule).timed else 1
-        return _EACH + each * sum(p.micro_batches * len(p.stages) for p in plan.pipelines)
+        unlike = {(p.share, id(p.stages)): p for p in plan.pipelines}.values()
+        stages = sum(len(p.stages) for p in plan.pipelines)
+        return _EACH + _STAGE * stages + each * sum(p.micro_batches * len(p.stages) for p in unlike)
 
     def _is_over(self) -> bool:
         self.interrupted = self.interrupted or monotonic() > self.ends_at
@@ -209,3 +215,16 @@ class Seeking:
     def _tell(self, part: float) -> None:
         if self.progress:
             self.progress(part, self._best_s)
+
+
+def _mixed(guesses: list[tuple[float, int, Shape]], most: int) -> list[tuple[float, int, Shape]]:
+    """The best ones, half of them of unlike parts."""
+    order = sorted(guesses, key=lambda guess: guess[0])
+    of_parts = Counter[int]()
+    unlike = []
+    for guess in order:
+        of_parts[guess[1]] += 1
+        if of_parts[guess[1]] <= 2:
+            unlike.append(guess)
+    first = unlike[: most // 2]
+    return first + [guess for guess in order if guess not in first][: most - len(first)]

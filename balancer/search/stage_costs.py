@@ -24,14 +24,19 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 _Word = Literal["none", "selective", "full"]
 
+SENT, TAKEN = 2.0, 1.5
+"""Gradients that lie on a chip while they are summed, for each of its own, and for the largest that others send it."""
+
 
 @dataclass(frozen=True)
 class Standing:
     """Where a stage stands in its pipeline: how many micro-batches it keeps, the bytes that one of its chips has for
-    its units, which part of its units it owns, and how many micro-batches share the time of an update."""
+    its units, how many copies of it its pool has, which part of its units it owns, and how many micro-batches share
+    the time of an update."""
 
     in_flight: int
     limit_bytes: float
+    copies: int = 1
     owned: float = 1.0
     micro_batches: float = np.inf
 
@@ -50,11 +55,12 @@ class Units(NamedTuple):
 @dataclass(frozen=True)
 class Plain:
     """A strategy on a pool at a tp: `units` by the way to recompute, prefix sums of bytes that are `held` whoever owns,
-    those that are `owned` beside by an owner, and of the seconds of its `update`."""
+    `gradients` among them, those that are `owned` beside by an owner, and of the seconds of its `update`."""
 
     strategy: Strategy
     units: dict[_Word, Units]
     held: Floats
+    gradients: Floats
     owned: Floats
     update: Floats
 
@@ -90,7 +96,9 @@ class StageCosts:
         (begin, end), plain, parts = stage.units[0], self._plain_of(stage), list(self._parts(stage))
         state = plain.held + place.owned * plain.owned
         kept = sum(place.in_flight * (u.kept[b] - u.kept[a]) + u.last[b] - u.last[a] for u, a, b in parts)
-        return float(state[end] - state[begin] + kept + max(units.room for units, _, _ in parts))
+        computing = kept + max(units.room for units, _, _ in parts)
+        copies = self._copies(place, plain, np.array([begin]), np.array([end]))[0]
+        return float(state[end] - state[begin] + max(computing, copies))
 
     def _parts(self, stage: StagePlan) -> Iterator[tuple[Units, int, int]]:
         """Its units by how they are recomputed."""
@@ -169,7 +177,9 @@ class StageCosts:
         room = max(below.room, above.room) - below.room
         over = self._need(place, plain, low, begin, end) + room - place.limit_bytes
         count = np.searchsorted(saved, saved[begin] + np.maximum(over, 0.0), side="left")
-        fits, upto = count <= end, np.minimum(np.maximum(count, begin), end)
+        state = plain.held + place.owned * plain.owned
+        summed = state[end] - state[begin] + self._copies(place, plain, begin, end) <= place.limit_bytes
+        fits, upto = (count <= end) & summed, np.minimum(np.maximum(count, begin), end)
         seconds = above.seconds[upto] - above.seconds[begin] + below.seconds[end] - below.seconds[upto] + update
         several = upto - begin
         rest = end - upto if low == "selective" else np.zeros_like(begin)
@@ -178,8 +188,18 @@ class StageCosts:
 
     def _need(self, place: Standing, plain: Plain, word: _Word, begin: Ints, end: Ints) -> Floats:
         units = plain.units[word]
-        state = plain.held + place.owned * plain.owned + place.in_flight * units.kept + units.last
-        found: Floats = state[end] - state[begin] + units.room
+        state, computing = plain.held + place.owned * plain.owned, place.in_flight * units.kept + units.last
+        beside = np.maximum(computing[end] - computing[begin] + units.room, self._copies(place, plain, begin, end))
+        found: Floats = state[end] - state[begin] + beside
+        return found
+
+    def _copies(self, place: Standing, plain: Plain, begin: Ints, end: Ints) -> Floats:
+        """What is on its way between copies of the stage's units: all is sent, as much again is kept, and who sums a
+        unit gets it from all others."""
+        if place.copies == 1:
+            return np.zeros(begin.shape)
+        own = plain.gradients[end] - plain.gradients[begin]
+        found: Floats = SENT * own + TAKEN * (place.copies - 1) * np.diff(plain.gradients).max()
         return found
 
     @cached_property
@@ -201,12 +221,13 @@ class StageCosts:
         again = {later: first for first, later in problem.workload.tied}
         owner = optimizer_bytes(pool.precision, problem.workload.update) if strategy.optimizer == "chip" else 0
         stage = strategy.stage(pool.name, tp, (0, len(units)))
-        held, owned, update = [], [], []
+        held, gradients, owned, update = [], [], [], []
         for u in self._kinds[0]:
             here = [units[u], *([units[again[u]]] if u in again else [])]
             whole = (tp - 1) * units[u].undivided
             state = sum(one.parameters * weight + one.trained * GRADIENT_BYTES for one in here)
             held.append((state + whole * (weight + GRADIENT_BYTES)) / tp)
+            gradients.append(sum(one.trained for one in here) * GRADIENT_BYTES / tp)
             owned.append((units[u].trained + whole) * owner / tp)
             update.append(update_s(pool.chip, problem.workload, stage.model_copy(update={"owns": ((u, u + 1),)})))
         words: tuple[_Word, ...] = ("none", "selective", "full")
@@ -215,7 +236,7 @@ class StageCosts:
         return Plain(
             strategy,
             {word: self._units(strategy, word) for word in words},
-            *map(self._of_units, (held, owned, update)),
+            *map(self._of_units, (held, gradients, owned, update)),
         )
 
     def _units(self, strategy: Strategy, word: _Word) -> Units:

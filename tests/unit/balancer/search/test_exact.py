@@ -27,8 +27,9 @@ MOST = 150
 def instance(seed):
     """A small problem whose plans are few enough to try all of them, and these plans."""
     draw = Random(seed)
+    chosen = tuple(draw.sample(CHOICES, draw.choice([0, 1, 1, 1, 2])))
     while True:
-        asked = drawn(draw)
+        asked = drawn(draw, chosen)
         plans = []
         for one in every_plan(asked):
             plans.append(one)
@@ -38,7 +39,7 @@ def instance(seed):
             return asked, plans
 
 
-def drawn(draw):
+def drawn(draw, chosen):
     gib = draw.choice([80.0, 80.0, 0.05, 0.1, 0.2])
     pools = [
         pool(f"p{i}", draw.choice([1, 1, 2, 3, 4]), draw.uniform(0.3, 3.0), interconnect=1e9, gib=gib,
@@ -48,8 +49,8 @@ def drawn(draw):
     chips = topology(*pools, bytes_per_s=draw.choice([1e7, 1e9, 1e12]), latency_s=draw.choice([0.0, 0.05]))
     units = [recomputing(unit(f"k{u}", draw.uniform(20.0, 200.0), kept=20_000_000)) for u in range(draw.randint(2, 4))]
     work = workload(units, draw.choice([2, 3, 4, 6]))
-    chosen = draw.sample(CHOICES, draw.choice([0, 1, 1, 2]))
-    return Problem(chips, work, datasheet_times(chips, work), options=BalanceOptions(choose=tuple(chosen)))
+    work = replace(work, experts=4)
+    return Problem(chips, work, datasheet_times(chips, work), options=BalanceOptions(choose=chosen))
 
 
 def recomputing(one):
@@ -114,15 +115,16 @@ def ways(name, tp, units, asked):
     if "recompute" in chosen:
         again += [{"selective": k} for k in range(1, n + 1)] + [{"full": k} for k in range(1, n + 1)]
         again += [{"full": k, "selective": n - k} for k in range(1, n)]
-    for counted, host, rows, slices in product(
+    for counted, host, rows, slices, experts in product(
         again,
         ("chip", "host") if "optimizer" in chosen else ("chip",),
         (False, True) if "sequence_parallel" in chosen and tp > 1 else (False,),
         (1, 2, 4) if "tp_slices" in chosen and tp > 1 else (1,),
+        ("split", "spread") if "experts" in chosen and tp > 1 else ("split",),
     ):
         yield StagePlan(
             pool=name, tp=tp, units=(units,), recompute=counted, optimizer=host, sequence_parallel=rows,
-            tp_slices=slices,
+            tp_slices=slices, experts=experts,
         )  # fmt: skip
 
 
