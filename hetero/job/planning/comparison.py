@@ -15,7 +15,7 @@ from hetero.job.planning.plan_job import Planned
 
 
 @dataclass(frozen=True)
-class Difference:
+class PlanDifference:
     """Of what the plans say: where, as in plan.json, and what each has there, None where it has nothing."""
 
     key: str
@@ -33,7 +33,7 @@ class PlanComparison:
         """By how much the second is, as a part of the first's step; less than 0 if it is slower."""
         return 1 - self.second.prediction.step_s / self.first.prediction.step_s
 
-    def differences(self) -> list[Difference]:
+    def differences(self) -> list[PlanDifference]:
         """In what they ask of chips; what follows from that is left out."""
         return list(_differences(self.first.plan, self.second.plan))
 
@@ -66,15 +66,15 @@ def _crossing(planned: Planned) -> Counter[str]:
     return sent
 
 
-def _differences(first: Plan, second: Plan) -> Iterator[Difference]:
+def _differences(first: Plan, second: Plan) -> Iterator[PlanDifference]:
     if first.schedule != second.schedule:
-        yield Difference("schedule", first.schedule, second.schedule)
+        yield PlanDifference("schedule", first.schedule, second.schedule)
     mine, theirs = (list(_kinds(plan)) for plan in (first, second))
     for number, (one, other) in enumerate(zip_longest(mine, theirs, fillvalue=None)):
         a, b = (_asked(kind) for kind in (one, other))
         for key in dict.fromkeys([*a, *b]):
             if a.get(key) != b.get(key):
-                yield Difference(f"pipelines[{number}].{key}", a.get(key), b.get(key))
+                yield PlanDifference(f"pipelines[{number}].{key}", a.get(key), b.get(key))
 
 
 def _kinds(plan: Plan) -> Iterator[tuple[int, PipelinePlan]]:
