@@ -96,6 +96,7 @@ def crash_before(count: int) -> Iterator[list[str]]:
 
 
 @pytest.mark.parametrize("step", [1, 2], ids=["the same step", "the next step"])
+@pytest.mark.slow
 def test_a_crash_before_any_change_leaves_the_old_or_the_new_checkpoint(tmp_path: Path, step: int) -> None:
     ends: list[int] = []
     for count in range(100):
