@@ -25,8 +25,9 @@ TUTORIAL := tests/e2e/test_getting_started.py
 SHORT := tests/e2e/test_surroundings.py tests/e2e/test_unlike_precisions.py tests/e2e/test_equal_training_ray.py tests/e2e/test_stopped.py
 PAGES := tests/e2e/bad_input tests/e2e/test_report.py tests/e2e/test_dashboard.py tests/e2e/test_watch_refused.py
 OTHERS := tests/e2e $(addprefix --ignore=,$(CLUSTER) $(ENDS) $(TUTORIAL) $(SHORT) $(PAGES))
-# What waits comes first, and at the end what only computes, which ranks that spin would hold up.
-PARTS := RANKS ENDS CLUSTER CHIPS OTHERS SHORT FLEETS TUTORIAL PAGES CONTRACTS HETERO FLOORS
+# What waits comes first, what waits and is long among it, and at the end what only computes, which ranks that spin would
+# hold up.
+PARTS := RANKS ENDS CLUSTER CHIPS OTHERS SHORT CONTRACTS FLEETS TUTORIAL PAGES HETERO FLOORS
 
 .PHONY: install demo test test-all $(PARTS) check check-types check-floors check-hetero bench clean
 

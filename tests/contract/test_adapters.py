@@ -49,6 +49,7 @@ class _Saved:
         return self.tensors[b] @ self.tensors[a] if a in self.tensors else torch.zeros_like(self.tensors[weight])
 
 
+@pytest.mark.slow
 def test_adapters_alone_have_gradients(kind: str) -> None:
     model, shared = tiny(kind), dict[str, torch.nn.Parameter]()
     told = architecture(model, TUNED)
@@ -64,6 +65,7 @@ def test_adapters_alone_have_gradients(kind: str) -> None:
     assert len(layers) >= model.values.get("num_hidden_layers", 2)
 
 
+@pytest.mark.slow
 def test_a_directory_of_adapters_adds_what_ours_do(kind: str, tmp_path: Path) -> None:
     model = tiny(kind)
     saved, found = _Saved(model), weights(model)

@@ -10,8 +10,14 @@ from unittest import mock
 
 from ray import _raylet
 from ray._private import services
+from ray._private import utils as ray_utils
 from ray._private.node import Node
 
+_NEEDLESS = (
+    (Node, "start_api_server"),
+    (Node, "start_monitor"),
+    (ray_utils, "get_dashboard_dependency_error"),  # imports all that the agent may need, to see whether it is there
+)
 _AGENT = "--dashboard_agent_command="
 _NOBODY = "sleep infinity"
 """In the agent's place: the raylet ends when that process does."""
@@ -24,10 +30,10 @@ def few_daemons() -> Iterator[None]:
     """Ray starts neither its job server, of which `include_dashboard` leaves out but a part, nor what adds hosts, nor
     the agent of both on each host. A Ray that calls one otherwise starts it, that is all."""
     with contextlib.ExitStack() as stack:
-        for start in ("start_api_server", "start_monitor"):
-            if hasattr(Node, start):
-                stack.enter_context(mock.patch.object(Node, start))
-        if hasattr(_raylet, "persist_port") and all(hasattr(_raylet, name) for name in _PORTS):
+        for owner, name in _NEEDLESS:
+            if hasattr(owner, name):
+                stack.enter_context(mock.patch.object(owner, name, return_value=None))
+        if all(hasattr(_raylet, name) for name in ("persist_port", *_PORTS)):
             stack.enter_context(mock.patch.object(services, "start_ray_process", _Starting(services.start_ray_process)))
         yield
 

@@ -53,7 +53,7 @@ def least(prediction):
     return ticks_s * max(begin[placed.index(stage)] + s.workload.global_batch * work[stage] for stage in work)
 
 
-@pytest.mark.parametrize("hop", [0.0, 0.3])
+@pytest.mark.parametrize("hop", [pytest.param(0.0, marks=pytest.mark.slow), 0.3])
 @pytest.mark.parametrize("name", ["zero-bubble", "v"])
 def test_with_memory_the_bubble_is_the_way_of_the_first_forward_alone(name, hop):
     prediction = predict(name, problem(hop=hop))

@@ -114,6 +114,7 @@ def crash_before(count: int) -> Iterator[list[str]]:
 
 @pytest.mark.parametrize("layout", [None, pytest.param(DIRECTORY, marks=pytest.mark.exhaustive)], ids=["", "directory"])
 @pytest.mark.parametrize("step", [1, 2], ids=["the same step", "the next step"])
+@pytest.mark.slow
 def test_a_crash_before_any_change_leaves_the_old_or_the_new_checkpoint(
     step: int, layout: HfLayout | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -314,6 +314,7 @@ def test_a_manifest_that_nobody_wrote_ends_no_reader(store: CheckpointStore) -> 
     assert store.steps() == [1]
 
 
+@pytest.mark.slow
 def test_a_tensor_in_more_parts_than_any_plan_makes_is_not_compared(store: CheckpointStore) -> None:
     """Each with each would take minutes."""
     save(store, 1)

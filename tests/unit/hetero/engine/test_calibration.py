@@ -54,6 +54,7 @@ def test_each_kind_of_unit_is_timed_once_and_no_first_value_is_made(monkeypatch:
     assert all(row.forward_s > 0 and row.backward_s > 0 for row in rows)
 
 
+@pytest.mark.slow
 def test_of_real_chips_the_part_of_products_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(CpuBackend, "start", lambda *_: Second())
     rows = _rows(monkeypatch, _spec().model_copy(update={"time_scale": 1.0}))

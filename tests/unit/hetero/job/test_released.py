@@ -56,6 +56,7 @@ def test_it_has_the_tensors_of_the_model() -> None:
         }
 
 
+@pytest.mark.slow
 def test_it_goes_on_as_it_did(tmp_path: Path) -> None:
     """Losses of the next steps, and with them parameters, moments, text and order, in a plain loop."""
     job = _job()

@@ -101,6 +101,7 @@ def test_a_slice_of_no_element_is_left_alone() -> None:
     assert _part("w", (4, 6), [(2, 2), (0, 6)]).shape == (0, 6)
 
 
+@pytest.mark.slow
 def test_moments_and_tails_are_normal() -> None:
     x = _whole("w", (2000, 1000)).astype(np.float64)
     n = x.size
@@ -121,6 +122,7 @@ def test_the_distribution_is_normal(first: int) -> None:
     assert max(found.max(), 1 / n - found.min()) < 1.95 / n**0.5
 
 
+@pytest.mark.slow
 def test_neighbours_names_and_seeds_are_independent() -> None:
     x = _whole("a", (1000, 1000)).astype(np.float64)
     for other in (

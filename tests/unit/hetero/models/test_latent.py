@@ -38,7 +38,7 @@ def _batch(length: int) -> Batch:
 
 
 @EVERY
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("dtype", [pytest.param(torch.float32, marks=pytest.mark.slow), torch.bfloat16])
 @pytest.mark.parametrize("recompute", get_args(Recompute))
 def test_bytes_are_those_of_the_tensors_that_are_there(
     part: LatentAttention, dtype: torch.dtype, recompute: Recompute

@@ -38,7 +38,7 @@ def _train(units: list[UnitModule], sequences: int = 2) -> dict[str, torch.Tenso
     return {**found, "loss": loss.detach()}
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("dtype", [pytest.param(torch.float32, marks=pytest.mark.slow), torch.bfloat16])
 @pytest.mark.parametrize("recompute", ["selective", "full"])
 def test_loss_and_gradients_have_the_same_bits(recompute: Recompute, dtype: torch.dtype) -> None:
     plain, found = _train(_build("none", dtype)), _train(_build(recompute, dtype))
@@ -63,7 +63,7 @@ def test_another_dropout_in_the_second_run_is_seen(recompute: Recompute) -> None
     assert torch.linalg.norm(plain[name] - found[name]) > 0.1 * torch.linalg.norm(plain[name])
 
 
-@pytest.mark.parametrize("slices", [1, 3])
+@pytest.mark.parametrize("slices", [pytest.param(1, marks=pytest.mark.slow), 3])
 @pytest.mark.parametrize("recompute", WAYS)
 def test_products_are_as_many_as_told(recompute: Recompute, slices: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """But for attention's scores and values, of which plain torch computes the whole square, and more than twice."""

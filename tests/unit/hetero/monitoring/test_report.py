@@ -130,6 +130,7 @@ def test_names_stay_text(tmp_path: Path) -> None:
     assert html.escape(EVIL, quote=False) in names, "plotly reads HTML in names"
 
 
+@pytest.mark.slow
 def test_where_the_flops_went_multiplies_to_the_mfu(tmp_path: Path) -> None:
     assert run(["report", str(write_run(tmp_path))]) == 0
     page = (tmp_path / "report.html").read_text()
@@ -141,6 +142,7 @@ def test_where_the_flops_went_multiplies_to_the_mfu(tmp_path: Path) -> None:
         assert math.prod(factors) == pytest.approx(metrics_line(0)["pools"][pool]["mfu"], rel=5e-3)
 
 
+@pytest.mark.slow
 def test_of_an_older_run_the_update_is_no_term_of_its_own(tmp_path: Path) -> None:
     shutil.copytree(RELEASED, tmp_path / "run")
     assert run(["report", str(tmp_path / "run")]) == 0
@@ -149,6 +151,7 @@ def test_of_an_older_run_the_update_is_no_term_of_its_own(tmp_path: Path) -> Non
     assert "products, other operators, optimizer" in text, "of pool b, with tp 1"
 
 
+@pytest.mark.slow
 def test_a_chip_that_is_faster_than_its_data_sheet_has_no_waterfall(tmp_path: Path) -> None:
     write_run(tmp_path)
     lines = (tmp_path / "metrics.jsonl").read_text()
@@ -220,6 +223,7 @@ def test_the_ledger_is_by_the_calibration_and_says_so(tmp_path: Path) -> None:
     assert shown[1] == pytest.approx(2 * shown[0], rel=0.05)
 
 
+@pytest.mark.slow
 def test_without_one_the_ledger_is_by_what_the_stages_took(tmp_path: Path) -> None:
     whole, slow = (
         _predicted_s(write_run(tmp_path / str(factor), slow_from=(0, dict.fromkeys(CHIPS, factor))), "own stages took")

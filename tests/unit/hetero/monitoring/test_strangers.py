@@ -131,7 +131,10 @@ def test_no_type_of_value_in_an_event_breaks_a_view(tmp_path: Path) -> None:
     looked_at(tmp_path)
 
 
-@pytest.mark.parametrize("calibrated", [[{}], [{"pool": 5}], [{"pool": "nvidia", "tp": [], "kind": {}}], "text"])
+ANOTHER = [pytest.param(of, marks=pytest.mark.slow) for of in ([{}], [{"pool": 5}], "text")]
+
+
+@pytest.mark.parametrize("calibrated", [[{"pool": "nvidia", "tp": [], "kind": {}}], *ANOTHER])
 def test_a_calibration_that_is_none_costs_the_ledger_alone(tmp_path: Path, calibrated: Any) -> None:
     write_run(tmp_path)
     append(tmp_path / "events.jsonl", {"kind": "planned", "seq": 50, "data": {"calibrated": calibrated}})

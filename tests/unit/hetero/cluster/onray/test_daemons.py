@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from ray import _raylet
-from ray._private import services
+from ray._private import services, utils
 from ray._private.node import Node
 
 from hetero.cluster.onray.daemons import few_daemons
@@ -61,9 +60,13 @@ def test_a_ray_whose_raylet_waits_otherwise_keeps_its_agent(
     assert started == [(raylet(tmp_path), "raylet")]
 
 
-@pytest.mark.parametrize("start", ["start_api_server", "start_monitor"])
-def test_neither_job_server_nor_autoscaler_is_started(start: str) -> None:
-    real: Callable[..., object] = getattr(Node, start)
+@pytest.mark.parametrize(
+    ("owner", "name"),
+    [(Node, "start_api_server"), (Node, "start_monitor"), (utils, "get_dashboard_dependency_error")],
+    ids=["job server", "autoscaler", "what they need"],
+)
+def test_what_else_is_left_out(owner: object, name: str) -> None:
+    real = getattr(owner, name)
     with few_daemons():
-        assert getattr(Node, start) is not real
-    assert getattr(Node, start) is real
+        assert getattr(owner, name) is not real
+    assert getattr(owner, name) is real

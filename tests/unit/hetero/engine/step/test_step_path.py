@@ -38,6 +38,7 @@ def _in_step(one: OneStage) -> Counter[str]:
     return Counter(name for name in traffic.operators if name != "aten._unsafe_view")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", PER_LAYER)
 def test_no_more_kernels_than_needed(precision: str) -> None:
     shallow, deep = (_launched(layers, precision) for layers in (1, 2))

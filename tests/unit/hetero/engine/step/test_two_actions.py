@@ -96,7 +96,7 @@ def _whole(precision: str, dims: Dimensions) -> dict[str, torch.Tensor]:
     return Trained(WHOLE, precision, dims).step()
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("precision", ["float32", pytest.param("bfloat16", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("written", LISTS.values(), ids=LISTS)
 def test_gradients_are_those_of_whole_backwards(written: str, precision: str) -> None:
     """To the bit, where sums are made in one order: that of micro-batches."""
@@ -204,7 +204,7 @@ def test_what_an_input_gradient_leaves_is_what_weight_gradients_are_made_of() ->
     assert [(live, kept) for _, live, kept in counted] == [(n * one, n * one) for n in (1, 2, 1, 2, 1, 0)]
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("precision", [pytest.param("float32", marks=pytest.mark.slow), "bfloat16"])
 @pytest.mark.parametrize("written", [WHOLE, LISTS["W one later"]], ids=["whole", "in two"])
 def test_a_chip_is_as_full_as_predicted_where_units_without_pairs_are_large(
     written: str, precision: str, monkeypatch: pytest.MonkeyPatch

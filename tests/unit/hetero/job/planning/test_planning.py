@@ -98,6 +98,7 @@ def test_a_pool_is_planned_in_its_own_precision() -> None:
     assert planned.memory_bytes(0, 1) < wide.memory_bytes(0, 1)
 
 
+@pytest.mark.slow
 def test_a_pool_with_a_wider_precision_gets_less_work() -> None:
     def units(precision: str) -> int:
         job = _job("auto", "train.precision=bfloat16", f"pools.ascend.precision={precision}")
