@@ -11,9 +11,10 @@ import json
 import os
 import subprocess
 import sys
-from functools import lru_cache
+from functools import cache, lru_cache
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,19 @@ FORM = 1
 """Of what is kept: another number looks anew."""
 MOST_S = 600
 _MODULE = f"{__package__}.described"
+
+
+@cache
+def is_there(kind: str) -> bool:
+    """Whether transformers is installed and has causal models of the type, by its own list, which is not run."""
+    if (found := find_spec("transformers")) is None or found.origin is None:
+        return False
+    try:
+        listed = (Path(found.origin).parent / "models" / "auto" / "modeling_auto.py").read_text(encoding="utf-8")
+    except OSError:
+        return False
+    _, _, causal = listed.partition("MODEL_FOR_CAUSAL_LM_MAPPING_NAMES")
+    return f'("{kind}", ' in causal.partition("\n)")[0]
 
 
 @lru_cache(maxsize=8)

@@ -111,7 +111,7 @@ class Passed(nn.Module):
         try:
             return super().__getattr__(name)
         except AttributeError:
-            return getattr(super().__getattr__("_layer")[0] if "_layer" in self.__dict__ else None, name)
+            return getattr(self.__dict__.get("_layer", (None,))[0], name)
 
 
 class Shell(nn.Module):

@@ -49,7 +49,7 @@ def without_experts(layer: nn.Module) -> Iterator[list[int]]:
 
     found = [module for _, module in layer.named_modules() if _is_experts(module)]
     for module in found:
-        module.forward = forward  # type: ignore[method-assign]
+        module.forward = forward
     try:
         yield chosen
     finally:
@@ -153,7 +153,7 @@ class _Layer:
             return forward
 
         for path, linear in own.items():
-            linear.forward = probed(path, linear)  # type: ignore[method-assign]
+            linear.forward = probed(path, linear)
         tokens_BT = torch.zeros(1, LENGTHS[0], dtype=torch.int64)
         call = on_meta(calls_of(self.part, Batch(tokens_BT, tokens_BT), torch.float32)[self.number - 1])
         x = torch.empty(1, LENGTHS[0], self.told.hidden, device=META, requires_grad=True)

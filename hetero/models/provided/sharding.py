@@ -26,6 +26,7 @@ class Inward(Linear):
 class Packed(nn.Module):
     """The same, of two products whose weights lie in one: each rank has some of either's outputs."""
 
+    weight: torch.Tensor
     bias: torch.Tensor | None
 
     def __init__(self, group: TensorGroup, module: nn.Module) -> None:
@@ -47,7 +48,7 @@ def outward(group: TensorGroup, module: nn.Module) -> None:
         named = {name: _entering(group, x) for name, x in named.items()}
         return group.reduce_out(own(*given, **named))
 
-    module.forward = forward  # type: ignore[method-assign]
+    module.forward = forward
 
 
 def latent(group: TensorGroup, module: nn.Module, rope: int) -> None:
@@ -57,7 +58,7 @@ def latent(group: TensorGroup, module: nn.Module, rope: int) -> None:
     def forward(x: torch.Tensor) -> torch.Tensor:
         return cast(torch.Tensor, _ToHeads.apply(own(x), group, rope))
 
-    module.forward = forward  # type: ignore[method-assign]
+    module.forward = forward
 
 
 class _ToHeads(torch.autograd.Function):

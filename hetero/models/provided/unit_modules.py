@@ -136,6 +136,9 @@ NORM, HEAD = "norm.", "head."
 class _Product(nn.Module):
     """This rank's logits."""
 
+    weight: torch.Tensor
+    bias: torch.Tensor | None
+
     def __init__(self) -> None:
         super().__init__()
         self.register_parameter("weight", None)
