@@ -18,10 +18,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from backends.program import program
 from bridge.words.release import RELEASE
 from hetero.models.errors import ModelError
 from hetero.models.hf_model import HfModel, config_error
-from hetero.models.provided.told import Told
+from hetero.models.provided.told import ToldModel
 from hetero.paths import cache_home
 from hetero.private import private_files
 
@@ -45,7 +46,7 @@ def is_there(kind: str) -> bool:
 
 
 @lru_cache(maxsize=8)
-def told_of(model: HfModel) -> Told:
+def told_of(model: HfModel) -> ToldModel:
     """ModelError where transformers is not here, or its modules of the model cannot be units."""
     try:
         release = version("transformers")
@@ -60,12 +61,12 @@ def told_of(model: HfModel) -> Told:
     return told
 
 
-def _looked_into(model: HfModel) -> Told:
+def _looked_into(model: HfModel) -> ToldModel:
     """Here, where transformers is loaded already, else in a process apart."""
     if "transformers" in sys.modules and "torch" in sys.modules:
-        found: Told = import_module(_MODULE).describe(model)
+        found: ToldModel = import_module(_MODULE).describe(model)
         return found
-    command = [sys.executable, "-m", f"{__package__}.child"]
+    command = program(f"{__package__}.child")
     done = subprocess.run(command, input=model.config, capture_output=True, text=True, timeout=MOST_S, check=False)
     try:
         answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
@@ -75,22 +76,22 @@ def _looked_into(model: HfModel) -> Told:
         raise config_error("model_type", model.model_type, rule, "choose a model of another type") from None
     if "fault" in answer:
         raise ModelError(**answer["fault"])
-    return Told.model_validate(answer["told"])
+    return ToldModel.model_validate(answer["told"])
 
 
 def _folder() -> Path:
     return cache_home() / "models"
 
 
-def _read(name: str) -> Told | None:
+def _read(name: str) -> ToldModel | None:
     try:
-        return Told.model_validate_json((_folder() / f"{name}.json").read_bytes())
+        return ToldModel.model_validate_json((_folder() / f"{name}.json").read_bytes())
     except (OSError, ValueError):
         return None
 
 
 @private_files()
-def _write(name: str, told: Told) -> None:
+def _write(name: str, told: ToldModel) -> None:
     try:
         folder = _folder()
         folder.mkdir(parents=True, exist_ok=True)

@@ -23,7 +23,7 @@ class Inward(Linear):
         return super().forward(self._group.copy_in(x, self._weight_gradients.flush))
 
 
-class Packed(nn.Module):
+class PackedInward(nn.Module):
     """The same, of two products whose weights lie in one: each rank has some of either's outputs."""
 
     weight: torch.Tensor
@@ -104,5 +104,5 @@ def sharded(layer: nn.Module, told: ToldUnit, builder: Builder, specs: Mapping[s
                 outward(group, module)
             elif style == "packed":
                 parent, _, name = path.rpartition(".")
-                layer.get_submodule(parent)._modules[name] = Packed(group, module)
+                layer.get_submodule(parent)._modules[name] = PackedInward(group, module)
     return held
