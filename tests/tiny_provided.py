@@ -19,7 +19,6 @@ _SIZES: dict[str, Any] = {
 }  # fmt: skip
 """Of each what the type's configuration has."""
 _LATENT = {"num_key_value_heads": 4}
-_OWN_STREAM = {"hidden_size_per_layer_input": 0, "num_kv_shared_layers": 0, "initializer_range": 0.05}
 _LINEAR_FIRST = {"layer_types": ["linear_attention", "full_attention"]}
 _ROPE = {"rope_type": "default", "rope_theta": 1e4}
 _PLAIN = (
@@ -34,7 +33,6 @@ _WITH_LATENT = ("axk1", "axk2", "deepseek_v32", "dots3_note_text", "glm4_moe_lit
 PROVIDED: dict[str, dict[str, Any]] = dict(sorted({
     **{kind: {} for kind in _PLAIN},
     **dict.fromkeys(_WITH_LATENT, _LATENT),
-    **dict.fromkeys(("gemma4_text", "gemma4_unified_text"), _OWN_STREAM),
     "youtu": {**_LATENT, "initializer_range": 0.08},
     "minicpm3": {**_LATENT, "initializer_range": 0.05},
     **{kind: {**_LATENT, **_LINEAR_FIRST} for kind in ("bailing_hybrid", "kimi_linear")},
@@ -48,7 +46,8 @@ PROVIDED: dict[str, dict[str, Any]] = dict(sorted({
 }.items()))  # fmt: skip
 """What is peculiar to the types that are served."""
 REFUSED: dict[str, dict[str, Any]] = {
-    "deepseek_v4": {}, "gemma3n_text": {"num_kv_shared_layers": 0}, "glm_moe_dsa": _LATENT, "hrm_text": {},
+    "deepseek_v4": {}, "gemma3n_text": {"num_kv_shared_layers": 0}, "gemma4_text": {},
+    "gemma4_unified_text": {}, "glm_moe_dsa": _LATENT, "hrm_text": {},
     "hy_v4": _LATENT, "phi4_multimodal": {},
 }  # fmt: skip
 """Types with the same plans whose modules cannot be units."""

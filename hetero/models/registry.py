@@ -15,6 +15,7 @@ from hetero.models.dimensions import Dimensions
 from hetero.models.errors import ModelError
 from hetero.models.hf_model import HfModel
 from hetero.models.provided import model as provided
+from hetero.models.provided.asking import is_there
 from hetero.models.tuning import EVERYTHING, Tuning, tuned
 from hetero.models.weight_map import WeightMap
 
@@ -40,8 +41,8 @@ def served(description: ModelDescription) -> str:
     tps = [str(tp) for tp in range(2, _MOST_TP) if architecture(description).legal_tp(tp) is None]
     why = architecture(description).legal_tp(2)
     split = f"split over {', '.join(tps)} chips" if tps else f"not split over chips: {why}"
-    refused = ", ".join(architecture(description).refused)
-    return f"served by the {name} provider: whole layers, {split}; without {refused} but in full"
+    refused = ", ".join(one for one in architecture(description).refused if one != "recompute")
+    return f"served by the {name} provider: whole layers, {split}; recomputed in full or not at all, no {refused}"
 
 
 _MOST_TP = 65
@@ -59,10 +60,8 @@ def architecture(description: ModelDescription, tuning: Tuning = EVERYTHING) -> 
     know what is asked of it, and as `tuned`."""
     if isinstance(description, Dimensions):
         family = _family("model.dimensions.family", description.family, OF_DIMENSIONS)
-    elif description.model_type in family_names():
-        family = _family("model.hf", description.model_type, family_names())
     else:
-        family = provided
+        family = provided if _is_provided(description) else _family("model.hf", description.model_type, family_names())
     found: Architecture = family.describe(description)
     return tuned(found, tuning)
 
@@ -70,15 +69,21 @@ def architecture(description: ModelDescription, tuning: Tuning = EVERYTHING) -> 
 @cache
 def weights(model: HfModel) -> WeightMap:
     """Where its directory has the model's tensors; ModelError as `architecture`."""
-    if model.model_type not in family_names():
+    if _is_provided(model):
         return provided.weights(model)
     found: WeightMap = _family("model.hf", model.model_type, family_names()).weights(model)
     return found
+
+
+def _is_provided(model: HfModel) -> bool:
+    """Whether it is none of ours, and one that transformers has modules of."""
+    return model.model_type not in family_names() and is_there(model.model_type)
 
 
 def _family(key: str, name: str, known: tuple[str, ...]) -> ModuleType:
     if name not in known:
         near = get_close_matches(name, known, n=1)
         remedy = f"did you mean {near[0]}?" if near else "use one of them"
-        raise ModelError(key, name, f"known architectures: {', '.join(known)}", remedy)
+        more = "" if known == OF_DIMENSIONS else ", and causal models of transformers, where it is installed"
+        raise ModelError(key, name, f"known architectures: {', '.join(known)}{more}", remedy)
     return import_module(f"{families.__name__}.{name}")

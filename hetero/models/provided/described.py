@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from math import prod
 from typing import Any
 from unittest.mock import patch
 
@@ -14,18 +13,23 @@ from torch.utils._pytree import tree_leaves
 
 from hetero.models.batch import Batch
 from hetero.models.hf_model import HfModel, config_error
-from hetero.models.provided.frame import Call, Frame, Shell, frame_of, parameters_of
 from hetero.models.provided.measured import FAULTS, measured
 from hetero.models.provided.names import places, told_blocks
 from hetero.models.provided.plan import Cuts, read_cuts
-from hetero.models.provided.told import Told, ToldTensor, ToldUnit
+from hetero.models.provided.skeleton import Call, Shell, Skeleton, parameters_of, skeleton_of
+from hetero.models.provided.told import ToldModel, ToldTensor, ToldUnit
 
 LENGTH = 24
-REFUSED = {"phi4_multimodal": "it reads images and sound too, whose parts no text trains"}
+_NOT_SHOWN = "its gradients have not been shown to be transformers' within 1e-5"
+REFUSED = {
+    "gemma4_text": _NOT_SHOWN,
+    "gemma4_unified_text": _NOT_SHOWN,
+    "phi4_multimodal": "it reads images and sound too, whose parts no text trains",
+}
 _ELSEWHERE = "choose a model of another type"
 
 
-def describe(model: HfModel) -> Told:
+def describe(model: HfModel) -> ToldModel:
     """ModelError where transformers' modules of the model cannot be units, and says why."""
     try:
         _check_values(model)
@@ -35,35 +39,41 @@ def describe(model: HfModel) -> Told:
         raise config_error("model_type", model.model_type, rule, _ELSEWHERE) from error
 
 
-def _described(model: HfModel) -> Told:
-    frame = frame_of(model)
-    gives = _gives(frame)
-    shell = frame.shell(gives)
-    calls = _checked(model, frame, shell)
-    first = _first_values(frame)
-    cuts = read_cuts(frame)
+def _described(model: HfModel) -> ToldModel:
+    skeleton = skeleton_of(model)
+    gives = _gives(skeleton)
+    shell = skeleton.shell(gives)
+    calls = _checked(model, skeleton, shell)
+    first = _first_values(skeleton)
+    cuts = read_cuts(skeleton)
     kinds: list[ToldUnit] = []
     units: list[int] = []
     signatures: dict[Any, int] = {}
-    embedding, head = _embedding(frame, shell, first), _head(frame, first)
-    for unit in (embedding, *(_layer(frame, number, gives[number], first, cuts) for number in range(len(gives))), head):
-        signature = unit.model_dump_json() + (_behaviour(frame, calls, len(units) - 1) if unit.role == "layer" else "")
+    embedding, head = _embedding(skeleton, shell, first), _head(skeleton, first)
+    for unit in (
+        embedding,
+        *(_layer(skeleton, number, gives[number], first, cuts) for number in range(len(gives))),
+        head,
+    ):
+        signature = unit.model_dump_json() + (
+            _behaviour(skeleton, calls, len(units) - 1) if unit.role == "layer" else ""
+        )
         if signature not in signatures:
             signatures[signature] = len(kinds)
             same = sum(one.role == unit.role for one in kinds)
             kinds.append(unit.model_copy(update={"kind": f"{unit.kind} {same + 1}" if same else unit.kind}))
         units.append(signatures[signature])
-    state, ties = places(frame.causal)
-    base, layers = frame.causal.base_model_prefix, frame.layers_name
+    state, ties = places(skeleton.causal)
+    base, layers = skeleton.causal.base_model_prefix, skeleton.layers_name
     prefixes = [{"": f"{base}."}, *({"": f"{base}.{layers}.{n}."} for n in range(len(gives))),
-                {"norm.": f"{base}.{frame.norm_name}.", "head.": f"{frame.head_name}."}]  # fmt: skip
-    tied = f"{frame.embedding_name}.weight" if _is_tied(frame) else None
+                {"norm.": f"{base}.{skeleton.norm_name}.", "head.": f"{skeleton.head_name}."}]  # fmt: skip
+    tied = f"{skeleton.embedding_name}.weight" if _is_tied(skeleton) else None
     own = [
         tuple(tensor for tensor in kinds[kind].tensors if not (tied and tensor.name == "head.weight"))
         for kind in units
     ]  # fmt: skip
-    told = Told(
-        hidden=frame.causal.config.get_text_config().hidden_size,
+    told = ToldModel(
+        hidden=skeleton.causal.config.get_text_config().hidden_size,
         longest=_longest(shell),
         kinds=tuple(kinds),
         units=tuple(units),
@@ -78,7 +88,7 @@ def _described(model: HfModel) -> Told:
         prefix=f"{base}.",
         whole=cuts.unknown,
     )  # fmt: skip
-    return measured(model, told, frame, calls)
+    return measured(model, told, skeleton, calls)
 
 
 def _check_values(model: HfModel) -> None:
@@ -87,7 +97,7 @@ def _check_values(model: HfModel) -> None:
     kind = model.model_type
     if kind in REFUSED:
         raise config_error("model_type", kind, REFUSED[kind], _ELSEWHERE)
-    known = CONFIG_MAPPING[kind] if kind in CONFIG_MAPPING else None  # noqa: SIM401 (it is no mapping of values)
+    known: Any = CONFIG_MAPPING[kind] if kind in CONFIG_MAPPING else None  # noqa: SIM401 (it is no mapping of values)
     if not (getattr(known, "base_model_pp_plan", None) and getattr(known, "base_model_tp_plan", None)):
         rule = "transformers has no plan of how it is cut, and it is none of the native types"
         raise config_error("model_type", kind, rule, _ELSEWHERE)
@@ -102,29 +112,29 @@ def _check_values(model: HfModel) -> None:
         raise config_error("quantization_config", "...", "quantized weights cannot be trained", "use others")
 
 
-def _gives(frame: Frame) -> list[int]:
+def _gives(skeleton: Skeleton) -> list[int]:
     """How many things each layer gives, by its class: layers of a class are alike in it."""
     found: dict[type, int] = {}
-    calls = _first_calls(frame)
-    for layer, call in zip(frame.layers, calls, strict=True):
+    calls = _first_calls(skeleton)
+    for layer, call in zip(skeleton.layers, calls, strict=True):
         if type(layer) not in found and call is not None:
-            found[type(layer)] = _count_of(layer, call, frame)
-    return [found.get(type(layer), 0) for layer in frame.layers]
+            found[type(layer)] = _count_of(layer, call, skeleton)
+    return [found.get(type(layer), 0) for layer in skeleton.layers]
 
 
-def _first_calls(frame: Frame) -> list[Call]:
+def _first_calls(skeleton: Skeleton) -> list[Call]:
     """As of layers that give one thing or, where the model wants more of them, several."""
-    hidden = frame.causal.config.get_text_config().hidden_size
+    hidden = skeleton.causal.config.get_text_config().hidden_size
     for count in (0, 2, 3):
         with suppress(ValueError):
-            return frame.shell([count] * len(frame.layers)).calls(_batch(), hidden, torch.float32)
-    return frame.shell([0] * len(frame.layers)).calls(_batch(), hidden, torch.float32)
+            return skeleton.shell([count] * len(skeleton.layers)).calls(_batch(), hidden, torch.float32)
+    return skeleton.shell([0] * len(skeleton.layers)).calls(_batch(), hidden, torch.float32)
 
 
-def _count_of(layer: nn.Module, call: Call, frame: Frame) -> int:
+def _count_of(layer: nn.Module, call: Call, skeleton: Skeleton) -> int:
     from hetero.models.provided.measured import on_meta, without_experts
 
-    x = torch.empty(*_batch().tokens_BT.shape, frame.causal.config.get_text_config().hidden_size, device="meta")
+    x = torch.empty(*_batch().tokens_BT.shape, skeleton.causal.config.get_text_config().hidden_size, device="meta")
     try:
         with without_experts(layer), torch.no_grad():
             made = on_meta(call)(layer, x)
@@ -138,10 +148,10 @@ def _batch() -> Batch:
     return Batch(tokens_BT, tokens_BT)
 
 
-def _checked(model: HfModel, frame: Frame, shell: Shell) -> list[Call]:
+def _checked(model: HfModel, skeleton: Skeleton, shell: Shell) -> list[Call]:
     """What layers are given beside the stream. ModelError where they hand each other more than that, or where it
     depends on the tokens."""
-    batch, hidden = _batch(), frame.causal.config.get_text_config().hidden_size
+    batch, hidden = _batch(), skeleton.causal.config.get_text_config().hidden_size
 
     def refuse(rule: str) -> Exception:
         return config_error("model_type", model.model_type, f"on transformers' modules {rule}", _ELSEWHERE)
@@ -165,10 +175,10 @@ def _checked(model: HfModel, frame: Frame, shell: Shell) -> list[Call]:
         made.append(x + 0)
         return (made[-1], *[extra] * (self._gives - 1)) if self._gives else made[-1]
 
-    with _seen_embedding(frame, shell), patch.object(type(shell._passed[0]), "forward", forward):
+    with _seen_embedding(skeleton, shell), patch.object(type(shell._passed[0]), "forward", forward):
         stream = shell(batch)
     by_tokens = [one.call for one in shell._passed]
-    if len(made) != len(frame.layers) or stream is not made[-1]:
+    if len(made) != len(skeleton.layers) or stream is not made[-1]:
         raise refuse("more is computed between its layers, or behind them, than its plan says")
     if stream.shape != (*batch.tokens_BT.shape, hidden):
         raise refuse(f"the stream has the shape {tuple(stream.shape[2:])} at each position")
@@ -180,10 +190,10 @@ def _checked(model: HfModel, frame: Frame, shell: Shell) -> list[Call]:
 
 
 @contextmanager
-def _seen_embedding(frame: Frame, shell: Shell) -> Iterator[None]:
+def _seen_embedding(skeleton: Skeleton, shell: Shell) -> Iterator[None]:
     """With vectors that are no zeros, whose gradients are wanted."""
-    found = shell.base.get_submodule(frame.embedding_name)
-    weight = found._parameters["weight"]
+    found = shell.base.get_submodule(skeleton.embedding_name)
+    weight = found.get_parameter("weight")
     found._parameters["weight"] = nn.Parameter(torch.randn(1, weight.shape[1]).expand(weight.shape))
     try:
         yield
@@ -191,7 +201,9 @@ def _seen_embedding(frame: Frame, shell: Shell) -> Iterator[None]:
         found._parameters["weight"] = weight
 
 
-def _equal(one: Call, other: Call) -> bool:
+def _equal(one: Call | None, other: Call | None) -> bool:
+    if one is None or other is None:
+        return one is other
     here, there = (tree_leaves([call.given, call.named]) for call in (one, other))
     return len(here) == len(there) and all(
         torch.equal(a, b) if isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor) else a == b
@@ -199,15 +211,15 @@ def _equal(one: Call, other: Call) -> bool:
     )
 
 
-def _behaviour(frame: Frame, calls: Sequence[Call], number: int) -> str:
+def _behaviour(skeleton: Skeleton, calls: Sequence[Call], number: int) -> str:
     """What layers of equal tensors may differ in, as far as it costs something."""
-    layer, config = frame.layers[number], frame.causal.config.get_text_config()
+    layer, config = skeleton.layers[number], skeleton.causal.config.get_text_config()
     types = getattr(config, "layer_types", None)
     return f"{type(layer).__name__} {types[number] if types and number < len(types) else ''}"
 
 
-def _layer(frame: Frame, number: int, gives: int, first: Mapping[int, tuple[str, float]], cuts: Cuts) -> ToldUnit:
-    layer, tensors = frame.layers[number], []
+def _layer(skeleton: Skeleton, number: int, gives: int, first: Mapping[int, tuple[str, float]], cuts: Cuts) -> ToldUnit:
+    layer, tensors = skeleton.layers[number], list[ToldTensor]()
     for name, _, _, tensor in parameters_of(layer):
         tensors += _tensors(name, tensor, first, cuts.packed(number, name), cuts.cut(number, name))
     styles = cuts.styles(number)
@@ -243,27 +255,27 @@ def _tensors(
         yield ToldTensor(name=f"{name}.{part}", shape=tuple(shape), part=part, axis=packed, **common)
 
 
-def _embedding(frame: Frame, shell: Shell, first: Mapping[int, tuple[str, float]]) -> ToldUnit:
-    within, tensors = f"{frame.embedding_name}.weight", []
-    begins = (f"{frame.layers_name}.", f"{frame.norm_name}.")
-    for name, _, _, tensor in parameters_of(frame.base):
+def _embedding(skeleton: Skeleton, shell: Shell, first: Mapping[int, tuple[str, float]]) -> ToldUnit:
+    within, tensors = f"{skeleton.embedding_name}.weight", list[ToldTensor]()
+    begins = (f"{skeleton.layers_name}.", f"{skeleton.norm_name}.")
+    for name, _, _, tensor in parameters_of(skeleton.base):
         if not name.startswith(begins):
             found = _tensors(name, tensor, first, None, 0 if name == within else None)
             tensors += [one.model_copy(update={"shared": one.name == within}) for one in found]
     return ToldUnit(kind="embedding", role="embedding", tensors=tuple(tensors))
 
 
-def _head(frame: Frame, first: Mapping[int, tuple[str, float]]) -> ToldUnit:
-    head, tensors = frame.causal.get_submodule(frame.head_name), []
+def _head(skeleton: Skeleton, first: Mapping[int, tuple[str, float]]) -> ToldUnit:
+    head, tensors = skeleton.causal.get_submodule(skeleton.head_name), list[ToldTensor]()
     if not isinstance(head, nn.Linear):
         raise config_error("model_type", type(head).__name__, "its head is no product", _ELSEWHERE)
-    if frame.norm_name is not None:
-        for name, _, _, tensor in parameters_of(getattr(frame.base, frame.norm_name)):
+    if skeleton.norm_name is not None:
+        for name, _, _, tensor in parameters_of(getattr(skeleton.base, skeleton.norm_name)):
             tensors += _tensors(f"norm.{name}", tensor, first, None, None)
-    cut = 0 if _by_entry(frame, head) else None
+    cut = 0 if _by_entry(skeleton, head) else None
     for name in ("weight", "bias"):
-        if (tensor := head._parameters[name]) is not None:
-            found = _tensors(f"head.{name}", tensor, first, None, cut)
+        if (stored := head._parameters[name]) is not None:
+            found = _tensors(f"head.{name}", stored, first, None, cut)
             tensors += [one.model_copy(update={"shared": name == "weight"}) for one in found]
     return ToldUnit(kind="head", role="head", tensors=tuple(tensors))
 
@@ -275,18 +287,18 @@ class _Fixed(nn.Module):
         return self.logits
 
 
-def _by_entry(frame: Frame, head: nn.Linear) -> bool:
+def _by_entry(skeleton: Skeleton, head: nn.Linear) -> bool:
     """Whether each logit is made of one number that the head gives, so that ranks may make some of them each."""
     fixed, entries = _Fixed(), head.out_features
-    made, x = frame.behind(fixed), torch.zeros(1, 2, head.in_features)
+    made, x = skeleton.behind(fixed), torch.zeros(1, 2, head.in_features)
     fixed.logits = whole = torch.randn(1, 2, entries)
     logits, half = made(x), entries // 2
     fixed.logits = whole[..., :half]
     return logits.shape == whole.shape and torch.equal(made(x), logits[..., :half])
 
 
-def _is_tied(frame: Frame) -> bool:
-    return frame.causal.get_output_embeddings().weight is frame.causal.get_input_embeddings().weight
+def _is_tied(skeleton: Skeleton) -> bool:
+    return skeleton.causal.get_output_embeddings().weight is skeleton.causal.get_input_embeddings().weight
 
 
 def _longest(shell: Shell) -> int | None:
@@ -295,7 +307,7 @@ def _longest(shell: Shell) -> int | None:
     return min(tables[1:], default=None)
 
 
-def _first_values(frame: Frame) -> dict[int, tuple[str, float]]:
+def _first_values(skeleton: Skeleton) -> dict[int, tuple[str, float]]:
     """How transformers begins each parameter, by its id."""
     import transformers.initialization as init
 
@@ -323,10 +335,6 @@ def _first_values(frame: Frame) -> dict[int, tuple[str, float]]:
         "uniform_": unknown,
     }
     with patch.multiple(init, **known), torch.no_grad():
-        for module in frame.causal.modules():
-            frame.causal._init_weights(module)
+        for module in skeleton.causal.modules():
+            skeleton.causal._init_weights(module)
     return found
-
-
-def elements(tensors: Sequence[ToldTensor]) -> int:
-    return sum(prod(tensor.shape) for tensor in tensors)

@@ -20,10 +20,10 @@ from hetero.layers.builder import Builder
 from hetero.layers.group import TensorGroup
 from hetero.models.batch import Batch
 from hetero.models.hf_model import HfModel
-from hetero.models.provided.frame import META, Call, Frame
 from hetero.models.provided.part import ProvidedPart
-from hetero.models.provided.told import Told, ToldBytes, ToldUnit, ToldWork
-from hetero.models.provided.unit_modules import LayerModule, calls_of
+from hetero.models.provided.skeleton import META, Call, Skeleton
+from hetero.models.provided.told import ToldBytes, ToldModel, ToldUnit, ToldWork
+from hetero.models.provided.unit_modules import ProvidedLayer, calls_of
 
 TRIED = (2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 40, 48, 64)
 LENGTHS = 32, 64
@@ -49,7 +49,7 @@ def without_experts(layer: nn.Module) -> Iterator[list[int]]:
 
     found = [module for _, module in layer.named_modules() if _is_experts(module)]
     for module in found:
-        module.forward = forward  # type: ignore[method-assign]
+        module.forward = forward
     try:
         yield chosen
     finally:
@@ -63,7 +63,7 @@ def _is_experts(module: nn.Module) -> bool:
     )
 
 
-def measured(model: HfModel, told: Told, frame: Frame, calls: Sequence[Call]) -> Told:
+def measured(model: HfModel, told: ToldModel, skeleton: Skeleton, calls: Sequence[Call]) -> ToldModel:
     """With the work of each kind, gradients of which ranks make a share, and the numbers of ranks that are legal."""
     kinds = list(told.kinds)
     firsts = {kind: unit for unit, kind in reversed([*enumerate(told.units)])}
@@ -72,7 +72,7 @@ def measured(model: HfModel, told: Told, frame: Frame, calls: Sequence[Call]) ->
         if kind.role != "layer":
             kinds[number] = kind.model_copy(update={"work": _work_around(kind, told.hidden)})
             continue
-        layer = _Layer(model, told.model_copy(update={"kinds": tuple(kinds)}), kind.kind, firsts[number], frame)
+        layer = _Layer(model, told.model_copy(update={"kinds": tuple(kinds)}), kind.kind, firsts[number], skeleton)
         try:
             once = layer.uses()
             kind = kind.model_copy(update={"linear": tuple(path for path in kind.linear if path in once)})
@@ -108,28 +108,28 @@ class _Layer:
     """One kind, by its first unit."""
 
     model: HfModel
-    told: Told
+    told: ToldModel
     kind: str
     number: int
-    frame: Frame
+    skeleton: Skeleton
 
     def of(self, kind: ToldUnit) -> _Layer:
         kinds = tuple(kind if one.kind == kind.kind else one for one in self.told.kinds)
-        return _Layer(self.model, self.told.model_copy(update={"kinds": kinds}), self.kind, self.number, self.frame)
+        return _Layer(self.model, self.told.model_copy(update={"kinds": kinds}), self.kind, self.number, self.skeleton)
 
     @property
     def part(self) -> ProvidedPart:
         return ProvidedPart(self.model, self.told, self.kind)
 
-    def module(self, tp: int, dtype: torch.dtype = torch.float32) -> LayerModule:
+    def module(self, tp: int, dtype: torch.dtype = torch.float32) -> ProvidedLayer:
         specs = {
             spec.name: spec.__class__(f"units.{self.number}.{spec.name}", spec.layout, spec.initial, spec.trains)
             for spec in self.part.tensors(tp)
         }
         builder = Builder(TensorGroup(tp), Operators(), dtype, META, None)
-        return LayerModule(builder, self.part, specs)
+        return ProvidedLayer(builder, self.part, specs)
 
-    def run(self, module: LayerModule, length: int, dtype: torch.dtype = torch.float32) -> tuple[Any, Any]:
+    def run(self, module: ProvidedLayer, length: int, dtype: torch.dtype = torch.float32) -> tuple[Any, Any]:
         """Its input, and its output."""
         tokens_BT = torch.zeros(1, length, dtype=torch.int64)
         batch = Batch(tokens_BT, tokens_BT)
@@ -140,7 +140,7 @@ class _Layer:
 
     def uses(self) -> set[str]:
         """The products of this layer that are used once, and whose weights nobody else reads."""
-        module = self.frame.layer(self.number - 1)
+        module = self.skeleton.layer(self.number - 1)
         used: dict[str, int] = {}
         own = {path: module.get_submodule(path) for path in self.part.unit.linear}
 
@@ -153,7 +153,7 @@ class _Layer:
             return forward
 
         for path, linear in own.items():
-            linear.forward = probed(path, linear)  # type: ignore[method-assign]
+            linear.forward = probed(path, linear)
         tokens_BT = torch.zeros(1, LENGTHS[0], dtype=torch.int64)
         call = on_meta(calls_of(self.part, Batch(tokens_BT, tokens_BT), torch.float32)[self.number - 1])
         x = torch.empty(1, LENGTHS[0], self.told.hidden, device=META, requires_grad=True)

@@ -14,25 +14,25 @@ from typing import Any
 
 import torch
 
+from bridge.layout.layout import Region
 from hetero.models.hf_model import config_error
 from hetero.models.provided.told import ToldBlock, ToldTensor
 
 MOST_ELEMENTS = 1 << 22
 SMALL = 4
-Box = tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True)
-class Place:
+class StoredBox:
     """The box `here` of a parameter is the box `there` of a directory's tensor."""
 
     foreign: str
-    here: Box
-    there: Box
+    here: Region
+    there: Region
     dims: tuple[int, ...]
 
 
-def places(causal: Any, small: bool | None = None) -> tuple[dict[str, list[Place]], dict[str, str]]:
+def places(causal: Any, small: bool | None = None) -> tuple[dict[str, list[StoredBox]], dict[str, str]]:
     """By the name in the model's state; and the directory's names that stand for others."""
     from transformers.core_model_loading import revert_weight_conversion
 
@@ -52,7 +52,7 @@ def places(causal: Any, small: bool | None = None) -> tuple[dict[str, list[Place
         at += count
     there = revert_weight_conversion(causal, dict(numbered))
     whole = revert_weight_conversion(causal, {name: numbered[own[id(tensor)]] for name, tensor in state.items()})
-    found: dict[str, list[Place]] = {name: [] for name in numbered}
+    found: dict[str, list[StoredBox]] = {name: [] for name in numbered}
     scales = {name: tuple(a // b for a, b in zip(state[name].shape, shapes[name], strict=True)) for name in numbered}
     bounds = sorted((begin, name) for name, begin in begins.items())
     for foreign, values in there.items():
@@ -63,13 +63,15 @@ def places(causal: Any, small: bool | None = None) -> tuple[dict[str, list[Place
     return found, ties
 
 
-def told_blocks(tensors: Sequence[ToldTensor], state: Mapping[str, list[Place]], prefix: str) -> tuple[ToldBlock, ...]:
+def told_blocks(
+    tensors: Sequence[ToldTensor], state: Mapping[str, list[StoredBox]], prefix: str
+) -> tuple[ToldBlock, ...]:
     """Of a unit whose parameters have names that begin so."""
     parts = (_of_part(tensor, place) for tensor in tensors for place in state[prefix + tensor.parameter])
     return tuple(_gathered([block for block in parts if block is not None]))
 
 
-def _of_part(tensor: ToldTensor, place: Place) -> ToldBlock | None:
+def _of_part(tensor: ToldTensor, place: StoredBox) -> ToldBlock | None:
     here, there = list(place.here), list(place.there)
     if tensor.part is not None:
         extent, axis = tensor.shape[tensor.axis], tensor.axis
@@ -110,7 +112,7 @@ def _of_foreign(
     bounds: Sequence[tuple[int, str]],
     shapes: Mapping[str, tuple[int, ...]],
     scales: Mapping[str, tuple[int, ...]],
-) -> Iterator[tuple[str, Place]]:
+) -> Iterator[tuple[str, StoredBox]]:
     starts = torch.tensor([begin for begin, _ in bounds])
     owners = torch.searchsorted(starts, values.flatten(), right=True) - 1
     for number in owners.unique().tolist():
@@ -123,7 +125,7 @@ def _of_foreign(
 
 def _place(
     foreign: str, name: str, where: torch.Tensor, index: torch.Tensor, shape: Sequence[int], scale: Sequence[int]
-) -> Place:
+) -> StoredBox:
     there, here = _box(where), _box(index)
     if prod(b - a for a, b in here) != len(index) or prod(b - a for a, b in there) != len(index):
         raise _unknown(name, foreign)
@@ -136,7 +138,7 @@ def _place(
         free.remove(dims[-1])
     wide = tuple((a * by, b * by) for (a, b), by in zip(here, scale, strict=True))
     wide_there = tuple((a * scale[dim], b * scale[dim]) for (a, b), dim in zip(there, dims, strict=True))
-    return Place(foreign, wide, wide_there, tuple(dims))
+    return StoredBox(foreign, wide, wide_there, tuple(dims))
 
 
 def _index(numbers: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
@@ -144,7 +146,7 @@ def _index(numbers: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
     return torch.stack(torch.unravel_index(numbers, shape), -1) if shape else numbers.new_zeros(len(numbers), 0)
 
 
-def _box(index: torch.Tensor) -> Box:
+def _box(index: torch.Tensor) -> Region:
     return tuple((int(column.min()), int(column.max()) + 1) for column in index.t())
 
 

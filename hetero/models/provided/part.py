@@ -9,9 +9,9 @@ from typing import Any
 from hetero.layers.spec import TensorSpec
 from hetero.models.hf_model import HfModel
 from hetero.models.parts.part import Part, PartWork
-from hetero.models.provided.told import Told, ToldBytes, ToldUnit
+from hetero.models.provided.told import ToldBytes, ToldModel, ToldUnit
 
-_MODULES = {"embedding": "EmbeddingModule", "layer": "LayerModule", "head": "HeadModule"}
+_MODULES = {"embedding": "ProvidedEmbedding", "layer": "ProvidedLayer", "head": "ProvidedHead"}
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class ProvidedPart(Part):
     """All of a unit: of a `model` of which so much is `told`, and of those of one `kind`."""
 
     model: HfModel
-    told: Told
+    told: ToldModel
     kind: str
 
     @cached_property

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from hetero.models.provided.frame import Frame, parameters_of
+from hetero.models.provided.skeleton import Skeleton, parameters_of
 from hetero.models.provided.told import Style
 
 WHOLE = {"colwise_gather_output", "colwise_rep", "rowwise_split_input", "rowwise_rep", "replicate", "local_params",
@@ -22,14 +22,14 @@ MODULES: dict[str, Style] = {
 class Cuts:
     """Of the modules of each layer, by their names within it. `unknown` says why nothing is cut, if so."""
 
-    def __init__(self, frame: Frame) -> None:
+    def __init__(self, skeleton: Skeleton) -> None:
         self.unknown = ""
-        self.rope = int(getattr(frame.causal.config.get_text_config(), "qk_rope_head_dim", 0) or 0)
+        self.rope = int(getattr(skeleton.causal.config.get_text_config(), "qk_rope_head_dim", 0) or 0)
         self._styles: list[dict[str, Style]] = []
         self._tensors: list[dict[str, tuple[int | None, int | None]]] = []
-        plan = frame.causal.config.base_model_tp_plan or {}
-        for number, layer in enumerate(frame.layers):
-            self._read(f"{frame.layers_name}.*.", f"layers.{number}.", layer, plan)
+        plan = skeleton.causal.config.base_model_tp_plan or {}
+        for number, layer in enumerate(skeleton.layers):
+            self._read(f"{skeleton.layers_name}.*.", f"layers.{number}.", layer, plan)
         if self.unknown or not any(self._styles):
             self.unknown = self.unknown or "transformers' plan of the model cuts none of its layers"
             self._styles = [{} for _ in self._styles]
@@ -77,8 +77,8 @@ class Cuts:
         self._tensors.append(tensors)
 
 
-def read_cuts(frame: Frame) -> Cuts:
-    return Cuts(frame)
+def read_cuts(skeleton: Skeleton) -> Cuts:
+    return Cuts(skeleton)
 
 
 def _fault(style: str, module: Any) -> bool:

@@ -23,9 +23,10 @@ class Inward(Linear):
         return super().forward(self._group.copy_in(x, self._weight_gradients.flush))
 
 
-class Packed(nn.Module):
+class PackedInward(nn.Module):
     """The same, of two products whose weights lie in one: each rank has some of either's outputs."""
 
+    weight: torch.Tensor
     bias: torch.Tensor | None
 
     def __init__(self, group: TensorGroup, module: nn.Module) -> None:
@@ -47,7 +48,7 @@ def outward(group: TensorGroup, module: nn.Module) -> None:
         named = {name: _entering(group, x) for name, x in named.items()}
         return group.reduce_out(own(*given, **named))
 
-    module.forward = forward  # type: ignore[method-assign]
+    module.forward = forward
 
 
 def latent(group: TensorGroup, module: nn.Module, rope: int) -> None:
@@ -57,7 +58,7 @@ def latent(group: TensorGroup, module: nn.Module, rope: int) -> None:
     def forward(x: torch.Tensor) -> torch.Tensor:
         return cast(torch.Tensor, _ToHeads.apply(own(x), group, rope))
 
-    module.forward = forward  # type: ignore[method-assign]
+    module.forward = forward
 
 
 class _ToHeads(torch.autograd.Function):
@@ -103,5 +104,5 @@ def sharded(layer: nn.Module, told: ToldUnit, builder: Builder, specs: Mapping[s
                 outward(group, module)
             elif style == "packed":
                 parent, _, name = path.rpartition(".")
-                layer.get_submodule(parent)._modules[name] = Packed(group, module)
+                layer.get_submodule(parent)._modules[name] = PackedInward(group, module)
     return held

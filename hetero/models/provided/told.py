@@ -108,7 +108,7 @@ class ToldUnit(_Told):
     work: ToldWork = ToldWork()
 
 
-class Told(_Told):
+class ToldModel(_Told):
     """`units` number `kinds`. Where `tied`, the head uses that tensor of the embedding.
 
     blocks  of each unit, where directories have its tensors; `ties` are names there that stand for others, and `prefix`

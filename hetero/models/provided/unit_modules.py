@@ -15,9 +15,9 @@ from hetero.layers.builder import Builder, LogicalTensor, ShardedModule, tensors
 from hetero.layers.group import TensorGroup
 from hetero.layers.spec import TensorSpec
 from hetero.models.batch import Batch
-from hetero.models.provided.frame import Call, Frame, frame_of, settle
 from hetero.models.provided.part import ProvidedPart
 from hetero.models.provided.sharding import sharded
+from hetero.models.provided.skeleton import Call, Skeleton, settle, skeleton_of
 from hetero.models.provided.told import ToldTensor
 
 
@@ -70,17 +70,17 @@ class ProvidedModule(ShardedModule):
         return tensors(self)
 
 
-class EmbeddingModule(ProvidedModule):
+class ProvidedEmbedding(ProvidedModule):
     """tokens_BT -> x_BTD."""
 
     def __init__(self, builder: Builder, part: ProvidedPart, specs: Mapping[str, TensorSpec]) -> None:
         super().__init__(builder, part, specs)
-        frame = frame_of(part.model)
-        self.shell = frame.shell(part.gives)
+        skeleton = skeleton_of(part.model)
+        self.shell = skeleton.shell(part.gives)
         self.fill(self.shell.base, set())
-        layout = specs[f"{frame.embedding_name}.weight"].layout
+        layout = specs[f"{skeleton.embedding_name}.weight"].layout
         if builder.group.size > 1:
-            table = self.shell.base.get_submodule(frame.embedding_name)
+            table = self.shell.base.get_submodule(skeleton.embedding_name)
             _cut_rows(table, builder.group, layout.region(builder.group.rank)[0])
 
     def forward(self, x_BTD: torch.Tensor | None, batch: Batch) -> torch.Tensor:
@@ -88,14 +88,14 @@ class EmbeddingModule(ProvidedModule):
         return self.shell(batch)
 
 
-class LayerModule(ProvidedModule):
+class ProvidedLayer(ProvidedModule):
     """x_BTD -> x_BTD."""
 
     def __init__(self, builder: Builder, part: ProvidedPart, specs: Mapping[str, TensorSpec]) -> None:
         super().__init__(builder, part, specs)
         self._number = unit_number(specs) - 1
-        frame = frame_of(part.model)
-        self.layer = frame.layer(self._number)
+        skeleton = skeleton_of(part.model)
+        self.layer = skeleton.layer(self._number)
         self.fill(self.layer, sharded(self.layer, part.unit, builder, specs))
         self._tuple = bool(part.unit.gives)
 
@@ -108,18 +108,18 @@ class LayerModule(ProvidedModule):
         return made[0] if self._tuple else made
 
 
-class HeadModule(ProvidedModule):
+class ProvidedHead(ProvidedModule):
     """x_BTD -> the sum of the token losses, a float32 scalar that is equal on every rank."""
 
     def __init__(self, builder: Builder, part: ProvidedPart, specs: Mapping[str, TensorSpec]) -> None:
         super().__init__(builder, part, specs)
-        frame, cut = frame_of(part.model), part.head_cut
-        self.norm = frame.norm()
+        skeleton, cut = skeleton_of(part.model), part.head_cut
+        self.norm = skeleton.norm()
         self.fill(self.norm, set(), NORM)
-        self.product = _Product()
+        self.product = _HeadProduct()
         self._group = builder.group if cut else TensorGroup()
         self.fill(self.product, set(), HEAD)
-        self.logits = frame.behind(self.product)
+        self.logits = skeleton.behind(self.product)
         self._first = specs["head.weight"].layout.region(builder.group.rank)[0][0]
 
     def forward(self, x_BTD: torch.Tensor, batch: Batch) -> torch.Tensor:
@@ -133,8 +133,11 @@ class HeadModule(ProvidedModule):
 NORM, HEAD = "norm.", "head."
 
 
-class _Product(nn.Module):
+class _HeadProduct(nn.Module):
     """This rank's logits."""
+
+    weight: torch.Tensor
+    bias: torch.Tensor | None
 
     def __init__(self) -> None:
         super().__init__()
@@ -147,16 +150,16 @@ class _Product(nn.Module):
 
 def calls_of(part: ProvidedPart, batch: Batch, dtype: torch.dtype) -> list[Call]:
     """What each layer of the model is given beside the stream."""
-    shell = _shell_for_calls(frame_of(part.model), part)
+    shell = _shell_for_calls(skeleton_of(part.model), part)
     device = batch.tokens_BT.device
     shell.to(device)
     return shell.calls(batch, part.hidden, dtype)
 
 
-def _shell_for_calls(frame: Frame, part: ProvidedPart) -> Any:
-    if not hasattr(frame, "for_calls"):
-        frame.for_calls = frame.shell(part.gives)  # type: ignore[attr-defined]
-    return frame.for_calls  # type: ignore[attr-defined]
+def _shell_for_calls(skeleton: Skeleton, part: ProvidedPart) -> Any:
+    if not hasattr(skeleton, "for_calls"):
+        skeleton.for_calls = skeleton.shell(part.gives)  # type: ignore[attr-defined]
+    return skeleton.for_calls  # type: ignore[attr-defined]
 
 
 def unit_number(specs: Mapping[str, TensorSpec]) -> int:

@@ -11,6 +11,7 @@ from balancer.completion.completion import complete
 from balancer.cost.topology import Topology
 from balancer.errors import PlanError
 from balancer.plan.plan import PipelinePlan
+from balancer.plan.recompute import RecomputedUnits
 from balancer.problem import Problem
 from tests.unit.balancer.cases import pipelines, plan, pool, topology, unit, workload
 
@@ -74,6 +75,23 @@ def test_rows_of_the_stream_are_cut_over_a_group_that_divides_them():
 def test_slices_have_tokens_of_every_chip_of_a_group(stages, slices):
     error = refusal(changed(plan((16, stages)), 0, tp_slices=slices))
     assert (error.key, error.value) == ("pipelines[0].stages[0].tp_slices", slices)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("tp_slices", 2),
+        ("sequence_parallel", True),
+        ("recompute", "selective"),
+        ("recompute", RecomputedUnits(full=1, selective=1)),
+    ],
+)
+def test_what_a_model_does_not_know_is_refused_with_its_reason(name, value):
+    work = replace(WORK, refused=dict.fromkeys(("tp_slices", "sequence_parallel", "recompute"), "it has no such thing"))
+    error = refusal(changed(plan((16, GOOD)), 0, **{name: value}), work=work)
+    assert (error.key, error.rule) == (f"pipelines[0].stages[0].{name}", "it has no such thing")
+    full = changed(plan((16, GOOD)), 0, recompute="full")
+    assert complete(full, Problem(POOLS, work)).pipelines[0].stages[0].recompute == "full"
 
 
 @pytest.mark.parametrize(("stages", "experts"), [(GOOD, 0), (GOOD, 1), ([("fast", 1, (0, 8))], 8)])

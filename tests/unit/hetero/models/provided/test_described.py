@@ -7,8 +7,8 @@ import pytest
 from hetero.models.errors import ModelError
 from hetero.models.hf_model import HfModel
 from hetero.models.provided.described import describe
-from hetero.models.provided.frame import frame_of
 from hetero.models.provided.names import places
+from hetero.models.provided.skeleton import skeleton_of
 from tests.tiny_provided import PROVIDED, tiny_provided
 
 pytestmark = pytest.mark.slow
@@ -35,7 +35,7 @@ def test_what_all_heads_share_is_known_by_the_graph() -> None:
 @pytest.mark.parametrize("kind", ["dots1", *(pytest.param(k, marks=pytest.mark.exhaustive) for k in PROVIDED)])
 def test_names_are_the_same_by_small_numbers(kind: str) -> None:
     """As of a model too large to number all of its elements."""
-    causal = frame_of(tiny_provided(kind)).causal
+    causal = skeleton_of(tiny_provided(kind)).causal
     assert places(causal, small=True) == places(causal, small=False)
 
 

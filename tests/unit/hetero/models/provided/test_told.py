@@ -15,7 +15,7 @@ from hetero.models.hf_model import HfModel
 from hetero.models.provided import asking
 from hetero.models.provided.asking import told_of
 from hetero.models.provided.model import describe, weights
-from hetero.models.provided.told import Told, ToldBlock, ToldTensor, ToldUnit
+from hetero.models.provided.told import ToldBlock, ToldModel, ToldTensor, ToldUnit
 
 LAYER = (
     ToldTensor(name="q.weight", parameter="q.weight", shape=(8, 6), cut=0, std=0.02),
@@ -34,7 +34,7 @@ STORED = (
 )  # fmt: skip
 TABLE = ToldTensor(name="table.weight", parameter="table.weight", shape=(5, 6), cut=0, shared=True, std=0.02)
 HEAD = TABLE.model_copy(update={"name": "head.weight", "parameter": "head.weight"})
-TOLD = Told(
+TOLD = ToldModel(
     hidden=6,
     kinds=(
         ToldUnit(kind="embedding", role="embedding", tensors=(TABLE,)),

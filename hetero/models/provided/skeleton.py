@@ -26,7 +26,7 @@ class Call:
         return layer(x, *self.given, **self.named)
 
 
-class Frame:
+class Skeleton:
     """The modules of a model, none of which has memory for its parameters; other buffers are as they begin."""
 
     def __init__(self, model: HfModel) -> None:
@@ -81,7 +81,7 @@ class Frame:
     def behind(self, product: nn.Module) -> Logits:
         """What makes logits of the last vectors, with `product` in the head's place."""
         name = self.causal.base_model_prefix
-        self.causal._modules[name] = _Given()
+        self.causal._modules[name] = _GivenStream()
         try:
             copy = deepcopy(self.causal)
         finally:
@@ -111,7 +111,7 @@ class Passed(nn.Module):
         try:
             return super().__getattr__(name)
         except AttributeError:
-            return getattr(super().__getattr__("_layer")[0] if "_layer" in self.__dict__ else None, name)
+            return getattr(self.__dict__.get("_layer", (None,))[0], name)
 
 
 class Shell(nn.Module):
@@ -143,7 +143,7 @@ class Shell(nn.Module):
         return made
 
 
-class _Given(nn.Module):
+class _GivenStream(nn.Module):
     """Stands in the model's place in front of its head."""
 
     x_BTD: torch.Tensor
@@ -184,9 +184,9 @@ class Logits(nn.Module):
 
 
 @lru_cache(maxsize=2)
-def frame_of(model: HfModel) -> Frame:
+def skeleton_of(model: HfModel) -> Skeleton:
     """One for all units of a process."""
-    return Frame(model)
+    return Skeleton(model)
 
 
 def parameters_of(module: nn.Module) -> Iterator[tuple[str, nn.Module, str, torch.Tensor]]:
