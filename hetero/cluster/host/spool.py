@@ -75,7 +75,8 @@ class Spool:
         for event in events:
             if isinstance(event, PiecesSaved):
                 self._saved.put(event)
-        if others := [event for event in events if not isinstance(event, PiecesSaved)]:
+        others: list[Sent] = [event for event in events if not isinstance(event, PiecesSaved)]
+        if others:
             self._put(others)
 
     def taken(self, sent: Sequence[Sent]) -> None:
