@@ -3,6 +3,7 @@
 store.CheckpointStore  the checkpoints of one run
 manifest.RunState      what a checkpoint knows of the run beside its tensors
 pieces                 `write_piece` of an owner, `CheckpointReader` of any rank
+arriving               `append_part`: a file that comes in parts
 address.StoreAddress   where a store of fsspec has it; a `Location` is a path or such an address
 hf_layout.HfLayout     where every byte of a model's directory lies; torch-free, as the next
 hf_directory           `HfDirectory`: what makes a checkpoint one, beside its weights

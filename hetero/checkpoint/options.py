@@ -10,7 +10,7 @@ from hetero.paths import path_or_address, scheme_of
 
 
 class CheckpointOptions(BaseModel):
-    """Without `storage` checkpoints lie in the run directory, which then must be one that all hosts reach."""
+    """Without `storage` checkpoints lie in the run directory, by way of the driver where a host does not reach it."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

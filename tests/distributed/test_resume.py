@@ -86,7 +86,11 @@ def test_what_is_saved_beside_the_steps_is_the_state_before_them_wherever_it_goe
     assert (rest.losses, rest.norms) == (whole.losses[2:], whole.norms[2:])
 
 
-@pytest.mark.parametrize("job", [ADAMW, MOMENTUM, TIED, EXPERTS], ids=["adamw", "momentum", "tied", "experts"])
+@pytest.mark.parametrize(
+    "job",
+    [ADAMW, MOMENTUM, TIED, pytest.param(EXPERTS, marks=pytest.mark.exhaustive)],
+    ids=["adamw", "momentum", "tied", "experts"],
+)
 def test_forgotten_moments_would_show(job: Job, text: Prepared, uninterrupted: Uninterrupted) -> None:
     """The tolerances are narrow enough to miss the optimizer's state, if a checkpoint had lost it."""
     training = PlainTraining(job, text, PlainModel(job.dimensions, job.train.seed))

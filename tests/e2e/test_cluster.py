@@ -7,6 +7,7 @@ import json
 import os
 import re
 import secrets
+import shlex
 import subprocess
 import sys
 import time
@@ -19,6 +20,7 @@ import psutil
 import pytest
 import yaml
 
+from tests.e2e.bad_input.test_full_disk import NAMESPACE
 from tests.e2e.command import ROOT, Command, Run, short_folder
 from tests.e2e.listeners import differences, listeners
 from tests.patience import RUN_S, WAIT_S
@@ -209,6 +211,25 @@ def _stop(cluster: RayCluster, job: str, processes: list[psutil.Process]) -> Non
 
 
 ABACUS = ("--set", "pools.ascend.select.labels.family=abacus")
+
+
+@pytest.mark.exhaustive
+def test_hosts_that_do_not_reach_the_drivers_disk(cluster: RayCluster, tmp_path: Path) -> None:
+    """They save there all the same, and another run goes on from there to the bit."""
+    if subprocess.run([*NAMESPACE, "mount", "-t", "tmpfs", "tmpfs", "/mnt"], check=False).returncode:
+        pytest.skip("this system lets nobody mount a file system")
+    first, second = cluster.outside / "first", cluster.outside / "second"
+    train = [sys.executable, "-m", "tests.e2e.own_disk", "train", str(cluster.job), "--address", cluster.address]
+    train += ["--set", "train.steps=4", "--set", "checkpoint={every: 2, format: hf}"]
+    resumed = ["--resume", f"{first}@2", "--run-dir", str(second)]
+    script = f"{shlex.join([*train, '--run-dir', str(first)])} && {shlex.join([*train, *resumed])}"
+    own = dict.fromkeys(("HOME", "TMPDIR", "XDG_CACHE_HOME"), str(tmp_path))
+    subprocess.run([*NAMESPACE, "sh", "-c", script], cwd=ROOT, env={**os.environ, **own}, timeout=2 * RUN_S, check=True)
+    notes = [event["data"]["note"] for event in Run(first).events if event["kind"] == "warning"]
+    assert any(f"ascend@0, nvidia@0 do not reach {first}/checkpoints" in note for note in notes)
+    assert "they hold the state alone; hetero checkpoint export makes directories of them" in notes
+    losses = [[line["loss"] for line in Run(folder).metrics] for folder in (first, second)]
+    assert losses[0][2:] == losses[1]
 
 
 def test_a_pool_that_no_node_can_serve(cluster: RayCluster) -> None:

@@ -68,5 +68,7 @@ def test_in_and_out() -> None:
             batch = batches[number]
             assert line["loss"] == pytest.approx(theirs.step(batch.tokens_BT, batch.labels_BT), rel=1e-6)
         back = HfTraining(place / "out", LR).model
+        saved = HfTraining(run.folder / "checkpoints" / f"step-{STEPS:08d}", LR).model
+        assert all(torch.equal(*pair) for pair in zip(saved.parameters(), back.parameters(), strict=True))
         for (name, found), (_, wanted) in zip(back.named_parameters(), theirs.model.named_parameters(), strict=True):
             assert torch.linalg.norm(found - wanted) <= 1e-6 * torch.linalg.norm(wanted), name

@@ -3,6 +3,7 @@
 agent.Agents         carry orders to all hosts, and events back; `LocalAgents` do so in this process
 agent.Agent          the thread that one host lives in
 shared_files         what must be at hand before its ranks start
+spool.Spool          checkpoints of a host that does not reach their folder
 processes.obituary   what the end of a process tells
 spool                where checkpoints wait for the driver
 loopback             whether this host can be listened on

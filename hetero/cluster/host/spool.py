@@ -32,13 +32,13 @@ class FilePart:
     is_last: bool
 
 
-Sent = Event | FilePart
+Outgoing = Event | FilePart
 
 
 class Spool:
     """Of one host. `put` takes what goes to the driver, in order, and `taken` says how much of it has left."""
 
-    def __init__(self, host: str, put: Callable[[list[Sent]], None], part_bytes: int = PART_BYTES) -> None:
+    def __init__(self, host: str, put: Callable[[list[Outgoing]], None], part_bytes: int = PART_BYTES) -> None:
         self._host, self._put, self._part_bytes = host, put, part_bytes
         self._folder = private_folder()
         self._places: dict[str, str] = {}
@@ -75,10 +75,11 @@ class Spool:
         for event in events:
             if isinstance(event, PiecesSaved):
                 self._saved.put(event)
-        if others := [event for event in events if not isinstance(event, PiecesSaved)]:
+        others: list[Outgoing] = [event for event in events if not isinstance(event, PiecesSaved)]
+        if others:
             self._put(others)
 
-    def taken(self, sent: Sequence[Sent]) -> None:
+    def taken(self, sent: Sequence[Outgoing]) -> None:
         """These have left this process."""
         for one in sent:
             if isinstance(one, FilePart):

@@ -19,7 +19,7 @@ from hetero.cluster.control.instructions import HostOrder
 from hetero.cluster.fleet import FleetSpec, HostSpec
 from hetero.cluster.host.agent import POLL_S, Agent, drained
 from hetero.cluster.host.shared_files import ModelFolder, SharedFolder, ShippedFiles, compare, reach
-from hetero.cluster.host.spool import Sent, Spool
+from hetero.cluster.host.spool import Outgoing, Spool
 from hetero.cluster.onray.arrivals import Arrivals
 from hetero.cluster.onray.pulse import Pulse
 from hetero.cluster.onray.reservation import Reservation, reserved
@@ -47,7 +47,7 @@ class HostActor:
 
     def __init__(self, spec: HostSpec) -> None:
         self._host = spec.id
-        self._events: queue.SimpleQueue[list[Sent]] = queue.SimpleQueue()
+        self._events: queue.SimpleQueue[list[Outgoing]] = queue.SimpleQueue()
         self._files = ShippedFiles()
         self._spool: Spool | None = None
         self._agent = Agent(_settled(spec), self._deliver)
@@ -82,7 +82,7 @@ class HostActor:
         self._agent.send(self._spool.localized(order) if self._spool else order)
 
     @ray.method(concurrency_group="events")
-    def events(self, timeout: float) -> list[Sent]:
+    def events(self, timeout: float) -> list[Outgoing]:
         """What has happened since the last call, after at most `timeout` seconds."""
         sent = drained(self._events, timeout)
         if self._spool is not None:
@@ -193,7 +193,7 @@ class RayAgents:
     def _heard(self, call: Any) -> list[Event]:
         host = self._calls.pop(call).host
         try:
-            sent: list[Sent] = ray.get(call)
+            sent: list[Outgoing] = ray.get(call)
         except (RayActorError, OutOfMemoryError) as error:
             return [_agent_trouble(host, f"died: {_first_line(error)}")]
         self._listen(host, self._specs[host].patience.agent_s)

@@ -15,7 +15,7 @@ from hetero.checkpoint.manifest import RunState
 from hetero.checkpoint.pieces import write_piece
 from hetero.checkpoint.store import CheckpointStore
 from hetero.cluster.control.events import Event, PiecesSaved, Trouble, Warned
-from hetero.cluster.host.spool import MOST_PARTS, FilePart, Sent, Spool
+from hetero.cluster.host.spool import MOST_PARTS, FilePart, Outgoing, Spool
 from hetero.cluster.onray.arrivals import Arrivals
 from hetero.words.orders import Configure, Lease
 from hetero.words.piece import StoredPiece
@@ -28,10 +28,10 @@ class Link:
     """From a host to its driver, which takes only when it is told to."""
 
     def __init__(self) -> None:
-        self.sent: queue.SimpleQueue[list[Sent]] = queue.SimpleQueue()
+        self.sent: queue.SimpleQueue[list[Outgoing]] = queue.SimpleQueue()
         self.spool = Spool("a@0", self.sent.put, PART)
 
-    def take(self) -> list[Sent]:
+    def take(self) -> list[Outgoing]:
         sent = self.sent.get(timeout=PATIENCE_S)
         self.spool.taken(sent)
         return sent
