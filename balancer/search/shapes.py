@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import product
-from math import inf
+from math import factorial, inf, prod
 from typing import NamedTuple
 
 import numpy as np
@@ -55,6 +55,15 @@ class Shapes:
         names = [pool.name for pool in problem.topology.pools]
         every = (parts for some in subsets(problem) for parts in partitions(some))
         self.parts = [sorted(parts, key=lambda part: names.index(part[0])) for parts in every]
+
+    @property
+    def size(self) -> int:
+        """Shapes in every order and under every schedule, as if each were pipelines of several stages."""
+        orders = (
+            prod(factorial(len(part)) * sum(len(one.pipelines) for one in self.space.of(part)) for part in parts)
+            for parts in self.parts
+        )
+        return sum(orders) * len(self.problem.schedules)
 
     def bound_s(self, parts: Sequence[tuple[str, ...]]) -> float:
         """No plan with these pools in common pipelines is faster; infinite without one."""
