@@ -27,6 +27,8 @@ from balancer.simulate.simulate import Prediction, simulate
 OnProgress = Callable[[float, float], None]
 _SHAPES = 8
 """Promising shapes that are cut."""
+_SHALLOW = 64
+"""Places to cut a model, up to which all orders of these are cut too; of other models, those of the best quarter."""
 _SIMULATED = 4
 """Of the plans that formulas find best, those that are simulated at least; how many more depends on their size."""
 _WORK, _OF_A_CHIP = 1024, 16
@@ -55,10 +57,10 @@ class Seeking:
         self.work = 0.0
         chips = sum(pool.count for pool in problem.topology.pools)
         self.most_work = effort * (_WORK + _OF_A_CHIP * chips)
-        self.priced = self.enumerated = self.ways = 0
+        self.priced = self.enumerated = 0
         self.left: set[Unseen] = set()
         self.open_s = inf
-        self.interrupted = False
+        self.interrupted = self.cut_any = False
 
     def run(self) -> list[Prediction]:
         """What was simulated, fastest first; of equally fast ones, more pools first."""
@@ -66,6 +68,8 @@ class Seeking:
             self._compare()
             self._look_through()
         except KeyboardInterrupt:
+            if self.best is None:
+                raise
             self.interrupted = True
         if self.interrupted:
             self.left |= {Unseen.SHAPES}
@@ -76,7 +80,9 @@ class Seeking:
     @property
     def sizes(self) -> SpaceSizes:
         simulated = len(self.predictions)
-        return SpaceSizes(self.space.size, self.space.passed_over, self.ways, self.priced, self.enumerated, simulated)
+        return SpaceSizes(
+            self.space.size, self.space.passed_over, self.shapes.size, self.priced, self.enumerated, simulated
+        )
 
     @property
     def certificate(self) -> Certificate:
@@ -120,7 +126,8 @@ class Seeking:
             cut = self._cut(islice(self.shapes.groupings(shape), 1), step_s)
             usual += [(min(one.step_s for one in cut), number, step_s, shape)] if cut else []
             found += cut
-        for _, _, step_s, shape in nsmallest(max(1, most // 4), usual):
+        few = most if len(self.problem.workload.cuts) <= _SHALLOW else max(1, most // 4)
+        for _, _, step_s, shape in nsmallest(few, usual):
             first, *others = self.shapes.groupings(shape)
             orders = self._cut([one for one in others if one.schedule == first.schedule], step_s)
             best = min((*orders, *found), key=lambda one: one.step_s).grouping
@@ -130,9 +137,10 @@ class Seeking:
     def _cut(self, groupings: Iterable[Grouping], step_s: float) -> list[Candidate]:
         found: list[Candidate] = []
         for grouping in groupings:
-            if not self._is_over():
+            if not self.cut_any or not self._is_over():
                 self.priced += 1
                 found += self.pricer.candidates(grouping, step_s)
+                self.cut_any = self.cut_any or bool(found)
         return found
 
     def _look_through(self) -> None:

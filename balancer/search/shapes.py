@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import product
-from math import inf
+from math import factorial, inf, prod
 from typing import NamedTuple
 
 import numpy as np
@@ -33,14 +33,16 @@ class LayoutRow(NamedTuple):
     def pipelines(self) -> int:
         return int(self.layouts.pipelines[self.row])
 
-    def sequences(self, within_s: float, fills: float, guess: bool) -> float:
-        """That all pipelines get done in some time."""
-        period_s = float((self.layouts.expected_s if guess else self.layouts.period_s)[self.row])
-        if guess:
-            each = (within_s - (int(self.layouts.stages[self.row].sum()) - 1) * period_s) / period_s
-        else:
-            each = int((within_s - max(0.0, fills * self.layouts.trip_s - period_s)) / period_s * (1 + 1e-9) + 1e-9)
+    def sequences(self, within_s: float, fills: float) -> float:
+        """That all pipelines get done in some time at most."""
+        period_s = float(self.layouts.period_s[self.row])
+        each = int((within_s - max(0.0, fills * self.layouts.trip_s - period_s)) / period_s * (1 + 1e-9) + 1e-9)
         return self.pipelines * self.layouts.micro_batch * max(0.0, each)
+
+    def expected(self) -> tuple[float, float]:
+        """Sequences per second once it is full, and how many fewer it gets done because it has to fill."""
+        size = self.pipelines * self.layouts.micro_batch
+        return size / float(self.layouts.expected_s[self.row]), size * (int(self.layouts.stages[self.row].sum()) - 1.0)
 
 
 Shape = tuple[LayoutRow, ...]
@@ -55,6 +57,15 @@ class Shapes:
         names = [pool.name for pool in problem.topology.pools]
         every = (parts for some in subsets(problem) for parts in partitions(some))
         self.parts = [sorted(parts, key=lambda part: names.index(part[0])) for parts in every]
+
+    @property
+    def size(self) -> int:
+        """Shapes in every order and under every schedule, as if each were pipelines of several stages."""
+        orders = (
+            prod(factorial(len(part)) * sum(len(one.pipelines) for one in self.space.of(part)) for part in parts)
+            for parts in self.parts
+        )
+        return sum(orders) * len(self.problem.schedules)
 
     def bound_s(self, parts: Sequence[tuple[str, ...]]) -> float:
         """No plan with these pools in common pipelines is faster; infinite without one."""
@@ -86,7 +97,7 @@ class Shapes:
             if len(found) == most:
                 return None
             if self._feeds(shape):
-                found.append((SAFE * self.solve(shape, guess=False), shape))
+                found.append((SAFE * self.solve(shape), shape))
         return found
 
     def promising(self, parts: Sequence[tuple[str, ...]]) -> Iterator[tuple[float, Shape]]:
@@ -106,7 +117,8 @@ class Shapes:
             lists.append([way for _, way in sorted(ways, key=lambda way: -way[0])[: 2 * most]])
         for shape in product(*lists):
             if self._feeds(shape):
-                yield self.solve(shape, guess=True), shape
+                rates, missing = zip(*(way.expected() for way in shape), strict=True)
+                yield (self.problem.workload.global_batch + sum(missing)) / sum(rates), shape
 
     def groupings(self, shape: Shape) -> Iterator[Grouping]:
         """Its orders and schedules, the usual schedule first, and pools with much memory first."""
@@ -116,11 +128,11 @@ class Shapes:
             for name in names:
                 yield Grouping(groups, name)
 
-    def solve(self, shape: Shape, guess: bool) -> float:
+    def solve(self, shape: Shape) -> float:
         """The least time in which a shape's pipelines get the batch done."""
         batch = self.problem.workload.global_batch
         rate = sum(way.pipelines * way.layouts.micro_batch / float(way.layouts.period_s[way.row]) for way in shape)
-        return _least(lambda t: sum(way.sequences(t, self.fills, guess) for way in shape) >= batch, batch / rate)
+        return _least(lambda t: sum(way.sequences(t, self.fills) for way in shape) >= batch, batch / rate)
 
     def _time(self, parts: Sequence[tuple[str, ...]], guess: bool) -> float:
         if not all(self.space.of(part) for part in parts):
