@@ -2,6 +2,7 @@
 
 topology       `Topology` of `PoolSpec` and `LinkSpec`
 workload       `Workload` of `UnitWork`
+kernels        `Kernels`: what a chip's kernels lose by their shapes, as fitted over others' runs
 stage_times    `stage_time` and `stage_unit_time`, with what a stage makes again
 times          `Times` of units, by `datasheet_times` or measured; `units_time`, `update_s`, `transfer_s`
 sync_traffic   `shared_state`: the `SharedUnits` that several stages hold; `buckets` and `rounds` of them

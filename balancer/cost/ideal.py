@@ -14,13 +14,14 @@ def best_tp(pool: PoolSpec, workload: Workload, times: Times) -> int:
     if not known:
         rule = f"no tp of {list(pool.tp_sizes())} was measured for pool {pool.name}"
         raise CostError("times", pool.name, rule, "measure the pool, or give datasheet times")
-    return min(known, key=lambda tp: tp * model_time(times, workload, pool.name, tp))
+    return min(known, key=lambda tp: tp * model_time(times, workload, pool.name, tp, workload.global_batch))
 
 
 def pool_sequences_per_s(pool: PoolSpec, workload: Workload, times: Times) -> float:
-    """A pool with all its chips busy all the time, at its best tp. Raises CostError if no tp of it has times."""
+    """A pool with all its chips busy all the time, at its best tp, with micro-batches as large as can be. Raises
+    CostError if no tp of it has times."""
     tp = best_tp(pool, workload, times)
-    return pool.count / tp / model_time(times, workload, pool.name, tp)
+    return pool.count / tp / model_time(times, workload, pool.name, tp, workload.global_batch)
 
 
 def ideal_tokens_per_s(topology: Topology, workload: Workload, times: Times) -> float:

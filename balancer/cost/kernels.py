@@ -35,13 +35,13 @@ class Kernels(NamedTuple):
 
 
 FITTED = Kernels(
-    products=0.925,
-    squares=0.80,
-    sweeps=4.0,
-    launch_s=220e-6,
-    ring=0.55,
-    ring_s=350e-6,
-    network=0.67,
-    step_s=0.069,
+    products=0.946,
+    squares=0.709,
+    sweeps=3.94,
+    launch_s=269e-6,
+    ring=0.602,
+    ring_s=285e-6,
+    network=0.679,
+    step_s=0.0637,
 )
 """By `python -m benchmarks.published --data CSV --fit`."""

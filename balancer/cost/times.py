@@ -180,15 +180,18 @@ def _ring_s(topology: Topology, pool: PoolSpec, tp: int, unit: UnitWork, micro_b
     return 2 * (tp - 1) / tp * unit.boundary_bytes / rate + topology.kernels.ring_s / micro_batch
 
 
-def units_time(times: Times, workload: Workload, pool: str, tp: int, units: Sequence[int]) -> UnitTime:
-    """Of several units on one stage, per sequence."""
-    each = [times.lookup(pool, tp, workload.units[u].kind) for u in units]
+def units_time(
+    times: Times, workload: Workload, pool: str, tp: int, units: Sequence[int], micro_batch: int = 1
+) -> UnitTime:
+    """Of several units on one stage, per sequence of a micro-batch of so many."""
+    each = [times.lookup(pool, tp, workload.units[u].kind, micro_batch) for u in units]
     return UnitTime(*(sum(seconds) for seconds in zip(*each, strict=True))) if each else UnitTime(0.0, 0.0)
 
 
-def model_time(times: Times, workload: Workload, pool: str, tp: int) -> float:
-    """Forward and backward of the whole model on one tensor-parallel group, seconds per sequence."""
-    return units_time(times, workload, pool, tp, range(len(workload.units))).total_s
+def model_time(times: Times, workload: Workload, pool: str, tp: int, micro_batch: int = 1) -> float:
+    """Forward and backward of the whole model on one tensor-parallel group, seconds per sequence of a micro-batch of so
+    many."""
+    return units_time(times, workload, pool, tp, range(len(workload.units)), micro_batch).total_s
 
 
 def transfer_s(link: LinkSpec, bytes_: float) -> float:

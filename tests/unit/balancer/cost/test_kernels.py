@@ -7,9 +7,10 @@ from dataclasses import replace
 import pytest
 
 from backends.options import EmulateOptions
+from balancer.cost.ideal import ideal_tokens_per_s
 from balancer.cost.kernels import FITTED
 from balancer.cost.stage_times import stage_unit_time
-from balancer.cost.times import datasheet_times
+from balancer.cost.times import datasheet_times, model_time
 from balancer.cost.topology import Topology
 from balancer.plan.plan import StagePlan
 from hetero.models.dimensions import Dimensions
@@ -40,6 +41,12 @@ def test_efficiency_saturates_as_products_grow():
     split = [flop_rate(chips(), tp, 1) for tp in (1, 2, 4, 8)]
     assert split == sorted(split, reverse=True)
     assert split[-1] < 0.7 * split[0]
+
+
+def test_no_micro_batch_is_faster_than_the_ideal():
+    topology, times = chips(), datasheet_times(chips(), WORK)
+    ideal_s = WORK.seq_len / ideal_tokens_per_s(topology, WORK, times) * topology.pools[0].count
+    assert all(model_time(times, WORK, "a", 1, size) >= ideal_s for size in (1, 4, 16, 64))
 
 
 def test_a_small_micro_batch_waits_for_launches():
