@@ -52,6 +52,7 @@ class Card:
     mixed_vs_one         the same against one process of ours
     bit_equal            whether every tensor comes back as it was
     fault                what does not hold; nothing if all does
+    refused              why no provider serves the type
     """
 
     kind: str
@@ -65,11 +66,14 @@ class Card:
     mixed_vs_one: float | None = None
     bit_equal: bool | None = None
     fault: str = ""
+    refused: str = ""
 
 
 def card(kind: str, fleet: Standing, folder: Path) -> Card:
     """`folder` is made, and gets all that is written. The fleet has the pools `nvidia` and `ascend`."""
-    theirs = random_model(tiny(kind, vocab_size=VOCAB) if kind in TINY else tiny_provided(kind))
+    model = tiny(kind, vocab_size=VOCAB) if kind in TINY else tiny_provided(kind)
+    architecture(model)  # or it is refused
+    theirs = random_model(model)
     theirs.save_pretrained(folder / "in")
     stored = HfFolder(folder / "in")
     job = Job(HfModel.of(stored.config), TrainOptions(steps=1, global_batch=2, optimizer=NO_CHANGE))
@@ -188,11 +192,15 @@ def _is_same(one: HfFolder, other: HfFolder, ties: Mapping[str, str]) -> bool:
     names = one.tensors.keys() | other.tensors.keys()
     here, there = HfReader(one), HfReader(other)
     return all(
-        torch.equal(here.get(name).view(torch.uint8), there.get(name).view(torch.uint8))
+        torch.equal(_bits(here.get(name)), _bits(there.get(name)))
         if name in one.tensors and name in other.tensors
         else name in ties
         for name in names
     )
+
+
+def _bits(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.reshape(-1).view(torch.uint8)
 
 
 def _fault(found: Card, wanted: _Theirs, exported: Path) -> str:

@@ -12,6 +12,7 @@ from benchmarks.model_card import LIMIT, Card
 from hetero.models import families
 from hetero.models.config import Config
 from hetero.models.hf_model import HfModel
+from hetero.models.registry import NATIVE
 from tests.tiny_models import tiny
 
 Choices = dict[str, tuple[Any, ...]]
@@ -21,9 +22,17 @@ HEAD = f"""# Models
 
 Written by `python -m benchmarks.models --cards docs/models.md`, which proves each row; do not edit it by hand.
 
-These types of Hugging Face models (`model_type` in config.json) are `native`: made of our own parts, so that plans may
-cut them within layers and every strategy has them. No type runs on transformers' own modules yet, and every other one
-is refused.
+Types of Hugging Face models (`model_type` in config.json) have one of two providers; `hetero plan` and `hetero doctor`
+say which one serves a model.
+
+- `native`: made of our own parts, so that plans may cut them within layers and every strategy has them.
+- `transformers`: transformers' own modules, of types whose configuration has both plans of how they are cut
+  (`base_model_pp_plan`, `base_model_tp_plan`). Plans cut them between layers. Ranks split a layer where all styles of
+  its plan are known here (else the row has tp 1, and `hetero plan` the reason); what the plan gathers at once is whole
+  on each rank. Nothing but `recompute: full` is known of the strategies within a stage: others are refused, as are
+  samples of several documents (`data.pack`), dropout, quantized weights and losses for experts
+  (`output_router_logits`). The head makes all logits of a rank at once. Ranks need transformers in their interpreter,
+  the same release in all pools.
 
 Of each type transformers makes a tiny model with random values in float32, and writes its directory. Columns:
 
@@ -31,15 +40,16 @@ Of each type transformers makes a tiny model with random values in float32, and 
 - *round trip*: read by ranks, saved by them, exported: whether every tensor has the bits that it had. transformers
   loads the export, and computes the same logits of it, bit by bit.
 - *logits, gradients*: one process of ours against transformers.
-- *mixed plan*: gradients of two emulated families, the first with `tp: 2` and the cut in the middle of a layer where
-  attention and MLP follow one another, against transformers; and against one process of ours.
+- *tp, mixed plan*: gradients of two emulated families, the first with that `tp`, and the cut in the middle of a layer
+  where attention and MLP follow one another, or between two layers on transformers' own modules, against transformers;
+  and against one process of ours.
 
 Each figure is the largest relative difference: of logits over the largest of them, of gradients over the tensors, by
 norm, each against the larger of its own and a ten-thousandth of the whole. A row that has one above {LIMIT:g} says so.
 """
 
 COLUMNS = (
-    "type", "provider", "tensors", "parameters", "round trip", "logits", "gradients", "mixed plan",
+    "type", "provider", "tensors", "parameters", "round trip", "logits", "gradients", "tp", "mixed plan",
     "that / one process",
 )  # fmt: skip
 
@@ -55,15 +65,23 @@ All take {} alone.
 TAKES = "type", "takes alone"
 
 
+NOT_SERVED = """These types have both plans, and are refused all the same.
+"""
+
+
 def page(cards: Sequence[Card]) -> str:
-    choices = {card.kind: choices_of(card.kind) for card in cards}
+    native = [card.kind for card in cards if card.provider == NATIVE]
+    choices = {kind: choices_of(kind) for kind in native}
     common = {
         key: known
         for key, known in next(iter(choices.values())).items()
         if all(one.get(key) == known for one in choices.values())
     }
     rows = [(f"`{kind}`", _told(found, common.keys()) or "all that is known") for kind, found in choices.items()]
-    return "\n".join([HEAD, _table(COLUMNS, map(_row, cards)), REFUSED.format(_told(common)), _table(TAKES, rows)])
+    served = [_row(card) for card in cards if not card.refused]
+    not_served = [(f"`{card.kind}`", card.refused) for card in cards if card.refused]
+    parts = HEAD, _table(COLUMNS, served), REFUSED.format(_told(common)), _table(TAKES, rows)
+    return "\n".join([*parts, NOT_SERVED, _table(("type", "why"), not_served)])
 
 
 def choices_of(kind: str) -> Choices:
@@ -84,11 +102,14 @@ def choices_of(kind: str) -> Choices:
 
 def _row(card: Card) -> tuple[str, ...]:
     if card.fault:
-        return f"`{card.kind}`", "native", f"FAILS: {card.fault}", *[""] * 6
+        return f"`{card.kind}`", card.provider, f"FAILS: {card.fault}", *[""] * 7
     trip = "bit-equal" if card.bit_equal else "differs"
-    figures = (card.logits, card.gradients, card.mixed, card.mixed_vs_one)
+    alone, mixed = (
+        [f"{one:.0e}" for one in figures]
+        for figures in ((card.logits, card.gradients), (card.mixed, card.mixed_vs_one))
+    )
     sizes = str(card.tensors), f"{card.parameters:,}"
-    return f"`{card.kind}`", "native", *sizes, trip, *(f"{one:.0e}" for one in figures)
+    return f"`{card.kind}`", card.provider, *sizes, trip, *alone, str(card.tp), *mixed
 
 
 def _told(choices: Choices, without: Container[str] = ()) -> str:

@@ -21,7 +21,7 @@ GUESSED = Kernels(0.85, 0.6, 2.5, 300e-6, 0.8, 30e-6, 0.7, 0.05)
 _SPREAD = np.array([0.1, 0.3, 0.5, 1.0, 0.2, 1.0, 0.3, 1.0])
 """And how far off it may be, as a logarithm."""
 _FRACTIONS = [Kernels._fields.index(name) for name in ("products", "squares", "ring", "network")]
-_TYPICAL, _STEP = 0.1, 0.02
+_TYPICAL, _STEP = 0.02, 0.02
 
 
 def roughly_s(case: Case, kernels: Kernels) -> float:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from backends.chip import GIB, ChipSpec, load_chip
 from balancer.completion.completion import assign_owners, fill_warmups
+from balancer.completion.timing import fill_ticks
 from balancer.cost.kernels import FITTED, Kernels
 from balancer.cost.times import datasheet_times
 from balancer.cost.topology import PoolSpec, Topology
@@ -138,8 +139,7 @@ def layout_of(run: Run) -> Layout:
     if "stage_devices" in run.row:
         raise Inexpressible("stages differ")
     tp, pp, dp = run.count("tp"), run.count("pp"), run.count("dp")
-    batch, layers = run.count("gbs"), run.count("n_layers")
-    size = run.count("mbs", _usual_size(batch // dp, pp))
+    size, batch, layers = run.count("mbs"), run.count("gbs"), run.count("n_layers")
     interleaved = "interleaved" in run.row.get("schedule", "") and pp > 1
     chunks = run.count("vpp", 2 if layers % (2 * pp) == 0 else 1) if interleaved else 1
     if batch % (dp * size) or tp * pp * dp != run.count("n_gpus"):
@@ -165,10 +165,13 @@ def layout_of(run: Run) -> Layout:
     )
 
 
-def _usual_size(share: int, stages: int) -> int:
-    """Of micro-batches that a row says nothing of: as large as leaves four for each stage."""
-    fits = (size for size in (8, 4, 2) if share % size == 0 and share // size >= 4 * stages)
-    return next(fits, 1)
+def filled_in(run: Run) -> Iterator[Run]:
+    """The size of micro-batches that a row leaves unsaid, as somebody would choose it: the first that fits, each of
+    which leaves four for each stage."""
+    share, stages = run.count("gbs") // run.count("dp"), run.count("pp")
+    sizes = [size for size in (8, 4, 2) if share % size == 0 and share // size >= 4 * stages]
+    for size in [run.count("mbs")] if "mbs" in run.row else [*sizes, 1]:
+        yield Run({**run.row, "mbs": str(size)})
 
 
 @cache
@@ -197,11 +200,33 @@ def workload_of(run: Run, layout: Layout) -> Workload:
     work: Workload = found.workload(seq, layout.batch, _PRECISIONS[run.row["precision"]])
     square = run.count("heads") * seq * seq if layout.whole_squares else 0
     units = [_with_square(unit, square, layout.kept_squares) if square else unit for unit in work.units]
+    units = [_by_layer(unit) for unit in units]
     units[-1] = _in_one_piece(units[-1], 4 * seq * run.count("vocab"))
-    if layout.early:  # no collective is hidden beside a backward's products, and all are made again with a unit
-        times = 3 if layout.recompute == "full" else 2
-        units = [replace(unit, tp_collectives=times * unit.tp_collectives) for unit in units]
+    if layout.early:
+        units = [_in_the_open(unit, again=layout.recompute == "full") for unit in units]
     return replace(work, units=tuple(units), by_precision={})
+
+
+def _in_the_open(unit: UnitWork, again: bool) -> UnitWork:
+    """A backward that hides no collectives beside gradients of weights, as if it made none, and took as long; those of
+    a forward may come once more."""
+    if not unit.weight_flops:
+        return unit
+    beside = unit.weight_flops
+
+    def moved(one: UnitWork) -> UnitWork:
+        return replace(one, weight_flops=0.0, frozen_flops=beside, remade_flops=one.remade_flops + beside)
+
+    ways = {name: moved(made) for name, made in unit.recomputed.items()}
+    return replace(moved(unit), recomputed=ways, tp_collectives=unit.tp_collectives * (1.5 if again else 1))
+
+
+def _by_layer(unit: UnitWork) -> UnitWork:
+    """Of a layer that is made again, one input is kept, not one of each half."""
+    if unit.kind != "mlp":
+        return unit
+    again = replace(unit.under("full"), activation_bytes=0, whole_bytes=0)
+    return replace(unit, recomputed={**unit.recomputed, "full": again})
 
 
 def _in_one_piece(head: UnitWork, logits_bytes: int) -> UnitWork:
@@ -209,7 +234,7 @@ def _in_one_piece(head: UnitWork, logits_bytes: int) -> UnitWork:
     if not head.remade_flops:
         return head
     kept = head.activation_bytes + logits_bytes
-    once = replace(head, remade_flops=0.0, remade_bytes=0, activation_bytes=kept, backward_bytes=2 * logits_bytes)
+    once = replace(head, remade_flops=0.0, remade_bytes=0, activation_bytes=kept, backward_bytes=logits_bytes // 2)
     return replace(once, recomputed={})
 
 
@@ -270,6 +295,15 @@ class Case:
 
     @staticmethod
     def of(run: Run) -> Case:
+        """Raises Inexpressible."""
+        tried = list(filled_in(run))
+        for filled in tried[:-1]:
+            if (case := Case._of(filled)).fits:
+                return case
+        return Case._of(tried[-1])
+
+    @staticmethod
+    def _of(run: Run) -> Case:
         layout, chip = layout_of(run), chip_of(run)
         precision = _PRECISIONS[run.row["precision"]]
         hosted = min(run.count("gpus_per_node", 8), run.count("n_gpus"))
@@ -298,7 +332,7 @@ class Case:
             )
             pipelines.append(PipelinePlan(share=share, micro_batch=self.layout.micro_batch, stages=tuple(placed)))
         plan = Plan(schedule="interleaved" if self.layout.chunks > 1 else "1f1b", pipelines=tuple(pipelines))
-        return assign_owners(fill_warmups(plan), self.workload)
+        return assign_owners(fill_warmups(fill_ticks(plan, self.problem())), self.workload)
 
     def with_copies(self, most: int) -> Case:
         """The same with no more copies of its pipeline."""

@@ -134,7 +134,9 @@ def _on_a_fleet(job: Job, run: _Run, address: str | None, plan: Plan | None, not
             stack.enter_context(run.watched())
             fleet = fleet_of(job.pools, fleet_links(job), local=address is None)
             agents = stack.enter_context(ray_agents(fleet, run.needs, run.heard))
-            return run.drive(stack.enter_context(Session.start(fleet, agents, run.heard)), plan)
+            session = stack.enter_context(Session.start(fleet, agents, run.heard))
+            run.prepared(agents.notes, agents.carries_checkpoints)
+            return run.drive(session, plan)
         except KeyboardInterrupt:
             run.interrupted()
             raise
@@ -209,11 +211,20 @@ class _Run:
         """What must be at hand on every host of a cluster."""
         folders = []
         if self._store is not None:
-            folders.append(Folder("checkpoint.storage", self._store.root))
+            carried = self._job.checkpoint.storage is None
+            folders.append(Folder("checkpoint.storage", self._store.root, carried=carried))
         if self._point is not None:
             store, step = self._point.store, self._point.step
-            folders.append(Folder("--resume", store.root, proof=f"{store.folder(step).name}/{MANIFEST}"))
+            proof, carried = f"{store.folder(step).name}/{MANIFEST}", isinstance(store.root, Path)
+            folders.append(Folder("--resume", store.root, proof, carried))
         return Needs(files=self._text.files, folders=tuple(folders), model=self._model)
+
+    def prepared(self, notes: Sequence[str], carried: bool) -> None:
+        """Told how hosts reach what they share. Checkpoints that are `carried` come in whole files."""
+        if carried and self._directory is not None:
+            self._directory = None
+            notes = (*notes, "they hold the state alone; hetero checkpoint export makes directories of them")
+        self.warn(*notes)
 
     def drive(self, session: Session, given: Plan | None) -> RunSummary:
         """Measures, plans and trains."""
@@ -330,9 +341,9 @@ class _Run:
             checkpoints = self._store.root
         if self._point is not None:
             resume = self._point.store.root, self._point.step
-        return run_spec(
-            self._job, session.fleet, planned.plan, self._text, time_scale, checkpoints=checkpoints, resume=resume
-        )
+        told = self._job, session.fleet, planned.plan, self._text, time_scale
+        spec = run_spec(*told, checkpoints=checkpoints, resume=resume)
+        return spec.model_copy(update={"checkpoint_directory": self._directory is not None})
 
     def _record(self, metrics: Journal, trace: Trace, hosts: Sequence[HostStep]) -> MetricsLine:
         self._folders.check()

@@ -35,13 +35,13 @@ class Kernels(NamedTuple):
 
 
 FITTED = Kernels(
-    products=0.85,
-    squares=0.6,
-    sweeps=2.0,
-    launch_s=500e-6,
-    ring=0.7,
-    ring_s=20e-6,
-    network=0.6,
-    step_s=0.02,
+    products=0.925,
+    squares=0.80,
+    sweeps=4.0,
+    launch_s=220e-6,
+    ring=0.55,
+    ring_s=350e-6,
+    network=0.67,
+    step_s=0.069,
 )
 """By `python -m benchmarks.published --data CSV --fit`."""

@@ -34,7 +34,7 @@ class UnitWork:
     parameters: int
     activation_bytes: int
     boundary_bytes: int
-    tp_collectives: int = 0
+    tp_collectives: float = 0
     whole_bytes: int = 0
     forward_bytes: int = 0
     backward_bytes: int = 0
@@ -109,8 +109,8 @@ class Workload:
     that use one weight: the first unit's parameters count it, the later's don't. `by_precision` has the units as pools
     of another precision than the job's hold them: they differ in bytes alone. `update` is AdamW's unless told.
     `experts` are those of the layer that has the fewest, 0 where none has any: their work is that of the chosen ones,
-    their parameters are those of all. `refused` says of strategies why no stage has them. `packed` samples are of several documents. FLOPs stay those of whole ones, which
-    are the most that it may take.
+    their parameters are those of all. `refused` says of strategies why no stage has them. `packed` samples are of
+    several documents. FLOPs stay those of whole ones, which are the most that it may take.
     """
 
     units: tuple[UnitWork, ...]

@@ -33,7 +33,10 @@ class Alike:
             () if scenario.free_links else tuple(_crossings(pipeline, topology)) for pipeline in self._plan.pipelines
         ]
         self.neighbourhoods = _neighbourhoods(self._crossings, topology)
-        signatures = [_signature(p, scenario) for p in range(len(self._plan.pipelines))]
+        signatures = [
+            (_signature(p, scenario), tuple(_near(pipeline, topology)))
+            for p, pipeline in enumerate(self._plan.pipelines)
+        ]
         kinds: dict[Hashable, Neighbourhood] = {}
         self.computes_as: dict[int, int] = {}
         """By pipeline, the one that tells how it computes."""
@@ -81,6 +84,14 @@ def _signature(p: int, scenario: Scenario) -> Hashable:
 
 def _of_stage(stage: StagePlan) -> Hashable:
     return tuple(value for name, value in vars(stage).items() if name not in _OWN)
+
+
+def _near(pipeline: PipelinePlan, topology: Topology) -> Iterator[bool]:
+    """Of each boundary inside a pool whose hosts a fabric joins, whether it is inside a host."""
+    for one, other in pairwise(pipeline.stage_of_chunk()):
+        here, there = pipeline.stages[one], pipeline.stages[other]
+        if here.pool == there.pool and topology.pool(here.pool).fabric_bytes_per_s is not None:
+            yield host_of(topology, here) == host_of(topology, there)
 
 
 def _crossings(pipeline: PipelinePlan, topology: Topology) -> Iterator[tuple[End, End]]:

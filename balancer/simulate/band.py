@@ -10,8 +10,8 @@ from typing import NamedTuple
 import numpy as np
 
 from balancer.plan.equal import equal_pipelines
+from balancer.simulate.prediction import Prediction
 from balancer.simulate.replay import Factors, Replay, Samples
-from balancer.simulate.simulate import Prediction
 
 PART = 0.9
 """Of all steps, those that lie in a band."""
@@ -44,7 +44,8 @@ def band(prediction: Prediction, noise: Mapping[str, Noise], steps: int = 1, see
     if not prediction.plan.pools() <= noise.keys():
         return None
     drawn = np.random.default_rng(seed)
-    actions = sum(len(spans) for spans in prediction.spans.values())
+    one_each = {numbers[0] for numbers in equal_pipelines(prediction.plan)}
+    actions = sum(len(prediction.spans[p, s]) for (p, s), _ in prediction.plan.stages() if p in one_each)
     size = max(_FEWEST, min(_SAMPLES, _ACTIONS // max(1, actions)))
     wrong = {pool: 1 + known.error * drawn.standard_normal(size) for pool, known in sorted(noise.items())}
     differ = _relative(prediction, lambda stage: np.exp(noise[stage.pool].spread * drawn.standard_normal(size)), drawn)

@@ -160,7 +160,7 @@ class Beginning:
     def _carry(self, bucket: list[SharedUnits], giver: Place, taker: Place, when: float) -> float:
         source, target = self._stages[giver], self._stages[taker]
         size = WEIGHT_BYTES[self._topology.pool(target.pool).precision] * sum(one.parameters for one in bucket)
-        if source.pool == target.pool and self._copies.concern(target):
+        if self._copies.join(source, target):
             return self._copies.of(target).carry(size, when)
         return self._links.between(source, target).carry(size, when)
 

@@ -18,20 +18,21 @@ class CopyLinks:
     """Made as they are asked for: one of each stage, for whatever it gives or is given."""
 
     def __init__(self, scenario: Scenario) -> None:
-        self._topology, self._scale = scenario.topology, 0.0 if scenario.free_links else scenario.time_scale
+        self._topology, self._scale, self._free = scenario.topology, scenario.time_scale, scenario.free_links
         self._copies: defaultdict[_Held, Counter[End]] = defaultdict(Counter)
         self._links: dict[tuple[str, tuple[int, ...] | None], LinkDirection] = {}
         for _, stage in scenario.plan.stages():
-            if self.concern(stage):
+            if self._topology.pool(stage.pool).fabric_bytes_per_s is not None:
                 self._copies[stage.pool, stage.units][host_of(self._topology, stage)] += 1
 
-    def concern(self, stage: StagePlan) -> bool:
-        return self._topology.pool(stage.pool).fabric_bytes_per_s is not None
+    def join(self, one: StagePlan, other: StagePlan) -> bool:
+        return one.pool == other.pool and (one.pool, one.units) in self._copies
 
     def of(self, stage: StagePlan) -> LinkDirection:
         key = stage.pool, stage.chips
         if key not in self._links:
             pool, copies = self._topology.pool(stage.pool), self._copies[stage.pool, stage.units]
             rate = self._topology.inside_bytes_per_s(pool, len(copies), beside=copies[host_of(self._topology, stage)])
-            self._links[key] = LinkDirection((Wire(self._scale / (rate * stage.tp)),), 0.0)
+            wires = () if self._free else (Wire(self._scale / (rate * stage.tp)),)
+            self._links[key] = LinkDirection(wires, 0.0)
         return self._links[key]

@@ -116,7 +116,7 @@ class SyncTiming:
 
     def _carry(self, source: Place, target: Place, bucket: _TimedBucket, now: float) -> float:
         here, there = self._stages[source], self._stages[target]
-        if here.pool == there.pool and self._copies.concern(here):
+        if self._copies.join(here, there):
             return self._copies.of(here).carry(bucket.bytes, now)
         direction = self._links.between(here, there)
         if now <= direction.resumed:

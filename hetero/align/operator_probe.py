@@ -45,7 +45,7 @@ class OperatorProbe:
         """`specs` are its tensors by their names within it."""
         within = {spec.name: name for name, spec in specs.items()}
         for module in unit.modules():
-            if isinstance(module, ShardedModule) and (own := [*module.own_tensors()]):
+            if isinstance(module, ShardedModule) and module.is_operator and (own := [*module.own_tensors()]):
                 self._watch(module, within[own[0].name].removesuffix(".weight"), own[0].layout.shape[0])
 
     def _watch(self, module: nn.Module, name: str, rows: int) -> None:

@@ -112,6 +112,10 @@ class _Found:
     def _hooks(self, number: int, attentions: dict[nn.Module, int]) -> Iterator[Any]:
         unit, first = self._architecture.units[number], True
         yield from self._hooks_of_experts(number)
+        if unit.parts[0].is_layer:
+            entering = self._entering(number)
+            yield _layers(self._model)[number - 1].register_forward_pre_hook(entering, with_kwargs=True)
+            first = False
         for local, spec in self._architecture.tensors(number, 1).items():
             if local in unit.ties or not local.endswith(".weight"):
                 continue
@@ -182,6 +186,12 @@ class _Found:
                 if rotary.interleaved:
                     x = x.unflatten(-1, (-1, 2)).transpose(-1, -2).flatten(-2)
                 self.operators[number][name] = x
+
+
+def _layers(model: Any) -> nn.ModuleList:
+    base = getattr(model, model.base_model_prefix)
+    parts = (getattr(base, name, None) for name in type(model.config).base_model_pp_plan)
+    return next(part for part in parts if isinstance(part, nn.ModuleList))
 
 
 def _positions_first(given: torch.Tensor, made: torch.Tensor) -> torch.Tensor:

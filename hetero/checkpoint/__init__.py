@@ -11,7 +11,9 @@ resume.ResumePoint     where a run goes on; `split` of RUN_DIR[@STEP]
 summary.Summary        what one holds, for people
 adapters               low-rank ones folded into the weights
 export                 `export`: one as a directory that transformers loads
-imported               `import_weights`: one of such a directory
+imported               `import_weights`, `import_megatron`: one of what others have
+megatron_folder        `MegatronFolder`: a distributed checkpoint of Megatron-Core
+durable                what is written stays written; `publish`, whole or not at all
 options                `CheckpointOptions` of a job
 errors                 `CheckpointError`, `StorageFull`
 """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -40,21 +40,30 @@ def writing(path: Location) -> Iterator[BinaryIO]:
 
 @contextlib.contextmanager
 def file_in_place(path: Path, size_bytes: int) -> Iterator[int]:
-    """The descriptor of a file of this size under its own name, other parts of which others write. What is written in
-    the block is on the disk when it ends. Raises StorageFull."""
+    """The descriptor of a file of this size under its own name, other parts of which others write. Nothing is on the
+    disk before `sync_files`. Raises StorageFull."""
+    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     try:
-        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        try:
-            os.ftruncate(file, size_bytes)
-            yield file
-            os.fsync(file)
-        finally:
-            os.close(file)
+        os.ftruncate(file, size_bytes)
+        yield file
     except OSError as error:
         if is_disk_full(error):
             raise _full(path, error) from error
         raise
-    sync_folder(path.parent)
+    finally:
+        os.close(file)
+
+
+def sync_files(folder: Path, files: Iterable[str]) -> None:
+    """See that what was written of them is on the disk, and their names. Raises StorageFull."""
+    for file in files:
+        try:
+            _sync(folder / file)
+        except OSError as error:
+            if is_disk_full(error):
+                raise _full(folder / file, error) from error
+            raise
+    sync_folder(folder)
 
 
 @contextlib.contextmanager

@@ -17,12 +17,14 @@ from hetero.checkpoint.adapters import merged, read_whole, write_adapter
 from hetero.checkpoint.durable import remove_tree
 from hetero.checkpoint.errors import CheckpointError
 from hetero.checkpoint.hf_layout import HfLayout
+from hetero.checkpoint.megatron import write_megatron
 from hetero.checkpoint.pieces import CheckpointReader
 from hetero.checkpoint.resume import ResumePoint
 from hetero.huggingface.folder import CONFIG
 from hetero.huggingface.shards import write_shards
 from hetero.models.adapter import is_adapter
 from hetero.models.hf_model import HfModel
+from hetero.models.megatron_names import megatron_map
 from hetero.models.registry import weights
 from hetero.models.tuning import LoraOptions
 from hetero.models.weight_map import WeightMap
@@ -46,10 +48,11 @@ def export(
     `merge` folds adapters that were trained so into the weights.
 
     As `layout` "hf" there are safetensors, and a shard and a few tensors in memory at a time; as "torch" one pickled
-    state dict, and all of them. `dtype` None is that of the model's own configuration, or float32. Raises
-    CheckpointError where there is a target, or the checkpoint is of another model or not as it was written."""
+    state dict, and all of them; as "megatron" a distributed checkpoint of Megatron-Core, and a few tensors. `dtype`
+    None is that of the model's own configuration, or float32. Raises CheckpointError where there is a target, or the
+    checkpoint is of another model or not as it was written, ModelError for one that Megatron does not know."""
     told = HfLayout(model, dtype)
-    found, rounded = told.map, getattr(torch, told.dtype)
+    found, rounded = megatron_map(model) if layout == "megatron" else told.map, getattr(torch, told.dtype)
     with _unfinished(target) as folder, _verified(point) as reader:
         _check_same(reader, found, point, merge)
         get = _tensors(reader, found, merge)
@@ -58,6 +61,8 @@ def export(
         (folder / CONFIG).write_text(json.dumps(told.config, indent=2) + "\n", encoding="utf-8")
         if layout == "hf":
             write_shards(folder, found.foreign, rounded, get)
+        elif layout == "megatron":
+            write_megatron(folder, point.step, found.foreign, rounded, get)
         else:
             torch.save({name: get(name).to(rounded) for name in found.foreign}, folder / PICKLED)
 

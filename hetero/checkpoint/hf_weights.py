@@ -18,7 +18,7 @@ import torch
 
 from bridge.layout.layout import Shape, TensorLayout
 from hetero.checkpoint.adapters import read_whole
-from hetero.checkpoint.durable import file_in_place, make_folder
+from hetero.checkpoint.durable import file_in_place, make_folder, sync_files
 from hetero.checkpoint.errors import DamagedCheckpoint
 from hetero.checkpoint.hf_layout import HfLayout, ShardLayout
 from hetero.checkpoint.pieces import CheckpointReader
@@ -27,31 +27,35 @@ from hetero.huggingface.folder import HfFolder
 from hetero.models.hf_model import HfModel
 from hetero.models.weight_map import Slices
 
-State = Mapping[str, Mapping[str, torch.Tensor]]
-Places = Mapping[str, tuple[TensorLayout, int]]
 _AT_ONCE_BYTES = 64 << 20
 _MOST_KEPT, _MOST_NAMED = 3, 3
 
 
-class Placed(NamedTuple):
+class ForeignPart(NamedTuple):
     """What belongs to `where` of a foreign tensor."""
 
     where: Slices
     values: torch.Tensor
 
 
-def write_owned(layout: HfLayout, folder: Path, state: State, places: Places) -> None:
+def write_owned(
+    layout: HfLayout,
+    folder: Path,
+    state: Mapping[str, Mapping[str, torch.Tensor]],
+    places: Mapping[str, tuple[TensorLayout, int]],
+) -> None:
     """Writes the `parameter`s of `state`, which lie as `places` says, rounded to the directory's type. One tensor at a
     time is in memory besides. On return they are on the disk. Raises StorageFull."""
     make_folder(folder)
-    found: dict[str, list[Placed]] = {}
+    found: dict[str, list[ForeignPart]] = {}
     for name, kinds in state.items():
         box = places[name][0].region(places[name][1])
         for foreign, where, values in layout.map.placed(name, box, kinds["parameter"].detach()):
-            found.setdefault(foreign, []).append(Placed(where, values))
-    for shard in layout.shards:
-        if mine := [name for name in shard.tensors if name in found]:
-            _write_shard(layout, folder, shard, {name: found[name] for name in mine})
+            found.setdefault(foreign, []).append(ForeignPart(where, values))
+    mine = [shard for shard in layout.shards if not found.keys().isdisjoint(shard.tensors)]
+    for shard in mine:
+        _write_shard(layout, folder, shard, {name: found[name] for name in shard.tensors if name in found})
+    sync_files(folder, [shard.file for shard in mine])
 
 
 def verify_weights(store: CheckpointStore, step: int) -> None:
@@ -83,17 +87,17 @@ def _changed(layout: HfLayout, folder: Path, reader: CheckpointReader) -> Iterat
                     yield f"{name} in {shard.file}"
 
 
-def _write_shard(layout: HfLayout, folder: Path, shard: ShardLayout, mine: Mapping[str, Sequence[Placed]]) -> None:
+def _write_shard(layout: HfLayout, folder: Path, shard: ShardLayout, mine: Mapping[str, Sequence[ForeignPart]]) -> None:
     with file_in_place(folder / shard.file, shard.size_bytes) as file:
         _write(file, memoryview(shard.header), 0)  # the same by whoever writes it
         for name, parts in mine.items():
             shape, begin = shard.tensors[name]
-            for first, values in _runs(shape, parts, getattr(torch, layout.dtype)):
-                _write(file, _bytes(values), begin + first * values.element_size())
+            for first, run in _runs(shape, parts, getattr(torch, layout.dtype)):
+                _write(file, run, begin + first)
 
 
-def _runs(shape: Shape, parts: Sequence[Placed], dtype: torch.dtype) -> Iterator[tuple[int, torch.Tensor]]:
-    """Elements of a tensor that follow one another in its file, and the index of the first: of all that is in parts."""
+def _runs(shape: Shape, parts: Sequence[ForeignPart], dtype: torch.dtype) -> Iterator[tuple[int, memoryview]]:
+    """Bytes that follow one another in a tensor, and the place of the first in it: of all that is in parts."""
     sides = list(zip(*(part.where for part in parts), strict=True))
     begins = [min(at.start for at in side) for side in sides]
     frame = [max(at.stop for at in side) - begin for side, begin in zip(sides, begins, strict=True)]
@@ -106,20 +110,22 @@ def _runs(shape: Shape, parts: Sequence[Placed], dtype: torch.dtype) -> Iterator
         values[inside] = part.values.to(dtype)
         if there is not None:
             there[inside] = True
-    rows = _rows(shape, begins, frame)
-    flat = values.view(len(rows), -1)
-    for row, start, stop in _stretches(flat.shape, there):
-        yield int(rows[row]) + start, flat[row, start:stop]
+    rows, data, item = _rows(shape, begins, frame), _bytes(values), dtype.itemsize
+    length = values.numel() // len(rows)
+    for row, start, stop in _stretches((len(rows), length), there):
+        here = row * length
+        yield item * (rows[row] + start), data[item * (here + start) : item * (here + stop)]
 
 
-def _rows(shape: Shape, begins: Sequence[int], frame: Sequence[int]) -> np.ndarray:
+def _rows(shape: Shape, begins: Sequence[int], frame: Sequence[int]) -> list[int]:
     """Where the rows of a box begin in the tensor that it lies in, counted in elements: as long as they can be."""
     strides = [prod(shape[dim + 1 :]) for dim in range(len(shape))]
     cut = max((dim for dim in range(len(shape)) if frame[dim] < shape[dim]), default=0)
     rows = np.array([sum(begin * stride for begin, stride in zip(begins, strides, strict=True))])
     for dim in range(cut):
         rows = (rows[:, None] + strides[dim] * np.arange(frame[dim])).reshape(-1)
-    return rows
+    found: list[int] = rows.tolist()
+    return found
 
 
 def _stretches(shape: Sequence[int], there: torch.Tensor | None) -> Iterator[tuple[int, int, int]]:

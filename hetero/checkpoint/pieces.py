@@ -89,12 +89,12 @@ class CheckpointReader:
             box = overlap(stored.region, region)
             if box is None:
                 continue
-            part = self._load(piece, _key(name, kind), _within(box, stored.region))
+            part = self._load(piece, _key(name, kind), within(box, stored.region))
             if box == region:
                 return part
             if target is None:
                 target = torch.empty([stop - start for start, stop in region], dtype=part.dtype)
-            target[_within(box, region)] = part
+            target[within(box, region)] = part
             filled += part.numel()
         if target is None or filled != target.numel():
             rule = f"{filled} elements of the box {region} of {name} are stored"
@@ -147,6 +147,6 @@ def _key(name: str, kind: str) -> str:
     return f"{name}/{kind}"
 
 
-def _within(box: Region, frame: Region) -> tuple[slice, ...]:
+def within(box: Region, frame: Region) -> tuple[slice, ...]:
     """The box as slices, counted from where the frame begins."""
     return tuple(slice(start - zero, stop - zero) for (start, stop), (zero, _) in zip(box, frame, strict=True))

@@ -35,6 +35,14 @@ class ExportFormat(str, Enum):
 
     hf = "hf"
     torch = "torch"
+    megatron = "megatron"
+
+
+class ImportFormat(str, Enum):
+    """What an import is read as."""
+
+    hf = "hf"
+    megatron = "megatron"
 
 
 @checkpoint.command()
@@ -54,7 +62,6 @@ def inspect(run: Run, as_json: AsJson = False) -> None:
 def verify(run: Run, as_json: AsJson = False) -> None:
     """Read every byte of a checkpoint, or of all of a run's, and leave with 1 if one is not as it was written."""
     from hetero.checkpoint.errors import CheckpointError
-    from hetero.checkpoint.hf_weights import verify_weights
     from hetero.checkpoint.resume import ResumePoint, split
 
     folder, step = split(run, RUN)
@@ -63,8 +70,10 @@ def verify(run: Run, as_json: AsJson = False) -> None:
     faults: dict[int, str] = {}
     for number in there if step is None else [step]:
         try:
-            store.verify(number)
-            verify_weights(store, number)
+            if store.verify(number).directory:
+                from hetero.checkpoint.hf_weights import verify_weights
+
+                verify_weights(store, number)
         except CheckpointError as error:
             if not error.failure:
                 raise
@@ -88,7 +97,11 @@ def export(
         Path, typer.Argument(metavar="DIR", parser=path_of("DIR"), help="Where to write it; nothing may be there.")
     ],
     layout: Annotated[
-        ExportFormat, typer.Option("--format", help="hf: safetensors for transformers; torch: one pickled state dict.")
+        ExportFormat,
+        typer.Option(
+            "--format",
+            help="hf: safetensors for transformers; torch: one pickled state dict; megatron: Megatron's torch_dist.",
+        ),
     ] = ExportFormat.hf,
     dtype: Annotated[
         Dtype | None, typer.Option(help="Of the values; default that of the model's config.json, or float32.")
@@ -127,28 +140,41 @@ def import_(
     run_dir: Annotated[
         Path, typer.Argument(metavar="RUN_DIR", parser=path_of("RUN_DIR"), help="Where to; nothing may be there.")
     ],
+    layout: Annotated[
+        ImportFormat,
+        typer.Option("--format", help="hf: a Hugging Face directory; megatron: torch_dist, config.json beside it."),
+    ] = ImportFormat.hf,
 ) -> None:
     """Make a directory's weights a checkpoint of step 0, from which a job on that model goes on with --resume."""
     from hetero.checkpoint.errors import CheckpointError
-    from hetero.checkpoint.imported import import_weights
+    from hetero.checkpoint.imported import import_megatron, import_weights
+    from hetero.checkpoint.megatron_folder import MegatronFolder
     from hetero.checkpoint.resume import ResumePoint
     from hetero.huggingface.folder import HfFolder
     from hetero.huggingface.hub import place
     from hetero.job.job import model_facts
     from hetero.job.run.model import keep_folder
     from hetero.models.hf_model import HfModel
+    from hetero.models.megatron_names import megatron_map
     from hetero.models.registry import architecture
     from hetero.models.stored_weights import StoredWeights
 
     folder = HfFolder(place(directory, "DIR"), directory, "DIR")
     model = HfModel.of(folder.config)
-    stored = StoredWeights(model, folder)
-    stored.check()
+    stored, theirs = StoredWeights(model, folder), MegatronFolder(folder.path)
+    if layout is ImportFormat.megatron:
+        theirs.check(megatron_map(model).foreign)
+    else:
+        stored.check()
     if run_dir.exists():
         raise CheckpointError("RUN_DIR", str(run_dir), "it is there, and nothing is overwritten", "name another one")
     run_dir.mkdir(parents=True)
     keep_folder(folder, run_dir)
-    import_weights(stored, architecture(model), ResumePoint(run_dir, 0).store, {"model": model_facts(model)})
+    store, facts = ResumePoint(run_dir, 0).store, {"model": model_facts(model)}
+    if layout is ImportFormat.megatron:
+        import_megatron(theirs, model, store, facts)
+    else:
+        import_weights(stored, architecture(model), store, facts)
     typer.echo(f"wrote {run_dir}@0, of {model.model_type}")
 
 

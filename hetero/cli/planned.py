@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ from balancer.plan.plan import PipelinePlan, Plan, StagePlan
 from balancer.schedule.grid import format_grid
 from balancer.schedule.lowering import actions_of
 from balancer.search.ledger import efficiency
+from hetero.cli.explained import explanation, worth_as_data
 from hetero.cli.profiled import told
 from hetero.models.registry import provider, served
 
@@ -23,10 +25,12 @@ if TYPE_CHECKING:
     from balancer.simulate.simulate import Prediction
     from hetero.job.job import Job
     from hetero.job.planning.plan_job import Planned
+    from hetero.job.planning.worth import PoolWorth
 
 
-def as_data(job: Job, planned: Planned) -> str:
-    """One JSON object: the plan as `plan.json` has it, the prediction, what lost, and what the choice leaves out."""
+def as_data(job: Job, planned: Planned, worth: Sequence[PoolWorth] = ()) -> str:
+    """One JSON object: the plan as `plan.json` has it, the prediction, why it was chosen, what lost, what the choice
+    leaves out, and what each pool is worth as far as that was asked."""
     data = {
         "job": job.name,
         "emulated": job.emulated,
@@ -40,6 +44,8 @@ def as_data(job: Job, planned: Planned) -> str:
             {"plan": json.loads(other.to_json()), "prediction": _figures(prediction), "why": why}
             for other, prediction, why in planned.runners_up
         ],
+        "why": explanation(planned),
+        "worth": worth_as_data(worth),
         "idle": [asdict(idle) for idle in planned.idle],
         "notes": planned.notes,
     }
@@ -48,7 +54,9 @@ def as_data(job: Job, planned: Planned) -> str:
 
 def print_planned(job: Job, planned: Planned, console: Console | None = None) -> None:
     console = console or Console()
-    console.print(f"model {job.model.told()}, {served(job.model.resolve())}", soft_wrap=True, markup=False, highlight=False)
+    console.print(
+        f"model {job.model.told()}, {served(job.model.resolve())}", soft_wrap=True, markup=False, highlight=False
+    )
     console.print(_stages(planned))
     for pool in sorted(planned.plan.pools()):
         limit = planned.prediction.scenario.topology.pool(pool).memory_limit

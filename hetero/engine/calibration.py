@@ -24,12 +24,13 @@ from hetero.engine.trial import Limits, Trial
 from hetero.engine.world import World
 from hetero.layers.group import TensorGroup
 from hetero.models.registry import architecture
-from hetero.models.unit import Unit
 from hetero.words.orders import TimedUnit
 from hetero.words.spec import CalibrationSpec
 
 _HOST_LIMITS = Limits(flops=1e10, bytes=256e6)
 """Where the host computes: half a second of a core, and what several ranks of a small machine may have at once."""
+
+_WAYS: tuple[Recompute, ...] = ("selective", "full")
 
 
 def calibrate(spec: CalibrationSpec, world: World) -> list[TimedUnit]:
@@ -76,9 +77,11 @@ def _unit_rows(spec: CalibrationSpec, world: World, group: TensorGroup, limits: 
     for kind, index in kinds.items():
         asked = group.size, spec.precisions[world.rank.pool], spec.micro_batch, spec.seq_len, spec.tuning, spec.packed
         whole = Trial(spec.model, kind, *asked)
-        others = [replace(whole, sequences=size) for size in spec.also if size != spec.micro_batch]
-        tried = [whole, *(other for other in others if other.within(limits) == other)]
-        rows += [_Measured(spec, world, group, one, limits, index).row() for one in tried]
+        plain = _Measured(spec, world, group, whole, limits, index, spec.repeats)
+        sizes = [size for size in spec.also if size != spec.micro_batch]
+        others = [replace(plain, whole=replace(whole, sequences=size), repeats=_fewer(spec.repeats)) for size in sizes]
+        rows.append(plain.row(strategies=spec.strategies))
+        rows += [other.row() for other in others if other.fits]
     return [row for row in rows if row is not None]
 
 
@@ -92,41 +95,46 @@ class _Measured:
     whole: Trial
     limits: Limits
     index: int
+    repeats: int
 
     @property
     def _trial(self) -> Trial:
         return self.whole.within(self.limits)
 
-    def row(self) -> TimedUnit | None:
-        """None where an emulated chip could not keep its pace."""
-        if (plain := self._repeat(lambda passes: passes.whole())) is None:
+    @property
+    def fits(self) -> bool:
+        """Whether all of it is tried, in a time that an emulated chip may take."""
+        expected = self._expected(self.whole, "none")
+        return self._trial == self.whole and self.whole.is_soon_passed(_whole_s(expected))
+
+    def row(self, strategies: bool = False) -> TimedUnit | None:
+        """None where an emulated chip could not keep its pace. All of a group do the same, whatever each could keep."""
+        plain = self._repeat(lambda passes: passes.whole(), self.repeats)
+        parts = self._repeat(lambda passes: passes.apart(), _fewer(self.repeats)) if strategies else None
+        remade = [self._remade_s(way) if strategies else None for way in _WAYS]
+        if plain is None:
             return None
         forward, backward = self._per_sequence(plain, (Kind.F, Kind.B))
-        key = self.world.rank.pool, self.whole.tp, self.whole.kind
+        inputs, weights = self._per_sequence(parts, (Kind.I, Kind.W)) if parts else (None, None)
         products = self._products_s(forward + backward, sum(each.middle for each in plain))
-        row = TimedUnit(*key, forward, backward, products, self.whole.sequences)
-        row = replace(row, repeats=min(len(each.seconds) for each in plain), spread=spread(plain))
-        return self._with_strategies(row) if self.spec.strategies else row
+        key = self.world.rank.pool, self.whole.tp, self.whole.kind
+        seen = min(len(each.seconds) for each in plain), spread(plain)
+        return TimedUnit(*key, forward, backward, products, self.whole.sequences, inputs, weights, *remade, *seen)
 
-    def _with_strategies(self, row: TimedUnit) -> TimedUnit:
-        unit = architecture(self.spec.model, self.spec.tuning).units[self.index]
-        if (parts := self._repeat(lambda passes: passes.apart())) is not None:
-            inputs, weights = self._per_sequence(parts, (Kind.I, Kind.W))
-            row = replace(row, input_s=inputs, weight_s=weights)
-        return replace(row, selective_s=self._remade_s(unit, "selective"), full_s=self._remade_s(unit, "full"))
-
-    def _remade_s(self, unit: Unit, way: Recompute) -> float | None:
+    def _remade_s(self, way: Recompute) -> float | None:
         """Of a backward that makes values again; None where it is one of another kind, or could not be paced."""
-        made = self._repeat(lambda passes: passes.whole(), way) if unit.recomputed(way) == way else None
+        unit = architecture(self.spec.model, self.spec.tuning).units[self.index]
+        if unit.recomputed(way) != way:
+            return None
+        made = self._repeat(lambda passes: passes.whole(), _fewer(self.repeats), way)
         return None if made is None else self._per_sequence(made, (Kind.F, Kind.B), way)[1]
 
     def _repeat(
-        self, once: Callable[[Passes], Sequence[Stopwatch]], recompute: Recompute = "none"
+        self, once: Callable[[Passes], Sequence[Stopwatch]], wanted: int, recompute: Recompute = "none"
     ) -> list[Repeats] | None:
         trial, expected = self._trial, self._expected(self._trial, recompute)
         passes = Passes(self.world, self.group, trial, self.index, expected, recompute)
-        paced_s = expected[Kind.F] + expected[Kind.B] if expected else 0.0
-        return repeat(lambda: once(passes), trial.repeats(self.limits, self.spec.repeats, paced_s))
+        return repeat(lambda: once(passes), trial.repeats(self.limits, wanted, _whole_s(expected)))
 
     def _per_sequence(
         self, took: list[Repeats], kinds: tuple[Kind, Kind], recompute: Recompute = "none"
@@ -162,3 +170,13 @@ class _Measured:
         time = stage_unit_time(datasheet_times(chips, workload), chips, workload, stage, self.index)
         slowed = time.slowed(trial.sequences * spec.time_scale)
         return {kind: slowed.of(kind) for kind in COMPUTING}
+
+
+def _fewer(repeats: int) -> int:
+    """Of what hangs together with something that is timed more often."""
+    return -(-repeats // 4)
+
+
+def _whole_s(expected: Expected) -> float:
+    """Of a forward with its backward."""
+    return expected[Kind.F] + expected[Kind.B] if expected else 0.0

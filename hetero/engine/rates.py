@@ -38,7 +38,7 @@ _FEWEST_TOKENS = 64
 
 def measure_rates(spec: CalibrationSpec, world: World) -> list[Rate]:
     """Collective within the pool; index 0 speaks for all. Of an emulated chip those that its speed is hidden in, as far
-    as it can be paced to them: its host and its groups are those of this machine."""
+    as it can be paced to them, and the sums of its groups, which nobody paces; its host is paced as its sheet says."""
     measured = _Measured(spec, world)
     rows = measured.of_chip()
     for tp in spec.tensor_parallel[world.rank.pool]:
@@ -92,7 +92,7 @@ class _Measured:
     def of_group(self, group: TensorGroup) -> list[Rate | None]:
         """Of each chip's part of the model's products where a group has that size, and of the group's sums."""
         rows = [self._product(shape, group.size) for shape in self._shapes(group.size)]
-        return rows if group.size == 1 or self._emulated else [*rows, self._all_reduce(group)]
+        return rows if group.size == 1 else [*rows, self._all_reduce(group)]
 
     def _product(self, shape: tuple[int, int, int], tp: int) -> Rate | None:
         tokens, inputs, outputs = shape

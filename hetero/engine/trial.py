@@ -56,11 +56,15 @@ class Trial:
             trial = trial._with_half_the_vocabulary()
         return trial
 
-    def repeats(self, limits: Limits, wanted: int, paced_s: float = 0.0) -> int:
-        """How often it is passed: as is wanted, but no longer than a few of the largest trials take, nor than a second
-        of an emulated chip that takes `paced_s`."""
+    def repeats(self, limits: Limits, wanted: int, paced_s: float) -> int:
+        """How often it is passed: as is wanted, but no longer than a few of the largest trials take, nor than a
+        moment of an emulated chip that takes `paced_s`."""
         most = min(_FEW * limits.flops / max(1.0, sum(self._flops)), _PACED_S / max(paced_s, 1e-9))
         return min(wanted, max(_FEW, int(min(most, wanted))))
+
+    def is_soon_passed(self, paced_s: float) -> bool:
+        """Whether an emulated chip that takes `paced_s` passes it a few times in that moment."""
+        return _FEW * paced_s <= _PACED_S
 
     def shares_of(self, whole: Trial) -> tuple[float, float]:
         """Of the times of forward and backward for all sequences of `whole`: by their products, or by tokens and

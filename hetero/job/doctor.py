@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -47,6 +49,7 @@ def examine_job(job: Job, machine: Machine, run_dir: Path, nodes: Sequence[Node]
         _model(job, nodes is not None),
         *plan,
         *pools,
+        *(_modules(job) if nodes is None else ()),
         _data(job, nodes is not None),
         *_storage(job, run_dir, nodes),
         *_ports(job),
@@ -103,6 +106,22 @@ def _model(job: Job, elsewhere: bool) -> Finding:
         return Finding.of(error)
     also = "; each host must have it, which a run compares" if elsewhere else ""
     return Finding("ok", "model", value, f"{by}; its weights are whole{also}")
+
+
+def _modules(job: Job) -> Iterator[Finding]:
+    """Ranks of a model on transformers' own modules need these in their interpreter."""
+    if provider(job.model.resolve()) == NATIVE:
+        return
+    for name, pool in job.pools.items():
+        python = os.path.expanduser(pool.env.python or sys.executable)
+        ask = [python, "-c", "from importlib.metadata import version; print(version('transformers'))"]
+        try:
+            found = subprocess.run(ask, capture_output=True, text=True, timeout=60, check=False).stdout.strip()
+        except (OSError, subprocess.TimeoutExpired):
+            found = ""
+        rule = "the model runs on transformers' own modules, which its ranks import"
+        value = f"transformers {found}" if found else f"{python} has no transformers"
+        yield judged(f"pools.{name}.env.python", value, rule, f"{python} -m pip install transformers", error=not found)
 
 
 def _plan(job: Job) -> Iterator[Finding]:

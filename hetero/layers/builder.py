@@ -62,7 +62,9 @@ class Builder:
 
 
 class ShardedModule(nn.Module):
-    """A module whose own parameters are slices of logical tensors."""
+    """A module whose own parameters are slices of logical tensors; one operator, unless it says otherwise."""
+
+    is_operator = True
 
     def __init__(self) -> None:
         super().__init__()

@@ -88,7 +88,9 @@ class Architecture:
     @property
     def refused(self) -> dict[str, str]:
         """Strategies that no stage may have, with the reason."""
-        return {name: why for unit in self._of_kind.values() for part in unit.parts for name, why in part.refused.items()}
+        return {
+            name: why for unit in self._of_kind.values() for part in unit.parts for name, why in part.refused.items()
+        }
 
     @property
     def alone(self) -> str | None:

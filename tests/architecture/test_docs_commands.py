@@ -8,12 +8,10 @@ from importlib.util import find_spec
 from typing import Any
 
 import pytest
-import typer
 
-from hetero.cli.app import app
 from tests.architecture.markdown import documents
 from tests.architecture.tree import ROOT
-from tests.unit.hetero.cluster.ray_commands import hetero
+from tests.unit.hetero.cluster.ray_commands import hetero, program
 
 RUN_AS_THEY_STAND = ("docs/getting-started.md", "docs/fine-tuning.md")
 """tests/e2e/test_getting_started.py and test_chat_story.py run the commands of these pages one after another."""
@@ -134,7 +132,7 @@ def test_a_command_in_the_prose_names_what_there_is(document: str, span: str) ->
 
 def _check_hetero(words: list[str]) -> None:
     """The subcommands and the options are ones that there are; the rest may be placeholders."""
-    command: Any = typer.main.get_command(app)
+    command: Any = program()
     while hasattr(command, "commands") and words and not words[0].startswith("-"):
         assert words[0] in command.commands
         command = command.commands[words.pop(0)]

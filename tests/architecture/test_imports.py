@@ -44,6 +44,7 @@ def test_importing_a_package_loads_nothing_heavy(package: str) -> None:
     assert not loaded.intersection(HEAVY)
 
 
+@pytest.mark.slow
 def test_what_python_is_offered_is_there_and_no_module_takes_its_name() -> None:
     script = "import hetero; assert not {'hetero.training', 'pydantic'} & set(sys.modules)"
     script += (
@@ -59,6 +60,7 @@ def test_init_files_are_docstrings() -> None:
             assert len(parsed(path).body) <= 1, f"{name_of(path)} holds more than a docstring"
 
 
+@pytest.mark.slow
 def test_the_driver_side_loads_neither_torch_nor_ray() -> None:
     assert not _loaded_by("import hetero.job.file.load, hetero.job.planning.plan_job").intersection({"torch", "ray"})
 

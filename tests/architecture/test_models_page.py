@@ -7,14 +7,23 @@ import re
 from benchmarks.model_page import choices_of
 from hetero.models.registry import family_names
 from tests.architecture.tree import ROOT
+from tests.tiny_provided import PROVIDED
+from tests.tiny_provided import REFUSED as KNOWN
 
 PAGE, REFUSED = (ROOT / "docs" / "models.md").read_text().split("## What is refused")
+REFUSED, NOT_SERVED = REFUSED.split("These types have both plans")
 WRITE = "run python -m benchmarks.models --cards docs/models.md"
 
 
 def test_every_type_is_there_and_aligned() -> None:
     assert tuple(re.findall(r"^\| `(\w+)` \| native \|", PAGE, re.MULTILINE)) == family_names(), WRITE
     assert "FAILS" not in PAGE
+
+
+def test_every_type_with_both_plans_is_there() -> None:
+    served = re.findall(r"^\| `(\w+)` \| transformers \|", PAGE, re.MULTILINE)
+    assert tuple(served) == tuple(PROVIDED), WRITE
+    assert tuple(re.findall(r"^\| `(\w+)` \|", NOT_SERVED, re.MULTILINE)) == tuple(KNOWN), WRITE
 
 
 def test_what_is_refused_is_as_families_read_it() -> None:

@@ -64,4 +64,4 @@ def test_a_room_names_what_is_used_from_outside(path: Path) -> None:
 
 def test_what_is_used_from_outside_is_seen() -> None:
     assert {"store", "manifest"} <= USED[ROOT / "hetero" / "checkpoint"]
-    assert "durable" not in USED[ROOT / "hetero" / "checkpoint"], "of the room alone"
+    assert "tensor_file" not in USED[ROOT / "hetero" / "checkpoint"], "of the room alone"

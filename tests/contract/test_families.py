@@ -97,8 +97,8 @@ def test_unfilled_units_have_the_same_tensors(family: str) -> None:
         assert {parameter.device.type for parameter in unit.parameters()} == {"meta"}
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("kv_heads", [2, 4])
+@pytest.mark.parametrize("dtype", [pytest.param(torch.float32, marks=pytest.mark.slow), torch.bfloat16])
+@pytest.mark.parametrize("kv_heads", [2, pytest.param(4, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("recompute", RECOMPUTE)
 def test_bytes_are_those_of_the_tensors_that_are_there(
     family: str, kv_heads: int, dtype: torch.dtype, recompute: Recompute

@@ -74,7 +74,11 @@ def name(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-@pytest.mark.parametrize("dtype", TOLERANCES, ids=str)
+@pytest.mark.parametrize(
+    "dtype",
+    [pytest.param(dtype, marks=() if dtype == torch.float32 else pytest.mark.slow) for dtype in TOLERANCES],
+    ids=str,
+)
 def test_agrees_with_the_plain_one_by_value_and_gradient(backend: Backend, name: str, dtype: torch.dtype) -> None:
     own, plain = _of(backend.operators, name), _of(PLAIN, name)
     for sample in samples(name) + _more(name):

@@ -361,6 +361,7 @@ def test_one_endpoint_speaks_several_transports(start: Start) -> None:
         assert cross(*channel(source, host.port()), b"hello") == b"hello"
 
 
+@pytest.mark.slow
 def test_an_endpoint_process_is_light_and_ends_with_its_control_pipe(start: Start) -> None:
     before = set(os.listdir("/dev/shm"))
     host = start("a@0", ["zmq"], process=True)
@@ -371,6 +372,7 @@ def test_an_endpoint_process_is_light_and_ends_with_its_control_pipe(start: Star
     host.process.wait(WAIT_S)
 
 
+@pytest.mark.slow
 def test_the_endpoint_imports_neither_torch_nor_ray_and_grpc_only_if_used() -> None:
     heavy = {"torch", "ray", "grpc", "zmq"}
     code = f"import sys, bridge.endpoint.__main__, bridge.port.port; print({heavy} & set(sys.modules))"

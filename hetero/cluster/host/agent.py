@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from bridge.words.error import ErrorReport
 from hetero.cluster.control.events import Event, Severity, Trouble
@@ -77,7 +77,10 @@ class Agent:
             self._deliver(events)
 
 
-def drained(queued: queue.SimpleQueue[list[Event]], timeout: float) -> list[Event]:
+T = TypeVar("T")
+
+
+def drained(queued: queue.SimpleQueue[list[T]], timeout: float) -> list[T]:
     """Everything that has been queued, after at most `timeout` seconds of waiting for the first of it."""
     try:
         events = list(queued.get(timeout=timeout))

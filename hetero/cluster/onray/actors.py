@@ -6,7 +6,7 @@ import contextlib
 import queue
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,9 +19,11 @@ from hetero.cluster.control.instructions import HostOrder
 from hetero.cluster.fleet import FleetSpec, HostSpec
 from hetero.cluster.host.agent import POLL_S, Agent, drained
 from hetero.cluster.host.shared_files import ModelFolder, SharedFolder, ShippedFiles, compare, reach
+from hetero.cluster.host.spool import Sent, Spool
+from hetero.cluster.onray.arrivals import Arrivals
 from hetero.cluster.onray.pulse import Pulse
 from hetero.cluster.onray.reservation import Reservation, reserved
-from hetero.cluster.onray.shared_files import Needs, prepare
+from hetero.cluster.onray.shared_files import Folder, Needs, prepare
 from hetero.monitoring.notice import Notice
 
 ACTOR: dict[str, Any] = {"num_cpus": 0.01, "max_restarts": 0, "concurrency_groups": {"events": 1}}
@@ -44,9 +46,11 @@ class HostActor:
     """Runs one Agent. Orders and events have a thread each, so that waiting for events delays no order."""
 
     def __init__(self, spec: HostSpec) -> None:
-        self._events: queue.SimpleQueue[list[Event]] = queue.SimpleQueue()
+        self._host = spec.id
+        self._events: queue.SimpleQueue[list[Sent]] = queue.SimpleQueue()
         self._files = ShippedFiles()
-        self._agent = Agent(_settled(spec), self._events.put)
+        self._spool: Spool | None = None
+        self._agent = Agent(_settled(spec), self._deliver)
 
     def node(self) -> str:
         return str(ray.get_runtime_context().get_node_id())
@@ -63,17 +67,39 @@ class HostActor:
         """The machine, and why it has not the driver's model."""
         return socket.gethostname(), compare(model)
 
+    def spool(self, place: str) -> None:
+        """This host does not reach the checkpoints of `place`: they go by way of the driver."""
+        self._spool = self._spool or Spool(self._host, self._events.put)
+        self._spool.stand_for(place)
+
+    def append_saved(self, place: str, step: int, file: str, chunk: bytes) -> None:
+        """The next piece of a file of a checkpoint that this host does not reach."""
+        assert self._spool is not None
+        self._spool.append(place, step, file, chunk)
+
     def send(self, order: HostOrder) -> None:
-        self._agent.send(self._files.localized(order))
+        order = self._files.localized(order)
+        self._agent.send(self._spool.localized(order) if self._spool else order)
 
     @ray.method(concurrency_group="events")
-    def events(self, timeout: float) -> list[Event]:
+    def events(self, timeout: float) -> list[Sent]:
         """What has happened since the last call, after at most `timeout` seconds."""
-        return drained(self._events, timeout)
+        sent = drained(self._events, timeout)
+        if self._spool is not None:
+            self._spool.taken(sent)
+        return sent
 
     def close(self) -> None:
         self._agent.close()
         self._files.close()
+        if self._spool is not None:
+            self._spool.close()
+
+    def _deliver(self, events: list[Event]) -> None:
+        if self._spool is not None:
+            self._spool.deliver(events)
+        else:
+            self._events.put([*events])
 
 
 def _settled(spec: HostSpec) -> HostSpec:
@@ -107,6 +133,13 @@ class RayAgents:
         self._calls: dict[Any, _Listening] = {}
         self._clock = AwakeClock()
         self._pulse: Pulse | None = None
+        self._arrivals = Arrivals()
+        self.notes: tuple[str, ...] = ()
+
+    @property
+    def carries_checkpoints(self) -> bool:
+        """Whether they come by way of here from hosts that do not reach their folder."""
+        return self._arrivals.root is not None
 
     def start(self, hosts: tuple[HostSpec, ...]) -> None:
         """Asks for all actors at once. One that does not start is heard of from `receive`.
@@ -119,7 +152,9 @@ class RayAgents:
             place = self._reservation.options(spec.id) if self._reservation else {}
             self._actors[spec.id] = actor.options(**place).remote(spec)
         if self._reservation:
-            prepare(self._actors, self._needs, max(spec.patience.start_s for spec in hosts))
+            away = prepare(self._actors, self._needs, max(spec.patience.start_s for spec in hosts))
+            self.notes = tuple(_by_way_of_here(folder, names) for folder, names in away.items())
+            self._arrivals = Arrivals(*(folder.path for folder in away if folder.proof is None))
         for spec in hosts:
             self._listen(spec.id, spec.patience.start_s)
 
@@ -158,11 +193,11 @@ class RayAgents:
     def _heard(self, call: Any) -> list[Event]:
         host = self._calls.pop(call).host
         try:
-            events: list[Event] = ray.get(call)
+            sent: list[Sent] = ray.get(call)
         except (RayActorError, OutOfMemoryError) as error:
             return [_agent_trouble(host, f"died: {_first_line(error)}")]
         self._listen(host, self._specs[host].patience.agent_s)
-        return events
+        return list(self._arrivals.received(sent))
 
     def _unheard(self) -> list[Event]:
         """Agents that are late by more than their patience; each is told once."""
@@ -171,6 +206,12 @@ class RayAgents:
         for call, _ in late:
             del self._calls[call]
         return [_agent_trouble(one.host, f"has not answered for {now - one.since:.0f} s") for _, one in late]
+
+
+def _by_way_of_here(folder: Folder, hosts: Sequence[str]) -> str:
+    return (
+        f"{', '.join(hosts)} do not reach {folder.path}: checkpoints go by way of the driver, from its disk and to it"
+    )
 
 
 def _agent_trouble(host: str, cause: str) -> Trouble:

@@ -46,7 +46,8 @@ def _without_agent(part: str) -> str:
     """Says that the agent has no ports, for which the raylet waits."""
     if not part.startswith(_AGENT):
         return part
+    persist_port = _raylet.persist_port  # type: ignore[attr-defined]
     told = dict(word.split("=", 1) for word in shlex.split(part.removeprefix(_AGENT)) if "=" in word)
     for name in _PORTS:
-        _raylet.persist_port(told["--session-dir"], told["--node-id"], getattr(_raylet, name), _NO_PORT)
+        persist_port(told["--session-dir"], told["--node-id"], getattr(_raylet, name), _NO_PORT)
     return _AGENT + _NOBODY

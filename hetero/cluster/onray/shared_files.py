@@ -15,6 +15,7 @@ from ray.exceptions import RayActorError
 
 from bridge.system.awake import AwakeClock
 from hetero.checkpoint.address import Location, write_mark
+from hetero.checkpoint.manifest import Manifest
 from hetero.cluster.errors import ClusterError
 from hetero.cluster.host.shared_files import ModelFolder, SharedFolder
 from hetero.interrupts import check
@@ -28,12 +29,14 @@ Actors = Mapping[str, Any]
 class Folder:
     """A folder that all hosts share; `key` names it to the user.
 
-    Hosts only read one that holds `proof`, a file that all must see; they must be able to write to any other.
+    Hosts only read one that holds `proof`, a file that all must see; they must be able to write to any other. To one
+    that is `carried` a host need not reach: what it reads and writes there goes by way of the driver.
     """
 
     key: str
     path: Location
     proof: str | None = None
+    carried: bool = False
 
 
 @dataclass(frozen=True)
@@ -45,28 +48,46 @@ class Needs:
     model: ModelFolder | None = None
 
 
-def prepare(actors: Actors, needs: Needs, patience_s: float) -> None:
-    """Returns once every agent has what it needs. Raises ClusterError if a host does not reach a folder, or has another
-    model than the driver."""
-    for folder in needs.folders:
-        _check(folder, actors, patience_s)
+def prepare(actors: Actors, needs: Needs, patience_s: float) -> dict[Folder, list[str]]:
+    """Returns once every agent has what it needs; of each folder that is carried, the hosts that do not reach it.
+    Raises ClusterError if one does not reach another folder, or has another model than the driver."""
+    away = {folder: hosts for folder in needs.folders if (hosts := _check(folder, actors, patience_s))}
+    for folder, hosts in away.items():
+        _carry(folder, {host: actors[host] for host in hosts}, patience_s)
     if needs.model is not None:
         _compare(needs.model, actors)
-    away = _hosts_elsewhere(actors, patience_s) if needs.files else []
-    for path in needs.files if away else ():
-        _ship(path, {host: actors[host] for host in away}, patience_s)
+    elsewhere = _hosts_elsewhere(actors, patience_s) if needs.files else []
+    for path in needs.files if elsewhere else ():
+        _ship(path, {host: actors[host] for host in elsewhere}, patience_s)
+    return away
 
 
-def _check(folder: Folder, actors: Actors, patience_s: float) -> None:
+def _check(folder: Folder, actors: Actors, patience_s: float) -> list[str]:
+    """The hosts that do not reach it."""
     with _marked(folder) as marker:
         path = folder.path.resolve() if isinstance(folder.path, Path) else folder.path
         shared = SharedFolder(str(path), marker, written=folder.proof is None)
         answers = _answers({host: actor.reach.remote(shared, host) for host, actor in actors.items()}, patience_s)
-    if faults := _faults(answers):
+    if (faults := _faults(answers)) and not folder.carried:
         rule = "\n  ".join(["every host must reach it", *faults])
         raise ClusterError(
             folder.key, str(folder.path), rule, "name a folder on a file system that all hosts mount, or a store"
         )
+    return [host for host, (_, why) in answers.items() if why]
+
+
+def _carry(folder: Folder, actors: Actors, patience_s: float) -> None:
+    """Has hosts write to their own disks in its place; what they are to read goes there now."""
+    place = str(folder.path.resolve() if isinstance(folder.path, Path) else folder.path)
+    _answers({host: actor.spool.remote(place) for host, actor in actors.items()}, patience_s)
+    if folder.proof is None:
+        return
+    proof = Path(place) / folder.proof
+    manifest = Manifest.read(proof)
+    for name in (*(piece.file for piece in manifest.pieces), proof.name):
+        for chunk in _chunks(proof.parent / name):
+            told = place, manifest.step, name, ray.put(chunk)
+            _answers({host: actor.append_saved.remote(*told) for host, actor in actors.items()}, patience_s)
 
 
 def _compare(model: ModelFolder, actors: Actors) -> None:
@@ -109,10 +130,15 @@ def _hosts_elsewhere(actors: Actors, patience_s: float) -> list[str]:
 
 def _ship(path: Path, actors: Actors, patience_s: float) -> None:
     """Piece by piece, so that a large file fills no object store."""
+    for chunk in _chunks(path):
+        piece = ray.put(chunk)
+        _answers({host: actor.append.remote(str(path), piece) for host, actor in actors.items()}, patience_s)
+
+
+def _chunks(path: Path) -> Iterator[bytes]:
     with path.open("rb") as file:
         while chunk := file.read(CHUNK_BYTES):
-            piece = ray.put(chunk)
-            _answers({host: actor.append.remote(str(path), piece) for host, actor in actors.items()}, patience_s)
+            yield chunk
 
 
 def _answers(calls: Mapping[str, Any], patience_s: float) -> dict[str, Any]:

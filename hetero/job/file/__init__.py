@@ -2,4 +2,5 @@
 
 load        `load_job`; `mistakes_located`, for what is found out about it later
 plan_file   `read_plan`
+variants    `variants` of a job, with other values at some keys
 """

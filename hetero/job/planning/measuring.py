@@ -24,8 +24,8 @@ from hetero.words.spec import CalibrationSpec
 SAFETY = 1.5
 """Emulated actions are given this many times the bare arithmetic's time, measured with all ranks at work at once."""
 _LOOKS = 5  # at the bare arithmetic, of which the median counts
-_QUICK, _THOROUGH = 3, 64  # repeats before a run, and of a profile
-_MICRO_BATCHES = (1, 2, 4, 8)
+_QUICK, _THOROUGH = 3, 32  # repeats before a run, and of a profile
+_MICRO_BATCHES = (1, 2, 4)
 Tell = Callable[[str], None]
 
 
@@ -86,7 +86,7 @@ def kept_profile(job: Job) -> Profile:
 
 def times(job: Job, found: Profile) -> Times | None:
     """By what was measured, and by data sheets where nothing was; None where nothing was at all."""
-    rows = found.units(job.train.micro_batch)
+    rows = found.units()
     return Times.from_measurements(rows, otherwise=datasheet_times(topology(job), workload(job))) if rows else None
 
 

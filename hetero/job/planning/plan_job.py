@@ -15,7 +15,7 @@ from balancer.memory.memory import saved_bytes
 from balancer.memory.need import memory_need
 from balancer.plan.plan import Plan
 from balancer.problem import Problem
-from balancer.search.search import search
+from balancer.search.search import SearchResult, search
 from balancer.simulate.band import Band, band
 from balancer.simulate.simulate import Prediction, simulate
 from hetero.errors import explains_itself
@@ -41,6 +41,8 @@ class Planned:
     idle: Sequence[Idle] = ()
     assumed: Sequence[str] = ()
     profile: Profile = NOTHING_MEASURED
+    found: SearchResult | None = None
+    """What the search says of its choice; None of a plan by hand."""
 
     @cached_property
     def band(self) -> Band | None:
@@ -90,7 +92,7 @@ def _planned(job: Job, asked: Problem, given: Plan | None, probed: Probed) -> Pl
         found = search(asked)
         plan = _named(job, found.plan)
         assumed = _assumed_links(job, asked.topology, probed)
-        return Planned(job, plan, found.prediction, found.runners_up, found.idle, assumed)
+        return Planned(job, plan, found.prediction, found.runners_up, found.idle, assumed, found=found)
     plan = _named(job, complete(wanted, asked))
     return Planned(job, plan, simulate(plan, asked), idle=idle_chips(plan, asked.topology, asked.legal_tp))
 

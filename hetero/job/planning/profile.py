@@ -57,7 +57,8 @@ class Profile:
         """By pool, of those that were measured."""
         units: dict[str, list[Row]] = {}
         for row in self.units():
-            units.setdefault(row["pool"], []).append(row)
+            if row["forward_s"] > 0:
+                units.setdefault(row["pool"], []).append(row)
         return {pool: _noise(rows) for pool, rows in units.items()}
 
     def _per_s(self, pool: str, part: str) -> float:
@@ -76,5 +77,5 @@ NOTHING_MEASURED = Profile()
 def _noise(rows: Sequence[Row]) -> Noise:
     """A model's time is a sum over kinds of units, whose errors are independent; the layers' two count most."""
     spread = median(float(row.get("spread", 0.0)) for row in rows)
-    repeats = median(int(row.get("repeats", 1)) for row in rows)
+    repeats = min(int(row.get("repeats", 1)) for row in rows)
     return Noise(spread, spread / sqrt(2 * repeats))

@@ -21,13 +21,14 @@ from hetero.models.provided.plan import Cuts, read_cuts
 from hetero.models.provided.told import Told, ToldTensor, ToldUnit
 
 LENGTH = 24
+REFUSED = {"phi4_multimodal": "it reads images and sound too, whose parts no text trains"}
 _ELSEWHERE = "choose a model of another type"
 
 
 def describe(model: HfModel) -> Told:
     """ModelError where transformers' modules of the model cannot be units, and says why."""
-    _check_values(model)
     try:
+        _check_values(model)
         return _described(model)
     except FAULTS as error:
         rule = f"transformers' modules of it cannot be taken apart ({str(error).splitlines()[0]})"
@@ -84,7 +85,9 @@ def _check_values(model: HfModel) -> None:
     from transformers import CONFIG_MAPPING
 
     kind = model.model_type
-    known = CONFIG_MAPPING[kind] if kind in CONFIG_MAPPING else None
+    if kind in REFUSED:
+        raise config_error("model_type", kind, REFUSED[kind], _ELSEWHERE)
+    known = CONFIG_MAPPING[kind] if kind in CONFIG_MAPPING else None  # noqa: SIM401 (it is no mapping of values)
     if not (getattr(known, "base_model_pp_plan", None) and getattr(known, "base_model_tp_plan", None)):
         rule = "transformers has no plan of how it is cut, and it is none of the native types"
         raise config_error("model_type", kind, rule, _ELSEWHERE)
@@ -203,9 +206,7 @@ def _behaviour(frame: Frame, calls: Sequence[Call], number: int) -> str:
     return f"{type(layer).__name__} {types[number] if types and number < len(types) else ''}"
 
 
-def _layer(
-    frame: Frame, number: int, gives: int, first: Mapping[int, tuple[str, float]], cuts: Cuts
-) -> ToldUnit:
+def _layer(frame: Frame, number: int, gives: int, first: Mapping[int, tuple[str, float]], cuts: Cuts) -> ToldUnit:
     layer, tensors = frame.layers[number], []
     for name, _, _, tensor in parameters_of(layer):
         tensors += _tensors(name, tensor, first, cuts.packed(number, name), cuts.cut(number, name))

@@ -58,7 +58,9 @@ def without_experts(layer: nn.Module) -> Iterator[list[int]]:
 
 
 def _is_experts(module: nn.Module) -> bool:
-    return type(module).__name__.endswith("Experts") and any(p.dim() == 3 for p in module._parameters.values() if p is not None)
+    return type(module).__name__.endswith("Experts") and any(
+        p.dim() == 3 for p in module._parameters.values() if p is not None
+    )
 
 
 def measured(model: HfModel, told: Told, frame: Frame, calls: Sequence[Call]) -> Told:
@@ -294,4 +296,3 @@ def _work_around(kind: ToldUnit, hidden: int) -> ToldWork:
     entries = next(t.shape[0] for t in kind.tensors if t.name == "head.weight")
     kept = {size: ToldBytes(split=(4.0 * entries, 0.0), whole=(3.0 * size * hidden, 0.0)) for size in (2, 4)}
     return ToldWork(flops=(2.0 * entries * hidden, 0.0), kept=kept)
-

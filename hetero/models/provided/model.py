@@ -32,6 +32,8 @@ def weights(model: HfModel) -> WeightMap:
     blocks: list[Block] = []
     for number, own in enumerate(told.blocks):
         named = found.tensors(number, 1)
-        logical |= {spec.name: spec.layout.shape for name, spec in named.items() if name not in found.units[number].ties}
+        logical |= {
+            spec.name: spec.layout.shape for name, spec in named.items() if name not in found.units[number].ties
+        }
         blocks += [block for one in own for block in one.blocks(named[one.tensor].name)]
     return WeightMap(logical, blocks, told.ties, told.prefix)

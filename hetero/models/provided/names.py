@@ -65,12 +65,8 @@ def places(causal: Any, small: bool | None = None) -> tuple[dict[str, list[Place
 
 def told_blocks(tensors: Sequence[ToldTensor], state: Mapping[str, list[Place]], prefix: str) -> tuple[ToldBlock, ...]:
     """Of a unit whose parameters have names that begin so."""
-    found: list[ToldBlock] = []
-    for tensor in tensors:
-        for place in state[prefix + tensor.parameter]:
-            if (block := _of_part(tensor, place)) is not None:
-                found.append(block)
-    return tuple(_gathered(found))
+    parts = (_of_part(tensor, place) for tensor in tensors for place in state[prefix + tensor.parameter])
+    return tuple(_gathered([block for block in parts if block is not None]))
 
 
 def _of_part(tensor: ToldTensor, place: Place) -> ToldBlock | None:
@@ -138,9 +134,9 @@ def _place(
             raise _unknown(name, foreign)
         dims.append(min(same, key=lambda dim: here[dim] != (0, shape[dim])))
         free.remove(dims[-1])
-    wide = [(a * s, b * s) for (a, b), s in zip(here, scale, strict=True)]
-    return Place(foreign, tuple(wide), tuple((a * scale[d], b * scale[d]) for (a, b), d in zip(there, dims, strict=True)),
-                 tuple(dims))  # fmt: skip
+    wide = tuple((a * by, b * by) for (a, b), by in zip(here, scale, strict=True))
+    wide_there = tuple((a * scale[dim], b * scale[dim]) for (a, b), dim in zip(there, dims, strict=True))
+    return Place(foreign, wide, wide_there, tuple(dims))
 
 
 def _index(numbers: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:

@@ -9,7 +9,7 @@ from typing import Any
 from hetero.layers.spec import TensorSpec
 from hetero.models.hf_model import HfModel
 from hetero.models.parts.part import Part, PartWork
-from hetero.models.provided.told import Told, ToldUnit
+from hetero.models.provided.told import Told, ToldBytes, ToldUnit
 
 _MODULES = {"embedding": "EmbeddingModule", "layer": "LayerModule", "head": "HeadModule"}
 
@@ -50,8 +50,7 @@ class ProvidedPart(Part):
     def work(self, seq_len: int, size: int) -> PartWork:
         """Of the square of attention, the half that a mask leaves."""
         work = self.unit.work
-        kept = work.kept.get(size) or work.kept[4]
-        split, whole = kept.at(seq_len)
+        split, whole = work.kept.get(size, ToldBytes()).at(seq_len)
         linear, square = work.flops
         stream = seq_len * size * self.hidden if self.unit.role != "embedding" else 0
         return PartWork(

@@ -53,7 +53,7 @@ class Cuts:
             style = plan.get(begin + _generic(path)) if path else None
             if style is None or style in WHOLE:
                 continue
-            if style not in MODULES or (fault := _fault(style, module)):
+            if style not in MODULES or _fault(style, module):
                 self.unknown = self.unknown or f"its plan has {style} of {_generic(path)}, which is not known here"
                 continue
             styles[path] = MODULES[style]

@@ -46,7 +46,7 @@ class ToldTensor(_Told):
             layout = TensorLayout.replicated(self.shape, tp, "summed" if self.share and tp > 1 else "equal")
         else:
             layout = TensorLayout.split(self.shape, self.cut, tp)
-        initial = Constant(self.value) if self.value is not None else Normal(self.std or 0.0)
+        initial = Constant(self.value or 0.0) if self.std is None else Normal(self.std)
         return TensorSpec(self.name, layout, initial, self.trains)
 
 

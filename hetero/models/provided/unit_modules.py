@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -22,6 +23,8 @@ from hetero.models.provided.told import ToldTensor
 
 class ProvidedModule(ShardedModule):
     """Holds a unit's logical tensors, and puts them where transformers' modules look for parameters."""
+
+    is_operator = False
 
     def __init__(self, builder: Builder, part: ProvidedPart, specs: Mapping[str, TensorSpec]) -> None:
         super().__init__()
@@ -51,10 +54,16 @@ class ProvidedModule(ShardedModule):
                 owner._parameters.pop(name)
                 self._joined.append((owner, name, attributes, parts[0].axis))
 
-    def join(self) -> None:
-        """Packed parameters, of their parts."""
+    @contextmanager
+    def joined(self) -> Iterator[None]:
+        """Inside, packed parameters are there, of their parts."""
         for owner, name, attributes, axis in self._joined:
-            setattr(owner, name, torch.cat([self._parameters[one] for one in attributes], dim=axis))  # type: ignore[list-item, misc]
+            setattr(owner, name, torch.cat([getattr(self, one) for one in attributes], dim=axis))
+        try:
+            yield
+        finally:
+            for owner, name, _, _ in self._joined:
+                delattr(owner, name)
 
     def tensors_held(self) -> Iterator[LogicalTensor]:
         """Its own, and those of the products in it."""
@@ -71,7 +80,8 @@ class EmbeddingModule(ProvidedModule):
         self.fill(self.shell.base, set())
         layout = specs[f"{frame.embedding_name}.weight"].layout
         if builder.group.size > 1:
-            _cut_rows(self.shell.base.get_submodule(frame.embedding_name), builder.group, layout.region(builder.group.rank)[0])
+            table = self.shell.base.get_submodule(frame.embedding_name)
+            _cut_rows(table, builder.group, layout.region(builder.group.rank)[0])
 
     def forward(self, x_BTD: torch.Tensor | None, batch: Batch) -> torch.Tensor:
         settle(self.shell, batch.tokens_BT.device)
@@ -93,8 +103,8 @@ class LayerModule(ProvidedModule):
         settle(self.layer, x_BTD.device)
         part = self._part
         calls: list[Call] = batch.once(("calls of layers", part.model), lambda: calls_of(part, batch, x_BTD.dtype))
-        self.join()
-        made = calls[self._number](self.layer, x_BTD)
+        with self.joined():
+            made = calls[self._number](self.layer, x_BTD)
         return made[0] if self._tuple else made
 
 
@@ -167,4 +177,3 @@ def _cut_rows(embedding: Any, group: TensorGroup, rows: tuple[int, int]) -> None
         return group.reduce_out(found.masked_fill(elsewhere[..., None], 0))
 
     embedding.forward = forward
-

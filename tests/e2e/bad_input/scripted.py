@@ -29,6 +29,8 @@ class ScriptedHosts(FakeHosts):
     each cannot use a folder that all share, `troubles`, what comes of configuring its ranks, and `totals`, what becomes
     of a step; checkpoints have no pieces."""
 
+    notes, carries_checkpoints = (), False
+
     def __init__(
         self, fingerprints: dict[str, str], reach: dict[str, str], troubles: dict[str, Trouble], totals: Totals
     ) -> None:

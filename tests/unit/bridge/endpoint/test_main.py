@@ -11,6 +11,8 @@ import threading
 import time
 from dataclasses import dataclass, replace
 
+import pytest
+
 from bridge.port.pipe import Pipe
 from bridge.system.linux import NICE
 from bridge.words.endpoint import AskStats, Failed, Listen, Listening, Stats, Stop
@@ -54,6 +56,7 @@ def gone(pid: int) -> bool:
         return True
 
 
+@pytest.mark.slow
 def test_it_dies_with_its_parent_even_if_the_control_pipe_lives_on() -> None:
     parent = subprocess.Popen([sys.executable, "-c", PARENT], stdout=subprocess.PIPE, text=True)
     assert parent.stdout
@@ -70,6 +73,7 @@ def test_it_dies_with_its_parent_even_if_the_control_pipe_lives_on() -> None:
         parent.stdout.close()
 
 
+@pytest.mark.slow
 def test_it_survives_ctrl_c_and_the_end_of_the_thread_that_started_it() -> None:
     started: list[tuple[subprocess.Popen[bytes], Pipe]] = []
     thread = threading.Thread(target=lambda: started.append(start()))
@@ -87,6 +91,7 @@ def test_it_survives_ctrl_c_and_the_end_of_the_thread_that_started_it() -> None:
     control.close()
 
 
+@pytest.mark.slow
 def test_its_threads_go_before_those_that_compute_where_that_is_allowed() -> None:
     attempt = subprocess.run([sys.executable, "-c", f"import os; os.nice({NICE})"], stderr=subprocess.DEVNULL)
     process, control = start()

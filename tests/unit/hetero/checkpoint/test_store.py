@@ -247,6 +247,7 @@ def test_a_manifest_is_plain_json(store: CheckpointStore) -> None:
     assert (found["version"], found["step"], found["run"]["plan"]) == (1, 7, {"epoch": 0})
 
 
+@pytest.mark.slow
 def test_the_driver_side_imports_no_torch() -> None:
     code = "import sys, hetero.checkpoint.resume, hetero.checkpoint.options; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -126,6 +126,22 @@ def test_import_and_back(saved: ResumePoint, tmp_path: Path, capsys: pytest.Capt
     assert "nothing is overwritten" in capsys.readouterr().err
 
 
+def test_to_megatron_and_back(saved: ResumePoint, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    there, back = str(tmp_path / "there"), str(tmp_path / "back")
+    assert run(["checkpoint", "export", str(saved.run_dir), there, "--format", "megatron"]) == 0
+    assert run(["checkpoint", "import", there, back, "--format", "megatron"]) == 0
+    assert "as llama" in (told := capsys.readouterr().out)
+    assert f"wrote {back}@0, of llama" in told
+    ours, theirs = (tmp_path / name for name in ("ours", "theirs"))
+    for run_dir, folder in ((str(saved.run_dir), ours), (back, theirs)):
+        assert run(["checkpoint", "export", run_dir, str(folder)]) == 0
+    one, other = HfReader(HfFolder(ours)), HfReader(HfFolder(theirs))
+    assert all(torch.equal(one.get(name), other.get(name)) for name in HfFolder(ours).tensors)
+    assert run(["checkpoint", "import", str(ours), str(tmp_path / "again"), "--format", "megatron"]) == 2
+    assert "has no .metadata" in capsys.readouterr().err
+    assert not (tmp_path / "again").exists()
+
+
 def test_what_is_no_model_is_not_imported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = write_folder(tmp_path / "there", config=json.loads(as_hf(BYTES).config))
     assert run(["checkpoint", "import", str(folder), str(tmp_path / "imported")]) == 2

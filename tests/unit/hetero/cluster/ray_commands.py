@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from functools import cache
 from typing import Any
 
 import typer
@@ -14,8 +15,8 @@ def ray(command: str) -> dict[str, Any]:
     """The options of a `ray` command, as Ray itself reads them."""
     from ray.scripts.scripts import cli
 
-    program, name, *words = shlex.split(command)
-    assert program == "ray"
+    ray, name, *words = shlex.split(command)
+    assert ray == "ray"
     return dict(cli.commands[name].make_context(f"ray {name}", words).params)
 
 
@@ -27,11 +28,17 @@ def ray_start(command: str) -> dict[str, Any]:
     return ray(shlex.join(words[begin:]))
 
 
+@cache
+def program() -> Any:
+    """`hetero`, with its commands."""
+    return typer.main.get_command(app)
+
+
 def hetero(command: str) -> dict[str, Any]:
     """The options of a `hetero` command, as it reads them itself."""
-    program, *words = shlex.split(command)
-    assert program == "hetero"
-    group: Any = typer.main.get_command(app)
+    name, *words = shlex.split(command)
+    assert name == "hetero"
+    group: Any = program()
     while hasattr(group, "commands"):
         group = group.commands[words.pop(0)]
     return dict(group.make_context("hetero", words).params)

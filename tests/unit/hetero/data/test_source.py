@@ -119,6 +119,7 @@ def test_what_was_left_out_is_said_with_the_tokens_and_with_their_absence(tmp_pa
     assert _prepare(tmp_path, folder / "text").note == ""
 
 
+@pytest.mark.slow
 def test_preparing_needs_no_torch() -> None:
     modules = "hetero.data.source, hetero.models.families.llama, hetero.models.options"
     code = f"import {modules}, sys; sys.exit('torch' in sys.modules)"

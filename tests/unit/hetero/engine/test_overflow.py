@@ -20,7 +20,8 @@ def test_the_chip_is_believed_though_all_gradients_are_finite(precision: str, hi
         _precision=precision,
         _backend=SimpleNamespace(overflowed=lambda: hidden),
         _executor=None,
+        hold=False,
         _spoken=lambda executor, counted: (3.0, counted),
     )
     epoch._overflowed = partial(Epoch._overflowed, epoch)
-    assert Epoch._numbers(epoch, {"w": torch.tensor([3.0, 4.0])}, 2).tolist() == [3.0, 2.0, 25.0, bad]
+    assert Epoch._numbers(epoch, {"w": torch.tensor([3.0, 4.0])}, 2).tolist() == [3.0, 2.0, 25.0, bad, 0.0]

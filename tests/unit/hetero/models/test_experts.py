@@ -124,8 +124,11 @@ def test_equal_scores_go_to_lower_numbers() -> None:
 
 
 @EVERY
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("recompute", get_args(Recompute))
+@pytest.mark.parametrize("dtype", [pytest.param(torch.float32, marks=pytest.mark.slow), torch.bfloat16])
+@pytest.mark.parametrize(
+    "recompute",
+    [pytest.param(way, marks=() if way == "selective" else pytest.mark.slow) for way in get_args(Recompute)],
+)
 def test_bytes_are_those_of_the_tensors_that_are_there(part: Experts, dtype: torch.dtype, recompute: Recompute) -> None:
     """What is kept to a hundredth; what is needed meanwhile is told within a tenth or, where values are made again,
     never as less and not as a third more."""

@@ -7,7 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
+from bridge.layout.layout import TensorLayout
+from bridge.rank import RankId
+from hetero.checkpoint.manifest import RunState
+from hetero.checkpoint.pieces import write_piece
+from hetero.checkpoint.store import CheckpointStore
 from hetero.cluster.errors import ClusterError
 from hetero.cluster.host.shared_files import ModelFolder, SharedFolder
 from hetero.cluster.onray import shared_files
@@ -30,11 +36,16 @@ class Agent:
         self.node = Remote(lambda: node)
         self.reach, self.append = Remote(self._reach), Remote(self._append)
         self.compare = Remote(lambda model: ("machine", why))
+        self.places: list[str] = []
+        self.spool, self.append_saved = Remote(self.places.append), Remote(self._append_saved)
 
     def _reach(self, folder: SharedFolder, host: str) -> tuple[str, str | None]:
         self.seen.append(folder.marker)
         assert (Path(folder.path) / folder.marker).exists()
         return "machine", self._why
+
+    def _append_saved(self, place: str, step: int, file: str, chunk: bytes) -> None:
+        self._append(f"{place}@{step}/{file}", chunk)
 
     def _append(self, path: str, chunk: bytes) -> None:
         self.files[path] = self.files.get(path, b"") + chunk
@@ -67,6 +78,29 @@ def test_a_folder_that_a_host_does_not_reach_is_named(tmp_path: Path) -> None:
     assert "a@0" not in screen
     assert screen.startswith("checkpoint.storage")
     assert not list(tmp_path.iterdir()), "the proof is gone"
+
+
+def test_a_folder_that_is_carried_need_not_be_reached(tmp_path: Path) -> None:
+    folder = Folder("checkpoint.storage", tmp_path, carried=True)
+    agents = {"a@0": Agent("head"), "b@1": Agent("other", "has no such folder")}
+    assert prepare(agents, Needs(folders=(folder,)), 1.0) == {folder: ["b@1"]}
+    assert [agent.places for agent in agents.values()] == [[], [str(tmp_path)]]
+    assert prepare({"a@0": agents["a@0"]}, Needs(folders=(folder,)), 1.0) == {}
+
+
+def test_a_checkpoint_to_go_on_from_is_brought_to_who_does_not_reach_it(tmp_path: Path) -> None:
+    store = CheckpointStore(tmp_path)
+    place = {"w": (TensorLayout.replicated((3, 5), 1), 0)}
+    piece = write_piece(
+        store.piece_path(3, RankId("a", 0)), RankId("a", 0), {"w": {"parameter": torch.ones(3, 5)}}, place
+    )
+    store.commit(3, RunState(consumed_sequences=0, consumed_tokens=0, job_fingerprint="", plan={}), [piece])
+    folder = Folder("--resume", tmp_path, proof="step-00000003/manifest.json", carried=True)
+    agents = {"a@0": Agent("head"), "b@1": Agent("other", "has no such folder")}
+    assert prepare(agents, Needs(folders=(folder,)), 1.0) == {folder: ["b@1"]}
+    there = {path.name: path.read_bytes() for path in (tmp_path / "step-00000003").iterdir()}
+    assert agents["b@1"].files == {f"{tmp_path}@3/{name}": data for name, data in there.items()}
+    assert agents["a@0"].files == {}
 
 
 def test_a_folder_to_read_from_is_proved_by_what_is_in_it(tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ def moves(draw: st.DrawFn) -> tuple[Side, Side]:
 
 
 @given(moves())
-@out_of_100(60)
+@out_of_100(40)
 def test_every_rank_comes_to_all_that_the_other_plan_gives_it(move: tuple[Side, Side]) -> None:
     before, after = move
     old = {me: held(before, me) for me in EVERYONE}
@@ -89,7 +89,8 @@ def held(side: Side, me: RankId, old: Arrays | None = None, before: Side | None 
 def carry(transfers: Sequence[Transfer], sources: dict[RankId, Arrays], targets: dict[RankId, Arrays]) -> None:
     for key, _, piece in transfers:
         of_source, target = sources[piece.source], targets[piece.target][key]
-        source = of_source[key] if key in of_source else of_source[key._replace(kind=PARAMETER)]
+        kinds = (key.kind, PARAMETER, VALUE)  # the last of what is frozen where nobody computes with it in float32
+        source = next(of_source[one] for kind in kinds if (one := key._replace(kind=kind)) in of_source)
         if source is target:
             continue
         into = target[cut(piece.target_slices)]

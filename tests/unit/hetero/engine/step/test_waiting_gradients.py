@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from hetero.engine import calibration
+from hetero.engine import passes
 from hetero.layers.group import TensorGroup
 from hetero.layers.weight_gradients import WeightGradients
 from tests.unit.hetero.engine.step.one_stage import OneStage
@@ -64,7 +64,7 @@ def test_a_unit_that_is_timed_leaves_none_behind(monkeypatch: pytest.MonkeyPatch
             super().take(pair, deferred=True)
 
     monkeypatch.setattr(TensorGroup, "copy_in", _plain_copy_in)
-    monkeypatch.setattr(calibration, "WeightGradients", Seen)
+    monkeypatch.setattr(passes, "WeightGradients", Seen)
     assert _rows(monkeypatch)
     assert kept
     assert not any(one._deferred for one in kept)
