@@ -22,6 +22,8 @@ SAFETY = 1.5
 """A gain is to be so many times what it costs: pauses differ, and speeds change again."""
 HIGHER = 0.01
 """What a higher rung has to save of the rest of the run, beside the one below, to be climbed."""
+SEARCH_S = 30.0
+"""The best plan that is found in so long; the steps meanwhile are those of the plan that is."""
 NEAR_IDEAL = 0.98
 """A plan that is so near to chips that never wait leaves nothing to search for."""
 
@@ -78,7 +80,7 @@ def _replanned(stays: Prediction) -> Prediction | None:
     """The best plan of all that leave no pool idle which is at work now: its chips would be heard of no more."""
     problem = stays.scenario.problem
     try:
-        found = search(problem)
+        found = search(problem, deadline_s=SEARCH_S)
     except BalancerError:
         return None
     plans = [(found.plan, found.prediction), *((plan, prediction) for plan, prediction, _ in found.runners_up)]

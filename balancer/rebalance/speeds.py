@@ -13,9 +13,10 @@ from balancer.simulate.simulate import Prediction
 
 Slowness = Mapping[tuple[str, int], float]
 """By pool and tp, seconds over those that the plan's times say."""
-JUMP_STEPS, JUMP = 5, 0.05
-DRIFT_STEPS, DRIFT = 20, 0.03
-"""Most of so many steps tell of a change of at least so much: a large one soon, a small one later."""
+JUMP_STEPS, DRIFT_STEPS = 5, 20
+"""Most of so many steps tell of a change: a large one soon, one that noise hides later."""
+LEAST = 0.05
+"""No less is a change: a level that few noisy steps have told is off by half of that."""
 SIGNIFICANT = 5.0
 """A median of n steps strays by a quarter more than noise / sqrt(n), and by four times that hardly ever."""
 USUAL_NOISE, NOISE_STEPS = 0.02, 100
@@ -74,16 +75,16 @@ class SpeedWatch:
         seen.append(level)
         noise, recent = _noise(self._apart.get(key, ())), list(seen)[-JUMP_STEPS:]
         believed = self._believed[key]
-        if len(recent) > JUMP_STEPS // 2 and _differs(recent, believed, noise, JUMP):
+        if len(recent) > JUMP_STEPS // 2 and _differs(recent, believed, noise):
             fresh = _since_change(recent, believed)
             known = len(fresh) > JUMP_STEPS // 2 and 1.25 * noise / sqrt(len(fresh)) <= EXACT
             return median(fresh) if known or len(fresh) == JUMP_STEPS else None
-        has_drifted = len(seen) == DRIFT_STEPS and _differs(seen, believed, noise, DRIFT)
+        has_drifted = len(seen) == DRIFT_STEPS and _differs(seen, believed, noise)
         return median(seen) if has_drifted else None
 
 
-def _differs(levels: Sequence[float], believed: float, noise: float, least: float) -> bool:
-    return abs(median(levels) - believed) > max(log(1 + least), SIGNIFICANT * noise / sqrt(len(levels)))
+def _differs(levels: Sequence[float], believed: float, noise: float) -> bool:
+    return abs(median(levels) - believed) > max(log(1 + LEAST), SIGNIFICANT * noise / sqrt(len(levels)))
 
 
 def _noise(apart: Iterable[float]) -> float:

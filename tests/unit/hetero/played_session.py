@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -92,8 +93,8 @@ def _stages(took: Prediction, pool: str) -> Iterator[StageTimes]:
 
 def play(patch: pytest.MonkeyPatch, session: PlayedSession) -> None:
     """Has `train` run on it."""
-    nothing = contextlib.nullcontext()
+    agents = SimpleNamespace(notes=(), carries_checkpoints=False)
     for name in ("ray_runtime", "ray_agents"):
-        patch.setattr(run_module, name, lambda *_: nothing)
+        patch.setattr(run_module, name, lambda *_: contextlib.nullcontext(agents))
     patch.setattr(Session, "start", lambda *_: contextlib.nullcontext(session))
     patch.setattr(run_module, "measure", lambda job, *_: Measurements(job.time_scale, None))

@@ -6,6 +6,7 @@ import contextlib
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -48,7 +49,7 @@ class Stages:
     def _stage(self, name: str) -> Iterator[None]:
         self._arrives(name)
         self.seen.append(name)
-        yield
+        yield SimpleNamespace(notes=(), carries_checkpoints=False)
         self.seen.append(f"no {name}")
 
     def _arrives(self, name: str) -> None:
