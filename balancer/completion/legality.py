@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 
 from balancer.cost.topology import Topology
 from balancer.cost.workload import Workload
 from balancer.errors import PlanError, ScheduleError
 from balancer.memory.need import memory_need
-from balancer.plan.plan import PipelinePlan, Plan, StagePlan
+from balancer.plan.equal import equal_pipelines
+from balancer.plan.plan import PipelinePlan, Place, Plan, StagePlan
 from balancer.plan.recompute import RecomputedUnits
 from balancer.problem import Problem
 from balancer.schedule.lowering import actions_of
 from balancer.schedule.registry import schedule
 
+FEW_STAGES = 64
+"""Of a plan, so that the memory of each is counted by itself."""
 MOST_MICRO_BATCHES = 2**14
 """Of one pipeline. Its schedule is a list with two actions for each, which a search for the best plan makes often."""
 
@@ -228,8 +232,22 @@ def _check_owners(plan: Plan, workload: Workload) -> None:
             raise PlanError("pipelines.stages.owns", u, rule, "leave owns out, the plan is then completed")
 
 
+def _told_apart(plan: Plan, workload: Workload) -> Iterator[Place]:
+    """Its stages; of many, one of those whose pipelines are equal and that own as many units of each kind."""
+    few, seen = sum(len(pipeline.stages) for pipeline in plan.pipelines) <= FEW_STAGES, set[object]()
+    for equal in equal_pipelines(plan):
+        for p in equal:
+            for s, stage in enumerate(plan.pipelines[p].stages):
+                kinds = sorted(workload.units[unit].kind for unit in stage.owned_units())
+                key = (p, s) if few else (equal[0], s, *kinds)
+                if key not in seen:
+                    seen.add(key)
+                    yield p, s
+
+
 def _check_memory(plan: Plan, problem: Problem) -> None:
-    for (p, s), stage in plan.stages():
+    for p, s in _told_apart(plan, problem.workload):
+        stage = plan.pipelines[p].stages[s]
         pool, need = problem.topology.pool(stage.pool), memory_need(plan, (p, s), problem)
         if need.total > pool.memory_bytes:
             rule = f"needs {need}, a chip of {pool.name} has {pool.memory_limit}"

@@ -10,9 +10,11 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property
 
+from balancer.completion.legality import FEW_STAGES
 from balancer.completion.timing import PlanTiming
 from balancer.errors import ScheduleError
 from balancer.memory.need import memory_need
+from balancer.plan.equal import equal_pipelines
 from balancer.plan.plan import PipelinePlan, Place, Plan
 from balancer.problem import Problem
 from balancer.schedule.registry import schedule
@@ -60,11 +62,18 @@ class _Ladders:
     problem: Problem
 
     def all(self) -> list[list[_Depths]]:
-        return [self._ladder(p, pipeline) for p, pipeline in enumerate(self.plan.pipelines)]
+        found: dict[int, list[_Depths]] = {}
+        few = sum(len(pipeline.stages) for pipeline in self.plan.pipelines) <= FEW_STAGES
+        for equal in equal_pipelines(self.plan):
+            deepest = self._deepest(self.plan.pipelines[equal[0]])
+            first = self._ladder(equal[0], self.plan.pipelines[equal[0]], deepest)  # which owns no less than others
+            for p in equal:
+                found[p] = self._ladder(p, self.plan.pipelines[p], deepest) if few and p != equal[0] else first
+        return [found[p] for p in range(len(self.plan.pipelines))]
 
-    def _ladder(self, p: int, pipeline: PipelinePlan) -> list[_Depths]:
+    def _ladder(self, p: int, pipeline: PipelinePlan, deepest: _Depths) -> list[_Depths]:
         """All stages grow by one micro-batch at a time, the first ones first, until each is deep enough."""
-        usual, deepest = pipeline.warmups(), self._deepest(pipeline)
+        usual = pipeline.warmups()
         rungs = [usual]
         most = pipeline.micro_batches
         spans = (range(max(0, wanted - most), wanted - have) for wanted, have in zip(deepest, usual, strict=True))

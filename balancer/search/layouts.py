@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import permutations, product
 
 import numpy as np
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from balancer.memory.memory import SLACK
 from balancer.problem import Problem
 from balancer.search.grouping import Group, Segment
-from balancer.search.stage_costs import StageCosts
+from balancer.search.stage_costs import SENT, TAKEN, StageCosts
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -39,16 +40,27 @@ class Layouts:
     expected_s: Floats
     trip_s: float
 
-    def sequences(self, within_s: float, fills: float, period_s: Floats | None = None) -> Floats:
-        """That each way gets done in some time, if a pipeline fills for this part of what a micro-batch takes."""
-        period = self.period_s if period_s is None else period_s
-        fill = np.maximum(0.0, fills * self.trip_s - period)
-        each = np.floor((within_s - fill) / period * (1 + 1e-9) + 1e-9)
+    @cached_property
+    def fastest(self) -> float:
+        """Sequences per second of the best way, once it is full."""
+        return float((self.pipelines / self.period_s).max()) * self.micro_batch
+
+    def sequences(self, within_s: float, fills: float) -> Floats:
+        """That each way gets done in some time at most, if a pipeline fills for this part of what a micro-batch takes
+        at least."""
+        fill = np.maximum(0.0, fills * self.trip_s - self.period_s)
+        each = np.floor((within_s - fill) / self.period_s * (1 + 1e-9) + 1e-9)
         found: Floats = np.maximum(each, 0.0) * (self.pipelines * self.micro_batch)
         return found
 
+    def expected_sequences(self, within_s: float) -> Floats:
+        """The same by a guess, with parts of micro-batches."""
+        each = np.maximum(0.0, within_s / self.expected_s - (self.stages.sum(axis=1) - 1))
+        found: Floats = each * (self.pipelines * self.micro_batch)
+        return found
+
     def groups(self, way: int) -> Iterator[Group]:
-        """The orders in which the pools may follow each other."""
+        """The orders in which the pools may follow each other, the first pools' first."""
         segments = [Segment(*each) for each in zip(self.pools, self.tps, map(int, self.stages[way]), strict=True)]
         for order in permutations(segments):
             yield Group(order, int(self.pipelines[way]), self.micro_batch)
@@ -122,6 +134,7 @@ class LayoutSpace:
     def _expected(self, costs: Sequence[StageCosts], limits: Floats, pipelines: Ints, stages: Ints) -> Floats:
         """If every stage is as its pool's others, with the fastest strategy under which half of what the first of them
         keeps fits."""
+        largest = np.array([np.diff(cost.front[0].gradients).max() for cost in costs])
         depth, best = (stages.sum(axis=1) + 1) / 2, np.full(len(stages), np.inf)
         for plain in range(min(len(cost.front) for cost in costs)):
             for word in costs[0].front[plain].units:
@@ -129,15 +142,17 @@ class LayoutSpace:
                 models = np.array([one.seconds[-1] for one in units])
                 period = 1 / (stages / models).sum(axis=1)
                 part = period[:, None] / models
-                held, owned, kept = (
+                held, gradients, owned, kept = (
                     np.array(each)
                     for each in zip(
-                        *((c.front[plain].held[-1], c.front[plain].owned[-1], u.kept[-1])
+                        *((c.front[plain].held[-1], c.front[plain].gradients[-1], c.front[plain].owned[-1], u.kept[-1])
                           for c, u in zip(costs, units, strict=True)),
                         strict=True,
                     )
                 )  # fmt: skip
-                need = part * (held + owned / pipelines[:, None] + depth[:, None] * kept)
+                taken = TAKEN * (pipelines[:, None] - 1) * largest
+                copies = (SENT * part * gradients + taken) * (pipelines[:, None] > 1)
+                need = part * (held + owned / pipelines[:, None]) + np.maximum(part * depth[:, None] * kept, copies)
                 best = np.where((need <= limits).all(axis=1), np.minimum(best, period), best)
         return best
 

@@ -10,6 +10,7 @@ from balancer.completion.idle import used_chips
 from balancer.cost.ideal import ideal_tokens_per_s, pool_sequences_per_s
 from balancer.cost.stage_times import stage_time, stage_unit_time
 from balancer.cost.times import model_time
+from balancer.plan.equal import equal_pipelines
 from balancer.plan.plan import PipelinePlan, Plan, StagePlan
 from balancer.plan.recompute import RecomputedUnits
 from balancer.search.cut import StageCost, cut
@@ -126,16 +127,19 @@ def _busiest_s(s: Scenario, best: Sequence[Sequence[float]], fill_s: Sequence[fl
 
 
 def _work(s: Scenario) -> list[_Work]:
-    """By pipeline."""
-    found = []
-    for pipeline in s.plan.pipelines:
-        costs = _costs(s, pipeline)
-        now, ranges = [0.0] * len(costs), cut(costs, s.workload.cuts) or ()
-        for chunk in pipeline.chunks():
-            now[chunk.stage] += costs[chunk.stage].between(chunk.units)
-        best = [cost.between(units) for cost, units in zip(costs, ranges, strict=False)]
-        found.append(_Work(now, best if best and max(best) < max(now) else now))
-    return found
+    """By pipeline; equal ones have equal work."""
+    found = {p: work for equal in equal_pipelines(s.plan) for work in [_work_of(s, equal[0])] for p in equal}
+    return [found[p] for p in range(len(found))]
+
+
+def _work_of(s: Scenario, number: int) -> _Work:
+    pipeline = s.plan.pipelines[number]
+    costs = _costs(s, pipeline)
+    now, ranges = [0.0] * len(costs), cut(costs, s.workload.cuts) or ()
+    for chunk in pipeline.chunks():
+        now[chunk.stage] += costs[chunk.stage].between(chunk.units)
+    best = [cost.between(units) for cost, units in zip(costs, ranges, strict=False)]
+    return _Work(now, best if best and max(best) < max(now) else now)
 
 
 def _costs(s: Scenario, pipeline: PipelinePlan) -> list[StageCost]:

@@ -55,6 +55,10 @@ class Candidate:
     step_s: float
 
     @property
+    def grouping(self) -> Grouping:
+        return Grouping(tuple(priced.group for priced in self.groups), self.schedule)
+
+    @property
     def plan(self) -> Plan:
         pipelines = [priced for priced in self.groups for _ in range(priced.group.pipelines)]
         return Plan(
@@ -121,6 +125,7 @@ class Pricer:
             Standing(
                 in_flight=order.in_flight(micro_batches, warmups[s]),
                 limit_bytes=self.room.limit_bytes(group, s) * (0.97 if cautious else 1.0),
+                copies=group.pipelines,
                 owned=1.0 if cautious else 1 / pipelines,
                 micro_batches=micro_batches,
             )

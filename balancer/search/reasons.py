@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, cast
 
@@ -35,11 +35,12 @@ class Loss:
 
 def losses(chosen: Prediction, others: Sequence[Prediction]) -> tuple[Loss, ...]:
     """Of the chosen plan itself, then of each of the runners-up."""
-    return tuple(_loss(chosen, other) for other in (chosen, *(told for _, told, _ in runners_up(chosen, others))))
+    mine = ledger(chosen)
+    return tuple(_loss(chosen, other, mine) for other in (chosen, *others))
 
 
-def _loss(chosen: Prediction, other: Prediction) -> Loss:
-    mine, theirs = ledger(chosen), ledger(other)
+def _loss(chosen: Prediction, other: Prediction, mine: Mapping[str, float]) -> Loss:
+    theirs = mine if other is chosen else ledger(other)
     lost_s = {term: theirs[term] * other.step_s - mine[term] * chosen.step_s for term in TERMS}
     term = max(TERMS, key=lambda term: lost_s[term])
     most = max(TERMS, key=lambda term: theirs[term])
@@ -62,10 +63,11 @@ def runners_up(chosen: Prediction, others: Sequence[Prediction]) -> tuple[tuple[
     """The best of the others (given from fast to slow) that differ in more than their warm-ups, and why each lost."""
     seen = {_signature(chosen.plan)}
     kept: list[tuple[Plan, Prediction, str]] = []
+    mine = ledger(chosen)
     for other in others:
         if _signature(other.plan) not in seen and len(kept) < _MOST:
             seen.add(_signature(other.plan))
-            kept.append((other.plan, other, why(chosen, other)))
+            kept.append((other.plan, other, why(chosen, other, mine)))
     return tuple(kept)
 
 
@@ -77,13 +79,13 @@ def _signature(plan: Plan) -> tuple[object, ...]:
     )
 
 
-def why(best: Prediction, other: Prediction) -> str:
-    """How much slower, and the ledger term that grew most."""
+def why(best: Prediction, other: Prediction, mine: Mapping[str, float]) -> str:
+    """How much slower, and the ledger term that grew most beside those of the best."""
     idle = sorted(best.plan.pools() - other.plan.pools())
     slower = f"{other.step_s / best.step_s - 1:.1%} slower"
     if idle:
         return f"{slower}: leaves {', '.join(idle)} idle"
-    mine, theirs = ledger(best), ledger(other)
+    theirs = ledger(other)
     lost_s = {term: theirs[term] * other.step_s - mine[term] * best.step_s for term in TERMS}
     most = max(TERMS, key=lambda term: lost_s[term])
     return f"{slower}: more {most.replace('_', ' ')} (+{lost_s[most] / best.step_s:.1%} of the step)"

@@ -55,12 +55,13 @@ def search(
     if not found:
         raise explain(problem)
     best, *others = found
+    told = runners_up(best, others)
     return SearchResult(
         best.plan,
         best,
-        runners_up(best, others),
+        told,
         left_idle(problem, found, seeking.best_with),
-        losses(best, others),
+        losses(best, [prediction for _, prediction, _ in told]),
         seeking.sizes,
         seeking.certificate,
     )

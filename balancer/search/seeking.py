@@ -3,8 +3,11 @@ after another of all that may still be faster, until nothing is left or what is 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from heapq import nsmallest
+from itertools import islice
 from math import inf
 from time import monotonic
 
@@ -12,6 +15,7 @@ from balancer.completion.completion import complete
 from balancer.errors import PlanError
 from balancer.plan.plan import Plan
 from balancer.problem import Problem
+from balancer.schedule.registry import schedule
 from balancer.search.certificate import Certificate, SpaceSizes, Unseen
 from balancer.search.enumeration import Enumeration
 from balancer.search.grouping import Grouping
@@ -23,11 +27,16 @@ from balancer.simulate.simulate import Prediction, simulate
 OnProgress = Callable[[float, float], None]
 _SHAPES = 8
 """Promising shapes that are cut."""
+_SHALLOW = 64
+"""Places to cut a model, up to which all orders of these are cut too; of other models, those of the best quarter."""
 _SIMULATED = 4
 """Of the plans that formulas find best, those that are simulated at least; how many more depends on their size."""
-_WORK, _EACH = 1024, 64
-"""Forwards and backwards that are simulated while plans are compared, and then while all are looked through; and how
-many of these the rest of a plan counts for."""
+_WORK, _OF_A_CHIP = 1024, 16
+"""Forwards and backwards that are simulated while plans are compared, and then while all are looked through; and more
+for each chip."""
+_EACH, _STAGE, _TIMED = 64, 16, 12
+"""How many of these the rest of a plan counts for, of each stage, and each one of a schedule whose lists take a while
+to make."""
 _LISTED = 128
 """Plans, and shapes, that are listed one by one."""
 
@@ -46,10 +55,12 @@ class Seeking:
         self.predictions: dict[Plan, Prediction | None] = {}
         self.best: Prediction | None = None
         self.work = 0.0
-        self.priced = self.enumerated = self.ways = 0
+        chips = sum(pool.count for pool in problem.topology.pools)
+        self.most_work = effort * (_WORK + _OF_A_CHIP * chips)
+        self.priced = self.enumerated = 0
         self.left: set[Unseen] = set()
         self.open_s = inf
-        self.interrupted = False
+        self.interrupted = self.cut_any = False
 
     def run(self) -> list[Prediction]:
         """What was simulated, fastest first; of equally fast ones, more pools first."""
@@ -57,6 +68,8 @@ class Seeking:
             self._compare()
             self._look_through()
         except KeyboardInterrupt:
+            if self.best is None:
+                raise
             self.interrupted = True
         if self.interrupted:
             self.left |= {Unseen.SHAPES}
@@ -67,7 +80,9 @@ class Seeking:
     @property
     def sizes(self) -> SpaceSizes:
         simulated = len(self.predictions)
-        return SpaceSizes(self.space.size, self.space.passed_over, self.ways, self.priced, self.enumerated, simulated)
+        return SpaceSizes(
+            self.space.size, self.space.passed_over, self.shapes.size, self.priced, self.enumerated, simulated
+        )
 
     @property
     def certificate(self) -> Certificate:
@@ -90,12 +105,12 @@ class Seeking:
     def _compare(self) -> None:
         """Simulates the plans that formulas find best."""
         found = self.candidates(self.bounds_s, max(1, round(_SHAPES * self.effort)))
-        most = self.effort * _WORK
-        for number, candidate in enumerate(found):
-            if self._is_over() or (number >= _SIMULATED and self.work > most and self.best):
+        for number, candidate in enumerate(sorted(found, key=lambda one: schedule(one.schedule).timed)):
+            much = number >= _SIMULATED and self.work + self._worth(candidate.plan) > self.most_work
+            if self.best and (much or self._is_over()):
                 return
             self._judge(candidate)
-            self._tell(0.1 + 0.4 * min(1.0, self.work / most))
+            self._tell(0.1 + 0.4 * min(1.0, self.work / self.most_work))
 
     def candidates(self, every: Iterable[tuple[tuple[str, ...], ...]], most: int) -> list[Candidate]:
         """Plans by formula, of a few times as many shapes of these parts, the fastest first."""
@@ -105,14 +120,28 @@ class Seeking:
             if self.bounds_s[parts] < self._best_s
             for step_s, shape in self.shapes.promising(parts)
         ]
+        usual: list[tuple[float, int, float, Shape]] = []
         found: list[Candidate] = []
-        for step_s, _, shape in nsmallest(most * 4, guesses, key=lambda guess: guess[0]):
-            if len(found) >= most * 4 or self._is_over():
-                break
-            for grouping in self.shapes.groupings(shape):
+        for number, (step_s, _, shape) in enumerate(_mixed(guesses, most * 3)):
+            cut = self._cut(islice(self.shapes.groupings(shape), 1), step_s)
+            usual += [(min(one.step_s for one in cut), number, step_s, shape)] if cut else []
+            found += cut
+        few = most if len(self.problem.workload.cuts) <= _SHALLOW else max(1, most // 4)
+        for _, _, step_s, shape in nsmallest(few, usual):
+            first, *others = self.shapes.groupings(shape)
+            orders = self._cut([one for one in others if one.schedule == first.schedule], step_s)
+            best = min((*orders, *found), key=lambda one: one.step_s).grouping
+            found += orders + self._cut([replace(best, schedule=name) for name in self.problem.schedules[1:]], step_s)
+        return sorted(found, key=lambda one: one.step_s)
+
+    def _cut(self, groupings: Iterable[Grouping], step_s: float) -> list[Candidate]:
+        found: list[Candidate] = []
+        for grouping in groupings:
+            if not self.cut_any or not self._is_over():
                 self.priced += 1
                 found += self.pricer.candidates(grouping, step_s)
-        return sorted(found, key=lambda one: one.step_s)
+                self.cut_any = self.cut_any or bool(found)
+        return found
 
     def _look_through(self) -> None:
         """All that may be faster, by its bound, while it is little enough."""
@@ -132,10 +161,9 @@ class Seeking:
                     self._exhaust(bound_s, shape, most)
 
     def _exhaust(self, bound_s: float, shape: Shape, most: int) -> None:
-        most_work = self.effort * _WORK
         for grouping in self.shapes.groupings(shape):
             plans = None
-            if self.work < most_work and not self._is_over():
+            if self.work < self.most_work and not self._is_over():
                 plans = Enumeration(self.problem, self.space, grouping).below(self._best_s, most)
             if plans is None:
                 self._leave(Unseen.PLANS, bound_s)
@@ -144,7 +172,7 @@ class Seeking:
             for number, (plan_s, plan) in enumerate(plans):
                 if plan_s >= self._best_s:
                     break
-                if self.work > most_work:
+                if self.work > self.most_work:
                     self._leave(Unseen.PLANS, max(bound_s, plan_s))
                     break
                 self._judge_plan(plan)
@@ -163,8 +191,7 @@ class Seeking:
         self._judge_plan(candidate.plan)
         found = self.predictions[candidate.plan]
         if found is None:
-            grouping = Grouping(tuple(priced.group for priced in candidate.groups), candidate.schedule)
-            for careful in self.pricer.candidates(grouping, candidate.step_s, cautious=True):
+            for careful in self.pricer.candidates(candidate.grouping, candidate.step_s, cautious=True):
                 self._judge_plan(careful.plan)
                 return self.predictions[careful.plan]
         return found
@@ -172,7 +199,7 @@ class Seeking:
     def _judge_plan(self, plan: Plan) -> None:
         if plan in self.predictions:
             return
-        self.work += _EACH + sum(p.micro_batches * len(p.stages) for p in plan.pipelines)
+        self.work += self._worth(plan)
         try:
             found = simulate(complete(plan, self.problem), self.problem)
         except PlanError:
@@ -182,6 +209,13 @@ class Seeking:
         if found.step_s < self._best_s:
             self.best = found
 
+    def _worth(self, plan: Plan) -> int:
+        """How much work a plan is, by its actions alone."""
+        each = _TIMED if schedule(plan.schedule).timed else 1
+        unlike = {(p.share, id(p.stages)): p for p in plan.pipelines}.values()
+        stages = sum(len(p.stages) for p in plan.pipelines)
+        return _EACH + _STAGE * stages + each * sum(p.micro_batches * len(p.stages) for p in unlike)
+
     def _is_over(self) -> bool:
         self.interrupted = self.interrupted or monotonic() > self.ends_at
         return self.interrupted
@@ -189,3 +223,16 @@ class Seeking:
     def _tell(self, part: float) -> None:
         if self.progress:
             self.progress(part, self._best_s)
+
+
+def _mixed(guesses: list[tuple[float, int, Shape]], most: int) -> list[tuple[float, int, Shape]]:
+    """The best ones, half of them of unlike parts."""
+    order = sorted(guesses, key=lambda guess: guess[0])
+    of_parts = Counter[int]()
+    unlike = []
+    for guess in order:
+        of_parts[guess[1]] += 1
+        if of_parts[guess[1]] <= 2:
+            unlike.append(guess)
+    first = unlike[: most // 2]
+    return first + [guess for guess in order if guess not in first][: most - len(first)]

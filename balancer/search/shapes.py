@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import product
-from math import inf
+from math import factorial, inf, prod
 from typing import NamedTuple
 
 import numpy as np
@@ -20,10 +20,10 @@ _PROMISING = 24
 """Layouts of a part that are joined with those of others, of a part alone."""
 _EXACT = 1e-4
 """How near a bound is found."""
-_ENDLESS = 1e15
+_ENDLESS = 1e6
 
 
-class Row(NamedTuple):
+class LayoutRow(NamedTuple):
     """A row of layouts."""
 
     layouts: Layouts
@@ -36,14 +36,14 @@ class Row(NamedTuple):
     def sequences(self, within_s: float, fills: float, guess: bool) -> float:
         """That all pipelines get done in some time."""
         period_s = float((self.layouts.expected_s if guess else self.layouts.period_s)[self.row])
-        fill_s = max(0.0, fills * self.layouts.trip_s - period_s)
-        each = (within_s - fill_s) / period_s
-        if not guess:
-            each = int(each * (1 + 1e-9) + 1e-9)
+        if guess:
+            each = (within_s - (int(self.layouts.stages[self.row].sum()) - 1) * period_s) / period_s
+        else:
+            each = int((within_s - max(0.0, fills * self.layouts.trip_s - period_s)) / period_s * (1 + 1e-9) + 1e-9)
         return self.pipelines * self.layouts.micro_batch * max(0.0, each)
 
 
-Shape = tuple[Row, ...]
+Shape = tuple[LayoutRow, ...]
 
 
 class Shapes:
@@ -52,7 +52,18 @@ class Shapes:
     def __init__(self, problem: Problem, space: LayoutSpace) -> None:
         self.problem, self.space = problem, space
         self.fills = 0.0 if any(schedule(name).timed for name in problem.schedules) else 1.0
-        self.parts = [parts for names in subsets(problem) for parts in partitions(names)]
+        names = [pool.name for pool in problem.topology.pools]
+        every = (parts for some in subsets(problem) for parts in partitions(some))
+        self.parts = [sorted(parts, key=lambda part: names.index(part[0])) for parts in every]
+
+    @property
+    def size(self) -> int:
+        """Shapes in every order and under every schedule, as if each were pipelines of several stages."""
+        orders = (
+            prod(factorial(len(part)) * sum(len(one.pipelines) for one in self.space.of(part)) for part in parts)
+            for parts in self.parts
+        )
+        return sum(orders) * len(self.problem.schedules)
 
     def bound_s(self, parts: Sequence[tuple[str, ...]]) -> float:
         """No plan with these pools in common pipelines is faster; infinite without one."""
@@ -60,19 +71,27 @@ class Shapes:
 
     def of_all(self, parts: Sequence[tuple[str, ...]], within_s: float, most: int) -> list[tuple[float, Shape]] | None:
         """Every shape that may be faster, with its bound; None if there are more than so many."""
+        batch = self.problem.workload.global_batch
+        done = [[layouts.sequences(within_s, self.fills) for layouts in self.space.of(part)] for part in parts]
+        if not all(done):
+            return []
+        best = [max(float(each.max()) for each in one) for one in done]
         lists = []
-        for part in parts:
+        for part, one, own in zip(parts, done, best, strict=True):
+            least = max(1.0, batch - sum(best) + own)
+            rows = [np.nonzero(each >= least)[0] for each in one]
+            if sum(map(len, rows)) > most:
+                return None
             ways = [
-                (done, Row(layouts, row))
-                for layouts in self.space.of(part)
-                for row, done in enumerate(layouts.sequences(within_s, self.fills))
-                if done > 0
+                (float(each[row]), LayoutRow(layouts, int(row)))
+                for layouts, each, some in zip(self.space.of(part), one, rows, strict=True)
+                for row in some
             ]
             lists.append(sorted(ways, key=lambda way: -way[0]))
         if not all(lists):
             return []
         found: list[tuple[float, Shape]] = []
-        for shape in self._enough(lists, self.problem.workload.global_batch):
+        for shape in self._enough(lists, batch):
             if len(found) == most:
                 return None
             if self._feeds(shape):
@@ -90,18 +109,16 @@ class Shapes:
         for part in parts:
             ways = []
             for layouts in self.space.of(part):
-                period = layouts.expected_s
-                fill = np.maximum(0.0, self.fills * layouts.trip_s - period)
-                done = layouts.pipelines * layouts.micro_batch * (within_s - fill) / period
+                done = layouts.expected_sequences(within_s)
                 best = np.argsort(-done, kind="stable")[:most]
-                ways += [(float(done[row]), Row(layouts, int(row))) for row in best if done[row] > 0]
+                ways += [(float(done[row]), LayoutRow(layouts, int(row))) for row in best if done[row] > 0]
             lists.append([way for _, way in sorted(ways, key=lambda way: -way[0])[: 2 * most]])
         for shape in product(*lists):
             if self._feeds(shape):
                 yield self.solve(shape, guess=True), shape
 
     def groupings(self, shape: Shape) -> Iterator[Grouping]:
-        """Its orders and schedules."""
+        """Its orders and schedules, the usual schedule first, and pools with much memory first."""
         stages = [sum(map(int, way.layouts.stages[way.row])) for way in shape]
         names = self.problem.schedules if max(stages) > 1 else self.problem.schedules[:1]
         for groups in product(*(list(way.layouts.groups(way.row)) for way in shape)):
@@ -111,25 +128,27 @@ class Shapes:
     def solve(self, shape: Shape, guess: bool) -> float:
         """The least time in which a shape's pipelines get the batch done."""
         batch = self.problem.workload.global_batch
-        return _least(lambda t: sum(way.sequences(t, self.fills, guess) for way in shape) >= batch)
+        rate = sum(way.pipelines * way.layouts.micro_batch / float(way.layouts.period_s[way.row]) for way in shape)
+        return _least(lambda t: sum(way.sequences(t, self.fills, guess) for way in shape) >= batch, batch / rate)
 
     def _time(self, parts: Sequence[tuple[str, ...]], guess: bool) -> float:
         if not all(self.space.of(part) for part in parts):
             return inf
         batch = self.problem.workload.global_batch
-        return _least(lambda t: sum(self._most(part, t, guess) for part in parts) >= batch)
+        rate = sum(max(one.fastest for one in self.space.of(part)) for part in parts)
+        return _least(lambda t: sum(self._most(part, t, guess) for part in parts) >= batch, batch / rate)
 
     def _most(self, part: tuple[str, ...], within_s: float, guess: bool) -> float:
-        return max(
-            float(one.sequences(within_s, self.fills, one.expected_s if guess else None).max())
-            for one in self.space.of(part)
-        )
+        found = self.space.of(part)
+        if guess:
+            return max(float(one.expected_sequences(within_s).max()) for one in found)
+        return max(float(one.sequences(within_s, self.fills).max()) for one in found)
 
     def _feeds(self, shape: Shape) -> bool:
         """Whether each pipeline gets a micro-batch."""
         return sum(way.pipelines * way.layouts.micro_batch for way in shape) <= self.problem.workload.global_batch
 
-    def _enough(self, lists: list[list[tuple[float, Row]]], batch: float) -> Iterator[Shape]:
+    def _enough(self, lists: list[list[tuple[float, LayoutRow]]], batch: float) -> Iterator[Shape]:
         """Joined ways, given by falling numbers of sequences, that get the batch done."""
         if not lists:
             if batch <= 0:
@@ -143,14 +162,13 @@ class Shapes:
                 yield (way, *more)
 
 
-def _least(enough: Callable[[float], bool]) -> float:
-    """The smallest time that is enough, or a little less; infinite if none is."""
-    high = 1e-9
+def _least(enough: Callable[[float], bool], low: float) -> float:
+    """The smallest time that is enough, or a little less, from one on that is too little; infinite if none is."""
+    first = high = low = low * (1 - _EXACT)
     while not enough(high):
-        high *= 4
-        if high > _ENDLESS:
+        low, high = high, high * 1.3
+        if high > first * _ENDLESS:
             return inf
-    low = high / 4
     while high > low * (1 + _EXACT):
         middle = (low + high) / 2
         low, high = (low, middle) if enough(middle) else (middle, high)

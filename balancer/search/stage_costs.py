@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from balancer.cost.stage_times import stage_unit_time
 from balancer.cost.times import UnitTime, update_s
-from balancer.cost.workload import UnitWork
 from balancer.memory.memory import WEIGHT_BYTES, optimizer_bytes
 from balancer.memory.sync_memory import GRADIENT_BYTES
 from balancer.plan.plan import Range, StagePlan
@@ -25,14 +24,19 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 _Word = Literal["none", "selective", "full"]
 
+SENT, TAKEN = 2.0, 1.5
+"""Gradients that lie on a chip while they are summed, for each of its own, and for the largest that others send it."""
+
 
 @dataclass(frozen=True)
 class Standing:
     """Where a stage stands in its pipeline: how many micro-batches it keeps, the bytes that one of its chips has for
-    its units, which part of its units it owns, and how many micro-batches share the time of an update."""
+    its units, how many copies of it its pool has, which part of its units it owns, and how many micro-batches share
+    the time of an update."""
 
     in_flight: int
     limit_bytes: float
+    copies: int = 1
     owned: float = 1.0
     micro_batches: float = np.inf
 
@@ -51,11 +55,12 @@ class Units(NamedTuple):
 @dataclass(frozen=True)
 class Plain:
     """A strategy on a pool at a tp: `units` by the way to recompute, prefix sums of bytes that are `held` whoever owns,
-    those that are `owned` beside by an owner, and of the seconds of its `update`."""
+    `gradients` among them, those that are `owned` beside by an owner, and of the seconds of its `update`."""
 
     strategy: Strategy
     units: dict[_Word, Units]
     held: Floats
+    gradients: Floats
     owned: Floats
     update: Floats
 
@@ -91,7 +96,9 @@ class StageCosts:
         (begin, end), plain, parts = stage.units[0], self._plain_of(stage), list(self._parts(stage))
         state = plain.held + place.owned * plain.owned
         kept = sum(place.in_flight * (u.kept[b] - u.kept[a]) + u.last[b] - u.last[a] for u, a, b in parts)
-        return float(state[end] - state[begin] + kept + max(units.room for units, _, _ in parts))
+        computing = kept + max(units.room for units, _, _ in parts)
+        copies = self._copies(place, plain, np.array([begin]), np.array([end]))[0]
+        return float(state[end] - state[begin] + max(computing, copies))
 
     def _parts(self, stage: StagePlan) -> Iterator[tuple[Units, int, int]]:
         """Its units by how they are recomputed."""
@@ -170,7 +177,9 @@ class StageCosts:
         room = max(below.room, above.room) - below.room
         over = self._need(place, plain, low, begin, end) + room - place.limit_bytes
         count = np.searchsorted(saved, saved[begin] + np.maximum(over, 0.0), side="left")
-        fits, upto = count <= end, np.minimum(np.maximum(count, begin), end)
+        state = plain.held + place.owned * plain.owned
+        summed = state[end] - state[begin] + self._copies(place, plain, begin, end) <= place.limit_bytes
+        fits, upto = (count <= end) & summed, np.minimum(np.maximum(count, begin), end)
         seconds = above.seconds[upto] - above.seconds[begin] + below.seconds[end] - below.seconds[upto] + update
         several = upto - begin
         rest = end - upto if low == "selective" else np.zeros_like(begin)
@@ -179,62 +188,74 @@ class StageCosts:
 
     def _need(self, place: Standing, plain: Plain, word: _Word, begin: Ints, end: Ints) -> Floats:
         units = plain.units[word]
-        state = plain.held + place.owned * plain.owned + place.in_flight * units.kept + units.last
-        found: Floats = state[end] - state[begin] + units.room
+        state, computing = plain.held + place.owned * plain.owned, place.in_flight * units.kept + units.last
+        beside = np.maximum(computing[end] - computing[begin] + units.room, self._copies(place, plain, begin, end))
+        found: Floats = state[end] - state[begin] + beside
         return found
+
+    def _copies(self, place: Standing, plain: Plain, begin: Ints, end: Ints) -> Floats:
+        """What is on its way between copies of the stage's units: all is sent, as much again is kept, and who sums a
+        unit gets it from all others."""
+        if place.copies == 1:
+            return np.zeros(begin.shape)
+        own = plain.gradients[end] - plain.gradients[begin]
+        found: Floats = SENT * own + TAKEN * (place.copies - 1) * np.diff(plain.gradients).max()
+        return found
+
+    @cached_property
+    def _kinds(self) -> tuple[list[int], Ints]:
+        """A unit of each kind, tied ones by themselves, and of which kind each unit is."""
+        again = {later: first for first, later in self.problem.workload.tied}
+        units, first = self.problem.workload.at(self.pool.precision).units, dict[tuple[int, int | None], int]()
+        which = [first.setdefault((id(unit), again.get(u)), u) for u, unit in enumerate(units)]
+        kinds = list(first.values())
+        return kinds, np.array([kinds.index(one) for one in which])
+
+    def _of_units(self, each: Sequence[float]) -> Floats:
+        """Prefix sums over units of what is known by kind."""
+        return _sums(np.array(each, dtype=float)[self._kinds[1]])
 
     def _plain(self, strategy: Strategy) -> Plain:
         problem, pool, tp = self.problem, self.pool, self.tp
         units, weight = problem.workload.at(pool.precision).units, WEIGHT_BYTES[pool.precision]
         again = {later: first for first, later in problem.workload.tied}
-        here = [[unit, units[again[u]]] if u in again else [unit] for u, unit in enumerate(units)]
-        optimizer = optimizer_bytes(pool.precision, problem.workload.update)
-        owner = optimizer if strategy.optimizer == "chip" else 0
-        whole = [(tp - 1) * unit.undivided for unit in units]
-        held = [
-            sum(one.parameters * weight + one.trained * GRADIENT_BYTES for one in ones)
-            + more * (weight + GRADIENT_BYTES)
-            for ones, more in zip(here, whole, strict=True)
-        ]
-        owned = [(unit.trained + more) * owner for unit, more in zip(units, whole, strict=True)]
+        owner = optimizer_bytes(pool.precision, problem.workload.update) if strategy.optimizer == "chip" else 0
         stage = strategy.stage(pool.name, tp, (0, len(units)))
-        updates = {
-            id(unit): update_s(pool.chip, problem.workload, stage.model_copy(update={"owns": ((u, u + 1),)}))
-            for u, unit in enumerate(units)
-        }
+        held, gradients, owned, update = [], [], [], []
+        for u in self._kinds[0]:
+            here = [units[u], *([units[again[u]]] if u in again else [])]
+            whole = (tp - 1) * units[u].undivided
+            state = sum(one.parameters * weight + one.trained * GRADIENT_BYTES for one in here)
+            held.append((state + whole * (weight + GRADIENT_BYTES)) / tp)
+            gradients.append(sum(one.trained for one in here) * GRADIENT_BYTES / tp)
+            owned.append((units[u].trained + whole) * owner / tp)
+            update.append(update_s(pool.chip, problem.workload, stage.model_copy(update={"owns": ((u, u + 1),)})))
         words: tuple[_Word, ...] = ("none", "selective", "full")
-        if "recompute" not in problem.options.choose or not any(unit.recomputed for unit in units):
+        if "recompute" not in problem.options.choose or not any(units[u].recomputed for u in self._kinds[0]):
             words = ("none",)
         return Plain(
             strategy,
-            {word: self._units(strategy, word, units) for word in words},
-            _sums(np.array(held) / tp),
-            _sums(np.array(owned) / tp),
-            _sums(np.array([updates[id(unit)] for unit in units])),
+            {word: self._units(strategy, word) for word in words},
+            *map(self._of_units, (held, gradients, owned, update)),
         )
 
-    def _units(self, strategy: Strategy, word: _Word, units: tuple[UnitWork, ...]) -> Units:
-        n, parts = self.micro_batch, self.tp if strategy.sequence_parallel else 1
+    def _units(self, strategy: Strategy, word: _Word) -> Units:
+        units, n = self.problem.workload.at(self.pool.precision).units, self.micro_batch
+        parts = self.tp if strategy.sequence_parallel else 1
         stage = strategy.stage(self.pool.name, self.tp, (0, len(units)), word)
-        known: dict[int, tuple[UnitTime, float, float]] = {}
-        for u, unit in enumerate(units):
-            if id(unit) not in known:
-                made = unit.under(word)
-                room = made.remade_whole_bytes + (made.remade_bytes + made.backward_bytes) / self.tp
-                known[id(unit)] = self._time(stage, u), made.kept_bytes(self.tp, parts), room
-        each = [known[id(unit)] for unit in units]
-        seconds, forward, kept = (
-            _sums(n * np.array(values))
-            for values in (
-                [time.total_s for time, _, _ in each],
-                [time.forward_s for time, _, _ in each],
-                [bytes_ for _, bytes_, _ in each],
-            )
+        times = [self._time(stage, u) for u in self._kinds[0]]
+        made = [units[u].under(word) for u in self._kinds[0]]
+        rooms = [n * (one.remade_whole_bytes + (one.remade_bytes + one.backward_bytes) / self.tp) for one in made]
+        most = max((rooms[kind] for kind in self._kinds[1][:-1]), default=0.0)
+        last = np.zeros(len(units) + 1)
+        last[-1] = max(0.0, rooms[self._kinds[1][-1]] - most)
+        return Units(
+            self._of_units([n * time.total_s for time in times]),
+            self._of_units([n * time.forward_s for time in times]),
+            self._of_units([n * one.kept_bytes(self.tp, parts) for one in made]),
+            last,
+            most,
         )
-        rooms = [n * room for _, _, room in each]
-        most = max(rooms[:-1], default=0.0)
-        last = _sums(np.array([0.0] * (len(units) - 1) + [max(0.0, rooms[-1] - most)]))
-        return Units(seconds, forward, kept, last, most)
 
     def _time(self, stage: StagePlan, unit: int) -> UnitTime:
         costs = self.problem.times, self.problem.topology, self.problem.workload
