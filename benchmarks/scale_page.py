@@ -12,7 +12,7 @@ from balancer.simulate.simulate import Prediction
 
 WIDTH, HEIGHT, LEFT, TOP, BOTTOM, PANEL = 860, 300, 50, 40, 44, 200
 COLORS = {25: "#c2571a", 100: "#1f6f8b"}
-LOST = "bubble", "exposed_link", "rounding", "tp", "update"
+LOST = "bubble", "exposed_link", "rounding", "update"
 """Terms of the ledger that have a column."""
 LEAST = 0.5
 """Where the axis of efficiencies begins."""
@@ -58,10 +58,10 @@ page.
 Half of the chips are A800-80G, a quarter each Ascend 910B2 and Kunlun P800, eight to a host. Efficiency is the speed of
 all together over the sum of what each family does alone with the same global batch; ideal is over all chips that never
 wait. Where a family cannot hold the model by itself there is no efficiency, and the mix is what makes the run possible.
-The last columns say what the step lost, as parts of it; that of tp is what a smaller group would save, by the sheets.
+The last columns say what the step lost, as parts of it; the rest is a tp that is not the fastest by the sheets.
 
-| model | chips | bridge Gbit/s | plan | efficiency | ideal | bubble | links and sync | rounding | tp | update |
-|---|---:|---:|---|---:|---:|---:|---:|---:|---:|---:|
+| model | chips | bridge Gbit/s | plan | efficiency | ideal | bubble | links and sync | rounding | update |
+|---|---:|---:|---|---:|---:|---:|---:|---:|---:|
 {rows}
 
 ## What is assumed
@@ -83,7 +83,7 @@ The last columns say what the step lost, as parts of it; that of tp is what a sm
 
 def _row(point: Point) -> str:
     if point.mixed is None:
-        return f"| {point.model} | {point.chips:,} | {point.gbit_per_s} | none fits | | | | | | | |"
+        return f"| {point.model} | {point.chips:,} | {point.gbit_per_s} | none fits | | | | | | |"
     terms = ledger(point.mixed)
     lost = " | ".join(f"{max(0.0, terms[term]):.1%}" for term in LOST)
     efficiency = f"{point.efficiency:.3f}" if point.efficiency else ""
