@@ -75,8 +75,9 @@ The last columns say what the step lost, as parts of it; the rest is a tp that i
 - The rule: tp 8, sequence parallel, selective recompute, 1F1B, one sequence at a time, with as few stages as hold the
   model by the memory model; either pipelines inside each family, or all of them through all families, whichever steps
   faster. Alone and together follow the same rule. The balancer's search may do better than it.
-- Copies that sum gradients inside a family hold a buffer for each other chip that they do it with, as the memory model
-  has it: with thousands of chips that, and no lack of room for the model, is what asks for more stages.
+- Copies that sum gradients inside a family hold buffers for each other chip that they do it with, which is much on
+  A800: with hundreds of copies that, and not the model itself, asks for more stages. Full recompute, which the rule
+  does not use, would let some families hold a model that here they cannot.
 - Gradients are summed in float32, once over each pair of families, and hide behind the last backward alone.
 """
 
