@@ -71,6 +71,7 @@ test-all: test
 bench: install
 	$(BIN)/python -m benchmarks.overhead --json
 	$(BIN)/python -m benchmarks.mixed --json
+	$(BIN)/python -m benchmarks.mixed --job configs/runs/mixed-slow-link.yaml --json
 	$(BIN)/python -m benchmarks.monitoring --json
 	$(BIN)/python -m benchmarks.bridge --json
 	$(BIN)/python -m benchmarks.exposed --json

@@ -6,6 +6,7 @@ weighted by how fast they are, is the efficiency against the ideal: none looks g
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -29,6 +30,9 @@ class PoolTime(NamedTuple):
     host: float
 
 
+_NOTHING = PoolTime(0.0, 0.0, 0.0, 0.0, 0.0)
+
+
 class PoolLedger(NamedTuple):
     """Parts of a step of all a pool's chips, which sum to 1. `repeated` is what computation takes beyond the `useful`:
     what is made again, a slower tp, and chips slower than the times."""
@@ -43,20 +47,28 @@ class PoolLedger(NamedTuple):
 
 
 def pool_ledgers(scenario: Scenario, step_s: float, spent: Mapping[str, PoolTime]) -> dict[str, PoolLedger]:
-    """Of the pools that have `spent` something, and of `ALL`."""
-    pools = {pool.name: pool for pool in scenario.topology.pools if pool.name in spent}
-    used, useful = used_chips(scenario.plan), dict.fromkeys(pools, 0.0)
-    for place, stage in scenario.plan.stages():
-        if stage.pool in pools:
-            tp = best_tp(pools[stage.pool], scenario.workload, scenario.times)
-            each = units_time(scenario.times, scenario.workload, stage.pool, tp, stage.unit_indices())
-            useful[stage.pool] += scenario.plan.pipelines[place[0]].share * each.total_s * tp * scenario.time_scale
+    """Of the pools that have `spent` something or have nothing to do, and of `ALL`; nothing where nobody has."""
+    used, useful_s = used_chips(scenario.plan), _useful_chip_s(scenario)
+    pools = {pool.name: pool for pool in scenario.topology.pools if pool.name in spent or not used[pool.name]}
+    if not spent.keys() & pools.keys():
+        return {}
     found = {}
     for name, pool in pools.items():
-        busy, done = used[name] / pool.count, useful[name] / pool.count / step_s
-        compute, update, bubble, link, host = (busy * part for part in spent[name])
-        found[name] = PoolLedger(done, compute - done, update, bubble, link, host, 1 - busy)
-    speeds = {n: pool_sequences_per_s(pool, scenario.workload, scenario.times) for n, pool in pools.items()}
+        busy, useful = used[name] / pool.count, useful_s[name] / pool.count / step_s
+        compute, update, bubble, link, host = (busy * part for part in spent.get(name, _NOTHING))
+        found[name] = PoolLedger(useful, compute - useful, update, bubble, link, host, 1 - busy)
+    speeds = {name: pool_sequences_per_s(pool, scenario.workload, scenario.times) for name, pool in pools.items()}
     whole = sum(speeds.values())
     weighted = zip(*([speeds[name] / whole * part for part in found[name]] for name in found), strict=True)
-    return found | {ALL: PoolLedger(*map(sum, weighted))} if found else {}
+    return found | {ALL: PoolLedger(*map(sum, weighted))}
+
+
+def _useful_chip_s(scenario: Scenario) -> Mapping[str, float]:
+    """By pool, what its work takes at its best, in seconds of its chips."""
+    costs, found = (scenario.workload, scenario.times), defaultdict[str, float](float)
+    best = {name: best_tp(scenario.topology.pool(name), *costs) for name in scenario.plan.pools()}
+    for place, stage in scenario.plan.stages():
+        tp = best[stage.pool]
+        each = units_time(scenario.times, scenario.workload, stage.pool, tp, stage.unit_indices())
+        found[stage.pool] += scenario.plan.pipelines[place[0]].share * each.total_s * tp * scenario.time_scale
+    return found

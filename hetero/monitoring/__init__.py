@@ -4,8 +4,7 @@ record               `merge_ranks` on a host, a `Recorder` on the driver: from t
 metrics_line         `MetricsLine`, which the one writes and views read; `bounds` of its numbers
 notice.Notice        what becomes an event of the journal
 journal              `Journal` of metrics, `EventJournal`
-predicted_trace      `write_prediction`: a predicted step in the form of trace.json
-trace.Trace          the actions of traced steps; timeline, the last of them
+trace.Trace          the actions of traced steps; timeline, the last of them; predicted_trace, of a plan
 monitor.Monitor      all that looks on: trackers, Prometheus, alerts; tracked.TrackedRun, what it knows beforehand
 waterfall            a pool's MFU as a product of `Term`s
 skips, memory        updates skipped in a row, and chips that hold other than planned

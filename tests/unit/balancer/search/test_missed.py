@@ -100,3 +100,14 @@ def test_what_pools_do_usefully_is_the_efficiency_against_the_ideal() -> None:
     slower = {name: time._replace(compute=1.1 * time.compute, bubble=time.bubble - 0.1 * time.compute)
               for name, time in spent.items()}  # fmt: skip
     assert pool_ledgers(found.scenario, found.step_s, slower)["b"].repeated == pytest.approx(0.1 * spent["b"].compute)
+
+
+def test_a_pool_that_has_nothing_to_do_is_idle() -> None:
+    found = predicted()
+    chips = topology(*found.scenario.topology.pools, pool("c", 1), bytes_per_s=1e9)
+    asked = replace(found.scenario.problem, topology=chips, times=datasheet_times(chips, found.scenario.workload))
+    spent = {"a": PoolTime(0.5, 0.0, 0.5, 0.0, 0.0), "b": PoolTime(0.5, 0.0, 0.5, 0.0, 0.0)}
+    ledgers = pool_ledgers(replace(found.scenario, problem=asked), found.step_s, spent)
+    assert ledgers["c"] == (0, 0, 0, 0, 0, 0, 1)
+    assert ledgers[ALL].useful == pytest.approx(run(replace(found.scenario, problem=asked)).efficiency_vs_ideal)
+    assert pool_ledgers(found.scenario, found.step_s, {}) == {}
