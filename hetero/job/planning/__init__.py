@@ -2,7 +2,8 @@
 
 plan_job    `plan_job`, which gives a `Planned`; `check_written_plan`
 problem     `topology`, `workload`, `legal_tp` and `problem`: the job as the balancer sees it
-measuring   `measure`, before the plan
+measuring   `measure`, before the plan, and `profile`, more of it
+profile     `Profile`: what was measured
 chips       `identified`: a job whose chips have said what they are
 links       `Probed`: links as they were measured
 silence     `check_silence`: steps that would be taken for a hang
