@@ -175,11 +175,9 @@ class Bench:
 
     def __init__(self, truth: Job, session: Session, text: Prepared) -> None:
         self._session, self._text, self._epoch = session, text, -1
-        profile(job(), session, lambda note: print(f"{time.monotonic():.1f} {note}", flush=True))
+        profile(job(), session, lambda note: None)
         self._measured: Measurements = measure(job(), session, None)
-        print(time.monotonic(), self._measured.time_scale, flush=True)
         session.relink(fleet_links(truth, self._measured.time_scale))
-        print(time.monotonic(), flush=True)
         self._known = job(links=[self._link(*ends) for ends in combinations(POOLS, 2)])
 
     def compare(self, written: Plan, steps: int) -> Compared:

@@ -11,7 +11,7 @@ import numpy as np
 
 from balancer.plan.equal import equal_pipelines
 from balancer.simulate.prediction import Prediction
-from balancer.simulate.replay import Factors, Replay, Samples
+from balancer.simulate.replay import Drawn, Factors, Replay
 
 PART = 0.9
 """Of all steps, those that lie in a band."""
@@ -57,10 +57,10 @@ def band(prediction: Prediction, noise: Mapping[str, Noise], steps: int = 1, see
     return Band(float(seconds.mean()), float(low), float(high))
 
 
-def _relative(prediction: Prediction, factors: Factors, drawn: np.random.Generator) -> Samples:
+def _relative(prediction: Prediction, factors: Factors, drawn: np.random.Generator) -> Drawn:
     """The end of all computing over that of the same without chance. Of equal pipelines one is replayed, and when the
     last of them ends is drawn from what it took."""
-    ends, plain = list[Samples](), 0.0
+    ends, plain = list[Drawn](), 0.0
     for numbers in equal_pipelines(prediction.plan):
         replay = Replay(prediction, numbers[0])
         took = replay.ends(factors)

@@ -15,8 +15,8 @@ from balancer.simulate.computation import Computation, Way
 from balancer.simulate.links import Wire
 from balancer.simulate.prediction import Prediction
 
-Samples = NDArray[np.float64]
-Factors = Callable[[StagePlan], Samples]
+Drawn = NDArray[np.float64]
+Factors = Callable[[StagePlan], Drawn]
 """Of one action of a stage: by how much it is longer, in each sample."""
 
 _FORWARD, _BACKWARD = (Kind.F,), (Kind.B, Kind.I)
@@ -31,12 +31,12 @@ class Replay:
         places = [(pipeline, s) for s in range(len(self._plan.stages))]
         spans = ((place[1], *span) for place in places for span in prediction.spans[place])
         self._actions = sorted((span for span in spans if span[1].kind in COMPUTING), key=lambda one: (one[2], one[3]))
-        self._free: dict[Wire, Samples] = {}
+        self._free: dict[Wire, Drawn] = {}
 
-    def ends(self, factors: Factors) -> Samples:
+    def ends(self, factors: Factors) -> Drawn:
         """When the last action ends."""
         self._free.clear()
-        arrivals: dict[Message, Samples] = {}
+        arrivals: dict[Message, Drawn] = {}
         last: dict[int, Any] = dict.fromkeys(range(len(self._plan.stages)), 0.0)
         for s, action, start, end in self._actions:
             begins = last[s]
@@ -61,7 +61,7 @@ class Replay:
         way = self._way(boundary, purpose)
         return [(boundary, purpose, action.micro_batch)] if way.sender != way.receiver else []
 
-    def _carry(self, message: Message, now: Samples) -> Samples:
+    def _carry(self, message: Message, now: Drawn) -> Drawn:
         """When it arrives. As a `LinkDirection` does, for all samples at once."""
         way, start, end = self._way(*message[:2]), now, now
         for wire in way.direction.wires:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from hetero.job.job import Job
     from hetero.job.planning.profile import Profile, Row
 
+PLAIN_WIDTH = 160
 MEASURED, SAID, SHEET = "measured", "job file", "data sheet"
 _UNITS = {"products": ("TFLOP/s", 1e12), "update": ("M parameters/s", 1e6), "host_update": ("M parameters/s", 1e6)}
 _BYTES = "GB/s", 1e9
@@ -41,7 +42,11 @@ def as_data(job: Job, found: Profile) -> str:
 
 def print_profile(job: Job, found: Profile, console: Console | None = None) -> None:
     console = console or Console()
+    if not console.is_terminal:
+        console.width = PLAIN_WIDTH
     console.print(Text(told(found)), soft_wrap=True)
+    if job.emulated and not all(pool.emulate for pool in job.pools.values()):
+        console.print("beside emulated chips that are slowed, real chips and links count as so many times faster")
     console.print(_unit_table(found))
     console.print(_rate_table(_rates(job, found)))
     if links := _links(job, found):
@@ -116,9 +121,9 @@ def _link_table(rows: Sequence[Row]) -> Table:
 def _table(title: str, words: Sequence[str], numbers: Sequence[str]) -> Table:
     table = Table(title=title, title_justify="left")
     for column in words:
-        table.add_column(column)
+        table.add_column(column, no_wrap=True)
     for column in numbers:
-        table.add_column(column, justify="right")
+        table.add_column(column, justify="right", no_wrap=True)
     return table
 
 

@@ -5,7 +5,9 @@ fork_server  where ranks come from
 world, mesh  the pool's process groups, and the connections between its ranks
 epoch        everything that a plan decides, made and used
 wiring       what a plan connects: groups, holders of tensors, flows over boundaries
-calibration  with trial and products: what units take on the chips; expected: what an emulated chip is told to take
+calibration  with trial, passes, repeats and products: what units take on the chips; expected: what an emulated one is
+             told to take
+rates        what chips do in a second of what units are made of
 state/       what it has learnt
 step/        what it does in a step
 """

@@ -77,7 +77,7 @@ def _unit_rows(spec: CalibrationSpec, world: World, group: TensorGroup, limits: 
     for kind, index in kinds.items():
         asked = group.size, spec.precisions[world.rank.pool], spec.micro_batch, spec.seq_len, spec.tuning, spec.packed
         whole = Trial(spec.model, kind, *asked)
-        plain = _Measured(spec, world, group, whole, limits, index, spec.repeats)
+        plain = _TriedUnit(spec, world, group, whole, limits, index, spec.repeats)
         sizes = [size for size in spec.also if size != spec.micro_batch]
         others = [replace(plain, whole=replace(whole, sequences=size), repeats=_fewer(spec.repeats)) for size in sizes]
         rows.append(plain.row(strategies=spec.strategies))
@@ -86,7 +86,7 @@ def _unit_rows(spec: CalibrationSpec, world: World, group: TensorGroup, limits: 
 
 
 @dataclass(frozen=True)
-class _Measured:
+class _TriedUnit:
     """One unit, for a micro-batch of `whole`, of which as much is tried as keeps the limits."""
 
     spec: CalibrationSpec
@@ -111,15 +111,16 @@ class _Measured:
         """None where an emulated chip could not keep its pace. All of a group do the same, whatever each could keep."""
         plain = self._repeat(lambda passes: passes.whole(), self.repeats)
         parts = self._repeat(lambda passes: passes.apart(), _fewer(self.repeats)) if strategies else None
-        remade = [self._remade_s(way) if strategies else None for way in _WAYS]
+        selective, full = (self._remade_s(way) if strategies else None for way in _WAYS)
         if plain is None:
             return None
         forward, backward = self._per_sequence(plain, (Kind.F, Kind.B))
         inputs, weights = self._per_sequence(parts, (Kind.I, Kind.W)) if parts else (None, None)
         products = self._products_s(forward + backward, sum(each.middle for each in plain))
         key = self.world.rank.pool, self.whole.tp, self.whole.kind
+        made = inputs, weights, selective, full
         seen = min(len(each.seconds) for each in plain), spread(plain)
-        return TimedUnit(*key, forward, backward, products, self.whole.sequences, inputs, weights, *remade, *seen)
+        return TimedUnit(*key, forward, backward, products, self.whole.sequences, *made, *seen)
 
     def _remade_s(self, way: Recompute) -> float | None:
         """Of a backward that makes values again; None where it is one of another kind, or could not be paced."""

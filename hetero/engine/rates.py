@@ -39,7 +39,7 @@ _FEWEST_TOKENS = 64
 def measure_rates(spec: CalibrationSpec, world: World) -> list[Rate]:
     """Collective within the pool; index 0 speaks for all. Of an emulated chip those that its speed is hidden in, as far
     as it can be paced to them, and the sums of its groups, which nobody paces; its host is paced as its sheet says."""
-    measured = _Measured(spec, world)
+    measured = _RatedChip(spec, world)
     rows = measured.of_chip()
     for tp in spec.tensor_parallel[world.rank.pool]:
         group = group_of(world, tp)
@@ -50,7 +50,7 @@ def measure_rates(spec: CalibrationSpec, world: World) -> list[Rate]:
 
 
 @dataclass(frozen=True)
-class _Measured:
+class _RatedChip:
     spec: CalibrationSpec
     world: World
 

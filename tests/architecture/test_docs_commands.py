@@ -23,6 +23,7 @@ RUN_BY = {
     "hetero --help": "tests/architecture/test_imports.py::test_help_is_fast_and_light",
     "hetero doctor": "tests/unit/hetero/job/test_doctor.py::test_the_command_says_by_its_exit_code_what_blocks",
     "hetero plan": "tests/unit/hetero/cli/test_commands.py::test_plan_prints_stages_grid_and_prediction",
+    "hetero profile": "tests/unit/hetero/cli/test_profile.py::test_what_is_measured_is_shown_written_and_planned_by",
     "hetero train": "tests/e2e/test_quickstart.py::finished",
     "hetero train job.yaml --address": "tests/e2e/test_cluster.py::test_jobs_from_outside",  # what a handed-in job runs
     "hetero data prepare": "tests/unit/hetero/cli/test_data.py::test_prepare_says_what_there_is",

@@ -39,5 +39,5 @@ def test_no_class_tells_a_plan_but_its_own() -> None:
     assert set(_classes_that_tell(PLAN)) == {
         ("balancer/plan/plan.py", "StagePlan"),
         ("balancer/plan/plan.py", "PipelinePlan"),
-        ("hetero/words/orders.py", "TimedUnit"),  # for which it was timed
+        ("hetero/words/orders.py", "TimedUnit"),  # no plan's: what was measured, and of what
     }

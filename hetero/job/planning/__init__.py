@@ -2,8 +2,8 @@
 
 plan_job    `plan_job`, which gives a `Planned`; `check_written_plan`
 problem     `topology`, `workload`, `legal_tp` and `problem`: the job as the balancer sees it
-measuring   `measure`, before the plan
-profile     `Profile`: what was measured, as far as it is kept
+measuring   `measure`, before the plan, and `profile`, more of it
+profile     `Profile`: what was measured
 worth       `pools_worth`: what each pool adds
 comparison  `PlanComparison` of two plans
 chips       `identified`: a job whose chips have said what they are
