@@ -303,9 +303,10 @@ def test_messages_are_cut_and_slots_used_again(ports: Mapping[RankId, Port], mon
 
 
 def test_channels_are_closed_when_all_is_over(ports: Mapping[RankId, Port]) -> None:
-    plans = _plans()
+    """What a move that failed has left in another test is not looked at."""
+    plans, before = _plans(), {id_ for port in ports.values() for id_ in port._channels}
     _move(ports, plans["one"], plans["many copies"])
-    assert not any(port._channels for port in ports.values())
+    assert {id_ for port in ports.values() for id_ in port._channels} <= before
 
 
 def test_a_chip_without_room_for_both_plans_says_so(
