@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from xml.etree import ElementTree
 
+import pytest
+
 from benchmarks.scale import BATCH, CHIPS, problem
 from benchmarks.scale_page import Point, page, svg
 from benchmarks.scale_plans import ruled
 
 
+@pytest.mark.slow
 def test_a_rule_s_plan_takes_all_chips_and_the_whole_batch() -> None:
     asked = problem("7B", 256, 100)
     step = ruled(asked, 8)
