@@ -24,8 +24,8 @@ class CheckpointOptions(BaseModel):
     )
     format: Literal["auto", "hf", "hetero"] = Field(
         "auto",
-        description="`hf`: each checkpoint is a directory that transformers loads too; `hetero`: the state alone; "
-        "`auto`: the first where the model came from such a directory and no adapters are trained, on a file system.",
+        description="`hf`: transformers loads each checkpoint, too; `hetero`: the state alone; "
+        "`auto`: the first where the model is one of Hugging Face's and no adapters are trained, outside stores.",
     )
 
     @property

@@ -77,11 +77,10 @@ def _answer(run_dir: Path, request: ReplanRequest) -> dict[str, Any]:
     while True:
         goes_on = held_by(run_dir) is not None
         follower.poll()
-        for kind in ("rebalanced", "replan_refused"):
-            event = follower.last_of_kind.get(kind) or {}
+        for event in reversed(follower.events):
             told = event.get("data") or {}
-            if told.get("request") == request.name:
-                if kind == "replan_refused":
+            if event["kind"] in ("rebalanced", "replan_refused") and told.get("request") == request.name:
+                if event["kind"] == "replan_refused":
                     raise JobError(*(str(told.get(part, "")) for part in PARTS))
                 return event
         if not goes_on:

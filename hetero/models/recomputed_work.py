@@ -15,7 +15,8 @@ def selective_work(
     """Of parts with those whose results they read; what branches have `alike` is kept once.
 
     Element-wise parts keep their input alone, and who reads their results nothing; others keep what their products
-    gave. Each part makes its own again when backward comes to it."""
+    gave. Each part makes its own again when backward comes to it; what of that every rank has whole is let go of before
+    a part needs most."""
     works = [work for _, work in steps]
     read = sum(work.input_bytes for before, work in steps if before is None or not before.from_input_bytes)
     read_again = sum(work.input_bytes for work in works) - read
@@ -32,7 +33,6 @@ def selective_work(
         last_bytes=plain.last_bytes + read_again + (_made_of_input(first, size) if first.from_input_bytes else 0),
         forward_bytes=plain.forward_bytes + remade,
         remade_bytes=plain.remade_bytes + remade,
-        remade_whole_bytes=plain.remade_whole_bytes + remade_whole,
     )
 
 

@@ -139,7 +139,8 @@ def test_every_option_that_is_a_path_is_read_as_one() -> None:
     sounds = re.compile(r"DIR|FILE|yaml|json")
     paths = set()
     for name, kind, told in _parameters(app):
-        sounding = sounds.search(str(told.metavar)) and told.metavar != "RUN_DIR|JOB"  # hetero.cli.watched reads it
+        read_later = "RUN_DIR|JOB", "A.json B.json"  # by hetero.cli.watched and hetero.cli.plan
+        sounding = sounds.search(str(told.metavar)) and told.metavar not in read_later
         if sounding or Path in (kind, *get_args(kind)):
             paths.add(name)
             with pytest.raises(PathError):

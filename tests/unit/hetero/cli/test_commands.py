@@ -157,7 +157,7 @@ def test_plan_as_json_is_one_object(capsys: pytest.CaptureFixture[str]) -> None:
     data = json.loads(capsys.readouterr().out)
     assert data["model"] == {"told": "llama-tiny", "provider": "native"}
     own = {"job", "emulated", "model", "plan", "prediction", "memory", "links", "runners_up", "idle", "notes"}
-    own |= {"origins"}
+    own |= {"origins", "why", "worth"}
     assert set(data) == own
     assert data["links"] == data["idle"] == []
     assert data["emulated"] is True

@@ -110,6 +110,7 @@ def test_values_that_no_job_may_have_are_variants_without_a_plan(job: str, capsy
         (["--plot", "x.svg"], "add --what-if"),
         (["--compare", "a.json", "b.json", "--what-if", "train.seed=1"], "leave one of both out"),
         (["--compare", "/nowhere/a.json", "b.json"], "must be a readable file"),
+        (["--compare", "file://server/share", "b.json"], "--compare"),
     ],
 )
 def test_what_cannot_be_asked_is_told(
