@@ -16,7 +16,7 @@ COVERING = {
     "qwen2_moe", "qwen3",
 }  # fmt: skip
 """Have every part and every kind of name between them."""
-PROVIDED_COVERING = {"dots1", "glm4_moe_lite"}
+PROVIDED_COVERING = {"dots1"}
 """On transformers' own modules: norms of heads and experts in two halves, a latent product."""
 SHOWN = COVERING | PROVIDED_COVERING
 KINDS = (*family_names(), *PROVIDED)
