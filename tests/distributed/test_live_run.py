@@ -90,12 +90,6 @@ class Followed:
         return [event for event in read(self.folder / EVENTS) if event["kind"] == kind]
 
 
-class OwnAgents(LocalAgents):
-    """Hosts that share this process's files."""
-
-    notes, carries_checkpoints = (), False
-
-
 @pytest.fixture(scope="module")
 def followed(tmp_path_factory: pytest.TempPathFactory) -> Followed:
     """On agents of this process, without Ray."""
@@ -104,7 +98,7 @@ def followed(tmp_path_factory: pytest.TempPathFactory) -> Followed:
     person, undisturbed = Person(place / "followed"), place / "undisturbed"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(run_module, "ray_runtime", lambda *_: contextlib.nullcontext())
-        patch.setattr(run_module, "ray_agents", lambda *_: contextlib.nullcontext(OwnAgents()))
+        patch.setattr(run_module, "ray_agents", lambda *_: contextlib.nullcontext(LocalAgents()))
         run_module.train(job(text, "auto", SLOWER), person.run_dir, on_record=person.see)
         run_module.train(job(text, "off", {}), undisturbed)
     for thread in person.threads:

@@ -92,7 +92,11 @@ def drained(queued: queue.SimpleQueue[list[T]], timeout: float) -> list[T]:
 
 
 class LocalAgents:
-    """All agents in this process: for tests, and for ranks that stand ready for one plan after another."""
+    """All agents in this process: for tests, and for ranks that stand ready for one plan after another. They share its
+    disk, so there is nothing to note of what hosts reach, and nothing to carry."""
+
+    notes: tuple[str, ...] = ()
+    carries_checkpoints = False
 
     def __init__(self) -> None:
         self._agents: dict[str, Agent] = {}
