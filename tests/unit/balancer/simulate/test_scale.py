@@ -18,7 +18,7 @@ def test_a_rule_s_plan_takes_all_chips_and_the_whole_batch() -> None:
     assert step is not None
     assert sum(stage.tp for _, stage in step.plan.stages()) == 256
     assert sum(pipeline.share for pipeline in step.plan.pipelines) == BATCH[256]
-    assert 0.5 < step.efficiency_vs_ideal < 1
+    assert 0.3 < step.efficiency_vs_ideal < 1
     slower = ruled(problem("7B", 256, 25), 8)
     assert slower is not None
     assert slower.step_s > step.step_s
