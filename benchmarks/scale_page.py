@@ -66,7 +66,8 @@ The last columns say what the step lost, as parts of it; the rest is a tp that i
 
 ## What is assumed
 
-- Chips compute at their data sheets' peak times its `efficiency` (`configs/chips/`), whatever the shape of a product;
+- Chips compute by data sheets: A800 and 910B2 by the shapes of their kernels ([how](design/cost.md)), P800, of which
+  no such figures are public, at its peak times its `efficiency` (`configs/chips/`), which flatters it beside them;
   samples are of 4,096 tokens, arithmetic is bfloat16, and nobody fails.
 - A step has 1,024 samples on 256 and 1,024 chips, and 4,096 on 8,192: 4 and 17 million tokens.
 - A host's network to other families carries what the table says each way, for all its links together, and a message is
