@@ -54,8 +54,10 @@ class MeasurementCache:
 
     @private_files()
     def keep(self, facts: Any, where: Any, rows: list[Row]) -> Kept:
-        """In place of what was measured there before."""
+        """In place of what was measured there before. Where nothing could be measured, that is tried again."""
         kept, name = Kept(rows, where, time.time()), _name(facts, where)
+        if not rows:
+            return kept
         try:
             folder = cache_folder()
             folder.mkdir(parents=True, exist_ok=True)

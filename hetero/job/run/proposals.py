@@ -73,7 +73,8 @@ class Proposals:
             if decision is None:
                 return None
             if decision.rung != "keep":
-                return Proposal(self._plan_for(decision.plan), "balancer", _facts(decision))
+                planned = self._plan_for(decision.plan)
+                return Proposal(planned, "balancer", _facts(decision), back=decision.rung == "back")
         except Exception as error:  # a run does not end for want of advice
             self._tell("warning", note=f"the balancer could not decide on another plan: {error!r}")
             return None

@@ -79,3 +79,8 @@ def test_a_place_that_the_rules_do_not_know_is_the_home(
     cache.rows()
     assert os.listdir(tmp_path) == ["home"]
     assert cache_folder() == tmp_path / "home" / ".cache" / "hetero" / "calibration"
+
+
+def test_what_could_not_be_measured_is_tried_again(cache: Cache) -> None:
+    assert MeasurementCache(cache.told.append).rows("a", list) == []
+    assert cache.rows() == ROWS
