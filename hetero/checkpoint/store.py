@@ -121,13 +121,15 @@ class CheckpointStore:
         """The step that was saved last, None if there is none."""
         return next(reversed(self.steps()), None)
 
-    def verify(self, step: int) -> Manifest:
-        """Read every byte of a checkpoint and compare checksums. Raises DamagedCheckpoint naming what is wrong."""
+    def verify(self, step: int, directory: bool = False) -> Manifest:
+        """Read every byte of a checkpoint's state and compare checksums, of a model's `directory` too if asked for:
+        nothing is resumed from that. Raises DamagedCheckpoint naming what is wrong."""
         manifest = self.manifest(step)
-        faults = [*self._misplaced(manifest), *manifest.gaps(), *self._strange(manifest)]
+        beside = manifest.directory if directory else ()
+        faults = [*self._misplaced(manifest), *manifest.gaps(), *(self._strange(manifest) if directory else ())]
         if not faults:
             named = [(piece.file, f" (of {piece.rank})", piece.checksum) for piece in manifest.pieces]
-            named += [(told.file, "", told.checksum) for told in manifest.directory if told.checksum is not None]
+            named += [(told.file, "", told.checksum) for told in beside if told.checksum is not None]
             faults = [fault for told in named for fault in self._changed(step, *told)]
         self._refuse(manifest, faults)
         return manifest
