@@ -207,7 +207,7 @@ class CheckpointStore:
         except CheckpointError:
             return
         for path in self.folder(step).iterdir():
-            if path.name not in listed:
+            if path.name not in listed and not _is_folder(path):
                 path.unlink()
 
     def _choices(self, but: int | None = None) -> str:
@@ -232,6 +232,11 @@ def _misplacement(path: Location, size_bytes: int) -> str | None:
     if not stat.S_ISREG(found.st_mode):
         return "is no file of its own" if stat.S_ISLNK(found.st_mode) else "is no file"
     return _missize(found.st_size, size_bytes)
+
+
+def _is_folder(path: Location) -> bool:
+    """No save leaves one: it is of somebody who has opened the directory."""
+    return isinstance(path, Path) and path.is_dir() and not path.is_symlink()
 
 
 def _missize(found: int, wanted: int) -> str | None:
