@@ -291,8 +291,7 @@ class _Run:
         plan = proposal.planned.plan.model_copy(update={"epoch": before.epoch + 1})
         planned = replace(proposal.planned, plan=plan)
         scale, facts = self._spec.time_scale, self._recorder.facts
-        checkpoints = self._store.root if self._store else None
-        spec = run_spec(self._job, session.fleet, plan, self._text, scale, checkpoints=checkpoints, live=done)
+        spec = self._epoch_spec(session, plan, scale, live=done)
         moved = [answer.moved for answer in session.configure(spec) if answer.moved]
         self._obey(planned, spec)
         keep_plan(self.run_dir, plan, before)
@@ -335,15 +334,22 @@ class _Run:
             self._event("warning", note=note)
 
     def _first_spec(self, session: Session, planned: Planned, time_scale: float) -> RunSpec:
-        checkpoints, resume = None, None
         if self._store is not None:
             self._store.clean()
-            checkpoints = self._store.root
-        if self._point is not None:
-            resume = self._point.store.root, self._point.step
-        told = self._job, session.fleet, planned.plan, self._text, time_scale
-        spec = run_spec(*told, checkpoints=checkpoints, resume=resume)
-        return spec.model_copy(update={"checkpoint_directory": self._directory is not None})
+        resume = (self._point.store.root, self._point.step) if self._point else None
+        return self._epoch_spec(session, planned.plan, time_scale, resume=resume)
+
+    def _epoch_spec(
+        self,
+        session: Session,
+        plan: Plan,
+        time_scale: float,
+        resume: tuple[Location, int] | None = None,
+        live: int | None = None,
+    ) -> RunSpec:
+        checkpoints, directory = self._store.root if self._store else None, self._directory is not None
+        told = self._job, session.fleet, plan, self._text, time_scale
+        return run_spec(*told, checkpoints=checkpoints, resume=resume, live=live, directory=directory)
 
     def _record(self, metrics: Journal, trace: Trace, hosts: Sequence[HostStep]) -> MetricsLine:
         self._folders.check()

@@ -41,8 +41,10 @@ def writing(path: Location) -> Iterator[BinaryIO]:
 @contextlib.contextmanager
 def file_in_place(path: Path, size_bytes: int) -> Iterator[int]:
     """The descriptor of a file of this size under its own name, other parts of which others write. Nothing is on the
-    disk before `sync_files`. Raises StorageFull."""
-    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    disk before `sync_files`. Raises StorageFull.
+
+    It is never read: NFS would read whole pages, and write them back over what other hosts have written there."""
+    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666)
     try:
         os.ftruncate(file, size_bytes)
         yield file

@@ -121,13 +121,15 @@ class CheckpointStore:
         """The step that was saved last, None if there is none."""
         return next(reversed(self.steps()), None)
 
-    def verify(self, step: int) -> Manifest:
-        """Read every byte of a checkpoint and compare checksums. Raises DamagedCheckpoint naming what is wrong."""
+    def verify(self, step: int, directory: bool = False) -> Manifest:
+        """Read every byte of a checkpoint's state and compare checksums, of a model's `directory` too if asked for:
+        nothing is resumed from that. Raises DamagedCheckpoint naming what is wrong."""
         manifest = self.manifest(step)
-        faults = [*self._misplaced(manifest), *manifest.gaps(), *self._strange(manifest)]
+        beside = manifest.directory if directory else ()
+        faults = [*self._misplaced(manifest), *manifest.gaps(), *(self._strange(manifest) if directory else ())]
         if not faults:
             named = [(piece.file, f" (of {piece.rank})", piece.checksum) for piece in manifest.pieces]
-            named += [(told.file, "", told.checksum) for told in manifest.directory if told.checksum is not None]
+            named += [(told.file, "", told.checksum) for told in beside if told.checksum is not None]
             faults = [fault for told in named for fault in self._changed(step, *told)]
         self._refuse(manifest, faults)
         return manifest
@@ -205,7 +207,7 @@ class CheckpointStore:
         except CheckpointError:
             return
         for path in self.folder(step).iterdir():
-            if path.name not in listed:
+            if path.name not in listed and not _is_folder(path):
                 path.unlink()
 
     def _choices(self, but: int | None = None) -> str:
@@ -230,6 +232,11 @@ def _misplacement(path: Location, size_bytes: int) -> str | None:
     if not stat.S_ISREG(found.st_mode):
         return "is no file of its own" if stat.S_ISLNK(found.st_mode) else "is no file"
     return _missize(found.st_size, size_bytes)
+
+
+def _is_folder(path: Location) -> bool:
+    """No save leaves one: it is of somebody who has opened the directory."""
+    return isinstance(path, Path) and path.is_dir() and not path.is_symlink()
 
 
 def _missize(found: int, wanted: int) -> str | None:

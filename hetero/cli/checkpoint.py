@@ -70,7 +70,7 @@ def verify(run: Run, as_json: AsJson = False) -> None:
     faults: dict[int, str] = {}
     for number in there if step is None else [step]:
         try:
-            if store.verify(number).directory:
+            if store.verify(number, directory=True).directory:
                 from hetero.checkpoint.hf_weights import verify_weights
 
                 verify_weights(store, number)

@@ -4,7 +4,6 @@ the driver in parts. A few of them are in memory at a time, and what has left is
 
 from __future__ import annotations
 
-import contextlib
 import shutil
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -13,6 +12,7 @@ from pathlib import Path
 from queue import SimpleQueue
 
 from bridge.words.error import ErrorReport
+from hetero.checkpoint.durable import remove_tree
 from hetero.checkpoint.store import CheckpointStore
 from hetero.cluster.control.events import Event, PiecesSaved, Severity, Trouble
 from hetero.cluster.control.instructions import HostOrder
@@ -42,8 +42,8 @@ class Spool:
         self._host, self._put, self._part_bytes = host, put, part_bytes
         self._folder = private_folder()
         self._places: dict[str, str] = {}
-        self._store = CheckpointStore(self._folder)
-        self._saved: SimpleQueue[PiecesSaved | None] = SimpleQueue()
+        self._carried: CheckpointStore | None = None
+        self._saved: SimpleQueue[tuple[CheckpointStore, PiecesSaved] | None] = SimpleQueue()
         self._room = threading.BoundedSemaphore(MOST_PARTS)
         self._thread = threading.Thread(target=self._send, name="spool", daemon=True)
         self._thread.start()
@@ -60,7 +60,8 @@ class Spool:
             name: self._places.get(getattr(order.spec, name) or "") for name in ("checkpoint_folder", "resume_folder")
         }
         here = {name: place for name, place in told.items() if place}
-        self._store = CheckpointStore(here.get("checkpoint_folder", self._folder))
+        folder = here.get("checkpoint_folder")
+        self._carried = CheckpointStore(folder) if folder else None
         return Configure(order.spec.model_copy(update=here))
 
     def append(self, place: str, step: int, file: str, chunk: bytes) -> None:
@@ -71,11 +72,13 @@ class Spool:
             opened.write(chunk)
 
     def deliver(self, events: Sequence[Event]) -> None:
-        """A save is told of when its files have left; all else at once."""
+        """A save that lies here is told of when its files have left; all else at once."""
+        others: list[Outgoing] = []
         for event in events:
-            if isinstance(event, PiecesSaved):
-                self._saved.put(event)
-        others: list[Outgoing] = [event for event in events if not isinstance(event, PiecesSaved)]
+            if isinstance(event, PiecesSaved) and self._carried is not None:
+                self._saved.put((self._carried, event))
+            else:
+                others.append(event)
         if others:
             self._put(others)
 
@@ -90,10 +93,13 @@ class Spool:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _send(self) -> None:
-        while (saved := self._saved.get()) is not None:
+        while (next_one := self._saved.get()) is not None:
+            store, saved = next_one
+            folder = Path(str(store.folder(saved.step)))
             try:
                 for piece in saved.pieces:
-                    self._send_file(saved.step, piece.file)
+                    self._send_file(folder / piece.file, saved.step)
+                remove_tree(folder)  # and what nobody sends
                 self._put([saved])
             except OSError as error:
                 cause = f"cannot send what was saved: {error}"
@@ -101,14 +107,11 @@ class Spool:
                     [Trouble(self._host, "agent", Severity.OWN_ERROR, cause, error=ErrorReport.of(error).plain())]
                 )
 
-    def _send_file(self, step: int, file: str) -> None:
-        path = Path(str(self._store.folder(step))) / file
+    def _send_file(self, path: Path, step: int) -> None:
         for part in _parts(path, step, self._part_bytes):
             self._room.acquire()
             self._put([part])
         path.unlink()
-        with contextlib.suppress(OSError):  # of a folder that has more files
-            path.parent.rmdir()
 
 
 def _parts(path: Path, step: int, part_bytes: int) -> Iterator[FilePart]:

@@ -200,12 +200,14 @@ class RayAgents:
         return list(self._arrivals.received(sent))
 
     def _unheard(self) -> list[Event]:
-        """Agents that are late by more than their patience; each is told once."""
+        """Agents that are late by more than their patience; each is told once. One that has answered while others were
+        heard is not."""
         now = self._clock.now()
-        late = [(call, one) for call, one in self._calls.items() if now - one.since > one.patience_s]
-        for call, _ in late:
-            del self._calls[call]
-        return [_agent_trouble(one.host, f"has not answered for {now - one.since:.0f} s") for _, one in late]
+        late = [call for call, one in self._calls.items() if now - one.since > one.patience_s]
+        if late:
+            _, late = ray.wait(late, num_returns=len(late), timeout=0)
+        silent = [self._calls.pop(call) for call in late]
+        return [_agent_trouble(one.host, f"has not answered for {now - one.since:.0f} s") for one in silent]
 
 
 def _by_way_of_here(folder: Folder, hosts: Sequence[str]) -> str:

@@ -23,6 +23,7 @@ _NOBODY = "sleep infinity"
 """In the agent's place: the raylet ends when that process does."""
 _PORTS = ("METRICS_AGENT_PORT_NAME", "METRICS_EXPORT_PORT_NAME", "DASHBOARD_AGENT_LISTEN_PORT_NAME")
 _NO_PORT = -1
+_WHOSE = ("--session-dir", "--node-id")
 
 
 @contextlib.contextmanager
@@ -49,11 +50,14 @@ class _Starting:
 
 
 def _without_agent(part: str) -> str:
-    """Says that the agent has no ports, for which the raylet waits."""
+    """Says that the agent has no ports, for which the raylet waits; where it is not told for whom, it stays."""
     if not part.startswith(_AGENT):
         return part
     persist_port = _raylet.persist_port  # type: ignore[attr-defined]
     told = dict(word.split("=", 1) for word in shlex.split(part.removeprefix(_AGENT)) if "=" in word)
+    if not {*_WHOSE} <= told.keys():
+        return part
+    folder, node = (told[name] for name in _WHOSE)
     for name in _PORTS:
-        persist_port(told["--session-dir"], told["--node-id"], getattr(_raylet, name), _NO_PORT)
+        persist_port(folder, node, getattr(_raylet, name), _NO_PORT)
     return _AGENT + _NOBODY

@@ -63,7 +63,8 @@ def prepare(actors: Actors, needs: Needs, patience_s: float) -> dict[Folder, lis
 
 
 def _check(folder: Folder, actors: Actors, patience_s: float) -> list[str]:
-    """The hosts that do not reach it."""
+    """The hosts to which it must be carried; one that does not answer, as where a mount hangs, is no host that reaches
+    it."""
     with _marked(folder) as marker:
         path = folder.path.resolve() if isinstance(folder.path, Path) else folder.path
         shared = SharedFolder(str(path), marker, written=folder.proof is None)
@@ -73,21 +74,22 @@ def _check(folder: Folder, actors: Actors, patience_s: float) -> list[str]:
         raise ClusterError(
             folder.key, str(folder.path), rule, "name a folder on a file system that all hosts mount, or a store"
         )
-    return [host for host, (_, why) in answers.items() if why]
+    reached = {host for host, (_, why) in answers.items() if not why}
+    return [host for host in actors if host not in reached] if folder.carried else []
 
 
 def _carry(folder: Folder, actors: Actors, patience_s: float) -> None:
-    """Has hosts write to their own disks in its place; what they are to read goes there now."""
+    """Has hosts write to their own disks in its place; what they are to read goes there now, to those that answer."""
     place = str(folder.path.resolve() if isinstance(folder.path, Path) else folder.path)
-    _answers({host: actor.spool.remote(place) for host, actor in actors.items()}, patience_s)
+    told = _answers({host: actor.spool.remote(place) for host, actor in actors.items()}, patience_s)
     if folder.proof is None:
         return
     proof = Path(place) / folder.proof
     manifest = Manifest.read(proof)
     for name in (*(piece.file for piece in manifest.pieces), proof.name):
         for chunk in _chunks(proof.parent / name):
-            told = place, manifest.step, name, ray.put(chunk)
-            _answers({host: actor.append_saved.remote(*told) for host, actor in actors.items()}, patience_s)
+            part = place, manifest.step, name, ray.put(chunk)
+            _answers({host: actors[host].append_saved.remote(*part) for host in told}, patience_s)
 
 
 def _compare(model: ModelFolder, actors: Actors) -> None:

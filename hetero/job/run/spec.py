@@ -24,9 +24,10 @@ def run_spec(
     checkpoints: Location | None = None,
     resume: tuple[Location, int] | None = None,
     live: int | None = None,
+    directory: bool = False,
 ) -> RunSpec:
     """One epoch of the job. `checkpoints` is where to save, `resume` the folder and step of what to begin from; or it
-    goes on from what the ranks hold after `live` steps."""
+    goes on from what the ranks hold after `live` steps. Saves are a model's `directory` too if asked for."""
     folder, start = (None, live) if live is not None else resume or (None, 0)
     weights = None if folder or live is not None else job.model.weights
     state = "live" if live is not None else "checkpoint" if folder else "weights" if weights else "initial"
@@ -43,7 +44,7 @@ def run_spec(
         time_scale=time_scale,
         checkpoint_folder=_absolute(checkpoints) if checkpoints else None,
         checkpoint_every=job.checkpoint.every,
-        checkpoint_directory=job.saves_directory,
+        checkpoint_directory=directory,
         state=state,
         weights_folder=weights,
         resume_folder=_absolute(folder) if folder else None,

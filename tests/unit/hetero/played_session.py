@@ -91,9 +91,9 @@ def _stages(took: Prediction, pool: str) -> Iterator[StageTimes]:
             yield StageTimes(p, s, pool, seconds / 3, 2 * seconds / 3, 0.0, 0.0, 0, f"{pool}@0")
 
 
-def play(patch: pytest.MonkeyPatch, session: PlayedSession) -> None:
-    """Has `train` run on it."""
-    agents = SimpleNamespace(notes=(), carries_checkpoints=False)
+def play(patch: pytest.MonkeyPatch, session: PlayedSession, carried: bool = False) -> None:
+    """Has `train` run on it; its checkpoints are `carried` to the driver."""
+    agents = SimpleNamespace(notes=(), carries_checkpoints=carried)
     for name in ("ray_runtime", "ray_agents"):
         patch.setattr(run_module, name, lambda *_: contextlib.nullcontext(agents))
     patch.setattr(Session, "start", lambda *_: contextlib.nullcontext(session))

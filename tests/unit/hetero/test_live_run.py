@@ -36,6 +36,7 @@ class Runs:
         self.run_dir, self._patch, self._text = folder / "run", patch, folder / "text.txt"
         self._text.write_bytes(bytes(range(256)) * 40)
         self.session: PlayedSession
+        self.carried = False
 
     def job(self, **balance: Any) -> Job:
         sizes = {"layers": 4, "hidden": 1024, "heads": 16, "kv_heads": 16, "ffn": 4096, "vocab": 257}
@@ -59,7 +60,7 @@ class Runs:
     def train(self, job: Job, ratios: Ratios, after_step: Any = lambda step: None) -> list[dict[str, Any]]:
         """Its lines of metrics."""
         self.session = PlayedSession(job, ratios, after_step)
-        play(self._patch, self.session)
+        play(self._patch, self.session, self.carried)
         train(job, self.run_dir)
         return list(read(self.run_dir / METRICS))
 
@@ -107,6 +108,16 @@ def test_what_is_told_after_a_change_is_of_the_new_plan(runs: Runs) -> None:
     assert lines[-1]["goodput"] >= lines[second.start]["goodput"] * 0.9
     seen = status(follow(runs.run_dir))
     assert (seen.epoch, seen.plan, seen.state) == (1, runs.plan(), "finished")
+
+
+@pytest.mark.parametrize("carried", [False, True])
+def test_a_change_leaves_what_is_saved_as_it_was(runs: Runs, carried: bool) -> None:
+    """Weights of a model's directory that nobody carries would only fill a host's disk."""
+    job, runs.carried = runs.job(**BY_HAND), carried
+    every, steps = job.checkpoint.model_copy(update={"every": STEPS, "format": "hf"}), 10
+    job = job.model_copy(update={"checkpoint": every, "train": job.train.model_copy(update={"steps": steps})})
+    runs.train(job, lambda step: {}, Person(runs, {5: by_hand(20)}))
+    assert [spec.checkpoint_directory for spec in runs.session.specs] == [not carried] * 2
 
 
 @pytest.mark.parametrize("balance", [{"live": "off"}, BY_HAND], ids=["off", "by hand"])

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import fcntl
 import os
 from pathlib import Path
 from unittest import mock
 
 import pytest
 
-from hetero.checkpoint.durable import checksum, make_folder, remove_tree, write_durably
+from hetero.checkpoint.durable import checksum, file_in_place, make_folder, remove_tree, write_durably
 
 
 def test_a_file_is_replaced_and_never_overwritten(tmp_path: Path) -> None:
@@ -27,6 +28,14 @@ def test_a_name_is_given_only_to_bytes_that_are_on_the_disk(tmp_path: Path) -> N
     with synced, renamed:
         write_durably(tmp_path / "file", b"bytes")
     assert order == [str(tmp_path / "file.tmp"), "replace", str(tmp_path)]
+
+
+def test_a_file_that_others_write_too_is_never_read(tmp_path: Path) -> None:
+    for at in range(2):
+        with file_in_place(tmp_path / "file", 2) as file:
+            assert fcntl.fcntl(file, fcntl.F_GETFL) & os.O_ACCMODE == os.O_WRONLY
+            os.pwrite(file, b"ab"[at : at + 1], at)
+    assert (tmp_path / "file").read_bytes() == b"ab"
 
 
 def test_a_failing_disk_is_not_hidden(tmp_path: Path) -> None:

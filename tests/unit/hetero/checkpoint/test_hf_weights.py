@@ -116,7 +116,7 @@ def test_any_changed_byte_is_found(saved: Path) -> None:
 
 
 def _verify(store: CheckpointStore) -> None:
-    store.verify(4)
+    store.verify(4, directory=True)
     verify_weights(store, 4)
 
 
@@ -129,8 +129,9 @@ def test_the_directory_is_kept_whole_and_what_is_none_of_it_goes(saved: Path) ->
     assert {path.name for path in folder.iterdir()} == there
     next(folder.glob("model-00001-*")).unlink()
     with pytest.raises(DamagedCheckpoint, match=r"model-00001-of-00006\.safetensors is missing"):
-        store.verify(4)
-    assert store.steps() == [4], "nothing is resumed from it"
+        store.verify(4, directory=True)
+    (folder / "tokenizer.json").write_text("changed by hand")
+    assert store.verify(4).step == store.latest() == 4, "nothing is resumed from it"
 
 
 def test_a_save_that_broke_off_is_no_directory(tmp_path: Path) -> None:

@@ -73,8 +73,12 @@ def test_begin_spares_whole_checkpoints_and_what_is_none_of_ours(store: Checkpoi
     save(store, 1)
     (store.root / "notes").mkdir()
     (store.folder(1) / "stray.tmp").write_bytes(b"")
+    (store.folder(1) / ".ipynb_checkpoints").mkdir()
+    (store.folder(1) / "link").symlink_to(store.root / "notes")
     store.begin(2)
     assert store.verify(1).step == 1
+    assert (store.folder(1) / ".ipynb_checkpoints").is_dir()
+    assert not (store.folder(1) / "link").is_symlink()
     assert (store.root / "notes").is_dir()
     assert not (store.folder(1) / "stray.tmp").exists()
 

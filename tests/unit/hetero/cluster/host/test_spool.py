@@ -109,6 +109,21 @@ def test_ranks_read_what_was_brought_here(link: Link) -> None:
     assert (CheckpointStore(str(spec.resume_folder)).folder(3) / "manifest.json").open("rb").read() == b"onetwo"
     assert spec.checkpoint_folder == "/shared", "which this host reaches"
     assert link.spool.localized(Lease(0, 1)) == Lease(0, 1)
+    saved = PiecesSaved("a@0", STEP, [])
+    link.spool.deliver([Warned("a@0", "one"), saved])
+    assert link.take() == [Warned("a@0", "one"), saved], "no file of it lies here"
+
+
+def test_of_a_step_that_has_left_nothing_stays(link: Link) -> None:
+    link.spool.stand_for(PLACE)
+    piece = _saved(link)
+    folder = Path(str(_localized(link, checkpoint_folder=PLACE).spec.checkpoint_folder))
+    (stray,) = folder.iterdir()
+    (stray / "model-00001-of-00001.safetensors").write_bytes(b"sent by nobody")
+    link.spool.deliver([PiecesSaved("a@0", STEP, [piece])])
+    while not isinstance(link.take()[0], PiecesSaved):
+        pass
+    assert not stray.exists()
 
 
 @pytest.mark.parametrize("file", ["../out", "/out", "below/out"])

@@ -9,7 +9,7 @@ import ray
 from ray.exceptions import ActorDiedError, OutOfMemoryError, RayError
 
 from bridge.system.awake import AwakeClock
-from hetero.cluster.control.events import Severity, Trouble
+from hetero.cluster.control.events import Event, Severity, Trouble
 from hetero.cluster.onray.actors import RayAgents, _Listening
 from tests.unit.bridge.system.test_awake import Hand
 
@@ -44,3 +44,26 @@ def test_an_agent_is_late_only_to_a_driver_that_listens(monkeypatch: pytest.Monk
     (late,) = told
     assert isinstance(late, Trouble)
     assert late.cause == "has not answered for 10 s"
+
+
+def test_an_agent_that_answers_while_others_are_heard_is_not_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    hand, there, agents = Hand(), {"quick"}, RayAgents()
+    agents._clock = AwakeClock(source=hand)
+    agents._calls = {call: _Listening(f"{call}@0", 0.0, patience_s=10.0) for call in ("quick", "slow", "silent")}
+
+    def hear(call: str) -> list[Event]:
+        """Writes for long what has come."""
+        del agents._calls[call]
+        there.add("slow")
+        for _ in range(100):
+            hand.at += 0.2
+            agents._clock.now()
+        return []
+
+    def wait(calls: list[str], **_: Any) -> tuple[list[str], list[str]]:
+        return [call for call in calls if call in there], [call for call in calls if call not in there]
+
+    monkeypatch.setattr(agents, "_heard", hear)
+    monkeypatch.setattr(ray, "wait", wait)
+    assert [told.host for told in agents.receive(timeout=0.0) if isinstance(told, Trouble)] == ["silent@0"]
+    assert list(agents._calls) == ["slow"]

@@ -60,6 +60,16 @@ def test_a_ray_whose_raylet_waits_otherwise_keeps_its_agent(
     assert started == [(raylet(tmp_path), "raylet")]
 
 
+@pytest.mark.parametrize("missing", ["--node-id", "--session-dir"])
+def test_an_agent_that_is_told_otherwise_stays(
+    missing: str, started: list[tuple[Command, str]], tmp_path: Path
+) -> None:
+    command = [part.replace(f"{missing}=", f"{missing} ") for part in raylet(tmp_path)]
+    with few_daemons():
+        services.start_ray_process(command, "raylet")
+    assert started == [(command, "raylet")]
+
+
 @pytest.mark.parametrize(
     ("owner", "name"),
     [(Node, "start_api_server"), (Node, "start_monitor"), (utils, "get_dashboard_dependency_error")],

@@ -21,6 +21,9 @@ from hetero.cluster.onray.shared_files import Folder, Needs, prepare
 from hetero.errors import render
 
 
+HANGS = object()
+
+
 class Remote:
     """An actor's method: it is called at once, and the answer stands for the call."""
 
@@ -86,6 +89,20 @@ def test_a_folder_that_is_carried_need_not_be_reached(tmp_path: Path) -> None:
     assert prepare(agents, Needs(folders=(folder,)), 1.0) == {folder: ["b@1"]}
     assert [agent.places for agent in agents.values()] == [[], [str(tmp_path)]]
     assert prepare({"a@0": agents["a@0"]}, Needs(folders=(folder,)), 1.0) == {}
+
+
+def test_a_host_that_does_not_answer_is_none_that_reaches_a_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hung, near = Agent("other"), Agent("head")
+    hung.reach = Remote(lambda *_: HANGS)
+    monkeypatch.setattr(
+        shared_files, "_answers", lambda calls, _: {host: one for host, one in calls.items() if one is not HANGS}
+    )
+    folder = Folder("checkpoint.storage", tmp_path, carried=True)
+    assert prepare({"a@0": near, "b@1": hung}, Needs(folders=(folder,)), 1.0) == {folder: ["b@1"]}
+    assert [agent.places for agent in (near, hung)] == [[], [str(tmp_path)]]
+    assert prepare({"b@1": hung}, Needs(folders=(Folder("--resume", tmp_path),)), 1.0) == {}, "the session will hear"
 
 
 def test_a_checkpoint_to_go_on_from_is_brought_to_who_does_not_reach_it(tmp_path: Path) -> None:
