@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import replace
 from heapq import nsmallest
-from itertools import islice
+from itertools import chain, islice
 from math import inf
 from time import monotonic
 
@@ -44,6 +44,8 @@ _TRIED = 3
 """Of the groupings next to the best one, those that are simulated at a time."""
 _ROUNDS = 8
 """How often the search goes on from there at most."""
+_FEW = 16
+"""Chips of a problem whose pools are left out, too, to look for a better plan without them."""
 _LISTED = 128
 """Plans, and shapes, that are listed one by one."""
 
@@ -77,6 +79,7 @@ class Seeking:
             self._compare()
             self._refine()
             self._look_through()
+            self._leave_out()
         except KeyboardInterrupt:
             if self.best is None:
                 raise
@@ -214,6 +217,23 @@ class Seeking:
                     break
                 self._judge_plan(plan)
                 self._tell(0.5 + 0.5 * min(1.0, number / len(plans)))
+
+    def _leave_out(self) -> None:
+        """Of few chips, what is found without some pools is found with them."""
+        if not self.left or sum(pool.count for pool in self.problem.topology.pools) > _FEW:
+            return
+        names = frozenset(pool.name for pool in self.problem.topology.pools)
+        for kept in (names - {pool.name} for pool in self.problem.topology.pools):
+            bounds_s = (bound_s for parts, bound_s in self.bounds_s.items() if kept.issuperset(chain(*parts)))
+            if min(bounds_s, default=inf) >= self._best_s:
+                continue
+            fewer = Seeking(self.problem.only(kept), self.effort)
+            fewer.ends_at = self.ends_at
+            for found in fewer.run()[:1]:
+                self._judge_plan(found.plan)
+            if fewer.interrupted:
+                self.interrupted = True
+                return
 
     def _leave(self, part: Unseen, bound_s: float) -> None:
         self.left.add(part)
