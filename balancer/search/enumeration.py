@@ -15,7 +15,7 @@ from balancer.schedule.registry import schedule
 from balancer.search.bounds import PipelineBound, pipeline_bound
 from balancer.search.grouping import Group, Grouping
 from balancer.search.layouts import LayoutSpace
-from balancer.search.strategies import recomputed, strategies
+from balancer.search.strategies import recompute_words, recomputed, strategies
 
 
 class Bounded(NamedTuple):
@@ -121,13 +121,15 @@ class Enumeration:
 
     @cached_property
     def _recomputes(self) -> bool:
-        return "recompute" in self.problem.options.choose and any(u.recomputed for u in self.problem.workload.units)
+        return len(recompute_words(self.problem)) > 1
 
     def _recomputes_of(self, units: int) -> Iterator[Recompute | RecomputedUnits]:
         yield "none"
-        if self._recomputes:
-            for n in range(1, units + 1):
-                yield recomputed(0, n, units)
+        words = recompute_words(self.problem)
+        for n in range(1, units + 1):
+            if "full" in words:
                 yield recomputed(n, 0, units)
+            if "selective" in words:
+                yield recomputed(0, n, units)
                 if n < units:
                     yield recomputed(n, units - n, units)

@@ -136,10 +136,13 @@ class LayoutSpace:
         keeps fits."""
         largest = np.array([np.diff(cost.front[0].gradients).max() for cost in costs])
         depth, best = (stages.sum(axis=1) + 1) / 2, np.full(len(stages), np.inf)
+        share = costs[0].micro_batch / self.problem.workload.global_batch  # of the batch, and so of an update
         for plain in range(min(len(cost.front) for cost in costs)):
             for word in costs[0].front[plain].units:
                 units = [cost.front[plain].units[word] for cost in costs]
-                models = np.array([one.seconds[-1] for one in units])
+                models = np.array([one.seconds[-1] for one in units]) + [
+                    c.front[plain].update[-1] * share for c in costs
+                ]
                 period = 1 / (stages / models).sum(axis=1)
                 part = period[:, None] / models
                 held, gradients, owned, kept = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 from math import ceil, inf
@@ -186,8 +186,34 @@ class Pricer:
         times = MicroBatchTimes(
             [total for total, _ in work], [forward for _, forward in work], hops, (max(activations), max(gradients))
         )
-        period_s = schedule(name).expected_period_s(times, micro_batches)
+        period_s = self._period_s(name, micro_batches, times, costs, places, stages)
         return Priced(group, stages, times, period_s, parameters)
+
+    def _period_s(
+        self,
+        name: str,
+        micro_batches: int,
+        times: MicroBatchTimes,
+        costs: Sequence[StageCosts],
+        places: Sequence[Standing],
+        stages: Sequence[StagePlan],
+    ) -> float:
+        """At warm-ups that hide the hops, if they fit."""
+        order = schedule(name)
+        usual_s = order.expected_period_s(times, micro_batches)
+        if order.timed:
+            return usual_s
+        usual = order.usual_warmups(range(len(stages)), micro_batches)
+        depths = [min(n, micro_batches) for n in order.hiding_warmups(range(len(stages)), times, usual)]
+        deeper = (
+            replace(one, in_flight=order.in_flight(micro_batches, n)) for one, n in zip(places, depths, strict=True)
+        )
+        if depths == list(usual) or any(
+            cost.need_bytes(place, stage) > place.limit_bytes
+            for cost, place, stage in zip(costs, deeper, stages, strict=True)
+        ):
+            return usual_s
+        return min(usual_s, order.period_s(times, depths))
 
     def _on_a_link(self, group: Group, *pools: str) -> int:
         """Pipelines that cross between the same two hosts."""

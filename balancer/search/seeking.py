@@ -4,10 +4,10 @@ after another of all that may still be faster, until nothing is left or what is 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import replace
 from heapq import nsmallest
-from itertools import islice
+from itertools import chain, islice
 from math import inf
 from time import monotonic
 
@@ -20,6 +20,7 @@ from balancer.search.certificate import Certificate, SpaceSizes, Unseen
 from balancer.search.enumeration import Enumeration
 from balancer.search.grouping import Grouping
 from balancer.search.layouts import LayoutSpace
+from balancer.search.neighbours import neighbours
 from balancer.search.pricing import Candidate, Pricer
 from balancer.search.shapes import Shape, Shapes
 from balancer.simulate.simulate import Prediction, simulate
@@ -37,6 +38,14 @@ for each chip."""
 _EACH, _STAGE, _TIMED = 64, 16, 12
 """How many of these the rest of a plan counts for, of each stage, and each one of a schedule whose lists take a while
 to make."""
+_LEADING = 4096
+"""Work up to which a plan is simulated first because it is the best of its schedule."""
+_TRIED = 3
+"""Of the groupings next to the best one, those that are simulated at a time."""
+_ROUNDS = 8
+"""How often the search goes on from there at most."""
+_FEW = 16
+"""Chips of a problem whose pools are left out, too, to look for a better plan without them."""
 _LISTED = 128
 """Plans, and shapes, that are listed one by one."""
 
@@ -54,6 +63,8 @@ class Seeking:
         self.bounds_s = {tuple(parts): self.shapes.bound_s(parts) for parts in self.shapes.parts}
         self.predictions: dict[Plan, Prediction | None] = {}
         self.best: Prediction | None = None
+        self.grouping: Grouping | None = None
+        """That of the best plan."""
         self.work = 0.0
         chips = sum(pool.count for pool in problem.topology.pools)
         self.most_work = effort * (_WORK + _OF_A_CHIP * chips)
@@ -66,7 +77,9 @@ class Seeking:
         """What was simulated, fastest first; of equally fast ones, more pools first."""
         try:
             self._compare()
+            self._refine()
             self._look_through()
+            self._leave_out()
         except KeyboardInterrupt:
             if self.best is None:
                 raise
@@ -105,12 +118,38 @@ class Seeking:
     def _compare(self) -> None:
         """Simulates the plans that formulas find best."""
         found = self.candidates(self.bounds_s, max(1, round(_SHAPES * self.effort)))
-        for number, candidate in enumerate(sorted(found, key=lambda one: schedule(one.schedule).timed)):
+        for number, candidate in enumerate(self._led(found)):
             much = number >= _SIMULATED and self.work + self._worth(candidate.plan) > self.most_work
             if self.best and (much or self._is_over()):
                 return
             self._judge(candidate)
             self._tell(0.1 + 0.4 * min(1.0, self.work / self.most_work))
+
+    def _refine(self) -> None:
+        """Goes from the best plan to the best one next to it, while there is a faster one."""
+        tried = {self.grouping}
+        for _ in range(max(1, round(_ROUNDS * self.effort))):
+            if self.best is None or self.grouping is None or self._is_over():
+                return
+            before_s = self.best.step_s
+            every = [one for one in dict.fromkeys(neighbours(self.problem, self.grouping)) if one not in tried]
+            cut = [min(found, key=_step_s) for one in every if (found := self._cut([one], before_s))]
+            for candidate in nsmallest(_TRIED, filter(self._is_light, cut), key=_step_s):
+                if candidate.step_s < before_s and not self._is_over():
+                    tried.add(candidate.grouping)
+                    self._judge(candidate)
+            if self.best.step_s == before_s:
+                return
+
+    def _led(self, found: Sequence[Candidate]) -> list[Candidate]:
+        """Candidates in their order, the untimed ones first; before all, the best of each schedule."""
+        order = sorted(found, key=lambda one: schedule(one.schedule).timed)
+        first = {one.schedule: one for one in reversed(found)}
+        leading = sorted(filter(self._is_light, first.values()), key=_step_s)
+        return leading + [one for one in order if one not in leading]
+
+    def _is_light(self, candidate: Candidate) -> bool:
+        return not schedule(candidate.schedule).timed or self._worth(candidate.plan) <= _LEADING * self.effort
 
     def candidates(self, every: Iterable[tuple[tuple[str, ...], ...]], most: int) -> list[Candidate]:
         """Plans by formula, of a few times as many shapes of these parts, the fastest first."""
@@ -120,19 +159,20 @@ class Seeking:
             if self.bounds_s[parts] < self._best_s
             for step_s, shape in self.shapes.promising(parts)
         ]
-        usual: list[tuple[float, int, float, Shape]] = []
+        usual: list[tuple[float, int, float, Shape, list[Candidate]]] = []
         found: list[Candidate] = []
         for number, (step_s, _, shape) in enumerate(_mixed(guesses, most * 3)):
             cut = self._cut(islice(self.shapes.groupings(shape), 1), step_s)
-            usual += [(min(one.step_s for one in cut), number, step_s, shape)] if cut else []
+            usual += [(min(map(_step_s, cut)), number, step_s, shape, cut)] if cut else []
             found += cut
         few = most if len(self.problem.workload.cuts) <= _SHALLOW else max(1, most // 4)
-        for _, _, step_s, shape in nsmallest(few, usual):
+        for _, _, step_s, shape, cut in nsmallest(few, usual):
             first, *others = self.shapes.groupings(shape)
             orders = self._cut([one for one in others if one.schedule == first.schedule], step_s)
-            best = min((*orders, *found), key=lambda one: one.step_s).grouping
-            found += orders + self._cut([replace(best, schedule=name) for name in self.problem.schedules[1:]], step_s)
-        return sorted(found, key=lambda one: one.step_s)
+            best = min((*orders, *cut), key=_step_s).grouping
+            names = self.problem.schedules[1:] if any(len(group.stages) > 1 for group in best.groups) else ()
+            found += orders + self._cut([replace(best, schedule=name) for name in names], step_s)
+        return sorted(found, key=_step_s)
 
     def _cut(self, groupings: Iterable[Grouping], step_s: float) -> list[Candidate]:
         found: list[Candidate] = []
@@ -178,6 +218,23 @@ class Seeking:
                 self._judge_plan(plan)
                 self._tell(0.5 + 0.5 * min(1.0, number / len(plans)))
 
+    def _leave_out(self) -> None:
+        """Of few chips, what is found without some pools is found with them."""
+        if not self.left or sum(pool.count for pool in self.problem.topology.pools) > _FEW:
+            return
+        names = frozenset(pool.name for pool in self.problem.topology.pools)
+        for kept in (names - {pool.name} for pool in self.problem.topology.pools):
+            bounds_s = (bound_s for parts, bound_s in self.bounds_s.items() if kept.issuperset(chain(*parts)))
+            if min(bounds_s, default=inf) >= self._best_s:
+                continue
+            fewer = Seeking(self.problem.only(kept), self.effort)
+            fewer.ends_at = self.ends_at
+            for found in fewer.run()[:1]:
+                self._judge_plan(found.plan)
+            if fewer.interrupted:
+                self.interrupted = True
+                return
+
     def _leave(self, part: Unseen, bound_s: float) -> None:
         self.left.add(part)
         self.open_s = min(self.open_s, bound_s)
@@ -191,9 +248,11 @@ class Seeking:
         self._judge_plan(candidate.plan)
         found = self.predictions[candidate.plan]
         if found is None:
-            for careful in self.pricer.candidates(candidate.grouping, candidate.step_s, cautious=True):
+            for careful in islice(self.pricer.candidates(candidate.grouping, candidate.step_s, cautious=True), 1):
                 self._judge_plan(careful.plan)
-                return self.predictions[careful.plan]
+                found = self.predictions[careful.plan]
+        if found and found is self.best:
+            self.grouping = candidate.grouping
         return found
 
     def _judge_plan(self, plan: Plan) -> None:
@@ -225,14 +284,22 @@ class Seeking:
             self.progress(part, self._best_s)
 
 
+def _step_s(candidate: Candidate) -> float:
+    return candidate.step_s
+
+
 def _mixed(guesses: list[tuple[float, int, Shape]], most: int) -> list[tuple[float, int, Shape]]:
-    """The best ones, half of them of unlike parts."""
+    """The best ones, a third of them of unlike parts and a third of unlike tps."""
     order = sorted(guesses, key=lambda guess: guess[0])
-    of_parts = Counter[int]()
-    unlike = []
+    of_parts, of_tps = Counter[Hashable](), Counter[Hashable]()
+    parts, tps = [], []
     for guess in order:
+        tp = tuple((way.layouts.pools, way.layouts.tps) for way in guess[2])
+        if of_parts[guess[1]] < 2:
+            parts.append(guess)
+        elif not of_tps[tp]:
+            tps.append(guess)
         of_parts[guess[1]] += 1
-        if of_parts[guess[1]] <= 2:
-            unlike.append(guess)
-    first = unlike[: most // 2]
+        of_tps[tp] += 1
+    first = parts[: most // 3] + tps[: most // 3]
     return first + [guess for guess in order if guess not in first][: most - len(first)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
+from itertools import combinations, pairwise
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -18,7 +18,7 @@ from balancer.memory.sync_memory import GRADIENT_BYTES
 from balancer.plan.plan import Range, StagePlan
 from balancer.plan.recompute import RecomputedUnits
 from balancer.problem import Problem
-from balancer.search.strategies import Strategy, recomputed, strategies
+from balancer.search.strategies import Strategy, recompute_words, recomputed, strategies
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -165,8 +165,8 @@ class StageCosts:
             yield plain, np.where(over <= 0, base, np.inf), none, none
             if "full" not in plain.units or not (over > 0).any():
                 continue
-            for low, high in (("none", "selective"), ("none", "full"), ("selective", "full")):
-                yield self._mixed(place, plain, low, high, begin, end, update)  # type: ignore[arg-type]
+            for low, high in combinations(plain.units, 2):
+                yield self._mixed(place, plain, low, high, begin, end, update)
 
     def _mixed(
         self, place: Standing, plain: Plain, low: _Word, high: _Word, begin: Ints, end: Ints, update: Floats
@@ -230,12 +230,9 @@ class StageCosts:
             gradients.append(sum(one.trained for one in here) * GRADIENT_BYTES / tp)
             owned.append((units[u].trained + whole) * owner / tp)
             update.append(update_s(pool.chip, problem.workload, stage.model_copy(update={"owns": ((u, u + 1),)})))
-        words: tuple[_Word, ...] = ("none", "selective", "full")
-        if "recompute" not in problem.options.choose or not any(units[u].recomputed for u in self._kinds[0]):
-            words = ("none",)
         return Plain(
             strategy,
-            {word: self._units(strategy, word) for word in words},
+            {word: self._units(strategy, word) for word in recompute_words(problem)},
             *map(self._of_units, (held, gradients, owned, update)),
         )
 

@@ -32,13 +32,21 @@ class Strategy(NamedTuple):
 
 def strategies(problem: Problem, tp: int) -> list[Strategy]:
     """Those that the problem leaves open and a group of `tp` chips can do, the plain one first."""
-    chosen, work = problem.options.choose, problem.workload
+    work = problem.workload
+    chosen = set(problem.options.choose) - work.refused.keys()
     hosts: tuple[Literal["chip", "host"], ...] = ("chip", "host") if "optimizer" in chosen else ("chip",)
     rows = "sequence_parallel" in chosen and tp > 1 and work.seq_len % tp == 0
     slices = [n for n in _SLICES if n <= work.seq_len // tp] if "tp_slices" in chosen and tp > 1 else [1]
     spread = "experts" in chosen and 1 < tp <= work.experts
     experts: tuple[Literal["split", "spread"], ...] = ("split", "spread") if spread else ("split",)
     return [Strategy(*each) for each in product(hosts, (False, True) if rows else (False,), slices, experts)]
+
+
+def recompute_words(problem: Problem) -> tuple[Recompute, ...]:
+    """Those that units may be recomputed by. A workload that refuses to recompute still does so in full."""
+    if "recompute" not in problem.options.choose or not any(unit.recomputed for unit in problem.workload.units):
+        return ("none",)
+    return ("none", "full") if "recompute" in problem.workload.refused else ("none", "selective", "full")
 
 
 def recomputed(full: int, selective: int, units: int) -> Recompute | RecomputedUnits:
