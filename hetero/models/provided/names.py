@@ -1,7 +1,8 @@
 """Where a directory has a model's tensors: transformers' own conversion, seen through.
 
 What is converted are numbers in the tensors' place, each another one, so that where they end up tells which elements
-lie where. Large dimensions are made small for it, where every conversion cuts them by a fraction of what they are.
+lie where. Large dimensions but the first are made small for it, where every conversion cuts them by a fraction of what
+they are.
 """
 
 from __future__ import annotations
@@ -151,8 +152,8 @@ def _box(index: torch.Tensor) -> Region:
 
 
 def _small(shape: Sequence[int]) -> tuple[int, ...]:
-    """A first dimension of three stays: it counts."""
-    kept = shape[:1] if len(shape) > 2 else ()
+    """A first dimension stays: there conversions count, and cut at heads of several kinds."""
+    kept = shape[:1]
     return (*kept, *(next((n for n in (SMALL, 2) if extent % n == 0 and extent > n), extent if extent <= SMALL else 1)
                      for extent in shape[len(kept):]))  # fmt: skip
 
