@@ -12,6 +12,7 @@ from typing import Any
 
 from backends import core_schema
 from balancer.plan.plan import Plan
+from hetero.checkpoint.address import Location
 from hetero.checkpoint.manifest import RunState, last_good
 from hetero.checkpoint.resume import ResumePoint, checkpoint_folder, checkpoint_place
 from hetero.checkpoint.store import MANIFEST, CheckpointStore

@@ -6,10 +6,12 @@ import io
 import pickle
 from collections.abc import Iterator, Mapping
 from functools import cached_property
+from math import prod
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch.distributed.checkpoint.filesystem import _StorageInfo
 from torch.distributed.checkpoint.metadata import ChunkStorageMetadata, Metadata, MetadataIndex, TensorStorageMetadata
 
 from bridge.layout.layout import Region, Shape, overlap
@@ -54,15 +56,16 @@ class MegatronFolder:
         box = box if layer is None else ((layer, layer + 1), *box)
         table = self._tensors[name]
         whole = torch.empty([stop - start for start, stop in box], dtype=table.properties.dtype)
-        filled = 0
+        filled: list[Region] = []
         for chunk in table.chunks:
-            here = _region(chunk)
+            here = self._region(name, chunk, len(box))
             if (common := overlap(box, here)) is not None:
-                part = self._load(name, chunk)[within(common, here)]
-                whole[within(common, box)] = part
-                filled += part.numel()
-        if filled != whole.numel():
-            raise self._error(f"its chunks have {filled} of {whole.numel()} elements of {foreign}", _COPY)
+                if any(overlap(common, other) for other in filled):
+                    raise self._error(f"{TABLE} has the same elements of {foreign} in two chunks", _COPY)
+                whole[within(common, box)] = self._load(name, chunk)[within(common, here)]
+                filled.append(common)
+        if (found := sum(_elements(one) for one in filled)) != whole.numel():
+            raise self._error(f"its chunks have {found} of {whole.numel()} elements of {foreign}", _COPY)
         return whole if layer is None else whole[0]
 
     def _misshapen(self, foreign: str, shape: Shape) -> Iterator[str]:
@@ -77,8 +80,15 @@ class MegatronFolder:
         """Layers that are unlike lie one by one."""
         return StackedName(foreign, None) if foreign in self._tensors else StackedName.of(foreign)
 
+    def _region(self, name: str, chunk: ChunkStorageMetadata, rank: int) -> Region:
+        if not len(chunk.offsets) == len(chunk.sizes) == rank or min((*chunk.offsets, *chunk.sizes), default=0) < 0:
+            raise self._error(f"{TABLE} has a chunk of {name} that is no part of it", _COPY)
+        return tuple((start, start + size) for start, size in zip(chunk.offsets, chunk.sizes, strict=True))
+
     def _load(self, name: str, chunk: ChunkStorageMetadata) -> torch.Tensor:
-        told = self._table.storage_data[MetadataIndex(self._prefix + name, chunk.offsets)]
+        told = self._table.storage_data.get(MetadataIndex(self._prefix + name, chunk.offsets))
+        if not isinstance(told, _StorageInfo) or told.offset < 0 or told.length < 0:
+            raise self._error(f"{TABLE} does not say where a chunk of {name} lies", _COPY)
         file = str(told.relative_path)
         if Path(file).name != file:
             raise self._error(f"{TABLE} names a file elsewhere, {file!r}", _COPY)
@@ -86,9 +96,11 @@ class MegatronFolder:
             with open_plain(self._place / file) as stream:
                 stream.seek(told.offset)
                 found = torch.load(io.BytesIO(stream.read(told.length)), map_location="cpu", weights_only=True)
-        except (OSError, RuntimeError, pickle.UnpicklingError, EOFError) as error:
+        except Exception as error:  # bytes that are no tensor break in any way
             raise self._error(f"{file} cannot be read ({error})", _COPY) from None
-        assert isinstance(found, torch.Tensor)
+        if not isinstance(found, torch.Tensor) or found.shape != torch.Size(chunk.sizes):
+            rule = f"{file} has no tensor of the shape {tuple(chunk.sizes)} where {TABLE} has a chunk of {name}"
+            raise self._error(rule, _COPY)
         return found
 
     @cached_property
@@ -112,7 +124,8 @@ class MegatronFolder:
             raise self._error(f"{self._place} has no {TABLE}", "name a checkpoint of torch_dist") from None
         except Exception as error:  # a pickle that is none breaks in any way
             raise self._error(f"its {TABLE} cannot be read ({error})", "save it with another version") from None
-        if not isinstance(found, Metadata):
+        tables = (getattr(found, name, None) for name in ("state_dict_metadata", "storage_data"))
+        if not isinstance(found, Metadata) or not all(isinstance(one, dict) for one in tables):
             raise self._error(f"its {TABLE} is no table of a distributed checkpoint", _COPY)
         return found
 
@@ -155,8 +168,8 @@ _KNOWN = {
 _COPY = "copy the whole checkpoint again"
 
 
-def _region(chunk: ChunkStorageMetadata) -> Region:
-    return tuple((start, start + size) for start, size in zip(chunk.offsets, chunk.sizes, strict=True))
+def _elements(region: Region) -> int:
+    return prod(stop - start for start, stop in region)
 
 
 def _listed(names: set[str]) -> str:

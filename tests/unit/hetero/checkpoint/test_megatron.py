@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from torch.distributed.checkpoint import load, save
+from torch.distributed.checkpoint.metadata import ChunkStorageMetadata, Metadata, MetadataIndex
 
 from bridge.layout.layout import whole
 from hetero.checkpoint.errors import CheckpointError
@@ -119,6 +122,50 @@ def test_other_types_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="Megatron's names are known here for llama"):
         export(_saved(tmp_path / "run", {}), tiny("gpt2"), (), tmp_path / "out", "megatron", None)
     assert not (tmp_path / "out").exists()
+
+
+NORM, ROWS = "decoder.final_layernorm.weight", 8
+
+
+def _lies(table: Metadata, **where: object) -> None:
+    index = MetadataIndex(NORM, torch.Size([0]))
+    table.storage_data[index] = dataclasses.replace(table.storage_data[index], **where)
+
+
+def _cut(table: Metadata, *chunks: tuple[list[int], list[int]]) -> None:
+    found = [ChunkStorageMetadata(torch.Size(offsets), torch.Size(sizes)) for offsets, sizes in chunks]
+    table.state_dict_metadata[NORM] = dataclasses.replace(table.state_dict_metadata[NORM], chunks=found)
+
+
+def _overlapping(table: Metadata) -> None:
+    """Twice the first half, and never the second."""
+    _cut(table, ([0], [ROWS // 2]), ([0], [ROWS // 2]))
+    _lies(table, relative_path="half", offset=0)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "why"),
+    [
+        (_overlapping, rf"\.metadata has the same elements of {NORM} in two chunks"),
+        (lambda table: table.storage_data.clear(), rf"\.metadata does not say where a chunk of {NORM} lies"),
+        (lambda table: _lies(table, offset=-1), rf"\.metadata does not say where a chunk of {NORM} lies"),
+        (lambda table: _lies(table, relative_path="half", offset=0), r"half has no tensor of the shape \(8,\)"),
+        (lambda table: _lies(table, relative_path="list", offset=0), r"list has no tensor of the shape \(8,\)"),
+        (lambda table: _lies(table, relative_path="text", offset=0), "text cannot be read"),
+        (lambda table: _cut(table, ([0, 0], [1, ROWS])), rf"\.metadata has a chunk of {NORM} that is no part of it"),
+    ],
+    ids=["overlap", "unlisted", "before its file", "another shape", "no tensor", "no bytes of torch", "another rank"],
+)
+def test_a_table_that_fits_no_bytes_is_refused(spoil: Callable[[Metadata], None], why: str, tmp_path: Path) -> None:
+    save({NORM: torch.ones(ROWS)}, checkpoint_id=tmp_path, no_dist=True)
+    torch.save(torch.ones(ROWS // 2), tmp_path / "half")
+    torch.save([1.0], tmp_path / "list")
+    (tmp_path / "text").write_text("no tensor")
+    table = pickle.loads((tmp_path / ".metadata").read_bytes())
+    spoil(table)
+    (tmp_path / ".metadata").write_bytes(pickle.dumps(table))
+    with pytest.raises(CheckpointError, match=why):
+        MegatronFolder(tmp_path).get(NORM, (slice(0, ROWS),))
 
 
 class Bomb:

@@ -20,7 +20,6 @@ from hetero.cluster.onray import shared_files
 from hetero.cluster.onray.shared_files import Folder, Needs, prepare
 from hetero.errors import render
 
-
 HANGS = object()
 
 
