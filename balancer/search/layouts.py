@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import permutations, product
+from itertools import combinations, permutations, product
 
 import numpy as np
 from numpy.typing import NDArray
@@ -88,6 +88,11 @@ class LayoutSpace:
             self.costs[key] = StageCosts(self.problem, *key)
         return self.costs[key]
 
+    @cached_property
+    def pairs(self) -> int:
+        """Of hosts, over which what crosses between two pools is spread."""
+        return min(-(-pool.count // pool.chips_per_host) for pool in self.problem.topology.pools)
+
     @property
     def size(self) -> int:
         """Layouts that may fit into memory."""
@@ -129,7 +134,19 @@ class LayoutSpace:
         period = np.maximum(1 / (stages / models).sum(axis=1), blocks.max())
         expected = self._expected(costs, limits, pipelines, stages)
         expected[stages.sum(axis=1) >= len(costs[0].cuts)] = np.inf  # more than the model can be cut into
-        yield Layouts(pools, tps, size, pipelines, stages, period, np.maximum(period, expected), blocks.sum())
+        expected = np.maximum.reduce([period, expected, self._crossing_s(pools, size, pipelines)])
+        yield Layouts(pools, tps, size, pipelines, stages, period, expected, blocks.sum())
+
+    def _crossing_s(self, pools: tuple[str, ...], size: int, pipelines: Ints) -> Floats:
+        """Of a micro-batch of every pipeline over the fastest link between the hosts of two of the pools."""
+        topology, found = self.problem.topology, np.full(len(pipelines), np.inf if len(pools) > 1 else 0.0)
+        for a, b in combinations(pools, 2):
+            link, specs = topology.link(a, b), (topology.pool(a), topology.pool(b))
+            units = self.problem.workload.at(topology.crossing(a, b)).units
+            sent = size * max(link.activation_ratio, link.gradient_ratio) * min(unit.boundary_bytes for unit in units)
+            hosts = min(-(-spec.count // spec.chips_per_host) for spec in specs)
+            found = np.minimum(found, sent / link.bytes_per_s * -(-pipelines // hosts))
+        return found
 
     def _expected(self, costs: Sequence[StageCosts], limits: Floats, pipelines: Ints, stages: Ints) -> Floats:
         """If every stage is as its pool's others, with the fastest strategy under which half of what the first of them

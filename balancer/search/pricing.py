@@ -99,13 +99,8 @@ class Pricer:
             return None
         last = max(fill + n * each for fill, n, each in zip(fill_s, counts, period_s, strict=True))
         held = [HeldParameters(group.group.pipelines, group.parameters) for group in groups]
-        sync_s = expected_sync_s(held, self.topology, self.workload) / self._pairs
+        sync_s = expected_sync_s(held, self.topology, self.workload) / self.space.pairs
         return Candidate(grouping.schedule, tuple(groups), counts, last + sync_s)
-
-    @cached_property
-    def _pairs(self) -> int:
-        """Of hosts, over which what crosses between two pools is spread."""
-        return min(-(-pool.count // pool.chips_per_host) for pool in self.topology.pools)
 
     def _micro_batches(self, group: Group, within_s: float) -> int:
         """About as many of each pipeline."""

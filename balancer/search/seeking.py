@@ -289,17 +289,20 @@ def _step_s(candidate: Candidate) -> float:
 
 
 def _mixed(guesses: list[tuple[float, int, Shape]], most: int) -> list[tuple[float, int, Shape]]:
-    """The best ones, a third of them of unlike parts and a third of unlike tps."""
+    """The best ones, a third of them of unlike parts and a third of unlike tps, with one tp for all pools before."""
     order = sorted(guesses, key=lambda guess: guess[0])
     of_parts, of_tps = Counter[Hashable](), Counter[Hashable]()
     parts, tps = [], []
     for guess in order:
-        tp = tuple((way.layouts.pools, way.layouts.tps) for way in guess[2])
+        tp: Hashable = tuple((way.layouts.pools, way.layouts.tps) for way in guess[2])
+        if len(every := {tp for way in guess[2] for tp in way.layouts.tps}) == 1:
+            tp = every.pop()
         if of_parts[guess[1]] < 2:
             parts.append(guess)
         elif not of_tps[tp]:
             tps.append(guess)
         of_parts[guess[1]] += 1
         of_tps[tp] += 1
+    tps.sort(key=lambda guess: len({tp for way in guess[2] for tp in way.layouts.tps}) > 1)
     first = parts[: most // 3] + tps[: most // 3]
     return first + [guess for guess in order if guess not in first][: most - len(first)]

@@ -15,6 +15,7 @@ from balancer.schedule.registry import schedule
 from balancer.search.bounds import SAFE
 from balancer.search.grouping import Grouping
 from balancer.search.layouts import Layouts, LayoutSpace, partitions, subsets
+from balancer.simulate.sync import HeldParameters, expected_sync_s
 
 _PROMISING = 24
 """Layouts of a part that are joined with those of others, of a part alone."""
@@ -118,7 +119,18 @@ class Shapes:
         for shape in product(*lists):
             if self._feeds(shape):
                 rates, missing = zip(*(way.expected() for way in shape), strict=True)
-                yield (self.problem.workload.global_batch + sum(missing)) / sum(rates), shape
+                step_s = (self.problem.workload.global_batch + sum(missing)) / sum(rates)
+                yield step_s + self._sync_s(shape), shape
+
+    def _sync_s(self, shape: Shape) -> float:
+        """As if each pool of a part held as much of the model."""
+        topology, work = self.problem.topology, self.problem.workload
+        model = sum(unit.trained for unit in work.units)
+        held = [
+            HeldParameters(way.pipelines, {pool: model // len(way.layouts.pools) for pool in way.layouts.pools})
+            for way in shape
+        ]
+        return expected_sync_s(held, topology, work) / self.space.pairs if len(shape) > 1 else 0.0
 
     def groupings(self, shape: Shape) -> Iterator[Grouping]:
         """Its orders and schedules, the usual schedule first, and pools with much memory first."""
