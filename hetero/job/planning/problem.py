@@ -74,4 +74,7 @@ def legal_tp(job: Job) -> LegalTp:
 
 def _pool(job: Job, pool: Pool, usable_bytes: int | None) -> PoolSpec:
     tp = job.pools[pool.name].tp
-    return pool.planned(job.precision_of(pool.name), None if tp == "auto" else tp, usable_bytes)
+    planned = pool.planned(job.precision_of(pool.name), None if tp == "auto" else tp, usable_bytes)
+    if job.emulated:  # by whose time_scale the seconds would be multiplied that a real chip's kernels and host lose
+        return replace(planned, chip=replace(planned.chip, matrix_efficiency=None))
+    return planned

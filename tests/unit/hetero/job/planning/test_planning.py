@@ -29,6 +29,13 @@ def test_a_link_is_as_the_job_file_says_in_either_order() -> None:
     assert link.latency_s == pytest.approx(2.5e-6)
 
 
+def test_beside_emulated_chips_nobody_loses_seconds_by_the_shapes_of_kernels() -> None:
+    mixed = _job("auto", "pools.ascend.emulate=null")
+    assert not any(pool.shaped for pool in topology(mixed).pools)
+    real = _job("auto", *(f"pools.{name}.emulate=null" for name in mixed.pools))
+    assert topology(real).pool("ascend").shaped
+
+
 def test_an_undescribed_link_is_unlimited_only_between_emulated_pools() -> None:
     emulated = topology(_job("auto", "bridge={}"))
     real = topology(_job("auto", "bridge={}", "pools.ascend.emulate=null"))
