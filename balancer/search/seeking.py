@@ -4,7 +4,7 @@ after another of all that may still be faster, until nothing is left or what is 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from heapq import nsmallest
 from itertools import chain, islice
@@ -42,10 +42,12 @@ _LEADING = 4096
 """Work up to which a plan is simulated first because it is the best of its schedule."""
 _TRIED = 3
 """Of the groupings next to the best one, those that are simulated at a time."""
+_NEAR = 1.05
+"""How much longer than the best step theirs may be by formula, which is not exact."""
 _ROUNDS = 8
 """How often the search goes on from there at most."""
 _FEW = 16
-"""Chips of a problem whose pools are left out, too, to look for a better plan without them."""
+"""Chips of a problem of which narrower ones are searched, too."""
 _LISTED = 128
 """Plans, and shapes, that are listed one by one."""
 
@@ -73,13 +75,14 @@ class Seeking:
         self.open_s = inf
         self.interrupted = self.cut_any = False
 
-    def run(self) -> list[Prediction]:
-        """What was simulated, fastest first; of equally fast ones, more pools first."""
+    def run(self, whole: bool = True) -> list[Prediction]:
+        """What was simulated, fastest first; of equally fast ones, more pools first. Restricted ones where `whole`."""
         try:
             self._compare()
             self._refine()
             self._look_through()
-            self._leave_out()
+            if whole:
+                self._restrict()
         except KeyboardInterrupt:
             if self.best is None:
                 raise
@@ -135,7 +138,7 @@ class Seeking:
             every = [one for one in dict.fromkeys(neighbours(self.problem, self.grouping)) if one not in tried]
             cut = [min(found, key=_step_s) for one in every if (found := self._cut([one], before_s))]
             for candidate in nsmallest(_TRIED, filter(self._is_light, cut), key=_step_s):
-                if candidate.step_s < before_s and not self._is_over():
+                if candidate.step_s < _NEAR * before_s and not self._is_over():
                     tried.add(candidate.grouping)
                     self._judge(candidate)
             if self.best.step_s == before_s:
@@ -218,22 +221,41 @@ class Seeking:
                 self._judge_plan(plan)
                 self._tell(0.5 + 0.5 * min(1.0, number / len(plans)))
 
-    def _leave_out(self) -> None:
-        """Of few chips, what is found without some pools is found with them."""
-        if not self.left or sum(pool.count for pool in self.problem.topology.pools) > _FEW:
+    def _restrict(self) -> None:
+        """Of few chips, what is found without some pools, with one schedule or with one tp for all is found."""
+        pools = self.problem.topology.pools
+        if not self.left or sum(pool.count for pool in pools) > _FEW:
             return
-        names = frozenset(pool.name for pool in self.problem.topology.pools)
-        for kept in (names - {pool.name} for pool in self.problem.topology.pools):
-            bounds_s = (bound_s for parts, bound_s in self.bounds_s.items() if kept.issuperset(chain(*parts)))
-            if min(bounds_s, default=inf) >= self._best_s:
-                continue
-            fewer = Seeking(self.problem.only(kept), self.effort)
-            fewer.ends_at = self.ends_at
-            for found in fewer.run()[:1]:
-                self._judge_plan(found.plan)
-            if fewer.interrupted:
-                self.interrupted = True
-                return
+        names = frozenset(pool.name for pool in pools)
+        fewer = [self.problem.only(kept) for kept in (names - {pool.name} for pool in pools) if self._may_win(kept)]
+        for whole, problems in ((True, fewer), (False, self._narrowed())):
+            for problem in problems:
+                part = Seeking(problem, self.effort)
+                part.ends_at = self.ends_at
+                for found in part.run(whole)[:1]:
+                    self._judge_plan(found.plan)
+                if part.interrupted:
+                    self.interrupted = True
+                    return
+
+    def _may_win(self, kept: frozenset[str]) -> bool:
+        """With these pools alone."""
+        bounds_s = (bound_s for parts, bound_s in self.bounds_s.items() if kept.issuperset(chain(*parts)))
+        return min(bounds_s, default=inf) < self._best_s
+
+    def _narrowed(self) -> Iterator[Problem]:
+        """With one of what the problem leaves open."""
+        options, topology = self.problem.options, self.problem.topology
+        if len(self.problem.schedules) > 1:
+            choose = tuple(choice for choice in options.choose if choice != "schedule")
+            for name in self.problem.schedules:
+                narrow = options.model_copy(update={"choose": choose, "schedule": name})
+                yield replace(self.problem, options=narrow)
+        sizes = [set(pool.tp_sizes()) for pool in topology.pools]
+        if len(sizes) > 1 and any(len(each) > 1 for each in sizes):
+            for tp in sorted(set.intersection(*sizes)):
+                pools = tuple(replace(pool, tp=tp) for pool in topology.pools)
+                yield replace(self.problem, topology=replace(topology, pools=pools))
 
     def _leave(self, part: Unseen, bound_s: float) -> None:
         self.left.add(part)
