@@ -67,6 +67,7 @@ def test_a_faster_pool_more_never_makes_the_best_step_longer(job, count, faster)
     assert after.bound_s <= after.prediction.step_s <= before.prediction.step_s
 
 
+@pytest.mark.slow
 def test_one_pipeline_without_a_bubble_is_found_where_gradients_take_long_to_cross():
     """Three pools of a chip each, whose 1F1B plans are pipelines of their own."""
     pools = [pool(name, 1, speed) for name, speed in (("a", 1.0), ("b", 0.96), ("c", 1.04))]
