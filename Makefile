@@ -87,6 +87,7 @@ bench: install
 	$(BIN)/python -m benchmarks.mfu --json
 	$(BIN)/python -m benchmarks.data --json
 	$(BIN)/python -m benchmarks.models --json
+	$(BIN)/python -m benchmarks.planner --json
 
 clean:
 	rm -rf $(VENV) *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
