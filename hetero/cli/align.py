@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hetero.cli.arguments import Dtype, path_of, path_there
+from hetero.cli.written import write
 
 if TYPE_CHECKING:
     from hetero.align.alignment import Alignment
@@ -46,12 +47,13 @@ def align(
 ) -> None:
     """Compare a model unit by unit with a reference, and leave with 1 if they differ, naming the first operator."""
     from hetero.align.as_data import as_data
+    from hetero.align.as_page import page
     from hetero.align.reference import aligned
 
     narrow = reference_dtype and reference_dtype.value
     found = aligned(model, against, dtype.value, narrow, tolerance, samples, seq_len, seed)
     if html is not None:
-        _write(html, found)
+        write(html, page(found), "--html")
     if as_json:
         typer.echo(json.dumps(as_data(found), indent=2))
     else:
@@ -76,13 +78,3 @@ def _print(found: Alignment) -> None:
     typer.echo(word(verdict(found), 1000))
     for fault in faults[1:]:
         typer.echo(word(f"  and in {fault}", 1000))
-
-
-def _write(path: Path, found: Alignment) -> None:
-    from hetero.align.as_page import page
-    from hetero.align.errors import AlignError
-
-    try:
-        path.write_text(page(found), encoding="utf-8")
-    except OSError as error:
-        raise AlignError("--html", str(path), f"must be writable ({error.strerror})", "choose another file") from None

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hetero.cli.arguments import Settings, path_of
+from hetero.cli.written import write
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -76,13 +77,8 @@ def doctor(
 
 def _write_report(path: Path, machine: Machine, findings: Sequence[Finding], probed: Sequence[dict[str, Any]]) -> None:
     from hetero.cluster.doctor.report import report
-    from hetero.cluster.errors import ClusterError
 
-    try:
-        path.write_text(json.dumps(report(machine, findings, probed, os.environ), indent=2) + "\n", encoding="utf-8")
-    except OSError as error:
-        rule = f"must be writable ({error.strerror})"
-        raise ClusterError("--report", str(path), rule, "choose another file") from None
+    write(path, json.dumps(report(machine, findings, probed, os.environ), indent=2) + "\n", "--report")
 
 
 def _findings(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hetero.cli.arguments import JobFile, Settings, path_of
+from hetero.cli.written import write
 
 if TYPE_CHECKING:
     from balancer.plan.plan import Plan
@@ -117,16 +118,11 @@ def _vary(
     job_file: Path, job: Job, settings: list[str] | tuple[()], asked: list[str], figure: Path | None, as_json: bool
 ) -> None:
     from hetero.cli.varied import as_data, plot, print_variants
-    from hetero.job.errors import JobError
     from hetero.job.file.variants import variants
 
     now, found = _planned(job), list(variants(job_file, settings, asked, _planned))
     if figure is not None:
-        try:
-            figure.write_text(plot(now, found), encoding="utf-8")
-        except OSError as error:
-            rule = f"must be writable ({error.strerror})"
-            raise JobError("--plot", str(figure), rule, "choose another file") from None
+        write(figure, plot(now, found), "--plot")
     if as_json:
         typer.echo(as_data(now, found))
     else:

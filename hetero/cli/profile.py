@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hetero.cli.arguments import JobFile, Settings, path_of
+from hetero.cli.written import write
 
 if TYPE_CHECKING:
     from hetero.job.job import Job
@@ -39,7 +40,7 @@ def profile(
         found = _measured(job, address, again)
     data = as_data(job, found)
     if out is not None:
-        _write(out, data)
+        write(out, data + "\n", "--out")
     if as_json:
         typer.echo(data)
     else:
@@ -60,13 +61,3 @@ def _measured(job: Job, address: str | None, again: bool) -> Profile:
     tell("starting the ranks")
     with standing(fleet_of(job.pools, fleet_links(job), local=address is None), address) as session:
         return measure(job, session, tell, again)
-
-
-def _write(path: Path, data: str) -> None:
-    from hetero.cluster.errors import ClusterError
-
-    try:
-        path.write_text(data + "\n", encoding="utf-8")
-    except OSError as error:
-        rule = f"must be writable ({error.strerror})"
-        raise ClusterError("--out", str(path), rule, "choose another file") from None

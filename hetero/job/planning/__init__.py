@@ -11,6 +11,5 @@ links       `Probed`: links as they were measured
 silence     `check_silence`: steps that would be taken for a hang
 computing   `pool_work`: how a pool's computing seconds come apart, for its MFU
 judging     `judge`: a run's steps beside what the plan promises
-computing   `pool_work`: what the time of forwards and backwards is made of
 cache       `cache_folder`, where measurements are kept
 """

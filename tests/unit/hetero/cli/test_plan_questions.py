@@ -108,6 +108,7 @@ def test_values_that_no_job_may_have_are_variants_without_a_plan(job: str, capsy
         (["--what-if", "pools.fast.count"], "key=value"),
         (["--what-if", "train.seed=" + ",".join(map(str, range(300)))], "at most 256"),
         (["--plot", "x.svg"], "add --what-if"),
+        (["--what-if", "train.seed=1", "--plot", "/nowhere/x.svg"], "must be writable"),
         (["--compare", "a.json", "b.json", "--what-if", "train.seed=1"], "leave one of both out"),
         (["--compare", "/nowhere/a.json", "b.json"], "must be a readable file"),
         (["--compare", "file://server/share", "b.json"], "--compare"),
