@@ -67,8 +67,9 @@ class Beginning:
             late[chunk.stage] = now - first.end
             most = max(most, late[chunk.stage])
             if after is not None and after.stage != chunk.stage:
-                asked_at = 0.0 if after.stage in late else self._begun_s((p, after.stage))
-                now = self._links.between(stage, pipeline.stages[after.stage]).carry(first.sends, max(now, asked_at))
+                direction = self._links.between(stage, pipeline.stages[after.stage])
+                asked_at = 0.0 if after.stage in late else self._begun_s((p, after.stage)) + direction.latency_s
+                now = direction.carry(first.sends, max(now, asked_at))
         return most
 
     def _begun_s(self, place: Place) -> float:
