@@ -9,7 +9,7 @@ from functools import partial
 from itertools import permutations, product
 from typing import NamedTuple
 
-from balancer.cost.sync_traffic import SharedUnits, Use, buckets
+from balancer.cost.sync_traffic import SharedUnits, Use, buckets, rounds_of
 from balancer.cost.topology import Topology
 from balancer.cost.workload import Workload
 from balancer.memory.memory import WEIGHT_BYTES
@@ -61,7 +61,9 @@ class SyncTiming:
         found = buckets(
             shared, lambda one: one.route, lambda one: one.parameters * GRADIENT_BYTES, scenario.topology.bucket_bytes
         )
-        for bucket in (_TimedBucket(number, units, self._stages) for number, units in enumerate(found)):
+        made = [_TimedBucket(number, units, self._stages) for number, units in enumerate(found)]
+        self._rounds = self._together(made)
+        for bucket in made:
             for use in {use for uses in bucket.missing.values() for use in uses}:
                 self._by_use[use].append(bucket)
 
@@ -79,8 +81,23 @@ class SyncTiming:
     def _made(self, place: Place, use: Use, now: float) -> None:
         for bucket in self._by_use[use]:
             bucket.missing[place].discard(use)
-            if not bucket.missing[place]:
-                self._give(bucket, place, now)
+            together = self._rounds[bucket.number, self._stages[place].pool]
+            if not any(one.missing.get(place) for one in together):
+                for one in together:
+                    if place in one.missing:
+                        self._give(one, place, now)
+
+    def _together(self, made: Sequence[_TimedBucket]) -> dict[tuple[int, str], list[_TimedBucket]]:
+        """By bucket and pool, what goes in one round: each place gives its own when all of it is made."""
+        found: dict[tuple[int, str], list[_TimedBucket]] = {}
+        for pool in sorted({stage.pool for stage in self._stages.values()}):
+            held = {one.number: {p for p in one.missing if self._stages[p].pool == pool} for one in made}
+            hubs = {one.number: one.hubs[pool] for one in made if pool in one.hubs}
+            there = {number: places for number, places in held.items() if places}
+            bytes_, most = (lambda number: made[number].bytes), self._scenario.topology.bucket_bytes
+            for numbers in rounds_of(there, hubs, bytes_, most):
+                found |= {(number, pool): [made[n] for n in numbers] for number in numbers}
+        return found
 
     def _at_step(self, place: Place, now: float) -> None:
         self._computed[place] = now
