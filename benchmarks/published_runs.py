@@ -10,7 +10,8 @@ from functools import cache, cached_property
 from itertools import accumulate, pairwise
 from pathlib import Path
 
-from backends.chip import GIB, ChipSpec, load_chip
+from backends.chip import ChipSpec, load_chip
+from backends.sizes import GIB
 from balancer.completion.completion import assign_owners, fill_warmups
 from balancer.completion.timing import fill_ticks
 from balancer.cost.kernels import FITTED, Kernels

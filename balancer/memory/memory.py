@@ -13,6 +13,7 @@ from itertools import chain
 
 from backends.chip import ChipSpec
 from backends.registry import find_family
+from backends.sizes import size_text
 from balancer.cost.workload import UnitWork, Update, Workload
 from balancer.memory.communicators import communicator_bytes
 from balancer.memory.messages import Codecs, boundary_bytes, held_bytes, is_native, message_bytes, posted_bytes, uncoded
@@ -59,9 +60,9 @@ class MemoryNeed:
 
     def __str__(self) -> str:
         parts = (*(part.name for part in fields(self) if part.name != "host"), "slack")
-        listed = ", ".join(f"{part} {getattr(self, part) / 2**30:.2f}" for part in parts)
-        beside = f", and {self.host / 2**30:.2f} GiB of its host's" if self.host else ""
-        return f"{self.total / 2**30:.2f} GiB ({listed}){beside}"
+        listed = ", ".join(f"{part} {size_text(getattr(self, part))}" for part in parts)
+        beside = f", and {size_text(self.host)} of its host's" if self.host else ""
+        return f"{size_text(self.total)} ({listed}){beside}"
 
 
 def stage_bytes(
