@@ -165,7 +165,7 @@ def _unit_room(
     narrow = weight_bytes < GRADIENT_BYTES
     straight = not narrow and unit.weight_flops > 0  # products add to float32 sums as they are made
     split = 2 if tp > 1 else 1  # its gradient is copied before ranks add up theirs
-    kept, remade = unit.kept_bytes(tp, stream_parts), unit.remade_whole_bytes + unit.remade_bytes / tp
+    kept, remade = unit.kept_bytes(tp, stream_parts), unit.remade.on_rank(tp)
     least = max(0.0, unit.kept_whole_bytes(stream_parts) + unit.last_bytes / stream_parts - kept)
     return UnitRoom(
         kept=micro_batch * kept,
@@ -175,7 +175,7 @@ def _unit_room(
         gradient=0 if straight else unit.largest_tensor * weight_bytes / tp,
         sums=0 if narrow else parameters * GRADIENT_BYTES,
         packed=packed,
-        pairs=micro_batch * (unit.whole_pair_bytes + unit.pair_bytes / tp),
+        pairs=micro_batch * unit.pairs.on_rank(tp),
     )
 
 
