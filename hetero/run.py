@@ -238,7 +238,8 @@ class _Run:
         facts: Record = {"time_scale": measured.time_scale, "link_ratio": planned.prediction.link_ratio}
         self.warn(*planned.notes)
         facts["idle"] = [asdict(idle) for idle in planned.idle]
-        self._event("planned", **facts, calibrated=list(measured.rows), probed=list(measured.probed.rows))
+        found: Record = {"rates": measured.profile.rates, "probed": list(measured.probed.rows)}
+        self._event("planned", **facts, calibrated=list(measured.rows), **found)
         changes = self._changes(measured, planned, session.usable_bytes, by_hand=written is not None)
         self._obey(planned, self._first_spec(session, planned, measured.time_scale))
         keep_plan(self.run_dir, planned.plan)

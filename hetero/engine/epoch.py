@@ -124,7 +124,8 @@ class Epoch:
         self.stage.auxiliary.scale = loss_scale
         self._overflowed()  # before this step, which is none of its business
         self._native.begin(self._orders)
-        batch = self._text.batch(step)
+        with self._meter.reading():
+            batch = self._text.batch(step)
         self._executor.run(batch.micro_batch, self._sync, self._arrival)
         totals = self._update(step, loss_scale, batch.counted)
         self._executor.drain()
