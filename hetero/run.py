@@ -219,7 +219,8 @@ class _Run:
         session.relink(fleet_links(self._job, measured.time_scale, measured.probed))
         self.warn(*planned.notes)
         facts: Record = {"time_scale": measured.time_scale, "link_ratio": planned.prediction.link_ratio}
-        facts |= {"idle": idle_facts(planned), "calibrated": list(measured.rows), "probed": list(measured.probed.rows)}
+        facts |= {"idle": idle_facts(planned), "calibrated": list(measured.rows)}
+        facts |= {"rates": measured.profile.rates, "probed": list(measured.probed.rows)}
         self._event("planned", **facts)
         self._checkpoints.clean()
         resume = (self._point.store.root, self._point.step) if self._point else None

@@ -98,7 +98,8 @@ class Epoch:
         update.begin()
         self._executor.loss_scale = self.stage.auxiliary.scale = update.loss_scale
         self._native.begin(self._orders)
-        batch = self._text.batch(step)
+        with self._meter.reading():
+            batch = self._text.batch(step)
         self._executor.run(batch.micro_batch, update.made, update.arrival)
         totals = update.run(*self._spoken(self._executor, batch.counted), self.hold)
         self._executor.drain()

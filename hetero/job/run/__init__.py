@@ -12,5 +12,6 @@ epochs     `RunEpochs`: what goes with a plan, and the way to the next
 proposals  `Proposals`: which plan comes next, and who wants it; `live_balance`: the balancer, which may
 replan_request  how a person asks: `leave`, `withdraw`
 kept_plans `keep_plan`: the plans in its folder
+live_page  `dashboard`: its own process, which serves the page
 parcel     `pack`: a job with its files, for a cluster
 """
