@@ -62,9 +62,11 @@ def check_sizes(pools: Pools, train: TrainOptions) -> None:
 
 
 def check_pool(name: str, pool: PoolOptions, precision: str) -> None:
-    """A known family, a chip of it, a tp that a host can hold, a precision of that chip. `precision` is the job's."""
+    """A known family, a chip of it, a tp that a host can hold, a precision of that chip; networks of hosts that are
+    there. `precision` is the job's."""
     key = f"pools.{name}"
     check_name(key, name)
+    _check_networks(key, pool)
     if pool.family not in family_names():
         remedy = did_you_mean(pool.family, family_names())
         raise JobError(f"{key}.family", pool.family, "must be a known chip family", remedy)
@@ -78,6 +80,15 @@ def check_pool(name: str, pool: PoolOptions, precision: str) -> None:
         raise JobError(f"{key}.chip", pool.chip, rule, f"set {key}.family to {chip.family}, or name another chip")
     _check_tp(pool, key)
     _check_precision(key, pool, chip, precision)
+
+
+def _check_networks(key: str, pool: PoolOptions) -> None:
+    """A plan would reckon with what no emulated host is held to."""
+    for name in ("network_gbit_per_s", "fabric_gbit_per_s"):
+        said = getattr(pool, name)
+        if said is not None and pool.emulate is not None:
+            rule = "is of real hosts: emulated ones are all this machine, and their links are paced each by itself"
+            raise JobError(f"{key}.{name}", said, rule, "leave it out, and give bridge.links their gbit_per_s")
 
 
 def _check_can_say(key: str, pool: PoolOptions) -> None:

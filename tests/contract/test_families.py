@@ -122,7 +122,7 @@ def test_bytes_of_a_head_whose_logits_are_made_in_slices(
     whole = 128 * dims.vocab * 4
     monkeypatch.setattr(head, "SLICE_BYTES", whole // slices)
     told = model.workload(128, 1, "float32").units[-1]
-    assert max(told.activation_bytes, told.forward_bytes, told.remade_bytes + told.backward_bytes) < whole / 2
+    assert max(told.activation_bytes, told.forward_bytes, told.remade.split + told.backward_bytes) < whole / 2
     assert told.remade_flops == told.forward_flops
     _check_bytes(dims, model, "head", dtype)
 
@@ -150,7 +150,7 @@ def _check_bytes(
     assert kept == pytest.approx(told.activation_bytes - given + told.boundary_bytes, rel=0.02), kind
     room = told.boundary_bytes if told.activation_bytes else 0  # beside the result, which an embedding makes at once
     assert forward == pytest.approx(kept + room + told.forward_bytes, rel=0.02 if recompute == "none" else 0.09), kind
-    remade = told.remade_bytes + told.remade_whole_bytes
+    remade = told.remade.on_rank(1)
     needs = max(remade + told.backward_bytes, told.whole_bytes + told.last_bytes - told.activation_bytes)
     weight = 0 if told.weight_flops and size == 4 else told.largest_tensor * size  # products add to the sum itself
     short = 1.06 if recompute == "selective" else 1.02  # a norm's result made again, beside gradients of what reads it
@@ -173,5 +173,5 @@ def test_what_waits_for_weight_gradients_is_what_the_workload_tells(family: str,
             out.backward(torch.ones_like(out))
         tensors = {t.untyped_storage().data_ptr(): t for one in pairs for t in (one.x_ND, one.gradient_NE)}
         told, bytes_ = work[index], sum(t.untyped_storage().nbytes() for t in tensors.values())
-        assert bytes_ == pytest.approx(told.pair_bytes + told.whole_pair_bytes, rel=0.02), told.kind
+        assert bytes_ == pytest.approx(told.pairs.on_rank(1), rel=0.02), told.kind
         assert told.weight_flops == sum(2.0 * length * one.weight_ED.numel() for one in pairs), told.kind

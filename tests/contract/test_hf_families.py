@@ -126,7 +126,7 @@ def test_bytes_are_those_of_the_tensors_that_are_there(kind: str, recompute: Rec
         before = 0 if made else x_BTD.numel() * dtype.itemsize  # what came in is kept, and was there before
         predicted = work.activation_bytes - before + work.boundary_bytes
         assert kept == pytest.approx(predicted, rel=0.02), unit_kind
-        needs = work.remade_bytes + work.remade_whole_bytes + work.backward_bytes
+        needs = work.remade.on_rank(1) + work.backward_bytes
         needs = max(needs, work.whole_bytes + work.last_bytes - work.activation_bytes)
         assert live.peak <= 1.25 * (kept + work.boundary_bytes + max(needs, 2 * work.largest_tensor)), unit_kind
 

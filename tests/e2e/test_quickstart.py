@@ -36,7 +36,7 @@ LINE = {
 }  # fmt: skip
 POOL = {
     "capacity_tokens_per_s", "tokens_per_s", "tflops_per_chip", "mfu", "busy", "optimizer", "bubble",
-    "bridge_wait", "other", "bytes_sent", "bytes_received", "peak_memory_bytes",
+    "bridge_wait", "other", "data_wait", "bytes_sent", "bytes_received", "peak_memory_bytes",
 }  # fmt: skip
 LINK = {"source", "target", "bytes_sent", "bytes_received", "bytes_per_s", "exposed_s"}
 STAGE = {"pipeline", "stage", "pool", "forward_s", "backward_s", "weight_s", "wait_s", "slowest_rank", "host"}
@@ -127,6 +127,7 @@ def test_the_pools_add_up_to_the_job(finished: Finished) -> None:
         assert sum(pool["tokens_per_s"] for pool in pools) == pytest.approx(line["tokens_per_s"])
         for pool in pools:
             assert sum(pool[part] for part in ("busy", "bubble", "bridge_wait", "other")) == pytest.approx(1.0)
+            assert 0 <= pool["data_wait"] <= pool["other"]
             assert pool["capacity_tokens_per_s"] == pytest.approx(pool["tokens_per_s"] / pool["busy"])
         assert {(stage["pool"], stage["host"]) for stage in line["stages"]} == {(pool, f"{pool}@0") for pool in POOLS}
 

@@ -18,7 +18,8 @@ from hetero.cli.app import run
 from hetero.monitoring.dashboard.sections import OpenPage, RunView
 from hetero.monitoring.follow import Follower, Point, follow
 from hetero.monitoring.journal import parse
-from hetero.monitoring.report.page import FlopsTable, LedgerTable, render
+from hetero.monitoring.report.page import render
+from hetero.monitoring.report.tables import FlopsTable, LedgerTable
 from hetero.monitoring.shapes import JOB, METRICS_LINE, fits
 from hetero.monitoring.status import status
 from hetero.monitoring.top import view

@@ -11,6 +11,7 @@ from backends.cpu import CpuBackend
 from balancer.plan.plan import PipelinePlan, Plan, StagePlan
 from balancer.schedule.lowering import actions_of
 from bridge.rank import RankId
+from hetero.engine.expected import ChipPace
 from hetero.engine.step.executor import Executor
 from hetero.engine.step.meter import Meter
 from hetero.engine.step.stage import DTYPES, RankPlace, Stage
@@ -50,7 +51,7 @@ class OneStage:
         me = RankPlace(0, 0, 0, tuple(RankId("a", chip) for chip in range(tp)), stage.axes)
         self.stage = Stage(dims, Plan(pipelines=(pipeline,)), me, group, backend, precision, values, tuning)
         self.meter = Meter(backend, Waits(backend))
-        told = [*architecture(dims).boundary], (1, LENGTH), self.stage.dtype, self.meter, {}, {}
+        told = [*architecture(dims).boundary], (1, LENGTH), self.stage.dtype, self.meter, ChipPace()
         self.executor = Executor(self.stage.chunks, actions_of(pipeline, "1f1b")[0], {}, *told)
         tokens = torch.randint(50, (1, LENGTH + 1), generator=torch.Generator().manual_seed(4)).to(place)
         self._batch = Batch(tokens[:, :-1], tokens[:, 1:])

@@ -153,6 +153,7 @@ def _pool(pool: str, rate: float, spare: float) -> dict[str, Any]:
     return {
         "capacity_tokens_per_s": rate / busy, "tokens_per_s": rate, "tflops_per_chip": rate / 4e4, "mfu": 0.41 / spare,
         "busy": busy, "bubble": 0.6 * rest, "bridge_wait": 0.25 * rest, "other": 0.15 * rest,
+        "data_wait": 0.0008,
         "bytes_sent": 2_168_896, "bytes_received": 2_173_504, "peak_memory_bytes": int(rate * 4000),
     }  # fmt: skip
 
