@@ -62,19 +62,19 @@ def _trace(source: Source, text: GivenText, seen: SeenStep, gradients: dict[str,
     """Owners have gradients of the mean loss, and of what trains alone."""
     model, batch = architecture(source.description), text.batch
     shape, streams = (*batch.tokens_BT.shape, model.boundary[STREAM]), range(len(model.units) - 1)
-    losses = seen.shards(len(model.units) - 1, VALUE).parts
-    values = [*(_stream(seen, unit, VALUE, shape) for unit in streams), torch.stack([one[0] for one in losses]).sum()]
+    loss = _put_together(seen, len(model.units) - 1, VALUE, ())
+    values = [*(_put_together(seen, unit, VALUE, shape) for unit in streams), loss]
     wanted = {name: gradients[name] * batch.counted for name in gradients}
     return ModelTrace(
         values,
-        [*(_stream(seen, unit, GRADIENT, shape) for unit in streams), torch.ones(())],
+        [*(_put_together(seen, unit, GRADIENT, shape) for unit in streams), torch.ones(())],
         [seen.operators(unit) for unit in range(len(model.units))],
         {name: torch.zeros(extent) for name, extent in source.shapes.items()} | wanted,
         [seen.computed_by(unit) for unit in range(len(model.units))],
     )
 
 
-def _stream(seen: SeenStep, unit: int, what: str, shape: tuple[int, ...]) -> torch.Tensor:
+def _put_together(seen: SeenStep, unit: int, what: str, shape: tuple[int, ...]) -> torch.Tensor:
     found = seen.shards(unit, what).whole(shape)
     assert found is not None, f"the {what} of unit {unit} on the ranks is not of the shape {shape}"
     return found

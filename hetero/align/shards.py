@@ -20,12 +20,12 @@ class Shards:
     parts: Sequence[Parts]
 
     def whole(self, shape: Sequence[int]) -> torch.Tensor | None:
-        """Of all samples, in float32; None where the parts do not make up this shape."""
+        """Of all samples, in float32; None where the parts do not make up this shape. Numbers add up."""
         made = [_joined([part.float() for part in parts], tuple(shape)) for parts in self.parts]
         found = [one for one in made if one is not None]
-        if len(found) < len(made) or sum(map(torch.numel, found)) != math.prod(shape):
+        if len(found) < len(made) or (shape and sum(map(torch.numel, found)) != math.prod(shape)):
             return None
-        return torch.cat(found).reshape(tuple(shape))
+        return torch.cat(found).reshape(tuple(shape)) if shape else torch.stack(found).sum()
 
 
 def _joined(parts: Parts, shape: tuple[int, ...]) -> torch.Tensor | None:

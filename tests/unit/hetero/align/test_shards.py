@@ -48,3 +48,8 @@ def test_heads_are_parts_of_the_second_dimension() -> None:
 @pytest.mark.parametrize("parts", [[X_BTD[:2]], [X_BTD[..., :3], X_BTD[..., 3:6]], [X_BTD[0]], [X_BTD[:, :3, :4]]])
 def test_parts_of_something_else_make_nothing(parts: list[torch.Tensor]) -> None:
     assert Shards([parts]).whole(X_BTD.shape) is None
+
+
+def test_losses_of_micro_batches_add_up() -> None:
+    one, other = torch.tensor(2.0), torch.tensor(3.0)
+    assert Shards([[one, one], [other, other]]).whole(()) == 5.0
