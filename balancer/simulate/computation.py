@@ -233,7 +233,14 @@ def _seconds(p: int, s: int, scenario: Scenario) -> tuple[list[float], float]:
     return found, pace.pause_s
 
 
-def unit_seconds(scenario: Scenario, place: Place, unit: int, kind: Kind) -> float:
+def made_at(scenario: Scenario, place: Place, action: Action, end: float) -> Iterator[tuple[int, float]]:
+    """The units of a chunk, and when its last backward has made the gradients of each: of the first one at its end."""
+    for unit in range(*scenario.plan.pipelines[place[0]].chunks()[action.chunk].units):
+        yield unit, end
+        end -= _unit_seconds(scenario, place, unit, action.kind)
+
+
+def _unit_seconds(scenario: Scenario, place: Place, unit: int, kind: Kind) -> float:
     """What one unit of a stage adds to an action."""
     p, s = place
     pipeline, pace = scenario.plan.pipelines[p], scenario.paces.get(place, Pace())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
 
@@ -13,7 +13,7 @@ from balancer.schedule.action import STEP, Kind
 from balancer.simulate.agenda import Agenda
 from balancer.simulate.alike import Alike
 from balancer.simulate.beginning import Beginning, FirstForward
-from balancer.simulate.computation import Computation, StageRun, TimedAction
+from balancer.simulate.computation import Computation, StageRun, TimedAction, made_at
 from balancer.simulate.links import SimulatedLinks
 from balancer.simulate.prediction import ByPlace
 from balancer.simulate.prediction import Prediction as Prediction
@@ -57,14 +57,10 @@ def _of_kinds(scenario: Scenario) -> Prediction:
     sync = SyncTiming(scenario, shared, links, agenda)
     if not scenario.free_links:
         _resume(links, computing, alike.computes_as, plan)
-    for p in set(steps_as.values()):
-        for s in range(len(plan.pipelines[p].stages)):
-            stage = computing.stages[alike.computes_as[p], s]
-            for action, end in stage.lasts:
-                sync.last_backward((p, s), action, end)
-            sync.computed((p, s), stage.ready_at)
+    step = _Step(scenario, shared, steps_as, alike.computes_as, computing, sync, links)
+    step.tell(sync)
     agenda.run()
-    return _Step(scenario, shared, steps_as, alike.computes_as, computing, sync, links).prediction()
+    return step.prediction()
 
 
 def _resume(links: SimulatedLinks, computing: Computation, computes_as: Mapping[int, int], plan: Plan) -> None:
@@ -93,10 +89,12 @@ class _Step:
         plan, told = self.scenario.plan, sorted(set(self.steps_as.values()))
         beginning = Beginning(self.scenario, self.shared, told)
         late_s = beginning.late_s(self._first_forwards(told))
-        ready_at = {(p, s): self._stage((p, s)).ready_at for p in told for s in range(len(plan.pipelines[p].stages))}
-        leaving_s = {place: beginning.leaving_s(place) for place in ready_at}
+        ready_at = {place: self._stage(place).ready_at for place in self._places()}
+        leaving_s = {
+            place: beginning.host.leaving_s(place, self._made(place), when) for place, when in ready_at.items()
+        }
         last = max(ready + late_s[place[0]] + leaving_s[place] for place, ready in ready_at.items())
-        summed = max((when + leaving_s[place] for place, when in self.sync.ready_at.items()), default=0.0)
+        summed = max((when + leaving_s[place] for place, when in self._summed_at(late_s).items()), default=0.0)
         norm_s = self._norm_s()
         norm_at = norm_s + max(chain(ready_at.values(), self.sync.ready_at.values()))
 
@@ -106,15 +104,44 @@ class _Step:
 
         return Prediction(
             self.scenario,
-            step_s=max(last, summed + max(late_s.values())) + norm_s + self._idle_s(),
+            step_s=max(last, summed) + norm_s + self._idle_s(),
             compute_s=max(stage.spans[-1][2] for stage in self.computing.stages.values()),
             busy_s=ByPlace(plan, lambda place: self._stage(place).busy_s),
             spans=ByPlace(plan, spans),
             link_s=self.links.busiest_s(),
         )
 
+    def tell(self, sync: SyncTiming, late_s: Mapping[int, float] | None = None) -> None:
+        """What gradients are made when, by pipelines that are late."""
+        for place in self._places():
+            stage, after_s = self._stage(place), late_s[place[0]] if late_s else 0.0
+            for action, end in stage.lasts:
+                sync.last_backward(place, action, end + after_s)
+            sync.computed(place, stage.ready_at + after_s)
+
+    def _summed_at(self, late_s: Mapping[int, float]) -> Mapping[Place, float]:
+        """When owners have all gradients that others make for them. Pipelines that are late by different times meet
+        each other otherwise than those that are not."""
+        if len(set(late_s.values())) == 1:
+            return {place: when + late_s[place[0]] for place, when in self.sync.ready_at.items()}
+        agenda = Agenda()
+        sync = SyncTiming(self.scenario, self.shared, self.scenario.links(), agenda)
+        self.tell(sync, late_s)
+        agenda.run()
+        return sync.ready_at
+
+    def _places(self) -> Iterator[Place]:
+        """Those that tell of all."""
+        for p in sorted(set(self.steps_as.values())):
+            yield from ((p, s) for s in range(len(self.scenario.plan.pipelines[p].stages)))
+
     def _stage(self, place: Place) -> StageRun:
         return self.computing.stages[self.computes_as[place[0]], place[1]]
+
+    def _made(self, place: Place) -> Iterator[tuple[int, float]]:
+        """The gradients of each unit of a stage, and when."""
+        lasts = self._stage(place).lasts
+        return chain.from_iterable(made_at(self.scenario, place, action, end) for action, end in lasts)
 
     def _first_forwards(self, pipelines: list[int]) -> dict[tuple[int, int], FirstForward]:
         found: dict[tuple[int, int], FirstForward] = {}

@@ -74,12 +74,12 @@ def test_a_plan_is_held_against_what_the_chips_have_free_once_they_have_said_it(
     assert topology(job).pool("ascend").memory_limit == "60.30 GiB by its data sheet, less the reserve"
     said = topology(job, usable_bytes={"ascend": 59 * 2**30})
     assert said.pool("ascend").memory_limit == "59.00 GiB by the chip itself"
-    with pytest.raises(PlanError, match="GiB by the chip itself"):
+    with pytest.raises(PlanError, match="MiB by the chip itself"):
         plan_job(job, usable_bytes={"ascend": 1000})
 
 
 def test_the_search_too() -> None:
-    with pytest.raises(NoPlanFits, match="GiB by the chip itself"):
+    with pytest.raises(NoPlanFits, match="MiB by the chip itself"):
         plan_job(_job("auto"), usable_bytes=dict.fromkeys(("nvidia", "ascend", "kunlun"), 1000))
 
 

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
 
 from hetero.errors import render
 from hetero.huggingface.errors import HfError
@@ -170,8 +172,19 @@ def test_trained_weights_on_raw_bytes_are_told_of(tmp_path: Path) -> None:
     assert "it has no tokenizer.json" in note
     (here / "tokenizer.json").write_text("{}")
     assert "data.tokenizer: model takes" in plan_job(_job(tmp_path, "data.tokenizer=bytes")).notes[0]
-    assert not plan_job(_job(tmp_path)).notes
     assert not plan_job(_job(tmp_path, "data.tokenizer=bytes", "model.init=random")).notes
+
+
+def test_a_tokenizer_that_no_run_could_read_with_is_told_of(tmp_path: Path) -> None:
+    file = _written(tmp_path / "tiny") / "tokenizer.json"
+    file.write_text("{}")
+    (note,) = plan_job(_job(tmp_path)).notes
+    assert "its tokenizer.json cannot be read" in note
+    for symbols, told in ((300, 0), (301, 1)):
+        Tokenizer(WordLevel({str(n): n for n in range(symbols)}, unk_token="0")).save(str(file))
+        notes = plan_job(_job(tmp_path)).notes
+        assert len(notes) == told
+    assert "has 301 symbols, and the model's embedding has room for 300" in notes[0]
 
 
 def test_what_decides_the_numbers(tmp_path: Path) -> None:
