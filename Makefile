@@ -73,6 +73,7 @@ bench: install
 	$(BIN)/python -m benchmarks.overhead --json
 	$(BIN)/python -m benchmarks.mixed --json
 	$(BIN)/python -m benchmarks.mixed --job configs/runs/mixed-slow-link.yaml --json
+	$(BIN)/python -m benchmarks.mixed --job configs/runs/mixed-real.yaml --hold slow=0.4 --json
 	$(BIN)/python -m benchmarks.monitoring --json
 	$(BIN)/python -m benchmarks.bridge --json
 	$(BIN)/python -m benchmarks.exposed --json
