@@ -162,14 +162,6 @@ class _Run:
         self._last: MetricsLine | None = None
         self._fleet_failed = False
 
-    def begin(self, not_compared: str) -> None:
-        self._event("started", **drivers_environment())
-        for owner in self._folders.taken_from:
-            self._event("warning", note=f"{owner}, which has ended without a word: taken over")
-        if self._point is not None:
-            self._note([*resume_notices(self._job, self._point)])
-        self.warn(self._text.note, not_compared)
-
     def __enter__(self) -> _Run:
         return self
 
@@ -177,6 +169,14 @@ class _Run:
         if not self._folders.lost:
             with suppress(OSError):
                 self._checkpoints.clean()  # of what was being saved when the run broke off
+
+    def begin(self, not_compared: str) -> None:
+        self._event("started", **drivers_environment())
+        for owner in self._folders.taken_from:
+            self._event("warning", note=f"{owner}, which has ended without a word: taken over")
+        if self._point is not None:
+            self._note([*resume_notices(self._job, self._point)])
+        self.warn(self._text.note, not_compared)
 
     @contextmanager
     def watched(self) -> Iterator[None]:

@@ -35,13 +35,33 @@ from hetero.words.step import StepTotals
 
 class _Agreed(NamedTuple):
     """Sums over all ranks: of token losses, of the tokens that these are of, of the squares of the gradients' sums, of
-    ranks that found one which is not finite, and of those that were asked to hold."""
+    ranks that found one which is not finite, and of those that were asked to hold. `loss_scale` is in the gradients."""
 
+    loss_scale: float
     loss: float
     counted: float
     square: float
     bad: float
     hold: float
+
+    @property
+    def mean_loss(self) -> float:
+        return self.loss / self.counted if self.counted else math.nan
+
+    @property
+    def divisor(self) -> float:
+        """What makes the gradients' sums those of the mean loss."""
+        return max(self.counted, 1.0) * self.loss_scale
+
+    @property
+    def norm(self) -> float:
+        """Of the gradients of the mean loss."""
+        return math.sqrt(self.square) / self.divisor if math.isfinite(self.square) else self.square
+
+    @property
+    def skipped(self) -> bool:
+        """Whether nobody updates."""
+        return self.bad > 0 or not math.isfinite(self.norm) or not self.counted
 
 
 class StepUpdate:
@@ -108,18 +128,24 @@ class StepUpdate:
         step, options = self._state.step, self._spec.train.optimizer
         sums = self._sums()
         agreed = self._agree(sums, loss, counted, hold)
-        divisor = max(agreed.counted, 1.0) * self.loss_scale
-        norm = math.sqrt(agreed.square) / divisor if math.isfinite(agreed.square) else agreed.square
-        skipped = agreed.bad > 0 or not math.isfinite(norm) or not agreed.counted
         lr = learning_rate(options, step, self._spec.train.steps)
-        self._capture(step, sums, divisor)
-        self._change(sums, None if skipped else gradient_scale(norm, divisor, options.clip), lr)
+        self._capture(step, sums, agreed.divisor)
+        scale = None if agreed.skipped else gradient_scale(agreed.norm, agreed.divisor, options.clip)
+        self._change(sums, scale, lr)
         self._gradients.drain()
         was, known = self._state.loss_scale, int(agreed.counted)
-        self._state.loss_scale = was.after(skipped, known)
-        mean, consumed = agreed.loss / known if known else math.nan, (step + 1) * self._tokens
-        told = mean, self._tokens, norm, lr, was.value, skipped, consumed, known
-        return StepTotals(*told, held=agreed.hold > 0)
+        self._state.loss_scale = was.after(agreed.skipped, known)
+        return StepTotals(
+            loss=agreed.mean_loss,
+            tokens=self._tokens,
+            grad_norm=agreed.norm,
+            lr=lr,
+            loss_scale=was.value,
+            skipped=agreed.skipped,
+            consumed_tokens=(step + 1) * self._tokens,
+            counted_tokens=known,
+            held=agreed.hold > 0,
+        )
 
     def close(self) -> None:
         if self._host is not None:
@@ -138,7 +164,8 @@ class StepUpdate:
             square = _square(sums)
             bad = not math.isfinite(square) or self._overflowed()
             mine = float(loss), counted, square, float(bad), float(hold)
-            return _Agreed(*self._totals.sum(torch.tensor(mine, dtype=torch.float64)).tolist())
+            summed = self._totals.sum(torch.tensor(mine, dtype=torch.float64)).tolist()
+        return _Agreed(self.loss_scale, *summed)
 
     def _overflowed(self) -> bool:
         """Since this was asked last, on a chip that does not show it."""

@@ -17,10 +17,11 @@ from hetero.engine.state.update import StepUpdate
 def test_the_chip_is_believed_though_all_gradients_are_finite(is_float16: bool, hidden: bool, bad: int) -> None:
     update: Any = SimpleNamespace(
         _is_float16=is_float16,
+        loss_scale=8.0,
         _backend=SimpleNamespace(overflowed=lambda: hidden),
         _meter=SimpleNamespace(mark=lambda _: nullcontext()),
         _totals=SimpleNamespace(sum=lambda mine: mine),
     )
     update._overflowed = partial(StepUpdate._overflowed, update)
     sums = {"w": torch.tensor([3.0, 4.0])}
-    assert StepUpdate._agree(update, sums, torch.tensor(3.0), 2, hold=False) == (3.0, 2.0, 25.0, bad, 0.0)
+    assert StepUpdate._agree(update, sums, torch.tensor(3.0), 2, hold=False) == (8.0, 3.0, 2.0, 25.0, bad, 0.0)

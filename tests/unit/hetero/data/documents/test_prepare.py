@@ -185,7 +185,7 @@ def test_documents_are_made_once_whatever_the_samples(
         _prepare(tmp_path, tmp_path / "other.jsonl", tokenizer)
 
 
-@pytest.mark.parametrize("broken_at", range(1, 9))
+@pytest.mark.parametrize("broken_at", [*(pytest.param(n, marks=pytest.mark.slow) for n in range(1, 8)), 8])
 def test_what_was_broken_off_goes_on_to_the_same(
     tmp_path: Path, tokenizer: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, broken_at: int
 ) -> None:

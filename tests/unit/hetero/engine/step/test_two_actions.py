@@ -206,7 +206,10 @@ def test_what_an_input_gradient_leaves_is_what_weight_gradients_are_made_of() ->
 
 
 @pytest.mark.parametrize("precision", [pytest.param("float32", marks=pytest.mark.slow), "bfloat16"])
-@pytest.mark.parametrize("written", [WHOLE, LISTS["W one later"]], ids=["whole", "in two"])
+@pytest.mark.parametrize(
+    "written",
+    [pytest.param(WHOLE, id="whole", marks=pytest.mark.slow), pytest.param(LISTS["W one later"], id="in two")],
+)
 def test_a_chip_is_as_full_as_predicted_where_units_without_pairs_are_large(
     written: str, precision: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

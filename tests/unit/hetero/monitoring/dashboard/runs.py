@@ -63,7 +63,9 @@ class SyntheticRun:
             self.called[pool]: {"family": family, "chip": chip, "count": count, "emulate": {}}
             for pool, (family, chip, count) in CHIPS.items()
         }
-        job = {"name": self.name, "train": {"steps": self.steps}, "pools": pools}
+        train = {"steps": self.steps, "global_batch": 16}
+        data = {"seq_len": 1024}
+        job = {"name": self.name, "model": {"preset": "llama-tiny"}, "data": data, "train": train, "pools": pools}
         (self.folder / "job.yaml").write_text(yaml.safe_dump(job, sort_keys=False))
         plan = json.dumps(PLAN)
         for pool, called in self.called.items():
