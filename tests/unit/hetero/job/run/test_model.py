@@ -195,3 +195,12 @@ def test_what_decides_the_numbers(tmp_path: Path) -> None:
     assert _job(tmp_path).facts() == facts
     _written(tmp_path / "tiny", rope_theta=7.0)
     assert _job(tmp_path).facts() != facts
+
+
+def test_dropout_that_no_run_applies_is_told_of(tmp_path: Path) -> None:
+    gpt2 = {"model_type": "gpt2", "n_embd": 8, "n_layer": 1, "n_head": 2, "n_positions": 64, "vocab_size": 300}
+    for dropout, told in ((0.1, 1), (0.0, 0)):
+        shutil.rmtree(tmp_path / "tiny", ignore_errors=True)
+        write_folder(tmp_path / "tiny", {}, {**gpt2, "resid_pdrop": dropout})
+        notes = plan_job(_job(tmp_path, "model.init=random")).notes
+        assert len([note for note in notes if f"(resid_pdrop {dropout})" in note]) == told
