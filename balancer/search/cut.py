@@ -36,11 +36,11 @@ class StageCost:
         return self.seconds[units[1]] - self.seconds[units[0]]
 
     def matrix(self, places: Sequence[int]) -> NDArray[np.float64]:
-        """Seconds by where a stage begins and ends; infinite where it doesn't fit."""
+        """Seconds by where a stage ends and begins; infinite where it doesn't fit or would be empty."""
         at = np.array(places)
         seconds, needed = np.array(self.seconds)[at], np.array(self.bytes)[at]
-        fits = needed[None, :] - needed[:, None] <= self.limit_bytes
-        found: NDArray[np.float64] = np.where(fits, seconds[None, :] - seconds[:, None], inf)
+        fits = (needed[:, None] - needed[None, :] <= self.limit_bytes) & np.tri(len(at), k=-1, dtype=bool)
+        found: NDArray[np.float64] = np.where(fits, seconds[:, None] - seconds[None, :], inf)
         return found
 
 
@@ -57,23 +57,22 @@ def cut(stages: Sequence[StageCost], places: Sequence[int]) -> tuple[Range, ...]
 
 def shortest(matrices: Sequence[NDArray[np.float64]]) -> float:
     """What the slowest stage takes at best, of one range of places for each matrix; infinite if none fits. The dynamic
-    program of min over i of max(best(s - 1, i), seconds_s(i, j)), all i and j of a stage at once."""
+    program of min over i of max(best(s - 1, i), seconds_s(j, i)), all i and j of a stage at once."""
     best = _begin(matrices)
     for matrix in matrices:
-        best = np.maximum(best[:, None], _ahead(matrix)).min(axis=0)
+        best = np.maximum(best, matrix).min(axis=1)
     return float(best[-1])
 
 
 def spread(matrices: Sequence[NDArray[np.float64]], most_s: float) -> tuple[Range, ...] | None:
     """The ranges of places under which all stages together take least, none of them more than `most_s`; of such, even
     ones. None if there are none."""
-    best, steps = _begin(matrices), []
+    best, steps, places = _begin(matrices), [], np.arange(len(matrices[0]))
     for matrix in matrices:
-        ahead = _ahead(matrix)
-        own = np.where(ahead <= most_s * _AS_GOOD, ahead + _EVENLY * ahead * ahead / (most_s or 1.0), inf)
-        total = best[:, None] + own
-        steps.append(total.argmin(axis=0))
-        best = total.min(axis=0)
+        own = np.where(matrix <= most_s * _AS_GOOD, matrix + _EVENLY / (most_s or 1.0) * matrix * matrix, inf)
+        total = own + best
+        steps.append(total.argmin(axis=1))
+        best = total[places, steps[-1]]
     if best[-1] == inf:
         return None
     bounds = [len(best) - 1]
@@ -86,9 +85,3 @@ def _begin(matrices: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
     best = np.full(len(matrices[0]), inf)
     best[0] = 0.0
     return best
-
-
-def _ahead(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Without empty ranges and such that go backwards."""
-    found: NDArray[np.float64] = np.where(np.tri(len(matrix), dtype=bool), inf, matrix)
-    return found

@@ -6,14 +6,13 @@ from collections.abc import Iterator
 from dataclasses import replace
 from math import ceil, inf
 
-import numpy as np
-
 from balancer.cost.topology import PoolSpec, Topology
 from balancer.errors import NoPlanFits
 from balancer.problem import Problem
 from balancer.search.cut import shortest, spread
 from balancer.search.grouping import Group
-from balancer.search.layouts import Layouts, LayoutSpace
+from balancer.search.layouts import Layouts
+from balancer.search.space import LayoutSpace
 from balancer.search.pricing import Pricer
 from balancer.search.seeking import Seeking
 
@@ -45,7 +44,7 @@ def _closest(problem: Problem) -> tuple[PoolSpec | None, float]:
     space = LayoutSpace(replace(problem, topology=_roomy(problem)))
     pricer = Pricer(problem, space)
     closest: tuple[PoolSpec | None, float] = (None, inf)
-    for layouts in space.of(tuple(pool.name for pool in problem.topology.pools)):
+    for layouts in space.of(tuple(pool.name for pool in problem.topology.pools)).layouts:
         for row in _rows(layouts):
             group = max(layouts.groups(row), key=lambda group: [problem.topology.pool(s.pool).memory_bytes
                                                                 for s in group.segments])  # fmt: skip
@@ -71,15 +70,14 @@ def _filled(pricer: Pricer, group: Group) -> tuple[PoolSpec | None, float]:
     pools, matrices = [problem.topology.pool(name) for name, _ in group.stages], []
     for s, (place, pool, (_, tp)) in enumerate(zip(places, pools, group.stages, strict=True)):
         cost = pricer.space.cost(pool.name, tp, group.micro_batch)
-        begin, end = (each.ravel() for each in np.meshgrid(cost.cuts, cost.cuts, indexing="ij"))
-        units = cost.least_need(place, begin, end).reshape(len(cost.cuts), -1)
-        matrices.append(pricer.room.need_bytes(group, s, units) / pool.memory_bytes)
+        matrices.append(pricer.room.need_bytes(group, s, cost.least_need(place)) / pool.memory_bytes)
     factor = shortest(matrices)
     ranges = spread(matrices, factor) if factor < inf else None
     if ranges is None:
         return None, inf
-    fullest = max(range(len(ranges)), key=lambda s: matrices[s][ranges[s]])
-    return pools[fullest], float(matrices[fullest][ranges[fullest]])
+    full = [float(matrix[end, begin]) for matrix, (begin, end) in zip(matrices, ranges, strict=True)]
+    fullest = full.index(max(full))
+    return pools[fullest], full[fullest]
 
 
 def _roomy(problem: Problem) -> Topology:

@@ -10,7 +10,7 @@ from balancer.completion.idle import Idle, idle_chips
 from balancer.memory.need import memory_need
 from balancer.plan.plan import Place, Plan
 from balancer.problem import Problem
-from balancer.search.layouts import LayoutSpace
+from balancer.search.space import LayoutSpace
 from balancer.search.ledger import TERMS, ledger
 from balancer.simulate.simulate import Prediction
 
