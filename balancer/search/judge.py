@@ -5,12 +5,12 @@ from __future__ import annotations
 from math import inf
 from time import monotonic
 
-from balancer.completion.completion import complete
+from balancer.completion.completion import predict
 from balancer.errors import PlanError
 from balancer.plan.plan import Plan
 from balancer.problem import Problem
 from balancer.schedule.registry import schedule
-from balancer.simulate.simulate import Prediction, simulate
+from balancer.simulate.simulate import Prediction
 
 _WORK, _OF_A_CHIP = 1024, 16
 """Forwards and backwards that are simulated while plans are compared, and then while all are looked through; and more
@@ -54,7 +54,7 @@ class Judge:
         if plan not in self.predictions:
             self.work += self.worth(plan)
             try:
-                found = simulate(complete(plan, self.problem), self.problem)
+                found = predict(plan, self.problem)
             except PlanError:
                 self.predictions[plan] = None
                 return None

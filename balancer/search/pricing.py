@@ -142,20 +142,20 @@ class Pricer:
         rate = sum(one.stages / cost.least_s[-1] for one, cost in zip(group.segments, costs, strict=True))
         cap_s = _CAP * max(1 / rate, max(cost.least_block_s for cost in costs))
         for most_s in (cap_s, inf):
-            matrices = [each for cost, own in zip(costs, places, strict=True) for each in cost.matrices(own, most_s)]
+            fastest = [cost.fastest(own, most_s) for cost, own in zip(costs, places, strict=True)]
+            matrices = [matrix for each in fastest for matrix in each.matrices]
             slowest_s = shortest(matrices)
             if slowest_s <= most_s and slowest_s < inf:
                 break
         else:
             return
-        seen, cuts = set(), self.workload.cuts
+        seen = set()
         for looser in LOOSER if len(matrices) > 1 else LOOSER[:1]:
             ranges = spread(matrices, looser * slowest_s)
             if ranges and ranges not in seen:
                 seen.add(ranges)
-                units = _by_segment(group, [(cuts[a], cuts[b]) for a, b in ranges])
-                every = zip(costs, places, units, strict=True)
-                stages = tuple(stage for cost, own, some in every for stage in cost.stages(own, some))
+                cuts = zip(fastest, _by_segment(group, ranges), strict=True)
+                stages = tuple(stage for each, own in cuts for stage in each.stages(own))
                 yield self._with_times(group, name, micro_batches, standings, stages)
 
     def _with_times(

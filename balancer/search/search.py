@@ -10,7 +10,7 @@ from balancer.plan.plan import Plan
 from balancer.problem import Problem
 from balancer.search.certificate import Certificate, SpaceSizes
 from balancer.search.no_fit import explain
-from balancer.search.reasons import Loss, left_idle, losses, runners_up
+from balancer.search.reasons import Loss, compared, left_idle
 from balancer.search.seeking import OnProgress, Seeking
 from balancer.simulate.simulate import Prediction
 
@@ -55,13 +55,13 @@ def search(
     if not found:
         raise explain(problem)
     best, *others = found
-    told = runners_up(best, others)
+    own, lost = compared(best, others)
     return SearchResult(
         best.plan,
         best,
-        told,
+        tuple((each.prediction.plan, each.prediction, each.why) for each in lost),
         left_idle(problem, found, seeking.best_with),
-        losses(best, [prediction for _, prediction, _ in told]),
+        (own, *(each.loss for each in lost)),
         seeking.sizes,
         seeking.certificate,
     )

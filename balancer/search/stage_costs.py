@@ -71,8 +71,7 @@ class StageCosts:
         self.cuts = np.array(cuts)
         self.strategies = pricer.every()
         self.front = best_strategies(self.strategies)
-        self._ranges = alike_ranges(pricer.kinds.of_unit, cuts)
-        self._of_ranges: dict[tuple[tuple[Standing, ...], float], Floats] = {}
+        self.ranges = alike_ranges(pricer.kinds.of_unit, cuts)
 
     @cached_property
     def least_s(self) -> Floats:
@@ -109,37 +108,24 @@ class StageCosts:
     def _of(self, stage: StagePlan) -> StrategyCosts:
         return next(one for one in self.strategies if one.strategy == Strategy.of(stage))
 
-    def matrices(self, places: Sequence[Standing], most_s: float = np.inf) -> list[Floats]:
-        """Of stages: seconds of a micro-batch by last and first cut; infinite where nothing fits, or all takes more
-        than `most_s`."""
-        key = tuple(places), most_s
-        if key not in self._of_ranges:
-            self._of_ranges[key] = self._fastest(places, most_s)
-        return [each[self._ranges.which] for each in self._of_ranges[key]]
-
-    def _fastest(self, places: Sequence[Standing], most_s: float) -> Floats:
-        """Seconds of the ranges that differ, and of none."""
-        begin, end, _ = self._ranges
-        found = np.full((len(places), len(begin) + 1), np.inf)
+    def fastest(self, places: Sequence[Standing], most_s: float = np.inf) -> FastestStages:
+        """Of stages that stand there: of ranges that take no more than `most_s`."""
+        begin, end, _ = self.ranges
         [short] = np.nonzero(self.least_s[end] - self.least_s[begin] <= most_s)
-        for way in _ways(self.front, _Standings.of(places), begin[short], end[short]):
-            found[:, short] = np.minimum(found[:, short], way.seconds)
-        return found
-
-    def stages(self, places: Sequence[Standing], ranges: Sequence[Range]) -> list[StagePlan]:
-        """Of a range of units each, with the strategies that are fastest there."""
-        begin, end = np.array(ranges).T[:, :, None]
-        ways = list(_ways(self.front, _Standings.of(places), begin, end))
-        found = []
-        for row, number in enumerate(np.argmin([way.seconds[:, 0] for way in ways], axis=0)):
-            costs, _, full, selective = ways[number]
-            again = recomputed(int(full[row, 0]), int(selective[row, 0]), ranges[row][1] - ranges[row][0])
-            found.append(costs.strategy.stage(self.pool.name, self.tp, ranges[row], again))
+        ways = list(_ways(self.front, _Standings.of(places), begin[short], end[short]))
+        every = np.stack([way.seconds for way in ways])
+        number = every.argmin(axis=0)
+        chosen = (np.take_along_axis(np.stack(each), number[None], axis=0)[0]
+                  for each in zip(*(way[1:] for way in ways), strict=True))  # fmt: skip
+        found = FastestStages(self, [way.costs for way in ways], *(
+            np.full((len(places), len(begin) + 1), empty) for empty in (0, np.inf, 0, 0)))  # fmt: skip
+        for whole, part in zip(found[2:], (number, *chosen), strict=True):
+            whole[:, short] = part
         return found
 
     def least_need(self, place: Standing) -> Floats:
         """Bytes by last and first cut under the strategies that need least; infinite for no range."""
-        begin, end, which = self._ranges
+        begin, end, which = self.ranges
         words: tuple[Word, ...] = ("none", "selective", "full")
         needs = [
             _need(_Standings.of([place]), costs, word, begin, end)[0]
@@ -148,6 +134,32 @@ class StageCosts:
             if word in costs.units
         ]
         found: Floats = np.append(np.min(needs, axis=0), np.inf)[which]
+        return found
+
+
+class FastestStages(NamedTuple):
+    """Some stages with the strategies that are fastest there, by stage and by `costs.ranges`, behind which comes no
+    range: the `way` among `ways`, seconds, and how many units are recomputed in full and selectively."""
+
+    costs: StageCosts
+    ways: Sequence[StrategyCosts]
+    way: Ints
+    seconds: Floats
+    full: Ints
+    selective: Ints
+
+    @property
+    def matrices(self) -> list[Floats]:
+        """Seconds of a micro-batch by last and first cut; infinite where nothing fits."""
+        return [each[self.costs.ranges.which] for each in self.seconds]
+
+    def stages(self, cuts: Sequence[Range]) -> list[StagePlan]:
+        """Between these two places to cut each."""
+        costs, found = self.costs, []
+        for row, (first, last) in enumerate(cuts):
+            at, units = costs.ranges.which[last, first], (int(costs.cuts[first]), int(costs.cuts[last]))
+            again = recomputed(int(self.full[row, at]), int(self.selective[row, at]), units[1] - units[0])
+            found.append(self.ways[self.way[row, at]].strategy.stage(costs.pool.name, costs.tp, units, again))
         return found
 
 

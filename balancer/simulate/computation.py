@@ -7,13 +7,13 @@ too: whose turn it is there is known when all that comes before has happened, so
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from functools import cached_property, lru_cache, partial
 from itertools import pairwise
 from typing import NamedTuple, Protocol
 
 from balancer.cost.stage_times import stage_time, stage_unit_time
-from balancer.plan.plan import PipelinePlan, Place, Ticks
+from balancer.plan.plan import PipelinePlan, Place, Range, Ticks
 from balancer.schedule.action import COMPUTING, KINDS, PURPOSES, Action, Actions, Kind, refuse_unknown
 from balancer.schedule.lowering import last_backwards, lowered
 from balancer.simulate.agenda import Agenda
@@ -233,10 +233,22 @@ def _seconds(p: int, s: int, scenario: Scenario) -> tuple[list[float], float]:
     return found, pace.pause_s
 
 
-def unit_seconds(scenario: Scenario, place: Place, unit: int, kind: Kind) -> float:
-    """What one unit of a stage adds to an action."""
-    p, s = place
-    pipeline, pace = scenario.plan.pipelines[p], scenario.paces.get(place, Pace())
-    costs = scenario.times, scenario.topology, scenario.workload
-    time = stage_unit_time(*costs, pipeline.stages[s], unit, pipeline.micro_batch)
-    return time.of(kind) * pipeline.micro_batch * scenario.time_scale * pace.ratio
+class UnitSeconds:
+    """What the units of a scenario's stages add to their actions; of equal stages once."""
+
+    def __init__(self, scenario: Scenario) -> None:
+        self._scenario = scenario
+        self._known: dict[Hashable, list[float]] = {}
+
+    def of(self, place: Place, units: Range, kind: Kind) -> list[float]:
+        """Of each of these."""
+        p, s = place
+        pipeline, pace = self._scenario.plan.pipelines[p], self._scenario.paces.get(place, Pace())
+        stage, size = pipeline.stages[s], pipeline.micro_batch
+        key = stage.pool, stage.tp, stage.units, *stage.strategies().items(), size, units, kind, pace.ratio
+        if key not in self._known:
+            costs = self._scenario.times, self._scenario.topology, self._scenario.workload
+            slower = size * self._scenario.time_scale * pace.ratio
+            times = (stage_unit_time(*costs, stage, unit, size) for unit in range(*units))
+            self._known[key] = [time.of(kind) * slower for time in times]
+        return self._known[key]

@@ -17,7 +17,7 @@ from balancer.memory.sync_memory import GRADIENT_BYTES
 from balancer.plan.plan import Place, StagePlan
 from balancer.schedule.action import Action
 from balancer.simulate.agenda import Agenda
-from balancer.simulate.computation import unit_seconds
+from balancer.simulate.computation import UnitSeconds
 from balancer.simulate.copies import CopyLinks
 from balancer.simulate.links import SimulatedLinks
 from balancer.simulate.scenario import Scenario
@@ -51,6 +51,7 @@ class SyncTiming:
         self.ready_at: dict[Place, float] = defaultdict(float)
         self._scenario, self._links, self._agenda = scenario, links, agenda
         self._stages, self._copies = dict(scenario.plan.stages()), CopyLinks(scenario)
+        self._seconds = UnitSeconds(scenario)
         self._by_use: dict[Use, list[_TimedBucket]] = defaultdict(list)
         self._computed: dict[Place, float] = {}
         self._held: dict[Place, list[tuple[_TimedBucket, str]]] = defaultdict(list)
@@ -64,10 +65,11 @@ class SyncTiming:
     def last_backward(self, place: Place, action: Action, end: float) -> None:
         """Each unit's gradients are handed over once its part of the backward is done: the last unit's first."""
         p, chunk, pipeline = place[0], action.chunk, self._scenario.plan.pipelines[place[0]]
-        for unit in range(*pipeline.chunks()[chunk].units):
+        units = pipeline.chunks()[chunk].units
+        for unit, seconds in zip(range(*units), self._seconds.of(place, units, action.kind), strict=True):
             if (p, chunk, unit) in self._by_use:
                 self._agenda.at(end, (0, *place), partial(self._made, place, (p, chunk, unit)))
-            end -= unit_seconds(self._scenario, place, unit, action.kind)
+            end -= seconds
 
     def computed(self, place: Place, end: float) -> None:
         """From here on a stage passes on what its pool has summed there."""
