@@ -136,6 +136,11 @@ class Workload:
         return {}
 
     @cached_property
+    def trained(self) -> int:
+        """The parameters that train."""
+        return sum(unit.trained for unit in self.units)
+
+    @cached_property
     def cuts(self) -> tuple[int, ...]:
         """Every place where a chunk may begin or end, ascending, 0 and n included."""
         return tuple(sorted({0, len(self.units)} | {c for c in self.legal_cuts if c < len(self.units)}))

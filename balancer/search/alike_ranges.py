@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import lru_cache
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from balancer.cost.workload import Workload
 
+Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 
@@ -32,27 +33,47 @@ class UnitKinds(NamedTuple):
         return UnitKinds(tuple(first), tuple(kinds))
 
 
-class AlikeRanges(NamedTuple):
-    """A range of units [`begin`, `end`) of each that there are; `which` of them a range is, by its last and first cut:
-    as many as there are for none."""
+@dataclass(frozen=True, eq=False)
+class AlikeRanges:
+    """A range of units [`begin`, `end`) of each that there are, between `longest` cuts; and which of them lies between
+    any two cuts: `table` has it by the last cut and the first one, `len(begin)` where that is no range."""
 
     begin: Ints
     end: Ints
-    which: Ints
+    longest: Ints
+    table: Ints
+
+    def which(self, first: int, last: int) -> int:
+        return int(self.table[last, first])
+
+    def band(self, each: Floats, width: int) -> Floats:
+        """What there is of each range, and behind all of them of none, as `balancer.search.cut` reads it: by the last
+        cut, and by the first one from `width` before that on."""
+        found: Floats = each[self._bands(width)]
+        return found
+
+    def _bands(self, width: int) -> Ints:
+        if width not in self._known:
+            first = np.arange(len(self.table))[:, None] - np.arange(width, 0, -1)
+            self._known[width] = np.where(first < 0, len(self.begin), np.take_along_axis(self.table, first, axis=1))
+        return self._known[width]
+
+    @cached_property
+    def _known(self) -> dict[int, Ints]:
+        return {}
 
 
 @lru_cache(maxsize=16)
-def alike_ranges(kinds: Sequence[int], cuts: Sequence[int]) -> AlikeRanges:
+def alike_ranges(kinds: tuple[int, ...], cuts: tuple[int, ...]) -> AlikeRanges:
     """Of a model whose units are of these kinds: ranges are alike that have units of the same kinds in order."""
     written, size = np.array(kinds, dtype=np.uint32).tobytes(), 4
     known: dict[bytes, int] = {}
-    ends: list[tuple[int, int]] = []
-    which = np.zeros((len(cuts),) * 2, dtype=np.int64)
+    found: list[tuple[int, int, int]] = []
+    table = np.zeros((len(cuts),) * 2, dtype=np.int64)
     for i, begin in enumerate(cuts):
         for j in range(i + 1, len(cuts)):
-            which[j, i] = number = known.setdefault(written[size * begin : size * cuts[j]], len(ends))
-            if number == len(ends):
-                ends.append((begin, cuts[j]))
-    which[np.triu_indices(len(cuts))] = len(ends)
-    begins, lasts = np.array(ends, dtype=np.int64).T
-    return AlikeRanges(begins, lasts, which)
+            table[j, i] = number = known.setdefault(written[size * begin : size * cuts[j]], len(found))
+            if number == len(found):
+                found.append((begin, cuts[j], j - i))
+    table[np.triu_indices(len(cuts))] = len(found)
+    return AlikeRanges(*np.array(found, dtype=np.int64).T, table)

@@ -52,7 +52,7 @@ class Expected:
         rows = [
             [
                 (units.seconds[-1] + share * one.update[-1], one.held[-1], one.gradients[-1], one.owned[-1],
-                 units.kept[-1], np.diff(one.gradients).max())
+                 units.kept[-1], one.state.gradients.max())
                 for one, units in ((cost.front[number], cost.front[number].units[word]) for cost in self.costs)
             ]
             for number in range(min(len(cost.front) for cost in self.costs))

@@ -23,9 +23,13 @@ class LayoutRow(NamedTuple):
     row: int
 
     @property
+    def pipelines(self) -> int:
+        return int(self.layouts.pipelines[self.row])
+
+    @property
     def at_once(self) -> int:
         """Sequences in a micro-batch of each pipeline."""
-        return int(self.layouts.pipelines[self.row]) * self.layouts.micro_batch
+        return self.pipelines * self.layouts.micro_batch
 
     @property
     def depth(self) -> int:

@@ -67,15 +67,15 @@ def _filled(pricer: Pricer, group: Group) -> tuple[PoolSpec | None, float]:
     """The fullest stage's pool, and how full it is, where memory alone decides the cut."""
     problem, micro_batches = pricer.problem, ceil(pricer.problem.workload.global_batch / group.pipelines)
     places = pricer.places(group, problem.schedules[0], group.pipelines, ceil(micro_batches / group.micro_batch))
-    pools, matrices = [problem.topology.pool(name) for name, _ in group.stages], []
+    pools, bands = [problem.topology.pool(name) for name, _ in group.stages], []
     for s, (place, pool, (_, tp)) in enumerate(zip(places, pools, group.stages, strict=True)):
         cost = pricer.space.cost(pool.name, tp, group.micro_batch)
-        matrices.append(pricer.room.need_bytes(group, s, cost.least_need(place)) / pool.memory_bytes)
-    factor = shortest(matrices)
-    ranges = spread(matrices, factor) if factor < inf else None
+        bands.append(pricer.room.need_bytes(group, s, cost.least_need(place)) / pool.memory_bytes)
+    factor = shortest(bands)
+    ranges = spread(bands, factor) if factor < inf else None
     if ranges is None:
         return None, inf
-    full = [float(matrix[end, begin]) for matrix, (begin, end) in zip(matrices, ranges, strict=True)]
+    full = [float(band[end, band.shape[1] + begin - end]) for band, (begin, end) in zip(bands, ranges, strict=True)]
     fullest = full.index(max(full))
     return pools[fullest], full[fullest]
 

@@ -143,15 +143,15 @@ class Pricer:
         cap_s = _CAP * max(1 / rate, max(cost.least_block_s for cost in costs))
         for most_s in (cap_s, inf):
             fastest = [cost.fastest(own, most_s) for cost, own in zip(costs, places, strict=True)]
-            matrices = [matrix for each in fastest for matrix in each.matrices]
-            slowest_s = shortest(matrices)
+            bands = [band for each in fastest for band in each.bands()]
+            slowest_s = shortest(bands)
             if slowest_s <= most_s and slowest_s < inf:
                 break
         else:
             return
         seen = set()
-        for looser in LOOSER if len(matrices) > 1 else LOOSER[:1]:
-            ranges = spread(matrices, looser * slowest_s)
+        for looser in LOOSER if len(bands) > 1 else LOOSER[:1]:
+            ranges = spread(bands, looser * slowest_s)
             if ranges and ranges not in seen:
                 seen.add(ranges)
                 cuts = zip(fastest, _by_segment(group, ranges), strict=True)

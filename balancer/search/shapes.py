@@ -83,12 +83,8 @@ class Shapes:
     def _sync_s(self, shape: Shape) -> float:
         """As if each pool of a part held as much of the model."""
         topology, work = self.problem.topology, self.problem.workload
-        model = sum(unit.trained for unit in work.units)
         held = [
-            HeldParameters(
-                int(way.layouts.pipelines[way.row]),
-                {pool: model // len(way.layouts.pools) for pool in way.layouts.pools},
-            )
+            HeldParameters(way.pipelines, dict.fromkeys(way.layouts.pools, work.trained // len(way.layouts.pools)))
             for way in shape
         ]
         return expected_sync_s(held, topology, work) / self.space.pairs if len(shape) > 1 else 0.0

@@ -76,7 +76,12 @@ class StageCosts:
     @cached_property
     def least_s(self) -> Floats:
         """Prefix sums over units: nothing is faster, whatever the strategy."""
-        return prefix_sums(np.min([np.diff(one.units["none"].seconds) for one in self.strategies], axis=0))
+        return prefix_sums(self.least_unit_s)
+
+    @cached_property
+    def least_unit_s(self) -> Floats:
+        """Of each unit."""
+        return self._of_units(np.min([one.work["none"].seconds for one in self.strategies], axis=0))
 
     @cached_property
     def least_block_s(self) -> float:
@@ -86,7 +91,10 @@ class StageCosts:
     @cached_property
     def least_bytes(self) -> Floats:
         """Of each unit: no strategy needs less, in the pipeline's only copy or one of several."""
-        found: Floats = np.min([np.diff(one.held) for one in self.strategies], axis=0)
+        return self._of_units(np.min([one.state.held for one in self.strategies], axis=0))
+
+    def _of_units(self, by_kind: Floats) -> Floats:
+        found: Floats = by_kind[self.strategies[0].kinds]
         return found
 
     def seconds(self, stage: StagePlan) -> tuple[float, float]:
@@ -97,20 +105,19 @@ class StageCosts:
 
     def need_bytes(self, place: Standing, stage: StagePlan) -> float:
         """Of its units on one chip."""
-        (begin, end), costs = stage.units[0], self._of(stage)
+        costs = self._of(stage)
+        alone = _Stages(_Standings.of([place]), costs, *np.array([stage.units[0]]).T)
         parts = list(costs.parts(stage))
-        state = costs.held + place.owned * costs.owned
         kept = sum(place.in_flight * (u.kept[b] - u.kept[a]) + u.last[b] - u.last[a] for u, a, b in parts)
         computing = kept + max(units.room for units, _, _ in parts)
-        copies = _copies(_Standings.of([place]), costs, np.array([begin]), np.array([end]))
-        return float(state[end] - state[begin] + max(computing, float(copies[0, 0])))
+        return float(alone.state[0, 0] + max(computing, alone.copies[0, 0]))
 
     def _of(self, stage: StagePlan) -> StrategyCosts:
         return next(one for one in self.strategies if one.strategy == Strategy.of(stage))
 
     def fastest(self, places: Sequence[Standing], most_s: float = np.inf) -> FastestStages:
         """Of stages that stand there: of ranges that take no more than `most_s`."""
-        begin, end, _ = self.ranges
+        begin, end = self.ranges.begin, self.ranges.end
         [short] = np.nonzero(self.least_s[end] - self.least_s[begin] <= most_s)
         ways = list(_ways(self.front, _Standings.of(places), begin[short], end[short]))
         every = np.stack([way.seconds for way in ways])
@@ -124,17 +131,12 @@ class StageCosts:
         return found
 
     def least_need(self, place: Standing) -> Floats:
-        """Bytes by last and first cut under the strategies that need least; infinite for no range."""
-        begin, end, which = self.ranges
+        """Bytes under the strategies that need least, as a band for `balancer.search.cut`."""
+        begin, end = self.ranges.begin, self.ranges.end
         words: tuple[Word, ...] = ("none", "selective", "full")
-        needs = [
-            _need(_Standings.of([place]), costs, word, begin, end)[0]
-            for costs in self.front
-            for word in words
-            if word in costs.units
-        ]
-        found: Floats = np.append(np.min(needs, axis=0), np.inf)[which]
-        return found
+        every = [_Stages(_Standings.of([place]), costs, begin, end) for costs in self.front]
+        needs = [one.need(word)[0] for one in every for word in words if word in one.costs.units]
+        return self.ranges.band(np.append(np.min(needs, axis=0), np.inf), len(self.cuts) - 1)
 
 
 class FastestStages(NamedTuple):
@@ -148,16 +150,17 @@ class FastestStages(NamedTuple):
     full: Ints
     selective: Ints
 
-    @property
-    def matrices(self) -> list[Floats]:
-        """Seconds of a micro-batch by last and first cut; infinite where nothing fits."""
-        return [each[self.costs.ranges.which] for each in self.seconds]
+    def bands(self) -> list[Floats]:
+        """Seconds of a micro-batch, for `balancer.search.cut`; infinite where nothing fits."""
+        ranges = self.costs.ranges
+        longest = ranges.longest[np.isfinite(self.seconds[:, :-1]).any(axis=0)].max(initial=1)
+        return [ranges.band(each, int(longest)) for each in self.seconds]
 
     def stages(self, cuts: Sequence[Range]) -> list[StagePlan]:
         """Between these two places to cut each."""
         costs, found = self.costs, []
         for row, (first, last) in enumerate(cuts):
-            at, units = costs.ranges.which[last, first], (int(costs.cuts[first]), int(costs.cuts[last]))
+            at, units = costs.ranges.which(first, last), (int(costs.cuts[first]), int(costs.cuts[last]))
             again = recomputed(int(self.full[row, at]), int(self.selective[row, at]), units[1] - units[0])
             found.append(self.ways[self.way[row, at]].strategy.stage(costs.pool.name, costs.tp, units, again))
         return found
@@ -166,58 +169,59 @@ class FastestStages(NamedTuple):
 def _ways(front: Sequence[StrategyCosts], places: _Standings, begin: Ints, end: Ints) -> Iterator[_Way]:
     """Each strategy, in each way to recompute some of the units."""
     for costs in front:
-        kept = costs.units["none"]
-        update = (costs.update[end] - costs.update[begin]) * places.owned / places.micro_batches
-        base = kept.seconds[end] - kept.seconds[begin] + update
-        over = _need(places, costs, "none", begin, end) - places.limit_bytes
-        none = np.zeros(base.shape, dtype=np.int64)
-        yield _Way(costs, np.where(over <= 0, base, np.inf), none, none)
-        if "full" in costs.units and (over > 0).any():
-            for low, high in combinations(costs.units, 2):
-                yield _mixed(places, costs, low, high, begin, end, update)
+        stages = _Stages(places, costs, begin, end)
+        yield stages.plain()
+        if "full" in costs.units and (stages.over("none") > 0).any():
+            yield from (stages.mixed(low, high) for low, high in combinations(costs.units, 2))
 
 
-def _mixed(
-    places: _Standings, costs: StrategyCosts, low: Word, high: Word, begin: Ints, end: Ints, update: Floats
-) -> _Way:
-    """As few units as fit are recomputed the `high` way, the first ones, and the others the `low` way."""
-    below, above = costs.units[low], costs.units[high]
-    saved = below.kept - above.kept
-    room = max(below.room, above.room) - below.room
-    over = np.maximum(_need(places, costs, low, begin, end) + room - places.limit_bytes, 0.0)
-    count = np.searchsorted(saved, saved[begin] + over / places.in_flight, side="left")
-    summed = _state(places, costs, begin, end) + _copies(places, costs, begin, end) <= places.limit_bytes
-    fits, upto = (count <= end) & summed, np.minimum(np.maximum(count, begin), end)
-    seconds = above.seconds[upto] - above.seconds[begin] + below.seconds[end] - below.seconds[upto] + update
-    several = upto - begin
-    none = np.zeros_like(several)
-    full, selective = (several, end - upto if low == "selective" else none) if high == "full" else (none, several)
-    return _Way(costs, np.where(fits, seconds, np.inf), full, selective)
+class _Stages:
+    """Under one strategy, by standing and range of units: bytes of `state`, and of `copies` on their way to others, as
+    all is sent, as much again is kept, and who sums a unit gets it from all of them."""
 
+    def __init__(self, places: _Standings, costs: StrategyCosts, begin: Ints, end: Ints) -> None:
+        self.places, self.costs, self.begin, self.end = places, costs, begin, end
+        self.state = self._of(costs.held) + places.owned * self._of(costs.owned)
+        taken = TAKEN * (places.copies - 1) * costs.state.gradients.max()
+        self.copies = (SENT * self._of(costs.gradients) + taken) * (places.copies > 1)
+        self.update_s = self._of(costs.update) * places.owned / places.micro_batches
 
-def _need(places: _Standings, costs: StrategyCosts, word: Word, begin: Ints, end: Ints) -> Floats:
-    units = costs.units[word]
-    kept, last = units.kept[end] - units.kept[begin], units.last[end] - units.last[begin]
-    computing = places.in_flight * kept + last + units.room
-    found: Floats = _state(places, costs, begin, end) + np.maximum(computing, _copies(places, costs, begin, end))
-    return found
+    def _of(self, sums: Floats) -> Floats:
+        found: Floats = sums[self.end] - sums[self.begin]
+        return found
 
+    def need(self, word: Word) -> Floats:
+        """Bytes where all units are recomputed that way."""
+        units = self.costs.units[word]
+        computing = self.places.in_flight * self._of(units.kept) + self._of(units.last) + units.room
+        found: Floats = self.state + np.maximum(computing, self.copies)
+        return found
 
-def _state(places: _Standings, costs: StrategyCosts, begin: Ints, end: Ints) -> Floats:
-    found: Floats = costs.held[end] - costs.held[begin] + places.owned * (costs.owned[end] - costs.owned[begin])
-    return found
+    def over(self, word: Word) -> Floats:
+        """How much more than there is."""
+        found: Floats = self.need(word) - self.places.limit_bytes
+        return found
 
+    def plain(self) -> _Way:
+        seconds = self._of(self.costs.units["none"].seconds) + self.update_s
+        none = np.zeros(seconds.shape, dtype=np.int64)
+        return _Way(self.costs, np.where(self.over("none") <= 0, seconds, np.inf), none, none)
 
-def _copies(places: _Standings, costs: StrategyCosts, begin: Ints, end: Ints) -> Floats:
-    """What is on its way between copies of the stage's units: all is sent, as much again is kept, and who sums a unit
-    gets it from all others."""
-    own, largest = costs.gradients[end] - costs.gradients[begin], np.diff(costs.gradients).max()
-    found: Floats = (SENT * own + TAKEN * (places.copies - 1) * largest) * (places.copies > 1)
-    return found
+    def mixed(self, low: Word, high: Word) -> _Way:
+        """As few units as fit are recomputed the `high` way, the first ones, and the others the `low` way."""
+        below, above, begin, end = self.costs.units[low], self.costs.units[high], self.begin, self.end
+        saved, over = below.kept - above.kept, self.over(low) + max(0.0, above.room - below.room)
+        count = np.searchsorted(saved, saved[begin] + np.maximum(over, 0.0) / self.places.in_flight, side="left")
+        fits, upto = count <= end, np.minimum(np.maximum(count, begin), end)
+        fits &= self.state + self.copies <= self.places.limit_bytes
+        seconds = above.seconds[upto] - above.seconds[begin] + below.seconds[end] - below.seconds[upto] + self.update_s
+        several, none = upto - begin, np.zeros_like(upto)
+        full, selective = (several, end - upto if low == "selective" else none) if high == "full" else (none, several)
+        return _Way(self.costs, np.where(fits, seconds, np.inf), full, selective)
 
 
 def least_part(costs: Sequence[StageCosts]) -> float:
     """Of the model's work, where each unit is on the pool for which it is the smallest part of it: less than all, since
     pools differ in what they are fast at."""
-    parts = [np.diff(cost.least_s) / cost.least_s[-1] for cost in costs]
+    parts = [cost.least_unit_s / cost.least_s[-1] for cost in costs]
     return float(np.min(parts, axis=0).sum())

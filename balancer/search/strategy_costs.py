@@ -1,9 +1,10 @@
-"""What the units of a model cost on a pool at a tp under one strategy, as prefix sums over units."""
+"""What the units of a model cost on a pool at a tp under one strategy."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 from typing import Literal, NamedTuple
 
@@ -21,6 +22,7 @@ from balancer.search.alike_ranges import UnitKinds
 from balancer.search.strategies import Strategy, recompute_words, strategies
 
 Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
 Word = Literal["none", "selective", "full"]
 
 
@@ -35,19 +37,59 @@ class Units(NamedTuple):
     room: float
 
 
-@dataclass(frozen=True)
-class StrategyCosts:
-    """`units` by the way to recompute, prefix sums of bytes that are `held` whoever owns, `gradients` among them, those
-    that are `owned` beside by an owner, and of the seconds of its `update`. `price` is all by which one strategy is
-    better than another, by kind of unit."""
+class StateCosts(NamedTuple):
+    """By kind of unit: bytes that are `held` whoever owns, `gradients` among them, those that are `owned` beside by an
+    owner, and seconds of its `update`."""
 
-    strategy: Strategy
-    units: dict[Word, Units]
     held: Floats
     gradients: Floats
     owned: Floats
     update: Floats
-    price: Floats
+
+
+class WorkCosts(NamedTuple):
+    """By kind of unit, of a micro-batch: seconds, those of forwards, bytes that are kept, and room to run."""
+
+    seconds: Floats
+    forward: Floats
+    kept: Floats
+    room: Floats
+
+
+@dataclass(frozen=True, eq=False)
+class StrategyCosts:
+    """By kind of unit what a strategy costs, its work by the way to recompute; prefix sums over units of the same."""
+
+    strategy: Strategy
+    kinds: Ints
+    state: StateCosts
+    work: Mapping[Word, WorkCosts]
+
+    @cached_property
+    def held(self) -> Floats:
+        return self._sums(self.state.held)
+
+    @cached_property
+    def gradients(self) -> Floats:
+        return self._sums(self.state.gradients)
+
+    @cached_property
+    def owned(self) -> Floats:
+        return self._sums(self.state.owned)
+
+    @cached_property
+    def update(self) -> Floats:
+        return self._sums(self.state.update)
+
+    @cached_property
+    def units(self) -> dict[Word, Units]:
+        return {word: self._units(work) for word, work in self.work.items()}
+
+    @property
+    def price(self) -> Floats:
+        """All by which one strategy is better than another."""
+        work = (part for each in self.work.values() for part in (each.seconds, each.kept))
+        return np.concatenate([self.state.held, self.state.owned, self.state.update, *work])
 
     def parts(self, stage: StagePlan) -> Iterator[tuple[Units, int, int]]:
         """Ranges of a stage with one range of units, by how they are recomputed."""
@@ -61,9 +103,18 @@ class StrategyCosts:
             if b > a:
                 yield self.units[word], a, b
 
+    def _units(self, work: WorkCosts) -> Units:
+        most = float(work.room[self.kinds[:-1]].max(initial=0.0))
+        last = np.zeros(len(self.kinds) + 1)
+        last[-1] = max(0.0, work.room[self.kinds[-1]] - most)
+        return Units(self._sums(work.seconds), self._sums(work.forward), self._sums(work.kept), last, most)
+
+    def _sums(self, each: Floats) -> Floats:
+        return prefix_sums(each[self.kinds])
+
 
 class StrategyPricer:
-    """Of one pool, tp and size of micro-batch."""
+    """Of one pool, tp and size of micro-batch. State differs by where the optimizer is alone, and work by all else."""
 
     def __init__(self, problem: Problem, pool: str, tp: int, micro_batch: int) -> None:
         self.problem, self.pool, self.tp, self.micro_batch = problem, problem.topology.pool(pool), tp, micro_batch
@@ -71,17 +122,12 @@ class StrategyPricer:
         self.kinds = UnitKinds.of(self._workload)
 
     def every(self) -> list[StrategyCosts]:
-        return [self._priced(strategy) for strategy in strategies(self.problem, self.tp)]
+        found, kinds = strategies(self.problem, self.tp), np.array(self.kinds.of_unit)
+        states = {one.optimizer: self._state(one) for one in found}
+        works = {plain: self._works(plain) for plain in dict.fromkeys(map(_on_chip, found))}
+        return [StrategyCosts(one, kinds, states[one.optimizer], works[_on_chip(one)]) for one in found]
 
-    def _priced(self, strategy: Strategy) -> StrategyCosts:
-        state = self._state(strategy)
-        by_word = {word: self._computing(strategy, word) for word in recompute_words(self.problem)}
-        made = {word: self._units(*each) for word, each in by_word.items()}
-        price = np.concatenate([state[0], *state[2:], *(part for each in by_word.values() for part in (each[0], each[2]))])
-        return StrategyCosts(strategy, made, *map(self._sums, state), price)
-
-    def _state(self, strategy: Strategy) -> tuple[Floats, Floats, Floats, Floats]:
-        """Bytes that are held, gradients, bytes of an owner, and seconds of an update, by kind of unit."""
+    def _state(self, strategy: Strategy) -> StateCosts:
         problem, tp, precision = self.problem, self.tp, self.pool.precision
         units, weight = self._workload.units, WEIGHT_BYTES[precision]
         again = {later: first for first, later in problem.workload.tied}
@@ -97,11 +143,12 @@ class StrategyPricer:
                 (units[u].trained + whole) * owner / tp,
                 update_s(self.pool.chip, problem.workload, stage.model_copy(update={"owns": ((u, u + 1),)})),
             ))  # fmt: skip
-        held, gradients, owned, update = np.array(rows, dtype=float).T
-        return held, gradients, owned, update
+        return StateCosts(*np.array(rows, dtype=float).T)
 
-    def _computing(self, strategy: Strategy, word: Word) -> tuple[Floats, Floats, Floats, Floats]:
-        """Of a micro-batch: seconds, those of forwards, bytes that are kept, and room to run, by kind of unit."""
+    def _works(self, strategy: Strategy) -> dict[Word, WorkCosts]:
+        return {word: self._work(strategy, word) for word in recompute_words(self.problem)}
+
+    def _work(self, strategy: Strategy, word: Word) -> WorkCosts:
         units, n = self._workload.units, self.micro_batch
         parts = self.tp if strategy.sequence_parallel else 1
         stage, rows = strategy.stage(self.pool.name, self.tp, (0, len(units)), word), []
@@ -110,19 +157,11 @@ class StrategyPricer:
             time, made = stage_unit_time(*costs, stage, u, n), units[u].under(word)
             room = made.remade_whole_bytes + (made.remade_bytes + made.backward_bytes) / self.tp
             rows.append((n * time.total_s, n * time.forward_s, n * made.kept_bytes(self.tp, parts), n * room))
-        seconds, forward, kept, rooms = np.array(rows, dtype=float).T
-        return seconds, forward, kept, rooms
+        return WorkCosts(*np.array(rows, dtype=float).T)
 
-    def _units(self, seconds: Floats, forward: Floats, kept: Floats, rooms: Floats) -> Units:
-        *others, head = self.kinds.of_unit
-        most = float(rooms[others].max(initial=0.0))
-        last = np.zeros(len(others) + 2)
-        last[-1] = max(0.0, rooms[head] - most)
-        return Units(self._sums(seconds), self._sums(forward), self._sums(kept), last, most)
 
-    def _sums(self, each: Floats) -> Floats:
-        """Prefix sums over units of what is known by kind."""
-        return prefix_sums(each[list(self.kinds.of_unit)])
+def _on_chip(strategy: Strategy) -> Strategy:
+    return strategy._replace(optimizer="chip")
 
 
 def prefix_sums(each: Floats) -> Floats:
