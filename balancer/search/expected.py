@@ -45,20 +45,11 @@ class Expected:
         return found
 
     @cached_property
-    def _models(self) -> tuple[Floats, ...]:
-        """Of the whole model, by strategy and pool: seconds with a micro-batch's share of an update, bytes that are
-        held, of gradients, of an owner, that a micro-batch keeps, and of the largest unit's gradients."""
-        share = self.costs[0].micro_batch / self.problem.workload.global_batch
-        rows = [
-            [
-                (units.seconds[-1] + share * one.update[-1], one.held[-1], one.gradients[-1], one.owned[-1],
-                 units.kept[-1], one.state.gradients.max())
-                for one, units in ((cost.front[number], cost.front[number].units[word]) for cost in self.costs)
-            ]
-            for number in range(min(len(cost.front) for cost in self.costs))
-            for word in self.costs[0].front[number].units
-        ]  # fmt: skip
-        return tuple(np.array(rows).transpose(2, 0, 1))
+    def _models(self) -> Floats:
+        """Each of `StageCosts.models`, by strategy and pool."""
+        fewest = min(len(cost.front) for cost in self.costs)
+        every = np.stack([cost.models[:fewest] for cost in self.costs], axis=-1)
+        return every.reshape(-1, *every.shape[2:]).transpose(1, 0, 2)
 
     def _crossing_s(self, pipelines: Ints) -> Floats:
         """Of a micro-batch of every pipeline over the fastest link between the hosts of two of the pools."""

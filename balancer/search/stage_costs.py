@@ -69,6 +69,7 @@ class StageCosts:
         self.pool, self.tp, self.micro_batch = problem.topology.pool(pool), tp, micro_batch
         pricer, cuts = StrategyPricer(problem, pool, tp, micro_batch), problem.workload.cuts
         self.cuts = np.array(cuts)
+        self._update_share = micro_batch / problem.workload.global_batch
         self.strategies = pricer.every()
         self.front = best_strategies(self.strategies)
         self.ranges = alike_ranges(pricer.kinds.of_unit, cuts)
@@ -113,7 +114,23 @@ class StageCosts:
         return float(alone.state[0, 0] + max(computing, alone.copies[0, 0]))
 
     def _of(self, stage: StagePlan) -> StrategyCosts:
-        return next(one for one in self.strategies if one.strategy == Strategy.of(stage))
+        return self._by_strategy[Strategy.of(stage)]
+
+    @cached_property
+    def _by_strategy(self) -> dict[Strategy, StrategyCosts]:
+        return {one.strategy: one for one in self.strategies}
+
+    @cached_property
+    def models(self) -> Floats:
+        """Of the whole model, by strategy that may be best and way to recompute: seconds with a micro-batch's share of
+        an update, bytes that are held, of gradients, of an owner, that a micro-batch keeps, and of the largest unit's
+        gradients."""
+        rows = [
+            [(units.seconds[-1] + self._update_share * one.update[-1], one.held[-1], one.gradients[-1], one.owned[-1],
+              units.kept[-1], one.state.gradients.max()) for units in one.units.values()]
+            for one in self.front
+        ]  # fmt: skip
+        return np.array(rows)
 
     def fastest(self, places: Sequence[Standing], most_s: float = np.inf) -> FastestStages:
         """Of stages that stand there: of ranges that take no more than `most_s`."""
