@@ -15,7 +15,7 @@ from balancer.problem import Problem
 from balancer.rebalance.owners import with_owners
 from balancer.schedule.action import COMPUTING
 from balancer.search.cut import StageCost, cut
-from balancer.simulate.simulate import Prediction, simulate
+from balancer.simulate.simulate import Prediction
 
 PipelineCuts = tuple[Range, ...]
 """The chunks of a pipeline, stage by stage."""

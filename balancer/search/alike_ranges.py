@@ -76,4 +76,5 @@ def alike_ranges(kinds: tuple[int, ...], cuts: tuple[int, ...]) -> AlikeRanges:
             if number == len(found):
                 found.append((begin, cuts[j], j - i))
     table[np.triu_indices(len(cuts))] = len(found)
-    return AlikeRanges(*np.array(found, dtype=np.int64).T, table)
+    begins, ends, longest = np.array(found, dtype=np.int64).T
+    return AlikeRanges(begins, ends, longest, table)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import permutations
@@ -48,6 +48,15 @@ class Layouts:
         found: Ints = order[first]
         return found
 
+    @property
+    def roomiest(self) -> list[int]:
+        """Of 1, 2, 4, ... pipelines, the row with the most stages."""
+        most: dict[int, int] = {}
+        for row, n in enumerate(map(int, self.pipelines)):
+            if n & (n - 1) == 0 and (n not in most or self.depth[row] > self.depth[most[n]]):
+                most[n] = row
+        return list(most.values())
+
     @cached_property
     def likely(self) -> Ints:
         """Rows that a guess looks at."""
@@ -66,6 +75,10 @@ class Layouts:
         """That each way gets done in some time at most, if a pipeline fills for this part of what a micro-batch takes
         at least."""
         return sequences(within_s, fills, self.pipelines * self.micro_batch, self.period_s, self.trip_s)
+
+    def roomiest_group(self, row: int, memory: Callable[[str], int]) -> Group:
+        """With the pools first of whose chips each has most memory."""
+        return max(self.groups(row), key=lambda group: [memory(segment.pool) for segment in group.segments])
 
     def groups(self, way: int) -> Iterator[Group]:
         """The orders in which the pools may follow each other, the first pools' first."""

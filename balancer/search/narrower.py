@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from balancer.options import Choice
 from balancer.problem import Problem
 
 
@@ -18,10 +17,10 @@ def without_each_pool(problem: Problem) -> Iterator[Problem]:
 def with_one_schedule(problem: Problem) -> Iterator[Problem]:
     """Each that it leaves open."""
     if len(problem.schedules) > 1:
-        left = _unchosen(problem, "schedule")
+        left = tuple(one for one in problem.options.choose if one != "schedule")
         for name in problem.schedules:
-            options = left.options.model_copy(update={"schedule": name})
-            yield replace(left, options=options)
+            options = problem.options.model_copy(update={"choose": left, "schedule": name})
+            yield replace(problem, options=options)
 
 
 def with_one_tp(problem: Problem) -> Iterator[Problem]:
@@ -32,15 +31,3 @@ def with_one_tp(problem: Problem) -> Iterator[Problem]:
         for tp in sorted(set.intersection(*sizes)):
             fixed = tuple(replace(pool, tp=tp) for pool in pools)
             yield replace(problem, topology=replace(problem.topology, pools=fixed))
-
-
-def with_one_micro_batch(problem: Problem) -> Iterator[Problem]:
-    """Each size that it leaves open, the smallest first."""
-    if len(problem.micro_batch_sizes) > 1:
-        left = _unchosen(problem, "micro_batch")
-        yield from (replace(left, micro_batch=size) for size in problem.micro_batch_sizes)
-
-
-def _unchosen(problem: Problem, choice: Choice) -> Problem:
-    left = tuple(one for one in problem.options.choose if one != choice)
-    return replace(problem, options=problem.options.model_copy(update={"choose": left}))

@@ -11,10 +11,9 @@ from balancer.errors import NoPlanFits
 from balancer.problem import Problem
 from balancer.search.cut import shortest, spread
 from balancer.search.grouping import Group
-from balancer.search.layouts import Layouts
-from balancer.search.space import LayoutSpace
 from balancer.search.pricing import Pricer
 from balancer.search.seeking import Seeking
+from balancer.search.space import LayoutSpace
 
 _GIB = 2**30
 
@@ -45,22 +44,11 @@ def _closest(problem: Problem) -> tuple[PoolSpec | None, float]:
     pricer = Pricer(problem, space)
     closest: tuple[PoolSpec | None, float] = (None, inf)
     for layouts in space.of(tuple(pool.name for pool in problem.topology.pools)).layouts:
-        for row in _rows(layouts):
-            group = max(layouts.groups(row), key=lambda group: [problem.topology.pool(s.pool).memory_bytes
-                                                                for s in group.segments])  # fmt: skip
-            filled = _filled(pricer, group)
+        for row in layouts.roomiest:
+            filled = _filled(pricer, layouts.roomiest_group(row, lambda name: problem.topology.pool(name).memory_bytes))
             if filled[1] < closest[1]:
                 closest = filled
     return closest
-
-
-def _rows(layouts: Layouts) -> Iterator[int]:
-    """Of 1, 2, 4, ... pipelines, with the most stages."""
-    most: dict[int, int] = {}
-    for row, n in enumerate(map(int, layouts.pipelines)):
-        if n & (n - 1) == 0 and (n not in most or layouts.stages[row].sum() > layouts.stages[most[n]].sum()):
-            most[n] = row
-    yield from most.values()
 
 
 def _filled(pricer: Pricer, group: Group) -> tuple[PoolSpec | None, float]:

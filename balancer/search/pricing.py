@@ -18,9 +18,9 @@ from balancer.schedule.registry import schedule
 from balancer.schedule.schedule import MicroBatchTimes
 from balancer.search.cut import shortest, spread
 from balancer.search.grouping import Group, Grouping
-from balancer.search.space import LayoutSpace
 from balancer.search.room import ChipRoom
 from balancer.search.shares import uneven_shares
+from balancer.search.space import LayoutSpace
 from balancer.search.stage_costs import StageCosts, Standing
 from balancer.simulate.sync import HeldParameters, expected_sync_s
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from heapq import nsmallest
 from itertools import islice
@@ -63,6 +63,16 @@ class Proposals:
         best = min((*orders, *cut), key=step_s).grouping
         names = self.problem.schedules[1:] if any(len(group.stages) > 1 for group in best.groups) else ()
         return orders + self.cut([replace(best, schedule=name) for name in names], guess_s)
+
+    def roomiest(self) -> Iterator[Candidate]:
+        """One pipeline or a few, of all pools or some, by how much memory they have alone: the smallest micro-batches,
+        as many stages as there is room for, and those first that have most."""
+        pool, size = self.problem.topology.pool, min(self.problem.micro_batch_sizes)
+        for parts in sorted((parts for parts in self.bounds_s if len(parts) == 1), key=lambda parts: -len(parts[0])):
+            for layouts in self.space.of(parts[0]).layouts:
+                for row in layouts.roomiest if layouts.micro_batch == size else ():
+                    group = layouts.roomiest_group(row, lambda name: pool(name).memory_bytes)
+                    yield from self.cut([Grouping((group,), self.problem.schedules[0])], self.bounds_s[parts])
 
     def near(self, grouping: Grouping, within_s: float, known: set[Grouping]) -> list[Candidate]:
         """The best cut of each unknown neighbour, the fastest first."""

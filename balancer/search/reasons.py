@@ -10,8 +10,8 @@ from balancer.completion.idle import Idle, idle_chips
 from balancer.memory.need import memory_need
 from balancer.plan.plan import Place, Plan
 from balancer.problem import Problem
-from balancer.search.space import LayoutSpace
 from balancer.search.ledger import TERMS, ledger
+from balancer.search.space import LayoutSpace
 from balancer.simulate.simulate import Prediction
 
 _MOST = 5

@@ -13,7 +13,7 @@ from balancer.search.certificate import Certificate, SpaceSizes, Unseen
 from balancer.search.enumeration import Enumeration
 from balancer.search.grouping import Grouping
 from balancer.search.judge import Judge
-from balancer.search.narrower import with_one_micro_batch, with_one_schedule, with_one_tp, without_each_pool
+from balancer.search.narrower import with_one_schedule, with_one_tp, without_each_pool
 from balancer.search.pricing import Candidate
 from balancer.search.proposals import Proposals
 from balancer.search.shapes import Shape
@@ -30,8 +30,8 @@ _NEAR = 1.05
 """How much longer than the best step theirs may be by formula, which is not exact."""
 _ROUNDS = 8
 """How often the search goes on from there at most."""
-_FEW = 16
-"""Chips of a problem of which narrower ones are searched, too."""
+_FEW, _POOLS = 16, 4
+"""Chips of a problem of which narrower ones are searched, too; and pools, up to which one without each of them is."""
 _LISTED = 128
 """Plans, and shapes, that are listed one by one."""
 
@@ -56,6 +56,8 @@ class Seeking:
         `whole`."""
         try:
             self._compare()
+            if self.judge.best is None:
+                self._make_fit()
             self._refine()
             self._look_through()
             if whole:
@@ -101,6 +103,12 @@ class Seeking:
                 return
             self._try(candidate)
             self._tell(0.1 + 0.4 * min(1.0, judge.work / judge.most_work))
+
+    def _make_fit(self) -> None:
+        """Nothing that seemed fast fits: simulates what has most room for the model, until something does."""
+        for candidate in self.proposals.roomiest():
+            if self._try(candidate) or self.judge.is_over:
+                return
 
     def _refine(self) -> None:
         """Goes from the best plan to the best one next to it, while there is a faster one."""
@@ -156,15 +164,13 @@ class Seeking:
 
     def _narrow(self) -> None:
         """What is found without some pools is found; of few chips, what is found with one schedule or one tp for all,
-        too; and where nothing fits yet, with one size of micro-batch."""
-        if not self.left:
-            return
-        few = sum(pool.count for pool in self.problem.topology.pools) <= _FEW
-        if few:
+        too."""
+        pools = self.problem.topology.pools
+        few = sum(pool.count for pool in pools) <= _FEW
+        if self.left and (few or len(pools) <= _POOLS):
             self._search((one for one in without_each_pool(self.problem) if self._may_win(one)), whole=True)
+        if self.left and few:
             self._search(chain(with_one_schedule(self.problem), with_one_tp(self.problem)), whole=False)
-        if self.judge.best is None:
-            self._search(with_one_micro_batch(self.problem), whole=False)
 
     def _search(self, problems: Iterable[Problem], whole: bool) -> None:
         for problem in problems:
@@ -179,8 +185,8 @@ class Seeking:
     def _may_win(self, problem: Problem) -> bool:
         """With its pools alone."""
         pools = {pool.name for pool in problem.topology.pools}
-        every = self.proposals.bounds_s.items()
-        return min((bound_s for parts, bound_s in every if pools.issuperset(chain(*parts))), default=inf) < self.judge.best_s
+        bounds_s = (s for parts, s in self.proposals.bounds_s.items() if pools.issuperset(chain(*parts)))
+        return min(bounds_s, default=inf) < self.judge.best_s
 
     def _leave(self, part: Unseen, bound_s: float) -> None:
         self.left.add(part)

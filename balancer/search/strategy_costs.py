@@ -173,4 +173,4 @@ def best_strategies(found: Sequence[StrategyCosts]) -> list[StrategyCosts]:
     prices = np.array([one.price for one in found])
     no_worse = (prices[:, None] <= prices[None]).all(axis=2)
     better = no_worse & (~no_worse.T | np.tri(len(found), k=-1, dtype=bool).T)
-    return [one for one, beaten in zip(found, better.any(axis=0), strict=True) if not beaten]
+    return [found[int(kept)] for kept in np.nonzero(~better.any(axis=0))[0]]

@@ -209,6 +209,14 @@ def test_legal_cuts_are_kept():
     assert {a for pipeline in stages(found) for _, _, (a, _) in pipeline} <= {0, 4, 8}
 
 
+def test_what_only_memory_can_cut_is_found():
+    """By speed the fast chip has four fifths of the model, for which it has no room; nor has the other one for all."""
+    work = workload(24, batch=8, parameters=25_000_000)  # 9.6 GB of weights, gradients and moments
+    chips = topology(pool("large", 1, gib=9.0), pool("fast", 1, 4.0, gib=2.0))
+    found = find(chips, work, options=PLAIN)
+    assert {name for pipeline in stages(found) for name, *_ in pipeline} == {"large", "fast"}
+
+
 def no_fit(chips, work, **arguments):
     with pytest.raises(NoPlanFits) as error:
         find(chips, work, **arguments)
