@@ -10,11 +10,13 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from balancer.completion.completion import complete
-from balancer.cost.times import datasheet_times
+from balancer.cost.times import Times, UnitTime, datasheet_times
 from balancer.errors import NoPlanFits, PlanError
 from balancer.options import CHOICES, BalanceOptions
 from balancer.problem import Problem
 from balancer.search.search import search
+from balancer.search.shapes import Shapes
+from balancer.search.space import LayoutSpace
 from balancer.search.strategies import Strategy, recompute_words, strategies
 from balancer.simulate.simulate import simulate
 from tests.examples import out_of_100
@@ -143,6 +145,16 @@ def test_faster_chips_get_more():
     one_each = topology(pool("slow", 1, 1.0, gib=600), pool("fast", 1, 3.0, gib=600), bytes_per_s=1e10)
     [pipeline] = stages(find(one_each, heavy))
     assert {name: b - a for name, _, (a, b) in pipeline} == {"slow": 3, "fast": 9}
+
+
+def test_no_bound_forgets_what_each_pool_is_fast_at():
+    """Each pool takes 12 s for the model, 3 s of them for the unit that it has in the best plan."""
+    fast, slow = UnitTime(1.0, 2.0), UnitTime(3.0, 6.0)
+    times = Times({("a", 1, "x"): fast, ("a", 1, "y"): slow, ("b", 1, "x"): slow, ("b", 1, "y"): fast})
+    asked = Problem(topology(pool("a", 1), pool("b", 1)), workload([unit("x"), unit("y")], batch=16), times)
+    found = search(asked)
+    assert stages(found) == [[("a", 1, (0, 1)), ("b", 1, (1, 2))]]
+    assert Shapes(asked, LayoutSpace(asked)).bound_s([("a", "b")]) <= found.prediction.step_s < 16 * 12 / 2
 
 
 def test_a_pool_behind_a_hopeless_link_is_left_idle_and_that_is_said():
