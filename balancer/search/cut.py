@@ -16,7 +16,7 @@ from balancer.plan.plan import Range
 _EVENLY = 0.01
 """How much a stage's square counts beside itself: of cuts that are as good, the more even one is taken."""
 _AS_GOOD = 1 + 1e-12
-Band = NDArray[np.float64]
+CutBand = NDArray[np.float64]
 """What a stage takes, by the place where it ends, and by that where it begins from as many before as there are columns
 on, to the one right before; infinite where it doesn't fit, or before the first place."""
 
@@ -39,13 +39,13 @@ class StageCost:
         """Seconds of a range of units."""
         return self.seconds[units[1]] - self.seconds[units[0]]
 
-    def band(self, places: Sequence[int]) -> Band:
+    def band(self, places: Sequence[int]) -> CutBand:
         """Seconds between these places."""
         at = np.array(places)
         seconds, needed = np.array(self.seconds)[at], np.array(self.bytes)[at]
         first = np.arange(len(at))[:, None] - np.arange(len(at) - 1, 0, -1)
         fits = (first >= 0) & (needed[:, None] - needed[first] <= self.limit_bytes)
-        found: Band = np.where(fits, seconds[:, None] - seconds[first], inf)
+        found: CutBand = np.where(fits, seconds[:, None] - seconds[first], inf)
         return found
 
 
@@ -60,7 +60,7 @@ def cut(stages: Sequence[StageCost], places: Sequence[int]) -> tuple[Range, ...]
     return tuple((places[i], places[j]) for i, j in ranges)
 
 
-def shortest(bands: Sequence[Band]) -> float:
+def shortest(bands: Sequence[CutBand]) -> float:
     """What the slowest stage takes at best, of one range of places for each band; infinite if none fits. The dynamic
     program of min over i of max(best(s - 1, i), seconds_s(i, j)), all i and j of a stage at once."""
     best = _begin(bands)
@@ -69,7 +69,7 @@ def shortest(bands: Sequence[Band]) -> float:
     return float(best[-1])
 
 
-def spread(bands: Sequence[Band], most_s: float) -> tuple[Range, ...] | None:
+def spread(bands: Sequence[CutBand], most_s: float) -> tuple[Range, ...] | None:
     """The ranges of places under which all stages together take least, none of them more than `most_s`; of such, even
     ones. None if there are none."""
     best, steps, places = _begin(bands), [], np.arange(len(bands[0]))
@@ -87,13 +87,13 @@ def spread(bands: Sequence[Band], most_s: float) -> tuple[Range, ...] | None:
     return tuple(pairwise(reversed(bounds)))
 
 
-def _begin(bands: Sequence[Band]) -> NDArray[np.float64]:
+def _begin(bands: Sequence[CutBand]) -> NDArray[np.float64]:
     best = np.full(len(bands[0]), inf)
     best[0] = 0.0
     return best
 
 
-def _before(best: NDArray[np.float64], band: Band) -> NDArray[np.float64]:
+def _before(best: NDArray[np.float64], band: CutBand) -> NDArray[np.float64]:
     """What is best up to the place where each range begins."""
     width = band.shape[1]
     return sliding_window_view(np.concatenate((np.full(width, inf), best[:-1])), width)

@@ -18,7 +18,7 @@ Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Expected:
+class ExpectedPeriod:
     """Of some pools at given tps and one size of micro-batch, which `costs` have; given how many `pipelines` there are
     and their `stages` by pool, of one layout in each row."""
 

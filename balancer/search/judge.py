@@ -22,7 +22,7 @@ _LIGHT = 4096
 """Work up to which a plan of such a schedule is no burden."""
 
 
-class Judge:
+class PlanJudge:
     """Of the plans of one problem. `work` is what their simulation took so far, of `most_work`; `interrupted` says that
     there was no time for more."""
 

@@ -10,7 +10,7 @@ from itertools import permutations
 import numpy as np
 from numpy.typing import NDArray
 
-from balancer.search.expected import Expected
+from balancer.search.expected import ExpectedPeriod
 from balancer.search.grouping import Group, Segment
 
 Floats = NDArray[np.float64]
@@ -32,7 +32,7 @@ class Layouts:
     stages: Ints
     period_s: Floats
     trip_s: float
-    expected: Expected
+    expected: ExpectedPeriod
 
     @cached_property
     def depth(self) -> Ints:

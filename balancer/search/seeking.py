@@ -12,10 +12,10 @@ from balancer.problem import Problem
 from balancer.search.certificate import Certificate, SpaceSizes, Unseen
 from balancer.search.enumeration import Enumeration
 from balancer.search.grouping import Grouping
-from balancer.search.judge import Judge
+from balancer.search.judge import PlanJudge
 from balancer.search.narrower import with_one_schedule, with_one_tp, without_each_pool
 from balancer.search.pricing import Candidate
-from balancer.search.proposals import Proposals
+from balancer.search.proposer import Proposer
 from balancer.search.shapes import Shape
 from balancer.simulate.simulate import Prediction
 
@@ -43,8 +43,8 @@ class Seeking:
         self, problem: Problem, effort: float = 1.0, deadline_s: float | None = None, progress: OnProgress | None = None
     ) -> None:
         self.problem, self.effort, self.progress = problem, effort, progress
-        self.judge = Judge(problem, effort, inf if deadline_s is None else monotonic() + deadline_s)
-        self.proposals = Proposals(problem, self.judge)
+        self.judge = PlanJudge(problem, effort, inf if deadline_s is None else monotonic() + deadline_s)
+        self.proposer = Proposer(problem, self.judge)
         self.grouping: Grouping | None = None
         """That of the best plan."""
         self.enumerated = 0
@@ -67,14 +67,14 @@ class Seeking:
                 raise
             self.judge.interrupted = True
         if self.judge.interrupted:
-            self._leave(Unseen.SHAPES, self.proposals.least_s)
+            self._leave(Unseen.SHAPES, self.proposer.least_s)
         return sorted(self.judge.fitting, key=lambda one: (one.step_s, -len(one.plan.pools())))
 
     @property
     def sizes(self) -> SpaceSizes:
-        space, simulated = self.proposals.space, len(self.judge.predictions)
-        counted = self.proposals.priced, self.enumerated, simulated
-        return SpaceSizes(space.size, space.passed_over, self.proposals.shapes.size, *counted)
+        space, simulated = self.proposer.space, len(self.judge.predictions)
+        counted = self.proposer.priced, self.enumerated, simulated
+        return SpaceSizes(space.size, space.passed_over, self.proposer.shapes.size, *counted)
 
     @property
     def certificate(self) -> Certificate:
@@ -85,19 +85,19 @@ class Seeking:
         """The best step of a plan with a pool that the formulas know of."""
         if known := [one.step_s for one in self.judge.fitting if pool in one.plan.pools()]:
             return min(known)
-        bounds_s = self.proposals.bounds_s
+        bounds_s = self.proposer.bounds_s
         for parts in sorted(bounds_s, key=bounds_s.__getitem__):
             if any(pool in part for part in parts):
-                for candidate in self.proposals.candidates([parts], 1):
+                for candidate in self.proposer.candidates([parts], 1):
                     if found := self._try(candidate):
                         return found.step_s
         return None
 
     def _compare(self) -> None:
         """Simulates the plans that formulas find best."""
-        judge, bounds_s = self.judge, self.proposals.bounds_s
-        found = self.proposals.candidates(bounds_s, max(1, round(_SHAPES * self.effort)))
-        for number, candidate in enumerate(self.proposals.led(found)):
+        judge, bounds_s = self.judge, self.proposer.bounds_s
+        found = self.proposer.candidates(bounds_s, max(1, round(_SHAPES * self.effort)))
+        for number, candidate in enumerate(self.proposer.led(found)):
             much = number >= _SIMULATED and judge.work + judge.worth(candidate.plan) > judge.most_work
             if judge.best and (much or judge.is_over):
                 return
@@ -106,7 +106,7 @@ class Seeking:
 
     def _make_fit(self) -> None:
         """Nothing that seemed fast fits: simulates what has most room for the model, until something does."""
-        for candidate in self.proposals.roomiest():
+        for candidate in self.proposer.roomiest():
             if self._try(candidate) or self.judge.is_over:
                 return
 
@@ -117,7 +117,7 @@ class Seeking:
             if self.grouping is None or self.judge.is_over:
                 return
             before_s = self.judge.best_s
-            near = self.proposals.near(self.grouping, before_s, tried)
+            near = self.proposer.near(self.grouping, before_s, tried)
             for candidate in islice((one for one in near if self.judge.is_light(one.plan)), _TRIED):
                 if candidate.step_s < _NEAR * before_s and not self.judge.is_over:
                     tried.add(candidate.grouping)
@@ -127,11 +127,11 @@ class Seeking:
 
     def _look_through(self) -> None:
         """All that may be faster, by its bound, while it is little enough."""
-        judge, bounds_s, shapes = self.judge, self.proposals.bounds_s, self.proposals.shapes
+        judge, bounds_s, shapes = self.judge, self.proposer.bounds_s, self.proposer.shapes
         most = round(_LISTED * self.effort)
         judge.work = 0.0
-        if not self.proposals.space.whole:
-            self._leave(Unseen.STAGES, self.proposals.least_s)
+        if not self.proposer.space.whole:
+            self._leave(Unseen.STAGES, self.proposer.least_s)
         for parts in sorted(bounds_s, key=bounds_s.__getitem__):
             if bounds_s[parts] >= judge.best_s:
                 return
@@ -144,8 +144,8 @@ class Seeking:
                     self._exhaust(bound_s, shape, most)
 
     def _exhaust(self, bound_s: float, shape: Shape, most: int) -> None:
-        judge, space = self.judge, self.proposals.space
-        for grouping in self.proposals.shapes.groupings(shape):
+        judge, space = self.judge, self.proposer.space
+        for grouping in self.proposer.shapes.groupings(shape):
             plans = None
             if judge.work < judge.most_work and not judge.is_over:
                 plans = Enumeration(self.problem, space, grouping).below(judge.best_s, most)
@@ -185,7 +185,7 @@ class Seeking:
     def _may_win(self, problem: Problem) -> bool:
         """With its pools alone."""
         pools = {pool.name for pool in problem.topology.pools}
-        bounds_s = (s for parts, s in self.proposals.bounds_s.items() if pools.issuperset(chain(*parts)))
+        bounds_s = (s for parts, s in self.proposer.bounds_s.items() if pools.issuperset(chain(*parts)))
         return min(bounds_s, default=inf) < self.judge.best_s
 
     def _leave(self, part: Unseen, bound_s: float) -> None:
@@ -196,7 +196,7 @@ class Seeking:
         """The finished plan; cut again with care if its exact memory turns out not to fit."""
         found = self.judge.predict(candidate.plan)
         if found is None:
-            pricer = self.proposals.pricer
+            pricer = self.proposer.pricer
             for careful in islice(pricer.candidates(candidate.grouping, candidate.step_s, cautious=True), 1):
                 found = self.judge.predict(careful.plan)
         if found and found is self.judge.best:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from balancer.memory.memory import SLACK
 from balancer.problem import Problem
-from balancer.search.expected import Expected
+from balancer.search.expected import ExpectedPeriod
 from balancer.search.joined import JoinedPools
 from balancer.search.layouts import Layouts
 from balancer.search.stage_costs import StageCosts, least_part
@@ -86,7 +86,7 @@ class LayoutSpace:
         rates = np.array([1 / cost.least_s[-1] for cost in costs])
         blocks = np.min([np.diff(cost.least_s[cost.cuts]) for cost in costs], axis=0)
         period_s = np.maximum(least_part(costs) / (stages @ rates), blocks.max())
-        expected = Expected(self.problem, tuple(costs))
+        expected = ExpectedPeriod(self.problem, tuple(costs))
         yield Layouts(pools, tps, size, pipelines, stages, period_s, float(blocks.sum()), expected)
 
 

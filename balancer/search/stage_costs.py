@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,7 @@ from balancer.plan.plan import Range, StagePlan
 from balancer.problem import Problem
 from balancer.search.alike_ranges import alike_ranges
 from balancer.search.strategies import Strategy, recomputed
-from balancer.search.strategy_costs import StrategyCosts, StrategyPricer, Word, best_strategies, prefix_sums
+from balancer.search.strategy_costs import RecomputeWord, StrategyCosts, StrategyPricer, best_strategies, prefix_sums
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -137,20 +137,22 @@ class StageCosts:
         begin, end = self.ranges.begin, self.ranges.end
         [short] = np.nonzero(self.least_s[end] - self.least_s[begin] <= most_s)
         ways = list(_ways(self.front, _Standings.of(places), begin[short], end[short]))
-        every = np.stack([way.seconds for way in ways])
-        number = every.argmin(axis=0)
-        chosen = (np.take_along_axis(np.stack(each), number[None], axis=0)[0]
-                  for each in zip(*(way[1:] for way in ways), strict=True))  # fmt: skip
-        found = FastestStages(self, [way.costs for way in ways], *(
-            np.full((len(places), len(begin) + 1), empty) for empty in (0, np.inf, 0, 0)))  # fmt: skip
-        for whole, part in zip(found[2:], (number, *chosen), strict=True):
-            whole[:, short] = part
-        return found
+        best = np.argmin([way.seconds for way in ways], axis=0)
+
+        def of_all(each: Sequence[NDArray[Any]], none: float) -> NDArray[Any]:
+            whole = np.full((len(places), len(begin) + 1), none, dtype=each[0].dtype)
+            whole[:, short] = np.take_along_axis(np.array(each), best[None], axis=0)[0]
+            return whole
+
+        _, seconds, full, selective = zip(*ways, strict=True)
+        numbers = [np.full(best.shape, number) for number in range(len(ways))]
+        chosen = of_all(numbers, 0), of_all(seconds, np.inf), of_all(full, 0), of_all(selective, 0)
+        return FastestStages(self, [way.costs for way in ways], *chosen)
 
     def least_need(self, place: Standing) -> Floats:
         """Bytes under the strategies that need least, as a band for `balancer.search.cut`."""
         begin, end = self.ranges.begin, self.ranges.end
-        words: tuple[Word, ...] = ("none", "selective", "full")
+        words: tuple[RecomputeWord, ...] = ("none", "selective", "full")
         every = [_Stages(_Standings.of([place]), costs, begin, end) for costs in self.front]
         needs = [one.need(word)[0] for one in every for word in words if word in one.costs.units]
         return self.ranges.band(np.append(np.min(needs, axis=0), np.inf), len(self.cuts) - 1)
@@ -207,14 +209,14 @@ class _Stages:
         found: Floats = sums[self.end] - sums[self.begin]
         return found
 
-    def need(self, word: Word) -> Floats:
+    def need(self, word: RecomputeWord) -> Floats:
         """Bytes where all units are recomputed that way."""
         units = self.costs.units[word]
         computing = self.places.in_flight * self._of(units.kept) + self._of(units.last) + units.room
         found: Floats = self.state + np.maximum(computing, self.copies)
         return found
 
-    def over(self, word: Word) -> Floats:
+    def over(self, word: RecomputeWord) -> Floats:
         """How much more than there is."""
         found: Floats = self.need(word) - self.places.limit_bytes
         return found
@@ -224,7 +226,7 @@ class _Stages:
         none = np.zeros(seconds.shape, dtype=np.int64)
         return _Way(self.costs, np.where(self.over("none") <= 0, seconds, np.inf), none, none)
 
-    def mixed(self, low: Word, high: Word) -> _Way:
+    def mixed(self, low: RecomputeWord, high: RecomputeWord) -> _Way:
         """As few units as fit are recomputed the `high` way, the first ones, and the others the `low` way."""
         below, above, begin, end = self.costs.units[low], self.costs.units[high], self.begin, self.end
         saved, over = below.kept - above.kept, self.over(low) + max(0.0, above.room - below.room)

@@ -23,7 +23,7 @@ from balancer.search.strategies import Strategy, recompute_words, strategies
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
-Word = Literal["none", "selective", "full"]
+RecomputeWord = Literal["none", "selective", "full"]
 
 
 class Units(NamedTuple):
@@ -63,7 +63,7 @@ class StrategyCosts:
     strategy: Strategy
     kinds: Ints
     state: StateCosts
-    work: Mapping[Word, WorkCosts]
+    work: Mapping[RecomputeWord, WorkCosts]
 
     @cached_property
     def held(self) -> Floats:
@@ -82,7 +82,7 @@ class StrategyCosts:
         return self._sums(self.state.update)
 
     @cached_property
-    def units(self) -> dict[Word, Units]:
+    def units(self) -> dict[RecomputeWord, Units]:
         return {word: self._units(work) for word, work in self.work.items()}
 
     @property
@@ -95,7 +95,7 @@ class StrategyCosts:
         """Ranges of a stage with one range of units, by how they are recomputed."""
         (begin, end), again = stage.units[0], stage.recompute
         if isinstance(again, RecomputedUnits):
-            words: tuple[Word, ...] = ("full", "selective", "none")
+            words: tuple[RecomputeWord, ...] = ("full", "selective", "none")
             bounds = [begin, begin + again.full, begin + again.count, end]
         else:
             words, bounds = (again,), [begin, end]
@@ -145,17 +145,17 @@ class StrategyPricer:
             ))  # fmt: skip
         return StateCosts(*np.array(rows, dtype=float).T)
 
-    def _works(self, strategy: Strategy) -> dict[Word, WorkCosts]:
+    def _works(self, strategy: Strategy) -> dict[RecomputeWord, WorkCosts]:
         return {word: self._work(strategy, word) for word in recompute_words(self.problem)}
 
-    def _work(self, strategy: Strategy, word: Word) -> WorkCosts:
+    def _work(self, strategy: Strategy, word: RecomputeWord) -> WorkCosts:
         units, n = self._workload.units, self.micro_batch
         parts = self.tp if strategy.sequence_parallel else 1
         stage, rows = strategy.stage(self.pool.name, self.tp, (0, len(units)), word), []
         for u in self.kinds.first:
             costs = self.problem.times, self.problem.topology, self.problem.workload
             time, made = stage_unit_time(*costs, stage, u, n), units[u].under(word)
-            room = made.remade_whole_bytes + (made.remade_bytes + made.backward_bytes) / self.tp
+            room = made.remade.whole + (made.remade.split + made.backward_bytes) / self.tp
             rows.append((n * time.total_s, n * time.forward_s, n * made.kept_bytes(self.tp, parts), n * room))
         return WorkCosts(*np.array(rows, dtype=float).T)
 

@@ -17,7 +17,7 @@ from balancer.memory.sync_memory import GRADIENT_BYTES
 from balancer.plan.plan import Place, StagePlan
 from balancer.schedule.action import Action
 from balancer.simulate.agenda import Agenda
-from balancer.simulate.computation import UnitSeconds
+from balancer.simulate.computation import made_at
 from balancer.simulate.copies import CopyLinks
 from balancer.simulate.links import SimulatedLinks
 from balancer.simulate.scenario import Scenario
@@ -51,7 +51,6 @@ class SyncTiming:
         self.ready_at: dict[Place, float] = defaultdict(float)
         self._scenario, self._links, self._agenda = scenario, links, agenda
         self._stages, self._copies = dict(scenario.plan.stages()), CopyLinks(scenario)
-        self._seconds = UnitSeconds(scenario)
         self._by_use: dict[Use, list[_TimedBucket]] = defaultdict(list)
         self._computed: dict[Place, float] = {}
         self._held: dict[Place, list[tuple[_TimedBucket, str]]] = defaultdict(list)
@@ -64,12 +63,10 @@ class SyncTiming:
 
     def last_backward(self, place: Place, action: Action, end: float) -> None:
         """Each unit's gradients are handed over once its part of the backward is done: the last unit's first."""
-        p, chunk, pipeline = place[0], action.chunk, self._scenario.plan.pipelines[place[0]]
-        units = pipeline.chunks()[chunk].units
-        for unit, seconds in zip(range(*units), self._seconds.of(place, units, action.kind), strict=True):
-            if (p, chunk, unit) in self._by_use:
-                self._agenda.at(end, (0, *place), partial(self._made, place, (p, chunk, unit)))
-            end -= seconds
+        for unit, when in made_at(self._scenario, place, action, end):
+            use = place[0], action.chunk, unit
+            if use in self._by_use:
+                self._agenda.at(when, (0, *place), partial(self._made, place, use))
 
     def computed(self, place: Place, end: float) -> None:
         """From here on a stage passes on what its pool has summed there."""
@@ -137,10 +134,10 @@ def expected_sync_s(groups: Sequence[HeldParameters], topology: Topology, worklo
     """Gradients to their owners and parameters back over the busiest link, where owners are spread evenly over
     pipelines, and units over a group's pools as its cut says. Each crosses once between two pools; inside a group
     a unit is in the same pool in all pipelines."""
-    pipelines = sum(group.pipelines for group in groups)
+    pipelines, model = sum(group.pipelines for group in groups), sum(unit.trained for unit in workload.units)
     crossing: dict[tuple[str, str], float] = defaultdict(float)
     for giver, taker in permutations(groups, 2):
-        owned_there = taker.pipelines / pipelines / max(1, workload.trained)
+        owned_there = taker.pipelines / pipelines / max(1, model)
         for (a, held), (b, owned) in product(giver.parameters.items(), taker.parameters.items()):
             crossing[a, b] += owned_there * held * owned
     return max((_crossing_s(topology, a, b, n) for (a, b), n in crossing.items()), default=0.0)

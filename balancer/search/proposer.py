@@ -11,7 +11,7 @@ from itertools import islice
 from balancer.problem import Problem
 from balancer.schedule.registry import schedule
 from balancer.search.grouping import Grouping
-from balancer.search.judge import Judge
+from balancer.search.judge import PlanJudge
 from balancer.search.neighbours import neighbours
 from balancer.search.pricing import Candidate, Pricer
 from balancer.search.shapes import Parts, Shape, Shapes
@@ -22,10 +22,10 @@ _SHALLOW = 64
 quarter."""
 
 
-class Proposals:
+class Proposer:
     """Of one problem. `bounds_s` are those of shapes by their parts, `priced` counts the groupings that are cut."""
 
-    def __init__(self, problem: Problem, judge: Judge) -> None:
+    def __init__(self, problem: Problem, judge: PlanJudge) -> None:
         self.problem, self.judge, self.space = problem, judge, LayoutSpace(problem)
         self.shapes, self.pricer = Shapes(problem, self.space), Pricer(problem, self.space)
         self.bounds_s = {tuple(parts): self.shapes.bound_s(parts) for parts in self.shapes.parts}
