@@ -36,6 +36,11 @@ class LinkDirection:
         """A message that is handed over later comes after all that were carried before."""
         return max((wire.resumed for wire in self.wires), default=-inf)
 
+    @property
+    def free_at(self) -> float:
+        """When all that was handed over is on its way."""
+        return max((wire.free_at for wire in self.wires), default=0.0)
+
     def carry(self, bytes_: float, now: float) -> float:
         """When a message handed over now arrives. Call in order of time."""
         start = end = now

@@ -5,9 +5,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Hashable, Iterator, Mapping, Sequence
-from itertools import chain
 
-from balancer.cost.sync_traffic import SharedUnits, Use, buckets, rounds
+from balancer.cost.sync_traffic import SharedUnits, Use, buckets, rounds_of
 from balancer.memory.memory import WEIGHT_BYTES
 from balancer.memory.sync_memory import GRADIENT_BYTES
 from balancer.plan.plan import Place, StagePlan
@@ -99,21 +98,12 @@ class ReturnTiming:
 
     def _rounds(self) -> Iterator[tuple[str, list[int]]]:
         """By pool, the numbers of what its copies wait for together."""
+        forwards = range(len(self._shared) - 1, -1, -1)
         for pool in sorted({stage.pool for stage in self._stages.values()}):
-            sharing: list[tuple[set[Place], list[int]]] = []
-            for n in range(len(self._shared) - 1, -1, -1):
-                places = set(self._places(self._shared[n], pool))
-                if len(places) == 1:
-                    yield pool, [n]
-                elif places:
-                    others = [one for one in sharing if one[0] & places]
-                    numbers = sorted([n, *chain.from_iterable(found for _, found in others)], reverse=True)
-                    joined = places.union(*(members for members, _ in others)), numbers
-                    sharing = [one for one in sharing if one not in others] + [joined]
-            for _, numbers in sharing:
-                hubs = {self._shared[n].hubs[pool] for n in numbers}
-                found = rounds(numbers, self._gradient_bytes, self._topology.bucket_bytes, len(hubs))
-                yield from ((pool, one) for one in found)
+            held = {n: set(places) for n in forwards if (places := self._places(self._shared[n], pool))}
+            hubs = {n: self._shared[n].hubs[pool] for n in held}
+            for found in rounds_of(held, hubs, self._gradient_bytes, self._topology.bucket_bytes):
+                yield pool, found
 
     def _places(self, one: SharedUnits, pool: str) -> list[Place]:
         """Where a pool has copies."""
