@@ -1,8 +1,8 @@
 """How late a step begins, since updated parameters return while it does.
 
 A first forward waits at each unit for its parameters; all that comes after in a pipeline is as late as its first
-micro-batch is. A stage whose optimizer lies in host memory may begin while that updates, and waits for its own slices
-too.
+micro-batch is. A stage that updates has nothing sent to it until it is through. One whose optimizer lies in host memory
+may begin while that updates, and waits for its own slices too.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from balancer.cost.sync_traffic import SharedUnits
 from balancer.cost.times import update_s
+from balancer.plan.plan import Place
 from balancer.simulate.host_timing import HostTiming
 from balancer.simulate.return_timing import ReturnTiming
 from balancer.simulate.scenario import Scenario
@@ -54,8 +55,8 @@ class Beginning:
         for chunk, after in pairwise([*pipeline.chunks(), None]):
             assert chunk is not None
             place, stage, first = (p, chunk.stage), pipeline.stages[chunk.stage], firsts[p, chunk.index]
-            updated_s, given = self.updated[place] if stage.optimizer == "chip" else 0.0, self._joined.get(place, 0.0)
-            free_at = first.start + late[chunk.stage] if chunk.stage in late else updated_s
+            given = self._joined.get(place, 0.0)
+            free_at = first.start + late[chunk.stage] if chunk.stage in late else self._begun_s(place)
             now = max(now, free_at, given if before not in (None, chunk.stage) else 0.0)
             for unit in range(*chunk.units):
                 size, kind = pipeline.micro_batch, self._workload.units[unit].kind
@@ -66,5 +67,12 @@ class Beginning:
             late[chunk.stage] = now - first.end
             most = max(most, late[chunk.stage])
             if after is not None and after.stage != chunk.stage:
-                now = self._links.between(stage, pipeline.stages[after.stage]).carry(first.sends, now)
+                direction = self._links.between(stage, pipeline.stages[after.stage])
+                asked_at = 0.0 if after.stage in late else self._begun_s((p, after.stage)) + direction.latency_s
+                now = direction.carry(first.sends, max(now, asked_at))
         return most
+
+    def _begun_s(self, place: Place) -> float:
+        """When a stage asks for its messages."""
+        on_chip = self._plan.pipelines[place[0]].stages[place[1]].optimizer == "chip"
+        return self.updated[place] if on_chip else 0.0

@@ -32,17 +32,18 @@ class Replay:
         spans = ((place[1], *span) for place in places for span in prediction.spans[place])
         self._actions = sorted((span for span in spans if span[1].kind in COMPUTING), key=lambda one: (one[2], one[3]))
         self._updates = [self._update_s(prediction, place) for place in places]
+        self._late_s = prediction.late_s[pipeline]
         self._free: dict[Wire, Drawn] = {}
 
     def ends(self, factors: Factors) -> Drawn:
-        """When the last action ends, from when the first stage has updated on chips that are as predicted: what begins
-        a step is as uncertain as what follows."""
+        """When the last action ends. The updates that a step begins with are as uncertain as what follows."""
         self._free.clear()
         arrivals: dict[Message, Drawn] = {}
-        last: dict[int, Any] = {
-            s: min(0.0, update_s - self._updates[0]) + update_s * (factors(stage) - 1)
-            for s, (stage, update_s) in enumerate(zip(self._plan.stages, self._updates, strict=True))
-        }
+        updates = enumerate(zip(self._plan.stages, self._updates, strict=True))
+        last: dict[int, Any] = {s: seconds * factors(stage) - self._late_s for s, (stage, seconds) in updates}
+        first = self._plan.stage_of_chunk()[0]
+        if self._updates[first] < self._late_s:  # it waits for others, too
+            last[first] = np.maximum(last[first], 0.0)
         for s, action, start, end in self._actions:
             begins = last[s]
             for message in self._needs(action):

@@ -113,6 +113,7 @@ class _Step:
         return Prediction(
             self._scenario,
             step_s=last + norm_s + self._idle_s(),
+            late_s=self._late_s,
             compute_s=max(stage.spans[-1][2] for stage in self._computing.stages.values()),
             busy_s=ByPlace(self._plan, lambda place: self._stage(place).busy_s),
             spans=ByPlace(self._plan, spans),

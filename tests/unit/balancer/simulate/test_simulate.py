@@ -328,16 +328,26 @@ def test_small_units_are_updated_in_host_memory_and_come_back_at_once():
     assert one_bucket.step_s == pytest.approx(2 * (7 + 1) + 24 + 1)
 
 
+def updating(name, seconds):
+    """A chip that updates a million parameters in so long."""
+    made = pool(name, 1)
+    return replace(made, chip=replace(made.chip, memory_bytes_per_s=28e6 / seconds))
+
+
 def test_a_longer_update_behind_the_first_stage_s_first_forward_is_hidden():
     """Of b, which updates for 9 s, while the first activation comes after 1 + 10 s."""
-    slow = {name: pool(name, 1) for name in "ab"}
-    pools = [
-        replace(slow[name], chip=replace(slow[name].chip, memory_bytes_per_s=28e6 / seconds))
-        for name, seconds in (("a", 1), ("b", 9))
-    ]
-    chips, work = topology(*pools), workload(2, batch=2, gflops=10_000, parameters=1_000_000)
+    chips, work = topology(updating("a", 1), updating("b", 9)), workload(2, 2, gflops=10_000, parameters=1_000_000)
     found = predict(chips, work, plan((2, [("a", 1, (0, 1)), ("b", 1, (1, 2))])))
     assert found.step_s == pytest.approx(found.compute_s + 1)
+
+
+def test_nothing_is_sent_to_a_stage_that_updates():
+    """b is through after 9 s, asks for the activation, which waits since 2 s, and has it a round trip and 4 s later."""
+    chips = topology(updating("a", 1), updating("b", 9), bytes_per_s=1e6, latency_s=0.5)
+    work = workload(2, 1, gflops=1000, boundary=4_000_000, parameters=1_000_000)
+    found = predict(chips, work, plan((1, [("a", 1, (0, 1)), ("b", 1, (1, 2))])))
+    late_s, norm_s = 9 + 2 * 0.5 + 4 - (1 + 4.5), 2 * 0.5
+    assert found.step_s == pytest.approx(found.compute_s + late_s + norm_s)
 
 
 def test_sums_that_copies_add_up_leave_for_host_memory_in_full():
