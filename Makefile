@@ -42,7 +42,8 @@ $(STAMP): setup.cfg pyproject.toml constraints.txt
 demo: install
 	$(BIN)/hetero train $(DEMO) $(ARGS)
 
-# Three parts of the fast checks, side by side on two cores, two of them of as much work.
+# Three parts of the fast checks, side by side on two cores, two of them of as much work; properties with few examples.
+CHECK := $(BIN)/python -m pytest -m "not slow and not exhaustive" --hypothesis-profile=fewest
 check: install
 	$(MAKE) --no-print-directory -j3 -Otarget check-hetero check-floors check-types
 
@@ -51,10 +52,10 @@ check-types:
 	$(BIN)/mypy
 
 check-floors:
-	$(BIN)/python -m pytest -m "not slow" $(CONTRACTS) $(FLOORS) $(VIEWS)
+	$(CHECK) $(CONTRACTS) $(FLOORS) $(VIEWS)
 
 check-hetero:
-	$(BIN)/python -m pytest -m "not slow" $(HETERO) --ignore=$(VIEWS)
+	$(CHECK) $(HETERO) --ignore=$(VIEWS)
 
 # Several parts at a time on two cores, for whole runs wait a lot; as one ends, however it does, the next begins.
 AT_ONCE ?= 6
@@ -72,6 +73,7 @@ bench: install
 	$(BIN)/python -m benchmarks.overhead --json
 	$(BIN)/python -m benchmarks.mixed --json
 	$(BIN)/python -m benchmarks.mixed --job configs/runs/mixed-slow-link.yaml --json
+	$(BIN)/python -m benchmarks.mixed --job configs/runs/mixed-real.yaml --hold slow=0.4 --json
 	$(BIN)/python -m benchmarks.monitoring --json
 	$(BIN)/python -m benchmarks.bridge --json
 	$(BIN)/python -m benchmarks.exposed --json

@@ -9,6 +9,7 @@ import signal
 from hypothesis import HealthCheck, settings
 
 PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize="CI" in os.environ)
+settings.register_profile("fewest", PATIENT, max_examples=8)
 settings.register_profile("few", PATIENT, max_examples=25)
 settings.register_profile("many", PATIENT, max_examples=200)
 settings.load_profile("few")

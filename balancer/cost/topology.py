@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from math import inf
 
 from backends.chip import ChipSpec
+from backends.sizes import size_text
 from balancer.cost.kernels import FITTED, Kernels
 from balancer.errors import PlanError, did_you_mean
 from bridge.precision import crossing
@@ -37,7 +38,7 @@ class PoolSpec:
     @property
     def memory_limit(self) -> str:
         """In words."""
-        return f"{self.memory_bytes / 2**30:.2f} GiB by {self.memory_told_by}"
+        return f"{size_text(self.memory_bytes)} by {self.memory_told_by}"
 
     @property
     def shaped(self) -> bool:

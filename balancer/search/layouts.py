@@ -157,9 +157,9 @@ class LayoutSpace:
         for plain in range(min(len(cost.front) for cost in costs)):
             for word in costs[0].front[plain].units:
                 units = [cost.front[plain].units[word] for cost in costs]
-                models = np.array([one.seconds[-1] for one in units]) + [
-                    c.front[plain].update[-1] * share for c in costs
-                ]
+                models = np.array(
+                    [u.seconds[-1] + c.front[plain].update[-1] * share for c, u in zip(costs, units, strict=True)]
+                )
                 period = 1 / (stages / models).sum(axis=1)
                 part = period[:, None] / models
                 held, gradients, owned, kept = (

@@ -8,6 +8,7 @@ from math import ceil, inf
 
 import numpy as np
 
+from backends.sizes import size_text
 from balancer.cost.topology import PoolSpec, Topology
 from balancer.errors import NoPlanFits
 from balancer.problem import Problem
@@ -16,8 +17,6 @@ from balancer.search.grouping import Group
 from balancer.search.layouts import Layouts, LayoutSpace
 from balancer.search.pricing import Pricer
 from balancer.search.seeking import Seeking
-
-_GIB = 2**30
 
 
 def explain(problem: Problem) -> NoPlanFits:
@@ -30,8 +29,8 @@ def explain(problem: Problem) -> NoPlanFits:
         return NoPlanFits("pools", names, rule, fix or "set tp to auto, use more sequences per step, or fewer chips")
     limit = pool.memory_bytes
     need = round(limit * factor)
-    rule = f"the closest plan needs {need / _GIB:.2f} GiB on a chip of {pool.name}, which has {pool.memory_limit}"
-    remedy = fix or f"use chips with {need / _GIB:.2f} GiB, more of them, or a smaller model"
+    rule = f"the closest plan needs {size_text(need)} on a chip of {pool.name}, which has {pool.memory_limit}"
+    remedy = fix or f"use chips with {size_text(need)}, more of them, or a smaller model"
     return NoPlanFits(f"pools.{pool.name}", pool.count, rule, remedy, need, limit)
 
 

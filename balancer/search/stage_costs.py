@@ -242,7 +242,7 @@ class StageCosts:
         stage = strategy.stage(self.pool.name, self.tp, (0, len(units)), word)
         times = [self._time(stage, u) for u in self._kinds[0]]
         made = [units[u].under(word) for u in self._kinds[0]]
-        rooms = [n * (one.remade_whole_bytes + (one.remade_bytes + one.backward_bytes) / self.tp) for one in made]
+        rooms = [n * (one.remade.whole + (one.remade.split + one.backward_bytes) / self.tp) for one in made]
         most = max((rooms[kind] for kind in self._kinds[1][:-1]), default=0.0)
         last = np.zeros(len(units) + 1)
         last[-1] = max(0.0, rooms[self._kinds[1][-1]] - most)

@@ -7,7 +7,7 @@ too: whose turn it is there is known when all that comes before has happened, so
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property, lru_cache, partial
 from itertools import pairwise
 from typing import NamedTuple, Protocol
@@ -47,9 +47,11 @@ class StageRun:
     """What one stage has done, and where it stands in its list. `lasts` are the last backwards of its chunks with their
     ends, and `ready_at` is when its list is at STEP."""
 
-    def __init__(self, place: Place, items: Sequence[_Item], seconds: Sequence[float], pause_s: float) -> None:
+    def __init__(
+        self, place: Place, items: Sequence[_Item], seconds: Sequence[float], pause_s: float, now: float
+    ) -> None:
         self.place, self.items, self.seconds, self.pause_s = place, items, seconds, pause_s
-        self.next, self.now = 0, 0.0
+        self.next, self.now = 0, now
         self.spans: list[TimedAction] = []
         self.lasts: list[tuple[Action, float]] = []
         self.ready_at = 0.0
@@ -61,7 +63,7 @@ class StageRun:
 
 
 class Computation:
-    """Some pipelines of a scenario, which begin with all parameters there."""
+    """Some pipelines of a scenario, as if all parameters were there."""
 
     def __init__(
         self,
@@ -70,8 +72,9 @@ class Computation:
         links: SimulatedLinks,
         agenda: Agenda,
         listener: ComputationListener | None = None,
+        late_s: Mapping[int, float] | None = None,
     ) -> None:
-        """A listener may send over any of the links."""
+        """A listener may send over any of the links. `late_s` is when pipelines begin, by default at once."""
         self.stages: dict[Place, StageRun] = {}
         self.ways: dict[int, list[Way]] = {}
         """By pipeline; the boundary behind chunk c has 2 * c for activations and 2 * c + 1 for gradients."""
@@ -83,7 +86,7 @@ class Computation:
             pipeline = scenario.plan.pipelines[p]
             self.ways[p] = list(_ways(pipeline, scenario, links))
             for s, items in enumerate(_programs(pipeline, scenario.plan.schedule)):
-                self.stages[p, s] = StageRun((p, s), items, *_seconds(p, s, scenario))
+                self.stages[p, s] = StageRun((p, s), items, *_seconds(p, s, scenario), late_s[p] if late_s else 0.0)
         self._apart = self._only_users()
 
     def run(self) -> None:
@@ -233,7 +236,14 @@ def _seconds(p: int, s: int, scenario: Scenario) -> tuple[list[float], float]:
     return found, pace.pause_s
 
 
-def unit_seconds(scenario: Scenario, place: Place, unit: int, kind: Kind) -> float:
+def made_at(scenario: Scenario, place: Place, action: Action, end: float) -> Iterator[tuple[int, float]]:
+    """The units of a chunk, and when its last backward has made the gradients of each: of the first one at its end."""
+    for unit in range(*scenario.plan.pipelines[place[0]].chunks()[action.chunk].units):
+        yield unit, end
+        end -= _unit_seconds(scenario, place, unit, action.kind)
+
+
+def _unit_seconds(scenario: Scenario, place: Place, unit: int, kind: Kind) -> float:
     """What one unit of a stage adds to an action."""
     p, s = place
     pipeline, pace = scenario.plan.pipelines[p], scenario.paces.get(place, Pace())

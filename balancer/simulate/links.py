@@ -50,10 +50,10 @@ class LinkDirection:
                 end = wire.free_at
         return end + self.latency_s
 
-    def resume(self, other: LinkDirection) -> None:
-        """Go on from where an equal direction stands."""
+    def resume(self, other: LinkDirection, late_s: float) -> None:
+        """Go on from where an equal direction stands, so much later."""
         for mine, theirs in zip(self.wires, other.wires, strict=True):
-            mine.free_at, mine.busy_s, mine.resumed = theirs.free_at, theirs.busy_s, theirs.latest
+            mine.free_at, mine.busy_s, mine.resumed = theirs.free_at + late_s, theirs.busy_s, theirs.latest + late_s
 
 
 class SimulatedLinks:

@@ -17,7 +17,7 @@ from balancer.memory.sync_memory import GRADIENT_BYTES
 from balancer.plan.plan import Place, StagePlan
 from balancer.schedule.action import Action
 from balancer.simulate.agenda import Agenda
-from balancer.simulate.computation import unit_seconds
+from balancer.simulate.computation import made_at
 from balancer.simulate.copies import CopyLinks
 from balancer.simulate.links import SimulatedLinks
 from balancer.simulate.scenario import Scenario
@@ -63,11 +63,10 @@ class SyncTiming:
 
     def last_backward(self, place: Place, action: Action, end: float) -> None:
         """Each unit's gradients are handed over once its part of the backward is done: the last unit's first."""
-        p, chunk, pipeline = place[0], action.chunk, self._scenario.plan.pipelines[place[0]]
-        for unit in range(*pipeline.chunks()[chunk].units):
-            if (p, chunk, unit) in self._by_use:
-                self._agenda.at(end, (0, *place), partial(self._made, place, (p, chunk, unit)))
-            end -= unit_seconds(self._scenario, place, unit, action.kind)
+        for unit, when in made_at(self._scenario, place, action, end):
+            use = place[0], action.chunk, unit
+            if use in self._by_use:
+                self._agenda.at(when, (0, *place), partial(self._made, place, use))
 
     def computed(self, place: Place, end: float) -> None:
         """From here on a stage passes on what its pool has summed there."""

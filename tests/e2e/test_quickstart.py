@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
+from statistics import median
 
 import pytest
 
@@ -42,7 +43,7 @@ LINE = {
 }  # fmt: skip
 POOL = {
     "capacity_tokens_per_s", "tokens_per_s", "tflops_per_chip", "mfu", "busy", "optimizer", "bubble",
-    "bridge_wait", "other", "bytes_sent", "bytes_received", "peak_memory_bytes",
+    "bridge_wait", "other", "data_wait", "bytes_sent", "bytes_received", "peak_memory_bytes",
 }  # fmt: skip
 LINK = {"source", "target", "bytes_sent", "bytes_received", "bytes_per_s", "exposed_s"}
 STAGE = {"pipeline", "stage", "pool", "forward_s", "backward_s", "weight_s", "wait_s", "slowest_rank", "host"}
@@ -137,8 +138,16 @@ def test_the_pools_add_up_to_the_job(finished: Finished) -> None:
         assert sum(pool["tokens_per_s"] for pool in pools) == pytest.approx(line["tokens_per_s"])
         for pool in pools:
             assert sum(pool[part] for part in ("busy", "bubble", "bridge_wait", "other")) == pytest.approx(1.0)
+            assert 0 <= pool["data_wait"] <= pool["other"]
             assert pool["capacity_tokens_per_s"] == pytest.approx(pool["tokens_per_s"] / pool["busy"])
         assert {(stage["pool"], stage["host"]) for stage in line["stages"]} == {(pool, f"{pool}@0") for pool in POOLS}
+
+
+def test_steps_do_not_wait_for_their_samples(finished: Finished) -> None:
+    """At the machine's own pace and with short samples, where reading is most of a step."""
+    for name in POOLS:
+        waits = [line["pools"][name]["data_wait"] for line in finished.run.metrics]
+        assert 0 < median(waits) < 0.01, name
 
 
 def test_overruns_are_told(finished: Finished) -> None:

@@ -42,6 +42,10 @@ CASES = {
     "tp-that-the-heads-forbid": ("count: 2, tp: 2", "count: 3, tp: 3", "pools.nvidia.tp", "4 heads", "1 or 2, or to"),
     "tp-of-a-stage": (NVIDIA, NVIDIA.replace("tp: 2", "tp: 1"), "balance.pipelines[0].stages[0].tp", "use tp 2"),
     "tp-neither-auto-nor-count": ("count: 2, tp: 2", "count: 2, tp: 0", "pools.nvidia.tp", "'auto' or greater than 0"),
+    "network-of-emulated": (
+        "count: 2, tp: 2", "count: 2, tp: 2, network_gbit_per_s: 100", "pools.nvidia.network_gbit_per_s",
+        "emulated ones are all this machine", "leave it out",
+    ),
     "units-overlap": (ASCEND, ASCEND.replace("[2", "[1"), UNITS, "in two stages"),
     "units-leave-a-gap": (ASCEND, ASCEND.replace("[2", "[3"), UNITS, "unit 2 is in no"),
     "units-end-early": (ASCEND, ASCEND.replace("6]", "5]"), UNITS, "end at 6"),

@@ -81,6 +81,7 @@ def test_one_pipeline_without_a_bubble_is_found_where_gradients_take_long_to_cro
     assert found.prediction.step_s <= min(one.prediction.step_s for one in by_name.values())
 
 
+@pytest.mark.slow
 def test_one_tp_for_all_pools_is_no_faster():
     pools = [pool(f"p{i}", 4, speed, interconnect=1e8) for i, speed in enumerate((1.0, 1.5))]
     work = workload(12, 16)
