@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from hetero.job.judged import ledger_table
 from hetero.monitoring.dashboard.address import listen, url
 from hetero.monitoring.dashboard.server import serve
 from hetero.monitoring.journal import Record
@@ -130,7 +131,7 @@ def served(run_dir: Path) -> Iterator[str]:
     """The address of a run's page, from a thread: the server without the seconds that its process takes to start."""
     loop, stop = asyncio.new_event_loop(), asyncio.Event()
     with listen("127.0.0.1", "auto", key="--port") as listener, ThreadPoolExecutor(1) as thread:
-        serving = thread.submit(loop.run_until_complete, serve(run_dir, listener, stop, local_only=True))
+        serving = thread.submit(loop.run_until_complete, serve(run_dir, listener, stop, ledger_table, local_only=True))
         try:
             yield url(listener)
         finally:
