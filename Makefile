@@ -24,8 +24,8 @@ CHIPS := tests/stand_in
 CLUSTER := tests/e2e/test_cluster.py
 ENDS := tests/e2e/test_ends.py
 TUTORIAL := tests/e2e/test_getting_started.py
-SHORT := tests/e2e/test_surroundings.py tests/e2e/test_unlike_precisions.py tests/e2e/test_equal_training_ray.py tests/e2e/test_stopped.py
-PAGES := tests/e2e/bad_input tests/e2e/test_report.py tests/e2e/test_dashboard.py tests/e2e/test_watch_refused.py
+SHORT := $(patsubst %,tests/e2e/test_%.py,surroundings stopped strangers unlike_precisions equal_training_ray)
+PAGES := tests/e2e/bad_input tests/e2e/test_report.py tests/e2e/test_dashboard.py
 OTHERS := tests/e2e $(addprefix --ignore=,$(CLUSTER) $(ENDS) $(TUTORIAL) $(SHORT) $(PAGES))
 # What waits comes first, what waits and is long among it, and at the end what only computes, which ranks that spin would
 # hold up.
