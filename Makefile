@@ -9,10 +9,12 @@ export OMP_NUM_THREADS ?= 1
 # Compiled once, and not by each of the hundreds of processes that tests start.
 unexport PYTHONDONTWRITEBYTECODE
 
-# Parts of the tests. Contracts, what is below `hetero`, and `hetero` with the house: each by itself, and fast.
+# Parts of the tests. Contracts, what is below `hetero`, what computes in it, and all else of it with the house: each by
+# itself, and fast.
 CONTRACTS := tests/contract
 FLOORS := tests/unit/backends tests/unit/balancer tests/unit/bridge
-HETERO := tests/architecture tests/unit/hetero
+MODELS := $(addprefix tests/unit/hetero/,align checkpoint engine layers models transfer)
+HETERO := tests/architecture tests/unit/hetero $(addprefix --ignore=,$(MODELS))
 VIEWS := tests/unit/hetero/monitoring
 # Ranks that train: on one standing fleet, on fleets of a test's own, and on made-up chips. Whole runs: on a cluster,
 # that end badly, as the tutorial has them, short ones, pages and commands that end at once; and all others.
@@ -22,12 +24,12 @@ CHIPS := tests/stand_in
 CLUSTER := tests/e2e/test_cluster.py
 ENDS := tests/e2e/test_ends.py
 TUTORIAL := tests/e2e/test_getting_started.py
-SHORT := tests/e2e/test_surroundings.py tests/e2e/test_unlike_precisions.py tests/e2e/test_equal_training_ray.py tests/e2e/test_stopped.py
-PAGES := tests/e2e/bad_input tests/e2e/test_report.py tests/e2e/test_dashboard.py tests/e2e/test_watch_refused.py
+SHORT := $(patsubst %,tests/e2e/test_%.py,surroundings stopped strangers unlike_precisions equal_training_ray)
+PAGES := tests/e2e/bad_input tests/e2e/test_report.py tests/e2e/test_dashboard.py
 OTHERS := tests/e2e $(addprefix --ignore=,$(CLUSTER) $(ENDS) $(TUTORIAL) $(SHORT) $(PAGES))
 # What waits comes first, what waits and is long among it, and at the end what only computes, which ranks that spin would
 # hold up.
-PARTS := RANKS ENDS CLUSTER CHIPS OTHERS SHORT CONTRACTS FLEETS TUTORIAL PAGES HETERO FLOORS
+PARTS := RANKS ENDS CLUSTER CHIPS OTHERS SHORT CONTRACTS FLEETS TUTORIAL PAGES HETERO MODELS FLOORS
 
 .PHONY: install demo test test-all $(PARTS) check check-types check-floors check-hetero bench clean
 
@@ -55,7 +57,7 @@ check-floors:
 	$(CHECK) $(CONTRACTS) $(FLOORS) $(VIEWS)
 
 check-hetero:
-	$(CHECK) $(HETERO) --ignore=$(VIEWS)
+	$(CHECK) tests/architecture tests/unit/hetero --ignore=$(VIEWS)
 
 # Several parts at a time on two cores, for whole runs wait a lot; as one ends, however it does, the next begins.
 AT_ONCE ?= 6

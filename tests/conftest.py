@@ -1,5 +1,5 @@
 """How all tests run: a slow or busy machine is no failure of a property, which is tried with few examples, by
-`make test-all` with many. CI sees the same examples every time, a person others."""
+`make check` with fewest and by `make test-all` with many. CI sees the same examples every time, a person others."""
 
 import contextlib
 import gc

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from math import inf
 
 from backends.chip import ChipSpec
@@ -102,10 +103,13 @@ class Topology:
 
     def pool(self, name: str) -> PoolSpec:
         """Raises PlanError for a pool that the job doesn't have."""
-        for pool in self.pools:
-            if pool.name == name:
-                return pool
+        if found := self._by_name.get(name):
+            return found
         raise PlanError("pool", name, "no such pool in the job", did_you_mean(name, (p.name for p in self.pools)))
+
+    @cached_property
+    def _by_name(self) -> dict[str, PoolSpec]:
+        return {pool.name: pool for pool in self.pools}
 
     def link(self, a: str, b: str) -> LinkSpec:
         """The link between two pools, or inside one (then the chips' own interconnect, without latency)."""

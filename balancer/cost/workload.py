@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 LegalTp = Callable[[int], str | None]
 """Of a model: why it cannot be split over so many chips, or None where it can."""
@@ -140,9 +141,20 @@ class Workload:
 
     def at(self, precision: str) -> Workload:
         """The same where it is computed in `precision`."""
-        return replace(self, units=self.by_precision.get(precision, self.units))
+        if precision not in self._at:
+            self._at[precision] = replace(self, units=self.by_precision.get(precision, self.units))
+        return self._at[precision]
 
-    @property
+    @cached_property
+    def _at(self) -> dict[str, Workload]:
+        return {}
+
+    @cached_property
+    def trained(self) -> int:
+        """The parameters that train."""
+        return sum(unit.trained for unit in self.units)
+
+    @cached_property
     def cuts(self) -> tuple[int, ...]:
         """Every place where a chunk may begin or end, ascending, 0 and n included."""
         return tuple(sorted({0, len(self.units)} | {c for c in self.legal_cuts if c < len(self.units)}))

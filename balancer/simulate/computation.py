@@ -13,7 +13,7 @@ from itertools import pairwise
 from typing import NamedTuple, Protocol
 
 from balancer.cost.stage_times import stage_time, stage_unit_time
-from balancer.plan.plan import PipelinePlan, Place, Ticks
+from balancer.plan.plan import PipelinePlan, Place, Range, Ticks
 from balancer.schedule.action import COMPUTING, KINDS, PURPOSES, Action, Actions, Kind, refuse_unknown
 from balancer.schedule.lowering import last_backwards, lowered
 from balancer.simulate.agenda import Agenda
@@ -238,15 +238,20 @@ def _seconds(p: int, s: int, scenario: Scenario) -> tuple[list[float], float]:
 
 def made_at(scenario: Scenario, place: Place, action: Action, end: float) -> Iterator[tuple[int, float]]:
     """The units of a chunk, and when its last backward has made the gradients of each: of the first one at its end."""
-    for unit in range(*scenario.plan.pipelines[place[0]].chunks()[action.chunk].units):
+    units = scenario.plan.pipelines[place[0]].chunks()[action.chunk].units
+    for unit, seconds in zip(range(*units), _unit_seconds(scenario, place, units, action.kind), strict=True):
         yield unit, end
-        end -= _unit_seconds(scenario, place, unit, action.kind)
+        end -= seconds
 
 
-def _unit_seconds(scenario: Scenario, place: Place, unit: int, kind: Kind) -> float:
-    """What one unit of a stage adds to an action."""
+def _unit_seconds(scenario: Scenario, place: Place, units: Range, kind: Kind) -> Sequence[float]:
+    """What each of these units of a stage adds to an action; of equal stages once."""
     p, s = place
     pipeline, pace = scenario.plan.pipelines[p], scenario.paces.get(place, Pace())
-    costs = scenario.times, scenario.topology, scenario.workload
-    time = stage_unit_time(*costs, pipeline.stages[s], unit, pipeline.micro_batch)
-    return time.of(kind) * pipeline.micro_batch * scenario.time_scale * pace.ratio
+    stage, size = pipeline.stages[s], pipeline.micro_batch
+    key = stage.pool, stage.tp, stage.units, *stage.strategies().items(), size, units, kind, pace.ratio
+    if key not in scenario.unit_seconds:
+        costs, slower = (scenario.times, scenario.topology, scenario.workload), size * scenario.time_scale * pace.ratio
+        times = (stage_unit_time(*costs, stage, unit, size) for unit in range(*units))
+        scenario.unit_seconds[key] = [time.of(kind) * slower for time in times]
+    return scenario.unit_seconds[key]

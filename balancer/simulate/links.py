@@ -71,6 +71,7 @@ class SimulatedLinks:
         self._specs: dict[tuple[str, str], LinkSpec] = {}
         self._links: dict[tuple[End, End], LinkDirection] = {}
         self._between_pools: list[Wire] = []
+        self._inside: dict[tuple[str, bool], float] = {}
         self._networks: dict[tuple[End, bool], tuple[Wire, ...]] = {}
 
     def between(self, source: StagePlan, target: StagePlan) -> LinkDirection:
@@ -105,7 +106,10 @@ class SimulatedLinks:
     def _inside_bytes_per_s(self, source: End, target: End) -> float:
         """From chip to chip."""
         pool = self._topology.pool(source[0])
-        return self._topology.inside_bytes_per_s(pool, len({pool.host_of(chip) for _, chip in (source, target)}))
+        key = pool.name, pool.host_of(source[1]) == pool.host_of(target[1])
+        if key not in self._inside:
+            self._inside[key] = self._topology.inside_bytes_per_s(pool, 1 if key[1] else 2)
+        return self._inside[key]
 
     def _network(self, host: End, outward: bool) -> tuple[Wire, ...]:
         """One direction of what a host has for all its links to other pools, where that says how much it carries."""

@@ -64,17 +64,23 @@ def pipe(name: str) -> Callable[[Path], Any]:
     return become
 
 
-@pytest.mark.parametrize(
-    "spoil",
-    [
-        *(add(name, text) for name in ("metrics.jsonl", "events.jsonl", "trace.json")
-          for text in (DEEP, "9" * 5000, '{"step": ' + "9" * 5000 + ', "a": []}', "x" * (3 << 20))),
-        *(put(name, text) for name in ("job.yaml", "plan.json") for text in (DEEP, "9" * 5000, LAUGHS)),
-        *(put("job.yaml", f"name: {text}") for text in ("[" * 900 + "]" * 900, "&a [*a]", "{a: 1}", "9" * 5000)),
-        put("job.yaml", LAUGHS + "name: *l\npools: *l"),
-        *(pipe(name) for name in ("metrics.jsonl", "events.jsonl", "trace.json", "job.yaml", "plan.json")),
-    ],
-)  # fmt: skip
+LINES, FILES = ("metrics.jsonl", "events.jsonl", "trace.json"), ("job.yaml", "plan.json")
+SPOILT = [
+    *(add(name, text) for name in LINES for text in (DEEP, '{"step": ' + "9" * 5000 + ', "a": []}')),
+    *(put(name, text) for name in FILES for text in (DEEP, LAUGHS)),
+    *(put("job.yaml", f"name: {text}") for text in ("[" * 900 + "]" * 900, "&a [*a]")),
+    put("job.yaml", LAUGHS + "name: *l\npools: *l"),
+    *(pipe(name) for name in (*LINES, *FILES)),
+]
+ALSO = [
+    *(add(name, text) for name in LINES for text in ("9" * 5000, "x" * (3 << 20))),
+    *(put(name, "9" * 5000) for name in FILES),
+    *(put("job.yaml", f"name: {text}") for text in ("{a: 1}", "9" * 5000)),
+]
+"""What spoils the same files as others do."""
+
+
+@pytest.mark.parametrize("spoil", [*SPOILT, *(pytest.param(one, marks=pytest.mark.exhaustive) for one in ALSO)])
 @pytest.mark.slow
 def test_what_no_run_writes_is_passed_over(tmp_path: Path, spoil: Callable[[Path], Any]) -> None:
     Trace(write_run(tmp_path) / "trace.json").close()
