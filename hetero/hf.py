@@ -120,11 +120,13 @@ class Trainer:
         return {"hf": start}
 
     def _written_data(self) -> dict[str, Any]:
-        path, made = self._folder / "records.jsonl", dict[str, Any]()
+        path, first = self._folder / "records.jsonl", None
         with path.open("w", encoding="utf-8") as file:
-            for record in map(_plain, self._records):
-                made = made or _made(record)
+            for number, record in enumerate(map(_plain, self._records)):
+                first = record if first is None else first
+                _check_alike(number, record, first)
                 file.write(json.dumps(record) + "\n")
+        made = _made(first or {})
         said = {"source": path, "seq_len": self._seq_len, "pack": False, **made}
         if self._tokenizer is not None and not self._in_memory:
             self._tokenizer.save_pretrained(tokenizer := str(self._folder / "tokenizer"))
@@ -158,6 +160,15 @@ def _made(record: Record) -> dict[str, Any]:
     if _LABELS not in record:
         return {"fields": {"tokens": _TOKENS}}
     return {"fields": {"tokens": _TOKENS, "labels": _LABELS}, "loss": "answers"}
+
+
+def _check_alike(number: int, record: Record, first: Record) -> None:
+    """All records have tokens, and labels, or none has."""
+    for name in (_TOKENS, _LABELS):
+        if (name in record) != (name in first) and _TOKENS in {*record, *first}:
+            has, had = ("has" if name in one else "has no" for one in (record, first))
+            rule = f"{has} {name}, and the first record {had}"
+            raise JobError("Trainer(train_dataset)", f"record {number}", rule, "give all records the same fields")
 
 
 def options_of(args: Any, steps: int) -> dict[str, Any]:

@@ -41,7 +41,8 @@ def emulated(job: Job, plan: Plan, precision: str | None) -> Job:
 
 
 def _emulated(pool: PoolOptions, precision: str | None) -> PoolOptions:
-    changed = {"emulate": EmulateOptions(), "env": EnvOptions(), "interface": None}
+    networks = {"network_gbit_per_s": None, "fabric_gbit_per_s": None}
+    changed = {"emulate": EmulateOptions(), "env": EnvOptions(), "interface": None, **networks}
     return pool.model_copy(update=changed if precision is None else {**changed, "precision": None})
 
 

@@ -11,6 +11,7 @@ from balancer.completion.completion import complete
 from balancer.plan.plan import Plan
 from hetero.align.captured import captured_gradients
 from hetero.align.emulated_step import emulated, run_step
+from hetero.align.errors import AlignError
 from hetero.align.given_text import GivenText
 from hetero.align.model_trace import ModelTrace
 from hetero.align.reference import Reference
@@ -76,5 +77,7 @@ def _trace(source: Source, text: GivenText, seen: SeenStep, gradients: dict[str,
 
 def _put_together(seen: SeenStep, unit: int, what: str, shape: tuple[int, ...]) -> torch.Tensor:
     found = seen.shards(unit, what).whole(shape)
-    assert found is not None, f"the {what} of unit {unit} on the ranks is not of the shape {shape}"
+    if found is None:
+        rule = f"its {what}, as {seen.computed_by(unit)} gave it, does not make up {list(shape) or 'a number'}"
+        raise AlignError("--against", f"unit {unit}", rule, "compare with another plan, and please report it")
     return found

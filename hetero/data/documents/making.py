@@ -122,10 +122,11 @@ class Making:
     def _ready(self, record: DataRecord) -> Encoded:
         """Raises RecordError for tokens that the model has no entry for."""
         assert record.tokens is not None
-        if len(record.tokens) and not 0 <= int(record.tokens.min()) <= int(record.tokens.max()) < self.vocab:
+        odd = record.tokens[(record.tokens < 0) | (record.tokens >= self.vocab)]
+        if len(odd):
             rule = f"the model has {self.vocab:,} entries for tokens, numbered from 0"
-            remedy = "use a model with the vocabulary that these tokens are of"
-            raise record.place.error(f"token {int(record.tokens.max())}", rule, remedy)
+            remedy = "use a model with the vocabulary that these tokens are of, and leave out what pads them"
+            raise record.place.error(f"token {int(odd[0])}", rule, remedy)
         return Encoded(record.tokens.astype(np.uint32), record.learnt)
 
     def _progress(self, read: _Read, writer: DocumentWriter) -> MakingProgress:

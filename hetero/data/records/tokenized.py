@@ -49,8 +49,9 @@ def _learnt(record: DataRecord, name: str, tokens: Ints) -> npt.NDArray[np.bool_
 
 def _numbers(record: DataRecord, name: str) -> Ints:
     value: Any = record.field(name)
-    found = np.asarray(value) if isinstance(value, list) and value else np.empty(0)
-    if found.ndim != 1 or found.dtype.kind != "i":
+    whole = isinstance(value, list) and value and all(type(one) is int for one in value)
+    found = np.asarray(value) if whole else np.empty(0)
+    if found.dtype.kind != "i":  # or is of numbers that 64 bits have no room for
         rule = "must be a list of whole numbers, one for each token"
         raise record.place.error(name, rule, "name another field with data.fields", _FIELDS)
     return found.astype(np.int64)

@@ -128,6 +128,22 @@ def test_tokens_and_labels_are_as_many(tmp_path: Path) -> None:
         trainer.train()
 
 
+@pytest.mark.parametrize(
+    ("records", "rule"),
+    [
+        ([{"input_ids": [1, 2]}, {"input_ids": [1, 2], "labels": [-100, 2]}], "has labels, and the first record has no"),
+        ([{"input_ids": [1, 2], "labels": [1, 2]}, {"input_ids": [1, 2]}], "has no labels, and the first record has"),
+        ([{"input_ids": [1, 2]}, {"text": "hm"}], "has no input_ids, and the first record has"),
+        ([{"text": "hm"}, {"input_ids": [1, 2]}], "has input_ids, and the first record has no"),
+    ],
+)
+def test_records_are_of_one_kind(tmp_path: Path, records: list[dict[str, Any]], rule: str) -> None:
+    arguments = _arguments()
+    arguments.output_dir = str(tmp_path / "out")
+    with pytest.raises(JobError, match=f"record 1': {rule}"):
+        Trainer("model", arguments, records, pools={}, seq_len=8).train()
+
+
 def test_a_script_is_taken_over_in_under_ten_lines() -> None:
     before, after = ((EXAMPLES / f"{name}_trainer.py").read_text().splitlines() for name in ("transformers", "hetero"))
     changed = [line for line in difflib.ndiff(before, after) if line[0] in "+-" and line[2:].strip()]

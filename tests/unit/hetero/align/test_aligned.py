@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from balancer.plan.plan import Plan
 from hetero.align.aligned import AlignOptions, aligned
+from hetero.align.emulated_step import emulated
 from hetero.align.errors import AlignError
 from hetero.align.given_text import of_job
 from hetero.align.source import source
@@ -91,6 +93,14 @@ def test_a_plan_is_one_of_a_job(tmp_path: Path, capsys: pytest.CaptureFixture[st
     told = _refused(command, capsys)
     assert "plan.json" in told
     assert "share" in told
+
+
+def test_the_networks_of_real_hosts_are_left_out_where_their_chips_are_emulated(tmp_path: Path) -> None:
+    pool = {"family": "cpu", "count": 2, "network_gbit_per_s": 25, "fabric_gbit_per_s": 100}
+    job = load_job(_job(tmp_path, pools={"a": pool}))
+    found = emulated(job, Plan.model_validate(PLAN), None).pools["a"]
+    assert found.emulate
+    assert (found.network_gbit_per_s, found.fabric_gbit_per_s) == (None, None)
 
 
 def test_more_ranks_than_a_host_has_room_for_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
