@@ -41,7 +41,7 @@ JOB = {
     "balance": {"mode": "manual", "pipelines": [
         {"share": 2, "stages": [{"pool": pool, "tp": 1, "units": units} for pool, units in STAGES]}
     ]},
-    "time_scale": 1.0e7,  # steps of a tenth of a second, most of it sleep
+    "time_scale": 3.0e6,  # steps of half a second, most of it sleep
 }  # fmt: skip
 
 
@@ -127,7 +127,8 @@ def submitted(command: Command) -> str:
 def test_jobs_from_outside(cluster: RayCluster, tmp_path: Path) -> None:
     submit = ("submit", str(cluster.job), "--address", cluster.jobs)
     shared = cluster.home / "shared"
-    few = ("--set", "train.steps=4", "--set", f"checkpoint={{every: 2, storage: {shared}}}", "--follow")
+    saved = f"checkpoint={{every: 2, storage: {shared}}}"
+    few = ("--set", "train.steps=4", "--set", "time_scale=1", "--set", saved, "--follow")
     with cluster.hetero(*submit) as first, cluster.hetero("submit", cluster.job) as nowhere:
         long = submitted(first)
         assert nowhere.wait(RUN_S) == 2, "an address is asked for"
