@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from balancer.cost.kernels import SWEEPS
 from balancer.cost.times import Times, UnitTime
 from balancer.cost.topology import Topology
 from balancer.cost.workload import UnitWork, Workload
@@ -44,7 +45,7 @@ def _by_strategy(time: UnitTime, topology: Topology, stage: StagePlan, unit: Uni
     pool, spared_s = topology.pool(stage.pool), 0.0
     if stage.sequence_parallel:
         spared = unit.kept_bytes(stage.tp) - unit.kept_bytes(stage.tp, stage.tp)
-        spared_s = topology.kernels.sweeps * max(0.0, spared) / pool.chip.memory_bytes_per_s
+        spared_s = SWEEPS * max(0.0, spared) / pool.chip.memory_bytes_per_s
     hidden_s = time.collectives_s * (1 - 1 / stage.tp_slices)
     return time._replace(
         forward_s=time.forward_s - spared_s - hidden_s,

@@ -7,6 +7,7 @@ from statistics import median
 from typing import Any, NamedTuple
 
 from backends.chip import ChipSpec
+from balancer.cost.kernels import SQUARES, SWEEPS
 from balancer.cost.topology import LinkSpec, PoolSpec, Topology
 from balancer.cost.workload import UnitWork, Workload
 from balancer.errors import CostError
@@ -161,9 +162,9 @@ def _shaped_time(topology: Topology, pool: PoolSpec, tp: int, unit: UnitWork, mi
     """By what kernels lose (`balancer.cost.kernels`). A backward has twice a forward's, the half of it with the
     gradients of weights."""
     kernels, per_flop = topology.kernels, 1 / (tp * pool.matrix_flops_per_s * topology.kernels.products)
-    squares = (unit.forward_flops - unit.product_flops) * per_flop / kernels.squares
+    squares = (unit.forward_flops - unit.product_flops) * per_flop / SQUARES
     weights_bytes = unit.parameters * ITEM_BYTES[pool.precision] / tp / micro_batch
-    moved_s = (kernels.sweeps * unit.kept_bytes(tp) + weights_bytes) / pool.chip.memory_bytes_per_s
+    moved_s = (SWEEPS * unit.kept_bytes(tp) + weights_bytes) / pool.chip.memory_bytes_per_s
     forward = max(unit.product_flops * per_flop + squares + moved_s, kernels.launch_s / micro_batch)
     backward = 2 * forward + (unit.remade_flops - unit.frozen_flops) * per_flop
     collectives = unit.tp_collectives * _ring_s(topology, pool, tp, unit, micro_batch)

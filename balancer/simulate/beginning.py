@@ -14,8 +14,8 @@ from typing import NamedTuple
 
 from balancer.cost.sync_traffic import SharedUnits, Use, buckets
 from balancer.cost.times import update_s
+from balancer.cost.workload import GRADIENT_BYTES
 from balancer.memory.memory import WEIGHT_BYTES
-from balancer.memory.sync_memory import GRADIENT_BYTES
 from balancer.plan.plan import Chunk, Place, StagePlan
 from balancer.simulate.copies import CopyLinks
 from balancer.simulate.scenario import Scenario
