@@ -9,10 +9,12 @@ export OMP_NUM_THREADS ?= 1
 # Compiled once, and not by each of the hundreds of processes that tests start.
 unexport PYTHONDONTWRITEBYTECODE
 
-# Parts of the tests. Contracts, what is below `hetero`, and `hetero` with the house: each by itself, and fast.
+# Parts of the tests. Contracts, what is below `hetero`, what computes in it, and all else of it with the house: each by
+# itself, and fast.
 CONTRACTS := tests/contract
 FLOORS := tests/unit/backends tests/unit/balancer tests/unit/bridge
-HETERO := tests/architecture tests/unit/hetero
+MODELS := $(addprefix tests/unit/hetero/,align checkpoint engine layers models transfer)
+HETERO := tests/architecture tests/unit/hetero $(addprefix --ignore=,$(MODELS))
 VIEWS := tests/unit/hetero/monitoring
 # Ranks that train: on one standing fleet, on fleets of a test's own, and on made-up chips. Whole runs: on a cluster,
 # that end badly, as the tutorial has them, short ones, pages and commands that end at once; and all others.
@@ -22,12 +24,12 @@ CHIPS := tests/stand_in
 CLUSTER := tests/e2e/test_cluster.py
 ENDS := tests/e2e/test_ends.py
 TUTORIAL := tests/e2e/test_getting_started.py
-SHORT := tests/e2e/test_surroundings.py tests/e2e/test_unlike_precisions.py tests/e2e/test_equal_training_ray.py tests/e2e/test_stopped.py
-PAGES := tests/e2e/bad_input tests/e2e/test_report.py tests/e2e/test_dashboard.py tests/e2e/test_watch_refused.py
+SHORT := $(patsubst %,tests/e2e/test_%.py,surroundings stopped strangers unlike_precisions equal_training_ray)
+PAGES := tests/e2e/bad_input tests/e2e/test_report.py tests/e2e/test_dashboard.py
 OTHERS := tests/e2e $(addprefix --ignore=,$(CLUSTER) $(ENDS) $(TUTORIAL) $(SHORT) $(PAGES))
 # What waits comes first, what waits and is long among it, and at the end what only computes, which ranks that spin would
 # hold up.
-PARTS := RANKS ENDS CLUSTER CHIPS OTHERS SHORT CONTRACTS FLEETS TUTORIAL PAGES HETERO FLOORS
+PARTS := RANKS ENDS CLUSTER CHIPS OTHERS SHORT CONTRACTS FLEETS TUTORIAL PAGES HETERO MODELS FLOORS
 
 .PHONY: install demo test test-all $(PARTS) check check-types check-floors check-hetero bench clean
 
@@ -42,7 +44,8 @@ $(STAMP): setup.cfg pyproject.toml constraints.txt
 demo: install
 	$(BIN)/hetero train $(DEMO) $(ARGS)
 
-# Three parts of the fast checks, side by side on two cores, two of them of as much work.
+# Three parts of the fast checks, side by side on two cores, two of them of as much work; properties with few examples.
+CHECK := $(BIN)/python -m pytest -m "not slow and not exhaustive" --hypothesis-profile=fewest
 check: install
 	$(MAKE) --no-print-directory -j3 -Otarget check-hetero check-floors check-types
 
@@ -51,10 +54,10 @@ check-types:
 	$(BIN)/mypy
 
 check-floors:
-	$(BIN)/python -m pytest -m "not slow" $(CONTRACTS) $(FLOORS) $(VIEWS)
+	$(CHECK) $(CONTRACTS) $(FLOORS) $(VIEWS)
 
 check-hetero:
-	$(BIN)/python -m pytest -m "not slow" $(HETERO) --ignore=$(VIEWS)
+	$(CHECK) tests/architecture tests/unit/hetero --ignore=$(VIEWS)
 
 # Several parts at a time on two cores, for whole runs wait a lot; as one ends, however it does, the next begins.
 AT_ONCE ?= 6
@@ -72,6 +75,7 @@ bench: install
 	$(BIN)/python -m benchmarks.overhead --json
 	$(BIN)/python -m benchmarks.mixed --json
 	$(BIN)/python -m benchmarks.mixed --job configs/runs/mixed-slow-link.yaml --json
+	$(BIN)/python -m benchmarks.mixed --job configs/runs/mixed-real.yaml --hold slow=0.4 --json
 	$(BIN)/python -m benchmarks.monitoring --json
 	$(BIN)/python -m benchmarks.bridge --json
 	$(BIN)/python -m benchmarks.exposed --json

@@ -14,6 +14,7 @@ watch.Watch         sees who waits long for another chip
 versions            of what drives chips
 surroundings        which environment variables matter to chips
 program             how a module of ours becomes a process
+sizes.size_text     bytes, as people read them
 core_schema         all YAML of the program
 errors              `ChipError`, `OutOfMemory`
 """

@@ -17,8 +17,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from backends import core_schema
 from backends.errors import ChipError, did_you_mean
+from backends.sizes import GIB, MIB
 
-GIB, MIB = 2**30, 2**20
 HOST_BYTES_PER_S = 25e9
 """What PCIe 4.0 x16 carries each way, and about what each of eight chips has of the memory of its host."""
 

@@ -14,10 +14,11 @@ from dataclasses import replace
 from time import perf_counter
 
 from backends.backend import Backend, MemoryUse, Stopwatch
-from backends.chip import GIB, ChipSpec
+from backends.chip import ChipSpec
 from backends.cpu import CpuBackend, HostStopwatch
 from backends.errors import ChipError, OutOfMemory
 from backends.options import EmulateOptions, SpeedEvent
+from backends.sizes import GIB, size_text
 
 __all__ = ["EmulateOptions", "Emulated", "PacedStopwatch", "SpeedEvent"]
 
@@ -96,13 +97,13 @@ class Emulated(CpuBackend):
 
     def _shortage(self, used: int, bytes_: int) -> str:
         return (
-            f"it needs {_gib(bytes_)} beside {_gib(used)} in use, but the emulated {self.chip.name} "
-            f"has {_gib(self._limit_bytes)}"
+            f"it needs {size_text(bytes_)} beside {size_text(used)} in use, but the emulated {self.chip.name} "
+            f"has {size_text(self._limit_bytes)}"
         )
 
     def _way_out(self, need: int) -> str:
         return (
-            f"Save {_gib(need - self._limit_bytes)}: give this stage fewer units, a larger tp or a smaller "
+            f"Save {size_text(need - self._limit_bytes)}: give this stage fewer units, a larger tp or a smaller "
             "micro-batch, or a chip with more memory."
         )
 
@@ -151,7 +152,3 @@ class WaitStopwatch(HostStopwatch):
         self._seconds = max(0.0, self._seconds)
         if self._seconds > LOOK_S:
             self._chip.waited_until = perf_counter()
-
-
-def _gib(bytes_: int) -> str:
-    return f"{bytes_ / GIB:.2f} GiB"

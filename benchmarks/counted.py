@@ -14,9 +14,12 @@ from torch.utils._python_dispatch import _disable_current_modes
 from bridge.port.pipe import Pipe
 from bridge.port.port import Port
 from bridge.rank import RankId
+from hetero.engine import epoch as engine_epoch
 from hetero.engine import rank as engine_rank
 from hetero.engine.epoch import Epoch
+from hetero.engine.state.host_update import HostUpdate
 from hetero.engine.state.ownership import Holding
+from hetero.engine.state.update import StepUpdate
 from hetero.engine.step.stage import RankPlace
 from hetero.engine.world import World
 from hetero.words.notices import RankNotice
@@ -35,6 +38,13 @@ class Counted(RankNotice):
     peak: int
 
 
+class CountedUpdate(StepUpdate):
+    def _move_to_host(self, tensors: Sequence[Holding]) -> HostUpdate:
+        """What lies there is no chip's, though it is the same memory here."""
+        with _disable_current_modes():
+            return super()._move_to_host(tensors)
+
+
 class CountedEpoch(Epoch):
     """Tells after each step how many bytes of tensors were there at once, in this epoch so far: as its chip's allocator
     says, or by a count of those that are alive where there is no chip."""
@@ -46,15 +56,10 @@ class CountedEpoch(Epoch):
         with self._live or nullcontext():
             super().__init__(spec, place, world, *others)
         if self._live is not None:
-            there = self.state.values if self._host is not None else self.state.keyed()
+            there = self.state.values if self._update.in_host else self.state.keyed()
             for tensor in there.values():
                 self._live.count(tensor)
             self._live.peak = self._live.now
-
-    def _move_to_host(self, tensors: Sequence[Holding]) -> None:
-        """What lies there is no chip's, though it is the same memory here."""
-        with _disable_current_modes():
-            super()._move_to_host(tensors)
 
     def run_step(self) -> StepReport:
         with self._live or nullcontext():
@@ -66,5 +71,5 @@ class CountedEpoch(Epoch):
 
 def main(rank: RankId, agent: Pipe, port: Port) -> None:
     """What a forked rank runs in place of the engine's own main."""
-    with patch.object(engine_rank, "Epoch", CountedEpoch):
+    with patch.object(engine_rank, "Epoch", CountedEpoch), patch.object(engine_epoch, "StepUpdate", CountedUpdate):
         engine_rank.main(rank, agent, port)

@@ -1,28 +1,33 @@
-"""What mixing costs: three emulated pools together against each of them alone, and against the sum of their chips.
+"""What mixing costs: pools together against each of them alone, and against the sum of their chips.
 
-    python -m benchmarks.mixed [--json] [--job configs/runs/mixed.yaml]
+    python -m benchmarks.mixed [--json] [--job configs/runs/mixed.yaml] [--hold POOL=PART ...]
 
 Each pool alone runs its own best plan for the same model, sequence length and global batch; together they run the best
 plan (`free`), and the best single pipeline over all of them with zero bubble (`forced`). All runs use the same standing
 ranks, links and time scale, one after another. `efficiency` is tokens/s mixed over the sum alone; `ideal` is over all
 chips at their true speeds, never waiting; a ledger's terms sum to 1 minus that, and those of a pool to 1.
+
+Pools that are not emulated compute as fast as this machine does, and their true speeds are those that were measured of
+them before the runs. `--hold` lets the ranks of a pool run so much of the time, while measured, alone and mixed
+(benchmarks/held.py). Each pool then has a core to itself; `core_POOL` is what of it its ranks had in the `free` run.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import permutations
 from pathlib import Path
 from statistics import median
+from time import perf_counter
 from typing import Any
 
 from balancer.completion.completion import complete
 from balancer.cost.ideal import ideal_tokens_per_s
 from balancer.cost.times import Times, UnitTime, datasheet_times
-from balancer.cost.topology import Topology
 from balancer.errors import PlanError
 from balancer.plan.plan import PipelinePlan, Place, Plan, StagePlan
 from balancer.problem import Problem
@@ -31,6 +36,7 @@ from balancer.search.missed import MeasuredStage, MeasuredStep
 from balancer.search.pool_ledger import PoolTime, pool_ledgers
 from balancer.search.search import search
 from balancer.simulate.simulate import Prediction, simulate
+from benchmarks.held import cpu_s, held, pids_of
 from benchmarks.report import print_report
 from hetero.cluster.host.agent import LocalAgents
 from hetero.cluster.options import fleet_of
@@ -39,7 +45,7 @@ from hetero.data.source import Prepared, prepare
 from hetero.job.file.load import load_job
 from hetero.job.job import Job
 from hetero.job.planning.measuring import measure
-from hetero.job.planning.problem import problem, topology, workload
+from hetero.job.planning.problem import problem
 from hetero.job.run.spec import fleet_links, run_spec
 from hetero.monitoring.record import BUSY
 from hetero.words.step import HostStep
@@ -50,10 +56,12 @@ FREE, FORCED = "free", "forced"
 
 @dataclass(frozen=True)
 class Ran:
-    """A plan and its steps but for the first, which warms up."""
+    """A plan and its steps but for the first, which warms up. `cores` are those that a pool's ranks were busy on in the
+    mean of all steps, by pool."""
 
     plan: Plan
     steps: Steps
+    cores: Mapping[str, float]
 
     @property
     def step_s(self) -> float:
@@ -68,28 +76,43 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", action="store_true", help="print the figures alone")
     parser.add_argument("--job", type=Path, default=Path("configs/runs/mixed.yaml"))
+    parser.add_argument(
+        "--hold", action="append", default=[], type=_part, metavar="POOL=PART", help="let it run so much of the time"
+    )
     options = parser.parse_args()
-    job = load_job(options.job, ())
+    job, hold = load_job(options.job, ()), dict(options.hold)
+    if unknown := hold.keys() - job.pools.keys():
+        parser.error(f"--hold {min(unknown)}: the job's pools are {', '.join(job.pools)}")
     with tempfile.TemporaryDirectory() as folder, Session.start(_fleet(job), LocalAgents()) as session:
-        figures, void = compare(job, session, prepare(job.data, Path(folder)))
-    print_report("mixed", figures, emulated=True, void=void, quiet=options.json)
+        os.environ["XDG_CACHE_HOME"] = folder  # what is measured of a held pool is for no other run
+        with held(session, hold):
+            figures, void = compare(job, session, prepare(job.data, Path(folder)))
+    print_report("mixed", figures, emulated=job.emulated, void=void, quiet=options.json)
+
+
+def _part(text: str) -> tuple[str, float]:
+    """Raises ValueError."""
+    pool, part = text.split("=")
+    if not 0 < float(part) < 1:
+        raise ValueError(text)
+    return pool, float(part)
 
 
 def compare(job: Job, session: Session, text: Prepared) -> tuple[dict[str, float], str | None]:
     """The figures, and why they are void if they are."""
-    chips = topology(job)
     measured = measure(job, session, None)
     assert measured.times is not None
     scale = measured.time_scale
-    session.relink(fleet_links(job, scale))
-    asked = problem(job, measured.times)
-    plans = {name: search(replace(asked, topology=chips.only(frozenset({name})))).plan for name in job.pools}
+    session.relink(fleet_links(job, scale, measured.probed))
+    asked = problem(job, measured.times, measured.probed, session.usable_bytes, measured.profile)
+    alone = {name: asked.topology.only(frozenset({name})) for name in job.pools}
+    plans = {name: search(replace(asked, topology=chips)).plan for name, chips in alone.items()}
     plans |= {FREE: search(asked).plan, FORCED: one_pipeline(asked)}
     ran = {
         name: _run(job, session, text, plan.model_copy(update={"epoch": epoch}), scale)
         for epoch, (name, plan) in enumerate(plans.items())
     }
-    figures = _figures(job, chips, ran, scale)
+    figures = _figures(job, replace(asked, times=_true_times(job, asked)), ran, scale)
     overruns = sum(each.overruns for each in ran.values())
     return figures, f"{overruns} steps overran their modelled time" if overruns else None
 
@@ -134,28 +157,28 @@ def _predicted(asked: Problem, stages: Sequence[tuple[str, int]], ends: Sequence
         return None
 
 
-def _figures(job: Job, chips: Topology, ran: Mapping[str, Ran], scale: float) -> dict[str, float]:
+def _figures(job: Job, true: Problem, ran: Mapping[str, Ran], scale: float) -> dict[str, float]:
     tokens = job.train.global_batch * job.data.seq_len
     alone = {name: tokens / ran[name].step_s for name in job.pools}
     figures: dict[str, float] = {}
     for name in (FREE, FORCED):
-        figures |= {f"{key}_{name}": value for key, value in _of_mix(job, chips, ran[name], sum(alone.values()), scale)}
+        figures |= {f"{key}_{name}": value for key, value in _of_mix(true, ran[name], sum(alone.values()), scale)}
     return {
         **figures,
         "link_ratio": figures[f"link_ratio_{FORCED}"],
         **{f"tokens_per_s_{name}_alone": speed for name, speed in alone.items()},
-        "layers": len(workload(job).units) // 2 - 1,
+        **{f"core_{name}": ran[FREE].cores[name] for name, pool in job.pools.items() if pool.emulate is None},
+        "layers": len(true.workload.units) // 2 - 1,
         "micro_batches": job.train.global_batch // job.train.micro_batch,
         "time_scale": scale,
     }
 
 
-def _of_mix(job: Job, chips: Topology, ran: Ran, alone: float, scale: float) -> Iterable[tuple[str, float]]:
-    work, true = workload(job), _true_times(job, chips)
-    speed = job.train.global_batch * job.data.seq_len / ran.step_s
-    predicted = simulate(ran.plan, Problem(chips, work, true), scale)
+def _of_mix(true: Problem, ran: Ran, alone: float, scale: float) -> Iterable[tuple[str, float]]:
+    speed = true.workload.global_batch * true.workload.seq_len / ran.step_s
+    predicted = simulate(ran.plan, true, scale)
     yield "efficiency", speed / alone
-    yield "ideal", speed * scale / ideal_tokens_per_s(chips, work, true)
+    yield "ideal", speed * scale / ideal_tokens_per_s(true.topology, true.workload, true.times)
     yield "link_ratio", predicted.link_ratio
     yield "prediction_ratio", predicted.step_s / ran.step_s
     yield "tokens_per_s", speed
@@ -200,14 +223,16 @@ def _seconds(hosts: Sequence[HostStep]) -> float:
     return max(host.end - host.start for host in hosts)
 
 
-def _true_times(job: Job, chips: Topology) -> Times:
-    """What the emulated chips take, of which the planner knows only the datasheet's part and its own measurement."""
-    believed = datasheet_times(chips, workload(job))
+def _true_times(job: Job, asked: Problem) -> Times:
+    """What the emulated chips take, of which the planner knows only the datasheet's part and its own measurement; of
+    chips that are there, that measurement."""
+    believed = datasheet_times(asked.topology, asked.workload)
 
     def true(pool: str, tp: int, kind: str, micro_batch: int) -> UnitTime:
-        emulate, time = job.pools[pool].emulate, believed.lookup(pool, tp, kind, micro_batch)
-        speed = emulate.speed if emulate else 1.0
-        return time.slowed(1 / speed)
+        emulate = job.pools[pool].emulate
+        if emulate is None:
+            return asked.times.lookup(pool, tp, kind, micro_batch)
+        return believed.lookup(pool, tp, kind, micro_batch).slowed(1 / emulate.speed)
 
     return Times({}, true)
 
@@ -216,8 +241,11 @@ def _run(job: Job, session: Session, text: Prepared, plan: Plan, scale: float) -
     """Trains the job's steps under a plan."""
     steps: list[Sequence[HostStep]] = []
     session.configure(run_spec(job, session.fleet, plan, text, scale))
+    ranks = {pool: pids_of(session, pool) for pool in job.pools}
+    before, began = {pool: cpu_s(pids) for pool, pids in ranks.items()}, perf_counter()
     session.run(job.train.steps, lambda _, hosts: steps.append(hosts))
-    return Ran(plan, steps[1:])
+    took_s = perf_counter() - began
+    return Ran(plan, steps[1:], {pool: (cpu_s(pids) - before[pool]) / took_s for pool, pids in ranks.items()})
 
 
 def _fleet(job: Job) -> Any:

@@ -23,7 +23,9 @@ from hetero.data.order import SampleOrder
 from hetero.data.stream import TokenStream
 from hetero.engine.rank import open_backend
 from hetero.engine.step.stage import DTYPES
+from hetero.layers.builder import Builder
 from hetero.layers.group import TensorGroup
+from hetero.layers.weight_gradients import WeightGradients
 from hetero.models.batch import Batch
 from hetero.models.registry import architecture
 from hetero.models.unit_module import build_unit
@@ -55,14 +57,9 @@ class Units(nn.Module):
 
     def __init__(self, spec: RunSpec, backend: Backend, units: tuple[int, int]) -> None:
         super().__init__()
-        shared: dict[str, nn.Parameter] = {}
-        self.units = nn.ModuleList(
-            build_unit(
-                spec.model, unit, TensorGroup(), backend.operators, torch.float32, backend.device,
-                spec.train.seed, shared=shared,
-            )
-            for unit in range(*units)
-        )  # fmt: skip
+        place = TensorGroup(), backend.operators, torch.float32, backend.device, spec.train.seed
+        builder = Builder(*place, weight_gradients=WeightGradients(backend.operators.add_product))
+        self.units = nn.ModuleList(build_unit(spec.model, unit, builder) for unit in range(*units))
         self.first, self.last = units[0] == 0, units[1] == len(architecture(spec.model).units)
 
     def forward(self, x: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:

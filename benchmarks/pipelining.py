@@ -13,8 +13,7 @@ from backends.emulation import Emulated
 from balancer.schedule.action import Kind
 from benchmarks.peers import Trainer
 from bridge.rank import RankId
-from hetero.engine.epoch import workload_of
-from hetero.engine.expected import Expected, expected_s, topology_of
+from hetero.engine.expected import Expected, expected_s, topology_of, workload_of
 from hetero.engine.step.stage import place_of
 from hetero.words.spec import RunSpec
 

@@ -12,23 +12,24 @@ from unittest.mock import patch
 from bridge.port.pipe import Pipe
 from bridge.port.port import Port
 from bridge.rank import RankId
+from hetero.engine import epoch as engine_epoch
 from hetero.engine import rank as engine_rank
-from hetero.engine.epoch import Epoch
+from hetero.engine.state.update import StepUpdate
 from hetero.words.step import StepTotals
 
 
-class PlainEpoch(Epoch):
+class PlainUpdate(StepUpdate):
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
-        self._alone = set()
+        self._alone = set[str]()
 
-    def _update(self, step: int, loss_scale: float, counted: float) -> StepTotals:
-        totals = super()._update(step, loss_scale, counted)
-        self.settle()
+    def run(self, *spoken: Any) -> StepTotals:
+        totals = super().run(*spoken)
+        self.arrival.settle()
         return totals
 
 
 def main(rank: RankId, agent: Pipe, port: Port) -> None:
     """What a forked rank runs in place of the engine's own main."""
-    with patch.object(engine_rank, "Epoch", PlainEpoch):
+    with patch.object(engine_epoch, "StepUpdate", PlainUpdate):
         engine_rank.main(rank, agent, port)

@@ -10,13 +10,14 @@ from functools import cache, cached_property
 from itertools import accumulate, pairwise
 from pathlib import Path
 
-from backends.chip import GIB, ChipSpec, load_chip
+from backends.chip import ChipSpec, load_chip
+from backends.sizes import GIB
 from balancer.completion.completion import assign_owners, fill_warmups
 from balancer.completion.timing import fill_ticks
 from balancer.cost.kernels import FITTED, Kernels
 from balancer.cost.times import datasheet_times
 from balancer.cost.topology import PoolSpec, Topology
-from balancer.cost.workload import UnitWork, Workload
+from balancer.cost.workload import NO_BYTES, TpBytes, UnitWork, Workload
 from balancer.memory.need import memory_need
 from balancer.plan.plan import PipelinePlan, Plan, StagePlan
 from balancer.plan.recompute import Recompute
@@ -244,7 +245,7 @@ def _in_one_piece(head: UnitWork, logits_bytes: int) -> UnitWork:
     if not head.remade_flops:
         return head
     kept = head.activation_bytes + logits_bytes
-    once = replace(head, remade_flops=0.0, remade_bytes=0, activation_bytes=kept, backward_bytes=logits_bytes // 2)
+    once = replace(head, remade_flops=0.0, remade=NO_BYTES, activation_bytes=kept, backward_bytes=logits_bytes // 2)
     return replace(once, recomputed={})
 
 
@@ -260,9 +261,9 @@ def _with_square(unit: UnitWork, square: int, kept: bool) -> UnitWork:
         activation_bytes=unit.activation_bytes + 5 * square,
         recomputed={},
     )
-    again = replace(unit, forward_flops=whole.forward_flops, remade_flops=2 * flops, remade_bytes=5 * square)
+    again = replace(unit, forward_flops=whole.forward_flops, remade_flops=2 * flops, remade=TpBytes(5 * square))
     full = replace(unit.under("full"), forward_flops=whole.forward_flops)
-    full = replace(full, remade_flops=full.remade_flops + flops, remade_bytes=full.remade_bytes + 5 * square)
+    full = replace(full, remade_flops=full.remade_flops + flops, remade=full.remade + TpBytes(5 * square))
     return replace(whole if kept else again, recomputed={"full": full})
 
 

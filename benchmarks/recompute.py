@@ -10,6 +10,7 @@ import torch
 
 from backends.operators import Operators
 from balancer.plan.recompute import Recompute
+from hetero.layers.builder import Builder
 from hetero.layers.group import TensorGroup
 from hetero.models.batch import Batch
 from hetero.models.dimensions import Dimensions
@@ -57,9 +58,8 @@ def _head_peak() -> int:
 
 
 def _units(dims: Dimensions, way: Recompute) -> list[UnitModule]:
-    place = TensorGroup(), Operators(), torch.float32, torch.device("cpu")
-    units = range(len(architecture(dims).units))
-    return [build_unit(dims, unit, *place, seed=0, recompute=way) for unit in units]
+    builder = Builder(TensorGroup(), Operators())
+    return [build_unit(dims, unit, builder, way) for unit in range(len(architecture(dims).units))]
 
 
 def _text(dims: Dimensions) -> Batch:

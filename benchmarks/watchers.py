@@ -18,7 +18,7 @@ from hetero.cluster.options import named_pools
 from hetero.job.job import Job
 from hetero.job.planning.plan_job import Planned
 from hetero.job.run.facts import run_facts, tracked_run
-from hetero.monitoring.dashboard.process import dashboard
+from hetero.job.run.live_page import dashboard
 from hetero.monitoring.journal import EVENTS, METRICS, EventJournal, Journal
 from hetero.monitoring.monitor import Monitor
 from hetero.monitoring.notice import Notice

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
-from functools import partial
+from contextlib import ExitStack, closing, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from backends import core_schema
 from balancer.plan.plan import Plan
-from hetero.checkpoint.address import Location
-from hetero.checkpoint.manifest import RunState, last_good
-from hetero.checkpoint.resume import ResumePoint, checkpoint_folder, checkpoint_place
-from hetero.checkpoint.store import MANIFEST, CheckpointStore
+from hetero.checkpoint.resume import ResumePoint, checkpoint_place
+from hetero.checkpoint.store import MANIFEST
 from hetero.cluster.control.instructions import CheckpointWritten
 from hetero.cluster.doctor import guard
 from hetero.cluster.host.shared_files import ModelFolder
@@ -29,36 +25,29 @@ from hetero.data.mixture import check_splits
 from hetero.data.prepared import Prepared
 from hetero.data.source import prepare
 from hetero.data.written import check_apart
-from hetero.engine.state.loss_scale import LossScale, told
 from hetero.errors import SPOKEN, is_user_mistake, unspoken
 from hetero.interrupts import held, let_through, listening
 from hetero.job.checks import check_told
 from hetero.job.job import Job
-from hetero.job.planning.measuring import Measurements, measure
-from hetero.job.planning.plan_job import Planned, plan_job
-from hetero.job.planning.problem import UsableBytes
-from hetero.job.planning.silence import check_silence
-from hetero.job.run.facts import run_facts, tracked_run
-from hetero.job.run.kept_plans import keep_plan
-from hetero.job.run.live_balance import LiveBalance
-from hetero.job.run.model import checked_weights, checkpoint_directory, keep_model
-from hetero.job.run.proposals import Proposals
+from hetero.job.planning.measuring import measure
+from hetero.job.planning.plan_job import plan_job
+from hetero.job.run.checkpoints import RunCheckpoints
+from hetero.job.run.epochs import RunEpochs, idle_facts
+from hetero.job.run.facts import tracked_run
+from hetero.job.run.model import checked_weights, keep_model
 from hetero.job.run.refusal import ClaimedFolders, refusable
-from hetero.job.run.resuming import check_resume, check_text, resume_notices, saved_text, skips_of
-from hetero.job.run.spec import fleet_links, run_spec
+from hetero.job.run.resuming import check_resume, check_text, resume_notices
+from hetero.job.run.spec import fleet_links
 from hetero.masking import hidden, secret_values
 from hetero.monitoring.environment import drivers_environment
 from hetero.monitoring.journal import EVENTS, METRICS, EventJournal, Journal
-from hetero.monitoring.memory import MemoryCheck
 from hetero.monitoring.metrics_line import MetricsLine
 from hetero.monitoring.monitor import Monitor
 from hetero.monitoring.notice import Notice
-from hetero.monitoring.record import Recorder
 from hetero.monitoring.trace import Trace
 from hetero.paths import scheme_of
 from hetero.private import private_files
 from hetero.words.notices import MemoryUsed
-from hetero.words.spec import RunSpec
 from hetero.words.step import HostStep
 
 Record = dict[str, Any]
@@ -168,18 +157,18 @@ class _Run:
         self._folders, self._monitor = folders, monitor
         self._on_event = on_event or _ignore
         self.record_to: list[Callable[[MetricsLine], None]] = [on_record] if on_record else []
-        self._store = _store(job, run_dir)
-        self._directory = checkpoint_directory(job, run_dir)
-        self._updates = point.state.updates if point else 0
-        self._loss_scale = LossScale.of(job.train.loss_scale, point.state.scalars if point else {})
-        self._skips = skips_of(point)
+        self._checkpoints = RunCheckpoints(job, run_dir, text, point)
+        self._epochs: RunEpochs
         self._last: MetricsLine | None = None
-        self._states: dict[int, RunState] = {}
-        self._plan: Plan
-        self._memory: MemoryCheck
-        self._recorder: Recorder
-        self._spec: RunSpec
         self._fleet_failed = False
+
+    def __enter__(self) -> _Run:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if not self._folders.lost:
+            with suppress(OSError):
+                self._checkpoints.clean()  # of what was being saved when the run broke off
 
     def begin(self, not_compared: str) -> None:
         self._event("started", **drivers_environment())
@@ -188,14 +177,6 @@ class _Run:
         if self._point is not None:
             self._note([*resume_notices(self._job, self._point)])
         self.warn(self._text.note, not_compared)
-
-    def __enter__(self) -> _Run:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._store is not None and not self._folders.lost:
-            with suppress(OSError):
-                self._store.clean()  # of what was being saved when the run broke off
 
     @contextmanager
     def watched(self) -> Iterator[None]:
@@ -211,9 +192,8 @@ class _Run:
     def needs(self) -> Needs:
         """What must be at hand on every host of a cluster."""
         folders = []
-        if self._store is not None:
-            carried = self._job.checkpoint.storage is None
-            folders.append(Folder("checkpoint.storage", self._store.root, carried=carried))
+        if (store := self._checkpoints.store) is not None:
+            folders.append(Folder("checkpoint.storage", store.root, carried=self._job.checkpoint.storage is None))
         if self._point is not None:
             store, step = self._point.store, self._point.step
             proof, carried = f"{store.folder(step).name}/{MANIFEST}", isinstance(store.root, Path)
@@ -222,8 +202,8 @@ class _Run:
 
     def prepared(self, notes: Sequence[str], carried: bool) -> None:
         """Told how hosts reach what they share. Checkpoints that are `carried` come in whole files."""
-        if carried and self._directory is not None:
-            self._directory = None
+        if carried and self._checkpoints.directory is not None:
+            self._checkpoints.directory = None
             notes = (*notes, "they hold the state alone; hetero checkpoint export makes directories of them")
         self.warn(*notes)
 
@@ -231,78 +211,53 @@ class _Run:
         """Measures, plans and trains."""
         self._event("measuring")
         written = plan_job(self._job, given=given).plan if given or self._job.balance.pipelines else None
-        measured = measure(self._job, session, written, lambda note: self._event("warning", note=note))
+        measured = measure(self._job, session, written, self.warn)
+        told = self._text, measured, self._checkpoints, self._event
+        self._epochs = epochs = RunEpochs(self._job, self.run_dir, session, *told)
         with let_through():
-            planned = self._planned(measured, session.usable_bytes, given)
+            planned = epochs.plan_for(given)
         session.relink(fleet_links(self._job, measured.time_scale, measured.probed))
-        facts: Record = {"time_scale": measured.time_scale, "link_ratio": planned.prediction.link_ratio}
         self.warn(*planned.notes)
-        facts["idle"] = [asdict(idle) for idle in planned.idle]
-        self._event("planned", **facts, calibrated=list(measured.rows), probed=list(measured.probed.rows))
-        changes = self._changes(measured, planned, session.usable_bytes, by_hand=written is not None)
-        self._obey(planned, self._first_spec(session, planned, measured.time_scale))
-        keep_plan(self.run_dir, planned.plan)
-        session.configure(self._spec)
-        changes.begin(planned, self._spec.start)
-        titles = {pool.name: str(pool) for pool in session.fleet.pools}
-        with Journal(self.run_dir / METRICS) as metrics:
-            trace = Trace(self.run_dir / "trace.json", titles)
-            try:
-                self._recorder = Recorder(run_facts(self._job, planned, measured.time_scale, time.time()))
-
-                def on_report(step: int, hosts: Sequence[HostStep]) -> None:
-                    line = self._record(metrics, trace, hosts)
-                    if self._spec.saves_at(step + 1):
-                        self._states[step + 1] = self._state(step + 1)
-                    if changes.hear(line):
-                        session.hold()
-
-                while (done := session.run(self._job.train.steps, on_report)) < self._job.train.steps:
-                    self._change(session, changes, done)
-            finally:
-                trace.close()
-        if self._skips.in_row:
-            note = (
-                f"the run ends in a row of skipped updates; the last good checkpoint is {self._last_good() or 'none'}"
-            )
-            self._event("warning", note=note)
+        facts: Record = {"time_scale": measured.time_scale, "link_ratio": planned.prediction.link_ratio}
+        facts |= {"idle": idle_facts(planned), "calibrated": list(measured.rows)}
+        facts |= {"rates": measured.profile.rates, "probed": list(measured.probed.rows)}
+        self._event("planned", **facts)
+        self._checkpoints.clean()
+        resume = (self._point.store.root, self._point.step) if self._point else None
+        epochs.begin(planned, by_hand=written is not None, resume=resume)
+        self._train(session, epochs)
+        self.warn(self._checkpoints.last_words)
         self._event("finished")
-        return RunSummary(self.run_dir, self._plan, self._text, self._last)
+        return RunSummary(self.run_dir, epochs.plan, self._text, self._last)
 
-    def _planned(self, measured: Measurements, usable: UsableBytes, given: Plan | None) -> Planned:
-        planned = plan_job(self._job, measured.times, given, measured.probed, usable, measured.profile)
-        check_silence(self._job, planned.prediction, measured.time_scale)
-        return planned
+    def _train(self, session: Session, epochs: RunEpochs) -> None:
+        """Every step, under one plan after another."""
+        steps, titles = self._job.train.steps, {pool.name: str(pool) for pool in session.fleet.pools}
+        with Journal(self.run_dir / METRICS) as metrics, closing(Trace(self.run_dir / "trace.json", titles)) as trace:
 
-    def _changes(self, measured: Measurements, first: Planned, usable: UsableBytes, by_hand: bool) -> Proposals:
-        plan_for = partial(self._planned, measured, usable)
-        steps, asked = self._job.train.steps, first.prediction.scenario.problem
-        live = LiveBalance(asked, steps, measured.time_scale) if self._job.balance.follows(by_hand) else None
-        return Proposals(self.run_dir, steps, plan_for, live, self._event)
+            def on_report(step: int, hosts: Sequence[HostStep]) -> None:
+                self._folders.check()
+                for host in hosts:
+                    trace.add(host)
+                line = epochs.recorder.line(hosts)
+                metrics.append(line)
+                self._show(line)
+                if epochs.spec.saves_at(step + 1):
+                    self._checkpoints.expect(step + 1)
+                epochs.hear(line)
 
-    def _obey(self, planned: Planned, spec: RunSpec) -> None:
-        """From the next step on."""
-        self._plan, self._spec, self._memory = planned.plan, spec, MemoryCheck(planned.memory_bytes)
-        self._loss_scale = self._loss_scale.where(planned.plan.precisions().values())
+            while (done := session.run(steps, on_report)) < steps:
+                epochs.go_on(done)
 
-    def _change(self, session: Session, changes: Proposals, done: int) -> None:
-        """The ranks stand after `done` steps: they go on under the next plan, with what they hold."""
-        began, before, proposal = time.perf_counter(), self._plan, changes.next
-        assert proposal is not None, "nobody else holds a run"
-        plan = proposal.planned.plan.model_copy(update={"epoch": before.epoch + 1})
-        planned = replace(proposal.planned, plan=plan)
-        scale, facts = self._spec.time_scale, self._recorder.facts
-        spec = self._epoch_spec(session, plan, scale, live=done)
-        moved = [answer.moved for answer in session.configure(spec) if answer.moved]
-        self._obey(planned, spec)
-        keep_plan(self.run_dir, plan, before)
-        self._recorder = Recorder(run_facts(self._job, planned, scale, facts.started), self._recorder.useful_s)
-        told: Record = {"by": proposal.by, "from_epoch": before.epoch, "to_epoch": plan.epoch, "back": proposal.back}
-        pause_s = time.perf_counter() - began
-        told |= {"sent_bytes": sum(sum(one.sent_bytes.values()) for one in moved), "pause_s": pause_s}
-        told["idle"] = [asdict(idle) for idle in planned.idle]
-        self._event("rebalanced", step=done, epoch=plan.epoch, **told, **proposal.facts)
-        changes.begin(planned, done, pause_s)
+    def _show(self, line: MetricsLine) -> None:
+        """To all who follow the run."""
+        self._last = line
+        self._note(self._checkpoints.record(line))
+        self._note(self._monitor.record(line))
+        if "eval_loss" in line:
+            self._event("validated", step=line["step"], epoch=line["epoch"], eval_loss=line["eval_loss"])
+        for record in self.record_to:
+            record(line)
 
     def interrupted(self) -> None:
         """Written down at once: whoever asked it to end may not wait until it has."""
@@ -324,86 +279,20 @@ class _Run:
             self._commit(notice)
         elif notice.kind == MemoryUsed.kind:
             facts = {"step": notice.step, "epoch": notice.epoch, "rank": notice.rank}
-            self._note(self._memory.used(str(notice.pool), notice.data, facts))
+            self._note(self._epochs.memory.used(str(notice.pool), notice.data, facts))
         else:
             self._fleet_failed |= notice.kind == "failed"
             self._note([notice])
+
+    def _commit(self, written: CheckpointWritten) -> None:
+        self._folders.check(thoroughly=True)
+        self._checkpoints.commit(written)
+        self._event("saved", step=written.step, epoch=written.epoch, pieces=len(written.pieces))
 
     def warn(self, *notes: str) -> None:
         """Tells what the run goes on in spite of; empty notes are none."""
         for note in filter(None, notes):
             self._event("warning", note=note)
-
-    def _first_spec(self, session: Session, planned: Planned, time_scale: float) -> RunSpec:
-        if self._store is not None:
-            self._store.clean()
-        resume = (self._point.store.root, self._point.step) if self._point else None
-        return self._epoch_spec(session, planned.plan, time_scale, resume=resume)
-
-    def _epoch_spec(
-        self,
-        session: Session,
-        plan: Plan,
-        time_scale: float,
-        resume: tuple[Location, int] | None = None,
-        live: int | None = None,
-    ) -> RunSpec:
-        checkpoints, directory = self._store.root if self._store else None, self._directory is not None
-        told = self._job, session.fleet, plan, self._text, time_scale
-        return run_spec(*told, checkpoints=checkpoints, resume=resume, live=live, directory=directory)
-
-    def _record(self, metrics: Journal, trace: Trace, hosts: Sequence[HostStep]) -> MetricsLine:
-        self._folders.check()
-        for host in hosts:
-            trace.add(host)
-        line = self._recorder.line(hosts)
-        metrics.append(line)
-        self._updates += not line["skipped"]
-        self._last = line
-        self._note(self._scaled(line))
-        self._note([*self._skips.record(line, self._last_good), *self._monitor.record(line)])
-        if "eval_loss" in line:
-            self._event("validated", step=line["step"], epoch=line["epoch"], eval_loss=line["eval_loss"])
-        for record in self.record_to:
-            record(line)
-        return line
-
-    def _scaled(self, line: MetricsLine) -> list[Notice]:
-        """Follows the loss scale, which the ranks change by the same rule."""
-        before = self._loss_scale
-        counted = line["counted_tokens"]
-        self._loss_scale = before.after(bool(line["skipped"]), None if counted is None else int(counted))
-        return told(before, self._loss_scale, {"step": line["step"], "epoch": line["epoch"]})
-
-    def _state(self, done: int) -> RunState:
-        """What a checkpoint of the steps done by now keeps beside its tensors."""
-        sequences = done * self._job.train.global_batch
-        return RunState(
-            consumed_sequences=sequences,
-            consumed_tokens=sequences * self._job.data.seq_len,
-            job_fingerprint=self._job.fingerprint(),
-            job_facts=self._job.facts(),
-            text=saved_text(self._text),
-            plan=self._plan.model_dump(mode="json"),
-            scalars={
-                "updates": self._updates, "skips": self._skips.count, "skipping": self._skips.in_row,
-                "last_good": self._last_good() if self._skips.count else None, **self._loss_scale.kept(),
-            },
-        )  # fmt: skip
-
-    def _commit(self, written: CheckpointWritten) -> None:
-        assert self._store is not None
-        self._folders.check(thoroughly=True)
-        self._store.commit(written.step, self._states.pop(written.step), written.pieces, self._directory)
-        self._store.prune(self._job.checkpoint.keep, self._job.checkpoint.keep_every)
-        self._event("saved", step=written.step, epoch=written.epoch, pieces=len(written.pieces))
-
-    def _last_good(self) -> str | None:
-        """Where to go back to if updates are skipped, as `RUN_DIR@STEP`."""
-        good = last_good(self._store.saved(), self._updates) if self._store else None
-        if good is not None:
-            return f"{self.run_dir.resolve()}@{good.step}"
-        return self._point.last_good(self._updates) if self._point else None
 
     def _note(self, notices: Sequence[Notice]) -> None:
         for notice in notices:
@@ -414,12 +303,6 @@ class _Run:
         event = self._events.write(kind, **facts | said)
         self._monitor.event(event)
         self._on_event(event)
-
-
-def _store(job: Job, run_dir: Path) -> CheckpointStore | None:
-    if job.checkpoint.every == 0:
-        return None
-    return CheckpointStore(checkpoint_folder(run_dir, job.checkpoint.storage))
 
 
 def _storage(job: Job, run_dir: Path) -> Path | None:

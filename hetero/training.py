@@ -19,8 +19,8 @@ from hetero.job.file.load import JobSource, load_job, mistakes_located
 from hetero.job.file.plan_file import read_plan
 from hetero.job.job import Job
 from hetero.job.planning.chips import identified
+from hetero.job.run.live_page import dashboard
 from hetero.job.run.refusal import refuse_used
-from hetero.monitoring.dashboard.process import dashboard
 from hetero.paths import local, spelt
 
 if TYPE_CHECKING:

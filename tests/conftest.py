@@ -1,5 +1,5 @@
 """How all tests run: a slow or busy machine is no failure of a property, which is tried with few examples, by
-`make test-all` with many. CI sees the same examples every time, a person others."""
+`make check` with fewest and by `make test-all` with many. CI sees the same examples every time, a person others."""
 
 import contextlib
 import gc
@@ -9,6 +9,7 @@ import signal
 from hypothesis import HealthCheck, settings
 
 PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize="CI" in os.environ)
+settings.register_profile("fewest", PATIENT, max_examples=8)
 settings.register_profile("few", PATIENT, max_examples=25)
 settings.register_profile("many", PATIENT, max_examples=200)
 settings.load_profile("few")

@@ -16,6 +16,7 @@ from balancer.errors import PlanError
 from balancer.plan.plan import Place, Plan, Range
 from balancer.problem import Problem
 from balancer.schedule.registry import schedule
+from balancer.simulate.simulate import Prediction, simulate
 
 _Changes = dict[Place, dict[str, object]]
 
@@ -24,6 +25,17 @@ def complete(plan: Plan, problem: Problem) -> Plan:
     """The plan that ranks obey: replicas expanded, chunks, precisions, chips, ticks, warm-ups and owners filled in.
     Warm-ups that were left open are as deep as hiding the links takes, where the times of all stages are known.
     Completing a completed plan changes nothing. Raises PlanError for every illegal plan."""
+    return _completed(plan, problem)[0]
+
+
+def predict(plan: Plan, problem: Problem) -> Prediction:
+    """Of the plan, completed. Raises PlanError for every illegal plan."""
+    whole, found = _completed(plan, problem)
+    return found or simulate(whole, problem)
+
+
+def _completed(plan: Plan, problem: Problem) -> tuple[Plan, Prediction | None]:
+    """And what is predicted of it, if that was asked on the way."""
     check(plan, problem)
     plan = lay_chunks(plan, problem.workload)
     check_chunks(plan)
@@ -31,14 +43,14 @@ def complete(plan: Plan, problem: Problem) -> Plan:
     plan = fill_precisions(expand_replicas(plan), problem.topology)
     open_ = [place for place, stage in plan.stages() if stage.warmup is None]
     plan = fill_ticks(place_chips(plan, problem.topology), problem)
-    plan = assign_owners(fill_warmups(plan), problem.workload)
+    plan, found = assign_owners(fill_warmups(plan), problem.workload), None
     if open_ and all(problem.knows(stage.pool, stage.tp) for _, stage in plan.stages()):
-        plan = deepen(plan, open_, problem)
+        plan, found = deepen(plan, open_, problem)
     try:
         check_completed(plan, problem)
     except PlanError as error:
         raise PlanError(_as_written(error.key, written), error.value, error.rule, error.remedy) from None
-    return plan
+    return plan, found
 
 
 def _as_written(key: str, written: Sequence[int]) -> str:

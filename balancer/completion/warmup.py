@@ -19,7 +19,7 @@ from balancer.plan.plan import PipelinePlan, Place, Plan
 from balancer.problem import Problem
 from balancer.schedule.registry import schedule
 from balancer.schedule.schedule import Schedule
-from balancer.simulate.simulate import simulate
+from balancer.simulate.simulate import Prediction, simulate
 
 _Depths = tuple[int, ...]
 _AS_GOOD = 1.001
@@ -29,15 +29,16 @@ _RUNGS = 6
 """Depths that are tried of a schedule whose lists take a while to make."""
 
 
-def deepen(plan: Plan, places: Collection[Place], problem: Problem) -> Plan:
+def deepen(plan: Plan, places: Collection[Place], problem: Problem) -> tuple[Plan, Prediction | None]:
     """The completed plan with the smallest warm-ups of the stages at `places` that hide its links as well as any do
-    that fit into memory."""
+    that fit into memory; and what is predicted of it, where there is a choice."""
     ladders = _Ladders(plan, places, problem).all()
     plans = [_at(plan, ladders, rung) for rung in range(max(map(len, ladders)))]
     if len(plans) == 1:
-        return plan
-    steps_s = [simulate(deeper, problem).step_s for deeper in plans]
-    return next(deeper for deeper, step_s in zip(plans, steps_s, strict=True) if step_s <= _AS_GOOD * min(steps_s))
+        return plan, None
+    found = [simulate(deeper, problem) for deeper in plans]
+    best_s = min(one.step_s for one in found)
+    return next((one.plan, one) for one in found if one.step_s <= _AS_GOOD * best_s)
 
 
 def _at(plan: Plan, ladders: list[list[_Depths]], rung: int) -> Plan:

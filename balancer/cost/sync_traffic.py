@@ -8,7 +8,7 @@ in any other the copies take turns from unit to unit.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeVar
@@ -37,6 +37,24 @@ def buckets(
 def rounds(items: Iterable[_T], bytes_: Callable[[_T], int], bucket_bytes: int, hubs: int) -> list[list[_T]]:
     """Items in their order, whatever their routes, until each of so many hubs has about a bucket of a round."""
     return buckets(items, lambda _: None, bytes_, bucket_bytes * hubs)
+
+
+def rounds_of(
+    held: Mapping[int, set[Place]], hubs: Mapping[int, Place], bytes_: Callable[[int], int], bucket_bytes: int
+) -> Iterator[list[int]]:
+    """What copies of one pool give each other at once, by numbers, in their order: of those who share something. What
+    one place alone holds stands alone."""
+    sharing: list[tuple[set[Place], list[int]]] = []
+    for n, places in held.items():
+        if len(places) == 1:
+            yield [n]
+            continue
+        others = [one for one in sharing if one[0] & places]
+        joined = places.union(*(members for members, _ in others))
+        numbers = {n, *(number for _, found in others for number in found)}
+        sharing = [one for one in sharing if one not in others] + [(joined, [m for m in held if m in numbers])]
+    for _, numbers in sharing:
+        yield from rounds(numbers, bytes_, bucket_bytes, len({hubs[n] for n in numbers}))
 
 
 @dataclass(frozen=True)

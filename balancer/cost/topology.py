@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from math import inf
 
 from backends.chip import ChipSpec
+from backends.sizes import size_text
 from balancer.cost.kernels import FITTED, Kernels
 from balancer.errors import PlanError, did_you_mean
 from bridge.precision import crossing
@@ -37,7 +39,7 @@ class PoolSpec:
     @property
     def memory_limit(self) -> str:
         """In words."""
-        return f"{self.memory_bytes / 2**30:.2f} GiB by {self.memory_told_by}"
+        return f"{size_text(self.memory_bytes)} by {self.memory_told_by}"
 
     @property
     def shaped(self) -> bool:
@@ -101,10 +103,13 @@ class Topology:
 
     def pool(self, name: str) -> PoolSpec:
         """Raises PlanError for a pool that the job doesn't have."""
-        for pool in self.pools:
-            if pool.name == name:
-                return pool
+        if found := self._by_name.get(name):
+            return found
         raise PlanError("pool", name, "no such pool in the job", did_you_mean(name, (p.name for p in self.pools)))
+
+    @cached_property
+    def _by_name(self) -> dict[str, PoolSpec]:
+        return {pool.name: pool for pool in self.pools}
 
     def link(self, a: str, b: str) -> LinkSpec:
         """The link between two pools, or inside one (then the chips' own interconnect, without latency)."""

@@ -4,10 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 LegalTp = Callable[[int], str | None]
 """Of a model: why it cannot be split over so many chips, or None where it can."""
 GRADIENT_BYTES = 4  # summed in float32 over micro-batches and pipelines
+
+
+@dataclass(frozen=True)
+class TpBytes:
+    """Of one sequence: a group's ranks divide `split` among them, and each has all of `whole`."""
+
+    split: int = 0
+    whole: int = 0
+
+    def on_rank(self, tp: int) -> float:
+        return self.whole + self.split / tp
+
+    def __add__(self, other: TpBytes) -> TpBytes:
+        return TpBytes(self.split + other.split, self.whole + other.whole)
+
+
+NO_BYTES = TpBytes()
 
 
 @dataclass(frozen=True)
@@ -17,18 +35,17 @@ class UnitWork:
     `tp_collectives` forward all-reduces). Its forward and its backward need a boundary tensor more for a while, and at
     tp 1 `forward_bytes` and `backward_bytes`; and `last_bytes` on every rank, when only `whole_bytes` are still kept.
     `largest_tensor` is a number of parameters, of those that train. A backward in two actions leaves `weight_flops` to
-    the second, and keeps `pair_bytes` until then at tp 1, and `whole_pair_bytes` on every rank. Of `whole_bytes`,
-    `gathered_bytes` are whole on the ranks of a sequence-parallel stage too.
+    the second, and keeps `pairs` until then. Of `whole_bytes`, `gathered_bytes` are whole on the ranks of a
+    sequence-parallel stage too.
 
     Of its `parameters`, `frozen` do not train: backward makes no gradients of them, which saves `frozen_flops` of twice
     those of forward. Of those that do, `undivided` are counted whole on every rank.
 
-    Backward makes again, by `remade_flops` beside twice those of forward, `remade_bytes` at tp 1 and
-    `remade_whole_bytes` on every rank, which lie there beside what else it needs. `recomputed` has what changes where
-    more is made again and less is kept; a sequence-parallel stage then keeps `apart_bytes` more on every rank, which
-    were gathered from what is made again. Units share what has one name, in bytes of a sequence at any tp:
-    where samples are packed, a chunk has each of `masks` once for a micro-batch in flight; where they are not, a stage
-    has each of `plain_masks` once for all."""
+    Backward makes again, by `remade_flops` beside twice those of forward, what is `remade`, which lies there beside
+    what else it needs. `recomputed` has what changes where more is made again and less is kept; a sequence-parallel
+    stage then keeps `apart_bytes` more on every rank, which were gathered from what is made again. Units share what has
+    one name, in bytes of a sequence at any tp: where samples are packed, a chunk has each of `masks` once for a
+    micro-batch in flight; where they are not, a stage has each of `plain_masks` once for all."""
 
     kind: str
     forward_flops: float
@@ -37,21 +54,19 @@ class UnitWork:
     boundary_bytes: int
     tp_collectives: float = 0
     whole_bytes: int = 0
+    gathered_bytes: int = 0
     forward_bytes: int = 0
     backward_bytes: int = 0
     last_bytes: int = 0
     largest_tensor: int = 0
-    weight_flops: float = 0.0
-    pair_bytes: int = 0
-    whole_pair_bytes: int = 0
-    gathered_bytes: int = 0
-    remade_flops: float = 0.0
-    remade_bytes: int = 0
-    remade_whole_bytes: int = 0
-    apart_bytes: int = 0
     frozen: int = 0
     frozen_flops: float = 0.0
     undivided: int = 0
+    weight_flops: float = 0.0
+    pairs: TpBytes = NO_BYTES
+    remade_flops: float = 0.0
+    remade: TpBytes = NO_BYTES
+    apart_bytes: int = 0
     masks: Mapping[str, int] = field(default_factory=dict, hash=False)
     plain_masks: Mapping[str, int] = field(default_factory=dict, hash=False)
     recomputed: Mapping[str, UnitWork] = field(default_factory=dict, hash=False)
@@ -129,9 +144,20 @@ class Workload:
 
     def at(self, precision: str) -> Workload:
         """The same where it is computed in `precision`."""
-        return replace(self, units=self.by_precision.get(precision, self.units))
+        if precision not in self._at:
+            self._at[precision] = replace(self, units=self.by_precision.get(precision, self.units))
+        return self._at[precision]
 
-    @property
+    @cached_property
+    def _at(self) -> dict[str, Workload]:
+        return {}
+
+    @cached_property
+    def trained(self) -> int:
+        """The parameters that train."""
+        return sum(unit.trained for unit in self.units)
+
+    @cached_property
     def cuts(self) -> tuple[int, ...]:
         """Every place where a chunk may begin or end, ascending, 0 and n included."""
         return tuple(sorted({0, len(self.units)} | {c for c in self.legal_cuts if c < len(self.units)}))

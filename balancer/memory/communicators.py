@@ -5,10 +5,12 @@ As `hetero/engine/wiring.py` makes them: few, for each has buffers of its own.
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Sequence
 from itertools import pairwise
 
 from backends.chip import ChipSpec
-from balancer.cost.sync_traffic import shared_state
+from balancer.cost.sync_traffic import SharedUnits, shared_state
 from balancer.cost.workload import Workload
 from balancer.plan.plan import Place, Plan, StagePlan
 
@@ -34,13 +36,30 @@ def all_to_all_bytes(peers: int, chip: ChipSpec) -> int:
     return near * chip.exchange_peer_bytes + (peers - near) * chip.pair_communicator_bytes
 
 
-def sharing(workload: Workload, plan: Plan, place: Place) -> set[Place]:
-    """The stages of a place's pool that hold state in common with it, or with one that does; itself among them."""
-    found, pool = {place}, _stage(plan, place).pool
-    groups = [{use for use in c.uses if _stage(plan, use).pool == pool} for c in shared_state(plan, workload)]
-    while more := set().union(*(group for group in groups if group & found)) - found:
-        found |= more
-    return found
+def sharing(workload: Workload, plan: Plan, place: Place) -> frozenset[Place]:
+    """The stages of a place's pool that hold state in common with it, or with one that does; itself among them. All
+    stages of one plan ask, and are answered at once."""
+    shared = shared_state(plan, workload)
+    known = next((groups for asked, groups in _KNOWN if asked is shared), None)
+    if known is None:
+        known = _groups(plan, shared)
+        _KNOWN.append((shared, known))
+    return known.get(place, frozenset({place}))
+
+
+_KNOWN: deque[tuple[list[SharedUnits], dict[Place, frozenset[Place]]]] = deque(maxlen=4)
+"""Of the plans that were asked for last."""
+
+
+def _groups(plan: Plan, shared: Sequence[SharedUnits]) -> dict[Place, frozenset[Place]]:
+    """By place, where there are others."""
+    found: dict[Place, set[Place]] = {}
+    for uses in {tuple(one.uses) for one in shared}:
+        for pool in {_stage(plan, use).pool for use in uses}:
+            held = {use for use in uses if _stage(plan, use).pool == pool}
+            group = held.union(*(found[use] for use in held if use in found))
+            found |= dict.fromkeys(group, group)
+    return {place: frozenset(group) for place, group in found.items()}
 
 
 def _neighbours(plan: Plan, place: Place) -> int:

@@ -13,6 +13,7 @@ from itertools import chain
 
 from backends.chip import ChipSpec
 from backends.registry import find_family
+from backends.sizes import size_text
 from balancer.cost.workload import GRADIENT_BYTES, UnitWork, Update, Workload
 from balancer.memory.communicators import communicator_bytes
 from balancer.memory.messages import Codecs, boundary_bytes, held_bytes, is_native, message_bytes, posted_bytes, uncoded
@@ -59,9 +60,9 @@ class MemoryNeed:
 
     def __str__(self) -> str:
         parts = (*(part.name for part in fields(self) if part.name != "host"), "slack")
-        listed = ", ".join(f"{part} {getattr(self, part) / 2**30:.2f}" for part in parts)
-        beside = f", and {self.host / 2**30:.2f} GiB of its host's" if self.host else ""
-        return f"{self.total / 2**30:.2f} GiB ({listed}){beside}"
+        listed = ", ".join(f"{part} {size_text(getattr(self, part))}" for part in parts)
+        beside = f", and {size_text(self.host)} of its host's" if self.host else ""
+        return f"{size_text(self.total)} ({listed}){beside}"
 
 
 def stage_bytes(
@@ -164,7 +165,7 @@ def _unit_room(
     narrow = weight_bytes < GRADIENT_BYTES
     straight = not narrow and unit.weight_flops > 0  # products add to float32 sums as they are made
     split = 2 if tp > 1 else 1  # its gradient is copied before ranks add up theirs
-    kept, remade = unit.kept_bytes(tp, stream_parts), unit.remade_whole_bytes + unit.remade_bytes / tp
+    kept, remade = unit.kept_bytes(tp, stream_parts), unit.remade.on_rank(tp)
     least = max(0.0, unit.kept_whole_bytes(stream_parts) + unit.last_bytes / stream_parts - kept)
     return UnitRoom(
         kept=micro_batch * kept,
@@ -174,7 +175,7 @@ def _unit_room(
         gradient=0 if straight else unit.largest_tensor * weight_bytes / tp,
         sums=0 if narrow else parameters * GRADIENT_BYTES,
         packed=packed,
-        pairs=micro_batch * (unit.whole_pair_bytes + unit.pair_bytes / tp),
+        pairs=micro_batch * unit.pairs.on_rank(tp),
     )
 
 

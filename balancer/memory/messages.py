@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import pairwise, takewhile
+from itertools import pairwise
 
 from balancer.cost.workload import Workload
 from balancer.plan.plan import PipelinePlan, Place, Plan, StagePlan
-from balancer.schedule.action import COMPUTING, Action, Actions, Kind, Purpose
+from balancer.schedule.action import COMPUTING, Actions, Kind, Purpose
 from bridge.codec import CODECS, Codec
 from bridge.precision import ITEM_BYTES
 
@@ -55,41 +55,49 @@ def posted_bytes(
     """While each computation of a stage runs: the messages from its pool that it has posted receives for, of
     these `sizes` by boundary. They are what the next one takes, and what their senders have sent before that
     (`hetero/transfer/native_messages.py`)."""
-    coming = {s: deque(_sent_to(stage, lists[s], placed)) for s in set(placed)}
-    posted, actions = Counter[_Key](), lists[stage]
-    for number, action in enumerate(actions):
-        if action.kind is Kind.RECV and sizes.get(action.boundary):
-            _post(action, posted, coming, placed)
-            posted[_key(action)] -= 1
-        elif action.kind in COMPUTING:
-            for ahead in _until_next(actions, number):
-                if ahead.kind is Kind.RECV and sizes.get(ahead.boundary):
-                    _post(ahead, posted, coming, placed)
-            yield sum(count * sizes[boundary] for (_, boundary), count in posted.items())
+    if not any(sizes.values()):
+        yield from (0.0 for action in lists[stage] if action.kind in COMPUTING)
+        return
+    coming = {s: _sent_to(stage, lists[s], placed) for s in set(placed)}
+    posted = Counter[_Key]()
+
+    def post(key: _Key) -> None:
+        while not posted[key]:
+            posted[next(coming[_sender(key, placed)])] += 1
+
+    for now, then in pairwise(_received(lists[stage], sizes)):
+        for key in now:
+            post(key)
+            posted[key] -= 1
+        for key in then:
+            post(key)
+        yield sum(count * sizes[boundary] for (_, boundary), count in posted.items())
 
 
 _Key = tuple[Purpose | None, int]
 
 
-def _key(action: Action) -> _Key:
-    return action.purpose, action.boundary
+def _sender(key: _Key, placed: Sequence[int]) -> int:
+    purpose, boundary = key
+    return placed[boundary if purpose == "activation" else boundary + 1]
 
 
-def _until_next(actions: Actions, number: int) -> Iterator[Action]:
-    """What lies between a computation and the next."""
-    return takewhile(lambda action: action.kind not in COMPUTING, (actions[n] for n in range(number + 1, len(actions))))
-
-
-def _post(received: Action, posted: Counter[_Key], coming: Mapping[int, deque[_Key]], placed: Sequence[int]) -> None:
-    source = placed[received.boundary if received.purpose == "activation" else received.boundary + 1]
-    while not posted[_key(received)]:
-        posted[coming[source].popleft()] += 1
+def _received(actions: Actions, sizes: Mapping[int, float]) -> Iterator[list[_Key]]:
+    """What is taken before each computation, and after the last one."""
+    found: list[_Key] = []
+    for action in actions:
+        if action.kind in COMPUTING:
+            yield found
+            found = []
+        elif action.kind is Kind.RECV and sizes.get(action.boundary):
+            found.append((action.purpose, action.boundary))
+    yield found
 
 
 def _sent_to(stage: int, actions: Actions, placed: Sequence[int]) -> Iterator[_Key]:
     for action in actions:
         if action.kind is Kind.SEND and placed[action.chunk + (1 if action.purpose == "activation" else -1)] == stage:
-            yield _key(action)
+            yield action.purpose, action.boundary
 
 
 def boundary_bytes(workload: Workload, pipeline: PipelinePlan, chunk: int) -> int:

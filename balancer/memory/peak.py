@@ -12,7 +12,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
-from typing import NamedTuple
 
 from balancer.schedule.action import COMPUTING, KINDS, Actions, Kind, refuse_unknown
 
@@ -116,14 +115,8 @@ class ChunkRoom:
         return sum(unit.sums for unit in self.units)
 
 
-class _Moment(NamedTuple):
-    """An action that begins: `first` and `last` are whether its chunk has not yet had, or will not have again, one of
-    its kind."""
-
-    kind: Kind
-    chunk: int
-    first: bool
-    last: bool
+_Moment = tuple[Kind, int, bool, bool]
+"""An action of a chunk that begins: whether the chunk has not yet had, or will not have again, one of its kind."""
 
 
 def compute_peak(actions: Actions, rooms: Mapping[int, ChunkRoom], posted: Iterable[float]) -> float:
@@ -131,7 +124,8 @@ def compute_peak(actions: Actions, rooms: Mapping[int, ChunkRoom], posted: Itera
     messages while each computation runs."""
     most: dict[_Moment, float] = {}
     for moment, there in _moments(actions, rooms, posted):
-        most[moment] = max(most.get(moment, 0.0), there)
+        if there > most.get(moment, -1.0):
+            most[moment] = there
     return max(there + rooms[chunk].most(kind, first, last) for (kind, chunk, first, last), there in most.items())
 
 
@@ -160,9 +154,10 @@ def _moments(
     refuse_unknown(actions, KINDS, "the memory model")
     computing = [(action.kind, action.chunk) for action in actions if action.kind in COMPUTING]
     left, kept, begun = Counter(computing), 0.0, set[tuple[Kind, int]]()
-    for (kind, chunk), ready in zip(computing, posted, strict=True):
-        left[kind, chunk] -= 1
-        first = (kind, chunk) not in begun
-        yield _Moment(kind, chunk, first, left[kind, chunk] == 0), kept + ready
-        begun.add((kind, chunk))
-        kept += rooms[chunk].left(kind, first)
+    adds = {(one, first): rooms[one[1]].left(one[0], first) for one in left for first in (False, True)}
+    for one, ready in zip(computing, posted, strict=True):
+        left[one] -= 1
+        first = one not in begun
+        yield (*one, first, left[one] == 0), kept + ready
+        begun.add(one)
+        kept += adds[one, first]

@@ -49,7 +49,8 @@ def sync_memory(
     """Of one stage, whose weights have `weight_bytes` each."""
     shared, side = shared_state(plan, workload), _Side(plan, place)
     together = shared_inside(workload, plan, place)
-    apart = [units for units in shared if units not in together and place in units.uses]
+    inside = set(map(id, together))
+    apart = [units for units in shared if id(units) not in inside and place in units.uses]
     sent = gradient_rounds(plan, place, together, bucket_bytes)
     return SyncMemory(
         rounds=_sent_off(side, sent),

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import lcm
 
-from balancer.completion.completion import complete
+from balancer.completion.completion import predict
 from balancer.cost.stage_times import stage_unit_time
 from balancer.errors import BalancerError
 from balancer.plan.plan import PipelinePlan, Plan, Range, StagePlan
@@ -15,7 +15,7 @@ from balancer.problem import Problem
 from balancer.rebalance.owners import with_owners
 from balancer.schedule.action import COMPUTING
 from balancer.search.cut import StageCost, cut
-from balancer.simulate.simulate import Prediction, simulate
+from balancer.simulate.simulate import Prediction
 
 PipelineCuts = tuple[Range, ...]
 """The chunks of a pipeline, stage by stage."""
@@ -47,7 +47,7 @@ def _predicted(before: Plan, pipelines: Sequence[PipelinePlan], problem: Problem
     """None for what no chip could obey."""
     after = before.model_copy(update={"pipelines": tuple(pipelines)})
     try:
-        return simulate(complete(with_owners(before, after, problem.workload), problem), problem)
+        return predict(with_owners(before, after, problem.workload), problem)
     except BalancerError:
         return None
 

@@ -8,6 +8,7 @@ from itertools import accumulate, pairwise
 from math import inf
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from balancer.plan.plan import Range
@@ -15,6 +16,9 @@ from balancer.plan.plan import Range
 _EVENLY = 0.01
 """How much a stage's square counts beside itself: of cuts that are as good, the more even one is taken."""
 _AS_GOOD = 1 + 1e-12
+CutBand = NDArray[np.float64]
+"""What a stage takes, by the place where it ends, and by that where it begins from as many before as there are columns
+on, to the one right before; infinite where it doesn't fit, or before the first place."""
 
 
 @dataclass(frozen=True)
@@ -35,45 +39,46 @@ class StageCost:
         """Seconds of a range of units."""
         return self.seconds[units[1]] - self.seconds[units[0]]
 
-    def matrix(self, places: Sequence[int]) -> NDArray[np.float64]:
-        """Seconds by where a stage begins and ends; infinite where it doesn't fit."""
+    def band(self, places: Sequence[int]) -> CutBand:
+        """Seconds between these places."""
         at = np.array(places)
         seconds, needed = np.array(self.seconds)[at], np.array(self.bytes)[at]
-        fits = needed[None, :] - needed[:, None] <= self.limit_bytes
-        found: NDArray[np.float64] = np.where(fits, seconds[None, :] - seconds[:, None], inf)
+        first = np.arange(len(at))[:, None] - np.arange(len(at) - 1, 0, -1)
+        fits = (first >= 0) & (needed[:, None] - needed[first] <= self.limit_bytes)
+        found: CutBand = np.where(fits, seconds[:, None] - seconds[first], inf)
         return found
 
 
 def cut(stages: Sequence[StageCost], places: Sequence[int]) -> tuple[Range, ...] | None:
     """One non-empty range of units per stage, cut at `places` (ascending, first 0, last n) alone; None if none fits."""
-    matrices = [stage.matrix(places) for stage in stages]
-    slowest_s = shortest(matrices)
+    bands = [stage.band(places) for stage in stages]
+    slowest_s = shortest(bands)
     if slowest_s == inf:
         return None
-    ranges = spread(matrices, slowest_s)
+    ranges = spread(bands, slowest_s)
     assert ranges is not None
     return tuple((places[i], places[j]) for i, j in ranges)
 
 
-def shortest(matrices: Sequence[NDArray[np.float64]]) -> float:
-    """What the slowest stage takes at best, of one range of places for each matrix; infinite if none fits. The dynamic
+def shortest(bands: Sequence[CutBand]) -> float:
+    """What the slowest stage takes at best, of one range of places for each band; infinite if none fits. The dynamic
     program of min over i of max(best(s - 1, i), seconds_s(i, j)), all i and j of a stage at once."""
-    best = _begin(matrices)
-    for matrix in matrices:
-        best = np.maximum(best[:, None], _ahead(matrix)).min(axis=0)
+    best = _begin(bands)
+    for band in bands:
+        best = np.maximum(_before(best, band), band).min(axis=1)
     return float(best[-1])
 
 
-def spread(matrices: Sequence[NDArray[np.float64]], most_s: float) -> tuple[Range, ...] | None:
+def spread(bands: Sequence[CutBand], most_s: float) -> tuple[Range, ...] | None:
     """The ranges of places under which all stages together take least, none of them more than `most_s`; of such, even
     ones. None if there are none."""
-    best, steps = _begin(matrices), []
-    for matrix in matrices:
-        ahead = _ahead(matrix)
-        own = np.where(ahead <= most_s * _AS_GOOD, ahead + _EVENLY * ahead * ahead / (most_s or 1.0), inf)
-        total = best[:, None] + own
-        steps.append(total.argmin(axis=0))
-        best = total.min(axis=0)
+    best, steps, places = _begin(bands), [], np.arange(len(bands[0]))
+    for band in bands:
+        own = np.where(band <= most_s * _AS_GOOD, band + _EVENLY / (most_s or 1.0) * band * band, inf)
+        total = _before(best, band) + own
+        step = total.argmin(axis=1)
+        best = total[places, step]
+        steps.append(places - band.shape[1] + step)
     if best[-1] == inf:
         return None
     bounds = [len(best) - 1]
@@ -82,13 +87,13 @@ def spread(matrices: Sequence[NDArray[np.float64]], most_s: float) -> tuple[Rang
     return tuple(pairwise(reversed(bounds)))
 
 
-def _begin(matrices: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
-    best = np.full(len(matrices[0]), inf)
+def _begin(bands: Sequence[CutBand]) -> NDArray[np.float64]:
+    best = np.full(len(bands[0]), inf)
     best[0] = 0.0
     return best
 
 
-def _ahead(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Without empty ranges and such that go backwards."""
-    found: NDArray[np.float64] = np.where(np.tri(len(matrix), dtype=bool), inf, matrix)
-    return found
+def _before(best: NDArray[np.float64], band: CutBand) -> NDArray[np.float64]:
+    """What is best up to the place where each range begins."""
+    width = band.shape[1]
+    return sliding_window_view(np.concatenate((np.full(width, inf), best[:-1])), width)

@@ -14,7 +14,8 @@ from balancer.problem import Problem
 from balancer.schedule.registry import schedule
 from balancer.search.bounds import PipelineBound, pipeline_bound
 from balancer.search.grouping import Group, Grouping
-from balancer.search.layouts import LayoutSpace
+from balancer.search.space import LayoutSpace
+from balancer.search.stage_costs import least_part
 from balancer.search.strategies import recompute_words, recomputed, strategies
 
 
@@ -111,7 +112,7 @@ class Enumeration:
     def _moved(self, group: Group) -> PipelineBound:
         """Where the schedule has chunks of its own: as if any stage could have any unit."""
         costs = [self.space.cost(pool, tp, group.micro_batch) for pool, tp in group.stages]
-        period_s = 1 / sum(1 / cost.least_s[-1] for cost in costs)
+        period_s = least_part(costs) / sum(1 / cost.least_s[-1] for cost in costs)
         return PipelineBound((0.0,), (max(period_s, min(cost.least_block_s for cost in costs)),), 0.0, 0.0)
 
     def _ways(self, pool: str, tp: int, units: Range) -> Iterator[StagePlan]:

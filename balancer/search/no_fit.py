@@ -6,18 +6,15 @@ from collections.abc import Iterator
 from dataclasses import replace
 from math import ceil, inf
 
-import numpy as np
-
+from backends.sizes import size_text
 from balancer.cost.topology import PoolSpec, Topology
 from balancer.errors import NoPlanFits
 from balancer.problem import Problem
 from balancer.search.cut import shortest, spread
 from balancer.search.grouping import Group
-from balancer.search.layouts import Layouts, LayoutSpace
 from balancer.search.pricing import Pricer
 from balancer.search.seeking import Seeking
-
-_GIB = 2**30
+from balancer.search.space import LayoutSpace
 
 
 def explain(problem: Problem) -> NoPlanFits:
@@ -30,8 +27,8 @@ def explain(problem: Problem) -> NoPlanFits:
         return NoPlanFits("pools", names, rule, fix or "set tp to auto, use more sequences per step, or fewer chips")
     limit = pool.memory_bytes
     need = round(limit * factor)
-    rule = f"the closest plan needs {need / _GIB:.2f} GiB on a chip of {pool.name}, which has {pool.memory_limit}"
-    remedy = fix or f"use chips with {need / _GIB:.2f} GiB, more of them, or a smaller model"
+    rule = f"the closest plan needs {size_text(need)} on a chip of {pool.name}, which has {pool.memory_limit}"
+    remedy = fix or f"use chips with {size_text(need)}, more of them, or a smaller model"
     return NoPlanFits(f"pools.{pool.name}", pool.count, rule, remedy, need, limit)
 
 
@@ -45,41 +42,29 @@ def _closest(problem: Problem) -> tuple[PoolSpec | None, float]:
     space = LayoutSpace(replace(problem, topology=_roomy(problem)))
     pricer = Pricer(problem, space)
     closest: tuple[PoolSpec | None, float] = (None, inf)
-    for layouts in space.of(tuple(pool.name for pool in problem.topology.pools)):
-        for row in _rows(layouts):
-            group = max(layouts.groups(row), key=lambda group: [problem.topology.pool(s.pool).memory_bytes
-                                                                for s in group.segments])  # fmt: skip
-            filled = _filled(pricer, group)
+    for layouts in space.of(tuple(pool.name for pool in problem.topology.pools)).layouts:
+        for row in layouts.roomiest:
+            filled = _filled(pricer, layouts.roomiest_group(row, lambda name: problem.topology.pool(name).memory_bytes))
             if filled[1] < closest[1]:
                 closest = filled
     return closest
-
-
-def _rows(layouts: Layouts) -> Iterator[int]:
-    """Of 1, 2, 4, ... pipelines, with the most stages."""
-    most: dict[int, int] = {}
-    for row, n in enumerate(map(int, layouts.pipelines)):
-        if n & (n - 1) == 0 and (n not in most or layouts.stages[row].sum() > layouts.stages[most[n]].sum()):
-            most[n] = row
-    yield from most.values()
 
 
 def _filled(pricer: Pricer, group: Group) -> tuple[PoolSpec | None, float]:
     """The fullest stage's pool, and how full it is, where memory alone decides the cut."""
     problem, micro_batches = pricer.problem, ceil(pricer.problem.workload.global_batch / group.pipelines)
     places = pricer.places(group, problem.schedules[0], group.pipelines, ceil(micro_batches / group.micro_batch))
-    pools, matrices = [problem.topology.pool(name) for name, _ in group.stages], []
+    pools, bands = [problem.topology.pool(name) for name, _ in group.stages], []
     for s, (place, pool, (_, tp)) in enumerate(zip(places, pools, group.stages, strict=True)):
         cost = pricer.space.cost(pool.name, tp, group.micro_batch)
-        begin, end = (each.ravel() for each in np.meshgrid(cost.cuts, cost.cuts, indexing="ij"))
-        units = cost.least_need(place, begin, end).reshape(len(cost.cuts), -1)
-        matrices.append(pricer.room.need_bytes(group, s, units) / pool.memory_bytes)
-    factor = shortest(matrices)
-    ranges = spread(matrices, factor) if factor < inf else None
+        bands.append(pricer.room.need_bytes(group, s, cost.least_need(place)) / pool.memory_bytes)
+    factor = shortest(bands)
+    ranges = spread(bands, factor) if factor < inf else None
     if ranges is None:
         return None, inf
-    fullest = max(range(len(ranges)), key=lambda s: matrices[s][ranges[s]])
-    return pools[fullest], float(matrices[fullest][ranges[fullest]])
+    full = [float(band[end, band.shape[1] + begin - end]) for band, (begin, end) in zip(bands, ranges, strict=True)]
+    fullest = full.index(max(full))
+    return pools[fullest], full[fullest]
 
 
 def _roomy(problem: Problem) -> Topology:

@@ -7,25 +7,27 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from math import ceil, inf
+from typing import TypeVar
 
 from balancer.cost.times import transfer_s
-from balancer.plan.plan import PipelinePlan, Plan, Range, StagePlan
+from balancer.plan.plan import PipelinePlan, Plan, StagePlan
 from balancer.problem import Problem
 from balancer.schedule.registry import schedule
 from balancer.schedule.schedule import MicroBatchTimes
 from balancer.search.cut import shortest, spread
 from balancer.search.grouping import Group, Grouping
-from balancer.search.layouts import LayoutSpace
 from balancer.search.room import ChipRoom
 from balancer.search.shares import uneven_shares
+from balancer.search.space import LayoutSpace
 from balancer.search.stage_costs import StageCosts, Standing
 from balancer.simulate.sync import HeldParameters, expected_sync_s
 
 LOOSER = 1.0, 1.04, 1.12
 """How much longer than need be the slowest stage may take, so that all together take less."""
 _CAP = 2.5
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ class Candidate:
     def grouping(self) -> Grouping:
         return Grouping(tuple(priced.group for priced in self.groups), self.schedule)
 
-    @property
+    @cached_property
     def plan(self) -> Plan:
         pipelines = [priced for priced in self.groups for _ in range(priced.group.pipelines)]
         return Plan(
@@ -134,36 +136,32 @@ class Pricer:
         return self._known[key]
 
     def _priced(self, group: Group, name: str, pipelines: int, micro_batches: int, cautious: bool) -> Iterator[Priced]:
-        costs = [self.space.cost(pool, tp, group.micro_batch) for pool, tp in group.stages]
-        places = self.places(group, name, pipelines, micro_batches, cautious)
-        cap_s = _CAP * max(1 / sum(1 / cost.least_s[-1] for cost in costs), max(c.least_block_s for c in costs))
+        costs = [self.space.cost(one.pool, one.tp, group.micro_batch) for one in group.segments]
+        standings = self.places(group, name, pipelines, micro_batches, cautious)
+        places = _by_segment(group, standings)
+        rate = sum(one.stages / cost.least_s[-1] for one, cost in zip(group.segments, costs, strict=True))
+        cap_s = _CAP * max(1 / rate, max(cost.least_block_s for cost in costs))
         for most_s in (cap_s, inf):
-            matrices = [cost.matrix(place, most_s) for cost, place in zip(costs, places, strict=True)]
-            slowest_s = shortest(matrices)
+            fastest = [cost.fastest(own, most_s) for cost, own in zip(costs, places, strict=True)]
+            bands = [band for each in fastest for band in each.bands()]
+            slowest_s = shortest(bands)
             if slowest_s <= most_s and slowest_s < inf:
                 break
         else:
             return
         seen = set()
-        for looser in LOOSER if len(costs) > 1 else LOOSER[:1]:
-            ranges = spread(matrices, looser * slowest_s)
+        for looser in LOOSER if len(bands) > 1 else LOOSER[:1]:
+            ranges = spread(bands, looser * slowest_s)
             if ranges and ranges not in seen:
                 seen.add(ranges)
-                cuts = self.workload.cuts
-                yield self._with_times(
-                    group, name, micro_batches, costs, places, [(cuts[a], cuts[b]) for a, b in ranges]
-                )
+                cuts = zip(fastest, _by_segment(group, ranges), strict=True)
+                stages = tuple(stage for each, own in cuts for stage in each.stages(own))
+                yield self._with_times(group, name, micro_batches, standings, stages)
 
     def _with_times(
-        self,
-        group: Group,
-        name: str,
-        micro_batches: int,
-        costs: Sequence[StageCosts],
-        places: Sequence[Standing],
-        ranges: Sequence[Range],
+        self, group: Group, name: str, micro_batches: int, places: Sequence[Standing], stages: tuple[StagePlan, ...]
     ) -> Priced:
-        stages = tuple(cost.stage(place, units) for cost, place, units in zip(costs, places, ranges, strict=True))
+        costs = [self.space.cost(stage.pool, stage.tp, group.micro_batch) for stage in stages]
         work = [cost.seconds(stage) for cost, stage in zip(costs, stages, strict=True)]
         hops, links = [], [[0.0, 0.0]]
         for here, there in pairwise(stages):
@@ -176,13 +174,18 @@ class Pricer:
                 links.append([one / link.bytes_per_s * self._on_a_link(group, here.pool, there.pool) for one in sizes])
         parameters: Counter[str] = Counter()
         for stage in stages:
-            parameters[stage.pool] += sum(self.workload.units[u].trained for u in stage.unit_indices())
+            parameters[stage.pool] += sum(self._trained[slice(*stage.units[0])])
         activations, gradients = zip(*links, strict=True)
         times = MicroBatchTimes(
             [total for total, _ in work], [forward for _, forward in work], hops, (max(activations), max(gradients))
         )
         period_s = self._period_s(name, micro_batches, times, costs, places, stages)
         return Priced(group, stages, times, period_s, parameters)
+
+    @cached_property
+    def _trained(self) -> list[int]:
+        """Parameters by unit."""
+        return [unit.trained for unit in self.workload.units]
 
     def _period_s(
         self,
@@ -214,3 +217,9 @@ class Pricer:
         """Pipelines that cross between the same two hosts."""
         specs = [self.topology.pool(name) for name in pools]
         return -(-group.pipelines // min(-(-spec.count // spec.chips_per_host) for spec in specs))
+
+
+def _by_segment(group: Group, each: Sequence[_T]) -> list[Sequence[_T]]:
+    """What there is of each stage, by segment."""
+    bounds = accumulate((segment.stages for segment in group.segments), initial=0)
+    return [each[a:b] for a, b in pairwise(bounds)]

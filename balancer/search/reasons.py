@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, cast
+from typing import Literal, NamedTuple, cast
 
 from balancer.completion.idle import Idle, idle_chips
 from balancer.memory.need import memory_need
 from balancer.plan.plan import Place, Plan
 from balancer.problem import Problem
-from balancer.search.layouts import LayoutSpace
 from balancer.search.ledger import TERMS, ledger
+from balancer.search.space import LayoutSpace
 from balancer.simulate.simulate import Prediction
 
 _MOST = 5
@@ -33,14 +33,27 @@ class Loss:
     stage: Place | None = None
 
 
-def losses(chosen: Prediction, others: Sequence[Prediction]) -> tuple[Loss, ...]:
-    """Of the chosen plan itself, then of each of the runners-up."""
-    mine = ledger(chosen)
-    return tuple(_loss(chosen, other, mine) for other in (chosen, *others))
+class RunnerUp(NamedTuple):
+    """Another plan, completed, and why it lost, in words and as numbers."""
+
+    prediction: Prediction
+    why: str
+    loss: Loss
 
 
-def _loss(chosen: Prediction, other: Prediction, mine: Mapping[str, float]) -> Loss:
-    theirs = mine if other is chosen else ledger(other)
+def compared(chosen: Prediction, others: Sequence[Prediction]) -> tuple[Loss, list[RunnerUp]]:
+    """What holds the chosen plan back; and the best of the others (given from fast to slow) that differ in more than
+    their warm-ups."""
+    mine, seen, kept = ledger(chosen), {_signature(chosen.plan)}, list[RunnerUp]()
+    for other in others:
+        if _signature(other.plan) not in seen and len(kept) < _MOST:
+            seen.add(_signature(other.plan))
+            loss = _loss(chosen, other, mine, ledger(other))
+            kept.append(RunnerUp(other, _why(chosen, other, loss), loss))
+    return _loss(chosen, chosen, mine, mine), kept
+
+
+def _loss(chosen: Prediction, other: Prediction, mine: Mapping[str, float], theirs: Mapping[str, float]) -> Loss:
     lost_s = {term: theirs[term] * other.step_s - mine[term] * chosen.step_s for term in TERMS}
     term = max(TERMS, key=lambda term: lost_s[term])
     most = max(TERMS, key=lambda term: theirs[term])
@@ -48,6 +61,15 @@ def _loss(chosen: Prediction, other: Prediction, mine: Mapping[str, float]) -> L
     names: dict[str, Binding] = {"exposed_link": "link"}
     binds: Binding = "memory" if full else names.get(most, cast(Binding, most))
     return Loss(other.step_s - chosen.step_s, term, lost_s[term], binds, full)
+
+
+def _why(best: Prediction, other: Prediction, loss: Loss) -> str:
+    """How much slower, and the ledger term that grew most beside those of the best."""
+    idle = sorted(best.plan.pools() - other.plan.pools())
+    slower = f"{other.step_s / best.step_s - 1:.1%} slower"
+    if idle:
+        return f"{slower}: leaves {', '.join(idle)} idle"
+    return f"{slower}: more {loss.term.replace('_', ' ')} (+{loss.term_s / best.step_s:.1%} of the step)"
 
 
 def _fullest(prediction: Prediction) -> Place | None:
@@ -59,36 +81,12 @@ def _fullest(prediction: Prediction) -> Place | None:
     return most[1]
 
 
-def runners_up(chosen: Prediction, others: Sequence[Prediction]) -> tuple[tuple[Plan, Prediction, str], ...]:
-    """The best of the others (given from fast to slow) that differ in more than their warm-ups, and why each lost."""
-    seen = {_signature(chosen.plan)}
-    kept: list[tuple[Plan, Prediction, str]] = []
-    mine = ledger(chosen)
-    for other in others:
-        if _signature(other.plan) not in seen and len(kept) < _MOST:
-            seen.add(_signature(other.plan))
-            kept.append((other.plan, other, why(chosen, other, mine)))
-    return tuple(kept)
-
-
 def _signature(plan: Plan) -> tuple[object, ...]:
     """What a person would call the plan: its stages, but not how deep their warm-ups are."""
     return plan.schedule, *(
         (p.share, p.micro_batch, tuple((s.pool, s.tp, s.units, str(s.strategies())) for s in p.stages))
         for p in plan.pipelines
     )
-
-
-def why(best: Prediction, other: Prediction, mine: Mapping[str, float]) -> str:
-    """How much slower, and the ledger term that grew most beside those of the best."""
-    idle = sorted(best.plan.pools() - other.plan.pools())
-    slower = f"{other.step_s / best.step_s - 1:.1%} slower"
-    if idle:
-        return f"{slower}: leaves {', '.join(idle)} idle"
-    theirs = ledger(other)
-    lost_s = {term: theirs[term] * other.step_s - mine[term] * best.step_s for term in TERMS}
-    most = max(TERMS, key=lambda term: lost_s[term])
-    return f"{slower}: more {most.replace('_', ' ')} (+{lost_s[most] / best.step_s:.1%} of the step)"
 
 
 def left_idle(

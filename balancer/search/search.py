@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from balancer.completion.idle import Idle
 from balancer.errors import PlanError
@@ -10,23 +11,43 @@ from balancer.plan.plan import Plan
 from balancer.problem import Problem
 from balancer.search.certificate import Certificate, SpaceSizes
 from balancer.search.no_fit import explain
-from balancer.search.reasons import Loss, left_idle, losses, runners_up
+from balancer.search.reasons import Loss, RunnerUp, compared, left_idle
 from balancer.search.seeking import OnProgress, Seeking
 from balancer.simulate.simulate import Prediction
 
 
 @dataclass(frozen=True)
 class SearchResult:
-    """The chosen plan, completed, then others from fast to slow, each with why it lost, in words and, in `losses`, as
-    numbers. `idle` are the chips that the choice leaves out."""
+    """The chosen plan, completed, and all that was `found`, from fast to slow. `idle` are the chips that the choice
+    leaves out."""
 
-    plan: Plan
-    prediction: Prediction
-    runners_up: tuple[tuple[Plan, Prediction, str], ...]
+    found: tuple[Prediction, ...]
     idle: tuple[Idle, ...]
-    losses: tuple[Loss, ...]
     sizes: SpaceSizes
     certificate: Certificate
+
+    @property
+    def prediction(self) -> Prediction:
+        return self.found[0]
+
+    @property
+    def plan(self) -> Plan:
+        return self.prediction.plan
+
+    @property
+    def runners_up(self) -> tuple[tuple[Plan, Prediction, str], ...]:
+        """Other plans from fast to slow, each with why it lost, in words."""
+        return tuple((each.prediction.plan, each.prediction, each.why) for each in self._compared[1])
+
+    @property
+    def losses(self) -> tuple[Loss, ...]:
+        """The same as numbers: of the chosen plan itself, then of each of the runners-up."""
+        own, others = self._compared
+        return own, *(each.loss for each in others)
+
+    @cached_property
+    def _compared(self) -> tuple[Loss, list[RunnerUp]]:
+        return compared(self.found[0], self.found[1:])
 
     @property
     def bound_s(self) -> float:
@@ -54,14 +75,5 @@ def search(
     found = seeking.run()
     if not found:
         raise explain(problem)
-    best, *others = found
-    told = runners_up(best, others)
-    return SearchResult(
-        best.plan,
-        best,
-        told,
-        left_idle(problem, found, seeking.best_with),
-        losses(best, [prediction for _, prediction, _ in told]),
-        seeking.sizes,
-        seeking.certificate,
-    )
+    idle = left_idle(problem, found, seeking.best_with)
+    return SearchResult(tuple(found), idle, seeking.sizes, seeking.certificate)

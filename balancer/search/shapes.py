@@ -6,15 +6,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from itertools import product
 from math import factorial, inf, prod
-from typing import NamedTuple
-
-import numpy as np
 
 from balancer.problem import Problem
 from balancer.schedule.registry import schedule
 from balancer.search.bounds import SAFE
 from balancer.search.grouping import Grouping
-from balancer.search.layouts import Layouts, LayoutSpace, partitions, subsets
+from balancer.search.joined import LayoutRow
+from balancer.search.space import LayoutSpace, partitions, subsets
 from balancer.simulate.sync import HeldParameters, expected_sync_s
 
 _PROMISING = 24
@@ -23,30 +21,9 @@ _EXACT = 1e-4
 """How near a bound is found."""
 _ENDLESS = 1e6
 
-
-class LayoutRow(NamedTuple):
-    """A row of layouts."""
-
-    layouts: Layouts
-    row: int
-
-    @property
-    def pipelines(self) -> int:
-        return int(self.layouts.pipelines[self.row])
-
-    def sequences(self, within_s: float, fills: float) -> float:
-        """That all pipelines get done in some time at most."""
-        period_s = float(self.layouts.period_s[self.row])
-        each = int((within_s - max(0.0, fills * self.layouts.trip_s - period_s)) / period_s * (1 + 1e-9) + 1e-9)
-        return self.pipelines * self.layouts.micro_batch * max(0.0, each)
-
-    def expected(self) -> tuple[float, float]:
-        """Sequences per second once it is full, and how many fewer it gets done because it has to fill."""
-        size = self.pipelines * self.layouts.micro_batch
-        return size / float(self.layouts.expected_s[self.row]), size * (int(self.layouts.stages[self.row].sum()) - 1.0)
-
-
 Shape = tuple[LayoutRow, ...]
+Parts = Sequence[tuple[str, ...]]
+"""Pools that form pipelines together, of disjoint ones."""
 
 
 class Shapes:
@@ -62,35 +39,24 @@ class Shapes:
     @property
     def size(self) -> int:
         """Shapes in every order and under every schedule, as if each were pipelines of several stages."""
-        orders = (
-            prod(factorial(len(part)) * sum(len(one.pipelines) for one in self.space.of(part)) for part in parts)
-            for parts in self.parts
-        )
+        orders = (prod(factorial(len(part)) * self.space.of(part).ways for part in parts) for parts in self.parts)
         return sum(orders) * len(self.problem.schedules)
 
-    def bound_s(self, parts: Sequence[tuple[str, ...]]) -> float:
+    def bound_s(self, parts: Parts) -> float:
         """No plan with these pools in common pipelines is faster; infinite without one."""
-        return SAFE * self._time(parts, guess=False)
+        return SAFE * self._time(parts, lambda part, t: self.space.of(part).most(t, self.fills))
 
-    def of_all(self, parts: Sequence[tuple[str, ...]], within_s: float, most: int) -> list[tuple[float, Shape]] | None:
+    def of_all(self, parts: Parts, within_s: float, most: int) -> list[tuple[float, Shape]] | None:
         """Every shape that may be faster, with its bound; None if there are more than so many."""
         batch = self.problem.workload.global_batch
-        done = [[layouts.sequences(within_s, self.fills) for layouts in self.space.of(part)] for part in parts]
-        if not all(done):
+        if not all(self.space.of(part) for part in parts):
             return []
-        best = [max(float(each.max()) for each in one) for one in done]
-        lists = []
-        for part, one, own in zip(parts, done, best, strict=True):
-            least = max(1.0, batch - sum(best) + own)
-            rows = [np.nonzero(each >= least)[0] for each in one]
-            if sum(map(len, rows)) > most:
+        best, lists = [self.space.of(part).most(within_s, self.fills) for part in parts], []
+        for part, own in zip(parts, best, strict=True):
+            ways = self.space.of(part).able(max(1.0, batch - sum(best) + own), within_s, self.fills, most)
+            if ways is None:
                 return None
-            ways = [
-                (float(each[row]), LayoutRow(layouts, int(row)))
-                for layouts, each, some in zip(self.space.of(part), one, rows, strict=True)
-                for row in some
-            ]
-            lists.append(sorted(ways, key=lambda way: -way[0]))
+            lists.append(ways)
         if not all(lists):
             return []
         found: list[tuple[float, Shape]] = []
@@ -101,41 +67,31 @@ class Shapes:
                 found.append((SAFE * self.solve(shape), shape))
         return found
 
-    def promising(self, parts: Sequence[tuple[str, ...]]) -> Iterator[tuple[float, Shape]]:
+    def promising(self, parts: Parts) -> Iterator[tuple[float, Shape]]:
         """A few shapes with a guess at their steps: of each part the layouts that get most done by the end of the best
         of them."""
-        within_s = self._time(parts, guess=True)
+        within_s = self._time(parts, lambda part, t: self.space.of(part).expected(t))
         if within_s == inf:
             return
         most = max(3, int(_PROMISING ** (1 / len(parts))))
-        lists = []
-        for part in parts:
-            ways = []
-            for layouts in self.space.of(part):
-                done = layouts.expected_sequences(within_s)
-                best = np.argsort(-done, kind="stable")[:most]
-                ways += [(float(done[row]), LayoutRow(layouts, int(row))) for row in best if done[row] > 0]
-            lists.append([way for _, way in sorted(ways, key=lambda way: -way[0])[: 2 * most]])
-        for shape in product(*lists):
+        for shape in product(*(self.space.of(part).likeliest(within_s, most) for part in parts)):
             if self._feeds(shape):
-                rates, missing = zip(*(way.expected() for way in shape), strict=True)
-                step_s = (self.problem.workload.global_batch + sum(missing)) / sum(rates)
-                yield step_s + self._sync_s(shape), shape
+                missing = sum(way.at_once * (way.depth - 1) for way in shape)
+                rate = sum(way.expected_rate for way in shape)
+                yield (self.problem.workload.global_batch + missing) / rate + self._sync_s(shape), shape
 
     def _sync_s(self, shape: Shape) -> float:
         """As if each pool of a part held as much of the model."""
         topology, work = self.problem.topology, self.problem.workload
-        model = sum(unit.trained for unit in work.units)
         held = [
-            HeldParameters(way.pipelines, {pool: model // len(way.layouts.pools) for pool in way.layouts.pools})
+            HeldParameters(way.pipelines, dict.fromkeys(way.layouts.pools, work.trained // len(way.layouts.pools)))
             for way in shape
         ]
         return expected_sync_s(held, topology, work) / self.space.pairs if len(shape) > 1 else 0.0
 
     def groupings(self, shape: Shape) -> Iterator[Grouping]:
         """Its orders and schedules, the usual schedule first, and pools with much memory first."""
-        stages = [sum(map(int, way.layouts.stages[way.row])) for way in shape]
-        names = self.problem.schedules if max(stages) > 1 else self.problem.schedules[:1]
+        names = self.problem.schedules if max(way.depth for way in shape) > 1 else self.problem.schedules[:1]
         for groups in product(*(list(way.layouts.groups(way.row)) for way in shape)):
             for name in names:
                 yield Grouping(groups, name)
@@ -143,25 +99,19 @@ class Shapes:
     def solve(self, shape: Shape) -> float:
         """The least time in which a shape's pipelines get the batch done."""
         batch = self.problem.workload.global_batch
-        rate = sum(way.pipelines * way.layouts.micro_batch / float(way.layouts.period_s[way.row]) for way in shape)
-        return _least(lambda t: sum(way.sequences(t, self.fills) for way in shape) >= batch, batch / rate)
+        low = batch / sum(way.rate for way in shape)
+        return _least(lambda t: sum(way.sequences(t, self.fills) for way in shape) >= batch, low)
 
-    def _time(self, parts: Sequence[tuple[str, ...]], guess: bool) -> float:
+    def _time(self, parts: Parts, done: Callable[[tuple[str, ...], float], float]) -> float:
+        """The least in which the parts get the batch done, where each does so much in a time."""
         if not all(self.space.of(part) for part in parts):
             return inf
-        batch = self.problem.workload.global_batch
-        rate = sum(max(one.fastest for one in self.space.of(part)) for part in parts)
-        return _least(lambda t: sum(self._most(part, t, guess) for part in parts) >= batch, batch / rate)
-
-    def _most(self, part: tuple[str, ...], within_s: float, guess: bool) -> float:
-        found = self.space.of(part)
-        if guess:
-            return max(float(one.expected_sequences(within_s).max()) for one in found)
-        return max(float(one.sequences(within_s, self.fills).max()) for one in found)
+        batch, rate = self.problem.workload.global_batch, sum(self.space.of(part).fastest for part in parts)
+        return _least(lambda t: sum(done(part, t) for part in parts) >= batch, batch / rate)
 
     def _feeds(self, shape: Shape) -> bool:
         """Whether each pipeline gets a micro-batch."""
-        return sum(way.pipelines * way.layouts.micro_batch for way in shape) <= self.problem.workload.global_batch
+        return sum(way.at_once for way in shape) <= self.problem.workload.global_batch
 
     def _enough(self, lists: list[list[tuple[float, LayoutRow]]], batch: float) -> Iterator[Shape]:
         """Joined ways, given by falling numbers of sequences, that get the batch done."""

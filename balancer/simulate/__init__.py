@@ -5,7 +5,7 @@ prediction   `Prediction`, by place; scenario, `Scenario`
 band         `Band`, between which seconds a step lies; replay, a prediction's actions with other seconds
 alike        `Alike`: which pipelines go through a step in the same way, so that one is simulated
 computation  `Computation`: the lists of pipelines on a clock; links, what their messages wait for
-beginning    `Beginning`, how late a step begins while parameters return
+beginning    `Beginning`, how late a step begins while parameters return: `ReturnTiming`, `HostTiming`
 band         `band`: between which seconds a step lies
 sync         `SyncTiming` of gradients; `expected_sync_s`, before there is a plan
 """

@@ -39,8 +39,8 @@ class Band:
 
 
 def band(prediction: Prediction, noise: Mapping[str, Noise], steps: int = 1, seed: int = 0) -> Band | None:
-    """Of the mean of so many steps; None where the plan uses a pool of which nothing is known. What comes after the
-    last backward is taken to be as long as predicted."""
+    """Of the mean of so many steps; None where the plan uses a pool of which nothing is known. Sums of
+    gradients and the return of parameters are taken to be as long as predicted, but for what that misses."""
     if not prediction.plan.pools() <= noise.keys():
         return None
     drawn = np.random.default_rng(seed)
@@ -50,9 +50,9 @@ def band(prediction: Prediction, noise: Mapping[str, Noise], steps: int = 1, see
     wrong = {pool: 1 + known.error * drawn.standard_normal(size) for pool, known in sorted(noise.items())}
     differ = _relative(prediction, lambda stage: np.exp(noise[stage.pool].spread * drawn.standard_normal(size)), drawn)
     each_step = drawn.choice(differ, (size, steps)).mean(axis=1)
+    relative = each_step * _relative(prediction, lambda stage: wrong[stage.pool], drawn)
     missed = 1 + MISSED * drawn.standard_normal(size)
-    relative = each_step * missed * _relative(prediction, lambda stage: wrong[stage.pool], drawn)
-    seconds = prediction.step_s + prediction.compute_s * (relative - 1)
+    seconds = (prediction.step_s + prediction.compute_s * (relative - 1)) * missed
     low, high = np.quantile(seconds, [(1 - PART) / 2, (1 + PART) / 2])
     return Band(float(seconds.mean()), float(low), float(high))
 

@@ -7,13 +7,13 @@ too: whose turn it is there is known when all that comes before has happened, so
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property, lru_cache, partial
 from itertools import pairwise
 from typing import NamedTuple, Protocol
 
 from balancer.cost.stage_times import stage_time, stage_unit_time
-from balancer.plan.plan import PipelinePlan, Place, Ticks
+from balancer.plan.plan import PipelinePlan, Place, Range, Ticks
 from balancer.schedule.action import COMPUTING, KINDS, PURPOSES, Action, Actions, Kind, refuse_unknown
 from balancer.schedule.lowering import last_backwards, lowered
 from balancer.simulate.agenda import Agenda
@@ -47,9 +47,11 @@ class StageRun:
     """What one stage has done, and where it stands in its list. `lasts` are the last backwards of its chunks with their
     ends, and `ready_at` is when its list is at STEP."""
 
-    def __init__(self, place: Place, items: Sequence[_Item], seconds: Sequence[float], pause_s: float) -> None:
+    def __init__(
+        self, place: Place, items: Sequence[_Item], seconds: Sequence[float], pause_s: float, now: float
+    ) -> None:
         self.place, self.items, self.seconds, self.pause_s = place, items, seconds, pause_s
-        self.next, self.now = 0, 0.0
+        self.next, self.now = 0, now
         self.spans: list[TimedAction] = []
         self.lasts: list[tuple[Action, float]] = []
         self.ready_at = 0.0
@@ -61,7 +63,7 @@ class StageRun:
 
 
 class Computation:
-    """Some pipelines of a scenario, which begin with all parameters there."""
+    """Some pipelines of a scenario, as if all parameters were there."""
 
     def __init__(
         self,
@@ -70,8 +72,9 @@ class Computation:
         links: SimulatedLinks,
         agenda: Agenda,
         listener: ComputationListener | None = None,
+        late_s: Mapping[int, float] | None = None,
     ) -> None:
-        """A listener may send over any of the links."""
+        """A listener may send over any of the links. `late_s` is when pipelines begin, by default at once."""
         self.stages: dict[Place, StageRun] = {}
         self.ways: dict[int, list[Way]] = {}
         """By pipeline; the boundary behind chunk c has 2 * c for activations and 2 * c + 1 for gradients."""
@@ -83,7 +86,7 @@ class Computation:
             pipeline = scenario.plan.pipelines[p]
             self.ways[p] = list(_ways(pipeline, scenario, links))
             for s, items in enumerate(_programs(pipeline, scenario.plan.schedule)):
-                self.stages[p, s] = StageRun((p, s), items, *_seconds(p, s, scenario))
+                self.stages[p, s] = StageRun((p, s), items, *_seconds(p, s, scenario), late_s[p] if late_s else 0.0)
         self._apart = self._only_users()
 
     def run(self) -> None:
@@ -233,10 +236,22 @@ def _seconds(p: int, s: int, scenario: Scenario) -> tuple[list[float], float]:
     return found, pace.pause_s
 
 
-def unit_seconds(scenario: Scenario, place: Place, unit: int, kind: Kind) -> float:
-    """What one unit of a stage adds to an action."""
+def made_at(scenario: Scenario, place: Place, action: Action, end: float) -> Iterator[tuple[int, float]]:
+    """The units of a chunk, and when its last backward has made the gradients of each: of the first one at its end."""
+    units = scenario.plan.pipelines[place[0]].chunks()[action.chunk].units
+    for unit, seconds in zip(range(*units), _unit_seconds(scenario, place, units, action.kind), strict=True):
+        yield unit, end
+        end -= seconds
+
+
+def _unit_seconds(scenario: Scenario, place: Place, units: Range, kind: Kind) -> Sequence[float]:
+    """What each of these units of a stage adds to an action; of equal stages once."""
     p, s = place
     pipeline, pace = scenario.plan.pipelines[p], scenario.paces.get(place, Pace())
-    costs = scenario.times, scenario.topology, scenario.workload
-    time = stage_unit_time(*costs, pipeline.stages[s], unit, pipeline.micro_batch)
-    return time.of(kind) * pipeline.micro_batch * scenario.time_scale * pace.ratio
+    stage, size = pipeline.stages[s], pipeline.micro_batch
+    key = stage.pool, stage.tp, stage.units, *stage.strategies().items(), size, units, kind, pace.ratio
+    if key not in scenario.unit_seconds:
+        costs, slower = (scenario.times, scenario.topology, scenario.workload), size * scenario.time_scale * pace.ratio
+        times = (stage_unit_time(*costs, stage, unit, size) for unit in range(*units))
+        scenario.unit_seconds[key] = [time.of(kind) * slower for time in times]
+    return scenario.unit_seconds[key]

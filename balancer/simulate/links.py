@@ -36,6 +36,11 @@ class LinkDirection:
         """A message that is handed over later comes after all that were carried before."""
         return max((wire.resumed for wire in self.wires), default=-inf)
 
+    @property
+    def free_at(self) -> float:
+        """When all that was handed over is on its way."""
+        return max((wire.free_at for wire in self.wires), default=0.0)
+
     def carry(self, bytes_: float, now: float) -> float:
         """When a message handed over now arrives. Call in order of time."""
         start = end = now
@@ -50,10 +55,10 @@ class LinkDirection:
                 end = wire.free_at
         return end + self.latency_s
 
-    def resume(self, other: LinkDirection) -> None:
-        """Go on from where an equal direction stands."""
+    def resume(self, other: LinkDirection, late_s: float) -> None:
+        """Go on from where an equal direction stands, so much later."""
         for mine, theirs in zip(self.wires, other.wires, strict=True):
-            mine.free_at, mine.busy_s, mine.resumed = theirs.free_at, theirs.busy_s, theirs.latest
+            mine.free_at, mine.busy_s, mine.resumed = theirs.free_at + late_s, theirs.busy_s, theirs.latest + late_s
 
 
 class SimulatedLinks:
@@ -66,6 +71,7 @@ class SimulatedLinks:
         self._specs: dict[tuple[str, str], LinkSpec] = {}
         self._links: dict[tuple[End, End], LinkDirection] = {}
         self._between_pools: list[Wire] = []
+        self._inside: dict[tuple[str, bool], float] = {}
         self._networks: dict[tuple[End, bool], tuple[Wire, ...]] = {}
 
     def between(self, source: StagePlan, target: StagePlan) -> LinkDirection:
@@ -100,7 +106,10 @@ class SimulatedLinks:
     def _inside_bytes_per_s(self, source: End, target: End) -> float:
         """From chip to chip."""
         pool = self._topology.pool(source[0])
-        return self._topology.inside_bytes_per_s(pool, len({pool.host_of(chip) for _, chip in (source, target)}))
+        key = pool.name, pool.host_of(source[1]) == pool.host_of(target[1])
+        if key not in self._inside:
+            self._inside[key] = self._topology.inside_bytes_per_s(pool, 1 if key[1] else 2)
+        return self._inside[key]
 
     def _network(self, host: End, outward: bool) -> tuple[Wire, ...]:
         """One direction of what a host has for all its links to other pools, where that says how much it carries."""

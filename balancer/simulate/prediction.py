@@ -18,10 +18,12 @@ _Value = TypeVar("_Value")
 class Prediction:
     """One step of many. `spans` and `busy_s` are by (pipeline, stage); a span is (action, start, end) of what takes
     time, if all parameters are there at the beginning. `busy_s` counts forwards and backwards, `compute_s` is when the
-    last one ends, and `sync_s` what gradients, norm, update and parameters add to that."""
+    last one ends, and `sync_s` what gradients, norm, update and parameters add to that. `late_s`, by pipeline, is what
+    updates and the return of parameters take before the first span."""
 
     scenario: Scenario
     step_s: float
+    late_s: Mapping[int, float]
     compute_s: float
     busy_s: Mapping[Place, float]
     spans: Mapping[Place, list[TimedAction]]

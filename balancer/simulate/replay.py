@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from balancer.plan.plan import StagePlan
+from balancer.plan.plan import Place, StagePlan
 from balancer.schedule.action import COMPUTING, Action, Kind, Message, Purpose
 from balancer.simulate.agenda import Agenda
 from balancer.simulate.computation import Computation, Way
@@ -31,13 +31,19 @@ class Replay:
         places = [(pipeline, s) for s in range(len(self._plan.stages))]
         spans = ((place[1], *span) for place in places for span in prediction.spans[place])
         self._actions = sorted((span for span in spans if span[1].kind in COMPUTING), key=lambda one: (one[2], one[3]))
+        self._updates = [self._update_s(prediction, place) for place in places]
+        self._late_s = prediction.late_s[pipeline]
         self._free: dict[Wire, Drawn] = {}
 
     def ends(self, factors: Factors) -> Drawn:
-        """When the last action ends."""
+        """When the last action ends. The updates that a step begins with are as uncertain as what follows."""
         self._free.clear()
         arrivals: dict[Message, Drawn] = {}
-        last: dict[int, Any] = dict.fromkeys(range(len(self._plan.stages)), 0.0)
+        updates = enumerate(zip(self._plan.stages, self._updates, strict=True))
+        last: dict[int, Any] = {s: seconds * factors(stage) - self._late_s for s, (stage, seconds) in updates}
+        first = self._plan.stage_of_chunk()[0]
+        if self._updates[first] < self._late_s:  # it waits for others, too
+            last[first] = np.maximum(last[first], 0.0)
         for s, action, start, end in self._actions:
             begins = last[s]
             for message in self._needs(action):
@@ -46,6 +52,11 @@ class Replay:
             for message in self._gives(action):
                 arrivals[message] = self._carry(message, last[s])
         return np.asarray(np.max(np.broadcast_arrays(*last.values()), axis=0))
+
+    def _update_s(self, prediction: Prediction, place: Place) -> float:
+        """Of the chips, as far as it holds them up."""
+        _, start, end = prediction.spans[place][-1]
+        return end - start if self._plan.stages[place[1]].optimizer == "chip" else 0.0
 
     def _needs(self, action: Action) -> list[Message]:
         return self._crossing(action, "activation", -1) + self._crossing(action, "gradient", 0)

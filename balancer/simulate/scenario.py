@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import NamedTuple
 
 from balancer.cost.times import Times
@@ -43,6 +44,11 @@ class Scenario:
     @property
     def times(self) -> Times:
         return self.problem.times
+
+    @cached_property
+    def unit_seconds(self) -> dict[Hashable, Sequence[float]]:
+        """What units of stages add to their actions, as far as that was asked for."""
+        return {}
 
     def links(self) -> SimulatedLinks:
         """Idle ones."""

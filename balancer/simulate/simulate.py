@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from itertools import chain
+from typing import NamedTuple
 
-from balancer.cost.sync_traffic import SharedUnits, shared_state
+from balancer.cost.sync_traffic import shared_state
 from balancer.plan.plan import Place, Plan
 from balancer.problem import Problem
 from balancer.schedule.action import STEP, Kind
 from balancer.simulate.agenda import Agenda
 from balancer.simulate.alike import Alike
 from balancer.simulate.beginning import Beginning, FirstForward
-from balancer.simulate.computation import Computation, StageRun, TimedAction
-from balancer.simulate.links import SimulatedLinks
+from balancer.simulate.computation import Computation, StageRun, TimedAction, made_at
 from balancer.simulate.prediction import ByPlace
 from balancer.simulate.prediction import Prediction as Prediction
 from balancer.simulate.scenario import Scenario as Scenario
@@ -27,116 +26,146 @@ def simulate(plan: Plan, problem: Problem, time_scale: float = 1.0) -> Predictio
 
 
 def run(scenario: Scenario) -> Prediction:
+    step = _Step(scenario)
     try:
-        return _of_kinds(scenario)
+        return step.prediction(step.synced())
     except Overtaken:
-        return run_all(scenario)
+        return step.prediction(step.together())
 
 
 def run_all(scenario: Scenario) -> Prediction:
     """The same from all pipelines on one clock, sync and all: what `run` does where gradients on their way to owners
     hold up messages between stages."""
-    links, agenda = scenario.links(), Agenda()
-    shared = shared_state(scenario.plan, scenario.workload)
-    sync, every = SyncTiming(scenario, shared, links, agenda), range(len(scenario.plan.pipelines))
-    computing = Computation(scenario, every, links, agenda, sync)
-    computing.run()
-    same = dict(zip(every, every, strict=True))
-    return _Step(scenario, shared, same, same, computing, sync, links).prediction()
+    step = _Step(scenario)
+    return step.prediction(step.together())
 
 
-def _of_kinds(scenario: Scenario) -> Prediction:
-    """Computation of each kind of neighbourhood by itself, then the sync of all. Raises Overtaken where that is not how
-    it goes."""
-    plan, links, agenda = scenario.plan, scenario.links(), Agenda()
-    alike = Alike(scenario)
-    steps_as = alike.steps_as(shared_state(plan, scenario.workload, among=()))
-    shared = shared_state(plan, scenario.workload, among=set(steps_as.values()))
-    computing = Computation(scenario, (p for one in alike.computing for p in one), scenario.links(), Agenda())
-    computing.run()
-    sync = SyncTiming(scenario, shared, links, agenda)
-    if not scenario.free_links:
-        _resume(links, computing, alike.computes_as, plan)
-    for p in set(steps_as.values()):
-        for s in range(len(plan.pipelines[p].stages)):
-            stage = computing.stages[alike.computes_as[p], s]
-            for action, end in stage.lasts:
-                sync.last_backward((p, s), action, end)
-            sync.computed((p, s), stage.ready_at)
-    agenda.run()
-    return _Step(scenario, shared, steps_as, alike.computes_as, computing, sync, links).prediction()
+class _Ended(NamedTuple):
+    """When stages have nothing left to compute, and when owners have all gradients that others make for them, in
+    seconds after all know the norm of the step before. Of places that are alike one is enough."""
+
+    ready_at: Mapping[Place, float]
+    summed_at: Mapping[Place, float]
+    link_s: float
 
 
-def _resume(links: SimulatedLinks, computing: Computation, computes_as: Mapping[int, int], plan: Plan) -> None:
-    """Links as the computation of all pipelines leaves them."""
-    for p, like in computes_as.items():
-        pipeline = plan.pipelines[p]
-        for way in computing.ways[like]:
-            links.between(pipeline.stages[way.sender], pipeline.stages[way.receiver]).resume(way.direction)
-
-
-@dataclass(frozen=True)
 class _Step:
-    """All that has happened: `steps_as` and `computes_as` say by pipeline which one tells of it."""
+    """Computation of each kind of neighbourhood by itself, as if all parameters were there, and how late each pipeline
+    is because they are not. Neighbours, who wait for each other's messages, are as late as the last of them.
 
-    scenario: Scenario
-    shared: list[SharedUnits]
-    steps_as: Mapping[int, int]
-    computes_as: Mapping[int, int]
-    computing: Computation
-    sync: SyncTiming
-    links: SimulatedLinks
+    `told` are the pipelines that tell of all others' steps, by `steps_as`.
+    """
 
-    def prediction(self) -> Prediction:
+    def __init__(self, scenario: Scenario) -> None:
+        self._scenario, self._plan, self._alike = scenario, scenario.plan, Alike(scenario)
+        self._steps_as = self._alike.steps_as(shared_state(scenario.plan, scenario.workload, among=()))
+        self._told = sorted(set(self._steps_as.values()))
+        self._shared = shared_state(scenario.plan, scenario.workload, among=self._told)
+        kinds = (p for one in self._alike.computing for p in one)
+        self._computing = Computation(scenario, kinds, scenario.links(), Agenda())
+        self._computing.run()
+        self._beginning = Beginning(scenario, self._shared, self._told)
+        self._late_s = self._lateness()
+
+    def synced(self) -> _Ended:
+        """Once all is computed, the sync of all. Raises Overtaken where that is not how it goes."""
+        links, agenda = self._scenario.links(), Agenda()
+        sync = SyncTiming(self._scenario, self._shared, links, agenda)
+        if not self._scenario.free_links:
+            for p, pipeline in enumerate(self._plan.pipelines):
+                for way in self._computing.ways[self._alike.computes_as[p]]:
+                    direction = links.between(pipeline.stages[way.sender], pipeline.stages[way.receiver])
+                    direction.resume(way.direction, self._late_s[p])
+        ready_at = {place: self._stage(place).ready_at + self._late_s[place[0]] for place in self._places()}
+        for place, ready in ready_at.items():
+            for action, end in self._stage(place).lasts:
+                sync.last_backward(place, action, end + self._late_s[place[0]])
+            sync.computed(place, ready)
+        agenda.run()
+        return _Ended(ready_at, sync.ready_at, links.busiest_s())
+
+    def together(self) -> _Ended:
+        """All pipelines and their sync on one clock."""
+        links, agenda = self._scenario.links(), Agenda()
+        shared = shared_state(self._plan, self._scenario.workload)
+        sync = SyncTiming(self._scenario, shared, links, agenda)
+        every = range(len(self._plan.pipelines))
+        computing = Computation(self._scenario, every, links, agenda, sync, self._late_s)
+        computing.run()
+        ready_at = {place: stage.ready_at for place, stage in computing.stages.items()}
+        return _Ended(ready_at, sync.ready_at, links.busiest_s())
+
+    def prediction(self, ended: _Ended) -> Prediction:
         """A step lasts from one norm to the next one, for clipping needs that of all gradients: updates, what of the
         return of parameters the first forwards do not hide, and the step itself."""
-        plan, told = self.scenario.plan, sorted(set(self.steps_as.values()))
-        beginning = Beginning(self.scenario, self.shared, told)
-        late_s = beginning.late_s(self._first_forwards(told))
-        ready_at = {(p, s): self._stage((p, s)).ready_at for p in told for s in range(len(plan.pipelines[p].stages))}
-        leaving_s = {place: beginning.leaving_s(place) for place in ready_at}
-        last = max(ready + late_s[place[0]] + leaving_s[place] for place, ready in ready_at.items())
-        summed = max((when + leaving_s[place] for place, when in self.sync.ready_at.items()), default=0.0)
+        leaving_s = {place: self._leaving_s(place) for place in self._places()}
+        both = [*ended.ready_at.items(), *ended.summed_at.items()]
+        last = max(when + leaving_s[self._as_told(place)] for place, when in both)
         norm_s = self._norm_s()
-        norm_at = norm_s + max(chain(ready_at.values(), self.sync.ready_at.values()))
+        computed = (self._stage(place).ready_at for place in self._places())
+        summed = (when - self._late_s[place[0]] for place, when in ended.summed_at.items())
+        norm_at = norm_s + max(chain(computed, summed))
 
         def spans(place: Place) -> list[TimedAction]:
-            updated_s = beginning.updated[self.steps_as[place[0]], place[1]]
+            updated_s = self._beginning.updated[self._as_told(place)]
             return [*self._stage(place).spans, (STEP, norm_at, norm_at + updated_s)]
 
         return Prediction(
-            self.scenario,
-            step_s=max(last, summed + max(late_s.values())) + norm_s + self._idle_s(),
-            compute_s=max(stage.spans[-1][2] for stage in self.computing.stages.values()),
-            busy_s=ByPlace(plan, lambda place: self._stage(place).busy_s),
-            spans=ByPlace(plan, spans),
-            link_s=self.links.busiest_s(),
+            self._scenario,
+            step_s=last + norm_s + self._idle_s(),
+            late_s=self._late_s,
+            compute_s=max(stage.spans[-1][2] for stage in self._computing.stages.values()),
+            busy_s=ByPlace(self._plan, lambda place: self._stage(place).busy_s),
+            spans=ByPlace(self._plan, spans),
+            link_s=ended.link_s,
         )
 
-    def _stage(self, place: Place) -> StageRun:
-        return self.computing.stages[self.computes_as[place[0]], place[1]]
+    def _lateness(self) -> dict[int, float]:
+        """By pipeline."""
+        alone, told = self._beginning.late_s(self._first_forwards()), set(self._told)
+        found: dict[int, float] = {}
+        for neighbours in self._alike.neighbourhoods:
+            if told.issuperset(neighbours):
+                found |= dict.fromkeys(neighbours, max(alone[p] for p in neighbours))
+        return {p: found[like] for p, like in self._steps_as.items()}
 
-    def _first_forwards(self, pipelines: list[int]) -> dict[tuple[int, int], FirstForward]:
+    def _first_forwards(self) -> dict[tuple[int, int], FirstForward]:
+        """By pipeline and chunk."""
         found: dict[tuple[int, int], FirstForward] = {}
-        for p in pipelines:
-            ways = self.computing.ways[self.computes_as[p]]
-            for s in range(len(self.scenario.plan.pipelines[p].stages)):
-                for action, start, end in self._stage((p, s)).spans:
-                    if action.kind is Kind.F and (p, action.chunk) not in found:
-                        sends = ways[2 * action.chunk].bytes if 2 * action.chunk < len(ways) else 0.0
-                        found[p, action.chunk] = FirstForward(start, end, sends)
+        for p, s in self._places():
+            ways = self._computing.ways[self._alike.computes_as[p]]
+            for action, start, end in self._stage((p, s)).spans:
+                if action.kind is Kind.F and (p, action.chunk) not in found:
+                    sends = ways[2 * action.chunk].bytes if 2 * action.chunk < len(ways) else 0.0
+                    found[p, action.chunk] = FirstForward(start, end, sends)
         return found
+
+    def _leaving_s(self, place: Place) -> float:
+        """How long its sums are on their way to host memory when they are complete."""
+        stage = self._stage(place)
+        made = (made_at(self._scenario, place, action, end) for action, end in stage.lasts)
+        return self._beginning.host.leaving_s(place, chain.from_iterable(made), stage.ready_at)
+
+    def _places(self) -> Iterator[Place]:
+        """Those that tell of all."""
+        return ((p, s) for p in self._told for s in range(len(self._plan.pipelines[p].stages)))
+
+    def _as_told(self, place: Place) -> Place:
+        return self._steps_as[place[0]], place[1]
+
+    def _stage(self, place: Place) -> StageRun:
+        return self._computing.stages[self._alike.computes_as[place[0]], place[1]]
 
     def _idle_s(self) -> float:
         """What of a step runs on no chip, where that is known of a pool's."""
-        topology = self.scenario.topology
-        shaped = any(topology.pool(pool).shaped for pool in self.scenario.plan.pools())
-        return self.scenario.time_scale * topology.kernels.step_s if shaped else 0.0
+        topology = self._scenario.topology
+        shaped = any(topology.pool(pool).shaped for pool in self._plan.pools())
+        return self._scenario.time_scale * topology.kernels.step_s if shaped else 0.0
 
     def _norm_s(self) -> float:
         """There and back."""
-        first, topology = self.scenario.plan.pipelines[0].stages[0], self.scenario.topology
-        if self.scenario.free_links:
+        first, topology = self._plan.pipelines[0].stages[0], self._scenario.topology
+        if self._scenario.free_links:
             return 0.0
-        there = (topology.link(first.pool, pool).latency_s for pool in self.scenario.plan.pools())
-        return 2 * self.scenario.time_scale * max(there)
+        there = (topology.link(first.pool, pool).latency_s for pool in self._plan.pools())
+        return 2 * self._scenario.time_scale * max(there)

@@ -3,23 +3,26 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from itertools import permutations, product
 from typing import NamedTuple
 
-from balancer.cost.sync_traffic import SharedUnits, Use, buckets
+from balancer.cost.sync_traffic import SharedUnits, Use, buckets, rounds_of
 from balancer.cost.topology import Topology
 from balancer.cost.workload import GRADIENT_BYTES, Workload
 from balancer.memory.memory import WEIGHT_BYTES
 from balancer.plan.plan import Place, StagePlan
 from balancer.schedule.action import Action
 from balancer.simulate.agenda import Agenda
-from balancer.simulate.computation import unit_seconds
+from balancer.simulate.computation import made_at
 from balancer.simulate.copies import CopyLinks
-from balancer.simulate.links import SimulatedLinks
+from balancer.simulate.links import LinkDirection, SimulatedLinks
 from balancer.simulate.scenario import Scenario
+
+_Told = Callable[[float], None]
+"""Hears when a message arrives."""
 
 
 class Overtaken(Exception):
@@ -55,21 +58,23 @@ class SyncTiming:
         self._by_use: dict[Use, list[_TimedBucket]] = defaultdict(list)
         self._computed: dict[Place, float] = {}
         self._held: dict[Place, list[tuple[_TimedBucket, str]]] = defaultdict(list)
+        self._waiting: dict[LinkDirection, deque[tuple[int, _Told]]] = defaultdict(deque)
         found = buckets(
             shared, lambda one: one.route, lambda one: one.parameters * GRADIENT_BYTES, scenario.topology.bucket_bytes
         )
         each = scenario.workload.sent_gradient_bytes
-        for bucket in (_TimedBucket(number, units, self._stages, each) for number, units in enumerate(found)):
+        made = [_TimedBucket(number, units, self._stages, each) for number, units in enumerate(found)]
+        self._rounds = self._together(made)
+        for bucket in made:
             for use in {use for uses in bucket.missing.values() for use in uses}:
                 self._by_use[use].append(bucket)
 
     def last_backward(self, place: Place, action: Action, end: float) -> None:
         """Each unit's gradients are handed over once its part of the backward is done: the last unit's first."""
-        p, chunk, pipeline = place[0], action.chunk, self._scenario.plan.pipelines[place[0]]
-        for unit in range(*pipeline.chunks()[chunk].units):
-            if (p, chunk, unit) in self._by_use:
-                self._agenda.at(end, (0, *place), partial(self._made, place, (p, chunk, unit)))
-            end -= unit_seconds(self._scenario, place, unit, action.kind)
+        for unit, when in made_at(self._scenario, place, action, end):
+            use = place[0], action.chunk, unit
+            if use in self._by_use:
+                self._agenda.at(when, (0, *place), partial(self._made, place, use))
 
     def computed(self, place: Place, end: float) -> None:
         """From here on a stage passes on what its pool has summed there."""
@@ -78,8 +83,23 @@ class SyncTiming:
     def _made(self, place: Place, use: Use, now: float) -> None:
         for bucket in self._by_use[use]:
             bucket.missing[place].discard(use)
-            if not bucket.missing[place]:
-                self._give(bucket, place, now)
+            together = self._rounds[bucket.number, self._stages[place].pool]
+            if not any(one.missing.get(place) for one in together):
+                for one in together:
+                    if place in one.missing:
+                        self._give(one, place, now)
+
+    def _together(self, made: Sequence[_TimedBucket]) -> dict[tuple[int, str], list[_TimedBucket]]:
+        """By bucket and pool, what goes in one round: each place gives its own when all of it is made."""
+        found: dict[tuple[int, str], list[_TimedBucket]] = {}
+        for pool in sorted({stage.pool for stage in self._stages.values()}):
+            held = {one.number: {p for p in one.missing if self._stages[p].pool == pool} for one in made}
+            hubs = {one.number: one.hubs[pool] for one in made if pool in one.hubs}
+            there = {number: places for number, places in held.items() if places}
+            bytes_, most = (lambda number: made[number].bytes), self._scenario.topology.bucket_bytes
+            for numbers in rounds_of(there, hubs, bytes_, most):
+                found |= {(number, pool): [made[n] for n in numbers] for number in numbers}
+        return found
 
     def _at_step(self, place: Place, now: float) -> None:
         self._computed[place] = now
@@ -90,7 +110,12 @@ class SyncTiming:
         """To the pool's hub; from a pool's only copy straight to the owner."""
         pool = self._stages[place].pool
         hub = bucket.hubs[pool]
-        arrival = now if place == hub else self._carry(place, hub, bucket, now)
+        if place == hub:
+            self._given(bucket, pool, now)
+        else:
+            self._carry(place, hub, bucket, now, partial(self._given, bucket, pool))
+
+    def _given(self, bucket: _TimedBucket, pool: str, arrival: float) -> None:
         bucket.summed_at[pool] = max(bucket.summed_at[pool], arrival)
         bucket.copies[pool] -= 1
         if bucket.copies[pool] == 0:
@@ -113,17 +138,33 @@ class SyncTiming:
         self._agenda.at(when, (0, *hub, bucket.number), partial(self._send, bucket, pool))
 
     def _send(self, bucket: _TimedBucket, pool: str, now: float) -> None:
-        arrival = self._carry(bucket.hubs[pool], bucket.owner, bucket, now)
-        self.ready_at[bucket.owner] = max(self.ready_at[bucket.owner], arrival)
+        self._carry(bucket.hubs[pool], bucket.owner, bucket, now, partial(self._ready, bucket.owner))
 
-    def _carry(self, source: Place, target: Place, bucket: _TimedBucket, now: float) -> float:
+    def _ready(self, owner: Place, arrival: float) -> None:
+        self.ready_at[owner] = max(self.ready_at[owner], arrival)
+
+    def _carry(self, source: Place, target: Place, bucket: _TimedBucket, now: float, done: _Told) -> None:
         here, there = self._stages[source], self._stages[target]
         if self._copies.join(here, there):
-            return self._copies.of(here).carry(bucket.bytes, now)
+            done(self._copies.of(here).carry(bucket.bytes, now))
+            return
         direction = self._links.between(here, there)
         if now <= direction.resumed:
             raise Overtaken
-        return direction.carry(bucket.bytes, now)
+        waiting = self._waiting[direction]
+        waiting.append((bucket.bytes, done))
+        if len(waiting) == 1:
+            self._serve(direction, now)
+
+    def _serve(self, direction: LinkDirection, now: float) -> None:
+        """What stages have for each other overtakes gradients that wait for a link."""
+        waiting = self._waiting[direction]
+        if direction.free_at <= now:
+            bytes_, done = waiting[0]
+            done(direction.carry(bytes_, now))
+            waiting.popleft()
+        if waiting:
+            self._agenda.at(direction.free_at, (2,), partial(self._serve, direction))
 
 
 class HeldParameters(NamedTuple):

@@ -190,7 +190,7 @@ class Peers:
         link.attach(stream, connection, seal, hello.expects if hello.resumes == self._dialler.instance else 0)
         link.instance, link.is_lost = hello.instance, False
         self._need(peer)
-        stream.ping()
+        link.ping(stream)
         link.pump()
 
     def _cut(self, connection: Connection, error: WireError) -> None:
@@ -250,7 +250,7 @@ class Peers:
         self._dialler.admission.meet(name, secret)
         peer.uri, peer.key, peer.secret, peer.sealed = spec.uri, spec.key, secret, spec.sealed
         peer.link.width, peer.link.is_lost = spec.streams, False
-        peer.link.pace = LinkPace(spec.pace.bytes_per_s, spec.pace.delay_s) if spec.pace else None
+        peer.link.run_at(LinkPace(spec.pace.bytes_per_s, spec.pace.delay_s) if spec.pace else None)
         if peer.needed:
             self._dialler.connect(peer)
 
@@ -272,8 +272,8 @@ class Peers:
         for peer, stream in needed:
             if not peer.link.is_lost:
                 self._look_after(peer, stream, stream.silence_s, period)
-        for _, stream in self._established.values():
-            stream.ping()
+        for link, stream in self._established.values():
+            link.ping(stream)
         self._loop.call_at(time.monotonic() + period, self._beat)
 
     def _look_after(self, peer: Peer, stream: Stream, silence_s: float, period: float) -> None:

@@ -42,7 +42,7 @@ class Probe:
     def _look(self) -> None:
         if self._left == 0:
             for stream in self._link.streams:
-                stream.ping()  # the answer says what has been seen
+                self._link.ping(stream)  # the answer says what has been seen
         if self._link.is_lost:
             self._close()  # what lost the link is told elsewhere
         elif self._left or any(stream.in_flight_bytes for stream in self._link.streams):

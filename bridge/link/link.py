@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from functools import partial
 from typing import Protocol
 
 from bridge.link.clock import PeerClock
@@ -115,10 +116,19 @@ class Link:
         self._hide_rings()
         self.streams = [Stream(self._awake)]
 
+    def run_at(self, pace: LinkPace | None) -> None:
+        """What an emulated line is like from now on; None of a real one. Pings over another tell nothing of it."""
+        self.pace, self.clock = pace, PeerClock()
+
+    def ping(self, stream: Stream) -> None:
+        """Over an emulated link a ping, and its answer, are as long on their way as all else."""
+        self._delayed(stream, stream.question())
+
     def on_ping(self, stream: Stream, header: Header) -> None:
         """Answers."""
-        now = time.time_ns()
-        stream.send_control(Header(FrameKind.PONG, sequence=header.sent_ns, offset=now, sent_ns=now))
+        now, seen = time.time_ns(), stream.expected
+        answer = Header(FrameKind.PONG, sequence=header.sent_ns, offset=now, seen=seen, sent_ns=now)
+        self._delayed(stream, answer)
 
     def on_pong(self, header: Header) -> None:
         """Learns the peer's clock."""
@@ -167,6 +177,16 @@ class Link:
         for ring in self.rings:
             ring.release_fd()
         self.rings.clear()
+
+    def _delayed(self, stream: Stream, header: Header) -> None:
+        if self.pace is None:
+            stream.send_control(header)
+        else:
+            self._loop.call_at(time.monotonic() + self.pace.delay_s, partial(self._control, stream, header))
+
+    def _control(self, stream: Stream, header: Header) -> None:
+        if stream in self.streams:  # the peer has not been lost meanwhile
+            stream.send_control(header)
 
     def _pass_on(self, stream: Stream, frame: Frame) -> None:
         self.bytes_sent += frame.nbytes

@@ -49,25 +49,27 @@ class Stream:
         self._flush()
 
     def send_control(self, header: Header, payload: memoryview = EMPTY) -> None:
-        """Sends a frame of the connection itself, past all others; it is lost with the connection."""
+        """Sends a frame of the connection itself, past all others; it is lost with the connection. What has been seen
+        it tells if the header does."""
         if self.connection:
             self._transmit(header, payload)
 
-    def ping(self) -> None:
+    def question(self) -> Header:
         """Asks for a sign of life, and tells how far we are, lest the last frame be lost unnoticed."""
-        self.send_control(Header(FrameKind.PING, number=self._sent, sent_ns=time.time_ns()))
+        return Header(FrameKind.PING, number=self._sent, seen=self.expected, sent_ns=time.time_ns())
 
     def _flush(self) -> None:
         while self.connection and self._sent < self._released:
             header, payload = self._kept[self._sent - self._first]
             number, self._sent = self._sent, self._sent + 1
-            self._bodies.append(self._transmit(header._replace(number=number), payload))
+            self._bodies.append(self._transmit(header._replace(number=number, seen=self.expected), payload))
 
     def _transmit(self, header: Header, payload: memoryview) -> memoryview:
         assert self.connection
         assert self.seal
-        self._unseen_bytes = self._unseen_frames = 0
-        head, body = self.seal.apply(header._replace(seen=self.expected), payload)
+        if header.seen == self.expected:
+            self._unseen_bytes = self._unseen_frames = 0
+        head, body = self.seal.apply(header, payload)
         self.connection.send_frame(head, body)
         return body
 
@@ -102,7 +104,7 @@ class Stream:
     def acknowledge(self) -> None:
         """Tells the peer what has been seen, if that is much and no frame has gone that told it."""
         if self._unseen_bytes >= _SEEN_BYTES or self._unseen_frames >= _SEEN_FRAMES:
-            self.send_control(Header(FrameKind.SEEN))
+            self.send_control(Header(FrameKind.SEEN, seen=self.expected))
 
     def on_seen(self, number: int) -> None:
         """The peer has seen all frames before `number`. Raises WireError if so many were never sent."""

@@ -43,7 +43,8 @@ class UnitAlignment:
 
 @dataclass(frozen=True)
 class Alignment:
-    """`units` is empty where tensors are lacking, so that nothing was computed."""
+    """`units` is empty where tensors are lacking, so that nothing was computed. `emulated`: the reference was computed
+    by ranks of chips that are not here."""
 
     model: str
     reference: str
@@ -51,6 +52,7 @@ class Alignment:
     tolerance: Tolerance
     units: Sequence[UnitAlignment]
     lacking: Sequence[Misalignment] = ()
+    emulated: bool = False
 
     @property
     def faults(self) -> list[Misalignment]:

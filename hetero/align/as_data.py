@@ -15,6 +15,7 @@ def as_data(found: Alignment) -> dict[str, Any]:
         "aligned": not found.faults,
         "model": found.model,
         "against": found.reference,
+        "emulated": found.emulated,
         "dtype": found.dtype,
         "tolerance": asdict(found.tolerance),
         "faults": [{**asdict(fault), "text": str(fault)} for fault in found.faults],

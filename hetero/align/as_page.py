@@ -8,7 +8,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from hetero.align.alignment import Alignment
-from hetero.align.as_table import NORM, verdict
+from hetero.align.as_table import NORM, reference, verdict
 from hetero.monitoring.report.page import style
 from hetero.terminal import plain
 
@@ -24,7 +24,8 @@ def page(found: Alignment) -> str:
     )
     environment.filters["error"] = lambda value: f"{value:.1e}"
     template = environment.get_template("align.html.jinja")
-    return template.render(found=found, faults=found.faults, verdict=verdict(found), norm=NORM, style=Markup(style()))
+    told = {"verdict": verdict(found), "reference": reference(found), "norm": NORM}
+    return template.render(found=found, faults=found.faults, style=Markup(style()), **told)
 
 
 def _printable(value: Any) -> Any:

@@ -40,7 +40,12 @@ def verdict(found: Alignment) -> str:
     """In a line: aligned, or the first fault."""
     if faults := found.faults:
         return f"differs first in {faults[0]}"
-    return f"aligned: {found.model} and {found.reference}, {len(found.units)} units in {found.dtype}"
+    return f"aligned: {found.model} and {reference(found)}, {len(found.units)} units in {found.dtype}"
+
+
+def reference(found: Alignment) -> str:
+    """What a person called it, and whether its ranks are emulated."""
+    return f"{found.reference} on emulated chips" if found.emulated else found.reference
 
 
 def _cells(errors: Errors, limit: float) -> list[Text]:

@@ -17,6 +17,7 @@ from hetero.align.difference import Difference
 from hetero.align.distance import length, relative
 from hetero.align.model_trace import ModelTrace
 from hetero.align.ours import OurModel
+from hetero.align.shards import Shards
 from hetero.align.source import Source
 from hetero.align.tolerance import Tolerance
 from hetero.align.weights import difference
@@ -63,10 +64,14 @@ class _Comparison:
             yield self._unit(number, whole, Errors(value, given, self._tensors(number, alone_gradients)))
 
     def _unit(self, number: int, whole: Errors, alone: Errors) -> UnitAlignment:
-        unit, place = self._model.architecture.units[number], _place(self._model, number)
+        unit, place = self._model.architecture.units[number], self._place(number)
         if alone.worst <= self._tolerance.alone:
             return UnitAlignment(number, unit.kind, place, whole, alone)
         return UnitAlignment(number, unit.kind, place, whole, alone, self._operators(number), self._weights(number))
+
+    def _place(self, number: int) -> str:
+        """What a directory calls it, and who computed the reference's."""
+        return ", ".join(filter(None, (_place(self._model, number), *self._trace.computed_by[number : number + 1])))
 
     def _given(self, number: int) -> torch.Tensor | None:
         return self._trace.values[number - 1] if number else None
@@ -86,11 +91,11 @@ class _Comparison:
         known, errors = self._trace.operators[number], {}
 
         def seen(name: str, value: torch.Tensor) -> torch.Tensor:
-            if name not in known:
+            if (wanted := _whole(known.get(name), value)) is None:
                 return value
-            errors[name] = relative(value, known[name])
-            same = known[name].numel() == value.numel()
-            return known[name].reshape(value.shape).to(value.dtype) if same else value
+            errors[name] = relative(value, wanted)
+            same = wanted.numel() == value.numel()
+            return wanted.reshape(value.shape).to(value.dtype) if same else value
 
         value = self._model.seen(number, self._given(number), self._batch, seen)
         unit = self._model.architecture.units[number]
@@ -104,6 +109,11 @@ class _Comparison:
             if how:
                 found[local] = how
         return found
+
+
+def _whole(known: torch.Tensor | Shards | None, value: torch.Tensor) -> torch.Tensor | None:
+    """None where the reference does not know it."""
+    return known.whole(value.shape) if isinstance(known, Shards) else known
 
 
 def _place(model: OurModel, number: int) -> str:

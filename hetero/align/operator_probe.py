@@ -20,6 +20,8 @@ Watcher = Callable[[str, torch.Tensor], torch.Tensor]
 
 BEFORE = {"o": "attention", "down": "activation"}
 """Operators that are known by what they give to a product."""
+EXPERTS = "experts."
+"""What the names of operators begin with that are given some tokens alone."""
 TURNED = ("rotary q", "rotary k")
 """In the order in which parts turn them."""
 

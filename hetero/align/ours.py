@@ -10,6 +10,7 @@ import torch
 from hetero.align.model_trace import ModelTrace
 from hetero.align.operator_probe import OperatorProbe, Watcher
 from hetero.align.source import Source
+from hetero.layers.builder import Builder
 from hetero.layers.group import TensorGroup
 from hetero.models.batch import Batch
 from hetero.models.registry import architecture
@@ -32,12 +33,9 @@ class OurModel:
     def __init__(self, source: Source, dtype: torch.dtype) -> None:
         self.source = source
         self.architecture, self._probe = architecture(source.description), OperatorProbe()
-        shared: dict[str, torch.nn.Parameter] = {}
-        place = TensorGroup(), self._probe.operators, dtype, torch.device("cpu")
+        builder = Builder(TensorGroup(), self._probe.operators, dtype, seed=None)
         count = range(len(self.architecture.units))
-        self.units: list[UnitModule] = [
-            build_unit(source.description, number, *place, seed=0, fill=False, shared=shared) for number in count
-        ]
+        self.units: list[UnitModule] = [build_unit(source.description, number, builder) for number in count]
         for number, unit in enumerate(self.units):
             self._probe.watch(unit, self.architecture.tensors(number, 1))
         self._parameters = {tensor.name: tensor.parameter for unit in self.units for tensor in unit.tensors()}

@@ -2,52 +2,51 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
 import torch
 
-from hetero.align.alignment import Alignment
-from hetero.align.comparison import align
 from hetero.align.errors import AlignError
-from hetero.align.lacking import lacking
+from hetero.align.given_text import GivenText
+from hetero.align.model_trace import ModelTrace
 from hetero.align.ours import OurModel
-from hetero.align.source import Source, source
+from hetero.align.source import Source
 from hetero.align.theirs import transformers_trace
-from hetero.align.tolerance import TOLERANCES, Tolerance
-from hetero.models.batch import Batch
-from hetero.models.registry import architecture
-
-TRANSFORMERS = "transformers"
 
 
-def aligned(
-    model: str,
-    against: str,
-    dtype: str = "float32",
-    reference_dtype: str | None = None,
-    tolerance: float | None = None,
-    samples: int = 2,
-    length: int = 64,
-    seed: int = 0,
-) -> Alignment:
-    """The model, a directory or RUN_DIR[@STEP], against "transformers" or another such one, on tokens that `seed` makes
-    up. Samples are no longer than the model is made for. `tolerance` stands in for the table's. Raises errors that
-    explain themselves."""
-    ours, reference_dtype = source(model, "--model"), reference_dtype or dtype
-    limits = _limits((dtype, reference_dtype), tolerance)
-    if early := lacking(ours):
-        return Alignment(ours.name, against, dtype, limits, [], early)
-    reference = ours if against == TRANSFORMERS else source(against, "--against")
-    if reference is not ours and (lost := reference.lacking()):
-        rule, remedy = "; ".join(lost.values()), "compare with a model that is whole"
-        raise AlignError("--against", against, rule, remedy)
-    check_comparable(ours, reference)
-    batch, wide = made_up(ours, samples, length, seed), getattr(torch, reference_dtype)
-    if against == TRANSFORMERS:
-        trace = transformers_trace(reference, wide, batch)
-    else:
-        trace = OurModel(reference, wide).trace(batch)
-    return align(ours, reference, trace, against, batch, dtype, limits)
+class Reference(ABC):
+    """`source` has its weights; `dtypes` are what it is computed in. `samples` is None where it takes any number."""
+
+    source: Source
+    dtypes: Sequence[str]
+    samples: int | None = None
+
+    @abstractmethod
+    def trace(self, text: GivenText) -> ModelTrace:
+        """What it computes. Raises errors that explain themselves where it cannot."""
+
+
+class TheirReference(Reference):
+    """transformers' own class."""
+
+    def __init__(self, source: Source, dtype: str) -> None:
+        self.source, self.dtypes = source, (dtype,)
+
+    def trace(self, text: GivenText) -> ModelTrace:
+        return transformers_trace(self.source, getattr(torch, self.dtypes[0]), text.batch)
+
+
+class OurReference(Reference):
+    """Another model of ours. Raises AlignError where it lacks tensors."""
+
+    def __init__(self, source: Source, dtype: str) -> None:
+        self.source, self.dtypes = source, (dtype,)
+        if lost := source.lacking():
+            raise AlignError("--against", source.name, "; ".join(lost.values()), "compare with a model that is whole")
+
+    def trace(self, text: GivenText) -> ModelTrace:
+        return OurModel(self.source, getattr(torch, self.dtypes[0])).trace(text.batch)
 
 
 def check_comparable(ours: Source, reference: Source) -> None:
@@ -58,17 +57,3 @@ def check_comparable(ours: Source, reference: Source) -> None:
         here, there = (shapes.get(odd[0], "not there") for shapes in (wanted, found))
         rule = f"{odd[0]} is {there}, and the model's {here}"
         raise AlignError("--against", reference.name, rule, "compare models of one architecture and size")
-
-
-def made_up(ours: Source, samples: int, length: int, seed: int) -> Batch:
-    """Tokens of the model's vocabulary, each as likely; of each the next is the label."""
-    longest = architecture(ours.description).longest
-    length = length if longest is None else min(length, longest)
-    generator = torch.Generator().manual_seed(seed)
-    tokens = torch.randint(0, ours.description.vocab, (samples, length + 1), generator=generator)
-    return Batch(tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous())
-
-
-def _limits(dtypes: tuple[str, ...], asked: float | None) -> Tolerance:
-    coarser = max((TOLERANCES[name] for name in dtypes), key=lambda limits: limits.alone)
-    return coarser if asked is None else replace(coarser, alone=asked, whole=asked)

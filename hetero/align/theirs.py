@@ -15,9 +15,10 @@ import torch
 from torch import nn
 
 from bridge.layout.layout import whole
+from hetero.align.distance import relative
 from hetero.align.errors import AlignError
 from hetero.align.model_trace import ModelTrace
-from hetero.align.operator_probe import BEFORE, TURNED, as_weights
+from hetero.align.operator_probe import BEFORE, EXPERTS, TURNED, as_weights
 from hetero.align.source import Source
 from hetero.layers.cross_entropy import IGNORED
 from hetero.models.batch import Batch
@@ -26,15 +27,19 @@ from hetero.models.parts.routing_module import Routes
 from hetero.models.registry import architecture
 from hetero.models.weight_map import WeightMap
 
+SEEN = 3e-2
+"""Roundings, of experts that are given other tokens beside, are far less; what is seen of another text is far more."""
+
 
 def transformers_trace(source: Source, dtype: torch.dtype, batch: Batch) -> ModelTrace:
-    """Of the directory's own class, with plain attention. AlignError where there is no transformers, or it has no such
-    model."""
+    """Of the directory's own class, with plain attention, which it ends where positions begin anew. AlignError where
+    transformers is not here, or has no such model."""
     with source.directory() as folder:
         model = _loaded(str(folder), source.name, dtype)
+    _check_apart(model, source.name, batch)
     found = _Found(model, source)
     with found.hooked():
-        logits_BTV = model(batch.tokens_BT, use_cache=False).logits
+        logits_BTV = _logits(model, batch.tokens_BT, batch)
     loss = torch.nn.functional.cross_entropy(
         logits_BTV.flatten(0, 1).float(), batch.labels_BT.flatten(), reduction="sum", ignore_index=IGNORED
     )
@@ -64,6 +69,27 @@ def _loaded(folder: str, name: str, dtype: torch.dtype) -> nn.Module:
         rule = f"transformers does not load {name} ({error})"
         raise AlignError("--against", "transformers", rule, "compare with another model of ours") from None
     return model.eval()
+
+
+def _logits(model: nn.Module, tokens_BT: torch.Tensor, batch: Batch) -> torch.Tensor:
+    """(B, T, V), of other tokens than the batch's, maybe."""
+    positions = {} if batch.positions_BT is None else {"position_ids": batch.positions_BT}
+    logits_BTV: torch.Tensor = model(tokens_BT, use_cache=False, **positions).logits
+    return logits_BTV
+
+
+@torch.no_grad()
+def _check_apart(model: nn.Module, name: str, batch: Batch) -> None:
+    """AlignError where another first document changes what comes of the others of a sample, as of types whose masks
+    know nothing of positions."""
+    if batch.documents_BT is None:
+        return
+    tokens_BT, later_BT = batch.tokens_BT, batch.documents_BT > batch.documents_BT[:, :1]
+    other_BT = torch.where(later_BT, tokens_BT, (tokens_BT + 1) % (tokens_BT.max() + 1))
+    found, wanted = (_logits(model, one, batch)[later_BT] for one in (other_BT, tokens_BT))
+    if relative(found, wanted) > SEEN:
+        rule = f"transformers lets documents of one sample of {name} see each other"
+        raise AlignError("--against", "transformers", rule, "compare samples of one document: --set data.pack=false")
 
 
 class _Found:
@@ -130,7 +156,7 @@ class _Found:
                 yield module.register_forward_pre_hook(self._before(number, BEFORE[name]))
             if name == "o":
                 attentions[self._model.get_submodule(foreign.rpartition(".")[0].rpartition(".")[0])] = number
-            if name != "head" and not name.startswith("experts."):
+            if name != "head" and not name.startswith(EXPERTS):
                 yield module.register_forward_hook(self._after(number, name, _rows(self._map, spec.name, foreign)))
 
     def _hooks_of_experts(self, number: int) -> Iterator[Any]:

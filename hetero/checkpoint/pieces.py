@@ -89,7 +89,7 @@ class CheckpointReader:
             box = overlap(stored.region, region)
             if box is None:
                 continue
-            part = self._load(piece, _key(name, kind), within(box, stored.region))
+            part = self._load(piece, _key(name, kind), () if box == stored.region else within(box, stored.region))
             if box == region:
                 return part
             if target is None:
@@ -117,6 +117,7 @@ class CheckpointReader:
             raise CheckpointError(name, region, rule, remedy, file=str(self._folder))
 
     def _load(self, piece: StoredPiece, key: str, box: tuple[slice, ...]) -> torch.Tensor:
+        """The `box` of what is stored, all of it without one."""
         if piece.file not in self._files:
             self._files[piece.file] = self._stack.enter_context(self._open(piece))
         file = self._files[piece.file]

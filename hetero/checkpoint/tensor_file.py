@@ -48,13 +48,13 @@ class TensorFile:
         self._zero = 8 + length
 
     def read(self, name: str, box: tuple[slice, ...]) -> torch.Tensor:
-        """A box of a tensor, by whole rows of its first dimension; all of one that has none."""
+        """A box of a tensor, by whole rows of its first dimension; all of the tensor without one."""
         entry = self._entries[name]
         dtype, shape = _TYPES[entry["dtype"]], entry["shape"]
         row = dtype.itemsize * prod(shape[1:])
-        first, last = (box[0].start, box[0].stop) if box else (0, 1)
+        first, last = (box[0].start, box[0].stop) if box else (0, shape[0] if shape else 1)
         begin = self._zero + entry["data_offsets"][0]
-        rows = torch.empty([last - first, *shape[1:]] if box else shape, dtype=dtype)
+        rows = torch.empty([last - first, *shape[1:]] if shape else [], dtype=dtype)
         if rows.numel():
             data = bytearray(self._range(begin + first * row, begin + last * row))
             rows = torch.frombuffer(data, dtype=dtype).view(rows.shape)

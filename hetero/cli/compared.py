@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
+from backends.sizes import size_text
 from hetero.job.planning.comparison import plan_facts
 
 if TYPE_CHECKING:
@@ -65,5 +66,5 @@ def _figure(key: str, value: float | None) -> str:
     if value is None:
         return "-"
     if "bytes" in key:
-        return f"{value / 2**30:.3f} GiB" if value >= 2**30 else f"{value / 2**20:.2f} MiB"
+        return size_text(value)
     return f"{value:,.0f}" if key == "tokens_per_s" else f"{value:.4g}"

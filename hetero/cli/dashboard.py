@@ -38,9 +38,10 @@ async def _serve(run_dir: Path, listener: socket.socket) -> None:
     import asyncio
 
     from hetero.interrupts import answered
+    from hetero.job.judged import ledger_table
     from hetero.monitoring.dashboard.address import is_loopback
     from hetero.monitoring.dashboard.server import serve
 
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
     with answered(lambda: loop.call_soon_threadsafe(stop.set)):
-        await serve(run_dir, listener, stop, local_only=is_loopback(listener.getsockname()[0]))
+        await serve(run_dir, listener, stop, ledger_table, local_only=is_loopback(listener.getsockname()[0]))

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from backends.sizes import size_text
 from balancer.plan.equal import alike, equal_pipelines, named, numbered
 from balancer.plan.plan import PipelinePlan, Plan, StagePlan
 from balancer.schedule.grid import format_grid
@@ -125,7 +126,7 @@ def _stages(planned: Planned) -> Table:
         for s, stage in enumerate(pipeline.stages):
             most = max(planned.memory_bytes(p, s) for p in numbers)  # they own different units
             host = max(planned.host_bytes(p, s) for p in numbers)
-            size = f"{_size(most)} + {_size(host)} of its host" if host else _size(most)
+            size = f"{size_text(most)} + {size_text(host)} of its host" if host else size_text(most)
             strategies = [_strategies(stage)] * asks
             table.add_row(*_row(numbered(numbers), pipeline, s, stage), *strategies, size)
     return table
@@ -201,10 +202,6 @@ def _shape(plan: Plan) -> str:
 def _row_of_stages(pipeline: PipelinePlan) -> str:
     rows = [(name, len(list(row))) for name, row in groupby(f"{s.pool} tp{s.tp}" for s in pipeline.stages)]
     return " > ".join(f"{name} (x {count})" if count > 1 else name for name, count in rows)
-
-
-def _size(bytes_: int) -> str:
-    return f"{bytes_ / 2**30:.2f} GiB" if bytes_ >= 2**30 else f"{bytes_ / 2**20:.1f} MiB"
 
 
 def _figures(prediction: Prediction) -> dict[str, Any]:

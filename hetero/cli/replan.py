@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from backends.sizes import size_text
 from hetero.cli.arguments import path_of
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def replan(
     told = answer["data"]
     typer.echo(
         f"obeys {run_dir / 'plan.json'} from step {answer['step']} on, as epoch {told['to_epoch']}: "
-        f"{told['sent_bytes'] / 2**20:,.1f} MiB moved, it stood for {told['pause_s']:.2f} s"
+        f"{size_text(told['sent_bytes'])} moved, it stood for {told['pause_s']:.2f} s"
     )
 
 

@@ -102,6 +102,16 @@ class PoolOptions(BaseModel):
     chips_per_host: PositiveInt | None = Field(
         None, description="chips on one host, which a tensor-parallel group never leaves; `null` is all of them"
     )
+    network_gbit_per_s: PositiveFloat | None = Field(
+        None,
+        description="what one host carries to all other pools together, each way, in Gbit/s; `null` is what the "
+        "fastest of its links does",
+    )
+    fabric_gbit_per_s: PositiveFloat | None = Field(
+        None,
+        description="one chip's share of what carries bytes to the pool's other hosts, each way, in Gbit/s; `null` is "
+        "as fast as inside a host",
+    )
     select: SelectOptions = Field(
         default_factory=SelectOptions, description="which hosts of a cluster may serve the pool"
     )

@@ -16,7 +16,7 @@ _SINCE_DOCUMENTS = {"loss": "all", "pack": True}
 
 
 class FieldNames(BaseModel):
-    """What a record's fields are called: a text, a prompt and its completion, or the messages of a chat."""
+    """What a record's fields are called: a text, a prompt and its completion, the messages of a chat, or tokens."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -24,11 +24,16 @@ class FieldNames(BaseModel):
     prompt: str | None = Field(None, description="what is answered; goes with completion")
     completion: str | None = Field(None, description="the answer to prompt")
     messages: str | None = Field(None, description="a list of messages, each with a role and content")
+    tokens: str | None = Field(None, description="a list of the model's tokens, made before")
+    labels: str | None = Field(
+        None, description="goes with tokens: for each of them itself, or -100 where it is no answer"
+    )
 
     @model_validator(mode="after")
     def _are_of_one_kind(self) -> FieldNames:
-        if set(self.names) not in ({"text"}, {"prompt", "completion"}, {"messages"}):
-            raise ValueError("give text, or prompt and completion, or messages")
+        kinds = {"text"}, {"prompt", "completion"}, {"messages"}, {"tokens"}, {"tokens", "labels"}
+        if set(self.names) not in kinds:
+            raise ValueError("give text, or prompt and completion, or messages, or tokens, with labels or without")
         return self
 
     @property
@@ -63,7 +68,8 @@ class DataOptions(BaseModel):
         None, description="what a record's fields are called; by default those of these names that it has"
     )
     loss: Literal["all", "answers"] = Field(
-        "all", description="which tokens are learnt: all, or completions and what a chat's assistant says"
+        "all",
+        description="which tokens are learnt: all, or completions, what a chat's assistant says, what labels repeat",
     )
     tokenizer: PathText = Field(
         BYTES,

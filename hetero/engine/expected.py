@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from itertools import accumulate
 
+from backends.backend import Backend
+from backends.emulation import Emulated
 from balancer.cost.stage_times import stage_time, stage_unit_time
 from balancer.cost.times import datasheet_times, update_s
 from balancer.cost.topology import Topology
@@ -13,7 +16,9 @@ from balancer.plan.plan import Plan
 from balancer.schedule.action import COMPUTING, Kind
 from balancer.schedule.lowering import actions_of, last_backwards
 from hetero.engine.step.stage import RankPlace
+from hetero.models.registry import architecture
 from hetero.words.pool import Pool
+from hetero.words.spec import RunSpec
 
 Expected = dict[tuple[Kind, int], float]
 """Seconds by kind and chunk; STEP has the chunk -1."""
@@ -22,6 +27,37 @@ Expected = dict[tuple[Kind, int], float]
 Laps = dict[tuple[Kind, int, int], float]
 """By kind of action, chunk and unit. Of a forward, the part of it after which it comes to the unit; of what ends the
 chunk's gradients, the part after which the unit's own are made."""
+
+
+@dataclass(frozen=True)
+class ChipPace:
+    """What an emulated chip is told to take, of a stage's actions and for each byte that it gives to its host or gets
+    from it. A real one is told nothing."""
+
+    expected_s: Expected = field(default_factory=dict)
+    laps: Laps = field(default_factory=dict)
+    host_byte_s: float = 0.0
+
+    @classmethod
+    def of(cls, spec: RunSpec, place: RankPlace, backend: Backend) -> ChipPace:
+        if not isinstance(backend, Emulated):
+            return cls()
+        topology = topology_of(spec.pools, spec.plan.precisions())
+        asked = topology, workload_of(spec), spec.plan, place
+        host_bytes_per_s = topology.pool(place.ranks[0].pool).chip.host_bytes_per_s
+        return cls(expected_s(*asked, spec.time_scale), laps(*asked), spec.time_scale / host_bytes_per_s)
+
+    @property
+    def update_s(self) -> float | None:
+        """Of all that the chip owns."""
+        return self.expected_s.get((Kind.STEP, -1))
+
+
+def workload_of(spec: RunSpec) -> Workload:
+    """What the run's model costs, unit by unit."""
+    model, train = architecture(spec.model, spec.train.tuning), spec.train
+    work = model.workload(spec.text.seq_len, train.global_batch, train.precision)
+    return replace(work, update=train.optimizer.update, packed=spec.text.packs)
 
 
 def topology_of(pools: Mapping[str, Pool], precisions: Mapping[str, str]) -> Topology:

@@ -12,6 +12,7 @@ from balancer.schedule.action import Kind
 from hetero.engine.step.stage import DTYPES, ChunkModule
 from hetero.engine.trial import Trial
 from hetero.engine.world import World
+from hetero.layers.builder import Builder
 from hetero.layers.group import TensorGroup
 from hetero.layers.weight_gradients import WeightGradients
 from hetero.models.batch import Batch
@@ -42,10 +43,10 @@ class Passes:
         self._backend, self._trial, self._expected = world.backend, trial, expected
         self._dtype, self._device = DTYPES[trial.precision], world.backend.device
         weight_gradients = WeightGradients(world.backend.operators.add_product)
-        common = group, world.backend.operators, self._dtype, self._device, 0, False, None, weight_gradients, recompute
-        self._unit = ChunkModule(
-            index, [build_unit(trial.model, index, *common, tuning=trial.tuning)], weight_gradients
-        )
+        place = group, world.backend.operators, self._dtype, self._device
+        builder = Builder(*place, seed=None, weight_gradients=weight_gradients)
+        unit = build_unit(trial.model, index, builder, recompute, trial.tuning)
+        self._unit = ChunkModule(index, [unit], weight_gradients)
         for parameter in self._unit.parameters():
             fill_with_noise(parameter.data, _SPREAD)
         self._batch = _batch(trial).to(self._device)

@@ -51,6 +51,7 @@ from hetero.words.orders import (
 )
 from hetero.words.pool import Pool
 from hetero.words.spec import RunSpec
+from hetero.words.step import StepReport
 
 
 class Rank:
@@ -113,7 +114,7 @@ class Rank:
 
     def _train(self) -> None:
         assert self._epoch is not None
-        report = self._epoch.run_step()
+        report = self._step()
         for event in self._epoch.take_events():
             self._agent.send_word(event)
         done = self._epoch.next_step
@@ -122,6 +123,11 @@ class Rank:
         if self._epoch.held:
             self._until = done
         self._agent.send_word(report)
+
+    def _step(self) -> StepReport:
+        """The next one, which nobody has been told of yet."""
+        assert self._epoch is not None
+        return self._epoch.run_step()
 
     def _open_world(self, order: OpenWorld) -> WorldOpened:
         """Index 0 of a pool on several hosts: says where to meet. It joins like the others, when all are told."""

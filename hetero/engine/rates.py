@@ -14,6 +14,7 @@ from backends.cpu import CpuBackend
 from backends.emulation import Emulated
 from balancer.cost.times import UPDATE_BYTES
 from balancer.cost.topology import PoolSpec
+from bridge.words.channel import SYNC_BUCKET_BYTES
 from hetero.engine.calibration import group_of, limits_of
 from hetero.engine.expected import topology_of
 from hetero.engine.passes import fill_with_noise
@@ -114,8 +115,10 @@ class _RatedChip:
         ]
 
     def _all_reduce(self, group: TensorGroup) -> Rate | None:
+        """Of what leaves a unit, or a bucket of gradients where that is more: how fast bytes go, not how soon."""
         width = max(architecture(self.spec.model).boundary.values())
-        sent, small = self._new(self.spec.seq_len * self.spec.micro_batch * width), self._new(_SMALL)
+        bucket, leaves = SYNC_BUCKET_BYTES // self._dtype.itemsize, self.spec.seq_len * self.spec.micro_batch * width
+        sent, small = self._new(max(bucket, leaves)), self._new(_SMALL)
         rows = (
             self._row("all_reduce", tuple(x.shape), x.nbytes, None, partial(group.all_reduce_sum, x), group.size)
             for x in (sent, small)

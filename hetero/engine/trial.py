@@ -93,7 +93,7 @@ class Trial:
     @property
     def _passing_bytes(self) -> float:
         work = self.work
-        split = work.activation_bytes - work.whole_bytes + work.forward_bytes + work.backward_bytes + work.remade_bytes
+        split = work.activation_bytes - work.whole_bytes + work.forward_bytes + work.backward_bytes + work.remade.split
         each = work.whole_bytes + work.boundary_bytes + split / self.tp
         if self.packed:
             return self.sequences * (each + sum(work.masks.values()))

@@ -62,9 +62,11 @@ def check_sizes(pools: Pools, train: TrainOptions) -> None:
 
 
 def check_pool(name: str, pool: PoolOptions, precision: str) -> None:
-    """A known family, a chip of it, a tp that a host can hold, a precision of that chip. `precision` is the job's."""
+    """A known family, a chip of it, a tp that a host can hold, a precision of that chip; networks of hosts that are
+    there. `precision` is the job's."""
     key = f"pools.{name}"
     check_name(key, name)
+    _check_networks(key, pool)
     if pool.family not in family_names():
         remedy = did_you_mean(pool.family, family_names())
         raise JobError(f"{key}.family", pool.family, "must be a known chip family", remedy)
@@ -78,6 +80,15 @@ def check_pool(name: str, pool: PoolOptions, precision: str) -> None:
         raise JobError(f"{key}.chip", pool.chip, rule, f"set {key}.family to {chip.family}, or name another chip")
     _check_tp(pool, key)
     _check_precision(key, pool, chip, precision)
+
+
+def _check_networks(key: str, pool: PoolOptions) -> None:
+    """A plan would reckon with what no emulated host is held to."""
+    for name in ("network_gbit_per_s", "fabric_gbit_per_s"):
+        said = getattr(pool, name)
+        if said is not None and pool.emulate is not None:
+            rule = "is of real hosts: emulated ones are all this machine, and their links are paced each by itself"
+            raise JobError(f"{key}.{name}", said, rule, "leave it out, and give bridge.links their gbit_per_s")
 
 
 def _check_can_say(key: str, pool: PoolOptions) -> None:
@@ -172,14 +183,7 @@ def check_model(model: ModelOptions, data: DataOptions, pools: Pools, tuning: Tu
             raise
         key = str(error.key)  # type: ignore[attr-defined]
         raise JobError.at(key if key.startswith(("model", "train")) else f"model.{key}", error) from None
-    if data.vocab is not None and described.vocab < data.vocab:
-        rule = f"must have room for the {data.vocab} symbols of the {data.tokenizer!r} tokenizer"
-        raise JobError("model", f"vocab {described.vocab}", rule, f"choose a vocab of at least {data.vocab}")
-    if told.longest is not None and data.seq_len > told.longest:
-        rule = f"the model has learnt {told.longest} positions"
-        raise JobError("data.seq_len", data.seq_len, rule, f"use {told.longest} or less")
-    if told.alone is not None and packs(data):
-        raise JobError("data.pack", True, told.alone, "set it to false")
+    check_text(described, data)
     if model.hf is not None and model.weights is None and told.unlike is not None:
         rule = f"{told.unlike} does not begin at random, and how it does is not known here"
         raise JobError("model.init", "random", rule, "let transformers write a directory, and begin with its weights")
@@ -187,6 +191,19 @@ def check_model(model: ModelOptions, data: DataOptions, pools: Pools, tuning: Tu
         if pool.tp != "auto" and (reason := told.legal_tp(pool.tp)):
             legal = [str(tp) for tp in range(1, min(pool.count, MOST_TP) + 1) if told.legal_tp(tp) is None]
             raise JobError(f"pools.{name}.tp", pool.tp, reason, f"set it to {' or '.join(legal)}, or to auto")
+
+
+def check_text(model: ModelDescription, data: DataOptions) -> None:
+    """The model has room for every symbol and position of the text, and takes samples as they are made."""
+    told = architecture(model)
+    if data.vocab is not None and model.vocab < data.vocab:
+        rule = f"must have room for the {data.vocab} symbols of the {data.tokenizer!r} tokenizer"
+        raise JobError("model", f"vocab {model.vocab}", rule, f"choose a vocab of at least {data.vocab}")
+    if told.longest is not None and data.seq_len > told.longest:
+        rule = f"the model has learnt {told.longest} positions"
+        raise JobError("data.seq_len", data.seq_len, rule, f"use {told.longest} or less")
+    if told.alone is not None and packs(data):
+        raise JobError("data.pack", True, told.alone, "set it to false")
 
 
 def _layers(model: ModelDescription) -> int:

@@ -14,6 +14,7 @@ from pathlib import Path
 from backends.errors import ChipError
 from backends.identify import AUTO, identify
 from backends.probe import Detection
+from backends.sizes import size_text
 from bridge.precision import ITEM_BYTES
 from hetero.checkpoint.address import StoreAddress
 from hetero.checkpoint.errors import CheckpointError
@@ -244,10 +245,9 @@ def _store(address: str, *, elsewhere: bool) -> Finding:
 
 def storage(there: Space, n_bytes: int, *, elsewhere: bool) -> Finding:
     """What this host sees of a folder that may be another one on a cluster."""
-    gib = n_bytes / 2**30
-    rule = f"can be written, and about {gib:.3g} GiB of checkpoints fit"
+    rule = f"can be written, and about {size_text(n_bytes)} of checkpoints fit"
     short = there.free_bytes < n_bytes
-    value = f"{there.path}: {there.fault or f'{there.free_bytes / 2**30:.1f} GiB free'}"
+    value = f"{there.path}: {there.fault or f'{size_text(there.free_bytes)} free'}"
     remedy = "name another folder, or lower checkpoint.keep"
     wrong = bool(there.fault) or short
     return judged("checkpoint.storage", value, rule, remedy, error=wrong and not elsewhere, warning=wrong)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from hetero.data.documents.making import check_room
 from hetero.data.options import BYTES, MODEL, DataOptions
+from hetero.data.tokenizing.loading import load_tokenizer
+from hetero.errors import explains_itself
 from hetero.huggingface.errors import HfError
 from hetero.huggingface.folder import TOKENIZER
 from hetero.huggingface.hub import place
@@ -29,11 +32,24 @@ def with_directory(data: DataOptions, model: ModelOptions) -> DataOptions:
 
 
 def tokenizer_notes(data: DataOptions, model: ModelOptions) -> list[str]:
-    """In words, what a person may not have meant."""
-    if data.tokenizer != BYTES or model.weights is None:
+    """In words, what a person may not have meant, and why a run that read its text here would be refused."""
+    if data.tokenizer != BYTES:
+        return _misfits(data, model)
+    if model.weights is None:
         return []
     remedy = f"data.tokenizer: {MODEL} takes the model's own" if _has_tokenizer(model) else f"it has no {TOKENIZER}"
     return [f"the weights of {model.hf} begin on raw bytes, which are not the tokens that they have learnt; {remedy}"]
+
+
+def _misfits(data: DataOptions, model: ModelOptions) -> list[str]:
+    try:
+        tokenizer = load_tokenizer(with_directory(data, model).tokenizer)
+        check_room(tokenizer, data.tokenizer, model.resolve().vocab)
+        return []
+    except Exception as error:
+        if not explains_itself(error):
+            raise
+        return [f"the text cannot be read here as it is to be: {error}"]
 
 
 def _has_tokenizer(model: ModelOptions) -> bool:

@@ -7,6 +7,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from balancer.cost.workload import TpBytes
 from bridge.layout.layout import TensorLayout
 from hetero.layers.spec import Constant, Normal, TensorSpec
 from hetero.models.parts.part import PartWork
@@ -39,11 +40,11 @@ class Adapter:
         flops, narrow = 2.0 * seq_len * self.rank * (out + width), seq_len * size * self.rank
         return PartWork(
             forward_flops=flops,
-            whole_bytes=narrow,
+            kept=TpBytes(whole=narrow),
             forward_bytes=seq_len * size * out,
-            whole_backward_bytes=seq_len * size * width + narrow,
+            backward=TpBytes(whole=seq_len * size * width + narrow),
             weight_flops=flops,
-            whole_pair_bytes=2 * narrow,
+            pairs=TpBytes(whole=2 * narrow),
         )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from balancer.cost.workload import UnitWork
+from balancer.cost.workload import NO_BYTES, TpBytes, UnitWork
 from hetero.models.parts.part import PartWork
 
 
@@ -20,10 +20,9 @@ def selective_work(
     works = [work for _, work in steps]
     read = sum(work.input_bytes for before, work in steps if before is None or not before.from_input_bytes)
     read_again = sum(work.input_bytes for work in works) - read
-    remade_whole = sum(work.elementwise_whole_bytes for work in works)
-    whole = read + sum(work.from_input_bytes or work.whole_bytes for work in works) - alike - remade_whole
-    split = sum(work.kept_bytes - work.elementwise_bytes for work in works)
-    remade, first = sum(work.elementwise_bytes for work in works), works[0]
+    first, again = works[0], sum((work.elementwise for work in works), NO_BYTES)
+    whole = read + sum(work.from_input_bytes or work.kept.whole for work in works) - alike - again.whole
+    split = sum(work.kept.split for work in works) - again.split
     return replace(
         plain,
         activation_bytes=whole + split,
@@ -31,8 +30,8 @@ def selective_work(
         gathered_bytes=0,
         apart_bytes=plain.gathered_bytes,
         last_bytes=plain.last_bytes + read_again + (_made_of_input(first, size) if first.from_input_bytes else 0),
-        forward_bytes=plain.forward_bytes + remade,
-        remade_bytes=plain.remade_bytes + remade,
+        forward_bytes=plain.forward_bytes + again.split,
+        remade=plain.remade + TpBytes(again.split),
     )
 
 
@@ -40,7 +39,7 @@ def full_work(plain: UnitWork, works: Sequence[PartWork], size: int, beside: int
     """Only what came in is kept, as large as what is given, and at most `beside` of adapters of the last product. The
     second run ends before that product, whose result nobody keeps."""
     split, whole = plain.activation_bytes - plain.whole_bytes, plain.whole_bytes
-    remade_whole = whole - works[0].whole_bytes - works[0].input_bytes + _made_of_input(works[0], size)
+    remade_whole = whole - works[0].kept.whole - works[0].input_bytes + _made_of_input(works[0], size)
     return replace(
         plain,
         activation_bytes=plain.boundary_bytes + beside,
@@ -48,12 +47,11 @@ def full_work(plain: UnitWork, works: Sequence[PartWork], size: int, beside: int
         gathered_bytes=0,
         last_bytes=plain.last_bytes + remade_whole,
         forward_bytes=plain.forward_bytes + split,
-        remade_bytes=plain.remade_bytes + split,
-        remade_whole_bytes=remade_whole,
+        remade=TpBytes(plain.remade.split + split, remade_whole),
         remade_flops=plain.remade_flops + plain.forward_flops - works[-1].last_flops,
     )
 
 
 def _made_of_input(first: PartWork, size: int) -> int:
     """A float32 input is itself what an element-wise part would keep of it in float32."""
-    return first.whole_bytes - (first.from_input_bytes if size == 4 else 0)
+    return first.kept.whole - (first.from_input_bytes if size == 4 else 0)

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from balancer.cost.workload import NO_BYTES, TpBytes
 from hetero.layers.spec import TensorSpec
 from hetero.models.adapter import Adapter, adapter_names
 from hetero.models.parts.part import Part, PartWork
@@ -38,24 +39,21 @@ def _trained(work: PartWork, specs: Sequence[TensorSpec], weights: float | None 
         work,
         frozen_flops=frozen * (work.weight_flops if weights is None else weights),
         weight_flops=(1 - frozen) * work.weight_flops,
-        pair_bytes=work.pair_bytes if frozen < 1 else 0,
-        whole_pair_bytes=work.whole_pair_bytes if frozen < 1 else 0,
+        pairs=work.pairs if frozen < 1 else NO_BYTES,
     )
 
 
 def _with_adapters(trained: PartWork, beside: Sequence[PartWork], work: PartWork) -> PartWork:
     """Adapters run one after another. Their products read, and give, what those of the weights do: pairs are of the
     same tensors as the part's own `work` has, and of what lies between A and B."""
-    pairs = any(one.weight_flops for one in beside)
+    pairs = work.pairs if any(one.weight_flops for one in beside) else trained.pairs
     return replace(
         trained,
         forward_flops=trained.forward_flops + sum(one.forward_flops for one in beside),
-        whole_bytes=trained.whole_bytes + sum(one.whole_bytes for one in beside),
+        kept=sum((one.kept for one in beside), trained.kept),
         forward_bytes=trained.forward_bytes + max(one.forward_bytes for one in beside),
-        whole_backward_bytes=trained.whole_backward_bytes + max(one.whole_backward_bytes for one in beside),
+        backward=trained.backward + TpBytes(whole=max(one.backward.whole for one in beside)),
         weight_flops=trained.weight_flops + sum(one.weight_flops for one in beside),
         frozen_flops=trained.frozen_flops + sum(one.frozen_flops for one in beside),
-        pair_bytes=work.pair_bytes if pairs else trained.pair_bytes,
-        whole_pair_bytes=(work.whole_pair_bytes if pairs else trained.whole_pair_bytes)
-        + sum(one.whole_pair_bytes for one in beside),
+        pairs=sum((one.pairs for one in beside), pairs),
     )

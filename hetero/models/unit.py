@@ -7,7 +7,7 @@ from collections import ChainMap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from balancer.cost.workload import UnitWork
+from balancer.cost.workload import NO_BYTES, TpBytes, UnitWork
 from balancer.plan.recompute import Recompute
 from hetero.layers.spec import TensorSpec
 from hetero.models.adapter import Adapter, is_adapter
@@ -84,35 +84,7 @@ class Unit:
         specs = self.tensors(1)
         works = self._works(specs, seq_len, size)
         steps, alike = self._steps(works), sum(works[number].from_input_bytes for number in self.branches[1:])
-        elements = {name: math.prod(spec.layout.shape) for name, spec in specs.items()}
-        own = {name: count for name, count in elements.items() if name not in self.ties}
-        trained = {name: count for name, count in elements.items() if specs[name].trains}
-        gathered = sum(work.input_bytes for work in works)
-        whole = sum(work.whole_bytes for work in works) + gathered - alike
-        plain = UnitWork(
-            kind=self.kind,
-            forward_flops=sum(work.forward_flops for work in works),
-            parameters=sum(own.values()),
-            frozen=sum(own[name] for name in own.keys() - trained.keys()),
-            undivided=sum(count for name, count in trained.items() if is_adapter(name)),
-            activation_bytes=whole + sum(work.kept_bytes for work in works),
-            boundary_bytes=boundary_bytes,
-            tp_collectives=sum(work.collectives for work in works),
-            whole_bytes=whole,
-            gathered_bytes=gathered,
-            last_bytes=works[0].whole_backward_bytes,
-            forward_bytes=max(work.forward_bytes for work in works) + (boundary_bytes if self.branches else 0),
-            backward_bytes=_backward_bytes(works),
-            largest_tensor=min(max(trained.values(), default=0), max(part.largest_weight for part in self.parts)),
-            remade_bytes=sum(work.remade_bytes for work in works),
-            remade_flops=sum(work.remade_flops for work in works),
-            weight_flops=sum(work.weight_flops for work in works),
-            frozen_flops=sum(work.frozen_flops for work in works),
-            pair_bytes=sum(work.pair_bytes for work in works),
-            whole_pair_bytes=sum(work.whole_pair_bytes for work in works),
-            masks=dict(ChainMap(*(dict(work.masks) for work in works))),
-            plain_masks=dict(ChainMap(*(dict(work.plain_masks) for work in works))),
-        )
+        plain = self._plain_work(specs, works, alike, boundary_bytes)
         narrow = seq_len * size * sum(adapter.rank for adapter in self.adapters.values())
         made = {
             "none": plain,
@@ -120,6 +92,39 @@ class Unit:
             "full": full_work(plain, works, size, narrow),
         }
         return replace(plain, recomputed={asked: made[self.recomputed(asked)] for asked in ("selective", "full")})
+
+    def _plain_work(
+        self, specs: Mapping[str, TensorSpec], works: Sequence[PartWork], alike: int, boundary_bytes: int
+    ) -> UnitWork:
+        """Where no more is made again than its parts do anyway."""
+        elements = {name: math.prod(spec.layout.shape) for name, spec in specs.items()}
+        own = {name: count for name, count in elements.items() if name not in self.ties}
+        trained = {name: count for name, count in elements.items() if specs[name].trains}
+        gathered, kept = sum(work.input_bytes for work in works), sum((work.kept for work in works), NO_BYTES)
+        whole = kept.whole + gathered - alike
+        return UnitWork(
+            kind=self.kind,
+            forward_flops=sum(work.forward_flops for work in works),
+            parameters=sum(own.values()),
+            frozen=sum(own[name] for name in own.keys() - trained.keys()),
+            undivided=sum(count for name, count in trained.items() if is_adapter(name)),
+            activation_bytes=whole + kept.split,
+            boundary_bytes=boundary_bytes,
+            tp_collectives=sum(work.collectives for work in works),
+            whole_bytes=whole,
+            gathered_bytes=gathered,
+            last_bytes=works[0].backward.whole,
+            forward_bytes=max(work.forward_bytes for work in works) + (boundary_bytes if self.branches else 0),
+            backward_bytes=_backward_bytes(works),
+            largest_tensor=min(max(trained.values(), default=0), max(part.largest_weight for part in self.parts)),
+            remade=TpBytes(sum(work.remade_bytes for work in works)),
+            remade_flops=sum(work.remade_flops for work in works),
+            weight_flops=sum(work.weight_flops for work in works),
+            frozen_flops=sum(work.frozen_flops for work in works),
+            pairs=sum((work.pairs for work in works), NO_BYTES),
+            masks=dict(ChainMap(*(dict(work.masks) for work in works))),
+            plain_masks=dict(ChainMap(*(dict(work.plain_masks) for work in works))),
+        )
 
     def _steps(self, works: Sequence[PartWork]) -> list[tuple[PartWork | None, PartWork]]:
         """Each part with the one whose result it reads, None where that is what came in."""
@@ -143,6 +148,6 @@ def _backward_bytes(works: Sequence[PartWork]) -> int:
     """What the parts' backwards need beside all that is kept at first, of which those behind a part have let go."""
     gone = most = 0
     for work in reversed(works[1:]):
-        most = max(most, work.backward_bytes + work.whole_backward_bytes - gone)
+        most = max(most, work.backward.split + work.backward.whole - gone)
         gone += work.backward_reads_bytes
-    return max(most, works[0].backward_bytes - gone)
+    return max(most, works[0].backward.split - gone)

@@ -14,12 +14,9 @@ from torch import nn
 
 from backends.operators import ELEMENTWISE, Operators
 from balancer.plan.recompute import Recompute
-from hetero.layers.auxiliary import AuxiliaryLoss
 from hetero.layers.builder import Builder, LogicalTensor, tensors
-from hetero.layers.group import TensorGroup
 from hetero.layers.rerun import Remaker
 from hetero.layers.spec import AdapterSpec, TensorSpec
-from hetero.layers.weight_gradients import WeightGradients
 from hetero.models.adapter import adapter_names
 from hetero.models.batch import Batch
 from hetero.models.description import ModelDescription
@@ -99,31 +96,19 @@ def _module(builder: Builder, part: Part, specs: Mapping[str, TensorSpec]) -> nn
 def build_unit(
     description: ModelDescription,
     index: int,
-    group: TensorGroup,
-    operators: Operators,
-    dtype: torch.dtype,
-    device: torch.device,
-    seed: int,
-    fill: bool = True,
-    shared: dict[str, nn.Parameter] | None = None,
-    weight_gradients: WeightGradients | None = None,
+    builder: Builder,
     recompute: Recompute = "none",
-    auxiliary: AuxiliaryLoss | None = None,
     tuning: Tuning = EVERYTHING,
 ) -> UnitModule:
-    """Unit `index` of the model, as rank `group.rank` of its group holds it, of whose values backward makes again what
-    `recompute` says.
+    """Unit `index` of the model, as rank `builder.group.rank` of its group holds it, of whose values backward makes
+    again what `recompute` says.
 
-    `fill` False leaves the parameters' memory as it comes. Units of one rank that are built with the same `shared` use
-    one Parameter for a tied tensor; `weight_gradients` makes those of products, by default at once; `auxiliary` lets
-    losses of parts into a backward. Raises LayoutError where the group's size is illegal for the model.
+    Units of one rank have one builder, so that they use one parameter for a tied tensor. Raises LayoutError where the
+    group's size is illegal for the model.
     """
-    first_values = seed if fill else None
-    tied, made = {} if shared is None else shared, weight_gradients or WeightGradients(operators.add_product)
-    model = architecture(description, tuning)
+    model, group = architecture(description, tuning), builder.group
     unit, specs = model.units[index], model.tensors(index, group.size, group.sequence_parallel, group.spread)
-    common = first_values, tied, made, auxiliary or AuxiliaryLoss(), _adapters(unit, specs)
-    return UnitModule(Builder(group, operators, dtype, device, *common), unit, specs, recompute)
+    return UnitModule(replace(builder, adapters=_adapters(unit, specs)), unit, specs, recompute)
 
 
 def _adapters(unit: Unit, specs: Mapping[str, TensorSpec]) -> dict[str, AdapterSpec]:

@@ -23,6 +23,8 @@ class PoolFigures(TypedDict, total=False):
     bubble: Number | None
     bridge_wait: Number | None
     other: Number | None
+    data_wait: Number | None
+    """A part of `other`, which runs of earlier releases do not tell."""
     bytes_sent: Number | None
     bytes_received: Number | None
     peak_memory_bytes: Number | None

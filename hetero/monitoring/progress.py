@@ -15,6 +15,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from backends.sizes import size_text
 from hetero.monitoring.table import Record, overruns, pool_tables
 from hetero.terminal import plain
 from hetero.words.pool import Pool
@@ -171,7 +172,7 @@ def _number(value: float | None, form: str) -> str:
 
 def _detail(key: str, value: str | int | float) -> str:
     if key.endswith("_bytes") and not isinstance(value, str):
-        return f"{key.removesuffix('_bytes')} {value / 2**30:.2f} GiB"
+        return f"{key.removesuffix('_bytes')} {size_text(value)}"
     return f"{key} {format(value, ',.4g') if isinstance(value, float) else value}"
 
 

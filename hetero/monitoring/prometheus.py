@@ -43,6 +43,7 @@ POOL_GAUGES = {
     "bubble": ("hetero_pool_bubble_ratio", "Part of the step without work to do."),
     "bridge_wait": ("hetero_pool_bridge_wait_ratio", "Part of the step spent waiting for other pools' bytes."),
     "other": ("hetero_pool_other_ratio", "Part of the step that nothing else accounts for."),
+    "data_wait": ("hetero_pool_data_wait_ratio", "Part of the step spent waiting for samples, within other."),
     "peak_memory_bytes": ("hetero_pool_peak_memory_bytes", "Most memory that one chip of the pool has used."),
 }
 LINK_GAUGES = {

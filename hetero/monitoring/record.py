@@ -17,7 +17,7 @@ from hetero.words.pool import Pool
 from hetero.words.step import HostStep, StageTimes, StepReport, StepTotals
 
 BUSY = ("forward_s", "backward_s", "weight_s", "optimizer_s")
-SUMMED = (*BUSY, "bridge_wait_s", "bubble_s")
+SUMMED = (*BUSY, "bridge_wait_s", "bubble_s", "data_s")
 UNSCALED = 1.0
 """The `loss_scale` of a step whose loss is not multiplied. No other is less."""
 UNTOLD = StepTotals(nan, 0, nan, nan, nan, False, 0, 0)
@@ -183,6 +183,7 @@ def _pool(
         "bubble": spent["bubble_s"] / whole_s,
         "bridge_wait": spent["bridge_wait_s"] / whole_s,
         "other": (whole_s - accounted_s) / whole_s,
+        "data_wait": spent["data_s"] / whole_s,
         "bytes_sent": sum(total_bytes(host.sent) for host in hosts),
         "bytes_received": sum(total_bytes(host.received) for host in hosts),
         "peak_memory_bytes": max((host.peak_memory_bytes for host in hosts), default=0),

@@ -42,6 +42,7 @@ class _PlannedShape(_Shape):
 
     time_scale: Number | None = None
     calibrated: list[dict[str, Any]] | None = None
+    rates: list[dict[str, Any]] | None = None
     probed: list[dict[str, Any]] | None = None
     idle: list[_IdleShape] | None = None
 

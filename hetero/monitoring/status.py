@@ -32,7 +32,8 @@ SILENT_AT_START_S = 600.0  # building a large model takes its time
 @dataclass(frozen=True)
 class PoolStatus:
     """One pool in the newest step; before the first step its figures are 0. `exposed_s` is what a step's bridge costs:
-    seconds that a rank of the pool waited for it. `optimizer` is a part of `busy`, which older runs do not tell."""
+    seconds that a rank of the pool waited for it. `optimizer` is a part of `busy`, and `data_wait` of `other`: older
+    runs do not tell them."""
 
     pool: Pool
     capacity_tokens_per_s: float
@@ -49,6 +50,7 @@ class PoolStatus:
     peak_memory_bytes: int
     idle_chips: int = 0
     optimizer: float | None = None
+    data_wait: float | None = None
 
     @property
     def name(self) -> str:
@@ -217,6 +219,11 @@ def calibrated(follower: Follower) -> list[Record]:
     return list(_planned_by(follower).get("calibrated") or ())
 
 
+def rated(follower: Follower) -> list[Record]:
+    """What chips do in a second, as was measured before the plan was made: a row per rate; none where nothing was."""
+    return list(_planned_by(follower).get("rates") or ())
+
+
 def probed(follower: Follower) -> list[Record]:
     """The links that were measured before the plan was made: a row per direction; none where nothing was."""
     return list(_planned_by(follower).get("probed") or ())
@@ -345,6 +352,7 @@ def _pool(pool: Pool, measured: Record, step_s: float, idle: int) -> PoolStatus:
         peak_memory_bytes=int(figure("peak_memory_bytes")),
         idle_chips=idle,
         optimizer=None if measured.get("optimizer") is None else figure("optimizer"),
+        data_wait=None if measured.get("data_wait") is None else figure("data_wait"),
     )
 
 

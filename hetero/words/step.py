@@ -34,7 +34,7 @@ class StepTotals(WordPart):
 
 @dataclass(frozen=True)
 class Spent:
-    """Where a step went."""
+    """Where a step went. `data_s` is what it waited for its samples to be read."""
 
     step: int
     epoch: int
@@ -46,6 +46,7 @@ class Spent:
     optimizer_s: float
     bridge_wait_s: float
     bubble_s: float
+    data_s: float
     sent: CrossedByPool
     received: CrossedByPool
     peak_memory_bytes: int

@@ -23,7 +23,7 @@ from tests.unit.hetero.monitoring.synthetic import metrics_line
 DOCS = ROOT / "docs"
 GLOSSARY = read(DOCS / "glossary.md")
 YAML = [block for document in documents() for block in document.in_language("yaml")]
-RATIOS = ("goodput", "overrun", "link_ratio", "mfu", "busy", "bubble", "bridge_wait", "other")
+RATIOS = ("goodput", "overrun", "link_ratio", "mfu", "busy", "bubble", "bridge_wait", "other", "data_wait")
 AREAS = ("configs/", "docs/", "tests/", "benchmarks/", "hetero/", "balancer/", "bridge/", "backends/", ".ci/")
 
 

@@ -44,7 +44,7 @@ RUN_BY = {
     "hetero align": "tests/unit/hetero/align/test_alignment.py::test_the_command_names_the_first_operator",
     "hetero report": "tests/e2e/test_report.py::_page",
     "python -m tests.stand_in.ascend.called": "tests/stand_in/test_ascend.py::test_the_contract_of_backends",
-    "python -m hetero.job.reference": "tests/unit/hetero/job/test_reference.py::test_the_page_is_the_generated_one",
+    "python -m hetero.job.reference": "tests/unit/hetero/job/test_reference.py::test_the_command_prints_the_page",
 }
 """The function, or the line of the script, that runs a command, wherever else it stands."""
 NOT_RUN = {

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import ast
 
-import pytest
-
 from tests.architecture.tree import PACKAGES, name_of, nodes, python_files
 
 
-@pytest.mark.parametrize("path", python_files(*PACKAGES), ids=name_of)
-def test_no_process_is_started_by_dash_m(path) -> None:  # type: ignore[no-untyped-def]
-    lines = [node.lineno for node in nodes(path) if isinstance(node, ast.Constant) and node.value == "-m"]
-    assert not lines, f"{name_of(path)}:{lines}: use backends.program"
+def test_no_process_is_started_by_dash_m() -> None:
+    found = [
+        f"{name_of(path)}:{node.lineno}"
+        for path in python_files(*PACKAGES)
+        for node in nodes(path)
+        if isinstance(node, ast.Constant) and node.value == "-m"
+    ]
+    assert not found, f"{found}: use backends.program"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.architecture.tree import PACKAGES, functions, name_of, python_files
 
 MOST_LINES_IN_FILE = 500
@@ -14,9 +16,9 @@ def test_files_are_short() -> None:
     assert not {name: lines for name, lines in lengths.items() if lines > MOST_LINES_IN_FILE}
 
 
-def test_functions_are_short() -> None:
-    every = python_files(*PACKAGES, "tests", "benchmarks")
-    long_enough = [path for path in every if path.read_bytes().count(b"\n") >= MOST_LINES_IN_FUNCTION]
+@pytest.mark.parametrize("folders", [PACKAGES, pytest.param(("tests", "benchmarks"), marks=pytest.mark.slow)])
+def test_functions_are_short(folders: tuple[str, ...]) -> None:
+    long_enough = [path for path in python_files(*folders) if path.read_bytes().count(b"\n") >= MOST_LINES_IN_FUNCTION]
     found = [
         f"{name_of(path)}:{function.lineno} {function.name}"
         for path in long_enough

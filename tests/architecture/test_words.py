@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 import importlib
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
@@ -22,6 +23,8 @@ BASES = {"Word", "WordPart", "Answer", "Order", "EndpointOrder", "RankOrder", "R
 
 def _keyed(path: Path) -> Iterator[int]:
     """Lines where a dict has such a key, or is asked for it."""
+    if not re.search(rf"""["']({"|".join(KEYS)})["']""", path.read_text()):
+        return
     for node in nodes(path):
         match node:
             case ast.Dict(keys=keys):

@@ -30,6 +30,10 @@ def name_of(path: Path) -> str:
 
 
 def functions(path: Path) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
-    for node in nodes(path):
+    """Also those within others; none hides in an expression."""
+    below: list[ast.AST] = [parsed(path)]
+    while below:
+        node = below.pop()
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
             yield node
+        below += [child for child in ast.iter_child_nodes(node) if not isinstance(child, ast.expr)]

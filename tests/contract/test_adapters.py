@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 
 from backends.operators import Operators
 from hetero.checkpoint.adapters import write_adapter
+from hetero.layers.builder import Builder
 from hetero.layers.group import TensorGroup
 from hetero.models.adapter import adapter_names, is_adapter
 from hetero.models.hf_model import HfModel
@@ -22,7 +23,6 @@ from tests.unit.hetero.models.whole_model import logical_tensors, loss_of, text
 
 LORA = LoraOptions(rank=3, alpha=6.0)
 TUNED = Tuning(lora=LORA)
-PLACE = TensorGroup(), Operators(), torch.float32, torch.device("cpu")
 
 pytestmark = pytest.mark.parametrize("kind", TINY)
 
@@ -51,9 +51,9 @@ class _Saved:
 
 @pytest.mark.slow
 def test_adapters_alone_have_gradients(kind: str) -> None:
-    model, shared = tiny(kind), dict[str, torch.nn.Parameter]()
+    model, builder = tiny(kind), Builder(TensorGroup(), Operators(), seed=3)
     told = architecture(model, TUNED)
-    units = [build_unit(model, n, *PLACE, seed=3, shared=shared, tuning=TUNED) for n in range(len(told.units))]
+    units = [build_unit(model, n, builder, tuning=TUNED) for n in range(len(told.units))]
     for number, unit in enumerate(units):
         assert {t.name: t.layout for t in unit.tensors()} == {
             spec.name: spec.layout for spec in told.tensors(number, 1).values()

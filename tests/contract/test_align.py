@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from hetero.align.reference import aligned
 from hetero.align.tolerance import TOLERANCES
 from hetero.models.parts.attention import Attention
 from hetero.models.registry import architecture, family_names
@@ -19,8 +18,10 @@ pytestmark = pytest.mark.slow
 @pytest.mark.parametrize("kind", family_names())
 def test_units_and_operators_are_those_of_transformers(kind: str, tmp_path: Path) -> None:
     """Judged by a tolerance of zero, units are looked into that do not differ, too."""
+    from hetero.align.aligned import AlignOptions, aligned  # with transformers, slow to import
+
     folder, limits = write(tmp_path / "model", kind), TOLERANCES["float32"]
-    found = aligned(folder, "transformers", tolerance=0.0, samples=1, length=24)
+    found = aligned(folder, "transformers", AlignOptions(tolerance=0.0, samples=1, length=24))
     assert max(unit.whole.worst for unit in found.units) <= limits.whole
     assert max(unit.alone.worst for unit in found.units) <= limits.alone
     wrong = [(unit.number, name) for unit in found.units for name, error in unit.operators.items() if error > 1e-5]

@@ -17,10 +17,10 @@ import pytest
 import torch
 
 from backends.backend import Backend
-from backends.chip import GIB
 from backends.emulation import Emulated
 from backends.errors import DeviceError, OutOfMemory
 from backends.registry import FAMILIES, find_family, load_backend, visible_device_variables
+from backends.sizes import GIB
 from tests.contract.conftest import chips_of
 from tests.patience import WAIT_S
 

@@ -11,6 +11,7 @@ import torch
 from backends.operators import Operators
 from balancer.plan.recompute import Recompute
 from bridge.layout.layout import LayoutError
+from hetero.layers.builder import Builder
 from hetero.layers.group import TensorGroup
 from hetero.layers.weight_gradients import WeightGradients
 from hetero.models.architecture import Architecture
@@ -22,11 +23,14 @@ from hetero.models.unit_module import build_unit
 from tests.live_bytes import LiveBytes
 from tests.unit.hetero.models.whole_model import build, logical_tensors, loss_of, small, text
 
-PLACE = (Operators(), torch.float32, torch.device("cpu"))
 RECOMPUTE: tuple[Recompute, ...] = get_args(Recompute)
 VARIED: list[dict[str, Any]] = [{}, {"tie_embeddings": True}, {"qkv_bias": True, "kv_heads": 2}]
 
 pytestmark = pytest.mark.parametrize("family", OF_DIMENSIONS)
+
+
+def _builder(**changes: Any) -> Builder:
+    return Builder(TensorGroup(), Operators(), **changes)
 
 
 def _model(family: str, **changes: Any) -> tuple[Dimensions, Architecture]:
@@ -59,7 +63,7 @@ def test_tied_units_of_one_rank_share_one_parameter(family: str) -> None:
     (name,) = {spec.name for spec in model.tensors(owner, 1).values()} & {
         spec.name for spec in model.tensors(other, 1).values()
     }
-    units, apart = build(dims), [build_unit(dims, index, TensorGroup(), *PLACE, seed=3) for index in (owner, other)]
+    units, apart = build(dims), [build_unit(dims, index, _builder(seed=3)) for index in (owner, other)]
     ends = [next(t for t in units[index].tensors() if t.name == name) for index in (owner, other)]
     assert ends[0].parameter is ends[1].parameter
     first, last = (next(t for t in unit.tensors() if t.name == name).parameter for unit in apart)
@@ -82,7 +86,7 @@ def test_what_is_illegal_is_said_and_refused(family: str) -> None:
 
 def test_the_first_loss_is_that_of_a_guess(family: str) -> None:
     dims, model = _model(family, hidden=128)
-    units = [build_unit(dims, index, TensorGroup(), *PLACE, seed=0) for index in range(len(model.units))]
+    units = [build_unit(dims, index, _builder()) for index in range(len(model.units))]
     batch = text(dims)
     loss = loss_of(units, batch) / batch.counted
     assert loss.dtype == torch.float32
@@ -91,9 +95,8 @@ def test_the_first_loss_is_that_of_a_guess(family: str) -> None:
 
 def test_unfilled_units_have_the_same_tensors(family: str) -> None:
     dims, model = _model(family)
-    place = (TensorGroup(), Operators(), torch.float32, torch.device("meta"))
     for index in range(len(model.units)):
-        unit = build_unit(dims, index, *place, seed=0, fill=False)
+        unit = build_unit(dims, index, _builder(device=torch.device("meta"), seed=None))
         assert {parameter.device.type for parameter in unit.parameters()} == {"meta"}
 
 
@@ -119,7 +122,7 @@ def test_bytes_of_a_head_whose_logits_are_made_in_slices(
     whole = 128 * dims.vocab * 4
     monkeypatch.setattr(head, "SLICE_BYTES", whole // slices)
     told = model.workload(128, 1, "float32").units[-1]
-    assert max(told.activation_bytes, told.forward_bytes, told.remade_bytes + told.backward_bytes) < whole / 2
+    assert max(told.activation_bytes, told.forward_bytes, told.remade.split + told.backward_bytes) < whole / 2
     assert told.remade_flops == told.forward_flops
     _check_bytes(dims, model, "head", dtype)
 
@@ -127,8 +130,8 @@ def test_bytes_of_a_head_whose_logits_are_made_in_slices(
 def _check_bytes(
     dims: Dimensions, model: Architecture, kind: str, dtype: torch.dtype, recompute: Recompute = "none"
 ) -> None:
-    length, index, place = 128, [unit.kind for unit in model.units].index(kind), torch.device("cpu")
-    unit = build_unit(dims, index, TensorGroup(), Operators(), dtype, place, seed=0, recompute=recompute)
+    length, index = 128, [unit.kind for unit in model.units].index(kind)
+    unit = build_unit(dims, index, _builder(dtype=dtype), recompute)
     tokens_BT = torch.zeros(1, length, dtype=torch.int64)
     x_BTD = torch.randn(1, length, dims.hidden, dtype=dtype, requires_grad=True)
     unit({"x_BTD": x_BTD}, Batch(tokens_BT, tokens_BT))  # its angles are made once
@@ -147,7 +150,7 @@ def _check_bytes(
     assert kept == pytest.approx(told.activation_bytes - given + told.boundary_bytes, rel=0.02), kind
     room = told.boundary_bytes if told.activation_bytes else 0  # beside the result, which an embedding makes at once
     assert forward == pytest.approx(kept + room + told.forward_bytes, rel=0.02 if recompute == "none" else 0.09), kind
-    remade = told.remade_bytes + told.remade_whole_bytes
+    remade = told.remade.on_rank(1)
     needs = max(remade + told.backward_bytes, told.whole_bytes + told.last_bytes - told.activation_bytes)
     weight = 0 if told.weight_flops and size == 4 else told.largest_tensor * size  # products add to the sum itself
     short = 1.06 if recompute == "selective" else 1.02  # a norm's result made again, beside gradients of what reads it
@@ -162,8 +165,7 @@ def test_what_waits_for_weight_gradients_is_what_the_workload_tells(family: str,
     work, length = model.workload(32, 1, str(dtype).removeprefix("torch.")).units, 32
     for index in {unit.kind: number for number, unit in enumerate(model.units)}.values():
         weight_gradients = WeightGradients()
-        place = TensorGroup(), Operators(), dtype, torch.device("cpu")
-        unit = build_unit(dims, index, *place, seed=0, weight_gradients=weight_gradients)
+        unit = build_unit(dims, index, _builder(dtype=dtype, weight_gradients=weight_gradients))
         tokens_BT = torch.zeros(1, length, dtype=torch.int64)
         x_BTD = torch.randn(1, length, dims.hidden, dtype=dtype, requires_grad=True)
         (out,) = unit({"x_BTD": x_BTD}, Batch(tokens_BT, tokens_BT)).values()
@@ -171,5 +173,5 @@ def test_what_waits_for_weight_gradients_is_what_the_workload_tells(family: str,
             out.backward(torch.ones_like(out))
         tensors = {t.untyped_storage().data_ptr(): t for one in pairs for t in (one.x_ND, one.gradient_NE)}
         told, bytes_ = work[index], sum(t.untyped_storage().nbytes() for t in tensors.values())
-        assert bytes_ == pytest.approx(told.pair_bytes + told.whole_pair_bytes, rel=0.02), told.kind
+        assert bytes_ == pytest.approx(told.pairs.on_rank(1), rel=0.02), told.kind
         assert told.weight_flops == sum(2.0 * length * one.weight_ED.numel() for one in pairs), told.kind

@@ -22,6 +22,7 @@ from bridge.words.endpoint import (
     Introduced,
     LinkProbed,
     LostPeer,
+    PaceSpec,
     PeerSpec,
     ProbeLink,
     Stats,
@@ -77,11 +78,14 @@ def test_one_rank_alone_has_the_link_connected_and_what_it_says_is_kept(first: i
 
 
 @pytest.mark.parametrize("source", [DIALS, KNOCKS])
-def test_a_probe_has_the_link_connected(source: int, start: Start) -> None:
+def test_a_probe_has_the_link_connected_and_finds_what_it_is_paced_to(source: int, start: Start) -> None:
     hosts = [start(name, ["zmq"], patience_s=5.0) for name in ("a@0", "b@0")]
-    link(*hosts, "zmq")
+    link(*hosts, "zmq", PaceSpec(20e6, 0.03))
     hosts[source].control.send_word(ProbeLink(hosts[1 - source].name, 1_000_000))
-    assert hosts[source].expect(LinkProbed).bytes_per_s > 0
+    found = hosts[source].expect(LinkProbed)
+    assert 0 < found.bytes_per_s < 21e6
+    assert found.rtt_s is not None
+    assert found.rtt_s >= 0.06
 
 
 def test_a_peer_that_is_replaced_before_anybody_talks_to_it_is_found(start: Start) -> None:

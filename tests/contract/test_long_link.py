@@ -14,12 +14,12 @@ pytestmark = pytest.mark.slow
 def test_a_long_fat_link_is_found_to_take_several_streams(monkeypatch: pytest.MonkeyPatch) -> None:
     if denied := why_not():
         pytest.skip(f"no network namespaces here: {denied}")
-    with wan(Line(bytes_per_s=5e8, delay_s=0.01)) as places:
+    with wan(Line(bytes_per_s=1e8, delay_s=0.05)) as places:
         monkeypatch.setattr(ZmqEncrypted, "places", places)
         monkeypatch.setattr(ZmqEncrypted, "probe_bytes", 32 << 20)
         ends = ZmqEncrypted(1024)
         streams, found = find_streams(ends.probe)
         ends.close()
     assert streams > 1
-    assert all(one.rtt_s and 0.02 <= one.rtt_s < 1.0 for one in found)
-    assert max(one.bytes_per_s for one in found) < 5e8
+    assert all(one.rtt_s and 0.1 <= one.rtt_s < 2.0 for one in found)
+    assert max(one.bytes_per_s for one in found) < 1e8

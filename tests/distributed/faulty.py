@@ -42,13 +42,13 @@ class FaultyEpoch(SplitEpoch):
 
 
 def _double_a_gradient(epoch: Epoch) -> None:
-    honest = epoch._gradients._gradients
+    honest = epoch._update._gradients._gradients
 
     def gradients(names: Iterable[str]) -> dict[str, torch.Tensor]:
         found = honest(names)
         return found | {name: 2 * found[name] for name in found.keys() & {DOUBLED}}
 
-    epoch._gradients._gradients = gradients
+    epoch._update._gradients._gradients = gradients
 
 
 @torch.no_grad()
@@ -58,11 +58,12 @@ def _halve_a_norm(epoch: Epoch) -> None:
 
 def _skip_an_update(epoch: Epoch) -> None:
     """What the copies here should get of one step goes elsewhere."""
-    back, honest, values = epoch._return, epoch._return.begin, epoch._return._values
+    back = epoch._update._return
+    honest, values = back.begin, back._values
 
     def begin() -> None:
         honest()
-        lost = values.keys() - epoch._optimizer.masters if epoch.next_step == SKIPPED_STEP else ()
+        lost = values.keys() - epoch.state.masters if epoch.next_step == SKIPPED_STEP else ()
         back._values = {name: value.clone() if name in lost else value for name, value in values.items()}
 
     back.begin = begin  # type: ignore[method-assign]
@@ -70,7 +71,8 @@ def _skip_an_update(epoch: Epoch) -> None:
 
 def _use_stale_parameters(epoch: Epoch) -> None:
     """Forwards do not wait for what the step before has updated."""
-    back, wait, settle = epoch._return, epoch._return.wait, epoch._return.settle
+    back = epoch._update._return
+    wait, settle = back.wait, back.settle
     late: dict[str, torch.Tensor] = {}
 
     def too_early(unit: int) -> None:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from safetensors.numpy import load_file
 
 from backends.options import EmulateOptions
 from balancer.completion.completion import complete
@@ -17,6 +15,7 @@ from balancer.cost.topology import LinkSpec, Topology
 from balancer.plan.plan import Plan
 from balancer.problem import Problem
 from bridge.options import BridgeOptions
+from hetero.align.captured import captured_gradients
 from hetero.checkpoint.hf_directory import HfDirectory
 from hetero.checkpoint.hf_layout import HfLayout
 from hetero.checkpoint.manifest import RunState
@@ -113,16 +112,7 @@ class Run:
     def gradients(self, step: int) -> dict[str, np.ndarray]:
         """Whole gradients by logical name. Every element must come from exactly one owner."""
         assert self.folder is not None
-        whole: dict[str, np.ndarray] = {}
-        written: dict[str, np.ndarray] = {}
-        for entry in sorted((self.folder / f"step-{step:08d}").glob("*.json")):
-            values = load_file(entry.with_suffix(".safetensors"))
-            for name, stored in json.loads(entry.read_text())["tensors"].items():
-                box = tuple(slice(*bounds) for bounds in stored["region"])
-                whole.setdefault(name, np.zeros(stored["shape"], np.float32))[box] = values[f"{name}/gradient"]
-                written.setdefault(name, np.zeros(stored["shape"], np.int64))[box] += 1
-        assert not {name for name, count in written.items() if (count != 1).any()}, "elements without one owner"
-        return whole
+        return {name: one.numpy() for name, one in captured_gradients(self.folder, step).items()}
 
 
 class Standing:

@@ -20,6 +20,7 @@ from hetero.data.source import Prepared, prepare
 from hetero.data.text import orders, text_stream
 from hetero.job.file.load import load_job
 from hetero.layers.auxiliary import AuxiliaryLoss
+from hetero.layers.builder import Builder
 from hetero.layers.group import TensorGroup
 from hetero.models.batch import Batch
 from hetero.models.description import ModelDescription
@@ -45,12 +46,9 @@ class PlainModel:
 
     def __init__(self, dims: ModelDescription, seed: int, tuning: Tuning = EVERYTHING) -> None:
         self.dims = dims
-        shared: dict[str, torch.nn.Parameter] = {}
-        place = (TensorGroup(), Operators(), torch.float32, torch.device("cpu"), seed)
-        count = len(architecture(dims).units)
-        self.auxiliary = AuxiliaryLoss()
-        common = {"shared": shared, "auxiliary": self.auxiliary, "tuning": tuning}
-        self.units = [build_unit(dims, unit, *place, **common) for unit in range(count)]
+        self.auxiliary, count = AuxiliaryLoss(), len(architecture(dims).units)
+        builder = Builder(TensorGroup(), Operators(), seed=seed, auxiliary=self.auxiliary)
+        self.units = [build_unit(dims, unit, builder, tuning=tuning) for unit in range(count)]
         self.parameters = {tensor.name: tensor.parameter for unit in self.units for tensor in unit.tensors()}
         self.trained = {name: parameter for name, parameter in self.parameters.items() if parameter.requires_grad}
 

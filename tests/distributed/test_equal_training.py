@@ -19,6 +19,7 @@ from tests.distributed.two_actions import WAYS
 VALIDATED = (
     "rows of the stream, tp grows",
     "chunks and tp mixed",
+    "again and again",
     "tied, apart and together",
     "7, 2 and 1 in stages",
     "bfloat16",
@@ -35,6 +36,11 @@ LONG = [case for case in CASES if case.job.train.steps >= 50]
 IN_EVERY_RUN = ("long: tp 1, 2 and 4",)
 """A rate that changes; unequal shares of one batch train over Ray (tests/e2e)."""
 ANOTHER_TIME = (
+    "tp grows",
+    "chunks and tp mixed",
+    "7, 2 and 1 in stages",
+    "tied, apart and together",
+    "zero bubble",
     "half a layer apart",
     "tp shrinks",
     "tp 4 next to 4, chips in another order",

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from hetero.job.judged import ledger_table
+from hetero.monitoring.dashboard.address import listen, url
+from hetero.monitoring.dashboard.server import serve
 from hetero.monitoring.journal import Record
 from tests.patience import WAIT_S
 
@@ -119,6 +124,20 @@ class Server:
     def _said(self) -> str:
         assert self._process.stdout is not None
         return self._process.stdout.readline()
+
+
+@contextmanager
+def served(run_dir: Path) -> Iterator[str]:
+    """The address of a run's page, from a thread: the server without the seconds that its process takes to start."""
+    loop, stop = asyncio.new_event_loop(), asyncio.Event()
+    with listen("127.0.0.1", "auto", key="--port") as listener, ThreadPoolExecutor(1) as thread:
+        serving = thread.submit(loop.run_until_complete, serve(run_dir, listener, stop, ledger_table, local_only=True))
+        try:
+            yield url(listener)
+        finally:
+            loop.call_soon_threadsafe(stop.set)
+            serving.result(WAIT_S)
+            loop.close()
 
 
 def figures_of(record: Record) -> dict[str, float]:

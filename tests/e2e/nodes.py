@@ -46,7 +46,7 @@ def _patiently(folder: Path) -> Cluster:
 
 def _started(folder: Path) -> Cluster:
     cluster = Cluster()
-    common: dict[str, Any] = {"temp_dir": str(folder), "object_store_memory": OBJECT_STORE_BYTES}
+    common: dict[str, Any] = {"temp_dir": str(folder), "object_store_memory": OBJECT_STORE_BYTES, "num_cpus": 1}
     dashboard = {"include_dashboard": True, "dashboard_host": "127.0.0.1", "dashboard_port": _free_port()}
     dashboard["dashboard_agent_listen_port"] = _free_port()  # Ray's own choice is one that another Ray here may have
     try:

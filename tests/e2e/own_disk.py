@@ -8,10 +8,10 @@ import sys
 from pathlib import Path
 from unittest.mock import patch
 
-from hetero import run
 from hetero.checkpoint.address import Location
 from hetero.checkpoint.resume import checkpoint_folder
 from hetero.cli import app
+from hetero.job.run import checkpoints
 
 
 def _on_own_disk(run_dir: Path, storage: str | None) -> Location:
@@ -21,5 +21,5 @@ def _on_own_disk(run_dir: Path, storage: str | None) -> Location:
 
 
 if __name__ == "__main__":
-    with patch.object(run, "checkpoint_folder", _on_own_disk):
+    with patch.object(checkpoints, "checkpoint_folder", _on_own_disk):
         sys.exit(app.run(sys.argv[1:]))

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.browser import ON_EVERY_SCREEN, WAIT_MS, Opened, Server, chromium, figures_of
+from tests.e2e.browser import ON_EVERY_SCREEN, WAIT_MS, Opened, Server, chromium, figures_of, served
 from tests.unit.hetero.monitoring.crowd import SLOWEST, write_crowd
 from tests.unit.hetero.monitoring.dashboard.runs import SyntheticRun
 
@@ -36,18 +36,11 @@ def run(tmp_path: Path) -> Iterator[SyntheticRun]:
 
 
 @pytest.fixture
-def server(run: SyntheticRun) -> Iterator[Server]:
-    server = Server(run.folder)
-    yield server
-    server.stop()
-
-
-@pytest.fixture
-def opened(browser: Any, run: SyntheticRun, server: Server) -> Iterator[Opened]:
-    with Opened(browser, server.address) as opened:
+def opened(browser: Any, run: SyntheticRun) -> Iterator[Opened]:
+    with served(run.folder) as address, Opened(browser, address) as opened:
         opened.wait_for_step(11)
         yield opened
-        assert {url for url in opened.requests if not url.startswith(server.address)} == set(), "left the host"
+        assert {url for url in opened.requests if not url.startswith(address)} == set(), "left the host"
         assert opened.dialogs == []
 
 
@@ -67,7 +60,8 @@ def test_the_numbers_are_those_of_the_metrics(opened: Opened, run: SyntheticRun)
 def test_it_says_what_a_person_wants_to_know(opened: Opened) -> None:
     text = opened.text("body")
     for words in ("quickstart", "running", "emulated", "12 of 60 steps", "2 x A800-80G", "tp 4 · units 3-9", "10 of 16",
-                  "Timeline of step 10", "configured", "left"):  # fmt: skip
+                  "Timeline of step 10", "Ledger (emulated)", "efficiency against the ideal", "configured",
+                  "left"):  # fmt: skip
         assert words in text, words
     assert opened.page.locator(".timeline .span").count() > 80
     assert opened.page.locator("#loss .curve").count() == 2
@@ -104,13 +98,17 @@ def test_it_survives_a_restart_of_the_run(opened: Opened, run: SyntheticRun) -> 
     opened.wait_for_step(2)
 
 
-def test_it_survives_a_restart_of_the_server(opened: Opened, run: SyntheticRun, server: Server) -> None:
+def test_it_survives_a_restart_of_the_server(browser: Any, run: SyntheticRun) -> None:
+    server = Server(run.folder)
+    with Opened(browser, server.address) as opened:
+        opened.wait_for_step(11)
+        server.stop()
+        opened.page.wait_for_selector("#connection:text('reconnecting')")
+        run.advance()
+        server.restart()
+        opened.wait_for_step(12)
+        opened.page.wait_for_selector("#connection:text('live')")
     server.stop()
-    opened.page.wait_for_selector("#connection:text('reconnecting')")
-    run.advance()
-    server.restart()
-    opened.wait_for_step(12)
-    opened.page.wait_for_selector("#connection:text('live')")
 
 
 def test_a_slowed_pool_is_shown_within_three_steps(opened: Opened, run: SyntheticRun) -> None:
@@ -134,9 +132,7 @@ def test_a_run_that_failed_says_why(opened: Opened, run: SyntheticRun) -> None:
 
 
 def test_a_thousand_chips_are_one_page(browser: Any, tmp_path: Path) -> None:
-    (tmp_path / "runs").mkdir()
-    server = Server(write_crowd(tmp_path / "runs" / "crowd"))
-    with Opened(browser, server.address) as opened:
+    with served(write_crowd(tmp_path / "crowd")) as address, Opened(browser, address) as opened:
         opened.wait_for_step(3)
         assert opened.page.locator("#plan .pipeline").count() == 1
         assert "4 x 64 of 256" in opened.text("#plan")
@@ -146,13 +142,11 @@ def test_a_thousand_chips_are_one_page(browser: Any, tmp_path: Path) -> None:
         assert f"slowest rank nvidia:{16 * SLOWEST}" in opened.text('[data-stage="0-63.0"]')
         assert "pipelines 0-63, stage 1" in opened.text('[data-stage="0-63.1"]')
         assert opened.complaints == []
-    server.stop()
 
 
 def test_a_run_without_a_step_is_shown_as_one(browser: Any, tmp_path: Path) -> None:
     (tmp_path / "runs" / "new").mkdir(parents=True)
-    server = Server(tmp_path / "runs" / "new")
-    with Opened(browser, server.address) as opened:
+    with served(tmp_path / "runs" / "new") as address, Opened(browser, address) as opened:
         opened.page.wait_for_selector("#state:text('waiting')")
         assert "no step yet" in opened.text("#loss")
         assert "0 steps" in opened.text("#header")
@@ -160,15 +154,13 @@ def test_a_run_without_a_step_is_shown_as_one(browser: Any, tmp_path: Path) -> N
         run = SyntheticRun(tmp_path / "runs" / "new")
         run.advance()
         opened.wait_for_step(0)
-    server.stop()
     run.close()
 
 
 def test_markup_in_names_stays_text(browser: Any, tmp_path: Path) -> None:
     run = SyntheticRun(tmp_path / "runs" / "quickstart", name=MARKUP, names=(MARKUP, SCRIPT, "kunlun"))
     run.advance(11)
-    server = Server(run.folder)
-    with Opened(browser, server.address) as opened:
+    with served(run.folder) as address, Opened(browser, address) as opened:
         opened.wait_for_step(10)
         assert opened.text("#run-name") == MARKUP
         assert opened.page.title() == f"{MARKUP} · Hetero"
@@ -177,7 +169,6 @@ def test_markup_in_names_stays_text(browser: Any, tmp_path: Path) -> None:
         assert opened.page.locator("script").count() == 1
         assert opened.dialogs == []
         assert opened.complaints == []
-    server.stop()
     run.close()
 
 
@@ -189,21 +180,19 @@ def test_a_long_run_opens(browser: Any, run: SyntheticRun, tmp_path: Path) -> No
     long.close()
     with (long.folder / "metrics.jsonl").open("w") as file:
         file.writelines(line.replace('"step": 0', f'"step": {step}', 1) + "\n" for step in range(100_000))
-    server = Server(long.folder)
-    with Opened(browser, server.address) as opened:
+    with served(long.folder) as address, Opened(browser, address) as opened:
         opened.wait_for_step(99_999)
         opened.page.wait_for_selector("#loss .curve", state="attached")
-    server.stop()
 
 
 @ON_EVERY_SCREEN
 def test_it_is_readable_on_every_screen(
-    browser: Any, run: SyntheticRun, server: Server, tmp_path: Path, device: str, size: tuple[int, int], scheme: str
+    browser: Any, run: SyntheticRun, tmp_path: Path, device: str, size: tuple[int, int], scheme: str
 ) -> None:
     run.advance(25)
     run.slow = {"ascend"}
     run.advance(4)
-    with Opened(browser, server.address, size, scheme) as opened:
+    with served(run.folder) as address, Opened(browser, address, size, scheme) as opened:
         opened.wait_for_step(40)
         opened.page.wait_for_selector(".alert", timeout=WAIT_MS)
         opened.page.wait_for_selector("#loss .curve")

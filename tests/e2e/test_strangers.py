@@ -6,17 +6,14 @@ import contextlib
 import os
 import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import grpc
 import psutil
 import pytest
-import ray
 import requests
 
-from hetero.cluster.onray.runtime import ray_runtime
-from tests.e2e.command import short_folder
+from tests.e2e.fake_run import FakeRun
 from tests.e2e.listeners import listeners
 from tests.patience import RUN_S, WAIT_S
 
@@ -33,27 +30,16 @@ REFUSED = {grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.UNIMPLEMENTED}
 ASKED = ("/", "/api/version", "/api/job_agent/jobs/any/logs", "/logs")
 
 
-@pytest.fixture(scope="module")
-def session() -> Iterator[Path]:
-    """Ray's folder, while it is up; the shell has said that it may be open to everybody."""
-    with short_folder() as place, pytest.MonkeyPatch.context() as patch:
-        place.chmod(0o755)
-        patch.setenv("TMPDIR", str(place))
-        patch.setattr("tempfile.tempdir", None)
-        patch.setenv("RAY_AUTH_MODE", "disabled")
-        with ray_runtime():
-            yield Path(ray._private.worker._global_node.get_session_dir_path())
+@pytest.fixture
+def session(fake_run: FakeRun) -> Path:
+    """Ray's folder."""
+    return fake_run.session
 
 
-def processes() -> list[psutil.Process]:
-    me = psutil.Process()
-    return [me, *me.children(recursive=True)]
-
-
-def ports() -> dict[int, str]:
+def ports(processes: list[psutil.Process]) -> dict[int, str]:
     """Those of Ray's at which somebody listens, and who."""
     found = {}
-    for process in processes():
+    for process in processes:
         with contextlib.suppress(psutil.Error):
             who = " ".join(process.cmdline())
             listening = [one for one in process.net_connections("inet") if one.status == psutil.CONN_LISTEN]
@@ -86,16 +72,16 @@ def test_another_user_neither_reads_nor_moves_its_files(session: Path, tmp_path:
     assert [attempt for attempt in attempts if succeeds_as_another(attempt)] == []
 
 
-def test_its_sockets_with_a_path_lie_in_there(session: Path) -> None:
-    paths = [Path(one.address) for one in listeners(processes()) if one.kind == "unix" and one.where == "path"]
+def test_its_sockets_with_a_path_lie_in_there(session: Path, fake_run: FakeRun) -> None:
+    paths = [Path(one.address) for one in listeners(fake_run.processes()) if one.kind == "unix" and one.where == "path"]
     assert paths
     assert all(path.is_relative_to(session.parents[1]) for path in paths), paths
 
 
-def test_without_the_token_nobody_is_heard(session: Path) -> None:
+def test_without_the_token_nobody_is_heard(session: Path, fake_run: FakeRun) -> None:
     wait_for_the_agent(session)
     refused: set[str] = set()
-    for port, who in ports().items():
+    for port, who in ports(fake_run.processes()).items():
         if answer(port, "/") is None:
             codes = orders(port)
             assert set(codes.values()) <= REFUSED, f"{who} takes orders at {port}: {codes}"
@@ -105,9 +91,9 @@ def test_without_the_token_nobody_is_heard(session: Path) -> None:
     assert refused == set(ORDERS)
 
 
-def test_it_is_no_more_of_ray_than_a_run_needs(session: Path) -> None:
+def test_it_is_no_more_of_ray_than_a_run_needs(fake_run: FakeRun) -> None:
     """Each would take a run half a second of its start, and listen."""
-    running = [" ".join(process.cmdline()) for process in processes()]
+    running = [" ".join(process.cmdline()) for process in fake_run.processes()]
     assert any("raylet" in command for command in running)
     needless = ("ray/dashboard/dashboard.py", "ray/dashboard/agent.py", "DashboardAgent", "_private/monitor.py")
     assert not [command for command in running if any(one in command for one in needless)]

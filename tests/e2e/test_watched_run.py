@@ -161,7 +161,7 @@ def watched(browser: Any) -> Iterator[Watched]:
             sockets = differences(listeners(command.footprint.processes), "on one machine")
             page = _page(browser, command) if browser else None
             exit_code = command.wait(RUN_S)
-            yield Watched(run, exit_code, command.output, scrape, page, sockets, command.footprint.left_after(10.0))
+            yield Watched(run, exit_code, command.output, scrape, page, sockets, command.footprint.left_after(WAIT_S))
 
 
 def test_it_ends_well_and_leaves_nothing(watched: Watched) -> None:

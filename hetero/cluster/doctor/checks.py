@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from backends.errors import ChipError
 from backends.identify import identify
 from backends.probe import Detection
+from backends.sizes import size_text
 from hetero.cluster.doctor.finding import Finding, judged
 from hetero.cluster.doctor.machine import TRIED_BYTES, Machine, ResourceLimits, Space
 
@@ -91,18 +92,18 @@ def _called(found: Detection) -> str:
 
 
 def shared_memory(there: Space | None) -> Finding:
-    rule = f"{_size(GOOD_SHARED_BYTES)} free, for Ray's objects and the collectives of chips"
+    rule = f"{size_text(GOOD_SHARED_BYTES)} free, for Ray's objects and the collectives of chips"
     remedy = "docker run --shm-size=8g, or an emptyDir of medium Memory at /dev/shm"
     if there is None:
         return Finding("warning", "/dev/shm", "missing", rule, remedy)
     if there.fault:
         return Finding("error", there.path, there.fault, "everybody may write there", "chmod 1777 /dev/shm")
     free = there.free_bytes
-    return judged(there.path, f"{_size(free)} free", rule, remedy, warning=free < GOOD_SHARED_BYTES)
+    return judged(there.path, f"{size_text(free)} free", rule, remedy, warning=free < GOOD_SHARED_BYTES)
 
 
 def nameless_memory(fault: str) -> Finding:
-    rule = f"ranks share their slots in it; {_size(TRIED_BYTES)} were tried"
+    rule = f"ranks share their slots in it; {size_text(TRIED_BYTES)} were tried"
     remedy = "Linux 3.17 or newer, and more memory for this container or user"
     return judged("memfd", fault or "works", rule, remedy, error=bool(fault))
 
@@ -128,10 +129,10 @@ def disk(there: Space) -> Finding:
     if there.fault:
         return Finding("error", check, there.fault, "the run is recorded there", "name another folder with --run-dir")
     free = there.free_bytes
-    rule = f"{_size(GOOD_DISK_BYTES)} free, for metrics, tokens and checkpoints"
+    rule = f"{size_text(GOOD_DISK_BYTES)} free, for metrics, tokens and checkpoints"
     remedy = "free some, or name another folder with --run-dir"
     return judged(
-        check, f"{_size(free)} free", rule, remedy, error=free < FEWEST_DISK_BYTES, warning=free < GOOD_DISK_BYTES
+        check, f"{size_text(free)} free", rule, remedy, error=free < FEWEST_DISK_BYTES, warning=free < GOOD_DISK_BYTES
     )
 
 
@@ -157,10 +158,6 @@ def network(machine: Machine) -> Finding:
         value = f"{machine.address}: {machine.listen_fault}"
     remedy = "let programs listen on this address: firewall, container network, sysctl net.ipv4.ip_local_port_range"
     return judged("network", value, "a free port can be had and reached", remedy, error=bool(machine.listen_fault))
-
-
-def _size(n_bytes: int) -> str:
-    return f"{n_bytes / 2**30:.1f} GiB" if n_bytes >= 2**30 else f"{n_bytes / 2**20:.0f} MiB"
 
 
 def _in_mib(n_bytes: int) -> int:

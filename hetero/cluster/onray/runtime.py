@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -30,8 +31,10 @@ from hetero.cluster.onray.daemons import few_daemons
 from hetero.cluster.onray.environment import look_again, private_environment
 from hetero.cluster.onray.reaper import MARK, Reaper, sweep
 from hetero.cluster.private_folder import private_folder
+from hetero.errors import is_disk_full
 from hetero.interrupts import check, held, listening, sigmask
 
+ATTEMPTS = 3
 ANSWER_S = 5.0
 LEAVING_S = 12.0
 OBJECT_STORE_BYTES = 80 * 1024**2  # Ray's least; agents exchange small messages only
@@ -55,30 +58,59 @@ def ray_runtime(address: str | None = None) -> Iterator[None]:
             yield
         finally:
             with held():
-                stack.close()
+                stack.__exit__(*sys.exc_info())
 
 
 @contextlib.contextmanager
 def _local() -> Iterator[None]:
-    """A Ray of our own, in a folder of our own, watched by the reaper until both are gone."""
+    with contextlib.ExitStack() as stack:
+        clear = _patiently(stack)
+        with _left(clear):
+            yield
+
+
+def _patiently(stack: contextlib.ExitStack) -> Callable[[], None]:
+    """Ray gives its own start 30 seconds, which is no setting of its; a busy machine needs longer now and then."""
+    for _ in range(ATTEMPTS - 1):
+        with contextlib.suppress(RayFailure):
+            return stack.enter_context(_our_own())
+        check()
+    return stack.enter_context(_our_own())
+
+
+@contextlib.contextmanager
+def _our_own() -> Iterator[Callable[[], None]]:
+    """A Ray of our own, in a folder of our own, watched by the reaper until both are gone, and how to clear it away at
+    once. Raises RayFailure if it does not start."""
     check_loopback()
     folder, mark = private_folder(_LONGEST_FOLDER), secrets.token_hex(16)
     reaper = Reaper(mark, folder)
     try:
         with private_environment(secrets.token_hex(32), {MARK: mark}), _on_the_loopback(), few_daemons():
-            _init(
-                address="local",
-                num_cpus=2,
-                include_dashboard=False,
-                object_store_memory=OBJECT_STORE_BYTES,
-                _temp_dir=str(folder / _RAYS),
-            )
-        with _left(lambda: sweep(mark, folder, grace_s=0.0)):
-            yield
+            _start(folder / _RAYS)
+        yield lambda: sweep(mark, folder, grace_s=0.0)
     finally:
         look_again()
         sweep(mark, folder)
         reaper.dismiss()
+
+
+def _start(folder: Path) -> None:
+    try:
+        _init(
+            address="local",
+            num_cpus=2,
+            include_dashboard=False,
+            object_store_memory=OBJECT_STORE_BYTES,
+            _temp_dir=str(folder),
+        )
+    except Exception as error:  # Ray's own word for most of it
+        if is_disk_full(error):
+            raise
+        _shutdown()
+        rule = f"must start on this machine, in time: {error}"
+        remedy = "try again once the machine is less busy; hetero doctor looks for other causes"
+        raise RayFailure("Ray", "of this run's own", rule, remedy) from error
 
 
 @contextlib.contextmanager

@@ -18,6 +18,7 @@ from hetero.data.documents.writer import DocumentWriter
 from hetero.data.errors import DataError
 from hetero.data.records.reading import records
 from hetero.data.records.record import DataRecord
+from hetero.data.records.tokenized import tokenized
 from hetero.data.source_files import SourceFiles
 from hetero.data.stream import token_type
 from hetero.data.tokenizing.passages import Passages, fields_of
@@ -28,7 +29,7 @@ VERSION = 1
 that nobody trains on documents that an older release has kept."""
 BATCH, AHEAD, KEEP_EVERY = 256, 4, 64
 _ENTROPY_TOKENS = 1 << 22
-WHOLE = {"messages", "prompt", "completion"}
+WHOLE = {"messages", "prompt", "completion", "labels"}
 """Documents with such fields are never cut in two."""
 
 
@@ -63,7 +64,7 @@ class Making:
     def __init__(self, source: SourceFiles, tokenizer: Tokenizer, room: int, *, answers: bool) -> None:
         self._source, self._tokenizer, self._answers = source, tokenizer, answers
         self.fields = source.fields or self._usual_fields()
-        self.vocab = room if source.form == "megatron" else tokenizer.vocab
+        self.vocab = room if source.form == "megatron" or "tokens" in self.fields else tokenizer.vocab
         self._passages = Passages(self.fields, tokenizer.template, answers=answers)
 
     def run(self, files: DocumentFiles, tell: Tell) -> None:
@@ -111,6 +112,8 @@ class Making:
             found, done = records(self._source.files[number], self._source.form, skip), skip
             while batch := list(islice(found, BATCH)):
                 done += len(batch)
+                if "tokens" in self.fields:
+                    batch = [tokenized(record, self.fields, answers=self._answers) for record in batch]
                 ready = [self._ready(record) for record in batch if record.tokens is not None]
                 passages = [self._passages.of(record) for record in batch if record.tokens is None]
                 yield _Read(passages, ready, number, done, batch[-1].share)
@@ -123,7 +126,7 @@ class Making:
             rule = f"the model has {self.vocab:,} entries for tokens, numbered from 0"
             remedy = "use a model with the vocabulary that these tokens are of"
             raise record.place.error(f"token {int(record.tokens.max())}", rule, remedy)
-        return Encoded(record.tokens.astype(np.uint32))
+        return Encoded(record.tokens.astype(np.uint32), record.learnt)
 
     def _progress(self, read: _Read, writer: DocumentWriter) -> MakingProgress:
         sizes = [file.size for file in self._source.files]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 
 from hetero.data.errors import RecordError
@@ -28,13 +29,15 @@ class RecordPlace:
 
 @dataclass(frozen=True)
 class DataRecord:
-    """`values` are a record's fields by name; or `text` is a whole document; or `tokens` are one, made by others.
-    `share` says how much of the file has been read with it, of 1."""
+    """`values` are a record's fields by name; or `text` is a whole document; or `tokens` are one, made by others, of
+    which `learnt` are learnt, (n,) bool; None means all. `share` says how much of the file has been read with it, of 1.
+    """
 
     place: RecordPlace
     values: Mapping[str, Any] | None = None
     text: bytes | None = None
     tokens: npt.NDArray[Any] | None = None
+    learnt: npt.NDArray[np.bool_] | None = None
     share: float = 1.0
 
     def field(self, name: str) -> Any:

@@ -10,8 +10,15 @@ from hetero.data.tokenizing.chat_template import ASSISTANT, ChatTemplate, Templa
 from hetero.data.tokenizing.tokenizer import Passage
 
 _FIELDS, _LOSS = "data.fields", "data.loss"
-KINDS = ({"messages"}, {"prompt", "completion"}, {"text"})
-"""Which fields go together; the first kind that a record has is taken where the job file names none."""
+KINDS: tuple[dict[str, str], ...] = (
+    {"messages": "messages"},
+    {"prompt": "prompt", "completion": "completion"},
+    {"text": "text"},
+    {"tokens": "input_ids", "labels": "labels"},
+    {"tokens": "input_ids"},
+)
+"""Which fields go together, and their usual names; the first kind that a record has is taken where the job file names
+none."""
 
 
 class Passages:
@@ -86,10 +93,10 @@ def fields_of(record: DataRecord) -> dict[str, str]:
         return {}
     values = record.values or {}
     for kind in KINDS:
-        if kind <= values.keys():
-            return {name: name for name in kind}
+        if set(kind.values()) <= values.keys():
+            return dict(kind)
     there = ", ".join(map(repr, values)) or "none"
-    rule = f"has neither messages, nor prompt and completion, nor text; its fields are {there}"
+    rule = f"has neither messages, nor prompt and completion, nor text, nor input_ids; its fields are {there}"
     raise record.place.error(None, rule, "say which is which with data.fields", _FIELDS)
 
 

@@ -15,6 +15,7 @@ from backends.backend import Stopwatch
 from balancer.schedule.action import COMPUTING, Action, Actions, Kind, Purpose, refuse_unknown
 from balancer.schedule.consistency import check_backwards
 from balancer.schedule.lowering import last_backwards
+from hetero.engine.expected import ChipPace
 from hetero.engine.step.meter import Meter
 from hetero.engine.step.stage import Before, ChunkModule, Made
 from hetero.layers.weight_gradients import ProductPair
@@ -55,9 +56,7 @@ class Executor:
     with anything else in it, or with halves of backwards that do not fit, is refused (ScheduleError).
 
     `names` are the boundary tensors in order, of `shape_BT` on this rank; a flow carries them as (B * T, D) in a
-    precision of its own, and the stage computes in `dtype`. `expected_s` is what emulated chips are told to take,
-    `laps`, by kind, chunk and unit, after which part of a forward they come to the unit, and after which of a backward
-    they are done with it.
+    precision of its own, and the stage computes in `dtype`.
     """
 
     def __init__(
@@ -69,11 +68,10 @@ class Executor:
         shape_BT: tuple[int, int],
         dtype: torch.dtype,
         meter: Meter,
-        expected_s: Mapping[tuple[Kind, int], float],
-        laps: Mapping[tuple[Kind, int, int], float],
+        pace: ChipPace,
     ) -> None:
         self._chunks, self._actions, self._flows, self._names = chunks, actions, flows, tuple(names)
-        self._shape_BT, self._meter, self._expected_s, self._laps = shape_BT, meter, expected_s, laps
+        self._shape_BT, self._meter, self._pace = shape_BT, meter, pace
         self._last, self._dtype = last_backwards(actions), dtype
         self._ahead = _needed_next(actions)
         self._does: dict[Kind, Callable[[Action], None]] = {
@@ -134,7 +132,7 @@ class Executor:
         return partial(self._await_parameters, chunk, watch)
 
     def _await_parameters(self, chunk: int, watch: Stopwatch, unit: int) -> None:
-        part = self._laps.get((Kind.F, chunk, unit), 0.0)
+        part = self._pace.laps.get((Kind.F, chunk, unit), 0.0)
         with watch.paused(part), self._meter.mark(f"wait parameters {unit}"):
             self._arrival.wait(unit)
 
@@ -174,7 +172,7 @@ class Executor:
 
     def _timed(self, action: Action) -> AbstractContextManager[Stopwatch]:
         kind, chunk, m, _ = action
-        return self._meter.action(kind, f"{kind.value} {chunk}.{m}", self._expected_s.get((kind, chunk)))
+        return self._meter.action(kind, f"{kind.value} {chunk}.{m}", self._pace.expected_s.get((kind, chunk)))
 
     def _differentiate(self, chunk: int, m: int) -> None:
         live, differentiate = self._live[chunk, m], self._chunks[chunk].differentiate
@@ -199,7 +197,7 @@ class Executor:
         paced: list[tuple[float, Iterable[str]]] = []
 
         def made(unit: int, names: Iterable[str]) -> None:
-            if (part := self._laps.get((kind, chunk, unit))) is None:
+            if (part := self._pace.laps.get((kind, chunk, unit))) is None:
                 self._sync(chunk, names)
             elif part < NEARLY_DONE:
                 paced.append((part, names))

@@ -21,13 +21,13 @@ class Meter:
         self._backend, self.waits = backend, waits
         self._watches: list[tuple[str, Stopwatch]] = []
         self._spans: list[tuple[str, float, Stopwatch | float]] | None = None
-        self._start = 0.0
+        self._start = self._data_s = 0.0
         self._before: Stopwatch | None = None
 
     def begin(self, traced: bool) -> None:
         self._watches.clear()
         self._spans = [] if traced else None
-        self._start, self._before = time.time(), None
+        self._start, self._data_s, self._before = time.time(), 0.0, None
         self.waits.clear()
 
     @contextmanager
@@ -51,6 +51,14 @@ class Meter:
         if self._spans is not None:
             self._spans.append((label, began, time.time() - began))
 
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Inside, the step waits for its samples."""
+        began = time.perf_counter()
+        with self.mark("wait data"):
+            yield
+        self._data_s += time.perf_counter() - began
+
     def syncing(self, chunk: int) -> AbstractContextManager[None]:
         """Marks the handing over of a chunk's gradients on traced steps."""
         return self.mark(f"SYNC {chunk}")
@@ -71,6 +79,7 @@ class Meter:
             **seconds,
             bridge_wait_s=self.waits.link_s,
             bubble_s=self.waits.work_s,
+            data_s=self._data_s,
             sent=_plain(self.waits.sent),
             received=_plain(self.waits.received),
             peak_memory_bytes=self._backend.memory().peak_bytes,

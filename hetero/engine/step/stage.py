@@ -18,6 +18,7 @@ from bridge.layout.axes import Axes
 from bridge.rank import RankId
 from hetero.engine.step.backward import backward
 from hetero.layers.auxiliary import AuxiliaryLoss
+from hetero.layers.builder import Builder
 from hetero.layers.group import TensorGroup
 from hetero.layers.weight_gradients import ProductPair, WeightGradients
 from hetero.models.batch import Batch
@@ -178,14 +179,14 @@ class Stage:
         weight_gradients = WeightGradients(backend.operators.add_product)
         self.auxiliary = AuxiliaryLoss()
         self.parameters: dict[str, nn.Parameter] = {}
-        shared: dict[str, nn.Parameter] = {}
+        builder = Builder(group, backend.operators, self.dtype, NOWHERE, None, {}, weight_gradients, self.auxiliary)
         placed = plan.pipelines[place.pipeline].stages[place.stage]
         for chunk in plan.pipelines[place.pipeline].chunks():
             if chunk.stage != place.stage:
                 continue
-            common = group, backend.operators, self.dtype, NOWHERE, 0, False, shared, weight_gradients
-            made = self.auxiliary, tuning
-            units = [build_unit(model, unit, *common, placed.recompute_of(unit), *made) for unit in range(*chunk.units)]
+            units = [
+                build_unit(model, unit, builder, placed.recompute_of(unit), tuning) for unit in range(*chunk.units)
+            ]
             self.chunks[chunk.index] = ChunkModule(chunk.units[0], units, weight_gradients)
             for unit in units:
                 for tensor in unit.tensors():

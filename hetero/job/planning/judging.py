@@ -21,6 +21,7 @@ from hetero.job.job import Job
 from hetero.job.planning.links import Probed
 from hetero.job.planning.plan_job import plan_job
 from hetero.job.planning.problem import topology, workload
+from hetero.job.planning.profile import Profile
 
 SpeedSource = Literal["calibration", "run", "datasheet"]
 Row = Mapping[str, Any]
@@ -30,8 +31,8 @@ Row = Mapping[str, Any]
 class MeasuredRun:
     """What is known of a run: the seconds of a step, those that each stage, by (pipeline, stage), computed in it, how
     much slower emulated chips and links were made, and what was measured before the plan was made: `calibrated` chips,
-    a row per pool, tp and kind of unit, and `probed` links, a row per direction. `waits_s` are a stage's seconds for
-    others and for bytes, `pools` where the time of their chips went."""
+    a row per pool, tp and kind of unit, their `rates`, and `probed` links, a row per direction. `waits_s` are a stage's
+    seconds for others and for bytes, `pools` where the time of their chips went."""
 
     step_s: float
     stages_s: Mapping[Place, float]
@@ -40,6 +41,7 @@ class MeasuredRun:
     probed: Sequence[Row] = ()
     waits_s: Mapping[Place, float] = field(default_factory=dict)
     pools: Mapping[str, PoolTime] = field(default_factory=dict)
+    rates: Sequence[Row] = ()
 
     def step(self, plan: Plan) -> MeasuredStep:
         """By stage, where its waits are known."""
@@ -80,9 +82,9 @@ class Judged:
 
 def judge(job: Job, plan: Plan, run: MeasuredRun) -> Judged:
     """Raises the balancer's errors."""
-    probed = Probed(run.probed, run.time_scale)
-    chips, work = topology(job, probed), workload(job)
-    plan = plan_job(job, given=plan, probed=probed).plan
+    probed, rates = Probed(run.probed, run.time_scale), Profile(run.rates)
+    chips, work = topology(job, probed, profile=rates), workload(job)
+    plan = plan_job(job, given=plan, probed=probed, profile=rates).plan
     source, times = _times(chips, work, plan, run)
     prediction = simulate(plan, Problem(chips, work, times), run.time_scale)
     measured = ledger(prediction, run.step(plan))

@@ -19,6 +19,7 @@ from balancer.search.search import SearchResult, search
 from balancer.simulate.band import Band, band
 from balancer.simulate.simulate import Prediction, simulate
 from hetero.errors import explains_itself
+from hetero.job.dropout import dropout_notes
 from hetero.job.errors import JobError
 from hetero.job.job import Job
 from hetero.job.planning.links import NOTHING_PROBED, Probed, unknown_links
@@ -52,7 +53,8 @@ class Planned:
     @property
     def notes(self) -> list[str]:
         """In words."""
-        before = *tokenizer_notes(self.job.data, self.job.model), *map(str, self.idle), *self.assumed
+        told = *tokenizer_notes(self.job.data, self.job.model), *dropout_notes(self.job.model)
+        before = *told, *map(str, self.idle), *self.assumed
         return [*before, *silence_notes(self.job, self.prediction), *rounding_notes(self.job, self.plan)]
 
     def memory_bytes(self, pipeline: int, stage: int) -> int:

@@ -44,20 +44,24 @@ def topology(
 ) -> Topology:
     """Pools and links of a job, by datasheet and job file; a link that is not described there is as it was measured,
     else a plain one. A chip's memory is what the chip itself has said, where it has, and its rates are those of the
-    profile. A host's network is taken to carry what its fastest link does; emulated links are paced each by itself."""
+    profile. A host's network is taken to carry what its fastest link does, unless the job says it; emulated links are
+    paced each by itself."""
     links = tuple(link_spec(job, a, b, probed) for a, b in combinations(job.pools, 2))
     pools = (_pool(job, pool, usable_bytes.get(pool.name)) for pool in named_pools(job.pools).values())
     known = [replace(pool, chip=profile.chip(pool.name, pool.chip)) for pool in pools]
     return Topology(
-        pools=tuple(pool if job.pools[pool.name].emulate else _networked(pool, links) for pool in known),
+        pools=tuple(pool if job.pools[pool.name].emulate else _networked(job, pool, links) for pool in known),
         links=links,
         bucket_bytes=job.bridge.sync_bucket_bytes,
     )
 
 
-def _networked(pool: PoolSpec, links: Iterable[LinkSpec]) -> PoolSpec:
+def _networked(job: Job, pool: PoolSpec, links: Iterable[LinkSpec]) -> PoolSpec:
+    said = job.pools[pool.name]
     rates = (link.bytes_per_s for link in links if pool.name in link.between)
-    return replace(pool, network_bytes_per_s=max(rates, default=inf))
+    network = max(rates, default=inf) if said.network_gbit_per_s is None else said.network_gbit_per_s * 1e9 / 8
+    fabric = None if said.fabric_gbit_per_s is None else said.fabric_gbit_per_s * 1e9 / 8
+    return replace(pool, network_bytes_per_s=network, fabric_bytes_per_s=fabric)
 
 
 def workload(job: Job) -> Workload:

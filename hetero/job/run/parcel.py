@@ -31,8 +31,6 @@ def pack(job: Job, folder: Path) -> str:
 
     Raises JobError if a value of the job is masked or the local data is too large to travel, DataError if that cannot
     be read or is not all below the source."""
-    for package in PACKAGES:
-        shutil.copytree(_home(package), folder / package, ignore=shutil.ignore_patterns("__pycache__", ".*"))
     data = job.unmasked()
     check_told(data)
     if isinstance(job.data.source, str):
@@ -45,6 +43,8 @@ def pack(job: Job, folder: Path) -> str:
     data["data"]["tokenizer"] = _packed_tokenizer(job.data.tokenizer, folder)
     with private_files():
         (folder / JOB_FILE).write_text(core_schema.dump(data), encoding="utf-8")
+    for package in PACKAGES:
+        shutil.copytree(_home(package), folder / package, ignore=shutil.ignore_patterns("__pycache__", ".*"))
     return note
 
 

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from backends.sizes import size_text
 from balancer.plan.plan import Plan
 from balancer.rebalance.decision import Decision
 from balancer.rebalance.moves import move
@@ -117,7 +118,7 @@ class Proposals:
             raise JobError("--plan", "a plan", "is the one that the run obeys", "give another")
         moved = move(now, planned.plan, problem)
         if moved.shortage_bytes:
-            rule = f"some chip lacks {moved.shortage_bytes / 2**30:.2f} GiB for the state of both plans while it moves"
+            rule = f"some chip lacks {size_text(moved.shortage_bytes)} for the state of both plans while it moves"
             raise JobError("--plan", "a plan", rule, "go there by a plan between, or resume from a checkpoint with it")
         facts = {"request": request.name}
         return Proposal(planned, "person", facts, back=request.plan is None)

@@ -40,7 +40,8 @@ _OF_CLASSIFIERS = (
 
 
 def describe(model: HfModel) -> Architecture:
-    """Its dropout, with which it was once trained, is not supported; transformers writes it in every config.json."""
+    """Its dropout, with which it was once trained, is not supported; transformers writes it in every config.json, and
+    plans tell of it."""
     config = Config(model)
     hidden, heads = config.integer("n_embd", 768), config.integer("n_head", 12)
     if hidden % heads:

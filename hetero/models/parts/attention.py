@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
+from balancer.cost.workload import TpBytes
 from bridge.layout.layout import TensorLayout
 from hetero.layers.frequencies import Rotary
 from hetero.layers.spec import Constant, Normal, TensorSpec
@@ -107,16 +108,15 @@ class Attention(Part):
         return PartWork(
             forward_flops=self.product_flops(seq_len) + square,
             collectives=1,
-            kept_bytes=four + (0 if squared else seq_len * 4 * self.heads) + normed,
+            kept=TpBytes(four + (0 if squared else seq_len * 4 * self.heads) + normed),
             input_bytes=seq_len * size * self.hidden,
             forward_bytes=4 * squares,
-            backward_bytes=max(four + 6 * squares, self._norm_backward_bytes(seq_len, size)),
-            elementwise_bytes=0 if self.norm is None or self.norm.whole else normed - given,
+            backward=TpBytes(max(four + 6 * squares, self._norm_backward_bytes(seq_len, size))),
+            elementwise=TpBytes(0 if self.norm is None or self.norm.whole else normed - given),
             remade_flops=square / 2 if squared else 0.0,
             last_flops=2.0 * seq_len * self.hidden * query,
             weight_flops=self.product_flops(seq_len),
-            pair_bytes=four,
-            whole_pair_bytes=seq_len * size * 2 * self.hidden,
+            pairs=TpBytes(four, whole=seq_len * size * 2 * self.hidden),
             masks=masks(seq_len, size, self.rotary, self.window),
             plain_masks=plain_masks(seq_len, size, self.window, squared),
         )

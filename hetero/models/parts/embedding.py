@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from balancer.cost.workload import TpBytes
 from bridge.layout.layout import TensorLayout
 from hetero.layers.spec import Normal, TensorSpec
 from hetero.models.parts.part import Part, PartWork
@@ -32,7 +33,7 @@ class Embedding(Part):
 
     def work(self, seq_len: int, size: int) -> PartWork:
         """Kept are the numbers of positions."""
-        return PartWork(collectives=1, whole_bytes=0 if self.positions is None else 8 * seq_len)
+        return PartWork(collectives=1, kept=TpBytes(whole=0 if self.positions is None else 8 * seq_len))
 
     def multiplied(self) -> tuple[str, ...]:
         return ()

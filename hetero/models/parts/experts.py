@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
+from balancer.cost.workload import TpBytes
 from bridge.layout.layout import TensorLayout
 from hetero.layers.spec import Constant, Normal, TensorSpec
 from hetero.models.parts.part import Part, PartWork
@@ -110,15 +111,13 @@ class Experts(Part):
         return PartWork(
             forward_flops=self._product_flops(seq_len) + 2.0 * seq_len * self.hidden * self.routing.experts,
             collectives=1,
-            kept_bytes=(3 if self.clamped else 4) * routed + 4 * shared,
-            whole_bytes=self._routing_bytes(seq_len, size) + gate,
+            kept=TpBytes((3 if self.clamped else 4) * routed + 4 * shared, self._routing_bytes(seq_len, size) + gate),
             input_bytes=x_bytes,
             forward_bytes=self._forward_bytes(x_bytes, routed),
-            backward_bytes=4 * routed + rows * self.ffn if self.clamped else 2 * routed,
-            elementwise_bytes=made_again,
+            backward=TpBytes(4 * routed + rows * self.ffn if self.clamped else 2 * routed),
+            elementwise=TpBytes(made_again),
             weight_flops=self._product_flops(seq_len),
-            pair_bytes=3 * routed + 3 * shared,
-            whole_pair_bytes=2 * x_bytes + gate,
+            pairs=TpBytes(3 * routed + 3 * shared, whole=2 * x_bytes + gate),
         )
 
     def _product_flops(self, seq_len: int) -> float:

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar
 
+from balancer.cost.workload import TpBytes
 from bridge.layout.layout import TensorLayout
 from hetero.layers.spec import Normal, TensorSpec
 from hetero.models.parts.part import Part, PartWork
@@ -48,19 +49,19 @@ class Head(Part):
         if slices == 1:
             return PartWork(
                 forward_flops=flops,
-                kept_bytes=4 * logits + bent,
+                kept=TpBytes(4 * logits + bent),
                 input_bytes=x_bytes,
                 forward_bytes=logits * wide,
-                backward_bytes=8 * logits,
+                backward=TpBytes(8 * logits),
             )
         return PartWork(
             forward_flops=flops,
             remade_flops=flops,
-            whole_bytes=8 * seq_len,
+            kept=TpBytes(whole=8 * seq_len),
             input_bytes=x_bytes,
             forward_bytes=logits * wide,
             remade_bytes=logits * wide + bent,
-            whole_backward_bytes=4 * seq_len * self.hidden + x_bytes,
+            backward=TpBytes(whole=4 * seq_len * self.hidden + x_bytes),
         )
 
     def multiplied(self) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
+from balancer.cost.workload import TpBytes
 from bridge.layout.layout import TensorLayout
 from hetero.layers.frequencies import Rotary
 from hetero.layers.spec import Constant, Normal, TensorSpec
@@ -89,15 +90,16 @@ class LatentAttention(Part):
         return PartWork(
             forward_flops=self.product_flops(seq_len) + 1.0 * seq_len * seq_len * self.heads * (self.key + self.value),
             collectives=1,
-            kept_bytes=four + heads * self.value + seq_len * 4 * self.heads,
-            whole_bytes=whole,
+            kept=TpBytes(four + heads * self.value + seq_len * 4 * self.heads, whole),
             input_bytes=tokens * self.hidden,
-            backward_bytes=four,
-            elementwise_whole_bytes=whole - tokens * (latents + self.rotary.dim),
+            backward=TpBytes(four),
+            elementwise=TpBytes(whole=whole - tokens * (latents + self.rotary.dim)),
             last_flops=2.0 * seq_len * self.hidden * self.heads * self.value,
             weight_flops=self.product_flops(seq_len),
-            pair_bytes=heads * (self.key + self.plain + 2 * self.value),
-            whole_pair_bytes=tokens * (2 * self.hidden + 2 * latents + self.rotary.dim),
+            pairs=TpBytes(
+                heads * (self.key + self.plain + 2 * self.value),
+                whole=tokens * (2 * self.hidden + 2 * latents + self.rotary.dim),
+            ),
             masks=masks(seq_len, size, self.rotary),
         )
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+from balancer.cost.workload import TpBytes
 from bridge.layout.layout import TensorLayout
 from hetero.layers.spec import Constant, Normal, TensorSpec
 from hetero.models.parts.part import Part, PartWork
@@ -53,14 +54,13 @@ class MLP(Part):
         return PartWork(
             forward_flops=self.product_flops(seq_len),
             collectives=1,
-            kept_bytes=inner * (inward + made),
+            kept=TpBytes(inner * (inward + made)),
             input_bytes=seq_len * size * self.hidden,
-            backward_bytes=inward * inner,
-            elementwise_bytes=made * inner,
+            backward=TpBytes(inward * inner),
+            elementwise=TpBytes(made * inner),
             last_flops=2.0 * seq_len * self.hidden * self.ffn,
             weight_flops=self.product_flops(seq_len),
-            pair_bytes=(inward + 1) * inner,
-            whole_pair_bytes=seq_len * size * 2 * self.hidden,
+            pairs=TpBytes((inward + 1) * inner, whole=seq_len * size * 2 * self.hidden),
         )
 
     def legal_tp(self, tp: int) -> str | None:

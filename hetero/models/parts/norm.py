@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from balancer.cost.workload import TpBytes
 from bridge.layout.layout import TensorLayout
 from hetero.layers.spec import Constant, TensorSpec
 from hetero.models.parts.part import Part, PartWork
@@ -33,9 +34,9 @@ class RMSNorm(Part):
         weight has an offset), and the scale; backward has four float32 arrays of its input's size at once."""
         scaled = 4 if self.offset else size
         return PartWork(
-            whole_bytes=seq_len * (self.hidden * (4 + scaled) + 4),
+            kept=TpBytes(whole=seq_len * (self.hidden * (4 + scaled) + 4)),
             from_input_bytes=seq_len * self.hidden * size,
-            whole_backward_bytes=4 * 4 * seq_len * self.hidden,
+            backward=TpBytes(whole=4 * 4 * seq_len * self.hidden),
         )
 
 
@@ -58,7 +59,7 @@ class LayerNorm(Part):
     def work(self, seq_len: int, size: int) -> PartWork:
         """Kept are its input, and mean and deviation in float32."""
         return PartWork(
-            whole_bytes=seq_len * (self.hidden * size + 8),
+            kept=TpBytes(whole=seq_len * (self.hidden * size + 8)),
             from_input_bytes=seq_len * self.hidden * size,
-            whole_backward_bytes=seq_len * self.hidden * size,
+            backward=TpBytes(whole=seq_len * self.hidden * size),
         )

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+from balancer.cost.workload import NO_BYTES, TpBytes
 from hetero.layers.spec import TensorSpec
 
 
@@ -15,47 +16,42 @@ from hetero.layers.spec import TensorSpec
 class PartWork:
     """What a part costs per sequence, with the plain operators of `backends/operators.py`.
 
-    `forward_flops` are those of matrix products, 2 per multiply-add. At tp 1, `kept_bytes` lie there until backward and
-    `forward_bytes` and `backward_bytes` are needed meanwhile; tp divides these. It does not divide `whole_bytes`, which
-    are kept as well, `input_bytes`, its input if backward reads that, and `whole_backward_bytes`. `collectives` are
-    forward all-reduces of a boundary tensor. Backward makes `remade_bytes` again, which tp divides and which lie beside
-    all else, by products of `remade_flops`.
+    `forward_flops` are those of matrix products, 2 per multiply-add; `collectives` are forward all-reduces of a
+    boundary tensor. What is `kept` lies there until backward, and so do `input_bytes`, its input if backward reads
+    that, on every rank. At tp 1, forward needs `forward_bytes` meanwhile; backward needs what `backward` says, and
+    makes `remade_bytes` again, which tp divides and which lie beside all else, by products of `remade_flops`.
 
     What `ELEMENTWISE` operators (`backends/operators.py`) give and keep can be made again: all of a part that is one of
-    them, from its input of `from_input_bytes`; of another's `kept_bytes`, `elementwise_bytes`, and of `whole_bytes`,
-    `elementwise_whole_bytes`, from the rest of them. `last_flops` are of a last product whose result nobody keeps.
+    them, from its input of `from_input_bytes`; of what another has `kept`, what is `elementwise`, from the rest.
+    `last_flops` are of a last product whose result nobody keeps.
 
     Where a backward is two actions, the gradients of its products' weights come with the second, and take
-    `weight_flops`. Until then their pairs of input and output's gradient are kept: `pair_bytes`, which tp divides,
-    and `whole_pair_bytes`. Of products with frozen weights nobody makes the gradients, which is `frozen_flops` less in
-    a backward. What parts share of a sample has a name for all that read it: `masks` where samples are of several
-    documents, of each in flight, and `plain_masks` where they are not, of all samples alike.
+    `weight_flops`. Until then their `pairs` of input and output's gradient are kept. Of products with frozen weights
+    nobody makes the gradients, which is `frozen_flops` less in a backward. What parts share of a sample has a name for
+    all that read it: `masks` where samples are of several documents, of each in flight, and `plain_masks` where they
+    are not, of all samples alike.
     """
 
     forward_flops: float = 0.0
     collectives: int = 0
-    kept_bytes: int = 0
-    whole_bytes: int = 0
+    kept: TpBytes = NO_BYTES
     input_bytes: int = 0
     forward_bytes: int = 0
-    backward_bytes: int = 0
-    whole_backward_bytes: int = 0
+    backward: TpBytes = NO_BYTES
     remade_bytes: int = 0
     remade_flops: float = 0.0
     from_input_bytes: int = 0
-    elementwise_bytes: int = 0
-    elementwise_whole_bytes: int = 0
+    elementwise: TpBytes = NO_BYTES
     last_flops: float = 0.0
     weight_flops: float = 0.0
-    pair_bytes: int = 0
-    whole_pair_bytes: int = 0
+    pairs: TpBytes = NO_BYTES
     frozen_flops: float = 0.0
     masks: Mapping[str, int] = field(default_factory=dict)
     plain_masks: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def backward_reads_bytes(self) -> int:
-        return self.kept_bytes + self.whole_bytes + self.input_bytes
+        return self.kept.split + self.kept.whole + self.input_bytes
 
 
 class Part(ABC):

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from balancer.cost.workload import TpBytes
 from hetero.layers.spec import TensorSpec
 from hetero.models.hf_model import HfModel
 from hetero.models.parts.part import Part, PartWork
@@ -56,13 +57,11 @@ class ProvidedPart(Part):
         return PartWork(
             forward_flops=linear * seq_len + square * seq_len**2 / 2,
             collectives=work.collectives,
-            kept_bytes=split,
-            whole_bytes=max(0, whole - stream),
+            kept=TpBytes(split, max(0, whole - stream)),
             input_bytes=stream,
-            backward_bytes=split // 2,
-            whole_backward_bytes=2 * stream,
+            backward=TpBytes(split // 2, whole=2 * stream),
             weight_flops=work.products * seq_len,
-            whole_pair_bytes=work.pair * size * seq_len,
+            pairs=TpBytes(whole=work.pair * size * seq_len),
         )
 
     @property

@@ -24,7 +24,7 @@ class Cuts:
 
     def __init__(self, skeleton: Skeleton) -> None:
         self.unknown = ""
-        self.rope = int(getattr(skeleton.causal.config.get_text_config(), "qk_rope_head_dim", 0) or 0)
+        self.rope = int(getattr(skeleton.config, "qk_rope_head_dim", 0) or 0)
         self._styles: list[dict[str, Style]] = []
         self._tensors: list[dict[str, tuple[int | None, int | None]]] = []
         plan = skeleton.causal.config.base_model_tp_plan or {}
@@ -75,10 +75,6 @@ class Cuts:
                 self.unknown = self.unknown or f"its plan has {style} of {_generic(path)}, which is not known here"
         self._styles.append(styles)
         self._tensors.append(tensors)
-
-
-def read_cuts(skeleton: Skeleton) -> Cuts:
-    return Cuts(skeleton)
 
 
 def _fault(style: str, module: Any) -> bool:

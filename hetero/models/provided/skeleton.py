@@ -44,6 +44,16 @@ class Skeleton:
         self.embedding_name = self._name_of(self.base, self.causal.get_input_embeddings())
 
     @property
+    def config(self) -> Any:
+        """Of the text."""
+        return self.causal.config.get_text_config()
+
+    @property
+    def hidden(self) -> int:
+        """The size of a vector of the stream."""
+        return int(self.config.hidden_size)
+
+    @property
     def layers(self) -> nn.ModuleList:
         found: nn.ModuleList = getattr(self.base, self.layers_name)
         return found
@@ -99,13 +109,13 @@ class Passed(nn.Module):
 
     def __init__(self, layer: nn.Module, gives: int) -> None:
         super().__init__()
-        self._layer, self._gives = (layer,), gives
+        self._layer, self.gives = (layer,), gives
         self.call: Call | None = None
 
     def forward(self, *given: Any, **named: Any) -> Any:
         x = given[0] if given else named.pop("hidden_states")
         self.call = Call(given[1:], named)
-        return (x, *[None] * (self._gives - 1)) if self._gives else x
+        return (x, *[None] * (self.gives - 1)) if self.gives else x
 
     def __getattr__(self, name: str) -> Any:
         try:
@@ -120,7 +130,7 @@ class Shell(nn.Module):
     def __init__(self, base: nn.Module, passed: list[Passed]) -> None:
         super().__init__()
         self.base = base
-        self._passed = passed
+        self.passed = passed
 
     def forward(self, batch: Batch) -> torch.Tensor:
         """tokens_BT -> x_BTD."""
@@ -131,8 +141,8 @@ class Shell(nn.Module):
         shape, device = (*batch.tokens_BT.shape, hidden), batch.tokens_BT.device
         with torch.no_grad():
             self._stream(batch, inputs_embeds=torch.zeros(1, dtype=dtype, device=device).expand(shape))
-        found = [passed.call for passed in self._passed]
-        for passed in self._passed:
+        found = [passed.call for passed in self.passed]
+        for passed in self.passed:
             passed.call = None
         return found  # type: ignore[return-value]
 

@@ -10,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from hetero.monitoring.dashboard.live_ledger import Judge, LiveLedger
 from hetero.monitoring.follow import Follower, Point
 from hetero.monitoring.journal import Record
 from hetero.monitoring.status import PoolStatus, RunStatus, status
@@ -24,10 +25,12 @@ Sections = dict[str, str]
 
 
 class RunView:
-    """One run as the page sees it. `refresh` reads, the rest answers from what was read."""
+    """One run as the page sees it. `refresh` reads, the rest answers from what was read. Without a `judge` the page has
+    no ledger."""
 
-    def __init__(self, run_dir: Path) -> None:
+    def __init__(self, run_dir: Path, judge: Judge | None = None) -> None:
         self._follower = Follower(run_dir)
+        self._ledger = LiveLedger(judge) if judge else None
         self._trace = run_dir / "trace.json"
         self._traced: tuple[int, int] | None = None
         self._timeline: dict[str, Any] | None = None
@@ -47,6 +50,7 @@ class RunView:
             "stages": [asdict(stage) for stage in run.stages],
             "plan": _plan(run),
             "timeline": self._timeline,
+            "ledger": self._ledger and self._ledger.of(self._follower),
             "events": run.events[-EVENTS_SHOWN:],
         }
         before = self.sections, self.series[-1:]

@@ -17,6 +17,7 @@ from socket import socket
 from aiohttp import web
 
 from hetero.monitoring.dashboard.address import is_loopback
+from hetero.monitoring.dashboard.live_ledger import Judge
 from hetero.monitoring.dashboard.sections import OpenPage, RunView
 
 POLL_S = 0.5
@@ -42,8 +43,8 @@ log = logging.getLogger(__name__)
 class Dashboard:
     """Serves one run. Reads its directory in a thread, twice a second."""
 
-    def __init__(self, run_dir: Path, poll_s: float = POLL_S) -> None:
-        self._view = RunView(run_dir)
+    def __init__(self, run_dir: Path, judge: Judge | None = None, poll_s: float = POLL_S) -> None:
+        self._view = RunView(run_dir, judge)
         self._poll_s = poll_s
         self._changed = asyncio.Event()
         self._closing = False
@@ -100,9 +101,9 @@ class Dashboard:
         return response
 
 
-async def serve(run_dir: Path, listener: socket, stop: asyncio.Event, *, local_only: bool) -> None:
+async def serve(run_dir: Path, listener: socket, stop: asyncio.Event, judge: Judge, *, local_only: bool) -> None:
     """Serve on a bound socket until `stop` is set. Closes the socket."""
-    application = Dashboard(run_dir).application(local_only=local_only)
+    application = Dashboard(run_dir, judge).application(local_only=local_only)
     runner = web.AppRunner(application, access_log=None, shutdown_timeout=GOODBYE_S)
     await runner.setup()
     try:

@@ -5,6 +5,7 @@ import { Curves } from "./curves.js";
 import { showEvents } from "./events.js";
 import { follow } from "./feed.js";
 import { showFigures, showFooter, showHeader } from "./header.js";
+import { showLedger } from "./ledger.js";
 import { showLinks } from "./links.js";
 import { showPlan } from "./plan.js";
 import { showPools } from "./pools.js";
@@ -19,6 +20,7 @@ const page = {
   evaluations: [],
   plan: null,
   timeline: null,
+  ledger: null,
   events: [],
 };
 const curves = new Curves(byId("loss"), byId("throughput"));
@@ -31,6 +33,7 @@ const VIEWS = [
   { id: "links", reads: ["run", "record"], show: showLinks },
   { id: "plan", reads: ["run", "plan"], show: showPlan },
   { id: "timeline", reads: ["run", "timeline", "width"], show: showTimeline },
+  { id: "ledger", reads: ["run", "ledger"], show: showLedger },
   { id: "events", reads: ["events"], show: showEvents },
   { id: "footer", reads: ["run", "record"], show: showFooter },
 ];

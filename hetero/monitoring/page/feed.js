@@ -1,6 +1,6 @@
 // The server's stream of what changed, section by section. It comes back by itself when the server does.
 
-const SECTIONS = ["run", "record", "stages", "evaluations", "points", "plan", "timeline", "events"];
+const SECTIONS = ["run", "record", "stages", "evaluations", "points", "plan", "timeline", "ledger", "events"];
 const AGAIN_AFTER_MS = 1000;
 
 /** Calls `onSection(name, content)` for everything that comes, and `onState(connected)` when that changes. */

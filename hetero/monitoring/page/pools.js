@@ -12,6 +12,7 @@ const PARTS = [
 const FACTS = [
   ["MFU", "mfu", percent],
   ["optimizer, within busy", "optimizer", percent],
+  ["waits for data, within other", "data_wait", percent],
   ["TFLOP/s per chip", "tflops_per_chip", (value) => plain(value, 3)],
   ["peak memory of a chip", "peak_memory_bytes", bytes],
 ];

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
@@ -15,7 +15,6 @@ from plotly.offline import get_plotlyjs  # type: ignore[import-untyped]
 
 from backends import core_schema
 from balancer.plan.equal import named
-from balancer.search.pool_ledger import PoolLedger
 from hetero.masking import masked
 from hetero.monitoring.follow import Follower
 from hetero.monitoring.journal import Record
@@ -31,6 +30,7 @@ from hetero.monitoring.report.charts import (
     throughput_chart,
     timeline_chart,
 )
+from hetero.monitoring.report.tables import FlopsTable, LedgerTable
 from hetero.monitoring.status import (
     PoolStatus,
     RunStatus,
@@ -41,47 +41,7 @@ from hetero.monitoring.status import (
     typical_step_s,
 )
 from hetero.monitoring.timeline import Timeline
-from hetero.monitoring.waterfall import Term
 from hetero.terminal import plain
-
-
-@dataclass(frozen=True)
-class LedgerRow:
-    """A part of the ideal throughput, as predicted and as measured."""
-
-    term: str
-    predicted: float
-    measured: float
-
-
-SOURCES = {
-    "calibration": "what a calibration of these chips measured before the plan was made",
-    "run": "what the run's own stages took, since nothing was calibrated for a plan by hand",
-    "datasheet": "the chips' datasheets",
-}
-
-
-@dataclass(frozen=True)
-class LedgerTable:
-    """Where the speed went, or in `missing` why that cannot be said. `source` says whence the chips' speeds are that it
-    is predicted by; `pools` has the parts of each pool's time, and of all."""
-
-    rows: Sequence[LedgerRow] = ()
-    source: str = ""
-    predicted_step_s: float = 0.0
-    measured_step_s: float = 0.0
-    pools: Mapping[str, PoolLedger] = field(default_factory=dict)
-    missing: str = ""
-
-
-@dataclass(frozen=True)
-class FlopsTable:
-    """Where the FLOPs of pools went: by pool the terms of its waterfall or in words why there are none, and by what its
-    MFU is to be multiplied for one that counts all of attention's square."""
-
-    waterfalls: Mapping[str, Sequence[Term] | str] = field(default_factory=dict)
-    whole_square: Mapping[str, float] = field(default_factory=dict)
-    missing: str = ""
 
 
 @dataclass(frozen=True)
@@ -107,7 +67,6 @@ def render(follower: Follower, ledger: LedgerTable, flops: FlopsTable, timeline:
         throughput=throughput_chart(run),
         ledger=ledger,
         flops=flops,
-        speeds=SOURCES.get(ledger.source, ledger.source),
         timeline=timeline,
         timeline_chart=timeline_chart(timeline) if timeline else None,
         most_rows=MOST_ROWS,

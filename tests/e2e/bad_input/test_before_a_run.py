@@ -1,4 +1,4 @@
-"""Mistakes that `hetero train` finds between reading the job and the first step: refused, and nothing is left."""
+"""Mistakes that are found between reading the job and the first step: refused, and nothing is left."""
 
 from __future__ import annotations
 
@@ -252,9 +252,39 @@ def test_a_port_that_is_taken(key: str, place: Place, taken_port: int) -> None:
     refusal.says(str(taken_port), "in use", "auto")
 
 
+@pytest.mark.parametrize(
+    ("setting", "parts"),
+    [
+        ("monitor.trackers=[tensorbord]", ("monitor.trackers[0]", "did you mean 'tensorboard'?")),
+        (
+            "monitor.trackers=[{name: tensorboard, options: {folders: x}}]",
+            ("monitor.trackers[0].options.folders", "did you mean 'folder'?"),
+        ),
+        ("monitor.prometheus_port=70000", ("monitor.prometheus_port", "65535")),
+        ("eval.batches=0", ("eval.batches", "greater than 0")),
+        (
+            "eval={every: 5, batches: 20}",
+            ("eval.batches", "sequences are held out, and the text has 62 in all", "use 15 or less"),
+        ),
+    ],
+    ids=["tracker", "its option", "port", "no batches", "more than the text"],
+)
+def test_what_cannot_watch_a_run(setting: str, parts: tuple[str, ...], place: Place) -> None:
+    place.refuses("--set", setting, *NEVER).says(*parts)
+
+
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "no-such-host.invalid:6379", "127.0.0.1:99999", "http://head:8265"])
 def test_a_ray_address_that_does_not_answer(address: str, place: Place) -> None:
     place.refuses("--address", address).says("--address", address, "Ray cluster" if "//" not in address else "submit")
+
+
+@pytest.mark.parametrize(
+    ("address", "part"),
+    [("http://127.0.0.1:1", "a Ray job server must answer there"), ("127.0.0.1:1", "http://127.0.0.1:8265")],
+    ids=["nobody", "no scheme"],
+)
+def test_an_address_of_no_job_server(address: str, part: str, capsys: pytest.CaptureFixture[str]) -> None:
+    refused(capsys, "jobs", "list", "--address", address).says(part)
 
 
 # Plans and checkpoints from elsewhere

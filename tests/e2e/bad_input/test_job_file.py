@@ -8,12 +8,12 @@ What else must be refused is in these places:
     missing data path, empty text, a sequence longer than the data, a port        test_before_a_run.py
       taken, a Ray address that does not answer, storage that one host cannot
       write, data that differs between hosts, a run directory that holds a run,
-      a stage that does not fit the memory which its chip really has
+      a stage that does not fit the memory which its chip really has, trackers,
+      a text too short to hold so much out
     a disk that is full in mid-run                                                 test_full_disk.py
     a misspelt name at every level of the job file                           tests/unit/hetero/job/file/test_load.py
     every rule of a plan by hand                                                   tests/unit/balancer/test_complete.py
-    trackers, and a text too short to hold so much out                             tests/e2e/test_watch_refused.py
-    a cluster that has no place for a pool, a wrong token, names and addresses     tests/e2e/test_cluster.py
+    a cluster that has no place for a pool, a wrong token, names                   tests/e2e/test_cluster.py
       of jobs
 """
 
@@ -42,6 +42,10 @@ CASES = {
     "tp-that-the-heads-forbid": ("count: 2, tp: 2", "count: 3, tp: 3", "pools.nvidia.tp", "4 heads", "1 or 2, or to"),
     "tp-of-a-stage": (NVIDIA, NVIDIA.replace("tp: 2", "tp: 1"), "balance.pipelines[0].stages[0].tp", "use tp 2"),
     "tp-neither-auto-nor-count": ("count: 2, tp: 2", "count: 2, tp: 0", "pools.nvidia.tp", "'auto' or greater than 0"),
+    "network-of-emulated": (
+        "count: 2, tp: 2", "count: 2, tp: 2, network_gbit_per_s: 100", "pools.nvidia.network_gbit_per_s",
+        "emulated ones are all this machine", "leave it out",
+    ),
     "units-overlap": (ASCEND, ASCEND.replace("[2", "[1"), UNITS, "in two stages"),
     "units-leave-a-gap": (ASCEND, ASCEND.replace("[2", "[3"), UNITS, "unit 2 is in no"),
     "units-end-early": (ASCEND, ASCEND.replace("6]", "5]"), UNITS, "end at 6"),

@@ -9,11 +9,12 @@ import pytest
 from pydantic import ValidationError
 
 from backends import cpu, emulation
-from backends.chip import GIB, load_chip
+from backends.chip import load_chip
 from backends.cuda import CudaBackend
 from backends.emulation import Emulated, EmulateOptions
 from backends.errors import ChipError, OutOfMemory
 from backends.options import SpeedEvent
+from backends.sizes import GIB
 
 
 class Clock:
@@ -178,7 +179,7 @@ def test_memory_runs_out_where_the_chips_would() -> None:
         chip.claim("pipeline 0 stage 1 activations", 3 * GIB // 2)
     text = str(caught.value)
     assert all(
-        part in text for part in ("stage 1", "1.50 GiB", "1.00 GiB in use", "A800-80G has 2.00 GiB", "Save 0.50")
+        part in text for part in ("stage 1", "1.50 GiB", "1.00 GiB in use", "A800-80G has 2.00 GiB", "Save 512.0 MiB")
     )
     assert chip.memory().peak_bytes == GIB
 

@@ -231,7 +231,7 @@ def test_memory_that_does_not_fit():
     small = topology(pool("fast", 4, gib=0.02), pool("slow", 4))
     error = refusal(plan((16, [("fast", 1, (0, 4)), ("slow", 1, (4, 8))])), small)
     assert error.key == "pipelines[0].stages[0]"
-    assert "a chip of fast has 0.02 GiB" in error.rule
+    assert "a chip of fast has 20.5 MiB" in error.rule
 
 
 def test_a_pipeline_needs_a_stage():

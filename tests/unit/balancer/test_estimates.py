@@ -11,8 +11,9 @@ from balancer.completion.completion import complete
 from balancer.cost.times import datasheet_times
 from balancer.memory.need import memory_need
 from balancer.problem import Problem
+from balancer.search.judge import PlanJudge
+from balancer.search.proposer import Proposer
 from balancer.search.search import search
-from balancer.search.seeking import Seeking
 from balancer.simulate.simulate import simulate
 from balancer.simulate.sync import HeldParameters, expected_sync_s
 from hetero.job.file.load import load_job
@@ -27,19 +28,19 @@ GIB = 2**30
 @pytest.mark.parametrize("path", RUNS, ids=lambda path: path.stem)
 def test_memory_by_unit_is_that_of_the_finished_plan(path: Path) -> None:
     asked = problem(load_job(path))
-    seeking = Seeking(asked)
-    found = seeking.candidates(seeking.bounds_s, 2)
+    proposer = Proposer(asked, PlanJudge(asked))
+    found = proposer.candidates(proposer.bounds_s, 2)
     assert len(found) > 3
     for candidate in found[:6]:
         plan, p = complete(candidate.plan, asked), 0
         for priced in candidate.groups:
             group, many = priced.group, len(candidate.micro_batches)
-            places = seeking.pricer.places(group, plan.schedule, many, candidate.micro_batches[p])
+            places = proposer.pricer.places(group, plan.schedule, many, candidate.micro_batches[p])
             for s, (stage, place) in enumerate(zip(priced.stages, places, strict=True)):
                 need = memory_need(plan, (p, s), asked)
-                units = seeking.space.cost(stage.pool, stage.tp, group.micro_batch).need_bytes(place, stage)
-                assert seeking.pricer.room.communicator_bytes(group, s) == need.communicators
-                assert 0.85 < seeking.pricer.room.need_bytes(group, s, units) / need.total < 1.2
+                units = proposer.space.cost(stage.pool, stage.tp, group.micro_batch).need_bytes(place, stage)
+                assert proposer.pricer.room.communicator_bytes(group, s) == need.communicators
+                assert 0.85 < proposer.pricer.room.need_bytes(group, s, units) / need.total < 1.2
             p += group.pipelines
 
 

@@ -73,7 +73,7 @@ class PlayedSession:
         begin, self.clock = self.clock, self.clock + took.step_s
         return [
             HostStep(
-                step, self.specs[-1].epoch, begin, self.clock, *[0.0] * 6, {}, {}, 0, False,
+                step, self.specs[-1].epoch, begin, self.clock, *[0.0] * 7, {}, {}, 0, False,
                 pool, f"{pool}@0", 1, _totals(step) if number == 0 else None, tuple(_stages(took, pool)),
             )
             for number, pool in enumerate(sorted(took.plan.pools()))

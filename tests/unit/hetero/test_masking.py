@@ -14,7 +14,7 @@ from hetero.job.checks import check_told
 from hetero.job.errors import JobError
 from hetero.job.file.load import load_job
 from hetero.job.job import Job
-from hetero.job.run.parcel import pack
+from hetero.job.run import parcel
 from hetero.masking import MASK, first_masked, hidden, masked, secret_values, without_passwords
 from tests.unit.hetero.monitoring.synthetic import write_run
 
@@ -83,9 +83,12 @@ def test_the_screen_says_which_value_and_where(
     assert not (tmp_path / "run").exists()
 
 
-def test_the_values_travel_to_the_cluster_for_their_owner_alone(job_file: Path, tmp_path: Path) -> None:
+def test_the_values_travel_to_the_cluster_for_their_owner_alone(
+    job_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parcel, "PACKAGES", ())
     (tmp_path / "parcel").mkdir()
-    pack(load_job(job_file), tmp_path / "parcel")
+    parcel.pack(load_job(job_file), tmp_path / "parcel")
     assert load_job(tmp_path / "parcel" / "job.yaml").pools["a"].env.vars["TOKEN"] == SECRET
     assert (tmp_path / "parcel" / "job.yaml").stat().st_mode & 0o777 == 0o600
 

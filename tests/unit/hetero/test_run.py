@@ -97,7 +97,7 @@ def test_a_run_says_who_else_may_give_orders_to_its_cluster(
     assert "may run code on all its hosts; ray get-auth-token" in warning["data"]["note"]
 
 
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("stage", [*(pytest.param(one, marks=pytest.mark.slow) for one in STAGES[:-1]), STAGES[-1]])
 def test_interrupted_is_the_last_event(stages: Stages, job: Job, tmp_path: Path, stage: str) -> None:
     stages.meets = stage
     with pytest.raises(KeyboardInterrupt):

@@ -143,7 +143,7 @@ def test_an_optimizer_in_host_memory_takes_no_room_on_the_chip(precision: str, v
     assert (there.optimizer, there.host) == (0, 8 * MILLION * (4 * (2 + 2) + value))
     assert here.host == 0
     assert here.tensors - there.tensors == here.optimizer + here.sync - there.sync
-    assert "GiB of its host's" in str(there)
+    assert "MiB of its host's" in str(there)
     assert "host" not in str(here)
 
 

@@ -11,6 +11,7 @@ import pytest
 from balancer.completion.completion import complete
 from balancer.cost.stage_times import stage_time, stage_unit_time
 from balancer.cost.times import datasheet_times
+from balancer.cost.workload import TpBytes
 from balancer.errors import PlanError
 from balancer.memory.memory import stage_bytes
 from balancer.plan.plan import Plan, StagePlan
@@ -21,8 +22,10 @@ from tests.unit.balancer.cases import plan, pool, topology, unit, workload
 
 CHIPS = topology(pool("a", 2))
 PLAIN = unit(kept=8_000_000)
-THINNER = replace(PLAIN, activation_bytes=4_000_000, remade_bytes=4_000_000)
-THINNEST = replace(PLAIN, activation_bytes=1_000_000, remade_bytes=7_000_000, remade_flops=PLAIN.forward_flops * 3 / 4)
+THINNER = replace(PLAIN, activation_bytes=4_000_000, remade=TpBytes(4_000_000))
+THINNEST = replace(
+    PLAIN, activation_bytes=1_000_000, remade=TpBytes(7_000_000), remade_flops=PLAIN.forward_flops * 3 / 4
+)
 WORK = workload([replace(PLAIN, recomputed={"selective": THINNER, "full": THINNEST})] * 8, batch=8)
 
 

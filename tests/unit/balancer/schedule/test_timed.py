@@ -54,7 +54,7 @@ def least(prediction):
 
 
 @pytest.mark.parametrize("hop", [pytest.param(0.0, marks=pytest.mark.slow), 0.3])
-@pytest.mark.parametrize("name", ["zero-bubble", "v"])
+@pytest.mark.parametrize("name", ["zero-bubble", pytest.param("v", marks=pytest.mark.slow)])
 def test_with_memory_the_bubble_is_the_way_of_the_first_forward_alone(name, hop):
     prediction = predict(name, problem(hop=hop))
     assert prediction.compute_s == pytest.approx(least(prediction), rel=2e-3)

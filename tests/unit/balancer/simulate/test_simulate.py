@@ -306,6 +306,50 @@ def test_an_optimizer_in_host_memory_updates_beside_the_next_forward():
     assert found.step_s == pytest.approx(second_s + 4 + 16 + leaving_s)
 
 
+def test_sums_that_leave_more_slowly_than_they_are_made_queue_for_host_memory():
+    """Two units of 12 s, whose sums need 16 s each: the second unit's leave behind the first one's."""
+    there = pool("a", 1)
+    there = replace(there, chip=replace(there.chip, host_bytes_per_s=0.25e6))
+    chips, work = topology(there), workload(2, batch=1, gflops=4000, parameters=1_000_000)
+    stage = StagePlan(pool="a", units=((0, 2),), optimizer="host")
+    found = predict(chips, work, Plan(pipelines=(PipelinePlan(share=1, stages=(stage,)),)))
+    made_s, update_s, back_s = 8 + 8, 28e6 / 0.25e6, 4e6 / 0.25e6
+    late_s = 2 * update_s + back_s - 4
+    assert found.step_s == pytest.approx(max(8 + made_s / 2 + 2 * 16, 24) + late_s)
+
+
+def test_small_units_are_updated_in_host_memory_and_come_back_at_once():
+    there = pool("a", 1)
+    there = replace(there, chip=replace(there.chip, host_bytes_per_s=4e6))
+    chips, work = topology(there), workload(2, batch=1, gflops=4000, parameters=1_000_000)
+    stage = StagePlan(pool="a", units=((0, 2),), optimizer="host")
+    written = Plan(pipelines=(PipelinePlan(share=1, stages=(stage,)),))
+    one_bucket = predict(replace(chips, bucket_bytes=8_000_000), work, written)
+    assert one_bucket.step_s == pytest.approx(2 * (7 + 1) + 24 + 1)
+
+
+def updating(name, seconds):
+    """A chip that updates a million parameters in so long."""
+    made = pool(name, 1)
+    return replace(made, chip=replace(made.chip, memory_bytes_per_s=28e6 / seconds))
+
+
+def test_a_longer_update_behind_the_first_stage_s_first_forward_is_hidden():
+    """Of b, which updates for 9 s, while the first activation comes after 1 + 10 s."""
+    chips, work = topology(updating("a", 1), updating("b", 9)), workload(2, 2, gflops=10_000, parameters=1_000_000)
+    found = predict(chips, work, plan((2, [("a", 1, (0, 1)), ("b", 1, (1, 2))])))
+    assert found.step_s == pytest.approx(found.compute_s + 1)
+
+
+def test_nothing_is_sent_to_a_stage_that_updates():
+    """b is through after 9 s, asks for the activation, which waits since 2 s, and has it a round trip and 4 s later."""
+    chips = topology(updating("a", 1), updating("b", 9), bytes_per_s=1e6, latency_s=0.5)
+    work = workload(2, 1, gflops=1000, boundary=4_000_000, parameters=1_000_000)
+    found = predict(chips, work, plan((1, [("a", 1, (0, 1)), ("b", 1, (1, 2))])))
+    late_s, norm_s = 9 + 2 * 0.5 + 4 - (1 + 4.5), 2 * 0.5
+    assert found.step_s == pytest.approx(found.compute_s + late_s + norm_s)
+
+
 def test_sums_that_copies_add_up_leave_for_host_memory_in_full():
     """Of 80 million parameters each of two pipelines owns half: 160 MB at 0.1 GB/s once all have added theirs."""
     there = pool("a", 2)

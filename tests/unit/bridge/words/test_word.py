@@ -65,7 +65,7 @@ BOX = StoredTensor(shape=(4, 2), region=((0, 4), (0, 1)), kinds=("parameter",))
 SAVED = Saved(7, StoredPiece(rank="a:0", file="f", size_bytes=8, checksum="5e", tensors={"w": BOX}))
 TOTALS = StepTotals(5.0, 1000, 1.5, 1e-3, 1.0, False, 4000, 900)
 STEP = StepReport(
-    3, 0, 100.0, 101.5, 0.1, 0.2, 0.0, 0.1, 0.05, 0.25, {"b": (10, 0.5)}, {}, 1 << 40, False,
+    3, 0, 100.0, 101.5, 0.1, 0.2, 0.0, 0.1, 0.05, 0.25, 0.01, {"b": (10, 0.5)}, {}, 1 << 40, False,
     A, 0, 1, 0, TOTALS, (("F 0.0", 100.0, 0.1), ("STEP", 101.0, 0.1)),
 )  # fmt: skip
 WORDS: list[Word] = [

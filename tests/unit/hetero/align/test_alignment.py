@@ -11,16 +11,17 @@ import pytest
 import torch
 import yaml
 
+from hetero.align.aligned import AlignOptions, aligned
 from hetero.align.alignment import Alignment
 from hetero.align.as_data import as_data
 from hetero.align.as_page import page
 from hetero.align.comparison import align
 from hetero.align.distance import relative
 from hetero.align.errors import AlignError
+from hetero.align.given_text import made_up
 from hetero.align.misalignment import Misalignment
 from hetero.align.model_trace import ModelTrace
 from hetero.align.ours import OurModel
-from hetero.align.reference import aligned, made_up
 from hetero.align.source import source
 from hetero.align.tolerance import TOLERANCES, Tolerance
 from hetero.align.weights import difference
@@ -36,7 +37,7 @@ from tests.unit.hetero.checkpoint.test_export import DIMS, _logical, _saved, _wi
 def _against_itself(folder: Path, change=lambda trace: trace, limits: Tolerance = TOLERANCES["float32"]) -> Alignment:
     """Of a reference whose numbers were changed."""
     found = source(write(folder, "llama"), "--model")
-    batch = made_up(found, samples=1, length=12, seed=0)
+    batch = made_up(found, 1, 12, 0, folder.parent).batch
     trace = change(OurModel(found, torch.float32).trace(batch))
     return align(found, found, trace, "changed", batch, "float32", limits)
 
@@ -70,9 +71,8 @@ def test_a_gradient_of_the_stream_is_one_of_the_unit_that_gives_it(tmp_path: Pat
 
 
 def test_roundings_that_add_up_are_told_as_such(tmp_path: Path) -> None:
-    found = aligned(
-        write(tmp_path / "model", "qwen2"), str(tmp_path / "model"), "bfloat16", "float32", samples=1, length=12
-    )
+    folder, options = write(tmp_path / "model", "qwen2"), AlignOptions("bfloat16", "float32", samples=1, length=12)
+    found = aligned(folder, folder, options)
     assert not found.faults
     least = max(unit.alone.worst for unit in found.units)
     (fault,) = replace(found, tolerance=Tolerance(least, 0.5 * least)).faults

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from hetero.align.aligned import AlignOptions, aligned
 from hetero.align.comparison import align
-from hetero.align.reference import aligned, made_up
+from hetero.align.given_text import made_up
 from hetero.align.source import source
 from hetero.align.theirs import transformers_trace
 from hetero.align.tolerance import TOLERANCES
@@ -30,7 +31,7 @@ def _each(more: pytest.MarkDecorator) -> pytest.MarkDecorator:
 def test_against_another_directory(name: str, tmp_path: Path) -> None:
     planted = PLANTED[name]
     wrong, right = write(tmp_path / "wrong", planted.kind, planted.plant), write(tmp_path / "right", planted.kind)
-    faults = aligned(wrong, right, samples=1, length=24).faults
+    faults = aligned(wrong, right, AlignOptions(samples=1, length=24)).faults
     _check(planted, faults)
     assert (len(faults) == 1) is (name not in EVERYWHERE), faults
 
@@ -44,7 +45,7 @@ def test_against_transformers(name: str, tmp_path: Path) -> None:
     right = source(write(tmp_path / "right", planted.kind), "--against")
     if wrong.lacking():
         pytest.skip("is named before anything is computed")
-    batch = made_up(right, samples=1, length=24, seed=0)
+    batch = made_up(right, 1, 24, 0, tmp_path).batch
     trace = transformers_trace(right, torch.float32, batch)
     _check(planted, align(wrong, right, trace, "transformers", batch, "float32", TOLERANCES["float32"]).faults)
 

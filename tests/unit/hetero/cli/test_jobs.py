@@ -17,6 +17,7 @@ from hetero.cli.app import run
 from hetero.cluster.errors import ClusterError
 from hetero.cluster.jobs import fetch, jobs
 from hetero.cluster.jobs.jobs import JobView, shell_path
+from hetero.job.run import parcel
 from tests.architecture.tree import ROOT
 
 AUTO = str(ROOT / "configs" / "runs" / "auto.yaml")
@@ -65,6 +66,12 @@ class Server:
         return f"Running entrypoint for job x: {command}\n{self.printed}"
 
 
+@pytest.fixture
+def no_packages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tests of what a parcel is not looked into for."""
+    monkeypatch.setattr(parcel, "PACKAGES", ())
+
+
 @pytest.fixture(autouse=True)
 def server(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jobs, "JobServer", Server)
@@ -80,6 +87,7 @@ def test_submit_hands_in_job_and_packages(capsys: pytest.CaptureFixture[str]) ->
     assert f"submitted {id_}, recorded" in capsys.readouterr().out
 
 
+@pytest.mark.usefixtures("no_packages")
 def test_submit_says_who_else_may_hand_in_or_read_jobs(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -92,6 +100,7 @@ def test_submit_says_who_else_may_hand_in_or_read_jobs(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("no_packages")
 def test_submit_says_what_of_the_data_stays_here(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "a.txt").write_text("text")
     (tmp_path / "nowhere").symlink_to("none")
@@ -104,6 +113,7 @@ def test_submit_says_what_of_the_data_stays_here(tmp_path: Path, capsys: pytest.
     assert "its link out leads out of it" in screen
 
 
+@pytest.mark.usefixtures("no_packages")
 @pytest.mark.parametrize(("status", "own", "code"), [("SUCCEEDED", 0, 0), ("FAILED", 2, 2), ("STOPPED", None, 1)])
 def test_following_ends_as_the_job_does(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], status: str, own: int | None, code: int

@@ -77,6 +77,7 @@ def test_two_plans_differ_where_they_were_made_to(job: str, tmp_path: Path, caps
     assert "the same" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_what_if_is_the_plan_of_the_job_with_these_values(
     job: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -100,19 +101,23 @@ def test_values_that_no_job_may_have_are_variants_without_a_plan(job: str, capsy
     assert len(told["variants"]) == 2
 
 
+NOT_ASKED = [
+    (["--what-if", "pools.fast.cuont=2"], "did you mean 'count'"),
+    (["--plot", "x.svg"], "add --what-if"),
+    (["--compare", "/nowhere/a.json", "b.json"], "must be a readable file"),
+]
+NOR_THESE = [
+    (["--what-if", "links.fast-slwo.gbit_per_s=2"], "fast-slow"),
+    (["--what-if", "pools.fast.count"], "key=value"),
+    (["--what-if", "train.seed=" + ",".join(map(str, range(300)))], "at most 256"),
+    (["--what-if", "train.seed=1", "--plot", "/nowhere/x.svg"], "must be writable"),
+    (["--compare", "a.json", "b.json", "--what-if", "train.seed=1"], "leave one of both out"),
+    (["--compare", "file://server/share", "b.json"], "--compare"),
+]
+
+
 @pytest.mark.parametrize(
-    ("arguments", "says"),
-    [
-        (["--what-if", "pools.fast.cuont=2"], "did you mean 'count'"),
-        (["--what-if", "links.fast-slwo.gbit_per_s=2"], "fast-slow"),
-        (["--what-if", "pools.fast.count"], "key=value"),
-        (["--what-if", "train.seed=" + ",".join(map(str, range(300)))], "at most 256"),
-        (["--plot", "x.svg"], "add --what-if"),
-        (["--what-if", "train.seed=1", "--plot", "/nowhere/x.svg"], "must be writable"),
-        (["--compare", "a.json", "b.json", "--what-if", "train.seed=1"], "leave one of both out"),
-        (["--compare", "/nowhere/a.json", "b.json"], "must be a readable file"),
-        (["--compare", "file://server/share", "b.json"], "--compare"),
-    ],
+    ("arguments", "says"), [*NOT_ASKED, *(pytest.param(*one, marks=pytest.mark.slow) for one in NOR_THESE)]
 )
 def test_what_cannot_be_asked_is_told(
     job: str, arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]

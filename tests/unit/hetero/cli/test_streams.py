@@ -108,11 +108,14 @@ def test_a_terminal_of_few_letters(own: dict[str, str]) -> None:
     assert (ended.returncode, ended.stdout.splitlines()[0]) == (0, "out 0 ?")
 
 
-COMMANDS = ["--help", "plan JOB", "plan JOB --json", "doctor", "doctor --json", "top RUN", "report RUN"]
+COMMANDS = ["--help", "plan JOB", "doctor --json", "top RUN"]
+ANOTHER_TIME = ["plan JOB --json", "doctor", "report RUN"]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize(
+    "command", [*COMMANDS, *(pytest.param(one, marks=pytest.mark.exhaustive) for one in ANOTHER_TIME)]
+)
 def test_every_command_that_prints_names_the_stream(command: str, tmp_path: Path) -> None:
     (tmp_path / "events.jsonl").write_text('{"seq": 0, "time": 1.0, "step": null, "kind": "started", "data": {}}\n')
     arguments = command.replace("JOB", "configs/runs/auto.yaml").replace("RUN", str(tmp_path)).split()

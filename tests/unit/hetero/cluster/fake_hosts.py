@@ -37,9 +37,7 @@ def key_of(host: str) -> str:
 def step_of(step: int, epoch: int, held: bool = False) -> HostStep:
     """A step in which nothing was done, of any host."""
     totals = StepTotals(0.0, 0, 0.0, 0.0, 1.0, False, 0, 0, held=True) if held else None
-    return HostStep(
-        step, epoch, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, {}, {}, 0, False, "pool", "pool@0", 1, totals, ()
-    )
+    return HostStep(step, epoch, *[0.0] * 9, {}, {}, 0, False, "pool", "pool@0", 1, totals, ())
 
 
 class FakeHosts:

@@ -34,7 +34,7 @@ from hetero.words.orders import (
 from hetero.words.piece import StoredPiece
 from hetero.words.step import StepReport
 
-TIMES = ("forward_s", "backward_s", "weight_s", "optimizer_s", "bridge_wait_s", "bubble_s")
+TIMES = ("forward_s", "backward_s", "weight_s", "optimizer_s", "bridge_wait_s", "bubble_s", "data_s")
 NOTHING: dict[str, Any] = {**dict.fromkeys(TIMES, 0.0), "peak_memory_bytes": 0, "sent": {}, "received": {}}
 
 

@@ -49,6 +49,13 @@ def _nothing_is_left(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 Fleet = Callable[..., FleetSpec]
 
 
+@pytest.fixture(scope="module")
+def standing() -> Iterator[Session]:
+    """For those who end nothing."""
+    with started() as session:
+        yield session
+
+
 def started(of: Fleet = three_families, grace_s: float = 0.2, **patience: float) -> Session:
     return Session.start(of(**patience), LocalAgents(), options=ControlOptions(grace_s=grace_s))
 
@@ -89,13 +96,12 @@ def test_one_epoch_after_another_on_standing_ranks() -> None:
     assert [(one.step, len(one.pieces)) for one in notice if isinstance(one, CheckpointWritten)] == [(20, 3), (40, 3)]
 
 
-def test_links_are_probed_both_ways_for_a_second_each() -> None:
-    with started() as session:
-        rows = session.probe([("ascend", "nvidia")])
-        assert [(row["source"], row["target"]) for row in rows] == [("ascend", "nvidia"), ("nvidia", "ascend")]
-        assert {(row["cpu_s_per_gb"], row["streams"]) for row in rows} == {(BYTES_PER_S * PROBE_S, 1)}
-        assert len(session.probe()) == 6
-        assert session.way("ascend", "nvidia") == {"scheme": "grpc", "sealed": False, "streams": 1}
+def test_links_are_probed_both_ways_for_a_second_each(standing: Session) -> None:
+    rows = standing.probe([("ascend", "nvidia")])
+    assert [(row["source"], row["target"]) for row in rows] == [("ascend", "nvidia"), ("nvidia", "ascend")]
+    assert {(row["cpu_s_per_gb"], row["streams"]) for row in rows} == {(BYTES_PER_S * PROBE_S, 1)}
+    assert len(standing.probe()) == 6
+    assert standing.way("ascend", "nvidia") == {"scheme": "grpc", "sealed": False, "streams": 1}
 
 
 def test_where_nobody_has_said_how_many_streams_fill_a_link_it_is_tried() -> None:
@@ -110,12 +116,11 @@ def test_where_nobody_has_said_how_many_streams_fill_a_link_it_is_tried() -> Non
     assert [link["streams"] for link in links if "kunlun" not in link["between"]] == [1, 2, 4, 8, 4] * 2
 
 
-def test_every_process_is_known_by_its_pid() -> None:
-    with started() as session:
-        for host in session.fleet.hosts:
-            pids = session.pids(host.id)
-            assert set(pids) == {"endpoint", "fork server", *map(str, host.ranks)}
-            assert all(pid > 1 and runs(pid) for pid in pids.values())
+def test_every_process_is_known_by_its_pid(standing: Session) -> None:
+    for host in standing.fleet.hosts:
+        pids = standing.pids(host.id)
+        assert set(pids) == {"endpoint", "fork server", *map(str, host.ranks)}
+        assert all(pid > 1 and runs(pid) for pid in pids.values())
 
 
 def test_ranks_of_a_family_that_no_fork_survives_are_programs_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -130,31 +135,28 @@ def test_ranks_of_a_family_that_no_fork_survives_are_programs_of_their_own(monke
         assert session.run(3) == 3
 
 
-def test_endpoints_alone_copy_past_the_caches() -> None:
-    with started() as session:
-        found = {
-            process: b"non_temporal" in Path(f"/proc/{pid}/environ").read_bytes()
-            for process, pid in session.pids("nvidia@0").items()
-        }
+def test_endpoints_alone_copy_past_the_caches(standing: Session) -> None:
+    found = {
+        process: b"non_temporal" in Path(f"/proc/{pid}/environ").read_bytes()
+        for process, pid in standing.pids("nvidia@0").items()
+    }
     assert [process for process, copies in found.items() if copies] == ["endpoint"]
 
 
-def test_reports_of_a_host_s_ranks_are_merged() -> None:
+def test_reports_of_a_host_s_ranks_are_merged(standing: Session) -> None:
     reports: list = []
-    with started() as session:
-        session.configure(epoch_spec())
-        session.run(1, lambda step, hosts: reports.extend(hosts))
+    standing.configure(epoch_spec())
+    standing.run(1, lambda step, hosts: reports.extend(hosts))
     assert {report.host: report.ranks for report in reports} == {
         "nvidia@0": 2, "ascend@0": 2, "ascend@1": 2, "kunlun@0": 1,
     }  # fmt: skip
 
 
-def test_other_text_is_refused_and_the_session_goes_on() -> None:
-    with started() as session:
-        with pytest.raises(FingerprintMismatch, match="ascend@1"):
-            session.configure(epoch_spec(fingerprints={"nvidia:0": "a", "ascend:3": "b"}))
-        session.configure(epoch_spec(1))
-        assert session.run(3) == 3
+def test_other_text_is_refused_and_the_session_goes_on(standing: Session) -> None:
+    with pytest.raises(FingerprintMismatch, match="ascend@1"):
+        standing.configure(epoch_spec(1, fingerprints={"nvidia:0": "a", "ascend:3": "b"}))
+    standing.configure(epoch_spec(2))
+    assert standing.run(3) == 3
 
 
 @pytest.mark.parametrize(

@@ -38,6 +38,7 @@ def test_sources_have_what_is_said_for_all_unless_they_say_otherwise() -> None:
         {"fields": {}},
         {"fields": {"prompt": "a"}},
         {"fields": {"text": "a", "messages": "b"}},
+        {"fields": {"labels": "a"}},
         {"source": "s3://bucket"},
     ],
 )

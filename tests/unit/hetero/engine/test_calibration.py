@@ -89,7 +89,7 @@ def test_long_tensors_are_filled_block_by_block(monkeypatch: pytest.MonkeyPatch)
     assert filled.unique().numel() == 7
 
 
-@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("packed", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_attention_is_timed_as_samples_are(monkeypatch: pytest.MonkeyPatch, packed: bool) -> None:
     """Packed ones run another operator, whose mask the first layer makes for all."""
     seen: list[AttentionMask] = []
@@ -149,6 +149,7 @@ def test_all_of_a_pool_keep_the_limits_of_the_chip_with_the_least(monkeypatch: p
     assert calibration.limits_of(chip).bytes == 1e9  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_a_profile_times_strategies_and_micro_batches_that_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(calibration, "_HOST_LIMITS", Limits(1e10, 45e3))
     rows = _rows(monkeypatch, _spec().model_copy(update={"strategies": True, "also": (1, 2, 4, 64)}))

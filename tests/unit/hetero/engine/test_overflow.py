@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
@@ -9,19 +10,18 @@ from typing import Any
 import pytest
 import torch
 
-from hetero.engine.epoch import Epoch
+from hetero.engine.state.update import StepUpdate
 
 
-@pytest.mark.parametrize(
-    ("precision", "hidden", "bad"), [("float16", True, 1), ("float16", False, 0), ("float32", True, 0)]
-)
-def test_the_chip_is_believed_though_all_gradients_are_finite(precision: str, hidden: bool, bad: int) -> None:
-    epoch: Any = SimpleNamespace(
-        _precision=precision,
+@pytest.mark.parametrize(("is_float16", "hidden", "bad"), [(True, True, 1), (True, False, 0), (False, True, 0)])
+def test_the_chip_is_believed_though_all_gradients_are_finite(is_float16: bool, hidden: bool, bad: int) -> None:
+    update: Any = SimpleNamespace(
+        _is_float16=is_float16,
+        loss_scale=8.0,
         _backend=SimpleNamespace(overflowed=lambda: hidden),
-        _executor=None,
-        hold=False,
-        _spoken=lambda executor, counted: (3.0, counted),
+        _meter=SimpleNamespace(mark=lambda _: nullcontext()),
+        _totals=SimpleNamespace(sum=lambda mine: mine),
     )
-    epoch._overflowed = partial(Epoch._overflowed, epoch)
-    assert Epoch._numbers(epoch, {"w": torch.tensor([3.0, 4.0])}, 2).tolist() == [3.0, 2.0, 25.0, bad, 0.0]
+    update._overflowed = partial(StepUpdate._overflowed, update)
+    sums = {"w": torch.tensor([3.0, 4.0])}
+    assert StepUpdate._agree(update, sums, torch.tensor(3.0), 2, hold=False) == (8.0, 3.0, 2.0, 25.0, bad, 0.0)

@@ -21,6 +21,7 @@ from hetero.data.stream import TokenStream
 from hetero.job.file.load import load_job
 from hetero.job.job import Job
 from hetero.job.run.resuming import check_resume, check_text
+from hetero.layers.builder import Builder
 from hetero.layers.group import TensorGroup
 from hetero.models.registry import architecture
 from hetero.models.unit_module import build_unit
@@ -61,8 +62,8 @@ def test_it_goes_on_as_it_did(tmp_path: Path) -> None:
     """Losses of the next steps, and with them parameters, moments, text and order, in a plain loop."""
     job = _job()
     dims, text, options = job.model.resolve(), prepare(job.data, tmp_path), job.train.optimizer
-    place, shared = (TensorGroup(), Operators(), torch.float32, torch.device("cpu")), {}
-    units = [build_unit(dims, index, *place, seed=1, shared=shared) for index in range(len(architecture(dims).units))]
+    builder = Builder(TensorGroup(), Operators(), seed=1)
+    units = [build_unit(dims, index, builder) for index in range(len(architecture(dims).units))]
     parameters = {tensor.name: tensor.parameter for unit in units for tensor in unit.tensors()}
     optimizer = torch.optim.AdamW(parameters.values(), options.lr, options.betas, options.eps, weight_decay=0.0)
     _load(parameters, optimizer)

@@ -12,6 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from backends.communicator import Communicator
 from backends.operators import Operators
 from backends.watch import Watch
+from hetero.layers.builder import Builder
 from hetero.layers.group import TensorGroup
 from hetero.models.batch import Batch
 from hetero.models.dimensions import Dimensions
@@ -80,7 +81,7 @@ def _logged(kind: str, **ways: Any) -> tuple[list[str], list[str]]:
     log: list[str] = []
     group = TensorGroup(2, 0, Logged(log), **ways)
     index = [unit.kind for unit in architecture(DIMS).units].index(kind)
-    unit = build_unit(DIMS, index, group, Operators(), torch.float32, torch.device("cpu"), seed=0)
+    unit = build_unit(DIMS, index, Builder(group, Operators()))
     x_BTD = torch.randn(1, 4, DIMS.hidden, requires_grad=True)
     for _ in range(2):
         log.clear()

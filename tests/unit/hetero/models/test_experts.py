@@ -148,7 +148,7 @@ def test_bytes_are_those_of_the_tensors_that_are_there(part: Experts, dtype: tor
     told = unit.work(length, size, size * length * D).under(recompute)
     given = 0 if recompute == "none" and size < 4 else size * length * D
     assert kept == pytest.approx(told.activation_bytes - given + told.boundary_bytes, rel=0.01)
-    again, over = told.remade_bytes + told.remade_whole_bytes, 1.1 if recompute == "none" else 1.34
+    again, over = told.remade.on_rank(1), 1.1 if recompute == "none" else 1.34
     assert 0.97 * forward <= kept + told.boundary_bytes + told.forward_bytes <= over * forward
     needs = kept + told.boundary_bytes + again + told.backward_bytes
     assert 0.97 * live.peak <= needs <= over * live.peak
@@ -167,7 +167,7 @@ def test_what_waits_for_weight_gradients_is_told(part: Experts) -> None:
     kept = {t.untyped_storage().data_ptr(): t for one in pairs for t in (one.x_ND, one.gradient_NE)}
     told = unit.work(length, 4, 4 * length * D)
     bytes_ = sum(t.untyped_storage().nbytes() for t in kept.values())
-    assert bytes_ == pytest.approx(told.pair_bytes + told.whole_pair_bytes, rel=0.02)
+    assert bytes_ == pytest.approx(told.pairs.on_rank(1), rel=0.02)
     rows = length * part.routing.chosen
     flops = [2.0 * (rows if p.dispatch else length) * p.x_ND.shape[1] * p.gradient_NE.shape[1] for p in pairs]
     assert told.weight_flops == sum(flops)

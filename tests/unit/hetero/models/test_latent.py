@@ -61,7 +61,7 @@ def test_bytes_are_those_of_the_tensors_that_are_there(
     wanted = told.activation_bytes + told.boundary_bytes
     wanted -= 0 if recompute == "none" and size < 4 else size * length * D
     assert kept == pytest.approx(wanted, rel=0.02)
-    needs = told.remade_bytes + told.remade_whole_bytes + told.backward_bytes
+    needs = told.remade.on_rank(1) + told.backward_bytes
     assert 0.95 * live.peak <= kept + told.boundary_bytes + needs <= 1.15 * live.peak
 
 
@@ -77,5 +77,5 @@ def test_what_waits_for_weight_gradients_is_told(part: LatentAttention) -> None:
     kept = {t.untyped_storage().data_ptr(): t for one in pairs for t in (one.x_ND, one.gradient_NE)}
     told = unit.work(length, 4, 4 * length * D)
     bytes_ = sum(t.untyped_storage().nbytes() for t in kept.values())
-    assert bytes_ == pytest.approx(told.pair_bytes + told.whole_pair_bytes, rel=0.02)
+    assert bytes_ == pytest.approx(told.pairs.on_rank(1), rel=0.02)
     assert told.weight_flops == sum(2.0 * length * one.weight_ED.numel() for one in pairs)

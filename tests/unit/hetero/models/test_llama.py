@@ -52,7 +52,7 @@ def test_weight_gradients_that_may_wait_are_those_of_the_layers_products() -> No
         norm = dims.hidden
         waits = unit.kind in ("attention", "mlp")
         assert unit.weight_flops == (2.0 * 2048 * (unit.parameters - norm) if waits else 0.0)
-        assert 0 < unit.pair_bytes + unit.whole_pair_bytes < unit.activation_bytes if waits else unit.pair_bytes == 0
+        assert 0 < unit.pairs.on_rank(1) < unit.activation_bytes if waits else unit.pairs.split == 0
 
 
 def test_plain_positions_are_the_default() -> None:

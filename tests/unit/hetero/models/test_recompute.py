@@ -12,6 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from backends.operators import Operators
 from balancer.plan.recompute import Recompute
+from hetero.layers.builder import Builder
 from hetero.layers.group import TensorGroup
 from hetero.models.parts.head import Head
 from hetero.models.registry import architecture
@@ -25,10 +26,8 @@ WAYS: tuple[Recompute, ...] = get_args(Recompute)
 def _build(
     recompute: Recompute, dtype: torch.dtype = torch.float32, operators: Operators | None = None
 ) -> list[UnitModule]:
-    shared: dict[str, torch.nn.Parameter] = {}
-    place = TensorGroup(), operators or Operators(), dtype, torch.device("cpu")
-    units = range(len(architecture(DIMS).units))
-    return [build_unit(DIMS, unit, *place, seed=3, shared=shared, recompute=recompute) for unit in units]
+    builder = Builder(TensorGroup(), operators or Operators(), dtype, seed=3)
+    return [build_unit(DIMS, unit, builder, recompute) for unit in range(len(architecture(DIMS).units))]
 
 
 def _train(units: list[UnitModule], sequences: int = 2) -> dict[str, torch.Tensor]:

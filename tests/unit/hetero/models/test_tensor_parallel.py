@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from backends.operators import Operators
 from balancer.plan.recompute import Recompute
 from benchmarks.tp_overlap import predict
+from hetero.layers.builder import Builder
 from hetero.layers.cross_entropy import IGNORED, cross_entropy_sum
 from hetero.layers.group import TensorGroup
 from hetero.models.batch import Batch
@@ -31,7 +32,6 @@ from tests.unit.hetero.models.standing_ranks import StandingRanks
 from tests.unit.hetero.models.whole_model import Outcome, assemble, assert_equal_gradients, small, text, train_once
 
 pytestmark = pytest.mark.slow
-PLACE = Operators(), torch.bfloat16, torch.device("cpu")
 SIZES: dict[str, dict[str, Any]] = {
     "grouped, ffn and vocab uneven": {},
     "one key-value head": {"kv_heads": 1, "qkv_bias": True},
@@ -118,7 +118,8 @@ def test_every_family_split_equals_whole(ranks: StandingRanks, kind: str, tp: in
 
 def _rows_kept(group: TensorGroup, dims: Dimensions, index: int, recompute: Recompute) -> int:
     """Bytes between a unit's forward and its backward."""
-    unit = build_unit(dims, index, replace(group, sequence_parallel=True), *PLACE, seed=0, recompute=recompute)
+    builder = Builder(replace(group, sequence_parallel=True), Operators(), torch.bfloat16)
+    unit = build_unit(dims, index, builder, recompute)
     x_BSD = torch.randn(1, 128 // group.size, dims.hidden, dtype=torch.bfloat16, requires_grad=True)
     nothing = torch.empty(0, dtype=torch.int64)
     unit({"x_BTD": x_BSD}, Batch(nothing, nothing))  # its angles are made once
@@ -164,10 +165,9 @@ def _kept(group: TensorGroup, dims: Dimensions, recompute: Recompute, dtype: tor
     """Bytes that each unit keeps between forward and backward, what it was given among them."""
     batch, found = text(dims, 1, 64), []
     leaf = torch.ones(*batch.tokens_BT.shape, dims.hidden, dtype=dtype, requires_grad=True)
-    place = group, Operators(), dtype, torch.device("cpu")
     with patch.object(Head, "slices", lambda *_: slices):
         for index in range(len(architecture(dims).units)):
-            unit = build_unit(dims, index, *place, seed=0, recompute=recompute)
+            unit = build_unit(dims, index, Builder(group, Operators(), dtype), recompute)
             unit({STREAM: leaf}, batch)  # its angles are made once
             with LiveBytes() as live:
                 (result,) = unit({STREAM: leaf * 1}, batch).values()

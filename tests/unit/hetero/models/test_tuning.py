@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 
 from backends.operators import Operators
+from hetero.layers.builder import Builder
 from hetero.layers.group import TensorGroup
 from hetero.layers.weight_gradients import WeightGradients
 from hetero.models.architecture import Architecture
@@ -21,7 +23,6 @@ from tests.tiny_models import tiny
 from tests.unit.hetero.models.whole_model import small
 
 LENGTH = 32
-PLACE = TensorGroup(), Operators(), torch.float32, torch.device("cpu")
 ALL = LoraOptions(rank=4, alpha=8.0)
 
 
@@ -122,8 +123,13 @@ def test_adapters_lie_as_their_weights_do(rows: bool) -> None:
     assert {alone[name].layout.gradients for name in ("q.lora_a", "o.lora_b")} == {"equal"}
 
 
+def _builder() -> Builder:
+    return Builder(TensorGroup(), Operators(), seed=3)
+
+
 def _unit(index: int, tuning: Tuning, weight_gradients: WeightGradients | None = None) -> UnitModule:
-    unit = build_unit(small(), index, *PLACE, seed=3, weight_gradients=weight_gradients, tuning=tuning)
+    builder = replace(_builder(), weight_gradients=weight_gradients or WeightGradients())
+    unit = build_unit(small(), index, builder, tuning=tuning)
     with torch.no_grad():
         for tensor in unit.tensors():
             if tensor.name.endswith("lora_b"):
@@ -154,7 +160,7 @@ def test_an_adapter_adds_what_its_factors_make_of_the_weight(index: int) -> None
 
 def test_a_run_begins_where_the_model_without_adapters_does() -> None:
     x_BTD, batch = _given()
-    units = [build_unit(small(), 1, *PLACE, seed=3, tuning=tuning) for tuning in (Tuning(lora=ALL), Tuning())]
+    units = [build_unit(small(), 1, _builder(), tuning=tuning) for tuning in (Tuning(lora=ALL), Tuning())]
     first, plain = (unit({"x_BTD": x_BTD}, batch)["x_BTD"] for unit in units)
     assert torch.equal(first, plain)
 
@@ -178,7 +184,7 @@ def test_what_is_frozen_has_neither_gradients_nor_products_for_them(tuning: Tuni
     told = architecture(small(), tuning).workload(LENGTH, 1, "float32").units[index]
     assert told.weight_flops == pytest.approx(sum(2.0 * LENGTH * one.weight_ED.numel() for one in pairs))
     tensors = {t.untyped_storage().data_ptr(): t for one in pairs for t in (one.x_ND, one.gradient_NE)}
-    assert sum(t.untyped_storage().nbytes() for t in tensors.values()) <= told.pair_bytes + told.whole_pair_bytes
+    assert sum(t.untyped_storage().nbytes() for t in tensors.values()) <= told.pairs.on_rank(1)
     for pair in pairs:
         weight_gradients.make(pair)
     frozen = architecture(small(), tuning).frozen
@@ -195,7 +201,7 @@ def test_what_is_frozen_has_neither_gradients_nor_products_for_them(tuning: Tuni
 @pytest.mark.parametrize("index", [1, 2])
 def test_no_more_is_kept_than_is_told(index: int, recompute: Any) -> None:
     tuning = Tuning(lora=ALL)
-    unit = build_unit(small(), index, *PLACE, seed=3, recompute=recompute, tuning=tuning)
+    unit = build_unit(small(), index, _builder(), recompute, tuning)
     x_BTD, batch = _given()
     x_BTD.requires_grad_()
     unit({"x_BTD": x_BTD}, batch)  # its angles are made once

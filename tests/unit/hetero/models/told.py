@@ -53,6 +53,8 @@ def _costs(unit: UnitWork) -> dict[str, Any]:
 def _recorded(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """Of masks all bytes together; none of these models has windows."""
     costs = {name: cost for name, cost in pairs if name not in OF_TUNED}
+    if "masks" not in costs:  # of bytes on ranks
+        return costs
     assert not costs.pop("plain_masks")
     return {"mask_bytes": sum(costs.pop("masks").values()), **costs}
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from backends.operators import Operators
-from hetero.layers.builder import LogicalTensor
+from hetero.layers.builder import Builder, LogicalTensor
 from hetero.layers.cross_entropy import IGNORED
 from hetero.layers.group import TensorGroup
 from hetero.models.batch import Batch
@@ -29,11 +29,10 @@ def build(
     dims: ModelDescription, group: TensorGroup | None = None, dtype: torch.dtype = torch.float32
 ) -> list[UnitModule]:
     """The units on the CPU, tied parameters shared; every value is far from a special one."""
-    shared: dict[str, torch.nn.Parameter] = {}
-    place = (group or TensorGroup(), Operators(), dtype, torch.device("cpu"))
-    units = [build_unit(dims, index, *place, seed=3, shared=shared) for index in range(len(architecture(dims).units))]
+    builder = Builder(group or TensorGroup(), Operators(), dtype, seed=3)
+    units = [build_unit(dims, index, builder) for index in range(len(architecture(dims).units))]
     for tensor in logical_tensors(units).values():
-        _unsettle(tensor, place[0].rank)
+        _unsettle(tensor, builder.group.rank)
     return units
 
 

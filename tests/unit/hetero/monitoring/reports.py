@@ -30,7 +30,7 @@ def rank_report(pool: str, index: int, *, totals: dict[str, Any] | None = None, 
     report: dict[str, Any] = {
         "step": 3, "epoch": 0, "rank": RankId(pool, index), "pipeline": 0, "stage": 0, "tp_rank": index,
         "start": 100.0, "end": 101.0, "forward_s": 0.2, "backward_s": 0.4, "weight_s": 0.0,
-        "optimizer_s": 0.1, "bridge_wait_s": 0.1, "bubble_s": 0.1,
+        "optimizer_s": 0.1, "bridge_wait_s": 0.1, "bubble_s": 0.1, "data_s": 0.05,
         "sent": {other: (10, 0.04)}, "received": {other: (received, 0.06)}, "peak_memory_bytes": 1000,
         "overrun": False,
     }  # fmt: skip

@@ -106,6 +106,7 @@ def _pool(job_tokens_per_s: float, step_s: float, slow: float) -> Record:
     return {
         "capacity_tokens_per_s": tokens_per_s / busy, "tokens_per_s": tokens_per_s, "tflops_per_chip": 0.1, "mfu": 0.4,
         "busy": busy, "optimizer": 0.03 * busy, "bubble": waits * 0.5, "bridge_wait": waits * 0.3, "other": waits * 0.2,
+        "data_wait": 0.001,
         "bytes_sent": 2_000_000, "bytes_received": 3_000_000, "peak_memory_bytes": 7 << 20,
     }  # fmt: skip
 

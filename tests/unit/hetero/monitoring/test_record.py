@@ -16,7 +16,7 @@ DESIGN_KEYS = [
 ]  # fmt: skip
 POOL_KEYS = [
     "capacity_tokens_per_s", "tokens_per_s", "tflops_per_chip", "mfu", "busy", "optimizer", "bubble", "bridge_wait",
-    "other", "bytes_sent", "bytes_received", "peak_memory_bytes",
+    "other", "data_wait", "bytes_sent", "bytes_received", "peak_memory_bytes",
 ]  # fmt: skip
 
 
@@ -75,10 +75,11 @@ def test_mfu_is_model_flops_over_the_paced_peak() -> None:
     assert pool["mfu"] == pytest.approx(flops_per_chip / (1e9 / 10.0))
 
 
-def test_the_update_is_told_as_a_part_of_what_is_busy() -> None:
+def test_updates_are_told_as_a_part_of_what_is_busy_and_reading_of_the_rest() -> None:
     pool = merge_hosts(_hosts(), facts())["pools"]["a"]
     assert pool["busy"] == pytest.approx((0.7 + 0.75) / 2)
     assert pool["optimizer"] == pytest.approx(0.1)
+    assert pool["data_wait"] == pytest.approx(0.05)
 
 
 def test_parts_of_a_pools_time_sum_to_one_whatever_the_clocks_say() -> None:

@@ -20,7 +20,8 @@ from hetero.cli.app import app, run
 from hetero.job.file.load import load_job
 from hetero.job.planning.problem import topology, workload
 from hetero.monitoring.follow import follow
-from hetero.monitoring.report.page import FlopsTable, LedgerTable, render
+from hetero.monitoring.report.page import render
+from hetero.monitoring.report.tables import FlopsTable, LedgerTable
 from hetero.monitoring.timeline import Timeline, last_timeline
 from hetero.monitoring.trace import Trace
 from tests.unit.hetero.monitoring.reports import traced

@@ -292,7 +292,7 @@ def test_ranks_that_lose_each_other_while_all_stop_are_no_trouble(hosts: FakeHos
     assert hosts.feed(ev.Tick(1e6)) == []
 
 
-@pytest.mark.parametrize("chips_per_host", [1, 8])
+@pytest.mark.parametrize("chips_per_host", [pytest.param(1, marks=pytest.mark.slow), 8])
 def test_a_thousand_hosts_cost_less_than_10_ms_a_step(chips_per_host: int) -> None:
     hosts = FakeHosts(big_fleet(1000, chips_per_host))
     hosts.start()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
+import shutil
 import signal
 import threading
 import types
@@ -15,8 +17,10 @@ import pytest
 from ray._private import services
 from ray._private import utils as ray_utils
 
+from hetero.cluster.errors import RayFailure
 from hetero.cluster.onray import runtime as subject
 from hetero.cluster.onray.reaper import MARK
+from hetero.errors import exit_code
 from hetero.interrupts import ENDING, check, held, listening
 
 SIG_IGN = 1
@@ -43,11 +47,11 @@ class Ray:
     def is_initialized(self) -> bool:
         return False
 
-    def sweep(self, mark: str, folder: Path) -> None:
+    def sweep(self, mark: str, folder: Path, grace_s: float = 3.0) -> None:
         assert mark == self.marked
         assert folder == self.folder.parent
-        folder.rmdir()
-        self.seen.append("swept")
+        shutil.rmtree(folder, ignore_errors=True)
+        self.seen.append("swept" if grace_s else "swept at once")
 
 
 @pytest.fixture
@@ -120,3 +124,64 @@ def test_rays_folder_lies_where_no_other_user_comes(ray: Ray) -> None:
         assert not ray.folder.exists(), "Ray makes it"
         assert len(str(ray.folder)) <= 40, "its sockets need 66 characters of the 107 that a path may have"
     assert ray.seen[0] == "0o700"
+
+
+def test_a_machine_too_busy_for_rays_own_patience_is_tried_again(ray: Ray) -> None:
+    refusals = iter([Exception("timed out during startup"), RuntimeError("no port")])
+
+    def arrives() -> None:
+        for error in refusals:
+            raise error
+
+    ray.arrives = arrives
+    with subject.ray_runtime():
+        ray.seen.append("used")
+    assert ray.seen == [*["down", "swept", "dismissed"] * 2, "up", "used", "down", "swept", "dismissed"]
+
+
+def test_a_ray_that_never_starts_is_told(ray: Ray) -> None:
+    def arrives() -> None:
+        raise Exception("The current node timed out during startup.")
+
+    ray.arrives = arrives
+    with pytest.raises(RayFailure, match="in time: The current node timed out") as caught, subject.ray_runtime():
+        raise AssertionError
+    assert (exit_code(caught.value), caught.value.remedy.split(";")[0]) == (
+        1,
+        "try again once the machine is less busy",
+    )
+    assert ray.seen == ["down", "swept", "dismissed"] * subject.ATTEMPTS
+
+
+def test_a_signal_between_two_attempts_ends_it(ray: Ray) -> None:
+    def arrives() -> None:
+        signal.pthread_kill(threading.get_ident(), signal.SIGINT)
+        raise Exception("timed out")
+
+    ray.arrives = arrives
+    with pytest.raises(KeyboardInterrupt), subject.ray_runtime():
+        raise AssertionError
+    assert ray.seen == ["down", "swept", "dismissed"]
+
+
+def test_a_full_disk_is_told_as_one(ray: Ray) -> None:
+    def arrives() -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    ray.arrives = arrives
+    with pytest.raises(OSError, match="No space left"), subject.ray_runtime():
+        raise AssertionError
+    assert ray.seen == ["swept", "dismissed"]
+
+
+def test_a_ray_that_answers_no_more_is_cleared_away_and_not_waited_for(
+    ray: Ray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    never = threading.Event()
+    ray.ends = never.wait
+    monkeypatch.setattr(subject, "LEAVING_S", 0.01)
+    monkeypatch.setattr(subject.atexit, "register", lambda end: ray.seen.append(end.__name__))
+    with pytest.raises(RayFailure), subject.ray_runtime():
+        raise RayFailure("Ray", "control store", "must run", "start again")
+    assert ray.seen == ["up", "swept at once", "_end_at_once", "swept", "dismissed"]
+    never.set()

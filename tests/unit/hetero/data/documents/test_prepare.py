@@ -147,6 +147,18 @@ def test_prompts_are_not_learnt_and_completions_end(tmp_path: Path, tokenizer: P
     assert said.decode(tokens).startswith("what is two?")
 
 
+@pytest.mark.parametrize("fields", [None, {"tokens": "input_ids", "labels": "labels"}])
+def test_tokens_that_were_made_before_are_learnt_where_their_labels_are(tmp_path: Path, fields: Any) -> None:
+    """Whatever the tokenizer has for them: the model alone must."""
+    rows = [{"input_ids": [7, 8, 299], "labels": [-100, 8, -100]}, {"input_ids": [5, 6], "labels": [5, 6]}]
+    source = _lines(tmp_path / "a.jsonl", rows)
+    found = [_pieces(one) for one in _samples(_prepare(tmp_path, source, "bytes", fields=fields, loss="answers"))]
+    wanted = [([5], [6]), ([7, 8], [8, -100])]
+    assert sorted((tokens, labels) for pieces in found for tokens, labels in pieces) == wanted
+    (whole,) = _samples(_prepare(tmp_path, source, "bytes"), SEQ_LEN)
+    assert sorted(whole.labels[whole.labels != -100]) == [6, 8, 299]
+
+
 # What is kept
 
 
@@ -173,7 +185,7 @@ def test_documents_are_made_once_whatever_the_samples(
         _prepare(tmp_path, tmp_path / "other.jsonl", tokenizer)
 
 
-@pytest.mark.parametrize("broken_at", range(1, 9))
+@pytest.mark.parametrize("broken_at", [*(pytest.param(n, marks=pytest.mark.slow) for n in range(1, 8)), 8])
 def test_what_was_broken_off_goes_on_to_the_same(
     tmp_path: Path, tokenizer: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, broken_at: int
 ) -> None:
@@ -263,6 +275,11 @@ def test_a_folder_of_all_kinds_is_text_as_ever(tmp_path: Path) -> None:
             "has no 'role'; its fields are 'from', 'value'",
         ),
         ({"prompt": "a", "completion": ""}, {"loss": "answers"}, "data.fields", "is empty"),
+        ({"input_ids": [1, 2.5]}, {}, "data.fields", "must be a list of whole numbers"),
+        ({"input_ids": [1, 300]}, {}, "data.source", "300 entries for tokens"),
+        ({"input_ids": [1, 2], "labels": [2]}, {"loss": "answers"}, "data.fields", "1 labels for 2 tokens"),
+        ({"input_ids": [1, 2], "labels": [2, 2]}, {"loss": "answers"}, "data.fields", "label 0 is 2, and its token 1"),
+        ({"input_ids": [1, 2], "labels": [1, -100]}, {"loss": "answers"}, "data.loss", "no token to learn"),
     ],
 )
 def test_a_record_that_cannot_be_learnt_is_named(
@@ -273,6 +290,8 @@ def test_a_record_that_cannot_be_learnt_is_named(
         good = CHATS[0]
     if "prompt" in row:
         good = {"prompt": "a", "completion": "b"}
+    if "input_ids" in row:
+        good = {"input_ids": [1, 2], "labels": [1, 2]} if "labels" in row else {"input_ids": [1, 2]}
     source = _lines(tmp_path / "a.jsonl", [good, row])
     with pytest.raises(RecordError, match=rule) as raised:
         _prepare(tmp_path, source, tokenizer, **options)

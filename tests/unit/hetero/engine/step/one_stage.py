@@ -11,9 +11,11 @@ from backends.cpu import CpuBackend
 from balancer.plan.plan import PipelinePlan, Plan, StagePlan
 from balancer.schedule.lowering import actions_of
 from bridge.rank import RankId
+from hetero.engine.expected import ChipPace
 from hetero.engine.step.executor import Executor
 from hetero.engine.step.meter import Meter
 from hetero.engine.step.stage import DTYPES, RankPlace, Stage
+from hetero.layers.builder import Builder
 from hetero.layers.group import TensorGroup
 from hetero.models.batch import Batch
 from hetero.models.dimensions import Dimensions
@@ -43,13 +45,13 @@ class OneStage:
         units, place = len(architecture(dims).units), torch.device(device)
         stage = StagePlan(pool="a", tp=tp, units=((0, units),), chips=tuple(range(tp)), warmup=1)
         pipeline = PipelinePlan(share=micro_batches, micro_batch=1, stages=(stage,))
-        common = group, backend.operators, DTYPES[precision], place, 0
-        made = [build_unit(dims, unit, *common, tuning=tuning) for unit in range(units)]
+        builder = Builder(group, backend.operators, DTYPES[precision], place)
+        made = [build_unit(dims, unit, builder, tuning=tuning) for unit in range(units)]
         values = {tensor.name: tensor.parameter.detach() for unit in made for tensor in unit.tensors()}
         me = RankPlace(0, 0, 0, tuple(RankId("a", chip) for chip in range(tp)), stage.axes)
         self.stage = Stage(dims, Plan(pipelines=(pipeline,)), me, group, backend, precision, values, tuning)
         self.meter = Meter(backend, Waits(backend))
-        told = [*architecture(dims).boundary], (1, LENGTH), self.stage.dtype, self.meter, {}, {}
+        told = [*architecture(dims).boundary], (1, LENGTH), self.stage.dtype, self.meter, ChipPace()
         self.executor = Executor(self.stage.chunks, actions_of(pipeline, "1f1b")[0], {}, *told)
         tokens = torch.randint(50, (1, LENGTH + 1), generator=torch.Generator().manual_seed(4)).to(place)
         self._batch = Batch(tokens[:, :-1], tokens[:, 1:])

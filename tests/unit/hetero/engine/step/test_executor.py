@@ -13,6 +13,7 @@ import torch
 from backends.cpu import CpuBackend
 from balancer.errors import ScheduleError
 from balancer.schedule.action import STEP, Action, Kind
+from hetero.engine.expected import ChipPace
 from hetero.engine.step.evaluation import Evaluator
 from hetero.engine.step.executor import Executor
 from hetero.engine.step.meter import Meter
@@ -26,7 +27,7 @@ def test_a_backward_that_is_not_whole_is_refused_before_any_step(interpreter: ty
     backend = CpuBackend()
     actions = (*(Action(Kind(kind), 0, 0) for kind in kinds), STEP)
     with pytest.raises(ScheduleError, match=f"{' '.join(kinds)} of micro-batch 0 in chunk 0.*one backward after it"):
-        interpreter({}, actions, {}, ["x"], (1, 1), torch.float32, Meter(backend, Waits(backend)), {}, {})
+        interpreter({}, actions, {}, ["x"], (1, 1), torch.float32, Meter(backend, Waits(backend)), ChipPace())
 
 
 def test_each_first_forward_of_a_step_waits_for_its_units_one_by_one() -> None:
@@ -50,7 +51,7 @@ def test_each_first_forward_of_a_step_waits_for_its_units_one_by_one() -> None:
     forwards = [Action(Kind.RECV, 1, 0, "activation"), *(Action(Kind.F, chunk, m) for chunk, m in row)]
     flows, units = {("activation", 0): flow}, {0: chunk(0), 1: chunk(1)}
     meter = Meter(backend, Waits(backend))
-    executor = Executor(units, (*forwards, STEP), flows, ["x"], (1, 1), torch.float32, meter, {}, {})  # type: ignore[arg-type]
+    executor = Executor(units, (*forwards, STEP), flows, ["x"], (1, 1), torch.float32, meter, ChipPace())  # type: ignore[arg-type]
     batch = Batch(torch.zeros(0), torch.zeros(0))
     for _ in range(2):
         told.clear()
@@ -76,6 +77,8 @@ def test_an_emulated_forward_waits_for_each_unit_from_its_own_time_on() -> None:
     arrival: Any = SimpleNamespace(wait=lambda unit: told.append(f"wait {unit}"), join=lambda: None)
     laps = {(Kind.F, 0, 0): 0.0, (Kind.F, 0, 1): 0.25, (Kind.W, 0, 1): 0.0, (Kind.W, 0, 0): 1.0}
     chunks: Any = {0: units}
-    executor = Executor(chunks, (Action(Kind.F, 0, 0), STEP), {}, ["x"], (1, 1), torch.float32, meter, {}, laps)
+    executor = Executor(
+        chunks, (Action(Kind.F, 0, 0), STEP), {}, ["x"], (1, 1), torch.float32, meter, ChipPace(laps=laps)
+    )
     executor.run(lambda m: Batch(torch.zeros(0), torch.zeros(0)), lambda chunk, names: None, arrival)
     assert told == ["from 0.0", "wait 0", "from 0.25", "wait 1"]

@@ -7,6 +7,7 @@ import torch
 
 from backends.operators import Operators
 from hetero.engine.step.stage import ChunkModule
+from hetero.layers.builder import Builder
 from hetero.layers.group import TensorGroup
 from hetero.layers.weight_gradients import WeightGradients
 from hetero.models.batch import Batch
@@ -61,10 +62,9 @@ def test_sums_lie_there_for_what_trains_alone() -> None:
 def test_a_backward_tells_of_each_unit_as_soon_as_its_gradients_are_made(kind: str) -> None:
     """Of the last one first: none waits for a tensor that no gradient reaches, as a router's correction."""
     model, weight_gradients, told = tiny(kind), WeightGradients(), list[int]()
-    common = TensorGroup(), Operators(), torch.float32, torch.device("cpu"), 0
-    shared: dict[str, torch.nn.Parameter] = {}
+    builder = Builder(TensorGroup(), Operators(), weight_gradients=weight_gradients)
     numbers = range(len(architecture(model).units))
-    units = [build_unit(model, n, *common, shared=shared, weight_gradients=weight_gradients) for n in numbers]
+    units = [build_unit(model, n, builder) for n in numbers]
     chunk, tokens_BT = ChunkModule(0, units, weight_gradients), torch.arange(12)[None]
     (loss,) = chunk({}, Batch(tokens_BT, tokens_BT)).values()
     with chunk.telling(lambda unit, names: told.append(unit)):

@@ -47,7 +47,7 @@ def test_no_more_kernels_than_needed(precision: str) -> None:
     assert (shallow - layer).total() <= BESIDE_LAYERS[precision], shallow - layer
 
 
-@pytest.mark.parametrize("tp", [1, 2])
+@pytest.mark.parametrize("tp", [pytest.param(1, marks=pytest.mark.slow), 2])
 @pytest.mark.parametrize("precision", PER_LAYER)
 def test_a_step_never_waits_for_the_chip(precision: str, tp: int) -> None:
     """Nothing has a value here, so that nobody can look at one."""

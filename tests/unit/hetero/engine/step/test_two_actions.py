@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from functools import cache
 
 import pytest
@@ -13,6 +13,7 @@ from balancer.memory import memory
 from balancer.plan.plan import PipelinePlan, Plan, StagePlan
 from balancer.schedule.action import STEP, Action, Actions, Kind
 from bridge.rank import RankId
+from hetero.engine.expected import ChipPace
 from hetero.engine.step.executor import Executor
 from hetero.engine.step.meter import Meter
 from hetero.engine.step.stage import DTYPES, RankPlace, Stage
@@ -38,7 +39,7 @@ LISTS = {
     "some whole": "F0 F1 I0 F2 B1 W0 I2 W2",
 }
 WHOLE = "F0 B0 F1 B1 F2 B2"
-REAL: Mapping[tuple[Kind, int, int], float] = {}
+REAL = ChipPace()
 """Chips take their time by themselves."""
 
 
@@ -61,7 +62,7 @@ class Trained:
         written: str,
         precision: str = "float32",
         dims: Dimensions = DIMENSIONS,
-        laps: Mapping[tuple[Kind, int, int], float] = REAL,
+        pace: ChipPace = REAL,
     ) -> None:
         backend, dtype = CpuBackend(), DTYPES[precision]
         me = RankId("a", 0)
@@ -71,7 +72,7 @@ class Trained:
         self.plan = Plan(pipelines=(pipeline,))
         place = RankPlace(0, 0, 0, (me,), plan.axes)
         self.stage = Stage(dims, self.plan, place, TensorGroup(), backend, precision, values)
-        told = Meter(backend, Waits(backend)), {}, laps
+        told = Meter(backend, Waits(backend)), pace
         self.executor = Executor(self.stage.chunks, _actions(written), {}, ["x_BTD"], (2, LENGTH), dtype, *told)
         self.told: list[tuple[int, list[str]]] = []
         self.early: dict[int, dict[str, torch.Tensor]] = {}
@@ -138,7 +139,7 @@ def test_an_emulated_chip_hands_over_each_unit_at_its_time(written: str) -> None
     """Once all is computed; what comes near the end waits for SYNC."""
     kind, units = Kind(written.split()[-1][0]), [range(*chunk) for chunk in CHUNKS]
     parts = {(kind, chunk, unit): (held.stop - unit) / 3 for chunk, held in enumerate(units) for unit in held}
-    trained = Trained(written, laps=parts)
+    trained = Trained(written, pace=ChipPace(laps=parts))
     whole = trained.step()
     for chunk in (0, 1):
         held, then = trained.stage.chunks[chunk], trained.early[chunk]
@@ -205,7 +206,10 @@ def test_what_an_input_gradient_leaves_is_what_weight_gradients_are_made_of() ->
 
 
 @pytest.mark.parametrize("precision", [pytest.param("float32", marks=pytest.mark.slow), "bfloat16"])
-@pytest.mark.parametrize("written", [WHOLE, LISTS["W one later"]], ids=["whole", "in two"])
+@pytest.mark.parametrize(
+    "written",
+    [pytest.param(WHOLE, id="whole", marks=pytest.mark.slow), pytest.param(LISTS["W one later"], id="in two")],
+)
 def test_a_chip_is_as_full_as_predicted_where_units_without_pairs_are_large(
     written: str, precision: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -29,7 +29,7 @@ def _gradients(precision: str) -> dict[str, torch.Tensor]:
     return {name: gradient.clone() for name, gradient in one.stage.gradients(one.stage.parameters).items()}
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("precision", [pytest.param("float32", marks=pytest.mark.slow), "bfloat16"])
 def test_of_parts_that_do_nothing_meanwhile(precision: str, monkeypatch: pytest.MonkeyPatch) -> None:
     wanted = _gradients(precision)
     monkeypatch.setattr(TensorGroup, "copy_in", _plain_copy_in)

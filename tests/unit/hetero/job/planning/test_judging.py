@@ -13,6 +13,7 @@ from hetero.job.job import Job
 from hetero.job.planning.judging import MeasuredRun, judge
 from hetero.job.planning.plan_job import plan_job
 from hetero.job.planning.problem import problem
+from hetero.job.planning.profile import Profile
 from tests.unit.hetero.monitoring import synthetic
 
 
@@ -33,6 +34,18 @@ def test_stages_that_took_what_was_expected_are_no_slower(written: dict[str, Any
     judged = judge(job, plan, run)
     assert judged.source == "run"
     assert judged.predicted_step_s == pytest.approx(expected.step_s)
+
+
+def test_rates_that_were_measured_are_those_of_the_prediction() -> None:
+    """Chips that update a million parameters a second."""
+    job = Job.model_validate(synthetic.job())
+    plan = plan_job(job, given=Plan.model_validate(synthetic.plan())).plan
+    rates = [{"pool": pool, "part": "update", "tp": 1, "per_s": 1e6} for pool in plan.pools()]
+    asked = problem(job, profile=Profile(rates))
+    expected = simulate(plan, asked)
+    judged = judge(job, plan, MeasuredRun(expected.step_s, expected.busy_s, rates=rates))
+    assert judged.predicted_step_s == pytest.approx(expected.step_s)
+    assert judged.predicted["update"] > 10 * judge(job, plan, MeasuredRun(1.0, expected.busy_s)).predicted["update"]
 
 
 def test_what_the_stages_tell_names_what_the_prediction_missed() -> None:

@@ -44,6 +44,18 @@ def test_an_undescribed_link_is_unlimited_only_between_emulated_pools() -> None:
     assert real.link("nvidia", "ascend").bytes_per_s == ASSUMED_GBIT_PER_S * 1e9 / 8
 
 
+def test_networks_of_hosts_are_as_the_job_says_and_else_as_their_links() -> None:
+    real = [f"pools.{name}.emulate=null" for name in ("nvidia", "ascend", "kunlun")]
+    said = "pools.ascend.network_gbit_per_s=0.1", "pools.ascend.fabric_gbit_per_s=100"
+    wide, narrow = _job("auto", *real), _job("auto", *real, *said)
+    ascend, nvidia = (topology(narrow).pool(name) for name in ("ascend", "nvidia"))
+    assert (ascend.network_bytes_per_s, ascend.fabric_bytes_per_s) == (0.1e9 / 8, 100e9 / 8)
+    assert (nvidia.network_bytes_per_s, nvidia.fabric_bytes_per_s) == (100e9, None)
+    across = plan_job(_job("quickstart")).plan
+    wide_s, narrow_s = (plan_job(job, given=across).prediction.step_s for job in (wide, narrow))
+    assert narrow_s > 1.1 * wide_s
+
+
 def test_the_planner_knows_what_a_codec_leaves_of_each_direction() -> None:
     coded = _job("auto", "bridge.links[0].codec={activation: int8, gradient: bf16}")
     links = topology(coded).links
@@ -62,12 +74,12 @@ def test_a_plan_is_held_against_what_the_chips_have_free_once_they_have_said_it(
     assert topology(job).pool("ascend").memory_limit == "60.30 GiB by its data sheet, less the reserve"
     said = topology(job, usable_bytes={"ascend": 59 * 2**30})
     assert said.pool("ascend").memory_limit == "59.00 GiB by the chip itself"
-    with pytest.raises(PlanError, match="GiB by the chip itself"):
+    with pytest.raises(PlanError, match="MiB by the chip itself"):
         plan_job(job, usable_bytes={"ascend": 1000})
 
 
 def test_the_search_too() -> None:
-    with pytest.raises(NoPlanFits, match="GiB by the chip itself"):
+    with pytest.raises(NoPlanFits, match="MiB by the chip itself"):
         plan_job(_job("auto"), usable_bytes=dict.fromkeys(("nvidia", "ascend", "kunlun"), 1000))
 
 

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
 
 from hetero.errors import render
 from hetero.huggingface.errors import HfError
@@ -170,8 +172,19 @@ def test_trained_weights_on_raw_bytes_are_told_of(tmp_path: Path) -> None:
     assert "it has no tokenizer.json" in note
     (here / "tokenizer.json").write_text("{}")
     assert "data.tokenizer: model takes" in plan_job(_job(tmp_path, "data.tokenizer=bytes")).notes[0]
-    assert not plan_job(_job(tmp_path)).notes
     assert not plan_job(_job(tmp_path, "data.tokenizer=bytes", "model.init=random")).notes
+
+
+def test_a_tokenizer_that_no_run_could_read_with_is_told_of(tmp_path: Path) -> None:
+    file = _written(tmp_path / "tiny") / "tokenizer.json"
+    file.write_text("{}")
+    (note,) = plan_job(_job(tmp_path)).notes
+    assert "its tokenizer.json cannot be read" in note
+    for symbols, told in ((300, 0), (301, 1)):
+        Tokenizer(WordLevel({str(n): n for n in range(symbols)}, unk_token="0")).save(str(file))
+        notes = plan_job(_job(tmp_path)).notes
+        assert len(notes) == told
+    assert "has 301 symbols, and the model's embedding has room for 300" in notes[0]
 
 
 def test_what_decides_the_numbers(tmp_path: Path) -> None:
@@ -182,3 +195,12 @@ def test_what_decides_the_numbers(tmp_path: Path) -> None:
     assert _job(tmp_path).facts() == facts
     _written(tmp_path / "tiny", rope_theta=7.0)
     assert _job(tmp_path).facts() != facts
+
+
+def test_dropout_that_no_run_applies_is_told_of(tmp_path: Path) -> None:
+    gpt2 = {"model_type": "gpt2", "n_embd": 8, "n_layer": 1, "n_head": 2, "n_positions": 64, "vocab_size": 300}
+    for dropout, told in ((0.1, 1), (0.0, 0)):
+        shutil.rmtree(tmp_path / "tiny", ignore_errors=True)
+        write_folder(tmp_path / "tiny", {}, {**gpt2, "resid_pdrop": dropout})
+        notes = plan_job(_job(tmp_path, "model.init=random")).notes
+        assert len([note for note in notes if f"(resid_pdrop {dropout})" in note]) == told

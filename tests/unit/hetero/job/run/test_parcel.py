@@ -22,6 +22,15 @@ from tests.unit.hetero.data.refused import not_listed
 AUTO = ROOT / "configs" / "runs" / "auto.yaml"
 
 
+@pytest.fixture
+def no_packages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tests of what travels beside them."""
+    monkeypatch.setattr(parcel, "PACKAGES", ())
+
+
+beside_packages = pytest.mark.usefixtures("no_packages")
+
+
 @pytest.mark.slow
 def test_a_parcel_runs_without_this_checkout(tmp_path: Path) -> None:
     """The packages in it come first, and its job is the one that was packed."""
@@ -55,6 +64,7 @@ def test_an_editors_lock_in_a_checkout_stays_behind(tmp_path: Path, monkeypatch:
     assert os.listdir(target / "hetero") == ["train.py"]
 
 
+@beside_packages
 @pytest.mark.parametrize("folder", [False, True])
 def test_local_data_goes_along(tmp_path: Path, folder: bool) -> None:
     source, target = tmp_path / "corpus", tmp_path / "parcel"
@@ -72,6 +82,7 @@ def test_local_data_goes_along(tmp_path: Path, folder: bool) -> None:
     assert not (found / ".hidden").exists()
 
 
+@beside_packages
 def test_data_arrives_as_it_would_be_read_here(tmp_path: Path) -> None:
     """Links, what is hidden, what is no file, what runs wrote: the same tokens, and the same job, by either way."""
     source, target = tmp_path / "corpus", tmp_path / "parcel"
@@ -95,6 +106,7 @@ def test_data_arrives_as_it_would_be_read_here(tmp_path: Path) -> None:
     assert packed.fingerprint() == job.fingerprint()
 
 
+@beside_packages
 def test_a_name_that_cannot_travel_is_refused(tmp_path: Path) -> None:
     """Ray packs a job's folder under names in UTF-8."""
     (tmp_path / "corpus").mkdir()
@@ -103,6 +115,7 @@ def test_a_name_that_cannot_travel_is_refused(tmp_path: Path) -> None:
         parcel.pack(load_job(AUTO, [f"data.source={tmp_path / 'corpus'}"]), tmp_path)
 
 
+@beside_packages
 @pytest.mark.parametrize("below", [".", "deep"])
 def test_a_link_that_leads_out_of_the_data_is_refused(tmp_path: Path, below: str) -> None:
     """Nothing from elsewhere on this machine goes along unawares."""
@@ -118,6 +131,7 @@ def test_a_link_that_leads_out_of_the_data_is_refused(tmp_path: Path, below: str
     assert not (tmp_path / "parcel" / "data").exists()
 
 
+@beside_packages
 def test_data_that_cannot_be_read_or_is_none_is_refused_here(tmp_path: Path) -> None:
     source, target = tmp_path / "corpus", tmp_path / "parcel"
     (source / "deep").mkdir(parents=True)
@@ -130,12 +144,14 @@ def test_data_that_cannot_be_read_or_is_none_is_refused_here(tmp_path: Path) -> 
         parcel.pack(load_job(AUTO, [f"data.source={source}"]), target)
 
 
+@beside_packages
 @pytest.mark.parametrize("source", ["~nobody-of-that-name/text", "x" * 5000])
 def test_a_path_that_no_system_takes_is_left_to_the_cluster(tmp_path: Path, source: str) -> None:
     parcel.pack(load_job(AUTO, [f"data.source={source}"]), tmp_path)
     assert load_job(tmp_path / "job.yaml").data.source == source
 
 
+@beside_packages
 def test_sources_and_a_tokenizer_travel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     target = tmp_path / "parcel"
     target.mkdir()
@@ -155,12 +171,14 @@ def test_sources_and_a_tokenizer_travel(tmp_path: Path, monkeypatch: pytest.Monk
     assert prepare(packed, tmp_path).fingerprint == prepare(here, tmp_path).fingerprint
 
 
+@beside_packages
 def test_data_of_the_cluster_keeps_its_path(tmp_path: Path) -> None:
     parcel.pack(load_job(AUTO, ["data.source=/shared/corpus"]), tmp_path)
     assert load_job(tmp_path / "job.yaml").data.source == "/shared/corpus"
     assert not (tmp_path / "data").exists()
 
 
+@beside_packages
 def test_too_much_data_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parcel, "MOST_DATA_BYTES", 1 << 20)
     source, target = tmp_path / "corpus", tmp_path / "parcel"

@@ -63,7 +63,9 @@ class SyntheticRun:
             self.called[pool]: {"family": family, "chip": chip, "count": count, "emulate": {}}
             for pool, (family, chip, count) in CHIPS.items()
         }
-        job = {"name": self.name, "train": {"steps": self.steps}, "pools": pools}
+        train = {"steps": self.steps, "global_batch": 16}
+        data = {"seq_len": 1024}
+        job = {"name": self.name, "model": {"preset": "llama-tiny"}, "data": data, "train": train, "pools": pools}
         (self.folder / "job.yaml").write_text(yaml.safe_dump(job, sort_keys=False))
         plan = json.dumps(PLAN)
         for pool, called in self.called.items():
@@ -153,6 +155,7 @@ def _pool(pool: str, rate: float, spare: float) -> dict[str, Any]:
     return {
         "capacity_tokens_per_s": rate / busy, "tokens_per_s": rate, "tflops_per_chip": rate / 4e4, "mfu": 0.41 / spare,
         "busy": busy, "bubble": 0.6 * rest, "bridge_wait": 0.25 * rest, "other": 0.15 * rest,
+        "data_wait": 0.0008,
         "bytes_sent": 2_168_896, "bytes_received": 2_173_504, "peak_memory_bytes": int(rate * 4000),
     }  # fmt: skip
 

@@ -4,14 +4,19 @@ import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from balancer.plan.plan import Plan
+from hetero.job.judged import ledger_table
+from hetero.monitoring.dashboard import live_ledger
 from hetero.monitoring.dashboard.sections import OpenPage, RunView, slow_now
-from hetero.monitoring.follow import CHARTED, RECENT
+from hetero.monitoring.follow import CHARTED, RECENT, Follower
+from hetero.monitoring.report.tables import LedgerRow, LedgerTable
 from tests.unit.hetero.monitoring.dashboard.runs import CHIPS, PLAN, SyntheticRun
+from tests.unit.hetero.monitoring.synthetic import write_run
 
 
 @pytest.fixture
@@ -31,7 +36,7 @@ def test_a_new_page_is_sent_everything_and_then_only_what_changed(run: Synthetic
     view = RunView(run.folder)
     reader = OpenPage(view)
     first = _news(view, reader)
-    assert set(first) == {"run", "record", "stages", "evaluations", "plan", "timeline", "events", "points"}
+    assert set(first) == {"run", "record", "stages", "evaluations", "plan", "timeline", "ledger", "events", "points"}
     assert first["record"] == run.records[-1], "the figures are those of metrics.jsonl, untouched"
     plan = json.loads(Plan.model_validate(PLAN).to_json())
     assert first["plan"] == plan | {"equal": [[0], [1]], "idle": []}
@@ -48,6 +53,41 @@ def _point(record: dict[str, Any]) -> list[Any]:
     keys = "capacity_tokens_per_s", "tokens_per_s"
     rates = [pool[key] for pool in record["pools"].values() for key in keys]
     return [record["step"], *(float(f"{value:.6g}") for value in (record["loss"], record["tokens_per_s"], *rates))]
+
+
+def test_the_ledger_is_judged_now_and_then(run: SyntheticRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What takes a second is done every fiftieth, and only where there is a new step."""
+    clock, judged = [0.0], list[int]()
+    monkeypatch.setattr(live_ledger, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+
+    def judge(follower: Follower) -> LedgerTable:
+        assert follower.last is not None
+        judged.append(follower.last["step"])
+        clock[0] += 1.0
+        return LedgerTable([LedgerRow("bubble", 0.1, 0.2)], "run", 1.0, 2.0)
+
+    view = RunView(run.folder, judge)
+    view.refresh()
+    assert view.sections["ledger"] == "null"
+    for now_s, wanted in ((0.0, [0]), (50.0, [0]), (51.0, [0, 2]), (500.0, [0, 2, 3])):
+        run.advance()
+        clock[0] = max(clock[0], now_s)
+        view.refresh()
+        assert judged == wanted
+    clock[0] = 5000.0
+    view.refresh()
+    assert judged == [0, 2, 3], "nothing new"
+    assert json.loads(view.sections["ledger"])["rows"] == [["bubble", 0.1, 0.2]]
+
+
+def test_a_run_is_judged_by_its_own_job_and_plan(tmp_path: Path) -> None:
+    view = RunView(write_run(tmp_path / "run"), ledger_table)
+    view.refresh()
+    ledger = json.loads(view.sections["ledger"])
+    assert not ledger["missing"]
+    for shares in zip(*(row[1:] for row in ledger["rows"]), strict=True):
+        assert sum(shares) == pytest.approx(1)
+    assert {name for name, *_ in ledger["pools"]} == {*CHIPS, "all"}
 
 
 def test_refresh_says_whether_there_is_anything_new(run: SyntheticRun) -> None:

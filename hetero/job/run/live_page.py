@@ -1,8 +1,8 @@
-"""A dashboard beside a run: a process of its own on a socket that the run's driver has bound.
+"""The live page beside a run: a process of its own on a socket that the run's driver has bound.
 
 The driver binds, so a port that is taken is an error before anything starts; after that nothing that befalls the server
-touches the training. `python -m hetero.monitoring.dashboard.process` serves until its standard input ends, which it
-does when the driver does, whatever killed it.
+touches the training. `python -m hetero.job.run.live_page` serves until its standard input ends, which it does when the
+driver does, whatever killed it.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def dashboard(run_dir: Path, port: PortNumber) -> Iterator[str | None]:
 def _start(run_dir: Path, listener: socket.socket) -> subprocess.Popen[bytes]:
     arguments = ["--run-dir", str(run_dir), "--fd", str(listener.fileno())]
     return subprocess.Popen(
-        program("hetero.monitoring.dashboard.process", *arguments),
+        program("hetero.job.run.live_page", *arguments),
         pass_fds=[listener.fileno()],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
@@ -67,11 +67,12 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
 
 
 async def _serve(run_dir: Path, listener: socket.socket) -> None:
+    from hetero.job.judged import ledger_table
     from hetero.monitoring.dashboard.server import serve
 
     stop = asyncio.Event()
     asyncio.get_running_loop().add_reader(sys.stdin.fileno(), stop.set)
-    await serve(run_dir, listener, stop, local_only=True)
+    await serve(run_dir, listener, stop, ledger_table, local_only=True)
 
 
 def main() -> None:

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from hetero.cli.app import run
+from hetero.job.run.live_page import dashboard
 from hetero.monitoring.dashboard.address import listen, url
-from hetero.monitoring.dashboard.process import dashboard
 from hetero.monitoring.errors import MonitorError
 from tests.architecture.tree import ROOT
 from tests.patience import WAIT_S
@@ -119,7 +119,7 @@ def test_a_server_that_dies_is_nothing_to_the_run(tmp_path: Path) -> None:
 
 def test_a_killed_driver_leaves_no_server(tmp_path: Path) -> None:
     script = (
-        "import sys, time; from pathlib import Path; from hetero.monitoring.dashboard.process import dashboard\n"
+        "import sys, time; from pathlib import Path; from hetero.job.run.live_page import dashboard\n"
         "with dashboard(Path(sys.argv[1]), 'auto') as address: print(address, flush=True); time.sleep(60)"
     )
     with subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE, text=True) as driver:
