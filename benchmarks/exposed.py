@@ -28,7 +28,7 @@ from statistics import median
 
 from balancer.completion.completion import complete
 from balancer.cost.times import Times, datasheet_times, units_time
-from balancer.memory.sync_memory import GRADIENT_BYTES
+from balancer.cost.workload import GRADIENT_BYTES
 from balancer.plan.plan import PipelinePlan, Plan, StagePlan
 from balancer.problem import Problem
 from balancer.search.cut import StageCost, cut

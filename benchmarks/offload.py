@@ -23,7 +23,7 @@ from statistics import median
 
 from balancer.completion.completion import complete
 from balancer.cost.times import datasheet_times, update_s
-from balancer.memory.sync_memory import GRADIENT_BYTES
+from balancer.cost.workload import GRADIENT_BYTES
 from balancer.plan.plan import PipelinePlan, Plan, StagePlan
 from balancer.problem import Problem
 from balancer.simulate.simulate import Prediction, simulate

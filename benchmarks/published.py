@@ -21,7 +21,6 @@ from statistics import fmean, median
 import numpy as np
 
 from balancer.cost.kernels import FITTED, Kernels
-from balancer.simulate.simulate import simulate
 from benchmarks.published_fit import Residuals
 from benchmarks.published_runs import Case, Run, cases, read_runs
 from benchmarks.report import print_report
@@ -43,24 +42,19 @@ class Told:
         return self.step_s / self.case.run.step_s - 1
 
 
-def told_s(case: Case, kernels: Kernels = FITTED) -> float:
-    """By the function that ranks plans."""
-    return simulate(case.plan, case.problem(kernels)).step_s
-
-
 def without_their_model(measured: Sequence[Case]) -> list[Told]:
     """Each by the constants that all other models give."""
     models = [case.run.model for case in measured]
-    residuals = Residuals.of(measured, [told_s(case) for case in measured])
+    residuals = Residuals.of(measured, [case.expected_s() for case in measured])
     fitted = {model: residuals.fitted(np.array([other != model for other in models])) for model in sorted(set(models))}
-    return [Told(case, told_s(case, fitted[case.run.model])) for case in measured]
+    return [Told(case, case.expected_s(fitted[case.run.model])) for case in measured]
 
 
 def fit(measured: Sequence[Case], rounds: int = 3) -> Kernels:
     """By all rows."""
     kernels, every = FITTED, np.ones(len(measured), dtype=bool)
     for _ in range(rounds):
-        kernels = Residuals.of(measured, [told_s(case, kernels) for case in measured], kernels).fitted(every)
+        kernels = Residuals.of(measured, [case.expected_s(kernels) for case in measured], kernels).fitted(every)
     return kernels
 
 
@@ -105,21 +99,38 @@ def figures(steps: Sequence[Told], every: Sequence[Case], rows: int) -> dict[str
         **memory_figures(every),
         "rows": len(steps),
         "rows_left_out": rows - len(every),
+        **of_sources(steps),
     }
 
 
-def explain(steps: Sequence[Told], left_out: Mapping[tuple[str, str], int]) -> None:
-    """By source; and the rows that are far off."""
-    by_source: dict[str, list[Told]] = defaultdict(list)
+def of_sources(steps: Sequence[Told]) -> dict[str, float]:
+    """Rows and errors of each; errors that have one sign are a bias."""
+    by_source: dict[str, list[float]] = defaultdict(list)
     for told in steps:
-        by_source[told.case.run.source].append(told)
-    for source, mine in sorted(by_source.items()):
-        errors = [told.error for told in mine]
-        print(f"  {source:<24}{len(mine):>5} rows  mape {fmean(map(abs, errors)):.3f}  bias {fmean(errors):+.3f}")
-    for told in sorted((told for told in steps if abs(told.error) > _FAR), key=lambda told: told.error):
-        layout = told.case.layout
+        by_source[told.case.run.source].append(told.error)
+    found: dict[str, float] = {}
+    for source, errors in sorted(by_source.items()):
+        found |= {f"rows.{source}": len(errors), f"time_mape.{source}": fmean(map(abs, errors))}
+        found[f"time_bias.{source}"] = fmean(errors)
+    return found
+
+
+def told_parts(case: Case) -> str:
+    """What a step is told to be made of, by the constants of all rows."""
+    prediction = case.predicted()
+    busy_s = max(prediction.busy_s[0, stage] for stage in range(case.layout.pp))
+    waits_s, rest_s = prediction.compute_s - busy_s, prediction.step_s - prediction.compute_s
+    return f"{busy_s:.2f} s computing, {waits_s:.2f} waiting for other stages, {rest_s:.2f} sums, update and host"
+
+
+def explain(steps: Sequence[Told], left_out: Mapping[tuple[str, str], int]) -> None:
+    """The rows that are far off, the farthest first, and what is none of ours."""
+    far = [told for told in steps if abs(told.error) > _FAR]
+    for told in sorted(far, key=lambda told: -abs(told.error)):
+        run, layout = told.case.run, told.case.layout
         lies = f"tp {layout.tp}, pp {layout.pp}, {layout.replicas} copies, micro-batches of {layout.micro_batch}"
-        print(f"  {told.case.run.name}: {told.error:+.2f} ({told.case.run.row.get('model')}, {lies})")
+        print(f"  {run.name}: {told.error:+.2f} ({run.row.get('model')} on {run.row['n_gpus']}, {lies})")
+        print(f"    took {run.step_s:.2f} s, and is told to take {told.step_s:.2f}: {told_parts(told.case)}")
     for (source, reason), count in sorted(left_out.items()):
         print(f"  {source}: {count} rows left out, {reason}")
 

@@ -10,17 +10,16 @@ from numpy.typing import NDArray
 
 from balancer.completion.timing import PlanTiming
 from balancer.cost.kernels import FITTED, Kernels
-from balancer.memory.sync_memory import GRADIENT_BYTES
 from benchmarks.published_runs import Case
 from bridge.precision import ITEM_BYTES
 
 Array = NDArray[np.float64]
 
-GUESSED = Kernels(0.85, 0.6, 2.5, 300e-6, 0.8, 30e-6, 0.7, 0.05)
+GUESSED = Kernels(products=0.85, launch_s=300e-6, ring=0.8, ring_s=30e-6, step_s=0.05)
 """What somebody would say who has seen no run."""
-_SPREAD = np.array([0.1, 0.3, 0.5, 1.0, 0.2, 1.0, 0.3, 1.0])
+_SPREAD = np.array([0.1, 1.0, 0.2, 1.0, 1.0])
 """And how far off it may be, as a logarithm."""
-_FRACTIONS = [Kernels._fields.index(name) for name in ("products", "squares", "ring", "network")]
+_FRACTIONS = [Kernels._fields.index(name) for name in ("products", "ring")]
 _TYPICAL, _STEP = 0.02, 0.02
 
 
@@ -42,7 +41,8 @@ def _sums_s(case: Case, kernels: Kernels) -> float:
     )
     near = min(copies, max(1, pool.chips_per_host // tp))
     rate = case.problem(kernels).topology.inside_bytes_per_s(pool, 1 if copies == near else 2, near)
-    return (GRADIENT_BYTES + ITEM_BYTES[pool.precision]) * held / tp * (1 - 1 / copies) / rate
+    each = case.workload.sent_gradient_bytes + ITEM_BYTES[pool.precision]
+    return each * held / tp * (1 - 1 / copies) / rate
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,8 @@ from balancer.memory.need import memory_need
 from balancer.plan.plan import PipelinePlan, Plan, StagePlan
 from balancer.plan.recompute import Recompute
 from balancer.problem import Problem
+from balancer.simulate.prediction import Prediction
+from balancer.simulate.simulate import simulate
 from hetero.models.architecture import Architecture
 from hetero.models.hf_model import HfModel
 from hetero.models.registry import architecture
@@ -38,9 +40,8 @@ _BALANCED = "nanotron"
 """Frameworks that cut a model by work, the head's counted, and not into as many layers each."""
 _NETWORK_GBIT = 200.0
 """Of a chip's own card between hosts, where a row names none."""
-_NARROW = 1.5
-"""What crosses between copies is gradients and parameters in 2 bytes each there, and in 4 and 2 here: as if the network
-were faster, which it hardly is for what else it carries."""
+_SUMS_WIDE = "nanotron"
+"""Frameworks that send gradients in float32; others do in the 2 bytes of what they compute in."""
 
 
 class Inexpressible(Exception):
@@ -124,6 +125,7 @@ class Layout:
     sliced: bool
     whole_squares: bool
     kept_squares: bool
+    wide_sums: bool
     owners: bool
     """Whether each piece of optimizer state lies on one chip alone."""
 
@@ -162,16 +164,16 @@ def layout_of(run: Run) -> Layout:
         sliced=tp > 1 and run.row.get("framework", "").startswith(_SLICED),
         whole_squares=squares,
         kept_squares=squares and asked != "selective",
+        wide_sums=run.row.get("framework", "").startswith(_SUMS_WIDE),
         owners=run.count("zero_stage", 0) > 0,
     )
 
 
 def filled_in(run: Run) -> Iterator[Run]:
-    """The size of micro-batches that a row leaves unsaid, as somebody would choose it: the first that fits, each of
-    which leaves four for each stage."""
-    share, stages = run.count("gbs") // run.count("dp"), run.count("pp")
-    sizes = [size for size in (8, 4, 2) if share % size == 0 and share // size >= 4 * stages]
-    for size in [run.count("mbs")] if "mbs" in run.row else [*sizes, 1]:
+    """With each size of micro-batches that a row which leaves it unsaid may have had."""
+    share = run.count("gbs") // run.count("dp")
+    sizes = [size for size in (1, 2, 4, 8) if share % size == 0]
+    for size in [run.count("mbs")] if "mbs" in run.row else sizes:
         yield Run({**run.row, "mbs": str(size)})
 
 
@@ -205,7 +207,15 @@ def workload_of(run: Run, layout: Layout) -> Workload:
     units[-1] = _in_one_piece(units[-1], 4 * seq * run.count("vocab"))
     if layout.early:
         units = [_in_the_open(unit, again=layout.recompute == "full") for unit in units]
-    return replace(work, units=tuple(units), by_precision={})
+    return replace(work, units=tuple(units), by_precision={}, sent_gradient_bytes=_sent_bytes(layout))
+
+
+def _sent_bytes(layout: Layout) -> int:
+    """Of each gradient, where 2 bytes of its parameter come back. A sum of all copies, without owners, comes back as
+    wide as it was sent."""
+    if not layout.wide_sums:
+        return 2
+    return 4 if layout.owners else 6
 
 
 def _in_the_open(unit: UnitWork, again: bool) -> UnitWork:
@@ -296,12 +306,11 @@ class Case:
 
     @staticmethod
     def of(run: Run) -> Case:
-        """Raises Inexpressible."""
-        tried = list(filled_in(run))
-        for filled in tried[:-1]:
-            if (case := Case._of(filled)).fits:
-                return case
-        return Case._of(tried[-1])
+        """Raises Inexpressible. The size of micro-batches that a row leaves unsaid is that of the fastest plan that
+        fits, or the smallest."""
+        tried = [Case._of(filled) for filled in filled_in(run)]
+        fitting = [case for case in tried[1:] if case.fits]
+        return min([tried[0], *fitting], key=Case.expected_s) if fitting else tried[0]
 
     @staticmethod
     def _of(run: Run) -> Case:
@@ -310,7 +319,7 @@ class Case:
         hosted = min(run.count("gpus_per_node", 8), run.count("n_gpus"))
         pool = PoolSpec(
             _POOL, chip, run.count("n_gpus"), hosted, chip.usable_bytes, layout.tp, precision,
-            fabric_bytes_per_s=_NARROW * fabric_bytes_per_s(run),
+            fabric_bytes_per_s=fabric_bytes_per_s(run),
         )  # fmt: skip
         return Case(run, layout, workload_of(run, layout), pool)
 
@@ -334,6 +343,13 @@ class Case:
             pipelines.append(PipelinePlan(share=share, micro_batch=self.layout.micro_batch, stages=tuple(placed)))
         plan = Plan(schedule="interleaved" if self.layout.chunks > 1 else "1f1b", pipelines=tuple(pipelines))
         return assign_owners(fill_warmups(fill_ticks(plan, self.problem())), self.workload)
+
+    def predicted(self, kernels: Kernels = FITTED) -> Prediction:
+        """By the function that ranks plans."""
+        return simulate(self.plan, self.problem(kernels))
+
+    def expected_s(self, kernels: Kernels = FITTED) -> float:
+        return self.predicted(kernels).step_s
 
     def with_copies(self, most: int) -> Case:
         """The same with no more copies of its pipeline."""

@@ -1,7 +1,7 @@
 """What there is to compute and to send, and how long that takes.
 
 topology       `Topology` of `PoolSpec` and `LinkSpec`
-workload       `Workload` of `UnitWork`, `TpBytes`
+workload       `Workload` of `UnitWork`, `TpBytes`, `GRADIENT_BYTES`
 kernels        `Kernels`: what a chip's kernels lose by their shapes, as fitted over others' runs
 stage_times    `stage_time` and `stage_unit_time`, with what a stage makes again
 times          `Times` of units, by `datasheet_times` or measured; `units_time`, `update_s`, `transfer_s`

@@ -10,38 +10,30 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+SQUARES = 0.7
+"""Of the rate of products, what attention's fused square reaches: FlashAttention-2 has 50 to 73% of an A100's peak
+(arXiv 2307.08691), where a large product has 87%."""
+SWEEPS = 4
+"""How often a forward's element-wise operators move what is kept for backward: that is written and read, and so is what
+an operator between makes of it."""
+
 
 class Kernels(NamedTuple):
     """The fitted constants: what data sheets do not tell. They are the same for all chips, models and layouts.
 
     products  of the rate of a large product by itself, what products reach between the others of a step
-    squares   of that, what attention's fused square reaches
-    sweeps    how often a forward's element-wise operators move what is kept for backward, at the memory's full rate
     launch_s  seconds that a unit's kernels wait for each other in a forward, whatever they do
     ring      of the interconnect's rate, what a tensor-parallel collective reaches
     ring_s    latency of a collective
-    network   of the rate between hosts, what messages and sums reach
     step_s    seconds of a step in which no kernel runs
     """
 
     products: float
-    squares: float
-    sweeps: float
     launch_s: float
     ring: float
     ring_s: float
-    network: float
     step_s: float
 
 
-FITTED = Kernels(
-    products=0.946,
-    squares=0.709,
-    sweeps=3.94,
-    launch_s=269e-6,
-    ring=0.602,
-    ring_s=285e-6,
-    network=0.679,
-    step_s=0.0637,
-)
+FITTED = Kernels(products=0.946, launch_s=222e-6, ring=0.604, ring_s=273e-6, step_s=0.0614)
 """By `python -m benchmarks.published --data CSV --fit`."""

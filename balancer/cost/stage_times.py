@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from balancer.cost.kernels import SWEEPS
 from balancer.cost.times import Times, UnitTime
-from balancer.cost.topology import Topology
+from balancer.cost.topology import PoolSpec, Topology
 from balancer.cost.workload import UnitWork, Workload
 from balancer.plan.plan import StagePlan
 
@@ -21,30 +22,39 @@ def stage_time(
 def stage_unit_time(
     times: Times, topology: Topology, workload: Workload, stage: StagePlan, unit: int, micro_batch: int = 1
 ) -> UnitTime:
-    """Of one of its units, per sequence of a micro-batch of so many. Products that are made again go as fast as a
-    forward without its collectives, of which only the gathering of rows is done again, half of an all-reduce; other
-    values are written once more and read once more. On chips whose kernels have a price of their own, rows of the
-    stream that are apart are swept apart, and slices of a last product hide the sums of those before them."""
+    """Of one of its units, per sequence of a micro-batch of so many. What is made again takes what was measured, or
+    what it is expected to. Of a sequence-parallel stage's collectives only the gathering of rows is done again, half of
+    an all-reduce. On chips whose kernels have a price of their own, rows of the stream that are apart are swept apart,
+    and slices of a last product hide the sums of those before them."""
     pool = topology.pool(stage.pool)
     plain = times.lookup(stage.pool, stage.tp, workload.units[unit].kind, micro_batch)
     if stage.recompute == "none" and not pool.shaped:
         return plain
-    kept = workload.at(pool.precision).units[unit]
-    made = kept.under(stage.recompute_of(unit))
-    flops, bytes_ = made.remade_flops - kept.remade_flops, kept.kept_bytes(stage.tp) - made.kept_bytes(stage.tp)
-    again_s = 2 * bytes_ / pool.chip.memory_bytes_per_s
-    if flops:
-        again_s = (plain.forward_s - plain.collectives_s) * flops / kept.forward_flops
-        again_s += plain.collectives_s / 2 if stage.sequence_parallel else 0.0
+    kept, way = workload.at(pool.precision).units[unit], stage.recompute_of(unit)
+    made = kept.under(way)
+    again_s = times.again_s(stage.pool, stage.tp, kept.kind, way, micro_batch) if made is not kept else 0.0
+    if again_s is None:
+        again_s = _expected_again_s(plain, pool, stage.tp, kept, made)
+    if made.remade_flops > kept.remade_flops and stage.sequence_parallel:
+        again_s += plain.collectives_s / 2
     time = plain._replace(backward_s=plain.backward_s + again_s)
     return _by_strategy(time, topology, stage, kept) if pool.shaped else time
+
+
+def _expected_again_s(plain: UnitTime, pool: PoolSpec, tp: int, kept: UnitWork, made: UnitWork) -> float:
+    """Products go as fast as a forward without its collectives; other values are written once more and read once
+    more."""
+    flops = made.remade_flops - kept.remade_flops
+    if flops:
+        return (plain.forward_s - plain.collectives_s) * flops / kept.forward_flops
+    return 2 * (kept.kept_bytes(tp) - made.kept_bytes(tp)) / pool.chip.memory_bytes_per_s
 
 
 def _by_strategy(time: UnitTime, topology: Topology, stage: StagePlan, unit: UnitWork) -> UnitTime:
     pool, spared_s = topology.pool(stage.pool), 0.0
     if stage.sequence_parallel:
         spared = unit.kept_bytes(stage.tp) - unit.kept_bytes(stage.tp, stage.tp)
-        spared_s = topology.kernels.sweeps * max(0.0, spared) / pool.chip.memory_bytes_per_s
+        spared_s = SWEEPS * max(0.0, spared) / pool.chip.memory_bytes_per_s
     hidden_s = time.collectives_s * (1 - 1 / stage.tp_slices)
     return time._replace(
         forward_s=time.forward_s - spared_s - hidden_s,

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from statistics import median
 from typing import Any, NamedTuple
 
 from backends.chip import ChipSpec
+from balancer.cost.kernels import SQUARES, SWEEPS
 from balancer.cost.topology import LinkSpec, PoolSpec, Topology
 from balancer.cost.workload import UnitWork, Workload
 from balancer.errors import CostError
 from balancer.plan.plan import StagePlan
+from balancer.plan.recompute import Recompute
 from balancer.schedule.action import Kind
 from bridge.precision import ITEM_BYTES
 
 _Key = tuple[str, int, str]
 _Modelled = Callable[[str, int, str, int], "UnitTime"]
 """Of a pool, tp, kind of unit and size of the micro-batch."""
+_WAYS: tuple[Recompute, ...] = ("selective", "full")
 UPDATE_BYTES = 28
 """Of AdamW in float32, which reads gradient, value and two moments and writes the last three; SGD, which moves less, is
 taken for it."""
@@ -64,6 +67,7 @@ class Times:
 
     def __init__(self, known: Mapping[_Key, UnitTime], modelled: _Modelled | None = None):
         self._measured = {key: {1: time} for key, time in known.items()}
+        self._again_s: dict[tuple[_Key, Recompute], dict[int, float]] = {}
         self._modelled = modelled
         self._found: dict[tuple[_Key, int], UnitTime] = {}
 
@@ -78,13 +82,22 @@ class Times:
         """Between sizes of which one was measured there is what the model sees between them."""
         measured = self._measured.get(key)
         if measured:
-            near = min(measured, key=lambda size: (abs(size - micro_batch), size))
+            near = _nearest(measured, micro_batch)
             return measured[near].slowed(self._grown(key, near, micro_batch))
         if self._modelled is None:
             pool, tp, kind = key
             rule = f"the time of unit kind {kind!r} on pool {pool} at tp {tp} was never measured"
             raise CostError("times", list(key), rule, "measure it, or give datasheet times for what is not measured")
         return self._modelled(*key, micro_batch)
+
+    def again_s(self, pool: str, tp: int, kind: str, recompute: Recompute, micro_batch: int = 1) -> float | None:
+        """How much longer a backward takes that makes values again, per sequence; None where nobody measured that."""
+        key = pool, tp, kind
+        measured = self._again_s.get((key, recompute))
+        if not measured:
+            return None
+        near = _nearest(measured, micro_batch)
+        return measured[near] * self._grown(key, near, micro_batch)
 
     def _grown(self, key: _Key, measured: int, asked: int) -> float:
         """How much longer a sequence takes in a micro-batch of another size."""
@@ -99,23 +112,55 @@ class Times:
     @staticmethod
     def from_measurements(rows: Iterable[Mapping[str, Any]], otherwise: Times | None = None) -> Times:
         """Rows of {"pool", "tp", "kind", "forward_s", "backward_s"}, in seconds per sequence, of micro-batches of
-        "micro_batch" sequences, which is 1 where it is left out; of equal ones the median counts.
+        "micro_batch" sequences, which is 1 where it is left out; of equal ones the median counts. They may say what
+        the actions of a backward take by themselves, "input_s" and "weight_s", and backwards that make values again,
+        "selective_s" and "full_s".
 
         What was not measured is taken from `otherwise`, scaled by how the pool's measurements compare with it; so are
-        the parts of forwards and backwards, which nobody measures apart.
+        the parts of forwards and backwards that a row leaves out.
         """
-        found: dict[tuple[_Key, int], list[UnitTime]] = {}
+        found: dict[tuple[_Key, int], list[Mapping[str, Any]]] = {}
         for row in rows:
-            time = UnitTime(float(row["forward_s"]), float(row["backward_s"]))
             key = row["pool"], int(row["tp"]), row["kind"]
-            found.setdefault((key, int(row.get("micro_batch", 1))), []).append(time)
+            found.setdefault((key, int(row.get("micro_batch", 1))), []).append(row)
         measured: dict[_Key, dict[int, UnitTime]] = {}
-        for (key, size), times in found.items():
-            took = UnitTime(median(t.forward_s for t in times), median(t.backward_s for t in times))
-            measured.setdefault(key, {})[size] = took.divided_as(otherwise.lookup(*key, size)) if otherwise else took
+        for (key, size), mine in found.items():
+            measured.setdefault(key, {})[size] = _measured(mine, otherwise.lookup(*key, size) if otherwise else None)
         made = Times({}, _scaled(otherwise, measured) if otherwise else None)
         made._measured = measured
+        for (key, size), mine in found.items():
+            for recompute, longer_s in _made_again(mine):
+                made._again_s.setdefault((key, recompute), {})[size] = longer_s
         return made
+
+
+def _nearest(sizes: Iterable[int], asked: int) -> int:
+    return min(sizes, key=lambda size: (abs(size - asked), size))
+
+
+def _measured(rows: Sequence[Mapping[str, Any]], otherwise: UnitTime | None) -> UnitTime:
+    """Of equal rows. What the two actions of a backward take more than one is what that hides."""
+    took = UnitTime(median(row["forward_s"] for row in rows), median(row["backward_s"] for row in rows))
+    if otherwise is not None:
+        took = took.divided_as(otherwise)
+    inputs, weights = _median(rows, "input_s"), _median(rows, "weight_s")
+    if inputs is None or weights is None:
+        return took
+    return took._replace(weight_s=weights, hidden_s=max(0.0, inputs + weights - took.backward_s))
+
+
+def _made_again(rows: Sequence[Mapping[str, Any]]) -> Iterator[tuple[Recompute, float]]:
+    """How much longer equal rows' backwards are, by way."""
+    backward = median(row["backward_s"] for row in rows)
+    for recompute in _WAYS:
+        if (again := _median(rows, f"{recompute}_s")) is not None:
+            yield recompute, max(0.0, again - backward)
+
+
+def _median(rows: Sequence[Mapping[str, Any]], name: str) -> float | None:
+    """Of those that say it."""
+    said = [row[name] for row in rows if row.get(name) is not None]
+    return median(said) if said else None
 
 
 def _scaled(modelled: Times, measured: Mapping[_Key, Mapping[int, UnitTime]]) -> _Modelled:
@@ -161,9 +206,9 @@ def _shaped_time(topology: Topology, pool: PoolSpec, tp: int, unit: UnitWork, mi
     """By what kernels lose (`balancer.cost.kernels`). A backward has twice a forward's, the half of it with the
     gradients of weights."""
     kernels, per_flop = topology.kernels, 1 / (tp * pool.matrix_flops_per_s * topology.kernels.products)
-    squares = (unit.forward_flops - unit.product_flops) * per_flop / kernels.squares
+    squares = (unit.forward_flops - unit.product_flops) * per_flop / SQUARES
     weights_bytes = unit.parameters * ITEM_BYTES[pool.precision] / tp / micro_batch
-    moved_s = (kernels.sweeps * unit.kept_bytes(tp) + weights_bytes) / pool.chip.memory_bytes_per_s
+    moved_s = (SWEEPS * unit.kept_bytes(tp) + weights_bytes) / pool.chip.memory_bytes_per_s
     forward = max(unit.product_flops * per_flop + squares + moved_s, kernels.launch_s / micro_batch)
     backward = 2 * forward + (unit.remade_flops - unit.frozen_flops) * per_flop
     collectives = unit.tp_collectives * _ring_s(topology, pool, tp, unit, micro_batch)

@@ -122,11 +122,10 @@ class Topology:
 
     def inside_bytes_per_s(self, pool: PoolSpec, hosts: int, beside: int = 1) -> float:
         """What a chip sends to others of its pool, on as many hosts, where so many chips of a host are at the same."""
-        near, far = (self.kernels.ring, self.kernels.network) if pool.shaped else (1.0, 1.0)
-        rate = near * pool.chip.interconnect_bytes_per_s
+        rate = (self.kernels.ring if pool.shaped else 1.0) * pool.chip.interconnect_bytes_per_s
         if hosts == 1 or pool.fabric_bytes_per_s is None:
             return rate
-        return min(rate, far * pool.fabric_bytes_per_s * beside)
+        return min(rate, pool.fabric_bytes_per_s * beside)
 
     def codecs_between(self, a: str, b: str) -> tuple[str, str]:
         """Of what goes forward over a stage boundary, and of what comes back."""

@@ -8,6 +8,7 @@ from functools import cached_property
 
 LegalTp = Callable[[int], str | None]
 """Of a model: why it cannot be split over so many chips, or None where it can."""
+GRADIENT_BYTES = 4  # summed in float32 over micro-batches and pipelines
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,8 @@ class Workload:
     of another precision than the job's hold them: they differ in bytes alone. `update` is AdamW's unless told.
     `experts` are those of the layer that has the fewest, 0 where none has any: their work is that of the chosen ones,
     their parameters are those of all. `refused` says of strategies why no stage has them. `packed` samples are of
-    several documents. FLOPs stay those of whole ones, which are the most that it may take.
+    several documents. FLOPs stay those of whole ones, which are the most that it may take. `sent_gradient_bytes` are
+    those of a parameter's gradient on its way to its owner.
     """
 
     units: tuple[UnitWork, ...]
@@ -138,6 +140,7 @@ class Workload:
     experts: int = 0
     refused: Mapping[str, str] = field(default_factory=dict, hash=False)
     packed: bool = False
+    sent_gradient_bytes: int = GRADIENT_BYTES
 
     def at(self, precision: str) -> Workload:
         """The same where it is computed in `precision`."""

@@ -2,7 +2,7 @@
 
 need            `memory_need` of one stage, told apart
 memory          `stage_bytes`, `saved_bytes`, `WEIGHT_BYTES`, and what the search counts units by
-sync_memory     `GRADIENT_BYTES`; what gradients and parameters on their way keep
+sync_memory     what gradients and parameters on their way keep
 messages        `MESSAGES`; what messages between stages take
 communicators   `all_to_all_bytes`, for the search as well
 """

@@ -14,11 +14,11 @@ from itertools import chain
 from backends.chip import ChipSpec
 from backends.registry import find_family
 from backends.sizes import size_text
-from balancer.cost.workload import UnitWork, Update, Workload
+from balancer.cost.workload import GRADIENT_BYTES, UnitWork, Update, Workload
 from balancer.memory.communicators import communicator_bytes
 from balancer.memory.messages import Codecs, boundary_bytes, held_bytes, is_native, message_bytes, posted_bytes, uncoded
 from balancer.memory.peak import ChunkRoom, UnitRoom, compute_peak, first_forwards_peak
-from balancer.memory.sync_memory import GRADIENT_BYTES, sync_memory
+from balancer.memory.sync_memory import sync_memory
 from balancer.plan.plan import Place, Plan, StagePlan
 from balancer.schedule.lowering import actions_of
 from bridge.precision import ITEM_BYTES

@@ -13,12 +13,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from balancer.cost.sync_traffic import SharedUnits, buckets, rounds, shared_state
-from balancer.cost.workload import Workload
+from balancer.cost.workload import GRADIENT_BYTES, Workload
 from balancer.memory.communicators import sharing
 from balancer.plan.plan import Place, Plan
 from bridge.words.channel import SYNC_BUCKET_BYTES
-
-GRADIENT_BYTES = 4  # summed in float32 over micro-batches and pipelines
 
 
 @dataclass(frozen=True)

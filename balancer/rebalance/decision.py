@@ -81,6 +81,10 @@ class SlowedTimes(Times):
     def lookup(self, pool: str, tp: int, *unit: Any, **how: Any) -> UnitTime:
         return self._plain.lookup(pool, tp, *unit, **how).slowed(self._ratio(pool, tp))
 
+    def again_s(self, pool: str, tp: int, *unit: Any, **how: Any) -> float | None:
+        plain = self._plain.again_s(pool, tp, *unit, **how)
+        return None if plain is None else plain * self._ratio(pool, tp)
+
     def knows(self, pool: str, tp: int, workload: Workload) -> bool:
         return self._plain.knows(pool, tp, workload)
 

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from balancer.cost.stage_times import stage_unit_time
 from balancer.cost.times import update_s
+from balancer.cost.workload import GRADIENT_BYTES
 from balancer.memory.memory import WEIGHT_BYTES, optimizer_bytes
-from balancer.memory.sync_memory import GRADIENT_BYTES
 from balancer.plan.plan import StagePlan
 from balancer.plan.recompute import RecomputedUnits
 from balancer.problem import Problem

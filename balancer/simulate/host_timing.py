@@ -6,8 +6,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from balancer.cost.sync_traffic import SharedUnits, buckets
+from balancer.cost.workload import GRADIENT_BYTES
 from balancer.memory.memory import WEIGHT_BYTES
-from balancer.memory.sync_memory import GRADIENT_BYTES
 from balancer.plan.plan import Place, StagePlan
 from balancer.simulate.scenario import Scenario
 

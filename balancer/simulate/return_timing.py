@@ -7,8 +7,8 @@ from collections import defaultdict
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 
 from balancer.cost.sync_traffic import SharedUnits, Use, buckets, rounds_of
+from balancer.cost.workload import GRADIENT_BYTES
 from balancer.memory.memory import WEIGHT_BYTES
-from balancer.memory.sync_memory import GRADIENT_BYTES
 from balancer.plan.plan import Place, StagePlan
 from balancer.simulate.copies import CopyLinks
 from balancer.simulate.links import SimulatedLinks

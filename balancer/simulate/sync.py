@@ -11,9 +11,8 @@ from typing import NamedTuple
 
 from balancer.cost.sync_traffic import SharedUnits, Use, buckets, rounds_of
 from balancer.cost.topology import Topology
-from balancer.cost.workload import Workload
+from balancer.cost.workload import GRADIENT_BYTES, Workload
 from balancer.memory.memory import WEIGHT_BYTES
-from balancer.memory.sync_memory import GRADIENT_BYTES
 from balancer.plan.plan import Place, StagePlan
 from balancer.schedule.action import Action
 from balancer.simulate.agenda import Agenda
@@ -33,9 +32,11 @@ class Overtaken(Exception):
 class _TimedBucket:
     """Units of one route, whose gradients travel together."""
 
-    def __init__(self, number: int, units: list[SharedUnits], stages: Mapping[Place, StagePlan]) -> None:
+    def __init__(
+        self, number: int, units: list[SharedUnits], stages: Mapping[Place, StagePlan], gradient_bytes: int
+    ) -> None:
         self.number, self.owner, self.hubs = number, units[0].owner, units[0].hubs
-        self.bytes = GRADIENT_BYTES * sum(one.parameters for one in units)
+        self.bytes = gradient_bytes * sum(one.parameters for one in units)
         self.missing = {place: {use for one in units for use in one.uses[place]} for place in units[0].uses}
         self.copies = Counter(stages[place].pool for place in self.missing)
         self.alone = {pool for pool, copies in self.copies.items() if copies == 1}
@@ -61,7 +62,8 @@ class SyncTiming:
         found = buckets(
             shared, lambda one: one.route, lambda one: one.parameters * GRADIENT_BYTES, scenario.topology.bucket_bytes
         )
-        made = [_TimedBucket(number, units, self._stages) for number, units in enumerate(found)]
+        each = scenario.workload.sent_gradient_bytes
+        made = [_TimedBucket(number, units, self._stages, each) for number, units in enumerate(found)]
         self._rounds = self._together(made)
         for bucket in made:
             for use in {use for uses in bucket.missing.values() for use in uses}:

@@ -9,7 +9,8 @@ import pytest
 from balancer.completion.completion import complete
 from balancer.cost.sync_traffic import shared_state
 from balancer.cost.times import datasheet_times, update_s
-from balancer.memory.memory import GRADIENT_BYTES, WEIGHT_BYTES, optimizer_bytes, stage_bytes
+from balancer.cost.workload import GRADIENT_BYTES
+from balancer.memory.memory import WEIGHT_BYTES, optimizer_bytes, stage_bytes
 from balancer.problem import Problem
 from tests.unit.balancer.cases import plan, pool, topology, unit, workload
 

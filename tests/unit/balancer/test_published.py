@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from benchmarks.published import Told, regrets, told_s
+from benchmarks.published import Told, regrets
 from benchmarks.published_fit import Residuals, roughly_s
 from benchmarks.published_runs import Case, Inexpressible, Run, read_runs
 
@@ -29,7 +29,9 @@ def test_a_row_lies_on_chips_as_is_usual():
     assert [stage.chips for stage in first.stages] == [(0, 1), (8, 9)]
     assert second.stages[0].chips == (2, 3)
     assert [stage.units for stage in first.stages] == [((0, 5),), ((5, 10),)]
-    assert made.pool.fabric_bytes_per_s == 1.5 * 25e9  # 1.5 for narrower gradients
+    assert made.pool.fabric_bytes_per_s == 25e9
+    assert made.workload.sent_gradient_bytes == 2
+    assert case(framework="nanotron", zero_stage="0").workload.sent_gradient_bytes == 6
 
 
 @pytest.mark.parametrize(
@@ -50,28 +52,30 @@ def test_what_no_plan_says_is_left_out_with_the_reason(changes, reason):
 
 def test_early_frameworks_write_whole_squares_and_hide_no_collectives():
     early, late = case(framework="Megatron-LM", precision="fp16"), case()
-    assert told_s(early) > told_s(late)
+    assert early.expected_s() > late.expected_s()
     assert early.workload.units[1].activation_bytes > late.workload.units[1].activation_bytes
     assert early.workload.units[1].backward_flops + early.workload.units[1].remade_flops == pytest.approx(
         2 * early.workload.units[1].forward_flops
     )
 
 
-def test_a_size_that_a_row_does_not_say_leaves_four_micro_batches_for_each_stage():
-    row = {key: value for key, value in ROW.items() if key != "mbs"}
-    assert Case.of(Run({**row, "gbs": "128"})).layout.micro_batch == 4
-    assert Case.of(Run({**row, "gbs": "32"})).layout.micro_batch == 1
+def test_a_size_that_a_row_does_not_say_is_the_fastest():
+    row = {**ROW, "hidden": "8192", "heads": "64", "ffn": "32768"}
+    took_s = {size: case(**{**row, "mbs": str(size)}).expected_s() for size in (1, 2, 4, 8)}
+    del row["mbs"]
+    chosen = Case.of(Run(row)).layout.micro_batch
+    assert took_s[chosen] == min(took_s.values()) < took_s[8]
 
 
 def test_the_formula_is_near_the_simulator_and_a_fit_finds_what_was_simulated():
     layouts = [("1", "1", "16"), ("2", "2", "4"), ("4", "1", "4"), ("2", "1", "8"), ("1", "4", "4")]
     every = [case(tp=tp, pp=pp, dp=dp) for tp, pp, dp in layouts]
-    told = [told_s(one) for one in every]
+    told = [one.expected_s() for one in every]
     assert [roughly_s(one, one.problem().topology.kernels) for one in every] == pytest.approx(told, rel=0.25)
     slow = [case(tp=tp, pp=pp, dp=dp, step_time_s=str(1.2 * s)) for (tp, pp, dp), s in zip(layouts, told, strict=True)]
     residuals = Residuals.of(slow, told)
     fitted = residuals.fitted(np.ones(len(slow), dtype=bool))
-    before, after = (sum(abs(told_s(o, k) / o.run.step_s - 1) for o in slow) for k in (residuals.kernels, fitted))
+    before, after = (sum(abs(o.expected_s(k) / o.run.step_s - 1) for o in slow) for k in (residuals.kernels, fitted))
     assert after < before
 
 

@@ -83,8 +83,8 @@ def test_what_leaves_a_host_goes_over_its_fabric():
     near = chips(fabric_bytes_per_s=5e9)
     pool = near.pools[0]
     assert near.inside_bytes_per_s(pool, hosts=1) == FITTED.ring * pool.chip.interconnect_bytes_per_s
-    assert near.inside_bytes_per_s(pool, hosts=2) == FITTED.network * 5e9
-    assert near.inside_bytes_per_s(pool, hosts=2, beside=4) == 4 * FITTED.network * 5e9
+    assert near.inside_bytes_per_s(pool, hosts=2) == 5e9
+    assert near.inside_bytes_per_s(pool, hosts=2, beside=4) == 4 * 5e9
     assert near.inside_bytes_per_s(pool, hosts=2, beside=10**6) == near.inside_bytes_per_s(pool, hosts=1)
     wide = datasheet_times(near, WORK).lookup("a", 16, "mlp")
     assert wide.collectives_s > datasheet_times(chips(), WORK).lookup("a", 16, "mlp").collectives_s

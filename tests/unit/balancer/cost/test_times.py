@@ -8,10 +8,13 @@ import pytest
 from pydantic import ValidationError
 
 from balancer.cost.ideal import ideal_tokens_per_s
+from balancer.cost.stage_times import stage_unit_time
 from balancer.cost.times import Times, UnitTime, datasheet_times, transfer_s
 from balancer.cost.topology import LinkSpec
 from balancer.errors import CostError, PlanError
 from balancer.options import BalanceOptions
+from balancer.plan.plan import StagePlan
+from balancer.rebalance.decision import SlowedTimes
 from balancer.schedule.action import Kind
 from tests.unit.balancer.cases import halved, pool, topology, unit, workload
 
@@ -67,6 +70,24 @@ def test_a_size_of_micro_batch_that_was_not_measured_is_the_nearest_one_grown_as
         [3.0, 3.0 * 1.5 / 2, 2.0, 2.0 * (17 / 16) / 1.25]
     )
     assert beside.lookup("a", 1, "y", 4).forward_s == pytest.approx(1.25 * 5 / 3.25)
+
+
+def test_what_a_profile_measured_of_a_backward_is_what_a_stage_takes():
+    row = {"pool": "a", "tp": 1, "kind": "x", "forward_s": 1.0, "backward_s": 2.0, "micro_batch": 2}
+    row |= {"input_s": 1.3, "weight_s": 0.9, "selective_s": 2.1, "full_s": 2.9}
+    less = replace(WORK.units[0], activation_bytes=0, remade_flops=500e9)
+    work = workload([replace(WORK.units[0], recomputed={"full": less, "selective": less}), WORK.units[1]])
+    times = Times.from_measurements([row], otherwise=datasheet_times(POOLS, work))
+    plain = times.lookup("a", 1, "x", 2)
+    assert [plain.of(kind) for kind in (Kind.F, Kind.B, Kind.I, Kind.W)] == pytest.approx([1.0, 2.0, 1.3, 0.9])
+
+    def backward_s(pool: str, unit: int, recompute: str, asked: Times = times) -> float:
+        stage = StagePlan(pool=pool, tp=1, units=((0, 2),), recompute=recompute)
+        return stage_unit_time(asked, POOLS, work, stage, unit, 2).backward_s
+
+    assert [backward_s("a", 0, way) for way in ("none", "selective", "full")] == pytest.approx([2.0, 2.1, 2.9])
+    assert backward_s("b", 0, "full") == pytest.approx(1.0 + 0.25), "as expected where nobody measured it"
+    assert backward_s("a", 0, "full", SlowedTimes(times, {("a", 1): 2.0})) == pytest.approx(5.8)
 
 
 def test_what_nobody_measured_is_an_error():
