@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from threading import Event, Thread
 from time import perf_counter
@@ -71,8 +71,8 @@ class _Duty(Thread):
                 period += 1
                 self._over.wait(began + period * PERIOD_S - perf_counter())
                 self._tell(signal.SIGCONT)
-        except ProcessLookupError:  # a rank has ended, which its session says
-            pass
+        finally:
+            self._tell(signal.SIGCONT)
 
     def end(self) -> None:
         self._over.set()
@@ -80,4 +80,5 @@ class _Duty(Thread):
 
     def _tell(self, number: signal.Signals) -> None:
         for pid in self._pids:
-            os.kill(pid, number)
+            with suppress(ProcessLookupError):  # a rank has ended, which its session says
+                os.kill(pid, number)
