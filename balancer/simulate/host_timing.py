@@ -4,12 +4,21 @@ chip, the update beside the next step's beginning, and parameters that come back
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 from balancer.cost.sync_traffic import SharedUnits, buckets
 from balancer.cost.workload import GRADIENT_BYTES
 from balancer.memory.memory import WEIGHT_BYTES
 from balancer.plan.plan import Place, StagePlan
 from balancer.simulate.scenario import Scenario
+
+
+class Leaving(NamedTuple):
+    """How long sums are on their way out of a chip, in seconds: those of its stage alone, which queue as they are made,
+    after the last backward; and then those that copies add up, once they are complete."""
+
+    queue_s: float = 0.0
+    shared_s: float = 0.0
 
 
 class HostTiming:
@@ -45,17 +54,17 @@ class HostTiming:
                 found |= {(place, unit): free_at for unit in units}
         return found
 
-    def leaving_s(self, place: Place, made: Iterable[tuple[int, float]], ready_at: float) -> float:
-        """How long sums are on their way out when a stage has nothing left to compute, at `ready_at`. Those of each
-        unit leave when they are `made`, one after another; where there are copies, when all of them are added up."""
+    def leaving(self, place: Place, made: Iterable[tuple[int, float]], ready_at: float) -> Leaving:
+        """Of a stage that has nothing left to compute at `ready_at`. Sums of each unit leave when they are `made`, one
+        after another; where there are copies, when all of them are added up."""
         if place not in self._stages:
-            return 0.0
+            return Leaving()
         stage, routes, free_at = self._stages[place], self._routes[place], 0.0
         out_s = {unit: self._byte_s(stage) * self._gradient_bytes(unit) for unit in stage.owned_units()}
         for unit, when in sorted(made, key=lambda one: one[1]):
             if unit in out_s and unit not in routes:
                 free_at = max(free_at, when) + out_s[unit]
-        return max(free_at - ready_at, 0.0) + sum(out_s[unit] for unit in routes)
+        return Leaving(max(free_at - ready_at, 0.0), sum(out_s[unit] for unit in routes))
 
     def _slices(self, place: Place) -> list[list[int]]:
         """Units that are updated, and come back, at once."""

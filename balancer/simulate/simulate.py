@@ -14,6 +14,7 @@ from balancer.simulate.agenda import Agenda
 from balancer.simulate.alike import Alike
 from balancer.simulate.beginning import Beginning, FirstForward
 from balancer.simulate.computation import Computation, StageRun, TimedAction, made_at
+from balancer.simulate.host_timing import Leaving
 from balancer.simulate.prediction import ByPlace
 from balancer.simulate.prediction import Prediction as Prediction
 from balancer.simulate.scenario import Scenario as Scenario
@@ -47,6 +48,10 @@ class _Ended(NamedTuple):
     ready_at: Mapping[Place, float]
     summed_at: Mapping[Place, float]
     link_s: float
+
+    def left_at(self, place: Place, leaving: Leaving) -> float:
+        """When all sums of an owner are where it updates."""
+        return max(self.ready_at[place] + leaving.queue_s, self.summed_at.get(place, 0.0)) + leaving.shared_s
 
 
 class _Step:
@@ -98,9 +103,8 @@ class _Step:
     def prediction(self, ended: _Ended) -> Prediction:
         """A step lasts from one norm to the next one, for clipping needs that of all gradients: updates, what of the
         return of parameters the first forwards do not hide, and the step itself."""
-        leaving_s = {place: self._leaving_s(place) for place in self._places()}
-        both = [*ended.ready_at.items(), *ended.summed_at.items()]
-        last = max(when + leaving_s[self._as_told(place)] for place, when in both)
+        leaving = {place: self._leaving(place) for place in self._places()}
+        last = max(ended.left_at(place, leaving[self._as_told(place)]) for place in ended.ready_at)
         norm_s = self._norm_s()
         computed = (self._stage(place).ready_at for place in self._places())
         summed = (when - self._late_s[place[0]] for place, when in ended.summed_at.items())
@@ -140,11 +144,11 @@ class _Step:
                     found[p, action.chunk] = FirstForward(start, end, sends)
         return found
 
-    def _leaving_s(self, place: Place) -> float:
-        """How long its sums are on their way to host memory when they are complete."""
+    def _leaving(self, place: Place) -> Leaving:
+        """Its sums for host memory."""
         stage = self._stage(place)
         made = (made_at(self._scenario, place, action, end) for action, end in stage.lasts)
-        return self._beginning.host.leaving_s(place, chain.from_iterable(made), stage.ready_at)
+        return self._beginning.host.leaving(place, chain.from_iterable(made), stage.ready_at)
 
     def _places(self) -> Iterator[Place]:
         """Those that tell of all."""

@@ -362,6 +362,22 @@ def test_sums_that_copies_add_up_leave_for_host_memory_in_full():
     assert found.sync_s == pytest.approx(out_s + update_s + last_back_s, rel=0.02)
 
 
+def test_sums_of_a_stage_alone_leave_while_those_that_copies_add_up_still_come():
+    """Two units of 4 s forward and 8 s backward, whose sums need 16 s each: their queue ends at 48 s. The head's share
+    of the embedding's gradients comes over a slow link, from 8 s to 88 s, and then they leave, too."""
+    there = pool("a", 1)
+    there = replace(there, chip=replace(there.chip, host_bytes_per_s=0.25e6))
+    chips, quick, own = topology(there, pool("b", 1), pool("c", 1)), unit("quick", 1e-6), unit("own", 4000)
+    links = (replace(link, bytes_per_s=0.05e6) if set(link.between) == {"a", "c"} else link for link in chips.links)
+    work = workload([quick, own, own, quick, quick], 1, tied=((0, 4),))
+    stages = (StagePlan(pool=name, units=(units,)) for name, units in zip("abc", ((0, 3), (3, 4), (4, 5)), strict=True))
+    stages = tuple(stage.model_copy(update={"optimizer": "host"}) if stage.pool == "a" else stage for stage in stages)
+    written = Plan(pipelines=(PipelinePlan(share=1, stages=stages),))
+    found = predict(replace(chips, links=tuple(links)), work, written)
+    assert found.compute_s == pytest.approx(8 + 16)
+    assert found.step_s - found.late_s[0] == pytest.approx(88 + 16)
+
+
 def _second_stage_in_host_memory(pipelines: int) -> float:
     """What parameters that come back add to a step whose second stage updates its three units there, in 7 s each."""
     there = pool("a", 2 * pipelines)
