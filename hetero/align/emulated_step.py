@@ -6,6 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from backends.options import EmulateOptions
+from backends.sizes import GIB
+from balancer.completion.completion import complete
 from balancer.plan.plan import Plan
 from hetero.align.errors import AlignError
 from hetero.align.given_text import GivenText
@@ -15,6 +17,7 @@ from hetero.cluster.options import EnvOptions, PoolOptions, fleet_of
 from hetero.cluster.session import Session
 from hetero.job.checks import check_pool
 from hetero.job.job import Job
+from hetero.job.planning.problem import problem
 from hetero.job.run.spec import fleet_links
 from hetero.words.options import EvalOptions
 from hetero.words.spec import Capture, RunSpec
@@ -23,6 +26,8 @@ WATCHED = "hetero.align.watched_rank:main"
 NO_PACE = 1e-9
 """A time scale at which an emulated chip never sleeps."""
 MOST_RANKS = 64
+AMPLE_GIB = 1 << 30
+"""Of an emulated chip: all is in this host's memory, and all of the model trains, where the job may train less."""
 HELD_OUT_EVERY = 2
 """As late as that what is held out would be looked at: behind the only step."""
 
@@ -42,8 +47,13 @@ def emulated(job: Job, plan: Plan, precision: str | None) -> Job:
 
 def _emulated(pool: PoolOptions, precision: str | None) -> PoolOptions:
     networks = {"network_gbit_per_s": None, "fabric_gbit_per_s": None}
-    changed = {"emulate": EmulateOptions(), "env": EnvOptions(), "interface": None, **networks}
+    changed = {"emulate": EmulateOptions(memory_gib=AMPLE_GIB), "env": EnvOptions(), "interface": None, **networks}
     return pool.model_copy(update=changed if precision is None else {**changed, "precision": None})
+
+
+def completed(job: Job, plan: Plan) -> Plan:
+    """The plan of an emulated job as its ranks obey it. Raises PlanError where it is none of the job's."""
+    return complete(plan, problem(job, usable_bytes=dict.fromkeys(job.pools, AMPLE_GIB * GIB)))
 
 
 def run_step(job: Job, plan: Plan, text: GivenText, seen: Path) -> None:

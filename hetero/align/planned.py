@@ -7,10 +7,9 @@ from pathlib import Path
 
 import torch
 
-from balancer.completion.completion import complete
 from balancer.plan.plan import Plan
 from hetero.align.captured import captured_gradients
-from hetero.align.emulated_step import emulated, run_step
+from hetero.align.emulated_step import completed, emulated, run_step
 from hetero.align.errors import AlignError
 from hetero.align.given_text import GivenText
 from hetero.align.model_trace import ModelTrace
@@ -19,7 +18,6 @@ from hetero.align.seen_units import GRADIENT, VALUE, SeenStep
 from hetero.align.source import Source
 from hetero.data.options import DataOptions
 from hetero.job.job import Job
-from hetero.job.planning.problem import problem
 from hetero.models.options import ModelOptions
 from hetero.models.registry import architecture
 from hetero.models.unit import STREAM
@@ -38,7 +36,7 @@ class PlannedReference(Reference):
     def trace(self, text: GivenText) -> ModelTrace:
         with self.source.directory() as model, tempfile.TemporaryDirectory() as name:
             job, seen = self._with(model, text), Path(name)
-            plan = complete(self._given, problem(job))
+            plan = completed(job, self._given)
             run_step(job, plan, text, seen)
             return _trace(self.source, text, SeenStep(seen, plan), captured_gradients(seen, step=0))
 

@@ -87,8 +87,13 @@ class DataOptions(BaseModel):
 
     @property
     def vocab(self) -> int | None:
-        """How many symbols the tokenizer has, where that is known without reading it."""
-        return 257 if self.tokenizer == BYTES else None
+        """How many symbols the tokenizer has, where one is asked and that is known without reading it."""
+        return 257 if self.tokenizer == BYTES and not self.is_tokenized else None
+
+    @property
+    def is_tokenized(self) -> bool:
+        """Whether all sources are said to have tokens, so that no tokenizer is asked."""
+        return all(one.fields is not None and one.fields.tokens is not None for one in self.sources)
 
     @property
     def is_plain(self) -> bool:

@@ -15,7 +15,7 @@ from hetero.models.options import ModelOptions
 
 def with_default(data: DataOptions, model: ModelOptions) -> DataOptions:
     """The data, which are read by the tokenizer of the model's directory where that has one and they name none."""
-    if "tokenizer" in data.model_fields_set or not _has_tokenizer(model):
+    if "tokenizer" in data.model_fields_set or data.is_tokenized or not _has_tokenizer(model):
         return data
     return data.model_copy(update={"tokenizer": MODEL})
 
@@ -33,6 +33,8 @@ def with_directory(data: DataOptions, model: ModelOptions) -> DataOptions:
 
 def tokenizer_notes(data: DataOptions, model: ModelOptions) -> list[str]:
     """In words, what a person may not have meant, and why a run that read its text here would be refused."""
+    if data.is_tokenized:
+        return []
     if data.tokenizer != BYTES:
         return _misfits(data, model)
     if model.weights is None:

@@ -16,7 +16,7 @@ from hetero.data.documents.files import DocumentFacts, DocumentFiles
 from hetero.data.documents.making import VERSION, Making, Tell, check_room
 from hetero.data.documents.packing import Packed, packed
 from hetero.data.errors import DataError
-from hetero.data.options import DataOptions, WeightedSource
+from hetero.data.options import BYTES, DataOptions, WeightedSource
 from hetero.data.prepared import Prepared
 from hetero.data.source_files import SourceFiles
 from hetero.data.tokenizing.loading import load_tokenizer
@@ -31,8 +31,9 @@ MOST_SYMBOLS = 1 << 31
 @private_files()
 def prepare_documents(options: DataOptions, folder: Path, room: int | None, tell: Tell) -> Prepared:
     """Every source by itself. Raises as `prepare` does."""
-    tokenizer, room = load_tokenizer(options.tokenizer), room or MOST_SYMBOLS
-    check_room(tokenizer, options.tokenizer, room)
+    tokenizer, room = load_tokenizer(BYTES if options.is_tokenized else options.tokenizer), room or MOST_SYMBOLS
+    if not options.is_tokenized:
+        check_room(tokenizer, options.tokenizer, room)
     made = [_PreparedSource(options, source, tokenizer, room, _place(folder)) for source in options.sources]
     for part in made:
         part.make(tell)

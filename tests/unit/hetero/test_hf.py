@@ -131,10 +131,7 @@ def test_tokens_and_labels_are_as_many(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("records", "rule"),
     [
-        (
-            [{"input_ids": [1, 2]}, {"input_ids": [1, 2], "labels": [-100, 2]}],
-            "has labels, and the first record has no",
-        ),
+        ([{"input_ids": [1]}, {"input_ids": [1], "labels": [1]}], "has labels, and the first record has no"),
         ([{"input_ids": [1, 2], "labels": [1, 2]}, {"input_ids": [1, 2]}], "has no labels, and the first record has"),
         ([{"input_ids": [1, 2]}, {"text": "hm"}], "has no input_ids, and the first record has"),
         ([{"text": "hm"}, {"input_ids": [1, 2]}], "has input_ids, and the first record has no"),

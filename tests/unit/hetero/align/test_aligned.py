@@ -8,15 +8,21 @@ from pathlib import Path
 import pytest
 import yaml
 
+from backends.chip import load_chip
+from backends.cpu import CpuBackend
+from backends.emulation import Emulated
+from balancer.completion.completion import complete
+from balancer.errors import PlanError
 from balancer.plan.plan import Plan
 from hetero.align.aligned import AlignOptions, aligned
-from hetero.align.emulated_step import emulated
+from hetero.align.emulated_step import completed, emulated
 from hetero.align.errors import AlignError
 from hetero.align.given_text import of_job
 from hetero.align.source import source
 from hetero.cli.app import run
 from hetero.job.file.load import load_job
 from hetero.job.job import Job
+from hetero.job.planning.problem import problem
 from tests.unit.hetero.align.planted import write
 
 PLAN = {"pipelines": [{"share": 4, "stages": [{"pool": "a", "tp": 1, "units": [0, 6]}]}]}
@@ -101,6 +107,23 @@ def test_the_networks_of_real_hosts_are_left_out_where_their_chips_are_emulated(
     found = emulated(job, Plan.model_validate(PLAN), None).pools["a"]
     assert found.emulate
     assert (found.network_gbit_per_s, found.fabric_gbit_per_s) == (None, None)
+
+
+def test_what_trains_more_than_its_job_does_fits_an_emulated_chip(tmp_path: Path) -> None:
+    """A chip that holds adapters of 7 billion parameters, and not the state of all of them."""
+    plan = Plan.model_validate({"pipelines": [{"share": 4, "stages": [{"pool": "a", "tp": 1, "units": [0, 66]}]}]})
+    train = {"steps": 1, "global_batch": 4, "micro_batch": 1, "precision": "bfloat16", "lora": {"rank": 2}}
+    pools = {"a": {"family": "cuda", "chip": "A800-80G", "count": 1}}
+    job = load_job(_job(tmp_path, model={"preset": "llama-7b"}, train=train, pools=pools))
+    complete(plan, problem(job))
+    found = emulated(job, plan, None)
+    assert completed(found, plan).pipelines[0].stages[0].chips == (0,)
+    options = found.pools["a"].emulate
+    assert options is not None
+    full = job.model_copy(update={"train": found.train})
+    with pytest.raises(PlanError):
+        complete(plan, problem(full))
+    Emulated(CpuBackend, load_chip("cpu"), options).claim("stage", 1 << 50)
 
 
 def test_more_ranks_than_a_host_has_room_for_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
