@@ -17,9 +17,10 @@ _Value = TypeVar("_Value")
 @dataclass(frozen=True)
 class Prediction:
     """One step of many. `spans` and `busy_s` are by (pipeline, stage); a span is (action, start, end) of what takes
-    time, if all parameters are there at the beginning. `busy_s` counts forwards and backwards, `compute_s` is when the
-    last one ends, and `sync_s` what gradients, norm, update and parameters add to that. `late_s`, by pipeline, is what
-    updates and the return of parameters take before the first span."""
+    time, if all parameters are there at the beginning; where other pipelines' gradients hold up a stage's messages, it
+    waits in them, too. `busy_s` counts forwards and backwards, `compute_s` is when the last one ends, and `sync_s` what
+    gradients, norm, update and parameters add to that. `late_s`, by pipeline, is what updates and the return of
+    parameters take before the first span."""
 
     scenario: Scenario
     step_s: float

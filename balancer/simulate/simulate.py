@@ -43,11 +43,19 @@ def run_all(scenario: Scenario) -> Prediction:
 
 class _Ended(NamedTuple):
     """When stages have nothing left to compute, and when owners have all gradients that others make for them, in
-    seconds after all know the norm of the step before. Of places that are alike one is enough."""
+    seconds after all know the norm of the step before. Of places that are alike one is enough. What each stage has done
+    is told in seconds after `begun_s` of its pipeline."""
 
     ready_at: Mapping[Place, float]
     summed_at: Mapping[Place, float]
     link_s: float
+    stages: Mapping[Place, StageRun]
+    begun_s: Mapping[int, float]
+
+    def spans(self, place: Place) -> list[TimedAction]:
+        """From the moment on when the pipeline begins."""
+        begun_s = self.begun_s[place[0]]
+        return [(action, start - begun_s, end - begun_s) for action, start, end in self.stages[place].spans]
 
     def left_at(self, place: Place, leaving: Leaving) -> float:
         """When all sums of an owner are where it updates."""
@@ -87,7 +95,8 @@ class _Step:
                 sync.last_backward(place, action, end + self._late_s[place[0]])
             sync.computed(place, ready)
         agenda.run()
-        return _Ended(ready_at, sync.ready_at, links.busiest_s())
+        begun_s = dict.fromkeys(self._late_s, 0.0)
+        return _Ended(ready_at, sync.ready_at, links.busiest_s(), ByPlace(self._plan, self._stage), begun_s)
 
     def together(self) -> _Ended:
         """All pipelines and their sync on one clock."""
@@ -98,28 +107,28 @@ class _Step:
         computing = Computation(self._scenario, every, links, agenda, sync, self._late_s)
         computing.run()
         ready_at = {place: stage.ready_at for place, stage in computing.stages.items()}
-        return _Ended(ready_at, sync.ready_at, links.busiest_s())
+        return _Ended(ready_at, sync.ready_at, links.busiest_s(), computing.stages, self._late_s)
 
     def prediction(self, ended: _Ended) -> Prediction:
         """A step lasts from one norm to the next one, for clipping needs that of all gradients: updates, what of the
         return of parameters the first forwards do not hide, and the step itself."""
-        leaving = {place: self._leaving(place) for place in self._places()}
+        leaving = {place: self._leaving(place, ended.stages[place]) for place in self._places()}
         last = max(ended.left_at(place, leaving[self._as_told(place)]) for place in ended.ready_at)
         norm_s = self._norm_s()
-        computed = (self._stage(place).ready_at for place in self._places())
+        computed = (ended.stages[place].ready_at - ended.begun_s[place[0]] for place in ended.ready_at)
         summed = (when - self._late_s[place[0]] for place, when in ended.summed_at.items())
         norm_at = norm_s + max(chain(computed, summed))
 
         def spans(place: Place) -> list[TimedAction]:
             updated_s = self._beginning.updated[self._as_told(place)]
-            return [*self._stage(place).spans, (STEP, norm_at, norm_at + updated_s)]
+            return [*ended.spans(place), (STEP, norm_at, norm_at + updated_s)]
 
         return Prediction(
             self._scenario,
             step_s=last + norm_s + self._idle_s(),
             late_s=self._late_s,
-            compute_s=max(stage.spans[-1][2] for stage in self._computing.stages.values()),
-            busy_s=ByPlace(self._plan, lambda place: self._stage(place).busy_s),
+            compute_s=max(ended.spans(place)[-1][2] for place in ended.ready_at),
+            busy_s=ByPlace(self._plan, lambda place: ended.stages[place].busy_s),
             spans=ByPlace(self._plan, spans),
             link_s=ended.link_s,
         )
@@ -144,9 +153,8 @@ class _Step:
                     found[p, action.chunk] = FirstForward(start, end, sends)
         return found
 
-    def _leaving(self, place: Place) -> Leaving:
+    def _leaving(self, place: Place, stage: StageRun) -> Leaving:
         """Its sums for host memory."""
-        stage = self._stage(place)
         made = (made_at(self._scenario, place, action, end) for action, end in stage.lasts)
         return self._beginning.host.leaving(place, chain.from_iterable(made), stage.ready_at)
 
