@@ -51,8 +51,8 @@ def rounds_of(
             continue
         others = [one for one in sharing if one[0] & places]
         joined = places.union(*(members for members, _ in others))
-        numbers = {n, *(number for _, found in others for number in found)}
-        sharing = [one for one in sharing if one not in others] + [(joined, [m for m in held if m in numbers])]
+        among = {n, *(number for _, found in others for number in found)}
+        sharing = [one for one in sharing if one not in others] + [(joined, [m for m in held if m in among])]
     for _, numbers in sharing:
         yield from rounds(numbers, bytes_, bucket_bytes, len({hubs[n] for n in numbers}))
 
