@@ -24,6 +24,8 @@ from hetero.data.source import prepare
 from hetero.data.stream import TextSample
 from hetero.data.text import orders, text_stream
 from hetero.data.tokenizing.loading import load_tokenizer
+from hetero.job.tokenizer import tokenizer_notes
+from hetero.models.options import ModelOptions
 from tests.unit.hetero.data.made_tokenizer import CHAT, made_tokenizer
 
 SEQ_LEN = 64
@@ -157,6 +159,19 @@ def test_tokens_that_were_made_before_are_learnt_where_their_labels_are(tmp_path
     assert sorted((tokens, labels) for pieces in found for tokens, labels in pieces) == wanted
     (whole,) = _samples(_prepare(tmp_path, source, "bytes"), SEQ_LEN)
     assert sorted(whole.labels[whole.labels != -100]) == [6, 8, 299]
+
+
+def test_where_records_have_tokens_no_tokenizer_is_asked(tmp_path: Path) -> None:
+    source, fields = _lines(tmp_path / "a.jsonl", [{"input_ids": [7, 8, 9]}]), {"tokens": "input_ids"}
+    nowhere = tmp_path / "none"
+    options = DataOptions.model_validate(
+        {"source": str(source), "fields": fields, "tokenizer": str(nowhere), "seq_len": SEQ_LEN}
+    )
+    ((tokens, _),) = _pieces(_samples(prepare(options, tmp_path / "run" / "data", room=16))[0])
+    assert (tokens, options.vocab) == ([7, 8], None)
+    bytes_of_weights = options.model_copy(update={"tokenizer": "bytes"})
+    model = ModelOptions.model_validate({"hf": str(nowhere)})
+    assert tokenizer_notes(options, model) == tokenizer_notes(bytes_of_weights, model) == []
 
 
 # What is kept
