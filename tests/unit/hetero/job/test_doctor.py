@@ -70,7 +70,7 @@ def test_a_need_that_is_not_met(setting: str, check: str) -> None:
 
 @pytest.mark.slow
 def test_a_model_that_fits_no_plan() -> None:
-    job = load_job(ROOT / "configs" / "runs" / "auto.yaml", ["model={preset: llama-70b}"])
+    job = load_job(ROOT / "configs" / "runs" / "auto.yaml", ["model={preset: llama-70b}", "balance.choose=[]"])
     (finding,) = [one for one in examine_job(job, HOST, Path("runs")) if one.check == "plan"]
     assert finding.level == "error"
     assert finding.remedy
