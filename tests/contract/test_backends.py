@@ -225,7 +225,7 @@ def test_time_passes_on_the_stopwatch(backend: Backend) -> None:
 def test_only_emulated_chips_are_paced(backend: Backend) -> None:
     stopwatch = backend.start(expected_s=0.05)
     stopwatch.stop()
-    assert (stopwatch.seconds() >= 0.05) == isinstance(backend, Emulated)
+    assert (stopwatch.seconds() > 0.0499) == isinstance(backend, Emulated)  # what clocks differ by is rounded
 
 
 def test_memory_has_a_limit_and_a_peak_below_it(backend: Backend) -> None:
