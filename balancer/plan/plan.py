@@ -7,7 +7,7 @@ leaves things open, which `balancer.completion.completion` fills in.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import (
@@ -208,6 +208,14 @@ class Plan(_Model):
         for p, pipeline in enumerate(self.pipelines):
             for s, stage in enumerate(pipeline.stages):
                 yield (p, s), stage
+
+    def with_stages(self, change: Callable[[Place, StagePlan], StagePlan]) -> Plan:
+        """With each stage as `change` makes it of the one that stands there. Nothing is checked anew."""
+        pipelines = [
+            pipeline.model_copy(update={"stages": tuple(change((p, s), one) for s, one in enumerate(pipeline.stages))})
+            for p, pipeline in enumerate(self.pipelines)
+        ]
+        return self.model_copy(update={"pipelines": tuple(pipelines)})
 
     def pools(self) -> set[str]:
         """Names of the pools that have a stage."""

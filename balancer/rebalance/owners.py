@@ -32,13 +32,7 @@ def _burden(stage: StagePlan, units: Iterable[int], workload: Workload) -> float
 
 
 def _owning(plan: Plan, owns: dict[Place, tuple[Range, ...] | None]) -> Plan:
-    pipelines = [
-        pipeline.model_copy(
-            update={"stages": tuple(s.model_copy(update={"owns": owns[p, i]}) for i, s in enumerate(pipeline.stages))}
-        )
-        for p, pipeline in enumerate(plan.pipelines)
-    ]
-    return plan.model_copy(update={"pipelines": tuple(pipelines)})
+    return plan.with_stages(lambda place, stage: stage.model_copy(update={"owns": owns[place]}))
 
 
 def _ranges(units: Iterable[int]) -> tuple[Range, ...]:

@@ -98,13 +98,7 @@ def _recomputes_nothing(plan: Plan) -> bool:
 
 
 def _without_recompute(plan: Plan) -> Plan:
-    pipelines = tuple(
-        pipeline.model_copy(
-            update={"stages": tuple(stage.model_copy(update={"recompute": "none"}) for stage in pipeline.stages)}
-        )
-        for pipeline in plan.pipelines
-    )
-    return plan.model_copy(update={"pipelines": pipelines})
+    return plan.with_stages(lambda _, stage: stage.model_copy(update={"recompute": "none"}))
 
 
 def _best_s(s: Scenario, work: Sequence[_Work]) -> float:

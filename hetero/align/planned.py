@@ -48,13 +48,7 @@ class PlannedReference(Reference):
 
 
 def _without_precisions(plan: Plan) -> Plan:
-    pipelines = [
-        pipeline.model_copy(
-            update={"stages": tuple(stage.model_copy(update={"precision": None}) for stage in pipeline.stages)}
-        )
-        for pipeline in plan.pipelines
-    ]
-    return plan.model_copy(update={"pipelines": tuple(pipelines)})
+    return plan.with_stages(lambda _, stage: stage.model_copy(update={"precision": None}))
 
 
 def _trace(source: Source, text: GivenText, seen: SeenStep, gradients: dict[str, torch.Tensor]) -> ModelTrace:

@@ -185,16 +185,7 @@ def test_pools_that_compute_in_less_get_masters_where_they_own(ports: Mapping[Ra
 
 def _hosted(plan: Plan) -> Plan:
     """With all optimizers in host memory."""
-    return plan.model_copy(
-        update={
-            "pipelines": tuple(
-                pipeline.model_copy(
-                    update={"stages": tuple(s.model_copy(update={"optimizer": "host"}) for s in pipeline.stages)}
-                )
-                for pipeline in plan.pipelines
-            )
-        }
-    )
+    return plan.with_stages(lambda _, stage: stage.model_copy(update={"optimizer": "host"}))
 
 
 @pytest.mark.slow
