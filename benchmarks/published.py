@@ -21,8 +21,9 @@ from statistics import fmean, median
 import numpy as np
 
 from balancer.cost.kernels import FITTED, Kernels
+from benchmarks.published_cases import Case, cases
 from benchmarks.published_fit import Residuals
-from benchmarks.published_runs import Case, Run, cases, read_runs
+from benchmarks.published_runs import Run, read_runs
 from benchmarks.report import print_report
 
 _FAR = 0.25

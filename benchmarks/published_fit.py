@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from balancer.completion.timing import PlanTiming
 from balancer.cost.kernels import FITTED, Kernels
-from benchmarks.published_runs import Case
+from benchmarks.published_cases import Case
 from bridge.precision import ITEM_BYTES
 
 Array = NDArray[np.float64]

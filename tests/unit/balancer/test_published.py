@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from benchmarks.published import Told, regrets
+from benchmarks.published_cases import Case
 from benchmarks.published_fit import Residuals, roughly_s
-from benchmarks.published_runs import Case, Inexpressible, Run, read_runs
+from benchmarks.published_runs import Inexpressible, Run, read_runs
 
 ROW = {
     "id": "made-1", "source": "made", "kind": "measured", "status": "ok", "model": "M", "n_layers": "4",
