@@ -130,7 +130,7 @@ def test_open_pages_do_not_hold_up_the_end(tmp_path: Path) -> None:
             await client.server.close()
             assert await stream.content.read() is not None
 
-    _within(5, test)
+    _run(test)
 
 
 def test_only_who_calls_this_host_by_its_own_name_is_answered(tmp_path: Path) -> None:
