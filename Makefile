@@ -15,7 +15,6 @@ CONTRACTS := tests/contract
 FLOORS := tests/unit/backends tests/unit/balancer tests/unit/bridge
 MODELS := $(addprefix tests/unit/hetero/,align checkpoint engine layers models transfer)
 HETERO := tests/architecture tests/unit/hetero $(addprefix --ignore=,$(MODELS))
-VIEWS := tests/unit/hetero/monitoring
 # Ranks that train: on one standing fleet, on fleets of a test's own, and on made-up chips. Whole runs: on a cluster,
 # that end badly, as the tutorial has them, short ones, pages and commands that end at once; and all others.
 FLEETS := $(patsubst %,tests/distributed/test_%.py,cut_connections faults measured_links)
@@ -27,9 +26,9 @@ TUTORIAL := tests/e2e/test_getting_started.py
 SHORT := $(patsubst %,tests/e2e/test_%.py,surroundings stopped strangers unlike_precisions equal_training_ray)
 PAGES := tests/e2e/bad_input tests/e2e/test_report.py tests/e2e/test_dashboard.py
 OTHERS := tests/e2e $(addprefix --ignore=,$(CLUSTER) $(ENDS) $(TUTORIAL) $(SHORT) $(PAGES))
-# What waits comes first, what waits and is long among it, and at the end what only computes, which ranks that spin would
-# hold up.
-PARTS := RANKS ENDS CLUSTER CHIPS OTHERS SHORT CONTRACTS FLEETS TUTORIAL PAGES HETERO MODELS FLOORS
+# What is long comes first, as one process beside ranks that spin the longest computation, too; at the end what only
+# computes, side by side.
+PARTS := RANKS CONTRACTS HETERO ENDS CLUSTER CHIPS OTHERS SHORT FLEETS TUTORIAL PAGES MODELS FLOORS
 
 .PHONY: install demo test test-all $(PARTS) check check-types check-floors check-hetero bench clean
 
@@ -44,7 +43,8 @@ $(STAMP): setup.cfg pyproject.toml constraints.txt
 demo: install
 	$(BIN)/hetero train $(DEMO) $(ARGS)
 
-# Three parts of the fast checks, side by side on two cores, two of them of as much work; properties with few examples.
+# Three parts of the fast checks, side by side on two cores, of as much work each where mypy keeps no cache; properties
+# with few examples.
 CHECK := $(BIN)/python -m pytest -m "not slow and not exhaustive" --hypothesis-profile=fewest
 check: install
 	$(MAKE) --no-print-directory -j3 -Otarget check-hetero check-floors check-types
@@ -54,10 +54,10 @@ check-types:
 	$(BIN)/mypy
 
 check-floors:
-	$(CHECK) $(CONTRACTS) $(FLOORS) $(VIEWS)
+	$(CHECK) $(CONTRACTS) $(FLOORS) $(MODELS)
 
 check-hetero:
-	$(CHECK) tests/architecture tests/unit/hetero --ignore=$(VIEWS)
+	$(CHECK) $(HETERO)
 
 # Several parts at a time on two cores, for whole runs wait a lot; as one ends, however it does, the next begins.
 AT_ONCE ?= 6

@@ -6,11 +6,12 @@ import weakref
 from typing import Any
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from tests.watching import Watching
 
-class LiveBytes(TorchDispatchMode):
+
+class LiveBytes(Watching):
     """Bytes `now` and at `peak` of the storages that were made inside and are still alive, of all devices or one type.
     Views add nothing."""
 

@@ -74,7 +74,11 @@ def test_goes_on_under_another_plan(
     _check(job, [first, second], undisturbed, CheckpointStore(tmp_path), record_property)
 
 
-@pytest.mark.parametrize("job", [NARROW, FLOAT16, NARROW_ADAPTED], ids=["bfloat16", "float16", "adapters"])
+@pytest.mark.parametrize(
+    "job",
+    [pytest.param(NARROW, marks=pytest.mark.exhaustive), FLOAT16, NARROW_ADAPTED],
+    ids=["bfloat16", "float16", "adapters"],
+)
 def test_nothing_is_lost_where_pools_compute_in_less(job: Job, fleet: Standing) -> None:
     """Away and back again: to the bit, loss scale included."""
     there = a2(0, 5, optimizer="host"), k1(5, 6)

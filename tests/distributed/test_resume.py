@@ -66,7 +66,9 @@ def test_goes_on_under_another_plan(
     is_as_undisturbed([first, second], store, *uninterrupted.of(job), record_property)
 
 
-@pytest.mark.parametrize("job", [ADAMW, NARROW, FLOAT16], ids=["float32", "bfloat16", "float16"])
+@pytest.mark.parametrize(
+    "job", [ADAMW, pytest.param(NARROW, marks=pytest.mark.exhaustive), FLOAT16], ids=["float32", "bfloat16", "float16"]
+)
 def test_goes_on_to_the_bit_under_the_same_plan(job: Job, fleet: Standing, tmp_path: Path) -> None:
     first = fleet.train(job, SMALL_SHARED, until=4, save_to=tmp_path)
     second = fleet.train(job, SMALL_SHARED, start=4, until=6, begin_from=tmp_path)

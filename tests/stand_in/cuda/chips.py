@@ -19,7 +19,8 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
+
+from tests.watching import Watching
 
 _ALREADY_REGISTERED, _NOT_REGISTERED = 712, 713
 _GIB = 1 << 30
@@ -84,7 +85,7 @@ class Event:
         return (later.when - self.when) * 1e3
 
 
-class _Copies(TorchDispatchMode):
+class _Copies(Watching):
     def __init__(self, stream: Stream) -> None:
         super().__init__()
         self._stream = stream

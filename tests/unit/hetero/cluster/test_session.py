@@ -176,7 +176,11 @@ def test_a_rank_s_end_is_named(fault: str, cause: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("fault", "cause"), [("kill", "was killed by SIGKILL"), ("fail", "ValueError: a mistake of its own")]
+    ("fault", "cause"),
+    [
+        pytest.param("kill", "was killed by SIGKILL", marks=pytest.mark.exhaustive),
+        ("fail", "ValueError: a mistake of its own"),
+    ],
 )
 def test_so_is_its_end_before_the_first_step(fault: str, cause: str) -> None:
     check_end(-1, fault, cause)
@@ -255,11 +259,11 @@ def test_a_pool_s_variables_reach_its_processes() -> None:
 DRIVER = """
 from hetero.cluster.host.agent import LocalAgents
 from hetero.cluster.session import Session
-from tests.unit.hetero.cluster.fleets import three_families
+from tests.unit.hetero.cluster.fleets import two_hosts
 from tests.unit.hetero.cluster.specs import epoch_spec
 
-with Session.start(three_families(), LocalAgents()) as session:
-    session.configure(epoch_spec(step_s=0.01, faults={"kunlun:0": [2, "hang"]}))
+with Session.start(two_hosts(), LocalAgents()) as session:
+    session.configure(epoch_spec(step_s=0.01, faults={"ascend:3": [2, "hang"]}))
     print(*[pid for host in session.fleet.hosts for pid in session.pids(host.id).values()], flush=True)
     session.run(1000)
 """
@@ -281,7 +285,7 @@ def test_nothing_outlives_the_driver(ending: signal.Signals) -> None:
     )
     assert driver.stdout is not None
     pids = [int(pid) for pid in driver.stdout.readline().split()]
-    assert len(pids) == 7 + 2 * 4
+    assert len(pids) == 4 + 2 * 2
     os.killpg(driver.pid, ending)
     driver.wait(WAIT_S)
     driver.stdout.close()

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from backends.communicator import Communicator
 from backends.operators import Operators
@@ -18,6 +17,7 @@ from hetero.models.batch import Batch
 from hetero.models.dimensions import Dimensions
 from hetero.models.registry import architecture
 from hetero.models.unit_module import build_unit
+from tests.watching import Watching
 
 DIMS = Dimensions(layers=1, hidden=16, heads=4, kv_heads=4, ffn=24, vocab=11)
 NOTHING = torch.empty(0, dtype=torch.int64)
@@ -65,7 +65,7 @@ class Logged(Communicator):
     send = receive = all_to_all
 
 
-class Products(TorchDispatchMode):
+class Products(Watching):
     def __init__(self, log: list[str]) -> None:
         super().__init__()
         self._log = log

@@ -11,7 +11,6 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from bridge.layout.layout import TensorLayout
 from bridge.layout.reshard import Placement
@@ -22,6 +21,7 @@ from hetero.engine.state.replicas import ReplicaCheck, ReplicaDrift, shard_hash,
 from hetero.engine.step.totals import ROOM
 from tests.patience import WAIT_S
 from tests.unit.hetero.engine.placements import SHAPES, numbered, part_of, placements, ranks, shard
+from tests.watching import Watching
 
 
 def _whole_hash(name: str, value: torch.Tensor) -> int:
@@ -86,7 +86,7 @@ def test_the_chip_works_on_slices_with_plain_integer_operations(monkeypatch: pyt
     assert all(elements <= 100 for name, elements in found.longest.items() if name not in views)
 
 
-class _Operations(TorchDispatchMode):
+class _Operations(Watching):
     """Notes the names of operations and the most elements that one gave."""
 
     def __init__(self) -> None:
