@@ -15,6 +15,7 @@ CONTRACTS := tests/contract
 FLOORS := tests/unit/backends tests/unit/balancer tests/unit/bridge
 MODELS := $(addprefix tests/unit/hetero/,align checkpoint engine layers models transfer)
 HETERO := tests/architecture tests/unit/hetero $(addprefix --ignore=,$(MODELS))
+VIEWS := tests/unit/hetero/monitoring
 # Ranks that train: on one standing fleet, on fleets of a test's own, and on made-up chips. Whole runs: on a cluster,
 # that end badly, as the tutorial has them, short ones, pages and commands that end at once; and all others.
 FLEETS := $(patsubst %,tests/distributed/test_%.py,cut_connections faults measured_links)
@@ -43,8 +44,7 @@ $(STAMP): setup.cfg pyproject.toml constraints.txt
 demo: install
 	$(BIN)/hetero train $(DEMO) $(ARGS)
 
-# Three parts of the fast checks, side by side on two cores, of as much work each where mypy keeps no cache; properties
-# with few examples.
+# Three parts of the fast checks, side by side on two cores, two of them of as much work; properties with few examples.
 CHECK := $(BIN)/python -m pytest -m "not slow and not exhaustive" --hypothesis-profile=fewest
 check: install
 	$(MAKE) --no-print-directory -j3 -Otarget check-hetero check-floors check-types
@@ -54,10 +54,10 @@ check-types:
 	$(BIN)/mypy
 
 check-floors:
-	$(CHECK) $(CONTRACTS) $(FLOORS) $(MODELS)
+	$(CHECK) $(CONTRACTS) $(FLOORS) $(MODELS) $(VIEWS)
 
 check-hetero:
-	$(CHECK) $(HETERO)
+	$(CHECK) $(HETERO) --ignore=$(VIEWS)
 
 # Several parts at a time on two cores, for whole runs wait a lot; as one ends, however it does, the next begins.
 AT_ONCE ?= 6
