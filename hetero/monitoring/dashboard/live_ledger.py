@@ -21,7 +21,7 @@ MOST_PART = 0.02
 log = logging.getLogger(__name__)
 
 
-class _Judged(NamedTuple):
+class _LastLedger(NamedTuple):
     """A ledger for the page, and from when on the next may be made, by the monotonic clock."""
 
     table: dict[str, Any] | None
@@ -38,28 +38,30 @@ class LiveLedger:
     def __init__(self, judge: Judge) -> None:
         self._judge = judge
         self._newest: Any = None
-        self._judged = _Judged(None, 0.0)
+        self._last = _LastLedger(None, 0.0)
         self._thread = Thread()
 
     def of(self, follower: Follower) -> dict[str, Any] | None:
-        """For the page, as it was judged last; None before the first, and where there is no step. Never waits."""
-        is_judging, last = self._thread.is_alive(), follower.last
-        judged = self._judged  # after `is_judging`: what has ended by then has left its ledger
-        newest = last and (last["step"], last.get("time"))
-        if newest not in (None, self._newest) and not is_judging and time.monotonic() >= judged.due_s:
+        """For the page, as it was judged last. None before the first, and where the steps that it is of are no longer
+        there. Never waits."""
+        if (line := follower.last) is None:
+            return None
+        is_judging, newest = self._thread.is_alive(), (line["step"], line.get("time"))
+        table, due_s = self._last  # after `is_judging`: what has ended by then has left its ledger
+        if newest != self._newest and not is_judging and time.monotonic() >= due_s:
             self._newest = newest
             self._thread = Thread(target=self._work, args=(follower.snapshot(),), name="live ledger", daemon=True)
             self._thread.start()
-        return judged.table if last else None
+        return table if table and table["step"] <= line["step"] else None
 
     def _work(self, follower: Follower) -> None:
-        began_s, table = time.monotonic(), self._judged.table
+        began_s, (table, _) = time.monotonic(), self._last
         try:
             table = _plain(self._judge(follower), follower)
         except Exception:
             log.exception("the run cannot be judged")  # what was judged before stays on the page
         now_s = time.monotonic()
-        self._judged = _Judged(table, now_s + max(EVERY_S, (now_s - began_s) / MOST_PART))
+        self._last = _LastLedger(table, now_s + max(EVERY_S, (now_s - began_s) / MOST_PART))
 
 
 def _plain(table: LedgerTable, follower: Follower) -> dict[str, Any]:

@@ -116,6 +116,10 @@ def test_nobody_waits_for_a_ledger_that_is_judged_by_what_was_known_when_it_bega
     assert known == [(run.records[2], 3, 3, len(first["events"]), Plan.model_validate(PLAN))]
     ledger = _news(view, reader)["ledger"]
     assert (ledger["step"], ledger["missing"]) == (2, "slowly judged")
+    run.close()
+    run.begin()
+    run.advance()
+    assert _news(view, reader)["ledger"] is None, "it is of a run that is no more"
 
 
 def test_a_judge_that_fails_leaves_the_page_and_is_asked_again(
