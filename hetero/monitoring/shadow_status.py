@@ -23,8 +23,7 @@ class ShadowStatus:
     @classmethod
     def of(cls, record: MetricsLine | None) -> ShadowStatus | None:
         """None where the line tells of none."""
-        found = (record or {}).get("shadow")
-        if record is None or not found:
+        if record is None or not (found := record.get("shadow")):
             return None
         value, gradient = found.get("value"), found.get("gradient") or 0.0
         return cls(
