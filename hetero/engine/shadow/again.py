@@ -5,6 +5,7 @@ Shapes: B sequences, T positions, D hidden.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
@@ -20,8 +21,9 @@ from hetero.layers.auxiliary import AuxiliaryLoss
 from hetero.layers.builder import Builder
 from hetero.layers.group import TensorGroup
 from hetero.models.batch import Batch
-from hetero.models.distance import relative
+from hetero.models.distance import length, relative
 from hetero.models.registry import architecture
+from hetero.models.tolerance import TOLERANCES
 from hetero.models.unit import LOSS, STREAM
 from hetero.models.unit_module import UnitModule, build_unit
 from hetero.words.spec import RunSpec
@@ -46,13 +48,15 @@ class UnitErrors(NamedTuple):
 
 class UnitsAgain:
     """Units of one stage in their order, each whole, in this pool's `precision`. `shape_BT` is the micro-batch's;
-    `loss_scale` is in its gradients. None is made of the units' tensors."""
+    `loss_scale` is in its gradients. None is made of the units' tensors. `coarser` is the precision by whose tolerance
+    they are judged."""
 
     def __init__(
         self,
         spec: RunSpec,
         shape_BT: tuple[int, int],
         precision: str,
+        coarser: str,
         backend: Backend,
         loss_scale: float,
         expected_of: ExpectedOf,
@@ -64,6 +68,7 @@ class UnitsAgain:
         nothing = torch.empty(0, dtype=torch.int64)
         self._batch = Batch(nothing, nothing)
         self._came: dict[str, torch.Tensor] = {}
+        self._floor = torch.finfo(DTYPES[coarser]).eps / TOLERANCES[coarser].alone
 
     def compare(self, unit: int, tensors: Tensors, came: Tensors) -> UnitErrors:
         """With what `came` of it; `tensors` are its own, by their logical names, on the chip."""
@@ -77,15 +82,25 @@ class UnitsAgain:
         boundary = {} if given is None else {STREAM: given}
         made = self._built(unit, tensors)(boundary, self._batch)[self._units[unit].gives]
         watch.stop()
-        value = relative(made.detach().cpu(), self._came[LOSS if self._is_last(unit) else stream_before(unit + 1)])
-        wanted = self._came.get(gradient_before(unit))
-        if given is None or wanted is None:
+        wanted = LOSS if self._is_last(unit) else stream_before(unit + 1)
+        value = self._error(unit, made.detach(), wanted, beside=stream_before(unit))
+        if given is None or gradient_before(unit) not in self._came:
             return UnitErrors(unit, value, None)
         watch = self._backend.start(expected.get(Kind.I))
         backward([made], [self._gradient_of(unit, made)])
         watch.stop()
         assert given.grad is not None
-        return UnitErrors(unit, value, relative(given.grad.cpu(), wanted))
+        gradient = self._error(unit, given.grad, gradient_before(unit), beside=gradient_before(unit + 1))
+        return UnitErrors(unit, value, gradient)
+
+    def _error(self, unit: int, found: torch.Tensor, wanted: str, beside: str) -> float:
+        """Relative; where a unit adds something to what lies `beside` it, to what it adds, but to no less than a
+        `floor` of the sum, which is rounded itself."""
+        error = relative(found.cpu(), self._came[wanted])
+        if not self._units[unit].residual or not 0.0 < error < math.inf:
+            return error
+        whole, passed = self._came[wanted].float(), self._came[beside].float()
+        return error / min(1.0, length(whole - passed) / length(whole) + self._floor)
 
     def _is_last(self, unit: int) -> bool:
         return self._units[unit].gives == LOSS

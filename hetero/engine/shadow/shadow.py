@@ -85,12 +85,18 @@ class Shadow:
         shape_BT = self._spec.plan.pipelines[turn.place.pipeline].micro_batch, self._spec.text.seq_len
         paced = isinstance(self._backend, Emulated)
         expected_of = partial(alone_expected_s, self._spec, self._me.pool, shape_BT[0]) if paced else _no_time
-        units = UnitsAgain(self._spec, shape_BT, precision, self._backend, loss_scale, expected_of)
+        precisions = precision, self._coarser(turn)
+        units = UnitsAgain(self._spec, shape_BT, *precisions, self._backend, loss_scale, expected_of)
         for unit, cargoes in TurnCargo(self._spec, turn).by_unit():
             came = {one.name: self._blank(one) for one in cargoes}
             self._carry(turn, unit, cargoes, came)
             tensors = {one.name: came.pop(one.name) for one in cargoes if one.on_chip}
             yield units.compare(unit, tensors, came)
+
+    def _coarser(self, turn: ShadowTurn) -> str:
+        """Of the stage's precision and the shadow's, the one that errs more."""
+        precisions = self._spec.plan.precisions()
+        return max((precisions[turn.pool], precisions[turn.rank.pool]), key=lambda name: TOLERANCES[name].alone)
 
     def _blank(self, cargo: Cargo) -> torch.Tensor:
         device = self._backend.device if cargo.on_chip else torch.device("cpu")
@@ -115,9 +121,7 @@ class Shadow:
 
     def _told(self, turn: ShadowTurn, errors: Sequence[UnitErrors]) -> ShadowErrors:
         """Of the first unit beyond its tolerance, else of the one that differs most; one rank knows the errors."""
-        precisions = self._spec.plan.precisions()
-        pools = turn.pool, turn.rank.pool
-        limit = max(TOLERANCES[precisions[pool]].alone for pool in pools)
+        limit = TOLERANCES[self._coarser(turn)].alone
         mine = torch.zeros(3, dtype=torch.float64)
         if errors:
             chosen = next((one for one in errors if one.worst > limit), max(errors, key=lambda one: one.worst))
