@@ -8,7 +8,7 @@ import pytest
 
 from balancer.completion.completion import complete
 from balancer.cost.times import datasheet_times
-from balancer.errors import PlanError
+from balancer.errors import NoPlanFits, PlanError
 from balancer.memory.memory import stage_bytes
 from balancer.memory.shadow import shadow_bytes
 from balancer.plan.plan import Plan
@@ -78,6 +78,18 @@ def test_a_search_finds_a_plan_that_has_something_to_compute_again() -> None:
     plain, watched = (search(Problem(slow, work, datasheet_times(slow, work))).plan for work in (without, WORK))
     assert plain.pools() == {"a"}
     assert watched.pools() == {"a", "b"}
+
+
+def test_a_search_that_finds_room_for_no_shadow_says_so() -> None:
+    """One unit is as large as all that a chip of the pool may hold beside its own."""
+    huge = replace(workload([unit(parameters=200 * MILLION), *[unit()] * 3], batch=4), shadow="b")
+    pools = topology(pool("a", 1), pool("b", 1, gib=0.5))
+    asked = Problem(pools, huge, datasheet_times(pools, huge))
+    assert search(replace(asked, workload=replace(huge, shadow=None)))
+    with pytest.raises(NoPlanFits) as caught:
+        search(asked)
+    assert (caught.value.key, caught.value.value) == ("train.shadow.pool", "b")
+    assert "leave train.shadow out" in caught.value.remedy
 
 
 @pytest.mark.parametrize(("pools", "rule"), [(("a", "a"), "no stage is there"), (("b", "b"), "all stages are its own")])
