@@ -52,8 +52,7 @@ POOLS = {
     "kunlun": {"family": "kunlun", "chip": "Kunlun-P800", "count": 2},
 }
 SLOWER = 4.0
-"""Times slower than `time_scale: auto`: what ranks do between actions takes real time, and is to count for little. A
-profile has nothing between its actions."""
+"""Times slower than `time_scale: auto`: what ranks do between actions takes real time, and is to count for little."""
 PROBE_S, PROBES = 0.5, 3
 """A link is looked at for as long at least, and so often; the middle counts."""
 
@@ -187,7 +186,7 @@ class Bench:
     def __init__(self, truth: Job, session: Session, text: Prepared, scale: float | None) -> None:
         self._session, self._text, self._epoch = session, text, -1
         scale = scale or SLOWER * measure(job(), session, None).time_scale
-        profile(job(time_scale=scale / SLOWER), session, lambda note: None)
+        profile(job(time_scale=scale), session, lambda note: None)
         self._measured: Measurements = measure(job(time_scale=scale), session, None)
         session.relink(fleet_links(truth, scale))
         self._known = job(links=[self._link(*ends) for ends in combinations(POOLS, 2)], time_scale=scale)
