@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from balancer.plan.equal import equal_pipelines
+from balancer.plan.plan import StagePlan
 from balancer.simulate.prediction import Prediction
 from balancer.simulate.replay import Drawn, Factors, Replay
 
@@ -22,8 +23,8 @@ _SAMPLES, _FEWEST, _ACTIONS = 256, 32, 2_000_000
 
 
 class Noise(NamedTuple):
-    """Of the chips of a pool, as fractions: how much one action differs from the next, and how wrong what was measured
-    may be for all of them. One standard deviation each."""
+    """Of the chips of a pool, as fractions: how much one action of a chip differs from the next, and how wrong what was
+    measured may be for all of them. One standard deviation each."""
 
     spread: float
     error: float
@@ -45,10 +46,15 @@ def band(prediction: Prediction, noise: Mapping[str, Noise], steps: int = 1, see
         return None
     drawn = np.random.default_rng(seed)
     one_each = {numbers[0] for numbers in equal_pipelines(prediction.plan)}
-    actions = sum(len(prediction.spans[p, s]) for (p, s), _ in prediction.plan.stages() if p in one_each)
+    stages = ((place, stage) for place, stage in prediction.plan.stages() if place[0] in one_each)
+    actions = sum(len(prediction.spans[place]) * stage.tp for place, stage in stages)
     size = max(_FEWEST, min(_SAMPLES, _ACTIONS // max(1, actions)))
-    wrong = {pool: 1 + known.error * drawn.standard_normal(size) for pool, known in sorted(noise.items())}
-    differ = _relative(prediction, lambda stage: np.exp(noise[stage.pool].spread * drawn.standard_normal(size)), drawn)
+    wrong = {pool: 1 + known.error * drawn.standard_normal((1, size)) for pool, known in sorted(noise.items())}
+
+    def chance(stage: StagePlan) -> Drawn:
+        return np.exp(noise[stage.pool].spread * drawn.standard_normal((stage.tp, size)))
+
+    differ = _relative(prediction, chance, drawn)
     each_step = drawn.choice(differ, (size, steps)).mean(axis=1)
     relative = each_step * _relative(prediction, lambda stage: wrong[stage.pool], drawn)
     missed = 1 + MISSED * drawn.standard_normal(size)
@@ -67,5 +73,5 @@ def _relative(prediction: Prediction, factors: Factors, drawn: np.random.Generat
         if len(numbers) > 1:
             took = np.quantile(took, drawn.random(took.shape) ** (1 / len(numbers)))
         ends.append(took)
-        plain = max(plain, float(replay.ends(lambda _: np.ones(1))[0]))
+        plain = max(plain, float(replay.ends(lambda _: np.ones((1, 1)))[0]))
     return np.asarray(np.max(ends, axis=0) / plain)

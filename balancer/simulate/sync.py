@@ -29,6 +29,13 @@ class Overtaken(Exception):
     """A message of the sync comes before one of an activation or a gradient that was carried without it."""
 
 
+class _Message(NamedTuple):
+    """That waits for a link, and who hears of it."""
+
+    bytes: float
+    done: _Told
+
+
 class _TimedBucket:
     """Units of one route, whose gradients travel together."""
 
@@ -45,20 +52,25 @@ class _TimedBucket:
 
 class SyncTiming:
     """Prices what `hetero/engine/state/sync.py` does: gradients alone. Of copies that are alike one is enough, if it is
-    neither owner nor hub.
+    neither owner nor hub. Where it may be `overtaken`, each chip's own part of a message is one.
 
     `ready_at` is when an owner has all gradients that others make for it."""
 
     def __init__(
-        self, scenario: Scenario, shared: Iterable[SharedUnits], links: SimulatedLinks, agenda: Agenda
+        self,
+        scenario: Scenario,
+        shared: Iterable[SharedUnits],
+        links: SimulatedLinks,
+        agenda: Agenda,
+        overtaken: bool = False,
     ) -> None:
         self.ready_at: dict[Place, float] = defaultdict(float)
-        self._scenario, self._links, self._agenda = scenario, links, agenda
+        self._scenario, self._links, self._agenda, self._overtaken = scenario, links, agenda, overtaken
         self._stages, self._copies = dict(scenario.plan.stages()), CopyLinks(scenario)
         self._by_use: dict[Use, list[_TimedBucket]] = defaultdict(list)
         self._computed: dict[Place, float] = {}
         self._held: dict[Place, list[tuple[_TimedBucket, str]]] = defaultdict(list)
-        self._waiting: dict[LinkDirection, deque[tuple[int, _Told]]] = defaultdict(deque)
+        self._waiting: dict[LinkDirection, deque[_Message]] = defaultdict(deque)
         found = buckets(
             shared, lambda one: one.route, lambda one: one.parameters * GRADIENT_BYTES, scenario.topology.bucket_bytes
         )
@@ -151,9 +163,11 @@ class SyncTiming:
         direction = self._links.between(here, there)
         if now <= direction.resumed:
             raise Overtaken
-        waiting = self._waiting[direction]
-        waiting.append((bucket.bytes, done))
-        if len(waiting) == 1:
+        waiting, chips = self._waiting[direction], max(here.tp, there.tp) if self._overtaken else 1
+        is_idle = not waiting
+        waiting.extend([_Message(bucket.bytes / chips, _nobody)] * (chips - 1))
+        waiting.append(_Message(bucket.bytes / chips, done))
+        if is_idle:
             self._serve(direction, now)
 
     def _serve(self, direction: LinkDirection, now: float) -> None:
@@ -165,6 +179,9 @@ class SyncTiming:
             waiting.popleft()
         if waiting:
             self._agenda.at(direction.free_at, (2,), partial(self._serve, direction))
+
+
+def _nobody(arrival: float) -> None: ...
 
 
 class HeldParameters(NamedTuple):
