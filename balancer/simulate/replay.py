@@ -36,12 +36,12 @@ class Replay:
         self._late_s = prediction.late_s[pipeline]
         self._free: dict[Wire, Drawn] = {}
 
-    def ends(self, factors: Factors) -> Drawn:
-        """When the last action ends. The updates that a step begins with are as uncertain as what follows."""
+    def ends(self, factors: Factors, updates: Factors) -> Drawn:
+        """When the last action ends of a step, which begins with updates."""
         self._free.clear()
         arrivals: dict[Message, Drawn] = {}
-        updates = enumerate(zip(self._plan.stages, self._updates, strict=True))
-        last = {s: seconds * factors(stage) - self._late_s for s, (stage, seconds) in updates}
+        begun = enumerate(zip(self._plan.stages, self._updates, strict=True))
+        last = {s: seconds * updates(stage) - self._late_s for s, (stage, seconds) in begun}
         first = self._plan.stage_of_chunk()[0]
         if self._updates[first] < self._late_s:  # it waits for others, too
             last[first] = np.maximum(last[first], 0.0)
