@@ -56,8 +56,8 @@ class ChipPace:
 def workload_of(spec: RunSpec) -> Workload:
     """What the run's model costs, unit by unit."""
     model, train = architecture(spec.model, spec.train.tuning), spec.train
-    work = model.workload(spec.text.seq_len, train.global_batch, train.precision)
-    return replace(work, update=train.optimizer.update, packed=spec.text.packs)
+    work = model.workload(spec.text.seq_len, train.global_batch, train.precision, spec.text.packs)
+    return replace(work, update=train.optimizer.update)
 
 
 def topology_of(pools: Mapping[str, Pool], precisions: Mapping[str, str]) -> Topology:

@@ -67,8 +67,8 @@ def _networked(job: Job, pool: PoolSpec, links: Iterable[LinkSpec]) -> PoolSpec:
 def workload(job: Job) -> Workload:
     """The job's model as the balancer sees it: numbers per unit."""
     model = architecture(job.model.resolve(), job.train.tuning)
-    work = model.workload(job.data.seq_len, job.train.global_batch, job.train.precision)
-    return replace(work, update=job.train.optimizer.update, packed=job.packs)
+    work = model.workload(job.data.seq_len, job.train.global_batch, job.train.precision, job.packs)
+    return replace(work, update=job.train.optimizer.update)
 
 
 def legal_tp(job: Job) -> LegalTp:
