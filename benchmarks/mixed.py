@@ -2,10 +2,11 @@
 
     python -m benchmarks.mixed [--json] [--job configs/runs/mixed.yaml] [--hold POOL=PART ...]
 
-Each pool alone runs its own best plan for the same model, sequence length and global batch; together they run the best
-plan (`free`), and the best single pipeline over all of them with zero bubble (`forced`). All runs use the same standing
-ranks, links and time scale, one after another. `efficiency` is tokens/s mixed over the sum alone; `ideal` is over all
-chips at their true speeds, never waiting; a ledger's terms sum to 1 minus that, and those of a pool to 1.
+All pools are profiled, as `hetero profile` does. Each alone runs its own best plan for the same model, sequence length
+and global batch; together they run the best plan (`free`), and the best single pipeline over all of them with zero
+bubble (`forced`). All runs use the same standing ranks, links and time scale, one after another. `efficiency` is
+tokens/s mixed over the sum alone; `ideal` is over all chips at their true speeds, never waiting; a ledger's terms sum
+to 1 minus that, and those of a pool to 1.
 
 Pools that are not emulated compute as fast as this machine does, and their true speeds are those that were measured of
 them before the runs. `--hold` lets the ranks of a pool run so much of the time, while measured, alone and mixed
@@ -44,7 +45,7 @@ from hetero.cluster.session import Session
 from hetero.data.source import Prepared, prepare
 from hetero.job.file.load import load_job
 from hetero.job.job import Job
-from hetero.job.planning.measuring import measure
+from hetero.job.planning.measuring import measure, profile
 from hetero.job.planning.problem import problem
 from hetero.job.run.spec import fleet_links, run_spec
 from hetero.monitoring.record import BUSY
@@ -100,6 +101,7 @@ def _part(text: str) -> tuple[str, float]:
 
 def compare(job: Job, session: Session, text: Prepared) -> tuple[dict[str, float], str | None]:
     """The figures, and why they are void if they are."""
+    profile(job, session, lambda note: None)
     measured = measure(job, session, None)
     assert measured.times is not None
     scale = measured.time_scale

@@ -59,19 +59,22 @@ def posted_bytes(
         yield from (0.0 for action in lists[stage] if action.kind in COMPUTING)
         return
     coming = {s: _sent_to(stage, lists[s], placed) for s in set(placed)}
-    posted = Counter[_Key]()
+    posted, there = Counter[_Key](), 0.0
 
-    def post(key: _Key) -> None:
+    def post(key: _Key) -> float:
+        more = 0.0
         while not posted[key]:
-            posted[next(coming[_sender(key, placed)])] += 1
+            sent = next(coming[_sender(key, placed)])
+            posted[sent] += 1
+            more += sizes[sent[1]]
+        return more
 
     for now, then in pairwise(_received(lists[stage], sizes)):
         for key in now:
-            post(key)
+            there += post(key) - sizes[key[1]]
             posted[key] -= 1
-        for key in then:
-            post(key)
-        yield sum(count * sizes[boundary] for (_, boundary), count in posted.items())
+        there += sum(map(post, then))
+        yield there
 
 
 _Key = tuple[Purpose | None, int]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,14 +15,16 @@ from balancer.simulate.links import Wire
 from balancer.simulate.prediction import Prediction
 
 Drawn = NDArray[np.float64]
+"""By sample."""
 Factors = Callable[[StagePlan], Drawn]
-"""Of one action of a stage: by how much it is longer, in each sample."""
+"""Of one action of a stage: by how much it is longer, by chip (or one row for all) and sample."""
 
 _FORWARD, _BACKWARD = (Kind.F,), (Kind.B, Kind.I)
 
 
 class Replay:
-    """One pipeline of a prediction. Other pipelines' messages are nowhere in its way."""
+    """One pipeline of a prediction. Other pipelines' messages are nowhere in its way. Each chip of a stage goes on by
+    itself until a message comes, of which all give each other what they got."""
 
     def __init__(self, prediction: Prediction, pipeline: int) -> None:
         scenario, self._plan = prediction.scenario, prediction.plan.pipelines[pipeline]
@@ -35,23 +36,23 @@ class Replay:
         self._late_s = prediction.late_s[pipeline]
         self._free: dict[Wire, Drawn] = {}
 
-    def ends(self, factors: Factors) -> Drawn:
-        """When the last action ends. The updates that a step begins with are as uncertain as what follows."""
+    def ends(self, factors: Factors, updates: Factors) -> Drawn:
+        """When the last action ends of a step, which begins with updates."""
         self._free.clear()
         arrivals: dict[Message, Drawn] = {}
-        updates = enumerate(zip(self._plan.stages, self._updates, strict=True))
-        last: dict[int, Any] = {s: seconds * factors(stage) - self._late_s for s, (stage, seconds) in updates}
+        begun = enumerate(zip(self._plan.stages, self._updates, strict=True))
+        last = {s: seconds * updates(stage) - self._late_s for s, (stage, seconds) in begun}
         first = self._plan.stage_of_chunk()[0]
         if self._updates[first] < self._late_s:  # it waits for others, too
             last[first] = np.maximum(last[first], 0.0)
         for s, action, start, end in self._actions:
             begins = last[s]
             for message in self._needs(action):
-                begins = np.maximum(begins, arrivals.pop(message, 0.0))
+                begins = np.maximum(begins.max(axis=0), arrivals.pop(message, 0.0))
             last[s] = begins + (end - start) * factors(self._plan.stages[s])
             for message in self._gives(action):
-                arrivals[message] = self._carry(message, last[s])
-        return np.asarray(np.max(np.broadcast_arrays(*last.values()), axis=0))
+                arrivals[message] = self._carry(message, last[s].max(axis=0))
+        return np.asarray(np.max([ends.max(axis=0) for ends in last.values()], axis=0))
 
     def _update_s(self, prediction: Prediction, place: Place) -> float:
         """Of the chips, as far as it holds them up."""

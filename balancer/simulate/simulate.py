@@ -102,7 +102,7 @@ class _Step:
         """All pipelines and their sync on one clock."""
         links, agenda = self._scenario.links(), Agenda()
         shared = shared_state(self._plan, self._scenario.workload)
-        sync = SyncTiming(self._scenario, shared, links, agenda)
+        sync = SyncTiming(self._scenario, shared, links, agenda, overtaken=True)
         every = range(len(self._plan.pipelines))
         computing = Computation(self._scenario, every, links, agenda, sync, self._late_s)
         computing.run()

@@ -29,6 +29,13 @@ class Overtaken(Exception):
     """A message of the sync comes before one of an activation or a gradient that was carried without it."""
 
 
+class _Message(NamedTuple):
+    """That waits for a link, and who hears of it."""
+
+    bytes: float
+    done: _Told
+
+
 class _TimedBucket:
     """Units of one route, whose gradients travel together."""
 
@@ -45,20 +52,25 @@ class _TimedBucket:
 
 class SyncTiming:
     """Prices what `hetero/engine/state/sync.py` does: gradients alone. Of copies that are alike one is enough, if it is
-    neither owner nor hub.
+    neither owner nor hub. Where it may be `overtaken`, each chip's own part of a message is one.
 
     `ready_at` is when an owner has all gradients that others make for it."""
 
     def __init__(
-        self, scenario: Scenario, shared: Iterable[SharedUnits], links: SimulatedLinks, agenda: Agenda
+        self,
+        scenario: Scenario,
+        shared: Iterable[SharedUnits],
+        links: SimulatedLinks,
+        agenda: Agenda,
+        overtaken: bool = False,
     ) -> None:
         self.ready_at: dict[Place, float] = defaultdict(float)
-        self._scenario, self._links, self._agenda = scenario, links, agenda
+        self._scenario, self._links, self._agenda, self._overtaken = scenario, links, agenda, overtaken
         self._stages, self._copies = dict(scenario.plan.stages()), CopyLinks(scenario)
         self._by_use: dict[Use, list[_TimedBucket]] = defaultdict(list)
         self._computed: dict[Place, float] = {}
         self._held: dict[Place, list[tuple[_TimedBucket, str]]] = defaultdict(list)
-        self._waiting: dict[LinkDirection, deque[tuple[int, _Told]]] = defaultdict(deque)
+        self._waiting: dict[LinkDirection, deque[_Message]] = defaultdict(deque)
         found = buckets(
             shared, lambda one: one.route, lambda one: one.parameters * GRADIENT_BYTES, scenario.topology.bucket_bytes
         )
@@ -151,9 +163,11 @@ class SyncTiming:
         direction = self._links.between(here, there)
         if now <= direction.resumed:
             raise Overtaken
-        waiting = self._waiting[direction]
-        waiting.append((bucket.bytes, done))
-        if len(waiting) == 1:
+        waiting, chips = self._waiting[direction], max(here.tp, there.tp) if self._overtaken else 1
+        is_idle = not waiting
+        waiting.extend([_Message(bucket.bytes / chips, _nobody)] * (chips - 1))
+        waiting.append(_Message(bucket.bytes / chips, done))
+        if is_idle:
             self._serve(direction, now)
 
     def _serve(self, direction: LinkDirection, now: float) -> None:
@@ -167,6 +181,9 @@ class SyncTiming:
             self._agenda.at(direction.free_at, (2,), partial(self._serve, direction))
 
 
+def _nobody(arrival: float) -> None: ...
+
+
 class HeldParameters(NamedTuple):
     """Equal pipelines before it is known who owns what: how many, and the parameters of one of them by pool."""
 
@@ -178,7 +195,7 @@ def expected_sync_s(groups: Sequence[HeldParameters], topology: Topology, worklo
     """Gradients to their owners and parameters back over the busiest link, where owners are spread evenly over
     pipelines, and units over a group's pools as its cut says. Each crosses once between two pools; inside a group
     a unit is in the same pool in all pipelines."""
-    pipelines, model = sum(group.pipelines for group in groups), sum(unit.trained for unit in workload.units)
+    pipelines, model = sum(group.pipelines for group in groups), workload.trained
     crossing: dict[tuple[str, str], float] = defaultdict(float)
     for giver, taker in permutations(groups, 2):
         owned_there = taker.pipelines / pipelines / max(1, model)

@@ -18,6 +18,7 @@ from bridge.words.port import ChannelReport, Fill, Send, Sent
 from bridge.words.word import refused
 
 _URGENT_BYTES = 1 << 16  # messages that are never longer overtake the bulk of other channels
+_IN_TURN = "sync"  # of this, however long, what was given first is needed first
 
 
 @dataclass
@@ -117,7 +118,7 @@ class SendingEnd(ChannelEnd):
                 message.sent_ns = now
         if self.broken or self._next() is None:
             return
-        if self.spec.slot_bytes > _URGENT_BYTES:
+        if self.spec.slot_bytes > _URGENT_BYTES or self.spec.purpose == _IN_TURN:
             self.link.offer(self)
         else:
             while (frame := self.next_frame()) is not None:

@@ -73,7 +73,8 @@ def print_planned(job: Job, planned: Planned, console: Console | None = None) ->
     figures = f"{prediction.step_s:.4g} s, {prediction.tokens_per_s:,.0f} tokens/s"
     console.print(f"\npredicted step {figures} ({_labelled(job, planned)})", soft_wrap=True)
     if (band := planned.band) is not None:
-        console.print(f"9 of 10 steps take {band.low_s:.4g} to {band.high_s:.4g} s", highlight=False)
+        mean, most = f"{band.mean_s:.4g} s in the mean", f"{band.low_s:.4g} to {band.high_s:.4g} s"
+        console.print(f"as actions differ {mean}, 9 of 10 steps {most}", highlight=False)
     if planned.profile.rows:
         for pool, origin in _origins(planned).items():
             console.print(Text(f"  {pool}: {origin}"), soft_wrap=True)

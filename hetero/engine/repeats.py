@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import sqrt
 from statistics import mean
 
 import numpy as np
@@ -29,14 +30,18 @@ class Repeats:
 
     @property
     def deviations(self) -> list[float]:
-        """From the middle, as fractions of it."""
-        return [seconds / self.middle - 1 for seconds in self.seconds] if self.middle > 0 else []
+        """From the middle, as fractions of it: as wide as from the true one, which the middle of a few is not."""
+        if self.middle <= 0:
+            return []
+        count = len(self.seconds)
+        wider = sqrt(count / max(1, count - 1))
+        return [wider * (seconds / self.middle - 1) for seconds in self.seconds]
 
 
 def spread(actions: Sequence[Repeats]) -> float:
-    """How much repeats of the same differ, as a fraction: one standard deviation, if they are normal."""
+    """How much repeats of the same differ, as a fraction: one standard deviation, if they are normal, however few."""
     deviations = [deviation for action in actions for deviation in action.deviations]
-    low, high = np.quantile(deviations, _ONE_SPREAD) if deviations else (0.0, 0.0)
+    low, high = np.quantile(deviations, _ONE_SPREAD, method="normal_unbiased") if deviations else (0.0, 0.0)
     return float(high - low) / 2
 
 

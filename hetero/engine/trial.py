@@ -12,7 +12,9 @@ from hetero.models.tuning import EVERYTHING, Tuning
 
 _FEWEST_TOKENS, _SMALLEST_VOCABULARY = 64, 1024
 """With fewer, products would run at another speed than whole ones."""
-_FEW, _PACED_S = 5, 1.0
+_FEW, _SOON_S = 5, 1.0
+_PACED_S = 4.0
+"""Of an emulated chip's passes: enough for all that a profile wants, unless it is slowed more than it need be."""
 
 
 @dataclass(frozen=True)
@@ -57,14 +59,14 @@ class Trial:
         return trial
 
     def repeats(self, limits: Limits, wanted: int, paced_s: float) -> int:
-        """How often it is passed: as is wanted, but no longer than a few of the largest trials take, nor than a
-        moment of an emulated chip that takes `paced_s`."""
+        """How often it is passed: as is wanted, but no longer than a few of the largest trials take, nor than some
+        seconds of an emulated chip that takes `paced_s`."""
         most = min(_FEW * limits.flops / max(1.0, sum(self._flops)), _PACED_S / max(paced_s, 1e-9))
         return min(wanted, max(_FEW, int(min(most, wanted))))
 
     def is_soon_passed(self, paced_s: float) -> bool:
-        """Whether an emulated chip that takes `paced_s` passes it a few times in that moment."""
-        return _FEW * paced_s <= _PACED_S
+        """Whether an emulated chip that takes `paced_s` passes it a few times in a moment."""
+        return _FEW * paced_s <= _SOON_S
 
     def shares_of(self, whole: Trial) -> tuple[float, float]:
         """Of the times of forward and backward for all sequences of `whole`: by their products, or by tokens and

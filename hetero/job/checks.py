@@ -161,6 +161,18 @@ def _check_codec(bridge: BridgeOptions, ends: tuple[str, str], end: str, chip: C
         raise JobError(key, codec, rule, f"set int8 or bf16 {between}")
 
 
+def check_shadow(train: TrainOptions, pools: Pools) -> None:
+    """A pool of the job computes again what others do."""
+    if train.shadow is None:
+        return
+    if train.shadow.pool not in pools:
+        remedy = did_you_mean(train.shadow.pool, pools)
+        raise JobError("train.shadow.pool", train.shadow.pool, "must name a pool of this job", remedy)
+    if len(pools) == 1:
+        rule = "computes again what other pools do, and the job has no other"
+        raise JobError("train.shadow.pool", train.shadow.pool, rule, "leave train.shadow out, or add a pool")
+
+
 def check_time_scale(time_scale: float | str, emulated: bool) -> None:
     """Real chips cannot be slowed."""
     if isinstance(time_scale, str):

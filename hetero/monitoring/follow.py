@@ -37,6 +37,7 @@ MOST_UNITS = 1 << 20
 """Kinds of events, and hosts."""
 MOST_WHOLE_BYTES = 1 << 20
 _EVALUATED, _NOT_EVALUATED = b'"eval_loss"', b'"eval_loss": null'
+_SHADOWED = b'"shadow": {'
 T = TypeVar("T")
 _STEP = re.compile(rb'\{"step": ?(\d{1,12}),')
 
@@ -79,6 +80,8 @@ class Follower:
         self.events: deque[Record] = deque(maxlen=EVENTS_KEPT)
         self.last_of_kind: dict[str, Record] = {}
         self.hosts: dict[str, Record] = {}
+        self.shadowed: MetricsLine | None = None
+        """The newest line of a step of which some was computed again."""
         self.unreadable = 0
         self.restarts = 0
         self._history = _Thinned()
@@ -124,6 +127,7 @@ class Follower:
         if replaced := self._metrics.replaced():
             self._forget(from_step=0)
         fresh: deque[tuple[int, bytes]] = deque(maxlen=RECENT)
+        shadowed = b""
         for line in self._metrics.lines():
             if (step := self._step_of(line)) is None:
                 self.unreadable += 1
@@ -137,8 +141,11 @@ class Follower:
             self._history.offer(step, line)
             if _EVALUATED in line and _NOT_EVALUATED not in line:
                 self._evaluated.offer(step, line)
+            if _SHADOWED in line:
+                shadowed = line
         self._history.settle()
         self._evaluated.settle()
+        self.shadowed = (_metrics(shadowed) if shadowed else None) or self.shadowed
         self.recent.extend(record for _, line in fresh if (record := _metrics(line)) is not None)
         return replaced or before != (self._step, self.restarts)
 
@@ -155,6 +162,8 @@ class Follower:
         self.recent = deque(kept, RECENT)
         self._history.cut(from_step)
         self._evaluated.cut(from_step)
+        if self.shadowed is not None and self.shadowed["step"] >= from_step:
+            self.shadowed = None
         self._step = from_step - 1
 
     def _read_events(self) -> bool:

@@ -49,6 +49,8 @@ def test_the_numbers_are_those_of_the_metrics(opened: Opened, run: SyntheticRun)
     assert len(recorded) > 45
     assert {name: float(shown[name]) for name in recorded} == recorded
     assert float(shown["eval_loss"]) == run.records[9]["eval_loss"]
+    assert float(shown["shadow"]) == run.records[7]["shadow"]["gradient"]
+    assert "of 3e-2, stage 0.1 on ascend by nvidia, step 7" in opened.text("#figures")
     assert [shown[f"stage {place}.slowest_rank"] for place in ("0.0", "0.1", "1.0")] == [
         "nvidia:1",
         "ascend:1",

@@ -59,7 +59,7 @@ class Profile:
         for row in self.units():
             if row["forward_s"] > 0:
                 units.setdefault(row["pool"], []).append(row)
-        return {pool: _noise(rows) for pool, rows in units.items()}
+        return {pool: _noise(rows, self._largest(pool, "update")) for pool, rows in units.items()}
 
     def _per_s(self, pool: str, part: str) -> float:
         row = self._largest(pool, part)
@@ -74,8 +74,9 @@ class Profile:
 NOTHING_MEASURED = Profile()
 
 
-def _noise(rows: Sequence[Row]) -> Noise:
-    """A model's time is a sum over kinds of units, whose errors are independent; the layers' two count most."""
+def _noise(rows: Sequence[Row], update: Row | None) -> Noise:
+    """A model's time is a sum over kinds of units, whose errors are independent; the layers' two count most. Updates
+    that nobody measured are as their data sheet says."""
     spread = median(float(row.get("spread", 0.0)) for row in rows)
     repeats = min(int(row.get("repeats", 1)) for row in rows)
-    return Noise(spread, spread / sqrt(2 * repeats))
+    return Noise(spread, spread / sqrt(2 * repeats), spread / sqrt(update["repeats"]) if update else 0.0)

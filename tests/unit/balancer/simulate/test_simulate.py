@@ -262,11 +262,12 @@ def test_simulate_takes_milliseconds():
 
 def test_gradients_that_hold_up_messages_are_in_the_spans_of_who_waits():
     """A copy that begins 3 s later gives the last unit's 4 MB after 2 s forward and 2 s backward: they have the link to
-    b from 7 s to 11 s, and an activation that was made at 9 s is there at 12 s."""
-    chips = topology(pool("a", 2), pool("b", 1), bytes_per_s=1e6)
-    written = plan((1, [("a", 1, (0, 2))]), (4, [("a", 1, (0, 1)), ("b", 1, (1, 2))]))
+    b from 7 s to 11 s, and an activation that was made at 9 s is there at 12 s. Three chips of b get a third of them
+    each, and it comes in between."""
 
-    def third_forward(parameters: int) -> tuple[float, float]:
+    def third_forward(parameters: int, tp: int = 1) -> tuple[float, float]:
+        chips = topology(pool("a", 2), pool("b", tp, 1 / tp), bytes_per_s=1e6)
+        written = plan((1, [("a", 1, (0, 2))]), (4, [("a", 1, (0, 1)), ("b", tp, (1, 2))]))
         found = predict(chips, workload(2, 5, gflops=1000, parameters=parameters), written)
         assert found.compute_s == pytest.approx(found.step_s)
         starts = [start for action, start, _ in found.spans[1, 1] if action.kind is Kind.F]
@@ -274,6 +275,7 @@ def test_gradients_that_hold_up_messages_are_in_the_spans_of_who_waits():
 
     assert third_forward(1) == pytest.approx((10, 19))
     assert third_forward(1_000_000) == pytest.approx((12, 21))
+    assert third_forward(1_000_000, tp=3) == pytest.approx((7 + 2 / 3 * 4 + 1, 7 + 2 / 3 * 4 + 10))
 
 
 def test_a_codec_shortens_what_a_link_carries_in_its_direction():

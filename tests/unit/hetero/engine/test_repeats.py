@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from statistics import stdev
+from statistics import mean, stdev
 
 import pytest
 
@@ -54,4 +54,16 @@ def test_the_spread_is_a_standard_deviation_over_all_actions() -> None:
     actions = [Repeats(tuple(scale * factor for factor in each)) for scale, each in zip((1, 30), factors, strict=True)]
     assert spread(actions) == pytest.approx(stdev([*factors[0], *factors[1]]), rel=0.1)
     assert spread([Repeats((1.0,))]) == 0
+
+
+@pytest.mark.parametrize("count", [5, 8, 32])
+def test_of_few_repeats_the_spread_is_as_large_as_of_many(count: int) -> None:
+    drawn = random.Random(0)
+    found = [
+        spread([Repeats(tuple(drawn.gauss(1.0, 0.05) for _ in range(count))) for _ in range(2)]) for _ in range(400)
+    ]
+    assert mean(found) == pytest.approx(0.05, rel=0.06)
+
+
+def test_what_takes_no_time_does_not_differ() -> None:
     assert spread([Repeats((0.0, 0.0))]) == 0

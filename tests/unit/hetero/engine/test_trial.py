@@ -75,3 +75,8 @@ def test_a_share_of_an_embedding_is_by_tokens_and_vocabulary() -> None:
     smaller = whole.within(HOST)
     assert smaller.model.vocab == PAPER.vocab // 16
     assert smaller.shares_of(whole) == (1 / 16, 1 / 16)
+
+
+@pytest.mark.parametrize(("paced_s", "times"), [(0.0, 32), (0.1, 32), (0.5, 8), (2.0, 5)])
+def test_an_emulated_chip_is_passed_for_some_seconds_but_a_few_times_at_least(paced_s: float, times: int) -> None:
+    assert _whole("attention").repeats(Limits(inf, 80e9), 32, paced_s) == times

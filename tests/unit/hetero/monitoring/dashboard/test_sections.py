@@ -49,6 +49,17 @@ def test_a_new_page_is_sent_everything_and_then_only_what_changed(run: Synthetic
     assert then["points"] == {"reset": False, "pools": list(CHIPS), "points": [_point(run.records[-1])]}
 
 
+def test_the_newest_shadow_is_part_of_the_run(run: SyntheticRun) -> None:
+    view = RunView(run.folder)
+    run.advance(7)
+    assert _news(view, OpenPage(view))["run"]["shadow"] is None
+    run.advance(3)
+    assert _news(view, OpenPage(view))["run"]["shadow"] == {
+        "step": 7, "place": "0.1", "pool": "ascend", "by": "nvidia", "unit": "5 attention", "error": 4e-3,
+        "tolerance": 3e-2, "drifts": False,
+    }  # fmt: skip
+
+
 def _point(record: dict[str, Any]) -> list[Any]:
     keys = "capacity_tokens_per_s", "tokens_per_s"
     rates = [pool[key] for pool in record["pools"].values() for key in keys]
