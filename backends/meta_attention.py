@@ -12,11 +12,10 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend
 
-Attention = Callable[..., Tensor]
 _FUSED: Any = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 
 
-def as_on_cpu(plain: Attention) -> Attention:
+def as_on_cpu(plain: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """`plain` is torch's own. What is returned is called alike, and goes by the kernel that a CPU would choose."""
 
     def attention(q: Tensor, k: Tensor, v: Tensor, *given: Any, **named: Any) -> Tensor:
