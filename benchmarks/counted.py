@@ -50,7 +50,7 @@ class CountedEpoch(Epoch):
     says, or by a count of those that are alive where there is no chip."""
 
     def __init__(self, spec: RunSpec, place: RankPlace, world: World, *others: Any) -> None:
-        self._live = LiveBytes() if world.backend.device.type == "cpu" else None
+        self._live = LiveBytes("cpu") if world.backend.device.type == "cpu" else None
         if self._live is None:
             torch.get_device_module(world.backend.device).reset_peak_memory_stats()
         with self._live or nullcontext():

@@ -74,7 +74,8 @@ def test_gradients_and_steps(case: Case, fleet: Standing, questions: Prepared, t
 
 def test_on_transformers_own_modules(fleet: Standing, questions: Prepared, tmp_path: Path) -> None:
     """Whose masks and positions are made of the documents' positions, in each stage anew."""
-    plan = pipeline(4, n2(0, 2), a1(2, 4), micro_batch=2), pipeline(3, k1(0, 4))
+    first = n2(0, 2, recompute="selective")
+    plan = pipeline(4, first, a1(2, 4), micro_batch=2), pipeline(3, k1(0, 4, recompute="full"))
     trains_as_plain(case_of("", *plan, model=tiny_provided("exaone4")), fleet, questions, tmp_path)
 
 
