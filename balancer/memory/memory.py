@@ -17,7 +17,7 @@ from backends.registry import find_family
 from backends.sizes import size_text
 from balancer.cost.workload import GRADIENT_BYTES, UnitWork, Update, Workload
 from balancer.memory.communicators import communicator_bytes
-from balancer.memory.messages import Codecs, boundary_bytes, held_bytes, is_native, message_bytes, posted_bytes, uncoded
+from balancer.memory.messages import Codecs, held_bytes, message_bytes, native_bytes, posted_bytes, uncoded
 from balancer.memory.peak import (
     ChunkRoom,
     Left,
@@ -188,8 +188,8 @@ def _shared_bytes(masks: Iterable[Mapping[str, int]]) -> int:
 def _inside(workload: Workload, plan: Plan, place: Place) -> dict[int, float]:
     """What comes to each chip of a stage over the boundaries inside its pool, by boundary; its group gathers them."""
     pipeline = plan.pipelines[place[0]]
-    tp, native = pipeline.stages[place[1]].tp, (c.index for c in pipeline.chunks() if is_native(pipeline, c.index))
-    return {boundary: boundary_bytes(workload, pipeline, boundary) / tp for boundary in native}
+    tp = pipeline.stages[place[1]].tp
+    return {boundary: nbytes / tp for boundary, nbytes in native_bytes(workload, pipeline).items()}
 
 
 def _unit_room(

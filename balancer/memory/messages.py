@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
 
 from balancer.cost.workload import Workload
-from balancer.plan.plan import PipelinePlan, Place, Plan, StagePlan
+from balancer.plan.plan import Chunk, PipelinePlan, Place, Plan, StagePlan
 from balancer.schedule.action import COMPUTING, Actions, Kind, Purpose
 from bridge.codec import CODECS, Codec
 from bridge.precision import ITEM_BYTES
@@ -30,7 +30,7 @@ def message_bytes(workload: Workload, plan: Plan, place: Place, precision: str, 
         if a.stage == b.stage or place[1] not in (a.stage, b.stage):
             continue
         size = held_bytes(workload, pipeline, a.index, pipeline.stages[place[1]])
-        if is_native(pipeline, a.index):
+        if _in_one_pool(pipeline, a, b):
             messages += size if b.stage == place[1] else 0
             continue
         messages += MESSAGES * size
@@ -115,10 +115,11 @@ def held_bytes(workload: Workload, pipeline: PipelinePlan, chunk: int, stage: St
     return boundary_bytes(workload, pipeline, chunk) // (stage.tp if stage.sequence_parallel else 1)
 
 
-def is_native(pipeline: PipelinePlan, before: int) -> bool:
-    """Whether the boundary behind a chunk lies between two stages of one pool."""
-    placed = pipeline.stage_of_chunk()
-    if before < 0 or before + 1 >= len(placed):
-        return False
-    a, b = placed[before : before + 2]
-    return a != b and pipeline.stages[a].pool == pipeline.stages[b].pool
+def native_bytes(workload: Workload, pipeline: PipelinePlan) -> dict[int, int]:
+    """Of a micro-batch behind each chunk that another stage of the same pool follows."""
+    followed = (a for a, b in pairwise(pipeline.chunks()) if a.stage != b.stage and _in_one_pool(pipeline, a, b))
+    return {a.index: pipeline.micro_batch * workload.units[a.units[1] - 1].boundary_bytes for a in followed}
+
+
+def _in_one_pool(pipeline: PipelinePlan, a: Chunk, b: Chunk) -> bool:
+    return pipeline.stages[a.stage].pool == pipeline.stages[b.stage].pool

@@ -15,6 +15,7 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
@@ -96,6 +97,15 @@ class Follower:
         """Read what was added; True where that is anything."""
         news = [self._read_metrics(), self._read_events(), self._job.read(), self._plan.read()]
         return any(news)
+
+    def snapshot(self) -> Follower:
+        """What is known now, for another thread: polls of this one leave it as it is. It is not to be polled itself."""
+        taken = copy(self)
+        taken.recent, taken.events = copy(self.recent), copy(self.events)
+        taken.last_of_kind, taken.hosts = copy(self.last_of_kind), copy(self.hosts)
+        taken._history, taken._evaluated = self._history.snapshot(), self._evaluated.snapshot()
+        taken._job, taken._plan = copy(self._job), copy(self._plan)
+        return taken
 
     @property
     def last(self) -> MetricsLine | None:
@@ -220,6 +230,11 @@ class _Thinned:
 
     def points(self) -> Iterator[Point]:
         return (point for _, point in self._kept if isinstance(point, Point))
+
+    def snapshot(self) -> _Thinned:
+        taken = copy(self)
+        taken._kept = copy(self._kept)
+        return taken
 
     def cut(self, from_step: int) -> None:
         self._kept = [one for one in self._kept if one[0] < from_step]

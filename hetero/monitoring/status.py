@@ -245,12 +245,14 @@ def _settled(follower: Follower) -> list[MetricsLine]:
 
 
 def _median(records: Sequence[MetricsLine]) -> Mapping[str, Any]:
-    """The medians of a step's seconds and of all figures of its pools."""
+    """The medians of a step's seconds and of all figures of its pools, which are those of the last."""
     if not records:
         return {}
     figures: dict[tuple[str, str], list[float]] = {}
     for record in records:
-        for name, pool in (record.get("pools") or {}).items():
+        pools_then = record.get("pools") or {}
+        for name in (records[-1].get("pools") or {}).keys() & pools_then.keys():
+            pool = pools_then[name]
             for key in PoolFigures.__annotations__.keys() & pool.keys():
                 figures.setdefault((name, key), []).append(cast(float, pool.get(key)) or 0.0)
     pools: dict[str, Record] = {}
