@@ -19,9 +19,9 @@ from hetero.engine.state import replicas
 from hetero.engine.state.ownership import Holder, Holding, first_replicas
 from hetero.engine.state.replicas import ReplicaCheck, ReplicaDrift, shard_hash, weighted_bits
 from hetero.engine.step.totals import ROOM
+from hetero.layers.watching import Watching
 from tests.patience import WAIT_S
 from tests.unit.hetero.engine.placements import SHAPES, numbered, part_of, placements, ranks, shard
-from tests.watching import Watching
 
 
 def _whole_hash(name: str, value: torch.Tensor) -> int:
