@@ -148,7 +148,7 @@ def settings() -> list[Setting]:
     """A small model whose arithmetic is done long before its time, and one with gradients worth sending."""
     small = {"layers": 4, "hidden": 64, "heads": 4, "kv_heads": 4, "ffn": 344, "vocab": 257}
     big = {"layers": 4, "hidden": 256, "heads": 8, "kv_heads": 4, "ffn": 688, "vocab": 257}
-    return [Setting("stages", small, 64, 128, 0.06), Setting("sync", big, 64, 32, 0.2)]
+    return [Setting("stages", small, 64, 128, 0.06), Setting("sync", big, 64, 32, 0.6)]
 
 
 def cases(setting: Setting) -> list[Case]:

@@ -105,7 +105,7 @@ class Case:
             )
             pipelines.append(PipelinePlan(share=share, micro_batch=self.layout.micro_batch, stages=tuple(placed)))
         plan = Plan(schedule="interleaved" if self.layout.chunks > 1 else "1f1b", pipelines=tuple(pipelines))
-        return assign_owners(fill_warmups(fill_ticks(plan, self.problem())), self.workload)
+        return assign_owners(fill_warmups(fill_ticks(plan, self.problem())), self.problem())
 
     def predicted(self, kernels: Kernels = FITTED) -> Prediction:
         """By the function that ranks plans."""

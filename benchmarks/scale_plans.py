@@ -99,7 +99,7 @@ def _fits(asked: Problem, written: Plan) -> bool:
 def _completed(plan: Plan, asked: Problem) -> Plan:
     """Without looking at every stage's memory, and with warm-ups by rule."""
     placed = place_chips(fill_precisions(expand_replicas(plan), asked.topology), asked.topology)
-    return assign_owners(placed, asked.workload)
+    return assign_owners(placed, asked)
 
 
 def _paces(asked: Problem, pipelines: Sequence[PipelinePlan]) -> Iterator[tuple[float, float]]:

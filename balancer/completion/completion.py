@@ -10,8 +10,8 @@ from balancer.completion.chunks import lay_chunks
 from balancer.completion.legality import check, check_chunks, check_completed
 from balancer.completion.timing import fill_ticks
 from balancer.completion.warmup import deepen
+from balancer.cost.times import updates_per_s
 from balancer.cost.topology import PoolSpec, Topology
-from balancer.cost.workload import Workload
 from balancer.errors import PlanError
 from balancer.plan.plan import Place, Plan, Range
 from balancer.problem import Problem
@@ -43,13 +43,30 @@ def _completed(plan: Plan, problem: Problem) -> tuple[Plan, Prediction | None]:
     plan = fill_precisions(expand_replicas(plan), problem.topology)
     open_ = [place for place, stage in plan.stages() if stage.warmup is None]
     plan = fill_ticks(place_chips(plan, problem.topology), problem)
-    plan, found = assign_owners(fill_warmups(plan), problem.workload), None
-    if open_ and all(problem.knows(stage.pool, stage.tp) for _, stage in plan.stages()):
-        plan, found = deepen(plan, open_, problem)
     try:
-        check_completed(plan, problem)
+        return _owned(fill_warmups(plan), open_, problem)
     except PlanError as error:
         raise PlanError(_as_written(error.key, written), error.value, error.rule, error.remedy) from None
+
+
+def _owned(plan: Plan, open_: Sequence[Place], problem: Problem) -> tuple[Plan, Prediction | None]:
+    """With owners: those who update soonest, or, where they have no room for all that, as even as can be."""
+    soonest = assign_owners(plan, problem)
+    try:
+        return _deepened(soonest, open_, problem)
+    except PlanError:
+        even = assign_owners(plan, problem, evenly=True)
+        if even == soonest:
+            raise
+        return _deepened(even, open_, problem)
+
+
+def _deepened(plan: Plan, open_: Sequence[Place], problem: Problem) -> tuple[Plan, Prediction | None]:
+    """With warm-ups at `open_` that hide its links, and checked."""
+    found = None
+    if open_ and all(problem.knows(stage.pool, stage.tp) for _, stage in plan.stages()):
+        plan, found = deepen(plan, open_, problem)
+    check_completed(plan, problem)
     return plan, found
 
 
@@ -113,25 +130,28 @@ def fill_warmups(plan: Plan) -> Plan:
     return _update(plan, changes)
 
 
-def assign_owners(plan: Plan, workload: Workload) -> Plan:
-    """Each unit goes to the copy whose chips own least so far, so that updates, and gradients on their way to owners,
-    are spread evenly; a unit that uses an earlier unit's weight follows it. Owners in the plan are kept as they are."""
+def assign_owners(plan: Plan, problem: Problem, evenly: bool = False) -> Plan:
+    """Each unit goes to one of its copies, so that all are through with their updates, and gradients with their way to
+    owners, at about the same time: the largest first, each to where it is updated soonest (longest processing time
+    first, on uniform machines: Gonzalez, Ibarra and Sahni 1977). `evenly` is as if all updated at one rate, so that
+    they keep as much as each other; so are owners of whom some update in host memory, beside the next step. A unit that
+    uses an earlier unit's weight follows it. Owners in the plan are kept as they are."""
     if any(stage.owns is not None for _, stage in plan.stages()):
         return _update(plan, {place: {"owns": stage.owns or ()} for place, stage in plan.stages()})
-    holders = _holders(plan, len(workload.units))
-    follows = {later: first for first, later in workload.tied}
-    owned = {place: 0.0 for place, _ in plan.stages()}
-    owns: dict[Place, list[int]] = {place: [] for place in owned}
-    pipeline_of: dict[int, int] = {}
-    for u, unit in enumerate(workload.units):
-        leader = pipeline_of.get(follows.get(u, -1))
-        place = min(
-            (place for place in holders[u] if leader in (None, place[0])), key=lambda place: (owned[place], place)
-        )
-        pipeline_of[u] = place[0]
-        owns[place].append(u)
-        owned[place] += unit.trained / plan.pipelines[place[0]].stages[place[1]].tp
-    return _update(plan, {place: {"owns": _ranges(units)} for place, units in owns.items()})
+    evenly = evenly or len({stage.optimizer for _, stage in plan.stages()}) > 1
+    per_s = {
+        place: stage.tp if evenly else updates_per_s(problem.topology.pool(stage.pool).chip, stage)
+        for place, stage in plan.stages()
+    }
+    units, follows = problem.workload.units, {later: first for first, later in problem.workload.tied}
+    holders, owned, owner = _holders(plan, len(units)), dict.fromkeys(per_s, 0), dict[int, Place]()
+    for u in sorted(range(len(units)), key=lambda u: (u in follows, -units[u].trained, u)):
+        leader = owner[follows[u]][0] if u in follows else None
+        able = [place for place in holders[u] if leader in (None, place[0])]
+        done = {place: (owned[place] + units[u].trained) / per_s[place] for place in able}
+        owner[u] = min(able, key=lambda place: (done[place], owned[place], place))
+        owned[owner[u]] += units[u].trained
+    return _update(plan, {place: {"owns": _ranges(u for u in sorted(owner) if owner[u] == place)} for place in owned})
 
 
 def _holders(plan: Plan, units: int) -> list[list[Place]]:

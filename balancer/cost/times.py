@@ -245,7 +245,11 @@ def transfer_s(link: LinkSpec, bytes_: float) -> float:
 
 
 def update_s(chip: ChipSpec, workload: Workload, stage: StagePlan) -> float:
-    """The optimizer step over what a stage owns, bound by memory: each chip's, or its share of its host's."""
-    owned = sum(workload.units[u].trained for u in stage.owned_units())
+    """The optimizer step over what a stage owns."""
+    return sum(workload.units[u].trained for u in stage.owned_units()) / updates_per_s(chip, stage)
+
+
+def updates_per_s(chip: ChipSpec, stage: StagePlan) -> float:
+    """Parameters that a stage's chips update together, bound by memory: each chip's, or its share of its host's."""
     rate = chip.host_bytes_per_s if stage.optimizer == "host" else chip.memory_bytes_per_s
-    return owned * UPDATE_BYTES / (stage.tp * rate)
+    return stage.tp * rate / UPDATE_BYTES

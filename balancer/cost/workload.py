@@ -158,6 +158,11 @@ class Workload:
         return sum(unit.trained for unit in self.units)
 
     @cached_property
+    def least_boundary_bytes(self) -> int:
+        """Of a sequence behind the unit that gives least."""
+        return min(unit.boundary_bytes for unit in self.units)
+
+    @cached_property
     def cuts(self) -> tuple[int, ...]:
         """Every place where a chunk may begin or end, ascending, 0 and n included."""
         return tuple(sorted({0, len(self.units)} | {c for c in self.legal_cuts if c < len(self.units)}))

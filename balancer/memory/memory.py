@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import lru_cache
 from itertools import chain
 
 from backends.chip import ChipSpec
@@ -17,10 +18,19 @@ from backends.sizes import size_text
 from balancer.cost.workload import GRADIENT_BYTES, UnitWork, Update, Workload
 from balancer.memory.communicators import communicator_bytes
 from balancer.memory.messages import Codecs, boundary_bytes, held_bytes, is_native, message_bytes, posted_bytes, uncoded
-from balancer.memory.peak import ChunkRoom, UnitRoom, compute_peak, first_forwards_peak
+from balancer.memory.peak import (
+    ChunkRoom,
+    Left,
+    Moment,
+    UnitRoom,
+    first_forwards_peak,
+    fullest_moments,
+    left_by,
+    peak_of,
+)
 from balancer.memory.sync_memory import sync_memory
-from balancer.plan.plan import Place, Plan, StagePlan
-from balancer.schedule.lowering import actions_of
+from balancer.plan.plan import Place, Plan, StagePlan, Ticks
+from balancer.schedule.lowering import lowered, schedule_of
 from bridge.precision import ITEM_BYTES
 from bridge.words.channel import SYNC_BUCKET_BYTES
 
@@ -90,11 +100,12 @@ def stage_bytes(
     trained = sum(trained_with_tied(workload, placed.unit_indices()))
     gradients = _on_chip(trained, whole, placed.tp) * GRADIENT_BYTES
     rooms = dict(_rooms(workload, plan, place, weight_bytes, sync.rounds))
-    lists = actions_of(owner, plan.schedule)
-    posted = posted_bytes(lists, stage, owner.stage_of_chunk(), _inside(workload, plan, place))
+    ordered = schedule_of(owner, plan.schedule)
+    inside = tuple(_inside(workload, plan, place).items())
+    fullest = _fullest_moments(*ordered, stage, left_by(rooms), inside)
     back = {c.index: [sync.back.get(u, 0) for u in range(*c.units)] for c in owner.chunks() if c.index in rooms}
-    beginning = first_forwards_peak(lists[stage], rooms, back)
-    computing = round(max(beginning, compute_peak(lists[stage], rooms, posted))) - (0 if narrow else gradients)
+    beginning = first_forwards_peak(lowered(*ordered)[stage], rooms, back)
+    computing = round(max(beginning, peak_of(fullest, rooms))) - (0 if narrow else gradients)
     on_chip = placed.optimizer == "chip"
     updating = owned * _updating_bytes(workload.update, chip) if on_chip else 0
     after = sync.after(updating, owned * _rounded_bytes(plan, precision))
@@ -110,6 +121,22 @@ def stage_bytes(
         communicators=communicator_bytes(workload, plan, place, chip) if chip else 0,
         host=0 if on_chip else owned * host_bytes(weight_bytes, workload.update),
     )
+
+
+@lru_cache(maxsize=256)
+def _fullest_moments(
+    name: str,
+    placed: tuple[int, ...],
+    micro_batches: int,
+    warmups: tuple[int, ...],
+    ticks: Ticks | None,
+    stage: int,
+    left: Left,
+    inside: tuple[tuple[int, float], ...],
+) -> Mapping[Moment, float]:
+    """Of a stage that waits for messages from `inside` its pool. It is the same for whoever owns units."""
+    lists = lowered(name, placed, micro_batches, warmups, ticks)
+    return fullest_moments(lists[stage], left, posted_bytes(lists, stage, placed, dict(inside)))
 
 
 def _rooms(

@@ -115,18 +115,36 @@ class ChunkRoom:
         return sum(unit.sums for unit in self.units)
 
 
-_Moment = tuple[Kind, int, bool, bool]
+Moment = tuple[Kind, int, bool, bool]
 """An action of a chunk that begins: whether the chunk has not yet had, or will not have again, one of its kind."""
+Left = tuple[tuple[tuple[Kind, int, bool], float], ...]
+"""Bytes that an action adds to what is kept, by its kind and chunk, and whether it is the chunk's first of its kind."""
 
 
 def compute_peak(actions: Actions, rooms: Mapping[int, ChunkRoom], posted: Iterable[float]) -> float:
     """The most bytes at once, beside those that are there all the time; `rooms` by chunk, `posted` what lies ready for
     messages while each computation runs."""
-    most: dict[_Moment, float] = {}
-    for moment, there in _moments(actions, rooms, posted):
+    return peak_of(fullest_moments(actions, left_by(rooms), posted), rooms)
+
+
+def left_by(rooms: Mapping[int, ChunkRoom]) -> Left:
+    """What actions of these chunks add to what is kept."""
+    each = ((kind, chunk, first) for chunk in rooms for kind in COMPUTING for first in (False, True))
+    return tuple((one, rooms[one[1]].left(one[0], one[2])) for one in each)
+
+
+def fullest_moments(actions: Actions, left: Left, posted: Iterable[float]) -> dict[Moment, float]:
+    """The most that is there when an action of each sort begins, beside what is there all the time."""
+    most: dict[Moment, float] = {}
+    for moment, there in _moments(actions, dict(left), posted):
         if there > most.get(moment, -1.0):
             most[moment] = there
-    return max(there + rooms[chunk].most(kind, first, last) for (kind, chunk, first, last), there in most.items())
+    return most
+
+
+def peak_of(fullest: Mapping[Moment, float], rooms: Mapping[int, ChunkRoom]) -> float:
+    """The most while any of them runs."""
+    return max(there + rooms[chunk].most(kind, first, last) for (kind, chunk, first, last), there in fullest.items())
 
 
 def first_forwards_peak(
@@ -148,16 +166,15 @@ def first_forwards_peak(
 
 
 def _moments(
-    actions: Actions, rooms: Mapping[int, ChunkRoom], posted: Iterable[float]
-) -> Iterator[tuple[_Moment, float]]:
+    actions: Actions, adds: Mapping[tuple[Kind, int, bool], float], posted: Iterable[float]
+) -> Iterator[tuple[Moment, float]]:
     """Each computation, with the bytes that are there when it begins."""
     refuse_unknown(actions, KINDS, "the memory model")
     computing = [(action.kind, action.chunk) for action in actions if action.kind in COMPUTING]
     left, kept, begun = Counter(computing), 0.0, set[tuple[Kind, int]]()
-    adds = {(one, first): rooms[one[1]].left(one[0], first) for one in left for first in (False, True)}
     for one, ready in zip(computing, posted, strict=True):
         left[one] -= 1
         first = one not in begun
         yield (*one, first, left[one] == 0), kept + ready
         begun.add(one)
-        kept += adds[one, first]
+        kept += adds[(*one, first)]

@@ -66,7 +66,7 @@ class StagePlan(_Model):
         default=None, ge=1, description="Forwards before the first backward; `null` is as deep as hides the links."
     )
     owns: tuple[Range, ...] | None = Field(
-        None, description="Ranges of the units whose state this stage updates; `null` spreads them evenly."
+        None, description="Ranges of the units whose state this stage updates; `null` spreads them by speed."
     )
     recompute: Recompute | RecomputedUnits = Field(
         "none",

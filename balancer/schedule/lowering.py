@@ -13,7 +13,12 @@ from balancer.schedule.schedule import Placed
 
 def actions_of(pipeline: PipelinePlan, name: str) -> tuple[Actions, ...]:
     """The lowered lists, one per stage, of a completed pipeline plan. The executor and the simulator both call this."""
-    return lowered(name, pipeline.stage_of_chunk(), pipeline.micro_batches, pipeline.warmups(), pipeline.ticks)
+    return lowered(*schedule_of(pipeline, name))
+
+
+def schedule_of(pipeline: PipelinePlan, name: str) -> tuple[str, tuple[int, ...], int, tuple[int, ...], Ticks | None]:
+    """All that the lists of a completed pipeline plan are made of."""
+    return name, pipeline.stage_of_chunk(), pipeline.micro_batches, pipeline.warmups(), pipeline.ticks
 
 
 def forward_actions_of(pipeline: PipelinePlan) -> tuple[Actions, ...]:

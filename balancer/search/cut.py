@@ -8,7 +8,6 @@ from itertools import accumulate, pairwise
 from math import inf
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from balancer.plan.plan import Range
@@ -96,4 +95,5 @@ def _begin(bands: Sequence[CutBand]) -> NDArray[np.float64]:
 def _before(best: NDArray[np.float64], band: CutBand) -> NDArray[np.float64]:
     """What is best up to the place where each range begins."""
     width = band.shape[1]
-    return sliding_window_view(np.concatenate((np.full(width, inf), best[:-1])), width)
+    padded = np.concatenate((np.full(width, inf), best[:-1]))
+    return np.ndarray(band.shape, padded.dtype, padded, strides=2 * padded.strides)  # a window for each row

@@ -57,8 +57,8 @@ class ExpectedPeriod:
         found = np.full(len(pipelines), np.inf if len(pools) > 1 else 0.0)
         for a, b in combinations(pools, 2):
             link = topology.link(a.name, b.name)
-            units = self.problem.workload.at(topology.crossing(a.name, b.name)).units
-            size = min(unit.boundary_bytes for unit in units) * self.costs[0].micro_batch
+            crossing = self.problem.workload.at(topology.crossing(a.name, b.name))
+            size = crossing.least_boundary_bytes * self.costs[0].micro_batch
             sent = size * max(link.activation_ratio, link.gradient_ratio)
             hosts = min(-(-pool.count // pool.chips_per_host) for pool in (a, b))
             found = np.minimum(found, sent / link.bytes_per_s * -(-pipelines // hosts))

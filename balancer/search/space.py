@@ -84,7 +84,7 @@ class LayoutSpace:
             return
         pipelines, stages = ways[fits, 0], ways[fits, 1:]
         rates = np.array([1 / cost.least_s[-1] for cost in costs])
-        blocks = np.min([np.diff(cost.least_s[cost.cuts]) for cost in costs], axis=0)
+        blocks = np.min([cost.least_blocks_s for cost in costs], axis=0)
         period_s = np.maximum(least_part(costs) / (stages @ rates), blocks.max())
         expected = ExpectedPeriod(self.problem, tuple(costs))
         yield Layouts(pools, tps, size, pipelines, stages, period_s, float(blocks.sum()), expected)

@@ -85,9 +85,15 @@ class StageCosts:
         return self._of_units(np.min([one.work["none"].seconds for one in self.strategies], axis=0))
 
     @cached_property
+    def least_blocks_s(self) -> Floats:
+        """Of each part that no cut divides."""
+        found: Floats = np.diff(self.least_s[self.cuts])
+        return found
+
+    @cached_property
     def least_block_s(self) -> float:
-        """Of the largest part that no cut divides."""
-        return float(np.diff(self.least_s[self.cuts]).max())
+        """Of the largest one."""
+        return float(self.least_blocks_s.max())
 
     @cached_property
     def least_bytes(self) -> Floats:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from itertools import product
 from typing import Literal, NamedTuple
 
@@ -24,6 +25,7 @@ class Strategy(NamedTuple):
     def of(stage: StagePlan) -> Strategy:
         return Strategy(stage.optimizer, stage.sequence_parallel, stage.tp_slices, stage.experts)
 
+    @lru_cache(maxsize=4096)  # noqa: B019  a strategy is a few words
     def stage(
         self, pool: str, tp: int, units: tuple[int, int], recompute: Recompute | RecomputedUnits = "none"
     ) -> StagePlan:

@@ -15,7 +15,7 @@ from typing import NamedTuple, Protocol
 from balancer.cost.stage_times import stage_time, stage_unit_time
 from balancer.plan.plan import PipelinePlan, Place, Range, Ticks
 from balancer.schedule.action import COMPUTING, KINDS, PURPOSES, Action, Actions, Kind, refuse_unknown
-from balancer.schedule.lowering import last_backwards, lowered
+from balancer.schedule.lowering import last_backwards, lowered, schedule_of
 from balancer.simulate.agenda import Agenda
 from balancer.simulate.links import LinkDirection, SimulatedLinks, Wire
 from balancer.simulate.scenario import Pace, Scenario
@@ -174,8 +174,7 @@ class _Item(NamedTuple):
 
 def _programs(pipeline: PipelinePlan, schedule: str) -> tuple[tuple[_Item, ...], ...]:
     """By stage."""
-    placed = pipeline.stage_of_chunk()
-    return _compiled(schedule, placed, pipeline.micro_batches, pipeline.warmups(), pipeline.ticks)
+    return _compiled(*schedule_of(pipeline, schedule))
 
 
 @lru_cache(maxsize=256)

@@ -195,7 +195,7 @@ def expected_sync_s(groups: Sequence[HeldParameters], topology: Topology, worklo
     """Gradients to their owners and parameters back over the busiest link, where owners are spread evenly over
     pipelines, and units over a group's pools as its cut says. Each crosses once between two pools; inside a group
     a unit is in the same pool in all pipelines."""
-    pipelines, model = sum(group.pipelines for group in groups), sum(unit.trained for unit in workload.units)
+    pipelines, model = sum(group.pipelines for group in groups), workload.trained
     crossing: dict[tuple[str, str], float] = defaultdict(float)
     for giver, taker in permutations(groups, 2):
         owned_there = taker.pipelines / pipelines / max(1, model)

@@ -17,7 +17,6 @@ from hetero.checkpoint.adapters import merged, read_whole, write_adapter
 from hetero.checkpoint.durable import remove_tree
 from hetero.checkpoint.errors import CheckpointError
 from hetero.checkpoint.hf_layout import HfLayout
-from hetero.checkpoint.megatron import write_megatron
 from hetero.checkpoint.pieces import CheckpointReader
 from hetero.checkpoint.resume import ResumePoint
 from hetero.huggingface.folder import CONFIG
@@ -62,6 +61,8 @@ def export(
         if layout == "hf":
             write_shards(folder, found.foreign, rounded, get)
         elif layout == "megatron":
+            from hetero.checkpoint.megatron import write_megatron  # what it stands on takes a second to import
+
             write_megatron(folder, point.step, found.foreign, rounded, get)
         else:
             torch.save({name: get(name).to(rounded) for name in found.foreign}, folder / PICKLED)

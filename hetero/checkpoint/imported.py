@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from math import prod
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from bridge.layout.layout import Shape, TensorLayout, whole
 from bridge.rank import RankId
 from hetero.checkpoint.manifest import RunState
-from hetero.checkpoint.megatron_folder import MegatronFolder
 from hetero.checkpoint.pieces import write_piece
 from hetero.checkpoint.store import CheckpointStore
 from hetero.huggingface.reader import HfReader
@@ -20,6 +19,9 @@ from hetero.models.hf_model import HfModel
 from hetero.models.megatron_names import megatron_map
 from hetero.models.registry import architecture
 from hetero.models.stored_weights import StoredWeights
+
+if TYPE_CHECKING:
+    from hetero.checkpoint.megatron_folder import MegatronFolder
 
 MOST_PIECE_BYTES = 5 * 10**9
 _ITEM_BYTES = 4

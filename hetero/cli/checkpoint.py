@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from enum import Enum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -148,7 +149,6 @@ def import_(
     """Make a directory's weights a checkpoint of step 0, from which a job on that model goes on with --resume."""
     from hetero.checkpoint.errors import CheckpointError
     from hetero.checkpoint.imported import import_megatron, import_weights
-    from hetero.checkpoint.megatron_folder import MegatronFolder
     from hetero.checkpoint.resume import ResumePoint
     from hetero.huggingface.folder import HfFolder
     from hetero.huggingface.hub import place
@@ -161,20 +161,21 @@ def import_(
 
     folder = HfFolder(place(directory, "DIR"), directory, "DIR")
     model = HfModel.of(folder.config)
-    stored, theirs = StoredWeights(model, folder), MegatronFolder(folder.path)
     if layout is ImportFormat.megatron:
+        from hetero.checkpoint.megatron_folder import MegatronFolder
+
+        theirs = MegatronFolder(folder.path)
         theirs.check(megatron_map(model).foreign)
+        take = partial(import_megatron, theirs, model)
     else:
+        stored = StoredWeights(model, folder)
         stored.check()
+        take = partial(import_weights, stored, architecture(model))
     if run_dir.exists():
         raise CheckpointError("RUN_DIR", str(run_dir), "it is there, and nothing is overwritten", "name another one")
     run_dir.mkdir(parents=True)
     keep_folder(folder, run_dir)
-    store, facts = ResumePoint(run_dir, 0).store, {"model": model_facts(model)}
-    if layout is ImportFormat.megatron:
-        import_megatron(theirs, model, store, facts)
-    else:
-        import_weights(stored, architecture(model), store, facts)
+    take(ResumePoint(run_dir, 0).store, {"model": model_facts(model)})
     typer.echo(f"wrote {run_dir}@0, of {model.model_type}")
 
 

@@ -10,6 +10,7 @@ from hypothesis import given
 from balancer.completion.completion import complete
 from balancer.cost.topology import Topology
 from balancer.errors import PlanError
+from balancer.memory.need import memory_need
 from balancer.plan.plan import PipelinePlan
 from balancer.plan.recompute import RecomputedUnits
 from balancer.problem import Problem
@@ -243,8 +244,47 @@ def test_owners_are_spread_by_what_they_own():
     """Attention and MLP in turn, of which one has thrice the other's parameters: turns would give one pipeline all."""
     units = [unit("attention", parameters=1_000), unit("mlp", parameters=3_000)] * 4
     completed = complete(plan(*[(8, [("fast", 1, (0, 8))])] * 2), Problem(POOLS, workload(units, batch=16)))
-    owned = [sum(units[u].parameters for u in p.stages[0].owned_units()) for p in completed.pipelines]
-    assert max(owned) - min(owned) <= 3_000
+    assert owned_parameters(completed, units) == [8_000, 8_000]
+
+
+def owned_parameters(completed, units):
+    """By pipeline, which has one stage."""
+    return [sum(units[u].parameters for u in p.stages[0].owned_units()) for p in completed.pipelines]
+
+
+def updating(pools, **rates):
+    """The pools, whose memories have so many bytes per second."""
+    changed = [replace(p, chip=replace(p.chip, memory_bytes_per_s=rates[p.name])) for p in pools.pools]
+    return replace(pools, pools=tuple(changed))
+
+
+def test_chips_that_update_twice_as_fast_own_twice_as_much():
+    pools, work = updating(POOLS, fast=2e12, slow=1e12), workload(12, batch=16)
+    completed = complete(plan((8, [("fast", 1, (0, 12))]), (8, [("slow", 1, (0, 12))])), Problem(pools, work))
+    assert owned_parameters(completed, work.units) == [8_000_000, 4_000_000]
+
+
+def test_they_own_no_more_than_others_where_they_have_no_room_for_it():
+    work, written = workload(12, batch=16), plan((8, [("fast", 1, (0, 12))]), (8, [("slow", 1, (0, 12))]))
+    roomy = updating(topology(pool("fast"), pool("slow")), fast=2e12, slow=1e12)
+    whole = complete(written, Problem(roomy, work))
+    twice, even = (memory_need(known, (0, 0), Problem(roomy, work)).total for known in (whole, evenly(whole)))
+    assert even < twice
+    tight = replace(roomy, pools=(replace(roomy.pools[0], memory_bytes=twice - 1), roomy.pools[1]))
+    assert owned_parameters(complete(written, Problem(tight, work)), work.units) == [6_000_000, 6_000_000]
+
+
+def evenly(completed):
+    """The plan of two stages in which each owns every other unit."""
+    owns = [tuple((u, u + 1) for u in range(first, 12, 2)) for first in (0, 1)]
+    return completed.with_stages(lambda place, stage: stage.model_copy(update={"owns": owns[place[0]]}))
+
+
+def test_owners_are_even_where_some_update_in_host_memory_beside_the_next_step():
+    pools, work = updating(POOLS, fast=2e12, slow=1e12), workload(12, batch=16)
+    written = changed(plan((8, [("fast", 1, (0, 12))]), (8, [("slow", 1, (0, 12))])), stage=0, optimizer="host")
+    completed = complete(written, Problem(pools, work))
+    assert owned_parameters(completed, work.units) == [6_000_000, 6_000_000]
 
 
 def test_a_stage_has_the_precision_of_its_pool_and_no_other():

@@ -14,7 +14,7 @@ from balancer.plan.plan import Plan
 from balancer.problem import Problem
 from balancer.rebalance.candidates import recut, reshared
 from balancer.rebalance.decision import Decision, Situation
-from balancer.rebalance.policy import decide
+from balancer.rebalance.policy import LEAST_GAIN, decide
 from balancer.rebalance.rebalancer import Rebalancer
 from balancer.search.search import search
 from balancer.simulate.simulate import simulate
@@ -50,7 +50,8 @@ def test_follows_a_pool_that_slows_and_recovers(ratio: float, speeds: list[float
     asked = problem(*speeds)
     slowing = slow_between("p0", ratio, SLOW, AGAIN)
     run = SimulatedRun(asked, search(asked).plan, STEPS, slowing, noise, random=Random(seed)).run()
-    assert len(run.moves) <= 2, "it moves once for a change"
+    corrections = noise >= LEAST_GAIN  # what noise has told wrong at first is worth a second move
+    assert len(run.moves) <= 2 * (1 + corrections), "it moves once for a change"
     for change, best in ((SLOW, search(slower(asked, {"p0": ratio}))), (AGAIN, search(asked))):
         least_s = best.prediction.step_s
         if run.steps_s[change] > 1.05 * least_s:

@@ -64,7 +64,7 @@ def test_it_dies_with_its_parent_even_if_the_control_pipe_lives_on() -> None:
     try:
         parent.kill()
         parent.wait()
-        end = time.monotonic() + 5
+        end = time.monotonic() + WAIT_S
         while not gone(endpoint):
             assert time.monotonic() < end
             time.sleep(0.02)

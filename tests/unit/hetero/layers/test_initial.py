@@ -22,6 +22,7 @@ from hetero.layers.normals import STEP, box_muller, mix
 from hetero.layers.spec import Constant, Normal, TensorSpec
 from tests.examples import out_of_100
 from tests.live_bytes import LiveBytes
+from tests.patience import WAIT_S
 from tests.unit.hetero.layers import plain_normals
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
@@ -156,7 +157,7 @@ def test_threads_share_a_tensor_and_do_not_show(monkeypatch: pytest.MonkeyPatch)
     alone = _whole("w", (256, 2048))
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2})
     at_work: set[int] = set()
-    make, together = initial.Normals.make, threading.Barrier(2, timeout=20)
+    make, together = initial.Normals.make, threading.Barrier(2, timeout=WAIT_S)
 
     def noted(*args: Any) -> Any:
         if threading.get_ident() not in at_work:

@@ -22,6 +22,7 @@ from hetero.cluster.onray import runtime as subject
 from hetero.cluster.onray.reaper import MARK
 from hetero.errors import exit_code
 from hetero.interrupts import ENDING, check, held, listening
+from tests.patience import WAIT_S
 
 SIG_IGN = 1
 
@@ -104,7 +105,7 @@ def test_rays_processes_stand_apart_and_can_be_ended_by_sigterm(ray: Ray) -> Non
         process = services.ConsolePopen(["sleep", "60"])
         assert os.getsid(process.pid) == process.pid
         process.terminate()
-        assert process.wait(30) == -signal.SIGTERM
+        assert process.wait(WAIT_S) == -signal.SIGTERM
 
     ray.arrives = starts
     with subject.ray_runtime():

@@ -20,6 +20,7 @@ from hetero.engine.state import replicas
 from hetero.engine.state.ownership import Holder, Holding, first_replicas
 from hetero.engine.state.replicas import ReplicaCheck, ReplicaDrift, shard_hash, weighted_bits
 from hetero.engine.step.totals import ROOM
+from tests.patience import WAIT_S
 from tests.unit.hetero.engine.placements import SHAPES, numbered, part_of, placements, ranks, shard
 
 
@@ -105,7 +106,7 @@ class MeetingTotals:
 
     def __init__(self, count: int) -> None:
         self._values: list[torch.Tensor] = []
-        self._lock, self._barrier = threading.Lock(), threading.Barrier(count, timeout=20)
+        self._lock, self._barrier = threading.Lock(), threading.Barrier(count, timeout=WAIT_S)
 
     def sum(self, values: torch.Tensor) -> torch.Tensor:
         assert values.numel() <= ROOM

@@ -14,6 +14,7 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from hetero.monitoring.dashboard.address import is_loopback
 from hetero.monitoring.dashboard.server import PAGE, Dashboard
+from tests.patience import WAIT_S
 from tests.unit.hetero.monitoring.dashboard.runs import SyntheticRun
 
 Client = TestClient[Any, Any]
@@ -26,8 +27,8 @@ async def _serving(folder: Path, port: int | None = None, local_only: bool = Tru
         yield client
 
 
-def _within(seconds: float, test: Callable[[], Awaitable[None]]) -> None:
-    asyncio.run(asyncio.wait_for(test(), seconds))
+def _run(test: Callable[[], Awaitable[None]]) -> None:
+    asyncio.run(asyncio.wait_for(test(), WAIT_S))
 
 
 async def _next(stream: ClientResponse, wanted: str) -> Any:
@@ -54,7 +55,7 @@ def test_the_page_and_all_that_it_names_is_served(tmp_path: Path) -> None:
                 assert answer.status == 200, name
                 assert answer.content_type in ("text/css", "text/javascript", "image/svg+xml")
 
-    _within(20, test)
+    _run(test)
 
 
 @pytest.mark.parametrize("path", ["/", "/app.js", "/stream", "/none.js", "/%2e%2e/options.py"])
@@ -68,7 +69,7 @@ def test_every_answer_forbids_what_the_page_does_not_need(tmp_path: Path, path: 
             assert answer.headers["X-Content-Type-Options"] == "nosniff"
             answer.close()
 
-    _within(20, test)
+    _run(test)
 
 
 @pytest.mark.parametrize("path", ["/none.js", "/__init__.py", "/%2e%2e/options.py", "/../options.py", "/page/app.js"])
@@ -77,7 +78,7 @@ def test_nothing_but_the_page_is_served(tmp_path: Path, path: str) -> None:
         async with _serving(tmp_path) as client:
             assert (await client.get(path)).status == 404
 
-    _within(20, test)
+    _run(test)
 
 
 def test_the_page_names_no_other_host() -> None:
@@ -102,7 +103,7 @@ def test_the_stream_follows_the_run(tmp_path: Path) -> None:
             run.finish()
             assert (await _next(stream, "run"))["state"] == "finished"
 
-    _within(20, test)
+    _run(test)
 
 
 def test_what_cannot_be_read_ends_no_server(tmp_path: Path) -> None:
@@ -118,7 +119,7 @@ def test_what_cannot_be_read_ends_no_server(tmp_path: Path) -> None:
             assert await _next(stream, "record") == run.records[1]
         run.close()
 
-    _within(20, test)
+    _run(test)
 
 
 def test_open_pages_do_not_hold_up_the_end(tmp_path: Path) -> None:
@@ -129,7 +130,7 @@ def test_open_pages_do_not_hold_up_the_end(tmp_path: Path) -> None:
             await client.server.close()
             assert await stream.content.read() is not None
 
-    _within(5, test)
+    _run(test)
 
 
 def test_only_who_calls_this_host_by_its_own_name_is_answered(tmp_path: Path) -> None:
@@ -140,7 +141,7 @@ def test_only_who_calls_this_host_by_its_own_name_is_answered(tmp_path: Path) ->
         async with _serving(tmp_path, local_only=False) as client:
             assert (await client.get("/", headers={"Host": "elsewhere.example"})).status == 200
 
-    _within(20, test)
+    _run(test)
 
 
 @pytest.mark.parametrize(
