@@ -15,9 +15,9 @@ from bridge.precision import ITEM_BYTES
 
 Array = NDArray[np.float64]
 
-GUESSED = Kernels(products=0.85, launch_s=300e-6, ring=0.8, ring_s=30e-6, step_s=0.05)
+GUESSED = Kernels(products=0.85, launch_s=300e-6, ring=0.8, ring_s=30e-6, hop_s=10e-6, step_s=0.05)
 """What somebody would say who has seen no run."""
-_SPREAD = np.array([0.1, 1.0, 0.2, 1.0, 1.0])
+_SPREAD = np.array([0.1, 1.0, 0.2, 1.0, 1.0, 1.0])
 """And how far off it may be, as a logarithm."""
 _FRACTIONS = [Kernels._fields.index(name) for name in ("products", "ring")]
 _TYPICAL, _STEP = 0.02, 0.02
@@ -36,13 +36,12 @@ def roughly_s(case: Case, kernels: Kernels) -> float:
 def _sums_s(case: Case, kernels: Kernels) -> float:
     """Gradients to owners and parameters back, in the open, of the fullest stage."""
     tp, copies, pool = case.layout.tp, case.layout.replicas, case.pool
-    held = max(
-        sum(case.workload.units[u].trained for u in stage.unit_indices()) for stage in case.plan.pipelines[0].stages
-    )
-    near = min(copies, max(1, pool.chips_per_host // tp))
-    rate = case.problem(kernels).topology.inside_bytes_per_s(pool, 1 if copies == near else 2, near)
+    held = [[case.workload.units[u].trained for u in stage.unit_indices()] for stage in case.plan.pipelines[0].stages]
+    near, topology = min(copies, max(1, pool.chips_per_host // tp)), case.problem(kernels).topology
+    rate = topology.inside_bytes_per_s(pool, 1 if copies == near else 2, near)
     each = case.workload.sent_gradient_bytes + ITEM_BYTES[pool.precision]
-    return each * held / tp * (1 - 1 / copies) / rate
+    around_s = 2 * topology.around_s(pool, copies) * max(map(len, held))
+    return around_s + each * max(map(sum, held)) / tp * (1 - 1 / copies) / rate
 
 
 @dataclass(frozen=True)

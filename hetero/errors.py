@@ -88,7 +88,7 @@ def is_disk_full(error: BaseException) -> bool:
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """A remedy for an unknown name: the nearest known one if there is any, and all of them."""
-    names = sorted(known)
+    names = sorted(set(known))
     near = difflib.get_close_matches(word.lower(), [name.lower() for name in names], n=1, cutoff=0.5)
     guess = next((name for name in names if near and name.lower() == near[0]), None)
     listed = f"known: {', '.join(names) or 'none'}"

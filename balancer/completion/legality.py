@@ -37,6 +37,7 @@ def check(plan: Plan, problem: Problem) -> None:
         _check_cover(f"pipelines[{p}]", pipeline, problem.workload)
     _check_shares(plan, problem.workload)
     _check_chips(plan, problem.topology)
+    _check_shadow(plan, problem)
 
 
 def check_chunks(plan: Plan) -> None:
@@ -203,6 +204,21 @@ def _check_chips(plan: Plan, topology: Topology) -> None:
             raise PlanError(f"pools.{name}.count", count, rule, remedy)
 
 
+def _check_shadow(plan: Plan, problem: Problem) -> None:
+    """A pool that is to compute again what others do has a stage, and so has another. Without that pool, or alone with
+    it, a plan is asked for as if nobody was to."""
+    pool, pools = problem.workload.shadow, {pool.name for pool in problem.topology.pools}
+    if pool not in pools or len(pools) == 1:
+        return
+    used = {stage.pool for _, stage in plan.stages()}
+    if pool not in used:
+        rule = f"a chip of pool {pool} is to compute again what others do (train.shadow), and no stage is there"
+        raise PlanError("pipelines", sorted(used), rule, f"give {pool} a stage, or leave train.shadow out")
+    if used == {pool}:
+        rule = f"pool {pool} is to compute again what others do (train.shadow), and all stages are its own"
+        raise PlanError("pipelines", [pool], rule, "give another pool a stage, or leave train.shadow out")
+
+
 def _check_own_chips(key: str, stage: StagePlan, topology: Topology, used: dict[tuple[str, int], str]) -> None:
     pool, chips = topology.pool(stage.pool), list(stage.chips or ())
     if len(chips) != stage.tp or len(set(chips)) != len(chips):
@@ -262,4 +278,6 @@ def _check_memory(plan: Plan, problem: Problem) -> None:
             rule = f"needs {need}, a chip of {pool.name} has {pool.memory_limit}"
             ways = "give the stage fewer units, a larger tp, or the pipeline a smaller micro_batch or warmup"
             remedy = ways if stage.recompute == "full" else f"{ways}, or keep less: recompute: full"
+            if need.shadow:
+                remedy = f"{ways}, name a pool with more memory in train.shadow.pool, or leave train.shadow out"
             raise PlanError(f"pipelines[{p}].stages[{s}]", list(stage.units), rule, remedy)

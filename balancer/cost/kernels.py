@@ -25,6 +25,7 @@ class Kernels(NamedTuple):
     launch_s  seconds that a unit's kernels wait for each other in a forward, whatever they do
     ring      of the interconnect's rate, what a tensor-parallel collective reaches
     ring_s    latency of a collective
+    hop_s     of a sum of gradients or its parameters on the way back, what each copy adds to each unit's latency
     step_s    seconds of a step in which no kernel runs
     """
 
@@ -32,8 +33,9 @@ class Kernels(NamedTuple):
     launch_s: float
     ring: float
     ring_s: float
+    hop_s: float
     step_s: float
 
 
-FITTED = Kernels(products=0.946, launch_s=222e-6, ring=0.604, ring_s=273e-6, step_s=0.0614)
+FITTED = Kernels(products=0.947, launch_s=297e-6, ring=0.600, ring_s=273e-6, hop_s=4.0e-6, step_s=0.0538)
 """By `python -m benchmarks.published --data CSV --fit`."""

@@ -127,6 +127,10 @@ class Topology:
             return rate
         return min(rate, pool.fabric_bytes_per_s * beside)
 
+    def around_s(self, pool: PoolSpec, copies: int) -> float:
+        """What a message takes for its way round so many copies of a stage, beside its bytes."""
+        return self.kernels.hop_s * (copies - 1) if pool.shaped else 0.0
+
     def codecs_between(self, a: str, b: str) -> tuple[str, str]:
         """Of what goes forward over a stage boundary, and of what comes back."""
         return self.link(a, b).codecs

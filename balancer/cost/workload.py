@@ -127,7 +127,8 @@ class Workload:
     `experts` are those of the layer that has the fewest, 0 where none has any: their work is that of the chosen ones,
     their parameters are those of all. `refused` says of strategies why no stage has them. `packed` samples are of
     several documents. FLOPs stay those of whole ones, which are the most that it may take. `sent_gradient_bytes` are
-    those of a parameter's gradient on its way to its owner.
+    those of a parameter's gradient on its way to its owner. `shadow` is the pool, if any, whose first chip now and then
+    computes a micro-batch of another pool's stage again.
     """
 
     units: tuple[UnitWork, ...]
@@ -141,6 +142,7 @@ class Workload:
     refused: Mapping[str, str] = field(default_factory=dict, hash=False)
     packed: bool = False
     sent_gradient_bytes: int = GRADIENT_BYTES
+    shadow: str | None = None
 
     def at(self, precision: str) -> Workload:
         """The same where it is computed in `precision`."""

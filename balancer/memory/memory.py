@@ -17,7 +17,7 @@ from backends.registry import find_family
 from backends.sizes import size_text
 from balancer.cost.workload import GRADIENT_BYTES, UnitWork, Update, Workload
 from balancer.memory.communicators import communicator_bytes
-from balancer.memory.messages import Codecs, boundary_bytes, held_bytes, is_native, message_bytes, posted_bytes, uncoded
+from balancer.memory.messages import Codecs, held_bytes, message_bytes, native_bytes, posted_bytes, uncoded
 from balancer.memory.peak import (
     ChunkRoom,
     Left,
@@ -28,6 +28,7 @@ from balancer.memory.peak import (
     left_by,
     peak_of,
 )
+from balancer.memory.shadow import shadow_bytes
 from balancer.memory.sync_memory import sync_memory
 from balancer.plan.plan import Place, Plan, StagePlan, Ticks
 from balancer.schedule.lowering import lowered, schedule_of
@@ -44,8 +45,9 @@ _STATE_BYTES = 4  # of a master, a moment or a temporary of the update
 @dataclass(frozen=True)
 class MemoryNeed:
     """Bytes per chip when it is fullest. `sync` is what lies there to be summed or sent when all is computed, if the
-    chip is fullest then; `slack` is kept by torch's allocator, `communicators` by the collectives' library. `host` is
-    no chip's memory, but what its host keeps for it."""
+    chip is fullest then, and `shadow` what another pool's unit needs, if it is fullest when it computes that again;
+    `slack` is kept by torch's allocator, `communicators` by the collectives' library. `host` is no chip's memory, but
+    what its host keeps for it."""
 
     weights: int
     gradients: int
@@ -55,6 +57,7 @@ class MemoryNeed:
     sync: int = 0
     communicators: int = 0
     host: int = 0
+    shadow: int = 0
 
     @property
     def total(self) -> int:
@@ -62,14 +65,16 @@ class MemoryNeed:
 
     @property
     def tensors(self) -> int:
-        return self.weights + self.gradients + self.optimizer + self.activations + self.messages + self.sync
+        fullest = self.activations + self.sync + self.shadow
+        return self.weights + self.gradients + self.optimizer + self.messages + fullest
 
     @property
     def slack(self) -> int:
         return round(SLACK * self.tensors)
 
     def __str__(self) -> str:
-        parts = (*(part.name for part in fields(self) if part.name != "host"), "slack")
+        unsaid = {"host", *(["shadow"] if not self.shadow else [])}
+        parts = (*(part.name for part in fields(self) if part.name not in unsaid), "slack")
         listed = ", ".join(f"{part} {size_text(getattr(self, part))}" for part in parts)
         beside = f", and {size_text(self.host)} of its host's" if self.host else ""
         return f"{size_text(self.total)} ({listed}){beside}"
@@ -88,8 +93,8 @@ def stage_bytes(
     """Of one stage of a completed plan; with the communicators of `chip`, if it is given.
 
     A chip is fullest while it computes, or after that, when gradients are summed or parameters go back, which they do
-    until a step's first forwards. Float32 gradients are their own sums, which a step's first backwards make; the sums
-    of narrower ones are always there."""
+    until a step's first forwards; or between the two, if it computes another pool's units again. Float32 gradients are
+    their own sums, which a step's first backwards make; the sums of narrower ones are always there."""
     workload = workload.at(precision)
     place, owner, placed = (pipeline, stage), plan.pipelines[pipeline], plan.pipelines[pipeline].stages[stage]
     weight_bytes = WEIGHT_BYTES[precision]
@@ -109,7 +114,8 @@ def stage_bytes(
     on_chip = placed.optimizer == "chip"
     updating = owned * _updating_bytes(workload.update, chip) if on_chip else 0
     after = sync.after(updating, owned * _rounded_bytes(plan, precision))
-    computes = computing >= after
+    shadow = shadow_bytes(workload, plan, place, sync.summed)
+    computes, shadows = computing >= max(after, shadow), shadow > max(computing, after)
     plain = 0 if workload.packed else _shared_bytes(workload.units[u].plain_masks for u in placed.unit_indices())
     return MemoryNeed(
         weights=held * weight_bytes,
@@ -117,9 +123,10 @@ def stage_bytes(
         optimizer=owned * optimizer_bytes(precision, workload.update) if on_chip else 0,
         activations=plain + (computing if computes else 0),
         messages=message_bytes(workload, plan, place, precision, codecs),
-        sync=0 if computes else after,
+        sync=0 if computes or shadows else after,
         communicators=communicator_bytes(workload, plan, place, chip) if chip else 0,
         host=0 if on_chip else owned * host_bytes(weight_bytes, workload.update),
+        shadow=shadow if shadows else 0,
     )
 
 
@@ -181,8 +188,8 @@ def _shared_bytes(masks: Iterable[Mapping[str, int]]) -> int:
 def _inside(workload: Workload, plan: Plan, place: Place) -> dict[int, float]:
     """What comes to each chip of a stage over the boundaries inside its pool, by boundary; its group gathers them."""
     pipeline = plan.pipelines[place[0]]
-    tp, native = pipeline.stages[place[1]].tp, (c.index for c in pipeline.chunks() if is_native(pipeline, c.index))
-    return {boundary: boundary_bytes(workload, pipeline, boundary) / tp for boundary in native}
+    tp = pipeline.stages[place[1]].tp
+    return {boundary: nbytes / tp for boundary, nbytes in native_bytes(workload, pipeline).items()}
 
 
 def _unit_room(

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
 
 from balancer.cost.workload import Workload
-from balancer.plan.plan import PipelinePlan, Place, Plan, StagePlan
+from balancer.plan.plan import Chunk, PipelinePlan, Place, Plan, StagePlan
 from balancer.schedule.action import COMPUTING, Actions, Kind, Purpose
 from bridge.codec import CODECS, Codec
 from bridge.precision import ITEM_BYTES
@@ -30,7 +30,7 @@ def message_bytes(workload: Workload, plan: Plan, place: Place, precision: str, 
         if a.stage == b.stage or place[1] not in (a.stage, b.stage):
             continue
         size = held_bytes(workload, pipeline, a.index, pipeline.stages[place[1]])
-        if is_native(pipeline, a.index):
+        if _in_one_pool(pipeline, a, b):
             messages += size if b.stage == place[1] else 0
             continue
         messages += MESSAGES * size
@@ -59,19 +59,22 @@ def posted_bytes(
         yield from (0.0 for action in lists[stage] if action.kind in COMPUTING)
         return
     coming = {s: _sent_to(stage, lists[s], placed) for s in set(placed)}
-    posted = Counter[_Key]()
+    posted, there = Counter[_Key](), 0.0
 
-    def post(key: _Key) -> None:
+    def post(key: _Key) -> float:
+        more = 0.0
         while not posted[key]:
-            posted[next(coming[_sender(key, placed)])] += 1
+            sent = next(coming[_sender(key, placed)])
+            posted[sent] += 1
+            more += sizes[sent[1]]
+        return more
 
     for now, then in pairwise(_received(lists[stage], sizes)):
         for key in now:
-            post(key)
+            there += post(key) - sizes[key[1]]
             posted[key] -= 1
-        for key in then:
-            post(key)
-        yield sum(count * sizes[boundary] for (_, boundary), count in posted.items())
+        there += sum(map(post, then))
+        yield there
 
 
 _Key = tuple[Purpose | None, int]
@@ -112,10 +115,11 @@ def held_bytes(workload: Workload, pipeline: PipelinePlan, chunk: int, stage: St
     return boundary_bytes(workload, pipeline, chunk) // (stage.tp if stage.sequence_parallel else 1)
 
 
-def is_native(pipeline: PipelinePlan, before: int) -> bool:
-    """Whether the boundary behind a chunk lies between two stages of one pool."""
-    placed = pipeline.stage_of_chunk()
-    if before < 0 or before + 1 >= len(placed):
-        return False
-    a, b = placed[before : before + 2]
-    return a != b and pipeline.stages[a].pool == pipeline.stages[b].pool
+def native_bytes(workload: Workload, pipeline: PipelinePlan) -> dict[int, int]:
+    """Of a micro-batch behind each chunk that another stage of the same pool follows."""
+    followed = (a for a, b in pairwise(pipeline.chunks()) if a.stage != b.stage and _in_one_pool(pipeline, a, b))
+    return {a.index: pipeline.micro_batch * workload.units[a.units[1] - 1].boundary_bytes for a in followed}
+
+
+def _in_one_pool(pipeline: PipelinePlan, a: Chunk, b: Chunk) -> bool:
+    return pipeline.stages[a.stage].pool == pipeline.stages[b.stage].pool

@@ -19,6 +19,11 @@ from balancer.search.space import LayoutSpace
 
 def explain(problem: Problem) -> NoPlanFits:
     """The error for a search without result. A change that it names was tried: with it the search succeeds."""
+    work = problem.workload
+    if work.shadow is not None and _fits(replace(problem, workload=replace(work, shadow=None))):
+        rule = "in no plan that fits has it a stage, another pool one too, and its chip room to compute that again"
+        remedy = "name a pool with more memory, or leave train.shadow out"
+        return NoPlanFits("train.shadow.pool", work.shadow, rule, remedy)
     fix = next((text for text, changed in _changes(problem) if _fits(changed)), None)
     pool, factor = _closest(problem)
     if pool is None:

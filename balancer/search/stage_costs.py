@@ -6,12 +6,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from balancer.plan.plan import Range, StagePlan
+from balancer.plan.recompute import Recompute, RecomputedUnits
 from balancer.problem import Problem
 from balancer.search.alike_ranges import alike_ranges
 from balancer.search.strategies import Strategy, recomputed
@@ -53,13 +54,20 @@ class _Standings(NamedTuple):
 
 
 class _Way(NamedTuple):
-    """Of a strategy and a way to recompute: seconds, infinite where it doesn't fit, and how many units are recomputed
-    in full and selectively."""
+    """Of a strategy and a way to recompute: seconds, infinite where it doesn't fit. Units before `upto` are recomputed
+    the `high` way, those from there on the `low` way; without it, none are."""
 
     costs: StrategyCosts
     seconds: Floats
-    full: Ints
-    selective: Ints
+    low: RecomputeWord = "none"
+    high: RecomputeWord = "none"
+    upto: Ints | None = None
+
+    def recomputed(self, row: int, number: int, begin: int, end: int) -> Recompute | RecomputedUnits:
+        """Of a stage's row and a range's number, which is that of these units."""
+        upto = begin if self.upto is None else int(self.upto[row, number])
+        counts = {self.low: end - upto, self.high: upto - begin} if self.upto is not None else {}
+        return recomputed(counts.get("full", 0), counts.get("selective", 0), end - begin)
 
 
 class StageCosts:
@@ -143,17 +151,10 @@ class StageCosts:
         begin, end = self.ranges.begin, self.ranges.end
         [short] = np.nonzero(self.least_s[end] - self.least_s[begin] <= most_s)
         ways = list(_ways(self.front, _Standings.of(places), begin[short], end[short]))
-        best = np.argmin([way.seconds for way in ways], axis=0)
-
-        def of_all(each: Sequence[NDArray[Any]], none: float) -> NDArray[Any]:
-            whole = np.full((len(places), len(begin) + 1), none, dtype=each[0].dtype)
-            whole[:, short] = np.take_along_axis(np.array(each), best[None], axis=0)[0]
-            return whole
-
-        _, seconds, full, selective = zip(*ways, strict=True)
-        numbers = [np.full(best.shape, number) for number in range(len(ways))]
-        chosen = of_all(numbers, 0), of_all(seconds, np.inf), of_all(full, 0), of_all(selective, 0)
-        return FastestStages(self, [way.costs for way in ways], *chosen)
+        every = np.array([way.seconds for way in ways])
+        seconds = np.full((len(places), len(begin) + 1), np.inf)
+        seconds[:, short] = every.min(axis=0)
+        return FastestStages(self, short, ways, every.argmin(axis=0), seconds)
 
     def least_need(self, place: Standing) -> Floats:
         """Bytes under the strategies that need least, as a band for `balancer.search.cut`."""
@@ -165,15 +166,14 @@ class StageCosts:
 
 
 class FastestStages(NamedTuple):
-    """Some stages with the strategies that are fastest there, by stage and by `costs.ranges`, behind which comes no
-    range: the `way` among `ways`, seconds, and how many units are recomputed in full and selectively."""
+    """Some stages with the strategies that are fastest there: by stage and by the `short` ones of `costs.ranges`, the
+    `way` among `ways`; and seconds, by all ranges, behind which comes no range."""
 
     costs: StageCosts
-    ways: Sequence[StrategyCosts]
+    short: Ints
+    ways: Sequence[_Way]
     way: Ints
     seconds: Floats
-    full: Ints
-    selective: Ints
 
     def bands(self) -> list[Floats]:
         """Seconds of a micro-batch, for `balancer.search.cut`; infinite where nothing fits."""
@@ -186,8 +186,10 @@ class FastestStages(NamedTuple):
         costs, found = self.costs, []
         for row, (first, last) in enumerate(cuts):
             at, units = costs.ranges.which(first, last), (int(costs.cuts[first]), int(costs.cuts[last]))
-            again = recomputed(int(self.full[row, at]), int(self.selective[row, at]), units[1] - units[0])
-            found.append(self.ways[self.way[row, at]].strategy.stage(costs.pool.name, costs.tp, units, again))
+            number = int(np.searchsorted(self.short, at))
+            way = self.ways[self.way[row, number]]
+            again = way.recomputed(row, number, int(costs.ranges.begin[at]), int(costs.ranges.end[at]))
+            found.append(way.costs.strategy.stage(costs.pool.name, costs.tp, units, again))
         return found
 
 
@@ -210,6 +212,7 @@ class _Stages:
         taken = TAKEN * (places.copies - 1) * costs.state.gradients.max()
         self.copies = (SENT * self._of(costs.gradients) + taken) * (places.copies > 1)
         self.update_s = self._of(costs.update) * places.owned / places.micro_batches
+        self._over: dict[RecomputeWord, Floats] = {}
 
     def _of(self, sums: Floats) -> Floats:
         found: Floats = sums[self.end] - sums[self.begin]
@@ -224,13 +227,13 @@ class _Stages:
 
     def over(self, word: RecomputeWord) -> Floats:
         """How much more than there is."""
-        found: Floats = self.need(word) - self.places.limit_bytes
-        return found
+        if word not in self._over:
+            self._over[word] = self.need(word) - self.places.limit_bytes
+        return self._over[word]
 
     def plain(self) -> _Way:
         seconds = self._of(self.costs.units["none"].seconds) + self.update_s
-        none = np.zeros(seconds.shape, dtype=np.int64)
-        return _Way(self.costs, np.where(self.over("none") <= 0, seconds, np.inf), none, none)
+        return _Way(self.costs, np.where(self.over("none") <= 0, seconds, np.inf))
 
     def mixed(self, low: RecomputeWord, high: RecomputeWord) -> _Way:
         """As few units as fit are recomputed the `high` way, the first ones, and the others the `low` way."""
@@ -240,9 +243,7 @@ class _Stages:
         fits, upto = count <= end, np.minimum(np.maximum(count, begin), end)
         fits &= self.state + self.copies <= self.places.limit_bytes
         seconds = above.seconds[upto] - above.seconds[begin] + below.seconds[end] - below.seconds[upto] + self.update_s
-        several, none = upto - begin, np.zeros_like(upto)
-        full, selective = (several, end - upto if low == "selective" else none) if high == "full" else (none, several)
-        return _Way(self.costs, np.where(fits, seconds, np.inf), full, selective)
+        return _Way(self.costs, np.where(fits, seconds, np.inf), low, high, upto)
 
 
 def least_part(costs: Sequence[StageCosts]) -> float:

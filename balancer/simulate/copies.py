@@ -1,7 +1,8 @@
 """How copies of a stage sum gradients and share parameters inside a pool whose hosts a fabric joins.
 
 Each chip sends a sum on once, and is given a parameter once, however many copies there are: what a reduce-scatter and
-an all-gather take. The copies of one host carry theirs side by side."""
+an all-gather take. The copies of one host carry theirs side by side. What grows with copies is the way round them all,
+which every message goes step by step."""
 
 from __future__ import annotations
 
@@ -31,8 +32,11 @@ class CopyLinks:
     def of(self, stage: StagePlan) -> LinkDirection:
         key = stage.pool, stage.chips
         if key not in self._links:
-            pool, copies = self._topology.pool(stage.pool), self._copies[stage.pool, stage.units]
-            rate = self._topology.inside_bytes_per_s(pool, len(copies), beside=copies[host_of(self._topology, stage)])
-            wires = () if self._free else (Wire(self._scale / (rate * stage.tp)),)
-            self._links[key] = LinkDirection(wires, 0.0)
+            self._links[key] = LinkDirection(() if self._free else (self._wire(stage),), 0.0)
         return self._links[key]
+
+    def _wire(self, stage: StagePlan) -> Wire:
+        pool, copies = self._topology.pool(stage.pool), self._copies[stage.pool, stage.units]
+        rate = self._topology.inside_bytes_per_s(pool, len(copies), beside=copies[host_of(self._topology, stage)])
+        around_s = self._topology.around_s(pool, copies.total())
+        return Wire(self._scale / (rate * stage.tp), self._scale * around_s)

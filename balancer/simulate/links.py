@@ -12,13 +12,13 @@ End = tuple[str, int]
 
 
 class Wire:
-    """Carries one message after another. `latest` is when the last one was handed over, `resumed` the same of those
-    that were carried before it resumed."""
+    """Carries one message after another, each for `message_s` and its bytes. `latest` is when the last one was handed
+    over, `resumed` the same of those that were carried before it resumed."""
 
-    __slots__ = "busy_s", "free_at", "latest", "resumed", "seconds_per_byte"
+    __slots__ = "busy_s", "free_at", "latest", "message_s", "resumed", "seconds_per_byte"
 
-    def __init__(self, seconds_per_byte: float) -> None:
-        self.seconds_per_byte = seconds_per_byte
+    def __init__(self, seconds_per_byte: float, message_s: float = 0.0) -> None:
+        self.seconds_per_byte, self.message_s = seconds_per_byte, message_s
         self.free_at = self.busy_s = 0.0
         self.latest = self.resumed = -inf
 
@@ -45,7 +45,7 @@ class LinkDirection:
         """When a message handed over now arrives. Call in order of time."""
         start = end = now
         for wire in self.wires:
-            took = bytes_ * wire.seconds_per_byte
+            took = wire.message_s + bytes_ * wire.seconds_per_byte
             if wire.free_at > start:
                 start = wire.free_at
             wire.free_at = start + took

@@ -44,8 +44,9 @@ class Peers:
 
     A link is connected when it is first needed, and then stays so until its peer is lost.
 
-    patience_s  a peer that is silent for so long is lost, and so is one that is not reached. Until then a connection
-                that breaks is made anew, by the side that dialled it, and nothing is lost or repeated.
+    patience_s  a peer that is silent for so long is lost, and so is one that is not reached; an emulated line's delay
+                is no silence. Until then a connection that breaks is made anew, by the side that dialled it, and
+                nothing is lost or repeated.
     """
 
     def __init__(self, loop: Loop, frames: Frames, report: Callable[[Word], None], patience_s: float) -> None:
@@ -267,11 +268,11 @@ class Peers:
         for connection in self._dialler.late(self._established, _SILENT_BEATS * period):
             self._cut(connection, wire_error("connection", connection.peer, "no proof of itself in time"))
         needed = [(peer, stream) for peer in self._peers.values() if peer.needed for stream in peer.link.streams]
-        late = {peer.link.peer: stream for peer, stream in needed if stream.silence_s > self._patience_s}
+        late = {peer.name: stream for peer, stream in needed if peer.link.silence_s(stream) > self._patience_s}
         self._give_up({name: stream.cause for name, stream in late.items() if not stream.connections})
         for peer, stream in needed:
             if not peer.link.is_lost:
-                self._look_after(peer, stream, stream.silence_s, period)
+                self._look_after(peer, stream, peer.link.silence_s(stream), period)
         for link, stream in self._established.values():
             link.ping(stream)
         self._loop.call_at(time.monotonic() + period, self._beat)

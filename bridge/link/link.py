@@ -134,6 +134,12 @@ class Link:
         """Learns the peer's clock."""
         self.clock.sample(header.sequence, header.offset, header.sent_ns, time.time_ns())
 
+    def silence_s(self, stream: Stream) -> float:
+        """How long the peer has given no sign of life over one of the streams that it could have: once connected, an
+        emulated line delays the first by what it delays all."""
+        delay_s = self.pace.delay_s if self.pace and stream.connections else 0.0
+        return max(0.0, stream.silence_s - delay_s)
+
     @property
     def chunk_bytes(self) -> int:
         """How long a frame's payload may be, so that it is cheap and holds nobody up."""

@@ -14,7 +14,7 @@ PART_BYTES = 4 << 20
 """How finely the ends of a channel tell how far a slot is filled: a part's copy takes longer than the telling."""
 SYNC_BUCKET_BYTES = 1 << 19
 """How much of the gradients travels at once where nobody says otherwise."""
-PURPOSES = ("activation", "gradient", "sync", "tied", "state", "control")
+PURPOSES = ("activation", "gradient", "sync", "tied", "state", "shadow", "control")
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,6 @@ aligned.aligned        a model against what a person names: an `Alignment` of al
 reference.Reference    what a model is compared with: here that of transformers, and another model of ours
 planned                ranks of a plan, emulated on this host: watched_rank is their program
 comparison             how its units and operators are judged
-tolerance.Tolerance    how far apart numbers of a type may be
 as_table, as_page      an alignment for people; as_data for programs
 errors                 what cannot be compared
 """

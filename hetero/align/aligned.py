@@ -14,9 +14,9 @@ from hetero.align.lacking import lacking
 from hetero.align.planned import PlannedReference
 from hetero.align.reference import OurReference, Reference, TheirReference, check_comparable
 from hetero.align.source import Source, source
-from hetero.align.tolerance import TOLERANCES, Tolerance
 from hetero.job.file.plan_file import read_plan
 from hetero.job.job import Job
+from hetero.models.tolerance import TOLERANCES, Tolerance
 from hetero.paths import local
 
 TRANSFORMERS = "transformers"

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from hetero.align.difference import Difference
 from hetero.align.misalignment import Misalignment
-from hetero.align.tolerance import Tolerance
+from hetero.models.tolerance import Tolerance
 
 REST, HEAD = "sum", "head"
 """What a unit makes of its operators; the last one a loss."""

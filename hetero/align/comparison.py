@@ -14,14 +14,14 @@ import torch
 
 from hetero.align.alignment import HEAD, REST, Alignment, Errors, UnitAlignment
 from hetero.align.difference import Difference
-from hetero.align.distance import length, relative
 from hetero.align.model_trace import ModelTrace
 from hetero.align.ours import OurModel
 from hetero.align.shards import Shards
 from hetero.align.source import Source
-from hetero.align.tolerance import Tolerance
 from hetero.align.weights import difference
 from hetero.models.batch import Batch
+from hetero.models.distance import length, relative
+from hetero.models.tolerance import Tolerance
 from hetero.models.unit import LOSS
 
 

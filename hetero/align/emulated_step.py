@@ -36,7 +36,8 @@ def emulated(job: Job, plan: Plan, precision: str | None) -> Job:
     """The job on emulated chips of the pools that the plan uses, computing in `precision`, if that is given, where all
     of the model trains. Raises JobError where they cannot."""
     pools = {name: _emulated(pool, precision) for name, pool in job.pools.items() if name in plan.pools()}
-    train = job.train.model_copy(update={"precision": precision or job.train.precision, "freeze": (), "lora": None})
+    plain = {"freeze": (), "lora": None, "shadow": None}
+    train = job.train.model_copy(update={"precision": precision or job.train.precision, **plain})
     for name, pool in pools.items():
         check_pool(name, pool, train.precision)
     if (ranks := sum(pool.count for pool in pools.values())) > MOST_RANKS:

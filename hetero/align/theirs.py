@@ -15,13 +15,13 @@ import torch
 from torch import nn
 
 from bridge.layout.layout import whole
-from hetero.align.distance import relative
 from hetero.align.errors import AlignError
 from hetero.align.model_trace import ModelTrace
 from hetero.align.operator_probe import BEFORE, EXPERTS, TURNED, as_weights
 from hetero.align.source import Source
 from hetero.layers.cross_entropy import IGNORED
 from hetero.models.batch import Batch
+from hetero.models.distance import relative
 from hetero.models.parts.attention import Attention
 from hetero.models.parts.routing_module import Routes
 from hetero.models.registry import architecture

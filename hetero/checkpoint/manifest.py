@@ -147,11 +147,19 @@ def _problem(boxes: tuple[tuple[Shape, Region], ...]) -> str | None:
     shapes, regions = {shape for shape, _ in boxes}, [region for _, region in boxes]
     if len(shapes) > 1:
         return f"its owners disagree on its shape: {sorted(shapes)}"
+    if not all(_lies_in(region, boxes[0][0]) for region in regions):
+        return "a part of it lies outside it"
     if any(overlap(one, other) is not None for one, other in combinations(regions, 2)):
         return "two owners hold the same part of it"
     held = sum(prod(stop - start for start, stop in region) for region in regions)
     needed = prod(boxes[0][0])
     return None if held == needed else f"its owners hold {held} of {needed} elements"
+
+
+def _lies_in(region: Region, shape: Shape) -> bool:
+    return len(region) == len(shape) and all(
+        0 <= start <= stop <= extent for (start, stop), extent in zip(region, shape, strict=True)
+    )
 
 
 def last_good(saved: Sequence[Manifest], updates: int) -> Manifest | None:

@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 
 from bridge.layout.layout import Region, Shape, TensorLayout, overlap
 from bridge.rank import RankId
@@ -89,7 +89,7 @@ class CheckpointReader:
             box = overlap(stored.region, region)
             if box is None:
                 continue
-            part = self._load(piece, _key(name, kind), () if box == stored.region else within(box, stored.region))
+            part = self._load(piece, _key(name, kind), stored.region, box)
             if box == region:
                 return part
             if target is None:
@@ -116,24 +116,31 @@ class CheckpointReader:
             rule = f"the stored tensor has the shape {shape}"
             raise CheckpointError(name, region, rule, remedy, file=str(self._folder))
 
-    def _load(self, piece: StoredPiece, key: str, box: tuple[slice, ...]) -> torch.Tensor:
-        """The `box` of what is stored, all of it without one."""
-        if piece.file not in self._files:
-            self._files[piece.file] = self._stack.enter_context(self._open(piece))
-        file = self._files[piece.file]
-        if isinstance(file, TensorFile):
-            return file.read(key, box)
-        return file.get_slice(key)[box] if box else file.get_tensor(key)
-
-    def _open(self, piece: StoredPiece) -> Any:
-        path = self._folder / piece.file
+    def _load(self, piece: StoredPiece, key: str, region: Region, wanted: Region) -> torch.Tensor:
+        """The box `wanted` of the `region` of a tensor that is stored in a piece. Raises DamagedCheckpoint where it is
+        not as the manifest says: a checksum proves that nothing was damaged, and not who wrote it."""
         try:
-            if isinstance(path, StoreAddress):
-                return nullcontext(TensorFile(self._stack.enter_context(path.open())))
-            return safe_open(path, framework="pt")
+            if piece.file not in self._files:
+                self._files[piece.file] = self._stack.enter_context(self._open(piece))
+            part = _part(self._files[piece.file], key, () if wanted == region else within(wanted, region))
         except FileNotFoundError as error:
             rule, remedy = "it is gone: the run that saved it may have removed it", "resume from a newer checkpoint"
             raise DamagedCheckpoint("piece", piece.file, rule, remedy, file=str(self._folder)) from error
+        except (SafetensorError, ValueError, LookupError, TypeError) as error:
+            raise self._not_told(piece, key, str(error)) from error
+        if part.shape != tuple(stop - start for start, stop in wanted):
+            raise self._not_told(piece, key, f"another shape: {tuple(part.shape)}")
+        return part
+
+    def _open(self, piece: StoredPiece) -> Any:
+        path = self._folder / piece.file
+        if isinstance(path, StoreAddress):
+            return nullcontext(TensorFile(self._stack.enter_context(path.open())))
+        return safe_open(path, framework="pt")
+
+    def _not_told(self, piece: StoredPiece, key: str, cause: str) -> DamagedCheckpoint:
+        rule, remedy = f"it does not hold {key} as the manifest says ({cause})", "resume from another step"
+        return DamagedCheckpoint("piece", piece.file, rule, remedy, file=str(self._folder))
 
 
 def _stored(name: str, kinds: Mapping[str, torch.Tensor], layout: TensorLayout, position: int) -> StoredTensor:
@@ -142,6 +149,14 @@ def _stored(name: str, kinds: Mapping[str, torch.Tensor], layout: TensorLayout, 
         if tuple(value.shape) != shape:
             raise ValueError(f"{kind} of {name} has the shape {tuple(value.shape)}, its box has {shape}")
     return StoredTensor(shape=layout.shape, region=layout.region(position), kinds=tuple(kinds))
+
+
+def _part(file: Any, key: str, box: tuple[slice, ...]) -> torch.Tensor:
+    """The `box` of what is stored, all of it without one."""
+    if isinstance(file, TensorFile):
+        return file.read(key, box)
+    part: torch.Tensor = file.get_slice(key)[box] if box else file.get_tensor(key)
+    return part
 
 
 def _key(name: str, kind: str) -> str:

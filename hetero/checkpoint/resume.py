@@ -90,8 +90,6 @@ class ResumePoint:
         Raises CheckpointError, which names the steps that exist, if there is no such checkpoint.
         """
         folder, step = split(text, key)
-        if not os.path.isdir(folder):  # False too where it cannot be asked, as of a name that is too long
-            raise CheckpointError(key, text, f"there is no folder {folder}", "give RUN_DIR or RUN_DIR@STEP")
         store = store_of(folder)
         steps = store.steps()
         if not steps:
@@ -142,18 +140,19 @@ def _why(faults: Iterable[Fault]) -> str:
 
 
 def split(text: str, key: str) -> tuple[Path, int | None]:
-    """Folder and step; a folder whose own name has an @ in it wins over a step."""
-    folder, at, step = text.rpartition("@")
-    if not at or os.path.isdir(local(text, key)):
-        return local(text, key), None
-    if not (step.isascii() and step.isdigit()):
-        raise CheckpointError(
-            key,
-            text,
-            f"what follows the @ is a step, a whole number, not {step!r}",
-            "give RUN_DIR or RUN_DIR@STEP",
-        )
-    return local(folder, key), int(step)
+    """Folder and step; a folder whose own name has an @ in it wins over a step. Raises CheckpointError where there is
+    none."""
+    whole, (before, at, step) = local(text, key), text.rpartition("@")
+    remedy = "give RUN_DIR or RUN_DIR@STEP"
+    if not at or os.path.isdir(whole):
+        folder, number = whole, None
+    elif not (step.isascii() and step.isdigit()):
+        raise CheckpointError(key, text, f"what follows the @ is a step, a whole number, not {step!r}", remedy)
+    else:
+        folder, number = local(before, key), int(step)
+    if not os.path.isdir(folder):  # also where that cannot be asked, as of a name that is too long
+        raise CheckpointError(key, text, f"there is no folder {folder}", remedy)
+    return folder, number
 
 
 def _listed(folder: Path, steps: list[int]) -> str:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from math import prod
+from pathlib import Path
 from typing import Any
 
 from balancer.errors import PlanError
 from balancer.plan.plan import Plan
+from hetero.checkpoint.address import Location
 from hetero.checkpoint.store import CheckpointStore
+from hetero.foreign import open_plain
 
 _MOST_HEADER_BYTES = 100 << 20
 
@@ -47,8 +48,7 @@ class Summary:
                 shapes[name] = stored.shape
                 held = prod(stop - start for start, stop in stored.region)
                 elements.update(dict.fromkeys(stored.kinds, held))
-            with contextlib.suppress(OSError, ValueError):
-                dtypes.update(_dtypes(store, step, piece.file))
+            dtypes.update(_dtypes(store.folder(step) / piece.file))
         run = manifest.run
         return cls(
             step=step,
@@ -69,13 +69,15 @@ class Summary:
         return asdict(self)
 
 
-def _dtypes(store: CheckpointStore, step: int, piece: str) -> Iterator[str]:
-    """Of the tensors in a piece, by its header."""
-    with (store.folder(step) / piece).open("rb") as file:
-        header = json.loads(file.read(min(int.from_bytes(file.read(8), "little"), _MOST_HEADER_BYTES)))
-    for name, told in header.items():
-        if name != "__metadata__":
-            yield str(told["dtype"])
+def _dtypes(piece: Location) -> list[str]:
+    """Of the tensors in a piece, by its header; none of what is no piece: `verify` says that."""
+    try:
+        with open_plain(piece) if isinstance(piece, Path) else piece.open() as file:
+            header = json.loads(file.read(min(int.from_bytes(file.read(8), "little"), _MOST_HEADER_BYTES)))
+        told = [tensor["dtype"] for name, tensor in header.items() if name != "__metadata__"]
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return []
+    return [dtype for dtype in told if isinstance(dtype, str)]
 
 
 def _plan(saved: dict[str, Any]) -> str:

@@ -6,6 +6,7 @@ The format's own library writes to a path alone, and its checksum would be a sec
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from math import prod
 from typing import Any, BinaryIO
@@ -40,32 +41,37 @@ class TensorFile:
     """Reads parts of tensors from an open file, which stays the caller's. Raises ValueError for another format."""
 
     def __init__(self, file: BinaryIO) -> None:
-        self._file = file
+        self._file, self._size = file, file.seek(0, os.SEEK_END)
         length = int.from_bytes(self._range(0, 8), "little")
         if not 0 < length <= MOST_HEADER_BYTES:
             raise ValueError(f"a header of {length} bytes")
-        self._entries: dict[str, Any] = json.loads(self._range(8, 8 + length))
+        try:
+            self._entries: dict[str, Any] = json.loads(self._range(8, 8 + length))
+        except RecursionError:
+            raise ValueError("a header that lies too deep") from None
         self._zero = 8 + length
 
     def read(self, name: str, box: tuple[slice, ...]) -> torch.Tensor:
-        """A box of a tensor, by whole rows of its first dimension; all of the tensor without one."""
+        """A box of a tensor, by whole rows of its first dimension; all of the tensor without one. Raises LookupError,
+        TypeError and ValueError where the file tells of no such tensor."""
         entry = self._entries[name]
-        dtype, shape = _TYPES[entry["dtype"]], entry["shape"]
-        row = dtype.itemsize * prod(shape[1:])
-        first, last = (box[0].start, box[0].stop) if box else (0, shape[0] if shape else 1)
-        begin = self._zero + entry["data_offsets"][0]
-        rows = torch.empty([last - first, *shape[1:]] if shape else [], dtype=dtype)
-        if rows.numel():
-            data = bytearray(self._range(begin + first * row, begin + last * row))
-            rows = torch.frombuffer(data, dtype=dtype).view(rows.shape)
+        dtype, shape, (begin, end) = _TYPES[entry["dtype"]], entry["shape"], entry["data_offsets"]
+        row, extent = dtype.itemsize * prod(shape[1:]), shape[0] if shape else 1
+        if not 0 <= begin <= end <= self._size - self._zero or end - begin != extent * row:
+            raise ValueError(f"bytes {begin} to {end} for the shape {shape}")
+        first, last = (box[0].start, box[0].stop) if box else (0, extent)
+        if last > extent:
+            raise ValueError(f"{extent} rows and no more")
+        data = bytearray(self._range(self._zero + begin + first * row, self._zero + begin + last * row))
+        rows_shape = [last - first, *shape[1:]] if shape else []
+        rows = torch.frombuffer(data, dtype=dtype).view(rows_shape) if data else torch.empty(rows_shape, dtype=dtype)
         return rows[(slice(None), *box[1:])].contiguous() if box else rows
 
     def _range(self, start: int, stop: int) -> bytes:
+        if stop > self._size:
+            raise ValueError(f"it ends at byte {self._size}, before {stop}")
         self._file.seek(start)
-        data = self._file.read(stop - start)
-        if len(data) != stop - start:
-            raise ValueError(f"it ends at byte {start + len(data)}, before {stop}")
-        return data
+        return self._file.read(stop - start)
 
 
 def _header(tensors: list[tuple[str, torch.Tensor]]) -> bytes:

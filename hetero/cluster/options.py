@@ -35,7 +35,13 @@ _WORD = r"[A-Za-z0-9]?[A-Za-z0-9._-]*"
 LabelName = Annotated[
     str, _like(rf"([A-Za-z0-9.-]+/)?(?!$){_WORD}", "a label's name has letters, digits, . _ and - only")
 ]
-LabelRule = Annotated[str, Field(pattern=rf"^!?({_WORD}|in\( *{_WORD}( *, *{_WORD})* *\))$")]
+LabelRule = Annotated[
+    str,
+    _like(
+        rf"!?({_WORD}|in\( *{_WORD}( *, *{_WORD})* *\))",
+        "what a label must be is a word of letters, digits, . _ and -, or in(a, b), or either with ! before it",
+    ),
+]
 
 
 class EnvOptions(BaseModel):

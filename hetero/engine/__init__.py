@@ -10,4 +10,5 @@ calibration  with trial, passes, repeats and products: what units take on the ch
 rates        what chips do in a second of what units are made of
 state/       what it has learnt
 step/        what it does in a step
+shadow/      what of a step is computed again by another pool
 """

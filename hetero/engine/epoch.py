@@ -17,6 +17,7 @@ from bridge.words.channel import ChannelSpec
 from hetero.checkpoint.hf_layout import HfLayout
 from hetero.checkpoint.store import CheckpointStore
 from hetero.engine.expected import ChipPace, workload_of
+from hetero.engine.shadow.shadow import Shadow
 from hetero.engine.state.ownership import Holding, alike
 from hetero.engine.state.replicas import ReplicaCheck
 from hetero.engine.state.saving import Saver
@@ -79,6 +80,7 @@ class Epoch:
         self._totals = Totals(messenger, active_ranks(spec.plan), groups.active)
         told = tensors, messenger, groups.shared, self._totals, self._meter, saver, self._pace
         self._update = StepUpdate(spec, self.stage, state, *told)
+        self._shadow = Shadow(spec, self._me, self.stage, world.backend, port, self._totals, self._meter)
         self._replicas = [
             ReplicaCheck(found, dict(self.stage.parameters), self._me) for found in alike(tensors, precisions)
         ]
@@ -100,8 +102,10 @@ class Epoch:
         self._native.begin(self._orders)
         with self._meter.reading():
             batch = self._text.batch(step)
-        self._executor.run(batch.micro_batch, update.made, update.arrival)
-        totals = update.run(*self._spoken(self._executor, batch.counted), self.hold)
+        with self._shadow.watching(step, batch.micro_batch) as batch_of:
+            self._executor.run(batch_of, update.made, update.arrival)
+        totals = update.run(*self._spoken(self._executor, batch.counted), self.hold, self._shadow.run)
+        totals = replace(totals, shadow=self._shadow.found)
         self._executor.drain()
         self.stage.clear()
         self.held, self.state.step = totals.held, step + 1

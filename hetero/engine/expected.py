@@ -12,7 +12,7 @@ from balancer.cost.stage_times import stage_time, stage_unit_time
 from balancer.cost.times import datasheet_times, update_s
 from balancer.cost.topology import Topology
 from balancer.cost.workload import Workload
-from balancer.plan.plan import Plan
+from balancer.plan.plan import Plan, StagePlan
 from balancer.schedule.action import COMPUTING, Kind
 from balancer.schedule.lowering import actions_of, last_backwards
 from hetero.engine.step.stage import RankPlace
@@ -57,7 +57,8 @@ def workload_of(spec: RunSpec) -> Workload:
     """What the run's model costs, unit by unit."""
     model, train = architecture(spec.model, spec.train.tuning), spec.train
     work = model.workload(spec.text.seq_len, train.global_batch, train.precision)
-    return replace(work, update=train.optimizer.update, packed=spec.text.packs)
+    shadow = train.shadow.pool if train.shadow else None
+    return replace(work, update=train.optimizer.update, packed=spec.text.packs, shadow=shadow)
 
 
 def topology_of(pools: Mapping[str, Pool], precisions: Mapping[str, str]) -> Topology:
@@ -78,6 +79,15 @@ def expected_s(topology: Topology, workload: Workload, plan: Plan, place: RankPl
         found |= {(kind, chunk.index): time.of(kind) for kind in COMPUTING}
     found[Kind.STEP, -1] = time_scale * update_s(topology.pool(stage.pool).chip, workload, stage)
     return found
+
+
+def alone_expected_s(spec: RunSpec, pool: str, micro_batch: int, unit: int) -> dict[Kind, float]:
+    """Of a micro-batch in one unit, whole on one chip of a pool: its forward, and the gradient of its input."""
+    topology, workload = topology_of(spec.pools, spec.plan.precisions()), workload_of(spec)
+    stage = StagePlan(pool=pool, tp=1, units=((unit, unit + 1),))
+    time = stage_unit_time(datasheet_times(topology, workload), topology, workload, stage, unit, micro_batch)
+    slowed = time.slowed(micro_batch * spec.time_scale)
+    return {kind: slowed.of(kind) for kind in (Kind.F, Kind.I)}
 
 
 def laps(topology: Topology, workload: Workload, plan: Plan, place: RankPlace) -> Laps:

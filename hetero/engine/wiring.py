@@ -152,7 +152,7 @@ def _boundaries(
         for purpose, (source, target) in directions:
             placements = [
                 [
-                    _stream(shape_BT, size, ranks[stage], pipeline.stages[stage].sequence_parallel)
+                    stream_placement(shape_BT, size, ranks[stage], pipeline.stages[stage].sequence_parallel)
                     for size in sizes.values()
                 ]
                 for stage in (source, target)
@@ -209,7 +209,9 @@ def _boundary_name(pipeline: int, chunk: int) -> str:
     return f"pipeline{pipeline}.boundary{chunk}"
 
 
-def _stream(shape_BT: tuple[int, int], size: int, ranks: Sequence[RankId], sequence_parallel: bool) -> Placement:
+def stream_placement(
+    shape_BT: tuple[int, int], size: int, ranks: Sequence[RankId], sequence_parallel: bool
+) -> Placement:
     """A boundary tensor, as (B * T, D), lies whole on every rank of a stage, or, if that is sequence-parallel, in rows,
     in the order of the ranks' numbers, which is their communicator's."""
     shape = (shape_BT[0] * shape_BT[1], size)

@@ -22,7 +22,6 @@ from hetero.errors import did_you_mean, explains_itself
 from hetero.job.errors import JobError
 from hetero.masking import MASK, first_masked
 from hetero.models.description import ModelDescription
-from hetero.models.dimensions import Dimensions
 from hetero.models.options import ModelOptions
 from hetero.models.registry import architecture
 from hetero.models.tuning import EVERYTHING, Tuning
@@ -34,7 +33,7 @@ Pools = Mapping[str, PoolOptions]
 
 FLOAT8, BFLOAT16 = "fp8", "bfloat16"
 """The codec whose values are such."""
-MOST_CHIPS, MOST_LAYERS, MOST_TP = 10**6, 1000, 128
+MOST_CHIPS, MOST_TP = 10**6, 128
 """More would keep the balancer busy for minutes."""
 _NO_NAME = re.compile(r"[^\w-]|^$")
 LONGEST_NAME = 63
@@ -161,6 +160,18 @@ def _check_codec(bridge: BridgeOptions, ends: tuple[str, str], end: str, chip: C
         raise JobError(key, codec, rule, f"set int8 or bf16 {between}")
 
 
+def check_shadow(train: TrainOptions, pools: Pools) -> None:
+    """A pool of the job computes again what others do."""
+    if train.shadow is None:
+        return
+    if train.shadow.pool not in pools:
+        remedy = did_you_mean(train.shadow.pool, pools)
+        raise JobError("train.shadow.pool", train.shadow.pool, "must name a pool of this job", remedy)
+    if len(pools) == 1:
+        rule = "computes again what other pools do, and the job has no other"
+        raise JobError("train.shadow.pool", train.shadow.pool, rule, "leave train.shadow out, or add a pool")
+
+
 def check_time_scale(time_scale: float | str, emulated: bool) -> None:
     """Real chips cannot be slowed."""
     if isinstance(time_scale, str):
@@ -176,7 +187,6 @@ def check_model(model: ModelOptions, data: DataOptions, pools: Pools, tuning: Tu
     text, and can be cut as the pools ask."""
     try:
         described = model.resolve()
-        _check_layers(_layers(described))
         told = architecture(described, tuning)
     except Exception as error:
         if not explains_itself(error):
@@ -204,20 +214,6 @@ def check_text(model: ModelDescription, data: DataOptions) -> None:
         raise JobError("data.seq_len", data.seq_len, rule, f"use {told.longest} or less")
     if told.alone is not None and packs(data):
         raise JobError("data.pack", True, told.alone, "set it to false")
-
-
-def _layers(model: ModelDescription) -> int:
-    """What config.json says, if it says a number, is what a family reads first."""
-    if isinstance(model, Dimensions):
-        return model.layers
-    told = (model.values.get(key) for key in ("num_hidden_layers", "n_layer"))
-    return max((layers for layers in told if isinstance(layers, int)), default=0)
-
-
-def _check_layers(layers: int) -> None:
-    """Before they are listed."""
-    if layers > MOST_LAYERS:
-        raise JobError("model", f"{layers} layers", f"has at most {MOST_LAYERS} layers", "use fewer")
 
 
 def check_format(checkpoint: CheckpointOptions, tuning: Tuning) -> None:

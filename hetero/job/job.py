@@ -21,6 +21,7 @@ from hetero.job.checks import (
     check_links,
     check_model,
     check_pool,
+    check_shadow,
     check_sizes,
     check_time_scale,
     check_trackers,
@@ -92,6 +93,7 @@ class Job(BaseModel):
         for name, pool in self.pools.items():
             check_pool(name, pool, self.train.precision)
         check_links(self.bridge, self.pools, self.train.precision)
+        check_shadow(self.train, self.pools)
         check_time_scale(self.time_scale, self.emulated)
         check_model(self.model, self.data, self.pools, self.train.tuning)
         check_trackers(self.monitor)
@@ -144,7 +146,7 @@ class Job(BaseModel):
         What is held out counts, since nothing is trained on it. The length of the run counts only where the learning
         rate depends on it, so a finished run can be continued.
         """
-        invariant = {"micro_batch", "replica_check_every", "loss_scale"}
+        invariant = {"micro_batch", "replica_check_every", "loss_scale", "shadow"}
         if self.train.optimizer.schedule == "constant":
             invariant.add("steps")
         if self.train.tuning == EVERYTHING:

@@ -10,4 +10,5 @@ tuning.Tuning          what of a model trains, and the adapters beside its produ
 batch.Batch            what a unit's module is given of a micro-batch
 options.ModelOptions   what a job says of its model
 flops.masked_flops     what a causal mask leaves out
+distance, tolerance    how far apart two ways of computing a unit are, and may be: a `Tolerance`
 """

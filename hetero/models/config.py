@@ -19,6 +19,10 @@ _NO_MATTER = frozenset({
 """Of labels, tokens, files and generation: none changes what the model computes of a sample."""
 
 
+_LARGEST = 1 << 24
+"""More than any has, and no more than can be counted up."""
+
+
 class Config:
     """Each read names a key with the value that transformers takes where config.json has none. Raises ModelError."""
 
@@ -36,6 +40,8 @@ class Config:
         value = self._value(key, default)
         if type(value) is not int or value < 1:
             raise config_error(key, value, "must be a positive integer", "correct it")
+        if value > _LARGEST:
+            raise config_error(key, value, f"must be at most {_LARGEST:,}", "correct it")
         return value
 
     def number(self, key: str, default: float) -> float:

@@ -12,7 +12,7 @@ class Dimensions(BaseModel):
 
     family: str = Field("llama", description="architecture")
     layers: int = Field(gt=0, description="decoder layers; each is two units")
-    hidden: int = Field(gt=0, description="width of the residual stream")
+    hidden: int = Field(gt=0, le=1 << 20, description="width of the residual stream")
     heads: int = Field(gt=0, description="query heads")
     kv_heads: int = Field(gt=0, description="key and value heads; must divide heads")
     ffn: int = Field(gt=0, description="inner width of the MLP")

@@ -23,6 +23,7 @@ OF_DIMENSIONS = ("llama",)
 """The families that sizes alone tell."""
 
 
+MOST_LAYERS = 1000
 NATIVE, TRANSFORMERS = "native", "transformers"
 """Who serves a model: our own parts, cut between half layers, for every strategy; or transformers' own modules."""
 
@@ -58,6 +59,7 @@ def family_names() -> tuple[str, ...]:
 def architecture(description: ModelDescription, tuning: Tuning = EVERYTHING) -> Architecture:
     """The model that is described, with what a job trains of it; ModelError if there is no such family, or it does not
     know what is asked of it, and as `tuned`."""
+    _check_layers(description)
     if isinstance(description, Dimensions):
         family = _family("model.dimensions.family", description.family, OF_DIMENSIONS)
     else:
@@ -69,10 +71,22 @@ def architecture(description: ModelDescription, tuning: Tuning = EVERYTHING) -> 
 @cache
 def weights(model: HfModel) -> WeightMap:
     """Where its directory has the model's tensors; ModelError as `architecture`."""
+    _check_layers(model)
     if _is_provided(model):
         return provided.weights(model)
     found: WeightMap = _family("model.hf", model.model_type, family_names()).weights(model)
     return found
+
+
+def _check_layers(model: ModelDescription) -> None:
+    """Before they are listed. What config.json says, if it says a number, is what a family reads first."""
+    if isinstance(model, Dimensions):
+        layers = model.layers
+    else:
+        told = (model.values.get(key) for key in ("num_hidden_layers", "n_layer"))
+        layers = max((number for number in told if isinstance(number, int)), default=0)
+    if layers > MOST_LAYERS:
+        raise ModelError("model", f"{layers} layers", f"has at most {MOST_LAYERS} layers", "use fewer")
 
 
 def _is_provided(model: HfModel) -> bool:

@@ -135,4 +135,5 @@ def _of_own_kinds(units: Sequence[Unit]) -> Iterator[Unit]:
 def _unknown(key: str, name: str, rule: str, known: Sequence[str]) -> ModelError:
     near = get_close_matches(name, known, n=_NEAR, cutoff=0.4)
     shown = near or known[: 2 * _NEAR]
-    return ModelError(key, name, rule, f"{'did you mean' if near else 'names are such as'} {', '.join(shown)}?")
+    listed = ", ".join(shown)
+    return ModelError(key, name, rule, f"did you mean {listed}?" if near else f"names are such as {listed}")

@@ -1,4 +1,5 @@
-"""What is slower than it was: lines of `metrics.jsonl` in, events out. Pure; the numbers say all."""
+"""What is slower than it was, or computes something else: lines of `metrics.jsonl` in, events out. Pure; the numbers
+say all."""
 
 from __future__ import annotations
 
@@ -52,7 +53,8 @@ class Baseline:
 
 class Alerts:
     """`pool_slow` when a pool's capacity falls 10% below its own median, `rank_slow` when a stage takes 10% longer than
-    its own and which of its ranks is the slowest; `pool_recovered` and `rank_recovered` when that is over.
+    its own and which of its ranks is the slowest; `pool_recovered` and `rank_recovered` when that is over. `drift` when
+    another pool has computed some of a stage again and found more than the tolerance, each time.
 
     A new plan epoch begins anew, for other work takes other times.
     """
@@ -70,7 +72,7 @@ class Alerts:
             self._stages.clear()
         return [
             replace(notice, step=line["step"], epoch=line["epoch"])
-            for notice in (*self._pool_alerts(line), *self._stage_alerts(line))
+            for notice in (*self._pool_alerts(line), *self._stage_alerts(line), *_drift(line))
         ]
 
     def _pool_alerts(self, line: Mapping[str, Any]) -> Iterable[Notice]:
@@ -91,6 +93,13 @@ class Alerts:
                 facts = {"pipeline": place[0], "stage": place[1], "host": stage["host"]}
                 times = {"compute_s": compute_s, "median_s": baseline.median, "ratio": compute_s / baseline.median}
                 yield Notice(_kind("rank", baseline), facts | times, pool=stage["pool"], rank=slowest)
+
+
+def _drift(line: Mapping[str, Any]) -> Iterable[Notice]:
+    found = dict(line.get("shadow") or {})
+    if found and max(found["value"], found.get("gradient", 0.0)) > found["tolerance"]:
+        pool = found.pop("pool")
+        yield Notice("drift", found, pool=pool)
 
 
 def _kind(what: str, baseline: Baseline) -> str:

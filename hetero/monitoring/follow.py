@@ -15,6 +15,7 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
@@ -37,6 +38,7 @@ MOST_UNITS = 1 << 20
 """Kinds of events, and hosts."""
 MOST_WHOLE_BYTES = 1 << 20
 _EVALUATED, _NOT_EVALUATED = b'"eval_loss"', b'"eval_loss": null'
+_SHADOWED = b'"shadow": {'
 T = TypeVar("T")
 _STEP = re.compile(rb'\{"step": ?(\d{1,12}),')
 
@@ -79,6 +81,8 @@ class Follower:
         self.events: deque[Record] = deque(maxlen=EVENTS_KEPT)
         self.last_of_kind: dict[str, Record] = {}
         self.hosts: dict[str, Record] = {}
+        self.shadowed: MetricsLine | None = None
+        """The newest line of a step of which some was computed again."""
         self.unreadable = 0
         self.restarts = 0
         self._history = _Thinned()
@@ -93,6 +97,15 @@ class Follower:
         """Read what was added; True where that is anything."""
         news = [self._read_metrics(), self._read_events(), self._job.read(), self._plan.read()]
         return any(news)
+
+    def snapshot(self) -> Follower:
+        """What is known now, for another thread: polls of this one leave it as it is. It is not to be polled itself."""
+        taken = copy(self)
+        taken.recent, taken.events = copy(self.recent), copy(self.events)
+        taken.last_of_kind, taken.hosts = copy(self.last_of_kind), copy(self.hosts)
+        taken._history, taken._evaluated = self._history.snapshot(), self._evaluated.snapshot()
+        taken._job, taken._plan = copy(self._job), copy(self._plan)
+        return taken
 
     @property
     def last(self) -> MetricsLine | None:
@@ -124,6 +137,7 @@ class Follower:
         if replaced := self._metrics.replaced():
             self._forget(from_step=0)
         fresh: deque[tuple[int, bytes]] = deque(maxlen=RECENT)
+        shadowed = b""
         for line in self._metrics.lines():
             if (step := self._step_of(line)) is None:
                 self.unreadable += 1
@@ -137,8 +151,11 @@ class Follower:
             self._history.offer(step, line)
             if _EVALUATED in line and _NOT_EVALUATED not in line:
                 self._evaluated.offer(step, line)
+            if _SHADOWED in line:
+                shadowed = line
         self._history.settle()
         self._evaluated.settle()
+        self.shadowed = (_metrics(shadowed) if shadowed else None) or self.shadowed
         self.recent.extend(record for _, line in fresh if (record := _metrics(line)) is not None)
         return replaced or before != (self._step, self.restarts)
 
@@ -155,6 +172,8 @@ class Follower:
         self.recent = deque(kept, RECENT)
         self._history.cut(from_step)
         self._evaluated.cut(from_step)
+        if self.shadowed is not None and self.shadowed["step"] >= from_step:
+            self.shadowed = None
         self._step = from_step - 1
 
     def _read_events(self) -> bool:
@@ -211,6 +230,11 @@ class _Thinned:
 
     def points(self) -> Iterator[Point]:
         return (point for _, point in self._kept if isinstance(point, Point))
+
+    def snapshot(self) -> _Thinned:
+        taken = copy(self)
+        taken._kept = copy(self._kept)
+        return taken
 
     def cut(self, from_step: int) -> None:
         self._kept = [one for one in self._kept if one[0] < from_step]

@@ -55,6 +55,21 @@ class StageFigures(TypedDict, total=False):
     host: str | None
 
 
+class ShadowFigures(TypedDict, total=False):
+    """As `ShadowErrors` has them: an error that is null is not finite, and a gradient's may not be there."""
+
+    pipeline: Required[Count]
+    stage: Required[Count]
+    pool: str
+    by: str
+    micro_batch: Count
+    unit: Count
+    unit_kind: str
+    value: Number | None
+    gradient: NotRequired[Number | None]
+    tolerance: Number | None
+
+
 class MetricsLine(TypedDict, total=False):
     """In the order in which it is written. `Follower` knows a line by its first key, and a whole one by its last."""
 
@@ -72,6 +87,8 @@ class MetricsLine(TypedDict, total=False):
     """Of `tokens`, those whose loss is counted: runs of earlier releases counted all."""
     eval_loss: Number | None
     """In the lines of those steps alone after which the held-out samples were measured."""
+    shadow: ShadowFigures | None
+    """In the lines of those steps alone of which another pool has computed some again."""
     step_s: Number | None
     tokens_per_s: Number | None
     goodput: Number | None

@@ -59,6 +59,11 @@ STAGE_GAUGES = {
     "weight_s": ("hetero_stage_weight_seconds", "Weight gradient time of the stage's slowest rank, where apart."),
     "wait_s": ("hetero_stage_wait_seconds", "Waiting time of the stage's slowest rank in the last step."),
 }
+SHADOW_GAUGES = {
+    "value": ("hetero_shadow_value_error", "Relative error of a unit's value when the stage was last computed again."),
+    "gradient": ("hetero_shadow_gradient_error", "Relative error of the gradient of what the unit was given."),
+    "tolerance": ("hetero_shadow_tolerance", "What both may be."),
+}
 
 
 @dataclass
@@ -79,7 +84,7 @@ class Metrics:
         self._pool = gauges(POOL_GAUGES, POOL)
         self._link = gauges(LINK_GAUGES, LINK)
         self._crossed = {key: counter(name, text, LINK) for key, (name, text) in LINK_COUNTERS.items()}
-        self._stage = gauges(STAGE_GAUGES, STAGE)
+        self._stage, self._shadow = gauges(STAGE_GAUGES, STAGE), gauges(SHADOW_GAUGES, STAGE)
         self._seconds = Histogram(
             "hetero_step_seconds", "Duration of steps.", RUN, registry=self.registry, buckets=STEP_BUCKETS
         )
@@ -113,11 +118,16 @@ class Metrics:
             for key, crossed in self._crossed.items():
                 crossed.labels(**ends).inc(link[key])
         for stage in line["stages"]:
-            place = {"pipeline": str(stage["pipeline"]), "stage": str(stage["stage"])}
-            _set(self._stage, stage, self.run.labels(stage["pool"]) | place)
+            _set(self._stage, stage, self._place(stage))
+        if shadow := line.get("shadow"):
+            _set(self._shadow, shadow, self._place(shadow))
 
     def event(self, event: Mapping[str, Any]) -> None:
         self._events.labels(**self.run.labels(), kind=event["kind"]).inc()
+
+    def _place(self, stage: Mapping[str, Any]) -> dict[str, str]:
+        place = {"pipeline": str(stage["pipeline"]), "stage": str(stage["stage"])}
+        return self.run.labels(stage["pool"]) | place
 
     def _describe(self) -> None:
         """What does not change: constant facts as labels, by Prometheus's custom of `_info`."""

@@ -12,9 +12,9 @@ from math import nan
 from typing import cast
 
 from hetero.monitoring.links import merge_crossed, step_links, total_bytes
-from hetero.monitoring.metrics_line import MetricsLine, PoolFigures, StageFigures
+from hetero.monitoring.metrics_line import MetricsLine, PoolFigures, ShadowFigures, StageFigures
 from hetero.words.pool import Pool
-from hetero.words.step import HostStep, StageTimes, StepReport, StepTotals
+from hetero.words.step import HostStep, ShadowErrors, StageTimes, StepReport, StepTotals
 
 BUSY = ("forward_s", "backward_s", "weight_s", "optimizer_s")
 SUMMED = (*BUSY, "bridge_wait_s", "bubble_s", "data_s")
@@ -98,6 +98,8 @@ def merge_hosts(hosts: Sequence[HostStep], facts: RunFacts, useful_s: float = 0.
     }
     if totals.eval_loss is not None:
         line["eval_loss"] = totals.eval_loss
+    if totals.shadow is not None:
+        line["shadow"] = _shadow(totals.shadow)
     line |= {
         "step_s": step_s,
         "tokens_per_s": tokens_per_s,
@@ -131,6 +133,10 @@ class Recorder:
 
 def _totals(reports: Iterable[StepReport | HostStep]) -> StepTotals | None:
     return next((report.totals for report in reports if report.totals), None)
+
+
+def _shadow(found: ShadowErrors) -> ShadowFigures:
+    return cast(ShadowFigures, {key: value for key, value in asdict(found).items() if value is not None})
 
 
 def _figures(stage: StageTimes) -> StageFigures:

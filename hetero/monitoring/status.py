@@ -16,6 +16,7 @@ from hetero.monitoring.follow import Follower, Point
 from hetero.monitoring.journal import Record
 from hetero.monitoring.links import LinkStatus, link_statuses
 from hetero.monitoring.metrics_line import MetricsLine, PoolFigures, StageFigures
+from hetero.monitoring.shadow_status import ShadowStatus
 from hetero.monitoring.shapes import PLANNED, fits
 from hetero.words.pool import Pool
 
@@ -89,9 +90,9 @@ class StageStatus:
 
 @dataclass(frozen=True)
 class RunStatus:
-    """`step` counts the finished steps of `steps`; `series` and `evaluations` are for charts; `events` are the newest,
-    oldest first; `overruns` counts steps among the recent ones; `failure` says why the run ended; `equal` are the
-    numbers of the plan's pipelines, those of equal ones together."""
+    """`step` counts the finished steps of `steps`; `shadow` is the newest; `series` and `evaluations` are for charts;
+    `events` are the newest, oldest first; `overruns` counts steps among the recent ones; `failure` says why the run
+    ended; `equal` are the numbers of the plan's pipelines, those of equal ones together."""
 
     name: str
     state: StateName
@@ -117,6 +118,7 @@ class RunStatus:
     plan: Plan | None
     equal: tuple[Numbers, ...]
     idle: tuple[Idle, ...]
+    shadow: ShadowStatus | None
     series: tuple[Point, ...]
     evaluations: tuple[Point, ...]
     events: tuple[Record, ...]
@@ -166,6 +168,7 @@ def status(follower: Follower, now: float | None = None) -> RunStatus:
         plan=plan,
         equal=equal,
         idle=_idle(follower),
+        shadow=ShadowStatus.of(follower.shadowed),
         series=tuple(follower.series()),
         evaluations=tuple(follower.evaluations()),
         events=tuple(follower.events),
@@ -242,12 +245,14 @@ def _settled(follower: Follower) -> list[MetricsLine]:
 
 
 def _median(records: Sequence[MetricsLine]) -> Mapping[str, Any]:
-    """The medians of a step's seconds and of all figures of its pools."""
+    """The medians of a step's seconds and of all figures of its pools, which are those of the last."""
     if not records:
         return {}
     figures: dict[tuple[str, str], list[float]] = {}
     for record in records:
-        for name, pool in (record.get("pools") or {}).items():
+        pools_then = record.get("pools") or {}
+        for name in (records[-1].get("pools") or {}).keys() & pools_then.keys():
+            pool = pools_then[name]
             for key in PoolFigures.__annotations__.keys() & pool.keys():
                 figures.setdefault((name, key), []).append(cast(float, pool.get(key)) or 0.0)
     pools: dict[str, Record] = {}

@@ -82,6 +82,7 @@ def _figures(run: RunStatus) -> Text:
         f"goodput {run.goodput:.1%}" if run.goodput is not None else "",
         f"{duration(left)} left" if left is not None else "",
         f"{run.overruns} overruns" if run.overruns else "",
+        f"shadow {run.shadow}" if run.shadow else "",
     ]
     return Text("  ".join(fact for fact in facts if fact))
 

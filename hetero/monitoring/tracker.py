@@ -119,6 +119,12 @@ def _named(record: Mapping[str, Any], run: TrackedRun) -> Iterator[tuple[str, An
             if key not in ("pipeline", "stage"):
                 yield f"{group}/{key}", value
 
+    if shadow := record.get("shadow"):
+        prefix = _prefix(any(_is_emulated(run, shadow[one]) for one in ("pool", "by")))
+        group = f"{prefix}shadow/{shadow['pipeline']}.{shadow['stage']}"
+        for key in ("value", "gradient"):
+            yield f"{group}/{key}", shadow.get(key)
+
 
 def _is_finite(value: Any) -> bool:
     return isinstance(value, (bool, int, float)) and math.isfinite(value)

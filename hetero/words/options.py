@@ -58,6 +58,15 @@ class EvalOptions(BaseModel):
         return self.batches if self.every else 0
 
 
+class ShadowOptions(BaseModel):
+    """What of a run is computed again by chips of another family, so that drift is seen while it trains."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    every: int = Field(..., gt=0, description="Steps between two micro-batches that are computed again.")
+    pool: str = Field(..., description="Whose first chip computes them; stages of all other pools take turns.")
+
+
 class LossScaleOptions(BaseModel):
     """What the loss is multiplied by where a pool computes in float16."""
 
@@ -90,6 +99,7 @@ class TrainOptions(BaseModel):
     )
     lora: LoraOptions | None = Field(None, description="Low-rank adapters; they alone train, not the model.")
     replica_check_every: int = Field(10, ge=0, description="Steps between comparisons of parameter hashes; 0 never.")
+    shadow: ShadowOptions | None = Field(None, description="Whether another family computes a little of it again.")
 
     @property
     def tuning(self) -> Tuning:

@@ -15,9 +15,28 @@ Spans = tuple[tuple[str, float, float], ...]
 
 
 @dataclass(frozen=True)
+class ShadowErrors(WordPart):
+    """Of a stage of `pool`, of which the pool `by` has computed a micro-batch again: relative ones of the first unit
+    that is beyond the tolerance, else of the one that differs most. `value` is of what the unit gave, `gradient` of the
+    gradient of what it was given, if that has one."""
+
+    pipeline: int
+    stage: int
+    pool: str
+    by: str
+    micro_batch: int
+    unit: int
+    unit_kind: str
+    value: float
+    gradient: float | None
+    tolerance: float
+
+
+@dataclass(frozen=True)
 class StepTotals(WordPart):
     """Of the whole job; one rank tells them. `loss` is the mean over `counted_tokens`, and not a number where there are
-    none. `eval_loss` after those steps alone that are followed by an evaluation."""
+    none. `eval_loss` after those steps alone that are followed by an evaluation, `shadow` in those alone of which some
+    was computed again."""
 
     loss: float
     tokens: int
@@ -30,6 +49,7 @@ class StepTotals(WordPart):
     eval_loss: float | None = None
     held: bool = False
     """The epoch ends with this step, as somebody asked; see `Hold`."""
+    shadow: ShadowErrors | None = None
 
 
 @dataclass(frozen=True)

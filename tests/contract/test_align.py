@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from hetero.align.tolerance import TOLERANCES
 from hetero.models.parts.attention import Attention
 from hetero.models.registry import architecture, family_names
+from hetero.models.tolerance import TOLERANCES
 from tests.tiny_models import tiny
 from tests.unit.hetero.align.planted import write
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Callable, Iterator
 from itertools import combinations
@@ -86,6 +87,35 @@ def test_a_probe_has_the_link_connected_and_finds_what_it_is_paced_to(source: in
     assert 0 < found.bytes_per_s < 21e6
     assert found.rtt_s is not None
     assert found.rtt_s >= 0.06
+
+
+@pytest.mark.slow
+def test_what_an_emulated_line_delays_beyond_the_patience_is_no_silence(start: Start) -> None:
+    """Neither before the first word is there, nor on an idle line, nor in either direction: nobody connects anew."""
+    hosts = a, b = start("a@0", ["zmq"], patience_s=1.0), start("b@0", ["zmq"], patience_s=1.0)
+    link(a, b, "zmq", PaceSpec(1e9, 3.0))
+    ports, began_s = (a.port(), b.port()), time.monotonic()
+    ends = channel(*ports, "there"), channel(*ports[::-1], "back")
+    tickets = [receiver.post_recv(0) for _, receiver in ends] + [sender.send_message(0, 8) for sender, _ in ends]
+    for ticket in tickets:
+        ticket.wait(WAIT_S)
+    assert time.monotonic() - began_s > 9.0, "leave to send, message and thanks"
+    time.sleep(2.0)
+    for host, peer in zip(hosts, ("b@0", "a@0"), strict=True):
+        assert (connections(host), host.stats(peer)["reconnects"]) == ({peer: 1}, 0)
+
+
+@pytest.mark.slow
+def test_who_is_silent_on_an_emulated_line_is_lost_after_its_delay(start: Start) -> None:
+    a, b = start("a@0", ["zmq"], patience_s=1.0), start("b@0", ["zmq"], process=True)
+    link(a, b, "zmq", PaceSpec(1e9, 2.0))
+    channel(a.port(), b.port())
+    await_connection(a, b)
+    b.kill(signal.SIGSTOP)
+    began_s = time.monotonic()
+    assert a.expect(LostPeer).cause.startswith("silent for 1 s")
+    assert time.monotonic() - began_s > 1.5
+    b.kill(signal.SIGCONT)
 
 
 def test_a_peer_that_is_replaced_before_anybody_talks_to_it_is_found(start: Start) -> None:

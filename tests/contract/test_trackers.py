@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 
 from hetero.monitoring.errors import MonitorError
@@ -140,6 +141,40 @@ def test_wandb_online_wants_a_key_before_anything_starts(monkeypatch: pytest.Mon
     assert (caught.value.key, caught.value.value) == ("monitor.trackers[0].options.mode", "online")
     (tmp_path / "netrc").write_text("default login user password " + 40 * "a")  # as `wandb login` leaves it
     Monitor(MonitorOptions.model_validate(online), tracked(tmp_path)).close()
+
+
+@pytest.mark.slow
+def test_wandb_takes_along_neither_the_command_nor_the_packages(tmp_path: Path) -> None:
+    """The command may hold secrets (`--set`); and off line nothing leaves the machine."""
+    _needs("wandb")
+    script = f"""
+import os
+from pathlib import Path
+import psutil
+from hetero.monitoring.tracker import load_tracker
+from tests.unit.hetero.monitoring.runs import line, tracked
+kind = load_tracker("wandb")
+tracker = kind(tracked(Path({str(tmp_path)!r})), kind.Options())
+tracker.log(0, line(0)["time"], {{"loss": 1.0}})
+all_there_are = psutil.process_iter(["ppid", "cmdline"])
+(core,) = (one for one in all_there_are if one.info["ppid"] == os.getpid())
+print(core.pid, core.info["cmdline"])
+tracker.close()
+"""
+    command = [sys.executable, "-c", script, "--set", "pools.a.env.vars.TOKEN=hush-hush"]
+    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+    assert "--no-observability" in ran.stdout, "it reports its own faults to its makers"
+    core, until = int(ran.stdout.split()[0]), time.monotonic() + WAIT_S
+    while psutil.pid_exists(core):  # it writes to its end
+        assert time.monotonic() < until
+        time.sleep(0.1)
+    written = [path for path in (tmp_path / "wandb").rglob("*") if path.is_file() and not path.is_symlink()]
+    (path,) = (path for path in written if path.suffix == ".wandb")
+    assert b"linux" in path.read_bytes(), "where it would be"
+    for path in written:
+        for word in (b"hush-hush", sys.executable.encode(), b"numpy=="):
+            assert word not in path.read_bytes(), (path, word)
 
 
 @pytest.mark.slow

@@ -49,6 +49,8 @@ def test_the_numbers_are_those_of_the_metrics(opened: Opened, run: SyntheticRun)
     assert len(recorded) > 45
     assert {name: float(shown[name]) for name in recorded} == recorded
     assert float(shown["eval_loss"]) == run.records[9]["eval_loss"]
+    assert float(shown["shadow"]) == run.records[7]["shadow"]["gradient"]
+    assert "of 3e-2, stage 0.1 on ascend by nvidia, step 7" in opened.text("#figures")
     assert [shown[f"stage {place}.slowest_rank"] for place in ("0.0", "0.1", "1.0")] == [
         "nvidia:1",
         "ascend:1",
@@ -58,10 +60,11 @@ def test_the_numbers_are_those_of_the_metrics(opened: Opened, run: SyntheticRun)
 
 
 def test_it_says_what_a_person_wants_to_know(opened: Opened) -> None:
+    opened.page.wait_for_selector("#ledger table")  # is judged beside the page
     text = opened.text("body")
     for words in ("quickstart", "running", "emulated", "12 of 60 steps", "2 x A800-80G", "tp 4 · units 3-9", "10 of 16",
-                  "Timeline of step 10", "Ledger (emulated)", "efficiency against the ideal", "configured",
-                  "left"):  # fmt: skip
+                  "Timeline of step 10", "Ledger (emulated) up to step 11", "efficiency against the ideal",
+                  "configured", "left"):  # fmt: skip
         assert words in text, words
     assert opened.page.locator(".timeline .span").count() > 80
     assert opened.page.locator("#loss .curve").count() == 2

@@ -2,6 +2,7 @@
 
 state.State   a rank's values, masters and moments, by logical tensor
 origin.begin  fills one for an epoch, from initial values or a checkpoint; `live.LiveMove` from another plan's ranks
+moving.Movement    tensors that go from rank to rank once
 ownership     who holds, and who owns, each tensor under a plan
 update.StepUpdate  what ends a step: all of it in its order
 sync          gradients to owners; `parameter_return` back again, while the next step begins

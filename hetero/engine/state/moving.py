@@ -47,12 +47,21 @@ def message_bytes(channels: int) -> int:
 
 
 class Movement:
-    """A rank's part in moving tensors, over channels of `epoch` that are open until `close`."""
+    """A rank's part in moving tensors, over channels of `epoch` that are open until `close`. What crosses the bridge is
+    booked with `waits`."""
 
-    def __init__(self, me: RankId, epoch: int, backend: Backend, port: Port) -> None:
+    def __init__(
+        self,
+        me: RankId,
+        epoch: int,
+        backend: Backend,
+        port: Port,
+        purpose: str = "state",
+        waits: Waits | None = None,
+    ) -> None:
         self._me, self._epoch, self._backend, self._port = me, epoch, backend, port
-        self._waits = Waits(backend)
-        self._channels = Channels(backend, port, "state-")
+        self._purpose, self._waits = purpose, waits or Waits(backend)
+        self._channels = Channels(backend, port, f"{purpose}-")
         self._opened: list[Channel] = []
 
     @property
@@ -71,8 +80,8 @@ class Movement:
             busy = [end.advance() for end in ends]
             if not any(busy) and not self._port.wait(lambda: any(end.ready for end in ends), WAIT_S):
                 waiting = ", ".join(str(end.spec) for end in ends if end.left)
-                rule = f"no part of the state moved within {WAIT_S:g} s"
-                raise BridgeTimeout("state", waiting, rule, "look whether those ranks are alive")
+                rule = f"no part of it moved within {WAIT_S:g} s"
+                raise BridgeTimeout(self._purpose, waiting, rule, "look whether those ranks are alive")
         for end in senders:
             end.drain()
 
@@ -98,7 +107,8 @@ class Movement:
     def _open(self, name: str, pair: Pair, views: Views, most_bytes: int, ends: tuple[RankId, RankId]) -> Channel:
         nbytes = min(most_bytes, sum(view.numel() for view in views) * pair.dtype.itemsize)
         flow = f"{name} {dtype_name(pair.dtype)}"
-        self._opened.append(self._channels.open(ChannelSpec(self._epoch, "state", flow, *ends, nbytes, SLOTS)))
+        spec = ChannelSpec(self._epoch, self._purpose, flow, *ends, nbytes, SLOTS)
+        self._opened.append(self._channels.open(spec))
         return self._opened[-1]
 
 

@@ -5,7 +5,7 @@ parameters on their way back (law 9).
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -121,15 +121,20 @@ class StepUpdate:
             if self._host is not None:
                 self._host.take(self._stage.gradients(name for name in names if name in self._alone))
 
-    def run(self, loss: torch.Tensor | float, counted: float, hold: bool) -> StepTotals:
+    def run(
+        self, loss: torch.Tensor | float, counted: float, hold: bool, before_change: Callable[[float], None]
+    ) -> StepTotals:
         """Blocks until all gradients are in. `loss` is the sum of the token losses that this rank speaks for, which is
         not read before, `counted` of how many tokens; `hold` asks all ranks to have the epoch end here, which the
-        totals answer."""
+        totals answer. Unless the step is skipped, all ranks come to `before_change` at once, when no parameter has
+        changed: it is told the loss scale."""
         step, options = self._state.step, self._spec.train.optimizer
         sums = self._sums()
         agreed = self._agree(sums, loss, counted, hold)
         lr = learning_rate(options, step, self._spec.train.steps)
         self._capture(step, sums, agreed.divisor)
+        if not agreed.skipped:
+            before_change(agreed.loss_scale)
         scale = None if agreed.skipped else gradient_scale(agreed.norm, agreed.divisor, options.clip)
         self._change(sums, scale, lr)
         self._gradients.drain()

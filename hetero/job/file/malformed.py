@@ -22,7 +22,7 @@ REMEDY = "correct it; docs/job-reference.md lists what each key takes"
 def malformed(error: ValidationError, data: Any) -> JobError:
     """The first mistake; an unknown key comes first, for a misspelt key is also a missing one."""
     mistakes = sorted(error.errors(include_url=False), key=lambda mistake: mistake["type"] != "extra_forbidden")
-    first = mistakes[0]
+    first = _told_best(mistakes, data)
     path = _path_in(data, first["loc"])
     key, name = dotted(path), path[-1] if path else None
     if first["type"] == "extra_forbidden":
@@ -31,6 +31,14 @@ def malformed(error: ValidationError, data: Any) -> JobError:
         return JobError(key, None, "is required", f"add `{name}: ...`{_section(path)}")
     same = [mistake for mistake in mistakes if _path_in(data, mistake["loc"]) == path]
     return JobError(key, _value(first["input"]) if key else None, _rule(same), _remedy(key, same, first["input"]))
+
+
+def _told_best(mistakes: Sequence[ErrorDetails], data: Any) -> ErrorDetails:
+    """The first one; of a list or section that may be of several kinds, one that lies inside it."""
+    first = mistakes[0]
+    path = _path_in(data, first["loc"])
+    paths = ((one, _path_in(data, one["loc"])) for one in mistakes if isinstance(first["input"], (list, dict)))
+    return next((one for one, other in paths if other != path == other[: len(path)]), first)
 
 
 def _rule(mistakes: Sequence[ErrorDetails]) -> str:

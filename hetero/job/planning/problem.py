@@ -68,7 +68,8 @@ def workload(job: Job) -> Workload:
     """The job's model as the balancer sees it: numbers per unit."""
     model = architecture(job.model.resolve(), job.train.tuning)
     work = model.workload(job.data.seq_len, job.train.global_batch, job.train.precision)
-    return replace(work, update=job.train.optimizer.update, packed=job.packs)
+    shadow = job.train.shadow.pool if job.train.shadow else None
+    return replace(work, update=job.train.optimizer.update, packed=job.packs, shadow=shadow)
 
 
 def legal_tp(job: Job) -> LegalTp:

@@ -13,6 +13,7 @@ from typing import Any
 from hetero.monitoring.dashboard.live_ledger import Judge, LiveLedger
 from hetero.monitoring.follow import Follower, Point
 from hetero.monitoring.journal import Record
+from hetero.monitoring.shadow_status import ShadowStatus
 from hetero.monitoring.status import PoolStatus, RunStatus, status
 from hetero.monitoring.timeline import Timeline, last_timeline
 
@@ -132,10 +133,15 @@ def _run(run: RunStatus, follower: Follower) -> dict[str, Any]:
         "steps": run.steps,
         "left_s": run.seconds_left,
         "overruns": run.overruns,
+        "shadow": run.shadow and _shadow(run.shadow),
         "restarts": run.restarts,
         "pools": [_pool(pool, color, slow) for color, pool in enumerate(run.pools)],
         "slow_ranks": sorted({str(event["rank"]) for event in slow if event.get("rank")}),
     }
+
+
+def _shadow(found: ShadowStatus) -> dict[str, Any]:
+    return {**asdict(found), "drifts": found.drifts}
 
 
 def _plan(run: RunStatus) -> dict[str, Any] | None:

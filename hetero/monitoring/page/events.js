@@ -3,7 +3,7 @@
 import { fill, heading, html } from "./dom.js";
 import { clock, plain } from "./format.js";
 
-const BAD = ["failed", "lost", "peer_lost", "rank_lost", "exited"];
+const BAD = ["failed", "lost", "peer_lost", "rank_lost", "exited", "drift"];
 const WARN = ["slow", "overrun", "alert", "stalled", "skipped", "warning"];
 
 export function showEvents(place, { events }) {

@@ -55,14 +55,15 @@ export function showFigures(place, { run, record, evaluations }) {
     ["tokens_per_s", "tokens/s", count, run.emulated ? "emulated: modelled" : "all pools together"],
     ["step_s", "step time", seconds, record?.overrun ? "overrun: slower than modelled" : overruns(run)],
     ["goodput", "goodput", percent, "since the start"],
+    ["shadow", "shadow error", errorOf, run.shadow && shadowed(run.shadow)],
     ["grad_norm", "gradient norm", plain, record?.skipped ? "step skipped" : ""],
     ["lr", "learning rate", plain, ""],
   ];
-  const values = { ...record, eval_loss: validation };
+  const values = { ...record, eval_loss: validation, shadow: run.shadow?.error };
   fill(
     place,
     ...tiles
-      .filter(([key]) => key !== "eval_loss" || evaluations.length)
+      .filter(([key]) => (key !== "eval_loss" || evaluations.length) && (key !== "shadow" || run.shadow))
       .map(([key, words, format, aside]) =>
         html(
           "div",
@@ -73,6 +74,14 @@ export function showFigures(place, { run, record, evaluations }) {
         ),
       ),
   );
+}
+
+const errorOf = (error) => (error === null ? "not finite" : error.toExponential(1));
+
+/** Which stage another pool has computed again, and what it may differ by. */
+function shadowed({ place, pool, by, step, tolerance, drifts }) {
+  const limit = `${drifts ? "drift: over" : "of"} ${tolerance.toExponential(0)}`;
+  return `${limit}, stage ${place} on ${pool} by ${by}, step ${step}`;
 }
 
 export function showFooter(place, { run, record }) {

@@ -6,7 +6,7 @@ import { percent, seconds } from "./format.js";
 export function showLedger(place, { run, ledger }) {
   place.hidden = !run || !ledger;
   if (place.hidden) return;
-  const title = heading(run.emulated ? "Ledger (emulated)" : "Ledger");
+  const title = heading(`Ledger${run.emulated ? " (emulated)" : ""} up to step ${ledger.step.toLocaleString("en")}`);
   fill(place, title, ...(ledger.missing ? [html("p", { class: "quiet note" }, ledger.missing)] : tables(ledger)));
 }
 

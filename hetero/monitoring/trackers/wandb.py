@@ -15,6 +15,7 @@ from requests.utils import get_netrc_auth
 from hetero.monitoring.tracked import TrackedRun
 from hetero.monitoring.tracker import Tracker, TrackerOptions
 
+_REPORTS = "WANDB_ERROR_REPORTING"
 _NOT_IN_NAMES = re.compile(r"[/\\#?%:]")
 
 
@@ -38,17 +39,20 @@ class WandbOptions(TrackerOptions):
 
 
 class WandbTracker(Tracker):
-    """Metrics alone: no console output, code or system statistics are taken along."""
+    """Metrics and the job alone: no console output, code, arguments, packages or system statistics are taken along."""
 
     Options = WandbOptions
 
     def __init__(self, run: TrackedRun, options: WandbOptions) -> None:
+        if options.mode == "offline":
+            os.environ.setdefault(_REPORTS, "false")  # of W&B's own faults, which it sends to its makers all the same
         self._run = wandb.init(
             dir=str(run.folder),
             name=run.name,
             config=dict(run.job),
             settings=wandb.Settings(
-                console="off", silent=True, disable_code=True, disable_git=True, x_disable_stats=True,
+                console="off", silent=True, disable_code=True, disable_git=True, x_disable_meta=True,
+                x_disable_stats=True, x_save_requirements=False,
             ),
             reinit="create_new",
             **options.model_dump() | {"project": options.project or _NOT_IN_NAMES.sub("-", run.project)},

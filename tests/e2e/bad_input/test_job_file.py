@@ -71,6 +71,17 @@ CASES = {
     "huge-range": (ASCEND, ASCEND.replace("6]", f"1{'0' * 12}]"), UNITS, "correct the range"),
     "huge-warmup": (ASCEND, ASCEND.replace("tp: 1", f"tp: 1, warmup: 1{'0' * 12}"), f"{STAGE}.warmup", "at most"),
     "huge-owns": (ASCEND, ASCEND.replace("tp: 1", f"tp: 1, owns: [[0, 1{'0' * 12}]]"), f"{STAGE}.owns", "<= 6"),
+    "huge-width": ("hidden: 16", f"hidden: {8 * 10**15}", "model.dimensions.hidden", "1048576"),
+    "weight-of-a-source": (
+        "source: python-stdlib", "source: [{source: a.jsonl, weight: -1}]", "data.source[0].weight", "greater than 0",
+    ),
+    "unknown-codec": (
+        "transport: grpc", "codec: int9", "bridge.links[0].codec", "'int8'? (known: bf16, fp8, int8, none)",
+    ),
+    "label": (
+        "count: 2, tp: 2", "count: 2, tp: 2, select: {labels: {zone: in(}}", "pools.nvidia.select.labels.zone",
+        "a word of letters",
+    ),
     "huge-model": ("layers: 2", "layers: 1000000", "model", "at most 1000 layers"),
     "out-of-range": ("{lr: 1.0e-3}", "{betas: [0.9, 2]}", "train.optimizer.betas", "less than 1"),
     "pool-name": ("nvidia: {", "'a/b': {", "pools.a/b", "letters, digits", "such as a-b"),

@@ -16,20 +16,20 @@ from hetero.align.alignment import Alignment
 from hetero.align.as_data import as_data
 from hetero.align.as_page import page
 from hetero.align.comparison import align
-from hetero.align.distance import relative
 from hetero.align.errors import AlignError
 from hetero.align.given_text import made_up
 from hetero.align.misalignment import Misalignment
 from hetero.align.model_trace import ModelTrace
 from hetero.align.ours import OurModel
 from hetero.align.source import source
-from hetero.align.tolerance import TOLERANCES, Tolerance
 from hetero.align.weights import difference
 from hetero.checkpoint.errors import CheckpointError
 from hetero.cli.app import run
 from hetero.huggingface.errors import HfError
 from hetero.job.file.load import KEPT_MODEL
 from hetero.models.as_hf import as_hf
+from hetero.models.distance import relative
+from hetero.models.tolerance import TOLERANCES, Tolerance
 from tests.unit.hetero.align.planted import LAYER, PLANTED, write
 from tests.unit.hetero.checkpoint.test_export import DIMS, _logical, _saved, _with_adapters
 

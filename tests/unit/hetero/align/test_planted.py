@@ -12,7 +12,7 @@ from hetero.align.comparison import align
 from hetero.align.given_text import made_up
 from hetero.align.source import source
 from hetero.align.theirs import transformers_trace
-from hetero.align.tolerance import TOLERANCES
+from hetero.models.tolerance import TOLERANCES
 from tests.unit.hetero.align.planted import PLANTED, Planted, write
 
 EVERYWHERE = {"rope base", "norm's epsilon", "scale of scores", "cap of scores", "scale of branches"}

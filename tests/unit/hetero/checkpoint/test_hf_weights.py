@@ -120,6 +120,18 @@ def _verify(store: CheckpointStore) -> None:
     verify_weights(store, 4)
 
 
+def test_weights_that_the_manifest_does_not_tell_of_are_not_whole(saved: Path) -> None:
+    folder, store = saved / "step-00000004", CheckpointStore(saved)
+    manifest = store.manifest(4)
+    kept = tuple(told for told in manifest.directory if told.checksum is not None)
+    (folder / MANIFEST).write_bytes(manifest.model_copy(update={"directory": kept}).encode())
+    for path in folder.glob("model-*.safetensors"):
+        path.unlink()
+    store.verify(4, directory=True)
+    with pytest.raises(DamagedCheckpoint, match=r"model-.* is not what the state says"):
+        verify_weights(store, 4)
+
+
 def test_the_directory_is_kept_whole_and_what_is_none_of_it_goes(saved: Path) -> None:
     folder, store = saved / "step-00000004", CheckpointStore(saved)
     there = {path.name for path in folder.iterdir()}

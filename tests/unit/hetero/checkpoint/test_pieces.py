@@ -16,10 +16,12 @@ from hetero.checkpoint.errors import CheckpointError, DamagedCheckpoint
 from hetero.checkpoint.manifest import RunState
 from hetero.checkpoint.pieces import CheckpointReader, write_piece
 from hetero.checkpoint.store import CheckpointStore
+from hetero.checkpoint.tensor_file import write_tensors
 from tests.examples import out_of_100
 from tests.unit.bridge.layout.layouts import tilings
 
 RUN = RunState(consumed_sequences=32, consumed_tokens=8192, job_fingerprint="f", plan={}, scalars={"updates": 4})
+RANK, NAME = RankId("nvidia", 0), "units.1.q.weight"
 KINDS = {"parameter": torch.float32, "exp_avg": torch.float32, "exp_avg_sq": torch.bfloat16}
 Tensors = dict[str, dict[str, torch.Tensor]]
 Layouts = dict[str, TensorLayout]
@@ -162,3 +164,32 @@ def test_a_piece_that_is_removed_under_a_reader_is_explained(tmp_path: Path) -> 
         (store.folder(4) / reader.manifest.pieces[0].file).unlink()
         with pytest.raises(DamagedCheckpoint, match="the run that saved it may have removed it"):
             reader.read("w", "parameter", ((0, 3),))
+
+
+@pytest.mark.parametrize(
+    "tensors",
+    [{"x": torch.zeros(2, 4)}, {}, {f"{NAME}/parameter": torch.zeros(4, 2)}, {f"{NAME}/parameter": torch.zeros(8)}],
+)
+@pytest.mark.parametrize("address", ["", "local://"])
+def test_a_piece_that_is_another_than_its_manifest_says_is_damaged(
+    tmp_path: Path, tensors: dict[str, torch.Tensor], address: str
+) -> None:
+    """Whatever its checksum says."""
+    layout = TensorLayout.replicated((2, 4), 1)
+    store = CheckpointStore(tmp_path)
+    made = write_piece(store.piece_path(4, RANK), RANK, {NAME: {"parameter": torch.ones(2, 4)}}, {NAME: (layout, 0)})
+    with (store.folder(4) / made.file).open("wb") as file:
+        digest, size = write_tensors(file, tensors)
+    store.commit(4, RUN, [made.model_copy(update={"checksum": digest, "size_bytes": size})])
+    store.verify(4)
+    with CheckpointReader(CheckpointStore(f"{address}{tmp_path}"), 4) as reader:
+        for region in (((0, 2), (0, 4)), ((0, 1), (1, 3))):
+            with pytest.raises(DamagedCheckpoint, match=rf"does not hold {NAME}/parameter"):
+                reader.read(NAME, "parameter", region)
+
+
+def test_a_piece_that_is_none_is_damaged(store: CheckpointStore) -> None:
+    for piece in store.manifest(4).pieces:
+        (store.folder(4) / piece.file).write_bytes(b"\xff" * piece.size_bytes)
+    with CheckpointReader(store, 4) as reader, pytest.raises(DamagedCheckpoint, match="does not hold"):
+        reader.read(NAME, "parameter", ((0, 6), (0, 4)))

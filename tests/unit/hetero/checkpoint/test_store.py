@@ -20,6 +20,7 @@ from hetero.checkpoint.durable import checksum
 from hetero.checkpoint.errors import CheckpointError, DamagedCheckpoint
 from hetero.checkpoint.manifest import RunState
 from hetero.checkpoint.store import CheckpointStore
+from hetero.checkpoint.summary import Summary
 from hetero.words.piece import StoredPiece, StoredTensor
 
 RUN = RunState(consumed_sequences=32, consumed_tokens=8192, job_fingerprint="f", plan={"epoch": 0}, scalars={"lr": 0.5})
@@ -276,6 +277,36 @@ def test_a_piece_lies_in_the_folder_of_its_checkpoint(store: CheckpointStore, fi
     with pytest.raises(DamagedCheckpoint, match="plain name"):
         store.verify(2)
     assert store.steps() == [1]
+
+
+@pytest.mark.parametrize(
+    "box",
+    [
+        {"shape": [4], "region": [[2, 6]]},
+        {"shape": [4], "region": [[0, 4], [0, 1]]},
+        {"shape": [4], "region": [[4, 0]]},
+        {"shape": [-4], "region": [[0, -4]]},
+    ],
+)
+def test_a_box_lies_in_its_tensor(store: CheckpointStore, box: dict[str, Any]) -> None:
+    save(store, 1, 2)
+    rewritten(store, 2, lambda body: body["pieces"][0].update(tensors={"w": {**box, "kinds": ["parameter"]}}))
+    with pytest.raises(DamagedCheckpoint, match="lies outside"):
+        store.verify(2)
+
+
+HEADERS = ["[1]", '{"w": 5}', '{"w": {"dtype": 5}}', "[" * 100_000, "9" * 5000, "no JSON"]
+
+
+def test_what_a_piece_holds_is_shown_where_it_is_one(store: CheckpointStore) -> None:
+    save(store, 2)
+    path = store.folder(2) / store.manifest(2).pieces[0].file
+    for header in HEADERS:
+        path.write_bytes(len(header).to_bytes(8, "little") + header.encode())
+        assert Summary.of(store, 2).dtypes == {}, header
+    path.unlink()
+    os.mkfifo(path)
+    assert Summary.of(store, 2).dtypes == {}
 
 
 def test_a_link_is_no_piece(store: CheckpointStore, tmp_path: Path) -> None:

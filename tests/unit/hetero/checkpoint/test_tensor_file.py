@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from pathlib import Path
 
 import pytest
@@ -50,3 +51,46 @@ def test_any_box_of_what_the_library_wrote_is_read(tmp_path: Path) -> None:
 def test_what_is_none_is_refused(content: bytes) -> None:
     with pytest.raises(ValueError, match=r"header|ends"):
         TensorFile(io.BytesIO(content))
+
+
+def _written(header: object) -> TensorFile:
+    text = json.dumps(header).encode()
+    return TensorFile(io.BytesIO(len(text).to_bytes(8, "little") + text + bytes(16)))
+
+
+FOUR = {"dtype": "F32", "shape": [4], "data_offsets": [0, 16]}
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        {"x": FOUR},
+        ["w"],
+        {"w": 5},
+        {"w": FOUR | {"dtype": "F3"}},
+        {"w": FOUR | {"data_offsets": [0, 12]}},
+        {"w": FOUR | {"data_offsets": [8, 24]}},
+        {"w": FOUR | {"data_offsets": [-16, 0]}},
+        {"w": FOUR | {"data_offsets": [16, 0], "shape": [-4]}},
+        {"w": FOUR | {"data_offsets": [0]}},
+        {"w": FOUR | {"shape": [10**15], "data_offsets": [0, 4 * 10**15]}},
+        {"w": FOUR | {"shape": ["4"]}},
+    ],
+)
+def test_what_a_file_does_not_hold_is_not_made_up(header: object) -> None:
+    for box in ((), (slice(0, 4),)):
+        with pytest.raises((LookupError, TypeError, ValueError)):
+            _written(header).read("w", box)
+
+
+def test_rows_beyond_a_tensor_are_not_those_of_the_next() -> None:
+    two = _written({"w": FOUR | {"shape": [2], "data_offsets": [0, 8]}, "x": FOUR | {"data_offsets": [8, 16]}})
+    assert two.read("w", (slice(0, 2),)).numel() == 2
+    with pytest.raises(ValueError, match="2 rows"):
+        two.read("w", (slice(0, 4),))
+
+
+def test_a_header_that_lies_too_deep_is_refused() -> None:
+    text = b"[" * 100_000
+    with pytest.raises(ValueError, match="deep"):
+        TensorFile(io.BytesIO(len(text).to_bytes(8, "little") + text))

@@ -8,7 +8,7 @@ import pytest
 
 from hetero.models.errors import ModelError
 from hetero.models.hf_model import HfModel
-from hetero.models.registry import architecture, family_names
+from hetero.models.registry import architecture, family_names, weights
 from tests.tiny_models import TINY, tiny
 
 REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
@@ -33,6 +33,13 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
 def test_what_is_not_known_is_refused(kind: str, changes: dict[str, Any], said: str) -> None:
     with pytest.raises(ModelError, match=rf"^model.hf: config.json: {said}"):
         architecture(tiny(kind, **changes))
+
+
+@pytest.mark.parametrize("key", ["num_hidden_layers", "head_dim", "hidden_size"])
+def test_what_would_not_come_to_an_end_is_refused(key: str) -> None:
+    for read in (architecture, weights):
+        with pytest.raises(ModelError, match="at most"):
+            read(HfModel.of({**TINY["llama"], "model_type": "llama", key: 16_000_000 if "layers" in key else 10**15}))
 
 
 def test_what_is_of_labels_and_generation_does_not_matter() -> None:

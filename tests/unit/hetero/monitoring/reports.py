@@ -9,13 +9,19 @@ from backends.options import EmulateOptions
 from bridge.rank import RankId
 from hetero.monitoring.record import Assignment, RunFacts, merge_ranks
 from hetero.words.pool import Pool
-from hetero.words.step import HostStep, Spans, StepReport, StepTotals
+from hetero.words.step import HostStep, ShadowErrors, Spans, StepReport, StepTotals
 
 TOTALS = {
     "loss": 5.0, "tokens": 1000, "grad_norm": 1.2, "lr": 0.001, "loss_scale": 1.0, "skipped": False,
     "consumed_tokens": 4000,
     "counted_tokens": 900,
 }  # fmt: skip
+
+SHADOW = ShadowErrors(
+    pipeline=0, stage=1, pool="b", by="a", micro_batch=2, unit=3, unit_kind="attention", value=2e-7, gradient=5e-7,
+    tolerance=1e-5,
+)  # fmt: skip
+"""What "a" has found of a stage of "b"."""
 
 POOLS = {
     "a": Pool("a", "cpu", "A", 2, emulate=EmulateOptions()),

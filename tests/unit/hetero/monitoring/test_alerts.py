@@ -1,7 +1,13 @@
 from __future__ import annotations
 
+import math
+from dataclasses import asdict, replace
+
+import pytest
+
 from hetero.monitoring.alerts import Alerts
 from hetero.monitoring.notice import Notice
+from tests.unit.hetero.monitoring.reports import SHADOW
 from tests.unit.hetero.monitoring.runs import line
 
 
@@ -41,3 +47,26 @@ def test_too_few_steps_make_no_norm() -> None:
 
 def test_another_plan_begins_anew() -> None:
     assert _alerts([1.0] * 10 + [1.5] * 10, [0] * 10 + [1] * 10) == []
+
+
+@pytest.mark.parametrize(
+    ("value", "gradient", "told"),
+    [
+        (1e-5, 1e-5, False), (2e-5, 0.0, True), (0.0, 2e-5, True), (math.inf, 0.0, True), (0.0, None, False),
+        (2e-5, None, True),
+    ],
+)  # fmt: skip
+def test_drift_is_what_is_beyond_the_tolerance(value: float, gradient: float | None, told: bool) -> None:
+    found = asdict(replace(SHADOW, value=value, gradient=gradient))
+    notices = Alerts().record(line(7, shadow={key: one for key, one in found.items() if one is not None}))
+    assert [notice.kind for notice in notices] == ["drift"] * told
+    for notice in notices:
+        assert (notice.pool, notice.step, notice.epoch) == ("b", 7, 0)
+        assert notice.facts | {"pool": "b"} == notice.facts
+        assert (notice.data["stage"], notice.data["unit"], notice.data["unit_kind"]) == (1, 3, "attention")
+        assert (notice.data["value"], notice.data["tolerance"]) == (value, 1e-5)
+
+
+def test_drift_that_stays_is_told_each_time() -> None:
+    alerts, found = Alerts(), asdict(replace(SHADOW, value=1.0))
+    assert [notice.kind for step in range(3) for notice in alerts.record(line(step, shadow=found))] == ["drift"] * 3

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
 
@@ -11,6 +12,8 @@ import pytest
 
 from hetero.monitoring.errors import MonitorError
 from hetero.monitoring.follow import CHARTED, RECENT, Follower, follow
+from hetero.monitoring.shadow_status import ShadowStatus
+from tests.unit.hetero.monitoring.reports import SHADOW
 from tests.unit.hetero.monitoring.synthetic import append, events, metrics_line, write_run
 
 
@@ -115,6 +118,30 @@ def test_evaluations_are_kept_apart(tmp_path: Path) -> None:
         append(tmp_path / "metrics.jsonl", {"step": step} | append_to)
     follower = follow(tmp_path)
     assert [point.step for point in follower.evaluations()] == list(range(999, 4 * CHARTED, 1000))
+
+
+def test_the_newest_shadow_is_kept_until_its_step_is_taken_back(tmp_path: Path) -> None:
+    write_run(tmp_path, steps=0)
+    path, found = tmp_path / "metrics.jsonl", asdict(SHADOW)
+    for step in range(2 * RECENT):
+        append(path, {"step": step} | ({"shadow": found | {"micro_batch": step}} if step in (3, 7) else {}))
+    follower = follow(tmp_path)
+    assert follower.shadowed is not None
+    assert (follower.shadowed["step"], follower.shadowed["shadow"]["micro_batch"]) == (7, 7)
+    shown = ShadowStatus.of(follower.shadowed)
+    assert shown is not None
+    assert str(shown) == "5.0e-07 of 1e-05 (stage 0.1 on b, unit 3 attention, by a at step 7)"
+    assert not shown.drifts
+    append(path, {"step": 5})
+    follower.poll()
+    assert follower.shadowed is None
+
+
+def test_an_error_that_is_no_number_is_drift() -> None:
+    shown = ShadowStatus.of({"step": 7, "shadow": asdict(SHADOW) | {"value": None}})
+    assert shown is not None
+    assert shown.drifts
+    assert str(shown).startswith("not finite of 1e-05")
 
 
 def test_events_and_hosts(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from dataclasses import asdict
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from hetero.monitoring.errors import MonitorError
 from hetero.monitoring.prometheus import PrometheusServer
 from tests.contract.bridge_hosts import until
 from tests.patience import WAIT_S
+from tests.unit.hetero.monitoring.reports import SHADOW
 from tests.unit.hetero.monitoring.runs import line, tracked
 
 STEPS = 4
@@ -38,7 +40,8 @@ def endpoint() -> Iterator[PrometheusServer]:
     """Serves a run of four steps and two events."""
     endpoint = PrometheusServer(tracked(), "auto")
     for step in range(STEPS):
-        endpoint.metrics.record(line(step, eval_loss=4.5, loss_scale=2.0, link_ratio=0.3))
+        more = {"shadow": asdict(SHADOW)} if step == 1 else {}
+        endpoint.metrics.record(line(step, eval_loss=4.5, loss_scale=2.0, link_ratio=0.3, **more))
     endpoint.metrics.event({"kind": "planned"})
     endpoint.metrics.event({"kind": "planned"})
     yield endpoint
@@ -71,6 +74,9 @@ def test_gauges_equal_the_last_record(endpoint: PrometheusServer) -> None:
         assert ratios == [pool["busy"], pool["bubble"], pool["bridge_wait"]]
     stage = {"pipeline": "0", "stage": "1"} | POOL_B
     assert _value(text, "hetero_stage_backward_seconds", **stage) == last["stages"][1]["backward_s"]
+    assert _value(text, "hetero_shadow_value_error", **stage) == SHADOW.value
+    assert _value(text, "hetero_shadow_gradient_error", **stage) == SHADOW.gradient
+    assert _value(text, "hetero_shadow_tolerance", **stage) == SHADOW.tolerance
 
 
 def test_counters_add_up_over_the_steps(endpoint: PrometheusServer) -> None:

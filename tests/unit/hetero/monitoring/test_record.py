@@ -1,13 +1,13 @@
 from __future__ import annotations
 
 import random
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 
 from hetero.monitoring.record import Recorder, merge_hosts
 from hetero.words.step import HostStep, StepTotals
-from tests.unit.hetero.monitoring.reports import TOTALS, facts, merged, rank_report
+from tests.unit.hetero.monitoring.reports import SHADOW, TOTALS, facts, merged, rank_report
 
 DESIGN_KEYS = [
     "step", "time", "epoch", "loss", "grad_norm", "lr", "loss_scale", "skipped", "tokens", "consumed_tokens",
@@ -114,3 +114,12 @@ def test_a_validation_loss_is_in_the_lines_of_its_own_steps_alone() -> None:
     hosts = [merged([rank_report("a", 0, totals=TOTALS | {"eval_loss": 4.5})]), _hosts()[1]]
     assert merge_hosts(hosts, facts())["eval_loss"] == 4.5
     assert "eval_loss" not in merge_hosts(_hosts(), facts())
+
+
+def test_what_was_computed_again_is_in_the_line_of_its_step_alone() -> None:
+    hosts = [merged([rank_report("a", 0, totals=TOTALS | {"shadow": SHADOW})]), _hosts()[1]]
+    assert merge_hosts(hosts, facts())["shadow"] == asdict(SHADOW)
+    alone = replace(SHADOW, gradient=None)
+    hosts = [merged([rank_report("a", 0, totals=TOTALS | {"shadow": alone})]), _hosts()[1]]
+    assert "gradient" not in merge_hosts(hosts, facts())["shadow"]
+    assert "shadow" not in merge_hosts(_hosts(), facts())

@@ -21,10 +21,10 @@ from hetero.monitoring.journal import parse
 from hetero.monitoring.report.page import render
 from hetero.monitoring.report.tables import FlopsTable, LedgerTable
 from hetero.monitoring.shapes import JOB, METRICS_LINE, fits
-from hetero.monitoring.status import status
+from hetero.monitoring.status import status, typical_pools
 from hetero.monitoring.top import view
 from hetero.monitoring.trace import Trace
-from tests.unit.hetero.monitoring.synthetic import append, events, metrics_line, write_run
+from tests.unit.hetero.monitoring.synthetic import CHIPS, append, events, metrics_line, write_run
 
 DEEP = "[" * 20_000
 LAUGHS = "a: &a [ha, ha]\n" + "".join(
@@ -192,6 +192,14 @@ def test_a_kind_for_every_event_is_not_kept(tmp_path: Path) -> None:
     follower = follow(tmp_path)
     assert len(follower.last_of_kind) < 5000
     assert status(follower).state == "finished"
+
+
+def test_pools_of_other_names_in_each_step_are_no_pools_of_the_run(tmp_path: Path) -> None:
+    run_dir = write_run(tmp_path, steps=3)
+    for step in range(3, 9):
+        line = metrics_line(step)
+        append(run_dir / "metrics.jsonl", line | {"pools": {f"p{step}": line["pools"]["nvidia"]}})
+    assert {pool.name for pool in typical_pools(follow(run_dir))} == {*CHIPS, "p8"}
 
 
 EVIL = "[bold]\x1b]0;owned\x07\u202e\r\x9b2J\ud800"

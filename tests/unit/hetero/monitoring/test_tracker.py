@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from hetero.monitoring.monitor import Monitor
 from hetero.monitoring.options import MonitorOptions
 from hetero.monitoring.tracker import Tracker, TrackerOptions, curves, load_tracker, tracker_names
 from tests.architecture.tree import ROOT
+from tests.unit.hetero.monitoring.reports import SHADOW
 from tests.unit.hetero.monitoring.runs import line, tracked
 
 
@@ -58,6 +60,7 @@ def test_what_emulated_chips_decide_shares_no_curve_with_real_figures() -> None:
     assert {"emulated/stages/0.0/forward_s", "stages/0.1/forward_s"} <= set(values)
     assert "emulated/links/b-to-a/exposed_s" in values, "one of its ends is emulated"
     assert not {"tokens_per_s", "pools/a/mfu", "step", "time", "emulated"} & set(values)
+    assert "emulated/shadow/0.1/value" in curves(line(0, shadow=asdict(SHADOW)), tracked()), "one of its pools is"
 
 
 def test_values_that_are_not_finite_make_no_point() -> None:

@@ -63,6 +63,8 @@ def test_a_job_is_named_after_its_file_and_survives_being_written_down(tmp_path:
         ("model.preset=lama-tiny", "model.preset", "llama-tiny"),
         ("bridge.links[0].between=[one, tow]", "bridge.links[0].between", "two"),
         ("train.freeze=[embeding.weight]", "train.freeze", "embedding.weight"),
+        ("train.shadow={every: 5, pool: tow}", "train.shadow.pool", "two"),
+        ("train.shadow={evry: 5, pool: two}", "train.shadow.evry", "every"),
         ("train.lora={targets: [gat]}", "train.lora.targets", "gate"),
         ("train.lora={rnak: 8}", "train.lora.rnak", "rank"),
     ],
@@ -86,6 +88,9 @@ def test_a_misspelt_name_is_guessed_at_every_level(tmp_path: Path, setting: str,
         ("pools.one.family=ascend", "pools.one.chip"),
         ("pools.two.chip=Ascend-910A", None),
         ("train.freeze=['*']", "train.freeze"),
+        ("train.shadow={every: 0, pool: two}", "train.shadow.every"),
+        ("train.shadow={pool: two}", "train.shadow.every"),
+        ("train.shadow={every: 5}", "train.shadow.pool"),
         ("train.lora={rank: 0}", "train.lora.rank"),
         ("train.lora={dropout: 0.1}", "train.lora.dropout"),
         ("time_scale=0", "time_scale"),
@@ -120,6 +125,21 @@ def test_float8_goes_to_no_chip_that_cannot_read_it(tmp_path: Path, setting: str
     assert "int8 or bf16" in error.remedy
     job["pools"]["two"] |= {"family": "cuda", "chip": "A800-80G"}
     _load(tmp_path, job, setting)
+
+
+def test_a_shadow_needs_another_pool(tmp_path: Path) -> None:
+    job = copy.deepcopy(JOB)
+    del job["pools"]["one"], job["bridge"]
+    with pytest.raises(JobError) as caught:
+        _load(tmp_path, job, "train.shadow={every: 5, pool: two}")
+    assert caught.value.key == "train.shadow.pool"
+    assert "no other" in caught.value.rule
+
+
+def test_a_shadow_decides_no_numbers(tmp_path: Path) -> None:
+    """So a run that has one goes on without it, and one that has none with it."""
+    watched = _load(tmp_path, JOB, "train.shadow={every: 5, pool: two}")
+    assert watched.fingerprint() == _load(tmp_path, JOB).fingerprint()
 
 
 @pytest.mark.parametrize("codec", ["bf16", "int8"])
@@ -200,6 +220,18 @@ def test_a_plan_by_hand_is_accepted(tmp_path: Path) -> None:
 def test_a_plan_by_hand_that_breaks_a_rule_is_refused(tmp_path: Path, change: tuple[str, str], key: str | None) -> None:
     error = _error(tmp_path, f"balance.pipelines={MANUAL.replace(*change)}", "balance.mode=manual")
     assert error.key.startswith(key or "balance.pipelines[0]")
+
+
+@pytest.mark.parametrize("pool", ["one", "two"])
+def test_a_plan_by_hand_gives_a_shadow_somebody_to_look_at(tmp_path: Path, pool: str) -> None:
+    shadow = f"train.shadow={{every: 5, pool: {pool}}}"
+    manual = ("balance.mode=manual", f"balance.pipelines={MANUAL}")
+    assert _load(tmp_path, JOB, shadow, *manual).train.shadow is not None
+    alone = f"balance.pipelines={MANUAL.replace(STAGES, '[{pool: one, tp: 2, units: [0, 10]}]')}"
+    error = _error(tmp_path, shadow, "balance.mode=manual", alone)
+    assert error.key == "balance.pipelines"
+    assert ("all stages are its own" in error.rule) == (pool == "one")
+    assert "train.shadow" in error.remedy
 
 
 def test_the_fingerprint_is_of_what_decides_the_numbers(tmp_path: Path) -> None:

@@ -116,6 +116,7 @@ class SyntheticRun:
         return {
             "step": step, "time": self._time, "epoch": 0, "loss": _loss(step),
             "eval_loss": _loss(step) + 0.07 if step % 10 == 9 else None,
+            "shadow": self._shadow() if step % 10 == 7 else None,
             "grad_norm": 0.6 + math.exp(-step / 9), "lr": 0.002, "loss_scale": 1.0, "skipped": False, "tokens": 16384,
             "consumed_tokens": (step + 1) * 16384, "step_s": step_s, "tokens_per_s": job_rate, "goodput": 0.987,
             "emulated": True, "overrun": False, "link_ratio": 0.31,
@@ -123,6 +124,11 @@ class SyntheticRun:
             "links": [self._link(*ends, step_s) for ends in LINKS],
             "stages": [self._stage(*place, factor) for place in STAGES],
         }  # fmt: skip
+
+    def _shadow(self) -> Record:
+        pools = {"pool": self.called["ascend"], "by": self.called["nvidia"]}
+        found = {"unit": 5, "unit_kind": "attention", "value": 2e-3, "gradient": 4e-3, "tolerance": 3e-2}
+        return {"pipeline": 0, "stage": 1, **pools, "micro_batch": 2, **found}
 
     def _stage(self, pipeline: int, stage: int, pool: str, factor: dict[str, float]) -> Record:
         compute_s = 0.24 * BUSY[pool] / factor[pool]

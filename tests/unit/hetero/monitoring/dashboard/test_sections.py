@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from hetero.monitoring.dashboard import live_ledger
 from hetero.monitoring.dashboard.sections import OpenPage, RunView, slow_now
 from hetero.monitoring.follow import CHARTED, RECENT, Follower
 from hetero.monitoring.report.tables import LedgerRow, LedgerTable
+from tests.patience import WAIT_S
 from tests.unit.hetero.monitoring.dashboard.runs import CHIPS, PLAN, SyntheticRun
 from tests.unit.hetero.monitoring.synthetic import write_run
 
@@ -49,10 +51,28 @@ def test_a_new_page_is_sent_everything_and_then_only_what_changed(run: Synthetic
     assert then["points"] == {"reset": False, "pools": list(CHIPS), "points": [_point(run.records[-1])]}
 
 
+def test_the_newest_shadow_is_part_of_the_run(run: SyntheticRun) -> None:
+    view = RunView(run.folder)
+    run.advance(7)
+    assert _news(view, OpenPage(view))["run"]["shadow"] is None
+    run.advance(3)
+    assert _news(view, OpenPage(view))["run"]["shadow"] == {
+        "step": 7, "place": "0.1", "pool": "ascend", "by": "nvidia", "unit": "5 attention", "error": 4e-3,
+        "tolerance": 3e-2, "drifts": False,
+    }  # fmt: skip
+
+
 def _point(record: dict[str, Any]) -> list[Any]:
     keys = "capacity_tokens_per_s", "tokens_per_s"
     rates = [pool[key] for pool in record["pools"].values() for key in keys]
     return [record["step"], *(float(f"{value:.6g}") for value in (record["loss"], record["tokens_per_s"], *rates))]
+
+
+def _finish_judging() -> None:
+    for thread in threading.enumerate():
+        if thread.name == "live ledger":
+            thread.join(WAIT_S)
+            assert not thread.is_alive()
 
 
 def test_the_ledger_is_judged_now_and_then(run: SyntheticRun, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -73,15 +93,74 @@ def test_the_ledger_is_judged_now_and_then(run: SyntheticRun, monkeypatch: pytes
         run.advance()
         clock[0] = max(clock[0], now_s)
         view.refresh()
+        _finish_judging()
         assert judged == wanted
     clock[0] = 5000.0
     view.refresh()
+    _finish_judging()
     assert judged == [0, 2, 3], "nothing new"
-    assert json.loads(view.sections["ledger"])["rows"] == [["bubble", 0.1, 0.2]]
+    ledger = json.loads(view.sections["ledger"])
+    assert (ledger["step"], ledger["rows"]) == (3, [["bubble", 0.1, 0.2]])
+
+
+def test_nobody_waits_for_a_ledger_that_is_judged_by_what_was_known_when_it_began(run: SyntheticRun) -> None:
+    begun, go_on, known = threading.Event(), threading.Event(), list[Any]()
+
+    def judge(follower: Follower) -> LedgerTable:
+        begun.set()
+        assert go_on.wait(WAIT_S)
+        known.append((follower.last, len(follower.recent), len(follower.series()), len(follower.events), follower.plan))
+        return LedgerTable(missing="slowly judged")
+
+    run.advance(3)
+    view = RunView(run.folder, judge)
+    reader = OpenPage(view)
+    first = _news(view, reader)
+    assert (first["record"]["step"], first["ledger"]) == (2, None)
+    assert begun.wait(WAIT_S)
+    run.advance(300)
+    (run.folder / "plan.json").write_text(json.dumps(PLAN | {"epoch": 1}))
+    then = _news(view, reader)
+    assert (then["record"]["step"], then["plan"]["epoch"]) == (302, 1), "the page goes on meanwhile"
+    go_on.set()
+    _finish_judging()
+    assert known == [(run.records[2], 3, 3, len(first["events"]), Plan.model_validate(PLAN))]
+    ledger = _news(view, reader)["ledger"]
+    assert (ledger["step"], ledger["missing"]) == (2, "slowly judged")
+    run.close()
+    run.begin()
+    run.advance()
+    assert _news(view, reader)["ledger"] is None, "it is of a run that is no more"
+
+
+def test_a_judge_that_fails_leaves_the_page_and_is_asked_again(
+    run: SyntheticRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live_ledger, "EVERY_S", 0.0)
+    monkeypatch.setattr(live_ledger, "MOST_PART", 1.0)
+    steps = list[int]()
+
+    def judge(follower: Follower) -> LedgerTable:
+        assert follower.last is not None
+        steps.append(follower.last["step"])
+        if len(steps) == 2:
+            raise RuntimeError("a fault of the judge")
+        return LedgerTable(missing=f"judged at {steps[-1]}")
+
+    view, shown = RunView(run.folder, judge), list[str]()
+    for _ in range(3):
+        run.advance()
+        view.refresh()
+        _finish_judging()
+        view.refresh()
+        shown.append(json.loads(view.sections["ledger"])["missing"])
+    assert (steps, shown) == ([0, 1, 2], ["judged at 0", "judged at 0", "judged at 2"])
 
 
 def test_a_run_is_judged_by_its_own_job_and_plan(tmp_path: Path) -> None:
     view = RunView(write_run(tmp_path / "run"), ledger_table)
+    view.refresh()
+    _finish_judging()
     view.refresh()
     ledger = json.loads(view.sections["ledger"])
     assert not ledger["missing"]

@@ -3,6 +3,8 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,6 +16,7 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from hetero.monitoring.dashboard.address import is_loopback
 from hetero.monitoring.dashboard.server import PAGE, Dashboard
+from tests.architecture.tree import ROOT
 from tests.patience import WAIT_S
 from tests.unit.hetero.monitoring.dashboard.runs import SyntheticRun
 
@@ -131,6 +134,32 @@ def test_open_pages_do_not_hold_up_the_end(tmp_path: Path) -> None:
             assert await stream.content.read() is not None
 
     _run(test)
+
+
+def test_a_ledger_that_is_judged_holds_up_neither_the_page_nor_the_end(tmp_path: Path) -> None:
+    """Not even that of the process."""
+    run = SyntheticRun(tmp_path / "run")
+    run.advance()
+    run.close()
+    script = f"""
+import asyncio, time
+from pathlib import Path
+from aiohttp.test_utils import TestClient, TestServer
+from hetero.monitoring.dashboard.server import Dashboard
+
+async def test():
+    application = Dashboard(Path({str(run.folder)!r}), lambda follower: time.sleep(1e6)).application(local_only=True)
+    async with TestClient(TestServer(application)) as client, client.get("/stream") as stream:
+        async for line in stream.content:
+            if line == b"event: record\\n":
+                break
+        print("shown")
+
+asyncio.run(test())
+"""
+    command = [sys.executable, "-c", script]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=WAIT_S)
+    assert (ended.stdout, ended.stderr, ended.returncode) == ("shown\n", "", 0)
 
 
 def test_only_who_calls_this_host_by_its_own_name_is_answered(tmp_path: Path) -> None:
