@@ -22,10 +22,10 @@ from hetero.engine.state.ownership import Holding
 from hetero.engine.state.update import StepUpdate
 from hetero.engine.step.stage import RankPlace
 from hetero.engine.world import World
+from hetero.layers.live_bytes import LiveBytes
 from hetero.words.notices import RankNotice
 from hetero.words.spec import RunSpec
 from hetero.words.step import StepReport
-from tests.live_bytes import LiveBytes
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class CountedEpoch(Epoch):
     says, or by a count of those that are alive where there is no chip."""
 
     def __init__(self, spec: RunSpec, place: RankPlace, world: World, *others: Any) -> None:
-        self._live = LiveBytes() if world.backend.device.type == "cpu" else None
+        self._live = LiveBytes("cpu") if world.backend.device.type == "cpu" else None
         if self._live is None:
             torch.get_device_module(world.backend.device).reset_peak_memory_stats()
         with self._live or nullcontext():

@@ -52,6 +52,7 @@ class Card:
     mixed_vs_one         the same against one process of ours
     bit_equal            whether every tensor comes back as it was
     fault                what does not hold; nothing if all does
+    alone                why it takes samples of one document alone; nothing if it takes others
     refused              why no provider serves the type
     """
 
@@ -66,6 +67,7 @@ class Card:
     mixed_vs_one: float | None = None
     bit_equal: bool | None = None
     fault: str = ""
+    alone: str = ""
     refused: str = ""
 
 
@@ -93,6 +95,7 @@ def card(kind: str, fleet: Standing, folder: Path) -> Card:
         gradients=wanted.deviation(ours.written(ours.gradients)),
         mixed=wanted.deviation(ours.written(zeros | mixed)),
         mixed_vs_one=tensor_deviation(zeros | mixed, ours.gradients, FLOOR).deviation,
+        alone=architecture(job.dimensions).alone or "",
         bit_equal=_is_same(stored, _exported(job, stored, folder), ours.stored.map.ties),
     )
     return replace(found, fault=_fault(found, wanted, folder / "out"))

@@ -29,10 +29,12 @@ say which one serves a model.
 - `transformers`: transformers' own modules, of types whose configuration has both plans of how they are cut
   (`base_model_pp_plan`, `base_model_tp_plan`). Plans cut them between layers. Ranks split a layer where all styles of
   its plan are known here (else the row has tp 1, and `hetero plan` the reason); what the plan gathers at once is whole
-  on each rank. Nothing but `recompute: full` is known of the strategies within a stage: others are refused, as are
-  samples of several documents (`data.pack`), dropout, quantized weights and losses for experts
-  (`output_router_logits`). The head makes all logits of a rank at once. Ranks need transformers in their interpreter,
-  the same release in all pools.
+  on each rank. The loss is our own head's, which makes logits in slices, with the scale, cap or bias that the type has;
+  of a type whose logits are made in another way (`inkling_text`) each rank makes all at once. Samples of several
+  documents (`data.pack`) are for types whose layers are told where documents end, and keep to it; others, such as those
+  with a recurrent state, are refused with the reason. `recompute: selective` makes norms and activations again, `full`
+  the layer; other strategies within a stage are refused, and so are dropout, quantized weights and losses for experts
+  (`output_router_logits`). Ranks need transformers in their interpreter, the same release in all pools.
 
 Of each type transformers makes a tiny model with random values in float32, and writes its directory. Columns:
 
@@ -63,8 +65,11 @@ config.json, is left out.
 All take {} alone.
 """
 TAKES = "type", "takes alone"
+WHY = "type", "why"
 
 
+ALONE = """These take samples of one document alone (`data.pack: false`).
+"""
 NOT_SERVED = """These types have both plans, and are refused all the same.
 """
 
@@ -80,8 +85,9 @@ def page(cards: Sequence[Card]) -> str:
     rows = [(f"`{kind}`", _told(found, common.keys()) or "all that is known") for kind, found in choices.items()]
     served = [_row(card) for card in cards if not card.refused]
     not_served = [(f"`{card.kind}`", card.refused) for card in cards if card.refused]
-    parts = HEAD, _table(COLUMNS, served), REFUSED.format(_told(common)), _table(TAKES, rows)
-    return "\n".join([*parts, NOT_SERVED, _table(("type", "why"), not_served)])
+    alone = [(f"`{card.kind}`", card.alone.partition(", and ")[2]) for card in cards if card.alone]
+    parts = HEAD, _table(COLUMNS, served), ALONE, _table(WHY, alone), REFUSED.format(_told(common)), _table(TAKES, rows)
+    return "\n".join([*parts, NOT_SERVED, _table(WHY, not_served)])
 
 
 def choices_of(kind: str) -> Choices:

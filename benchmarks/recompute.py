@@ -12,12 +12,12 @@ from backends.operators import Operators
 from balancer.plan.recompute import Recompute
 from hetero.layers.builder import Builder
 from hetero.layers.group import TensorGroup
+from hetero.layers.live_bytes import LiveBytes
 from hetero.models.batch import Batch
 from hetero.models.dimensions import Dimensions
 from hetero.models.parts.head import Head
 from hetero.models.registry import architecture
 from hetero.models.unit_module import UnitModule, build_unit
-from tests.live_bytes import LiveBytes
 
 TIMED = Dimensions(layers=1, hidden=1024, heads=8, kv_heads=4, ffn=2816, vocab=512)
 LARGE = Dimensions(layers=1, hidden=128, heads=4, kv_heads=2, ffn=344, vocab=65536)

@@ -45,6 +45,13 @@ PROVIDED: dict[str, dict[str, Any]] = dict(sorted({
     "ministral": {"head_dim": 8},
 }.items()))  # fmt: skip
 """What is peculiar to the types that are served."""
+_NOT_TOLD, _BEFORE = "is not told where documents end", "reads positions before a document's first, by a Conv1d"
+ALONE = {
+    **dict.fromkeys(("afmoe", "minimax"), _NOT_TOLD),
+    **dict.fromkeys(("bailing_hybrid", "inkling_text", "kimi_linear", "lara_mini", "olmo_hybrid"), _BEFORE),
+    **dict.fromkeys(("qwen3_5_moe_text", "qwen3_5_text", "qwen3_next"), _BEFORE),
+}
+"""Those of them whose samples are one document, and why."""
 REFUSED: dict[str, dict[str, Any]] = {
     "deepseek_v4": {}, "gemma3n_text": {"num_kv_shared_layers": 0}, "gemma4_text": {},
     "gemma4_unified_text": {}, "glm_moe_dsa": _LATENT, "hrm_text": {},

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from typing import Any
 
 from balancer.cost.topology import Topology
 from balancer.cost.workload import Workload
@@ -117,9 +116,8 @@ def _check_stage(key: str, stage: StagePlan, problem: Problem) -> None:
 
 def _check_strategies(key: str, stage: StagePlan, workload: Workload) -> None:
     for name, value in stage.strategies().items():
-        if (reason := workload.refused.get(name)) and not (name == "recompute" and _is_full(value)):
-            remedy = "leave it out, or recompute in full" if name == "recompute" else "leave it out"
-            raise PlanError(f"{key}.{name}", value, reason, remedy)
+        if reason := workload.refused.get(name):
+            raise PlanError(f"{key}.{name}", value, reason, "leave it out")
     if stage.sequence_parallel and stage.tp == 1:
         rule = "tokens are cut over the chips of a group, and tp 1 is one chip"
         raise PlanError(f"{key}.sequence_parallel", True, rule, "leave it out, or use a larger tp")
@@ -135,10 +133,6 @@ def _check_strategies(key: str, stage: StagePlan, workload: Workload) -> None:
         raise PlanError(f"{key}.tp_slices", stage.tp_slices, rule, "use less: 2 to 4 hide most")
     if stage.experts == "spread" and (fault := _unspreadable(stage.tp, workload.experts)):
         raise PlanError(f"{key}.experts", stage.experts, *fault)
-
-
-def _is_full(recompute: Any) -> bool:
-    return recompute.selective == 0 if isinstance(recompute, RecomputedUnits) else recompute == "full"
 
 
 def _unspreadable(tp: int, experts: int) -> tuple[str, str] | None:

@@ -45,10 +45,10 @@ def strategies(problem: Problem, tp: int) -> list[Strategy]:
 
 
 def recompute_words(problem: Problem) -> tuple[Recompute, ...]:
-    """Those that units may be recomputed by. A workload that refuses to recompute still does so in full."""
+    """Those that units may be recomputed by."""
     if "recompute" not in problem.options.choose or not any(unit.recomputed for unit in problem.workload.units):
         return ("none",)
-    return ("none", "full") if "recompute" in problem.workload.refused else ("none", "selective", "full")
+    return "none", "selective", "full"
 
 
 def recomputed(full: int, selective: int, units: int) -> Recompute | RecomputedUnits:

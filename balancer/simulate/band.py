@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import hypot
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +19,9 @@ PART = 0.9
 """Of all steps, those that lie in a band."""
 MISSED = 0.004
 """What a prediction misses where nothing is left to chance, as a fraction: one standard deviation."""
+SYNC_MISSED = 0.03
+"""The same of what gradients, norm, update and parameters add to the computing, as 25 plans of `benchmarks.predicted`
+were measured."""
 _SAMPLES, _FEWEST, _ACTIONS = 256, 32, 2_000_000
 """So many samples, but no more actions in all than these."""
 
@@ -61,8 +65,8 @@ def band(prediction: Prediction, noise: Mapping[str, Noise], steps: int = 1, see
     each_step = drawn.choice(differ, (size, steps)).mean(axis=1)
     known = _relative(prediction, lambda stage: wrong[stage.pool], lambda stage: update[stage.pool], drawn)
     relative = each_step * known
-    missed = 1 + MISSED * drawn.standard_normal(size)
-    seconds = (prediction.step_s + prediction.compute_s * (relative - 1)) * missed
+    missed_s = hypot(MISSED * prediction.step_s, SYNC_MISSED * prediction.sync_s) * drawn.standard_normal(size)
+    seconds = prediction.step_s + prediction.compute_s * (relative - 1) + missed_s
     low, high = np.quantile(seconds, [(1 - PART) / 2, (1 + PART) / 2])
     return Band(float(seconds.mean()), float(low), float(high))
 

@@ -56,9 +56,9 @@ class ChipPace:
 def workload_of(spec: RunSpec) -> Workload:
     """What the run's model costs, unit by unit."""
     model, train = architecture(spec.model, spec.train.tuning), spec.train
-    work = model.workload(spec.text.seq_len, train.global_batch, train.precision)
+    work = model.workload(spec.text.seq_len, train.global_batch, train.precision, spec.text.packs)
     shadow = train.shadow.pool if train.shadow else None
-    return replace(work, update=train.optimizer.update, packed=spec.text.packs, shadow=shadow)
+    return replace(work, update=train.optimizer.update, shadow=shadow)
 
 
 def topology_of(pools: Mapping[str, Pool], precisions: Mapping[str, str]) -> Topology:

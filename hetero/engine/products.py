@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch.utils._python_dispatch import TorchDispatchMode
-
 from backends.backend import Backend, Stopwatch
+from backends.watching import Watching
 
 _PRODUCTS = {"mm", "addmm", "bmm", "baddbmm", "matmul", "linear"}
 
 
-class Products(TorchDispatchMode):
+class Products(Watching):
     """Times, one by one and by the chip's own clock, those of what runs inside, forward and backward.
 
     It costs the host time for every operator, which is no part of a chip's work: nothing else is to be timed inside.

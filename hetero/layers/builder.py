@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -13,6 +13,7 @@ from bridge.layout.layout import Region, TensorLayout
 from hetero.layers.auxiliary import AuxiliaryLoss
 from hetero.layers.group import TensorGroup
 from hetero.layers.initial import fill_normal
+from hetero.layers.rerun import Operator
 from hetero.layers.spec import AdapterSpec, Constant, TensorSpec
 from hetero.layers.weight_gradients import WeightGradients
 
@@ -33,7 +34,8 @@ class Builder:
     `seed` None leaves memory as it comes, for values that are loaded next. `shared` holds the tied parameters by name:
     the units of one rank that are built with the same dictionary use one parameter. `weight_gradients` is what makes
     those of products, `auxiliary` what lets losses of parts into a backward, and `adapters` are what is added to
-    products, by the names of their weights.
+    products, by the names of their weights. `remade` makes of a function one of whose results backward makes them
+    again, where the stage does so with `operators`.
     """
 
     group: TensorGroup
@@ -45,6 +47,7 @@ class Builder:
     weight_gradients: WeightGradients = field(default_factory=WeightGradients)
     auxiliary: AuxiliaryLoss = field(default_factory=AuxiliaryLoss)
     adapters: Mapping[str, AdapterSpec] = field(default_factory=dict)
+    remade: Callable[[Operator], Operator] | None = None
 
     def parameter(self, spec: TensorSpec) -> nn.Parameter:
         """This rank's slice of the tensor, with its first values."""

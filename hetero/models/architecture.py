@@ -104,9 +104,10 @@ class Architecture:
         reasons = (part.unlike for unit in self._of_kind.values() for part in unit.parts)
         return next((reason for reason in reasons if reason), None)
 
-    def workload(self, seq_len: int, global_batch: int, precision: str) -> Workload:
-        """The balancer's view; `precision` is that of activations, where a pool has no other."""
-        by_precision = {name: self._work(seq_len, size) for name, size in ITEM_BYTES.items()}
+    def workload(self, seq_len: int, global_batch: int, precision: str, packed: bool = False) -> Workload:
+        """The balancer's view; `precision` is that of activations, where a pool has no other. `packed` samples are of
+        several documents."""
+        by_precision = {name: self._work(seq_len, size, packed) for name, size in ITEM_BYTES.items()}
         return Workload(
             units=by_precision[precision],
             seq_len=seq_len,
@@ -116,12 +117,13 @@ class Architecture:
             by_precision=by_precision,
             experts=self.expert_count,
             refused=self.refused,
+            packed=packed,
         )
 
-    def _work(self, seq_len: int, size: int) -> tuple[UnitWork, ...]:
+    def _work(self, seq_len: int, size: int, packed: bool) -> tuple[UnitWork, ...]:
         crossing = seq_len * size * sum(self.boundary.values())
         made = {
-            kind: unit.work(seq_len, size, 0 if unit.gives == LOSS else crossing)
+            kind: unit.work(seq_len, size, 0 if unit.gives == LOSS else crossing, packed)
             for kind, unit in self._of_kind.items()
         }
         return tuple(made[unit.kind] for unit in self.units)

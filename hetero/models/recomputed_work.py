@@ -31,7 +31,7 @@ def selective_work(
         apart_bytes=plain.gathered_bytes,
         last_bytes=plain.last_bytes + read_again + (_made_of_input(first, size) if first.from_input_bytes else 0),
         forward_bytes=plain.forward_bytes + again.split,
-        remade=plain.remade + TpBytes(again.split),
+        remade=sum((work.made_again or TpBytes(work.elementwise.split) for work in works), plain.remade),
     )
 
 

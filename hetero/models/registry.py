@@ -42,8 +42,10 @@ def served(description: ModelDescription) -> str:
     tps = [str(tp) for tp in range(2, _MOST_TP) if architecture(description).legal_tp(tp) is None]
     why = architecture(description).legal_tp(2)
     split = f"split over {', '.join(tps)} chips" if tps else f"not split over chips: {why}"
-    refused = ", ".join(one for one in architecture(description).refused if one != "recompute")
-    return f"served by the {name} provider: whole layers, {split}; recomputed in full or not at all, no {refused}"
+    refused = ", ".join(architecture(description).refused)
+    packed = "samples of one document" if architecture(description).alone else "samples of several documents"
+    how = f"whole layers, {split}; no {refused}; {packed}"
+    return f"served by the {name} provider: {how}"
 
 
 _MOST_TP = 65

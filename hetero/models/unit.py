@@ -74,8 +74,9 @@ class Unit:
             return "selective" if asked == "full" else asked
         return asked if self.residual or self.parts[0].is_layer else "none"
 
-    def work(self, seq_len: int, size: int, boundary_bytes: int) -> UnitWork:
-        """What it costs where an element of an activation has `size` bytes and what it gives has `boundary_bytes`.
+    def work(self, seq_len: int, size: int, boundary_bytes: int, packed: bool = False) -> UnitWork:
+        """What it costs where an element of an activation has `size` bytes and what it gives has `boundary_bytes`, of
+        samples of several documents where they are `packed`.
 
         The first part's input is what another unit gave. Backward comes to that part last, when only what tp
         does not divide is still there. Tied tensors count with their own unit, as `Workload.tied` asks. Of branches
@@ -83,6 +84,8 @@ class Unit:
         """
         specs = self.tensors(1)
         works = self._works(specs, seq_len, size)
+        if packed:
+            works = [replace(work, kept=work.kept + work.packed) for work in works]
         steps, alike = self._steps(works), sum(works[number].from_input_bytes for number in self.branches[1:])
         plain = self._plain_work(specs, works, alike, boundary_bytes)
         narrow = seq_len * size * sum(adapter.rank for adapter in self.adapters.values())

@@ -38,7 +38,8 @@ class UnitModule(nn.Module):
         super().__init__()
         self._recompute, self._remaker = unit.recomputed(recompute), Remaker()
         if self._recompute == "selective":
-            builder = replace(builder, operators=_remade(builder.operators, self._remaker))
+            remade = self._remaker.remade
+            builder = replace(builder, operators=_remade(builder.operators, self._remaker), remade=remade)
         self.parts = nn.ModuleList(_module(builder, part, specs) for part in unit.parts)
         self._residual, self._gives, self._scale = unit.residual, unit.gives, unit.scale
         self._branches = [range(*ends) for ends in pairwise((*unit.branches, len(unit.parts)))]

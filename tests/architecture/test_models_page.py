@@ -7,7 +7,7 @@ import re
 from benchmarks.model_page import choices_of
 from hetero.models.registry import family_names
 from tests.architecture.tree import ROOT
-from tests.tiny_provided import PROVIDED
+from tests.tiny_provided import ALONE, PROVIDED
 from tests.tiny_provided import REFUSED as KNOWN
 
 PAGE, REFUSED = (ROOT / "docs" / "models.md").read_text().split("## What is refused")
@@ -24,6 +24,13 @@ def test_every_type_with_both_plans_is_there() -> None:
     served = re.findall(r"^\| `(\w+)` \| transformers \|", PAGE, re.MULTILINE)
     assert tuple(served) == tuple(PROVIDED), WRITE
     assert tuple(re.findall(r"^\| `(\w+)` \|", NOT_SERVED, re.MULTILINE)) == tuple(KNOWN), WRITE
+
+
+def test_types_that_take_one_document_alone_are_there() -> None:
+    _, alone = PAGE.split("These take samples of one document alone")
+    found = dict(re.findall(r"^\| `(\w+)` \| (.*) \|$", alone, re.MULTILINE))
+    assert found.keys() == ALONE.keys(), WRITE
+    assert all(why in found[kind] for kind, why in ALONE.items()), WRITE
 
 
 def test_what_is_refused_is_as_families_read_it() -> None:

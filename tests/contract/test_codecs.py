@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from bridge.codec import BLOCK, CODECS, UNDERFLOW, Codec
+from hetero.layers.live_bytes import LiveBytes
 from hetero.transfer.codecs import Float8, Int8, kernel, worst_error
 from tests.examples import out_of_100
-from tests.live_bytes import LiveBytes
 
 CPU = torch.device("cpu")
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)

@@ -13,6 +13,7 @@ from balancer.plan.recompute import Recompute
 from bridge.layout.layout import LayoutError
 from hetero.layers.builder import Builder
 from hetero.layers.group import TensorGroup
+from hetero.layers.live_bytes import LiveBytes
 from hetero.layers.weight_gradients import WeightGradients
 from hetero.models.architecture import Architecture
 from hetero.models.batch import Batch
@@ -20,7 +21,6 @@ from hetero.models.dimensions import Dimensions
 from hetero.models.parts import head
 from hetero.models.registry import OF_DIMENSIONS, architecture
 from hetero.models.unit_module import build_unit
-from tests.live_bytes import LiveBytes
 from tests.unit.hetero.models.whole_model import build, logical_tensors, loss_of, small, text
 
 RECOMPUTE: tuple[Recompute, ...] = get_args(Recompute)

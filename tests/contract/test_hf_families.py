@@ -14,6 +14,7 @@ from backends.operators import Operators
 from balancer.plan.recompute import Recompute
 from hetero.layers.builder import Builder
 from hetero.layers.group import TensorGroup
+from hetero.layers.live_bytes import LiveBytes
 from hetero.models.batch import Batch
 from hetero.models.hf_model import HfModel
 from hetero.models.parts.embedding import Embedding
@@ -21,7 +22,6 @@ from hetero.models.parts.norm import RMSNorm
 from hetero.models.registry import architecture, family_names, weights
 from hetero.models.unit import STREAM
 from hetero.models.unit_module import UnitModule, build_unit
-from tests.live_bytes import LiveBytes
 from tests.tiny_hf import gradient, random_model
 from tests.tiny_models import TINY, tiny
 from tests.unit.hetero.models.whole_model import assert_equal_gradients, build, logical_tensors, loss_of, text

@@ -14,10 +14,10 @@ from hetero.engine import rank as engine_rank
 from hetero.engine.state.live import LiveMove
 from hetero.engine.state.state import State
 from hetero.engine.step import samples
+from hetero.layers.live_bytes import LiveBytes
 from hetero.words.orders import Moved
 from tests.distributed import documents
 from tests.distributed.two_actions import SplitEpoch
-from tests.live_bytes import LiveBytes
 
 with LiveBytes():
     torch.zeros(

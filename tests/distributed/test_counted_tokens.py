@@ -12,10 +12,11 @@ from hetero.checkpoint.store import CheckpointStore
 from hetero.data.source import Prepared
 from hetero.words.options import EvalOptions, LossScaleOptions
 from tests.distributed.beside_plain import trains_as_plain
-from tests.distributed.cases import MOMENTUM, ROWS, SOME, Case, a2, a4, case_of, k1, k2, n1, n2, n4, pipeline
+from tests.distributed.cases import MOMENTUM, ROWS, SOME, Case, a1, a2, a4, case_of, k1, k2, n1, n2, n4, pipeline
 from tests.distributed.documents import answered_questions, is_varied
 from tests.distributed.fleet import Job, Standing
 from tests.distributed.plain import GlobalBatches
+from tests.tiny_provided import tiny_provided
 
 
 def _case(name: str, *pipelines: Any, evaluated: bool = False, **changes: Any) -> Case:
@@ -69,6 +70,13 @@ def test_gradients_and_steps(case: Case, fleet: Standing, questions: Prepared, t
     for done, step in enumerate(run.totals, 1):
         assert step.tokens == batches[0].tokens_BT.numel() > step.counted_tokens > 0
         assert step.consumed_tokens == done * step.tokens
+
+
+def test_on_transformers_own_modules(fleet: Standing, questions: Prepared, tmp_path: Path) -> None:
+    """Whose masks and positions are made of the documents' positions, in each stage anew."""
+    first = n2(0, 2, recompute="selective")
+    plan = pipeline(4, first, a1(2, 4), micro_batch=2), pipeline(3, k1(0, 4, recompute="full"))
+    trains_as_plain(case_of("", *plan, model=tiny_provided("exaone4")), fleet, questions, tmp_path)
 
 
 def test_a_batch_of_which_nothing_counts_changes_nothing(fleet: Standing, questions: Prepared, tmp_path: Path) -> None:

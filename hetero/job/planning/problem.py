@@ -67,9 +67,9 @@ def _networked(job: Job, pool: PoolSpec, links: Iterable[LinkSpec]) -> PoolSpec:
 def workload(job: Job) -> Workload:
     """The job's model as the balancer sees it: numbers per unit."""
     model = architecture(job.model.resolve(), job.train.tuning)
-    work = model.workload(job.data.seq_len, job.train.global_batch, job.train.precision)
+    work = model.workload(job.data.seq_len, job.train.global_batch, job.train.precision, job.packs)
     shadow = job.train.shadow.pool if job.train.shadow else None
-    return replace(work, update=job.train.optimizer.update, packed=job.packs, shadow=shadow)
+    return replace(work, update=job.train.optimizer.update, shadow=shadow)
 
 
 def legal_tp(job: Job) -> LegalTp:

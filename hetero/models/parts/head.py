@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from balancer.cost.workload import TpBytes
 from bridge.layout.layout import TensorLayout
-from hetero.layers.spec import Normal, TensorSpec
+from hetero.layers.spec import Constant, Normal, TensorSpec
 from hetero.models.parts.part import Part, PartWork
 
 SLICE_BYTES = 64 * 2**20
@@ -17,20 +17,22 @@ SLICE_BYTES = 64 * 2**20
 
 @dataclass(frozen=True)
 class Head(Part):
-    """`initial` is of its weight, (vocab, hidden). Logits are multiplied by `scale`, and then do not exceed a `cap`:
-    cap * tanh(logit / cap)."""
+    """`initial` is of its weight, (vocab, hidden); a bias, if it has one, begins at 0. Logits are multiplied by
+    `scale`, and then do not exceed a `cap`: cap * tanh(logit / cap)."""
 
     module: ClassVar[str] = "hetero.models.parts.head_module:HeadModule"
 
     vocab: int
     hidden: int
-    initial: Normal
+    initial: Normal | Constant
     scale: float = 1.0
     cap: float | None = None
+    bias: bool = False
 
     def tensors(self, tp: int) -> tuple[TensorSpec, ...]:
-        layout = TensorLayout.split((self.vocab, self.hidden), 0, tp)
-        return (TensorSpec("head.weight", layout, self.initial),)
+        weight, bias = (TensorLayout.split(shape, 0, tp) for shape in ((self.vocab, self.hidden), (self.vocab,)))
+        found = TensorSpec("head.weight", weight, self.initial), TensorSpec("head.bias", bias, Constant(0.0))
+        return found[: 1 + self.bias]
 
     def slices(self, seq_len: int) -> int:
         """Parts of the vocabulary whose logits are made one after another. They do not depend on tp, so that all ranks

@@ -22,19 +22,21 @@ class PartWork:
     makes `remade_bytes` again, which tp divides and which lie beside all else, by products of `remade_flops`.
 
     What `ELEMENTWISE` operators (`backends/operators.py`) give and keep can be made again: all of a part that is one of
-    them, from its input of `from_input_bytes`; of what another has `kept`, what is `elementwise`, from the rest.
+    them, from its input of `from_input_bytes`; of what another has `kept`, what is `elementwise`, from the rest, which
+    makes `made_again` if that is more than what tp divides of it.
     `last_flops` are of a last product whose result nobody keeps.
 
     Where a backward is two actions, the gradients of its products' weights come with the second, and take
     `weight_flops`. Until then their `pairs` of input and output's gradient are kept. Of products with frozen weights
     nobody makes the gradients, which is `frozen_flops` less in a backward. What parts share of a sample has a name for
     all that read it: `masks` where samples are of several documents, of each in flight, and `plain_masks` where they
-    are not, of all samples alike.
+    are not, of all samples alike; what a part then keeps for itself beside `kept` is `packed`.
     """
 
     forward_flops: float = 0.0
     collectives: int = 0
     kept: TpBytes = NO_BYTES
+    packed: TpBytes = NO_BYTES
     input_bytes: int = 0
     forward_bytes: int = 0
     backward: TpBytes = NO_BYTES
@@ -42,6 +44,7 @@ class PartWork:
     remade_flops: float = 0.0
     from_input_bytes: int = 0
     elementwise: TpBytes = NO_BYTES
+    made_again: TpBytes | None = None
     last_flops: float = 0.0
     weight_flops: float = 0.0
     pairs: TpBytes = NO_BYTES
@@ -76,7 +79,7 @@ class Part(ABC):
     @property
     def largest_weight(self) -> int:
         """Elements of the largest gradient that is made at once."""
-        return max(math.prod(spec.layout.shape) for spec in self.tensors(1))
+        return max((math.prod(spec.layout.shape) for spec in self.tensors(1)), default=0)
 
     @abstractmethod
     def work(self, seq_len: int, size: int) -> PartWork:

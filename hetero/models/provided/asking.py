@@ -26,7 +26,7 @@ from hetero.models.provided.told import ToldModel
 from hetero.paths import cache_home
 from hetero.private import private_files
 
-FORM = 2
+FORM = 4
 """Of what is kept: another number looks anew."""
 MOST_S = 600
 _MODULE = f"{__package__}.described"

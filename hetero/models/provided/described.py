@@ -8,6 +8,7 @@ from torch import nn
 
 from hetero.models.hf_model import HfModel, config_error
 from hetero.models.provided.config_check import ELSEWHERE, check_config
+from hetero.models.provided.documents import why_alone
 from hetero.models.provided.first_values import first_values
 from hetero.models.provided.handed import checked_calls, things_given
 from hetero.models.provided.measured import FAULTS, measured
@@ -49,6 +50,7 @@ def _described(model: HfModel) -> ToldModel:
         ties=ties,
         prefix=f"{skeleton.causal.base_model_prefix}.",
         whole=cuts.unknown,
+        alone=why_alone(skeleton, shell),
     )
     return measured(model, told, skeleton, calls)
 
@@ -80,7 +82,7 @@ def _blocks(
     """Of each unit, where a directory has the tensors that are its own."""
     lent = HEAD_WEIGHT if _is_tied(skeleton) else None
     for unit, begins in zip(units, _beginnings(skeleton), strict=True):
-        own = [tensor for tensor in unit.tensors if tensor.name != lent]
+        own = [tensor for tensor in unit.every_tensor if tensor.name != lent]
         yield tuple(
             block for here, there in begins.items() for block in told_blocks(_beginning(own, here), state, there)
         )

@@ -10,7 +10,6 @@ from unittest.mock import patch
 
 import torch
 from torch import nn
-from torch.autograd.graph import saved_tensors_hooks
 from torch.utils._pytree import tree_map
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -18,15 +17,21 @@ from backends.operators import Operators
 from bridge.layout.layout import LayoutError
 from hetero.layers.builder import Builder
 from hetero.layers.group import TensorGroup
+from hetero.layers.live_bytes import LiveBytes
 from hetero.models.batch import Batch
 from hetero.models.hf_model import HfModel
+from hetero.models.provided.calls import KEY, calls_of
+from hetero.models.provided.elementwise import elementwise
+from hetero.models.provided.kept import beside, fused_attention, given_bytes, kept_bytes, kept_on_meta, made_in
 from hetero.models.provided.part import ProvidedPart
 from hetero.models.provided.skeleton import META, Call, Skeleton
 from hetero.models.provided.told import ToldBytes, ToldModel, ToldUnit, ToldWork
-from hetero.models.provided.unit_modules import ProvidedLayer, calls_of
+from hetero.models.provided.unit_modules import ProvidedLayer
 
 TRIED = (2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 40, 48, 64)
 LENGTHS = 32, 64
+TYPES = {4: torch.float32, 2: torch.bfloat16}
+"""By the size of an element."""
 FAULTS = RuntimeError, ValueError, LayoutError, IndexError, AttributeError, TypeError
 
 
@@ -70,7 +75,7 @@ def measured(model: HfModel, told: ToldModel, skeleton: Skeleton, calls: Sequenc
     tps, why = list(TRIED) if not told.whole else [], told.whole
     for number, kind in enumerate(kinds):
         if kind.role != "layer":
-            kinds[number] = kind.model_copy(update={"work": _work_around(kind, told.hidden)})
+            kinds[number] = kind.model_copy(update={"work": _work_around(kind, skeleton)})
             continue
         layer = _Layer(model, told.model_copy(update={"kinds": tuple(kinds)}), kind.kind, firsts[number], skeleton)
         try:
@@ -129,14 +134,22 @@ class _Layer:
         builder = Builder(TensorGroup(tp), Operators(), dtype, META, None)
         return ProvidedLayer(builder, self.part, specs)
 
-    def run(self, module: ProvidedLayer, length: int, dtype: torch.dtype = torch.float32) -> tuple[Any, Any]:
+    def run(
+        self,
+        module: ProvidedLayer,
+        length: int,
+        dtype: torch.dtype = torch.float32,
+        calls: Sequence[Call] | None = None,
+    ) -> tuple[Any, Any]:
         """Its input, and its output."""
-        tokens_BT = torch.zeros(1, length, dtype=torch.int64)
-        batch = Batch(tokens_BT, tokens_BT)
-        calls = calls_of(self.part, batch, dtype)
-        batch.once(("calls of layers", self.model), lambda: [on_meta(call) for call in calls])
+        batch = _batch(length)
         x = torch.empty(1, length, self.told.hidden, dtype=dtype, device=META, requires_grad=True)
+        batch.once((KEY, self.model, dtype), lambda: calls or self._calls_on_meta(length, dtype))
         return x, module(x, batch)
+
+    def _calls_on_meta(self, length: int, dtype: torch.dtype, documents: int = 1) -> Sequence[Call]:
+        calls = calls_of(self.part, _batch(length, documents), dtype)
+        return [on_meta(call) if number == self.number - 1 else call for number, call in enumerate(calls)]
 
     def uses(self) -> set[str]:
         """The products of this layer that are used once, and whose weights nobody else reads."""
@@ -154,8 +167,7 @@ class _Layer:
 
         for path, linear in own.items():
             linear.forward = probed(path, linear)
-        tokens_BT = torch.zeros(1, LENGTHS[0], dtype=torch.int64)
-        call = on_meta(calls_of(self.part, Batch(tokens_BT, tokens_BT), torch.float32)[self.number - 1])
+        call = self._calls_on_meta(LENGTHS[0], torch.float32)[self.number - 1]
         x = torch.empty(1, LENGTHS[0], self.told.hidden, device=META, requires_grad=True)
         with without_experts(module):
             made = call(module, x)
@@ -164,15 +176,12 @@ class _Layer:
         return {path for path, count in used.items() if count == 1 and own[path].weight.grad is None}
 
     def work(self, split: bool) -> ToldWork:
-        unit, kept = self.part.unit, {}
-        for size, dtype in ((4, torch.float32), (2, torch.bfloat16)):
-            one = [self._kept(1, length, dtype) for length in LENGTHS]
-            try:
-                two = [self._kept(2, length, dtype) for length in LENGTHS] if split else one
-            except FAULTS:
-                two = one
-            halves = [2 * max(0, a - b) for a, b in zip(one, two, strict=True)]
-            kept[size] = ToldBytes(split=_fit(halves), whole=_fit([a - h for a, h in zip(one, halves, strict=True)]))
+        unit = self.part.unit
+        bytes_ = {size: self._told_bytes(dtype, split) for size, dtype in TYPES.items()}
+
+        def of(place: int) -> dict[int, ToldBytes]:
+            return {size: told[place] for size, told in bytes_.items()}
+
         flops, chosen = zip(*(self._flops(length) for length in LENGTHS), strict=True)
         linear, square = _fit(flops)
         experts = [t for t in unit.tensors if len(t.shape) == 3 and "experts" in t.parameter]
@@ -185,22 +194,66 @@ class _Layer:
             products=sum(2.0 * a * b for a, b in products),
             pair=sum(a + b for a, b in products),
             collectives=collectives,
-            kept=kept,
+            kept=of(0),
+            packed=of(1),
+            remade=of(2),
+            made_again=of(3),
+            backward={size: _fit(self._backward(dtype)) for size, dtype in TYPES.items()},
+            shared={size: self._shared(dtype, 2) for size, dtype in TYPES.items()},
+            plain_shared={size: self._shared(dtype, 1) for size, dtype in TYPES.items()},
         )
 
-    def _kept(self, tp: int, length: int, dtype: torch.dtype) -> int:
-        module = self.module(tp, dtype)
-        found: dict[int, tuple[int, Any]] = {}
+    def _told_bytes(self, dtype: torch.dtype, split: bool) -> list[ToldBytes]:
+        """As `_kept` has them: what two ranks have less of, they divide."""
+        one = [self._kept(1, length, dtype) for length in LENGTHS]
+        try:
+            two = [self._kept(2, length, dtype) for length in LENGTHS] if split else one
+        except FAULTS:
+            two = one
+        return [_divided(*each) for each in zip(zip(*one, strict=True), zip(*two, strict=True), strict=True)]
 
-        def keep(x: torch.Tensor) -> torch.Tensor:
-            storage = x.untyped_storage()
-            if x.device == META and not isinstance(x, nn.Parameter):
-                found[storage._cdata] = storage.nbytes(), storage
-            return x
+    def _shared(self, dtype: torch.dtype, documents: int) -> dict[str, ToldBytes]:
+        """What the layer is given of a sample of so many documents, by the first layer and place that has it."""
+        batches = [_batch(length, documents) for length in LENGTHS]
+        short, long = (given_bytes(calls_of(self.part, one, dtype), self.number - 1, one) for one in batches)
+        return {name: ToldBytes(whole=_fit((short.get(name, 0), size))) for name, size in long.items()}
 
-        with without_experts(module.layer), saved_tensors_hooks(keep, lambda x: x):
-            self.run(module, length, dtype)
-        return sum(size for size, _ in found.values())
+    def _kept(self, tp: int, length: int, dtype: torch.dtype) -> tuple[int, int, int, int]:
+        """In all, what more of several documents, what less where norms and activations are made again, and what these
+        make."""
+        whole, least, made = self._kept_of(tp, length, dtype, 1)
+        packed = whole if self.told.alone else self._kept_of(tp, length, dtype, 2)[0]
+        return whole, max(0, packed - whole), max(0, whole - least), made
+
+    def _kept_of(self, tp: int, length: int, dtype: torch.dtype, documents: int) -> list[int]:
+        """In all, and what is left where norms and activations are made again, and what these make."""
+        module, calls = self.module(tp, dtype), self._calls_on_meta(length, dtype, documents)
+        with (
+            fused_attention(),
+            without_experts(module.layer),
+            kept_on_meta() as found,
+            made_in(elementwise(module.layer), found) as apart,
+        ):
+            self.run(module, length, dtype, calls)
+        return [beside(each, calls[self.number - 1]) for each in (found, *apart)]
+
+    def _backward(self, dtype: torch.dtype) -> list[int]:
+        """What a backward needs beside all that is kept and its result's gradient; by the halves of what is kept, where
+        it cannot be gone through on no device."""
+        try:
+            return [self._backward_of(length, dtype) for length in LENGTHS]
+        except FAULTS:
+            return [self._kept_of(1, length, dtype, 1)[0] // 2 for length in LENGTHS]
+
+    def _backward_of(self, length: int, dtype: torch.dtype) -> int:
+        module = self.module(1, dtype)
+        for parameter in module.parameters():
+            parameter.grad = torch.zeros_like(parameter)
+        with fused_attention(), without_experts(module.layer), LiveBytes(META.type) as live:
+            _, made = self.run(module, length, dtype)
+            kept = live.peak = live.now
+            made.backward(torch.empty_like(made))
+        return live.peak - kept - made.nbytes
 
     def _flops(self, length: int) -> tuple[float, int]:
         module = self.module(1)
@@ -252,6 +305,13 @@ class _Layer:
         return kind.model_copy(update={"tensors": tuple(tensors)}), ""
 
 
+def _batch(length: int, documents: int = 1) -> Batch:
+    """A sample of so many documents."""
+    tokens_BT = torch.zeros(1, length, dtype=torch.int64)
+    positions_BT = None if documents == 1 else torch.arange(length)[None] % -(-length // documents)
+    return Batch(tokens_BT, tokens_BT, positions_BT)
+
+
 _ENTERING, _LEAVING = ("_CopyInBackward", "_ToHeadsBackward"), ("_ReduceOutBackward",)
 """Nodes of a graph where what ranks cut begins, and where it ends."""
 
@@ -273,6 +333,11 @@ def _reached(begin: Sequence[Any], stop: Sequence[str]) -> set[int]:
     return {id(node.variable) for node in _nodes(begin, stop) if hasattr(node, "variable")}
 
 
+def _divided(one: Sequence[int], two: Sequence[int]) -> ToldBytes:
+    halves = [2 * max(0, a - b) for a, b in zip(one, two, strict=True)]
+    return ToldBytes(split=_fit(halves), whole=_fit([a - h for a, h in zip(one, halves, strict=True)]))
+
+
 def _fit(values: Sequence[float]) -> tuple[float, float]:
     """Of a multiple of the length and one of its square."""
     (short, long), (a, b) = LENGTHS, values
@@ -289,10 +354,20 @@ def _plain_work(kind: ToldUnit) -> ToldWork:
     )
 
 
-def _work_around(kind: ToldUnit, hidden: int) -> ToldWork:
-    """Of embedding and head: a head keeps what it is given, and logits in float32."""
+def _work_around(kind: ToldUnit, skeleton: Skeleton) -> ToldWork:
+    """Of embedding and head: what the norm in front of our own keeps; another keeps what it is given, and logits in
+    float32."""
     if kind.role == "embedding":
-        return ToldWork(collectives=1, kept={2: ToldBytes(), 4: ToldBytes()})
+        return ToldWork(collectives=1, kept={size: ToldBytes() for size in TYPES})
+    hidden = skeleton.hidden
+    if kind.logits is not None:
+        norm = {size: _of_norm(skeleton.norm().to(dtype), hidden, dtype) for size, dtype in TYPES.items()}
+        return ToldWork(kept=norm)
     entries = next(t.shape[0] for t in kind.tensors if t.name == "head.weight")
-    kept = {size: ToldBytes(split=(4.0 * entries, 0.0), whole=(3.0 * size * hidden, 0.0)) for size in (2, 4)}
+    kept = {size: ToldBytes(whole=(4.0 * entries + 3.0 * size * hidden, 0.0)) for size in TYPES}
     return ToldWork(flops=(2.0 * entries * hidden, 0.0), kept=kept)
+
+
+def _of_norm(norm: nn.Module, hidden: int, dtype: torch.dtype) -> ToldBytes:
+    x = torch.empty(1, LENGTHS[0], hidden, dtype=dtype, device=META, requires_grad=True)
+    return ToldBytes(whole=(kept_bytes(norm, x) / LENGTHS[0], 0.0))

@@ -8,7 +8,7 @@ from bridge.layout.layout import Shape
 from hetero.models.architecture import Architecture
 from hetero.models.hf_model import HfModel
 from hetero.models.provided.asking import told_of
-from hetero.models.provided.part import ProvidedPart
+from hetero.models.provided.part import ProvidedPart, head_of
 from hetero.models.unit import LOSS, STREAM, Unit
 from hetero.models.weight_map import Block, WeightMap
 
@@ -19,10 +19,10 @@ def describe(model: HfModel) -> Architecture:
     units = []
     for number in told.units:
         kind = told.kinds[number]
-        parts, role = (ProvidedPart(model, told, kind.kind),), kind.role
-        tied = role == "head" and told.tied is not None
-        ties = {"head.weight": (0, str(told.tied))} if tied else {}
-        units.append(Unit(kind.kind, parts, gives=LOSS if role == "head" else STREAM, ties=ties))
+        last, part = kind.role == "head", ProvidedPart(model, told, kind.kind)
+        parts = (part,) if kind.logits is None else (part, head_of(kind.logits))
+        ties = {"head.weight": (0, str(told.tied))} if last and told.tied is not None else {}
+        units.append(Unit(kind.kind, parts, gives=LOSS if last else STREAM, ties=ties))
     return Architecture(tuple(units), {STREAM: told.hidden})
 
 

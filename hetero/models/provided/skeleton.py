@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from functools import lru_cache
 from typing import Any
@@ -66,7 +66,7 @@ class Skeleton:
         """A copy of what comes behind the last layer."""
         return nn.Identity() if self.norm_name is None else deepcopy(getattr(self.base, self.norm_name))
 
-    def shell(self, gives: list[int]) -> Shell:
+    def shell(self, gives: Sequence[int]) -> Shell:
         """The model around its layers, all of whose parameters are zeros that take no memory. The layers give so many
         things each, none where it is the stream alone."""
         layers, norm = self.layers, self.norm_name

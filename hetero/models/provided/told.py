@@ -83,29 +83,53 @@ class ToldBytes(_Told):
 
 class ToldWork(_Told):
     """`flops` of a forward per position, and per square of positions without a mask. `products` are those of weights
-    whose gradients can be put off, and `pair` has the inputs and outputs of these, in elements. `kept` are bytes by the
-    size of an element."""
+    whose gradients can be put off, and `pair` has the inputs and outputs of these, in elements.
+
+    By the size of an element there are bytes: what is `kept`, what a `backward` needs beside, and what is kept more
+    where samples are `packed`; what of all that can be `remade` without products, for which so much is `made_again`;
+    and what is `shared` with other layers, by name: what they are given beside the stream, where samples are of several
+    documents, and where they are not."""
 
     flops: tuple[float, float] = (0.0, 0.0)
     products: float = 0.0
     pair: int = 0
     collectives: int = 0
     kept: dict[int, ToldBytes] = {}
+    backward: dict[int, tuple[float, float]] = {}
+    packed: dict[int, ToldBytes] = {}
+    remade: dict[int, ToldBytes] = {}
+    made_again: dict[int, ToldBytes] = {}
+    shared: dict[int, dict[str, ToldBytes]] = {}
+    plain_shared: dict[int, dict[str, ToldBytes]] = {}
+
+
+class ToldLogits(_Told):
+    """Those of a head that multiplies by its weight, and adds its bias if `tensors` has one: `scale` times that, at
+    most a `cap`."""
+
+    tensors: tuple[ToldTensor, ...]
+    scale: float = 1.0
+    cap: float | None = None
 
 
 class ToldUnit(_Told):
     """Units of one kind. `styles` are of modules within it, by their names; `linear` are those whose products are ours
     to make. The last `rope` outputs of a latent product go to all heads; a layer `gives` so many things, none where it
-    is the stream alone."""
+    is the stream alone. Of a head whose `logits` are ours to make, `tensors` are those of the norm."""
 
     kind: str
     role: Role
     tensors: tuple[ToldTensor, ...]
+    logits: ToldLogits | None = None
     styles: dict[str, Style] = {}
     linear: tuple[str, ...] = ()
     rope: int = 0
     gives: int = 0
     work: ToldWork = ToldWork()
+
+    @property
+    def every_tensor(self) -> tuple[ToldTensor, ...]:
+        return self.tensors if self.logits is None else (*self.tensors, *self.logits.tensors)
 
 
 class ToldModel(_Told):
@@ -114,6 +138,7 @@ class ToldModel(_Told):
     blocks  of each unit, where directories have its tensors; `ties` are names there that stand for others, and `prefix`
             begins names
     tps     over how many ranks it can be split; `whole` says why it cannot be at all
+    alone   why a sample must be one document; nothing where it may be several
     """
 
     hidden: int
@@ -126,3 +151,4 @@ class ToldModel(_Told):
     prefix: str = "model."
     whole: str = ""
     tps: tuple[int, ...] = (1,)
+    alone: str = ""

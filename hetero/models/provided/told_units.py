@@ -11,9 +11,10 @@ from torch import nn
 from hetero.models.hf_model import config_error
 from hetero.models.provided.config_check import ELSEWHERE
 from hetero.models.provided.first_values import FirstValue
+from hetero.models.provided.logits import bend_of
 from hetero.models.provided.plan import Cuts
 from hetero.models.provided.skeleton import Skeleton, parameters_of
-from hetero.models.provided.told import ToldTensor, ToldUnit
+from hetero.models.provided.told import ToldLogits, ToldTensor, ToldUnit
 
 _OURS = None, "inward", "outward", "latent"
 """Styles of products that are ours to make."""
@@ -54,18 +55,21 @@ class UnitTeller:
         )
 
     def _head(self) -> ToldUnit:
-        skeleton, tensors = self._skeleton, list[ToldTensor]()
+        skeleton, norm = self._skeleton, list[ToldTensor]()
         head = skeleton.causal.get_submodule(skeleton.head_name)
         if not isinstance(head, nn.Linear):
             raise config_error("model_type", type(head).__name__, "its head is no product", ELSEWHERE)
         if skeleton.norm_name is not None:
             for name, _, _, tensor in parameters_of(getattr(skeleton.base, skeleton.norm_name)):
-                tensors += self._tensors(f"norm.{name}", tensor)
-        cut = 0 if _by_entry(skeleton, head) else None
+                norm += self._tensors(f"norm.{name}", tensor)
+        product = list[ToldTensor]()
         for name in ("weight", "bias"):
             if (stored := head._parameters[name]) is not None:
-                tensors += self._tensors(f"head.{name}", stored, cut=cut, shared=name == "weight")
-        return ToldUnit(kind="head", role="head", tensors=tuple(tensors))
+                product += self._tensors(f"head.{name}", stored, shared=name == "weight")
+        if (bend := bend_of(skeleton, head)) is None:
+            return ToldUnit(kind="head", role="head", tensors=(*norm, *product))
+        logits = ToldLogits(tensors=tuple(product), scale=bend.scale, cap=bend.cap)
+        return ToldUnit(kind="head", role="head", tensors=tuple(norm), logits=logits)
 
     def _tensors(
         self, name: str, tensor: torch.Tensor, cut: int | None = None, packed: int | None = None, shared: bool = False
@@ -84,20 +88,3 @@ class UnitTeller:
         shape[packed] //= 2
         for part in range(2):
             yield ToldTensor(name=f"{name}.{part}", shape=tuple(shape), part=part, axis=packed, **common)
-
-
-class _Fixed(nn.Module):
-    logits: torch.Tensor
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.logits
-
-
-def _by_entry(skeleton: Skeleton, head: nn.Linear) -> bool:
-    """Whether each logit is made of one number that the head gives, so that ranks may make some of them each."""
-    fixed, entries = _Fixed(), head.out_features
-    made, x = skeleton.behind(fixed), torch.zeros(1, 2, head.in_features)
-    fixed.logits = whole = torch.randn(1, 2, entries)
-    logits, half = made(x), entries // 2
-    fixed.logits = whole[..., :half]
-    return logits.shape == whole.shape and torch.equal(made(x), logits[..., :half])

@@ -15,9 +15,11 @@ from hetero.layers.builder import Builder, LogicalTensor, ShardedModule, tensors
 from hetero.layers.group import TensorGroup
 from hetero.layers.spec import TensorSpec
 from hetero.models.batch import Batch
+from hetero.models.provided.calls import calls_of
+from hetero.models.provided.elementwise import elementwise, wrap
 from hetero.models.provided.part import ProvidedPart
 from hetero.models.provided.sharding import sharded
-from hetero.models.provided.skeleton import Call, Skeleton, settle, skeleton_of
+from hetero.models.provided.skeleton import settle, skeleton_of
 from hetero.models.provided.told import ToldTensor
 
 
@@ -97,37 +99,53 @@ class ProvidedLayer(ProvidedModule):
         skeleton = skeleton_of(part.model)
         self.layer = skeleton.layer(self._number)
         self.fill(self.layer, sharded(self.layer, part.unit, builder, specs))
+        if builder.remade is not None:
+            for module in elementwise(self.layer):
+                wrap(module, builder.remade)
         self._tuple = bool(part.unit.gives)
 
     def forward(self, x_BTD: torch.Tensor, batch: Batch) -> torch.Tensor:
         settle(self.layer, x_BTD.device)
         part = self._part
-        calls: list[Call] = batch.once(("calls of layers", part.model), lambda: calls_of(part, batch, x_BTD.dtype))
+        calls = calls_of(part, batch, x_BTD.dtype)
         with self.joined():
             made = calls[self._number](self.layer, x_BTD)
         return made[0] if self._tuple else made
 
 
-class ProvidedHead(ProvidedModule):
-    """x_BTD -> the sum of the token losses, a float32 scalar that is equal on every rank."""
+class ProvidedNorm(ProvidedModule):
+    """x_BTD -> x_BTD, in front of a head of ours."""
+
+    is_operator = True
 
     def __init__(self, builder: Builder, part: ProvidedPart, specs: Mapping[str, TensorSpec]) -> None:
         super().__init__(builder, part, specs)
-        skeleton, cut = skeleton_of(part.model), part.head_cut
+        self.norm = skeleton_of(part.model).norm()
+        self.fill(self.norm, set(), NORM)
+
+    def forward(self, x_BTD: torch.Tensor, batch: Batch) -> torch.Tensor:
+        settle(self.norm, x_BTD.device)
+        made: torch.Tensor = self.norm(x_BTD)
+        return made
+
+
+class ProvidedHead(ProvidedModule):
+    """x_BTD -> the sum of the token losses, a float32 scalar: of logits that are made in a way of their own, all at
+    once, by each rank."""
+
+    def __init__(self, builder: Builder, part: ProvidedPart, specs: Mapping[str, TensorSpec]) -> None:
+        super().__init__(builder, part, specs)
+        skeleton = skeleton_of(part.model)
         self.norm = skeleton.norm()
         self.fill(self.norm, set(), NORM)
         self.product = _HeadProduct()
-        self._group = builder.group if cut else TensorGroup()
         self.fill(self.product, set(), HEAD)
         self.logits = skeleton.behind(self.product)
-        self._first = specs["head.weight"].layout.region(builder.group.rank)[0][0]
 
     def forward(self, x_BTD: torch.Tensor, batch: Batch) -> torch.Tensor:
         settle(self, x_BTD.device)
-        logits_BTV = self.logits(self._group.copy_in(self.norm(x_BTD)))
-        return cross_entropy.cross_entropy_sum(
-            logits_BTV.flatten(0, 1), batch.labels_BT.flatten(), self._group, self._first
-        )
+        logits_BTV = self.logits(self.norm(x_BTD))
+        return cross_entropy.cross_entropy_sum(logits_BTV.flatten(0, 1), batch.labels_BT.flatten(), TensorGroup())
 
 
 NORM, HEAD = "norm.", "head."
@@ -146,20 +164,6 @@ class _HeadProduct(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return F.linear(x, self.weight, self.bias)
-
-
-def calls_of(part: ProvidedPart, batch: Batch, dtype: torch.dtype) -> list[Call]:
-    """What each layer of the model is given beside the stream."""
-    shell = _shell_for_calls(skeleton_of(part.model), part)
-    device = batch.tokens_BT.device
-    shell.to(device)
-    return shell.calls(batch, part.hidden, dtype)
-
-
-def _shell_for_calls(skeleton: Skeleton, part: ProvidedPart) -> Any:
-    if not hasattr(skeleton, "for_calls"):
-        skeleton.for_calls = skeleton.shell(part.gives)  # type: ignore[attr-defined]
-    return skeleton.for_calls  # type: ignore[attr-defined]
 
 
 def unit_number(specs: Mapping[str, TensorSpec]) -> int:

@@ -12,7 +12,6 @@ from balancer.cost.topology import Topology
 from balancer.errors import PlanError
 from balancer.memory.need import memory_need
 from balancer.plan.plan import PipelinePlan
-from balancer.plan.recompute import RecomputedUnits
 from balancer.problem import Problem
 from tests.unit.balancer.cases import pipelines, plan, pool, topology, unit, workload
 
@@ -83,16 +82,12 @@ def test_slices_have_tokens_of_every_chip_of_a_group(stages, slices):
     [
         ("tp_slices", 2),
         ("sequence_parallel", True),
-        ("recompute", "selective"),
-        ("recompute", RecomputedUnits(full=1, selective=1)),
     ],
 )
 def test_what_a_model_does_not_know_is_refused_with_its_reason(name, value):
-    work = replace(WORK, refused=dict.fromkeys(("tp_slices", "sequence_parallel", "recompute"), "it has no such thing"))
+    work = replace(WORK, refused=dict.fromkeys(("tp_slices", "sequence_parallel"), "it has no such thing"))
     error = refusal(changed(plan((16, GOOD)), 0, **{name: value}), work=work)
     assert (error.key, error.rule) == (f"pipelines[0].stages[0].{name}", "it has no such thing")
-    full = changed(plan((16, GOOD)), 0, recompute="full")
-    assert complete(full, Problem(POOLS, work)).pipelines[0].stages[0].recompute == "full"
 
 
 @pytest.mark.parametrize(("stages", "experts"), [(GOOD, 0), (GOOD, 1), ([("fast", 1, (0, 8))], 8)])

@@ -104,7 +104,20 @@ def test_updates_differ_too():
         found = band(prediction, {"a": unsteady_or_unknown})
         assert found.high_s - found.low_s > 0.25 * prediction.step_s
     known = band(prediction, {"a": Noise(0, 0.1, 0)})
-    assert known.high_s - known.low_s < 0.02 * prediction.step_s, "whatever is known of forwards and backwards"
+    assert known.high_s - known.low_s < 0.12 * prediction.step_s, "whatever is known of forwards and backwards"
+
+
+def test_what_is_added_to_the_computing_is_known_less_well_than_that():
+    """Of 9 in 10 the last one is 1.64 standard deviations away."""
+    chips, known = topology(pool("a", 2), bytes_per_s=1e6), {"a": Noise(0, 0, 0)}
+    slow = replace(chips.pools[0], chip=replace(chips.pools[0].chip, interconnect_bytes_per_s=2e6))
+    written = plan(*[(8, [("a", 1, (0, 8))])] * 2)
+    for asked in (chips, replace(chips, pools=(slow,))):
+        prediction = predict(asked, workload(8), written)
+        found = band(prediction, known)
+        missed_s = 1.64 * np.hypot(0.004 * prediction.step_s, 0.03 * prediction.sync_s)
+        assert found.high_s - prediction.step_s == pytest.approx(missed_s, rel=0.2)
+    assert prediction.sync_s > 0.1 * prediction.step_s
 
 
 def test_the_mean_of_many_steps_lies_closer_than_one_step():

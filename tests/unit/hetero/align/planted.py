@@ -12,7 +12,8 @@ import torch
 from safetensors.torch import save_file
 
 from hetero.models.registry import weights
-from tests.tiny_models import tiny
+from tests.tiny_models import TINY, tiny
+from tests.tiny_provided import tiny_provided
 
 Config = dict[str, Any]
 Tensors = dict[str, torch.Tensor]
@@ -21,7 +22,8 @@ Plant = Callable[[Config, Tensors], None]
 
 def write(folder: Path, kind: str, plant: Plant = lambda config, tensors: None, **changes: Any) -> str:
     """Equal values in each directory of a kind, but for what `plant` does to them."""
-    model, generator = tiny(kind, **changes), torch.Generator().manual_seed(1)
+    model = tiny(kind, **changes) if kind in TINY else tiny_provided(kind)
+    generator = torch.Generator().manual_seed(1)
     config: Config = json.loads(model.config)
     tensors = {
         name: torch.randn(shape, generator=generator) * 0.1 + (len(shape) == 1 and name.endswith("weight"))

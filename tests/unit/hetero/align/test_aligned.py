@@ -63,8 +63,9 @@ def test_a_job_s_text_is_what_its_run_begins_with(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_documents_side_by_side_are_what_transformers_makes_of_them(tmp_path: Path) -> None:
-    job = _loaded(tmp_path)
+@pytest.mark.parametrize("kind", ["llama", "dots1"])
+def test_documents_side_by_side_are_what_transformers_makes_of_them(kind: str, tmp_path: Path) -> None:
+    job = _loaded(tmp_path, kind)
     found = aligned(str(tmp_path / "model"), "transformers", AlignOptions(of_job=True), job)
     assert not found.faults
     assert not found.emulated

@@ -20,11 +20,11 @@ from hetero.engine.state.state import State
 from hetero.engine.step.stage import RankPlace, Stage
 from hetero.engine.wiring import tensor_holdings
 from hetero.layers.group import TensorGroup
+from hetero.layers.live_bytes import LiveBytes
 from hetero.models.dimensions import Dimensions
 from hetero.words.options import LossScaleOptions, TrainOptions
 from hetero.words.orders import Saved
 from hetero.words.spec import RunSpec, TextRun
-from tests.live_bytes import LiveBytes
 
 TINY = Dimensions(layers=1, hidden=16, heads=2, kv_heads=2, ffn=32, vocab=50, tie_embeddings=True)
 ME = RankId("a", 0)

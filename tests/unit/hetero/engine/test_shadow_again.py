@@ -16,6 +16,7 @@ from hetero.engine.shadow.again import UnitErrors, UnitsAgain
 from hetero.engine.shadow.cargo import BATCH, gradient_before, stream_before
 from hetero.layers.builder import Builder
 from hetero.layers.group import TensorGroup
+from hetero.layers.live_bytes import LiveBytes
 from hetero.models.batch import Batch
 from hetero.models.dimensions import Dimensions
 from hetero.models.registry import architecture
@@ -25,7 +26,6 @@ from hetero.words.options import ShadowOptions
 from hetero.words.spec import RunSpec, TextRun
 from tests.distributed.cases import Case, a1, case_of, n1, pipeline
 from tests.distributed.fleet import POOLS
-from tests.live_bytes import LiveBytes
 
 LENGTH, SAMPLES = 64, 2
 Stage = dict[int, tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]]

@@ -11,13 +11,13 @@ import torch
 from backends.communicator import Communicator
 from backends.operators import Operators
 from backends.watch import Watch
+from backends.watching import Watching
 from hetero.layers.builder import Builder
 from hetero.layers.group import TensorGroup
 from hetero.models.batch import Batch
 from hetero.models.dimensions import Dimensions
 from hetero.models.registry import architecture
 from hetero.models.unit_module import build_unit
-from tests.watching import Watching
 
 DIMS = Dimensions(layers=1, hidden=16, heads=4, kv_heads=4, ffn=24, vocab=11)
 NOTHING = torch.empty(0, dtype=torch.int64)

@@ -18,10 +18,10 @@ from bridge.layout.layout import TensorLayout
 from hetero.layers import initial
 from hetero.layers.builder import fill
 from hetero.layers.initial import fill_normal
+from hetero.layers.live_bytes import LiveBytes
 from hetero.layers.normals import STEP, box_muller, mix
 from hetero.layers.spec import Constant, Normal, TensorSpec
 from tests.examples import out_of_100
-from tests.live_bytes import LiveBytes
 from tests.patience import WAIT_S
 from tests.unit.hetero.layers import plain_normals
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from hetero.layers.live_bytes import LiveBytes
 from hetero.layers.rerun import Operator, Remaker, Rerun
-from tests.live_bytes import LiveBytes
 
 
 class Counted:

@@ -8,8 +8,8 @@ import torch.nn.functional as F
 
 from hetero.layers.cross_entropy import IGNORED
 from hetero.layers.group import TensorGroup
+from hetero.layers.live_bytes import LiveBytes
 from hetero.layers.sliced_loss import projected_loss_sum
-from tests.live_bytes import LiveBytes
 
 TOKENS, HIDDEN, VOCAB = 12, 8, 37
 ALONE = TensorGroup()
@@ -45,6 +45,18 @@ def _exact(dtype: torch.dtype, spread: float = 1.0) -> Found:
 def test_loss_and_gradients_are_those_of_whole_logits(slices: int, spread: float) -> None:
     for found, exact in zip(_found(slices, torch.float32, 3.0, spread), _exact(torch.float32, spread), strict=True):
         torch.testing.assert_close(found.double(), exact, rtol=1e-5, atol=1e-5 * exact.abs().max().item())
+
+
+@pytest.mark.parametrize("slices", [1, 5])
+def test_a_bias_is_added_before_the_scale_and_learns(slices: int) -> None:
+    x_ND, weight_VD, labels_N = _given(torch.float32)
+    found, wanted = (torch.linspace(-1, 1, VOCAB, dtype=d).requires_grad_() for d in (torch.float32, torch.float64))
+    loss = projected_loss_sum(x_ND, weight_VD, labels_N, ALONE, 0, slices, scale=0.5, bias_V=found)
+    exact = F.cross_entropy(0.5 * F.linear(x_ND.double(), weight_VD.double(), wanted), labels_N, reduction="sum")
+    for one in (loss, exact):
+        one.backward()
+    assert loss.item() == pytest.approx(exact.item(), rel=1e-6)
+    torch.testing.assert_close(found.grad.double(), wanted.grad, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.bfloat16, 0.02), (torch.float16, 0.002)])

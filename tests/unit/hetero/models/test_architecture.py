@@ -11,6 +11,7 @@ from backends.operators import Operators
 from hetero.layers.builder import Builder
 from hetero.layers.frequencies import Rotary
 from hetero.layers.group import TensorGroup
+from hetero.layers.live_bytes import LiveBytes
 from hetero.layers.spec import Normal
 from hetero.models.architecture import Architecture, decoder
 from hetero.models.batch import Batch
@@ -24,7 +25,6 @@ from hetero.models.parts.part import Part
 from hetero.models.registry import architecture, family_names
 from hetero.models.unit import Unit
 from hetero.models.unit_module import UnitModule
-from tests.live_bytes import LiveBytes
 from tests.unit.hetero.models.whole_model import small
 
 STD = Normal(0.02)

@@ -9,33 +9,13 @@ import torch
 
 from backends import attention_mask
 from backends.attention_mask import AttentionMask
-from hetero.layers.cross_entropy import IGNORED
 from hetero.layers.frequencies import Rotary
+from hetero.layers.live_bytes import LiveBytes
 from hetero.models.batch import Batch
 from hetero.models.hf_model import HfModel
 from hetero.models.parts.attention_module import AttentionModule, angles_for
 from hetero.models.registry import architecture
-from tests.live_bytes import LiveBytes
-from tests.unit.hetero.models.whole_model import build, logical_tensors, loss_of, small
-
-LENGTHS = ((5, 11, 8), (24,), (1, 23))
-"""Of the documents of three samples of 24 tokens."""
-
-
-def packed(vocab: int) -> tuple[Batch, list[Batch]]:
-    """Samples of several documents, and each of these alone. Every third label is ignored."""
-    made = torch.Generator().manual_seed(9)
-    tokens_BT = torch.randint(vocab, (len(LENGTHS), 24), generator=made)
-    labels_BT = torch.randint(vocab, tokens_BT.shape, generator=made)
-    labels_BT.view(-1)[::3] = IGNORED
-    positions_BT, documents_BT, alone = torch.empty_like(tokens_BT), torch.empty_like(tokens_BT), []
-    for b, lengths in enumerate(LENGTHS):
-        end = 0
-        for number, length in enumerate(lengths):
-            first, end = end, end + length
-            positions_BT[b, first:end], documents_BT[b, first:end] = torch.arange(length), number
-            alone.append(Batch(tokens_BT[b : b + 1, first:end], labels_BT[b : b + 1, first:end]))
-    return Batch(tokens_BT, labels_BT, positions_BT, documents_BT), alone
+from tests.unit.hetero.models.whole_model import build, logical_tensors, loss_of, packed, small
 
 
 @pytest.mark.parametrize("changes", [{}, {"kv_heads": 8, "tie_embeddings": True}])

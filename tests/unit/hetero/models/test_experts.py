@@ -14,6 +14,7 @@ from hetero.layers.auxiliary import AuxiliaryLoss
 from hetero.layers.builder import Builder, tensors
 from hetero.layers.cross_entropy import IGNORED
 from hetero.layers.group import TensorGroup
+from hetero.layers.live_bytes import LiveBytes
 from hetero.layers.weight_gradients import WeightGradients
 from hetero.models.batch import Batch
 from hetero.models.parts.experts import Experts
@@ -23,7 +24,6 @@ from hetero.models.parts.routing import Routing
 from hetero.models.parts.routing_module import RouterModule
 from hetero.models.unit import Unit
 from hetero.models.unit_module import UnitModule
-from tests.live_bytes import LiveBytes
 from tests.unit.hetero.models.expert_parts import MIXTRAL, PARTS, STD, D, plainly
 
 NOTHING = Batch(torch.empty(0, dtype=torch.int64), torch.empty(0, dtype=torch.int64))

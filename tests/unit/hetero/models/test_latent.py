@@ -13,6 +13,7 @@ from balancer.plan.recompute import Recompute
 from hetero.layers.builder import Builder
 from hetero.layers.frequencies import Rotary
 from hetero.layers.group import TensorGroup
+from hetero.layers.live_bytes import LiveBytes
 from hetero.layers.spec import Normal
 from hetero.layers.weight_gradients import WeightGradients
 from hetero.models.batch import Batch
@@ -20,7 +21,6 @@ from hetero.models.parts.latent import LatentAttention
 from hetero.models.parts.norm import RMSNorm
 from hetero.models.unit import Unit
 from hetero.models.unit_module import UnitModule
-from tests.live_bytes import LiveBytes
 
 D, STD = 64, Normal(0.3)
 TURNING = Rotary.plain(1e4, 8, interleaved=True)

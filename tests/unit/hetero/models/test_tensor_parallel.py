@@ -18,6 +18,7 @@ from benchmarks.tp_overlap import predict
 from hetero.layers.builder import Builder
 from hetero.layers.cross_entropy import IGNORED, cross_entropy_sum
 from hetero.layers.group import TensorGroup
+from hetero.layers.live_bytes import LiveBytes
 from hetero.models.batch import Batch
 from hetero.models.description import ModelDescription
 from hetero.models.dimensions import Dimensions
@@ -26,7 +27,6 @@ from hetero.models.parts.head import Head
 from hetero.models.registry import OF_DIMENSIONS, architecture, family_names
 from hetero.models.unit import STREAM
 from hetero.models.unit_module import build_unit
-from tests.live_bytes import LiveBytes
 from tests.tiny_models import tiny
 from tests.unit.hetero.models.standing_ranks import StandingRanks
 from tests.unit.hetero.models.whole_model import Outcome, assemble, assert_equal_gradients, small, text, train_once

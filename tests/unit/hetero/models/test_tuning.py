@@ -11,6 +11,7 @@ import torch
 from backends.operators import Operators
 from hetero.layers.builder import Builder
 from hetero.layers.group import TensorGroup
+from hetero.layers.live_bytes import LiveBytes
 from hetero.layers.weight_gradients import WeightGradients
 from hetero.models.architecture import Architecture
 from hetero.models.batch import Batch
@@ -18,7 +19,6 @@ from hetero.models.errors import ModelError
 from hetero.models.registry import architecture
 from hetero.models.tuning import LoraOptions, Tuning, trainable
 from hetero.models.unit_module import UnitModule, build_unit
-from tests.live_bytes import LiveBytes
 from tests.tiny_models import tiny
 from tests.unit.hetero.models.whole_model import small
 

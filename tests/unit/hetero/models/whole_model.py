@@ -56,6 +56,26 @@ def text(dims: ModelDescription, sequences: int = 2, length: int = 24) -> Batch:
     return Batch(tokens[:, :-1], labels)
 
 
+DOCUMENTS = ((5, 11, 8), (24,), (1, 23))
+"""Of the documents of three samples of 24 tokens."""
+
+
+def packed(vocab: int) -> tuple[Batch, list[Batch]]:
+    """Samples of several documents, and each of these alone. Every third label is ignored."""
+    made = torch.Generator().manual_seed(9)
+    tokens_BT = torch.randint(vocab, (len(DOCUMENTS), 24), generator=made)
+    labels_BT = torch.randint(vocab, tokens_BT.shape, generator=made)
+    labels_BT.view(-1)[::3] = IGNORED
+    positions_BT, documents_BT, alone = torch.empty_like(tokens_BT), torch.empty_like(tokens_BT), []
+    for b, lengths in enumerate(DOCUMENTS):
+        end = 0
+        for number, length in enumerate(lengths):
+            first, end = end, end + length
+            positions_BT[b, first:end], documents_BT[b, first:end] = torch.arange(length), number
+            alone.append(Batch(tokens_BT[b : b + 1, first:end], labels_BT[b : b + 1, first:end]))
+    return Batch(tokens_BT, labels_BT, positions_BT, documents_BT), alone
+
+
 def loss_of(units: list[UnitModule], batch: Batch) -> torch.Tensor:
     boundary: dict[str, torch.Tensor] = {}
     for unit in units:
@@ -75,8 +95,12 @@ def train_once(group: TensorGroup, dims: ModelDescription, dtype: torch.dtype = 
     units = build(dims, group, dtype)
     loss = loss_of(units, text(dims))
     loss.backward()
-    gradients = {name: _gradient(t.parameter).float().numpy() for name, t in logical_tensors(units).items()}
-    return Outcome(loss.item(), gradients)
+    return Outcome(loss.item(), gradients_of(units))
+
+
+def gradients_of(units: list[UnitModule]) -> dict[str, np.ndarray]:
+    """By logical name, as plain arrays."""
+    return {name: _gradient(t.parameter).float().numpy() for name, t in logical_tensors(units).items()}
 
 
 def _gradient(parameter: torch.nn.Parameter) -> torch.Tensor:

@@ -11,10 +11,10 @@ import torch
 from backends.cpu import CpuBackend
 from bridge.layout.reshard import Piece
 from bridge.rank import RankId
+from hetero.layers.live_bytes import LiveBytes
 from hetero.transfer.messages import MessageSpec
 from hetero.transfer.rounds import Round
 from hetero.transfer.waits import Waits
-from tests.live_bytes import LiveBytes
 
 ROWS, COLUMNS = 100, 10
 BYTES = 4 * ROWS * COLUMNS

@@ -29,12 +29,12 @@ from hetero.engine.state.ownership import Holding
 from hetero.engine.state.routes import PARAMETER, VALUE, Key
 from hetero.engine.state.state import State
 from hetero.engine.wiring import tensor_holdings
+from hetero.layers.live_bytes import LiveBytes
 from hetero.models.dimensions import Dimensions
 from hetero.words.options import LossScaleOptions, OptimizerOptions, TrainOptions
 from hetero.words.orders import Moved
 from hetero.words.spec import RunSpec, TextRun
 from tests.contract.bridge_hosts import Host, link
-from tests.live_bytes import LiveBytes
 from tests.patience import WAIT_S
 
 DIMS = Dimensions(layers=2, hidden=32, heads=4, kv_heads=2, ffn=42, vocab=65, tie_embeddings=True)

@@ -11,8 +11,8 @@ import torch
 from hetero.engine.state.loss_scale import LossScale
 from hetero.engine.state.optimizer import Optimizer, gradient_scale, learning_rate
 from hetero.engine.state.state import State
+from hetero.layers.live_bytes import LiveBytes
 from hetero.words.options import LossScaleOptions, OptimizerOptions
-from tests.live_bytes import LiveBytes
 
 ADAMW = OptimizerOptions(lr=0.01, weight_decay=0.1, betas=(0.8, 0.95), eps=1e-6)
 SGD = OptimizerOptions(name="sgd", lr=0.05, weight_decay=0.1)

@@ -12,6 +12,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from backends.watching import Watching
 from bridge.layout.layout import TensorLayout
 from bridge.layout.reshard import Placement
 from bridge.rank import RankId
@@ -21,7 +22,6 @@ from hetero.engine.state.replicas import ReplicaCheck, ReplicaDrift, shard_hash,
 from hetero.engine.step.totals import ROOM
 from tests.patience import WAIT_S
 from tests.unit.hetero.engine.placements import SHAPES, numbered, part_of, placements, ranks, shard
-from tests.watching import Watching
 
 
 def _whole_hash(name: str, value: torch.Tensor) -> int:

@@ -22,10 +22,10 @@ from hetero.engine.state.ownership import Holder, Holding, contributions
 from hetero.engine.state.parameter_return import ParameterReturn
 from hetero.engine.state.sync import GradientSync, Sums
 from hetero.engine.wiring import sharing
+from hetero.layers.live_bytes import LiveBytes
 from hetero.transfer.messages import Destination, MessageSpec, unpack
 from hetero.transfer.waits import Waits
 from tests.examples import out_of_100
-from tests.live_bytes import LiveBytes
 from tests.patience import WAIT_S
 from tests.unit.hetero.engine.placements import numbered, part_of, shard
 

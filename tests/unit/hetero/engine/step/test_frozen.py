@@ -9,12 +9,12 @@ from backends.operators import Operators
 from hetero.engine.step.stage import ChunkModule
 from hetero.layers.builder import Builder
 from hetero.layers.group import TensorGroup
+from hetero.layers.live_bytes import LiveBytes
 from hetero.layers.weight_gradients import WeightGradients
 from hetero.models.batch import Batch
 from hetero.models.registry import architecture
 from hetero.models.tuning import LoraOptions, Tuning
 from hetero.models.unit_module import build_unit
-from tests.live_bytes import LiveBytes
 from tests.tiny_models import tiny
 from tests.unit.hetero.engine.step.one_stage import OneStage
 

@@ -18,12 +18,12 @@ from hetero.engine.step.executor import Executor
 from hetero.engine.step.meter import Meter
 from hetero.engine.step.stage import DTYPES, RankPlace, Stage
 from hetero.layers.group import TensorGroup
+from hetero.layers.live_bytes import LiveBytes
 from hetero.layers.weight_gradients import ProductPair, WeightGradients
 from hetero.models.batch import Batch
 from hetero.models.dimensions import Dimensions
 from hetero.models.registry import architecture
 from hetero.transfer.waits import Waits
-from tests.live_bytes import LiveBytes
 from tests.unit.hetero.models.whole_model import build, logical_tensors
 
 CHUNKS = ((0, 3), (3, 6))
