@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
+from torch.utils._python_dispatch import TorchDispatchMode
+
 from backends.backend import Backend, Stopwatch
-from backends.watching import Watching
 
 _PRODUCTS = {"mm", "addmm", "bmm", "baddbmm", "matmul", "linear"}
 
 
-class Products(Watching):
+class Products(TorchDispatchMode):
     """Times, one by one and by the chip's own clock, those of what runs inside, forward and backward.
 
     It costs the host time for every operator, which is no part of a chip's work: nothing else is to be timed inside.
+    A chip's operators may be compiled, and torch's own base keeps the compiler off what is called for each.
     """
 
     def __init__(self, backend: Backend) -> None:

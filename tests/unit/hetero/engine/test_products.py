@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
 
+import pytest
 import torch
 from torch.nn import functional
 
@@ -54,3 +55,16 @@ def test_values_are_as_they_are_without() -> None:
     functional.linear(x, weight).square().sum().backward()
     assert timed is not None
     assert torch.equal(timed, weight.grad)  # type: ignore[arg-type]
+
+
+@pytest.mark.slow
+def test_beside_what_is_compiled_nothing_of_its_own_is() -> None:
+    """As it would be with each call, and then warn of it."""
+    from torch._dynamo.utils import counters
+
+    counters.clear()
+    compiled = torch.compile(lambda x: (x @ x).relu(), backend="eager")
+    with Products(CpuBackend()) as products:
+        compiled(torch.ones(4, 4))
+    assert products.seconds > 0
+    assert not counters["stats"]
