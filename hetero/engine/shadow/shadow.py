@@ -66,7 +66,7 @@ class Shadow:
         if turn is None:
             return
         errors: list[UnitErrors] = []
-        with self._meter.mark("wait shadow"):
+        with self._meter.mark("wait shadow"), self._meter.waits.bytes_alone():
             if self._recording is not None:
                 self._hand_over(turn, self._recording)
             elif self._me == turn.rank:

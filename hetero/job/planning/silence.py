@@ -41,6 +41,4 @@ def _too_long(job: Job, prediction: Prediction, time_scale: float) -> str:
         return ""
     more = [*["its shadow"] * bool(shadowed_s), *[f"its {batches} batches of validation"] * bool(batches)]
     beside = f" with {' and '.join(more)}" if more else ""
-    return (
-        f"a step{beside} takes {silent_s:,.0f} s, and a rank that says nothing for {patience_s:g} s counts as dead"
-    )
+    return f"a step{beside} takes {silent_s:,.0f} s, and a rank that says nothing for {patience_s:g} s counts as dead"
