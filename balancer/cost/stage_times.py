@@ -41,6 +41,14 @@ def stage_unit_time(
     return _by_strategy(time, topology, stage, kept) if pool.shaped else time
 
 
+def alone_time(
+    times: Times, topology: Topology, workload: Workload, pool: str, unit: int, micro_batch: int
+) -> UnitTime:
+    """Of a whole micro-batch in a unit that one chip of a pool has whole."""
+    stage = StagePlan(pool=pool, tp=1, units=((unit, unit + 1),))
+    return stage_unit_time(times, topology, workload, stage, unit, micro_batch).slowed(micro_batch)
+
+
 def _expected_again_s(plain: UnitTime, pool: PoolSpec, tp: int, kept: UnitWork, made: UnitWork) -> float:
     """Products go as fast as a forward without its collectives; other values are written once more and read once
     more."""

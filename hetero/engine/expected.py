@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import accumulate
 
 from backends.backend import Backend
 from backends.emulation import Emulated
-from balancer.cost.stage_times import stage_time, stage_unit_time
+from balancer.cost.stage_times import alone_time, stage_time, stage_unit_time
 from balancer.cost.times import datasheet_times, update_s
 from balancer.cost.topology import Topology
 from balancer.cost.workload import Workload
-from balancer.plan.plan import Plan, StagePlan
+from balancer.plan.plan import Plan
 from balancer.schedule.action import COMPUTING, Kind
 from balancer.schedule.lowering import actions_of, last_backwards
 from hetero.engine.step.stage import RankPlace
@@ -81,13 +81,17 @@ def expected_s(topology: Topology, workload: Workload, plan: Plan, place: RankPl
     return found
 
 
-def alone_expected_s(spec: RunSpec, pool: str, micro_batch: int, unit: int) -> dict[Kind, float]:
-    """Of a micro-batch in one unit, whole on one chip of a pool: its forward, and the gradient of its input."""
+def alone_expected(spec: RunSpec, pool: str, micro_batch: int) -> Callable[[int], dict[Kind, float]]:
+    """Of a micro-batch in a unit of that number, whole on one chip of a pool: its forward, and the gradient of its
+    input. Asking is cheap once this is made."""
     topology, workload = topology_of(spec.pools, spec.plan.precisions()), workload_of(spec)
-    stage = StagePlan(pool=pool, tp=1, units=((unit, unit + 1),))
-    time = stage_unit_time(datasheet_times(topology, workload), topology, workload, stage, unit, micro_batch)
-    slowed = time.slowed(micro_batch * spec.time_scale)
-    return {kind: slowed.of(kind) for kind in (Kind.F, Kind.I)}
+    times = datasheet_times(topology, workload)
+
+    def expected_of(unit: int) -> dict[Kind, float]:
+        time = alone_time(times, topology, workload, pool, unit, micro_batch).slowed(spec.time_scale)
+        return {kind: time.of(kind) for kind in (Kind.F, Kind.I)}
+
+    return expected_of
 
 
 def laps(topology: Topology, workload: Workload, plan: Plan, place: RankPlace) -> Laps:

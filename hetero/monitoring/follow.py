@@ -137,7 +137,7 @@ class Follower:
         if replaced := self._metrics.replaced():
             self._forget(from_step=0)
         fresh: deque[tuple[int, bytes]] = deque(maxlen=RECENT)
-        shadowed = b""
+        shadowed = -1, b""
         for line in self._metrics.lines():
             if (step := self._step_of(line)) is None:
                 self.unreadable += 1
@@ -146,16 +146,17 @@ class Follower:
                 self.restarts += 1
                 self._forget(from_step=step)
                 fresh = deque((one for one in fresh if one[0] < step), RECENT)
+                shadowed = shadowed if shadowed[0] < step else (-1, b"")
             self._step = step
             fresh.append((step, line))
             self._history.offer(step, line)
             if _EVALUATED in line and _NOT_EVALUATED not in line:
                 self._evaluated.offer(step, line)
             if _SHADOWED in line:
-                shadowed = line
+                shadowed = step, line
         self._history.settle()
         self._evaluated.settle()
-        self.shadowed = (_metrics(shadowed) if shadowed else None) or self.shadowed
+        self.shadowed = (_metrics(shadowed[1]) if shadowed[1] else None) or self.shadowed
         self.recent.extend(record for _, line in fresh if (record := _metrics(line)) is not None)
         return replaced or before != (self._step, self.restarts)
 

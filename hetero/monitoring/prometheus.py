@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from math import nan
 from typing import Any
 from wsgiref.simple_server import make_server
 
@@ -97,11 +98,14 @@ class Metrics:
         )
         self._events = counter("hetero_events_total", "Events of the run, by kind.", (*RUN, "kind"))
         self._step = Gauge("hetero_step", "Index of the last finished step.", RUN, registry=self.registry)
+        self._epoch: int | None = None
         self._describe()
 
     def record(self, line: Mapping[str, Any]) -> None:
-        """Takes one line of `metrics.jsonl`; what it lacks keeps its last value."""
+        """Takes one line of `metrics.jsonl`; what it lacks keeps its last value, but that stages of an earlier plan go,
+        and that a gradient which the stage's newest shadow did not compare is NaN."""
         labels = self.run.labels()
+        self._forget_stages(line["epoch"])
         _set(self._run, line, labels)
         self._step.labels(**labels).set(line["step"])
         self._seconds.labels(**labels).observe(line["step_s"])
@@ -120,10 +124,16 @@ class Metrics:
         for stage in line["stages"]:
             _set(self._stage, stage, self._place(stage))
         if shadow := line.get("shadow"):
-            _set(self._shadow, shadow, self._place(shadow))
+            _set(self._shadow, dict.fromkeys(SHADOW_GAUGES, nan) | shadow, self._place(shadow))
 
     def event(self, event: Mapping[str, Any]) -> None:
         self._events.labels(**self.run.labels(), kind=event["kind"]).inc()
+
+    def _forget_stages(self, epoch: int) -> None:
+        if epoch != self._epoch:
+            for gauge in (*self._stage.values(), *self._shadow.values()):
+                gauge.clear()
+        self._epoch = epoch
 
     def _place(self, stage: Mapping[str, Any]) -> dict[str, str]:
         place = {"pipeline": str(stage["pipeline"]), "stage": str(stage["stage"])}

@@ -25,14 +25,14 @@ class ShadowStatus:
         """None where the line tells of none."""
         if record is None or not (found := record.get("shadow")):
             return None
-        value, gradient = found.get("value"), found.get("gradient") or 0.0
+        errors = [found.get("value"), *([found["gradient"]] if "gradient" in found else [])]
         return cls(
             step=record["step"],
             place=f"{found['pipeline']}.{found['stage']}",
             pool=found.get("pool") or "",
             by=found.get("by") or "",
             unit=f"{found.get('unit', '')} {found.get('unit_kind') or ''}".strip(),
-            error=None if value is None else max(value, gradient),
+            error=None if None in errors else max(filter(None, errors), default=0.0),
             tolerance=found.get("tolerance") or 0.0,
         )
 

@@ -30,6 +30,7 @@ class Waits:
 
     def __init__(self, backend: Backend) -> None:
         self.start = backend.start
+        self._books = True
         self._booked: list[tuple[Sequence[Stopwatch], float, Crossed | None]] = []
         self._updates: list[Stopwatch] = []
         self.clear()
@@ -44,7 +45,17 @@ class Waits:
     def book(self, watches: Sequence[Stopwatch], transfer_s: float = 0.0, crossed: Crossed | None = None) -> None:
         """Waits for one message, timed and over. The part of them during which it was on its way is the link's fault;
         the rest is its sender's."""
-        self._booked.append((watches, transfer_s, crossed))
+        if self._books:
+            self._booked.append((watches, transfer_s, crossed))
+
+    @contextmanager
+    def bytes_alone(self) -> Iterator[None]:
+        """Inside, it is counted what crosses, and no wait for it is booked."""
+        self._books = False
+        try:
+            yield
+        finally:
+            self._books = True
 
     @contextmanager
     def updating(self) -> Iterator[None]:

@@ -59,7 +59,7 @@ class EvalOptions(BaseModel):
 
 
 class ShadowOptions(BaseModel):
-    """What of a run is computed again by chips of another family, so that drift is seen while it trains."""
+    """What of a run is computed again by a chip of another pool, so that drift is seen while it trains."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -99,7 +99,9 @@ class TrainOptions(BaseModel):
     )
     lora: LoraOptions | None = Field(None, description="Low-rank adapters; they alone train, not the model.")
     replica_check_every: int = Field(10, ge=0, description="Steps between comparisons of parameter hashes; 0 never.")
-    shadow: ShadowOptions | None = Field(None, description="Whether another family computes a little of it again.")
+    shadow: ShadowOptions | None = Field(
+        None, description="Whether another pool, best one of another family, computes a little of it again."
+    )
 
     @property
     def tuning(self) -> Tuning:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial
 
 import torch
 
@@ -15,7 +14,7 @@ from balancer.schedule.action import Kind
 from bridge.layout.layout import Region
 from bridge.port.port import Port
 from bridge.rank import RankId
-from hetero.engine.expected import alone_expected_s
+from hetero.engine.expected import alone_expected
 from hetero.engine.shadow.again import UnitErrors, UnitsAgain
 from hetero.engine.shadow.cargo import Cargo, TurnCargo
 from hetero.engine.shadow.recording import Recording
@@ -67,7 +66,7 @@ class Shadow:
         if turn is None:
             return
         errors: list[UnitErrors] = []
-        with self._meter.mark("wait shadow"):
+        with self._meter.mark("wait shadow"), self._meter.waits.bytes_alone():
             if self._recording is not None:
                 self._hand_over(turn, self._recording)
             elif self._me == turn.rank:
@@ -84,7 +83,7 @@ class Shadow:
         precision = self._spec.plan.precisions()[self._me.pool]
         shape_BT = self._spec.plan.pipelines[turn.place.pipeline].micro_batch, self._spec.text.seq_len
         paced = isinstance(self._backend, Emulated)
-        expected_of = partial(alone_expected_s, self._spec, self._me.pool, shape_BT[0]) if paced else _no_time
+        expected_of = alone_expected(self._spec, self._me.pool, shape_BT[0]) if paced else _no_time
         precisions = precision, self._coarser(turn)
         units = UnitsAgain(self._spec, shape_BT, *precisions, self._backend, loss_scale, expected_of)
         for unit, cargoes in TurnCargo(self._spec, turn).by_unit():

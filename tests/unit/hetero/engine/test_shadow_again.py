@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from backends.cpu import CpuBackend
-from balancer.memory.shadow import shadow_bytes
+from balancer.memory.shadow import shadow_bytes, shadow_place
 from hetero.engine.expected import workload_of
 from hetero.engine.shadow.again import UnitErrors, UnitsAgain
 from hetero.engine.shadow.cargo import BATCH, gradient_before, stream_before
@@ -27,12 +27,18 @@ from hetero.words.spec import RunSpec, TextRun
 from tests.distributed.cases import Case, a1, case_of, n1, pipeline
 from tests.distributed.fleet import POOLS
 
-LENGTH, SAMPLES = 64, 2
+LENGTH, SAMPLES, UNITS = 64, 2, 6
+VOCAB = 4096
+"""Enough for embedding and head to be the largest."""
 Stage = dict[int, tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]]
 
 
-def _case() -> Case:
-    made = case_of("two", pipeline(SAMPLES, n1(0, 5), a1(5, 6), micro_batch=SAMPLES), hidden=64, ffn=170)
+def _case(unit: int = 0, vocab: int = 257) -> Case:
+    """ "ascend" computes that unit alone again."""
+    others = [a1(*units) for units in ((0, unit), (unit + 1, UNITS)) if units[0] < units[1]]
+    stages = sorted([*others, n1(unit, unit + 1)], key=lambda stage: stage.units)
+    sizes = {"hidden": 64, "ffn": 170, "vocab": vocab}
+    made = case_of("two", pipeline(SAMPLES, *stages, micro_batch=SAMPLES), **sizes)
     train = made.job.train.model_copy(update={"shadow": ShadowOptions(every=1, pool="ascend")})
     return replace(made, job=replace(made.job, train=train))
 
@@ -105,14 +111,21 @@ def test_other_precisions_differ_by_less_than_the_coarser_ones_limit() -> None:
         assert 1e-4 < max(one.worst for one in _errors(_computed(model, dtype), own, "bfloat16")) < 1e-2
 
 
-def test_a_chip_holds_no_more_than_is_counted() -> None:
-    """What lies in host memory here lies beside a chip there."""
-    spec = _spec(_case())
-    model: Any = spec.model
-    again, peaks = _again(spec), []
-    for unit, (tensors, came) in list(_computed(model).items())[:5]:
-        with LiveBytes() as live:
-            again.compare(unit, {name: one.clone() for name, one in tensors.items()}, came)
-        peaks.append(live.peak)
-    counted = shadow_bytes(workload_of(spec), spec.plan, (0, 1), 0)
-    assert max(peaks) <= counted <= 2 * max(peaks), (peaks, counted)
+@pytest.mark.parametrize("unit", range(UNITS))
+def test_a_chip_holds_no_more_than_is_counted(unit: int) -> None:
+    """What lies in host memory here lies beside a chip there, but for the two that are copied to it."""
+    case = _case(unit, vocab=VOCAB)
+    spec = _spec(case)
+    again, stage = _again(spec), _computed(case.job.dimensions)
+    for before in range(unit):
+        again.compare(before, *stage[before])
+    tensors, came = stage[unit]
+    known = {name: x for before in range(unit + 1) for name, x in stage[before][1].items()}
+    with LiveBytes("cpu") as live:
+        for name in (stream_before(unit), gradient_before(unit + 1)):
+            live.count(known.get(name, torch.empty(0)))
+        again.compare(unit, {name: one.clone() for name, one in tensors.items()}, came)
+    place = shadow_place(spec.plan, "ascend")
+    assert place is not None
+    counted = shadow_bytes(workload_of(spec), spec.plan, place, 0)
+    assert live.peak <= counted <= 2 * live.peak, (live.peak, counted)

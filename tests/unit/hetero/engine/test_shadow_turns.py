@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import time
+from types import SimpleNamespace
+from typing import Any
+
 import torch
 
+from backends.cpu import CpuBackend
 from bridge.rank import RankId
 from hetero.engine.shadow.cargo import BATCH, TurnCargo
+from hetero.engine.shadow.shadow import Shadow
 from hetero.engine.shadow.turn import ShadowTurn, turn_of
+from hetero.engine.step.meter import Meter
 from hetero.models.unit import LOSS
+from hetero.transfer.waits import Waits
 from hetero.words.options import ShadowOptions
 from hetero.words.spec import RunSpec, TextRun
 from tests.distributed.cases import Case, a2, case_of, find, k1, n2, pipeline
@@ -82,3 +90,28 @@ def test_every_element_of_a_tensor_comes_once_from_whoever_has_it() -> None:
                     assert piece.target == RankId("kunlun", 0)
                     count[tuple(slice(*bounds) for bounds in piece.target_slices)] += 1
                 assert (count == 1).all(), one.name
+
+
+def test_who_waits_for_it_has_that_as_nobody_s_fault() -> None:
+    """A rank that neither hands over nor computes, and is told at last."""
+    spec = _spec(case_of("both", pipeline(2, k1(0, 2), n2(2, 4), a2(4, 6))), "ascend")
+    meter = Meter(CpuBackend(), Waits(CpuBackend()))
+
+    def told(mine: torch.Tensor) -> torch.Tensor:
+        watch = meter.waits.start()
+        time.sleep(0.01)
+        watch.stop()
+        meter.waits.book([watch])
+        return mine
+
+    nothing: Any = None
+    totals: Any = SimpleNamespace(sum=told)
+    shadow = Shadow(spec, RankId("nvidia", 0), nothing, CpuBackend(), nothing, totals, meter)
+    meter.begin(traced=True)
+    with shadow.watching(0, nothing):
+        pass
+    shadow.run(1.0)
+    spent = meter.spent(0, 0)
+    assert (spent.bridge_wait_s, spent.bubble_s) == (0.0, 0.0)
+    assert [(label, took >= 0.01) for label, _, took in meter.spans() or ()] == [("wait shadow", True)]
+    assert shadow.found is not None

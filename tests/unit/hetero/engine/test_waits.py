@@ -38,6 +38,16 @@ def test_what_was_waited_while_a_message_was_on_its_way_is_the_link_s_and_the_re
     assert waits.link_s == pytest.approx(0.5)
 
 
+def test_bytes_alone_are_counted_where_that_is_asked_for() -> None:
+    waits = Waits(CpuBackend())
+    with waits.bytes_alone():
+        waits.received["a"].nbytes += 7
+        waits.book([Watch(0.3)], transfer_s=0.4, crossed=waits.received["a"])
+    waits.book([Watch(1.0)])
+    waits.settle()
+    assert (waits.link_s, waits.work_s, waits.received["a"].nbytes) == (0.0, 1.0, 7)
+
+
 def test_watches_are_read_only_when_they_are_settled() -> None:
     late: Any = Watch(1.0)
     late.seconds = lambda: pytest.fail("the chip has not come so far")

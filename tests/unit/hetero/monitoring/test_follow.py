@@ -7,6 +7,7 @@ import time
 from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
@@ -137,11 +138,29 @@ def test_the_newest_shadow_is_kept_until_its_step_is_taken_back(tmp_path: Path) 
     assert follower.shadowed is None
 
 
-def test_an_error_that_is_no_number_is_drift() -> None:
-    shown = ShadowStatus.of({"step": 7, "shadow": asdict(SHADOW) | {"value": None}})
+@pytest.mark.parametrize(("again_from", "kept"), [(5, None), (8, 7)])
+def test_so_is_one_that_is_read_together_with_the_step_back(tmp_path: Path, again_from: int, kept: int | None) -> None:
+    write_run(tmp_path, steps=0)
+    for step in [*range(10), again_from]:
+        append(tmp_path / "metrics.jsonl", {"step": step} | ({"shadow": asdict(SHADOW)} if step in (3, 7) else {}))
+    shown = ShadowStatus.of(follow(tmp_path).shadowed)
+    assert (shown and shown.step) == kept
+
+
+@pytest.mark.parametrize("error", ["value", "gradient"])
+def test_an_error_that_is_no_number_is_drift(error: str) -> None:
+    shown = ShadowStatus.of({"step": 7, "shadow": cast(Any, asdict(SHADOW) | {error: None})})
     assert shown is not None
     assert shown.drifts
     assert str(shown).startswith("not finite of 1e-05")
+
+
+def test_a_unit_without_a_gradient_is_judged_by_its_value() -> None:
+    found = asdict(SHADOW)
+    del found["gradient"]
+    shown = ShadowStatus.of({"step": 7, "shadow": cast(Any, found)})
+    assert shown is not None
+    assert (shown.error, shown.drifts) == (SHADOW.value, False)
 
 
 def test_events_and_hosts(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import re
 import shutil
 import socket
@@ -23,7 +24,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from hetero.monitoring import scraped
 from hetero.monitoring.errors import MonitorError
-from hetero.monitoring.prometheus import PrometheusServer
+from hetero.monitoring.prometheus import Metrics, PrometheusServer
 from tests.contract.bridge_hosts import until
 from tests.patience import WAIT_S
 from tests.unit.hetero.monitoring.reports import SHADOW
@@ -77,6 +78,24 @@ def test_gauges_equal_the_last_record(endpoint: PrometheusServer) -> None:
     assert _value(text, "hetero_shadow_value_error", **stage) == SHADOW.value
     assert _value(text, "hetero_shadow_gradient_error", **stage) == SHADOW.gradient
     assert _value(text, "hetero_shadow_tolerance", **stage) == SHADOW.tolerance
+
+
+def test_nothing_is_told_of_a_stage_that_is_of_former_times() -> None:
+    metrics, told = Metrics(tracked()), asdict(SHADOW)
+    stage = {"pipeline": "0", "stage": "1"} | POOL_B
+
+    def shown(name: str) -> float | None:
+        return metrics.registry.get_sample_value(name, stage)
+
+    metrics.record(line(0, shadow=told))
+    assert shown("hetero_shadow_gradient_error") == SHADOW.gradient
+    del told["gradient"]
+    metrics.record(line(1, shadow=told))
+    assert math.isnan(shown("hetero_shadow_gradient_error") or 0.0)
+    metrics.record(line(2))
+    assert shown("hetero_shadow_value_error") == SHADOW.value
+    metrics.record(line(3, epoch=1, stages=[]))
+    assert shown("hetero_shadow_value_error") is shown("hetero_stage_forward_seconds") is None
 
 
 def test_counters_add_up_over_the_steps(endpoint: PrometheusServer) -> None:

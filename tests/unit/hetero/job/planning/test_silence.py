@@ -35,6 +35,12 @@ def test_so_is_one_that_does_so_with_its_validation() -> None:
     assert "eval.batches" in caught.value.remedy
 
 
+def test_so_is_one_that_does_so_with_its_shadow() -> None:
+    with pytest.raises(JobError, match=r"a step with its shadow takes .* 600 s counts as dead") as caught:
+        plan_job(quickstart(f"time_scale={0.99 * LONGEST_SCALE}", "train.shadow={every: 100, pool: ascend}"))
+    assert "or leave train.shadow out" in caught.value.remedy
+
+
 def test_and_one_whose_scale_is_found_when_the_run_has_measured() -> None:
     job = quickstart("time_scale=auto")
     prediction = plan_job(job).prediction
