@@ -7,6 +7,7 @@ communicator        `Communicator` of some chips of a pool, and its `Work`
 attention_mask      `AttentionMask`: which positions attention reads
 operators           `Operators` that a family may replace by its own
 meta_attention      what attention keeps, seen without memory
+watching.Watching   sees every operator that runs inside
 emulation.Emulated  a chip that is not here; what a job says of it is in options
 cpu                 the host as a chip, also for what other chips have their hosts do
 probe               which chips this host has; identify, which data sheet one is of

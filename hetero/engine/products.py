@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from backends.backend import Backend, Stopwatch
-from hetero.layers.watching import Watching
+from backends.watching import Watching
 
 _PRODUCTS = {"mm", "addmm", "bmm", "baddbmm", "matmul", "linear"}
 

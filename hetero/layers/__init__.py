@@ -8,7 +8,6 @@ auxiliary          losses of parts, beside that of the tokens
 weight_gradients   `WeightGradients`: those of products, made at once or kept back
 rerun              values that backward makes again
 live_bytes         `LiveBytes`: a count of the tensors that are there
-watching           `Watching`: what sees every operator that runs inside
 frequencies        how fast the angles of positions grow, without torch
 rotary             angles of positions
 capped_attention   attention with a cap on its scores, or with sinks

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch.utils._pytree import tree_leaves
 
-from hetero.layers.watching import Watching
+from backends.watching import Watching
 
 
 class LiveBytes(Watching):

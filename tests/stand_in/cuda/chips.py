@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 
-from hetero.layers.watching import Watching
+from backends.watching import Watching
 
 _ALREADY_REGISTERED, _NOT_REGISTERED = 712, 713
 _GIB = 1 << 30

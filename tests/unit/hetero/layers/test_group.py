@@ -11,9 +11,9 @@ import torch
 from backends.communicator import Communicator
 from backends.operators import Operators
 from backends.watch import Watch
+from backends.watching import Watching
 from hetero.layers.builder import Builder
 from hetero.layers.group import TensorGroup
-from hetero.layers.watching import Watching
 from hetero.models.batch import Batch
 from hetero.models.dimensions import Dimensions
 from hetero.models.registry import architecture

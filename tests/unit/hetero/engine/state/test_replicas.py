@@ -12,6 +12,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from backends.watching import Watching
 from bridge.layout.layout import TensorLayout
 from bridge.layout.reshard import Placement
 from bridge.rank import RankId
@@ -19,7 +20,6 @@ from hetero.engine.state import replicas
 from hetero.engine.state.ownership import Holder, Holding, first_replicas
 from hetero.engine.state.replicas import ReplicaCheck, ReplicaDrift, shard_hash, weighted_bits
 from hetero.engine.step.totals import ROOM
-from hetero.layers.watching import Watching
 from tests.patience import WAIT_S
 from tests.unit.hetero.engine.placements import SHAPES, numbered, part_of, placements, ranks, shard
 

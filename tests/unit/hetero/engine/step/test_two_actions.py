@@ -219,7 +219,9 @@ def test_a_chip_is_as_full_as_predicted_where_units_without_pairs_are_large(
     trained.looks = False
     with LiveBytes() as live:
         trained.executor.run(lambda m: Batch(TEXT[m, :, :-1], TEXT[m, :, 1:]), trained._sync)
-    monkeypatch.setattr(memory, "actions_of", lambda *_: (_actions(written),))
+    monkeypatch.setattr(memory, "schedule_of", lambda *_: ("", (0,), 2, (1,), None))
+    monkeypatch.setattr(memory, "lowered", lambda *_: (_actions(written),))
+    monkeypatch.setattr(memory, "_fullest_moments", memory._fullest_moments.__wrapped__)
     need = memory.stage_bytes(work, trained.plan, 0, 0, precision)
     made = need.gradients if precision == "float32" else 0
     assert live.peak - made == pytest.approx(need.activations, rel=0.1)
