@@ -19,7 +19,8 @@ Drawn = NDArray[np.float64]
 Factors = Callable[[StagePlan], Drawn]
 """Of one action of a stage: by how much it is longer, by chip (or one row for all) and sample."""
 
-_FORWARD, _BACKWARD = (Kind.F,), (Kind.B, Kind.I)
+_PURPOSES: dict[Kind, Purpose] = {Kind.F: "activation", Kind.B: "gradient", Kind.I: "gradient"}
+"""What each kind of action waits for and sends on."""
 
 
 class Replay:
@@ -47,11 +48,11 @@ class Replay:
             last[first] = np.maximum(last[first], 0.0)
         for s, action, start, end in self._actions:
             begins = last[s]
-            for message in self._needs(action):
-                begins = np.maximum(begins.max(axis=0), arrivals.pop(message, 0.0))
+            if needed := self._needs(action):
+                begins = np.maximum(begins.max(axis=0), arrivals.pop(needed, 0.0))
             last[s] = begins + (end - start) * factors(self._plan.stages[s])
-            for message in self._gives(action):
-                arrivals[message] = self._carry(message, last[s].max(axis=0))
+            if given := self._gives(action):
+                arrivals[given] = self._carry(given, last[s].max(axis=0))
         return np.asarray(np.max([ends.max(axis=0) for ends in last.values()], axis=0))
 
     def _update_s(self, prediction: Prediction, place: Place) -> float:
@@ -59,19 +60,19 @@ class Replay:
         _, start, end = prediction.spans[place][-1]
         return end - start if self._plan.stages[place[1]].optimizer == "chip" else 0.0
 
-    def _needs(self, action: Action) -> list[Message]:
-        return self._crossing(action, "activation", -1) + self._crossing(action, "gradient", 0)
+    def _needs(self, action: Action) -> Message | None:
+        return self._crossing(action, action.chunk - (action.kind is Kind.F))
 
-    def _gives(self, action: Action) -> list[Message]:
-        return self._crossing(action, "activation", 0) + self._crossing(action, "gradient", -1)
+    def _gives(self, action: Action) -> Message | None:
+        return self._crossing(action, action.chunk - (action.kind is not Kind.F))
 
-    def _crossing(self, action: Action, purpose: Purpose, before: int) -> list[Message]:
-        """The message over the boundary behind the action's chunk, or `before` it, if it is one between stages."""
-        kinds, boundary = _FORWARD if purpose == "activation" else _BACKWARD, action.chunk + before
-        if action.kind not in kinds or not 0 <= 2 * boundary < len(self._ways):
-            return []
+    def _crossing(self, action: Action, boundary: int) -> Message | None:
+        """What the action waits for or sends on over the boundary, if that is one between stages."""
+        purpose = _PURPOSES.get(action.kind)
+        if purpose is None or not 0 <= 2 * boundary < len(self._ways):
+            return None
         way = self._way(boundary, purpose)
-        return [(boundary, purpose, action.micro_batch)] if way.sender != way.receiver else []
+        return (boundary, purpose, action.micro_batch) if way.sender != way.receiver else None
 
     def _carry(self, message: Message, now: Drawn) -> Drawn:
         """When it arrives. As a `LinkDirection` does, for all samples at once."""

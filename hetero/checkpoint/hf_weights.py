@@ -61,7 +61,7 @@ def write_owned(
 def verify_weights(store: CheckpointStore, step: int) -> None:
     """Compares every byte of a directory's weights with the state, each value rounded to the directory's type; nothing
     where a checkpoint is no directory. Raises DamagedCheckpoint naming what differs."""
-    folder, told = store.folder(step), {told.file for told in store.manifest(step).directory}
+    folder, told = store.folder(step), {file.file for file in store.manifest(step).directory}
     if not told or not isinstance(folder, Path):
         return
     layout = HfLayout(HfModel.of(HfFolder(folder).config))

@@ -127,7 +127,7 @@ class CheckpointReader:
             rule, remedy = "it is gone: the run that saved it may have removed it", "resume from a newer checkpoint"
             raise DamagedCheckpoint("piece", piece.file, rule, remedy, file=str(self._folder)) from error
         except (SafetensorError, ValueError, LookupError, TypeError) as error:
-            raise self._not_told(piece, key, str(error)) from error
+            raise self._not_told(piece, key, str(error).partition("\n")[0]) from error
         if part.shape != tuple(stop - start for start, stop in wanted):
             raise self._not_told(piece, key, f"another shape: {tuple(part.shape)}")
         return part

@@ -56,6 +56,8 @@ class TensorFile:
         TypeError and ValueError where the file tells of no such tensor."""
         entry = self._entries[name]
         dtype, shape, (begin, end) = _TYPES[entry["dtype"]], entry["shape"], entry["data_offsets"]
+        if not _is_shape(shape):
+            raise ValueError("a shape that no tensor has")
         row, extent = dtype.itemsize * prod(shape[1:]), shape[0] if shape else 1
         if not 0 <= begin <= end <= self._size - self._zero or end - begin != extent * row:
             raise ValueError(f"bytes {begin} to {end} for the shape {shape}")
@@ -72,6 +74,13 @@ class TensorFile:
             raise ValueError(f"it ends at byte {self._size}, before {stop}")
         self._file.seek(start)
         return self._file.read(stop - start)
+
+
+def _is_shape(told: Any) -> bool:
+    """Of a tensor of torch, whose strides are as long as if no dimension were empty."""
+    if not isinstance(told, list) or not all(type(extent) is int and extent >= 0 for extent in told):
+        return False
+    return prod(max(extent, 1) for extent in told) <= torch.iinfo(torch.int64).max
 
 
 def _header(tensors: list[tuple[str, torch.Tensor]]) -> bytes:

@@ -31,14 +31,14 @@ VariableName = Annotated[str, _like(r"[^=\0]+", "a variable's name is not empty 
 VariableValue = Annotated[str, _like(r"[^\0]{,30000}", "a variable has at most 30000 characters, none of them null")]
 InterfaceName = Annotated[str, _like(r"[^\s/]{1,15}", "an interface's name has 1 to 15 characters, no space or /")]
 ResourceName = Annotated[str, _like(r"\S(.*\S)?", "a resource's name is not empty and has no space around it")]
-_WORD = r"[A-Za-z0-9]?[A-Za-z0-9._-]*"
-LabelName = Annotated[
-    str, _like(rf"([A-Za-z0-9.-]+/)?(?!$){_WORD}", "a label's name has letters, digits, . _ and - only")
-]
+_WORD = r"[A-Za-z0-9._-]+"
+_CHOICE = rf" *({_WORD} *)?"
+"""Of one form only, else a long list without its bracket would be tried in all of them."""
+LabelName = Annotated[str, _like(rf"([A-Za-z0-9.-]+/)?{_WORD}", "a label's name has letters, digits, . _ and - only")]
 LabelRule = Annotated[
     str,
     _like(
-        rf"!?({_WORD}|in\( *{_WORD}( *, *{_WORD})* *\))",
+        rf"!?(({_WORD})?|in\({_CHOICE}(,{_CHOICE})*\))",
         "what a label must be is a word of letters, digits, . _ and -, or in(a, b), or either with ! before it",
     ),
 ]

@@ -21,9 +21,8 @@ from hetero.models.weight_map import WeightMap
 
 OF_DIMENSIONS = ("llama",)
 """The families that sizes alone tell."""
-
-
 MOST_LAYERS = 1000
+"""Of a model, so that a slip in its description is told before its layers are listed."""
 NATIVE, TRANSFORMERS = "native", "transformers"
 """Who serves a model: our own parts, cut between half layers, for every strategy; or transformers' own modules."""
 

@@ -250,10 +250,9 @@ def _median(records: Sequence[MetricsLine]) -> Mapping[str, Any]:
         return {}
     figures: dict[tuple[str, str], list[float]] = {}
     for record in records:
-        pools_then = record.get("pools") or {}
-        for name in (records[-1].get("pools") or {}).keys() & pools_then.keys():
-            pool = pools_then[name]
-            for key in PoolFigures.__annotations__.keys() & pool.keys():
+        then = record.get("pools") or {}
+        for name, pool in ((name, then[name]) for name in records[-1].get("pools") or {} if name in then):
+            for key in (key for key in PoolFigures.__annotations__ if key in pool):
                 figures.setdefault((name, key), []).append(cast(float, pool.get(key)) or 0.0)
     pools: dict[str, Record] = {}
     for (name, key), values in figures.items():

@@ -21,7 +21,7 @@ from hetero.monitoring.options import MonitorOptions
 from hetero.monitoring.tracker import BUILT_IN, curves, load_tracker
 from tests.architecture.tree import ROOT
 from tests.contract.wandb_file import records
-from tests.patience import WAIT_S
+from tests.patience import RUN_S, WAIT_S
 from tests.unit.hetero.monitoring.runs import line, tracked
 
 Curves = dict[int, dict[str, float]]
@@ -126,7 +126,7 @@ load_tracker({name!r})
 assert {name!r} in sys.modules
 assert not {{"torch", "ray"}} & set(sys.modules)
 """
-    subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=True)
+    subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=True, timeout=RUN_S)
 
 
 @pytest.mark.slow
@@ -157,12 +157,13 @@ kind = load_tracker("wandb")
 tracker = kind(tracked(Path({str(tmp_path)!r})), kind.Options())
 tracker.log(0, line(0)["time"], {{"loss": 1.0}})
 all_there_are = psutil.process_iter(["ppid", "cmdline"])
-(core,) = (one for one in all_there_are if one.info["ppid"] == os.getpid())
+children = (one for one in all_there_are if one.info["ppid"] == os.getpid())
+(core,) = (one for one in children if "wandb-core" in " ".join(one.info["cmdline"] or ()))
 print(core.pid, core.info["cmdline"])
 tracker.close()
 """
     command = [sys.executable, "-c", script, "--set", "pools.a.env.vars.TOKEN=hush-hush"]
-    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=RUN_S)
     assert ran.returncode == 0, ran.stderr
     assert "--no-observability" in ran.stdout, "it reports its own faults to its makers"
     core, until = int(ran.stdout.split()[0]), time.monotonic() + WAIT_S
@@ -201,4 +202,4 @@ notices = monitor.start() + monitor.record(line(0)) + monitor.close()
 assert notices == [], notices
 """
     own = {"PATH": os.environ["PATH"]}
-    subprocess.run([sys.executable, "-c", script], cwd=ROOT, env=own, check=True)
+    subprocess.run([sys.executable, "-c", script], cwd=ROOT, env=own, check=True, timeout=RUN_S)

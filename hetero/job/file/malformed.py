@@ -23,21 +23,21 @@ def malformed(error: ValidationError, data: Any) -> JobError:
     """The first mistake; an unknown key comes first, for a misspelt key is also a missing one."""
     mistakes = sorted(error.errors(include_url=False), key=lambda mistake: mistake["type"] != "extra_forbidden")
     first = _told_best(mistakes, data)
-    path = _path_in(data, first["loc"])
+    path = _path_in(data, first)
     key, name = dotted(path), path[-1] if path else None
     if first["type"] == "extra_forbidden":
         return JobError(key, name, "is not a known key", did_you_mean(str(name), _known_keys(path[:-1])))
     if first["type"] == "missing" and isinstance(name, str) and name == first["loc"][-1]:
         return JobError(key, None, "is required", f"add `{name}: ...`{_section(path)}")
-    same = [mistake for mistake in mistakes if _path_in(data, mistake["loc"]) == path]
+    same = [mistake for mistake in mistakes if _path_in(data, mistake) == path]
     return JobError(key, _value(first["input"]) if key else None, _rule(same), _remedy(key, same, first["input"]))
 
 
 def _told_best(mistakes: Sequence[ErrorDetails], data: Any) -> ErrorDetails:
     """The first one; of a list or section that may be of several kinds, one that lies inside it."""
     first = mistakes[0]
-    path = _path_in(data, first["loc"])
-    paths = ((one, _path_in(data, one["loc"])) for one in mistakes if isinstance(first["input"], (list, dict)))
+    path = _path_in(data, first)
+    paths = ((one, _path_in(data, one)) for one in mistakes if isinstance(first["input"], (list, dict)))
     return next((one for one, other in paths if other != path == other[: len(path)]), first)
 
 
@@ -54,7 +54,7 @@ def _message(mistake: ErrorDetails) -> str:
         return "should be a section of keys and values"
     if mistake["type"] == "missing":
         return "has too few items"
-    text = mistake["msg"].removeprefix("Value error, ").removesuffix(", unable to parse string as an integer")
+    text = mistake["msg"].removeprefix("Value error, ").partition(", unable to parse string as ")[0]
     return text.replace("Input should", "should").replace(" after validation", "")
 
 
@@ -81,16 +81,16 @@ def _section(path: KeyPath) -> str:
     return f" under `{dotted(path[:-1])}`" if len(path) > 1 else ""
 
 
-def _path_in(data: Any, location: Sequence[str | int]) -> KeyPath:
+def _path_in(data: Any, mistake: ErrorDetails) -> KeyPath:
     """A pydantic location without the names of union branches, which are no keys of the file."""
     path: list[str | int] = []
-    for index, part in enumerate(location):
+    for part in mistake["loc"]:
         in_list = isinstance(data, list) and isinstance(part, int) and part < len(data)
         if in_list or (isinstance(data, dict) and part in data):
             data = data[part]
-        elif not (isinstance(data, dict) and index == len(location) - 1):
-            continue
-        path.append(part)
+            path.append(part)
+    if mistake["type"] == "missing" and isinstance(data, dict):
+        path.append(mistake["loc"][-1])
     return tuple(path)
 
 

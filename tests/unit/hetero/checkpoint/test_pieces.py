@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -12,6 +14,7 @@ from hypothesis import strategies as st
 
 from bridge.layout.layout import Shape, TensorLayout
 from bridge.rank import RankId
+from hetero.checkpoint.durable import checksum
 from hetero.checkpoint.errors import CheckpointError, DamagedCheckpoint
 from hetero.checkpoint.manifest import RunState
 from hetero.checkpoint.pieces import CheckpointReader, write_piece
@@ -175,17 +178,36 @@ def test_a_piece_that_is_another_than_its_manifest_says_is_damaged(
     tmp_path: Path, tensors: dict[str, torch.Tensor], address: str
 ) -> None:
     """Whatever its checksum says."""
+    content = BytesIO()
+    write_tensors(content, tensors)
+    _refused(tmp_path, content.getvalue(), address)
+
+
+@pytest.mark.parametrize(
+    ("shape", "end"), [([-2, -4], 32), ([0, -5], 0), ([0, 2**63], 0), ([0, 2**62, 2**62], 0), ([2, 2**70], 32)]
+)
+@pytest.mark.parametrize("address", ["", "local://"])
+def test_a_piece_of_a_shape_that_no_tensor_has_is_damaged(
+    tmp_path: Path, shape: list[int], end: int, address: str
+) -> None:
+    header = json.dumps({f"{NAME}/parameter": {"dtype": "F32", "shape": shape, "data_offsets": [0, end]}}).encode()
+    _refused(tmp_path, len(header).to_bytes(8, "little") + header + bytes(end), address)
+
+
+def _refused(folder: Path, content: bytes, address: str) -> None:
+    """As a piece that has the checksum of its manifest, which tells of a tensor of 2 x 4."""
     layout = TensorLayout.replicated((2, 4), 1)
-    store = CheckpointStore(tmp_path)
+    store = CheckpointStore(folder)
     made = write_piece(store.piece_path(4, RANK), RANK, {NAME: {"parameter": torch.ones(2, 4)}}, {NAME: (layout, 0)})
-    with (store.folder(4) / made.file).open("wb") as file:
-        digest, size = write_tensors(file, tensors)
-    store.commit(4, RUN, [made.model_copy(update={"checksum": digest, "size_bytes": size})])
+    path = store.folder(4) / made.file
+    path.write_bytes(content)
+    store.commit(4, RUN, [made.model_copy(update={"checksum": checksum(path), "size_bytes": len(content)})])
     store.verify(4)
-    with CheckpointReader(CheckpointStore(f"{address}{tmp_path}"), 4) as reader:
+    with CheckpointReader(CheckpointStore(f"{address}{folder}"), 4) as reader:
         for region in (((0, 2), (0, 4)), ((0, 1), (1, 3))):
-            with pytest.raises(DamagedCheckpoint, match=rf"does not hold {NAME}/parameter"):
+            with pytest.raises(DamagedCheckpoint, match=rf"does not hold {NAME}/parameter") as caught:
                 reader.read(NAME, "parameter", region)
+            assert "frame #" not in str(caught.value), "where in torch"
 
 
 def test_a_piece_that_is_none_is_damaged(store: CheckpointStore) -> None:

@@ -107,6 +107,25 @@ def test_nonsense_in_select_is_refused(select: dict[str, Any]) -> None:
         pool("cuda", 1, select=select)
 
 
+@pytest.mark.parametrize("word", ["zone", "", " ", " zone "])
+def test_a_long_list_of_choices_is_read_at_once(word: str) -> None:
+    choices = f"in({','.join([word] * 40)}"
+    pool("cuda", 1, select={"labels": {"zone": f"{choices})"}})
+    with pytest.raises(ValidationError, match="what a label must be"):
+        pool("cuda", 1, select={"labels": {"zone": choices}})
+
+
+@pytest.mark.parametrize("rule", ["", "!", "a.b_c-d", "in()", "in( a )", "!in(a , b,c)", "in(a,)"])
+def test_what_a_label_may_have_to_be(rule: str) -> None:
+    pool("cuda", 1, select={"labels": {"example.com/zone": rule}})
+
+
+@pytest.mark.parametrize("rule", ["a ", " a", "!!a", "in(a b)", "in(a", "in a)", "in(a))", "in(a)\n", "a/b", "a,b"])
+def test_what_no_label_can_be_is_refused(rule: str) -> None:
+    with pytest.raises(ValidationError, match="what a label must be"):
+        pool("cuda", 1, select={"labels": {"zone": rule}})
+
+
 sizes = st.lists(st.tuples(st.integers(1, 4), st.integers(1, 8)), min_size=1, max_size=5)
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from balancer.plan.equal import named
 from hetero.monitoring.follow import follow
-from hetero.monitoring.status import SILENT_AFTER_S, RunStatus, status
+from hetero.monitoring.status import SILENT_AFTER_S, RunStatus, status, typical_pools
 from tests.unit.hetero.monitoring.crowd import SLOWEST, write_crowd
 from tests.unit.hetero.monitoring.synthetic import START, append, events, metrics_line, write_run
 
@@ -64,6 +64,15 @@ def test_a_slowed_pool_shows_at_once(tmp_path: Path) -> None:
     after = {pool.name: pool.capacity_tokens_per_s for pool in run.pools}
     assert after["ascend"] < 0.9 * before["ascend"]
     assert after["kunlun"] == pytest.approx(before["kunlun"])
+
+
+def test_pools_that_no_job_file_names_keep_the_order_of_the_line(tmp_path: Path) -> None:
+    """Whatever the order of a set of them is in this process."""
+    write_run(tmp_path, steps=0)
+    (tmp_path / "job.yaml").unlink()
+    line, names = metrics_line(0), [f"p{number}" for number in range(12)]
+    append(tmp_path / "metrics.jsonl", {**line, "pools": dict.fromkeys(names, line["pools"]["nvidia"])})
+    assert [pool.name for pool in typical_pools(follow(tmp_path))] == names
 
 
 def test_emulated_is_labelled(tmp_path: Path) -> None:

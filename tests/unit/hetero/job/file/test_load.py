@@ -183,6 +183,21 @@ def test_a_number_for_a_text_is_to_be_quoted(tmp_path: Path, value: str) -> None
     assert _error(tmp_path, f"pools.one.env.vars.X={value}").remedy == "quote it", "and it may be a secret"
 
 
+@pytest.mark.parametrize(
+    ("setting", "key", "rule"),
+    [
+        ("train.lora={targets: {q: 1}}", "train.lora.targets", "should be 'all' or a valid tuple"),
+        ("data.source={source: a.txt}", "data.source", "should be a valid string or a valid tuple"),
+        ("pools.one.tp={q: 1}", "pools.one.tp", "should be 'auto' or a valid integer"),
+        ("data.source=[{source: a.txt, weight: x}]", "data.source[0].weight", "should be a valid number"),
+        ("data.source=[{weight: 1}]", "data.source[0].source", "is required"),
+    ],
+)
+def test_what_may_be_of_several_kinds_has_the_file_s_own_key(tmp_path: Path, setting: str, key: str, rule: str) -> None:
+    error = _error(tmp_path, setting)
+    assert (error.key, error.rule) == (key, rule)
+
+
 def test_a_text_that_looks_like_no_stays_one(tmp_path: Path) -> None:
     assert _load(tmp_path, JOB, "name=no", "pools.one.env.vars.X=off", "bridge.encrypt=on").name == "no"
 
