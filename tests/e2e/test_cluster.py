@@ -271,6 +271,7 @@ def _of_the_cluster(doctor: Command) -> dict[str, dict[str, str]]:
     return found
 
 
+@pytest.mark.exhaustive
 @pytest.mark.skipif(bool(machine.why_not()), reason=machine.why_not())
 def test_chips_of_a_cluster_say_what_they_are(cluster: RayCluster) -> None:
     """Over the stand-in for CANN; those of another family have nothing that could answer."""

@@ -187,7 +187,7 @@ def _told(kind: str) -> Moment:
     [
         pytest.param(_told("started"), os.killpg, signal.SIGINT, id="ray starts", marks=ANOTHER),
         pytest.param(_told("started"), os.killpg, signal.SIGTERM, id="ray starts, terminated", marks=ANOTHER),
-        pytest.param(_agents_start, os.killpg, signal.SIGHUP, id="agents start"),
+        pytest.param(_agents_start, os.killpg, signal.SIGHUP, id="agents start", marks=ANOTHER),
         pytest.param(_told("measuring"), os.killpg, signal.SIGTERM, id="measuring", marks=ANOTHER),
         pytest.param(_told("saved"), os.killpg, signal.SIGINT, id="saving", marks=ANOTHER),
     ],

@@ -11,7 +11,9 @@ import pytest
 from tests.e2e.fake_run import PATIENCE_S, FakeRun
 
 
-@pytest.mark.parametrize("everything", [False, True], ids=["driver", "all"])
+@pytest.mark.parametrize(
+    "everything", [pytest.param(False, id="driver"), pytest.param(True, id="all", marks=pytest.mark.exhaustive)]
+)
 def test_stopped_for_longer_than_its_patience(everything: bool, fake_run: FakeRun) -> None:
     stopped = [process.pid for process in fake_run.processes()] if everything else [fake_run.driver.pid]
     for pid in stopped:

@@ -20,6 +20,7 @@ FEW_LETTERS = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "OM
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_run_of_nobody_among_other_modules_and_another_ray_with_nowhere_to_print() -> None:
     if subprocess.run([*NOBODY, "true"], check=False).returncode:
         pytest.skip("this system lets nobody make a user")

@@ -100,7 +100,7 @@ def train(place: Path, job: str, size: str, run_dir: Path) -> Refusal:
 
 
 @pytest.mark.slow
-@pytest.mark.exhaustive  # a journal, above, and the disk of the checkpoints, below, are in every run
+@pytest.mark.exhaustive  # a journal, a manifest and a piece, above, are in every run
 def test_the_disk_of_the_run_directory_is_full(place: Path) -> None:
     job = JOB.replace("steps: 4", "steps: 100000")
     train(place, job, "96k", place / "small" / "run").says(
@@ -120,6 +120,7 @@ def test_the_disk_of_the_run_directory_is_full(place: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_the_disk_of_the_checkpoints_is_full(place: Path) -> None:
     job = JOB.replace("steps: 4", "steps: 1000").replace("hidden: 16", "hidden: 64")
     storage = place / "small"
