@@ -3,6 +3,7 @@ one, so it is done now and then, and nobody waits for it."""
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import time
 from collections.abc import Callable
@@ -18,6 +19,7 @@ Judge = Callable[[Follower], LedgerTable]
 EVERY_S = 5.0
 MOST_PART = 0.02
 """Of the time, that judging may take."""
+ENDING_S = 5.0
 log = logging.getLogger(__name__)
 
 
@@ -31,8 +33,8 @@ class _LastLedger(NamedTuple):
 class LiveLedger:
     """As `judge` has it, at most every few seconds, and never for more than a small part of the time.
 
-    Each ledger is made in a thread of its own, one at a time, which ends with it, or with the process. The thread
-    reads a snapshot, and shares nothing but what it leaves behind at its end.
+    Each ledger is made in a thread of its own, one at a time, which ends with it, or at `close`. The thread reads a
+    snapshot, and shares nothing but what it leaves behind at its end.
     """
 
     def __init__(self, judge: Judge) -> None:
@@ -54,10 +56,20 @@ class LiveLedger:
             self._thread.start()
         return table if table and table["step"] <= line["step"] else None
 
+    def close(self) -> None:
+        """Whoever judges stops: a thread that computes while its interpreter ends may abort the process. Waits for some
+        seconds at most, should a judge hang."""
+        if self._thread.is_alive():
+            thread = ctypes.c_ulong(self._thread.ident or 0)
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(thread, ctypes.py_object(SystemExit))
+            self._thread.join(ENDING_S)
+
     def _work(self, follower: Follower) -> None:
         began_s, (table, _) = time.monotonic(), self._last
         try:
             table = _plain(self._judge(follower), follower)
+        except SystemExit:
+            return
         except Exception:
             log.exception("the run cannot be judged")  # what was judged before stays on the page
         now_s = time.monotonic()

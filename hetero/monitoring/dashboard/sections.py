@@ -39,6 +39,11 @@ class RunView:
         self.series: tuple[Point, ...] = ()
         self.pools: tuple[str, ...] = ()
 
+    def close(self) -> None:
+        """Nobody judges the run any longer."""
+        if self._ledger:
+            self._ledger.close()
+
     def refresh(self) -> bool:
         """Read what was added to the run directory; True where the page has something new to show."""
         self._follower.poll()

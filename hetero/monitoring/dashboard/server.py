@@ -66,6 +66,7 @@ class Dashboard:
         watch.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await watch
+        await asyncio.to_thread(self._view.close)
 
     async def _watch(self) -> None:
         while True:

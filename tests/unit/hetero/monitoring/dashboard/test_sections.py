@@ -157,6 +157,22 @@ def test_a_judge_that_fails_leaves_the_page_and_is_asked_again(
     assert (steps, shown) == ([0, 1, 2], ["judged at 0", "judged at 0", "judged at 2"])
 
 
+def test_a_judge_at_work_ends_with_the_page(run: SyntheticRun) -> None:
+    begun = threading.Event()
+
+    def judge(_: Follower) -> LedgerTable:
+        begun.set()
+        while True:
+            sum(range(1000))
+
+    run.advance()
+    view = RunView(run.folder, judge)
+    view.refresh()
+    assert begun.wait(WAIT_S)
+    view.close()
+    assert "live ledger" not in [thread.name for thread in threading.enumerate()]
+
+
 def test_a_run_is_judged_by_its_own_job_and_plan(tmp_path: Path) -> None:
     view = RunView(write_run(tmp_path / "run"), ledger_table)
     view.refresh()
