@@ -9,9 +9,10 @@ export OMP_NUM_THREADS ?= 1
 # Compiled once, and not by each of the hundreds of processes that tests start.
 unexport PYTHONDONTWRITEBYTECODE
 
-# Parts of the tests. Contracts, what is below `hetero`, what computes in it, and all else of it with the house: each by
-# itself, and fast.
-CONTRACTS := tests/contract
+# Parts of the tests. Contracts of what carries bytes, and all others; what is below `hetero`, what computes in it, and
+# all else of it with the house: each by itself, and fast.
+LINES := $(patsubst %,tests/contract/test_%.py,bytes exactly_once links long_link stalls strangers)
+CONTRACTS := tests/contract $(addprefix --ignore=,$(LINES))
 FLOORS := tests/unit/backends tests/unit/balancer tests/unit/bridge
 MODELS := $(addprefix tests/unit/hetero/,align checkpoint engine layers models transfer)
 HETERO := tests/architecture tests/unit/hetero $(addprefix --ignore=,$(MODELS))
@@ -29,7 +30,7 @@ PAGES := tests/e2e/bad_input tests/e2e/test_report.py tests/e2e/test_dashboard.p
 OTHERS := tests/e2e $(addprefix --ignore=,$(CLUSTER) $(ENDS) $(TUTORIAL) $(SHORT) $(PAGES))
 # What is long comes first, as one process beside ranks that spin the longest computation, too; at the end what only
 # computes, side by side.
-PARTS := RANKS CONTRACTS HETERO ENDS CLUSTER CHIPS OTHERS SHORT FLEETS TUTORIAL PAGES MODELS FLOORS
+PARTS := RANKS CONTRACTS LINES MODELS OTHERS CLUSTER ENDS HETERO TUTORIAL CHIPS SHORT FLEETS PAGES FLOORS
 
 .PHONY: install demo test test-all $(PARTS) check check-types check-floors check-hetero bench clean
 
@@ -54,7 +55,7 @@ check-types:
 	$(BIN)/mypy
 
 check-floors:
-	$(CHECK) $(CONTRACTS) $(FLOORS) $(MODELS) $(VIEWS)
+	$(CHECK) tests/contract $(FLOORS) $(MODELS) $(VIEWS)
 
 check-hetero:
 	$(CHECK) $(HETERO) --ignore=$(VIEWS)
