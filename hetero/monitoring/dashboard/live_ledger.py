@@ -7,7 +7,7 @@ import ctypes
 import logging
 import time
 from collections.abc import Callable
-from threading import Thread
+from threading import Lock, Thread
 from typing import Any, NamedTuple
 
 from balancer.search.pool_ledger import PoolLedger
@@ -42,6 +42,7 @@ class LiveLedger:
         self._newest: Any = None
         self._last = _LastLedger(None, 0.0)
         self._thread = Thread()
+        self._starting, self._closed = Lock(), False
 
     def of(self, follower: Follower) -> dict[str, Any] | None:
         """For the page, as it was judged last. None before the first, and where the steps that it is of are no longer
@@ -52,17 +53,24 @@ class LiveLedger:
         table, due_s = self._last  # after `is_judging`: what has ended by then has left its ledger
         if newest != self._newest and not is_judging and time.monotonic() >= due_s:
             self._newest = newest
-            self._thread = Thread(target=self._work, args=(follower.snapshot(),), name="live ledger", daemon=True)
-            self._thread.start()
+            self._start(follower.snapshot())
         return table if table and table["step"] <= line["step"] else None
 
     def close(self) -> None:
-        """Whoever judges stops: a thread that computes while its interpreter ends may abort the process. Waits for some
-        seconds at most, should a judge hang."""
+        """Whoever judges stops, and nobody else begins: a thread that computes while its interpreter ends may abort the
+        process. Waits for some seconds at most, should a judge hang. Any thread may call it."""
+        with self._starting:
+            self._closed = True
         if self._thread.is_alive():
             thread = ctypes.c_ulong(self._thread.ident or 0)
             ctypes.pythonapi.PyThreadState_SetAsyncExc(thread, ctypes.py_object(SystemExit))
             self._thread.join(ENDING_S)
+
+    def _start(self, follower: Follower) -> None:
+        with self._starting:
+            if not self._closed:
+                self._thread = Thread(target=self._work, args=(follower,), name="live ledger", daemon=True)
+                self._thread.start()
 
     def _work(self, follower: Follower) -> None:
         began_s, (table, _) = time.monotonic(), self._last

@@ -157,7 +157,8 @@ def test_a_judge_that_fails_leaves_the_page_and_is_asked_again(
     assert (steps, shown) == ([0, 1, 2], ["judged at 0", "judged at 0", "judged at 2"])
 
 
-def test_a_judge_at_work_ends_with_the_page(run: SyntheticRun) -> None:
+def test_a_judge_at_work_ends_with_the_page(run: SyntheticRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live_ledger, "EVERY_S", 0.0)
     begun = threading.Event()
 
     def judge(_: Follower) -> LedgerTable:
@@ -170,7 +171,10 @@ def test_a_judge_at_work_ends_with_the_page(run: SyntheticRun) -> None:
     view.refresh()
     assert begun.wait(WAIT_S)
     view.close()
-    assert "live ledger" not in [thread.name for thread in threading.enumerate()]
+    for _ in range(2):
+        assert "live ledger" not in [thread.name for thread in threading.enumerate()]
+        run.advance()
+        view.refresh()  # one that was under way when the page was closed
 
 
 def test_a_run_is_judged_by_its_own_job_and_plan(tmp_path: Path) -> None:
