@@ -5,5 +5,6 @@ memory          `stage_bytes`, `saved_bytes`, `WEIGHT_BYTES`, and what the searc
 sync_memory     what gradients and parameters on their way keep
 messages        `MESSAGES`; what messages between stages take
 shadow          `shadow_place`: who computes units of other pools again, and what that takes
+tied            `parameters_with_tied`: of units, with weights that lie elsewhere
 communicators   `all_to_all_bytes`, for the search as well
 """

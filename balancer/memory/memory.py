@@ -7,7 +7,7 @@ sequence-parallel) is its `whole_bytes`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from functools import lru_cache
 from itertools import chain
@@ -30,6 +30,7 @@ from balancer.memory.peak import (
 )
 from balancer.memory.shadow import shadow_bytes
 from balancer.memory.sync_memory import sync_memory
+from balancer.memory.tied import parameters_with_tied, trained_with_tied
 from balancer.plan.plan import Place, Plan, StagePlan, Ticks
 from balancer.schedule.lowering import lowered, schedule_of
 from bridge.precision import ITEM_BYTES
@@ -213,28 +214,12 @@ def _unit_room(
     )
 
 
-def parameters_with_tied(workload: Workload, units: Iterable[int]) -> list[int]:
-    """Parameters of each unit; a unit that uses an earlier one's weight counts it where that one is not at hand."""
-    return _with_tied(workload, units, [unit.parameters for unit in workload.units])
-
-
-def trained_with_tied(workload: Workload, units: Iterable[int]) -> list[int]:
-    """Those that train."""
-    return _with_tied(workload, units, [unit.trained for unit in workload.units])
-
-
 def _undivided(workload: Workload, units: Iterable[int]) -> int:
     return sum(workload.units[u].undivided for u in units)
 
 
 def _on_chip(parameters: int, undivided: int, tp: int) -> int:
     return (parameters + (tp - 1) * undivided) // tp
-
-
-def _with_tied(workload: Workload, units: Iterable[int], sizes: Sequence[int]) -> list[int]:
-    held = list(units)
-    borrowed = {later: sizes[first] for first, later in workload.tied if first not in held}
-    return [sizes[u] + borrowed.get(u, 0) for u in held]
 
 
 def optimizer_bytes(precision: str, update: Update) -> int:

@@ -7,6 +7,7 @@ place of activations.
 from __future__ import annotations
 
 from balancer.cost.workload import Workload
+from balancer.memory.tied import parameters_with_tied
 from balancer.plan.plan import Place, Plan
 from bridge.precision import ITEM_BYTES
 
@@ -40,9 +41,8 @@ def _unit_bytes(workload: Workload, unit: int, micro_batch: int, own: str, given
     """In the pool's `own` precision; tensors that come in another are there twice for a moment."""
     at = workload.at(own)
     work, boundary = at.units[unit], max(one.boundary_bytes for one in at.units)
-    tied = sum(at.units[first].parameters for first, later in at.tied if later == unit)
     item_bytes = ITEM_BYTES[own] + (ITEM_BYTES[given] if given != own else 0)
     masks = sum((work.masks if workload.packed else work.plain_masks).values())
     beside = max(work.forward_bytes, work.remade.on_rank(1) + work.backward_bytes)
     kept = work.kept_bytes(1) + beside + (BOUNDARIES + 1) * boundary + masks
-    return (work.parameters + tied) * item_bytes + micro_batch * kept
+    return sum(parameters_with_tied(at, [unit])) * item_bytes + micro_batch * kept

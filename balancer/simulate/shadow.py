@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from balancer.cost.stage_times import alone_time
 from balancer.cost.times import transfer_s
-from balancer.cost.workload import Workload
 from balancer.memory.shadow import shadow_place
+from balancer.memory.tied import parameters_with_tied
 from balancer.plan.plan import StagePlan
 from balancer.schedule.action import Kind
 from balancer.simulate.scenario import Scenario
@@ -35,12 +35,6 @@ def _stage_s(scenario: Scenario, stage: StagePlan, micro_batch: int, pool: str) 
     seconds = transfer_s(link, boundary)
     for unit in stage.unit_indices():
         time = alone_time(scenario.times, scenario.topology, scenario.workload, pool, unit, micro_batch)
-        seconds += transfer_s(link, _parameters(work, unit) * ITEM_BYTES[precision] + boundary)
+        seconds += transfer_s(link, sum(parameters_with_tied(work, [unit])) * ITEM_BYTES[precision] + boundary)
         seconds += time.of(Kind.F) + time.of(Kind.I)
     return seconds
-
-
-def _parameters(work: Workload, unit: int) -> int:
-    """With those that are another unit's own."""
-    units = unit, *(first for first, later in work.tied if later == unit)
-    return sum(work.units[one].parameters for one in units)
