@@ -175,8 +175,4 @@ def _ranges(units: Iterable[int]) -> tuple[Range, ...]:
 
 def _update(plan: Plan, changes: _Changes) -> Plan:
     """The plan with fields of some stages replaced; the values are already in their validated form."""
-    pipelines = []
-    for p, pipeline in enumerate(plan.pipelines):
-        stages = tuple(s.model_copy(update=changes.get((p, i), {})) for i, s in enumerate(pipeline.stages))
-        pipelines.append(pipeline.model_copy(update={"stages": stages}))
-    return plan.model_copy(update={"pipelines": tuple(pipelines)})
+    return plan.with_stages(lambda place, stage: stage.model_copy(update=changes.get(place, {})))
