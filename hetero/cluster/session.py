@@ -16,8 +16,10 @@ from hetero.cluster.control import events as ev
 from hetero.cluster.control import instructions as ins
 from hetero.cluster.control.blame import failure
 from hetero.cluster.control.controller import Controller, ControlOptions
+from hetero.cluster.errors import ClusterError
 from hetero.cluster.fleet import FleetLink, FleetSpec, host_id
 from hetero.cluster.host.agent import Agents
+from hetero.errors import ExplainedError
 from hetero.interrupts import check
 from hetero.monitoring.notice import Notice
 from hetero.words.orders import Calibrate, Configure, Configured, MeasureRates, RankOrder
@@ -41,7 +43,7 @@ class Session:
             session.run(until=10, on_report=print)
 
     Any death in the fleet ends the session: the call that is under way, or the next one, raises HostFailure or
-    RankFailure, and every process is gone by then. One thread uses a session.
+    RankFailure, and every process is gone by then; so does every call after it. One thread uses a session.
     """
 
     def __init__(self, fleet: FleetSpec, agents: Agents, on_event: OnEvent | None, options: ControlOptions | None):
@@ -51,7 +53,7 @@ class Session:
         self._on_event = on_event or (lambda _: None)
         self._on_report: OnReport = lambda step, reports: None
         self._answer: ins.Done | ins.Refuse | None = None
-        self._failed = False
+        self._over: ExplainedError | None = None  # why nothing more can be asked of it
         self._clock = AwakeClock()
 
     @classmethod
@@ -181,16 +183,16 @@ class Session:
 
     def close(self) -> None:
         """Ends ranks in good order, then whatever is left. A failed session has nothing to end."""
-        if not self._failed:
-            self._failed = True
+        if self._over is None:
+            self._over = _closed()
             try:
-                self._ask(ev.StopAsked())
+                self._serve(ev.StopAsked())
             finally:
                 self._agents.close()
 
     def abandon(self) -> None:
         """Ends everything at once."""
-        self._failed = True
+        self._over = self._over or _closed()
         self._agents.close()
 
     def __enter__(self) -> Session:
@@ -206,10 +208,15 @@ class Session:
 
     def _ask(self, event: ev.Event) -> Any:
         """Puts a question to the controller and serves it until it answers, or until somebody asks the run to end."""
+        if self._over is not None:
+            raise self._over
+        return self._serve(event)
+
+    def _serve(self, event: ev.Event) -> Any:
         self._answer = None
         self._feed(event)
         while self._answer is None:
-            if not self._failed:  # else it ends already
+            if self._over is None:  # else it ends already
                 check()
             for arrived in self._agents.receive(RECEIVE_S):
                 self._feed(arrived)
@@ -234,6 +241,10 @@ class Session:
             case Notice() | ins.CheckpointWritten():
                 self._on_event(instruction)
             case ins.Fail(root, others):
-                self._failed = True
+                self._over = failure(root, tuple(others), self._controller.done, self._controller.node(root.host))
                 self._agents.close()
-                raise failure(root, tuple(others), self._controller.done, self._controller.node(root.host))
+                raise self._over
+
+
+def _closed() -> ClusterError:
+    return ClusterError("session", "closed", "a session is asked nothing once it is closed", "start another")

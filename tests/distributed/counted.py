@@ -31,7 +31,7 @@ NUMBERS_BYTES = 48
 
 class CountedMove(LiveMove):
     def run(self, state: State) -> tuple[State, Moved]:
-        live = LiveBytes()
+        live = LiveBytes("cpu")  # emulated chips and their hosts; a shape on its way takes nothing
         for tensor in state.keyed().values():
             live.count(tensor)
         live.peak = live.now

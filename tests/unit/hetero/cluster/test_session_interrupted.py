@@ -1,8 +1,9 @@
-"""A session whose hosts say nothing: a signal ends its waiting, but not its end."""
+"""A session whose hosts say nothing: a signal ends its waiting, but not its end; and what is over stays so."""
 
 from __future__ import annotations
 
 import signal
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from hetero.cluster.control import events as ev
 from hetero.cluster.control import instructions as ins
 from hetero.cluster.session import Session
+from hetero.errors import ExplainedError
 from hetero.interrupts import held, listening
 from tests.unit.hetero.cluster.fleets import three_families
 
@@ -47,3 +49,23 @@ def test_a_good_end_is_not_broken_off(monkeypatch: pytest.MonkeyPatch) -> None:
     with listening(), held():
         session.close()
     assert silent.closed
+
+
+def test_what_is_over_says_so_at_once_whoever_asks(monkeypatch: pytest.MonkeyPatch) -> None:
+    session = Session(three_families(), Silent(), None, None)
+    root = ev.Trouble("nvidia@0", "rank", ev.Severity.OWN_ERROR, "failed: a mistake")
+    monkeypatch.setattr(session._controller, "handle", lambda event: [ins.Fail(root, ())])
+    first, again = (_raised(lambda: session.run(1)) for _ in range(2))
+    assert first is again
+    session.close()
+    assert _raised(lambda: session.run(1)) is first
+
+    closed = Session(three_families(), Silent(), None, None)
+    closed.abandon()
+    assert str(_raised(lambda: closed.run(1))).startswith("session: 'closed'")
+
+
+def _raised(call: Callable[[], object]) -> ExplainedError:
+    with pytest.raises(ExplainedError) as caught:
+        call()
+    return caught.value

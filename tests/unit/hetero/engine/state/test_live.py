@@ -132,7 +132,7 @@ def _move(
     before, after = _spec(one, next(EPOCHS), rule), _spec(other, next(EPOCHS), rule)
 
     def of_rank(me: RankId) -> Result:
-        counted, state = LiveBytes(), _state(before, me)
+        counted, state = LiveBytes("cpu"), _state(before, me)
         known = State(**vars(state))
         for tensor in state.keyed().values():
             counted.count(tensor)
