@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import ClassVar, NamedTuple
 
 from balancer.plan.plan import Ticks
@@ -37,6 +38,12 @@ class MicroBatchTimes(NamedTuple):
         return sum(self.work_s) + 2 * sum(self.hop_s)
 
     @property
+    def there_s(self) -> list[float]:
+        """When the first micro-batch comes to each chunk."""
+        ways = (forward + hop for forward, hop in zip(self.forward_s, self.hop_s, strict=False))
+        return list(accumulate(ways, initial=0.0))
+
+    @property
     def parts_s(self) -> tuple[Sequence[float], Sequence[float], Sequence[float], Sequence[float]]:
         """Forwards, gradients of inputs and of weights in a whole backward, and what this hides."""
         nothing = [0.0] * len(self.work_s)
@@ -57,10 +64,12 @@ class MicroBatchTimes(NamedTuple):
 
 class Schedule(ABC):
     """One way to order forwards and backwards. A `timed` one reads ticks, which completion writes into plans for it;
-    without any, chunks are alike to it. One that is not `searched` has no merit that another lacks."""
+    without any, chunks are alike to it. One that `splits` backwards fills with weight gradients what would be idle. One
+    that is not `searched` has no merit that another lacks."""
 
     name: ClassVar[str]
     timed: ClassVar[bool] = False
+    splits: ClassVar[bool] = False
     searched: ClassVar[bool] = True
 
     @abstractmethod
@@ -82,6 +91,10 @@ class Schedule(ABC):
     def expected_period_s(self, times: MicroBatchTimes, micro_batches: int) -> float:
         """What a search reckons with, while it doesn't know yet how deep warm-ups will be."""
         return self.period_s(times, self.usual_warmups(range(len(times.work_s)), micro_batches))
+
+    def expected_fill_s(self, times: MicroBatchTimes, micro_batches: int, period_s: float) -> float:
+        """What a step takes beyond a period for each micro-batch, with warm-ups that hide what can be hidden."""
+        return times.round_trip_s - period_s
 
     def wanted_placement(self, stages: int) -> Placed | None:
         """Where a plan does not say which chunks a stage has: the stage of each chunk, or None for one each."""

@@ -63,6 +63,22 @@ class TimedSchedule(Schedule):
         """With warm-ups that hide what can be hidden."""
         return max(*times.work_s, *times.link_s)
 
+    def expected_fill_s(self, times: MicroBatchTimes, micro_batches: int, period_s: float) -> float:
+        """Where weight gradients are actions, each stage works from the first micro-batch's arrival on, and no longer
+        than it must; the last one's other gradients go all the way back."""
+        whole_s = super().expected_fill_s(times, micro_batches, period_s)
+        if not self.splits:
+            return whole_s
+        forward, inputs, weights = times.apart_s
+        back_s = list(accumulate(map(sum, zip(inputs, times.hop_s, strict=False)), initial=weights[0]))
+        ends_s = [
+            there + micro_batches * (f + i) + max(micro_batches * w, back)
+            for there, f, i, w, back in zip(times.there_s, forward, inputs, weights, back_s, strict=True)
+        ]
+        alone_s = times.there_s[-1] + forward[-1] + inputs[-1] + back_s[-1]
+        crossed_s = alone_s + (micro_batches - 1) * max(times.link_s)
+        return min(whole_s, max(crossed_s, *ends_s) - micro_batches * period_s)
+
     def hiding_warmups(self, placed: Placed, times: MicroBatchTimes, usual: Sequence[int]) -> tuple[int, ...]:
         """Forwards for the way to the end and back, at the start, and weight gradients for the way to the first stage,
         at the end."""

@@ -44,16 +44,16 @@ def pipeline_bound(
     """`alone`: it is the plan's only pipeline, whose stages update all that they hold."""
     work = [cost.seconds(stage) for cost, stage in zip(costs, stages, strict=True)]
     there, back = [0.0], [0.0]
-    for (here, after), (total, forward) in zip(pairwise(stages), work, strict=False):
+    for (here, after), time in zip(pairwise(stages), work, strict=False):
         activation_s, gradient_s = _hop_s(problem, here, after, costs[0].micro_batch)
-        there.append(forward + activation_s)
-        back.append(total - forward + gradient_s)
+        there.append(time.forward_s + activation_s)
+        back.append(time.backward_s + gradient_s)
     before, behind = list(accumulate(there)), list(accumulate(back))
     if schedule(name).timed:  # weight gradients may come last, and chunks elsewhere
         behind = [0.0] * len(behind)
     ends = tuple(first + last for first, last in zip(before, behind, strict=True))
-    each = tuple(total for total, _ in work)
-    trip = before[-1] + behind[-1] + (work[-1][0] if not schedule(name).timed else work[-1][1])
+    each = tuple(time.total_s for time in work)
+    trip = before[-1] + behind[-1] + (work[-1].forward_s if schedule(name).timed else work[-1].total_s)
     beside = _norm_s(problem, stages) + _update_s(problem, stages) if alone else 0.0
     return PipelineBound(ends, each, trip, beside)
 

@@ -4,7 +4,7 @@ hundreds."""
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import accumulate, pairwise
@@ -12,11 +12,11 @@ from math import ceil, inf
 from typing import TypeVar
 
 from balancer.cost.times import transfer_s
-from balancer.plan.plan import PipelinePlan, Plan, StagePlan
+from balancer.plan.plan import PipelinePlan, Plan, Range, StagePlan
 from balancer.problem import Problem
 from balancer.schedule.registry import schedule
 from balancer.schedule.schedule import MicroBatchTimes
-from balancer.search.cut import shortest, spread
+from balancer.search.cut import CutBand, shortest, spread
 from balancer.search.grouping import Group, Grouping
 from balancer.search.room import ChipRoom
 from balancer.search.shares import uneven_shares
@@ -24,7 +24,7 @@ from balancer.search.space import LayoutSpace
 from balancer.search.stage_costs import StageCosts, Standing
 from balancer.simulate.sync import HeldParameters, expected_sync_s
 
-LOOSER = 1.0, 1.04, 1.12
+LOOSER = 1.04, 1.12
 """How much longer than need be the slowest stage may take, so that all together take less."""
 _CAP = 2.5
 _T = TypeVar("_T")
@@ -33,18 +33,14 @@ _T = TypeVar("_T")
 @dataclass(frozen=True)
 class Priced:
     """A group with its cut and strategies: `times` in a plan with one micro-batch of every pipeline on a link, seconds
-    from one micro-batch to the next at the schedule's usual warm-ups, and `parameters` by pool."""
+    from one micro-batch to the next and what a step takes beyond one of these for each, and `parameters` by pool."""
 
     group: Group
     stages: tuple[StagePlan, ...]
     times: MicroBatchTimes
     period_s: float
+    fill_s: float
     parameters: Mapping[str, int]
-
-    @cached_property
-    def fill_s(self) -> float:
-        """What a step takes beyond a period for each micro-batch."""
-        return self.times.round_trip_s - self.period_s
 
 
 @dataclass(frozen=True)
@@ -85,10 +81,8 @@ class Pricer:
         pipelines, groups = grouping.pipelines, grouping.groups
         spent = {group: self._micro_batches(group, within_s) for group in groups}
         priced = [self._group(group, grouping.schedule, pipelines, spent[group], cautious) for group in groups]
-        for looser in range(len(LOOSER)):
-            if not all(priced) or looser >= max(map(len, priced)):
-                return
-            found = self._shared_out(grouping, [one[min(looser, len(one) - 1)] for one in priced])
+        for cut in range(max(map(len, priced)) if all(priced) else 0):
+            found = self._shared_out(grouping, [one[min(cut, len(one) - 1)] for one in priced])
             if found:
                 yield found
 
@@ -149,14 +143,28 @@ class Pricer:
                 break
         else:
             return
-        seen = set()
-        for looser in LOOSER if len(bands) > 1 else LOOSER[:1]:
-            ranges = spread(bands, looser * slowest_s)
+        seen: dict[tuple[Range, ...], Priced] = {}
+        for ranges in self._cuts(bands, slowest_s, name, micro_batches, seen.values()):
             if ranges and ranges not in seen:
-                seen.add(ranges)
                 cuts = zip(fastest, _by_segment(group, ranges), strict=True)
                 stages = tuple(stage for each, own in cuts for stage in each.stages(own))
-                yield self._with_times(group, name, micro_batches, standings, stages)
+                seen[ranges] = self._with_times(group, name, micro_batches, standings, stages)
+                yield seen[ranges]
+
+    def _cuts(
+        self, bands: Sequence[CutBand], slowest_s: float, name: str, micro_batches: int, priced: Collection[Priced]
+    ) -> Iterator[tuple[Range, ...] | None]:
+        """The first one is `priced` when more are asked for. Where nothing is idle at the end, later stages get less,
+        by what the first micro-batch takes to come."""
+        yield spread(bands, slowest_s)
+        if len(bands) == 1:
+            return
+        if schedule(name).splits:
+            [first] = priced
+            late = [band + there / micro_batches for band, there in zip(bands, first.times.there_s, strict=True)]
+            yield spread(late, shortest(late))
+        for looser in LOOSER:
+            yield spread(bands, looser * slowest_s)
 
     def _with_times(
         self, group: Group, name: str, micro_batches: int, places: Sequence[Standing], stages: tuple[StagePlan, ...]
@@ -177,17 +185,22 @@ class Pricer:
             parameters[stage.pool] += sum(self._trained[slice(*stage.units[0])])
         activations, gradients = zip(*links, strict=True)
         times = MicroBatchTimes(
-            [total for total, _ in work], [forward for _, forward in work], hops, (max(activations), max(gradients))
+            [time.total_s for time in work],
+            [time.forward_s for time in work],
+            hops,
+            (max(activations), max(gradients)),
+            [time.weight_s for time in work],
+            [time.hidden_s for time in work],
         )
-        period_s = self._period_s(name, micro_batches, times, costs, places, stages)
-        return Priced(group, stages, times, period_s, parameters)
+        pace = self._pace_s(name, micro_batches, times, costs, places, stages)
+        return Priced(group, stages, times, *pace, parameters)
 
     @cached_property
     def _trained(self) -> list[int]:
         """Parameters by unit."""
         return [unit.trained for unit in self.workload.units]
 
-    def _period_s(
+    def _pace_s(
         self,
         name: str,
         micro_batches: int,
@@ -195,23 +208,23 @@ class Pricer:
         costs: Sequence[StageCosts],
         places: Sequence[Standing],
         stages: Sequence[StagePlan],
-    ) -> float:
-        """At warm-ups that hide the hops, if they fit."""
+    ) -> tuple[float, float]:
+        """Period and fill at warm-ups that hide the hops, if they fit."""
         order = schedule(name)
-        usual_s = order.expected_period_s(times, micro_batches)
-        if order.timed:
-            return usual_s
+        period_s = order.expected_period_s(times, micro_batches)
         usual = order.usual_warmups(range(len(stages)), micro_batches)
         depths = [min(n, micro_batches) for n in order.hiding_warmups(range(len(stages)), times, usual)]
         deeper = (
             replace(one, in_flight=order.in_flight(micro_batches, n)) for one, n in zip(places, depths, strict=True)
         )
-        if depths == list(usual) or any(
+        if depths != list(usual) and any(
             cost.need_bytes(place, stage) > place.limit_bytes
             for cost, place, stage in zip(costs, deeper, stages, strict=True)
         ):
-            return usual_s
-        return min(usual_s, order.period_s(times, depths))
+            return period_s, times.round_trip_s - period_s
+        if not order.timed:
+            period_s = min(period_s, order.period_s(times, depths))
+        return period_s, order.expected_fill_s(times, micro_batches, period_s)
 
     def _on_a_link(self, group: Group, *pools: str) -> int:
         """Pipelines that cross between the same two hosts."""

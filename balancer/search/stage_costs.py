@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from balancer.cost.times import UnitTime
 from balancer.plan.plan import Range, StagePlan
 from balancer.plan.recompute import Recompute, RecomputedUnits
 from balancer.problem import Problem
@@ -112,11 +113,13 @@ class StageCosts:
         found: Floats = by_kind[self.strategies[0].kinds]
         return found
 
-    def seconds(self, stage: StagePlan) -> tuple[float, float]:
-        """Of a micro-batch in a stage with one range of units: in all, and forwards."""
+    def seconds(self, stage: StagePlan) -> UnitTime:
+        """Of a micro-batch in a stage with one range of units; collectives apart, which are not told."""
         parts = list(self._of(stage).parts(stage))
-        total = sum(units.seconds[b] - units.seconds[a] for units, a, b in parts)
-        return float(total), float(sum(units.forward[b] - units.forward[a] for units, a, b in parts))
+        total = float(sum(units.seconds[b] - units.seconds[a] for units, a, b in parts))
+        actions = [units.actions[:, b] - units.actions[:, a] for units, a, b in parts]
+        forward, weights, hidden = map(float, np.sum(actions, axis=0))
+        return UnitTime(forward, total - forward, weights, hidden)
 
     def need_bytes(self, place: Standing, stage: StagePlan) -> float:
         """Of its units on one chip."""

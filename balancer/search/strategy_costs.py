@@ -27,11 +27,12 @@ RecomputeWord = Literal["none", "selective", "full"]
 
 
 class Units(NamedTuple):
-    """Of one way to recompute, prefix sums over units: seconds, those of forwards, bytes of a micro-batch that are
-    kept, and what the last unit needs more than any other while it runs, which is `room`."""
+    """Of one way to recompute, prefix sums over units: seconds, those of `actions` in a row each (forwards, weight
+    gradients, and what a backward in two actions takes more), bytes of a micro-batch that are kept, and what the last
+    unit needs more than any other while it runs, which is `room`."""
 
     seconds: Floats
-    forward: Floats
+    actions: Floats
     kept: Floats
     last: Floats
     room: float
@@ -48,10 +49,10 @@ class StateCosts(NamedTuple):
 
 
 class WorkCosts(NamedTuple):
-    """By kind of unit, of a micro-batch: seconds, those of forwards, bytes that are kept, and room to run."""
+    """By kind of unit, of a micro-batch: seconds, those of `actions`, bytes that are kept, and room to run."""
 
     seconds: Floats
-    forward: Floats
+    actions: Floats
     kept: Floats
     room: Floats
 
@@ -107,7 +108,8 @@ class StrategyCosts:
         most = float(work.room[self.kinds[:-1]].max(initial=0.0))
         last = np.zeros(len(self.kinds) + 1)
         last[-1] = max(0.0, work.room[self.kinds[-1]] - most)
-        return Units(self._sums(work.seconds), self._sums(work.forward), self._sums(work.kept), last, most)
+        actions = np.array([self._sums(each) for each in work.actions])
+        return Units(self._sums(work.seconds), actions, self._sums(work.kept), last, most)
 
     def _sums(self, each: Floats) -> Floats:
         return prefix_sums(each[self.kinds])
@@ -156,8 +158,10 @@ class StrategyPricer:
             costs = self.problem.times, self.problem.topology, self.problem.workload
             time, made = stage_unit_time(*costs, stage, u, n), units[u].under(word)
             room = made.remade.whole + (made.remade.split + made.backward_bytes) / self.tp
-            rows.append((n * time.total_s, n * time.forward_s, n * made.kept_bytes(self.tp, parts), n * room))
-        return WorkCosts(*np.array(rows, dtype=float).T)
+            actions = time.forward_s, time.weight_s, time.hidden_s
+            rows.append((time.total_s, *actions, made.kept_bytes(self.tp, parts), room))
+        seconds, *parts_s, kept, room = n * np.array(rows, dtype=float).T
+        return WorkCosts(seconds, np.array(parts_s), kept, room)
 
 
 def _on_chip(strategy: Strategy) -> Strategy:

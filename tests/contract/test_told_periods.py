@@ -123,6 +123,14 @@ def test_a_search_expects_a_period_between_the_slowest_stage_and_what_usual_warm
     assert least * (1 - 1e-9) <= told.expected_period_s(line.times, MANY) <= most * (1 + 1e-9)
 
 
+@given(line=lines(), micro_batches=st.integers(1, 12))
+def test_where_weight_gradients_fill_a_step_takes_no_less_than_a_search_expects(line, micro_batches):
+    told = schedule("zero-bubble")
+    period_s = told.expected_period_s(line.times, micro_batches)
+    expected_s = micro_batches * period_s + told.expected_fill_s(line.times, micro_batches, period_s)
+    assert line.predict("zero-bubble", micro_batches).compute_s >= expected_s * (1 - 1e-4)
+
+
 @ALL
 @given(line=lines())
 def test_warmups_that_hide_hops_are_legal_and_no_less_deep(name, line):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import permutations, product
 from time import process_time
 
 import pytest
@@ -67,6 +68,24 @@ def test_a_faster_pool_more_never_makes_the_best_step_longer(job, count, faster)
     more = pool("more", count, faster * max(p.flops_per_s for p in pools) / 1e12, interconnect=1e8)
     before, after = find(topology(*pools, **link), work), find(topology(*pools, more, **link), work)
     assert after.bound_s <= after.prediction.step_s <= before.prediction.step_s
+
+
+@pytest.mark.slow
+def test_where_nothing_is_idle_at_the_end_later_stages_get_less():
+    """No cut near an even one is faster, in any order of the pools."""
+    speeds = {"a": 1.18, "b": 1.19, "c": 0.99}
+    chips = topology(*(pool(name, 1, speed) for name, speed in speeds.items()), bytes_per_s=1e9, latency_s=0.02)
+    units = [unit("head", 13.0), *(unit("attention", 87.0), unit("mlp", 26.0)) * 6]
+    work = workload(units, 12, parameters=10**8)
+    asked = Problem(
+        chips, work, datasheet_times(chips, work), options=BalanceOptions(schedule="zero-bubble", choose=())
+    )
+    near = [
+        plan((12, [(a, 1, (0, i)), (b, 1, (i, j)), (c, 1, (j, 13))]), schedule="zero-bubble")
+        for a, b, c in permutations(speeds)
+        for i, j in product((3, 4, 5, 6), (8, 9, 10))
+    ]
+    assert search(asked).prediction.step_s <= min(simulate(complete(one, asked), asked).step_s for one in near)
 
 
 @pytest.mark.slow
