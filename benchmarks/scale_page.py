@@ -80,6 +80,9 @@ The last columns say what the step lost, as parts of it; the rest is a tp that i
   A800: with hundreds of copies that, and not the model itself, asks for more stages. Full recompute, which the rule
   does not use, would let some families hold a model that here they cannot.
 - Gradients are summed in float32, once over each pair of families, and hide behind the last backward alone.
+- One copy of a unit takes its gradients from all others in its family at once. A layer's experts are one unit, of 7.5
+  billion parameters in 480B-A35B: there is room for few copies, and on 8,192 chips pipelines through all families would
+  have more stages than the model has units.
 """
 
 
