@@ -38,21 +38,23 @@ class StageCost:
         """Seconds of a range of units."""
         return self.seconds[units[1]] - self.seconds[units[0]]
 
-    def band(self, places: Sequence[int]) -> CutBand:
-        """Seconds between these places."""
+    def band(self, places: Sequence[int], most_s: float = inf) -> CutBand:
+        """Seconds between these places, of no more than it takes to hold all ranges of up to `most_s`."""
         at = np.array(places)
         seconds, needed = np.array(self.seconds)[at], np.array(self.bytes)[at]
-        first = np.arange(len(at))[:, None] - np.arange(len(at) - 1, 0, -1)
+        longest = np.arange(len(at)) - np.searchsorted(seconds, seconds - most_s * _AS_GOOD)
+        first = np.arange(len(at))[:, None] - np.arange(max(1, min(longest.max(), len(at) - 1)), 0, -1)
         fits = (first >= 0) & (needed[:, None] - needed[first] <= self.limit_bytes)
         found: CutBand = np.where(fits, seconds[:, None] - seconds[first], inf)
         return found
 
 
-def cut(stages: Sequence[StageCost], places: Sequence[int]) -> tuple[Range, ...] | None:
-    """One non-empty range of units per stage, cut at `places` (ascending, first 0, last n) alone; None if none fits."""
-    bands = [stage.band(places) for stage in stages]
+def cut(stages: Sequence[StageCost], places: Sequence[int], most_s: float = inf) -> tuple[Range, ...] | None:
+    """One non-empty range of units per stage, cut at `places` (ascending, first 0, last n) alone; None if none fits, or
+    none whose slowest stage takes up to `most_s`."""
+    bands = [stage.band(places, most_s) for stage in stages]
     slowest_s = shortest(bands)
-    if slowest_s == inf:
+    if slowest_s == inf or slowest_s > most_s * _AS_GOOD:
         return None
     ranges = spread(bands, slowest_s)
     assert ranges is not None

@@ -129,9 +129,10 @@ def _work(s: Scenario) -> list[_Work]:
 def _work_of(s: Scenario, number: int) -> _Work:
     pipeline = s.plan.pipelines[number]
     costs = _costs(s, pipeline)
-    now, ranges = [0.0] * len(costs), cut(costs, s.workload.cuts) or ()
+    now = [0.0] * len(costs)
     for chunk in pipeline.chunks():
         now[chunk.stage] += costs[chunk.stage].between(chunk.units)
+    ranges = cut(costs, s.workload.cuts, max(now)) or ()
     best = [cost.between(units) for cost, units in zip(costs, ranges, strict=False)]
     return _Work(now, best if best and max(best) < max(now) else now)
 

@@ -51,6 +51,18 @@ def test_cuts_equal_brute_force(case):
         assert cost.bytes[b] - cost.bytes[a] <= cost.limit_bytes
 
 
+@given(case=cut_cases(), part=st.sampled_from([0.5, 0.99, 1.0, 3.0]))
+def test_cuts_up_to_a_time_are_the_same(case, part):
+    costs, places = case
+    best = brute_force(costs, places)
+    ranges = cut(costs, places, part * (1.0 if best is None else best))
+    if best is None or best > part * best:
+        assert ranges is None
+    else:
+        assert ranges is not None
+        assert slowest(costs, ranges) == pytest.approx(best, rel=1e-12)
+
+
 def test_a_longer_beginning_may_be_the_faster_one():
     """Each stage has a unit, so the best of the first i units may fall as i grows: 5, 20 and 1 for 2, 3, 4."""
     rows = [[0.1] * 5, [1.0, 5.0, 20.0, 1.0, 1.0], [1.0] * 5]
