@@ -20,7 +20,7 @@ import os
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import permutations
+from itertools import permutations, product
 from pathlib import Path
 from statistics import median
 from time import perf_counter
@@ -138,8 +138,8 @@ def _settled(asked: Problem, stages: Sequence[tuple[str, int]]) -> Prediction | 
     moved = True
     while moved:
         moved = False
-        for s, step in ((s, step) for s in range(len(ends)) for step in (-1, 1)):
-            tried = [end + step * (s == place) for place, end in enumerate(ends)]
+        for steps in product((-1, 0, 1), repeat=len(ends)):
+            tried = [end + step for end, step in zip(ends, steps, strict=True)]
             found = _predicted(asked, stages, [cuts[min(max(end, 0), len(cuts) - 1)] for end in tried])
             if found is not None and (best is None or found.step_s < best.step_s):
                 best, ends, moved = found, tried, True
