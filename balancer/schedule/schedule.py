@@ -93,7 +93,7 @@ class Schedule(ABC):
         return self.period_s(times, self.usual_warmups(range(len(times.work_s)), micro_batches))
 
     def expected_fill_s(self, times: MicroBatchTimes, micro_batches: int, period_s: float) -> float:
-        """What a step takes beyond a period for each micro-batch, with warm-ups that hide what can be hidden."""
+        """What a step takes beyond a period for each micro-batch, at warm-ups that hide its hops."""
         return times.round_trip_s - period_s
 
     def wanted_placement(self, stages: int) -> Placed | None:

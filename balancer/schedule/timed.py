@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 from itertools import accumulate
-from math import ceil
+from math import ceil, inf
 from typing import ClassVar
 
 from balancer.plan.plan import Ticks
@@ -64,8 +64,8 @@ class TimedSchedule(Schedule):
         return max(*times.work_s, *times.link_s)
 
     def expected_fill_s(self, times: MicroBatchTimes, micro_batches: int, period_s: float) -> float:
-        """Where weight gradients are actions, each stage works from the first micro-batch's arrival on, and no longer
-        than it must; the last one's other gradients go all the way back."""
+        """Where weight gradients are actions, no stage works before the first micro-batch comes, nor makes gradients
+        before they come back, and none is idle then; the last one's other gradients go all the way to the first."""
         whole_s = super().expected_fill_s(times, micro_batches, period_s)
         if not self.splits:
             return whole_s
@@ -76,6 +76,10 @@ class TimedSchedule(Schedule):
             for there, f, i, w, back in zip(times.there_s, forward, inputs, weights, back_s, strict=True)
         ]
         alone_s = times.there_s[-1] + forward[-1] + inputs[-1] + back_s[-1]
+        ends_s += [
+            alone_s - back + (micro_batches - 1) * i + max(micro_batches * w, back)
+            for i, w, back in zip(inputs, weights, back_s, strict=True)
+        ]
         crossed_s = alone_s + (micro_batches - 1) * max(times.link_s)
         return min(whole_s, max(crossed_s, *ends_s) - micro_batches * period_s)
 
@@ -90,8 +94,8 @@ class TimedSchedule(Schedule):
             there_s = sum(forward[first + 1 :]) + sum(inputs[first + 1 :]) + 2 * sum(times.hop_s[first:])
             back_s = sum(inputs[:first]) + sum(times.hop_s[:first]) + weights[0]
             work_s = sum(times.work_s[chunk] for chunk in own)
-            filling = there_s / max(forward[first], work_s / _MOST)
-            emptying = back_s / max(sum(weights[chunk] for chunk in own), work_s / _MOST)
+            filling = there_s / (max(forward[first], work_s / _MOST) or inf)
+            emptying = back_s / (max(sum(weights[chunk] for chunk in own), work_s / _MOST) or inf)
             depths.append(max(least, ceil(max(filling, emptying)) + 1))
         return tuple(depths)
 

@@ -39,7 +39,7 @@ class StageCost:
         return self.seconds[units[1]] - self.seconds[units[0]]
 
     def band(self, places: Sequence[int], most_s: float = inf) -> CutBand:
-        """Seconds between these places, of no more than it takes to hold all ranges of up to `most_s`."""
+        """Seconds between these places, in as few columns as hold all ranges of up to `most_s`."""
         at = np.array(places)
         seconds, needed = np.array(self.seconds)[at], np.array(self.bytes)[at]
         longest = np.arange(len(at)) - np.searchsorted(seconds, seconds - most_s * _AS_GOOD)

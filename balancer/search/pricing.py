@@ -4,7 +4,7 @@ hundreds."""
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import accumulate, pairwise
@@ -143,28 +143,19 @@ class Pricer:
                 break
         else:
             return
-        seen: dict[tuple[Range, ...], Priced] = {}
-        for ranges in self._cuts(bands, slowest_s, name, micro_batches, seen.values()):
-            if ranges and ranges not in seen:
-                cuts = zip(fastest, _by_segment(group, ranges), strict=True)
-                stages = tuple(stage for each, own in cuts for stage in each.stages(own))
-                seen[ranges] = self._with_times(group, name, micro_batches, standings, stages)
-                yield seen[ranges]
 
-    def _cuts(
-        self, bands: Sequence[CutBand], slowest_s: float, name: str, micro_batches: int, priced: Collection[Priced]
-    ) -> Iterator[tuple[Range, ...] | None]:
-        """The first one is `priced` when more are asked for. Where nothing is idle at the end, later stages get less,
-        by what the first micro-batch takes to come."""
-        yield spread(bands, slowest_s)
-        if len(bands) == 1:
-            return
-        if schedule(name).splits:
-            [first] = priced
-            late = [band + there / micro_batches for band, there in zip(bands, first.times.there_s, strict=True)]
-            yield spread(late, shortest(late))
-        for looser in LOOSER:
-            yield spread(bands, looser * slowest_s)
+        def cut(ranges: tuple[Range, ...]) -> Priced:
+            cuts = zip(fastest, _by_segment(group, ranges), strict=True)
+            stages = tuple(stage for each, own in cuts for stage in each.stages(own))
+            return self._with_times(group, name, micro_batches, standings, stages)
+
+        best = spread(bands, slowest_s)
+        assert best is not None
+        first = cut(best)
+        yield first
+        late_s = [there / micro_batches for there in first.times.there_s] if schedule(name).splits else []
+        others = _other_cuts(bands, slowest_s, late_s)
+        yield from (cut(ranges) for ranges in dict.fromkeys(others) if ranges and ranges != best)
 
     def _with_times(
         self, group: Group, name: str, micro_batches: int, places: Sequence[Standing], stages: tuple[StagePlan, ...]
@@ -212,6 +203,8 @@ class Pricer:
         """Period and fill at warm-ups that hide the hops, if they fit."""
         order = schedule(name)
         period_s = order.expected_period_s(times, micro_batches)
+        if order.timed and not order.splits:
+            return period_s, times.round_trip_s - period_s
         usual = order.usual_warmups(range(len(stages)), micro_batches)
         depths = [min(n, micro_batches) for n in order.hiding_warmups(range(len(stages)), times, usual)]
         deeper = (
@@ -230,6 +223,19 @@ class Pricer:
         """Pipelines that cross between the same two hosts."""
         specs = [self.topology.pool(name) for name in pools]
         return -(-group.pipelines // min(-(-spec.count // spec.chips_per_host) for spec in specs))
+
+
+def _other_cuts(
+    bands: Sequence[CutBand], slowest_s: float, late_s: Sequence[float]
+) -> Iterator[tuple[Range, ...] | None]:
+    """Than the evenest one. Where stages begin late and nothing is idle at the end, later ones get less."""
+    if len(bands) == 1:
+        return
+    if late_s:
+        late = [band + each for band, each in zip(bands, late_s, strict=True)]
+        yield spread(late, shortest(late))
+    for looser in LOOSER:
+        yield spread(bands, looser * slowest_s)
 
 
 def _by_segment(group: Group, each: Sequence[_T]) -> list[Sequence[_T]]:

@@ -23,7 +23,8 @@ OnProgress = Callable[[float, float], None]
 _SHAPES = 8
 """Promising shapes that are cut."""
 _SIMULATED = 4
-"""Of the plans that formulas find best, those that are simulated at least; how many more depends on their size."""
+"""Of the plans that formulas find best, those that are simulated at least, and of few chips twice as many; how many
+more depends on their size."""
 _TRIED = 3
 """Of the groupings next to the best one, those that are simulated at a time."""
 _NEAR = 1.05
@@ -97,8 +98,9 @@ class Seeking:
         """Simulates the plans that formulas find best."""
         judge, bounds_s = self.judge, self.proposer.bounds_s
         found = self.proposer.candidates(bounds_s, max(1, round(_SHAPES * self.effort)))
+        least = 2 * _SIMULATED if self._few else _SIMULATED
         for number, candidate in enumerate(self.proposer.led(found)):
-            much = number >= _SIMULATED and judge.work + judge.worth(candidate.plan) > judge.most_work
+            much = number >= least and judge.work + judge.worth(candidate.plan) > judge.most_work
             if judge.best and (much or judge.is_over):
                 return
             self._try(candidate)
@@ -166,11 +168,15 @@ class Seeking:
         """What is found without some pools is found; of few chips, what is found with one schedule or one tp for all,
         too."""
         pools = self.problem.topology.pools
-        few = sum(pool.count for pool in pools) <= _FEW
-        if self.left and (few or len(pools) <= _POOLS):
+        if self.left and (self._few or len(pools) <= _POOLS):
             self._search((one for one in without_each_pool(self.problem) if self._may_win(one)), whole=True)
-        if self.left and few:
+        if self.left and self._few:
             self._search(chain(with_one_schedule(self.problem), with_one_tp(self.problem)), whole=False)
+
+    @property
+    def _few(self) -> bool:
+        """Whether it is about few chips."""
+        return sum(pool.count for pool in self.problem.topology.pools) <= _FEW
 
     def _search(self, problems: Iterable[Problem], whole: bool) -> None:
         for problem in problems:

@@ -114,7 +114,7 @@ class StageCosts:
         return found
 
     def seconds(self, stage: StagePlan) -> UnitTime:
-        """Of a micro-batch in a stage with one range of units; collectives apart, which are not told."""
+        """Of a micro-batch in a stage with one range of units; its `collectives_s` are not told."""
         parts = list(self._of(stage).parts(stage))
         total = float(sum(units.seconds[b] - units.seconds[a] for units, a, b in parts))
         actions = [units.actions[:, b] - units.actions[:, a] for units, a, b in parts]

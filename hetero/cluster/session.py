@@ -43,7 +43,8 @@ class Session:
             session.run(until=10, on_report=print)
 
     Any death in the fleet ends the session: the call that is under way, or the next one, raises HostFailure or
-    RankFailure, and every process is gone by then; so does every call after it. One thread uses a session.
+    RankFailure, and every process is gone by then; so do all that ask its ranks for something after it. One thread uses
+    a session.
     """
 
     def __init__(self, fleet: FleetSpec, agents: Agents, on_event: OnEvent | None, options: ControlOptions | None):
@@ -226,8 +227,14 @@ class Session:
         return self._answer.value
 
     def _feed(self, event: ev.Event) -> None:
-        for instruction in self._controller.handle(event):
-            self._carry_out(instruction)
+        instructions = self._controller.handle(event)
+        try:
+            for instruction in instructions:
+                self._carry_out(instruction)
+        except BaseException:  # what is over is over, even if whoever hears of it raises something else
+            if self._over is None and any(isinstance(one, ins.Fail) for one in instructions):
+                self.abandon()
+            raise
 
     def _carry_out(self, instruction: ins.Instruction) -> None:
         match instruction:
@@ -241,8 +248,8 @@ class Session:
             case Notice() | ins.CheckpointWritten():
                 self._on_event(instruction)
             case ins.Fail(root, others):
-                self._over = failure(root, tuple(others), self._controller.done, self._controller.node(root.host))
                 self._agents.close()
+                self._over = failure(root, tuple(others), self._controller.done, self._controller.node(root.host))
                 raise self._over
 
 
