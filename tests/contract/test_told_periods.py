@@ -139,3 +139,12 @@ def test_warmups_that_hide_hops_are_legal_and_no_less_deep(name, line):
     deep = told.hiding_warmups(stages, line.times, usual)
     told.check_warmups(stages, MANY, deep)
     assert all(n >= least for n, least in zip(deep, usual, strict=True))
+
+
+@ALL
+def test_a_stage_without_work_hides_hops_as_any_other(name):
+    times = MicroBatchTimes([0.0, 1.0], [0.0, 0.3], [0.1], weight_s=[0.0, 0.3])
+    usual = schedule(name).usual_warmups(range(2), MANY)
+    assert all(
+        n >= least for n, least in zip(schedule(name).hiding_warmups(range(2), times, usual), usual, strict=True)
+    )

@@ -13,6 +13,7 @@ from hetero.cluster.control import instructions as ins
 from hetero.cluster.session import Session
 from hetero.errors import ExplainedError
 from hetero.interrupts import held, listening
+from hetero.monitoring.notice import Notice
 from tests.unit.hetero.cluster.fleets import three_families
 
 
@@ -63,6 +64,21 @@ def test_what_is_over_says_so_at_once_whoever_asks(monkeypatch: pytest.MonkeyPat
     closed = Session(three_families(), Silent(), None, None)
     closed.abandon()
     assert str(_raised(lambda: closed.run(1))).startswith("session: 'closed'")
+
+
+def test_so_it_does_if_a_listener_fails_when_it_hears_of_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full_disk(_: object) -> None:
+        raise OSError("no space left")
+
+    silent = Silent()
+    session = Session(three_families(), silent, full_disk, None)
+    root = ev.Trouble("nvidia@0", "rank", ev.Severity.OWN_ERROR, "failed: a mistake")
+    monkeypatch.setattr(session._controller, "handle", lambda event: [Notice("failed", {}), ins.Fail(root, ())])
+    with pytest.raises(OSError, match="no space"):
+        session.run(1)
+    assert silent.closed
+    _raised(lambda: session.run(1))
+    session.close()
 
 
 def _raised(call: Callable[[], object]) -> ExplainedError:
