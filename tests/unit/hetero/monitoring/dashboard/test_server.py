@@ -136,6 +136,7 @@ def test_open_pages_do_not_hold_up_the_end(tmp_path: Path) -> None:
     _run(test)
 
 
+@pytest.mark.slow
 def test_a_ledger_that_is_judged_holds_up_neither_the_page_nor_the_end(tmp_path: Path) -> None:
     """Not even that of the process."""
     run = SyntheticRun(tmp_path / "run")
