@@ -71,14 +71,10 @@ class TimedSchedule(Schedule):
             return whole_s
         forward, inputs, weights = times.apart_s
         back_s = list(accumulate(map(sum, zip(inputs, times.hop_s, strict=False)), initial=weights[0]))
-        ends_s = [
-            there + micro_batches * (f + i) + max(micro_batches * w, back)
-            for there, f, i, w, back in zip(times.there_s, forward, inputs, weights, back_s, strict=True)
-        ]
         alone_s = times.there_s[-1] + forward[-1] + inputs[-1] + back_s[-1]
-        ends_s += [
-            alone_s - back + (micro_batches - 1) * i + max(micro_batches * w, back)
-            for i, w, back in zip(inputs, weights, back_s, strict=True)
+        ends_s = [
+            max(there + micro_batches * f, alone_s - back - i) + micro_batches * i + max(micro_batches * w, back)
+            for there, f, i, w, back in zip(times.there_s, forward, inputs, weights, back_s, strict=True)
         ]
         crossed_s = alone_s + (micro_batches - 1) * max(times.link_s)
         return min(whole_s, max(crossed_s, *ends_s) - micro_batches * period_s)
